@@ -1,0 +1,1 @@
+"""Bandit experiments for marketing email: the domain and the engine."""

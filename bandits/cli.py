@@ -1,0 +1,52 @@
+"""The command line: one group whose commands load when they are called."""
+
+import sys
+from importlib.metadata import EntryPoint, entry_points
+
+import click
+from rich.console import Console
+
+from bandits.errors import BanditsError, InvalidInput
+
+progress_console = Console(stderr=True)
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when that command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """List the commands that installed packages offer."""
+        return sorted(_commands())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import and return a command."""
+        entry = _commands().get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = entry.load()
+        return command
+
+
+def _commands() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group="bandits.commands")}
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="email-bandits")
+def group() -> None:
+    """Choose the subject line, content and discount of every email, and learn from the answers."""
+
+
+def main() -> None:
+    """Run the command line: an error of ours is one line on standard error and exit status 2."""
+    try:
+        group(prog_name="bandits")
+    except InvalidInput as error:
+        for fault in error.faults:
+            click.echo(
+                f"error: {fault.pointer + ': ' if fault.pointer else ''}{fault.detail}", err=True
+            )
+        sys.exit(2)
+    except BanditsError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,121 @@
+"""Everything this package raises on purpose.
+
+::
+
+    BanditsError
+    ├── InvalidInput        what was given does not fit; each place is named
+    ├── NotFound            no such experiment, decision, key or snapshot
+    ├── Conflict            it fits, but not with what is there already
+    │   ├── AlreadyExists   the key is taken
+    │   ├── WrongState      not in this state of the experiment's life
+    │   ├── IdReused        the same id came before with another body
+    │   └── StaleEdit       somebody else changed it since it was read
+    ├── Unavailable         the store cannot record at the moment; try again
+    ├── NotDerivable        what would be needed to answer has been erased
+    └── DuplicatePolicy     two policies were registered under one name
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+
+class Fault(Struct, frozen=True):
+    """One thing that is wrong, and where: `pointer` is an RFC 6901 JSON pointer."""
+
+    pointer: str
+    detail: str
+
+
+class BanditsError(Exception):
+    """Anything that this package raises on purpose."""
+
+
+class InvalidInput(BanditsError):
+    """What was given does not fit. `faults` names each place and what would fit there."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{p.pointer or '/'}: {p.detail}" for p in self.faults))
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> "InvalidInput":
+        """Make the error for a single place."""
+        return cls([Fault(pointer, detail)])
+
+    def under(self, prefix: str) -> "InvalidInput":
+        """Move every pointer below `prefix`, for a part checked on its own."""
+        return InvalidInput(Fault(prefix + p.pointer, p.detail) for p in self.faults)
+
+
+class NotFound(BanditsError):
+    """There is no `kind` called `key`."""
+
+    def __init__(self, kind: str, key: str) -> None:
+        self.kind = kind
+        self.key = key
+        super().__init__(f"there is no {kind} {key!r}")
+
+
+class Conflict(BanditsError):
+    """It fits by itself, but not with what is there already."""
+
+
+class AlreadyExists(Conflict):
+    """The key is taken."""
+
+    def __init__(self, kind: str, key: str) -> None:
+        self.kind = kind
+        self.key = key
+        super().__init__(f"there is a {kind} {key!r} already")
+
+
+class WrongState(Conflict):
+    """The experiment's state does not allow this."""
+
+    def __init__(self, key: str, state: str, wanted: str) -> None:
+        self.key = key
+        self.state = state
+        self.wanted = wanted
+        super().__init__(f"experiment {key!r} is {state}; {wanted}")
+
+
+class IdReused(Conflict):
+    """An id that came before came again with another body."""
+
+    def __init__(self, kind: str, key: str) -> None:
+        self.kind = kind
+        self.key = key
+        super().__init__(f"{kind} {key!r} was used before with another body")
+
+
+class StaleEdit(Conflict):
+    """The configuration changed since it was read."""
+
+    def __init__(self, key: str, given: int, current: int) -> None:
+        self.key = key
+        self.given = given
+        self.current = current
+        super().__init__(
+            f"experiment {key!r} is at configuration {current}, the edit was made on {given}"
+        )
+
+
+class Unavailable(BanditsError):
+    """The store cannot record at the moment; nothing was stored."""
+
+    def __init__(self, reason: str, retry_after_seconds: int = 1) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(reason)
+
+
+class NotDerivable(BanditsError):
+    """A decision cannot be derived again, since something it rested on was erased."""
+
+
+class DuplicatePolicy(BanditsError):
+    """Two policies were registered under one name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"two policies are called {name!r}")

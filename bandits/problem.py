@@ -1,0 +1,50 @@
+"""What a policy chooses among."""
+
+import numpy as np
+from msgspec import Struct
+
+from bandits.arrays import IntArray
+
+
+class Problem(Struct, frozen=True, eq=False):
+    """What is chosen among.
+
+    Attributes:
+        arms: (K,) int, the experiment-wide index of each arm; a restricted problem has fewer.
+        slot_levels: (K, n_slots) int, the variant of each slot that each arm shows.
+        n_features: d, the length of an encoded context; 0 where there is none.
+        low: the smallest reward an observation can have.
+        high: the largest reward an observation can have.
+    """
+
+    arms: IntArray
+    slot_levels: IntArray
+    n_features: int = 0
+    low: float = 0.0
+    high: float = 1.0
+
+    @classmethod
+    def of(cls, n_arms: int, n_features: int = 0, low: float = 0.0, high: float = 1.0) -> "Problem":
+        """Make the problem of `n_arms` variants of a single slot."""
+        arms = np.arange(n_arms)
+        return cls(arms, arms[:, None], n_features, low, high)
+
+    @property
+    def n_arms(self) -> int:
+        """K, how many arms can be chosen."""
+        return len(self.arms)
+
+    @property
+    def span(self) -> float:
+        """The length of the interval that rewards lie in."""
+        return self.high - self.low
+
+    def take(self, positions: IntArray) -> "Problem":
+        """Restrict to the arms at `positions` (m,), in that order."""
+        return Problem(
+            self.arms[positions],
+            self.slot_levels[positions],
+            self.n_features,
+            self.low,
+            self.high,
+        )

@@ -1,0 +1,82 @@
+"""The policies that exist, found by themselves: the entry-point group ``bandits.policies``."""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
+
+import msgspec
+
+from bandits.errors import DuplicatePolicy, InvalidInput
+from bandits.policy import AnyPolicy, Parameters
+
+_registered: dict[str, type[Parameters]] = {}
+_INFINITE = (float("-inf"), float("inf"))
+
+C = TypeVar("C", bound=type[Parameters])
+
+
+def register(
+    name: str, *, label: str, support: tuple[float, float] = _INFINITE
+) -> Callable[[C], C]:
+    """Register a policy class under `name`; its docstring's first line says what it is for.
+
+    Args:
+        name: what scenarios and the API call it.
+        label: what pages call it.
+        support: the interval that rewards must lie in.
+
+    Raises:
+        DuplicatePolicy: another class has this name.
+    """
+
+    def enter(policy: C) -> C:
+        known = _registered.get(name)
+        if known is not None and (known.__module__, known.__qualname__) != (
+            policy.__module__,
+            policy.__qualname__,
+        ):
+            raise DuplicatePolicy(name)
+        policy.name, policy.label, policy.support = name, label, support  # type: ignore[attr-defined]
+        _registered[name] = policy
+        return policy
+
+    return enter
+
+
+@cache
+def _discover() -> None:
+    for entry in entry_points(group="bandits.policies"):
+        entry.load()
+
+
+def policies() -> Mapping[str, type[Parameters]]:
+    """Return every policy class by name, in alphabetical order."""
+    _discover()
+    return MappingProxyType(dict(sorted(_registered.items())))
+
+
+def make(name: str, params: Mapping[str, Any] | None = None) -> AnyPolicy:
+    """Make the policy called `name` with these parameters.
+
+    Raises:
+        InvalidInput: there is no such policy (at ``/name``), or a parameter does not fit (at
+            ``/params/...``).
+    """
+    known = policies()
+    if name not in known:
+        raise InvalidInput.at("/name", f"unknown policy {name!r}; known are {', '.join(known)}")
+    policy = known[name]
+    params = dict(params or {})
+    fields = {f.name for f in msgspec.structs.fields(policy)}
+    unknown = [key for key in params if key not in fields]
+    if unknown:
+        expected = ", ".join(sorted(fields)) or "none"
+        raise InvalidInput.at(
+            f"/params/{unknown[0]}", f"unknown parameter of {name}; it takes {expected}"
+        )
+    try:
+        return cast("AnyPolicy", policy(**params))
+    except InvalidInput as error:
+        raise error.under("/params") from None
