@@ -1,0 +1,227 @@
+"""From what is known of a subject to the features x (d,) that a policy sees."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta, Struct, field
+
+from bandits.arrays import FloatArray
+from bandits.errors import Fault, InvalidInput
+from bandits.keys import Key, pointer
+
+Context = Mapping[str, float | str | bool | None]
+Scalar = float | str | bool | None
+
+
+class NumberFeature(
+    Struct, frozen=True, tag_field="kind", tag="number", forbid_unknown_fields=True
+):
+    """A number, scaled so that `low` becomes 0 and `high` becomes 1, and clipped to them."""
+
+    name: Key
+    low: float
+    high: float
+    default: float | None = None
+
+    @property
+    def width(self) -> int:
+        """How many features it becomes."""
+        return 1
+
+    def faults(self) -> list[Fault]:
+        """List what is wrong with the declaration."""
+        found = []
+        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+            found.append(Fault("/high", "must be a finite number above low"))
+        elif self.default is not None and not self.low <= self.default <= self.high:
+            found.append(Fault("/default", "must lie between low and high"))
+        return found
+
+    def labels(self) -> list[str]:
+        """Name its features."""
+        return [self.name]
+
+    def column(self, values: Sequence[Scalar], counts: "Counts") -> FloatArray:
+        """Encode n values to (n, 1)."""
+        low, span = self.low, self.high - self.low
+        default = 0.5 if self.default is None else (self.default - low) / span
+        raw = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+        scaled = (raw - low) / span
+        missing = np.isnan(scaled)
+        counts.missing += int(np.count_nonzero(missing))
+        counts.clipped += int(np.count_nonzero((scaled < 0) | (scaled > 1)))
+        return np.where(missing, default, np.clip(scaled, 0, 1))[:, None]
+
+    def read(self, part: FloatArray) -> Scalar:
+        """Tell the number that was encoded as `part` (1,)."""
+        return float(self.low + part[0] * (self.high - self.low))
+
+    def refuse(self, value: Scalar, *, strict: bool) -> str | None:
+        """Say what is wrong with a value, or None."""
+        if value is None:
+            return "is missing" if strict else None
+        if isinstance(value, str):
+            return f"must be a number, not text {value[:40]!r}"
+        if not isfinite(value):
+            return "must be a finite number"
+        if strict and not self.low <= value <= self.high:
+            return f"must lie in [{self.low:g}, {self.high:g}]"
+        return None
+
+
+class CategoryFeature(
+    Struct, frozen=True, tag_field="kind", tag="category", forbid_unknown_fields=True
+):
+    """One of some values, each a feature that is 0 or 1; any other value is none of them."""
+
+    name: Key
+    values: Annotated[
+        tuple[Annotated[str, Meta(min_length=1, max_length=200)], ...],
+        Meta(min_length=1, max_length=100),
+    ]
+    default: str | None = None
+
+    @property
+    def width(self) -> int:
+        """How many features it becomes."""
+        return len(self.values)
+
+    def faults(self) -> list[Fault]:
+        """List what is wrong with the declaration."""
+        found = [
+            Fault(f"/values/{i}", f"{value!r} is listed twice")
+            for i, value in enumerate(self.values)
+            if value in self.values[:i]
+        ]
+        if self.default is not None and self.default not in self.values:
+            found.append(Fault("/default", "must be one of the values"))
+        return found
+
+    def labels(self) -> list[str]:
+        """Name its features."""
+        return [f"{self.name}={value}" for value in self.values]
+
+    def column(self, values: Sequence[Scalar], counts: "Counts") -> FloatArray:
+        """Encode n values to (n, number of listed values)."""
+        positions = {value: i for i, value in enumerate(self.values)}
+        other = len(self.values)
+        default = positions.get(self.default, other) if self.default is not None else other
+        found = np.array(
+            [default if v is None else positions.get(_text(v), -1) for v in values], dtype=np.int64
+        )
+        counts.missing += sum(v is None for v in values)
+        counts.unknown += int(np.count_nonzero(found < 0))
+        return np.eye(other + 1)[np.where(found < 0, other, found), :other]
+
+    def read(self, part: FloatArray) -> Scalar:
+        """Tell the value that was encoded as `part` (number of values,), None for none of them."""
+        hits = np.flatnonzero(part)
+        return self.values[int(hits[0])] if len(hits) else None
+
+    def refuse(self, value: Scalar, *, strict: bool) -> str | None:
+        """Say what is wrong with a value, or None."""
+        if value is None:
+            return "is missing" if strict else None
+        if isinstance(value, float) and not isfinite(value):
+            return "must not be NaN or infinite"
+        if strict and _text(value) not in self.values:
+            return "must be one of " + ", ".join(self.values)
+        return None
+
+
+Feature = NumberFeature | CategoryFeature
+
+
+class Counts(Struct):
+    """How often a value did not fit its declaration and was mended."""
+
+    clipped: int = 0
+    unknown: int = 0
+    missing: int = 0
+
+
+class Encoded(Struct, frozen=True, eq=False):
+    """Contexts (n, d) and how many of their values had to be mended."""
+
+    contexts: FloatArray
+    counts: Counts = field(default_factory=Counts)
+
+
+class Encoder:
+    """Turn contexts into arrays: a leading 1, then each declared feature in its order."""
+
+    def __init__(self, features: Sequence[Feature], *, strict: bool = False) -> None:
+        """Prepare for these features; `strict` refuses what would otherwise be mended."""
+        self.features = tuple(features)
+        self.strict = strict
+        self._names = frozenset(f.name for f in self.features)
+        self._refusals: dict[str, Callable[..., str | None]] = {
+            f.name: f.refuse for f in self.features
+        }
+
+    @property
+    def n_features(self) -> int:
+        """d, with the leading 1."""
+        return 1 + sum(f.width for f in self.features)
+
+    @property
+    def labels(self) -> list[str]:
+        """Name the d features."""
+        return ["always 1", *(label for f in self.features for label in f.labels())]
+
+    def encode(self, contexts: Sequence[Context | None]) -> Encoded:
+        """Encode n contexts to (n, d).
+
+        Raises:
+            InvalidInput: at ``/{row}/{feature}``: an undeclared feature, NaN, infinity, text where
+                a number belongs; if strict, also what is missing, out of range or unlisted.
+        """
+        rows = [c or {} for c in contexts]
+        faults = [fault for i, row in enumerate(rows) for fault in self._faults(i, row)]
+        if faults:
+            raise InvalidInput(faults[:100])
+        counts = Counts()
+        columns = [np.ones((len(rows), 1))]
+        columns += [f.column([row.get(f.name) for row in rows], counts) for f in self.features]
+        return Encoded(np.concatenate(columns, axis=1), counts)
+
+    def _faults(self, index: int, row: Context) -> list[Fault]:
+        found = []
+        for name, value in row.items():
+            refuse = self._refusals.get(name)
+            if refuse is None:
+                expected = ", ".join(self._refusals) or "none"
+                detail = f"undeclared feature; this experiment declares {expected}"
+            else:
+                detail = refuse(value, strict=self.strict) or ""
+            if detail:
+                found.append(Fault(pointer(index, name), detail))
+        if self.strict and len(row) < len(self._names):
+            found += [
+                Fault(pointer(index, name), "is missing")
+                for name in self._refusals
+                if name not in row
+            ]
+        return found
+
+
+def decode(features: Sequence[Feature], x: FloatArray) -> dict[str, Any]:
+    """Tell what an encoded context x (d,) says of each feature, for a receipt."""
+    out: dict[str, Any] = {}
+    at = 1
+    for feature in features:
+        part = x[at : at + feature.width]
+        at += feature.width
+        out[feature.name] = feature.read(part)
+    return out
+
+
+def _text(value: Scalar) -> str:
+    """Write a category the way it is declared: true and 1 both as JSON would."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

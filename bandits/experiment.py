@@ -1,0 +1,333 @@
+"""What an experiment is: slots, variants, arms, and everything that is declared about them."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import prod
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct, field
+
+from bandits.arrays import BoolArray, IntArray
+from bandits.context import Encoder, Feature
+from bandits.errors import Fault, InvalidInput
+from bandits.keys import Key, pointer
+from bandits.policy import AnyPolicy
+from bandits.problem import Problem
+from bandits.registry import make, policies
+from bandits.rewards import RewardRule
+
+MAX_ARMS = 500
+MAX_FLOOR_TOTAL = 0.5  # the part of all sends that floors may take
+_MAX_PAYLOAD_BYTES = 100_000
+_YEAR = 31_536_000
+
+Label = Annotated[str, Meta(max_length=200)]
+
+
+class Variant(Struct, frozen=True, forbid_unknown_fields=True):
+    """One of the things a slot can show; `payload` is handed to the sender as it is."""
+
+    key: Key
+    payload: dict[str, Any] = field(default_factory=dict)
+    name: Label = ""
+    paused: bool = False
+
+
+class Slot(Struct, frozen=True, forbid_unknown_fields=True):
+    """A part of the email."""
+
+    key: Key
+    variants: Annotated[tuple[Variant, ...], Meta(min_length=1, max_length=100)]
+    kind: Literal["subject_line", "content", "discount", "other"] = "other"
+    name: Label = ""
+
+
+class PolicyChoice(Struct, frozen=True, forbid_unknown_fields=True):
+    """A registered policy and its parameters."""
+
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+class Forgetting(Struct, frozen=True, forbid_unknown_fields=True):
+    """How the past fades: by half every `half_life_seconds`, or all at once after a window."""
+
+    half_life_seconds: Annotated[float, Meta(gt=0, le=100 * _YEAR)] | None = None
+    window_seconds: Annotated[float, Meta(gt=0, le=100 * _YEAR)] | None = None
+
+
+Combination = dict[str, str]  # slot key to variant key
+
+
+class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
+    """One optimised email, as declared; `check` tells whether it hangs together.
+
+    Attributes:
+        exclude: an arm that agrees with one of these in every slot named there is left out.
+        control: the arm to compare with and to fall back to; first variants unless given.
+        floor: the least probability of each eligible arm; min(.01, .05/K) unless given.
+        holdout: the part of subjects who always get the control and are never learned from.
+        await_activation: a decision's clocks start when it is activated, not when it is made.
+        strict: refuse contexts that would otherwise be clipped or mended.
+    """
+
+    key: Key
+    slots: Annotated[tuple[Slot, ...], Meta(min_length=1, max_length=20)]
+    policy: PolicyChoice
+    reward: RewardRule
+    name: Label = ""
+    exclude: Annotated[tuple[Combination, ...], Meta(max_length=1000)] = ()
+    control: Combination = field(default_factory=dict)
+    floor: Annotated[float, Meta(ge=0, le=0.5)] | None = None
+    holdout: Annotated[float, Meta(ge=0, le=0.5)] = 0.0
+    forgetting: Forgetting | None = None
+    context: Annotated[tuple[Feature, ...], Meta(max_length=100)] = ()
+    assignment: Literal["per_decision", "per_subject"] = "per_decision"
+    learn_every_seconds: Annotated[float, Meta(ge=0.1, le=86_400)] = 60.0
+    await_activation: bool = False
+    strict: bool = False
+
+    @property
+    def title(self) -> str:
+        """What pages call it."""
+        return self.name or self.key
+
+    def make_policy(self) -> AnyPolicy:
+        """Make its policy.
+
+        Raises:
+            InvalidInput: at ``/policy/...``.
+        """
+        try:
+            return make(self.policy.name, self.policy.params)
+        except InvalidInput as error:
+            raise error.under("/policy") from None
+
+    def encoder(self) -> Encoder:
+        """Make the encoder of its declared features."""
+        return Encoder(self.context, strict=self.strict)
+
+    def control_variants(self) -> tuple[str, ...]:
+        """Return the control's variant of each slot."""
+        return tuple(self.control.get(s.key, s.variants[0].key) for s in self.slots)
+
+    def combinations(self) -> list[tuple[str, ...]]:
+        """List every arm by its variants' keys, the last slot changing fastest."""
+        keys = [s.key for s in self.slots]
+        every = product(*([v.key for v in s.variants] for s in self.slots))
+        return [c for c in every if not self._excluded(dict(zip(keys, c, strict=True)))]
+
+    def _excluded(self, combination: Mapping[str, str]) -> bool:
+        return any(
+            rule and all(combination.get(slot) == variant for slot, variant in rule.items())
+            for rule in self.exclude
+        )
+
+    def check(self) -> None:
+        """Check that its parts fit each other.
+
+        Raises:
+            InvalidInput: naming every place that does not fit.
+        """
+        faults = [*self._slot_faults(), *self._part_faults(), *self._rate_faults()]
+        if not faults:  # arms can be counted only once slots are sound
+            faults = [*self._arm_faults(), *self._policy_faults()]
+        if faults:
+            raise InvalidInput(faults)
+
+    def _slot_faults(self) -> list[Fault]:
+        found = _repeated([s.key for s in self.slots], "slots")
+        for i, slot in enumerate(self.slots):
+            found += _repeated([v.key for v in slot.variants], "slots", i, "variants")
+            for j, variant in enumerate(slot.variants):
+                size = len(msgspec.json.encode(variant.payload))
+                if size > _MAX_PAYLOAD_BYTES:
+                    place = pointer("slots", i, "variants", j, "payload")
+                    found.append(Fault(place, f"must be at most 100 kB, it is {size // 1000} kB"))
+        return found
+
+    def _part_faults(self) -> list[Fault]:
+        found = _repeated([f.name for f in self.context], "context", leaf="name")
+        for i, feature in enumerate(self.context):
+            found += [Fault(pointer("context", i) + f.pointer, f.detail) for f in feature.faults()]
+        found += [Fault("/reward" + f.pointer, f.detail) for f in self.reward.faults()]
+        known = {s.key: {v.key for v in s.variants} for s in self.slots}
+        for i, rule in enumerate(self.exclude):
+            found += _unknown(rule, known, "exclude", i)
+            if not rule:
+                found.append(Fault(pointer("exclude", i), "must name at least one slot"))
+        return found + _unknown(self.control, known, "control")
+
+    def _rate_faults(self) -> list[Fault]:
+        found = []
+        if self.forgetting is not None:
+            given = (self.forgetting.half_life_seconds, self.forgetting.window_seconds)
+            if sum(g is not None for g in given) != 1:
+                detail = "must have exactly one of half_life_seconds and window_seconds"
+                found.append(Fault("/forgetting", detail))
+        return found
+
+    def _arm_faults(self) -> list[Fault]:
+        total = prod(len(s.variants) for s in self.slots)
+        if total > 100 * MAX_ARMS:
+            return [Fault("/slots", f"make {total} arms; at most {MAX_ARMS} can be learned")]
+        arms = self.combinations()
+        n_arms = len(arms)
+        if n_arms < 2:  # noqa: PLR2004 - a choice needs two
+            return [Fault("/slots", f"need at least two arms to choose from, they make {n_arms}")]
+        found = []
+        if n_arms > MAX_ARMS:
+            found.append(Fault("/slots", f"make {n_arms} arms; at most {MAX_ARMS} can be learned"))
+        if self.floor is not None and n_arms * self.floor > MAX_FLOOR_TOTAL:
+            most = MAX_FLOOR_TOTAL / n_arms
+            found.append(Fault("/floor", f"with {n_arms} arms must be at most {most:.4g}"))
+        if self.control_variants() not in arms:
+            found.append(Fault("/control", "must not be an excluded combination"))
+        paused = {(s.key, v.key) for s in self.slots for v in s.variants if v.paused}
+        for slot, variant in zip(self.slots, self.control_variants(), strict=True):
+            if (slot.key, variant) in paused:
+                found.append(Fault(pointer("control", slot.key), "must not be paused"))
+        return found
+
+    def _policy_faults(self) -> list[Fault]:
+        try:
+            policy = self.make_policy()
+        except InvalidInput as error:
+            return list(error.faults)
+        low, high = self.reward.bounds
+        least, most = policy.support
+        if covers(policy.support, (low, high)):
+            return []
+        able = [n for n, p in policies().items() if covers(p.support, (low, high))]  # type: ignore[attr-defined]
+        detail = (
+            f"{self.policy.name} takes rewards in [{least:g}, {most:g}], this rule gives "
+            f"[{low:g}, {high:g}]; these take it: {', '.join(able)}"
+        )
+        return [Fault("/policy/name", detail)]
+
+
+def covers(support: tuple[float, float], bounds: tuple[float, float]) -> bool:
+    """Tell whether rewards within `bounds` all lie within `support`."""
+    return support[0] <= bounds[0] and bounds[1] <= support[1]
+
+
+class Arm(Struct, frozen=True):
+    """One whole email: a variant for every slot. A newcomer joined a running experiment."""
+
+    variants: tuple[str, ...]
+    newcomer: bool = False
+
+
+class Configuration(Struct, frozen=True):
+    """One version of an experiment's declaration; arms keep their index from version to version."""
+
+    version: int
+    experiment: Experiment
+    arms: tuple[Arm, ...]
+
+    @classmethod
+    def first(cls, experiment: Experiment) -> "Configuration":
+        """Make the first version.
+
+        Raises:
+            InvalidInput: the experiment does not hang together.
+        """
+        experiment.check()
+        return cls(1, experiment, tuple(Arm(c) for c in experiment.combinations()))
+
+    def followed_by(self, experiment: Experiment, *, started: bool) -> "Configuration":
+        """Make the next version; once started, arms only join, at the end.
+
+        Raises:
+            InvalidInput: the experiment does not hang together.
+        """
+        experiment.check()
+        kept = self.arms if started else ()
+        known = {a.variants for a in kept}
+        joined = [c for c in experiment.combinations() if c not in known]
+        arms = (*kept, *(Arm(c, newcomer=started) for c in joined))
+        return Configuration(self.version + 1, experiment, arms)
+
+    @property
+    def problem(self) -> Problem:
+        """What is chosen among when every arm is."""
+        slots = self.experiment.slots
+        levels = [{v.key: i for i, v in enumerate(s.variants)} for s in slots]
+        low, high = self.experiment.reward.bounds
+        slot_levels = np.array(
+            [[lv[v] for lv, v in zip(levels, a.variants, strict=True)] for a in self.arms]
+        )
+        n_features = self.experiment.encoder().n_features
+        return Problem(np.arange(len(self.arms)), slot_levels, n_features, low, high)
+
+    @property
+    def control(self) -> int:
+        """The control's index."""
+        wanted = self.experiment.control_variants()
+        return next(i for i, a in enumerate(self.arms) if a.variants == wanted)
+
+    @property
+    def newcomers(self) -> BoolArray:
+        """Which arms joined after the start, (K,)."""
+        return np.array([a.newcomer for a in self.arms])
+
+    def eligible(self, restriction: Mapping[str, Sequence[str]] | None = None) -> IntArray:
+        """List the arms that may be chosen: not paused, and within the request's restriction.
+
+        Raises:
+            InvalidInput: at ``/{slot}``: an unknown slot or variant, or no arm is left (at ``""``).
+        """
+        restriction = restriction or {}
+        slots = self.experiment.slots
+        known = {s.key: {v.key for v in s.variants} for s in slots}
+        faults = [
+            fault
+            for slot, variants in restriction.items()
+            for variant in variants
+            for fault in _unknown({slot: variant}, known)
+        ]
+        if faults:
+            raise InvalidInput(faults)
+        allowed = [
+            {v.key for v in s.variants if not v.paused} & set(restriction.get(s.key, known[s.key]))
+            for s in slots
+        ]
+        left = [
+            i
+            for i, arm in enumerate(self.arms)
+            if all(v in a for v, a in zip(arm.variants, allowed, strict=True))
+        ]
+        if not left:
+            raise InvalidInput.at("", "leaves no arm to choose")
+        return np.array(left)
+
+    def slots_of(self, arm: int) -> dict[str, dict[str, Any]]:
+        """Return what the sender is told of an arm: each slot's variant and payload."""
+        payloads = {(s.key, v.key): v.payload for s in self.experiment.slots for v in s.variants}
+        keys = [s.key for s in self.experiment.slots]
+        chosen = zip(keys, self.arms[arm].variants, strict=True)
+        return {s: {"variant": v, "payload": payloads[s, v]} for s, v in chosen}
+
+
+def _repeated(keys: Sequence[str], *place: str | int, leaf: str = "key") -> list[Fault]:
+    return [
+        Fault(pointer(*place, i, leaf), f"{key!r} is used twice")
+        for i, key in enumerate(keys)
+        if key in keys[:i]
+    ]
+
+
+def _unknown(
+    combination: Mapping[str, str], known: Mapping[str, set[str]], *place: str | int
+) -> list[Fault]:
+    found = []
+    for slot, variant in combination.items():
+        if slot not in known:
+            detail = f"unknown slot; known are {', '.join(sorted(known))}"
+            found.append(Fault(pointer(*place, slot), detail))
+        elif variant not in known[slot]:
+            detail = f"unknown variant {variant!r}; known are {', '.join(sorted(known[slot]))}"
+            found.append(Fault(pointer(*place, slot), detail))
+    return found

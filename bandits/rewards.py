@@ -1,0 +1,123 @@
+"""The reward rule: from the metric events of a decision to the one number it earned."""
+
+from math import isfinite
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.errors import Fault
+from bandits.keys import Key, pointer
+
+_TEN_YEARS = 315_360_000
+
+
+class Metric(Struct, frozen=True, forbid_unknown_fields=True):
+    """What one kind of event is worth.
+
+    Attributes:
+        weight: what one unit of it adds to the reward; below 0 for what is unwanted.
+        count: ``once`` takes the largest value of a decision's events, ``sum`` adds them up to
+            at most `high`; both are the same in whatever order events arrive.
+        low: the smallest value of an event.
+        high: the largest value of an event, and of their sum.
+    """
+
+    weight: Annotated[float, Meta(description="what one unit adds to the reward")] = 1.0
+    count: Literal["once", "sum"] = "once"
+    low: Annotated[float, Meta(description="the smallest value of an event")] = 0.0
+    high: Annotated[float, Meta(description="the largest value of an event")] = 1.0
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest that it can add to a reward."""
+        ends = (self.weight * self.low, self.weight * self.high, 0.0)
+        return min(ends), max(ends)
+
+    def aggregate(self, rows: IntArray, values: FloatArray, n: int) -> FloatArray:
+        """Aggregate events, each of one of n decisions (`rows`), to (n,); 0 without an event."""
+        out = np.zeros(n)
+        if self.count == "sum":
+            np.add.at(out, rows, values)
+            return np.clip(out, min(self.low, 0.0), max(self.high, 0.0))
+        top = np.full(n, -np.inf)
+        np.maximum.at(top, rows, values)
+        return np.where(np.isneginf(top), 0.0, top)
+
+
+class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a decision's reward is built and when it is known.
+
+    Attributes:
+        metrics: by name; an event of any other metric is refused.
+        window_seconds: how long after a decision an event still counts.
+        maturity_seconds: how long to wait until silence counts as zero.
+    """
+
+    metrics: Annotated[dict[Key, Metric], Meta(min_length=1, max_length=20)]
+    window_seconds: Annotated[float, Meta(ge=0, le=_TEN_YEARS)] = 604_800.0
+    maturity_seconds: Annotated[float, Meta(ge=0, le=_TEN_YEARS)] | None = None
+
+    @property
+    def maturity(self) -> float:
+        """Seconds to wait until silence counts as zero: the whole window unless declared."""
+        return self.window_seconds if self.maturity_seconds is None else self.maturity_seconds
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest reward that a decision can earn."""
+        ends = [m.bounds for m in self.metrics.values()]
+        return sum(low for low, _ in ends), sum(high for _, high in ends)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The metrics, in their order."""
+        return tuple(self.metrics)
+
+    def faults(self) -> list[Fault]:
+        """List what is wrong with the declaration."""
+        found = []
+        for name, metric in self.metrics.items():
+            place = pointer("metrics", name)
+            if not isfinite(metric.weight) or metric.weight == 0:
+                found.append(Fault(f"{place}/weight", "must be a finite number other than 0"))
+            if not (isfinite(metric.low) and isfinite(metric.high) and metric.low < metric.high):
+                found.append(Fault(f"{place}/high", "must be a finite number above low"))
+        if self.maturity > self.window_seconds:
+            found.append(Fault("/maturity_seconds", "must not be longer than window_seconds"))
+        return found
+
+    def measure(
+        self, rows: IntArray, metrics: IntArray, values: FloatArray, n: int
+    ) -> tuple[FloatArray, FloatArray]:
+        """Turn events into rewards.
+
+        Args:
+            rows: (e,) which of the n decisions each event is of.
+            metrics: (e,) the position of its metric in `names`.
+            values: (e,) its value.
+            n: how many decisions there are.
+
+        Returns:
+            Rewards (n,), and the aggregated value of each metric (M, n).
+        """
+        parts = np.zeros((len(self.metrics), n))
+        for i, metric in enumerate(self.metrics.values()):
+            mine = metrics == i
+            if mine.any():
+                parts[i] = metric.aggregate(rows[mine], values[mine], n)
+        weights = np.array([m.weight for m in self.metrics.values()])
+        return weights @ parts, parts
+
+
+def refuse_value(rule: RewardRule, metric: str, value: float) -> str | None:
+    """Say why an event does not fit the rule, or None."""
+    declared = rule.metrics.get(metric)
+    if declared is None:
+        return f"unknown metric {metric!r}; known are {', '.join(rule.names)}"
+    if not isfinite(value):
+        return "must be a finite number"
+    if not declared.low <= value <= declared.high:
+        return f"must lie in [{declared.low:g}, {declared.high:g}]"
+    return None

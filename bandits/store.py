@@ -1,0 +1,349 @@
+"""The store that the engine needs: a port. Tables and SQL are in the package ``storage``.
+
+Times are seconds since 1970-01-01 UTC. The log is append-only: decisions, events, activations and
+cancellations are inserted and never changed. Each commit of such rows writes one *batch* row per
+experiment; a fold takes batches that are due into what is learned and marks them, in the
+transaction that inserts the next snapshot.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from bandits.arrays import BoolArray, FloatArray, IntArray
+from bandits.experiment import Configuration
+
+State = Literal["draft", "running", "paused", "stopped", "archived"]
+
+
+class Record(Struct, frozen=True):
+    """An experiment as it is stored."""
+
+    id: int
+    key: str
+    state: State
+    salt: bytes
+    configuration: Configuration
+    learned_version: int
+    created_at: float
+    started_at: float | None = None
+    stopped_at: float | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether it has ever run: from then on most of it is fixed."""
+        return self.started_at is not None
+
+
+class Chosen(Struct, frozen=True, eq=False):
+    """n new decisions, column by column, ready to be appended.
+
+    Attributes:
+        ids: n distinct ids.
+        subjects: n subject ids as the sender knows them; the store keeps only a keyed hash.
+        digests: n digests of the requests, empty where the id was made here.
+        arms: (n,) the arm of each.
+        propensities: (n,) the probability it was drawn with.
+        contexts: (n, d) what the policy saw; with d = 1, the constant, there is nothing to store.
+        holdout: (n,) held out: the control, and never learned from.
+        fallback: (n,) the policy failed: the control, and never learned from.
+        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        policy_version: the snapshot's version they were drawn from.
+        mended: values clipped, unknown, missing.
+    """
+
+    ids: Sequence[str]
+    subjects: Sequence[str]
+    digests: Sequence[bytes]
+    arms: IntArray
+    propensities: FloatArray
+    contexts: FloatArray
+    holdout: BoolArray
+    fallback: BoolArray
+    restrictions: Sequence[bytes]
+    policy_version: int
+    mended: tuple[int, int, int] = (0, 0, 0)
+
+
+class Stored(Struct, frozen=True, eq=False):
+    """One decision as it is stored.
+
+    Attributes:
+        context: (d,) what the policy saw.
+        started_at: when its clocks started: made, or activated; None while it waits for that.
+    """
+
+    id: str
+    experiment: str
+    configuration_version: int
+    policy_version: int
+    arm: int
+    propensity: float
+    context: FloatArray
+    holdout: bool
+    fallback: bool
+    restriction: bytes
+    digest: bytes
+    made_at: float
+    started_at: float | None
+    cancelled_at: float | None
+
+
+class Event(Struct, frozen=True):
+    """One metric event of a decision; `late` ones came after its window and never count."""
+
+    decision_id: str
+    event_id: str
+    metric: str
+    value: float
+    occurred_at: float
+    late: bool = False
+
+
+class Decided(Struct, frozen=True, eq=False):
+    """n stored decisions and the events that count for them, as the learner needs them.
+
+    Attributes:
+        arms: (n,) int.
+        contexts: (n, d); all ones (n, 1) where the experiment declares no feature.
+        holdout: (n,) bool.
+        started_at: (n,) when each one's clocks started.
+        event_rows: (e,) int, which of the n decisions each event is of.
+        event_metrics: (e,) int, the position of its metric in the reward rule.
+        event_values: (e,) its value.
+    """
+
+    arms: IntArray
+    contexts: FloatArray
+    holdout: BoolArray
+    started_at: FloatArray
+    event_rows: IntArray
+    event_metrics: IntArray
+    event_values: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.arms)
+
+
+class Snapshot(Struct, frozen=True, eq=False):
+    """What was known at one moment.
+
+    Attributes:
+        version: 1, 2, …; 0 is the empty one that is never stored.
+        configuration_version: the configuration it was folded under.
+        at: its reference time, never before the previous one's.
+        seed: for the policy's frozen draws.
+        upcoming: sends expected before the next fold.
+        statistic: what `bandits.statistics.dump` wrote.
+        tally: what `Tally.dump` wrote.
+    """
+
+    version: int
+    configuration_version: int
+    at: float
+    seed: int
+    upcoming: int
+    statistic: bytes
+    tally: bytes
+
+
+class Due(Struct, frozen=True, eq=False):
+    """What a fold has to take in. No decision is in two of the first four groups.
+
+    Attributes:
+        entered: sent since the last fold, not due yet: they become pending.
+        entered_due: sent since the last fold and due at once: never pending.
+        matured: pending until now, and due.
+        withdrawn: pending until now, and cancelled.
+        before: learned earlier, with the events they were learned with, and now corrected by
+            further events, cancelled, or both.
+        after: the ones of `before` that are not cancelled, with all their events.
+        expired: learned earlier, left as they were by this fold's events, and now older than
+            the forgetting window; empty where there is none.
+    """
+
+    entered: Decided
+    entered_due: Decided
+    matured: Decided
+    withdrawn: Decided
+    before: Decided
+    after: Decided
+    expired: Decided
+
+
+class Fold(Protocol):
+    """One fold in progress, under the experiment's lock; leaving it unsaved changes nothing."""
+
+    @property
+    def record(self) -> Record:
+        """The experiment, read under the lock."""
+        ...
+
+    @property
+    def previous(self) -> Snapshot | None:
+        """The newest snapshot, None before the first."""
+        ...
+
+    @property
+    def due(self) -> Due | None:
+        """What is to be taken in, None where nothing changed."""
+        ...
+
+    def learned(self) -> Iterator[Decided]:
+        """Go through everything that is learned once this fold is saved, in portions."""
+        ...
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Mark the batches as folded and insert the snapshot, in this transaction."""
+        ...
+
+
+class Audit(Struct, frozen=True, eq=False):
+    """The whole log of one experiment in one consistent view, in portions."""
+
+    record: Record
+    snapshot: Snapshot | None
+    learned: Iterator[Decided]
+    pending: Iterator[Decided]
+
+
+class Appended(Struct, frozen=True):
+    """What became of rows that were to be appended."""
+
+    accepted: int
+    repeated: int
+
+
+class Marked(Struct, frozen=True):
+    """What became of ids that were to be activated or cancelled."""
+
+    accepted: int
+    repeated: int
+    unknown: tuple[str, ...]
+
+
+class Point(Struct, frozen=True, eq=False):
+    """One snapshot on a chart: its version, time and tally."""
+
+    version: int
+    at: float
+    tally: bytes
+
+
+class Store(Protocol):
+    """Where experiments, the log and the snapshots live.
+
+    Every method may raise `Unavailable`; then nothing was stored.
+    """
+
+    def create(self, configuration: Configuration, *, salt: bytes, at: float, by: str) -> Record:
+        """Add a draft.
+
+        Raises:
+            AlreadyExists: its key is taken.
+        """
+        ...
+
+    def record(self, key: str) -> Record:
+        """Read an experiment.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def records(self) -> list[Record]:
+        """Read every experiment, the newest first."""
+        ...
+
+    def configure(self, key: str, configuration: Configuration, *, at: float, by: str) -> Record:
+        """Store the next version of a configuration; earlier ones stay for receipts.
+
+        Raises:
+            NotFound: there is none of this key.
+            StaleEdit: the stored version is not the one before this.
+        """
+        ...
+
+    def move(self, key: str, to: State, *, allowed: Sequence[State], at: float, by: str) -> Record:
+        """Change an experiment's state; `started_at` and `stopped_at` are set the first time.
+
+        Raises:
+            NotFound: there is none of this key.
+            WrongState: its state is not one of `allowed`.
+        """
+        ...
+
+    def configuration(self, key: str, version: int) -> Configuration:
+        """Read one version of a configuration.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    def append_decisions(
+        self, record: Record, chosen: Chosen, *, at: float
+    ) -> Mapping[int, Stored]:
+        """Append decisions in one transaction, durable on return.
+
+        Returns:
+            For each row that was not appended, since its id was there before or (with
+            ``per_subject``) its subject has a decision: that earlier decision.
+
+        Raises:
+            IdReused: an id was there before with another digest; nothing was appended.
+        """
+        ...
+
+    def decisions(self, ids: Sequence[str]) -> dict[str, Stored]:
+        """Read the decisions that exist among these ids."""
+        ...
+
+    def events(self, decision_id: str) -> list[Event]:
+        """Read a decision's events in order of their time."""
+        ...
+
+    def append_events(self, events: Sequence[Event], *, at: float) -> Appended:
+        """Append events of existing decisions in one transaction, durable on return.
+
+        An event whose (decision, event id) is there before counts as repeated.
+
+        Raises:
+            IdReused: it was there with another metric or value; nothing was appended.
+        """
+        ...
+
+    def activate(self, ids: Sequence[str], *, at: float) -> Marked:
+        """Start the clocks of decisions; repeated where they run already or were cancelled."""
+        ...
+
+    def cancel(self, ids: Sequence[str], *, at: float) -> Marked:
+        """Take decisions out of learning, and free their subjects."""
+        ...
+
+    def fold(self, key: str, *, now: float) -> AbstractContextManager[Fold]:
+        """Start a fold: take the experiment's lock and read what is due by `now`.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def audit(self, key: str) -> AbstractContextManager[Audit]:
+        """Read the whole log of one experiment, consistently."""
+        ...
+
+    def snapshot(self, key: str, version: int) -> Snapshot:
+        """Read one snapshot.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    def history(self, key: str, points: int) -> list[Point]:
+        """Read at most `points` snapshots for a chart, spread over time, the newest included."""
+        ...
