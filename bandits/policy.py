@@ -1,12 +1,23 @@
-"""What a policy is: a pure function to the simplex, in two steps, with declared parameters."""
+"""What a policy is: a pure function to the simplex, in two steps, with declared parameters.
 
+Axes. A statistic's axes before its arm axis are the state's *lead*: ``()`` in the live engine,
+``(R,)`` for R replications side by side. Contexts are ``(*lead, *batch, d)``: the lead comes first
+(an axis of length 1 there is shared by all replications), then as many batch axes as the caller
+likes, then d features, a constant among them if one is wanted. So ``(B, d)`` against a live state
+are B recipients, ``(R, d)`` against R states one recipient each, ``(R, n, d)`` n recipients each.
+Without features d is 0, and the shape still says how many are decided for.
+"""
+
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray
+from bandits.arrays import FloatArray, IntArray
+from bandits.draw import draw
 from bandits.errors import Fault, InvalidInput
 from bandits.problem import Problem
 from bandits.statistics import Statistic
@@ -45,11 +56,50 @@ class Policy(Protocol[S_contra, P]):
     def propensities(self, prepared: P, contexts: FloatArray) -> FloatArray:
         """Return the probability of each arm, (..., K), rows summing to 1.
 
-        A contextual policy takes contexts (..., d) and broadcasts their leading axes against the
-        prepared state's. A policy whose family is not contextual ignores them and returns the
-        prepared state's own shape, (..., K).
+        A contextual policy takes contexts (*lead, *batch, d) and returns (*lead, *batch, K). A
+        policy whose family is not contextual ignores them and returns (*lead, K).
         """
         ...
+
+
+class Sequential(Policy[S_contra, P], Protocol[S_contra, P]):
+    """What a policy may offer on top, for simulation at speed; the law of its choices is the same.
+
+    `sample_arms` uses `sample` where a policy has it; a simulation that learns after every decision
+    uses `advance` where it has that, else it prepares anew.
+    """
+
+    def sample(self, prepared: P, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw an arm for each of contexts (*lead, *batch, d): (*lead, *batch), independently."""
+        ...
+
+    def advance(
+        self, prepared: P, arms: IntArray, rewards: FloatArray, contexts: FloatArray
+    ) -> P:
+        """Learn one observation in each state: arms, rewards (*lead,), contexts (*lead, d).
+
+        The result is what `prepare` would make of the statistic with these observations added, with
+        weight 1. It takes `prepared` over and may write to its arrays: use the result only.
+        """
+        ...
+
+
+def sample_arms(
+    policy: Policy[Any, P], prepared: P, contexts: FloatArray, rng: Generator
+) -> IntArray:
+    """Draw an arm for each of contexts (*lead, *batch, d): (*lead, *batch), independently."""
+    sample: Callable[[P, FloatArray, Generator], IntArray] | None
+    if sample := getattr(policy, "sample", None):
+        return sample(prepared, contexts, rng)
+    return draw_each(policy.propensities(prepared, contexts), contexts, rng)
+
+
+def draw_each(propensities: FloatArray, contexts: FloatArray, rng: Generator) -> IntArray:
+    """Draw arms from propensities (*lead, K) or (*lead, *batch, K): (*lead, *batch)."""
+    *lead, n_arms = propensities.shape
+    batch = (1,) * (contexts.ndim - propensities.ndim)
+    shape = np.broadcast_shapes((*lead, *batch), contexts.shape[:-1])
+    return draw(propensities.reshape(*lead, *batch, n_arms), rng.random(shape))
 
 
 class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

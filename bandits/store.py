@@ -160,8 +160,9 @@ class Due(Struct, frozen=True, eq=False):
         before: learned earlier, with the events they were learned with, and now corrected by
             further events, cancelled, or both.
         after: the ones of `before` that are not cancelled, with all their events.
-        expired: learned earlier, left as they were by this fold's events, and now older than
-            the forgetting window; empty where there is none.
+        expired: learned earlier and, since the previous snapshot, grown older than the forgetting
+            window (`previous.at - window <= started_at < at - window`), with the events they were
+            learned with, whether or not they are in `before` too; empty where there is no window.
     """
 
     entered: Decided
@@ -210,10 +211,11 @@ class Audit(Struct, frozen=True, eq=False):
 
 
 class Appended(Struct, frozen=True):
-    """What became of rows that were to be appended."""
+    """What became of events that were to be appended; each is in one of the three."""
 
     accepted: int
     repeated: int
+    late: int
 
 
 class Marked(Struct, frozen=True):
@@ -309,7 +311,8 @@ class Store(Protocol):
     def append_events(self, events: Sequence[Event], *, at: float) -> Appended:
         """Append events of existing decisions in one transaction, durable on return.
 
-        An event whose (decision, event id) is there before counts as repeated.
+        An event whose (decision, event id) is there before, or twice in `events`, counts as
+        repeated; a new one that is late is stored and counts as late.
 
         Raises:
             IdReused: it was there with another metric or value; nothing was appended.

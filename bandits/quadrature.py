@@ -1,0 +1,115 @@
+"""The chance that each of K independent quantities is the largest, by composite quadrature.
+
+π_k = ∫ f_k(x) Π_{j≠k} F_j(x) dx. One interval with any number of nodes fails when wide and narrow
+densities meet, so panels are cut where *every* density has its steps: then each is smooth in each
+panel. Densities are evaluated at Gauss–Legendre nodes, and their distribution functions are the
+integrals, over the same panels, of the polynomials through those values. That needs no incomplete
+beta function and is as exact: the error is below 1e-11.
+"""
+
+from collections.abc import Callable
+from typing import cast
+
+import numpy as np
+from numpy.polynomial import legendre
+
+from bandits.arrays import FloatArray
+
+_N_NODES = 8
+_STEP = 1.25  # between panel edges, in standard deviations of a normal density
+_N_STEPS = 6  # on each side of the mode: tails beyond 7.5 standard deviations hold 1e-13
+_NEWTON_STEPS = 5  # towards panel edges, which need not be exact
+_SMALLEST = 1e-30  # a distribution function that rounded to 0 or below, where its density is 0 too
+_CHUNK = 1 << 18  # values evaluated at once, so that they stay in the processor's cache
+
+
+def _cumulative_weights(nodes: FloatArray) -> FloatArray:
+    """Weights (n, n) whose row i integrates from -1 to node i, given values at all nodes."""
+    lagrange = np.linalg.inv(legendre.legvander(nodes, len(nodes) - 1))
+    integrals = legendre.legint(lagrange, lbnd=-1)
+    return cast("FloatArray", legendre.legval(nodes, integrals).T)
+
+
+_NODES, _WEIGHTS = legendre.leggauss(_N_NODES)
+_CUMULATIVE = _cumulative_weights(_NODES)
+
+
+def largest_chances(
+    edges: FloatArray, densities: Callable[[FloatArray], FloatArray]
+) -> FloatArray:
+    """Return (R, K): the chance that each arm's quantity is the largest.
+
+    Args:
+        edges: (R, E) panel edges in any order.
+        densities: from points (R, 1, P, n) to each arm's density there, (R, K, P, n), up to a
+            factor per arm.
+    """
+    edges = np.sort(edges, axis=-1)
+    half = np.diff(edges)[:, None, :, None] / 2
+    points = edges[:, None, :-1, None] + half * (1 + _NODES)
+    density = densities(points) * half
+    mass = density @ _WEIGHTS
+    below = np.cumsum(mass, axis=-1)
+    total = below[..., -1]
+    distribution = (below - mass)[..., None] + density @ _CUMULATIVE.T
+    distribution /= total[..., None, None]
+    np.maximum(distribution, _SMALLEST, out=distribution)
+    density /= distribution
+    everyone = distribution.prod(axis=1) * _WEIGHTS
+    chances = np.einsum("rkpn,rpn->rk", density, everyone) / total
+    return cast("FloatArray", chances / chances.sum(axis=-1, keepdims=True))
+
+
+def beta_chances(alpha: FloatArray, beta: FloatArray) -> FloatArray:
+    """Return the chance (..., K) that each Beta(alpha, beta) variate, (..., K), is the largest."""
+    n_arms = alpha.shape[-1]
+    flat_alpha, flat_beta = alpha.reshape(-1, n_arms), beta.reshape(-1, n_arms)
+    size = max(1, _CHUNK // (n_arms * n_arms * (2 * _N_STEPS + 1) * _N_NODES))
+    chunks = [
+        _beta_chances(flat_alpha[i : i + size], flat_beta[i : i + size])
+        for i in range(0, len(flat_alpha), size)
+    ]
+    return np.concatenate(chunks).reshape(alpha.shape)
+
+
+def _beta_chances(alpha: FloatArray, beta: FloatArray) -> FloatArray:
+    """Integrate over y = logit x, where a beta density is log-concave and its tails exponential."""
+    alpha, beta = alpha[:, :, None, None], beta[:, :, None, None]
+    count = alpha + beta
+    mode = np.log(alpha / beta)
+    steps = _STEP * np.arange(1, _N_STEPS + 1)
+    left = mode - _distance_of(steps, alpha, count)
+    right = mode + _distance_of(steps, beta, count)
+    edges = np.concatenate([left, mode, right], axis=-1).reshape(len(alpha), -1)
+
+    def densities(y: FloatArray) -> FloatArray:
+        offset = y - mode
+        slope = np.where(offset < 0, alpha, beta)
+        return cast("FloatArray", np.exp(_log_density(np.abs(offset), slope, count)))
+
+    return largest_chances(edges, densities)
+
+
+def _log_density(distance: FloatArray, slope: FloatArray, count: FloatArray) -> FloatArray:
+    """Log density of the logit of a beta variate, relative to its mode, at a distance from it.
+
+    With a = slope and n = count: -a s - n log(1 + a/n (exp(-s) - 1)), where a is alpha on the left
+    of the mode and beta on its right. Written so, it neither overflows nor cancels at any count.
+    """
+    return cast(
+        "FloatArray", -slope * distance - count * np.log1p(slope / count * np.expm1(-distance))
+    )
+
+
+def _distance_of(steps: FloatArray, slope: FloatArray, count: FloatArray) -> FloatArray:
+    """Find the distance at which the log density has fallen by steps²/2, by Newton's method.
+
+    The log density is concave: from the second step on, Newton's method comes down monotonically.
+    """
+    fall = steps**2 / 2
+    distance = np.sqrt(2 * fall * count / (slope * (count - slope))) + fall / slope
+    for _ in range(_NEWTON_STEPS):
+        shrunk = np.expm1(-distance)
+        steepness = slope * (1 - (1 + shrunk) / (1 + slope / count * shrunk))
+        distance += (_log_density(distance, slope, count) + fall) / steepness
+    return cast("FloatArray", distance)
