@@ -8,6 +8,7 @@
     ├── Conflict            it fits, but not with what is there already
     │   ├── AlreadyExists   the key is taken
     │   ├── WrongState      not in this state of the experiment's life
+    │   ├── FixedOnceStarted  a change that a started experiment does not allow
     │   ├── IdReused        the same id came before with another body
     │   └── StaleEdit       somebody else changed it since it was read
     ├── Unavailable         the store cannot record at the moment; try again
@@ -78,6 +79,14 @@ class WrongState(Conflict):
         self.state = state
         self.wanted = wanted
         super().__init__(f"experiment {key!r} is {state}; {wanted}")
+
+
+class FixedOnceStarted(Conflict):
+    """A change that a started experiment does not allow; `faults` names each place."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(f"{f.pointer}: {f.detail}" for f in self.faults))
 
 
 class IdReused(Conflict):

@@ -73,9 +73,7 @@ class Sequential(Policy[S_contra, P], Protocol[S_contra, P]):
         """Draw an arm for each of contexts (*lead, *batch, d): (*lead, *batch), independently."""
         ...
 
-    def advance(
-        self, prepared: P, arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> P:
+    def advance(self, prepared: P, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> P:
         """Learn one observation in each state: arms, rewards (*lead,), contexts (*lead, d).
 
         The result is what `prepare` would make of the statistic with these observations added, with

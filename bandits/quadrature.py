@@ -34,9 +34,7 @@ _NODES, _WEIGHTS = legendre.leggauss(_N_NODES)
 _CUMULATIVE = _cumulative_weights(_NODES)
 
 
-def largest_chances(
-    edges: FloatArray, densities: Callable[[FloatArray], FloatArray]
-) -> FloatArray:
+def largest_chances(edges: FloatArray, densities: Callable[[FloatArray], FloatArray]) -> FloatArray:
     """Return (R, K): the chance that each arm's quantity is the largest.
 
     Args:

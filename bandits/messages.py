@@ -1,0 +1,185 @@
+"""What senders say to the engine and what it answers; the API validates with these very types."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from bandits.context import Scalar
+
+Id = Annotated[
+    str,
+    Meta(
+        pattern=r"^[\x21-\x7e]{1,128}\Z",
+        description="1 to 128 printable ASCII characters without spaces",
+    ),
+]
+SubjectId = Annotated[str, Meta(min_length=1, max_length=256, description="who is decided for")]
+
+
+class Request(Struct, frozen=True, forbid_unknown_fields=True):
+    """One recipient to decide for.
+
+    Attributes:
+        context: what is known of the recipient, by declared feature.
+        decision_id: made here unless given; the same id again gets the same answer.
+        eligible: for a slot, the variants that this recipient may get.
+    """
+
+    subject_id: SubjectId
+    context: dict[str, Scalar] | None = None
+    decision_id: Id | None = None
+    eligible: dict[str, Annotated[list[str], Meta(min_length=1)]] | None = None
+
+
+class Decision(Struct, frozen=True):
+    """The email to send.
+
+    Attributes:
+        decision_id: what rewards refer to; None for a dry run, which records nothing.
+        slots: by slot, the chosen ``variant`` and its ``payload``.
+        propensity: the very probability that it was drawn with.
+        policy_version: the snapshot's version that it was drawn from.
+        holdout: the subject is held out: gets the control, is never learned from.
+        fallback: the policy failed and the control was given; never learned from.
+        repeat: this is the answer that was given before.
+    """
+
+    decision_id: str | None
+    slots: dict[str, dict[str, Any]]
+    propensity: float
+    policy_version: int
+    holdout: bool = False
+    fallback: bool = False
+    repeat: bool = False
+
+
+class Reward(Struct, frozen=True, forbid_unknown_fields=True):
+    """Something that a recipient did.
+
+    Attributes:
+        event_id: the sender's id of this event; the same again counts once.
+        occurred_at: when it happened, with its offset; now unless given.
+    """
+
+    decision_id: Id
+    event_id: Id
+    metric: str
+    value: float = 1.0
+    occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class RewardReceipt(Struct, frozen=True):
+    """What became of rewards; every one of them is counted in exactly one field.
+
+    Attributes:
+        accepted: stored, and inside their window.
+        repeated: there before; counted once.
+        late: stored, but after their window: they never count.
+        unknown: the decision ids of those that no decision was made for; not stored.
+        early: the decision ids of those that came before their decision was made or activated;
+            not stored, send them again later.
+    """
+
+    accepted: int
+    repeated: int
+    late: int
+    unknown: list[str]
+    early: list[str]
+
+
+class DecisionReceipt(Struct, frozen=True):
+    """One decision, explained: why this email?
+
+    Attributes:
+        context: what the policy saw, by feature.
+        propensities: by arm (variant keys joined by `` · ``), the probability of each eligible arm,
+            derived again from the snapshot; None where it cannot be.
+        uniform: the number in [0, 1) that drew, from the decision's id.
+        derived: whether deriving it again gives the same arm and propensity.
+        events: what happened since, and whether it counts.
+        reward: what it has earned so far.
+    """
+
+    decision_id: str
+    experiment: str
+    configuration_version: int
+    policy_version: int
+    policy: str
+    slots: dict[str, dict[str, Any]]
+    propensity: float
+    holdout: bool
+    fallback: bool
+    made_at: datetime
+    started_at: datetime | None
+    cancelled_at: datetime | None
+    context: dict[str, Any]
+    propensities: dict[str, float] | None
+    uniform: float | None
+    derived: bool | None
+    events: list[dict[str, Any]]
+    reward: float
+
+
+class ArmResult(Struct, frozen=True):
+    """What one arm did.
+
+    Attributes:
+        sent: decisions whose clocks have started, not cancelled.
+        complete: of these, the matured ones.
+        reward: Σ over the complete ones.
+        mean: reward per complete decision, None before the first.
+        share_now: the probability it is sent with now, see `Results.share_basis`.
+        metrics: by metric, Σ over the complete ones.
+    """
+
+    index: int
+    variants: dict[str, str]
+    label: str
+    control: bool
+    paused: bool
+    sent: int
+    complete: int
+    reward: float
+    mean: float | None
+    share_now: float | None
+    metrics: dict[str, float]
+
+
+class GroupResult(Struct, frozen=True):
+    """What the held-out subjects did, who all got the control."""
+
+    sent: int
+    complete: int
+    reward: float
+    mean: float | None
+
+
+class HistoryPoint(Struct, frozen=True):
+    """Cumulative figures at one snapshot, by arm: lists of K."""
+
+    version: int
+    at: datetime
+    sent: list[int]
+    complete: list[int]
+    reward: list[float]
+
+
+class Results(Struct, frozen=True):
+    """How an experiment is doing, as of its newest snapshot.
+
+    Attributes:
+        share_basis: ``exact`` where the shares are the same for everybody, ``recent`` where they
+            depend on the context and are those of recent sends.
+        history: snapshots spread over time, the oldest first.
+    """
+
+    experiment: str
+    state: str
+    policy: str
+    version: int
+    at: datetime | None
+    share_basis: str
+    arms: list[ArmResult]
+    holdout: GroupResult | None
+    history: list[HistoryPoint]
