@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The API, the pages and the server."""
