@@ -200,7 +200,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         least, most = policy.support
         if covers(policy.support, (low, high)):
             return []
-        able = [n for n, p in policies().items() if covers(p.support, (low, high))]  # type: ignore[attr-defined]
+        able = [n for n, p in policies().items() if covers(p.support, (low, high))]
         detail = (
             f"{self.policy.name} takes rewards in [{least:g}, {most:g}], this rule gives "
             f"[{low:g}, {high:g}]; these take it: {', '.join(able)}"

@@ -9,6 +9,7 @@ Without features d is 0, and the shape still says how many are decided for.
 """
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
@@ -94,10 +95,15 @@ def sample_arms(
 
 def draw_each(propensities: FloatArray, contexts: FloatArray, rng: Generator) -> IntArray:
     """Draw arms from propensities (*lead, K) or (*lead, *batch, K): (*lead, *batch)."""
-    *lead, n_arms = propensities.shape
-    batch = (1,) * (contexts.ndim - propensities.ndim)
-    shape = np.broadcast_shapes((*lead, *batch), contexts.shape[:-1])
-    return draw(propensities.reshape(*lead, *batch, n_arms), rng.random(shape))
+    propensities = over_batch(propensities, contexts)
+    shape = np.broadcast_shapes(propensities.shape[:-1], contexts.shape[:-1])
+    return draw(propensities, rng.random(shape))
+
+
+def over_batch(state: FloatArray, contexts: FloatArray) -> FloatArray:
+    """Insert the batch axes of contexts (*lead, *batch, d) into state (*lead, K), as length 1."""
+    *lead, n_arms = state.shape
+    return state.reshape(*lead, *(1,) * (contexts.ndim - state.ndim), n_arms)
 
 
 class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -107,6 +113,11 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     the web form's field and the documentation. Constructing a msgspec Struct checks nothing, so
     this does.
     """
+
+    name: ClassVar[str]
+    label: ClassVar[str]
+    support: ClassVar[tuple[float, float]]
+    statistic: ClassVar[type[Statistic]]
 
     def __post_init__(self) -> None:
         """Check every field against its declaration.
@@ -118,12 +129,20 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         for field in msgspec.structs.fields(self):
             try:
                 value = msgspec.convert(getattr(self, field.name), field.type)
+                _refuse_non_finite(value)
             except msgspec.ValidationError as error:
                 faults.append(Fault(f"/{field.name}", str(error)))
             else:
                 msgspec.structs.force_setattr(self, field.name, value)
         if faults:
             raise InvalidInput(faults)
+
+
+def _refuse_non_finite(value: Any) -> None:
+    """Refuse NaN and infinity, which pass comparisons with bounds or a missing bound."""
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not isfinite(number):
+            raise msgspec.ValidationError("Expected a finite number")
 
 
 AnyPolicy = Policy[Any, Any]

@@ -13,8 +13,8 @@ class Problem(Struct, frozen=True, eq=False):
         arms: (K,) int, the experiment-wide index of each arm; a restricted problem has fewer.
         slot_levels: (K, n_slots) int, the variant of each slot that each arm shows.
         n_features: d, the length of an encoded context; 0 where there is none.
-        low: the smallest reward an observation can have.
-        high: the largest reward an observation can have.
+        low: the smallest reward an observation can have, finite: widths scale with the range.
+        high: the largest reward an observation can have, finite.
     """
 
     arms: IntArray

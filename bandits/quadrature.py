@@ -30,6 +30,7 @@ def _cumulative_weights(nodes: FloatArray) -> FloatArray:
     return cast("FloatArray", legendre.legval(nodes, integrals).T)
 
 
+_STEPS = np.linspace(_STEP, _STEP * _N_STEPS, _N_STEPS)
 _NODES, _WEIGHTS = legendre.leggauss(_N_NODES)
 _CUMULATIVE = _cumulative_weights(_NODES)
 
@@ -75,15 +76,14 @@ def _beta_chances(alpha: FloatArray, beta: FloatArray) -> FloatArray:
     alpha, beta = alpha[:, :, None, None], beta[:, :, None, None]
     count = alpha + beta
     mode = np.log(alpha / beta)
-    steps = _STEP * np.arange(1, _N_STEPS + 1)
-    left = mode - _distance_of(steps, alpha, count)
-    right = mode + _distance_of(steps, beta, count)
+    left = mode - _distance_of(_STEPS, alpha, count)
+    right = mode + _distance_of(_STEPS, beta, count)
     edges = np.concatenate([left, mode, right], axis=-1).reshape(len(alpha), -1)
 
     def densities(y: FloatArray) -> FloatArray:
         offset = y - mode
         slope = np.where(offset < 0, alpha, beta)
-        return cast("FloatArray", np.exp(_log_density(np.abs(offset), slope, count)))
+        return np.exp(_log_density(np.abs(offset), slope, count))
 
     return largest_chances(edges, densities)
 
@@ -94,9 +94,7 @@ def _log_density(distance: FloatArray, slope: FloatArray, count: FloatArray) -> 
     With a = slope and n = count: -a s - n log(1 + a/n (exp(-s) - 1)), where a is alpha on the left
     of the mode and beta on its right. Written so, it neither overflows nor cancels at any count.
     """
-    return cast(
-        "FloatArray", -slope * distance - count * np.log1p(slope / count * np.expm1(-distance))
-    )
+    return -slope * distance - count * np.log1p(slope / count * np.expm1(-distance))
 
 
 def _distance_of(steps: FloatArray, slope: FloatArray, count: FloatArray) -> FloatArray:
@@ -110,4 +108,4 @@ def _distance_of(steps: FloatArray, slope: FloatArray, count: FloatArray) -> Flo
         shrunk = np.expm1(-distance)
         steepness = slope * (1 - (1 + shrunk) / (1 + slope / count * shrunk))
         distance += (_log_density(distance, slope, count) + fall) / steepness
-    return cast("FloatArray", distance)
+    return distance

@@ -38,7 +38,7 @@ def register(
             policy.__qualname__,
         ):
             raise DuplicatePolicy(name)
-        policy.name, policy.label, policy.support = name, label, support  # type: ignore[attr-defined]
+        policy.name, policy.label, policy.support = name, label, support
         _registered[name] = policy
         return policy
 

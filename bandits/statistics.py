@@ -66,6 +66,8 @@ class Statistic(Protocol):
 
 S = TypeVar("S", bound=Statistic)
 
+NOTHING = 1e-9  # a weight this small is what subtracting or forgetting leaves of no observation
+
 
 def _sums(n_arms: int, arms: IntArray, values: FloatArray) -> FloatArray:
     """Sum values (..., n) by arm: (..., K), without building (..., n, K)."""
@@ -164,12 +166,31 @@ class Moments(_Additive):
     @property
     def means(self) -> FloatArray:
         """The mean reward by arm; an arm without data takes the pooled mean, or 0 without any."""
-        total = self.count.sum(axis=-1, keepdims=True)
-        pooled = np.divide(
-            self.total.sum(axis=-1, keepdims=True), total, out=np.zeros_like(total), where=total > 0
-        )
-        out = np.broadcast_to(pooled, self.count.shape).copy()
-        return np.divide(self.total, self.count, out=out, where=self.count > 0)
+        if self.count.size and self.count.min() > NOTHING:
+            return self.total / self.count
+        out = np.broadcast_to(self.pooled_mean, self.count.shape).copy()
+        return np.divide(self.total, self.count, out=out, where=self.count > NOTHING)
+
+    @property
+    def pooled_mean(self) -> FloatArray:
+        """The mean reward over all arms, (..., 1); 0 without any data."""
+        count = self.count.sum(axis=-1, keepdims=True)
+        total = self.total.sum(axis=-1, keepdims=True)
+        return np.divide(total, count, out=np.zeros_like(count), where=count > NOTHING)
+
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "Moments":
+        """Add one observation of weight 1 to each state: arms, rewards (*lead,).
+
+        The same as adding `of`, but fast enough for a simulation that learns at every step.
+        """
+        n_arms = self.count.shape[-1]
+        cells = np.arange(arms.size) * n_arms + arms.reshape(-1)
+        rewards = np.reshape(rewards, -1)
+        out = Moments(self.count.copy(), self.total.copy(), self.square.copy(), self.pending)
+        out.count.reshape(-1)[cells] += 1
+        out.total.reshape(-1)[cells] += rewards
+        out.square.reshape(-1)[cells] += rewards * rewards
+        return out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

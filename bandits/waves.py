@@ -1,0 +1,115 @@
+"""Index policies in waves: shares instead of one arm for everybody until the next fold.
+
+Thousands of emails leave between two folds, and a plain argmax would give them all one arm. So an
+index policy's probabilities are the shares that result from giving the upcoming sends one by one to
+the arm of the largest index, whose width counts what is given and whose mean does not move. An
+index falls with every send, so that is the same as giving every send whose index is above a common
+level, and the level is found by bisection: no loop over sends.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.policy import draw_each
+from bandits.statistics import NOTHING, Moments
+from bandits.ties import TIE, equal_shares, largest, pick
+
+Index = Callable[[Moments, FloatArray], FloatArray]
+_TINY = 1e-300  # stands for no send at all, whose width is as good as infinite
+
+
+@dataclass(frozen=True)
+class Wave:
+    """An index policy's prepared state.
+
+    Attributes:
+        known: the statistic.
+        index: from the statistic and sends (..., K), at least 1e-300 each, to indices (..., K) that
+            fall as sends grow.
+        upcoming: sends expected before the next fold.
+    """
+
+    known: Moments
+    index: Index
+    upcoming: int
+
+    @cached_property
+    def shares(self) -> FloatArray:
+        """The probability of each arm, (..., K)."""
+        sends = self.known.count + self.known.pending
+        return wave_shares(lambda n: self.index(self.known, n), sends, self.upcoming)
+
+    def sample(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw an arm for each of contexts (*lead, *batch, d), independently."""
+        if self.upcoming > 1 or contexts.ndim > self.known.count.ndim:
+            return draw_each(self.shares, contexts, rng)
+        sends = np.maximum(self.known.count + self.known.pending, _TINY)
+        return pick(largest(self.index(self.known, sends)), rng)
+
+    def advance(self, arms: IntArray, rewards: FloatArray) -> "Wave":
+        """Learn one observation in each state: arms, rewards (*lead,)."""
+        return Wave(self.known.learned(arms, rewards), self.index, self.upcoming)
+
+
+def wave_shares(
+    index: Callable[[FloatArray], FloatArray], sends: FloatArray, upcoming: int
+) -> FloatArray:
+    """Share `upcoming` sends by giving them one by one to the largest index; ties split equally.
+
+    Args:
+        index: from sends so far (..., K) to indices (..., K).
+        sends: (..., K), pending ones included.
+        upcoming: at least 1; 1 is the plain argmax.
+
+    Returns:
+        (..., K), rows summing to 1.
+    """
+    if upcoming == 1:
+        return equal_shares(largest(index(np.maximum(sends, _TINY))))
+    untried = sends < NOTHING
+    n_untried = np.count_nonzero(untried, axis=-1, keepdims=True)
+    rest = np.maximum(upcoming - n_untried, 0)  # after one send to each untried arm
+    given = untried + _given(index, np.where(untried, 1.0, sends), rest)
+    return np.where(n_untried >= upcoming, untried / np.maximum(n_untried, 1), given / upcoming)
+
+
+def _given(
+    index: Callable[[FloatArray], FloatArray], sends: FloatArray, rest: IntArray
+) -> FloatArray:
+    """Give `rest` (..., 1) more sends to the largest index; each of `sends` is above 0."""
+    few, many = np.zeros_like(sends), np.broadcast_to(rest, sends.shape).astype(np.float64)
+    high = index(sends).max(axis=-1, keepdims=True)
+    low = index(sends + np.maximum(rest - 1, 0)).max(axis=-1, keepdims=True)
+    close = TIE * np.maximum(np.abs(high), np.abs(low))
+    low = low - close
+    while True:
+        exact = many.sum(axis=-1, keepdims=True) == rest
+        if np.all(exact | (high - low <= close)):
+            break
+        level = (low + high) / 2
+        above = _count_above(lambda n: index(sends + n), level, few, many)
+        enough = above.sum(axis=-1, keepdims=True) >= rest
+        low, high = np.where(enough, level, low), np.where(enough, high, level)
+        few, many = np.where(enough, few, above), np.where(enough, above, many)
+    missing = rest - few.sum(axis=-1, keepdims=True)
+    tied = many - few
+    return few + missing * tied / np.maximum(tied.sum(axis=-1, keepdims=True), 1)
+
+
+def _count_above(
+    index: Callable[[FloatArray], FloatArray], level: FloatArray, few: FloatArray, many: FloatArray
+) -> FloatArray:
+    """Count the sends, between `few` and `many`, whose index is above the level: (..., K)."""
+    while np.any(few < many):
+        middle = np.floor((few + many) / 2)
+        above = index(middle) > level
+        few, many = (
+            np.where(above, np.minimum(middle + 1, many), few),
+            np.where(above, many, middle),
+        )
+    return few
