@@ -1,0 +1,50 @@
+"""Constant success rates, one per arm: the textbook's bandit."""
+
+from typing import Annotated
+
+import numpy as np
+from msgspec import Meta
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray
+from bandits.policy import Parameters
+from bandits.problem import Problem
+from simulations.environments.contract import Rounds, numbered
+
+Rate = Annotated[float, Meta(ge=0, le=1)]
+
+
+def successes(means: FloatArray, rng: Generator) -> FloatArray:
+    """Draw 0 or 1 for rates (n, K), with one uniform a round that every arm shares.
+
+    An arm with a higher rate then never does worse. As only one arm of a round is ever seen, how
+    the arms' luck hangs together changes no policy's law; sharing it makes the difference between
+    two policies as quiet as it can be.
+    """
+    return (rng.random(len(means))[:, None] < means).astype(np.float64)
+
+
+class Bernoulli(Parameters, tag_field="kind", tag="bernoulli", frozen=True, kw_only=False):
+    """Rewards are 1 with a rate that is the arm's own and never changes, else 0."""
+
+    means: Annotated[
+        tuple[Rate, ...], Meta(min_length=1, description="success rate of each arm, in [0, 1]")
+    ]
+
+    @property
+    def problem(self) -> Problem:
+        """K arms, rewards in [0, 1]."""
+        return Problem.of(len(self.means), n_features=1)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Numbered."""
+        return numbered(len(self.means))
+
+    def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - all rounds are alike
+        """Give the same truth for every round."""
+        return Rounds(np.ones((1, 1)), np.array([self.means]))
+
+    def rewards(self, means: FloatArray, rng: Generator) -> FloatArray:
+        """Draw 0 or 1 for each arm: (n, K)."""
+        return successes(means, rng)
