@@ -1,0 +1,21 @@
+"""The application: plain WSGI, made by a factory."""
+
+from flask import Flask
+
+from webapp.services import Services
+from webapp.settings import Settings
+
+
+def create_app(services: Services, settings: Settings) -> Flask:
+    """Make the application: the API below ``/api/v1``, the pages at ``/``, and what operators read.
+
+    Args:
+        services: what the views work with; `webapp.services.services` hands it to them.
+        settings: what this server was told; ``app.config`` carries what Flask itself needs.
+    """
+    app = Flask(__name__)
+    app.config["SECRET_KEY"] = settings.secret_key
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
+    services.attach(app.extensions)
+    return app

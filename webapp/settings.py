@@ -1,0 +1,52 @@
+"""What one server is told: from flags, else from ``BANDITS_...`` variables, else as written here."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bandits.errors import Fault, InvalidInput
+
+PREFIX = "BANDITS_"
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything about a server that its owner may set; every field is documented in docs/api.md.
+
+    Attributes:
+        database_url: where experiments, the log and the accounts live.
+        secret_key: signs session cookies; kept in the database unless given.
+        secure_cookies: send session cookies over HTTPS only; set it behind a TLS proxy.
+        max_body_bytes: a longer request body is refused.
+        log_format: how logs on standard error look.
+        access_log: write a log line for every request.
+    """
+
+    database_url: Annotated[str, Meta(min_length=1)] = "sqlite:///bandits.db"
+    secret_key: Annotated[str, Meta(min_length=32)] | None = None
+    secure_cookies: bool = False
+    max_body_bytes: Annotated[int, Meta(ge=10_000, le=1_000_000_000)] = 8_000_000
+    log_format: Literal["text", "json"] = "text"
+    access_log: bool = False
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str], **flags: str | None) -> Self:
+        """Read the settings; a flag that is not None goes before its variable.
+
+        Raises:
+            InvalidInput: a value does not fit; its place is the variable's name.
+        """
+        given: dict[str, str] = {}
+        for name in cls.__struct_fields__:
+            value = flags.get(name)
+            if value is None:
+                value = environment.get(PREFIX + name.upper())
+            if value is not None:
+                given[name] = value
+        try:
+            return msgspec.convert(given, cls, strict=False)
+        except msgspec.ValidationError as error:
+            detail, _, place = str(error).partition(" - at `$.")
+            name = PREFIX + place.rstrip("`").upper()
+            raise InvalidInput([Fault(name, detail)]) from None
