@@ -1,0 +1,71 @@
+"""LinUCB: a regression per variant, plus a bound for how little is known of such a recipient."""
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.linear import Fit, Regression
+from bandits.policy import Parameters
+from bandits.problem import Problem
+from bandits.registry import register
+from bandits.statistics import Ridge
+from bandits.ties import equal_shares, largest, pick
+
+
+@register("linucb", label="LinUCB (personal)")
+class LinUCB(Parameters, frozen=True):
+    """Send each recipient the variant that could be the best for somebody like them.
+
+    For recipients who differ in what is known of them. Each variant has its own regression of the
+    reward on the context (disjoint). Source: Li, Chu, Langford and Schapire (2010), algorithm 1;
+    there λ is 1 and decisions without feedback yet do not count, here they narrow the width.
+    """
+
+    statistic: ClassVar[type[Ridge]] = Ridge
+
+    alpha: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100,
+            title="Width",
+            description="How much the unknown is explored, in units of the reward's range.",
+        ),
+    ] = 0.25
+    ridge: Annotated[
+        float,
+        Meta(
+            ge=1e-3,
+            le=1e6,
+            title="Ridge penalty",
+            description="λ: how many observations' worth of doubt each weight starts with.",
+        ),
+    ] = 1.0
+
+    def prepare(
+        self, known: Ridge, problem: Problem, upcoming: int, rng: Generator
+    ) -> tuple[Fit, float]:
+        """Fit the regressions; the width is α times the reward's range."""
+        return Regression(known, self.ridge), self.alpha * problem.span
+
+    def propensities(self, prepared: tuple[Fit, float], contexts: FloatArray) -> FloatArray:
+        """Return 1 for the largest bound, split equally among ties, (*lead, *batch, K)."""
+        return equal_shares(largest(_bounds(prepared, contexts)))
+
+    def sample(self, prepared: tuple[Fit, float], contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw the arm of the largest bound."""
+        return pick(largest(_bounds(prepared, contexts)), rng)
+
+    def advance(
+        self, prepared: tuple[Fit, float], arms: IntArray, rewards: FloatArray, contexts: FloatArray
+    ) -> tuple[Fit, float]:
+        """Learn one observation in each state."""
+        fit, alpha = prepared
+        return fit.learned(arms, rewards, contexts), alpha
+
+
+def _bounds(prepared: tuple[Fit, float], contexts: FloatArray) -> FloatArray:
+    fit, alpha = prepared
+    return fit.means(contexts) + alpha * fit.widths(contexts)
