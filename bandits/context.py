@@ -33,7 +33,7 @@ class NumberFeature(
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
         found = []
-        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+        if not (self.low < self.high and isfinite(self.high - self.low)):
             found.append(Fault("/high", "must be a finite number above low"))
         elif self.default is not None and not self.low <= self.default <= self.high:
             found.append(Fault("/default", "must lie between low and high"))
@@ -48,11 +48,11 @@ class NumberFeature(
         low, span = self.low, self.high - self.low
         default = 0.5 if self.default is None else (self.default - low) / span
         raw = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-        scaled = (raw - low) / span
-        missing = np.isnan(scaled)
+        missing = np.isnan(raw)
+        clipped = np.clip(raw, low, self.high)
         counts.missing += int(np.count_nonzero(missing))
-        counts.clipped += int(np.count_nonzero((scaled < 0) | (scaled > 1)))
-        return np.where(missing, default, np.clip(scaled, 0, 1))[:, None]
+        counts.clipped += int(np.count_nonzero(~missing & (clipped != raw)))
+        return np.where(missing, default, (clipped - low) / span)[:, None]
 
     def read(self, part: FloatArray) -> Scalar:
         """Tell the number that was encoded as `part` (1,)."""

@@ -35,11 +35,11 @@ class Summing:
     def weights(self, started_at: FloatArray) -> FloatArray:
         """Return what observations started at these times (n,) weigh now, (n,)."""
         forgetting = self.experiment.forgetting
-        age = np.maximum(self.at - started_at, 0.0)
         if forgetting is None:
-            return np.ones_like(age)
-        if forgetting.window_seconds is not None:
-            return (age <= forgetting.window_seconds).astype(np.float64)
+            return np.ones(len(started_at))
+        if forgetting.window_seconds is not None:  # compared just as `Due.expired` is
+            return (started_at >= self.at - forgetting.window_seconds).astype(np.float64)
+        age = np.maximum(self.at - started_at, 0.0)
         return np.exp2(-age / (forgetting.half_life_seconds or np.inf))
 
     def fade(self, known: Statistic, since: float) -> Statistic:

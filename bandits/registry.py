@@ -8,7 +8,8 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-from bandits.errors import DuplicatePolicy, InvalidInput
+from bandits.errors import DuplicatePolicy, Fault, InvalidInput
+from bandits.keys import pointer
 from bandits.policy import AnyPolicy, Parameters
 
 _registered: dict[str, type[Parameters]] = {}
@@ -69,14 +70,26 @@ def make(name: str, params: Mapping[str, Any] | None = None) -> AnyPolicy:
         raise InvalidInput.at("/name", f"unknown policy {name!r}; known are {', '.join(known)}")
     policy = known[name]
     params = dict(params or {})
-    fields = {f.name for f in msgspec.structs.fields(policy)}
-    unknown = [key for key in params if key not in fields]
-    if unknown:
-        expected = ", ".join(sorted(fields)) or "none"
-        raise InvalidInput.at(
-            f"/params/{unknown[0]}", f"unknown parameter of {name}; it takes {expected}"
-        )
     try:
+        _check_names(policy, params)
         return cast("AnyPolicy", policy(**params))
     except InvalidInput as error:
         raise error.under("/params") from None
+
+
+def _check_names(policy: type[Parameters], params: Mapping[str, Any]) -> None:
+    """Refuse parameters that `policy` does not take, and do not go without those it needs."""
+    fields = {f.name: f for f in msgspec.structs.fields(policy)}
+    taken = ", ".join(sorted(fields)) or "none"
+    faults = [
+        Fault(pointer(key), f"unknown parameter of {policy.name}; it takes {taken}")
+        for key in params
+        if key not in fields
+    ]
+    faults += [
+        Fault(pointer(key), "is required")
+        for key, field in fields.items()
+        if field.required and key not in params
+    ]
+    if faults:
+        raise InvalidInput(faults)

@@ -72,8 +72,8 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics, in their order."""
-        return tuple(self.metrics)
+        """The metrics in alphabetical order: arrays by metric keep it however a rule is written."""
+        return tuple(sorted(self.metrics))
 
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
@@ -84,6 +84,8 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
                 found.append(Fault(f"{place}/weight", "must be a finite number other than 0"))
             if not (isfinite(metric.low) and isfinite(metric.high) and metric.low < metric.high):
                 found.append(Fault(f"{place}/high", "must be a finite number above low"))
+        if not found and not all(isfinite(end) for end in self.bounds):
+            found.append(Fault("/metrics", "can add up to more than a number holds"))
         if self.maturity > self.window_seconds:
             found.append(Fault("/maturity_seconds", "must not be longer than window_seconds"))
         return found
@@ -103,11 +105,12 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
             Rewards (n,), and the aggregated value of each metric (M, n).
         """
         parts = np.zeros((len(self.metrics), n))
-        for i, metric in enumerate(self.metrics.values()):
+        declared = [self.metrics[name] for name in self.names]
+        for i, metric in enumerate(declared):
             mine = metrics == i
             if mine.any():
                 parts[i] = metric.aggregate(rows[mine], values[mine], n)
-        weights = np.array([m.weight for m in self.metrics.values()])
+        weights = np.array([m.weight for m in declared])
         return weights @ parts, parts
 
 

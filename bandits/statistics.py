@@ -262,7 +262,8 @@ class Ridge(_Additive):
 def _rows_of(arms: IntArray, contexts: FloatArray) -> tuple[int, IntArray, FloatArray]:
     """Flatten leading axes: how many replications, arms (rows, n), contexts (rows, n, d)."""
     rows = int(np.prod(arms.shape[:-1], dtype=np.int64))
-    return rows, arms.reshape(rows, -1), contexts.reshape(rows, arms.shape[-1], -1)
+    n, d = contexts.shape[-2:]
+    return rows, arms.reshape(rows, n), contexts.reshape(rows, n, d)
 
 
 def _grams(

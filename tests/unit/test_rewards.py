@@ -1,0 +1,133 @@
+"""From the events of a decision to the number it earned."""
+
+import math
+from itertools import permutations
+
+import msgspec
+import numpy as np
+import pytest
+
+from bandits.errors import Fault
+from bandits.rewards import Metric, RewardRule, refuse_value
+
+CLICKS_AND_ORDERS = RewardRule(
+    {
+        "unsubscribe": Metric(weight=-5.0),
+        "click": Metric(weight=1.0),
+        "order": Metric(weight=0.1, count="sum", high=50.0),
+    }
+)
+
+
+def earned(rule: RewardRule, events: list[tuple[str, float]]) -> tuple[float, list[float]]:
+    """Measure the events of a single decision."""
+    rewards, parts = rule.measure(
+        np.zeros(len(events), dtype=np.int64),
+        np.array([rule.names.index(m) for m, _ in events], dtype=np.int64),
+        np.array([v for _, v in events]),
+        1,
+    )
+    return float(rewards[0]), parts[:, 0].tolist()
+
+
+def test_a_reward_is_the_weighted_sum_of_its_metrics() -> None:
+    events = [("click", 1.0), ("order", 20.0), ("unsubscribe", 1.0)]
+    reward, parts = earned(CLICKS_AND_ORDERS, events)
+    assert reward == pytest.approx(1 + 2 - 5)
+    assert dict(zip(CLICKS_AND_ORDERS.names, parts, strict=True)) == {
+        "click": 1.0,
+        "order": 20.0,
+        "unsubscribe": 1.0,
+    }
+
+
+def test_silence_earns_nothing() -> None:
+    assert earned(CLICKS_AND_ORDERS, []) == (0.0, [0.0, 0.0, 0.0])
+
+
+def test_two_clicks_count_once_but_two_orders_add_up() -> None:
+    reward, _ = earned(CLICKS_AND_ORDERS, [("click", 1.0)] * 2 + [("order", 10.0)] * 2)
+    assert reward == pytest.approx(1 + 2)
+
+
+def test_counted_once_the_largest_value_stands_in_every_order_of_arrival() -> None:
+    rule = RewardRule({"stars": Metric(low=-1.0, high=5.0)})
+    for order in permutations([2.0, 4.0, -1.0]):
+        assert earned(rule, [("stars", v) for v in order])[0] == 4.0
+
+
+def test_counted_once_a_value_below_zero_is_not_silence() -> None:
+    rule = RewardRule({"stars": Metric(low=-1.0, high=5.0)})
+    assert earned(rule, [("stars", -1.0)])[0] == -1.0
+
+
+def test_a_sum_is_held_to_its_bounds_only_when_it_is_complete() -> None:
+    rule = RewardRule({"order": Metric(count="sum", low=-30.0, high=50.0)})
+    for order in permutations([40.0, 40.0, -30.0]):  # held step by step it would differ
+        assert earned(rule, [("order", v) for v in order])[0] == 50.0
+    assert earned(rule, [("order", -30.0)] * 2)[0] == -30.0
+
+
+def test_rewards_stay_with_their_decisions() -> None:
+    rule = RewardRule({"click": Metric()})
+    rows, metrics = np.array([2, 0, 2]), np.zeros(3, dtype=np.int64)
+    rewards, parts = rule.measure(rows, metrics, np.array([0.5, 1.0, 0.25]), 4)
+    assert rewards.tolist() == [1.0, 0.0, 0.5, 0.0]
+    assert parts.tolist() == [[1.0, 0.0, 0.5, 0.0]]
+
+
+def test_a_rule_written_in_another_order_measures_the_same() -> None:
+    # A database may give the keys of an object back in an order of its own.
+    turned = msgspec.structs.replace(
+        CLICKS_AND_ORDERS, metrics=dict(reversed(CLICKS_AND_ORDERS.metrics.items()))
+    )
+    rows, metrics = np.zeros(3, dtype=np.int64), np.arange(3)
+    values = np.array([1.0, 30.0, 1.0])
+    mine = CLICKS_AND_ORDERS.measure(rows, metrics, values, 1)
+    theirs = turned.measure(rows, metrics, values, 1)
+    assert turned == CLICKS_AND_ORDERS
+    assert [a.tolist() for a in mine] == [a.tolist() for a in theirs]
+
+
+def test_bounds_hold_every_reward_also_that_of_silence() -> None:
+    assert CLICKS_AND_ORDERS.bounds == (-5.0, 6.0)
+    assert RewardRule({"score": Metric(low=2.0, high=3.0)}).bounds == (0.0, 3.0)
+
+
+def test_maturity_is_the_window_unless_declared() -> None:
+    metrics = {"click": Metric()}
+    assert RewardRule(metrics, window_seconds=60).maturity == 60
+    assert RewardRule(metrics, window_seconds=60, maturity_seconds=0).maturity == 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "place"),
+    [
+        (Metric(weight=0.0), "/metrics/click/weight"),
+        (Metric(weight=math.nan), "/metrics/click/weight"),
+        (Metric(low=1.0, high=1.0), "/metrics/click/high"),
+        (Metric(high=math.inf), "/metrics/click/high"),
+        (Metric(weight=1e300, high=1e300), "/metrics"),
+    ],
+)
+def test_a_rule_names_what_is_wrong_with_it(metric: Metric, place: str) -> None:
+    assert [f.pointer for f in RewardRule({"click": metric}).faults()] == [place]
+
+
+def test_maturity_may_not_outlast_the_window() -> None:
+    rule = RewardRule({"click": Metric()}, window_seconds=60, maturity_seconds=61)
+    assert rule.faults() == [Fault("/maturity_seconds", "must not be longer than window_seconds")]
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "says"),
+    [
+        ("open", 1.0, "unknown metric 'open'; known are click, order, unsubscribe"),
+        ("click", math.nan, "must be a finite number"),
+        ("click", 1.5, "must lie in [0, 1]"),
+        ("order", -0.01, "must lie in [0, 50]"),
+        ("order", 50.0, None),
+    ],
+)
+def test_an_event_that_does_not_fit_is_refused(metric: str, value: float, says: str | None) -> None:
+    assert refuse_value(CLICKS_AND_ORDERS, metric, value) == says

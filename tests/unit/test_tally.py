@@ -1,0 +1,56 @@
+"""What pages count."""
+
+from dataclasses import fields
+
+import numpy as np
+
+from bandits.tally import Tally
+
+ARMS = np.array([0, 1, 1, 0, 0])
+HOLDOUT = np.array([False, False, False, False, True])
+REWARDS = np.array([1.0, 2.0, 4.0, 0.0, 8.0])
+METRICS = np.array([[1.0, 1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 3.0, 0.0, 7.0]])
+
+
+def figures(tally: Tally) -> dict[str, list[float]]:
+    """Turn a tally into plain lists."""
+    return {f.name: getattr(tally, f.name).tolist() for f in fields(tally)}
+
+
+def complete() -> Tally:
+    """Count five decisions of two arms, one of them held out."""
+    return Tally.of_complete(2, ARMS, HOLDOUT, REWARDS, METRICS)
+
+
+def test_the_held_out_are_a_group_of_their_own_behind_the_arms() -> None:
+    assert figures(complete()) == {
+        "sent": [0, 0, 0],
+        "complete": [2, 2, 1],
+        "reward": [1, 6, 8],
+        "square": [1, 20, 64],
+        "metrics": [[1, 2, 1], [0, 4, 7]],
+    }
+    assert Tally.of_sent(2, 2, ARMS, HOLDOUT).sent.tolist() == [2, 2, 1]
+
+
+def test_counting_nobody_is_the_tally_of_nothing() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    nobody = Tally.of_complete(2, none, none.astype(bool), np.zeros(0), np.zeros((2, 0)))
+    assert figures(nobody) == figures(Tally.zeros(2, 2))
+
+
+def test_subtracting_what_was_added_gives_the_tally_before() -> None:
+    before = Tally.of_sent(2, 2, ARMS, HOLDOUT)
+    assert figures(before + complete() - complete()) == figures(before)
+
+
+def test_an_arm_that_joins_comes_before_the_held_out() -> None:
+    grown = complete().padded(4)
+    assert grown.n_arms == 4
+    assert grown.complete.tolist() == [2, 2, 0, 0, 1]
+    assert grown.metrics.tolist() == [[1, 2, 0, 0, 1], [0, 4, 0, 0, 7]]
+    assert figures(grown.padded(4)) == figures(grown)
+
+
+def test_a_tally_reads_back_as_it_was_written() -> None:
+    assert figures(Tally.load(complete().dump())) == figures(complete())
