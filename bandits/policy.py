@@ -95,15 +95,20 @@ def sample_arms(
 
 def draw_each(propensities: FloatArray, contexts: FloatArray, rng: Generator) -> IntArray:
     """Draw arms from propensities (*lead, K) or (*lead, *batch, K): (*lead, *batch)."""
-    propensities = over_batch(propensities, contexts)
-    shape = np.broadcast_shapes(propensities.shape[:-1], contexts.shape[:-1])
-    return draw(propensities, rng.random(shape))
+    shape = per_arm(propensities, contexts)[:-1]
+    return draw(over_batch(propensities, contexts), rng.random(shape))
 
 
 def over_batch(state: FloatArray, contexts: FloatArray) -> FloatArray:
     """Insert the batch axes of contexts (*lead, *batch, d) into state (*lead, K), as length 1."""
     *lead, n_arms = state.shape
     return state.reshape(*lead, *(1,) * (contexts.ndim - state.ndim), n_arms)
+
+
+def per_arm(state: FloatArray, contexts: FloatArray) -> tuple[int, ...]:
+    """Return (*lead, *batch, K) for state (*lead, K) and contexts (*lead or 1s, *batch, d)."""
+    *lead, n_arms = state.shape
+    return (*lead, *contexts.shape[len(lead) : -1], n_arms)
 
 
 class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

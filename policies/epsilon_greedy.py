@@ -18,7 +18,9 @@ class EpsilonGreedy(Parameters, frozen=True):
     """Send the variant with the best average so far, but a fixed part of sends at random.
 
     Easy to explain. It goes on spending that part on variants known to be bad, and it may follow a
-    lucky start for long. Source: Sutton and Barto (2018), section 2.2.
+    lucky start for long.
+
+    Source: Sutton and Barto (2018), "Reinforcement learning", section 2.2.
     """
 
     statistic: ClassVar[type[Moments]] = Moments

@@ -18,9 +18,12 @@ from bandits.ties import equal_shares, largest, pick
 class LinUCB(Parameters, frozen=True):
     """Send each recipient the variant that could be the best for somebody like them.
 
-    For recipients who differ in what is known of them. Each variant has its own regression of the
-    reward on the context (disjoint). Source: Li, Chu, Langford and Schapire (2010), algorithm 1;
-    there λ is 1 and decisions without feedback yet do not count, here they narrow the width.
+    For recipients who differ in what is known of them.
+
+    Each variant has its own regression of the reward on the context (disjoint). Source: Li, Chu,
+    Langford and Schapire (2010), "A contextual-bandit approach to personalized news article
+    recommendation", algorithm 1; there λ is 1, and decisions without feedback yet do not count:
+    here they narrow the width.
     """
 
     statistic: ClassVar[type[Ridge]] = Ridge

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -9,7 +10,7 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.policy import Parameters, draw_each, over_batch
+from bandits.policy import Parameters, draw_each, over_batch, per_arm
 from bandits.problem import Problem
 from bandits.quadrature import beta_chances
 from bandits.registry import register
@@ -36,8 +37,10 @@ class Thompson(Parameters, frozen=True):
     """Give each variant as many sends as the chance that it is the best.
 
     The place to start for opens and clicks: nothing to tune, good with feedback in waves or late.
-    A reward between 0 and 1, r, counts as r successes and 1 − r failures. Source: Thompson (1933);
-    Chapelle and Li (2011), algorithm 2. Probabilities are exact, by quadrature.
+
+    A reward r between 0 and 1 counts as r successes and 1 − r failures. Probabilities are exact, by
+    quadrature. Source: Thompson (1933); Chapelle and Li (2011), "An empirical evaluation of
+    Thompson sampling", algorithm 2; there rewards are 0 or 1.
     """
 
     statistic: ClassVar[type[Moments]] = Moments
@@ -76,10 +79,9 @@ class Thompson(Parameters, frozen=True):
 
     def sample(self, prepared: BetaPosterior, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose rate, drawn from its posterior, is the largest."""
-        n_arms = prepared.alpha.shape[-1]
-        if contexts[..., 0:1].size > _MANY * prepared.alpha.size:
+        shape = per_arm(prepared.alpha, contexts)
+        if prod(shape) > _MANY * prepared.alpha.size * shape[-1]:
             return draw_each(prepared.chances, contexts, rng)
-        shape = (*contexts.shape[:-1], n_arms)
         alpha, beta = over_batch(prepared.alpha, contexts), over_batch(prepared.beta, contexts)
         return rng.beta(alpha, beta, shape).argmax(axis=-1)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -9,7 +10,7 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.policy import Parameters, draw_each, over_batch
+from bandits.policy import Parameters, draw_each, over_batch, per_arm
 from bandits.problem import Problem
 from bandits.quadrature import student_chances
 from bandits.registry import register
@@ -38,10 +39,12 @@ class StudentPosterior:
 class ThompsonGaussian(Parameters, frozen=True):
     """Give each variant as many sends as the chance that its average value is the highest.
 
-    For orders, revenue, or clicks less a penalty for unsubscribes. Mean and variance of each arm
-    are learned together (normal-inverse-gamma prior), so its mean has a Student distribution:
-    Murphy (2007), "Conjugate Bayesian analysis of the Gaussian distribution", section 3. The prior
-    is centred on mean and variance of all arms together. Probabilities are exact, by quadrature.
+    For orders, revenue, or clicks less a penalty for unsubscribes.
+
+    Mean and variance of each arm are learned together (normal-inverse-gamma prior), so its mean has
+    a Student distribution. The prior is centred on mean and variance of all arms together.
+    Probabilities are exact, by quadrature. Source: Murphy (2007), "Conjugate Bayesian analysis of
+    the Gaussian distribution", section 3.
     """
 
     statistic: ClassVar[type[Moments]] = Moments
@@ -78,13 +81,13 @@ class ThompsonGaussian(Parameters, frozen=True):
 
     def sample(self, prepared: StudentPosterior, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose mean, drawn from its posterior, is the largest."""
-        n_arms = prepared.dof.shape[-1]
-        if contexts[..., 0:1].size > _MANY * prepared.dof.size:
+        shape = per_arm(prepared.dof, contexts)
+        if prod(shape) > _MANY * prepared.dof.size * shape[-1]:
             return draw_each(prepared.chances, contexts, rng)
         dof, location, scale = (
             over_batch(a, contexts) for a in (prepared.dof, prepared.location, prepared.scale)
         )
-        drawn = rng.standard_t(dof, (*contexts.shape[:-1], n_arms))
+        drawn = rng.standard_t(dof, shape)
         return (location + scale * drawn).argmax(axis=-1)
 
     def advance(

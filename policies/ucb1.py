@@ -20,8 +20,11 @@ class UCB1(Parameters, frozen=True):
     """Send the variant that could still be the best, by a cautious bound.
 
     Predictable and without randomness of its own, but slow to settle on the small differences of
-    emails. The index is mean + span · sqrt(w ln t / n). Source: Auer, Cesa-Bianchi and Fischer
-    (2002), figure 1; there rewards lie in [0, 1] and w is 2.
+    emails.
+
+    The index is mean + span · sqrt(w ln t / n). Source: Auer, Cesa-Bianchi and Fischer (2002),
+    "Finite-time analysis of the multiarmed bandit problem", figure 1; there rewards lie in [0, 1],
+    w is 2, and one arm is sent at a time.
     """
 
     statistic: ClassVar[type[Moments]] = Moments

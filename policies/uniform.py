@@ -19,6 +19,8 @@ class Uniform(Parameters, frozen=True):
 
     This is an A/B test: it measures every variant equally well and earns nothing while it does.
     Stop it when the result is clear and ship the winner yourself.
+
+    Source: Fisher (1935), "The design of experiments", chapter 2.
     """
 
     statistic: ClassVar[type[Moments]] = Moments
