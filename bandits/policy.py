@@ -13,7 +13,6 @@ from math import isfinite
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
-import numpy as np
 from msgspec import Struct
 from numpy.random import Generator
 

@@ -87,6 +87,7 @@ def _given(
     low = index(sends + np.maximum(rest - 1, 0)).max(axis=-1, keepdims=True)
     close = TIE * np.maximum(np.abs(high), np.abs(low))
     low = low - close
+    many = _count_above(lambda n: index(sends + n), low, few, many)
     while True:
         exact = many.sum(axis=-1, keepdims=True) == rest
         if np.all(exact | (high - low <= close)):

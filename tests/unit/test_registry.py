@@ -1,0 +1,126 @@
+"""Policies are found by themselves, and a new one needs one new file."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import policies as package
+from bandits.errors import DuplicatePolicy, InvalidInput
+from bandits.policy import Parameters
+from bandits.registry import make, policies, register
+
+NEW = '''
+"""Always the first arm."""
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from msgspec import Meta
+
+from bandits.policy import Parameters
+from bandits.registry import register
+from bandits.statistics import Moments
+
+
+@register("stubborn", label="Stubborn")
+class Stubborn(Parameters, frozen=True):
+    """Send the first arm, come what may.
+
+    Source: none.
+    """
+
+    statistic: ClassVar[type[Moments]] = Moments
+
+    mind: Annotated[float, Meta(ge=0, le=1, title="Mind", description="How made up it is.")] = 1.0
+
+    def prepare(self, known, problem, upcoming, rng):
+        return np.eye(problem.n_arms)[0]
+
+    def propensities(self, prepared, contexts):
+        return prepared
+'''
+
+TRY = """
+import numpy as np
+from bandits.policy_pages import page
+from bandits.problem import Problem
+from bandits.registry import make, policies
+from bandits.statistics import Moments
+
+assert "thompson" in policies()
+problem = Problem.of(3)
+policy = make("stubborn", {"mind": 0.5})
+prepared = policy.prepare(Moments.zeros(problem), problem, 1, np.random.default_rng(1))
+assert policy.propensities(prepared, np.zeros((1, 0))).tolist() == [1, 0, 0]
+made = page({})
+assert "## Stubborn" in made and "| `mind` | Mind | How made up it is. | [0, 1] | `1.0` |" in made
+"""
+
+
+def test_a_policy_in_one_new_file_is_registered_and_documented(tmp_path):
+    copied = tmp_path / "policies"
+    shutil.copytree(Path(package.__file__).parent, copied, ignore=shutil.ignore_patterns("*.pyc"))
+    (copied / "stubborn.py").write_text(NEW)
+    subprocess.run(
+        [sys.executable, "-c", TRY],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        check=True,
+        timeout=60,
+    )
+
+
+def test_the_page_of_policies_is_not_stale():
+    root = Path(__file__).parents[2]
+    subprocess.run(
+        [sys.executable, "-m", "bandits.policy_pages", "--check"],
+        cwd=root,
+        check=True,
+        timeout=60,
+    )
+
+
+def test_a_stale_page_fails_the_check(tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "policies.md").write_text("as it was")
+    checked = subprocess.run(
+        [sys.executable, "-m", "bandits.policy_pages", "--check"],
+        cwd=tmp_path,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert checked.returncode == 1
+    assert "stale" in checked.stderr
+
+
+def test_two_policies_of_one_name_are_refused():
+    with pytest.raises(DuplicatePolicy, match="thompson"):
+
+        @register("thompson", label="Another")
+        class Another(Parameters, frozen=True):
+            """Another."""
+
+
+def test_an_unknown_policy_is_refused_and_the_known_ones_named():
+    with pytest.raises(InvalidInput, match="thompson_gaussian") as caught:
+        make("tomson")
+    assert caught.value.faults[0].pointer == "/name"
+
+
+def test_every_wrong_parameter_is_named_at_once():
+    with pytest.raises(InvalidInput) as caught:
+        make("thompson", {"prior_successes": -1, "prior_failures": "x"})
+    assert {f.pointer for f in caught.value.faults} == {
+        "/params/prior_successes",
+        "/params/prior_failures",
+    }
+
+
+def test_policies_come_in_alphabetical_order():
+    assert list(policies()) == sorted(policies())
