@@ -49,6 +49,22 @@ class Environment(Protocol):
         ...
 
 
+class Shared(Environment, Protocol):
+    """What an environment may offer on top, for speed: one number is a round's luck for every arm.
+
+    Then only the chosen arm's reward is computed. `rewards` must be `reward(means, luck)` for the
+    luck that the same generator gives.
+    """
+
+    def luck(self, n: int, rng: Generator) -> FloatArray:
+        """Draw the luck of n rounds: (n,)."""
+        ...
+
+    def reward(self, means: FloatArray, luck: FloatArray) -> FloatArray:
+        """Return the rewards of arms with these means, element by element."""
+        ...
+
+
 def numbered(n_arms: int) -> tuple[str, ...]:
     """Number arms that have no names of their own."""
     return tuple(f"arm {i + 1}" for i in range(n_arms))

@@ -11,7 +11,7 @@ from bandits.arrays import FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.environments import hillstrom_figures
-from simulations.environments.bernoulli import successes
+from simulations.environments.bernoulli import Binary
 from simulations.environments.contract import Rounds
 from simulations.environments.estimate_hillstrom import (
     ARMS,
@@ -41,7 +41,7 @@ _COEFFICIENTS = {
 }
 
 
-class Hillstrom(Parameters, tag_field="kind", tag="hillstrom", frozen=True, kw_only=False):
+class Hillstrom(Parameters, Binary, tag_field="kind", tag="hillstrom", frozen=True, kw_only=False):
     """Customers like those of Hillstrom's test (2008), who get no email, mens' or womens'.
 
     Who they are is drawn from the joint shares of mens, womens, newbie, zip code and channel, then
@@ -66,10 +66,6 @@ class Hillstrom(Parameters, tag_field="kind", tag="hillstrom", frozen=True, kw_o
         traits, recency, history = customers(n, rng)
         logits = design(traits, recency, history) @ _table(_COEFFICIENTS[self.metric]).T
         return Rounds(encode(traits, recency, history), 1 / (1 + np.exp(-logits)))
-
-    def rewards(self, means: FloatArray, rng: Generator) -> FloatArray:
-        """Draw 0 or 1 for each arm: (n, 3)."""
-        return successes(means, rng)
 
 
 def customers(n: int, rng: Generator) -> tuple[IntArray, IntArray, FloatArray]:

@@ -1,0 +1,195 @@
+"""A policy as a contestant: the same prepare and propensities as live, with a memory of its own."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.errors import InvalidInput
+from bandits.policy import AnyPolicy, draw_each, sample_arms
+from bandits.problem import Problem
+from bandits.statistics import Moments
+from bandits.ties import equal_shares, largest
+from simulations.contestant import Player
+from simulations.memory import Everything, Fading, Forgetting, Memory, Windowed
+from simulations.schedule import Run, Schedule
+
+LARGEST_FLOOR_SUM = 0.5  # as the engine: more would be an A/B test with some learning on top
+
+
+class Adaptive(Struct, frozen=True):
+    """A policy that learns as the simulated campaign goes on.
+
+    Attributes:
+        policy: the policy.
+        label: what tables call it.
+        floor: the least share of each arm.
+        forgetting: how fast it forgets, in decisions.
+        greedy_last_batch: send the arm with the best mean in the last batch, whose feedback nobody
+            will use.
+    """
+
+    policy: AnyPolicy
+    label: str
+    floor: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    forgetting: Forgetting | None = None
+    greedy_last_batch: bool = False
+
+    def check(self, problem: Problem, run: Run) -> None:
+        """Refuse a reward outside the policy's support, a floor too high, a batch that is not.
+
+        Raises:
+            InvalidInput: naming the parameter.
+        """
+        low, high = self.policy.support
+        if problem.low < low or problem.high > high:
+            raise InvalidInput.at(
+                "/name",
+                f"{self.policy.name} takes rewards in [{low:g}, {high:g}], this environment's lie "
+                f"in [{problem.low:g}, {problem.high:g}]; thompson_gaussian takes any",
+            )
+        if problem.n_arms * self.floor > LARGEST_FLOOR_SUM:
+            raise InvalidInput.at(
+                "/floor", f"must be at most {LARGEST_FLOOR_SUM / problem.n_arms:g} for each arm"
+            )
+        if self.greedy_last_batch and self.schedule(run).sequential:
+            raise InvalidInput.at("/greedy_last_batch", "needs run.batches: there is no last batch")
+        if self.greedy_last_batch and self.policy.statistic.contextual:
+            raise InvalidInput.at(
+                "/greedy_last_batch", f"{self.policy.name} has no single best arm to send"
+            )
+
+    def schedule(self, run: Run) -> Schedule:
+        """Send and learn as the run says."""
+        return run.schedule
+
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:
+        """Play with the policy's own steps where it has some and they apply."""
+        schedule = self.schedule(run)
+        draw = Draw(self.policy, self.floor, rng)
+        stepwise = schedule.sequential and not schedule.delay and self.forgetting is None
+        if stepwise and hasattr(self.policy, "advance"):
+            return Stepper(draw, problem, replications)
+        late = schedule.delay > 0
+        memory = _memory(self.forgetting, self.policy, problem, replications, late=late)
+        return Learner(draw, problem, memory, greedy_last=self.greedy_last_batch)
+
+
+def _memory(
+    forgetting: Forgetting | None,
+    policy: AnyPolicy,
+    problem: Problem,
+    replications: int,
+    *,
+    late: bool,
+) -> Memory:
+    family = policy.statistic
+    if forgetting is None:
+        return Everything(family, problem, replications, late=late)
+    if forgetting.window is not None:
+        return Windowed(family, problem, replications, forgetting.window)
+    if forgetting.half_life is not None:
+        return Fading(family, problem, replications, forgetting.half_life)
+    raise AssertionError("Forgetting has one of the two")
+
+
+class Draw:
+    """Draw arms from a policy's probabilities, after the floor."""
+
+    def __init__(self, policy: AnyPolicy, floor: float, rng: Generator) -> None:
+        self.policy, self.floor, self.rng = policy, floor, rng
+
+    def arms(self, prepared: Any, contexts: FloatArray, n_arms: int) -> IntArray:
+        """Draw an arm for each of contexts (R, d) or (R, n, d)."""
+        arms = sample_arms(self.policy, prepared, contexts, self.rng)
+        if self.floor == 0:
+            return arms
+        # π' = ε + (1 − Kε)π is a mixture: an arm at random with chance Kε, else the policy's.
+        u = self.rng.random(arms.shape)
+        return np.where(u < n_arms * self.floor, (u / self.floor).astype(np.int64), arms)
+
+
+class Stepper:
+    """A policy that learns after every decision by its own `advance`."""
+
+    def __init__(self, draw: Draw, problem: Problem, replications: int) -> None:
+        self._draw, self._n_arms = draw, problem.n_arms
+        policy = draw.policy
+        nothing = policy.statistic.zeros(problem, (replications,))
+        self._prepared = policy.prepare(nothing, problem, 1, draw.rng)
+        self._count = np.zeros((replications, problem.n_arms))
+        self._total = np.zeros_like(self._count)
+        self._advance: Callable[..., Any] = policy.advance  # type: ignore[attr-defined]  # enter looked
+
+    def begin(self, upcoming: int, *, last: bool) -> None:
+        """Be ready: `advance` prepares."""
+
+    def choose(self, contexts: FloatArray) -> IntArray:
+        """Draw one arm in each replication: contexts (R, 1, d) to (R, 1)."""
+        return self._draw.arms(self._prepared, contexts[:, 0], self._n_arms)[:, None]
+
+    def sent(
+        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray
+    ) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Keep one observation of each replication."""
+        return arms[:, 0], rewards[:, 0], contexts[:, 0]
+
+    def learn(self, feedback: tuple[IntArray, FloatArray, FloatArray]) -> None:
+        """Advance by it."""
+        self._prepared = self._advance(self._prepared, *feedback)
+        arms, rewards, _ = feedback
+        cells = np.arange(arms.size) * self._n_arms + arms
+        self._count.reshape(-1)[cells] += 1
+        self._total.reshape(-1)[cells] += rewards
+
+    def shipped(self) -> FloatArray | None:
+        """Ship the best mean, unless it depends on the recipient."""
+        if self._draw.policy.statistic.contextual:
+            return None
+        return best_mean(Moments(self._count, self._total, self._total, self._total))
+
+
+class Learner:
+    """A policy that prepares anew for every batch."""
+
+    def __init__(self, draw: Draw, problem: Problem, memory: Memory, *, greedy_last: bool) -> None:
+        self._draw, self._problem, self._memory = draw, problem, memory
+        self._greedy_last, self._greedy = greedy_last, False
+        self._prepared: Any = None
+
+    def begin(self, upcoming: int, *, last: bool) -> None:
+        """Prepare for a batch."""
+        self._greedy = last and self._greedy_last
+        if not self._greedy:
+            policy, rng = self._draw.policy, self._draw.rng
+            self._prepared = policy.prepare(self._memory.known, self._problem, upcoming, rng)
+
+    def choose(self, contexts: FloatArray) -> IntArray:
+        """Draw arms for contexts (R, n, d): (R, n)."""
+        if self._greedy:
+            return draw_each(best_mean(self._memory.known), contexts, self._draw.rng)
+        if contexts.shape[1] == 1:  # one each: the state's own shape, which is the faster one
+            arms = self._draw.arms(self._prepared, contexts[:, 0], self._problem.n_arms)
+            return arms[:, None]
+        return self._draw.arms(self._prepared, contexts, self._problem.n_arms)
+
+    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
+        """Count as pending."""
+        return self._memory.sent(arms, rewards, contexts)
+
+    def learn(self, feedback: Any) -> None:
+        """Learn what has become visible."""
+        self._memory.learn(feedback)
+
+    def shipped(self) -> FloatArray | None:
+        """Ship the best mean of what it remembers, unless it depends on the recipient."""
+        contextual = self._draw.policy.statistic.contextual
+        return None if contextual else best_mean(self._memory.known)
+
+
+def best_mean(known: Moments) -> FloatArray:
+    """Share (..., K) among the arms with the best mean."""
+    return equal_shares(largest(known.means))

@@ -1,0 +1,61 @@
+"""What takes part in a simulation: a policy that learns, or a procedure such as an A/B test."""
+
+from typing import Any, Protocol
+
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.problem import Problem
+from simulations.schedule import Run, Schedule
+
+
+class Player(Protocol):
+    """A contestant at play in R replications side by side; it remembers what it has seen."""
+
+    def begin(self, upcoming: int, *, last: bool) -> None:
+        """Prepare for a batch of `upcoming` decisions; `last` if no other follows."""
+        ...
+
+    def choose(self, contexts: FloatArray) -> IntArray:
+        """Choose arms for contexts (R, n, d): (R, n)."""
+        ...
+
+    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
+        """Hear what was sent, and pack its feedback: what `learn` gets once it is visible."""
+        ...
+
+    def learn(self, feedback: Any) -> None:
+        """Learn from what an earlier `sent` packed."""
+        ...
+
+    def shipped(self) -> FloatArray | None:
+        """Return which arm it would send once all feedback is in, (R, K), ties shared.
+
+        None where that depends on the recipient.
+        """
+        ...
+
+
+class Contestant(Protocol):
+    """What is compared in a simulation; its figures only, so that it can play again."""
+
+    @property
+    def label(self) -> str:
+        """What tables call it."""
+        ...
+
+    def check(self, problem: Problem, run: Run) -> None:
+        """Refuse what it cannot play.
+
+        Raises:
+            InvalidInput: naming the parameter that does not fit.
+        """
+        ...
+
+    def schedule(self, run: Run) -> Schedule:
+        """Return when it sends and learns."""
+        ...
+
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:
+        """Begin to play in so many replications side by side."""
+        ...

@@ -1,0 +1,111 @@
+"""What is written down about a contestant while it plays."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.problem import Problem
+from simulations.worlds import Stretch
+
+POINTS = 100  # on a curve, besides the ends of batches
+_TRUTH = 0.1  # the last part of the campaign, whose means tell which arm is the best to ship
+_SAME = 1e-12  # means closer than this are the same arm's worth
+
+
+class Record(Struct, frozen=True, eq=False):
+    """What one contestant did in R replications; all but `grid` have R rows.
+
+    Sums are of means, not of realised rewards: what chance added afterwards says nothing about a
+    choice.
+
+    Attributes:
+        grid: (G,) int, decisions made at each point of the curves; the last is the horizon.
+        reward: (R, G), expected reward of what was chosen, summed.
+        best: (R, G), that of the best arm of each round.
+        control: (R, G), that of the first arm.
+        sends: (R, K), how often each arm was chosen.
+        wrong: (R,), 1 where it would ship an arm that is not the best, 0 where the best; NaN where
+            it ships no single arm.
+        lost: (R,), what each decision would lose from then on by what it ships; NaN likewise.
+    """
+
+    grid: IntArray
+    reward: FloatArray
+    best: FloatArray
+    control: FloatArray
+    sends: FloatArray
+    wrong: FloatArray
+    lost: FloatArray
+
+    @property
+    def regret(self) -> FloatArray:
+        """Expected reward missed, summed: (R, G)."""
+        return self.best - self.reward
+
+
+def joined(records: Sequence[Record]) -> Record:
+    """Put the replications of several records of one contestant under each other."""
+
+    def rows(name: str) -> FloatArray:
+        return np.concatenate([getattr(record, name) for record in records])
+
+    names = [name for name in Record.__struct_fields__ if name != "grid"]
+    return Record(records[0].grid, *(rows(name) for name in names))
+
+
+def curve_grid(horizon: int, ends: IntArray) -> IntArray:
+    """Return the points of curves: evenly spaced ones, and the ends of batches if they are few."""
+    even = np.arange(1, POINTS + 1) * horizon // POINTS
+    points = np.union1d(even, ends) if len(ends) <= POINTS else even
+    return points[points > 0]
+
+
+class Ledger:
+    """Sums what is chosen, stretch by stretch."""
+
+    def __init__(self, problem: Problem, grid: IntArray, replications: int) -> None:
+        self._grid = grid
+        self._sums = np.zeros((3, replications))
+        self._curves = np.empty((3, replications, len(grid)))
+        self._sends = np.zeros((replications, problem.n_arms))
+        self._truth = np.zeros((replications, problem.n_arms))
+        self._truth_from = int((1 - _TRUTH) * grid[-1])
+
+    def write(self, stretch: Stretch, arms: IntArray, expected: FloatArray) -> None:
+        """Write down a stretch in which arms (R, n) were chosen, of these means (R, n)."""
+        means, stop = stretch.means, stretch.start + stretch.n
+        first, after = np.searchsorted(self._grid, [stretch.start, stop], side="right")
+        ends = np.unique(np.append(self._grid[first:after], stop)) - stretch.start
+        for i, values in enumerate((expected, means.max(axis=2), means[:, :, 0])):
+            sums = self._sums[i][:, None] + np.cumsum(_parts(values, ends), axis=1)
+            self._curves[i, :, first:after] = sums[:, : after - first]
+            self._sums[i] = sums[:, -1]
+        late = stretch.n - max(0, self._truth_from - stretch.start)
+        if late > 0:
+            constant = means.shape[1] == 1
+            self._truth += means[:, 0] * late if constant else means[:, -late:].sum(axis=1)
+        cells = arms + means.shape[-1] * np.arange(len(arms))[:, None]
+        counts = np.bincount(cells.ravel(order="K"), minlength=self._sends.size)
+        self._sends += counts.reshape(self._sends.shape)
+
+    def close(self, shipped: FloatArray | None) -> Record:
+        """Compare what is shipped, (R, K), with the truth towards the end of the campaign."""
+        reward, best, control = self._curves
+        unknown = np.full(len(reward), np.nan)
+        wrong = lost = unknown
+        if shipped is not None:
+            truth = self._truth / (self._grid[-1] - self._truth_from)
+            top = truth.max(axis=1, keepdims=True)
+            wrong = 1 - (shipped * (truth >= top - _SAME * np.abs(top))).sum(axis=1)
+            lost = top[:, 0] - (shipped * truth).sum(axis=1)
+        return Record(self._grid, reward, best, control, self._sends, wrong, lost)
+
+
+def _parts(values: FloatArray, ends: IntArray) -> FloatArray:
+    """Sum values (R, n), or (R, 1) where all are alike, from each end to the next: (R, ends)."""
+    starts = np.append(0, ends[:-1])
+    if values.shape[1] == 1:
+        return values * (ends - starts)
+    return np.add.reduceat(values, starts, axis=1)

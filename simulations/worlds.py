@@ -1,0 +1,168 @@
+"""What R replications of an environment bring, side by side, the same for every policy."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.random import SFC64, Generator, SeedSequence
+
+from bandits.arrays import FloatArray, IntArray
+from simulations.environments.contract import Environment, Rounds, Shared
+
+BLOCK = 250  # replications side by side: enough to hide Python's own time, few enough to spread
+_CELLS = 2_000_000  # numbers of one array in memory at a time: 16 MB
+_LONGEST = 4096  # rounds drawn at a time, so that what they need stays near the processor
+_KEPT_BYTES = 30 * 2**20  # just below the largest block for which glibc does so
+
+_WORLD, _PLAYER = 0, 1  # which stream of random numbers
+
+
+def world_rng(seed: int, replication: int) -> Generator:
+    """Make the generator of a replication's world; it depends on nothing else."""
+    return Generator(SFC64(SeedSequence(seed, spawn_key=(_WORLD, replication))))
+
+
+def player_rng(seed: int, first_replication: int) -> Generator:
+    """Make the generator of the policies' own draws in a block of replications.
+
+    Every policy gets the same: what one draws cannot depend on which others are compared.
+    """
+    return Generator(SFC64(SeedSequence(seed, spawn_key=(_PLAYER, first_replication))))
+
+
+def keep_freed_memory() -> None:
+    """Make the C library keep the memory of arrays that come and go in every stretch.
+
+    glibc hands a freed block back to the kernel, which clears it before it is used again, until one
+    as large has been freed before. That took a third of a simulation's time; elsewhere this does
+    nothing.
+    """
+    np.empty(_KEPT_BYTES, np.uint8)  # freed at once
+
+
+class Outcomes(Protocol):
+    """What the arms of a stretch would earn."""
+
+    def earned(self, first: int, arms: IntArray, means: FloatArray) -> FloatArray:
+        """Tell what arms (R, m) of these means earn in the m rounds from the `first`: (R, m)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Potentials:
+    """All potential rewards, (R, n, K)."""
+
+    values: FloatArray
+
+    def earned(self, first: int, arms: IntArray, means: FloatArray) -> FloatArray:  # noqa: ARG002 - the values hold them
+        """Look up those of the chosen arms."""
+        return chosen(self.values[:, first : first + arms.shape[1]], arms)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedLuck:
+    """One number a round, (R, n), that is every arm's luck."""
+
+    environment: Shared
+    luck: FloatArray
+
+    def earned(self, first: int, arms: IntArray, means: FloatArray) -> FloatArray:
+        """Compute those of the chosen arms."""
+        return self.environment.reward(means, self.luck[:, first : first + arms.shape[1]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretch:
+    """Some successive rounds of R replications.
+
+    Attributes:
+        start: the position of the first.
+        contexts: (R, n, d).
+        means: (R, n, K), or (R, 1, K) where all n are alike.
+        outcomes: what arms would earn.
+    """
+
+    start: int
+    contexts: FloatArray
+    means: FloatArray
+    outcomes: Outcomes
+
+    @property
+    def n(self) -> int:
+        """How many rounds."""
+        return self.contexts.shape[1]
+
+    def try_out(self, first: int, arms: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Send arms (R, m) in the m rounds from the `first`: their means and rewards, (R, m)."""
+        means = (
+            self.means[:, first : first + arms.shape[1]] if self.means.shape[1] > 1 else self.means
+        )
+        expected = chosen(means, arms)
+        return expected, self.outcomes.earned(first, arms, expected)
+
+
+class Worlds:
+    """Replications of an environment; what one brings depends on the seed and its number alone."""
+
+    def __init__(self, environment: Environment, seed: int, replications: Sequence[int]) -> None:
+        self._environment = environment
+        self._rngs = [world_rng(seed, r) for r in replications]
+        problem = environment.problem
+        widest = max(problem.n_arms, problem.n_features)
+        self._length = max(1, min(_LONGEST, _CELLS // (BLOCK * widest)))
+
+    def stretches(self, horizon: int, *, by_step: bool) -> Iterator[Stretch]:
+        """Draw the rounds from 0 to the horizon, some at a time.
+
+        How many at a time depends on the environment alone, not on who plays, when they learn or
+        how many replications there are, so neither do the numbers. `by_step` lays arrays out for a reader who takes one round of all replications
+        after another; the numbers are the same.
+        """
+        for start in range(0, horizon, self._length):
+            yield self._stretch(start, min(self._length, horizon - start), by_step=by_step)
+
+    def _stretch(self, start: int, n: int, *, by_step: bool) -> Stretch:
+        rounds = [self._environment.rounds(start, n, rng) for rng in self._rngs]
+        contexts = _stacked([r.contexts for r in rounds], by_step=by_step)
+        contexts = np.broadcast_to(contexts, (len(rounds), n, contexts.shape[-1]))
+        means = _stacked([r.means for r in rounds], by_step=by_step)
+        return Stretch(start, contexts, means, self._outcomes(n, rounds, by_step=by_step))
+
+    def _outcomes(self, n: int, rounds: list[Rounds], *, by_step: bool) -> Outcomes:
+        environment = self._environment
+        if hasattr(environment, "luck"):
+            shared = cast("Shared", environment)
+            luck = [shared.luck(n, rng)[:, None] for rng in self._rngs]
+            return SharedLuck(shared, _stacked(luck, by_step=by_step)[:, :, 0])
+        size = (n, environment.problem.n_arms)
+        values = [
+            environment.rewards(np.broadcast_to(r.means, size), rng)
+            for r, rng in zip(rounds, self._rngs, strict=True)
+        ]
+        return Potentials(_stacked(values, by_step=by_step))
+
+
+def _stacked(parts: list[FloatArray], *, by_step: bool) -> FloatArray:
+    """Stack R arrays (n or 1, last) to (R, n, last), or (R, 1, last) if all have a single row.
+
+    In memory it is (n, R, last) if read by step.
+    """
+    n, last = max(len(part) for part in parts), parts[0].shape[-1]
+    if by_step:
+        out = np.empty((n, len(parts), last)).swapaxes(0, 1)
+    else:
+        out = np.empty((len(parts), n, last))
+    for row, part in zip(out, parts, strict=True):
+        row[:] = part
+    return out
+
+
+def chosen(values: FloatArray, arms: IntArray) -> FloatArray:
+    """Pick from values (R, n or 1, K) those of arms (R, n)."""
+    rows = np.arange(len(arms))[:, None]
+    if values.shape[1] == 1 and values.flags.c_contiguous:
+        # A table (R, K): of constant means, or of one round of all replications.
+        return values.reshape(-1).take(rows * values.shape[-1] + arms)
+    columns = np.arange(arms.shape[1]) if values.shape[1] > 1 else 0
+    return values[rows, columns, arms]
