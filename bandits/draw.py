@@ -38,7 +38,13 @@ def draw(probabilities: FloatArray, u: FloatArray) -> IntArray:
     aim = u * cumulative[..., -1]  # the last sum differs from 1 by rounding
     if cumulative.ndim == 1:
         return np.searchsorted(cumulative, aim, side="right")
-    return np.count_nonzero(cumulative <= aim[..., None], axis=-1)
+    if cumulative.size > aim.size:
+        return np.count_nonzero(cumulative <= aim[..., None], axis=-1)
+    # Many draws share each distribution: arm by arm, nothing of K times their number is built.
+    arms = np.zeros(aim.shape, np.int64)
+    for k in range(cumulative.shape[-1] - 1):
+        arms += cumulative[..., k] <= aim
+    return arms
 
 
 def time_ordered_id(now: float | None = None) -> str:
