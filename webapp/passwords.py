@@ -1,0 +1,48 @@
+"""Passwords of people who sign in: argon2id hashes (RFC 9106), and what is too weak to take."""
+
+from functools import cache
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+MIN_LENGTH = 10
+MAX_LENGTH = 200  # hashing costs time in proportion
+
+_hasher = PasswordHasher()
+
+
+def refuse_password(password: str, email: str) -> str | None:
+    """Say what is wrong with a new password, or None."""
+    if len(password) < MIN_LENGTH:
+        return f"must have at least {MIN_LENGTH} characters; a few words in a row do well"
+    if len(password) > MAX_LENGTH:
+        return f"must have at most {MAX_LENGTH} characters"
+    if password.casefold() == email.strip().casefold():
+        return "must not be the e-mail address"
+    if len(set(password)) <= 2:  # noqa: PLR2004 - aaaaaaaaaa, ababababab
+        return "must not repeat one or two characters"
+    return None
+
+
+def hash_password(password: str) -> str:
+    """Hash a password for storing."""
+    return _hasher.hash(password)
+
+
+def matches(password_hash: str | None, password: str) -> bool:
+    """Tell whether a password is the hashed one; it takes as long where there is no hash."""
+    try:
+        _hasher.verify(password_hash or _nobodys(), password[:MAX_LENGTH])
+    except (VerificationError, InvalidHashError):
+        return False
+    return password_hash is not None
+
+
+def is_outdated(password_hash: str) -> bool:
+    """Tell whether a hash was made with weaker settings than today's."""
+    return _hasher.check_needs_rehash(password_hash)
+
+
+@cache
+def _nobodys() -> str:
+    return _hasher.hash("nobody's")
