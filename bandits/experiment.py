@@ -1,8 +1,7 @@
 """What an experiment is: slots, variants, arms, and everything that is declared about them."""
 
 from collections.abc import Mapping, Sequence
-from itertools import product
-from math import prod
+from math import isqrt, prod
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -19,6 +18,8 @@ from bandits.registry import make, policies
 from bandits.rewards import RewardRule
 
 MAX_ARMS = 500
+MAX_FEATURES = 500
+MAX_CELLS = 2_000_000  # K d², so that a snapshot of a linear model stays below 40 MB
 MAX_FLOOR_TOTAL = 0.5  # the part of all sends that floors may take
 _MAX_PAYLOAD_BYTES = 100_000
 _YEAR = 31_536_000
@@ -115,15 +116,19 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
 
     def combinations(self) -> list[tuple[str, ...]]:
         """List every arm by its variants' keys, the last slot changing fastest."""
-        keys = [s.key for s in self.slots]
-        every = product(*([v.key for v in s.variants] for s in self.slots))
-        return [c for c in every if not self._excluded(dict(zip(keys, c, strict=True)))]
-
-    def _excluded(self, combination: Mapping[str, str]) -> bool:
-        return any(
-            rule and all(combination.get(slot) == variant for slot, variant in rule.items())
-            for rule in self.exclude
-        )
+        variants = [[v.key for v in s.variants] for s in self.slots]
+        levels = np.indices([len(keys) for keys in variants]).reshape(len(variants), -1)
+        place = {
+            (s.key, v): (i, j) for i, s in enumerate(self.slots) for j, v in enumerate(variants[i])
+        }
+        kept = np.ones(levels.shape[1], dtype=np.bool_)
+        for rule in filter(None, self.exclude):
+            named = [place.get(pair, (0, -1)) for pair in rule.items()]
+            kept &= ~np.logical_and.reduce([levels[slot] == level for slot, level in named])
+        return [
+            tuple(keys[i] for keys, i in zip(variants, arm, strict=True))
+            for arm in levels.T[kept].tolist()
+        ]
 
     def check(self) -> None:
         """Check that its parts fit each other.
@@ -134,6 +139,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         faults = [*self._slot_faults(), *self._part_faults(), *self._rate_faults()]
         if not faults:  # arms can be counted only once slots are sound
             faults = [*self._arm_faults(), *self._policy_faults()]
+        if not faults:
+            faults = self._size_faults()
         if faults:
             raise InvalidInput(faults)
 
@@ -145,7 +152,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
                 size = len(msgspec.json.encode(variant.payload))
                 if size > _MAX_PAYLOAD_BYTES:
                     place = pointer("slots", i, "variants", j, "payload")
-                    found.append(Fault(place, f"must be at most 100 kB, it is {size // 1000} kB"))
+                    limit = f"{_MAX_PAYLOAD_BYTES:,}"
+                    found.append(Fault(place, f"must be at most {limit} bytes, it is {size:,}"))
         return found
 
     def _part_faults(self) -> list[Fault]:
@@ -158,6 +166,10 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             found += _unknown(rule, known, "exclude", i)
             if not rule:
                 found.append(Fault(pointer("exclude", i), "must name at least one slot"))
+        n_features = self.encoder().n_features
+        if n_features > MAX_FEATURES:
+            detail = f"makes {n_features} features; at most {MAX_FEATURES} can be learned"
+            found.append(Fault("/context", detail))
         return found + _unknown(self.control, known, "control")
 
     def _rate_faults(self) -> list[Fault]:
@@ -206,6 +218,14 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             f"[{low:g}, {high:g}]; these take it: {', '.join(able)}"
         )
         return [Fault("/policy/name", detail)]
+
+    def _size_faults(self) -> list[Fault]:
+        n_arms, n_features = len(self.combinations()), self.encoder().n_features
+        if not self.make_policy().statistic.contextual or n_arms * n_features**2 <= MAX_CELLS:
+            return []
+        most = isqrt(MAX_CELLS // n_arms)
+        detail = f"makes {n_features} features; with {n_arms} arms at most {most} can be learned"
+        return [Fault("/context", detail)]
 
 
 def covers(support: tuple[float, float], bounds: tuple[float, float]) -> bool:

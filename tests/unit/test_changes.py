@@ -1,0 +1,90 @@
+"""What a running experiment lets change."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from bandits.changes import refused_changes
+from bandits.experiment import Experiment
+from bandits.registry import make, policies
+
+SPRING: dict[str, Any] = {
+    "key": "spring",
+    "slots": [
+        {"key": "subject", "variants": [{"key": "a"}, {"key": "b"}]},
+        {"key": "discount", "variants": [{"key": "d0"}, {"key": "d10"}]},
+    ],
+    "policy": {"name": "uniform"},
+    "reward": {"metrics": {"click": {}, "open": {}}},
+}
+
+
+def refused(**changes: Any) -> list[str]:
+    """Return the places that a started spring experiment does not allow to change."""
+    old = msgspec.convert(SPRING, Experiment)
+    new = msgspec.convert(SPRING | changes, Experiment)
+    return [f.pointer for f in refused_changes(old, new)]
+
+
+def subjects(*keys: str, **first: Any) -> list[dict[str, Any]]:
+    """Declare other variants of the subject line; `first` changes the first of them."""
+    variants: list[dict[str, Any]] = [{"key": k} for k in keys]
+    variants[0] |= first
+    return [{"key": "subject", "variants": variants}, SPRING["slots"][1]]
+
+
+FREE: list[dict[str, Any]] = [
+    {},
+    {"name": "Spring sale"},
+    {"floor": 0.05},
+    {"learn_every_seconds": 5},
+    {"policy": {"name": "thompson"}},
+    {"policy": {"name": "uniform", "params": {"weights": [1, 2]}}},
+    {"slots": subjects("a", "b", payload={"text": "a typo less"})},
+    {"slots": subjects("a", "b", paused=True, name="A")},
+    {"slots": subjects("a", "b", "c", "d")},
+    {"reward": {"metrics": {"open": {}, "click": {}}}},
+]
+REFUSED: list[tuple[dict[str, Any], list[str]]] = [
+    ({"key": "summer"}, ["/key"]),
+    ({"control": {"subject": "b"}}, ["/control"]),
+    ({"exclude": [{"subject": "b"}]}, ["/exclude"]),
+    ({"holdout": 0.1}, ["/holdout"]),
+    ({"forgetting": {"half_life_seconds": 1}}, ["/forgetting"]),
+    ({"assignment": "per_subject"}, ["/assignment"]),
+    ({"await_activation": True}, ["/await_activation"]),
+    ({"strict": True}, ["/strict"]),
+    ({"reward": {"metrics": {"click": {}}}}, ["/reward"]),
+    ({"context": [{"kind": "category", "name": "x", "values": ["a"]}]}, ["/context"]),
+    ({"slots": subjects("a")}, ["/slots/0/variants"]),
+    ({"slots": subjects("b", "a")}, ["/slots/0/variants/1", "/slots/0/variants/0"]),
+    ({"slots": subjects("a", "c", "b")}, ["/slots/0/variants/2"]),
+    ({"slots": SPRING["slots"][:1]}, ["/slots"]),
+    ({"slots": SPRING["slots"][::-1]}, ["/slots"]),
+    ({"slots": [SPRING["slots"][0] | {"kind": "discount"}, SPRING["slots"][1]]}, ["/slots"]),
+    ({"holdout": 0.1, "strict": True}, ["/holdout", "/strict"]),
+]
+
+
+@pytest.mark.parametrize("changes", FREE)
+def test_what_leaves_the_log_meaningful_may_change(changes: dict[str, Any]) -> None:
+    assert refused(**changes) == []
+
+
+@pytest.mark.parametrize(("changes", "places"), REFUSED)
+def test_what_would_falsify_the_log_may_not(changes: dict[str, Any], places: list[str]) -> None:
+    assert refused(**changes) == places
+
+
+def test_a_new_field_of_an_experiment_is_thought_about_here() -> None:
+    tried = {name for changes in (*FREE, *(c for c, _ in REFUSED)) for name in changes}
+    assert tried == {f.name for f in msgspec.structs.fields(Experiment)}
+
+
+def test_a_policy_of_another_family_would_have_to_learn_from_scratch() -> None:
+    moments = make("uniform").statistic
+    others = [n for n in policies() if make(n).statistic is not moments]
+    assert others
+    for name in others:
+        assert refused(policy={"name": name}) == ["/policy/name"]
