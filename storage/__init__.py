@@ -1,1 +1,6 @@
-"""Placeholder."""
+"""The store in a SQL database: SQLite or PostgreSQL."""
+
+from storage.migrating import current, upgrade
+from storage.store import SqlStore, open_store
+
+__all__ = ["SqlStore", "current", "open_store", "upgrade"]

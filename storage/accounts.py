@@ -1,0 +1,284 @@
+"""Who may do what: people who sign in, API keys, and the log of what they changed.
+
+Passwords arrive hashed: how to hash them is the caller's business. API keys are random, so a plain
+hash of them is enough; it alone is stored.
+"""
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any, Literal
+
+from msgspec import Struct
+from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bandits.errors import AlreadyExists, NotFound, Unavailable
+from storage.changes import Change, note, read_changes
+from storage.databases import Database
+from storage.tables import api_keys, users
+
+Role = Literal["viewer", "manager", "admin"]
+Scope = Literal["choose", "reward", "manage", "read"]
+
+TOKEN_PREFIX = "bandits_"  # noqa: S105 - recognisable, for people and for secret scanners
+_SELECTOR_BYTES = 6
+_SECRET_BYTES = 32
+_COARSE_SECONDS = 300.0  # how exactly a key's last use is known: each note of it is a write
+
+
+class User(Struct, frozen=True):
+    """A person who signs in."""
+
+    id: int
+    email: str
+    password_hash: str
+    role: Role
+    created_at: float
+
+
+class ApiKey(Struct, frozen=True):
+    """A key that programs use.
+
+    Attributes:
+        id: what to revoke it by.
+        name: what it is for, in its maker's words.
+        start: how its token begins, to recognise it by.
+        scopes: what it may do.
+        last_used_at: to within five minutes; None if never.
+        revoked_at: since when it is refused; None while it works.
+    """
+
+    id: int
+    name: str
+    start: str
+    scopes: tuple[Scope, ...]
+    created_at: float
+    created_by: str
+    last_used_at: float | None = None
+    revoked_at: float | None = None
+
+
+class NewKey(Struct, frozen=True):
+    """A key just made, and its token, which nobody can ask for again."""
+
+    key: ApiKey
+    token: str
+
+
+class Accounts:
+    """People, keys and the audit log of one database.
+
+    Times are seconds since 1970; `by` names who does it. Any method may raise `Unavailable`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Work on `database`; `SqlStore.accounts` makes one."""
+        self._database = database
+
+    # People
+
+    def add_user(self, email: str, password_hash: str, role: Role, *, at: float, by: str) -> User:
+        """Add a person; addresses are compared without regard to case.
+
+        Raises:
+            AlreadyExists: the address is taken.
+        """
+        email = _folded(email)
+        row = {"email": email, "password_hash": password_hash, "role": role, "created_at": at}
+        try:
+            with self._database.writing() as connection:
+                query = insert(users).values(row).returning(users.c.id)
+                number = connection.execute(query).scalar_one()
+                note(connection, "add", f"user:{email}", at=at, by=by, after={"role": role})
+        except IntegrityError:
+            raise AlreadyExists("user", email) from None
+        return User(number, email, password_hash, role, at)
+
+    def user(self, email: str) -> User:
+        """Read a person.
+
+        Raises:
+            NotFound: nobody has this address.
+        """
+        email = _folded(email)
+        with self._database.reading() as connection:
+            row = connection.execute(select(users).where(users.c.email == email)).one_or_none()
+        if row is None:
+            raise NotFound("user", email)
+        return _user(row)
+
+    def user_by_id(self, user_id: int) -> User:
+        """Read a person by number, as a session remembers them.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._database.reading() as connection:
+            row = connection.execute(select(users).where(users.c.id == user_id)).one_or_none()
+        if row is None:
+            raise NotFound("user", str(user_id))
+        return _user(row)
+
+    def users(self) -> list[User]:
+        """Read everybody, by address."""
+        with self._database.reading() as connection:
+            return [_user(r) for r in connection.execute(select(users).order_by(users.c.email))]
+
+    def set_password(self, email: str, password_hash: str, *, at: float, by: str) -> None:
+        """Replace a person's password.
+
+        Raises:
+            NotFound: nobody has this address.
+        """
+        self._change_user(email, {"password_hash": password_hash}, "set password", at=at, by=by)
+
+    def set_role(self, email: str, role: Role, *, at: float, by: str) -> None:
+        """Replace a person's role.
+
+        Raises:
+            NotFound: nobody has this address.
+        """
+        self._change_user(email, {"role": role}, "set role", at=at, by=by)
+
+    def _change_user(
+        self, email: str, values: dict[str, str], action: str, *, at: float, by: str
+    ) -> None:
+        email = _folded(email)
+        with self._database.writing() as connection:
+            query = select(users).where(users.c.email == email).with_for_update()
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                raise NotFound("user", email)
+            connection.execute(update(users).where(users.c.email == email).values(values))
+            told = {"role"} & set(values)  # a hash is nobody's business
+            before = {k: getattr(row, k) for k in told} or None
+            after = {k: values[k] for k in told} or None
+            note(connection, action, f"user:{email}", at=at, by=by, before=before, after=after)
+
+    def remove_user(self, email: str, *, at: float, by: str) -> None:
+        """Remove a person; what they did stays in the audit log.
+
+        Raises:
+            NotFound: nobody has this address.
+        """
+        email = _folded(email)
+        with self._database.writing() as connection:
+            query = delete(users).where(users.c.email == email).returning(users.c.role)
+            role = connection.execute(query).scalar_one_or_none()
+            if role is None:
+                raise NotFound("user", email)
+            note(connection, "remove", f"user:{email}", at=at, by=by, before={"role": role})
+
+    # API keys
+
+    def create_key(self, name: str, scopes: Sequence[Scope], *, at: float, by: str) -> NewKey:
+        """Make a key. Its token is in the answer and nowhere else."""
+        selector = secrets.token_hex(_SELECTOR_BYTES)
+        token = f"{TOKEN_PREFIX}{selector}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+        ordered = tuple(dict.fromkeys(scopes))
+        row = {
+            "name": name,
+            "selector": selector,
+            "digest": _digest(token),
+            "scopes": " ".join(ordered),
+            "created_at": at,
+            "created_by": by,
+        }
+        with self._database.writing() as connection:
+            query = insert(api_keys).values(row).returning(api_keys.c.id)
+            number = connection.execute(query).scalar_one()
+            after = {"name": name, "scopes": ordered}
+            note(connection, "create", f"key:{number}", at=at, by=by, after=after)
+        return NewKey(ApiKey(number, name, TOKEN_PREFIX + selector, ordered, at, by), token)
+
+    def find_key(self, token: str, *, at: float) -> ApiKey:
+        """Find the key that `token` is of, and note that it is used.
+
+        The token's digest is compared in constant time.
+
+        Raises:
+            NotFound: there is none, or it is revoked.
+        """
+        selector = token.removeprefix(TOKEN_PREFIX).partition("_")[0]
+        with self._database.reading() as connection:
+            query = select(api_keys).where(api_keys.c.selector == selector)
+            row = connection.execute(query).one_or_none() if selector.isalnum() else None
+        known = b"" if row is None else row.digest
+        if not hmac.compare_digest(known, _digest(token)) or row is None or row.revoked_at:
+            raise NotFound("API key", selector[: 2 * _SELECTOR_BYTES])
+        if row.last_used_at is None or at - row.last_used_at >= _COARSE_SECONDS:
+            self._touch(row.id, at)
+        return _key(row)
+
+    def _touch(self, key_id: int, at: float) -> None:
+        query = update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at)
+        try:
+            with self._database.writing() as connection:
+                connection.execute(query)
+        except Unavailable:
+            pass  # a busy database must not refuse a good key
+
+    def keys(self) -> list[ApiKey]:
+        """Read every key, the newest first."""
+        with self._database.reading() as connection:
+            query = select(api_keys).order_by(api_keys.c.id.desc())
+            return [_key(row) for row in connection.execute(query)]
+
+    def revoke_key(self, key_id: int, *, at: float, by: str) -> None:
+        """Refuse a key from now on; doing it again changes nothing.
+
+        Raises:
+            NotFound: there is no such key.
+        """
+        with self._database.writing() as connection:
+            query = select(api_keys).where(api_keys.c.id == key_id).with_for_update()
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                raise NotFound("API key", str(key_id))
+            if row.revoked_at is not None:
+                return
+            query_ = update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=at)
+            connection.execute(query_)
+            note(connection, "revoke", f"key:{key_id}", at=at, by=by, before={"name": row.name})
+
+    # The audit log
+
+    def changes(
+        self, *, subject: str | None = None, before_id: int | None = None, limit: int = 100
+    ) -> list[Change]:
+        """Read what was changed, the newest first.
+
+        Args:
+            subject: only of this: ``experiment:KEY``, ``user:EMAIL`` or ``key:ID``.
+            before_id: only entries before this one, to read on.
+            limit: how many at most.
+        """
+        with self._database.reading() as connection:
+            return read_changes(connection, subject=subject, before_id=before_id, limit=limit)
+
+
+def _folded(email: str) -> str:
+    return email.strip().casefold()
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode(errors="surrogatepass")).digest()
+
+
+def _user(row: Row[Any]) -> User:
+    return User(row.id, row.email, row.password_hash, row.role, row.created_at)
+
+
+def _key(row: Row[Any]) -> ApiKey:
+    return ApiKey(
+        row.id,
+        row.name,
+        TOKEN_PREFIX + row.selector,
+        tuple(row.scopes.split()),
+        row.created_at,
+        row.created_by,
+        row.last_used_at,
+        row.revoked_at,
+    )

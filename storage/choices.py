@@ -1,0 +1,188 @@
+"""Appending decisions: each id once and, where an experiment says so, each subject once."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from itertools import repeat
+
+from sqlalchemy import Connection, select
+
+from bandits.errors import IdReused
+from bandits.store import Chosen, Record, Stored
+from storage.batches import close_batch, open_batch
+from storage.databases import Database, Raced, Row
+from storage.log import read_decisions
+from storage.tables import decisions, subjects
+
+_COLUMNS = (
+    "id",
+    "batch_id",
+    "arm",
+    "propensity",
+    "context",
+    "holdout",
+    "fallback",
+    "restriction",
+    "digest",
+    "subject",
+)
+_CLAIM = ("experiment_id", "subject", "decision_id", "batch_id")
+_AT_ONCE = 10_000  # subjects in one statement
+_SUBJECT_BYTES = 16
+
+
+def hash_subjects(secret: bytes, names: Sequence[str]) -> list[bytes]:
+    """Hash subjects under the database's secret, which alone can tell whose a hash is."""
+    return [blake2b(n.encode(), digest_size=_SUBJECT_BYTES, key=secret).digest() for n in names]
+
+
+def append_decisions(
+    connection: Connection,
+    database: Database,
+    record: Record,
+    chosen: Chosen,
+    hashes: Sequence[bytes],
+    *,
+    at: float,
+) -> Mapping[int, Stored]:
+    """Append decisions; return the earlier one for each row that was not appended.
+
+    Raises:
+        IdReused: an id was there before with another digest, or in another experiment.
+        Raced: another transaction came between; the whole must be done again.
+    """
+    appending = _Appending(connection, database, record, chosen, hashes)
+    return appending.run(at)
+
+
+class _Appending:
+    """One call's rows on their way into the log."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        database: Database,
+        record: Record,
+        chosen: Chosen,
+        hashes: Sequence[bytes],
+    ) -> None:
+        self.connection = connection
+        self.database = database
+        self.record = record
+        self.chosen = chosen
+        self.hashes = hashes
+
+    def run(self, at: float) -> Mapping[int, Stored]:
+        experiment, chosen = self.record.configuration.experiment, self.chosen
+        waits = experiment.await_activation
+        clipped, unknown, missing = chosen.mended
+        batch = open_batch(
+            self.connection,
+            "choose",
+            self.record.id,
+            at=at,
+            due_at=None if waits else at + experiment.reward.maturity,
+            configuration_version=self.record.configuration.version,
+            policy_version=chosen.policy_version,
+            clipped=clipped,
+            unknown=unknown,
+            missing=missing,
+        )
+        once = experiment.assignment == "per_subject"
+        earlier = self._once_each(batch) if once else self._all(batch)
+        close_batch(self.connection, batch, len(chosen.ids) - len(earlier))
+        return earlier
+
+    def _all(self, batch: int) -> Mapping[int, Stored]:
+        """Append every row whose id is new; to look first would cost more than to insert."""
+        rows = range(len(self.chosen.ids))
+        if self._insert(batch, rows) == len(rows):
+            return {}
+        return self._known(rows, batch)
+
+    def _once_each(self, batch: int) -> Mapping[int, Stored]:
+        """Append every row whose id is new and whose subject has no decision yet."""
+        known = self._known([i for i, digest in enumerate(self.chosen.digests) if digest])
+        left = [i for i in range(len(self.chosen.ids)) if i not in known]
+        taken = self._claim(batch, left)
+        fresh = [i for i in left if i not in taken]
+        if self._insert(batch, fresh) < len(fresh):
+            raise Raced  # an id that was not there a moment ago
+        found = read_decisions(self.connection, self.database, list(set(taken.values())))
+        return {**known, **{row: found[decision_id] for row, decision_id in taken.items()}}
+
+    def _insert(self, batch: int, rows: Sequence[int]) -> int:
+        ids = self.chosen.ids
+        every = self._rows(batch)
+        sorted_rows = [every[i] for i in sorted(rows, key=ids.__getitem__)]
+        return self.database.insert(self.connection, decisions, _COLUMNS, sorted_rows)
+
+    def _rows(self, batch: int) -> list[Row]:
+        chosen = self.chosen
+        return list(
+            zip(
+                chosen.ids,
+                repeat(batch),
+                chosen.arms.tolist(),
+                chosen.propensities.tolist(),
+                self._contexts(),
+                chosen.holdout.tolist(),
+                chosen.fallback.tolist(),
+                [r or None for r in chosen.restrictions],
+                [d or None for d in chosen.digests],
+                self.hashes,
+                strict=False,  # the batch's number has no end
+            )
+        )
+
+    def _contexts(self) -> Sequence[bytes | None]:
+        n, d = self.chosen.contexts.shape
+        if d == 1:
+            return [None] * n
+        packed = self.chosen.contexts.astype("<f8", copy=False).tobytes()
+        width = 8 * d
+        return [packed[i : i + width] for i in range(0, n * width, width)]
+
+    def _known(self, rows: Sequence[int], batch: int | None = None) -> dict[int, Stored]:
+        """Find the earlier decisions of rows whose ids were there before this batch."""
+        ids, digests = self.chosen.ids, self.chosen.digests
+        mine = set() if batch is None else self._ids_of(batch)
+        wanted = [ids[i] for i in rows if ids[i] not in mine]
+        found = read_decisions(self.connection, self.database, wanted)
+        known = {i: found[ids[i]] for i in rows if ids[i] in found}
+        for i, stored in known.items():
+            if stored.digest != digests[i] or stored.experiment != self.record.key:
+                raise IdReused("decision", ids[i])
+        return known
+
+    def _ids_of(self, batch: int) -> set[str]:
+        query = select(decisions.c.id).where(decisions.c.batch_id == batch)
+        return set(self.connection.execute(query).scalars())
+
+    def _claim(self, batch: int, rows: Sequence[int]) -> dict[int, str]:
+        """Claim the subjects of these rows; return whose decision it is for the others.
+
+        A fallback claims nothing: its subject may still get a decision of its own.
+        """
+        ids, hashes, fallback = self.chosen.ids, self.hashes, self.chosen.fallback
+        first: dict[bytes, int] = {}
+        for i in sorted(rows, key=lambda i: (hashes[i], i)):
+            if not fallback[i]:
+                first.setdefault(hashes[i], i)
+        claims = [(self.record.id, subject, ids[i], batch) for subject, i in first.items()]
+        inserted = self.database.insert(self.connection, subjects, _CLAIM, claims)
+        if inserted == len(rows):
+            return {}
+        owners = self._owners(sorted({hashes[i] for i in rows}))
+        if any(subject not in owners for subject in first):
+            raise Raced  # it was cancelled, and thereby freed, a moment ago
+        return {i: owner for i in rows if (owner := owners.get(hashes[i], ids[i])) != ids[i]}
+
+    def _owners(self, hashes: Sequence[bytes]) -> dict[bytes, str]:
+        owners: dict[bytes, str] = {}
+        for start in range(0, len(hashes), _AT_ONCE):
+            query = select(subjects.c.subject, subjects.c.decision_id).where(
+                subjects.c.experiment_id == self.record.id,
+                subjects.c.subject.in_(hashes[start : start + _AT_ONCE]),
+            )
+            owners.update((row[0], row[1]) for row in self.connection.execute(query))
+        return owners

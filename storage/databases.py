@@ -1,0 +1,113 @@
+"""What the store asks of a database, and which one a URL means."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Table
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from bandits.errors import Unavailable
+from storage.settings import parse_database_url
+
+Row = tuple[Any, ...]
+
+_TO_REPEAT = ("40001", "40P01")  # PostgreSQL's serialization_failure and deadlock_detected
+
+
+class Raced(Unavailable):
+    """Another transaction came between; done again at once, it will most likely work."""
+
+    def __init__(self, reason: str = "others write the same rows at the same time") -> None:
+        super().__init__(reason)
+
+
+class Database(Protocol):
+    """A database: how to connect to it, lock in it and write much to it."""
+
+    @property
+    def engine(self) -> Engine:
+        """Its connections."""
+        ...
+
+    def reading(self, *, consistent: bool = False) -> AbstractContextManager[Connection]:
+        """Open a transaction that only reads; if `consistent`, all of it sees one moment.
+
+        Raises:
+            Unavailable: the database cannot be reached, or does not answer.
+        """
+        ...
+
+    def writing(self) -> AbstractContextManager[Connection]:
+        """Open a transaction that is durable on leaving, or undone where an error leaves it.
+
+        Raises:
+            Unavailable: it cannot be reached, is locked or full; nothing was stored.
+        """
+        ...
+
+    def lock(self, connection: Connection, name: str) -> None:
+        """Wait until no other transaction holds the lock `name`, and hold it to the end."""
+        ...
+
+    def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        """Tell whether a column is one of many values."""
+        ...
+
+    def insert(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]
+    ) -> int:
+        """Insert rows, leaving out those that are there before; return how many were inserted.
+
+        Rows must be sorted by the table's unique columns: two transactions that insert the same
+        rows in different orders wait for each other for ever.
+        """
+        ...
+
+
+def open_database(database_url: str) -> Database:
+    """Prepare the database of a URL; it connects on first use.
+
+    Raises:
+        InvalidInput: the URL is none of ours, or the driver for it is not installed.
+    """
+    from storage.postgresql import Postgresql  # noqa: PLC0415 - each imports this module
+    from storage.sqlite import Sqlite  # noqa: PLC0415
+
+    url = parse_database_url(database_url)
+    return Sqlite(url) if url.drivername.startswith("sqlite") else Postgresql(url)
+
+
+@contextmanager
+def failing_as_unavailable(
+    driver_errors: tuple[type[Exception], ...],
+) -> Iterator[None]:
+    """Turn what a database may fail with at run time into `Unavailable`.
+
+    Raises:
+        Unavailable: it is locked, full, gone, not migrated, or has no free connection.
+    """
+    try:
+        yield
+    except (OperationalError, InterfaceError, ProgrammingError) as error:
+        if getattr(error.orig, "sqlstate", None) in _TO_REPEAT:
+            raise Raced from error
+        raise Unavailable(_reason(error)) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable(_reason(error)) from error
+        raise
+    except PoolTimeoutError as error:
+        raise Unavailable("every connection to the database is in use") from error
+    except driver_errors as error:  # from what is done without SQLAlchemy
+        if getattr(error, "sqlstate", None) in _TO_REPEAT:
+            raise Raced from error
+        raise Unavailable(str(error).strip()) from error
+
+
+def _reason(error: DBAPIError) -> str:
+    reason = str(error.orig).strip()
+    if "no such table" in reason or "no such column" in reason or "does not exist" in reason:
+        return f"the database must be upgraded first, by `bandits db upgrade` ({reason})"
+    return f"the database does not answer: {reason}"

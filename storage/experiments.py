@@ -1,0 +1,180 @@
+"""Experiments, their configurations and their states."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
+from bandits.experiment import Configuration
+from bandits.store import Record, State
+from storage.changes import note
+from storage.tables import configurations, experiments
+
+_MOST_KEPT = 500
+
+
+class Experiments:
+    """Read and write experiments; configurations, which never change, are decoded once."""
+
+    def __init__(self) -> None:
+        """Start with nothing decoded."""
+        self._decoded: dict[tuple[int, int], Configuration] = {}
+
+    def record(self, connection: Connection, key: str) -> Record:
+        """Read an experiment.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        return self._record(connection, self._row(connection, select(experiments), key))
+
+    def records(self, connection: Connection) -> list[Record]:
+        """Read every experiment, the newest first."""
+        rows = connection.execute(select(experiments).order_by(experiments.c.id.desc())).all()
+        return [self._record(connection, row) for row in rows]
+
+    def record_by_id(self, connection: Connection, experiment_id: int) -> Record:
+        """Read the experiment of this number, which must exist."""
+        query = select(experiments).where(experiments.c.id == experiment_id)
+        return self._record(connection, connection.execute(query).one())
+
+    def configuration(self, connection: Connection, key: str, version: int) -> Configuration:
+        """Read one version of a configuration.
+
+        Raises:
+            NotFound: there is no such experiment, or version of it.
+        """
+        row = self._row(connection, select(experiments.c.id), key)
+        return self._configuration(connection, key, row.id, version)
+
+    def create(
+        self,
+        connection: Connection,
+        configuration: Configuration,
+        *,
+        salt: bytes,
+        at: float,
+        by: str,
+    ) -> Record:
+        """Add a draft.
+
+        Raises:
+            AlreadyExists: its key is taken.
+        """
+        key = configuration.experiment.key
+        row = {
+            "key": key,
+            "state": "draft",
+            "salt": salt,
+            "configuration_version": configuration.version,
+            "learned_version": 0,
+            "created_at": at,
+        }
+        try:
+            query = insert(experiments).values(row).returning(experiments.c.id)
+            number = connection.execute(query).scalar_one()
+        except IntegrityError:
+            raise AlreadyExists("experiment", key) from None
+        self._insert(connection, number, configuration, at)
+        after = configuration.experiment
+        note(connection, "create", f"experiment:{key}", at=at, by=by, after=after)
+        return Record(number, key, "draft", salt, configuration, 0, at)
+
+    def configure(
+        self, connection: Connection, key: str, configuration: Configuration, *, at: float, by: str
+    ) -> Record:
+        """Store the next version of a configuration.
+
+        Raises:
+            NotFound: there is none of this key.
+            StaleEdit: the stored version is not the one before this.
+        """
+        row = self._row(connection, select(experiments).with_for_update(), key)
+        old = self._record(connection, row)
+        if configuration.version != old.configuration.version + 1:
+            raise StaleEdit(key, configuration.version - 1, old.configuration.version)
+        self._insert(connection, old.id, configuration, at)
+        values = {"configuration_version": configuration.version}
+        connection.execute(update(experiments).where(experiments.c.id == old.id).values(values))
+        before, after = old.configuration.experiment, configuration.experiment
+        note(connection, "configure", f"experiment:{key}", at=at, by=by, before=before, after=after)
+        return msgspec.structs.replace(old, configuration=configuration)
+
+    def move(
+        self,
+        connection: Connection,
+        key: str,
+        to: State,
+        *,
+        allowed: Sequence[State],
+        at: float,
+        by: str,
+    ) -> Record:
+        """Change an experiment's state.
+
+        Raises:
+            NotFound: there is none of this key.
+            WrongState: its state is not one of `allowed`.
+        """
+        row = self._row(connection, select(experiments).with_for_update(), key)
+        old = self._record(connection, row)
+        if old.state not in allowed:
+            raise WrongState(key, old.state, f"only {' or '.join(allowed)} can become {to}")
+        started_at = at if to == "running" and old.started_at is None else old.started_at
+        stopped_at = at if to == "stopped" and old.stopped_at is None else old.stopped_at
+        values = {"state": to, "started_at": started_at, "stopped_at": stopped_at}
+        connection.execute(update(experiments).where(experiments.c.id == old.id).values(values))
+        before, after = {"state": old.state}, {"state": to}
+        note(connection, "move", f"experiment:{key}", at=at, by=by, before=before, after=after)
+        return msgspec.structs.replace(old, state=to, started_at=started_at, stopped_at=stopped_at)
+
+    def _row(self, connection: Connection, query: Select[Any], key: str) -> Row[Any]:
+        row = connection.execute(query.where(experiments.c.key == key)).one_or_none()
+        if row is None:
+            raise NotFound("experiment", key)
+        return row
+
+    def _record(self, connection: Connection, row: Row[Any]) -> Record:
+        return Record(
+            row.id,
+            row.key,
+            row.state,
+            row.salt,
+            self._configuration(connection, row.key, row.id, row.configuration_version),
+            row.learned_version,
+            row.created_at,
+            row.started_at,
+            row.stopped_at,
+        )
+
+    def _configuration(
+        self, connection: Connection, key: str, experiment_id: int, version: int
+    ) -> Configuration:
+        known = self._decoded.get((experiment_id, version))
+        if known is not None:
+            return known
+        query = select(configurations.c.body).where(
+            configurations.c.experiment_id == experiment_id, configurations.c.version == version
+        )
+        body = connection.execute(query).scalar_one_or_none()
+        if body is None:
+            raise NotFound("configuration", f"{key}/{version}")
+        read = msgspec.json.decode(body, type=Configuration)
+        if len(self._decoded) >= _MOST_KEPT:
+            self._decoded.clear()
+        self._decoded[experiment_id, version] = read
+        return read
+
+    def _insert(
+        self, connection: Connection, experiment_id: int, configuration: Configuration, at: float
+    ) -> None:
+        row = {
+            "experiment_id": experiment_id,
+            "version": configuration.version,
+            "created_at": at,
+            "body": msgspec.json.encode(configuration).decode(),
+        }
+        connection.execute(insert(configurations).values(row))

@@ -1,0 +1,197 @@
+"""Folding: taking in what is due, exactly once, in the transaction that inserts the snapshot.
+
+A fold of version v marks before it reads: it selects the batches that it takes, marks them with v,
+and from there on finds rows through marks alone. What others commit meanwhile has no mark, so
+nothing of it is seen by halves; the next fold takes it. A batch has two marks:
+
+- `counted_version`: the fold that saw it. Decisions of a start batch (chosen, or activated where
+  that starts the clocks) are sent from then on; an event or a cancellation counts from then on.
+- `folded_version`: the fold that took it into what is learned. A start batch is when it is due,
+  any other when it is seen.
+
+The order in which batches are committed, seen and learned makes no difference: an event that is
+seen before its decision is learned waits for it, and a cancellation seen first keeps its decision
+out for good.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import Connection, Row, Select, case, select, update
+
+from bandits.store import Decided, Due, Record, Snapshot
+from storage.databases import Database
+from storage.observations import Observations, Starts, is_cancelled
+from storage.snapshots import insert_snapshot, newest_snapshot
+from storage.tables import activations, batches, cancellations, decisions, events
+
+MOST_ROWS = 200_000  # that a fold sees and that it learns, so that it is short and fits in memory
+_MOST_BATCHES = 20_000
+
+_activated = batches.alias("activated")
+_waited = batches.c.due_at.is_(None)
+_counted = case((_waited, _activated.c.counted_version), else_=batches.c.counted_version)
+_folded = case((_waited, _activated.c.folded_version), else_=batches.c.folded_version)
+
+
+class _Taken(Struct, frozen=True):
+    """The batches that a fold takes."""
+
+    entered: Starts
+    entered_due: Starts
+    matured: Starts
+    rewards: list[int]
+    cancels: list[int]
+
+    @property
+    def counted(self) -> list[int]:
+        """Those seen for the first time."""
+        starts = self.entered.numbers + self.entered_due.numbers
+        return starts + self.rewards + self.cancels
+
+    @property
+    def folded(self) -> list[int]:
+        """Those done with."""
+        starts = self.entered_due.numbers + self.matured.numbers
+        return starts + self.rewards + self.cancels
+
+
+class SqlFold:
+    """One fold in progress."""
+
+    def __init__(
+        self, connection: Connection, database: Database, record: Record, now: float
+    ) -> None:
+        """Mark and read what is due by `now`; the experiment's lock must be held."""
+        self.record = record
+        self.previous = newest_snapshot(connection, record)
+        self.saved = False
+        self._connection = connection
+        self._database = database
+        self._observations = Observations(connection, database, record)
+        self._version = record.learned_version + 1
+        self._at = now if self.previous is None else max(now, self.previous.at)
+        taken = self._take()
+        self._mark(taken, self._version)
+        due = self._read(taken)
+        changed = any(len(getattr(due, name)) for name in due.__struct_fields__)
+        self.due = due if changed else None
+        if not changed:  # the snapshot there is tells all that these batches can
+            self._mark(taken, self._version - 1)
+
+    def learned(self) -> Iterator[Decided]:
+        """Go through everything that is learned once this fold is saved, in portions."""
+        return self._observations.learned()
+
+    def save(self, snapshot: Snapshot) -> None:
+        """Insert the snapshot; the batches are marked already, in the same transaction."""
+        if snapshot.version != self._version:
+            raise ValueError(f"this fold makes version {self._version}, not {snapshot.version}")
+        insert_snapshot(self._connection, self.record, snapshot)
+        self.saved = True
+
+    def _take(self) -> _Taken:
+        taken = _Taken(Starts(), Starts(), Starts(), [], [])
+        for row in self._first(batches.c.counted_version.is_(None), batches.c.due_at.is_not(None)):
+            if row.kind == "reward":
+                taken.rewards.append(row.id)
+            elif row.kind == "cancel":
+                taken.cancels.append(row.id)
+            else:
+                starts = taken.entered_due if row.due_at <= self._at else taken.entered
+                starts.add(row.id, row.kind)
+        for row in self._first(
+            batches.c.counted_version.is_not(None),
+            batches.c.folded_version.is_(None),
+            batches.c.due_at <= self._at,
+            order=batches.c.due_at,
+        ):
+            taken.matured.add(row.id, row.kind)
+        return taken
+
+    def _first(self, *conditions: Any, order: Any = batches.c.id) -> Iterator[Row[Any]]:
+        """Go through the first batches, as many as a fold takes."""
+        columns = (batches.c.id, batches.c.kind, batches.c.size, batches.c.due_at)
+        mine = select(*columns).where(batches.c.experiment_id == self.record.id, *conditions)
+        size = 0
+        for row in self._connection.execute(mine.order_by(order).limit(_MOST_BATCHES)).all():
+            if size and size + row.size > MOST_ROWS:
+                return
+            size += row.size
+            yield row
+
+    def _mark(self, taken: _Taken, version: int) -> None:
+        for numbers, mark in ((taken.counted, "counted_version"), (taken.folded, "folded_version")):
+            if numbers:
+                mine = update(batches).where(self._database.among(batches.c.id, numbers))
+                self._connection.execute(mine.values({mark: version}))
+
+    def _read(self, taken: _Taken) -> Due:
+        withdrawn, removed = self._cancelled(taken.cancels)
+        corrected = self._corrected(taken.rewards)
+        read = self._observations
+        return Due(
+            entered=read.started_by(taken.entered),
+            entered_due=read.started_by(taken.entered_due),
+            matured=read.started_by(taken.matured),
+            withdrawn=read.numbered(sorted(withdrawn)),
+            before=read.numbered(sorted(removed | corrected), seen_before=self._version),
+            after=read.numbered(sorted(corrected - removed)),
+            expired=read.started_by(self._leaving(), seen_before=self._version),
+        )
+
+    def _cancelled(self, cancels: Sequence[int]) -> tuple[set[int], set[int]]:
+        """Find what was pending, and what was learned, of what these batches cancel."""
+        withdrawn: set[int] = set()
+        removed: set[int] = set()
+        if cancels:
+            query = _from_start(decisions.c.serial, _counted, _folded).join(
+                cancellations, cancellations.c.decision == decisions.c.serial
+            )
+            mine = self._database.among(cancellations.c.batch_id, cancels)
+            for serial, counted, folded in self._connection.execute(query.where(mine)):
+                if folded is not None and folded < self._version:
+                    removed.add(serial)
+                elif counted is not None and counted < self._version:
+                    withdrawn.add(serial)
+        return withdrawn, removed
+
+    def _corrected(self, rewards: Sequence[int]) -> set[int]:
+        """Find what was learned before and has an event in these batches."""
+        if not rewards:
+            return set()
+        query = _from_start(decisions.c.serial).join(
+            events, events.c.decision == decisions.c.serial
+        )
+        mine = self._database.among(events.c.batch_id, rewards)
+        left = ~is_cancelled(seen_before=self._version)
+        known = query.where(mine, ~events.c.late, _folded < self._version, left).distinct()
+        return set(self._connection.execute(known).scalars())
+
+    def _leaving(self) -> Starts:
+        """Find the batches that leave the forgetting window with this fold."""
+        leaving = Starts()
+        forgetting = self.record.configuration.experiment.forgetting
+        if self.previous is None or forgetting is None or forgetting.window_seconds is None:
+            return leaving
+        query = select(batches.c.id, batches.c.kind).where(
+            batches.c.experiment_id == self.record.id,
+            batches.c.kind.in_(["choose", "activate"]),
+            batches.c.created_at >= self.previous.at - forgetting.window_seconds,
+            batches.c.created_at < self._at - forgetting.window_seconds,
+            batches.c.folded_version < self._version,
+        )
+        for number, kind in self._connection.execute(query):
+            leaving.add(number, kind)
+        return leaving
+
+
+def _from_start(*columns: Any) -> Select[Any]:
+    """Select columns of decisions, fallbacks left out, with the batches that may start them."""
+    joined = (
+        decisions.join(batches, batches.c.id == decisions.c.batch_id)
+        .outerjoin(activations, activations.c.decision == decisions.c.serial)
+        .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
+    )
+    return select(*columns).select_from(joined).where(~decisions.c.fallback)

@@ -1,0 +1,124 @@
+"""Reading single decisions and their events."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Connection, Row, Select, select
+
+from bandits.arrays import FloatArray
+from bandits.store import Event, Stored
+from storage.databases import Database
+from storage.tables import activations, batches, cancellations, decisions, events, experiments
+
+_AT_ONCE = 20_000  # ids in one statement
+_ALWAYS_ONE = np.ones(1)
+_ALWAYS_ONE.flags.writeable = False
+
+_activated = batches.alias("activated")
+_cancelled = batches.alias("cancelled")
+
+
+def with_marks(*columns: Any) -> Select[Any]:
+    """Select columns of decisions, with their batch, experiment, activation and cancellation."""
+    joined = (
+        decisions.join(batches, batches.c.id == decisions.c.batch_id)
+        .join(experiments, experiments.c.id == batches.c.experiment_id)
+        .outerjoin(activations, activations.c.decision == decisions.c.serial)
+        .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
+        .outerjoin(cancellations, cancellations.c.decision == decisions.c.serial)
+        .outerjoin(_cancelled, _cancelled.c.id == cancellations.c.batch_id)
+    )
+    return select(*columns).select_from(joined)
+
+
+_STORED = with_marks(
+    decisions.c.id,
+    experiments.c.key,
+    batches.c.configuration_version,
+    batches.c.policy_version,
+    decisions.c.arm,
+    decisions.c.propensity,
+    decisions.c.context,
+    decisions.c.holdout,
+    decisions.c.fallback,
+    decisions.c.restriction,
+    decisions.c.digest,
+    batches.c.created_at.label("made_at"),
+    batches.c.due_at,
+    _activated.c.created_at.label("activated_at"),
+    _cancelled.c.created_at.label("cancelled_at"),
+)
+
+
+def read_decisions(
+    connection: Connection, database: Database, ids: Sequence[str]
+) -> dict[str, Stored]:
+    """Read the decisions that exist among these ids."""
+    found = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        some = database.among(decisions.c.id, ids[start : start + _AT_ONCE])
+        for row in connection.execute(_STORED.where(some)):
+            found[row[0]] = _stored(row)
+    return found
+
+
+def _stored(row: Row[Any]) -> Stored:
+    (
+        decision_id,
+        experiment,
+        configuration_version,
+        policy_version,
+        arm,
+        propensity,
+        context,
+        holdout,
+        fallback,
+        restriction,
+        digest,
+        made_at,
+        due_at,
+        activated_at,
+        cancelled_at,
+    ) = row
+    return Stored(
+        decision_id,
+        experiment,
+        configuration_version,
+        policy_version,
+        arm,
+        propensity,
+        _context(context),
+        holdout,
+        fallback,
+        restriction or b"",
+        digest or b"",
+        made_at,
+        activated_at if due_at is None else made_at,
+        cancelled_at,
+    )
+
+
+def _context(packed: bytes | None) -> FloatArray:
+    if packed is None:
+        return _ALWAYS_ONE
+    return np.frombuffer(packed, dtype="<f8").astype(np.float64, copy=False)
+
+
+def read_events(connection: Connection, decision_id: str) -> list[Event]:
+    """Read a decision's events in order of their time."""
+    columns = (
+        decisions.c.id,
+        events.c.event_id,
+        events.c.metric,
+        events.c.value,
+        events.c.occurred_at,
+        events.c.late,
+    )
+    query = (
+        select(*columns)
+        .join(decisions, decisions.c.serial == events.c.decision)
+        .where(decisions.c.id == decision_id)
+        .order_by(events.c.occurred_at, events.c.event_id)
+    )
+    return [Event(*row) for row in connection.execute(query)]

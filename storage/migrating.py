@@ -1,0 +1,62 @@
+"""Bringing a database to the newest migration, or telling which one it is at."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from storage.databases import open_database
+
+_FOLDER = Path(__file__).parent / "migrations"
+
+
+def upgrade(database_url: str) -> str:
+    """Run the migrations that are missing, all in one transaction; return the newest's name.
+
+    Processes that do it at once wait for each other, and only the first finds work.
+
+    Raises:
+        InvalidInput: the URL is none of ours.
+        Unavailable: the database cannot be reached, or is locked; nothing changed.
+    """
+    target = open_database(database_url)
+    try:
+        with target.writing() as connection:
+            target.lock(connection, "migrations")
+            command.upgrade(_config(connection), "head")
+    finally:
+        target.engine.dispose()
+    return newest()
+
+
+def current(database_url: str) -> str | None:
+    """Tell the migration that a database is at, None where it is empty.
+
+    Raises:
+        InvalidInput: the URL is none of ours.
+        Unavailable: the database cannot be reached.
+    """
+    target = open_database(database_url)
+    try:
+        with target.reading() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        target.engine.dispose()
+
+
+def newest() -> str:
+    """Tell the newest migration there is."""
+    head = ScriptDirectory.from_config(_config()).get_current_head()
+    if head is None:
+        raise RuntimeError("the migrations are not installed")
+    return head
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    return config

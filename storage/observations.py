@@ -1,0 +1,210 @@
+"""Reading decisions and the events that count for them, column by column, as the learner takes them.
+
+What counts is what a fold has seen: see `storage.folds`. Fallbacks are left out everywhere.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct, field
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, select, tuple_
+
+from bandits.arrays import AnyArray, FloatArray, IntArray
+from bandits.store import Decided, Record
+from storage.databases import Database
+from storage.tables import activations, batches, cancellations, decisions, events
+
+PORTION = 100_000  # decisions at a time
+_BATCHES_AT_ONCE = 5_000
+
+_activated = batches.alias("activated")
+_of_cancellation = batches.alias("of_cancellation")
+_of_event = batches.alias("of_event")
+
+
+def _seen(version: ColumnElement[int | None], before: int | None) -> ColumnElement[bool]:
+    return version.is_not(None) if before is None else version < before
+
+
+def is_cancelled(*, seen_before: int | None = None) -> ColumnElement[bool]:
+    """Tell whether a decision's cancellation was seen, or seen before a version."""
+    return exists().where(
+        cancellations.c.decision == decisions.c.serial,
+        _of_cancellation.c.id == cancellations.c.batch_id,
+        _seen(_of_cancellation.c.counted_version, seen_before),
+    )
+
+
+_CHOSEN = (
+    select(
+        decisions.c.serial,
+        decisions.c.arm,
+        decisions.c.holdout,
+        batches.c.created_at,
+        decisions.c.context,
+    )
+    .join(batches, batches.c.id == decisions.c.batch_id)
+    .where(~decisions.c.fallback)
+)
+_ACTIVATED = (
+    select(
+        decisions.c.serial,
+        decisions.c.arm,
+        decisions.c.holdout,
+        batches.c.created_at,
+        decisions.c.context,
+    )
+    .join(activations, activations.c.decision == decisions.c.serial)
+    .join(batches, batches.c.id == activations.c.batch_id)
+    .where(~decisions.c.fallback)
+)
+_NUMBERED = (
+    select(
+        decisions.c.serial,
+        decisions.c.arm,
+        decisions.c.holdout,
+        func.coalesce(_activated.c.created_at, batches.c.created_at),
+        decisions.c.context,
+    )
+    .join(batches, batches.c.id == decisions.c.batch_id)
+    .outerjoin(activations, activations.c.decision == decisions.c.serial)
+    .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
+)
+_EVENTS = (
+    select(events.c.decision, events.c.metric, events.c.value)
+    .join(_of_event, _of_event.c.id == events.c.batch_id)
+    .where(~events.c.late)
+)
+
+
+class Starts(Struct):
+    """Numbers of batches that start decisions' clocks, by kind."""
+
+    chosen: list[int] = field(default_factory=list)
+    activated: list[int] = field(default_factory=list)
+
+    def add(self, number: int, kind: str) -> None:
+        """Take in one batch."""
+        (self.chosen if kind == "choose" else self.activated).append(number)
+
+    @property
+    def numbers(self) -> list[int]:
+        """All of them."""
+        return self.chosen + self.activated
+
+
+class Observations:
+    """The decisions of one experiment as a transaction sees them."""
+
+    def __init__(self, connection: Connection, database: Database, record: Record) -> None:
+        """Read through `connection`, under the record's configuration."""
+        experiment = record.configuration.experiment
+        self._connection = connection
+        self._database = database
+        self._experiment_id = record.id
+        self._n_features = experiment.encoder().n_features
+        self._metrics = {name: i for i, name in enumerate(experiment.reward.names)}
+
+    def started_by(self, starts: Starts, *, seen_before: int | None = None) -> Decided:
+        """Read what these batches started and nobody cancelled.
+
+        Args:
+            starts: the batches.
+            seen_before: only events and cancellations seen before this version count.
+        """
+        rows: list[Row[Any]] = []
+        left = ~is_cancelled(seen_before=seen_before)
+        for query, numbers in ((_CHOSEN, starts.chosen), (_ACTIVATED, starts.activated)):
+            for start in range(0, len(numbers), _BATCHES_AT_ONCE):
+                mine = self._database.among(batches.c.id, numbers[start : start + _BATCHES_AT_ONCE])
+                rows += self._connection.execute(query.where(mine, left)).all()
+        return self._decided(rows, seen_before)
+
+    def numbered(self, serials: Sequence[int], *, seen_before: int | None = None) -> Decided:
+        """Read the decisions of these serials, cancelled or not."""
+        rows: list[Row[Any]] = []
+        for start in range(0, len(serials), PORTION):
+            mine = self._database.among(decisions.c.serial, serials[start : start + PORTION])
+            rows += self._connection.execute(_NUMBERED.where(mine)).all()
+        return self._decided(rows, seen_before)
+
+    def learned(self) -> Iterator[Decided]:
+        """Go through everything learned, in portions."""
+        return self._portions(batches.c.folded_version.is_not(None))
+
+    def pending(self) -> Iterator[Decided]:
+        """Go through everything sent and not learned yet, in portions."""
+        return self._portions(
+            and_(batches.c.counted_version.is_not(None), batches.c.folded_version.is_(None))
+        )
+
+    def _portions(self, condition: ColumnElement[bool]) -> Iterator[Decided]:
+        starts, size = Starts(), 0
+        for number, kind, of_batch in self._start_batches(condition):
+            if size and size + of_batch > PORTION:
+                yield self.started_by(starts)
+                starts, size = Starts(), 0
+            starts.add(number, kind)
+            size += of_batch
+        if size:
+            yield self.started_by(starts)
+
+    def _start_batches(self, condition: ColumnElement[bool]) -> Iterator[tuple[int, str, int]]:
+        """Go through start batches by time, some thousands at a time."""
+        place = tuple_(batches.c.created_at, batches.c.id)
+        query = (
+            select(batches.c.id, batches.c.kind, batches.c.size, batches.c.created_at)
+            .where(
+                batches.c.experiment_id == self._experiment_id,
+                batches.c.kind.in_(["choose", "activate"]),
+                condition,
+            )
+            .order_by(batches.c.created_at, batches.c.id)
+            .limit(_BATCHES_AT_ONCE)
+        )
+        rows = self._connection.execute(query).all()
+        while rows:
+            for row in rows:
+                yield row.id, row.kind, row.size
+            last = rows[-1]
+            following = query.where(place > (last.created_at, last.id))
+            rows = self._connection.execute(following).all()
+
+    def _decided(self, rows: Sequence[Row[Any]], seen_before: int | None) -> Decided:
+        serials, arms, holdout, started_at, contexts = (
+            zip(*rows, strict=True) if rows else ((),) * 5
+        )
+        numbers = np.array(serials, dtype=np.int64)
+        event_rows, event_metrics, event_values = self._events(numbers, seen_before)
+        return Decided(
+            np.array(arms, dtype=np.int64),
+            self._contexts(contexts),
+            np.array(holdout, dtype=np.bool_),
+            np.array(started_at, dtype=np.float64),
+            event_rows,
+            event_metrics,
+            event_values,
+        )
+
+    def _contexts(self, packed: Sequence[bytes | None]) -> FloatArray:
+        n, d = len(packed), self._n_features
+        if d == 1:
+            return np.broadcast_to(1.0, (n, 1))
+        known = b"".join([p for p in packed if p is not None])
+        return np.frombuffer(known, dtype="<f8").astype(np.float64, copy=False).reshape(n, d)
+
+    def _events(
+        self, serials: IntArray, seen_before: int | None
+    ) -> tuple[IntArray, IntArray, FloatArray]:
+        seen = _seen(_of_event.c.counted_version, seen_before)
+        found: list[Row[Any]] = []
+        for start in range(0, len(serials), PORTION):
+            some = serials[start : start + PORTION].tolist()
+            mine = self._database.among(events.c.decision, some)
+            found += self._connection.execute(_EVENTS.where(seen, mine)).all()
+        of, metrics, values = zip(*found, strict=True) if found else ((), (), ())
+        order = np.argsort(serials)
+        places = np.searchsorted(serials, np.array(of, dtype=np.int64), sorter=order)
+        positions: AnyArray = np.array([self._metrics[m] for m in metrics], dtype=np.int64)
+        return order[places], positions, np.array(values, dtype=np.float64)

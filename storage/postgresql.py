@@ -1,0 +1,122 @@
+"""PostgreSQL, through psycopg 3."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    URL,
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    any_,
+    bindparam,
+    create_engine,
+    event,
+    text,
+)
+from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from bandits.errors import InvalidInput
+from storage.databases import Row, failing_as_unavailable
+
+_FEW = 30  # rows that are sent one by one sooner than copied
+_LOCK_SECONDS = 10
+
+
+class Postgresql:
+    """A PostgreSQL database, every commit synchronised to its disk."""
+
+    def __init__(self, url: URL) -> None:
+        """Prepare to connect to `url`; nothing is connected yet.
+
+        Raises:
+            InvalidInput: psycopg is not installed.
+        """
+        try:
+            import psycopg  # noqa: PLC0415 - an extra
+        except ImportError:
+            raise InvalidInput.at(
+                "", "PostgreSQL needs its driver: pip install 'email-bandits[postgres]'"
+            ) from None
+        self.engine = create_engine(
+            url,
+            connect_args={"connect_timeout": 5},
+            pool_pre_ping=True,  # a restarted server is met with a new connection
+            pool_size=8,
+            max_overflow=24,
+        )
+        self._driver_errors = (psycopg.OperationalError, psycopg.InterfaceError)
+        event.listen(self.engine, "connect", _prepare)
+
+    @contextmanager
+    def reading(self, *, consistent: bool = False) -> Iterator[Connection]:
+        """Open a transaction that only reads; if `consistent`, all of it sees one moment."""
+        engine = self.engine
+        if consistent:
+            engine = engine.execution_options(isolation_level="REPEATABLE READ")
+        with failing_as_unavailable(self._driver_errors), engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open a transaction; each of its statements sees what was committed before it."""
+        with failing_as_unavailable(self._driver_errors), self.engine.begin() as connection:
+            yield connection
+
+    def lock(self, connection: Connection, name: str) -> None:
+        """Wait for the advisory lock `name` and hold it until the transaction ends."""
+        digest = blake2b(name.encode(), digest_size=8).digest()
+        number = int.from_bytes(digest, "big", signed=True)
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+
+    def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        """Tell whether a column is one of many values."""
+        return column == any_(bindparam(None, list(values), type_=ARRAY(column.type)))
+
+    def insert(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]
+    ) -> int:
+        """Insert rows, leaving out those that are there before; return how many were inserted."""
+        if not rows:
+            return 0
+        named = ", ".join(columns)
+        if len(rows) < _FEW:
+            marks = ", ".join(["%s"] * len(columns))
+            sql = f"INSERT INTO {table.name} ({named}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 - names of our own
+            return connection.exec_driver_sql(sql, list(rows)).rowcount
+        incoming = f"incoming_{table.name}"
+        connection.exec_driver_sql(
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ON COMMIT DELETE ROWS"
+            f" AS SELECT {named} FROM {table.name} LIMIT 0"
+        )
+        driver: Any = connection.connection.driver_connection
+        with driver.cursor() as cursor:
+            with cursor.copy(f"COPY {incoming} ({named}) FROM STDIN (FORMAT BINARY)") as copy:
+                copy.set_types([_type_name(table.c[name]) for name in columns])
+                for row in rows:
+                    copy.write_row(row)
+            cursor.execute(
+                f"INSERT INTO {table.name} ({named}) SELECT {named} FROM {incoming}"  # noqa: S608
+                " ON CONFLICT DO NOTHING"
+            )
+            count: int = cursor.rowcount
+        return count
+
+
+def _type_name(column: Column[Any]) -> str:
+    name: str = column.type.compile(postgresql_dialect()).lower()
+    return name.partition(" collate")[0]
+
+
+def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    cursor.execute("SET synchronous_commit = on")
+    cursor.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'")
+    cursor.close()
+    connection.commit()

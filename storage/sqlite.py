@@ -1,0 +1,109 @@
+"""SQLite: one file, one writer at a time, readers beside it."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    URL,
+    Column,
+    ColumnElement,
+    Connection,
+    Table,
+    create_engine,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from bandits.errors import Unavailable
+from storage.databases import Row, failing_as_unavailable
+
+BUSY_SECONDS = 5.0
+_PAUSE_SECONDS = 0.02
+
+
+class Sqlite:
+    """A SQLite file in write-ahead mode, every commit synchronised to the disk."""
+
+    def __init__(self, url: URL) -> None:
+        """Prepare to open the file of `url`; nothing is opened yet."""
+        self.engine = create_engine(
+            url, connect_args={"timeout": BUSY_SECONDS}, pool_size=8, max_overflow=56
+        )
+        self._writers = self.engine.execution_options(begin="BEGIN IMMEDIATE")
+        # Waiting threads of this process queue here rather than poll the file's lock.
+        self._queue = threading.Lock()
+        event.listen(self.engine, "connect", _prepare)
+        event.listen(self.engine, "begin", _begin)
+
+    @contextmanager
+    def reading(self, *, consistent: bool = False) -> Iterator[Connection]:  # noqa: ARG002 - always is
+        """Open a transaction that only reads; in write-ahead mode it sees one moment."""
+        with failing_as_unavailable(()), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Open the one transaction that may write."""
+        if not self._queue.acquire(timeout=BUSY_SECONDS):
+            raise Unavailable("the database is busy writing")
+        try:
+            with failing_as_unavailable(()), self._writers.begin() as connection:
+                yield connection
+        finally:
+            self._queue.release()
+
+    def lock(self, connection: Connection, name: str) -> None:
+        """Do nothing: a transaction that may write is alone anyway."""
+
+    def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        """Tell whether a column is one of many numbers or texts."""
+        packed = msgspec.json.encode(values).decode()
+        return column.in_(select(func.json_each(packed).table_valued("value").c.value))
+
+    def insert(
+        self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]
+    ) -> int:
+        """Insert rows, leaving out those that are there before; return how many were inserted."""
+        if not rows:
+            return 0
+        sql = (
+            f"INSERT INTO {table.name} ({', '.join(columns)})"  # noqa: S608 - names of our own
+            f" VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING"
+        )
+        return connection.exec_driver_sql(sql, list(rows)).rowcount
+
+
+def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # transactions begin where `_begin` says, nowhere else
+    cursor = connection.cursor()
+    _write_ahead(cursor)
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA cache_size = -16384")
+    cursor.execute("PRAGMA temp_store = MEMORY")
+    cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switch to write-ahead mode; SQLite itself does not wait where another process does so too."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except Exception as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            return
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))

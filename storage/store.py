@@ -1,0 +1,203 @@
+"""The store: every method one transaction, put together from the parts of this package."""
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TypeVar
+
+from sqlalchemy import Connection, select
+
+from bandits.experiment import Configuration
+from bandits.store import (
+    Appended,
+    Audit,
+    Chosen,
+    Event,
+    Marked,
+    Point,
+    Record,
+    Snapshot,
+    State,
+    Stored,
+)
+from storage import choices, log, marks, rewards, snapshots
+from storage.accounts import Accounts
+from storage.databases import Database, Raced, open_database
+from storage.experiments import Experiments
+from storage.folds import SqlFold
+from storage.observations import Observations
+from storage.tables import secrets as secrets_table
+
+T = TypeVar("T")
+
+_ATTEMPTS = 5
+_SUBJECTS = "subjects"
+_SECRET_BYTES = 32
+
+
+def open_store(database_url: str) -> "SqlStore":
+    """Prepare the store in a database; it connects on first use.
+
+    Raises:
+        InvalidInput: the URL is none of ours.
+    """
+    return SqlStore(open_database(database_url))
+
+
+class SqlStore:
+    """Experiments, the log and the snapshots in a SQL database: `bandits.store.Store`.
+
+    Its methods say what they do there. Any of them may raise `Unavailable`, also where
+    `storage.upgrade` has not been run; then nothing was stored.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Work on `database`."""
+        self.database = database
+        self.accounts = Accounts(database)
+        self._experiments = Experiments()
+
+    def close(self) -> None:
+        """Close every connection; the next use opens new ones."""
+        self.database.engine.dispose()
+
+    # Experiments
+
+    def create(self, configuration: Configuration, *, salt: bytes, at: float, by: str) -> Record:
+        """Add a draft."""
+        return self._write(
+            lambda c: self._experiments.create(c, configuration, salt=salt, at=at, by=by)
+        )
+
+    def record(self, key: str) -> Record:
+        """Read an experiment."""
+        with self.database.reading() as connection:
+            return self._experiments.record(connection, key)
+
+    def records(self) -> list[Record]:
+        """Read every experiment, the newest first."""
+        with self.database.reading() as connection:
+            return self._experiments.records(connection)
+
+    def configure(self, key: str, configuration: Configuration, *, at: float, by: str) -> Record:
+        """Store the next version of a configuration."""
+        return self._write(
+            lambda c: self._experiments.configure(c, key, configuration, at=at, by=by)
+        )
+
+    def move(self, key: str, to: State, *, allowed: Sequence[State], at: float, by: str) -> Record:
+        """Change an experiment's state."""
+        return self._write(
+            lambda c: self._experiments.move(c, key, to, allowed=allowed, at=at, by=by)
+        )
+
+    def configuration(self, key: str, version: int) -> Configuration:
+        """Read one version of a configuration."""
+        with self.database.reading() as connection:
+            return self._experiments.configuration(connection, key, version)
+
+    # The log
+
+    def append_decisions(
+        self, record: Record, chosen: Chosen, *, at: float
+    ) -> Mapping[int, Stored]:
+        """Append decisions in one transaction, durable on return."""
+        if not chosen.ids:
+            return {}
+        hashes = choices.hash_subjects(self._secret, chosen.subjects)
+        return self._write(
+            lambda c: choices.append_decisions(c, self.database, record, chosen, hashes, at=at)
+        )
+
+    def decisions(self, ids: Sequence[str]) -> dict[str, Stored]:
+        """Read the decisions that exist among these ids."""
+        with self.database.reading() as connection:
+            return log.read_decisions(connection, self.database, ids)
+
+    def events(self, decision_id: str) -> list[Event]:
+        """Read a decision's events in order of their time."""
+        with self.database.reading() as connection:
+            return log.read_events(connection, decision_id)
+
+    def append_events(self, events: Sequence[Event], *, at: float) -> Appended:
+        """Append events of existing decisions in one transaction, durable on return."""
+        if not events:
+            return Appended(0, 0, 0)
+        return self._write(lambda c: rewards.append_events(c, self.database, events, at=at))
+
+    def activate(self, ids: Sequence[str], *, at: float) -> Marked:
+        """Start the clocks of decisions."""
+
+        def work(connection: Connection) -> Marked:
+            def maturity(experiment_id: int) -> float:
+                record = self._experiments.record_by_id(connection, experiment_id)
+                return record.configuration.experiment.reward.maturity
+
+            return marks.activate(connection, self.database, ids, at=at, maturity=maturity)
+
+        return self._write(work)
+
+    def cancel(self, ids: Sequence[str], *, at: float) -> Marked:
+        """Take decisions out of learning, and free their subjects."""
+        return self._write(lambda c: marks.cancel(c, self.database, ids, at=at))
+
+    # Learning
+
+    @contextmanager
+    def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:
+        """Start a fold: take the experiment's lock and read what is due by `now`."""
+        with self.database.writing() as connection:
+            number = self._experiments.record(connection, key).id
+            self.database.lock(connection, f"fold {number}")
+            record = self._experiments.record(connection, key)  # as it is under the lock
+            folding = SqlFold(connection, self.database, record, now)
+            yield folding
+            if folding.due is not None and not folding.saved:
+                connection.rollback()
+
+    @contextmanager
+    def audit(self, key: str) -> Iterator[Audit]:
+        """Read the whole log of one experiment, consistently, also while others write."""
+        with self.database.reading(consistent=True) as connection:
+            record = self._experiments.record(connection, key)
+            snapshot = snapshots.newest_snapshot(connection, record)
+            observations = Observations(connection, self.database, record)
+            yield Audit(record, snapshot, observations.learned(), observations.pending())
+
+    def snapshot(self, key: str, version: int) -> Snapshot:
+        """Read one snapshot."""
+        with self.database.reading() as connection:
+            record = self._experiments.record(connection, key)
+            return snapshots.read_snapshot(connection, record, version)
+
+    def history(self, key: str, points: int) -> list[Point]:
+        """Read at most `points` snapshots for a chart, spread over time, the newest included."""
+        with self.database.reading() as connection:
+            record = self._experiments.record(connection, key)
+            return snapshots.read_history(connection, record, points)
+
+    def _write(self, work: Callable[[Connection], T]) -> T:
+        """Do work in a transaction, again where another came between."""
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                with self.database.writing() as connection:
+                    return work(connection)
+            except Raced:
+                continue
+        with self.database.writing() as connection:
+            return work(connection)
+
+    @cached_property
+    def _secret(self) -> bytes:
+        """The key that subjects are hashed with, made when first needed."""
+        query = select(secrets_table.c.value).where(secrets_table.c.name == _SUBJECTS)
+        with self.database.reading() as connection:
+            known = connection.execute(query).scalar_one_or_none()
+        if known is None:
+            made = (_SUBJECTS, secrets.token_bytes(_SECRET_BYTES))
+            columns = ("name", "value")
+            with self.database.writing() as connection:
+                self.database.insert(connection, secrets_table, columns, [made])
+                known = connection.execute(query).scalar_one()
+        return bytes(known)

@@ -1,0 +1,215 @@
+"""The tables, as they are after every migration.
+
+``decisions``, ``events``, ``activations`` and ``cancellations`` are the log: rows are inserted and
+never changed. Each transaction that writes some of them first writes a row of ``batches`` for each
+experiment, and the log's rows point to it. What is the same for all rows of a batch (experiment,
+time, versions) is in the batch alone. A fold marks batches: see `storage.folds`.
+
+Times are seconds since 1970-01-01 UTC. A decision's `id` is the sender's; inside, its `serial`
+stands for it, since integers that grow are what an index takes fastest.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects import postgresql
+
+# SQLite numbers rows by itself only where the type is called INTEGER.
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+# Bytes compare alike in Python and in the database, so rows can be sorted in either.
+Identifier = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("key", Identifier, nullable=False, unique=True),
+    Column("state", Text, nullable=False),
+    Column("salt", LargeBinary, nullable=False),
+    Column("configuration_version", Integer, nullable=False),
+    Column("learned_version", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("stopped_at", Double),
+    CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
+)
+
+configurations = Table(
+    "configurations",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created_at", Double, nullable=False),
+    Column("body", Text, nullable=False),  # not JSONB, which forgets the order of metrics
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("due_at", Double),  # null for decisions that wait for their activation
+    Column("counted_version", Integer),
+    Column("folded_version", Integer),
+    Column("configuration_version", Integer),
+    Column("policy_version", Integer),
+    Column("clipped", Integer, nullable=False, server_default="0"),
+    Column("unknown", Integer, nullable=False, server_default="0"),
+    Column("missing", Integer, nullable=False, server_default="0"),
+    CheckConstraint("kind IN ('choose', 'activate', 'reward', 'cancel')", name="kind"),
+)
+_NEW = text("counted_version IS NULL AND due_at IS NOT NULL")
+_PENDING = text("counted_version IS NOT NULL AND folded_version IS NULL")
+Index(
+    "ix_batches_new",
+    batches.c.experiment_id,
+    batches.c.id,
+    sqlite_where=_NEW,
+    postgresql_where=_NEW,
+)
+Index(
+    "ix_batches_pending",
+    batches.c.experiment_id,
+    batches.c.due_at,
+    sqlite_where=_PENDING,
+    postgresql_where=_PENDING,
+)
+Index("ix_batches_by_time", batches.c.experiment_id, batches.c.created_at, batches.c.id)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("serial", Serial, primary_key=True),
+    Column("id", Identifier, nullable=False, unique=True),
+    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False, index=True),
+    Column("arm", SmallInteger, nullable=False),
+    Column("propensity", Double, nullable=False),
+    Column("context", LargeBinary),  # d little-endian doubles; null with d = 1, the constant
+    Column("holdout", Boolean, nullable=False),
+    Column("fallback", Boolean, nullable=False),
+    Column("restriction", LargeBinary),
+    Column("digest", LargeBinary),
+    Column("subject", LargeBinary, nullable=False),
+)
+
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("subject", LargeBinary, primary_key=True),
+    Column("decision_id", Identifier, nullable=False),
+    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("decision", Serial, ForeignKey("decisions.serial"), primary_key=True),
+    Column("event_id", Identifier, primary_key=True),
+    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False, index=True),
+    Column("metric", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("occurred_at", Double, nullable=False),
+    Column("late", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+activations = Table(
+    "activations",
+    metadata,
+    Column("decision", Serial, ForeignKey("decisions.serial"), primary_key=True),
+    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False, index=True),
+)
+
+cancellations = Table(
+    "cancellations",
+    metadata,
+    Column("decision", Serial, ForeignKey("decisions.serial"), primary_key=True),
+    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False, index=True),
+)
+
+snapshots = Table(
+    "snapshots",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("configuration_version", Integer, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("upcoming", BigInteger, nullable=False),
+    Column("statistic", LargeBinary, nullable=False),
+    Column("tally", LargeBinary, nullable=False),
+    Index("ix_snapshots_experiment_id_at", "experiment_id", "at", "version"),
+)
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("email", Identifier, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    CheckConstraint("role IN ('viewer', 'manager', 'admin')", name="role"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("selector", Identifier, nullable=False, unique=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Identifier, nullable=False),  # experiment:spring, user:a@b.example, key:3
+    Column("before", Text),
+    Column("after", Text),
+    Index("ix_audit_log_subject_id", "subject", "id"),
+)
