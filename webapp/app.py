@@ -2,6 +2,8 @@
 
 from flask import Flask
 
+from webapp import tracing
+from webapp.api import routes
 from webapp.services import Services
 from webapp.settings import Settings
 
@@ -18,4 +20,6 @@ def create_app(services: Services, settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
     services.attach(app.extensions)
+    tracing.init(app, settings)
+    routes.init(app)
     return app

@@ -1,4 +1,4 @@
-"""What one server is told: from flags, else from ``BANDITS_...`` variables, else as written here."""
+"""What a server is told: by flags, else by ``BANDITS_...`` variables, else as written here."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self

@@ -1,0 +1,83 @@
+"""Reading request bodies: strict JSON of a declared type."""
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from flask import Request
+from werkzeug.exceptions import UnsupportedMediaType
+
+from webapp.api.faults import invalid
+from webapp.api.outline import Outline, refuse_repeated_names
+from webapp.api.problems import Malformed
+
+MAX_DEPTH = 64
+JSON = "application/json"
+MERGE_PATCH = "application/merge-patch+json"
+
+T = TypeVar("T")
+
+
+class Body(Generic[T]):
+    """A request body of type `T`: how it is read, and refused."""
+
+    def __init__(
+        self, content: type[T], *media_types: str, example: Mapping[str, Any] | None = None
+    ) -> None:
+        """Take JSON that decodes to `content`, sent as one of `media_types`."""
+        self.content = content
+        self.media_types = media_types or (JSON,)
+        self.example = example
+        self._decoder = msgspec.json.Decoder(content)
+
+    def read(self, request: Request) -> T:
+        """Read, check and decode the body of `request`.
+
+        Raises:
+            UnsupportedMediaType: it is not sent as JSON, or it is compressed.
+            RequestEntityTooLarge: it is longer than the server takes.
+            Malformed: it is not JSON in UTF-8, or is nested too deeply.
+            InvalidInput: it is not of the declared type, or an object has a name twice.
+        """
+        self._check_type(request)
+        return self.decode(request.get_data(cache=False))
+
+    def decode(self, text: bytes) -> T:
+        """Decode and check `text`; raises as `read` does, but for what headers say."""
+        if not text.strip():
+            raise Malformed("the body is empty; send JSON")
+        outline = Outline(text)
+        if outline.depth > MAX_DEPTH:
+            raise Malformed(f"the body is nested more than {MAX_DEPTH} levels deep")
+        try:
+            decoded = self._decode(text)
+            refuse_repeated_names(text, outline)
+        except UnicodeDecodeError as error:
+            raise Malformed(f"the body is not UTF-8: {error.reason}") from None
+        except msgspec.DecodeError as error:
+            raise Malformed(f"the body is not JSON: {error}") from None
+        return decoded
+
+    def _decode(self, text: bytes) -> T:
+        try:
+            return self._decoder.decode(text)
+        except msgspec.ValidationError as error:
+            _refuse_malformed(text)
+            raise invalid(error, text, self._decoder) from None
+
+    def _check_type(self, request: Request) -> None:
+        charset = request.mimetype_params.get("charset", "utf-8").lower()
+        if request.mimetype not in self.media_types or charset not in {"utf-8", "utf8"}:
+            given = request.headers.get("Content-Type", "none")
+            expected = " or ".join(self.media_types)
+            raise UnsupportedMediaType(f"expected Content-Type {expected}, got {given!r}")
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise UnsupportedMediaType("compressed bodies are not taken")
+
+
+def _refuse_malformed(text: bytes) -> None:
+    """Refuse what is not JSON at all: a type error may have come before the text was read on."""
+    try:
+        msgspec.json.decode(text)
+    except msgspec.ValidationError:  # JSON, but with a number that no double holds
+        return

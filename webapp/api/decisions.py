@@ -1,0 +1,129 @@
+"""Decisions and rewards: which email to send, and what became of it."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from bandits.engine import MAX_BATCH
+from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
+from bandits.messages import Decision, DecisionReceipt, Id, Request, Reward, RewardReceipt
+from bandits.store import Marked
+from webapp.api.bodies import Body
+from webapp.api.operation import Answer, Operations
+from webapp.services import services
+
+operations = Operations("decisions")
+
+_ONE = "/requests/0"
+
+
+class ChooseBatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """Recipients to decide for; a dry run decides without recording."""
+
+    requests: Annotated[list[Request], Meta(max_length=MAX_BATCH)]
+    dry_run: bool = False
+
+
+class Decisions(Struct, frozen=True):
+    """The decisions, in the order of the requests."""
+
+    decisions: list[Decision]
+
+
+class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """What recipients did."""
+
+    rewards: Annotated[list[Reward], Meta(max_length=MAX_BATCH)]
+
+
+class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
+    """Decisions, by their ids."""
+
+    decision_ids: Annotated[list[Id], Meta(max_length=MAX_BATCH)]
+
+
+@operations(
+    "POST",
+    "/experiments/<key:key>/choose",
+    scope="choose",
+    body=Body(Request),
+    answers={201: Decision, 200: Decision},
+    refusals=(NotFound, WrongState, IdReused),
+)
+def choose(key: str, body: Request) -> Answer:
+    """Decide which email to send to one recipient.
+
+    Answers 201 for a new decision and 200 for one that was made before: by the same `decision_id`,
+    or for the same subject where the experiment decides once per subject.
+    """
+    try:
+        (decision,) = services().engine.choose(key, [body])
+    except InvalidInput as error:
+        raise _for_one(error) from None
+    return Answer(decision, 200 if decision.repeat else 201)
+
+
+def _for_one(error: InvalidInput) -> InvalidInput:
+    return InvalidInput(Fault(f.pointer.removeprefix(_ONE), f.detail) for f in error.faults)
+
+
+@operations(
+    "POST",
+    "/experiments/<key:key>/choose/batch",
+    scope="choose",
+    body=Body(ChooseBatch),
+    answers={201: Decisions, 200: Decisions},
+    refusals=(NotFound, WrongState, IdReused),
+)
+def choose_batch(key: str, body: ChooseBatch) -> Answer:
+    """Decide for up to 10,000 recipients; all of it is recorded, or nothing.
+
+    Answers 201 where every decision is new, else 200.
+    """
+    decisions = services().engine.choose(key, body.requests, dry_run=body.dry_run)
+    new = bool(decisions) and not body.dry_run and not any(d.repeat for d in decisions)
+    return Answer(Decisions(decisions), 201 if new else 200)
+
+
+@operations(
+    "POST", "/decisions/activate", scope="choose", body=Body(DecisionIds), answers={200: Marked}
+)
+def activate_decisions(body: DecisionIds) -> Answer:
+    """Tell that emails are sent now, where the experiment waits for that: their clocks start."""
+    return Answer(services().engine.activate(body.decision_ids))
+
+
+@operations(
+    "POST", "/decisions/cancel", scope="choose", body=Body(DecisionIds), answers={200: Marked}
+)
+def cancel_decisions(body: DecisionIds) -> Answer:
+    """Tell that emails were never sent: they leave what is learned, and their subjects are free."""
+    return Answer(services().engine.cancel(body.decision_ids))
+
+
+@operations(
+    "GET",
+    "/decisions/<decision_id:decision_id>",
+    scope="read",
+    answers={200: DecisionReceipt},
+    refusals=(NotFound,),
+)
+def read_decision(decision_id: str) -> Answer:
+    """Explain one decision: why this email?"""
+    return Answer(services().engine.receipt(decision_id))
+
+
+@operations(
+    "POST",
+    "/rewards",
+    scope="reward",
+    body=Body(RewardBatch),
+    answers={200: RewardReceipt},
+    refusals=(IdReused,),
+)
+def record_rewards(body: RewardBatch) -> Answer:
+    """Record what up to 10,000 recipients did.
+
+    Doubled, late, early and unknown rewards are normal: they are counted and listed.
+    """
+    return Answer(services().engine.reward(body.rewards))

@@ -1,0 +1,228 @@
+"""Experiments: declared, edited, started and stopped, and how they are doing."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from flask import request
+from msgspec import Meta, Struct
+
+from bandits.errors import (
+    AlreadyExists,
+    FixedOnceStarted,
+    InvalidInput,
+    NotFound,
+    StaleEdit,
+    WrongState,
+)
+from bandits.experiment import Experiment
+from bandits.explaining import moment
+from bandits.messages import Results
+from bandits.store import Record, State
+from webapp.api.bodies import JSON, MERGE_PATCH, Body
+from webapp.api.faults import converted
+from webapp.api.operation import Answer, Operations, caller
+from webapp.api.problems import PreconditionRequired
+from webapp.services import services
+
+operations = Operations("experiments")
+
+_PATH = "/experiments/<key:key>"
+_ETAG = {"ETag": "the version of the configuration, to send as If-Match with an edit"}
+
+
+class ExperimentDocument(Struct, frozen=True):
+    """An experiment as it stands.
+
+    Attributes:
+        configuration_version: grows with every edit; the ETag.
+        policy_version: the snapshot that decides now; grows with every fold.
+        declaration: what was declared, with every default filled in.
+    """
+
+    key: str
+    state: State
+    configuration_version: int
+    policy_version: int
+    arms: int
+    created_at: datetime
+    started_at: datetime | None
+    stopped_at: datetime | None
+    declaration: Experiment
+
+    @classmethod
+    def of(cls, record: Record) -> "ExperimentDocument":
+        """Write down what is stored."""
+        return cls(
+            record.key,
+            record.state,
+            record.configuration.version,
+            record.learned_version,
+            len(record.configuration.arms),
+            moment(record.created_at),
+            None if record.started_at is None else moment(record.started_at),
+            None if record.stopped_at is None else moment(record.stopped_at),
+            record.configuration.experiment,
+        )
+
+
+class ExperimentList(Struct, frozen=True):
+    """Experiments, the newest first; `next` continues the list, null at its end."""
+
+    experiments: list[ExperimentDocument]
+    next: str | None
+
+
+class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which experiments to list."""
+
+    state: Annotated[State | None, Meta(description="only those in this state")] = None
+    after: Annotated[str | None, Meta(description="`next` of the page before")] = None
+    limit: Annotated[int, Meta(ge=1, le=100, description="how many at most")] = 50
+
+
+def _answer(record: Record, status: int = 200) -> Answer:
+    headers = {"ETag": f'"{record.configuration.version}"'}
+    if status == 201:  # noqa: PLR2004 - Created
+        headers["Location"] = f"/api/v1/experiments/{record.key}"
+    return Answer(ExperimentDocument.of(record), status, headers)
+
+
+@operations(
+    "POST",
+    "/experiments",
+    scope="manage",
+    body=Body(Experiment),
+    answers={201: ExperimentDocument},
+    refusals=(AlreadyExists,),
+    headers={**_ETAG, "Location": "where it is"},
+)
+def create_experiment(body: Experiment) -> Answer:
+    """Add an experiment as a draft."""
+    return _answer(services().engine.create(body, by=caller()), 201)
+
+
+@operations(
+    "GET",
+    "/experiments",
+    scope="read",
+    query=ListQuery,
+    answers={200: ExperimentList},
+)
+def list_experiments(query: ListQuery) -> Answer:
+    """List experiments, the newest first, page by page."""
+    records = services().engine.store.records()
+    if query.after is not None:
+        records = _after(records, query.after)
+    records = [r for r in records if query.state in (None, r.state)]
+    page = records[: query.limit]
+    following = page[-1].key if len(records) > len(page) else None
+    return Answer(ExperimentList([ExperimentDocument.of(r) for r in page], following))
+
+
+def _after(records: list[Record], key: str) -> list[Record]:
+    for i, record in enumerate(records):
+        if record.key == key:
+            return records[i + 1 :]
+    raise InvalidInput.at("/after", f"there is no experiment {key!r} to go on after")
+
+
+@operations(
+    "GET",
+    _PATH,
+    scope="read",
+    answers={200: ExperimentDocument},
+    refusals=(NotFound,),
+    headers=_ETAG,
+)
+def read_experiment(key: str) -> Answer:
+    """Read one experiment."""
+    return _answer(services().engine.store.record(key))
+
+
+@operations(
+    "PATCH",
+    _PATH,
+    scope="manage",
+    body=Body(dict[str, Any], MERGE_PATCH, JSON),
+    answers={200: ExperimentDocument},
+    refusals=(NotFound, StaleEdit, PreconditionRequired, FixedOnceStarted, WrongState),
+    headers=_ETAG,
+    takes={"If-Match": "the ETag of the experiment that the edit was made on"},
+)
+def edit_experiment(key: str, body: dict[str, Any]) -> Answer:
+    """Edit an experiment's declaration by a JSON Merge Patch (RFC 7396).
+
+    Objects are merged, null restores a default, a list replaces the whole list. Once started, only
+    these may change: `name`, `floor`, `learn_every_seconds`, `policy` within its statistic family,
+    a variant's `payload`, `name` and `paused`; variants may be added at the end of a slot.
+    """
+    record = services().engine.store.record(key)
+    version = _edited_version(record.configuration.version)
+    merged = merge_patch(msgspec.to_builtins(record.configuration.experiment), body)
+    try:
+        experiment = msgspec.convert(merged, Experiment)
+    except msgspec.ValidationError as error:
+        raise converted(error) from None
+    return _answer(services().engine.edit(key, experiment, version=version, by=caller()))
+
+
+def _edited_version(current: int) -> int:
+    if "If-Match" not in request.headers:
+        raise PreconditionRequired("send the experiment's ETag as If-Match")
+    if str(current) in request.if_match:  # also where it is *
+        return current
+    numbers = [int(tag) for tag in request.if_match.as_set() if tag.isdecimal()]
+    return numbers[0] if numbers else 0
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """Apply a JSON Merge Patch: RFC 7396, section 2."""
+    if not isinstance(patch, Mapping):
+        return patch
+    merged = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge_patch(merged.get(name), value)
+    return merged
+
+
+_MOVE: dict[str, Any] = {
+    "scope": "manage",
+    "answers": {200: ExperimentDocument},
+    "refusals": (NotFound, WrongState),
+    "headers": _ETAG,
+}
+
+
+@operations("POST", f"{_PATH}/start", **_MOVE)
+def start_experiment(key: str) -> Answer:
+    """Start a draft, or resume a paused experiment."""
+    return _answer(services().engine.start(key, by=caller()))
+
+
+@operations("POST", f"{_PATH}/pause", **_MOVE)
+def pause_experiment(key: str) -> Answer:
+    """Stop choosing for a while; rewards go on being learned."""
+    return _answer(services().engine.pause(key, by=caller()))
+
+
+@operations("POST", f"{_PATH}/stop", **_MOVE)
+def stop_experiment(key: str) -> Answer:
+    """Stop choosing for good; rewards still under way are learned."""
+    return _answer(services().engine.stop(key, by=caller()))
+
+
+@operations("POST", f"{_PATH}/archive", **_MOVE)
+def archive_experiment(key: str) -> Answer:
+    """Put a draft or a stopped experiment out of sight."""
+    return _answer(services().engine.archive(key, by=caller()))
+
+
+@operations("GET", f"{_PATH}/results", scope="read", answers={200: Results}, refusals=(NotFound,))
+def read_results(key: str) -> Answer:
+    """Tell how an experiment is doing, as of its newest snapshot."""
+    return Answer(services().engine.results(key))

@@ -1,0 +1,60 @@
+"""What operators and their machines read: is it alive, is it ready, what has it done."""
+
+from flask import current_app
+from msgspec import Struct
+
+from bandits.errors import Unavailable
+from webapp.api.operation import Answer, Operations
+from webapp.metrics import MEDIA_TYPE, Requests, family
+from webapp.services import services
+
+operations = Operations("operations")
+
+METRICS = "bandits.metrics"
+
+
+class Health(Struct, frozen=True):
+    """The server's state in a word."""
+
+    status: str
+
+
+@operations("GET", "/healthz", scope=None, answers={200: Health})
+def healthz() -> Answer:
+    """Tell that the process answers; it does not look at the database."""
+    return Answer(Health("alive"))
+
+
+@operations("GET", "/readyz", scope=None, answers={200: Health}, refusals=(Unavailable,))
+def readyz() -> Answer:
+    """Tell that requests can be served: the database answers and is migrated."""
+    services().engine.store.records()
+    return Answer(Health("ready"))
+
+
+@operations("GET", "/metrics", scope="read", answers={200: str}, media_type=MEDIA_TYPE)
+def metrics() -> Answer:
+    """Read the metrics, for Prometheus: of this worker process, and of every live experiment."""
+    requests: Requests = current_app.extensions[METRICS]
+    return Answer("\n".join([*requests.lines(), *_experiments(), ""]))
+
+
+def _experiments() -> list[str]:
+    store = services().engine.store
+    now = services().engine.clock()
+    live = [r for r in store.records() if r.state in {"running", "paused"}]
+    newest = {r.key: store.history(r.key, 1) for r in live}
+    return [
+        *family(
+            "bandits_policy_version",
+            "gauge",
+            "The snapshot that decides now.",
+            (({"experiment": r.key}, r.learned_version) for r in live),
+        ),
+        *family(
+            "bandits_snapshot_age_seconds",
+            "gauge",
+            "Seconds since something was last learned.",
+            (({"experiment": k}, max(now - p[-1].at, 0.0)) for k, p in newest.items() if p),
+        ),
+    ]

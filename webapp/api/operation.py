@@ -1,0 +1,153 @@
+"""What one API operation is: declared once for the route, its checks and the OpenAPI document."""
+
+from collections.abc import Callable, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import msgspec
+from flask import Response, g, request
+from msgspec import Struct, field
+
+from bandits.errors import InvalidInput, Unavailable
+from storage.accounts import ApiKey, Scope
+from webapp.api.authentication import authenticate
+from webapp.api.bodies import Body
+from webapp.api.faults import converted
+from webapp.api.problems import (
+    OF_EXCEPTION,
+    OF_STATUS,
+    Forbidden,
+    Malformed,
+    ProblemType,
+    Unauthenticated,
+)
+from webapp.services import services
+
+JSON = "application/json"
+
+V = TypeVar("V", bound=Callable[..., "Answer"])
+
+
+class Answer(Struct, frozen=True):
+    """What a view answers: content of the declared type, its status, further headers."""
+
+    content: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """No query parameter is taken."""
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One route and method.
+
+    Attributes:
+        view: takes the path's parts, `body` and `query` where declared, by name.
+        path: as Flask writes rules.
+        scope: what the caller's API key must allow; None where none is needed.
+        answers: the type of the content for each status, None where there is none.
+        refusals: what `view` may raise beyond what follows from the rest.
+        headers: of its answers, each with what it says.
+        media_type: of its answers; text is sent as it is, all else as JSON.
+        takes: header fields that it reads, each with what it says.
+    """
+
+    view: Callable[..., Answer]
+    method: str
+    path: str
+    tag: str
+    scope: Scope | None
+    answers: Mapping[int, Any]
+    body: Body[Any] | None = None
+    query: type[Struct] = NoQuery
+    refusals: tuple[type[Exception], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    takes: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = JSON
+
+    @property
+    def name(self) -> str:
+        """What it is called: the view's name."""
+        return self.view.__name__
+
+    @property
+    def problems(self) -> list[ProblemType]:
+        """Every problem it may answer."""
+        found = [OF_EXCEPTION[e] for e in (*self.refusals, InvalidInput)]
+        if self.scope is not None:
+            found += [OF_EXCEPTION[e] for e in (Unauthenticated, Forbidden, Unavailable)]
+        if self.body is not None:
+            found += [OF_EXCEPTION[Malformed], OF_STATUS[413], OF_STATUS[415]]
+        return sorted({p.name: p for p in found}.values(), key=lambda p: (p.status, p.name))
+
+    def respond(self, **parts: Any) -> Response:
+        """Check the request, call the view and send its answer."""
+        if self.scope is not None:
+            g.caller = _allowed(self.scope)
+        query = _query(self.query)
+        if self.query is not NoQuery:
+            parts["query"] = query
+        if self.body is not None:
+            parts["body"] = self.body.read(request)
+        answer = self.view(**parts)
+        content = self._encode(answer.content)
+        response = Response(content, answer.status, content_type=self.media_type)
+        if answer.status == HTTPStatus.NO_CONTENT:
+            del response.headers["Content-Type"]
+        response.headers.extend(dict(answer.headers))
+        return response
+
+    def _encode(self, content: Any) -> bytes | str:
+        if content is None:
+            return b""
+        return msgspec.json.encode(content) if self.media_type == JSON else content
+
+
+class Operations:
+    """The operations of one subject, in the order they are declared."""
+
+    def __init__(self, tag: str) -> None:
+        """Start with none; `tag` is the subject in the OpenAPI document."""
+        self.tag = tag
+        self._declared: list[Operation] = []
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self._declared)
+
+    def __call__(self, method: str, path: str, **declared: Any) -> Callable[[V], V]:
+        """Declare the decorated view an operation; `declared` are `Operation`'s attributes."""
+
+        def enter(view: V) -> V:
+            operation = Operation(view=view, method=method, path=path, tag=self.tag, **declared)
+            self._declared.append(operation)
+            return view
+
+        return enter
+
+
+def caller() -> str:
+    """Name who calls, for the audit log."""
+    key: ApiKey = g.caller
+    return f"key:{key.id}"
+
+
+def _allowed(scope: Scope) -> ApiKey:
+    key = authenticate(request.headers.get("Authorization"), services())
+    if scope not in key.scopes:
+        raise Forbidden(scope)
+    return key
+
+
+def _query(wanted: type[Struct]) -> Struct:
+    given = request.args.to_dict(flat=False)
+    if not given and wanted is NoQuery:
+        return NoQuery()
+    for name, values in given.items():
+        if len(values) > 1:
+            raise InvalidInput.at(f"/{name}", "comes twice in the query")
+    try:
+        return msgspec.convert({n: v[0] for n, v in given.items()}, wanted, strict=False)
+    except msgspec.ValidationError as error:
+        raise converted(error) from None

@@ -1,0 +1,74 @@
+"""The outline of a JSON text, fast enough for bodies of ten thousand rows.
+
+msgspec takes the last of two equal names without a word, and the standard library's hook, which
+could tell, is five times slower than decoding. Counting is fast: a text whose objects hold more
+names than their decoded form has a name that comes twice.
+"""
+
+import json
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bandits.errors import Fault, InvalidInput
+from bandits.keys import pointer
+
+_REST = bytes(set(range(256)) - set(b'":{}[]'))
+_STEP = np.zeros(256, dtype=np.int8)
+_STEP[list(b"{[")] = 1
+_STEP[list(b"}]")] = -1
+
+
+class Outline:
+    """The brackets and colons of a JSON text that stand outside its strings."""
+
+    def __init__(self, text: bytes) -> None:
+        """Read them from `text`, which may turn out not to be JSON."""
+        if b"\\" in text:  # then every quote that is left opens or closes a string
+            text = text.replace(rb"\\", b"").replace(rb"\"", b"")
+        marks = np.frombuffer(text.translate(None, _REST), dtype=np.uint8)
+        inside = np.logical_xor.accumulate(marks == ord('"'))
+        self._marks: NDArray[np.uint8] = marks[~inside]
+
+    @property
+    def names(self) -> int:
+        """How many names its objects hold together."""
+        return int(np.count_nonzero(self._marks == ord(":")))
+
+    @property
+    def depth(self) -> int:
+        """How deep its arrays and objects are nested."""
+        return int(np.cumsum(_STEP[self._marks], dtype=np.int64).max(initial=0))
+
+
+def refuse_repeated_names(text: bytes, outline: Outline) -> None:
+    """Refuse a valid JSON text in which an object has a name twice.
+
+    Raises:
+        InvalidInput: at the first such name.
+    """
+    if outline.names == Outline(msgspec.json.encode(msgspec.json.decode(text))).names:
+        return
+    place = _repeated(json.loads(text, object_pairs_hook=_Pairs))
+    if place is not None:
+        raise InvalidInput([Fault(place, "comes twice in one object")])
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's names and values as they stand in the text."""
+
+
+def _repeated(value: Any) -> str | None:
+    """Find the first name that comes twice in one object: its pointer, or None."""
+    named = isinstance(value, _Pairs)
+    entries = value if named else enumerate(value) if isinstance(value, list) else ()
+    seen = set()
+    for name, part in entries:
+        if name in seen:
+            return pointer(name)
+        seen.add(name)
+        if (below := _repeated(part)) is not None:
+            return pointer(name) + below
+    return None

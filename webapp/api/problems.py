@@ -1,0 +1,230 @@
+"""Errors as problem documents (RFC 9457): one table from exception to type, title and status."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+from flask import Response, request
+from msgspec import Struct
+from werkzeug.exceptions import HTTPException, UnsupportedMediaType
+
+from bandits import errors
+from bandits.errors import BanditsError, Fault
+
+MEDIA_TYPE = "application/problem+json"
+FOLDER = "/problems"
+
+
+class Malformed(BanditsError):
+    """A request's body is not JSON as RFC 8259 and this API understand it."""
+
+
+class Unauthenticated(BanditsError):
+    """No API key was given, or it is unknown or revoked."""
+
+    def __init__(self, reason: str, challenge: str) -> None:
+        self.challenge = challenge
+        super().__init__(reason)
+
+
+class Forbidden(BanditsError):
+    """The API key lacks the scope that the route needs."""
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        super().__init__(f"this API key lacks the scope {scope!r}")
+
+
+class PreconditionRequired(BanditsError):
+    """An edit did not say which version it was made on."""
+
+
+class ProblemType(Struct, frozen=True):
+    """One kind of problem: `help` says what the caller can do about it."""
+
+    name: str
+    status: int
+    title: str
+    help: str
+
+    @property
+    def uri(self) -> str:
+        """The stable reference that identifies it; following it answers `title` and `help`."""
+        return f"{FOLDER}/{self.name}"
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """What went wrong, as RFC 9457 has it; `errors` names each place in the request."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: tuple[Fault, ...] = ()
+    request_id: str = ""
+
+
+_MALFORMED = ProblemType(
+    "malformed", 400, "The request cannot be read", "Send valid JSON, UTF-8, each name once."
+)
+_INVALID = ProblemType(
+    "invalid",
+    422,
+    "Something given does not fit",
+    "Each entry of `errors` names a place and what would fit there. Nothing was stored.",
+)
+_NOT_FOUND = ProblemType("not-found", 404, "There is no such thing", "Check the address and ids.")
+_TOO_LARGE = ProblemType(
+    "too-large", 413, "The request is too large", "Split it into several smaller requests."
+)
+_INTERNAL = ProblemType(
+    "internal",
+    500,
+    "The server failed",
+    "The failure is in the server's log under `request_id`. Repeating the call is safe with ids.",
+)
+
+OF_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
+    {
+        Malformed: _MALFORMED,
+        Unauthenticated: ProblemType(
+            "unauthenticated",
+            401,
+            "An API key is needed",
+            "Send `Authorization: Bearer TOKEN` with a key that has not been revoked.",
+        ),
+        Forbidden: ProblemType(
+            "forbidden",
+            403,
+            "The API key does not allow this",
+            "Use a key with the scope that `detail` names.",
+        ),
+        errors.NotFound: _NOT_FOUND,
+        errors.AlreadyExists: ProblemType(
+            "already-exists", 409, "The key is taken", "Choose another key, or edit what is there."
+        ),
+        errors.WrongState: ProblemType(
+            "wrong-state",
+            409,
+            "The experiment's state does not allow this",
+            "`detail` names the state. Start, pause or stop the experiment first.",
+        ),
+        errors.FixedOnceStarted: ProblemType(
+            "fixed-once-started",
+            409,
+            "This may not change once the experiment has started",
+            "Each entry of `errors` names a place. Leave it as it is, or make a new experiment.",
+        ),
+        errors.IdReused: ProblemType(
+            "id-reused",
+            409,
+            "An id came before with another body",
+            "Repeat a call with exactly the same body, or use a new id. Nothing was stored.",
+        ),
+        errors.Conflict: ProblemType(
+            "conflict", 409, "It does not fit what is there", "Read it again, then decide anew."
+        ),
+        errors.NotDerivable: ProblemType(
+            "not-derivable",
+            410,
+            "What would be needed to answer has been erased",
+            "There is nothing to retry.",
+        ),
+        errors.StaleEdit: ProblemType(
+            "stale-edit",
+            412,
+            "It was changed since it was read",
+            "Read it again, apply the edit to that, and send its new ETag as If-Match.",
+        ),
+        errors.InvalidInput: _INVALID,
+        PreconditionRequired: ProblemType(
+            "precondition-required",
+            428,
+            "An edit must say what it was made on",
+            "Send the ETag of the experiment as it was read as `If-Match`.",
+        ),
+        errors.Unavailable: ProblemType(
+            "unavailable",
+            503,
+            "The store cannot record at the moment",
+            "Nothing was stored. Repeat the call, with the same ids, after `Retry-After` seconds.",
+        ),
+        BanditsError: _INTERNAL,
+    }
+)
+
+OF_STATUS: Mapping[int, ProblemType] = MappingProxyType(
+    {
+        400: _MALFORMED,
+        404: _NOT_FOUND,
+        405: ProblemType(
+            "method-not-allowed",
+            405,
+            "This address does not take that method",
+            "The `Allow` header lists those it takes.",
+        ),
+        413: _TOO_LARGE,
+        415: ProblemType(
+            "unsupported-media-type",
+            415,
+            "The body is of a type that is not taken",
+            "Send `Content-Type: application/json`, without a content coding.",
+        ),
+        429: ProblemType(
+            "too-many-requests", 429, "Too many requests", "Wait `Retry-After` seconds."
+        ),
+        500: _INTERNAL,
+    }
+)
+
+TYPES: Mapping[str, ProblemType] = MappingProxyType(
+    {t.name: t for t in sorted((*OF_EXCEPTION.values(), *OF_STATUS.values()), key=lambda t: t.name)}
+)
+
+
+def type_of(error: Exception) -> ProblemType:
+    """Look up what an exception is to a caller; whatever is not in the table is our failure."""
+    if isinstance(error, HTTPException):  # werkzeug's own, so not one of our types
+        return OF_STATUS.get(error.code or 500, _INTERNAL)
+    return next((OF_EXCEPTION[c] for c in type(error).__mro__ if c in OF_EXCEPTION), _INTERNAL)
+
+
+def respond(error: Exception, request_id: str) -> Response:
+    """Answer an exception with its problem document."""
+    kind = type_of(error)
+    problem = Problem(
+        kind.uri,
+        kind.title,
+        kind.status,
+        _detail(error, kind),
+        getattr(error, "faults", ()),
+        request_id,
+    )
+    response = Response(msgspec.json.encode(problem), kind.status, content_type=MEDIA_TYPE)
+    for name, value in _headers(error):
+        response.headers[name] = value
+    return response
+
+
+def _detail(error: Exception, kind: ProblemType) -> str:
+    if kind is _INTERNAL:
+        return kind.help  # what failed inside is for the log, not for the caller
+    if isinstance(error, UnsupportedMediaType):  # the one that we raise ourselves, with a reason
+        return error.description or kind.title
+    if isinstance(error, HTTPException):
+        return f"{request.method} {request.path}: {kind.title.lower()}"
+    return str(error)
+
+
+def _headers(error: Exception) -> list[tuple[str, str]]:
+    if isinstance(error, HTTPException):
+        return [h for h in error.get_headers() if h[0] != "Content-Type"]
+    found = []
+    if challenge := getattr(error, "challenge", ""):
+        found.append(("WWW-Authenticate", challenge))
+    if scope := getattr(error, "scope", ""):
+        challenge = f'Bearer realm="bandits", error="insufficient_scope", scope="{scope}"'
+        found.append(("WWW-Authenticate", challenge))
+    if seconds := getattr(error, "retry_after_seconds", None):
+        found.append(("Retry-After", str(seconds)))
+    return found

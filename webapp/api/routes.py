@@ -1,0 +1,87 @@
+"""The API's routes and how they fail, hung into an application."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Flask, Response, current_app, g, request
+from msgspec import Raw
+from werkzeug.exceptions import HTTPException
+
+from bandits.errors import BanditsError, NotFound
+from webapp.api import api_keys, decisions, experiments, health, problems
+from webapp.api.addresses import CONVERTERS
+from webapp.api.document import openapi
+from webapp.api.operation import Answer, Operation, Operations
+from webapp.metrics import Requests
+
+PREFIX = "/api/v1"
+
+_DOCUMENT = "bandits.openapi"
+_about = Operations("operations")
+
+
+@_about("GET", "/openapi.json", scope=None, answers={200: dict[str, Any]})
+def openapi_document() -> Answer:
+    """Read this API's description, in OpenAPI 3.1."""
+    return Answer(Raw(current_app.extensions[_DOCUMENT]))
+
+
+@_about(
+    "GET",
+    f"{problems.FOLDER}/<key:name>",
+    scope=None,
+    answers={200: str},
+    refusals=(NotFound,),
+    media_type="text/plain; charset=utf-8",
+)
+def explain_problem(name: str) -> Answer:
+    """Read what a problem's `type` means and what to do about it."""
+    if name not in problems.TYPES:
+        raise NotFound("problem", name)
+    problem = problems.TYPES[name]
+    return Answer(f"{problem.status} {problem.title}\n\n{problem.help}\n")
+
+
+def every_operation() -> Iterator[tuple[str, Operation]]:
+    """Go through all operations, each with the prefix it is served under."""
+    for declared in (experiments.operations, decisions.operations, api_keys.operations):
+        yield from ((PREFIX, operation) for operation in declared)
+    document, explain = _about
+    yield PREFIX, document
+    yield "", explain
+    yield from (("", operation) for operation in health.operations)
+
+
+def init(app: Flask) -> None:
+    """Add every operation to `app`, and answer what goes wrong below them with problems."""
+    app.url_map.converters.update(CONVERTERS)
+    app.extensions[health.METRICS] = Requests()
+    app.extensions[_DOCUMENT] = msgspec.json.encode(openapi(every_operation()))
+    blueprint = Blueprint("api", __name__)
+    for prefix, operation in every_operation():
+        blueprint.add_url_rule(
+            prefix + operation.path,
+            operation.name,
+            operation.respond,
+            methods=[operation.method],
+            merge_slashes=False,  # an id may hold two of them side by side
+        )
+    blueprint.register_error_handler(Exception, _fail)
+    app.register_blueprint(blueprint)
+    app.before_request(_refuse_strange_address)
+
+
+def _refuse_strange_address() -> Response | None:
+    """Answer an address or method unknown below the API with a problem, not with a page."""
+    error = request.routing_exception
+    if error is None or not request.path.startswith("/api/"):
+        return None
+    return problems.respond(error, g.request_id)
+
+
+def _fail(error: Exception) -> Response:
+    expected = isinstance(error, HTTPException | BanditsError)  # the roots of what is foreseen
+    if not expected or problems.type_of(error).status >= 500:  # noqa: PLR2004 - server errors
+        current_app.logger.error("%s %s failed", request.method, request.path, exc_info=error)
+    return problems.respond(error, g.request_id)

@@ -1,0 +1,167 @@
+"""The commands of the server and of its accounts."""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from typing import cast, get_args
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bandits.errors import BanditsError, InvalidInput
+from storage import open_store, upgrade
+from storage.accounts import ApiKey, Role, Scope
+from storage.settings import database_option
+from webapp.passwords import hash_password, refuse_password
+from webapp.settings import Settings
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+ROLES: tuple[Role, ...] = get_args(Role)
+
+_BY = "command line"
+
+
+def read_scopes(_: click.Context, __: click.Parameter, value: str) -> tuple[Scope, ...]:
+    """Read scopes separated by commas.
+
+    Raises:
+        click.BadParameter: there is none, or one that is unknown.
+    """
+    given = [part.strip() for part in value.split(",") if part.strip()]
+    unknown = [part for part in given if part not in SCOPES]
+    if unknown or not given:
+        wrong = f"unknown scope {unknown[0]!r}" if unknown else "no scope given"
+        raise click.BadParameter(f"{wrong}; known are {', '.join(SCOPES)}")
+    return cast("tuple[Scope, ...]", tuple(dict.fromkeys(given)))
+
+
+@click.command()
+@database_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="the address to listen at")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="the port to listen at; 0 takes a free one",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="web processes; more than one only on PostgreSQL",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text]")
+@click.option("--access-log", is_flag=True, default=None, help="log every request")
+def serve(  # noqa: PLR0913 - one for each option
+    *,
+    database: str,
+    host: str,
+    port: int,
+    workers: int,
+    log_format: str | None,
+    access_log: bool | None,
+) -> None:
+    """Serve the API, the pages and the learner; migrates the database first."""
+    from webapp.serving import Address, serve  # noqa: PLC0415 - other commands need no web server
+
+    flag = None if access_log is None else "true"
+    settings = Settings.read(
+        os.environ, database_url=database, log_format=log_format, access_log=flag
+    )
+    try:
+        serve(settings, Address(host, port), workers)
+    except InvalidInput:
+        raise
+    except BanditsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.group()
+def key() -> None:
+    """Make, list and revoke API keys."""
+
+
+@key.command("create")
+@database_option
+@click.option(
+    "--scopes",
+    callback=read_scopes,
+    required=True,
+    metavar="SCOPE,SCOPE…",
+    help=f"what it may do: {', '.join(SCOPES)}",
+)
+@click.option("--name", default="made on the command line", help="what it is for")
+def create_key(database: str, scopes: Sequence[Scope], name: str) -> None:
+    """Make a key and print its token, which is never shown again."""
+    upgrade(database)
+    with closing(open_store(database)) as store:
+        made = store.accounts.create_key(name, scopes, at=time.time(), by=_BY)
+    click.echo(made.token)
+
+
+@key.command("list")
+@database_option
+def list_keys(database: str) -> None:
+    """List every key, without its token."""
+    with closing(open_store(database)) as store:
+        keys = store.accounts.keys()
+    table = Table("id", "begins with", "name", "scopes", "made", "last used", "state", box=None)
+    for found in keys:
+        table.add_row(*_row(found))
+    Console().print(table)
+
+
+def _row(found: ApiKey) -> list[str]:
+    return [
+        str(found.id),
+        found.start,
+        found.name,
+        ", ".join(found.scopes),
+        _day(found.created_at),
+        "never" if found.last_used_at is None else _day(found.last_used_at),
+        "active" if found.revoked_at is None else "revoked",
+    ]
+
+
+def _day(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds))
+
+
+@key.command("revoke")
+@database_option
+@click.argument("key_id", type=click.IntRange(1, 2**31 - 1), metavar="ID")
+def revoke_key(database: str, key_id: int) -> None:
+    """Refuse a key from now on; ID is what `bandits key list` shows."""
+    with closing(open_store(database)) as store:
+        store.accounts.revoke_key(key_id, at=time.time(), by=_BY)
+
+
+@click.group()
+def user() -> None:
+    """Add people who sign in to the pages."""
+
+
+@user.command("add")
+@database_option
+@click.argument("email")
+@click.option("--role", type=click.Choice(ROLES), required=True, help="what they may do")
+@click.option("--password-stdin", is_flag=True, help="read the password from standard input")
+def add_user(database: str, email: str, role: Role, *, password_stdin: bool) -> None:
+    """Add a person, who signs in with EMAIL and a password."""
+    if "@" not in email.strip("@"):
+        raise click.BadParameter("must be an email address", param_hint="EMAIL")
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    else:
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    if wrong := refuse_password(password, email):
+        raise click.UsageError(f"the password {wrong}")
+    upgrade(database)
+    with closing(open_store(database)) as store:
+        store.accounts.add_user(email, hash_password(password), role, at=time.time(), by=_BY)
+    click.echo(f"added {email.strip()} as {role}", err=True)

@@ -1,0 +1,82 @@
+"""The learner: folds what is due, for every experiment at its own pace."""
+
+import logging
+import time
+from collections import Counter
+from threading import Event
+
+from bandits.engine import Engine
+from bandits.errors import BanditsError
+from bandits.store import Record
+
+_log = logging.getLogger(__name__)
+_LOOK_SECONDS = 1.0  # how soon it notices an experiment that was just started
+_QUIET_SECONDS = 3600.0  # how often it looks at a stopped one whose windows have all closed
+_PATIENCE_SECONDS = 60.0  # how long it waits at most after failures
+
+
+class Learner:
+    """Goes through running, paused and stopped experiments until it is told to stop."""
+
+    def __init__(self, engine: Engine, stop: Event) -> None:
+        """Learn through `engine` until `stop` is set."""
+        self._engine = engine
+        self._stop = stop
+        self._next: dict[str, float] = {}
+        self._failures: Counter[str] = Counter()
+
+    def run(self) -> None:
+        """Learn, and go on learning whatever happens."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                wait = self.look()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - a learner that dies stops every experiment
+                failures += 1
+                wait = _patience(failures)
+                _log.warning("cannot read experiments, trying again in %g s: %s", wait, error)
+            self._stop.wait(wait)
+
+    def look(self) -> float:
+        """Fold every experiment whose time has come; return the seconds until the next."""
+        soonest = time.monotonic() + _LOOK_SECONDS
+        for record in self._engine.store.records():
+            if self._stop.is_set():
+                break
+            if record.state in {"running", "paused", "stopped"}:
+                if self._next.get(record.key, 0.0) <= time.monotonic():
+                    self._next[record.key] = time.monotonic() + self._learn(record)
+                soonest = min(soonest, self._next[record.key])
+        return max(soonest - time.monotonic(), 0.0)
+
+    def _learn(self, record: Record) -> float:
+        """Fold one experiment; return the seconds until its next turn."""
+        began = time.perf_counter()
+        try:
+            snapshot = self._engine.learn(record.key)
+        except Exception as error:  # noqa: BLE001 - one bad experiment must not stop the others
+            self._failures[record.key] += 1
+            wait = _patience(self._failures[record.key])
+            known = isinstance(error, BanditsError)
+            message = "learning failed, trying again in %g s: %s"
+            about = {"experiment": record.key}
+            _log.warning(message, wait, error, exc_info=not known, extra=about)
+            return wait
+        self._failures.pop(record.key, None)
+        if snapshot is not None:
+            told = {"experiment": record.key, "seconds": round(time.perf_counter() - began, 4)}
+            _log.debug("learned version %d", snapshot.version, extra=told)
+        return self._pace(record)
+
+    def _pace(self, record: Record) -> float:
+        experiment = record.configuration.experiment
+        if record.stopped_at is not None:
+            closes = record.stopped_at + experiment.reward.window_seconds
+            if self._engine.clock() > closes + experiment.learn_every_seconds:
+                return _QUIET_SECONDS
+        return experiment.learn_every_seconds
+
+
+def _patience(failures: int) -> float:
+    return min(2.0 ** (failures - 1), _PATIENCE_SECONDS)

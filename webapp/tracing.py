@@ -1,0 +1,47 @@
+"""Every request has an id, is counted, and is logged where that is asked for."""
+
+import logging
+import re
+import secrets
+import time
+
+from flask import Flask, Response, current_app, g, request
+
+from webapp.api.health import METRICS
+from webapp.metrics import Requests
+from webapp.settings import Settings
+
+HEADER = "X-Request-ID"
+
+_log = logging.getLogger("bandits.access")
+_ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
+
+
+def init(app: Flask, settings: Settings) -> None:
+    """Trace the requests of `app`."""
+    app.before_request(_begin)
+    app.after_request(_end)
+    app.config["ACCESS_LOG"] = settings.access_log
+
+
+def _begin() -> None:
+    given = request.headers.get(HEADER, "")
+    g.request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
+    g.begun = time.perf_counter()
+
+
+def _end(response: Response) -> Response:
+    seconds = time.perf_counter() - g.begun
+    response.headers[HEADER] = g.request_id
+    route = "none" if request.url_rule is None else request.url_rule.rule
+    counted: Requests = current_app.extensions[METRICS]
+    counted.count(route, request.method, response.status_code, seconds)
+    if current_app.config["ACCESS_LOG"]:
+        _log.info(
+            "%s %s %s",
+            request.method,
+            request.path,
+            response.status_code,
+            extra={"request_id": g.request_id, "seconds": round(seconds, 6)},
+        )
+    return response

@@ -1,0 +1,66 @@
+"""A web worker: one process that serves the application, and ends with its parent."""
+
+import logging
+import logging.config
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+from bandits.engine import Engine
+from storage import open_store
+from storage.settings import parse_database_url
+from webapp import logs
+from webapp.app import create_app
+from webapp.locking import FileLock
+from webapp.services import Services
+from webapp.settings import Settings
+
+Application = Callable[..., Any]
+
+_DRAIN_SECONDS = 3.0  # shorter than a successor waits for the lock
+_log = logging.getLogger(__name__)
+
+
+def load(settings: Settings) -> Application:
+    """Make the application in a process of its own.
+
+    Raises:
+        SystemExit: another server serves this SQLite file.
+    """
+    os.setpgrp()  # an interrupt from the keyboard goes to the launcher, which tells us
+    logging.config.dictConfig(logs.configuration(settings.log_format))
+    Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    lock = lock_of(settings.database_url)
+    if lock is not None:
+        lock.acquire()
+    store = open_store(settings.database_url)
+    return create_app(Services(Engine(store), store.accounts), settings)
+
+
+def lock_of(database_url: str) -> FileLock | None:
+    """Return the lock of an SQLite database; others need none.
+
+    Raises:
+        InvalidInput: the URL is none of ours.
+    """
+    url = parse_database_url(database_url)
+    if not url.drivername.startswith("sqlite"):
+        return None
+    return FileLock(Path(f"{url.database}.lock"))
+
+
+def _end_with_parent() -> None:
+    """Wait for the launcher's end, however it ends: an orphan would answer beside a successor."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    parent.join()
+    _log.warning("the launcher is gone; ending")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_DRAIN_SECONDS)
+    os._exit(1)
