@@ -18,8 +18,13 @@ from bandits.store import Chosen
 class Batch:
     """Distinct requests of one call, and which of them each request of the call is."""
 
-    def __init__(self, requests: Sequence[Request], now: float) -> None:
+    def __init__(self, experiment: str, requests: Sequence[Request], now: float) -> None:
         """Give ids to requests without one, and find those that come twice.
+
+        Args:
+            experiment: whose decisions these are; an id used for another one is used up.
+            requests: in the order of the call.
+            now: seconds since 1970, for new ids.
 
         Raises:
             IdReused: an id comes twice with different bodies.
@@ -33,7 +38,7 @@ class Batch:
         first: dict[str, int] = {}
         for request in requests:
             key = request.decision_id
-            digest = b"" if key is None else _digest(request)
+            digest = b"" if key is None else _digest(experiment, request)
             if key is not None and key in first:
                 row = first[key]
                 if self.digests[row] != digest:
@@ -125,6 +130,6 @@ def _packed(eligible: dict[str, list[str]]) -> bytes:
     return msgspec.json.encode(ordered)
 
 
-def _digest(request: Request) -> bytes:
-    body = (request.subject_id, request.context or {}, request.eligible or {})
+def _digest(experiment: str, request: Request) -> bytes:
+    body = (experiment, request.subject_id, request.context or {}, request.eligible or {})
     return blake2b(msgspec.json.encode(body, order="sorted"), digest_size=16).digest()

@@ -3,8 +3,11 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
+from threading import Lock
+from typing import Any
 
 from bandits.changes import refused_changes
 from bandits.choosing import Batch, decide
@@ -44,6 +47,7 @@ class Engine:
         self.store = store
         self.clock = clock
         self._live: dict[str, tuple[tuple[int, int], Live]] = {}
+        self._renewing = Lock()
 
     # Experiments
 
@@ -126,12 +130,12 @@ class Engine:
             return []
         now = self.clock()
         live = self._living(record)
-        batch = Batch(requests, now)
+        batch = Batch(key, requests, now)
         chosen = decide(live, batch)
         before = {} if dry_run else self.store.append_decisions(record, chosen, at=now)
         answers = self._answers(live, chosen, dry_run=dry_run)
-        for row, stored in before.items():
-            answers[row] = self._again(stored)
+        for row, decision in self._repeats(before):
+            answers[row] = decision
         return [answers[row] for row in batch.rows]
 
     def _answers(self, live: Live, chosen: Chosen, *, dry_run: bool) -> list[Decision]:
@@ -149,25 +153,38 @@ class Engine:
             for key, arm, propensity, holdout, fallback in columns
         ]
 
-    def _again(self, stored: Stored) -> Decision:
-        configuration = self.store.configuration(stored.experiment, stored.configuration_version)
-        return Decision(
-            stored.id,
-            configuration.slots_of(stored.arm),
-            stored.propensity,
-            stored.policy_version,
-            stored.holdout,
-            stored.fallback,
-            repeat=True,
-        )
+    def _repeats(self, before: Mapping[int, Stored]) -> Iterator[tuple[int, Decision]]:
+        """Answer as before, with the payloads of then."""
+        configuration = cache(self.store.configuration)
+
+        @cache
+        def slots(experiment: str, version: int, arm: int) -> dict[str, dict[str, Any]]:
+            return configuration(experiment, version).slots_of(arm)
+
+        for row, stored in before.items():
+            yield (
+                row,
+                Decision(
+                    stored.id,
+                    slots(stored.experiment, stored.configuration_version, stored.arm),
+                    stored.propensity,
+                    stored.policy_version,
+                    stored.holdout,
+                    stored.fallback,
+                    repeat=True,
+                ),
+            )
 
     def _living(self, record: Record) -> Live:
         moment = (record.configuration.version, record.learned_version)
         held = self._live.get(record.key)
         if held is None or held[0] != moment:
-            snapshot = self._snapshot(record.key, record.learned_version)
-            held = (moment, Live(record.key, record.salt, record.configuration, snapshot))
-            self._live[record.key] = held
+            with self._renewing:  # one thread reads the new snapshot, the others wait for it
+                held = self._live.get(record.key)
+                if held is None or held[0] != moment:
+                    snapshot = self._snapshot(record.key, record.learned_version)
+                    live = Live(record.key, record.salt, record.configuration, snapshot)
+                    held = self._live[record.key] = (moment, live)
         return held[1]
 
     def _snapshot(self, key: str, version: int) -> Snapshot | None:

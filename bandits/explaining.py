@@ -65,9 +65,12 @@ def explain(
     )
 
 
-def _derive(stored: Stored, live: Live) -> tuple[dict[str, float], float, bool]:
+def _derive(stored: Stored, live: Live) -> tuple[dict[str, float], float, bool] | None:
     arms = live.eligible(restriction_of(stored.restriction))
-    probabilities: FloatArray = np.atleast_2d(live.probabilities(arms, stored.context[None]))[0]
+    again = live.tried(arms, stored.context[None])
+    if again is None:
+        return None
+    probabilities: FloatArray = np.atleast_2d(again)[0]
     chosen, propensity, _ = live.choose(arms, stored.context[None], [stored.id])
     labels = [label(live.configuration, int(a)) for a in arms]
     same = int(chosen[0]) == stored.arm and abs(float(propensity[0]) - stored.propensity) <= _SAME

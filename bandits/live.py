@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from bandits.store import Snapshot
 
 _log = logging.getLogger(__name__)
 _SUM_TOLERANCE = 1e-9  # rows of a policy that sum to 1 only this closely are still taken
-_PREPARED_AT_MOST = 256  # eligible sets whose prepared state is kept
+_PREPARED_SETS = 256  # eligible sets whose prepared state is kept,
+_PREPARED_CELLS = 16_000_000  # or fewer where a linear model makes them large: K d² in all
 
 
 class Live:
@@ -41,6 +43,9 @@ class Live:
         matured = self.tally.complete[:-1]
         self._newcomers = configuration.newcomers & (matured < NEWCOMER_MATURED)
         self._prepared: dict[bytes, Any] = {}
+        self._preparing = Lock()
+        cells = self.problem.n_arms * max(self.problem.n_features, 1) ** 2
+        self._prepared_at_most = min(_PREPARED_SETS, 1 + _PREPARED_CELLS // cells)
 
     @cached_property
     def everything(self) -> IntArray:
@@ -82,18 +87,27 @@ class Live:
         floor = self.experiment.floor
         return apply_floor(capped, default_floor(len(arms)) if floor is None else floor)
 
+    def tried(self, arms: IntArray, contexts: FloatArray) -> FloatArray | None:
+        """Return `probabilities`, or None where the policy failed and the control is answered."""
+        try:
+            return self.probabilities(arms, contexts)
+        except Exception:  # noqa: BLE001 - whatever a policy does wrong, the email has to leave
+            _log.exception("policy of experiment %s failed; answering the control", self.key)
+            return None
+
     def _prepare(self, arms: IntArray) -> Any:
         key = arms.tobytes()
-        if key not in self._prepared:
-            if len(self._prepared) >= _PREPARED_AT_MOST:
-                self._prepared.clear()
-            self._prepared[key] = self.policy.prepare(
-                self.statistic.take(arms),
-                self.problem.take(arms),
-                self._upcoming,
-                np.random.default_rng(self._seed),
-            )
-        return self._prepared[key]
+        with self._preparing:  # one thread prepares, the others wait for what it made
+            if key not in self._prepared:
+                if len(self._prepared) >= self._prepared_at_most:
+                    self._prepared.clear()
+                self._prepared[key] = self.policy.prepare(
+                    self.statistic.take(arms),
+                    self.problem.take(arms),
+                    self._upcoming,
+                    np.random.default_rng(self._seed),
+                )
+            return self._prepared[key]
 
     def choose(
         self, arms: IntArray, contexts: FloatArray, ids: Sequence[str]
@@ -104,10 +118,8 @@ class Live:
             Arms (n,), the propensity of each (n,), and whether the policy failed: then each is the
             control, or the first eligible arm where the control is not, with propensity 1.
         """
-        try:
-            probabilities = self.probabilities(arms, contexts)
-        except Exception:  # noqa: BLE001 - whatever a policy does wrong, the email has to leave
-            _log.exception("policy of experiment %s failed; answering the control", self.key)
+        probabilities = self.tried(arms, contexts)
+        if probabilities is None:
             return np.full(len(ids), self.stand_in(arms)), np.ones(len(ids)), True
         positions = draw(probabilities, uniforms(self.salt, [f"draw:{i}" for i in ids]))
         if probabilities.ndim == 1:

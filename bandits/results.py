@@ -35,7 +35,11 @@ def _shares(live: Live, tallies: Sequence[Tally]) -> tuple[FloatArray | None, st
     if not live.policy.statistic.contextual:
         arms = live.everything
         out = np.zeros(live.problem.n_arms)
-        out[arms] = live.probabilities(arms, np.ones((1, live.problem.n_features)))
+        shares = live.tried(arms, np.ones((1, live.problem.n_features)))
+        if shares is None:
+            out[live.stand_in(arms)] = 1.0
+        else:
+            out[arms] = shares
         return out, "exact"
     if not tallies:
         return None, "recent"

@@ -1,0 +1,147 @@
+"""From requests to decisions, column by column."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from bandits.choosing import Batch, decide, restriction_of
+from bandits.errors import IdReused, InvalidInput
+from bandits.experiment import Configuration, Experiment
+from bandits.live import Live
+from bandits.messages import Request
+
+NOW = 1_700_000_000.0
+SPRING: dict[str, Any] = {
+    "key": "spring",
+    "slots": [{"key": "subject", "variants": [{"key": v} for v in "abc"]}],
+    "policy": {"name": "uniform"},
+    "reward": {"metrics": {"click": {}}},
+    "context": [{"kind": "number", "name": "recency", "low": 0, "high": 10}],
+}
+
+
+def live(**changes: Any) -> Live:
+    """Let the spring experiment decide, with other fields."""
+    config = Configuration.first(msgspec.convert(SPRING | changes, Experiment))
+    return Live("spring", b"a salt of 16 by.", config, None)
+
+
+def batch(*requests: Request) -> Batch:
+    """Make the batch of one call."""
+    return Batch("spring", requests, NOW)
+
+
+def test_an_id_that_comes_twice_with_one_body_is_one_decision() -> None:
+    first = Request("u", {"recency": 1.0}, "id-1", {"subject": ["a", "b"]})
+    made = batch(first, Request("v"), first)
+    assert made.ids[0] == "id-1"
+    assert made.rows == [0, 1, 0]
+    assert len(made.ids) == len(made.requests) == len(made.digests) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Request("v", {"recency": 1.0}, "id-1"),
+        Request("u", {"recency": 2.0}, "id-1"),
+        Request("u", {"recency": 1.0}, "id-1", {"subject": ["a"]}),
+    ],
+)
+def test_an_id_that_comes_twice_with_different_bodies_is_refused(other: Request) -> None:
+    with pytest.raises(IdReused):
+        batch(Request("u", {"recency": 1.0}, "id-1"), other)
+
+
+def test_the_order_of_keys_is_no_other_body() -> None:
+    one = Request("u", {"a": 1.0, "b": 2.0}, "id-1")
+    other = Request("u", {"b": 2.0, "a": 1.0}, "id-1")
+    assert batch(one, other).rows == [0, 0]
+
+
+def test_the_same_request_to_another_experiment_is_another_body() -> None:
+    request = Request("u", None, "id-1")
+    assert batch(request).digests != Batch("autumn", [request], NOW).digests
+
+
+def test_ids_made_here_ascend_in_the_order_of_the_call_and_have_no_digest() -> None:
+    made = batch(*(Request(f"u{i}") for i in range(100)))
+    assert made.ids == sorted(set(made.ids))
+    assert made.digests == [b""] * 100
+
+
+def test_columns_hold_every_distinct_request() -> None:
+    requests = [
+        Request("u0", {"recency": 5.0}, "x"),
+        Request("u1", {"recency": 11.0}),
+        Request("u2"),
+    ]
+    chosen = decide(live(), batch(*requests))
+    assert list(chosen.subjects) == ["u0", "u1", "u2"]
+    assert chosen.contexts.tolist() == [[1, 0.5], [1, 1], [1, 0.5]]
+    assert chosen.propensities == pytest.approx([1 / 3] * 3)
+    assert chosen.mended == (1, 0, 1)
+    assert not chosen.holdout.any()
+    assert not chosen.fallback.any()
+
+
+def test_one_alone_gets_what_it_gets_among_many() -> None:
+    requests = [Request(f"u{i}", {"recency": i / 10}, f"id-{i}") for i in range(40)]
+    together = decide(live(), batch(*requests))
+    alone = [decide(live(), batch(r)) for r in requests]
+    assert together.arms.tolist() == [int(c.arms[0]) for c in alone]
+    assert len(set(together.arms.tolist())) == 3
+
+
+def test_each_restriction_is_met_and_kept_in_one_spelling() -> None:
+    requests = [
+        Request("u", eligible={"subject": ["c", "b", "c"]}),
+        Request("v", eligible={"subject": ["a"]}),
+        Request("w", eligible={"subject": ["b", "c"]}),
+        Request("x"),
+    ]
+    chosen = decide(live(), batch(*requests))
+    assert chosen.restrictions[0] == chosen.restrictions[2]
+    assert restriction_of(chosen.restrictions[0]) == {"subject": ["b", "c"]}
+    assert restriction_of(chosen.restrictions[3]) is None
+    assert chosen.arms[0] in (1, 2)
+    assert chosen.arms[1] == 0
+    assert chosen.propensities == pytest.approx([0.5, 1.0, 0.5, 1 / 3])
+
+
+@pytest.mark.parametrize(
+    ("request_", "place"),
+    [
+        (Request("u", {"recency": "x"}), "/requests/3/context/recency"),
+        (Request("u", {"a/b": 1.0}), "/requests/3/context/a~1b"),
+        (Request("u", eligible={"subject": ["z"]}), "/requests/3/eligible/subject"),
+        (Request("u", eligible={"header": ["a"]}), "/requests/3/eligible/header"),
+    ],
+)
+def test_a_fault_names_the_row_of_the_call(request_: Request, place: str) -> None:
+    twice = Request("u", None, "id-1")  # so that rows of the call and distinct ones differ
+    with pytest.raises(InvalidInput) as caught:
+        decide(live(), batch(twice, twice, Request("v"), request_))
+    assert [f.pointer for f in caught.value.faults] == [place]
+
+
+def test_the_held_out_get_the_control_with_certainty_and_the_others_are_drawn() -> None:
+    deciding = live(holdout=0.5, control={"subject": "b"})
+    requests = [Request(f"u{i}", None, f"id-{i}") for i in range(100)]
+    chosen = decide(deciding, batch(*requests))
+    held = chosen.holdout
+    assert held.tolist() == deciding.held_out([f"u{i}" for i in range(100)]).tolist()
+    assert 0 < held.sum() < 100
+    assert np.all(chosen.arms[held] == 1)
+    assert np.all(chosen.propensities[held] == 1)
+    assert chosen.propensities[~held] == pytest.approx(1 / 3)
+    assert set(chosen.arms[~held].tolist()) == {0, 1, 2}
+
+
+def test_the_held_out_who_may_not_get_the_control_are_set_apart() -> None:
+    deciding = live(holdout=0.5)
+    requests = [Request(f"u{i}", eligible={"subject": ["b", "c"]}) for i in range(100)]
+    chosen = decide(deciding, batch(*requests))
+    assert np.all(chosen.arms[chosen.holdout] == 1)
+    assert chosen.fallback.tolist() == chosen.holdout.tolist()
