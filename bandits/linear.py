@@ -73,11 +73,13 @@ class Regression:
 
     def means(self, contexts: FloatArray) -> FloatArray:
         """Estimate rewards: x·θ."""
-        return _unrowed(_rows(contexts, self.theta) @ np.swapaxes(self.theta, -1, -2), contexts)
+        return _unrowed(
+            _rows(contexts, self.theta.shape) @ np.swapaxes(self.theta, -1, -2), contexts
+        )
 
     def widths(self, contexts: FloatArray) -> FloatArray:
         """Return |L⁻¹ x|, in chunks of contexts."""
-        rows = _rows(contexts, self.theta)
+        rows = _rows(contexts, self.theta.shape)
         n_arms, d = self.theta.shape[-2:]
         step = max(1, _CHUNK * max(d, 1) // max(self.root.size, 1))
         parts = []
@@ -104,33 +106,27 @@ class Walk:
 
     def __init__(self, fit: Regression) -> None:
         """Begin at a fit by factorisation."""
-        *lead, n_arms, d = fit.theta.shape
+        *lead, n_arms, d = self._shape = fit.theta.shape
         self._begun = fit
-        self._n_arms = n_arms
         self._firsts = np.arange(prod(lead)) * n_arms
         self._theta = fit.theta.reshape(-1, d).copy()
         root = fit.root.reshape(-1, d, d)
         self._inverses = np.swapaxes(root, -1, -2) @ root
         self._kept: list[tuple[IntArray, FloatArray, FloatArray]] = []
         self._keep = min(_STEPS_TO_REFRESH, _KEPT // max(1, len(self._firsts) * d))
-        self._seen: FloatArray | None = None
-        self._products = self._inverses[..., 0]  # A⁻¹x of the contexts last seen
 
     def means(self, contexts: FloatArray) -> FloatArray:
         """Estimate rewards: x·θ."""
-        theta = self._theta.reshape(self._begun.theta.shape)
-        return _unrowed(_rows(contexts, theta) @ np.swapaxes(theta, -1, -2), contexts)
+        return self._times(self._theta.reshape(self._shape), contexts)
 
     def widths(self, contexts: FloatArray) -> FloatArray:
-        """Return √(xᵀA⁻¹x)."""
-        shape = self._begun.theta.shape
-        rows = _rows(contexts, self._theta.reshape(shape))
-        stacked = self._inverses.reshape(*shape[:-2], -1, shape[-1])
-        products = (rows @ np.swapaxes(stacked, -1, -2)).reshape(*rows.shape[:-1], *shape[-2:])
-        squares = (products @ rows[..., None])[..., 0]
-        if rows.shape[-2] == 1:
-            self._seen, self._products = contexts, products.reshape(self._theta.shape)
-        return _unrowed(np.sqrt(np.maximum(squares, 0)), contexts)
+        """Return √(xᵀA⁻¹x), as the square root of the product of A⁻¹ and x xᵀ."""
+        *lead, d = self._shape
+        products = contexts[..., :, None] * contexts[..., None, :]
+        squares = self._times(
+            self._inverses.reshape(*lead, d * d), products.reshape(*contexts.shape[:-1], d * d)
+        )
+        return np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
 
     def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Fit:
         """Add one observation to each state, in place."""
@@ -139,16 +135,20 @@ class Walk:
             return Walk(Regression(_with(self._begun.known, self._kept), self._begun.ridge))
         cells = self._firsts + arms.reshape(-1)
         x = contexts.reshape(-1, contexts.shape[-1])
-        if self._seen is contexts:
-            products = self._products[cells]
-        else:
-            products = (self._inverses[cells] @ x[..., None])[..., 0]
-        self._seen = None
-        gains = products / (1 + np.einsum("rd,rd->r", products, x))[:, None]
-        errors = np.reshape(rewards, -1) - np.einsum("rd,rd->r", self._theta[cells], x)
-        self._theta[cells] += gains * errors[:, None]
-        self._inverses[cells] -= gains[:, :, None] * products[:, None, :]
+        inverses, theta = self._inverses.take(cells, axis=0), self._theta.take(cells, axis=0)
+        products = (inverses @ x[:, :, None])[..., 0]
+        gains = products / (1 + np.vecdot(products, x))[:, None]
+        errors = rewards.reshape(-1) - np.vecdot(theta, x)
+        self._theta[cells] = theta + gains * errors[:, None]
+        inverses -= gains[:, :, None] * products[:, None, :]
+        self._inverses[cells] = inverses
         return self
+
+    def _times(self, rows: FloatArray, x: FloatArray) -> FloatArray:
+        """Multiply rows (*lead, K, m) with x (*lead, *batch, m): (*lead, *batch, K)."""
+        if x.ndim == rows.ndim - 1:
+            return (rows @ x[..., None])[..., 0]
+        return _unrowed(_rows(x, rows.shape) @ np.swapaxes(rows, -1, -2), x)
 
 
 def _penalised(gram: FloatArray, ridge: float) -> FloatArray:
@@ -167,11 +167,10 @@ def _with(known: Ridge, seen: list[tuple[IntArray, FloatArray, FloatArray]]) -> 
     return known + Ridge.of(Problem.of(n_arms, d), arms, rewards, contexts, np.ones(arms.shape))
 
 
-def _rows(contexts: FloatArray, theta: FloatArray) -> FloatArray:
-    """Flatten the batch axes of contexts (*lead, *batch, d): (*lead, n, d)."""
-    lead = theta.ndim - 2
-    shape = contexts.shape
-    return contexts.reshape(*shape[:lead], prod(shape[lead:-1]), shape[-1])
+def _rows(contexts: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+    """Flatten the batch axes of contexts for weights of shape (*lead, K, d): (*lead, n, d)."""
+    lead, axes = contexts.shape[: len(shape) - 2], contexts.shape[len(shape) - 2 : -1]
+    return contexts.reshape(*lead, prod(axes), shape[-1])
 
 
 def _unrowed(values: FloatArray, contexts: FloatArray) -> FloatArray:

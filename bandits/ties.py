@@ -19,8 +19,15 @@ def equal_shares(marked: BoolArray) -> FloatArray:
     return marked / np.count_nonzero(marked, axis=-1, keepdims=True)
 
 
-def pick(marked: BoolArray, rng: Generator) -> IntArray:
-    """Draw one of the marked arms of (..., K), each with the same chance: (...)."""
-    if np.count_nonzero(marked) * marked.shape[-1] == marked.size:
-        return marked.argmax(axis=-1)
-    return np.where(marked, rng.random(marked.shape), -1.0).argmax(axis=-1)
+def draw_largest(scores: FloatArray, rng: Generator) -> IntArray:
+    """Draw one of the largest of finite scores (..., K), each of them with the same chance: (...).
+
+    As `largest` and a draw, but written for simulations, which come here at every step.
+    """
+    first = scores.argmax(axis=-1)
+    flat = scores.reshape(-1, scores.shape[-1])
+    best = flat.reshape(-1)[np.arange(len(flat)) * flat.shape[-1] + first.reshape(-1)]
+    marked = flat >= (best - TIE * np.abs(best))[:, None]
+    if np.count_nonzero(marked) == len(flat):
+        return first
+    return np.where(marked, rng.random(flat.shape), -1.0).argmax(axis=-1).reshape(first.shape)

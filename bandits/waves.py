@@ -17,7 +17,7 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.policy import draw_each
 from bandits.statistics import NOTHING, Moments
-from bandits.ties import TIE, equal_shares, largest, pick
+from bandits.ties import TIE, draw_largest, equal_shares, largest
 
 Index = Callable[[Moments, FloatArray], FloatArray]
 _TINY = 1e-300  # stands for no send at all, whose width is as good as infinite
@@ -49,7 +49,7 @@ class Wave:
         if self.upcoming > 1 or contexts.ndim > self.known.count.ndim:
             return draw_each(self.shares, contexts, rng)
         sends = np.maximum(self.known.count + self.known.pending, _TINY)
-        return pick(largest(self.index(self.known, sends)), rng)
+        return draw_largest(self.index(self.known, sends), rng)
 
     def advance(self, arms: IntArray, rewards: FloatArray) -> "Wave":
         """Learn one observation in each state: arms, rewards (*lead,)."""

@@ -11,7 +11,7 @@ from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
-from bandits.ties import equal_shares, largest, pick
+from bandits.ties import draw_largest, equal_shares, largest
 
 
 @register("linucb", label="LinUCB (personal)")
@@ -59,7 +59,7 @@ class LinUCB(Parameters, frozen=True):
 
     def sample(self, prepared: tuple[Fit, float], contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm of the largest bound."""
-        return pick(largest(_bounds(prepared, contexts)), rng)
+        return draw_largest(_bounds(prepared, contexts), rng)
 
     def advance(
         self, prepared: tuple[Fit, float], arms: IntArray, rewards: FloatArray, contexts: FloatArray
