@@ -8,15 +8,15 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound, Unavailable
 from storage.changes import Change, note, read_changes
-from storage.databases import Database
+from storage.databases import Database, Found
 from storage.tables import api_keys, users
 
 Role = Literal["viewer", "manager", "admin"]
@@ -88,10 +88,10 @@ class Accounts:
         email = _folded(email)
         row = {"email": email, "password_hash": password_hash, "role": role, "created_at": at}
         try:
-            with self._database.writing() as connection:
+            with self._database.writing() as transaction:
                 query = insert(users).values(row).returning(users.c.id)
-                number = connection.execute(query).scalar_one()
-                note(connection, "add", f"user:{email}", at=at, by=by, after={"role": role})
+                number = transaction.execute(query).scalar_one()
+                note(transaction, "add", f"user:{email}", at=at, by=by, after={"role": role})
         except IntegrityError:
             raise AlreadyExists("user", email) from None
         return User(number, email, password_hash, role, at)
@@ -103,8 +103,8 @@ class Accounts:
             NotFound: nobody has this address.
         """
         email = _folded(email)
-        with self._database.reading() as connection:
-            row = connection.execute(select(users).where(users.c.email == email)).one_or_none()
+        with self._database.reading() as transaction:
+            row = transaction.execute(select(users).where(users.c.email == email)).one_or_none()
         if row is None:
             raise NotFound("user", email)
         return _user(row)
@@ -115,16 +115,16 @@ class Accounts:
         Raises:
             NotFound: there is none.
         """
-        with self._database.reading() as connection:
-            row = connection.execute(select(users).where(users.c.id == user_id)).one_or_none()
+        with self._database.reading() as transaction:
+            row = transaction.execute(select(users).where(users.c.id == user_id)).one_or_none()
         if row is None:
             raise NotFound("user", str(user_id))
         return _user(row)
 
     def users(self) -> list[User]:
         """Read everybody, by address."""
-        with self._database.reading() as connection:
-            return [_user(r) for r in connection.execute(select(users).order_by(users.c.email))]
+        with self._database.reading() as transaction:
+            return [_user(r) for r in transaction.execute(select(users).order_by(users.c.email))]
 
     def set_password(self, email: str, password_hash: str, *, at: float, by: str) -> None:
         """Replace a person's password.
@@ -146,16 +146,16 @@ class Accounts:
         self, email: str, values: dict[str, str], action: str, *, at: float, by: str
     ) -> None:
         email = _folded(email)
-        with self._database.writing() as connection:
+        with self._database.writing() as transaction:
             query = select(users).where(users.c.email == email).with_for_update()
-            row = connection.execute(query).one_or_none()
+            row = transaction.execute(query).one_or_none()
             if row is None:
                 raise NotFound("user", email)
-            connection.execute(update(users).where(users.c.email == email).values(values))
+            transaction.execute(update(users).where(users.c.email == email).values(values))
             told = {"role"} & set(values)  # a hash is nobody's business
             before = {k: getattr(row, k) for k in told} or None
             after = {k: values[k] for k in told} or None
-            note(connection, action, f"user:{email}", at=at, by=by, before=before, after=after)
+            note(transaction, action, f"user:{email}", at=at, by=by, before=before, after=after)
 
     def remove_user(self, email: str, *, at: float, by: str) -> None:
         """Remove a person; what they did stays in the audit log.
@@ -164,12 +164,12 @@ class Accounts:
             NotFound: nobody has this address.
         """
         email = _folded(email)
-        with self._database.writing() as connection:
+        with self._database.writing() as transaction:
             query = delete(users).where(users.c.email == email).returning(users.c.role)
-            role = connection.execute(query).scalar_one_or_none()
+            role = transaction.execute(query).scalar_one_or_none()
             if role is None:
                 raise NotFound("user", email)
-            note(connection, "remove", f"user:{email}", at=at, by=by, before={"role": role})
+            note(transaction, "remove", f"user:{email}", at=at, by=by, before={"role": role})
 
     # API keys
 
@@ -186,11 +186,11 @@ class Accounts:
             "created_at": at,
             "created_by": by,
         }
-        with self._database.writing() as connection:
+        with self._database.writing() as transaction:
             query = insert(api_keys).values(row).returning(api_keys.c.id)
-            number = connection.execute(query).scalar_one()
+            number = transaction.execute(query).scalar_one()
             after = {"name": name, "scopes": ordered}
-            note(connection, "create", f"key:{number}", at=at, by=by, after=after)
+            note(transaction, "create", f"key:{number}", at=at, by=by, after=after)
         return NewKey(ApiKey(number, name, TOKEN_PREFIX + selector, ordered, at, by), token)
 
     def find_key(self, token: str, *, at: float) -> ApiKey:
@@ -202,9 +202,9 @@ class Accounts:
             NotFound: there is none, or it is revoked.
         """
         selector = token.removeprefix(TOKEN_PREFIX).partition("_")[0]
-        with self._database.reading() as connection:
+        with self._database.reading() as transaction:
             query = select(api_keys).where(api_keys.c.selector == selector)
-            row = connection.execute(query).one_or_none() if selector.isalnum() else None
+            row = transaction.execute(query).one_or_none() if selector.isalnum() else None
         known = b"" if row is None else row.digest
         if not hmac.compare_digest(known, _digest(token)) or row is None or row.revoked_at:
             raise NotFound("API key", selector[: 2 * _SELECTOR_BYTES])
@@ -215,16 +215,16 @@ class Accounts:
     def _touch(self, key_id: int, at: float) -> None:
         query = update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at)
         try:
-            with self._database.writing() as connection:
-                connection.execute(query)
+            with self._database.writing() as transaction:
+                transaction.execute(query)
         except Unavailable:
             pass  # a busy database must not refuse a good key
 
     def keys(self) -> list[ApiKey]:
         """Read every key, the newest first."""
-        with self._database.reading() as connection:
+        with self._database.reading() as transaction:
             query = select(api_keys).order_by(api_keys.c.id.desc())
-            return [_key(row) for row in connection.execute(query)]
+            return [_key(row) for row in transaction.execute(query)]
 
     def revoke_key(self, key_id: int, *, at: float, by: str) -> None:
         """Refuse a key from now on; doing it again changes nothing.
@@ -232,16 +232,16 @@ class Accounts:
         Raises:
             NotFound: there is no such key.
         """
-        with self._database.writing() as connection:
+        with self._database.writing() as transaction:
             query = select(api_keys).where(api_keys.c.id == key_id).with_for_update()
-            row = connection.execute(query).one_or_none()
+            row = transaction.execute(query).one_or_none()
             if row is None:
                 raise NotFound("API key", str(key_id))
             if row.revoked_at is not None:
                 return
             query_ = update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=at)
-            connection.execute(query_)
-            note(connection, "revoke", f"key:{key_id}", at=at, by=by, before={"name": row.name})
+            transaction.execute(query_)
+            note(transaction, "revoke", f"key:{key_id}", at=at, by=by, before={"name": row.name})
 
     # The audit log
 
@@ -255,8 +255,8 @@ class Accounts:
             before_id: only entries before this one, to read on.
             limit: how many at most.
         """
-        with self._database.reading() as connection:
-            return read_changes(connection, subject=subject, before_id=before_id, limit=limit)
+        with self._database.reading() as transaction:
+            return read_changes(transaction, subject=subject, before_id=before_id, limit=limit)
 
 
 def _folded(email: str) -> str:
@@ -267,11 +267,11 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode(errors="surrogatepass")).digest()
 
 
-def _user(row: Row[Any]) -> User:
+def _user(row: Found) -> User:
     return User(row.id, row.email, row.password_hash, row.role, row.created_at)
 
 
-def _key(row: Row[Any]) -> ApiKey:
+def _key(row: Found) -> ApiKey:
     return ApiKey(
         row.id,
         row.name,

@@ -2,15 +2,16 @@
 
 from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import delete, insert, update
 
+from storage.databases import Transaction
 from storage.tables import batches
 
 Kind = Literal["choose", "activate", "reward", "cancel"]
 
 
 def open_batch(
-    connection: Connection,
+    transaction: Transaction,
     kind: Kind,
     experiment_id: int,
     *,
@@ -21,7 +22,7 @@ def open_batch(
     """Insert a batch of no rows yet; return its number.
 
     Args:
-        connection: in a transaction that writes.
+        transaction: one that writes.
         kind: what its rows are.
         experiment_id: whose they are.
         at: when, seconds since 1970.
@@ -36,16 +37,16 @@ def open_batch(
         "due_at": due_at,
         **columns,
     }
-    number: int = connection.execute(
+    number: int = transaction.execute(
         insert(batches).values(row).returning(batches.c.id)
     ).scalar_one()
     return number
 
 
-def close_batch(connection: Connection, batch_id: int, size: int) -> None:
+def close_batch(transaction: Transaction, batch_id: int, size: int) -> None:
     """Note how many rows a batch got; one of none is taken away."""
     mine = batches.c.id == batch_id
     if size:
-        connection.execute(update(batches).where(mine).values(size=size))
+        transaction.execute(update(batches).where(mine).values(size=size))
     else:
-        connection.execute(delete(batches).where(mine))
+        transaction.execute(delete(batches).where(mine))

@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import insert, select
 
+from storage.databases import Transaction
 from storage.tables import audit_log
 
 
@@ -31,8 +32,8 @@ class Change(Struct, frozen=True):
     after: Any
 
 
-def note(
-    connection: Connection,
+def note(  # noqa: PLR0913 - who, what, when and the rest of an entry
+    transaction: Transaction,
     action: str,
     subject: str,
     *,
@@ -50,11 +51,11 @@ def note(
         "before": _packed(before),
         "after": _packed(after),
     }
-    connection.execute(insert(audit_log).values(row))
+    transaction.execute(insert(audit_log).values(row))
 
 
 def read_changes(
-    connection: Connection, *, subject: str | None, before_id: int | None, limit: int
+    transaction: Transaction, *, subject: str | None, before_id: int | None, limit: int
 ) -> list[Change]:
     """Read entries, the newest first."""
     query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
@@ -64,7 +65,7 @@ def read_changes(
         query = query.where(audit_log.c.id < before_id)
     return [
         Change(row.id, row.at, row.by, row.action, row.subject, _read(row.before), _read(row.after))
-        for row in connection.execute(query)
+        for row in transaction.execute(query)
     ]
 
 

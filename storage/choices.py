@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import repeat
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from bandits.errors import IdReused
 from bandits.store import Chosen, Record, Stored
 from storage.batches import close_batch, open_batch
-from storage.databases import Database, Raced, Row
+from storage.databases import Raced, Row, Transaction
 from storage.log import read_decisions
 from storage.tables import decisions, subjects
 
@@ -36,8 +36,7 @@ def hash_subjects(secret: bytes, names: Sequence[str]) -> list[bytes]:
 
 
 def append_decisions(
-    connection: Connection,
-    database: Database,
+    transaction: Transaction,
     record: Record,
     chosen: Chosen,
     hashes: Sequence[bytes],
@@ -50,7 +49,7 @@ def append_decisions(
         IdReused: an id was there before with another digest, or in another experiment.
         Raced: another transaction came between; the whole must be done again.
     """
-    appending = _Appending(connection, database, record, chosen, hashes)
+    appending = _Appending(transaction, record, chosen, hashes)
     return appending.run(at)
 
 
@@ -59,14 +58,12 @@ class _Appending:
 
     def __init__(
         self,
-        connection: Connection,
-        database: Database,
+        transaction: Transaction,
         record: Record,
         chosen: Chosen,
         hashes: Sequence[bytes],
     ) -> None:
-        self.connection = connection
-        self.database = database
+        self.transaction = transaction
         self.record = record
         self.chosen = chosen
         self.hashes = hashes
@@ -76,7 +73,7 @@ class _Appending:
         waits = experiment.await_activation
         clipped, unknown, missing = chosen.mended
         batch = open_batch(
-            self.connection,
+            self.transaction,
             "choose",
             self.record.id,
             at=at,
@@ -89,7 +86,7 @@ class _Appending:
         )
         once = experiment.assignment == "per_subject"
         earlier = self._once_each(batch) if once else self._all(batch)
-        close_batch(self.connection, batch, len(chosen.ids) - len(earlier))
+        close_batch(self.transaction, batch, len(chosen.ids) - len(earlier))
         return earlier
 
     def _all(self, batch: int) -> Mapping[int, Stored]:
@@ -107,14 +104,14 @@ class _Appending:
         fresh = [i for i in left if i not in taken]
         if self._insert(batch, fresh) < len(fresh):
             raise Raced  # an id that was not there a moment ago
-        found = read_decisions(self.connection, self.database, list(set(taken.values())))
+        found = read_decisions(self.transaction, list(set(taken.values())))
         return {**known, **{row: found[decision_id] for row, decision_id in taken.items()}}
 
     def _insert(self, batch: int, rows: Sequence[int]) -> int:
         ids = self.chosen.ids
         every = self._rows(batch)
         sorted_rows = [every[i] for i in sorted(rows, key=ids.__getitem__)]
-        return self.database.insert(self.connection, decisions, _COLUMNS, sorted_rows)
+        return self.transaction.insert(decisions, _COLUMNS, sorted_rows)
 
     def _rows(self, batch: int) -> list[Row]:
         chosen = self.chosen
@@ -147,7 +144,7 @@ class _Appending:
         ids, digests = self.chosen.ids, self.chosen.digests
         mine = set() if batch is None else self._ids_of(batch)
         wanted = [ids[i] for i in rows if ids[i] not in mine]
-        found = read_decisions(self.connection, self.database, wanted)
+        found = read_decisions(self.transaction, wanted)
         known = {i: found[ids[i]] for i in rows if ids[i] in found}
         for i, stored in known.items():
             if stored.digest != digests[i] or stored.experiment != self.record.key:
@@ -156,7 +153,7 @@ class _Appending:
 
     def _ids_of(self, batch: int) -> set[str]:
         query = select(decisions.c.id).where(decisions.c.batch_id == batch)
-        return set(self.connection.execute(query).scalars())
+        return set(self.transaction.execute(query).scalars())
 
     def _claim(self, batch: int, rows: Sequence[int]) -> dict[int, str]:
         """Claim the subjects of these rows; return whose decision it is for the others.
@@ -169,7 +166,7 @@ class _Appending:
             if not fallback[i]:
                 first.setdefault(hashes[i], i)
         claims = [(self.record.id, subject, ids[i], batch) for subject, i in first.items()]
-        inserted = self.database.insert(self.connection, subjects, _CLAIM, claims)
+        inserted = self.transaction.insert(subjects, _CLAIM, claims)
         if inserted == len(rows):
             return {}
         owners = self._owners(sorted({hashes[i] for i in rows}))
@@ -184,5 +181,5 @@ class _Appending:
                 subjects.c.experiment_id == self.record.id,
                 subjects.c.subject.in_(hashes[start : start + _AT_ONCE]),
             )
-            owners.update((row[0], row[1]) for row in self.connection.execute(query))
+            owners.update((row[0], row[1]) for row in self.transaction.execute(query))
         return owners

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Table
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Executable, Result, Table
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -12,6 +13,7 @@ from bandits.errors import Unavailable
 from storage.settings import parse_database_url
 
 Row = tuple[Any, ...]
+Found = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attributes too
 
 _TO_REPEAT = ("40001", "40P01")  # PostgreSQL's serialization_failure and deadlock_detected
 
@@ -31,7 +33,7 @@ class Database(Protocol):
         """Its connections."""
         ...
 
-    def reading(self, *, consistent: bool = False) -> AbstractContextManager[Connection]:
+    def reading(self, *, consistent: bool = False) -> AbstractContextManager["Transaction"]:
         """Open a transaction that only reads; if `consistent`, all of it sees one moment.
 
         Raises:
@@ -39,7 +41,7 @@ class Database(Protocol):
         """
         ...
 
-    def writing(self) -> AbstractContextManager[Connection]:
+    def writing(self) -> AbstractContextManager["Transaction"]:
         """Open a transaction that is durable on leaving, or undone where an error leaves it.
 
         Raises:
@@ -66,8 +68,36 @@ class Database(Protocol):
         ...
 
 
-def open_database(database_url: str) -> Database:
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A transaction, and what its database can do in it."""
+
+    connection: Connection
+    database: Database
+
+    def execute(self, query: Executable) -> Result[*tuple[Any, ...]]:
+        """Run a statement."""
+        return self.connection.execute(query)
+
+    def lock(self, name: str) -> None:
+        """Wait until no other transaction holds the lock `name`, and hold it to the end."""
+        self.database.lock(self.connection, name)
+
+    def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        """Tell whether a column is one of many values."""
+        return self.database.among(column, values)
+
+    def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
+        """Insert rows as `Database.insert` does."""
+        return self.database.insert(self.connection, table, columns, rows)
+
+
+def open_database(database_url: str, *, create: bool = False) -> Database:
     """Prepare the database of a URL; it connects on first use.
+
+    Args:
+        database_url: which one.
+        create: make SQLite's file where there is none, rather than fail.
 
     Raises:
         InvalidInput: the URL is none of ours, or the driver for it is not installed.
@@ -76,7 +106,7 @@ def open_database(database_url: str) -> Database:
     from storage.sqlite import Sqlite  # noqa: PLC0415
 
     url = parse_database_url(database_url)
-    return Sqlite(url) if url.drivername.startswith("sqlite") else Postgresql(url)
+    return Sqlite(url, create=create) if url.drivername.startswith("sqlite") else Postgresql(url)
 
 
 @contextmanager

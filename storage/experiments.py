@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
 from bandits.experiment import Configuration
 from bandits.store import Record, State
 from storage.changes import note
+from storage.databases import Found, Transaction
 from storage.tables import configurations, experiments
 
 _MOST_KEPT = 500
@@ -23,36 +24,36 @@ class Experiments:
         """Start with nothing decoded."""
         self._decoded: dict[tuple[int, int], Configuration] = {}
 
-    def record(self, connection: Connection, key: str) -> Record:
+    def record(self, transaction: Transaction, key: str) -> Record:
         """Read an experiment.
 
         Raises:
             NotFound: there is none of this key.
         """
-        return self._record(connection, self._row(connection, select(experiments), key))
+        return self._record(transaction, self._row(transaction, select(experiments), key))
 
-    def records(self, connection: Connection) -> list[Record]:
+    def records(self, transaction: Transaction) -> list[Record]:
         """Read every experiment, the newest first."""
-        rows = connection.execute(select(experiments).order_by(experiments.c.id.desc())).all()
-        return [self._record(connection, row) for row in rows]
+        rows = transaction.execute(select(experiments).order_by(experiments.c.id.desc())).all()
+        return [self._record(transaction, row) for row in rows]
 
-    def record_by_id(self, connection: Connection, experiment_id: int) -> Record:
+    def record_by_id(self, transaction: Transaction, experiment_id: int) -> Record:
         """Read the experiment of this number, which must exist."""
         query = select(experiments).where(experiments.c.id == experiment_id)
-        return self._record(connection, connection.execute(query).one())
+        return self._record(transaction, transaction.execute(query).one())
 
-    def configuration(self, connection: Connection, key: str, version: int) -> Configuration:
+    def configuration(self, transaction: Transaction, key: str, version: int) -> Configuration:
         """Read one version of a configuration.
 
         Raises:
             NotFound: there is no such experiment, or version of it.
         """
-        row = self._row(connection, select(experiments.c.id), key)
-        return self._configuration(connection, key, row.id, version)
+        row = self._row(transaction, select(experiments.c.id), key)
+        return self._configuration(transaction, key, row.id, version)
 
     def create(
         self,
-        connection: Connection,
+        transaction: Transaction,
         configuration: Configuration,
         *,
         salt: bytes,
@@ -75,16 +76,22 @@ class Experiments:
         }
         try:
             query = insert(experiments).values(row).returning(experiments.c.id)
-            number = connection.execute(query).scalar_one()
+            number = transaction.execute(query).scalar_one()
         except IntegrityError:
             raise AlreadyExists("experiment", key) from None
-        self._insert(connection, number, configuration, at)
+        self._insert(transaction, number, configuration, at)
         after = configuration.experiment
-        note(connection, "create", f"experiment:{key}", at=at, by=by, after=after)
+        note(transaction, "create", f"experiment:{key}", at=at, by=by, after=after)
         return Record(number, key, "draft", salt, configuration, 0, at)
 
     def configure(
-        self, connection: Connection, key: str, configuration: Configuration, *, at: float, by: str
+        self,
+        transaction: Transaction,
+        key: str,
+        configuration: Configuration,
+        *,
+        at: float,
+        by: str,
     ) -> Record:
         """Store the next version of a configuration.
 
@@ -92,20 +99,22 @@ class Experiments:
             NotFound: there is none of this key.
             StaleEdit: the stored version is not the one before this.
         """
-        row = self._row(connection, select(experiments).with_for_update(), key)
-        old = self._record(connection, row)
+        row = self._row(transaction, select(experiments).with_for_update(), key)
+        old = self._record(transaction, row)
         if configuration.version != old.configuration.version + 1:
             raise StaleEdit(key, configuration.version - 1, old.configuration.version)
-        self._insert(connection, old.id, configuration, at)
+        self._insert(transaction, old.id, configuration, at)
         values = {"configuration_version": configuration.version}
-        connection.execute(update(experiments).where(experiments.c.id == old.id).values(values))
+        transaction.execute(update(experiments).where(experiments.c.id == old.id).values(values))
         before, after = old.configuration.experiment, configuration.experiment
-        note(connection, "configure", f"experiment:{key}", at=at, by=by, before=before, after=after)
+        note(
+            transaction, "configure", f"experiment:{key}", at=at, by=by, before=before, after=after
+        )
         return msgspec.structs.replace(old, configuration=configuration)
 
-    def move(
+    def move(  # noqa: PLR0913 - as the port declares it
         self,
-        connection: Connection,
+        transaction: Transaction,
         key: str,
         to: State,
         *,
@@ -119,31 +128,31 @@ class Experiments:
             NotFound: there is none of this key.
             WrongState: its state is not one of `allowed`.
         """
-        row = self._row(connection, select(experiments).with_for_update(), key)
-        old = self._record(connection, row)
+        row = self._row(transaction, select(experiments).with_for_update(), key)
+        old = self._record(transaction, row)
         if old.state not in allowed:
             raise WrongState(key, old.state, f"only {' or '.join(allowed)} can become {to}")
         started_at = at if to == "running" and old.started_at is None else old.started_at
         stopped_at = at if to == "stopped" and old.stopped_at is None else old.stopped_at
         values = {"state": to, "started_at": started_at, "stopped_at": stopped_at}
-        connection.execute(update(experiments).where(experiments.c.id == old.id).values(values))
+        transaction.execute(update(experiments).where(experiments.c.id == old.id).values(values))
         before, after = {"state": old.state}, {"state": to}
-        note(connection, "move", f"experiment:{key}", at=at, by=by, before=before, after=after)
+        note(transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after)
         return msgspec.structs.replace(old, state=to, started_at=started_at, stopped_at=stopped_at)
 
-    def _row(self, connection: Connection, query: Select[Any], key: str) -> Row[Any]:
-        row = connection.execute(query.where(experiments.c.key == key)).one_or_none()
+    def _row(self, transaction: Transaction, query: Select[Any], key: str) -> Found:
+        row = transaction.execute(query.where(experiments.c.key == key)).one_or_none()
         if row is None:
             raise NotFound("experiment", key)
         return row
 
-    def _record(self, connection: Connection, row: Row[Any]) -> Record:
+    def _record(self, transaction: Transaction, row: Found) -> Record:
         return Record(
             row.id,
             row.key,
             row.state,
             row.salt,
-            self._configuration(connection, row.key, row.id, row.configuration_version),
+            self._configuration(transaction, row.key, row.id, row.configuration_version),
             row.learned_version,
             row.created_at,
             row.started_at,
@@ -151,7 +160,7 @@ class Experiments:
         )
 
     def _configuration(
-        self, connection: Connection, key: str, experiment_id: int, version: int
+        self, transaction: Transaction, key: str, experiment_id: int, version: int
     ) -> Configuration:
         known = self._decoded.get((experiment_id, version))
         if known is not None:
@@ -159,7 +168,7 @@ class Experiments:
         query = select(configurations.c.body).where(
             configurations.c.experiment_id == experiment_id, configurations.c.version == version
         )
-        body = connection.execute(query).scalar_one_or_none()
+        body = transaction.execute(query).scalar_one_or_none()
         if body is None:
             raise NotFound("configuration", f"{key}/{version}")
         read = msgspec.json.decode(body, type=Configuration)
@@ -169,7 +178,7 @@ class Experiments:
         return read
 
     def _insert(
-        self, connection: Connection, experiment_id: int, configuration: Configuration, at: float
+        self, transaction: Transaction, experiment_id: int, configuration: Configuration, at: float
     ) -> None:
         row = {
             "experiment_id": experiment_id,
@@ -177,4 +186,4 @@ class Experiments:
             "created_at": at,
             "body": msgspec.json.encode(configuration).decode(),
         }
-        connection.execute(insert(configurations).values(row))
+        transaction.execute(insert(configurations).values(row))

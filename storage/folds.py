@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection, Row, Select, case, select, update
+from sqlalchemy import Select, case, select, update
 
 from bandits.store import Decided, Due, Record, Snapshot
-from storage.databases import Database
+from storage.databases import Found, Transaction
 from storage.observations import Observations, Starts, is_cancelled
 from storage.snapshots import insert_snapshot, newest_snapshot
 from storage.tables import activations, batches, cancellations, decisions, events
@@ -60,16 +60,13 @@ class _Taken(Struct, frozen=True):
 class SqlFold:
     """One fold in progress."""
 
-    def __init__(
-        self, connection: Connection, database: Database, record: Record, now: float
-    ) -> None:
+    def __init__(self, transaction: Transaction, record: Record, now: float) -> None:
         """Mark and read what is due by `now`; the experiment's lock must be held."""
         self.record = record
-        self.previous = newest_snapshot(connection, record)
+        self.previous = newest_snapshot(transaction, record)
         self.saved = False
-        self._connection = connection
-        self._database = database
-        self._observations = Observations(connection, database, record)
+        self._transaction = transaction
+        self._observations = Observations(transaction, record)
         self._version = record.learned_version + 1
         self._at = now if self.previous is None else max(now, self.previous.at)
         taken = self._take()
@@ -88,7 +85,7 @@ class SqlFold:
         """Insert the snapshot; the batches are marked already, in the same transaction."""
         if snapshot.version != self._version:
             raise ValueError(f"this fold makes version {self._version}, not {snapshot.version}")
-        insert_snapshot(self._connection, self.record, snapshot)
+        insert_snapshot(self._transaction, self.record, snapshot)
         self.saved = True
 
     def _take(self) -> _Taken:
@@ -110,12 +107,12 @@ class SqlFold:
             taken.matured.add(row.id, row.kind)
         return taken
 
-    def _first(self, *conditions: Any, order: Any = batches.c.id) -> Iterator[Row[Any]]:
+    def _first(self, *conditions: Any, order: Any = batches.c.id) -> Iterator[Found]:
         """Go through the first batches, as many as a fold takes."""
         columns = (batches.c.id, batches.c.kind, batches.c.size, batches.c.due_at)
         mine = select(*columns).where(batches.c.experiment_id == self.record.id, *conditions)
         size = 0
-        for row in self._connection.execute(mine.order_by(order).limit(_MOST_BATCHES)).all():
+        for row in self._transaction.execute(mine.order_by(order).limit(_MOST_BATCHES)).all():
             if size and size + row.size > MOST_ROWS:
                 return
             size += row.size
@@ -124,8 +121,8 @@ class SqlFold:
     def _mark(self, taken: _Taken, version: int) -> None:
         for numbers, mark in ((taken.counted, "counted_version"), (taken.folded, "folded_version")):
             if numbers:
-                mine = update(batches).where(self._database.among(batches.c.id, numbers))
-                self._connection.execute(mine.values({mark: version}))
+                mine = update(batches).where(self._transaction.among(batches.c.id, numbers))
+                self._transaction.execute(mine.values({mark: version}))
 
     def _read(self, taken: _Taken) -> Due:
         withdrawn, removed = self._cancelled(taken.cancels)
@@ -149,8 +146,8 @@ class SqlFold:
             query = _from_start(decisions.c.serial, _counted, _folded).join(
                 cancellations, cancellations.c.decision == decisions.c.serial
             )
-            mine = self._database.among(cancellations.c.batch_id, cancels)
-            for serial, counted, folded in self._connection.execute(query.where(mine)):
+            mine = self._transaction.among(cancellations.c.batch_id, cancels)
+            for serial, counted, folded in self._transaction.execute(query.where(mine)):
                 if folded is not None and folded < self._version:
                     removed.add(serial)
                 elif counted is not None and counted < self._version:
@@ -164,10 +161,10 @@ class SqlFold:
         query = _from_start(decisions.c.serial).join(
             events, events.c.decision == decisions.c.serial
         )
-        mine = self._database.among(events.c.batch_id, rewards)
+        mine = self._transaction.among(events.c.batch_id, rewards)
         left = ~is_cancelled(seen_before=self._version)
         known = query.where(mine, ~events.c.late, _folded < self._version, left).distinct()
-        return set(self._connection.execute(known).scalars())
+        return set(self._transaction.execute(known).scalars())
 
     def _leaving(self) -> Starts:
         """Find the batches that leave the forgetting window with this fold."""
@@ -182,7 +179,7 @@ class SqlFold:
             batches.c.created_at < self._at - forgetting.window_seconds,
             batches.c.folded_version < self._version,
         )
-        for number, kind in self._connection.execute(query):
+        for number, kind in self._transaction.execute(query):
             leaving.add(number, kind)
         return leaving
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Select, select
 
 from bandits.arrays import FloatArray
 from bandits.store import Event, Stored
-from storage.databases import Database
+from storage.databases import Found, Transaction
 from storage.tables import activations, batches, cancellations, decisions, events, experiments
 
 _AT_ONCE = 20_000  # ids in one statement
@@ -51,19 +51,17 @@ _STORED = with_marks(
 )
 
 
-def read_decisions(
-    connection: Connection, database: Database, ids: Sequence[str]
-) -> dict[str, Stored]:
+def read_decisions(transaction: Transaction, ids: Sequence[str]) -> dict[str, Stored]:
     """Read the decisions that exist among these ids."""
     found = {}
     for start in range(0, len(ids), _AT_ONCE):
-        some = database.among(decisions.c.id, ids[start : start + _AT_ONCE])
-        for row in connection.execute(_STORED.where(some)):
+        some = transaction.among(decisions.c.id, ids[start : start + _AT_ONCE])
+        for row in transaction.execute(_STORED.where(some)):
             found[row[0]] = _stored(row)
     return found
 
 
-def _stored(row: Row[Any]) -> Stored:
+def _stored(row: Found) -> Stored:
     (
         decision_id,
         experiment,
@@ -105,7 +103,7 @@ def _context(packed: bytes | None) -> FloatArray:
     return np.frombuffer(packed, dtype="<f8").astype(np.float64, copy=False)
 
 
-def read_events(connection: Connection, decision_id: str) -> list[Event]:
+def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
     """Read a decision's events in order of their time."""
     columns = (
         decisions.c.id,
@@ -121,4 +119,4 @@ def read_events(connection: Connection, decision_id: str) -> list[Event]:
         .where(decisions.c.id == decision_id)
         .order_by(events.c.occurred_at, events.c.event_id)
     )
-    return [Event(*row) for row in connection.execute(query)]
+    return [Event(*row) for row in transaction.execute(query)]

@@ -22,11 +22,11 @@ def upgrade(database_url: str) -> str:
         InvalidInput: the URL is none of ours.
         Unavailable: the database cannot be reached, or is locked; nothing changed.
     """
-    target = open_database(database_url)
+    target = open_database(database_url, create=True)
     try:
-        with target.writing() as connection:
-            target.lock(connection, "migrations")
-            command.upgrade(_config(connection), "head")
+        with target.writing() as transaction:
+            transaction.lock("migrations")
+            command.upgrade(_config(transaction.connection), "head")
     finally:
         target.engine.dispose()
     return newest()
@@ -37,12 +37,12 @@ def current(database_url: str) -> str | None:
 
     Raises:
         InvalidInput: the URL is none of ours.
-        Unavailable: the database cannot be reached.
+        Unavailable: there is no such database, or it cannot be reached.
     """
     target = open_database(database_url)
     try:
-        with target.reading() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+        with target.reading() as transaction:
+            return MigrationContext.configure(transaction.connection).get_current_revision()
     finally:
         target.engine.dispose()
 

@@ -1,18 +1,17 @@
-"""Reading decisions and the events that count for them, column by column, as the learner takes them.
+"""Reading decisions and the events that count for them, in the columns that the learner takes.
 
 What counts is what a fold has seen: see `storage.folds`. Fallbacks are left out everywhere.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from msgspec import Struct, field
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, select, tuple_
+from sqlalchemy import ColumnElement, and_, exists, func, select, tuple_
 
 from bandits.arrays import AnyArray, FloatArray, IntArray
 from bandits.store import Decided, Record
-from storage.databases import Database
+from storage.databases import Found, Transaction
 from storage.tables import activations, batches, cancellations, decisions, events
 
 PORTION = 100_000  # decisions at a time
@@ -97,11 +96,10 @@ class Starts(Struct):
 class Observations:
     """The decisions of one experiment as a transaction sees them."""
 
-    def __init__(self, connection: Connection, database: Database, record: Record) -> None:
-        """Read through `connection`, under the record's configuration."""
+    def __init__(self, transaction: Transaction, record: Record) -> None:
+        """Read through `transaction`, under the record's configuration."""
         experiment = record.configuration.experiment
-        self._connection = connection
-        self._database = database
+        self._transaction = transaction
         self._experiment_id = record.id
         self._n_features = experiment.encoder().n_features
         self._metrics = {name: i for i, name in enumerate(experiment.reward.names)}
@@ -113,20 +111,22 @@ class Observations:
             starts: the batches.
             seen_before: only events and cancellations seen before this version count.
         """
-        rows: list[Row[Any]] = []
+        rows: list[Found] = []
         left = ~is_cancelled(seen_before=seen_before)
         for query, numbers in ((_CHOSEN, starts.chosen), (_ACTIVATED, starts.activated)):
             for start in range(0, len(numbers), _BATCHES_AT_ONCE):
-                mine = self._database.among(batches.c.id, numbers[start : start + _BATCHES_AT_ONCE])
-                rows += self._connection.execute(query.where(mine, left)).all()
+                mine = self._transaction.among(
+                    batches.c.id, numbers[start : start + _BATCHES_AT_ONCE]
+                )
+                rows += self._transaction.execute(query.where(mine, left)).all()
         return self._decided(rows, seen_before)
 
     def numbered(self, serials: Sequence[int], *, seen_before: int | None = None) -> Decided:
         """Read the decisions of these serials, cancelled or not."""
-        rows: list[Row[Any]] = []
+        rows: list[Found] = []
         for start in range(0, len(serials), PORTION):
-            mine = self._database.among(decisions.c.serial, serials[start : start + PORTION])
-            rows += self._connection.execute(_NUMBERED.where(mine)).all()
+            mine = self._transaction.among(decisions.c.serial, serials[start : start + PORTION])
+            rows += self._transaction.execute(_NUMBERED.where(mine)).all()
         return self._decided(rows, seen_before)
 
     def learned(self) -> Iterator[Decided]:
@@ -163,15 +163,15 @@ class Observations:
             .order_by(batches.c.created_at, batches.c.id)
             .limit(_BATCHES_AT_ONCE)
         )
-        rows = self._connection.execute(query).all()
+        rows = self._transaction.execute(query).all()
         while rows:
             for row in rows:
                 yield row.id, row.kind, row.size
             last = rows[-1]
             following = query.where(place > (last.created_at, last.id))
-            rows = self._connection.execute(following).all()
+            rows = self._transaction.execute(following).all()
 
-    def _decided(self, rows: Sequence[Row[Any]], seen_before: int | None) -> Decided:
+    def _decided(self, rows: Sequence[Found], seen_before: int | None) -> Decided:
         serials, arms, holdout, started_at, contexts = (
             zip(*rows, strict=True) if rows else ((),) * 5
         )
@@ -198,11 +198,11 @@ class Observations:
         self, serials: IntArray, seen_before: int | None
     ) -> tuple[IntArray, IntArray, FloatArray]:
         seen = _seen(_of_event.c.counted_version, seen_before)
-        found: list[Row[Any]] = []
+        found: list[Found] = []
         for start in range(0, len(serials), PORTION):
             some = serials[start : start + PORTION].tolist()
-            mine = self._database.among(events.c.decision, some)
-            found += self._connection.execute(_EVENTS.where(seen, mine)).all()
+            mine = self._transaction.among(events.c.decision, some)
+            found += self._transaction.execute(_EVENTS.where(seen, mine)).all()
         of, metrics, values = zip(*found, strict=True) if found else ((), (), ())
         order = np.argsort(serials)
         places = np.searchsorted(serials, np.array(of, dtype=np.int64), sorter=order)

@@ -18,12 +18,11 @@ from sqlalchemy import (
     event,
     text,
 )
-from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from bandits.errors import InvalidInput
-from storage.databases import Row, failing_as_unavailable
+from storage.databases import Row, Transaction, failing_as_unavailable
 
 _FEW = 30  # rows that are sent one by one sooner than copied
 _LOCK_SECONDS = 10
@@ -55,19 +54,19 @@ class Postgresql:
         event.listen(self.engine, "connect", _prepare)
 
     @contextmanager
-    def reading(self, *, consistent: bool = False) -> Iterator[Connection]:
+    def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:
         """Open a transaction that only reads; if `consistent`, all of it sees one moment."""
         engine = self.engine
         if consistent:
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
         with failing_as_unavailable(self._driver_errors), engine.begin() as connection:
-            yield connection
+            yield Transaction(connection, self)
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Transaction]:
         """Open a transaction; each of its statements sees what was committed before it."""
         with failing_as_unavailable(self._driver_errors), self.engine.begin() as connection:
-            yield connection
+            yield Transaction(connection, self)
 
     def lock(self, connection: Connection, name: str) -> None:
         """Wait for the advisory lock `name` and hold it until the transaction ends."""
@@ -91,27 +90,26 @@ class Postgresql:
             sql = f"INSERT INTO {table.name} ({named}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 - names of our own
             return connection.exec_driver_sql(sql, list(rows)).rowcount
         incoming = f"incoming_{table.name}"
+        like = f"SELECT {named} FROM {table.name} LIMIT 0"  # noqa: S608
         connection.exec_driver_sql(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ON COMMIT DELETE ROWS"
-            f" AS SELECT {named} FROM {table.name} LIMIT 0"
+            f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ON COMMIT DELETE ROWS AS {like}"
         )
         driver: Any = connection.connection.driver_connection
         with driver.cursor() as cursor:
             with cursor.copy(f"COPY {incoming} ({named}) FROM STDIN (FORMAT BINARY)") as copy:
-                copy.set_types([_type_name(table.c[name]) for name in columns])
+                copy.set_types([self._type_name(table.c[name]) for name in columns])
                 for row in rows:
                     copy.write_row(row)
-            cursor.execute(
+            cursor.execute(  # in the order in which they were copied
                 f"INSERT INTO {table.name} ({named}) SELECT {named} FROM {incoming}"  # noqa: S608
                 " ON CONFLICT DO NOTHING"
             )
             count: int = cursor.rowcount
         return count
 
-
-def _type_name(column: Column[Any]) -> str:
-    name: str = column.type.compile(postgresql_dialect()).lower()
-    return name.partition(" collate")[0]
+    def _type_name(self, column: Column[Any]) -> str:
+        name = column.type.compile(self.engine.dialect).lower()
+        return name.partition(" collate")[0]
 
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -1,10 +1,11 @@
 """Snapshots: what was known at one moment."""
 
 import numpy as np
-from sqlalchemy import Connection, Double, column, insert, select, update, values
+from sqlalchemy import Double, column, insert, select, update, values
 
 from bandits.errors import NotFound
 from bandits.store import Point, Record, Snapshot
+from storage.databases import Transaction
 from storage.tables import experiments, snapshots
 
 _COLUMNS = (
@@ -18,7 +19,7 @@ _COLUMNS = (
 )
 
 
-def read_snapshot(connection: Connection, record: Record, version: int) -> Snapshot:
+def read_snapshot(transaction: Transaction, record: Record, version: int) -> Snapshot:
     """Read one snapshot.
 
     Raises:
@@ -27,20 +28,20 @@ def read_snapshot(connection: Connection, record: Record, version: int) -> Snaps
     query = select(*_COLUMNS).where(
         snapshots.c.experiment_id == record.id, snapshots.c.version == version
     )
-    row = connection.execute(query).one_or_none()
+    row = transaction.execute(query).one_or_none()
     if row is None:
         raise NotFound("snapshot", f"{record.key}/{version}")
     return Snapshot(*row)
 
 
-def newest_snapshot(connection: Connection, record: Record) -> Snapshot | None:
+def newest_snapshot(transaction: Transaction, record: Record) -> Snapshot | None:
     """Read the newest snapshot, None before the first."""
     if record.learned_version == 0:
         return None
-    return read_snapshot(connection, record, record.learned_version)
+    return read_snapshot(transaction, record, record.learned_version)
 
 
-def insert_snapshot(connection: Connection, record: Record, snapshot: Snapshot) -> None:
+def insert_snapshot(transaction: Transaction, record: Record, snapshot: Snapshot) -> None:
     """Add a snapshot and make it the newest; (experiment, version) is unique."""
     row = {
         "experiment_id": record.id,
@@ -52,32 +53,32 @@ def insert_snapshot(connection: Connection, record: Record, snapshot: Snapshot) 
         "statistic": snapshot.statistic,
         "tally": snapshot.tally,
     }
-    connection.execute(insert(snapshots).values(row))
+    transaction.execute(insert(snapshots).values(row))
     mine = update(experiments).where(experiments.c.id == record.id)
-    connection.execute(mine.values(learned_version=snapshot.version))
+    transaction.execute(mine.values(learned_version=snapshot.version))
 
 
-def read_history(connection: Connection, record: Record, points: int) -> list[Point]:
+def read_history(transaction: Transaction, record: Record, points: int) -> list[Point]:
     """Read at most `points` snapshots, spread over time, the newest included.
 
     For each of `points` moments it takes the snapshot that was the newest then: as many look-ups
     in an index as there are points, however many snapshots there are.
     """
-    newest = newest_snapshot(connection, record)
+    newest = newest_snapshot(transaction, record)
     if newest is None or points < 1:
         return []
     mine = snapshots.c.experiment_id == record.id
-    first = connection.execute(
+    first = transaction.execute(
         select(snapshots.c.at).where(mine).order_by(snapshots.c.at).limit(1)
     ).scalar_one()
     moments = np.linspace(first, newest.at, points).tolist()[:-1]
-    versions = {newest.version, *_versions_at(connection, record, moments)}
+    versions = {newest.version, *_versions_at(transaction, record, moments)}
     columns = (snapshots.c.version, snapshots.c.at, snapshots.c.tally)
     query = select(*columns).where(mine, snapshots.c.version.in_(versions))
-    return [Point(*row) for row in connection.execute(query.order_by(snapshots.c.version))]
+    return [Point(*row) for row in transaction.execute(query.order_by(snapshots.c.version))]
 
 
-def _versions_at(connection: Connection, record: Record, moments: list[float]) -> list[int]:
+def _versions_at(transaction: Transaction, record: Record, moments: list[float]) -> list[int]:
     if not moments:
         return []
     moment = values(column("at", Double), name="moments").data([(m,) for m in moments]).cte()
@@ -89,4 +90,4 @@ def _versions_at(connection: Connection, record: Record, moments: list[float]) -
         .correlate(moment)
         .scalar_subquery()
     )
-    return [v for v in connection.execute(select(newest_then).select_from(moment)).scalars() if v]
+    return [v for v in transaction.execute(select(newest_then).select_from(moment)).scalars() if v]

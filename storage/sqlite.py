@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from bandits.errors import Unavailable
-from storage.databases import Row, failing_as_unavailable
+from storage.databases import Row, Transaction, failing_as_unavailable
 
 BUSY_SECONDS = 5.0
 _PAUSE_SECONDS = 0.02
@@ -31,31 +32,39 @@ _PAUSE_SECONDS = 0.02
 class Sqlite:
     """A SQLite file in write-ahead mode, every commit synchronised to the disk."""
 
-    def __init__(self, url: URL) -> None:
-        """Prepare to open the file of `url`; nothing is opened yet."""
+    def __init__(self, url: URL, *, create: bool = False) -> None:
+        """Prepare to open the file of `url`; nothing is opened yet, nor made unless `create`."""
+        self._path = Path(url.database or "")
+        self._create = create
         self.engine = create_engine(
             url, connect_args={"timeout": BUSY_SECONDS}, pool_size=8, max_overflow=56
         )
         self._writers = self.engine.execution_options(begin="BEGIN IMMEDIATE")
         # Waiting threads of this process queue here rather than poll the file's lock.
         self._queue = threading.Lock()
+        event.listen(self.engine, "do_connect", self._check_exists)
         event.listen(self.engine, "connect", _prepare)
         event.listen(self.engine, "begin", _begin)
 
-    @contextmanager
-    def reading(self, *, consistent: bool = False) -> Iterator[Connection]:  # noqa: ARG002 - always is
-        """Open a transaction that only reads; in write-ahead mode it sees one moment."""
-        with failing_as_unavailable(()), self.engine.begin() as connection:
-            yield connection
+    def _check_exists(self, *_: object) -> None:
+        """Do not let a slip in the path make an empty database."""
+        if not self._create and not self._path.exists():
+            raise Unavailable(f"there is no database {self._path}; `bandits db upgrade` makes it")
 
     @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:  # noqa: ARG002 - always is
+        """Open a transaction that only reads; in write-ahead mode it sees one moment."""
+        with failing_as_unavailable(()), self.engine.begin() as connection:
+            yield Transaction(connection, self)
+
+    @contextmanager
+    def writing(self) -> Iterator[Transaction]:
         """Open the one transaction that may write."""
         if not self._queue.acquire(timeout=BUSY_SECONDS):
             raise Unavailable("the database is busy writing")
         try:
             with failing_as_unavailable(()), self._writers.begin() as connection:
-                yield connection
+                yield Transaction(connection, self)
         finally:
             self._queue.release()
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
 from bandits.experiment import Configuration
 from bandits.store import (
@@ -23,7 +23,7 @@ from bandits.store import (
 )
 from storage import choices, log, marks, rewards, snapshots
 from storage.accounts import Accounts
-from storage.databases import Database, Raced, open_database
+from storage.databases import Database, Raced, Transaction, open_database
 from storage.experiments import Experiments
 from storage.folds import SqlFold
 from storage.observations import Observations
@@ -72,13 +72,13 @@ class SqlStore:
 
     def record(self, key: str) -> Record:
         """Read an experiment."""
-        with self.database.reading() as connection:
-            return self._experiments.record(connection, key)
+        with self.database.reading() as transaction:
+            return self._experiments.record(transaction, key)
 
     def records(self) -> list[Record]:
         """Read every experiment, the newest first."""
-        with self.database.reading() as connection:
-            return self._experiments.records(connection)
+        with self.database.reading() as transaction:
+            return self._experiments.records(transaction)
 
     def configure(self, key: str, configuration: Configuration, *, at: float, by: str) -> Record:
         """Store the next version of a configuration."""
@@ -94,8 +94,8 @@ class SqlStore:
 
     def configuration(self, key: str, version: int) -> Configuration:
         """Read one version of a configuration."""
-        with self.database.reading() as connection:
-            return self._experiments.configuration(connection, key, version)
+        with self.database.reading() as transaction:
+            return self._experiments.configuration(transaction, key, version)
 
     # The log
 
@@ -106,98 +106,96 @@ class SqlStore:
         if not chosen.ids:
             return {}
         hashes = choices.hash_subjects(self._secret, chosen.subjects)
-        return self._write(
-            lambda c: choices.append_decisions(c, self.database, record, chosen, hashes, at=at)
-        )
+        return self._write(lambda c: choices.append_decisions(c, record, chosen, hashes, at=at))
 
     def decisions(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Read the decisions that exist among these ids."""
-        with self.database.reading() as connection:
-            return log.read_decisions(connection, self.database, ids)
+        with self.database.reading() as transaction:
+            return log.read_decisions(transaction, ids)
 
     def events(self, decision_id: str) -> list[Event]:
         """Read a decision's events in order of their time."""
-        with self.database.reading() as connection:
-            return log.read_events(connection, decision_id)
+        with self.database.reading() as transaction:
+            return log.read_events(transaction, decision_id)
 
     def append_events(self, events: Sequence[Event], *, at: float) -> Appended:
         """Append events of existing decisions in one transaction, durable on return."""
         if not events:
             return Appended(0, 0, 0)
-        return self._write(lambda c: rewards.append_events(c, self.database, events, at=at))
+        return self._write(lambda c: rewards.append_events(c, events, at=at))
 
     def activate(self, ids: Sequence[str], *, at: float) -> Marked:
         """Start the clocks of decisions."""
 
-        def work(connection: Connection) -> Marked:
+        def work(transaction: Transaction) -> Marked:
             def maturity(experiment_id: int) -> float:
-                record = self._experiments.record_by_id(connection, experiment_id)
+                record = self._experiments.record_by_id(transaction, experiment_id)
                 return record.configuration.experiment.reward.maturity
 
-            return marks.activate(connection, self.database, ids, at=at, maturity=maturity)
+            return marks.activate(transaction, ids, at=at, maturity=maturity)
 
         return self._write(work)
 
     def cancel(self, ids: Sequence[str], *, at: float) -> Marked:
         """Take decisions out of learning, and free their subjects."""
-        return self._write(lambda c: marks.cancel(c, self.database, ids, at=at))
+        return self._write(lambda c: marks.cancel(c, ids, at=at))
 
     # Learning
 
     @contextmanager
     def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:
         """Start a fold: take the experiment's lock and read what is due by `now`."""
-        with self.database.writing() as connection:
-            number = self._experiments.record(connection, key).id
-            self.database.lock(connection, f"fold {number}")
-            record = self._experiments.record(connection, key)  # as it is under the lock
-            folding = SqlFold(connection, self.database, record, now)
+        with self.database.writing() as transaction:
+            number = self._experiments.record(transaction, key).id
+            transaction.lock(f"fold {number}")
+            record = self._experiments.record(transaction, key)  # as it is under the lock
+            folding = SqlFold(transaction, record, now)
             yield folding
             if folding.due is not None and not folding.saved:
-                connection.rollback()
+                transaction.connection.rollback()
 
     @contextmanager
     def audit(self, key: str) -> Iterator[Audit]:
         """Read the whole log of one experiment, consistently, also while others write."""
-        with self.database.reading(consistent=True) as connection:
-            record = self._experiments.record(connection, key)
-            snapshot = snapshots.newest_snapshot(connection, record)
-            observations = Observations(connection, self.database, record)
+        with self.database.reading(consistent=True) as transaction:
+            record = self._experiments.record(transaction, key)
+            snapshot = snapshots.newest_snapshot(transaction, record)
+            observations = Observations(transaction, record)
             yield Audit(record, snapshot, observations.learned(), observations.pending())
 
     def snapshot(self, key: str, version: int) -> Snapshot:
         """Read one snapshot."""
-        with self.database.reading() as connection:
-            record = self._experiments.record(connection, key)
-            return snapshots.read_snapshot(connection, record, version)
+        with self.database.reading() as transaction:
+            record = self._experiments.record(transaction, key)
+            return snapshots.read_snapshot(transaction, record, version)
 
     def history(self, key: str, points: int) -> list[Point]:
         """Read at most `points` snapshots for a chart, spread over time, the newest included."""
-        with self.database.reading() as connection:
-            record = self._experiments.record(connection, key)
-            return snapshots.read_history(connection, record, points)
+        with self.database.reading() as transaction:
+            record = self._experiments.record(transaction, key)
+            return snapshots.read_history(transaction, record, points)
 
-    def _write(self, work: Callable[[Connection], T]) -> T:
+    def _write(self, work: Callable[[Transaction], T]) -> T:
         """Do work in a transaction, again where another came between."""
         for _ in range(_ATTEMPTS - 1):
             try:
-                with self.database.writing() as connection:
-                    return work(connection)
+                with self.database.writing() as transaction:
+                    return work(transaction)
             except Raced:
                 continue
-        with self.database.writing() as connection:
-            return work(connection)
+        with self.database.writing() as transaction:
+            return work(transaction)
 
     @cached_property
     def _secret(self) -> bytes:
         """The key that subjects are hashed with, made when first needed."""
         query = select(secrets_table.c.value).where(secrets_table.c.name == _SUBJECTS)
-        with self.database.reading() as connection:
-            known = connection.execute(query).scalar_one_or_none()
+        with self.database.reading() as transaction:
+            known = transaction.execute(query).scalar_one_or_none()
         if known is None:
             made = (_SUBJECTS, secrets.token_bytes(_SECRET_BYTES))
             columns = ("name", "value")
-            with self.database.writing() as connection:
-                self.database.insert(connection, secrets_table, columns, [made])
-                known = connection.execute(query).scalar_one()
+            with self.database.writing() as transaction:
+                transaction.insert(secrets_table, columns, [made])
+                known = transaction.execute(query).scalar_one()
         return bytes(known)

@@ -1,0 +1,90 @@
+"""The commands ``bandits db`` and ``bandits verify``."""
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bandits.cli import progress_console
+from storage.migrating import current, newest, upgrade
+from storage.settings import database_option
+from storage.store import SqlStore, open_store
+from storage.verifying import Compared, compare, count_sent
+
+_MOST_SHOWN = 20  # differences of one experiment
+
+
+@click.group()
+def db() -> None:
+    """Bring the database's tables up to date, or tell what they are."""
+
+
+@db.command("upgrade")
+@database_option
+def upgrade_command(database: str) -> None:
+    """Make the database if there is none, and run the migrations that are missing."""
+    click.echo(f"the database is at {upgrade(database)}")
+
+
+@db.command("current")
+@database_option
+def current_command(database: str) -> None:
+    """Tell the migration that the database is at."""
+    at, best = current(database) or "nothing", newest()
+    click.echo(at if at == best else f"{at}; `bandits db upgrade` brings it to {best}")
+
+
+@click.command()
+@database_option
+@click.argument("key", required=False)
+@click.pass_context
+def verify(context: click.Context, database: str, key: str | None) -> None:
+    """Rebuild every statistic from the log and compare; exit status 1 where they disagree.
+
+    KEY names one experiment; without it, every one is verified.
+    """
+    store = open_store(database)
+    try:
+        keys = [store.record(key).key] if key else [r.key for r in store.records()]
+        right = [_verify(store, each) for each in keys]  # every one, also after a difference
+    finally:
+        store.close()
+    if not all(right):
+        context.exit(1)
+
+
+def _verify(store: SqlStore, key: str) -> bool:
+    """Verify one experiment and print what was found; tell whether log and statistic agree."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=progress_console, transient=True)
+    with store.audit(key) as audit, bar:
+        task = bar.add_task(key, total=count_sent(audit))
+        compared = compare(audit, lambda n: bar.advance(task, n))
+    version = 0 if audit.snapshot is None else audit.snapshot.version
+    console = Console()
+    console.print(_table(f"{key}, version {version}", compared))
+    wrong = [difference for c in compared for difference in c.differences()]
+    for place, logged, stored in wrong[:_MOST_SHOWN]:
+        console.print(f"{place}: the log says {logged!r}, stored is {stored!r}", highlight=False)
+    if len(wrong) > _MOST_SHOWN:
+        console.print(f"and {len(wrong) - _MOST_SHOWN} more")
+    return not wrong
+
+
+def _table(title: str, compared: list[Compared]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in ("from the log", "stored", "largest difference"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for each in compared:
+        largest = abs(each.logged - each.stored).max(initial=0.0)
+        verdict = "[red]differs" if each.wrong.any() else "agrees"
+        sums = (f"{a.sum():,.10g}" for a in (each.logged, each.stored))
+        table.add_row(each.name, *sums, f"{largest:.2g}", verdict)
+    return table

@@ -1,0 +1,84 @@
+"""Comparing what is stored as learned with the log that it was learned from."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from bandits.arrays import AnyArray, FloatArray
+from bandits.learner import known, rebuild
+from bandits.store import Audit, Decided
+
+TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another order may make
+
+
+class Compared(Struct, frozen=True, eq=False):
+    """One array of a statistic or a tally, as the log says and as it is stored.
+
+    Attributes:
+        name: ``statistic.count``, ``tally.sent``, …
+        logged: rebuilt from the log.
+        stored: in the newest snapshot, of the same shape.
+    """
+
+    name: str
+    logged: FloatArray
+    stored: FloatArray
+
+    @property
+    def wrong(self) -> AnyArray:
+        """Where the two differ: whole numbers at all, others by more than rounding explains."""
+        whole = (self.logged == np.rint(self.logged)) & (self.stored == np.rint(self.stored))
+        largest = max(1.0, *(float(np.max(np.abs(a), initial=0.0)) for a in self._both))
+        allowed = np.where(whole, 0.0, TOLERANCE * largest)
+        return ~(np.abs(self.logged - self.stored) <= allowed)  # so that NaN is wrong
+
+    @property
+    def _both(self) -> tuple[FloatArray, FloatArray]:
+        return self.logged, self.stored
+
+    def differences(self) -> list[tuple[str, float, float]]:
+        """List each wrong place: its name with indices, the log's number, the stored one."""
+        return [
+            (
+                f"{self.name}[{', '.join(str(i) for i in place)}]",
+                float(self.logged[tuple(place)]),
+                float(self.stored[tuple(place)]),
+            )
+            for place in np.argwhere(self.wrong)
+        ]
+
+
+def compare(audit: Audit, progress: Callable[[int], None]) -> list[Compared]:
+    """Rebuild an experiment's statistic and tally from its log, beside the stored ones.
+
+    Args:
+        audit: the log and the newest snapshot, in one view.
+        progress: told of every portion how many decisions it had.
+    """
+    watched = msgspec.structs.replace(
+        audit,
+        learned=_watched(audit.learned, progress),
+        pending=_watched(audit.pending, progress),
+    )
+    logged = rebuild(watched)
+    stored = known(audit.record.configuration, audit.snapshot)
+    return [
+        Compared(f"{name}.{field.name}", getattr(of_log, field.name), getattr(held, field.name))
+        for name, of_log, held in zip(("statistic", "tally"), logged, stored, strict=True)
+        for field in fields(of_log)  # type: ignore[arg-type]  # every family is a dataclass
+    ]
+
+
+def _watched(portions: Iterator[Decided], progress: Callable[[int], None]) -> Iterator[Decided]:
+    for portion in portions:
+        yield portion
+        progress(len(portion))
+
+
+def count_sent(audit: Audit) -> int:
+    """Tell how many decisions there will be to go through."""
+    _, tally = known(audit.record.configuration, audit.snapshot)
+    return int(tally.sent.sum())
