@@ -14,7 +14,7 @@ from bandits.arrays import FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from bandits.ties import largest, pick
+from bandits.ties import draw_largest
 from simulations.adaptive import best_mean
 from simulations.contestant import Player
 from simulations.schedule import Run, Schedule
@@ -30,15 +30,11 @@ class ABTest(Parameters, frozen=True):
     """
 
     name: ClassVar[str] = "ab_test"
+    label: ClassVar[str] = "A/B test, then ship the winner"
 
     share: Annotated[
         float, Meta(gt=0, le=1, description="part of the campaign's recipients that is tested on")
     ] = 0.1
-
-    @property
-    def label(self) -> str:
-        """Name its share."""
-        return f"A/B test on {100 * self.share:.4g} %"
 
     def check(self, problem: Problem, run: Run) -> None:
         """Refuse nothing: any share can be tested."""
@@ -64,10 +60,10 @@ class Tester:
         self._known = Moments.zeros(problem, (replications,))
         self._winner: IntArray | None = None
 
-    def begin(self, upcoming: int, *, last: bool) -> None:
+    def begin(self, upcoming: int, *, last: bool) -> None:  # noqa: ARG002 - it has batches of its own
         """Pick the winner once the test has been read."""
         if self._position >= self._tested:
-            self._winner = pick(largest(self._known.means), self._rng)
+            self._winner = draw_largest(self._known.means, self._rng)
 
     def choose(self, contexts: FloatArray) -> IntArray:
         """Take turns during the test, then send the winner: (R, n)."""

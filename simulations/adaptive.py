@@ -25,7 +25,6 @@ class Adaptive(Struct, frozen=True):
 
     Attributes:
         policy: the policy.
-        label: what tables call it.
         floor: the least share of each arm.
         forgetting: how fast it forgets, in decisions.
         greedy_last_batch: send the arm with the best mean in the last batch, whose feedback nobody
@@ -33,7 +32,6 @@ class Adaptive(Struct, frozen=True):
     """
 
     policy: AnyPolicy
-    label: str
     floor: Annotated[float, Meta(ge=0, le=1)] = 0.0
     forgetting: Forgetting | None = None
     greedy_last_batch: bool = False

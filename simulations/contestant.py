@@ -39,11 +39,6 @@ class Player(Protocol):
 class Contestant(Protocol):
     """What is compared in a simulation; its figures only, so that it can play again."""
 
-    @property
-    def label(self) -> str:
-        """What tables call it."""
-        ...
-
     def check(self, problem: Problem, run: Run) -> None:
         """Refuse what it cannot play.
 

@@ -116,8 +116,8 @@ class Worlds:
         """Draw the rounds from 0 to the horizon, some at a time.
 
         How many at a time depends on the environment alone, not on who plays, when they learn or
-        how many replications there are, so neither do the numbers. `by_step` lays arrays out for a reader who takes one round of all replications
-        after another; the numbers are the same.
+        how many replications there are, so neither do the numbers. `by_step` lays arrays out for a
+        reader who takes one round of all replications after another; the numbers are the same.
         """
         for start in range(0, horizon, self._length):
             yield self._stretch(start, min(self._length, horizon - start), by_step=by_step)

@@ -1,0 +1,118 @@
+"""The commands `simulate` and `replay`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import msgspec
+from msgspec import structs
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from bandits.cli import progress_console
+from bandits.errors import InvalidInput
+from simulations import runner
+from simulations.result import Result
+from simulations.scenario import Scenario, load, parse, ready
+from simulations.simulation import simulate_run
+from simulations.tables import result_table
+
+_INTERRUPTED = 130  # the exit status of a program that the keyboard stopped
+
+
+@contextmanager
+def progress_bar(what: str, total: int) -> Iterator[runner.Progress]:
+    """Show progress and the time left on standard error, if a person is watching."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+    )
+    console = progress_console
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bars:
+        task = bars.add_task(what, total=total)
+        yield lambda n: bars.advance(task, n)
+
+
+@click.command()
+@click.argument("scenario", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write an HTML report with figures; it needs no network.",
+)
+@click.option("--seed", type=click.IntRange(0), help="Instead of the scenario's.")
+@click.option("--replications", type=click.IntRange(1), help="Instead of the scenario's.")
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--list", "listing", is_flag=True, help="List the ready scenarios.")
+def simulate(  # noqa: PLR0913 - one for each option
+    *,
+    scenario: str | None,
+    as_json: bool,
+    report: Path | None,
+    seed: int | None,
+    replications: int | None,
+    workers: int,
+    listing: bool,
+) -> None:
+    """Compare policies and A/B tests as SCENARIO says: a TOML file, or a ready scenario's name."""
+    if listing:
+        for name, text in ready().items():
+            click.echo(f"{name:24} {parse(text).question}")
+        return
+    if scenario is None:
+        raise InvalidInput.at("", "name a scenario file, or see `bandits simulate --list`")
+    if report is not None and not report.parent.is_dir():
+        raise InvalidInput.at("", f"cannot write {report}: no folder {str(report.parent)!r}")
+    read = _overridden(load(scenario), seed, replications)
+    run = read.run
+    total = run.horizon * run.replications * len(read.policies)
+    with progress_bar("simulating", total) as progress:
+        result = simulate_run(
+            read.environment, read.policies, run, workers=workers, progress=progress
+        )
+    _show(result, read, as_json=as_json)
+    if report is not None:
+        _write_report(report, result, read)
+    if result.interrupted:
+        raise SystemExit(_INTERRUPTED)
+
+
+def _overridden(scenario: Scenario, seed: int | None, replications: int | None) -> Scenario:
+    changes = {"seed": seed, "replications": replications}
+    given = {name: value for name, value in changes.items() if value is not None}
+    return structs.replace(scenario, run=structs.replace(scenario.run, **given))
+
+
+def _show(result: Result, scenario: Scenario, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(result.report()).decode())
+        return
+    console = Console()
+    if scenario.question:
+        console.print(scenario.question, style="bold", highlight=False)
+    console.print(result_table(result))
+    report = result.report()
+    console.print(
+        f"{result.seconds:.1f} s, {report.steps_per_second:,.0f} decisions a second",
+        style="dim",
+        highlight=False,
+    )
+    if result.interrupted:
+        progress_console.print("interrupted: these are the replications that were finished")
+
+
+def _write_report(path: Path, result: Result, scenario: Scenario) -> None:
+    from simulations.report import html_report  # noqa: PLC0415 - drawing is loaded when used
+
+    title = scenario.question or "Simulation"
+    text = html_report(result, title=title, about=scenario.about, source=scenario.source)
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise InvalidInput.at("", f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,75 @@
+"""A simulation's report: one HTML file with everything inside."""
+
+from html import escape
+from string import Template
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from simulations.figures import FONT, regret_curves, regret_spread
+from simulations.result import Result
+
+_PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+body { font: 16px/1.5 $font; max-width: 1100px; margin: 2rem auto; padding: 0 1rem; color: #1b1b1b }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0 }
+th, td { padding: .35rem .8rem; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left }
+pre { background: #f6f6f6; padding: 1rem; overflow-x: auto }
+.scroll { overflow-x: auto }
+</style>
+<script>$script</script>
+</head>
+<body>
+<h1>$title</h1>
+<p>$about</p>
+<p>$run</p>
+<div class="scroll">$table</div>
+$figures
+<h2>How to read this</h2>
+<p>Regret is the expected reward missed against always sending the best email, summed over the
+campaign; lower is better. It is computed from the true means, so that luck in the rewards does not
+blur it. Every policy met the same recipients and the same potential rewards. p95 is exceeded in one
+replication of twenty. A wrong winner is an email shipped at the end that is not the best; for
+policies that choose by recipient there is none.</p>
+$source
+</body>
+</html>
+""")
+
+
+def html_report(
+    result: Result, *, title: str = "Simulation", about: str = "", source: str = ""
+) -> str:
+    """Write a report that needs no network.
+
+    Args:
+        result: what the simulation found.
+        title: the question, say.
+        about: a sentence or two on it.
+        source: the scenario file's text, to run it again.
+    """
+    run = result.run
+    figures = [regret_curves(result), regret_spread(result)]
+    return _PAGE.substitute(
+        title=escape(title),
+        about=escape(about),
+        font=FONT,
+        script=get_plotlyjs(),
+        run=f"{result.replications:,} replications of {run.horizon:,} decisions, seed {run.seed}.",
+        table=result._repr_html_(),
+        figures="\n".join(_embedded(figure) for figure in figures),
+        source=f"<h2>Scenario</h2>\n<pre>{escape(source)}</pre>" if source else "",
+    )
+
+
+def _embedded(figure: Any) -> str:
+    html: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+    )
+    return html

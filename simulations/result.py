@@ -1,0 +1,215 @@
+"""What a simulation found, for people, notebooks and programs."""
+
+from collections.abc import Callable
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from bandits.arrays import FloatArray
+from simulations.ledger import Record
+from simulations.schedule import Run
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+class Estimate(Struct, frozen=True):
+    """A mean over replications, its standard error, and the 95 % quantile of replications."""
+
+    mean: float
+    se: float
+    p95: float
+
+    @classmethod
+    def of(cls, values: FloatArray) -> "Estimate":
+        """Summarise values (R,); with one replication the standard error is 0."""
+        n = len(values)
+        se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
+        return cls(float(values.mean()), se, float(np.quantile(values, 0.95)))
+
+
+class Point(Struct, frozen=True):
+    """A point of a regret curve: the mean over replications and the middle 90 % of them."""
+
+    decisions: int
+    mean: float
+    se: float
+    p05: float
+    p95: float
+
+
+class Summary(Struct, frozen=True):
+    """What is reported for one contestant.
+
+    Attributes:
+        label: what tables call it.
+        regret: expected reward missed in a replication, against the best arm of every round.
+        reward: expected reward of what was chosen in a replication.
+        wrong_winner: how often it would ship an arm that is not the best; None where what it ships
+            depends on the recipient.
+        curve: regret after so many decisions.
+    """
+
+    label: str
+    regret: Estimate
+    reward: Estimate
+    wrong_winner: Estimate | None
+    curve: list[Point]
+
+
+class Outcome(Struct, frozen=True, eq=False):
+    """One contestant's replications."""
+
+    label: str
+    record: Record
+
+    def summary(self) -> Summary:
+        """Summarise over replications."""
+        record = self.record
+        return Summary(
+            self.label,
+            Estimate.of(record.regret[:, -1]),
+            Estimate.of(record.reward[:, -1]),
+            None if np.isnan(record.wrong).any() else Estimate.of(record.wrong),
+            _curve(record),
+        )
+
+
+def _curve(record: Record) -> list[Point]:
+    regret = record.regret
+    low, high = np.quantile(regret, [0.05, 0.95], axis=0)
+    mean = regret.mean(axis=0)
+    se = regret.std(axis=0, ddof=1) / np.sqrt(len(regret)) if len(regret) > 1 else 0 * mean
+    rows = zip(record.grid.tolist(), mean, se, low, high, strict=True)
+    return [Point(t, float(m), float(s), float(p), float(q)) for t, m, s, p, q in rows]
+
+
+class Report(Struct, frozen=True):
+    """The JSON form of a result."""
+
+    policies: list[Summary]
+    replications: int
+    interrupted: bool
+    seconds: float
+    steps_per_second: float
+
+
+class Result(Struct, frozen=True, eq=False):
+    """What a simulation found.
+
+    Attributes:
+        run: how it was run.
+        arms: the arms' names.
+        outcomes: one for each contestant, in their order.
+        seconds: how long it took.
+        interrupted: whether fewer replications were finished than `run` asked for.
+    """
+
+    run: Run
+    arms: tuple[str, ...]
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+    interrupted: bool = False
+
+    @property
+    def replications(self) -> int:
+        """How many were finished."""
+        return len(self.outcomes[0].record.wrong)
+
+    def __getitem__(self, label: str) -> Record:
+        """Return the replications of the contestant with this label.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for outcome in self.outcomes:
+            if outcome.label == label:
+                return outcome.record
+        raise KeyError(label)
+
+    def report(self) -> Report:
+        """Summarise everything, as `--json` prints it."""
+        steps = self.run.horizon * self.replications * len(self.outcomes)
+        return Report(
+            [outcome.summary() for outcome in self.outcomes],
+            self.replications,
+            self.interrupted,
+            self.seconds,
+            steps / self.seconds if self.seconds > 0 else 0.0,
+        )
+
+    def table(self) -> pa.Table:
+        """Return one row for each contestant."""
+        summaries = [outcome.summary() for outcome in self.outcomes]
+        columns: dict[str, list[Any]] = {"policy": [s.label for s in summaries]}
+        measures: dict[str, Callable[[Summary], Estimate | None]] = {
+            "regret": lambda s: s.regret,
+            "reward": lambda s: s.reward,
+            "wrong_winner": lambda s: s.wrong_winner,
+        }
+        for name, measure in measures.items():
+            for part in Estimate.__struct_fields__:
+                heading = name if part == "mean" else f"{name}_{part}"
+                columns[heading] = [getattr(measure(s), part, None) for s in summaries]
+        return pa.table(columns)
+
+    def curves(self) -> pa.Table:
+        """Return one row for each contestant and point of its regret curve."""
+        rows = [
+            {"policy": outcome.label, **{f: getattr(point, f) for f in Point.__struct_fields__}}
+            for outcome in self.outcomes
+            for point in _curve(outcome.record)
+        ]
+        return pa.Table.from_pylist(rows)
+
+    def replicated(self) -> pa.Table:
+        """Return one row for each contestant and replication."""
+        tables = [
+            pa.table(
+                {
+                    "policy": [outcome.label] * self.replications,
+                    "replication": np.arange(self.replications),
+                    "regret": outcome.record.regret[:, -1],
+                    "reward": outcome.record.reward[:, -1],
+                    "wrong_winner": outcome.record.wrong,
+                }
+            )
+            for outcome in self.outcomes
+        ]
+        return pa.concat_tables(tables)
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write `replicated` to a parquet file."""
+        pq.write_table(self.replicated(), path)
+
+    def figure(self) -> "Figure":
+        """Draw the regret of every contestant as the campaign goes on."""
+        from simulations.figures import regret_curves  # noqa: PLC0415 - drawing is loaded when used
+
+        return regret_curves(self)
+
+    def __repr__(self) -> str:
+        from simulations.tables import as_text  # noqa: PLC0415 - loaded when shown
+
+        return as_text(self)
+
+    def _repr_html_(self) -> str:
+        """Show the table in a notebook."""
+        table = self.table()
+        head = "".join(f"<th>{escape(name)}</th>" for name in table.column_names)
+        body = "".join(
+            "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row.values()) + "</tr>"
+            for row in table.to_pylist()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.4g}" if isinstance(value, float) else escape(str(value))

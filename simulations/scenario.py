@@ -1,0 +1,114 @@
+"""Scenario files: an environment, how to run, and who takes part, in TOML."""
+
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, get_args
+
+from msgspec import Struct
+
+from bandits.errors import InvalidInput
+from bandits.keys import pointer
+from simulations.environments import KINDS, Environment
+from simulations.lineup import check, lineup
+from simulations.reading import read
+from simulations.schedule import Run
+
+_READY = files("simulations") / "scenarios"
+_SUFFIX = ".toml"
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    """The sections of a scenario file."""
+
+    environment: dict[str, Any]
+    run: dict[str, Any]
+    policy: list[dict[str, Any]]
+    question: str = ""
+    about: str = ""
+
+
+class Scenario(Struct, frozen=True):
+    """A question put to the simulator.
+
+    Attributes:
+        environment: the world.
+        run: how to run.
+        policies: who takes part, as `lineup` reads it.
+        question: what it answers, in a marketer's words.
+        about: what to look at in the answer.
+        source: the file's text.
+    """
+
+    environment: Environment
+    run: Run
+    policies: tuple[dict[str, Any], ...]
+    question: str = ""
+    about: str = ""
+    source: str = ""
+
+
+def parse(text: str) -> Scenario:
+    """Read a scenario and check all of it.
+
+    Raises:
+        InvalidInput: it is not TOML, or at the place of each fault, such as
+            ``/policy/1/params/share``.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidInput.at("", f"not TOML: {error}") from None
+    sections = read(_File, raw)
+    environment = _environment(sections.environment)
+    run = _under("run", Run, sections.run)
+    entrants = lineup(sections.policy)
+    check(entrants, environment.problem, run)
+    policies = tuple(sections.policy)
+    return Scenario(environment, run, policies, sections.question, sections.about, text)
+
+
+def _environment(raw: dict[str, Any]) -> Environment:
+    kinds = {kind.__struct_config__.tag: kind for kind in get_args(KINDS)}
+    kind = raw.get("kind")
+    if kind not in kinds:
+        said = f"unknown kind {kind!r}" if "kind" in raw else "is missing"
+        raise InvalidInput.at("/environment/kind", f"{said}; known are {', '.join(kinds)}")
+    environment: Environment = _under("environment", kinds[kind], raw)
+    return environment
+
+
+def _under(section: str, kind: Any, raw: dict[str, Any]) -> Any:
+    try:
+        return read(kind, raw)
+    except InvalidInput as error:
+        raise error.under(pointer(section)) from None
+
+
+def ready() -> dict[str, str]:
+    """Return the text of every ready scenario by name."""
+    found = [entry for entry in _READY.iterdir() if entry.name.endswith(_SUFFIX)]
+    return {
+        entry.name.removesuffix(_SUFFIX): entry.read_text("utf-8")
+        for entry in sorted(found, key=lambda entry: entry.name)
+    }
+
+
+def load(source: str) -> Scenario:
+    """Read the scenario in a file, or the ready one of this name.
+
+    Raises:
+        InvalidInput: there is none, or something in it does not fit.
+    """
+    path = Path(source)
+    if path.is_file():
+        try:
+            return parse(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidInput.at("", f"cannot read {source}: {error}") from None
+    scenarios = ready()
+    if source not in scenarios:
+        raise InvalidInput.at(
+            "", f"no file {source!r}, and no ready scenario; ready are {', '.join(scenarios)}"
+        )
+    return parse(scenarios[source])
