@@ -1,22 +1,27 @@
 """The commands `simulate` and `replay`."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import msgspec
-from msgspec import structs
+from msgspec import Struct, structs
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from bandits.cli import progress_console
 from bandits.errors import InvalidInput
+from bandits.registry import make
 from simulations import runner
+from simulations.logs import Columns, read_log
+from simulations.replay import Replayed, sent_unequally
+from simulations.replay import replay as run_replay
 from simulations.result import Result
 from simulations.scenario import Scenario, load, parse, ready
 from simulations.simulation import simulate_run
-from simulations.tables import result_table
+from simulations.tables import replay_table, result_table
 
 _INTERRUPTED = 130  # the exit status of a program that the keyboard stopped
 
@@ -116,3 +121,54 @@ def _write_report(path: Path, result: Result, scenario: Scenario) -> None:
         path.write_text(text, "utf-8")
     except OSError as error:
         raise InvalidInput.at("", f"cannot write {path}: {error.strerror}") from None
+
+
+class ReplayReport(Struct, frozen=True):
+    """The JSON form of a replay."""
+
+    policies: list[Replayed]
+    rows: int
+    arms: tuple[str, ...]
+    seconds: float
+
+
+@click.command()
+@click.argument("log", type=click.Path(path_type=Path))
+@click.option("--arm", required=True, help="The column that says what was sent.")
+@click.option("--reward", required=True, help="The column that says what it earned.")
+@click.option("--context", default="", help="Columns that describe the recipient, with commas.")
+@click.option("--propensity", help="The column with the probability of what was sent.")
+@click.option("--policy", "names", multiple=True, required=True, help="A policy; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def replay(  # noqa: PLR0913 - one for each option
+    *,
+    log: Path,
+    arm: str,
+    reward: str,
+    context: str,
+    propensity: str | None,
+    names: tuple[str, ...],
+    as_json: bool,
+    seed: int,
+) -> None:
+    """Tell what policies would have earned on LOG, a CSV file of emails sent at random.
+
+    Rejection replay (Li et al. 2011): where a policy chooses what was sent, it earns the logged
+    reward and learns. Without --propensity every arm must have been sent equally often.
+    """
+    policies = [make(name) for name in names]
+    features = tuple(name.strip() for name in context.split(",") if name.strip())
+    read = read_log(log, Columns(arm, reward, features, propensity))
+    if read.propensities is None and sent_unequally(read):
+        progress_console.print(
+            "warning: arms were not sent equally often; without --propensity this replay is biased"
+        )
+    began = time.perf_counter()
+    with progress_bar("replaying", read.n * len(policies)) as progress:
+        results = [run_replay(read, p, seed=seed, progress=progress) for p in policies]
+    report = ReplayReport(results, read.n, read.arms, time.perf_counter() - began)
+    if as_json:
+        click.echo(msgspec.json.encode(report).decode())
+    else:
+        Console().print(replay_table(results, read.n))

@@ -77,7 +77,7 @@ def line_figure(lines: Sequence[Line], *, title: str, x_title: str, y_title: str
     _name_ends(figure, lines)
     longest = max(len(line.label) for line in lines)
     _finish(figure, title=title, right=min(20 + _CHARACTER_PIXELS * longest, 320))
-    figure.update_xaxes(title=x_title, tickformat=",", rangemode="tozero")
+    figure.update_xaxes(title=x_title, tickformat=",", range=[0, max(line.x[-1] for line in lines)])
     figure.update_yaxes(title=y_title, tickformat=",", rangemode="tozero")
     figure.update_layout(hovermode="x unified")
     return figure
@@ -136,6 +136,7 @@ def _finish(figure: go.Figure, *, title: str, right: int) -> None:
         font={"family": FONT, "size": 13},
         showlegend=False,
         margin={"l": 70, "r": right, "t": 48, "b": 52},
+        modebar={"bgcolor": "rgba(0,0,0,0)", "color": CONTROL},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
     )

@@ -8,6 +8,7 @@ from plotly.offline import get_plotlyjs
 
 from simulations.figures import FONT, regret_curves, regret_spread
 from simulations.result import Result
+from simulations.tables import as_html
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -62,7 +63,7 @@ def html_report(
         font=FONT,
         script=get_plotlyjs(),
         run=f"{result.replications:,} replications of {run.horizon:,} decisions, seed {run.seed}.",
-        table=result._repr_html_(),
+        table=as_html(result),
         figures="\n".join(_embedded(figure) for figure in figures),
         source=f"<h2>Scenario</h2>\n<pre>{escape(source)}</pre>" if source else "",
     )
@@ -70,6 +71,8 @@ def html_report(
 
 def _embedded(figure: Any) -> str:
     html: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, config={"displaylogo": False, "responsive": True}
+        full_html=False,
+        include_plotlyjs=False,
+        config={"displaylogo": False, "responsive": True, "displayModeBar": "hover"},
     )
     return html

@@ -1,7 +1,6 @@
 """What a simulation found, for people, notebooks and programs."""
 
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -200,16 +199,6 @@ class Result(Struct, frozen=True, eq=False):
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""
-        table = self.table()
-        head = "".join(f"<th>{escape(name)}</th>" for name in table.column_names)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{_cell(value)}</td>" for value in row.values()) + "</tr>"
-            for row in table.to_pylist()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        from simulations.tables import as_html  # noqa: PLC0415 - loaded when shown
 
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:,.4g}" if isinstance(value, float) else escape(str(value))
+        return as_html(self)

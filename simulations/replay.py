@@ -1,0 +1,163 @@
+"""Replay a log: what would a policy have earned, had it chosen?
+
+Rejection replay, after Li, Chu, Langford and Wang (2011), algorithm 2: a policy sees the log's rows
+in their order and chooses for each; where it chooses what was sent, it earns the real reward and
+learns from it, and all other rows are as if they had never been. If every arm was sent with the
+same probability to everybody, the rows that are left are distributed as if the policy had been
+live. Where the probabilities p differed but are logged, a match is kept with probability p_min / p,
+p_min being the smallest of the log; then every arm's rows are kept at the same rate again. (That is
+their remark on logs that are not uniform; it is exact if no arm's probability was below p_min.)
+"""
+
+from collections.abc import Callable
+from math import sqrt
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.random import SFC64, Generator, SeedSequence
+from scipy.stats import chisquare
+
+from bandits.arrays import BoolArray, FloatArray, IntArray
+from bandits.errors import InvalidInput
+from bandits.policy import AnyPolicy, sample_arms
+from bandits.problem import Problem
+from simulations.logs import Log
+
+_CURVE_POINTS = 100
+_UNEQUAL = 1e-3  # p-value below which arms were not sent equally often
+
+
+class ReplayPoint(Struct, frozen=True):
+    """The mean reward of the first matched rows."""
+
+    matched: int
+    reward_per_step: float
+
+
+class Replayed(Struct, frozen=True):
+    """How a policy did.
+
+    Attributes:
+        label: its name.
+        reward_per_step: mean reward over matched rows.
+        se: its standard error.
+        matched: rows in which the policy chose what was sent, and that were kept.
+        curve: mean reward so far.
+    """
+
+    label: str
+    reward_per_step: float
+    se: float
+    matched: int
+    curve: list[ReplayPoint]
+
+
+def problem_of(log: Log) -> Problem:
+    """Describe what was chosen among; rewards within [0, 1] are taken for successes."""
+    low, high = min(float(log.rewards.min()), 0.0), max(float(log.rewards.max()), 1.0)
+    return Problem.of(len(log.arms), log.contexts.shape[1], low, high)
+
+
+def sent_unequally(log: Log) -> bool:
+    """Tell whether the arms' counts differ by more than chance, if all had the same probability."""
+    counts = np.bincount(log.arm, minlength=len(log.arms))
+    return bool(chisquare(counts).pvalue < _UNEQUAL)
+
+
+def replay(
+    log: Log, policy: AnyPolicy, *, seed: int = 0, progress: Callable[[int], None] = lambda _: None
+) -> Replayed:
+    """Replay a log with a policy that learns after every matched row.
+
+    Args:
+        log: the log.
+        policy: the policy.
+        seed: the same seed gives the same numbers.
+        progress: called now and then with the number of rows gone through since.
+
+    Raises:
+        InvalidInput: the policy does not take such rewards, or no row matched.
+    """
+    problem = problem_of(log)
+    low, high = policy.support
+    if problem.low < low or problem.high > high:
+        raise InvalidInput.at(
+            "",
+            f"{policy.name} takes rewards in [{low:g}, {high:g}], the log's lie in "
+            f"[{log.rewards.min():g}, {log.rewards.max():g}]",
+        )
+    rng = Generator(SFC64(SeedSequence(seed)))
+    matched = _matched(log, _Learning(policy, problem, rng), rng, progress)
+    if not matched:
+        raise InvalidInput.at("", f"{policy.name} never chose what was sent")
+    rewards = log.rewards[matched]
+    n = len(rewards)
+    se = float(rewards.std(ddof=1) / sqrt(n)) if n > 1 else float("inf")
+    return Replayed(policy.name, float(rewards.mean()), se, n, _curve(rewards))
+
+
+def _matched(
+    log: Log, learning: "_Learning", rng: Generator, progress: Callable[[int], None]
+) -> list[int]:
+    """Return the rows that were matched and kept, in order."""
+    kept = _kept(log, rng)
+    matched = []
+    ahead = len(log.arms)  # of so many rows, one is expected to match
+    at = 0
+    while at < log.n:
+        rows = slice(at, min(at + ahead, log.n))
+        hits = (learning.choose(log.contexts[rows]) == log.arm[rows]) & kept[rows]
+        first = int(hits.argmax())
+        if hits[first]:
+            # The rows after it are chosen for again, by what is known then.
+            row = at + first
+            learning.learn(log.arm[row], log.rewards[row], log.contexts[row])
+            matched.append(row)
+            step = first + 1
+        else:
+            step = len(hits)
+        at += step
+        progress(step)
+    return matched
+
+
+def _kept(log: Log, rng: Generator) -> BoolArray:
+    """Draw which rows are kept if they match: (n,) bool, with probability p_min / p."""
+    if log.propensities is None:
+        return np.ones(log.n, dtype=np.bool_)
+    return rng.random(log.n) * log.propensities < log.propensities.min()
+
+
+class _Learning:
+    """A policy that learns one observation at a time."""
+
+    def __init__(self, policy: AnyPolicy, problem: Problem, rng: Generator) -> None:
+        self._policy, self._problem, self._rng = policy, problem, rng
+        self._known = policy.statistic.zeros(problem)
+        self._prepared = policy.prepare(self._known, problem, 1, rng)
+        self._advance: Callable[..., Any] | None = getattr(policy, "advance", None)
+
+    def choose(self, contexts: FloatArray) -> IntArray:
+        """Choose an arm for each of contexts (n, d): (n,)."""
+        return sample_arms(self._policy, self._prepared, contexts, self._rng)
+
+    def learn(self, arm: IntArray, reward: FloatArray, context: FloatArray) -> None:
+        """Learn what one row earned: arm and reward 0-d, context (d,)."""
+        if self._advance is not None:
+            self._prepared = self._advance(
+                self._prepared, np.asarray(arm), np.asarray(reward), context
+            )
+            return
+        one = np.ones(1)
+        row = (arm * np.ones(1, np.int64), reward * one, context[None], one)
+        self._known = self._known + self._policy.statistic.of(self._problem, *row)
+        self._prepared = self._policy.prepare(self._known, self._problem, 1, self._rng)
+
+
+def _curve(rewards: FloatArray) -> list[ReplayPoint]:
+    n = len(rewards)
+    grid = np.unique(np.arange(1, _CURVE_POINTS + 1) * n // _CURVE_POINTS)
+    grid = grid[grid > 0]
+    means = np.cumsum(rewards)[grid - 1] / grid
+    return [ReplayPoint(int(m), float(mean)) for m, mean in zip(grid, means, strict=True)]
