@@ -117,10 +117,13 @@ def test_cancelled_before_or_after_it_matured_a_decision_was_never_there() -> No
 
 def test_the_held_out_are_counted_apart_and_never_learned() -> None:
     held = decided([0, 0], [(0, "click", 1.0)], holdout=True)
-    statistic, tally = folded(configuration(), (NOW, due(entered=held)), (NOW, due(matured=held)))
-    assert statistic.count.tolist() == statistic.pending.tolist() == [0, 0]
-    assert tally.sent.tolist() == tally.complete.tolist() == [0, 0, 2]
-    assert tally.reward.tolist() == [0, 0, 1]
+    entered, matured = (NOW, due(entered=held)), (NOW, due(matured=held))
+    for steps, complete, reward in (([entered], 0, 0), ([entered, matured], 2, 1)):
+        statistic, tally = folded(configuration(), *steps)
+        assert statistic.count.tolist() == statistic.pending.tolist() == [0, 0]
+        assert tally.sent.tolist() == [0, 0, 2]
+        assert tally.complete.tolist() == [0, 0, complete]
+        assert tally.reward.tolist() == [0, 0, reward]
 
 
 def test_after_one_half_life_an_observation_weighs_half_but_still_counts_whole() -> None:
