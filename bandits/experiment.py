@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct, field
 
-from bandits.arrays import BoolArray, IntArray
+from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.context import Encoder, Feature
 from bandits.errors import Fault, InvalidInput
 from bandits.keys import Key, pointer
@@ -166,6 +166,9 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             found += _unknown(rule, known, "exclude", i)
             if not rule:
                 found.append(Fault(pointer("exclude", i), "must name at least one slot"))
+        for slot, by_variant in self.reward.costs.items():
+            for variant in by_variant:
+                found += _unknown({slot: variant}, known, "reward", "costs")
         n_features = self.encoder().n_features
         if n_features > MAX_FEATURES:
             detail = f"makes {n_features} features; at most {MAX_FEATURES} can be learned"
@@ -287,6 +290,13 @@ class Configuration(Struct, frozen=True):
         """The control's index."""
         wanted = self.experiment.control_variants()
         return next(i for i, a in enumerate(self.arms) if a.variants == wanted)
+
+    @property
+    def costs(self) -> FloatArray:
+        """What sending each arm adds to its reward, (K,)."""
+        keys = [s.key for s in self.experiment.slots]
+        by_slot = (dict(zip(keys, a.variants, strict=True)) for a in self.arms)
+        return np.array([self.experiment.reward.cost(variants) for variants in by_slot])
 
     @property
     def newcomers(self) -> BoolArray:

@@ -61,7 +61,7 @@ def explain(
         u,
         same,
         [_event(e) for e in events],
-        float(rewards[0]),
+        float(rewards[0] + configuration.costs[stored.arm]),
     )
 
 

@@ -25,6 +25,7 @@ class Summing:
         self.rule = self.experiment.reward
         self.family: type[Statistic] = self.experiment.make_policy().statistic
         self.problem = configuration.problem
+        self.costs = configuration.costs
         self.at = at
 
     @property
@@ -50,10 +51,11 @@ class Summing:
         return known.decayed(2.0 ** (-max(self.at - since, 0.0) / forgetting.half_life_seconds))
 
     def rewards(self, decided: Decided) -> tuple[FloatArray, FloatArray]:
-        """Return rewards (n,) and metrics (M, n) as far as their events tell."""
-        return self.rule.measure(
+        """Return rewards (n,), costs included, and metrics (M, n) as far as their events tell."""
+        rewards, metrics = self.rule.measure(
             decided.event_rows, decided.event_metrics, decided.event_values, len(decided)
         )
+        return rewards + self.costs[decided.arms], metrics
 
     def observed(self, decided: Decided, weights: FloatArray | None = None) -> Statistic:
         """Sum decisions as learned; held-out ones are left out."""
@@ -63,7 +65,7 @@ class Summing:
         return self.family.of(
             self.problem,
             decided.arms[kept],
-            rewards[kept],
+            self.rule.learned(rewards[kept]),
             decided.contexts[kept],
             weights[kept],
         )

@@ -1,5 +1,6 @@
 """The reward rule: from the metric events of a decision to the one number it earned."""
 
+from collections.abc import Mapping
 from math import isfinite
 from typing import Annotated, Literal
 
@@ -53,11 +54,16 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         metrics: by name; an event of any other metric is refused.
         window_seconds: how long after a decision an event still counts.
         maturity_seconds: how long to wait until silence counts as zero.
+        goal: whether more is better, or less (unsubscribes, complaints).
+        costs: by slot and variant, what sending that variant costs, in units of the reward. It is
+            taken off the reward, or added to it where less is better.
     """
 
     metrics: Annotated[dict[Key, Metric], Meta(min_length=1, max_length=20)]
     window_seconds: Annotated[float, Meta(ge=0, le=_TEN_YEARS)] = 604_800.0
     maturity_seconds: Annotated[float, Meta(ge=0, le=_TEN_YEARS)] | None = None
+    goal: Literal["maximise", "minimise"] = "maximise"
+    costs: dict[Key, dict[Key, float]] = {}
 
     @property
     def maturity(self) -> float:
@@ -68,7 +74,26 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
     def bounds(self) -> tuple[float, float]:
         """The smallest and the largest reward that a decision can earn."""
         ends = [m.bounds for m in self.metrics.values()]
-        return sum(low for low, _ in ends), sum(high for _, high in ends)
+        low, high = sum(low for low, _ in ends), sum(high for _, high in ends)
+        least = sum(min(0.0, *by_variant.values()) for by_variant in self.costs.values())
+        most = sum(max(0.0, *by_variant.values()) for by_variant in self.costs.values())
+        if self.goal == "minimise":
+            return low + least, high + most
+        return low - most, high - least
+
+    def cost(self, variants: Mapping[str, str]) -> float:
+        """Return what sending an arm adds to its reward, by the variant of each slot."""
+        total = sum(
+            self.costs.get(slot, {}).get(variant, 0.0) for slot, variant in variants.items()
+        )
+        return total if self.goal == "minimise" else -total
+
+    def learned(self, rewards: FloatArray) -> FloatArray:
+        """Turn rewards (n,) so that more is better: where less is, mirrored within the bounds."""
+        if self.goal == "maximise":
+            return rewards
+        low, high = self.bounds
+        return low + high - rewards
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,6 +109,12 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
                 found.append(Fault(f"{place}/weight", "must be a finite number other than 0"))
             if not (isfinite(metric.low) and isfinite(metric.high) and metric.low < metric.high):
                 found.append(Fault(f"{place}/high", "must be a finite number above low"))
+        for slot, by_variant in self.costs.items():
+            if not by_variant:
+                found.append(Fault(pointer("costs", slot), "must name at least one variant"))
+            for variant, cost in by_variant.items():
+                if not isfinite(cost):
+                    found.append(Fault(pointer("costs", slot, variant), "must be a finite number"))
         if not found and not all(isfinite(end) for end in self.bounds):
             found.append(Fault("/metrics", "can add up to more than a number holds"))
         if self.maturity > self.window_seconds:
@@ -102,7 +133,7 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
             n: how many decisions there are.
 
         Returns:
-            Rewards (n,), and the aggregated value of each metric (M, n).
+            Rewards (n,) before costs, and the aggregated value of each metric (M, n).
         """
         parts = np.zeros((len(self.metrics), n))
         declared = [self.metrics[name] for name in self.names]

@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from bandits.errors import InvalidInput
 from bandits.experiment import Configuration, Experiment
 from bandits.learner import Summing, _counted_on, _moved_on, _seed, known
 from bandits.statistics import Moments, Ridge, Statistic, dump
@@ -218,3 +219,35 @@ def test_every_version_has_its_own_seed_that_a_database_can_hold() -> None:
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= s < 2**63 for s in seeds)
     assert _seed(b"salt", 1) == seeds[0] != _seed(b"other", 1)
+
+
+def test_minimising_learns_the_exact_mirror_of_maximising() -> None:
+    rule = {"metrics": {"click": {}}}
+    events = [(0, "click", 1.0), (3, "click", 0.25)]
+    mirrored = [(1, "click", 1.0), (2, "click", 1.0), (3, "click", 0.75)]
+    least = configuration(reward=rule | {"goal": "minimise"})
+    most = configuration(reward=rule)
+    learned, tally = folded(least, (NOW, due(entered_due=decided([0, 0, 1, 1], events))))
+    expected, _ = folded(most, (NOW, due(entered_due=decided([0, 0, 1, 1], mirrored))))
+    for field in ("count", "total", "square"):
+        assert getattr(learned, field).tolist() == getattr(expected, field).tolist()
+    assert tally.reward.tolist() == [1.0, 0.25, 0.0]  # what people see stays as it is
+
+
+@pytest.mark.parametrize(("goal", "earned"), [("maximise", 0.7), ("minimise", 1.3)])
+def test_what_a_variant_costs_always_makes_it_worse(goal: str, earned: float) -> None:
+    rule = {"metrics": {"click": {}}, "goal": goal, "costs": {"subject": {"b": 0.3}}}
+    config = configuration(reward=rule, policy={"name": "thompson_gaussian"})
+    clicks = decided([0, 1], [(0, "click", 1.0), (1, "click", 1.0)])
+    statistic, tally = folded(config, (NOW, due(entered_due=clicks)))
+    assert tally.reward.tolist() == pytest.approx([1.0, earned, 0.0])
+    dear, free = statistic.total[1], statistic.total[0]
+    assert dear == pytest.approx(free - 0.3)
+    problem = config.problem
+    assert problem.low <= min(statistic.total)
+    assert max(statistic.total) <= problem.high
+
+
+def test_the_cost_of_an_unknown_variant_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="/reward/costs/subject: unknown variant"):
+        configuration(reward={"metrics": {"click": {}}, "costs": {"subject": {"z": 1.0}}})
