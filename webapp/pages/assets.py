@@ -1,0 +1,37 @@
+"""Plotly's script, out of the installed wheel; no other server is ever asked."""
+
+import gzip
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+
+from flask import Response, abort, request
+from flask.typing import ResponseReturnValue
+
+from webapp.pages.access import for_anybody
+from webapp.pages.blueprint import pages
+
+PLOTLY_VERSION = version("plotly")
+_FOREVER = "public, max-age=31536000, immutable"  # the address changes with the version
+
+
+@pages.get("/assets/plotly-<version>.js")
+@for_anybody
+def plotly(version: str) -> ResponseReturnValue:
+    """Serve the script, compressed once."""
+    if version != PLOTLY_VERSION:
+        abort(404)
+    packed = request.accept_encodings.find("gzip") >= 0
+    script = _script()
+    response = Response(script if packed else gzip.decompress(script))
+    response.content_type = "text/javascript; charset=utf-8"
+    response.headers["Cache-Control"] = _FOREVER
+    response.vary.add("Accept-Encoding")
+    if packed:
+        response.content_encoding = "gzip"
+    return response
+
+
+@cache
+def _script() -> bytes:
+    return gzip.compress(files("plotly").joinpath("package_data/plotly.min.js").read_bytes(), 6)

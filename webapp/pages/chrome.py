@@ -1,0 +1,58 @@
+"""What every page has around its content: who is signed in, the theme, what they may do."""
+
+from typing import Any
+
+from flask import Flask, Response, redirect, request
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from webapp.figures import Look
+from webapp.pages.access import for_anybody, local
+from webapp.pages.assets import PLOTLY_VERSION
+from webapp.pages.blueprint import pages
+from webapp.pages.durations import say
+from webapp.pages.lifecycle import steps_of
+from webapp.pages.standing import STATES, called, named
+
+_THEMES = {"light", "dark"}
+_COOKIE = "theme"
+_YEAR = 31_536_000
+
+
+@pages.post("/theme")
+@for_anybody
+def theme() -> ResponseReturnValue:
+    """Choose light, dark, or what the device says."""
+    response: Response = redirect(local(request.form.get("next")))  # type: ignore[assignment]
+    chosen = request.form.get("theme", "")
+    if chosen in _THEMES:
+        response.set_cookie(_COOKIE, chosen, max_age=_YEAR, httponly=True, samesite="Lax")
+    else:
+        response.delete_cookie(_COOKIE)
+    return response
+
+
+def init(app: Flask) -> None:
+    """Offer to templates what they all use."""
+    app.context_processor(_around)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals.update(
+        say=say, steps_of=steps_of, called=called, named=named, states=STATES, swatch=_swatch
+    )
+
+
+def _around() -> dict[str, Any]:
+    chosen = request.cookies.get(_COOKIE, "")
+    return {
+        "person": current_user if current_user.is_authenticated else None,
+        "may_manage": current_user.is_authenticated and current_user.may("manager"),
+        "theme": chosen if chosen in _THEMES else "",
+        "here": request.full_path.rstrip("?"),
+        "plotly_version": PLOTLY_VERSION,
+    }
+
+
+def _swatch(look: Look) -> str:
+    """Name the classes that colour an arm's mark."""
+    hue = "grey" if look.hue is None else f"hue-{look.hue}"
+    return f"swatch {hue} pattern-{look.pattern}"

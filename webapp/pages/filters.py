@@ -1,0 +1,72 @@
+"""How pages write numbers and times: as a marketer does."""
+
+from datetime import UTC, datetime
+from math import floor, isfinite, log10
+from typing import Any
+
+import msgspec
+from flask import Flask
+from markupsafe import Markup
+
+_THIN = "\u202f"  # a narrow space that keeps a number and its sign on one line
+_NONE = "–"
+
+
+def count(value: float) -> str:
+    """Write a whole number: 1,204."""
+    return f"{round(value):,}".replace("-", "−")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Write a fraction as per cent: 18.3 %; below .1 % with two digits that tell something."""
+    if value is None or not isfinite(value):
+        return _NONE
+    shown = 100 * value
+    if 0 < abs(shown) < 10**-digits:
+        digits = min(1 - floor(log10(abs(shown))), 6)
+    return f"{shown:,.{digits}f}{_THIN}%".replace("-", "−")
+
+
+def amount(value: float | None) -> str:
+    """Write a number of any size: 0.0213, 4.18, 1,204."""
+    if value is None or not isfinite(value):
+        return _NONE
+    if value and abs(value) < 1:
+        text = f"{value:.3g}" if abs(value) >= 1e-4 else f"{value:.2e}"  # noqa: PLR2004 - from there on, zeros fill the column
+    else:
+        text = f"{value:,.2f}".removesuffix(".00")
+    return text.replace("-", "−")
+
+
+def when(value: datetime | float | str | None) -> Markup:
+    """Write a moment in UTC; the page's script turns it into the reader's own zone."""
+    if value is None:
+        return Markup(_NONE)  # noqa: S704 - a constant
+    moment = _moment(value)
+    iso = moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    shown = f"{moment.astimezone(UTC):%-d %b %Y, %H:%M} UTC"
+    return Markup('<time datetime="{}">{}</time>').format(iso, shown)
+
+
+def _moment(value: datetime | float | str) -> datetime:
+    if isinstance(value, datetime):
+        return value
+    if isinstance(value, str):
+        return datetime.fromisoformat(value)
+    return datetime.fromtimestamp(value, UTC)
+
+
+def pretty_json(value: Any) -> str:
+    """Write a value as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(value)).decode()
+
+
+def plural(number: float, one: str, many: str = "") -> str:
+    """Write a count with its noun: "1 variant", "1,204 variants"."""
+    return f"{count(number)} {one if round(number) == 1 else many or one + 's'}"
+
+
+def init(app: Flask) -> None:
+    """Offer them to templates."""
+    for written in (count, percent, amount, when, pretty_json, plural):
+        app.add_template_filter(written)

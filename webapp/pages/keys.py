@@ -1,0 +1,97 @@
+"""API keys: made, shown once, revoked."""
+
+from typing import get_args
+
+import msgspec
+from flask import flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from bandits.errors import NotFound
+from storage.accounts import ApiKey, NewKey, Scope
+from webapp.api.api_keys import KeyName
+from webapp.pages.access import needs, person
+from webapp.pages.blueprint import pages
+from webapp.services import services
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+MEANINGS: dict[Scope, str] = {
+    "choose": "ask which email to send",
+    "reward": "report opens, clicks, orders and unsubscribes",
+    "read": "read experiments, results and receipts",
+    "manage": "create, change, start and stop experiments, and make keys",
+}
+
+
+@pages.get("/settings/keys")
+@needs("manager")
+def api_keys() -> ResponseReturnValue:
+    """List keys."""
+    return _page()
+
+
+@pages.post("/settings/keys")
+@needs("manager")
+def create_key() -> ResponseReturnValue:
+    """Make a key and show its token, this once."""
+    name = request.form.get("name", "").strip()
+    scopes = [s for s in SCOPES if s in request.form.getlist("scopes")]
+    errors = {}
+    try:
+        msgspec.convert(name, KeyName)
+    except msgspec.ValidationError:
+        errors["name"] = "say in 1 to 100 characters what the key is for"
+    if not scopes:
+        errors["scopes"] = "tick at least one thing that the key may do"
+    if errors:
+        return _page(name, scopes, errors), 422
+    told = services()
+    made = told.accounts.create_key(name, scopes, at=told.engine.clock(), by=person().email)
+    return _page(made=made)
+
+
+@pages.get("/settings/keys/<int:key_id>/revoke")
+@needs("manager")
+def confirm_revoking(key_id: int) -> ResponseReturnValue:
+    """Ask before a key is revoked."""
+    return render_template("revoke.html", key=_key(key_id), tab="keys")
+
+
+@pages.post("/settings/keys/<int:key_id>/revoke")
+@needs("manager")
+def revoke_key(key_id: int) -> ResponseReturnValue:
+    """Revoke a key."""
+    told, key = services(), _key(key_id)
+    told.accounts.revoke_key(key_id, at=told.engine.clock(), by=person().email)
+    flash(f"The key “{key.name}” is revoked: requests with it are refused from now on.")
+    return redirect(url_for("pages.api_keys"))
+
+
+def _key(key_id: int) -> ApiKey:
+    """Find a key.
+
+    Raises:
+        NotFound: there is none.
+    """
+    every = services().accounts.keys()
+    found = [k for k in every if k.id == key_id]
+    if not found:
+        raise NotFound("API key", str(key_id))
+    return found[0]
+
+
+def _page(
+    name: str = "",
+    scopes: list[Scope] | None = None,
+    errors: dict[str, str] | None = None,
+    made: NewKey | None = None,
+) -> str:
+    return render_template(
+        "keys.html",
+        keys=services().accounts.keys(),
+        name=name,
+        chosen=["choose", "reward"] if scopes is None else scopes,
+        errors=errors or {},
+        made=made,
+        meanings=MEANINGS,
+        tab="keys",
+    )

@@ -1,0 +1,131 @@
+"""Starting, pausing, resuming, stopping and archiving, each confirmed by naming what happens."""
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+from flask import abort, flash, redirect, render_template, url_for
+from flask.typing import ResponseReturnValue
+from msgspec import Struct
+
+from bandits.engine import Engine
+from bandits.errors import WrongState
+from bandits.store import Record, State
+from webapp.pages.access import needs, person
+from webapp.pages.blueprint import pages
+from webapp.services import services
+
+
+class Step(Struct, frozen=True):
+    """One step of an experiment's life.
+
+    Attributes:
+        button: what its button says.
+        question: what is asked before it is done.
+        consequences: what happens then, sentence by sentence.
+        done: what is said when it is done.
+        states: from which it can be taken.
+        final: it cannot be undone.
+    """
+
+    button: str
+    question: str
+    consequences: tuple[str, ...]
+    done: str
+    states: tuple[State, ...]
+    take: Callable[..., Record]
+    final: bool = False
+
+
+STEPS = MappingProxyType(
+    {
+        "start": Step(
+            "Start",
+            "Start choosing emails?",
+            (
+                (
+                    "From now on your sender gets a version of the email for each recipient it asks"
+                    " about."
+                ),
+                (
+                    "Parts, success and recipients' features are fixed from then on. You can still"
+                    " correct texts, add variants, change the minimum share, and pause."
+                ),
+            ),
+            "It is running.",
+            ("draft",),
+            Engine.start,
+        ),
+        "resume": Step(
+            "Resume",
+            "Resume choosing emails?",
+            ("Your sender gets answers again. Nothing that was learned is lost.",),
+            "It is running again.",
+            ("paused",),
+            Engine.start,
+        ),
+        "pause": Step(
+            "Pause",
+            "Pause choosing emails?",
+            (
+                "Your sender's requests are refused until you resume.",
+                "Results of emails already sent go on being counted and learned.",
+            ),
+            "It is paused.",
+            ("running",),
+            Engine.pause,
+        ),
+        "stop": Step(
+            "Stop",
+            "Stop for good?",
+            (
+                "Your sender's requests are refused from now on, and it cannot be started again.",
+                "Results that are still on their way are counted.",
+            ),
+            "It is stopped.",
+            ("running", "paused"),
+            Engine.stop,
+            final=True,
+        ),
+        "archive": Step(
+            "Archive",
+            "Archive it?",
+            (
+                "It leaves the list of campaigns; you find it there under “Archived”.",
+                "Its results and history stay.",
+            ),
+            "It is archived.",
+            ("draft", "stopped"),
+            Engine.archive,
+            final=True,
+        ),
+    }
+)
+
+
+def steps_of(record: Record) -> dict[str, Step]:
+    """Return the steps that can be taken now."""
+    return {name: step for name, step in STEPS.items() if record.state in step.states}
+
+
+@pages.get("/experiments/<key:key>/<any(start,resume,pause,stop,archive):name>")
+@needs("manager")
+def confirm(key: str, name: str) -> ResponseReturnValue:
+    """Ask before a step."""
+    record, step = services().engine.store.record(key), STEPS[name]
+    if record.state not in step.states:
+        raise WrongState(key, record.state, f"it cannot {name} now")
+    return render_template("confirm.html", record=record, name=name, step=step)
+
+
+@pages.post("/experiments/<key:key>/<any(start,resume,pause,stop,archive):name>")
+@needs("manager")
+def take(key: str, name: str) -> ResponseReturnValue:
+    """Take a step."""
+    step = STEPS.get(name) or abort(404)
+    engine = services().engine
+    record = engine.store.record(key)
+    if record.state not in step.states:  # resuming is no way to start a draft unseen
+        raise WrongState(key, record.state, f"it cannot {name} now")
+    step.take(engine, key, by=person().email)
+    flash(f"{record.configuration.experiment.title}: {step.done}")
+    return redirect(url_for("pages.experiment", key=key))

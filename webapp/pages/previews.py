@@ -1,0 +1,32 @@
+"""What an HTML block looks like, in a frame that can do nothing."""
+
+from flask import Response, abort, request
+from flask.typing import ResponseReturnValue
+
+from webapp.pages.access import needs
+from webapp.pages.blueprint import pages
+from webapp.pages.security import PREVIEW_POLICY
+from webapp.services import services
+
+
+@pages.post("/preview")
+@needs("manager")
+def preview_typed() -> ResponseReturnValue:
+    """Show the block that the button ``preview`` names, as it is typed at the moment."""
+    return _framed(request.form.get(request.form.get("preview", ""), ""))
+
+
+@pages.get("/experiments/<key:key>/preview/<int:slot>/<int:variant>")
+@needs("viewer")
+def preview(key: str, slot: int, variant: int) -> ResponseReturnValue:
+    """Show a stored block."""
+    slots = services().engine.store.record(key).configuration.experiment.slots
+    if slot >= len(slots) or variant >= len(slots[slot].variants):
+        abort(404)
+    return _framed(str(slots[slot].variants[variant].payload.get("html", "")))
+
+
+def _framed(html: str) -> Response:
+    response = Response(html, content_type="text/html; charset=utf-8")
+    response.headers["Content-Security-Policy"] = PREVIEW_POLICY
+    return response

@@ -1,0 +1,30 @@
+"""Slowing down who guesses passwords: by account and by address, in each web worker."""
+
+from flask import Flask, abort, current_app, request
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter
+
+_NAME = "bandits.throttle"
+_BY_ACCOUNT = parse("10 per minute")
+_BY_ADDRESS = parse("100 per minute")  # a whole office may share one
+
+
+def init(app: Flask) -> None:
+    """Start counting for `app`; only guesses cost anything, not every request."""
+    app.extensions[_NAME] = MovingWindowRateLimiter(MemoryStorage())
+
+
+def count_guess(email: str) -> None:
+    """Count a password that is about to be checked; answers 429 where there were too many."""
+    limiter: MovingWindowRateLimiter = current_app.extensions[_NAME]
+    by_account = limiter.hit(_BY_ACCOUNT, "account", email.strip().casefold()[:320])
+    by_address = limiter.hit(_BY_ADDRESS, "address", request.remote_addr or "")
+    if not (by_account and by_address):
+        abort(429)
+
+
+def forget_guesses(email: str) -> None:
+    """Start anew for an account whose password was right."""
+    limiter: MovingWindowRateLimiter = current_app.extensions[_NAME]
+    limiter.clear(_BY_ACCOUNT, "account", email.strip().casefold()[:320])

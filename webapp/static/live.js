@@ -1,0 +1,146 @@
+// Keeps an experiment's page up to date, and draws its charts, without moving what is being read.
+"use strict";
+
+const live = document.querySelector("[data-live-from]");
+const charts = new Map();
+const shown = new WeakMap();
+let etag = "";
+let state = "";
+let failures = 0;
+
+function token(name) {
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const colour = getComputedStyle(probe).color;
+  probe.remove();
+  return colour;
+}
+
+// Plotly shows times as they are written, so they are written in the reader's zone.
+function inZone(iso) {
+  const moment = new Date(iso);
+  return new Date(moment.getTime() - moment.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+}
+
+function styled(figure, element) {
+  const ink = token("--ink-quiet");
+  const line = token("--line");
+  const layout = structuredClone(figure.layout);
+  layout.font = { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink };
+  layout.xaxis = { ...layout.xaxis, linecolor: line, tickcolor: line, showline: true, nticks: 7 };
+  layout.yaxis = { ...layout.yaxis, gridcolor: line, zerolinecolor: line, nticks: 6 };
+  layout.hoverlabel = { bgcolor: token("--raised"), bordercolor: line, font: { color: token("--ink") } };
+  for (const label of layout.annotations || []) label.font = { color: token("--ink"), size: 12 };
+  const narrow = element.clientWidth < 620;
+  if (narrow) {
+    layout.annotations = [];
+    layout.margin = { ...layout.margin, l: 44, r: 8 };
+    layout.xaxis.nticks = 4;
+  } else {
+    layout.margin = { ...layout.margin, r: labelRoom(layout.annotations || []) };
+  }
+  const data = figure.data.map((trace) => ({ ...trace, x: trace.x.map(inZone) }));
+  return { data, layout };
+}
+
+function labelRoom(labels) {
+  const pen = document.createElement("canvas").getContext("2d");
+  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  const widest = Math.max(0, ...labels.map((label) => pen.measureText(label.text).width));
+  for (const label of labels) {
+    while (pen.measureText(label.text).width > 240) label.text = label.text.slice(0, -2).trimEnd() + "…";
+  }
+  return Math.min(widest, 250) + 14;
+}
+
+function draw(name, figure) {
+  const element = document.querySelector(`[data-chart="${name}"]`);
+  if (!element || !window.Plotly || !figure.data.length) return;
+  const fresh = !charts.has(name);
+  charts.set(name, figure);
+  if (fresh) element.replaceChildren();
+  const { data, layout } = styled(figure, element);
+  window.Plotly.react(element, data, layout, { displayModeBar: false, responsive: true });
+  const button = document.querySelector(`[data-png="${name}"]`);
+  if (button) button.hidden = false;
+}
+
+function redraw() {
+  for (const [name, figure] of charts) draw(name, figure);
+}
+
+async function savePng(name) {
+  const element = document.querySelector(`[data-chart="${name}"]`);
+  const title = document.querySelector(`#${name}-title`).textContent;
+  const { data, layout } = styled(charts.get(name), { clientWidth: 1200 });
+  layout.paper_bgcolor = token("--paper");
+  layout.title = { text: `${document.querySelector("h1").textContent}: ${title}`, x: 0.02, xanchor: "left" };
+  layout.margin.t = 56;
+  const url = await window.Plotly.toImage({ data, layout }, { format: "png", width: 1200, height: 560, scale: 2 });
+  const link = Object.assign(document.createElement("a"), { href: url, download: `${name}.png` });
+  link.click();
+  element.focus();
+}
+
+function isReading(region) {
+  const selection = document.getSelection();
+  return Boolean(selection && !selection.isCollapsed && selection.anchorNode
+    && region.contains(selection.anchorNode));
+}
+
+// Each region is replaced only when it differs, and not while somebody marks text in it.
+function update(content) {
+  for (const [name, html] of Object.entries(content.parts)) {
+    const region = document.querySelector(`[data-live="${name}"]`);
+    if (!region || shown.get(region) === html || isReading(region)) continue;
+    const scrolled = [region.scrollLeft, region.scrollTop];
+    region.innerHTML = html;
+    shown.set(region, html);
+    localTimes(region);
+    [region.scrollLeft, region.scrollTop] = scrolled;
+  }
+  for (const [name, figure] of Object.entries(content.charts)) draw(name, figure);
+}
+
+async function refresh() {
+  const lost = document.querySelector("[data-live-lost]");
+  try {
+    const answer = await fetch(live.dataset.liveFrom, {
+      headers: { "X-Requested-With": "fetch", ...(etag && { "If-None-Match": etag }) },
+    });
+    if (answer.status === 401) return location.reload();
+    if (answer.status !== 304) {
+      if (!answer.ok) throw new Error(String(answer.status));
+      etag = answer.headers.get("ETag") || "";
+      const content = await answer.json();
+      if (state && content.state !== state) return location.reload();
+      state = content.state;
+      update(content);
+    }
+    failures = 0;
+  } catch {
+    failures += 1;
+  }
+  lost.hidden = failures < 2;
+}
+
+async function loop() {
+  const every = Number(live.dataset.liveEvery) * 1000;
+  for (;;) {
+    if (!document.hidden) await refresh();
+    if (!("liveOn" in live.dataset)) return;
+    await new Promise((resolve) => setTimeout(resolve, every * Math.min(2 ** failures, 8)));
+  }
+}
+
+for (const button of document.querySelectorAll("[data-png]")) {
+  button.addEventListener("click", () => savePng(button.dataset.png));
+}
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+let width = innerWidth;
+addEventListener("resize", () => {
+  if ((width < 700) !== (innerWidth < 700)) redraw();
+  width = innerWidth;
+});
+loop();

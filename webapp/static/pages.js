@@ -1,0 +1,77 @@
+// What every page gains from script; all of it works without.
+"use strict";
+
+function localTimes(root) {
+  const format = new Intl.DateTimeFormat(undefined, {
+    day: "numeric", month: "short", hour: "2-digit", minute: "2-digit",
+  });
+  const withYear = new Intl.DateTimeFormat(undefined, {
+    day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
+  });
+  const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+  const thisYear = new Date().getFullYear();
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    const moment = new Date(element.dateTime);
+    if (Number.isNaN(moment.getTime())) continue;
+    element.textContent = (moment.getFullYear() === thisYear ? format : withYear).format(moment);
+    element.title = full.format(moment);
+  }
+}
+
+function copyButtons() {
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    if (!navigator.clipboard) continue;
+    button.hidden = false;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+      button.textContent = "Copied";
+    });
+  }
+}
+
+// Row buttons send the whole form and get it back with a row more or less. With script the answer
+// replaces the form in place, so that the page does not jump.
+function formWithRows(form) {
+  form.addEventListener("submit", async (event) => {
+    const button = event.submitter;
+    const action = button && button.name === "do" ? button.value : "";
+    if (!/^(add|remove|paste) /.test(action)) {
+      window.removeEventListener("beforeunload", warn);
+      return;
+    }
+    event.preventDefault();
+    let answer;
+    try {
+      answer = await fetch(form.action, {
+        method: "POST",
+        body: new URLSearchParams(new FormData(form, button)),
+        headers: { "X-Requested-With": "fetch" },
+      });
+    } catch {
+      answer = null;
+    }
+    if (!answer || ![200, 422].includes(answer.status)) {
+      window.removeEventListener("beforeunload", warn);
+      const hidden = Object.assign(document.createElement("input"),
+        { type: "hidden", name: "do", value: action });
+      form.append(hidden);
+      form.submit();
+      return;
+    }
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const before = new Set([...form.querySelectorAll("[id]")].map((e) => e.id));
+    form.replaceChildren(...fresh.querySelector("form[data-rows]").childNodes);
+    const added = [...form.querySelectorAll("input, textarea, select")]
+      .find((e) => e.id && !before.has(e.id) && e.type !== "radio" && e.type !== "hidden");
+    const next = added || form.querySelector("[aria-invalid]") || form.querySelector(".section");
+    if (next) next.focus({ preventScroll: !added });
+  });
+  const warn = (event) => event.preventDefault();
+  form.addEventListener("input", () => window.addEventListener("beforeunload", warn), { once: true });
+}
+
+localTimes(document);
+copyButtons();
+for (const form of document.querySelectorAll("form[data-rows]")) formWithRows(form);
+const summary = document.querySelector("[data-focus]");
+if (summary) summary.focus();
