@@ -1,35 +1,57 @@
-# Every target is one line that a person could type, after `make .venv` has set the project up.
-PYTHON ?= python3.11
+# Each recipe is a line that a person could type. `make` sets .venv up first, and again whenever
+# setup.cfg has changed; what is up to date costs nothing.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo test check bench soak clean
 .DEFAULT_GOAL := demo
+.PHONY: demo test check bench soak docs wheel clean
 
 demo: .venv/installed
 	$(BIN)/bandits demo
 
-test: .venv/tested
-	$(BIN)/pytest -n 2 -q
+# Everything, in random order on two cores; then the installed wheel, from another folder.
+test: .venv/tested wheel
+	$(BIN)/pytest -n 2
+	cd build/wheel && bin/python -m pytest -c ../../pyproject.toml ../../tests/house/test_installed.py
 
-check: .venv/tested
-	$(BIN)/python -m tests.check
+check: .venv/tested wheel
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/check-wheel-contents --toplevel bandits,policies,simulations,storage,webapp dist
+	$(BIN)/pip check
+	$(BIN)/python -m bandits.policy_pages --check
+	$(BIN)/pytest tests/house
 
 bench: .venv/tested
 	$(BIN)/python tests/benchmarks/run.py
 
-soak: .venv/tested
-	SOAK=1 $(BIN)/pytest -n 2 -q
+soak: .venv/tested wheel
+	SOAK=1 $(BIN)/pytest -n 2
+
+# The pages that are made from the code.
+docs: .venv/installed
+	$(BIN)/python -m bandits.policy_pages
+	$(BIN)/python tests/house/command_line.py > docs/command-line.md
+
+wheel: .venv/tested
+	rm -rf build dist
+	$(BIN)/pyproject-build --wheel --no-isolation > build.log 2>&1 || { cat build.log; false; }
+	$(BIN)/python -m venv --without-pip build/wheel
+	$(BIN)/python -c 'import site; print(*site.getsitepackages())' > `echo build/wheel/lib/python3*/site-packages`/dependencies.pth
+	$(BIN)/pip --python build/wheel install --quiet --no-deps dist/*.whl
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist build.log *.egg-info
 
 .venv/installed: setup.cfg pyproject.toml
-	$(shell command -v $(PYTHON) || echo python3) -m venv .venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 is needed: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-.venv/tested: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[test,check,postgres]'
-	command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+.venv/tested: .venv/installed tests/install-chromium
+	$(BIN)/pip install --quiet --editable '.[test,check]'
+	tests/install-chromium
 	touch $@

@@ -75,8 +75,8 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         """The smallest and the largest reward that a decision can earn."""
         ends = [m.bounds for m in self.metrics.values()]
         low, high = sum(low for low, _ in ends), sum(high for _, high in ends)
-        least = sum(min(0.0, *by_variant.values()) for by_variant in self.costs.values())
-        most = sum(max(0.0, *by_variant.values()) for by_variant in self.costs.values())
+        least = sum(min([0.0, *by_variant.values()]) for by_variant in self.costs.values())
+        most = sum(max([0.0, *by_variant.values()]) for by_variant in self.costs.values())
         if self.goal == "minimise":
             return low + least, high + most
         return low - most, high - least

@@ -82,7 +82,7 @@ def test_a_rule_written_in_another_order_measures_the_same() -> None:
         CLICKS_AND_ORDERS, metrics=dict(reversed(CLICKS_AND_ORDERS.metrics.items()))
     )
     rows, metrics = np.zeros(3, dtype=np.int64), np.arange(3)
-    values = np.array([1.0, 30.0, 1.0])
+    values = np.array([1.0, 30.0, 0.5])
     mine = CLICKS_AND_ORDERS.measure(rows, metrics, values, 1)
     theirs = turned.measure(rows, metrics, values, 1)
     assert turned == CLICKS_AND_ORDERS

@@ -1,0 +1,85 @@
+"""What is in the repository, and what is not."""
+
+import ast
+import shutil
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LARGEST = 300_000  # bytes
+DATA = {".csv", ".parquet", ".npz", ".npy", ".pkl", ".gz", ".zip", ".db", ".sqlite"}
+PACKAGES = ("bandits", "policies", "simulations", "storage", "webapp")
+
+
+def tracked() -> list[Path]:
+    """List what git keeps, as it stands in the folder."""
+    listed = subprocess.run(
+        [str(shutil.which("git")), "ls-files", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    paths = [ROOT / p for p in listed.stdout.split("\0") if p]
+    return [p for p in paths if p.exists()]
+
+
+def test_no_file_is_large() -> None:
+    large = {p.name: p.stat().st_size for p in tracked() if p.stat().st_size > LARGEST}
+    assert large == {}
+
+
+def test_no_data_set_is_kept() -> None:
+    assert [p.name for p in tracked() if p.suffix in DATA] == []
+
+
+def test_no_script_or_font_of_others_is_copied_in() -> None:
+    assert [p.name for p in tracked() if p.name.endswith((".min.js", ".min.css", ".woff2"))] == []
+
+
+def test_tests_are_found_without_packages() -> None:
+    assert [p for p in tracked() if p.name == "__init__.py" and "tests" in p.parts] == []
+
+
+def test_what_a_test_is_for_is_its_name_and_no_test_is_put_off() -> None:
+    tests = [p for p in tracked() if p.name.startswith("test_") and p.suffix == ".py"]
+    assert tests
+    words = ("mark." + "skip", "pytest." + "skip(", "mark." + "xfail", "import" + "orskip")
+    found = {p.name: w for p in tests for w in words if w in p.read_text()}
+    assert found == {}
+
+
+def asked_for(tree: ast.AST) -> set[str]:
+    """Find the strings that code compares with, matches, or looks up in a dict it spells out."""
+    found: list[ast.AST | None] = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Compare():
+                found += [node.left, *node.comparators]
+            case ast.Dict():
+                found += node.keys
+            case ast.MatchValue():
+                found.append(node.value)
+    parts = [n for f in found if f is not None for n in ast.walk(f)]
+    return {n.value for n in parts if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+def test_nothing_asks_for_a_policy_by_its_name() -> None:
+    # A newcomer writes one file; nothing else may have to learn its name.
+    names = {p.stem for p in (ROOT / "policies").glob("*.py")} - {"__init__"}
+    assert len(names) > 5
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert asked_for(ast.parse(path.read_text())) & names == set(), path.name
+
+
+def test_the_guard_above_finds_dispatch() -> None:
+    for code in ('x == "ucb1"', 'x in ("a", "ucb1")', '{"ucb1": 1}', 'match x:\n case "ucb1": 1'):
+        assert "ucb1" in asked_for(ast.parse(code))
+    assert asked_for(ast.parse('policy = make("ucb1")')) == set()
+
+
+def test_a_policy_fits_on_a_page() -> None:
+    for path in (ROOT / "policies").glob("*.py"):
+        code = [line for line in path.read_text().splitlines() if line.strip()]
+        assert len(code) <= 110, path.name
