@@ -47,7 +47,7 @@ class NumberFeature(
         """Encode n values to (n, 1)."""
         low, span = self.low, self.high - self.low
         default = 0.5 if self.default is None else (self.default - low) / span
-        raw = np.array([np.nan if v is None else v for v in values], dtype=np.float64)
+        raw = np.array(values, dtype=np.float64)  # None becomes NaN
         missing = np.isnan(raw)
         clipped = np.clip(raw, low, self.high)
         counts.missing += int(np.count_nonzero(missing))
@@ -58,10 +58,19 @@ class NumberFeature(
         """Tell the number that was encoded as `part` (1,)."""
         return float(self.low + part[0] * (self.high - self.low))
 
+    def takes(self, values: Sequence[Scalar]) -> bool:
+        """Tell quickly that `refuse` takes each of n values, unless strict; false is no verdict."""
+        if not {int, float, type(None)}.issuperset(map(type, values)):
+            return False
+        finite = np.count_nonzero(np.isfinite(np.array(values, dtype=np.float64)))
+        return bool(finite == len(values) - values.count(None))
+
     def refuse(self, value: Scalar, *, strict: bool) -> str | None:
         """Say what is wrong with a value, or None."""
         if value is None:
             return "is missing" if strict else None
+        if isinstance(value, bool):
+            return "must be a number, not true or false"
         if isinstance(value, str):
             return f"must be a number, not text {value[:40]!r}"
         if not isfinite(value):
@@ -111,7 +120,7 @@ class CategoryFeature(
         found = np.array(
             [default if v is None else positions.get(_text(v), -1) for v in values], dtype=np.int64
         )
-        counts.missing += sum(v is None for v in values)
+        counts.missing += values.count(None)
         counts.unknown += int(np.count_nonzero(found < 0))
         return np.eye(other + 1)[np.where(found < 0, other, found), :other]
 
@@ -119,6 +128,10 @@ class CategoryFeature(
         """Tell the value that was encoded as `part` (number of values,), None for none of them."""
         hits = np.flatnonzero(part)
         return self.values[int(hits[0])] if len(hits) else None
+
+    def takes(self, values: Sequence[Scalar]) -> bool:
+        """Tell quickly that `refuse` takes each of n values, unless strict; false is no verdict."""
+        return {str, type(None)}.issuperset(map(type, values))
 
     def refuse(self, value: Scalar, *, strict: bool) -> str | None:
         """Say what is wrong with a value, or None."""
@@ -179,13 +192,24 @@ class Encoder:
                 a number belongs; if strict, also what is missing, out of range or unlisted.
         """
         rows = [c or {} for c in contexts]
-        faults = [fault for i, row in enumerate(rows) for fault in self._faults(i, row)]
-        if faults:
-            raise InvalidInput(faults[:100])
+        values = [[row.get(f.name) for row in rows] for f in self.features]
+        if not self._takes(rows, values):
+            faults = [fault for i, row in enumerate(rows) for fault in self._faults(i, row)]
+            if faults:
+                raise InvalidInput(faults[:100])
         counts = Counts()
         columns = [np.ones((len(rows), 1))]
-        columns += [f.column([row.get(f.name) for row in rows], counts) for f in self.features]
+        columns += [f.column(v, counts) for f, v in zip(self.features, values, strict=True)]
         return Encoded(np.concatenate(columns, axis=1), counts)
+
+    def _takes(self, rows: Sequence[Context], values: Sequence[Sequence[Scalar]]) -> bool:
+        """Tell quickly that there is no fault: looking at each value costs more than encoding."""
+        if self.strict:
+            return False
+        declared = sum(len(v) - v.count(None) for v in values)
+        return declared == sum(map(len, rows)) and all(
+            f.takes(v) for f, v in zip(self.features, values, strict=True)
+        )
 
     def _faults(self, index: int, row: Context) -> list[Fault]:
         found = []
@@ -220,6 +244,8 @@ def decode(features: Sequence[Feature], x: FloatArray) -> dict[str, Any]:
 
 def _text(value: Scalar) -> str:
     """Write a category the way it is declared: true and 1 both as JSON would."""
+    if isinstance(value, str):
+        return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():

@@ -17,7 +17,7 @@ Id = Annotated[
 SubjectId = Annotated[str, Meta(min_length=1, max_length=256, description="who is decided for")]
 
 
-class Request(Struct, frozen=True, forbid_unknown_fields=True):
+class Request(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """One recipient to decide for.
 
     Attributes:
@@ -32,7 +32,7 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True):
     eligible: dict[str, Annotated[list[str], Meta(min_length=1)]] | None = None
 
 
-class Decision(Struct, frozen=True):
+class Decision(Struct, frozen=True, gc=False):
     """The email to send.
 
     Attributes:
@@ -54,7 +54,7 @@ class Decision(Struct, frozen=True):
     repeat: bool = False
 
 
-class Reward(Struct, frozen=True, forbid_unknown_fields=True):
+class Reward(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     """Something that a recipient did.
 
     Attributes:

@@ -37,11 +37,11 @@ def declared(draw: Any) -> list[Feature]:
 def tables(draw: Any) -> tuple[list[Feature], list[dict[str, Any]]]:
     """Draw features, and contexts that an encoder has to take."""
     features = draw(declared())
-    scalar = st.none() | finite | st.booleans()
+    number = st.none() | finite
     value = {
-        f.name: scalar | words | st.sampled_from(f.values)
+        f.name: number | st.booleans() | words | st.sampled_from(f.values)
         if isinstance(f, CategoryFeature)
-        else scalar
+        else number
         for f in features
     }
     rows = draw(st.lists(st.fixed_dictionaries({}, optional=value), max_size=6))

@@ -131,3 +131,14 @@ def test_a_receipt_reads_the_context_back() -> None:
     features = [RECENCY, CHANNEL, NEWBIE]
     x = Encoder(features).encode([{"recency": 2.5, "channel": "Fax"}]).contexts[0]
     assert decode(features, x) == {"recency": 2.5, "channel": None, "newbie": "false"}
+
+
+def test_a_boolean_is_no_number() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Encoder([RECENCY]).encode([{"recency": 3}, {"recency": True}])
+    assert caught.value.faults == (Fault("/1/recency", "must be a number, not true or false"),)
+
+
+def test_a_null_is_missing_also_beside_values() -> None:
+    encoded = Encoder([RECENCY, CHANNEL]).encode([{"recency": None, "channel": "Web"}, {}])
+    assert encoded.counts.missing == 3
