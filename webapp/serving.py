@@ -18,6 +18,7 @@ from msgspec import Struct
 from bandits.engine import Engine
 from bandits.errors import InvalidInput, Unavailable
 from storage import SqlStore, open_store, upgrade
+from storage.settings import parse_database_url
 from webapp import logs, worker
 from webapp.learning import Learner
 from webapp.settings import Settings
@@ -76,7 +77,8 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
     stop = Event()
     learner = Thread(target=Learner(Engine(store), stop).run, name="learner")
     server.on_startup(learner.start)
-    server.on_startup(partial(_log.info, "serving %s at %s", settings.database_url, address))
+    shown = parse_database_url(settings.database_url)  # which hides a password
+    server.on_startup(partial(_log.info, "serving %s at %s", shown, address))
     try:
         server.serve(target_loader=partial(worker.load, settings), wrap_loader=False)
     finally:

@@ -39,7 +39,9 @@ def load(settings: Settings) -> Application:
     if lock is not None:
         lock.acquire()
     store = open_store(settings.database_url)
-    return create_app(Services(Engine(store), store.accounts), settings)
+    app = create_app(Services(Engine(store), store.accounts), settings)
+    app.extensions["bandits.lock"] = lock  # it is held for as long as the application lives
+    return app
 
 
 def lock_of(database_url: str) -> FileLock | None:
