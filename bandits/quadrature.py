@@ -8,10 +8,12 @@ needs no incomplete beta function and is as exact: the error is below 1e-10.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import numpy as np
 from numpy.polynomial import legendre
+from scipy.special import ndtr
 
 from bandits.arrays import FloatArray
 
@@ -20,7 +22,7 @@ _STEP = 1.0  # between edges, in standard deviations where the density is normal
 _N_STEPS = 8  # on each side of the mode: tails beyond 8 standard deviations hold 1e-15
 _STUDENT_FALL = 30.0  # a Student tail is cut where it holds about exp(-30)
 _NEWTON_STEPS = 5  # towards panel edges, which need not be exact
-_SMALLEST = 1e-30  # a distribution function that rounded to 0 or below, where its density is 0 too
+_SMALLEST = 1e-300  # a distribution function that rounded to 0 or below, as did its density
 _CHUNK = 1 << 17  # values evaluated at once, so that they stay in the processor's cache
 
 
@@ -31,7 +33,10 @@ def _cumulative_weights(nodes: FloatArray) -> FloatArray:
     return cast("FloatArray", legendre.legval(nodes, integrals).T)
 
 
-_STEPS = np.linspace(_STEP, _STEP * _N_STEPS, _N_STEPS)
+_ALIKE = 3.0  # the ratio of deviations up to which one interval is enough
+_ALIKE_REACH = 6.0  # deviations around every mean
+_ALIKE_NODES, _ALIKE_WEIGHTS = legendre.leggauss(48)
+_SURE = 1e-100  # a deviation in place of 0
 _NODES, _WEIGHTS = legendre.leggauss(_N_NODES)
 _CUMULATIVE = _cumulative_weights(_NODES)
 
@@ -90,9 +95,16 @@ def common_edges(edges: FloatArray) -> FloatArray:
     return np.interp(wanted.ravel(), demand.ravel(), places.ravel()).reshape(n_states, -1)
 
 
-def beta_chances(alpha: FloatArray, beta: FloatArray) -> FloatArray:
-    """Return the chance (..., K) that each Beta(alpha, beta) variate, (..., K), is the largest."""
-    return _in_chunks(_beta_chances, alpha, beta)
+def beta_chances(alpha: FloatArray, beta: FloatArray, reach: int = _N_STEPS) -> FloatArray:
+    """Return the chance (..., K) that each Beta(alpha, beta) variate, (..., K), is the largest.
+
+    Args:
+        alpha: (..., K).
+        beta: (..., K).
+        reach: how many standard deviations into the tails; 8 gives every chance to 1e-10, and more
+            gives small chances to a few digits, down to about exp(-reach²).
+    """
+    return _in_chunks(partial(_beta_chances, reach=reach), alpha, beta)
 
 
 def student_chances(dof: FloatArray, location: FloatArray, scale: FloatArray) -> FloatArray:
@@ -106,22 +118,41 @@ def student_chances(dof: FloatArray, location: FloatArray, scale: FloatArray) ->
     return _in_chunks(_student_chances, dof, location, scale)
 
 
+def normal_chances(mean: FloatArray, deviation: FloatArray) -> FloatArray:
+    """Return the chance (..., K) that each N(mean, deviation²) variate, (..., K), is the largest.
+
+    Rows whose deviations are alike, as they mostly are, need one interval only.
+    """
+    shape = np.broadcast_shapes(mean.shape, deviation.shape)
+    means = np.broadcast_to(mean, shape).reshape(-1, shape[-1])
+    # An arm that is known for sure (a context of zeros) is taken as nearly so.
+    deviations = np.maximum(np.broadcast_to(deviation, shape), _SURE).reshape(-1, shape[-1])
+    alike = deviations.max(axis=-1) <= _ALIKE * deviations.min(axis=-1)
+    out = np.empty(means.shape)
+    out[alike] = _in_chunks(_alike_normal_chances, means[alike], deviations[alike])
+    out[~alike] = _in_chunks(_normal_chances, means[~alike], deviations[~alike])
+    return out.reshape(shape)
+
+
 def _in_chunks(chances: Callable[..., FloatArray], *parameters: FloatArray) -> FloatArray:
     """Flatten leading axes and go through them in chunks."""
     shape = parameters[0].shape
     flat = [p.reshape(-1, shape[-1]) for p in parameters]
     size = max(1, _CHUNK // (shape[-1] * (shape[-1] + _N_NODES) * 2 * _N_STEPS))
+    if not flat[0].size:
+        return np.empty(shape)
     chunks = [chances(*(p[i : i + size] for p in flat)) for i in range(0, len(flat[0]), size)]
     return np.concatenate(chunks).reshape(shape)
 
 
-def _beta_chances(alpha: FloatArray, beta: FloatArray) -> FloatArray:
+def _beta_chances(alpha: FloatArray, beta: FloatArray, reach: int) -> FloatArray:
     """Integrate over y = logit x, where a beta density is log-concave and its tails exponential."""
     alpha, beta = alpha[:, :, None, None], beta[:, :, None, None]
     count = alpha + beta
     mode = np.log(alpha / beta)
-    left = mode - _distance_of(_STEPS, alpha, count)
-    right = mode + _distance_of(_STEPS, beta, count)
+    steps = np.linspace(_STEP, _STEP * reach, reach)
+    left = mode - _distance_of(steps, alpha, count)
+    right = mode + _distance_of(steps, beta, count)
     edges = np.concatenate([left[..., ::-1], mode, right], axis=-1)[:, :, 0]
 
     def densities(y: FloatArray) -> FloatArray:
@@ -152,6 +183,30 @@ def _student_chances(dof: FloatArray, location: FloatArray, scale: FloatArray) -
         return np.exp(-exponent * np.log1p(z * z / dof[..., None])) / scale[..., None]
 
     return largest_chances(edges, densities)
+
+
+def _normal_chances(mean: FloatArray, deviation: FloatArray) -> FloatArray:
+    steps = _STEP * np.arange(-_N_STEPS, _N_STEPS + 1)
+    edges = mean[..., None] + deviation[..., None] * steps
+
+    def densities(x: FloatArray) -> FloatArray:
+        z = (x - mean[..., None, None]) / deviation[..., None, None]
+        return np.exp(-z * z / 2) / deviation[..., None, None]
+
+    return largest_chances(edges, densities)
+
+
+def _alike_normal_chances(mean: FloatArray, deviation: FloatArray) -> FloatArray:
+    """Integrate over the one interval where the largest lies: exact to 2e-8 for like deviations."""
+    low = (mean - _ALIKE_REACH * deviation).max(axis=-1)[:, None, None]
+    high = (mean + _ALIKE_REACH * deviation).max(axis=-1)[:, None, None]
+    x = low + (high - low) * (1 + _ALIKE_NODES) / 2
+    z = (x - mean[..., None]) / deviation[..., None]
+    distribution = np.maximum(ndtr(z), _SMALLEST)
+    everyone = distribution.prod(axis=1, keepdims=True) * _ALIKE_WEIGHTS
+    z *= z
+    chances = (np.exp(z / -2) / distribution * everyone).sum(axis=-1) / deviation
+    return cast("FloatArray", chances / chances.sum(axis=-1, keepdims=True))
 
 
 def _log_density(distance: FloatArray, slope: FloatArray, count: FloatArray) -> FloatArray:

@@ -172,6 +172,17 @@ class Moments(_Additive):
         return np.divide(self.total, self.count, out=out, where=self.count > NOTHING)
 
     @property
+    def variances(self) -> FloatArray:
+        """The variance of rewards by arm; an arm without data takes that of all arms together."""
+        some = self.count > NOTHING
+        square = self.square.sum(axis=-1, keepdims=True)
+        count = self.count.sum(axis=-1, keepdims=True)
+        pooled = np.divide(square, count, out=np.zeros_like(count), where=count > NOTHING)
+        out = np.broadcast_to(pooled, self.count.shape).copy()
+        np.divide(self.square, self.count, out=out, where=some)
+        return np.maximum(out - self.means**2, 0)
+
+    @property
     def pooled_mean(self) -> FloatArray:
         """The mean reward over all arms, (..., 1); 0 without any data."""
         count = self.count.sum(axis=-1, keepdims=True)
@@ -257,6 +268,11 @@ class Ridge(_Additive):
     def decayed(self, factor: float) -> "Ridge":
         """Weigh everything learned by `factor`."""
         return Ridge(self.gram * factor, self.moment * factor, self.pending)
+
+    @property
+    def matured(self) -> "Ridge":
+        """What has been learned, without what is pending."""
+        return Ridge(self.gram, self.moment, np.zeros_like(self.pending))
 
 
 def _rows_of(arms: IntArray, contexts: FloatArray) -> tuple[int, IntArray, FloatArray]:

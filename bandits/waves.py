@@ -20,7 +20,7 @@ from bandits.statistics import NOTHING, Moments
 from bandits.ties import TIE, draw_largest, equal_shares, largest
 
 Index = Callable[[Moments, FloatArray], FloatArray]
-_TINY = 1e-300  # stands for no send at all, whose width is as good as infinite
+_FIRST = 1e300  # the index of an arm that was never sent: above any other, and all of them tie
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Wave:
 
     Attributes:
         known: the statistic.
-        index: from the statistic and sends (..., K), at least 1e-300 each, to indices (..., K) that
-            fall as sends grow.
+        index: from the statistic and sends (..., K), each above 0, to indices (..., K) that fall as
+            sends grow.
         upcoming: sends expected before the next fold.
     """
 
@@ -44,16 +44,38 @@ class Wave:
         sends = self.known.count + self.known.pending
         return wave_shares(lambda n: self.index(self.known, n), sends, self.upcoming)
 
-    def sample(self, contexts: FloatArray, rng: Generator) -> IntArray:
-        """Draw an arm for each of contexts (*lead, *batch, d), independently."""
-        if self.upcoming > 1 or contexts.ndim > self.known.count.ndim:
-            return draw_each(self.shares, contexts, rng)
-        sends = np.maximum(self.known.count + self.known.pending, _TINY)
-        return draw_largest(self.index(self.known, sends), rng)
 
-    def advance(self, arms: IntArray, rewards: FloatArray) -> "Wave":
-        """Learn one observation in each state: arms, rewards (*lead,)."""
-        return Wave(self.known.learned(arms, rewards), self.index, self.upcoming)
+def wave_propensities(
+    policy: object,  # noqa: ARG001 - a method of every index policy
+    prepared: Wave,
+    contexts: FloatArray,  # noqa: ARG001 - no index here depends on the recipient
+) -> FloatArray:
+    """Return the shares of the upcoming sends, (*lead, K)."""
+    return prepared.shares
+
+
+def wave_sample(
+    policy: object,  # noqa: ARG001 - a method of every index policy
+    prepared: Wave,
+    contexts: FloatArray,
+    rng: Generator,
+) -> IntArray:
+    """Draw from the shares; where it is one recipient after another, the largest index."""
+    if prepared.upcoming > 1 or contexts.ndim > prepared.known.count.ndim:
+        return draw_each(prepared.shares, contexts, rng)
+    sends = prepared.known.count + prepared.known.pending
+    return draw_largest(_scores(lambda n: prepared.index(prepared.known, n), sends), rng)
+
+
+def wave_advance(
+    policy: object,  # noqa: ARG001 - a method of every index policy
+    prepared: Wave,
+    arms: IntArray,
+    rewards: FloatArray,
+    contexts: FloatArray,  # noqa: ARG001 - no index here depends on the recipient
+) -> Wave:
+    """Learn one observation in each state: arms, rewards (*lead,)."""
+    return Wave(prepared.known.learned(arms, rewards), prepared.index, prepared.upcoming)
 
 
 def wave_shares(
@@ -62,7 +84,7 @@ def wave_shares(
     """Share `upcoming` sends by giving them one by one to the largest index; ties split equally.
 
     Args:
-        index: from sends so far (..., K) to indices (..., K).
+        index: from sends so far (..., K), above 0, to indices (..., K) that fall as sends grow.
         sends: (..., K), pending ones included.
         upcoming: at least 1; 1 is the plain argmax.
 
@@ -70,12 +92,20 @@ def wave_shares(
         (..., K), rows summing to 1.
     """
     if upcoming == 1:
-        return equal_shares(largest(index(np.maximum(sends, _TINY))))
+        return equal_shares(largest(_scores(index, sends)))
     untried = sends < NOTHING
     n_untried = np.count_nonzero(untried, axis=-1, keepdims=True)
     rest = np.maximum(upcoming - n_untried, 0)  # after one send to each untried arm
     given = untried + _given(index, np.where(untried, 1.0, sends), rest)
     return np.where(n_untried >= upcoming, untried / np.maximum(n_untried, 1), given / upcoming)
+
+
+def _scores(index: Callable[[FloatArray], FloatArray], sends: FloatArray) -> FloatArray:
+    """Return indices (..., K), where every arm is to be sent once before any is sent twice."""
+    untried = sends < NOTHING
+    if not untried.any():
+        return index(sends)
+    return np.where(untried, _FIRST, index(np.where(untried, 1.0, sends)))
 
 
 def _given(
@@ -98,7 +128,7 @@ def _given(
         low, high = np.where(enough, level, low), np.where(enough, high, level)
         few, many = np.where(enough, few, above), np.where(enough, above, many)
     missing = rest - few.sum(axis=-1, keepdims=True)
-    tied = many - few
+    tied = np.maximum(many - few, 0)  # an index that rises a little would make it negative
     return few + missing * tied / np.maximum(tied.sum(axis=-1, keepdims=True), 1)
 
 

@@ -7,6 +7,7 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.linear import Fit, Regression
+from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
@@ -37,15 +38,7 @@ class LinUCB(Parameters, frozen=True):
             description="How much the unknown is explored, in units of the reward's range.",
         ),
     ] = 0.25
-    ridge: Annotated[
-        float,
-        Meta(
-            ge=1e-3,
-            le=1e6,
-            title="Ridge penalty",
-            description="λ: how many observations' worth of doubt each weight starts with.",
-        ),
-    ] = 1.0
+    ridge: RidgePenalty = 1.0
 
     def prepare(
         self, known: Ridge, problem: Problem, upcoming: int, rng: Generator

@@ -7,12 +7,12 @@ import numpy as np
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.arrays import FloatArray
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-from bandits.waves import Wave
+from bandits.waves import Wave, wave_advance, wave_propensities, wave_sample
 
 
 @register("ucb1", label="UCB1")
@@ -43,19 +43,9 @@ class UCB1(Parameters, frozen=True):
         """Fix the index that sends are shared by."""
         return Wave(known, partial(self._index, problem.span), upcoming)
 
-    def propensities(self, prepared: Wave, contexts: FloatArray) -> FloatArray:
-        """Return the shares of the upcoming sends, (*lead, K)."""
-        return prepared.shares
-
-    def sample(self, prepared: Wave, contexts: FloatArray, rng: Generator) -> IntArray:
-        """Draw from the shares."""
-        return prepared.sample(contexts, rng)
-
-    def advance(
-        self, prepared: Wave, arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> Wave:
-        """Learn one observation in each state."""
-        return prepared.advance(arms, rewards)
+    propensities = wave_propensities
+    sample = wave_sample
+    advance = wave_advance
 
     def _index(self, span: float, known: Moments, sends: FloatArray) -> FloatArray:
         rounds = np.maximum(known.count.sum(axis=-1, keepdims=True), np.e)

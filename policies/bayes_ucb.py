@@ -1,0 +1,51 @@
+"""Bayes-UCB: a high quantile of what an arm's rate may be."""
+
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+from numpy.random import Generator
+from scipy.special import betainccinv
+
+from bandits.arrays import FloatArray
+from bandits.parameters import PriorFailures, PriorSuccesses
+from bandits.policy import Parameters
+from bandits.problem import Problem
+from bandits.registry import register
+from bandits.statistics import Moments
+from bandits.waves import Wave, wave_advance, wave_propensities, wave_sample
+
+
+@register("bayes_ucb", label="Bayes-UCB", support=(0.0, 1.0))
+class BayesUCB(Parameters, frozen=True):
+    """Send the variant whose rate, seen hopefully, is the highest.
+
+    For opens and clicks: about as good as Thompson sampling, without chance of its own.
+
+    The index is the quantile 1 − 1/t of the Beta posterior. Source: Kaufmann, Cappé and Garivier
+    (2012), "On Bayesian upper confidence bounds for bandit problems", algorithm 1 with c = 0; there
+    one arm is sent at a time.
+    """
+
+    statistic: ClassVar[type[Moments]] = Moments
+
+    prior_successes: PriorSuccesses = 1.0
+    prior_failures: PriorFailures = 1.0
+
+    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> Wave:
+        """Fix the index that sends are shared by."""
+        return Wave(known, partial(_index, self.prior_successes, self.prior_failures), upcoming)
+
+    propensities = wave_propensities
+    sample = wave_sample
+    advance = wave_advance
+
+
+def _index(alpha: float, beta: float, known: Moments, sends: FloatArray) -> FloatArray:
+    """Take the quantile at the posterior's mean, as narrow as if all `sends` had been seen."""
+    prior = alpha + beta
+    successes = np.clip(known.total, 0, known.count)
+    mean = (alpha + successes) / (prior + known.count)
+    rounds = np.maximum(known.count.sum(axis=-1, keepdims=True), np.e)
+    total = prior + sends
+    return np.asarray(betainccinv(mean * total, (1 - mean) * total, 1 / rounds), np.float64)

@@ -1,0 +1,53 @@
+"""Greedy ridge: a regression per variant, and always the best prediction."""
+
+from typing import ClassVar
+
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.linear import Fit, Regression
+from bandits.parameters import RidgePenalty
+from bandits.policy import Parameters
+from bandits.problem import Problem
+from bandits.registry import register
+from bandits.statistics import Ridge
+from bandits.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
+
+
+@register("greedy_ridge", label="Greedy regression (personal)")
+class GreedyRidge(Parameters, frozen=True):
+    """Send each recipient the variant that is predicted to be best for them, and never explore.
+
+    For comparison, or where recipients differ so much that they explore by themselves. It may never
+    learn that it neglects a good variant.
+
+    Source: Bastani, Bayati and Khosravi (2021), "Mostly exploration-free algorithms for contextual
+    bandits", algorithm 1; there by least squares.
+    """
+
+    statistic: ClassVar[type[Ridge]] = Ridge
+
+    ridge: RidgePenalty = 1.0
+
+    def prepare(
+        self, known: Ridge, problem: Problem, upcoming: int, rng: Generator
+    ) -> tuple[Fit, float]:
+        """Fit the regressions, and tell which difference of predictions is none."""
+        return Regression(known.matured, self.ridge), NOTHING_LEFT * problem.span
+
+    def propensities(self, prepared: tuple[Fit, float], contexts: FloatArray) -> FloatArray:
+        """Return 1 for the best prediction, split equally among ties, (*lead, *batch, K)."""
+        fit, close = prepared
+        return equal_shares(largest(fit.means(contexts), close))
+
+    def sample(self, prepared: tuple[Fit, float], contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw the best prediction."""
+        fit, close = prepared
+        return draw_largest(fit.means(contexts), rng, close)
+
+    def advance(
+        self, prepared: tuple[Fit, float], arms: IntArray, rewards: FloatArray, contexts: FloatArray
+    ) -> tuple[Fit, float]:
+        """Learn one observation in each state."""
+        fit, close = prepared
+        return fit.learned(arms, rewards, contexts), close

@@ -1,0 +1,43 @@
+"""UCB-Tuned: UCB1 with a width that knows how much an arm's rewards vary."""
+
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray
+from bandits.policy import Parameters
+from bandits.problem import Problem
+from bandits.registry import register
+from bandits.statistics import Moments
+from bandits.waves import Wave, wave_advance, wave_propensities, wave_sample
+
+
+@register("ucb_tuned", label="UCB-Tuned")
+class UCBTuned(Parameters, frozen=True):
+    """Send the variant that could still be the best, cautious only as far as its results vary.
+
+    Like UCB1 but far quicker where rates are small, as they are in emails; nothing to tune.
+
+    The index is mean + √(ln t / n · min(span²/4, V)), with V = variance + span² √(2 ln t / n).
+    Source: Auer, Cesa-Bianchi and Fischer (2002), "Finite-time analysis of the multiarmed bandit
+    problem", section 4; there rewards lie in [0, 1] and one arm is sent at a time.
+    """
+
+    statistic: ClassVar[type[Moments]] = Moments
+
+    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> Wave:
+        """Fix the index that sends are shared by."""
+        return Wave(known, partial(_index, problem.span), upcoming)
+
+    propensities = wave_propensities
+    sample = wave_sample
+    advance = wave_advance
+
+
+def _index(span: float, known: Moments, sends: FloatArray) -> FloatArray:
+    rounds = np.maximum(known.count.sum(axis=-1, keepdims=True), np.e)
+    doubt = np.log(rounds) / sends
+    variance = known.variances + span**2 * np.sqrt(2 * doubt)
+    return known.means + np.sqrt(doubt * np.minimum(span**2 / 4, variance))
