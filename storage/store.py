@@ -105,7 +105,7 @@ class SqlStore:
         """Append decisions in one transaction, durable on return."""
         if not chosen.ids:
             return {}
-        hashes = choices.hash_subjects(self._secret, chosen.subjects)
+        hashes = choices.hash_subjects(self._subject_secret, chosen.subjects)
         return self._write(lambda c: choices.append_decisions(c, record, chosen, hashes, at=at))
 
     def decisions(self, ids: Sequence[str]) -> dict[str, Stored]:
@@ -187,13 +187,17 @@ class SqlStore:
             return work(transaction)
 
     @cached_property
-    def _secret(self) -> bytes:
-        """The key that subjects are hashed with, made when first needed."""
-        query = select(secrets_table.c.value).where(secrets_table.c.name == _SUBJECTS)
+    def _subject_secret(self) -> bytes:
+        """The key that subjects are hashed with."""
+        return self.secret(_SUBJECTS)
+
+    def secret(self, name: str) -> bytes:
+        """Return the 32 secret bytes that this database keeps as `name`, made when first needed."""
+        query = select(secrets_table.c.value).where(secrets_table.c.name == name)
         with self.database.reading() as transaction:
             known = transaction.execute(query).scalar_one_or_none()
         if known is None:
-            made = (_SUBJECTS, secrets.token_bytes(_SECRET_BYTES))
+            made = (name, secrets.token_bytes(_SECRET_BYTES))
             columns = ("name", "value")
             with self.database.writing() as transaction:
                 transaction.insert(secrets_table, columns, [made])

@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from webapp import tracing
+from webapp import pages, tracing
 from webapp.api import routes
 from webapp.services import Services
 from webapp.settings import Settings
@@ -22,4 +22,5 @@ def create_app(services: Services, settings: Settings) -> Flask:
     services.attach(app.extensions)
     tracing.init(app, settings)
     routes.init(app)
+    pages.init(app)
     return app

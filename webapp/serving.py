@@ -5,6 +5,7 @@ import logging
 import logging.config
 import multiprocessing
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -25,6 +26,7 @@ from webapp.settings import Settings
 
 _THREADS = 64  # single choices wait for a commit that they share; waiting takes no core
 _KILL_SECONDS = 30
+_ANNOUNCE_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
 
@@ -77,8 +79,7 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
     stop = Event()
     learner = Thread(target=Learner(Engine(store), stop).run, name="learner")
     server.on_startup(learner.start)
-    shown = parse_database_url(settings.database_url)  # which hides a password
-    server.on_startup(partial(_log.info, "serving %s at %s", shown, address))
+    server.on_startup(Thread(target=_announce, args=(settings, address), daemon=True).start)
     try:
         server.serve(target_loader=partial(worker.load, settings), wrap_loader=False)
     finally:
@@ -86,6 +87,19 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         if learner.is_alive():
             learner.join()
         _log.info("stopped")
+
+
+def _announce(settings: Settings, address: Address) -> None:
+    """Say where to look, once somebody answers there."""
+    while True:
+        try:
+            socket.create_connection((address.host, address.port), timeout=1).close()
+        except OSError:
+            time.sleep(_ANNOUNCE_SECONDS)
+        else:
+            break
+    shown = parse_database_url(settings.database_url)  # which hides a password
+    _log.info("serving %s at %s", shown, address)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ PREFIX = "BANDITS_"
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything about a server that its owner may set; every field is documented in docs/api.md.
+    """Everything about a server that its owner may set; docs/operations.md tells more.
 
     Attributes:
         database_url: where experiments, the log and the accounts live.

@@ -1,15 +1,17 @@
 """A web worker: one process that serves the application, and ends with its parent."""
 
+import gc
 import logging
 import logging.config
 import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
-from typing import Any
+
+from flask import Flask
+from msgspec.structs import replace
 
 from bandits.engine import Engine
 from storage import open_store
@@ -20,13 +22,11 @@ from webapp.locking import FileLock
 from webapp.services import Services
 from webapp.settings import Settings
 
-Application = Callable[..., Any]
-
 _DRAIN_SECONDS = 3.0  # shorter than a successor waits for the lock
 _log = logging.getLogger(__name__)
 
 
-def load(settings: Settings) -> Application:
+def load(settings: Settings) -> Flask:
     """Make the application in a process of its own.
 
     Raises:
@@ -38,10 +38,18 @@ def load(settings: Settings) -> Application:
     lock = lock_of(settings.database_url)
     if lock is not None:
         lock.acquire()
-    store = open_store(settings.database_url)
-    app = create_app(Services(Engine(store), store.accounts), settings)
+    app = application(settings)
     app.extensions["bandits.lock"] = lock  # it is held for as long as the application lives
+    gc.freeze()  # what was imported stays: let collections pass it over
     return app
+
+
+def application(settings: Settings) -> Flask:
+    """Make the application on the database that `settings` name, which is migrated already."""
+    store = open_store(settings.database_url)
+    if settings.secret_key is None:
+        settings = replace(settings, secret_key=store.secret("sessions").hex())
+    return create_app(Services(Engine(store), store.accounts), settings)
 
 
 def lock_of(database_url: str) -> FileLock | None:
