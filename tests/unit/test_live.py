@@ -109,9 +109,12 @@ def test_the_floor_is_in_the_probability_that_is_logged() -> None:
 
 
 def test_without_a_declared_floor_every_eligible_arm_gets_a_little() -> None:
-    snapshot = learned(configuration(), [0] * 50 + [1] * 50, [1.0] * 50 + [0.0] * 50)
-    shares = live(configuration(), snapshot).probabilities(np.array([0, 1]), EVERYBODY)
-    assert shares[1] == pytest.approx(0.01, abs=1e-9)
+    config = configuration("abcdefghij")
+    snapshot = learned(config, [0] * 50 + [1] * 50, [1.0] * 50 + [0.0] * 50)
+    deciding = live(config, snapshot)
+    among_two = deciding.probabilities(np.array([0, 1]), EVERYBODY)
+    assert among_two[1] == pytest.approx(0.01, abs=1e-9)
+    assert deciding.probabilities(deciding.everything, EVERYBODY).min() >= 0.005
 
 
 @pytest.mark.parametrize(("matured", "held_down"), [(999, True), (1000, False)])
