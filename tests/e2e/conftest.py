@@ -1,0 +1,122 @@
+"""A real server, as anybody would start it: `bandits serve` in a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+BANDITS = Path(sys.executable).with_name("bandits")
+START_SECONDS = 60.0
+SCOPES = "choose,reward,manage,read"
+
+
+class Server:
+    """A running `bandits serve`, and the command line on the same database."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.database = folder / "bandits.db"
+        self.database_url = f"sqlite:///{self.database}"
+        self.log = folder / "server.log"
+        with self.log.open("ab") as log:
+            start = log.tell()
+            self.process = subprocess.Popen(
+                [BANDITS, "serve", "--database", self.database_url, "--port", "0", *options],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=environment(),
+            )
+        self.url = self._address(start)
+        self._token = ""
+
+    def _address(self, start: int) -> str:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.poll() is None:
+            said = self.log.read_bytes()[start:].decode()
+            if found := re.search(r"http://127\.0\.0\.1:\d+", said):
+                return found[0]
+            time.sleep(0.02)
+        self.process.kill()
+        raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+
+    @property
+    def worker(self) -> int:
+        """The id of its web worker's process, which holds the lock."""
+        return int(Path(f"{self.database}.lock").read_text())
+
+    @property
+    def token(self) -> str:
+        """The token of an API key that may do everything."""
+        if not self._token:
+            self._token = self.bandits("key", "create", "--scopes", SCOPES).stdout.strip()
+        return self._token
+
+    def bandits(self, *arguments: str, check: bool = True, **given) -> subprocess.CompletedProcess:
+        """Run a command of ours on the server's database."""
+        return subprocess.run(
+            [BANDITS, *arguments],
+            check=check,
+            capture_output=True,
+            text=True,
+            timeout=START_SECONDS,
+            env=environment(BANDITS_DATABASE_URL=self.database_url),
+            **given,
+        )
+
+    def client(self, token: str | None = None) -> httpx.Client:
+        """Open a client of the API, with a key that may do everything unless another is given."""
+        headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=30.0)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Stop it, and return its exit status."""
+        self.process.send_signal(number)
+        try:
+            status = self.process.wait(START_SECONDS)
+        finally:
+            self.process.kill()
+            self.process.communicate()
+        return status
+
+
+def environment(**added: str) -> dict[str, str]:
+    """Return our environment without settings of the person who runs the tests."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith("BANDITS_")}
+    return {**own, **added}
+
+
+@pytest.fixture
+def start_server(tmp_path) -> Iterator[Callable[..., Server]]:
+    """Start servers that a test may do to what it likes; they share a database."""
+    started: list[Server] = []
+
+    def start(*options: str, folder: Path = tmp_path) -> Server:
+        started.append(Server(folder, *options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[Server]:
+    """One server for all tests of this process: leave it running, and use keys of your own."""
+    running = Server(tmp_path_factory.mktemp("server"))
+    yield running
+    assert running.stop() == 0, running.log.read_text()
+
+
+@pytest.fixture
+def api(server) -> Iterator[httpx.Client]:
+    """A client of the shared server's API that may do everything."""
+    with server.client() as client:
+        yield client
