@@ -7,7 +7,6 @@ control is grey.
 
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from bandits.messages import HistoryPoint
 HUES = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 GREY = "#8A8F98"
 PATTERNS = ("", "/", "x", ".")
+_MARKS = ("■", "▨", "▩", "▦")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 MAX_BANDS = 12  # more cannot be told apart; the rest is one band
@@ -110,7 +110,7 @@ def share_figure(history: Sequence[HistoryPoint], arms: Sequence[Look]) -> Figur
         last = np.array([shares[-1] for _, shares in bands])
         middles = np.cumsum(last) - last / 2
         wide = last >= _LABEL_GAP
-        labels = [look.label for (look, _), w in zip(bands, wide, strict=True) if w]
+        labels = [look for (look, _), w in zip(bands, wide, strict=True) if w]
         layout["annotations"] = _labels(middles[wide], labels)
     return {"data": data, "layout": layout}
 
@@ -135,16 +135,23 @@ def reward_figure(
         }
         for k in shown
     ]
-    tops = means[:, shown]
-    top = float(np.nanmax(tops)) if shown else 1.0
-    low = min(0.0, float(np.nanmin(tops))) if shown else 0.0
-    reach = [low * 1.08, max(top, 0.0) * 1.08 or 1.0]
+    reach = _reach(means[:, shown])
     layout = _layout({"range": reach, **({"tickformat": ".1%"} if is_rate else {})}, stacked=False)
     if shown:
         ends = means[-1, shown]
         places = _apart(ends, gap=_LABEL_GAP * (reach[1] - reach[0]))
-        layout["annotations"] = _labels(places, [arms[k].label for k in shown])
+        layout["annotations"] = _labels(places, [arms[k] for k in shown])
     return {"data": data, "layout": layout}
+
+
+def _reach(means: FloatArray) -> list[float]:
+    """Choose the y axis for lines (n, k): from zero, not stretched by early noise."""
+    settled = means[len(means) // 2 :]
+    known = settled[np.isfinite(settled)]
+    if not known.size:
+        return [0.0, 1.0]
+    low, high = min(0.0, float(known.min())), max(0.0, float(known.max()))
+    return [1.2 * low, 1.2 * high or 1.0]
 
 
 def _largest(history: Sequence[HistoryPoint], arms: Sequence[Look]) -> list[int]:
@@ -167,16 +174,27 @@ def _bands(shares: FloatArray, arms: Sequence[Look]) -> list[tuple[Look, FloatAr
 
 
 def _apart(values: FloatArray, gap: float) -> FloatArray:
-    """Move label positions (n,) up where they are less than `gap` apart, the lowest first."""
-    out = values.copy()
-    order = np.argsort(values)
-    for lower, upper in pairwise(order.tolist()):
-        out[upper] = max(out[upper], out[lower] + gap)
+    """Move label positions (n,) until they are `gap` apart, each as little as its group allows."""
+    order = np.argsort(values, kind="stable")
+    groups: list[tuple[float, int]] = []  # the middle and the size of labels that touch
+    for value in values[order].tolist():
+        groups.append((value, 1))
+        while len(groups) > 1 and _touch(groups[-2], groups[-1], gap):
+            (upper, n), (lower, m) = groups.pop(), groups.pop()
+            groups.append(((upper * n + lower * m) / (n + m), n + m))
+    out = np.empty_like(values)
+    out[order] = [
+        middle + gap * (i - (size - 1) / 2) for middle, size in groups for i in range(size)
+    ]
     return out
 
 
-def _labels(places: FloatArray, names: Sequence[str]) -> list[dict[str, Any]]:
-    """Write names at the right edge, at `places` (n,) of the y axis."""
+def _touch(lower: tuple[float, int], upper: tuple[float, int], gap: float) -> bool:
+    return upper[0] - lower[0] < gap * (lower[1] + upper[1]) / 2
+
+
+def _labels(places: FloatArray, looks: Sequence[Look]) -> list[dict[str, Any]]:
+    """Write names at the right edge, at `places` (n,) of the y axis, each with its mark."""
     return [
         {
             "xref": "paper",
@@ -187,9 +205,10 @@ def _labels(places: FloatArray, names: Sequence[str]) -> list[dict[str, Any]]:
             "xshift": 6,
             "showarrow": False,
             "align": "left",
-            "text": plain(name),
+            "text": f'<span style="color:{look.colour}">{_MARKS[look.pattern]}</span>'
+            f" {plain(look.label)}",
         }
-        for place, name in zip(places.tolist(), names, strict=True)
+        for place, look in zip(places.tolist(), looks, strict=True)
     ]
 
 

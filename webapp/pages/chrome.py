@@ -10,7 +10,7 @@ from webapp.figures import Look
 from webapp.pages.access import for_anybody, local
 from webapp.pages.assets import PLOTLY_VERSION
 from webapp.pages.blueprint import pages
-from webapp.pages.durations import say
+from webapp.pages.durations import every, say
 from webapp.pages.lifecycle import steps_of
 from webapp.pages.standing import STATES, called, named
 
@@ -37,7 +37,13 @@ def init(app: Flask) -> None:
     app.context_processor(_around)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(
-        say=say, steps_of=steps_of, called=called, named=named, states=STATES, swatch=_swatch
+        every=every,
+        say=say,
+        steps_of=steps_of,
+        called=called,
+        named=named,
+        states=STATES,
+        swatch=_swatch,
     )
 
 

@@ -11,6 +11,12 @@ def split(seconds: float) -> tuple[str, str]:
     return f"{seconds:.12g}", "seconds"
 
 
+def every(seconds: float) -> str:
+    """Write how often: "every minute", "every 2 hours"."""
+    amount, unit = split(seconds)
+    return f"every {unit.removesuffix('s')}" if amount == "1" else f"every {amount} {unit}"
+
+
 def say(seconds: float) -> str:
     """Write a length of time: "7 days", "1 hour", "90 seconds"."""
     amount, unit = split(seconds)

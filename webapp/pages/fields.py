@@ -40,6 +40,7 @@ class Method(Struct, frozen=True):
     label: str
     summary: str
     detail: str
+    source: str
     family: str
     contextual: bool
     support: tuple[float, float]
@@ -53,12 +54,14 @@ def methods() -> list[Method]:
 
 def _method(policy: type[Parameters]) -> Method:
     summary, _, detail = (inspect.getdoc(policy) or "").partition("\n")
+    about, _, source = " ".join(detail.split()).partition("Source: ")
     schema = msgspec.json.schema(policy)
     return Method(
         policy.name,
         policy.label,
         summary,
-        " ".join(detail.split()),
+        about.strip(),
+        source,
         policy.statistic.family,
         policy.statistic.contextual,
         policy.support,

@@ -27,6 +27,11 @@ def percent(value: float | None, digits: int = 1) -> str:
     return f"{shown:,.{digits}f}{_THIN}%".replace("-", "−")
 
 
+def share(value: float) -> str:
+    """Write a declared fraction as per cent, with the digits it was declared with: 5 %, 2.5 %."""
+    return f"{100 * value:.6g}{_THIN}%"
+
+
 def amount(value: float | None) -> str:
     """Write a number of any size: 0.0213, 4.18, 1,204."""
     if value is None or not isfinite(value):
@@ -68,5 +73,5 @@ def plural(number: float, one: str, many: str = "") -> str:
 
 def init(app: Flask) -> None:
     """Offer them to templates."""
-    for written in (count, percent, amount, when, pretty_json, plural):
+    for written in (count, percent, share, amount, when, pretty_json, plural):
         app.add_template_filter(written)

@@ -47,11 +47,15 @@ function styled(figure, element) {
 function labelRoom(labels) {
   const pen = document.createElement("canvas").getContext("2d");
   pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-  const widest = Math.max(0, ...labels.map((label) => pen.measureText(label.text).width));
+  const width = (text) => pen.measureText(text).width;
+  let widest = 0;
   for (const label of labels) {
-    while (pen.measureText(label.text).width > 240) label.text = label.text.slice(0, -2).trimEnd() + "…";
+    let [, mark, name] = label.text.match(/^(.*<\/span>)(.*)$/s);
+    while (width(name) > 230) name = `${name.replace(/…$/, "").slice(0, -1).trimEnd()}…`;
+    label.text = mark + name;
+    widest = Math.max(widest, width(name));
   }
-  return Math.min(widest, 250) + 14;
+  return widest + 32;
 }
 
 function draw(name, figure) {
