@@ -156,7 +156,7 @@ def known(configuration: Configuration, snapshot: Snapshot | None) -> tuple[Stat
         metrics = len(summing.rule.metrics)
         return summing.family.zeros(summing.problem), Tally.zeros(summing.n_arms, metrics)
     statistic: Statistic = load(summing.family, snapshot.statistic)
-    return statistic.padded(summing.n_arms), Tally.load(snapshot.tally).padded(summing.n_arms)
+    return statistic.padded(summing.problem), Tally.load(snapshot.tally).padded(summing.n_arms)
 
 
 def rebuild(audit: Audit) -> tuple[Statistic, Tally]:

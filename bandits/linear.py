@@ -54,7 +54,7 @@ class Regression:
     @cached_property
     def theta(self) -> FloatArray:
         """Estimates (*lead, K, d): (λ + gram)⁻¹ moment."""
-        gram = _penalised(self.known.gram, self.ridge)
+        gram = penalised(self.known.gram, self.ridge)
         return np.linalg.solve(gram, self.known.moment[..., None])[..., 0].astype(
             np.float64, copy=False
         )
@@ -62,7 +62,7 @@ class Regression:
     @cached_property
     def root(self) -> FloatArray:
         """L⁻¹ of every arm, (*lead, K, d, d), with L Lᵀ = λ + gram + pending."""
-        gram = _penalised(self.known.gram + self.known.pending, self.ridge)
+        gram = penalised(self.known.gram + self.known.pending, self.ridge)
         return np.linalg.inv(np.linalg.cholesky(gram))
 
     @cached_property
@@ -151,7 +151,7 @@ class Walk:
         return _unrowed(_rows(x, rows.shape) @ np.swapaxes(rows, -1, -2), x)
 
 
-def _penalised(gram: FloatArray, ridge: float) -> FloatArray:
+def penalised(gram: FloatArray, ridge: float) -> FloatArray:
     """Add λ to the diagonal, and what rounding may have taken from a large gram."""
     d = gram.shape[-1]
     largest = np.einsum("...ii->...i", gram).max(axis=-1, initial=0.0)

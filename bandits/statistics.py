@@ -55,8 +55,8 @@ class Statistic(Protocol):
         """Restrict to the arms at these positions."""
         ...
 
-    def padded(self, n_arms: int) -> Self:
-        """Append arms nobody has seen until there are `n_arms`."""
+    def padded(self, problem: Problem) -> Self:
+        """Append what nobody has seen until it has room for the problem's arms."""
         ...
 
     def decayed(self, factor: float) -> Self:
@@ -78,7 +78,7 @@ def _sums(n_arms: int, arms: IntArray, values: FloatArray) -> FloatArray:
     return flat.reshape(*lead, n_arms).astype(np.float64, copy=False)
 
 
-class _Additive:
+class Additive:
     """The arithmetic that every family shares: it acts on each field by itself."""
 
     __slots__ = ()
@@ -94,7 +94,7 @@ class _Additive:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Moments(_Additive):
+class Moments(Additive):
     """Sums of weights, rewards and squared rewards by arm, each (..., K); and what is pending.
 
     Attributes:
@@ -155,9 +155,9 @@ class Moments(_Additive):
         """Restrict to the arms at these positions."""
         return Moments(*(a[..., arms] for (a,) in self._each()))
 
-    def padded(self, n_arms: int) -> "Moments":
-        """Append arms nobody has seen until there are `n_arms`."""
-        return Moments(*(_grown(a, n_arms, axis=-1) for (a,) in self._each()))
+    def padded(self, problem: Problem) -> "Moments":
+        """Append arms nobody has seen until there are the problem's."""
+        return Moments(*(grown(a, problem.n_arms, axis=-1) for (a,) in self._each()))
 
     def decayed(self, factor: float) -> "Moments":
         """Weigh everything learned by `factor`."""
@@ -205,7 +205,7 @@ class Moments(_Additive):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ridge(_Additive):
+class Ridge(Additive):
     """Sufficient sums of a disjoint linear model: one regression per arm on the context x (d,).
 
     Attributes:
@@ -232,8 +232,8 @@ class Ridge(_Additive):
         weights: FloatArray,
     ) -> "Ridge":
         """Sum n observations: arms, rewards, weights (..., n), contexts (..., n, d)."""
-        gram = _grams(problem, arms, contexts, weights)
-        moment = _vectors(problem, arms, contexts, weights * rewards)
+        gram = grams_by_arm(problem, arms, contexts, weights)
+        moment = vectors_by_arm(problem, arms, contexts, weights * rewards)
         return cls(gram, moment, np.zeros_like(gram))
 
     @classmethod
@@ -241,7 +241,7 @@ class Ridge(_Additive):
         cls, problem: Problem, arms: IntArray, contexts: FloatArray, weights: FloatArray
     ) -> "Ridge":
         """Sum n decisions as pending: arms, weights (..., n), contexts (..., n, d)."""
-        pending = _grams(problem, arms, contexts, weights)
+        pending = grams_by_arm(problem, arms, contexts, weights)
         return cls(np.zeros_like(pending), np.zeros(pending.shape[:-1]), pending)
 
     @classmethod
@@ -257,12 +257,13 @@ class Ridge(_Additive):
             self.gram[..., arms, :, :], self.moment[..., arms, :], self.pending[..., arms, :, :]
         )
 
-    def padded(self, n_arms: int) -> "Ridge":
-        """Append arms nobody has seen until there are `n_arms`."""
+    def padded(self, problem: Problem) -> "Ridge":
+        """Append arms nobody has seen until there are the problem's."""
+        n_arms = problem.n_arms
         return Ridge(
-            _grown(self.gram, n_arms, axis=-3),
-            _grown(self.moment, n_arms, axis=-2),
-            _grown(self.pending, n_arms, axis=-3),
+            grown(self.gram, n_arms, axis=-3),
+            grown(self.moment, n_arms, axis=-2),
+            grown(self.pending, n_arms, axis=-3),
         )
 
     def decayed(self, factor: float) -> "Ridge":
@@ -282,7 +283,7 @@ def _rows_of(arms: IntArray, contexts: FloatArray) -> tuple[int, IntArray, Float
     return rows, arms.reshape(rows, n), contexts.reshape(rows, n, d)
 
 
-def _grams(
+def grams_by_arm(
     problem: Problem, arms: IntArray, contexts: FloatArray, weights: FloatArray
 ) -> FloatArray:
     """Sum w x xᵀ by arm: (..., K, d, d), one matrix product per arm that occurs."""
@@ -301,7 +302,7 @@ def _grams(
     return out.reshape(*arms.shape[:-1], *out.shape[1:])
 
 
-def _vectors(
+def vectors_by_arm(
     problem: Problem, arms: IntArray, contexts: FloatArray, values: FloatArray
 ) -> FloatArray:
     """Sum v x by arm: (..., K, d)."""
@@ -318,7 +319,8 @@ def _vectors(
     return out.reshape(*arms.shape[:-1], *out.shape[1:])
 
 
-def _grown(array: FloatArray, n_arms: int, axis: int) -> FloatArray:
+def grown(array: FloatArray, n_arms: int, axis: int) -> FloatArray:
+    """Append zeros along the arm axis until it has `n_arms`."""
     missing = n_arms - array.shape[axis]
     widths = [(0, 0)] * array.ndim
     widths[axis] = (0, missing)

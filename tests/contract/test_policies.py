@@ -14,6 +14,9 @@ K, D = 4, 3
 FALSE_ALARM = 1e-6  # of each chi-square test below, all seeds fixed
 ALL = sorted(policies())
 every_policy = pytest.mark.parametrize("name", ALL)
+# These freeze posterior draws, so that their probabilities are those of a sample of 1,000.
+DRAWING = [n for n in ALL if "draws" in policies()[n].__struct_fields__]
+SAMPLING_ERROR = 0.1  # more than six standard deviations of a share of 1,000 draws
 every_invertible = pytest.mark.parametrize(
     "name", [n for n in ALL if policies()[n].statistic.invertible]
 )
@@ -80,8 +83,7 @@ def test_arms_that_nobody_has_seen_are_equal(name, upcoming):
     problem = problem_of(name)
     known = make(name).statistic.zeros(problem)
     rows = probabilities(name, known, problem, upcoming=upcoming)
-    frozen_draws = 0.1  # a policy with 1,000 frozen posterior draws is equal only to that
-    tolerance = frozen_draws if "draws" in make(name).__struct_fields__ else 1e-12
+    tolerance = SAMPLING_ERROR if name in DRAWING else 1e-12
     assert np.allclose(rows, 1 / K, rtol=0, atol=tolerance)
 
 
@@ -112,7 +114,7 @@ def test_mirrored_rewards_swap_two_arms_known_equally_well(name):
     before = probabilities(name, family.of(problem, arms, rewards, contexts, weights), problem)
     known = family.of(mirrored, arms, shift - rewards, contexts, weights)
     after = probabilities(name, known, mirrored)
-    tolerance = 0.1 if "draws" in make(name).__struct_fields__ else 1e-9
+    tolerance = SAMPLING_ERROR if name in DRAWING else 1e-9
     assert np.allclose(after, before[:, ::-1], rtol=0, atol=tolerance)
 
 
@@ -128,9 +130,9 @@ def test_restricting_is_computing_on_what_is_left(name):
     )  # fmt: skip
     whole = make(name).statistic.of(problem, arms, rewards, contexts, weights)
     restricted = probabilities(name, whole.take(left), problem.take(left))
-    assert np.allclose(
-        restricted, probabilities(name, smaller, problem.take(left)), rtol=0, atol=1e-9
-    )
+    alone = probabilities(name, smaller, problem.take(left))
+    tolerance = SAMPLING_ERROR if name in DRAWING else 1e-9
+    assert np.allclose(restricted, alone, rtol=0, atol=tolerance)
 
 
 @every_policy
@@ -155,7 +157,7 @@ def test_states_side_by_side_are_each_alone(name, upcoming):
     contexts = np.stack([contexts_of(5, seed) for seed in range(3)])
     prepared = prepare(policy, policy.statistic.of(problem, *observed), problem, upcoming)
     together = policy.propensities(prepared, contexts)
-    for r in range(1 if "draws" in policy.__struct_fields__ else 3):
+    for r in range(1 if name in DRAWING else 3):  # the later states get later draws
         known = policy.statistic.of(problem, *(a[r] for a in observed))
         alone = policy.propensities(prepare(policy, known, problem, upcoming), contexts[r])
         assert np.allclose(together[r], alone, rtol=0, atol=1e-9)
@@ -188,24 +190,34 @@ def test_nobody_to_decide_for_is_no_error(name):
 
 
 @every_policy
-@pytest.mark.parametrize("batch", [1, 20_000])
-def test_sampling_follows_the_probabilities(name, batch):
+def test_sampling_a_batch_follows_the_probabilities(name):
     problem = problem_of(name)
     policy = make(name)
-    rng = np.random.default_rng(9)
-    states = 20_000 // batch
+    prepared = prepare(policy, known_of(name, problem, n=12), problem, upcoming=50)
+    contexts = np.repeat(contexts_of(1), 20_000, axis=0)
+    arms = sample_arms(policy, prepared, contexts, np.random.default_rng(9))
+    expected = per_context(policy, prepared, contexts[:1])[0]
+    assert fits(np.bincount(arms, minlength=K), expected)
+
+
+@every_policy
+def test_sampling_one_in_each_of_many_states_follows_the_probabilities(name):
+    problem = problem_of(name)
+    policy = make(name)
     known = known_of(name, problem, n=12)
-    side_by_side = type(known)(*(np.broadcast_to(a, (states, *a.shape)) for a in fields_of(known)))
-    prepared = prepare(policy, side_by_side, problem, upcoming=1 if batch == 1 else 50)
-    x = contexts_of(1)[0]
-    contexts = np.broadcast_to(x, (states, D) if batch == 1 else (states, batch, D))
-    arms = sample_arms(policy, prepared, contexts, rng)
-    alone = prepare(policy, known, problem, upcoming=1 if batch == 1 else 50)
-    if "draws" in policy.__struct_fields__:  # each state has frozen draws of its own
-        expected = policy.propensities(prepared, contexts).reshape(-1, K).mean(axis=0)
-    else:
-        expected = per_context(policy, alone, x[None])[0]
-    assert fits(np.bincount(arms.ravel(), minlength=K), expected)
+    side_by_side = type(known)(*(np.broadcast_to(a, (20_000, *a.shape)) for a in fields_of(known)))
+    x = contexts_of(1)
+    prepared = prepare(policy, side_by_side, problem)
+    arms = sample_arms(policy, prepared, np.repeat(x, 20_000, axis=0), np.random.default_rng(9))
+    counts = np.bincount(arms, minlength=K)
+    if name not in DRAWING:
+        expected = per_context(policy, prepare(policy, known, problem), x)[0]
+        assert fits(counts, expected)
+        return
+    # Each state freezes draws of its own; all of them together are many draws of one posterior.
+    many = make(name, {"draws": 100_000})
+    expected = per_context(many, prepare(many, known, problem), x)[0]
+    assert stats.chi2_contingency([counts, 100_000 * expected]).pvalue > FALSE_ALARM
 
 
 @every_policy

@@ -134,11 +134,11 @@ def test_restricting_twice_is_restricting_once(family, seed, n, order, left):
 @every_family
 @few
 @given(seed=seeds, n=sizes)
-def test_an_arm_that_joins_knows_nothing_and_changes_nothing(family, seed, n):
+def test_an_arm_that_joins_is_as_if_it_had_been_there_unseen(family, seed, n):
     a = of(family, seed, n)
-    grown = a.padded(6)
-    same(grown.take(np.arange(4)), a)
-    same(grown.take(np.array([4, 5])), family.zeros(PROBLEM).take(np.array([0, 1])))
+    grown = a.padded(Problem.of(6, 3))
+    same(grown, family.of(Problem.of(6, 3), *observations(seed, n)), 0)
+    same(grown.padded(Problem.of(6, 3)), grown, 0)
 
 
 @every_family

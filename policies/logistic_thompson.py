@@ -1,0 +1,59 @@
+"""Logistic Thompson sampling: the odds of a click by variant, as uncertain as they are."""
+
+from typing import Annotated, ClassVar
+
+import numpy as np
+from msgspec import Meta
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.linear import Fit, Regression
+from bandits.logistic import Logistic
+from bandits.parameters import RidgePenalty
+from bandits.policy import Parameters
+from bandits.problem import Problem
+from bandits.quadrature import normal_chances
+from bandits.registry import register
+from bandits.statistics import Ridge
+
+
+@register("logistic_thompson", label="Logistic Thompson sampling (personal)", support=(0.0, 1.0))
+class LogisticThompson(Parameters, frozen=True):
+    """Give each recipient each variant with the chance that they like it best, by odds.
+
+    For opens and clicks that depend much on the recipient: odds keep small rates apart where a
+    straight line cannot. Every update fits the whole log anew, so it suits smaller campaigns.
+
+    The weights of each variant have Laplace's approximation of their posterior, independent of the
+    others', so the chances are exact for it, by quadrature for each recipient. Source: Chapelle and
+    Li (2011), "An empirical evaluation of Thompson sampling", algorithm 3; there the precision is
+    diagonal and each batch is fitted on top of the one before.
+    """
+
+    statistic: ClassVar[type[Logistic]] = Logistic
+
+    spread: Annotated[
+        float,
+        Meta(
+            ge=1e-6,
+            le=100,
+            title="Spread",
+            description="How uncertain to be of weights: 1 is as the model says, less is bolder.",
+        ),
+    ] = 1.0
+    ridge: RidgePenalty = 1.0
+
+    def prepare(self, known: Logistic, problem: Problem, upcoming: int, rng: Generator) -> Fit:
+        """Add the prior; where λ is not 1, the mode is one Newton step from that for 1."""
+        nothing = np.zeros_like(known.precision)
+        return Regression(Ridge(known.precision, known.shift, nothing), self.ridge)
+
+    def propensities(self, prepared: Fit, contexts: FloatArray) -> FloatArray:
+        """Return the chance that each arm is the best, (*lead, *batch, K)."""
+        return normal_chances(prepared.means(contexts), self.spread * prepared.widths(contexts))
+
+    def sample(self, prepared: Fit, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw the arm whose log odds, drawn from their posterior, are the largest."""
+        means = prepared.means(contexts)
+        drawn = rng.standard_normal(means.shape)
+        return (means + self.spread * prepared.widths(contexts) * drawn).argmax(axis=-1)

@@ -1,0 +1,66 @@
+"""Thompson sampling for emails made of slots, whose variants learn from each other."""
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.linear_draws import LinearDraws
+from bandits.parameters import RidgePenalty
+from bandits.policy import Parameters
+from bandits.problem import Problem
+from bandits.registry import register
+from bandits.slot_ridge import SlotRidge
+
+
+@register("slots_thompson", label="Thompson sampling over slots")
+class SlotsThompson(Parameters, frozen=True):
+    """Learn what each subject line, block or discount adds, whatever it is combined with.
+
+    For emails of several slots, where 4 × 4 × 3 variants are 48 arms but only 11 things to learn.
+    It takes the effects of slots to add up, for each recipient by what is known of them. Choose a
+    minimum share above 0: an arm that no draw prefers has probability 0 otherwise.
+
+    A Bayesian linear model in which each variant of a slot has its own weights on the context; one
+    of M frozen posterior draws decides for each recipient, so that probabilities are exact shares
+    of draws. Source: Hill, Nassif, Liu, Iyer and Vishwanathan (2017), "An efficient bandit
+    algorithm for realtime multivariate optimization", algorithm 1; there the model is a probit
+    with interactions between slots, and the best arm is searched for.
+    """
+
+    statistic: ClassVar[type[SlotRidge]] = SlotRidge
+
+    spread: Annotated[
+        float,
+        Meta(
+            ge=1e-6,
+            le=100,
+            title="Spread",
+            description="How uncertain to be of weights: 1 is as the model says, less is bolder.",
+        ),
+    ] = 1.0
+    ridge: RidgePenalty = 1.0
+    draws: Annotated[
+        int,
+        Meta(
+            ge=1_000,
+            le=100_000,
+            title="Posterior draws",
+            description="M: how many draws are frozen at each update.",
+        ),
+    ] = 1_000
+
+    def prepare(
+        self, known: SlotRidge, problem: Problem, upcoming: int, rng: Generator
+    ) -> LinearDraws:
+        """Fit the model; its draws are made when they are first needed."""
+        return LinearDraws(known, problem, self.ridge, self.spread, rng, self.draws)
+
+    def propensities(self, prepared: LinearDraws, contexts: FloatArray) -> FloatArray:
+        """Return the share of draws that prefer each arm, (*lead, *batch, K)."""
+        return prepared.shares(contexts)
+
+    def sample(self, prepared: LinearDraws, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw a draw for each recipient, and its best arm."""
+        return prepared.sample(contexts, rng)
