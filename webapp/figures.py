@@ -219,7 +219,7 @@ def plain(text: str) -> str:
 
 def _layout(yaxis: dict[str, Any], *, stacked: bool) -> dict[str, Any]:
     return {
-        "margin": {"l": 52, "r": 200, "t": 12, "b": 36},
+        "margin": {"l": 52, "r": 200, "t": 12, "b": 44},
         "hovermode": "x unified" if stacked else "x",
         "showlegend": False,
         "paper_bgcolor": "rgba(0,0,0,0)",

@@ -43,6 +43,19 @@ def amount(value: float | None) -> str:
     return text.replace("-", "−")
 
 
+def total(value: float, *, whole: bool) -> str:
+    """Write a column's sum: whole numbers, or two decimals so that they align."""
+    return count(value) if whole else f"{value:,.2f}".replace("-", "−")
+
+
+def average(value: float | None) -> str:
+    """Write a column's mean: three decimals so that they align, more where those say nothing."""
+    if value is None or not isfinite(value):
+        return _NONE
+    text = f"{value:.3g}" if 0 < abs(value) < 1e-3 else f"{value:,.3f}"  # noqa: PLR2004 - would be 0.000
+    return text.replace("-", "−")
+
+
 def when(value: datetime | float | str | None) -> Markup:
     """Write a moment in UTC; the page's script turns it into the reader's own zone."""
     if value is None:
@@ -73,5 +86,5 @@ def plural(number: float, one: str, many: str = "") -> str:
 
 def init(app: Flask) -> None:
     """Offer them to templates."""
-    for written in (count, percent, share, amount, when, pretty_json, plural):
+    for written in (count, percent, share, amount, total, average, when, pretty_json, plural):
         app.add_template_filter(written)

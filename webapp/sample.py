@@ -1,0 +1,184 @@
+"""The sample campaign of `bandits demo`, and people who behave like recipients."""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct, convert
+from numpy.random import Generator
+
+from bandits.draw import time_ordered_ids
+from bandits.experiment import Experiment
+from bandits.messages import Decision, Reward
+
+KEY = "spring-sale"
+MATURITY_SECONDS = 8.0
+WINDOW_SECONDS = 60.0
+
+_HERO = """\
+<table role="presentation" width="100%"
+  style="background:{back};color:{ink};font-family:sans-serif">
+  <tr><td style="padding:28px 24px">
+    <p style="margin:0 0 6px;font-size:13px;opacity:.8">{over}</p>
+    <h1 style="margin:0 0 10px;font-size:26px">{title}</h1>
+    <p style="margin:0 0 18px;line-height:1.5">{text}</p>
+    <a href="#" style="background:{ink};color:{back};padding:11px 18px;border-radius:4px;\
+text-decoration:none;font-weight:bold">{button}</a>
+  </td></tr>
+</table>"""
+
+_PRODUCTS = _HERO.format(
+    back="#1f4d3a",
+    ink="#f4f1e8",
+    over="Spring sale",
+    title="Everything for the balcony",
+    text="Planters, herbs and folding chairs: 240 things that fit on two square metres.",
+    button="See what is reduced",
+)
+_STORY = _HERO.format(
+    back="#f6e7d8",
+    ink="#5b2a1e",
+    over="From our readers",
+    title="How Anna grew tomatoes on the fourth floor",
+    text="Eleven pots, one rainy May and a neighbour with advice. Here is what she used.",
+    button="Read her story",
+)
+
+# A click is the unit: an order is worth eight of them, an unsubscribe costs five.
+_DECLARED: dict[str, Any] = {
+    "key": KEY,
+    "name": "Spring sale",
+    "slots": [
+        {
+            "key": "subject_line",
+            "kind": "subject_line",
+            "name": "Subject line",
+            "variants": [
+                {"key": "plain", "name": "Plain", "payload": {"text": "Our spring sale starts"}},
+                {
+                    "key": "question",
+                    "name": "Question",
+                    "payload": {"text": "What would your balcony like this spring?"},
+                },
+                {
+                    "key": "hurry",
+                    "name": "Hurry",
+                    "payload": {"text": "48 hours only: spring prices on everything you saved"},
+                },
+            ],
+        },
+        {
+            "key": "content_block",
+            "kind": "content",
+            "name": "Content block",
+            "variants": [
+                {"key": "products", "name": "Products", "payload": {"html": _PRODUCTS}},
+                {"key": "story", "name": "Story", "payload": {"html": _STORY}},
+            ],
+        },
+        {
+            "key": "discount",
+            "kind": "discount",
+            "name": "Discount",
+            "variants": [
+                {"key": "d0", "name": "No discount", "payload": {"percent": 0}},
+                {"key": "d10", "name": "10 % off", "payload": {"percent": 10}},
+            ],
+        },
+    ],
+    "policy": {"name": "thompson_gaussian"},
+    "holdout": 0.05,
+    "reward": {
+        "metrics": {
+            "open": {"weight": 0.05},
+            "click": {"weight": 1.0},
+            "order": {"weight": 8.0},
+            "unsubscribe": {"weight": -5.0},
+        },
+        "window_seconds": WINDOW_SECONDS,
+        "maturity_seconds": MATURITY_SECONDS,
+    },
+    "learn_every_seconds": 1.0,
+}
+
+# Chances, multiplied: of opening by the subject line, of clicking an opened email by its content
+# and discount, of ordering after a click by the discount, of unsubscribing by the subject line.
+_OPENS = {"plain": 0.30, "question": 0.36, "hurry": 0.33}
+_CLICKS = {"products": 0.22, "story": 0.27}
+_CLICKS_MORE = {"d0": 1.0, "d10": 1.18}
+_ORDERS = {"d0": 0.09, "d10": 0.13}
+_UNSUBSCRIBES = {"plain": 0.004, "question": 0.004, "hurry": 0.013}
+
+_MEDIAN_DELAY_SECONDS = 2.5
+_DELAY_SPREAD = 0.9  # standard deviation of the delay's logarithm
+_DOUBLED = 0.05  # the part of events that the mailer reports twice
+
+
+def sample_experiment() -> Experiment:
+    """Declare the sample campaign: 3 subject lines, 2 content blocks, 2 discounts."""
+    return convert(_DECLARED, Experiment)
+
+
+class Arrival(Struct, frozen=True, order=True):
+    """An event that is reported at a moment, in seconds of the simulation's clock."""
+
+    at: float
+    number: int
+    decision_id: str
+    event_id: str
+    metric: str
+
+
+class Recipients:
+    """People who open, click, order and unsubscribe some time after they were sent an email.
+
+    Delays are log-normal, so some results come after maturity and correct what was learned, and a
+    few come too late to count. Events arrive out of order, and some twice.
+    """
+
+    def __init__(self, rng: Generator) -> None:
+        """Let chance come from `rng`."""
+        self._rng = rng
+        self._waiting: list[Arrival] = []
+        self._count = 0
+
+    def receive(self, decisions: Sequence[Decision], now: float) -> None:
+        """Send them emails at `now`; they will react in their own time."""
+        for decision in decisions:
+            for metric in self._reactions(decision.slots):
+                self._schedule(str(decision.decision_id), metric, now)
+
+    def reports(self, now: float) -> list[Reward]:
+        """Hand over what the mailer has noticed by `now`; each event is handed over once."""
+        due = []
+        while self._waiting and self._waiting[0].at <= now:
+            arrival = heapq.heappop(self._waiting)
+            due.append(Reward(arrival.decision_id, arrival.event_id, arrival.metric))
+        order = self._rng.permutation(len(due))
+        return [due[i] for i in order]
+
+    def _reactions(self, slots: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        subject, content, discount = (
+            slots[s]["variant"] for s in ("subject_line", "content_block", "discount")
+        )
+        u = self._rng.random(4)
+        done = []
+        if u[0] < _UNSUBSCRIBES[subject]:
+            done.append("unsubscribe")
+        if u[1] < _OPENS[subject]:
+            done.append("open")
+            if u[2] < _CLICKS[content] * _CLICKS_MORE[discount]:
+                done.append("click")
+                if u[3] < _ORDERS[discount]:
+                    done.append("order")
+        return done
+
+    def _schedule(self, decision_id: str, metric: str, now: float) -> None:
+        (event_id,) = time_ordered_ids(1, now)
+        times = 1 + (self._rng.random() < _DOUBLED)
+        for _ in range(times):
+            delay = _MEDIAN_DELAY_SECONDS * np.exp(_DELAY_SPREAD * self._rng.standard_normal())
+            self._count += 1
+            arrival = Arrival(now + delay, self._count, decision_id, event_id, metric)
+            heapq.heappush(self._waiting, arrival)
