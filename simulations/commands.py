@@ -53,7 +53,9 @@ def progress_bar(what: str, total: int) -> Iterator[runner.Progress]:
 )
 @click.option("--seed", type=click.IntRange(0), help="Instead of the scenario's.")
 @click.option("--replications", type=click.IntRange(1), help="Instead of the scenario's.")
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes."
+)
 @click.option("--list", "listing", is_flag=True, help="List the ready scenarios.")
 def simulate(  # noqa: PLR0913 - one for each option
     *,

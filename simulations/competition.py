@@ -2,9 +2,10 @@
 
 import signal
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, wait
-from contextlib import closing
-from multiprocessing import active_children, get_context
+from contextlib import closing, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
 from typing import Any, NamedTuple
 
 from msgspec import Struct
@@ -17,11 +18,13 @@ from simulations.runner import Progress, play
 from simulations.schedule import Run
 from simulations.worlds import BLOCK
 
-_POLL_SECONDS = 0.1
-
 
 class Interrupted(BanditsError):
     """It was stopped before any replication of every contestant was finished."""
+
+
+class WorkerDied(BanditsError):
+    """A process that simulated ended before its work was done; memory may have run out."""
 
 
 class Competition(Struct, frozen=True, eq=False):
@@ -84,44 +87,78 @@ def compete(
 
 def _alone(tasks: Iterable[_Task], progress: Progress) -> Generator[Record]:
     for task in tasks:
-        yield play(task.entrant.contestant, task.environment, task.run, task.replications, progress)
+        yield _play(task, progress)
+
+
+def _play(task: _Task, progress: Progress) -> Record:
+    return play(task.entrant.contestant, task.environment, task.run, task.replications, progress)
 
 
 def _together(tasks: Sequence[_Task], workers: int, progress: Progress) -> Generator[Record]:
+    """Deal tasks to processes that are free, and yield records in the tasks' order."""
     context = get_context("spawn")  # a copy of a process with threads may hang
-    played = context.Value("Q", 0)
-    others = set(active_children())
-    with ProcessPoolExecutor(min(workers, len(tasks)), context, _listen, (played,)) as pool:
+    team = [_Helper(context) for _ in range(min(workers, len(tasks)))]
+    try:
+        to_deal, done, due = iter(enumerate(tasks)), dict[int, Record](), 0
+        for helper in team:
+            helper.deal(*next(to_deal))
+        while due < len(tasks):
+            for helper in _with_news(team):
+                news = helper.news()
+                if isinstance(news, int):
+                    progress(news)
+                    continue
+                done[helper.position] = news
+                if (following := next(to_deal, None)) is not None:
+                    helper.deal(*following)
+            while due in done:
+                yield done.pop(due)
+                due += 1
+    finally:
+        for helper in team:
+            helper.stop()
+
+
+class _Helper:
+    """A process that plays one task after another."""
+
+    def __init__(self, context: SpawnContext) -> None:
+        self.line, far_end = context.Pipe()
+        self.position = -1
+        self._process = context.Process(target=_help, args=(far_end,), daemon=True)
+        self._process.start()
+        far_end.close()  # else its end could not be noticed
+
+    def deal(self, position: int, task: _Task) -> None:
+        """Give it a task."""
+        self.position = position
+        with suppress(BrokenPipeError):  # `news` will tell
+            self.line.send(task)
+
+    def news(self) -> int | Record:
+        """Take how many decisions it has just simulated, or its record."""
         try:
-            futures = [pool.submit(_work, task) for task in tasks]
-            seen = 0
-            for future in futures:
-                while not future.done():
-                    wait([future], _POLL_SECONDS)
-                    now = played.value
-                    progress(now - seen)
-                    seen = now
-                yield future.result()
-        except (KeyboardInterrupt, GeneratorExit):
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(active_children()) - others:
-                process.terminate()
-            raise
+            news: int | Record = self.line.recv()
+        except EOFError:
+            raise WorkerDied("a worker process died; its message is above") from None
+        return news
+
+    def stop(self) -> None:
+        """End it, whatever it is doing."""
+        self._process.terminate()
+        self._process.join()
+        self.line.close()
 
 
-_played: Any = None  # in a worker process: the counter that it shares with the first
+def _with_news(team: Sequence[_Helper]) -> list[_Helper]:
+    ready = wait([helper.line for helper in team])
+    return [helper for helper in team if helper.line in ready]
 
 
-def _listen(played: Any) -> None:
-    """Set up a worker: the keyboard's interruption is the first process's business."""
-    global _played  # noqa: PLW0603 - a pool's set-up can leave things for its tasks in no other way
-    _played = played
+def _help(line: "Connection[Any, Any]") -> None:
+    """Play what is dealt; the keyboard's interruption is the first process's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _work(task: _Task) -> Record:
-    def count(n: int) -> None:
-        with _played.get_lock():
-            _played.value += n
-
-    return play(task.entrant.contestant, task.environment, task.run, task.replications, count)
+    with suppress(EOFError, BrokenPipeError):  # the first process is gone, so is the work
+        while True:
+            task: _Task = line.recv()
+            line.send(_play(task, line.send))

@@ -57,11 +57,11 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         if self.name not in policies():
             known = ", ".join([*PROCEDURES, *policies()])
             raise InvalidInput.at("/name", f"unknown policy {self.name!r}; known are {known}")
-        forgetting = self.forgetting and _at("/forgetting", read, Forgetting, self.forgetting)
+        forgetting = None
+        if self.forgetting is not None:
+            forgetting = _at("/forgetting", read, Forgetting, self.forgetting)
         policy = make(self.name, self.params)
-        return Entrant(
-            label, Adaptive(policy, self.floor, forgetting or None, self.greedy_last_batch)
-        )
+        return Entrant(label, Adaptive(policy, self.floor, forgetting, self.greedy_last_batch))
 
     def _described(self) -> str:
         settings = {**self.params, **(self.forgetting or {})}

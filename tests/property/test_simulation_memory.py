@@ -1,0 +1,82 @@
+"""Laws of what a simulated policy remembers, against sums written out."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bandits.problem import Problem
+from bandits.statistics import Moments, Ridge
+from simulations.memory import Everything, Fading, Windowed
+
+PROBLEM = Problem.of(3, n_features=2)
+REPLICATIONS = 2
+
+segments = st.lists(st.integers(1, 6), min_size=1, max_size=8)
+delays = st.integers(0, 3)
+
+
+def sent_in(sizes, seed):
+    """Arms, rewards and contexts of successive segments, (R, n) each."""
+    rng = np.random.default_rng(seed)
+    for n in sizes:
+        shape = (REPLICATIONS, n)
+        yield rng.integers(3, size=shape), rng.random(shape), rng.random((*shape, 2))
+
+
+def remembered(memory, sizes, delay, seed):
+    """Send all segments, learning each `delay` segments late: what is known, and what was sent."""
+    under_way, sent = [], list(sent_in(sizes, seed))
+    for segment in sent:
+        under_way.append(memory.sent(*segment))
+        if len(under_way) > delay:
+            memory.learn(under_way.pop(0))
+    return memory.known, sent
+
+
+def summed(family, sent, weights):
+    """Sum what was sent, each decision with its weight."""
+    arms, rewards, contexts = (np.concatenate(parts, axis=1) for parts in zip(*sent, strict=True))
+    n = arms.shape[1]
+    return family.of(PROBLEM, arms, rewards, contexts, np.broadcast_to(weights[:n], arms.shape))
+
+
+def assert_same(one, other, names):
+    for name in names:
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-9)
+
+
+@given(segments, delays, st.integers(0, 99))
+def test_without_forgetting_everything_visible_is_summed_and_the_rest_is_pending(
+    sizes, delay, seed
+):
+    visible = max(0, len(sizes) - delay)
+    learned = sum(sizes[:visible])
+    weights = np.r_[np.ones(learned), np.zeros(sum(sizes) - learned)]
+    for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
+        memory = Everything(family, PROBLEM, REPLICATIONS, late=delay > 0)
+        known, sent = remembered(memory, sizes, delay, seed)
+        assert_same(known, summed(family, sent, weights), names)
+    pending = Everything(Moments, PROBLEM, REPLICATIONS, late=delay > 0)
+    known, _ = remembered(pending, sizes, delay, seed)
+    assert (np.abs(known.pending.sum(axis=1) - sum(sizes[visible:])) < 1e-9).all()
+
+
+@given(segments, delays, st.integers(1, 20), st.integers(0, 99))
+def test_a_window_knows_the_last_decisions_that_are_visible(sizes, delay, window, seed):
+    n, learned = sum(sizes), sum(sizes[: max(0, len(sizes) - delay)])
+    weights = ((np.arange(n) >= n - window) & (np.arange(n) < learned)).astype(float)
+    for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
+        memory = Windowed(family, PROBLEM, REPLICATIONS, window)
+        known, sent = remembered(memory, sizes, delay, seed)
+        assert_same(known, summed(family, sent, weights), names)
+
+
+@given(segments, delays, st.floats(0.5, 50), st.integers(0, 99))
+def test_an_observation_loses_half_its_weight_in_a_half_life(sizes, delay, half_life, seed):
+    n, learned = sum(sizes), sum(sizes[: max(0, len(sizes) - delay)])
+    ages = np.arange(n - 1, -1, -1)
+    weights = np.where(np.arange(n) < learned, 2.0 ** (-ages / half_life), 0.0)
+    for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
+        memory = Fading(family, PROBLEM, REPLICATIONS, half_life)
+        known, sent = remembered(memory, sizes, delay, seed)
+        assert_same(known, summed(family, sent, weights), names)

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from bandits.errors import InvalidInput
+from simulations.environments import KINDS, Bernoulli, Hillstrom
+from simulations.environments import estimate_hillstrom as estimate
+from simulations.environments.hillstrom import FEATURES
+
+HILLSTROM = Path("../shared/data/hillstrom.csv")
+needs_hillstrom = pytest.mark.skipif(
+    not HILLSTROM.exists(), reason=f"looks at the real customers in {HILLSTROM}"
+)
+
+# Visit rates of Hillstrom's test by (mens, womens): none, mens', womens' email.
+VISITS = {
+    (0, 1): (0.0958, 0.1664, 0.1698),
+    (1, 0): (0.0998, 0.1690, 0.1109),
+    (1, 1): (0.1805, 0.3150, 0.2517),
+}
+
+EXAMPLES = [Bernoulli((0.1, 0.5, 0.9)), Hillstrom(), Hillstrom("conversion")]
+
+
+@pytest.mark.parametrize("environment", EXAMPLES, ids=repr)
+def test_rewards_average_to_the_means_within_four_standard_errors(environment):
+    rng = np.random.default_rng(1)
+    n = 40_000
+    rounds = environment.rounds(0, n, rng)
+    means = np.broadcast_to(rounds.means, (n, environment.problem.n_arms))
+    rewards = environment.rewards(means, rng)
+    error = np.abs(rewards.mean(axis=0) - means.mean(axis=0))
+    assert (error < 4 * rewards.std(axis=0) / np.sqrt(n)).all()
+
+
+@pytest.mark.parametrize("environment", EXAMPLES, ids=repr)
+def test_shared_luck_gives_the_same_rewards_as_all_potential_rewards(environment):
+    means = np.random.default_rng(2).random((50, environment.problem.n_arms))
+    potential = environment.rewards(means, np.random.default_rng(3))
+    luck = environment.luck(50, np.random.default_rng(3))
+    for arm in range(environment.problem.n_arms):
+        np.testing.assert_array_equal(environment.reward(means[:, arm], luck), potential[:, arm])
+
+
+@pytest.mark.parametrize("environment", EXAMPLES, ids=repr)
+def test_what_rounds_give_has_the_shape_that_the_problem_says(environment):
+    problem = environment.problem
+    rounds = environment.rounds(5, 7, np.random.default_rng(1))
+    assert rounds.contexts.shape in {(7, problem.n_features), (1, problem.n_features)}
+    assert rounds.means.shape in {(7, problem.n_arms), (1, problem.n_arms)}
+    assert len(environment.arms) == problem.n_arms
+    assert (rounds.contexts[:, 0] == 1).all()
+
+
+@pytest.mark.parametrize("environment", EXAMPLES, ids=repr)
+def test_an_environment_survives_being_written_down(environment):
+    assert msgspec.convert(msgspec.to_builtins(environment), KINDS) == environment
+
+
+@pytest.mark.parametrize("means", [(), (0.5, 1.1), (-0.1,), (float("nan"),)])
+def test_rates_outside_the_unit_interval_are_refused(means):
+    with pytest.raises(InvalidInput, match="/means"):
+        Bernoulli(means)
+
+
+def test_customers_like_hillstroms_prefer_emails_as_the_real_ones_did():
+    rounds = Hillstrom().rounds(0, 200_000, np.random.default_rng(1))
+    mens, womens = (rounds.contexts[:, FEATURES.index(name)] for name in ("mens", "womens"))
+    for (m, w), visits in VISITS.items():
+        kind = (mens == m) & (womens == w)
+        np.testing.assert_allclose(rounds.means[kind].mean(axis=0), visits, atol=0.002)
+    overall = rounds.means.mean(axis=0)
+    np.testing.assert_allclose(overall, (0.10617, 0.18276, 0.15140), atol=0.001)
+
+
+def test_for_some_customers_like_hillstroms_the_womens_email_is_the_best():
+    means = Hillstrom().rounds(0, 20_000, np.random.default_rng(1)).means
+    best = np.bincount(means.argmax(axis=1), minlength=3) / len(means)
+    assert best[2] > 0.2
+    assert best[1] > 0.5
+
+
+def test_contexts_like_hillstroms_are_encoded_in_the_unit_interval():
+    contexts = Hillstrom().rounds(0, 5000, np.random.default_rng(1)).contexts
+    assert contexts.min() >= 0
+    assert contexts.max() <= 1
+    for name in ("zip_code", "channel"):
+        columns = [i for i, feature in enumerate(FEATURES) if feature.startswith(name)]
+        assert (contexts[:, columns].sum(axis=1) == 1).all()
+
+
+@needs_hillstrom
+def test_the_shipped_figures_are_those_that_the_real_hillstrom_file_gives_which_it_needs():
+    shipped = Path(estimate.__file__).with_name("hillstrom_figures.py").read_text("utf-8")
+    assert estimate.module(estimate.figures(estimate.Customers(HILLSTROM))) == shipped
+
+
+@needs_hillstrom
+def test_the_model_meets_the_real_hillstrom_customers_which_it_needs():
+    real = estimate.Customers(HILLSTROM)
+    rounds = Hillstrom().rounds(0, 200_000, np.random.default_rng(1))
+    column = dict(zip(FEATURES, rounds.contexts.T, strict=True))
+    assert abs(1 + 11 * column["recency"].mean() - real.recency.mean()) < 0.03
+    spent = np.minimum(real.history, 1000)
+    np.testing.assert_allclose(
+        np.quantile(1000 * column["history"], [0.25, 0.5, 0.75, 0.9]),
+        np.quantile(spent, [0.25, 0.5, 0.75, 0.9]),
+        rtol=0.04,
+    )
+    for position, name in enumerate(("mens", "womens", "newbie")):
+        assert abs(column[name].mean() - real.traits[:, position].mean()) < 0.006
+    visits = real.metrics["visit"]
+    for newbie in (0, 1):
+        for arm in range(3):
+            kind = (real.traits[:, 2] == newbie) & (real.arm == arm)
+            modelled = rounds.means[column["newbie"] == newbie, arm].mean()
+            assert abs(modelled - visits[kind].mean()) < 4 * visits[kind].std() / kind.sum() ** 0.5

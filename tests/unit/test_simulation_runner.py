@@ -1,0 +1,213 @@
+"""The loop itself, with a player whose every move is written down."""
+
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.problem import Problem
+from bandits.registry import make
+from simulations.ab import ABTest
+from simulations.adaptive import Adaptive
+from simulations.environments import Bernoulli, Hillstrom
+from simulations.environments.contract import Rounds
+from simulations.memory import Forgetting
+from simulations.runner import play
+from simulations.schedule import Run, Schedule
+from simulations.worlds import Potentials, SharedLuck, Worlds
+
+EMAILS = Bernoulli((0.2, 0.18, 0.24))
+
+
+class Diary:
+    """A contestant that takes turns, and notes what happens to it."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        self.rewards: list[FloatArray] = []
+        self.position = 0
+
+    def check(self, problem: Problem, run: Run) -> None:
+        pass
+
+    def schedule(self, run: Run) -> Schedule:
+        return run.schedule
+
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> "Diary":
+        self.n_arms = problem.n_arms
+        return self
+
+    def begin(self, upcoming: int, *, last: bool) -> None:
+        self.events.append(("begin", upcoming, last))
+
+    def choose(self, contexts: FloatArray) -> IntArray:
+        replications, n = contexts.shape[:2]
+        turns = np.arange(self.position, self.position + n) % self.n_arms
+        self.position += n
+        return np.tile(turns, (replications, 1))
+
+    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> int:
+        self.events.append(("sent", arms.shape[1]))
+        self.rewards.append(rewards)
+        return arms.shape[1]
+
+    def learn(self, feedback: int) -> None:
+        self.events.append(("learn", feedback))
+
+    def shipped(self) -> None:
+        return None
+
+
+def played(run: Run, environment: Any = EMAILS) -> Diary:
+    diary = Diary()
+    play(diary, environment, run, range(2), lambda _: None)
+    return diary
+
+
+def test_a_batch_learns_before_the_next_begins():
+    assert played(Run(horizon=5, batches=(2, 3))).events == [
+        ("begin", 2, False),
+        ("sent", 2),
+        ("learn", 2),
+        ("begin", 3, True),
+        ("sent", 3),
+        ("learn", 3),
+    ]
+
+
+def test_delayed_feedback_is_visible_that_many_batches_later_and_the_rest_at_the_end():
+    events = played(Run(horizon=10, batches=(1, 2, 3, 4), delay=2)).events
+    assert events == [
+        ("begin", 1, False),
+        ("sent", 1),
+        ("begin", 2, False),
+        ("sent", 2),
+        ("begin", 3, False),
+        ("sent", 3),
+        ("learn", 1),
+        ("begin", 4, True),
+        ("sent", 4),
+        ("learn", 2),
+        ("learn", 3),
+        ("learn", 4),
+    ]
+
+
+def test_a_batch_longer_than_a_stretch_in_memory_begins_once():
+    diary = played(Run(horizon=20_000, batches=2))
+    assert [event for event in diary.events if event[0] == "begin"] == [
+        ("begin", 10_000, False),
+        ("begin", 10_000, True),
+    ]
+    assert len([event for event in diary.events if event[0] == "sent"]) > 2
+    assert sum(event[1] for event in diary.events if event[0] == "learn") == 20_000
+
+
+def test_potential_rewards_do_not_depend_on_when_somebody_learns():
+    by_step = np.hstack(played(Run(horizon=300, seed=3)).rewards)
+    in_batches = np.hstack(played(Run(horizon=300, seed=3, batches=4)).rewards)
+    late = np.hstack(played(Run(horizon=300, seed=3, batches=50, delay=7)).rewards)
+    np.testing.assert_array_equal(by_step, in_batches)
+    np.testing.assert_array_equal(by_step, late)
+
+
+def test_another_seed_brings_other_rewards():
+    one = np.hstack(played(Run(horizon=300, seed=3)).rewards)
+    other = np.hstack(played(Run(horizon=300, seed=4)).rewards)
+    assert (one != other).any()
+
+
+def test_a_replication_is_the_same_whoever_stands_beside_it():
+    def world(numbers: range) -> Any:
+        (stretch,) = Worlds(Hillstrom(), 5, numbers).stretches(40, by_step=False)
+        return stretch
+
+    alone, among = world(range(3, 4)), world(range(6))
+    np.testing.assert_array_equal(alone.contexts[0], among.contexts[3])
+    np.testing.assert_array_equal(alone.outcomes.luck[0], among.outcomes.luck[3])
+
+
+class Unshared:
+    """An environment with nothing but what the contract asks for."""
+
+    problem = Problem.of(3, n_features=1)
+    arms = ("a", "b", "c")
+
+    def rounds(self, start: int, n: int, rng: Generator) -> Rounds:
+        return Rounds(np.ones((n, 1)), np.tile([0.2, 0.18, 0.24], (n, 1)))
+
+    def rewards(self, means: FloatArray, rng: Generator) -> FloatArray:
+        return EMAILS.rewards(means, rng)
+
+
+def test_an_environment_without_shared_luck_plays_the_same():
+    run = Run(horizon=400, batches=3, seed=2)
+    policy = Adaptive(make("thompson"))
+    one = play(policy, EMAILS, run, range(20), lambda _: None)
+    other = play(policy, Unshared(), run, range(20), lambda _: None)
+    np.testing.assert_array_equal(one.sends, other.sends)
+    np.testing.assert_allclose(one.regret, other.regret)
+    (shared,) = Worlds(EMAILS, 0, range(1)).stretches(5, by_step=True)
+    (unshared,) = Worlds(Unshared(), 0, range(1)).stretches(5, by_step=True)
+    assert type(shared.outcomes) is SharedLuck
+    assert type(unshared.outcomes) is Potentials
+
+
+def test_regret_is_what_the_sends_missed():
+    run = Run(horizon=1000, batches=7, seed=2)
+    record = play(Adaptive(make("thompson")), EMAILS, run, range(10), lambda _: None)
+    np.testing.assert_allclose(record.regret[:, -1], record.sends @ [0.04, 0.06, 0.0])
+    np.testing.assert_allclose(record.best[:, -1], 240)
+    np.testing.assert_allclose(record.control[:, -1], 200)
+    np.testing.assert_allclose(record.best[0], 0.24 * record.grid)
+    assert (np.diff(record.regret, axis=1) >= -1e-9).all()
+
+
+def test_regret_in_a_contextual_world_is_against_the_best_for_each():
+    run = Run(horizon=20_000, batches=2, seed=2)
+    record = play(ABTest(share=1.0), Hillstrom(), run, range(4), lambda _: None)
+    assert (record.best[:, -1] > record.control[:, -1]).all()
+    best_single = 20_000 * 0.18276  # by how much customers differ, ± 9 in 20,000 of them
+    assert (record.best[:, -1] > best_single + 20).all()
+
+
+def test_a_curve_has_the_ends_of_few_batches_and_ends_at_the_horizon():
+    run = Run(horizon=1003, batches=(10, 993), seed=2)
+    record = play(ABTest(share=0.5), EMAILS, run, range(2), lambda _: None)
+    assert 10 in record.grid
+    assert record.grid[-1] == 1003
+
+
+def test_stepping_and_preparing_anew_have_the_same_law():
+    """A window longer than the run forgets nothing, but goes through `prepare` at every step.
+
+    False-alarm rate of the bound: 6e-5, by the normal law of a mean of 400 replications.
+    """
+    run = Run(horizon=150, seed=2)
+    for name in ("thompson", "ucb1"):
+        policy = make(name)
+        stepped = play(Adaptive(policy), EMAILS, run, range(400), lambda _: None).regret[:, -1]
+        prepared = play(
+            Adaptive(policy, forgetting=Forgetting(window=1000)),
+            EMAILS,
+            run,
+            range(400),
+            lambda _: None,
+        ).regret[:, -1]
+        error = (stepped.var() / 400 + prepared.var() / 400) ** 0.5
+        assert abs(stepped.mean() - prepared.mean()) < 4 * error
+
+
+def test_the_floor_is_every_arms_least_share():
+    run = Run(horizon=4000, batches=2, seed=2)
+    record = play(Adaptive(make("thompson"), floor=0.1), EMAILS, run, range(50), lambda _: None)
+    second_half = record.sends.mean(axis=0) - 4000 / 6  # the first batch is split equally
+    assert (second_half > 0.1 * 2000 - 4 * (2000 * 0.1 / 50) ** 0.5).all()
+
+
+def test_a_greedy_last_batch_sends_one_arm_only():
+    run = Run(horizon=6000, batches=2, seed=2)
+    contestant = Adaptive(make("uniform"), greedy_last_batch=True)
+    record = play(contestant, EMAILS, run, range(20), lambda _: None)
+    assert (record.sends.max(axis=1) > 3000 + 900).all()

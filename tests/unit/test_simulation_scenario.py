@@ -1,0 +1,130 @@
+import pytest
+
+from bandits.errors import InvalidInput
+from simulations import ABTest, simulate
+from simulations.environments import Bernoulli
+from simulations.scenario import load, parse, ready
+
+GOOD = """
+[environment]
+kind = "bernoulli"
+means = [0.1, 0.2]
+[run]
+horizon = 100
+batches = 10
+replications = 20
+seed = 7
+[[policy]]
+name = "thompson"
+[[policy]]
+name = "ab_test"
+params = { share = 0.1 }
+"""
+
+
+def changed(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+FAULTS = [
+    ("share = 0.1", "share = 0", "/policy/1/params/share", "> 0"),
+    ("share = 0.1", "shares = 0.1", "/policy/1/params/shares", "known are share"),
+    ("share = 0.1", 'share = "a lot"', "/policy/1/params/share", "float"),
+    ("share = 0.1", "share = nan", "/policy/1/params/share", ""),
+    ('"thompson"', '"thomson"', "/policy/0/name", "known are ab_test"),
+    ('"thompson"', '"thompson"\nparams = { prior_successes = -1 }',
+     "/policy/0/params/prior_successes", ""),
+    ('"thompson"', '"thompson"\nprior = 1', "/policy/0/prior", "unknown key"),
+    ('"thompson"', '"thompson"\nfloor = 0.3', "/policy/0/floor", "at most 0.25"),
+    ('"thompson"', '"thompson"\nforgetting = { window = 0 }', "/policy/0/forgetting/window", ""),
+    ('"thompson"', '"thompson"\nforgetting = { windw = 5 }', "/policy/0/forgetting/windw", ""),
+    ('"thompson"', '"thompson"\nforgetting = {}', "/policy/0/forgetting", "half_life or window"),
+    ('"thompson"', '"linucb"\ngreedy_last_batch = true', "/policy/0/greedy_last_batch", ""),
+    ('"ab_test"', '"ab_test"\nfloor = 0.1', "/policy/1/floor", "ab_test has no floor"),
+    ('"ab_test"\nparams = { share = 0.1 }', '"thompson"', "/policy/1/label", "two are called"),
+    ("[0.1, 0.2]", "[0.1, 2.0]", "/environment/means/1", "<= 1"),
+    ("[0.1, 0.2]", "[0.1, 0.2]\nmedians = 3", "/environment/medians", "unknown key"),
+    ("means = [0.1, 0.2]", "", "/environment/means", "is missing"),
+    ('"bernoulli"', '"bernouli"', "/environment/kind", "known are bernoulli"),
+    ('kind = "bernoulli"\n', "", "/environment/kind", "is missing"),
+    ("batches = 10", "batchs = 10", "/run/batchs", "unknown key"),
+    ("batches = 10", "batches = [50, 49]", "/run/batches", "sizes sum to 99"),
+    ("horizon = 100", "", "/run/horizon", "is missing"),
+    ("seed = 7", "seed = 7.5", "/run/seed", "int"),
+    ("[environment]", "[enviroment]", "/enviroment", "unknown key"),
+    ("[run]", "[run", "", "not TOML"),
+]  # fmt: skip
+
+
+def test_a_good_scenario_is_read():
+    scenario = parse(GOOD)
+    assert scenario.environment == Bernoulli((0.1, 0.2))
+    assert (scenario.run.horizon, scenario.run.batches, scenario.run.seed) == (100, 10, 7)
+    assert [policy["name"] for policy in scenario.policies] == ["thompson", "ab_test"]
+
+
+@pytest.mark.parametrize(("old", "new", "pointer", "detail"), FAULTS)
+def test_a_fault_is_named_at_its_place(old, new, pointer, detail):
+    with pytest.raises(InvalidInput) as error:
+        parse(changed(old, new))
+    fault = error.value.faults[0]
+    assert fault.pointer == pointer
+    assert detail in fault.detail
+
+
+def test_all_faulty_policies_are_named_at_once():
+    text = changed('"thompson"', '"thomson"').replace("share = 0.1", "share = 2")
+    with pytest.raises(InvalidInput) as error:
+        parse(text)
+    pointers = [fault.pointer for fault in error.value.faults]
+    assert pointers == ["/policy/0/name", "/policy/1/params/share"]
+
+
+def test_a_scenario_without_policies_says_so():
+    with pytest.raises(InvalidInput, match="/policy"):
+        parse(GOOD[: GOOD.index("[[policy]]")])
+
+
+def test_a_name_that_is_neither_file_nor_scenario_lists_what_is_ready():
+    with pytest.raises(InvalidInput, match="ab_table"):
+        load("no_such_thing")
+
+
+@pytest.mark.parametrize("name", ready())
+def test_every_ready_scenario_is_sound_and_asks_a_question(name):
+    scenario = load(name)
+    assert scenario.question.endswith("?")
+    assert scenario.about
+
+
+def test_python_and_file_give_the_same_numbers():
+    scenario = parse(GOOD)
+    result = simulate(
+        Bernoulli((0.1, 0.2)),
+        ["thompson", ABTest(share=0.1)],
+        horizon=100,
+        batches=10,
+        replications=20,
+        seed=7,
+    )
+    again = simulate(
+        scenario.environment,
+        scenario.policies,
+        horizon=100,
+        batches=10,
+        replications=20,
+        seed=7,
+    )
+    assert result.report().policies[0] == again.report().policies[0]
+    assert result.outcomes[1].summary().regret == again.outcomes[1].summary().regret
+
+
+def test_a_policy_that_does_not_take_the_rewards_is_refused_by_name():
+    class Orders(Bernoulli, frozen=True):
+        @property
+        def problem(self):
+            return type(super().problem).of(2, n_features=1, low=0, high=99)
+
+    with pytest.raises(InvalidInput, match=r"/policy/1/name: thompson takes .*thompson_gaussian"):
+        simulate(Orders((0.1, 0.2)), ["uniform", "thompson"], horizon=10)

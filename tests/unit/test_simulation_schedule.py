@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from bandits.errors import InvalidInput
+from simulations.schedule import Run, batch_ends
+
+
+def test_equal_batches_differ_by_at_most_one_decision():
+    sizes = np.diff(batch_ends(100, 7), prepend=0)
+    assert sizes.sum() == 100
+    assert set(sizes) == {14, 15}
+
+
+def test_without_batches_every_decision_is_one():
+    assert batch_ends(4, None).tolist() == [1, 2, 3, 4]
+    assert Run(horizon=4).schedule.sequential
+
+
+def test_a_list_gives_the_sizes():
+    run = Run(horizon=10, batches=(1, 2, 7), delay=1)
+    assert run.schedule.ends.tolist() == [1, 3, 10]
+    assert run.schedule.delay == 1
+    assert not run.schedule.sequential
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer", "detail"),
+    [
+        ({"horizon": 10, "batches": (4, 5)}, "/batches", "sizes sum to 9, horizon is 10"),
+        ({"horizon": 10, "batches": 11}, "/batches", "more batches than horizon"),
+        ({"horizon": 10, "batches": (0, 10)}, "/batches", ">= 1"),
+        ({"horizon": 0}, "/horizon", ">= 1"),
+        ({"horizon": 10, "delay": -1}, "/delay", ">= 0"),
+        ({"horizon": 10, "replications": 0}, "/replications", ">= 1"),
+        ({"horizon": 10, "seed": -1}, "/seed", ">= 0"),
+        ({"horizon": 2.5}, "/horizon", "int"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused_at_its_place(given, pointer, detail):
+    with pytest.raises(InvalidInput) as error:
+        Run(**given)
+    assert error.value.faults[0].pointer == pointer
+    assert detail in error.value.faults[0].detail
