@@ -77,7 +77,10 @@ class ExperimentList(Struct, frozen=True):
 class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """Which experiments to list."""
 
-    state: Annotated[State | None, Meta(description="only those in this state")] = None
+    state: Annotated[
+        State | None,
+        Meta(description="only those in this state; all but the archived unless given"),
+    ] = None
     after: Annotated[str | None, Meta(description="`next` of the page before")] = None
     limit: Annotated[int, Meta(ge=1, le=100, description="how many at most")] = 50
 
@@ -111,11 +114,12 @@ def create_experiment(body: Experiment) -> Answer:
     answers={200: ExperimentList},
 )
 def list_experiments(query: ListQuery) -> Answer:
-    """List experiments, the newest first, page by page."""
+    """List experiments, the newest first, page by page; the archived only if asked for."""
     records = services().engine.store.records()
     if query.after is not None:
         records = _after(records, query.after)
-    records = [r for r in records if query.state in (None, r.state)]
+    shown = {"draft", "running", "paused", "stopped"} if query.state is None else {query.state}
+    records = [r for r in records if r.state in shown]
     page = records[: query.limit]
     following = page[-1].key if len(records) > len(page) else None
     return Answer(ExperimentList([ExperimentDocument.of(r) for r in page], following))
@@ -164,7 +168,7 @@ def edit_experiment(key: str, body: dict[str, Any]) -> Answer:
     try:
         experiment = msgspec.convert(merged, Experiment)
     except msgspec.ValidationError as error:
-        raise converted(error) from None
+        raise converted(error, Experiment) from None
     return _answer(services().engine.edit(key, experiment, version=version, by=caller()))
 
 

@@ -1,7 +1,7 @@
 """From msgspec's message to the place in the request and what would fit there."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 import msgspec
@@ -18,6 +18,7 @@ _MESSAGE = re.compile(
 )
 _STEP = re.compile(r"\.(?P<name>\w+)|\[(?P<index>\d+)\]|\[\.\.\.\]")
 _FIELD = re.compile(r"Object (?P<what>missing required|contains unknown) field `(?P<name>.*)`")
+_CHOICE = re.compile(r"Invalid (?:enum )?value (?P<given>.*)", re.DOTALL)
 _EXPECTED = re.compile(r"Expected (?P<wanted>`[^`]*`[^,]*)(?:, got `(?P<given>.*)`)?", re.DOTALL)
 _WORDS = {
     "str": "text",
@@ -51,21 +52,24 @@ def invalid(
         steps.append(_culprit(error, text, decoder, steps))
         detail = f"as a name {_sentence(detail)}"
         return InvalidInput([Fault(_pointer(steps), detail)])
-    return InvalidInput([_fault(detail, steps)])
+    return InvalidInput([_fault(detail, steps, decoder.type)])
 
 
-def converted(error: msgspec.ValidationError) -> InvalidInput:
-    """Turn an error of `msgspec.convert` into ours; a name in a mapping stays untold."""
+def converted(error: msgspec.ValidationError, kind: Any) -> InvalidInput:
+    """Turn an error of `msgspec.convert` to `kind` into ours; names in mappings stay untold."""
     detail, steps, _ = _read(error)
-    return InvalidInput([_fault(detail, steps)])
+    return InvalidInput([_fault(detail, steps, kind)])
 
 
-def _fault(detail: str, steps: Sequence[Step]) -> Fault:
+def _fault(detail: str, steps: Sequence[Step], kind: Any) -> Fault:
     if field := _FIELD.fullmatch(detail):
         missing = field["what"] == "missing required"
         return Fault(
             _pointer([*steps, field["name"]]), "is required" if missing else "unknown field"
         )
+    if choice := _CHOICE.fullmatch(detail):
+        known = [repr(value) for value in _choices(msgspec.json.schema(kind), steps)]
+        return Fault(_pointer(steps), f"must be {' or '.join(known)}, not {choice['given']}")
     return Fault(_pointer(steps), _sentence(detail))
 
 
@@ -80,6 +84,29 @@ def _read(error: msgspec.ValidationError) -> tuple[str, list[Step], bool]:
 
 def _pointer(steps: Sequence[Step]) -> str:
     return pointer(*(s for s in steps if s is not None))
+
+
+def _choices(schema: Mapping[str, Any], steps: Sequence[Step]) -> list[Any]:
+    """List the values that a schema allows at a place."""
+    nodes = list(_alternatives(schema, schema))
+    for step in steps:
+        part = "items" if isinstance(step, int) else "additionalProperties"
+        below = [n.get("properties", {}).get(step) or n.get(part) for n in nodes]
+        nodes = [a for n in below if isinstance(n, Mapping) for a in _alternatives(schema, n)]
+    return [value for n in nodes for value in (*n.get("enum", ()), *filter(None, [n.get("const")]))]
+
+
+def _alternatives(
+    schema: Mapping[str, Any], node: Mapping[str, Any]
+) -> Iterator[Mapping[str, Any]]:
+    """Go through what a node of a schema may be, references followed."""
+    if "$ref" in node:
+        yield from _alternatives(schema, schema["$defs"][node["$ref"].removeprefix("#/$defs/")])
+    elif "anyOf" in node:
+        for part in node["anyOf"]:
+            yield from _alternatives(schema, part)
+    else:
+        yield node
 
 
 def _sentence(detail: str) -> str:

@@ -150,4 +150,4 @@ def _query(wanted: type[Struct]) -> Struct:
     try:
         return msgspec.convert({n: v[0] for n, v in given.items()}, wanted, strict=False)
     except msgspec.ValidationError as error:
-        raise converted(error) from None
+        raise converted(error, wanted) from None

@@ -80,7 +80,7 @@ def whole_faults(form: TypedExperiment, experiment: Experiment) -> list[Fault]:
             return [fault]
         experiment.check()
     except msgspec.ValidationError as error:
-        return placed(converted(error).faults, form)
+        return placed(converted(error, Experiment).faults, form)
     except InvalidInput as error:
         return placed(error.faults, form)
     return []

@@ -1,0 +1,218 @@
+"""Decisions and rewards over the API: chosen, repeated, rewarded, cancelled, explained."""
+
+import pytest
+
+
+def batch(api, requests, key="spring", **given):
+    return api.post(f"/experiments/{key}/choose/batch", {"requests": requests} | given)
+
+
+def test_a_new_decision_is_201_and_says_what_to_send(api) -> None:
+    texts = {"a": "Hi", "b": "Yo"}
+    variants = [{"key": key, "payload": {"text": text}} for key, text in texts.items()]
+    api.start(slots=[{"key": "s", "variants": variants}])
+    made = api.post(
+        "/experiments/spring/choose",
+        {"subject_id": "u-1", "context": {"recency": 3, "channel": "Web"}},
+    )
+    assert made.status_code == 201
+    decision = made.json
+    chosen = decision["slots"]["s"]
+    assert chosen["payload"]["text"] == texts[chosen["variant"]]
+    assert decision["propensity"] == pytest.approx(0.5)
+    assert decision["policy_version"] == 0
+    assert [decision[k] for k in ("holdout", "fallback", "repeat")] == [False, False, False]
+
+
+def test_the_same_id_again_is_200_and_the_same_answer(api, problem) -> None:
+    api.start()
+    body = {"subject_id": "u-1", "decision_id": "mine/1", "context": {"recency": 3}}
+    first = api.post("/experiments/spring/choose", body)
+    again = api.post("/experiments/spring/choose", body)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert again.json == first.json | {"repeat": True}
+    other = body | {"context": {"recency": 4}}
+    problem(api.post("/experiments/spring/choose", other), 409, "id-reused")
+
+
+def test_per_subject_the_first_decision_is_the_decision(api) -> None:
+    api.start(assignment="per_subject")
+    first = api.choose("u-1")
+    again = api.choose("u-1")
+    assert again == first | {"repeat": True}
+    assert api.choose("u-2")["decision_id"] != first["decision_id"]
+
+
+def test_a_restriction_is_kept_to(api) -> None:
+    api.start()
+    for i in range(20):
+        decision = api.choose(f"u-{i}", eligible={"subject_line": ["b"]})
+        assert decision["slots"]["subject_line"]["variant"] == "b"
+        assert decision["propensity"] == 1
+
+
+def test_a_batch_answers_in_order_and_tells_new_from_repeated(api) -> None:
+    api.start()
+    requests = [{"subject_id": f"u-{i}", "decision_id": f"d{i}"} for i in range(100)]
+    first = batch(api, requests)
+    assert first.status_code == 201
+    assert [d["decision_id"] for d in first.json["decisions"]] == [f"d{i}" for i in range(100)]
+    mixed = batch(api, [*requests[50:], {"subject_id": "new"}])
+    assert mixed.status_code == 200
+    assert [d["repeat"] for d in mixed.json["decisions"]] == [True] * 50 + [False]
+
+
+def test_an_empty_batch_is_no_error(api) -> None:
+    api.start()
+    empty = batch(api, [])
+    assert (empty.status_code, empty.json) == (200, {"decisions": []})
+
+
+def test_a_dry_run_decides_and_records_nothing(api, clock) -> None:
+    api.start()
+    dry = batch(api, [{"subject_id": "u-1"}, {"subject_id": "u-2"}], dry_run=True)
+    assert dry.status_code == 200
+    assert [d["decision_id"] for d in dry.json["decisions"]] == [None, None]
+    clock.now += 100
+    assert api.engine.learn("spring") is None
+
+
+def test_one_bad_row_of_a_batch_changes_nothing(api, problem, clock) -> None:
+    api.start()
+    requests = [{"subject_id": f"u-{i}"} for i in range(10)]
+    requests[3] |= {"context": {"recency": "three"}}
+    requests[7] |= {"context": {"mood": 1}}
+    told = problem(batch(api, requests), 422, "invalid")
+    places = [e["pointer"] for e in told["errors"]]
+    assert places == ["/requests/3/context/recency", "/requests/7/context/mood"]
+    clock.now += 100
+    assert api.engine.learn("spring") is None
+
+
+def test_the_pointer_of_a_single_choice_is_into_its_own_body(api, problem) -> None:
+    api.start()
+    path = "/experiments/spring/choose"
+    told = problem(api.post(path, {"subject_id": "u", "context": {"mood": 1}}), 422, "invalid")
+    assert [e["pointer"] for e in told["errors"]] == ["/context/mood"]
+    wrong = {"subject_id": "u", "eligible": {"subject_line": ["z"]}}
+    told = problem(api.post(path, wrong), 422, "invalid")
+    assert [e["pointer"] for e in told["errors"]] == ["/eligible/subject_line"]
+
+
+def test_rewards_doubled_late_early_and_unknown_are_counted_and_listed(api, clock) -> None:
+    api.start()
+    one, two, three = (api.choose(f"u-{i}")["decision_id"] for i in range(3))
+
+    def event(decision, event_id="1", **given):
+        return {"decision_id": decision, "event_id": event_id, "metric": "click"} | given
+
+    long_ago = "2020-01-01T00:00:00+02:00"
+    answer = api.post(
+        "/rewards",
+        {
+            "rewards": [
+                event(one),
+                event(one),
+                event(one, "2"),
+                event("nobody's"),
+                event(two, occurred_at=long_ago),
+            ]
+        },
+    )
+    assert answer.status_code == 200
+    expected = {"accepted": 2, "repeated": 1, "late": 0}
+    assert answer.json == expected | {"unknown": ["nobody's"], "early": [two]}
+    clock.now += 2000
+    answer = api.post("/rewards", {"rewards": [event(one), event(three)]})
+    expected = {"accepted": 0, "repeated": 1, "late": 1}
+    assert answer.json == expected | {"unknown": [], "early": []}
+
+
+def test_an_event_id_with_another_value_is_refused_and_nothing_stored(api, problem) -> None:
+    api.start()
+    decision = api.choose()["decision_id"]
+    order = {"decision_id": decision, "event_id": "o", "metric": "order", "value": 20}
+    assert api.post("/rewards", {"rewards": [order]}).json["accepted"] == 1
+    others = [order | {"value": 30}, order | {"event_id": "p"}]
+    problem(api.post("/rewards", {"rewards": others}), 409, "id-reused")
+    assert api.get(f"/decisions/{decision}").json["reward"] == pytest.approx(0.02)
+
+
+def test_a_reward_that_does_not_fit_the_rule_names_its_row(api, problem) -> None:
+    api.start()
+    decision = api.choose()["decision_id"]
+    good = {"decision_id": decision, "event_id": "1", "metric": "click"}
+    bad = [good | {"event_id": "2", "metric": "opne"}, good | {"event_id": "3", "value": 7}]
+    told = problem(api.post("/rewards", {"rewards": [good, *bad]}), 422, "invalid")
+    assert [e["pointer"] for e in told["errors"]] == ["/rewards/1/metric", "/rewards/2/value"]
+    assert "click, order" in told["errors"][0]["detail"]
+    assert api.get(f"/decisions/{decision}").json["events"] == []
+
+
+def test_activation_starts_the_clocks_where_the_experiment_waits_for_it(api, clock) -> None:
+    api.start(await_activation=True)
+    decision = api.choose()["decision_id"]
+    event = {"decision_id": decision, "event_id": "1", "metric": "click"}
+    assert api.post("/rewards", {"rewards": [event]}).json["early"] == [decision]
+    clock.now += 5000
+    answer = api.post("/decisions/activate", {"decision_ids": [decision, "nobody's"]})
+    assert answer.json == {"accepted": 1, "repeated": 0, "unknown": ["nobody's"]}
+    again = api.post("/decisions/activate", {"decision_ids": [decision]})
+    assert again.json["repeated"] == 1
+    assert api.post("/rewards", {"rewards": [event]}).json["accepted"] == 1
+
+
+def test_a_cancelled_decision_leaves_what_is_learned_and_frees_its_subject(api, clock) -> None:
+    api.start(assignment="per_subject")
+    first = api.choose("u-1")["decision_id"]
+    clock.now += 11
+    api.engine.learn("spring")
+    arms = api.get("/experiments/spring/results").json["arms"]
+    assert sum(a["complete"] for a in arms) == 1
+    answer = api.post("/decisions/cancel", {"decision_ids": [first, first, "nobody's"]})
+    assert answer.json == {"accepted": 1, "repeated": 0, "unknown": ["nobody's"]}
+    api.engine.learn("spring")
+    arms = api.get("/experiments/spring/results").json["arms"]
+    assert sum(a["sent"] + a["complete"] for a in arms) == 0
+    assert api.choose("u-1")["decision_id"] != first
+    assert api.get(f"/decisions/{first}").json["cancelled_at"] is not None
+
+
+def test_a_receipt_derives_the_decision_again(api, clock) -> None:
+    api.start(floor=0.1)
+    for i in range(30):
+        api.choose(f"early-{i}")
+    clock.now += 11
+    api.engine.learn("spring")
+    decision = api.choose("u-1", context={"recency": 6, "channel": "Phone"})
+    receipt = api.get(f"/decisions/{decision['decision_id']}").json
+    assert receipt["derived"] is True
+    assert receipt["policy_version"] == 1
+    assert receipt["context"] == {"recency": 6, "channel": "Phone"}
+    assert sum(receipt["propensities"].values()) == pytest.approx(1)
+    chosen = decision["slots"]["subject_line"]["variant"]
+    assert receipt["propensities"][chosen] == decision["propensity"]
+    assert 0 <= receipt["uniform"] < 1
+
+
+@pytest.mark.parametrize("made", ["a/b", "a//b", "100%", "?x=1&y", "#", "~!@$^*()[]{};:'\"<>,.|\\"])
+def test_ids_may_hold_any_printable_character(api, made) -> None:
+    from urllib.parse import quote  # noqa: PLC0415 - as senders have to
+
+    api.start()
+    assert api.choose("u-1", decision_id=made)["decision_id"] == made
+    receipt = api.get(f"/decisions/{quote(made, safe='')}")
+    assert receipt.status_code == 200
+    assert receipt.json["decision_id"] == made
+
+
+@pytest.mark.parametrize("subject", ["\x00", "a\nb", "ünïcödé", "🎉" * 64, " ", "'; DROP TABLE--"])
+def test_subjects_may_be_called_anything(api, subject) -> None:
+    api.start(assignment="per_subject")
+    first = api.choose(subject)
+    assert api.choose(subject) == first | {"repeat": True}
+
+
+def test_an_unknown_decision_is_not_found(api, problem) -> None:
+    problem(api.get("/decisions/nobodys"), 404, "not-found")
+    problem(api.get("/decisions/" + "x" * 129), 404, "not-found")

@@ -1,0 +1,135 @@
+"""API keys, and what each may do: every route of the API is refused without its scope."""
+
+import re
+from typing import get_args
+
+import pytest
+from flask import Flask
+
+from storage.accounts import Scope
+from webapp.api.routes import every_operation
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+OPEN = {"healthz", "readyz", "openapi_document", "explain_problem"}
+PARTS = {"key": "spring", "decision_id": "d", "key_id": "1", "name": "invalid"}
+
+
+def routes(app: Flask) -> list[tuple[str, str, str]]:
+    """List the endpoint, method and an address of everything in the API's blueprint."""
+    found = []
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith("api."):
+            path = re.sub(r"<[^>]*?:?(\w+)>", lambda m: PARTS[m[1]], rule.rule)
+            methods = sorted(rule.methods - {"HEAD", "OPTIONS"})
+            found += [(rule.endpoint.removeprefix("api."), method, path) for method in methods]
+    return found
+
+
+def test_the_routes_are_those_that_are_declared(api) -> None:
+    declared = {(o.name, o.method) for _, o in every_operation()}
+    assert {(name, method) for name, method, _ in routes(api.app)} == declared
+    below = [r for r in api.app.url_map.iter_rules() if r.rule.startswith("/api/")]
+    assert all(r.endpoint.startswith("api.") for r in below)
+
+
+def test_every_route_is_refused_without_a_key(api) -> None:
+    for name, method, path in routes(api.app):
+        answer = api.client.open(path, method=method, json={})
+        if name in OPEN:
+            assert answer.status_code == 200, name
+            continue
+        assert answer.status_code == 401, name
+        assert answer.json["type"] == "/problems/unauthenticated"
+        assert answer.headers["WWW-Authenticate"] == 'Bearer realm="bandits"'
+
+
+def test_every_route_takes_its_own_scope_and_no_other(api) -> None:
+    api.start()
+    needed = {o.name: o.scope for _, o in every_operation()}
+    assert {name for name, scope in needed.items() if scope is None} == OPEN
+    for scope in SCOPES:
+        headers = {"Authorization": f"Bearer {api.key(scope)}"}
+        others = {"Authorization": f"Bearer {api.key(*(s for s in SCOPES if s != scope))}"}
+        for name, method, path in routes(api.app):
+            if needed[name] != scope:
+                continue
+            refused = api.client.open(path, method=method, json={}, headers=others)
+            assert refused.status_code == 403, name
+            assert refused.json["type"] == "/problems/forbidden"
+            challenge = refused.headers["WWW-Authenticate"]
+            assert 'error="insufficient_scope"' in challenge
+            assert f'scope="{scope}"' in challenge
+            taken = api.client.open(path, method=method, json={}, headers=headers)
+            assert taken.status_code not in {401, 403}, name
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic dXNlcjpwYXNz",
+        "Bearer nonsense",
+        "Bearer bandits_000000000000_nonsense",
+        "Bearer bandits_%00_x",
+        "Bearer " + "x" * 5000,
+        "Bearer \xff\xfe",
+    ],
+)
+def test_what_is_no_key_is_refused(api, problem, header) -> None:
+    answer = api.client.get("/api/v1/experiments", headers={"Authorization": header})
+    problem(answer, 401, "unauthenticated")
+
+
+def test_nearly_the_token_is_refused_and_says_invalid(api, problem) -> None:
+    for near in (api.token[:-1], api.token + "x", api.token.swapcase(), api.token[:-1] + "!"):
+        answer = api.get("/experiments", token=near)
+        problem(answer, 401, "unauthenticated")
+        assert 'error="invalid_token"' in answer.headers["WWW-Authenticate"]
+
+
+def test_a_made_key_works_until_it_is_revoked(api, problem) -> None:
+    made = api.post("/keys", {"name": "sender", "scopes": ["read", "choose", "read"]})
+    assert made.status_code == 201
+    assert made.headers["Cache-Control"] == "no-store"
+    token, key = made.json["token"], made.json["key"]
+    assert key["scopes"] == ["read", "choose"]
+    assert token.startswith(key["start"])
+    assert api.get("/experiments", token=token).status_code == 200
+    problem(api.get("/keys", token=token), 403, "forbidden")
+    for _ in range(2):
+        revoked = api.call("DELETE", f"/keys/{key['id']}")
+        assert (revoked.status_code, revoked.data) == (204, b"")
+    problem(api.get("/experiments", token=token), 401, "unauthenticated")
+
+
+def test_no_answer_shows_a_token_again(api) -> None:
+    made = api.post("/keys", {"name": "sender", "scopes": ["read"]}).json
+    secret = made["token"].removeprefix(made["key"]["start"])
+    listed = api.get("/keys")
+    assert [k["name"] for k in listed.json["keys"]] == ["sender", "test"]
+    assert secret not in listed.text
+
+
+def test_an_unknown_key_cannot_be_revoked(api, problem) -> None:
+    for number in ("99", "2147483647", "2147483648", "9" * 30, "-1", "x"):
+        problem(api.call("DELETE", f"/keys/{number}"), 404, "not-found")
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"name": ""}, "/name"),
+        ({"name": "x" * 101}, "/name"),
+        ({"name": "a\nb"}, "/name"),
+        ({"name": "a\x00b"}, "/name"),
+        ({"scopes": []}, "/scopes"),
+        ({"scopes": ["admin"]}, "/scopes/0"),
+        ({"scopes": "read"}, "/scopes"),
+    ],
+)
+def test_a_key_that_does_not_fit_names_the_place(api, problem, change, pointer) -> None:
+    told = problem(api.post("/keys", {"name": "n", "scopes": ["read"]} | change), 422, "invalid")
+    assert [e["pointer"] for e in told["errors"]] == [pointer]
+    assert len(api.get("/keys").json["keys"]) == 1
