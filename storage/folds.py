@@ -11,7 +11,8 @@ nothing of it is seen by halves; the next fold takes it. A batch has two marks:
 
 The order in which batches are committed, seen and learned makes no difference: an event that is
 seen before its decision is learned waits for it, and a cancellation seen first keeps its decision
-out for good.
+out for good. Where nothing that is known changes, marks are kept though no snapshot is written:
+such batches need not be seen again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -70,12 +71,10 @@ class SqlFold:
         self._version = record.learned_version + 1
         self._at = now if self.previous is None else max(now, self.previous.at)
         taken = self._take()
-        self._mark(taken, self._version)
+        self._mark(taken)
         due = self._read(taken)
         changed = any(len(getattr(due, name)) for name in due.__struct_fields__)
         self.due = due if changed else None
-        if not changed:  # the snapshot there is tells all that these batches can
-            self._mark(taken, self._version - 1)
 
     def learned(self) -> Iterator[Decided]:
         """Go through everything that is learned once this fold is saved, in portions."""
@@ -118,11 +117,11 @@ class SqlFold:
             size += row.size
             yield row
 
-    def _mark(self, taken: _Taken, version: int) -> None:
+    def _mark(self, taken: _Taken) -> None:
         for numbers, mark in ((taken.counted, "counted_version"), (taken.folded, "folded_version")):
             if numbers:
                 mine = update(batches).where(self._transaction.among(batches.c.id, numbers))
-                self._transaction.execute(mine.values({mark: version}))
+                self._transaction.execute(mine.values({mark: self._version}))
 
     def _read(self, taken: _Taken) -> Due:
         withdrawn, removed = self._cancelled(taken.cancels)

@@ -108,4 +108,4 @@ def _free(transaction: Transaction, experiment_id: int, rows: _Rows) -> None:
 def _marked(ids: Sequence[str], found: _Rows, accepted: int) -> Marked:
     known = {row.id for row in found}
     unknown = tuple(i for i in dict.fromkeys(ids) if i not in known)
-    return Marked(accepted, len(ids) - len(unknown) - accepted, unknown)
+    return Marked(accepted, sum(i in known for i in ids) - accepted, unknown)

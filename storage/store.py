@@ -151,7 +151,7 @@ class SqlStore:
             record = self._experiments.record(transaction, key)  # as it is under the lock
             folding = SqlFold(transaction, record, now)
             yield folding
-            if folding.due is not None and not folding.saved:
+            if folding.due is not None and not folding.saved:  # else what was seen stays seen
                 transaction.connection.rollback()
 
     @contextmanager

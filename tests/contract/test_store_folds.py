@@ -1,0 +1,390 @@
+"""What every store's folds take in, and that it is exactly what the log says."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from bandits.learner import fold, known, rebuild
+from bandits.statistics import Moments
+from bandits.tally import Tally
+from storage import folds
+
+
+def learn(store, now, key="spring"):
+    return fold(store, key, now=now)
+
+
+def moments(store, key="spring"):
+    """Read the newest statistic and tally, after seeing that the log says the same."""
+    record = store.record(key)
+    statistic, tally = known(record.configuration, store.snapshot(key, record.learned_version))
+    with store.audit(key) as audit:
+        from_log = rebuild(audit)
+    for stored, logged in zip((statistic, tally), from_log, strict=True):
+        for name in stored.__slots__:
+            np.testing.assert_allclose(getattr(stored, name), getattr(logged, name), atol=1e-9)
+    assert isinstance(statistic, Moments)
+    assert isinstance(tally, Tally)
+    return statistic, tally
+
+
+def counts(statistic):
+    """Tell (pending, learned, reward) over all arms."""
+    return statistic.pending.sum(), statistic.count.sum(), statistic.total.sum()
+
+
+def test_a_decision_is_pending_until_it_matures(store, sender):
+    record = sender.start()
+    sender.choose(record, 3, at=1.0)
+    assert learn(store, 5.0).version == 1
+    assert counts(moments(store)[0]) == (3, 0, 0)
+    assert learn(store, 10.9) is None
+    assert learn(store, 11.0).version == 2
+    assert counts(moments(store)[0]) == (0, 3, 0)
+    assert learn(store, 50.0) is None
+    assert store.record("spring").learned_version == 2
+
+
+def test_a_fold_tells_what_entered_and_what_matured(store, sender):
+    record = sender.start()
+    sender.choose(record, 2, at=1.0)
+    with store.fold("spring", now=20.0) as folding:
+        assert folding.record == record
+        assert folding.previous is None
+        due = folding.due
+        assert (len(due.entered), len(due.entered_due), len(due.matured)) == (0, 2, 0)
+        assert due.entered_due.started_at.tolist() == [1.0, 1.0]
+    sender.choose(record, 1, at=20.0, arms=np.array([2]), holdout=np.array([True]))
+    learn(store, 20.0)
+    with store.fold("spring", now=30.0) as folding:
+        assert folding.previous.version == 1
+        matured = folding.due.matured
+        assert (matured.arms.tolist(), matured.holdout.tolist()) == ([2], [True])
+        assert matured.contexts.tolist() == [[1.0]]
+
+
+def test_a_fold_left_unsaved_changes_nothing(store, sender):
+    sender.choose(sender.start(), 3, at=1.0)
+    for _ in range(2):
+        with store.fold("spring", now=20.0) as folding:
+            assert len(folding.due.entered_due) == 3
+    with pytest.raises(ZeroDivisionError), store.fold("spring", now=20.0):
+        raise ZeroDivisionError
+    assert store.record("spring").learned_version == 0
+    learn(store, 20.0)
+    assert counts(moments(store)[0]) == (0, 3, 0)
+
+
+def test_a_snapshot_of_another_version_is_refused(store, sender):
+    sender.choose(sender.start(), at=1.0)
+    snapshot = learn(store, 2.0)
+    with pytest.raises(ValueError, match="version 2, not 1"), store.fold("spring", now=20.0) as f:
+        f.save(snapshot)
+    assert learn(store, 20.0).version == 2
+
+
+def test_a_reward_before_maturity_waits_for_it(store, sender):
+    record = sender.start()
+    ids = sender.choose(record, 3, at=1.0)
+    learn(store, 2.0)
+    sender.click(ids[:2], at=3.0)
+    assert learn(store, 4.0) is None  # nothing that is known changes
+    learn(store, 11.0)
+    assert counts(moments(store)[0]) == (0, 3, 2)
+
+
+def test_a_reward_in_the_same_fold_as_its_decision_counts(store, sender):
+    ids = sender.choose(sender.start(), 3, at=1.0)
+    sender.click(ids[:1], at=3.0)
+    learn(store, 20.0)
+    assert counts(moments(store)[0]) == (0, 3, 1)
+
+
+def test_a_reward_after_maturity_corrects(store, sender):
+    ids = sender.choose(sender.start(), 3, at=1.0)
+    sender.click(ids[:1], at=3.0)
+    learn(store, 20.0)
+    sender.click(ids[:1], at=21.0, event_id="again")  # `once` takes the largest: no more reward
+    sender.click(ids[1:2], at=21.0)
+    sender.click(ids[1:2], at=21.0, metric="order", value=30.0, event_id="f")
+    with store.fold("spring", now=21.0) as folding:
+        before, after = folding.due.before, folding.due.after
+        assert (len(before), len(after)) == (2, 2)
+        assert (len(before.event_values), sorted(after.event_values)) == (1, [1.0, 1.0, 1.0, 30.0])
+    learn(store, 21.0)
+    statistic, tally = moments(store)
+    assert counts(statistic) == (0, 3, 32)
+    assert tally.metrics.sum(axis=1).tolist() == [2.0, 30.0]
+
+
+def test_a_late_event_never_counts(store, sender):
+    ids = sender.choose(sender.start(), 2, at=1.0)
+    sender.click(ids, at=5.0, late=True)
+    learn(store, 20.0)
+    assert counts(moments(store)[0]) == (0, 2, 0)
+    sender.click(ids, at=25.0, late=True, event_id="f")
+    assert learn(store, 25.0) is None
+    assert counts(moments(store)[0]) == (0, 2, 0)
+
+
+def test_a_fallback_is_nowhere(store, sender):
+    record = sender.start()
+    ids = sender.choose(record, 2, at=1.0, fallback=np.array([True, True]))
+    assert learn(store, 2.0) is None
+    sender.click(ids, at=3.0)
+    store.cancel(ids[:1], at=3.0)
+    assert learn(store, 20.0) is None
+    sender.choose(record, 1, at=20.0)
+    learn(store, 40.0)
+    statistic, tally = moments(store)
+    assert counts(statistic) == (0, 1, 0)
+    assert tally.sent.sum() == 1
+
+
+def test_held_out_decisions_are_tallied_and_not_learned(store, sender):
+    ids = sender.choose(sender.start(), 2, at=1.0, holdout=np.array([True, False]))
+    sender.click(ids, at=2.0)
+    learn(store, 20.0)
+    statistic, tally = moments(store)
+    assert counts(statistic) == (0, 1, 1)
+    assert (tally.sent[-1], tally.complete[-1], tally.reward[-1]) == (1, 1, 1)
+
+
+class TestCancelled:
+    def test_before_it_is_seen_it_never_counts(self, store, sender):
+        record = sender.start()
+        ids = sender.choose(record, 2, at=1.0)
+        store.cancel(ids, at=2.0)
+        assert learn(store, 3.0) is None
+        assert learn(store, 20.0) is None
+        ids = sender.choose(record, 2, at=21.0)
+        store.cancel(ids[:1], at=22.0)
+        learn(store, 22.0)
+        assert counts(moments(store)[0]) == (1, 0, 0)
+
+    def test_while_pending_it_is_withdrawn(self, store, sender):
+        ids = sender.choose(sender.start(), 3, at=1.0)
+        learn(store, 2.0)
+        store.cancel(ids[:1], at=3.0)
+        with store.fold("spring", now=3.0) as folding:
+            assert len(folding.due.withdrawn) == 1
+        learn(store, 3.0)
+        assert counts(moments(store)[0]) == (2, 0, 0)
+        learn(store, 20.0)
+        assert counts(moments(store)[0]) == (0, 2, 0)
+
+    def test_when_it_matures_it_is_withdrawn_and_not_learned(self, store, sender):
+        ids = sender.choose(sender.start(), 3, at=1.0)
+        learn(store, 2.0)
+        store.cancel(ids[:1], at=3.0)
+        with store.fold("spring", now=20.0) as folding:
+            assert (len(folding.due.withdrawn), len(folding.due.matured)) == (1, 2)
+        learn(store, 20.0)
+        assert counts(moments(store)[0]) == (0, 2, 0)
+
+    def test_when_learned_it_is_taken_back_with_its_rewards(self, store, sender):
+        ids = sender.choose(sender.start(), 3, at=1.0)
+        sender.click(ids[:2], at=2.0)
+        learn(store, 20.0)
+        store.cancel(ids[:1], at=21.0)
+        learn(store, 21.0)
+        statistic, tally = moments(store)
+        assert counts(statistic) == (0, 2, 1)
+        assert (tally.sent.sum(), tally.reward.sum()) == (2, 1)
+
+    def test_together_with_a_reward_it_is_taken_back_as_it_was_learned(self, store, sender):
+        ids = sender.choose(sender.start(), 3, at=1.0)
+        learn(store, 20.0)
+        sender.click(ids, at=21.0)
+        store.cancel(ids[:1], at=21.0)
+        with store.fold("spring", now=21.0) as folding:
+            due = folding.due
+            assert (len(due.before), len(due.before.event_values)) == (3, 0)
+            assert (len(due.after), len(due.after.event_values)) == (2, 2)
+        learn(store, 21.0)
+        assert counts(moments(store)[0]) == (0, 2, 2)
+
+    def test_its_later_rewards_change_nothing(self, store, sender):
+        ids = sender.choose(sender.start(), 1, at=1.0)
+        learn(store, 20.0)
+        store.cancel(ids, at=21.0)
+        learn(store, 21.0)
+        sender.click(ids, at=22.0)
+        assert learn(store, 22.0) is None
+        assert counts(moments(store)[0]) == (0, 0, 0)
+
+
+class TestActivated:
+    def test_the_clocks_start_with_activation(self, store, sender):
+        record = sender.start(await_activation=True)
+        ids = sender.choose(record, 3, at=1.0)
+        assert learn(store, 20.0) is None
+        store.activate(ids[:2], at=25.0)
+        learn(store, 30.0)
+        assert counts(moments(store)[0]) == (2, 0, 0)
+        learn(store, 35.0)
+        assert counts(moments(store)[0]) == (0, 2, 0)
+        with store.audit("spring") as audit:
+            assert [d.started_at.tolist() for d in audit.learned] == [[25.0, 25.0]]
+
+    def test_what_is_cancelled_before_never_starts(self, store, sender):
+        ids = sender.choose(sender.start(await_activation=True), 2, at=1.0)
+        store.cancel(ids[:1], at=2.0)
+        assert learn(store, 3.0) is None
+        store.activate(ids, at=4.0)
+        learn(store, 20.0)
+        assert counts(moments(store)[0]) == (0, 1, 0)
+
+    def test_what_is_cancelled_after_is_taken_back(self, store, sender):
+        ids = sender.choose(sender.start(await_activation=True), 3, at=1.0)
+        store.activate(ids, at=2.0)
+        learn(store, 3.0)
+        store.cancel(ids[:1], at=4.0)
+        learn(store, 4.0)
+        assert counts(moments(store)[0]) == (2, 0, 0)
+        learn(store, 20.0)
+        store.cancel(ids[1:2], at=21.0)
+        learn(store, 21.0)
+        assert counts(moments(store)[0]) == (0, 1, 0)
+
+
+class TestWindow:
+    def test_what_grows_too_old_expires_with_what_it_was_learned_with(self, store, sender):
+        record = sender.start(forgetting={"window_seconds": 50.0})
+        old = sender.choose(record, 3, at=1.0)
+        sender.click(old[:1], at=2.0)
+        learn(store, 20.0)
+        sender.choose(record, 2, at=30.0)
+        learn(store, 45.0)
+        assert counts(moments(store)[0]) == (0, 5, 1)
+        sender.click(old[:2], at=51.0, event_id="f")
+        with store.fold("spring", now=52.0) as folding:
+            due = folding.due
+            assert due.expired.started_at.tolist() == [1.0] * 3
+            assert due.expired.event_values.tolist() == [1.0]
+            assert len(due.before) == 2
+        learn(store, 52.0)
+        statistic, tally = moments(store)
+        assert counts(statistic) == (0, 2, 0)
+        assert (tally.complete.sum(), tally.reward.sum()) == (5, 2)  # pages never forget
+
+    def test_leaving_the_window_alone_is_due(self, store, sender):
+        sender.choose(sender.start(forgetting={"window_seconds": 50.0}), 3, at=1.0)
+        learn(store, 20.0)
+        assert learn(store, 51.0) is None
+        assert len(learn(store, 51.5).statistic) > 0
+        assert counts(moments(store)[0]) == (0, 0, 0)
+        assert learn(store, 500.0) is None
+
+    def test_what_was_cancelled_before_does_not_expire(self, store, sender):
+        ids = sender.choose(sender.start(forgetting={"window_seconds": 50.0}), 3, at=1.0)
+        learn(store, 20.0)
+        store.cancel(ids[:1], at=21.0)
+        learn(store, 21.0)
+        store.cancel(ids[1:2], at=60.0)
+        with store.fold("spring", now=60.0) as folding:
+            assert (len(folding.due.expired), len(folding.due.before)) == (2, 1)
+        learn(store, 60.0)
+        assert counts(moments(store)[0]) == (0, 0, 0)
+
+
+def test_a_clock_stepped_back_changes_nothing(store, sender):
+    record = sender.start()
+    sender.choose(record, 2, at=100.0)
+    learn(store, 105.0)
+    sender.choose(record, 1, at=50.0)  # its clock says it matured at 60
+    snapshot = learn(store, 40.0)
+    assert snapshot.at == 105.0
+    assert counts(moments(store)[0]) == (2, 1, 0)
+    learn(store, 110.0)
+    assert counts(moments(store)[0]) == (0, 3, 0)
+
+
+def test_experiments_are_folded_each_for_itself(store, sender):
+    one, two = sender.start("one"), sender.start("two")
+    ids = [*sender.choose(one, 2, at=1.0), *sender.choose(two, 3, at=1.0)]
+    sender.click(ids, at=2.0)
+    learn(store, 20.0, "one")
+    assert counts(moments(store, "one")[0]) == (0, 2, 2)
+    assert store.record("two").learned_version == 0
+    store.cancel([ids[0], ids[-1]], at=21.0)
+    learn(store, 21.0, "two")
+    assert counts(moments(store, "two")[0]) == (0, 2, 2)
+    learn(store, 21.0, "one")
+    assert counts(moments(store, "one")[0]) == (0, 1, 1)
+
+
+def test_a_long_queue_is_taken_in_several_folds(store, sender, monkeypatch):
+    monkeypatch.setattr(folds, "MOST_ROWS", 5)
+    record = sender.start()
+    ids = [i for at in range(6) for i in sender.choose(record, 2, at=at / 10)]
+    for i in ids:
+        sender.click([i], at=1.0)
+    versions = 0
+    while learn(store, 30.0):
+        versions += 1
+        moments(store)  # and each of them agrees with the log
+    assert versions > 2
+    assert counts(moments(store)[0]) == (0, 12, 12)
+
+
+def test_the_log_is_gone_through_in_portions(store, sender, monkeypatch):
+    monkeypatch.setattr("storage.observations.PORTION", 10)
+    monkeypatch.setattr("storage.observations._BATCHES_AT_ONCE", 2)
+    record = sender.start(context=[{"kind": "number", "name": "age", "low": 0, "high": 1}])
+    seen = []
+    for at in range(7):
+        contexts = np.array([[1.0, at], [1.0, at + 0.25], [1.0, at + 0.5]])
+        seen += contexts.tolist()
+        ids = sender.choose(record, 3, at=float(at), contexts=contexts)
+        sender.click(ids[:1], at=float(at))
+    with store.fold("spring", now=50.0) as folding:
+        portions = list(folding.learned())
+    assert [len(p) for p in portions] == [9, 9, 3]
+    assert np.concatenate([p.contexts for p in portions]).tolist() == seen
+    for portion in portions:
+        assert (portion.contexts[portion.event_rows, 1] % 1 == 0).all()
+        assert len(portion.event_rows) == len(portion) / 3
+
+
+def test_an_audit_sees_one_moment_while_others_write(store, sender):
+    record = sender.start()
+    ids = sender.choose(record, 4, at=1.0)
+    learn(store, 20.0)
+    with store.audit("spring") as audit:
+        sender.choose(record, 5, at=21.0)
+        sender.click(ids, at=21.0)
+        store.cancel(ids[:2], at=22.0)
+        learn(store, 40.0)
+        statistic, _ = rebuild(audit)
+        assert audit.snapshot.version == 1
+        assert counts(statistic) == (0, 4, 0)
+    assert counts(moments(store)[0]) == (0, 7, 2)
+
+
+def test_two_folders_take_every_batch_once(store, sender):
+    record = sender.start()
+    errors = []
+    stop = threading.Event()
+
+    def folder():
+        try:
+            while not stop.is_set():
+                learn(store, 1e6)
+        except Exception as error:  # noqa: BLE001 - told to the test
+            errors.append(error)
+
+    threads = [threading.Thread(target=folder) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for at in range(20):
+        ids = sender.choose(record, 3, at=float(at))
+        sender.click(ids[:2], at=float(at))
+        store.cancel(ids[1:2], at=float(at))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    learn(store, 1e6)
+    assert counts(moments(store)[0]) == (0, 40, 20)

@@ -1,0 +1,277 @@
+"""What every store does with decisions, events, activations and cancellations."""
+
+from hashlib import blake2b
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import select
+
+from bandits.errors import IdReused, NotFound
+from bandits.store import Appended, Event, Marked
+from storage.tables import decisions, secrets
+
+
+def test_a_decision_reads_back_as_it_was_chosen(store, sender):
+    record = sender.start(context=[{"kind": "number", "name": "age", "low": 0, "high": 100}])
+    chosen = sender.chosen(
+        2,
+        ids=["x", "y"],
+        digests=[b"", b"digest"],
+        arms=np.array([2, 1]),
+        propensities=np.array([0.123456789012345, 1.0]),
+        contexts=np.array([[1.0, 0.1], [1.0, 0.7]]),
+        holdout=np.array([False, True]),
+        fallback=np.array([True, False]),
+        restrictions=[b'{"subject":["a"]}', b""],
+        policy_version=17,
+        mended=(1, 2, 3),
+    )
+    assert store.append_decisions(record, chosen, at=5.25) == {}
+    stored = store.decisions(["y", "x", "z"])
+    assert set(stored) == {"x", "y"}
+    x, y = stored["x"], stored["y"]
+    assert (x.id, x.experiment, x.configuration_version, x.policy_version) == ("x", "spring", 1, 17)
+    assert (x.arm, y.arm) == (2, 1)
+    assert (x.propensity, y.propensity) == (0.123456789012345, 1.0)
+    assert (x.context.tolist(), y.context.tolist()) == ([1.0, 0.1], [1.0, 0.7])
+    assert (x.holdout, y.holdout, x.fallback, y.fallback) == (False, True, True, False)
+    assert (x.restriction, y.restriction) == (b'{"subject":["a"]}', b"")
+    assert (x.digest, y.digest) == (b"", b"digest")
+    assert (x.made_at, x.started_at, x.cancelled_at) == (5.25, 5.25, None)
+
+
+def test_without_features_the_context_is_the_constant(store, sender):
+    record = sender.start()
+    (decision,) = sender.choose(record)
+    assert store.decisions([decision])[decision].context.tolist() == [1.0]
+
+
+def test_nothing_asked_is_nothing_read_or_written(store, sender):
+    record = sender.start()
+    assert store.decisions([]) == {}
+    assert store.append_decisions(record, sender.chosen(0), at=1.0) == {}
+    assert store.append_events([], at=1.0) == Appended(0, 0, 0)
+    assert store.activate([], at=1.0) == Marked(0, 0, ())
+    assert store.cancel([], at=1.0) == Marked(0, 0, ())
+    with store.fold("spring", now=1.0) as folding:
+        assert folding.due is None
+
+
+@pytest.mark.parametrize("n", [1, 50, 22_000])
+def test_groups_of_every_size_are_appended_whole(store, sender, n):
+    record = sender.start()
+    chosen = sender.chosen(n, arms=np.arange(n) % 3)
+    assert store.append_decisions(record, chosen, at=1.0) == {}
+    stored = store.decisions(chosen.ids)
+    assert [stored[i].arm for i in chosen.ids] == chosen.arms.tolist()
+    assert store.append_events([Event(i, "e", "click", 1.0, 2.0) for i in chosen.ids], at=2.0) == (
+        Appended(n, 0, 0)
+    )
+    assert store.cancel(chosen.ids, at=3.0) == Marked(n, 0, ())
+
+
+@pytest.mark.parametrize("n", [2, 100])
+def test_a_repeated_id_gives_the_earlier_decision(store, sender, n):
+    record = sender.start()
+    first = sender.chosen(n, digests=[b"same"] * n)
+    store.append_decisions(record, first, at=1.0)
+    fresh = sender.chosen(n, digests=[b"same"] * n)
+    ids = [*first.ids[: n // 2], *fresh.ids[n // 2 :]]
+    again = replace(fresh, ids=ids, arms=(first.arms + 1) % 3)
+    earlier = store.append_decisions(record, again, at=2.0)
+    assert sorted(earlier) == list(range(n // 2))
+    for row, stored in earlier.items():
+        assert (stored.id, stored.made_at, stored.arm) == (first.ids[row], 1.0, first.arms[row])
+    assert len(store.decisions([*first.ids, *fresh.ids])) == n + n // 2
+    assert sorted(store.append_decisions(record, again, at=3.0)) == list(range(n))
+
+
+@pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
+def test_an_id_with_another_body_is_refused_and_nothing_appended(store, sender, assignment):
+    record = sender.start(assignment=assignment)
+    sender.choose(record, ids=["x"], digests=[b"one body"])
+    chosen = sender.chosen(2, ids=["new", "x"], digests=[b"new body", b"another body"])
+    with pytest.raises(IdReused, match="'x'"):
+        store.append_decisions(record, chosen, at=2.0)
+    assert set(store.decisions(["new", "x"])) == {"x"}
+    with store.fold("spring", now=2.0) as folding:
+        assert len(folding.due.entered) == 1
+
+
+@pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
+def test_an_id_of_another_experiment_is_refused(store, sender, assignment):
+    sender.choose(sender.start("autumn"), ids=["x"], digests=[b"same"])
+    record = sender.start(assignment=assignment)
+    with pytest.raises(IdReused, match="'x'"):
+        store.append_decisions(record, sender.chosen(1, ids=["x"], digests=[b"same"]), at=2.0)
+
+
+def test_the_same_subject_may_have_many_decisions_unless_declared(store, sender):
+    record = sender.start()
+    sender.choose(record, 3, subjects=["ann", "ann", "ann"])
+    sender.choose(record, subjects=["ann"])
+
+
+class TestPerSubject:
+    @pytest.fixture
+    def record(self, sender):
+        return sender.start(assignment="per_subject")
+
+    def test_later_decisions_of_a_subject_give_the_first(self, store, sender, record):
+        (first,) = sender.choose(record, subjects=["ann"], arms=np.array([2]))
+        again = sender.chosen(3, subjects=["bob", "ann", "ann"], arms=np.array([0, 1, 1]))
+        earlier = store.append_decisions(record, again, at=2.0)
+        assert {row: (s.id, s.arm) for row, s in earlier.items()} == {1: (first, 2), 2: (first, 2)}
+        assert set(store.decisions(again.ids)) == {again.ids[0]}
+
+    def test_of_one_group_the_first_row_of_a_subject_decides(self, store, sender, record):
+        chosen = sender.chosen(3, ids=["z", "a", "m"], subjects=["ann"] * 3)
+        earlier = store.append_decisions(record, chosen, at=1.0)
+        assert {row: s.id for row, s in earlier.items()} == {1: "z", 2: "z"}
+
+    def test_subjects_of_other_experiments_are_others(self, sender, record):
+        sender.choose(record, subjects=["ann"])
+        sender.choose(sender.start("autumn", assignment="per_subject"), subjects=["ann"])
+
+    def test_cancelling_frees_the_subject(self, store, sender, record):
+        (first,) = sender.choose(record, subjects=["ann"])
+        store.cancel([first], at=2.0)
+        (second,) = sender.choose(record, subjects=["ann"], at=3.0)
+        store.cancel([first], at=4.0)  # again, and the second stays
+        earlier = store.append_decisions(record, sender.chosen(1, subjects=["ann"]), at=5.0)
+        assert earlier[0].id == second
+
+    def test_a_fallback_does_not_take_its_subject(self, store, sender, record):
+        sender.choose(record, subjects=["ann"], fallback=np.array([True]))
+        (second,) = sender.choose(record, subjects=["ann"])
+        fallback = sender.chosen(1, subjects=["ann"], fallback=np.array([True]))
+        assert store.append_decisions(record, fallback, at=3.0)[0].id == second
+
+    def test_a_repeated_id_gives_its_own_decision_though_cancelled(self, store, sender, record):
+        body = {"ids": ["x"], "digests": [b"body"], "subjects": ["ann"]}
+        sender.choose(record, **body)
+        store.cancel(["x"], at=2.0)
+        repeated = store.append_decisions(record, sender.chosen(1, **body), at=3.0)
+        assert (repeated[0].id, repeated[0].cancelled_at) == ("x", 2.0)
+        (second,) = sender.choose(record, subjects=["ann"])  # the repeat did not claim her again
+        repeated = store.append_decisions(record, sender.chosen(1, **body), at=5.0)
+        assert repeated[0].id == "x"
+        assert store.append_decisions(record, sender.chosen(1, subjects=["ann"]), at=6.0)[0].id == (
+            second
+        )
+
+    def test_large_groups_are_assigned_once(self, store, sender, record):
+        subjects = [f"subject {i}" for i in range(12_000)]
+        first = sender.choose(record, len(subjects), subjects=subjects)
+        again = sender.chosen(len(subjects), subjects=subjects[::-1])
+        earlier = store.append_decisions(record, again, at=2.0)
+        assert [earlier[row].id for row in range(len(subjects))] == list(first)[::-1]
+
+
+def test_subjects_are_stored_hashed_under_a_secret_of_this_database(store, sender):
+    sender.choose(sender.start(), subjects=["ann@shop.example"])
+    with store.database.reading() as transaction:
+        subject = transaction.execute(select(decisions.c.subject)).scalar()
+        secret = transaction.execute(select(secrets.c.value)).scalar()
+    assert len(secret) == 32
+    assert subject == blake2b(b"ann@shop.example", digest_size=16, key=secret).digest()
+
+
+def test_events_read_back_in_order_of_their_time(store, sender):
+    (decision,) = sender.choose(sender.start())
+    events = [
+        Event(decision, "b", "order", 12.5, 30.0),
+        Event(decision, "a", "click", 1.0, 20.0),
+        Event(decision, "c", "click", 1.0, 2000.0, late=True),
+    ]
+    assert store.append_events(events, at=2000.0) == Appended(2, 0, 1)
+    assert store.events(decision) == sorted(events, key=lambda e: e.occurred_at)
+    assert store.events("none") == []
+
+
+@pytest.mark.parametrize("n", [2, 100])
+def test_an_event_that_comes_twice_counts_once(store, sender, n):
+    ids = sender.choose(sender.start(), n)
+    events = [Event(i, "e", "click", 1.0, 5.0) for i in ids]
+    assert store.append_events([*events, *events[:1]], at=5.0) == Appended(n, 1, 0)
+    retried = [replace(e, occurred_at=6.0, late=True) for e in events]
+    fresh = [replace(e, event_id="f") for e in events]
+    assert store.append_events([*retried, *fresh], at=6.0) == Appended(n, n, 0)
+    assert [e.occurred_at for e in store.events(ids[0])] == [5.0, 5.0]
+
+
+@pytest.mark.parametrize("change", [{"metric": "order"}, {"value": 0.5}])
+@pytest.mark.parametrize("within_one_call", [True, False])
+def test_an_event_id_with_another_body_is_refused_and_nothing_appended(
+    store, sender, change, within_one_call
+):
+    ids = sender.choose(sender.start(), 2)
+    event = Event(ids[0], "e", "click", 1.0, 5.0)
+    events = [Event(ids[1], "e", "click", 1.0, 5.0), replace(event, **change)]
+    if within_one_call:
+        events.append(event)
+    else:
+        store.append_events([event], at=5.0)
+    with pytest.raises(IdReused, match="event 'e'"):
+        store.append_events(events, at=6.0)
+    assert store.events(ids[1]) == []
+
+
+def test_the_same_event_id_of_two_decisions_are_two_events(store, sender):
+    ids = sender.choose(sender.start(), 2)
+    assert sender.click(ids, at=5.0) == Appended(2, 0, 0)
+
+
+def test_events_of_several_experiments_come_in_one_call(store, sender):
+    one = sender.choose(sender.start("one"), 3)
+    two = sender.choose(sender.start("two"), 2)
+    assert sender.click([*one, *two], at=5.0) == Appended(5, 0, 0)
+
+
+def test_an_event_of_no_decision_is_refused_whole(store, sender):
+    ids = sender.choose(sender.start())
+    with pytest.raises(NotFound, match="'none'"):
+        sender.click([*ids, "none"], at=5.0)
+    assert store.events(ids[0]) == []
+
+
+def test_a_decision_that_awaits_its_activation_has_no_start(store, sender):
+    ids = sender.choose(sender.start(await_activation=True), 3, at=1.0)
+    assert {d.started_at for d in store.decisions(ids).values()} == {None}
+    assert store.activate([ids[0], "none"], at=5.0) == Marked(1, 0, ("none",))
+    assert store.activate(ids, at=6.0) == Marked(2, 1, ())
+    assert [store.decisions(ids)[i].started_at for i in ids] == [5.0, 6.0, 6.0]
+    assert {d.made_at for d in store.decisions(ids).values()} == {1.0}
+
+
+def test_only_what_waits_can_be_activated(store, sender):
+    running = sender.choose(sender.start("runs"), 2)
+    waiting = sender.choose(sender.start("waits", await_activation=True), 2)
+    store.cancel(waiting[:1], at=4.0)
+    assert store.activate([*running, *waiting], at=5.0) == Marked(1, 3, ())
+    assert store.decisions(waiting)[waiting[0]].started_at is None
+    assert store.decisions(running)[running[0]].started_at == 0.0
+
+
+def test_a_decision_is_cancelled_once(store, sender):
+    ids = sender.choose(sender.start(), 2)
+    assert store.cancel([ids[0], "none"], at=5.0) == Marked(1, 0, ("none",))
+    assert store.cancel(ids, at=6.0) == Marked(1, 1, ())
+    assert [store.decisions(ids)[i].cancelled_at for i in ids] == [5.0, 6.0]
+
+
+def test_ids_given_twice_are_counted_twice_and_marked_once(store, sender):
+    ids = sender.choose(sender.start(await_activation=True))
+    assert store.activate([*ids, *ids, "none", "none"], at=5.0) == Marked(1, 1, ("none",))
+    assert store.cancel([*ids, *ids], at=6.0) == Marked(1, 1, ())
+
+
+@pytest.mark.parametrize("name", ["ünïcode 😀", "quote ' and \" and ; --", "%s ? :x $1", "x" * 500])
+def test_ids_and_subjects_may_be_any_text(store, sender, name):
+    record = sender.start(assignment="per_subject")
+    sender.choose(record, ids=[name], subjects=[name], digests=[b"body"])
+    assert sender.click([name], at=5.0, event_id=name) == Appended(1, 0, 0)
+    assert list(store.decisions([name])) == [name]
+    assert [e.event_id for e in store.events(name)] == [name]
+    assert store.cancel([name], at=6.0) == Marked(1, 0, ())

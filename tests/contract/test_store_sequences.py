@@ -1,0 +1,251 @@
+"""Whatever happens in whatever order, what is learned is what a simple model says."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bandits.learner import fold, known, rebuild
+from bandits.store import Event
+from storage import folds
+
+MATURITY, WINDOW = 10.0, 40.0
+KINDS = ("choose", "reward", "activate", "cancel", "fold", "wait")
+
+
+@dataclass
+class Sent:
+    """One decision of the model."""
+
+    id: str
+    subject: str
+    arm: int
+    context: np.ndarray
+    holdout: bool
+    fallback: bool
+    started_at: float | None
+    cancelled: bool = False
+    learned: bool = False
+    events: dict[str, tuple[str, float]] = field(default_factory=dict)  # those that count
+
+    @property
+    def metrics(self):
+        clicks = [v for m, v in self.events.values() if m == "click"]
+        orders = [v for m, v in self.events.values() if m == "order"]
+        return max(clicks, default=0.0), min(sum(orders), 100.0)
+
+
+class Model:
+    """What the store should know, told decision by decision."""
+
+    def __init__(self, store, record):
+        self.store = store
+        self.record = record
+        self.experiment = record.configuration.experiment
+        self.now = 0.0
+        self.at = 0.0  # the reference time of the newest snapshot
+        self.sent = []
+        self.held = set()  # event ids given, that count or not
+        self.count = 0
+
+    def step(self, kind, number, size):
+        getattr(self, kind)(np.random.default_rng(number), size)
+
+    def choose(self, rng, size, sender=None):
+        ids = [f"{self.record.key}-{self.count + i}" for i in range(size)]
+        self.count += size
+        subjects = [f"s{rng.integers(8)}" for _ in ids]
+        arms, contexts = rng.integers(0, 3, size), np.ones((size, 2))
+        contexts[:, 1] = rng.random(size)
+        holdout, fallback = rng.random(size) < 0.2, rng.random(size) < 0.15
+        chosen = self.sender.chosen(
+            size,
+            ids=ids,
+            subjects=subjects,
+            arms=arms,
+            contexts=contexts,
+            holdout=holdout,
+            fallback=fallback,
+        )
+        earlier = self.store.append_decisions(self.record, chosen, at=self.now)
+        starts = None if self.experiment.await_activation else self.now
+        columns = zip(ids, subjects, arms, contexts, holdout, fallback, strict=True)
+        for row, (i, subject, arm, context, held_out, failed) in enumerate(columns):
+            has = self._decision_of(subject, but=ids)
+            assert (row in earlier) == (has is not None or self._first(row, subjects, fallback))
+            if row in earlier:
+                assert has is None or earlier[row].id == has.id
+                continue
+            self.sent.append(Sent(i, subject, arm, context, held_out, failed, starts))
+
+    def _decision_of(self, subject, but=()):
+        if self.experiment.assignment == "per_decision":
+            return None
+        mine = [
+            d
+            for d in self.sent
+            if d.subject == subject and not d.cancelled and not d.fallback and d.id not in but
+        ]
+        assert len(mine) <= 1
+        return mine[0] if mine else None
+
+    def _first(self, row, subjects, fallback):
+        """Tell whether another row of the same group takes this row's subject."""
+        if self.experiment.assignment == "per_decision":
+            return False
+        takers = [j for j, s in enumerate(subjects) if s == subjects[row] and not fallback[j]]
+        return bool(takers) and takers[0] != row
+
+    def reward(self, rng, size):
+        if not self.sent:
+            return
+        events, accepted, late_ones = [], 0, 0
+        for _ in range(size):
+            decision = self._some(rng, 1)[0]
+            event_id = f"e{rng.integers(3)}"
+            metric, value = ("click", 1.0) if event_id != "e2" else ("order", 7.5)
+            late = bool(rng.random() < 0.2)
+            events.append(Event(decision.id, event_id, metric, value, self.now, late))
+            if (decision.id, event_id) in self.held:
+                continue
+            self.held.add((decision.id, event_id))
+            accepted += not late
+            late_ones += late
+            if not late:
+                decision.events[event_id] = (metric, value)
+        appended = self.store.append_events(events, at=self.now)
+        assert (appended.accepted, appended.late) == (accepted, late_ones)
+        assert appended.repeated == size - accepted - late_ones
+
+    def activate(self, rng, size):
+        some = self._some(rng, size)
+        fresh = [d for d in some if d.started_at is None and not d.cancelled]
+        marked = self.store.activate([d.id for d in some], at=self.now)
+        assert (marked.accepted, marked.repeated) == (len(fresh), len(some) - len(fresh))
+        for decision in fresh:
+            decision.started_at = self.now
+
+    def cancel(self, rng, size):
+        some = self._some(rng, size)
+        fresh = [d for d in some if not d.cancelled]
+        marked = self.store.cancel([d.id for d in some], at=self.now)
+        assert (marked.accepted, marked.repeated) == (len(fresh), len(some) - len(fresh))
+        for decision in fresh:
+            decision.cancelled = True
+
+    def _some(self, rng, size):
+        """Pick decisions, most often of the last few, so that much happens to the same ones."""
+        few = self.sent[-8:] if rng.random() < 0.7 else self.sent
+        return [few[i] for i in rng.permutation(len(few))[:size]]
+
+    def wait(self, rng, size):
+        self.now += float(rng.choice([0.5, 3.0, 9.0, 25.0, -4.0])) * size
+
+    def fold(self, rng, size):
+        while fold(self.store, self.record.key, now=self.now) is not None:
+            pass
+        self.check()
+
+    def check(self):
+        record = self.store.record(self.record.key)
+        if record.learned_version == 0:
+            assert not any(d.started_at is not None for d in self._counting())
+            return
+        snapshot = self.store.snapshot(record.key, record.learned_version)
+        due_at = max(self.now, snapshot.at)
+        for d in self._counting():
+            d.learned |= d.started_at is not None and d.started_at + MATURITY <= due_at
+        stored = known(record.configuration, snapshot)
+        with self.store.audit(record.key) as audit:
+            logged = rebuild(audit)
+        for one, other in zip(stored, logged, strict=True):
+            for name in one.__slots__:
+                np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-9)
+        statistic, tally = self.expected(snapshot.at)
+        for name, value in statistic.items():
+            np.testing.assert_allclose(getattr(stored[0], name), value, atol=1e-9, err_msg=name)
+        for name, value in tally.items():
+            np.testing.assert_allclose(getattr(stored[1], name), value, atol=1e-9, err_msg=name)
+
+    def _counting(self):
+        return [d for d in self.sent if not (d.cancelled or d.fallback)]
+
+    def expected(self, at):
+        gram, pending, moment = np.zeros((3, 2, 2)), np.zeros((3, 2, 2)), np.zeros((3, 2))
+        sent, complete, reward, square = np.zeros((4, 4))
+        for d in self._counting():
+            if d.started_at is None:
+                continue
+            group = 3 if d.holdout else d.arm
+            sent[group] += 1
+            outer = np.outer(d.context, d.context)
+            if not d.learned:
+                pending[d.arm] += 0 if d.holdout else outer
+                continue
+            earned = sum(d.metrics)
+            complete[group] += 1
+            reward[group] += earned
+            square[group] += earned**2
+            if not d.holdout:
+                weight = self.weight(at - d.started_at)
+                gram[d.arm] += weight * outer
+                moment[d.arm] += weight * earned * d.context
+        return (
+            {"gram": gram, "pending": pending, "moment": moment},
+            {"sent": sent, "complete": complete, "reward": reward, "square": square},
+        )
+
+    def weight(self, age):
+        forgetting = self.experiment.forgetting
+        if forgetting is None:
+            return 1.0
+        if forgetting.window_seconds is not None:
+            return float(age <= forgetting.window_seconds)
+        return 2.0 ** -(max(age, 0.0) / forgetting.half_life_seconds)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(KINDS), st.integers(0, 2**20), st.integers(1, 6)),
+    min_size=1,
+    max_size=40,
+)
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {},
+        {"assignment": "per_subject"},
+        {"await_activation": True, "forgetting": {"half_life_seconds": 30.0}},
+        {"await_activation": True, "assignment": "per_subject"},
+        {"forgetting": {"window_seconds": WINDOW}},
+        {"await_activation": True, "forgetting": {"window_seconds": WINDOW}},
+    ],
+    ids=lambda d: " ".join(d) or "plain",
+)
+def test_any_sequence_ends_where_the_model_does(store, sender, monkeypatch, declared):
+    monkeypatch.setattr(folds, "MOST_ROWS", 15)  # long queues are taken in several folds
+    keys = iter(range(10**9))
+
+    @settings(
+        max_examples=settings().max_examples // 3,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    )
+    @given(STEPS)
+    def run(steps):
+        record = sender.start(
+            f"k{next(keys)}",
+            policy={"name": "linucb"},
+            context=[{"kind": "number", "name": "age", "low": 0, "high": 1}],
+            **declared,
+        )
+        model = Model(store, record)
+        model.sender = sender
+        for kind, number, size in steps:
+            model.step(kind, number, size)
+        model.now += 2 * MATURITY
+        model.fold(None, 0)
+
+    run()
