@@ -59,8 +59,8 @@ class Logistic(Additive):
             rates = expit(odds)
             slope = vectors_by_arm(problem, arms, contexts, weights * (rewards - rates)) - theta
             precision = grams_by_arm(problem, arms, contexts, weights * rates * (1 - rates))
-            step = np.linalg.solve(precision + np.eye(problem.n_features), slope[..., None])[..., 0]
-            step = step.astype(np.float64, copy=False)
+            curved = precision + np.eye(problem.n_features)
+            step = np.asarray(np.linalg.solve(curved, slope[..., None])[..., 0], np.float64)
             change = _odds(step, arms, contexts)
             shrink = _FARTHEST / np.maximum(_largest_by_arm(problem, arms, change), _FARTHEST)
             theta = theta + shrink[..., None] * step

@@ -1,0 +1,81 @@
+"""Logistic regression by arm, against a general optimiser."""
+
+import numpy as np
+import pytest
+from scipy import optimize
+from scipy.special import expit
+
+from bandits.linear import Regression
+from bandits.logistic import Logistic
+from bandits.problem import Problem
+from bandits.registry import make
+from bandits.statistics import Ridge
+
+PROBLEM = Problem.of(3, 2)
+
+
+def observed(n, seed=1):
+    rng = np.random.default_rng(seed)
+    contexts = np.column_stack([np.ones(n), rng.normal(size=n)])
+    arms = rng.integers(0, 3, n)
+    rates = expit(-2 + 0.5 * arms + contexts[:, 1] * (arms - 1))
+    return arms, (rng.random(n) < rates).astype(float), contexts, rng.uniform(0.5, 1, n)
+
+
+def fitted(known):
+    """The mode under the prior N(0, 1), and the precision there with the prior's."""
+    fit = Regression(Ridge(known.precision, known.shift, np.zeros_like(known.precision)), 1.0)
+    return fit.theta, known.precision + np.eye(2)
+
+
+def test_the_mode_and_its_curvature_are_those_of_the_posterior():
+    arms, rewards, contexts, weights = observed(400)
+    theta, precision = fitted(Logistic.of(PROBLEM, arms, rewards, contexts, weights))
+    for k in range(3):
+        x, r, w = contexts[arms == k], rewards[arms == k], weights[arms == k]
+
+        def minus_log_posterior(t, x=x, r=r, w=w):
+            odds = x @ t
+            return t @ t / 2 - (w * (r * odds - np.logaddexp(0, odds))).sum()
+
+        best = optimize.minimize(minus_log_posterior, np.zeros(2), method="BFGS", tol=1e-10)
+        rates = expit(x @ best.x)
+        curvature = np.eye(2) + x.T @ ((w * rates * (1 - rates))[:, None] * x)
+        assert theta[k] == pytest.approx(best.x, abs=1e-4)
+        assert precision[k] == pytest.approx(curvature, rel=1e-3)
+
+
+@pytest.mark.parametrize("reward", [0.0, 1.0])
+@pytest.mark.parametrize("weight", [1.0, 1e9])
+def test_one_sided_results_converge_to_the_mode(reward, weight):
+    n = 50
+    known = Logistic.of(
+        Problem.of(1, 1), np.zeros(n, np.int64), np.full(n, reward), np.ones((n, 1)),
+        np.full(n, weight),
+    )  # fmt: skip
+    theta = known.shift[0, 0] / (known.precision[0, 0, 0] + 1)
+    # At the mode the likelihood's slope is the prior's.
+    assert n * weight * (reward - expit(theta)) == pytest.approx(theta, rel=1e-6)
+
+
+def test_adding_two_large_fits_is_near_to_fitting_both():
+    arms, rewards, contexts, weights = observed(20_000)
+    parts = [
+        Logistic.of(PROBLEM, arms[i], rewards[i], contexts[i], weights[i])
+        for i in (slice(0, 10_000), slice(10_000, None))
+    ]
+    apart, _ = fitted(parts[0] + parts[1])
+    together, _ = fitted(Logistic.of(PROBLEM, arms, rewards, contexts, weights))
+    assert apart == pytest.approx(together, abs=0.01)
+
+
+def test_recipients_get_the_variant_that_they_click():
+    arms, rewards, contexts, weights = observed(6000)
+    known = Logistic.of(PROBLEM, arms, rewards, contexts, weights)
+    policy = make("logistic_thompson")
+    prepared = policy.prepare(known, PROBLEM, 1, np.random.default_rng(2))
+    found = policy.propensities(prepared, np.array([[1.0, -3.0], [1.0, 3.0]]))
+    assert found[0].argmax() == 0
+    assert found[1].argmax() == 2
+    assert found[0, 0] > 0.99
+    assert found[1, 2] > 0.99

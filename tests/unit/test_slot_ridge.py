@@ -1,0 +1,105 @@
+"""One linear model that the arms of an email of slots share."""
+
+import numpy as np
+import pytest
+from scipy.special import ndtr
+
+from bandits.errors import InvalidInput
+from bandits.linear_draws import LinearDraws
+from bandits.problem import Problem
+from bandits.registry import make
+from bandits.slot_ridge import SlotRidge
+
+LEVELS = np.array([[a, b] for a in range(3) for b in range(2)])
+PROBLEM = Problem(np.arange(6), LEVELS, 2)
+
+
+def observed(n, seed=1):
+    rng = np.random.default_rng(seed)
+    contexts = np.column_stack([np.ones(n), rng.random(n)])
+    return rng.integers(0, 6, n), rng.random(n), contexts, rng.random(n)
+
+
+def features(arm, x):
+    """The features of one arm as the docstring tells them: slot, then place, then context."""
+    phi = np.zeros((2, 3, 2))
+    for slot, level in enumerate(LEVELS[arm]):
+        phi[slot, level] = x
+    return phi.ravel()
+
+
+def test_sums_are_those_of_the_features_of_each_arm():
+    arms, rewards, contexts, weights = observed(25)
+    known = SlotRidge.of(PROBLEM, arms, rewards, contexts, weights)
+    phi = np.array([features(a, x) for a, x in zip(arms, contexts, strict=True)])
+    assert known.gram == pytest.approx(phi.T @ (weights[:, None] * phi))
+    assert known.moment == pytest.approx(phi.T @ (weights * rewards))
+    assert known.square == pytest.approx([(weights * rewards**2).sum()])
+    assert known.count == pytest.approx([weights.sum()])
+
+
+def test_a_variant_that_joins_leaves_what_is_known_in_its_place():
+    arms, rewards, contexts, weights = observed(25)
+    grown = Problem(np.arange(7), np.vstack([LEVELS, [[0, 3]]]), 2)
+    before = SlotRidge.of(PROBLEM, arms, rewards, contexts, weights)
+    after = SlotRidge.of(grown, arms, rewards, contexts, weights)
+    padded = before.padded(grown)
+    assert np.array_equal(padded.gram, after.gram)
+    assert np.array_equal(padded.moment, after.moment)
+
+
+def test_arms_learn_from_each_other():
+    """An arm that was never sent is liked for what its parts did elsewhere."""
+    never = 5  # the best variant of both slots, never shown together
+    rng = np.random.default_rng(2)
+    arms = rng.integers(0, 5, 3000)
+    rate = 0.1 + 0.1 * LEVELS[arms, 0] + 0.2 * LEVELS[arms, 1]
+    rewards = (rng.random(3000) < rate).astype(float)
+    contexts = np.ones((3000, 1))
+    problem = Problem(np.arange(6), LEVELS, 1)
+    known = SlotRidge.of(problem, arms, rewards, contexts, np.ones(3000))
+    policy = make("slots_thompson")
+    shares = policy.propensities(policy.prepare(known, problem, 1, rng), np.ones((1, 1)))
+    assert shares[0, never] > 0.95
+
+
+def test_shares_of_draws_agree_with_the_integral_where_there_is_one():
+    # With one slot of two variants the scores are independent, so a normal's chance is exact. A
+    # false alarm has chance 1e-6: 4.9 standard deviations of a share of 100,000 draws.
+    problem = Problem.of(2, 1)
+    rng = np.random.default_rng(3)
+    arms = np.repeat([0, 1], [40, 60])
+    rewards = rng.random(100) + 0.05 * arms
+    known = SlotRidge.of(problem, arms, rewards, np.ones((100, 1)), np.ones(100))
+    draws = LinearDraws(known, problem, 1.0, 1.0, rng, 100_000)
+    found = draws.shares(np.ones((1, 1)))[0, 1]
+    gram = 1.0 + np.array([40.0, 60.0])
+    theta = known.moment / gram
+    variance = (known.square[0] - theta @ known.moment + 0.25) / 101
+    exact = ndtr((theta[1] - theta[0]) / np.sqrt(variance * (1 / gram).sum()))
+    assert abs(found - exact) < 4.9 * np.sqrt(exact * (1 - exact) / 100_000)
+
+
+def test_probabilities_depend_on_the_recipient():
+    rng = np.random.default_rng(4)
+    problem = Problem.of(2, 2)
+    contexts = np.column_stack([np.ones(2000), rng.integers(0, 2, 2000)])
+    arms = rng.integers(0, 2, 2000)
+    rewards = (arms == contexts[:, 1]) * 0.5 + rng.random(2000) * 0.1
+    known = SlotRidge.of(problem, arms, rewards, contexts, np.ones(2000))
+    policy = make("slots_thompson")
+    found = policy.propensities(
+        policy.prepare(known, problem, 1, rng), np.array([[1.0, 0.0], [1.0, 1.0]])
+    )
+    assert found[0, 0] == 1
+    assert found[1, 1] == 1
+
+
+def test_restricting_keeps_what_other_arms_taught():
+    known = SlotRidge.of(PROBLEM, *observed(25))
+    assert known.take(np.array([1, 2])) is known
+
+
+def test_fewer_than_a_thousand_draws_are_refused():
+    with pytest.raises(InvalidInput, match="/params/draws"):
+        make("slots_thompson", {"draws": 999})
