@@ -106,6 +106,7 @@ def test_the_list_leaves_out_the_archived_unless_they_are_asked_for(api) -> None
         ("limit=1&limit=2", "/limit"),
         ("state=sleeping", "/state"),
         ("after=nowhere", "/after"),
+        ("after=-1", "/after"),
         ("page=2", "/page"),
     ],
 )
@@ -147,7 +148,8 @@ def test_two_people_editing_the_later_one_is_told(api, problem) -> None:
 
 def test_an_edit_must_say_what_it_was_made_on(api, problem) -> None:
     api.create()
-    problem(edit(api, {"name": "x"}, etag=None), 428, "precondition-required")
+    told = problem(edit(api, {"name": "x"}, etag=None), 422, "invalid")
+    assert [e["pointer"] for e in told["errors"]] == ["/If-Match"]
     problem(edit(api, {"name": "x"}, etag='"other"'), 412, "stale-edit")
     problem(edit(api, {"name": "x"}, etag='W/"1"'), 412, "stale-edit")
     assert edit(api, {"name": "x"}, etag="*").status_code == 200

@@ -10,10 +10,10 @@ class KeyConverter(BaseConverter):
 
 
 class DecisionIdConverter(BaseConverter):
-    """The id of a decision; it may hold slashes."""
+    """The id of a decision; it may hold slashes, but two words are taken."""
 
     part_isolating = False
-    regex = r"[\x21-\x7e]{1,128}"
+    regex = r"(?!(?:activate|cancel)\Z)[\x21-\x7e]{1,128}"
 
 
 CONVERTERS: dict[str, type[BaseConverter]] = {

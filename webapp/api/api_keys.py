@@ -80,9 +80,10 @@ class KeyList(Struct, frozen=True):
     "POST",
     "/keys",
     scope="manage",
-    body=Body(KeyRequest),
+    body=Body(KeyRequest, example={"name": "newsletter sender", "scopes": ["choose", "reward"]}),
     answers={201: NewKeyDocument},
     headers={"Cache-Control": "no-store: the token is in the body"},
+    gives={"key_id": "$response.body#/key/id"},
 )
 def create_key(body: KeyRequest) -> Answer:
     """Make an API key; its token is shown this once."""

@@ -15,6 +15,15 @@ from webapp.services import services
 operations = Operations("decisions")
 
 _ONE = "/requests/0"
+_REQUEST = {"subject_id": "u-1", "context": {"recency": 3, "channel": "Web"}}
+_REWARD = {
+    "decision_id": "spring-u-1",
+    "event_id": "click-1",
+    "metric": "click",
+    "value": 1,
+    "occurred_at": "2026-11-22T09:00:00Z",
+}
+_IDS = {"decision_ids": ["spring-u-1", "spring-u-2"]}
 
 
 class ChooseBatch(Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +55,8 @@ class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
     "POST",
     "/experiments/<key:key>/choose",
     scope="choose",
-    body=Body(Request),
+    body=Body(Request, example=_REQUEST),
+    gives={"decision_id": "$response.body#/decision_id"},
     answers={201: Decision, 200: Decision},
     refusals=(NotFound, WrongState, IdReused),
 )
@@ -71,7 +81,7 @@ def _for_one(error: InvalidInput) -> InvalidInput:
     "POST",
     "/experiments/<key:key>/choose/batch",
     scope="choose",
-    body=Body(ChooseBatch),
+    body=Body(ChooseBatch, example={"requests": [_REQUEST, {"subject_id": "u-2"}]}),
     answers={201: Decisions, 200: Decisions},
     refusals=(NotFound, WrongState, IdReused),
 )
@@ -86,7 +96,11 @@ def choose_batch(key: str, body: ChooseBatch) -> Answer:
 
 
 @operations(
-    "POST", "/decisions/activate", scope="choose", body=Body(DecisionIds), answers={200: Marked}
+    "POST",
+    "/decisions/activate",
+    scope="choose",
+    body=Body(DecisionIds, example=_IDS),
+    answers={200: Marked},
 )
 def activate_decisions(body: DecisionIds) -> Answer:
     """Tell that emails are sent now, where the experiment waits for that: their clocks start."""
@@ -94,7 +108,11 @@ def activate_decisions(body: DecisionIds) -> Answer:
 
 
 @operations(
-    "POST", "/decisions/cancel", scope="choose", body=Body(DecisionIds), answers={200: Marked}
+    "POST",
+    "/decisions/cancel",
+    scope="choose",
+    body=Body(DecisionIds, example=_IDS),
+    answers={200: Marked},
 )
 def cancel_decisions(body: DecisionIds) -> Answer:
     """Tell that emails were never sent: they leave what is learned, and their subjects are free."""
@@ -117,7 +135,7 @@ def read_decision(decision_id: str) -> Answer:
     "POST",
     "/rewards",
     scope="reward",
-    body=Body(RewardBatch),
+    body=Body(RewardBatch, example={"rewards": [_REWARD]}),
     answers={200: RewardReceipt},
     refusals=(IdReused,),
 )

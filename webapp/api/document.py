@@ -30,7 +30,11 @@ def openapi(operations: Iterable[tuple[str, Operation]]) -> Json:
     paths: dict[str, Json] = {}
     for prefix, operation in every:
         path = prefix + _PART.sub(r"{\g<name>}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _described(operation, schemas)
+        described = _described(operation, schemas)
+        for status in operation.answers:
+            if links := _links(operation, [o for _, o in every]):
+                described["responses"][str(status)]["links"] = links
+        paths.setdefault(path, {})[operation.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -182,6 +186,17 @@ def _add_problem(responses: Json, problem: ProblemType, schemas: _Schemas) -> No
     }
     if header := _ALWAYS.get(problem.status):
         responses[status]["headers"] = {header: {"required": True, "schema": {"type": "string"}}}
+
+
+def _links(operation: Operation, every: Sequence[Operation]) -> Json:
+    """Say which other operations its answers lead to."""
+    found: Json = {}
+    for other in every:
+        for part in _PART.finditer(other.path):
+            if source := operation.gives.get(part["name"]):
+                parameters = {part["name"]: source}
+                found[other.name] = {"operationId": other.name, "parameters": parameters}
+    return found
 
 
 def _meaning(kind: Any) -> str:

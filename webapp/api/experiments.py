@@ -23,12 +23,44 @@ from bandits.store import Record, State
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
 from webapp.api.faults import converted
 from webapp.api.operation import Answer, Operations, caller
-from webapp.api.problems import PreconditionRequired
 from webapp.services import services
 
 operations = Operations("experiments")
 
 _PATH = "/experiments/<key:key>"
+_LAST = 2**53  # the largest whole number that every JSON reader keeps
+EXAMPLE = {
+    "key": "spring",
+    "name": "Spring sale",
+    "slots": [
+        {
+            "key": "subject_line",
+            "kind": "subject_line",
+            "variants": [
+                {"key": "plain", "payload": {"text": "Our spring sale starts today"}},
+                {"key": "question", "payload": {"text": "Ready for spring?"}},
+            ],
+        },
+        {
+            "key": "discount",
+            "kind": "discount",
+            "variants": [
+                {"key": "none", "payload": {"percent": 0}},
+                {"key": "ten", "payload": {"percent": 10}},
+            ],
+        },
+    ],
+    "policy": {"name": "thompson", "params": {}},
+    "reward": {
+        "metrics": {"click": {"weight": 1.0}},
+        "window_seconds": 604800,
+        "maturity_seconds": 86400,
+    },
+    "context": [
+        {"name": "recency", "kind": "number", "low": 0, "high": 24},
+        {"name": "channel", "kind": "category", "values": ["Web", "Phone"]},
+    ],
+}
 _ETAG = {"ETag": "the version of the configuration, to send as If-Match with an edit"}
 
 
@@ -71,7 +103,7 @@ class ExperimentList(Struct, frozen=True):
     """Experiments, the newest first; `next` continues the list, null at its end."""
 
     experiments: list[ExperimentDocument]
-    next: str | None
+    next: int | None
 
 
 class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,7 +113,7 @@ class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
         State | None,
         Meta(description="only those in this state; all but the archived unless given"),
     ] = None
-    after: Annotated[str | None, Meta(description="`next` of the page before")] = None
+    after: Annotated[int, Meta(ge=0, le=_LAST, description="`next` of the page before")] = _LAST
     limit: Annotated[int, Meta(ge=1, le=100, description="how many at most")] = 50
 
 
@@ -96,10 +128,11 @@ def _answer(record: Record, status: int = 200) -> Answer:
     "POST",
     "/experiments",
     scope="manage",
-    body=Body(Experiment),
+    body=Body(Experiment, example=EXAMPLE),
     answers={201: ExperimentDocument},
     refusals=(AlreadyExists,),
     headers={**_ETAG, "Location": "where it is"},
+    gives={"key": "$response.body#/key"},
 )
 def create_experiment(body: Experiment) -> Answer:
     """Add an experiment as a draft."""
@@ -115,21 +148,12 @@ def create_experiment(body: Experiment) -> Answer:
 )
 def list_experiments(query: ListQuery) -> Answer:
     """List experiments, the newest first, page by page; the archived only if asked for."""
-    records = services().engine.store.records()
-    if query.after is not None:
-        records = _after(records, query.after)
     shown = {"draft", "running", "paused", "stopped"} if query.state is None else {query.state}
-    records = [r for r in records if r.state in shown]
+    records = services().engine.store.records()
+    records = [r for r in records if r.id < query.after and r.state in shown]
     page = records[: query.limit]
-    following = page[-1].key if len(records) > len(page) else None
+    following = page[-1].id if len(records) > len(page) else None
     return Answer(ExperimentList([ExperimentDocument.of(r) for r in page], following))
-
-
-def _after(records: list[Record], key: str) -> list[Record]:
-    for i, record in enumerate(records):
-        if record.key == key:
-            return records[i + 1 :]
-    raise InvalidInput.at("/after", f"there is no experiment {key!r} to go on after")
 
 
 @operations(
@@ -149,11 +173,11 @@ def read_experiment(key: str) -> Answer:
     "PATCH",
     _PATH,
     scope="manage",
-    body=Body(dict[str, Any], MERGE_PATCH, JSON),
+    body=Body(dict[str, Any], MERGE_PATCH, JSON, example={"name": "Summer sale", "floor": None}),
     answers={200: ExperimentDocument},
-    refusals=(NotFound, StaleEdit, PreconditionRequired, FixedOnceStarted, WrongState),
+    refusals=(NotFound, StaleEdit, FixedOnceStarted, WrongState),
     headers=_ETAG,
-    takes={"If-Match": "the ETag of the experiment that the edit was made on"},
+    takes={"If-Match": "the ETag of what the edit was made on"},
 )
 def edit_experiment(key: str, body: dict[str, Any]) -> Answer:
     """Edit an experiment's declaration by a JSON Merge Patch (RFC 7396).
@@ -174,7 +198,7 @@ def edit_experiment(key: str, body: dict[str, Any]) -> Answer:
 
 def _edited_version(current: int) -> int:
     if "If-Match" not in request.headers:
-        raise PreconditionRequired("send the experiment's ETag as If-Match")
+        raise InvalidInput.at("/If-Match", "is required: the ETag of what the edit was made on")
     if str(current) in request.if_match:  # also where it is *
         return current
     numbers = [int(tag) for tag in request.if_match.as_set() if tag.isdecimal()]

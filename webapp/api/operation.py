@@ -52,6 +52,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         headers: of its answers, each with what it says.
         media_type: of its answers; text is sent as it is, all else as JSON.
         takes: header fields that it reads, each with what it says.
+        gives: parts of other operations' paths that its answers hold, each with where.
     """
 
     view: Callable[..., Answer]
@@ -65,6 +66,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     refusals: tuple[type[Exception], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     takes: Mapping[str, str] = field(default_factory=dict)
+    gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
 
     @property

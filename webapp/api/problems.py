@@ -35,10 +35,6 @@ class Forbidden(BanditsError):
         super().__init__(f"this API key lacks the scope {scope!r}")
 
 
-class PreconditionRequired(BanditsError):
-    """An edit did not say which version it was made on."""
-
-
 class ProblemType(Struct, frozen=True):
     """One kind of problem: `help` says what the caller can do about it."""
 
@@ -137,12 +133,6 @@ OF_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
             "Read it again, apply the edit to that, and send its new ETag as If-Match.",
         ),
         errors.InvalidInput: _INVALID,
-        PreconditionRequired: ProblemType(
-            "precondition-required",
-            428,
-            "An edit must say what it was made on",
-            "Send the ETag of the experiment as it was read as `If-Match`.",
-        ),
         errors.Unavailable: ProblemType(
             "unavailable",
             503,

@@ -18,6 +18,7 @@ from webapp.metrics import Requests
 PREFIX = "/api/v1"
 
 _DOCUMENT = "bandits.openapi"
+_OURS = ("/api/", f"{problems.FOLDER}/", "/healthz", "/readyz", "/metrics")
 _about = Operations("operations")
 
 
@@ -73,9 +74,9 @@ def init(app: Flask) -> None:
 
 
 def _refuse_strange_address() -> Response | None:
-    """Answer an address or method unknown below the API with a problem, not with a page."""
+    """Answer an unknown address or method of ours with a problem, not with a page."""
     error = request.routing_exception
-    if error is None or not request.path.startswith("/api/"):
+    if error is None or not request.path.startswith(_OURS):
         return None
     return problems.respond(error, g.request_id)
 

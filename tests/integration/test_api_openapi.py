@@ -1,0 +1,124 @@
+"""The OpenAPI document: it describes what is served, from the same declarations."""
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
+
+import jsonschema_rs
+import msgspec
+import pytest
+from msgspec import Meta
+
+from bandits import registry
+from bandits.policy import Parameters
+from bandits.registry import policies, register
+from bandits.statistics import Moments
+from policies.uniform import Uniform
+from webapp.api.routes import every_operation
+
+
+def document(api) -> dict[str, Any]:
+    return api.get("/openapi.json").json
+
+
+def references(node: Any) -> Iterator[str]:
+    """Go through every reference in the document."""
+    if isinstance(node, dict):
+        if isinstance(node.get("$ref"), str):
+            yield node["$ref"]
+        for part in node.values():
+            yield from references(part)
+    elif isinstance(node, list):
+        for part in node:
+            yield from references(part)
+
+
+def test_every_route_that_is_served_is_described_and_no_other(api) -> None:
+    served = {
+        (re.sub(r"<[^>]*?:?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in api.app.url_map.iter_rules()
+        if rule.endpoint.startswith("api.")
+        for method in rule.methods - {"HEAD", "OPTIONS"}
+    }
+    paths = document(api)["paths"]
+    assert {(path, method) for path, methods in paths.items() for method in methods} == served
+
+
+def test_every_reference_leads_somewhere_and_every_schema_is_one(api) -> None:
+    told = document(api)
+    schemas = told["components"]["schemas"]
+    for reference in references(told):
+        assert reference.removeprefix("#/components/schemas/") in schemas
+    for name, schema in schemas.items():
+        assert jsonschema_rs.meta.is_valid(schema), name
+        assert "\\Z" not in schema.get("pattern", ""), name
+
+
+def test_every_operation_says_its_scope_its_problems_and_what_it_does(api) -> None:
+    paths = document(api)["paths"]
+    for prefix, operation in every_operation():
+        path = re.sub(r"<[^>]*?:?(\w+)>", r"{\1}", prefix + operation.path)
+        told = paths[path][operation.method.lower()]
+        assert told["summary"]
+        if operation.scope is None:
+            assert told["security"] == []
+        else:
+            assert told["security"] == [{"key": [operation.scope]}]
+            assert {"401", "403", "503"} <= set(told["responses"])
+            assert "WWW-Authenticate" in told["responses"]["401"]["headers"]
+        for problem in operation.problems:
+            assert problem.uri in told["responses"][str(problem.status)]["description"]
+
+
+def test_every_example_is_taken_by_what_reads_it(api) -> None:
+    told = document(api)
+    for prefix, operation in every_operation():
+        if operation.body is None:
+            continue
+        path = re.sub(r"<[^>]*?:?(\w+)>", r"{\1}", prefix + operation.path)
+        for media in told["paths"][path][operation.method.lower()]["requestBody"][
+            "content"
+        ].values():
+            operation.body.decode(msgspec.json.encode(media["example"]))
+            validator = jsonschema_rs.validator_for(
+                {**media["schema"], "components": told["components"]}
+            )
+            assert validator.is_valid(media["example"]), path
+
+
+def test_each_policys_parameters_are_listed_with_their_bounds(api) -> None:
+    schemas = document(api)["components"]["schemas"]
+    choices = {c["properties"]["name"]["const"]: c for c in schemas["PolicyChoice"]["oneOf"]}
+    assert set(choices) == set(policies())
+    parameters = schemas["EpsilonGreedy"]["properties"]
+    assert choices["epsilon_greedy"]["properties"]["params"]["$ref"].endswith("/EpsilonGreedy")
+    assert parameters["epsilon"]["maximum"] <= 1
+    assert parameters["epsilon"]["description"]
+
+
+@pytest.fixture
+def newcomer(monkeypatch) -> type[Parameters]:
+    """A policy that nobody has heard of; it is gone after the test."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+
+    @register("cautious_uniform", label="Cautious uniform")
+    class CautiousUniform(Uniform):
+        """Split equally, with care."""
+
+        care: Annotated[float, Meta(gt=0, lt=1, title="Care", description="how much")] = 0.5
+        statistic: ClassVar[type[Moments]] = Moments
+
+    return CautiousUniform
+
+
+def test_a_new_policy_appears_by_itself_and_is_taken(newcomer, make_api, problem) -> None:
+    with make_api() as api:
+        schemas = document(api)["components"]["schemas"]
+        names = [c["properties"]["name"]["const"] for c in schemas["PolicyChoice"]["oneOf"]]
+        assert "cautious_uniform" in names
+        assert schemas[newcomer.__name__]["properties"]["care"]["exclusiveMaximum"] == 1
+        made = api.create(policy={"name": "cautious_uniform", "params": {"care": 0.25}})
+        assert made.status_code == 201
+        refused = api.create("other", policy={"name": "cautious_uniform", "params": {"care": 2}})
+        told = problem(refused, 422, "invalid")
+        assert [e["pointer"] for e in told["errors"]] == ["/policy/params/care"]
