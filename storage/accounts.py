@@ -24,6 +24,7 @@ Scope = Literal["choose", "reward", "manage", "read"]
 
 TOKEN_PREFIX = "bandits_"  # noqa: S105 - recognisable, for people and for secret scanners
 _SELECTOR_BYTES = 6
+_TOO_LARGE = 2**63  # for a column; nothing has such a number
 _SECRET_BYTES = 32
 _COARSE_SECONDS = 300.0  # how exactly a key's last use is known: each note of it is a write
 
@@ -204,10 +205,12 @@ class Accounts:
         selector = token.removeprefix(TOKEN_PREFIX).partition("_")[0]
         with self._database.reading() as transaction:
             query = select(api_keys).where(api_keys.c.selector == selector)
-            row = transaction.execute(query).one_or_none() if selector.isalnum() else None
+            plausible = selector.isascii() and selector.isalnum()
+            row = transaction.execute(query).one_or_none() if plausible else None
         known = b"" if row is None else row.digest
-        if not hmac.compare_digest(known, _digest(token)) or row is None or row.revoked_at:
-            raise NotFound("API key", selector[: 2 * _SELECTOR_BYTES])
+        right = hmac.compare_digest(known, _digest(token))
+        if row is None or not right or row.revoked_at is not None:
+            raise NotFound("API key", f"{TOKEN_PREFIX}…")
         if row.last_used_at is None or at - row.last_used_at >= _COARSE_SECONDS:
             self._touch(row.id, at)
         return _key(row)
@@ -234,13 +237,13 @@ class Accounts:
         """
         with self._database.writing() as transaction:
             query = select(api_keys).where(api_keys.c.id == key_id).with_for_update()
-            row = transaction.execute(query).one_or_none()
+            row = transaction.execute(query).one_or_none() if key_id < _TOO_LARGE else None
             if row is None:
                 raise NotFound("API key", str(key_id))
             if row.revoked_at is not None:
                 return
-            query_ = update(api_keys).where(api_keys.c.id == key_id).values(revoked_at=at)
-            transaction.execute(query_)
+            mine = update(api_keys).where(api_keys.c.id == key_id)
+            transaction.execute(mine.values(revoked_at=at))
             note(transaction, "revoke", f"key:{key_id}", at=at, by=by, before={"name": row.name})
 
     # The audit log

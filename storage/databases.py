@@ -6,16 +6,25 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Executable, Result, Table
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    DatabaseError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from bandits.errors import Unavailable
+from bandits.errors import InvalidInput, Unavailable
 from storage.settings import parse_database_url
 
 Row = tuple[Any, ...]
 Found = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attributes too
 
 _TO_REPEAT = ("40001", "40P01")  # PostgreSQL's serialization_failure and deadlock_detected
+_NO_TABLE = ("42P01", "42703")  # undefined_table and undefined_column
 
 
 class Raced(Unavailable):
@@ -110,34 +119,40 @@ def open_database(database_url: str, *, create: bool = False) -> Database:
 
 
 @contextmanager
-def failing_as_unavailable(
-    driver_errors: tuple[type[Exception], ...],
-) -> Iterator[None]:
-    """Turn what a database may fail with at run time into `Unavailable`.
+def telling_failures(driver_errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turn what a database may fail with at run time into errors of ours.
+
+    Args:
+        driver_errors: what its driver raises when it is used without SQLAlchemy.
 
     Raises:
-        Unavailable: it is locked, full, gone, not migrated, or has no free connection.
+        Unavailable: it is locked, full, gone, damaged, not upgraded or has no free connection.
+        InvalidInput: it has no room for a value, such as a text with NUL in PostgreSQL.
     """
     try:
         yield
-    except (OperationalError, InterfaceError, ProgrammingError) as error:
+    except (IntegrityError, InternalError):
+        raise
+    except DataError as error:
+        raise InvalidInput.at("", f"cannot be stored: {error.orig}") from error
+    except ProgrammingError as error:
+        if getattr(error.orig, "sqlstate", None) not in _NO_TABLE:
+            raise
+        raise Unavailable(_reason(error)) from error
+    except (DatabaseError, InterfaceError) as error:
         if getattr(error.orig, "sqlstate", None) in _TO_REPEAT:
             raise Raced from error
         raise Unavailable(_reason(error)) from error
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise Unavailable(_reason(error)) from error
-        raise
     except PoolTimeoutError as error:
         raise Unavailable("every connection to the database is in use") from error
-    except driver_errors as error:  # from what is done without SQLAlchemy
+    except driver_errors as error:
         if getattr(error, "sqlstate", None) in _TO_REPEAT:
             raise Raced from error
-        raise Unavailable(str(error).strip()) from error
+        raise Unavailable(f"the database does not answer: {error}".strip()) from error
 
 
 def _reason(error: DBAPIError) -> str:
     reason = str(error.orig).strip()
-    if "no such table" in reason or "no such column" in reason or "does not exist" in reason:
+    if "no such table" in reason or isinstance(error, ProgrammingError):
         return f"the database must be upgraded first, by `bandits db upgrade` ({reason})"
     return f"the database does not answer: {reason}"

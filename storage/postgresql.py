@@ -22,10 +22,10 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from bandits.errors import InvalidInput
-from storage.databases import Row, Transaction, failing_as_unavailable
+from storage.databases import Row, Transaction, telling_failures
 
 _FEW = 30  # rows that are sent one by one sooner than copied
-_LOCK_SECONDS = 10
+LOCK_SECONDS = 10.0  # to wait for what another transaction holds
 
 
 class Postgresql:
@@ -59,13 +59,13 @@ class Postgresql:
         engine = self.engine
         if consistent:
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        with failing_as_unavailable(self._driver_errors), engine.begin() as connection:
+        with telling_failures(self._driver_errors), engine.begin() as connection:
             yield Transaction(connection, self)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open a transaction; each of its statements sees what was committed before it."""
-        with failing_as_unavailable(self._driver_errors), self.engine.begin() as connection:
+        with telling_failures(self._driver_errors), self.engine.begin() as connection:
             yield Transaction(connection, self)
 
     def lock(self, connection: Connection, name: str) -> None:
@@ -115,6 +115,6 @@ class Postgresql:
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     cursor.execute("SET synchronous_commit = on")
-    cursor.execute(f"SET lock_timeout = '{_LOCK_SECONDS}s'")
+    cursor.execute(f"SET lock_timeout = {LOCK_SECONDS * 1000:.0f}")
     cursor.close()
     connection.commit()

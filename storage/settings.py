@@ -16,6 +16,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _EXPECTED = "expected sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
 _DRIVERS = {
     "sqlite": "sqlite+pysqlite",
+    "sqlite+pysqlite": "sqlite+pysqlite",
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
     "postgresql+psycopg": "postgresql+psycopg",
@@ -44,7 +45,7 @@ def parse_database_url(database_url: str) -> URL:
     """
     try:
         url = make_url(database_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise InvalidInput.at("", f"the database's URL cannot be read; {_EXPECTED}") from None
     driver = _DRIVERS.get(url.drivername)
     if driver is None:

@@ -23,9 +23,9 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from bandits.errors import Unavailable
-from storage.databases import Row, Transaction, failing_as_unavailable
+from storage.databases import Row, Transaction, telling_failures
 
-BUSY_SECONDS = 5.0
+BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.02
 
 
@@ -54,7 +54,7 @@ class Sqlite:
     @contextmanager
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:  # noqa: ARG002 - always is
         """Open a transaction that only reads; in write-ahead mode it sees one moment."""
-        with failing_as_unavailable(()), self.engine.begin() as connection:
+        with telling_failures(), self.engine.begin() as connection:
             yield Transaction(connection, self)
 
     @contextmanager
@@ -63,7 +63,7 @@ class Sqlite:
         if not self._queue.acquire(timeout=BUSY_SECONDS):
             raise Unavailable("the database is busy writing")
         try:
-            with failing_as_unavailable(()), self._writers.begin() as connection:
+            with telling_failures(), self._writers.begin() as connection:
                 yield Transaction(connection, self)
         finally:
             self._queue.release()

@@ -1,0 +1,145 @@
+"""What accounts do, in every database."""
+
+import pytest
+
+from bandits.errors import AlreadyExists, NotFound
+from storage.tables import api_keys, audit_log
+
+
+@pytest.fixture
+def accounts(store):
+    return store.accounts
+
+
+class TestPeople:
+    def test_a_person_reads_back_by_address_and_by_number(self, accounts):
+        ann = accounts.add_user("Ann@Shop.example", "hash", "admin", at=5.0, by="cli")
+        assert (ann.email, ann.password_hash, ann.role) == ("ann@shop.example", "hash", "admin")
+        assert accounts.user(" ANN@shop.EXAMPLE ") == ann
+        assert accounts.user_by_id(ann.id) == ann
+        assert accounts.users() == [ann]
+
+    def test_an_address_is_taken_once_in_whatever_case(self, accounts):
+        accounts.add_user("ann@shop.example", "hash", "viewer", at=5.0, by="cli")
+        with pytest.raises(AlreadyExists, match=r"ann@shop\.example"):
+            accounts.add_user("ANN@shop.example", "other", "admin", at=6.0, by="cli")
+        assert accounts.user("ann@shop.example").role == "viewer"
+        assert len(accounts.changes()) == 1
+
+    def test_changes_keep_to_one_person_and_are_logged_without_hashes(self, accounts):
+        for name in ("ann", "bob"):
+            accounts.add_user(f"{name}@shop.example", "hash", "viewer", at=5.0, by="cli")
+        accounts.set_role("ann@shop.example", "manager", at=6.0, by="bob@shop.example")
+        accounts.set_password("ann@shop.example", "new hash", at=7.0, by="ann@shop.example")
+        ann, bob = accounts.users()
+        assert (ann.role, ann.password_hash) == ("manager", "new hash")
+        assert (bob.role, bob.password_hash) == ("viewer", "hash")
+        changes = accounts.changes(subject="user:ann@shop.example")
+        assert [(c.action, c.before, c.after) for c in changes] == [
+            ("set password", None, None),
+            ("set role", {"role": "viewer"}, {"role": "manager"}),
+            ("add", None, {"role": "viewer"}),
+        ]
+
+    def test_a_person_is_removed_and_the_log_remembers(self, accounts):
+        accounts.add_user("ann@shop.example", "hash", "viewer", at=5.0, by="cli")
+        accounts.remove_user("Ann@shop.example", at=6.0, by="cli")
+        assert accounts.users() == []
+        assert accounts.changes()[0].before == {"role": "viewer"}
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            lambda a: a.user("nobody@shop.example"),
+            lambda a: a.user_by_id(1),
+            lambda a: a.set_role("nobody@shop.example", "admin", at=1.0, by="cli"),
+            lambda a: a.set_password("nobody@shop.example", "hash", at=1.0, by="cli"),
+            lambda a: a.remove_user("nobody@shop.example", at=1.0, by="cli"),
+        ],
+    )
+    def test_nobody_is_not_found(self, accounts, ask):
+        with pytest.raises(NotFound, match="there is no user"):
+            ask(accounts)
+        assert accounts.changes() == []
+
+
+class TestKeys:
+    def test_a_token_finds_its_key_with_its_scopes(self, accounts):
+        made = accounts.create_key("sender", ["choose", "reward"], at=5.0, by="cli")
+        assert made.token.startswith("bandits_")
+        assert made.token.startswith(made.key.start)
+        found = accounts.find_key(made.token, at=6.0)
+        assert (found.id, found.name, found.scopes) == (made.key.id, "sender", ("choose", "reward"))
+
+    def test_no_two_tokens_are_alike(self, accounts):
+        tokens = {accounts.create_key("k", ["read"], at=5.0, by="cli").token for _ in range(20)}
+        assert len(tokens) == 20
+        assert min(map(len, tokens)) >= 43  # 256 bits and their prefix
+
+    def test_the_token_is_stored_nowhere(self, store, accounts):
+        token = accounts.create_key("sender", ["choose"], at=5.0, by="cli").token
+        secret = token.rpartition("_")[2] if token.count("_") == 2 else token[21:]
+        with store.database.reading() as transaction:
+            rows = [
+                *transaction.execute(api_keys.select()),
+                *transaction.execute(audit_log.select()),
+            ]
+        assert rows
+        assert not any(secret in repr(row) for row in rows)
+
+    @pytest.mark.parametrize(
+        "spoil",
+        [
+            lambda t: t[:-1] + ("A" if t[-1] != "A" else "B"),
+            lambda t: t[:-1],
+            lambda t: t + "A",
+            lambda t: t.removeprefix("bandits_"),
+            lambda _: "",
+            lambda _: "bandits_",
+            lambda _: "bandits_\0_x",
+            lambda _: "bandits_é_é",
+            lambda _: "\ud800",
+        ],
+    )
+    def test_a_token_but_for_one_sign_is_refused(self, accounts, spoil):
+        made = accounts.create_key("sender", ["choose"], at=5.0, by="cli")
+        with pytest.raises(NotFound) as caught:
+            accounts.find_key(spoil(made.token), at=6.0)
+        assert made.token not in str(caught.value)
+
+    def test_a_revoked_key_is_refused(self, accounts):
+        made = accounts.create_key("sender", ["choose"], at=5.0, by="cli")
+        other = accounts.create_key("other", ["choose"], at=5.0, by="cli")
+        accounts.revoke_key(made.key.id, at=0.0, by="cli")
+        accounts.revoke_key(made.key.id, at=9.0, by="cli")
+        with pytest.raises(NotFound):
+            accounts.find_key(made.token, at=6.0)
+        assert accounts.find_key(other.token, at=6.0).name == "other"
+        every = accounts.keys()
+        assert [(k.name, k.revoked_at) for k in every] == [("other", None), ("sender", 0)]
+        assert [c.action for c in accounts.changes(subject=f"key:{made.key.id}")] == [
+            "revoke",
+            "create",
+        ]
+
+    @pytest.mark.parametrize("number", [77, 10**30])
+    def test_a_key_that_is_not_there_cannot_be_revoked(self, accounts, number):
+        with pytest.raises(NotFound, match=str(number)):
+            accounts.revoke_key(number, at=5.0, by="cli")
+
+    def test_the_last_use_is_known_within_five_minutes(self, accounts):
+        token = accounts.create_key("sender", ["choose"], at=0.0, by="cli").token
+        assert accounts.keys()[0].last_used_at is None
+        known = []
+        for at in (10.0, 100.0, 309.0, 310.0):
+            accounts.find_key(token, at=at)
+            known.append(accounts.keys()[0].last_used_at)
+        assert known == [10.0, 10.0, 10.0, 310.0]
+
+
+def test_the_audit_log_is_read_on_from_where_one_stopped(accounts):
+    for i in range(5):
+        accounts.create_key(f"key {i}", ["read"], at=float(i), by="cli")
+    first = accounts.changes(limit=2)
+    assert [c.at for c in first] == [4.0, 3.0]
+    assert [c.at for c in accounts.changes(before_id=first[-1].id)] == [2.0, 1.0, 0.0]

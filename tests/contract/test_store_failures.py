@@ -1,0 +1,171 @@
+"""What every store says when the database cannot do what it should."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, text
+
+from bandits.errors import InvalidInput, Unavailable
+from storage import current, open_store, upgrade
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr("storage.sqlite.BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("storage.postgresql.LOCK_SECONDS", 0.2)
+
+
+def writes(store, record, sender):
+    """List what a store writes, each for a decision that is there."""
+    (decision,) = sender.choose(record)
+    return [
+        lambda: store.append_decisions(record, sender.chosen(), at=1.0),
+        lambda: sender.click([decision], at=1.0),
+        lambda: store.cancel([decision], at=1.0),
+        lambda: store.move("spring", "paused", allowed=["running"], at=1.0, by="test"),
+        lambda: store.fold("spring", now=1.0).__enter__(),
+        lambda: store.accounts.create_key("k", ["read"], at=1.0, by="test"),
+    ]
+
+
+def test_a_locked_database_is_unavailable_and_nothing_is_stored(store, sender):
+    record = sender.start()
+    (decision,) = sender.choose(record)
+    attempts = writes(store, record, sender)
+    other = open_store(store.database.engine.url.render_as_string(hide_password=False))
+    before = other.accounts.changes()
+    with other.database.writing() as transaction:
+        if transaction.connection.dialect.name == "postgresql":
+            tables = "batches, experiments, api_keys"
+            transaction.execute(text(f"LOCK TABLE {tables} IN EXCLUSIVE MODE"))
+        for attempt in attempts:
+            with pytest.raises(Unavailable):
+                attempt()
+        assert store.decisions([decision])[decision].cancelled_at is None  # reading goes on
+    assert other.accounts.changes() == before
+    assert store.events(decision) == []
+    other.close()
+    for attempt in attempts[:-2]:
+        attempt()  # and recovers by itself
+
+
+def test_a_thread_waits_its_turn_to_write(store, sender):
+    record = sender.start()
+    held, go = threading.Event(), threading.Event()
+
+    def hold():
+        with store.database.writing() as transaction:
+            transaction.execute(text("SELECT 1"))
+            held.set()
+            go.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    timer = threading.Timer(0.05, go.set)
+    timer.start()
+    sender.choose(record)
+    thread.join()
+
+
+def test_a_database_without_tables_asks_for_its_upgrade(empty_url):
+    if empty_url.startswith("sqlite"):
+        Path(empty_url.removeprefix("sqlite:///")).touch()
+    store = open_store(empty_url)
+    for ask in (store.records, lambda: store.accounts.create_key("k", ["read"], at=1.0, by="t")):
+        with pytest.raises(Unavailable, match="bandits db upgrade"):
+            ask()
+    store.close()
+    upgrade(empty_url)
+    assert store.records() == []
+    store.close()
+
+
+def test_a_slip_in_the_path_makes_no_new_database(tmp_path):
+    path = tmp_path / "bandit.db"
+    store = open_store(f"sqlite:///{path}")
+    with pytest.raises(Unavailable, match="there is no database"):
+        store.records()
+    with pytest.raises(Unavailable, match="there is no database"):
+        current(f"sqlite:///{path}")
+    assert not path.exists()
+
+
+def test_a_file_that_is_no_database_is_unavailable(tmp_path):
+    path = tmp_path / "bandits.db"
+    path.write_bytes(b"this is a letter to my aunt" * 100)
+    store = open_store(f"sqlite:///{path}")
+    with pytest.raises(Unavailable, match="file is not a database"):
+        store.records()
+    store.close()
+
+
+@pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
+def test_a_full_disk_is_unavailable_and_nothing_acknowledged_is_lost(store, sender):
+    record = sender.start()
+    acknowledged = []
+    store.close()  # connections opened from here on have a small disk
+    event.listen(store.database.engine, "connect", _small_disk)
+    fill = iter(lambda: sender.choose(record, 100), None)
+    with pytest.raises(Unavailable, match="full"):
+        acknowledged.extend(ids for some in fill for ids in some)
+    assert acknowledged
+    refused = sender.chosen(1000)
+    with pytest.raises(Unavailable, match="full"):
+        store.append_decisions(record, refused, at=1.0)
+    assert set(store.decisions(acknowledged)) == set(acknowledged)
+    assert store.decisions(refused.ids) == {}
+    event.remove(store.database.engine, "connect", _small_disk)
+    store.close()
+    assert store.append_decisions(record, refused, at=1.0) == {}
+
+
+def _small_disk(connection, _entry):
+    connection.execute("PRAGMA max_page_count = 100")
+
+
+@pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
+def test_a_server_that_drops_its_connections_is_met_with_new_ones(store, sender, postgresql_server):
+    record = sender.start()
+    name = store.database.engine.url.database
+    every = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    drop = f"{every} WHERE datname = '{name}'"
+    (decision,) = sender.choose(record)
+    postgresql_server(drop)
+    sender.click([decision], at=1.0)
+
+    def fold_meanwhile():
+        with store.fold("spring", now=50.0) as folding:
+            postgresql_server(drop)
+            list(folding.learned())
+
+    with pytest.raises(Unavailable):
+        fold_meanwhile()
+    assert store.record("spring").learned_version == 0
+    with store.fold("spring", now=50.0) as folding:
+        assert len(folding.due.entered_due) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("sqlite://", "needs a file"),
+        ("sqlite:///:memory:", "needs a file"),
+        ("mysql://u:secret@host/x", "no database 'mysql'"),
+        ("postgresql//u:secret@host", "cannot be read"),
+        ("postgresql://u:secret@host:port/x", "cannot be read"),
+        ("", "cannot be read"),
+    ],
+)
+def test_a_url_that_is_none_of_ours_is_refused_without_telling_its_password(url, told):
+    with pytest.raises(InvalidInput, match=told) as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_unavailable(folder):
+    store = open_store(f"postgresql://postgres@/postgres?host={folder}/nowhere")
+    with pytest.raises(Unavailable, match="does not answer"):
+        store.records()
+    store.close()
