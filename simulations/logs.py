@@ -1,7 +1,7 @@
 """A log of sent emails in a CSV file, as arrays; every fault is named by its line and column."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import TextIO
@@ -103,7 +103,8 @@ def read_log(path: Path, columns: Columns) -> Log:
             not fit, with its line and column.
     """
     columns.check()
-    cells = _read_cells(path, columns)
+    wanted = [columns.arm, columns.reward, *columns.context, *filter(None, [columns.propensity])]
+    cells = _read_cells(path, wanted)
     names = cells[columns.arm]
     for row, text in enumerate(names.texts):
         if not text:
@@ -117,6 +118,35 @@ def read_log(path: Path, columns: Columns) -> Log:
     return Log(
         tuple(str(a) for a in arms), arm, rewards, np.concatenate(encoded, axis=1), propensities
     )
+
+
+class Labelled(Struct, frozen=True, eq=False):
+    """n rows of a labelled table.
+
+    Attributes:
+        labels: the K names, in alphabetical order.
+        label: (n,) int.
+        contexts: (n, d), encoded as a log's.
+    """
+
+    labels: tuple[str, ...]
+    label: IntArray
+    contexts: FloatArray
+
+
+def read_labelled(path: Path, label: str, features: Sequence[str]) -> Labelled:
+    """Read a table in which one column is to be told from others, by default from all others.
+
+    Raises:
+        InvalidInput: as `read_log`.
+    """
+    cells = _read_cells(path, (label, *features) if features else None)
+    if label not in cells:
+        raise _missing(path, cells, label)
+    labels, positions = np.unique(np.array(cells[label].texts), return_inverse=True)
+    told = [_encoded(column) for name, column in cells.items() if name != label]
+    contexts = np.concatenate([np.ones((len(positions), 1)), *told], axis=1)
+    return Labelled(tuple(str(name) for name in labels), positions, contexts)
 
 
 def _propensities(cells: _Cells) -> FloatArray:
@@ -144,14 +174,15 @@ def _encoded(cells: _Cells) -> FloatArray:
     return CategoryFeature(cells.name, tuple(values)).column(cells.texts, Counts())
 
 
-def _read_cells(path: Path, columns: Columns) -> dict[str, _Cells]:
-    wanted = [columns.arm, columns.reward, *columns.context, *filter(None, [columns.propensity])]
+def _read_cells(path: Path, wanted: Sequence[str] | None) -> dict[str, _Cells]:
+    """Read the wanted columns, or all."""
     lines: list[int] = []
     rows: list[list[str]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             all_rows = _whole_rows(path, file)
             _, header = next(all_rows, (0, []))
+            wanted = header if wanted is None else wanted
             positions = [_position(path, header, name) for name in wanted]
             for line, row in all_rows:
                 lines.append(line)
@@ -165,7 +196,7 @@ def _read_cells(path: Path, columns: Columns) -> dict[str, _Cells]:
     texts = zip(*rows, strict=True)
     return {
         name: _Cells(str(path), name, cells, lines)
-        for name, cells in zip(wanted, texts, strict=True)
+        for name, cells in zip(wanted or (), texts, strict=True)
     }
 
 
@@ -174,10 +205,14 @@ def _position(path: Path, header: Sequence[str], name: str) -> int:
         raise InvalidInput.at("", f"{path}: is empty")
     count = header.count(name)
     if count == 0:
-        raise InvalidInput.at("", f"{path}: no column {name!r}; columns are {', '.join(header)}")
+        raise _missing(path, header, name)
     if count > 1:
         raise InvalidInput.at("", f"{path}, line 1: {count} columns are called {name!r}")
     return header.index(name)
+
+
+def _missing(path: Path, header: Iterable[str], name: str) -> InvalidInput:
+    return InvalidInput.at("", f"{path}: no column {name!r}; columns are {', '.join(header)}")
 
 
 def _whole_rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:

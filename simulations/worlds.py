@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import SFC64, Generator, SeedSequence
 
 from bandits.arrays import FloatArray, IntArray
-from simulations.environments.contract import Environment, Rounds, Shared
+from simulations.environments.contract import Environment, Replicated, Rounds, Shared, World
 
 BLOCK = 250  # replications side by side: enough to hide Python's own time, few enough to spread
 _CELLS = 2_000_000  # numbers of one array in memory at a time: 16 MB
@@ -69,7 +69,7 @@ class SharedLuck:
 
     def earned(self, first: int, arms: IntArray, means: FloatArray) -> FloatArray:
         """Compute those of the chosen arms."""
-        return self.environment.reward(means, self.luck[:, first : first + arms.shape[1]])
+        return self.environment.reward(arms, means, self.luck[:, first : first + arms.shape[1]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +108,7 @@ class Worlds:
     def __init__(self, environment: Environment, seed: int, replications: Sequence[int]) -> None:
         self._environment = environment
         self._rngs = [world_rng(seed, r) for r in replications]
+        self._worlds = [_world(environment, rng) for rng in self._rngs]
         problem = environment.problem
         widest = max(problem.n_arms, problem.n_features)
         self._length = max(1, min(_LONGEST, _CELLS // (BLOCK * widest)))
@@ -123,7 +124,8 @@ class Worlds:
             yield self._stretch(start, min(self._length, horizon - start), by_step=by_step)
 
     def _stretch(self, start: int, n: int, *, by_step: bool) -> Stretch:
-        rounds = [self._environment.rounds(start, n, rng) for rng in self._rngs]
+        pairs = zip(self._worlds, self._rngs, strict=True)
+        rounds = [world.rounds(start, n, rng) for world, rng in pairs]
         contexts = _stacked([r.contexts for r in rounds], by_step=by_step)
         contexts = np.broadcast_to(contexts, (len(rounds), n, contexts.shape[-1]))
         means = _stacked([r.means for r in rounds], by_step=by_step)
@@ -141,6 +143,12 @@ class Worlds:
             for r, rng in zip(rounds, self._rngs, strict=True)
         ]
         return Potentials(_stacked(values, by_step=by_step))
+
+
+def _world(environment: Environment, rng: Generator) -> World:
+    if hasattr(environment, "replicated"):
+        return cast("Replicated", environment).replicated(rng)
+    return environment
 
 
 def _stacked(parts: list[FloatArray], *, by_step: bool) -> FloatArray:

@@ -1,9 +1,28 @@
 """The worlds that policies are tried in, one file each; a scenario names one by its `kind`."""
 
 from simulations.environments.bernoulli import Bernoulli
+from simulations.environments.classification import Classification
 from simulations.environments.contract import Environment, Rounds
+from simulations.environments.drifting import Drifting
+from simulations.environments.gaussian import Gaussian
 from simulations.environments.hillstrom import Hillstrom
+from simulations.environments.logistic import Logistic
+from simulations.environments.orders import Orders
+from simulations.environments.slots import Slots
 
-KINDS = Bernoulli | Hillstrom  # what a scenario file can name
+# What a scenario file can name.
+KINDS = Bernoulli | Classification | Drifting | Gaussian | Hillstrom | Logistic | Orders | Slots
 
-__all__ = ["KINDS", "Bernoulli", "Environment", "Hillstrom", "Rounds"]
+__all__ = [
+    "KINDS",
+    "Bernoulli",
+    "Classification",
+    "Drifting",
+    "Environment",
+    "Gaussian",
+    "Hillstrom",
+    "Logistic",
+    "Orders",
+    "Rounds",
+    "Slots",
+]

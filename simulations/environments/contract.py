@@ -2,10 +2,11 @@
 
 from typing import Protocol
 
+import numpy as np
 from msgspec import Struct
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray
+from bandits.arrays import FloatArray, IntArray
 from bandits.problem import Problem
 
 
@@ -52,7 +53,7 @@ class Environment(Protocol):
 class Shared(Environment, Protocol):
     """What an environment may offer on top, for speed: one number is a round's luck for every arm.
 
-    Then only the chosen arm's reward is computed. `rewards` must be `reward(means, luck)` for the
+    Then only the chosen arm's reward is computed. `rewards` must be what `reward` gives for the
     luck that the same generator gives.
     """
 
@@ -60,9 +61,54 @@ class Shared(Environment, Protocol):
         """Draw the luck of n rounds: (n,)."""
         ...
 
-    def reward(self, means: FloatArray, luck: FloatArray) -> FloatArray:
-        """Return the rewards of arms with these means, element by element."""
+    def reward(self, arms: IntArray, means: FloatArray, luck: FloatArray) -> FloatArray:
+        """Return the rewards of arms, whose means these are, element by element."""
         ...
+
+
+class World(Protocol):
+    """Where the rounds of one replication come from."""
+
+    def rounds(self, start: int, n: int, rng: Generator) -> Rounds:
+        """Draw the rounds from `start` (0 for the first) to `start + n`."""
+        ...
+
+
+class Replicated(Environment, Protocol):
+    """What an environment may offer on top: something that is drawn once for each replication."""
+
+    def replicated(self, rng: Generator) -> World:
+        """Draw the world of one replication."""
+        ...
+
+
+class LuckOfTheRound:
+    """All potential rewards by one number a round, for an environment that is `Shared`.
+
+    Only one arm of a round is ever seen, so how the arms' luck hangs together changes no policy's
+    law; sharing it makes the difference between two policies as quiet as it can be.
+    """
+
+    __slots__ = ()
+
+    def rewards(self: Shared, means: FloatArray, rng: Generator) -> FloatArray:
+        """Draw the reward of each arm: (n, K)."""
+        n, n_arms = means.shape
+        return self.reward(np.arange(n_arms), means, self.luck(n, rng)[:, None])
+
+
+class Binary(LuckOfTheRound):
+    """Rewards that are 0 or 1; the means are success rates."""
+
+    __slots__ = ()
+
+    def luck(self, n: int, rng: Generator) -> FloatArray:
+        """Draw n uniforms."""
+        return rng.random(n)
+
+    def reward(self, arms: IntArray, means: FloatArray, luck: FloatArray) -> FloatArray:  # noqa: ARG002 - the mean says it all
+        """Succeed where the uniform lies below the rate: a higher rate never does worse."""
+        return (luck < means).astype(np.float64)
 
 
 def numbered(n_arms: int) -> tuple[str, ...]:

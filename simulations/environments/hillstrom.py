@@ -11,8 +11,7 @@ from bandits.arrays import FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.environments import hillstrom_figures
-from simulations.environments.bernoulli import Binary
-from simulations.environments.contract import Rounds
+from simulations.environments.contract import Binary, Rounds
 from simulations.environments.estimate_hillstrom import (
     ARMS,
     CHANNELS,
