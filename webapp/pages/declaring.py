@@ -42,6 +42,8 @@ def declare(form: TypedExperiment) -> Experiment:
         InvalidInput: each fault is at the name of its field.
     """
     notes = Notes()
+    if not form.slots:
+        notes.note("slots", "add at least one part of the email")
     keys = _filled([s.key for s in form.slots], lambda i: slug(form.slots[i].title, join="_"))
     slots = tuple(
         _slot(notes, f"slots/{i}", slot, key)

@@ -35,13 +35,13 @@ _LABELS = {
 }
 
 _ORDER = [
+    "text",
+    "html",
+    "percent",
     "name",
     "key",
     "slots",
     "variants",
-    "text",
-    "html",
-    "percent",
     "more",
     "paste",
     "control",
