@@ -61,7 +61,8 @@ def _verify(store: SqlStore, key: str) -> bool:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=progress_console, transient=True)
+    silent = not progress_console.is_terminal  # a log has no use for a moving bar
+    bar = Progress(*columns, console=progress_console, transient=True, disable=silent)
     with store.audit(key) as audit, bar:
         task = bar.add_task(key, total=count_sent(audit))
         compared = compare(audit, lambda n: bar.advance(task, n))

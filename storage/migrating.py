@@ -26,7 +26,7 @@ def upgrade(database_url: str) -> str:
     try:
         with target.writing() as transaction:
             transaction.lock("migrations")
-            command.upgrade(_config(transaction.connection), "head")
+            command.upgrade(config(transaction.connection), "head")
     finally:
         target.engine.dispose()
     return newest()
@@ -49,14 +49,15 @@ def current(database_url: str) -> str | None:
 
 def newest() -> str:
     """Tell the newest migration there is."""
-    head = ScriptDirectory.from_config(_config()).get_current_head()
+    head = ScriptDirectory.from_config(config()).get_current_head()
     if head is None:
         raise RuntimeError("the migrations are not installed")
     return head
 
 
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
+def config(connection: Connection | None = None) -> Config:
+    """Tell Alembic where the migrations are, and what to run them on."""
+    made = Config()
+    made.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    made.attributes["connection"] = connection
+    return made

@@ -1,0 +1,111 @@
+"""Migrations, in every database."""
+
+import subprocess
+import sys
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from click.testing import CliRunner
+from sqlalchemy import inspect
+
+from storage import current, migrating, open_store, upgrade
+from storage.commands import db
+from storage.databases import open_database
+from storage.tables import metadata
+
+UPGRADE = "import sys, storage; print(storage.upgrade(sys.argv[1]))"
+
+
+def tables(url):
+    target = open_database(url)
+    with target.reading() as transaction:
+        names = set(inspect(transaction.connection).get_table_names())
+    target.engine.dispose()
+    return names
+
+
+def test_an_upgrade_makes_the_tables_that_the_code_expects(empty_url):
+    assert upgrade(empty_url) == current(empty_url) == migrating.newest()
+    target = open_database(empty_url)
+    with target.reading() as transaction:
+        context = MigrationContext.configure(transaction.connection)
+        differences = compare_metadata(context, metadata)
+        indexes = {
+            index["name"]: index["column_names"]
+            for table in metadata.tables
+            for index in inspect(transaction.connection).get_indexes(table)
+        }
+    target.engine.dispose()
+    assert differences == []
+    for table in metadata.tables.values():
+        for index in table.indexes:
+            assert indexes[index.name] == [column.name for column in index.columns]
+
+
+def test_a_second_upgrade_changes_nothing(database_url):
+    store = open_store(database_url)
+    store.accounts.create_key("kept", ["read"], at=1.0, by="test")
+    upgrade(database_url)
+    assert [key.name for key in store.accounts.keys()] == ["kept"]  # noqa: SIM118 - no dict
+    store.close()
+
+
+def test_four_processes_upgrade_at_once(empty_url):
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", UPGRADE, empty_url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    ended = [process.communicate(timeout=120) for process in started]
+    assert [err for _, err in ended] == [""] * 4
+    assert [out.strip() for out, _ in ended] == [migrating.newest()] * 4
+    assert tables(empty_url) == {*metadata.tables, "alembic_version"}
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty_url, monkeypatch):
+    def fail(*_args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(migrating.command, "upgrade", after(migrating.command.upgrade, fail))
+    with pytest.raises(ZeroDivisionError):
+        upgrade(empty_url)
+    assert tables(empty_url) == set()
+    monkeypatch.undo()
+    assert upgrade(empty_url) == migrating.newest()
+
+
+def after(first, then):
+    def both(*args):
+        first(*args)
+        then(*args)
+
+    return both
+
+
+def test_migrations_can_be_taken_back(database_url):
+    target = open_database(database_url)
+    with target.writing() as transaction:
+        migrating.command.downgrade(migrating.config(transaction.connection), "base")
+    target.engine.dispose()
+    assert tables(database_url) == {"alembic_version"}
+    assert current(database_url) is None
+    upgrade(database_url)
+
+
+def test_the_command_line_upgrades_and_tells_where_a_database_is(empty_url):
+    run = CliRunner().invoke
+    environment = {"BANDITS_DATABASE_URL": empty_url}
+    newest = migrating.newest()
+    assert run(db, ["upgrade"], env=environment).output == f"the database is at {newest}\n"
+    assert run(db, ["current", "--database", empty_url]).output == f"{newest}\n"
+    target = open_database(empty_url)
+    with target.writing() as transaction:
+        migrating.command.downgrade(migrating.config(transaction.connection), "base")
+    target.engine.dispose()
+    told = run(db, ["current"], env=environment).output
+    assert told == f"nothing; `bandits db upgrade` brings it to {newest}\n"

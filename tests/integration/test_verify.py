@@ -1,0 +1,115 @@
+"""`bandits verify` finds log and statistics equal, and says where they are not."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import delete, update
+
+from bandits.learner import fold, known
+from bandits.statistics import dump
+from storage.commands import verify
+from storage.tables import events, snapshots
+from storage.verifying import Compared
+
+
+@pytest.fixture
+def learned(store, sender):
+    """An experiment with something learned, pending, clicked and cancelled."""
+    record = sender.start()
+    ids = sender.choose(record, 30, at=1.0)
+    sender.click(ids[:7], at=2.0)
+    fold(store, "spring", now=20.0)
+    store.cancel(ids[:2], at=21.0)
+    sender.choose(record, 5, at=22.0)
+    fold(store, "spring", now=23.0)
+    return store.record("spring")
+
+
+def run(url, *arguments):
+    return CliRunner().invoke(verify, ["--database", url, *arguments])
+
+
+def test_equal_log_and_statistics_are_told_and_exit_with_0(store, sender, learned, database_url):
+    sender.start("autumn")
+    result = run(database_url)
+    assert result.exit_code == 0
+    assert "spring, version 2" in result.output
+    assert "autumn, version 0" in result.output
+    assert "differs" not in result.output
+    assert learned.learned_version == 2
+    assert "autumn" not in run(database_url, "spring").output
+
+
+def test_a_statistic_that_is_off_by_one_is_found_and_named(store, learned, database_url):
+    statistic, _ = known(learned.configuration, store.snapshot("spring", 2))
+    count = statistic.count + np.array([0.0, 1.0, 0.0])
+    wrong = type(statistic)(count, statistic.total, statistic.square, statistic.pending)
+    with store.database.writing() as transaction:
+        newest = update(snapshots).where(snapshots.c.version == 2)
+        transaction.execute(newest.values(statistic=dump(wrong)))
+    result = run(database_url)
+    assert result.exit_code == 1
+    assert f"statistic.count[1]: the log says {count[1] - 1}, stored is {count[1]}" in result.output
+    assert result.output.count("differs") == 1
+
+
+def test_a_row_lost_from_the_log_is_found(store, learned, database_url):
+    assert learned
+    with store.database.writing() as transaction:
+        transaction.execute(delete(events))
+    result = run(database_url, "spring")
+    assert result.exit_code == 1
+    for name in ("statistic.total", "statistic.square", "tally.reward", "tally.metrics"):
+        assert f"{name}[" in result.output
+    assert "statistic.count[" not in result.output
+
+
+def test_it_runs_as_a_program_with_the_table_alone_on_standard_output(learned, database_url):
+    assert learned
+    script = "from bandits.cli import main; main()"
+    command = [sys.executable, "-c", script, "verify", "--database", database_url]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "agrees" in ended.stdout
+    wrong = subprocess.run([*command, "none"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
+    assert wrong.stderr == "error: there is no experiment 'none'\n"
+
+
+def compared(logged, stored):
+    return Compared("x", np.array(logged), np.array(stored))
+
+
+def test_whole_numbers_must_be_equal_however_large():
+    assert not compared([1e12, 3.0], [1e12, 3.0]).wrong.any()
+    assert compared([1e12, 3.0], [1e12 + 1, 3.0]).wrong.tolist() == [True, False]
+    assert compared([1e12, 3.0], [1e12, 4.0]).wrong.tolist() == [False, True]
+
+
+def test_sums_may_differ_by_rounding_alone():
+    assert not compared([0.1 + 0.2], [0.3]).wrong.any()
+    assert not compared([1e9 + 0.25], [1e9 + 0.75]).wrong.any()
+    assert compared([1.25], [1.25 + 1e-8]).wrong.all()
+    assert compared([float("nan")], [1.0]).wrong.all()
+
+
+def test_differences_name_their_place():
+    found = compared([[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [5.0, 4.0]]).differences()
+    assert found == [("x[1, 0]", 3.0, 5.0)]
+
+
+def test_a_forgetting_experiment_verifies_at_its_reference_time(store, sender, database_url):
+    forgetting = {"half_life_seconds": 7.0}
+    record = sender.start(forgetting=forgetting)
+    rng = np.random.default_rng(3)
+    for at in range(30):
+        ids = sender.choose(record, 10, at=at + 0.3, arms=rng.integers(0, 3, 10))
+        sender.click(ids[:4], at=at + 0.5)
+        fold(store, "spring", now=at + 0.7)
+    snapshot = store.snapshot("spring", store.record("spring").learned_version)
+    statistic, _ = known(record.configuration, snapshot)
+    assert (statistic.count % 1 != 0).any()
+    assert run(database_url).exit_code == 0
