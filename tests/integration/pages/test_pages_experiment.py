@@ -1,0 +1,448 @@
+"""The list of campaigns, and an experiment's pages through its life."""
+
+import csv
+import io
+import re
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from plotly.graph_objects import Figure
+
+HOSTILE = "</script><script>alert(1)</script>"
+MARK = re.compile(r"<script>alert|<img src=x|<svg/onload")
+
+
+def words(html):
+    """The text of a page, as a reader sees it."""
+    text = re.sub(r"<(script|style|head).*?</\1>", "", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", text).replace("\u202f", " ").split())
+
+
+def rows(html, title):
+    """The cells of the table that follows `title`, row by row."""
+    table = html.split(title, 1)[1].split("<table", 1)[1].split("</table>")[0]
+    return [
+        [words(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
+        for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+    ]
+
+
+def clicked(decision):
+    """Everybody clicks who is asked a question."""
+    return decision.slots["subject_line"]["variant"] == "b"
+
+
+def test_an_empty_list_invites_who_may_and_tells_who_may_not(manager, viewer):
+    assert "Create an experiment" in manager.get("/").text
+    assert "Create an experiment" not in viewer.get("/").text
+    assert "A manager of your team can create one" in viewer.get("/").text
+
+
+def test_the_list_shows_state_sends_and_reward(site, viewer):
+    site.make()
+    site.make(start=False, key="draft", name="Later")
+    site.send("sale", 200, clicked)
+    site.engine.choose("sale", [])
+    (_, later, sale) = rows(viewer.get("/").text, "Campaigns")
+    assert later[0].startswith("Later")
+    assert later[1:] == ["Draft", "0", "–", "–", "–"]
+    assert sale[0].startswith("Spring sale")
+    assert sale[1:4] == ["Running", "200", "100 %"]
+    clicks = sum(a.reward for a in site.engine.results("sale").arms)
+    assert sale[4] == f"{clicks:.0f} clicks"
+    started = datetime.fromtimestamp(site.clock.now - 11, UTC)
+    assert sale[5] == f"{started:%-d %b %Y, %H:%M} UTC"
+
+
+def test_the_list_is_searched_and_filtered(site, viewer):
+    site.make()
+    site.make(start=False, key="winter", name="Snow & ice")
+    site.make(start=False, key="old", name="Old")
+    site.engine.archive("old", by="test")
+
+    def shown(query):
+        found = viewer.get(f"/{query}").text
+        return {k for k in ("sale", "winter", "old") if f'href="/experiments/{k}"' in found}
+
+    assert shown("") == {"sale", "winter"}, "archived ones are out of sight"
+    assert shown("?q=SPRING") == {"sale"}
+    assert shown("?q=snow+%26") == {"winter"}
+    assert shown("?state=draft") == {"winter"}
+    assert shown("?state=archived") == {"old"}
+    assert shown("?state=running&q=snow") == set()
+    assert "No campaign matches" in viewer.get("/?q=nothing").text
+    assert 'value="&lt;b&gt;"' in viewer.get("/?q=<b>").text
+
+
+def test_each_state_is_told_in_words_with_the_next_step(site, manager):
+    site.make(start=False)
+
+    def told():
+        return words(manager.get("/experiments/sale").text)
+
+    assert "Not started" in told()
+    assert "6 versions of the email" in told()
+    site.engine.start("sale", by="test")
+    assert "waiting for your sender" in told()
+    site.engine.choose("sale", [])
+    made = site.send("sale", 0)
+    assert made == []
+    site.engine.choose("sale", [msgspec.convert({"subject_id": "u"}, type=_request())])
+    site.engine.learn("sale")
+    assert "1 email sent; no result is complete yet" in told()
+    assert "10 seconds after its email was sent" in told()
+    site.send("sale", 500, clicked)
+    assert "now gets the most sends" in told()
+    assert "can be luck" in told()
+    site.engine.pause("sale", by="test")
+    assert "requests are refused until you resume" in told()
+    site.engine.stop("sale", by="test")
+    assert "Stopped after 501 emails" in told()
+
+
+def _request():
+    from bandits.messages import Request  # noqa: PLC0415 - of this test alone
+
+    return Request
+
+
+def test_equal_shares_name_no_version_and_no_page_names_a_winner(site, viewer):
+    site.make(policy={"name": "uniform"})
+    site.send("sale", 300, clicked)
+    text = words(viewer.get("/experiments/sale").text)
+    assert "All 6 versions get about the same share of sends" in text
+    for claim in ("winner", "best", "wins", "significant", "beats"):
+        assert claim not in text.lower()
+
+
+def test_the_tables_show_what_the_engine_says(site, viewer):
+    site.make()
+    site.send("sale", 400, clicked)
+    results = site.engine.results("sale")
+    page = viewer.get("/experiments/sale").text
+    head, *table = rows(page, "Versions of the email")
+    assert head == ["Version", "Sent", "Complete", "Clicks", "Click rate", "Share now"]
+    assert len(table) == 7, "six versions and the control group"
+    for row, arm in zip(table, results.arms, strict=False):
+        assert row[1:4] == [f"{arm.sent:,}", f"{arm.complete:,}", f"{arm.reward:,.0f}"]
+        assert row[4] == f"{100 * arm.mean:.1f} %"
+        assert row[5].endswith(f"{100 * arm.share_now:.1f} %")
+    assert "control" in table[2][0], "story, plain, no discount"
+    held = results.holdout
+    assert table[6][1:3] == [f"{held.sent:,}", f"{held.complete:,}"]
+    part = rows(page, 'data-live="parts"')
+    question = [a for a in results.arms if a.variants["subject_line"] == "b"]
+    assert part[2][1] == f"{sum(a.sent for a in question):,}"
+    assert part[2][4] == "100.0 %"
+
+
+def test_rewards_that_are_no_rate_are_shown_as_amounts(site, viewer):
+    rule = {
+        "metrics": {"order": {"weight": 1.0, "count": "sum", "high": 500.0}},
+        "window_seconds": 1000.0,
+        "maturity_seconds": 10.0,
+    }
+    site.make(reward=rule, policy={"name": "thompson_gaussian"})
+    site.send("sale", 50)
+    head, *_ = rows(viewer.get("/experiments/sale").text, "Versions of the email")
+    assert head[3:5] == ["Order", "Order per email"]
+
+
+def test_the_live_answer_moves_and_costs_nothing_while_nothing_moves(site, viewer):
+    site.make()
+    site.send("sale", 100, clicked)
+    first = viewer.get("/experiments/sale/live")
+    again = viewer.get("/experiments/sale/live", headers={"If-None-Match": first.headers["ETag"]})
+    assert (again.status_code, again.data) == (304, b"")
+    site.send("sale", 100, clicked)
+    after = viewer.get("/experiments/sale/live", headers={"If-None-Match": first.headers["ETag"]})
+    assert after.status_code == 200
+    assert "200" in words(after.json["parts"]["summary"])
+    page = viewer.get("/experiments/sale").text
+    for name, part in after.json["parts"].items():
+        assert f'data-live="{name}"' in page
+        assert part.strip() in page, "the page starts as the live answer goes on"
+
+
+def test_charts_are_plotly_figures_of_shares_and_averages(site, viewer):
+    site.make()
+    for _ in range(3):
+        site.send("sale", 300, clicked)
+    charts = viewer.get("/experiments/sale/live").json["charts"]
+    for figure in charts.values():
+        Figure(figure)  # raises where Plotly would not understand it
+    shares = charts["shares"]["data"]
+    assert shares[0]["meta"] == "Plain · hero · d0"
+    assert len(shares) == 6
+    for point in range(3):
+        assert sum(t["y"][point] for t in shares) == pytest.approx(1, abs=1e-3)
+    results = site.engine.results("sale")
+    for trace in charts["rewards"]["data"]:
+        (arm,) = [a for a in results.arms if trace["meta"] == _name(a)]
+        assert trace["y"][-1] == pytest.approx(arm.mean, abs=1e-6)
+    assert charts["rewards"]["layout"]["yaxis"]["range"][0] == 0
+
+
+def _name(arm):
+    name = {"a": "Plain", "b": "b"}[arm.variants["subject_line"]]
+    return f"{name} · {arm.variants['content']} · {arm.variants['discount']}"
+
+
+def test_each_chart_is_a_table_too(site, viewer):
+    site.make()
+    site.send("sale", 300, clicked)
+    head, row = rows(viewer.get("/experiments/sale").text, "Share of sends, as a table")
+    assert head[0] == "Until"
+    assert len(head) == len(row) == 7
+    total = sum(float(cell.removesuffix(" %")) for cell in row[1:])
+    assert total == pytest.approx(100, abs=0.5)
+
+
+def test_tables_and_charts_are_exported(site, viewer):
+    site.make()
+    site.send("sale", 200, clicked)
+    answer = viewer.get("/experiments/sale/results.csv")
+    assert answer.mimetype == "text/csv"
+    assert 'filename="sale-results.csv"' in answer.headers["Content-Disposition"]
+    table = list(csv.DictReader(io.StringIO(answer.text)))
+    assert len(table) == 6
+    assert sum(int(row["sent"]) for row in table) == sum(
+        a.sent for a in site.engine.results("sale").arms
+    )
+    history = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/history.csv").text)))
+    assert len(history) == 6
+    assert {row["learned_version"] for row in history} == {"1"}
+
+
+def test_no_cell_of_an_export_is_a_formula(site, viewer):
+    slots = [
+        {
+            "key": "s",
+            "variants": [{"key": "a", "name": "=HYPERLINK(1)"}, {"key": "b", "name": "@x"}],
+        }
+    ]
+    site.make(slots=slots, exclude=[], control={})
+    site.send("sale", 10)
+    table = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/history.csv").text)))
+    assert {row["version"] for row in table} == {"'=HYPERLINK(1)", "'@x"}
+
+
+def test_its_life_is_confirmed_step_by_step(site, manager):
+    site.make(start=False)
+    life = [
+        ("start", "running", "From now on your sender gets a version"),
+        ("pause", "paused", "requests are refused until you resume"),
+        ("resume", "running", "Nothing that was learned is lost"),
+        ("stop", "stopped", "cannot be started again"),
+        ("archive", "archived", "It leaves the list"),
+    ]
+    for step, state, told in life:
+        assert f'href="/experiments/sale/{step}"' in manager.get("/experiments/sale").text
+        asked = manager.get(f"/experiments/sale/{step}")
+        assert told in words(asked.text)
+        assert ("cannot be undone" in asked.text) == (step in {"stop", "archive"})
+        assert site.store.record("sale").state != state, "asking does nothing"
+        answer = manager.post(f"/experiments/sale/{step}")
+        assert answer.location == "/experiments/sale"
+        assert site.store.record("sale").state == state
+    text = words(manager.get("/experiments/sale/history").text)
+    assert re.search("Stopped → Archived.*Running → Stopped.*Draft → Running.*Created", text)
+    assert f"by {manager.email}" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "step"),
+    [("draft", "pause"), ("draft", "resume"), ("draft", "stop"), ("running", "start")],
+)
+def test_a_step_that_does_not_fit_the_state_is_refused(site, manager, state, step):
+    site.make(start=state == "running")
+    assert manager.get(f"/experiments/sale/{step}").status_code == 409
+    refused = manager.post(f"/experiments/sale/{step}")
+    assert refused.status_code == 409
+    assert f"is {state}" in words(refused.text)
+    assert site.store.record("sale").state == state
+
+
+def test_a_viewer_sees_no_button_that_would_be_refused(site, viewer):
+    site.make()
+    page = viewer.get("/experiments/sale").text
+    for step in ("edit", "pause", "stop"):
+        assert f'href="/experiments/sale/{step}"' not in page
+    assert "/settings/keys" not in viewer.get("/experiments/sale/setup").text
+
+
+def test_the_setup_tells_everything_that_is_declared(site, viewer):
+    site.make(
+        policy={"name": "linucb", "params": {"alpha": 0.5}},
+        context=[{"name": "channel", "kind": "category", "values": ["Web", "Shop"]}],
+        forgetting={"half_life_seconds": 3600.0},
+        assignment="per_subject",
+        await_activation=True,
+        floor=0.02,
+    )
+    page = viewer.get("/experiments/sale/setup").text
+    text = words(page)
+    for told in (
+        "What would you like?",
+        "10 % off",
+        "subject_line b with discount d10",
+        "click : worth 1, once an email",
+        "LinUCB (personal); width 0.5",
+        "channel (Web, Shop)",
+        "half after 1 hour",
+        "5 % of recipients always get the control",
+        "2 % for each version",
+        "Same recipient, same variant yes",
+        "10 seconds: then silence counts as nothing",
+        "when your sender reports the email as sent",
+    ):
+        assert told in text, told
+    assert 'sandbox loading="lazy"' in page
+    assert "/api/v1/experiments/sale/choose" in page
+    assert "&#34;channel&#34;:&#34;Web&#34;" in page
+
+
+def test_a_stored_block_is_shown_in_a_frame_that_can_do_nothing(site, viewer):
+    site.make()
+    shown = viewer.get("/experiments/sale/preview/1/0")
+    assert shown.text == "<h1>Hero</h1>"
+    assert shown.headers["Content-Security-Policy"].startswith("sandbox;")
+    assert viewer.get("/experiments/sale/preview/1/9").status_code == 404
+    assert viewer.get("/experiments/sale/preview/9/0").status_code == 404
+
+
+def test_the_history_tells_what_an_edit_changed(site, manager):
+    site.make()
+    fields = manager.form("/experiments/sale/edit", "policy")
+    manager.post(
+        "/experiments/sale/edit", fields | {"slots/0/variants/0/text": "Sale!", "floor": "2"}
+    )
+    text = words(manager.get("/experiments/sale/history").text)
+    assert "Set-up changed" in text
+    assert "slots › subject_line › variants › a › payload › text Spring sale → Sale!" in text
+    assert "floor 0.02" in text
+
+
+def test_a_long_history_is_read_page_by_page(site, manager):
+    site.make()
+    for _ in range(60):
+        site.engine.pause("sale", by="otto")
+        site.engine.start("sale", by="otto")
+    page = manager.get("/experiments/sale/history").text
+    assert page.count("<strong>") == 100
+    earlier = re.search(r'href="(/experiments/sale/history\?before=\d+)"', page)[1]
+    rest = manager.get(earlier).text
+    assert rest.count("<strong>") == 22
+    assert "Created as a draft" in rest
+
+
+def test_a_receipt_tells_why(site, viewer):
+    site.make()
+    site.send("sale", 300, clicked)
+    made = next(d for d in site.send("sale", 50, clicked) if not d.holdout and clicked(d))
+    found = viewer.get(f"/decisions?id=+{made.decision_id}+")
+    assert found.location == f"/decisions/{made.decision_id}"
+    text = words(viewer.get(found.location).text)
+    assert f"drawn with a chance of {100 * made.propensity:.1f} %" in text
+    assert "b What would you like?" in text
+    assert "Reward so far 1" in text
+    assert "Deriving it again gives the same version" in text
+    assert "click 1" in text
+    chances = rows(viewer.get(found.location).text, "The chances then")[1:]
+    assert len(chances) == 6
+    assert sum(float(c[1].split()[-2]) for c in chances) == pytest.approx(100, abs=0.5)
+    assert [c[0] for c in chances if "chosen" in c[0]] == [
+        f"b · {made.slots['content']['variant']} · d0 chosen"
+    ]
+
+
+def test_a_receipt_of_the_control_group_and_of_a_cancelled_email_says_so(site, viewer):
+    site.make(holdout=0.5)
+    made = site.send("sale", 40)
+    held = next(d for d in made if d.holdout)
+    assert "in the control group" in viewer.get(f"/decisions/{held.decision_id}").text
+    site.engine.cancel([held.decision_id])
+    assert "reported as never sent" in viewer.get(f"/decisions/{held.decision_id}").text
+
+
+def test_a_receipt_keeps_the_text_that_was_sent(site, manager):
+    site.make(holdout=0.0)
+    made = next(d for d in site.send("sale", 40) if not clicked(d))
+    fields = manager.form("/experiments/sale/edit", "policy")
+    manager.post("/experiments/sale/edit", fields | {"slots/0/variants/0/text": "Corrected"})
+    text = words(manager.get(f"/decisions/{made.decision_id}").text)
+    assert "Plain Spring sale" in text
+    assert "Corrected" not in text
+
+
+@pytest.mark.parametrize("wanted", ["nothing-like-it", "a/b//c", "%3Cscript%3E"])
+def test_an_unknown_decision_is_told_where_one_asked(viewer, wanted):
+    answer = viewer.get(f"/decisions/{wanted}")
+    assert answer.status_code == 404
+    assert "There is no decision" in answer.text
+    assert "<script>" not in answer.text.split("<main")[1]
+
+
+def test_what_cannot_be_an_id_is_told_so(viewer):
+    assert "cannot be a decision" in viewer.get("/decisions?id=ä").text
+    assert "cannot be a decision" in viewer.get("/decisions?id=" + "x" * 200).text
+
+
+def test_nothing_that_people_write_runs_as_script(site, admin):
+    nasty = {
+        "key": "sale",
+        "name": HOSTILE,
+        "slots": [
+            {
+                "key": "s",
+                "name": HOSTILE,
+                "kind": "subject_line",
+                "variants": [
+                    {
+                        "key": "a",
+                        "name": '"><img src=x onerror=alert(1)>',
+                        "payload": {"text": HOSTILE},
+                    },
+                    {"key": "b", "name": "'><svg/onload=alert(1)>", "payload": {HOSTILE: HOSTILE}},
+                ],
+            },
+            {
+                "key": "c",
+                "kind": "content",
+                "variants": [{"key": "a", "payload": {"html": HOSTILE}}],
+            },
+        ],
+        "exclude": [],
+        "control": {},
+        "policy": {"name": "linucb"},
+        "context": [{"name": "f", "kind": "category", "values": [HOSTILE]}],
+    }
+    site.make(**nasty)
+    decision = site.engine.choose("sale", [_request()("u", context={"f": HOSTILE})])[0]
+    site.clock.now += 11
+    site.engine.learn("sale")
+    admin.post("/settings/keys", {"name": HOSTILE, "scopes": "read"})
+    fields = admin.form("/experiments/sale/edit", "policy")
+    admin.post("/experiments/sale/edit", fields | {"name": HOSTILE + "2"})
+    for address in (
+        "/",
+        f"/?q={HOSTILE}",
+        "/experiments/sale",
+        "/experiments/sale/setup",
+        "/experiments/sale/history",
+        "/experiments/sale/edit",
+        "/experiments/sale/stop",
+        f"/decisions/{decision.decision_id}",
+        f"/decisions?id={HOSTILE}ä",
+        "/settings/keys",
+        "/settings/keys/1/revoke",
+    ):
+        answer = admin.get(address)
+        assert answer.status_code == 200, address
+        assert not MARK.search(answer.text), address
+    live = admin.get("/experiments/sale/live")
+    assert live.mimetype == "application/json"
+    assert not MARK.search("".join(live.json["parts"].values()))
+    for trace in live.json["charts"]["shares"]["data"]:
+        assert "<" not in trace["name"], "Plotly reads a little HTML"

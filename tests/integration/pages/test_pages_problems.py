@@ -1,0 +1,87 @@
+"""Pages for what went wrong."""
+
+import logging
+
+import pytest
+
+from bandits.errors import Unavailable
+from webapp.pages.assets import PLOTLY_VERSION
+
+
+@pytest.mark.parametrize("address", ["/nothing", "/experiments/none", "/experiments/none/live"])
+def test_what_is_not_there_is_a_page_that_helps(viewer, address):
+    answer = viewer.get(address)
+    assert answer.status_code == 404
+    assert "There is no such page" in answer.text
+    assert "To the campaigns" in answer.text
+    assert "Sign out" in answer.text, "still signed in"
+
+
+def test_an_unknown_experiment_is_named(viewer):
+    assert "there is no experiment &#39;none&#39;" in viewer.get("/experiments/none").text
+
+
+def test_a_stranger_gets_the_page_without_the_navigation(site):
+    answer = site.visitor().get("/nothing")
+    assert answer.status_code == 404
+    assert "Campaigns</a>" not in answer.text
+
+
+def test_the_api_goes_on_answering_with_problems(viewer):
+    answer = viewer.get("/api/v1/nothing")
+    assert answer.status_code == 404
+    assert answer.mimetype == "application/problem+json"
+
+
+def test_a_method_that_a_page_does_not_take_is_told(viewer):
+    assert viewer.client.delete("/settings").status_code == 405
+
+
+def test_too_much_at_once_is_told(manager):
+    answer = manager.post("/new-experiment", {"name": "x" * 9_000_000})
+    assert answer.status_code == 413
+    assert "too much at once" in answer.text
+
+
+def test_a_form_of_a_few_megabytes_is_taken(manager):
+    """Werkzeug's own limit is half a megabyte: two HTML blocks."""
+    answer = manager.post("/new-experiment", {"name": "x" * 2_000_000})
+    assert answer.status_code == 422
+
+
+def test_a_busy_database_asks_to_come_back(site, viewer, monkeypatch):
+    def busy():
+        raise Unavailable("the database is locked", 3)
+
+    monkeypatch.setattr(site.engine.store, "records", busy)
+    answer = viewer.get("/")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "3"
+    assert "Nothing was changed" in answer.text
+
+
+def test_an_unforeseen_failure_is_a_page_with_the_number_in_the_log(
+    site, viewer, monkeypatch, caplog
+):
+    def broken():
+        raise RuntimeError("the cat sat on it")
+
+    monkeypatch.setattr(site.engine.store, "records", broken)
+    with caplog.at_level(logging.ERROR):
+        answer = viewer.get("/", headers={"X-Request-ID": "req-42"})
+    assert answer.status_code == 500
+    assert "req-42" in answer.text
+    assert "the cat" not in answer.text
+    assert "the cat sat on it" in caplog.text
+
+
+def test_plotly_comes_from_its_wheel_compressed_and_kept_for_ever(site):
+    visitor = site.visitor()
+    address = f"/assets/plotly-{PLOTLY_VERSION}.js"
+    plain = visitor.get(address)
+    packed = visitor.get(address, headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert len(packed.data) < len(plain.data) / 2
+    assert b"plotly.js" in plain.data[:200]
+    assert "immutable" in plain.headers["Cache-Control"]
+    assert visitor.get("/assets/plotly-0.js").status_code == 404

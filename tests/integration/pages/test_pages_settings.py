@@ -1,0 +1,151 @@
+"""Keys, people and one's own account."""
+
+import re
+
+import pytest
+
+from bandits.errors import NotFound
+
+
+def test_a_key_is_shown_once_and_works(site, manager):
+    answer = manager.post("/settings/keys", {"name": "Sender", "scopes": "choose"})
+    token = re.search(r'id="token">([^<]+)<', answer.text)[1]
+    key = site.accounts.find_key(token, at=site.clock())
+    assert (key.name, key.scopes, key.created_by) == ("Sender", ("choose",), manager.email)
+    later = manager.get("/settings/keys").text
+    assert token not in later
+    assert key.start in later
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ({"name": "", "scopes": "read"}, "name"),
+        ({"name": "x" * 101, "scopes": "read"}, "name"),
+        ({"name": "a\x00b", "scopes": "read"}, "name"),
+        ({"name": "Sender"}, "scopes"),
+        ({"name": "Sender", "scopes": "everything"}, "scopes"),
+    ],
+)
+def test_a_key_without_name_or_scope_is_refused_beside_the_field(site, manager, sent, field):
+    answer = manager.post("/settings/keys", sent)
+    assert answer.status_code == 422
+    assert f'id="{field}-error"' in answer.text
+    assert site.accounts.keys() == []
+
+
+def test_ticks_and_name_survive_an_error(manager):
+    text = manager.post("/settings/keys", {"name": "", "scopes": "manage"}).text
+    assert re.search(r'value="manage" id="scope-manage" checked', text)
+    assert not re.search(r'value="choose" id="scope-choose" checked', text)
+
+
+def test_a_key_is_revoked_after_asking(site, manager):
+    made = site.accounts.create_key("Sender", ["choose"], at=site.clock(), by="test")
+    address = f"/settings/keys/{made.key.id}/revoke"
+    asked = manager.get(address)
+    assert "It was never used" in asked.text
+    assert site.accounts.find_key(made.token, at=site.clock())
+    assert manager.post(address).location == "/settings/keys"
+    with pytest.raises(NotFound):
+        site.accounts.find_key(made.token, at=site.clock())
+    assert "revoked" in manager.get("/settings/keys").text
+    assert site.accounts.changes()[0].by == manager.email
+
+
+def test_a_key_that_does_not_exist_is_not_found(manager):
+    assert manager.get("/settings/keys/99/revoke").status_code == 404
+    assert manager.post("/settings/keys/99/revoke").status_code == 404
+
+
+def test_an_admin_adds_people_who_can_sign_in(site, admin):
+    sent = {"email": "otto@shop.example", "role": "viewer", "password": "quite long enough"}
+    assert admin.post("/settings/people", sent).location == "/settings/people"
+    otto = site.visitor()
+    answer = otto.post("/sign-in", {"email": "otto@shop.example", "password": "quite long enough"})
+    assert answer.status_code == 302
+    assert site.accounts.user("otto@shop.example").role == "viewer"
+    assert "quite long" not in str(site.accounts.changes())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"email": "nobody"}, "email"),
+        ({"email": "a b@shop.example"}, "email"),
+        ({"email": "x" * 250 + "@shop.example"}, "email"),
+        ({"email": "admin@shop.example"}, "email"),
+        ({"password": "short"}, "password"),
+        ({"password": "otto@shop.example"}, "password"),
+        ({"role": "emperor"}, "role"),
+    ],
+)
+def test_a_person_who_does_not_fit_is_refused_beside_the_field(site, admin, wrong, field):
+    sent = {"email": "otto@shop.example", "role": "viewer", "password": "quite long enough"}
+    answer = admin.post("/settings/people", sent | wrong)
+    assert answer.status_code == 422
+    label = {"email": "E-mail address", "password": "First password", "role": "Role"}[field]
+    assert 'class="error"' in answer.text.split(label)[-1 if field != "email" else 2]
+    assert len(site.accounts.users()) == 1
+
+
+def test_an_admin_changes_roles_and_removes_people_but_not_themselves(site, admin, viewer):
+    other = site.accounts.user(viewer.email)
+    own = site.accounts.user(admin.email)
+    admin.post(f"/settings/people/{other.id}/role", {"role": "manager"})
+    assert site.accounts.user(viewer.email).role == "manager"
+    assert admin.post(f"/settings/people/{other.id}/role", {"role": "x"}).status_code == 400
+    assert "Remove viewer@shop.example?" in admin.get(f"/settings/people/{other.id}/remove").text
+    admin.post(f"/settings/people/{other.id}/remove")
+    with pytest.raises(NotFound):
+        site.accounts.user(viewer.email)
+    for address in (f"/settings/people/{own.id}/role", f"/settings/people/{own.id}/remove"):
+        refused = admin.post(address, {"role": "viewer"})
+        assert refused.status_code == 409
+        assert "ask another admin" in refused.text
+    assert site.accounts.user(admin.email).role == "admin"
+
+
+def test_changing_the_password_keeps_this_session_and_ends_the_others(site, viewer, password):
+    elsewhere = site.visitor()
+    elsewhere.post("/sign-in", {"email": viewer.email, "password": password})
+    assert elsewhere.get("/").status_code == 200
+    new = "a new one, quite long"
+    sent = {"current": password, "new": new, "again": new}
+    assert viewer.post("/settings", sent).location == "/settings"
+    assert viewer.get("/").status_code == 200
+    assert elsewhere.get("/").status_code == 302
+    signed = site.visitor().post("/sign-in", {"email": viewer.email, "password": new})
+    assert signed.status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"current": "wrong"}, "current"),
+        ({"new": "short", "again": "short"}, "new"),
+        ({"again": "something else"}, "again"),
+    ],
+)
+def test_a_password_change_that_does_not_fit_changes_nothing(site, viewer, password, wrong, field):
+    before = site.accounts.user(viewer.email)
+    sent = {"current": password, "new": "quite long enough", "again": "quite long enough"}
+    answer = viewer.post("/settings", sent | wrong)
+    assert answer.status_code == 422
+    assert re.findall(r'id="(\w+)-error"', answer.text) == [field]
+    assert site.accounts.user(viewer.email) == before
+
+
+def test_guessing_the_password_of_an_open_session_is_slowed_down(viewer):
+    sent = {"current": "wrong", "new": "quite long enough", "again": "quite long enough"}
+    statuses = [viewer.post("/settings", sent).status_code for _ in range(11)]
+    assert statuses == [422] * 10 + [429]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_colours_are_kept_without_script(viewer, theme):
+    answer = viewer.post("/theme", {"theme": theme, "next": "/decisions"})
+    assert answer.location == "/decisions"
+    assert f'data-theme="{theme}"' in viewer.get("/decisions").text
+    viewer.post("/theme", {"theme": "", "next": "https://evil.example"})
+    assert "data-theme" not in viewer.get("/decisions").text
