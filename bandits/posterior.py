@@ -114,7 +114,7 @@ def _common_variance(known: Moments, span: float) -> FloatArray:
     The guess, that of rewards at both ends of the range, keeps it above 0 while all rewards are
     equal.
     """
-    total = known.count.sum(axis=-1, keepdims=True)
+    total = known.rounds
     square = known.square.sum(axis=-1, keepdims=True)
     around = np.maximum(square - total * known.pooled_mean**2, 0)
     return (around + (span / 2) ** 2) / (total + 1)

@@ -172,11 +172,16 @@ class Moments(Additive):
         return np.divide(self.total, self.count, out=out, where=self.count > NOTHING)
 
     @property
+    def rounds(self) -> FloatArray:
+        """How much has been learned over all arms, (..., 1)."""
+        return self.count @ np.ones((self.count.shape[-1], 1))  # faster than sum on a short axis
+
+    @property
     def variances(self) -> FloatArray:
         """The variance of rewards by arm; an arm without data takes that of all arms together."""
         some = self.count > NOTHING
         square = self.square.sum(axis=-1, keepdims=True)
-        count = self.count.sum(axis=-1, keepdims=True)
+        count = self.rounds
         pooled = np.divide(square, count, out=np.zeros_like(count), where=count > NOTHING)
         out = np.broadcast_to(pooled, self.count.shape).copy()
         np.divide(self.square, self.count, out=out, where=some)
@@ -185,7 +190,7 @@ class Moments(Additive):
     @property
     def pooled_mean(self) -> FloatArray:
         """The mean reward over all arms, (..., 1); 0 without any data."""
-        count = self.count.sum(axis=-1, keepdims=True)
+        count = self.rounds
         total = self.total.sum(axis=-1, keepdims=True)
         return np.divide(total, count, out=np.zeros_like(count), where=count > NOTHING)
 

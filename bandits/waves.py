@@ -9,7 +9,7 @@ level, and the level is found by bisection: no loop over sends.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.random import Generator
@@ -39,10 +39,14 @@ class Wave:
     upcoming: int
 
     @cached_property
+    def sends(self) -> FloatArray:
+        """Decisions sent so far, pending ones included, (..., K)."""
+        return self.known.count + self.known.pending
+
+    @cached_property
     def shares(self) -> FloatArray:
         """The probability of each arm, (..., K)."""
-        sends = self.known.count + self.known.pending
-        return wave_shares(lambda n: self.index(self.known, n), sends, self.upcoming)
+        return wave_shares(partial(self.index, self.known), self.sends, self.upcoming)
 
 
 def wave_propensities(
@@ -63,8 +67,7 @@ def wave_sample(
     """Draw from the shares; where it is one recipient after another, the largest index."""
     if prepared.upcoming > 1 or contexts.ndim > prepared.known.count.ndim:
         return draw_each(prepared.shares, contexts, rng)
-    sends = prepared.known.count + prepared.known.pending
-    return draw_largest(_scores(lambda n: prepared.index(prepared.known, n), sends), rng)
+    return draw_largest(_scores(partial(prepared.index, prepared.known), prepared.sends), rng)
 
 
 def wave_advance(
@@ -102,9 +105,9 @@ def wave_shares(
 
 def _scores(index: Callable[[FloatArray], FloatArray], sends: FloatArray) -> FloatArray:
     """Return indices (..., K), where every arm is to be sent once before any is sent twice."""
-    untried = sends < NOTHING
-    if not untried.any():
+    if sends.size and sends.min() >= NOTHING:
         return index(sends)
+    untried = sends < NOTHING
     return np.where(untried, _FIRST, index(np.where(untried, 1.0, sends)))
 
 

@@ -46,6 +46,6 @@ def _index(alpha: float, beta: float, known: Moments, sends: FloatArray) -> Floa
     prior = alpha + beta
     successes = np.clip(known.total, 0, known.count)
     mean = (alpha + successes) / (prior + known.count)
-    rounds = np.maximum(known.count.sum(axis=-1, keepdims=True), np.e)
+    rounds = np.maximum(known.rounds, np.e)
     total = prior + sends
     return np.asarray(betainccinv(mean * total, (1 - mean) * total, 1 / rounds), np.float64)

@@ -41,7 +41,7 @@ class KLUCB(Parameters, frozen=True):
 
 
 def _index(known: Moments, sends: FloatArray) -> FloatArray:
-    rounds = np.maximum(known.count.sum(axis=-1, keepdims=True), np.e)
+    rounds = np.maximum(known.rounds, np.e)
     return largest_rate(np.clip(known.means, 0, 1), np.log(rounds) / sends)
 
 

@@ -48,5 +48,5 @@ class UCB1(Parameters, frozen=True):
     advance = wave_advance
 
     def _index(self, span: float, known: Moments, sends: FloatArray) -> FloatArray:
-        rounds = np.maximum(known.count.sum(axis=-1, keepdims=True), np.e)
+        rounds = np.maximum(known.rounds, np.e)
         return known.means + span * np.sqrt(self.w * np.log(rounds) / sends)

@@ -37,7 +37,7 @@ class UCBTuned(Parameters, frozen=True):
 
 
 def _index(span: float, known: Moments, sends: FloatArray) -> FloatArray:
-    rounds = np.maximum(known.count.sum(axis=-1, keepdims=True), np.e)
+    rounds = np.maximum(known.rounds, np.e)
     doubt = np.log(rounds) / sends
     variance = known.variances + span**2 * np.sqrt(2 * doubt)
     return known.means + np.sqrt(doubt * np.minimum(span**2 / 4, variance))
