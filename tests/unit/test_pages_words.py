@@ -1,0 +1,101 @@
+"""Numbers, times, keys and lengths of time as pages write them."""
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from webapp.pages.durations import every, say, split
+from webapp.pages.filters import amount, average, count, percent, plural, share, total, when
+from webapp.pages.slugs import letter, slug, unused
+
+
+def plain(text):
+    return text.replace("\u202f", " ")
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (0.183, "18.3 %"),
+        (1, "100.0 %"),
+        (0, "0.0 %"),
+        (0.0004, "0.040 %"),
+        (0.000012, "0.0012 %"),
+        (-0.051, "−5.1 %"),
+        (12.5, "1,250.0 %"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
+)
+def test_rates_are_written_as_per_cent(value, written):
+    assert plain(percent(value)) == written
+
+
+def test_declared_shares_keep_the_digits_they_were_declared_with():
+    assert [plain(share(v)) for v in (0.05, 0.025, 0.00125, 0.5)] == [
+        "5 %",
+        "2.5 %",
+        "0.125 %",
+        "50 %",
+    ]
+
+
+def test_counts_amounts_and_columns():
+    assert count(1204) == "1,204"
+    assert count(-1204.4) == "−1,204"
+    assert [amount(v) for v in (0, 1204, 4.184, 0.02134, -0.5)] == [
+        "0",
+        "1,204",
+        "4.18",
+        "0.0213",
+        "−0.5",
+    ]
+    assert total(1204.0, whole=True) == "1,204"
+    assert total(80.0, whole=False) == "80.00"
+    assert [average(v) for v in (0.15, 0.0000213, -1.5, 0, None)] == [
+        "0.150",
+        "2.13e−05",
+        "−1.500",
+        "0.000",
+        "–",
+    ]
+    assert (plural(1, "variant"), plural(1204, "variant")) == ("1 variant", "1,204 variants")
+
+
+def test_moments_are_written_in_utc_for_a_script_to_turn():
+    written = when(datetime(2026, 11, 22, 9, 5, tzinfo=timezone(timedelta(hours=1))))
+    assert written == '<time datetime="2026-11-22T08:05:00Z">22 Nov 2026, 08:05 UTC</time>'
+    assert when(datetime(2026, 11, 22, 8, 5, tzinfo=UTC).timestamp()) == written
+    assert when("2026-11-22T08:05:00+00:00") == written
+    assert when(None) == "–"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (60, "1 minute"),
+        (90, "90 seconds"),
+        (604_800, "1 week"),
+        (86_400 * 3, "3 days"),
+        (0.5, "0.5 seconds"),
+        (0, "0 seconds"),
+    ],
+)
+def test_lengths_of_time_are_said_in_their_largest_whole_unit(seconds, said):
+    assert say(seconds) == said
+    amount_, unit = split(seconds)
+    lengths = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
+    assert float(amount_) * lengths[unit] == seconds, "nothing is lost on the way to the form"
+
+
+def test_how_often():
+    assert (every(60), every(7200)) == ("every minute", "every 2 hours")
+
+
+def test_keys_are_made_from_names():
+    assert slug("Été à –10 %") == "ete-a-10"
+    assert slug("Subject line", join="_") == "subject_line"
+    assert slug("春") == ""
+    assert len(slug("x" * 200)) == 60
+    assert unused("sale", {"sale", "sale-2"}) == "sale-3"
+    assert [letter(i) for i in (0, 25, 26, 701, 702)] == ["a", "z", "aa", "zz", "aaa"]
