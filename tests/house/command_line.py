@@ -36,7 +36,8 @@ def commands(
 
 def page() -> str:
     """Write the page."""
-    root = click.Context(group, info_name="bandits", max_content_width=WIDTH)
+    settings = {"info_name": "bandits", "max_content_width": WIDTH, **group.context_settings}
+    root = click.Context(group, **settings)
     root.terminal_width = WIDTH
     parts = [
         f"\n## {context.command_path}\n\n```\n{command.get_help(context)}\n```\n"

@@ -153,4 +153,4 @@ def test_every_module_says_what_it_is() -> None:
     for name in PACKAGES:
         for path in (ROOT / name).rglob("*.py"):
             documented = ast.get_docstring(ast.parse(path.read_text())) or ""
-            assert len(documented) > 20, name_of(path)
+            assert documented not in {"", "Placeholder."}, name_of(path)

@@ -95,22 +95,17 @@ def test_help_lists_every_command(tmp_path: Path) -> None:
         assert f"\n  {entry.name} " in shown.stdout
 
 
-def test_a_ready_scenario_is_simulated(tmp_path: Path) -> None:
-    folder = files("simulations").joinpath("scenarios")
-    smallest = min(
-        (Path(str(e)) for e in folder.iterdir() if e.name.endswith(".toml")),
-        key=lambda p: p.stat().st_size,
-    )
-    small = tmp_path / smallest.name
-    text = smallest.read_text().splitlines()
-    small.write_text(
-        "\n".join("replications = 2" if t.startswith("replications") else t for t in text)
-    )
-    ran = run("simulate", small, "--json", folder=tmp_path)
+def test_a_ready_scenario_is_simulated_by_its_name(tmp_path: Path) -> None:
+    listed = run("simulate", "--list", folder=tmp_path)
+    assert listed.returncode == 0, listed.stderr
+    scenarios = [e.name for e in files("simulations").joinpath("scenarios").iterdir()]
+    names = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert sorted(f"{n}.toml" for n in names) == sorted(n for n in scenarios if n.endswith(".toml"))
+    ran = run("simulate", names[0], "--replications", "2", "--json", folder=tmp_path)
     assert ran.returncode == 0, ran.stderr
-    result = json.loads(ran.stdout)
-    assert result["policies"]
-    assert all(p["regret"]["mean"] >= 0 for p in result["policies"])
+    policies = json.loads(ran.stdout)["policies"]
+    assert policies
+    assert all(p["regret"]["mean"] >= 0 for p in policies)
 
 
 def test_a_database_is_made_by_its_migrations_and_verified(tmp_path: Path) -> None:
