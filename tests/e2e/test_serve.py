@@ -1,0 +1,149 @@
+"""The server as a process: how it starts, survives, refuses to start, and ends."""
+
+import json
+import os
+import signal
+import sqlite3
+import threading
+import time
+
+import httpx
+
+from webapp.api.experiments import EXAMPLE
+
+
+def wait_until(true, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def alive(number: int) -> bool:
+    """Tell whether a process runs; one that waits for its parent to notice does not."""
+    try:
+        with open(f"/proc/{number}/stat", encoding="ascii") as stat:  # noqa: PTH123 - a device
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_it_is_ready_alive_and_measured(server, api) -> None:
+    assert httpx.get(f"{server.url}/healthz").json() == {"status": "alive"}
+    assert httpx.get(f"{server.url}/readyz").json() == {"status": "ready"}
+    assert httpx.get(f"{server.url}/metrics").status_code == 401
+    told = api.get("/metrics")
+    assert told.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert 'bandits_requests_total{route="/healthz",method="GET",status="200"' in told.text
+
+
+def test_a_termination_ends_it_in_order_with_nothing_on_standard_output(start_server) -> None:
+    server = start_server()
+    worker = server.worker
+    server.process.send_signal(signal.SIGTERM)
+    out, _ = server.process.communicate(timeout=60)
+    assert (server.process.returncode, out) == (0, b"")
+    assert not alive(worker)
+    assert "stopped" in server.log.read_text()
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_an_interrupt_ends_it_in_order_and_logs_may_be_json(start_server) -> None:
+    server = start_server("--log-format", "json", "--access-log")
+    worker = server.worker
+    httpx.get(f"{server.url}/healthz", headers={"X-Request-ID": "mine"})
+    assert server.stop(signal.SIGINT) == 0
+    assert not alive(worker)
+    entries = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert all({"at", "level", "logger", "message"} <= set(entry) for entry in entries)
+    (entry,) = [e for e in entries if e.get("request_id") == "mine"]
+    assert entry["message"] == "GET /healthz 200"
+
+
+def test_a_request_under_way_is_answered_before_it_ends(start_server) -> None:
+    server = start_server()
+    rows = [{"subject_id": f"u-{i}"} for i in range(10_000)]
+    with server.client() as api:
+        api.post("/api/v1/experiments", json=EXAMPLE)
+        api.post("/api/v1/experiments/spring/start")
+        answered: list[httpx.Response] = []
+
+        def send() -> None:
+            path = "/api/v1/experiments/spring/choose/batch"
+            answered.append(api.post(path, json={"requests": rows}))
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        size = server.database.with_name("bandits.db-wal")
+        before = size.stat().st_size
+        wait_until(lambda: size.stat().st_size > before + 100_000 or answered)
+        assert server.stop() == 0
+        sender.join()
+    assert answered[0].status_code == 201
+    with sqlite3.connect(server.database) as connection:
+        assert connection.execute("SELECT count(*) FROM decisions").fetchone() == (10_000,)
+    connection.close()
+
+
+def test_a_killed_worker_is_replaced_and_none_outlives_the_launcher(start_server) -> None:
+    server = start_server()
+    first = server.worker
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: answers(server.url) and server.worker != first)
+    second = server.worker
+    server.stop(signal.SIGKILL)
+    wait_until(lambda: not alive(second), 10)
+    assert not answers(server.url)  # an orphan would, beside its successor
+    again = start_server(folder=server.folder)
+    assert answers(again.url)
+
+
+def test_a_second_server_on_one_sqlite_file_fails_and_names_the_holder(server) -> None:
+    began = time.monotonic()
+    second = server.bandits("serve", "--port", "0", check=False)
+    assert time.monotonic() - began >= 5
+    assert second.returncode == 1
+    lines = second.stderr.strip().splitlines()
+    assert lines == [f"Error: process {server.worker} already serves {server.database}"]
+
+
+def test_a_port_in_use_is_one_clear_line(server, tmp_path) -> None:
+    port = server.url.rpartition(":")[2]
+    other = f"sqlite:///{tmp_path}/other.db"
+    second = server.bandits("serve", "--port", port, "--database", other, check=False)
+    assert second.returncode == 1
+    assert second.stderr.strip() == f"Error: port {port} of 127.0.0.1 is in use"
+
+
+def test_a_key_from_the_command_line_works_until_it_is_revoked(server) -> None:
+    made = server.bandits("key", "create", "--scopes", "read,choose", "--name", "one of mine")
+    token = made.stdout.strip()
+    assert made.stdout == f"{token}\n"
+    with server.client(token) as client:
+        assert client.get("/api/v1/experiments").status_code == 200
+        assert client.get("/api/v1/keys").status_code == 403
+        listed = server.bandits("key", "list").stdout
+        (row,) = [line for line in listed.splitlines() if "one of mine" in line]
+        assert token not in listed
+        assert "read, choose" in row
+        server.bandits("key", "revoke", row.split()[0])
+        assert client.get("/api/v1/experiments").status_code == 401
+
+
+def test_a_person_is_added_with_a_hashed_password(server) -> None:
+    command = ("user", "add", "Ann@Example.com", "--role", "manager", "--password-stdin")
+    password = "four words in a row"
+    server.bandits(*command, input=f"{password}\n")
+    connection = sqlite3.connect(server.database)
+    query = "SELECT password_hash, role FROM users WHERE email = 'ann@example.com'"
+    hashed, role = connection.execute(query).fetchone()
+    connection.close()
+    assert hashed.startswith("$argon2id$")
+    assert role == "manager"

@@ -1,0 +1,90 @@
+"""What the commands of the server refuse: one line, exit status 2, nothing done."""
+
+import io
+import sys
+
+import pytest
+
+from bandits.cli import main
+
+
+@pytest.fixture
+def bandits(monkeypatch, capsys, sqlite):
+    """Run a command on a new database; return its exit status and what it wrote."""
+    monkeypatch.setenv("BANDITS_DATABASE_URL", sqlite.upgraded())
+
+    def run(*arguments: str, given: str = "") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["bandits", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--workers", "2"], "error: SQLite takes one worker; more need PostgreSQL"),
+        (["--workers", "0"], "not in the range"),
+        (["--database", "mysql://x/y"], "no database 'mysql' is known"),
+        (["--database", "sqlite://"], "SQLite needs a file"),
+        (["--port", "70000"], "not in the range"),
+        (["--port", "http"], "not a valid integer"),
+        (["--log-format", "xml"], "xml"),
+        (["--colour"], "No such option"),
+    ],
+)
+def test_a_wrong_option_is_refused(bandits, options, says) -> None:
+    status, out, err = bandits("serve", *options)
+    assert (status, out) == (2, "")
+    assert says in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SECRET_KEY", "short"), ("MAX_BODY_BYTES", "lots"), ("SECURE_COOKIES", "perhaps")],
+)
+def test_a_wrong_variable_is_refused_by_its_name(bandits, monkeypatch, name, value) -> None:
+    monkeypatch.setenv(f"BANDITS_{name}", value)
+    status, out, err = bandits("serve")
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: BANDITS_{name}: ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("scopes", ["", ",", "admin", "read,fly"])
+def test_unknown_scopes_are_refused(bandits, scopes) -> None:
+    status, out, err = bandits("key", "create", "--scopes", scopes)
+    assert (status, out) == (2, "")
+    assert "known are choose, reward, manage, read" in err
+
+
+def test_an_unknown_key_cannot_be_revoked(bandits) -> None:
+    assert bandits("key", "revoke", "7") == (2, "", "error: there is no API key '7'\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "password"),
+    [
+        (("ann", "--role", "viewer"), "four words in a row"),
+        (("bob@example.com", "--role", "king"), "four words in a row"),
+        (("bob@example.com", "--role", "viewer"), "short"),
+        (("bob@example.com", "--role", "viewer"), ""),
+    ],
+)
+def test_a_person_who_does_not_fit_is_refused(bandits, arguments, password) -> None:
+    status, out, err = bandits("user", "add", *arguments, "--password-stdin", given=password)
+    assert (status, out) == (2, "")
+    assert "Traceback" not in err
+
+
+def test_a_taken_address_is_refused_whatever_its_case(bandits) -> None:
+    person = ("--role", "viewer", "--password-stdin")
+    given = "four words in a row\n"
+    assert bandits("user", "add", "Ann@example.com", *person, given=given)[0] == 0
+    status, _, err = bandits("user", "add", "ann@EXAMPLE.com", *person, given=given)
+    assert (status, err) == (2, "error: there is a user 'ann@example.com' already\n")
