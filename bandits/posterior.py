@@ -77,8 +77,8 @@ class StudentPosterior:
     def marginal(self) -> tuple[FloatArray, FloatArray, FloatArray]:
         """Degrees of freedom, location and scale, each (*lead, K).
 
-        Source: Murphy (2007), "Conjugate Bayesian analysis of the Gaussian distribution", equations
-        86 to 89 and 98.
+        Source: Murphy (2007), "Conjugate Bayesian analysis of the Gaussian distribution", section
+        3, posterior and marginal of the mean.
         """
         known, weight = self.known, self.weight + self.known.count
         centre, mean = known.pooled_mean, known.means

@@ -24,9 +24,9 @@ class SlotsThompson(Parameters, frozen=True):
 
     A Bayesian linear model in which each variant of a slot has its own weights on the context; one
     of M frozen posterior draws decides for each recipient, so that probabilities are exact shares
-    of draws. Source: Hill, Nassif, Liu, Iyer and Vishwanathan (2017), "An efficient bandit
-    algorithm for realtime multivariate optimization", algorithm 1; there the model is a probit
-    with interactions between slots, and the best arm is searched for.
+    of draws. Source: after Hill, Nassif, Liu, Iyer and Vishwanathan (2017), "An efficient
+    bandit algorithm for realtime multivariate optimization"; there the model is a probit with
+    interactions between slots, and the best arm is searched for by hill climbing.
     """
 
     statistic: ClassVar[type[SlotRidge]] = SlotRidge

@@ -29,7 +29,7 @@ class TopTwoThompson(Parameters, frozen=True):
     the end, so that the decision is soon sure. Then stop, and ship the winner.
 
     With π the chances to be best, ψ_k = π_k (β + (1 − β) Σ_{j≠k} π_j / (1 − π_j)). Source: Russo
-    (2020), "Simple Bayesian algorithms for best-arm identification", section 3.3; its
+    (2020), "Simple Bayesian algorithms for best-arm identification", algorithm TTTS; its
     probabilities are exact here, by quadrature.
     """
 
