@@ -206,13 +206,14 @@ class Evidence:
         """Return each arm's mean and variance (..., K), and the mean square of a conversion."""
         sums = self.moments.sum(axis=-4)
         weight, total, square = (sums[..., i, 1, :] for i in range(_POWERS))
-        everything = weight.sum(axis=-1, keepdims=True)
-        pooled_mean = _ratio(total.sum(axis=-1, keepdims=True), everything)
-        pooled = _ratio(square.sum(axis=-1, keepdims=True), everything) - pooled_mean**2
+        sends, earned, squares = (sums[..., i, 0, :] for i in range(_POWERS))
+        everyone = sends.sum(axis=-1, keepdims=True)
+        pooled_mean = _ratio(earned.sum(axis=-1, keepdims=True), everyone)
+        pooled = _ratio(squares.sum(axis=-1, keepdims=True), everyone) - pooled_mean**2
         mean = np.where(weight > 0, _ratio(total, weight), pooled_mean)
         own = np.maximum(_ratio(square, weight) - mean**2, 0.0)
-        conversion = _ratio(sums[..., 2, 0, :].sum(axis=-1), self.earning.sum(axis=(-2, -1)))
-        events = _ratio(sums[..., 0, 0, :] * own, conversion[..., None])
+        conversion = _ratio(squares.sum(axis=-1), self.earning.sum(axis=(-2, -1)))
+        events = _ratio(sends * own, conversion[..., None])
         drawn = (events * own + _PRIOR_EVENTS * pooled) / (events + _PRIOR_EVENTS)
         return mean, np.maximum(own, drawn), conversion
 

@@ -15,8 +15,9 @@ from bandits.quadrature import beta_chances, common_edges, student_chances
 
 WARNING = (
     "These chances are right on average when rates are what the prior expects. They are no "
-    "guarantee against looking often: where variants do not differ at all, waiting until one has "
-    "a 95 % chance to be best declares a winner in more than half of all tests."
+    "guarantee against looking often: between two variants that do not differ at all, waiting for "
+    "a 95 % chance to be best through a hundred looks declares a winner in more than half of all "
+    "tests."
 )
 
 _NODES, _WEIGHTS = legendre.leggauss(8)

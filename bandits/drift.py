@@ -51,4 +51,4 @@ def _merging(total: FloatArray, square: FloatArray) -> FloatArray:
         if sum_**2 >= _FEWEST * squares > 0:
             group, sum_, squares = group + 1, 0.0, 0.0
     complete = max(group, 1)  # what is left over joins the last
-    return np.eye(complete)[:, np.minimum(groups, complete - 1)]
+    return np.eye(complete)[:, np.minimum(np.array(groups, dtype=np.int64), complete - 1)]

@@ -90,7 +90,7 @@ class SampleRatio:
         """
         sent, expected = self.sent, self.expected
         possible = expected > 0
-        rate = np.divide(self.square, expected, out=np.ones_like(sent), where=possible)
+        rate = np.divide(self.square, expected, out=np.ones(sent.shape), where=possible)
         rate = np.clip(rate, _TINY, 1.0)
         trials = expected / rate
         at_least = betainc(np.maximum(sent, 1), np.maximum(trials - sent + 1, _TINY), rate)

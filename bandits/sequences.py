@@ -23,7 +23,7 @@ _STIRLING_FROM = 16.0  # from here on four terms of Stirling's series are exact 
 _NEWTON_STEPS = 60  # at most; about six are taken
 _CLOSE = 1e-7  # the last step, whose error is about the square of it
 _LARGEST_LOG = 300.0  # keeps squares of a multiplier finite; rates there are 0 to rounding
-_TINY = 1e-300  # stands for 0 where one divides, and the quotient is not used
+_TINY = 1e-100  # stands for 0 where one divides, and the quotient is not used
 
 
 def log_mixture_ratio(successes: FloatArray, trials: FloatArray, rate: FloatArray) -> FloatArray:
@@ -151,9 +151,8 @@ def _least_sum(
     low = np.log(budget / 2)
     reach = np.minimum(_log_multiplier_beyond(s, n, budget), _log_multiplier_beyond(t, m, budget))
     high = np.maximum(np.minimum(reach, _LARGEST_LOG), low)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        normal = np.log(2 * budget / (_variance(s, n) + _variance(t, m))) / 2
-    log_multiplier = np.clip(np.where(np.isfinite(normal), normal, high), low, high)
+    variance = np.maximum(_mean_variance(s, n) + _mean_variance(t, m), _TINY)
+    log_multiplier = np.clip(np.log(2 * budget / variance) / 2, low, high)
     for _ in range(_NEWTON_STEPS):
         x, y = _fallen(s, n, log_multiplier), _fallen(t, m, log_multiplier)
         excess = _divergence(s, n, x) + _divergence(t, m, y) - budget
@@ -166,9 +165,9 @@ def _least_sum(
     return _fallen(s, n, log_multiplier) + _fallen(t, m, log_multiplier)
 
 
-def _variance(s: FloatArray, n: FloatArray) -> FloatArray:
-    """Return the variance of the mean, u v / n."""
-    return s * (n - s) / n**3
+def _mean_variance(s: FloatArray, n: FloatArray) -> FloatArray:
+    """Return the variance of s/n, u v / n; 0 without any decision."""
+    return s * (n - s) / np.maximum(n, _TINY) ** 3
 
 
 def _fallen(s: FloatArray, n: FloatArray, log_multiplier: FloatArray) -> FloatArray:

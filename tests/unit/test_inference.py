@@ -1,0 +1,347 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from bandits.aipw import Evidence
+from bandits.best_arm import WARNING, beta_outlook, student_outlook
+from bandits.drift import drift_p_value
+from bandits.guarantees import LIFT, RATE, WEIGHTED
+from bandits.inference import (
+    Facts,
+    constant_rates,
+    contrast,
+    gain_over_control_group,
+    gain_over_equal_split,
+    lead,
+    lifts,
+    values,
+    variant_weights,
+)
+from bandits.intervals import Family, Interval
+from bandits.sample_ratio import SampleRatio
+from bandits.sequences import lift_bounds, rate_bounds
+
+PLAIN = Facts(contextual=False, drifting=False, floor=0.01)
+STEADY = Facts(contextual=False, drifting=False, floor=0.01, steady=True)
+CONTEXTUAL = Facts(contextual=True, drifting=False, floor=0.01)
+ALONE = Family("rates")
+ALL = np.ones((1, 3), dtype=np.bool_)
+
+
+def _evidence(successes, trials, shares, eligible=None):
+    """Make evidence of rewards 0 and 1 that were all drawn with the same shares."""
+    sets = np.ones((1, len(trials)), dtype=np.bool_) if eligible is None else eligible
+    arms = np.repeat(np.arange(len(trials)), trials)
+    rewards = np.concatenate(
+        [np.arange(n) < s for s, n in zip(successes, trials, strict=True)]
+    ).astype(float)
+    strata = np.zeros(len(arms), dtype=np.int64)
+    return Evidence.of(sets, strata, arms, rewards, np.array(shares)[arms])
+
+
+def _random_log(seed=0, n=4_000):
+    rng = np.random.default_rng(seed)
+    sets = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 1]], dtype=np.bool_)
+    strata = rng.integers(0, 3, n)
+    arms = np.array([rng.choice(np.flatnonzero(sets[g])) for g in strata])
+    rewards = np.where(rng.random(n) < 0.4, rng.gamma(2, 3, n), 0)
+    return sets, strata, arms, rewards, rng.uniform(0.1, 1, n)
+
+
+def _scores(evidence, log, weights, *, policy=0.0):
+    """Score every decision one by one, (n, K) at a time."""
+    _, _, arms, rewards, propensities = log
+    got = arms[:, None] == np.arange(evidence.n_arms)
+    noise = got * (rewards[:, None] - evidence.means) / propensities[:, None]
+    return policy * rewards + (weights * (evidence.means + noise)).sum(axis=1)
+
+
+def test_a_lift_sums_the_scores_of_decisions_that_could_have_got_both_arms():
+    log = _random_log()
+    evidence = Evidence.of(*log)
+    weights = np.array([-1.0, 1.0, 0.0, 0.0])
+    both = log[0][log[1]][:, :2].all(axis=1)
+    scores = _scores(evidence, log, weights)[both]
+    found = evidence.contrast(weights)
+    assert found.n == np.count_nonzero(both)
+    assert found.total == pytest.approx(scores.sum())
+    assert found.variation >= np.sum((scores - scores.mean()) ** 2) * (1 - 1e-9)
+    assert found.variation <= np.sum((scores - scores.mean()) ** 2) * 1.2
+    among = both & (log[2] < 2)
+    assert found.conversions == np.count_nonzero(log[3][among])
+    assert found.fewest_sends == np.bincount(log[2][among]).min()
+
+
+def test_the_gain_is_reward_less_the_equal_split_of_what_each_decision_could_have_got():
+    log = _random_log()
+    evidence = Evidence.of(*log)
+    could = log[0][log[1]]
+    split = could / could.sum(axis=1, keepdims=True)
+    gain = _scores(evidence, log, -split, policy=1.0)
+    found = evidence.gain_over_equal_split()
+    assert found.total == pytest.approx(gain.sum())
+    assert found.variation >= np.sum((gain - gain.mean()) ** 2) * (1 - 1e-9)
+    assert evidence.equal_split().total == pytest.approx(_scores(evidence, log, split).sum())
+    assert evidence.equal_split().total + found.total == pytest.approx(log[3].sum())
+
+
+def test_under_equal_shares_values_are_the_arms_own_means():
+    evidence = _evidence([30, 50, 45], [200, 250, 300], [1 / 3] * 3)
+    np.testing.assert_allclose(evidence.means, [0.15, 0.2, 0.15])
+
+
+def test_an_arm_without_success_is_not_taken_as_certain():
+    evidence = _evidence([60, 0], [1_000, 30], [0.97, 0.03])
+    scores = evidence.contrast(np.array([-1.0, 1.0]))
+    own = 60 / 1000 * 940 / 1000
+    assert scores.variation > 0.9 * 30 * own / 0.03**2
+
+
+def test_a_propensity_of_0_is_refused():
+    with pytest.raises(ValueError, match="propensities"):
+        Evidence.of(ALL, np.array([0]), np.array([1]), np.array([1.0]), np.array([0.0]))
+
+
+@pytest.mark.parametrize(
+    ("facts", "holds"),
+    [
+        (PLAIN, True),
+        (CONTEXTUAL, False),
+        (Facts(contextual=False, drifting=True, floor=0.01), False),
+        (Facts(contextual=False, drifting=False, floor=0.01, low=-5.0), False),
+        (Facts(contextual=False, drifting=False, floor=0.01, high=500.0), False),
+    ],
+)
+def test_constant_rates_need_no_context_no_drift_and_rewards_from_0_to_1(facts, holds):
+    evidence = _evidence([30, 50], [200, 250], [0.5, 0.5])
+    assert constant_rates(facts, evidence) is holds
+    guarantee = RATE if holds else WEIGHTED
+    assert {f.guarantee for f in values(facts, evidence, ALONE) if f.measurable} <= {guarantee}
+
+
+def test_constant_rates_need_every_arm_to_be_eligible_always():
+    sets = np.array([[1, 1, 1], [1, 1, 0]], dtype=np.bool_)
+    every = Evidence.of(sets, np.zeros(9, int), np.arange(9) % 3, np.ones(9), np.full(9, 0.3))
+    some = Evidence.of(sets, np.ones(4, int), np.arange(4) % 2, np.ones(4), np.full(4, 0.5))
+    assert constant_rates(PLAIN, every)
+    assert not constant_rates(PLAIN, every + some)
+    assert not constant_rates(PLAIN, some)
+    assert not constant_rates(PLAIN, every.padded(4))
+
+
+def test_rates_are_shown_by_the_exact_sequence_at_the_familys_level():
+    evidence = _evidence([30, 50, 0], [200, 250, 0], [0.4, 0.4, 0.2])
+    first, second, third = values(PLAIN, evidence, Family("rates", 3))
+    assert first.measurable
+    assert second.measurable
+    assert (first.low, first.high) == rate_bounds(30, 200, 0.05 / 3)
+    assert second.estimate == 0.2
+    assert second.confidence == "98.333 %"
+    assert second.sentence == "98.333 % interval, valid however often you look"
+    assert not third.measurable
+
+
+def test_a_lift_is_weighted_unless_somebody_vouches_that_rates_are_steady():
+    evidence = _evidence([40, 60], [400, 400], [0.5, 0.5])
+    weighted, exact = (lifts(f, evidence, 0, ALONE)[1] for f in (PLAIN, STEADY))
+    assert weighted.measurable
+    assert exact.measurable
+    assert weighted.guarantee is WEIGHTED
+    assert exact.guarantee is LIFT
+    assert (exact.low, exact.high) == lift_bounds(40, 400, 60, 400, 0.05)
+    assert weighted.estimate == pytest.approx(exact.estimate)
+    assert weighted.estimate == pytest.approx(0.05)
+
+
+def test_the_reference_has_no_lift_over_itself():
+    assert set(lifts(PLAIN, _evidence([1, 2, 3], [9, 9, 9], [1 / 3] * 3), 1, ALONE)) == {0, 2}
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "shown"),
+    [([24, 25], [90, 90], False), ([25, 25], [90, 90], True), ([60, 20], [90, 24], False)],
+)
+def test_a_weighted_interval_waits_for_50_conversions_and_25_decisions(successes, trials, shown):
+    found = contrast(PLAIN, _evidence(successes, trials, [0.5, 0.5]), np.array([-1.0, 1.0]), ALONE)
+    assert found.measurable is shown
+    if not found.measurable:
+        assert f"{sum(successes)} of 50 successes" in found.reason
+
+
+def test_without_a_floor_nothing_weighted_is_measurable():
+    bare = Facts(contextual=True, drifting=False, floor=0.0)
+    evidence = _evidence([400, 600], [4_000, 4_000], [0.5, 0.5])
+    for found in (*values(bare, evidence, ALONE), gain_over_equal_split(bare, evidence, ALONE)):
+        assert not found.measurable
+        assert "minimum share" in found.reason
+
+
+def test_arms_that_never_competed_cannot_be_compared():
+    sets = np.array([[1, 0, 1], [0, 1, 1]], dtype=np.bool_)
+    strata = np.repeat([0, 1], 500)
+    arms = np.where(np.arange(1_000) % 2, 2, strata)
+    evidence = Evidence.of(sets, strata, arms, np.ones(1_000), np.full(1_000, 0.5))
+    assert not lifts(PLAIN, evidence, 0, ALONE)[1].measurable
+    assert lifts(PLAIN, evidence, 0, ALONE)[2].measurable
+
+
+def test_a_gain_is_measurable_only_once_its_interval_excludes_0():
+    small = _evidence([60, 70], [1_000, 1_000], [0.5, 0.5])
+    large = _evidence([5, 9_000], [500, 9_500 * 3], [0.02, 0.98])
+    assert not gain_over_equal_split(PLAIN, small, ALONE).measurable
+    found = gain_over_equal_split(PLAIN, large, ALONE)
+    assert found.measurable
+    assert 0 < found.low < found.estimate < found.high
+
+
+def test_the_gain_over_the_control_group_is_the_difference_of_means_for_all_outside_it():
+    groups = _evidence([2_850, 100], [95_000, 5_000], [0.95, 0.05])
+    found = gain_over_control_group(groups, ALONE)
+    assert found.measurable
+    assert found.estimate == pytest.approx(95_000 * (2_850 / 95_000 - 100 / 5_000))
+    assert found.low < found.estimate < found.high
+
+
+def test_the_leader_is_compared_with_every_other_at_its_share_of_alpha():
+    evidence = _evidence([60, 110, 200], [1_000, 1_000, 1_000], [1 / 3] * 3)
+    found = lead(STEADY, evidence, np.arange(3), 0.05)
+    assert found is not None
+    assert (found.arm, found.leads, found.rivals) == (2, True, ())
+    assert found.at_most == 0
+    assert found.family.each == 0.025
+    close = lead(STEADY, _evidence([60, 190, 200], [1_000] * 3, [1 / 3] * 3), np.arange(3), 0.05)
+    assert close is not None
+    assert (close.leads, close.rivals) == (False, (1,))
+    assert close.at_most == lift_bounds(200, 1_000, 190, 1_000, 0.025)[1]
+
+
+def test_a_paused_arm_does_not_compete_and_one_not_yet_measurable_could_still_be_better():
+    evidence = _evidence([60, 300, 2], [1_000, 1_000, 10], [0.45, 0.45, 0.1])
+    without = lead(PLAIN, evidence, np.array([0, 1]), 0.05)
+    assert without is not None
+    assert without.leads
+    every = lead(PLAIN, evidence, np.arange(3), 0.05)
+    assert every is not None
+    assert every.rivals == (2,)
+    assert every.at_most is None
+    assert lead(PLAIN, Evidence.zeros(3), np.arange(3), 0.05) is None
+
+
+def test_a_slots_variants_are_compared_under_an_equal_mix_of_combinations_both_go_with():
+    levels = np.array([[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [2, 2]])
+    np.testing.assert_array_equal(
+        variant_weights(levels, slot=0, variant=1, against=0), [-0.5, -0.5, 0, 0.5, 0.5, 0]
+    )
+    np.testing.assert_array_equal(
+        variant_weights(levels, slot=0, variant=2, against=0), [0, 0, -1, 0, 0, 1]
+    )
+    assert not variant_weights(levels, slot=0, variant=2, against=1).any()
+
+
+def test_an_interval_is_expressed_per_thousand():
+    per_email = Interval(-0.001, 0.002, 0.0005, 0.05, RATE, ALONE)
+    per_thousand = per_email.times(1_000)
+    assert (per_thousand.low, per_thousand.high, per_thousand.estimate) == (-1, 2, 0.5)
+    assert per_thousand.contains(0)
+
+
+@pytest.mark.parametrize(
+    ("family", "each"),
+    [
+        (Family.leading(5), 0.0125),
+        (Family.against_control(3, alpha=0.1), 0.05),
+        (Family.segments(4, 5), 0.0025),
+        (Family.leading(1), 0.05),
+    ],
+)
+def test_a_familys_level_is_shared_out(family, each):
+    assert family.each == pytest.approx(each)
+    assert str(family.comparisons) in family.sentence or family.comparisons == 1
+
+
+@pytest.mark.parametrize(("comparisons", "alpha"), [(0, 0.05), (1, 0.0), (1, 1.0)])
+def test_a_family_without_comparisons_or_level_is_refused(comparisons, alpha):
+    with pytest.raises(ValueError, match="family"):
+        Family("claims", comparisons, alpha)
+
+
+def test_sample_ratios_add_up_over_shared_and_own_probabilities():
+    arms = np.array([0, 1, 1, 2])
+    shared = np.array([0.5, 0.3, 0.2])
+    one = SampleRatio.of(arms, shared)
+    other = SampleRatio.of(arms, np.broadcast_to(shared, (4, 3)))
+    for field in ("sent", "expected", "square"):
+        np.testing.assert_allclose(getattr(one, field), getattr(other, field))
+    np.testing.assert_allclose(one.excess, arms.size * (np.array([1, 2, 1]) / 4 - shared))
+    np.testing.assert_allclose(one.variance, 4 * shared * (1 - shared))
+
+
+def test_with_equal_probabilities_the_p_value_is_the_binomial_one():
+    for sent in (0, 1, 3, 9, 60):
+        ratio = SampleRatio(np.array([sent, 0]), np.array([3.0, 0]), np.array([0.03, 0]))
+        at_least, at_most = stats.binom.sf(sent - 1, 300, 0.01), stats.binom.cdf(sent, 300, 0.01)
+        expected = min(1, 2 * min(at_least, at_most))
+        np.testing.assert_allclose(ratio.p_values[0], expected, rtol=1e-9)
+
+
+def test_with_many_sends_the_p_value_is_the_normal_one():
+    expected, square = 2e6, 9e5
+    sent = expected + 2.5 * np.sqrt(expected - square)
+    ratio = SampleRatio(*(np.array([x]) for x in (sent, expected, square)))
+    assert ratio.p_values[0] == pytest.approx(2 * stats.norm.sf(2.5), rel=0.01)
+
+
+def test_an_arm_that_could_not_be_sent_alarms_when_it_was():
+    none, some = np.array([0.0]), np.array([2.0])
+    assert SampleRatio(some, none, none).alarms()[0]
+    assert not SampleRatio(none, none, none).alarms()[0]
+    assert not SampleRatio(some, some, some).alarms()[0]
+
+
+def test_expected_losses_of_rates_are_those_of_numerical_integration():
+    alpha, beta = np.array([20.0, 25.0, 1.0]), np.array([980.0, 975.0, 40.0])
+    x, weights = np.polynomial.legendre.leggauss(400)
+    x, weights = (x + 1) / 4, weights / 4
+    # All of the density lies below one half.
+    highest = 0.5 - weights @ stats.beta.cdf(x[:, None], alpha, beta).prod(axis=1)
+    outlook = beta_outlook(alpha, beta)
+    np.testing.assert_allclose(outlook.losses, highest - alpha / (alpha + beta), atol=1e-10)
+    assert outlook.chances.sum() == pytest.approx(1)
+    assert outlook.warning == WARNING
+
+
+def test_expected_losses_of_two_normal_means_are_clarks():
+    mean, deviation = np.array([1.0, 1.3]), np.array([0.4, 0.7])
+    spread = np.hypot(*deviation)
+    z = (mean[1] - mean[0]) / spread
+    highest = mean[0] * stats.norm.cdf(-z) + mean[1] * stats.norm.cdf(z)
+    highest += spread * stats.norm.pdf(z)  # Clark (1961), equation 2
+    outlook = student_outlook(np.full(2, 1e12), mean, deviation)
+    np.testing.assert_allclose(outlook.losses, highest - mean, atol=1e-9)
+    np.testing.assert_allclose(outlook.chances, [stats.norm.cdf(-z), stats.norm.cdf(z)], atol=1e-7)
+
+
+def test_expected_losses_take_leading_axes_and_are_never_below_0():
+    outlook = student_outlook(
+        np.full((2, 3, 2), 12.0), np.arange(12.0).reshape(2, 3, 2), np.full((2, 3, 2), 0.01)
+    )
+    assert outlook.losses.shape == (2, 3, 2)
+    assert np.all(outlook.losses >= 0)
+    np.testing.assert_allclose(outlook.losses[..., 0], 1.0, atol=1e-9)
+    rates = beta_outlook(np.array([1.0, 1e6]), np.array([1e6, 1.0]))
+    np.testing.assert_allclose(rates.losses, [1 - 2e-6, 0], atol=1e-9)
+
+
+def test_drift_needs_two_periods_with_successes():
+    zeros, some = np.zeros((4, 2)), np.full((4, 2), 9.0)
+    assert drift_p_value(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2))) == 1
+    assert drift_p_value(zeros, zeros, zeros) == 1
+    assert drift_p_value(100 * some, zeros, zeros) == 1
+    assert drift_p_value(some[:1] * 100, some[:1] * 10, some[:1] * 10) == 1
+
+
+def test_drift_of_one_arm_in_two_periods_is_the_chi_square_of_the_table():
+    won, sent = np.array([[40.0], [70.0]]), np.array([[400.0], [500.0]])
+    table = np.hstack([won, sent - won])
+    expected = stats.chi2_contingency(table, correction=False).pvalue
+    assert drift_p_value(sent, won, won) == pytest.approx(expected, rel=1e-9)
