@@ -1,0 +1,71 @@
+"""docs/api.md: everything that the API has is in it."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from bandits import errors
+from storage.accounts import Scope
+from webapp.api import problems
+from webapp.api.routes import every_operation
+
+PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "operation"), list(every_operation()), ids=lambda part: getattr(part, "name", "")
+)
+def test_every_route_is_documented_with_its_scope(prefix, operation) -> None:
+    path = re.sub(r"<[^>]*?:?(\w+)>", r"{\1}", prefix + operation.path)
+    route = re.escape(f"`{operation.method} {path}`")
+    told = re.search(rf"^(?:### {route} · (\w+)|\| {route} \| (\w+) \|.*)$", PAGE, re.MULTILINE)
+    assert told is not None, path
+    assert (told[1] or told[2]) == (operation.scope or "none")
+
+
+def test_no_route_is_documented_that_is_not_there() -> None:
+    documented = set(re.findall(r"`((?:GET|POST|PATCH|PUT|DELETE) /[^`]*)`", PAGE))
+    served = {
+        f"{o.method} " + re.sub(r"<[^>]*?:?(\w+)>", r"{\1}", prefix + o.path)
+        for prefix, o in every_operation()
+    }
+    assert documented == served
+
+
+def test_every_problem_type_is_documented_with_its_status_and_no_other() -> None:
+    documented = re.findall(r"^\| `/problems/([a-z-]+)` \| (\d+) \|", PAGE, re.MULTILINE)
+    assert sorted(documented) == [(t.name, str(t.status)) for t in problems.TYPES.values()]
+    assert [status for _, status in documented] == sorted(status for _, status in documented)
+
+
+def test_every_scope_is_documented() -> None:
+    for scope in get_args(Scope):
+        assert f"| `{scope}` |" in PAGE
+
+
+def test_every_metric_is_documented(api) -> None:
+    told = api.client.get("/metrics", headers={"Authorization": f"Bearer {api.token}"})
+    families = set(re.findall(r"^# TYPE (\S+)", told.text, re.MULTILINE))
+    assert families == set(re.findall(r"^\| `(bandits_\w+)` \|", PAGE, re.MULTILINE))
+
+
+def test_every_field_of_an_experiment_is_documented(api) -> None:
+    declared = api.get("/openapi.json").json["components"]["schemas"]["Experiment"]["properties"]
+    for name in declared:
+        assert f"\n| `{name}` |" in PAGE, name
+
+
+@pytest.mark.parametrize("name", sorted(problems.TYPES))
+def test_following_a_problems_type_explains_it(api, name) -> None:
+    told = api.get(f"/problems/{name}")
+    assert told.status_code == 200
+    assert problems.TYPES[name].help in told.text
+
+
+def test_every_error_that_the_engine_raises_has_a_type_of_its_own() -> None:
+    kinds = {k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, Exception)}
+    # The root is whatever is not foreseen; the other is raised as a process starts.
+    for kind in kinds - {errors.BanditsError, errors.DuplicatePolicy}:
+        assert problems.OF_EXCEPTION[kind].status < 500 or kind is errors.Unavailable
