@@ -1,32 +1,41 @@
 """A/B tests as a simulation's contestants: split, stop, ship the winner.
 
 An A/B test has a memory (the test is over, this arm won), so it is no policy but a procedure. A
-scenario names it in the same way.
+scenario names it in the same way. Each holds back the rest of the campaign until what it waits for
+is in, as email tools do; successive elimination alone goes along with the campaign's waves.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from msgspec import Meta
+from msgspec import Meta, Struct
 from numpy.random import Generator
+from scipy.special import stdtr
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.arrays import BoolArray, FloatArray
+from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from bandits.ties import draw_largest
-from simulations.adaptive import best_mean
 from simulations.contestant import Player
+from simulations.power import (
+    Variances,
+    fixed_size,
+    group_size,
+    obrien_fleming,
+    rate_variances,
+)
+from simulations.race import Race, best_of, only_best
 from simulations.schedule import Run, Schedule
+
+_TINY = 1e-12  # variance of a mean below which two means differ by more than chance if at all
 
 
 class ABTest(Parameters, frozen=True):
     """Split a share of the campaign equally, wait for the results, send the rest the best arm.
 
-    The arms take turns, so the split is exact. The rest of the campaign is held back until the
-    test's feedback is in, as email tools do it; so it depends neither on batches nor on delay. The
-    best mean wins, significant or not: the test's cost is paid, and shipping a worse-looking arm
-    would earn less. Ties are split equally.
+    The best mean wins, significant or not: the test's cost is paid, and shipping an arm that looks
+    worse would earn less. Ties are split equally.
     """
 
     name: ClassVar[str] = "ab_test"
@@ -39,59 +48,229 @@ class ABTest(Parameters, frozen=True):
     def check(self, problem: Problem, run: Run) -> None:
         """Refuse nothing: any share can be tested."""
 
-    def schedule(self, run: Run) -> Schedule:
+    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - the share says it all
         """Test, then send the rest."""
-        return Schedule(np.unique([self._tested(run.horizon), run.horizon]))
+        return _held([max(1, round(self.share * run.horizon))], run.horizon)
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - the schedule ends the test
         """Begin with the test."""
-        return Tester(problem, replications, self._tested(run.horizon), rng)
-
-    def _tested(self, horizon: int) -> int:
-        return max(1, round(self.share * horizon))
+        return Race(problem, replications, OneLook(), rng)
 
 
-class Tester:
-    """An A/B test at play."""
+class Powered(Parameters, frozen=True):
+    """What a test is planned for: the difference to be found, and how surely.
 
-    def __init__(self, problem: Problem, replications: int, tested: int, rng: Generator) -> None:
-        self._problem, self._tested, self._rng = problem, tested, rng
-        self._position = 0
-        self._known = Moments.zeros(problem, (replications,))
-        self._winner: IntArray | None = None
+    With K arms, K − 1 comparisons share the level (Bonferroni).
+    """
 
-    def begin(self, upcoming: int, *, last: bool) -> None:  # noqa: ARG002 - it has batches of its own
-        """Pick the winner once the test has been read."""
-        if self._position >= self._tested:
-            self._winner = draw_largest(self._known.means, self._rng)
+    lift: Annotated[float, Meta(gt=0, description="difference from the control that must be found")]
+    rate: Annotated[
+        Annotated[float, Meta(gt=0, lt=1)] | None,
+        Meta(description="the control's expected rate, for 0-or-1 rewards"),
+    ] = None
+    sd: Annotated[
+        Annotated[float, Meta(gt=0, le=1e9)] | None,
+        Meta(description="expected standard deviation of a reward, for values"),
+    ] = None
+    alpha: Annotated[
+        float, Meta(gt=0, lt=0.5, description="level of the whole test, two-sided")
+    ] = 0.05
+    power: Annotated[
+        float, Meta(gt=0.5, lt=1, description="chance to find the lift between two arms")
+    ] = 0.8
 
-    def choose(self, contexts: FloatArray) -> IntArray:
-        """Take turns during the test, then send the winner: (R, n)."""
-        replications, n = contexts.shape[:2]
-        if self._winner is None:
-            turns = np.arange(self._position, self._position + n) % self._problem.n_arms
-            arms = np.broadcast_to(turns, (replications, n))
-        else:
-            arms = np.broadcast_to(self._winner[:, None], (replications, n))
-        self._position += n
-        return arms
+    def __post_init__(self) -> None:
+        """Check each field, and that either rate or sd is given.
 
-    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Moments | None:
-        """Sum the test's feedback; what comes after it is not looked at."""
-        if self._winner is not None:
-            return None
-        return Moments.of(self._problem, arms, rewards, contexts, np.ones(arms.shape))
+        Raises:
+            InvalidInput: naming what does not fit.
+        """
+        Parameters.__post_init__(self)
+        if (self.rate is None) == (self.sd is None):
+            raise InvalidInput.at(
+                "/rate", "give either rate, for 0-or-1 rewards, or sd, for values"
+            )
+        if self.rate is not None and self.rate + self.lift >= 1:
+            raise InvalidInput.at("/lift", "rate + lift must be below 1")
 
-    def learn(self, feedback: Moments | None) -> None:
-        """Add the test's feedback."""
-        if feedback is not None:
-            self._known = self._known + feedback
+    def check(self, problem: Problem, run: Run) -> None:
+        """Refuse nothing: a test too large for the campaign ends with it."""
 
-    def shipped(self) -> FloatArray | None:
-        """Ship the winner: (R, K)."""
-        if self._winner is None:
-            return best_mean(self._known)
-        return np.eye(self._problem.n_arms)[self._winner]
+    @property
+    def variances(self) -> Variances:
+        """Those of one reward, of the control and of a better arm."""
+        if self.rate is not None:
+            return rate_variances(self.rate, self.lift)
+        return Variances((self.sd or 0.0) ** 2, (self.sd or 0.0) ** 2)
+
+    def level(self, n_arms: int) -> float:
+        """Return the level of one comparison."""
+        return self.alpha / max(1, n_arms - 1)
 
 
-PROCEDURES = {procedure.name: procedure for procedure in (ABTest,)}
+class FixedHorizonTest(Powered, frozen=True):
+    """A test of the size that its power needs, read once, when it is complete.
+
+    A z test for rates, Welch's for values. With `ship = "significant"` the control is kept unless
+    the best arm beats it significantly.
+    """
+
+    name: ClassVar[str] = "fixed_horizon_test"
+    label: ClassVar[str] = "powered A/B test"
+
+    ship: Annotated[
+        Literal["best", "significant"],
+        Meta(description="ship the best mean, or the control unless beaten significantly"),
+    ] = "best"
+
+    def size(self, n_arms: int) -> int:
+        """Return the recipients per arm."""
+        pooled = None
+        if self.rate is not None:
+            middle = self.rate + self.lift / 2
+            pooled = middle * (1 - middle)
+        return fixed_size(self.variances, self.lift, self.level(n_arms), self.power, pooled)
+
+    def schedule(self, run: Run, problem: Problem) -> Schedule:
+        """Test, then send the rest."""
+        return _held([problem.n_arms * self.size(problem.n_arms)], run.horizon)
+
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - the schedule ends the test
+        """Begin with the test."""
+        significance = self.level(problem.n_arms) if self.ship == "significant" else None
+        return Race(problem, replications, OneLook(significance), rng)
+
+
+class GroupSequentialTest(Powered, frozen=True):
+    """A test that is looked at several times, with O'Brien and Fleming's boundary (1979).
+
+    It ends at the first look at which the best arm beats every other by the boundary; at the last
+    look the best arm is shipped. With more than two arms each comparison has its share of the level
+    and arms are not dropped one by one.
+    """
+
+    name: ClassVar[str] = "group_sequential_test"
+    label: ClassVar[str] = "group-sequential A/B test"
+
+    looks: Annotated[int, Meta(ge=1, le=50, description="looks, evenly spaced")] = 5
+
+    def schedule(self, run: Run, problem: Problem) -> Schedule:
+        """Wait at every look."""
+        design = obrien_fleming(self.looks, self.level(problem.n_arms), self.power)
+        step = problem.n_arms * group_size(design, self.variances, self.lift)
+        return _held([step * look for look in range(1, self.looks + 1)], run.horizon)
+
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - the schedule ends the test
+        """Begin with the test."""
+        design = obrien_fleming(self.looks, self.level(problem.n_arms), self.power)
+        return Race(problem, replications, Boundary(design.barrier, self.looks), rng)
+
+
+class SuccessiveElimination(Parameters, frozen=True):
+    """Drop an arm as soon as it is surely not the best; the others go on in equal parts.
+
+    After Even-Dar, Mannor and Mansour (2006), algorithm 3, with the empirical Bernstein bound of
+    Audibert, Munos and Szepesvári (2009), theorem 1, which knows that rates near 0 vary little. The
+    best arm is dropped with at most this chance, whatever the number of looks.
+    """
+
+    name: ClassVar[str] = "successive_elimination"
+    label: ClassVar[str] = "successive elimination"
+
+    delta: Annotated[
+        float, Meta(gt=0, lt=1, description="chance at most of dropping the best arm")
+    ] = 0.05
+
+    def check(self, problem: Problem, run: Run) -> None:  # noqa: ARG002 - any run will do
+        """Refuse rewards without bounds.
+
+        Raises:
+            InvalidInput: they have none.
+        """
+        if not np.isfinite(problem.span):
+            raise InvalidInput.at("/name", "successive_elimination needs bounded rewards")
+
+    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - it goes along
+        """Send and look as the run says."""
+        return run.schedule
+
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - it goes along
+        """Begin with all arms."""
+        return Race(problem, replications, Elimination(self.delta, problem.span), rng)
+
+
+def _held(looks: list[int], horizon: int) -> Schedule:
+    """Make the schedule of a test that holds back the rest while it waits for each look."""
+    ends = np.unique(np.minimum([*looks, horizon], horizon))
+    return Schedule(ends, patient=True)
+
+
+class OneLook(Struct, frozen=True):
+    """End at the first look; with a level, keep the control, the first arm, unless it is beaten."""
+
+    level: float | None = None
+
+    def keep(self, known: Moments, racing: BoolArray, look: int, rng: Generator) -> BoolArray:  # noqa: ARG002 - there is one look
+        """Keep the winner."""
+        best = only_best(known, racing, rng)
+        if self.level is None:
+            return best
+        beaten = _welch_p(known, best)[:, :1] < self.level
+        control = np.arange(racing.shape[-1]) == 0
+        return np.where(beaten, best, control)
+
+
+class Boundary(Struct, frozen=True):
+    """End where the best arm's z against every other reaches barrier / √look."""
+
+    barrier: float
+    looks: int
+
+    def keep(self, known: Moments, racing: BoolArray, look: int, rng: Generator) -> BoolArray:
+        """Keep the winner where it is clear, or the last look has come."""
+        best = only_best(known, racing, rng)
+        z = np.where(best | ~racing, np.inf, _z_against(known, best))
+        clear = z.min(axis=1, keepdims=True) >= self.barrier / np.sqrt(look)
+        return np.where(clear | (look >= self.looks), best, racing)
+
+
+class Elimination(Struct, frozen=True):
+    """Drop arms whose upper bound lies below another's lower bound."""
+
+    delta: float
+    span: float
+
+    def keep(self, known: Moments, racing: BoolArray, look: int, rng: Generator) -> BoolArray:  # noqa: ARG002 - no tie matters
+        """Keep what could still be the best; Σ 1 / (look (look + 1)) = 1 shares δ among looks."""
+        share = self.delta / (racing.shape[-1] * look * (look + 1))
+        log = np.log(3 / share)
+        count = np.maximum(known.count, 1)
+        radius = np.sqrt(2 * known.variances * log / count) + 3 * self.span * log / count
+        radius = np.where(known.count > 0, radius, np.inf)
+        means = best_of(known, racing)
+        lower = np.where(racing, means - radius, -np.inf).max(axis=1, keepdims=True)
+        return racing & (means + radius >= lower)
+
+
+def _z_against(known: Moments, best: BoolArray) -> FloatArray:
+    """Return how many standard errors the best arm, marked in (R, K), is above each: (R, K)."""
+    error = known.variances / np.maximum(known.count, 1)
+    mean, own = ((best * values).sum(axis=1, keepdims=True) for values in (known.means, error))
+    return (mean - known.means) / np.sqrt(np.maximum(own + error, _TINY))
+
+
+def _welch_p(known: Moments, best: BoolArray) -> FloatArray:
+    """Return two-sided p-values of Welch's test of the best arm against each: (R, K)."""
+    count = np.maximum(known.count, 2)
+    error = np.maximum(known.variances / (count - 1), _TINY)
+    own = (best * error).sum(axis=1, keepdims=True)
+    n = (best * count).sum(axis=1, keepdims=True)
+    freedom = (own + error) ** 2 / (own**2 / (n - 1) + error**2 / (count - 1))
+    mean = (best * known.means).sum(axis=1, keepdims=True)
+    return 2 * stdtr(freedom, -np.abs(mean - known.means) / np.sqrt(own + error))
+
+
+PROCEDURES = {
+    procedure.name: procedure
+    for procedure in (ABTest, FixedHorizonTest, GroupSequentialTest, SuccessiveElimination)
+}

@@ -1,7 +1,7 @@
 """A policy as a contestant: the same prepare and propensities as live, with a memory of its own."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Never
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -14,8 +14,10 @@ from bandits.problem import Problem
 from bandits.statistics import Moments
 from bandits.ties import equal_shares, largest
 from simulations.contestant import Player
-from simulations.memory import Everything, Fading, Forgetting, Memory, Windowed
+from simulations.memory import Forgetting, Memory, Sums
+from simulations.rebuilt import remember
 from simulations.schedule import Run, Schedule
+from simulations.stopping import Stop, Stopping
 
 LARGEST_FLOOR_SUM = 0.5  # as the engine: more would be an A/B test with some learning on top
 
@@ -29,12 +31,14 @@ class Adaptive(Struct, frozen=True):
         forgetting: how fast it forgets, in decisions.
         greedy_last_batch: send the arm with the best mean in the last batch, whose feedback nobody
             will use.
+        stop: when to stop learning and send the champion.
     """
 
     policy: AnyPolicy
     floor: Annotated[float, Meta(ge=0, le=1)] = 0.0
     forgetting: Forgetting | None = None
     greedy_last_batch: bool = False
+    stop: Stop | None = None
 
     def check(self, problem: Problem, run: Run) -> None:
         """Refuse a reward outside the policy's support, a floor too high, a batch that is not.
@@ -53,45 +57,41 @@ class Adaptive(Struct, frozen=True):
             raise InvalidInput.at(
                 "/floor", f"must be at most {LARGEST_FLOOR_SUM / problem.n_arms:g} for each arm"
             )
-        if self.greedy_last_batch and self.schedule(run).sequential:
+        self._check_stop(problem, run)
+        if self.greedy_last_batch and run.schedule.sequential:
             raise InvalidInput.at("/greedy_last_batch", "needs run.batches: there is no last batch")
         if self.greedy_last_batch and self.policy.statistic.contextual:
             raise InvalidInput.at(
                 "/greedy_last_batch", f"{self.policy.name} has no single best arm to send"
             )
 
-    def schedule(self, run: Run) -> Schedule:
+    def _check_stop(self, problem: Problem, run: Run) -> None:
+        if self.stop is None:
+            return
+        if self.policy.statistic is not Moments:
+            raise InvalidInput.at("/stop", f"{self.policy.name} has no single champion to send")
+        if problem.low < 0 or problem.high > 1:
+            raise InvalidInput.at("/stop", "judges rates: rewards must lie in [0, 1]")
+        if run.schedule.sequential:
+            raise InvalidInput.at("/stop", "needs run.batches: it is judged after each")
+
+    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - the run says it all
         """Send and learn as the run says."""
         return run.schedule
 
     def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:
         """Play with the policy's own steps where it has some and they apply."""
-        schedule = self.schedule(run)
         draw = Draw(self.policy, self.floor, rng)
-        stepwise = schedule.sequential and not schedule.delay and self.forgetting is None
+        late = run.delay > 0 or run.feedback is not None
+        stepwise = run.schedule.sequential and not late and self.forgetting is None
         if stepwise and hasattr(self.policy, "advance"):
             return Stepper(draw, problem, replications)
-        late = schedule.delay > 0
-        memory = _memory(self.forgetting, self.policy, problem, replications, late=late)
-        return Learner(draw, problem, memory, greedy_last=self.greedy_last_batch)
-
-
-def _memory(
-    forgetting: Forgetting | None,
-    policy: AnyPolicy,
-    problem: Problem,
-    replications: int,
-    *,
-    late: bool,
-) -> Memory:
-    family = policy.statistic
-    if forgetting is None:
-        return Everything(family, problem, replications, late=late)
-    if forgetting.window is not None:
-        return Windowed(family, problem, replications, forgetting.window)
-    if forgetting.half_life is not None:
-        return Fading(family, problem, replications, forgetting.half_life)
-    raise AssertionError("Forgetting has one of the two")
+        sums = Sums(self.policy.statistic, problem, replications)
+        memory = remember(sums, self.forgetting, late=late)
+        learner = Learner(draw, problem, memory, greedy_last=self.greedy_last_batch)
+        if self.stop is None:
+            return learner
+        return Stopping(learner, memory, self.stop, replications, rng)
 
 
 class Draw:
@@ -135,6 +135,12 @@ class Stepper:
         """Keep one observation of each replication."""
         return arms[:, 0], rewards[:, 0], contexts[:, 0]
 
+    def corrected(
+        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
+    ) -> Never:
+        """Refuse: where rewards come late, `enter` makes a `Learner`."""
+        raise NotImplementedError
+
     def learn(self, feedback: tuple[IntArray, FloatArray, FloatArray]) -> None:
         """Advance by it."""
         self._prepared = self._advance(self._prepared, *feedback)
@@ -149,12 +155,17 @@ class Stepper:
             return None
         return best_mean(Moments(self._count, self._total, self._total, self._total))
 
+    def decided(self) -> FloatArray:
+        """Never settle."""
+        return np.full(len(self._count), np.nan)
+
 
 class Learner:
     """A policy that prepares anew for every batch."""
 
     def __init__(self, draw: Draw, problem: Problem, memory: Memory, *, greedy_last: bool) -> None:
         self._draw, self._problem, self._memory = draw, problem, memory
+        self._replications = 0
         self._greedy_last, self._greedy = greedy_last, False
         self._prepared: Any = None
 
@@ -167,6 +178,7 @@ class Learner:
 
     def choose(self, contexts: FloatArray) -> IntArray:
         """Draw arms for contexts (R, n, d): (R, n)."""
+        self._replications = len(contexts)
         if self._greedy:
             return draw_each(best_mean(self._memory.known), contexts, self._draw.rng)
         if contexts.shape[1] == 1:  # one each: the state's own shape, which is the faster one
@@ -178,6 +190,12 @@ class Learner:
         """Count as pending."""
         return self._memory.sent(arms, rewards, contexts)
 
+    def corrected(
+        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
+    ) -> Any:
+        """Pack what late rewards change."""
+        return self._memory.corrected(arms, rewards, contexts, changed)
+
     def learn(self, feedback: Any) -> None:
         """Learn what has become visible."""
         self._memory.learn(feedback)
@@ -186,6 +204,10 @@ class Learner:
         """Ship the best mean of what it remembers, unless it depends on the recipient."""
         contextual = self._draw.policy.statistic.contextual
         return None if contextual else best_mean(self._memory.known)
+
+    def decided(self) -> FloatArray:
+        """Never settle."""
+        return np.full(self._replications, np.nan)
 
 
 def best_mean(known: Moments) -> FloatArray:

@@ -21,7 +21,7 @@ from simulations.replay import replay as run_replay
 from simulations.result import Result
 from simulations.scenario import Scenario, load, parse, ready
 from simulations.simulation import simulate_run
-from simulations.tables import replay_table, result_table
+from simulations.tables import WIDTH, difference_table, replay_table, result_table
 
 _INTERRUPTED = 130  # the exit status of a program that the keyboard stopped
 
@@ -100,10 +100,13 @@ def _show(result: Result, scenario: Scenario, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(result.report()).decode())
         return
-    console = Console()
+    console = _console()
     if scenario.question:
         console.print(scenario.question, style="bold", highlight=False)
-    console.print(result_table(result))
+    console.print(result_table(result, console.width))
+    if len(result.outcomes) > 1:
+        console.print()
+        console.print(difference_table(result))
     report = result.report()
     console.print(
         f"{result.seconds:.1f} s, {report.steps_per_second:,.0f} decisions a second",
@@ -112,6 +115,12 @@ def _show(result: Result, scenario: Scenario, *, as_json: bool) -> None:
     )
     if result.interrupted:
         progress_console.print("interrupted: these are the replications that were finished")
+
+
+def _console() -> Console:
+    """Write to standard output, as wide as the terminal; a file has no width of its own."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
 
 
 def _write_report(path: Path, result: Result, scenario: Scenario) -> None:
@@ -173,4 +182,4 @@ def replay(  # noqa: PLR0913 - one for each option
     if as_json:
         click.echo(msgspec.json.encode(report).decode())
     else:
-        Console().print(replay_table(results, read.n))
+        _console().print(replay_table(results, read.n))

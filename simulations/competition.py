@@ -68,52 +68,56 @@ def compete(
     starts = range(0, run.replications, BLOCK)
     blocks = [range(start, min(start + BLOCK, run.replications)) for start in starts]
     tasks = [_Task(environment, entrant, run, block) for block in blocks for entrant in entrants]
-    records: list[Record] = []
+    records: dict[int, Record] = {}
     interrupted = False
     results = _alone(tasks, progress) if workers == 1 else _together(tasks, workers, progress)
     with closing(results):
         try:
-            for record in results:
-                records.append(record)  # noqa: PERF402 - those before an interruption are kept
+            for position, record in results:
+                records[position] = record  # noqa: PERF403 - those before an interruption are kept
         except KeyboardInterrupt:
             interrupted = True
-    finished = len(records) // len(entrants)
+    width = len(entrants)
+    finished = [
+        first
+        for first in range(0, len(tasks), width)
+        if all(first + i in records for i in range(width))
+    ]
     if not finished:
         raise Interrupted("interrupted before the first replications were finished")
-    kept = records[: finished * len(entrants)]
-    sides = [joined(kept[i :: len(entrants)]) for i in range(len(entrants))]
+    sides = [joined([records[first + i] for first in finished]) for i in range(width)]
     return Competition(sides, len(sides[0].wrong), interrupted)
 
 
-def _alone(tasks: Iterable[_Task], progress: Progress) -> Generator[Record]:
-    for task in tasks:
-        yield _play(task, progress)
+def _alone(tasks: Iterable[_Task], progress: Progress) -> Generator[tuple[int, Record]]:
+    for position, task in enumerate(tasks):
+        yield position, _play(task, progress)
 
 
 def _play(task: _Task, progress: Progress) -> Record:
     return play(task.entrant.contestant, task.environment, task.run, task.replications, progress)
 
 
-def _together(tasks: Sequence[_Task], workers: int, progress: Progress) -> Generator[Record]:
-    """Deal tasks to processes that are free, and yield records in the tasks' order."""
+def _together(
+    tasks: Sequence[_Task], workers: int, progress: Progress
+) -> Generator[tuple[int, Record]]:
+    """Deal tasks to processes that are free, and yield each record with its task's position."""
     context = get_context("spawn")  # a copy of a process with threads may hang
     team = [_Helper(context) for _ in range(min(workers, len(tasks)))]
     try:
-        to_deal, done, due = iter(enumerate(tasks)), dict[int, Record](), 0
+        to_deal, left = iter(enumerate(tasks)), len(tasks)
         for helper in team:
             helper.deal(*next(to_deal))
-        while due < len(tasks):
+        while left:
             for helper in _with_news(team):
                 news = helper.news()
                 if isinstance(news, int):
                     progress(news)
                     continue
-                done[helper.position] = news
+                yield helper.position, news
+                left -= 1
                 if (following := next(to_deal, None)) is not None:
                     helper.deal(*following)
-            while due in done:
-                yield done.pop(due)
-                due += 1
     finally:
         for helper in team:
             helper.stop()

@@ -24,8 +24,18 @@ class Player(Protocol):
         """Hear what was sent, and pack its feedback: what `learn` gets once it is visible."""
         ...
 
+    def corrected(
+        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
+    ) -> Any:
+        """Pack a correction of what was last `sent`, for `learn` to get later.
+
+        Where `changed` (R, n) is 1, the decision was taken to have earned nothing, and turns out to
+        have earned its reward after all.
+        """
+        ...
+
     def learn(self, feedback: Any) -> None:
-        """Learn from what an earlier `sent` packed."""
+        """Learn from what an earlier `sent` or `corrected` packed."""
         ...
 
     def shipped(self) -> FloatArray | None:
@@ -33,6 +43,10 @@ class Player(Protocol):
 
         None where that depends on the recipient.
         """
+        ...
+
+    def decided(self) -> FloatArray:
+        """Tell after how many decisions it settled on an arm, (R,); NaN where it has not."""
         ...
 
 
@@ -47,7 +61,7 @@ class Contestant(Protocol):
         """
         ...
 
-    def schedule(self, run: Run) -> Schedule:
+    def schedule(self, run: Run, problem: Problem) -> Schedule:
         """Return when it sends and learns."""
         ...
 

@@ -147,14 +147,14 @@ def _finish(figure: go.Figure, *, title: str, right: int) -> None:
 def regret_curves(result: Result) -> go.Figure:
     """Draw how much each contestant has missed after so many decisions."""
     lines = []
-    for outcome in result.outcomes:
-        curve = outcome.summary().curve
+    for summary in result.summaries():
+        curve = summary.curve
         x = np.array([0, *(point.decisions for point in curve)])
         mean, low, high = (
             np.array([0.0, *(getattr(point, name) for point in curve)])
             for name in ("mean", "p05", "p95")
         )
-        lines.append(Line(outcome.label, x, mean, low, high))
+        lines.append(Line(summary.label, x, mean, low, high))
     return line_figure(
         lines,
         title="Regret: mean, and the middle 90 % of replications",

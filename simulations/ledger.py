@@ -29,6 +29,9 @@ class Record(Struct, frozen=True, eq=False):
         wrong: (R,), 1 where it would ship an arm that is not the best, 0 where the best; NaN where
             it ships no single arm.
         lost: (R,), what each decision would lose from then on by what it ships; NaN likewise.
+        decided: (R,), decisions after which it had settled on an arm; NaN where it had not.
+        rate_after: (R,), expected reward of a decision after the campaign: of the arm that is
+            shipped, or where that depends on the recipient, of the campaign's last tenth.
     """
 
     grid: IntArray
@@ -38,11 +41,18 @@ class Record(Struct, frozen=True, eq=False):
     sends: FloatArray
     wrong: FloatArray
     lost: FloatArray
+    decided: FloatArray
+    rate_after: FloatArray
 
     @property
     def regret(self) -> FloatArray:
         """Expected reward missed, summed: (R, G)."""
         return self.best - self.reward
+
+    @property
+    def dip(self) -> FloatArray:
+        """How far behind sending only the control it fell at worst: (R,), at least 0."""
+        return np.maximum((self.control - self.reward).max(axis=1), 0.0)
 
 
 def joined(records: Sequence[Record]) -> Record:
@@ -90,17 +100,29 @@ class Ledger:
         counts = np.bincount(cells.ravel(order="K"), minlength=self._sends.size)
         self._sends += counts.reshape(self._sends.shape)
 
-    def close(self, shipped: FloatArray | None) -> Record:
+    def close(self, shipped: FloatArray | None, decided: FloatArray) -> Record:
         """Compare what is shipped, (R, K), with the truth towards the end of the campaign."""
         reward, best, control = self._curves
-        unknown = np.full(len(reward), np.nan)
-        wrong = lost = unknown
-        if shipped is not None:
+        if shipped is None:
+            wrong = lost = np.full(len(reward), np.nan)
+            rate_after = self._late_rate(reward)
+        else:
             truth = self._truth / (self._grid[-1] - self._truth_from)
             top = truth.max(axis=1, keepdims=True)
             wrong = 1 - (shipped * (truth >= top - _SAME * np.abs(top))).sum(axis=1)
-            lost = top[:, 0] - (shipped * truth).sum(axis=1)
-        return Record(self._grid, reward, best, control, self._sends, wrong, lost)
+            rate_after = (shipped * truth).sum(axis=1)
+            lost = top[:, 0] - rate_after
+        return Record(
+            self._grid, reward, best, control, self._sends, wrong, lost, decided, rate_after
+        )
+
+    def _late_rate(self, reward: FloatArray) -> FloatArray:
+        horizon = self._grid[-1]
+        earlier = np.flatnonzero(self._grid <= self._truth_from)
+        if not len(earlier):
+            return reward[:, -1] / horizon
+        at = earlier[-1]
+        return (reward[:, -1] - reward[:, at]) / (horizon - self._grid[at])
 
 
 def _parts(values: FloatArray, ends: IntArray) -> FloatArray:

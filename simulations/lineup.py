@@ -16,6 +16,7 @@ from simulations.contestant import Contestant
 from simulations.memory import Forgetting
 from simulations.reading import read
 from simulations.schedule import Run
+from simulations.stopping import Stop
 
 
 class Entrant(Struct, frozen=True):
@@ -34,6 +35,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         floor: the least share of each arm.
         forgetting: ``{half_life = …}`` or ``{window = …}``, in decisions.
         greedy_last_batch: send the best arm in the last batch.
+        stop: ``{remaining = …, after = …}``: stop, and send the champion.
         label: what tables call it; without one, its name and settings.
     """
 
@@ -42,6 +44,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     floor: Annotated[float, Meta(ge=0, le=1)] = 0.0
     forgetting: dict[str, Any] | None = None
     greedy_last_batch: bool = False
+    stop: dict[str, Any] | None = None
     label: Annotated[str, Meta(min_length=1, max_length=60)] | None = None
 
     def entrant(self) -> Entrant:
@@ -61,7 +64,9 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         if self.forgetting is not None:
             forgetting = _at("/forgetting", read, Forgetting, self.forgetting)
         policy = make(self.name, self.params)
-        return Entrant(label, Adaptive(policy, self.floor, forgetting, self.greedy_last_batch))
+        stop = None if self.stop is None else _at("/stop", read, Stop, self.stop)
+        adaptive = Adaptive(policy, self.floor, forgetting, self.greedy_last_batch, stop)
+        return Entrant(label, adaptive)
 
     def _described(self) -> str:
         settings = {**self.params, **(self.forgetting or {})}
@@ -69,11 +74,13 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
             settings["floor"] = self.floor
         if self.greedy_last_batch:
             settings["last_batch"] = "greedy"
+        if self.stop is not None:
+            settings["stop"] = self.stop.get("remaining", Stop().remaining)
         return _described(self.name, settings)
 
     def _refuse_settings(self) -> None:
         plain = Entry(self.name)
-        for setting in ("floor", "forgetting", "greedy_last_batch"):
+        for setting in ("floor", "forgetting", "greedy_last_batch", "stop"):
             if getattr(self, setting) != getattr(plain, setting):
                 raise InvalidInput.at(f"/{setting}", f"{self.name} has no {setting}")
 
@@ -133,12 +140,17 @@ def _changed(parameters: Any) -> dict[str, Any]:
 
 
 def check(entrants: Sequence[Entrant], problem: Problem, run: Run) -> None:
-    """Refuse contestants that cannot play this problem.
+    """Refuse a run that does not fit the problem, and contestants that cannot play it.
 
     Raises:
-        InvalidInput: at ``/policy/{position}/…``; all that are at fault are named.
+        InvalidInput: at ``/run/…`` or ``/policy/{position}/…``; all that are at fault are named.
     """
     faults: list[Fault] = []
+    if run.feedback is not None:
+        try:
+            run.feedback.check(problem)
+        except InvalidInput as error:
+            faults += error.under("/run/feedback").faults
     for position, entrant in enumerate(entrants):
         try:
             entrant.contestant.check(problem, run)

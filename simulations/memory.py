@@ -1,12 +1,12 @@
 """What a simulated policy remembers: everything, with a half-life, or a window."""
 
-from collections import deque
+from heapq import heappop, heappush
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import numpy as np
 from msgspec import Meta
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
@@ -47,30 +47,85 @@ class Memory(Protocol):
         """Count n decisions (R, n) as pending, and pack their feedback."""
         ...
 
-    def learn(self, feedback: Any) -> None:
-        """Take feedback out of pending into what is known."""
+    def corrected(
+        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
+    ) -> Any:
+        """Pack a correction of what was last sent: rewards, not 0, where `changed` (R, n) is 1."""
         ...
+
+    def learn(self, feedback: Any) -> None:
+        """Take feedback out of pending into what is known, or correct that."""
+        ...
+
+
+class Sums(NamedTuple):
+    """How a family sums the decisions of a problem."""
+
+    family: type[Statistic]
+    problem: Problem
+    replications: int
+
+    def nothing(self) -> Any:
+        """Know nothing."""
+        return self.family.zeros(self.problem, (self.replications,))
+
+    def learned(self, decisions: "Decisions") -> Any:
+        """Sum decisions with their rewards and weights."""
+        arms, rewards, contexts, weights = decisions
+        return self.family.of(self.problem, arms, rewards, contexts, weights)
+
+    def waiting(self, decisions: "Decisions") -> Any:
+        """Sum decisions as pending, each once."""
+        arms, _, contexts, _ = decisions
+        return self.family.waiting(self.problem, arms, contexts, np.ones(arms.shape))
+
+    def change(self, late: "Decisions") -> Any:
+        """Sum what it changes that decisions earned their rewards rather than 0."""
+        silent = late._replace(rewards=np.zeros(late.arms.shape))
+        return self.learned(late) - self.learned(silent)
+
+
+class Decisions(NamedTuple):
+    """n decisions of R replications: arms, rewards, weights (R, n), contexts (R, n, d)."""
+
+    arms: IntArray
+    rewards: FloatArray
+    contexts: FloatArray
+    weights: FloatArray
+
+    def part(self, columns: slice | BoolArray) -> "Decisions":
+        """Take some of the n."""
+        return Decisions(
+            self.arms[:, columns],
+            self.rewards[:, columns],
+            self.contexts[:, columns],
+            self.weights[:, columns],
+        )
 
 
 class Everything:
     """Nothing is forgotten."""
 
-    def __init__(
-        self, family: type[Statistic], problem: Problem, replications: int, *, late: bool
-    ) -> None:
+    def __init__(self, sums: Sums, *, late: bool) -> None:
         """Start empty; `late` if batches begin before earlier feedback is visible."""
-        self._family, self._problem, self._late = family, problem, late
-        self.known: Any = family.zeros(problem, (replications,))
+        self._sums, self._late = sums, late
+        self.known: Any = sums.nothing()
 
     def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
         """Sum n decisions (R, n), as pending and as learned."""
-        weights = np.ones(arms.shape)
-        learned = self._family.of(self._problem, arms, rewards, contexts, weights)
+        sent = Decisions(arms, rewards, contexts, np.ones(arms.shape))
+        learned = self._sums.learned(sent)
         if not self._late:
             return learned
-        waiting = self._family.waiting(self._problem, arms, contexts, weights)
+        waiting = self._sums.waiting(sent)
         self.known = self.known + waiting
         return learned - waiting
+
+    def corrected(
+        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
+    ) -> Any:
+        """Sum what changes."""
+        return self._sums.change(Decisions(arms, rewards, contexts, changed))
 
     def learn(self, feedback: Any) -> None:
         """Add what was learned, and take it out of pending."""
@@ -86,27 +141,33 @@ class _Aged(NamedTuple):
 class Fading:
     """An observation weighs 2^(−age / half-life), its age the decisions made since."""
 
-    def __init__(
-        self, family: type[Statistic], problem: Problem, replications: int, half_life: float
-    ) -> None:
-        self._family, self._problem = family, problem
-        self._half_life = half_life
+    def __init__(self, sums: Sums, half_life: float) -> None:
+        self._sums, self._half_life = sums, half_life
         self._now = 0
-        self.known: Any = family.zeros(problem, (replications,))
+        self.known: Any = sums.nothing()
 
     def _weight(self, age: int) -> float:
         return float(2.0 ** (-age / self._half_life))
 
+    def _aged(self, shape: tuple[int, ...]) -> FloatArray:
+        """Return the weights of the decisions (R, n) that were made last."""
+        ages = np.arange(shape[1] - 1, -1, -1)
+        return np.broadcast_to(2.0 ** (-ages / self._half_life), shape)
+
     def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> _Aged:
         """Let time pass, and sum n decisions (R, n), the newest with weight 1."""
-        n = arms.shape[1]
-        self._now += n
-        ages = np.arange(n - 1, -1, -1)
-        weights = np.broadcast_to(2.0 ** (-ages / self._half_life), arms.shape)
-        learned = self._family.of(self._problem, arms, rewards, contexts, weights)
-        waiting = self._family.waiting(self._problem, arms, contexts, np.ones(arms.shape))
-        self.known = self.known.decayed(self._weight(n)) + waiting
-        return _Aged(learned, waiting, self._now)
+        sent = Decisions(arms, rewards, contexts, self._aged(arms.shape))
+        self._now += arms.shape[1]
+        waiting = self._sums.waiting(sent)
+        self.known = self.known.decayed(self._weight(arms.shape[1])) + waiting
+        return _Aged(self._sums.learned(sent), waiting, self._now)
+
+    def corrected(
+        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
+    ) -> _Aged:
+        """Sum what changes, with the weights of the decisions."""
+        late = Decisions(arms, rewards, contexts, changed * self._aged(arms.shape))
+        return _Aged(self._sums.change(late), self._sums.nothing(), self._now)
 
     def learn(self, feedback: _Aged) -> None:
         """Add what was learned with the weight that its age has left it."""
@@ -114,70 +175,72 @@ class Fading:
         self.known = self.known - feedback.waiting + aged
 
 
-class _Sent(NamedTuple):
+class Placed(NamedTuple):
+    """Decisions, the position of the first, and whether they correct others that were learned."""
+
     start: int
-    arms: IntArray
-    rewards: FloatArray
-    contexts: FloatArray
-
-    def after(self, start: int) -> "_Sent":
-        """Keep the decisions from position `start` on."""
-        cut = max(0, start - self.start)
-        return _Sent(
-            self.start + cut, self.arms[:, cut:], self.rewards[:, cut:], self.contexts[:, cut:]
-        )
-
-    def before(self, start: int) -> "_Sent":
-        """Keep the decisions before position `start`."""
-        cut = max(0, start - self.start)
-        return _Sent(self.start, self.arms[:, :cut], self.rewards[:, :cut], self.contexts[:, :cut])
+    decisions: Decisions
+    corrects: bool
 
     @property
     def stop(self) -> int:
         """The position after the last."""
-        return self.start + self.arms.shape[1]
+        return self.start + self.decisions.arms.shape[1]
+
+    def cut(self, position: int) -> tuple["Placed", "Placed"]:
+        """Part what was made before a position from the rest."""
+        n = max(0, position - self.start)
+        before, after = self.decisions.part(slice(None, n)), self.decisions.part(slice(n, None))
+        return self._replace(decisions=before), self._replace(start=self.start + n, decisions=after)
 
 
 class Windowed:
     """Only the last `window` decisions count."""
 
-    def __init__(
-        self, family: type[Statistic], problem: Problem, replications: int, window: int
-    ) -> None:
-        self._family, self._problem = family, problem
-        self._window = window
+    def __init__(self, sums: Sums, window: int) -> None:
+        self._sums, self._window = sums, window
         self._now = 0
-        self._inside: deque[_Sent] = deque()
-        self.known: Any = family.zeros(problem, (replications,))
+        self._inside: list[tuple[int, int, Placed]] = []  # a heap by the first one's position
+        self._count = 0
+        self.known: Any = sums.nothing()
 
-    def _sum(self, sent: _Sent) -> Any:
-        weights = np.ones(sent.arms.shape)
-        return self._family.of(self._problem, sent.arms, sent.rewards, sent.contexts, weights)
+    def _sum(self, placed: Placed) -> Any:
+        sum_up = self._sums.change if placed.corrects else self._sums.learned
+        return sum_up(placed.decisions)
 
-    def _waiting(self, sent: _Sent) -> Any:
-        weights = np.ones(sent.arms.shape)
-        return self._family.waiting(self._problem, sent.arms, sent.contexts, weights)
-
-    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> _Sent:
+    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Placed:
         """Count n decisions (R, n) as pending, and let those go that leave the window."""
-        sent = _Sent(self._now, arms, rewards, contexts)
+        decisions = Decisions(arms, rewards, contexts, np.ones(arms.shape))
+        sent = Placed(self._now, decisions, corrects=False)
         self._now = sent.stop
-        self.known = self.known + self._waiting(sent)
+        self.known = self.known + self._sums.waiting(decisions)
         self._leave()
         return sent
 
-    def learn(self, feedback: _Sent) -> None:
+    def corrected(
+        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
+    ) -> Placed:
+        """Keep what changes, and where it was."""
+        decisions = Decisions(arms, rewards, contexts, changed)
+        return Placed(self._now - arms.shape[1], decisions, corrects=True)
+
+    def learn(self, feedback: Placed) -> None:
         """Take decisions out of pending; learn those that are still inside the window."""
-        self.known = self.known - self._waiting(feedback)
-        inside = feedback.after(self._now - self._window)
-        if inside.arms.shape[1]:
+        if not feedback.corrects:
+            self.known = self.known - self._sums.waiting(feedback.decisions)
+        _, inside = feedback.cut(self._now - self._window)
+        if inside.stop > inside.start:
             self.known = self.known + self._sum(inside)
-            self._inside.append(inside)
+            self._enter(inside)
+
+    def _enter(self, placed: Placed) -> None:
+        self._count += 1  # so that a heap never compares what lies at the same position
+        heappush(self._inside, (placed.start, self._count, placed))
 
     def _leave(self) -> None:
         edge = self._now - self._window
-        while self._inside and self._inside[0].start < edge:
-            oldest = self._inside.popleft()
-            self.known = self.known - self._sum(oldest.before(edge))
-            if oldest.stop > edge:
-                self._inside.appendleft(oldest.after(edge))
+        while self._inside and self._inside[0][0] < edge:
+            before, after = heappop(self._inside)[2].cut(edge)
+            self.known = self.known - self._sum(before)
+            if after.stop > after.start:
+                self._enter(after)

@@ -1,6 +1,7 @@
 """What a simulation found, for people, notebooks and programs."""
 
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+_TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
+
+
 class Estimate(Struct, frozen=True):
     """A mean over replications, its standard error, and the 95 % quantile of replications."""
 
@@ -30,6 +34,36 @@ class Estimate(Struct, frozen=True):
         n = len(values)
         se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
         return cls(float(values.mean()), se, float(np.quantile(values, 0.95)))
+
+    @classmethod
+    def of_known(cls, values: FloatArray) -> "Estimate | None":
+        """Summarise the values (R,) that are not NaN; None if there are none."""
+        known = values[~np.isnan(values)]
+        return cls.of(known) if len(known) else None
+
+
+class Difference(Struct, frozen=True):
+    """How much less regret one contestant had than another, replication by replication.
+
+    Both met the same potential rewards, so the difference is far surer than either's own regret.
+    The interval is the normal one of 95 % for a mean.
+    """
+
+    label: str
+    against: str
+    mean: float
+    se: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, one: "Outcome", other: "Outcome") -> "Difference":
+        """Compare two contestants."""
+        gain = other.record.regret[:, -1] - one.record.regret[:, -1]
+        found = Estimate.of(gain)
+        margin = _TWO_SIDED * found.se
+        low, high = found.mean - margin, found.mean + margin
+        return cls(one.label, other.label, found.mean, found.se, low, high)
 
 
 class Point(Struct, frozen=True):
@@ -49,15 +83,27 @@ class Summary(Struct, frozen=True):
         label: what tables call it.
         regret: expected reward missed in a replication, against the best arm of every round.
         reward: expected reward of what was chosen in a replication.
+        reward_and_after: that, and of as many decisions after the campaign as the run says, with
+            what it would ship.
         wrong_winner: how often it would ship an arm that is not the best; None where what it ships
             depends on the recipient.
+        simple_regret: what a later decision loses by what it would ship; None likewise.
+        sends_to_decision: decisions until it settled on an arm, in the replications where it did;
+            None where it never did.
+        decided: the share of replications where it did.
+        worst_dip: how far behind sending only the control it fell at worst.
         curve: regret after so many decisions.
     """
 
     label: str
     regret: Estimate
     reward: Estimate
+    reward_and_after: Estimate
     wrong_winner: Estimate | None
+    simple_regret: Estimate | None
+    sends_to_decision: Estimate | None
+    decided: float
+    worst_dip: Estimate
     curve: list[Point]
 
 
@@ -67,15 +113,20 @@ class Outcome(Struct, frozen=True, eq=False):
     label: str
     record: Record
 
-    def summary(self) -> Summary:
-        """Summarise over replications."""
+    def summary(self, after: int) -> Summary:
+        """Summarise over replications, with so many decisions after the campaign."""
         record = self.record
         return Summary(
-            self.label,
-            Estimate.of(record.regret[:, -1]),
-            Estimate.of(record.reward[:, -1]),
-            None if np.isnan(record.wrong).any() else Estimate.of(record.wrong),
-            _curve(record),
+            label=self.label,
+            regret=Estimate.of(record.regret[:, -1]),
+            reward=Estimate.of(record.reward[:, -1]),
+            reward_and_after=Estimate.of(record.reward[:, -1] + after * record.rate_after),
+            wrong_winner=Estimate.of_known(record.wrong),
+            simple_regret=Estimate.of_known(record.lost),
+            sends_to_decision=Estimate.of_known(record.decided),
+            decided=float(np.mean(~np.isnan(record.decided))),
+            worst_dip=Estimate.of(record.dip),
+            curve=_curve(record),
         )
 
 
@@ -92,6 +143,7 @@ class Report(Struct, frozen=True):
     """The JSON form of a result."""
 
     policies: list[Summary]
+    differences: list[Difference]
     replications: int
     interrupted: bool
     seconds: float
@@ -131,11 +183,20 @@ class Result(Struct, frozen=True, eq=False):
                 return outcome.record
         raise KeyError(label)
 
+    def summaries(self) -> list[Summary]:
+        """Summarise each contestant."""
+        return [outcome.summary(self.run.decisions_after) for outcome in self.outcomes]
+
+    def differences(self) -> list[Difference]:
+        """Compare each contestant with each that comes after it."""
+        return [Difference.of(one, other) for one, other in combinations(self.outcomes, 2)]
+
     def report(self) -> Report:
         """Summarise everything, as `--json` prints it."""
         steps = self.run.horizon * self.replications * len(self.outcomes)
         return Report(
-            [outcome.summary() for outcome in self.outcomes],
+            self.summaries(),
+            self.differences(),
             self.replications,
             self.interrupted,
             self.seconds,
@@ -144,12 +205,16 @@ class Result(Struct, frozen=True, eq=False):
 
     def table(self) -> pa.Table:
         """Return one row for each contestant."""
-        summaries = [outcome.summary() for outcome in self.outcomes]
+        summaries = self.summaries()
         columns: dict[str, list[Any]] = {"policy": [s.label for s in summaries]}
         measures: dict[str, Callable[[Summary], Estimate | None]] = {
             "regret": lambda s: s.regret,
             "reward": lambda s: s.reward,
+            "reward_and_after": lambda s: s.reward_and_after,
             "wrong_winner": lambda s: s.wrong_winner,
+            "simple_regret": lambda s: s.simple_regret,
+            "sends_to_decision": lambda s: s.sends_to_decision,
+            "worst_dip": lambda s: s.worst_dip,
         }
         for name, measure in measures.items():
             for part in Estimate.__struct_fields__:
@@ -167,7 +232,7 @@ class Result(Struct, frozen=True, eq=False):
         return pa.Table.from_pylist(rows)
 
     def replicated(self) -> pa.Table:
-        """Return one row for each contestant and replication."""
+        """Return one row for each contestant and replication; what it has no answer to is null."""
         tables = [
             pa.table(
                 {
@@ -175,7 +240,10 @@ class Result(Struct, frozen=True, eq=False):
                     "replication": np.arange(self.replications),
                     "regret": outcome.record.regret[:, -1],
                     "reward": outcome.record.reward[:, -1],
-                    "wrong_winner": outcome.record.wrong,
+                    "wrong_winner": pa.array(outcome.record.wrong, from_pandas=True),
+                    "simple_regret": pa.array(outcome.record.lost, from_pandas=True),
+                    "sends_to_decision": pa.array(outcome.record.decided, from_pandas=True),
+                    "worst_dip": outcome.record.dip,
                 }
             )
             for outcome in self.outcomes

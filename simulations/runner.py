@@ -1,6 +1,5 @@
 """The loop that every simulation goes through: send, and learn when feedback is visible."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 from bandits.arrays import FloatArray, IntArray
 from simulations.contestant import Contestant, Player
 from simulations.environments.contract import Environment
+from simulations.feedback import Feedback, Post
 from simulations.ledger import Ledger, Record, curve_grid
 from simulations.schedule import Run, Schedule
 from simulations.worlds import Stretch, Worlds, keep_freed_memory, player_rng
@@ -25,28 +25,32 @@ def play(
 ) -> Record:
     """Let a contestant play the replications of these numbers side by side."""
     keep_freed_memory()
-    problem, schedule = environment.problem, contestant.schedule(run)
+    problem = environment.problem
+    schedule = contestant.schedule(run, problem)
     rng = player_rng(run.seed, replications[0])
     player = contestant.enter(problem, run, len(replications), rng)
-    campaign = _Campaign(player, schedule)
+    campaign = _Campaign(player, schedule, run.feedback)
     ledger = Ledger(problem, curve_grid(run.horizon, run.schedule.ends), len(replications))
-    worlds = Worlds(environment, run.seed, replications)
+    worlds = Worlds(environment, run.seed, replications, by_mail=run.feedback is not None)
     for stretch in worlds.stretches(run.horizon, by_step=schedule.sequential):
         ledger.write(stretch, *campaign.go_through(stretch))
         progress(stretch.n * len(replications))
     campaign.finish()
-    return ledger.close(player.shipped())
+    return ledger.close(player.shipped(), player.decided())
 
 
 class _Campaign:
     """A player on its schedule: which batch it is in, and what feedback is under way."""
 
-    def __init__(self, player: Player, schedule: Schedule) -> None:
+    def __init__(self, player: Player, schedule: Schedule, feedback: Feedback | None) -> None:
         self._player, self._delay = player, schedule.delay
         self._by_step = schedule.sequential
         self._ends: list[int] = schedule.ends.tolist()
         self._batch, self._began = 0, 0
-        self._under_way: deque[tuple[int, Any]] = deque()
+        self._under_way: dict[int, list[Any]] = {}  # by the batch at whose end it is learned
+        self._post: Post | None = None
+        if feedback is not None:
+            self._post = Post(feedback, schedule.ends, patient=schedule.patient)
 
     def go_through(self, stretch: Stretch) -> tuple[IntArray, FloatArray]:
         """Play a stretch: the arms chosen, and their means, (R, n)."""
@@ -57,15 +61,33 @@ class _Campaign:
                 last = self._batch == len(self._ends) - 1
                 self._player.begin(self._ends[self._batch] - self._began, last=last)
             stop = min(stretch.n, self._ends[self._batch] - stretch.start)
-            contexts = stretch.contexts[:, at:stop]
-            chosen = self._player.choose(contexts)
+            chosen = self._player.choose(stretch.contexts[:, at:stop])
             expected, earned = stretch.try_out(at, chosen)
             arms[:, at:stop], means[:, at:stop] = chosen, expected
-            self._under_way.append((self._batch, self._player.sent(chosen, earned, contexts)))
+            self._send(stretch, at, chosen, earned)
             if stretch.start + stop == self._ends[self._batch]:
                 self._end_batch()
             at = stop
         return arms, means
+
+    def _send(self, stretch: Stretch, at: int, arms: IntArray, rewards: FloatArray) -> None:
+        stop = at + arms.shape[1]
+        contexts = stretch.contexts[:, at:stop]
+        if self._post is None or stretch.mail is None:
+            self._expect(self._batch + self._delay, self._player.sent(arms, rewards, contexts))
+            return
+        luck = stretch.mail.part(at, stop)
+        for letters in self._post.letters(stretch.start + at, self._batch, arms, rewards, luck):
+            part = slice(letters.first, letters.stop)
+            what = arms[:, part], letters.rewards, contexts[:, part]
+            known = letters.rewards * letters.arrived
+            self._expect(letters.fold, self._player.sent(what[0], known, what[2]))
+            for correction in letters.corrections:
+                packed = self._player.corrected(*what, correction.changed)
+                self._expect(correction.fold, packed)
+
+    def _expect(self, fold: int, packed: Any) -> None:
+        self._under_way.setdefault(fold, []).append(packed)
 
     def _blank(self, stretch: Stretch) -> tuple[IntArray, FloatArray]:
         replications, n = stretch.contexts.shape[:2]
@@ -75,14 +97,15 @@ class _Campaign:
         return np.empty((replications, n), np.int64), np.empty((replications, n))
 
     def _end_batch(self) -> None:
-        self._learn_until(self._batch - self._delay)
+        self._fold(self._batch)
         self._began = self._ends[self._batch]
         self._batch += 1
 
-    def _learn_until(self, batch: int) -> None:
-        while self._under_way and self._under_way[0][0] <= batch:
-            self._player.learn(self._under_way.popleft()[1])
+    def _fold(self, fold: int) -> None:
+        for packed in self._under_way.pop(fold, ()):
+            self._player.learn(packed)
 
     def finish(self) -> None:
         """Learn what is still under way: whoever ships a winner waits for it."""
-        self._learn_until(len(self._ends))
+        for fold in sorted(self._under_way):
+            self._fold(fold)

@@ -9,13 +9,24 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.replay import Replayed
-from simulations.result import Estimate, Result
+from simulations.result import Difference, Estimate, Result, Summary
 
-_WIDTH = 100
+WIDTH = 120  # characters that the whole table may take
 _WHOLE = 1000  # from here on, decimals say nothing
 
 
-HEADINGS = ("policy", "regret", "± se", "p95", "reward", "± se", "wrong winner")
+HEADINGS = (
+    "policy",
+    "regret",
+    "± se",
+    "p95",
+    "reward",
+    "and after",
+    "wrong winner",
+    "decided at",
+    "worst dip",
+)
+_NARROW = (0, 1, 2, 3, 4, 6)  # the columns that a narrow terminal shows
 
 
 def result_rows(result: Result) -> list[tuple[str, ...]]:
@@ -23,12 +34,31 @@ def result_rows(result: Result) -> list[tuple[str, ...]]:
     return [
         (
             summary.label,
-            *(number(value) for value in (summary.regret.mean, summary.regret.se)),
+            number(summary.regret.mean),
+            number(summary.regret.se),
             number(summary.regret.p95),
-            *(number(value) for value in (summary.reward.mean, summary.reward.se)),
+            number(summary.reward.mean),
+            number(summary.reward_and_after.mean),
             share(summary.wrong_winner),
+            _sends(summary),
+            number(summary.worst_dip.mean),
         )
-        for summary in (outcome.summary() for outcome in result.outcomes)
+        for summary in result.summaries()
+    ]
+
+
+DIFFERENCE_HEADINGS = ("compared with the best", "more regret", "95 % interval")
+
+
+def difference_rows(result: Result) -> list[tuple[str, ...]]:
+    """Write how much more regret each contestant had than the best, with its interval."""
+    best = best_row(result)
+    if best is None:
+        return []
+    top = result.outcomes[best]
+    pairs = [(o, Difference.of(top, o)) for o in result.outcomes if o is not top]
+    return [
+        (other.label, number(d.mean), f"{number(d.low)} to {number(d.high)}") for other, d in pairs
     ]
 
 
@@ -38,26 +68,51 @@ def best_row(result: Result) -> int | None:
     return int(np.argmin(regrets)) if len(regrets) > 1 else None
 
 
-def result_table(result: Result) -> Table:
-    """Lay out one row for each contestant, the least regret in bold."""
+def result_table(result: Result, width: int = WIDTH) -> Table:
+    """Lay out one row for each contestant, the least regret in bold; few columns if narrow."""
     run = result.run
-    table = Table(box=None, pad_edge=False, header_style="bold", caption_justify="left")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     table.title = f"{result.replications:,} replications of {run.horizon:,} decisions"
     table.title_justify = "left"
-    table.add_column(HEADINGS[0], overflow="fold")
-    for heading in HEADINGS[1:]:
-        table.add_column(heading, justify="right", no_wrap=True)
+    shown = range(len(HEADINGS)) if width >= WIDTH else _NARROW
+    for column in shown:
+        first = column == 0
+        table.add_column(
+            HEADINGS[column],
+            justify="left" if first else "right",
+            no_wrap=not first,
+            overflow="fold",
+        )
     for position, row in enumerate(result_rows(result)):
-        table.add_row(*row, style="bold" if position == best_row(result) else None)
+        style = "bold" if position == best_row(result) else None
+        table.add_row(*(row[column] for column in shown), style=style)
+    return table
+
+
+def difference_table(result: Result) -> Table:
+    """Lay out the paired differences from the best."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(DIFFERENCE_HEADINGS[0], overflow="fold")
+    for heading in DIFFERENCE_HEADINGS[1:]:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in difference_rows(result):
+        table.add_row(*row)
     return table
 
 
 def as_html(result: Result) -> str:
     """Write the table as HTML, the least regret in bold."""
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS)
+    return html_table(HEADINGS, result_rows(result), best_row(result))
+
+
+def html_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], strong: int | None = None
+) -> str:
+    """Write a table as HTML, one row of it in bold."""
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in headings)
     body = ""
-    for position, row in enumerate(result_rows(result)):
-        tag = "th" if position == best_row(result) else "td"
+    for position, row in enumerate(rows):
+        tag = "th" if position == strong else "td"
         body += "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in row) + "</tr>\n"
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
 
@@ -83,7 +138,7 @@ def replay_table(results: Sequence[Replayed], rows: int) -> Table:
 
 def as_text(result: Result) -> str:
     """Write the table as plain text."""
-    console = Console(file=StringIO(), width=_WIDTH, color_system=None)
+    console = Console(file=StringIO(), width=WIDTH, color_system=None)
     console.print(result_table(result))
     return str(console.file.getvalue())  # type: ignore[attr-defined]  # it is the StringIO above
 
@@ -97,3 +152,11 @@ def number(value: float) -> str:
 def share(estimate: Estimate | None) -> str:
     """Write the mean of a share in percent; a dash where there is none."""
     return "–" if estimate is None else f"{100 * estimate.mean:.1f} %"
+
+
+def _sends(summary: Summary) -> str:
+    """Write after how many sends a contestant settled, and how often if not always."""
+    if summary.sends_to_decision is None:
+        return "–"
+    sends = f"{summary.sends_to_decision.mean:,.0f}"
+    return sends if summary.decided == 1 else f"{sends} ({100 * summary.decided:.0f} %)"

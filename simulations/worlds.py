@@ -9,18 +9,24 @@ from numpy.random import SFC64, Generator, SeedSequence
 
 from bandits.arrays import FloatArray, IntArray
 from simulations.environments.contract import Environment, Replicated, Rounds, Shared, World
+from simulations.feedback import Luck
 
 BLOCK = 250  # replications side by side: enough to hide Python's own time, few enough to spread
 _CELLS = 2_000_000  # numbers of one array in memory at a time: 16 MB
 _LONGEST = 4096  # rounds drawn at a time, so that what they need stays near the processor
 _KEPT_BYTES = 30 * 2**20  # just below the largest block for which glibc does so
 
-_WORLD, _PLAYER = 0, 1  # which stream of random numbers
+_WORLD, _PLAYER, _MAIL = 0, 1, 2  # which stream of random numbers
 
 
 def world_rng(seed: int, replication: int) -> Generator:
     """Make the generator of a replication's world; it depends on nothing else."""
     return Generator(SFC64(SeedSequence(seed, spawn_key=(_WORLD, replication))))
+
+
+def mail_rng(seed: int, replication: int) -> Generator:
+    """Make the generator of when a replication's rewards arrive."""
+    return Generator(SFC64(SeedSequence(seed, spawn_key=(_MAIL, replication))))
 
 
 def player_rng(seed: int, first_replication: int) -> Generator:
@@ -81,12 +87,14 @@ class Stretch:
         contexts: (R, n, d).
         means: (R, n, K), or (R, 1, K) where all n are alike.
         outcomes: what arms would earn.
+        mail: what chance decides for how rewards arrive; None if nobody asks.
     """
 
     start: int
     contexts: FloatArray
     means: FloatArray
     outcomes: Outcomes
+    mail: Luck | None = None
 
     @property
     def n(self) -> int:
@@ -105,8 +113,17 @@ class Stretch:
 class Worlds:
     """Replications of an environment; what one brings depends on the seed and its number alone."""
 
-    def __init__(self, environment: Environment, seed: int, replications: Sequence[int]) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        seed: int,
+        replications: Sequence[int],
+        *,
+        by_mail: bool = False,
+    ) -> None:
+        """Make the worlds of these replications; `by_mail` draws how rewards arrive, too."""
         self._environment = environment
+        self._mail_rngs = [mail_rng(seed, r) for r in replications] if by_mail else []
         self._rngs = [world_rng(seed, r) for r in replications]
         self._worlds = [_world(environment, rng) for rng in self._rngs]
         problem = environment.problem
@@ -129,7 +146,14 @@ class Worlds:
         contexts = _stacked([r.contexts for r in rounds], by_step=by_step)
         contexts = np.broadcast_to(contexts, (len(rounds), n, contexts.shape[-1]))
         means = _stacked([r.means for r in rounds], by_step=by_step)
-        return Stretch(start, contexts, means, self._outcomes(n, rounds, by_step=by_step))
+        outcomes = self._outcomes(n, rounds, by_step=by_step)
+        return Stretch(start, contexts, means, outcomes, self._mail(n))
+
+    def _mail(self, n: int) -> Luck | None:
+        if not self._mail_rngs:
+            return None
+        draws = [(r.standard_normal(n), r.random(n), r.random(n)) for r in self._mail_rngs]
+        return Luck(*(np.stack(parts) for parts in zip(*draws, strict=True)))
 
     def _outcomes(self, n: int, rounds: list[Rounds], *, by_step: bool) -> Outcomes:
         environment = self._environment

@@ -41,7 +41,9 @@ def test_shared_luck_gives_the_same_rewards_as_all_potential_rewards(environment
     potential = environment.rewards(means, np.random.default_rng(3))
     luck = environment.luck(50, np.random.default_rng(3))
     for arm in range(environment.problem.n_arms):
-        np.testing.assert_array_equal(environment.reward(arm, means[:, arm], luck), potential[:, arm])
+        np.testing.assert_array_equal(
+            environment.reward(arm, means[:, arm], luck), potential[:, arm]
+        )
 
 
 @pytest.mark.parametrize("environment", EXAMPLES, ids=repr)

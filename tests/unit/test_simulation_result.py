@@ -21,7 +21,7 @@ def result():
 
 def test_a_summary_is_that_of_the_replications(result):
     regret = result["uniform"].regret[:, -1]
-    summary = result.outcomes[1].summary()
+    summary = result.outcomes[1].summary(0)
     assert summary.regret.mean == pytest.approx(regret.mean())
     assert summary.regret.se == pytest.approx(regret.std(ddof=1) / 40**0.5)
     assert summary.regret.p95 == pytest.approx(np.quantile(regret, 0.95))
@@ -31,7 +31,7 @@ def test_a_summary_is_that_of_the_replications(result):
 
 def test_regret_and_reward_add_up_to_the_best_arms_reward(result):
     for outcome in result.outcomes:
-        summary = outcome.summary()
+        summary = outcome.summary(0)
         assert summary.regret.mean + summary.reward.mean == pytest.approx(0.3 * 600)
 
 
@@ -42,7 +42,7 @@ def test_an_unknown_label_is_a_key_error(result):
 
 def test_tables_have_a_row_for_each_contestant_point_and_replication(result):
     assert result.table().column("policy").to_pylist() == [o.label for o in result.outcomes]
-    points = sum(len(outcome.summary().curve) for outcome in result.outcomes)
+    points = sum(len(outcome.summary(0).curve) for outcome in result.outcomes)
     assert result.curves().num_rows == points
     assert result.replicated().num_rows == 3 * 40
 
@@ -72,7 +72,7 @@ def test_labels_cannot_put_markup_into_a_page():
 
 def test_a_contextual_policy_ships_no_single_arm():
     shown = simulate(Hillstrom(), ["linucb"], horizon=50, batches=2, replications=2)
-    assert shown.outcomes[0].summary().wrong_winner is None
+    assert shown.outcomes[0].summary(0).wrong_winner is None
     assert shown.table().column("wrong_winner").to_pylist() == [None]
     assert "–" in repr(shown)
 
@@ -89,7 +89,7 @@ def test_a_figure_names_every_line_at_its_end(result):
 def test_a_figures_lines_are_the_curves(result):
     lines = [trace for trace in regret_curves(result).data if trace.mode == "lines"]
     for line, outcome in zip(lines, result.outcomes, strict=True):
-        curve = outcome.summary().curve
+        curve = outcome.summary(0).curve
         assert line.name == outcome.label
         np.testing.assert_allclose(line.y[1:], [point.mean for point in curve])
         assert (line.x[0], line.y[0]) == (0, 0)

@@ -31,7 +31,7 @@ class Diary:
     def check(self, problem: Problem, run: Run) -> None:
         pass
 
-    def schedule(self, run: Run) -> Schedule:
+    def schedule(self, run: Run, problem: Problem) -> Schedule:
         return run.schedule
 
     def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> "Diary":
@@ -55,8 +55,16 @@ class Diary:
     def learn(self, feedback: int) -> None:
         self.events.append(("learn", feedback))
 
+    def corrected(
+        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
+    ) -> str:
+        return "correction"
+
     def shipped(self) -> None:
         return None
+
+    def decided(self) -> FloatArray:
+        return np.full(2, np.nan)
 
 
 def played(run: Run, environment: Any = EMAILS) -> Diary:

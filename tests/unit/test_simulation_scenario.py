@@ -117,7 +117,7 @@ def test_python_and_file_give_the_same_numbers():
         seed=7,
     )
     assert result.report().policies[0] == again.report().policies[0]
-    assert result.outcomes[1].summary().regret == again.outcomes[1].summary().regret
+    assert result.outcomes[1].summary(0).regret == again.outcomes[1].summary(0).regret
 
 
 def test_a_policy_that_does_not_take_the_rewards_is_refused_by_name():
