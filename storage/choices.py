@@ -25,7 +25,7 @@ _COLUMNS = (
     "digest",
     "subject",
 )
-_CLAIM = ("experiment_id", "subject", "decision_id", "batch_id")
+_CLAIM = ("experiment_id", "subject", "decision_id")
 _AT_ONCE = 10_000  # subjects in one statement
 _SUBJECT_BYTES = 16
 
@@ -100,7 +100,7 @@ class _Appending:
         """Append every row whose id is new and whose subject has no decision yet."""
         known = self._known([i for i, digest in enumerate(self.chosen.digests) if digest])
         left = [i for i in range(len(self.chosen.ids)) if i not in known]
-        taken = self._claim(batch, left)
+        taken = self._claim(left)
         fresh = [i for i in left if i not in taken]
         if self._insert(batch, fresh) < len(fresh):
             raise Raced  # an id that was not there a moment ago
@@ -155,7 +155,7 @@ class _Appending:
         query = select(decisions.c.id).where(decisions.c.batch_id == batch)
         return set(self.transaction.execute(query).scalars())
 
-    def _claim(self, batch: int, rows: Sequence[int]) -> dict[int, str]:
+    def _claim(self, rows: Sequence[int]) -> dict[int, str]:
         """Claim the subjects of these rows; return whose decision it is for the others.
 
         A fallback claims nothing: its subject may still get a decision of its own.
@@ -165,7 +165,7 @@ class _Appending:
         for i in sorted(rows, key=lambda i: (hashes[i], i)):
             if not fallback[i]:
                 first.setdefault(hashes[i], i)
-        claims = [(self.record.id, subject, ids[i], batch) for subject, i in first.items()]
+        claims = [(self.record.id, subject, ids[i]) for subject, i in first.items()]
         inserted = self.transaction.insert(subjects, _CLAIM, claims)
         if inserted == len(rows):
             return {}

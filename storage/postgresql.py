@@ -49,6 +49,7 @@ class Postgresql:
             pool_pre_ping=True,  # a restarted server is met with a new connection
             pool_size=8,
             max_overflow=24,
+            pool_timeout=LOCK_SECONDS,
         )
         self._driver_errors = (psycopg.OperationalError, psycopg.InterfaceError)
         event.listen(self.engine, "connect", _prepare)

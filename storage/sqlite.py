@@ -37,7 +37,11 @@ class Sqlite:
         self._path = Path(url.database or "")
         self._create = create
         self.engine = create_engine(
-            url, connect_args={"timeout": BUSY_SECONDS}, pool_size=8, max_overflow=56
+            url,
+            connect_args={"timeout": BUSY_SECONDS},
+            pool_size=8,
+            max_overflow=56,
+            pool_timeout=BUSY_SECONDS,
         )
         self._writers = self.engine.execution_options(begin="BEGIN IMMEDIATE")
         # Waiting threads of this process queue here rather than poll the file's lock.

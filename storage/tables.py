@@ -124,7 +124,6 @@ subjects = Table(
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("subject", LargeBinary, primary_key=True),
     Column("decision_id", Identifier, nullable=False),
-    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False),
     sqlite_with_rowid=False,
 )
 

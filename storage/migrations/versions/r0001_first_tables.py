@@ -158,8 +158,6 @@ def _decisions() -> None:
         sa.Column("experiment_id", SERIAL, nullable=False),
         sa.Column("subject", sa.LargeBinary(), nullable=False),
         sa.Column("decision_id", IDENTIFIER, nullable=False),
-        sa.Column("batch_id", SERIAL, nullable=False),
-        sa.ForeignKeyConstraint(["batch_id"], ["batches.id"], name=op.f("fk_subjects_batch_id")),
         sa.ForeignKeyConstraint(
             ["experiment_id"], ["experiments.id"], name=op.f("fk_subjects_experiment_id")
         ),
