@@ -36,16 +36,13 @@ def fenced(path: Path) -> Iterator[str]:
 
 def bandits_commands() -> list[tuple[str, list[str]]]:
     """List every `bandits …` that a page tells its reader to type."""
-    found = []
-    for path in PAGES:
-        for line in fenced(path):
-            part = re.split(r"\||&&|>", line.split("#")[0])
-            for typed in part:
-                words = shlex.split(typed)
-                at = [i for i, w in enumerate(words) if w.rsplit("/", 1)[-1] == "bandits"]
-                if at and "=" not in words[at[0]]:
-                    found.append((name_of(path), words[at[0] + 1 :]))
-    return found
+    typed = re.compile(r"(?:^|[\s(]|bin/)bandits +([^|&>)#]*)")
+    return [
+        (name_of(path), shlex.split(words))
+        for path in PAGES
+        for line in fenced(path)
+        for words in typed.findall(line)
+    ]
 
 
 def variables_in_code() -> set[str]:
@@ -127,9 +124,9 @@ def test_a_decision_is_one_page_with_its_context_and_its_cost(path: Path) -> Non
     assert len(lines) <= 60
 
 
-def test_decisions_are_numbered_without_gaps() -> None:
+def test_each_decision_has_a_number_of_its_own() -> None:
     numbers = [int(p.name[:4]) for p in ADRS]
-    assert numbers == list(range(1, len(ADRS) + 1))
+    assert len(set(numbers)) == len(numbers) >= 10
     for number, path in zip(numbers, ADRS, strict=True):
         assert path.read_text().startswith(f"# {number}. ")
 
