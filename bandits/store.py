@@ -189,7 +189,11 @@ class Fold(Protocol):
 
     @property
     def due(self) -> Due | None:
-        """What is to be taken in, None where nothing changed."""
+        """What is to be taken in, None where nothing changed.
+
+        A store may take a long queue in parts, so that writers need not wait long: fold again
+        until there is nothing left.
+        """
         ...
 
     def learned(self) -> Iterator[Decided]:

@@ -1,6 +1,7 @@
 """Appending decisions: each id once and, where an experiment says so, each subject once."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import repeat
 
@@ -49,24 +50,17 @@ def append_decisions(
         IdReused: an id was there before with another digest, or in another experiment.
         Raced: another transaction came between; the whole must be done again.
     """
-    appending = _Appending(transaction, record, chosen, hashes)
-    return appending.run(at)
+    return _Appending(transaction, record, chosen, hashes).run(at)
 
 
+@dataclass(frozen=True, slots=True)
 class _Appending:
     """One call's rows on their way into the log."""
 
-    def __init__(
-        self,
-        transaction: Transaction,
-        record: Record,
-        chosen: Chosen,
-        hashes: Sequence[bytes],
-    ) -> None:
-        self.transaction = transaction
-        self.record = record
-        self.chosen = chosen
-        self.hashes = hashes
+    transaction: Transaction
+    record: Record
+    chosen: Chosen
+    hashes: Sequence[bytes]
 
     def run(self, at: float) -> Mapping[int, Stored]:
         experiment, chosen = self.record.configuration.experiment, self.chosen
