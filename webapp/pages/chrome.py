@@ -12,7 +12,7 @@ from webapp.pages.assets import PLOTLY_VERSION
 from webapp.pages.blueprint import pages
 from webapp.pages.durations import every, say
 from webapp.pages.lifecycle import steps_of
-from webapp.pages.standing import STATES, called, named
+from webapp.pages.standing import STATES, called, named, titled
 
 _THEMES = {"light", "dark"}
 _COOKIE = "theme"
@@ -42,6 +42,7 @@ def init(app: Flask) -> None:
         steps_of=steps_of,
         called=called,
         named=named,
+        titled=titled,
         states=STATES,
         swatch=_swatch,
     )

@@ -11,7 +11,8 @@ from bandits.rewards import RewardRule
 from bandits.store import Record
 from webapp.figures import Look, looks
 from webapp.pages.durations import say
-from webapp.pages.filters import count, percent, plural
+from webapp.pages.filters import amount, count, percent, plural
+from webapp.pages.typed import KINDS
 
 STATES = {
     "draft": "Draft",
@@ -20,6 +21,7 @@ STATES = {
     "stopped": "Stopped",
     "archived": "Archived",
 }
+_LONGEST = 36  # characters of a subject line that stand for it in tables and charts
 _AHEAD = 1.25  # how many equal shares an arm must get to be called ahead
 
 
@@ -110,8 +112,21 @@ def measure(rule: RewardRule) -> Measure:
 
 
 def called(variant: Variant) -> str:
-    """Say what a variant is called."""
-    return variant.name or variant.key
+    """Say what a variant is called: its name, or what recipients see of it, or its key."""
+    text, percent_off = variant.payload.get("text"), variant.payload.get("percent")
+    if variant.name:
+        return variant.name
+    # A payload is the sender's own JSON: it may hold anything under these names.
+    if isinstance(text, str) and text.strip():
+        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1].rstrip()}…"
+    if isinstance(percent_off, int | float) and not isinstance(percent_off, bool):
+        return f"{amount(percent_off)} % off"
+    return variant.key
+
+
+def titled(slot: Slot) -> str:
+    """Say what a part of the email is called."""
+    return slot.name or (slot.key if slot.kind == "other" else KINDS[slot.kind])
 
 
 def named(experiment: Experiment, variants: Mapping[str, str]) -> str:

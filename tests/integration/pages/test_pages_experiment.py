@@ -173,7 +173,7 @@ def test_charts_are_plotly_figures_of_shares_and_averages(site, viewer):
     for figure in charts.values():
         Figure(figure)  # raises where Plotly would not understand it
     shares = charts["shares"]["data"]
-    assert shares[0]["meta"] == "Plain · hero · d0"
+    assert shares[0]["meta"] == "Plain · hero · 0 % off"
     assert len(shares) == 6
     for point in range(3):
         assert sum(t["y"][point] for t in shares) == pytest.approx(1, abs=1e-3)
@@ -185,8 +185,9 @@ def test_charts_are_plotly_figures_of_shares_and_averages(site, viewer):
 
 
 def _name(arm):
-    name = {"a": "Plain", "b": "b"}[arm.variants["subject_line"]]
-    return f"{name} · {arm.variants['content']} · {arm.variants['discount']}"
+    subject = {"a": "Plain", "b": "What would you like?"}[arm.variants["subject_line"]]
+    discount = {"d0": "0 % off", "d10": "10 % off"}[arm.variants["discount"]]
+    return f"{subject} · {arm.variants['content']} · {discount}"
 
 
 def test_each_chart_is_a_table_too(site, viewer):
@@ -345,7 +346,7 @@ def test_a_receipt_tells_why(site, viewer):
     assert found.location == f"/decisions/{made.decision_id}"
     text = words(viewer.get(found.location).text)
     assert f"drawn with a chance of {100 * made.propensity:.1f} %" in text
-    assert "b What would you like?" in text
+    assert "Subject line What would you like?" in text
     assert "Reward so far 1" in text
     assert "Deriving it again gives the same version" in text
     assert "click 1" in text
@@ -353,7 +354,7 @@ def test_a_receipt_tells_why(site, viewer):
     assert len(chances) == 6
     assert sum(float(c[1].split()[-2]) for c in chances) == pytest.approx(100, abs=0.5)
     assert [c[0] for c in chances if "chosen" in c[0]] == [
-        f"b · {made.slots['content']['variant']} · d0 chosen"
+        f"What would you like? · {made.slots['content']['variant']} · 0 % off chosen"
     ]
 
 
