@@ -1,0 +1,120 @@
+"""Parts of the server by themselves: the lock, the address, metrics, logs, settings."""
+
+import json
+import logging
+import re
+import socket
+import sys
+
+import pytest
+
+from bandits.errors import InvalidInput, Unavailable
+from webapp.locking import FileLock
+from webapp.logs import JsonFormatter, NoiseFilter, TextFormatter
+from webapp.metrics import Requests, family
+from webapp.serving import Address, reserved
+from webapp.settings import Settings
+
+
+def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path) -> None:
+    path = tmp_path / "bandits.db.lock"
+    first, second = FileLock(path), FileLock(path)
+    first.acquire()
+    with pytest.raises(Unavailable, match=r"process \d+ already serves .*/bandits\.db$"):
+        second.acquire(wait_seconds=0.1)
+    first.release()
+    second.acquire(wait_seconds=0)
+    second.release()
+
+
+def test_a_held_lock_says_the_process_that_holds_it_now(tmp_path) -> None:
+    path = tmp_path / "bandits.db.lock"
+    path.write_text("12345678 who held it once\n")
+    lock = FileLock(path)
+    lock.acquire()
+    assert path.read_text().strip().isdecimal()
+    assert "12345678" not in path.read_text()
+    lock.release()
+
+
+def test_an_address_is_reserved_with_a_free_port() -> None:
+    with reserved(Address("127.0.0.1", 0)) as address:
+        assert address.port > 0
+        assert str(address) == f"http://127.0.0.1:{address.port}"
+    assert str(Address("::1", 80)) == "http://[::1]:80"
+
+
+def test_an_address_that_is_listened_at_or_is_nobodys_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
+        port = taken.getsockname()[1]
+        refusal = rf"port {port} of 127\.0\.0\.1 is in use"
+        with pytest.raises(Unavailable, match=refusal), reserved(Address("127.0.0.1", port)):
+            pass
+    with pytest.raises(Unavailable, match="cannot be used"), reserved(Address("192.0.2.1", 0)):
+        pass
+
+
+def test_requests_are_counted_and_their_times_sorted_into_buckets() -> None:
+    requests = Requests()
+    for seconds in (0.0005, 0.001, 0.3, 99.0):
+        requests.count("/x", "GET", 200, seconds)
+    requests.count("/x", "POST", 503, 0.02)
+    lines = [re.sub(r',process="\d+"', "", line) for line in requests.lines()]
+    plain = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert plain['bandits_requests_total{route="/x",method="GET",status="200"}'] == "4"
+    assert plain['bandits_requests_total{route="/x",method="POST",status="503"}'] == "1"
+    assert plain['bandits_request_seconds_bucket{route="/x",le="0.001"}'] == "2"
+    assert plain['bandits_request_seconds_bucket{route="/x",le="10.0"}'] == "4"
+    assert plain['bandits_request_seconds_bucket{route="/x",le="+Inf"}'] == "5"
+    assert plain['bandits_request_seconds_count{route="/x"}'] == "5"
+    assert float(plain['bandits_request_seconds_sum{route="/x"}']) == pytest.approx(99.3215)
+
+
+def test_labels_are_escaped() -> None:
+    assert family("m", "gauge", "x", [({"k": 'a"b\\c\nd'}, 1)])[-1] == 'm{k="a\\"b\\\\c\\nd"} 1'
+
+
+def record(message: str, **beside: object) -> logging.LogRecord:
+    made = logging.LogRecord("bandits.x", logging.INFO, "", 0, message, (), None)
+    made.__dict__.update(beside)
+    return made
+
+
+def test_a_record_is_one_line_for_people_and_one_object_for_machines() -> None:
+    made = record("learned", experiment="spring", seconds=0.5)
+    text = TextFormatter().format(made)
+    assert text.endswith("INFO    bandits.x: learned experiment=spring seconds=0.5")
+    entry = json.loads(JsonFormatter().format(made))
+    assert entry["message"] == "learned"
+    assert entry["experiment"] == "spring"
+    assert entry["level"] == "info"
+
+
+def test_a_failure_is_logged_with_its_trace() -> None:
+    made = record("broke\nin two")
+    try:
+        int("inside")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    written = JsonFormatter().format(made)
+    assert "\n" not in written
+    assert "ValueError: invalid literal" in json.loads(written)["traceback"]
+
+
+def test_what_the_web_server_says_is_kept_but_for_what_would_mislead() -> None:
+    assert NoiseFilter().filter(record("Killing worker-1 after it refused"))
+    assert not NoiseFilter().filter(record("Configuration allows spawning up to 64 threads"))
+
+
+def test_a_flag_goes_before_its_variable_and_that_before_the_default() -> None:
+    environment = {"BANDITS_DATABASE_URL": "sqlite:///b.db", "BANDITS_ACCESS_LOG": "true"}
+    read = Settings.read(environment, database_url="sqlite:///a.db", log_format=None)
+    assert read.database_url == "sqlite:///a.db"
+    assert read.access_log is True
+    assert read.log_format == "text"
+
+
+def test_a_variable_that_does_not_fit_is_named() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Settings.read({"BANDITS_MAX_BODY_BYTES": "12"})
+    assert [f.pointer for f in caught.value.faults] == ["BANDITS_MAX_BODY_BYTES"]
