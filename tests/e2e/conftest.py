@@ -24,10 +24,10 @@ START_SECONDS = 60.0
 class Server:
     """A running `bandits serve`, and the command line on the same database."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, database_url: str | None = None) -> None:
         self.folder = folder
         self.database = folder / "bandits.db"
-        self.database_url = f"sqlite:///{self.database}"
+        self.database_url = database_url or f"sqlite:///{self.database}"
         self.log = folder / "server.log"
         with self.log.open("ab") as log:
             start = log.tell()
@@ -103,8 +103,8 @@ def start_server(tmp_path) -> Iterator[Callable[..., Server]]:
     """Start servers that a test may do to what it likes; they share a database."""
     started: list[Server] = []
 
-    def start(*options: str, folder: Path = tmp_path) -> Server:
-        started.append(Server(folder, *options))
+    def start(*options: str, folder: Path = tmp_path, database_url: str | None = None) -> Server:
+        started.append(Server(folder, *options, database_url=database_url))
         return started[-1]
 
     yield start
