@@ -1,6 +1,7 @@
 """Decisions over HTTP on SQLite, each committed before the answer."""
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -79,12 +80,14 @@ def _write(connection: sqlite3.Connection) -> None:
 @contextmanager
 def _serving(folder: Path) -> Iterator[httpx.Client]:
     url = f"sqlite:///{folder / 'bandits.db'}"
-    port = "18431"
     command = [Path(sys.executable).with_name("bandits"), "serve", "--database", url]
-    with subprocess.Popen([*command, "--port", port], stderr=subprocess.DEVNULL) as server:
+    log = folder / "server.log"
+    with (
+        log.open("wb") as said,
+        subprocess.Popen([*command, "--port", "0"], stderr=said) as server,
+    ):
         try:
-            address = f"http://127.0.0.1:{port}"
-            _wait_for(address)
+            address = _address(log)
             with closing(open_store(url)) as store:
                 scopes = ("choose", "manage")
                 made = store.accounts.create_key("bench", scopes, at=time.time(), by="bench")
@@ -97,12 +100,10 @@ def _serving(folder: Path) -> Iterator[httpx.Client]:
             server.terminate()
 
 
-def _wait_for(address: str) -> None:
-    for _ in range(600):
-        try:
-            if httpx.get(f"{address}/readyz").is_success:
-                return
-        except httpx.TransportError:
-            pass
+def _address(log: Path) -> str:
+    """Wait until the server says where it answers."""
+    for _ in range(1200):
+        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
+            return found[0]
         time.sleep(0.05)
-    raise TimeoutError("the server did not start")
+    raise TimeoutError(f"the server did not start: {log.read_text()}")

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
+WIDTH = 150  # a narrower table breaks its words
 sys.path.insert(0, str(HERE))
 
 from measuring import Row  # noqa: E402 - found once this folder is on the path
@@ -40,7 +41,7 @@ def main() -> None:
         with progress.status(f"measuring {name}"):
             for row in measured(name, given.rounds):
                 table.add_row(*cells(row))
-    Console().print(table)
+    Console(width=max(Console().width, WIDTH)).print(table)
 
 
 def measured(name: str, rounds: int) -> list[Row]:
