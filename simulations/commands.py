@@ -15,6 +15,7 @@ from bandits.cli import progress_console
 from bandits.errors import InvalidInput
 from bandits.registry import make
 from simulations import runner
+from simulations.exports import check_path, export
 from simulations.logs import Columns, read_log
 from simulations.replay import Replayed, sent_unequally
 from simulations.replay import replay as run_replay
@@ -49,12 +50,16 @@ def progress_bar(what: str, total: int) -> Iterator[runner.Progress]:
 @click.option(
     "--report",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write an HTML report with figures; it needs no network.",
+    help="Write a file, too: a report with figures inside (.html), the regret curves (.png), or "
+    "every replication (.parquet, .csv).",
 )
 @click.option("--seed", type=click.IntRange(0), help="Instead of the scenario's.")
 @click.option("--replications", type=click.IntRange(1), help="Instead of the scenario's.")
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes."
+)
+@click.option(
+    "--scheduler", help="A Dask scheduler, such as tcp://host:8786, instead of processes."
 )
 @click.option("--list", "listing", is_flag=True, help="List the ready scenarios.")
 def simulate(  # noqa: PLR0913 - one for each option
@@ -65,6 +70,7 @@ def simulate(  # noqa: PLR0913 - one for each option
     seed: int | None,
     replications: int | None,
     workers: int,
+    scheduler: str | None,
     listing: bool,
 ) -> None:
     """Compare policies and A/B tests as SCENARIO says: a TOML file, or a ready scenario's name."""
@@ -74,18 +80,23 @@ def simulate(  # noqa: PLR0913 - one for each option
         return
     if scenario is None:
         raise InvalidInput.at("", "name a scenario file, or see `bandits simulate --list`")
-    if report is not None and not report.parent.is_dir():
-        raise InvalidInput.at("", f"cannot write {report}: no folder {str(report.parent)!r}")
+    if report is not None:
+        check_path(report)
     read = _overridden(load(scenario), seed, replications)
     run = read.run
     total = run.horizon * run.replications * len(read.policies)
     with progress_bar("simulating", total) as progress:
         result = simulate_run(
-            read.environment, read.policies, run, workers=workers, progress=progress
+            read.environment,
+            read.policies,
+            run,
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
         )
     _show(result, read, as_json=as_json)
     if report is not None:
-        _write_report(report, result, read)
+        export(report, result, read)
     if result.interrupted:
         raise SystemExit(_INTERRUPTED)
 
@@ -121,17 +132,6 @@ def _console() -> Console:
     """Write to standard output, as wide as the terminal; a file has no width of its own."""
     console = Console()
     return console if console.is_terminal else Console(width=WIDTH)
-
-
-def _write_report(path: Path, result: Result, scenario: Scenario) -> None:
-    from simulations.report import html_report  # noqa: PLC0415 - drawing is loaded when used
-
-    title = scenario.question or "Simulation"
-    text = html_report(result, title=title, about=scenario.about, source=scenario.source)
-    try:
-        path.write_text(text, "utf-8")
-    except OSError as error:
-        raise InvalidInput.at("", f"cannot write {path}: {error.strerror}") from None
 
 
 class ReplayReport(Struct, frozen=True):

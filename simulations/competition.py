@@ -6,15 +6,16 @@ from contextlib import closing, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec import Struct
 
 from bandits.errors import BanditsError
+from simulations.cluster import on_cluster
 from simulations.environments.contract import Environment
 from simulations.ledger import Record, joined
 from simulations.lineup import Entrant
-from simulations.runner import Progress, play
+from simulations.runner import Progress, Task, play_task
 from simulations.schedule import Run
 from simulations.worlds import BLOCK
 
@@ -41,36 +42,39 @@ class Competition(Struct, frozen=True, eq=False):
     interrupted: bool
 
 
-class _Task(NamedTuple):
-    environment: Environment
-    entrant: Entrant
-    run: Run
-    replications: range
-
-
-def compete(
+def compete(  # noqa: PLR0913 - what is played, and where
     environment: Environment,
     entrants: Sequence[Entrant],
     run: Run,
     *,
     workers: int = 1,
+    scheduler: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Competition:
     """Let all contestants play all replications, in blocks.
 
     A block's numbers depend on the seed and its position alone, so they are the same for any number
-    of workers. When interrupted from the keyboard, the blocks that every contestant has finished
-    are kept.
+    of workers, here or on the cluster of a Dask scheduler. When interrupted from the keyboard, the
+    blocks that every contestant has finished are kept.
 
     Raises:
         Interrupted: there is no such block.
     """
     starts = range(0, run.replications, BLOCK)
     blocks = [range(start, min(start + BLOCK, run.replications)) for start in starts]
-    tasks = [_Task(environment, entrant, run, block) for block in blocks for entrant in entrants]
+    tasks = [
+        Task(environment, entrant.contestant, run, block)
+        for block in blocks
+        for entrant in entrants
+    ]
     records: dict[int, Record] = {}
     interrupted = False
-    results = _alone(tasks, progress) if workers == 1 else _together(tasks, workers, progress)
+    if scheduler is not None:
+        results = on_cluster(tasks, scheduler, progress)
+    elif workers > 1:
+        results = _together(tasks, workers, progress)
+    else:
+        results = _alone(tasks, progress)
     with closing(results):
         try:
             for position, record in results:
@@ -89,17 +93,13 @@ def compete(
     return Competition(sides, len(sides[0].wrong), interrupted)
 
 
-def _alone(tasks: Iterable[_Task], progress: Progress) -> Generator[tuple[int, Record]]:
+def _alone(tasks: Iterable[Task], progress: Progress) -> Generator[tuple[int, Record]]:
     for position, task in enumerate(tasks):
-        yield position, _play(task, progress)
-
-
-def _play(task: _Task, progress: Progress) -> Record:
-    return play(task.entrant.contestant, task.environment, task.run, task.replications, progress)
+        yield position, play_task(task, progress)
 
 
 def _together(
-    tasks: Sequence[_Task], workers: int, progress: Progress
+    tasks: Sequence[Task], workers: int, progress: Progress
 ) -> Generator[tuple[int, Record]]:
     """Deal tasks to processes that are free, and yield each record with its task's position."""
     context = get_context("spawn")  # a copy of a process with threads may hang
@@ -133,7 +133,7 @@ class _Helper:
         self._process.start()
         far_end.close()  # else its end could not be noticed
 
-    def deal(self, position: int, task: _Task) -> None:
+    def deal(self, position: int, task: Task) -> None:
         """Give it a task."""
         self.position = position
         with suppress(BrokenPipeError):  # `news` will tell
@@ -164,5 +164,5 @@ def _help(line: "Connection[Any, Any]") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, BrokenPipeError):  # the first process is gone, so is the work
         while True:
-            task: _Task = line.recv()
-            line.send(_play(task, line.send))
+            task: Task = line.recv()
+            line.send(play_task(task, line.send))

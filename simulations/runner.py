@@ -1,7 +1,7 @@
 """The loop that every simulation goes through: send, and learn when feedback is visible."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,20 @@ from simulations.schedule import Run, Schedule
 from simulations.worlds import Stretch, Worlds, keep_freed_memory, player_rng
 
 Progress = Callable[[int], None]  # called with the number of decisions just simulated
+
+
+class Task(NamedTuple):
+    """A contestant and the replications that it plays side by side."""
+
+    environment: Environment
+    contestant: Contestant
+    run: Run
+    replications: range
+
+
+def play_task(task: Task, progress: Progress) -> Record:
+    """Play."""
+    return play(task.contestant, task.environment, task.run, task.replications, progress)
 
 
 def play(

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from simulations.competition import compete
 from simulations.environments.contract import Environment
+from simulations.feedback import Feedback
 from simulations.lineup import Given, check, lineup
 from simulations.result import Outcome, Result
 from simulations.runner import Progress
-from simulations.schedule import Run
+from simulations.schedule import Ramp, Run
 
 
 def simulate(  # noqa: PLR0913 - each is a line of a scenario file
@@ -16,11 +17,14 @@ def simulate(  # noqa: PLR0913 - each is a line of a scenario file
     policies: Sequence[Given],
     *,
     horizon: int,
-    batches: int | Sequence[int] | None = None,
+    batches: int | Sequence[int] | Ramp | None = None,
     delay: int = 0,
+    feedback: Feedback | None = None,
+    after: int | None = None,
     replications: int = 1000,
     seed: int = 0,
     workers: int = 1,
+    scheduler: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Result:
     """Compare policies and procedures in an environment.
@@ -30,28 +34,43 @@ def simulate(  # noqa: PLR0913 - each is a line of a scenario file
         policies: names (``"thompson"``), entries as in a scenario (``{"name": "thompson", "floor":
             .01}``), policy objects, or procedures (``ABTest(share=.1)``).
         horizon: decisions in a replication.
-        batches: equal batches, or the size of each; None learns after every decision.
+        batches: equal batches, the size of each, or a ``Ramp(first=1000)``; None learns after every
+            decision.
         delay: batches before the feedback of a batch is visible.
+        feedback: when each reward arrives, instead of a delay in batches.
+        after: decisions after the campaign, with what it shipped; None for as many as in it.
         replications: independent repetitions; every policy faces the same ones.
         seed: the same seed gives the same numbers.
         workers: processes; the numbers do not depend on it.
+        scheduler: the address of a Dask scheduler whose workers are to simulate instead.
         progress: called now and then with the number of decisions simulated since.
 
     Raises:
         InvalidInput: naming what does not fit.
         Interrupted: stopped from the keyboard before anything was finished.
     """
-    sizes = batches if batches is None or isinstance(batches, int) else tuple(batches)
-    run = Run(horizon=horizon, batches=sizes, delay=delay, replications=replications, seed=seed)
-    return simulate_run(environment, policies, run, workers=workers, progress=progress)
+    sizes = tuple(batches) if isinstance(batches, Sequence) else batches
+    run = Run(
+        horizon=horizon,
+        batches=sizes,
+        delay=delay,
+        feedback=feedback,
+        after=after,
+        replications=replications,
+        seed=seed,
+    )
+    return simulate_run(
+        environment, policies, run, workers=workers, scheduler=scheduler, progress=progress
+    )
 
 
-def simulate_run(
+def simulate_run(  # noqa: PLR0913 - what is played, and where
     environment: Environment,
     policies: Sequence[Given],
     run: Run,
     *,
     workers: int = 1,
+    scheduler: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Result:
     """Compare policies and procedures in an environment, as `run` says.
@@ -63,7 +82,9 @@ def simulate_run(
     entrants = lineup(policies)
     check(entrants, environment.problem, run)
     began = time.perf_counter()
-    out = compete(environment, entrants, run, workers=workers, progress=progress)
+    out = compete(
+        environment, entrants, run, workers=workers, scheduler=scheduler, progress=progress
+    )
     return Result(
         run,
         environment.arms,
