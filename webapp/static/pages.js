@@ -62,19 +62,13 @@ function formWithRows(form) {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const before = new Set([...form.querySelectorAll("[id]")].map((e) => e.id));
     form.replaceChildren(...fresh.querySelector("form[data-rows]").childNodes);
-    showPreviews(form);
     const added = [...form.querySelectorAll("input, textarea, select")]
       .find((e) => e.id && !before.has(e.id) && e.type !== "radio" && e.type !== "hidden");
     const next = added || form.querySelector("[aria-invalid]") || form.querySelector(".section");
     if (next) next.focus({ preventScroll: !added });
   });
   const warn = (event) => event.preventDefault();
-  showPreviews(form);
   form.addEventListener("input", () => window.addEventListener("beforeunload", warn), { once: true });
-}
-
-function showPreviews(form) {
-  for (const button of form.querySelectorAll("[data-preview]")) form.requestSubmit(button);
 }
 
 localTimes(document);

@@ -501,6 +501,19 @@ def test_a_stopped_experiment_cannot_be_edited(site, manager):
     assert "Edit</a>" not in manager.get("/experiments/sale").text
 
 
+def test_editing_shows_the_stored_blocks_and_no_other(site, manager, read_form):
+    site.make(start=False)
+    page = manager.get("/experiments/sale/edit").text
+    for variant in (0, 1):
+        assert f'src="/experiments/sale/preview/1/{variant}"' in page
+    fields = read_form(page, "policy").fields
+    typed = {"slots/1/variants/0/html": "<h1>Other</h1>", "do": "add slots content"}
+    page = manager.post("/experiments/sale/edit", fields | typed).text
+    assert 'src="/experiments/sale/preview/1/0"' not in page, "it would show what is not typed"
+    assert 'src="/experiments/sale/preview/1/1"' in page
+    assert "/preview/3/" not in page, "a new part has nothing stored"
+
+
 def test_cancelling_means_that_nothing_is_stored(site, manager, press):
     press("add slots discount", TYPED)
     with pytest.raises(NotFound):
