@@ -18,8 +18,10 @@ SENDER = textwrap.dedent(
     import numpy as np
     from bandits.learner import fold
     from bandits.store import Chosen, Event
-    from storage import open_store
+    from storage import open_store, postgresql, sqlite
 
+    # What is tested is that nothing is lost, not how long a busy machine may take.
+    sqlite.BUSY_SECONDS = postgresql.LOCK_SECONDS = 120.0
     url, name, waves = sys.argv[1], sys.argv[2], int(sys.argv[3])
     store = open_store(url)
     record = store.record("spring")
