@@ -79,6 +79,8 @@ def test_mens_wins_over_http_and_log_and_statistics_agree_needs_hillstrom_csv(se
             wait_for_more_than(api, version(api))
         results = api.get(f"{KEY}/results").json()
     last = sum(shares[-10:], Counter())
+    # The server salts its draws anew in each run. Simulated with the file's rates, the share was
+    # below .8 in 1 of 4,000 runs; under a fixed split it is a third in all of them.
     assert last["mens"] / last.total() > 0.8
     # A uniform third, before anything was learned: else the share above would say nothing.
     assert 0.28 < shares[0]["mens"] / shares[0].total() < 0.39  # 3.6 standard errors
