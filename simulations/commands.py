@@ -75,8 +75,10 @@ def simulate(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Compare policies and A/B tests as SCENARIO says: a TOML file, or a ready scenario's name."""
     if listing:
-        for name, text in ready().items():
-            click.echo(f"{name:24} {parse(text).question}")
+        scenarios = ready()
+        width = max(map(len, scenarios))
+        for name, text in scenarios.items():
+            click.echo(f"{name:{width}}  {parse(text).question}")
         return
     if scenario is None:
         raise InvalidInput.at("", "name a scenario file, or see `bandits simulate --list`")

@@ -12,6 +12,7 @@ from simulations.replay import Replayed
 from simulations.result import Difference, Estimate, Result, Summary
 
 WIDTH = 120  # characters that the whole table may take
+_ROUNDING = 1e-9  # what sums of equal numbers may differ by
 _WHOLE = 1000  # from here on, decimals say nothing
 
 
@@ -146,6 +147,8 @@ def as_text(result: Result) -> str:
 def number(value: float) -> str:
     """Write a sum of rewards with as many decimals as say something."""
     size = abs(value)
+    if size < _ROUNDING:
+        return "0"
     return f"{value:,.0f}" if size >= _WHOLE else f"{value:.1f}" if size >= 1 else f"{value:.3g}"
 
 

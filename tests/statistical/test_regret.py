@@ -11,7 +11,7 @@ import os
 import numpy as np
 import pytest
 
-from simulations.environments import Bernoulli
+from simulations.environments import Bernoulli, Drifting
 from simulations.schedule import Run
 from simulations.simulation import simulate_run
 
@@ -21,9 +21,25 @@ EMAIL5 = Bernoulli((0.18, 0.20, 0.21, 0.22, 0.24))
 
 BY_DECISION = [
     (TWO, 5000, {"name": "ucb1"}, 64.52, 0.20),
+    (TWO, 5000, {"name": "ucb_tuned"}, 15.72, 0.22),
+    (TWO, 5000, {"name": "kl_ucb"}, 12.82, 0.20),
+    (TWO, 5000, {"name": "bayes_ucb"}, 9.86, 0.24),
     (TWO, 5000, {"name": "thompson"}, 9.42, 0.22),
     (EMAIL5, 20_000, {"name": "ucb1"}, 382.4, 1.3),
+    (EMAIL5, 20_000, {"name": "ucb_tuned"}, 152.5, 1.9),
+    (EMAIL5, 20_000, {"name": "kl_ucb"}, 183.5, 3.3),
     (EMAIL5, 20_000, {"name": "thompson"}, 125.9, 2.6),
+]
+
+# Garivier and Moulines (2011): the third arm is the best for a while.
+DRIFT = Drifting(((0.5, 0.3, 0.4), (0.5, 0.3, 0.9), (0.5, 0.3, 0.4)), at=(3000, 5000))
+IN_DRIFT = [
+    ({"name": "ucb1"}, 605, 1),
+    ({"name": "thompson"}, 772, 2),
+    ({"name": "thompson", "forgetting": {"half_life": 276.9}}, 271, 1),  # γ = .9975
+    ({"name": "thompson", "forgetting": {"window": 1000}}, 242, 1),
+    ({"name": "ucb1", "params": {"w": 0.5}, "forgetting": {"window": 1214}}, 280.5, 3),
+    ({"name": "ucb1", "forgetting": {"window": 1214}}, 432, 2),
 ]
 
 # batches, delay, settings, regret, its SE: email5, 100,000 recipients, Thompson
@@ -86,6 +102,12 @@ def test_waves_are_shared_by_the_sends_to_come(batches, expected, naive):
     values = regret(EMAIL5, "ucb1", run)
     assert agrees(values, expected, 2)
     assert not agrees(values, naive, 2)
+
+
+@pytest.mark.parametrize(("entry", "expected", "error"), IN_DRIFT)
+def test_regret_where_the_best_arm_changes_agrees(entry, expected, error):
+    run = Run(horizon=10_000, replications=1000 if SOAK else 100, seed=36)
+    assert agrees(regret(DRIFT, entry, run), expected, error)
 
 
 MISTAKES = [

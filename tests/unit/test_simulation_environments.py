@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from bandits.errors import InvalidInput
-from simulations.environments import KINDS, Bernoulli, Hillstrom
+from simulations.environments import (
+    KINDS,
+    Bernoulli,
+    Classification,
+    Drifting,
+    Gaussian,
+    Hillstrom,
+    Logistic,
+    Orders,
+    Slots,
+)
 from simulations.environments import estimate_hillstrom as estimate
 from simulations.environments.hillstrom import FEATURES
 
@@ -21,7 +31,19 @@ VISITS = {
     (1, 1): (0.1805, 0.3150, 0.2517),
 }
 
-EXAMPLES = [Bernoulli((0.1, 0.5, 0.9)), Hillstrom(), Hillstrom("conversion")]
+EXAMPLES = [
+    Bernoulli((0.1, 0.5, 0.9)),
+    Hillstrom(),
+    Hillstrom("conversion"),
+    Gaussian((1.0, -2.0), sd=3.0),
+    Gaussian((1.0, -2.0), sd=(0.5, 5.0)),
+    Orders((0.02, 0.3), (50.0, 20.0), cap=200.0),
+    Logistic.drawn(3, 4, seed=2),
+    Drifting(((0.1, 0.2), (0.3, 0.1)), at=(10_000,)),
+    Drifting(((0.1, 0.2), (0.3, 0.1)), at=(10_000,), smooth=True, every=15_000),
+    Slots(((0.0, 0.2), (0.0, 0.3, -0.2)), interaction=0.1),
+    Classification("digits"),
+]
 
 
 @pytest.mark.parametrize("environment", EXAMPLES, ids=repr)
@@ -119,3 +141,76 @@ def test_the_model_meets_the_real_hillstrom_customers_which_it_needs():
             kind = (real.traits[:, 2] == newbie) & (real.arm == arm)
             modelled = rounds.means[column["newbie"] == newbie, arm].mean()
             assert abs(modelled - visits[kind].mean()) < 4 * visits[kind].std() / kind.sum() ** 0.5
+
+
+def test_a_drifting_world_jumps_where_it_is_told_and_begins_again():
+    means = ((0.5, 0.3), (0.5, 0.9), (0.5, 0.4))
+    drifting = Drifting(means, at=(3, 5), every=7)
+    found = drifting.rounds(0, 9, np.random.default_rng(1)).means
+    assert found[:, 1].tolist() == [0.3, 0.3, 0.3, 0.9, 0.9, 0.4, 0.4, 0.3, 0.3]
+    later = drifting.rounds(4, 5, np.random.default_rng(1)).means
+    np.testing.assert_array_equal(later, found[4:])
+
+
+def test_a_smooth_drift_goes_in_a_straight_line_and_then_stays():
+    drifting = Drifting(((0.2,), (0.4,)), at=(4,), smooth=True)
+    found = drifting.rounds(0, 6, np.random.default_rng(1)).means[:, 0]
+    np.testing.assert_allclose(found, [0.2, 0.25, 0.3, 0.35, 0.4, 0.4])
+
+
+def test_an_email_made_of_slots_adds_up_its_parts_in_log_odds():
+    slots = Slots(((0.0, 0.2), (0.0, 0.3, -0.2)), rate=0.1)
+    odds = np.log(slots.rates / (1 - slots.rates)) - np.log(0.1 / 0.9)
+    levels = slots.problem.slot_levels
+    np.testing.assert_allclose(
+        odds, np.take([0, 0.2], levels[:, 0]) + np.take([0, 0.3, -0.2], levels[:, 1])
+    )
+    assert slots.arms == ("1·1", "1·2", "1·3", "2·1", "2·2", "2·3")
+
+
+def test_a_table_is_gone_through_once_before_any_row_comes_again():
+    digits = Classification("digits")
+    world = digits.replicated(np.random.default_rng(1))
+    size = 1797
+    first, second = (world.rounds(start, size, np.random.default_rng(9)) for start in (0, size))
+    for found in (first, second):
+        assert len(np.unique(found.contexts, axis=0)) == len(np.unique(first.contexts, axis=0))
+        assert (
+            np.bincount(found.means.argmax(axis=1)) == np.bincount(first.means.argmax(axis=1))
+        ).all()
+    assert (first.contexts != second.contexts).any()
+    across = world.rounds(size - 3, 6, np.random.default_rng(9))
+    np.testing.assert_array_equal(across.contexts[:3], first.contexts[-3:])
+    np.testing.assert_array_equal(across.contexts[3:], second.contexts[:3])
+
+
+def test_any_labelled_table_is_a_world(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("size,colour,fruit\n1,red,apple\n9,red,melon\n5,green,melon\n")
+    table = Classification(str(path), target="fruit")
+    assert table.arms == ("apple", "melon")
+    assert table.problem.n_features == 1 + 1 + 2
+    assert Classification(str(path), target="fruit", features=("size",)).problem.n_features == 2
+
+
+BAD = [
+    (lambda: Gaussian((1.0, 2.0), sd=(1.0,)), "/sd"),
+    (lambda: Gaussian((1.0,), sd=-1.0), "/sd"),
+    (lambda: Gaussian((1.0,), low=3.0, high=2.0), "/high"),
+    (lambda: Orders((0.1, 0.2), (5.0,)), "/values"),
+    (lambda: Logistic(((1.0, 2.0), (1.0,))), "/coefficients/1"),
+    (lambda: Drifting(((0.1,), (0.2,)), at=()), "/at"),
+    (lambda: Drifting(((0.1,), (0.2,), (0.3,)), at=(5, 5)), "/at"),
+    (lambda: Drifting(((0.1,), (0.2, 0.3)), at=(5,)), "/means/1"),
+    (lambda: Drifting(((0.1,), (0.2,)), at=(5,), every=5), "/every"),
+    (lambda: Slots(((0.0,) * 40, (0.0,) * 40)), "/effects"),
+    (lambda: Classification("digit"), "/target"),
+    (lambda: Classification("nowhere.csv", target="x"), "/table"),
+]
+
+
+@pytest.mark.parametrize(("make", "pointer"), BAD)
+def test_a_world_that_cannot_be_is_refused_at_its_place(make, pointer):
+    with pytest.raises(InvalidInput) as error:
+        make()
+    assert error.value.faults[0].pointer == pointer

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from bandits.errors import InvalidInput
-from simulations.schedule import Run, batch_ends
+from simulations.feedback import Feedback
+from simulations.schedule import Ramp, Run, batch_ends
 
 
 def test_equal_batches_differ_by_at_most_one_decision():
@@ -23,12 +24,24 @@ def test_a_list_gives_the_sizes():
     assert not run.schedule.sequential
 
 
+def test_a_ramp_doubles_and_its_last_batch_takes_what_is_left():
+    sizes = np.diff(batch_ends(100_000, Ramp(first=1000)), prepend=0)
+    assert sizes.tolist() == [1000, 2000, 4000, 8000, 16_000, 32_000, 37_000]
+    assert batch_ends(500, Ramp(first=1000)).tolist() == [500]
+    assert batch_ends(3999, Ramp(first=1000)).tolist() == [1000, 3999]  # no crumb of 999
+
+
 @pytest.mark.parametrize(
     ("given", "pointer", "detail"),
     [
         ({"horizon": 10, "batches": (4, 5)}, "/batches", "sizes sum to 9, horizon is 10"),
         ({"horizon": 10, "batches": 11}, "/batches", "more batches than horizon"),
         ({"horizon": 10, "batches": (0, 10)}, "/batches", ">= 1"),
+        (
+            {"horizon": 10, "delay": 1, "feedback": Feedback(median=5.0, window=9.0)},
+            "/feedback",
+            "either",
+        ),
         ({"horizon": 0}, "/horizon", ">= 1"),
         ({"horizon": 10, "delay": -1}, "/delay", ">= 0"),
         ({"horizon": 10, "replications": 0}, "/replications", ">= 1"),

@@ -1,0 +1,121 @@
+"""When tests stop: planned errors of planned tests, and Scott's published example.
+
+Shares of R replications agree with a planned one within four binomial standard deviations, a false
+alarm in 16,000 for each comparison; guarantees ("at most") are checked on one side.
+"""
+
+import os
+
+import numpy as np
+
+from simulations import ABTest, simulate
+from simulations.ab import FixedHorizonTest, GroupSequentialTest, SuccessiveElimination
+from simulations.environments import Bernoulli
+from simulations.feedback import Feedback
+
+REPLICATIONS = 4000 if os.environ.get("SOAK") == "1" else 600
+
+
+def four_deviations(share):
+    return 4 * np.sqrt(share * (1 - share) / REPLICATIONS)
+
+
+def stopped(rates, test, horizon=60_000):
+    return (
+        simulate(
+            Bernoulli(rates),
+            [test],
+            horizon=horizon,
+            batches=50,
+            replications=REPLICATIONS,
+            seed=50,
+        )
+        .outcomes[0]
+        .record
+    )
+
+
+def test_a_planned_test_ships_an_equal_arm_as_often_as_its_level_says():
+    """Two-sided level .05: the arm beats the control significantly in .025 of A/A tests."""
+    test = FixedHorizonTest(lift=0.03, rate=0.2, ship="significant")
+    shipped = stopped((0.2, 0.2), test, 20_000).sends[:, 1] > 10_000
+    assert abs(shipped.mean() - 0.025) <= four_deviations(0.025)
+
+
+def test_a_planned_test_finds_its_lift_with_its_power():
+    test = FixedHorizonTest(lift=0.03, rate=0.2, ship="significant")
+    shipped = 1 - stopped((0.2, 0.23), test, 20_000).wrong
+    assert abs(shipped.mean() - 0.8) <= four_deviations(0.8)
+
+
+def test_a_group_sequential_test_ends_early_in_a_tests_as_often_as_its_level_says():
+    """Before its last look it ends for the arm or for the control: .05, less the last look's part.
+
+    The boundary's spending by look 4 of 5 is .0244 of .05 (Jennison and Turnbull, 2000).
+    """
+    test = GroupSequentialTest(lift=0.03, rate=0.2)
+    record = stopped((0.2, 0.2), test, 20_000)
+    early = record.decided < record.decided.max()
+    assert early.mean() <= 0.05
+    assert abs(early.mean() - 0.0244) <= four_deviations(0.0244)
+
+
+def test_a_group_sequential_test_is_shorter_where_there_is_much_to_find():
+    test = GroupSequentialTest(lift=0.03, rate=0.2)
+    fixed = FixedHorizonTest(lift=0.03, rate=0.2)
+    group, planned = (stopped((0.2, 0.26), t, 20_000).decided.mean() for t in (test, fixed))
+    assert group < 0.7 * planned
+
+
+def test_successive_elimination_drops_the_best_arm_more_seldom_than_promised():
+    record = stopped((0.5, 0.5, 0.6), SuccessiveElimination(delta=0.2), 20_000)
+    assert (record.wrong * ~np.isnan(record.decided)).mean() <= 0.2
+    assert np.isnan(record.decided).mean() < 0.5
+
+
+def test_scotts_bandit_saves_the_days_that_he_published():
+    """Two versions at .04 and .05, 100 a day, against the classical 22,332 in 223 days."""
+    entry = {"name": "thompson", "label": "scott", "stop": {"remaining": 0.01, "after": 1400}}
+    replications = 500 if REPLICATIONS > 1000 else 150
+    result = simulate(
+        Bernoulli((0.04, 0.05)),
+        ["uniform", entry],
+        horizon=22_332,
+        batches=[100] * 223 + [32],
+        replications=replications,
+        seed=51,
+    )
+    record = result["scott"]
+    days = np.where(np.isnan(record.decided), 22_332, record.decided) / 100
+    days_error = days.std(ddof=1) / np.sqrt(replications)
+    assert 165 - 4 * days_error <= 223 - days.mean() <= 188 + 4 * days_error
+    assert 1 - record.wrong.mean() >= 0.94 - 4 * np.sqrt(0.94 * 0.06 / replications)
+    saved = result["uniform"].regret[:, -1] - record.regret[:, -1]
+    saved_error = saved.std(ddof=1) / np.sqrt(replications)
+    assert 84 - 4 * saved_error <= saved.mean() <= 102 + 4 * saved_error
+
+
+def test_learning_before_slow_rewards_are_in_misleads_and_waiting_for_them_does_not():
+    """The better arm's successes come in slowly: .39 of them by maturity, the other's .88.
+
+    Those that come later are lost in the first case, as where nobody corrects, so that the worse
+    arm looks better for ever; a negative control for whoever counts silence as zero at once.
+    """
+    slow = {"median": (309.0, 1322.0), "sigma": 1.0}
+    lost, waited = (
+        simulate(
+            Bernoulli((0.20, 0.22)),
+            ["thompson", ABTest()],
+            horizon=100_000,
+            batches=100,
+            feedback=Feedback(**slow, maturity=maturity, window=window),
+            replications=60,
+            seed=52,
+        )
+        for maturity, window in ((1000.0, 1000.0), (20_000.0, 20_000.0))
+    )
+    assert lost["thompson"].wrong.mean() > 0.95
+    assert lost["thompson"].regret[:, -1].mean() > 1600
+    assert lost["ab_test"].wrong.mean() > 0.95
+    assert waited["thompson"].wrong.mean() < 0.05
+    assert waited["thompson"].regret[:, -1].mean() < 450

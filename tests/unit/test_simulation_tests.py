@@ -1,0 +1,136 @@
+"""A/B tests as procedures: when they stop, and what they ship."""
+
+import numpy as np
+import pytest
+
+from bandits.errors import InvalidInput
+from bandits.problem import Problem
+from bandits.statistics import Moments
+from simulations import ABTest, simulate
+from simulations.ab import (
+    Boundary,
+    Elimination,
+    FixedHorizonTest,
+    GroupSequentialTest,
+    OneLook,
+    SuccessiveElimination,
+)
+from simulations.environments import Bernoulli, Gaussian
+from simulations.race import Race
+from simulations.schedule import Run
+
+RNG = np.random.default_rng(0)
+
+
+def rates(successes, sent):
+    """What is known of arms, one replication, after so many successes among those sent."""
+    total, count = np.array([successes], dtype=float), np.array([sent], dtype=float)
+    return Moments(count, total, total, np.zeros_like(count))
+
+
+def kept(rule, successes, sent, look=1, racing=None):
+    racing = np.ones((1, len(sent)), dtype=bool) if racing is None else np.array([racing])
+    return rule.keep(rates(successes, sent), racing, look, np.random.default_rng(0))[0].tolist()
+
+
+def test_a_test_splits_exactly_and_ships_its_best_mean():
+    result = simulate(Bernoulli((0.1, 0.5)), [ABTest(share=0.25)], horizon=400, replications=50)
+    record = result["ab_test"]
+    assert (record.decided == 100).all()
+    assert (record.sends.max(axis=1) == 350).all()
+    assert (record.sends.min(axis=1) == 50).all()
+    assert (record.wrong == (record.sends.argmax(axis=1) == 0)).all()
+
+
+def test_ties_are_shipped_in_equal_parts():
+    result = simulate(Bernoulli((0.0, 0.0, 0.0)), [ABTest()], horizon=100, replications=600)
+    shipped = (result["ab_test"].sends > 50).mean(axis=0)
+    assert np.abs(shipped - 1 / 3).max() < 4 * (2 / 9 / 600) ** 0.5
+
+
+def test_a_test_does_not_look_before_its_end_and_not_after():
+    race = Race(Problem.of(2), 1, OneLook(), RNG)
+    contexts = np.ones((1, 4, 1))
+    race.begin(4, last=False)
+    assert race.choose(contexts).tolist() == [[0, 1, 0, 1]]
+    race.learn(race.sent(np.array([[0, 1, 0, 1]]), np.array([[0.0, 1, 0, 1]]), contexts))
+    assert np.isnan(race.decided()).all()
+    race.begin(4, last=True)
+    assert race.choose(contexts).tolist() == [[1, 1, 1, 1]]
+    assert race.sent(np.ones((1, 4), dtype=int), np.zeros((1, 4)), contexts) is None
+    assert race.decided().tolist() == [4]
+
+
+def test_significance_keeps_the_control_unless_it_is_beaten():
+    assert kept(OneLook(), [200, 210], [1000, 1000]) == [False, True]
+    assert kept(OneLook(0.05), [200, 210], [1000, 1000]) == [True, False]
+    assert kept(OneLook(0.05), [200, 260], [1000, 1000]) == [False, True]
+
+
+def test_a_boundary_ends_the_test_where_the_best_beats_every_other():
+    rule = Boundary(barrier=4.56, looks=5)
+    assert kept(rule, [200, 230], [1000, 1000], look=1) == [True, True]
+    assert kept(rule, [200, 300], [1000, 1000], look=1) == [False, True]
+    assert kept(rule, [200, 300, 299], [1000] * 3, look=1) == [True, True, True]
+    assert kept(rule, [200, 201], [1000, 1000], look=5) == [False, True]
+
+
+def test_elimination_drops_who_is_surely_behind_and_nobody_else():
+    rule = Elimination(delta=0.05, span=1.0)
+    assert kept(rule, [200, 202, 100], [10_000] * 3) == [True, True, True]
+    assert kept(rule, [2000, 2020, 1000], [10_000] * 3) == [True, True, False]
+    assert kept(rule, [2000, 900], [10_000] * 2, racing=[True, False]) == [True, False]
+
+
+def test_after_elimination_the_others_go_on_in_equal_parts():
+    result = simulate(
+        Bernoulli((0.1, 0.5, 0.9)),
+        [SuccessiveElimination()],
+        horizon=4000,
+        batches=40,
+        replications=20,
+    )
+    record = result["successive_elimination"]
+    assert (record.wrong == 0).all()
+    assert (record.decided < 4000).all()
+    assert (np.diff(record.sends, axis=1) > 0).all()
+
+
+def test_a_test_too_large_for_the_campaign_is_never_read():
+    test = FixedHorizonTest(lift=0.001, rate=0.2)
+    record = (
+        simulate(Bernoulli((0.2, 0.4)), [test], horizon=1000, replications=5).outcomes[0].record
+    )
+    assert np.isnan(record.decided).all()
+    assert (record.sends == 500).all()
+    assert (record.wrong == 0).all()
+
+
+def test_looks_are_where_the_design_puts_them():
+    test = GroupSequentialTest(lift=0.02, rate=0.2, looks=4)
+    ends = test.schedule(Run(horizon=10**6), Problem.of(2)).ends
+    assert len(ends) == 5
+    assert set(np.diff(ends[:4])) == {ends[0]}
+
+
+def test_values_are_tested_with_their_own_spread():
+    test = FixedHorizonTest(lift=0.5, sd=2.0, ship="significant")
+    result = simulate(Gaussian((1.0, 1.5), sd=2.0), [test], horizon=5000, replications=400)
+    found = 1 - result.outcomes[0].record.wrong.mean()
+    assert abs(found - 0.8) < 4 * (0.8 * 0.2 / 400) ** 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "pointer"),
+    [
+        (lambda: FixedHorizonTest(lift=0.1), "/rate"),
+        (lambda: FixedHorizonTest(lift=0.1, rate=0.2, sd=1.0), "/rate"),
+        (lambda: FixedHorizonTest(lift=0.9, rate=0.2), "/lift"),
+        (lambda: GroupSequentialTest(lift=0.1, rate=0.2, looks=0), "/looks"),
+        (lambda: SuccessiveElimination(delta=0.0), "/delta"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(make, pointer):
+    with pytest.raises(InvalidInput) as error:
+        make()
+    assert error.value.faults[0].pointer == pointer
