@@ -13,6 +13,7 @@ from math import isfinite
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 from numpy.random import Generator
 
@@ -132,7 +133,7 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         faults = []
         for field in msgspec.structs.fields(self):
             try:
-                value = msgspec.convert(getattr(self, field.name), field.type)
+                value = msgspec.convert(_plain(getattr(self, field.name)), field.type)
                 _refuse_non_finite(value)
             except msgspec.ValidationError as error:
                 faults.append(Fault(f"/{field.name}", str(error)))
@@ -140,6 +141,13 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 msgspec.structs.force_setattr(self, field.name, value)
         if faults:
             raise InvalidInput(faults)
+
+
+def _plain(value: Any) -> Any:
+    """Turn numpy's numbers and arrays into Python's, which is what declarations speak of."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
 def _refuse_non_finite(value: Any) -> None:

@@ -143,6 +143,12 @@ def test_the_model_meets_the_real_hillstrom_customers_which_it_needs():
             assert abs(modelled - visits[kind].mean()) < 4 * visits[kind].std() / kind.sum() ** 0.5
 
 
+def test_numpys_numbers_are_numbers():
+    means = np.array([0.1, 0.2])
+    assert Bernoulli(means) == Bernoulli(tuple(means)) == Bernoulli([0.1, 0.2])
+    assert Drifting([means, means], at=[np.int64(5)]) == Drifting(((0.1, 0.2),) * 2, at=(5,))
+
+
 def test_a_drifting_world_jumps_where_it_is_told_and_begins_again():
     means = ((0.5, 0.3), (0.5, 0.9), (0.5, 0.4))
     drifting = Drifting(means, at=(3, 5), every=7)
