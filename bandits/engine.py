@@ -264,9 +264,14 @@ class Engine:
 
     # Learning and results
 
-    def learn(self, key: str) -> Snapshot | None:
-        """Fold what is due, exactly once; None where nothing changed."""
-        return fold(self.store, key, now=self.clock())
+    def learn(self, key: str, *, between: Callable[[], object] = lambda: None) -> Snapshot | None:
+        """Fold what is due, exactly once; None where nothing changed.
+
+        Args:
+            key: the experiment.
+            between: called between the folds that a long queue takes, to let others write.
+        """
+        return fold(self.store, key, now=self.clock(), between=between)
 
     def results(self, key: str) -> Results:
         """Tell how an experiment is doing, from its snapshots alone.

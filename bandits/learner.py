@@ -1,6 +1,6 @@
 """Folding what is due into what is learned, and rebuilding it from the log."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 
 import numpy as np
@@ -86,20 +86,31 @@ class Summing:
         return Tally.of_complete(self.n_arms, decided.arms, decided.holdout, rewards, metrics)
 
 
-def fold(store: Store, key: str, *, now: float) -> Snapshot | None:
-    """Take in what is due, exactly once; None where nothing changed.
+def _no_pause() -> None:
+    """Go on at once."""
+
+
+def fold(
+    store: Store, key: str, *, now: float, between: Callable[[], object] = _no_pause
+) -> Snapshot | None:
+    """Take in what is due by `now`, exactly once; the newest snapshot, None where nothing changed.
+
+    A long queue is taken in several folds; `between` is called between them, to let others write.
 
     Raises:
         NotFound: there is no experiment of this key.
         Unavailable: the store cannot record; nothing changed.
     """
-    with store.fold(key, now=now) as folding:
-        due = folding.due
-        if due is None:
-            return None
-        snapshot = _next_snapshot(folding, due, now)
-        folding.save(snapshot)
-        return snapshot
+    newest: Snapshot | None = None
+    while True:
+        with store.fold(key, now=now) as folding:
+            if folding.due is not None:
+                newest = _next_snapshot(folding, folding.due, now)
+                folding.save(newest)
+            more = folding.more
+        if not more:
+            return newest
+        between()
 
 
 def _next_snapshot(folding: Fold, due: Due, now: float) -> Snapshot:

@@ -196,6 +196,11 @@ class Fold(Protocol):
         """
         ...
 
+    @property
+    def more(self) -> bool:
+        """Whether a fold right after this one would find more that is due by the same time."""
+        ...
+
     def learned(self) -> Iterator[Decided]:
         """Go through everything that is learned once this fold is saved, in portions."""
         ...

@@ -66,6 +66,7 @@ class SqlFold:
         self.record = record
         self.previous = newest_snapshot(transaction, record)
         self.saved = False
+        self.more = False
         self._transaction = transaction
         self._observations = Observations(transaction, record)
         self._version = record.learned_version + 1
@@ -111,8 +112,11 @@ class SqlFold:
         columns = (batches.c.id, batches.c.kind, batches.c.size, batches.c.due_at)
         mine = select(*columns).where(batches.c.experiment_id == self.record.id, *conditions)
         size = 0
-        for row in self._transaction.execute(mine.order_by(order).limit(_MOST_BATCHES)).all():
+        found = self._transaction.execute(mine.order_by(order).limit(_MOST_BATCHES)).all()
+        self.more = self.more or len(found) == _MOST_BATCHES
+        for row in found:
             if size and size + row.size > MOST_ROWS:
+                self.more = True
                 return
             size += row.size
             yield row

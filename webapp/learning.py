@@ -12,6 +12,7 @@ from bandits.store import Record
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0  # how soon it notices an experiment that was just started
 _QUIET_SECONDS = 3600.0  # how often it looks at a stopped one whose windows have all closed
+_PAUSE_SECONDS = 0.05  # between the folds of a long queue, so that senders get a turn
 _PATIENCE_SECONDS = 60.0  # how long it waits at most after failures
 
 
@@ -54,7 +55,7 @@ class Learner:
         """Fold one experiment; return the seconds until its next turn."""
         began = time.perf_counter()
         try:
-            snapshot = self._engine.learn(record.key)
+            snapshot = self._engine.learn(record.key, between=self._let_others_write)
         except Exception as error:  # noqa: BLE001 - one bad experiment must not stop the others
             self._failures[record.key] += 1
             wait = _patience(self._failures[record.key])
@@ -68,6 +69,9 @@ class Learner:
             told = {"experiment": record.key, "seconds": round(time.perf_counter() - began, 4)}
             _log.debug("learned version %d", snapshot.version, extra=told)
         return self._pace(record)
+
+    def _let_others_write(self) -> None:
+        self._stop.wait(_PAUSE_SECONDS)
 
     def _pace(self, record: Record) -> float:
         experiment = record.configuration.experiment

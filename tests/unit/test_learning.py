@@ -41,7 +41,7 @@ class Experiments:
             stopped_at=900.0 if state == "stopped" else None,
         )
 
-    def learn(self, key: str) -> None:
+    def learn(self, key: str, *, between: Any = None) -> None:
         if key in self.failing:
             raise self.failing[key]
         self.learned.append(key)
@@ -97,7 +97,7 @@ def test_one_that_fails_is_tried_less_and_less_and_stops_no_other(time) -> None:
     engine.failing["bad"] = ValueError("broken")
     tried = []
     engine_learn = engine.learn
-    engine.learn = lambda key: (tried.append((key, time.now - 50.0)), engine_learn(key))[1]
+    engine.learn = lambda key, **_: (tried.append((key, time.now - 50.0)), engine_learn(key))[1]
     learner = Learner(engine, Event())
     for _ in range(40):
         learner.look()

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -54,7 +54,7 @@ def declare(form: TypedExperiment) -> Experiment:
         name=notes.text("name", form.name, Experiment, "name"),
         slots=slots,
         policy=_policy(notes, form),
-        reward=_reward(notes, form),
+        reward=_reward(notes, form, slots),
         exclude=tuple(_exclusion(e, slots) for e in form.exclude),
         control=_control(form, slots),
         floor=notes.number("floor", form.floor, Experiment, "floor", empty=None, scale=100),
@@ -205,7 +205,7 @@ def _control(form: TypedExperiment, slots: Sequence[Slot]) -> Combination:
     return out
 
 
-def _reward(notes: Notes, form: TypedExperiment) -> RewardRule:
+def _reward(notes: Notes, form: TypedExperiment, slots: Sequence[Slot]) -> RewardRule:
     if not form.metrics:
         notes.note("metrics", "say what counts as success: add a click, say")
     metrics: dict[str, Metric] = {}
@@ -218,7 +218,21 @@ def _reward(notes: Notes, form: TypedExperiment) -> RewardRule:
     if window is None:
         notes.note("window/amount", "say how long after a send a result still counts")
     maturity = notes.seconds("maturity", form.maturity, RewardRule, "maturity_seconds", empty=None)
-    return RewardRule(metrics, window or 0.0, maturity)
+    goal: Literal["maximise", "minimise"] = "minimise" if form.goal == "minimise" else "maximise"
+    return RewardRule(metrics, window or 0.0, maturity, goal, _costs(notes, form, slots))
+
+
+def _costs(
+    notes: Notes, form: TypedExperiment, slots: Sequence[Slot]
+) -> dict[str, dict[str, float]]:
+    """Read what sending each variant costs, where something was typed."""
+    costs: dict[str, dict[str, float]] = {}
+    for i, (typed, slot) in enumerate(zip(form.slots, slots, strict=True)):
+        for j, (row, variant) in enumerate(zip(typed.variants, slot.variants, strict=True)):
+            if row.cost.strip():
+                cost = notes.needed(f"slots/{i}/variants/{j}/cost", row.cost)
+                costs.setdefault(slot.key, {})[variant.key] = cost
+    return costs
 
 
 def _metric(notes: Notes, place: str, typed: TypedMetric) -> Metric:

@@ -1,5 +1,6 @@
 """From an experiment to the form that would declare it, to edit it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ def retype(configuration: Configuration) -> TypedExperiment:
         name=experiment.name,
         key=experiment.key,
         slots=tuple(
-            _slot(slot, control)
+            _slot(slot, control, experiment.reward.costs.get(slot.key, {}))
             for slot, control in zip(experiment.slots, experiment.control_variants(), strict=True)
         ),
         exclude=tuple(
@@ -40,6 +41,7 @@ def retype(configuration: Configuration) -> TypedExperiment:
         ),
         window=_duration(experiment.reward.window_seconds),
         maturity=_duration(experiment.reward.maturity_seconds),
+        goal=experiment.reward.goal,
         context=tuple(_feature(f) for f in experiment.context),
         assignment=experiment.assignment,
         holdout=_percent(experiment.holdout),
@@ -59,12 +61,12 @@ def retype(configuration: Configuration) -> TypedExperiment:
     )
 
 
-def _slot(slot: Slot, control: str) -> TypedSlot:
+def _slot(slot: Slot, control: str, costs: Mapping[str, float]) -> TypedSlot:
     return TypedSlot(
         slot.kind,
         slot.key,
         slot.name,
-        tuple(_variant(slot.kind, v) for v in slot.variants),
+        tuple(_variant(slot.kind, v, as_typed(costs.get(v.key))) for v in slot.variants),
         _level(slot, control),
     )
 
@@ -74,7 +76,7 @@ def _level(slot: Slot, variant: str | None) -> str:
     return "" if variant is None else str(keys.index(variant))
 
 
-def _variant(kind: str, variant: Variant) -> TypedVariant:
+def _variant(kind: str, variant: Variant, cost: str) -> TypedVariant:
     payload = dict(variant.payload)
     text = html = percent = ""
     # A payload made elsewhere may hold anything: what has no field of its own stays as it is.
@@ -85,7 +87,9 @@ def _variant(kind: str, variant: Variant) -> TypedVariant:
     if kind == "discount" and isinstance(payload.get("percent"), (int, float)):
         percent = as_typed(payload.pop("percent"))
     more = msgspec.json.format(msgspec.json.encode(payload)).decode() if payload else ""
-    return TypedVariant(variant.key, variant.name, text, html, percent, more, _tick(variant.paused))
+    return TypedVariant(
+        variant.key, variant.name, text, html, percent, more, _tick(variant.paused), cost
+    )
 
 
 def _feature(feature: Feature) -> TypedFeature:

@@ -38,6 +38,7 @@ class TypedVariant(Struct, frozen=True):
     percent: str = ""
     more: str = ""
     paused: str = ""
+    cost: str = ""
 
     @property
     def blank(self) -> bool:
@@ -110,6 +111,7 @@ class TypedExperiment(Struct, frozen=True):
     metrics: tuple[TypedMetric, ...] = ()
     window: TypedDuration = TypedDuration()
     maturity: TypedDuration = TypedDuration()
+    goal: str = "maximise"
     context: tuple[TypedFeature, ...] = ()
     assignment: str = "per_decision"
     holdout: str = ""

@@ -325,6 +325,25 @@ def test_the_history_tells_what_an_edit_changed(site, manager):
     assert "floor 0.02" in text
 
 
+def test_an_edit_keeps_the_goal_and_what_variants_cost(site, manager):
+    costs = {"discount": {"d10": 0.3}}
+    rule = {"metrics": {"unsubscribe": {}}, "goal": "minimise", "costs": costs}
+    site.make(start=False, policy={"name": "thompson_gaussian"}, reward=rule)
+    shown = words(manager.get("/experiments/sale/setup").text)
+    assert "less of it" in shown
+    assert "discount d10: 0.3" in shown
+    fields = manager.form("/experiments/sale/edit", "policy")
+    manager.post("/experiments/sale/edit", fields | {"slots/2/variants/0/cost": "0.1"})
+    declared = site.engine.store.record("sale").configuration.experiment.reward
+    assert declared.goal == "minimise"
+    assert declared.costs == {"discount": {"d0": 0.1, "d10": 0.3}}
+    page = manager.post(
+        "/experiments/sale/edit",
+        manager.form("/experiments/sale/edit", "policy") | {"slots/2/variants/0/cost": "dear"},
+    ).text
+    assert 'id="slots/2/variants/0/cost-error">must be a number' in page
+
+
 def test_a_long_history_is_read_page_by_page(site, manager):
     site.make()
     for _ in range(60):
