@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from bandits.arrays import FloatArray, IntArray
 from simulations.contestant import Contestant, Player
@@ -26,8 +27,9 @@ class Task(NamedTuple):
 
 
 def play_task(task: Task, progress: Progress) -> Record:
-    """Play."""
-    return play(task.contestant, task.environment, task.run, task.replications, progress)
+    """Play, on one processor: a simulation's matrices are so small that sharing them costs more."""
+    with threadpool_limits(1, user_api="blas"):
+        return play(task.contestant, task.environment, task.run, task.replications, progress)
 
 
 def play(

@@ -5,6 +5,8 @@ error SE when they differ by at most 4·sqrt(SE² + sd²/R): a false alarm in 16
 comparison.
 """
 
+from functools import cache
+
 import numpy as np
 import pytest
 
@@ -17,10 +19,10 @@ HORIZON = 1797
 EVERY_100 = (100,) * 17 + (97,)
 REPLICATIONS = 10
 
-UNIFORM = {"name": "uniform"}
-GREEDY = {"name": "greedy_ridge"}
-LINUCB = {"name": "linucb", "params": {"alpha": 0.25}}
-LINTS = {"name": "lints", "params": {"v": 0.25}}
+UNIFORM = ("uniform", {})
+GREEDY = ("greedy_ridge", {})
+LINUCB = ("linucb", {"alpha": 0.25})
+LINTS = ("lints", {"v": 0.25})
 
 REWARDS = [
     (UNIFORM, None, 0.099, 0.002),
@@ -34,7 +36,9 @@ REWARDS = [
 ]
 
 
-def reward_per_step(entry, batches):
+@cache
+def reward_per_step(name, batches, **params):
+    entry = {"name": name, "params": params}
     run = Run(horizon=HORIZON, batches=batches, replications=REPLICATIONS, seed=40)
     return simulate_run(DIGITS, [entry], run).outcomes[0].record.reward[:, -1] / HORIZON
 
@@ -47,13 +51,14 @@ def agrees(values, expected, error):
 
 @pytest.mark.parametrize(("entry", "batches", "expected", "error"), REWARDS)
 def test_reward_on_digits_agrees(entry, batches, expected, error):
-    assert agrees(reward_per_step(entry, batches), expected, error)
+    name, params = entry
+    assert agrees(reward_per_step(name, batches, **params), expected, error)
 
 
 def test_the_same_bounds_refuse_what_is_wrong():
     """Negative controls: ties given to the first arm earn .52, a width of theory's size .32."""
-    linucb = reward_per_step(LINUCB, EVERY_100)
+    linucb = reward_per_step("linucb", EVERY_100, alpha=0.25)
     assert not agrees(linucb, 0.52, 0.004)
-    ruinous = reward_per_step({"name": "lints", "params": {"v": 1.0}}, None)
+    ruinous = reward_per_step("lints", None, v=1.0)
     assert not agrees(ruinous, 0.769, 0.003)
     assert ruinous.mean() < 0.5
