@@ -1,8 +1,11 @@
 """What is in the repository, and what is not."""
 
 import ast
+import re
 import shutil
 import subprocess
+import sys
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +53,29 @@ def test_what_a_test_is_for_is_its_name_and_no_test_is_put_off() -> None:
         p.name: p.read_text().replace("needs_hillstrom = pytest.mark.skipif", "") for p in tests
     }
     assert {name: w for name, t in text.items() for w in words if w in t} == {}
+
+
+def imported(path: Path) -> set[str]:
+    """Find the top-level modules that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.split(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_everything_imported_is_declared_in_setup_cfg() -> None:
+    of_flask = {"jinja2", "markupsafe", "werkzeug"}  # its own parts, which it declares
+    ours = {*PACKAGES, *sys.stdlib_module_names, *of_flask}
+    declared = {re.split(r"[^\w.-]", r)[0].lower() for r in requires("email-bandits") or ()}
+    providers = packages_distributions()
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for module in imported(path) - ours:
+                names = {name.lower() for name in providers.get(module, ())}
+                assert names & declared, f"{path.name} imports {module}"
 
 
 def asked_for(tree: ast.AST) -> set[str]:
