@@ -77,7 +77,7 @@ def test_successive_elimination_drops_the_best_arm_more_seldom_than_promised():
 def test_scotts_bandit_saves_the_days_that_he_published():
     """Two versions at .04 and .05, 100 a day, against the classical 22,332 in 223 days."""
     entry = {"name": "thompson", "label": "scott", "stop": {"remaining": 0.01, "after": 1400}}
-    replications = 500 if REPLICATIONS > 1000 else 80
+    replications = 500 if REPLICATIONS > 1000 else 50
     result = simulate(
         Bernoulli((0.04, 0.05)),
         ["uniform", entry],
