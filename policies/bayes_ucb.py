@@ -8,12 +8,12 @@ from numpy.random import Generator
 from scipy.special import betainccinv
 
 from bandits.arrays import FloatArray
+from bandits.numerics.waves import Wave, wave_advance, wave_propensities, wave_sample
 from bandits.parameters import PriorFailures, PriorSuccesses
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-from bandits.waves import Wave, wave_advance, wave_propensities, wave_sample
 
 
 @register("bayes_ucb", label="Bayes-UCB", support=(0.0, 1.0))

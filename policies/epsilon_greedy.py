@@ -7,11 +7,11 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray
+from bandits.numerics.ties import equal_shares, largest
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-from bandits.ties import equal_shares, largest
 
 
 @register("epsilon_greedy", label="Epsilon-greedy")

@@ -5,13 +5,13 @@ from typing import ClassVar
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.linear import Fit, Regression
+from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
-from bandits.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
 
 
 @register("greedy_ridge", label="Greedy regression (personal)")

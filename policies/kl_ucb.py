@@ -7,11 +7,11 @@ from numpy.random import Generator
 from scipy.special import entr, rel_entr
 
 from bandits.arrays import FloatArray
+from bandits.numerics.waves import Wave, wave_advance, wave_propensities, wave_sample
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-from bandits.waves import Wave, wave_advance, wave_propensities, wave_sample
 
 _SMALLEST = 1e-200  # in place of 1 - mean where that is 0, so that it can be divided by
 _NEWTON_STEPS = 7  # from above, where it comes down monotonically; exact to 1e-12 after 6

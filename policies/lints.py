@@ -6,11 +6,11 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.linear import Fit, Regression
+from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.quadrature import normal_chances
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from bandits.quadrature import normal_chances
 from bandits.registry import register
 from bandits.statistics import Ridge
 

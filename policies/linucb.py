@@ -6,13 +6,13 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.linear import Fit, Regression
+from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.ties import draw_largest, equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
-from bandits.ties import draw_largest, equal_shares, largest
 
 
 @register("linucb", label="LinUCB (personal)")

@@ -7,14 +7,14 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.linear import Fit, Regression
-from bandits.logistic import Logistic
+from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.quadrature import normal_chances
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from bandits.quadrature import normal_chances
 from bandits.registry import register
 from bandits.statistics import Ridge
+from bandits.statistics.logistic import Logistic
 
 
 @register("logistic_thompson", label="Logistic Thompson sampling (personal)", support=(0.0, 1.0))

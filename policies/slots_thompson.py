@@ -6,12 +6,12 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.linear_draws import LinearDraws
+from bandits.numerics.linear_draws import LinearDraws
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
-from bandits.slot_ridge import SlotRidge
+from bandits.statistics.slot_ridge import SlotRidge
 
 
 @register("slots_thompson", label="Thompson sampling over slots")

@@ -7,13 +7,13 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray
-from bandits.linear import Fit, Regression
+from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.ties import NOTHING_LEFT, equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
-from bandits.ties import NOTHING_LEFT, equal_shares, largest
 
 
 @register("squarecb", label="SquareCB (personal)")

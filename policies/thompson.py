@@ -6,9 +6,9 @@ from typing import ClassVar
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
+from bandits.numerics.posterior import BetaPosterior
 from bandits.parameters import PriorFailures, PriorSuccesses
 from bandits.policy import Parameters, draw_each, per_arm
-from bandits.posterior import BetaPosterior
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments

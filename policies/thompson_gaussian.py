@@ -7,8 +7,8 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
+from bandits.numerics.posterior import StudentPosterior
 from bandits.policy import Parameters, draw_each, per_arm
-from bandits.posterior import StudentPosterior
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments

@@ -9,10 +9,10 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.draw import draw
+from bandits.numerics.posterior import BetaPosterior
+from bandits.numerics.quadrature import beta_chances
 from bandits.policy import Parameters, draw_each, per_arm
-from bandits.posterior import BetaPosterior
 from bandits.problem import Problem
-from bandits.quadrature import beta_chances
 from bandits.registry import register
 from bandits.statistics import Moments
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray
+from bandits.numerics.waves import Wave, wave_advance, wave_propensities, wave_sample
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-from bandits.waves import Wave, wave_advance, wave_propensities, wave_sample
 
 
 @register("ucb_tuned", label="UCB-Tuned")

@@ -9,10 +9,10 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.errors import InvalidInput
+from bandits.numerics.ties import equal_shares, largest
 from bandits.policy import AnyPolicy, draw_each, sample_arms
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from bandits.ties import equal_shares, largest
 from simulations.contestant import Player
 from simulations.memory import Forgetting, Memory, Sums
 from simulations.rebuilt import remember

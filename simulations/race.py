@@ -6,9 +6,9 @@ import numpy as np
 from numpy.random import Generator
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
+from bandits.numerics.ties import draw_largest, equal_shares, largest
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from bandits.ties import draw_largest, equal_shares, largest
 
 
 class Rule(Protocol):

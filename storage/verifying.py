@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.arrays import AnyArray, FloatArray
-from bandits.learner import known, rebuild
+from bandits.engine.learner import known, rebuild
 from bandits.store import Audit, Decided
 
 TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another order may make

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from bandits.learner import fold, known, rebuild
+from bandits.engine.learner import fold, known, rebuild
+from bandits.engine.tally import Tally
 from bandits.statistics import Moments
-from bandits.tally import Tally
 from storage import folds
 
 

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import event
 
-from bandits.learner import fold, rebuild
+from bandits.engine.learner import fold, rebuild
 
 LOG = ("decisions", "events", "batches", "subjects", "activations", "cancellations", "snapshots")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bandits.learner import fold, known, rebuild
+from bandits.engine.learner import fold, known, rebuild
 from bandits.store import Event
 from storage import folds
 

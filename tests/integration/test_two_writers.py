@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from bandits.engine.learner import fold, known, rebuild
 from bandits.errors import StaleEdit
-from bandits.learner import fold, known, rebuild
 from storage import open_store
 
 # A sender that chooses, is rewarded and cancels, beside others that ask for the same subjects.
@@ -16,7 +16,7 @@ SENDER = textwrap.dedent(
     """
     import sys
     import numpy as np
-    from bandits.learner import fold
+    from bandits.engine.learner import fold
     from bandits.store import Chosen, Event
     from storage import open_store, postgresql, sqlite
 

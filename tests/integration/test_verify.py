@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import delete, update
 
-from bandits.learner import fold, known
+from bandits.engine.learner import fold, known
 from bandits.statistics import dump
 from storage.commands import verify
 from storage.tables import events, snapshots

@@ -2,9 +2,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandits.aipw import Evidence
-from bandits.sample_ratio import SampleRatio
-from bandits.sequences import lift_bounds, rate_bounds
+from bandits.inference.aipw import Evidence
+from bandits.inference.sample_ratio import SampleRatio
+from bandits.inference.sequences import lift_bounds, rate_bounds
 
 ALPHAS = st.floats(1e-9, 0.5)
 K = 4

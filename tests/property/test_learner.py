@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bandits.engine.learner import Summing, _counted_on, _moved_on, rebuild
+from bandits.engine.tally import Tally
 from bandits.experiment import Configuration, Experiment
-from bandits.learner import Summing, _counted_on, _moved_on, rebuild
 from bandits.registry import make, policies
 from bandits.statistics import Statistic
 from bandits.store import Audit, Decided, Due, Record, Snapshot
-from bandits.tally import Tally
 
 MATURITY = 4.0
 FORGETTING = [None, {"half_life_seconds": 5.0}, {"window_seconds": 6.0}]

@@ -17,15 +17,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from bandits.aipw import Evidence, Scores
 from bandits.allocation import apply_floor
 from bandits.arrays import AnyArray, BoolArray, FloatArray
-from bandits.best_arm import WARNING, beta_outlook
-from bandits.drift import drift_p_value
-from bandits.inference import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
-from bandits.quadrature import beta_chances
-from bandits.sample_ratio import SampleRatio
-from bandits.sequences import lift_bounds, rate_bounds
+from bandits.inference.aipw import Evidence, Scores
+from bandits.inference.claims import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
+from bandits.inference.drift import drift_p_value
+from bandits.inference.sample_ratio import SampleRatio
+from bandits.inference.sequences import lift_bounds, rate_bounds
+from bandits.numerics.best_arm import WARNING, beta_outlook
+from bandits.numerics.quadrature import beta_chances
 
 SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 2000 if SOAK else 600

@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandits.choosing import Batch, decide, restriction_of
+from bandits.engine.choosing import Batch, decide, restriction_of
+from bandits.engine.live import Live
 from bandits.errors import IdReused, InvalidInput
 from bandits.experiment import Configuration, Experiment
-from bandits.live import Live
 from bandits.messages import Request
 
 NOW = 1_700_000_000.0

@@ -2,11 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bandits.aipw import Evidence
-from bandits.best_arm import WARNING, beta_outlook, student_outlook
-from bandits.drift import drift_p_value
-from bandits.guarantees import LIFT, RATE, WEIGHTED
-from bandits.inference import (
+from bandits.inference.aipw import Evidence
+from bandits.inference.claims import (
     Facts,
     constant_rates,
     contrast,
@@ -17,9 +14,12 @@ from bandits.inference import (
     values,
     variant_weights,
 )
-from bandits.intervals import Family, Interval
-from bandits.sample_ratio import SampleRatio
-from bandits.sequences import lift_bounds, rate_bounds
+from bandits.inference.drift import drift_p_value
+from bandits.inference.guarantees import LIFT, RATE, WEIGHTED
+from bandits.inference.intervals import Family, Interval
+from bandits.inference.sample_ratio import SampleRatio
+from bandits.inference.sequences import lift_bounds, rate_bounds
+from bandits.numerics.best_arm import WARNING, beta_outlook, student_outlook
 
 PLAIN = Facts(contextual=False, drifting=False, floor=0.01)
 STEADY = Facts(contextual=False, drifting=False, floor=0.01, steady=True)

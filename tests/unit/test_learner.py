@@ -6,12 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from bandits.engine.learner import Summing, _counted_on, _moved_on, _seed, known
+from bandits.engine.tally import Tally
 from bandits.errors import InvalidInput
 from bandits.experiment import Configuration, Experiment
-from bandits.learner import Summing, _counted_on, _moved_on, _seed, known
 from bandits.statistics import Moments, Ridge, Statistic, dump
 from bandits.store import Decided, Due, Snapshot
-from bandits.tally import Tally
 
 NOW = 1_000.0
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bandits.linear import Regression, Walk
+from bandits.numerics.linear import Regression, Walk
 from bandits.problem import Problem
 from bandits.statistics import Ridge
 

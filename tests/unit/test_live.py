@@ -11,12 +11,12 @@ import pytest
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.draw import uniform
+from bandits.engine.live import Live
+from bandits.engine.tally import Tally
 from bandits.experiment import Configuration, Experiment
-from bandits.live import Live
 from bandits.registry import make
 from bandits.statistics import Moments, Statistic, dump
 from bandits.store import Snapshot
-from bandits.tally import Tally
 
 SALT = b"a salt of 16 by."
 EVERYBODY = np.ones((1, 1))

@@ -5,11 +5,11 @@ import pytest
 from scipy import optimize
 from scipy.special import expit
 
-from bandits.linear import Regression
-from bandits.logistic import Logistic
+from bandits.numerics.linear import Regression
 from bandits.problem import Problem
 from bandits.registry import make
 from bandits.statistics import Ridge
+from bandits.statistics.logistic import Logistic
 
 PROBLEM = Problem.of(3, 2)
 

@@ -6,7 +6,7 @@ import pytest
 
 from webapp.pages.durations import every, say, split
 from webapp.pages.filters import amount, average, count, percent, plural, share, total, when
-from webapp.pages.slugs import letter, slug, unused
+from webapp.pages.form.slugs import letter, slug, unused
 
 
 def plain(text):

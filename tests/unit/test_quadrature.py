@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special
 
-from bandits.quadrature import beta_chances, common_edges, student_chances
+from bandits.numerics.quadrature import beta_chances, common_edges, student_chances
 
 WANTED = 1e-7
 _QUANTILES = np.array([1e-14, 1e-9, 1e-5, 0.01, 0.2, 0.5, 0.8, 0.99, 1 - 1e-5, 1 - 1e-9])

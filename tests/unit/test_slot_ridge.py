@@ -5,10 +5,10 @@ import pytest
 from scipy.special import ndtr
 
 from bandits.errors import InvalidInput
-from bandits.linear_draws import LinearDraws
+from bandits.numerics.linear_draws import LinearDraws
 from bandits.problem import Problem
 from bandits.registry import make
-from bandits.slot_ridge import SlotRidge
+from bandits.statistics.slot_ridge import SlotRidge
 
 LEVELS = np.array([[a, b] for a in range(3) for b in range(2)])
 PROBLEM = Problem(np.arange(6), LEVELS, 2)

@@ -1,6 +1,6 @@
 import numpy as np
 
-from bandits.ties import draw_largest, equal_shares, largest
+from bandits.numerics.ties import draw_largest, equal_shares, largest
 
 
 def test_scores_equal_but_for_rounding_are_tied():

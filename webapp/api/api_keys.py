@@ -5,8 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from bandits.engine.explaining import moment
 from bandits.errors import NotFound
-from bandits.explaining import moment
 from storage.accounts import ApiKey, Scope
 from webapp.api.bodies import Body
 from webapp.api.operation import Answer, Operations, caller

@@ -8,6 +8,7 @@ import msgspec
 from flask import request
 from msgspec import Meta, Struct
 
+from bandits.engine.explaining import moment
 from bandits.errors import (
     AlreadyExists,
     FixedOnceStarted,
@@ -17,7 +18,6 @@ from bandits.errors import (
     WrongState,
 )
 from bandits.experiment import Experiment
-from bandits.explaining import moment
 from bandits.messages import Results
 from bandits.store import Record, State
 from webapp.api.bodies import JSON, MERGE_PATCH, Body

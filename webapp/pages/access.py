@@ -1,12 +1,12 @@
-"""Who may see and do what: every view says so, and one gate asks before each request."""
+"""Who may see and do what: every view says so, and `webapp.pages.gate` asks before each request."""
 
 from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, abort, current_app, redirect, request, url_for
+from flask import Flask, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, current_user
 from flask_wtf.csrf import CSRFProtect
@@ -17,8 +17,7 @@ from webapp.services import services
 
 SESSION = timedelta(days=7)
 ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
-_SAFE = {"GET", "HEAD", "OPTIONS"}
-_CSRF = "bandits.csrf"
+CSRF = "bandits.csrf"
 
 V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
 
@@ -83,7 +82,7 @@ def init(app: Flask) -> None:
     # Pages ask by `gate`; the API has no cookies, so there is nothing to forge there.
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False
     app.config["WTF_CSRF_TIME_LIMIT"] = None  # a form left open over lunch is not an attack
-    app.extensions[_CSRF] = CSRFProtect(app)
+    app.extensions[CSRF] = CSRFProtect(app)
     manager = LoginManager(app)
     manager.session_protection = None  # addresses change on a train
     manager.user_loader(_remembered)
@@ -100,29 +99,6 @@ def _remembered(session_id: str) -> Person | None:
 
 def _fingerprint(user: User) -> str:
     return sha256(user.password_hash.encode()).hexdigest()[:16]
-
-
-def gate() -> ResponseReturnValue | None:
-    """Ask before each request of a page: signed in? really from our form? allowed?"""
-    view: Any = current_app.view_functions[str(request.endpoint)]
-    role: Role | None = view.needs
-    if role is not None and not current_user.is_authenticated:
-        return _to_sign_in()
-    if request.method not in _SAFE:
-        current_app.extensions[_CSRF].protect()
-    if role is not None and not person().may(role):
-        abort(403, role)
-    return None
-
-
-def _to_sign_in() -> ResponseReturnValue:
-    if request.headers.get("X-Requested-With"):  # our script: it turns to the whole page
-        return Response("sign in again", 401, content_type="text/plain")
-    if request.method in _SAFE:
-        return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")))
-    from webapp.pages.signing import ask_again  # noqa: PLC0415 - views import this module
-
-    return ask_again()
 
 
 def local(address: str | None) -> str:

@@ -2,28 +2,17 @@
 
 from flask import Flask
 
-from webapp.pages import (
-    access,
-    assets,
-    campaigns,
-    chrome,
-    editing,
-    filters,
-    keys,
-    lifecycle,
-    people,
-    previews,
-    problems,
-    receipts,
-    results,
-    security,
-    signing,
-    throttle,
-)
+from webapp.pages import access, assets, chrome, filters, problems, security
+from webapp.pages.administration import keys, people, signing, throttle
 from webapp.pages.blueprint import pages
+from webapp.pages.campaign import campaigns, lifecycle, receipts, results
+from webapp.pages.form import editing, previews
+from webapp.pages.gate import gate
 
 # Importing them hung their views into the blueprint.
 VIEWS = (assets, campaigns, editing, keys, lifecycle, people, previews, receipts, results, signing)
+
+pages.before_request(gate)
 
 
 def init(app: Flask) -> None:

@@ -10,9 +10,9 @@ from webapp.figures import Look
 from webapp.pages.access import for_anybody, local
 from webapp.pages.assets import PLOTLY_VERSION
 from webapp.pages.blueprint import pages
+from webapp.pages.campaign.lifecycle import steps_of
+from webapp.pages.campaign.standing import STATES, called, named, titled
 from webapp.pages.durations import every, say
-from webapp.pages.lifecycle import steps_of
-from webapp.pages.standing import STATES, called, named, titled
 
 _THEMES = {"light", "dark"}
 _COOKIE = "theme"

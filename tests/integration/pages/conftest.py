@@ -17,8 +17,8 @@ from bandits.messages import Decision, Request, Reward
 from storage import SqlStore, open_store
 from storage.accounts import Role
 from webapp.app import create_app
-from webapp.pages import throttle
 from webapp.pages.access import Person
+from webapp.pages.administration import throttle
 from webapp.passwords import hash_password
 from webapp.services import Services
 from webapp.settings import Settings

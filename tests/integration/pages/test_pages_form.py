@@ -10,10 +10,10 @@ from bandits.errors import NotFound
 from bandits.policy import Parameters
 from bandits.registry import register
 from bandits.statistics import Moments
-from webapp.pages.declaring import declare
-from webapp.pages.retyping import retype
-from webapp.pages.rows import compacted
-from webapp.pages.typed import read
+from webapp.pages.form.declaring import declare
+from webapp.pages.form.retyping import retype
+from webapp.pages.form.rows import compacted
+from webapp.pages.form.typed import read
 
 NEW = "/new-experiment"
 TYPED = {

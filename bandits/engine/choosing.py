@@ -1,0 +1,135 @@
+"""From requests to columns of new decisions: encode, hold out, restrict, draw."""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import msgspec
+import numpy as np
+
+from bandits.arrays import IntArray
+from bandits.draw import time_ordered_ids
+from bandits.engine.live import Live
+from bandits.errors import Fault, IdReused, InvalidInput
+from bandits.keys import pointer
+from bandits.messages import Request
+from bandits.store import Chosen
+
+
+class Batch:
+    """Distinct requests of one call, and which of them each request of the call is."""
+
+    def __init__(self, experiment: str, requests: Sequence[Request], now: float) -> None:
+        """Give ids to requests without one, and find those that come twice.
+
+        Args:
+            experiment: whose decisions these are; an id used for another one is used up.
+            requests: in the order of the call.
+            now: seconds since 1970, for new ids.
+
+        Raises:
+            IdReused: an id comes twice with different bodies.
+        """
+        made = time_ordered_ids(sum(r.decision_id is None for r in requests), now)
+        fresh = iter(made)
+        self.ids: list[str] = []
+        self.requests: list[Request] = []
+        self.digests: list[bytes] = []
+        self.rows: list[int] = []  # for each request of the call, its row
+        first: dict[str, int] = {}
+        for request in requests:
+            key = request.decision_id
+            digest = b"" if key is None else _digest(experiment, request)
+            if key is not None and key in first:
+                row = first[key]
+                if self.digests[row] != digest:
+                    raise IdReused("decision", key)
+                self.rows.append(row)
+                continue
+            if key is not None:
+                first[key] = len(self.ids)
+            self.rows.append(len(self.ids))
+            self.ids.append(next(fresh) if key is None else key)
+            self.requests.append(request)
+            self.digests.append(digest)
+
+
+def decide(live: Live, batch: Batch) -> Chosen:
+    """Decide for every distinct request.
+
+    Raises:
+        InvalidInput: at ``/requests/{row}/...``, every row that does not fit.
+    """
+    requests = batch.requests
+    try:
+        encoded = live.encoder.encode([r.context for r in requests])
+    except InvalidInput as error:
+        raise InvalidInput(_placed(batch, f) for f in error.faults) from None
+    n = len(requests)
+    arms = np.zeros(n, dtype=np.int64)
+    propensities = np.ones(n)
+    subjects = [r.subject_id for r in requests]
+    holdout = live.held_out(subjects)
+    fallback = np.zeros(n, dtype=np.bool_)
+    restrictions = [b"" if not r.eligible else _packed(r.eligible) for r in requests]
+    for restriction, rows in _groups(restrictions).items():
+        eligible = _eligible(live, batch, restriction, rows)
+        out = rows[holdout[rows]]
+        arms[out] = live.stand_in(eligible)
+        fallback[out] = live.control not in eligible  # somebody who cannot get the control
+        decided = rows[~holdout[rows]]
+        if len(decided):
+            arms[decided], propensities[decided], fallback[decided] = live.choose(
+                eligible, encoded.contexts[decided], [batch.ids[i] for i in decided]
+            )
+    counts = encoded.counts
+    return Chosen(
+        batch.ids,
+        subjects,
+        batch.digests,
+        arms,
+        propensities,
+        encoded.contexts,
+        holdout,
+        fallback,
+        restrictions,
+        live.version,
+        (counts.clipped, counts.unknown, counts.missing),
+    )
+
+
+def restriction_of(packed: bytes) -> dict[str, list[str]] | None:
+    """Read back a stored `eligible` restriction."""
+    return msgspec.json.decode(packed, type=dict[str, list[str]]) if packed else None
+
+
+def _eligible(live: Live, batch: Batch, restriction: bytes, rows: IntArray) -> IntArray:
+    try:
+        return live.eligible(restriction_of(restriction))
+    except InvalidInput as error:
+        place = pointer("requests", batch.rows.index(int(rows[0])), "eligible")
+        raise error.under(place) from None
+
+
+def _groups(restrictions: Sequence[bytes]) -> dict[bytes, IntArray]:
+    if not any(restrictions):
+        return {b"": np.arange(len(restrictions))}
+    rows: dict[bytes, list[int]] = {}
+    for i, restriction in enumerate(restrictions):
+        rows.setdefault(restriction, []).append(i)
+    return {restriction: np.array(found) for restriction, found in rows.items()}
+
+
+def _placed(batch: Batch, fault: Fault) -> Fault:
+    """Turn ``/{row}/{feature}`` of the distinct requests into a place of the call."""
+    _, row, rest = fault.pointer.split("/", 2)
+    return Fault(f"/requests/{batch.rows.index(int(row))}/context/{rest}", fault.detail)
+
+
+def _packed(eligible: dict[str, list[str]]) -> bytes:
+    ordered = {slot: sorted(set(variants)) for slot, variants in sorted(eligible.items())}
+    return msgspec.json.encode(ordered)
+
+
+def _digest(experiment: str, request: Request) -> bytes:
+    body = (experiment, request.subject_id, request.context or {}, request.eligible or {})
+    return blake2b(msgspec.json.encode(body, order="sorted"), digest_size=16).digest()

@@ -1,0 +1,92 @@
+"""Why this email? One decision derived again from what it rested on."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from bandits.arrays import FloatArray
+from bandits.context import decode
+from bandits.draw import uniform
+from bandits.engine.choosing import restriction_of
+from bandits.engine.live import Live
+from bandits.experiment import Configuration
+from bandits.messages import DecisionReceipt
+from bandits.store import Event, Stored
+
+_SAME = 1e-9  # a propensity derived again may differ by rounding between machines
+
+
+def moment(seconds: float) -> datetime:
+    """Turn seconds since 1970 into an aware time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def label(configuration: Configuration, arm: int) -> str:
+    """Name an arm by its variants."""
+    return " · ".join(configuration.arms[arm].variants)
+
+
+def explain(
+    stored: Stored, configuration: Configuration, live: Live | None, events: Sequence[Event]
+) -> DecisionReceipt:
+    """Write the receipt; `live` is what decided then, None where that is no longer kept."""
+    drawn = not (stored.holdout or stored.fallback)
+    derived = _derive(stored, live) if drawn and live is not None else None
+    propensities, u, same = derived or (None, None, None)
+    rule = configuration.experiment.reward
+    counting = [e for e in events if not e.late]
+    rewards, _ = rule.measure(
+        np.zeros(len(counting), dtype=np.int64),
+        np.array([rule.names.index(e.metric) for e in counting], dtype=np.int64),
+        np.array([e.value for e in counting]),
+        1,
+    )
+    return DecisionReceipt(
+        stored.id,
+        stored.experiment,
+        stored.configuration_version,
+        stored.policy_version,
+        configuration.experiment.policy.name,
+        configuration.slots_of(stored.arm),
+        stored.propensity,
+        stored.holdout,
+        stored.fallback,
+        moment(stored.made_at),
+        _moment(stored.started_at),
+        _moment(stored.cancelled_at),
+        decode(configuration.experiment.context, stored.context),
+        propensities,
+        u,
+        same,
+        [_event(e) for e in events],
+        float(rewards[0] + configuration.costs[stored.arm]),
+    )
+
+
+def _derive(stored: Stored, live: Live) -> tuple[dict[str, float], float, bool] | None:
+    arms = live.eligible(restriction_of(stored.restriction))
+    again = live.tried(arms, stored.context[None])
+    if again is None:
+        return None
+    probabilities: FloatArray = np.atleast_2d(again)[0]
+    chosen, propensity, _ = live.choose(arms, stored.context[None], [stored.id])
+    labels = [label(live.configuration, int(a)) for a in arms]
+    same = int(chosen[0]) == stored.arm and abs(float(propensity[0]) - stored.propensity) <= _SAME
+    by_arm = dict(zip(labels, probabilities.tolist(), strict=True))
+    return by_arm, uniform(live.salt, f"draw:{stored.id}"), same
+
+
+def _event(event: Event) -> dict[str, Any]:
+    return {
+        "event_id": event.event_id,
+        "metric": event.metric,
+        "value": event.value,
+        "occurred_at": moment(event.occurred_at),
+        "late": event.late,
+    }
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else moment(seconds)

@@ -1,0 +1,300 @@
+"""The use cases: what can be done with experiments, decisions and rewards."""
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from threading import Lock
+from typing import Any
+
+from bandits.changes import refused_changes
+from bandits.engine.choosing import Batch, decide
+from bandits.engine.explaining import explain
+from bandits.engine.learner import fold
+from bandits.engine.live import Live
+from bandits.engine.results import summarise
+from bandits.errors import Fault, FixedOnceStarted, InvalidInput, NotFound, StaleEdit, WrongState
+from bandits.experiment import Configuration, Experiment
+from bandits.keys import pointer
+from bandits.messages import (
+    Decision,
+    DecisionReceipt,
+    Request,
+    Results,
+    Reward,
+    RewardReceipt,
+)
+from bandits.rewards import RewardRule, refuse_value
+from bandits.store import Chosen, Event, Marked, Record, Snapshot, State, Store, Stored
+
+MAX_BATCH = 10_000
+_SKEW_SECONDS = 300.0  # how far a sender's clock may run behind or ahead of ours
+_HISTORY_POINTS = 120
+
+Clock = Callable[[], float]
+
+
+class Engine:
+    """The use cases; it knows a store and a clock, and nothing of HTTP or SQL.
+
+    Methods may raise `Unavailable` where the store cannot record; then nothing was stored.
+    """
+
+    def __init__(self, store: Store, clock: Clock = time.time) -> None:
+        """Work on `store`; `clock` gives seconds since 1970."""
+        self.store = store
+        self.clock = clock
+        self._live: dict[str, tuple[tuple[int, int], Live]] = {}
+        self._renewing = Lock()
+
+    # Experiments
+
+    def create(self, experiment: Experiment, *, by: str) -> Record:
+        """Add an experiment as a draft.
+
+        Raises:
+            InvalidInput: it does not hang together.
+            AlreadyExists: its key is taken.
+        """
+        configuration = Configuration.first(experiment)
+        return self.store.create(configuration, salt=os.urandom(16), at=self.clock(), by=by)
+
+    def edit(self, key: str, experiment: Experiment, *, version: int, by: str) -> Record:
+        """Replace an experiment's declaration, made from configuration `version`.
+
+        Raises:
+            NotFound: there is none of this key.
+            StaleEdit: it was changed since that version.
+            InvalidInput: it does not hang together, or renames the key.
+            FixedOnceStarted: it has started, and this may not change any more.
+            WrongState: it is stopped or archived.
+        """
+        record = self.store.record(key)
+        old = record.configuration
+        if old.version != version:
+            raise StaleEdit(key, version, old.version)
+        if record.state in ("stopped", "archived"):
+            raise WrongState(key, record.state, "only a draft, running or paused one can change")
+        if experiment.key != key:
+            raise InvalidInput.at("/key", f"may not change; it is {key!r}")
+        new = old.followed_by(experiment, started=record.started)
+        if record.started and (faults := refused_changes(old.experiment, experiment)):
+            raise FixedOnceStarted(faults)
+        return self.store.configure(key, new, at=self.clock(), by=by)
+
+    def start(self, key: str, *, by: str) -> Record:
+        """Start a draft, or resume a paused experiment."""
+        return self._move(key, "running", ("draft", "paused"), by)
+
+    def pause(self, key: str, *, by: str) -> Record:
+        """Stop choosing for a while; rewards go on being learned."""
+        return self._move(key, "paused", ("running",), by)
+
+    def stop(self, key: str, *, by: str) -> Record:
+        """Stop choosing for good; rewards still under way are learned."""
+        return self._move(key, "stopped", ("running", "paused"), by)
+
+    def archive(self, key: str, *, by: str) -> Record:
+        """Put a draft or a stopped experiment out of sight."""
+        return self._move(key, "archived", ("draft", "stopped"), by)
+
+    def _move(self, key: str, to: State, allowed: Sequence[State], by: str) -> Record:
+        return self.store.move(key, to, allowed=allowed, at=self.clock(), by=by)
+
+    # Decisions
+
+    def choose(
+        self, key: str, requests: Sequence[Request], *, dry_run: bool = False
+    ) -> list[Decision]:
+        """Decide for each request, and commit the decisions before answering.
+
+        Args:
+            key: the experiment.
+            requests: at most 10,000.
+            dry_run: decide without recording; the answers have no decision id.
+
+        Raises:
+            NotFound: there is no such experiment.
+            WrongState: it is not running.
+            InvalidInput: at ``/requests/{row}/...``; nothing was recorded.
+            IdReused: a decision id came before with another body; nothing was recorded.
+        """
+        if len(requests) > MAX_BATCH:
+            raise InvalidInput.at("/requests", f"must be at most {MAX_BATCH:,}")
+        record = self.store.record(key)
+        if record.state != "running":
+            raise WrongState(key, record.state, "only a running one chooses")
+        if not requests:
+            return []
+        now = self.clock()
+        live = self._living(record)
+        batch = Batch(key, requests, now)
+        chosen = decide(live, batch)
+        before = {} if dry_run else self.store.append_decisions(record, chosen, at=now)
+        answers = self._answers(live, chosen, dry_run=dry_run)
+        for row, decision in self._repeats(before):
+            answers[row] = decision
+        return [answers[row] for row in batch.rows]
+
+    def _answers(self, live: Live, chosen: Chosen, *, dry_run: bool) -> list[Decision]:
+        slots, version = live.slots, chosen.policy_version
+        columns = zip(
+            [None] * len(chosen.ids) if dry_run else chosen.ids,
+            chosen.arms.tolist(),
+            chosen.propensities.tolist(),
+            chosen.holdout.tolist(),
+            chosen.fallback.tolist(),
+            strict=True,
+        )
+        return [
+            Decision(key, slots[arm], propensity, version, holdout, fallback)
+            for key, arm, propensity, holdout, fallback in columns
+        ]
+
+    def _repeats(self, before: Mapping[int, Stored]) -> Iterator[tuple[int, Decision]]:
+        """Answer as before, with the payloads of then."""
+        configuration = cache(self.store.configuration)
+
+        @cache
+        def slots(experiment: str, version: int, arm: int) -> dict[str, dict[str, Any]]:
+            return configuration(experiment, version).slots_of(arm)
+
+        for row, stored in before.items():
+            yield (
+                row,
+                Decision(
+                    stored.id,
+                    slots(stored.experiment, stored.configuration_version, stored.arm),
+                    stored.propensity,
+                    stored.policy_version,
+                    stored.holdout,
+                    stored.fallback,
+                    repeat=True,
+                ),
+            )
+
+    def _living(self, record: Record) -> Live:
+        moment = (record.configuration.version, record.learned_version)
+        held = self._live.get(record.key)
+        if held is None or held[0] != moment:
+            with self._renewing:  # one thread reads the new snapshot, the others wait for it
+                held = self._live.get(record.key)
+                if held is None or held[0] != moment:
+                    snapshot = self._snapshot(record.key, record.learned_version)
+                    live = Live(record.key, record.salt, record.configuration, snapshot)
+                    held = self._live[record.key] = (moment, live)
+        return held[1]
+
+    def _snapshot(self, key: str, version: int) -> Snapshot | None:
+        return None if version == 0 else self.store.snapshot(key, version)
+
+    def activate(self, ids: Sequence[str]) -> Marked:
+        """Start the clocks of decisions that waited to be sent."""
+        return self.store.activate(_distinct(ids), at=self.clock())
+
+    def cancel(self, ids: Sequence[str]) -> Marked:
+        """Take decisions that were never sent out of learning, also when already learned."""
+        return self.store.cancel(_distinct(ids), at=self.clock())
+
+    def receipt(self, decision_id: str) -> DecisionReceipt:
+        """Explain one decision, deriving it again from its snapshot.
+
+        Raises:
+            NotFound: there is no such decision.
+        """
+        stored = self.store.decisions([decision_id]).get(decision_id)
+        if stored is None:
+            raise NotFound("decision", decision_id)
+        record = self.store.record(stored.experiment)
+        configuration = self.store.configuration(record.key, stored.configuration_version)
+        try:
+            snapshot = self._snapshot(record.key, stored.policy_version)
+            live = Live(record.key, record.salt, configuration, snapshot)
+        except NotFound:  # its arrays are no longer kept
+            live = None
+        return explain(stored, configuration, live, self.store.events(decision_id))
+
+    # Rewards
+
+    def reward(self, rewards: Sequence[Reward]) -> RewardReceipt:
+        """Record what recipients did; doubled, late, early and unknown ones are normal.
+
+        Raises:
+            InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range;
+                nothing was recorded.
+            IdReused: an event id came before with another metric or value; nothing was recorded.
+        """
+        if len(rewards) > MAX_BATCH:
+            raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
+        now = self.clock()
+        known = self.store.decisions(_distinct([r.decision_id for r in rewards]))
+        rules = {
+            e: self.store.record(e).configuration.experiment.reward
+            for e in {d.experiment for d in known.values()}
+        }
+        events: list[Event] = []
+        unknown: list[str] = []
+        early: list[str] = []
+        faults: list[Fault] = []
+        for row, reward in enumerate(rewards):
+            decision = known.get(reward.decision_id)
+            if decision is None:
+                unknown.append(reward.decision_id)
+                continue
+            rule = rules[decision.experiment]
+            if fault := _fault(row, reward, rule):
+                faults.append(fault)
+                continue
+            # A sender's clock may run ahead of ours: nothing happens after it is reported.
+            occurred_at = min(_seconds(reward.occurred_at, now), now)
+            started_at = decision.started_at
+            if started_at is None or occurred_at < started_at - _SKEW_SECONDS:
+                early.append(reward.decision_id)
+                continue
+            late = occurred_at > started_at + rule.window_seconds
+            events.append(
+                Event(decision.id, reward.event_id, reward.metric, reward.value, occurred_at, late)
+            )
+        if faults:
+            raise InvalidInput(faults[:100])
+        appended = self.store.append_events(events, at=now)
+        return RewardReceipt(appended.accepted, appended.repeated, appended.late, unknown, early)
+
+    # Learning and results
+
+    def learn(self, key: str, *, between: Callable[[], object] = lambda: None) -> Snapshot | None:
+        """Fold what is due, exactly once; None where nothing changed.
+
+        Args:
+            key: the experiment.
+            between: called between the folds that a long queue takes, to let others write.
+        """
+        return fold(self.store, key, now=self.clock(), between=between)
+
+    def results(self, key: str) -> Results:
+        """Tell how an experiment is doing, from its snapshots alone.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        record = self.store.record(key)
+        return summarise(record, self._living(record), self.store.history(key, _HISTORY_POINTS))
+
+
+def _fault(row: int, reward: Reward, rule: RewardRule) -> Fault | None:
+    detail = refuse_value(rule, reward.metric, reward.value)
+    if detail is None:
+        return None
+    return Fault(
+        pointer("rewards", row, "value" if reward.metric in rule.metrics else "metric"), detail
+    )
+
+
+def _seconds(moment: datetime | None, now: float) -> float:
+    return now if moment is None else moment.timestamp()
+
+
+def _distinct(ids: Sequence[str]) -> list[str]:
+    return list(Counter(ids))

@@ -1,0 +1,74 @@
+"""What each interval that pages show promises, and on what conditions."""
+
+from bandits.inference.intervals import Guarantee
+
+_CLOSED = (
+    "counted are decisions that were activated and not cancelled, whose reward window has closed, "
+    "one for each recipient, none of them forgotten"
+)
+_COUNTED = (
+    "counted are decisions that were activated, not cancelled and not held out, whose reward "
+    "window has closed, one for each recipient, none of them forgotten"
+)
+_INDEPENDENT = "recipients decide independently of each other"
+_CONSTANT = (
+    "each arm's rate is constant; in particular no drift was found",
+    "the policy uses no context, and every decision could get every arm",
+    "rewards lie in [0, 1] as they are, not rescaled; any but 0 and 1 only widen the interval",
+)
+_LOGGED = "probabilities are logged as drawn, and no eligible arm's is below a floor above 0"
+
+RATE = Guarantee(
+    name="Beta-binomial confidence sequence",
+    plain="valid however often you look",
+    exact="With probability at least 1 − α it contains the arm's rate at all looks at once, under "
+    "any allocation and any stopping rule; not asymptotic.",
+    source="Robbins (1970); Howard, Ramdas, McAuliffe and Sekhon (2021), proposition 7",
+    conditions=(*_CONSTANT, _INDEPENDENT, _COUNTED),
+)
+
+LIFT = Guarantee(
+    name="Profile of two Beta-binomial mixture ratios",
+    plain="valid however often you look",
+    exact="With probability at least 1 − α it contains the difference of the two rates at all "
+    "looks at once, under any allocation and any stopping rule; not asymptotic. It pays for one "
+    "claim, where two separate sequences at α guarantee their difference only 1 − 2α.",
+    source="{ δ : min over p of E_control(p) E_arm(p + δ) < 1/α }, E as in Howard, Ramdas, "
+    "McAuliffe and Sekhon (2021), proposition 7; Ville's inequality for their product",
+    conditions=(*_CONSTANT, _INDEPENDENT, _COUNTED),
+)
+
+WEIGHTED = Guarantee(
+    name="Asymptotic confidence sequence of inverse-propensity weighted scores (AIPW)",
+    plain="valid however often you look, also while rates move from day to day",
+    exact="The probability that it ever misses the average over the decisions made of the arms' "
+    "true means tends to at most α as its start moves out. Asymptotic: it is shown only from "
+    "50 conversions in the compared arms and 25 decisions of each on.",
+    source="Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), theorem 2.5",
+    conditions=(_LOGGED, _INDEPENDENT, _COUNTED),
+)
+
+GAIN = Guarantee(
+    name="Asymptotic confidence sequence of reward less the AIPW value of an equal split",
+    plain="valid however often you look, also while rates move from day to day",
+    exact="The probability that it ever misses what the shares used are expected to have earned "
+    "more than equal shares, summed over the decisions made, tends to at most α as its start moves "
+    "out. Asymptotic: it is shown only from 50 conversions on and 25 decisions of each arm, and "
+    "while it does not contain 0.",
+    source="Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), theorem 2.5",
+    conditions=(_LOGGED, _INDEPENDENT, _COUNTED),
+)
+
+RANDOMISED = Guarantee(
+    name="Asymptotic confidence sequence of a randomised difference",
+    plain="valid however often you look: the control group was drawn by lot",
+    exact="The probability that it ever misses the average difference of reward between being "
+    "decided for and being held out tends to at most α as its start moves out. Asymptotic: it is "
+    "shown only from 50 conversions in both groups together and 25 decisions of each on.",
+    source="Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), theorem 2.5",
+    conditions=(
+        "each recipient is held out with the same probability, for the whole experiment",
+        _INDEPENDENT,
+        _CLOSED,
+    ),
+)

@@ -1,0 +1,1 @@
+"""What policies compute with: posteriors, quadrature, linear models, shares in waves."""

@@ -1,0 +1,121 @@
+"""Draws of the weights that arms share, and which arm is the best under each."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.numerics.linear import penalised
+from bandits.problem import Problem
+from bandits.statistics.slot_ridge import SlotRidge
+
+_CHUNK = 1 << 21  # scores at once
+
+
+@dataclass(frozen=True, eq=False)
+class LinearDraws:
+    """Frozen draws θ ~ N(θ̂, (spread · σ)² (λ + gram)⁻¹) of a model over slots.
+
+    Where arms share weights their scores are correlated, and the chance to be the largest is no
+    one-dimensional integral. So the rule itself is to draw one of these draws for each recipient,
+    each with the same chance; the share of them that prefer an arm is then its exact probability.
+
+    Attributes:
+        known: the sums it rests on.
+        problem: what is chosen among.
+        ridge: λ.
+        spread: how many times too uncertain to be.
+        rng: what draws, once.
+        n_draws: M.
+    """
+
+    known: SlotRidge
+    problem: Problem
+    ridge: float
+    spread: float
+    rng: Generator
+    n_draws: int
+
+    @cached_property
+    def _posterior(self) -> tuple[FloatArray, FloatArray]:
+        """The estimate (*lead, D), and what to multiply normals with, (*lead, D, D)."""
+        known = self.known
+        root = np.linalg.inv(np.linalg.cholesky(penalised(known.gram, self.ridge)))
+        theta = (np.swapaxes(root, -1, -2) @ (root @ known.moment[..., None]))[..., 0]
+        around = known.square[..., 0] - np.vecdot(theta, known.moment)
+        # A first guess, that of rewards at both ends of the range, counts for one observation.
+        guess = (self.problem.span / 2) ** 2
+        variance = (np.maximum(around, 0) + guess) / (known.count[..., 0] + 1)
+        return theta, self.spread * np.sqrt(variance)[..., None, None] * root
+
+    @cached_property
+    def weights(self) -> FloatArray:
+        """The draws, (*lead, M, D)."""
+        return self._drawn(self.rng, self.n_draws)
+
+    def _drawn(self, rng: Generator, n: int) -> FloatArray:
+        theta, root = self._posterior
+        return (
+            theta[..., None, :]
+            + rng.standard_normal((*theta.shape[:-1], n, theta.shape[-1])) @ root
+        )
+
+    def shares(self, contexts: FloatArray) -> FloatArray:
+        """Return the share of draws that prefer each arm in contexts (*lead, *batch, d)."""
+        lead = self.known.moment.shape[:-1]
+        batch, d = contexts.shape[len(lead) : -1], contexts.shape[-1]
+        rows = np.broadcast_to(contexts, (*lead, *batch, d)).reshape(*lead, -1, d)
+        out = np.empty((*rows.shape[:-1], self.problem.n_arms))
+        for at in np.ndindex(*lead):
+            distinct, which = np.unique(rows[at], axis=0, return_inverse=True)
+            out[at] = self._shares(self.weights[at], distinct)[which.reshape(-1)]
+        return out.reshape(*lead, *batch, self.problem.n_arms)
+
+    def _shares(self, weights: FloatArray, contexts: FloatArray) -> FloatArray:
+        """Count the best arms under each draw (M, D) for contexts (n, d): (n, K)."""
+        n_arms = self.problem.n_arms
+        out = np.empty((len(contexts), n_arms))
+        by_place = weights.reshape(-1, contexts.shape[-1]).T
+        step = max(1, _CHUNK // (len(weights) * n_arms))
+        for i in range(0, len(contexts), step):
+            values = contexts[i : i + step] @ by_place
+            best = self._best(values.reshape(len(values), len(weights), -1))
+            cells = best + n_arms * np.arange(len(best))[:, None]
+            counts = np.bincount(cells.ravel(), minlength=len(best) * n_arms)
+            out[i : i + step] = counts.reshape(len(best), n_arms) / len(weights)
+        return out
+
+    def _best(self, values: FloatArray) -> IntArray:
+        """Return the best arm (...) from the values of all variants, (..., S·L)."""
+        levels = self.problem.slot_levels
+        n_slots = levels.shape[-1]
+        shown = np.zeros((n_slots, values.shape[-1] // n_slots, len(levels)))
+        shown[np.arange(n_slots), levels, np.arange(len(levels))[:, None]] = 1.0
+        return (values @ shown.reshape(values.shape[-1], len(levels))).argmax(axis=-1)
+
+    def sample(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw one of the draws for each of contexts (*lead, *batch, d), and its best arm."""
+        lead, d = self.known.moment.shape[:-1], contexts.shape[-1]
+        batch = contexts.shape[len(lead) : -1]
+        if not batch:  # one each: a draw that nobody else will use need not be frozen
+            drawn = self._drawn(rng, 1)[..., 0, :]
+            return self._best((drawn.reshape(*lead, -1, d) @ contexts[..., None])[..., 0])
+        rows = np.broadcast_to(contexts, (*lead, *batch, d)).reshape(*lead, -1, d)
+        out = np.empty(rows.shape[:-1], np.int64)
+        for at in np.ndindex(*lead):
+            chosen = rng.integers(self.n_draws, size=(rows.shape[-2],))
+            out[at] = self._one_each(self.weights[at], chosen, rows[at])
+        return out.reshape(*lead, *batch)
+
+    def _one_each(self, weights: FloatArray, chosen: IntArray, contexts: FloatArray) -> IntArray:
+        """Return the best arm (n,) of contexts (n, d), each under its own of the draws (M, D)."""
+        n, d = contexts.shape
+        out = np.empty(n, np.int64)
+        step = max(1, _CHUNK // max(1, weights.shape[-1]))
+        for i in range(0, n, step):
+            part = slice(i, i + step)
+            drawn = weights[chosen[part]].reshape(len(chosen[part]), -1, d)
+            out[part] = self._best((drawn @ contexts[part][:, :, None])[..., 0])
+        return out

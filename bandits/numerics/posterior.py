@@ -1,0 +1,120 @@
+"""Posteriors of an arm's mean, for policies that draw from them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.random import Generator
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.numerics.quadrature import beta_chances, student_chances
+from bandits.policy import over_batch, per_arm
+from bandits.statistics import Moments
+
+
+@dataclass(frozen=True)
+class BetaPosterior:
+    """A Beta(alpha, beta) for the rate of each arm.
+
+    Attributes:
+        alpha: (*lead, K).
+        beta: (*lead, K).
+        reach: how many standard deviations into the tails the chances below are exact.
+    """
+
+    alpha: FloatArray
+    beta: FloatArray
+    reach: int = 8
+
+    @classmethod
+    def of(
+        cls, known: Moments, successes: float, failures: float, reach: int = 8
+    ) -> "BetaPosterior":
+        """Add a prior to what is known; a reward r in [0, 1] is r successes and 1 - r failures."""
+        wins = np.clip(known.total, 0, known.count)  # subtracting may round to below 0
+        return cls(wins + successes, known.count - wins + failures, reach)
+
+    @cached_property
+    def chances(self) -> FloatArray:
+        """The chance that each arm is the best, (*lead, K)."""
+        return beta_chances(self.alpha, self.beta, self.reach)
+
+    def drawn_best(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw rates for each of contexts (*lead, *batch, d), and return the best's arm."""
+        alpha, beta = over_batch(self.alpha, contexts), over_batch(self.beta, contexts)
+        return rng.beta(alpha, beta, per_arm(self.alpha, contexts)).argmax(axis=-1)
+
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "BetaPosterior":
+        """Add one observation to each state: arms, rewards (*lead,)."""
+        cells = np.arange(arms.size) * self.alpha.shape[-1] + arms.reshape(-1)
+        rewards = np.reshape(rewards, -1)
+        alpha, beta = self.alpha.copy(), self.beta.copy()
+        alpha.reshape(-1)[cells] += rewards
+        beta.reshape(-1)[cells] += 1 - rewards
+        return BetaPosterior(alpha, beta, self.reach)
+
+
+@dataclass(frozen=True)
+class StudentPosterior:
+    """A Student distribution for the mean of each arm, from a normal-inverse-gamma prior.
+
+    The prior is centred on the mean and variance of all arms together, so that the currency of
+    rewards does not matter.
+
+    Attributes:
+        known: the statistic.
+        span: the length of the interval that rewards lie in.
+        weight: how many observations the common mean counts for.
+        shape: half as many as the common variance counts for.
+    """
+
+    known: Moments
+    span: float
+    weight: float
+    shape: float
+
+    @cached_property
+    def marginal(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Degrees of freedom, location and scale, each (*lead, K).
+
+        Source: Murphy (2007), "Conjugate Bayesian analysis of the Gaussian distribution", section
+        3, posterior and marginal of the mean.
+        """
+        known, weight = self.known, self.weight + self.known.count
+        centre, mean = known.pooled_mean, known.means
+        shape = self.shape + known.count / 2
+        rate = (
+            self.shape * _common_variance(known, self.span)
+            + np.maximum(known.square - known.count * mean**2, 0) / 2
+            + self.weight * known.count / weight * (mean - centre) ** 2 / 2
+        )
+        location = (self.weight * centre + known.total) / weight
+        return 2 * shape, location, np.sqrt(rate / (shape * weight))
+
+    @cached_property
+    def chances(self) -> FloatArray:
+        """The chance that each arm is the best, (*lead, K)."""
+        return student_chances(*self.marginal)
+
+    def drawn_best(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw means for each of contexts (*lead, *batch, d), and return the best's arm."""
+        dof, location, scale = (over_batch(a, contexts) for a in self.marginal)
+        drawn = rng.standard_t(dof, per_arm(self.known.count, contexts))
+        return (location + scale * drawn).argmax(axis=-1)
+
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "StudentPosterior":
+        """Add one observation to each state: arms, rewards (*lead,)."""
+        known = self.known.learned(arms, rewards)
+        return StudentPosterior(known, self.span, self.weight, self.shape)
+
+
+def _common_variance(known: Moments, span: float) -> FloatArray:
+    """Estimate one variance for all arms, (*lead, 1), with a first guess that counts once.
+
+    The guess, that of rewards at both ends of the range, keeps it above 0 while all rewards are
+    equal.
+    """
+    total = known.rounds
+    square = known.square.sum(axis=-1, keepdims=True)
+    around = np.maximum(square - total * known.pooled_mean**2, 0)
+    return (around + (span / 2) ** 2) / (total + 1)

@@ -1,0 +1,74 @@
+"""What an entry of the audit log changed, place by place."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from storage.changes import Change
+from webapp.pages.campaign.standing import STATES
+
+_LONGEST = 400
+
+
+class Entry(Struct, frozen=True):
+    """One entry: a sentence, who and when, and each place's value before and after."""
+
+    title: str
+    by: str
+    at: float
+    differences: tuple[tuple[str, str | None, str | None], ...]
+
+
+def entry(change: Change) -> Entry:
+    """Put an entry of the audit log into words."""
+    match change.action:
+        case "move":
+            before, after = change.before["state"], change.after["state"]
+            return Entry(f"{STATES[before]} → {STATES[after]}", change.by, change.at, ())
+        case "create":
+            return Entry("Created as a draft", change.by, change.at, ())
+        case "configure":
+            title = "Set-up changed"
+        case _:
+            title = change.action.capitalize()
+    found = tuple(_compare("", change.before, change.after))
+    return Entry(title, change.by, change.at, found)
+
+
+def _compare(place: str, before: Any, after: Any) -> Iterator[tuple[str, str | None, str | None]]:
+    """Go through the places at which two JSON values differ."""
+    if before == after:
+        return
+    old, new = _members(before), _members(after)
+    if old is None or new is None or type(before) is not type(after):
+        yield place, _text(before), _text(after)
+        return
+    for name in dict.fromkeys([*old, *new]):
+        inner = f"{place} › {name}" if place else name
+        yield from _compare(inner, old.get(name), new.get(name))
+
+
+def _members(value: Any) -> dict[str, Any] | None:
+    """Name the members of an object, or of a list by key, name or position."""
+    match value:
+        case dict():
+            return value
+        case list():
+            return {_name(member, i): member for i, member in enumerate(value)}
+        case _:
+            return None
+
+
+def _name(member: Any, position: int) -> str:
+    if isinstance(member, dict):
+        return str(member.get("key") or member.get("name") or position + 1)
+    return str(position + 1)
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

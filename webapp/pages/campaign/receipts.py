@@ -1,0 +1,60 @@
+"""Why this email? One decision, explained."""
+
+from flask import redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+
+from bandits.errors import NotFound
+from bandits.experiment import Experiment
+from bandits.messages import DecisionReceipt
+from webapp.pages.access import needs
+from webapp.pages.blueprint import pages
+from webapp.pages.campaign.standing import named
+from webapp.pages.form.fields import methods
+from webapp.services import services
+
+
+@pages.get("/decisions")
+@needs("viewer")
+def decisions() -> ResponseReturnValue:
+    """Ask for a decision's id."""
+    wanted = request.args.get("id", "").strip()
+    if wanted and wanted.isascii() and wanted.isprintable() and len(wanted) <= 128:  # noqa: PLR2004 - as ids are declared
+        return redirect(url_for("pages.decision", decision_id=wanted))
+    return render_template("decisions.html", wanted=wanted)
+
+
+@pages.get("/decisions/<decision_id:decision_id>")
+@needs("viewer")
+def decision(decision_id: str) -> ResponseReturnValue:
+    """Show what was chosen, with which chance, from what, and what came of it."""
+    engine = services().engine
+    try:
+        receipt = engine.receipt(decision_id)
+    except NotFound:
+        return render_template("decisions.html", wanted=decision_id, missing=True), 404
+    record = engine.store.record(receipt.experiment)
+    then = engine.store.configuration(record.key, receipt.configuration_version).experiment
+    labels = {m.name: m.label for m in methods()}
+    return render_template(
+        "receipt.html",
+        receipt=receipt,
+        record=record,
+        then=then,
+        method=labels.get(receipt.policy, receipt.policy),
+        chances=_chances(then, receipt),
+    )
+
+
+def _chances(then: Experiment, receipt: DecisionReceipt) -> list[tuple[str, float, bool]]:
+    """List every version that could have come, its chance and whether it did; largest first."""
+    if receipt.propensities is None:
+        return []
+    keys = [s.key for s in then.slots]
+    came = " · ".join(receipt.slots[k]["variant"] for k in keys)
+    rows = []
+    for combination in then.combinations():
+        joined = " · ".join(combination)
+        if joined in receipt.propensities:
+            name = named(then, dict(zip(keys, combination, strict=True)))
+            rows.append((name, receipt.propensities[joined], joined == came))
+    return sorted(rows, key=lambda row: -row[1])
