@@ -63,6 +63,7 @@ def test_only_code_and_small_pieces_are_shipped_and_types_are_declared(package: 
     [
         ("webapp", "templates", ".html"),
         ("webapp", "static", ".css"),
+        ("webapp", "static/styles", ".css"),
         ("webapp", "static", ".js"),
         ("simulations", "scenarios", ".toml"),
         ("storage", "migrations", ".mako"),
