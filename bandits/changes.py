@@ -6,15 +6,16 @@ from bandits.errors import Fault
 from bandits.experiment import Experiment, Slot
 from bandits.keys import pointer
 
-_FREE = frozenset({"name", "floor", "policy", "slots", "learn_every_seconds"})
+_FREE = frozenset({"name", "floor", "policy", "slots", "learn_every_seconds", "ends_at"})
 _FIXED = "may not change once the experiment has started"
 
 
 def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     """List the changes that a started experiment does not allow.
 
-    Allowed are the name, the floor, how often to learn, the policy within its statistic family, a
-    variant's payload, name and pausing, and variants added at the end of a slot.
+    Allowed are the name, the floor, how often to learn, when it ends, the policy within its
+    statistic family, a variant's payload, name and pausing, and variants added at the end of a
+    slot.
     """
     found = [
         Fault(pointer(name), _FIXED)

@@ -1,6 +1,7 @@
 """What an experiment is: slots, variants, arms, and everything that is declared about them."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from math import isqrt, prod
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ _MAX_PAYLOAD_BYTES = 100_000
 _YEAR = 31_536_000
 
 Label = Annotated[str, Meta(max_length=200)]
+Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Variant(Struct, frozen=True, forbid_unknown_fields=True):
@@ -72,6 +74,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         holdout: the part of subjects who always get the control and are never learned from.
         await_activation: a decision's clocks start when it is activated, not when it is made.
         strict: refuse contexts that would otherwise be clipped or mended.
+        starts_at: when a draft starts by itself.
+        ends_at: when it stops by itself once it has started.
     """
 
     key: Key
@@ -89,6 +93,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     learn_every_seconds: Annotated[float, Meta(ge=0.1, le=86_400)] = 60.0
     await_activation: bool = False
     strict: bool = False
+    starts_at: Moment | None = None
+    ends_at: Moment | None = None
 
     @property
     def title(self) -> str:
@@ -182,6 +188,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             if sum(g is not None for g in given) != 1:
                 detail = "must have exactly one of half_life_seconds and window_seconds"
                 found.append(Fault("/forgetting", detail))
+        if self.starts_at and self.ends_at and self.ends_at <= self.starts_at:
+            found.append(Fault("/ends_at", "must be after the start, starts_at"))
         return found
 
     def _arm_faults(self) -> list[Fault]:

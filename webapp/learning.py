@@ -45,11 +45,21 @@ class Learner:
         for record in self._engine.store.records():
             if self._stop.is_set():
                 break
+            record = self._kept_to_schedule(record)  # noqa: PLW2901 - the same one, as it stands now
             if record.state in {"running", "paused", "stopped"}:
                 if self._next.get(record.key, 0.0) <= time.monotonic():
                     self._next[record.key] = time.monotonic() + self._learn(record)
                 soonest = min(soonest, self._next[record.key])
         return max(soonest - time.monotonic(), 0.0)
+
+    def _kept_to_schedule(self, record: Record) -> Record:
+        """Start or stop it where its time has come; where that fails, it is tried again soon."""
+        try:
+            return self._engine.keep_to_schedule(record)
+        except BanditsError as error:
+            about = {"experiment": record.key}
+            _log.warning("cannot keep to the schedule yet: %s", error, extra=about)
+            return record
 
     def _learn(self, record: Record) -> float:
         """Fold one experiment; return the seconds until its next turn."""

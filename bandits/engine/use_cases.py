@@ -27,6 +27,7 @@ from bandits.messages import (
     RewardReceipt,
 )
 from bandits.rewards import RewardRule, refuse_value
+from bandits.schedule import SCHEDULE, over, scheduled
 from bandits.store import Chosen, Event, Marked, Record, Snapshot, State, Store, Stored
 
 MAX_BATCH = 10_000
@@ -85,7 +86,15 @@ class Engine:
         return self.store.configure(key, new, at=self.clock(), by=by)
 
     def start(self, key: str, *, by: str) -> Record:
-        """Start a draft, or resume a paused experiment."""
+        """Start a draft, or resume a paused experiment.
+
+        Raises:
+            NotFound: there is none of this key.
+            WrongState: it is in another state, or its end has passed.
+        """
+        record = self.store.record(key)
+        if record.state in {"draft", "paused"} and over(record, self.clock()):
+            raise WrongState(key, record.state, "its ends_at has passed; move that first")
         return self._move(key, "running", ("draft", "paused"), by)
 
     def pause(self, key: str, *, by: str) -> Record:
@@ -99,6 +108,16 @@ class Engine:
     def archive(self, key: str, *, by: str) -> Record:
         """Put a draft or a stopped experiment out of sight."""
         return self._move(key, "archived", ("draft", "stopped"), by)
+
+    def keep_to_schedule(self, record: Record) -> Record:
+        """Start or stop an experiment whose time has come, once whoever else tries it too."""
+        to = scheduled(record, self.clock())
+        if to is None:
+            return record
+        try:
+            return self._move(record.key, to, (record.state,), SCHEDULE)
+        except WrongState:  # somebody was faster
+            return self.store.record(record.key)
 
     def _move(self, key: str, to: State, allowed: Sequence[State], by: str) -> Record:
         return self.store.move(key, to, allowed=allowed, at=self.clock(), by=by)

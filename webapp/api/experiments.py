@@ -183,8 +183,9 @@ def edit_experiment(key: str, body: dict[str, Any]) -> Answer:
     """Edit an experiment's declaration by a JSON Merge Patch (RFC 7396).
 
     Objects are merged, null restores a default, a list replaces the whole list. Once started, only
-    these may change: `name`, `floor`, `learn_every_seconds`, `policy` within its statistic family,
-    a variant's `payload`, `name` and `paused`; variants may be added at the end of a slot.
+    these may change: `name`, `floor`, `learn_every_seconds`, `ends_at`, `policy` within its
+    statistic family, a variant's `payload`, `name` and `paused`; variants may be added at the end
+    of a slot.
     """
     record = services().engine.store.record(key)
     version = _edited_version(record.configuration.version)
@@ -228,7 +229,7 @@ _MOVE: dict[str, Any] = {
 
 @operations("POST", f"{_PATH}/start", **_MOVE)
 def start_experiment(key: str) -> Answer:
-    """Start a draft, or resume a paused experiment."""
+    """Start a draft, or resume a paused experiment, unless its `ends_at` has passed."""
     return _answer(services().engine.start(key, by=caller()))
 
 

@@ -18,6 +18,26 @@ function localTimes(root) {
   }
 }
 
+// Dates are typed in the viewer's own zone: the field says it, and its offset is sent along.
+function zoned(root) {
+  const local = (moment) =>
+    new Date(moment - moment.getTimezoneOffset() * 60000).toISOString().slice(0, 19).replace(/:00$/, "");
+  for (const input of root.querySelectorAll("[data-moment]")) {
+    const offset = document.getElementById(input.dataset.moment);
+    input.parentElement.querySelector("[data-zone]").textContent =
+      Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (input.value) {
+      const moment = new Date(Date.parse(`${input.value}Z`) - Number(offset.value) * 60000);
+      if (-moment.getTimezoneOffset() !== Number(offset.value)) input.value = local(moment);
+    }
+    const measure = () => {
+      offset.value = input.value ? String(-new Date(input.value).getTimezoneOffset()) : "0";
+    };
+    input.addEventListener("input", measure);
+    measure();
+  }
+}
+
 function copyButtons() {
   for (const button of document.querySelectorAll("[data-copy]")) {
     if (!navigator.clipboard) continue;
@@ -62,6 +82,7 @@ function formWithRows(form) {
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const before = new Set([...form.querySelectorAll("[id]")].map((e) => e.id));
     form.replaceChildren(...fresh.querySelector("form[data-rows]").childNodes);
+    zoned(form);
     const added = [...form.querySelectorAll("input, textarea, select")]
       .find((e) => e.id && !before.has(e.id) && e.type !== "radio" && e.type !== "hidden");
     const next = added || form.querySelector("[aria-invalid]") || form.querySelector(".section");
@@ -73,6 +94,7 @@ function formWithRows(form) {
 
 localTimes(document);
 copyButtons();
+zoned(document);
 for (const form of document.querySelectorAll("form[data-rows]")) formWithRows(form);
 const summary = document.querySelector("[data-focus]");
 if (summary) summary.focus();

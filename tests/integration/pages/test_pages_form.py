@@ -182,6 +182,17 @@ def test_an_email_of_three_parts_is_made_row_by_row(site, manager, press, fill):
         ({"metrics/0/weight": "-5"}, "policy", "Thompson sampling learns from results between 0"),
         ({"learn_every/amount": "0"}, "learn_every/amount", "must be a number from 0.1"),
         ({"forgetting": "window"}, "forgetting_time/amount", "say after how long"),
+        ({"starts_at/local": "soon"}, "starts_at/local", "must be a date and a time"),
+        (
+            {"starts_at/local": "2026-12-01T09:00", "starts_at/offset": "x"},
+            "starts_at/local",
+            "must be a date and a time",
+        ),
+        (
+            {"starts_at/local": "2026-12-01T09:00", "ends_at/local": "2026-12-01T08:00"},
+            "ends_at/local",
+            "must be after the start",
+        ),
         (
             {"forgetting": "window", "forgetting_time/amount": "0"},
             "forgetting_time/amount",
@@ -397,6 +408,7 @@ VARIED = [
     {},
     {"name": "", "floor": 0.0125, "assignment": "per_subject", "strict": True},
     {"forgetting": {"half_life_seconds": 90.0}, "await_activation": True},
+    {"starts_at": "2026-12-01T09:00:00Z", "ends_at": "2027-03-31T21:59:59+02:00"},
     {"forgetting": {"window_seconds": 86_400.0}, "learn_every_seconds": 0.5},
     {
         "policy": {"name": "linucb", "params": {"alpha": 1.5}},

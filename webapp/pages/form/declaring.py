@@ -67,6 +67,8 @@ def declare(form: TypedExperiment) -> Experiment:
         ),
         await_activation=form.await_activation == "yes",
         strict=form.strict == "yes",
+        starts_at=notes.moment("starts_at", form.starts_at),
+        ends_at=notes.moment("ends_at", form.ends_at),
     )
     faults = notes.faults or whole_faults(form, experiment)
     if faults:

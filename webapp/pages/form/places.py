@@ -31,6 +31,8 @@ _LABELS = {
     "metrics": "Success",
     "slots": "Parts of the email",
     "variants": "Variants",
+    "starts_at": "Starts by itself",
+    "ends_at": "Ends by itself",
     "context": "What is known of recipients",
     "exclude": "Left-out combinations",
 }
@@ -62,6 +64,8 @@ _ORDER = [
     "floor",
     "context",
     "strict",
+    "starts_at",
+    "ends_at",
     "policy",
     "parameters",
     "learn_every",
@@ -98,6 +102,8 @@ def field_of(pointer: str, form: TypedExperiment) -> str:  # noqa: C901, PLR0911
             return f"parameters/{form.policy}/{name}"
         case ["policy", *_]:
             return "policy"
+        case [("starts_at" | "ends_at") as name]:
+            return f"{name}/local"
         case ["learn_every_seconds"]:
             return "learn_every/amount"
         case ["forgetting", *_]:

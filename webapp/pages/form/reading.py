@@ -1,6 +1,7 @@
 """Reading single fields of the experiment form: a value, or a note of what would fit."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, TypeVar
 
 import msgspec
@@ -10,7 +11,7 @@ from bandits.errors import Fault
 from bandits.keys import Key
 from webapp.pages.durations import UNITS
 from webapp.pages.form.fields import number, requirement
-from webapp.pages.form.typed import TypedDuration
+from webapp.pages.form.typed import TypedDuration, TypedMoment
 
 MISSING = float("nan")  # stands for a number that could not be read, never for one that was
 
@@ -78,6 +79,17 @@ class Notes:
             return empty
         scale = 1 / UNITS.get(typed.unit, 1)
         return self.number(f"{field}/amount", typed.amount, owner, name, empty=empty, scale=scale)
+
+    def moment(self, field: str, typed: TypedMoment) -> datetime | None:
+        """Read a date and time; None where nothing was typed."""
+        if not typed.local.strip():
+            return None
+        try:
+            zone = timezone(timedelta(minutes=int(typed.offset)))
+            return datetime.fromisoformat(typed.local.strip()).replace(tzinfo=zone).astimezone(UTC)
+        except (ValueError, OverflowError):
+            self.note(f"{field}/local", "must be a date and a time, such as 2026-12-01T09:00")
+            return None
 
     def needed(self, field: str, typed: str) -> float:
         """Read a number that must be there, of any size."""

@@ -1,6 +1,7 @@
 """From an experiment to the form that would declare it, to edit it."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from webapp.pages.form.typed import (
     TypedExperiment,
     TypedFeature,
     TypedMetric,
+    TypedMoment,
     TypedSlot,
     TypedVariant,
 )
@@ -48,6 +50,8 @@ def retype(configuration: Configuration) -> TypedExperiment:
         floor="" if experiment.floor is None else _percent(experiment.floor),
         await_activation=_tick(experiment.await_activation),
         strict=_tick(experiment.strict),
+        starts_at=_moment(experiment.starts_at),
+        ends_at=_moment(experiment.ends_at),
         policy=experiment.policy.name,
         parameters={
             experiment.policy.name: {
@@ -115,6 +119,15 @@ def _forgetting(experiment: Experiment) -> tuple[str, TypedDuration]:
 
 def _duration(seconds: float | None) -> TypedDuration:
     return TypedDuration() if seconds is None else TypedDuration(*split(seconds))
+
+
+def _moment(moment: datetime | None) -> TypedMoment:
+    """Write a moment in UTC, in the digits that browsers know."""
+    if moment is None:
+        return TypedMoment()
+    local = moment.astimezone(UTC).replace(tzinfo=None)
+    digits = "milliseconds" if local.microsecond else "seconds" if local.second else "minutes"
+    return TypedMoment(local.isoformat(timespec=digits))
 
 
 def _percent(share: float) -> str:

@@ -101,6 +101,19 @@ class TypedDuration(Struct, frozen=True):
     unit: str = "days"
 
 
+class TypedMoment(Struct, frozen=True):
+    """A date and time as a browser types it: 2026-12-01T09:00.
+
+    Attributes:
+        local: in a zone whose clocks show `offset` minutes more than UTC at that moment; the page's
+            script makes that the viewer's zone, without script it is UTC.
+        offset: minutes.
+    """
+
+    local: str = ""
+    offset: str = "0"
+
+
 class TypedExperiment(Struct, frozen=True):
     """The whole form. `version` is the configuration an edit was made from."""
 
@@ -118,6 +131,8 @@ class TypedExperiment(Struct, frozen=True):
     floor: str = ""
     await_activation: str = ""
     strict: str = ""
+    starts_at: TypedMoment = TypedMoment()
+    ends_at: TypedMoment = TypedMoment()
     policy: str = ""
     parameters: dict[str, dict[str, str]] = {}
     learn_every: TypedDuration = TypedDuration(unit="seconds")

@@ -1,0 +1,152 @@
+"""Experiments that start and stop at their dates, in every database."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from threading import Event
+
+import pytest
+from msgspec import convert
+from msgspec.structs import replace
+
+from bandits.engine import Engine
+from bandits.errors import WrongState
+from bandits.experiment import Experiment
+from webapp.learning import Learner
+
+START, END = 1_800_000_100.0, 1_800_000_200.0
+LEARNERS = 4
+
+
+def moment(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+@pytest.fixture
+def clock():
+    class Clock:
+        now = START - 100
+
+        def __call__(self) -> float:
+            return self.now
+
+    return Clock()
+
+
+@pytest.fixture
+def engine(store, clock) -> Engine:
+    return Engine(store, clock)
+
+
+@pytest.fixture
+def learner(engine) -> Learner:
+    return Learner(engine, Event())
+
+
+@pytest.fixture
+def draft(engine):
+    """Make a draft with these dates; return its key."""
+
+    def make(**dates):
+        declared = {
+            "key": "spring",
+            "slots": [{"key": "subject_line", "variants": [{"key": "a"}, {"key": "b"}]}],
+            "policy": {"name": "uniform"},
+            "reward": {"metrics": {"click": {}}},
+        }
+        given = {name: moment(at) for name, at in dates.items()}
+        return engine.create(convert(declared | given, Experiment), by="anna").key
+
+    return make
+
+
+def moves(store):
+    return [
+        (c.by, c.before["state"], c.after["state"])
+        for c in reversed(store.accounts.changes())
+        if c.action == "move"
+    ]
+
+
+def test_a_draft_starts_and_stops_at_its_dates_and_the_audit_log_says_by_schedule(
+    store, clock, learner, draft
+):
+    key = draft(starts_at=START, ends_at=END)
+    learner.look()
+    assert store.record(key).state == "draft", "not a moment early"
+    clock.now = START
+    learner.look()
+    assert (store.record(key).state, store.record(key).started_at) == ("running", START)
+    clock.now = END - 0.001
+    learner.look()
+    assert store.record(key).state == "running"
+    clock.now = END + 3
+    learner.look()
+    assert (store.record(key).state, store.record(key).stopped_at) == ("stopped", END + 3)
+    assert moves(store) == [
+        ("schedule", "draft", "running"),
+        ("schedule", "running", "stopped"),
+    ]
+
+
+def test_several_learners_start_and_stop_it_exactly_once(store, clock, draft):
+    key = draft(starts_at=START, ends_at=END)
+
+    def look(_):
+        Learner(Engine(store, clock), Event()).look()
+
+    with ThreadPoolExecutor(LEARNERS) as pool:
+        for clock.now in (START, END):
+            list(pool.map(look, range(2 * LEARNERS)))
+    assert store.record(key).state == "stopped"
+    assert [(before, after) for _, before, after in moves(store)] == [
+        ("draft", "running"),
+        ("running", "stopped"),
+    ]
+
+
+def test_one_that_another_learner_was_faster_with_stays_as_it_is(engine, store, clock, draft):
+    draft(starts_at=START, ends_at=END)
+    clock.now = START
+    seen = store.record("spring")
+    engine.keep_to_schedule(seen)
+    engine.pause("spring", by="anna")
+    assert engine.keep_to_schedule(seen).state == "paused", "a late learner resumes nothing"
+    assert len(moves(store)) == 2
+
+
+def test_a_paused_one_stops_at_its_end_and_one_without_dates_never_moves(
+    engine, store, clock, learner, draft
+):
+    key = draft(ends_at=END)
+    clock.now = START
+    learner.look()
+    assert store.record(key).state == "draft", "an end alone starts nothing"
+    engine.start(key, by="anna")
+    engine.pause(key, by="anna")
+    clock.now = END
+    learner.look()
+    assert store.record(key).state == "stopped"
+
+
+def test_a_draft_whose_end_passed_is_never_started(engine, store, clock, learner, draft):
+    key = draft(starts_at=START, ends_at=END)
+    clock.now = END + 1
+    learner.look()
+    assert store.record(key).state == "draft"
+    with pytest.raises(WrongState, match="its ends_at has passed"):
+        engine.start(key, by="anna")
+
+
+def test_a_running_one_can_be_given_a_later_end(engine, store, clock, learner, draft):
+    key = draft(ends_at=END)
+    engine.start(key, by="anna")
+    record = store.record(key)
+    later = datetime.fromtimestamp(END + 50, UTC)
+    edited = replace(record.configuration.experiment, ends_at=later)
+    engine.edit(key, edited, version=record.configuration.version, by="anna")
+    clock.now = END + 10
+    learner.look()
+    assert store.record(key).state == "running"
+    clock.now = END + 50
+    learner.look()
+    assert store.record(key).state == "stopped"
