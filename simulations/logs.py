@@ -1,16 +1,15 @@
 """A log of sent emails in a CSV file, as arrays; every fault is named by its line and column."""
 
-import csv
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
-from typing import TextIO
 
 import numpy as np
 from msgspec import Struct
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.context import CategoryFeature, Counts, NumberFeature
+from bandits.csv_rows import missing_column, position, whole_rows
 from bandits.errors import InvalidInput
 
 MOST_VALUES = 100  # different texts of a context column; as many as the engine takes
@@ -31,8 +30,8 @@ class Columns(Struct, frozen=True):
             InvalidInput: a column has two meanings.
         """
         used = [self.arm, self.reward, *filter(None, [self.propensity]), *self.context]
-        for position, name in enumerate(used):
-            if name in used[:position]:
+        for i, name in enumerate(used):
+            if name in used[:i]:
                 raise InvalidInput.at("", f"column {name!r} is named twice")
 
 
@@ -142,7 +141,7 @@ def read_labelled(path: Path, label: str, features: Sequence[str]) -> Labelled:
     """
     cells = _read_cells(path, (label, *features) if features else None)
     if label not in cells:
-        raise _missing(path, cells, label)
+        raise missing_column(path, cells, label)
     labels, positions = np.unique(np.array(cells[label].texts), return_inverse=True)
     told = [_encoded(column) for name, column in cells.items() if name != label]
     contexts = np.concatenate([np.ones((len(positions), 1)), *told], axis=1)
@@ -180,13 +179,13 @@ def _read_cells(path: Path, wanted: Sequence[str] | None) -> dict[str, _Cells]:
     rows: list[list[str]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            all_rows = _whole_rows(path, file)
+            all_rows = whole_rows(path, file)
             _, header = next(all_rows, (0, []))
             wanted = header if wanted is None else wanted
-            positions = [_position(path, header, name) for name in wanted]
+            positions = [position(path, header, name) for name in wanted]
             for line, row in all_rows:
                 lines.append(line)
-                rows.append([row[position] for position in positions])
+                rows.append([row[at] for at in positions])
     except OSError as error:
         raise InvalidInput.at("", f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -198,35 +197,3 @@ def _read_cells(path: Path, wanted: Sequence[str] | None) -> dict[str, _Cells]:
         name: _Cells(str(path), name, cells, lines)
         for name, cells in zip(wanted or (), texts, strict=True)
     }
-
-
-def _position(path: Path, header: Sequence[str], name: str) -> int:
-    if not header:
-        raise InvalidInput.at("", f"{path}: is empty")
-    count = header.count(name)
-    if count == 0:
-        raise _missing(path, header, name)
-    if count > 1:
-        raise InvalidInput.at("", f"{path}, line 1: {count} columns are called {name!r}")
-    return header.index(name)
-
-
-def _missing(path: Path, header: Iterable[str], name: str) -> InvalidInput:
-    return InvalidInput.at("", f"{path}: no column {name!r}; columns are {', '.join(header)}")
-
-
-def _whole_rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row, the header first, with its line; blank lines are left out."""
-    reader = csv.reader(file, strict=True)
-    width = None
-    try:
-        for row in reader:
-            if not row:
-                continue
-            width = width or len(row)
-            if len(row) != width:
-                detail = f"has {len(row)} fields, the header has {width}"
-                raise InvalidInput.at("", f"{path}, line {reader.line_num}: {detail}")
-            yield reader.line_num, row
-    except csv.Error as error:
-        raise InvalidInput.at("", f"{path}, line {reader.line_num}: {error}") from None

@@ -1,0 +1,267 @@
+"""Files of recipients, choices and results: what a row means, and what is said of a bad one."""
+
+import csv
+from datetime import UTC, date, datetime
+from decimal import Decimal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bandits.errors import InvalidInput
+from bandits.experiment import Experiment
+from bandits.messages import Decision, RewardReceipt
+from webapp.files.choices import ChoiceRows, check_output, write_table
+from webapp.files.recipients import Columns, Recipients, check_run, run_of
+from webapp.files.results import EventColumns, Export
+from webapp.files.tables import open_table
+
+SPRING = msgspec.convert(
+    {
+        "key": "spring",
+        "slots": [
+            {
+                "key": "subject_line",
+                "variants": [
+                    {"key": "a", "payload": {"text": "Spring, at last"}},
+                    {"key": "b", "payload": {"text": "20 % off", "emoji": True}},
+                ],
+            },
+            {"key": "propensity", "variants": [{"key": "x"}, {"key": "y"}]},
+        ],
+        "policy": {"name": "thompson_gaussian"},
+        "reward": {"metrics": {"click": {}, "order": {"count": "sum", "high": 500.0}}},
+        "context": [
+            {"name": "recency", "kind": "number", "low": 0, "high": 24},
+            {"name": "channel", "kind": "category", "values": ["Web", "Phone"]},
+        ],
+    },
+    Experiment,
+)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a file and open it as a table."""
+
+    def make(text, name="people.csv"):
+        (tmp_path / name).write_text(text, "utf-8")
+        return open_table(tmp_path / name)
+
+    return make
+
+
+def requests(table, columns=None, size=2):
+    asked = Recipients(table, SPRING, columns).portions("run", size)
+    return [r for portion in asked for r in portion.requests]
+
+
+def refusal(what):
+    with pytest.raises(InvalidInput) as caught:
+        what()
+    return [fault.detail for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize("comma", [",", ";", "\t"])
+def test_a_row_is_a_request_typed_as_the_experiment_declares(write, comma) -> None:
+    text = "subject_id,recency,channel,city\nu-1,3,Web,Bonn\n\n007,,Fax,\nu-3,1e1,,x\n"
+    first, second, third = requests(write("\ufeff" + text.replace(",", comma)))
+    assert first.subject_id == "u-1"
+    assert first.context == {"recency": 3.0, "channel": "Web"}
+    assert second.subject_id == "007"
+    assert second.context == {"channel": "Fax"}
+    assert third.context == {"recency": 10.0}
+    ids = [r.decision_id for r in (first, second, third)]
+    assert ids == ["run-0000000000", "run-0000000001", "run-0000000002"]
+
+
+def test_a_parquet_file_means_the_same(tmp_path) -> None:
+    columns = {
+        "subject_id": [7, 8, 9],
+        "recency": [Decimal("3.5"), None, Decimal(4)],
+        "channel": pa.array(["Web", None, "Web"]).dictionary_encode(),
+        "joined": [date(2026, 1, 1)] * 3,
+    }
+    pq.write_table(pa.table(columns), tmp_path / "people.parquet")
+    found = requests(open_table(tmp_path / "people.parquet"))
+    assert [r.subject_id for r in found] == ["7", "8", "9"]
+    assert [r.context for r in found] == [
+        {"recency": 3.5, "channel": "Web"},
+        None,
+        {"recency": 4.0, "channel": "Web"},
+    ]
+
+
+def test_columns_may_have_other_names_or_be_left_out(write) -> None:
+    columns = Columns(subject="email", context={"recency": "months", "channel": None})
+    (only,) = requests(write("months,email\n3,a@example.com\n"), columns)
+    assert only.subject_id == "a@example.com"
+    assert only.context == {"recency": 3.0}
+
+
+def test_a_column_can_restrict_a_slot(write) -> None:
+    table = write("subject_id,recency,channel,eligible.subject_line\nu-1,,,a | b\nu-2,,,\n")
+    assert [r.eligible for r in requests(table)] == [{"subject_line": ["a", "b"]}, None]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("subject_id,recency\nu,1\n", "no column 'channel' for the feature 'channel'"),
+        ("id,recency,channel\nu,1,\n", "no column 'subject_id' that tells who each row is"),
+        ("subject_id,recency,channel\nu,1\n", "line 2: has 2 fields, the header has 3"),
+        ("subject_id,recency,channel\nu,1,\nv,often,\n", "line 3, column 'recency': must be a num"),
+        ("subject_id,recency,channel\nu,NaN,\n", "line 2, column 'recency': must be a finite"),
+        ("subject_id,recency,channel\n,1,\n", "line 2, column 'subject_id': is empty"),
+        (f"subject_id,recency,channel\n{'u' * 257},1,\n", "is longer than 256 characters"),
+        ("subject_id,recency,recency,channel\nu,1,1,\n", "2 columns are called 'recency'"),
+        ("subject_id,recency,channel,eligible.x\nu,,,a\n", "'eligible.x' names no slot; slots are"),
+        ("subject_id,recency,channel,eligible.subject_line\nu,,,c\n", "unknown variant 'c'; known"),
+        ("subject_id,recency,channel\n", "the file has a header and no rows"),
+        ("", "is empty"),
+        ('subject_id,recency,channel\n"u,1,\n', "line 2: unexpected end of data"),
+    ],
+)
+def test_a_bad_file_is_refused_at_its_place(write, text, said) -> None:
+    (detail,) = refusal(lambda: Recipients(write(text), SPRING).count())
+    assert said in detail
+
+
+def test_several_bad_rows_are_named_at_once(write) -> None:
+    rows = "".join(f"u-{i},{'x' if i % 2 else 1},\n" for i in range(100))
+    told = refusal(Recipients(write("subject_id,recency,channel\n" + rows), SPRING).count)
+    assert len(told) == 20
+    assert "line 3," in told[0]
+
+
+@pytest.mark.parametrize("name", ["people.xlsx", "missing.csv", "torn.parquet", "latin.csv"])
+def test_a_file_that_cannot_be_read_says_so(tmp_path, name) -> None:
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "latin.csv").write_bytes("subject_id\nMüller\n".encode("latin-1"))
+    (detail,) = refusal(lambda: list(open_table(tmp_path / name).portions(["subject_id"])))
+    assert name in detail
+
+
+def test_a_run_is_the_file_the_experiment_and_the_meaning_of_its_columns(tmp_path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text("subject_id\nu\n")
+    runs = {run_of(path, "spring", Columns()), run_of(path, "spring", Columns("subject_id"))}
+    assert len(runs) == 1
+    runs |= {run_of(path, "autumn", Columns()), run_of(path, "spring", Columns("email"))}
+    path.write_text("subject_id\nv\n")
+    runs.add(run_of(path, "spring", Columns()))
+    assert len(runs) == 4
+    assert check_run("week-2") == "week-2"
+    for bad in ("", "two words", "x" * 101, "é"):
+        assert "a run is 1 to 100" in refusal(lambda bad=bad: check_run(bad))[0]
+
+
+@pytest.mark.parametrize("name", ["choices.csv", "choices.parquet"])
+def test_choices_have_a_column_for_everything_to_merge_in(write, tmp_path, name) -> None:
+    asked = requests(write("subject_id,recency,channel\nu-1,1,Web\nu-2,,\n"))
+    rows = ChoiceRows(SPRING)
+    b = {"subject_line": {"variant": "b", "payload": {"text": "20 % off", "emoji": True}}}
+    decided = [
+        Decision("run-0", b | {"propensity": {"variant": "x", "payload": {}}}, 0.25, 3),
+        Decision(None, {s: {"variant": v} for s, v in [("subject_line", "a"), ("propensity", "y")]},
+                 1.0, 0, fallback=True),
+    ]  # fmt: skip
+    write_table(tmp_path / name, rows.schema, [rows.batch(asked, decided)])
+    if name.endswith(".csv"):
+        with (tmp_path / name).open() as file:
+            first, second = csv.DictReader(file)
+        assert (first["propensity"], first["fallback"]) == ("0.25", "false")
+    else:
+        first, second = pq.read_table(tmp_path / name).to_pylist()
+        assert (first["propensity"], first["fallback"]) == (0.25, False)
+        assert second["decision_id"] is None
+    assert first["subject_id"] == "u-1"
+    assert first["subject_line"] == "b"
+    assert first["subject_line.text"] == "20 % off"
+    assert first["subject_line.emoji"] == "true"
+    assert (first["propensity_"], second["propensity_"]) == ("x", "y")
+    assert [p.name for p in tmp_path.glob(".*")] == []
+
+
+def test_an_output_that_could_not_be_written_is_refused_before_anything(tmp_path) -> None:
+    (tmp_path / "there.csv").touch()
+    for name, said in [("x.json", "give it one of"), ("no/x.csv", "no folder"), ("there.csv", "is there already")]:  # fmt: skip # noqa: E501
+        assert said in refusal(lambda name=name: check_output(tmp_path / name))[0]
+
+
+def rewards(table, columns):
+    return [r for portion in Export(table, SPRING, columns).portions() for r in portion.rewards]
+
+
+def test_an_export_with_a_column_for_each_metric_gives_an_event_for_each_that_happened(
+    write,
+) -> None:
+    columns = EventColumns(metrics={"click": "clicks", "order": "revenue"}, occurred_at="at")
+    table = write(
+        "decision_id,clicks,revenue,at\nd-1,3,49.9,2026-11-22T09:00:00Z\nd-2,0,,\nd-3,yes,,1800000000.5\n"
+    )
+    found = rewards(table, columns)
+    assert [(r.decision_id, r.metric, r.value) for r in found] == [
+        ("d-1", "click", 1.0),
+        ("d-1", "order", 49.9),
+        ("d-3", "click", 1.0),
+    ]
+    assert found[0].occurred_at == datetime(2026, 11, 22, 9, tzinfo=UTC)
+    assert found[0].event_id == rewards(table, columns)[0].event_id
+    assert len({(r.decision_id, r.event_id) for r in found}) == 3
+
+
+def test_an_export_with_a_row_for_each_event_keeps_the_mailers_ids(write) -> None:
+    columns = EventColumns(metric="what", value="worth", event="id")
+    table = write("decision_id,what,worth,id\nd-1,order,20,e-1\nd-1,click,,e-2\n")
+    assert [(r.event_id, r.metric, r.value) for r in rewards(table, columns)] == [
+        ("e-1", "order", 20.0),
+        ("e-2", "click", 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("d-1,open,1,", "line 2, column 'worth': "),
+        ("d-1,,1,", "line 2, column 'what': names no metric"),
+        ("d 1,click,1,", "line 2, column 'decision_id': is no decision id"),
+        ("d-1,order,9999,", "line 2, column 'worth': "),
+        ("d-1,order,lots,", "'lots' is not a number"),
+        ("d-1,click,1,monday", "'monday' is no time"),
+    ],
+)
+def test_a_bad_row_of_an_export_is_refused_and_nothing_is_sent(write, row, said) -> None:
+    columns = EventColumns(metric="what", value="worth", occurred_at="at")
+    table = write(f"decision_id,what,worth,at\n{row}\n")
+    sent = []
+    (detail,) = refusal(lambda: Export(table, SPRING, columns).send(sent.append))
+    assert said in detail
+    assert sent == []
+
+
+def test_the_outcome_tells_what_matched_and_why_the_rest_did_not(write) -> None:
+    table = write("decision_id,clicks\nd-1,1\nd-2,0\nd-3,1\nd-4,1\n")
+
+    def take(some):
+        assert [r.decision_id for r in some] == ["d-1", "d-3", "d-4"]
+        return RewardReceipt(1, 0, 0, ["d-3"], ["d-4"])
+
+    outcome = Export(table, SPRING, EventColumns(metrics={"click": "clicks"})).send(take)
+    assert (outcome.rows, outcome.accepted, outcome.unknown, outcome.early) == (4, 1, 1, 1)
+    told = [(u.line, u.decision_id, u.reason) for u in outcome.unmatched]
+    assert told == [
+        (4, "d-3", "no decision has this id"),
+        (5, "d-4", "before its email was decided, or activated"),
+    ]
+
+
+def test_an_export_names_its_columns_and_metrics_rightly(write) -> None:
+    table = write("decision_id,clicks\nd-1,1\n")
+    for columns, said in [
+        (EventColumns(), "name either"),
+        (EventColumns(metrics={"open": "clicks"}), "unknown metric 'open'; declared are click"),
+        (EventColumns(metrics={"click": "opens"}), "no column 'opens'; columns are decision_id"),
+    ]:
+        assert said in refusal(lambda columns=columns: Export(table, SPRING, columns))[0]

@@ -1,0 +1,175 @@
+"""A table in a CSV or parquet file, read a portion at a time: a file may be larger than memory."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from msgspec import Struct
+
+from bandits.csv_rows import missing_column, position, whole_rows
+from bandits.errors import InvalidInput
+
+PORTION = 10_000  # as many as the API takes at once
+
+Cell = str | float | bool | None  # an int, too, as Python has it
+
+
+class Portion(Struct, frozen=True, gc=False):
+    """Some rows that follow each other, by column.
+
+    Attributes:
+        first: how many rows stand before them.
+        lines: where each stands in the file, for a message.
+        cells: by column; an empty CSV cell is None, every other one text.
+    """
+
+    first: int
+    lines: Sequence[int]
+    cells: Mapping[str, Sequence[Cell]]
+
+
+class Table(Protocol):
+    """A file with a header of named columns."""
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """Its columns in their order."""
+        ...
+
+    def place(self, line: int, column: str) -> str:
+        """Say where a cell is."""
+        ...
+
+    def portions(self, columns: Sequence[str], size: int = PORTION) -> Iterator[Portion]:
+        """Read these columns, `size` rows at a time.
+
+        Raises:
+            InvalidInput: a column is missing or there twice, a row is ragged, the text is not
+                UTF-8, or a value is none that a cell can have.
+        """
+        ...
+
+
+def open_table(path: Path, name: str | None = None) -> Table:
+    """Open a table by the ending of its name.
+
+    Args:
+        path: where it is.
+        name: what messages call it, where its path is not what a person knows it by.
+
+    Raises:
+        InvalidInput: it cannot be read, or is of no known form.
+    """
+    shown = str(path) if name is None else name
+    form = _FORMS.get(Path(shown).suffix.lower())
+    if form is None:
+        raise InvalidInput.at("", f"cannot read {shown}: give it one of {', '.join(_FORMS)}")
+    with _readable(shown):
+        table = form(path, shown)
+    if not table.columns:
+        raise InvalidInput.at("", f"{shown}: is empty")
+    return table
+
+
+class CsvTable:
+    """A CSV file in UTF-8 whose fields are separated by commas, semicolons or tabs."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Read the header."""
+        self._path = path
+        self._name = name
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            self.columns: Sequence[str] = next(whole_rows(name, file), (0, []))[1]
+
+    def place(self, line: int, column: str) -> str:
+        """Say where a cell is."""
+        return f"{self._name}, line {line}, column {column!r}"
+
+    def portions(self, columns: Sequence[str], size: int = PORTION) -> Iterator[Portion]:
+        """Read these columns, `size` rows at a time."""
+        places = [position(self._name, self.columns, name) for name in columns]
+        first, lines, rows = 0, [], []
+        with _readable(self._name), self._path.open(newline="", encoding="utf-8-sig") as file:
+            whole = whole_rows(self._name, file)
+            next(whole)
+            for line, row in whole:
+                lines.append(line)
+                rows.append([row[at] or None for at in places])
+                if len(rows) == size:
+                    yield _portion(first, lines, columns, rows)
+                    first, lines, rows = first + size, [], []
+        if rows:
+            yield _portion(first, lines, columns, rows)
+
+
+def _portion(
+    first: int, lines: list[int], columns: Sequence[str], rows: list[list[str | None]]
+) -> Portion:
+    by_column = zip(*rows, strict=True)
+    return Portion(first, lines, dict(zip(columns, by_column, strict=True)))
+
+
+class ParquetTable:
+    """A parquet file."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Read the schema."""
+        self._path = path
+        self._name = name
+        with pq.ParquetFile(path) as file:
+            self.columns: Sequence[str] = file.schema_arrow.names
+
+    def place(self, line: int, column: str) -> str:
+        """Say where a cell is."""
+        return f"{self._name}, row {line}, column {column!r}"
+
+    def portions(self, columns: Sequence[str], size: int = PORTION) -> Iterator[Portion]:
+        """Read these columns, `size` rows at a time."""
+        for name in columns:
+            if name not in self.columns:
+                raise missing_column(self._name, self.columns, name)
+        first = 0
+        with _readable(self._name), pq.ParquetFile(self._path) as file:
+            for batch in file.iter_batches(size, columns=list(columns)):
+                lines = range(first + 1, first + 1 + batch.num_rows)
+                found = {name: batch.column(name).to_pylist() for name in columns}
+                cells = {name: self._cells(name, lines, found[name]) for name in columns}
+                yield Portion(first, lines, cells)
+                first += batch.num_rows
+
+    def _cells(self, name: str, lines: Sequence[int], values: list[Any]) -> list[Cell]:
+        if {str, int, float, bool, type(None)}.issuperset(map(type, values)):
+            return values
+        return [self._cell(name, line, v) for line, v in zip(lines, values, strict=True)]
+
+    def _cell(self, name: str, line: int, value: Any) -> Cell:
+        if value is None or isinstance(value, str | int | float | bool):
+            return value
+        if isinstance(value, Decimal):
+            return float(value)
+        if hasattr(value, "isoformat"):  # a date or a time
+            return str(value.isoformat())
+        raise InvalidInput.at("", f"{self.place(line, name)}: is no text, number or truth value")
+
+
+_FORMS: Mapping[str, type[CsvTable] | type[ParquetTable]] = {
+    ".csv": CsvTable,
+    ".parquet": ParquetTable,
+}
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Say in our words why a file cannot be read."""
+    try:
+        yield
+    except pa.ArrowException as error:  # before OSError, which some of them also are
+        raise InvalidInput.at("", f"cannot read {name}: {error}") from None
+    except OSError as error:
+        raise InvalidInput.at("", f"cannot read {name}: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise InvalidInput.at("", f"{name}: is not UTF-8 text") from None
