@@ -311,6 +311,19 @@ class Configuration(Struct, frozen=True):
         """Which arms joined after the start, (K,)."""
         return np.array([a.newcomer for a in self.arms])
 
+    def arm(self, combination: Combination) -> int:
+        """Return the arm that a combination names; a slot of one variant needs no naming.
+
+        Raises:
+            InvalidInput: at ``/{slot}``: an unknown slot or variant; at ``""``: it names none or
+                several of the arms that are not paused.
+        """
+        named = self.eligible({slot: [variant] for slot, variant in combination.items()})
+        if len(named) > 1:
+            detail = f"names {len(named)} arms; name a variant for each slot"
+            raise InvalidInput.at("", detail)
+        return int(named[0])
+
     def eligible(self, restriction: Mapping[str, Sequence[str]] | None = None) -> IntArray:
         """List the arms that may be chosen: not paused, and within the request's restriction.
 

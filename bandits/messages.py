@@ -43,6 +43,8 @@ class Decision(Struct, frozen=True, gc=False):
         holdout: the subject is held out: gets the control, is never learned from.
         fallback: the policy failed and the control was given; never learned from.
         repeat: this is the answer that was given before.
+        shipped: the experiment is stopped, and this is what it goes on sending to everybody;
+            never learned from.
     """
 
     decision_id: str | None
@@ -52,6 +54,7 @@ class Decision(Struct, frozen=True, gc=False):
     holdout: bool = False
     fallback: bool = False
     repeat: bool = False
+    shipped: bool = False
 
 
 class Reward(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -75,7 +78,8 @@ class RewardReceipt(Struct, frozen=True):
     Attributes:
         accepted: stored, and inside their window.
         repeated: there before; counted once.
-        late: stored, but after their window: they never count.
+        late: stored, but after their window, or after a stopped experiment's result was final:
+            they never count.
         unknown: the decision ids of those that no decision was made for; not stored.
         early: the decision ids of those that came before their decision was made or activated;
             not stored, send them again later.
@@ -99,6 +103,7 @@ class DecisionReceipt(Struct, frozen=True):
         derived: whether deriving it again gives the same arm and propensity.
         events: what happened since, and whether it counts.
         reward: what it has earned so far.
+        shipped: the experiment was stopped then, and went on sending this to everybody.
     """
 
     decision_id: str
@@ -119,6 +124,7 @@ class DecisionReceipt(Struct, frozen=True):
     derived: bool | None
     events: list[dict[str, Any]]
     reward: float
+    shipped: bool = False
 
 
 class ArmResult(Struct, frozen=True):

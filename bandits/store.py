@@ -13,13 +13,17 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
-from bandits.experiment import Configuration
+from bandits.experiment import Combination, Configuration
 
 State = Literal["draft", "running", "paused", "stopped", "archived"]
 
 
 class Record(Struct, frozen=True):
-    """An experiment as it is stored."""
+    """An experiment as it is stored.
+
+    Attributes:
+        shipped: the arm that a stopped experiment goes on sending to everybody, if any.
+    """
 
     id: int
     key: str
@@ -30,6 +34,25 @@ class Record(Struct, frozen=True):
     created_at: float
     started_at: float | None = None
     stopped_at: float | None = None
+    shipped: int | None = None
+
+    @property
+    def closes_at(self) -> float | None:
+        """When its result is final: once the window of the last email before the stop has closed.
+
+        What is reported later is recorded and counts for nothing, so the result stays as it is.
+        """
+        if self.stopped_at is None:
+            return None
+        return self.stopped_at + self.configuration.experiment.reward.window_seconds
+
+    @property
+    def shipped_variants(self) -> Combination | None:
+        """What it goes on sending, by slot."""
+        if self.shipped is None:
+            return None
+        slots = [s.key for s in self.configuration.experiment.slots]
+        return dict(zip(slots, self.configuration.arms[self.shipped].variants, strict=True))
 
     @property
     def started(self) -> bool:
@@ -52,6 +75,8 @@ class Chosen(Struct, frozen=True, eq=False):
         restrictions: n encoded `eligible` restrictions, empty where there was none.
         policy_version: the snapshot's version they were drawn from.
         mended: values clipped, unknown, missing.
+        shipped: the experiment is stopped and these all get what it goes on sending: they are
+            never learned from, and a subject may have any number of them.
     """
 
     ids: Sequence[str]
@@ -65,6 +90,7 @@ class Chosen(Struct, frozen=True, eq=False):
     restrictions: Sequence[bytes]
     policy_version: int
     mended: tuple[int, int, int] = (0, 0, 0)
+    shipped: bool = False
 
 
 class Stored(Struct, frozen=True, eq=False):
@@ -73,6 +99,7 @@ class Stored(Struct, frozen=True, eq=False):
     Attributes:
         context: (d,) what the policy saw.
         started_at: when its clocks started: made, or activated; None while it waits for that.
+        shipped: it was made after the stop, and is never learned from.
     """
 
     id: str
@@ -89,6 +116,7 @@ class Stored(Struct, frozen=True, eq=False):
     made_at: float
     started_at: float | None
     cancelled_at: float | None
+    shipped: bool = False
 
 
 class Event(Struct, frozen=True):
@@ -278,8 +306,25 @@ class Store(Protocol):
         """
         ...
 
-    def move(self, key: str, to: State, *, allowed: Sequence[State], at: float, by: str) -> Record:
+    def move(  # noqa: PLR0913 - a change, and who makes it when
+        self,
+        key: str,
+        to: State,
+        *,
+        allowed: Sequence[State],
+        at: float,
+        by: str,
+        shipped: int | None = None,
+    ) -> Record:
         """Change an experiment's state; `started_at` and `stopped_at` are set the first time.
+
+        Args:
+            key: the experiment.
+            to: the new state.
+            allowed: the states from which it may be taken.
+            at: when, seconds since 1970.
+            by: who, for the audit log.
+            shipped: the arm that it goes on sending from now on; as it was unless given.
 
         Raises:
             NotFound: there is none of this key.

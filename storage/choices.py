@@ -25,6 +25,7 @@ _COLUMNS = (
     "restriction",
     "digest",
     "subject",
+    "shipped",
 )
 _CLAIM = ("experiment_id", "subject", "decision_id")
 _AT_ONCE = 10_000  # subjects in one statement
@@ -78,7 +79,7 @@ class _Appending:
             unknown=unknown,
             missing=missing,
         )
-        once = experiment.assignment == "per_subject"
+        once = experiment.assignment == "per_subject" and not chosen.shipped
         earlier = self._once_each(batch) if once else self._all(batch)
         close_batch(self.transaction, batch, len(chosen.ids) - len(earlier))
         return earlier
@@ -121,7 +122,8 @@ class _Appending:
                 [r or None for r in chosen.restrictions],
                 [d or None for d in chosen.digests],
                 self.hashes,
-                strict=False,  # the batch's number has no end
+                repeat(chosen.shipped),
+                strict=False,  # what is the same for all of them has no end
             )
         )
 

@@ -121,6 +121,7 @@ class Experiments:
         allowed: Sequence[State],
         at: float,
         by: str,
+        shipped: int | None = None,
     ) -> Record:
         """Change an experiment's state.
 
@@ -134,11 +135,21 @@ class Experiments:
             raise WrongState(key, old.state, f"only {' or '.join(allowed)} can become {to}")
         started_at = at if to == "running" and old.started_at is None else old.started_at
         stopped_at = at if to == "stopped" and old.stopped_at is None else old.stopped_at
-        values = {"state": to, "started_at": started_at, "stopped_at": stopped_at}
+        kept = old.shipped if shipped is None else shipped
+        values = {
+            "state": to,
+            "started_at": started_at,
+            "stopped_at": stopped_at,
+            "shipped": kept,
+        }
         transaction.execute(update(experiments).where(experiments.c.id == old.id).values(values))
-        before, after = {"state": old.state}, {"state": to}
+        moved = msgspec.structs.replace(old, **values)
+        before: dict[str, Any] = {"state": old.state}
+        after: dict[str, Any] = {"state": to}
+        if shipped is not None:
+            after["ship"] = moved.shipped_variants
         note(transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after)
-        return msgspec.structs.replace(old, state=to, started_at=started_at, stopped_at=stopped_at)
+        return moved
 
     def _row(self, transaction: Transaction, query: Select[Any], key: str) -> Found:
         row = transaction.execute(query.where(experiments.c.key == key)).one_or_none()
@@ -157,6 +168,7 @@ class Experiments:
             row.created_at,
             row.started_at,
             row.stopped_at,
+            row.shipped,
         )
 
     def _configuration(

@@ -23,7 +23,7 @@ from sqlalchemy import Select, case, select, update
 
 from bandits.store import Decided, Due, Record, Snapshot
 from storage.databases import Found, Transaction
-from storage.observations import Observations, Starts, is_cancelled
+from storage.observations import LEARNABLE, Observations, Starts, is_cancelled
 from storage.snapshots import insert_snapshot, newest_snapshot
 from storage.tables import activations, batches, cancellations, decisions, events
 
@@ -188,10 +188,10 @@ class SqlFold:
 
 
 def _from_start(*columns: Any) -> Select[Any]:
-    """Select columns of decisions, fallbacks left out, with the batches that may start them."""
+    """Select columns of decisions to learn from, with the batches that may start them."""
     joined = (
         decisions.join(batches, batches.c.id == decisions.c.batch_id)
         .outerjoin(activations, activations.c.decision == decisions.c.serial)
         .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
     )
-    return select(*columns).select_from(joined).where(~decisions.c.fallback)
+    return select(*columns).select_from(joined).where(LEARNABLE)

@@ -48,6 +48,7 @@ _STORED = with_marks(
     batches.c.due_at,
     _activated.c.created_at.label("activated_at"),
     _cancelled.c.created_at.label("cancelled_at"),
+    decisions.c.shipped,
 )
 
 
@@ -78,6 +79,7 @@ def _stored(row: Found) -> Stored:
         due_at,
         activated_at,
         cancelled_at,
+        shipped,
     ) = row
     return Stored(
         decision_id,
@@ -94,6 +96,7 @@ def _stored(row: Found) -> Stored:
         made_at,
         activated_at if due_at is None else made_at,
         cancelled_at,
+        shipped,
     )
 
 

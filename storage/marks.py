@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Table, delete
 
-from bandits.store import Marked
+from bandits.store import Marked, Record
 from storage.batches import close_batch, open_batch
 from storage.databases import Found, Transaction
 from storage.log import with_marks
@@ -38,7 +38,7 @@ def activate(
     ids: Sequence[str],
     *,
     at: float,
-    maturity: Callable[[int], float],
+    record: Callable[[Transaction, int], Record],
 ) -> Marked:
     """Start the clocks of decisions that wait for it.
 
@@ -46,28 +46,40 @@ def activate(
         transaction: one that writes.
         ids: the decisions.
         at: when, seconds since 1970.
-        maturity: tells how many seconds an experiment's decisions take to mature.
+        record: reads the experiment of a number.
     """
     found = _find(transaction, ids)
     accepted = 0
     waiting = [r for r in found if r.due_at is None and r.activation is None]
     for experiment_id, rows in _by_experiment(waiting).items():
-        batch = open_batch(
-            transaction, "activate", experiment_id, at=at, due_at=at + maturity(experiment_id)
-        )
+        experiment = record(transaction, experiment_id)
+        due_at = _due(experiment, at + experiment.configuration.experiment.reward.maturity)
+        batch = open_batch(transaction, "activate", experiment_id, at=at, due_at=due_at)
         accepted += _mark(transaction, activations, batch, rows)
     return _marked(ids, found, accepted)
 
 
-def cancel(transaction: Transaction, ids: Sequence[str], *, at: float) -> Marked:
-    """Take decisions out of learning, and free their subjects."""
+def cancel(
+    transaction: Transaction,
+    ids: Sequence[str],
+    *,
+    at: float,
+    record: Callable[[Transaction, int], Record],
+) -> Marked:
+    """Take decisions out of learning, and free their subjects; takes what `activate` does."""
     found = _find(transaction, ids)
     accepted = 0
     for experiment_id, rows in _by_experiment(found).items():
-        batch = open_batch(transaction, "cancel", experiment_id, at=at, due_at=at)
+        due_at = _due(record(transaction, experiment_id), at)
+        batch = open_batch(transaction, "cancel", experiment_id, at=at, due_at=due_at)
         accepted += _mark(transaction, cancellations, batch, rows)
         _free(transaction, experiment_id, rows)
     return _marked(ids, found, accepted)
+
+
+def _due(record: Record, at: float) -> float | None:
+    """Keep what would come after a stopped experiment's result is final out of every fold."""
+    return None if record.closes_at is not None and at > record.closes_at else at
 
 
 def _find(transaction: Transaction, ids: Sequence[str]) -> list[Found]:

@@ -1,6 +1,7 @@
 """Reading decisions and the events that count for them, in the columns that the learner takes.
 
-What counts is what a fold has seen: see `storage.folds`. Fallbacks are left out everywhere.
+What counts is what a fold has seen: see `storage.folds`. Fallbacks, and what was sent after the
+stop, are left out everywhere.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from storage.tables import activations, batches, cancellations, decisions, event
 
 PORTION = 100_000  # decisions at a time
 _BATCHES_AT_ONCE = 5_000
+
+LEARNABLE = ~decisions.c.fallback & ~decisions.c.shipped
 
 _activated = batches.alias("activated")
 _of_cancellation = batches.alias("of_cancellation")
@@ -44,7 +47,7 @@ _CHOSEN = (
         decisions.c.context,
     )
     .join(batches, batches.c.id == decisions.c.batch_id)
-    .where(~decisions.c.fallback)
+    .where(LEARNABLE)
 )
 _ACTIVATED = (
     select(
@@ -56,7 +59,7 @@ _ACTIVATED = (
     )
     .join(activations, activations.c.decision == decisions.c.serial)
     .join(batches, batches.c.id == activations.c.batch_id)
-    .where(~decisions.c.fallback)
+    .where(LEARNABLE)
 )
 _NUMBERED = (
     select(

@@ -86,10 +86,21 @@ class SqlStore:
             lambda c: self._experiments.configure(c, key, configuration, at=at, by=by)
         )
 
-    def move(self, key: str, to: State, *, allowed: Sequence[State], at: float, by: str) -> Record:
+    def move(  # noqa: PLR0913 - as the port declares it
+        self,
+        key: str,
+        to: State,
+        *,
+        allowed: Sequence[State],
+        at: float,
+        by: str,
+        shipped: int | None = None,
+    ) -> Record:
         """Change an experiment's state."""
         return self._write(
-            lambda c: self._experiments.move(c, key, to, allowed=allowed, at=at, by=by)
+            lambda c: self._experiments.move(
+                c, key, to, allowed=allowed, at=at, by=by, shipped=shipped
+            )
         )
 
     def configuration(self, key: str, version: int) -> Configuration:
@@ -126,19 +137,15 @@ class SqlStore:
 
     def activate(self, ids: Sequence[str], *, at: float) -> Marked:
         """Start the clocks of decisions."""
-
-        def work(transaction: Transaction) -> Marked:
-            def maturity(experiment_id: int) -> float:
-                record = self._experiments.record_by_id(transaction, experiment_id)
-                return record.configuration.experiment.reward.maturity
-
-            return marks.activate(transaction, ids, at=at, maturity=maturity)
-
-        return self._write(work)
+        return self._write(
+            lambda c: marks.activate(c, ids, at=at, record=self._experiments.record_by_id)
+        )
 
     def cancel(self, ids: Sequence[str], *, at: float) -> Marked:
         """Take decisions out of learning, and free their subjects."""
-        return self._write(lambda c: marks.cancel(c, ids, at=at))
+        return self._write(
+            lambda c: marks.cancel(c, ids, at=at, record=self._experiments.record_by_id)
+        )
 
     # Learning
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    false,
     text,
 )
 from sqlalchemy.dialects import postgresql
@@ -54,6 +55,7 @@ experiments = Table(
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
     Column("stopped_at", Double),
+    Column("shipped", SmallInteger),  # the arm that a stopped one goes on sending
     CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
 )
 
@@ -116,6 +118,7 @@ decisions = Table(
     Column("restriction", LargeBinary),
     Column("digest", LargeBinary),
     Column("subject", LargeBinary, nullable=False),
+    Column("shipped", Boolean, nullable=False, server_default=false()),
 )
 
 subjects = Table(

@@ -53,8 +53,14 @@ class Batch:
             self.digests.append(digest)
 
 
-def decide(live: Live, batch: Batch) -> Chosen:
+def decide(live: Live, batch: Batch, shipped: int | None = None) -> Chosen:
     """Decide for every distinct request.
+
+    Args:
+        live: what decides.
+        batch: the requests.
+        shipped: the arm that everybody gets now that the experiment is stopped, the held out too;
+            who may not get it gets a fallback.
 
     Raises:
         InvalidInput: at ``/requests/{row}/...``, every row that does not fit.
@@ -68,11 +74,16 @@ def decide(live: Live, batch: Batch) -> Chosen:
     arms = np.zeros(n, dtype=np.int64)
     propensities = np.ones(n)
     subjects = [r.subject_id for r in requests]
-    holdout = live.held_out(subjects)
-    fallback = np.zeros(n, dtype=np.bool_)
+    none = np.zeros(n, dtype=np.bool_)
+    holdout = live.held_out(subjects) if shipped is None else none
+    fallback = none.copy()
     restrictions = [b"" if not r.eligible else _packed(r.eligible) for r in requests]
     for restriction, rows in _groups(restrictions).items():
         eligible = _eligible(live, batch, restriction, rows)
+        if shipped is not None:
+            fallback[rows] = shipped not in eligible
+            arms[rows] = shipped if shipped in eligible else live.stand_in(eligible)
+            continue
         out = rows[holdout[rows]]
         arms[out] = live.stand_in(eligible)
         fallback[out] = live.control not in eligible  # somebody who cannot get the control
@@ -94,6 +105,7 @@ def decide(live: Live, batch: Batch) -> Chosen:
         restrictions,
         live.version,
         (counts.clipped, counts.unknown, counts.missing),
+        shipped is not None,
     )
 
 

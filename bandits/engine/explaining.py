@@ -32,7 +32,7 @@ def explain(
     stored: Stored, configuration: Configuration, live: Live | None, events: Sequence[Event]
 ) -> DecisionReceipt:
     """Write the receipt; `live` is what decided then, None where that is no longer kept."""
-    drawn = not (stored.holdout or stored.fallback)
+    drawn = not (stored.holdout or stored.fallback or stored.shipped)
     derived = _derive(stored, live) if drawn and live is not None else None
     propensities, u, same = derived or (None, None, None)
     rule = configuration.experiment.reward
@@ -62,6 +62,7 @@ def explain(
         same,
         [_event(e) for e in events],
         float(rewards[0] + configuration.costs[stored.arm]),
+        stored.shipped,
     )
 
 

@@ -16,7 +16,7 @@ from bandits.engine.learner import fold
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
 from bandits.errors import Fault, FixedOnceStarted, InvalidInput, NotFound, StaleEdit, WrongState
-from bandits.experiment import Configuration, Experiment
+from bandits.experiment import Combination, Configuration, Experiment
 from bandits.keys import pointer
 from bandits.messages import (
     Decision,
@@ -101,9 +101,30 @@ class Engine:
         """Stop choosing for a while; rewards go on being learned."""
         return self._move(key, "paused", ("running",), by)
 
-    def stop(self, key: str, *, by: str) -> Record:
-        """Stop choosing for good; rewards still under way are learned."""
-        return self._move(key, "stopped", ("running", "paused"), by)
+    def stop(self, key: str, *, by: str, ship: Combination | None = None) -> Record:
+        """Stop choosing for good; rewards still under way are learned until `Record.closes_at`.
+
+        Args:
+            key: the experiment.
+            by: who, for the audit log.
+            ship: the combination that everybody gets from now on; else requests are refused.
+
+        Raises:
+            NotFound: there is none of this key.
+            InvalidInput: at ``/ship/...``: it names no arm that can be sent.
+            WrongState: it is neither running nor paused.
+        """
+        allowed: tuple[State, ...] = ("running", "paused")
+        if ship is None:
+            return self._move(key, "stopped", allowed, by)
+        record = self.store.record(key)
+        if record.state not in allowed:
+            raise WrongState(key, record.state, "only a running or paused one can be stopped")
+        try:
+            arm = record.configuration.arm(ship)
+        except InvalidInput as error:
+            raise error.under("/ship") from None
+        return self.store.move(key, "stopped", allowed=allowed, at=self.clock(), by=by, shipped=arm)
 
     def archive(self, key: str, *, by: str) -> Record:
         """Put a draft or a stopped experiment out of sight."""
@@ -136,21 +157,22 @@ class Engine:
 
         Raises:
             NotFound: there is no such experiment.
-            WrongState: it is not running.
+            WrongState: it is neither running, nor stopped and still sending an arm.
             InvalidInput: at ``/requests/{row}/...``; nothing was recorded.
             IdReused: a decision id came before with another body; nothing was recorded.
         """
         if len(requests) > MAX_BATCH:
             raise InvalidInput.at("/requests", f"must be at most {MAX_BATCH:,}")
         record = self.store.record(key)
-        if record.state != "running":
+        shipped = record.shipped if record.state == "stopped" else None
+        if record.state != "running" and shipped is None:
             raise WrongState(key, record.state, "only a running one chooses")
         if not requests:
             return []
         now = self.clock()
         live = self._living(record)
         batch = Batch(key, requests, now)
-        chosen = decide(live, batch)
+        chosen = decide(live, batch, shipped)
         before = {} if dry_run else self.store.append_decisions(record, chosen, at=now)
         answers = self._answers(live, chosen, dry_run=dry_run)
         for row, decision in self._repeats(before):
@@ -168,7 +190,9 @@ class Engine:
             strict=True,
         )
         return [
-            Decision(key, slots[arm], propensity, version, holdout, fallback)
+            Decision(
+                key, slots[arm], propensity, version, holdout, fallback, shipped=chosen.shipped
+            )
             for key, arm, propensity, holdout, fallback in columns
         ]
 
@@ -191,6 +215,7 @@ class Engine:
                     stored.holdout,
                     stored.fallback,
                     repeat=True,
+                    shipped=stored.shipped,
                 ),
             )
 
@@ -249,10 +274,7 @@ class Engine:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
         now = self.clock()
         known = self.store.decisions(_distinct([r.decision_id for r in rewards]))
-        rules = {
-            e: self.store.record(e).configuration.experiment.reward
-            for e in {d.experiment for d in known.values()}
-        }
+        records = {e: self.store.record(e) for e in {d.experiment for d in known.values()}}
         events: list[Event] = []
         unknown: list[str] = []
         early: list[str] = []
@@ -262,7 +284,8 @@ class Engine:
             if decision is None:
                 unknown.append(reward.decision_id)
                 continue
-            rule = rules[decision.experiment]
+            record = records[decision.experiment]
+            rule = record.configuration.experiment.reward
             if fault := _fault(row, reward, rule):
                 faults.append(fault)
                 continue
@@ -272,7 +295,8 @@ class Engine:
             if started_at is None or occurred_at < started_at - _SKEW_SECONDS:
                 early.append(reward.decision_id)
                 continue
-            late = occurred_at > started_at + rule.window_seconds
+            final = not decision.shipped and record.closes_at is not None and now > record.closes_at
+            late = final or occurred_at > started_at + rule.window_seconds
             events.append(
                 Event(decision.id, reward.event_id, reward.metric, reward.value, occurred_at, late)
             )

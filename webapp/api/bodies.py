@@ -22,12 +22,24 @@ class Body(Generic[T]):
     """A request body of type `T`: how it is read, and refused."""
 
     def __init__(
-        self, content: type[T], *media_types: str, example: Mapping[str, Any] | None = None
+        self,
+        content: type[T],
+        *media_types: str,
+        example: Mapping[str, Any] | None = None,
+        optional: bool = False,
     ) -> None:
-        """Take JSON that decodes to `content`, sent as one of `media_types`."""
+        """Take JSON that decodes to `content`, sent as one of `media_types`.
+
+        Args:
+            content: the type.
+            media_types: ``application/json`` unless given.
+            example: for the OpenAPI document.
+            optional: nothing at all is `content` with every field's default.
+        """
         self.content = content
         self.media_types = media_types or (JSON,)
         self.example = example
+        self.optional = optional
         self._decoder = msgspec.json.Decoder(content)
 
     def read(self, request: Request) -> T:
@@ -39,6 +51,8 @@ class Body(Generic[T]):
             Malformed: it is not JSON in UTF-8, or is nested too deeply.
             InvalidInput: it is not of the declared type, or an object has a name twice.
         """
+        if self.optional and not request.get_data():
+            return self.content()
         self._check_type(request)
         return self.decode(request.get_data(cache=False))
 

@@ -134,7 +134,10 @@ def _described(operation: Operation, schemas: _Schemas) -> Json:
         if operation.body.example is not None:
             media["example"] = operation.body.example
         content = dict.fromkeys(operation.body.media_types, media)
-        described["requestBody"] = {"required": True, "content": content}
+        described["requestBody"] = {
+            "required": not operation.body.optional,
+            "content": content,
+        }
     return described
 
 

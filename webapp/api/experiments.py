@@ -17,7 +17,7 @@ from bandits.errors import (
     StaleEdit,
     WrongState,
 )
-from bandits.experiment import Experiment
+from bandits.experiment import Combination, Experiment
 from bandits.messages import Results
 from bandits.store import Record, State
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
@@ -71,6 +71,8 @@ class ExperimentDocument(Struct, frozen=True):
         configuration_version: grows with every edit; the ETag.
         policy_version: the snapshot that decides now; grows with every fold.
         declaration: what was declared, with every default filled in.
+        shipped: what a stopped experiment goes on sending to everybody, by slot.
+        results_close_at: when a stopped experiment's result is final.
     """
 
     key: str
@@ -82,6 +84,8 @@ class ExperimentDocument(Struct, frozen=True):
     started_at: datetime | None
     stopped_at: datetime | None
     declaration: Experiment
+    shipped: Combination | None = None
+    results_close_at: datetime | None = None
 
     @classmethod
     def of(cls, record: Record) -> "ExperimentDocument":
@@ -96,6 +100,8 @@ class ExperimentDocument(Struct, frozen=True):
             None if record.started_at is None else moment(record.started_at),
             None if record.stopped_at is None else moment(record.stopped_at),
             record.configuration.experiment,
+            record.shipped_variants,
+            None if record.closes_at is None else moment(record.closes_at),
         )
 
 
@@ -239,10 +245,30 @@ def pause_experiment(key: str) -> Answer:
     return _answer(services().engine.pause(key, by=caller()))
 
 
-@operations("POST", f"{_PATH}/stop", **_MOVE)
-def stop_experiment(key: str) -> Answer:
-    """Stop choosing for good; rewards still under way are learned."""
-    return _answer(services().engine.stop(key, by=caller()))
+class Stop(Struct, frozen=True, forbid_unknown_fields=True):
+    """How to stop.
+
+    Attributes:
+        ship: the variant of each slot that everybody gets from now on; requests are refused
+            unless given.
+    """
+
+    ship: Annotated[Combination, Meta(min_length=1)] | None = None
+
+
+@operations(
+    "POST",
+    f"{_PATH}/stop",
+    body=Body(Stop, example={"ship": {"subject_line": "plain"}}, optional=True),
+    **_MOVE,
+)
+def stop_experiment(key: str, body: Stop) -> Answer:
+    """Stop for good; rewards still under way are learned until `results_close_at`.
+
+    With `ship` it goes on answering with that one combination: propensity 1, `shipped`, recorded
+    for receipts and never learned from. Without, it refuses to choose. Neither can be undone.
+    """
+    return _answer(services().engine.stop(key, by=caller(), ship=body.ship))
 
 
 @operations("POST", f"{_PATH}/archive", **_MOVE)
