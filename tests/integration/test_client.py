@@ -84,7 +84,7 @@ def test_what_the_server_refuses_is_not_tried_again(connect) -> None:
         client.choose("spring", "u-1", context={"age": 30})
     assert caught.value.status == 422
     assert caught.value.faults[0].pointer == "/context/age"
-    assert client._http._transport.tries == 1
+    assert client._line._http._transport.tries == 1
 
 
 def test_any_number_of_recipients_and_events_go_in_batches(connect) -> None:

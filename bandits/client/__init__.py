@@ -1,0 +1,23 @@
+"""A small client for senders: retries that cannot decide or count twice, and always an email.
+
+::
+
+    with Client("http://127.0.0.1:8000", token) as client:
+        email = client.choose("spring", "u-1", fallback={"subject_line": "a"})
+        if email.decision_id:
+            client.reward(email.decision_id, "click", event_id="click-1")
+
+Every request carries ids made here before its first try, so a retry after a lost answer gets the
+same decision, and an event counts once.
+
+::
+
+    BanditsError
+    ├── ApiError        the server refused: trying again would not help
+    └── Unreachable     no answer came in time, however often it was tried
+"""
+
+from bandits.client.client import MAX_BATCH, Client, Declared
+from bandits.client.line import ApiError, Unreachable
+
+__all__ = ["MAX_BATCH", "ApiError", "Client", "Declared", "Unreachable"]

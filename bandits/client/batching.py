@@ -1,0 +1,51 @@
+"""Batches of iterables of any length, none of which is held in memory."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+
+from bandits.client.line import ApiError
+from bandits.draw import time_ordered_ids
+from bandits.messages import Request
+
+_TOO_LARGE = 413
+
+T = TypeVar("T")
+A = TypeVar("A")
+
+
+def with_ids(requests: Sequence[Request]) -> list[Request]:
+    """Give an id to each request without one, so that it can be sent again."""
+    fresh = iter(time_ordered_ids(sum(r.decision_id is None for r in requests)))
+    return [
+        msgspec.structs.replace(r, decision_id=next(fresh)) if r.decision_id is None else r
+        for r in requests
+    ]
+
+
+def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Take items as they are asked for, `size` at a time."""
+    remaining = iter(items)
+    while portion := list(islice(remaining, size)):
+        yield portion
+
+
+def halving(send: Callable[[Sequence[T]], A], items: Sequence[T]) -> Iterator[A]:
+    """Send a batch, in halves where it makes too large a body: it was refused as a whole."""
+    try:
+        answered = send(items)
+    except ApiError as error:
+        if not too_large(error) or len(items) == 1:
+            raise
+        half = len(items) // 2
+        yield from halving(send, items[:half])
+        yield from halving(send, items[half:])
+    else:
+        yield answered
+
+
+def too_large(error: Exception) -> bool:
+    """Tell whether a body was refused for its length."""
+    return isinstance(error, ApiError) and error.status == _TOO_LARGE

@@ -1,0 +1,309 @@
+"""What a sender asks for, one recipient or any number of them at a time."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from threading import Lock
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import httpx
+from msgspec import Struct
+
+from bandits.client.batching import halving, portions, too_large, with_ids
+from bandits.client.line import ApiError, Line, Patience, Unreachable
+from bandits.context import Context
+from bandits.draw import time_ordered_ids
+from bandits.experiment import Experiment
+from bandits.messages import Decision, Request, Reward, RewardReceipt
+from bandits.store import Marked, State
+
+MAX_BATCH = 10_000
+_MOST_ABANDONED = 100_000
+_log = logging.getLogger("bandits.client")
+
+
+class Declared(Struct, frozen=True):
+    """An experiment as the server has it."""
+
+    key: str
+    state: State
+    declaration: Experiment
+
+
+class _Decisions(Struct):
+    decisions: list[Decision]
+
+
+class Client:
+    """Talk to a server; one object can be used from many threads, and keeps connections open."""
+
+    def __init__(  # noqa: PLR0913 - options, by keyword
+        self,
+        url: str,
+        token: str,
+        *,
+        timeout_seconds: float = 5.0,
+        deadline_seconds: float = 15.0,
+        batch_timeout_seconds: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Prepare to talk to the server at `url` with an API key; nothing is sent yet.
+
+        Args:
+            url: where the server is, without ``/api/v1``.
+            token: an API key with the scopes ``choose`` and ``reward``.
+            timeout_seconds: how long one try may take.
+            deadline_seconds: how long to go on trying, from a call's first try.
+            batch_timeout_seconds: how long one try of a batch may take; a batch's deadline is at
+                least that.
+            transport: what carries requests; the network unless given.
+            sleep: how to wait between tries.
+        """
+        self._line = Line(url, token, transport=transport, sleep=sleep)
+        self._single = Patience(timeout_seconds, deadline_seconds)
+        longest = max(deadline_seconds, batch_timeout_seconds)
+        self._batch = Patience(batch_timeout_seconds, longest)
+        self._lock = Lock()
+        self._abandoned: dict[str, None] = {}  # an ordered set
+        self._down_until = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel what was given up on, if the server answers at once, and close connections."""
+        self._settle()
+        self._line.close()
+
+    def experiment(self, key: str) -> Declared:
+        """Read an experiment; the API key needs the scope ``read``.
+
+        Raises:
+            ApiError: there is none of this key (404), or the API key may not read (403).
+            Unreachable: no answer came in time.
+        """
+        return self._line.call(f"/experiments/{quote(key, safe='')}", Declared, self._single)
+
+    def choose(  # noqa: PLR0913 - options, by keyword
+        self,
+        experiment: str,
+        subject_id: str,
+        *,
+        context: Context | None = None,
+        decision_id: str | None = None,
+        eligible: Mapping[str, Sequence[str]] | None = None,
+        fallback: Mapping[str, str] | None = None,
+    ) -> Decision:
+        """Choose the email for one recipient.
+
+        Args:
+            experiment: its key.
+            subject_id: who the email is for.
+            context: what is known of them, by declared feature.
+            decision_id: to get the same answer again later; made here unless given.
+            eligible: for a slot, the variants that they may get.
+            fallback: a variant for each slot, answered (with ``fallback`` true and no decision id)
+                where the server gives none, so that there is always an email to send. While the
+                server is known to be down, it is tried only once. Should it have decided
+                after all, that decision is cancelled by a later call.
+
+        Raises:
+            ApiError: the server refused; only without `fallback`.
+            Unreachable: no answer came in time; only without `fallback`.
+        """
+        (request,) = with_ids([_request(subject_id, context, decision_id, eligible)])
+        path = f"/experiments/{quote(experiment, safe='')}/choose"
+
+        def ask(*, once: bool) -> list[Decision]:
+            return [self._line.call(path, Decision, self._single, body=request, once=once)]
+
+        (decision,) = self._decided(ask, [request], fallback)
+        return decision
+
+    def choose_many(
+        self,
+        experiment: str,
+        requests: Iterable[Request],
+        *,
+        batch: int = MAX_BATCH,
+        fallback: Mapping[str, str] | None = None,
+    ) -> Iterator[Decision]:
+        """Choose for any number of recipients, a batch at a time, in their order.
+
+        Requests are taken from the iterable as the decisions are, so neither is held in memory.
+
+        Args:
+            experiment: its key.
+            requests: those without a decision id get one before they are first sent.
+            batch: how many to send at once; fewer where a batch would be too large a body.
+            fallback: as `choose` has it, for every recipient of a batch that is not answered.
+
+        Raises:
+            ApiError: the server refused a batch; those before it were yielded.
+            Unreachable: no answer came in time; only without `fallback`.
+        """
+        path = f"/experiments/{quote(experiment, safe='')}/choose/batch"
+
+        def send(some: Sequence[Request]) -> list[Decision]:
+            def ask(*, once: bool) -> list[Decision]:
+                body = {"requests": some}
+                return self._line.call(
+                    path, _Decisions, self._batch, body=body, once=once
+                ).decisions
+
+            return self._decided(ask, some, fallback)
+
+        for portion in portions(requests, batch):
+            for decisions in halving(send, with_ids(portion)):
+                yield from decisions
+
+    def reward(
+        self,
+        decision_id: str,
+        metric: str,
+        value: float = 1.0,
+        *,
+        event_id: str | None = None,
+        occurred_at: datetime | None = None,
+    ) -> RewardReceipt:
+        """Report something that a recipient did.
+
+        Args:
+            decision_id: the decision whose email it answers.
+            metric: a metric of the experiment's reward rule.
+            value: its value.
+            event_id: the mailer's own id of the event, so that a second report counts once; made
+                here unless given, so that retries of this call do.
+            occurred_at: when it happened, with its time zone; now unless given.
+
+        Raises:
+            ApiError: the server refused: an unknown metric, a value out of bounds.
+            Unreachable: no answer came in time.
+        """
+        made = event_id or time_ordered_ids(1)[0]
+        body = {"rewards": [Reward(decision_id, made, metric, value, occurred_at)]}
+        return self._line.call("/rewards", RewardReceipt, self._single, body=body)
+
+    def reward_many(self, rewards: Iterable[Reward], *, batch: int = MAX_BATCH) -> RewardReceipt:
+        """Report any number of events, a batch at a time; returns what became of all of them.
+
+        Raises:
+            ApiError: the server refused a batch; those before it are recorded.
+            Unreachable: no answer came in time; sending everything again counts nothing twice.
+        """
+
+        def send(some: Sequence[Reward]) -> RewardReceipt:
+            body = {"rewards": some}
+            return self._line.call("/rewards", RewardReceipt, self._batch, body=body)
+
+        total = RewardReceipt(0, 0, 0, [], [])
+        for portion in portions(rewards, batch):
+            for more in halving(send, portion):
+                total = RewardReceipt(
+                    total.accepted + more.accepted,
+                    total.repeated + more.repeated,
+                    total.late + more.late,
+                    total.unknown + more.unknown,
+                    total.early + more.early,
+                )
+        return total
+
+    def activate(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> Marked:
+        """Tell that emails are sent now, where the experiment waits for that.
+
+        Raises:
+            ApiError: the server refused a batch; those before it are recorded.
+            Unreachable: no answer came in time; telling it again changes nothing.
+        """
+        return self._mark("/decisions/activate", decision_ids, batch)
+
+    def cancel(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> Marked:
+        """Tell that emails were never sent: they leave what is learned.
+
+        Raises:
+            ApiError: the server refused a batch; those before it are recorded.
+            Unreachable: no answer came in time; telling it again changes nothing.
+        """
+        return self._mark("/decisions/cancel", decision_ids, batch)
+
+    def _mark(self, path: str, decision_ids: Iterable[str], batch: int) -> Marked:
+        total = Marked(0, 0, ())
+        for portion in portions(decision_ids, batch):
+            more = self._line.call(path, Marked, self._batch, body={"decision_ids": portion})
+            total = Marked(
+                total.accepted + more.accepted,
+                total.repeated + more.repeated,
+                total.unknown + more.unknown,
+            )
+        return total
+
+    def _decided(
+        self,
+        ask: Callable[..., list[Decision]],
+        requests: Sequence[Request],
+        fallback: Mapping[str, str] | None,
+    ) -> list[Decision]:
+        """Ask, and answer the fallback to everybody where no answer comes."""
+        once = fallback is not None and time.monotonic() < self._down_until
+        try:
+            answered = ask(once=once)
+        except (ApiError, Unreachable) as error:
+            splits = too_large(error) and len(requests) > 1
+            if fallback is None or splits:
+                raise
+            _log.warning("sending the fallback to %d: %s", len(requests), error)
+            if isinstance(error, Unreachable):
+                self._abandon(requests)
+            slots = {slot: {"variant": variant} for slot, variant in fallback.items()}
+            return [Decision(None, slots, 1.0, 0, fallback=True) for _ in requests]
+        if self._abandoned:
+            self._settle(answered=requests)
+        return answered
+
+    def _abandon(self, requests: Sequence[Request]) -> None:
+        """Remember whose fallback is sent although the server may have decided, unheard."""
+        with self._lock:
+            self._down_until = time.monotonic() + self._single.deadline_seconds
+            self._abandoned.update(dict.fromkeys(str(r.decision_id) for r in requests))
+            for decision_id in list(self._abandoned)[:-_MOST_ABANDONED]:
+                del self._abandoned[decision_id]
+
+    def _settle(self, answered: Sequence[Request] = ()) -> None:
+        """Cancel decisions whose fallback was sent: they would count as emails without answer."""
+        with self._lock:
+            for request in answered:
+                self._abandoned.pop(str(request.decision_id), None)
+            given_up, self._abandoned = self._abandoned, {}
+        for portion in portions(given_up, MAX_BATCH):
+            body = {"decision_ids": portion}
+            try:
+                self._line.call("/decisions/cancel", Marked, self._single, body=body, once=True)
+            except (ApiError, Unreachable):
+                with self._lock:
+                    self._abandoned.update(dict.fromkeys(portion))
+
+
+def _request(
+    subject_id: str,
+    context: Context | None,
+    decision_id: str | None,
+    eligible: Mapping[str, Sequence[str]] | None,
+) -> Request:
+    return Request(
+        subject_id,
+        None if context is None else dict(context),
+        decision_id,
+        None if eligible is None else {slot: list(v) for slot, v in eligible.items()},
+    )
