@@ -15,8 +15,9 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound, Unavailable
-from storage.changes import Change, note, read_changes
+from storage.changes import EVERYTHING, Change, Sought, authors, note, read_changes
 from storage.databases import Database, Found
+from storage.sessions import Sessions, end_every
 from storage.tables import api_keys, users
 
 Role = Literal["viewer", "manager", "admin"]
@@ -77,6 +78,7 @@ class Accounts:
     def __init__(self, database: Database) -> None:
         """Work on `database`; `SqlStore.accounts` makes one."""
         self._database = database
+        self.sessions = Sessions(database)
 
     # People
 
@@ -128,12 +130,18 @@ class Accounts:
             return [_user(r) for r in transaction.execute(select(users).order_by(users.c.email))]
 
     def set_password(self, email: str, password_hash: str, *, at: float, by: str) -> None:
-        """Replace a person's password.
+        """Replace a person's password, and sign them out everywhere.
 
         Raises:
             NotFound: nobody has this address.
         """
         self._change_user(email, {"password_hash": password_hash}, "set password", at=at, by=by)
+
+    def rehash(self, email: str, password_hash: str) -> None:
+        """Store another hash of the same password: nothing that anybody would call a change."""
+        mine = update(users).where(users.c.email == _folded(email))
+        with self._database.writing() as transaction:
+            transaction.execute(mine.values(password_hash=password_hash))
 
     def set_role(self, email: str, role: Role, *, at: float, by: str) -> None:
         """Replace a person's role.
@@ -153,6 +161,8 @@ class Accounts:
             if row is None:
                 raise NotFound("user", email)
             transaction.execute(update(users).where(users.c.email == email).values(values))
+            if "password_hash" in values:
+                end_every(transaction, row.id)
             told = {"role"} & set(values)  # a hash is nobody's business
             before = {k: getattr(row, k) for k in told} or None
             after = {k: values[k] for k in told} or None
@@ -166,11 +176,13 @@ class Accounts:
         """
         email = _folded(email)
         with self._database.writing() as transaction:
-            query = delete(users).where(users.c.email == email).returning(users.c.role)
-            role = transaction.execute(query).scalar_one_or_none()
-            if role is None:
+            query = select(users).where(users.c.email == email).with_for_update()
+            row = transaction.execute(query).one_or_none()
+            if row is None:
                 raise NotFound("user", email)
-            note(transaction, "remove", f"user:{email}", at=at, by=by, before={"role": role})
+            end_every(transaction, row.id)
+            transaction.execute(delete(users).where(users.c.id == row.id))
+            note(transaction, "remove", f"user:{email}", at=at, by=by, before={"role": row.role})
 
     # API keys
 
@@ -249,17 +261,30 @@ class Accounts:
     # The audit log
 
     def changes(
-        self, *, subject: str | None = None, before_id: int | None = None, limit: int = 100
+        self,
+        *,
+        subject: str | None = None,
+        sought: Sought = EVERYTHING,
+        before_id: int | None = None,
+        limit: int = 100,
     ) -> list[Change]:
         """Read what was changed, the newest first.
 
         Args:
             subject: only of this: ``experiment:KEY``, ``user:EMAIL`` or ``key:ID``.
+            sought: only what fits this.
             before_id: only entries before this one, to read on.
             limit: how many at most.
         """
         with self._database.reading() as transaction:
-            return read_changes(transaction, subject=subject, before_id=before_id, limit=limit)
+            return read_changes(
+                transaction, sought, subject=subject, before_id=before_id, limit=limit
+            )
+
+    def authors(self) -> list[str]:
+        """List who ever changed something, as the audit log calls them."""
+        with self._database.reading() as transaction:
+            return authors(transaction)
 
 
 def _folded(email: str) -> str:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import insert, select
+from sqlalchemy import ColumnElement, func, insert, or_, select
 
 from storage.databases import Transaction
 from storage.tables import audit_log
@@ -32,6 +32,44 @@ class Change(Struct, frozen=True):
     after: Any
 
 
+class Sought(Struct, frozen=True):
+    """Which entries are asked for; each part narrows them, None does not.
+
+    Attributes:
+        by: by whom, as the log calls them.
+        kind: what was changed: ``experiment``, ``user`` or ``key``.
+        text: in what it was done to, or in the action, whatever the case.
+        since: not before this moment.
+        until: before this moment.
+    """
+
+    by: str | None = None
+    kind: str | None = None
+    text: str | None = None
+    since: float | None = None
+    until: float | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Say in SQL what is asked for."""
+        found: list[ColumnElement[bool]] = []
+        if self.by is not None:
+            found.append(audit_log.c.by == self.by)
+        if self.kind is not None:
+            found.append(audit_log.c.subject.startswith(f"{self.kind}:", autoescape=True))
+        if self.text is not None:
+            wanted = self.text.lower()
+            texts = (audit_log.c.subject, audit_log.c.action)
+            found.append(or_(*(func.lower(t).contains(wanted, autoescape=True) for t in texts)))
+        if self.since is not None:
+            found.append(audit_log.c.at >= self.since)
+        if self.until is not None:
+            found.append(audit_log.c.at < self.until)
+        return found
+
+
+EVERYTHING = Sought()
+
+
 def note(  # noqa: PLR0913 - who, what, when and the rest of an entry
     transaction: Transaction,
     action: str,
@@ -55,10 +93,16 @@ def note(  # noqa: PLR0913 - who, what, when and the rest of an entry
 
 
 def read_changes(
-    transaction: Transaction, *, subject: str | None, before_id: int | None, limit: int
+    transaction: Transaction,
+    sought: Sought,
+    *,
+    subject: str | None,
+    before_id: int | None,
+    limit: int,
 ) -> list[Change]:
     """Read entries, the newest first."""
-    query = select(audit_log).order_by(audit_log.c.id.desc()).limit(limit)
+    query = select(audit_log).where(*sought.conditions())
+    query = query.order_by(audit_log.c.id.desc()).limit(limit)
     if subject is not None:
         query = query.where(audit_log.c.subject == subject)
     if before_id is not None:
@@ -67,6 +111,12 @@ def read_changes(
         Change(row.id, row.at, row.by, row.action, row.subject, _read(row.before), _read(row.after))
         for row in transaction.execute(query)
     ]
+
+
+def authors(transaction: Transaction) -> list[str]:
+    """List who ever changed something."""
+    query = select(audit_log.c.by).distinct().order_by(audit_log.c.by)
+    return list(transaction.execute(query).scalars())
 
 
 def _packed(value: object) -> str | None:

@@ -189,6 +189,18 @@ users = Table(
     CheckConstraint("role IN ('viewer', 'manager', 'admin')", name="role"),
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("user_id", Serial, ForeignKey("users.id"), nullable=False, index=True),
+    Column("agent", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
 api_keys = Table(
     "api_keys",
     metadata,

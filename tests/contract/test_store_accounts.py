@@ -1,9 +1,12 @@
 """What accounts do, in every database."""
 
 import pytest
+from sqlalchemy import select
 
 from bandits.errors import AlreadyExists, NotFound
-from storage.tables import api_keys, audit_log
+from storage.changes import Sought
+from storage.sessions import LASTING_SECONDS
+from storage.tables import api_keys, audit_log, sessions
 
 
 @pytest.fixture
@@ -143,3 +146,100 @@ def test_the_audit_log_is_read_on_from_where_one_stopped(accounts):
     first = accounts.changes(limit=2)
     assert [c.at for c in first] == [4.0, 3.0]
     assert [c.at for c in accounts.changes(before_id=first[-1].id)] == [2.0, 1.0, 0.0]
+
+
+class TestSessions:
+    @pytest.fixture
+    def ann(self, accounts):
+        return accounts.add_user("ann@shop.example", "hash", "viewer", at=5.0, by="cli")
+
+    def test_a_token_finds_its_session_and_is_stored_nowhere(self, store, accounts, ann):
+        token = accounts.sessions.begin(ann.id, agent="Firefox", address="192.0.2.1", at=10.0)
+        found = accounts.sessions.find(token, at=11.0)
+        assert (found.user_id, found.agent, found.address) == (ann.id, "Firefox", "192.0.2.1")
+        assert accounts.sessions.of(ann.id, at=11.0) == [found]
+        with store.database.reading() as transaction:
+            (row,) = transaction.execute(select(sessions))
+        assert token not in str(tuple(row))
+        with pytest.raises(NotFound):
+            accounts.sessions.find(token[:-1], at=11.0)
+
+    def test_use_keeps_a_session_and_a_week_without_ends_it(self, accounts, ann):
+        token = accounts.sessions.begin(ann.id, agent="", address="", at=0.0)
+        week = LASTING_SECONDS
+        assert accounts.sessions.find(token, at=week).seen_at == 0.0
+        assert accounts.sessions.find(token, at=2 * week).seen_at == week
+        with pytest.raises(NotFound):
+            accounts.sessions.find(token, at=3 * week + 1)
+        assert accounts.sessions.of(ann.id, at=3 * week + 1) == []
+        accounts.sessions.begin(ann.id, agent="new", address="", at=4 * week)
+        assert [s.agent for s in accounts.sessions.of(ann.id, at=0.0)] == ["new"], "swept"
+
+    def test_one_is_ended_and_then_all_others_of_the_same_person(self, accounts, ann):
+        bob = accounts.add_user("bob@shop.example", "hash", "viewer", at=5.0, by="cli")
+        tokens = [
+            accounts.sessions.begin(who.id, agent="", address="", at=10.0)
+            for who in (ann, ann, ann, bob)
+        ]
+        found = [accounts.sessions.find(token, at=10.0) for token in tokens]
+        accounts.sessions.end(found[0].id)
+        assert accounts.sessions.end_others(found[1], at=11.0, by=ann.email) == 1
+        assert accounts.sessions.end_others(found[1], at=12.0, by=ann.email) == 0
+        assert accounts.sessions.of(ann.id, at=12.0) == [found[1]]
+        assert accounts.sessions.of(bob.id, at=12.0) == [found[3]]
+        signed_out = [c for c in accounts.changes() if c.action == "sign out"]
+        assert [(c.subject, c.before, c.after) for c in signed_out] == [
+            ("user:ann@shop.example", {"sessions": 2}, {"sessions": 1})
+        ]
+
+    def test_a_new_password_ends_sessions_and_a_new_hash_of_the_same_does_not(self, accounts, ann):
+        token = accounts.sessions.begin(ann.id, agent="", address="", at=10.0)
+        accounts.rehash("ANN@shop.example", "the same, hashed better")
+        assert accounts.sessions.find(token, at=11.0)
+        assert accounts.user(ann.email).password_hash == "the same, hashed better"
+        accounts.set_password(ann.email, "another", at=12.0, by="cli")
+        with pytest.raises(NotFound):
+            accounts.sessions.find(token, at=13.0)
+
+    def test_who_is_removed_is_signed_out_and_cannot_sign_in(self, accounts, ann):
+        token = accounts.sessions.begin(ann.id, agent="", address="", at=10.0)
+        accounts.remove_user(ann.email, at=11.0, by="cli")
+        with pytest.raises(NotFound):
+            accounts.sessions.find(token, at=12.0)
+        with pytest.raises(NotFound):
+            accounts.sessions.begin(ann.id, agent="", address="", at=12.0)
+
+
+class TestSearchingTheLog:
+    @pytest.fixture(autouse=True)
+    def _changes(self, accounts):
+        accounts.add_user("ann@shop.example", "hash", "viewer", at=1.0, by="cli")
+        accounts.add_user("100%_sure@shop.example", "hash", "viewer", at=2.0, by="cli")
+        accounts.create_key("sender", ["choose"], at=3.0, by="ann@shop.example")
+        accounts.set_role("ann@shop.example", "admin", at=4.0, by="ann@shop.example")
+
+    @pytest.mark.parametrize(
+        ("sought", "times"),
+        [
+            (Sought(), [4.0, 3.0, 2.0, 1.0]),
+            (Sought(by="cli"), [2.0, 1.0]),
+            (Sought(kind="key"), [3.0]),
+            (Sought(kind="user"), [4.0, 2.0, 1.0]),
+            (Sought(text="ROLE"), [4.0]),
+            (Sought(text="Ann"), [4.0, 1.0]),
+            (Sought(text="%"), [2.0]),
+            (Sought(text="_"), [2.0]),
+            (Sought(since=2.0, until=4.0), [3.0, 2.0]),
+            (Sought(by="cli", text="ann", since=2.0), []),
+        ],
+    )
+    def test_every_part_of_a_search_narrows_it(self, accounts, sought, times):
+        assert [c.at for c in accounts.changes(sought=sought)] == times
+
+    def test_a_search_is_read_on_page_by_page(self, accounts):
+        first = accounts.changes(sought=Sought(kind="user"), limit=2)
+        on = accounts.changes(sought=Sought(kind="user"), before_id=first[-1].id, limit=2)
+        assert [c.at for c in (*first, *on)] == [4.0, 2.0, 1.0]
+
+    def test_everybody_who_changed_something_is_named_once(self, accounts):
+        assert accounts.authors() == ["ann@shop.example", "cli"]

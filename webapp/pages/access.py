@@ -2,20 +2,19 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from hashlib import sha256
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, url_for
+from flask import Flask, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import LoginManager, current_user
+from flask_login import LoginManager, current_user, login_user
 from flask_wtf.csrf import CSRFProtect
 
 from bandits.errors import NotFound
 from storage.accounts import Role, User
+from storage.sessions import LASTING_SECONDS, Session
 from webapp.services import services
 
-SESSION = timedelta(days=7)
 ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
 CSRF = "bandits.csrf"
 
@@ -29,9 +28,11 @@ class Person:
     is_active = True
     is_anonymous = False
 
-    def __init__(self, user: User) -> None:
-        """Wrap an account."""
+    def __init__(self, user: User, session: Session, token: str) -> None:
+        """Wrap an account and the session that was signed in for it."""
         self.user = user
+        self.session = session
+        self._token = token
 
     @property
     def email(self) -> str:
@@ -44,8 +45,8 @@ class Person:
         return self.user.role
 
     def get_id(self) -> str:
-        """Return what the session remembers; it ends to be theirs when the password changes."""
-        return f"{self.user.id}.{_fingerprint(self.user)}"
+        """Return what the browser's cookie keeps: the token of a session that can be ended."""
+        return self._token
 
     def may(self, role: Role) -> bool:
         """Tell whether they may do what takes `role`."""
@@ -78,7 +79,7 @@ def init(app: Flask) -> None:
     app.config["SESSION_COOKIE_HTTPONLY"] = True
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.config["SESSION_COOKIE_NAME"] = "bandits"
-    app.config["PERMANENT_SESSION_LIFETIME"] = SESSION
+    app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(seconds=LASTING_SECONDS)
     # Pages ask by `gate`; the API has no cookies, so there is nothing to forge there.
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False
     app.config["WTF_CSRF_TIME_LIMIT"] = None  # a form left open over lunch is not an attack
@@ -88,17 +89,29 @@ def init(app: Flask) -> None:
     manager.user_loader(_remembered)
 
 
-def _remembered(session_id: str) -> Person | None:
-    number, _, fingerprint = session_id.partition(".")
+def enter_as(user: User) -> None:
+    """Sign somebody in with this browser."""
+    session.clear()  # nothing planted before survives
+    session.permanent = True
+    told = services()
+    token = told.accounts.sessions.begin(
+        user.id,
+        agent=request.user_agent.string,
+        address=request.remote_addr or "",
+        at=told.engine.clock(),
+    )
+    remembered = _remembered(token)
+    if remembered:
+        login_user(remembered)
+
+
+def _remembered(token: str) -> Person | None:
+    told = services()
     try:
-        user = services().accounts.user_by_id(int(number))
-    except (NotFound, ValueError):
+        found = told.accounts.sessions.find(token, at=told.engine.clock())
+        return Person(told.accounts.user_by_id(found.user_id), found, token)
+    except NotFound:
         return None
-    return Person(user) if fingerprint == _fingerprint(user) else None
-
-
-def _fingerprint(user: User) -> str:
-    return sha256(user.password_hash.encode()).hexdigest()[:16]
 
 
 def local(address: str | None) -> str:

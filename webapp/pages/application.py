@@ -3,14 +3,27 @@
 from flask import Flask
 
 from webapp.pages import access, assets, chrome, filters, problems, security
-from webapp.pages.administration import keys, people, signing, throttle
+from webapp.pages.administration import audit, keys, people, sessions, signing, throttle
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign import campaigns, lifecycle, receipts, results
 from webapp.pages.form import editing, previews
 from webapp.pages.gate import gate
 
 # Importing them hung their views into the blueprint.
-VIEWS = (assets, campaigns, editing, keys, lifecycle, people, previews, receipts, results, signing)
+VIEWS = (
+    assets,
+    audit,
+    campaigns,
+    editing,
+    keys,
+    lifecycle,
+    people,
+    previews,
+    receipts,
+    results,
+    sessions,
+    signing,
+)
 
 pages.before_request(gate)
 

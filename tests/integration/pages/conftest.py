@@ -17,7 +17,6 @@ from bandits.messages import Decision, Request, Reward
 from storage import SqlStore, open_store
 from storage.accounts import Role
 from webapp.app import create_app
-from webapp.pages.access import Person
 from webapp.pages.administration import throttle
 from webapp.passwords import hash_password
 from webapp.services import Services
@@ -145,8 +144,10 @@ class Visitor:
         self.email = email
         if email is not None:
             user = site.accounts.user(email)
+            sessions, now = site.accounts.sessions, site.clock()
+            token = sessions.begin(user.id, agent="Test", address="127.0.0.1", at=now)
             with self.client.session_transaction() as session:
-                session["_user_id"] = Person(user).get_id()
+                session["_user_id"] = token
                 session["_fresh"] = True
         self._token = ""
 

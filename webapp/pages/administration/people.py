@@ -2,13 +2,13 @@
 
 from typing import cast, get_args
 
-from flask import abort, flash, redirect, render_template, request, session, url_for
+from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import login_user
 
 from bandits.errors import AlreadyExists
 from storage.accounts import Role, User
-from webapp.pages.access import Person, needs, person
+from webapp.pages.access import enter_as, needs, person
+from webapp.pages.administration.sessions import places
 from webapp.pages.administration.throttle import count_guess, forget_guesses
 from webapp.pages.blueprint import pages
 from webapp.passwords import hash_password, matches, refuse_password
@@ -26,7 +26,7 @@ _LONGEST_ADDRESS = 254  # RFC 5321, as corrected
 @needs("viewer")
 def account() -> ResponseReturnValue:
     """Show one's own account."""
-    return render_template("account.html", errors={}, roles=ROLES, tab="account")
+    return _account({})
 
 
 @pages.post("/settings")
@@ -46,16 +46,19 @@ def change_password() -> ResponseReturnValue:
     elif new != request.form.get("again", ""):
         errors["again"] = "differs from the new password above"
     if errors:
-        page = render_template("account.html", errors=errors, roles=ROLES, tab="account")
-        return page, 422
+        return _account(errors), 422
     told.accounts.set_password(
         user.email, hash_password(new), at=told.engine.clock(), by=user.email
     )
-    session.clear()
-    session.permanent = True
-    login_user(Person(told.accounts.user(user.email)))
+    enter_as(told.accounts.user(user.email))
     flash("Your password is changed. Wherever else you were signed in, you are no longer.")
     return redirect(url_for("pages.account"))
+
+
+def _account(errors: dict[str, str]) -> str:
+    return render_template(
+        "account.html", errors=errors, roles=ROLES, places=places(), tab="account"
+    )
 
 
 @pages.get("/settings/people")
@@ -110,6 +113,28 @@ def change_role(user_id: int) -> ResponseReturnValue:
         user.email, cast("Role", role), at=told.engine.clock(), by=person().email
     )
     flash(f"{user.email} is {role} now.")
+    return redirect(url_for("pages.people"))
+
+
+@pages.get("/settings/people/<int:user_id>/password")
+@needs("admin")
+def ask_password(user_id: int) -> ResponseReturnValue:
+    """Ask for a new password of somebody who forgot theirs."""
+    return render_template("reset_password.html", user=_other(user_id), wrong="", tab="people")
+
+
+@pages.post("/settings/people/<int:user_id>/password")
+@needs("admin")
+def reset_password(user_id: int) -> ResponseReturnValue:
+    """Give somebody a new password; they are signed out everywhere."""
+    told, user = services(), _other(user_id)
+    password = request.form.get("password", "")
+    if wrong := refuse_password(password, user.email):
+        return render_template("reset_password.html", user=user, wrong=wrong, tab="people"), 422
+    told.accounts.set_password(
+        user.email, hash_password(password), at=told.engine.clock(), by=person().email
+    )
+    flash(f"{user.email} has a new password and is signed out everywhere. Tell it in person.")
     return redirect(url_for("pages.people"))
 
 

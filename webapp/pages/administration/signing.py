@@ -2,12 +2,12 @@
 
 from flask import Response, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_user, logout_user
+from flask_login import current_user, logout_user
 from werkzeug.datastructures import MultiDict
 
 from bandits.errors import NotFound
 from storage.accounts import User
-from webapp.pages.access import Person, for_anybody, local, needs
+from webapp.pages.access import enter_as, for_anybody, local, needs, person
 from webapp.pages.administration.throttle import count_guess, forget_guesses
 from webapp.pages.blueprint import pages
 from webapp.passwords import hash_password, is_outdated, matches
@@ -42,9 +42,8 @@ def enter() -> ResponseReturnValue:
     if not matches(None if user is None else user.password_hash, password) or user is None:
         return Response(_form(request.form.get("next", ""), carried, email, wrong=True), 422)
     forget_guesses(email)
-    session.clear()  # nothing planted before survives
-    session.permanent = True
-    login_user(Person(_rehashed(user, password)))
+    _rehash(user, password)
+    enter_as(user)
     address = local(request.form.get("next"))
     if carried:
         return render_template("continue.html", address=address, carried=carried)
@@ -58,14 +57,9 @@ def _known(email: str) -> User | None:
         return None
 
 
-def _rehashed(user: User, password: str) -> User:
-    if not is_outdated(user.password_hash):
-        return user
-    told = services()
-    told.accounts.set_password(
-        user.email, hash_password(password), at=told.engine.clock(), by=user.email
-    )
-    return told.accounts.user(user.email)
+def _rehash(user: User, password: str) -> None:
+    if is_outdated(user.password_hash):
+        services().accounts.rehash(user.email, hash_password(password))
 
 
 def ask_again() -> ResponseReturnValue:
@@ -93,6 +87,7 @@ def _form(
 @needs("viewer")
 def sign_out() -> ResponseReturnValue:
     """End the session."""
+    services().accounts.sessions.end(person().session.id)
     logout_user()
     session.clear()
     flash("You are signed out.")

@@ -10,6 +10,15 @@ from storage.changes import Change
 from webapp.pages.campaign.standing import STATES
 
 _LONGEST = 400
+_TITLES = {
+    ("user", "add"): "Added",
+    ("user", "remove"): "Removed",
+    ("user", "set role"): "Role changed",
+    ("user", "set password"): "New password",
+    ("user", "sign out"): "Signed out elsewhere",
+    ("key", "create"): "Made",
+    ("key", "revoke"): "Revoked",
+}
 
 
 class Entry(Struct, frozen=True):
@@ -23,16 +32,17 @@ class Entry(Struct, frozen=True):
 
 def entry(change: Change) -> Entry:
     """Put an entry of the audit log into words."""
+    kind = change.subject.partition(":")[0]
     match change.action:
         case "move":
             before, after = change.before["state"], change.after["state"]
             return Entry(f"{STATES[before]} → {STATES[after]}", change.by, change.at, ())
-        case "create":
+        case "create" if kind == "experiment":
             return Entry("Created as a draft", change.by, change.at, ())
         case "configure":
             title = "Set-up changed"
         case _:
-            title = change.action.capitalize()
+            title = _TITLES.get((kind, change.action), change.action.capitalize())
     found = tuple(_compare("", change.before, change.after))
     return Entry(title, change.by, change.at, found)
 

@@ -1,10 +1,6 @@
 """An experiment's page: how it stands, its set-up, and what was changed."""
 
-import csv
-import io
-from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -19,12 +15,12 @@ from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.differences import entry
 from webapp.pages.campaign.standing import Standing, measure, stand
+from webapp.pages.exports import csv_response
 from webapp.pages.form.fields import methods
 from webapp.services import services
 
 LIVE = ("status", "summary", "shares", "rewards", "versions", "parts")  # what moves on the page
 _CHANGES = 100
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet would run such a cell
 
 
 @pages.get("/experiments/<key:key>")
@@ -140,7 +136,7 @@ def results_csv(key: str) -> ResponseReturnValue:
         ]
         for row in standing.arms
     ]
-    return _csv(f"{key}-results.csv", head, rows)
+    return csv_response(f"{key}-results.csv", head, rows)
 
 
 @pages.get("/experiments/<key:key>/history.csv")
@@ -157,20 +153,4 @@ def history_csv(key: str) -> ResponseReturnValue:
         )
     ]
     head = ["at", "learned_version", "version", "sent", "complete", "reward"]
-    return _csv(f"{key}-history.csv", head, rows)
-
-
-def _csv(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(head)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    response = Response(text.getvalue(), content_type="text/csv; charset=utf-8")
-    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
-    return response
-
-
-def _cell(value: Any) -> Any:
-    """Keep text that a spreadsheet would take for a formula from being one."""
-    text = str(value)
-    return f"'{text}" if isinstance(value, str) and text.startswith(_FORMULA) else value
+    return csv_response(f"{key}-history.csv", head, rows)

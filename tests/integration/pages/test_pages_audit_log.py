@@ -1,0 +1,70 @@
+"""The audit log's page and its export."""
+
+import csv
+import io
+
+import pytest
+
+
+@pytest.fixture
+def changed(site):
+    """What was changed by two people, at three times."""
+    site.make()
+    site.clock.now += 86_400
+    made = site.accounts.create_key("=1+1", ["choose"], at=site.clock(), by="otto@shop.example")
+    site.clock.now += 86_400
+    site.accounts.revoke_key(made.key.id, at=site.clock(), by="otto@shop.example")
+    return made.key
+
+
+def test_every_change_is_listed_with_before_and_after(site, admin, changed):
+    site.accounts.set_role(admin.email, "manager", at=site.clock(), by="cli")
+    site.accounts.set_role(admin.email, "admin", at=site.clock(), by="cli")
+    page = admin.get("/settings/audit-log").text
+    assert "Draft → Running" in page
+    assert "<del>manager</del> → <ins>admin</ins>" in page
+    assert 'href="/experiments/sale/history"' in page
+    assert page.index("Role changed") < page.index("Revoked") < page.index("Draft → Running")
+
+
+@pytest.mark.parametrize(
+    ("query", "shown", "hidden"),
+    [
+        ("kind=key", "Revoked", "Draft → Running"),
+        ("kind=experiment", "Draft → Running", "Revoked"),
+        ("by=otto%40shop.example", "Revoked", "Created as a draft"),
+        ("q=SALE", "Created as a draft", "Revoked"),
+        ("since=2027-01-17", "Revoked", "<strong>Made"),
+        ("until=2027-01-15", "Created as a draft", "<strong>Made"),
+        ("since=nonsense&kind=nonsense", "Revoked", "Nothing fits"),
+        ("q=nothing+like+it", "Nothing fits this search", "<li>\n      <p>"),
+    ],
+)
+def test_the_log_is_searched(admin, changed, query, shown, hidden):
+    page = admin.get(f"/settings/audit-log?{query}").text
+    assert shown in page
+    assert hidden not in page
+
+
+def test_a_long_log_is_read_page_by_page_and_keeps_the_search(site, admin):
+    for i in range(60):
+        site.accounts.create_key(f"key {i}", ["read"], at=site.clock(), by="cli")
+    first = admin.get("/settings/audit-log?kind=key").text
+    assert first.count("<strong>Made</strong>") == 50
+    link = first.split("Earlier</a>")[0].rsplit('href="', 1)[1].split('"')[0].replace("&amp;", "&")
+    assert "kind=key" in link
+    rest = admin.get(link).text
+    assert rest.count("<strong>Made</strong>") == 10
+    assert "Earlier</a>" not in rest
+    assert "Newest</a>" in rest
+
+
+def test_the_export_holds_what_the_search_finds_and_no_formula(site, admin, changed):
+    site.accounts.set_role(admin.email, "viewer", at=site.clock(), by="=cmd()")
+    site.accounts.set_role(admin.email, "admin", at=site.clock(), by="cli")
+    every = list(csv.DictReader(io.StringIO(admin.get("/settings/audit-log.csv").text)))
+    assert len(every) == len(site.accounts.changes())
+    assert every[1]["by"] == "'=cmd()"
+    assert (every[1]["before"], every[1]["after"]) == ('{"role":"admin"}', '{"role":"viewer"}')
+    keys = admin.get("/settings/audit-log.csv?kind=key").text
+    assert [row["action"] for row in csv.DictReader(io.StringIO(keys))] == ["revoke", "create"]
