@@ -1,15 +1,18 @@
 """From what is known of a subject to the features x (d,) that a policy sees."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from math import isfinite
 from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta, Struct, field
 
-from bandits.arrays import FloatArray
+from bandits.arrays import FloatArray, IntArray
 from bandits.errors import Fault, InvalidInput
 from bandits.keys import Key, pointer
+
+_BANDS = 4  # of a number, for telling results apart
 
 Context = Mapping[str, float | str | bool | None]
 Scalar = float | str | bool | None
@@ -53,6 +56,15 @@ class NumberFeature(
         counts.missing += int(np.count_nonzero(missing))
         counts.clipped += int(np.count_nonzero(~missing & (clipped != raw)))
         return np.where(missing, default, (clipped - low) / span)[:, None]
+
+    def segments(self) -> list[str | None]:
+        """Name the segments that results are told apart by: bands of equal width."""
+        edges = np.linspace(self.low, self.high, _BANDS + 1)
+        return [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
+
+    def segment_of(self, part: FloatArray) -> IntArray:
+        """Tell which segment each of n encoded values (n, 1) is in, (n,)."""
+        return np.clip((part[:, 0] * _BANDS).astype(np.int64), 0, _BANDS - 1)
 
     def read(self, part: FloatArray) -> Scalar:
         """Tell the number that was encoded as `part` (1,)."""
@@ -123,6 +135,14 @@ class CategoryFeature(
         counts.missing += values.count(None)
         counts.unknown += int(np.count_nonzero(found < 0))
         return np.eye(other + 1)[np.where(found < 0, other, found), :other]
+
+    def segments(self) -> list[str | None]:
+        """Name the segments that results are told apart by: its values, and None for any other."""
+        return [*self.values, None]
+
+    def segment_of(self, part: FloatArray) -> IntArray:
+        """Tell which segment each of n encoded values (n, number of values) is in, (n,)."""
+        return np.where(part.any(axis=1), part.argmax(axis=1), len(self.values))
 
     def read(self, part: FloatArray) -> Scalar:
         """Tell the value that was encoded as `part` (number of values,), None for none of them."""

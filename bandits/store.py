@@ -18,6 +18,24 @@ from bandits.experiment import Combination, Configuration
 State = Literal["draft", "running", "paused", "stopped", "archived"]
 
 
+class Mishaps(Struct, frozen=True):
+    """What an experiment's log was sent that did not fit, as far as folds have seen it.
+
+    Attributes:
+        clipped: context values outside their range.
+        unknown: categories that are not listed.
+        missing: context values that were not given.
+        repeated: events that were there before.
+        late: events after their decision's window.
+    """
+
+    clipped: int = 0
+    unknown: int = 0
+    missing: int = 0
+    repeated: int = 0
+    late: int = 0
+
+
 class Record(Struct, frozen=True):
     """An experiment as it is stored.
 
@@ -35,6 +53,7 @@ class Record(Struct, frozen=True):
     started_at: float | None = None
     stopped_at: float | None = None
     shipped: int | None = None
+    mishaps: Mishaps = Mishaps()
 
     @property
     def closes_at(self) -> float | None:
@@ -166,6 +185,7 @@ class Snapshot(Struct, frozen=True, eq=False):
         upcoming: sends expected before the next fold.
         statistic: what `bandits.statistics.dump` wrote.
         tally: what `Tally.dump` wrote.
+        grounds: what `Grounds.dump` wrote; kept of the newest snapshot alone, empty in others.
     """
 
     version: int
@@ -175,6 +195,7 @@ class Snapshot(Struct, frozen=True, eq=False):
     upcoming: int
     statistic: bytes
     tally: bytes
+    grounds: bytes = b""
 
 
 class Due(Struct, frozen=True, eq=False):

@@ -13,7 +13,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.arrays import FloatArray
-from bandits.messages import HistoryPoint
+from bandits.results import HistoryPoint
 
 HUES = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 GREY = "#8A8F98"

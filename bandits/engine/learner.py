@@ -8,6 +8,8 @@ import numpy as np
 from bandits.arrays import FloatArray
 from bandits.engine.tally import Tally
 from bandits.experiment import Configuration
+from bandits.inference.grounds import Grounds
+from bandits.segments import Segmentation
 from bandits.statistics import Statistic, dump, load
 from bandits.store import Audit, Decided, Due, Fold, Snapshot, Store
 
@@ -168,6 +170,14 @@ def known(configuration: Configuration, snapshot: Snapshot | None) -> tuple[Stat
         return summing.family.zeros(summing.problem), Tally.zeros(summing.n_arms, metrics)
     statistic: Statistic = load(summing.family, snapshot.statistic)
     return statistic.padded(summing.problem), Tally.load(snapshot.tally).padded(summing.n_arms)
+
+
+def known_grounds(configuration: Configuration, snapshot: Snapshot | None) -> Grounds:
+    """Read what a snapshot's results rest on, with room for arms that joined since."""
+    n_arms = len(configuration.arms)
+    if snapshot is None or not snapshot.grounds:
+        return Grounds.zeros(n_arms, Segmentation(configuration.experiment.context).size)
+    return Grounds.load(snapshot.grounds).padded(n_arms)
 
 
 def rebuild(audit: Audit) -> tuple[Statistic, Tally]:

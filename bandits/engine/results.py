@@ -4,28 +4,50 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bandits.arrays import FloatArray
+from bandits.arrays import FloatArray, IntArray
 from bandits.engine.explaining import label, moment
+from bandits.engine.health import examine
+from bandits.engine.judging import Judgement
 from bandits.engine.live import Live
 from bandits.engine.tally import Tally
-from bandits.messages import ArmResult, GroupResult, HistoryPoint, Results
+from bandits.experiment import Slot
+from bandits.inference.grounds import Grounds
+from bandits.inference.guarantees import GUARANTEES
+from bandits.results import (
+    ArmResult,
+    GroupResult,
+    HistoryPoint,
+    Results,
+    SlotResult,
+    VariantResult,
+)
 from bandits.store import Point, Record
 
 
-def summarise(record: Record, live: Live, points: Sequence[Point]) -> Results:
-    """Put an experiment's newest tally, its shares and its history together."""
+def summarise(record: Record, live: Live, grounds: Grounds, points: Sequence[Point]) -> Results:
+    """Put together an experiment's newest sums, its shares, what they prove, and its history."""
     history = [(p, Tally.load(p.tally).padded(live.problem.n_arms)) for p in points]
     shares, basis = _shares(live, [tally for _, tally in history])
-    held = _group(live.tally) if live.experiment.holdout > 0 else None
+    judgement = Judgement(live, grounds)
     return Results(
         record.key,
         record.state,
         live.experiment.policy.name,
+        live.experiment.reward.goal,
         live.version,
         moment(points[-1].at) if points else None,
         basis,
-        [_arm(live, arm, shares) for arm in range(live.problem.n_arms)],
-        held,
+        round(judgement.closed.sum()),
+        [_arm(judgement, arm, shares) for arm in range(live.problem.n_arms)],
+        [_slot(judgement, i, slot, shares) for i, slot in enumerate(live.experiment.slots)],
+        _group(live.tally) if live.experiment.holdout > 0 else None,
+        judgement.lead,
+        judgement.gain,
+        judgement.outlook[0],
+        judgement.arm_family,
+        judgement.segments,
+        examine(live, grounds, record.mishaps),
+        GUARANTEES,
         [_point(point, tally) for point, tally in history],
     )
 
@@ -51,11 +73,13 @@ def _shares(live: Live, tallies: Sequence[Tally]) -> tuple[FloatArray | None, st
     return None, "recent"
 
 
-def _arm(live: Live, arm: int, shares: FloatArray | None) -> ArmResult:
+def _arm(judgement: Judgement, arm: int, shares: FloatArray | None) -> ArmResult:
+    live = judgement.live
     tally, slots = live.tally, live.experiment.slots
     variants = live.configuration.arms[arm].variants
     paused = {(s.key, v.key) for s in slots for v in s.variants if v.paused}
     chosen = {s.key: v for s, v in zip(slots, variants, strict=True)}
+    chance, loss = judgement.outlook[1].get(arm, (None, None))
     return ArmResult(
         arm,
         chosen,
@@ -65,24 +89,64 @@ def _arm(live: Live, arm: int, shares: FloatArray | None) -> ArmResult:
         sent=round(tally.sent[arm]),
         complete=round(tally.complete[arm]),
         reward=float(tally.reward[arm]),
-        mean=_mean(tally, arm),
+        mean=_mean(tally.reward[arm], tally.complete[arm]),
         share_now=None if shares is None else float(shares[arm]),
         metrics={
             name: float(tally.metrics[i, arm])
             for i, name in enumerate(live.experiment.reward.names)
         },
+        closed=round(judgement.closed[arm]),
+        value=judgement.values[arm],
+        lift=judgement.lifts.get(arm),
+        chance_best=chance,
+        expected_loss=loss,
+    )
+
+
+def _slot(judgement: Judgement, position: int, slot: Slot, shares: FloatArray | None) -> SlotResult:
+    level = judgement.levels[:, position]
+    variants = [
+        _variant(judgement, (position, v), slot, np.flatnonzero(level == v), shares)
+        for v in range(len(slot.variants))
+    ]
+    return SlotResult(slot.key, variants, judgement.slot_family)
+
+
+def _variant(
+    judgement: Judgement,
+    place: tuple[int, int],
+    slot: Slot,
+    arms: IntArray,
+    shares: FloatArray | None,
+) -> VariantResult:
+    """Tell of the variant at (slot, position in it), which `arms` show."""
+    tally, variant = judgement.live.tally, slot.variants[place[1]]
+    sent, complete, reward = (a[arms].sum() for a in (tally.sent, tally.complete, tally.reward))
+    outlooks = [judgement.outlook[1][k] for k in arms.tolist() if k in judgement.outlook[1]]
+    return VariantResult(
+        variant.key,
+        control=place[1] == int(judgement.control[place[0]]),
+        paused=variant.paused,
+        sent=round(sent),
+        complete=round(complete),
+        reward=float(reward),
+        mean=_mean(reward, complete),
+        share_now=None if shares is None else float(shares[arms].sum()),
+        closed=round(judgement.closed[arms].sum()),
+        value=judgement.variant_value(*place),
+        lift=judgement.variant_lift(*place),
+        chance_best=sum(chance for chance, _ in outlooks) if outlooks else None,
+        expected_loss=min(loss for _, loss in outlooks) if outlooks else None,
     )
 
 
 def _group(tally: Tally) -> GroupResult:
-    return GroupResult(
-        round(tally.sent[-1]), round(tally.complete[-1]), float(tally.reward[-1]), _mean(tally, -1)
-    )
+    sent, complete, reward = (float(a[-1]) for a in (tally.sent, tally.complete, tally.reward))
+    return GroupResult(round(sent), round(complete), reward, _mean(reward, complete))
 
 
-def _mean(tally: Tally, group: int) -> float | None:
-    complete = tally.complete[group]
-    return float(tally.reward[group] / complete) if complete > 0 else None
+def _mean(reward: float, complete: float) -> float | None:
+    return float(reward / complete) if complete > 0 else None
 
 
 def _point(point: Point, tally: Tally) -> HistoryPoint:

@@ -12,7 +12,7 @@ from typing import Any
 from bandits.changes import refused_changes
 from bandits.engine.choosing import Batch, decide
 from bandits.engine.explaining import explain
-from bandits.engine.learner import fold
+from bandits.engine.learner import fold, known_grounds
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
 from bandits.errors import Fault, FixedOnceStarted, InvalidInput, NotFound, StaleEdit, WrongState
@@ -22,10 +22,10 @@ from bandits.messages import (
     Decision,
     DecisionReceipt,
     Request,
-    Results,
     Reward,
     RewardReceipt,
 )
+from bandits.results import Results
 from bandits.rewards import RewardRule, refuse_value
 from bandits.schedule import SCHEDULE, over, scheduled
 from bandits.store import Chosen, Event, Marked, Record, Snapshot, State, Store, Stored
@@ -323,7 +323,9 @@ class Engine:
             NotFound: there is no such experiment.
         """
         record = self.store.record(key)
-        return summarise(record, self._living(record), self.store.history(key, _HISTORY_POINTS))
+        live = self._living(record)
+        grounds = known_grounds(record.configuration, None)
+        return summarise(record, live, grounds, self.store.history(key, _HISTORY_POINTS))
 
 
 def _fault(row: int, reward: Reward, rule: RewardRule) -> Fault | None:

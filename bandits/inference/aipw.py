@@ -42,6 +42,7 @@ from bandits.arrays import BoolArray, FloatArray, IntArray
 _POWERS = 3  # of rewards and of inverse propensities: 0, 1, 2
 _PRIOR_EVENTS = 50.0  # what the variance over all arms counts for in each arm's
 _TIGHTEST = 200.0  # conversions of all arms at which the interval is at its tightest
+_LITTLE = "<f8"  # how arrays are stored, whatever the machine
 _TINY = 1e-300  # stands for 0 where one divides, and the quotient is not used
 
 
@@ -103,22 +104,24 @@ class Evidence:
     earning: FloatArray
 
     @classmethod
-    def zeros(cls, n_arms: int) -> "Evidence":
+    def zeros(cls, n_arms: int, lead: tuple[int, ...] = ()) -> "Evidence":
         """Make the sums over no decision."""
         return cls(
             np.zeros((0, n_arms), dtype=np.bool_),
-            np.zeros((0, _POWERS, _POWERS, n_arms)),
-            np.zeros((0, n_arms)),
+            np.zeros((*lead, 0, _POWERS, _POWERS, n_arms)),
+            np.zeros((*lead, 0, n_arms)),
         )
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - one for each column of the log
         cls,
         eligible: BoolArray,
         strata: IntArray,
         arms: IntArray,
         rewards: FloatArray,
         propensities: FloatArray,
+        *,
+        earned: BoolArray | None = None,
     ) -> "Evidence":
         """Sum n decisions.
 
@@ -128,6 +131,48 @@ class Evidence:
             arms: (n,) what it got.
             rewards: (n,) what it earned, its window closed.
             propensities: (n,) the logged probability of what it got.
+            earned: (n,) whether that counts as a conversion; unless given, any reward but 0 does.
+
+        Raises:
+            ValueError: a propensity is not in (0, 1].
+        """
+        everybody = np.zeros((1, len(arms)), dtype=np.int64)
+        one = cls.by_segment(
+            eligible,
+            strata,
+            arms,
+            rewards,
+            propensities,
+            segments=everybody,
+            n_segments=1,
+            earned=earned,
+        )
+        return cls(one.eligible, one.moments[0], one.earning[0])
+
+    @classmethod
+    def by_segment(  # noqa: PLR0913 - one for each column of the log
+        cls,
+        eligible: BoolArray,
+        strata: IntArray,
+        arms: IntArray,
+        rewards: FloatArray,
+        propensities: FloatArray,
+        *,
+        segments: IntArray,
+        n_segments: int,
+        earned: BoolArray | None = None,
+    ) -> "Evidence":
+        """Sum n decisions in each segment that they belong to; the segments are the leading axis.
+
+        Args:
+            eligible: as are the next four, of `of`.
+            strata: (n,).
+            arms: (n,).
+            rewards: (n,).
+            propensities: (n,).
+            segments: (F, n) which segment, by each of F features.
+            n_segments: how many there are.
+            earned: (n,), of `of`.
 
         Raises:
             ValueError: a propensity is not in (0, 1].
@@ -135,16 +180,24 @@ class Evidence:
         if not np.all((propensities > 0) & (propensities <= 1)):
             raise ValueError("propensities must lie in (0, 1]")
         n_sets, n_arms = eligible.shape
-        cells = strata * n_arms + arms
+        size = n_sets * n_arms
+        cells = segments * size + (strata * n_arms + arms)
 
         def total(values: FloatArray) -> FloatArray:
-            sums = np.bincount(cells, values, n_sets * n_arms).astype(np.float64)
-            return sums.reshape(n_sets, n_arms)
+            sums = np.zeros(n_segments * size)
+            for of_feature in cells:
+                sums += np.bincount(of_feature, values, n_segments * size)
+            return sums.reshape(n_segments, n_sets, n_arms)
 
         weights = 1 / propensities
         powers = [total(rewards**i * weights**j) for i in range(_POWERS) for j in range(_POWERS)]
-        moments = np.stack(powers, axis=1).reshape(n_sets, _POWERS, _POWERS, n_arms)
-        return _canonical(eligible, moments, total((rewards != 0).astype(np.float64)))
+        shape = (n_segments, n_sets, _POWERS, _POWERS, n_arms)
+        conversions = rewards != 0 if earned is None else earned
+        return _canonical(
+            eligible,
+            np.stack(powers, axis=2).reshape(shape),
+            total(conversions.astype(np.float64)),
+        )
 
     def __add__(self, other: "Evidence") -> "Evidence":
         return self._joined(other, 1.0)
@@ -168,6 +221,12 @@ class Evidence:
 
         eligible = np.pad(self.eligible, [(0, 0), (0, missing)])
         return Evidence(eligible, grown(self.moments), grown(self.earning))
+
+    @property
+    def negated(self) -> "Evidence":
+        """The same decisions, each reward taken as −R: where less is better, more is."""
+        signs = np.array([1.0, -1.0, 1.0])[:, None, None]
+        return Evidence(self.eligible, self.moments * signs, self.earning)
 
     def contrast(self, weights: FloatArray) -> Scores:
         """Score Σ_k c_k μ(k), over decisions that could have got every arm with a weight.
@@ -246,25 +305,43 @@ class Evidence:
         )
 
     def dump(self) -> bytes:
-        """Serialise; for sums without leading axes."""
-        return msgspec.msgpack.encode(
-            (self.eligible.tolist(), self.moments.tolist(), self.earning.tolist(), self.n_arms)
-        )
+        """Serialise."""
+        shape = self.earning.shape
+        arrays = (self.eligible, self.moments, self.earning)
+        return msgspec.msgpack.encode((shape, *(a.astype(_LITTLE).tobytes() for a in arrays)))
 
     @classmethod
     def load(cls, packed: bytes) -> "Evidence":
         """Read back what `dump` wrote."""
-        eligible, moments, earning, n_arms = msgspec.msgpack.decode(packed)
+        shape, *arrays = msgspec.msgpack.decode(packed)
+        eligible, moments, earning = (np.frombuffer(a, _LITTLE).astype(np.float64) for a in arrays)
+        *lead, n_sets, n_arms = shape
         return cls(
-            np.array(eligible, dtype=np.bool_).reshape(-1, n_arms),
-            np.array(moments, dtype=np.float64).reshape(-1, _POWERS, _POWERS, n_arms),
-            np.array(earning, dtype=np.float64).reshape(-1, n_arms),
+            eligible.astype(np.bool_).reshape(n_sets, n_arms),
+            moments.reshape(*lead, n_sets, _POWERS, _POWERS, n_arms),
+            earning.reshape(shape),
         )
 
     @property
     def n_arms(self) -> int:
         """K."""
         return self.eligible.shape[-1]
+
+    @property
+    def sends(self) -> FloatArray:
+        """Decisions of each arm, (..., K)."""
+        return self.moments[..., 0, 0, :].sum(axis=-2)
+
+    @property
+    def earned(self) -> FloatArray:
+        """Σ R of each arm, (..., K)."""
+        return self.moments[..., 1, 0, :].sum(axis=-2)
+
+    @property
+    def effective_sizes(self) -> FloatArray:
+        """How many decisions at equal probabilities would tell as much of each arm, (..., K)."""
+        sums = self.moments[..., 0, :, :].sum(axis=-3)
+        return _ratio(sums[..., 1, :] ** 2, sums[..., 2, :])
 
 
 def _around(moments: FloatArray, mean: FloatArray, power: int) -> FloatArray:

@@ -16,8 +16,8 @@ from msgspec import Struct
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.inference.aipw import Evidence, Scores
-from bandits.inference.guarantees import GAIN, LIFT, RANDOMISED, RATE, WEIGHTED
-from bandits.inference.intervals import Family, Finding, Guarantee, Interval, NotYet
+from bandits.inference.guarantees import GAIN, LIFT, RANDOMISED, RATE, WEIGHTED, Guarantee
+from bandits.inference.intervals import Family, Finding, Interval, NotYet
 from bandits.inference.sequences import lift_bounds, rate_bounds
 
 BURN_IN_CONVERSIONS = 50  # in the compared arms together
@@ -93,6 +93,21 @@ def contrast(facts: Facts, evidence: Evidence, weights: FloatArray, family: Fami
         return _NO_FLOOR
     scores = evidence.contrast(weights)
     return _weighted(scores, family, WEIGHTED, per=max(float(scores.n), 1.0))
+
+
+def contrasts(
+    facts: Facts, evidence: Evidence, weights: FloatArray, family: Family
+) -> list[Finding]:
+    """Find the same contrast in each of C segments: evidence of lead (C,), weights (K,)."""
+    n_segments = len(evidence.moments)
+    if facts.floor <= 0:
+        return [_NO_FLOOR] * n_segments
+    scores = evidence.contrast(weights)
+    columns = (scores.total, scores.variation, scores.variation_expected, scores.conversions)
+    each = zip(scores.n, *columns, scores.fewest_sends, strict=True)
+    return [
+        _weighted(Scores(n, *rest), family, WEIGHTED, per=max(float(n), 1.0)) for n, *rest in each
+    ]
 
 
 def variant_weights(slot_levels: IntArray, slot: int, variant: int, against: int) -> FloatArray:
@@ -189,8 +204,7 @@ def lead(facts: Facts, evidence: Evidence, among: IntArray, alpha: float) -> Lea
 
 def _counts(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
     """Return Σ r and n of each arm, (K,) each."""
-    sums = evidence.moments.sum(axis=0)
-    return sums[1, 0], sums[0, 0]
+    return evidence.earned, evidence.sends
 
 
 def _exact(
@@ -203,7 +217,7 @@ def _exact(
     """Make a finding of each of K exact intervals, over n (K,) decisions."""
     columns = zip(*(a.tolist() for a in (*bounds, estimates, n)), strict=True)
     return [
-        Interval(low, high, estimate, family.each, guarantee, family)
+        Interval(low, high, estimate, family.each, guarantee.key, family)
         if decisions > 0
         else NotYet("No results are complete yet.", "an arm has no decision that counts")
         for low, high, estimate, decisions in columns
@@ -226,4 +240,4 @@ def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: floa
         )
     total, margin = float(scores.total), float(scores.margin(family.each))
     low, high = (total - margin) / per, (total + margin) / per
-    return Interval(low, high, total / per, family.each, guarantee, family)
+    return Interval(low, high, total / per, family.each, guarantee.key, family)

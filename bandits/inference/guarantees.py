@@ -1,6 +1,31 @@
 """What each interval that pages show promises, and on what conditions."""
 
-from bandits.inference.intervals import Guarantee
+from typing import Literal
+
+from msgspec import Struct
+
+Promise = Literal["rate", "lift", "weighted", "gain", "randomised"]
+
+
+class Guarantee(Struct, frozen=True):
+    """What an interval promises, and on what conditions.
+
+    Attributes:
+        key: what intervals call it by.
+        name: the method, as a statistician calls it.
+        plain: the promise in a marketer's words; completes "95 % interval, …".
+        exact: the promise as a statistician states it, with α for `Interval.alpha`.
+        source: author, year, theorem or equation.
+        conditions: what has to hold; where one does not, the interval must not be shown.
+    """
+
+    key: Promise
+    name: str
+    plain: str
+    exact: str
+    source: str
+    conditions: tuple[str, ...]
+
 
 _CLOSED = (
     "counted are decisions that were activated and not cancelled, whose reward window has closed, "
@@ -19,6 +44,7 @@ _CONSTANT = (
 _LOGGED = "probabilities are logged as drawn, and no eligible arm's is below a floor above 0"
 
 RATE = Guarantee(
+    key="rate",
     name="Beta-binomial confidence sequence",
     plain="valid however often you look",
     exact="With probability at least 1 − α it contains the arm's rate at all looks at once, under "
@@ -28,6 +54,7 @@ RATE = Guarantee(
 )
 
 LIFT = Guarantee(
+    key="lift",
     name="Profile of two Beta-binomial mixture ratios",
     plain="valid however often you look",
     exact="With probability at least 1 − α it contains the difference of the two rates at all "
@@ -39,6 +66,7 @@ LIFT = Guarantee(
 )
 
 WEIGHTED = Guarantee(
+    key="weighted",
     name="Asymptotic confidence sequence of inverse-propensity weighted scores (AIPW)",
     plain="valid however often you look, also while rates move from day to day",
     exact="The probability that it ever misses the average over the decisions made of the arms' "
@@ -49,6 +77,7 @@ WEIGHTED = Guarantee(
 )
 
 GAIN = Guarantee(
+    key="gain",
     name="Asymptotic confidence sequence of reward less the AIPW value of an equal split",
     plain="valid however often you look, also while rates move from day to day",
     exact="The probability that it ever misses what the shares used are expected to have earned "
@@ -60,6 +89,7 @@ GAIN = Guarantee(
 )
 
 RANDOMISED = Guarantee(
+    key="randomised",
     name="Asymptotic confidence sequence of a randomised difference",
     plain="valid however often you look: the control group was drawn by lot",
     exact="The probability that it ever misses the average difference of reward between being "
@@ -72,3 +102,5 @@ RANDOMISED = Guarantee(
         _CLOSED,
     ),
 )
+
+GUARANTEES: dict[Promise, Guarantee] = {g.key: g for g in (RATE, LIFT, WEIGHTED, GAIN, RANDOMISED)}

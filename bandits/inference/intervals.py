@@ -4,25 +4,9 @@ from typing import ClassVar, Literal
 
 from msgspec import Struct
 
+from bandits.inference.guarantees import GUARANTEES, Guarantee, Promise
+
 ALPHA = 0.05  # the chance of error that a page allows itself unless told otherwise
-
-
-class Guarantee(Struct, frozen=True):
-    """What an interval promises, and on what conditions.
-
-    Attributes:
-        name: the method, as a statistician calls it.
-        plain: the promise in a marketer's words; completes "95 % interval, …".
-        exact: the promise as a statistician states it, with α for `Interval.alpha`.
-        source: author, year, theorem or equation.
-        conditions: what has to hold; where one does not, the interval must not be shown.
-    """
-
-    name: str
-    plain: str
-    exact: str
-    source: str
-    conditions: tuple[str, ...]
 
 
 class Family(Struct, frozen=True):
@@ -89,16 +73,22 @@ class Interval(Struct, frozen=True, tag="interval"):
     Attributes:
         low: finite, as is `high`.
         alpha: the probability that this interval ever misses, at most: its family's `each`.
+        promise: what it promises and on what conditions, by the name of its `guarantee`.
     """
 
     low: float
     high: float
     estimate: float
     alpha: float
-    guarantee: Guarantee
+    promise: Promise
     family: Family
 
     measurable: ClassVar[Literal[True]] = True
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """What it promises, in full."""
+        return GUARANTEES[self.promise]
 
     @property
     def confidence(self) -> str:
@@ -125,7 +115,7 @@ class Interval(Struct, frozen=True, tag="interval"):
             self.high * factor,
             self.estimate * factor,
             self.alpha,
-            self.guarantee,
+            self.promise,
             self.family,
         )
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from plotly.graph_objects import Figure
 
-from bandits.messages import HistoryPoint
+from bandits.results import HistoryPoint
 from webapp.figures import (
     HUES,
     MAX_BANDS,

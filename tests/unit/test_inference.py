@@ -239,7 +239,7 @@ def test_a_slots_variants_are_compared_under_an_equal_mix_of_combinations_both_g
 
 
 def test_an_interval_is_expressed_per_thousand():
-    per_email = Interval(-0.001, 0.002, 0.0005, 0.05, RATE, ALONE)
+    per_email = Interval(-0.001, 0.002, 0.0005, 0.05, "rate", ALONE)
     per_thousand = per_email.times(1_000)
     assert (per_thousand.low, per_thousand.high, per_thousand.estimate) == (-1, 2, 0.5)
     assert per_thousand.contains(0)

@@ -18,7 +18,7 @@ from bandits.errors import (
     WrongState,
 )
 from bandits.experiment import Combination, Experiment
-from bandits.messages import Results
+from bandits.results import Results
 from bandits.store import Record, State
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
 from webapp.api.faults import converted

@@ -6,7 +6,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.experiment import Experiment, Slot, Variant
-from bandits.messages import ArmResult, Results
+from bandits.results import ArmResult, Results
 from bandits.rewards import RewardRule
 from bandits.store import Record
 from webapp.figures import Look, looks

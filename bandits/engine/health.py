@@ -1,0 +1,67 @@
+"""What to look at before believing results: from sums alone."""
+
+import numpy as np
+
+from bandits.allocation import default_floor
+from bandits.engine.live import Live
+from bandits.inference.drift import FOUND
+from bandits.inference.grounds import Grounds
+from bandits.inference.lateness import DIFFERS, LIMIT, Lateness
+from bandits.inference.sample_ratio import ALARM, SampleRatio
+from bandits.results import Drift, Health, LateRewards, Split
+from bandits.store import Mishaps
+
+
+def examine(live: Live, grounds: Grounds, mishaps: Mishaps) -> Health:
+    """Put together what could be wrong with an experiment's numbers."""
+    sent, complete = live.tally.sent.sum(), live.tally.complete.sum()
+    closed = grounds.arms.sends.sum() + grounds.groups.sends[1]
+    return Health(
+        _split(grounds.ratio),
+        floor_of(live),
+        grounds.arms.effective_sizes.tolist(),
+        mishaps.clipped,
+        mishaps.unknown,
+        mishaps.missing,
+        mishaps.repeated,
+        mishaps.late,
+        _late_rewards(grounds.lateness),
+        drift_of(grounds),
+        float(1 - complete / sent) if sent > 0 else None,
+        float(1 - closed / sent) if sent > 0 else None,
+    )
+
+
+def floor_of(live: Live) -> float:
+    """Return the least probability of an arm that may be sent."""
+    floor = live.experiment.floor
+    return default_floor(len(live.everything)) if floor is None else floor
+
+
+def drift_of(grounds: Grounds) -> Drift:
+    """Tell whether rates moved."""
+    p_value = grounds.periods.drift_p_value
+    return Drift(p_value, p_value < FOUND, len(grounds.periods.numbers))
+
+
+def _split(ratio: SampleRatio) -> Split:
+    return Split(
+        [round(n) for n in ratio.sent.tolist()],
+        ratio.expected.tolist(),
+        ratio.p_values.tolist(),
+        np.flatnonzero(ratio.alarms()).tolist(),
+        ALARM,
+    )
+
+
+def _late_rewards(lateness: Lateness) -> LateRewards:
+    p_value, overall = lateness.differs_p_value, lateness.overall
+    differs = p_value < DIFFERS
+    return LateRewards(
+        lateness.shares,
+        overall,
+        differs,
+        p_value,
+        differs or (overall or 0.0) > LIMIT,
+        LIMIT,
+    )

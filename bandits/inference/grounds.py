@@ -1,0 +1,93 @@
+"""What every claim rests on: sums that a fold keeps, from which results are read without the log.
+
+They never forget. A decision comes into `ratio` when its clocks start, and into everything else
+when its window closes, which is when its reward is final; a cancellation takes it out of both.
+"""
+
+from dataclasses import dataclass, fields
+
+import msgspec
+
+from bandits.inference.aipw import Evidence
+from bandits.inference.lateness import Lateness
+from bandits.inference.periods import Periods
+from bandits.inference.sample_ratio import SampleRatio
+
+_FORMAT = 1
+GROUPS = 2  # decided for, and held out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grounds:
+    """Sums over an experiment's decisions; additive. Fallbacks are in none of them.
+
+    Attributes:
+        arms: closed decisions that were not held out, by arm.
+        groups: all closed decisions for which the control was eligible, as an experiment of two
+            arms drawn by lot: 0 were decided for, 1 held out.
+        ratio: decisions that were sent and not held out, against the probabilities of each arm.
+        periods: those of `arms` by the time of sending.
+        segments: those of `arms` by what was known of the recipient; segments lead.
+        lateness: how much of their reward came after maturity.
+    """
+
+    arms: Evidence
+    groups: Evidence
+    ratio: SampleRatio
+    periods: Periods
+    segments: Evidence
+    lateness: Lateness
+
+    @classmethod
+    def zeros(cls, n_arms: int, n_segments: int) -> "Grounds":
+        """Make the sums over no decision."""
+        return cls(
+            Evidence.zeros(n_arms),
+            Evidence.zeros(GROUPS),
+            SampleRatio.zeros(n_arms),
+            Periods.zeros(n_arms),
+            Evidence.zeros(n_arms, (n_segments,)),
+            Lateness.zeros(n_arms),
+        )
+
+    def __add__(self, other: "Grounds") -> "Grounds":
+        return Grounds(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def __sub__(self, other: "Grounds") -> "Grounds":
+        return Grounds(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
+
+    def padded(self, n_arms: int) -> "Grounds":
+        """Append arms that nobody got, until there are `n_arms`."""
+        return Grounds(
+            self.arms.padded(n_arms),
+            self.groups,
+            self.ratio.padded(n_arms),
+            self.periods.padded(n_arms),
+            self.segments.padded(n_arms),
+            self.lateness.padded(n_arms),
+        )
+
+    def dump(self) -> bytes:
+        """Serialise."""
+        parts = [getattr(self, f.name).dump() for f in fields(self)]
+        return msgspec.msgpack.encode([_FORMAT, *parts])
+
+    @classmethod
+    def load(cls, packed: bytes) -> "Grounds":
+        """Read back what `dump` wrote.
+
+        Raises:
+            ValueError: another version of this program wrote it, in a format not known here.
+        """
+        form, arms, groups, ratio, periods, segments, lateness = msgspec.msgpack.decode(packed)
+        if form != _FORMAT:
+            raise ValueError(f"what results rest on has format {form}, known is {_FORMAT}")
+        by_arm = Evidence.load(arms)
+        return cls(
+            by_arm,
+            Evidence.load(groups),
+            SampleRatio.load(ratio),
+            Periods.load(periods, by_arm.n_arms),
+            Evidence.load(segments),
+            Lateness.load(lateness),
+        )

@@ -1,0 +1,288 @@
+"""What an experiment has shown: the answer of `Engine.results`, of the API and of the pages.
+
+Every estimate is a `Finding`: an interval with its level, family and promise, or `NotYet` with the
+reason. What an interval promises, and on what conditions, stands once in `Results.guarantees`.
+Findings rest on *closed* decisions only: activated, not cancelled, not a fallback, their reward
+window over; they never forget.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from bandits.inference.claims import Lead
+from bandits.inference.guarantees import Guarantee, Promise
+from bandits.inference.intervals import Family, Finding
+
+
+class ArmResult(Struct, frozen=True):
+    """What one arm did.
+
+    Attributes:
+        sent: decisions whose clocks have started, not cancelled.
+        complete: of these, the matured ones.
+        reward: Σ over the complete ones.
+        mean: reward per complete decision, None before the first.
+        share_now: the probability it is sent with now, see `Results.share_basis`.
+        metrics: by metric, Σ over the complete ones.
+        closed: of the complete ones, those that findings rest on.
+        value: the mean reward per decision.
+        lift: how much more reward per decision than the control; None for the control itself.
+        chance_best: the chance that no other arm is better, see `Results.outlook`.
+        expected_loss: reward per decision that sending only this arm is expected to give up.
+    """
+
+    index: int
+    variants: dict[str, str]
+    label: str
+    control: bool
+    paused: bool
+    sent: int
+    complete: int
+    reward: float
+    mean: float | None
+    share_now: float | None
+    metrics: dict[str, float]
+    closed: int
+    value: Finding
+    lift: Finding | None
+    chance_best: float | None
+    expected_loss: float | None
+
+
+class VariantResult(Struct, frozen=True):
+    """What one variant of a slot did, whatever the other slots showed.
+
+    Attributes:
+        sent: as of arms, summed over those with this variant; so are `complete` and `reward`.
+        mean: reward per complete decision: raw, so it mixes in what the other slots did.
+        value: the mean reward per decision under an equal mix of the other slots.
+        lift: how much more than the control's variant, under an equal mix of the other slots; None
+            for the control's variant itself.
+        chance_best: the chance that the best arm has it, see `Results.outlook`.
+        expected_loss: what the best arm with this variant is expected to give up per decision.
+    """
+
+    variant: str
+    control: bool
+    paused: bool
+    sent: int
+    complete: int
+    reward: float
+    mean: float | None
+    share_now: float | None
+    closed: int
+    value: Finding
+    lift: Finding | None
+    chance_best: float | None
+    expected_loss: float | None
+
+
+class SlotResult(Struct, frozen=True):
+    """A slot's variants; `family` holds the lifts of all slots together."""
+
+    slot: str
+    variants: list[VariantResult]
+    family: Family
+
+
+class GroupResult(Struct, frozen=True):
+    """What the held-out subjects did, who all got the control."""
+
+    sent: int
+    complete: int
+    reward: float
+    mean: float | None
+
+
+class Outlook(Struct, frozen=True):
+    """What the Bayes numbers, chances and expected losses, rest on.
+
+    Attributes:
+        shown: whether there are any.
+        note: what they do not promise; where there are none, why.
+    """
+
+    shown: bool
+    note: str
+
+
+class Gain(Struct, frozen=True):
+    """What the experiment has earned beyond what would have been, over all closed decisions.
+
+    More is better here: where a reward is to be minimised, it is what was avoided.
+
+    Attributes:
+        over_equal_split: more than by equal shares of the arms that each recipient could get.
+        over_control_group: more than if everybody had got the control; None without a
+            control group.
+    """
+
+    over_equal_split: Finding
+    over_control_group: Finding | None
+
+
+class SegmentLift(Struct, frozen=True):
+    """A variant against the control's variant of its slot, within one segment."""
+
+    slot: str
+    variant: str
+    lift: Finding
+
+
+class Segment(Struct, frozen=True):
+    """The decisions of one value, or one band of values, of a feature.
+
+    Attributes:
+        label: the value; a band as "0 to 6"; None for no listed value.
+        closed: decisions that `lifts` rest on.
+        mean: reward per closed decision: raw.
+        better: by slot, of the variants shown to be better than the control's here, the one that
+            does best so far; a slot without any is not in it.
+    """
+
+    label: str | None
+    closed: int
+    mean: float | None
+    lifts: list[SegmentLift]
+    better: dict[str, str]
+
+
+class FeatureResult(Struct, frozen=True):
+    """A declared feature: which variant does better for whom.
+
+    Attributes:
+        family: all lifts of all segments of all features that are shown hold together.
+    """
+
+    feature: str
+    segments: list[Segment]
+    family: Family
+
+
+class Split(Struct, frozen=True):
+    """Whether arms were sent as often as their probabilities say: lists by arm.
+
+    Attributes:
+        sent: drawn decisions whose clocks have started, whose probabilities could be derived again.
+        expected: Σ of the probability of each arm over them.
+        p_values: two-sided, of each arm.
+        alarmed: arms whose p-value is below `level`.
+    """
+
+    sent: list[int]
+    expected: list[float]
+    p_values: list[float]
+    alarmed: list[int]
+    level: float
+
+
+class LateRewards(Struct, frozen=True):
+    """How much reward of closed decisions was reported only after they had matured.
+
+    Attributes:
+        share: of each arm's reward, None where it has none.
+        overall: of all reward.
+        differs: arms answer at different speeds, more than chance explains, so that learning at
+            maturity favours the quick ones.
+        p_value: of "all arms answer at one speed".
+        warn: `differs`, or `overall` is above `limit`.
+    """
+
+    share: list[float | None]
+    overall: float | None
+    differs: bool
+    p_value: float
+    warn: bool
+    limit: float
+
+
+class Drift(Struct, frozen=True):
+    """Whether rates moved while the experiment ran.
+
+    Attributes:
+        p_value: of "no arm's mean reward changed"; 1 while too little is known.
+        found: then intervals for constant rates are not shown.
+        periods: how many were compared.
+    """
+
+    p_value: float
+    found: bool
+    periods: int
+
+
+class Health(Struct, frozen=True):
+    """What to look at before believing the rest.
+
+    Attributes:
+        floor: the least probability of an eligible arm now.
+        effective_sample_size: of each arm, (Σ 1/π)² / Σ 1/π² over its closed decisions: how many
+            decisions at equal probabilities would tell as much.
+        clipped: context values outside their range, since the start; cut to it.
+        unknown: categories that are not listed.
+        missing: values that took their default.
+        repeated: events that were there before; counted once.
+        late: events after their window; never counted.
+        maturing: part of what was sent that has not matured, None before the first.
+        open: part of what was sent whose window is still open, None before the first.
+    """
+
+    split: Split
+    floor: float
+    effective_sample_size: list[float]
+    clipped: int
+    unknown: int
+    missing: int
+    repeated: int
+    late: int
+    late_rewards: LateRewards
+    drift: Drift
+    maturing: float | None
+    open: float | None
+
+
+class HistoryPoint(Struct, frozen=True):
+    """Cumulative figures at one snapshot, by arm: lists of K."""
+
+    version: int
+    at: datetime
+    sent: list[int]
+    complete: list[int]
+    reward: list[float]
+
+
+class Results(Struct, frozen=True):
+    """How an experiment is doing, as of its newest snapshot.
+
+    Attributes:
+        goal: whether more reward is better, or less; values and lifts are of the reward as it is.
+        share_basis: ``exact`` where the shares are the same for everybody, ``recent`` where they
+            depend on the context and are those of recent sends.
+        closed: decisions that findings rest on, the control group left out.
+        lead: which arm does best among those that can still be sent, None before any is closed.
+        lift_family: the comparisons of arms with the control.
+        features: declared ones, the first few of them.
+        guarantees: what intervals promise, by `Interval.promise`.
+        history: snapshots spread over time, the oldest first.
+    """
+
+    experiment: str
+    state: str
+    policy: str
+    goal: Literal["maximise", "minimise"]
+    version: int
+    at: datetime | None
+    share_basis: str
+    closed: int
+    arms: list[ArmResult]
+    slots: list[SlotResult]
+    holdout: GroupResult | None
+    lead: Lead | None
+    gain: Gain
+    outlook: Outlook
+    lift_family: Family
+    features: list[FeatureResult]
+    health: Health
+    guarantees: dict[Promise, Guarantee]
+    history: list[HistoryPoint]
