@@ -318,12 +318,21 @@ class Store(Protocol):
         """Read every experiment, the newest first."""
         ...
 
-    def configure(self, key: str, configuration: Configuration, *, at: float, by: str) -> Record:
+    def configure(
+        self,
+        key: str,
+        configuration: Configuration,
+        *,
+        allowed: Sequence[State],
+        at: float,
+        by: str,
+    ) -> Record:
         """Store the next version of a configuration; earlier ones stay for receipts.
 
         Raises:
             NotFound: there is none of this key.
             StaleEdit: the stored version is not the one before this.
+            WrongState: its state is not one of `allowed`.
         """
         ...
 

@@ -84,12 +84,13 @@ class Experiments:
         note(transaction, "create", f"experiment:{key}", at=at, by=by, after=after)
         return Record(number, key, "draft", salt, configuration, 0, at)
 
-    def configure(
+    def configure(  # noqa: PLR0913 - as the port declares it
         self,
         transaction: Transaction,
         key: str,
         configuration: Configuration,
         *,
+        allowed: Sequence[State],
         at: float,
         by: str,
     ) -> Record:
@@ -98,11 +99,14 @@ class Experiments:
         Raises:
             NotFound: there is none of this key.
             StaleEdit: the stored version is not the one before this.
+            WrongState: its state is not one of `allowed`.
         """
         row = self._row(transaction, select(experiments).with_for_update(), key)
         old = self._record(transaction, row)
         if configuration.version != old.configuration.version + 1:
             raise StaleEdit(key, configuration.version - 1, old.configuration.version)
+        if old.state not in allowed:
+            raise WrongState(key, old.state, f"the edit was made for one that is {allowed[0]}")
         self._insert(transaction, old.id, configuration, at)
         values = {"configuration_version": configuration.version}
         transaction.execute(update(experiments).where(experiments.c.id == old.id).values(values))

@@ -80,10 +80,20 @@ class SqlStore:
         with self.database.reading() as transaction:
             return self._experiments.records(transaction)
 
-    def configure(self, key: str, configuration: Configuration, *, at: float, by: str) -> Record:
+    def configure(
+        self,
+        key: str,
+        configuration: Configuration,
+        *,
+        allowed: Sequence[State],
+        at: float,
+        by: str,
+    ) -> Record:
         """Store the next version of a configuration."""
         return self._write(
-            lambda c: self._experiments.configure(c, key, configuration, at=at, by=by)
+            lambda c: self._experiments.configure(
+                c, key, configuration, allowed=allowed, at=at, by=by
+            )
         )
 
     def move(  # noqa: PLR0913 - as the port declares it

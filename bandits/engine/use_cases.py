@@ -70,7 +70,7 @@ class Engine:
             StaleEdit: it was changed since that version.
             InvalidInput: it does not hang together, or renames the key.
             FixedOnceStarted: it has started, and this may not change any more.
-            WrongState: it is stopped or archived.
+            WrongState: it is stopped or archived, or was started while a draft was edited.
         """
         record = self.store.record(key)
         old = record.configuration
@@ -83,7 +83,9 @@ class Engine:
         new = old.followed_by(experiment, started=record.started)
         if record.started and (faults := refused_changes(old.experiment, experiment)):
             raise FixedOnceStarted(faults)
-        return self.store.configure(key, new, at=self.clock(), by=by)
+        # What a draft allows, one that somebody starts meanwhile does not.
+        allowed: tuple[State, ...] = ("running", "paused") if record.started else ("draft",)
+        return self.store.configure(key, new, allowed=allowed, at=self.clock(), by=by)
 
     def start(self, key: str, *, by: str) -> Record:
         """Start a draft, or resume a paused experiment.

@@ -56,7 +56,10 @@ def test_what_is_asked_of_no_experiment_names_its_key(store, ask):
 def test_an_earlier_configuration_stays_readable(store, sender):
     first = sender.start().configuration
     second = renamed(store.record("spring"), "Spring sale")
-    assert store.configure("spring", second, at=5.0, by="test").configuration == second
+    assert (
+        store.configure("spring", second, allowed=["running"], at=5.0, by="test").configuration
+        == second
+    )
     assert store.record("spring").configuration == second
     assert store.configuration("spring", 1) == first
     assert store.configuration("spring", 2) == second
@@ -66,17 +69,28 @@ def test_an_earlier_configuration_stays_readable(store, sender):
 
 def test_of_two_edits_of_one_version_the_later_is_refused(store, sender):
     record = sender.start()
-    store.configure("spring", renamed(record, "first"), at=5.0, by="test")
+    store.configure("spring", renamed(record, "first"), allowed=["running"], at=5.0, by="test")
     with pytest.raises(StaleEdit) as caught:
-        store.configure("spring", renamed(record, "second"), at=6.0, by="test")
+        store.configure("spring", renamed(record, "second"), allowed=["running"], at=6.0, by="test")
     assert (caught.value.given, caught.value.current) == (1, 2)
     assert store.record("spring").configuration.experiment.name == "first"
+
+
+def test_an_edit_of_a_draft_does_not_land_once_somebody_started_it(store, sender):
+    record = sender.start()  # between the reading of the draft and the writing of its edit
+    with pytest.raises(WrongState, match="is running; the edit was made for one that is draft"):
+        store.configure("spring", renamed(record, "x"), allowed=["draft"], at=5.0, by="test")
+    assert store.record("spring").configuration.version == 1
+    assert [c.action for c in store.accounts.changes(subject="experiment:spring")] == [
+        "move",
+        "create",
+    ]
 
 
 def test_a_configuration_needs_its_experiment(store, sender):
     record = sender.start()
     with pytest.raises(NotFound, match="autumn"):
-        store.configure("autumn", renamed(record, "x"), at=5.0, by="test")
+        store.configure("autumn", renamed(record, "x"), allowed=["running"], at=5.0, by="test")
 
 
 def test_starting_and_stopping_are_dated_the_first_time(store, sender):
@@ -98,7 +112,9 @@ def test_a_move_from_another_state_is_refused(store, sender):
 
 def test_each_change_is_in_the_audit_log_with_before_and_after(store, sender):
     record = sender.start()
-    store.configure("spring", renamed(record, "Spring"), at=5.0, by="ann@shop.example")
+    store.configure(
+        "spring", renamed(record, "Spring"), allowed=["running"], at=5.0, by="ann@shop.example"
+    )
     sender.start("autumn")
     changes = store.accounts.changes(subject="experiment:spring")
     assert [c.action for c in changes] == ["configure", "move", "create"]

@@ -133,7 +133,9 @@ def test_two_edits_at_once_are_one_edit_and_one_refusal(store, sender, database_
 
     def edit(opened):
         try:
-            return opened.configure("spring", new, at=1.0, by="test").configuration.version
+            return opened.configure(
+                "spring", new, allowed=["running"], at=1.0, by="test"
+            ).configuration.version
         except StaleEdit as error:
             return error
 
