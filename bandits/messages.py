@@ -101,6 +101,7 @@ class DecisionReceipt(Struct, frozen=True):
             derived again from the snapshot; None where it cannot be.
         uniform: the number in [0, 1) that drew, from the decision's id.
         derived: whether deriving it again gives the same arm and propensity.
+        not_derivable: why it cannot be derived again, None where it was.
         events: what happened since, and whether it counts.
         reward: what it has earned so far.
         shipped: the experiment was stopped then, and went on sending this to everybody.
@@ -122,6 +123,44 @@ class DecisionReceipt(Struct, frozen=True):
     propensities: dict[str, float] | None
     uniform: float | None
     derived: bool | None
+    not_derivable: str | None
     events: list[dict[str, Any]]
     reward: float
     shipped: bool = False
+
+
+class SubjectDecision(Struct, frozen=True):
+    """One decision as it is stored of a subject.
+
+    Attributes:
+        context: what the policy saw, by feature.
+        eligible: the restriction that was asked for, if any.
+        events: what happened since, and whether it counts.
+    """
+
+    decision_id: str
+    experiment: str
+    made_at: datetime
+    started_at: datetime | None
+    cancelled_at: datetime | None
+    slots: dict[str, dict[str, Any]]
+    propensity: float
+    holdout: bool
+    fallback: bool
+    context: dict[str, Any]
+    eligible: dict[str, list[str]] | None
+    events: list[dict[str, Any]]
+
+
+class SubjectDecisions(Struct, frozen=True):
+    """All that is stored of a subject, the oldest first; `next` continues, null at the end."""
+
+    decisions: list[SubjectDecision]
+    next: int | None
+
+
+class Erased(Struct, frozen=True):
+    """What was erased of a subject: how many decisions, and of which experiments."""
+
+    decisions: int
+    experiments: list[str]

@@ -138,6 +138,13 @@ class Stored(Struct, frozen=True, eq=False):
     shipped: bool = False
 
 
+class OfSubject(Struct, frozen=True, eq=False):
+    """Decisions of one subject, the oldest first; `next` is the place to read on from."""
+
+    decisions: Sequence[Stored]
+    next: int | None
+
+
 class Event(Struct, frozen=True):
     """One metric event of a decision; `late` ones came after its window and never count."""
 
@@ -411,6 +418,37 @@ class Store(Protocol):
         """Take decisions out of learning, and free their subjects."""
         ...
 
+    def subject(self, subject_id: str, *, after: int = 0, limit: int) -> OfSubject:
+        """Read a subject's decisions in every experiment, at most `limit` after a place.
+
+        This may go through the whole log.
+        """
+        ...
+
+    def subject_decisions(self, subject_id: str) -> dict[str, list[str]]:
+        """Find the ids of a subject's decisions, by experiment; this may go through the log."""
+        ...
+
+    def erase(
+        self, key: str, ids: Sequence[str], *, now: float, by: str
+    ) -> AbstractContextManager[Fold]:
+        """Erase decisions and all that followed them, in one transaction.
+
+        Args:
+            key: the experiment.
+            ids: its decisions; those that are not there any more are passed over.
+            now: seconds since 1970.
+            by: who does it, for the audit log.
+
+        Returns:
+            A fold that takes in only that they are cancelled. Where something is `due`, it has to
+            be saved, or nothing is erased.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
     def fold(self, key: str, *, now: float) -> AbstractContextManager[Fold]:
         """Start a fold: take the experiment's lock and read what is due by `now`.
 
@@ -428,6 +466,7 @@ class Store(Protocol):
 
         Raises:
             NotFound: there is none.
+            NotDerivable: it knew of decisions that were erased since.
         """
         ...
 

@@ -100,6 +100,8 @@ class _Appending:
         if self._insert(batch, fresh) < len(fresh):
             raise Raced  # an id that was not there a moment ago
         found = read_decisions(self.transaction, list(set(taken.values())))
+        if any(decision_id not in found for decision_id in taken.values()):
+            raise Raced  # it was erased a moment ago
         return {**known, **{row: found[decision_id] for row, decision_id in taken.items()}}
 
     def _insert(self, batch: int, rows: Sequence[int]) -> int:

@@ -7,23 +7,23 @@ from typing import Any, Protocol
 
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Executable, Result, Table
 from sqlalchemy.exc import (
-    DatabaseError,
     DataError,
     DBAPIError,
     IntegrityError,
-    InterfaceError,
     InternalError,
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from bandits.errors import InvalidInput, Unavailable
+from bandits.errors import BanditsError, InvalidInput, Unavailable
 from storage.settings import parse_database_url
 
 Row = tuple[Any, ...]
 Found = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attributes too
 
-_TO_REPEAT = ("40001", "40P01")  # PostgreSQL's serialization_failure and deadlock_detected
+# PostgreSQL's serialization_failure, deadlock_detected and foreign_key_violation: a decision that
+# was looked up a moment ago has been erased.
+_TO_REPEAT = ("40001", "40P01", "23503")
 _NO_TABLE = ("42P01", "42703")  # undefined_table and undefined_column
 
 
@@ -131,24 +131,35 @@ def telling_failures(driver_errors: tuple[type[Exception], ...] = ()) -> Iterato
     """
     try:
         yield
-    except (IntegrityError, InternalError):
-        raise
-    except DataError as error:
-        raise InvalidInput.at("", f"cannot be stored: {error.orig}") from error
-    except ProgrammingError as error:
-        if getattr(error.orig, "sqlstate", None) not in _NO_TABLE:
+    except DBAPIError as error:
+        ours = _translated(error)
+        if ours is None:
             raise
-        raise Unavailable(_reason(error)) from error
-    except (DatabaseError, InterfaceError) as error:
-        if getattr(error.orig, "sqlstate", None) in _TO_REPEAT:
-            raise Raced from error
-        raise Unavailable(_reason(error)) from error
+        raise ours from error
     except PoolTimeoutError as error:
         raise Unavailable("every connection to the database is in use") from error
     except driver_errors as error:
-        if getattr(error, "sqlstate", None) in _TO_REPEAT:
+        if _raced(error):
             raise Raced from error
         raise Unavailable(f"the database does not answer: {error}".strip()) from error
+
+
+def _raced(error: object) -> bool:
+    return getattr(error, "sqlstate", None) in _TO_REPEAT
+
+
+def _translated(error: DBAPIError) -> BanditsError | None:
+    """Say what an error of the database is to us, None where it is a mistake of ours."""
+    if _raced(error.orig):
+        return Raced()
+    if isinstance(error, DataError):
+        return InvalidInput.at("", f"cannot be stored: {error.orig}")
+    if isinstance(error, IntegrityError | InternalError):
+        return None
+    unknown = getattr(error.orig, "sqlstate", None) not in _NO_TABLE
+    if isinstance(error, ProgrammingError) and unknown:
+        return None
+    return Unavailable(_reason(error))
 
 
 def _reason(error: DBAPIError) -> str:

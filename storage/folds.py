@@ -15,7 +15,7 @@ out for good. Where nothing that is known changes, marks are kept though no snap
 such batches need not be seen again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -61,8 +61,22 @@ class _Taken(Struct, frozen=True):
 class SqlFold:
     """One fold in progress."""
 
-    def __init__(self, transaction: Transaction, record: Record, now: float) -> None:
-        """Mark and read what is due by `now`; the experiment's lock must be held."""
+    def __init__(
+        self,
+        transaction: Transaction,
+        record: Record,
+        now: float,
+        *,
+        cancels: Sequence[int] | None = None,
+    ) -> None:
+        """Mark and read what is due by `now`; the experiment's lock must be held.
+
+        Args:
+            transaction: one that writes.
+            record: the experiment, as it is under the lock.
+            now: seconds since 1970.
+            cancels: batches of cancellations, to take these and nothing else.
+        """
         self.record = record
         self.previous = newest_snapshot(transaction, record)
         self.saved = False
@@ -71,7 +85,12 @@ class SqlFold:
         self._observations = Observations(transaction, record)
         self._version = record.learned_version + 1
         self._at = now if self.previous is None else max(now, self.previous.at)
-        taken = self._take()
+        nothing = Starts()
+        taken = (
+            self._take()
+            if cancels is None
+            else _Taken(nothing, nothing, nothing, [], list(cancels))
+        )
         self._mark(taken)
         due = self._read(taken)
         changed = any(len(getattr(due, name)) for name in due.__struct_fields__)
@@ -185,6 +204,11 @@ class SqlFold:
         for number, kind in self._transaction.execute(query):
             leaving.add(number, kind)
         return leaving
+
+
+def started_at_version(aggregate: Callable[[Any], Any]) -> Select[Any]:
+    """Select an aggregate of the versions that first counted decisions as sent."""
+    return _from_start(aggregate(_counted))
 
 
 def _from_start(*columns: Any) -> Select[Any]:

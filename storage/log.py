@@ -62,6 +62,16 @@ def read_decisions(transaction: Transaction, ids: Sequence[str]) -> dict[str, St
     return found
 
 
+def read_numbered(transaction: Transaction, serials: Sequence[int]) -> list[Stored]:
+    """Read the decisions of these serials, in the order of their serials."""
+    found: list[Stored] = []
+    for start in range(0, len(serials), _AT_ONCE):
+        some = transaction.among(decisions.c.serial, serials[start : start + _AT_ONCE])
+        rows = transaction.execute(_STORED.where(some).order_by(decisions.c.serial))
+        found += [_stored(row) for row in rows]
+    return found
+
+
 def _stored(row: Found) -> Stored:
     (
         decision_id,

@@ -51,7 +51,11 @@ class Postgresql:
             max_overflow=24,
             pool_timeout=LOCK_SECONDS,
         )
-        self._driver_errors = (psycopg.OperationalError, psycopg.InterfaceError)
+        self._driver_errors = (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            psycopg.errors.ForeignKeyViolation,
+        )
         event.listen(self.engine, "connect", _prepare)
 
     @contextmanager

@@ -3,7 +3,7 @@
 import numpy as np
 from sqlalchemy import Double, column, insert, select, update, values
 
-from bandits.errors import NotFound
+from bandits.errors import NotDerivable, NotFound
 from bandits.store import Point, Record, Snapshot
 from storage.databases import Transaction
 from storage.tables import experiments, snapshots
@@ -24,6 +24,7 @@ def read_snapshot(transaction: Transaction, record: Record, version: int) -> Sna
 
     Raises:
         NotFound: there is none of this version.
+        NotDerivable: it knew of decisions that were erased since.
     """
     query = select(*_COLUMNS).where(
         snapshots.c.experiment_id == record.id, snapshots.c.version == version
@@ -31,6 +32,11 @@ def read_snapshot(transaction: Transaction, record: Record, version: int) -> Sna
     row = transaction.execute(query).one_or_none()
     if row is None:
         raise NotFound("snapshot", f"{record.key}/{version}")
+    if not row.statistic:
+        raise NotDerivable(
+            f"what {record.key} had learned at version {version} rested on decisions that have"
+            " been erased since"
+        )
     return Snapshot(*row)
 
 

@@ -15,14 +15,16 @@ from bandits.store import (
     Chosen,
     Event,
     Marked,
+    OfSubject,
     Point,
     Record,
     Snapshot,
     State,
     Stored,
 )
-from storage import choices, log, marks, rewards, snapshots
+from storage import choices, erasing, log, marks, rewards, snapshots
 from storage.accounts import Accounts
+from storage.changes import note
 from storage.databases import Database, Raced, Transaction, open_database
 from storage.experiments import Experiments
 from storage.folds import SqlFold
@@ -157,15 +159,51 @@ class SqlStore:
             lambda c: marks.cancel(c, ids, at=at, record=self._experiments.record_by_id)
         )
 
+    # Subjects
+
+    def subject(self, subject_id: str, *, after: int = 0, limit: int) -> OfSubject:
+        """Read a subject's decisions in every experiment; this goes through the log."""
+        with self.database.reading(consistent=True) as transaction:
+            hashed = self._hashed(subject_id)
+            return erasing.read_subject(transaction, hashed, after=after, limit=limit)
+
+    def subject_decisions(self, subject_id: str) -> dict[str, list[str]]:
+        """Find the ids of a subject's decisions, by experiment; this goes through the log."""
+        hashed = self._hashed(subject_id)
+        with self.database.reading() as transaction:
+            return erasing.find_decisions(transaction, hashed)
+
+    def _hashed(self, subject_id: str) -> bytes:
+        return choices.hash_subjects(self._subject_secret, [subject_id])[0]
+
+    @contextmanager
+    def erase(self, key: str, ids: Sequence[str], *, now: float, by: str) -> Iterator[SqlFold]:
+        """Erase decisions and all that followed them, in one transaction."""
+        with self._folding(key) as (transaction, record):
+            leaving = erasing.Erasing(transaction, record, ids, now)
+            folding = leaving.fold()
+            yield folding
+            if folding.due is not None and not folding.saved:
+                transaction.connection.rollback()
+                return
+            leaving.finish()
+            after = {"decisions": len(leaving)}  # whose they were is nobody's business
+            note(transaction, "erase", f"experiment:{key}", at=now, by=by, after=after)
+
     # Learning
+
+    @contextmanager
+    def _folding(self, key: str) -> Iterator[tuple[Transaction, Record]]:
+        """Open a transaction that holds an experiment's lock, and read it as it is under that."""
+        with self.database.writing() as transaction:
+            number = self._experiments.record(transaction, key).id
+            transaction.lock(f"fold {number}")
+            yield transaction, self._experiments.record(transaction, key)
 
     @contextmanager
     def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:
         """Start a fold: take the experiment's lock and read what is due by `now`."""
-        with self.database.writing() as transaction:
-            number = self._experiments.record(transaction, key).id
-            transaction.lock(f"fold {number}")
-            record = self._experiments.record(transaction, key)  # as it is under the lock
+        with self._folding(key) as (transaction, record):
             folding = SqlFold(transaction, record, now)
             yield folding
             if folding.due is not None and not folding.saved:  # else what was seen stays seen

@@ -1,9 +1,10 @@
 """The tables, as they are after every migration.
 
 ``decisions``, ``events``, ``activations`` and ``cancellations`` are the log: rows are inserted and
-never changed. Each transaction that writes some of them first writes a row of ``batches`` for each
-experiment, and the log's rows point to it. What is the same for all rows of a batch (experiment,
-time, versions) is in the batch alone. A fold marks batches: see `storage.folds`.
+never changed, and removed only where a subject is erased. Each transaction that writes some of them
+first writes a row of ``batches`` for each experiment, and the log's rows point to it. What is the
+same for all rows of a batch (experiment, time, versions) is in the batch alone. A fold marks
+batches: see `storage.folds`.
 
 Times are seconds since 1970-01-01 UTC. A decision's `id` is the sender's; inside, its `serial`
 stands for it, since integers that grow are what an index takes fastest.
@@ -166,9 +167,20 @@ snapshots = Table(
     Column("at", Double, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("upcoming", BigInteger, nullable=False),
-    Column("statistic", LargeBinary, nullable=False),
+    Column("statistic", LargeBinary, nullable=False),  # empty where it is no longer kept
     Column("tally", LargeBinary, nullable=False),
     Index("ix_snapshots_experiment_id_at", "experiment_id", "at", "version"),
+)
+
+# From which version to which snapshots knew of decisions that were erased since: their arrays are
+# gone, and must not be made again from a log that lacks those rows.
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), nullable=False, index=True),
+    Column("first_version", Integer, nullable=False),
+    Column("last_version", Integer, nullable=False),
 )
 
 secrets = Table(

@@ -29,11 +29,12 @@ def label(configuration: Configuration, arm: int) -> str:
 
 
 def explain(
-    stored: Stored, configuration: Configuration, live: Live | None, events: Sequence[Event]
+    stored: Stored, configuration: Configuration, live: Live | str, events: Sequence[Event]
 ) -> DecisionReceipt:
-    """Write the receipt; `live` is what decided then, None where that is no longer kept."""
-    drawn = not (stored.holdout or stored.fallback or stored.shipped)
-    derived = _derive(stored, live) if drawn and live is not None else None
+    """Write the receipt; `live` is what decided then, or why that cannot be had any more."""
+    if not_drawn := _not_drawn(stored):
+        live = f"nothing was drawn: {not_drawn}"
+    derived = None if isinstance(live, str) else _derive(stored, live)
     propensities, u, same = derived or (None, None, None)
     rule = configuration.experiment.reward
     counting = [e for e in events if not e.late]
@@ -60,10 +61,19 @@ def explain(
         propensities,
         u,
         same,
-        [_event(e) for e in events],
+        live if isinstance(live, str) else None,
+        [event_of(e) for e in events],
         float(rewards[0] + configuration.costs[stored.arm]),
         stored.shipped,
     )
+
+
+def _not_drawn(stored: Stored) -> str:
+    if stored.holdout:
+        return "the subject is held out"
+    if stored.shipped:
+        return "the winner was sent to everybody"
+    return "the control stood in" if stored.fallback else ""
 
 
 def _derive(stored: Stored, live: Live) -> tuple[dict[str, float], float, bool] | None:
@@ -79,7 +89,8 @@ def _derive(stored: Stored, live: Live) -> tuple[dict[str, float], float, bool] 
     return by_arm, uniform(live.salt, f"draw:{stored.id}"), same
 
 
-def _event(event: Event) -> dict[str, Any]:
+def event_of(event: Event) -> dict[str, Any]:
+    """Write down an event of a decision."""
     return {
         "event_id": event.event_id,
         "metric": event.metric,

@@ -106,13 +106,20 @@ def fold(
     newest: Snapshot | None = None
     while True:
         with store.fold(key, now=now) as folding:
-            if folding.due is not None:
-                newest = _next_snapshot(folding, folding.due, now)
-                folding.save(newest)
+            newest = take_in(folding, now) or newest
             more = folding.more
         if not more:
             return newest
         between()
+
+
+def take_in(folding: Fold, now: float) -> Snapshot | None:
+    """Take in what a fold found due, and save it; None where nothing changed."""
+    if folding.due is None:
+        return None
+    snapshot = _next_snapshot(folding, folding.due, now)
+    folding.save(snapshot)
+    return snapshot
 
 
 def _next_snapshot(folding: Fold, due: Due, now: float) -> Snapshot:

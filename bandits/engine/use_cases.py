@@ -10,20 +10,31 @@ from threading import Lock
 from typing import Any
 
 from bandits.changes import refused_changes
+from bandits.engine import subjects
 from bandits.engine.choosing import Batch, decide
 from bandits.engine.explaining import explain
 from bandits.engine.learner import fold, known_grounds
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
-from bandits.errors import Fault, FixedOnceStarted, InvalidInput, NotFound, StaleEdit, WrongState
+from bandits.errors import (
+    Fault,
+    FixedOnceStarted,
+    InvalidInput,
+    NotDerivable,
+    NotFound,
+    StaleEdit,
+    WrongState,
+)
 from bandits.experiment import Combination, Configuration, Experiment
 from bandits.keys import pointer
 from bandits.messages import (
     Decision,
     DecisionReceipt,
+    Erased,
     Request,
     Reward,
     RewardReceipt,
+    SubjectDecisions,
 )
 from bandits.results import Results
 from bandits.rewards import RewardRule, refuse_value
@@ -228,10 +239,16 @@ class Engine:
             with self._renewing:  # one thread reads the new snapshot, the others wait for it
                 held = self._live.get(record.key)
                 if held is None or held[0] != moment:
-                    snapshot = self._snapshot(record.key, record.learned_version)
-                    live = Live(record.key, record.salt, record.configuration, snapshot)
+                    live = self._newest(record)
                     held = self._live[record.key] = (moment, live)
         return held[1]
+
+    def _newest(self, record: Record) -> Live:
+        try:
+            snapshot = self._snapshot(record.key, record.learned_version)
+        except NotDerivable:  # somebody was erased since `record` was read: there is a newer one
+            return self._newest(self.store.record(record.key))
+        return Live(record.key, record.salt, record.configuration, snapshot)
 
     def _snapshot(self, key: str, version: int) -> Snapshot | None:
         return None if version == 0 else self.store.snapshot(key, version)
@@ -255,11 +272,12 @@ class Engine:
             raise NotFound("decision", decision_id)
         record = self.store.record(stored.experiment)
         configuration = self.store.configuration(record.key, stored.configuration_version)
+        live: Live | str
         try:
             snapshot = self._snapshot(record.key, stored.policy_version)
             live = Live(record.key, record.salt, configuration, snapshot)
-        except NotFound:  # its arrays are no longer kept
-            live = None
+        except NotDerivable as error:
+            live = str(error)
         return explain(stored, configuration, live, self.store.events(decision_id))
 
     # Rewards
@@ -274,6 +292,12 @@ class Engine:
         """
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
+        try:
+            return self._record(rewards)
+        except NotFound:  # a decision was erased since it was looked up: it is unknown now
+            return self._record(rewards)
+
+    def _record(self, rewards: Sequence[Reward]) -> RewardReceipt:
         now = self.clock()
         known = self.store.decisions(_distinct([r.decision_id for r in rewards]))
         records = {e: self.store.record(e) for e in {d.experiment for d in known.values()}}
@@ -306,6 +330,16 @@ class Engine:
             raise InvalidInput(faults[:100])
         appended = self.store.append_events(events, at=now)
         return RewardReceipt(appended.accepted, appended.repeated, appended.late, unknown, early)
+
+    # Subjects
+
+    def subject(self, subject_id: str, *, after: int = 0, limit: int = 1000) -> SubjectDecisions:
+        """Tell what is stored of a subject in every experiment, page by page."""
+        return subjects.tell(self.store, subject_id, after=after, limit=limit)
+
+    def erase(self, subject_id: str, *, by: str) -> Erased:
+        """Erase a subject: no row is left, and what was learned is as if they had never been."""
+        return subjects.erase(self.store, subject_id, now=self.clock(), by=by)
 
     # Learning and results
 

@@ -1,10 +1,16 @@
 """No statement of the store goes through the whole log, however long it has grown."""
 
+import re
+from pathlib import Path
+
 import pytest
 from sqlalchemy import event
 
+from bandits.engine import Engine
 from bandits.engine.learner import fold, rebuild
 
+PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+INDEX = re.search(r"^CREATE INDEX .*;$", PAGE, re.MULTILINE)[0]
 LOG = ("decisions", "events", "batches", "subjects", "activations", "cancellations", "snapshots")
 
 
@@ -49,6 +55,24 @@ def test_no_statement_scans_the_log(store, sender, scans, assignment):
     assert store.history("spring", 10)
     assert store.snapshot("spring", 1)
     assert scans == []
+
+
+@pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("indexed", [False, True], ids=["as it is", "with an index"])
+def test_erasing_goes_through_the_log_once_to_find_a_subject(store, sender, scans, indexed):
+    """Once, beside the writers; an index of the operator's is used: docs/operations.md."""
+    ids = sender.choose(sender.start(), 20, at=1.0)
+    sender.click(ids, at=2.0)
+    fold(store, "spring", now=20.0)
+    if indexed:
+        with store.database.writing() as transaction:
+            transaction.connection.exec_driver_sql(INDEX)
+    engine = Engine(store, lambda: 21.0)
+    assert len(engine.subject(f"subject of {ids[0]}").decisions) == 1
+    assert engine.erase(f"subject of {ids[0]}", by="test").decisions == 1
+    found = [statement for statement, _ in scans]
+    assert len(found) == (0 if indexed else 1)
+    assert all("decisions.subject = ?" in statement for statement in found)
 
 
 @pytest.mark.parametrize("makers", ["sqlite"], indirect=True)

@@ -16,7 +16,15 @@ class DecisionIdConverter(BaseConverter):
     regex = r"(?!(?:activate|cancel)\Z)[\x21-\x7e]{1,128}"
 
 
+class SubjectIdConverter(BaseConverter):
+    """The id of a subject, as its sender knows it; it may hold slashes."""
+
+    part_isolating = False
+    regex = r"(?s:.{1,256})"
+
+
 CONVERTERS: dict[str, type[BaseConverter]] = {
     "key": KeyConverter,
     "decision_id": DecisionIdConverter,
+    "subject_id": SubjectIdConverter,
 }

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from bandits.keys import Key
-from bandits.messages import Id
+from bandits.messages import Id, SubjectId
 from bandits.registry import policies
 from webapp.api.operation import Operation
 from webapp.api.problems import MEDIA_TYPE, Problem, ProblemType
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
 _PART = re.compile(r"<(?P<converter>\w+)(?:\([^)]*\))?:(?P<name>\w+)>")
-_PARTS: dict[str, Any] = {"key": Key, "decision_id": Id, "int": int}
+_PARTS: dict[str, Any] = {"key": Key, "decision_id": Id, "subject_id": SubjectId, "int": int}
 _ALWAYS = {401: "WWW-Authenticate", 503: "Retry-After"}
 
 

@@ -9,7 +9,7 @@ from msgspec import Raw
 from werkzeug.exceptions import HTTPException
 
 from bandits.errors import BanditsError, NotFound
-from webapp.api import api_keys, decisions, experiments, health, problems
+from webapp.api import api_keys, decisions, experiments, health, problems, subjects
 from webapp.api.addresses import CONVERTERS
 from webapp.api.document import openapi
 from webapp.api.operation import Answer, Operation, Operations
@@ -46,7 +46,8 @@ def explain_problem(name: str) -> Answer:
 
 def every_operation() -> Iterator[tuple[str, Operation]]:
     """Go through all operations, each with the prefix it is served under."""
-    for declared in (experiments.operations, decisions.operations, api_keys.operations):
+    modules = (experiments, decisions, subjects, api_keys)
+    for declared in (module.operations for module in modules):
         yield from ((PREFIX, operation) for operation in declared)
     document, explain = _about
     yield PREFIX, document
