@@ -122,6 +122,7 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: ClassVar[str]
     label: ClassVar[str]
     support: ClassVar[tuple[float, float]]
+    advised: ClassVar[str] = ""
     statistic: ClassVar[type[Statistic]]
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ C = TypeVar("C", bound=type[Parameters])
 
 
 def register(
-    name: str, *, label: str, support: tuple[float, float] = _INFINITE
+    name: str, *, label: str, support: tuple[float, float] = _INFINITE, advised: str = ""
 ) -> Callable[[C], C]:
     """Register a policy class under `name`; its docstring's first line says what it is for.
 
@@ -27,6 +27,8 @@ def register(
         name: what scenarios and the API call it.
         label: what pages call it.
         support: the interval that rewards must lie in.
+        advised: what it is the first choice for: ``rates``, ``values``, ``parts`` (many versions),
+            ``recipients`` (who differ), or ``nothing in time`` (results after the last send).
 
     Raises:
         DuplicatePolicy: another class has this name.
@@ -40,6 +42,7 @@ def register(
         ):
             raise DuplicatePolicy(name)
         policy.name, policy.label, policy.support = name, label, support
+        policy.advised = advised
         _registered[name] = policy
         return policy
 

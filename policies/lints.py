@@ -15,7 +15,7 @@ from bandits.registry import register
 from bandits.statistics import Ridge
 
 
-@register("lints", label="Linear Thompson sampling (personal)")
+@register("lints", label="Linear Thompson sampling (personal)", advised="recipients")
 class LinTS(Parameters, frozen=True):
     """Give each recipient each variant with the chance that it is the best for somebody like them.
 

@@ -16,7 +16,7 @@ from bandits.statistics import Moments
 _MANY = 100  # decisions per arm from which integrating once is cheaper than drawing variates
 
 
-@register("thompson", label="Thompson sampling", support=(0.0, 1.0))
+@register("thompson", label="Thompson sampling", support=(0.0, 1.0), advised="rates")
 class Thompson(Parameters, frozen=True):
     """Give each variant as many sends as the chance that it is the best.
 

@@ -16,7 +16,7 @@ from bandits.statistics import Moments
 _MANY = 100  # decisions per arm from which integrating once is cheaper than drawing variates
 
 
-@register("thompson_gaussian", label="Thompson sampling for values")
+@register("thompson_gaussian", label="Thompson sampling for values", advised="values")
 class ThompsonGaussian(Parameters, frozen=True):
     """Give each variant as many sends as the chance that its average value is the highest.
 

@@ -13,7 +13,7 @@ from bandits.registry import register
 from bandits.statistics import Moments
 
 
-@register("uniform", label="Fixed split (A/B test)")
+@register("uniform", label="Fixed split (A/B test)", advised="nothing in time")
 class Uniform(Parameters, frozen=True):
     """Send fixed shares for as long as the campaign runs, whatever comes back.
 

@@ -26,6 +26,7 @@ from storage import choices, erasing, log, marks, rewards, snapshots
 from storage.accounts import Accounts
 from storage.changes import note
 from storage.databases import Database, Raced, Transaction, open_database
+from storage.drafts import Drafts
 from storage.experiments import Experiments
 from storage.folds import SqlFold
 from storage.observations import Observations
@@ -58,6 +59,7 @@ class SqlStore:
         """Work on `database`."""
         self.database = database
         self.accounts = Accounts(database)
+        self.drafts = Drafts(database)
         self._experiments = Experiments()
 
     def close(self) -> None:

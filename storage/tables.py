@@ -69,6 +69,18 @@ configurations = Table(
     Column("body", Text, nullable=False),  # not JSONB, which forgets the order of metrics
 )
 
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("changed_by", Text, nullable=False),
+)
+
 batches = Table(
     "batches",
     metadata,

@@ -7,16 +7,18 @@ from flask import current_app
 
 from bandits.engine import Engine
 from storage.accounts import Accounts
+from storage.drafts import Drafts
 
 _NAME = "bandits"
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The engine and the accounts of one application."""
+    """The engine, the accounts and the drafts of one application."""
 
     engine: Engine
     accounts: Accounts
+    drafts: Drafts
 
     def attach(self, extensions: dict[str, object]) -> None:
         """Hand them to an application's extensions."""

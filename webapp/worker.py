@@ -49,7 +49,7 @@ def application(settings: Settings) -> Flask:
     store = open_store(settings.database_url)
     if settings.secret_key is None:
         settings = replace(settings, secret_key=store.secret("sessions").hex())
-    return create_app(Services(Engine(store), store.accounts), settings)
+    return create_app(Services(Engine(store), store.accounts, store.drafts), settings)
 
 
 def lock_of(database_url: str) -> FileLock | None:

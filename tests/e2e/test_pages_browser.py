@@ -87,7 +87,7 @@ def press(page: Page, action: str) -> None:
 
 def test_the_whole_life_of_an_experiment(open_page, server):
     page = open_page()
-    page.goto("/new-experiment")
+    page.goto("/new-experiment/one-page")
     create(page)
     expect(page.get_by_text("Not started")).to_be_visible()
     page.get_by_role("link", name="Start").click()
@@ -164,7 +164,7 @@ def wave(client: Client, name: str, n: int) -> None:
 
 def test_errors_of_the_form_are_named_and_reached(open_page):
     page = open_page()
-    page.goto("/new-experiment")
+    page.goto("/new-experiment/one-page")
     field(page, "name").fill("Autumn")
     field(page, "slots/0/variants/0/text").fill("One")
     field(page, "slots/0/variants/1/text").fill("Two")
@@ -183,7 +183,7 @@ def test_errors_of_the_form_are_named_and_reached(open_page):
 
 def test_rows_come_and_go_without_losing_the_place(open_page):
     page = open_page()
-    page.goto("/new-experiment")
+    page.goto("/new-experiment/one-page")
     field(page, "name").fill("Winter")
     press(page, "add slots/0/variants")
     expect(field(page, "slots/0/variants/2/text")).to_be_focused()
@@ -197,7 +197,7 @@ def test_rows_come_and_go_without_losing_the_place(open_page):
 
 def test_everything_works_without_script(open_page):
     page = open_page(java_script_enabled=False)
-    page.goto("/new-experiment")
+    page.goto("/new-experiment/one-page")
     field(page, "name").fill("Plain")
     field(page, "slots/0/variants/0/text").fill("One")
     press(page, "add slots/0/variants")
@@ -215,7 +215,7 @@ def test_everything_works_without_script(open_page):
 
 def test_script_in_a_block_never_runs(open_page):
     page = open_page()
-    page.goto("/new-experiment")
+    page.goto("/new-experiment/one-page")
     press(page, "add slots content")
     block = (
         "<h1>Block</h1><script>parent.document.title='broken'</script><img src=x onerror=alert(1)>"
@@ -230,6 +230,12 @@ def test_script_in_a_block_never_runs(open_page):
 @pytest.mark.parametrize("width", [390, 1440])
 def test_no_page_is_wider_than_its_screen(open_page, width):
     page = open_page(viewport={"width": width, "height": 844})
-    for address in ("/", "/new-experiment", "/decisions", "/settings/keys", "/settings/people"):
+    for address in (
+        "/",
+        "/new-experiment/one-page",
+        "/decisions",
+        "/settings/keys",
+        "/settings/people",
+    ):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address

@@ -6,7 +6,7 @@ from webapp.pages import access, assets, chrome, filters, problems, security
 from webapp.pages.administration import audit, keys, people, sessions, signing, throttle
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign import campaigns, lifecycle, receipts, results
-from webapp.pages.form import editing, previews
+from webapp.pages.form import drafting, editing, previews
 from webapp.pages.gate import gate
 
 # Importing them hung their views into the blueprint.
@@ -14,6 +14,7 @@ VIEWS = (
     assets,
     audit,
     campaigns,
+    drafting,
     editing,
     keys,
     lifecycle,

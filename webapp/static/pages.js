@@ -56,7 +56,7 @@ function formWithRows(form) {
     const button = event.submitter;
     const action = button && button.name === "do" ? button.value : "";
     if (button && button.name === "preview") return;
-    if (!/^(add|remove|paste) /.test(action)) {
+    if (!/^(add|remove|paste) |^advise$/.test(action)) {
       window.removeEventListener("beforeunload", warn);
       return;
     }
@@ -81,7 +81,12 @@ function formWithRows(form) {
     }
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const before = new Set([...form.querySelectorAll("[id]")].map((e) => e.id));
-    form.replaceChildren(...fresh.querySelector("form[data-rows]").childNodes);
+    const answered = fresh.querySelector("form[data-rows]");
+    form.replaceChildren(...answered.childNodes);
+    if (answered.hasAttribute("action") && answered.getAttribute("action") !== form.getAttribute("action")) {
+      form.setAttribute("action", answered.getAttribute("action"));
+      history.replaceState(null, "", form.getAttribute("action"));
+    }
     zoned(form);
     const added = [...form.querySelectorAll("input, textarea, select")]
       .find((e) => e.id && !before.has(e.id) && e.type !== "radio" && e.type !== "hidden");
@@ -89,6 +94,7 @@ function formWithRows(form) {
     if (next) next.focus({ preventScroll: !added });
   });
   const warn = (event) => event.preventDefault();
+  if ("autosave" in form.dataset) return; // such a form loses nothing by being left
   form.addEventListener("input", () => window.addEventListener("beforeunload", warn), { once: true });
 }
 

@@ -183,7 +183,7 @@ class Site:
         self.store = store
         self.engine = Engine(store, clock)
         self.accounts = store.accounts
-        Services(self.engine, store.accounts).attach(app.extensions)
+        Services(self.engine, store.accounts, store.drafts).attach(app.extensions)
         throttle.init(app)
 
     def add(self, role: Role, email: str | None = None) -> str:
@@ -226,7 +226,7 @@ def app(sqlite) -> Iterator[Flask]:
     """One application, whose compiled templates all tests share; each gives it a database."""
     with closing(open_store(sqlite.upgraded())) as store:
         settings = Settings(secret_key="made up for a test, long enough")
-        yield create_app(Services(Engine(store), store.accounts), settings)
+        yield create_app(Services(Engine(store), store.accounts, store.drafts), settings)
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from bandits.statistics import Moments
 from webapp.pages.form.declaring import declare
 from webapp.pages.form.retyping import retype
 from webapp.pages.form.rows import compacted
-from webapp.pages.form.typed import read
+from webapp.pages.form.typed import TypedExperiment, read
 
-NEW = "/new-experiment"
+NEW = "/new-experiment/one-page"
 TYPED = {
     "name": "Spring sale",
     "slots/0/variants/0/text": "Spring sale starts",
@@ -443,7 +443,7 @@ def test_the_form_of_an_experiment_declares_that_experiment(site, manager, read_
     record = site.store.record("sale")
     assert declare(retype(record.configuration)) == record.configuration.experiment
     fields = manager.form("/experiments/sale/edit", "policy")
-    typed = compacted(read((k, v) for k, v in fields.items() if k != "csrf_token"))
+    typed = compacted(read(fields.items(), TypedExperiment))
     assert declare(typed) == record.configuration.experiment
     answer = manager.post("/experiments/sale/edit", fields)
     assert answer.location == "/experiments/sale", answer.text

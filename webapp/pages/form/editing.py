@@ -12,23 +12,23 @@ from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.pages.durations import UNITS
 from webapp.pages.form import rows, typed
+from webapp.pages.form.concluding import with_key
 from webapp.pages.form.declaring import declare, placed
 from webapp.pages.form.fields import methods
 from webapp.pages.form.places import in_order, title_of
 from webapp.pages.form.retyping import retype
-from webapp.pages.form.slugs import slug, unused
 from webapp.pages.form.typed import TypedExperiment
 from webapp.services import services
 
 
-@pages.get("/new-experiment")
+@pages.get("/new-experiment/one-page")
 @needs("manager")
-def new_experiment() -> ResponseReturnValue:
+def one_page() -> ResponseReturnValue:
     """Show the form as it starts."""
-    return _form(typed.fresh())
+    return _form(typed.fresh(TypedExperiment))
 
 
-@pages.post("/new-experiment")
+@pages.post("/new-experiment/one-page")
 @needs("manager")
 def create() -> ResponseReturnValue:
     """Change the form's rows, or make the draft that it declares."""
@@ -37,7 +37,7 @@ def create() -> ResponseReturnValue:
         return changed
     form = rows.compacted(form)
     try:
-        experiment = declare(_with_key(form))
+        experiment = declare(with_key(form))
         record = services().engine.create(experiment, by=person().email)
     except InvalidInput as error:
         return _form(form, error.faults)
@@ -80,7 +80,7 @@ def save(key: str) -> ResponseReturnValue:
 
 
 def _submitted() -> TypedExperiment:
-    return typed.read(request.form.items())
+    return typed.read(request.form.items(), TypedExperiment)
 
 
 def _with_rows_changed(
@@ -95,14 +95,6 @@ def _with_rows_changed(
     except InvalidInput as error:
         faults = [Fault(f.pointer.removeprefix("/"), f.detail) for f in error.faults]
         return _form(form, faults, record=record)
-
-
-def _with_key(form: TypedExperiment) -> TypedExperiment:
-    """Make a key from the name where none was typed."""
-    if form.key.strip() or not slug(form.name):
-        return form
-    taken = {r.key for r in services().engine.store.records()}
-    return replace(form, key=unused(slug(form.name), taken))
 
 
 def _form(

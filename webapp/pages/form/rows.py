@@ -20,9 +20,10 @@ from webapp.pages.form.typed import (
 MAX_VARIANTS = 100
 
 R = TypeVar("R")
+F = TypeVar("F", bound=TypedExperiment)
 
 
-def changed(form: TypedExperiment, action: str) -> TypedExperiment:  # noqa: C901, PLR0911 - one case for each button
+def changed(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case for each button
     """Do what a row button says, such as ``add slots discount`` or ``remove slots/0/variants/1``.
 
     Raises:
@@ -55,7 +56,7 @@ def changed(form: TypedExperiment, action: str) -> TypedExperiment:  # noqa: C90
     raise InvalidInput.at("", f"no such row or action: {action}")
 
 
-def compacted(form: TypedExperiment) -> TypedExperiment:
+def compacted(form: F) -> F:
     """Drop rows in which nothing was typed."""
     for slot in range(len(form.slots)):
         form = _without_blanks(form, slot)
@@ -67,7 +68,7 @@ def compacted(form: TypedExperiment) -> TypedExperiment:
     )
 
 
-def without_variant(form: TypedExperiment, slot: int, variant: int) -> TypedExperiment:
+def without_variant(form: F, slot: int, variant: int) -> F:
     """Remove a variant; the control and the exclusions go on naming the same variants."""
 
     def remove(typed: TypedSlot) -> TypedSlot:
@@ -93,20 +94,18 @@ def _moved_up(position: str, removed: int) -> str:
     return "" if int(position) == removed else str(int(position) - 1)
 
 
-def _with_slot(form: TypedExperiment, kind: str) -> TypedExperiment:
+def _with_slot(form: F, kind: str) -> F:
     # Who gets 20 % off today and 10 % tomorrow feels cheated.
     assignment = "per_subject" if kind == "discount" else form.assignment
     return replace(form, slots=(*form.slots, new_slot(kind)), assignment=assignment)
 
 
-def _without_slot(form: TypedExperiment, slot: int) -> TypedExperiment:
+def _without_slot(form: F, slot: int) -> F:
     exclude = tuple(TypedExclusion(e.levels[:slot] + e.levels[slot + 1 :]) for e in form.exclude)
     return replace(form, slots=_without(form.slots, slot), exclude=exclude)
 
 
-def _in_slot(
-    form: TypedExperiment, slot: int, change: Callable[[TypedSlot], TypedSlot]
-) -> TypedExperiment:
+def _in_slot(form: F, slot: int, change: Callable[[TypedSlot], TypedSlot]) -> F:
     slots = list(form.slots)
     slots[slot] = change(slots[slot])
     return replace(form, slots=tuple(slots))
@@ -116,14 +115,14 @@ def _one_more(slot: TypedSlot) -> TypedSlot:
     return replace(slot, variants=(*slot.variants, TypedVariant()))
 
 
-def _without_blanks(form: TypedExperiment, slot: int) -> TypedExperiment:
+def _without_blanks(form: F, slot: int) -> F:
     for j in reversed(range(len(form.slots[slot].variants))):
         if form.slots[slot].variants[j].blank:
             form = without_variant(form, slot, j)
     return form
 
 
-def _with_pasted(form: TypedExperiment, position: int) -> TypedExperiment:
+def _with_pasted(form: F, position: int) -> F:
     """Turn each pasted line into a variant, in place of the empty rows."""
     lines = [line.strip() for line in form.slots[position].paste.splitlines() if line.strip()]
     form = _without_blanks(form, position)

@@ -6,7 +6,7 @@ whole form and getting it back with one row more or less.
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -141,6 +141,52 @@ class TypedExperiment(Struct, frozen=True):
     version: str = ""
 
 
+class TypedAnswers(Struct, frozen=True):
+    """The three questions that lead to a learning method."""
+
+    differ: str = ""
+    late: str = ""
+    price: str = ""
+
+
+class TypedPlan(Struct, frozen=True):
+    """What is to be sent, and what is expected of it.
+
+    Attributes:
+        emails: how many.
+        over: how long from the first wave until the one after the last would leave.
+        waves: in how many equal waves.
+        base: the success rate of the weakest version, in per cent.
+        better: by how many per cent the best version beats that one.
+        rates: instead of those two, the rate of each version in per cent.
+        worth: what a success brings, where that is not always the same.
+        earlier: the campaign whose results to expect.
+    """
+
+    emails: str = ""
+    over: TypedDuration = TypedDuration()
+    waves: str = ""
+    base: str = ""
+    better: str = "10"
+    rates: tuple[str, ...] = ()
+    worth: str = ""
+    earlier: str = ""
+
+
+class TypedDraft(TypedExperiment, frozen=True):
+    """Everything that is typed on the way to an experiment.
+
+    Attributes:
+        seen: the steps that were saved at least once.
+        edits: the key of the experiment that it changes, "" for a new one.
+    """
+
+    answers: TypedAnswers = TypedAnswers()
+    plan: TypedPlan = TypedPlan()
+    seen: tuple[str, ...] = ()
+    edits: str = ""
+
+
 METRICS = {
     "click": TypedMetric("click"),
     "open": TypedMetric("open"),
@@ -155,9 +201,12 @@ def new_slot(kind: str) -> TypedSlot:
     return TypedSlot(kind_of(kind), variants=(TypedVariant(), TypedVariant()))
 
 
-def fresh() -> TypedExperiment:
+F = TypeVar("F", bound=TypedExperiment)
+
+
+def fresh(kind: type[F]) -> F:
     """Make the form that a new experiment starts from."""
-    return TypedExperiment(
+    return kind(
         slots=(new_slot("subject_line"),),
         metrics=(METRICS["click"],),
         window=TypedDuration("7", "days"),
@@ -168,7 +217,7 @@ def fresh() -> TypedExperiment:
     )
 
 
-def read(fields: Iterable[tuple[str, str]]) -> TypedExperiment:
+def read(fields: Iterable[tuple[str, str]], kind: type[F]) -> F:
     """Put the fields of a submitted form together.
 
     Raises:
@@ -183,7 +232,7 @@ def read(fields: Iterable[tuple[str, str]]) -> TypedExperiment:
         if isinstance(branch, dict):
             branch[leaf] = value.replace("\r\n", "\n")
     try:
-        return msgspec.convert(_listed(tree), TypedExperiment)
+        return msgspec.convert(_listed(tree), kind)
     except msgspec.ValidationError as error:
         raise InvalidInput.at("", f"this is not the experiment form: {error}") from None
 

@@ -1,0 +1,76 @@
+// What the steps to an experiment gain from script: they save while one types, and a subject line
+// is shown as a phone's inbox would show it.
+"use strict";
+
+const QUIET_MS = 900;
+
+function autosave(form) {
+  const said = document.querySelector("[data-saved]");
+  let timer = 0;
+  let saving = null;
+  let dirty = false;
+  let refused = false;
+
+  async function save({ last = false } = {}) {
+    clearTimeout(timer);
+    if (!dirty || refused) return;
+    if (saving && !last) await saving;
+    dirty = false;
+    const body = new URLSearchParams(new FormData(form));
+    body.set("do", "autosave");
+    said.textContent = "Saving…";
+    saving = fetch(form.action, {
+      method: "POST", body, keepalive: last, headers: { "X-Requested-With": "fetch" },
+    }).then(async (answer) => {
+      if (answer.status === 409) {
+        refused = true;
+        const { by } = await answer.json();
+        said.textContent = `Not saved: ${by} changed this step. Press Continue to see both.`;
+        return;
+      }
+      if (!answer.ok) throw new Error(String(answer.status));
+      const { base, address } = await answer.json();
+      form.elements.base.value = base;
+      if (form.getAttribute("action") !== address) {
+        form.setAttribute("action", address);
+        history.replaceState(null, "", address);
+      }
+      said.textContent = "Saved";
+    }).catch(() => {
+      dirty = true;
+      said.textContent = "Not saved yet: the server does not answer. What you typed stands here.";
+      timer = setTimeout(save, 5 * QUIET_MS);
+    });
+    await saving;
+  }
+
+  form.addEventListener("input", () => {
+    dirty = true;
+    clearTimeout(timer);
+    timer = setTimeout(save, QUIET_MS);
+  });
+  form.addEventListener("submit", () => {
+    clearTimeout(timer);
+    dirty = false;
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "hidden") save({ last: true });
+  });
+}
+
+function inboxes(form) {
+  const show = () => {
+    for (const inbox of form.querySelectorAll("[data-inbox]")) {
+      const text = document.getElementById(inbox.dataset.inbox).value.trim();
+      inbox.querySelector("b").textContent = text || "What the inbox shows";
+      inbox.querySelector("[data-length]").textContent = String([...text].length);
+    }
+  };
+  form.addEventListener("input", show);
+  new MutationObserver(show).observe(form, { childList: true });
+}
+
+for (const form of document.querySelectorAll("form[data-rows]")) {
+  if ("autosave" in form.dataset) autosave(form);
+  inboxes(form);
+}
