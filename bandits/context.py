@@ -1,6 +1,7 @@
 """From what is known of a subject to the features x (d,) that a policy sees."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from math import isfinite
 from typing import Annotated, Any
@@ -203,6 +204,11 @@ class Encoder:
     def labels(self) -> list[str]:
         """Name the d features."""
         return ["always 1", *(label for f in self.features for label in f.labels())]
+
+    @cached_property
+    def nobody(self) -> FloatArray:
+        """Encode that nothing is known, (d,): every declared default, also where strict."""
+        return Encoder(self.features).encode([None]).contexts[0]
 
     def encode(self, contexts: Sequence[Context | None]) -> Encoded:
         """Encode n contexts to (n, d).

@@ -24,12 +24,14 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
         context: what is known of the recipient, by declared feature.
         decision_id: made here unless given; the same id again gets the same answer.
         eligible: for a slot, the variants that this recipient may get.
+        personalize: whether the context may be used; if not, it is neither used nor stored.
     """
 
     subject_id: SubjectId
     context: dict[str, Scalar] | None = None
     decision_id: Id | None = None
     eligible: dict[str, Annotated[list[str], Meta(min_length=1)]] | None = None
+    personalize: bool = True
 
 
 class Decision(Struct, frozen=True, gc=False):

@@ -104,6 +104,7 @@ class Client:
         context: Context | None = None,
         decision_id: str | None = None,
         eligible: Mapping[str, Sequence[str]] | None = None,
+        personalize: bool = True,
         fallback: Mapping[str, str] | None = None,
     ) -> Decision:
         """Choose the email for one recipient.
@@ -114,6 +115,7 @@ class Client:
             context: what is known of them, by declared feature.
             decision_id: to get the same answer again later; made here unless given.
             eligible: for a slot, the variants that they may get.
+            personalize: whether the context may be used; if not, it is not even sent.
             fallback: a variant for each slot, answered (with ``fallback`` true and no decision id)
                 where the server gives none, so that there is always an email to send. While the
                 server is known to be down, it is tried only once. Should it have decided
@@ -123,7 +125,9 @@ class Client:
             ApiError: the server refused; only without `fallback`.
             Unreachable: no answer came in time; only without `fallback`.
         """
-        (request,) = with_ids([_request(subject_id, context, decision_id, eligible)])
+        (request,) = with_ids(
+            [_request(subject_id, context, decision_id, eligible, personalize=personalize)]
+        )
         path = f"/experiments/{quote(experiment, safe='')}/choose"
 
         def ask(*, once: bool) -> list[Decision]:
@@ -300,10 +304,13 @@ def _request(
     context: Context | None,
     decision_id: str | None,
     eligible: Mapping[str, Sequence[str]] | None,
+    *,
+    personalize: bool,
 ) -> Request:
     return Request(
         subject_id,
-        None if context is None else dict(context),
+        dict(context) if context is not None and personalize else None,
         decision_id,
         None if eligible is None else {slot: list(v) for slot, v in eligible.items()},
+        personalize,
     )

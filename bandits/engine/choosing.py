@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from bandits.arrays import IntArray
+from bandits.context import Encoded
 from bandits.draw import time_ordered_ids
 from bandits.engine.live import Live
 from bandits.errors import Fault, IdReused, InvalidInput
@@ -18,11 +19,11 @@ from bandits.store import Chosen
 class Batch:
     """Distinct requests of one call, and which of them each request of the call is."""
 
-    def __init__(self, experiment: str, requests: Sequence[Request], now: float) -> None:
+    def __init__(self, salt: bytes, requests: Sequence[Request], now: float) -> None:
         """Give ids to requests without one, and find those that come twice.
 
         Args:
-            experiment: whose decisions these are; an id used for another one is used up.
+            salt: the experiment's own, so that its digests are no other's.
             requests: in the order of the call.
             now: seconds since 1970, for new ids.
 
@@ -38,7 +39,7 @@ class Batch:
         first: dict[str, int] = {}
         for request in requests:
             key = request.decision_id
-            digest = b"" if key is None else _digest(experiment, request)
+            digest = b"" if key is None else _digest(salt, request)
             if key is not None and key in first:
                 row = first[key]
                 if self.digests[row] != digest:
@@ -66,10 +67,7 @@ def decide(live: Live, batch: Batch, shipped: int | None = None) -> Chosen:
         InvalidInput: at ``/requests/{row}/...``, every row that does not fit.
     """
     requests = batch.requests
-    try:
-        encoded = live.encoder.encode([r.context for r in requests])
-    except InvalidInput as error:
-        raise InvalidInput(_placed(batch, f) for f in error.faults) from None
+    encoded = _encode(live, batch)
     n = len(requests)
     arms = np.zeros(n, dtype=np.int64)
     propensities = np.ones(n)
@@ -109,6 +107,20 @@ def decide(live: Live, batch: Batch, shipped: int | None = None) -> Chosen:
     )
 
 
+def _encode(live: Live, batch: Batch) -> Encoded:
+    """Encode what may be known of each; who is not to be personalised for looks like nobody."""
+    known = [i for i, r in enumerate(batch.requests) if r.personalize]
+    try:
+        encoded = live.encoder.encode([batch.requests[i].context for i in known])
+    except InvalidInput as error:
+        raise InvalidInput(_placed(batch, known, f) for f in error.faults) from None
+    if len(known) == len(batch.requests):
+        return encoded
+    contexts = np.tile(live.encoder.nobody, (len(batch.requests), 1))
+    contexts[known] = encoded.contexts
+    return Encoded(contexts, encoded.counts)
+
+
 def restriction_of(packed: bytes) -> dict[str, list[str]] | None:
     """Read back a stored `eligible` restriction."""
     return msgspec.json.decode(packed, type=dict[str, list[str]]) if packed else None
@@ -131,10 +143,11 @@ def _groups(restrictions: Sequence[bytes]) -> dict[bytes, IntArray]:
     return {restriction: np.array(found) for restriction, found in rows.items()}
 
 
-def _placed(batch: Batch, fault: Fault) -> Fault:
-    """Turn ``/{row}/{feature}`` of the distinct requests into a place of the call."""
+def _placed(batch: Batch, encoded: Sequence[int], fault: Fault) -> Fault:
+    """Turn ``/{row}/{feature}`` of the encoded requests into a place of the call."""
     _, row, rest = fault.pointer.split("/", 2)
-    return Fault(f"/requests/{batch.rows.index(int(row))}/context/{rest}", fault.detail)
+    place = batch.rows.index(encoded[int(row)])
+    return Fault(f"/requests/{place}/context/{rest}", fault.detail)
 
 
 def _packed(eligible: dict[str, list[str]]) -> bytes:
@@ -142,6 +155,8 @@ def _packed(eligible: dict[str, list[str]]) -> bytes:
     return msgspec.json.encode(ordered)
 
 
-def _digest(experiment: str, request: Request) -> bytes:
-    body = (experiment, request.subject_id, request.context or {}, request.eligible or {})
-    return blake2b(msgspec.json.encode(body, order="sorted"), digest_size=16).digest()
+def _digest(salt: bytes, request: Request) -> bytes:
+    """Tell bodies apart; the salt keeps anybody from finding out a subject by trying."""
+    known = (request.context or {}) if request.personalize else None
+    body = (request.subject_id, known, request.eligible or {})
+    return blake2b(msgspec.json.encode(body, order="sorted"), digest_size=16, key=salt).digest()

@@ -184,7 +184,7 @@ class Engine:
             return []
         now = self.clock()
         live = self._living(record)
-        batch = Batch(key, requests, now)
+        batch = Batch(record.salt, requests, now)
         chosen = decide(live, batch, shipped)
         before = {} if dry_run else self.store.append_decisions(record, chosen, at=now)
         answers = self._answers(live, chosen, dry_run=dry_run)

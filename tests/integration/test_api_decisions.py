@@ -216,3 +216,18 @@ def test_subjects_may_be_called_anything(api, subject) -> None:
 def test_an_unknown_decision_is_not_found(api, problem) -> None:
     problem(api.get("/decisions/nobodys"), 404, "not-found")
     problem(api.get("/decisions/" + "x" * 129), 404, "not-found")
+
+
+def test_a_context_that_may_not_be_used_is_not_stored(api, problem) -> None:
+    api.start(policy={"name": "lints"})
+    body = {"context": {"recency": 24, "channel": "Web"}, "decision_id": "mine"}
+    made = api.choose("u-1", personalize=False, **body)
+    stored = api.get("/subjects/u-1").json["decisions"][0]["context"]
+    unknown = api.choose("u-2")
+    assert stored == api.get("/subjects/u-2").json["decisions"][0]["context"]
+    assert api.get("/decisions/mine").json["derived"]
+    assert made["propensity"] == pytest.approx(unknown["propensity"])  # nobody is known yet
+    again = api.choose("u-1", personalize=False, decision_id="mine")
+    assert again == made | {"repeat": True}
+    told = api.post("/experiments/spring/choose", {"subject_id": "u-1", **body})
+    problem(told, 409, "id-reused")

@@ -30,7 +30,7 @@ def live(**changes: Any) -> Live:
 
 def batch(*requests: Request) -> Batch:
     """Make the batch of one call."""
-    return Batch("spring", requests, NOW)
+    return Batch(b"spring", requests, NOW)
 
 
 def test_an_id_that_comes_twice_with_one_body_is_one_decision() -> None:
@@ -47,6 +47,7 @@ def test_an_id_that_comes_twice_with_one_body_is_one_decision() -> None:
         Request("v", {"recency": 1.0}, "id-1"),
         Request("u", {"recency": 2.0}, "id-1"),
         Request("u", {"recency": 1.0}, "id-1", {"subject": ["a"]}),
+        Request("u", {"recency": 1.0}, "id-1", personalize=False),
     ],
 )
 def test_an_id_that_comes_twice_with_different_bodies_is_refused(other: Request) -> None:
@@ -62,7 +63,7 @@ def test_the_order_of_keys_is_no_other_body() -> None:
 
 def test_the_same_request_to_another_experiment_is_another_body() -> None:
     request = Request("u", None, "id-1")
-    assert batch(request).digests != Batch("autumn", [request], NOW).digests
+    assert batch(request).digests != Batch(b"autumn", [request], NOW).digests
 
 
 def test_ids_made_here_ascend_in_the_order_of_the_call_and_have_no_digest() -> None:
@@ -145,3 +146,28 @@ def test_the_held_out_who_may_not_get_the_control_are_set_apart() -> None:
     chosen = decide(deciding, batch(*requests))
     assert np.all(chosen.arms[chosen.holdout] == 1)
     assert chosen.fallback.tolist() == chosen.holdout.tolist()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_who_is_not_personalised_for_looks_like_somebody_unknown(strict: bool) -> None:
+    declared = {"kind": "number", "name": "recency", "low": 0, "high": 10, "default": 4.0}
+    deciding = live(context=[declared], strict=strict)
+    known = {"recency": 9.0}
+    requests = [Request("u", known), Request("v", known, personalize=False), Request("w", known)]
+    contexts = decide(deciding, batch(*requests)).contexts
+    assert contexts[:, 1].tolist() == [0.9, 0.4, 0.9]
+    assert decide(deciding, batch(requests[1])).mended == (0, 0, 0)  # nothing was to be mended
+
+
+def test_a_context_that_may_not_be_used_is_not_even_looked_at() -> None:
+    bad = {"recency": float("nan"), "undeclared": "x"}
+    decide(live(), batch(Request("u", bad, personalize=False)))
+    with pytest.raises(InvalidInput) as caught:
+        decide(live(), batch(Request("u", bad, personalize=False), Request("v", bad)))
+    assert {f.pointer.rpartition("/")[0] for f in caught.value.faults} == {"/requests/1/context"}
+
+
+def test_what_may_not_be_used_is_no_other_body() -> None:
+    one = Request("u", {"recency": 1.0}, "id-1", personalize=False)
+    other = Request("u", {"recency": 2.0}, "id-1", personalize=False)
+    assert batch(one, other).rows == [0, 0]
