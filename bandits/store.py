@@ -145,7 +145,25 @@ class OfSubject(Struct, frozen=True, eq=False):
     next: int | None
 
 
-class Event(Struct, frozen=True):
+class Target(Struct, frozen=True, gc=False):
+    """A decision that events are to be of.
+
+    Attributes:
+        experiment: the key of its experiment.
+        started_at: when its clocks started; None while it waits for that.
+        shipped: it was made after the stop, and is never learned from.
+        experiment_id: the store's own number of the experiment,
+        number: and of the decision.
+    """
+
+    experiment: str
+    started_at: float | None
+    shipped: bool
+    experiment_id: int
+    number: int
+
+
+class Event(Struct, frozen=True, gc=False):
     """One metric event of a decision; `late` ones came after its window and never count."""
 
     decision_id: str
@@ -399,11 +417,22 @@ class Store(Protocol):
         """Read a decision's events in order of their time."""
         ...
 
-    def append_events(self, events: Sequence[Event], *, at: float) -> Appended:
+    def targets(self, ids: Sequence[str]) -> dict[str, Target]:
+        """Find the decisions that exist among these distinct ids, to append events to them."""
+        ...
+
+    def append_events(
+        self, events: Sequence[Event], targets: Mapping[str, Target] | None = None, *, at: float
+    ) -> Appended:
         """Append events of existing decisions in one transaction, durable on return.
 
         An event whose (decision, event id) is there before, or twice in `events`, counts as
         repeated; a new one that is late is stored and counts as late.
+
+        Args:
+            events: each one's decision exists.
+            targets: what `targets` told of their decisions, where that was asked before.
+            at: when, seconds since 1970.
 
         Raises:
             IdReused: it was there with another metric or value; nothing was appended.

@@ -7,6 +7,9 @@ from sqlalchemy import delete, insert, update
 from storage.databases import Transaction
 from storage.tables import batches
 
+# The lock of what refers to decisions: shared by who appends to them, alone for who deletes them.
+FOLLOWING = "what follows a decision"
+
 Kind = Literal["choose", "activate", "reward", "cancel"]
 
 
@@ -19,7 +22,7 @@ def open_batch(
     due_at: float | None,
     **columns: int,
 ) -> int:
-    """Insert a batch of no rows yet; return its number.
+    """Insert a batch, its rows to follow; return its number.
 
     Args:
         transaction: one that writes.
@@ -27,12 +30,12 @@ def open_batch(
         experiment_id: whose they are.
         at: when, seconds since 1970.
         due_at: when a fold may take it in; None for decisions that wait to be activated.
-        columns: what else is the same for all its rows.
+        columns: its size, and what else is the same for all its rows. Where they turn out to be
+            fewer, `close_batch` says so.
     """
     row: dict[str, Any] = {
         "kind": kind,
         "experiment_id": experiment_id,
-        "size": 0,
         "created_at": at,
         "due_at": due_at,
         **columns,
@@ -44,7 +47,7 @@ def open_batch(
 
 
 def close_batch(transaction: Transaction, batch_id: int, size: int) -> None:
-    """Note how many rows a batch got; one of none is taken away."""
+    """Note that a batch got fewer rows than it was opened for; one of none is taken away."""
     mine = batches.c.id == batch_id
     if size:
         transaction.execute(update(batches).where(mine).values(size=size))

@@ -2,21 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import repeat
+from itertools import islice
+from operator import gt
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import BigInteger, literal, select
 
+from bandits.draw import keyed_digests
 from bandits.errors import IdReused
 from bandits.store import Chosen, Record, Stored
 from storage.batches import close_batch, open_batch
-from storage.databases import Raced, Row, Transaction
+from storage.databases import Raced, Transaction
 from storage.log import read_decisions
-from storage.tables import decisions, subjects
+from storage.tables import PLACES, decisions, of_batch, subjects
 
 _COLUMNS = (
+    "serial",
     "id",
-    "batch_id",
     "arm",
     "propensity",
     "context",
@@ -34,7 +36,7 @@ _SUBJECT_BYTES = 16
 
 def hash_subjects(secret: bytes, names: Sequence[str]) -> list[bytes]:
     """Hash subjects under the database's secret, which alone can tell whose a hash is."""
-    return [blake2b(n.encode(), digest_size=_SUBJECT_BYTES, key=secret).digest() for n in names]
+    return keyed_digests(secret, names, size=_SUBJECT_BYTES)
 
 
 def append_decisions(
@@ -71,6 +73,7 @@ class _Appending:
             self.transaction,
             "choose",
             self.record.id,
+            size=len(chosen.ids),
             at=at,
             due_at=None if waits else at + experiment.reward.maturity,
             configuration_version=self.record.configuration.version,
@@ -81,7 +84,8 @@ class _Appending:
         )
         once = experiment.assignment == "per_subject" and not chosen.shipped
         earlier = self._once_each(batch) if once else self._all(batch)
-        close_batch(self.transaction, batch, len(chosen.ids) - len(earlier))
+        if earlier:
+            close_batch(self.transaction, batch, len(chosen.ids) - len(earlier))
         return earlier
 
     def _all(self, batch: int) -> Mapping[int, Stored]:
@@ -105,29 +109,32 @@ class _Appending:
         return {**known, **{row: found[decision_id] for row, decision_id in taken.items()}}
 
     def _insert(self, batch: int, rows: Sequence[int]) -> int:
+        """Insert these rows sorted by their ids, which is the order they get places in."""
         ids = self.chosen.ids
-        every = self._rows(batch)
-        sorted_rows = [every[i] for i in sorted(rows, key=ids.__getitem__)]
-        return self.transaction.insert(decisions, _COLUMNS, sorted_rows)
-
-    def _rows(self, batch: int) -> list[Row]:
-        chosen = self.chosen
-        return list(
-            zip(
-                chosen.ids,
-                repeat(batch),
-                chosen.arms.tolist(),
-                chosen.propensities.tolist(),
-                self._contexts(),
-                chosen.holdout.tolist(),
-                chosen.fallback.tolist(),
-                [r or None for r in chosen.restrictions],
-                [d or None for d in chosen.digests],
-                self.hashes,
-                repeat(chosen.shipped),
-                strict=False,  # what is the same for all of them has no end
-            )
+        columns = self._columns()
+        if len(rows) < len(ids) or any(map(gt, ids, islice(ids, 1, None))):
+            order = sorted(rows, key=ids.__getitem__)
+            columns = [[column[i] for i in order] for column in columns]
+        first = batch * PLACES
+        serials = range(first, first + len(rows))
+        return self.transaction.insert(
+            decisions, _COLUMNS, list(zip(serials, *columns, strict=True))
         )
+
+    def _columns(self) -> list[Sequence[Any]]:
+        chosen = self.chosen
+        return [
+            chosen.ids,
+            chosen.arms.tolist(),
+            chosen.propensities.tolist(),
+            self._contexts(),
+            chosen.holdout.tolist(),
+            chosen.fallback.tolist(),
+            _or_null(chosen.restrictions),
+            _or_null(chosen.digests),
+            self.hashes,
+            [chosen.shipped] * len(chosen.ids),
+        ]
 
     def _contexts(self) -> Sequence[bytes | None]:
         n, d = self.chosen.contexts.shape
@@ -150,7 +157,7 @@ class _Appending:
         return known
 
     def _ids_of(self, batch: int) -> set[str]:
-        query = select(decisions.c.id).where(decisions.c.batch_id == batch)
+        query = select(decisions.c.id).where(of_batch(literal(batch, BigInteger)))
         return set(self.transaction.execute(query).scalars())
 
     def _claim(self, rows: Sequence[int]) -> dict[int, str]:
@@ -181,3 +188,7 @@ class _Appending:
             )
             owners.update((row[0], row[1]) for row in self.transaction.execute(query))
         return owners
+
+
+def _or_null(values: Sequence[bytes]) -> Sequence[bytes | None]:
+    return [v or None for v in values] if any(values) else [None] * len(values)

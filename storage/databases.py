@@ -58,8 +58,11 @@ class Database(Protocol):
         """
         ...
 
-    def lock(self, connection: Connection, name: str) -> None:
-        """Wait until no other transaction holds the lock `name`, and hold it to the end."""
+    def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
+        """Wait until no other transaction holds the lock `name`, and hold it to the end.
+
+        Any number of transactions may hold it at once if all of them take it `shared`.
+        """
         ...
 
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
@@ -88,9 +91,9 @@ class Transaction:
         """Run a statement."""
         return self.connection.execute(query)
 
-    def lock(self, name: str) -> None:
-        """Wait until no other transaction holds the lock `name`, and hold it to the end."""
-        self.database.lock(self.connection, name)
+    def lock(self, name: str, *, shared: bool = False) -> None:
+        """Take a lock as `Database.lock` does."""
+        self.database.lock(self.connection, name, shared=shared)
 
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Tell whether a column is one of many values."""

@@ -14,18 +14,20 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import delete, func, insert, select, update
 
 from bandits.store import OfSubject, Record
-from storage.batches import close_batch, open_batch
+from storage.batches import FOLLOWING, open_batch
 from storage.databases import Transaction
 from storage.folds import SqlFold, started_at_version
 from storage.log import read_numbered
 from storage.tables import (
     activations,
+    batch_of,
     batches,
     cancellations,
     decisions,
     erasures,
     events,
     experiments,
+    of_batch,
     snapshots,
     subjects,
 )
@@ -38,7 +40,7 @@ def find_decisions(transaction: Transaction, subject: bytes) -> dict[str, list[s
     query = (
         select(experiments.c.key, decisions.c.id)
         .select_from(decisions)
-        .join(batches, batches.c.id == decisions.c.batch_id)
+        .join(batches, batches.c.id == batch_of)
         .join(experiments, experiments.c.id == batches.c.experiment_id)
         .where(decisions.c.subject == subject)
         .order_by(decisions.c.serial)
@@ -73,6 +75,7 @@ class Erasing:
         self._record = record
         self._now = now
         self._subjects: dict[int, bytes] = {}
+        transaction.lock(FOLLOWING)
         for start in range(0, len(ids), _AT_ONCE):
             query = (
                 select(decisions.c.serial, decisions.c.subject)
@@ -92,7 +95,8 @@ class Erasing:
     def _cancel(self) -> int:
         """Cancel them in one batch, also what was cancelled and no fold has seen yet."""
         at = self._now
-        batch = open_batch(self._transaction, "cancel", self._record.id, at=at, due_at=at)
+        n = len(self._subjects)
+        batch = open_batch(self._transaction, "cancel", self._record.id, size=n, at=at, due_at=at)
         rows = [(serial, batch) for serial in sorted(self._subjects)]
         self._transaction.insert(cancellations, ("decision", "batch_id"), rows)
         unseen = select(batches.c.id).where(
@@ -102,7 +106,6 @@ class Erasing:
             mine = self._transaction.among(cancellations.c.decision, some)
             moved = update(cancellations).where(mine, unseen.exists()).values(batch_id=batch)
             self._transaction.execute(moved)
-        close_batch(self._transaction, batch, len(rows))
         return batch
 
     def finish(self) -> None:
@@ -154,17 +157,18 @@ def remove_decisions(transaction: Transaction, serials: Sequence[int]) -> None:
             gone = delete(table).where(mine).returning(table.c.batch_id)
             emptied.update(transaction.execute(gone).scalars())
         mine = transaction.among(decisions.c.serial, some)
-        gone = delete(decisions).where(mine).returning(decisions.c.batch_id)
+        gone = delete(decisions).where(mine).returning(batch_of)
         emptied.update(transaction.execute(gone).scalars())
     _remove_empty(transaction, sorted(emptied))
 
 
 def _remove_empty(transaction: Transaction, numbers: Sequence[int]) -> None:
     """Remove those of these batches that no row points to."""
-    of_batch = [
+    left = [select(decisions.c.serial).where(of_batch(batches.c.id)).exists()]
+    left += [
         select(table.c.batch_id).where(table.c.batch_id == batches.c.id).exists()
-        for table in (decisions, events, activations, cancellations)
+        for table in (events, activations, cancellations)
     ]
     for start in range(0, len(numbers), _AT_ONCE):
         mine = transaction.among(batches.c.id, numbers[start : start + _AT_ONCE])
-        transaction.execute(delete(batches).where(mine, *(~kept for kept in of_batch)))
+        transaction.execute(delete(batches).where(mine, *(~kept for kept in left)))

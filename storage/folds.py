@@ -25,7 +25,7 @@ from bandits.store import Decided, Due, Record, Snapshot
 from storage.databases import Found, Transaction
 from storage.observations import LEARNABLE, Observations, Starts, is_cancelled
 from storage.snapshots import insert_snapshot, newest_snapshot
-from storage.tables import activations, batches, cancellations, decisions, events
+from storage.tables import activations, batch_of, batches, cancellations, decisions, events
 
 MOST_ROWS = 200_000  # that a fold sees and that it learns, so that it is short and fits in memory
 _MOST_BATCHES = 20_000
@@ -214,7 +214,7 @@ def started_at_version(aggregate: Callable[[Any], Any]) -> Select[Any]:
 def _from_start(*columns: Any) -> Select[Any]:
     """Select columns of decisions to learn from, with the batches that may start them."""
     joined = (
-        decisions.join(batches, batches.c.id == decisions.c.batch_id)
+        decisions.join(batches, batches.c.id == batch_of)
         .outerjoin(activations, activations.c.decision == decisions.c.serial)
         .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
     )

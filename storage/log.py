@@ -9,7 +9,15 @@ from sqlalchemy import Select, select
 from bandits.arrays import FloatArray
 from bandits.store import Event, Stored
 from storage.databases import Found, Transaction
-from storage.tables import activations, batches, cancellations, decisions, events, experiments
+from storage.tables import (
+    activations,
+    batch_of,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    experiments,
+)
 
 _AT_ONCE = 20_000  # ids in one statement
 _ALWAYS_ONE = np.ones(1)
@@ -22,7 +30,7 @@ _cancelled = batches.alias("cancelled")
 def with_marks(*columns: Any) -> Select[Any]:
     """Select columns of decisions, with their batch, experiment, activation and cancellation."""
     joined = (
-        decisions.join(batches, batches.c.id == decisions.c.batch_id)
+        decisions.join(batches, batches.c.id == batch_of)
         .join(experiments, experiments.c.id == batches.c.experiment_id)
         .outerjoin(activations, activations.c.decision == decisions.c.serial)
         .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
@@ -57,7 +65,7 @@ def read_decisions(transaction: Transaction, ids: Sequence[str]) -> dict[str, St
     found = {}
     for start in range(0, len(ids), _AT_ONCE):
         some = transaction.among(decisions.c.id, ids[start : start + _AT_ONCE])
-        for row in transaction.execute(_STORED.where(some)):
+        for row in transaction.execute(_STORED.where(some)).all():
             found[row[0]] = _stored(row)
     return found
 

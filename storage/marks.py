@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Table, delete
 
 from bandits.store import Marked, Record
-from storage.batches import close_batch, open_batch
+from storage.batches import FOLLOWING, close_batch, open_batch
 from storage.databases import Found, Transaction
 from storage.log import with_marks
 from storage.tables import (
@@ -48,13 +48,16 @@ def activate(
         at: when, seconds since 1970.
         record: reads the experiment of a number.
     """
+    transaction.lock(FOLLOWING, shared=True)
     found = _find(transaction, ids)
     accepted = 0
     waiting = [r for r in found if r.due_at is None and r.activation is None]
     for experiment_id, rows in _by_experiment(waiting).items():
         experiment = record(transaction, experiment_id)
         due_at = _due(experiment, at + experiment.configuration.experiment.reward.maturity)
-        batch = open_batch(transaction, "activate", experiment_id, at=at, due_at=due_at)
+        batch = open_batch(
+            transaction, "activate", experiment_id, size=len(rows), at=at, due_at=due_at
+        )
         accepted += _mark(transaction, activations, batch, rows)
     return _marked(ids, found, accepted)
 
@@ -67,11 +70,14 @@ def cancel(
     record: Callable[[Transaction, int], Record],
 ) -> Marked:
     """Take decisions out of learning, and free their subjects; takes what `activate` does."""
+    transaction.lock(FOLLOWING, shared=True)
     found = _find(transaction, ids)
     accepted = 0
     for experiment_id, rows in _by_experiment(found).items():
         due_at = _due(record(transaction, experiment_id), at)
-        batch = open_batch(transaction, "cancel", experiment_id, at=at, due_at=due_at)
+        batch = open_batch(
+            transaction, "cancel", experiment_id, size=len(rows), at=at, due_at=due_at
+        )
         accepted += _mark(transaction, cancellations, batch, rows)
         _free(transaction, experiment_id, rows)
     return _marked(ids, found, accepted)
@@ -102,7 +108,8 @@ def _by_experiment(rows: _Rows) -> dict[int, list[Found]]:
 def _mark(transaction: Transaction, table: Table, batch: int, rows: _Rows) -> int:
     marks = [(row.serial, batch) for row in rows]
     size = transaction.insert(table, ("decision", "batch_id"), marks)
-    close_batch(transaction, batch, size)
+    if size < len(marks):
+        close_batch(transaction, batch, size)
     return size
 
 

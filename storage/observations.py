@@ -13,7 +13,15 @@ from sqlalchemy import ColumnElement, and_, exists, func, select, tuple_
 from bandits.arrays import AnyArray, FloatArray, IntArray
 from bandits.store import Decided, Record
 from storage.databases import Found, Transaction
-from storage.tables import activations, batches, cancellations, decisions, events
+from storage.tables import (
+    activations,
+    batch_of,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    of_batch,
+)
 
 PORTION = 100_000  # decisions at a time
 _BATCHES_AT_ONCE = 5_000
@@ -46,7 +54,7 @@ _CHOSEN = (
         batches.c.created_at,
         decisions.c.context,
     )
-    .join(batches, batches.c.id == decisions.c.batch_id)
+    .join_from(batches, decisions, of_batch(batches.c.id))
     .where(LEARNABLE)
 )
 _ACTIVATED = (
@@ -69,7 +77,7 @@ _NUMBERED = (
         func.coalesce(_activated.c.created_at, batches.c.created_at),
         decisions.c.context,
     )
-    .join(batches, batches.c.id == decisions.c.batch_id)
+    .join_from(decisions, batches, batches.c.id == batch_of)
     .outerjoin(activations, activations.c.decision == decisions.c.serial)
     .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
 )
@@ -144,12 +152,12 @@ class Observations:
 
     def _portions(self, condition: ColumnElement[bool]) -> Iterator[Decided]:
         starts, size = Starts(), 0
-        for number, kind, of_batch in self._start_batches(condition):
-            if size and size + of_batch > PORTION:
+        for number, kind, n in self._start_batches(condition):
+            if size and size + n > PORTION:
                 yield self.started_by(starts)
                 starts, size = Starts(), 0
             starts.add(number, kind)
-            size += of_batch
+            size += n
         if size:
             yield self.started_by(starts)
 

@@ -73,11 +73,12 @@ class Postgresql:
         with telling_failures(self._driver_errors), self.engine.begin() as connection:
             yield Transaction(connection, self)
 
-    def lock(self, connection: Connection, name: str) -> None:
+    def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
         """Wait for the advisory lock `name` and hold it until the transaction ends."""
         digest = blake2b(name.encode(), digest_size=8).digest()
         number = int.from_bytes(digest, "big", signed=True)
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": number})
+        take = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        connection.execute(text(f"SELECT {take}(:number)"), {"number": number})
 
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Tell whether a column is one of many values."""
@@ -120,6 +121,11 @@ class Postgresql:
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     cursor.execute("SET synchronous_commit = on")
+    # Few rows are looked for in large tables, always through an index. That they are few is more
+    # than the planner can tell, of a range of serials above all: it would read tables whole.
+    for plan in ("seqscan", "hashjoin", "mergejoin"):
+        cursor.execute(f"SET enable_{plan} = off")
+    cursor.execute("SET jit = off")
     cursor.execute(f"SET lock_timeout = {LOCK_SECONDS * 1000:.0f}")
     cursor.close()
     connection.commit()

@@ -1,56 +1,123 @@
 """Appending metric events, each (decision, event id) once."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import select
 
 from bandits.errors import IdReused, NotFound
-from bandits.store import Appended, Event
-from storage.batches import close_batch, open_batch
-from storage.databases import Transaction
-from storage.tables import batches, decisions, events
+from bandits.store import Appended, Event, Target
+from storage.batches import FOLLOWING, close_batch, open_batch
+from storage.databases import Found, Transaction
+from storage.tables import PLACES, activations, batches, decisions, events, experiments
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")
 _AT_ONCE = 20_000  # ids in one statement
 
-_Target = tuple[int, int]  # experiment, decision's serial
-_Place = tuple[int, str]  # decision's serial, event id
+_Place = tuple[int, str]  # decision's number, event id
 
 
-def append_events(transaction: Transaction, given: Sequence[Event], *, at: float) -> Appended:
+def read_targets(transaction: Transaction, ids: Sequence[str]) -> dict[str, Target]:
+    """Find the decisions that exist among these distinct ids."""
+    known: list[Found] = []
+    query = select(decisions.c.id, decisions.c.serial, decisions.c.shipped)
+    for start in range(0, len(ids), _AT_ONCE):
+        some = transaction.among(decisions.c.id, ids[start : start + _AT_ONCE])
+        known += transaction.execute(query.where(some)).all()
+    made = _batches(transaction, {serial // PLACES for _, serial, _ in known})
+    waiting = [serial for _, serial, _ in known if made[serial // PLACES][3] is None]
+    activated = _activated(transaction, waiting)
+    found = {}
+    for decision_id, serial, shipped in known:
+        key, experiment_id, created_at, due_at = made[serial // PLACES]
+        started_at = created_at if due_at is not None else activated.get(serial)
+        found[decision_id] = Target(key, started_at, shipped, experiment_id, serial)
+    return found
+
+
+def _batches(
+    transaction: Transaction, numbers: set[int]
+) -> dict[int, tuple[str, int, float, float | None]]:
+    mine = transaction.among(batches.c.id, sorted(numbers))
+    query = select(
+        batches.c.id,
+        experiments.c.key,
+        batches.c.experiment_id,
+        batches.c.created_at,
+        batches.c.due_at,
+    ).join(experiments, experiments.c.id == batches.c.experiment_id)
+    return {r[0]: (r[1], r[2], r[3], r[4]) for r in transaction.execute(query.where(mine)).all()}
+
+
+def _activated(transaction: Transaction, serials: Sequence[int]) -> dict[int, float]:
+    """Tell when the decisions were activated that wait for that."""
+    found: dict[int, float] = {}
+    query = select(activations.c.decision, batches.c.created_at).join(
+        batches, batches.c.id == activations.c.batch_id
+    )
+    for start in range(0, len(serials), _AT_ONCE):
+        some = transaction.among(activations.c.decision, serials[start : start + _AT_ONCE])
+        found.update((r[0], r[1]) for r in transaction.execute(query.where(some)).all())
+    return found
+
+
+def append_events(
+    transaction: Transaction,
+    given: Sequence[Event],
+    targets: Mapping[str, Target] | None,
+    *,
+    at: float,
+) -> Appended:
     """Append events of existing decisions.
+
+    Args:
+        transaction: one that writes.
+        given: the events.
+        targets: their decisions, where they were read before.
+        at: when, seconds since 1970.
 
     Raises:
         IdReused: an event was there before, or twice in `given`, with another metric or value.
         NotFound: there is no such decision.
     """
-    targets = _targets(transaction, [e.decision_id for e in given])
+    transaction.lock(FOLLOWING, shared=True)
+    if targets is None:
+        targets = read_targets(transaction, list(dict.fromkeys(e.decision_id for e in given)))
     by_experiment: dict[int, dict[_Place, Event]] = defaultdict(dict)
     for event in given:
-        experiment_id, serial = targets[event.decision_id]
-        first = by_experiment[experiment_id].setdefault((serial, event.event_id), event)
-        _check_same(event, first.metric, first.value)
+        target = targets.get(event.decision_id)
+        if target is None:
+            raise NotFound("decision", event.decision_id)
+        place = (target.number, event.event_id)
+        first = by_experiment[target.experiment_id].setdefault(place, event)
+        if first is not event:
+            _check_same(event, first.metric, first.value)
+    _check_still_there(transaction, by_experiment)
     accepted = late = 0
     for experiment_id in sorted(by_experiment):
         new = _append(transaction, experiment_id, by_experiment[experiment_id], at)
-        n_late = sum(e.late for e in new)
+        n_late = sum([e.late for e in new])
         accepted += len(new) - n_late
         late += n_late
     return Appended(accepted, len(given) - accepted - late, late)
 
 
-def _targets(transaction: Transaction, ids: Sequence[str]) -> dict[str, _Target]:
-    distinct = list(dict.fromkeys(ids))
-    columns = (decisions.c.id, batches.c.experiment_id, decisions.c.serial)
-    query = select(*columns).join(batches, batches.c.id == decisions.c.batch_id)
-    found: dict[str, _Target] = {}
-    for start in range(0, len(distinct), _AT_ONCE):
-        some = transaction.among(decisions.c.id, distinct[start : start + _AT_ONCE])
-        found.update((r[0], (r[1], r[2])) for r in transaction.execute(query.where(some)))
-    if len(found) < len(distinct):
-        raise NotFound("decision", next(i for i in distinct if i not in found))
-    return found
+def _check_still_there(
+    transaction: Transaction, by_experiment: Mapping[int, Mapping[_Place, Event]]
+) -> None:
+    """Make sure that nobody erased a decision since its number was read.
+
+    Raises:
+        NotFound: somebody did.
+    """
+    named = {number: e for placed in by_experiment.values() for (number, _), e in placed.items()}
+    numbers = sorted(named)
+    found: set[int] = set()
+    for start in range(0, len(numbers), _AT_ONCE):
+        some = transaction.among(decisions.c.serial, numbers[start : start + _AT_ONCE])
+        found.update(transaction.execute(select(decisions.c.serial).where(some)).scalars())
+    if len(found) < len(named):
+        raise NotFound("decision", next(e.decision_id for n, e in named.items() if n not in found))
 
 
 def _append(
@@ -60,15 +127,16 @@ def _append(
     at: float,
 ) -> list[Event]:
     """Append distinct events of one experiment; return the new ones."""
-    batch = open_batch(transaction, "reward", experiment_id, at=at, due_at=at)
+    batch = open_batch(transaction, "reward", experiment_id, size=len(placed), at=at, due_at=at)
     rows = [
-        (serial, event_id, batch, e.metric, e.value, e.occurred_at, e.late)
-        for (serial, event_id), e in sorted(placed.items(), key=lambda item: item[0])
+        (place[0], place[1], batch, e.metric, e.value, e.occurred_at, e.late)
+        for place, e in placed.items()
     ]
+    rows.sort()  # by place, of which there are no two alike
     size = transaction.insert(events, _COLUMNS, rows)
-    close_batch(transaction, batch, size)
     if size == len(rows):
         return list(placed.values())
+    close_batch(transaction, batch, size)
     return _without_known(transaction, placed, batch)
 
 

@@ -74,7 +74,7 @@ class Sqlite:
         finally:
             self._queue.release()
 
-    def lock(self, connection: Connection, name: str) -> None:
+    def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
         """Do nothing: a transaction that may write is alone anyway."""
 
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:

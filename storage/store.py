@@ -21,6 +21,7 @@ from bandits.store import (
     Snapshot,
     State,
     Stored,
+    Target,
 )
 from storage import choices, erasing, log, marks, rewards, snapshots
 from storage.accounts import Accounts
@@ -143,11 +144,18 @@ class SqlStore:
         with self.database.reading() as transaction:
             return log.read_events(transaction, decision_id)
 
-    def append_events(self, events: Sequence[Event], *, at: float) -> Appended:
+    def targets(self, ids: Sequence[str]) -> dict[str, Target]:
+        """Find the decisions that exist among these distinct ids, to append events to them."""
+        with self.database.reading() as transaction:
+            return rewards.read_targets(transaction, ids)
+
+    def append_events(
+        self, events: Sequence[Event], targets: Mapping[str, Target] | None = None, *, at: float
+    ) -> Appended:
         """Append events of existing decisions in one transaction, durable on return."""
         if not events:
             return Appended(0, 0, 0)
-        return self._write(lambda c: rewards.append_events(c, events, at=at))
+        return self._write(lambda c: rewards.append_events(c, events, targets, at=at))
 
     def activate(self, ids: Sequence[str], *, at: float) -> Marked:
         """Start the clocks of decisions."""

@@ -7,7 +7,13 @@ same for all rows of a batch (experiment, time, versions) is in the batch alone.
 batches: see `storage.folds`.
 
 Times are seconds since 1970-01-01 UTC. A decision's `id` is the sender's; inside, its `serial`
-stands for it, since integers that grow are what an index takes fastest.
+stands for it, since integers that grow are what an index takes fastest. A serial is the number of
+the decision's batch times `PLACES`, plus its place there: so neither a column nor an index has to
+say which batch a decision is of (`batch_of`) or which decisions a batch has (`of_batch`).
+
+The log's rows have no foreign keys: PostgreSQL would look each of them up, and lock it, which costs
+more than to write the row. A row is only ever written in the transaction that wrote its batch or
+found its decision.
 """
 
 from sqlalchemy import (
@@ -15,6 +21,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    ColumnElement,
     Double,
     ForeignKey,
     Index,
@@ -25,6 +32,7 @@ from sqlalchemy import (
     Table,
     Text,
     false,
+    literal_column,
     text,
 )
 from sqlalchemy.dialects import postgresql
@@ -98,6 +106,7 @@ batches = Table(
     Column("unknown", Integer, nullable=False, server_default="0"),
     Column("missing", Integer, nullable=False, server_default="0"),
     CheckConstraint("kind IN ('choose', 'activate', 'reward', 'cancel')", name="kind"),
+    sqlite_autoincrement=True,  # a number is never given again, nor are the serials made from it
 )
 _NEW = text("counted_version IS NULL AND due_at IS NOT NULL")
 _PENDING = text("counted_version IS NOT NULL AND folded_version IS NULL")
@@ -120,9 +129,8 @@ Index("ix_batches_by_time", batches.c.experiment_id, batches.c.created_at, batch
 decisions = Table(
     "decisions",
     metadata,
-    Column("serial", Serial, primary_key=True),
+    Column("serial", Serial, primary_key=True, autoincrement=False),
     Column("id", Identifier, nullable=False, unique=True),
-    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False, index=True),
     Column("arm", SmallInteger, nullable=False),
     Column("propensity", Double, nullable=False),
     Column("context", LargeBinary),  # d little-endian doubles; null with d = 1, the constant
@@ -133,6 +141,17 @@ decisions = Table(
     Column("subject", LargeBinary, nullable=False),
     Column("shipped", Boolean, nullable=False, server_default=false()),
 )
+
+PLACES = 1 << 20  # that a batch has for decisions
+_PLACES = literal_column(str(PLACES), Integer)
+batch_of = decisions.c.serial // _PLACES
+
+
+def of_batch(batch_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Tell whether a decision is of a batch, as a range of serials, which an index finds."""
+    first = batch_id * _PLACES
+    return decisions.c.serial.between(first, first + (_PLACES - literal_column("1", Integer)))
+
 
 subjects = Table(
     "subjects",
@@ -146,9 +165,9 @@ subjects = Table(
 events = Table(
     "events",
     metadata,
-    Column("decision", Serial, ForeignKey("decisions.serial"), primary_key=True),
+    Column("decision", Serial, primary_key=True, autoincrement=False),
     Column("event_id", Identifier, primary_key=True),
-    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False, index=True),
+    Column("batch_id", Serial, nullable=False, index=True),
     Column("metric", Text, nullable=False),
     Column("value", Double, nullable=False),
     Column("occurred_at", Double, nullable=False),
@@ -159,15 +178,15 @@ events = Table(
 activations = Table(
     "activations",
     metadata,
-    Column("decision", Serial, ForeignKey("decisions.serial"), primary_key=True),
-    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False, index=True),
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("batch_id", Serial, nullable=False, index=True),
 )
 
 cancellations = Table(
     "cancellations",
     metadata,
-    Column("decision", Serial, ForeignKey("decisions.serial"), primary_key=True),
-    Column("batch_id", Serial, ForeignKey("batches.id"), nullable=False, index=True),
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("batch_id", Serial, nullable=False, index=True),
 )
 
 snapshots = Table(

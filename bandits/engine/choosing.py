@@ -30,12 +30,19 @@ class Batch:
         Raises:
             IdReused: an id comes twice with different bodies.
         """
-        made = time_ordered_ids(sum(r.decision_id is None for r in requests), now)
-        fresh = iter(made)
+        made = time_ordered_ids([r.decision_id for r in requests].count(None), now)
         self.ids: list[str] = []
         self.requests: list[Request] = []
         self.digests: list[bytes] = []
         self.rows: list[int] = []  # for each request of the call, its row
+        if len(made) == len(requests):
+            self.ids, self.requests = made, list(requests)
+            self.digests, self.rows = [b""] * len(made), list(range(len(made)))
+        else:
+            self._enter(salt, requests, made)
+
+    def _enter(self, salt: bytes, requests: Sequence[Request], made: Sequence[str]) -> None:
+        fresh = iter(made)
         first: dict[str, int] = {}
         for request in requests:
             key = request.decision_id

@@ -299,36 +299,37 @@ class Engine:
 
     def _record(self, rewards: Sequence[Reward]) -> RewardReceipt:
         now = self.clock()
-        known = self.store.decisions(_distinct([r.decision_id for r in rewards]))
-        records = {e: self.store.record(e) for e in {d.experiment for d in known.values()}}
+        targets = self.store.targets(_distinct([r.decision_id for r in rewards]))
+        records = {e: self.store.record(e) for e in {t.experiment for t in targets.values()}}
         events: list[Event] = []
         unknown: list[str] = []
         early: list[str] = []
         faults: list[Fault] = []
         for row, reward in enumerate(rewards):
-            decision = known.get(reward.decision_id)
-            if decision is None:
-                unknown.append(reward.decision_id)
+            decision_id = reward.decision_id
+            target = targets.get(decision_id)
+            if target is None:
+                unknown.append(decision_id)
                 continue
-            record = records[decision.experiment]
+            record = records[target.experiment]
             rule = record.configuration.experiment.reward
             if fault := _fault(row, reward, rule):
                 faults.append(fault)
                 continue
             # A sender's clock may run ahead of ours: nothing happens after it is reported.
             occurred_at = min(_seconds(reward.occurred_at, now), now)
-            started_at = decision.started_at
+            started_at = target.started_at
             if started_at is None or occurred_at < started_at - _SKEW_SECONDS:
-                early.append(reward.decision_id)
+                early.append(decision_id)
                 continue
-            final = not decision.shipped and record.closes_at is not None and now > record.closes_at
+            final = not target.shipped and record.closes_at is not None and now > record.closes_at
             late = final or occurred_at > started_at + rule.window_seconds
             events.append(
-                Event(decision.id, reward.event_id, reward.metric, reward.value, occurred_at, late)
+                Event(decision_id, reward.event_id, reward.metric, reward.value, occurred_at, late)
             )
         if faults:
             raise InvalidInput(faults[:100])
-        appended = self.store.append_events(events, at=now)
+        appended = self.store.append_events(events, targets, at=now)
         return RewardReceipt(appended.accepted, appended.repeated, appended.late, unknown, early)
 
     # Subjects

@@ -7,8 +7,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from click.testing import CliRunner
+from msgspec.structs import asdict
 from sqlalchemy import inspect
 
+from bandits.engine.learner import fold, known, rebuild
 from storage import current, migrating, open_store, upgrade
 from storage.commands import db
 from storage.databases import open_database
@@ -85,6 +87,41 @@ def after(first, then):
         then(*args)
 
     return both
+
+
+def test_the_log_keeps_its_meaning_through_every_migration(store, sender, database_url):
+    """Back to the first tables, and forth again: every row has got new numbers twice."""
+    other = sender.start("other")
+    record = sender.start(await_activation=True)
+    ids = []
+    for at in (1.0, 2.0, 3.0):
+        sender.choose(other, 2, at=at)
+        ids += sender.choose(record, 3, at=at, digests=[b"body"] * 3)
+    store.activate(ids[1:8], at=5.0)
+    sender.click(ids[2:8], at=6.0)
+    while fold(store, "spring", now=100.0):
+        pass
+    sender.click(ids[2:5], at=101.0, event_id="f")
+    store.cancel(ids[3:6], at=102.0)
+
+    def read():
+        return {i: (asdict(d), store.events(i)) for i, d in store.decisions(ids).items()}
+
+    before = read()
+    with store.database.writing() as transaction:
+        configuration = migrating.config(transaction.connection)
+        migrating.command.downgrade(configuration, "0001")
+    with store.database.writing() as transaction:
+        migrating.command.upgrade(migrating.config(transaction.connection), "head")
+    after = read()
+    assert after == before
+    fold(store, "spring", now=200.0)
+    with store.audit("spring") as audit:
+        statistic, tally = rebuild(audit)
+        stored = known(audit.record.configuration, audit.snapshot)
+    assert (statistic.count == stored[0].count).all()
+    assert tally.sent.sum() == stored[1].sent.sum() == 7 - 3
+    sender.choose(record, 2, at=300.0)
 
 
 def test_migrations_can_be_taken_back(empty_url):
