@@ -1,0 +1,272 @@
+"""Senders that go on whatever happens to the server, and remember what they were told."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from bandits.client import Client, Unreachable
+from bandits.engine import Engine
+from bandits.errors import BanditsError
+from bandits.messages import Decision, Request, Reward
+from storage import open_store
+from storage.tables import activations, cancellations, decisions, events
+
+SENDERS = 16
+_RULE = {"metrics": {"click": {}, "order": {"count": "sum", "high": 100.0}}, "maturity_seconds": 0}
+_PARTS = [{"key": "subject_line", "variants": [{"key": v} for v in "abc"]}]
+EXPERIMENTS: list[dict[str, Any]] = [
+    {"key": "spring", "policy": {"name": "thompson_gaussian"}},
+    {"key": "once", "policy": {"name": "thompson_gaussian"}, "assignment": "per_subject"},
+    {"key": "waits", "policy": {"name": "thompson_gaussian"}, "await_activation": True},
+]
+
+
+class Ledger:
+    """What was sent, and what of it was acknowledged."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.decided: dict[str, Decision] = {}
+        self.of_subject: dict[str, set[str]] = {}  # decisions told of a subject of `once`
+        self.asked: set[str] = set()  # every decision id that was sent
+        self.events: dict[tuple[str, str], float] = {}
+        self.reported: dict[tuple[str, str], float] = {}  # every event that was sent
+        self.cancelled: set[str] = set()
+        self.activated: set[str] = set()
+        self.marking: set[str] = set()  # every id that was sent to be cancelled or activated
+        self.failures: list[BaseException] = []
+
+    def acknowledged(self) -> int:
+        return len(self.decided) + len(self.events) + len(self.cancelled) + len(self.activated)
+
+
+class Sender(threading.Thread):
+    """Decides, reports, cancels and activates, singly and in batches, until it is told to stop."""
+
+    def __init__(self, ledger: Ledger, client: Client, number: int, stop: threading.Event) -> None:
+        super().__init__(name=f"sender {number}", daemon=True)
+        self.ledger = ledger
+        self.client = client
+        self.number = number
+        self.stop = stop
+        self.random = random.Random(number)
+        self.count = 0
+        self.mine: list[str] = []
+        self.waiting: list[str] = []
+
+    def run(self) -> None:
+        work = [self.single, self.batch, self.once, self.report, self.report, self.again]
+        work += [self.cancel, self.wait, self.activate]
+        while not self.stop.is_set():
+            try:
+                self.random.choice(work)()
+            except Unreachable as error:
+                if not self.stop.is_set():
+                    self.ledger.failures.append(error)
+            except BaseException as error:  # noqa: BLE001 - whatever it is, the test must see it
+                self.ledger.failures.append(error)
+                return
+            self.stop.wait(self.random.uniform(0, 0.03))
+
+    def _id(self) -> str:
+        self.count += 1
+        return f"s{self.number}-{self.count:06}"
+
+    def _know(self, *made: Decision) -> None:
+        with self.ledger.lock:
+            for decision in made:
+                assert not decision.fallback
+                known = self.ledger.decided.setdefault(str(decision.decision_id), decision)
+                assert (known.slots, known.propensity) == (decision.slots, decision.propensity)
+
+    def single(self) -> None:
+        made = self._id()
+        self.ledger.asked.add(made)
+        decision = self.client.choose("spring", made, decision_id=made)
+        assert decision.decision_id == made
+        self._know(decision)
+        self.mine.append(made)
+
+    def batch(self) -> None:
+        ids = [self._id() for _ in range(20)]
+        self.ledger.asked.update(ids)
+        made = list(self.client.choose_many("spring", [Request(i, decision_id=i) for i in ids]))
+        assert [d.decision_id for d in made] == ids
+        self._know(*made)
+        self.mine += ids
+
+    def once(self) -> None:
+        """Ask for a subject that others ask for at the same time."""
+        made = self._id()
+        self.ledger.asked.add(made)
+        subject = f"shared-{self.random.randrange(300)}"
+        decision = self.client.choose("once", subject, decision_id=made)
+        self._know(decision)
+        with self.ledger.lock:
+            told = self.ledger.of_subject.setdefault(subject, set())
+            told.add(str(decision.decision_id))
+
+    def report(self) -> None:
+        if not self.mine:
+            return
+        n = self.random.choice([1, 1, 10])
+        some = self.random.sample(self.mine, min(n, len(self.mine)))
+        metric, value = self.random.choice([("click", 1.0), ("order", self.random.uniform(1, 50))])
+        self._report([Reward(i, self._id(), metric, value) for i in some])
+
+    def again(self) -> None:
+        """Report an event a second time."""
+        if not self.mine:
+            return
+        decision = self.random.choice(self.mine)
+        self._report([Reward(decision, f"opened {decision}".replace(" ", "-"), "click")] * 2)
+
+    def _report(self, rewards: list[Reward]) -> None:
+        with self.ledger.lock:
+            self.ledger.reported |= {(r.decision_id, r.event_id): r.value for r in rewards}
+        if len(rewards) == 1:
+            (r,) = rewards
+            told = self.client.reward(r.decision_id, r.metric, r.value, event_id=r.event_id)
+        else:
+            told = self.client.reward_many(rewards)
+        assert told.accepted + told.repeated == len(rewards), told
+        with self.ledger.lock:
+            self.ledger.events |= {(r.decision_id, r.event_id): r.value for r in rewards}
+
+    def cancel(self) -> None:
+        if len(self.mine) < 20:
+            return
+        some = [self.mine.pop(self.random.randrange(len(self.mine))) for _ in range(2)]
+        self.ledger.marking.update(some)
+        told = self.client.cancel(some)
+        assert told.accepted + told.repeated == len(some), told
+        self.ledger.cancelled.update(some)
+
+    def wait(self) -> None:
+        made = self._id()
+        self.ledger.asked.add(made)
+        self._know(self.client.choose("waits", made, decision_id=made))
+        self.waiting.append(made)
+
+    def activate(self) -> None:
+        if not self.waiting:
+            return
+        some, self.waiting = self.waiting, []
+        self.ledger.marking.update(some)
+        told = self.client.activate(some)
+        assert told.accepted + told.repeated == len(some), told
+        self.ledger.activated.update(some)
+
+
+def impatiently(seconds: float) -> None:
+    """Wait, but not for as long as a sender would who has other things to do."""
+    time.sleep(min(seconds, 0.3))
+
+
+class Load:
+    """Sixteen senders at once, and a second learner beside the server's own."""
+
+    def __init__(self, url: str, token: str, database_url: str) -> None:
+        self.ledger = Ledger()
+        self.database_url = database_url
+        self.learned = 0
+        self._stop = threading.Event()
+        options = {"timeout_seconds": 10.0, "deadline_seconds": 90.0}
+        self.client = Client(url, token, sleep=impatiently, **options)
+        self.threads: list[threading.Thread] = [
+            Sender(self.ledger, self.client, i, self._stop) for i in range(SENDERS)
+        ]
+        self.threads.append(threading.Thread(target=self._learn, daemon=True))
+
+    def start(self) -> None:
+        for thread in self.threads:
+            thread.start()
+
+    def _learn(self) -> None:
+        with closing(open_store(self.database_url)) as store:
+            engine = Engine(store)
+            while not self._stop.wait(0.2):
+                for declared in EXPERIMENTS:
+                    try:
+                        self.learned += engine.learn(declared["key"]) is not None
+                    except BanditsError:  # it is down, or the other learner was first
+                        continue
+
+    def wait_for(
+        self, more: int, seconds: float = 90.0, *, meanwhile: Callable[[], object] = lambda: None
+    ) -> None:
+        """Wait until so much more was acknowledged."""
+        aim = self.ledger.acknowledged() + more
+        deadline = time.monotonic() + seconds
+        while self.ledger.acknowledged() < aim:
+            assert self.ledger.failures == []
+            assert time.monotonic() < deadline, "the senders get no answers"
+            meanwhile()
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self.threads:
+            thread.join(120)
+            assert not thread.is_alive()
+        self.client.close()
+
+    def check(self) -> None:
+        """Hold the database to what was acknowledged, and to nothing that was never sent."""
+        ledger = self.ledger
+        assert ledger.failures == []
+        with closing(open_store(self.database_url)) as store:
+            while any([Engine(store).learn(e["key"]) for e in EXPERIMENTS]):  # noqa: C419 - each learns
+                pass
+            stored = store.decisions(list(ledger.asked))
+            assert ledger.decided.keys() <= stored.keys()
+            for key, decision in ledger.decided.items():
+                found = stored[key]
+                configuration = store.configuration(found.experiment, found.configuration_version)
+                assert configuration.slots_of(found.arm) == decision.slots
+                assert found.propensity == decision.propensity
+            with store.database.reading() as transaction:
+                of_events = select(decisions.c.id, events.c.event_id, events.c.value)
+                rows = transaction.execute(of_events.join_from(events, decisions)).all()
+                n = transaction.execute(select(func.count()).select_from(decisions)).scalar_one()
+                marks = [
+                    set(transaction.execute(query).scalars())
+                    for query in (
+                        select(decisions.c.id).join_from(table, decisions)
+                        for table in (cancellations, activations)
+                    )
+                ]
+        assert n == len(stored), "nothing is there that was not asked for"
+        kept = {(decision, event): value for decision, event, value in rows}
+        assert len(kept) == len(rows)
+        assert ledger.events.items() <= kept.items() <= ledger.reported.items()
+        assert ledger.cancelled <= marks[0] <= ledger.marking
+        assert ledger.activated <= marks[1] <= ledger.marking
+        assert all(len(told) == 1 for told in ledger.of_subject.values())
+
+
+@pytest.fixture
+def start_load() -> Iterator[Callable[..., Load]]:
+    """Make the experiments and start sending."""
+    started: list[Load] = []
+
+    def start(server) -> Load:
+        with server.client() as api:
+            for declared in EXPERIMENTS:
+                body = declared | {"slots": _PARTS, "reward": _RULE, "learn_every_seconds": 0.1}
+                assert api.post("/api/v1/experiments", json=body).status_code == 201
+                path = f"/api/v1/experiments/{declared['key']}/start"
+                assert api.post(path).status_code == 200
+        started.append(Load(server.url, server.token, server.database_url))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for load in started:
+        load._stop.set()
