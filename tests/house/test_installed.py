@@ -78,7 +78,7 @@ def test_what_is_no_module_is_shipped_too(package: str, folder: str, suffix: str
 def test_every_command_loads() -> None:
     commands = entry_points(group="bandits.commands")
     names = {entry.name for entry in commands}
-    assert names == {"serve", "demo", "key", "user", "simulate", "replay", "db", "verify"}
+    assert names == {"choose", "serve", "demo", "key", "user", "simulate", "replay", "db", "verify"}
     for entry in commands:
         assert entry.load().name
 

@@ -1,6 +1,6 @@
 """From the rows of a file to requests: who each row is, and what is known of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -102,13 +102,19 @@ class Recipients:
                 raise InvalidInput(Fault("", detail) for detail in faults[:_MOST_FAULTS])
             yield Asked(portion.first, asked)
 
-    def count(self) -> int:
+    def count(self, progress: Callable[[int], object] = int) -> int:
         """Read every row to see whether it fits; return how many there are.
+
+        Args:
+            progress: is told how many rows were read.
 
         Raises:
             InvalidInput: some do not fit, or there is none.
         """
-        total = sum(len(asked.requests) for asked in self.portions("check"))
+        total = 0
+        for asked in self.portions("check"):
+            total += len(asked.requests)
+            progress(len(asked.requests))
         if not total:
             raise InvalidInput.at("", "the file has a header and no rows")
         return total

@@ -1,0 +1,192 @@
+"""`bandits choose`: a file of recipients in, a file of choices out, nobody decided for twice."""
+
+import csv
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from webapp.api.experiments import EXAMPLE
+
+BANDITS = Path(sys.executable).with_name("bandits")
+PEOPLE = 30_000
+
+
+class Sending:
+    """The command, on a server with an experiment of its own."""
+
+    def __init__(self, server, folder, key: str) -> None:
+        self.server = server
+        self.folder = folder
+        self.key = key
+        self.people = folder / "people.csv"
+        with server.client() as api:
+            declared = EXAMPLE | {"key": key, "holdout": 0.1}
+            assert api.post("/api/v1/experiments", json=declared).status_code == 201
+            assert api.post(f"/api/v1/experiments/{key}/start").status_code == 200
+
+    def write(self, n: int) -> None:
+        rows = (f"u-{i},{i % 24},{'Web' if i % 3 else 'Phone'}\n" for i in range(n))
+        self.people.write_text("subject_id,recency,channel\n" + "".join(rows))
+
+    def command(self, out: str, *more: str, token: str | None = None) -> list[str]:
+        made = ["choose", str(self.people), "--experiment", self.key, "--url", self.server.url]
+        made += ["--out", str(self.folder / out), "--key", token or self.server.token]
+        return [*made, *more]
+
+    def run(self, out: str, *more: str, **given) -> subprocess.CompletedProcess:
+        return self.server.bandits(*self.command(out, *more, **given), check=False)
+
+    def decisions(self) -> int:
+        """Count the experiment's decisions in the database."""
+        query = (
+            "SELECT count(*) FROM decisions JOIN batches ON batches.id = decisions.batch_id"
+            " JOIN experiments ON experiments.id = batches.experiment_id WHERE key = ?"
+        )
+        with closing(sqlite3.connect(self.server.database)) as connection:
+            return connection.execute(query, (self.key,)).fetchone()[0]
+
+
+@pytest.fixture
+def sending(server, tmp_path, request) -> Sending:
+    return Sending(server, tmp_path, f"file-{abs(hash(request.node.name)) % 10**9}")
+
+
+def rows_of(path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_command_killed_half_way_goes_on_and_decides_for_nobody_twice(
+    sending, server, tmp_path
+) -> None:
+    sending.write(PEOPLE)
+    part = tmp_path / "choices.csv.part"
+    command = [BANDITS, *sending.command("choices.csv")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size > 100_000):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with part.open("r+b") as file:  # as after a crash in the middle of a write
+        file.truncate(part.stat().st_size - 1000)
+    assert not (tmp_path / "choices.csv").exists()
+    again = sending.run("choices.csv")
+    assert again.returncode == 0, again.stderr
+    assert f"{PEOPLE:,} choices are in" in again.stderr
+    assert "had been decided before" in again.stderr  # what was torn off was asked for again
+    assert sending.decisions() == PEOPLE
+    assert not part.exists()
+    chosen = rows_of(tmp_path / "choices.csv")
+    assert [row["subject_id"] for row in chosen] == [f"u-{i}" for i in range(PEOPLE)]
+    assert len({row["decision_id"] for row in chosen}) == PEOPLE
+    assert {row["subject_line"] for row in chosen} == {"plain", "question"}
+    assert {row["discount.percent"] for row in chosen} == {"0", "10"}
+    held = sum(row["holdout"] == "true" for row in chosen)
+    assert 0.09 < held / PEOPLE < 0.11
+    assert all(row["propensity"] == "1" for row in chosen if row["holdout"] == "true")
+
+
+def test_the_same_file_gets_the_same_choices_and_another_run_its_own(sending, tmp_path) -> None:
+    sending.write(500)
+    assert sending.run("first.csv").returncode == 0
+    second = sending.run("second.parquet")
+    assert "500 had been decided before" in second.stderr
+    assert sending.decisions() == 500
+    table = pq.read_table(tmp_path / "second.parquet").to_pylist()
+    first = rows_of(tmp_path / "first.csv")
+    assert [r["decision_id"] for r in first] == [r["decision_id"] for r in table]
+    assert [r["subject_line"] for r in first] == [r["subject_line"] for r in table]
+    third = sending.run("third.csv", "--run", "week-2")
+    assert "before" not in third.stderr
+    assert sending.decisions() == 1000
+    assert rows_of(tmp_path / "third.csv")[7]["decision_id"] == "week-2-0000000007"
+
+
+def test_columns_may_be_named_and_parquet_may_come_in(sending, tmp_path) -> None:
+    people = {"email": ["a@example.com", "b@example.com"], "months": [3, None]}
+    sending.people = tmp_path / "people.parquet"
+    pq.write_table(pa.table(people), sending.people)
+    named = ("--subject", "email", "--context", "recency=months", "--context", "channel=")
+    done = sending.run("choices.csv", *named)
+    assert done.returncode == 0, done.stderr
+    subjects = [row["subject_id"] for row in rows_of(tmp_path / "choices.csv")]
+    assert subjects == people["email"]
+
+
+def break_row(sending) -> list[str]:
+    lines = sending.people.read_text().splitlines()
+    lines[20_000] = "u-x,often,Web"
+    sending.people.write_text("\n".join(lines))
+    return []
+
+
+def drop_column(sending) -> list[str]:
+    sending.people.write_text("subject_id,recency\nu,1\n")
+    return []
+
+
+def tear_row(sending) -> list[str]:
+    with sending.people.open("a") as file:
+        file.write("u-x,1\n")
+    return []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (break_row, "people.csv, line 20001, column 'recency': must be a number, not text 'often'"),
+        (drop_column, "no column 'channel' for the feature 'channel'"),
+        (tear_row, "line 20002: has 2 fields, the header has 3"),
+        (lambda _: ["--context", "age=recency"], "unknown feature 'age'; declared are recency"),
+        (lambda _: ["--context", "recency"], "'recency' is not FEATURE=COLUMN"),
+        (lambda _: ["--run", "two words"], "a run is 1 to 100 printable"),
+        (lambda _: ["--experiment", "nobodys"], "there is no experiment 'nobodys'"),
+        (lambda _: ["--url", "localhost:8000"], "protocol"),
+        (lambda _: ["--out", "choices.xlsx"], "give it one of .parquet, .csv"),
+    ],
+)
+def test_what_does_not_fit_is_told_before_anybody_is_decided_for(
+    sending, spoil: Callable[..., list[str]], said
+) -> None:
+    sending.write(20_000)
+    done = sending.run("choices.csv", *spoil(sending))
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sending.decisions() == 0
+
+
+def test_a_key_must_be_allowed_to_choose_and_to_read(sending, server) -> None:
+    sending.write(10)
+    made = server.bandits("key", "create", "--scopes", "choose").stdout.strip()
+    refused = sending.run("choices.csv", token=made)
+    assert refused.returncode == 2
+    assert "lacks the scope 'read'" in refused.stderr
+
+
+def test_a_run_that_the_server_refuses_goes_on_when_it_no_longer_does(sending, server) -> None:
+    sending.write(10)
+    with server.client() as api:
+        assert api.post(f"/api/v1/experiments/{sending.key}/pause").status_code == 200
+        refused = sending.run("choices.csv")
+        assert refused.returncode == 2
+        assert "is paused" in refused.stderr
+        assert "the same command goes on from there" in refused.stderr
+        other = sending.run("choices.csv", "--run", "another")
+        assert "choices.csv.part is of another run" in other.stderr
+        assert api.post(f"/api/v1/experiments/{sending.key}/start").status_code == 200
+    assert sending.run("choices.csv").returncode == 0
+    again = sending.run("choices.csv")
+    assert "choices.csv is there already" in again.stderr
