@@ -24,7 +24,10 @@ check: .venv/tested wheel
 	$(BIN)/python -m bandits.policy_pages --check
 	$(BIN)/pytest tests/house
 
+# Beside other people's libraries. obp's pins are older than Python 3.11, so it gets its own folder.
 bench: .venv/tested
+	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/peers 'obp==0.4.1'
 	$(BIN)/python tests/benchmarks/run.py
 
 soak: .venv/tested wheel

@@ -8,12 +8,13 @@ from numpy.random import Generator
 from scipy.special import betainccinv
 
 from bandits.arrays import FloatArray
-from bandits.numerics.waves import Wave, wave_advance, wave_propensities, wave_sample
+from bandits.numerics.waves import State, Wave, wave_advance, wave_propensities, wave_sample
 from bandits.parameters import PriorFailures, PriorSuccesses
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
+from bandits.statistics.running import Known
 
 
 @register("bayes_ucb", label="Bayes-UCB", support=(0.0, 1.0))
@@ -32,7 +33,7 @@ class BayesUCB(Parameters, frozen=True):
     prior_successes: PriorSuccesses = 1.0
     prior_failures: PriorFailures = 1.0
 
-    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> Wave:
+    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
         """Fix the index that sends are shared by."""
         return Wave(known, partial(_index, self.prior_successes, self.prior_failures), upcoming)
 
@@ -41,11 +42,10 @@ class BayesUCB(Parameters, frozen=True):
     advance = wave_advance
 
 
-def _index(alpha: float, beta: float, known: Moments, sends: FloatArray) -> FloatArray:
+def _index(alpha: float, beta: float, known: Known, sends: FloatArray) -> FloatArray:
     """Take the quantile at the posterior's mean, as narrow as if all `sends` had been seen."""
     prior = alpha + beta
     successes = np.clip(known.total, 0, known.count)
     mean = (alpha + successes) / (prior + known.count)
-    rounds = np.maximum(known.rounds, np.e)
-    total = prior + sends
-    return np.asarray(betainccinv(mean * total, (1 - mean) * total, 1 / rounds), np.float64)
+    tail, total = np.exp(-known.log_rounds), prior + sends
+    return np.asarray(betainccinv(mean * total, (1 - mean) * total, tail), np.float64)

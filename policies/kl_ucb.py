@@ -7,11 +7,12 @@ from numpy.random import Generator
 from scipy.special import entr, rel_entr
 
 from bandits.arrays import FloatArray
-from bandits.numerics.waves import Wave, wave_advance, wave_propensities, wave_sample
+from bandits.numerics.waves import State, Wave, wave_advance, wave_propensities, wave_sample
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
+from bandits.statistics.running import Known
 
 _SMALLEST = 1e-200  # in place of 1 - mean where that is 0, so that it can be divided by
 _NEWTON_STEPS = 7  # from above, where it comes down monotonically; exact to 1e-12 after 6
@@ -31,7 +32,7 @@ class KLUCB(Parameters, frozen=True):
 
     statistic: ClassVar[type[Moments]] = Moments
 
-    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> Wave:
+    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
         """Fix the index that sends are shared by."""
         return Wave(known, _index, upcoming)
 
@@ -40,9 +41,8 @@ class KLUCB(Parameters, frozen=True):
     advance = wave_advance
 
 
-def _index(known: Moments, sends: FloatArray) -> FloatArray:
-    rounds = np.maximum(known.rounds, np.e)
-    return largest_rate(np.clip(known.means, 0, 1), np.log(rounds) / sends)
+def _index(known: Known, sends: FloatArray) -> FloatArray:
+    return largest_rate(np.clip(known.means, 0, 1), known.log_rounds / sends)
 
 
 def largest_rate(mean: FloatArray, divergence: FloatArray) -> FloatArray:

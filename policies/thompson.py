@@ -6,7 +6,7 @@ from typing import ClassVar
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.posterior import BetaPosterior
+from bandits.numerics.posterior import BetaPosterior, BetaState
 from bandits.parameters import PriorFailures, PriorSuccesses
 from bandits.policy import Parameters, draw_each, per_arm
 from bandits.problem import Problem
@@ -38,11 +38,11 @@ class Thompson(Parameters, frozen=True):
         """Add the prior to successes and failures."""
         return BetaPosterior.of(known, self.prior_successes, self.prior_failures)
 
-    def propensities(self, prepared: BetaPosterior, contexts: FloatArray) -> FloatArray:
+    def propensities(self, prepared: BetaState, contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, K)."""
         return prepared.chances
 
-    def sample(self, prepared: BetaPosterior, contexts: FloatArray, rng: Generator) -> IntArray:
+    def sample(self, prepared: BetaState, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose rate, drawn from its posterior, is the largest."""
         shape = per_arm(prepared.alpha, contexts)
         if prod(shape) > _MANY * prepared.alpha.size * shape[-1]:
@@ -50,7 +50,7 @@ class Thompson(Parameters, frozen=True):
         return prepared.drawn_best(contexts, rng)
 
     def advance(
-        self, prepared: BetaPosterior, arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> BetaPosterior:
+        self, prepared: BetaState, arms: IntArray, rewards: FloatArray, contexts: FloatArray
+    ) -> BetaState:
         """Add each reward to successes, and what it lacks of 1 to failures."""
         return prepared.learned(arms, rewards)

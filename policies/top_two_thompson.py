@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.draw import draw
-from bandits.numerics.posterior import BetaPosterior
+from bandits.numerics.posterior import BetaPosterior, BetaState
 from bandits.numerics.quadrature import beta_chances
 from bandits.policy import Parameters, draw_each, per_arm
 from bandits.problem import Problem
@@ -51,7 +51,7 @@ class TopTwoThompson(Parameters, frozen=True):
         """Add one success and one failure of each arm as the prior."""
         return BetaPosterior.of(known, 1.0, 1.0, _REACH)
 
-    def propensities(self, prepared: BetaPosterior, contexts: FloatArray) -> FloatArray:
+    def propensities(self, prepared: BetaState, contexts: FloatArray) -> FloatArray:
         """Return the shares (*lead, K)."""
         chances = prepared.chances
         if chances.shape[-1] == 1:
@@ -59,7 +59,7 @@ class TopTwoThompson(Parameters, frozen=True):
         rivals = (chances[..., None, :] @ _rivals(chances))[..., 0, :]
         return self.leader_share * chances + (1 - self.leader_share) * rivals
 
-    def sample(self, prepared: BetaPosterior, contexts: FloatArray, rng: Generator) -> IntArray:
+    def sample(self, prepared: BetaState, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw rates, and for a rival draw again until another arm is best."""
         shape = per_arm(prepared.alpha, contexts)
         if shape[-1] == 1 or prod(shape) > _MANY * prepared.alpha.size * shape[-1]:
@@ -79,8 +79,8 @@ class TopTwoThompson(Parameters, frozen=True):
         return arms
 
     def advance(
-        self, prepared: BetaPosterior, arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> BetaPosterior:
+        self, prepared: BetaState, arms: IntArray, rewards: FloatArray, contexts: FloatArray
+    ) -> BetaState:
         """Add each reward to successes, and what it lacks of 1 to failures."""
         return prepared.learned(arms, rewards)
 

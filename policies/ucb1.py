@@ -3,16 +3,16 @@
 from functools import partial
 from typing import Annotated, ClassVar
 
-import numpy as np
 from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray
-from bandits.numerics.waves import Wave, wave_advance, wave_propensities, wave_sample
+from bandits.numerics.waves import State, Wave, wave_advance, wave_propensities, wave_sample
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
+from bandits.statistics.running import Known
 
 
 @register("ucb1", label="UCB1")
@@ -39,7 +39,7 @@ class UCB1(Parameters, frozen=True):
         ),
     ] = 2.0
 
-    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> Wave:
+    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
         """Fix the index that sends are shared by."""
         return Wave(known, partial(self._index, problem.span), upcoming)
 
@@ -47,6 +47,5 @@ class UCB1(Parameters, frozen=True):
     sample = wave_sample
     advance = wave_advance
 
-    def _index(self, span: float, known: Moments, sends: FloatArray) -> FloatArray:
-        rounds = np.maximum(known.rounds, np.e)
-        return known.means + span * np.sqrt(self.w * np.log(rounds) / sends)
+    def _index(self, span: float, known: Known, sends: FloatArray) -> FloatArray:
+        return known.means + span * (self.w * known.log_rounds) ** 0.5 * known.roots(sends)

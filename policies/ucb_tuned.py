@@ -7,11 +7,12 @@ import numpy as np
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray
-from bandits.numerics.waves import Wave, wave_advance, wave_propensities, wave_sample
+from bandits.numerics.waves import State, Wave, wave_advance, wave_propensities, wave_sample
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
+from bandits.statistics.running import Known
 
 
 @register("ucb_tuned", label="UCB-Tuned")
@@ -27,7 +28,7 @@ class UCBTuned(Parameters, frozen=True):
 
     statistic: ClassVar[type[Moments]] = Moments
 
-    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> Wave:
+    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
         """Fix the index that sends are shared by."""
         return Wave(known, partial(_index, problem.span), upcoming)
 
@@ -36,8 +37,7 @@ class UCBTuned(Parameters, frozen=True):
     advance = wave_advance
 
 
-def _index(span: float, known: Moments, sends: FloatArray) -> FloatArray:
-    rounds = np.maximum(known.rounds, np.e)
-    doubt = np.log(rounds) / sends
+def _index(span: float, known: Known, sends: FloatArray) -> FloatArray:
+    doubt = known.log_rounds / sends
     variance = known.variances + span**2 * np.sqrt(2 * doubt)
     return known.means + np.sqrt(doubt * np.minimum(span**2 / 4, variance))

@@ -1,7 +1,6 @@
 """A policy as a contestant: the same prepare and propensities as live, with a memory of its own."""
 
-from collections.abc import Callable
-from typing import Annotated, Any, Never
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -13,11 +12,12 @@ from bandits.numerics.ties import equal_shares, largest
 from bandits.policy import AnyPolicy, draw_each, sample_arms
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from simulations.contestant import Player
+from simulations.contestant import Player, Walker
 from simulations.memory import Forgetting, Memory, Sums
 from simulations.rebuilt import remember
 from simulations.schedule import Run, Schedule
 from simulations.stopping import Stop, Stopping
+from simulations.worlds import Stretch
 
 LARGEST_FLOOR_SUM = 0.5  # as the engine: more would be an A/B test with some learning on top
 
@@ -79,7 +79,9 @@ class Adaptive(Struct, frozen=True):
         """Send and learn as the run says."""
         return run.schedule
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:
+    def enter(
+        self, problem: Problem, run: Run, replications: int, rng: Generator
+    ) -> Player | Walker:
         """Play with the policy's own steps where it has some and they apply."""
         draw = Draw(self.policy, self.floor, rng)
         late = run.delay > 0 or run.feedback is not None
@@ -114,50 +116,40 @@ class Stepper:
     """A policy that learns after every decision by its own `advance`."""
 
     def __init__(self, draw: Draw, problem: Problem, replications: int) -> None:
-        self._draw, self._n_arms = draw, problem.n_arms
+        self._draw, self._problem = draw, problem
         policy = draw.policy
         nothing = policy.statistic.zeros(problem, (replications,))
         self._prepared = policy.prepare(nothing, problem, 1, draw.rng)
-        self._count = np.zeros((replications, problem.n_arms))
-        self._total = np.zeros_like(self._count)
-        self._advance: Callable[..., Any] = policy.advance  # type: ignore[attr-defined]  # enter looked
+        self._known = Moments.zeros(problem, (replications,))
 
-    def begin(self, upcoming: int, *, last: bool) -> None:
-        """Be ready: `advance` prepares."""
+    def go_through(self, stretch: Stretch) -> tuple[IntArray, FloatArray]:
+        """Choose and learn, round by round: the arms chosen, and their means, (R, n)."""
+        draw, n_arms = self._draw, self._problem.n_arms
+        prepared, advance = self._prepared, draw.policy.advance  # type: ignore[attr-defined]  # enter looked
+        # Rounds are written one after another, so they lie one after another.
+        arms = np.empty((stretch.n, len(stretch.contexts)), np.int64)
+        rewards = np.empty(arms.shape)
+        earned = stretch.by_step()
+        for step, contexts in enumerate(stretch.contexts.swapaxes(0, 1)):
+            arms[step] = chosen = draw.arms(prepared, contexts, n_arms)
+            rewards[step] = reward = earned(step, chosen)
+            prepared = advance(prepared, chosen, reward, contexts)
+        self._prepared = prepared
+        ones = np.ones_like(rewards.T)
+        self._known += Moments.of(self._problem, arms.T, rewards.T, stretch.contexts, ones)
+        return arms.T, stretch.means_of(arms.T)
 
-    def choose(self, contexts: FloatArray) -> IntArray:
-        """Draw one arm in each replication: contexts (R, 1, d) to (R, 1)."""
-        return self._draw.arms(self._prepared, contexts[:, 0], self._n_arms)[:, None]
-
-    def sent(
-        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> tuple[IntArray, FloatArray, FloatArray]:
-        """Keep one observation of each replication."""
-        return arms[:, 0], rewards[:, 0], contexts[:, 0]
-
-    def corrected(
-        self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
-    ) -> Never:
-        """Refuse: where rewards come late, `enter` makes a `Learner`."""
-        raise NotImplementedError
-
-    def learn(self, feedback: tuple[IntArray, FloatArray, FloatArray]) -> None:
-        """Advance by it."""
-        self._prepared = self._advance(self._prepared, *feedback)
-        arms, rewards, _ = feedback
-        cells = np.arange(arms.size) * self._n_arms + arms
-        self._count.reshape(-1)[cells] += 1
-        self._total.reshape(-1)[cells] += rewards
+    def finish(self) -> None:
+        """Have nothing under way."""
 
     def shipped(self) -> FloatArray | None:
         """Ship the best mean, unless it depends on the recipient."""
-        if self._draw.policy.statistic.contextual:
-            return None
-        return best_mean(Moments(self._count, self._total, self._total, self._total))
+        contextual = self._draw.policy.statistic.contextual
+        return None if contextual else best_mean(self._known)
 
     def decided(self) -> FloatArray:
         """Never settle."""
-        return np.full(len(self._count), np.nan)
+        return np.full(len(self._known.count), np.nan)
 
 
 class Learner:

@@ -7,6 +7,7 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.problem import Problem
 from simulations.schedule import Run, Schedule
+from simulations.worlds import Stretch
 
 
 class Player(Protocol):
@@ -50,6 +51,29 @@ class Player(Protocol):
         ...
 
 
+class Walker(Protocol):
+    """A contestant at play that goes through rounds by itself.
+
+    For speed: one that learns after every decision need not be asked for one at a time.
+    """
+
+    def go_through(self, stretch: Stretch) -> tuple[IntArray, FloatArray]:
+        """Play a stretch: the arms chosen, and their means, (R, n)."""
+        ...
+
+    def finish(self) -> None:
+        """Learn what is still under way: whoever ships a winner waits for it."""
+        ...
+
+    def shipped(self) -> FloatArray | None:
+        """As a `Player`."""
+        ...
+
+    def decided(self) -> FloatArray:
+        """As a `Player`."""
+        ...
+
+
 class Contestant(Protocol):
     """What is compared in a simulation; its figures only, so that it can play again."""
 
@@ -65,6 +89,8 @@ class Contestant(Protocol):
         """Return when it sends and learns."""
         ...
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:
+    def enter(
+        self, problem: Problem, run: Run, replications: int, rng: Generator
+    ) -> Player | Walker:
         """Begin to play in so many replications side by side."""
         ...

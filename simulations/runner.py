@@ -1,13 +1,13 @@
 """The loop that every simulation goes through: send, and learn when feedback is visible."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bandits.arrays import FloatArray, IntArray
-from simulations.contestant import Contestant, Player
+from simulations.contestant import Contestant, Player, Walker
 from simulations.environments.contract import Environment
 from simulations.feedback import Feedback, Post
 from simulations.ledger import Ledger, Record, curve_grid
@@ -45,17 +45,21 @@ def play(
     schedule = contestant.schedule(run, problem)
     rng = player_rng(run.seed, replications[0])
     player = contestant.enter(problem, run, len(replications), rng)
-    campaign = _Campaign(player, schedule, run.feedback)
+    walker = (
+        cast("Walker", player)
+        if hasattr(player, "go_through")
+        else Campaign(player, schedule, run.feedback)
+    )
     ledger = Ledger(problem, curve_grid(run.horizon, run.schedule.ends), len(replications))
     worlds = Worlds(environment, run.seed, replications, by_mail=run.feedback is not None)
     for stretch in worlds.stretches(run.horizon, by_step=schedule.sequential):
-        ledger.write(stretch, *campaign.go_through(stretch))
+        ledger.write(stretch, *walker.go_through(stretch))
         progress(stretch.n * len(replications))
-    campaign.finish()
-    return ledger.close(player.shipped(), player.decided())
+    walker.finish()
+    return ledger.close(walker.shipped(), walker.decided())
 
 
-class _Campaign:
+class Campaign:
     """A player on its schedule: which batch it is in, and what feedback is under way."""
 
     def __init__(self, player: Player, schedule: Schedule, feedback: Feedback | None) -> None:
@@ -125,3 +129,11 @@ class _Campaign:
         """Learn what is still under way: whoever ships a winner waits for it."""
         for fold in sorted(self._under_way):
             self._fold(fold)
+
+    def shipped(self) -> FloatArray | None:
+        """Ship what the player would."""
+        return self._player.shipped()
+
+    def decided(self) -> FloatArray:
+        """Have settled when the player did."""
+        return self._player.decided()

@@ -1,6 +1,6 @@
 """What R replications of an environment bring, side by side, the same for every policy."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -47,11 +47,18 @@ def keep_freed_memory() -> None:
     np.empty(_KEPT_BYTES, np.uint8)  # freed at once
 
 
+Earned = Callable[[int, IntArray], FloatArray]  # from a round and its arms (R,) to rewards (R,)
+
+
 class Outcomes(Protocol):
     """What the arms of a stretch would earn."""
 
     def earned(self, first: int, arms: IntArray, means: FloatArray) -> FloatArray:
         """Tell what arms (R, m) of these means earn in the m rounds from the `first`: (R, m)."""
+        ...
+
+    def by_step(self, means: FloatArray) -> "Earned":
+        """Do so round by round, where arms have the means (R, n, K), or (R, 1, K) in each."""
         ...
 
 
@@ -65,6 +72,11 @@ class Potentials:
         """Look up those of the chosen arms."""
         return chosen(self.values[:, first : first + arms.shape[1]], arms)
 
+    def by_step(self, means: FloatArray) -> "Earned":  # noqa: ARG002 - the values hold them
+        """Look up those of one round."""
+        tables, firsts = _tables(self.values)
+        return lambda step, arms: tables[step][firsts + arms]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedLuck:
@@ -76,6 +88,17 @@ class SharedLuck:
     def earned(self, first: int, arms: IntArray, means: FloatArray) -> FloatArray:
         """Compute those of the chosen arms."""
         return self.environment.reward(arms, means, self.luck[:, first : first + arms.shape[1]])
+
+    def by_step(self, means: FloatArray) -> "Earned":
+        """Compute those of one round."""
+        tables, firsts = _tables(means)
+        alike = len(tables) == 1
+        reward, luck = self.environment.reward, self.luck.T
+
+        def earned(step: int, arms: IntArray) -> FloatArray:
+            return reward(arms, tables[0 if alike else step][firsts + arms], luck[step])
+
+        return earned
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +131,14 @@ class Stretch:
         )
         expected = chosen(means, arms)
         return expected, self.outcomes.earned(first, arms, expected)
+
+    def means_of(self, arms: IntArray) -> FloatArray:
+        """Return the means of arms (R, n) sent in all rounds: (R, n)."""
+        return chosen(self.means, arms)
+
+    def by_step(self) -> "Earned":
+        """Tell what arms earn, round by round."""
+        return self.outcomes.by_step(self.means)
 
 
 class Worlds:
@@ -188,6 +219,13 @@ def _stacked(parts: list[FloatArray], *, by_step: bool) -> FloatArray:
     for row, part in zip(out, parts, strict=True):
         row[:] = part
     return out
+
+
+def _tables(values: FloatArray) -> tuple[list[FloatArray], IntArray]:
+    """Lay out values (R, n, K) as a table of each round, (R·K,), and where each row begins."""
+    replications, n, n_arms = values.shape
+    by_step = np.ascontiguousarray(values.swapaxes(0, 1)).reshape(n, replications * n_arms)
+    return list(by_step), np.arange(replications) * n_arms
 
 
 def chosen(values: FloatArray, arms: IntArray) -> FloatArray:

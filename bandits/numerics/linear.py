@@ -71,24 +71,28 @@ class Regression:
         *lead, n_arms, d, _ = self.root.shape
         return np.swapaxes(self.root.reshape(*lead, n_arms * d, d), -1, -2).copy()
 
+    @cached_property
+    def _theta_columns(self) -> FloatArray:
+        return np.swapaxes(self.theta, -1, -2).copy()
+
     def means(self, contexts: FloatArray) -> FloatArray:
         """Estimate rewards: x·θ."""
-        return _unrowed(
-            _rows(contexts, self.theta.shape) @ np.swapaxes(self.theta, -1, -2), contexts
-        )
+        return _unrowed(_rows(contexts, self.theta.shape) @ self._theta_columns, contexts)
 
     def widths(self, contexts: FloatArray) -> FloatArray:
         """Return |L⁻¹ x|, in chunks of contexts."""
         rows = _rows(contexts, self.theta.shape)
-        n_arms, d = self.theta.shape[-2:]
-        step = max(1, _CHUNK * max(d, 1) // max(self.root.size, 1))
-        parts = []
-        for i in range(0, max(rows.shape[-2], 1), step):
-            y = rows[..., i : i + step, :] @ self._root_rows
-            y = y.reshape(*y.shape[:-1], n_arms, d)
-            parts.append(np.einsum("...d,...d->...", y, y))
-        squares = np.concatenate(parts, axis=-2) if len(parts) > 1 else parts[0]
-        return _unrowed(np.sqrt(squares), contexts)
+        step = max(1, _CHUNK * rows.shape[-1] // max(self.root.size, 1))
+        if rows.shape[-2] <= step:
+            return _unrowed(self._lengths(rows), contexts)
+        chunks = range(0, rows.shape[-2], step)
+        parts = [self._lengths(rows[..., i : i + step, :]) for i in chunks]
+        return _unrowed(np.concatenate(parts, axis=-2), contexts)
+
+    def _lengths(self, rows: FloatArray) -> FloatArray:
+        y = rows @ self._root_rows
+        y = y.reshape(*y.shape[:-1], *self.theta.shape[-2:])
+        return np.sqrt(np.vecdot(y, y))
 
     def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Fit:
         """Add one observation to each state, by rank-1 updates unless something is pending."""
@@ -169,11 +173,15 @@ def _with(known: Ridge, seen: list[tuple[IntArray, FloatArray, FloatArray]]) -> 
 
 def _rows(contexts: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """Flatten the batch axes of contexts for weights of shape (*lead, K, d): (*lead, n, d)."""
+    if contexts.ndim == len(shape) == 2:  # noqa: PLR2004 - recipients and features of one state
+        return contexts
     lead, axes = contexts.shape[: len(shape) - 2], contexts.shape[len(shape) - 2 : -1]
     return contexts.reshape(*lead, prod(axes), shape[-1])
 
 
 def _unrowed(values: FloatArray, contexts: FloatArray) -> FloatArray:
     """Restore the batch axes of contexts in values (*lead, n, K)."""
+    if contexts.ndim == values.ndim:
+        return values
     lead = values.shape[:-2]
     return values.reshape(*lead, *contexts.shape[len(lead) : -1], values.shape[-1])

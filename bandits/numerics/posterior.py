@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.arrays import FloatArray, IntArray, row_starts
 from bandits.numerics.quadrature import beta_chances, student_chances
 from bandits.policy import over_batch, per_arm
 from bandits.statistics import Moments
@@ -44,14 +44,47 @@ class BetaPosterior:
         alpha, beta = over_batch(self.alpha, contexts), over_batch(self.beta, contexts)
         return rng.beta(alpha, beta, per_arm(self.alpha, contexts)).argmax(axis=-1)
 
-    def learned(self, arms: IntArray, rewards: FloatArray) -> "BetaPosterior":
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "BetaWalk":
+        """Learn in place from now on: arms, rewards (*lead,)."""
+        return BetaWalk(self).learned(arms, rewards)
+
+
+class BetaWalk:
+    """A Beta posterior that learns after every decision, in place, as a simulation's.
+
+    Attributes:
+        alpha, beta, reach: as `BetaPosterior`.
+    """
+
+    def __init__(self, begun: BetaPosterior) -> None:
+        """Begin with a posterior, and leave that as it is."""
+        self.alpha, self.beta, self.reach = begun.alpha.copy(), begun.beta.copy(), begun.reach
+        self._flat = self.alpha.reshape(-1), self.beta.reshape(-1)
+        n_arms = self.alpha.shape[-1]
+        self._starts = row_starts(self.alpha.size // n_arms, n_arms)
+        self._ones = np.ones(len(self._starts))
+
+    @property
+    def chances(self) -> FloatArray:
+        """The chance that each arm is the best, (*lead, K)."""
+        return beta_chances(self.alpha, self.beta, self.reach)
+
+    def drawn_best(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw rates for each of contexts (*lead, *batch, d), and return the best's arm."""
+        if contexts.ndim == self.alpha.ndim:
+            return rng.beta(self.alpha, self.beta).argmax(axis=-1)
+        return BetaPosterior(self.alpha, self.beta, self.reach).drawn_best(contexts, rng)
+
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "BetaWalk":
         """Add one observation to each state: arms, rewards (*lead,)."""
-        cells = np.arange(arms.size) * self.alpha.shape[-1] + arms.reshape(-1)
-        rewards = np.reshape(rewards, -1)
-        alpha, beta = self.alpha.copy(), self.beta.copy()
-        alpha.reshape(-1)[cells] += rewards
-        beta.reshape(-1)[cells] += 1 - rewards
-        return BetaPosterior(alpha, beta, self.reach)
+        cells, rewards = self._starts + arms.reshape(-1), rewards.reshape(-1)
+        alpha, beta = self._flat
+        alpha[cells] = alpha[cells] + rewards
+        beta[cells] = beta[cells] + (self._ones - rewards)
+        return self
+
+
+BetaState = BetaPosterior | BetaWalk
 
 
 @dataclass(frozen=True)

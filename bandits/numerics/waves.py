@@ -8,8 +8,9 @@ level, and the level is found by bisection: no loop over sends.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -18,9 +19,27 @@ from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.ties import TIE, draw_largest, equal_shares, largest
 from bandits.policy import draw_each
 from bandits.statistics import NOTHING, Moments
+from bandits.statistics.running import Known, Running
 
-Index = Callable[[Moments, FloatArray], FloatArray]
+Index = Callable[[Known, FloatArray], FloatArray]
 _FIRST = 1e300  # the index of an arm that was never sent: above any other, and all of them tie
+
+
+class State(Protocol):
+    """What an index policy prepares: a `Wave`, or a `Walk` once it learns step by step."""
+
+    @property
+    def shares(self) -> FloatArray:
+        """The probability of each arm, (*lead, K)."""
+        ...
+
+    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw an arm for each of contexts (*lead, *batch, d): (*lead, *batch)."""
+        ...
+
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "State":
+        """Learn one observation in each state: arms, rewards (*lead,). Use the result only."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,10 +67,52 @@ class Wave:
         """The probability of each arm, (..., K)."""
         return wave_shares(partial(self.index, self.known), self.sends, self.upcoming)
 
+    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw from the shares; where it is one recipient after another, the largest index."""
+        if self.upcoming > 1 or contexts.ndim > self.known.count.ndim:
+            return draw_each(self.shares, contexts, rng)
+        return draw_largest(_scores(partial(self.index, self.known), self.sends), rng)
+
+    def learned(self, arms: IntArray, rewards: FloatArray) -> State:
+        """Learn in place from now on, where shares are of one send and nothing is pending."""
+        if self.upcoming > 1 or self.known.pending.any():
+            return replace(self, known=self.known.learned(arms, rewards))
+        return Walk(Running(self.known), self.index).learned(arms, rewards)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """An index policy that learns after every decision, as a simulation's."""
+
+    known: Running
+    index: Index
+
+    @property
+    def _scores(self) -> FloatArray:
+        if self.known.complete:
+            return self.index(self.known, self.known.count)
+        return _scores(partial(self.index, self.known), self.known.count)
+
+    @property
+    def shares(self) -> FloatArray:
+        """Share among the largest indices, (..., K)."""
+        return equal_shares(largest(self._scores))
+
+    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw one of the largest indices."""
+        if contexts.ndim > self.known.count.ndim:
+            return draw_each(self.shares, contexts, rng)
+        return draw_largest(self._scores, rng)
+
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "Walk":
+        """Learn in place."""
+        self.known.learn(arms, rewards)
+        return self
+
 
 def wave_propensities(
     policy: object,  # noqa: ARG001 - a method of every index policy
-    prepared: Wave,
+    prepared: State,
     contexts: FloatArray,  # noqa: ARG001 - no index here depends on the recipient
 ) -> FloatArray:
     """Return the shares of the upcoming sends, (*lead, K)."""
@@ -60,25 +121,23 @@ def wave_propensities(
 
 def wave_sample(
     policy: object,  # noqa: ARG001 - a method of every index policy
-    prepared: Wave,
+    prepared: State,
     contexts: FloatArray,
     rng: Generator,
 ) -> IntArray:
-    """Draw from the shares; where it is one recipient after another, the largest index."""
-    if prepared.upcoming > 1 or contexts.ndim > prepared.known.count.ndim:
-        return draw_each(prepared.shares, contexts, rng)
-    return draw_largest(_scores(partial(prepared.index, prepared.known), prepared.sends), rng)
+    """Draw an arm for each recipient."""
+    return prepared.drawn(contexts, rng)
 
 
 def wave_advance(
     policy: object,  # noqa: ARG001 - a method of every index policy
-    prepared: Wave,
+    prepared: State,
     arms: IntArray,
     rewards: FloatArray,
     contexts: FloatArray,  # noqa: ARG001 - no index here depends on the recipient
-) -> Wave:
+) -> State:
     """Learn one observation in each state: arms, rewards (*lead,)."""
-    return Wave(prepared.known.learned(arms, rewards), prepared.index, prepared.upcoming)
+    return prepared.learned(arms, rewards)
 
 
 def wave_shares(

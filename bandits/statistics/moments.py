@@ -94,6 +94,15 @@ class Moments(Additive):
         return self.count @ np.ones((self.count.shape[-1], 1))  # faster than sum on a short axis
 
     @property
+    def log_rounds(self) -> FloatArray:
+        """The logarithm of how much has been learned over all arms, (..., 1), at least 1."""
+        return np.log(np.maximum(self.rounds, np.e))
+
+    def roots(self, sends: FloatArray) -> FloatArray:
+        """Return 1 / √sends, (..., K)."""
+        return 1 / np.sqrt(sends)
+
+    @property
     def variances(self) -> FloatArray:
         """The variance of rewards by arm; an arm without data takes that of all arms together."""
         some = self.count > NOTHING

@@ -34,7 +34,16 @@ def main() -> None:
         sys.stdout.buffer.write(msgspec.json.encode(rows))
         return
     table = Table(title=f"Medians of {given.rounds} rounds, ours and the reference in turn")
-    for column in ("measured", "a second", "goal", "beside", "a second", "ratio", "peak MB"):
+    for column in (
+        "measured",
+        "a second",
+        "goal",
+        "beside",
+        "a second",
+        "ratio",
+        "wanted",
+        "peak MB",
+    ):
         table.add_column(column, justify="left" if column in {"measured", "beside"} else "right")
     progress = Console(stderr=True)
     for name in given.only or names:
@@ -59,7 +68,8 @@ def cells(row: Row) -> list[str]:
         "" if row.goal is None else f"{row.goal:,.0f}",
         row.beside,
         f"{row.beside_rate:,.0f}",
-        f"{row.ratio:.2f}",
+        f"{row.ratio:,.2f}",
+        "" if row.least_ratio is None else f"{row.least_ratio:g}",
         f"{row.peak_mb:,.0f}",
     ]
 

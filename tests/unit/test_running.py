@@ -1,0 +1,48 @@
+"""Moments that learn in place, against the frozen ones."""
+
+import numpy as np
+import pytest
+
+from bandits.problem import Problem
+from bandits.statistics import Moments
+from bandits.statistics.running import Running
+
+PROBLEM = Problem.of(3)
+LEAD = (4,)
+
+
+def taught(steps, start):
+    rng = np.random.default_rng(1)
+    running, frozen = Running(start), start
+    for _ in range(steps):
+        arms, rewards = rng.integers(0, 3, LEAD), rng.random(LEAD)
+        running.learn(arms, rewards)
+        frozen = frozen.learned(arms, rewards)
+    return running, frozen
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 50])
+def test_what_runs_knows_what_is_frozen(steps):
+    running, frozen = taught(steps, Moments.zeros(PROBLEM, LEAD))
+    for name in ("count", "total", "square", "means", "variances"):
+        assert np.allclose(getattr(running, name), getattr(frozen, name), rtol=1e-12), name
+    assert np.allclose(running.log_rounds, frozen.log_rounds, rtol=1e-12)
+    assert running.complete == bool(frozen.count.min() > 0)
+    if running.complete:
+        assert np.allclose(running.roots(running.count), frozen.roots(frozen.count), rtol=1e-12)
+    assert np.array_equal(running.roots(np.full((4, 3), 4.0)), np.full((4, 3), 0.5))
+
+
+def test_states_that_have_learned_unequally_keep_their_own_rounds():
+    weights = np.arange(1, 5)[:, None] * np.ones((4, 3))
+    start = Moments.of(PROBLEM, np.tile(np.arange(3), (4, 1)), weights, weights, weights)
+    running, frozen = taught(5, start)
+    assert np.allclose(running.log_rounds, frozen.log_rounds, rtol=1e-12)
+    assert len(np.unique(running.log_rounds)) == 4
+
+
+def test_what_it_began_with_is_left_as_it_was():
+    start = Moments.zeros(PROBLEM, LEAD)
+    running, _ = taught(20, start)
+    assert running.count.sum() == 80
+    assert start.count.sum() == start.total.sum() == start.square.sum() == 0
