@@ -317,6 +317,10 @@ class Point(Struct, frozen=True, eq=False):
     tally: bytes
 
 
+class Outdated(Exception):
+    """An experiment has changed since its record was read; read it, and decide, again."""
+
+
 class Store(Protocol):
     """Where experiments, the log and the snapshots live.
 
@@ -333,6 +337,14 @@ class Store(Protocol):
 
     def record(self, key: str) -> Record:
         """Read an experiment.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def recent(self, key: str) -> Record:
+        """Read an experiment as it was within the last second, to choose under it.
 
         Raises:
             NotFound: there is none of this key.
@@ -406,6 +418,8 @@ class Store(Protocol):
 
         Raises:
             IdReused: an id was there before with another digest; nothing was appended.
+            Outdated: the experiment's state or configuration is no longer the record's; nothing
+                was appended.
         """
         ...
 

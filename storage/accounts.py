@@ -27,6 +27,7 @@ TOKEN_PREFIX = "bandits_"  # noqa: S105 - recognisable, for people and for secre
 _SELECTOR_BYTES = 6
 _TOO_LARGE = 2**63  # for a column; nothing has such a number
 _SECRET_BYTES = 32
+_FOUND_SECONDS = 1.0  # how long a key may be used that another process has revoked
 _COARSE_SECONDS = 300.0  # how exactly a key's last use is known: each note of it is a write
 
 
@@ -78,6 +79,7 @@ class Accounts:
     def __init__(self, database: Database) -> None:
         """Work on `database`; `SqlStore.accounts` makes one."""
         self._database = database
+        self._found: dict[bytes, tuple[float, ApiKey]] = {}  # by digest, with when it was read
         self.sessions = Sessions(database)
 
     # People
@@ -209,23 +211,30 @@ class Accounts:
     def find_key(self, token: str, *, at: float) -> ApiKey:
         """Find the key that `token` is of, and note that it is used.
 
-        The token's digest is compared in constant time.
+        The token's digest is compared in constant time. A key that was found is not looked up
+        again for a second; what is revoked through this object is refused at once.
 
         Raises:
             NotFound: there is none, or it is revoked.
         """
+        digest = _digest(token)
+        found = self._found
+        if digest in found and 0 <= at - found[digest][0] < _FOUND_SECONDS:
+            return found[digest][1]
         selector = token.removeprefix(TOKEN_PREFIX).partition("_")[0]
         with self._database.reading() as transaction:
             query = select(api_keys).where(api_keys.c.selector == selector)
             plausible = selector.isascii() and selector.isalnum()
             row = transaction.execute(query).one_or_none() if plausible else None
         known = b"" if row is None else row.digest
-        right = hmac.compare_digest(known, _digest(token))
+        right = hmac.compare_digest(known, digest)
         if row is None or not right or row.revoked_at is not None:
             raise NotFound("API key", f"{TOKEN_PREFIX}…")
         if row.last_used_at is None or at - row.last_used_at >= _COARSE_SECONDS:
             self._touch(row.id, at)
-        return _key(row)
+        key = _key(row)
+        found[digest] = (at, key)
+        return key
 
     def _touch(self, key_id: int, at: float) -> None:
         query = update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at)
@@ -257,6 +266,7 @@ class Accounts:
             mine = update(api_keys).where(api_keys.c.id == key_id)
             transaction.execute(mine.values(revoked_at=at))
             note(transaction, "revoke", f"key:{key_id}", at=at, by=by, before={"name": row.name})
+        self._found = {}  # another one: who is looking a key up right now writes to the old
 
     # The audit log
 

@@ -1,6 +1,7 @@
 """The store: every method one transaction, put together from the parts of this package."""
 
 import secrets
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -23,14 +24,16 @@ from bandits.store import (
     Stored,
     Target,
 )
-from storage import choices, erasing, log, marks, rewards, snapshots
+from storage import choices, erasing, log, marks, rewards, snapshots, together
 from storage.accounts import Accounts
 from storage.changes import note
 from storage.databases import Database, Raced, Transaction, open_database
 from storage.drafts import Drafts
 from storage.experiments import Experiments
 from storage.folds import SqlFold
+from storage.groups import Groups, Work
 from storage.observations import Observations
+from storage.recent import Recent
 from storage.tables import secrets as secrets_table
 
 T = TypeVar("T")
@@ -62,6 +65,12 @@ class SqlStore:
         self.accounts = Accounts(database)
         self.drafts = Drafts(database)
         self._experiments = Experiments()
+        self._recent = Recent()
+        self._groups = Groups(database)
+        self._choosing = Work(self._append_choices, self._append_many_choices)
+        self._rewarding = Work(self._append_rewards, together.reward)
+        self._activating = Work(self._activate, together.mark(self._activated))
+        self._cancelling = Work(self._cancel, together.mark(self._cancelled))
 
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
@@ -77,8 +86,15 @@ class SqlStore:
 
     def record(self, key: str) -> Record:
         """Read an experiment."""
+        begun = time.monotonic()
         with self.database.reading() as transaction:
-            return self._experiments.record(transaction, key)
+            record = self._experiments.record(transaction, key)
+        self._recent.keep(record, begun)
+        return record
+
+    def recent(self, key: str) -> Record:
+        """Read an experiment as it was within the last second, to choose under it."""
+        return self._recent.get(key) or self.record(key)
 
     def records(self) -> list[Record]:
         """Read every experiment, the newest first."""
@@ -95,11 +111,13 @@ class SqlStore:
         by: str,
     ) -> Record:
         """Store the next version of a configuration."""
-        return self._write(
+        record = self._write(
             lambda c: self._experiments.configure(
                 c, key, configuration, allowed=allowed, at=at, by=by
             )
         )
+        self._recent.forget(key)
+        return record
 
     def move(  # noqa: PLR0913 - as the port declares it
         self,
@@ -112,11 +130,13 @@ class SqlStore:
         shipped: int | None = None,
     ) -> Record:
         """Change an experiment's state."""
-        return self._write(
+        record = self._write(
             lambda c: self._experiments.move(
                 c, key, to, allowed=allowed, at=at, by=by, shipped=shipped
             )
         )
+        self._recent.forget(key)
+        return record
 
     def configuration(self, key: str, version: int) -> Configuration:
         """Read one version of a configuration."""
@@ -132,7 +152,19 @@ class SqlStore:
         if not chosen.ids:
             return {}
         hashes = choices.hash_subjects(self._subject_secret, chosen.subjects)
-        return self._write(lambda c: choices.append_decisions(c, record, chosen, hashes, at=at))
+        call = together.Choices(record, chosen, hashes, at)
+        if len(chosen.ids) > together.MOST_ROWS:
+            return self._append_choices(call)
+        return self._groups.do(self._choosing, call.kind, call)
+
+    def _append_choices(self, call: together.Choices) -> Mapping[int, Stored]:
+        return self._write(lambda c: self._append_many_choices(c, [call])[0])
+
+    def _append_many_choices(
+        self, transaction: Transaction, calls: Sequence[together.Choices]
+    ) -> list[Mapping[int, Stored]]:
+        self._recent.check(transaction, calls[0].record)
+        return together.choose(transaction, calls)
 
     def decisions(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Read the decisions that exist among these ids."""
@@ -155,19 +187,41 @@ class SqlStore:
         """Append events of existing decisions in one transaction, durable on return."""
         if not events:
             return Appended(0, 0, 0)
-        return self._write(lambda c: rewards.append_events(c, events, targets, at=at))
+        call = together.Rewards(events, targets, at)
+        if targets is None or len(events) > together.MOST_ROWS:
+            return self._append_rewards(call)
+        return self._groups.do(self._rewarding, "reward", call)
+
+    def _append_rewards(self, call: together.Rewards) -> Appended:
+        return self._write(
+            lambda c: rewards.append_events(c, call.events, call.targets, at=call.at)
+        )
 
     def activate(self, ids: Sequence[str], *, at: float) -> Marked:
         """Start the clocks of decisions."""
-        return self._write(
-            lambda c: marks.activate(c, ids, at=at, record=self._experiments.record_by_id)
-        )
+        call = together.Marks(ids, at)
+        if len(ids) > together.MOST_ROWS:
+            return self._activate(call)
+        return self._groups.do(self._activating, "activate", call)
+
+    def _activate(self, call: together.Marks) -> Marked:
+        return self._write(lambda c: self._activated(c, call.ids, at=call.at))
+
+    def _activated(self, transaction: Transaction, ids: Sequence[str], *, at: float) -> Marked:
+        return marks.activate(transaction, ids, at=at, record=self._experiments.record_by_id)
 
     def cancel(self, ids: Sequence[str], *, at: float) -> Marked:
         """Take decisions out of learning, and free their subjects."""
-        return self._write(
-            lambda c: marks.cancel(c, ids, at=at, record=self._experiments.record_by_id)
-        )
+        call = together.Marks(ids, at)
+        if len(ids) > together.MOST_ROWS:
+            return self._cancel(call)
+        return self._groups.do(self._cancelling, "cancel", call)
+
+    def _cancel(self, call: together.Marks) -> Marked:
+        return self._write(lambda c: self._cancelled(c, call.ids, at=call.at))
+
+    def _cancelled(self, transaction: Transaction, ids: Sequence[str], *, at: float) -> Marked:
+        return marks.cancel(transaction, ids, at=at, record=self._experiments.record_by_id)
 
     # Subjects
 
@@ -209,6 +263,7 @@ class SqlStore:
             number = self._experiments.record(transaction, key).id
             transaction.lock(f"fold {number}")
             yield transaction, self._experiments.record(transaction, key)
+        self._recent.forget(key)
 
     @contextmanager
     def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:

@@ -23,6 +23,7 @@ from bandits.errors import (
     NotDerivable,
     NotFound,
     StaleEdit,
+    Unavailable,
     WrongState,
 )
 from bandits.experiment import Combination, Configuration, Experiment
@@ -39,11 +40,12 @@ from bandits.messages import (
 from bandits.results import Results
 from bandits.rewards import RewardRule, refuse_value
 from bandits.schedule import SCHEDULE, over, scheduled
-from bandits.store import Chosen, Event, Marked, Record, Snapshot, State, Store, Stored
+from bandits.store import Chosen, Event, Marked, Outdated, Record, Snapshot, State, Store, Stored
 
 MAX_BATCH = 10_000
 _SKEW_SECONDS = 300.0  # how far a sender's clock may run behind or ahead of ours
 _HISTORY_POINTS = 120
+_CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
 
 Clock = Callable[[], float]
 
@@ -176,7 +178,23 @@ class Engine:
         """
         if len(requests) > MAX_BATCH:
             raise InvalidInput.at("/requests", f"must be at most {MAX_BATCH:,}")
-        record = self.store.record(key)
+        if len(requests) == 1 and not dry_run:  # of which there may be thousands a second
+            try:
+                return self._choose(self.store.recent(key), requests, dry_run=False)
+            except (Outdated, WrongState):
+                pass
+        for _ in range(_CHANGES):
+            try:
+                return self._choose(self.store.record(key), requests, dry_run=dry_run)
+            except Outdated:
+                continue
+        raise Unavailable(f"experiment {key} is being changed")
+
+    def _choose(
+        self, record: Record, requests: Sequence[Request], *, dry_run: bool
+    ) -> list[Decision]:
+        """Decide under a record, which must still hold when the decisions are appended."""
+        key = record.key
         shipped = record.shipped if record.state == "stopped" else None
         if record.state != "running" and shipped is None:
             raise WrongState(key, record.state, "only a running one chooses")

@@ -1,0 +1,120 @@
+"""Doing several calls in one transaction, where none of them stands out: see `storage.groups`.
+
+Each function raises where one of the calls would not be answered as new and whole; each is done
+alone then, and finds out why.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+from msgspec import Struct
+
+from bandits.store import Appended, Chosen, Event, Marked, Record, Stored, Target
+from storage.choices import append_decisions
+from storage.databases import Raced, Transaction
+from storage.rewards import append_events
+
+MOST_ROWS = 200  # a call of more is a group of its own
+
+Marking = Callable[..., Marked]
+
+
+class Choices(Struct, frozen=True, eq=False):
+    """A call's decisions."""
+
+    record: Record
+    chosen: Chosen
+    hashes: Sequence[bytes]
+    at: float
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What they share with those of other calls that one batch can hold."""
+        record, chosen = self.record, self.chosen
+        width = chosen.contexts.shape[1]
+        version = record.configuration.version
+        return (
+            "choose",
+            record.id,
+            record.state,
+            version,
+            chosen.policy_version,
+            chosen.shipped,
+            width,
+        )
+
+
+class Rewards(Struct, frozen=True, eq=False):
+    """A call's events, with their decisions."""
+
+    events: Sequence[Event]
+    targets: Mapping[str, Target] | None
+    at: float
+
+
+class Marks(Struct, frozen=True, eq=False):
+    """The decisions that a call activates or cancels."""
+
+    ids: Sequence[str]
+    at: float
+
+
+def choose(transaction: Transaction, calls: Sequence[Choices]) -> list[Mapping[int, Stored]]:
+    """Append the decisions of several calls of one kind as one batch."""
+    merged = _merged([c.chosen for c in calls])
+    if len(set(merged.ids)) < len(merged.ids):
+        raise Raced  # two ask for the same decision at once
+    hashes = [h for c in calls for h in c.hashes]
+    at = max(c.at for c in calls)
+    earlier = append_decisions(transaction, calls[0].record, merged, hashes, at=at)
+    found: list[Mapping[int, Stored]] = []
+    first = 0
+    for call in calls:
+        rows = range(first, first + len(call.chosen.ids))
+        found.append({row - first: earlier[row] for row in rows if row in earlier})
+        first = rows.stop
+    return found
+
+
+def _merged(parts: Sequence[Chosen]) -> Chosen:
+    clipped, unknown, missing = (sum(n) for n in zip(*(p.mended for p in parts), strict=True))
+    return Chosen(
+        [i for p in parts for i in p.ids],
+        [s for p in parts for s in p.subjects],
+        [d for p in parts for d in p.digests],
+        np.concatenate([p.arms for p in parts]),
+        np.concatenate([p.propensities for p in parts]),
+        np.concatenate([p.contexts for p in parts]),
+        np.concatenate([p.holdout for p in parts]),
+        np.concatenate([p.fallback for p in parts]),
+        [r for p in parts for r in p.restrictions],
+        parts[0].policy_version,
+        (clipped, unknown, missing),
+        shipped=parts[0].shipped,
+    )
+
+
+def reward(transaction: Transaction, calls: Sequence[Rewards]) -> list[Appended]:
+    """Append the events of several calls."""
+    targets: dict[str, Target] = {}
+    for call in calls:
+        targets |= call.targets or {}
+    events = [e for c in calls for e in c.events]
+    at = max(c.at for c in calls)
+    if append_events(transaction, events, targets, at=at).repeated:
+        raise Raced  # whose it was is not known
+    late = [sum(e.late for e in c.events) for c in calls]
+    return [Appended(len(c.events) - n, 0, n) for c, n in zip(calls, late, strict=True)]
+
+
+def mark(work: Marking) -> Callable[[Transaction, Sequence[Marks]], list[Marked]]:
+    """Make a function that activates or cancels the decisions of several calls."""
+    return partial(_mark, work)
+
+
+def _mark(work: Marking, transaction: Transaction, calls: Sequence[Marks]) -> list[Marked]:
+    ids = [i for c in calls for i in c.ids]
+    if work(transaction, ids, at=max(c.at for c in calls)).accepted < len(ids):
+        raise Raced  # whose were repeated or unknown is not known
+    return [Marked(len(c.ids), 0, ()) for c in calls]
