@@ -120,10 +120,32 @@ def test_the_whole_life_of_an_experiment(open_page, server):
         step(page, "Resume", "Resume Summer")
         wave(client, "resumed", 100)
         expect(summary).to_contain_text("600", timeout=PATIENCE_MS)
-        step(page, "Stop…", "Stop Summer")
-        expect(page.get_by_text("Stopped after 600 emails")).to_be_visible()
+        page.get_by_role("link", name="Segments").click()
+        expect(page.get_by_text("Nothing is known of recipients")).to_be_visible()
+        stop_and_keep_sending(page, client)
+        step(page, "Archive…", "Archive Summer")
         with pytest.raises(ApiError, match="409"):
-            wave(client, "stopped", 1)
+            wave(client, "archived", 1)
+
+
+def stop_and_keep_sending(page: Page, client: Client) -> None:
+    """Stop, keep sending one version, and find that in receipts, the audit log and files."""
+    page.get_by_role("link", name="Stop…").click()
+    page.locator("#ship").select_option("Ready for summer? · b · 15 % off")
+    page.get_by_role("button", name="Stop and keep sending this one…").click()
+    page.get_by_role("button", name="Stop Summer and keep sending Ready for summer?").click()
+    expect(page.get_by_text("Stopped after 600 emails. Everybody now gets")).to_be_visible()
+    made = list(client.choose_many("summer", [Request("after-1"), Request("after-2")]))
+    assert {d.slots["discount"]["variant"] for d in made} == {"d15"}
+    assert all(d.shipped for d in made)
+    page.goto(f"/decisions/{made[0].decision_id}")
+    expect(page.get_by_role("heading", name="Why this email?")).to_be_visible()
+    page.goto("/experiments/summer/history")
+    expect(page.get_by_text("Running → Stopped, everybody gets")).to_be_visible()
+    page.goto("/experiments/summer")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="JSON").click()
+    assert download.value.suggested_filename == "summer-results.json"
 
 
 def create(page: Page) -> None:

@@ -5,7 +5,16 @@ from flask import Flask
 from webapp.pages import access, assets, chrome, filters, problems, security
 from webapp.pages.administration import audit, keys, people, sessions, signing, throttle
 from webapp.pages.blueprint import pages
-from webapp.pages.campaign import campaigns, lifecycle, receipts, results
+from webapp.pages.campaign import (
+    campaigns,
+    downloads,
+    lifecycle,
+    receipts,
+    results,
+    segments,
+    setup,
+    stopping,
+)
 from webapp.pages.form import drafting, editing, previews
 from webapp.pages.gate import gate
 
@@ -14,6 +23,7 @@ VIEWS = (
     assets,
     audit,
     campaigns,
+    downloads,
     drafting,
     editing,
     keys,
@@ -22,8 +32,11 @@ VIEWS = (
     previews,
     receipts,
     results,
+    segments,
     sessions,
+    setup,
     signing,
+    stopping,
 )
 
 pages.before_request(gate)

@@ -6,17 +6,22 @@ from flask import Flask, Response, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
+from bandits.registry import policies
+from bandits.store import Record
 from webapp.figures import Look
 from webapp.pages.access import for_anybody, local
 from webapp.pages.assets import PLOTLY_VERSION
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.lifecycle import steps_of
-from webapp.pages.campaign.standing import STATES, called, named, titled
+from webapp.pages.campaign.naming import STATES, called, named, titled
 from webapp.pages.durations import every, say
+from webapp.pages.filters import plural
+from webapp.services import services
 
 _THEMES = {"light", "dark"}
 _COOKIE = "theme"
 _YEAR = 31_536_000
+_DAY = 86_400
 
 
 @pages.post("/theme")
@@ -45,6 +50,9 @@ def init(app: Flask) -> None:
         titled=titled,
         states=STATES,
         swatch=_swatch,
+        hue=_hue,
+        day_of=_day_of,
+        method_of=_method_of,
     )
 
 
@@ -61,5 +69,23 @@ def _around() -> dict[str, Any]:
 
 def _swatch(look: Look) -> str:
     """Name the classes that colour an arm's mark."""
-    hue = "grey" if look.hue is None else f"hue-{look.hue}"
-    return f"swatch {hue} pattern-{look.pattern}"
+    return f"swatch {_hue(look)} pattern-{look.pattern}"
+
+
+def _hue(look: Look) -> str:
+    """Name the class that sets an arm's colour."""
+    return "grey" if look.hue is None else f"hue-{look.hue}"
+
+
+def _day_of(record: Record) -> str:
+    """Say which day of its life a started experiment is in, or how long it ran."""
+    end = services().engine.clock() if record.stopped_at is None else record.stopped_at
+    started_at = end if record.started_at is None else record.started_at
+    days = 1 + int((end - started_at) // _DAY)
+    return f"day {days}" if record.stopped_at is None else plural(days, "day")
+
+
+def _method_of(record: Record) -> str:
+    """Say what its learning method is called."""
+    name = record.configuration.experiment.policy.name
+    return policies()[name].label

@@ -10,6 +10,10 @@ from markupsafe import Markup
 
 _THIN = "\u202f"  # a narrow space that keeps a number and its sign on one line
 _NONE = "–"
+_NOTHING = 0.001  # per 1,000 emails, one in a million
+_HUNDRED = 100  # from here on, whole numbers have digits enough
+_RARE = 0.001  # a chance this small, or this near to certain, is not told more exactly
+_SMALL = 0.005  # below it two decimals are zeros
 
 
 def count(value: float) -> str:
@@ -25,6 +29,15 @@ def percent(value: float | None, digits: int = 1) -> str:
     if 0 < abs(shown) < 10**-digits:
         digits = min(1 - floor(log10(abs(shown))), 6)
     return f"{shown:,.{digits}f}{_THIN}%".replace("-", "−")
+
+
+def chance(value: float | None) -> str:
+    """Write a chance as per cent; never as none or as certain."""
+    if value is not None and 0 <= value < _RARE:
+        return f"< {percent(_RARE)}"
+    if value is not None and value > 1 - _RARE:
+        return f"> {percent(1 - _RARE)}"
+    return percent(value)
 
 
 def share(value: float) -> str:
@@ -54,6 +67,28 @@ def average(value: float | None) -> str:
         return _NONE
     text = f"{value:.3g}" if 0 < abs(value) < 1e-3 else f"{value:,.3f}"  # noqa: PLR2004 - would be 0.000
     return text.replace("-", "−")
+
+
+def signed(value: float | None, *, points: bool) -> str:
+    """Write a difference with its sign; as percentage points where rates are compared."""
+    if value is None or not isfinite(value):
+        return _NONE
+    shown = 100 * value if points else value
+    text = f"{abs(shown):,.2f}" if abs(shown) >= _SMALL or not shown else f"{abs(shown):.2g}"
+    return f"{'−' if shown < 0 else '+'}{text}"
+
+
+def gain(value: float, *, whole: bool) -> str:
+    """Write what was gained in all, with its sign: +212, −3.5."""
+    text = count(abs(value)) if whole else amount(abs(value))
+    return f"{'−' if value < 0 else '+'}{text}"
+
+
+def brief(value: float) -> str:
+    """Write a number with the two digits that tell something: 12, 0.42, 0."""
+    if abs(value) < _NOTHING:
+        return "0"
+    return count(value) if abs(value) >= _HUNDRED else f"{value:.2g}".replace("-", "−")
 
 
 def when(value: datetime | float | str | None) -> Markup:
@@ -86,5 +121,19 @@ def plural(number: float, one: str, many: str = "") -> str:
 
 def init(app: Flask) -> None:
     """Offer them to templates."""
-    for written in (count, percent, share, amount, total, average, when, pretty_json, plural):
+    for written in (
+        count,
+        percent,
+        chance,
+        share,
+        amount,
+        total,
+        average,
+        signed,
+        gain,
+        brief,
+        when,
+        pretty_json,
+        plural,
+    ):
         app.add_template_filter(written)

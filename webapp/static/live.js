@@ -40,7 +40,8 @@ function styled(figure, element) {
   } else {
     layout.margin = { ...layout.margin, r: labelRoom(layout.annotations || []) };
   }
-  const data = figure.data.map((trace) => ({ ...trace, x: trace.x.map(inZone) }));
+  const overTime = layout.xaxis.type === "date";
+  const data = figure.data.map((trace) => (overTime ? { ...trace, x: trace.x.map(inZone) } : trace));
   return { data, layout };
 }
 
@@ -59,15 +60,16 @@ function labelRoom(labels) {
 }
 
 function draw(name, figure) {
-  const element = document.querySelector(`[data-chart="${name}"]`);
-  if (!element || !window.Plotly || !figure.data.length) return;
+  if (!window.Plotly || !figure.data.length) return;
   const fresh = !charts.has(name);
   charts.set(name, figure);
+  const button = document.querySelector(`[data-png="${name}"]`);
+  if (button) button.hidden = false;
+  const element = document.querySelector(`[data-chart="${name}"]`);
+  if (!element) return; // a table, drawn by the server, that becomes a picture only to be saved
   if (fresh) element.replaceChildren();
   const { data, layout } = styled(figure, element);
   window.Plotly.react(element, data, layout, { displayModeBar: false, responsive: true });
-  const button = document.querySelector(`[data-png="${name}"]`);
-  if (button) button.hidden = false;
 }
 
 function redraw() {
@@ -75,16 +77,16 @@ function redraw() {
 }
 
 async function savePng(name) {
-  const element = document.querySelector(`[data-chart="${name}"]`);
   const title = document.querySelector(`#${name}-title`).textContent;
-  const { data, layout } = styled(charts.get(name), { clientWidth: 1200 });
+  const figure = charts.get(name);
+  const { data, layout } = styled(figure, { clientWidth: 1200 });
+  const height = layout.xaxis.type === "date" ? 560 : 120 + 36 * figure.data.length;
   layout.paper_bgcolor = token("--paper");
   layout.title = { text: `${document.querySelector("h1").textContent}: ${title}`, x: 0.02, xanchor: "left" };
   layout.margin.t = 56;
-  const url = await window.Plotly.toImage({ data, layout }, { format: "png", width: 1200, height: 560, scale: 2 });
+  const url = await window.Plotly.toImage({ data, layout }, { format: "png", width: 1200, height, scale: 2 });
   const link = Object.assign(document.createElement("a"), { href: url, download: `${name}.png` });
   link.click();
-  element.focus();
 }
 
 function isReading(region) {
@@ -93,13 +95,27 @@ function isReading(region) {
     && region.contains(selection.anchorNode));
 }
 
+// What was open stays open, and what had the focus keeps it, though the region is written anew.
+function replaced(region, html) {
+  const open = [...region.querySelectorAll("details[open][id]")].map((e) => e.id);
+  const focused = region.contains(document.activeElement) && document.activeElement;
+  const kind = focused && focused.tagName.toLowerCase();
+  const place = focused ? [...region.querySelectorAll(kind)].indexOf(focused) : -1;
+  region.innerHTML = html;
+  for (const id of open) {
+    const details = document.getElementById(id);
+    if (details) details.open = true;
+  }
+  if (place >= 0) region.querySelectorAll(kind)[place]?.focus({ preventScroll: true });
+}
+
 // Each region is replaced only when it differs, and not while somebody marks text in it.
 function update(content) {
   for (const [name, html] of Object.entries(content.parts)) {
     const region = document.querySelector(`[data-live="${name}"]`);
     if (!region || shown.get(region) === html || isReading(region)) continue;
     const scrolled = [region.scrollLeft, region.scrollTop];
-    region.innerHTML = html;
+    replaced(region, html);
     shown.set(region, html);
     localTimes(region);
     [region.scrollLeft, region.scrollTop] = scrolled;
@@ -140,6 +156,10 @@ async function loop() {
 
 for (const button of document.querySelectorAll("[data-png]")) {
   button.addEventListener("click", () => savePng(button.dataset.png));
+}
+for (const button of document.querySelectorAll("[data-print]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => print());
 }
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 let width = innerWidth;

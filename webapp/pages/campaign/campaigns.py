@@ -8,7 +8,7 @@ from bandits.engine.tally import Tally
 from bandits.store import Record
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
-from webapp.pages.campaign.standing import STATES, Measure, measure
+from webapp.pages.campaign.naming import STATES, Measure, measure
 from webapp.services import services
 
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from storage.changes import Change
-from webapp.pages.campaign.standing import STATES
+from webapp.pages.campaign.naming import STATES
 
 _LONGEST = 400
 _TITLES = {
@@ -36,7 +36,10 @@ def entry(change: Change) -> Entry:
     match change.action:
         case "move":
             before, after = change.before["state"], change.after["state"]
-            return Entry(f"{STATES[before]} → {STATES[after]}", change.by, change.at, ())
+            title = f"{STATES[before]} → {STATES[after]}"
+            if shipped := change.after.get("ship"):
+                title += f", everybody gets {' · '.join(shipped.values())}"
+            return Entry(title, change.by, change.at, ())
         case "create" if kind == "experiment":
             return Entry("Created as a draft", change.by, change.at, ())
         case "configure":

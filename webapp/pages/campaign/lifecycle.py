@@ -1,4 +1,4 @@
-"""Starting, pausing, resuming, stopping and archiving, each confirmed by naming what happens."""
+"""Steps of an experiment's life, each confirmed by naming what happens; see `stopping` for one."""
 
 from collections.abc import Callable
 from types import MappingProxyType
@@ -77,10 +77,7 @@ STEPS = MappingProxyType(
         "stop": Step(
             "Stop",
             "Stop for good?",
-            (
-                "Your sender's requests are refused from now on, and it cannot be started again.",
-                "Results that are still on their way are counted.",
-            ),
+            ("Your sender's requests are refused from now on, and it cannot be started again.",),
             "It is stopped.",
             ("running", "paused"),
             Engine.stop,
@@ -107,17 +104,24 @@ def steps_of(record: Record) -> dict[str, Step]:
     return {name: step for name, step in STEPS.items() if record.state in step.states}
 
 
-@pages.get("/experiments/<key:key>/<any(start,resume,pause,stop,archive):name>")
+@pages.get("/experiments/<key:key>/<any(start,resume,pause,archive):name>")
 @needs("manager")
 def confirm(key: str, name: str) -> ResponseReturnValue:
     """Ask before a step."""
     record, step = services().engine.store.record(key), STEPS[name]
     if record.state not in step.states:
         raise WrongState(key, record.state, f"it cannot {name} now")
-    return render_template("confirm.html", record=record, name=name, step=step)
+    consequences = list(step.consequences)
+    if name == "archive" and record.shipped is not None:
+        consequences.insert(
+            0, "Everybody gets one version now. That ends: your sender's requests are refused."
+        )
+    return render_template(
+        "confirm.html", record=record, name=name, step=step, consequences=consequences
+    )
 
 
-@pages.post("/experiments/<key:key>/<any(start,resume,pause,stop,archive):name>")
+@pages.post("/experiments/<key:key>/<any(start,resume,pause,archive):name>")
 @needs("manager")
 def take(key: str, name: str) -> ResponseReturnValue:
     """Take a step."""

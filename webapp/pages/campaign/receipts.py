@@ -8,7 +8,7 @@ from bandits.experiment import Experiment
 from bandits.messages import DecisionReceipt
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
-from webapp.pages.campaign.standing import named
+from webapp.pages.campaign.naming import named
 from webapp.pages.form.fields import methods
 from webapp.services import services
 

@@ -1,36 +1,20 @@
-"""How an experiment stands, in the words and rows that its page shows."""
+"""How an experiment stands: the rows and sentences that its page shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 from msgspec import Struct
 
 from bandits.experiment import Experiment, Slot, Variant
-from bandits.results import ArmResult, Results
-from bandits.rewards import RewardRule
+from bandits.inference.intervals import Finding, Interval
+from bandits.results import ArmResult, Results, VariantResult
 from bandits.store import Record
 from webapp.figures import Look, looks
-from webapp.pages.durations import say
-from webapp.pages.filters import amount, count, percent, plural
-from webapp.pages.form.typed import KINDS
+from webapp.pages.campaign.bars import Scale, reasons
+from webapp.pages.campaign.health import Check, check
+from webapp.pages.campaign.naming import Measure, measure, named, names
+from webapp.pages.campaign.verdict import Facts, Verdict, judge
 
-STATES = {
-    "draft": "Draft",
-    "running": "Running",
-    "paused": "Paused",
-    "stopped": "Stopped",
-    "archived": "Archived",
-}
-_LONGEST = 36  # characters of a subject line that stand for it in tables and charts
-_AHEAD = 1.25  # how many equal shares an arm must get to be called ahead
-
-
-class Measure(Struct, frozen=True):
-    """What the reward of an experiment is called, and whether it is a rate."""
-
-    is_rate: bool
-    total: str
-    mean: str
+FIRST_ROWS = 12  # versions shown at once; the others are a click away
 
 
 class ArmRow(Struct, frozen=True):
@@ -42,176 +26,152 @@ class ArmRow(Struct, frozen=True):
 
 
 class VariantRow(Struct, frozen=True):
-    """One variant's row: everything that was sent with it, whatever the other parts were."""
+    """One variant's row, whatever the other parts showed."""
 
-    position: int
     variant: Variant
-    control: bool
-    sent: int
-    complete: int
-    reward: float
-    share_now: float | None
-
-    @property
-    def mean(self) -> float | None:
-        """Reward per complete result."""
-        return self.reward / self.complete if self.complete else None
+    result: VariantResult
 
 
 class PartRows(Struct, frozen=True):
     """One part of the email and its variants' rows."""
 
-    position: int
     slot: Slot
     rows: tuple[VariantRow, ...]
 
 
-class Standing(Struct, frozen=True):
-    """Everything that the experiment's page shows of its results."""
+class Scales(Struct, frozen=True):
+    """What the columns of bars span, the same in every table of the page; None: nothing yet."""
 
-    headline: str
-    advice: str
+    value: Scale | None
+    lift: Scale | None
+
+
+class Standing(Struct, frozen=True):
+    """Everything that the experiment's page shows of its results.
+
+    Attributes:
+        arms: in their own order, as charts and exports list them.
+        ranked: the best so far first, then those of which nothing is known.
+        running_seconds: from the start until the stop, or now.
+        final: the result cannot change any more.
+    """
+
+    verdict: Verdict
     measure: Measure
     arms: tuple[ArmRow, ...]
+    ranked: tuple[ArmRow, ...]
     parts: tuple[PartRows, ...]
+    scales: Scales
+    health: tuple[Check, ...]
     sent: int
     complete: int
+    running_seconds: float
+    final: bool
     results: Results
 
+    @property
+    def first(self) -> tuple[ArmRow, ...]:
+        """The rows shown at once."""
+        return self.ranked[:FIRST_ROWS]
 
-def stand(record: Record, results: Results) -> Standing:
-    """Put the page's rows and sentences together."""
+    @property
+    def others(self) -> tuple[ArmRow, ...]:
+        """The rows that are a click away."""
+        return self.ranked[FIRST_ROWS:]
+
+    @property
+    def control(self) -> ArmRow:
+        """The control's row."""
+        return next(row for row in self.arms if row.result.control)
+
+    @property
+    def reference(self) -> float | None:
+        """The control's estimate, which every bar of a value is read against."""
+        value = self.control.result.value
+        return value.estimate if value.measurable else None
+
+    @property
+    def waiting_for(self) -> list[str]:
+        """Why some findings of versions are not measurable yet, once there are results."""
+        findings = [f for row in self.arms for f in (row.result.value, row.result.lift)]
+        return reasons(findings) if self.complete else []
+
+    @property
+    def proofs(self) -> list[Interval]:
+        """One interval of every promise that the page relies on."""
+        gain = self.results.gain
+        findings: list[Finding | None] = [
+            self.verdict.proof,
+            *(row.result.value for row in self.arms),
+            *(row.result.lift for row in self.arms),
+            gain.over_equal_split,
+            gain.over_control_group,
+        ]
+        by_promise: dict[str, Interval] = {}
+        for finding in findings:
+            if isinstance(finding, Interval):
+                by_promise.setdefault(finding.promise, finding)
+        return list(by_promise.values())
+
+
+def stand(record: Record, results: Results, now: float) -> Standing:
+    """Put the page's rows and sentences together, as of `now` in seconds since 1970."""
     experiment = record.configuration.experiment
     labels = [named(experiment, a.variants) for a in results.arms]
     control = next(a.index for a in results.arms if a.control)
     arms = tuple(
-        ArmRow(look, _names(experiment, result.variants), result)
+        ArmRow(look, names(experiment, result.variants), result)
         for look, result in zip(looks(labels, control), results.arms, strict=True)
     )
     held = results.holdout
     sent = sum(a.sent for a in results.arms) + (held.sent if held else 0)
     complete = sum(a.complete for a in results.arms) + (held.complete if held else 0)
-    headline, advice = _words(record, arms, sent, complete)
-    parts = tuple(_part(i, s, experiment, results.arms) for i, s in enumerate(experiment.slots))
-    rule = experiment.reward
-    return Standing(headline, advice, measure(rule), arms, parts, sent, complete, results)
-
-
-def measure(rule: RewardRule) -> Measure:
-    """Name what is counted: clicks and click rate where that is all there is."""
-    low, high = rule.bounds
-    if len(rule.metrics) > 1:
-        return Measure(is_rate=False, total="Reward", mean="Reward per email")
-    (name, metric), *_ = rule.metrics.items()
-    word = name.replace("_", " ").capitalize()
-    if (low, high) == (0.0, 1.0) and metric.weight == 1 and metric.count == "once":
-        return Measure(is_rate=True, total=f"{word}s", mean=f"{word} rate")
-    if metric.weight == 1:
-        return Measure(is_rate=False, total=word, mean=f"{word} per email")
-    return Measure(is_rate=False, total="Reward", mean="Reward per email")
-
-
-def called(variant: Variant) -> str:
-    """Say what a variant is called: its name, or what recipients see of it, or its key."""
-    text, percent_off = variant.payload.get("text"), variant.payload.get("percent")
-    if variant.name:
-        return variant.name
-    # A payload is the sender's own JSON: it may hold anything under these names.
-    if isinstance(text, str) and text.strip():
-        return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1].rstrip()}…"
-    if isinstance(percent_off, int | float) and not isinstance(percent_off, bool):
-        return f"{amount(percent_off)} % off"
-    return variant.key
-
-
-def titled(slot: Slot) -> str:
-    """Say what a part of the email is called."""
-    return slot.name or (slot.key if slot.kind == "other" else KINDS[slot.kind])
-
-
-def named(experiment: Experiment, variants: Mapping[str, str]) -> str:
-    """Say what an arm is called: its variants' names."""
-    return " · ".join(_names(experiment, variants))
-
-
-def _names(experiment: Experiment, variants: Mapping[str, str]) -> tuple[str, ...]:
-    by_key = {(s.key, v.key): called(v) for s in experiment.slots for v in s.variants}
-    return tuple(by_key[s.key, variants[s.key]] for s in experiment.slots)
-
-
-def _part(position: int, slot: Slot, experiment: Experiment, arms: Sequence[ArmResult]) -> PartRows:
-    control = experiment.control_variants()[position]
-    rows = []
-    for i, variant in enumerate(slot.variants):
-        mine = [a for a in arms if a.variants[slot.key] == variant.key]
-        shares = [a.share_now for a in mine if a.share_now is not None]
-        rows.append(
-            VariantRow(
-                i,
-                variant,
-                variant.key == control,
-                sum(a.sent for a in mine),
-                sum(a.complete for a in mine),
-                sum(a.reward for a in mine),
-                float(np.sum(shares)) if len(shares) == len(mine) else None,
-            )
-        )
-    return PartRows(position, slot, tuple(rows))
-
-
-def _words(record: Record, arms: Sequence[ArmRow], sent: int, complete: int) -> tuple[str, str]:
-    """Say in a sentence how it stands, and what comes next."""
-    experiment = record.configuration.experiment
-    versions = plural(len(arms), "version")
-    match record.state:
-        case "draft":
-            return (
-                "Not started: nothing is chosen yet.",
-                (
-                    f"It will choose between {versions} of the email. Look through the set-up, then"
-                    " start; emails are chosen once your sender asks for them."
-                ),
-            )
-        case "paused":
-            return (
-                "Paused: your sender's requests are refused until you resume.",
-                "Results of emails already sent go on being counted.",
-            )
-        case "stopped" | "archived":
-            return (
-                f"Stopped after {plural(sent, 'email')}.",
-                (
-                    "Results still arriving are counted for"
-                    f" {say(experiment.reward.window_seconds)} after each send."
-                ),
-            )
-    if sent == 0:
-        return (
-            "Running, and waiting for your sender to ask for the first email.",
-            f"It chooses between {versions}. Setup shows what your developers need.",
-        )
-    if complete == 0:
-        return (
-            f"{plural(sent, 'email')} sent; no result is complete yet.",
-            (
-                f"A result is complete {say(experiment.reward.maturity)} after its email was sent."
-                " Until then nothing has been learned."
-            ),
-        )
-    return _lead(arms, sent, complete)
-
-
-def _lead(arms: Sequence[ArmRow], sent: int, complete: int) -> tuple[str, str]:
-    done = f"{percent(complete / sent, 0)} of {plural(sent, 'email')} have a complete result."
-    caution = (
-        "The rates below are raw: a lead, above all an early one, can be luck. Keep it running"
-        " over a whole week, since weekdays and weekends differ."
+    counted = measure(experiment.reward)
+    facts = Facts(record, results, counted, labels, now, sent, complete)
+    parts = _parts(experiment, results)
+    return Standing(
+        judge(facts),
+        counted,
+        arms,
+        _ranked(arms, results),
+        parts,
+        _scales(arms, parts),
+        check(experiment, results, labels, counted),
+        sent,
+        complete,
+        facts.seconds,
+        facts.final,
+        results,
     )
-    known = [a for a in arms if a.result.share_now is not None]
-    if not known:
-        return done, caution
-    top = max(known, key=lambda a: a.result.share_now or 0.0)
-    share = top.result.share_now or 0.0
-    if share * len(arms) < _AHEAD:
-        return f"All {count(len(arms))} versions get about the same share of sends. {done}", caution
-    return f"{top.look.label} now gets the most sends: {percent(share, 0)}. {done}", caution
+
+
+def _ranked(arms: Sequence[ArmRow], results: Results) -> tuple[ArmRow, ...]:
+    sign = 1.0 if results.goal == "minimise" else -1.0
+    leader = None if results.lead is None else results.lead.arm
+
+    def place(row: ArmRow) -> tuple[bool, bool, float, int]:
+        value = row.result.value
+        estimate = value.estimate if value.measurable else row.result.mean
+        known = sign * (estimate or 0.0)
+        return row.result.index != leader, estimate is None, known, row.result.index
+
+    return tuple(sorted(arms, key=place))
+
+
+def _parts(experiment: Experiment, results: Results) -> tuple[PartRows, ...]:
+    return tuple(
+        PartRows(
+            slot,
+            tuple(VariantRow(v, r) for v, r in zip(slot.variants, told.variants, strict=True)),
+        )
+        for slot, told in zip(experiment.slots, results.slots, strict=True)
+    )
+
+
+def _scales(arms: Sequence[ArmRow], parts: Sequence[PartRows]) -> Scales:
+    results: list[ArmResult | VariantResult] = [row.result for row in arms]
+    results += [row.result for part in parts for row in part.rows]
+    return Scales(
+        Scale.of([r.value for r in results]),
+        Scale.of([r.lift for r in results], 0.0),
+    )

@@ -1,0 +1,141 @@
+"""Stopping, with and without going on to send one version; and the result that stays."""
+
+import csv
+import io
+import re
+
+import msgspec
+import pytest
+
+from bandits.messages import Request
+from bandits.results import Results
+
+
+def words(html):
+    """The text of a page, as a reader sees it."""
+    text = re.sub(r"<(script|style|head).*?</\1>", "", html, flags=re.DOTALL)
+    return " ".join(re.sub(r"<[^>]+>", " ", text).replace("\u202f", " ").split())
+
+
+def test_stopping_asks_what_is_sent_then_and_names_it(site, manager):
+    site.make()
+    site.send("sale", 50)
+    asked = manager.get("/experiments/sale/stop")
+    assert "Send nothing more" in words(asked.text)
+    picked = manager.get("/experiments/sale/stop?ship=2")
+    assert picked.location == "/experiments/sale/stop/2"
+    confirmed = manager.get(picked.location)
+    assert "Stop and keep sending Plain · story · 0 % off?" in words(confirmed.text)
+    assert "control group" in words(confirmed.text)
+    assert "This cannot be undone" in words(confirmed.text)
+    assert site.store.record("sale").state == "running", "asking does nothing"
+
+
+def test_what_is_kept_is_sent_to_everybody_and_shown_and_logged(site, manager):
+    site.make()
+    site.send("sale", 50)
+    answer = manager.post("/experiments/sale/stop/2")
+    assert answer.location == "/experiments/sale"
+    decided = site.engine.choose("sale", [Request(f"late-{i}") for i in range(20)])
+    assert {d.slots["content"]["variant"] for d in decided} == {"story"}
+    text = words(manager.get("/experiments/sale").text)
+    assert "Everybody now gets Plain · story · 0 % off." in text
+    assert "everybody gets one version" in text
+    history = words(manager.get("/experiments/sale/history").text)
+    assert "Running → Stopped, everybody gets a · story · d0" in history
+    archive = words(manager.get("/experiments/sale/archive").text)
+    assert "Everybody gets one version now. That ends" in archive
+
+
+def test_nothing_more_is_sent_where_that_is_wanted(site, manager):
+    site.make()
+    assert "cannot be started again" in words(manager.get("/experiments/sale/stop/nothing").text)
+    manager.post("/experiments/sale/stop")
+    assert site.store.record("sale").shipped is None
+    assert "requests are refused" in words(manager.get("/experiments/sale").text)
+
+
+@pytest.mark.parametrize("arm", [6, 10**6])
+def test_a_version_that_does_not_exist_is_not_found(site, manager, arm):
+    site.make()
+    assert manager.get(f"/experiments/sale/stop/{arm}").status_code == 404
+    assert manager.post(f"/experiments/sale/stop/{arm}").status_code == 404
+    assert site.store.record("sale").state == "running"
+
+
+def test_a_paused_version_is_neither_offered_nor_sent(site, manager, declared):
+    slots = msgspec.json.decode(msgspec.json.encode(declared["slots"]))
+    slots[0]["variants"][1]["paused"] = True
+    site.make(slots=slots)
+    page = manager.get("/experiments/sale/stop").text
+    offered = {int(n) for n in re.findall(r'<option value="(\d+)"', page)}
+    arms = site.engine.results("sale").arms
+    assert offered == {a.index for a in arms if not a.paused}
+    paused = next(a.index for a in arms if a.paused)
+    assert manager.post(f"/experiments/sale/stop/{paused}").status_code == 422
+    assert site.store.record("sale").state == "running"
+
+
+@pytest.mark.parametrize("path", ["stop", "stop/nothing", "stop/0"])
+def test_what_does_not_run_cannot_be_stopped(site, manager, path):
+    site.make(start=False)
+    assert manager.get(f"/experiments/sale/{path}").status_code == 409
+
+
+def test_a_stopped_result_stays_as_it_was_in_pages_and_files(site, manager):
+    site.make()
+    site.send("sale", 200, lambda d: d.slots["discount"]["variant"] == "d10")
+    site.engine.stop("sale", by="test")
+    assert "then the result is final" in words(manager.get("/experiments/sale").text)
+    site.clock.now += 1100
+    site.engine.learn("sale")
+
+    def files():
+        found = [
+            manager.get(f"/experiments/sale/{n}").text
+            for n in ("results.csv", "parts.csv", "health.csv", "history.csv", "results.json")
+        ]
+        return [*found, words(manager.get("/experiments/sale").text)]  # fmt: skip
+
+    site.clock.now += 3600
+    site.engine.learn("sale")
+    before = files()
+    assert "This result is final" in before[-1]
+    site.clock.now += 86_400 * 5
+    site.engine.learn("sale")
+    assert files() == before
+
+
+def test_every_table_is_a_file_and_json_is_what_the_api_answers(site, viewer):
+    site.make()
+    site.send("sale", 200, lambda d: d.slots["discount"]["variant"] == "d10")
+    parts = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/parts.csv").text)))
+    assert [row["variant"] for row in parts] == ["a", "b", "hero", "story", "d0", "d10"]
+    assert sum(int(r["sent"]) for r in parts[:2]) == sum(int(r["sent"]) for r in parts[2:4])
+    told = msgspec.json.decode(viewer.get("/experiments/sale/results.json").data, type=Results)
+    assert told == site.engine.results("sale")
+    health = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/health.csv").text)))
+    assert {row["state"] for row in health} <= {"in order", "for your information", "look at this"}
+
+
+def test_segments_are_told_to_be_nothing_without_features(site, viewer):
+    site.make()
+    text = words(viewer.get("/experiments/sale/segments").text)
+    assert "Nothing is known of recipients" in text
+
+
+def test_segments_list_every_comparison_and_how_many_there_are(site, viewer):
+    site.make(
+        policy={"name": "thompson"},
+        context=[{"name": "channel", "kind": "category", "values": ["Web", "Shop"]}],
+    )
+    site.send("sale", 60)
+    page = viewer.get("/experiments/sale/segments").text
+    text = words(page)
+    assert "By channel" in text
+    for told in ("Web", "Shop", "none of the listed", "What would you like?", "10 % off"):
+        assert told in text
+    assert "All 9 comparisons in segments hold together" in text, "3 segments of 3 comparisons"
+    table = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/segments.csv").text)))
+    assert len(table) == 9
+    assert {row["segment"] for row in table} == {"Web", "Shop", "none of the listed"}

@@ -1,0 +1,131 @@
+"""Which variant does better for whom: a declared feature at a time."""
+
+from collections.abc import Sequence
+
+from flask import render_template
+from flask.typing import ResponseReturnValue
+from msgspec import Struct
+
+from bandits.experiment import Experiment, Variant
+from bandits.inference.intervals import Finding, Interval
+from bandits.results import FeatureResult, Segment
+from bandits.store import Record
+from webapp.pages.access import needs
+from webapp.pages.blueprint import pages
+from webapp.pages.campaign.bars import Scale, reasons
+from webapp.pages.campaign.downloads import bounds
+from webapp.pages.campaign.naming import Measure, called, measure, titled
+from webapp.pages.exports import csv_response
+from webapp.services import services
+
+_OTHERS = "none of the listed"
+
+
+class Comparison(Struct, frozen=True):
+    """One variant against the control's variant of its part, in one segment."""
+
+    part: str
+    variant: str
+    lift: Finding
+    best: bool
+
+
+class SegmentRow(Struct, frozen=True):
+    """One segment: the emails it rests on, and every comparison in it."""
+
+    label: str
+    closed: int
+    mean: float | None
+    comparisons: tuple[Comparison, ...]
+
+
+class FeatureRows(Struct, frozen=True):
+    """One feature's segments, and what was found in a sentence each."""
+
+    feature: str
+    segments: tuple[SegmentRow, ...]
+    found: tuple[str, ...]
+    promise: str
+
+
+class Segmented(Struct, frozen=True):
+    """Everything that the page of segments shows."""
+
+    measure: Measure
+    features: tuple[FeatureRows, ...]
+    scale: Scale | None
+    reasons: tuple[str, ...]
+    proof: Interval | None
+
+
+@pages.get("/experiments/<key:key>/segments")
+@needs("viewer")
+def segments(key: str) -> ResponseReturnValue:
+    """Show which variant does better for whom."""
+    record, told = _read(key)
+    return render_template("segments.html", record=record, told=told, tab="segments")
+
+
+@pages.get("/experiments/<key:key>/segments.csv")
+@needs("viewer")
+def segments_csv(key: str) -> ResponseReturnValue:
+    """Export every comparison."""
+    _, told = _read(key)
+    head = ["feature", "segment", "part", "variant", "emails", "lift", "lift_low", "lift_high"]
+    rows = [
+        [feature.feature, row.label, c.part, c.variant, row.closed, *bounds(c.lift)]
+        for feature in told.features
+        for row in feature.segments
+        for c in row.comparisons
+    ]
+    return csv_response(f"{key}-segments.csv", head, rows)
+
+
+def _read(key: str) -> tuple[Record, Segmented]:
+    engine = services().engine
+    record = engine.store.record(key)
+    return record, tell(record.configuration.experiment, engine.results(key).features)
+
+
+def tell(experiment: Experiment, features: Sequence[FeatureResult]) -> Segmented:
+    """Put the page's rows and sentences together."""
+    variants = {(s.key, v.key): v for s in experiment.slots for v in s.variants}
+    parts = {s.key: titled(s) for s in experiment.slots}
+    told = tuple(_feature(f, variants, parts) for f in features)
+    lifts = [c.lift for f in told for row in f.segments for c in row.comparisons]
+    return Segmented(
+        measure(experiment.reward),
+        told,
+        Scale.of(lifts, 0.0),
+        tuple(reasons(lifts)),
+        next((f for f in lifts if f.measurable), None),
+    )
+
+
+def _feature(
+    result: FeatureResult, variants: dict[tuple[str, str], Variant], parts: dict[str, str]
+) -> FeatureRows:
+    rows = tuple(_segment(segment, variants, parts) for segment in result.segments)
+    found = tuple(
+        f"{row.label}: {c.variant} does better than the control ({c.part.lower()})."
+        for row in rows
+        for c in row.comparisons
+        if c.best
+    )
+    return FeatureRows(result.feature, rows, found, result.family.sentence)
+
+
+def _segment(
+    segment: Segment, variants: dict[tuple[str, str], Variant], parts: dict[str, str]
+) -> SegmentRow:
+    comparisons = tuple(
+        Comparison(
+            parts[each.slot],
+            called(variants[each.slot, each.variant]),
+            each.lift,
+            segment.better.get(each.slot) == each.variant,
+        )
+        for each in segment.lifts
+    )
+    label = _OTHERS if segment.label is None else segment.label
+    return SegmentRow(label, segment.closed, segment.mean, comparisons)
