@@ -60,6 +60,7 @@ def line_figure(lines: Sequence[Line], *, title: str, x_title: str, y_title: str
         figure.add_scatter(
             x=np.concatenate([line.x, line.x[::-1]]),
             y=np.concatenate([line.high, line.low[::-1]]),
+            mode="lines",
             fill="toself",
             fillcolor=shaded(colour, 0.12),
             line={"width": 0},
@@ -85,7 +86,8 @@ def line_figure(lines: Sequence[Line], *, title: str, x_title: str, y_title: str
 
 def _name_ends(figure: go.Figure, lines: Sequence[Line]) -> None:
     """Write each label beside the end of its line, moved up where it would cover another."""
-    gap = _LABEL_GAP * max(float(line.high.max()) for line in lines)
+    lowest = min(0.0, *(float(line.low.min()) for line in lines))
+    gap = _LABEL_GAP * (max(float(line.high.max()) for line in lines) - lowest)
     free = -np.inf
     for position in np.argsort([line.y[-1] for line in lines], kind="stable"):
         line = lines[position]

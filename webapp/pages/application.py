@@ -15,7 +15,7 @@ from webapp.pages.campaign import (
     setup,
     stopping,
 )
-from webapp.pages.form import drafting, editing, previews
+from webapp.pages.form import drafting, editing, forecasts, previews
 from webapp.pages.gate import gate
 
 # Importing them hung their views into the blueprint.
@@ -44,7 +44,7 @@ pages.before_request(gate)
 
 def init(app: Flask) -> None:
     """Give `app` what the pages need, and add them."""
-    for part in (access, throttle, security, filters, chrome, problems):
+    for part in (access, throttle, security, filters, chrome, problems, forecasts):
         part.init(app)
     # Werkzeug's own limit for forms is half a megabyte; an HTML block or two are more.
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]

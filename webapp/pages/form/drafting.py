@@ -8,16 +8,18 @@ from msgspec.structs import replace
 from bandits.errors import Fault, InvalidInput, NotFound, StaleEdit
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
-from webapp.pages.form import advice, rows, steps, typed
-from webapp.pages.form.concluding import conclude, faults_of
+from webapp.pages.form import advice, earlier, rows, steps, typed
+from webapp.pages.form.concluding import conclude, faults_of, with_key
+from webapp.pages.form.declaring import declare
 from webapp.pages.form.keeping import Keeper, Kept, Theirs, unfinished
+from webapp.pages.form.planning import read_plan
 from webapp.pages.form.retyping import retype
 from webapp.pages.form.showing import Shown, differences, show
 from webapp.pages.form.steps import STEPS
 from webapp.pages.form.typed import TypedDraft
 from webapp.services import services
 
-FIRST = next(iter(STEPS))
+FIRST, *_, LAST = STEPS
 
 
 @pages.get("/new-experiment")
@@ -139,6 +141,10 @@ def _go_on(  # noqa: PLR0911 - one case for each button
             return _rendered(keeper, kept, form, step)
         case ["start" | "ready" as how]:
             return _concluded(keeper, keeper.tidy(kept), start=how == "start")
+        case ["expect"]:
+            return _rendered(keeper, kept, earlier.expected(kept.form), step)
+        case ["simulate" | "next"] if step == LAST:
+            return _simulated(keeper.tidy(kept))
         case ["next" | "save"]:
             kept = keeper.tidy(kept)
             if own := [f for f in faults_of(kept.form) if steps.step_of(f.pointer) == step]:
@@ -175,6 +181,19 @@ def _concluded(keeper: Keeper, kept: Kept, *, start: bool) -> ResponseReturnValu
     title = record.configuration.experiment.title
     flash(f"{title}: it is running." if start else f"{title} is ready. Nothing is sent yet.")
     return redirect(url_for("pages.experiment", key=record.key))
+
+
+def _simulated(kept: Kept) -> ResponseReturnValue:
+    """Turn to the plan's simulation, or say what the plan lacks."""
+    faults = faults_of(kept.form)
+    if not faults:
+        try:
+            read_plan(kept.form, declare(with_key(kept.form)))
+        except InvalidInput as error:
+            faults = error.faults
+    if faults:
+        return show(Shown(kept, kept.form, LAST, faults, status=422))
+    return redirect(url_for("pages.draft", draft_id=kept.draft.id, step=LAST, simulate="yes"))
 
 
 def _both(kept: Kept, given: TypedDraft, step: str) -> ResponseReturnValue:

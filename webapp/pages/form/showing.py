@@ -10,12 +10,11 @@ from msgspec import Struct
 from bandits.errors import Fault
 from webapp.pages.durations import UNITS
 from webapp.pages.form import advice, examples, steps, typed
-from webapp.pages.form.concluding import faults_of, with_key
-from webapp.pages.form.declaring import declare
+from webapp.pages.form.concluding import faults_of
 from webapp.pages.form.fields import methods
 from webapp.pages.form.keeping import Kept, unfinished
+from webapp.pages.form.outlook import foreseen
 from webapp.pages.form.places import in_order, title_of
-from webapp.pages.form.rows import compacted
 from webapp.pages.form.steps import STEPS
 from webapp.pages.form.typed import TypedDraft
 
@@ -121,10 +120,8 @@ def _extras(form: TypedDraft, step: str, everything: Sequence[Fault]) -> dict[st
         case "learning":
             return {"advised": advice.advise(form)}
         case "start":
-            return {
-                "everything": [(f, title_of(f.pointer, form)) for f in everything],
-                "where": steps.step_of,
-                "declared": None if everything else declare(with_key(compacted(form))),
-            }
+            said = [(f, title_of(f.pointer, form)) for f in everything]
+            extras: dict[str, object] = {"everything": said, "where": steps.step_of}
+            return extras if everything else extras | foreseen(form)
         case _:
             return {}

@@ -1,0 +1,315 @@
+"""A planned campaign, simulated wave by wave.
+
+Where recipients are alike, a wave's sends need not be played one by one: given what is known, each
+recipient draws from the same probabilities, so the wave's counts by arm are multinomial, and what
+they earn is binomial, or normal for values. That is the law of `simulations.simulate` without
+context, at a cost that does not depend on the number of emails: a million are planned in a second.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from math import sqrt
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.random import Generator, SeedSequence, default_rng
+
+from bandits.allocation import apply_floor
+from bandits.arrays import FloatArray, IntArray
+from bandits.numerics.ties import equal_shares, largest
+from bandits.policy import AnyPolicy
+from bandits.problem import Problem
+from bandits.statistics import Statistic
+from simulations.result import Estimate
+
+BLOCK = 100  # replications side by side
+SHARES = (0.1, 0.2, 0.5)  # of an A/B test: the best of these is what a bandit must beat
+_TESTS = 10_000  # replications of each A/B test, which costs next to nothing
+_TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
+_SAME = 1e-12  # means closer than this are the same arm's worth
+
+
+class Campaign(Struct, frozen=True):
+    """What is sent, and what it would earn.
+
+    Attributes:
+        sizes: emails of each wave.
+        delay: how many further waves leave before a wave's results are known.
+        means: what an email of each arm earns, K.
+        sds: the standard deviation of that, K; None where an email earns 0 or 1.
+        low: the smallest that a policy is told an email may earn.
+        high: the largest.
+        slot_levels: for each arm its variants' positions, as `Problem` has them.
+        shuffled: which arm has which mean is unknown: every replication deals them anew.
+    """
+
+    sizes: tuple[int, ...]
+    delay: int
+    means: tuple[float, ...]
+    sds: tuple[float, ...] | None
+    low: float
+    high: float
+    slot_levels: tuple[tuple[int, ...], ...]
+    shuffled: bool
+
+    @property
+    def problem(self) -> Problem:
+        """What is chosen among; recipients are alike, so there is the constant feature alone."""
+        n_arms = len(self.means)
+        return Problem(np.arange(n_arms), np.array(self.slot_levels), 1, self.low, self.high)
+
+
+class Course(Struct, frozen=True, eq=False):
+    """How R replications went.
+
+    Attributes:
+        extra: (R, points), what was earned more than by an equal split after so many emails.
+        wrong: (R,), the chance that the arm with the best results at the end is not the best.
+    """
+
+    extra: FloatArray
+    wrong: FloatArray
+
+
+class Side(Struct, frozen=True, eq=False):
+    """One way to send the campaign.
+
+    Attributes:
+        emails: (points,) int, where the curve has its points.
+        extra: at the end.
+        curve: mean, 5 % and 95 % quantile of the extra, (3, points).
+        wrong: how often it picks a wrong winner.
+        share: of an A/B test; None for the policy.
+    """
+
+    emails: IntArray
+    extra: Estimate
+    low: float
+    high: float
+    curve: FloatArray
+    wrong: Estimate
+    share: float | None = None
+
+
+class Outlook(Struct, frozen=True, eq=False):
+    """A policy beside the A/B test that does best.
+
+    Attributes:
+        replications: of the policy.
+        difference: the policy's extra less the A/B test's.
+        margin: half the width of its 95 % interval, over replications.
+    """
+
+    policy: Side
+    test: Side
+    replications: int
+    difference: float
+    margin: float
+
+
+class Abandoned(Exception):
+    """It was told to stop."""
+
+
+def foresee(  # noqa: PLR0913 - what is simulated, and for how long
+    campaign: Campaign,
+    policy: AnyPolicy,
+    floor: float,
+    *,
+    replications: int = 1000,
+    seconds: float = 4.0,
+    seed: int = 0,
+    progress: Callable[[float], bool] = lambda _: True,
+) -> Outlook:
+    """Compare a policy with A/B tests on a planned campaign.
+
+    Args:
+        campaign: what is sent.
+        policy: how arms are chosen.
+        floor: the least share of each arm.
+        replications: how many at most.
+        seconds: after which no further block of replications begins; the first is always finished.
+        seed: the same seed gives the same replications.
+        progress: told now and then which part is done; false to stop.
+
+    Raises:
+        Abandoned: `progress` said to stop.
+    """
+    began = monotonic()
+    courses: list[Course] = []
+    size = _block(campaign, policy)
+    blocks = -(-replications // size)
+    for block, rng in enumerate(_rngs(seed, blocks)):
+        took = monotonic() - began
+        if block and took * (block + 1) / block > seconds:
+            break
+
+        def told(part: float, done: int = block) -> None:
+            by_count = (done + part) / blocks
+            by_time = min(0.99, (monotonic() - began) / seconds)
+            if not progress(max(by_count, by_time)):
+                raise Abandoned
+
+        courses.append(adaptive(campaign, policy, floor, size, rng, told))
+    played = size * len(courses)
+    tests = [
+        _side(_test_points(campaign, share), ab_test(campaign, share, _TESTS, rng), share)
+        for share, rng in zip(SHARES, _rngs(seed + 1, len(SHARES)), strict=True)
+    ]
+    course = Course(*(np.concatenate([getattr(c, f) for c in courses]) for f in ("extra", "wrong")))
+    side = _side(np.cumsum([0, *campaign.sizes]), course)
+    best = max(tests, key=lambda t: t.extra.mean)
+    margin = _TWO_SIDED * sqrt(side.extra.se**2 + best.extra.se**2)
+    return Outlook(side, best, played, side.extra.mean - best.extra.mean, margin)
+
+
+def _rngs(seed: int, n: int) -> Iterator[Generator]:
+    return (default_rng(child) for child in SeedSequence(seed).spawn(n))
+
+
+def _block(campaign: Campaign, policy: AnyPolicy) -> int:
+    """Choose how many replications go side by side: few where one wave takes long to prepare."""
+    rng = default_rng(0)
+    problem = campaign.problem
+    few = 10
+    began = monotonic()
+    prepared = policy.prepare(policy.statistic.zeros(problem, (few,)), problem, 100, rng)
+    policy.propensities(prepared, np.ones((few, 1)))
+    whole = (monotonic() - began) / few * len(campaign.sizes)  # seconds for one replication
+    return int(np.clip(1.0 / max(whole, 1e-9), 2 * few, BLOCK))
+
+
+def adaptive(  # noqa: PLR0913, PLR0917 - what is played, and by what
+    campaign: Campaign,
+    policy: AnyPolicy,
+    floor: float,
+    replications: int,
+    rng: Generator,
+    told: Callable[[float], None] = lambda _: None,
+) -> Course:
+    """Play a policy that learns as the waves leave."""
+    problem, alike = campaign.problem, np.ones((replications, 1))
+    truth = _truth(campaign, replications, rng)
+    family = policy.statistic
+    learned = family.zeros(problem, (replications,))
+    under_way: list[tuple[IntArray, FloatArray, FloatArray]] = []  # of each wave not learned yet
+    counts, totals = np.zeros(truth.shape), np.zeros(truth.shape)
+    extra = [np.zeros(replications)]
+    for wave, size in enumerate(campaign.sizes):
+        if len(under_way) > campaign.delay:
+            learned = learned + _summed(family, problem, *under_way.pop(0))
+        known = learned
+        for sent, _, _ in under_way:
+            known = known + _waiting(family, problem, sent)
+        prepared = policy.prepare(known, problem, size, rng)
+        chances = apply_floor(policy.propensities(prepared, alike), floor)
+        sent = rng.multinomial(size, chances / chances.sum(axis=1, keepdims=True))
+        total, scatter = _earned(campaign, truth, sent, rng)
+        under_way.append((sent, total, scatter))
+        counts, totals = counts + sent, totals + total
+        extra.append(extra[-1] + (sent * truth).sum(axis=1) - size * truth.mean(axis=1))
+        told((wave + 1) / len(campaign.sizes))
+    return Course(np.stack(extra, axis=1), _wrong(truth, counts, totals))
+
+
+def ab_test(campaign: Campaign, share: float, replications: int, rng: Generator) -> Course:
+    """Play a test on a share of the recipients, split equally, and send the rest the winner."""
+    truth = _truth(campaign, replications, rng)
+    n_arms, emails = truth.shape[1], sum(campaign.sizes)
+    tested = _tested(campaign, share)
+    sent = np.full(truth.shape, tested // n_arms)
+    sent[:, : tested % n_arms] += 1
+    total, _ = _earned(campaign, truth, sent, rng)
+    winner = _best(sent, total)
+    after_test = (sent * truth).sum(axis=1) - tested * truth.mean(axis=1)
+    gain = ((winner * truth).sum(axis=1) - truth.mean(axis=1)) * (emails - tested)
+    extra = np.stack([np.zeros(replications), after_test, after_test + gain], axis=1)
+    return Course(extra, _wrong(truth, sent, total))
+
+
+def _tested(campaign: Campaign, share: float) -> int:
+    emails = sum(campaign.sizes)
+    return min(emails, max(len(campaign.means), round(share * emails)))
+
+
+def _test_points(campaign: Campaign, share: float) -> IntArray:
+    return np.array([0, _tested(campaign, share), sum(campaign.sizes)])
+
+
+def _truth(campaign: Campaign, replications: int, rng: Generator) -> FloatArray:
+    """Deal the means to the arms: (R, K)."""
+    means = np.tile(np.array(campaign.means), (replications, 1))
+    return rng.permuted(means, axis=1) if campaign.shuffled else means
+
+
+def _earned(
+    campaign: Campaign, truth: FloatArray, sent: IntArray, rng: Generator
+) -> tuple[FloatArray, FloatArray]:
+    """Draw what each arm's sends earn, and how they scatter: Σ r and Σ (r − mean)², (R, K)."""
+    if campaign.sds is None:
+        total = rng.binomial(sent, np.clip(truth, 0, 1)).astype(np.float64)
+        return total, total - total * np.divide(
+            total, sent, out=np.zeros(sent.shape), where=sent > 0
+        )
+    by_mean = dict(zip(campaign.means, campaign.sds, strict=True))
+    sds = np.vectorize(by_mean.__getitem__)(truth) if campaign.shuffled else np.array(campaign.sds)
+    total = sent * truth + sds * np.sqrt(sent) * rng.standard_normal(truth.shape)
+    freedom = np.maximum(sent - 1, 0)
+    return total, sds**2 * np.where(freedom > 0, rng.chisquare(np.maximum(freedom, 1)), 0.0)
+
+
+def _summed(
+    family: type[Statistic],
+    problem: Problem,
+    sent: IntArray,
+    total: FloatArray,
+    scatter: FloatArray,
+) -> Any:
+    """Sum a wave's observations.
+
+    Two values for each arm, one standard deviation from their mean, stand for its sends: they have
+    the same number, sum and sum of squares. For 0 and 1 that would be another pair than 0 and 1, so
+    those stand for themselves.
+    """
+    n = np.maximum(sent, 1)
+    mean, deviation = total / n, np.sqrt(np.maximum(scatter, 0.0) / n)
+    binary = np.abs(deviation**2 - mean * (1 - mean)) < _SAME
+    high = np.where(binary, 1.0, mean + deviation)
+    low = np.where(binary, 0.0, mean - deviation)
+    upper = np.where(binary, total, sent / 2)
+    arms = np.tile(problem.arms, (len(sent), 2))
+    rewards = np.concatenate([high, low], axis=1)
+    weights = np.concatenate([upper, sent - upper], axis=1)
+    return family.of(problem, arms, rewards, np.ones((*arms.shape, 1)), weights)
+
+
+def _waiting(family: type[Statistic], problem: Problem, sent: IntArray) -> Any:
+    arms = np.tile(problem.arms, (len(sent), 1))
+    return family.waiting(problem, arms, np.ones((*arms.shape, 1)), sent.astype(np.float64))
+
+
+def _best(counts: FloatArray, totals: FloatArray) -> FloatArray:
+    """Share (R, K) among the arms with the best mean; what was never sent has none."""
+    means = np.divide(totals, counts, out=np.full(counts.shape, -np.inf), where=counts > 0)
+    return equal_shares(largest(means))
+
+
+def _wrong(truth: FloatArray, counts: FloatArray, totals: FloatArray) -> FloatArray:
+    top = truth.max(axis=1, keepdims=True)
+    right = truth >= top - _SAME * np.abs(top)
+    return 1 - (_best(counts, totals) * right).sum(axis=1)
+
+
+def _side(emails: Sequence[int] | IntArray, course: Course, share: float | None = None) -> Side:
+    low, high = np.quantile(course.extra, [0.05, 0.95], axis=0)
+    curve = np.stack([course.extra.mean(axis=0), low, high])
+    return Side(
+        np.array(emails),
+        Estimate.of(course.extra[:, -1]),
+        float(low[-1]),
+        float(high[-1]),
+        curve,
+        Estimate.of(course.wrong),
+        share,
+    )

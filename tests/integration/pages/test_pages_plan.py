@@ -1,0 +1,314 @@
+"""Before you start: the plan is simulated, and what comes of it is said in words."""
+
+import re
+from html import unescape
+
+import numpy as np
+import pytest
+from msgspec import convert
+from msgspec.structs import replace
+
+from bandits.errors import InvalidInput
+from webapp.pages.form import typed
+from webapp.pages.form.declaring import declare
+from webapp.pages.form.earlier import shrunk
+from webapp.pages.form.forecasts import Forecast, Forecasts
+from webapp.pages.form.planning import campaign, cured, read_plan
+from webapp.pages.form.verdict import judge
+
+NEW, MARKER = "/new-experiment", "base"
+PARTS = {
+    "name": "Spring sale",
+    "slots/0/variants/0/text": "Spring sale starts",
+    "slots/0/variants/1/text": "What would you like?",
+}
+PLAN = {
+    "plan/emails": "20,000",
+    "plan/over/amount": "10",
+    "plan/waves": "10",
+    "plan/base": "10",
+    "plan/better": "30",
+}
+SALE_SLOTS = [
+    {
+        "key": "subject_line",
+        "kind": "subject_line",
+        "variants": [
+            {"key": "a", "payload": {"text": "A"}},
+            {"key": "b", "payload": {"text": "B"}},
+        ],
+    }
+]
+DAY = 86_400.0
+
+
+@pytest.fixture
+def begun(manager):
+    answer = manager.post(NEW, manager.form(NEW, MARKER) | PARTS | {"do": "next"})
+    return answer.location.rpartition("/")[0]
+
+
+@pytest.fixture
+def simulate(manager, begun):
+    """Type a plan and simulate it; return the page once it is there."""
+
+    def simulate(**typed):
+        address = f"{begun}/start"
+        fields = manager.form(address, MARKER) | PLAN | {f"plan/{k}": v for k, v in typed.items()}
+        answer = manager.post(address, fields | {"do": "simulate"})
+        if answer.status_code != 302:
+            return answer
+        for _ in range(60):  # each waits for it itself
+            page = manager.get(answer.location)
+            if 'http-equiv="refresh"' not in page.text:
+                return page
+        raise AssertionError("it takes minutes")
+
+    return simulate
+
+
+def said(page):
+    return unescape(re.sub(r"<[^>]+>", "", page.text.split('id="verdict"')[1]))
+
+
+def test_a_plan_is_simulated_and_judged_with_a_chart_a_table_and_ranges(simulate):
+    page = simulate()
+    assert page.status_code == 200
+    text = said(page)
+    assert "Extra clicks" in text
+    assert "20,000 emails over 10 days in 10 waves" in text
+    assert "A/B test on" in text
+    assert "Picks a wrong winner" in text
+    assert 'data-figure="{' in page.text
+    assert "control group of 5" in text
+    assert "not the best in" in text
+
+
+def test_a_plan_that_ends_before_its_first_results_is_told_and_cured(simulate):
+    text = said(simulate(**{"over/amount": "6", "over/unit": "hours", "waves": "3"}))
+    assert "ends before its first results are complete, so it cannot learn as planned" in text
+    assert re.search(r"Spread it over 4 waves, one every 25 hours \(100 hours in all\)", text)
+    assert "Or run an A/B test" in text
+    one_wave = said(simulate(**{"waves": "1", "over/unit": "days"}))
+    assert "cannot learn as planned" in one_wave
+    assert "in the same time" in one_wave
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "detail"),
+    [
+        ({"emails": ""}, "plan/emails", "a number of emails"),
+        ({"emails": "many"}, "plan/emails", "a number of emails"),
+        ({"emails": "nan"}, "plan/emails", "a number of emails"),
+        ({"waves": "0"}, "plan/waves", "at least 1"),
+        ({"emails": "5", "waves": "6"}, "plan/waves", "not be more than there are emails"),
+        ({"over/amount": ""}, "plan/over/amount", "a length of time"),
+        ({"base": "0"}, "plan/base", "above 0"),
+        ({"base": "101"}, "plan/base", "at most 100"),
+        ({"better": "-5"}, "plan/better", "a number of per cent"),
+        ({"rates/0": "4"}, "plan/rates/1", "give all of them, or none"),
+    ],
+)
+def test_what_a_plan_lacks_stands_beside_its_field(  # noqa: PLR0913, PLR0917 - fixtures
+    manager, begun, simulate, given, field, detail
+):
+    page = simulate(**given)
+    assert page.status_code == 422
+    beside = page.text.split(f'id="{field}-error"')
+    assert len(beside) == 2
+    assert detail in beside[1].split("</span>")[0]
+    kept = manager.form(f"{begun}/start", MARKER)
+    assert all(kept[f"plan/{name}"] == value for name, value in given.items())
+
+
+def test_a_simulated_plan_is_shown_again_without_being_simulated_again(site, manager, simulate):
+    first = simulate()
+    known = site.app.extensions["bandits.forecasts"]
+    before = len(known._known)
+    assert said(simulate()) == said(first)
+    assert len(known._known) == before
+
+
+def drafted(**changes):
+    form = typed.fresh(typed.TypedDraft)
+    fields = {**PARTS, **PLAN, **changes}
+    given = typed.read(
+        [(k, v) for k, v in fields.items() if k.startswith("plan/")], typed.TypedDraft
+    )
+    slot = form.slots[0]
+    texts = [PARTS[f"slots/0/variants/{i}/text"] for i in (0, 1)]
+    variants = tuple(replace(slot.variants[0], text=t) for t in texts)
+    return replace(
+        form, name="x", key="x", slots=(replace(slot, variants=variants),), plan=given.plan
+    )
+
+
+def planned(reward=None, **changes):
+    """Read a plan for two subject lines, with another reward rule if given."""
+    form = drafted(**changes)
+    experiment = declare(form)
+    if reward is not None:
+        declared = {"metrics": reward.pop("metrics"), "maturity_seconds": DAY, **reward}
+        rule = convert(declared, type(experiment.reward))
+        policy = convert({"name": "thompson_gaussian"}, type(experiment.policy))
+        experiment = replace(experiment, reward=rule, policy=policy)
+    return read_plan(form, experiment)
+
+
+class TestPlan:
+    def test_results_known_by_the_next_wave_are_no_delay_and_a_minute_late_is_one(self):
+        plan = planned(**{"plan/over/amount": "20"})  # a wave every two days, results after one
+        assert (plan.delay, plan.informed) == (0, 0.9)
+        daily = planned()  # results are learned a minute after the next wave has left
+        assert (daily.delay, daily.informed) == (1, 0.8)
+        assert campaign(daily).delay == 1
+
+    def test_the_control_group_is_left_out_and_no_email_is_lost(self):
+        made = campaign(planned(**{"plan/emails": "1001", "plan/waves": "7"}))
+        assert sum(made.sizes) == round(1001 * 0.95)
+        assert max(made.sizes) - min(made.sizes) <= 1
+
+    def test_many_waves_are_simulated_as_fewer_with_the_same_times(self):
+        made = campaign(planned(**{"plan/waves": "480"}))
+        assert len(made.sizes) == 48
+        assert made.delay == 4  # 48 waves in ten days: one every five hours, results after 24
+
+    def test_rates_of_each_version_are_those_of_the_arms(self):
+        plan = planned(**{"plan/rates/0": "3", "plan/rates/1": "4"})
+        made = campaign(plan)
+        assert (made.means, made.sds, made.shuffled) == ((0.03, 0.04), None, False)
+
+    def test_two_figures_are_dealt_to_unknown_versions(self):
+        made = campaign(planned())
+        assert made.shuffled
+        assert made.means == pytest.approx((0.1, 0.13))
+
+    def test_values_have_the_mean_and_the_spread_of_orders(self):
+        order = {"metrics": {"order": {"count": "sum", "high": 500.0}}}
+        made = campaign(planned(order, **{"plan/worth": "40"}))
+        assert made.means == pytest.approx((4.0, 5.2))
+        rng = np.random.default_rng(1)
+        bought = rng.random(400_000) < 0.1
+        orders = np.where(bought, 40 * rng.lognormal(-(0.8**2) / 2, 0.8, 400_000), 0)
+        assert made.sds[0] == pytest.approx(orders.std(), rel=0.02)
+
+    def test_less_is_better_is_mirrored_as_the_engine_does(self):
+        rule = {"metrics": {"unsubscribe": {}}, "goal": "minimise"}
+        made = campaign(planned(rule, **{"plan/rates/0": "3", "plan/rates/1": "4"}))
+        assert made.means == pytest.approx((0.97, 0.96))
+
+    def test_costs_count(self):
+        rule = {"metrics": {"click": {}}, "costs": {"subject_line": {"b": 0.5}}}
+        given = {"plan/worth": "1", "plan/rates/0": "3", "plan/rates/1": "4"}
+        made = campaign(planned(rule, **given))
+        assert abs(made.means[1] - 0.04) == pytest.approx(0.5)
+        assert made.means[0] == pytest.approx(0.03)
+
+    def test_a_value_needs_to_be_said(self):
+        with pytest.raises(InvalidInput, match="plan/worth"):
+            planned({"metrics": {"order": {"count": "sum", "high": 500.0}}})
+
+    @pytest.mark.parametrize(
+        ("amount", "unit", "waves"), [("3", "days", "1"), ("2", "hours", "5"), ("26", "hours", "2")]
+    )
+    def test_every_cure_learns(self, amount, unit, waves):
+        given = {"plan/over/amount": amount, "plan/over/unit": unit, "plan/waves": waves}
+        plan = planned(**given)
+        assert plan.informed == 0
+        better = cured(plan)
+        assert better.informed >= 0.4
+        assert better.over >= plan.over
+
+
+def verdict_of(plan):
+    forecast = Forecast(plan, "anna")
+    forecast.run()
+    assert not forecast.failed
+    return judge(forecast)
+
+
+class TestVerdict:
+    """Cases so clear that no simulated campaign judges them otherwise."""
+
+    def test_two_waves_of_clear_versions_speak_for_an_ab_test(self):
+        given = {"plan/emails": "100,000", "plan/waves": "2", "plan/base": "18"}
+        verdict = verdict_of(planned(**given))
+        assert verdict.headline.startswith("An A/B test is the better choice for this plan")
+        assert verdict.rows[1].extra > verdict.rows[0].extra
+
+    def test_few_emails_in_many_waves_speak_for_the_bandit(self):
+        given = {"plan/emails": "3,000", "plan/waves": "40", "plan/over/amount": "100"}
+        verdict = verdict_of(planned(**given, **{"plan/base": "10", "plan/better": "100"}))
+        assert verdict.headline.startswith("The bandit is the better choice")
+
+    def test_a_method_that_chooses_by_recipient_is_simulated_with_recipients_alike(self):
+        plan = planned()
+        policy = convert({"name": "lints"}, type(plan.experiment.policy))
+        plan = replace(plan, experiment=replace(plan.experiment, policy=policy))
+        assert any("Recipients are simulated alike" in note for note in verdict_of(plan).notes)
+
+    def test_a_fixed_split_is_called_one(self):
+        plan = planned()
+        policy = convert({"name": "uniform"}, type(plan.experiment.policy))
+        plan = replace(plan, experiment=replace(plan.experiment, policy=policy))
+        assert verdict_of(plan).headline.startswith("A fixed split learns nothing")
+
+
+class TestForecasts:
+    def test_a_persons_earlier_plan_is_given_up_and_other_peoples_are_not(self):
+        board = Forecasts()
+        plans = [planned(**{"plan/emails": str(n)}) for n in (1000, 2000, 3000)]
+        first, second = (Forecast(p, who) for p, who in zip(plans, ("anna", "bob"), strict=False))
+        board._known = type(board._known)((f.plan.digest(), f) for f in (first, second))
+        third = board.ask(plans[2], "anna")
+        assert (first.unwanted, second.unwanted) == (True, False)
+        assert third.over.wait(60)
+        assert third.outlook is not None
+        first.run()
+        assert board.find(plans[0]) is None, "what was given up can be asked for again"
+
+    def test_a_plan_is_the_same_whatever_it_is_called(self):
+        plan = planned()
+        other = replace(plan, experiment=replace(plan.experiment, key="other", name="Other"))
+        assert plan.digest() == other.digest()
+        assert plan.digest() != replace(plan, waves=11).digest()
+
+
+class TestEarlierCampaigns:
+    def test_its_rates_are_taken_over_freed_of_luck(self, site, manager, begun):
+        key = site.make(slots=SALE_SLOTS, exclude=[], control={}, holdout=0.0)
+        site.send(key, 600, lambda d: d.slots["subject_line"]["variant"] == "a")
+        address = f"{begun}/start"
+        assert f'value="{key}"' in manager.get(address).text
+        fields = manager.form(address, MARKER)
+        manager.post(address, fields | {"plan/earlier": key, "do": "expect"})
+        kept = manager.form(address, MARKER)
+        assert float(kept["plan/base"]) < 1
+        assert float(kept["plan/better"]) > 100
+
+    def test_one_that_does_not_exist_changes_nothing(self, manager, begun):
+        address = f"{begun}/start"
+        fields = manager.form(address, MARKER) | {"plan/earlier": "none", "plan/base": "7"}
+        assert manager.post(address, fields | {"do": "expect"}).status_code == 200
+        assert manager.form(address, MARKER)["plan/base"] == "7"
+
+    def test_equal_versions_that_differ_by_luck_alone_are_taken_as_equal(self):
+        """The best of 20 equal ones looks about 20 % better; of that hardly anything is left."""
+        rng = np.random.default_rng(5)
+        n, raw, left = [1000] * 20, [], []
+        for _ in range(200):
+            rewards = rng.binomial(1000, 0.1, 20)
+            weakest, best = shrunk(n, rewards)
+            raw.append(rewards.max() / rewards.min() - 1)
+            left.append(best / weakest - 1)
+        assert np.mean(raw) > 0.3
+        assert np.mean(left) < 0.1
+
+    def test_clear_differences_stay(self):
+        weakest, best = shrunk([50_000, 50_000, 50_000], [2000, 2500, 3000])
+        assert (weakest, best) == pytest.approx((0.04, 0.06), rel=0.02)
+
+    def test_too_little_is_nothing_to_expect(self):
+        assert shrunk([99, 99], [5, 6]) is None
+        assert shrunk([1000], [50]) is None
+        assert shrunk([1000, 1000], [0, 0]) is None

@@ -1,0 +1,105 @@
+"""Campaigns simulated by wave have the law of the same campaigns simulated email by email."""
+
+import os
+from functools import cache
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from bandits.registry import make
+from simulations import ABTest, simulate
+from simulations.campaign import Abandoned, Campaign, ab_test, adaptive, foresee
+from simulations.environments import Bernoulli
+from simulations.environments.gaussian import Gaussian
+
+SOAK = os.environ.get("SOAK") == "1"
+N = 1000 if SOAK else 250
+FAR = 4.0  # standard errors: a true law strays further once in 16,000 comparisons
+SIZES = (1000,) * 6
+RATES = (0.10, 0.14, 0.20)
+VALUES, SDS = (1.0, 1.2, 1.5), (2.0, 1.0, 3.0)
+FLOOR = 0.01
+
+
+def plan(delay=1, *, valued=False):
+    levels = tuple((k,) for k in range(3))
+    if valued:
+        return Campaign(SIZES, delay, VALUES, SDS, -11.0, 14.0, levels, shuffled=False)
+    return Campaign(SIZES, delay, RATES, None, 0.0, 1.0, levels, shuffled=False)
+
+
+@cache
+def one_by_one(name, delay, *, valued=False):
+    """Simulate email by email: what was earned beyond an equal split, (R,), and wrong winners."""
+    world = Gaussian(VALUES, SDS, -11.0, 14.0) if valued else Bernoulli(RATES)
+    entry = {"name": name, "floor": FLOOR, "label": "it"}
+    result = simulate(
+        world, [entry], horizon=sum(SIZES), batches=SIZES, delay=delay, replications=N, seed=3
+    )
+    means = VALUES if valued else RATES
+    return result["it"].reward[:, -1] - sum(SIZES) * np.mean(means)
+
+
+def apart(one, other):
+    """How many standard errors two samples' means are apart."""
+    spread = np.sqrt(one.var(ddof=1) / len(one) + other.var(ddof=1) / len(other))
+    return abs(one.mean() - other.mean()) / spread
+
+
+def by_wave(name, campaign):
+    rng = np.random.default_rng(11)
+    return adaptive(campaign, make(name), FLOOR, N, rng)
+
+
+@pytest.mark.parametrize("name", ["thompson", "ucb1", "lints", "epsilon_greedy"])
+def test_it_earns_what_it_earns_email_by_email(name):
+    assert apart(by_wave(name, plan()).extra[:, -1], one_by_one(name, 1)) < FAR
+
+
+def test_values_earn_what_they_earn_email_by_email():
+    name = "thompson_gaussian"
+    course = by_wave(name, plan(valued=True))
+    assert apart(course.extra[:, -1], one_by_one(name, 1, valued=True)) < FAR
+
+
+def test_another_delay_is_found_out():
+    assert apart(by_wave("thompson", plan(delay=3)).extra[:, -1], one_by_one("thompson", 1)) > FAR
+
+
+def test_an_ab_test_earns_and_errs_as_it_does_email_by_email():
+    result = simulate(
+        Bernoulli(RATES), [ABTest(share=0.03)], horizon=6000, batches=6, replications=N, seed=5
+    )
+    record = result["ab_test"]
+    course = ab_test(plan(), 0.03, 4000, np.random.default_rng(7))
+    assert apart(course.extra[:, -1], record.reward[:, -1] - 6000 * np.mean(RATES)) < FAR
+    assert apart(course.wrong, record.wrong) < FAR
+    other = ab_test(plan(), 0.5, 4000, np.random.default_rng(7))
+    assert apart(other.wrong, record.wrong) > FAR, "a test of another size is found out"
+
+
+def test_what_cannot_learn_earns_what_an_equal_split_does():
+    """With nothing known, every arm is as good; floors and draws change no mean."""
+    campaign = replace(plan(delay=6), shuffled=True)
+    extra = by_wave("thompson", campaign).extra[:, -1]
+    assert abs(extra.mean()) < FAR * extra.std(ddof=1) / np.sqrt(N)
+    learns = by_wave("thompson", replace(campaign, delay=0)).extra[:, -1]
+    assert learns.mean() > FAR * learns.std(ddof=1) / np.sqrt(N)
+
+
+def test_dealing_the_means_anew_changes_no_arms_chances():
+    campaign = replace(plan(), shuffled=True)
+    fixed, dealt = (by_wave("thompson", c).extra[:, -1] for c in (plan(), campaign))
+    assert apart(fixed, dealt) < FAR
+
+
+def test_the_same_seed_foresees_the_same_and_it_can_be_given_up():
+    one, two = (
+        foresee(plan(), make("thompson"), FLOOR, replications=100, seconds=60.0, seed=4)
+        for _ in range(2)
+    )
+    assert one.replications == 100
+    assert (one.policy.extra, one.test.extra) == (two.policy.extra, two.test.extra)
+    with pytest.raises(Abandoned):
+        foresee(plan(), make("thompson"), FLOOR, progress=lambda _: False)
