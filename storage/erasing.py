@@ -108,11 +108,18 @@ class Erasing:
             self._transaction.execute(moved)
         return batch
 
-    def finish(self) -> None:
-        """Forget what the snapshots knew of them, and remove their rows."""
+    def finish(self, *, subtracted: bool) -> None:
+        """Forget what the snapshots knew of them, and remove their rows.
+
+        Args:
+            subtracted: whether this transaction made a snapshot without them. Where it had nothing
+                to subtract, all were cancelled before, so the newest snapshot knows of none.
+        """
         first = self._first_version()
-        if first is not None:
-            self._forget_snapshots(first)
+        newest = self._record.learned_version
+        last = newest if subtracted else newest - 1
+        if first is not None and first <= last:
+            self._forget_snapshots(first, last)
         claimed = sorted(set(self._subjects.values()))
         for start in range(0, len(claimed), _AT_ONCE):
             mine = subjects.c.subject.in_(claimed[start : start + _AT_ONCE])
@@ -129,9 +136,8 @@ class Erasing:
             found.append(self._transaction.execute(query.where(mine)).scalar_one())
         return min((v for v in found if v is not None), default=None)
 
-    def _forget_snapshots(self, first: int) -> None:
+    def _forget_snapshots(self, first: int, last: int) -> None:
         """Take the arrays of every snapshot that knew of them, but not what charts show."""
-        last = self._record.learned_version
         row = {"experiment_id": self._record.id, "first_version": first, "last_version": last}
         self._transaction.execute(insert(erasures).values(row))
         mine = update(snapshots).where(

@@ -250,7 +250,7 @@ class SqlStore:
             if folding.due is not None and not folding.saved:
                 transaction.connection.rollback()
                 return
-            leaving.finish()
+            leaving.finish(subtracted=folding.saved)
             after = {"decisions": len(leaving)}  # whose they were is nobody's business
             note(transaction, "erase", f"experiment:{key}", at=now, by=by, after=after)
 

@@ -247,6 +247,25 @@ def test_receipts_that_rested_on_them_are_no_longer_derivable(engine, store, sen
         assert transaction.execute(kept.order_by(snapshots.c.version)).scalars().all() == [1, 6]
 
 
+def test_one_whose_emails_were_all_cancelled_leaves_what_is_known_as_it_is(
+    engine, store, sender, now
+):
+    sender.start()
+    first = engine.choose("spring", [Request("u-0"), Request("u-1")])[0]
+    now[0] = 20.0
+    engine.learn("spring")
+    engine.cancel([first.decision_id])
+    engine.learn("spring")  # version 2 knows nothing of them any more
+    before = learned(store)
+    assert erase(engine).decisions == 1
+    same(learned(store), before)
+    (after,) = engine.choose("spring", [Request("u-2")])
+    assert engine.receipt(after.decision_id).derived
+    with pytest.raises(NotDerivable):
+        store.snapshot("spring", 1)
+    engine.learn("spring")
+
+
 def test_somebody_erased_may_be_decided_for_anew(engine, store, sender, now):
     sender.start(assignment="per_subject")
     (first,) = engine.choose("spring", [Request("u-0")])
