@@ -185,6 +185,12 @@ class Decided(Struct, frozen=True, eq=False):
         event_rows: (e,) int, which of the n decisions each event is of.
         event_metrics: (e,) int, the position of its metric in the reward rule.
         event_values: (e,) its value.
+        event_times: (e,) when it was reported.
+        propensities: (n,) the probability that each was drawn with.
+        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        configuration_versions: (n,) int, what each was made under.
+        policy_versions: (n,) int, the snapshot that each was drawn from.
+        closed: (n,) bool, its reward window is over as far as folds have seen; see `Due`.
     """
 
     arms: IntArray
@@ -194,6 +200,12 @@ class Decided(Struct, frozen=True, eq=False):
     event_rows: IntArray
     event_metrics: IntArray
     event_values: FloatArray
+    event_times: FloatArray
+    propensities: FloatArray
+    restrictions: Sequence[bytes]
+    configuration_versions: IntArray
+    policy_versions: IntArray
+    closed: BoolArray
 
     def __len__(self) -> int:
         return len(self.arms)
@@ -224,28 +236,57 @@ class Snapshot(Struct, frozen=True, eq=False):
 
 
 class Due(Struct, frozen=True, eq=False):
-    """What a fold has to take in. No decision is in two of the first four groups.
+    """What a fold has to take in. No decision is in two of the first five groups.
+
+    A decision whose window closes with this fold is `closed` where it is in `entered_due` or
+    `matured`, else it is in `closing`; elsewhere `closed` are those of an earlier fold.
 
     Attributes:
         entered: sent since the last fold, not due yet: they become pending.
         entered_due: sent since the last fold and due at once: never pending.
         matured: pending until now, and due.
         withdrawn: pending until now, and cancelled.
-        before: learned earlier, with the events they were learned with, and now corrected by
-            further events, cancelled, or both.
-        after: the ones of `before` that are not cancelled, with all their events.
+        removed: learned earlier and now cancelled, with the events they were learned with.
+        before: learned earlier, not cancelled, and now corrected by further events; with the
+            events they were learned with.
+        after: the same decisions with all their events.
         expired: learned earlier and, since the previous snapshot, grown older than the forgetting
             window (`previous.at - window <= started_at < at - window`), with the events they were
-            learned with, whether or not they are in `before` too; empty where there is no window.
+            learned with, whether or not they are in `removed` or `before` too; empty where there is
+            no window.
+        closing: learned earlier, not cancelled, and their reward window closes with this fold;
+            with all their events, whether or not they are in `before` too.
     """
 
     entered: Decided
     entered_due: Decided
     matured: Decided
     withdrawn: Decided
+    removed: Decided
     before: Decided
     after: Decided
     expired: Decided
+    closing: Decided
+
+
+class Past(Protocol):
+    """What decisions of one experiment rested on, read in the same transaction as they are."""
+
+    def configuration(self, version: int) -> Configuration:
+        """Read one version of the configuration.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+    def snapshot(self, version: int) -> Snapshot | None:
+        """Read one snapshot; None for version 0, when nothing was known.
+
+        Raises:
+            NotFound: there is none, or it is no longer kept.
+        """
+        ...
 
 
 class Fold(Protocol):
@@ -275,8 +316,17 @@ class Fold(Protocol):
         """Whether a fold right after this one would find more that is due by the same time."""
         ...
 
+    @property
+    def past(self) -> Past:
+        """What decisions rested on."""
+        ...
+
     def learned(self) -> Iterator[Decided]:
         """Go through everything that is learned once this fold is saved, in portions."""
+        ...
+
+    def pending(self) -> Iterator[Decided]:
+        """Go through everything that is sent and not learned once it is saved, in portions."""
         ...
 
     def save(self, snapshot: Snapshot) -> None:
@@ -291,6 +341,7 @@ class Audit(Struct, frozen=True, eq=False):
     snapshot: Snapshot | None
     learned: Iterator[Decided]
     pending: Iterator[Decided]
+    past: Past
 
 
 class Appended(Struct, frozen=True):
@@ -319,6 +370,14 @@ class Point(Struct, frozen=True, eq=False):
 
 class Outdated(Exception):
     """An experiment has changed since its record was read; read it, and decide, again."""
+
+
+class Standing(Struct, frozen=True, eq=False):
+    """An experiment, its newest snapshot (None before the first) and its history, of one moment."""
+
+    record: Record
+    snapshot: Snapshot | None
+    points: list[Point]
 
 
 class Store(Protocol):
@@ -510,6 +569,14 @@ class Store(Protocol):
         Raises:
             NotFound: there is none.
             NotDerivable: it knew of decisions that were erased since.
+        """
+        ...
+
+    def standing(self, key: str, points: int) -> Standing:
+        """Read how an experiment stands, with at most `points` of its history.
+
+        Raises:
+            NotFound: there is none of this key.
         """
         ...
 

@@ -46,10 +46,10 @@ def open_batch(
     return number
 
 
-def close_batch(transaction: Transaction, batch_id: int, size: int) -> None:
-    """Note that a batch got fewer rows than it was opened for; one of none is taken away."""
+def close_batch(transaction: Transaction, batch_id: int, size: int, **counts: int) -> None:
+    """Note that a batch got other counts than it was opened with; one of nothing is taken away."""
     mine = batches.c.id == batch_id
-    if size:
-        transaction.execute(update(batches).where(mine).values(size=size))
+    if size or any(counts.values()):
+        transaction.execute(update(batches).where(mine).values(size=size, **counts))
     else:
         transaction.execute(delete(batches).where(mine))

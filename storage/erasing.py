@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import delete, func, insert, select, update
 
-from bandits.store import OfSubject, Record
+from bandits.store import OfSubject, Past, Record
 from storage.batches import FOLLOWING, open_batch
 from storage.databases import Transaction
 from storage.folds import SqlFold, started_at_version
@@ -68,11 +68,12 @@ class Erasing:
     """Some decisions of one experiment on their way out; its lock must be held."""
 
     def __init__(
-        self, transaction: Transaction, record: Record, ids: Sequence[str], now: float
+        self, transaction: Transaction, record: Record, past: Past, ids: Sequence[str], now: float
     ) -> None:
         """Find the rows, and let nobody add to them any more."""
         self._transaction = transaction
         self._record = record
+        self._past = past
         self._now = now
         self._subjects: dict[int, bytes] = {}
         transaction.lock(FOLLOWING)
@@ -90,7 +91,8 @@ class Erasing:
 
     def fold(self) -> SqlFold:
         """Cancel the decisions, and start a fold that takes only that."""
-        return SqlFold(self._transaction, self._record, self._now, cancels=[self._cancel()])
+        cancels = [self._cancel()]
+        return SqlFold(self._transaction, self._record, self._past, self._now, cancels=cancels)
 
     def _cancel(self) -> int:
         """Cancel them in one batch, also what was cancelled and no fold has seen yet."""

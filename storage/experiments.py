@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
 from bandits.experiment import Configuration
-from bandits.store import Record, State
+from bandits.store import Mishaps, Record, State
 from storage.changes import note
 from storage.databases import Found, Transaction
 from storage.tables import configurations, experiments
@@ -173,6 +173,7 @@ class Experiments:
             row.started_at,
             row.stopped_at,
             row.shipped,
+            Mishaps(row.clipped, row.unknown, row.missing, row.repeated, row.late),
         )
 
     def _configuration(

@@ -2,12 +2,14 @@
 
 A fold of version v marks before it reads: it selects the batches that it takes, marks them with v,
 and from there on finds rows through marks alone. What others commit meanwhile has no mark, so
-nothing of it is seen by halves; the next fold takes it. A batch has two marks:
+nothing of it is seen by halves; the next fold takes it. A batch has three marks:
 
 - `counted_version`: the fold that saw it. Decisions of a start batch (chosen, or activated where
   that starts the clocks) are sent from then on; an event or a cancellation counts from then on.
 - `folded_version`: the fold that took it into what is learned. A start batch is when it is due,
   any other when it is seen.
+- `closed_version`: the fold that took it into what results rest on. A start batch is when its
+  reward window is over and it is folded, any other when it is seen.
 
 The order in which batches are committed, seen and learned makes no difference: an event that is
 seen before its decision is learned waits for it, and a cancellation seen first keeps its decision
@@ -16,16 +18,18 @@ such batches need not be seen again.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
 from sqlalchemy import Select, case, select, update
 
-from bandits.store import Decided, Due, Record, Snapshot
+from bandits.store import Decided, Due, Past, Record, Snapshot
 from storage.databases import Found, Transaction
+from storage.mishaps import COLUMNS, keep_mishaps
 from storage.observations import LEARNABLE, Observations, Starts, is_cancelled
 from storage.snapshots import insert_snapshot, newest_snapshot
-from storage.tables import activations, batch_of, batches, cancellations, decisions, events
+from storage.tables import NEW, activations, batch_of, batches, cancellations, decisions, events
 
 MOST_ROWS = 200_000  # that a fold sees and that it learns, so that it is short and fits in memory
 _MOST_BATCHES = 20_000
@@ -42,20 +46,35 @@ class _Taken(Struct, frozen=True):
     entered: Starts
     entered_due: Starts
     matured: Starts
+    closing: Starts
+    over: list[int]  # of those that enter or mature, the ones whose window is over as well
     rewards: list[int]
     cancels: list[int]
+    waiting: list[int]  # chosen, to be started by an activation of their own
+
+    @classmethod
+    def of_cancels(cls, cancels: list[int]) -> "_Taken":
+        """Take batches of cancellations and nothing else."""
+        return cls(Starts(), Starts(), Starts(), Starts(), [], [], cancels, [])
+
+    @property
+    def _at_once(self) -> list[int]:
+        return self.rewards + self.cancels + self.waiting
 
     @property
     def counted(self) -> list[int]:
         """Those seen for the first time."""
-        starts = self.entered.numbers + self.entered_due.numbers
-        return starts + self.rewards + self.cancels
+        return self.entered.numbers + self.entered_due.numbers + self._at_once
 
     @property
     def folded(self) -> list[int]:
+        """Those taken into what is learned."""
+        return self.entered_due.numbers + self.matured.numbers + self._at_once
+
+    @property
+    def closed(self) -> list[int]:
         """Those done with."""
-        starts = self.entered_due.numbers + self.matured.numbers
-        return starts + self.rewards + self.cancels
+        return self.closing.numbers + self.over + self._at_once
 
 
 class SqlFold:
@@ -65,6 +84,7 @@ class SqlFold:
         self,
         transaction: Transaction,
         record: Record,
+        past: Past,
         now: float,
         *,
         cancels: Sequence[int] | None = None,
@@ -74,10 +94,12 @@ class SqlFold:
         Args:
             transaction: one that writes.
             record: the experiment, as it is under the lock.
+            past: what its decisions rested on.
             now: seconds since 1970.
             cancels: batches of cancellations, to take these and nothing else.
         """
         self.record = record
+        self.past = past
         self.previous = newest_snapshot(transaction, record)
         self.saved = False
         self.more = False
@@ -85,12 +107,10 @@ class SqlFold:
         self._observations = Observations(transaction, record)
         self._version = record.learned_version + 1
         self._at = now if self.previous is None else max(now, self.previous.at)
-        nothing = Starts()
-        taken = (
-            self._take()
-            if cancels is None
-            else _Taken(nothing, nothing, nothing, [], list(cancels))
-        )
+        # What starts after a stop would close after the result is final: it never does.
+        latest = self._at if record.closes_at is None else min(self._at, record.closes_at)
+        self._over = latest - record.configuration.experiment.reward.window_seconds
+        taken = self._take() if cancels is None else _Taken.of_cancels(list(cancels))
         self._mark(taken)
         due = self._read(taken)
         changed = any(len(getattr(due, name)) for name in due.__struct_fields__)
@@ -100,6 +120,10 @@ class SqlFold:
         """Go through everything that is learned once this fold is saved, in portions."""
         return self._observations.learned()
 
+    def pending(self) -> Iterator[Decided]:
+        """Go through everything sent and not learned once this fold is saved, in portions."""
+        return self._observations.pending()
+
     def save(self, snapshot: Snapshot) -> None:
         """Insert the snapshot; the batches are marked already, in the same transaction."""
         if snapshot.version != self._version:
@@ -108,27 +132,45 @@ class SqlFold:
         self.saved = True
 
     def _take(self) -> _Taken:
-        taken = _Taken(Starts(), Starts(), Starts(), [], [])
-        for row in self._first(batches.c.counted_version.is_(None), batches.c.due_at.is_not(None)):
-            if row.kind == "reward":
+        taken = _Taken.of_cancels([])
+        unseen = list(self._first(NEW))
+        keep_mishaps(self._transaction, self.record, unseen)
+        for row in unseen:
+            if row.due_at is None:
+                taken.waiting.append(row.id)
+            elif row.kind == "reward":
                 taken.rewards.append(row.id)
             elif row.kind == "cancel":
                 taken.cancels.append(row.id)
+            elif row.due_at <= self._at:
+                self._learn(taken, taken.entered_due, row)
             else:
-                starts = taken.entered_due if row.due_at <= self._at else taken.entered
-                starts.add(row.id, row.kind)
+                taken.entered.add(row.id, row.kind)
         for row in self._first(
             batches.c.counted_version.is_not(None),
             batches.c.folded_version.is_(None),
             batches.c.due_at <= self._at,
             order=batches.c.due_at,
         ):
-            taken.matured.add(row.id, row.kind)
+            self._learn(taken, taken.matured, row)
+        for row in self._first(
+            batches.c.folded_version.is_not(None),
+            batches.c.closed_version.is_(None),
+            batches.c.created_at <= self._over,
+            order=batches.c.created_at,
+        ):
+            taken.closing.add(row.id, row.kind)
         return taken
+
+    def _learn(self, taken: _Taken, starts: Starts, row: Found) -> None:
+        starts.add(row.id, row.kind)
+        if row.created_at <= self._over:
+            taken.over.append(row.id)
 
     def _first(self, *conditions: Any, order: Any = batches.c.id) -> Iterator[Found]:
         """Go through the first batches, as many as a fold takes."""
-        columns = (batches.c.id, batches.c.kind, batches.c.size, batches.c.due_at)
+        times = (batches.c.created_at, batches.c.due_at)
+        columns = (batches.c.id, batches.c.kind, batches.c.size, *times, *COLUMNS)
         mine = select(*columns).where(batches.c.experiment_id == self.record.id, *conditions)
         size = 0
         found = self._transaction.execute(mine.order_by(order).limit(_MOST_BATCHES)).all()
@@ -141,23 +183,30 @@ class SqlFold:
             yield row
 
     def _mark(self, taken: _Taken) -> None:
-        for numbers, mark in ((taken.counted, "counted_version"), (taken.folded, "folded_version")):
+        for numbers, mark in (
+            (taken.counted, "counted_version"),
+            (taken.folded, "folded_version"),
+            (taken.closed, "closed_version"),
+        ):
             if numbers:
                 mine = update(batches).where(self._transaction.among(batches.c.id, numbers))
                 self._transaction.execute(mine.values({mark: self._version}))
 
     def _read(self, taken: _Taken) -> Due:
         withdrawn, removed = self._cancelled(taken.cancels)
-        corrected = self._corrected(taken.rewards)
-        read = self._observations
+        corrected = sorted(self._corrected(taken.rewards) - removed)
+        read, version = self._observations, self._version
+        numbered = partial(read.numbered, closed_before=version)
         return Due(
             entered=read.started_by(taken.entered),
             entered_due=read.started_by(taken.entered_due),
             matured=read.started_by(taken.matured),
-            withdrawn=read.numbered(sorted(withdrawn)),
-            before=read.numbered(sorted(removed | corrected), seen_before=self._version),
-            after=read.numbered(sorted(corrected - removed)),
-            expired=read.started_by(self._leaving(), seen_before=self._version),
+            withdrawn=numbered(sorted(withdrawn)),
+            removed=numbered(sorted(removed), seen_before=version),
+            before=numbered(corrected, seen_before=version),
+            after=numbered(corrected),
+            expired=read.started_by(self._leaving(), seen_before=version),
+            closing=read.started_by(taken.closing),
         )
 
     def _cancelled(self, cancels: Sequence[int]) -> tuple[set[int], set[int]]:
@@ -200,6 +249,7 @@ class SqlFold:
             batches.c.created_at >= self.previous.at - forgetting.window_seconds,
             batches.c.created_at < self._at - forgetting.window_seconds,
             batches.c.folded_version < self._version,
+            batches.c.due_at.is_not(None),
         )
         for number, kind in self._transaction.execute(query):
             leaving.add(number, kind)

@@ -14,6 +14,7 @@ from bandits.arrays import AnyArray, FloatArray, IntArray
 from bandits.store import Decided, Record
 from storage.databases import Found, Transaction
 from storage.tables import (
+    PLACES,
     activations,
     batch_of,
     batches,
@@ -46,43 +47,34 @@ def is_cancelled(*, seen_before: int | None = None) -> ColumnElement[bool]:
     )
 
 
+_COLUMNS = (
+    decisions.c.serial,
+    decisions.c.arm,
+    decisions.c.holdout,
+    decisions.c.context,
+    decisions.c.propensity,
+    decisions.c.restriction,
+)
 _CHOSEN = (
-    select(
-        decisions.c.serial,
-        decisions.c.arm,
-        decisions.c.holdout,
-        batches.c.created_at,
-        decisions.c.context,
-    )
-    .join_from(batches, decisions, of_batch(batches.c.id))
-    .where(LEARNABLE)
-)
+    select(*_COLUMNS, batches.c.id).join_from(batches, decisions, of_batch(batches.c.id))
+).where(LEARNABLE)
 _ACTIVATED = (
-    select(
-        decisions.c.serial,
-        decisions.c.arm,
-        decisions.c.holdout,
-        batches.c.created_at,
-        decisions.c.context,
-    )
+    select(*_COLUMNS, activations.c.batch_id)
     .join(activations, activations.c.decision == decisions.c.serial)
-    .join(batches, batches.c.id == activations.c.batch_id)
     .where(LEARNABLE)
 )
-_NUMBERED = (
-    select(
-        decisions.c.serial,
-        decisions.c.arm,
-        decisions.c.holdout,
-        func.coalesce(_activated.c.created_at, batches.c.created_at),
-        decisions.c.context,
-    )
-    .join_from(decisions, batches, batches.c.id == batch_of)
-    .outerjoin(activations, activations.c.decision == decisions.c.serial)
-    .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
+_NUMBERED = select(*_COLUMNS, func.coalesce(activations.c.batch_id, batch_of)).outerjoin_from(
+    decisions, activations, activations.c.decision == decisions.c.serial
+)
+_BATCHES = (
+    batches.c.id,
+    batches.c.created_at,
+    batches.c.configuration_version,
+    batches.c.policy_version,
+    batches.c.closed_version,
 )
 _EVENTS = (
-    select(events.c.decision, events.c.metric, events.c.value)
+    select(events.c.decision, events.c.metric, events.c.value, _of_event.c.created_at)
     .join(_of_event, _of_event.c.id == events.c.batch_id)
     .where(~events.c.late)
 )
@@ -124,21 +116,30 @@ class Observations:
         """
         rows: list[Found] = []
         left = ~is_cancelled(seen_before=seen_before)
-        for query, numbers in ((_CHOSEN, starts.chosen), (_ACTIVATED, starts.activated)):
+        for query, column, numbers in (
+            (_CHOSEN, batches.c.id, starts.chosen),
+            (_ACTIVATED, activations.c.batch_id, starts.activated),
+        ):
             for start in range(0, len(numbers), _BATCHES_AT_ONCE):
-                mine = self._transaction.among(
-                    batches.c.id, numbers[start : start + _BATCHES_AT_ONCE]
-                )
+                mine = self._transaction.among(column, numbers[start : start + _BATCHES_AT_ONCE])
                 rows += self._transaction.execute(query.where(mine, left)).all()
-        return self._decided(rows, seen_before)
+        return self._decided(rows, seen_before, None)
 
-    def numbered(self, serials: Sequence[int], *, seen_before: int | None = None) -> Decided:
-        """Read the decisions of these serials, cancelled or not."""
+    def numbered(
+        self, serials: Sequence[int], *, closed_before: int, seen_before: int | None = None
+    ) -> Decided:
+        """Read the decisions of these serials, cancelled or not.
+
+        Args:
+            serials: theirs.
+            closed_before: only those whose window closed before this version are `closed`.
+            seen_before: only events seen before this version count.
+        """
         rows: list[Found] = []
         for start in range(0, len(serials), PORTION):
             mine = self._transaction.among(decisions.c.serial, serials[start : start + PORTION])
             rows += self._transaction.execute(_NUMBERED.where(mine)).all()
-        return self._decided(rows, seen_before)
+        return self._decided(rows, seen_before, closed_before)
 
     def learned(self) -> Iterator[Decided]:
         """Go through everything learned, in portions."""
@@ -169,6 +170,7 @@ class Observations:
             .where(
                 batches.c.experiment_id == self._experiment_id,
                 batches.c.kind.in_(["choose", "activate"]),
+                batches.c.due_at.is_not(None),
                 condition,
             )
             .order_by(batches.c.created_at, batches.c.id)
@@ -182,21 +184,51 @@ class Observations:
             following = query.where(place > (last.created_at, last.id))
             rows = self._transaction.execute(following).all()
 
-    def _decided(self, rows: Sequence[Found], seen_before: int | None) -> Decided:
-        serials, arms, holdout, started_at, contexts = (
-            zip(*rows, strict=True) if rows else ((),) * 5
+    def _decided(
+        self, rows: Sequence[Found], seen_before: int | None, closed_before: int | None
+    ) -> Decided:
+        serials, arms, holdout, contexts, propensities, restrictions, started_in = (
+            zip(*rows, strict=True) if rows else ((),) * 7
         )
         numbers = np.array(serials, dtype=np.int64)
-        event_rows, event_metrics, event_values = self._events(numbers, seen_before)
+        made_in, starting = numbers // PLACES, np.array(started_in, dtype=np.int64)
+        made = self._batches(made_in)
+        started = made if np.array_equal(starting, made_in) else self._batches(starting)
+        event_rows, event_metrics, event_values, event_times = self._events(numbers, seen_before)
         return Decided(
             np.array(arms, dtype=np.int64),
             self._contexts(contexts),
             np.array(holdout, dtype=np.bool_),
-            np.array(started_at, dtype=np.float64),
+            started[:, 0],
             event_rows,
             event_metrics,
             event_values,
+            event_times,
+            np.array(propensities, dtype=np.float64),
+            [r or b"" for r in restrictions],
+            made[:, 1].astype(np.int64),
+            made[:, 2].astype(np.int64),
+            started[:, 3] < (np.inf if closed_before is None else closed_before),
         )
+
+    def _batches(self, numbers: IntArray) -> FloatArray:
+        """Return time, configuration, snapshot and closing of the batch of each row, (n, 4).
+
+        Activations have neither configuration nor snapshot: 0; what is open closes at infinity.
+        """
+        distinct, places = np.unique(numbers, return_inverse=True)
+        found: list[Found] = []
+        for start in range(0, len(distinct), _BATCHES_AT_ONCE):
+            some = distinct[start : start + _BATCHES_AT_ONCE].tolist()
+            mine = self._transaction.among(batches.c.id, some)
+            found += self._transaction.execute(select(*_BATCHES).where(mine)).all()
+        table = np.array(
+            [
+                (time, configuration or 0, policy or 0, np.inf if closed is None else closed)
+                for _, time, configuration, policy, closed in sorted(found, key=lambda b: b.id)
+            ]
+        )
+        return table.reshape(-1, 4)[places]
 
     def _contexts(self, packed: Sequence[bytes | None]) -> FloatArray:
         n, d = len(packed), self._n_features
@@ -207,15 +239,16 @@ class Observations:
 
     def _events(
         self, serials: IntArray, seen_before: int | None
-    ) -> tuple[IntArray, IntArray, FloatArray]:
+    ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
         seen = _seen(_of_event.c.counted_version, seen_before)
         found: list[Found] = []
         for start in range(0, len(serials), PORTION):
             some = serials[start : start + PORTION].tolist()
             mine = self._transaction.among(events.c.decision, some)
             found += self._transaction.execute(_EVENTS.where(seen, mine)).all()
-        of, metrics, values = zip(*found, strict=True) if found else ((), (), ())
+        of, metrics, values, times = zip(*found, strict=True) if found else ((), (), (), ())
         order = np.argsort(serials)
         places = np.searchsorted(serials, np.array(of, dtype=np.int64), sorter=order)
         positions: AnyArray = np.array([self._metrics[m] for m in metrics], dtype=np.int64)
-        return order[places], positions, np.array(values, dtype=np.float64)
+        amounts, moments = (np.array(c, dtype=np.float64) for c in (values, times))
+        return order[places], positions, amounts, moments

@@ -84,10 +84,12 @@ def append_events(
     if targets is None:
         targets = read_targets(transaction, list(dict.fromkeys(e.decision_id for e in given)))
     by_experiment: dict[int, dict[_Place, Event]] = defaultdict(dict)
+    size: dict[int, int] = defaultdict(int)
     for event in given:
         target = targets.get(event.decision_id)
         if target is None:
             raise NotFound("decision", event.decision_id)
+        size[target.experiment_id] += 1
         place = (target.number, event.event_id)
         first = by_experiment[target.experiment_id].setdefault(place, event)
         if first is not event:
@@ -95,7 +97,8 @@ def append_events(
     _check_still_there(transaction, by_experiment)
     accepted = late = 0
     for experiment_id in sorted(by_experiment):
-        new = _append(transaction, experiment_id, by_experiment[experiment_id], at)
+        placed = by_experiment[experiment_id]
+        new = _append(transaction, experiment_id, placed, size[experiment_id], at)
         n_late = sum([e.late for e in new])
         accepted += len(new) - n_late
         late += n_late
@@ -124,10 +127,14 @@ def _append(
     transaction: Transaction,
     experiment_id: int,
     placed: dict[_Place, Event],
+    given: int,
     at: float,
 ) -> list[Event]:
-    """Append distinct events of one experiment; return the new ones."""
-    batch = open_batch(transaction, "reward", experiment_id, size=len(placed), at=at, due_at=at)
+    """Append distinct events, of `given` that there were of one experiment; return the new ones."""
+    counts = {"late": sum([e.late for e in placed.values()]), "repeated": given - len(placed)}
+    batch = open_batch(
+        transaction, "reward", experiment_id, size=len(placed), at=at, due_at=at, **counts
+    )
     rows = [
         (place[0], place[1], batch, e.metric, e.value, e.occurred_at, e.late)
         for place, e in placed.items()
@@ -136,8 +143,9 @@ def _append(
     size = transaction.insert(events, _COLUMNS, rows)
     if size == len(rows):
         return list(placed.values())
-    close_batch(transaction, batch, size)
-    return _without_known(transaction, placed, batch)
+    new = _without_known(transaction, placed, batch)
+    close_batch(transaction, batch, size, late=sum(e.late for e in new), repeated=given - size)
+    return new
 
 
 def _without_known(

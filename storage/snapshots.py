@@ -1,12 +1,12 @@
 """Snapshots: what was known at one moment."""
 
 import numpy as np
-from sqlalchemy import Double, column, insert, select, update, values
+from sqlalchemy import Double, and_, column, delete, func, insert, select, update, values
 
 from bandits.errors import NotDerivable, NotFound
 from bandits.store import Point, Record, Snapshot
 from storage.databases import Transaction
-from storage.tables import experiments, snapshots
+from storage.tables import experiments, grounds, snapshots
 
 _COLUMNS = (
     snapshots.c.version,
@@ -16,6 +16,10 @@ _COLUMNS = (
     snapshots.c.upcoming,
     snapshots.c.statistic,
     snapshots.c.tally,
+    func.coalesce(grounds.c.content, b""),
+)
+_KEPT = and_(
+    grounds.c.experiment_id == snapshots.c.experiment_id, grounds.c.version == snapshots.c.version
 )
 
 
@@ -26,8 +30,10 @@ def read_snapshot(transaction: Transaction, record: Record, version: int) -> Sna
         NotFound: there is none of this version.
         NotDerivable: it knew of decisions that were erased since.
     """
-    query = select(*_COLUMNS).where(
-        snapshots.c.experiment_id == record.id, snapshots.c.version == version
+    query = (
+        select(*_COLUMNS)
+        .outerjoin_from(snapshots, grounds, _KEPT)
+        .where(snapshots.c.experiment_id == record.id, snapshots.c.version == version)
     )
     row = transaction.execute(query).one_or_none()
     if row is None:
@@ -60,6 +66,9 @@ def insert_snapshot(transaction: Transaction, record: Record, snapshot: Snapshot
         "tally": snapshot.tally,
     }
     transaction.execute(insert(snapshots).values(row))
+    transaction.execute(delete(grounds).where(grounds.c.experiment_id == record.id))
+    kept = {"experiment_id": record.id, "version": snapshot.version, "content": snapshot.grounds}
+    transaction.execute(insert(grounds).values(kept))
     mine = update(experiments).where(experiments.c.id == record.id)
     transaction.execute(mine.values(learned_version=snapshot.version))
 

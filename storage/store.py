@@ -20,6 +20,7 @@ from bandits.store import (
     Point,
     Record,
     Snapshot,
+    Standing,
     State,
     Stored,
     Target,
@@ -33,6 +34,7 @@ from storage.experiments import Experiments
 from storage.folds import SqlFold
 from storage.groups import Groups, Work
 from storage.observations import Observations
+from storage.past import SqlPast
 from storage.recent import Recent
 from storage.tables import secrets as secrets_table
 
@@ -244,7 +246,8 @@ class SqlStore:
     def erase(self, key: str, ids: Sequence[str], *, now: float, by: str) -> Iterator[SqlFold]:
         """Erase decisions and all that followed them, in one transaction."""
         with self._folding(key) as (transaction, record):
-            leaving = erasing.Erasing(transaction, record, ids, now)
+            past = SqlPast(transaction, record, self._experiments)
+            leaving = erasing.Erasing(transaction, record, past, ids, now)
             folding = leaving.fold()
             yield folding
             if folding.due is not None and not folding.saved:
@@ -269,7 +272,8 @@ class SqlStore:
     def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:
         """Start a fold: take the experiment's lock and read what is due by `now`."""
         with self._folding(key) as (transaction, record):
-            folding = SqlFold(transaction, record, now)
+            past = SqlPast(transaction, record, self._experiments)
+            folding = SqlFold(transaction, record, past, now)
             yield folding
             if folding.due is not None and not folding.saved:  # else what was seen stays seen
                 transaction.connection.rollback()
@@ -281,13 +285,26 @@ class SqlStore:
             record = self._experiments.record(transaction, key)
             snapshot = snapshots.newest_snapshot(transaction, record)
             observations = Observations(transaction, record)
-            yield Audit(record, snapshot, observations.learned(), observations.pending())
+            yield Audit(
+                record,
+                snapshot,
+                observations.learned(),
+                observations.pending(),
+                SqlPast(transaction, record, self._experiments),
+            )
 
     def snapshot(self, key: str, version: int) -> Snapshot:
         """Read one snapshot."""
         with self.database.reading() as transaction:
             record = self._experiments.record(transaction, key)
             return snapshots.read_snapshot(transaction, record, version)
+
+    def standing(self, key: str, points: int) -> Standing:
+        """Read how an experiment stands, all of one moment."""
+        with self.database.reading(consistent=True) as transaction:
+            record = self._experiments.record(transaction, key)
+            newest = snapshots.newest_snapshot(transaction, record)
+            return Standing(record, newest, snapshots.read_history(transaction, record, points))
 
     def history(self, key: str, points: int) -> list[Point]:
         """Read at most `points` snapshots for a chart, spread over time, the newest included."""

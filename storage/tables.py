@@ -65,6 +65,11 @@ experiments = Table(
     Column("started_at", Double),
     Column("stopped_at", Double),
     Column("shipped", SmallInteger),  # the arm that a stopped one goes on sending
+    Column("clipped", Integer, nullable=False, server_default="0"),
+    Column("unknown", Integer, nullable=False, server_default="0"),
+    Column("missing", Integer, nullable=False, server_default="0"),
+    Column("repeated", Integer, nullable=False, server_default="0"),
+    Column("late", Integer, nullable=False, server_default="0"),
     CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
 )
 
@@ -105,17 +110,22 @@ batches = Table(
     Column("clipped", Integer, nullable=False, server_default="0"),
     Column("unknown", Integer, nullable=False, server_default="0"),
     Column("missing", Integer, nullable=False, server_default="0"),
+    Column("closed_version", Integer),
+    Column("repeated", Integer, nullable=False, server_default="0"),
+    Column("late", Integer, nullable=False, server_default="0"),
     CheckConstraint("kind IN ('choose', 'activate', 'reward', 'cancel')", name="kind"),
     sqlite_autoincrement=True,  # a number is never given again, nor are the serials made from it
 )
-_NEW = text("counted_version IS NULL AND due_at IS NOT NULL")
+# In queries the very same words, or SQLite does not use the index.
+NEW = text("counted_version IS NULL AND (due_at IS NOT NULL OR kind = 'choose')")
 _PENDING = text("counted_version IS NOT NULL AND folded_version IS NULL")
+_OPEN = text("folded_version IS NOT NULL AND closed_version IS NULL")
 Index(
     "ix_batches_new",
     batches.c.experiment_id,
     batches.c.id,
-    sqlite_where=_NEW,
-    postgresql_where=_NEW,
+    sqlite_where=NEW,
+    postgresql_where=NEW,
 )
 Index(
     "ix_batches_pending",
@@ -123,6 +133,13 @@ Index(
     batches.c.due_at,
     sqlite_where=_PENDING,
     postgresql_where=_PENDING,
+)
+Index(
+    "ix_batches_open",
+    batches.c.experiment_id,
+    batches.c.created_at,
+    sqlite_where=_OPEN,
+    postgresql_where=_OPEN,
 )
 Index("ix_batches_by_time", batches.c.experiment_id, batches.c.created_at, batches.c.id)
 
@@ -212,6 +229,15 @@ erasures = Table(
     Column("experiment_id", Serial, ForeignKey("experiments.id"), nullable=False, index=True),
     Column("first_version", Integer, nullable=False),
     Column("last_version", Integer, nullable=False),
+)
+
+# Of each experiment's newest snapshot alone: nobody asks for those of earlier ones.
+grounds = Table(
+    "grounds",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
 )
 
 secrets = Table(

@@ -8,9 +8,12 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.arrays import AnyArray, FloatArray
-from bandits.engine.learner import known, rebuild
+from bandits.engine.learner import rebuild
+from bandits.engine.summing import known, known_grounds
+from bandits.inference.grounds import Grounds
 from bandits.store import Audit, Decided
 
+_COUNTABLE = 2.0**50  # a larger number is no count, and is whole by rounding
 TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another order may make
 
 
@@ -31,6 +34,7 @@ class Compared(Struct, frozen=True, eq=False):
     def wrong(self) -> AnyArray:
         """Where the two differ: whole numbers at all, others by more than rounding explains."""
         whole = (self.logged == np.rint(self.logged)) & (self.stored == np.rint(self.stored))
+        whole &= np.abs(self.logged) < _COUNTABLE
         largest = max(1.0, *(float(np.max(np.abs(a), initial=0.0)) for a in self._both))
         allowed = np.where(whole, 0.0, TOLERANCE * largest)
         return ~(np.abs(self.logged - self.stored) <= allowed)  # so that NaN is wrong
@@ -63,12 +67,36 @@ def compare(audit: Audit, progress: Callable[[int], None]) -> list[Compared]:
         learned=_watched(audit.learned, progress),
         pending=_watched(audit.pending, progress),
     )
-    logged = rebuild(watched)
+    statistic, tally, grounds = rebuild(watched)
+    logged = (statistic, tally)
     stored = known(audit.record.configuration, audit.snapshot)
     return [
-        Compared(f"{name}.{field.name}", getattr(of_log, field.name), getattr(held, field.name))
-        for name, of_log, held in zip(("statistic", "tally"), logged, stored, strict=True)
-        for field in fields(of_log)  # type: ignore[arg-type]  # every family is a dataclass
+        *(
+            Compared(f"{name}.{field.name}", getattr(of_log, field.name), getattr(held, field.name))
+            for name, of_log, held in zip(("statistic", "tally"), logged, stored, strict=True)
+            for field in fields(of_log)  # type: ignore[arg-type]  # every family is a dataclass
+        ),
+        *_compare_grounds(
+            grounds,
+            known_grounds(audit.record.configuration, audit.snapshot),
+            tally.sent[:-1],
+        ),
+    ]
+
+
+def _compare_grounds(logged: Grounds, stored: Grounds, sent: FloatArray) -> list[Compared]:
+    """Compare what results rest on, each sum in the places that either has.
+
+    Probabilities of decisions that rested on a snapshot since erased cannot be derived again: where
+    there are any, nothing can be said of the sums of probabilities.
+    """
+    both = logged + stored
+    one, other = (g.parts(like=both) for g in (logged, stored))
+    derived = np.array_equal(logged.ratio.sent, sent)
+    return [
+        Compared(f"results.{name}", one[name], other[name])
+        for name in one
+        if derived or not name.startswith("ratio")
     ]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from bandits.allocation import NEWCOMER_MATURED, apply_floor, cap_newcomers, default_floor
 from bandits.arrays import FloatArray, IntArray
 from bandits.draw import draw, uniforms
-from bandits.engine.learner import known
+from bandits.engine.summing import known
 from bandits.experiment import Configuration
 from bandits.store import Snapshot
 

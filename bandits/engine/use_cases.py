@@ -13,9 +13,10 @@ from bandits.changes import refused_changes
 from bandits.engine import subjects
 from bandits.engine.choosing import Batch, decide
 from bandits.engine.explaining import explain
-from bandits.engine.learner import fold, known_grounds
+from bandits.engine.learner import fold
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
+from bandits.engine.summing import known_grounds
 from bandits.errors import (
     Fault,
     FixedOnceStarted,
@@ -377,10 +378,10 @@ class Engine:
         Raises:
             NotFound: there is no such experiment.
         """
-        record = self.store.record(key)
-        live = self._living(record)
-        grounds = known_grounds(record.configuration, None)
-        return summarise(record, live, grounds, self.store.history(key, _HISTORY_POINTS))
+        standing = self.store.standing(key, _HISTORY_POINTS)
+        record = standing.record
+        grounds = known_grounds(record.configuration, standing.snapshot)
+        return summarise(record, self._living(record), grounds, standing.points)
 
 
 def _fault(row: int, reward: Reward, rule: RewardRule) -> Fault | None:

@@ -212,6 +212,16 @@ class Evidence:
             np.concatenate([self.earning, sign * other.earning], axis=-2),
         )
 
+    def spread(self, eligible: BoolArray) -> "Evidence":
+        """Give every stratum of `eligible` (G, K) its place, which must include all there are."""
+        places = {row.tobytes(): i for i, row in enumerate(eligible)}
+        taken = [places[row.tobytes()] for row in self.eligible]
+        *lead, _, n_arms = self.earning.shape
+        moments = np.zeros((*lead, len(eligible), _POWERS, _POWERS, n_arms))
+        earning = np.zeros((*lead, len(eligible), n_arms))
+        moments[..., taken, :, :, :], earning[..., taken, :] = self.moments, self.earning
+        return Evidence(eligible, moments, earning)
+
     def padded(self, n_arms: int) -> "Evidence":
         """Append arms that nobody could get, until there are `n_arms`."""
         missing = n_arms - self.eligible.shape[-1]
@@ -380,6 +390,6 @@ def _canonical(eligible: BoolArray, moments: FloatArray, earning: FloatArray) ->
     for source, target in enumerate(place.ravel().tolist()):
         joined[..., target, :, :, :] += moments[..., source, :, :, :]
         earned[..., target, :] += earning[..., source, :]
-    sends = np.moveaxis(joined[..., 0, 0, :], -2, 0).reshape(n_sets, -1)
-    kept = np.any(sends != 0, axis=-1)  # counts are whole numbers: what is taken out leaves 0
+    by_set = np.any(joined[..., 0, 0, :] != 0, axis=-1)
+    kept = by_set.any(axis=tuple(range(len(lead))))  # counts are whole: what goes leaves 0
     return Evidence(sets[kept], joined[..., kept, :, :, :], earned[..., kept, :])

@@ -234,8 +234,9 @@ def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: floa
         )
     if conversions < BURN_IN_CONVERSIONS or fewest < BURN_IN_DECISIONS:
         return NotYet(
-            f"Not enough yet: {conversions:,.0f} of {BURN_IN_CONVERSIONS} successes, and "
-            f"{fewest:,.0f} of {BURN_IN_DECISIONS} complete emails of the rarest variant.",
+            f"Not enough yet: {min(conversions, BURN_IN_CONVERSIONS):,.0f} of "
+            f"{BURN_IN_CONVERSIONS} successes, and {min(fewest, BURN_IN_DECISIONS):,.0f} of "
+            f"{BURN_IN_DECISIONS} complete emails of the rarest variant.",
             "the asymptotic interval errs too often before its burn-in",
         )
     total, margin = float(scores.total), float(scores.margin(family.each))

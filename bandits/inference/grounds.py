@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 import msgspec
 
+from bandits.arrays import FloatArray
 from bandits.inference.aipw import Evidence
 from bandits.inference.lateness import Lateness
 from bandits.inference.periods import Periods
@@ -66,6 +67,17 @@ class Grounds:
             self.segments.padded(n_arms),
             self.lateness.padded(n_arms),
         )
+
+    def parts(self, like: "Grounds") -> dict[str, FloatArray]:
+        """Name every array, in the places that `like` has, which must have all of this one's."""
+        named: dict[str, FloatArray] = {"periods": self.periods.spread(like.periods.numbers)}
+        for name in ("arms", "groups", "segments"):
+            evidence: Evidence = getattr(self, name).spread(getattr(like, name).eligible)
+            named[f"{name}.moments"] = evidence.moments
+            named[f"{name}.earning"] = evidence.earning
+        for name, sums in (("ratio", self.ratio), ("lateness", self.lateness)):
+            named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
+        return named
 
     def dump(self) -> bytes:
         """Serialise."""

@@ -72,6 +72,12 @@ class Periods:
         missing = n_arms - self.sums.shape[-1]
         return Periods(self.numbers, np.pad(self.sums, [(0, 0), (0, 0), (0, missing)]))
 
+    def spread(self, numbers: IntArray) -> FloatArray:
+        """Return sums in the places of these periods, which must include all there are."""
+        out = np.zeros((len(numbers), *self.sums.shape[1:]))
+        out[np.searchsorted(numbers, self.numbers)] = self.sums
+        return out
+
     @property
     def drift_p_value(self) -> float:
         """The p-value of "no arm's mean reward changed"; 1 while too little is known."""

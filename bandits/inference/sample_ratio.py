@@ -62,6 +62,16 @@ class SampleRatio:
     def __sub__(self, other: "SampleRatio") -> "SampleRatio":
         return SampleRatio(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
 
+    def spread(self, arms: IntArray, n_arms: int) -> "SampleRatio":
+        """Put sums over a choice among `arms` (m,) in their places among K."""
+
+        def placed(values: FloatArray) -> FloatArray:
+            out = np.zeros(n_arms)
+            out[arms] = values
+            return out
+
+        return SampleRatio(*(placed(getattr(self, f.name)) for f in fields(self)))
+
     def padded(self, n_arms: int) -> "SampleRatio":
         """Append arms that nobody got, until there are `n_arms`."""
         missing = n_arms - self.sent.shape[-1]

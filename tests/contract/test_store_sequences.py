@@ -7,11 +7,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bandits.engine.learner import fold, known, rebuild
+from bandits.engine.learner import fold
+from bandits.engine.summing import known, known_grounds
 from bandits.store import Event
 from storage import folds
+from storage.verifying import compare
 
-MATURITY, WINDOW = 10.0, 40.0
+MATURITY, REWARD_WINDOW, WINDOW = 10.0, 25.0, 40.0
 KINDS = ("choose", "reward", "activate", "cancel", "fold", "wait")
 
 
@@ -28,6 +30,7 @@ class Sent:
     started_at: float | None
     cancelled: bool = False
     learned: bool = False
+    closed: bool = False
     events: dict[str, tuple[str, float]] = field(default_factory=dict)  # those that count
 
     @property
@@ -157,17 +160,31 @@ class Model:
         due_at = max(self.now, snapshot.at)
         for d in self._counting():
             d.learned |= d.started_at is not None and d.started_at + MATURITY <= due_at
+            d.closed |= d.started_at is not None and d.started_at <= due_at - REWARD_WINDOW
         stored = known(record.configuration, snapshot)
         with self.store.audit(record.key) as audit:
-            logged = rebuild(audit)
-        for one, other in zip(stored, logged, strict=True):
-            for name in one.__slots__:
-                np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-9)
+            assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
+        self.check_grounds(known_grounds(record.configuration, snapshot))
         statistic, tally = self.expected(snapshot.at)
         for name, value in statistic.items():
             np.testing.assert_allclose(getattr(stored[0], name), value, atol=1e-9, err_msg=name)
         for name, value in tally.items():
             np.testing.assert_allclose(getattr(stored[1], name), value, atol=1e-9, err_msg=name)
+
+    def check_grounds(self, grounds):
+        """Compare what results rest on with the decisions whose reward window has closed."""
+        sends, earned, conversions = np.zeros((3, 3))
+        for d in self._counting():
+            if d.closed and not d.holdout:
+                sends[d.arm] += 1
+                earned[d.arm] += sum(d.metrics)
+                conversions[d.arm] += sum(d.metrics) > 0
+        np.testing.assert_allclose(grounds.arms.sends, sends)
+        np.testing.assert_allclose(grounds.arms.earned, earned, atol=1e-9)
+        np.testing.assert_allclose(grounds.arms.earning.sum(axis=0), conversions)
+        np.testing.assert_allclose(grounds.segments.sends.sum(axis=0), sends)
+        np.testing.assert_allclose(grounds.periods.sums[:, 0].sum(axis=0), sends)
+        np.testing.assert_allclose(grounds.lateness.earned.sum(), earned.sum(), atol=1e-9)
 
     def _counting(self):
         return [d for d in self.sent if not (d.cancelled or d.fallback)]
@@ -238,6 +255,11 @@ def test_any_sequence_ends_where_the_model_does(store, sender, monkeypatch, decl
         record = sender.start(
             f"k{next(keys)}",
             policy={"name": "linucb"},
+            reward={
+                "metrics": {"click": {}, "order": {"count": "sum", "high": 100.0}},
+                "window_seconds": REWARD_WINDOW,
+                "maturity_seconds": MATURITY,
+            },
             context=[{"kind": "number", "name": "age", "low": 0, "high": 1}],
             **declared,
         )

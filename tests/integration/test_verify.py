@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import delete, update
 
-from bandits.engine.learner import fold, known
+from bandits.engine.learner import fold
+from bandits.engine.summing import known
 from bandits.statistics import dump
 from storage.commands import verify
 from storage.tables import events, snapshots

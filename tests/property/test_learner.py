@@ -15,14 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandits.engine.learner import Summing, _counted_on, _moved_on, rebuild
+from bandits.engine.grounding import Grounding
+from bandits.engine.learner import _counted_on, _grounded_on, _moved_on, rebuild
+from bandits.engine.summing import Summing
 from bandits.engine.tally import Tally
 from bandits.experiment import Configuration, Experiment
+from bandits.inference.grounds import Grounds
 from bandits.registry import make, policies
 from bandits.statistics import Statistic
 from bandits.store import Audit, Decided, Due, Record, Snapshot
 
 MATURITY = 4.0
+WINDOW = 9.0  # that rewards count in
 FORGETTING = [None, {"half_life_seconds": 5.0}, {"window_seconds": 6.0}]
 METRICS = {
     "click": {},
@@ -43,9 +47,10 @@ def configuration(family: str, forgetting: dict[str, float] | None) -> Configura
         "key": "spring",
         "slots": [{"key": "subject", "variants": [{"key": v} for v in "abc"]}],
         "policy": {"name": FAMILIES[family]},
-        "reward": {"metrics": metrics, "window_seconds": 100, "maturity_seconds": MATURITY},
+        "reward": {"metrics": metrics, "window_seconds": WINDOW, "maturity_seconds": MATURITY},
         "context": [{"kind": "number", "name": "recency", "low": 0, "high": 1}],
         "forgetting": forgetting,
+        "holdout": 0.2,
     }
     return Configuration.first(msgspec.convert(declared, Experiment))
 
@@ -69,7 +74,9 @@ class Row:
     started_at: float
     cancelled_at: float
     events: list[Event]
+    restriction: bytes = b""
     stage: str = "new"
+    closed_at: float = np.inf
     learned_with: tuple[Event, ...] = ()
 
     def reported(self, now: float) -> tuple[Event, ...]:
@@ -77,17 +84,49 @@ class Row:
         return tuple(e for e in self.events if e.reported_at <= now)
 
 
-def decided(rows: Sequence[tuple[Row, tuple[Event, ...]]]) -> Decided:
-    """Turn decisions, each with some of its events, into columns."""
-    events = [(i, e.metric, e.value) for i, (_, found) in enumerate(rows) for e in found]
+class Origin:
+    """What every decision of the model rested on: the first configuration, and nothing known."""
+
+    def __init__(self, first: Configuration) -> None:
+        self.first = first
+
+    def configuration(self, version: int) -> Configuration:
+        """Give the only one there is."""
+        assert version == 1
+        return self.first
+
+    def snapshot(self, version: int) -> Snapshot | None:
+        """Give what was known at first."""
+        assert version == 0
+
+
+def decided(
+    rows: Sequence[tuple[Row, tuple[Event, ...]]], *, closed_before: float = np.inf
+) -> Decided:
+    """Turn decisions, each with some of its events, into columns.
+
+    Args:
+        rows: the decisions.
+        closed_before: those whose window closed before this fold are closed.
+    """
+    events = [
+        (i, e.metric, e.value, e.reported_at) for i, (_, found) in enumerate(rows) for e in found
+    ]
+    n = len(rows)
     return Decided(
         np.array([r.arm for r, _ in rows], dtype=np.int64),
         np.array([(1.0, r.recency) for r, _ in rows]).reshape(len(rows), 2),
         np.array([r.holdout for r, _ in rows], dtype=np.bool_),
         np.array([r.started_at for r, _ in rows]),
-        np.array([row for row, _, _ in events], dtype=np.int64),
-        np.array([metric for _, metric, _ in events], dtype=np.int64),
-        np.array([value for _, _, value in events]),
+        np.array([row for row, *_ in events], dtype=np.int64),
+        np.array([metric for _, metric, *_ in events], dtype=np.int64),
+        np.array([value for *_, value, _ in events]),
+        np.array([reported_at for *_, reported_at in events]),
+        np.array([0.5 if r.restriction else 1 / 3 for r, _ in rows]),
+        [r.restriction for r, _ in rows],
+        np.ones(n, dtype=np.int64),
+        np.zeros(n, dtype=np.int64),
+        np.array([r.closed_at < closed_before for r, _ in rows], dtype=np.bool_),
     )
 
 
@@ -108,7 +147,13 @@ class Log:
                 continue
             self._expire(row, now, before, groups["expired"])
             self._place(row, now, groups)
-        return Due(*(decided(groups[f]) for f in Due.__struct_fields__))
+        earlier = ("removed", "before", "after")
+        return Due(
+            *(
+                decided(groups[f], closed_before=now if f in earlier else np.inf)
+                for f in Due.__struct_fields__
+            )
+        )
 
     def _expire(self, row: Row, now: float, before: float | None, expired: list[Any]) -> None:
         if row.stage != "learned" or self.window is None or before is None:
@@ -120,7 +165,7 @@ class Log:
         found, cancelled = row.reported(now), row.cancelled_at <= now
         matured = row.started_at + MATURITY <= now
         if row.stage == "learned" and (cancelled or found != row.learned_with):
-            groups["before"].append((row, row.learned_with))
+            groups["removed" if cancelled else "before"].append((row, row.learned_with))
             if not cancelled:
                 groups["after"].append((row, found))
         elif row.stage == "pending" and cancelled:
@@ -129,6 +174,11 @@ class Log:
             groups["matured"].append((row, found))
         elif row.stage == "new" and not cancelled:
             groups["entered_due" if matured else "entered"].append((row, found))
+        over = not cancelled and row.started_at + WINDOW <= now and row.closed_at == np.inf
+        if over and row.stage == "learned":
+            groups["closing"].append((row, found))
+        if over and row.stage != "gone":
+            row.closed_at = now
         if cancelled:
             row.stage = "gone"
         elif row.stage != "gone":
@@ -143,7 +193,8 @@ class Log:
                 portions[row.stage].append(decided([(row, row.learned_with)]))
         record = Record(1, "spring", "running", b"salt", configuration, 1, 0.0)
         snapshot = Snapshot(1, 1, at, 0, 1, b"", b"")
-        return Audit(record, snapshot, iter(portions["learned"]), iter(portions["pending"]))
+        every = (iter(portions[name]) for name in ("learned", "pending"))
+        return Audit(record, snapshot, *every, Origin(configuration))
 
 
 # Eighths add up exactly: times meet at the very moment of maturity and of leaving the window.
@@ -160,13 +211,16 @@ def rows(draw: Any, n_metrics: int) -> Row:
         metric=st.integers(0, n_metrics - 1),
         value=st.sampled_from([0.25, 0.5, 1.0]),
     )
+    arm = draw(st.integers(0, 2))
+    restricted = arm < 2 and draw(st.booleans())
     return Row(
-        draw(st.integers(0, 2)),
+        arm,
         draw(st.sampled_from([0.0, 0.5, 1.0])),
         draw(st.booleans()),
         started_at,
         draw(never | times.map(lambda t: started_at + t)),
         draw(st.lists(events, max_size=3)),
+        b'{"subject":["a","b"]}' if restricted else b"",
     )
 
 
@@ -174,6 +228,13 @@ def same(one: Any, other: Any) -> None:
     """Compare statistics or tallies field by field, to what rounding leaves."""
     for f in fields(one):
         assert getattr(one, f.name) == pytest.approx(getattr(other, f.name), rel=1e-9, abs=1e-9)
+
+
+def same_grounds(one: Grounds, other: Grounds) -> None:
+    """Compare what results rest on, in the places that either has."""
+    parts = other.parts(like=one + other)
+    for name, array in one.parts(like=one + other).items():
+        assert array == pytest.approx(parts[name], rel=1e-9, abs=1e-9), name
 
 
 @pytest.mark.parametrize("forgetting", FORGETTING, ids=["never forgetting", "half-life", "window"])
@@ -192,15 +253,20 @@ def test_every_fold_agrees_with_summing_the_log_anew(
     moments = data.draw(st.lists(times.map(lambda t: 2 * t), min_size=1, max_size=6, unique=True))
     statistic: Statistic = Summing(config, 0.0).family.zeros(config.problem)
     tally = Tally.zeros(3, n_metrics)
+    record = Record(1, "spring", "running", b"salt", config, 1, 0.0)
+    grounding = Grounding(record, Origin(config))
+    grounds = grounding.nothing
     before: float | None = None
     for now in sorted(moments):
         summing = Summing(config, now)
         due = log.due(now, before)
         statistic = _moved_on(summing, statistic, due, now if before is None else before)
         tally = _counted_on(summing, tally, due)
-        again, counted = rebuild(log.audit(config, now))
+        grounds = Grounds.load(_grounded_on(grounding, grounds, due).dump())
+        again, counted, grounded = rebuild(log.audit(config, now))
         same(statistic, again)
         same(tally, counted)
+        same_grounds(grounds, grounded)
         before = now
 
 
@@ -235,7 +301,7 @@ def test_a_family_that_cannot_subtract_is_learned_whole_however_the_log_is_read(
     everybody = data.draw(st.lists(rows(1), min_size=1, max_size=8))
     log, now = Log(everybody, None), 1000.0
     log.due(now, None)
-    statistic, tally = rebuild(log.audit(config, now))  # a decision a portion
+    statistic, tally, _ = rebuild(log.audit(config, now))  # a decision a portion
     learned = [(r, r.learned_with) for r in everybody if r.stage == "learned"]
     summing = Summing(config, now)
     same(statistic, summing.observed(decided(learned)))

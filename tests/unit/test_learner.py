@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandits.engine.learner import Summing, _counted_on, _moved_on, _seed, known
+from bandits.engine.learner import _counted_on, _moved_on, _seed
+from bandits.engine.summing import Summing, known
 from bandits.engine.tally import Tally
 from bandits.errors import InvalidInput
 from bandits.experiment import Configuration, Experiment
@@ -44,6 +45,12 @@ def decided(
         np.array([row for row, _, _ in events], dtype=np.int64),
         np.array([("click", "order").index(metric) for _, metric, _ in events], dtype=np.int64),
         np.array([value for _, _, value in events]),
+        np.full(len(events), started_at),
+        np.full(n, 0.5),
+        [b""] * n,
+        np.ones(n, dtype=np.int64),
+        np.zeros(n, dtype=np.int64),
+        np.zeros(n, dtype=np.bool_),
     )
 
 
@@ -108,8 +115,8 @@ def test_cancelled_before_or_after_it_matured_a_decision_was_never_there() -> No
     nothing = folded(configuration(), (NOW, due()))
     for steps in (
         [due(entered=mine), due(withdrawn=mine)],
-        [due(entered=mine), due(matured=mine), due(before=mine)],
-        [due(entered_due=mine), due(before=mine)],
+        [due(entered=mine), due(matured=mine), due(removed=mine)],
+        [due(entered_due=mine), due(removed=mine)],
     ):
         statistic, tally = folded(configuration(), *((NOW, s) for s in steps))
         assert dump(statistic) == dump(nothing[0])

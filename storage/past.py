@@ -1,0 +1,29 @@
+"""What decisions of one experiment rested on, as a transaction sees it."""
+
+from bandits.experiment import Configuration
+from bandits.store import Record, Snapshot
+from storage.databases import Transaction
+from storage.experiments import Experiments
+from storage.snapshots import read_snapshot
+
+
+class SqlPast:
+    """Configurations and snapshots of one experiment: `bandits.store.Past`."""
+
+    def __init__(self, transaction: Transaction, record: Record, experiments: Experiments) -> None:
+        """Read through `transaction`."""
+        self._transaction = transaction
+        self._record = record
+        self._experiments = experiments
+
+    def configuration(self, version: int) -> Configuration:
+        """Read one version of the configuration."""
+        if version == self._record.configuration.version:
+            return self._record.configuration
+        return self._experiments.configuration(self._transaction, self._record.key, version)
+
+    def snapshot(self, version: int) -> Snapshot | None:
+        """Read one snapshot; None for version 0, when nothing was known."""
+        if version == 0:
+            return None
+        return read_snapshot(self._transaction, self._record, version)
