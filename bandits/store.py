@@ -486,6 +486,14 @@ class Store(Protocol):
         """Read the decisions that exist among these ids."""
         ...
 
+    def newest_decisions(self, key: str, subjects: Sequence[str]) -> dict[str, str]:
+        """Find the newest decision of each subject in an experiment; others are left out.
+
+        Raises:
+            NotFound: there is no experiment of this key.
+        """
+        ...
+
     def events(self, decision_id: str) -> list[Event]:
         """Read a decision's events in order of their time."""
         ...

@@ -25,7 +25,7 @@ from bandits.store import (
     Stored,
     Target,
 )
-from storage import choices, erasing, log, marks, rewards, snapshots, together
+from storage import choices, erasing, log, marks, matching, rewards, snapshots, together
 from storage.accounts import Accounts
 from storage.changes import note
 from storage.databases import Database, Raced, Transaction, open_database
@@ -172,6 +172,15 @@ class SqlStore:
         """Read the decisions that exist among these ids."""
         with self.database.reading() as transaction:
             return log.read_decisions(transaction, ids)
+
+    def newest_decisions(self, key: str, subjects: Sequence[str]) -> dict[str, str]:
+        """Find the newest decision of each subject in an experiment; others are left out."""
+        hashes = choices.hash_subjects(self._subject_secret, subjects)
+        with self.database.reading() as transaction:
+            record = self._experiments.record(transaction, key)
+            found = matching.newest_decisions(transaction, record, hashes)
+        named = zip(subjects, hashes, strict=True)
+        return {name: found[subject] for name, subject in named if subject in found}
 
     def events(self, decision_id: str) -> list[Event]:
         """Read a decision's events in order of their time."""

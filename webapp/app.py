@@ -18,9 +18,10 @@ def create_app(services: Services, settings: Settings) -> Flask:
     app = Flask(__name__)
     app.config["SECRET_KEY"] = settings.secret_key
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.config["MAX_UPLOAD_BYTES"] = settings.max_upload_bytes
     app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
     services.attach(app.extensions)
     tracing.init(app, settings)
     routes.init(app)
-    pages.init(app)
+    pages.init(app, settings)
     return app

@@ -19,6 +19,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         secret_key: signs session cookies; kept in the database unless given.
         secure_cookies: send session cookies over HTTPS only; set it behind a TLS proxy.
         max_body_bytes: a longer request body is refused.
+        max_upload_bytes: a longer file of recipients or results is refused.
+        files_folder: where uploaded files are kept for a week; beside SQLite's file, else in the
+            system's folder for temporary ones.
         log_format: how logs on standard error look.
         access_log: write a log line for every request.
     """
@@ -27,6 +30,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     secret_key: Annotated[str, Meta(min_length=32)] | None = None
     secure_cookies: bool = False
     max_body_bytes: Annotated[int, Meta(ge=10_000, le=1_000_000_000)] = 8_000_000
+    max_upload_bytes: Annotated[int, Meta(ge=10_000, le=10_000_000_000)] = 200_000_000
+    files_folder: Annotated[str, Meta(min_length=1)] | None = None
     log_format: Literal["text", "json"] = "text"
     access_log: bool = False
 

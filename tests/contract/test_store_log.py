@@ -275,3 +275,19 @@ def test_ids_and_subjects_may_be_any_text(store, sender, name):
     assert list(store.decisions([name])) == [name]
     assert [e.event_id for e in store.events(name)] == [name]
     assert store.cancel([name], at=6.0) == Marked(1, 0, ())
+
+
+@pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
+def test_the_newest_decision_of_each_of_many_subjects_is_found(store, sender, assignment):
+    record = sender.start(assignment=assignment)
+    sender.start(key="other", assignment=assignment)
+    other = store.record("other")
+    append = store.append_decisions
+    append(record, sender.chosen(2, ids=["a1", "b1"], subjects=["ann", "bob"]), at=1.0)
+    append(record, sender.chosen(1, ids=["a2"], subjects=["ann"]), at=2.0)
+    append(other, sender.chosen(1, ids=["a3"], subjects=["ann"]), at=3.0)
+    found = store.newest_decisions("spring", ["bob", "ann", "nobody"])
+    assert found == {"ann": "a2" if assignment == "per_decision" else "a1", "bob": "b1"}
+    assert store.newest_decisions("spring", []) == {}
+    with pytest.raises(NotFound):
+        store.newest_decisions("nothing", ["ann"])

@@ -139,7 +139,7 @@ class Recipients:
     def _texts(self, portion: Portion, faults: list[str]) -> list[str]:
         out = []
         for line, cell in zip(portion.lines, portion.cells[self._subject], strict=True):
-            text = "" if cell is None else _name(cell)
+            text = "" if cell is None else name_of(cell)
             if not 1 <= len(text) <= _LONGEST_SUBJECT:
                 wrong = f"is longer than {_LONGEST_SUBJECT} characters" if text else "is empty"
                 faults.append(f"{self._table.place(line, self._subject)}: {wrong}")
@@ -154,7 +154,7 @@ class Recipients:
             for line, cell, allowed in cells:
                 if cell is None:
                     continue
-                named = [part.strip() for part in _name(cell).split(_BETWEEN_VARIANTS)]
+                named = [part.strip() for part in name_of(cell).split(_BETWEEN_VARIANTS)]
                 if unknown := [v for v in named if v not in known]:
                     wrong = f"unknown variant {unknown[0]!r}; known are {', '.join(sorted(known))}"
                     faults.append(f"{self._table.place(line, column)}: {wrong}")
@@ -216,7 +216,7 @@ def _category(cell: Cell) -> Scalar:
     return cell
 
 
-def _name(cell: Cell) -> str:
+def name_of(cell: Cell) -> str:
     """Write a cell as a name: a whole number without a point, as a person would."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))

@@ -14,9 +14,11 @@ from webapp.pages.campaign import (
     segments,
     setup,
     stopping,
+    uploads,
 )
 from webapp.pages.form import drafting, editing, forecasts, previews
 from webapp.pages.gate import gate
+from webapp.settings import Settings
 
 # Importing them hung their views into the blueprint.
 VIEWS = (
@@ -37,15 +39,17 @@ VIEWS = (
     setup,
     signing,
     stopping,
+    uploads,
 )
 
 pages.before_request(gate)
 
 
-def init(app: Flask) -> None:
+def init(app: Flask, settings: Settings) -> None:
     """Give `app` what the pages need, and add them."""
     for part in (access, throttle, security, filters, chrome, problems, forecasts):
         part.init(app)
+    uploads.init(app, settings)
     # Werkzeug's own limit for forms is half a megabyte; an HTML block or two are more.
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
     app.register_blueprint(pages)

@@ -1,6 +1,7 @@
 """The gate before every page: signed in? really from our form? allowed?"""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from flask import Response, abort, current_app, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -12,6 +13,14 @@ from webapp.pages.administration.signing import ask_again
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 
+V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
+
+
+def takes_files(view: V) -> V:
+    """Say that a view takes files, which may be longer than other requests."""
+    view.takes_files = True  # type: ignore[attr-defined]
+    return view
+
 
 def gate() -> ResponseReturnValue | None:
     """Ask before each request of a page: signed in? really from our form? allowed?"""
@@ -19,6 +28,8 @@ def gate() -> ResponseReturnValue | None:
     role: Role | None = view.needs
     if role is not None and not current_user.is_authenticated:
         return _to_sign_in()
+    if getattr(view, "takes_files", False):
+        request.max_content_length = current_app.config["MAX_UPLOAD_BYTES"]
     if request.method not in _SAFE:
         current_app.extensions[CSRF].protect()
     if role is not None and not person().may(role):

@@ -25,7 +25,10 @@ _OF_STATUS = {
     404: Said("There is no such page", "It may have been renamed; look for it in the list."),
     405: Said("This page cannot be used like that", "Go back and use its buttons."),
     409: Said("This does not go together", "Look at how it stands now, then decide anew."),
-    413: Said("This is too much at once", "Go back: what you typed is still there. Shorten it."),
+    413: Said(
+        "This is too much at once",
+        "Go back: what you typed is still there. Shorten it, or split the file.",
+    ),
     422: Said("Something does not fit", "Go back and try again."),
     429: Said("Too many attempts", "Wait a minute, then try again."),
     500: Said("Something broke on our side", "Nothing was changed. Try again in a moment."),
@@ -51,6 +54,8 @@ def _http(error: HTTPException) -> Response:
         return error.get_response()  # type: ignore[return-value]
     own = status in {403, 409} and not str(error.description).startswith(("The ", "You don't"))
     detail = str(error.description) if own else ""
+    if status == 413 and request.max_content_length:  # noqa: PLR2004 - too large
+        detail = f"At most {request.max_content_length / 1e6:g} MB are taken at once."
     if status == 403 and detail:  # noqa: PLR2004 - forbidden: the gate says which role it takes
         detail = f"It takes the role {detail}."
     return _page(status, detail)

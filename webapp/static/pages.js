@@ -104,3 +104,23 @@ zoned(document);
 for (const form of document.querySelectorAll("form[data-rows]")) formWithRows(form);
 const summary = document.querySelector("[data-focus]");
 if (summary) summary.focus();
+
+// What is under way is shown as it moves; once it is over, the whole page is read again.
+async function poll(region) {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, Number(region.dataset.poll)));
+    let answer;
+    try {
+      answer = await fetch(location.href, { headers: { "X-Requested-With": "fetch" } });
+    } catch {
+      continue;
+    }
+    if (!answer.ok) return location.reload();
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const next = fresh.querySelector("[data-poll]");
+    if (!next) return location.reload();
+    region.replaceChildren(...next.childNodes);
+  }
+}
+
+for (const region of document.querySelectorAll("[data-poll]")) poll(region);

@@ -21,6 +21,7 @@ from webapp.pages.administration import throttle
 from webapp.passwords import hash_password
 from webapp.services import Services
 from webapp.settings import Settings
+from webapp.uploads.folder import Uploads
 
 PASSWORD = "correct horse battery"
 HASH = hash_password(PASSWORD)
@@ -230,8 +231,9 @@ def app(sqlite) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def site(app, sqlite, clock) -> Iterator[Site]:
-    """The application on a new SQLite database, without anybody in it."""
+def site(app, sqlite, clock, tmp_path) -> Iterator[Site]:
+    """The application on a new SQLite database and folder of files, without anybody in it."""
+    app.extensions["bandits.uploads"] = Uploads(tmp_path / "files")
     with closing(open_store(sqlite.upgraded())) as store:
         yield Site(app, store, clock)
 

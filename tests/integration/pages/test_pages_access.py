@@ -7,7 +7,9 @@ import pytest
 NEEDS = {
     "account": "viewer",
     "add_person": "admin",
+    "answer_csv": "manager",
     "api_keys": "manager",
+    "ask_columns": "manager",
     "ask_password": "admin",
     "audit_log": "admin",
     "audit_log_csv": "admin",
@@ -30,6 +32,7 @@ NEEDS = {
     "end_session": "viewer",
     "enter": None,
     "experiment": "viewer",
+    "files": "manager",
     "history": "viewer",
     "health_csv": "viewer",
     "history_csv": "viewer",
@@ -44,6 +47,7 @@ NEEDS = {
     "preview_typed": "manager",
     "redraft": "manager",
     "remove_person": "admin",
+    "remove_upload": "manager",
     "reset_password": "admin",
     "results_csv": "viewer",
     "results_json": "viewer",
@@ -61,6 +65,9 @@ NEEDS = {
     "stop_now": "manager",
     "take": "manager",
     "theme": None,
+    "upload": "manager",
+    "uploaded": "manager",
+    "work_on": "manager",
 }
 RANKS = [None, "viewer", "manager", "admin"]
 PARTS = {
@@ -74,6 +81,7 @@ PARTS = {
     "variant": 0,
     "key_id": 1,
     "session_id": 1,
+    "upload_id": "0123456789abcdef",
     "user_id": 999,
     "version": "0",
 }

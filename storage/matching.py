@@ -1,0 +1,34 @@
+"""Finding the decisions that were made for recipients, many of them at once."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import select
+
+from bandits.store import Record
+from storage.databases import Transaction
+from storage.tables import batches, decisions, of_batch, subjects
+
+
+def newest_decisions(
+    transaction: Transaction, record: Record, hashes: Sequence[bytes]
+) -> dict[bytes, str]:
+    """Return, by the hash of a subject, the newest decision made for it in an experiment.
+
+    Where each subject has one decision, that is looked up; else the experiment's log is gone
+    through, once for all of them: at most 10,000, as a statement takes.
+    """
+    if record.configuration.experiment.assignment == "per_subject":
+        query = select(subjects.c.subject, subjects.c.decision_id).where(
+            subjects.c.experiment_id == record.id, subjects.c.subject.in_(hashes)
+        )
+    else:
+        query = (
+            select(decisions.c.subject, decisions.c.id)
+            .join_from(batches, decisions, of_batch(batches.c.id))
+            .where(
+                batches.c.experiment_id == record.id,
+                decisions.c.subject.in_(hashes),
+            )
+            .order_by(decisions.c.serial)
+        )
+    return {row.subject: row[1] for row in transaction.execute(query)}
