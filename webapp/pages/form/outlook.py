@@ -7,7 +7,7 @@ from bandits.experiment import Experiment
 from simulations.campaign import Outlook
 from webapp.figures import Figure, outlook_figure
 from webapp.pages.access import person
-from webapp.pages.campaign.standing import named
+from webapp.pages.campaign.naming import named
 from webapp.pages.form import earlier
 from webapp.pages.form.concluding import with_key
 from webapp.pages.form.declaring import declare
