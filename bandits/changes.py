@@ -8,6 +8,18 @@ from bandits.keys import pointer
 
 _FREE = frozenset({"name", "floor", "policy", "slots", "learn_every_seconds", "ends_at"})
 _FIXED = "may not change once the experiment has started"
+_WHY = {
+    "exclude": "versions that were sent have results",
+    "control": "everything is compared with it, and the control group got it",
+    "holdout": "recipients would move in or out of the control group",
+    "forgetting": "what is learned has faded at the old pace",
+    "context": "what is learned is learned by these features",
+    "assignment": "recipients have been decided for by the old rule",
+    "await_activation": "the clocks of emails already chosen run by the old rule",
+    "strict": "values so far were mended, or refused, by the old rule",
+    "reward": "results so far were counted by the old rule",
+    "starts_at": "it has started",
+}
 
 
 def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
@@ -18,7 +30,7 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     slot.
     """
     found = [
-        Fault(pointer(name), _FIXED)
+        Fault(pointer(name), f"{_FIXED}: {_WHY[name]}" if name in _WHY else _FIXED)
         for name in (f.name for f in msgspec.structs.fields(Experiment))
         if name not in _FREE and getattr(old, name) != getattr(new, name)
     ]

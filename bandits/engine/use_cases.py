@@ -10,6 +10,7 @@ from threading import Lock
 from typing import Any
 
 from bandits.changes import refused_changes
+from bandits.context import Scalar
 from bandits.engine import subjects
 from bandits.engine.choosing import Batch, decide
 from bandits.engine.explaining import explain
@@ -17,6 +18,7 @@ from bandits.engine.learner import fold
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
 from bandits.engine.summing import known_grounds
+from bandits.engine.trying import Trial, try_out
 from bandits.errors import (
     Fault,
     FixedOnceStarted,
@@ -271,6 +273,15 @@ class Engine:
 
     def _snapshot(self, key: str, version: int) -> Snapshot | None:
         return None if version == 0 else self.store.snapshot(key, version)
+
+    def try_out(self, key: str, context: Mapping[str, Scalar]) -> Trial:
+        """Look at what somebody with this context would get; nothing is recorded.
+
+        Raises:
+            NotFound: there is no such experiment.
+            InvalidInput: the context does not fit, and the experiment is strict about that.
+        """
+        return try_out(self._living(self.store.record(key)), context, self.clock())
 
     def activate(self, ids: Sequence[str]) -> Marked:
         """Start the clocks of decisions that waited to be sent."""

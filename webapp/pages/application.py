@@ -14,6 +14,7 @@ from webapp.pages.campaign import (
     segments,
     setup,
     stopping,
+    trying,
     uploads,
 )
 from webapp.pages.form import drafting, editing, forecasts, previews
@@ -40,6 +41,7 @@ VIEWS = (
     signing,
     stopping,
     uploads,
+    trying,
 )
 
 pages.before_request(gate)

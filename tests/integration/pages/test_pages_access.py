@@ -68,6 +68,7 @@ NEEDS = {
     "upload": "manager",
     "uploaded": "manager",
     "work_on": "manager",
+    "try_it": "viewer",
 }
 RANKS = [None, "viewer", "manager", "admin"]
 PARTS = {

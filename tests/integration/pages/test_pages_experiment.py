@@ -321,7 +321,8 @@ def test_the_history_tells_what_an_edit_changed(site, manager):
     site.make()
     fields = manager.form("/experiments/sale/edit", "policy")
     manager.post(
-        "/experiments/sale/edit", fields | {"slots/0/variants/0/text": "Sale!", "floor": "2"}
+        "/experiments/sale/edit",
+        fields | {"slots/0/variants/0/text": "Sale!", "floor": "2", "changed/0/0": "typo"},
     )
     text = words(manager.get("/experiments/sale/history").text)
     assert "Set-up changed" in text

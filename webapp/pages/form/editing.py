@@ -13,6 +13,7 @@ from webapp.pages.blueprint import pages
 from webapp.pages.durations import UNITS
 from webapp.pages.form import rows, typed
 from webapp.pages.form.concluding import with_key
+from webapp.pages.form.corrections import Changed, settled
 from webapp.pages.form.declaring import declare, placed
 from webapp.pages.form.fields import methods
 from webapp.pages.form.places import in_order, title_of
@@ -65,6 +66,10 @@ def save(key: str) -> ResponseReturnValue:
     if changed := _with_rows_changed(form, record):
         return changed
     form = rows.compacted(form)
+    if record.started:
+        form, unclear = settled(retype(record.configuration), form, request.form)
+        if unclear:
+            return _form(form, record=record, unclear=unclear)
     version = int(form.version) if form.version.isdecimal() else 0
     try:
         engine.edit(key, declare(form), version=version, by=person().email)
@@ -103,6 +108,7 @@ def _form(
     *,
     record: Record | None = None,
     stale: bool = False,
+    unclear: Sequence[Changed] = (),
 ) -> ResponseReturnValue:
     errors = {f.pointer: f.detail for f in reversed(faults)}
     page = render_template(
@@ -112,13 +118,14 @@ def _form(
         summary=[(f, title_of(f, form), errors[f]) for f in in_order(errors)],
         record=record,
         stale=stale,
+        unclear=unclear,
         kinds=typed.KINDS,
         metrics=typed.METRICS,
         units=list(UNITS),
         methods=methods(),
         changed_by=_last_editor(record) if stale and record else None,
     )
-    return page, 422 if faults else 409 if stale else 200
+    return page, 422 if faults or unclear else 409 if stale else 200
 
 
 def _last_editor(record: Record) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from webapp.pages.form.typed import TypedExperiment
 
-_PAYLOADS = {"subject_line": "text", "content": "html", "discount": "percent"}
+PAYLOADS = {"subject_line": "text", "content": "html", "discount": "percent"}
 _LABELS = {
     "name": "Name",
     "key": "Key",
@@ -80,7 +80,7 @@ def field_of(pointer: str, form: TypedExperiment) -> str:  # noqa: C901, PLR0911
     match parts:
         case ["slots", slot, "variants", variant, "payload", *_]:
             kind = form.slots[int(slot)].kind
-            return f"slots/{slot}/variants/{variant}/{_PAYLOADS.get(kind, 'more')}"
+            return f"slots/{slot}/variants/{variant}/{PAYLOADS.get(kind, 'more')}"
         case ["slots", slot, "variants", variant]:
             return f"slots/{slot}/variants/{variant}/key"
         case ["slots", slot]:
