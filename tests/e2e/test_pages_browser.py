@@ -133,7 +133,7 @@ def stop_and_keep_sending(page: Page, client: Client) -> None:
     page.get_by_role("link", name="Stop…").click()
     page.locator("#ship").select_option("Ready for summer? · b · 15 % off")
     page.get_by_role("button", name="Stop and keep sending this one…").click()
-    page.get_by_role("button", name="Stop Summer and keep sending Ready for summer?").click()
+    page.get_by_role("button", name="Stop Summer and keep sending “Ready for summer?").click()
     expect(page.get_by_text("Stopped after 600 emails. Everybody now gets")).to_be_visible()
     made = list(client.choose_many("summer", [Request("after-1"), Request("after-2")]))
     assert {d.slots["discount"]["variant"] for d in made} == {"d15"}

@@ -79,8 +79,10 @@ def said(of: Record, clicks: list[int], sends: int = 10_000, *, days: float = 10
 
 def test_a_clear_leader_is_named_with_the_risk_of_being_wrong() -> None:
     verdict = said(record(), [800, 1600])
-    assert verdict.headline == "Question leads: every other version is shown to do worse."
-    assert verdict.risk.startswith("Were you to send only Question from now on, you would give up")
+    assert verdict.headline == "“Question” leads: every other version is shown to do worse."
+    assert verdict.risk.startswith(
+        "Were you to send only “Question” from now on, you would give up"
+    )
     assert "at most 5" in verdict.risk
     assert verdict.advice == "You can stop and keep sending it."
     assert verdict.settled
@@ -89,7 +91,7 @@ def test_a_clear_leader_is_named_with_the_risk_of_being_wrong() -> None:
 
 def test_a_rival_that_could_be_better_is_named_and_what_that_would_cost() -> None:
     verdict = said(record(), [1000, 1040])
-    assert verdict.headline == "Question leads, but Plain could still be better."
+    assert verdict.headline == "“Question” leads, but “Plain” could still be better."
     told = results(record(), [1000, 1040], 10_000).lead
     said_at_most = float(re.search(r"at most ([\d.]+) clicks per 1,000 emails", verdict.risk)[1])
     assert 1000 * told.at_most <= said_at_most <= 1000 * told.at_most * 1.1, "never too low"
@@ -98,7 +100,7 @@ def test_a_rival_that_could_be_better_is_named_and_what_that_would_cost() -> Non
 
 def test_alike_versions_are_no_difference_and_no_leader_of_worth() -> None:
     verdict = said(record(4), [1000, 1010, 1005, 995])
-    assert verdict.headline.startswith("No difference is found yet. Question does best so far")
+    assert verdict.headline.startswith("No difference is found yet. “Question” does best so far")
     assert "give up at most" in verdict.risk
 
 
@@ -106,14 +108,14 @@ def test_little_to_lose_is_said_to_be_little() -> None:
     verdict = said(record(), [50_000, 50_050], 100_000)
     assert (
         verdict.headline
-        == "Question leads by little: Plain could be better, and it hardly matters."
+        == "“Question” leads by little: “Plain” could be better, and it hardly matters."
     )
     assert verdict.settled
 
 
 def test_a_week_is_waited_for_however_clear_the_lead() -> None:
     early = said(record(), [800, 1600], days=3)
-    assert early.headline.startswith("Question leads")
+    assert early.headline.startswith("“Question” leads")
     assert "over a whole week" in early.advice
 
 
@@ -134,7 +136,7 @@ def test_before_any_window_has_closed_nobody_leads() -> None:
 def test_what_is_to_be_avoided_is_too_many_and_not_given_up() -> None:
     rule = {"metrics": {"complaint": {}}, "goal": "minimise", "window_seconds": 2 * DAY}
     verdict = said(record(reward=rule), [1600, 1500])
-    assert verdict.headline.startswith("Question leads")
+    assert verdict.headline.startswith("“Question” leads")
     assert "you would have at most" in verdict.risk
     assert "too many" in verdict.risk
 
@@ -153,13 +155,13 @@ def test_a_method_that_chooses_by_recipient_has_no_version_for_everybody() -> No
 @pytest.mark.parametrize(
     ("state", "changes", "told"),
     [
-        ("paused", {}, "Paused: your sender's requests are refused until you resume. Question"),
-        ("stopped", {"stopped_at": 9 * DAY}, "Your sender's requests are refused. Question"),
-        ("stopped", {"stopped_at": 9 * DAY, "shipped": 1}, "Everybody now gets Question."),
+        ("paused", {}, "Paused: your sender's requests are refused until you resume. “Question”"),
+        ("stopped", {"stopped_at": 9 * DAY}, "Your sender's requests are refused. “Question”"),
+        ("stopped", {"stopped_at": 9 * DAY, "shipped": 1}, "Everybody now gets “Question”."),
         (
             "archived",
             {"stopped_at": 9 * DAY, "shipped": 1},
-            "Stopped after 20,000 emails. Question",
+            "Stopped after 20,000 emails. “Question”",
         ),
     ],
 )

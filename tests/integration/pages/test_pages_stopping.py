@@ -25,7 +25,7 @@ def test_stopping_asks_what_is_sent_then_and_names_it(site, manager):
     picked = manager.get("/experiments/sale/stop?ship=2")
     assert picked.location == "/experiments/sale/stop/2"
     confirmed = manager.get(picked.location)
-    assert "Stop and keep sending Plain · story · 0 % off?" in words(confirmed.text)
+    assert "Stop and keep sending “Plain · story · 0 % off”?" in words(confirmed.text)
     assert "control group" in words(confirmed.text)
     assert "This cannot be undone" in words(confirmed.text)
     assert site.store.record("sale").state == "running", "asking does nothing"
@@ -39,7 +39,7 @@ def test_what_is_kept_is_sent_to_everybody_and_shown_and_logged(site, manager):
     decided = site.engine.choose("sale", [Request(f"late-{i}") for i in range(20)])
     assert {d.slots["content"]["variant"] for d in decided} == {"story"}
     text = words(manager.get("/experiments/sale").text)
-    assert "Everybody now gets Plain · story · 0 % off." in text
+    assert "Everybody now gets “Plain · story · 0 % off”." in text
     assert "everybody gets one version" in text
     history = words(manager.get("/experiments/sale/history").text)
     assert "Running → Stopped, everybody gets a · story · d0" in history

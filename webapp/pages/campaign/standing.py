@@ -127,7 +127,8 @@ def stand(record: Record, results: Results, now: float) -> Standing:
     sent = sum(a.sent for a in results.arms) + (held.sent if held else 0)
     complete = sum(a.complete for a in results.arms) + (held.complete if held else 0)
     counted = measure(experiment.reward)
-    facts = Facts(record, results, counted, labels, now, sent, complete)
+    quoted = [f"“{label}”" for label in labels]  # a subject line is a sentence of its own
+    facts = Facts(record, results, counted, quoted, now, sent, complete)
     parts = _parts(experiment, results)
     return Standing(
         judge(facts),
@@ -136,7 +137,7 @@ def stand(record: Record, results: Results, now: float) -> Standing:
         _ranked(arms, results),
         parts,
         _scales(arms, parts),
-        check(experiment, results, labels, counted),
+        check(experiment, results, quoted, counted),
         sent,
         complete,
         facts.seconds,

@@ -121,4 +121,4 @@ def _variants(record: Record, arm: int) -> dict[str, str]:
 
 
 def _called(record: Record, arm: int) -> str:
-    return named(record.configuration.experiment, _variants(record, arm))
+    return f"“{named(record.configuration.experiment, _variants(record, arm))}”"
