@@ -86,6 +86,11 @@ def test_what_is_shipped_is_never_learned_from(api, await_activation) -> None:
     assert api.engine.learn("spring") is None, "nothing that is known changed"
     assert api.engine.results("spring").arms == learned
     assert api.engine.receipt(str(shipped[0].decision_id)).reward == 1
+    api.clock.now += 2000
+    api.engine.learn("spring")
+    told = api.engine.results("spring")
+    assert told.closed == SENDS, "every window has closed, those of what was shipped too"
+    assert sum(told.health.split.sent) == SENDS
 
 
 def test_a_result_is_final_once_the_last_window_has_closed(api) -> None:
