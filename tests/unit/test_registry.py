@@ -44,12 +44,30 @@ class Stubborn(Parameters, frozen=True):
         return prepared
 '''
 
-TRY = """
+TRY = '''
 import numpy as np
 from bandits.policy_pages import page
 from bandits.problem import Problem
 from bandits.registry import make, policies
 from bandits.statistics import Moments
+from simulations import simulate
+from simulations.environments import Bernoulli
+from simulations.scenario import parse
+from simulations.simulation import simulate_run
+
+SCENARIO = """
+[environment]
+kind = "bernoulli"
+means = [0.9, 0.1]
+[run]
+horizon = 50
+replications = 4
+[[policy]]
+name = "stubborn"
+params = { mind = 0.5 }
+[[policy]]
+name = "uniform"
+"""
 
 assert "thompson" in policies()
 problem = Problem.of(3)
@@ -57,11 +75,17 @@ policy = make("stubborn", {"mind": 0.5})
 prepared = policy.prepare(Moments.zeros(problem), problem, 1, np.random.default_rng(1))
 assert policy.propensities(prepared, np.zeros((1, 0))).tolist() == [1, 0, 0]
 made = page({})
+
+scenario = parse(SCENARIO)
+result = simulate_run(scenario.environment, scenario.policies, scenario.run)
+stubborn, uniform = result.report().policies
+assert "stubborn" in stubborn.label.lower() and stubborn.regret.mean == 0 < uniform.regret.mean
+(single,) = simulate(Bernoulli((0.9, 0.1)), ["stubborn"], horizon=9, replications=2).outcomes
 assert "## Stubborn" in made and "| `mind` | Mind | How made up it is. | [0, 1] | `1.0` |" in made
-"""
+'''
 
 
-def test_a_policy_in_one_new_file_is_registered_and_documented(tmp_path):
+def test_a_policy_in_one_new_file_is_registered_documented_and_simulated(tmp_path):
     copied = tmp_path / "policies"
     shutil.copytree(Path(package.__file__).parent, copied, ignore=shutil.ignore_patterns("*.pyc"))
     (copied / "stubborn.py").write_text(NEW)

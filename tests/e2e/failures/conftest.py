@@ -233,12 +233,13 @@ class Load:
                 assert found.propensity == decision.propensity
             with store.database.reading() as transaction:
                 of_events = select(decisions.c.id, events.c.event_id, events.c.value)
-                rows = transaction.execute(of_events.join_from(events, decisions)).all()
+                mine = events.c.decision == decisions.c.serial
+                rows = transaction.execute(of_events.join_from(events, decisions, mine)).all()
                 n = transaction.execute(select(func.count()).select_from(decisions)).scalar_one()
                 marks = [
                     set(transaction.execute(query).scalars())
                     for query in (
-                        select(decisions.c.id).join_from(table, decisions)
+                        select(decisions.c.id).where(decisions.c.serial == table.c.decision)
                         for table in (cancellations, activations)
                     )
                 ]
