@@ -127,6 +127,7 @@ def _lowest_rate(s: FloatArray, n: FloatArray, budget: FloatArray) -> FloatArray
     u = np.where(inside, n - s, 0.5) / np.where(inside, n, 1.0)
     target = budget / np.maximum(n, _TINY)
     aim = np.where(inside, target, 1.0)
+    v = np.maximum(v, _TINY)  # a sum this small is what rounding has left of none
     d = np.minimum(np.sqrt(2 * aim / (u * v)) + aim / v, (aim - np.log(u)) / v)
     for _ in range(_NEWTON_STEPS):
         left = v * np.exp(-d)

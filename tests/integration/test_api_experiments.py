@@ -155,6 +155,12 @@ def test_an_edit_must_say_what_it_was_made_on(api, problem) -> None:
     assert edit(api, {"name": "x"}, etag="*").status_code == 200
 
 
+@pytest.mark.parametrize("etag", ['""', '"', "", '"\u00b2"', f'"{"9" * 5000}"', '"-1"'])
+def test_an_etag_that_was_never_given_is_stale_whatever_it_is(api, problem, etag) -> None:
+    api.create()
+    problem(edit(api, {"name": "x"}, etag=etag), 412, "stale-edit")
+
+
 def test_the_etag_is_of_the_configuration_not_of_what_is_learned(api, clock) -> None:
     api.start()
     api.choose()

@@ -15,7 +15,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5
 @st.composite
 def number_features(draw: Any, name: str) -> NumberFeature:
     low, high = sorted(draw(st.tuples(finite, finite)))
-    default = draw(st.none() | st.floats(low, high))
+    default = draw(st.none() | st.floats(low + 0.0, high + 0.0))  # -0.0 sorts beside 0.0
     return NumberFeature(name, low, high, default)
 
 

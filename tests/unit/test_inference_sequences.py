@@ -36,6 +36,13 @@ def test_fractional_rewards_solve_the_same_equation(s):
             assert _exact_log_ratio(s, 100_000, end) == pytest.approx(-np.log(ALPHA), abs=1e-6)
 
 
+@pytest.mark.parametrize("left_over", [5e-324, 2e-309, 1e-120])
+def test_what_rounding_leaves_of_no_success_counts_as_none(left_over):
+    low, high = rate_bounds(left_over, 100, ALPHA)
+    assert low == pytest.approx(0, abs=1e-90)
+    assert high == rate_bounds(0, 100, ALPHA)[1]
+
+
 def test_without_decisions_a_rate_can_be_anything():
     assert rate_bounds(0, 0, ALPHA) == (0, 1)
 

@@ -1,5 +1,6 @@
 """Experiments: declared, edited, started and stopped, and how they are doing."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
@@ -61,6 +62,7 @@ EXAMPLE = {
         {"name": "channel", "kind": "category", "values": ["Web", "Phone"]},
     ],
 }
+_VERSION = re.compile(r"[0-9]{1,18}")
 _ETAG = {"ETag": "the version of the configuration, to send as If-Match with an edit"}
 
 
@@ -208,7 +210,8 @@ def _edited_version(current: int) -> int:
         raise InvalidInput.at("/If-Match", "is required: the ETag of what the edit was made on")
     if str(current) in request.if_match:  # also where it is *
         return current
-    numbers = [int(tag) for tag in request.if_match.as_set() if tag.isdecimal()]
+    # Werkzeug reads an empty tag as None. What is no version of ours is like one that is gone.
+    numbers = [int(tag) for tag in request.if_match.as_set() if tag and _VERSION.fullmatch(tag)]
     return numbers[0] if numbers else 0
 
 
