@@ -65,6 +65,7 @@ class Engine:
         self.clock = clock
         self._live: dict[str, tuple[tuple[int, int], Live]] = {}
         self._renewing = Lock()
+        self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
     # Experiments
 
@@ -389,10 +390,26 @@ class Engine:
         Raises:
             NotFound: there is no such experiment.
         """
+        held = self._results.get(key)
+        if held is not None and held[0] == _shown_of(self.store.record(key)):
+            return held[1]
         standing = self.store.standing(key, _HISTORY_POINTS)
         record = standing.record
         grounds = known_grounds(record.configuration, standing.snapshot)
-        return summarise(record, self._living(record), grounds, standing.points)
+        found = summarise(record, self._living(record), grounds, standing.points)
+        self._results[key] = (_shown_of(record), found)
+        return found
+
+
+def _shown_of(record: Record) -> tuple[Any, ...]:
+    """Tell what results depend on: as long as it is the same, so are they."""
+    return (
+        record.id,
+        record.state,
+        record.configuration.version,
+        record.learned_version,
+        record.mishaps,
+    )
 
 
 def _fault(row: int, reward: Reward, rule: RewardRule) -> Fault | None:

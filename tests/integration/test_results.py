@@ -1,0 +1,179 @@
+"""What results say of a log: findings on what has closed, and the health of the rest."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from bandits.engine import Engine
+from bandits.messages import Request, Reward
+from storage.verifying import compare
+
+DECLARED = {
+    "policy": {"name": "uniform"},
+    "reward": {"metrics": {"click": {}}, "window_seconds": 100.0, "maturity_seconds": 10.0},
+}
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [1000.0]
+
+
+@pytest.fixture
+def engine(store, now) -> Engine:
+    return Engine(store, lambda: now[0])
+
+
+def send(engine, n, **given):
+    requests = [Request(f"u-{engine.clock()}-{i}", **given) for i in range(n)]
+    return [str(d.decision_id) for d in engine.choose("spring", requests)]
+
+
+def click(engine, ids, event_id="e"):
+    return engine.reward([Reward(i, event_id, "click") for i in ids])
+
+
+def proven(engine):
+    """Read results, after seeing that the log says the same of what they rest on."""
+    with engine.store.audit("spring") as audit:
+        assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
+    return engine.results("spring")
+
+
+def test_a_decision_counts_for_findings_once_its_window_is_over(engine, sender, now):
+    sender.start(**DECLARED)
+    ids = send(engine, 30)
+    now[0] += 20
+    engine.learn("spring")
+    early = proven(engine)
+    assert (sum(a.complete for a in early.arms), early.closed) == (30, 0)
+    assert early.arms[0].value.reason == "No results are complete yet."
+    assert (early.health.maturing, early.health.open) == (0.0, 1.0)
+    click(engine, ids[:12])
+    now[0] += 100
+    engine.learn("spring")
+    later = proven(engine)
+    assert (later.closed, later.health.open) == (30, 0.0)
+    assert later.health.split.sent == [a.sent for a in later.arms]
+    assert later.health.split.expected == pytest.approx([10.0] * 3)
+    assert later.health.late_rewards.overall == 1.0  # all of it came after maturity
+    assert later.health.late_rewards.warn
+    assert sum(later.health.effective_sample_size) == pytest.approx(30)
+
+
+def test_what_is_cancelled_after_it_closed_leaves_every_finding(engine, sender, now):
+    sender.start(**DECLARED)
+    ids = send(engine, 30)
+    click(engine, ids)
+    now[0] += 200
+    engine.learn("spring")
+    engine.cancel(ids[:20])
+    engine.learn("spring")
+    results = proven(engine)
+    assert results.closed == sum(results.health.split.sent) == 10
+    assert sum(results.health.split.expected) == pytest.approx(10)
+
+
+def test_a_reward_reported_after_the_window_but_earned_within_it_still_counts(engine, sender, now):
+    sender.start(**DECLARED)
+    ids = send(engine, 9)
+    now[0] += 200
+    engine.learn("spring")
+    earned_at = datetime.fromtimestamp(1050, UTC)
+    engine.reward([Reward(i, "e", "click", occurred_at=earned_at) for i in ids[:4]])
+    engine.learn("spring")
+    assert sum(a.reward for a in proven(engine).arms) == 4
+    assert click(engine, ids[4:], "f").late == 5
+
+
+def test_what_did_not_fit_is_counted_once(engine, sender, now):
+    context = [{"kind": "number", "name": "age", "low": 0, "high": 10}]
+    sender.start(**DECLARED, context=context)
+    ids = send(engine, 6, context={"age": 50})
+    ids += send(engine, 4, context={})
+    for _ in range(3):
+        click(engine, ids[:2])
+    now[0] += 200
+    click(engine, ids[:5], "later")
+    for _ in range(2):
+        engine.learn("spring")
+        health = engine.results("spring").health
+        assert (health.clipped, health.unknown, health.missing) == (6, 0, 4)
+        assert (health.repeated, health.late) == (4, 5)
+
+
+def test_decisions_that_wait_for_activation_are_looked_through_as_well(engine, sender, now):
+    context = [{"kind": "category", "name": "channel", "values": ["Web"]}]
+    sender.start(**DECLARED, context=context, await_activation=True)
+    ids = send(engine, 6, context={"channel": "Fax"})
+    engine.learn("spring")
+    assert engine.results("spring").health.unknown == 6
+    assert sum(a.sent for a in engine.results("spring").arms) == 0
+    engine.activate(ids[:4])
+    now[0] += 200
+    engine.learn("spring")
+    results = proven(engine)
+    assert (results.closed, results.health.unknown) == (4, 6)
+    assert [s.closed for s in results.features[0].segments] == [0, 4]
+
+
+def test_segments_tell_apart_what_recipients_are(engine, sender, now):
+    context = [
+        {"kind": "category", "name": "channel", "values": ["Web", "Phone"]},
+        {"kind": "number", "name": "age", "low": 0, "high": 100},
+    ]
+    sender.start(**DECLARED, context=context)
+    web = send(engine, 40, context={"channel": "Web", "age": 10})
+    now[0] += 1
+    send(engine, 20, context={"channel": "Phone", "age": 90})
+    click(engine, web)
+    now[0] += 200
+    engine.learn("spring")
+    channel, age = proven(engine).features
+    assert [(s.label, s.closed, s.mean) for s in channel.segments] == [
+        ("Web", 40, 1.0),
+        ("Phone", 20, 0.0),
+        (None, 0, None),
+    ]
+    assert [(s.label, s.closed) for s in age.segments] == [
+        ("0 to 25", 40),
+        ("25 to 50", 0),
+        ("50 to 75", 0),
+        ("75 to 100", 20),
+    ]
+    assert channel.family == age.family
+    assert channel.family.comparisons == (3 + 4) * 2
+
+
+def test_a_lift_is_judged_among_those_who_could_get_both(engine, sender, now):
+    sender.start(**DECLARED, floor=0.01)
+    for _ in range(4):
+        now[0] += 1
+        ids = send(engine, 200, eligible={"subject": ["a", "b"]})
+        click(engine, ids[:120])
+    send(engine, 10, eligible={"subject": ["c"]})
+    now[0] += 200
+    engine.learn("spring")
+    results = proven(engine)
+    assert results.arms[1].lift.measurable
+    assert not results.arms[2].lift.measurable
+    assert results.health.split.expected == pytest.approx([400, 400, 10])
+
+
+def test_where_less_is_better_the_leader_has_least_and_the_gain_is_what_was_avoided(
+    engine, sender, now
+):
+    rule = DECLARED["reward"] | {"goal": "minimise"}
+    sender.start(policy={"name": "thompson"}, reward=rule, floor=0.1)
+    for _ in range(6):
+        made = engine.choose("spring", [Request(f"{now[0]}-{i}") for i in range(400)])
+        bad = [str(d.decision_id) for d in made if d.slots["subject"]["variant"] != "c"]
+        click(engine, bad[::2])
+        now[0] += 200
+        engine.learn("spring")
+    results = proven(engine)
+    assert (results.goal, results.lead.arm, results.lead.leads) == ("minimise", 2, True)
+    assert results.arms[2].value.estimate < results.arms[0].value.estimate
+    assert results.arms[2].lift.high < 0
+    assert results.gain.over_equal_split.low > 0
+    assert results.arms[2].chance_best > 0.99
