@@ -1,0 +1,37 @@
+"""A bare Flask view that answers given bytes, on the same server: what any answer costs."""
+
+import sys
+from functools import partial
+
+from flask import Flask, Response
+from granian import Granian
+from granian.constants import Interfaces
+
+from webapp.serving import Address, reserved
+
+THREADS = 64  # as many as the product's server has
+
+
+def load(answer: bytes) -> Flask:
+    """Make an application of one view."""
+    app = Flask("bare")
+
+    @app.post("/choose")
+    def choose() -> Response:
+        return Response(answer, 201, content_type="application/json")
+
+    return app
+
+
+def main(answer: str) -> None:
+    """Serve until told to stop; says on standard error where."""
+    with reserved(Address("127.0.0.1", 0)) as bound:
+        server = Granian(
+            "bare", bound.host, bound.port, interface=Interfaces.WSGI, blocking_threads=THREADS
+        )
+        server.on_startup(lambda: sys.stderr.write(f"{bound}\n"))
+        server.serve(target_loader=partial(load, answer.encode()), wrap_loader=False)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,128 @@
+"""Decisions and rewards over HTTP, each committed before its answer, on both databases."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+from drivers import DECISION, EVENT, Place, Rows, decision_rows, event_rows, places
+from measuring import Row, compare
+from msgspec.structs import replace
+from serving import KEY, Server, ask, post, running, serving
+
+BATCH = 10_000
+CLIENTS = 16
+SINGLES = 2_000
+GOAL = 30_000
+CHOOSE = f"/api/v1/experiments/{KEY}/choose"
+
+
+def run(rounds: int) -> list[Row]:
+    """Measure batches beside the driver writing the same rows, and singles beside a bare view."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name, places(Path(name)) as found:
+        for place in found:
+            with serving(place.url, Path(name)) as server:
+                rows += [*batches(place, server, rounds), single(place, server, rounds, Path(name))]
+    return rows
+
+
+def batches(place: Place, server: Server, rounds: int) -> Iterator[Row]:
+    """Measure choose/batch, then a reward for each of those decisions."""
+    sent = [
+        {"requests": [{"subject_id": f"{k}-{i}"} for i in range(BATCH)]} for k in range(rounds + 1)
+    ]
+    made: list[list[str]] = []
+
+    def choose() -> None:
+        answer = server.client.post(f"/experiments/{KEY}/choose/batch", json=sent[len(made)])
+        answer.raise_for_status()
+        made.append([])
+        answers.append(answer)
+
+    answers: list[httpx.Response] = []
+    yield compare(
+        f"choose/batch of {BATCH:,} over HTTP, {place.name}",
+        choose,
+        _writing(place, "decisions", DECISION, decision_rows, rounds),
+        n=BATCH,
+        unit="decisions",
+        beside=place.reference,
+        least_ratio=0.4,
+        rounds=rounds,
+        goal=GOAL if place.name == "SQLite" else None,
+    )
+    rewards = [
+        {
+            "rewards": [
+                {"decision_id": d["decision_id"], "event_id": "e", "metric": "click"}
+                for d in answer.json()["decisions"]
+            ]
+        }
+        for answer in answers
+    ]
+
+    def reward() -> None:
+        answer = server.client.post("/rewards", json=rewards.pop()).raise_for_status()
+        if answer.json()["accepted"] != BATCH:
+            raise RuntimeError(answer.text)
+
+    yield compare(
+        f"rewards of {BATCH:,} over HTTP, {place.name}",
+        reward,
+        _writing(place, "events", EVENT, event_rows, rounds),
+        n=BATCH,
+        unit="rewards",
+        beside=place.reference,
+        least_ratio=0.4,
+        rounds=rounds,
+    )
+
+
+def _writing(
+    place: Place, table: str, columns: str, make: Callable[[int], Rows], rounds: int
+) -> Callable[[], None]:
+    """Write rows that were made before, so that only the driver and the database are timed."""
+    made = [make(BATCH) for _ in range(rounds + 1)]
+    return lambda: place.write(table, columns, made.pop())
+
+
+def single(place: Place, server: Server, rounds: int, folder: Path) -> Row:
+    """Measure one choice after the other from many clients, beside a view that does nothing."""
+    answer = server.client.post(f"/experiments/{KEY}/choose", json={"subject_id": "first"})
+    command = [sys.executable, str(Path(__file__).with_name("bare.py")), answer.text]
+    shown: list[str] = []
+    calls = iter(range(10**6))
+
+    def ours() -> None:
+        call = next(calls)
+
+        def request(i: int) -> bytes:
+            return post(CHOOSE, b'{"subject_id":"s%d-%d"}' % (call, i), server.token)
+
+        asked = ask(server.place, request, clients=CLIENTS, requests=SINGLES)
+        shown.append(asked.shown)
+
+    with running(command, folder / "bare.log") as (address, _):
+        host, _, port = address.removeprefix("http://").partition(":")
+
+        def reference() -> None:
+            ask(
+                (host, int(port)),
+                lambda i: post("/choose", b'{"subject_id":"%d"}' % i, server.token),
+                clients=CLIENTS,
+                requests=SINGLES,
+            )
+
+        row = compare(
+            "single choose",
+            ours,
+            reference,
+            n=SINGLES,
+            unit="decisions",
+            beside="a bare Flask view",
+            least_ratio=0.5,
+            rounds=rounds,
+        )
+    return replace(row, what=f"single choose, {CLIENTS} clients, {place.name}: {shown[-1]}")
