@@ -1,4 +1,4 @@
-"""What the store asks of a database, and which one a URL means."""
+"""What the store asks of a database."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,7 +16,6 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from bandits.errors import BanditsError, InvalidInput, Unavailable
-from storage.settings import parse_database_url
 
 Row = tuple[Any, ...]
 Found = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attributes too
@@ -102,23 +101,6 @@ class Transaction:
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
         """Insert rows as `Database.insert` does."""
         return self.database.insert(self.connection, table, columns, rows)
-
-
-def open_database(database_url: str, *, create: bool = False) -> Database:
-    """Prepare the database of a URL; it connects on first use.
-
-    Args:
-        database_url: which one.
-        create: make SQLite's file where there is none, rather than fail.
-
-    Raises:
-        InvalidInput: the URL is none of ours, or the driver for it is not installed.
-    """
-    from storage.postgresql import Postgresql  # noqa: PLC0415 - each imports this module
-    from storage.sqlite import Sqlite  # noqa: PLC0415
-
-    url = parse_database_url(database_url)
-    return Sqlite(url, create=create) if url.drivername.startswith("sqlite") else Postgresql(url)
 
 
 @contextmanager

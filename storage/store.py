@@ -28,12 +28,13 @@ from bandits.store import (
 from storage import choices, erasing, log, marks, matching, rewards, snapshots, together
 from storage.accounts import Accounts
 from storage.changes import note
-from storage.databases import Database, Raced, Transaction, open_database
+from storage.databases import Database, Raced, Transaction
 from storage.drafts import Drafts
 from storage.experiments import Experiments
 from storage.folds import SqlFold
 from storage.groups import Groups, Work
 from storage.observations import Observations
+from storage.opening import open_database
 from storage.past import SqlPast
 from storage.recent import Recent
 from storage.tables import secrets as secrets_table

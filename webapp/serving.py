@@ -62,6 +62,7 @@ def serve(settings: Settings, address: Address, workers: int) -> None:
 
 
 def _run(settings: Settings, address: Address, workers: int, store: SqlStore) -> None:
+    worker.use_one_processor()  # for the learner
     # A forked worker would inherit the learner's locks as they happen to be.
     multiprocessing.set_start_method("spawn", force=True)
     server = Granian(

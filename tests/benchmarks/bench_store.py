@@ -6,6 +6,7 @@ With SOAK=1 the log grows to ten million decisions; else it is shorter.
 import os
 import resource
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from itertools import count
@@ -67,12 +68,14 @@ def growth(place: Place, rounds: int) -> Iterator[Row]:
 def _grow(engine: Engine, name: str) -> Row:
     """Choose for many, half of them with random ids; tell whether memory grows."""
     tenth = LARGE // 10
-    first = seconds(lambda: _choose(engine, tenth, random=True))
+    first = seconds(lambda: _choose(engine, tenth, random=True), time.perf_counter)
     early = _resident_mb()
-    rest = seconds(lambda: [_choose(engine, tenth, random=k % 2 == 0) for k in range(9)])
-    late = _resident_mb()
+    rest = seconds(
+        lambda: [_choose(engine, tenth, random=k % 2 == 0) for k in range(9)], time.perf_counter
+    )
+    memory = f"{early:.0f} MB after a tenth, {_resident_mb():.0f} MB at the end"
     return Row(
-        f"{LARGE:,} choices in one process, {name}: {early:.0f} MB after a tenth, {late:.0f} at end",
+        f"{LARGE:,} choices in one process, {name}: {memory}",
         "decisions",
         9 * tenth / rest,
         None,

@@ -14,7 +14,7 @@ from bandits.engine.learner import fold, rebuild
 from bandits.engine.summing import known
 from storage import current, migrating, open_store, upgrade
 from storage.commands import db
-from storage.databases import open_database
+from storage.opening import open_database
 from storage.tables import metadata
 from storage.verifying import compare
 
