@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from bandits.errors import IdReused, NotFound
 from bandits.store import Appended, Event, Target
@@ -115,12 +115,13 @@ def _check_still_there(
     """
     named = {number: e for placed in by_experiment.values() for (number, _), e in placed.items()}
     numbers = sorted(named)
-    found: set[int] = set()
     for start in range(0, len(numbers), _AT_ONCE):
-        some = transaction.among(decisions.c.serial, numbers[start : start + _AT_ONCE])
-        found.update(transaction.execute(select(decisions.c.serial).where(some)).scalars())
-    if len(found) < len(named):
-        raise NotFound("decision", next(e.decision_id for n, e in named.items() if n not in found))
+        asked = numbers[start : start + _AT_ONCE]
+        some = transaction.among(decisions.c.serial, asked)
+        count = select(func.count()).select_from(decisions).where(some)
+        if transaction.execute(count).scalar_one() < len(asked):
+            left = set(transaction.execute(select(decisions.c.serial).where(some)).scalars())
+            raise NotFound("decision", next(named[n].decision_id for n in asked if n not in left))
 
 
 def _append(

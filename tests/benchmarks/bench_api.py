@@ -24,7 +24,8 @@ def run(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as name, places(Path(name)) as found:
         for place in found:
             with serving(place.url, Path(name)) as server:
-                rows += [*batches(place, server, rounds), single(place, server, rounds, Path(name))]
+                rows += batches(place, server, rounds)
+                rows += singles(place, server, rounds, Path(name))
     return rows
 
 
@@ -88,8 +89,8 @@ def _writing(
     return lambda: place.write(table, columns, made.pop())
 
 
-def single(place: Place, server: Server, rounds: int, folder: Path) -> Row:
-    """Measure one choice after the other from many clients, beside a view that does nothing."""
+def singles(place: Place, server: Server, rounds: int, folder: Path) -> Iterator[Row]:
+    """Measure single choices from many clients, beside what answering and committing cost."""
     answer = server.client.post(f"/experiments/{KEY}/choose", json={"subject_id": "first"})
     command = [sys.executable, str(Path(__file__).with_name("bare.py")), answer.text]
     shown: list[str] = []
@@ -125,4 +126,20 @@ def single(place: Place, server: Server, rounds: int, folder: Path) -> Row:
             least_ratio=0.5,
             rounds=rounds,
         )
-    return replace(row, what=f"single choose, {CLIENTS} clients, {place.name}: {shown[-1]}")
+    what = f"single choose, {CLIENTS} clients, {place.name}"
+    yield replace(row, what=f"{what}: {shown[-1]}")
+    groups = [decision_rows(CLIENTS) for _ in range((rounds + 1) * SINGLES // CLIENTS)]
+
+    def commits() -> None:
+        for _ in range(SINGLES // CLIENTS):
+            place.write("decisions", DECISION, groups.pop())
+
+    yield compare(
+        what,
+        ours,
+        commits,
+        n=SINGLES,
+        unit="decisions",
+        beside=f"the driver, {CLIENTS} a commit",
+        rounds=rounds,
+    )
