@@ -1,6 +1,5 @@
 """Thompson sampling for rates: a Beta posterior for each arm."""
 
-from math import prod
 from typing import ClassVar
 
 from numpy.random import Generator
@@ -8,12 +7,10 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.posterior import BetaPosterior, BetaState
 from bandits.parameters import PriorFailures, PriorSuccesses
-from bandits.policy import Parameters, draw_each, per_arm
+from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-
-_MANY = 100  # decisions per arm from which integrating once is cheaper than drawing variates
 
 
 @register("thompson", label="Thompson sampling", support=(0.0, 1.0), advised="rates")
@@ -44,10 +41,7 @@ class Thompson(Parameters, frozen=True):
 
     def sample(self, prepared: BetaState, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose rate, drawn from its posterior, is the largest."""
-        shape = per_arm(prepared.alpha, contexts)
-        if prod(shape) > _MANY * prepared.alpha.size * shape[-1]:
-            return draw_each(prepared.chances, contexts, rng)
-        return prepared.drawn_best(contexts, rng)
+        return prepared.drawn(contexts, rng)
 
     def advance(
         self, prepared: BetaState, arms: IntArray, rewards: FloatArray, contexts: FloatArray

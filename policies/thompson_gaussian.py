@@ -1,6 +1,5 @@
 """Thompson sampling for rewards of any size: a normal-inverse-gamma posterior for each arm."""
 
-from math import prod
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -8,12 +7,10 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.posterior import StudentPosterior
-from bandits.policy import Parameters, draw_each, per_arm
+from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-
-_MANY = 100  # decisions per arm from which integrating once is cheaper than drawing variates
 
 
 @register("thompson_gaussian", label="Thompson sampling for values", advised="values")
@@ -62,10 +59,7 @@ class ThompsonGaussian(Parameters, frozen=True):
 
     def sample(self, prepared: StudentPosterior, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose mean, drawn from its posterior, is the largest."""
-        shape = per_arm(prepared.known.count, contexts)
-        if prod(shape) > _MANY * prepared.known.count.size * shape[-1]:
-            return draw_each(prepared.chances, contexts, rng)
-        return prepared.drawn_best(contexts, rng)
+        return prepared.drawn(contexts, rng)
 
     def advance(
         self, prepared: StudentPosterior, arms: IntArray, rewards: FloatArray, contexts: FloatArray

@@ -71,7 +71,7 @@ def parse(text: str) -> Scenario:
 def _environment(raw: dict[str, Any]) -> Environment:
     kinds = {kind.__struct_config__.tag: kind for kind in get_args(KINDS)}
     kind = raw.get("kind")
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         said = f"unknown kind {kind!r}" if "kind" in raw else "is missing"
         raise InvalidInput.at("/environment/kind", f"{said}; known are {', '.join(kinds)}")
     environment: Environment = _under("environment", kinds[kind], raw)

@@ -2,14 +2,23 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray, row_starts
 from bandits.numerics.quadrature import beta_chances, student_chances
-from bandits.policy import over_batch, per_arm
+from bandits.policy import draw_each, over_batch, per_arm
 from bandits.statistics import Moments
+
+_MANY = 100  # decisions per arm from which integrating once is cheaper than drawing variates
+
+
+def many(state: FloatArray, contexts: FloatArray) -> bool:
+    """Tell whether contexts (*lead, *batch, d) are so many that state (*lead, K) is integrated."""
+    shape = per_arm(state, contexts)
+    return prod(shape) > _MANY * state.size * shape[-1]
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,12 @@ class BetaPosterior:
     def chances(self) -> FloatArray:
         """The chance that each arm is the best, (*lead, K)."""
         return beta_chances(self.alpha, self.beta, self.reach)
+
+    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw an arm for each of contexts (*lead, *batch, d), by its chance to be the best."""
+        if many(self.alpha, contexts):
+            return draw_each(self.chances, contexts, rng)
+        return self.drawn_best(contexts, rng)
 
     def drawn_best(self, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw rates for each of contexts (*lead, *batch, d), and return the best's arm."""
@@ -69,11 +84,21 @@ class BetaWalk:
         """The chance that each arm is the best, (*lead, K)."""
         return beta_chances(self.alpha, self.beta, self.reach)
 
+    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw an arm for each of contexts (*lead, *batch, d), by its chance to be the best."""
+        if contexts.ndim == self.alpha.ndim:
+            return self.drawn_best(contexts, rng)
+        return self._frozen.drawn(contexts, rng)
+
     def drawn_best(self, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw rates for each of contexts (*lead, *batch, d), and return the best's arm."""
         if contexts.ndim == self.alpha.ndim:
             return rng.beta(self.alpha, self.beta).argmax(axis=-1)
-        return BetaPosterior(self.alpha, self.beta, self.reach).drawn_best(contexts, rng)
+        return self._frozen.drawn_best(contexts, rng)
+
+    @property
+    def _frozen(self) -> BetaPosterior:
+        return BetaPosterior(self.alpha, self.beta, self.reach)
 
     def learned(self, arms: IntArray, rewards: FloatArray) -> "BetaWalk":
         """Add one observation to each state: arms, rewards (*lead,)."""
@@ -129,8 +154,10 @@ class StudentPosterior:
         """The chance that each arm is the best, (*lead, K)."""
         return student_chances(*self.marginal)
 
-    def drawn_best(self, contexts: FloatArray, rng: Generator) -> IntArray:
-        """Draw means for each of contexts (*lead, *batch, d), and return the best's arm."""
+    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw the arm of the best mean for each of contexts (*lead, *batch, d)."""
+        if many(self.known.count, contexts):
+            return draw_each(self.chances, contexts, rng)
         dof, location, scale = (over_batch(a, contexts) for a in self.marginal)
         drawn = rng.standard_t(dof, per_arm(self.known.count, contexts))
         return (location + scale * drawn).argmax(axis=-1)

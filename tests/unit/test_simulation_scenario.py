@@ -47,6 +47,7 @@ FAULTS = [
     ("[0.1, 0.2]", "[0.1, 0.2]\nmedians = 3", "/environment/medians", "unknown key"),
     ("means = [0.1, 0.2]", "", "/environment/means", "is missing"),
     ('"bernoulli"', '"bernouli"', "/environment/kind", "known are bernoulli"),
+    ('"bernoulli"', '["bernoulli"]', "/environment/kind", "known are bernoulli"),
     ('kind = "bernoulli"\n', "", "/environment/kind", "is missing"),
     ("batches = 10", "batchs = 10", "/run/batchs", "unknown key"),
     ("batches = 10", "batches = [50, 49]", "/run/batches", "sizes sum to 99"),
