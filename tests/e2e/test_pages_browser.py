@@ -261,3 +261,81 @@ def test_no_page_is_wider_than_its_screen(open_page, width):
     ):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
+
+
+def saved(page: Page) -> None:
+    expect(page.locator("[data-saved]")).to_have_text("Saved")
+
+
+def test_steps_save_by_themselves_are_resumed_simulated_and_started(open_page):
+    page = open_page(timezone_id="Europe/Berlin")
+    page.goto("/new-experiment")
+    field(page, "name").fill("Steps")
+    field(page, "slots/0/variants/0/text").fill("One")
+    field(page, "slots/0/variants/1/text").fill("Two, as a phone shows it")
+    expect(page.locator(".inbox b").nth(1)).to_have_text("Two, as a phone shows it")
+    saved(page)
+    assert "/drafts/" in page.url, "from then on the draft has an address"
+    page.goto("/new-experiment")
+    page.get_by_role("link", name="Steps", exact=True).first.click()
+    expect(field(page, "slots/0/variants/1/text")).to_have_value("Two, as a phone shows it")
+    press(page, "add slots/0/variants")
+    expect(field(page, "slots/0/variants/2/text")).to_be_focused()
+    field(page, "name").press("Enter")
+    expect(page.locator(".steps [aria-current]")).to_contain_text("What counts as success?")
+    press(page, "go audience")
+    field(page, "ends_at/local").fill("2037-05-01T09:00")
+    saved(page)
+    page.reload()
+    expect(field(page, "ends_at/local")).to_have_value("2037-05-01T09:00")
+    assert field(page, "ends_at/offset").input_value() == "120", "summer time in Berlin"
+    press(page, "go start")
+    for name, typed in {"emails": "30000", "over/amount": "10", "waves": "10", "base": "5"}.items():
+        field(page, f"plan/{name}").fill(typed)
+    press(page, "simulate")
+    expect(page.locator("[data-verdict]")).to_be_visible()
+    expect(page.locator("#plan-figure .main-svg").first).to_be_visible()
+    page.get_by_role("button", name="Start Steps").click()
+    page.get_by_role("link", name="Try it").click()
+    expect(page.get_by_text("An email they could get")).to_be_visible()
+
+
+def test_the_later_of_two_people_is_told_while_typing_and_keeps_theirs(open_page):
+    anna, bob = open_page(), open_page()
+    anna.goto("/new-experiment")
+    field(anna, "name").fill("Shared")
+    saved(anna)
+    bob.goto(anna.url)
+    field(bob, "name").fill("Bob's")
+    saved(bob)
+    field(anna, "name").fill("Anna's")
+    expect(anna.locator("[data-saved]")).to_contain_text("changed this step")
+    anna.locator(".actions button.primary").click()
+    both = anna.locator("[data-focus]")
+    expect(both).to_be_focused()
+    expect(both).to_contain_text("Bob's")
+    expect(field(anna, "name")).to_have_value("Anna's")
+    both.get_by_role("button", name="Keep mine").click()
+    bob.reload()
+    expect(field(bob, "name")).to_have_value("Anna's")
+
+
+def test_the_steps_and_their_simulation_work_without_script(open_page):
+    page = open_page(java_script_enabled=False)
+    page.goto("/new-experiment")
+    field(page, "name").fill("Unscripted")
+    field(page, "slots/0/variants/0/text").fill("One")
+    field(page, "slots/0/variants/1/text").fill("Two")
+    page.locator(".actions button.primary").click()
+    press(page, "go start")
+    for name, typed in {"emails": "30000", "over/amount": "6", "waves": "6", "base": "5"}.items():
+        field(page, f"plan/{name}").fill(typed)
+    field(page, "plan/over/unit").select_option("hours")
+    press(page, "simulate")
+    verdict = page.locator("[data-verdict]")
+    expect(verdict).to_contain_text("cannot learn as planned", timeout=PATIENCE_MS)
+    for step in ("parts", "success", "audience", "learning"):
+        press(page, f"go {step}")
+        expect(page.locator(".steps [aria-current]")).to_be_visible()
+    press(page, "close")
+    expect(page.get_by_text("is kept as a draft")).to_be_visible()

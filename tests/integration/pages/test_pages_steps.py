@@ -72,6 +72,7 @@ def test_an_incomplete_draft_is_left_and_resumed_by_somebody_else(site, manager,
     left = manager.post(NEW, manager.form(NEW, MARKER) | typed | {"do": "close"})
     assert left.location == "/"
     other = site.visitor("manager", "bob@shop.example")
+    assert "Go on with a draft" in other.get("/").text
     page = other.get(NEW)
     assert "Half" in page.text
     address = re.search('href="(/drafts/[^"]+)"', page.text)[1]

@@ -107,6 +107,12 @@ def discard(draft_id: str) -> ResponseReturnValue:
     return redirect(url_for("pages.campaigns"))
 
 
+@pages.app_template_global()
+def unfinished_drafts() -> int:
+    """Count the drafts that somebody could go on with."""
+    return len(services().drafts.all())
+
+
 def keeper_of() -> Keeper:
     """Make a keeper for who is signed in."""
     return Keeper(services().drafts, services().engine.clock(), person().email)
