@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from bandits.errors import NotFound
 from bandits.messages import Erased, SubjectDecisions
 from webapp.api.operation import Answer, Operations, caller
 from webapp.services import services
@@ -26,6 +27,7 @@ class SubjectQuery(Struct, frozen=True, forbid_unknown_fields=True):
     scope="read",
     query=SubjectQuery,
     answers={200: SubjectDecisions},
+    refusals=(NotFound,),
     headers={"Cache-Control": "no-store: it is about a person"},
 )
 def read_subject(subject_id: str, query: SubjectQuery) -> Answer:
@@ -38,7 +40,11 @@ def read_subject(subject_id: str, query: SubjectQuery) -> Answer:
 
 
 @operations(
-    "POST", "/subjects/<subject_id:subject_id>/erase", scope="manage", answers={200: Erased}
+    "POST",
+    "/subjects/<subject_id:subject_id>/erase",
+    scope="manage",
+    answers={200: Erased},
+    refusals=(NotFound,),
 )
 def erase_subject(subject_id: str) -> Answer:
     """Erase a subject: their rows go, and what was learned is as if they had never been.
