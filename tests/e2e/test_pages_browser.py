@@ -320,6 +320,27 @@ def test_the_later_of_two_people_is_told_while_typing_and_keeps_theirs(open_page
     expect(field(bob, "name")).to_have_value("Anna's")
 
 
+def test_a_button_pressed_while_it_saves_is_no_second_person(open_page):
+    page = open_page()
+    page.goto("/new-experiment")
+    field(page, "name").fill("Quick")
+    saved(page)
+
+    def slowly(route) -> None:
+        page.wait_for_timeout(700)
+        route.continue_()
+
+    page.route("**/drafts/**", slowly, times=1)  # the save that is under way
+    field(page, "name").fill("Quicker")
+    expect(page.locator("[data-saved]")).to_have_text("Saving…")
+    field(page, "name").fill("Quickest")
+    press(page, "add slots discount")
+    expect(page.get_by_role("heading", name="Discount")).to_be_visible()
+    expect(field(page, "name")).to_have_value("Quickest")
+    page.reload()
+    expect(field(page, "name")).to_have_value("Quickest")
+
+
 def test_the_steps_and_their_simulation_work_without_script(open_page):
     page = open_page(java_script_enabled=False)
     page.goto("/new-experiment")

@@ -10,6 +10,7 @@ function autosave(form) {
   let saving = null;
   let dirty = false;
   let refused = false;
+  let unsaved = false; // the last attempt failed: leaving would lose what was typed
 
   async function save({ last = false } = {}) {
     clearTimeout(timer);
@@ -19,11 +20,13 @@ function autosave(form) {
     const body = new URLSearchParams(new FormData(form));
     body.set("do", "autosave");
     said.textContent = "Saving…";
+    // A request that outlives its page may not be large.
+    const keepalive = last && body.toString().length < 60000;
     saving = fetch(form.action, {
-      method: "POST", body, keepalive: last, headers: { "X-Requested-With": "fetch" },
+      method: "POST", body, keepalive, headers: { "X-Requested-With": "fetch" },
     }).then(async (answer) => {
       if (answer.status === 409) {
-        refused = true;
+        refused = unsaved = true;
         const { by } = await answer.json();
         said.textContent = `Not saved: ${by} changed this step. Press Continue to see both.`;
         return;
@@ -35,13 +38,15 @@ function autosave(form) {
         form.setAttribute("action", address);
         history.replaceState(null, "", address);
       }
+      unsaved = false;
       said.textContent = "Saved";
     }).catch(() => {
-      dirty = true;
+      dirty = unsaved = true;
       said.textContent = "Not saved yet: the server does not answer. What you typed stands here.";
       timer = setTimeout(save, 5 * QUIET_MS);
     });
     await saving;
+    saving = null;
   }
 
   form.addEventListener("input", () => {
@@ -49,9 +54,19 @@ function autosave(form) {
     clearTimeout(timer);
     timer = setTimeout(save, QUIET_MS);
   });
-  form.addEventListener("submit", () => {
+  // A button waits for what is being saved: else the two would look like two people.
+  form.addEventListener("submit", async (event) => {
     clearTimeout(timer);
-    dirty = false;
+    dirty = unsaved = false;
+    if (!saving) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    await saving;
+    saving = null;
+    form.requestSubmit(event.submitter);
+  }, { capture: true });
+  window.addEventListener("beforeunload", (event) => {
+    if (unsaved) event.preventDefault();
   });
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "hidden") save({ last: true });
