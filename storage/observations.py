@@ -5,10 +5,23 @@ stop, are left out everywhere.
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from msgspec import Struct, field
-from sqlalchemy import ColumnElement, and_, exists, func, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Select,
+    and_,
+    exists,
+    func,
+    select,
+    tuple_,
+    type_coerce,
+)
+from sqlalchemy.types import NullType
 
 from bandits.arrays import AnyArray, FloatArray, IntArray
 from bandits.store import Decided, Record
@@ -26,6 +39,9 @@ from storage.tables import (
 
 PORTION = 100_000  # decisions at a time
 _BATCHES_AT_ONCE = 5_000
+_ROWS_AT_ONCE = 10_000
+
+_Columns = tuple[tuple[Any, ...], ...]
 
 LEARNABLE = ~decisions.c.fallback & ~decisions.c.shipped
 
@@ -47,13 +63,14 @@ def is_cancelled(*, seen_before: int | None = None) -> ColumnElement[bool]:
     )
 
 
+# Of many rows: as the driver gives them, since to convert each costs more than to read it.
 _COLUMNS = (
     decisions.c.serial,
     decisions.c.arm,
-    decisions.c.holdout,
-    decisions.c.context,
+    type_coerce(decisions.c.holdout, Integer),
+    type_coerce(decisions.c.context, NullType),
     decisions.c.propensity,
-    decisions.c.restriction,
+    type_coerce(decisions.c.restriction, NullType),
 )
 _CHOSEN = (
     select(*_COLUMNS, batches.c.id).join_from(batches, decisions, of_batch(batches.c.id))
@@ -114,7 +131,7 @@ class Observations:
             starts: the batches.
             seen_before: only events and cancellations seen before this version count.
         """
-        rows: list[Found] = []
+        parts: list[_Columns] = []
         left = ~is_cancelled(seen_before=seen_before)
         for query, column, numbers in (
             (_CHOSEN, batches.c.id, starts.chosen),
@@ -122,8 +139,8 @@ class Observations:
         ):
             for start in range(0, len(numbers), _BATCHES_AT_ONCE):
                 mine = self._transaction.among(column, numbers[start : start + _BATCHES_AT_ONCE])
-                rows += self._transaction.execute(query.where(mine, left)).all()
-        return self._decided(rows, seen_before, None)
+                parts += self._read(query.where(mine, left))
+        return self._decided(parts, seen_before, None)
 
     def numbered(
         self, serials: Sequence[int], *, closed_before: int, seen_before: int | None = None
@@ -135,11 +152,11 @@ class Observations:
             closed_before: only those whose window closed before this version are `closed`.
             seen_before: only events seen before this version count.
         """
-        rows: list[Found] = []
+        parts: list[_Columns] = []
         for start in range(0, len(serials), PORTION):
             mine = self._transaction.among(decisions.c.serial, serials[start : start + PORTION])
-            rows += self._transaction.execute(_NUMBERED.where(mine)).all()
-        return self._decided(rows, seen_before, closed_before)
+            parts += self._read(_NUMBERED.where(mine))
+        return self._decided(parts, seen_before, closed_before)
 
     def learned(self) -> Iterator[Decided]:
         """Go through everything learned, in portions."""
@@ -184,11 +201,16 @@ class Observations:
             following = query.where(place > (last.created_at, last.id))
             rows = self._transaction.execute(following).all()
 
+    def _read(self, query: Select[Any]) -> Iterator[_Columns]:
+        """Turn rows into columns, some thousands at a time: all at once slow Python down."""
+        for rows in self._transaction.execute(query).partitions(_ROWS_AT_ONCE):
+            yield tuple(zip(*rows, strict=True))
+
     def _decided(
-        self, rows: Sequence[Found], seen_before: int | None, closed_before: int | None
+        self, parts: Sequence[_Columns], seen_before: int | None, closed_before: int | None
     ) -> Decided:
         serials, arms, holdout, contexts, propensities, restrictions, started_in = (
-            zip(*rows, strict=True) if rows else ((),) * 7
+            list(chain.from_iterable(part[i] for part in parts)) for i in range(7)
         )
         numbers = np.array(serials, dtype=np.int64)
         made_in, starting = numbers // PLACES, np.array(started_in, dtype=np.int64)
@@ -241,12 +263,14 @@ class Observations:
         self, serials: IntArray, seen_before: int | None
     ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
         seen = _seen(_of_event.c.counted_version, seen_before)
-        found: list[Found] = []
+        parts: list[_Columns] = []
         for start in range(0, len(serials), PORTION):
             some = serials[start : start + PORTION].tolist()
             mine = self._transaction.among(events.c.decision, some)
-            found += self._transaction.execute(_EVENTS.where(seen, mine)).all()
-        of, metrics, values, times = zip(*found, strict=True) if found else ((), (), (), ())
+            parts += self._read(_EVENTS.where(seen, mine))
+        of, metrics, values, times = (
+            list(chain.from_iterable(part[i] for part in parts)) for i in range(4)
+        )
         order = np.argsort(serials)
         places = np.searchsorted(serials, np.array(of, dtype=np.int64), sorter=order)
         positions: AnyArray = np.array([self._metrics[m] for m in metrics], dtype=np.int64)
