@@ -1,0 +1,150 @@
+"""axe-core in Chromium on every page there is, with something on it."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from msgspec import to_builtins
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from storage import upgrade
+from webapp.sample import KEY, sample_experiment
+from webapp.settings import Settings
+from webapp.worker import application
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+EMAIL, PASSWORD = "otto@shop.example", "a long enough password"
+# What answers something else than a page of ours: data, scripts, a block of an email.
+OTHER = re.compile(r"\.(csv|json|js)$|/live$|/preview/")
+GRAVE = {"serious", "critical"}
+LOOKS = {
+    "light and wide": {"color_scheme": "light", "viewport": {"width": 1440, "height": 900}},
+    "dark on a phone": {"color_scheme": "dark", "viewport": {"width": 390, "height": 800}},
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def decision(server) -> str:
+    """A campaign that has sent and heard of clicks, people and a key; returns a decision's id."""
+    for email, role in ((EMAIL, "admin"), ("eva@shop.example", "viewer")):
+        words = ("user", "add", email, "--role", role, "--password-stdin")
+        server.bandits(*words, input=f"{PASSWORD}\n")
+    with server.client() as api:
+        api.post("/api/v1/experiments", json=to_builtins(sample_experiment())).raise_for_status()
+        api.post(f"/api/v1/experiments/{KEY}/start").raise_for_status()
+        asked = [{"subject_id": f"axe-{i}"} for i in range(300)]
+        made = api.post(f"/api/v1/experiments/{KEY}/choose/batch", json={"requests": asked})
+        ids = [d["decision_id"] for d in made.raise_for_status().json()["decisions"]]
+        clicks = [{"decision_id": d, "event_id": "c", "metric": "click"} for d in ids[::5]]
+        api.post("/api/v1/rewards", json={"rewards": clicks}).raise_for_status()
+    return ids[0]
+
+
+@pytest.fixture(scope="module", params=LOOKS)
+def page(request, browser, server, decision) -> Iterator[Page]:
+    context = browser.new_context(base_url=server.url, **LOOKS[request.param])
+    page = context.new_page()
+    page.goto("/sign-in")
+    page.fill("#email", EMAIL)
+    page.fill("#password", PASSWORD)
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/")
+    yield page
+    context.close()
+
+
+def found(page: Page) -> list[str]:
+    """Run axe on the page; return what it finds to be grave, and where."""
+    findings = Axe().run(page).response["violations"]
+    return [
+        f"{page.url}: {finding['help']}: {node['html'][:200]}"
+        for finding in findings
+        if finding["impact"] in GRAVE
+        for node in finding["nodes"]
+    ]
+
+
+def upload(page: Page, kind: str, text: str) -> str:
+    """Upload a file and return the page that asks for its columns."""
+    page.goto(f"/experiments/{KEY}/files")
+    file = {"name": f"{kind}.csv", "mimeType": "text/csv", "buffer": text.encode()}
+    page.set_input_files(f"#{kind}-file", [file])  # type: ignore[list-item]
+    page.get_by_role("button", name=f"Upload {kind}").click()
+    return page.url
+
+
+def addresses(page: Page, decision: str, folder: str) -> dict[str, list[str]]:
+    """Give each rule of the address map that answers pages its addresses."""
+    page.goto("/new-experiment")
+    page.locator('nav[aria-label="Steps"] button').first.click()
+    page.wait_for_url("**/drafts/**")
+    draft = page.url.rsplit("/", 2)[1]
+    page.goto("/settings/people")
+    person = re.search(r"/settings/people/(\d+)/remove", page.content())[1]
+    page.goto("/settings/keys")
+    key = re.search(r"/settings/keys/(\d+)/revoke", page.content())[1]
+    uploads = [upload(page, "results", "decision_id,click\nx,1\n")]
+    begun = upload(page, "recipients", "subject_id\na\n")
+    page.get_by_role("button", name="Choose for every").click()
+    page.get_by_text("Chosen for 1 recipient").wait_for()
+    known = {
+        "key": [KEY],
+        "name": ["pause"],
+        "decision_id": [decision],
+        "user_id": [person],
+        "key_id": [key],
+        "arm": ["1"],
+        "upload_id": [url.rsplit("/", 1)[1] for url in (*uploads, begun)],
+        "draft_id": [draft],
+        "step": ["parts", "success", "audience", "learning", "start"],
+    }
+    url = f"sqlite:///{folder}/routes.db"
+    upgrade(url)
+    rules = application(Settings(database_url=url)).url_map.iter_rules()
+    ours = [r for r in rules if r.endpoint.startswith("pages.") and "GET" in (r.methods or ())]
+    every: dict[str, list[str]] = {}
+    for rule in ours:
+        if OTHER.search(rule.rule):
+            continue
+        made = [rule.rule]
+        for name in rule.arguments:
+            pattern = re.compile(rf"<([^<>]*:)?{name}>")
+            made = [pattern.sub(value, path) for path in made for value in known[name]]
+        every[rule.rule] = made
+    return every
+
+
+def test_axe_finds_nothing_grave_on_any_page(page, decision, tmp_path):
+    every = addresses(page, decision, str(tmp_path))
+    assert len(every) > 20
+    grave = []
+    for paths in every.values():
+        for path in [*paths, "/nothing-like-it"] if paths == ["/"] else paths:
+            answer = page.goto(path)
+            assert answer.status in ({404} if "nothing-like" in path else {200}), path
+            grave += found(page)
+    assert grave == []
+
+
+def test_axe_finds_nothing_grave_before_signing_in(browser, server, decision):
+    context = browser.new_context(base_url=server.url)
+    page = context.new_page()
+    page.goto("/sign-in")
+    assert found(page) == []
+    context.close()
+
+
+def test_axe_would_find_something_grave(page):
+    page.goto("/")
+    page.evaluate("document.querySelector('main').innerHTML = '<input><img src=\"/x.png\">'")
+    assert len(found(page)) >= 2, "a field without a label, a picture without a text"
