@@ -11,12 +11,12 @@ from hashlib import sha256
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from bandits.errors import AlreadyExists, NotFound, Unavailable
+from bandits.errors import AlreadyExists, Conflict, NotFound, Unavailable
 from storage.changes import EVERYTHING, Change, Sought, authors, note, read_changes
-from storage.databases import Database, Found
+from storage.databases import Database, Found, Transaction
 from storage.sessions import Sessions, end_every
 from storage.tables import api_keys, users
 
@@ -51,6 +51,7 @@ class ApiKey(Struct, frozen=True):
         scopes: what it may do.
         last_used_at: to within five minutes; None if never.
         revoked_at: since when it is refused; None while it works.
+        previous_until: until when the token before the last rotation works too.
     """
 
     id: int
@@ -61,6 +62,7 @@ class ApiKey(Struct, frozen=True):
     created_by: str
     last_used_at: float | None = None
     revoked_at: float | None = None
+    previous_until: float | None = None
 
 
 class NewKey(Struct, frozen=True):
@@ -190,8 +192,7 @@ class Accounts:
 
     def create_key(self, name: str, scopes: Sequence[Scope], *, at: float, by: str) -> NewKey:
         """Make a key. Its token is in the answer and nowhere else."""
-        selector = secrets.token_hex(_SELECTOR_BYTES)
-        token = f"{TOKEN_PREFIX}{selector}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+        selector, token = _new_token()
         ordered = tuple(dict.fromkeys(scopes))
         row = {
             "name": name,
@@ -223,11 +224,11 @@ class Accounts:
             return found[digest][1]
         selector = token.removeprefix(TOKEN_PREFIX).partition("_")[0]
         with self._database.reading() as transaction:
-            query = select(api_keys).where(api_keys.c.selector == selector)
+            either = or_(api_keys.c.selector == selector, api_keys.c.previous_selector == selector)
             plausible = selector.isascii() and selector.isalnum()
+            query = select(api_keys).where(either)
             row = transaction.execute(query).one_or_none() if plausible else None
-        known = b"" if row is None else row.digest
-        right = hmac.compare_digest(known, digest)
+        right = hmac.compare_digest(_known(row, selector, at), digest)
         if row is None or not right or row.revoked_at is not None:
             raise NotFound("API key", f"{TOKEN_PREFIX}…")
         if row.last_used_at is None or at - row.last_used_at >= _COARSE_SECONDS:
@@ -250,6 +251,34 @@ class Accounts:
             query = select(api_keys).order_by(api_keys.c.id.desc())
             return [_key(row) for row in transaction.execute(query)]
 
+    def rotate_key(self, key_id: int, *, grace_seconds: float, at: float, by: str) -> NewKey:
+        """Give a key a new token; the one until now works for `grace_seconds` more.
+
+        Only two tokens ever work: one that was still in its grace from an earlier rotation ends.
+
+        Raises:
+            NotFound: there is no such key.
+            Conflict: it is revoked.
+        """
+        selector, token = _new_token()
+        with self._database.writing() as transaction:
+            row = _locked(transaction, key_id)
+            if row.revoked_at is not None:
+                raise Conflict(f"API key {key_id} is revoked")
+            values = {
+                "selector": selector,
+                "digest": _digest(token),
+                "previous_selector": row.selector,
+                "previous_digest": row.digest,
+                "previous_until": at + grace_seconds,
+            }
+            mine = update(api_keys).where(api_keys.c.id == key_id)
+            transaction.execute(mine.values(values))
+            after = {"name": row.name, "grace_seconds": grace_seconds}
+            note(transaction, "rotate", f"key:{key_id}", at=at, by=by, after=after)
+            made = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
+        return NewKey(_key(made), token)
+
     def revoke_key(self, key_id: int, *, at: float, by: str) -> None:
         """Refuse a key from now on; doing it again changes nothing.
 
@@ -257,10 +286,7 @@ class Accounts:
             NotFound: there is no such key.
         """
         with self._database.writing() as transaction:
-            query = select(api_keys).where(api_keys.c.id == key_id).with_for_update()
-            row = transaction.execute(query).one_or_none() if key_id < _TOO_LARGE else None
-            if row is None:
-                raise NotFound("API key", str(key_id))
+            row = _locked(transaction, key_id)
             if row.revoked_at is not None:
                 return
             mine = update(api_keys).where(api_keys.c.id == key_id)
@@ -301,6 +327,34 @@ def _folded(email: str) -> str:
     return email.strip().casefold()
 
 
+def _new_token() -> tuple[str, str]:
+    """Make a token, and the part of it that finds its key."""
+    selector = secrets.token_hex(_SELECTOR_BYTES)
+    return selector, f"{TOKEN_PREFIX}{selector}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+
+
+def _known(row: Found | None, selector: str, at: float) -> bytes:
+    """Return the digest that a token with this selector must have, empty where none would do."""
+    if row is None:
+        return b""
+    if row.selector == selector:
+        return bytes(row.digest)
+    return bytes(row.previous_digest) if at < row.previous_until else b""
+
+
+def _locked(transaction: Transaction, key_id: int) -> Found:
+    """Read a key's row, to change it.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    query = select(api_keys).where(api_keys.c.id == key_id).with_for_update()
+    row = transaction.execute(query).one_or_none() if key_id < _TOO_LARGE else None
+    if row is None:
+        raise NotFound("API key", str(key_id))
+    return row
+
+
 def _digest(token: str) -> bytes:
     return sha256(token.encode(errors="surrogatepass")).digest()
 
@@ -319,4 +373,5 @@ def _key(row: Found) -> ApiKey:
         row.created_by,
         row.last_used_at,
         row.revoked_at,
+        row.previous_until,
     )

@@ -277,11 +277,15 @@ api_keys = Table(
     Column("name", Text, nullable=False),
     Column("selector", Identifier, nullable=False, unique=True),
     Column("digest", LargeBinary, nullable=False),
+    Column("previous_selector", Identifier),  # of the token before the last rotation,
+    Column("previous_digest", LargeBinary),
+    Column("previous_until", Double),  # which works until then
     Column("scopes", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("last_used_at", Double),
     Column("revoked_at", Double),
+    Index("ix_api_keys_previous_selector", "previous_selector"),
 )
 
 audit_log = Table(

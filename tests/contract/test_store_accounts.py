@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from bandits.errors import AlreadyExists, NotFound
+from bandits.errors import AlreadyExists, Conflict, NotFound
 from storage.changes import Sought
 from storage.sessions import LASTING_SECONDS
 from storage.tables import api_keys, audit_log, sessions
@@ -129,6 +129,42 @@ class TestKeys:
     def test_a_key_that_is_not_there_cannot_be_revoked(self, accounts, number):
         with pytest.raises(NotFound, match=str(number)):
             accounts.revoke_key(number, at=5.0, by="cli")
+
+    def test_a_rotated_key_takes_both_tokens_for_a_while(self, accounts):
+        first = accounts.create_key("sender", ["choose"], at=5.0, by="cli")
+        second = accounts.rotate_key(first.key.id, grace_seconds=10.0, at=6.0, by="cli")
+        assert second.token.startswith(second.key.start)
+        assert second.key.previous_until == 16.0
+        for token in (first.token, second.token):
+            assert accounts.find_key(token, at=15.9).id == first.key.id
+        with pytest.raises(NotFound):
+            accounts.find_key(first.token, at=16.0)
+        assert accounts.find_key(second.token, at=16.0).scopes == ("choose",)
+        mixed = second.token.replace(second.key.start, first.key.start)
+        with pytest.raises(NotFound):  # the secret of one with the name of the other
+            accounts.find_key(mixed, at=7.0)
+        (rotated, _) = accounts.changes(subject=f"key:{first.key.id}")
+        assert (rotated.action, rotated.after["grace_seconds"]) == ("rotate", 10.0)
+
+    def test_a_second_rotation_ends_the_first_token(self, accounts):
+        made = accounts.create_key("sender", ["choose"], at=5.0, by="cli")
+        number = made.key.id
+        again = [
+            accounts.rotate_key(number, grace_seconds=100.0, at=at, by="cli") for at in (6.0, 7.0)
+        ]
+        tokens = [m.token for m in (made, *again)]
+        with pytest.raises(NotFound):
+            accounts.find_key(tokens[0], at=8.0)
+        for token in tokens[1:]:
+            assert accounts.find_key(token, at=8.0)
+        accounts.revoke_key(number, at=9.0, by="cli")
+        for token in tokens:
+            with pytest.raises(NotFound):
+                accounts.find_key(token, at=9.0)
+        with pytest.raises(Conflict, match="revoked"):
+            accounts.rotate_key(number, grace_seconds=0.0, at=10.0, by="cli")
+        with pytest.raises(NotFound):
+            accounts.rotate_key(77, grace_seconds=0.0, at=10.0, by="cli")
 
     def test_the_last_use_is_known_within_five_minutes(self, accounts):
         token = accounts.create_key("sender", ["choose"], at=0.0, by="cli").token

@@ -22,7 +22,7 @@ include-operation-id = ["choose", "choose_batch", "read_experiment", "edit_exper
 parameters = { "path.key" = "spring" }
 
 [[operations]]
-include-operation-id = "revoke_key"
+include-operation-id = ["revoke_key", "rotate_key"]
 parameters = { "path.key_id" = 2 }
 
 # A subject may be called `a/erase`, so this address can be read, too, as theirs.

@@ -104,6 +104,38 @@ def test_a_made_key_works_until_it_is_revoked(api, problem) -> None:
     problem(api.get("/experiments", token=token), 401, "unauthenticated")
 
 
+def test_a_rotated_key_has_a_new_token_and_the_old_one_for_its_grace(api, clock, problem) -> None:
+    made = api.post("/keys", {"name": "sender", "scopes": ["read"]}).json
+    path = f"/keys/{made['key']['id']}/rotate"
+    rotated = api.post(path, {"grace_seconds": 60})
+    assert rotated.status_code == 200
+    assert rotated.headers["Cache-Control"] == "no-store"
+    assert rotated.json["key"]["id"] == made["key"]["id"]
+    tokens = [made["token"], rotated.json["token"]]
+    assert [api.get("/experiments", token=t).status_code for t in tokens] == [200, 200]
+    clock.now += 61
+    assert [api.get("/experiments", token=t).status_code for t in tokens] == [401, 200]
+    problem(api.post(path, {"grace_seconds": -1}), 422, "invalid")
+    at_once = api.post(path, {"grace_seconds": 0}).json
+    assert api.get("/experiments", token=tokens[1]).status_code == 401
+    api.call("DELETE", f"/keys/{at_once['key']['id']}")
+    problem(api.post(path, {}), 409, "conflict")
+    problem(api.post("/keys/99/rotate", {}), 404, "not-found")
+
+
+def test_keys_are_listed_page_by_page(api) -> None:
+    for _ in range(4):
+        api.key("read")
+    every = [k["id"] for k in api.get("/keys").json["keys"]]
+    assert len(every) == 5
+    paged, after = [], ""
+    while after is not None:
+        page = api.get(f"/keys?limit=2{after}").json
+        paged += [k["id"] for k in page["keys"]]
+        after = page["next"] and f"&after={page['next']}"
+    assert paged == every
+
+
 def test_no_answer_shows_a_token_again(api) -> None:
     made = api.post("/keys", {"name": "sender", "scopes": ["read"]}).json
     secret = made["token"].removeprefix(made["key"]["start"])

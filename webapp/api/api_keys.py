@@ -1,4 +1,4 @@
-"""API keys: made, listed, revoked."""
+"""API keys: made, listed, rotated, revoked."""
 
 from datetime import datetime
 from typing import Annotated
@@ -6,13 +6,17 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from bandits.engine.explaining import moment
-from bandits.errors import NotFound
+from bandits.errors import Conflict, NotFound
 from storage.accounts import ApiKey, Scope
 from webapp.api.bodies import Body
 from webapp.api.operation import Answer, Operations, caller
 from webapp.services import services
 
 operations = Operations("keys")
+
+_PATH = "/keys/<int(max=2147483647):key_id>"
+_LAST = 2**53  # the largest whole number that every JSON reader keeps
+_NO_STORE = {"Cache-Control": "no-store: the token is in the body"}
 
 KeyName = Annotated[
     str,
@@ -37,6 +41,7 @@ class KeyDocument(Struct, frozen=True):
         start: how its token begins, to recognise it by.
         last_used_at: to within five minutes.
         revoked_at: since when it is refused; null while it works.
+        previous_until: until when the token before the last rotation works too; null without one.
     """
 
     id: int
@@ -47,6 +52,7 @@ class KeyDocument(Struct, frozen=True):
     created_by: str
     last_used_at: datetime | None
     revoked_at: datetime | None
+    previous_until: datetime | None
 
     @classmethod
     def of(cls, key: ApiKey) -> "KeyDocument":
@@ -60,6 +66,7 @@ class KeyDocument(Struct, frozen=True):
             key.created_by,
             None if key.last_used_at is None else moment(key.last_used_at),
             None if key.revoked_at is None else moment(key.revoked_at),
+            None if key.previous_until is None else moment(key.previous_until),
         )
 
 
@@ -71,9 +78,23 @@ class NewKeyDocument(Struct, frozen=True):
 
 
 class KeyList(Struct, frozen=True):
-    """Every key, the newest first."""
+    """Keys, the newest first; `next` continues the list, null at its end."""
 
     keys: list[KeyDocument]
+    next: int | None
+
+
+class KeyQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which keys to list."""
+
+    after: Annotated[int, Meta(ge=0, le=_LAST, description="`next` of the page before")] = _LAST
+    limit: Annotated[int, Meta(ge=1, le=100, description="how many at most")] = 50
+
+
+class KeyRotation(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long the token until now works beside the new one; 0 ends it at once."""
+
+    grace_seconds: Annotated[float, Meta(ge=0, le=2_592_000)] = 86_400.0
 
 
 @operations(
@@ -82,7 +103,7 @@ class KeyList(Struct, frozen=True):
     scope="manage",
     body=Body(KeyRequest, example={"name": "newsletter sender", "scopes": ["choose", "reward"]}),
     answers={201: NewKeyDocument},
-    headers={"Cache-Control": "no-store: the token is in the body"},
+    headers=_NO_STORE,
     gives={"key_id": "$response.body#/key/id"},
 )
 def create_key(body: KeyRequest) -> Answer:
@@ -93,16 +114,40 @@ def create_key(body: KeyRequest) -> Answer:
     return Answer(content, 201, {"Cache-Control": "no-store"})
 
 
-@operations("GET", "/keys", scope="manage", answers={200: KeyList})
-def list_keys() -> Answer:
-    """List every API key, without its token."""
-    every = services().accounts.keys()
-    return Answer(KeyList([KeyDocument.of(key) for key in every]))
+@operations("GET", "/keys", scope="manage", query=KeyQuery, answers={200: KeyList})
+def list_keys(query: KeyQuery) -> Answer:
+    """List API keys without their tokens, the newest first, page by page."""
+    left = [k for k in services().accounts.keys() if k.id < query.after]  # noqa: SIM118 - no dict
+    page = left[: query.limit]
+    following = page[-1].id if len(left) > len(page) else None
+    return Answer(KeyList([KeyDocument.of(key) for key in page], following))
+
+
+@operations(
+    "POST",
+    f"{_PATH}/rotate",
+    scope="manage",
+    body=Body(KeyRotation, example={"grace_seconds": 86400}),
+    answers={200: NewKeyDocument},
+    refusals=(NotFound, Conflict),
+    headers=_NO_STORE,
+)
+def rotate_key(key_id: int, body: KeyRotation) -> Answer:
+    """Give a key a new token, shown this once; the one until now works for a while longer.
+
+    So a sender can be told the new one without a pause. Where the old one leaked, ask for no grace.
+    A token that was still in its grace from an earlier rotation ends.
+    """
+    made = services().accounts.rotate_key(
+        key_id, grace_seconds=body.grace_seconds, at=services().engine.clock(), by=caller()
+    )
+    content = NewKeyDocument(KeyDocument.of(made.key), made.token)
+    return Answer(content, headers={"Cache-Control": "no-store"})
 
 
 @operations(
     "DELETE",
-    "/keys/<int(max=2147483647):key_id>",
+    _PATH,
     scope="manage",
     answers={204: None},
     refusals=(NotFound,),

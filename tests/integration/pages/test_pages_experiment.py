@@ -462,6 +462,7 @@ def test_nothing_that_people_write_runs_as_script(site, admin):
         f"/decisions?id={HOSTILE}ä",
         "/settings/keys",
         "/settings/keys/1/revoke",
+        "/settings/keys/1/rotate",
     ):
         answer = admin.get(address)
         assert answer.status_code == 200, address

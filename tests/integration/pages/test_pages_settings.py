@@ -40,6 +40,22 @@ def test_ticks_and_name_survive_an_error(manager):
     assert not re.search(r'value="choose" id="scope-choose" checked', text)
 
 
+@pytest.mark.parametrize(("grace", "works"), [("0", False), ("3600", True), ("x", True)])
+def test_a_rotated_key_shows_its_new_token_once(site, manager, grace, works):
+    made = site.accounts.create_key("Sender", ["choose"], at=site.clock(), by="test")
+    address = f"/settings/keys/{made.key.id}/rotate"
+    assert "Give “Sender” a new token?" in manager.get(address).text
+    answer = manager.post(address, {"grace": grace})
+    token = re.search(r'id="token">([^<]+)<', answer.text)[1]
+    assert site.accounts.find_key(token, at=site.clock()).id == made.key.id
+    assert token not in manager.get("/settings/keys").text
+    if works:
+        assert site.accounts.find_key(made.token, at=site.clock())
+    else:
+        with pytest.raises(NotFound):
+            site.accounts.find_key(made.token, at=site.clock())
+
+
 def test_a_key_is_revoked_after_asking(site, manager):
     made = site.accounts.create_key("Sender", ["choose"], at=site.clock(), by="test")
     address = f"/settings/keys/{made.key.id}/revoke"

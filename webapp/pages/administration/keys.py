@@ -1,4 +1,4 @@
-"""API keys: made, shown once, revoked."""
+"""API keys: made, shown once, rotated, revoked."""
 
 from typing import get_args
 
@@ -19,6 +19,13 @@ MEANINGS: dict[Scope, str] = {
     "reward": "report opens, clicks, orders and unsubscribes",
     "read": "read experiments, results and receipts",
     "manage": "create, change, start and stop experiments, and make keys",
+}
+GRACES = {
+    0: "no longer: it leaked",
+    3_600: "for another hour",
+    86_400: "for another day",
+    604_800: "for another week",
+    2_592_000: "for another 30 days",
 }
 
 
@@ -46,6 +53,28 @@ def create_key() -> ResponseReturnValue:
         return _page(name, scopes, errors), 422
     told = services()
     made = told.accounts.create_key(name, scopes, at=told.engine.clock(), by=person().email)
+    return _page(made=made)
+
+
+@pages.get("/settings/keys/<int:key_id>/rotate")
+@needs("manager")
+def confirm_rotating(key_id: int) -> ResponseReturnValue:
+    """Ask for how long the token until now goes on working."""
+    return render_template("rotate.html", key=_key(key_id), graces=GRACES, tab="keys")
+
+
+@pages.post("/settings/keys/<int:key_id>/rotate")
+@needs("manager")
+def rotate_key(key_id: int) -> ResponseReturnValue:
+    """Give a key a new token and show it, this once."""
+    told = services()
+    grace = request.form.get("grace", 86_400, type=int)
+    made = told.accounts.rotate_key(
+        key_id,
+        grace_seconds=grace if grace in GRACES else 86_400,
+        at=told.engine.clock(),
+        by=person().email,
+    )
     return _page(made=made)
 
 
