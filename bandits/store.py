@@ -220,7 +220,8 @@ class Snapshot(Struct, frozen=True, eq=False):
         at: its reference time, never before the previous one's.
         seed: for the policy's frozen draws.
         upcoming: sends expected before the next fold.
-        statistic: what `bandits.statistics.dump` wrote.
+        statistic: what `bandits.statistics.dump` wrote; empty where it is no longer kept, and can
+            be made again from an audit of this version.
         tally: what `Tally.dump` wrote.
         grounds: what `Grounds.dump` wrote; kept of the newest snapshot alone, empty in others.
     """
@@ -567,8 +568,27 @@ class Store(Protocol):
         """
         ...
 
-    def audit(self, key: str) -> AbstractContextManager[Audit]:
-        """Read the whole log of one experiment, consistently."""
+    def audit(self, key: str, version: int | None = None) -> AbstractContextManager[Audit]:
+        """Read the whole log of one experiment, consistently.
+
+        Args:
+            key: the experiment.
+            version: read what this snapshot was made of; the newest unless given.
+
+        Raises:
+            NotFound: there is no such experiment or snapshot.
+            NotDerivable: the snapshot knew of decisions that were erased since.
+        """
+        ...
+
+    def prune(self, key: str, *, before: float, most: int) -> int:
+        """Take the arrays of at most `most` snapshots from before a time, the oldest first.
+
+        The newest keeps its arrays, and each its tally.
+
+        Returns:
+            How many were taken.
+        """
         ...
 
     def snapshot(self, key: str, version: int) -> Snapshot:

@@ -277,6 +277,7 @@ class Accounts:
             after = {"name": row.name, "grace_seconds": grace_seconds}
             note(transaction, "rotate", f"key:{key_id}", at=at, by=by, after=after)
             made = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
+        self._found = {}  # as when a key is revoked
         return NewKey(_key(made), token)
 
     def revoke_key(self, key_id: int, *, at: float, by: str) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Select,
     and_,
     exists,
+    false,
     func,
     select,
     tuple_,
@@ -52,6 +53,10 @@ _of_event = batches.alias("of_event")
 
 def _seen(version: ColumnElement[int | None], before: int | None) -> ColumnElement[bool]:
     return version.is_not(None) if before is None else version < before
+
+
+def _by(version: ColumnElement[int | None], as_of: int | None) -> ColumnElement[bool]:
+    return version.is_not(None) if as_of is None else version <= as_of
 
 
 def is_cancelled(*, seen_before: int | None = None) -> ColumnElement[bool]:
@@ -116,8 +121,17 @@ class Starts(Struct):
 class Observations:
     """The decisions of one experiment as a transaction sees them."""
 
-    def __init__(self, transaction: Transaction, record: Record) -> None:
-        """Read through `transaction`, under the record's configuration."""
+    def __init__(
+        self, transaction: Transaction, record: Record, *, as_of: int | None = None
+    ) -> None:
+        """Read through `transaction`, under the record's configuration.
+
+        Args:
+            transaction: one that reads.
+            record: the experiment.
+            as_of: go through what was learned and pending at this version; by now unless given.
+        """
+        self._as_of = as_of
         experiment = record.configuration.experiment
         self._transaction = transaction
         self._experiment_id = record.id
@@ -160,24 +174,24 @@ class Observations:
 
     def learned(self) -> Iterator[Decided]:
         """Go through everything learned, in portions."""
-        return self._portions(batches.c.folded_version.is_not(None))
+        return self._portions(_by(batches.c.folded_version, self._as_of))
 
     def pending(self) -> Iterator[Decided]:
         """Go through everything sent and not learned yet, in portions."""
-        return self._portions(
-            and_(batches.c.counted_version.is_not(None), batches.c.folded_version.is_(None))
-        )
+        folded = func.coalesce(_by(batches.c.folded_version, self._as_of), false())
+        return self._portions(and_(_by(batches.c.counted_version, self._as_of), ~folded))
 
     def _portions(self, condition: ColumnElement[bool]) -> Iterator[Decided]:
+        seen_before = None if self._as_of is None else self._as_of + 1
         starts, size = Starts(), 0
         for number, kind, n in self._start_batches(condition):
             if size and size + n > PORTION:
-                yield self.started_by(starts)
+                yield self.started_by(starts, seen_before=seen_before)
                 starts, size = Starts(), 0
             starts.add(number, kind)
             size += n
         if size:
-            yield self.started_by(starts)
+            yield self.started_by(starts, seen_before=seen_before)
 
     def _start_batches(self, condition: ColumnElement[bool]) -> Iterator[tuple[int, str, int]]:
         """Go through start batches by time, some thousands at a time."""

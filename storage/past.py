@@ -1,5 +1,6 @@
 """What decisions of one experiment rested on, as a transaction sees it."""
 
+from bandits.errors import NotFound
 from bandits.experiment import Configuration
 from bandits.store import Record, Snapshot
 from storage.databases import Transaction
@@ -26,4 +27,7 @@ class SqlPast:
         """Read one snapshot; None for version 0, when nothing was known."""
         if version == 0:
             return None
-        return read_snapshot(self._transaction, self._record, version)
+        snapshot = read_snapshot(self._transaction, self._record, version)
+        if not snapshot.statistic:
+            raise NotFound("snapshot", f"{self._record.key}/{version}")  # no longer kept
+        return snapshot

@@ -6,7 +6,7 @@ from sqlalchemy import Double, and_, column, delete, func, insert, select, updat
 from bandits.errors import NotDerivable, NotFound
 from bandits.store import Point, Record, Snapshot
 from storage.databases import Transaction
-from storage.tables import experiments, grounds, snapshots
+from storage.tables import KEPT, erasures, experiments, grounds, snapshots
 
 _COLUMNS = (
     snapshots.c.version,
@@ -39,11 +39,41 @@ def read_snapshot(transaction: Transaction, record: Record, version: int) -> Sna
     if row is None:
         raise NotFound("snapshot", f"{record.key}/{version}")
     if not row.statistic:
+        _refuse_erased(transaction, record, version)
+    return Snapshot(*row)
+
+
+def _refuse_erased(transaction: Transaction, record: Record, version: int) -> None:
+    erased = select(erasures.c.id).where(
+        erasures.c.experiment_id == record.id,
+        erasures.c.first_version <= version,
+        erasures.c.last_version >= version,
+    )
+    if transaction.execute(erased.limit(1)).first():
         raise NotDerivable(
             f"what {record.key} had learned at version {version} rested on decisions that have"
             " been erased since"
         )
-    return Snapshot(*row)
+
+
+def prune_snapshots(transaction: Transaction, record: Record, *, before: float, most: int) -> int:
+    """Take the arrays of snapshots from before a time, the newest excepted; return how many."""
+    versions = (
+        select(snapshots.c.version)
+        .where(
+            snapshots.c.experiment_id == record.id,
+            snapshots.c.at < before,
+            snapshots.c.version < record.learned_version,
+            KEPT,
+        )
+        .order_by(snapshots.c.at)
+        .limit(most)
+    )
+    mine = update(snapshots).where(
+        snapshots.c.experiment_id == record.id, snapshots.c.version.in_(versions)
+    )
+    taken = mine.values(statistic=b"").returning(snapshots.c.version)
+    return len(transaction.execute(taken).all())
 
 
 def newest_snapshot(transaction: Transaction, record: Record) -> Snapshot | None:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TypeVar
 
+from msgspec.structs import replace
 from sqlalchemy import select
 
 from bandits.experiment import Configuration
@@ -289,12 +290,18 @@ class SqlStore:
                 transaction.connection.rollback()
 
     @contextmanager
-    def audit(self, key: str) -> Iterator[Audit]:
+    def audit(self, key: str, version: int | None = None) -> Iterator[Audit]:
         """Read the whole log of one experiment, consistently, also while others write."""
         with self.database.reading(consistent=True) as transaction:
             record = self._experiments.record(transaction, key)
-            snapshot = snapshots.newest_snapshot(transaction, record)
-            observations = Observations(transaction, record)
+            if version is None:
+                snapshot = snapshots.newest_snapshot(transaction, record)
+            else:
+                snapshot = snapshots.read_snapshot(transaction, record, version)
+                then = snapshot.configuration_version
+                configuration = self._experiments.configuration(transaction, key, then)
+                record = replace(record, configuration=configuration, learned_version=version)
+            observations = Observations(transaction, record, as_of=version)
             yield Audit(
                 record,
                 snapshot,
@@ -302,6 +309,15 @@ class SqlStore:
                 observations.pending(),
                 SqlPast(transaction, record, self._experiments),
             )
+
+    def prune(self, key: str, *, before: float, most: int) -> int:
+        """Take the arrays of snapshots from before a time, the newest excepted."""
+
+        def work(transaction: Transaction) -> int:
+            record = self._experiments.record(transaction, key)
+            return snapshots.prune_snapshots(transaction, record, before=before, most=most)
+
+        return self._write(work)
 
     def snapshot(self, key: str, version: int) -> Snapshot:
         """Read one snapshot."""

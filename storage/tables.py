@@ -219,6 +219,14 @@ snapshots = Table(
     Column("tally", LargeBinary, nullable=False),
     Index("ix_snapshots_experiment_id_at", "experiment_id", "at", "version"),
 )
+KEPT = text("length(statistic) > 0")
+Index(
+    "ix_snapshots_kept",
+    snapshots.c.experiment_id,
+    snapshots.c.at,
+    sqlite_where=KEPT,
+    postgresql_where=KEPT,
+)
 
 # From which version to which snapshots knew of decisions that were erased since: their arrays are
 # gone, and must not be made again from a log that lacks those rows.

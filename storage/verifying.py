@@ -87,8 +87,8 @@ def compare(audit: Audit, progress: Callable[[int], None]) -> list[Compared]:
 def _compare_grounds(logged: Grounds, stored: Grounds, sent: FloatArray) -> list[Compared]:
     """Compare what results rest on, each sum in the places that either has.
 
-    Probabilities of decisions that rested on a snapshot since erased cannot be derived again: where
-    there are any, nothing can be said of the sums of probabilities.
+    Probabilities of decisions that rested on a snapshot that was erased, or is no longer kept, are
+    not derived again: where there are any, nothing can be said of the sums of probabilities.
     """
     both = logged + stored
     one, other = (g.parts(like=both) for g in (logged, stored))

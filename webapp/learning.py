@@ -24,6 +24,7 @@ class Learner:
         self._engine = engine
         self._stop = stop
         self._next: dict[str, float] = {}
+        self._prune_at: dict[str, float] = {}
         self._failures: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -66,6 +67,7 @@ class Learner:
         began = time.perf_counter()
         try:
             snapshot = self._engine.learn(record.key, between=self._let_others_write)
+            self._prune(record)
         except Exception as error:  # noqa: BLE001 - one bad experiment must not stop the others
             self._failures[record.key] += 1
             wait = _patience(self._failures[record.key])
@@ -79,6 +81,12 @@ class Learner:
             told = {"experiment": record.key, "seconds": round(time.perf_counter() - began, 4)}
             _log.debug("learned version %d", snapshot.version, extra=told)
         return self._pace(record)
+
+    def _prune(self, record: Record) -> None:
+        """Let go of what is old, now and then."""
+        if self._prune_at.get(record.key, 0.0) <= time.monotonic():
+            self._engine.prune(record.key, between=self._let_others_write)
+            self._prune_at[record.key] = time.monotonic() + _QUIET_SECONDS
 
     def _let_others_write(self) -> None:
         self._stop.wait(_PAUSE_SECONDS)

@@ -9,12 +9,14 @@ from functools import cache
 from threading import Lock
 from typing import Any
 
+import msgspec
+
 from bandits.changes import refused_changes
 from bandits.context import Scalar
 from bandits.engine import subjects
 from bandits.engine.choosing import Batch, decide
 from bandits.engine.explaining import explain
-from bandits.engine.learner import fold
+from bandits.engine.learner import fold, rebuild
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
 from bandits.engine.summing import known_grounds
@@ -43,11 +45,14 @@ from bandits.messages import (
 from bandits.results import Results
 from bandits.rewards import RewardRule, refuse_value
 from bandits.schedule import SCHEDULE, over, scheduled
+from bandits.statistics import dump
 from bandits.store import Chosen, Event, Marked, Outdated, Record, Snapshot, State, Store, Stored
 
 MAX_BATCH = 10_000
 _SKEW_SECONDS = 300.0  # how far a sender's clock may run behind or ahead of ours
 _HISTORY_POINTS = 120
+_KEPT_SECONDS = 30 * 86_400.0  # how long a snapshot's arrays are kept for receipts
+_PRUNED_AT_ONCE = 500
 _CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
 
 Clock = Callable[[], float]
@@ -66,6 +71,8 @@ class Engine:
         self._live: dict[str, tuple[tuple[int, int], Live]] = {}
         self._renewing = Lock()
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
+        self._rebuilt: tuple[str, int, Snapshot] | None = None
+        self._rebuilding = Lock()
 
     # Experiments
 
@@ -284,6 +291,19 @@ class Engine:
         """
         return try_out(self._living(self.store.record(key)), context, self.clock())
 
+    def _snapshot_then(self, key: str, version: int) -> Snapshot | None:
+        """Read a snapshot of the past; where its arrays are no longer kept, sum the log anew."""
+        snapshot = self._snapshot(key, version)
+        if snapshot is None or snapshot.statistic:
+            return snapshot
+        with self._rebuilding:  # one at a time: it goes through the log
+            if self._rebuilt is None or self._rebuilt[:2] != (key, version):
+                with self.store.audit(key, version) as audit:
+                    statistic = rebuild(audit)[0]
+                made = msgspec.structs.replace(snapshot, statistic=dump(statistic))
+                self._rebuilt = (key, version, made)
+            return self._rebuilt[2]
+
     def activate(self, ids: Sequence[str]) -> Marked:
         """Start the clocks of decisions that waited to be sent."""
         return self.store.activate(_distinct(ids), at=self.clock())
@@ -305,7 +325,7 @@ class Engine:
         configuration = self.store.configuration(record.key, stored.configuration_version)
         live: Live | str
         try:
-            snapshot = self._snapshot(record.key, stored.policy_version)
+            snapshot = self._snapshot_then(record.key, stored.policy_version)
             live = Live(record.key, record.salt, configuration, snapshot)
         except NotDerivable as error:
             live = str(error)
@@ -383,6 +403,12 @@ class Engine:
             between: called between the folds that a long queue takes, to let others write.
         """
         return fold(self.store, key, now=self.clock(), between=between)
+
+    def prune(self, key: str, *, between: Callable[[], object] = lambda: None) -> None:
+        """Take the arrays of snapshots older than 30 days; they can be made again from the log."""
+        before = self.clock() - _KEPT_SECONDS
+        while self.store.prune(key, before=before, most=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
+            between()
 
     def results(self, key: str) -> Results:
         """Tell how an experiment is doing, from its snapshots alone.

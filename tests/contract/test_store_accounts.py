@@ -138,8 +138,8 @@ class TestKeys:
         for token in (first.token, second.token):
             assert accounts.find_key(token, at=15.9).id == first.key.id
         with pytest.raises(NotFound):
-            accounts.find_key(first.token, at=16.0)
-        assert accounts.find_key(second.token, at=16.0).scopes == ("choose",)
+            accounts.find_key(first.token, at=17.0)
+        assert accounts.find_key(second.token, at=17.0).scopes == ("choose",)
         mixed = second.token.replace(second.key.start, first.key.start)
         with pytest.raises(NotFound):  # the secret of one with the name of the other
             accounts.find_key(mixed, at=7.0)

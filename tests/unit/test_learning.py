@@ -18,6 +18,7 @@ class Experiments:
         self.store = self
         self.states = states
         self.learned: list[str] = []
+        self.pruned: list[str] = []
         self.failing: dict[str, Exception] = {}
         self.now = 1000.0
         self.broken = False
@@ -49,6 +50,9 @@ class Experiments:
             raise self.failing[key]
         self.learned.append(key)
 
+    def prune(self, key: str, *, between: Any = None) -> None:
+        self.pruned.append(key)
+
 
 @pytest.fixture
 def time(monkeypatch) -> SimpleNamespace:
@@ -64,6 +68,16 @@ def test_drafts_and_archived_ones_are_left_alone(time) -> None:
     engine = Experiments(a="draft", b="running", c="paused", d="stopped", e="archived")
     Learner(engine, Event()).look()
     assert engine.learned == ["b", "c", "d"]
+
+
+def test_what_is_old_is_let_go_now_and_then(time) -> None:
+    engine = Experiments(a="running")
+    learner = Learner(engine, Event())
+    for _ in range(13):
+        learner.look()
+        time.now += 300.0
+    assert len(engine.learned) == 13
+    assert engine.pruned == ["a", "a"]  # an hour has passed
 
 
 def test_each_waits_for_its_own_time_and_new_ones_are_noticed_within_a_second(time) -> None:
