@@ -148,6 +148,62 @@ def stop_and_keep_sending(page: Page, client: Client) -> None:
     assert download.value.suggested_filename == "summer-results.json"
 
 
+BY_CHANNEL = {
+    "key": "by-channel",
+    "name": "By channel",
+    "slots": [
+        {
+            "key": "subject_line",
+            "variants": [{"key": "a", "name": "Plain"}, {"key": "b", "name": "Question"}],
+        }
+    ],
+    "policy": {"name": "uniform"},
+    "reward": {"metrics": {"click": {}}, "window_seconds": 8, "maturity_seconds": 0},
+    "context": [{"name": "channel", "kind": "category", "values": ["Web", "Phone"]}],
+    "learn_every_seconds": 1,
+}
+
+
+def test_findings_come_with_their_promise_and_what_is_open_stays_open(open_page, server):
+    page = open_page()
+    with server.client() as api, Client(server.url, server.token) as client:
+        assert api.post("/api/v1/experiments", json=BY_CHANNEL).status_code == 201
+        assert api.post("/api/v1/experiments/by-channel/start").status_code == 200
+        send_by_channel(client, "first")
+        page.goto("/experiments/by-channel")
+        summary = page.locator('[data-live="summary"]')
+        expect(summary).to_contain_text("“Question” leads", timeout=3 * PATIENCE_MS)
+        expect(summary).to_contain_text("Were you to send only “Question” from now on")
+        page.get_by_text("Why?").focus()
+        page.keyboard.press("Enter")
+        promise = summary.get_by_text("It holds where:").first
+        expect(promise).to_be_visible()
+        send_by_channel(client, "second")
+        expect(summary).to_contain_text("2,400", timeout=2 * PATIENCE_MS)
+        expect(promise).to_be_visible()
+        expect(page.locator("#why > summary")).to_be_focused()
+        with page.expect_download() as download:
+            page.locator('[data-png="versions"]').click()
+        assert download.value.path().read_bytes().startswith(b"\x89PNG")
+        page.get_by_role("link", name="Segments").click()
+        expect(page.get_by_text("Phone: Question does better than the control")).to_be_visible()
+        expect(page.get_by_text("Web: Question does better")).not_to_be_visible()
+        expect(page.get_by_text("comparisons in segments hold together")).to_be_visible()
+
+
+def send_by_channel(client: Client, name: str) -> None:
+    """Send 1,200 emails: on the phone a question gets four times the clicks, on the web as many."""
+    requests = [
+        Request(f"{name}-{i}", {"channel": "Phone" if i % 2 else "Web"}) for i in range(1200)
+    ]
+    made = list(client.choose_many("by-channel", requests))
+    client.reward_many(
+        Reward(str(d.decision_id), "c", "click")
+        for i, d in enumerate(made)
+        if i // 2 % 5 < (4 if i % 2 and d.slots["subject_line"]["variant"] == "b" else 1)
+    )
+
+
 def create(page: Page) -> None:
     """Fill in the form for an email of three parts."""
     field(page, "name").fill("Summer")
