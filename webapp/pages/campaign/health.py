@@ -163,7 +163,8 @@ def _weight(results: Results, labels: Sequence[str]) -> Check | None:
             "Few emails weigh much",
             f"{told} Its interval is wide for that reason; a higher minimum share helps.",
         )
-    return Check("good", f"Weighting costs {percent(1 - least, 0)} at most", told)
+    cost = round(max(1 - least, 0.0), 2)
+    return Check("good", f"Weighting costs {percent(cost, 0)} at most", told)
 
 
 def _events(health: Health) -> Check:
