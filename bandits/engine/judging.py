@@ -29,7 +29,9 @@ from bandits.segments import Segmentation
 from bandits.statistics import Moments
 
 _ALONE = Family("values")
-_NOTHING = NotYet("No results are complete yet.", "no decision that counts has closed its window")
+_NOTHING = NotYet(
+    "No email's results are final yet.", "no decision that counts has closed its window"
+)
 _CONTEXTUAL = (
     "This learning method decides by recipient, so no version is best for everybody, and one "
     "chance for all would mislead. Look at the value of each version and at segments."

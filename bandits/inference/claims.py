@@ -162,10 +162,12 @@ def gain_over_control_group(groups: Evidence, family: Family) -> Finding:
 
 
 class Lead(Struct, frozen=True):
-    """Which arm does best so far, and whether that is settled.
+    """Which arm does best as far as can be said, and whether that is settled.
 
     Attributes:
-        arm: the best so far.
+        arm: the one whose value is surely the largest: the lower end of its interval is. Of an arm
+            with few decisions the estimate alone may be the largest by luck. Where the arm of the
+            largest estimate has no interval yet, it is that one.
         leads: every other arm is shown to be worse; all comparisons at once.
         rivals: arms that could still be better.
         at_most: sending only `arm` gives up at most this much reward per decision, with the
@@ -183,7 +185,8 @@ class Lead(Struct, frozen=True):
 def lead(facts: Facts, evidence: Evidence, among: IntArray, alpha: float) -> Lead | None:
     """Find the leader `among` arms that can still be sent (m,), each pair at α/(m − 1).
 
-    None before the first decision.
+    However the data choose the leader, a wrong one has to beat the truly best arm in their own
+    comparison, so α/(m − 1) is enough. None before the first decision.
     """
     total, n = _counts(evidence)
     constant = facts.steady and constant_rates(facts, evidence)
@@ -191,8 +194,8 @@ def lead(facts: Facts, evidence: Evidence, among: IntArray, alpha: float) -> Lea
     tried = among[n[among] > 0]
     if not len(tried):
         return None
-    best = int(tried[np.argmax(mean[tried])])
     family = Family.leading(len(among), alpha)
+    best = _surest(facts, evidence, tried, mean, family)
     against = lifts(facts, evidence, best, family)
     found = {k: against[k] for k in among.tolist() if k != best}
     rivals = tuple(k for k, f in found.items() if not (f.measurable and f.high < 0))
@@ -200,6 +203,17 @@ def lead(facts: Facts, evidence: Evidence, among: IntArray, alpha: float) -> Lea
     settled = len(highs) == len(found)
     at_most = max([0.0, *highs]) if settled else None
     return Lead(best, not rivals, rivals, at_most, family)
+
+
+def _surest(
+    facts: Facts, evidence: Evidence, tried: IntArray, mean: FloatArray, family: Family
+) -> int:
+    """Choose the arm of the largest lower bound; of the largest mean (K,) while that has none."""
+    largest = int(tried[np.argmax(mean[tried])])
+    units = np.eye(evidence.n_arms)
+    found = {k: contrast(facts, evidence, units[k], family) for k in tried.tolist()}
+    lows = {k: f.low for k, f in found.items() if f.measurable}
+    return max(lows, key=lows.__getitem__) if largest in lows else largest
 
 
 def _counts(evidence: Evidence) -> tuple[FloatArray, FloatArray]:
@@ -219,7 +233,7 @@ def _exact(
     return [
         Interval(low, high, estimate, family.each, guarantee.key, family)
         if decisions > 0
-        else NotYet("No results are complete yet.", "an arm has no decision that counts")
+        else NotYet("No email's results are final yet.", "an arm has no decision that counts")
         for low, high, estimate, decisions in columns
     ]
 

@@ -47,7 +47,7 @@ def test_a_decision_counts_for_findings_once_its_window_is_over(engine, sender, 
     engine.learn("spring")
     early = proven(engine)
     assert (sum(a.complete for a in early.arms), early.closed) == (30, 0)
-    assert early.arms[0].value.reason == "No results are complete yet."
+    assert early.arms[0].value.reason == "No email's results are final yet."
     assert (early.health.maturing, early.health.open) == (0.0, 1.0)
     click(engine, ids[:12])
     now[0] += 100

@@ -227,6 +227,15 @@ def test_a_paused_arm_does_not_compete_and_one_not_yet_measurable_could_still_be
     assert lead(PLAIN, Evidence.zeros(3), np.arange(3), 0.05) is None
 
 
+def test_a_lucky_arm_of_few_decisions_does_not_lead() -> None:
+    """The rare arm has the largest mean, and says least: to send only it would risk most."""
+    evidence = _evidence([200, 2_100, 60], [2_000, 10_000, 250], [0.2, 0.78, 0.02])
+    assert np.argmax(evidence.means) == 2
+    found = lead(PLAIN, evidence, np.arange(3), 0.05)
+    assert found is not None
+    assert found.arm == 1
+
+
 def test_a_slots_variants_are_compared_under_an_equal_mix_of_combinations_both_go_with():
     levels = np.array([[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [2, 2]])
     np.testing.assert_array_equal(

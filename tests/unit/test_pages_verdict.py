@@ -100,7 +100,9 @@ def test_a_rival_that_could_be_better_is_named_and_what_that_would_cost() -> Non
 
 def test_alike_versions_are_no_difference_and_no_leader_of_worth() -> None:
     verdict = said(record(4), [1000, 1010, 1005, 995])
-    assert verdict.headline.startswith("No difference is found yet. “Question” does best so far")
+    assert verdict.headline.startswith(
+        "No difference is found yet. “Question” is the surest choice"
+    )
     assert "give up at most" in verdict.risk
 
 

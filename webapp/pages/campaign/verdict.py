@@ -197,7 +197,7 @@ def _headline(facts: Facts, found: Lead, *, little: bool) -> str:
         )
     if len(rivals) == len(facts.labels) - 1 and len(rivals) > 1:
         found_none = "is found yet" if facts.record.stopped_at is None else "was found"
-        return f"No difference {found_none}. {leader} does best so far, which may be luck."
+        return f"No difference {found_none}. {leader} is the surest choice so far."
     return f"{leader} leads, but {_others(rivals)} could still be better."
 
 
