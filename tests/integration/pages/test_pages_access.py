@@ -27,6 +27,7 @@ NEEDS = {
     "create_key": "manager",
     "decision": "viewer",
     "decisions": "viewer",
+    "decisions_of": "viewer",
     "discard": "manager",
     "draft": "manager",
     "edit": "manager",

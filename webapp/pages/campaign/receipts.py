@@ -12,6 +12,9 @@ from webapp.pages.campaign.naming import named
 from webapp.pages.form.fields import methods
 from webapp.services import services
 
+_LONGEST_SUBJECT = 256
+_MOST = 100  # decisions of a recipient that are listed
+
 
 @pages.get("/decisions")
 @needs("viewer")
@@ -21,6 +24,21 @@ def decisions() -> ResponseReturnValue:
     if wanted and wanted.isascii() and wanted.isprintable() and len(wanted) <= 128:  # noqa: PLR2004 - as ids are declared
         return redirect(url_for("pages.decision", decision_id=wanted))
     return render_template("decisions.html", wanted=wanted)
+
+
+@pages.post("/decisions")
+@needs("viewer")
+def decisions_of() -> ResponseReturnValue:
+    """List what was chosen for a recipient; by POST, so that no log keeps who was asked about."""
+    who = request.form.get("who", "").strip()[:_LONGEST_SUBJECT]
+    found = services().engine.subject(who, limit=_MOST) if who else None
+    return render_template(
+        "decisions.html",
+        wanted="",
+        who=who,
+        found=found.decisions if found else [],
+        cut=bool(found and found.next is not None),
+    )
 
 
 @pages.get("/decisions/<decision_id:decision_id>")
