@@ -40,6 +40,7 @@ class Sqlite:
         self._create = create
         self.engine = create_engine(
             url,
+            hide_parameters=True,  # an error that is logged tells no ids and no contexts
             connect_args={"timeout": BUSY_SECONDS},
             pool_size=8,
             max_overflow=56,

@@ -56,6 +56,9 @@ def read_scopes(_: click.Context, __: click.Parameter, value: str) -> tuple[Scop
     help="web processes; more than one only on PostgreSQL",
 )
 @click.option("--log-format", type=click.Choice(["text", "json"]), help="[default: text]")
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning"]), help="[default: info]"
+)
 @click.option("--access-log", is_flag=True, default=None, help="log every request")
 def serve(  # noqa: PLR0913 - one for each option
     *,
@@ -64,6 +67,7 @@ def serve(  # noqa: PLR0913 - one for each option
     port: int,
     workers: int,
     log_format: str | None,
+    log_level: str | None,
     access_log: bool | None,
 ) -> None:
     """Serve the API, the pages and the learner; migrates the database first."""
@@ -71,7 +75,11 @@ def serve(  # noqa: PLR0913 - one for each option
 
     flag = None if access_log is None else "true"
     settings = Settings.read(
-        os.environ, database_url=database, log_format=log_format, access_log=flag
+        os.environ,
+        database_url=database,
+        log_format=log_format,
+        log_level=log_level,
+        access_log=flag,
     )
     try:
         serve(settings, Address(host, port), workers)

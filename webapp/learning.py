@@ -78,7 +78,8 @@ class Learner:
             return wait
         self._failures.pop(record.key, None)
         if snapshot is not None:
-            told = {"experiment": record.key, "seconds": round(time.perf_counter() - began, 4)}
+            took = round((time.perf_counter() - began) * 1000, 3)
+            told = {"experiment": record.key, "milliseconds": took}
             _log.debug("learned version %d", snapshot.version, extra=told)
         return self._pace(record)
 

@@ -1,14 +1,22 @@
-"""Logs on standard error, for people or, as JSON, for machines."""
+"""Logs on standard error, for people or, as JSON, for machines.
+
+What a request is about is told by its route as it is declared, never by its address: that may hold
+the id of a recipient. Bodies, tokens and passwords are in no record.
+"""
 
 import logging
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
+from flask import g, has_request_context, request
 
 Format = Literal["text", "json"]
+Level = Literal["debug", "info", "warning"]
 
-_EXTRA = ("request_id", "experiment", "seconds")
+_FOR_PEOPLE = ("request_id", "experiment", "key", "milliseconds")
+_EXTRA = (*_FOR_PEOPLE, "route", "method", "status")
+_OURS = ("bandits", "policies", "simulations", "storage", "webapp")
 _NOISE = (
     "Configuration allows spawning up to",  # our threads wait for the disk, not for a core
     "Unexpected exit from worker",  # told by the worker itself, with its reason
@@ -24,7 +32,7 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
         """Add what was said beside the message."""
-        beside = [f"{n}={getattr(record, n)}" for n in _EXTRA if hasattr(record, n)]
+        beside = [f"{n}={getattr(record, n)}" for n in _FOR_PEOPLE if hasattr(record, n)]
         return " ".join([super().formatMessage(record), *beside])
 
 
@@ -34,7 +42,7 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write the record."""
         entry: dict[str, Any] = {
-            "at": datetime.fromtimestamp(record.created, UTC),
+            "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -46,6 +54,27 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(entry).decode()
 
 
+class RequestFilter(logging.Filter):
+    """Say in every record that is made for a request which one that is."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the request's id, its route, the caller's key and the experiment; keep all."""
+        if has_request_context():
+            record.request_id = g.get("request_id", "")
+            record.route = route()
+            record.method = request.method
+            if "caller" in g:
+                record.key = g.caller.id
+            if "key" in (request.view_args or {}):
+                record.experiment = request.view_args["key"]  # type: ignore[index]
+        return True
+
+
+def route() -> str:
+    """Return the route of the current request as it is declared, "none" where there is none."""
+    return "none" if request.url_rule is None else request.url_rule.rule
+
+
 class NoiseFilter(logging.Filter):
     """Drop what the web server says that would only mislead here."""
 
@@ -54,22 +83,32 @@ class NoiseFilter(logging.Filter):
         return not record.getMessage().startswith(_NOISE)
 
 
-def configuration(form: Format) -> dict[str, Any]:
-    """Describe the logging of a server process, as `logging.config.dictConfig` takes it."""
+def configuration(form: Format, level: Level = "info") -> dict[str, Any]:
+    """Describe the logging of a server process, as `logging.config.dictConfig` takes it.
+
+    Args:
+        form: how a record looks.
+        level: the least that our own packages tell. Others never tell details: what is in them is
+            not ours to vouch for.
+    """
     formatter = JsonFormatter if form == "json" else TextFormatter
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"ours": {"()": formatter}},
-        "filters": {"noise": {"()": NoiseFilter}},
+        "filters": {"noise": {"()": NoiseFilter}, "request": {"()": RequestFilter}},
         "handlers": {
             "stderr": {
                 "class": "logging.StreamHandler",
                 "stream": "ext://sys.stderr",
                 "formatter": "ours",
-                "filters": ["noise"],
+                "filters": ["noise", "request"],
             }
         },
-        "root": {"level": "INFO", "handlers": ["stderr"]},
-        "loggers": {"_granian": {"level": "WARNING"}, "alembic": {"level": "WARNING"}},
+        "root": {"level": "WARNING" if level == "warning" else "INFO", "handlers": ["stderr"]},
+        "loggers": {
+            "_granian": {"level": "WARNING"},
+            "alembic": {"level": "WARNING"},
+            **{name: {"level": level.upper()} for name in _OURS},
+        },
     }

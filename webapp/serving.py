@@ -49,7 +49,7 @@ def serve(settings: Settings, address: Address, workers: int) -> None:
         Unavailable: the database cannot be reached, another server serves it, or the port is
             in use.
     """
-    logging.config.dictConfig(logs.configuration(settings.log_format))
+    logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
     lock = worker.lock_of(settings.database_url)
     if lock is not None:
         if workers > 1:
@@ -74,7 +74,7 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         blocking_threads=_THREADS,
         respawn_failed_workers=True,
         workers_kill_timeout=_KILL_SECONDS,
-        log_dictconfig=logs.configuration(settings.log_format),
+        log_dictconfig=logs.configuration(settings.log_format, settings.log_level),
         log_level=LogLevels.warning,
     )
     stop = Event()

@@ -23,6 +23,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         files_folder: where uploaded files are kept for a week; beside SQLite's file, else in the
             system's folder for temporary ones.
         log_format: how logs on standard error look.
+        log_level: the least that is logged.
         access_log: write a log line for every request.
     """
 
@@ -33,6 +34,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_upload_bytes: Annotated[int, Meta(ge=10_000, le=10_000_000_000)] = 200_000_000
     files_folder: Annotated[str, Meta(min_length=1)] | None = None
     log_format: Literal["text", "json"] = "text"
+    log_level: Literal["debug", "info", "warning"] = "info"
     access_log: bool = False
 
     @classmethod

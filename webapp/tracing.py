@@ -8,6 +8,7 @@ import time
 from flask import Flask, Response, current_app, g, request
 
 from webapp.api.health import METRICS
+from webapp.logs import route
 from webapp.metrics import Requests
 from webapp.settings import Settings
 
@@ -33,15 +34,14 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     seconds = time.perf_counter() - g.begun
     response.headers[HEADER] = g.request_id
-    route = "none" if request.url_rule is None else request.url_rule.rule
     counted: Requests = current_app.extensions[METRICS]
-    counted.count(route, request.method, response.status_code, seconds)
+    counted.count(route(), request.method, response.status_code, seconds)
     if current_app.config["ACCESS_LOG"]:
         _log.info(
             "%s %s %s",
             request.method,
-            request.path,
+            route(),
             response.status_code,
-            extra={"request_id": g.request_id, "seconds": round(seconds, 6)},
+            extra={"status": response.status_code, "milliseconds": round(seconds * 1000, 3)},
         )
     return response

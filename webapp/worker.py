@@ -34,7 +34,7 @@ def load(settings: Settings) -> Flask:
         SystemExit: another server serves this SQLite file.
     """
     os.setpgrp()  # an interrupt from the keyboard goes to the launcher, which tells us
-    logging.config.dictConfig(logs.configuration(settings.log_format))
+    logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
     use_one_processor()
     Thread(target=_end_with_parent, name="parent", daemon=True).start()
     lock = lock_of(settings.database_url)

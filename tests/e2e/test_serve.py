@@ -62,7 +62,7 @@ def test_an_interrupt_ends_it_in_order_and_logs_may_be_json(start_server) -> Non
     assert server.stop(signal.SIGINT) == 0
     assert not alive(worker)
     entries = [json.loads(line) for line in server.log.read_text().splitlines()]
-    assert all({"at", "level", "logger", "message"} <= set(entry) for entry in entries)
+    assert all({"time", "level", "logger", "message"} <= set(entry) for entry in entries)
     (entry,) = [e for e in entries if e.get("request_id") == "mine"]
     assert entry["message"] == "GET /healthz 200"
 

@@ -81,13 +81,14 @@ def record(message: str, **beside: object) -> logging.LogRecord:
 
 
 def test_a_record_is_one_line_for_people_and_one_object_for_machines() -> None:
-    made = record("learned", experiment="spring", seconds=0.5)
+    made = record("learned", experiment="spring", milliseconds=0.5, route="/x")
     text = TextFormatter().format(made)
-    assert text.endswith("INFO    bandits.x: learned experiment=spring seconds=0.5")
+    assert text.endswith("INFO    bandits.x: learned experiment=spring milliseconds=0.5")
     entry = json.loads(JsonFormatter().format(made))
     assert entry["message"] == "learned"
     assert entry["experiment"] == "spring"
     assert entry["level"] == "info"
+    assert entry["route"] == "/x"
 
 
 def test_a_failure_is_logged_with_its_trace() -> None:

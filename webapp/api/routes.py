@@ -13,6 +13,7 @@ from webapp.api import api_keys, decisions, experiments, health, problems, subje
 from webapp.api.addresses import CONVERTERS
 from webapp.api.document import openapi
 from webapp.api.operation import Answer, Operation, Operations
+from webapp.logs import route
 from webapp.metrics import Requests
 
 PREFIX = "/api/v1"
@@ -85,5 +86,5 @@ def _refuse_strange_address() -> Response | None:
 def _fail(error: Exception) -> Response:
     expected = isinstance(error, HTTPException | BanditsError)  # the roots of what is foreseen
     if not expected or problems.type_of(error).status >= 500:  # noqa: PLR2004 - server errors
-        current_app.logger.error("%s %s failed", request.method, request.path, exc_info=error)
+        current_app.logger.error("%s %s failed", request.method, route(), exc_info=error)
     return problems.respond(error, g.request_id)

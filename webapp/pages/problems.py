@@ -8,6 +8,7 @@ from msgspec import Struct
 from werkzeug.exceptions import HTTPException
 
 from bandits.errors import BanditsError, Conflict, InvalidInput, NotFound, Unavailable
+from webapp.logs import route
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def _busy(error: Unavailable) -> Response:
 
 
 def _broken(error: Exception) -> Response:
-    _log.error("%s %s failed", request.method, request.path, exc_info=error)
+    _log.error("%s %s failed", request.method, route(), exc_info=error)
     return _page(500)
 
 
