@@ -1,7 +1,7 @@
 """What senders say to the engine and what it answers; the API validates with these very types."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -94,6 +94,33 @@ class RewardReceipt(Struct, frozen=True):
     early: list[str]
 
 
+class Prediction(Struct, frozen=True):
+    """What a linear model predicted of one arm for one recipient.
+
+    Attributes:
+        features: what each feature of the encoded context added, by its label: ``recency``,
+            ``channel=Web``, and ``always 1`` for what holds for everybody.
+        total: their sum, which is the prediction.
+        width: how far the policy looked beyond it for how little was known; 0 where it does not.
+    """
+
+    features: dict[str, float]
+    total: float
+    width: float
+
+
+class Predictions(Struct, frozen=True):
+    """What a linear model predicted for one recipient: the reward of each arm, or its log odds.
+
+    Attributes:
+        scale: what totals are.
+        arms: by arm (variant keys joined by `` · ``).
+    """
+
+    scale: Literal["reward", "log odds"]
+    arms: dict[str, Prediction]
+
+
 class DecisionReceipt(Struct, frozen=True):
     """One decision, explained: why this email?
 
@@ -107,6 +134,8 @@ class DecisionReceipt(Struct, frozen=True):
         events: what happened since, and whether it counts.
         reward: what it has earned so far.
         shipped: the experiment was stopped then, and went on sending this to everybody.
+        predictions: what each feature contributed, where the policy's rule rests on a linear score
+            and can be derived again.
     """
 
     decision_id: str
@@ -129,6 +158,7 @@ class DecisionReceipt(Struct, frozen=True):
     events: list[dict[str, Any]]
     reward: float
     shipped: bool = False
+    predictions: Predictions | None = None
 
 
 class SubjectDecision(Struct, frozen=True):

@@ -83,6 +83,29 @@ class Sequential(Policy[S_contra, P], Protocol[S_contra, P]):
         ...
 
 
+class Contributions(Struct, frozen=True, eq=False):
+    """What a linear model predicts for one recipient of each of K arms, term by term.
+
+    Attributes:
+        terms: (K, d), what each feature of the context adds; a row's sum is the prediction.
+        widths: (K,), how far the policy looks beyond the prediction for how little is known: the
+            bound's distance, or one standard deviation; 0 where it does not.
+        log_odds: whether the terms add up to log odds of the reward, else to the reward itself.
+    """
+
+    terms: FloatArray
+    widths: FloatArray
+    log_odds: bool = False
+
+
+class Explaining(Policy[S_contra, P], Protocol[S_contra, P]):
+    """What a policy may offer on top whose rule rests on a linear score: receipts then show it."""
+
+    def contributions(self, prepared: P, context: FloatArray) -> Contributions:
+        """Take apart what is predicted for one context (d,), for a state without lead."""
+        ...
+
+
 def sample_arms(
     policy: Policy[Any, P], prepared: P, contexts: FloatArray, rng: Generator
 ) -> IntArray:

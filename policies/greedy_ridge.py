@@ -5,10 +5,10 @@ from typing import ClassVar
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.linear import Fit, Regression, contributions
 from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
 from bandits.parameters import RidgePenalty
-from bandits.policy import Parameters
+from bandits.policy import Contributions, Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -44,6 +44,10 @@ class GreedyRidge(Parameters, frozen=True):
         """Draw the best prediction."""
         fit, close = prepared
         return draw_largest(fit.means(contexts), rng, close)
+
+    def contributions(self, prepared: tuple[Fit, float], context: FloatArray) -> Contributions:
+        """Tell what each feature adds to a recipient's prediction."""
+        return contributions(prepared[0], context)
 
     def advance(
         self, prepared: tuple[Fit, float], arms: IntArray, rewards: FloatArray, contexts: FloatArray

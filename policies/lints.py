@@ -6,10 +6,10 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.linear import Fit, Regression, contributions
 from bandits.numerics.quadrature import normal_chances
 from bandits.parameters import RidgePenalty
-from bandits.policy import Parameters
+from bandits.policy import Contributions, Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -58,6 +58,11 @@ class LinTS(Parameters, frozen=True):
         means = fit.means(contexts)
         drawn = rng.standard_normal(means.shape)
         return (means + spread * fit.widths(contexts) * drawn).argmax(axis=-1)
+
+    def contributions(self, prepared: tuple[Fit, float], context: FloatArray) -> Contributions:
+        """Tell what each feature adds to a recipient's prediction."""
+        fit, spread = prepared
+        return contributions(fit, context, spread)
 
     def advance(
         self, prepared: tuple[Fit, float], arms: IntArray, rewards: FloatArray, contexts: FloatArray

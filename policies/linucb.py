@@ -6,10 +6,10 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.linear import Fit, Regression, contributions
 from bandits.numerics.ties import draw_largest, equal_shares, largest
 from bandits.parameters import RidgePenalty
-from bandits.policy import Parameters
+from bandits.policy import Contributions, Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -53,6 +53,11 @@ class LinUCB(Parameters, frozen=True):
     def sample(self, prepared: tuple[Fit, float], contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm of the largest bound."""
         return draw_largest(_bounds(prepared, contexts), rng)
+
+    def contributions(self, prepared: tuple[Fit, float], context: FloatArray) -> Contributions:
+        """Tell what each feature adds to a recipient's prediction."""
+        fit, alpha = prepared
+        return contributions(fit, context, alpha)
 
     def advance(
         self, prepared: tuple[Fit, float], arms: IntArray, rewards: FloatArray, contexts: FloatArray

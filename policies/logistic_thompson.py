@@ -7,10 +7,10 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.linear import Fit, Regression, contributions
 from bandits.numerics.quadrature import normal_chances
 from bandits.parameters import RidgePenalty
-from bandits.policy import Parameters
+from bandits.policy import Contributions, Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -57,3 +57,7 @@ class LogisticThompson(Parameters, frozen=True):
         means = prepared.means(contexts)
         drawn = rng.standard_normal(means.shape)
         return (means + self.spread * prepared.widths(contexts) * drawn).argmax(axis=-1)
+
+    def contributions(self, prepared: Fit, context: FloatArray) -> Contributions:
+        """Tell what each feature adds to the log odds that a recipient likes it."""
+        return contributions(prepared, context, self.spread, log_odds=True)

@@ -8,7 +8,7 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.linear_draws import LinearDraws
 from bandits.parameters import RidgePenalty
-from bandits.policy import Parameters
+from bandits.policy import Contributions, Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics.slot_ridge import SlotRidge
@@ -64,3 +64,7 @@ class SlotsThompson(Parameters, frozen=True):
     def sample(self, prepared: LinearDraws, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw a draw for each recipient, and its best arm."""
         return prepared.sample(contexts, rng)
+
+    def contributions(self, prepared: LinearDraws, context: FloatArray) -> Contributions:
+        """Tell what each feature adds to a recipient's prediction."""
+        return prepared.contributions(context)

@@ -7,10 +7,10 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray
-from bandits.numerics.linear import Fit, Regression
+from bandits.numerics.linear import Fit, Regression, contributions
 from bandits.numerics.ties import NOTHING_LEFT, equal_shares, largest
 from bandits.parameters import RidgePenalty
-from bandits.policy import Parameters
+from bandits.policy import Contributions, Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -71,3 +71,9 @@ class SquareCB(Parameters, frozen=True):
         greed = greed.reshape(*greed.shape[:-1], *(1,) * (means.ndim - greed.ndim), 1)
         chances = np.where(best, 0.0, 1 / (means.shape[-1] + greed * gaps))
         return chances + equal_shares(best) * (1 - chances.sum(axis=-1, keepdims=True))
+
+    def contributions(
+        self, prepared: tuple[Fit, FloatArray, float], context: FloatArray
+    ) -> Contributions:
+        """Tell what each feature adds to a recipient's prediction."""
+        return contributions(prepared[0], context)

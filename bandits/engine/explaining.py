@@ -12,7 +12,8 @@ from bandits.draw import uniform
 from bandits.engine.choosing import restriction_of
 from bandits.engine.live import Live
 from bandits.experiment import Configuration
-from bandits.messages import DecisionReceipt
+from bandits.messages import DecisionReceipt, Prediction, Predictions
+from bandits.policy import Contributions
 from bandits.store import Event, Stored
 
 _SAME = 1e-9  # a propensity derived again may differ by rounding between machines
@@ -35,7 +36,7 @@ def explain(
     if not_drawn := _not_drawn(stored):
         live = f"nothing was drawn: {not_drawn}"
     derived = None if isinstance(live, str) else _derive(stored, live)
-    propensities, u, same = derived or (None, None, None)
+    propensities, u, same, predictions = derived or (None, None, None, None)
     rule = configuration.experiment.reward
     counting = [e for e in events if not e.late]
     rewards, _ = rule.measure(
@@ -65,6 +66,7 @@ def explain(
         [event_of(e) for e in events],
         float(rewards[0] + configuration.costs[stored.arm]),
         stored.shipped,
+        predictions,
     )
 
 
@@ -76,7 +78,9 @@ def _not_drawn(stored: Stored) -> str:
     return "the control stood in" if stored.fallback else ""
 
 
-def _derive(stored: Stored, live: Live) -> tuple[dict[str, float], float, bool] | None:
+def _derive(
+    stored: Stored, live: Live
+) -> tuple[dict[str, float], float, bool, Predictions | None] | None:
     arms = live.eligible(restriction_of(stored.restriction))
     again = live.tried(arms, stored.context[None])
     if again is None:
@@ -86,7 +90,24 @@ def _derive(stored: Stored, live: Live) -> tuple[dict[str, float], float, bool] 
     labels = [label(live.configuration, int(a)) for a in arms]
     same = int(chosen[0]) == stored.arm and abs(float(propensity[0]) - stored.propensity) <= _SAME
     by_arm = dict(zip(labels, probabilities.tolist(), strict=True))
-    return by_arm, uniform(live.salt, f"draw:{stored.id}"), same
+    predictions = _predictions(live, labels, live.contributions(arms, stored.context))
+    return by_arm, uniform(live.salt, f"draw:{stored.id}"), same, predictions
+
+
+def _predictions(
+    live: Live, labels: Sequence[str], parts: Contributions | None
+) -> Predictions | None:
+    if parts is None:
+        return None
+    features = live.encoder.labels
+    rows = zip(labels, parts.terms.tolist(), parts.widths.tolist(), strict=True)
+    return Predictions(
+        "log odds" if parts.log_odds else "reward",
+        {
+            arm: Prediction(dict(zip(features, terms, strict=True)), sum(terms), width)
+            for arm, terms, width in rows
+        },
+    )
 
 
 def event_of(event: Event) -> dict[str, Any]:

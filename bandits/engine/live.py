@@ -1,7 +1,7 @@
 """One experiment as it decides right now: its configuration, what is known, and its policy."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -13,6 +13,7 @@ from bandits.arrays import FloatArray, IntArray
 from bandits.draw import draw, uniforms
 from bandits.engine.summing import known
 from bandits.experiment import Configuration
+from bandits.policy import Contributions
 from bandits.store import Snapshot
 
 _log = logging.getLogger(__name__)
@@ -94,6 +95,15 @@ class Live:
         except Exception:  # noqa: BLE001 - whatever a policy does wrong, the email has to leave
             _log.exception("policy of experiment %s failed; answering the control", self.key)
             return None
+
+    def contributions(self, arms: IntArray, context: FloatArray) -> Contributions | None:
+        """Take apart what is predicted of `arms` (m,) for one context (d,), where that is linear.
+
+        It is the policy's own, before the cap of newcomers and the floor.
+        """
+        take_apart: Callable[[Any, FloatArray], Contributions] | None
+        take_apart = getattr(self.policy, "contributions", None)
+        return take_apart(self._prepare(arms), context) if take_apart else None
 
     def _prepare(self, arms: IntArray) -> Any:
         key = arms.tobytes()

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray
+from bandits.policy import Contributions
 from bandits.problem import Problem
 from bandits.statistics import Ridge
 
@@ -153,6 +154,14 @@ class Walk:
         if x.ndim == rows.ndim - 1:
             return (rows @ x[..., None])[..., 0]
         return _unrowed(_rows(x, rows.shape) @ np.swapaxes(rows, -1, -2), x)
+
+
+def contributions(
+    fit: Fit, context: FloatArray, width: float = 0.0, *, log_odds: bool = False
+) -> Contributions:
+    """Take apart the predictions for one context (d,): a term is that of its feature alone."""
+    terms = fit.means(np.diag(context)).T
+    return Contributions(terms, width * fit.widths(context[None])[0], log_odds)
 
 
 def penalised(gram: FloatArray, ridge: float) -> FloatArray:

@@ -8,8 +8,9 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.linear import penalised
+from bandits.policy import Contributions
 from bandits.problem import Problem
-from bandits.statistics.slot_ridge import SlotRidge
+from bandits.statistics.slot_ridge import SlotRidge, slot_features
 
 _CHUNK = 1 << 21  # scores at once
 
@@ -61,6 +62,16 @@ class LinearDraws:
             theta[..., None, :]
             + rng.standard_normal((*theta.shape[:-1], n, theta.shape[-1])) @ root
         )
+
+    def contributions(self, context: FloatArray) -> Contributions:
+        """Take apart the predictions for one context (d,): a term is that of all slots together."""
+        theta, root = self._posterior
+        n_arms = self.problem.n_arms
+        shown = slot_features(
+            self.problem, np.arange(n_arms), np.broadcast_to(context, (n_arms, len(context)))
+        )
+        terms = (theta * shown).reshape(n_arms, -1, len(context)).sum(axis=1)
+        return Contributions(terms, np.linalg.norm(shown @ root.T, axis=-1))
 
     def shares(self, contexts: FloatArray) -> FloatArray:
         """Return the share of draws that prefer each arm in contexts (*lead, *batch, d)."""

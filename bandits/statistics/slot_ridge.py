@@ -52,7 +52,7 @@ class SlotRidge(Additive):
         for at in np.ndindex(*lead):
             for i in range(0, n, step):
                 part = (*at, slice(i, i + step))
-                features = _features(problem, arms[part], contexts[part])
+                features = slot_features(problem, arms[part], contexts[part])
                 weighted = features * weights[part][:, None]
                 out.gram[at] += weighted.T @ features
                 out.moment[at] += rewards[part] @ weighted
@@ -112,7 +112,7 @@ def _places(problem: Problem) -> tuple[int, int]:
     return n_slots, int(problem.slot_levels.max(initial=-1)) + 1
 
 
-def _features(problem: Problem, arms: IntArray, contexts: FloatArray) -> FloatArray:
+def slot_features(problem: Problem, arms: IntArray, contexts: FloatArray) -> FloatArray:
     """Lay out the features of n arms (n,) in contexts (n, d): (n, D)."""
     n_slots, n_levels = _places(problem)
     features = np.zeros((len(arms), n_slots, n_levels, problem.n_features))

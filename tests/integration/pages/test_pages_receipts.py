@@ -1,6 +1,12 @@
 """Finding out why somebody got an email, by who they are."""
 
-from bandits.messages import Request
+import re
+
+import pytest
+
+from bandits.messages import Request, Reward
+from webapp.pages.campaign.contributing import pushes
+from webapp.pages.campaign.naming import measure
 
 
 def test_every_email_of_a_recipient_is_found_and_leads_to_its_receipt(site, viewer):
@@ -22,3 +28,64 @@ def test_of_a_stranger_and_of_who_was_erased_nothing_can_be_derived(site, viewer
         assert "nothing can be derived any more" in page
         assert "<script>alert" not in page
     assert viewer.get(f"/decisions/{made.decision_id}").status_code == 404
+
+
+PERSONAL = {
+    "slots": [{"key": "s", "variants": [{"key": "a"}, {"key": "b"}]}],
+    "exclude": [],
+    "control": {"s": "a"},
+    "holdout": 0,
+    "context": [
+        {"name": "recency", "kind": "number", "low": 0, "high": 12},
+        {"name": "channel", "kind": "category", "values": ["Web", "Phone"]},
+    ],
+}
+
+
+def taught(site, policy):
+    """Teach that people of the web click b and others a; return one more decision's receipt."""
+    site.make(policy={"name": policy}, **PERSONAL)
+    for i in range(200):
+        channel = "Web" if i % 2 else "Phone"
+        (made,) = site.engine.choose("sale", [Request(f"u{i}", {"channel": channel})])
+        if (made.slots["s"]["variant"] == "b") == (channel == "Web"):
+            site.engine.reward([Reward(made.decision_id, "c", "click")])
+    site.clock.now += 11
+    site.engine.learn("sale")
+    (made,) = site.engine.choose("sale", [Request("new", {"channel": "Web", "recency": 3})])
+    return site.engine.receipt(made.decision_id)
+
+
+@pytest.mark.parametrize("policy", ["lints", "logistic_thompson"])
+def test_a_receipt_tells_what_pushed_towards_the_version_and_it_adds_up(site, viewer, policy):
+    receipt = taught(site, policy)
+    assert receipt.slots["s"]["variant"] == "b"
+    found = receipt.predictions
+    assert found.scale == ("log odds" if policy == "logistic_thompson" else "reward")
+    for arm in found.arms.values():
+        assert set(arm.features) == {"always 1", "recency", "channel=Web", "channel=Phone"}
+        assert arm.total == pytest.approx(sum(arm.features.values()), abs=1e-12)
+        assert arm.features["channel=Phone"] == 0
+    assert found.arms["b"].features["channel=Web"] > found.arms["a"].features["channel=Web"]
+    page = viewer.get(f"/decisions/{receipt.decision_id}").text
+    pushed = re.search(r"channel<span class=.cell-sub.>Web</span></th><td>(towards it[^<]*)", page)
+    assert pushed, page
+    assert ("times the odds" in pushed[1]) == (policy == "logistic_thompson")
+    assert ("clicks per 100 emails" in pushed[1]) == (policy != "logistic_thompson")
+
+
+def test_pushes_add_up_to_what_the_version_is_predicted_beyond_the_average(site):
+    receipt = taught(site, "lints")
+    then = site.store.record("sale").configuration.experiment
+    told = [p.words for p in pushes(then, receipt, measure(then.reward))]
+    amounts = [(1 if "towards" in w else -1) * float(re.search(r"by ([\d.]+)", w)[1]) for w in told]
+    arms = receipt.predictions.arms
+    beyond = arms["b"].total - sum(a.total for a in arms.values()) / 2
+    assert sum(amounts) == pytest.approx(100 * beyond, abs=0.6)  # each is told with two digits
+
+
+def test_what_did_not_decide_by_a_linear_score_claims_no_contribution(site, viewer):
+    site.make()
+    (made,) = site.engine.choose("sale", [Request("ann")])
+    assert site.engine.receipt(made.decision_id).predictions is None
+    assert "What pushed" not in viewer.get(f"/decisions/{made.decision_id}").text

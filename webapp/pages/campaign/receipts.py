@@ -8,7 +8,8 @@ from bandits.experiment import Experiment
 from bandits.messages import DecisionReceipt
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
-from webapp.pages.campaign.naming import named
+from webapp.pages.campaign.contributing import Foreseen, foreseen, pushes
+from webapp.pages.campaign.naming import measure, named
 from webapp.pages.form.fields import methods
 from webapp.services import services
 
@@ -53,6 +54,7 @@ def decision(decision_id: str) -> ResponseReturnValue:
     record = engine.store.record(receipt.experiment)
     then = engine.store.configuration(record.key, receipt.configuration_version).experiment
     labels = {m.name: m.label for m in methods()}
+    counted = measure(then.reward)
     return render_template(
         "receipt.html",
         receipt=receipt,
@@ -60,19 +62,24 @@ def decision(decision_id: str) -> ResponseReturnValue:
         then=then,
         method=labels.get(receipt.policy, receipt.policy),
         chances=_chances(then, receipt),
+        measure=counted,
+        pushes=pushes(then, receipt, counted),
     )
 
 
-def _chances(then: Experiment, receipt: DecisionReceipt) -> list[tuple[str, float, bool]]:
-    """List every version that could have come, its chance and whether it did; largest first."""
+def _chances(
+    then: Experiment, receipt: DecisionReceipt
+) -> list[tuple[str, float, bool, Foreseen | None]]:
+    """List each version that could have come: name, chance, whether it did, prediction."""
     if receipt.propensities is None:
         return []
     keys = [s.key for s in then.slots]
     came = " · ".join(receipt.slots[k]["variant"] for k in keys)
     rows = []
+    predicted = foreseen(receipt)
     for combination in then.combinations():
         joined = " · ".join(combination)
         if joined in receipt.propensities:
             name = named(then, dict(zip(keys, combination, strict=True)))
-            rows.append((name, receipt.propensities[joined], joined == came))
+            rows.append((name, receipt.propensities[joined], joined == came, predicted.get(joined)))
     return sorted(rows, key=lambda row: -row[1])
