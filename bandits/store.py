@@ -369,6 +369,13 @@ class Point(Struct, frozen=True, eq=False):
     tally: bytes
 
 
+class Waiting(Struct, frozen=True):
+    """Batches of one experiment that a fold would take in now: how many, and since when."""
+
+    batches: int
+    since: float
+
+
 class Outdated(Exception):
     """An experiment has changed since its record was read; read it, and decide, again."""
 
@@ -606,6 +613,10 @@ class Store(Protocol):
         Raises:
             NotFound: there is none of this key.
         """
+        ...
+
+    def waiting(self, now: float) -> Mapping[int, Waiting]:
+        """Tell what waits for a fold, by `Record.id`; nothing of experiments where nothing does."""
         ...
 
     def history(self, key: str, points: int) -> list[Point]:

@@ -25,6 +25,7 @@ from bandits.store import (
     State,
     Stored,
     Target,
+    Waiting,
 )
 from storage import choices, erasing, log, marks, matching, rewards, snapshots, together
 from storage.accounts import Accounts
@@ -39,6 +40,7 @@ from storage.opening import open_database
 from storage.past import SqlPast
 from storage.recent import Recent
 from storage.tables import secrets as secrets_table
+from storage.waiting import read_waiting
 
 T = TypeVar("T")
 
@@ -331,6 +333,11 @@ class SqlStore:
             record = self._experiments.record(transaction, key)
             newest = snapshots.newest_snapshot(transaction, record)
             return Standing(record, newest, snapshots.read_history(transaction, record, points))
+
+    def waiting(self, now: float) -> Mapping[int, Waiting]:
+        """Tell what waits for a fold."""
+        with self.database.reading() as transaction:
+            return read_waiting(transaction, now)
 
     def history(self, key: str, points: int) -> list[Point]:
         """Read at most `points` snapshots for a chart, spread over time, the newest included."""

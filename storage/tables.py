@@ -118,7 +118,7 @@ batches = Table(
 )
 # In queries the very same words, or SQLite does not use the index.
 NEW = text("counted_version IS NULL AND (due_at IS NOT NULL OR kind = 'choose')")
-_PENDING = text("counted_version IS NOT NULL AND folded_version IS NULL")
+PENDING = text("counted_version IS NOT NULL AND folded_version IS NULL")
 _OPEN = text("folded_version IS NOT NULL AND closed_version IS NULL")
 Index(
     "ix_batches_new",
@@ -131,8 +131,8 @@ Index(
     "ix_batches_pending",
     batches.c.experiment_id,
     batches.c.due_at,
-    sqlite_where=_PENDING,
-    postgresql_where=_PENDING,
+    sqlite_where=PENDING,
+    postgresql_where=PENDING,
 )
 Index(
     "ix_batches_open",

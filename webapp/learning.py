@@ -8,6 +8,7 @@ from threading import Event
 from bandits.engine import Engine
 from bandits.errors import BanditsError
 from bandits.store import Record
+from webapp.work import Folds
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0  # how soon it notices an experiment that was just started
@@ -19,8 +20,9 @@ _PATIENCE_SECONDS = 60.0  # how long it waits at most after failures
 class Learner:
     """Goes through running, paused and stopped experiments until it is told to stop."""
 
-    def __init__(self, engine: Engine, stop: Event) -> None:
-        """Learn through `engine` until `stop` is set."""
+    def __init__(self, engine: Engine, stop: Event, folds: Folds | None = None) -> None:
+        """Learn through `engine` until `stop` is set, and count it in `folds`."""
+        self._folds = folds or Folds()
         self._engine = engine
         self._stop = stop
         self._next: dict[str, float] = {}
@@ -70,6 +72,7 @@ class Learner:
             self._prune(record)
         except Exception as error:  # noqa: BLE001 - one bad experiment must not stop the others
             self._failures[record.key] += 1
+            self._folds.fail()
             wait = _patience(self._failures[record.key])
             known = isinstance(error, BanditsError)
             message = "learning failed, trying again in %g s: %s"
@@ -78,8 +81,9 @@ class Learner:
             return wait
         self._failures.pop(record.key, None)
         if snapshot is not None:
-            took = round((time.perf_counter() - began) * 1000, 3)
-            told = {"experiment": record.key, "milliseconds": took}
+            seconds = time.perf_counter() - began
+            self._folds.count(seconds)
+            told = {"experiment": record.key, "milliseconds": round(seconds * 1000, 3)}
             _log.debug("learned version %d", snapshot.version, extra=told)
         return self._pace(record)
 

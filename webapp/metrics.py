@@ -7,12 +7,12 @@ in files that they share. Here each worker counts for itself and says which one 
 import os
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LABELS = {"\\": r"\\", '"': r"\"", "\n": r"\n"}
 
 Labels = Mapping[str, str]
@@ -30,10 +30,10 @@ class Requests:
 
     def count(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request."""
-        bucket = bisect_left(_BOUNDS, seconds)
+        bucket = bisect_left(BOUNDS, seconds)
         with self._lock:
             self._ended[route, method, status] += 1
-            self._taken.setdefault(route, [0] * (len(_BOUNDS) + 1))[bucket] += 1
+            self._taken.setdefault(route, [0] * (len(BOUNDS) + 1))[bucket] += 1
             self._seconds[route] += seconds
 
     def lines(self) -> list[str]:
@@ -53,7 +53,11 @@ class Requests:
                     for (r, m, s), n in sorted(ended.items())
                 ),
             ),
-            *_histogram("bandits_request_seconds", "Time to answer.", taken, seconds, process),
+            *histogram(
+                "bandits_request_seconds",
+                "Time to answer.",
+                (({"route": r, **process}, taken[r], seconds[r]) for r in sorted(taken)),
+            ),
         ]
 
 
@@ -65,21 +69,20 @@ def family(
     return lines + [_sample(name, labels, value) for labels, value in samples]
 
 
-def _histogram(
-    name: str,
-    meaning: str,
-    taken: Mapping[str, list[int]],
-    seconds: Mapping[str, float],
-    process: Labels,
+def histogram(
+    name: str, meaning: str, samples: Iterable[tuple[Labels, Sequence[float], float]]
 ) -> list[str]:
+    """Write a histogram: of each sample the labels, how many fell in each bucket, and the sum.
+
+    The buckets are those of `BOUNDS`, and one for what is longer.
+    """
     lines = [f"# HELP {name} {meaning}", f"# TYPE {name} histogram"]
-    for route, buckets in sorted(taken.items()):
-        labels = {"route": route, **process}
+    for labels, buckets, seconds in samples:
         total = 0
-        for bound, n in zip((*_BOUNDS, "+Inf"), buckets, strict=True):
-            total += n
+        for bound, n in zip((*BOUNDS, "+Inf"), buckets, strict=True):
+            total += int(n)
             lines.append(_sample(f"{name}_bucket", {**labels, "le": str(bound)}, total))
-        lines.append(_sample(f"{name}_sum", labels, seconds[route]))
+        lines.append(_sample(f"{name}_sum", labels, seconds))
         lines.append(_sample(f"{name}_count", labels, total))
     return lines
 

@@ -23,6 +23,7 @@ from storage.settings import parse_database_url
 from webapp import logs, worker
 from webapp.learning import Learner
 from webapp.settings import Settings
+from webapp.work import Folds
 
 _THREADS = 64  # single choices wait for a commit that they share; waiting takes no core
 _KILL_SECONDS = 30
@@ -77,12 +78,12 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         log_dictconfig=logs.configuration(settings.log_format, settings.log_level),
         log_level=LogLevels.warning,
     )
-    stop = Event()
-    learner = Thread(target=Learner(Engine(store), stop).run, name="learner")
+    stop, folds = Event(), Folds()
+    learner = Thread(target=Learner(Engine(store), stop, folds).run, name="learner")
     server.on_startup(learner.start)
     server.on_startup(Thread(target=_announce, args=(settings, address), daemon=True).start)
     try:
-        server.serve(target_loader=partial(worker.load, settings), wrap_loader=False)
+        server.serve(target_loader=partial(worker.load, settings, folds), wrap_loader=False)
     finally:
         stop.set()
         if learner.is_alive():

@@ -18,17 +18,23 @@ from bandits.engine import Engine
 from storage import open_store
 from storage.settings import parse_database_url
 from webapp import logs
+from webapp.api.health import FOLDS
 from webapp.app import create_app
 from webapp.locking import FileLock
 from webapp.services import Services
 from webapp.settings import Settings
+from webapp.work import Folds
 
 _DRAIN_SECONDS = 3.0  # shorter than a successor waits for the lock
 _log = logging.getLogger(__name__)
 
 
-def load(settings: Settings) -> Flask:
+def load(settings: Settings, folds: Folds) -> Flask:
     """Make the application in a process of its own.
+
+    Args:
+        settings: what this server was told.
+        folds: what the launcher's learner counts, for who asks the worker.
 
     Raises:
         SystemExit: another server serves this SQLite file.
@@ -41,6 +47,7 @@ def load(settings: Settings) -> Flask:
     if lock is not None:
         lock.acquire()
     app = application(settings)
+    app.extensions[FOLDS] = folds
     app.extensions["bandits.lock"] = lock  # it is held for as long as the application lives
     gc.freeze()  # what was imported stays: let collections pass it over
     return app

@@ -9,6 +9,7 @@ from bandits.engine.learner import fold, rebuild
 from bandits.engine.summing import known
 from bandits.engine.tally import Tally
 from bandits.statistics import Moments
+from bandits.store import Waiting
 from storage import folds
 from storage.verifying import compare
 
@@ -61,6 +62,24 @@ def test_a_fold_tells_what_entered_and_what_matured(store, sender):
         matured = folding.due.matured
         assert (matured.arms.tolist(), matured.holdout.tolist()) == ([2], [True])
         assert matured.contexts.tolist() == [[1.0]]
+
+
+def test_what_waits_for_a_fold_is_counted_with_how_long_it_waits(store, sender):
+    first, other = sender.start(), sender.start("autumn")
+    assert store.waiting(1.0) == {}
+    ids = sender.choose(first, 2, at=1.0)
+    sender.choose(first, at=2.0)
+    sender.choose(other, at=3.0)
+    assert store.waiting(4.0) == {first.id: Waiting(2, 1.0), other.id: Waiting(1, 3.0)}
+    learn(store, 4.0)
+    assert store.waiting(4.0) == {other.id: Waiting(1, 3.0)}
+    learn(store, 4.0, "autumn")
+    assert store.waiting(10.9) == {}
+    sender.click(ids, at=11.5)
+    assert store.waiting(12.5) == {first.id: Waiting(3, 11.0)}
+    learn(store, 13.0)
+    assert store.waiting(12.5) == {}
+    assert store.waiting(13.0) == {other.id: Waiting(1, 13.0)}
 
 
 def test_a_fold_left_unsaved_changes_nothing(store, sender):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -42,6 +43,20 @@ def test_it_is_ready_alive_and_measured(server, api) -> None:
     told = api.get("/metrics")
     assert told.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert 'bandits_requests_total{route="/healthz",method="GET",status="200"' in told.text
+
+
+def test_a_worker_tells_what_the_learner_beside_it_has_done(server, api) -> None:
+    def folds() -> int:
+        told = api.get("/metrics").text
+        return int(re.search(r"^bandits_fold_seconds_count (\d+)$", told, re.MULTILINE)[1])
+
+    before = folds()
+    key = "counted"
+    made = api.post("/api/v1/experiments", json=EXAMPLE | {"key": key, "learn_every_seconds": 1})
+    assert made.status_code == 201, made.text
+    api.post(f"/api/v1/experiments/{key}/start")
+    assert api.post(f"/api/v1/experiments/{key}/choose", json={"subject_id": "u"}).is_success
+    wait_until(lambda: folds() > before)
 
 
 def test_a_termination_ends_it_in_order_with_nothing_on_standard_output(start_server) -> None:

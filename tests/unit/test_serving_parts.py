@@ -9,11 +9,13 @@ import sys
 import pytest
 
 from bandits.errors import InvalidInput, Unavailable
+from bandits.messages import Decision
 from webapp.locking import FileLock
 from webapp.logs import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import Requests, family
 from webapp.serving import Address, reserved
 from webapp.settings import Settings
+from webapp.work import Work
 
 
 def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path) -> None:
@@ -68,6 +70,15 @@ def test_requests_are_counted_and_their_times_sorted_into_buckets() -> None:
     assert plain['bandits_request_seconds_bucket{route="/x",le="+Inf"}'] == "5"
     assert plain['bandits_request_seconds_count{route="/x"}'] == "5"
     assert float(plain['bandits_request_seconds_sum{route="/x"}']) == pytest.approx(99.3215)
+
+
+def test_a_fallback_is_counted_as_one_whatever_else_it_is() -> None:
+    work = Work()
+    for n in (1, 3):
+        work.decided("spring", [Decision("d", {}, 1.0, 2, n == 3, fallback=True)] * n)
+    (line,) = [n for n in work.lines() if n.startswith("bandits_decisions_total")]
+    assert line.startswith('bandits_decisions_total{experiment="spring",outcome="fallback"')
+    assert line.endswith(" 4")
 
 
 def test_labels_are_escaped() -> None:

@@ -9,6 +9,7 @@ from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
 from bandits.messages import Decision, DecisionReceipt, Id, Request, Reward, RewardReceipt
 from bandits.store import Marked
 from webapp.api.bodies import Body
+from webapp.api.health import work
 from webapp.api.operation import Answer, Operations
 from webapp.services import services
 
@@ -70,6 +71,7 @@ def choose(key: str, body: Request) -> Answer:
         (decision,) = services().engine.choose(key, [body])
     except InvalidInput as error:
         raise _for_one(error) from None
+    work().decided(key, [decision])
     return Answer(decision, 200 if decision.repeat else 201)
 
 
@@ -91,6 +93,8 @@ def choose_batch(key: str, body: ChooseBatch) -> Answer:
     Answers 201 where every decision is new, else 200.
     """
     decisions = services().engine.choose(key, body.requests, dry_run=body.dry_run)
+    if not body.dry_run:
+        work().decided(key, decisions)
     new = bool(decisions) and not body.dry_run and not any(d.repeat for d in decisions)
     return Answer(Decisions(decisions), 201 if new else 200)
 
@@ -144,4 +148,6 @@ def record_rewards(body: RewardBatch) -> Answer:
 
     Doubled, late, early and unknown rewards are normal: they are counted and listed.
     """
-    return Answer(services().engine.reward(body.rewards))
+    receipt = services().engine.reward(body.rewards)
+    work().rewarded(receipt)
+    return Answer(receipt)

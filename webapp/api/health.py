@@ -4,13 +4,17 @@ from flask import current_app
 from msgspec import Struct
 
 from bandits.errors import Unavailable
+from bandits.store import Waiting
 from webapp.api.operation import Answer, Operations
 from webapp.metrics import MEDIA_TYPE, Requests, family
 from webapp.services import services
+from webapp.work import Folds, Work
 
 operations = Operations("operations")
 
 METRICS = "bandits.metrics"
+WORK = "bandits.work"
+FOLDS = "bandits.folds"
 
 
 class Health(Struct, frozen=True):
@@ -36,7 +40,15 @@ def readyz() -> Answer:
 def metrics() -> Answer:
     """Read the metrics, for Prometheus: of this worker process, and of every live experiment."""
     requests: Requests = current_app.extensions[METRICS]
-    return Answer("\n".join([*requests.lines(), *_experiments(), ""]))
+    folds: Folds = current_app.extensions[FOLDS]
+    lines = [*requests.lines(), *work().lines(), *folds.lines(), *_experiments()]
+    return Answer("\n".join([*lines, ""]))
+
+
+def work() -> Work:
+    """Return the running application's counts of what it answered."""
+    counts: Work = current_app.extensions[WORK]
+    return counts
 
 
 def _experiments() -> list[str]:
@@ -44,6 +56,8 @@ def _experiments() -> list[str]:
     now = services().engine.clock()
     live = [r for r in store.records() if r.state in {"running", "paused"}]
     newest = {r.key: store.history(r.key, 1) for r in live}
+    waiting = store.waiting(now)
+    queues = [(r.key, waiting.get(r.id, Waiting(0, now))) for r in live]
     return [
         *family(
             "bandits_policy_version",
@@ -56,5 +70,17 @@ def _experiments() -> list[str]:
             "gauge",
             "Seconds since something was last learned.",
             (({"experiment": k}, max(now - p[-1].at, 0.0)) for k, p in newest.items() if p),
+        ),
+        *family(
+            "bandits_waiting_batches",
+            "gauge",
+            "Batches of decisions, rewards and cancellations that the next fold would take in.",
+            (({"experiment": k}, w.batches) for k, w in queues),
+        ),
+        *family(
+            "bandits_waiting_seconds",
+            "gauge",
+            "How long the oldest of them has waited.",
+            (({"experiment": k}, max(now - w.since, 0.0)) for k, w in queues),
         ),
     ]

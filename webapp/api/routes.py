@@ -15,6 +15,7 @@ from webapp.api.document import openapi
 from webapp.api.operation import Answer, Operation, Operations
 from webapp.logs import route
 from webapp.metrics import Requests
+from webapp.work import Folds, Work
 
 PREFIX = "/api/v1"
 
@@ -60,6 +61,8 @@ def init(app: Flask) -> None:
     """Add every operation to `app`, and answer what goes wrong below them with problems."""
     app.url_map.converters.update(CONVERTERS)
     app.extensions[health.METRICS] = Requests()
+    app.extensions[health.WORK] = Work()
+    app.extensions[health.FOLDS] = Folds()  # a server sets those of its learner
     app.extensions[_DOCUMENT] = msgspec.json.encode(openapi(every_operation()))
     blueprint = Blueprint("api", __name__)
     for prefix, operation in every_operation():
