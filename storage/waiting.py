@@ -15,15 +15,17 @@ def read_waiting(transaction: Transaction, now: float) -> dict[int, Waiting]:
     Each kind is looked up in an index of its own: what it costs is what waits.
     """
 
-    def among(told: Any, *conditions: Any) -> ScalarSelect[Any]:
+    def among(told: Any, *conditions: Any, first: bool = False) -> ScalarSelect[Any]:
         mine = batches.c.experiment_id == experiments.c.id
-        return select(told).where(mine, *conditions).correlate(experiments).scalar_subquery()
+        query = select(told).where(mine, *conditions).correlate(experiments)
+        # By number, not by the least time: for that, SQLite would go through all that is folded.
+        return (query.order_by(batches.c.id).limit(1) if first else query).scalar_subquery()
 
     due = (PENDING, batches.c.due_at <= now)
     query = select(
         experiments.c.id,
         among(func.count(), NEW),
-        among(func.min(batches.c.created_at), NEW),
+        among(batches.c.created_at, NEW, first=True),
         among(func.count(batches.c.id), *due),
         among(func.min(batches.c.due_at), *due),
     ).where(experiments.c.state.in_(["running", "paused", "stopped"]))
