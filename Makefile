@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check bench soak docs wheel clean
+.PHONY: demo test check bench soak audit docs wheel clean
 
 demo: .venv/installed
 	$(BIN)/bandits demo
@@ -32,6 +32,13 @@ bench: .venv/tested
 
 soak: .venv/tested wheel
 	SOAK=1 $(BIN)/pytest -n 2
+
+# Asks PyPI what is known of the packages installed here; in a folder of its own, not to add to them.
+audit: .venv/tested
+	$(PYTHON) -m venv .venv/audit
+	.venv/audit/bin/pip install --quiet pip-audit
+	$(BIN)/pip freeze --exclude-editable > .venv/audit/installed.txt
+	.venv/audit/bin/pip-audit --no-deps --disable-pip --requirement .venv/audit/installed.txt
 
 # The pages that are made from the code.
 docs: .venv/installed

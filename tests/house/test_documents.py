@@ -124,6 +124,14 @@ def test_a_decision_is_one_page_with_its_context_and_its_cost(path: Path) -> Non
     assert len(lines) <= 60
 
 
+def test_the_threat_model_is_one_page_that_users_and_operators_find() -> None:
+    assert "(docs/threat-model.md)" in (ROOT / "README.md").read_text()
+    assert "(threat-model.md)" in (ROOT / "docs/operations.md").read_text()
+    text = (ROOT / "docs/threat-model.md").read_text()
+    assert "(../tests/integration/test_api_security.py)" in text
+    assert len(text.splitlines()) <= 60
+
+
 def test_each_decision_has_a_number_of_its_own() -> None:
     numbers = [int(p.name[:4]) for p in ADRS]
     assert len(set(numbers)) == len(numbers) >= 10
