@@ -38,7 +38,7 @@ audit: .venv/tested
 	$(PYTHON) -m venv .venv/audit
 	.venv/audit/bin/pip install --quiet pip-audit
 	$(BIN)/pip freeze --exclude-editable > .venv/audit/installed.txt
-	.venv/audit/bin/pip-audit --no-deps --disable-pip --requirement .venv/audit/installed.txt
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv/audit/installed.txt
 
 # The pages that are made from the code.
 docs: .venv/installed

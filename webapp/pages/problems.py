@@ -5,7 +5,7 @@ import logging
 from flask import Flask, Response, g, render_template, request
 from flask_wtf.csrf import CSRFError
 from msgspec import Struct
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, TooManyRequests
 
 from bandits.errors import BanditsError, Conflict, InvalidInput, NotFound, Unavailable
 from webapp.logs import route
@@ -59,7 +59,10 @@ def _http(error: HTTPException) -> Response:
         detail = f"At most {request.max_content_length / 1e6:g} MB are taken at once."
     if status == 403 and detail:  # noqa: PLR2004 - forbidden: the gate says which role it takes
         detail = f"It takes the role {detail}."
-    return _page(status, detail)
+    response = _page(status, detail)
+    if isinstance(error, TooManyRequests):
+        response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 def _forged(error: CSRFError) -> Response:  # noqa: ARG001 - Flask hands it over

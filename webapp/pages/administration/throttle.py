@@ -1,11 +1,13 @@
 """Slowing down who guesses passwords: by account and by address, in each web worker."""
 
-from flask import Flask, abort, current_app, request
+from flask import Flask, current_app, request
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from werkzeug.exceptions import TooManyRequests
 
 _NAME = "bandits.throttle"
+_WINDOW_SECONDS = 60
 _BY_ACCOUNT = parse("10 per minute")
 _BY_ADDRESS = parse("100 per minute")  # a whole office may share one
 
@@ -21,7 +23,7 @@ def count_guess(email: str) -> None:
     by_account = limiter.hit(_BY_ACCOUNT, "account", email.strip().casefold()[:320])
     by_address = limiter.hit(_BY_ADDRESS, "address", request.remote_addr or "")
     if not (by_account and by_address):
-        abort(429)
+        raise TooManyRequests(retry_after=_WINDOW_SECONDS)
 
 
 def forget_guesses(email: str) -> None:
