@@ -13,8 +13,8 @@ from bandits.experiment import Experiment
 from bandits.messages import Decision, Reward
 
 KEY = "spring-sale"
-MATURITY_SECONDS = 8.0
-WINDOW_SECONDS = 60.0
+MATURITY_SECONDS = 10.0
+WINDOW_SECONDS = 30.0
 
 _HERO = """\
 <table role="presentation" width="100%"
@@ -110,7 +110,7 @@ _CLICKS_MORE = {"d0": 1.0, "d10": 1.18}
 _ORDERS = {"d0": 0.09, "d10": 0.13}
 _UNSUBSCRIBES = {"plain": 0.004, "question": 0.004, "hurry": 0.013}
 
-_MEDIAN_DELAY_SECONDS = 2.5
+_MEDIAN_DELAY_SECONDS = 1.5
 _DELAY_SPREAD = 0.9  # standard deviation of the delay's logarithm
 _DOUBLED = 0.05  # the part of events that the mailer reports twice
 
@@ -133,8 +133,8 @@ class Arrival(Struct, frozen=True, order=True):
 class Recipients:
     """People who open, click, order and unsubscribe some time after they were sent an email.
 
-    Delays are log-normal, so some results come after maturity and correct what was learned, and a
-    few come too late to count. Events arrive out of order, and some twice.
+    Delays are log-normal: about one result in fifty comes after maturity and corrects what was
+    learned, and a few come too late to count. Events arrive out of order, and some twice.
     """
 
     def __init__(self, rng: Generator) -> None:
