@@ -336,13 +336,19 @@ class Fold(Protocol):
 
 
 class Audit(Struct, frozen=True, eq=False):
-    """The whole log of one experiment in one consistent view, in portions."""
+    """The whole log of one experiment in one consistent view, in portions.
+
+    Attributes:
+        derivable: no earlier snapshot's arrays were erased or pruned, so that the probabilities of
+            every decision can be derived again.
+    """
 
     record: Record
     snapshot: Snapshot | None
     learned: Iterator[Decided]
     pending: Iterator[Decided]
     past: Past
+    derivable: bool = True
 
 
 class Appended(Struct, frozen=True):

@@ -136,3 +136,11 @@ def _versions_at(transaction: Transaction, record: Record, moments: list[float])
         .scalar_subquery()
     )
     return [v for v in transaction.execute(select(newest_then).select_from(moment)).scalars() if v]
+
+
+def all_kept(transaction: Transaction, record: Record) -> bool:
+    """Tell whether no snapshot's arrays were taken away."""
+    query = select(snapshots.c.version).where(
+        snapshots.c.experiment_id == record.id, func.length(snapshots.c.statistic) == 0
+    )
+    return transaction.execute(query.limit(1)).first() is None

@@ -310,6 +310,7 @@ class SqlStore:
                 observations.learned(),
                 observations.pending(),
                 SqlPast(transaction, record, self._experiments),
+                snapshots.all_kept(transaction, record),
             )
 
     def prune(self, key: str, *, before: float, most: int) -> int:

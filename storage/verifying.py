@@ -79,24 +79,24 @@ def compare(audit: Audit, progress: Callable[[int], None]) -> list[Compared]:
         *_compare_grounds(
             grounds,
             known_grounds(audit.record.configuration, audit.snapshot),
-            tally.sent[:-1],
+            derivable=audit.derivable and np.array_equal(grounds.ratio.sent, tally.sent[:-1]),
         ),
     ]
 
 
-def _compare_grounds(logged: Grounds, stored: Grounds, sent: FloatArray) -> list[Compared]:
+def _compare_grounds(logged: Grounds, stored: Grounds, *, derivable: bool) -> list[Compared]:
     """Compare what results rest on, each sum in the places that either has.
 
     Probabilities of decisions that rested on a snapshot that was erased, or is no longer kept, are
-    not derived again: where there are any, nothing can be said of the sums of probabilities.
+    not derived again, neither to add them nor to take them out: once there are any, nothing can be
+    said of the sums of probabilities.
     """
     both = logged + stored
     one, other = (g.parts(like=both) for g in (logged, stored))
-    derived = np.array_equal(logged.ratio.sent, sent)
     return [
         Compared(f"results.{name}", one[name], other[name])
         for name in one
-        if derived or not name.startswith("ratio")
+        if derivable or not name.startswith("ratio")
     ]
 
 

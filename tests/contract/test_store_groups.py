@@ -161,7 +161,7 @@ def test_whoever_is_written_with_others_is_learned_once(store, sender, at_once):
     while fold(store, "spring", now=1e6):
         pass
     with store.audit("spring") as audit:
-        statistic, tally = rebuild(audit)
+        statistic, tally, _ = rebuild(audit)
     assert statistic.count.sum() == statistic.total.sum() == tally.sent.sum() == 21
 
 

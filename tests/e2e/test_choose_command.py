@@ -48,7 +48,7 @@ class Sending:
     def decisions(self) -> int:
         """Count the experiment's decisions in the database."""
         query = (
-            "SELECT count(*) FROM decisions JOIN batches ON batches.id = decisions.batch_id"
+            "SELECT count(*) FROM decisions JOIN batches ON batches.id = decisions.serial >> 20"
             " JOIN experiments ON experiments.id = batches.experiment_id WHERE key = ?"
         )
         with closing(sqlite3.connect(self.server.database)) as connection:

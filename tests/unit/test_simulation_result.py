@@ -87,7 +87,7 @@ def test_a_figure_names_every_line_at_its_end(result):
 
 
 def test_a_figures_lines_are_the_curves(result):
-    lines = [trace for trace in regret_curves(result).data if trace.mode == "lines"]
+    lines = [trace for trace in regret_curves(result).data if trace.name]
     for line, outcome in zip(lines, result.outcomes, strict=True):
         curve = outcome.summary(0).curve
         assert line.name == outcome.label

@@ -495,6 +495,7 @@ def test_once_started_a_typo_is_corrected_and_a_variant_joins_and_pauses(site, m
         "slots/0/variants/1/paused": "yes",
         "slots/0/variants/2/text": "New here",
         "floor": "2",
+        "changed/0/0": "typo",
     }
     answer = manager.post("/experiments/sale/edit", fields | typed)
     assert answer.status_code == 302, answer.text
