@@ -13,6 +13,7 @@ from webapp.metrics import Requests
 from webapp.settings import Settings
 
 HEADER = "X-Request-ID"
+_GIVEN = "HTTP_X_REQUEST_ID"  # as WSGI names it
 
 _log = logging.getLogger("bandits.access")
 _ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
@@ -26,14 +27,14 @@ def init(app: Flask, settings: Settings) -> None:
 
 
 def _begin() -> None:
-    given = request.headers.get(HEADER, "")
+    given = request.environ.get(_GIVEN, "")
     g.request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
     g.begun = time.perf_counter()
 
 
 def _end(response: Response) -> Response:
     seconds = time.perf_counter() - g.begun
-    response.headers[HEADER] = g.request_id
+    response.headers.add(HEADER, g.request_id)
     counted: Requests = current_app.extensions[METRICS]
     counted.count(route(), request.method, response.status_code, seconds)
     if current_app.config["ACCESS_LOG"]:

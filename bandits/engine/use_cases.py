@@ -217,8 +217,9 @@ class Engine:
         chosen = decide(live, batch, shipped)
         before = {} if dry_run else self.store.append_decisions(record, chosen, at=now)
         answers = self._answers(live, chosen, dry_run=dry_run)
-        for row, decision in self._repeats(before):
-            answers[row] = decision
+        if before:
+            for row, decision in self._repeats(before):
+                answers[row] = decision
         return [answers[row] for row in batch.rows]
 
     def _answers(self, live: Live, chosen: Chosen, *, dry_run: bool) -> list[Decision]:

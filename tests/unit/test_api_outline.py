@@ -35,6 +35,9 @@ def test_names_and_depth_are_those_of_the_value(value, ascii_only, indent) -> No
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode(errors="replace")
     outline = Outline(text)
     assert (outline.names, outline.depth) == (names(value), depth(value))
+    assert [outline.deeper_than(levels) for levels in range(8)] == [
+        depth(value) > levels for levels in range(8)
+    ]
     refuse_repeated_names(text, outline)
 
 

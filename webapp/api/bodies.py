@@ -61,7 +61,7 @@ class Body(Generic[T]):
         if not text.strip():
             raise Malformed("the body is empty; send JSON")
         outline = Outline(text)
-        if outline.depth > MAX_DEPTH:
+        if outline.deeper_than(MAX_DEPTH):
             raise Malformed(f"the body is nested more than {MAX_DEPTH} levels deep")
         try:
             decoded = self._decode(text)
@@ -80,6 +80,9 @@ class Body(Generic[T]):
             raise invalid(error, text, self._decoder) from None
 
     def _check_type(self, request: Request) -> None:
+        given = request.environ.get("CONTENT_TYPE")
+        if given in self.media_types and "HTTP_CONTENT_ENCODING" not in request.environ:
+            return  # as nearly everybody sends it
         charset = request.mimetype_params.get("charset", "utf-8").lower()
         if request.mimetype not in self.media_types or charset not in {"utf-8", "utf8"}:
             given = request.headers.get("Content-Type", "none")

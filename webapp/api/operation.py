@@ -5,7 +5,8 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
-from flask import Response, g, request
+from flask import Request, Response, g
+from flask.globals import request_ctx
 from msgspec import Struct, field
 
 from bandits.errors import InvalidInput, Unavailable
@@ -86,19 +87,21 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     def respond(self, **parts: Any) -> Response:
         """Check the request, call the view and send its answer."""
+        asked = request_ctx.request
         if self.scope is not None:
-            g.caller = _allowed(self.scope)
-        query = _query(self.query)
+            g.caller = _allowed(asked, self.scope)
+        query = _query(asked, self.query)
         if self.query is not NoQuery:
             parts["query"] = query
         if self.body is not None:
-            parts["body"] = self.body.read(request)
+            parts["body"] = self.body.read(asked)
         answer = self.view(**parts)
         content = self._encode(answer.content)
         response = Response(content, answer.status, content_type=self.media_type)
         if answer.status == HTTPStatus.NO_CONTENT:
             del response.headers["Content-Type"]
-        response.headers.extend(dict(answer.headers))
+        if answer.headers:
+            response.headers.extend(dict(answer.headers))
         return response
 
     def _encode(self, content: Any) -> bytes | str:
@@ -135,17 +138,17 @@ def caller() -> str:
     return f"key:{key.id}"
 
 
-def _allowed(scope: Scope) -> ApiKey:
-    key = authenticate(request.headers.get("Authorization"), services())
+def _allowed(asked: Request, scope: Scope) -> ApiKey:
+    key = authenticate(asked.environ.get("HTTP_AUTHORIZATION"), services())
     if scope not in key.scopes:
         raise Forbidden(scope)
     return key
 
 
-def _query(wanted: type[Struct]) -> Struct:
-    given = request.args.to_dict(flat=False)
-    if not given and wanted is NoQuery:
+def _query(asked: Request, wanted: type[Struct]) -> Struct:
+    if wanted is NoQuery and not asked.query_string:
         return NoQuery()
+    given = asked.args.to_dict(flat=False)
     for name, values in given.items():
         if len(values) > 1:
             raise InvalidInput.at(f"/{name}", "comes twice in the query")

@@ -6,6 +6,7 @@ names than their decoded form has a name that comes twice.
 """
 
 import json
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from bandits.errors import Fault, InvalidInput
 from bandits.keys import pointer
 
+_SHORT = 2000  # bytes, up to which to count names is faster than to outline the text again
+_NESTED = (dict, list)
 _REST = bytes(set(range(256)) - set(b'":{}[]'))
 _STEP = np.zeros(256, dtype=np.int8)
 _STEP[list(b"{[")] = 1
@@ -26,11 +29,17 @@ class Outline:
 
     def __init__(self, text: bytes) -> None:
         """Read them from `text`, which may turn out not to be JSON."""
+        self._text = text
+
+    @cached_property
+    def _marks(self) -> NDArray[np.uint8]:
+        text = self._text
         if b"\\" in text:  # then every quote that is left opens or closes a string
             text = text.replace(rb"\\", b"").replace(rb"\"", b"")
         marks = np.frombuffer(text.translate(None, _REST), dtype=np.uint8)
         inside = np.logical_xor.accumulate(marks == ord('"'))
-        self._marks: NDArray[np.uint8] = marks[~inside]
+        found: NDArray[np.uint8] = marks[~inside]
+        return found
 
     @property
     def names(self) -> int:
@@ -42,6 +51,11 @@ class Outline:
         """How deep its arrays and objects are nested."""
         return int(np.cumsum(_STEP[self._marks], dtype=np.int64).max(initial=0))
 
+    def deeper_than(self, levels: int) -> bool:
+        """Tell whether it is nested more than so deep; each level takes a bracket of its own."""
+        brackets = self._text.count(b"{") + self._text.count(b"[")
+        return brackets > levels and self.depth > levels
+
 
 def refuse_repeated_names(text: bytes, outline: Outline) -> None:
     """Refuse a valid JSON text in which an object has a name twice.
@@ -49,11 +63,21 @@ def refuse_repeated_names(text: bytes, outline: Outline) -> None:
     Raises:
         InvalidInput: at the first such name.
     """
-    if outline.names == Outline(msgspec.json.encode(msgspec.json.decode(text))).names:
+    value = msgspec.json.decode(text)
+    if len(text) <= _SHORT and text.count(b":") == _names(value):
+        return  # each name has a colon, so none has gone
+    if outline.names == Outline(msgspec.json.encode(value)).names:
         return
     place = _repeated(json.loads(text, object_pairs_hook=_Pairs))
     if place is not None:
         raise InvalidInput([Fault(place, "comes twice in one object")])
+
+
+def _names(value: Any) -> int:
+    """Count the names that a value's objects hold together; for short texts only."""
+    if isinstance(value, dict):
+        return len(value) + sum([_names(v) for v in value.values() if isinstance(v, _NESTED)])
+    return sum([_names(v) for v in value]) if isinstance(value, list) else 0
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, request, session, url_for
+from flask import Flask, Request, request, session, url_for
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, current_user, login_user
 from flask_wtf.csrf import CSRFProtect
@@ -74,8 +75,17 @@ def for_anybody(view: V) -> V:
     return view
 
 
+class PageSessions(SecureCookieSessionInterface):
+    """Sessions in a signed cookie, for pages: the API reads no cookie and sets none."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Open the session of a page's request."""
+        return None if request.path.startswith("/api/") else super().open_session(app, request)
+
+
 def init(app: Flask) -> None:
     """Remember who is signed in by a session cookie."""
+    app.session_interface = PageSessions()
     app.config["SESSION_COOKIE_HTTPONLY"] = True
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
     app.config["SESSION_COOKIE_NAME"] = "bandits"

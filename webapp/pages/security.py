@@ -1,6 +1,12 @@
 """Response headers that keep browsers from doing what our pages never need."""
 
-from flask import Flask, Response, request
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 # Plotly fills an empty style element from its script, and sets style attributes. It also brings
 # one for maps, which stays blocked. An empty element's hash lets no style of anybody else in.
@@ -33,22 +39,53 @@ PREVIEW_POLICY = "; ".join(  # noqa: FLY002 - one directive a line
 )
 
 
+_ALWAYS = (
+    ("Content-Security-Policy", PAGE_POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
+)
+_UNFRAMED = ("X-Frame-Options", "DENY")
+_FRESH = ("Cache-Control", "private, no-cache")
+_ENCRYPTED = ("Strict-Transport-Security", "max-age=31536000")
+
+
 def init(app: Flask) -> None:
     """Add the headers to every response of `app`."""
-    app.after_request(_add)
+    app.wsgi_app = Secured(app.wsgi_app)  # type: ignore[method-assign]  # as its manual does
 
 
-def _add(response: Response) -> Response:
-    headers = response.headers
-    headers.setdefault("Content-Security-Policy", PAGE_POLICY)
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Referrer-Policy", "same-origin")
-    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
-    headers.setdefault("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-    if "frame-ancestors 'none'" in headers["Content-Security-Policy"]:
-        headers.setdefault("X-Frame-Options", "DENY")
-    if response.mimetype == "text/html":
-        headers.setdefault("Cache-Control", "private, no-cache")
-    if request.is_secure:
-        headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-    return response
+class Secured:
+    """A WSGI application, its answers with our headers where they have none of their own.
+
+    Around Flask rather than a hook in it: its headers are searched anew for each one that is added,
+    which cost single choices more than to decide.
+    """
+
+    def __init__(self, inner: "WSGIApplication") -> None:
+        """Add to what `inner` answers."""
+        self._inner = inner
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer a request."""
+        encrypted = environ["wsgi.url_scheme"] == "https"
+
+        def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
+            return start_response(status, headers + _missing(headers, encrypted=encrypted), *error)
+
+        return self._inner(environ, start)
+
+
+def _missing(headers: list[tuple[str, str]], *, encrypted: bool) -> list[tuple[str, str]]:
+    given = {name.title(): value for name, value in headers}
+    added = [*_ALWAYS]
+    if "frame-ancestors 'none'" in given.get("Content-Security-Policy", PAGE_POLICY):
+        added.append(_UNFRAMED)
+    if given.get("Content-Type", "").startswith("text/html"):
+        added.append(_FRESH)
+    if encrypted:
+        added.append(_ENCRYPTED)
+    return [header for header in added if header[0] not in given]
