@@ -25,14 +25,12 @@ from msgspec import Struct
 from sqlalchemy import Select, case, select, update
 
 from bandits.store import Decided, Due, Past, Record, Snapshot
+from storage import bounds
 from storage.databases import Found, Transaction
 from storage.mishaps import COLUMNS, keep_mishaps
 from storage.observations import LEARNABLE, Observations, Starts, is_cancelled
 from storage.snapshots import insert_snapshot, newest_snapshot
 from storage.tables import NEW, activations, batch_of, batches, cancellations, decisions, events
-
-MOST_ROWS = 200_000  # that a fold sees and that it learns, so that it is short and fits in memory
-_MOST_BATCHES = 20_000
 
 _activated = batches.alias("activated")
 _waited = batches.c.due_at.is_(None)
@@ -133,7 +131,9 @@ class SqlFold:
 
     def _take(self) -> _Taken:
         taken = _Taken.of_cancels([])
-        unseen = list(self._first(NEW))
+        found = list(self._first(NEW, most=bounds.seen_at_most(self.record)))
+        unseen = bounds.affordable(self._transaction, found)
+        self.more = self.more or len(unseen) < len(found)
         keep_mishaps(self._transaction, self.record, unseen)
         for row in unseen:
             if row.due_at is None:
@@ -167,16 +167,18 @@ class SqlFold:
         if row.created_at <= self._over:
             taken.over.append(row.id)
 
-    def _first(self, *conditions: Any, order: Any = batches.c.id) -> Iterator[Found]:
-        """Go through the first batches, as many as a fold takes."""
+    def _first(
+        self, *conditions: Any, order: Any = batches.c.id, most: int | None = None
+    ) -> Iterator[Found]:
+        """Go through the first batches, as many as a fold takes: `most` rows, where that is given."""
         times = (batches.c.created_at, batches.c.due_at)
         columns = (batches.c.id, batches.c.kind, batches.c.size, *times, *COLUMNS)
         mine = select(*columns).where(batches.c.experiment_id == self.record.id, *conditions)
         size = 0
-        found = self._transaction.execute(mine.order_by(order).limit(_MOST_BATCHES)).all()
-        self.more = self.more or len(found) == _MOST_BATCHES
+        found = self._transaction.execute(mine.order_by(order).limit(bounds.MOST_BATCHES)).all()
+        self.more = self.more or len(found) == bounds.MOST_BATCHES
         for row in found:
-            if size and size + row.size > MOST_ROWS:
+            if size and size + row.size > (bounds.MOST_ROWS if most is None else most):
                 self.more = True
                 return
             size += row.size

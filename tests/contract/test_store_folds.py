@@ -11,6 +11,7 @@ from bandits.engine.tally import Tally
 from bandits.statistics import Moments
 from bandits.store import Waiting
 from storage import folds
+from storage import bounds
 from storage.verifying import compare
 
 
@@ -18,12 +19,17 @@ def learn(store, now, key="spring"):
     return fold(store, key, now=now)
 
 
+def agreed(store, key="spring"):
+    """See that the log says the same as the newest snapshot."""
+    with store.audit(key) as audit:
+        assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
+
+
 def moments(store, key="spring"):
     """Read the newest statistic and tally, after seeing that the log says the same."""
     record = store.record(key)
     statistic, tally = known(record.configuration, store.snapshot(key, record.learned_version))
-    with store.audit(key) as audit:
-        assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
+    agreed(store, key)
     assert isinstance(statistic, Moments)
     assert isinstance(tally, Tally)
     return statistic, tally
@@ -335,7 +341,7 @@ def test_experiments_are_folded_each_for_itself(store, sender):
 
 
 def test_a_long_queue_is_taken_in_several_folds(store, sender, monkeypatch):
-    monkeypatch.setattr(folds, "MOST_ROWS", 5)
+    monkeypatch.setattr(bounds, "MOST_ROWS", 5)
     record = sender.start()
     ids = [i for at in range(6) for i in sender.choose(record, 2, at=at / 10)]
     for i in ids:
@@ -345,6 +351,43 @@ def test_a_long_queue_is_taken_in_several_folds(store, sender, monkeypatch):
     assert len(between) > 1
     assert learn(store, 30.0) is None
     assert counts(moments(store)[0]) == (0, 12, 12)
+
+
+@pytest.mark.parametrize(("policy", "n_folds"), [("linucb", 4), ("thompson_gaussian", 1)])
+def test_where_probabilities_are_derived_for_each_a_fold_sees_fewer(
+    store, sender, monkeypatch, policy, n_folds
+):
+    monkeypatch.setattr(bounds, "MOST_CELLS", 3 * 2 * 4)  # arms, features, rows
+    features = [{"kind": "number", "name": "age", "low": 0, "high": 1}]
+    record = sender.start(policy={"name": policy}, context=features)
+    ids = [i for at in range(7) for i in sender.choose(record, 2, at=at, contexts=np.ones((2, 2)))]
+    pauses = []
+    fold(store, "spring", now=30.0, between=lambda: pauses.append(agreed(store)))
+    assert len(pauses) == n_folds - 1
+    sender.click(ids, at=31.0)
+    learn(store, 31.0)
+    agreed(store)
+
+
+@pytest.mark.parametrize("mark", ["activate", "cancel"])
+def test_a_fold_prepares_few_policies_of_long_ago(store, sender, monkeypatch, mark):
+    monkeypatch.setattr(bounds, "MOST_ORIGINS", 2)
+    record = sender.start(await_activation=mark == "activate")
+    early = [sender.choose(record, 3, at=0.0, policy_version=v) for v in (0, 0)]
+    learn(store, 1.0)
+    for at in range(2, 6):
+        other = sender.choose(record, 1, at=float(at))
+        store.activate(other, at=float(at))
+        version = learn(store, float(at)).version
+        early.append(sender.choose(record, 1, at=float(at), policy_version=version))
+    learn(store, 6.0)
+    for ids in early:  # of five versions: 0 twice, then four more
+        getattr(store, mark)(ids, at=7.0)
+    pauses = []
+    fold(store, "spring", now=30.0, between=lambda: pauses.append(agreed(store)))
+    assert len(pauses) == 2
+    agreed(store)
+    assert learn(store, 30.0) is None
 
 
 def test_the_log_is_gone_through_in_portions(store, sender, monkeypatch):

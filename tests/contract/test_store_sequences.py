@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bandits.engine.learner import fold
 from bandits.engine.summing import known, known_grounds
 from bandits.store import Event
-from storage import folds
+from storage import bounds
 from storage.verifying import compare
 
 MATURITY, REWARD_WINDOW, WINDOW = 10.0, 25.0, 40.0
@@ -243,7 +243,7 @@ STEPS = st.lists(
     ids=lambda d: " ".join(d) or "plain",
 )
 def test_any_sequence_ends_where_the_model_does(store, sender, monkeypatch, declared):
-    monkeypatch.setattr(folds, "MOST_ROWS", 15)  # long queues are taken in several folds
+    monkeypatch.setattr(bounds, "MOST_ROWS", 15)  # long queues are taken in several folds
     keys = iter(range(10**9))
 
     @settings(
