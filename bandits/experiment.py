@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct, field
 
+from bandits.allocation import default_floor
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.context import Encoder, Feature
 from bandits.errors import Fault, InvalidInput
@@ -111,6 +112,10 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             return make(self.policy.name, self.policy.params)
         except InvalidInput as error:
             raise error.under("/policy") from None
+
+    def floor_among(self, n_arms: int) -> float:
+        """Return the least probability of each of `n_arms` eligible ones."""
+        return default_floor(n_arms) if self.floor is None else self.floor
 
     def encoder(self) -> Encoder:
         """Make the encoder of its declared features."""

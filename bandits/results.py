@@ -217,6 +217,7 @@ class Health(Struct, frozen=True):
 
     Attributes:
         floor: the least probability of an eligible arm now.
+        least_floor: the same, or what it was when a counted decision was made, if that was less.
         effective_sample_size: of each arm, (Σ 1/π)² / Σ 1/π² over its closed decisions: how many
             decisions at equal probabilities would tell as much.
         clipped: context values outside their range, since the start; cut to it.
@@ -230,6 +231,7 @@ class Health(Struct, frozen=True):
 
     split: Split
     floor: float
+    least_floor: float
     effective_sample_size: list[float]
     clipped: int
     unknown: int

@@ -170,7 +170,7 @@ class SqlFold:
     def _first(
         self, *conditions: Any, order: Any = batches.c.id, most: int | None = None
     ) -> Iterator[Found]:
-        """Go through the first batches, as many as a fold takes: `most` rows, where that is given."""
+        """Go through the first batches, as many as a fold takes: `most` rows, where given."""
         times = (batches.c.created_at, batches.c.due_at)
         columns = (batches.c.id, batches.c.kind, batches.c.size, *times, *COLUMNS)
         mine = select(*columns).where(batches.c.experiment_id == self.record.id, *conditions)

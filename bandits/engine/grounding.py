@@ -10,6 +10,7 @@ from bandits.engine.choosing import restriction_of
 from bandits.engine.live import Live
 from bandits.errors import NotDerivable, NotFound
 from bandits.inference.aipw import Evidence
+from bandits.inference.floors import Floors
 from bandits.inference.grounds import GROUPS, Grounds
 from bandits.inference.lateness import Lateness
 from bandits.inference.periods import Periods, period_of
@@ -100,7 +101,7 @@ class Grounding:
         )
         rewards = gross + self._costs[decided.arms]
         propensities = np.maximum(decided.propensities, _LEAST)
-        eligible, strata = self._strata(decided)
+        eligible, strata, floors = self._strata(decided)
         drawn = np.flatnonzero(counted & ~decided.holdout)
         columns = (strata[drawn], decided.arms[drawn], rewards[drawn], propensities[drawn])
         earned, arms = gross[drawn] != 0, decided.arms[drawn]
@@ -124,6 +125,7 @@ class Grounding:
             lateness=Lateness.of(
                 arms, gross[drawn], self._at_maturity(decided, gross)[drawn], self._n_arms
             ),
+            floors=Floors.of(floors[strata[drawn]]),
         )
 
     def _groups(self, decided: Decided, counted: BoolArray, gross: FloatArray) -> Evidence:
@@ -150,15 +152,22 @@ class Grounding:
         found, _ = self._rule.measure(rows, metrics, decided.event_values[in_time], len(decided))
         return found
 
-    def _strata(self, decided: Decided) -> tuple[BoolArray, IntArray]:
-        """Return the sets of arms that decisions could get (G, K), and which each could (n,)."""
+    def _strata(self, decided: Decided) -> tuple[BoolArray, IntArray, FloatArray]:
+        """Return the sets of arms that decisions could get (G, K), and which each could (n,).
+
+        Sets come with the floor of each (G,); one may be there twice, of two configurations.
+        """
         numbers: dict[tuple[int, bytes], int] = {}
         pairs = zip(decided.configuration_versions.tolist(), decided.restrictions, strict=True)
         strata = [numbers.setdefault(pair, len(numbers)) for pair in pairs]
         sets = np.zeros((len(numbers), self._n_arms), dtype=np.bool_)
-        for row, (version, restriction) in zip(sets, numbers, strict=True):
-            row[self._past.configuration(version).eligible(restriction_of(restriction))] = True
-        return sets, np.array(strata, dtype=np.int64)
+        floors = np.zeros(len(numbers))
+        for i, (version, restriction) in enumerate(numbers):
+            configuration = self._past.configuration(version)
+            arms = configuration.eligible(restriction_of(restriction))
+            sets[i, arms] = True
+            floors[i] = configuration.experiment.floor_among(len(arms))
+        return sets, np.array(strata, dtype=np.int64), floors
 
 
 def _by_origin(decided: Decided, rows: IntArray) -> Iterator[tuple[_Origin, IntArray]]:

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from bandits.allocation import default_floor
 from bandits.engine.live import Live
 from bandits.inference.drift import FOUND
 from bandits.inference.grounds import Grounds
@@ -18,7 +17,8 @@ def examine(live: Live, grounds: Grounds, mishaps: Mishaps) -> Health:
     closed = grounds.arms.sends.sum() + grounds.groups.sends[1]
     return Health(
         _split(grounds.ratio),
-        floor_of(live),
+        live.experiment.floor_among(len(live.everything)),
+        least_floor(live, grounds),
         grounds.arms.effective_sizes.tolist(),
         mishaps.clipped,
         mishaps.unknown,
@@ -32,10 +32,11 @@ def examine(live: Live, grounds: Grounds, mishaps: Mishaps) -> Health:
     )
 
 
-def floor_of(live: Live) -> float:
-    """Return the least probability of an arm that may be sent."""
-    floor = live.experiment.floor
-    return default_floor(len(live.everything)) if floor is None else floor
+def least_floor(live: Live, grounds: Grounds) -> float:
+    """Return the least minimum share that counted decisions were made under, or will be."""
+    now = live.experiment.floor_among(len(live.everything))
+    least = grounds.floors.least
+    return now if least is None else min(least, now)
 
 
 def drift_of(grounds: Grounds) -> Drift:

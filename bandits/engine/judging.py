@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.engine.health import drift_of, floor_of
+from bandits.engine.health import drift_of, least_floor
 from bandits.engine.live import Live
 from bandits.inference.claims import (
     Facts,
@@ -54,7 +54,7 @@ class Judgement:
         self.facts = Facts(
             contextual=live.policy.statistic.contextual,
             drifting=drift_of(grounds).found,
-            floor=floor_of(live),
+            floor=least_floor(live, grounds),
             low=low,
             high=high,
         )

@@ -77,7 +77,7 @@ def _next_snapshot(folding: Fold, due: Due, now: float) -> Snapshot:
 def _grounded(grounding: Grounding, folding: Fold, due: Due) -> Grounds:
     """Move what results rest on; a snapshot of before it was kept makes it summed anew."""
     previous = folding.previous
-    if previous is not None and not previous.grounds:
+    if previous is not None and Grounds.lacking(previous.grounds):
         return _ground(grounding, folding.learned(), folding.pending())
     known = known_grounds(folding.record.configuration, previous)
     return _grounded_on(grounding, known, due)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bandits.allocation import NEWCOMER_MATURED, apply_floor, cap_newcomers, default_floor
+from bandits.allocation import NEWCOMER_MATURED, apply_floor, cap_newcomers
 from bandits.arrays import FloatArray, IntArray
 from bandits.draw import draw, uniforms
 from bandits.engine.summing import known
@@ -85,8 +85,7 @@ class Live:
         if not (np.all(raw >= 0) and np.all(np.abs(sums - 1) <= _SUM_TOLERANCE)):
             raise ArithmeticError(f"{self.experiment.policy.name} returned no distribution")
         capped = cap_newcomers(raw, self._newcomers[arms])
-        floor = self.experiment.floor
-        return apply_floor(capped, default_floor(len(arms)) if floor is None else floor)
+        return apply_floor(capped, self.experiment.floor_among(len(arms)))
 
     def tried(self, arms: IntArray, contexts: FloatArray) -> FloatArray | None:
         """Return `probabilities`, or None where the policy failed and the control is answered."""

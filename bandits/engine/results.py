@@ -12,7 +12,7 @@ from bandits.engine.live import Live
 from bandits.engine.tally import Tally
 from bandits.experiment import Slot
 from bandits.inference.grounds import Grounds
-from bandits.inference.guarantees import GUARANTEES
+from bandits.inference.guarantees import guarantees
 from bandits.results import (
     ArmResult,
     GroupResult,
@@ -47,7 +47,7 @@ def summarise(record: Record, live: Live, grounds: Grounds, points: Sequence[Poi
         judgement.arm_family,
         judgement.segments,
         examine(live, grounds, record.mishaps),
-        GUARANTEES,
+        guarantees(per_subject=live.experiment.assignment == "per_subject"),
         [_point(point, tally) for point, tally in history],
     )
 

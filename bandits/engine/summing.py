@@ -102,6 +102,6 @@ def known(configuration: Configuration, snapshot: Snapshot | None) -> tuple[Stat
 def known_grounds(configuration: Configuration, snapshot: Snapshot | None) -> Grounds:
     """Read what a snapshot's results rest on, with room for arms that joined since."""
     n_arms = len(configuration.arms)
-    if snapshot is None or not snapshot.grounds:
+    if snapshot is None or Grounds.lacking(snapshot.grounds):
         return Grounds.zeros(n_arms, Segmentation(configuration.experiment.context).size)
     return Grounds.load(snapshot.grounds).padded(n_arms)

@@ -24,7 +24,7 @@ BURN_IN_CONVERSIONS = 50  # in the compared arms together
 BURN_IN_DECISIONS = 25  # of each compared arm
 
 _NO_FLOOR = NotYet(
-    "This needs a minimum share above 0 for every variant.",
+    "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
     "without a floor, inverse-propensity weights have no bound",
 )
 
@@ -35,7 +35,8 @@ class Facts(Struct, frozen=True):
     Attributes:
         contextual: its policy uses the context.
         drifting: rates were found to move; see `bandits.inference.drift`.
-        floor: the least probability that an eligible arm can have.
+        floor: the least probability that an eligible arm can have, or could when a counted decision
+            was made.
         steady: somebody vouches that rates stay constant for as long as it runs.
         low: the least reward.
         high: the largest reward.

@@ -10,11 +10,12 @@ import msgspec
 
 from bandits.arrays import FloatArray
 from bandits.inference.aipw import Evidence
+from bandits.inference.floors import Floors
 from bandits.inference.lateness import Lateness
 from bandits.inference.periods import Periods
 from bandits.inference.sample_ratio import SampleRatio
 
-_FORMAT = 1
+_FORMAT = 2
 GROUPS = 2  # decided for, and held out
 
 
@@ -30,6 +31,7 @@ class Grounds:
         periods: those of `arms` by the time of sending.
         segments: those of `arms` by what was known of the recipient; segments lead.
         lateness: how much of their reward came after maturity.
+        floors: the minimum share that each of `arms` was made under.
     """
 
     arms: Evidence
@@ -38,6 +40,7 @@ class Grounds:
     periods: Periods
     segments: Evidence
     lateness: Lateness
+    floors: Floors
 
     @classmethod
     def zeros(cls, n_arms: int, n_segments: int) -> "Grounds":
@@ -49,6 +52,7 @@ class Grounds:
             Periods.zeros(n_arms),
             Evidence.zeros(n_arms, (n_segments,)),
             Lateness.zeros(n_arms),
+            Floors.zeros(),
         )
 
     def __add__(self, other: "Grounds") -> "Grounds":
@@ -66,11 +70,15 @@ class Grounds:
             self.periods.padded(n_arms),
             self.segments.padded(n_arms),
             self.lateness.padded(n_arms),
+            self.floors,
         )
 
     def parts(self, like: "Grounds") -> dict[str, FloatArray]:
         """Name every array, in the places that `like` has, which must have all of this one's."""
-        named: dict[str, FloatArray] = {"periods": self.periods.spread(like.periods.numbers)}
+        named: dict[str, FloatArray] = {
+            "periods": self.periods.spread(like.periods.numbers),
+            "floors": self.floors.spread(like.floors.values),
+        }
         for name in ("arms", "groups", "segments"):
             evidence: Evidence = getattr(self, name).spread(getattr(like, name).eligible)
             named[f"{name}.moments"] = evidence.moments
@@ -85,15 +93,21 @@ class Grounds:
         return msgspec.msgpack.encode([_FORMAT, *parts])
 
     @classmethod
+    def lacking(cls, packed: bytes) -> bool:
+        """Tell whether nothing was kept, or by an older version: then it has to be summed anew."""
+        return not packed or msgspec.msgpack.decode(packed)[0] < _FORMAT
+
+    @classmethod
     def load(cls, packed: bytes) -> "Grounds":
         """Read back what `dump` wrote.
 
         Raises:
             ValueError: another version of this program wrote it, in a format not known here.
         """
-        form, arms, groups, ratio, periods, segments, lateness = msgspec.msgpack.decode(packed)
+        form, *parts = msgspec.msgpack.decode(packed)
         if form != _FORMAT:
             raise ValueError(f"what results rest on has format {form}, known is {_FORMAT}")
+        arms, groups, ratio, periods, segments, lateness, floors = parts
         by_arm = Evidence.load(arms)
         return cls(
             by_arm,
@@ -102,4 +116,5 @@ class Grounds:
             Periods.load(periods, by_arm.n_arms),
             Evidence.load(segments),
             Lateness.load(lateness),
+            Floors.load(floors),
         )

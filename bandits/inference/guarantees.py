@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 Promise = Literal["rate", "lift", "weighted", "gain", "randomised"]
 
@@ -29,13 +29,18 @@ class Guarantee(Struct, frozen=True):
 
 _CLOSED = (
     "counted are decisions that were activated and not cancelled, whose reward window has closed, "
-    "one for each recipient, none of them forgotten"
+    "none of them forgotten"
 )
 _COUNTED = (
     "counted are decisions that were activated, not cancelled and not held out, whose reward "
-    "window has closed, one for each recipient, none of them forgotten"
+    "window has closed, none of them forgotten"
 )
 _INDEPENDENT = "recipients decide independently of each other"
+_ONE_EACH = "each recipient has one decision, however often they are chosen for"
+_SEVERAL = (
+    "decisions are independent, also where a recipient gets several: what somebody did with one "
+    "email tells nothing of what they do with the next that the arms' mean rewards do not"
+)
 _CONSTANT = (
     "each arm's rate is constant; in particular no drift was found",
     "the policy uses no context, and every decision could get every arm",
@@ -103,4 +108,14 @@ RANDOMISED = Guarantee(
     ),
 )
 
+# Of every experiment; `guarantees` adds what depends on how one assigns recipients.
 GUARANTEES: dict[Promise, Guarantee] = {g.key: g for g in (RATE, LIFT, WEIGHTED, GAIN, RANDOMISED)}
+
+
+def guarantees(*, per_subject: bool) -> dict[Promise, Guarantee]:
+    """State what intervals promise in an experiment, by how it assigns recipients."""
+    own = _ONE_EACH if per_subject else _SEVERAL
+    return {
+        key: structs.replace(each, conditions=(*each.conditions, own))
+        for key, each in GUARANTEES.items()
+    }

@@ -2,9 +2,12 @@
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from bandits.engine import Engine
+from bandits.inference.grounds import Grounds
 from bandits.messages import Request, Reward
 from storage.verifying import compare
 
@@ -177,3 +180,40 @@ def test_where_less_is_better_the_leader_has_least_and_the_gain_is_what_was_avoi
     assert results.arms[2].lift.high < 0
     assert results.gain.over_equal_split.low > 0
     assert results.arms[2].chance_best > 0.99
+
+
+def test_what_was_chosen_without_a_floor_counts_against_intervals_also_once_there_is_one(
+    engine, sender, now
+):
+    record = sender.start(**DECLARED, floor=0.0)
+    click(engine, send(engine, 300)[:150])
+    declared = record.configuration.experiment
+    later = replace(declared, floor=0.05)
+    engine.edit("spring", later, version=record.configuration.version, by="test")
+    now[0] += 2
+    click(engine, send(engine, 300)[:150])
+    now[0] += 200
+    engine.learn("spring")
+    mixed = proven(engine)
+    assert (mixed.health.floor, mixed.health.least_floor) == (0.05, 0.0)
+    assert "whenever a counted email was chosen" in mixed.arms[1].lift.reason
+
+
+def test_an_interval_says_whether_a_recipient_may_count_twice(engine, sender):
+    sender.start(**DECLARED)
+    sender.start("autumn", **DECLARED, assignment="per_subject")
+    for key, said in (("spring", "gets several"), ("autumn", "has one decision")):
+        for guarantee in engine.results(key).guarantees.values():
+            assert said in guarantee.conditions[-1]
+
+
+def test_sums_of_an_older_form_are_known_to_be_lacking(engine, sender, now):
+    sender.start(**DECLARED)
+    send(engine, 30)
+    now[0] += 200
+    engine.learn("spring")
+    kept = engine.store.snapshot("spring", 1)
+    assert not Grounds.lacking(kept.grounds)
+    older = msgspec.msgpack.encode([1, *msgspec.msgpack.decode(kept.grounds)[1:-1]])
+    assert Grounds.lacking(older)
+    assert Grounds.lacking(b"")

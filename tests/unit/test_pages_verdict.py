@@ -62,6 +62,7 @@ def results(of: Record, clicks: list[int], sends: int) -> Results:
         none.periods,
         none.segments,
         none.lateness,
+        none.floors,
     )
     live = Live(of.key, of.salt, of.configuration, None)
     told = summarise(of, live, grounds, [])
@@ -248,6 +249,7 @@ def test_a_split_that_is_not_as_intended_comes_first_and_says_what_to_do() -> No
     ("health", "title", "tone"),
     [
         ({"floor": 0.0}, "No minimum share", "watch"),
+        ({"least_floor": 0.0}, "Not always a minimum share", "watch"),
         ({"effective_sample_size": [1000.0, 20.0, 1000.0]}, "Few emails weigh much", "watch"),
         ({"repeated": 3, "late": 1}, "Doubled and late events", "open"),
         ({"open": 0.4, "maturing": 0.1}, "10 % still maturing", "open"),

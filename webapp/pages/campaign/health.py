@@ -78,6 +78,13 @@ def _split(health: Health, labels: Sequence[str]) -> Check:
 
 
 def _floor(health: Health) -> Check:
+    if health.floor > 0 and health.least_floor == 0:
+        return Check(
+            "watch",
+            "Not always a minimum share",
+            "Some emails that count were chosen without one, so versions of this campaign"
+            " cannot be compared fairly. Start another campaign to compare them.",
+        )
     if health.floor > 0:
         return Check(
             "good",

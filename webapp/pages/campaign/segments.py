@@ -1,14 +1,13 @@
 """Which variant does better for whom: a declared feature at a time."""
 
-from collections.abc import Sequence
-
 from flask import render_template
 from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
 from bandits.experiment import Experiment, Variant
+from bandits.inference.guarantees import Guarantee, Promise
 from bandits.inference.intervals import Finding, Interval
-from bandits.results import FeatureResult, Segment
+from bandits.results import FeatureResult, Results, Segment
 from bandits.store import Record
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
@@ -56,6 +55,7 @@ class Segmented(Struct, frozen=True):
     scale: Scale | None
     reasons: tuple[str, ...]
     proof: Interval | None
+    guarantees: dict[Promise, Guarantee]
 
 
 @pages.get("/experiments/<key:key>/segments")
@@ -84,14 +84,14 @@ def segments_csv(key: str) -> ResponseReturnValue:
 def _read(key: str) -> tuple[Record, Segmented]:
     engine = services().engine
     record = engine.store.record(key)
-    return record, tell(record.configuration.experiment, engine.results(key).features)
+    return record, tell(record.configuration.experiment, engine.results(key))
 
 
-def tell(experiment: Experiment, features: Sequence[FeatureResult]) -> Segmented:
+def tell(experiment: Experiment, results: Results) -> Segmented:
     """Put the page's rows and sentences together."""
     variants = {(s.key, v.key): v for s in experiment.slots for v in s.variants}
     parts = {s.key: titled(s) for s in experiment.slots}
-    told = tuple(_feature(f, variants, parts) for f in features)
+    told = tuple(_feature(f, variants, parts) for f in results.features)
     lifts = [c.lift for f in told for row in f.segments for c in row.comparisons]
     return Segmented(
         measure(experiment.reward),
@@ -99,6 +99,7 @@ def tell(experiment: Experiment, features: Sequence[FeatureResult]) -> Segmented
         Scale.of(lifts, 0.0),
         tuple(reasons(lifts)),
         next((f for f in lifts if f.measurable), None),
+        results.guarantees,
     )
 
 
