@@ -10,7 +10,7 @@ from storage.changes import Change
 from webapp.pages.campaign.naming import STATES
 
 _LONGEST = 400
-_TITLES = {
+TITLES = {
     ("user", "add"): "Added",
     ("user", "remove"): "Removed",
     ("user", "set role"): "Role changed",
@@ -18,6 +18,11 @@ _TITLES = {
     ("user", "sign out"): "Signed out elsewhere",
     ("key", "create"): "Made",
     ("key", "revoke"): "Revoked",
+    ("key", "rotate"): "Given a new token",
+    ("draft", "remove"): "Draft ended",
+    ("experiment", "erase"): "A recipient's decisions erased",
+    ("experiment", "configure"): "Set-up changed",
+    ("experiment", "create"): "Created as a draft",
 }
 
 
@@ -41,11 +46,9 @@ def entry(change: Change) -> Entry:
                 title += f", everybody gets {' · '.join(shipped.values())}"
             return Entry(title, change.by, change.at, ())
         case "create" if kind == "experiment":
-            return Entry("Created as a draft", change.by, change.at, ())
-        case "configure":
-            title = "Set-up changed"
+            return Entry(TITLES[kind, "create"], change.by, change.at, ())
         case _:
-            title = _TITLES.get((kind, change.action), change.action.capitalize())
+            title = TITLES.get((kind, change.action), change.action.capitalize())
     found = tuple(_compare("", change.before, change.after))
     return Entry(title, change.by, change.at, found)
 
