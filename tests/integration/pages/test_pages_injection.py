@@ -1,0 +1,237 @@
+"""Hostile text in every field of every form, found by following links: it is never markup."""
+
+import io
+import re
+from collections import Counter
+from html.parser import HTMLParser
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+from werkzeug.datastructures import MultiDict
+
+from bandits.messages import Request, Reward
+
+# Out of an attribute, out of every element that holds text, into a template, into an address.
+HOSTILE = (
+    """javascript:q9()"'></textarea></title></style></script></option></select>"""
+    """<q9-tag><img q9=1 onerror=q9()><script>q9()</script>" q9="1' q9='1 {{ 71*73 }} {% q9 %}"""
+)
+TYPED = {"text", "search", "email", "url", "number", "date", "datetime-local", "password", "hidden"}
+ADDRESSES = {"href", "src", "action", "formaction", "poster", "data", "xlink:href"}
+A_FEW = 3  # pages of one kind that are opened
+
+
+class Reader(HTMLParser):
+    """Reads a page as a browser would: its links, its forms, and what hostile text became."""
+
+    def __init__(self, html, place):
+        super().__init__()
+        self.place = place
+        self.links = []
+        self.forms = []
+        self.broken = []
+        self._area = None
+        self.feed(html)
+        if "5183" in html:
+            self.broken.append(f"{place}: a template computed it")
+
+    def handle_starttag(self, tag, attrs):
+        given = {k: v or "" for k, v in attrs}
+        scripted = tag == "script" and "src" not in given
+        if tag.startswith("q9") or scripted or any(k.startswith(("q9", "on")) for k in given):
+            self.broken.append(f"{self.place}: <{tag} {given}>")
+        for name in ADDRESSES & given.keys():
+            if given[name].strip().lower().startswith("javascript:"):
+                self.broken.append(f"{self.place}: {name}={given[name]}")
+        if "srcdoc" in given:
+            self.broken.append(f"{self.place}: markup in a frame's own attribute")
+        if tag == "iframe" and given.get("sandbox") != "":
+            self.broken.append(f"{self.place}: a frame that may do something")
+        if tag == "a" and given.get("href", "").startswith("/"):
+            self.links.append(given["href"])
+        self._read_form(tag, given)
+
+    def _read_form(self, tag, given):
+        name = given.get("name", "")
+        if tag == "form":
+            self.forms.append(
+                Form(
+                    urljoin(self.place, given.get("action", "")), given.get("method", "get").lower()
+                )
+            )
+        if not self.forms:
+            return
+        form = self.forms[-1]
+        kind = given.get("type", "text")
+        if tag == "button" and given.get("formaction"):
+            self.forms.append(
+                Form(urljoin(self.place, given["formaction"]), form.method, form.fields, form.text)
+            )
+        elif tag == "input" and name:
+            self._read_input(form, name, kind, given)
+        elif tag == "button" and name:
+            form.buttons.append((name, given.get("value", "")))
+        elif tag == "textarea":
+            form.text.append(name)
+            form.fields[name] = ""
+            self._area = name
+        elif tag == "select":
+            form.text.append(name)
+            form.fields.setdefault(name, "")
+            self._select = name
+        elif tag == "option" and "selected" in given:
+            form.fields[self._select] = given.get("value", "")
+
+    @staticmethod
+    def _read_input(form, name, kind, given):
+        if name == "csrf_token":
+            form.fields[name] = given["value"]
+        elif kind == "file":
+            form.files.append(name)
+        elif kind in TYPED:
+            form.fields[name] = given.get("value", "")
+            form.text.append(name)
+        elif "checked" in given:
+            form.fields[name] = given.get("value", "on")
+
+    def handle_data(self, data):
+        if self._area:
+            self.forms[-1].fields[self._area] += data
+
+    def handle_endtag(self, tag):
+        if tag == "textarea":
+            self._area = None
+
+
+class Form:
+    """Where a form goes, what it would send, and which of it can be typed."""
+
+    def __init__(self, action, method, fields=None, text=None):
+        self.action = action
+        self.method = method
+        self.fields = dict(fields or {})
+        self.text = list(text or [])
+        self.files = []
+        self.buttons = []
+
+
+class Intruder:
+    """Somebody who follows every link and types hostile text everywhere."""
+
+    def __init__(self, site, visitor):
+        self.site = site
+        self.visitor = visitor
+        self.adapter = site.app.url_map.bind("localhost")
+        self.broken = []
+        self.filled = Counter()  # fields, by their form's endpoint
+        self.offered = set()  # endpoints of forms
+
+    def endpoint(self, address, method="GET"):
+        return self.adapter.match(unquote(urlsplit(address).path), method=method)[0]
+
+    def read(self, answer, place):
+        """Check one answer, and return it taken apart; None where it is no page."""
+        policy = answer.headers["Content-Security-Policy"]
+        assert answer.status_code < 500, f"{place}: {answer.text[:500]}"
+        if answer.mimetype != "text/html" or policy.startswith("sandbox;"):
+            return None
+        assert "script-src 'self';" in policy
+        reader = Reader(answer.text, place)
+        self.broken += reader.broken
+        return reader
+
+    def pages(self, *begin):
+        """Follow links; yield what is there, a few pages of each kind."""
+        waiting, seen, kinds = list(begin), set(), Counter()
+        while waiting:
+            place = waiting.pop(0)
+            kind = self.endpoint(place)
+            if place in seen or kinds[kind] >= A_FEW:
+                continue
+            seen.add(place)
+            kinds[kind] += 1
+            answer = self.visitor.get(place)
+            if answer.status_code in {301, 302}:
+                waiting.append(answer.location)
+            elif reader := self.read(answer, place):
+                waiting += [link.partition("#")[0] for link in reader.links]
+                yield place, reader
+
+    def send(self, form, fields, hostile_file=False):
+        if form.method == "get":
+            return self.read(self.visitor.get(form.action, query_string=fields), form.action)
+        sent = MultiDict(fields)
+        if hostile_file:
+            text = f"{HOSTILE.replace(',', '')},subject_id,decision_id\n{HOSTILE},{HOSTILE},x\n"
+            for name in form.files:
+                sent[name] = (io.BytesIO(text.encode()), f"{HOSTILE.replace('/', '')}.csv")
+        answer = self.visitor.client.post(form.action, data=sent, follow_redirects=True)
+        return self.read(answer, f"{form.action} after {set(fields) and 'typing'}")
+
+    def type_into(self, form):
+        """Type into all fields together, then into each alone, leaving the others as they are."""
+        where = self.endpoint(form.action, form.method.upper())
+        self.offered.add(where)
+        names = [n for n in form.text if n not in {"csrf_token", "base"}]
+        if not names and not form.files:
+            return
+        kinds = {re.sub(r"\d+", "0", value): (name, value) for name, value in form.buttons}
+        everything = form.fields | dict.fromkeys(names, HOSTILE)
+        for button in list(kinds.values()) or [None]:
+            self.send(form, everything | (dict([button]) if button else {}), hostile_file=True)
+        if form.files:
+            self.send(form, form.fields, hostile_file=True)
+        first = dict(form.buttons[:1])
+        for name in names:
+            if self.filled[where, re.sub(r"\d+", "0", name)] == 0:
+                self.send(form, form.fields | first | {name: HOSTILE})
+            self.filled[where, re.sub(r"\d+", "0", name)] += 1
+
+
+@pytest.fixture
+def hostile_site(site, declared):
+    """A site whose store is full of it already: what the API takes, the pages must survive."""
+    slots = [
+        slot
+        | {"name": HOSTILE[:100]}
+        | {
+            "variants": [
+                v | {"name": HOSTILE[:100], "payload": dict.fromkeys(v["payload"], HOSTILE)}
+                for v in slot["variants"]
+            ]
+        }
+        for slot in declared["slots"]
+    ]
+    context = [{"name": "channel", "kind": "category", "values": [HOSTILE[:200], "Web"]}]
+    site.make(name=HOSTILE[:200], slots=slots, context=context, policy={"name": "lints"})
+    site.make(key="other", name=HOSTILE[:200], start=False)
+    (made,) = site.engine.choose(
+        "sale", [Request(HOSTILE[:200], {"channel": HOSTILE[:200]}, decision_id="d<q9-tag>")]
+    )
+    site.engine.reward([Reward(made.decision_id, "<q9-tag q9=1>", "click")])
+    site.clock.now += 11
+    site.engine.learn("sale")
+    site.accounts.add_user('"><q9-tag>@shop.example', "x", "viewer", at=1, by=HOSTILE)
+    site.accounts.create_key(HOSTILE[:100], ["read"], at=1.0, by=HOSTILE)
+    return site
+
+
+def test_hostile_text_in_every_field_of_every_form_is_never_markup(hostile_site):
+    intruder = Intruder(hostile_site, hostile_site.visitor("admin"))
+    begin = ("/", "/decisions/d%3Cq9-tag%3E", "/experiments/sale/try", "/settings")
+    for _ in range(2):  # the second time, on what the first has stored
+        for _, reader in list(intruder.pages(*begin)):
+            for form in reader.forms:
+                if intruder.endpoint(form.action, form.method.upper()) != "pages.sign_out":
+                    intruder.type_into(form)
+    assert intruder.broken == []
+    forms = "keep take save try_it add_person create_key upload audit_log campaigns decisions_of"
+    assert {f"pages.{name}" for name in forms.split()} <= intruder.offered
+
+
+def test_the_reader_above_finds_what_is_not_escaped():
+    for text in (HOSTILE, f'<p title="{HOSTILE}">', f"<p title='{HOSTILE}'>", "5183"):
+        assert Reader(text, "/").broken
+    for text in ('<a href=" JavaScript:q9()">', '<iframe srcdoc="<b>">', "<iframe src=/preview>"):
+        assert Reader(text, "/").broken
+    assert Reader("<p title='&#34;&gt;&lt;q9-tag&gt;'>&lt;q9-tag&gt;</p>", "/").broken == []
