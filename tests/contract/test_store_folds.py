@@ -10,7 +10,6 @@ from bandits.engine.summing import known
 from bandits.engine.tally import Tally
 from bandits.statistics import Moments
 from bandits.store import Waiting
-from storage import folds
 from storage import bounds
 from storage.verifying import compare
 
