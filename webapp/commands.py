@@ -21,6 +21,7 @@ from webapp.settings import Settings
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 ROLES: tuple[Role, ...] = get_args(Role)
 
+_WIDE = 240
 _BY = "command line"
 
 
@@ -121,7 +122,10 @@ def list_keys(database: str) -> None:
     table = Table("id", "begins with", "name", "scopes", "made", "last used", "state", box=None)
     for found in keys:
         table.add_row(*_row(found))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # for programs: one line a key, nothing cut
+        console = Console(width=_WIDE)
+    console.print(table)
 
 
 def _row(found: ApiKey) -> list[str]:
