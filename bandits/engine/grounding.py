@@ -9,7 +9,7 @@ from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.engine.choosing import restriction_of
 from bandits.engine.live import Live
 from bandits.errors import NotDerivable, NotFound
-from bandits.inference.aipw import Evidence
+from bandits.inference.evidence import Evidence
 from bandits.inference.floors import Floors
 from bandits.inference.grounds import GROUPS, Grounds
 from bandits.inference.lateness import Lateness

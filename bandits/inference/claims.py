@@ -15,7 +15,9 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.inference.aipw import Evidence, Scores
+from bandits.inference import aipw
+from bandits.inference.aipw import Scores
+from bandits.inference.evidence import Evidence
 from bandits.inference.guarantees import GAIN, LIFT, RANDOMISED, RATE, WEIGHTED, Guarantee
 from bandits.inference.intervals import Family, Finding, Interval, NotYet
 from bandits.inference.sequences import lift_bounds, rate_bounds
@@ -92,7 +94,7 @@ def contrast(facts: Facts, evidence: Evidence, weights: FloatArray, family: Fami
     """
     if facts.floor <= 0:
         return _NO_FLOOR
-    scores = evidence.contrast(weights)
+    scores = aipw.contrast(evidence, weights)
     return _weighted(scores, family, WEIGHTED, per=max(float(scores.n), 1.0))
 
 
@@ -103,7 +105,7 @@ def contrasts(
     n_segments = len(evidence.moments)
     if facts.floor <= 0:
         return [_NO_FLOOR] * n_segments
-    scores = evidence.contrast(weights)
+    scores = aipw.contrast(evidence, weights)
     columns = (scores.total, scores.variation, scores.variation_expected, scores.conversions)
     each = zip(scores.n, *columns, scores.fewest_sends, strict=True)
     return [
@@ -139,7 +141,7 @@ def gain_over_equal_split(facts: Facts, evidence: Evidence, family: Family) -> F
     """Find what was earned in all more than by equal shares; not yet while that may be 0."""
     if facts.floor <= 0:
         return _NO_FLOOR
-    found = _weighted(evidence.gain_over_equal_split(), family, GAIN, per=1.0)
+    found = _weighted(aipw.gain_over_equal_split(evidence), family, GAIN, per=1.0)
     if found.measurable and found.contains(0):
         return NotYet(
             "So far the gain is too small, or too uncertain, to be told from 0.",
@@ -156,7 +158,7 @@ def gain_over_control_group(groups: Evidence, family: Family) -> Finding:
             and 1 the held out, drawn with probabilities 1 − h and h.
         family: which claims hold together with this one.
     """
-    scores = groups.contrast(np.array([1.0, -1.0]))
+    scores = aipw.contrast(groups, np.array([1.0, -1.0]))
     decided = float(groups.moments[..., 0, 0, 0].sum())
     per = max(float(scores.n), 1.0) / max(decided, 1.0)
     return _weighted(scores, family, RANDOMISED, per=per)

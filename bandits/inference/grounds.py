@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import msgspec
 
 from bandits.arrays import FloatArray
-from bandits.inference.aipw import Evidence
+from bandits.inference.evidence import Evidence
 from bandits.inference.floors import Floors
 from bandits.inference.lateness import Lateness
 from bandits.inference.periods import Periods

@@ -19,9 +19,11 @@ from scipy.stats import binom, norm
 
 from bandits.allocation import apply_floor
 from bandits.arrays import AnyArray, BoolArray, FloatArray
-from bandits.inference.aipw import Evidence, Scores
+from bandits.inference import aipw
+from bandits.inference.aipw import Scores
 from bandits.inference.claims import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
 from bandits.inference.drift import drift_p_value
+from bandits.inference.evidence import Evidence
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.sequences import lift_bounds, rate_bounds
 from bandits.numerics.best_arm import WARNING, beta_outlook
@@ -168,13 +170,13 @@ def _errors(world: World, seed: int) -> dict[str, int]:
         note("rate", ((look.truth[:2] < low) | (look.truth[:2] > high))[:, 0])
         low, high = lift_bounds(s[:, 0], n[:, 0], s[:, 1], n[:, 1], ALPHA)
         note("lift", (lift < low) | (lift > high))
-        scores = look.evidence.contrast(pair)
+        scores = aipw.contrast(look.evidence, pair)
         off = np.full(CAMPAIGNS, look.decisions * lift)
         note("weighted lift", _shown(scores) & _outside(scores, off))
         plain = _with_plain_variance(look.evidence, scores, pair)
         enough = scores.conversions >= BURN_IN_CONVERSIONS
         note("weighted lift, plain variance", enough & _outside(plain, off))
-        scores = look.evidence.gain_over_equal_split()
+        scores = aipw.gain_over_equal_split(look.evidence)
         note("gain", _shown(scores) & _outside(scores, look.gain))
         note("naive z", _naively_significant(s, n))
     return {claim: int(np.count_nonzero(wrong)) for claim, wrong in erred.items()}
@@ -238,7 +240,7 @@ def test_an_arm_leads_falsely_in_at_most_5_percent_of_campaigns_with_equal_arms(
         for one, other in combinations(range(n_arms), 2):
             weights = np.zeros(n_arms)
             weights[[one, other]] = 1.0, -1.0
-            scores = look.evidence.contrast(weights)
+            scores = aipw.contrast(look.evidence, weights)
             sure = _shown(scores) & (np.abs(scores.total) > scores.margin(ALPHA / (n_arms - 1)))
             beaten[:, one, other] = sure & (scores.total > 0)
             beaten[:, other, one] = sure & (scores.total < 0)
@@ -248,7 +250,7 @@ def test_an_arm_leads_falsely_in_at_most_5_percent_of_campaigns_with_equal_arms(
 
 def test_the_gain_over_an_equal_split_is_estimated_without_bias_and_pooled_means_are_not():
     last = _last(World((0.02, 0.021, 0.022, 0.023, 0.024), 500, floor=0.002), 5)
-    scores = last.evidence.gain_over_equal_split()
+    scores = aipw.gain_over_equal_split(last.evidence)
     error = scores.total - last.gain
     standard_error = error.std() / np.sqrt(CAMPAIGNS)
     limit = norm.isf(FALSE_ALARM / 2)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
 from bandits.experiment import Configuration, Experiment
-from bandits.inference.aipw import Evidence
+from bandits.inference.evidence import Evidence
 from bandits.inference.grounds import Grounds
 from bandits.inference.intervals import Family, Interval, NotYet
 from bandits.inference.sample_ratio import SampleRatio
