@@ -13,7 +13,8 @@ from rich.table import Table
 
 from bandits.errors import BanditsError, InvalidInput
 from storage import open_store, upgrade
-from storage.accounts import ApiKey, Role, Scope
+from storage.accounts import Role
+from storage.api_keys import ApiKey, Scope
 from storage.settings import database_option
 from webapp.passwords import hash_password, refuse_password
 from webapp.settings import Settings
@@ -109,7 +110,7 @@ def create_key(database: str, scopes: Sequence[Scope], name: str) -> None:
     """Make a key and print its token, which is never shown again."""
     upgrade(database)
     with closing(open_store(database)) as store:
-        made = store.accounts.create_key(name, scopes, at=time.time(), by=_BY)
+        made = store.accounts.keys.create(name, scopes, at=time.time(), by=_BY)
     click.echo(made.token)
 
 
@@ -118,7 +119,7 @@ def create_key(database: str, scopes: Sequence[Scope], name: str) -> None:
 def list_keys(database: str) -> None:
     """List every key, without its token."""
     with closing(open_store(database)) as store:
-        keys = store.accounts.keys()
+        keys = store.accounts.keys.all()
     table = Table("id", "begins with", "name", "scopes", "made", "last used", "state", box=None)
     for found in keys:
         table.add_row(*_row(found))
@@ -158,7 +159,7 @@ def rotate_key(database: str, grace_hours: float, key_id: int) -> None:
     """Give a key a new token and print it; ID is what `bandits key list` shows."""
     seconds = grace_hours * 3600
     with closing(open_store(database)) as store:
-        made = store.accounts.rotate_key(key_id, grace_seconds=seconds, at=time.time(), by=_BY)
+        made = store.accounts.keys.rotate(key_id, grace_seconds=seconds, at=time.time(), by=_BY)
     click.echo(made.token)
 
 
@@ -168,7 +169,7 @@ def rotate_key(database: str, grace_hours: float, key_id: int) -> None:
 def revoke_key(database: str, key_id: int) -> None:
     """Refuse a key from now on; ID is what `bandits key list` shows."""
     with closing(open_store(database)) as store:
-        store.accounts.revoke_key(key_id, at=time.time(), by=_BY)
+        store.accounts.keys.revoke(key_id, at=time.time(), by=_BY)
 
 
 @click.group()

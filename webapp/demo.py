@@ -25,7 +25,8 @@ from bandits.client import ApiError, Client
 from bandits.errors import BanditsError, InvalidInput, NotFound, Unavailable
 from bandits.messages import Request
 from storage import open_store, upgrade
-from storage.accounts import Accounts, NewKey, Scope
+from storage.accounts import Accounts
+from storage.api_keys import NewKey, Scope
 from webapp.passwords import hash_password
 from webapp.sample import KEY, Recipients, sample_experiment
 from webapp.serving import Address, reserved, serve
@@ -113,7 +114,7 @@ def _run(settings: Settings, address: Address, *, kept: bool) -> None:
         finally:
             stop.set()
             sender.join()
-            store.accounts.revoke_key(key.key.id, at=time.time(), by=_BY)
+            store.accounts.keys.revoke(key.key.id, at=time.time(), by=_BY)
 
 
 def _accounts(accounts: Accounts) -> tuple[str, NewKey]:
@@ -124,7 +125,7 @@ def _accounts(accounts: Accounts) -> tuple[str, NewKey]:
         accounts.set_password(EMAIL, hash_password(password), at=now, by=_BY)
     except NotFound:
         accounts.add_user(EMAIL, hash_password(password), "admin", at=now, by=_BY)
-    return password, accounts.create_key("Demo sender", get_args(Scope), at=now, by=_BY)
+    return password, accounts.keys.create("Demo sender", get_args(Scope), at=now, by=_BY)
 
 
 def _send(entrance: Entrance, place: str, stop: Event) -> None:

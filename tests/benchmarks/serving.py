@@ -49,7 +49,7 @@ def serving(url: str, folder: Path) -> Iterator[Server]:
     with running([*command, "--port", "0"], folder / "server.log") as (address, process):
         with closing(open_store(url)) as store:
             scopes = ("choose", "manage", "reward", "read")
-            made = store.accounts.create_key("bench", scopes, at=time.time(), by="bench")
+            made = store.accounts.keys.create("bench", scopes, at=time.time(), by="bench")
         headers = {"Authorization": f"Bearer {made.token}"}
         with httpx.Client(base_url=f"{address}/api/v1", headers=headers, timeout=60) as client:
             client.post("/experiments", json=SPRING).raise_for_status()

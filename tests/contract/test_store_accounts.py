@@ -68,19 +68,19 @@ class TestPeople:
 
 class TestKeys:
     def test_a_token_finds_its_key_with_its_scopes(self, accounts):
-        made = accounts.create_key("sender", ["choose", "reward"], at=5.0, by="cli")
+        made = accounts.keys.create("sender", ["choose", "reward"], at=5.0, by="cli")
         assert made.token.startswith("bandits_")
         assert made.token.startswith(made.key.start)
-        found = accounts.find_key(made.token, at=6.0)
+        found = accounts.keys.find(made.token, at=6.0)
         assert (found.id, found.name, found.scopes) == (made.key.id, "sender", ("choose", "reward"))
 
     def test_no_two_tokens_are_alike(self, accounts):
-        tokens = {accounts.create_key("k", ["read"], at=5.0, by="cli").token for _ in range(20)}
+        tokens = {accounts.keys.create("k", ["read"], at=5.0, by="cli").token for _ in range(20)}
         assert len(tokens) == 20
         assert min(map(len, tokens)) >= 43  # 256 bits and their prefix
 
     def test_the_token_is_stored_nowhere(self, store, accounts):
-        token = accounts.create_key("sender", ["choose"], at=5.0, by="cli").token
+        token = accounts.keys.create("sender", ["choose"], at=5.0, by="cli").token
         secret = token.rpartition("_")[2] if token.count("_") == 2 else token[21:]
         with store.database.reading() as transaction:
             rows = [
@@ -105,20 +105,20 @@ class TestKeys:
         ],
     )
     def test_a_token_but_for_one_sign_is_refused(self, accounts, spoil):
-        made = accounts.create_key("sender", ["choose"], at=5.0, by="cli")
+        made = accounts.keys.create("sender", ["choose"], at=5.0, by="cli")
         with pytest.raises(NotFound) as caught:
-            accounts.find_key(spoil(made.token), at=6.0)
+            accounts.keys.find(spoil(made.token), at=6.0)
         assert made.token not in str(caught.value)
 
     def test_a_revoked_key_is_refused(self, accounts):
-        made = accounts.create_key("sender", ["choose"], at=5.0, by="cli")
-        other = accounts.create_key("other", ["choose"], at=5.0, by="cli")
-        accounts.revoke_key(made.key.id, at=0.0, by="cli")
-        accounts.revoke_key(made.key.id, at=9.0, by="cli")
+        made = accounts.keys.create("sender", ["choose"], at=5.0, by="cli")
+        other = accounts.keys.create("other", ["choose"], at=5.0, by="cli")
+        accounts.keys.revoke(made.key.id, at=0.0, by="cli")
+        accounts.keys.revoke(made.key.id, at=9.0, by="cli")
         with pytest.raises(NotFound):
-            accounts.find_key(made.token, at=6.0)
-        assert accounts.find_key(other.token, at=6.0).name == "other"
-        every = accounts.keys()
+            accounts.keys.find(made.token, at=6.0)
+        assert accounts.keys.find(other.token, at=6.0).name == "other"
+        every = accounts.keys.all()
         assert [(k.name, k.revoked_at) for k in every] == [("other", None), ("sender", 0)]
         assert [c.action for c in accounts.changes(subject=f"key:{made.key.id}")] == [
             "revoke",
@@ -128,57 +128,57 @@ class TestKeys:
     @pytest.mark.parametrize("number", [77, 10**30])
     def test_a_key_that_is_not_there_cannot_be_revoked(self, accounts, number):
         with pytest.raises(NotFound, match=str(number)):
-            accounts.revoke_key(number, at=5.0, by="cli")
+            accounts.keys.revoke(number, at=5.0, by="cli")
 
     def test_a_rotated_key_takes_both_tokens_for_a_while(self, accounts):
-        first = accounts.create_key("sender", ["choose"], at=5.0, by="cli")
-        second = accounts.rotate_key(first.key.id, grace_seconds=10.0, at=6.0, by="cli")
+        first = accounts.keys.create("sender", ["choose"], at=5.0, by="cli")
+        second = accounts.keys.rotate(first.key.id, grace_seconds=10.0, at=6.0, by="cli")
         assert second.token.startswith(second.key.start)
         assert second.key.previous_until == 16.0
         for token in (first.token, second.token):
-            assert accounts.find_key(token, at=15.9).id == first.key.id
+            assert accounts.keys.find(token, at=15.9).id == first.key.id
         with pytest.raises(NotFound):
-            accounts.find_key(first.token, at=17.0)
-        assert accounts.find_key(second.token, at=17.0).scopes == ("choose",)
+            accounts.keys.find(first.token, at=17.0)
+        assert accounts.keys.find(second.token, at=17.0).scopes == ("choose",)
         mixed = second.token.replace(second.key.start, first.key.start)
         with pytest.raises(NotFound):  # the secret of one with the name of the other
-            accounts.find_key(mixed, at=7.0)
+            accounts.keys.find(mixed, at=7.0)
         (rotated, _) = accounts.changes(subject=f"key:{first.key.id}")
         assert (rotated.action, rotated.after["grace_seconds"]) == ("rotate", 10.0)
 
     def test_a_second_rotation_ends_the_first_token(self, accounts):
-        made = accounts.create_key("sender", ["choose"], at=5.0, by="cli")
+        made = accounts.keys.create("sender", ["choose"], at=5.0, by="cli")
         number = made.key.id
         again = [
-            accounts.rotate_key(number, grace_seconds=100.0, at=at, by="cli") for at in (6.0, 7.0)
+            accounts.keys.rotate(number, grace_seconds=100.0, at=at, by="cli") for at in (6.0, 7.0)
         ]
         tokens = [m.token for m in (made, *again)]
         with pytest.raises(NotFound):
-            accounts.find_key(tokens[0], at=8.0)
+            accounts.keys.find(tokens[0], at=8.0)
         for token in tokens[1:]:
-            assert accounts.find_key(token, at=8.0)
-        accounts.revoke_key(number, at=9.0, by="cli")
+            assert accounts.keys.find(token, at=8.0)
+        accounts.keys.revoke(number, at=9.0, by="cli")
         for token in tokens:
             with pytest.raises(NotFound):
-                accounts.find_key(token, at=9.0)
+                accounts.keys.find(token, at=9.0)
         with pytest.raises(Conflict, match="revoked"):
-            accounts.rotate_key(number, grace_seconds=0.0, at=10.0, by="cli")
+            accounts.keys.rotate(number, grace_seconds=0.0, at=10.0, by="cli")
         with pytest.raises(NotFound):
-            accounts.rotate_key(77, grace_seconds=0.0, at=10.0, by="cli")
+            accounts.keys.rotate(77, grace_seconds=0.0, at=10.0, by="cli")
 
     def test_the_last_use_is_known_within_five_minutes(self, accounts):
-        token = accounts.create_key("sender", ["choose"], at=0.0, by="cli").token
-        assert accounts.keys()[0].last_used_at is None
+        token = accounts.keys.create("sender", ["choose"], at=0.0, by="cli").token
+        assert accounts.keys.all()[0].last_used_at is None
         known = []
         for at in (10.0, 100.0, 309.0, 310.0):
-            accounts.find_key(token, at=at)
-            known.append(accounts.keys()[0].last_used_at)
+            accounts.keys.find(token, at=at)
+            known.append(accounts.keys.all()[0].last_used_at)
         assert known == [10.0, 10.0, 10.0, 310.0]
 
 
 def test_the_audit_log_is_read_on_from_where_one_stopped(accounts):
     for i in range(5):
-        accounts.create_key(f"key {i}", ["read"], at=float(i), by="cli")
+        accounts.keys.create(f"key {i}", ["read"], at=float(i), by="cli")
     first = accounts.changes(limit=2)
     assert [c.at for c in first] == [4.0, 3.0]
     assert [c.at for c in accounts.changes(before_id=first[-1].id)] == [2.0, 1.0, 0.0]
@@ -251,7 +251,7 @@ class TestSearchingTheLog:
     def _changes(self, accounts):
         accounts.add_user("ann@shop.example", "hash", "viewer", at=1.0, by="cli")
         accounts.add_user("100%_sure@shop.example", "hash", "viewer", at=2.0, by="cli")
-        accounts.create_key("sender", ["choose"], at=3.0, by="ann@shop.example")
+        accounts.keys.create("sender", ["choose"], at=3.0, by="ann@shop.example")
         accounts.set_role("ann@shop.example", "admin", at=4.0, by="ann@shop.example")
 
     @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def writes(store, record, sender):
         lambda: store.cancel([decision], at=1.0),
         lambda: store.move("spring", "paused", allowed=["running"], at=1.0, by="test"),
         lambda: store.fold("spring", now=1.0).__enter__(),
-        lambda: store.accounts.create_key("k", ["read"], at=1.0, by="test"),
+        lambda: store.accounts.keys.create("k", ["read"], at=1.0, by="test"),
     ]
 
 
@@ -73,7 +73,7 @@ def test_a_database_without_tables_asks_for_its_upgrade(empty_url):
     if empty_url.startswith("sqlite"):
         Path(empty_url.removeprefix("sqlite:///")).touch()
     store = open_store(empty_url)
-    for ask in (store.records, lambda: store.accounts.create_key("k", ["read"], at=1.0, by="t")):
+    for ask in (store.records, lambda: store.accounts.keys.create("k", ["read"], at=1.0, by="t")):
         with pytest.raises(Unavailable, match="bandits db upgrade"):
             ask()
     store.close()

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from storage import open_store
-from storage.accounts import Scope
+from storage.api_keys import Scope
 
 BANDITS = Path(sys.executable).with_name("bandits")
 START_SECONDS = 60.0
@@ -60,7 +60,9 @@ class Server:
         """The token of an API key that may do everything."""
         if not self._token:
             with closing(open_store(self.database_url)) as store:
-                made = store.accounts.create_key("test", get_args(Scope), at=time.time(), by="test")
+                made = store.accounts.keys.create(
+                    "test", get_args(Scope), at=time.time(), by="test"
+                )
             self._token = made.token
         return self._token
 

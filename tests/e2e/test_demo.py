@@ -127,7 +127,7 @@ def test_a_kept_demo_goes_on_where_it_was_with_a_new_key(start_demo, tmp_path):
     assert second.stop() == 0, second.errors.read_text()
     with closing(open_store(url)) as store:
         assert len(store.accounts.users()) == 1
-        keys = store.accounts.keys()
+        keys = store.accounts.keys.all()
         assert len(keys) == 2
         assert all(key.revoked_at for key in keys)
 

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from bandits.engine import Engine
 from storage import SqlStore, open_store
-from storage.accounts import Scope
+from storage.api_keys import Scope
 from webapp.app import create_app
 from webapp.services import Services
 from webapp.settings import Settings
@@ -58,7 +58,7 @@ class Api:
 
     def key(self, *scopes: Scope) -> str:
         """Make an API key and return its token."""
-        return self.accounts.create_key("test", scopes, at=self.clock(), by="test").token
+        return self.accounts.keys.create("test", scopes, at=self.clock(), by="test").token
 
     def call(  # noqa: PLR0913 - one for each part of a request
         self,

@@ -49,9 +49,9 @@ def test_an_upgrade_makes_the_tables_that_the_code_expects(empty_url):
 
 def test_a_second_upgrade_changes_nothing(database_url):
     store = open_store(database_url)
-    store.accounts.create_key("kept", ["read"], at=1.0, by="test")
+    store.accounts.keys.create("kept", ["read"], at=1.0, by="test")
     upgrade(database_url)
-    assert [key.name for key in store.accounts.keys()] == ["kept"]  # noqa: SIM118 - no dict
+    assert [key.name for key in store.accounts.keys.all()] == ["kept"]
     store.close()
 
 

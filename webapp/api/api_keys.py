@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from bandits.engine.explaining import moment
 from bandits.errors import Conflict, NotFound
-from storage.accounts import ApiKey, Scope
+from storage.api_keys import ApiKey, Scope
 from webapp.api.bodies import Body
 from webapp.api.operation import Answer, Operations, caller
 from webapp.services import services
@@ -109,7 +109,7 @@ class KeyRotation(Struct, frozen=True, forbid_unknown_fields=True):
 def create_key(body: KeyRequest) -> Answer:
     """Make an API key; its token is shown this once."""
     at = services().engine.clock()
-    made = services().accounts.create_key(body.name, body.scopes, at=at, by=caller())
+    made = services().accounts.keys.create(body.name, body.scopes, at=at, by=caller())
     content = NewKeyDocument(KeyDocument.of(made.key), made.token)
     return Answer(content, 201, {"Cache-Control": "no-store"})
 
@@ -117,7 +117,7 @@ def create_key(body: KeyRequest) -> Answer:
 @operations("GET", "/keys", scope="manage", query=KeyQuery, answers={200: KeyList})
 def list_keys(query: KeyQuery) -> Answer:
     """List API keys without their tokens, the newest first, page by page."""
-    left = [k for k in services().accounts.keys() if k.id < query.after]  # noqa: SIM118 - no dict
+    left = [k for k in services().accounts.keys.all() if k.id < query.after]
     page = left[: query.limit]
     following = page[-1].id if len(left) > len(page) else None
     return Answer(KeyList([KeyDocument.of(key) for key in page], following))
@@ -138,7 +138,7 @@ def rotate_key(key_id: int, body: KeyRotation) -> Answer:
     So a sender can be told the new one without a pause. Where the old one leaked, ask for no grace.
     A token that was still in its grace from an earlier rotation ends.
     """
-    made = services().accounts.rotate_key(
+    made = services().accounts.keys.rotate(
         key_id, grace_seconds=body.grace_seconds, at=services().engine.clock(), by=caller()
     )
     content = NewKeyDocument(KeyDocument.of(made.key), made.token)
@@ -154,5 +154,5 @@ def rotate_key(key_id: int, body: KeyRotation) -> Answer:
 )
 def revoke_key(key_id: int) -> Answer:
     """Revoke an API key: from now on it is refused. Doing it again changes nothing."""
-    services().accounts.revoke_key(key_id, at=services().engine.clock(), by=caller())
+    services().accounts.keys.revoke(key_id, at=services().engine.clock(), by=caller())
     return Answer(None, 204)

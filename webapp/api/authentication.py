@@ -1,7 +1,7 @@
 """Who calls the API: bearer tokens (RFC 6750)."""
 
 from bandits.errors import NotFound
-from storage.accounts import ApiKey
+from storage.api_keys import ApiKey
 from webapp.api.problems import Unauthenticated
 from webapp.services import Services
 
@@ -19,7 +19,7 @@ def authenticate(authorization: str | None, services: Services) -> ApiKey:
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("send an API key as `Authorization: Bearer TOKEN`", _CHALLENGE)
     try:
-        return services.accounts.find_key(token, at=services.engine.clock())
+        return services.accounts.keys.find(token, at=services.engine.clock())
     except NotFound:
         challenge = f'{_CHALLENGE}, error="invalid_token"'
         raise Unauthenticated("this API key is unknown or revoked", challenge) from None

@@ -10,7 +10,7 @@ from flask.globals import request_ctx
 from msgspec import Struct, field
 
 from bandits.errors import InvalidInput, Unavailable
-from storage.accounts import ApiKey, Scope
+from storage.api_keys import ApiKey, Scope
 from webapp.api.authentication import authenticate
 from webapp.api.bodies import Body
 from webapp.api.faults import converted

@@ -16,9 +16,9 @@ def changed(site):
     """What was changed by two people, at three times."""
     site.make()
     site.clock.now += 86_400
-    made = site.accounts.create_key("=1+1", ["choose"], at=site.clock(), by="otto@shop.example")
+    made = site.accounts.keys.create("=1+1", ["choose"], at=site.clock(), by="otto@shop.example")
     site.clock.now += 86_400
-    site.accounts.revoke_key(made.key.id, at=site.clock(), by="otto@shop.example")
+    site.accounts.keys.revoke(made.key.id, at=site.clock(), by="otto@shop.example")
     return made.key
 
 
@@ -53,7 +53,7 @@ def test_the_log_is_searched(admin, changed, query, shown, hidden):
 
 def test_a_long_log_is_read_page_by_page_and_keeps_the_search(site, admin):
     for i in range(60):
-        site.accounts.create_key(f"key {i}", ["read"], at=site.clock(), by="cli")
+        site.accounts.keys.create(f"key {i}", ["read"], at=site.clock(), by="cli")
     first = admin.get("/settings/audit-log?kind=key").text
     assert first.count("<strong>Made</strong>") == 50
     link = first.split("Earlier</a>")[0].rsplit('href="', 1)[1].split('"')[0].replace("&amp;", "&")

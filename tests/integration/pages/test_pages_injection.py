@@ -212,7 +212,7 @@ def hostile_site(site, declared):
     site.clock.now += 11
     site.engine.learn("sale")
     site.accounts.add_user('"><q9-tag>@shop.example', "x", "viewer", at=1, by=HOSTILE)
-    site.accounts.create_key(HOSTILE[:100], ["read"], at=1.0, by=HOSTILE)
+    site.accounts.keys.create(HOSTILE[:100], ["read"], at=1.0, by=HOSTILE)
     return site
 
 

@@ -10,7 +10,7 @@ from bandits.errors import NotFound
 def test_a_key_is_shown_once_and_works(site, manager):
     answer = manager.post("/settings/keys", {"name": "Sender", "scopes": "choose"})
     token = re.search(r'id="token">([^<]+)<', answer.text)[1]
-    key = site.accounts.find_key(token, at=site.clock())
+    key = site.accounts.keys.find(token, at=site.clock())
     assert (key.name, key.scopes, key.created_by) == ("Sender", ("choose",), manager.email)
     later = manager.get("/settings/keys").text
     assert token not in later
@@ -31,7 +31,7 @@ def test_a_key_without_name_or_scope_is_refused_beside_the_field(site, manager, 
     answer = manager.post("/settings/keys", sent)
     assert answer.status_code == 422
     assert f'id="{field}-error"' in answer.text
-    assert site.accounts.keys() == []
+    assert site.accounts.keys.all() == []
 
 
 def test_ticks_and_name_survive_an_error(manager):
@@ -42,29 +42,29 @@ def test_ticks_and_name_survive_an_error(manager):
 
 @pytest.mark.parametrize(("grace", "works"), [("0", False), ("3600", True), ("x", True)])
 def test_a_rotated_key_shows_its_new_token_once(site, manager, grace, works):
-    made = site.accounts.create_key("Sender", ["choose"], at=site.clock(), by="test")
+    made = site.accounts.keys.create("Sender", ["choose"], at=site.clock(), by="test")
     address = f"/settings/keys/{made.key.id}/rotate"
     assert "Give “Sender” a new token?" in manager.get(address).text
     answer = manager.post(address, {"grace": grace})
     token = re.search(r'id="token">([^<]+)<', answer.text)[1]
-    assert site.accounts.find_key(token, at=site.clock()).id == made.key.id
+    assert site.accounts.keys.find(token, at=site.clock()).id == made.key.id
     assert token not in manager.get("/settings/keys").text
     if works:
-        assert site.accounts.find_key(made.token, at=site.clock())
+        assert site.accounts.keys.find(made.token, at=site.clock())
     else:
         with pytest.raises(NotFound):
-            site.accounts.find_key(made.token, at=site.clock())
+            site.accounts.keys.find(made.token, at=site.clock())
 
 
 def test_a_key_is_revoked_after_asking(site, manager):
-    made = site.accounts.create_key("Sender", ["choose"], at=site.clock(), by="test")
+    made = site.accounts.keys.create("Sender", ["choose"], at=site.clock(), by="test")
     address = f"/settings/keys/{made.key.id}/revoke"
     asked = manager.get(address)
     assert "It was never used" in asked.text
-    assert site.accounts.find_key(made.token, at=site.clock())
+    assert site.accounts.keys.find(made.token, at=site.clock())
     assert manager.post(address).location == "/settings/keys"
     with pytest.raises(NotFound):
-        site.accounts.find_key(made.token, at=site.clock())
+        site.accounts.keys.find(made.token, at=site.clock())
     assert "revoked" in manager.get("/settings/keys").text
     assert site.accounts.changes()[0].by == manager.email
 

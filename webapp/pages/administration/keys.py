@@ -7,7 +7,7 @@ from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound
-from storage.accounts import ApiKey, NewKey, Scope
+from storage.api_keys import ApiKey, NewKey, Scope
 from webapp.api.api_keys import KeyName
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
@@ -52,7 +52,7 @@ def create_key() -> ResponseReturnValue:
     if errors:
         return _page(name, scopes, errors), 422
     told = services()
-    made = told.accounts.create_key(name, scopes, at=told.engine.clock(), by=person().email)
+    made = told.accounts.keys.create(name, scopes, at=told.engine.clock(), by=person().email)
     return _page(made=made)
 
 
@@ -69,7 +69,7 @@ def rotate_key(key_id: int) -> ResponseReturnValue:
     """Give a key a new token and show it, this once."""
     told = services()
     grace = request.form.get("grace", 86_400, type=int)
-    made = told.accounts.rotate_key(
+    made = told.accounts.keys.rotate(
         key_id,
         grace_seconds=grace if grace in GRACES else 86_400,
         at=told.engine.clock(),
@@ -90,7 +90,7 @@ def confirm_revoking(key_id: int) -> ResponseReturnValue:
 def revoke_key(key_id: int) -> ResponseReturnValue:
     """Revoke a key."""
     told, key = services(), _key(key_id)
-    told.accounts.revoke_key(key_id, at=told.engine.clock(), by=person().email)
+    told.accounts.keys.revoke(key_id, at=told.engine.clock(), by=person().email)
     flash(f"The key “{key.name}” is revoked: requests with it are refused from now on.")
     return redirect(url_for("pages.api_keys"))
 
@@ -101,7 +101,7 @@ def _key(key_id: int) -> ApiKey:
     Raises:
         NotFound: there is none.
     """
-    every = services().accounts.keys()
+    every = services().accounts.keys.all()
     found = [k for k in every if k.id == key_id]
     if not found:
         raise NotFound("API key", str(key_id))
@@ -116,7 +116,7 @@ def _page(
 ) -> str:
     return render_template(
         "keys.html",
-        keys=services().accounts.keys(),
+        keys=services().accounts.keys.all(),
         name=name,
         chosen=["choose", "reward"] if scopes is None else scopes,
         errors=errors or {},

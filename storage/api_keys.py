@@ -1,0 +1,221 @@
+"""API keys: what programs show to be let in.
+
+They are random, so a plain hash of them is enough; it alone is stored.
+"""
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Literal
+
+from msgspec import Struct
+from sqlalchemy import insert, or_, select, update
+
+from bandits.errors import Conflict, NotFound, Unavailable
+from storage.changes import note
+from storage.databases import Database, Found, Transaction
+from storage.tables import api_keys
+
+Scope = Literal["choose", "reward", "manage", "read"]
+
+TOKEN_PREFIX = "bandits_"  # noqa: S105 - recognisable, for people and for secret scanners
+_SELECTOR_BYTES = 6
+_TOO_LARGE = 2**63  # for a column; nothing has such a number
+_SECRET_BYTES = 32
+_FOUND_SECONDS = 1.0  # how long a key may be used that another process has revoked
+_COARSE_SECONDS = 300.0  # how exactly a key's last use is known: each note of it is a write
+
+
+class ApiKey(Struct, frozen=True):
+    """A key that programs use.
+
+    Attributes:
+        id: what to revoke it by.
+        name: what it is for, in its maker's words.
+        start: how its token begins, to recognise it by.
+        scopes: what it may do.
+        last_used_at: to within five minutes; None if never.
+        revoked_at: since when it is refused; None while it works.
+        previous_until: until when the token before the last rotation works too.
+    """
+
+    id: int
+    name: str
+    start: str
+    scopes: tuple[Scope, ...]
+    created_at: float
+    created_by: str
+    last_used_at: float | None = None
+    revoked_at: float | None = None
+    previous_until: float | None = None
+
+
+class NewKey(Struct, frozen=True):
+    """A key just made, and its token, which nobody can ask for again."""
+
+    key: ApiKey
+    token: str
+
+
+class ApiKeys:
+    """The API keys of one database.
+
+    Times are seconds since 1970; `by` names who does it. Any method may raise `Unavailable`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Work on `database`; `Accounts.keys` makes one."""
+        self._database = database
+        self._found: dict[bytes, tuple[float, ApiKey]] = {}  # by digest, with when it was read
+
+    def create(self, name: str, scopes: Sequence[Scope], *, at: float, by: str) -> NewKey:
+        """Make a key. Its token is in the answer and nowhere else."""
+        selector, token = _new_token()
+        ordered = tuple(dict.fromkeys(scopes))
+        row = {
+            "name": name,
+            "selector": selector,
+            "digest": _digest(token),
+            "scopes": " ".join(ordered),
+            "created_at": at,
+            "created_by": by,
+        }
+        with self._database.writing() as transaction:
+            query = insert(api_keys).values(row).returning(api_keys.c.id)
+            number = transaction.execute(query).scalar_one()
+            after = {"name": name, "scopes": ordered}
+            note(transaction, "create", f"key:{number}", at=at, by=by, after=after)
+        return NewKey(ApiKey(number, name, TOKEN_PREFIX + selector, ordered, at, by), token)
+
+    def find(self, token: str, *, at: float) -> ApiKey:
+        """Find the key that `token` is of, and note that it is used.
+
+        The token's digest is compared in constant time. A key that was found is not looked up
+        again for a second; what is revoked through this object is refused at once.
+
+        Raises:
+            NotFound: there is none, or it is revoked.
+        """
+        digest = _digest(token)
+        found = self._found
+        if digest in found and 0 <= at - found[digest][0] < _FOUND_SECONDS:
+            return found[digest][1]
+        selector = token.removeprefix(TOKEN_PREFIX).partition("_")[0]
+        with self._database.reading() as transaction:
+            either = or_(api_keys.c.selector == selector, api_keys.c.previous_selector == selector)
+            plausible = selector.isascii() and selector.isalnum()
+            query = select(api_keys).where(either)
+            row = transaction.execute(query).one_or_none() if plausible else None
+        right = hmac.compare_digest(_known(row, selector, at), digest)
+        if row is None or not right or row.revoked_at is not None:
+            raise NotFound("API key", f"{TOKEN_PREFIX}…")
+        if row.last_used_at is None or at - row.last_used_at >= _COARSE_SECONDS:
+            self._touch(row.id, at)
+        key = _key(row)
+        found[digest] = (at, key)
+        return key
+
+    def _touch(self, key_id: int, at: float) -> None:
+        query = update(api_keys).where(api_keys.c.id == key_id).values(last_used_at=at)
+        try:
+            with self._database.writing() as transaction:
+                transaction.execute(query)
+        except Unavailable:
+            pass  # a busy database must not refuse a good key
+
+    def all(self) -> list[ApiKey]:
+        """Read every key, the newest first."""
+        with self._database.reading() as transaction:
+            query = select(api_keys).order_by(api_keys.c.id.desc())
+            return [_key(row) for row in transaction.execute(query)]
+
+    def rotate(self, key_id: int, *, grace_seconds: float, at: float, by: str) -> NewKey:
+        """Give a key a new token; the one until now works for `grace_seconds` more.
+
+        Only two tokens ever work: one that was still in its grace from an earlier rotation ends.
+
+        Raises:
+            NotFound: there is no such key.
+            Conflict: it is revoked.
+        """
+        selector, token = _new_token()
+        with self._database.writing() as transaction:
+            row = _locked(transaction, key_id)
+            if row.revoked_at is not None:
+                raise Conflict(f"API key {key_id} is revoked")
+            values = {
+                "selector": selector,
+                "digest": _digest(token),
+                "previous_selector": row.selector,
+                "previous_digest": row.digest,
+                "previous_until": at + grace_seconds,
+            }
+            mine = update(api_keys).where(api_keys.c.id == key_id)
+            transaction.execute(mine.values(values))
+            after = {"name": row.name, "grace_seconds": grace_seconds}
+            note(transaction, "rotate", f"key:{key_id}", at=at, by=by, after=after)
+            made = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
+        self._found = {}  # as when a key is revoked
+        return NewKey(_key(made), token)
+
+    def revoke(self, key_id: int, *, at: float, by: str) -> None:
+        """Refuse a key from now on; doing it again changes nothing.
+
+        Raises:
+            NotFound: there is no such key.
+        """
+        with self._database.writing() as transaction:
+            row = _locked(transaction, key_id)
+            if row.revoked_at is not None:
+                return
+            mine = update(api_keys).where(api_keys.c.id == key_id)
+            transaction.execute(mine.values(revoked_at=at))
+            note(transaction, "revoke", f"key:{key_id}", at=at, by=by, before={"name": row.name})
+        self._found = {}  # another one: who is looking a key up right now writes to the old
+
+
+def _new_token() -> tuple[str, str]:
+    """Make a token, and the part of it that finds its key."""
+    selector = secrets.token_hex(_SELECTOR_BYTES)
+    return selector, f"{TOKEN_PREFIX}{selector}_{secrets.token_urlsafe(_SECRET_BYTES)}"
+
+
+def _known(row: Found | None, selector: str, at: float) -> bytes:
+    """Return the digest that a token with this selector must have, empty where none would do."""
+    if row is None:
+        return b""
+    if row.selector == selector:
+        return bytes(row.digest)
+    return bytes(row.previous_digest) if at < row.previous_until else b""
+
+
+def _locked(transaction: Transaction, key_id: int) -> Found:
+    """Read a key's row, to change it.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    query = select(api_keys).where(api_keys.c.id == key_id).with_for_update()
+    row = transaction.execute(query).one_or_none() if key_id < _TOO_LARGE else None
+    if row is None:
+        raise NotFound("API key", str(key_id))
+    return row
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode(errors="surrogatepass")).digest()
+
+
+def _key(row: Found) -> ApiKey:
+    return ApiKey(
+        row.id,
+        row.name,
+        TOKEN_PREFIX + row.selector,
+        tuple(row.scopes.split()),
+        row.created_at,
+        row.created_by,
+        row.last_used_at,
+        row.revoked_at,
+        row.previous_until,
+    )
