@@ -14,15 +14,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from bandits.cli import progress_console
 from bandits.errors import InvalidInput
 from bandits.registry import make
-from simulations import runner
-from simulations.exports import check_path, export
-from simulations.logs import Columns, read_log
+from simulations.reading.logs import Columns, read_log
 from simulations.replay import Replayed, sent_unequally
 from simulations.replay import replay as run_replay
-from simulations.result import Result
+from simulations.reporting.exports import check_path, export
+from simulations.reporting.result import Result
+from simulations.reporting.tables import WIDTH, difference_table, replay_table, result_table
+from simulations.running import runner
 from simulations.scenario import Scenario, load, parse, ready
 from simulations.simulation import simulate_run
-from simulations.tables import WIDTH, difference_table, replay_table, result_table
 
 _INTERRUPTED = 130  # the exit status of a program that the keyboard stopped
 

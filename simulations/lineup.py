@@ -10,20 +10,13 @@ from bandits.keys import pointer
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.registry import make, policies
-from simulations.ab import PROCEDURES
-from simulations.adaptive import Adaptive
-from simulations.contestant import Contestant
-from simulations.memory import Forgetting
-from simulations.reading import read
-from simulations.schedule import Run
-from simulations.stopping import Stop
-
-
-class Entrant(Struct, frozen=True):
-    """A contestant and what tables call it."""
-
-    label: str
-    contestant: Contestant
+from simulations.baselines.ab import PROCEDURES
+from simulations.conditions.schedule import Run
+from simulations.contestants.adaptive import Adaptive
+from simulations.contestants.contract import Contestant, Entrant
+from simulations.contestants.memory import Forgetting
+from simulations.contestants.stopping import Stop
+from simulations.reading.values import read
 
 
 class Entry(Struct, frozen=True, forbid_unknown_fields=True):

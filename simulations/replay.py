@@ -22,7 +22,7 @@ from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import AnyPolicy, sample_arms
 from bandits.problem import Problem
-from simulations.logs import Log
+from simulations.reading.logs import Log
 
 _CURVE_POINTS = 100
 _UNEQUAL = 1e-3  # p-value below which arms were not sent equally often

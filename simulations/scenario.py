@@ -9,10 +9,10 @@ from msgspec import Struct
 
 from bandits.errors import InvalidInput
 from bandits.keys import pointer
+from simulations.conditions.schedule import Run
 from simulations.environments import KINDS, Environment
 from simulations.lineup import check, lineup
-from simulations.reading import read
-from simulations.schedule import Run
+from simulations.reading.values import read
 
 _READY = files("simulations") / "scenarios"
 _SUFFIX = ".toml"

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Sequence
 
-from simulations.competition import compete
+from simulations.conditions.feedback import Feedback
+from simulations.conditions.schedule import Ramp, Run
 from simulations.environments.contract import Environment
-from simulations.feedback import Feedback
 from simulations.lineup import Given, check, lineup
-from simulations.result import Outcome, Result
-from simulations.runner import Progress
-from simulations.schedule import Ramp, Run
+from simulations.reporting.findings import Outcome
+from simulations.reporting.result import Result
+from simulations.running.competition import compete
+from simulations.running.runner import Progress
 
 
 def simulate(  # noqa: PLR0913 - each is a line of a scenario file

@@ -16,7 +16,7 @@ from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.environments.contract import LuckOfTheRound, Rounds
-from simulations.logs import Labelled, read_labelled
+from simulations.reading.logs import Labelled, read_labelled
 
 DIGITS = "digits"
 _BRIGHTEST = 16.0  # of a pixel in scikit-learn's digits

@@ -7,9 +7,9 @@ from distributed import LocalCluster
 
 from bandits.errors import InvalidInput
 from simulations import simulate
-from simulations.cluster import SchedulerUnreachable
 from simulations.environments import Bernoulli
-from simulations.exports import FORMS, check_path, export
+from simulations.reporting.exports import FORMS, check_path, export
+from simulations.running.cluster import SchedulerUnreachable
 from simulations.scenario import load
 from simulations.simulation import simulate_run
 

@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from simulations import simulate
-from simulations.competition import Interrupted, WorkerDied
 from simulations.environments import Bernoulli
+from simulations.running.competition import Interrupted, WorkerDied
 
 EMAILS = Bernoulli((0.1, 0.2))
 

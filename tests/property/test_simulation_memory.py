@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from bandits.problem import Problem
 from bandits.statistics import Moments, Ridge
-from simulations.memory import Everything, Fading, Forgetting, Sums, Windowed
-from simulations.rebuilt import Rebuilt, remember
+from simulations.contestants.memory import Everything, Fading, Forgetting, Sums, Windowed
+from simulations.contestants.rebuilt import Rebuilt, remember
 
 PROBLEM = Problem.of(3, n_features=2)
 REPLICATIONS = 2

@@ -9,10 +9,10 @@ import os
 import numpy as np
 
 from simulations import ABTest, simulate
-from simulations.ab import FixedHorizonTest, GroupSequentialTest, SuccessiveElimination
+from simulations.baselines.ab import FixedHorizonTest, GroupSequentialTest, SuccessiveElimination
+from simulations.baselines.power import obrien_fleming, staying_chance
+from simulations.conditions.feedback import Feedback
 from simulations.environments import Bernoulli
-from simulations.feedback import Feedback
-from simulations.power import obrien_fleming, staying_chance
 
 REPLICATIONS = 4000 if os.environ.get("SOAK") == "1" else 600
 

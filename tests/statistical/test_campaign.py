@@ -9,9 +9,10 @@ from msgspec.structs import replace
 
 from bandits.registry import make
 from simulations import ABTest, simulate
-from simulations.campaign import Abandoned, Campaign, ab_test, adaptive, foresee
 from simulations.environments import Bernoulli
 from simulations.environments.gaussian import Gaussian
+from simulations.planning.campaign import Campaign, ab_test, adaptive
+from simulations.planning.outlook import Abandoned, foresee
 
 SOAK = os.environ.get("SOAK") == "1"
 N = 1000 if SOAK else 250
@@ -101,5 +102,7 @@ def test_the_same_seed_foresees_the_same_and_it_can_be_given_up():
     )
     assert one.replications == 100
     assert (one.policy.extra, one.test.extra) == (two.policy.extra, two.test.extra)
+    few = foresee(plan(), make("thompson"), FLOOR, replications=150, seconds=60.0, seed=4)
+    assert few.replications == 150
     with pytest.raises(Abandoned):
         foresee(plan(), make("thompson"), FLOOR, progress=lambda _: False)

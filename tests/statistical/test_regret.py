@@ -11,8 +11,8 @@ import os
 import numpy as np
 import pytest
 
+from simulations.conditions.schedule import Run
 from simulations.environments import Bernoulli, Drifting
-from simulations.schedule import Run
 from simulations.simulation import simulate_run
 
 SOAK = os.environ.get("SOAK") == "1"

@@ -10,8 +10,8 @@ from functools import cache
 import numpy as np
 import pytest
 
+from simulations.conditions.schedule import Run
 from simulations.environments import Classification
-from simulations.schedule import Run
 from simulations.simulation import simulate_run
 
 DIGITS = Classification("digits")

@@ -5,7 +5,7 @@ import pytest
 
 from bandits.errors import InvalidInput
 from bandits.problem import Problem
-from simulations.feedback import Feedback, Luck, Post
+from simulations.conditions.feedback import Feedback, Luck, Post
 
 MIDDLE = 0.5
 

@@ -1,7 +1,7 @@
 import pytest
 from scipy.stats import norm
 
-from simulations.power import (
+from simulations.baselines.power import (
     Variances,
     fixed_size,
     group_size,

@@ -7,8 +7,8 @@ import pytest
 
 from simulations import simulate
 from simulations.environments import Bernoulli, Hillstrom
-from simulations.figures import COLOURS, line_figure, regret_curves, regret_spread, style
-from simulations.report import html_report
+from simulations.reporting.figures import COLOURS, line_figure, regret_curves, regret_spread, style
+from simulations.reporting.report import html_report
 
 EMAILS = Bernoulli((0.2, 0.1, 0.3))
 CONTESTANTS = ["thompson", "uniform", {"name": "ab_test", "params": {"share": 0.2}}]
@@ -125,7 +125,7 @@ def test_a_report_as_json_is_standard_json(result):
 
 
 def test_a_line_without_others_is_drawn_alone():
-    from simulations.figures import Line  # noqa: PLC0415 - only here
+    from simulations.reporting.figures import Line  # noqa: PLC0415 - only here
 
     zero = np.zeros(2)
     figure = line_figure(

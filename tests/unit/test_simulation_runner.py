@@ -8,14 +8,14 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.problem import Problem
 from bandits.registry import make
-from simulations.ab import ABTest
-from simulations.adaptive import Adaptive
+from simulations.baselines.ab import ABTest
+from simulations.conditions.schedule import Run, Schedule
+from simulations.conditions.worlds import Potentials, SharedLuck, Worlds
+from simulations.contestants.adaptive import Adaptive
+from simulations.contestants.memory import Forgetting
 from simulations.environments import Bernoulli, Hillstrom
 from simulations.environments.contract import Rounds
-from simulations.memory import Forgetting
-from simulations.runner import play
-from simulations.schedule import Run, Schedule
-from simulations.worlds import Potentials, SharedLuck, Worlds
+from simulations.running.runner import play
 
 EMAILS = Bernoulli((0.2, 0.18, 0.24))
 

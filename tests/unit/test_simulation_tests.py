@@ -7,7 +7,7 @@ from bandits.errors import InvalidInput
 from bandits.problem import Problem
 from bandits.statistics import Moments
 from simulations import ABTest, simulate
-from simulations.ab import (
+from simulations.baselines.ab import (
     Boundary,
     Elimination,
     FixedHorizonTest,
@@ -15,9 +15,9 @@ from simulations.ab import (
     OneLook,
     SuccessiveElimination,
 )
+from simulations.baselines.race import Race
+from simulations.conditions.schedule import Run
 from simulations.environments import Bernoulli, Gaussian
-from simulations.race import Race
-from simulations.schedule import Run
 
 RNG = np.random.default_rng(0)
 

@@ -9,7 +9,7 @@ from typing import cast
 from flask import Flask, current_app
 
 from bandits.experiment import Experiment
-from simulations.campaign import Abandoned, Outlook, foresee
+from simulations.planning.outlook import Abandoned, Outlook, foresee
 from webapp.pages.form.planning import Plan, campaign, cured
 
 _KEPT = 64  # plans whose outlook is remembered

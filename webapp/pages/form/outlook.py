@@ -4,7 +4,7 @@ from flask import request
 
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
-from simulations.campaign import Outlook
+from simulations.planning.outlook import Outlook
 from webapp.figures import Figure, outlook_figure
 from webapp.pages.access import person
 from webapp.pages.campaign.naming import named

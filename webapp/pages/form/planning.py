@@ -12,7 +12,7 @@ from bandits.arrays import FloatArray
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Configuration, Experiment
 from bandits.rewards import RewardRule
-from simulations.campaign import Campaign
+from simulations.planning.campaign import Campaign
 from webapp.pages.durations import UNITS
 from webapp.pages.form.fields import number
 from webapp.pages.form.typed import TypedDraft, TypedDuration, TypedPlan

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from bandits.registry import policies
-from simulations.campaign import Outlook, Side
+from simulations.planning.outlook import Outlook, Side
 from webapp.pages.durations import say
 from webapp.pages.filters import amount, count, percent
 from webapp.pages.form.forecasts import Forecast

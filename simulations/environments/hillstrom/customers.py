@@ -10,9 +10,9 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments import hillstrom_figures
 from simulations.environments.contract import Binary, Rounds
-from simulations.environments.estimate_hillstrom import (
+from simulations.environments.hillstrom import figures
+from simulations.environments.hillstrom.design import (
     ARMS,
     CHANNELS,
     LEVELS,
@@ -35,8 +35,8 @@ FEATURES = (
 )
 
 _COEFFICIENTS = {
-    "visit": hillstrom_figures.VISIT,
-    "conversion": hillstrom_figures.CONVERSION,
+    "visit": figures.VISIT,
+    "conversion": figures.CONVERSION,
 }
 
 
@@ -99,7 +99,7 @@ def encode(traits: IntArray, recency: IntArray, history: FloatArray) -> FloatArr
 
 
 class _Shares(Struct, frozen=True, eq=False):
-    """The tables of `hillstrom_figures` as they are looked up.
+    """The tables of `figures` as they are looked up.
 
     Attributes:
         traits: (cells, 5).
@@ -117,15 +117,15 @@ class _Shares(Struct, frozen=True, eq=False):
 
 @cache
 def _shares() -> _Shares:
-    cells = _table(hillstrom_figures.CELLS)
-    months = np.cumsum(_table(hillstrom_figures.RECENCY), axis=1)
+    cells = _table(figures.CELLS)
+    months = np.cumsum(_table(figures.RECENCY), axis=1)
     months = months / months[:, -1:] + np.arange(len(months))[:, None]
     cumulative = np.cumsum(cells[:, 5])
     return _Shares(
         cells[:, :5].astype(np.int64),
         cumulative[:-1] / cumulative[-1],
         months.ravel(),
-        _table(hillstrom_figures.HISTORY),
+        _table(figures.HISTORY),
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures estimated by `estimate_hillstrom` from Hillstrom's file."""
+"""Figures estimated by `estimate` from Hillstrom's file."""
 
 # mens, womens, newbie, zip code, channel (positions), share of customers
 CELLS = """

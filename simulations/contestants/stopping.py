@@ -9,8 +9,8 @@ from numpy.random import Generator
 from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.statistics import Moments
-from simulations.contestant import Player
-from simulations.memory import Memory
+from simulations.contestants.contract import Player
+from simulations.contestants.memory import Memory
 
 _DRAWS = 2000  # of every arm's rate; the quantile looked at has a standard error of half a percent
 _PRIOR = 1.0  # successes and failures assumed before the first real ones

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.replay import Replayed
-from simulations.result import Difference, Estimate, Result, Summary
+from simulations.reporting.findings import Difference, Estimate, Findings, Summary
 
 WIDTH = 120  # characters that the whole table may take
 _ROUNDING = 1e-9  # what sums of equal numbers may differ by
@@ -30,7 +30,7 @@ HEADINGS = (
 _NARROW = (0, 1, 2, 3, 4, 6)  # the columns that a narrow terminal shows
 
 
-def result_rows(result: Result) -> list[tuple[str, ...]]:
+def result_rows(result: Findings) -> list[tuple[str, ...]]:
     """Write one row of HEADINGS for each contestant."""
     return [
         (
@@ -51,7 +51,7 @@ def result_rows(result: Result) -> list[tuple[str, ...]]:
 DIFFERENCE_HEADINGS = ("compared with the best", "more regret", "95 % interval")
 
 
-def difference_rows(result: Result) -> list[tuple[str, ...]]:
+def difference_rows(result: Findings) -> list[tuple[str, ...]]:
     """Write how much more regret each contestant had than the best, with its interval."""
     best = best_row(result)
     if best is None:
@@ -63,13 +63,13 @@ def difference_rows(result: Result) -> list[tuple[str, ...]]:
     ]
 
 
-def best_row(result: Result) -> int | None:
+def best_row(result: Findings) -> int | None:
     """Find the contestant with the least regret, if there are others."""
     regrets = [outcome.record.regret[:, -1].mean() for outcome in result.outcomes]
     return int(np.argmin(regrets)) if len(regrets) > 1 else None
 
 
-def result_table(result: Result, width: int = WIDTH) -> Table:
+def result_table(result: Findings, width: int = WIDTH) -> Table:
     """Lay out one row for each contestant, the least regret in bold; few columns if narrow."""
     run = result.run
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -90,7 +90,7 @@ def result_table(result: Result, width: int = WIDTH) -> Table:
     return table
 
 
-def difference_table(result: Result) -> Table:
+def difference_table(result: Findings) -> Table:
     """Lay out the paired differences from the best."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(DIFFERENCE_HEADINGS[0], overflow="fold")
@@ -101,7 +101,7 @@ def difference_table(result: Result) -> Table:
     return table
 
 
-def as_html(result: Result) -> str:
+def as_html(result: Findings) -> str:
     """Write the table as HTML, the least regret in bold."""
     return html_table(HEADINGS, result_rows(result), best_row(result))
 
@@ -137,7 +137,7 @@ def replay_table(results: Sequence[Replayed], rows: int) -> Table:
     return table
 
 
-def as_text(result: Result) -> str:
+def as_text(result: Findings) -> str:
     """Write the table as plain text."""
     console = Console(file=StringIO(), width=WIDTH, color_system=None)
     console.print(result_table(result))

@@ -1,22 +1,16 @@
-"""What a simulation found, for people, notebooks and programs."""
+"""What a simulation found, in numbers."""
 
 from collections.abc import Callable
 from itertools import combinations
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from msgspec import Struct
 
 from bandits.arrays import FloatArray
-from simulations.ledger import Record
-from simulations.schedule import Run
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
+from simulations.conditions.schedule import Run
+from simulations.running.ledger import Record
 
 _TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
 
@@ -150,7 +144,7 @@ class Report(Struct, frozen=True):
     steps_per_second: float
 
 
-class Result(Struct, frozen=True, eq=False):
+class Findings(Struct, frozen=True, eq=False):
     """What a simulation found.
 
     Attributes:
@@ -249,24 +243,3 @@ class Result(Struct, frozen=True, eq=False):
             for outcome in self.outcomes
         ]
         return pa.concat_tables(tables)
-
-    def to_parquet(self, path: str | Path) -> None:
-        """Write `replicated` to a parquet file."""
-        pq.write_table(self.replicated(), path)
-
-    def figure(self) -> "Figure":
-        """Draw the regret of every contestant as the campaign goes on."""
-        from simulations.figures import regret_curves  # noqa: PLC0415 - drawing is loaded when used
-
-        return regret_curves(self)
-
-    def __repr__(self) -> str:
-        from simulations.tables import as_text  # noqa: PLC0415 - loaded when shown
-
-        return as_text(self)
-
-    def _repr_html_(self) -> str:
-        """Show the table in a notebook."""
-        from simulations.tables import as_html  # noqa: PLC0415 - loaded when shown
-
-        return as_html(self)

@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bandits.errors import BanditsError, InvalidInput
-from simulations.ledger import Record
-from simulations.runner import Progress, Task, play_task
+from simulations.running.ledger import Record
+from simulations.running.runner import Progress, Task, play_task
 
 _CONNECT_SECONDS = 10
 

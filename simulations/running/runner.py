@@ -7,12 +7,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bandits.arrays import FloatArray, IntArray
-from simulations.contestant import Contestant, Player, Walker
+from simulations.conditions.feedback import Feedback, Post
+from simulations.conditions.schedule import Run, Schedule
+from simulations.conditions.worlds import Stretch, Worlds, keep_freed_memory, player_rng
+from simulations.contestants.contract import Contestant, Player, Walker
 from simulations.environments.contract import Environment
-from simulations.feedback import Feedback, Post
-from simulations.ledger import Ledger, Record, curve_grid
-from simulations.schedule import Run, Schedule
-from simulations.worlds import Stretch, Worlds, keep_freed_memory, player_rng
+from simulations.running.ledger import Ledger, Record, curve_grid
 
 Progress = Callable[[int], None]  # called with the number of decisions just simulated
 

@@ -2,12 +2,13 @@
 
 from typing import Any, Protocol
 
+from msgspec import Struct
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.problem import Problem
-from simulations.schedule import Run, Schedule
-from simulations.worlds import Stretch
+from simulations.conditions.schedule import Run, Schedule
+from simulations.conditions.worlds import Stretch
 
 
 class Player(Protocol):
@@ -94,3 +95,10 @@ class Contestant(Protocol):
     ) -> Player | Walker:
         """Begin to play in so many replications side by side."""
         ...
+
+
+class Entrant(Struct, frozen=True):
+    """A contestant and what tables call it."""
+
+    label: str
+    contestant: Contestant

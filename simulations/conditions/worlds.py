@@ -8,8 +8,8 @@ import numpy as np
 from numpy.random import SFC64, Generator, SeedSequence
 
 from bandits.arrays import FloatArray, IntArray
+from simulations.conditions.feedback import Luck
 from simulations.environments.contract import Environment, Replicated, Rounds, Shared, World
-from simulations.feedback import Luck
 
 BLOCK = 250  # replications side by side: enough to hide Python's own time, few enough to spread
 _CELLS = 2_000_000  # numbers of one array in memory at a time: 16 MB

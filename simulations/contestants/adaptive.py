@@ -12,12 +12,12 @@ from bandits.numerics.ties import equal_shares, largest
 from bandits.policy import AnyPolicy, draw_each, sample_arms
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from simulations.contestant import Player, Walker
-from simulations.memory import Forgetting, Memory, Sums
-from simulations.rebuilt import remember
-from simulations.schedule import Run, Schedule
-from simulations.stopping import Stop, Stopping
-from simulations.worlds import Stretch
+from simulations.conditions.schedule import Run, Schedule
+from simulations.conditions.worlds import Stretch
+from simulations.contestants.contract import Player, Walker
+from simulations.contestants.memory import Forgetting, Memory, Sums
+from simulations.contestants.rebuilt import remember
+from simulations.contestants.stopping import Stop, Stopping
 
 LARGEST_FLOOR_SUM = 0.5  # as the engine: more would be an A/B test with some learning on top
 

@@ -1,6 +1,6 @@
 """Estimate the figures behind `customers like Hillstrom's` from the real file, and print them.
 
-    python -m simulations.environments.estimate_hillstrom HILLSTROM.csv > hillstrom_figures.py
+    python -m simulations.environments.hillstrom.estimate HILLSTROM.csv > hillstrom_figures.py
 
 The file is that of Kevin Hillstrom's MineThatData E-Mail Analytics and Data Mining Challenge
 (2008): a randomised email test on 64,000 customers. Only figures leave it, never a row.
@@ -14,52 +14,18 @@ from pathlib import Path
 
 import numpy as np
 
-from bandits.arrays import AnyArray, FloatArray, IntArray
+from bandits.arrays import AnyArray, FloatArray
+from simulations.environments.hillstrom.design import (
+    ARMS,
+    CHANNELS,
+    LEVELS,
+    ZIP_CODES,
+    design,
+    group,
+    third,
+)
 
-ARMS = ("No E-Mail", "Mens E-Mail", "Womens E-Mail")
 METRICS = ("visit", "conversion")
-ZIP_CODES = ("Rural", "Surburban", "Urban")  # spelt as in the file
-CHANNELS = ("Multichannel", "Phone", "Web")
-LEVELS = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.995)
-HISTORY_UNIT = 100.0  # dollars; the model uses the logarithm of history in this unit
-
-
-def design(traits: IntArray, recency: AnyArray, history: FloatArray) -> FloatArray:
-    """Lay out what the logistic model sees: (n, 10).
-
-    With the two shopping indicators and no customer who has neither, the three kinds of shopper
-    each have their own level, so their observed rates come out of the fit exactly.
-
-    Args:
-        traits: (n, 5) int: mens, womens, newbie (0 or 1), positions in ZIP_CODES and CHANNELS.
-        recency: (n,) months since the last purchase.
-        history: (n,) dollars spent in the past year.
-    """
-    mens, womens, newbie, zip_code, channel = traits.T
-    columns = [
-        np.ones(len(traits)),
-        recency,
-        np.log(history / HISTORY_UNIT),
-        mens,
-        womens,
-        newbie,
-        zip_code == ZIP_CODES.index("Urban"),
-        zip_code == ZIP_CODES.index("Rural"),
-        channel == CHANNELS.index("Web"),
-        channel == CHANNELS.index("Multichannel"),
-    ]
-    return np.stack(columns, axis=1).astype(np.float64)
-
-
-def group(traits: IntArray) -> IntArray:
-    """Number the eight kinds of customer whose recency and history differ most: (n,)."""
-    mens, womens, newbie, _, channel = traits.T
-    return 4 * (mens & womens) + 2 * (channel == CHANNELS.index("Multichannel")) + newbie
-
-
-def third(recency: IntArray) -> IntArray:
-    """Sort months 1–12 into four months each: (n,)."""
-    return (recency - 1) // 4
 
 
 def logistic_fit(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -139,7 +105,7 @@ _MEANINGS = {
 def module(tables: dict[str, list[list[str]]]) -> str:
     """Write the figures as a Python module."""
     out = StringIO()
-    out.write('"""Figures estimated by `estimate_hillstrom` from Hillstrom\'s file."""\n')
+    out.write('"""Figures estimated by `estimate` from Hillstrom\'s file."""\n')
     for name, rows in tables.items():
         out.write(f'\n# {_MEANINGS[name]}\n{name} = """\n')
         out.writelines(" ".join(row) + "\n" for row in rows)

@@ -11,7 +11,7 @@ from msgspec import Struct
 from plotly import graph_objects as go
 
 from bandits.arrays import AnyArray, FloatArray
-from simulations.result import Result
+from simulations.reporting.findings import Findings
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 CONTROL = "#888888"
@@ -146,7 +146,7 @@ def _finish(figure: go.Figure, *, title: str, right: int) -> None:
     figure.update_yaxes(gridcolor=_GRID, zeroline=True, zerolinecolor=_GRID)
 
 
-def regret_curves(result: Result) -> go.Figure:
+def regret_curves(result: Findings) -> go.Figure:
     """Draw how much each contestant has missed after so many decisions."""
     lines = []
     for summary in result.summaries():
@@ -165,7 +165,7 @@ def regret_curves(result: Result) -> go.Figure:
     )
 
 
-def regret_spread(result: Result) -> go.Figure:
+def regret_spread(result: Findings) -> go.Figure:
     """Draw how regret differs between replications: luck as a campaign manager would meet it."""
     spans = []
     for outcome in result.outcomes:

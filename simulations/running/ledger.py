@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.problem import Problem
-from simulations.worlds import Stretch
+from simulations.conditions.worlds import Stretch
 
 POINTS = 100  # on a curve, besides the ends of batches
 _TRUTH = 0.1  # the last part of the campaign, whose means tell which arm is the best to ship

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from bandits.arrays import IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
-from simulations.feedback import Feedback
+from simulations.conditions.feedback import Feedback
 
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 

@@ -11,13 +11,13 @@ from typing import Any
 from msgspec import Struct
 
 from bandits.errors import BanditsError
-from simulations.cluster import on_cluster
+from simulations.conditions.schedule import Run
+from simulations.conditions.worlds import BLOCK
+from simulations.contestants.contract import Entrant
 from simulations.environments.contract import Environment
-from simulations.ledger import Record, joined
-from simulations.lineup import Entrant
-from simulations.runner import Progress, Task, play_task
-from simulations.schedule import Run
-from simulations.worlds import BLOCK
+from simulations.running.cluster import on_cluster
+from simulations.running.ledger import Record, joined
+from simulations.running.runner import Progress, Task, play_task
 
 
 class Interrupted(BanditsError):

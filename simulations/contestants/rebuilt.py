@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray
-from simulations.memory import (
+from simulations.contestants.memory import (
     Decisions,
     Everything,
     Fading,

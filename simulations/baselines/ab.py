@@ -17,16 +17,16 @@ from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from simulations.contestant import Player
-from simulations.power import (
+from simulations.baselines.power import (
     Variances,
     fixed_size,
     group_size,
     obrien_fleming,
     rate_variances,
 )
-from simulations.race import Race, best_of, only_best
-from simulations.schedule import Run, Schedule
+from simulations.baselines.race import Race, best_of, only_best
+from simulations.conditions.schedule import Run, Schedule
+from simulations.contestants.contract import Player
 
 _TINY = 1e-12  # variance of a mean below which two means differ by more than chance if at all
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from simulations.figures import FONT, regret_curves, regret_spread
-from simulations.result import Result
-from simulations.tables import DIFFERENCE_HEADINGS, as_html, difference_rows, html_table
+from simulations.reporting.figures import FONT, regret_curves, regret_spread
+from simulations.reporting.findings import Findings
+from simulations.reporting.tables import DIFFERENCE_HEADINGS, as_html, difference_rows, html_table
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -49,7 +49,7 @@ $source
 
 
 def html_report(
-    result: Result, *, title: str = "Simulation", about: str = "", source: str = ""
+    result: Findings, *, title: str = "Simulation", about: str = "", source: str = ""
 ) -> str:
     """Write a report that needs no network.
 
@@ -75,7 +75,7 @@ def html_report(
     )
 
 
-def _differences(result: Result) -> str:
+def _differences(result: Findings) -> str:
     rows = difference_rows(result)
     return html_table(DIFFERENCE_HEADINGS, rows) if rows else ""
 

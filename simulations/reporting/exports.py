@@ -7,7 +7,7 @@ from types import MappingProxyType
 import pyarrow.csv as pa_csv
 
 from bandits.errors import InvalidInput
-from simulations.result import Result
+from simulations.reporting.result import Result
 from simulations.scenario import Scenario
 
 _PNG_WIDTH, _PNG_HEIGHT, _PNG_SCALE = 1000, 560, 2
@@ -39,7 +39,7 @@ def export(path: Path, result: Result, scenario: Scenario) -> None:
 
 
 def _html(path: Path, result: Result, scenario: Scenario) -> None:
-    from simulations.report import html_report  # noqa: PLC0415 - drawing is loaded when used
+    from simulations.reporting.report import html_report  # noqa: PLC0415 - drawing is loaded when used
 
     title = scenario.question or "Simulation"
     text = html_report(result, title=title, about=scenario.about, source=scenario.source)

@@ -6,14 +6,12 @@ they earn is binomial, or normal for values. That is the law of `simulations.sim
 context, at a cost that does not depend on the number of emails: a million are planned in a second.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from math import sqrt
-from time import monotonic
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from numpy.random import Generator, SeedSequence, default_rng
+from numpy.random import Generator
 
 from bandits.allocation import apply_floor
 from bandits.arrays import FloatArray, IntArray
@@ -21,12 +19,7 @@ from bandits.numerics.ties import equal_shares, largest
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.statistics import Statistic
-from simulations.result import Estimate
 
-BLOCK = 100  # replications side by side
-SHARES = (0.1, 0.2, 0.5)  # of an A/B test: the best of these is what a bandit must beat
-_TESTS = 10_000  # replications of each A/B test, which costs next to nothing
-_TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
 _SAME = 1e-12  # means closer than this are the same arm's worth
 
 
@@ -70,114 +63,6 @@ class Course(Struct, frozen=True, eq=False):
 
     extra: FloatArray
     wrong: FloatArray
-
-
-class Side(Struct, frozen=True, eq=False):
-    """One way to send the campaign.
-
-    Attributes:
-        emails: (points,) int, where the curve has its points.
-        extra: at the end.
-        curve: mean, 5 % and 95 % quantile of the extra, (3, points).
-        wrong: how often it picks a wrong winner.
-        share: of an A/B test; None for the policy.
-    """
-
-    emails: IntArray
-    extra: Estimate
-    low: float
-    high: float
-    curve: FloatArray
-    wrong: Estimate
-    share: float | None = None
-
-
-class Outlook(Struct, frozen=True, eq=False):
-    """A policy beside the A/B test that does best.
-
-    Attributes:
-        replications: of the policy.
-        difference: the policy's extra less the A/B test's.
-        margin: half the width of its 95 % interval, over replications.
-    """
-
-    policy: Side
-    test: Side
-    replications: int
-    difference: float
-    margin: float
-
-
-class Abandoned(Exception):
-    """It was told to stop."""
-
-
-def foresee(  # noqa: PLR0913 - what is simulated, and for how long
-    campaign: Campaign,
-    policy: AnyPolicy,
-    floor: float,
-    *,
-    replications: int = 1000,
-    seconds: float = 4.0,
-    seed: int = 0,
-    progress: Callable[[float], bool] = lambda _: True,
-) -> Outlook:
-    """Compare a policy with A/B tests on a planned campaign.
-
-    Args:
-        campaign: what is sent.
-        policy: how arms are chosen.
-        floor: the least share of each arm.
-        replications: how many at most.
-        seconds: after which no further block of replications begins; the first is always finished.
-        seed: the same seed gives the same replications.
-        progress: told now and then which part is done; false to stop.
-
-    Raises:
-        Abandoned: `progress` said to stop.
-    """
-    began = monotonic()
-    courses: list[Course] = []
-    size = _block(campaign, policy)
-    blocks = -(-replications // size)
-    for block, rng in enumerate(_rngs(seed, blocks)):
-        took = monotonic() - began
-        if block and took * (block + 1) / block > seconds:
-            break
-
-        def told(part: float, done: int = block) -> None:
-            by_count = (done + part) / blocks
-            by_time = min(0.99, (monotonic() - began) / seconds)
-            if not progress(max(by_count, by_time)):
-                raise Abandoned
-
-        courses.append(adaptive(campaign, policy, floor, size, rng, told))
-    played = size * len(courses)
-    tests = [
-        _side(_test_points(campaign, share), ab_test(campaign, share, _TESTS, rng), share)
-        for share, rng in zip(SHARES, _rngs(seed + 1, len(SHARES)), strict=True)
-    ]
-    course = Course(*(np.concatenate([getattr(c, f) for c in courses]) for f in ("extra", "wrong")))
-    side = _side(np.cumsum([0, *campaign.sizes]), course)
-    best = max(tests, key=lambda t: t.extra.mean)
-    margin = _TWO_SIDED * sqrt(side.extra.se**2 + best.extra.se**2)
-    return Outlook(side, best, played, side.extra.mean - best.extra.mean, margin)
-
-
-def _rngs(seed: int, n: int) -> Iterator[Generator]:
-    return (default_rng(child) for child in SeedSequence(seed).spawn(n))
-
-
-def _block(campaign: Campaign, policy: AnyPolicy) -> int:
-    """Choose how many replications go side by side: few where one wave takes long to prepare."""
-    rng = default_rng(0)
-    problem = campaign.problem
-    few = 10
-    began = monotonic()
-    prepared = policy.prepare(policy.statistic.zeros(problem, (few,)), problem, 100, rng)
-    policy.propensities(prepared, np.ones((few, 1)))
-    whole = (monotonic() - began) / few * len(campaign.sizes)  # seconds for one replication
-    return int(np.clip(1.0 / max(whole, 1e-9), 2 * few, BLOCK))
 
 
 def adaptive(  # noqa: PLR0913, PLR0917 - what is played, and by what
@@ -233,7 +118,8 @@ def _tested(campaign: Campaign, share: float) -> int:
     return min(emails, max(len(campaign.means), round(share * emails)))
 
 
-def _test_points(campaign: Campaign, share: float) -> IntArray:
+def test_points(campaign: Campaign, share: float) -> IntArray:
+    """Return after how many emails a `Course` of an A/B test has its points."""
     return np.array([0, _tested(campaign, share), sum(campaign.sizes)])
 
 
@@ -299,17 +185,3 @@ def _wrong(truth: FloatArray, counts: FloatArray, totals: FloatArray) -> FloatAr
     top = truth.max(axis=1, keepdims=True)
     right = truth >= top - _SAME * np.abs(top)
     return 1 - (_best(counts, totals) * right).sum(axis=1)
-
-
-def _side(emails: Sequence[int] | IntArray, course: Course, share: float | None = None) -> Side:
-    low, high = np.quantile(course.extra, [0.05, 0.95], axis=0)
-    curve = np.stack([course.extra.mean(axis=0), low, high])
-    return Side(
-        np.array(emails),
-        Estimate.of(course.extra[:, -1]),
-        float(low[-1]),
-        float(high[-1]),
-        curve,
-        Estimate.of(course.wrong),
-        share,
-    )

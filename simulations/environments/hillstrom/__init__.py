@@ -1,0 +1,9 @@
+"""Customers like those of Hillstrom's email test: drawn from figures, never from rows.
+
+`customers` is the environment, `design` what its model sees, `figures` its numbers, and `estimate`
+the program that made those from the real file.
+"""
+
+from simulations.environments.hillstrom.customers import Hillstrom
+
+__all__ = ["Hillstrom"]

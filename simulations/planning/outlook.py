@@ -1,0 +1,141 @@
+"""How a planned campaign would go: a policy beside the A/B test that does best."""
+
+from collections.abc import Callable, Iterator, Sequence
+from math import sqrt
+from time import monotonic
+
+import numpy as np
+from msgspec import Struct
+from numpy.random import Generator, SeedSequence, default_rng
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.policy import AnyPolicy
+from simulations.planning.campaign import Campaign, Course, ab_test, adaptive, test_points
+from simulations.reporting.findings import Estimate
+
+FIRST, BLOCK = 20, 100  # replications side by side: few until a hundred are done, then more
+SHARES = (0.1, 0.2, 0.5)  # of an A/B test: the best of these is what a bandit must beat
+_TESTS = 10_000  # replications of each A/B test, which costs next to nothing
+_TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
+
+
+class Side(Struct, frozen=True, eq=False):
+    """One way to send the campaign.
+
+    Attributes:
+        emails: (points,) int, where the curve has its points.
+        extra: at the end.
+        curve: mean, 5 % and 95 % quantile of the extra, (3, points).
+        wrong: how often it picks a wrong winner.
+        share: of an A/B test; None for the policy.
+    """
+
+    emails: IntArray
+    extra: Estimate
+    low: float
+    high: float
+    curve: FloatArray
+    wrong: Estimate
+    share: float | None = None
+
+
+class Outlook(Struct, frozen=True, eq=False):
+    """A policy beside the A/B test that does best.
+
+    Attributes:
+        replications: of the policy.
+        difference: the policy's extra less the A/B test's.
+        margin: half the width of its 95 % interval, over replications.
+    """
+
+    policy: Side
+    test: Side
+    replications: int
+    difference: float
+    margin: float
+
+
+class Abandoned(Exception):
+    """It was told to stop."""
+
+
+def foresee(  # noqa: PLR0913 - what is simulated, and for how long
+    campaign: Campaign,
+    policy: AnyPolicy,
+    floor: float,
+    *,
+    replications: int = 1000,
+    seconds: float = 4.0,
+    seed: int = 0,
+    progress: Callable[[float], bool] = lambda _: True,
+) -> Outlook:
+    """Compare a policy with A/B tests on a planned campaign.
+
+    Args:
+        campaign: what is sent.
+        policy: how arms are chosen.
+        floor: the least share of each arm.
+        replications: how many at most.
+        seconds: after which no further block of replications begins; the first is always finished.
+        seed: the same seed gives the same replications.
+        progress: told now and then which part is done; false to stop.
+
+    Raises:
+        Abandoned: `progress` said to stop.
+    """
+    began = monotonic()
+    courses: list[Course] = []
+    played = 0
+    sizes = _blocks(replications)
+    for size, rng in zip(sizes, _rngs(seed, len(sizes)), strict=True):
+        took = monotonic() - began
+        if played and took * (played + size) / played > seconds:
+            break
+
+        def told(part: float, done: int = played, more: int = size) -> None:
+            by_count = (done + part * more) / replications
+            by_time = min(0.99, (monotonic() - began) / seconds)
+            if not progress(max(by_count, by_time)):
+                raise Abandoned
+
+        courses.append(adaptive(campaign, policy, floor, size, rng, told))
+        played += size
+    tests = [
+        _side(test_points(campaign, share), ab_test(campaign, share, _TESTS, rng), share)
+        for share, rng in zip(SHARES, _rngs(seed + 1, len(SHARES)), strict=True)
+    ]
+    course = Course(*(np.concatenate([getattr(c, f) for c in courses]) for f in ("extra", "wrong")))
+    side = _side(np.cumsum([0, *campaign.sizes]), course)
+    best = max(tests, key=lambda t: t.extra.mean)
+    margin = _TWO_SIDED * sqrt(side.extra.se**2 + best.extra.se**2)
+    return Outlook(side, best, played, side.extra.mean - best.extra.mean, margin)
+
+
+def _rngs(seed: int, n: int) -> Iterator[Generator]:
+    return (default_rng(child) for child in SeedSequence(seed).spawn(n))
+
+
+def _blocks(replications: int) -> list[int]:
+    """Cut replications into blocks, whose sizes never depend on how fast the machine is.
+
+    What a block draws depends on its size, so a seed gives the same replications everywhere; a
+    slow machine only stops after fewer blocks.
+    """
+    few = [FIRST] * min(BLOCK // FIRST, replications // FIRST)
+    rest = replications - sum(few)
+    many = [BLOCK] * (rest // BLOCK)
+    return [*few, *many, *filter(None, [rest % BLOCK])]
+
+
+def _side(emails: Sequence[int] | IntArray, course: Course, share: float | None = None) -> Side:
+    low, high = np.quantile(course.extra, [0.05, 0.95], axis=0)
+    curve = np.stack([course.extra.mean(axis=0), low, high])
+    return Side(
+        np.array(emails),
+        Estimate.of(course.extra[:, -1]),
+        float(low[-1]),
+        float(high[-1]),
+        curve,
+        Estimate.of(course.wrong),
+        share,
+    )
