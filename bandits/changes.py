@@ -6,7 +6,9 @@ from bandits.errors import Fault
 from bandits.experiment import Experiment, Slot
 from bandits.keys import pointer
 
-_FREE = frozenset({"name", "floor", "policy", "slots", "learn_every_seconds", "ends_at"})
+_FREE = frozenset(
+    {"name", "floor", "policy", "slots", "learn_every_seconds", "ends_at", "retention_days"}
+)
 _FIXED = "may not change once the experiment has started"
 _WHY = {
     "exclude": "versions that were sent have results",
@@ -25,9 +27,9 @@ _WHY = {
 def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     """List the changes that a started experiment does not allow.
 
-    Allowed are the name, the floor, how often to learn, when it ends, the policy within its
-    statistic family, a variant's payload, name and pausing, and variants added at the end of a
-    slot.
+    Allowed are the name, the floor, how often to learn, when it ends, how long decisions are
+    retained, the policy within its statistic family, a variant's payload, name and pausing, and
+    variants added at the end of a slot.
     """
     found = [
         Fault(pointer(name), f"{_FIXED}: {_WHY[name]}" if name in _WHY else _FIXED)

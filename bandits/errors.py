@@ -52,10 +52,10 @@ class InvalidInput(BanditsError):
 class NotFound(BanditsError):
     """There is no `kind` called `key`."""
 
-    def __init__(self, kind: str, key: str) -> None:
+    def __init__(self, kind: str, key: str, hint: str = "") -> None:
         self.kind = kind
         self.key = key
-        super().__init__(f"there is no {kind} {key!r}")
+        super().__init__(f"there is no {kind} {key!r}{hint and f': {hint}'}")
 
 
 class Conflict(BanditsError):

@@ -25,6 +25,7 @@ MAX_CELLS = 2_000_000  # K d², so that a snapshot of a linear model stays below
 MAX_FLOOR_TOTAL = 0.5  # the part of all sends that floors may take
 _MAX_PAYLOAD_BYTES = 100_000
 _YEAR = 31_536_000
+DAY = 86_400
 
 Label = Annotated[str, Meta(max_length=200)]
 Moment = Annotated[datetime, Meta(tz=True)]
@@ -77,6 +78,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         strict: refuse contexts that would otherwise be clipped or mended.
         starts_at: when a draft starts by itself.
         ends_at: when it stops by itself once it has started.
+        retention_days: after how long the rows of decisions are removed, if ever.
     """
 
     key: Key
@@ -96,6 +98,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     strict: bool = False
     starts_at: Moment | None = None
     ends_at: Moment | None = None
+    retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
 
     @property
     def title(self) -> str:
@@ -149,7 +152,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         """
         faults = [*self._slot_faults(), *self._part_faults(), *self._rate_faults()]
         if not faults:  # arms can be counted only once slots are sound
-            faults = [*self._arm_faults(), *self._policy_faults()]
+            faults = [*self._arm_faults(), *self._policy_faults(), *self._retention_faults()]
         if not faults:
             faults = self._size_faults()
         if faults:
@@ -234,6 +237,28 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             f"[{low:g}, {high:g}]; these take it: {', '.join(able)}"
         )
         return [Fault("/policy/name", detail)]
+
+    def _retention_faults(self) -> list[Fault]:
+        """List why old decisions could not be let go of."""
+        if self.retention_days is None:
+            return []
+        found = []
+        window = 0.0 if self.forgetting is None else self.forgetting.window_seconds or 0.0
+        for name, seconds in (("reward", self.reward.window_seconds), ("forgetting", window)):
+            if self.retention_days * DAY < seconds:
+                detail = f"must be at least the {name} window, {seconds / DAY:.4g} days"
+                found.append(Fault("/retention_days", detail))
+        try:
+            invertible = self.make_policy().statistic.invertible
+        except InvalidInput:  # which is told at the policy
+            invertible = True
+        if not invertible:
+            detail = (
+                f"cannot be used with {self.policy.name}, which learns from every decision anew"
+                " each time, so none may be removed; leave it out or choose another policy"
+            )
+            found.append(Fault("/retention_days", detail))
+        return found
 
     def _size_faults(self) -> list[Fault]:
         n_arms, n_features = len(self.combinations()), self.encoder().n_features

@@ -82,7 +82,8 @@ class RewardReceipt(Struct, frozen=True):
         repeated: there before; counted once.
         late: stored, but after their window, or after a stopped experiment's result was final:
             they never count.
-        unknown: the decision ids of those that no decision was made for; not stored.
+        unknown: the decision ids of those that no decision was made for, or whose decision is no
+            longer kept; not stored.
         early: the decision ids of those that came before their decision was made or activated;
             not stored, send them again later.
     """

@@ -6,7 +6,7 @@ experiment; a fold takes batches that are due into what is learned and marks the
 transaction that inserts the next snapshot.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol
 
@@ -335,12 +335,74 @@ class Fold(Protocol):
         ...
 
 
+class Base(Struct, frozen=True, eq=False):
+    """What was learned from decisions whose rows were removed, as sums: what the log lacks.
+
+    Attributes:
+        version: the newest snapshot when rows were removed last.
+        at: what the statistic refers to: its reference time.
+        statistic: what `bandits.statistics.dump` wrote.
+        tally: what `Tally.dump` wrote.
+        grounds: what `Grounds.dump` wrote.
+    """
+
+    version: int
+    at: float
+    statistic: bytes
+    tally: bytes
+    grounds: bytes
+
+
+class Removal(Protocol):
+    """Some old decisions on their way out, under the experiment's lock.
+
+    Leaving it unsaved removes nothing. No fold will ever need any of them again.
+    """
+
+    @property
+    def record(self) -> Record:
+        """The experiment, read under the lock."""
+        ...
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot, which knows of all of them."""
+        ...
+
+    @property
+    def base(self) -> Base | None:
+        """What was removed earlier, None where nothing was."""
+        ...
+
+    @property
+    def past(self) -> Past:
+        """What decisions rested on."""
+        ...
+
+    @property
+    def learned(self) -> Decided:
+        """Those of them that were learned from, with the events they were learned with."""
+        ...
+
+    def save(self, base: Base) -> None:
+        """Remove the rows and keep `base` in their stead, in this transaction."""
+        ...
+
+
+class Removed(Struct, frozen=True):
+    """How a portion of a removal went: decisions removed, and where to go on; None at the end."""
+
+    decisions: int
+    following: tuple[float, int] | None
+
+
 class Audit(Struct, frozen=True, eq=False):
     """The whole log of one experiment in one consistent view, in portions.
 
     Attributes:
         derivable: no earlier snapshot's arrays were erased or pruned, so that the probabilities of
             every decision can be derived again.
+        base: what was learned from rows that the log no longer has, None where it has all.
     """
 
     record: Record
@@ -349,6 +411,7 @@ class Audit(Struct, frozen=True, eq=False):
     pending: Iterator[Decided]
     past: Past
     derivable: bool = True
+    base: Base | None = None
 
 
 class Appended(Struct, frozen=True):
@@ -590,7 +653,7 @@ class Store(Protocol):
 
         Raises:
             NotFound: there is no such experiment or snapshot.
-            NotDerivable: the snapshot knew of decisions that were erased since.
+            NotDerivable: the snapshot knew of decisions that were erased or removed since.
         """
         ...
 
@@ -601,6 +664,33 @@ class Store(Protocol):
 
         Returns:
             How many were taken.
+        """
+        ...
+
+    def remove(
+        self,
+        key: str,
+        *,
+        before: float,
+        most: int,
+        following: tuple[float, int] | None,
+        keep: Callable[[Removal], None],
+    ) -> Removed:
+        """Remove decisions from before a time that nothing can change any more, the oldest first.
+
+        They are folded and their reward window is closed, or they never counted. Of an experiment
+        that decides once per subject none is removed before it is stopped.
+
+        Args:
+            key: the experiment.
+            before: only decisions whose clocks started before, or that were made before and never
+                started; at least the reward window ago.
+            most: about how many to look at in one transaction.
+            following: where the portion before this one ended.
+            keep: saves what is known of them; called in the transaction, where there are any.
+
+        Raises:
+            NotFound: there is none of this key.
         """
         ...
 

@@ -157,13 +157,18 @@ class Observations:
         return self._decided(parts, seen_before, None)
 
     def numbered(
-        self, serials: Sequence[int], *, closed_before: int, seen_before: int | None = None
+        self,
+        serials: Sequence[int],
+        *,
+        closed_before: int | None = None,
+        seen_before: int | None = None,
     ) -> Decided:
         """Read the decisions of these serials, cancelled or not.
 
         Args:
             serials: theirs.
-            closed_before: only those whose window closed before this version are `closed`.
+            closed_before: only those whose window closed before this version are `closed`; all
+                whose window closed unless given.
             seen_before: only events seen before this version count.
         """
         parts: list[_Columns] = []

@@ -20,6 +20,8 @@ from bandits.store import (
     OfSubject,
     Point,
     Record,
+    Removal,
+    Removed,
     Snapshot,
     Standing,
     State,
@@ -39,6 +41,7 @@ from storage.observations import Observations
 from storage.opening import open_database
 from storage.past import SqlPast
 from storage.recent import Recent
+from storage.removing import Removing, read_base, refuse_removed
 from storage.tables import secrets as secrets_table
 from storage.waiting import read_waiting
 
@@ -296,10 +299,12 @@ class SqlStore:
         """Read the whole log of one experiment, consistently, also while others write."""
         with self.database.reading(consistent=True) as transaction:
             record = self._experiments.record(transaction, key)
+            base = read_base(transaction, record)
             if version is None:
                 snapshot = snapshots.newest_snapshot(transaction, record)
             else:
                 snapshot = snapshots.read_snapshot(transaction, record, version)
+                refuse_removed(base, record, version)
                 then = snapshot.configuration_version
                 configuration = self._experiments.configuration(transaction, key, then)
                 record = replace(record, configuration=configuration, learned_version=version)
@@ -311,7 +316,27 @@ class SqlStore:
                 observations.pending(),
                 SqlPast(transaction, record, self._experiments),
                 snapshots.all_kept(transaction, record),
+                base,
             )
+
+    def remove(
+        self,
+        key: str,
+        *,
+        before: float,
+        most: int,
+        following: tuple[float, int] | None,
+        keep: Callable[[Removal], None],
+    ) -> Removed:
+        """Remove decisions that nothing can change any more, in one transaction."""
+        with self._folding(key) as (transaction, record):
+            past = SqlPast(transaction, record, self._experiments)
+            removing = Removing(
+                transaction, record, past, before=before, most=most, following=following
+            )
+            if len(removing):
+                keep(removing)
+            return Removed(len(removing), removing.following)
 
     def prune(self, key: str, *, before: float, most: int) -> int:
         """Take the arrays of snapshots from before a time, the newest excepted."""

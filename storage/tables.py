@@ -1,10 +1,10 @@
 """The tables, as they are after every migration.
 
 ``decisions``, ``events``, ``activations`` and ``cancellations`` are the log: rows are inserted and
-never changed, and removed only where a subject is erased. Each transaction that writes some of them
-first writes a row of ``batches`` for each experiment, and the log's rows point to it. What is the
-same for all rows of a batch (experiment, time, versions) is in the batch alone. A fold marks
-batches: see `storage.folds`.
+never changed, and removed only where a subject is erased or retention lets go of them. Each
+transaction that writes some of them first writes a row of ``batches`` for each experiment, and the
+log's rows point to it. What is the same for all rows of a batch (experiment, time, versions) is in
+the batch alone. A fold marks batches: see `storage.folds`.
 
 Times are seconds since 1970-01-01 UTC. A decision's `id` is the sender's; inside, its `serial`
 stands for it, since integers that grow are what an index takes fastest. A serial is the number of
@@ -246,6 +246,19 @@ grounds = Table(
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("content", LargeBinary, nullable=False),
+)
+
+# What was learned from decisions whose rows were removed because they are old: see
+# `storage.removing`.
+bases = Table(
+    "bases",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("statistic", LargeBinary, nullable=False),
+    Column("tally", LargeBinary, nullable=False),
+    Column("grounds", LargeBinary, nullable=False),
 )
 
 secrets = Table(

@@ -1,4 +1,4 @@
-"""Comparing what is stored as learned with the log that it was learned from."""
+"""Comparing what is stored as learned with the log, and its base, that it was learned from."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -10,6 +10,7 @@ from msgspec import Struct
 from bandits.arrays import AnyArray, FloatArray
 from bandits.engine.learner import rebuild
 from bandits.engine.summing import known, known_grounds
+from bandits.engine.tally import Tally
 from bandits.inference.grounds import Grounds
 from bandits.store import Audit, Decided
 
@@ -109,4 +110,5 @@ def _watched(portions: Iterator[Decided], progress: Callable[[int], None]) -> It
 def count_sent(audit: Audit) -> int:
     """Tell how many decisions there will be to go through."""
     _, tally = known(audit.record.configuration, audit.snapshot)
-    return int(tally.sent.sum())
+    gone = 0.0 if audit.base is None else float(Tally.load(audit.base.tally).sent.sum())
+    return int(tally.sent.sum() - gone)

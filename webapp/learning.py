@@ -49,7 +49,7 @@ class Learner:
             if self._stop.is_set():
                 break
             record = self._kept_to_schedule(record)  # noqa: PLW2901 - the same one, as it stands now
-            if record.state in {"running", "paused", "stopped"}:
+            if record.state in {"running", "paused", "stopped"} or _retained(record):
                 if self._next.get(record.key, 0.0) <= time.monotonic():
                     self._next[record.key] = time.monotonic() + self._learn(record)
                 soonest = min(soonest, self._next[record.key])
@@ -91,6 +91,7 @@ class Learner:
         """Let go of what is old, now and then."""
         if self._prune_at.get(record.key, 0.0) <= time.monotonic():
             self._engine.prune(record.key, between=self._let_others_write)
+            self._engine.retain(record.key, between=self._let_others_write)
             self._prune_at[record.key] = time.monotonic() + _QUIET_SECONDS
 
     def _let_others_write(self) -> None:
@@ -103,6 +104,11 @@ class Learner:
             if self._engine.clock() > closes + experiment.learn_every_seconds:
                 return _QUIET_SECONDS
         return experiment.learn_every_seconds
+
+
+def _retained(record: Record) -> bool:
+    """Tell whether decisions of an archived experiment are still to be let go of."""
+    return record.started and record.configuration.experiment.retention_days is not None
 
 
 def _patience(failures: int) -> float:

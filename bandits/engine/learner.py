@@ -6,7 +6,7 @@ from hashlib import blake2b
 import numpy as np
 
 from bandits.engine.grounding import Grounding
-from bandits.engine.summing import Summing, known, known_grounds
+from bandits.engine.summing import Summing, base_of, known, known_grounds
 from bandits.engine.tally import Tally
 from bandits.inference.grounds import Grounds
 from bandits.statistics import Statistic, dump
@@ -124,14 +124,12 @@ def _ground(
 
 
 def rebuild(audit: Audit) -> tuple[Statistic, Tally, Grounds]:
-    """Sum the whole log anew, as of the newest snapshot's reference time."""
+    """Sum the whole log and its base anew, as of the newest snapshot's reference time."""
     at = 0.0 if audit.snapshot is None else audit.snapshot.at
     summing = Summing(audit.record.configuration, at)
     grounding = Grounding(audit.record, audit.past)
-    grounds = grounding.nothing
-    tally = Tally.zeros(summing.n_arms, len(summing.rule.metrics))
+    statistic, tally, grounds = base_of(summing, audit.base)
     learned: list[Decided] = []
-    statistic = summing.family.zeros(summing.problem)
     for decided in audit.learned:
         tally = tally + summing.sent(decided) + summing.complete(decided)
         grounds = grounds + grounding.sent(decided) + grounding.closed(decided)

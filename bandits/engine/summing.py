@@ -8,7 +8,7 @@ from bandits.experiment import Configuration
 from bandits.inference.grounds import Grounds
 from bandits.segments import Segmentation
 from bandits.statistics import Statistic, load
-from bandits.store import Decided, Snapshot
+from bandits.store import Base, Decided, Snapshot
 
 
 class Summing:
@@ -97,6 +97,21 @@ def known(configuration: Configuration, snapshot: Snapshot | None) -> tuple[Stat
         return summing.family.zeros(summing.problem), Tally.zeros(summing.n_arms, metrics)
     statistic: Statistic = load(summing.family, snapshot.statistic)
     return statistic.padded(summing.problem), Tally.load(snapshot.tally).padded(summing.n_arms)
+
+
+def base_of(summing: Summing, base: Base | None) -> tuple[Statistic, Tally, Grounds]:
+    """Read what the log no longer has, faded to the summing's moment; nothing where it has all."""
+    segments = Segmentation(summing.experiment.context).size
+    n_arms, problem = summing.n_arms, summing.problem
+    if base is None:
+        tally = Tally.zeros(n_arms, len(summing.rule.metrics))
+        return summing.family.zeros(problem), tally, Grounds.zeros(n_arms, segments)
+    statistic: Statistic = load(summing.family, base.statistic)
+    return (
+        summing.fade(statistic.padded(problem), base.at),
+        Tally.load(base.tally).padded(n_arms),
+        Grounds.load(base.grounds).padded(n_arms),
+    )
 
 
 def known_grounds(configuration: Configuration, snapshot: Snapshot | None) -> Grounds:

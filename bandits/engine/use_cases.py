@@ -19,6 +19,7 @@ from bandits.engine.explaining import explain
 from bandits.engine.learner import fold, rebuild
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
+from bandits.engine.retaining import remove_old
 from bandits.engine.summing import known_grounds
 from bandits.engine.trying import Trial, try_out
 from bandits.errors import (
@@ -31,7 +32,7 @@ from bandits.errors import (
     Unavailable,
     WrongState,
 )
-from bandits.experiment import Combination, Configuration, Experiment
+from bandits.experiment import DAY, Combination, Configuration, Experiment
 from bandits.keys import pointer
 from bandits.messages import (
     Decision,
@@ -53,6 +54,7 @@ _SKEW_SECONDS = 300.0  # how far a sender's clock may run behind or ahead of our
 _HISTORY_POINTS = 120
 _KEPT_SECONDS = 30 * 86_400.0  # how long a snapshot's arrays are kept for receipts
 _PRUNED_AT_ONCE = 500
+_GONE = "it was never made, or erased, or removed after its experiment's retention_days"
 _CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
 
 Clock = Callable[[], float]
@@ -317,11 +319,11 @@ class Engine:
         """Explain one decision, deriving it again from its snapshot.
 
         Raises:
-            NotFound: there is no such decision.
+            NotFound: there is no such decision, or none any more.
         """
         stored = self.store.decisions([decision_id]).get(decision_id)
         if stored is None:
-            raise NotFound("decision", decision_id)
+            raise NotFound("decision", decision_id, _GONE)
         record = self.store.record(stored.experiment)
         configuration = self.store.configuration(record.key, stored.configuration_version)
         live: Live | str
@@ -410,6 +412,19 @@ class Engine:
         before = self.clock() - _KEPT_SECONDS
         while self.store.prune(key, before=before, most=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
             between()
+
+    def retain(self, key: str, *, between: Callable[[], object] = lambda: None) -> int:
+        """Remove decisions that are older than the experiment's retention; return how many.
+
+        What was learned from them stays. Nothing is removed where no retention is declared.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        days = self.store.record(key).configuration.experiment.retention_days
+        if days is None:
+            return 0
+        return remove_old(self.store, key, before=self.clock() - days * DAY, between=between)
 
     def results(self, key: str) -> Results:
         """Tell how an experiment is doing, from its snapshots alone.

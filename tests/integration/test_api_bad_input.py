@@ -301,6 +301,15 @@ MANY = [{"key": f"s{i}", "variants": [{"key": f"v{j}"} for j in range(10)]} for 
          "/context/0/values/1"),
         ({"learn_every_seconds": 0}, "/learn_every_seconds"),
         ({"assignment": "both"}, "/assignment"),
+        ({"retention_days": 0}, "/retention_days"),
+        ({"retention_days": -1}, "/retention_days"),
+        ({"retention_days": 36_501}, "/retention_days"),
+        ({"retention_days": 1.5}, "/retention_days"),
+        ({"retention_days": "a year"}, "/retention_days"),
+        ({"retention_days": True}, "/retention_days"),
+        ({"retention_days": 6, "reward": {"metrics": {"click": {}}}}, "/retention_days"),
+        ({"retention_days": 1, "forgetting": {"window_seconds": 90_000}}, "/retention_days"),
+        ({"retention_days": 30, "policy": {"name": "logistic_thompson"}}, "/retention_days"),
     ],
 )  # fmt: skip
 def test_a_declaration_that_does_not_fit_names_the_place(api, problem, change, pointer) -> None:

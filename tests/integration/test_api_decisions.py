@@ -214,7 +214,9 @@ def test_subjects_may_be_called_anything(api, subject) -> None:
 
 
 def test_an_unknown_decision_is_not_found(api, problem) -> None:
-    problem(api.get("/decisions/nobodys"), 404, "not-found")
+    told = problem(api.get("/decisions/nobodys"), 404, "not-found")
+    assert "erased" in told["detail"]
+    assert "retention_days" in told["detail"]
     problem(api.get("/decisions/" + "x" * 129), 404, "not-found")
 
 

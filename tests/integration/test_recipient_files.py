@@ -252,7 +252,7 @@ def test_the_outcome_tells_what_matched_and_why_the_rest_did_not(write) -> None:
     assert (outcome.rows, outcome.accepted, outcome.unknown, outcome.early) == (4, 1, 1, 1)
     told = [(u.line, u.decision_id, u.reason) for u in outcome.unmatched]
     assert told == [
-        (4, "d-3", "no decision has this id"),
+        (4, "d-3", "no decision has this id, or none that is still kept"),
         (5, "d-4", "before its email was decided, or activated"),
     ]
 

@@ -40,6 +40,7 @@ FREE: list[dict[str, Any]] = [
     {"floor": 0.05},
     {"learn_every_seconds": 5},
     {"ends_at": "2026-12-01T00:00:00Z"},
+    {"retention_days": 30},
     {"policy": {"name": "thompson"}},
     {"policy": {"name": "uniform", "params": {"weights": [1, 2]}}},
     {"slots": subjects("a", "b", payload={"text": "a typo less"})},

@@ -191,9 +191,9 @@ def edit_experiment(key: str, body: dict[str, Any]) -> Answer:
     """Edit an experiment's declaration by a JSON Merge Patch (RFC 7396).
 
     Objects are merged, null restores a default, a list replaces the whole list. Once started, only
-    these may change: `name`, `floor`, `learn_every_seconds`, `ends_at`, `policy` within its
-    statistic family, a variant's `payload`, `name` and `paused`; variants may be added at the end
-    of a slot.
+    these may change: `name`, `floor`, `learn_every_seconds`, `ends_at`, `retention_days`,
+    `policy` within its statistic family, a variant's `payload`, `name` and `paused`; variants may
+    be added at the end of a slot.
     """
     record = services().engine.store.record(key)
     version = _edited_version(record.configuration.version)

@@ -82,7 +82,7 @@ class Outcome(Struct):
         self.late += receipt.late
         self.unknown += len(receipt.unknown)
         self.early += len(receipt.early)
-        why = dict.fromkeys(receipt.unknown, "no decision has this id")
+        why = dict.fromkeys(receipt.unknown, "no decision has this id, or none that is still kept")
         why |= dict.fromkeys(receipt.early, "before its email was decided, or activated")
         for line, reward in zip(reported.lines, reported.rewards, strict=True):
             if len(self.unmatched) >= _MOST_NAMED:

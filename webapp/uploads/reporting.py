@@ -18,7 +18,7 @@ Newest = Callable[[Sequence[str]], Mapping[str, str]]  # from subjects to their 
 
 FOUND = "the decision that was found"
 _HEAD = ("line", "recipient or decision", "why it was not counted")
-_UNKNOWN = "no email was chosen under this decision id"
+_UNKNOWN = "no email was chosen under this decision id, or none that is still kept"
 _NOBODY = "no email of this campaign was chosen for this recipient"
 _EARLY = "it happened before its email was chosen or sent"
 

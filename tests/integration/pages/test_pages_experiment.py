@@ -285,6 +285,7 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
         assignment="per_subject",
         await_activation=True,
         floor=0.02,
+        retention_days=30,
     )
     page = viewer.get("/experiments/sale/setup").text
     text = words(page)
@@ -299,6 +300,7 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
         "5 % of recipients always get the control",
         "2 % for each version",
         "Same recipient, same variant yes",
+        "is removed after 30 days, not before the stop",
         "10 seconds: then silence counts as nothing",
         "when your sender reports the email as sent",
     ):
@@ -406,6 +408,7 @@ def test_an_unknown_decision_is_told_where_one_asked(viewer, wanted):
     answer = viewer.get(f"/decisions/{wanted}")
     assert answer.status_code == 404
     assert "There is no decision" in answer.text
+    assert "removed for its age" in answer.text
     assert "<script>" not in answer.text.split("<main")[1]
 
 

@@ -182,6 +182,11 @@ def test_an_email_of_three_parts_is_made_row_by_row(site, manager, press, fill):
         ({"metrics/0/weight": "-5"}, "policy", "Thompson sampling learns from results between 0"),
         ({"learn_every/amount": "0"}, "learn_every/amount", "must be a number from 0.1"),
         ({"forgetting": "window"}, "forgetting_time/amount", "say after how long"),
+        ({"retention_days": "0"}, "retention_days", "must be a whole number from 1 to 36,500"),
+        ({"retention_days": "-3"}, "retention_days", "must be a whole number from 1 to 36,500"),
+        ({"retention_days": "1.5"}, "retention_days", "must be a whole number from 1 to 36,500"),
+        ({"retention_days": "a year"}, "retention_days", "must be a whole number from 1"),
+        ({"retention_days": "6"}, "retention_days", "at least the reward window, 7 days"),
         ({"starts_at/local": "soon"}, "starts_at/local", "must be a date and a time"),
         (
             {"starts_at/local": "2026-12-01T09:00", "starts_at/offset": "x"},
@@ -410,6 +415,7 @@ VARIED = [
     {"forgetting": {"half_life_seconds": 90.0}, "await_activation": True},
     {"starts_at": "2026-12-01T09:00:00Z", "ends_at": "2027-03-31T21:59:59+02:00"},
     {"forgetting": {"window_seconds": 86_400.0}, "learn_every_seconds": 0.5},
+    {"retention_days": 30},
     {
         "policy": {"name": "linucb", "params": {"alpha": 1.5}},
         "context": [

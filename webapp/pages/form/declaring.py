@@ -69,6 +69,9 @@ def declare(form: TypedExperiment) -> Experiment:
         strict=form.strict == "yes",
         starts_at=notes.moment("starts_at", form.starts_at),
         ends_at=notes.moment("ends_at", form.ends_at),
+        retention_days=notes.whole(
+            "retention_days", form.retention_days, Experiment, "retention_days"
+        ),
     )
     faults = notes.faults or whole_faults(form, experiment)
     if faults:

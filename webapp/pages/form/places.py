@@ -33,6 +33,7 @@ _LABELS = {
     "variants": "Variants",
     "starts_at": "Starts by itself",
     "ends_at": "Ends by itself",
+    "retention_days": "Keep each recipient's data for",
     "context": "What is known of recipients",
     "exclude": "Left-out combinations",
 }
@@ -66,6 +67,7 @@ _ORDER = [
     "strict",
     "starts_at",
     "ends_at",
+    "retention_days",
     "policy",
     "parameters",
     "learn_every",

@@ -71,6 +71,17 @@ class Notes:
             return MISSING
         return self._checked(field, value, declared, scale)
 
+    def whole(self, field: str, typed: str, owner: type[Struct], name: str) -> int | None:
+        """Read a whole number, as field `name` of `owner` declares it; None for nothing typed."""
+        if not typed.strip():
+            return None
+        declared = _declared(owner, name)
+        try:
+            return self._checked(field, int(typed), declared, 1)
+        except ValueError:
+            self.note(field, f"must be {_requirement(declared, 1)}")
+            return None
+
     def seconds(
         self, field: str, typed: TypedDuration, owner: type[Struct], name: str, *, empty: T
     ) -> float | T:

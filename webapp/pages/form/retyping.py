@@ -52,6 +52,7 @@ def retype(configuration: Configuration) -> TypedExperiment:
         strict=_tick(experiment.strict),
         starts_at=_moment(experiment.starts_at),
         ends_at=_moment(experiment.ends_at),
+        retention_days="" if experiment.retention_days is None else str(experiment.retention_days),
         policy=experiment.policy.name,
         parameters={
             experiment.policy.name: {

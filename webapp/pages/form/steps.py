@@ -25,7 +25,10 @@ STEPS = MappingProxyType(
         ),
         "audience": Step(
             "Who, and how careful?",
-            ("holdout", "floor", "assignment", "context", "strict", "starts_at", "ends_at"),
+            (
+                *("holdout", "floor", "assignment", "context", "strict", "starts_at", "ends_at"),
+                "retention_days",
+            ),
         ),
         "learning": Step(
             "How should it learn?",

@@ -133,6 +133,7 @@ class TypedExperiment(Struct, frozen=True):
     strict: str = ""
     starts_at: TypedMoment = TypedMoment()
     ends_at: TypedMoment = TypedMoment()
+    retention_days: str = ""
     policy: str = ""
     parameters: dict[str, dict[str, str]] = {}
     learn_every: TypedDuration = TypedDuration(unit="seconds")

@@ -1,0 +1,262 @@
+"""Old decisions leave no row, and what was learned from them stays as it was, to the bit."""
+
+import msgspec
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from sqlalchemy import func, select
+
+from bandits.engine import Engine
+from bandits.engine.retaining import remove_old
+from bandits.errors import NotDerivable, NotFound
+from bandits.inference.intervals import Interval
+from bandits.messages import Request, Reward
+from storage import bounds
+from storage.tables import activations, batches, cancellations, decisions, events, subjects
+from storage.verifying import compare
+
+DAY = 86_400.0
+RULE = {"metrics": {"click": {}}, "window_seconds": DAY, "maturity_seconds": 3600.0}
+CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
+PLAIN = {"policy": {"name": "thompson_gaussian"}}
+
+
+@pytest.fixture
+def now():
+    return [DAY]
+
+
+@pytest.fixture
+def engine(store, now):
+    return Engine(store, lambda: now[0])
+
+
+def count(store, table):
+    with store.database.reading() as transaction:
+        return transaction.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def left(store, ids):
+    return [i for i in ids if i in store.decisions(ids)]
+
+
+def newest(store, key="spring"):
+    return store.snapshot(key, store.record(key).learned_version)
+
+
+def agrees(store, key="spring"):
+    """See that the log and its base say what is stored, and compare something."""
+    with store.audit(key) as audit:
+        compared = compare(audit, lambda _: None)
+    assert [d for c in compared for d in c.differences()] == []
+    return compared
+
+
+def known(snapshot):
+    return snapshot.version, snapshot.statistic, snapshot.tally, snapshot.grounds
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        PLAIN,
+        PLAIN | {"forgetting": {"half_life_seconds": 2 * DAY}},
+        {
+            "policy": {"name": "lints"},
+            "context": CONTEXT,
+            "forgetting": {"half_life_seconds": DAY},
+        },
+        PLAIN | {"forgetting": {"window_seconds": 1.5 * DAY}},
+        PLAIN | {"await_activation": True, "holdout": 0.2},
+    ],
+    ids=["plain", "half-life", "by context", "window", "activated"],
+)
+def test_life_goes_on_while_old_decisions_leave(engine, store, sender, now, declared):
+    """Send, correct, cancel, be late and remove for two weeks; the log agrees after every step."""
+    sender.start(reward=RULE, retention_days=3, **declared)
+    draws = np.random.default_rng(11)
+    sent, removed = [], 0
+    for day in range(14):
+        now[0] = (day + 1) * DAY
+        people = [
+            Request(f"u-{day}-{i}", {"recency": draws.random()} if "context" in declared else None)
+            for i in range(12)
+        ]
+        ids = [d.decision_id for d in engine.choose("spring", people)]
+        if "await_activation" in declared:
+            engine.activate(ids[:-1])  # the last is never sent
+        engine.learn("spring")
+        now[0] += 2 * 3600.0
+        engine.learn("spring")
+        engine.reward([Reward(i, "a", "click") for i in ids if draws.random() < 0.4])
+        engine.cancel(ids[:1])
+        if sent:  # what comes late counts for nothing, what comes in time is learned later
+            engine.reward([Reward(i, "b", "click") for i in sent[-1] if draws.random() < 0.3])
+        if len(sent) > 1:
+            engine.cancel(sent[-2][1:2])
+        sent.append(ids)
+        engine.learn("spring")
+        before = known(newest(store))
+        removed += remove_old(store, "spring", before=now[0] - 3 * DAY, between=int, most=7)
+        assert known(newest(store)) == before
+        agrees(store)
+    assert left(store, [i for ids in sent[:10] for i in ids]) == []
+    assert left(store, [i for ids in sent[11:] for i in ids]) != []
+    assert removed == count(store, decisions) * -1 + 14 * 12 >= 10 * 12
+    with store.database.reading() as transaction:
+        serials = select(decisions.c.serial)
+        for table in (events, activations, cancellations):
+            orphans = select(table.c.decision).where(table.c.decision.not_in(serials))
+            assert transaction.execute(orphans).all() == []
+        oldest = transaction.execute(select(func.min(batches.c.created_at))).scalar_one()
+    assert oldest > 10 * DAY
+
+
+def test_a_removal_that_kept_no_base_would_be_told(engine, store, sender, now):
+    sender.start(reward=RULE, retention_days=2, **PLAIN)
+    engine.choose("spring", [Request(f"u-{i}") for i in range(6)])
+    now[0] += 2 * DAY + 1.0
+    engine.learn("spring")
+    assert engine.retain("spring") == 6
+    with store.audit("spring") as audit:
+        assert audit.base is not None
+        compared = compare(replace(audit, base=None), lambda _: None)
+    assert {c.name for c in compared if c.wrong.any()} >= {"statistic.count", "tally.sent"}
+
+
+def test_what_may_still_change_stays(engine, store, sender, now):
+    record = sender.start(reward=RULE, retention_days=2, **PLAIN)
+    unseen = sender.choose(record, 2, at=0.0)
+    now[0] = 10 * DAY
+    assert engine.retain("spring") == 0  # no fold has seen them
+    engine.learn("spring")
+    sender.click(unseen[:1], at=10 * DAY, late=True)
+    engine.cancel(unseen[1:])
+    assert engine.retain("spring") == 0  # nor what follows them
+    engine.learn("spring")
+    assert engine.retain("spring") == 2
+    assert engine.retain("spring") == 0
+    agrees(store)
+
+
+def test_nothing_is_removed_where_no_retention_is_declared(engine, store, sender, now):
+    record = sender.start(reward=RULE, **PLAIN)
+    sender.choose(record, 2, at=0.0)
+    now[0] = 1000 * DAY
+    engine.learn("spring")
+    assert engine.retain("spring") == 0
+    assert count(store, decisions) == 2
+
+
+def test_what_comes_for_a_removed_decision_is_unknown(engine, store, sender, now):
+    sender.start(reward=RULE, retention_days=2, **PLAIN)
+    (old,) = engine.choose("spring", [Request("u-0")])
+    now[0] += 3 * DAY
+    engine.learn("spring")
+    engine.retain("spring")
+    assert engine.reward([Reward(old.decision_id, "e", "click")]).unknown == [old.decision_id]
+    assert engine.cancel([old.decision_id]).unknown == (old.decision_id,)
+    with pytest.raises(NotFound):
+        engine.receipt(old.decision_id)
+    assert engine.erase("u-0", by="test").decisions == 0
+    assert not engine.choose("spring", [Request("u-0")])[0].repeat
+    agrees(store)
+
+
+def test_a_subject_keeps_its_decision_until_the_experiment_is_stopped(engine, store, sender, now):
+    sender.start(reward=RULE, retention_days=2, assignment="per_subject", **PLAIN)
+    (first,) = engine.choose("spring", [Request("u-0")])
+    now[0] += 10 * DAY
+    engine.learn("spring")
+    assert engine.retain("spring") == 0
+    (again,) = engine.choose("spring", [Request("u-0")])
+    assert (again.decision_id, again.repeat) == (first.decision_id, True)
+    engine.stop("spring", by="test")
+    assert engine.retain("spring") == 1
+    assert count(store, subjects) == 0
+    agrees(store)
+
+
+def test_what_a_stopped_experiment_ships_is_removed_too(engine, store, sender, now):
+    sender.start(reward=RULE, retention_days=2, **PLAIN)
+    engine.choose("spring", [Request("u-0")])
+    engine.stop("spring", by="test", ship={"subject": "b"})
+    now[0] += 60.0
+    engine.choose("spring", [Request("u-1"), Request("u-2")])
+    now[0] += 5 * DAY
+    engine.learn("spring")
+    assert engine.retain("spring") == 3
+    assert count(store, batches) == 0
+    agrees(store)
+
+
+def test_an_old_version_that_knew_of_removed_decisions_is_not_summed_anew(
+    engine, store, sender, now
+):
+    sender.start(reward=RULE, retention_days=2, **PLAIN)
+    engine.choose("spring", [Request("u-0")])
+    engine.learn("spring")
+    now[0] += 1.5 * DAY
+    (later,) = engine.choose("spring", [Request("u-1")])
+    engine.learn("spring")
+    now[0] += DAY
+    engine.learn("spring")
+    assert engine.retain("spring") == 1
+    assert engine.receipt(later.decision_id).derived  # its snapshot is kept for a while
+    store.prune("spring", before=now[0] + 1.0, most=10)
+    assert "removed" in engine.receipt(later.decision_id).not_derivable
+    with pytest.raises(NotDerivable), store.audit("spring", 1):
+        pass
+
+
+def test_erasing_and_removing_go_together(engine, store, sender, now):
+    sender.start(reward=RULE, retention_days=2, **PLAIN)
+    old = engine.choose("spring", [Request("u-0"), Request("u-1")])
+    engine.reward([Reward(d.decision_id, "e", "click") for d in old])
+    now[0] += 2.5 * DAY
+    engine.choose("spring", [Request("u-0"), Request("u-2")])
+    engine.learn("spring")
+    assert engine.retain("spring") == 2
+    agrees(store)
+    assert engine.erase("u-0", by="test").decisions == 1  # the old one is a part of sums alone
+    agrees(store)
+    now[0] += 3 * DAY
+    engine.learn("spring")
+    assert engine.retain("spring") == 1
+    assert engine.erase("u-2", by="test").decisions == 0
+    agrees(store)
+    assert count(store, decisions) == count(store, events) == count(store, batches) == 0
+    assert [a.sent for a in engine.results("spring").arms if a.sent] != []
+
+
+def test_results_are_as_before_with_their_intervals(engine, store, sender, now):
+    sender.start(reward=RULE, retention_days=2, holdout=0.2, **PLAIN)
+    people = [Request(f"u-{i}") for i in range(300)]
+    for part in range(3):
+        some = engine.choose("spring", people[part::3])
+        engine.reward([Reward(d.decision_id, "e", "click") for d in some[:: part + 2]])
+        now[0] += 0.5 * DAY
+        engine.learn("spring")
+    now[0] += 1.1 * DAY
+    engine.learn("spring")
+    before = engine.results("spring")
+    assert all(isinstance(a.value, Interval) for a in before.arms)
+    assert engine.retain("spring") == 200
+    after = Engine(store, lambda: now[0]).results("spring")
+    assert msgspec.json.encode(after) == msgspec.json.encode(before)
+
+
+def test_a_removal_derives_from_few_policies_at_a_time(engine, store, sender, now, monkeypatch):
+    sender.start(reward=RULE, retention_days=2, **PLAIN)
+    for i in range(6):
+        (one,) = engine.choose("spring", [Request(f"u-{i}")])
+        engine.reward([Reward(one.decision_id, "e", "click")])
+        now[0] += 3601.0
+        engine.learn("spring")
+    now[0] += 3 * DAY
+    engine.learn("spring")
+    monkeypatch.setattr(bounds, "MOST_ORIGINS", 2)
+    pauses = []
+    assert engine.retain("spring", between=lambda: pauses.append(count(store, decisions))) == 6
+    assert pauses == [4, 2]
+    agrees(store)
