@@ -30,7 +30,7 @@ class UCBTuned(Parameters, frozen=True):
 
     def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
         """Fix the index that sends are shared by."""
-        return Wave(known, partial(_index, problem.span), upcoming)
+        return Wave(known, partial(_index, problem.span), upcoming, squares=True)
 
     propensities = wave_propensities
     sample = wave_sample

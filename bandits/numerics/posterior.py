@@ -73,7 +73,9 @@ class BetaWalk:
 
     def __init__(self, begun: BetaPosterior) -> None:
         """Begin with a posterior, and leave that as it is."""
-        self.alpha, self.beta, self.reach = begun.alpha.copy(), begun.beta.copy(), begun.reach
+        self._shapes = np.stack([begun.alpha, begun.beta])
+        self._gammas = np.empty_like(self._shapes)
+        self.alpha, self.beta, self.reach = *self._shapes, begun.reach
         self._flat = self.alpha.reshape(-1), self.beta.reshape(-1)
         n_arms = self.alpha.shape[-1]
         self._starts = row_starts(self.alpha.size // n_arms, n_arms)
@@ -91,10 +93,17 @@ class BetaWalk:
         return self._frozen.drawn(contexts, rng)
 
     def drawn_best(self, contexts: FloatArray, rng: Generator) -> IntArray:
-        """Draw rates for each of contexts (*lead, *batch, d), and return the best's arm."""
-        if contexts.ndim == self.alpha.ndim:
-            return rng.beta(self.alpha, self.beta).argmax(axis=-1)
-        return self._frozen.drawn_best(contexts, rng)
+        """Draw rates for each of contexts (*lead, *batch, d), and return the best's arm.
+
+        A rate is X / (X + Y) of gamma variates X and Y, which in one call are a quarter quicker
+        than beta variates. Both shapes are at least a prior's, so neither variate is ever 0.
+        """
+        if contexts.ndim > self.alpha.ndim:
+            return self._frozen.drawn_best(contexts, rng)
+        successes, failures = rng.standard_gamma(self._shapes, out=self._gammas)
+        failures += successes
+        np.divide(successes, failures, out=successes)
+        return successes.argmax(axis=-1)
 
     @property
     def _frozen(self) -> BetaPosterior:
@@ -102,7 +111,9 @@ class BetaWalk:
 
     def learned(self, arms: IntArray, rewards: FloatArray) -> "BetaWalk":
         """Add one observation to each state: arms, rewards (*lead,)."""
-        cells, rewards = self._starts + arms.reshape(-1), rewards.reshape(-1)
+        if arms.ndim != 1:
+            arms, rewards = arms.reshape(-1), rewards.reshape(-1)
+        cells = self._starts + arms
         alpha, beta = self._flat
         alpha[cells] = alpha[cells] + rewards
         beta[cells] = beta[cells] + (self._ones - rewards)

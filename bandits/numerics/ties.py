@@ -1,11 +1,15 @@
 """The largest of some scores, where ties are split equally, always."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.random import Generator
 
 from bandits.arrays import BoolArray, FloatArray, IntArray, row_starts
 
-TIE = 1e-12  # relative: scores that equal sums make differ only by rounding are tied
+TIE = 2.0**-36  # relative: scores that equal sums make differ only by rounding are tied
+_AHEAD = 2**15  # lots drawn at once: 256 KB
+_ZERO = np.zeros(())  # added quicker than a number
 NOTHING_LEFT = 1e-9  # of the reward's range: a mean this small is what subtracting leaves of none
 
 
@@ -30,13 +34,46 @@ def equal_shares(marked: BoolArray) -> FloatArray:
 def draw_largest(scores: FloatArray, rng: Generator, close: float = 0.0) -> IntArray:
     """Draw one of the largest of finite scores (..., K), each of them with the same chance: (...).
 
-    As `largest` and a draw, but written for simulations, which come here at every step.
+    As `largest` and a draw. Who comes here at every step keeps `Lots`.
     """
     first, marked = _marked(scores, close)
     if np.count_nonzero(marked) == first.size:
         return first
     lots = np.where(marked, rng.random(marked.shape), -1.0).reshape(scores.shape)
     return lots.argmax(axis=-1)
+
+
+class Lots:
+    """Draws as `draw_largest`, for a simulation that comes at every step with as many scores.
+
+    Ties are not looked for: each score is raised at random by up to 2^16 of the steps from one
+    float to the next, so that scores which differ by rounding alone have the same chance. That is
+    at most `TIE` of it: what `largest` would not call tied keeps its order.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        """Draw among scores of this shape, (..., K)."""
+        self._raised = np.zeros(shape)
+        self._bits = self._raised.view(np.int64)
+        self._lots = np.empty((max(1, _AHEAD // max(1, self._raised.size)), *shape), np.int64)
+        self._ahead: Iterator[IntArray] = iter(())
+
+    def draw_largest(self, scores: FloatArray, rng: Generator) -> IntArray:
+        """Draw one of the largest of finite scores (..., K): (...)."""
+        raised, bits = self._raised, self._bits
+        lots = next(self._ahead, None)
+        if lots is None:
+            lots = self._drawn(rng)
+        np.add(scores, _ZERO, out=raised)  # without -0.0, whose bits are not next to those of 0.0
+        np.add(bits, lots, out=bits)
+        return raised.argmax(axis=-1)
+
+    def _drawn(self, rng: Generator) -> IntArray:
+        lots = self._lots
+        four_each = rng.integers(2**64, size=-(-lots.size // 4), dtype=np.uint64)
+        lots[...] = four_each.view(np.uint16)[: lots.size].reshape(lots.shape)
+        self._ahead = iter(lots)
+        return next(self._ahead)
 
 
 def _marked(scores: FloatArray, close: float) -> tuple[IntArray, BoolArray]:

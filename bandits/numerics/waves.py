@@ -16,7 +16,7 @@ import numpy as np
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.ties import TIE, draw_largest, equal_shares, largest
+from bandits.numerics.ties import TIE, Lots, draw_largest, equal_shares, largest
 from bandits.policy import draw_each
 from bandits.statistics import NOTHING, Moments
 from bandits.statistics.running import Known, Running
@@ -51,11 +51,13 @@ class Wave:
         index: from the statistic and sends (..., K), each above 0, to indices (..., K) that fall as
             sends grow.
         upcoming: sends expected before the next fold.
+        squares: whether the index reads variances.
     """
 
     known: Moments
     index: Index
     upcoming: int
+    squares: bool = False
 
     @cached_property
     def sends(self) -> FloatArray:
@@ -77,7 +79,8 @@ class Wave:
         """Learn in place from now on, where shares are of one send and nothing is pending."""
         if self.upcoming > 1 or self.known.pending.any():
             return replace(self, known=self.known.learned(arms, rewards))
-        return Walk(Running(self.known), self.index).learned(arms, rewards)
+        known = Running(self.known, squares=self.squares)
+        return Walk(known, self.index, Lots(known.count.shape)).learned(arms, rewards)
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Walk:
 
     known: Running
     index: Index
+    lots: Lots
 
     @property
     def _scores(self) -> FloatArray:
@@ -100,9 +104,11 @@ class Walk:
 
     def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw one of the largest indices."""
-        if contexts.ndim > self.known.count.ndim:
+        known = self.known
+        if contexts.ndim > known.count.ndim:
             return draw_each(self.shares, contexts, rng)
-        return draw_largest(self._scores, rng)
+        scores = self.index(known, known.count) if known.complete else self._scores
+        return self.lots.draw_largest(scores, rng)
 
     def learned(self, arms: IntArray, rewards: FloatArray) -> "Walk":
         """Learn in place."""

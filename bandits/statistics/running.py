@@ -49,17 +49,18 @@ class Running:
     Nothing may be pending. What is read is only good until something is learned.
 
     Attributes:
-        count, total, square: as `Moments`.
+        count, total, means, log_rounds: as `Moments`.
         complete: whether every arm of every state has been seen.
     """
 
-    def __init__(self, known: Moments) -> None:
-        """Begin with what is known, and leave that as it is."""
+    def __init__(self, known: Moments, *, squares: bool) -> None:
+        """Begin with what is known, and leave that as it is; without `squares`, no variances."""
         self.count, self.total = known.count.copy(), known.total.copy()
-        self.square, self._pending = known.square.copy(), known.pending
+        self._square = known.square.copy() if squares else None
+        self._pending = known.pending
         self._means = known.means.copy()
         self._roots = 1 / np.sqrt(np.maximum(self.count, NOTHING))
-        kept = (self.count, self.total, self.square, self._means, self._roots)
+        kept = (self.count, self.total, self._means, self._roots)
         self._flat = [array.reshape(-1) for array in kept]
         rounds = known.rounds
         # A simulation's states have all learned as much, and a number is quicker than an array.
@@ -68,45 +69,46 @@ class Running:
         n_arms = self.count.shape[-1]
         self._starts = row_starts(self.count.size // max(1, n_arms), n_arms)
         self._one_each = np.ones(len(self._starts))  # quicker to add than a number
-        self.complete = self._seen()
+        self.complete = False
+        self._look()
 
     def learn(self, arms: IntArray, rewards: FloatArray) -> None:
         """Add one observation of weight 1 to each state: arms, rewards (*lead,)."""
-        cells, rewards = self._starts + arms.reshape(-1), rewards.reshape(-1)
-        count, total, square, means, roots = self._flat
+        if arms.ndim != 1:
+            arms, rewards = arms.reshape(-1), rewards.reshape(-1)
+        cells = self._starts + arms
+        count, total, means, roots = self._flat
         count[cells] = n = count[cells] + self._one_each
         total[cells] = summed = total[cells] + rewards
-        square[cells] = square[cells] + rewards * rewards
         means[cells] = summed / n
         roots[cells] = np.sqrt(np.reciprocal(n))
+        if self._square is not None:
+            self._square.reshape(-1)[cells] += rewards * rewards
         self._rounds = self._rounds + 1.0
+        self._look()
+
+    def _look(self) -> None:
+        """Have ready what does not change before the next observation."""
+        if isinstance(self._rounds, float):
+            self.log_rounds: FloatArray | float = log(self._rounds) if self._rounds > e else 1.0
+        else:
+            self.log_rounds = np.log(np.maximum(self._rounds, e))
         if not self.complete:
-            self.complete = self._seen()
-
-    def _seen(self) -> bool:
-        return bool(self.count.size) and bool(self.count.min() > NOTHING)
-
-    @property
-    def means(self) -> FloatArray:
-        """As `Moments`."""
-        return self._means if self.complete else self._frozen.means
+            self.complete = bool(self.count.size) and bool(self.count.min() > NOTHING)
+            self.means: FloatArray = (
+                self._means if self.complete else self._frozen(self.total).means
+            )
 
     @property
     def variances(self) -> FloatArray:
-        """As `Moments`."""
-        return self._frozen.variances
-
-    @property
-    def log_rounds(self) -> FloatArray | float:
-        """As `Moments`."""
-        if isinstance(self._rounds, float):
-            return log(self._rounds) if self._rounds > e else 1.0
-        return np.log(np.maximum(self._rounds, e))
+        """As `Moments`, where squares are summed."""
+        if self._square is None:
+            raise ValueError("squares are not summed here")
+        return self._frozen(self._square).variances
 
     def roots(self, sends: FloatArray) -> FloatArray:
         """As `Moments`; its own counts' are kept."""
         return self._roots if sends is self.count else 1 / np.sqrt(sends)
 
-    @property
-    def _frozen(self) -> Moments:
-        return Moments(self.count, self.total, self.square, self._pending)
+    def _frozen(self, square: FloatArray) -> Moments:
+        return Moments(self.count, self.total, square, self._pending)

@@ -1,10 +1,11 @@
 """The loop that every simulation goes through: send, and learn when feedback is visible."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from bandits.arrays import FloatArray, IntArray
 from simulations.conditions.feedback import Feedback, Post
@@ -28,8 +29,14 @@ class Task(NamedTuple):
 
 def play_task(task: Task, progress: Progress) -> Record:
     """Play, on one processor: a simulation's matrices are so small that sharing them costs more."""
-    with threadpool_limits(1, user_api="blas"):
+    with _thread_pools().limit(limits=1, user_api="blas"):
         return play(task.contestant, task.environment, task.run, task.replications, progress)
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """Find the libraries that have threads, once: it takes as long as hundreds of decisions."""
+    return ThreadpoolController()
 
 
 def play(

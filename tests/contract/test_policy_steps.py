@@ -73,6 +73,29 @@ def test_after_a_thousand_steps_nothing_has_drifted(name):
     assert np.allclose(policy.propensities(prepared, asks), wanted, rtol=0, atol=1e-9)
 
 
+@every_walk
+def test_far_along_it_chooses_as_if_prepared_anew_though_arms_differ_only_in_how_much_they_vary(
+    name,
+):
+    """Until a policy that reads variances does so: at first all of them are as wide as can be."""
+    policy, problem = make(name), problem_of(name)
+    states, steps = 30, 3000
+    arms, _, contexts = walked(problem, states, steps, seed=9)
+    spread = np.array([0.0, 0.1, 0.25, 0.5])[arms]
+    sides = np.random.default_rng(10).choice([-1.0, 1.0], arms.shape)
+    rewards = problem.low + problem.span * (0.5 + spread * sides)
+    nothing = policy.statistic.zeros(problem, (states,))
+    prepared = policy.prepare(nothing, problem, 1, np.random.default_rng(3))
+    for i in range(steps):
+        if i % 300 == 299:
+            seen = (a[:, :i] for a in (arms, rewards, contexts))
+            known = policy.statistic.of(problem, *seen, np.ones((states, i)))
+            wanted = shares(policy, known, problem, contexts[:, i])
+            found = policy.propensities(prepared, contexts[:, i])
+            assert np.allclose(found, wanted, rtol=0, atol=1e-9), i
+        prepared = policy.advance(prepared, arms[:, i], rewards[:, i], contexts[:, i])
+
+
 def taught_alike(policy, problem, states, steps, seed):
     """Advance states that all see the same; return what is prepared, and what is then known."""
     seen = walked(problem, 1, steps, seed)

@@ -13,7 +13,7 @@ LEAD = (4,)
 
 def taught(steps, start):
     rng = np.random.default_rng(1)
-    running, frozen = Running(start), start
+    running, frozen = Running(start, squares=True), start
     for _ in range(steps):
         arms, rewards = rng.integers(0, 3, LEAD), rng.random(LEAD)
         running.learn(arms, rewards)
@@ -24,7 +24,7 @@ def taught(steps, start):
 @pytest.mark.parametrize("steps", [0, 1, 2, 50])
 def test_what_runs_knows_what_is_frozen(steps):
     running, frozen = taught(steps, Moments.zeros(PROBLEM, LEAD))
-    for name in ("count", "total", "square", "means", "variances"):
+    for name in ("count", "total", "means", "variances"):
         assert np.allclose(getattr(running, name), getattr(frozen, name), rtol=1e-12), name
     assert np.allclose(running.log_rounds, frozen.log_rounds, rtol=1e-12)
     assert running.complete == bool(frozen.count.min() > 0)
@@ -46,3 +46,9 @@ def test_what_it_began_with_is_left_as_it_was():
     running, _ = taught(20, start)
     assert running.count.sum() == 80
     assert start.count.sum() == start.total.sum() == start.square.sum() == 0
+
+
+def test_variances_are_refused_where_squares_are_not_summed():
+    running = Running(Moments.zeros(PROBLEM, LEAD), squares=False)
+    with pytest.raises(ValueError, match="squares"):
+        _ = running.variances
