@@ -113,6 +113,7 @@ def start_server(tmp_path) -> Iterator[Callable[..., Server]]:
     for server in started:
         if server.process.poll() is None:
             server.stop(signal.SIGKILL)
+        server.process.stdout.close()
 
 
 @pytest.fixture(scope="session")

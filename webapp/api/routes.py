@@ -8,7 +8,7 @@ from flask import Blueprint, Flask, Response, current_app, g, request
 from msgspec import Raw
 from werkzeug.exceptions import HTTPException
 
-from bandits.errors import BanditsError, NotFound
+from bandits.errors import BanditsError, NotFound, Unavailable
 from webapp.api import api_keys, decisions, experiments, health, problems, subjects
 from webapp.api.addresses import CONVERTERS
 from webapp.api.document import openapi
@@ -88,6 +88,8 @@ def _refuse_strange_address() -> Response | None:
 
 def _fail(error: Exception) -> Response:
     expected = isinstance(error, HTTPException | BanditsError)  # the roots of what is foreseen
-    if not expected or problems.type_of(error).status >= 500:  # noqa: PLR2004 - server errors
+    if isinstance(error, Unavailable):  # where it was raised tells nobody why the database is busy
+        current_app.logger.error("%s %s failed: %s", request.method, route(), error)
+    elif not expected or problems.type_of(error).status >= 500:  # noqa: PLR2004 - server errors
         current_app.logger.error("%s %s failed", request.method, route(), exc_info=error)
     return problems.respond(error, g.request_id)

@@ -97,5 +97,8 @@ def test_a_full_disk_refuses_cleanly_and_goes_on_once_there_is_room(
     load.stop()
     assert server.stop() == 0
     load.check()
+    said = server.log.read_text()
+    assert "choose/batch failed: the database does not answer" in said
+    assert "Traceback" not in said, "where it was noticed is of no use to an operator"
     verified = server.bandits("verify", check=False)
     assert verified.returncode == 0, verified.stdout + verified.stderr

@@ -107,7 +107,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_counts_twice(
         kill(held.server.process.pid, *(workers if victim == "everything" else ()))
         held.server.process.wait()
         if kind == "postgresql":  # on SQLite the successor waits for their lock
-            wait_until(lambda left=workers: not set(left) & processes().keys(), 10)
+            wait_until(lambda left=workers: not set(left) & processes().keys())
         held.restart()
     load.wait_for(300, meanwhile=held.keep)
     before = held.version()
