@@ -75,7 +75,7 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
 
 class RewardReceipt(Struct, frozen=True):
-    """What became of rewards; every one of them is counted in exactly one field.
+    """What became of rewards; every one of them is counted in exactly one of the first five.
 
     Attributes:
         accepted: stored, and inside their window.
@@ -86,6 +86,8 @@ class RewardReceipt(Struct, frozen=True):
             longer kept; not stored.
         early: the decision ids of those that came before their decision was made or activated;
             not stored, send them again later.
+        skewed: of the first three, those told from more than five minutes in the future: they count
+            as of when they were reported, and the sender's clock, or this server's, is wrong.
     """
 
     accepted: int
@@ -93,6 +95,7 @@ class RewardReceipt(Struct, frozen=True):
     late: int
     unknown: list[str]
     early: list[str]
+    skewed: int = 0
 
 
 class Prediction(Struct, frozen=True):

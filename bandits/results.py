@@ -225,6 +225,7 @@ class Health(Struct, frozen=True):
         missing: values that took their default.
         repeated: events that were there before; counted once.
         late: events after their window; never counted.
+        skewed: events told from the future by a sender's clock; they count as of their report.
         maturing: part of what was sent that has not matured, None before the first.
         open: part of what was sent whose window is still open, None before the first.
     """
@@ -238,6 +239,7 @@ class Health(Struct, frozen=True):
     missing: int
     repeated: int
     late: int
+    skewed: int
     late_rewards: LateRewards
     drift: Drift
     maturing: float | None

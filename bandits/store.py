@@ -27,6 +27,7 @@ class Mishaps(Struct, frozen=True):
         missing: context values that were not given.
         repeated: events that were there before.
         late: events after their decision's window.
+        skewed: events told from the future, beyond what is forgiven of a clock.
     """
 
     clipped: int = 0
@@ -34,6 +35,7 @@ class Mishaps(Struct, frozen=True):
     missing: int = 0
     repeated: int = 0
     late: int = 0
+    skewed: int = 0
 
 
 class Record(Struct, frozen=True):
@@ -164,7 +166,10 @@ class Target(Struct, frozen=True, gc=False):
 
 
 class Event(Struct, frozen=True, gc=False):
-    """One metric event of a decision; `late` ones came after its window and never count."""
+    """One metric event of a decision; `late` ones came after its window and never count.
+
+    Where it was told from the future it is `skewed`: that is counted, and not kept of each.
+    """
 
     decision_id: str
     event_id: str
@@ -172,6 +177,7 @@ class Event(Struct, frozen=True, gc=False):
     value: float
     occurred_at: float
     late: bool = False
+    skewed: bool = False
 
 
 class Decided(Struct, frozen=True, eq=False):

@@ -173,7 +173,7 @@ class Experiments:
             row.started_at,
             row.stopped_at,
             row.shipped,
-            Mishaps(row.clipped, row.unknown, row.missing, row.repeated, row.late),
+            Mishaps(*(getattr(row, name) for name in Mishaps.__struct_fields__)),
         )
 
     def _configuration(

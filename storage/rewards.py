@@ -1,7 +1,7 @@
 """Appending metric events, each (decision, event id) once."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import func, select
 
@@ -132,7 +132,7 @@ def _append(
     at: float,
 ) -> list[Event]:
     """Append distinct events, of `given` that there were of one experiment; return the new ones."""
-    counts = {"late": sum([e.late for e in placed.values()]), "repeated": given - len(placed)}
+    counts = {**_counts(placed.values()), "repeated": given - len(placed)}
     batch = open_batch(
         transaction, "reward", experiment_id, size=len(placed), at=at, due_at=at, **counts
     )
@@ -145,8 +145,17 @@ def _append(
     if size == len(rows):
         return list(placed.values())
     new = _without_known(transaction, placed, batch)
-    close_batch(transaction, batch, size, late=sum(e.late for e in new), repeated=given - size)
+    close_batch(transaction, batch, size, **_counts(new), repeated=given - size)
     return new
+
+
+def _counts(events: Iterable[Event]) -> dict[str, int]:
+    """Count what a batch of events tells of its time."""
+    late = skewed = 0
+    for event in events:
+        late += event.late
+        skewed += event.skewed
+    return {"late": late, "skewed": skewed}
 
 
 def _without_known(

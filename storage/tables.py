@@ -70,6 +70,7 @@ experiments = Table(
     Column("missing", Integer, nullable=False, server_default="0"),
     Column("repeated", Integer, nullable=False, server_default="0"),
     Column("late", Integer, nullable=False, server_default="0"),
+    Column("skewed", Integer, nullable=False, server_default="0"),
     CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
 )
 
@@ -113,6 +114,7 @@ batches = Table(
     Column("closed_version", Integer),
     Column("repeated", Integer, nullable=False, server_default="0"),
     Column("late", Integer, nullable=False, server_default="0"),
+    Column("skewed", Integer, nullable=False, server_default="0"),
     CheckConstraint("kind IN ('choose', 'activate', 'reward', 'cancel')", name="kind"),
     sqlite_autoincrement=True,  # a number is never given again, nor are the serials made from it
 )

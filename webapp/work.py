@@ -53,6 +53,7 @@ class Work:
         self._lock = Lock()
         self._decisions: Counter[tuple[str, str]] = Counter()
         self._rewards = Counter(accepted=0, repeated=0, late=0, unknown=0, early=0)
+        self._skewed = 0
 
     def decided(self, experiment: str, decisions: Sequence[Decision]) -> None:
         """Count decisions that were recorded, or had been before."""
@@ -73,11 +74,13 @@ class Work:
             self._rewards["late"] += receipt.late
             self._rewards["unknown"] += len(receipt.unknown)
             self._rewards["early"] += len(receipt.early)
+            self._skewed += receipt.skewed
 
     def lines(self) -> list[str]:
         """Write them down."""
         with self._lock:
             decisions, rewards = sorted(self._decisions.items()), list(self._rewards.items())
+            skewed = self._skewed
         process = {"process": str(os.getpid())}
         return [
             *family(
@@ -91,6 +94,12 @@ class Work:
                 "counter",
                 "Rewards reported through the API, by what became of them.",
                 (({"outcome": o, **process}, n) for o, n in rewards),
+            ),
+            *family(
+                "bandits_rewards_skewed_total",
+                "counter",
+                "Rewards told from more than five minutes in the future.",
+                [(process, skewed)],
             ),
         ]
 

@@ -221,6 +221,7 @@ class Client:
                     total.late + more.late,
                     total.unknown + more.unknown,
                     total.early + more.early,
+                    total.skewed + more.skewed,
                 )
         return total
 

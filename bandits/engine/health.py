@@ -25,6 +25,7 @@ def examine(live: Live, grounds: Grounds, mishaps: Mishaps) -> Health:
         mishaps.missing,
         mishaps.repeated,
         mishaps.late,
+        mishaps.skewed,
         _late_rewards(grounds.lateness),
         drift_of(grounds),
         float(1 - complete / sent) if sent > 0 else None,

@@ -4,7 +4,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -16,6 +15,7 @@ from bandits.context import Scalar
 from bandits.engine import subjects
 from bandits.engine.choosing import Batch, decide
 from bandits.engine.explaining import explain
+from bandits.engine.happening import happened
 from bandits.engine.learner import fold, rebuild
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
@@ -50,7 +50,6 @@ from bandits.statistics import dump
 from bandits.store import Chosen, Event, Marked, Outdated, Record, Snapshot, State, Store, Stored
 
 MAX_BATCH = 10_000
-_SKEW_SECONDS = 300.0  # how far a sender's clock may run behind or ahead of ours
 _HISTORY_POINTS = 120
 _KEPT_SECONDS = 30 * 86_400.0  # how long a snapshot's arrays are kept for receipts
 _PRUNED_AT_ONCE = 500
@@ -370,21 +369,36 @@ class Engine:
             if fault := _fault(row, reward, rule):
                 faults.append(fault)
                 continue
-            # A sender's clock may run ahead of ours: nothing happens after it is reported.
-            occurred_at = min(_seconds(reward.occurred_at, now), now)
             started_at = target.started_at
-            if started_at is None or occurred_at < started_at - _SKEW_SECONDS:
+            found = None if started_at is None else happened(reward.occurred_at, started_at, now)
+            if started_at is None or found is None:
                 early.append(decision_id)
                 continue
+            occurred_at, skewed = found
             final = not target.shipped and record.closes_at is not None and now > record.closes_at
             late = final or occurred_at > started_at + rule.window_seconds
             events.append(
-                Event(decision_id, reward.event_id, reward.metric, reward.value, occurred_at, late)
+                Event(
+                    decision_id,
+                    reward.event_id,
+                    reward.metric,
+                    reward.value,
+                    occurred_at,
+                    late,
+                    skewed,
+                )
             )
         if faults:
             raise InvalidInput(faults[:100])
         appended = self.store.append_events(events, targets, at=now)
-        return RewardReceipt(appended.accepted, appended.repeated, appended.late, unknown, early)
+        return RewardReceipt(
+            appended.accepted,
+            appended.repeated,
+            appended.late,
+            unknown,
+            early,
+            sum(e.skewed for e in events),
+        )
 
     # Subjects
 
@@ -461,10 +475,6 @@ def _fault(row: int, reward: Reward, rule: RewardRule) -> Fault | None:
     return Fault(
         pointer("rewards", row, "value" if reward.metric in rule.metrics else "metric"), detail
     )
-
-
-def _seconds(moment: datetime | None, now: float) -> float:
-    return now if moment is None else moment.timestamp()
 
 
 def _distinct(ids: Sequence[str]) -> list[str]:

@@ -5,6 +5,7 @@ rewards, activations, cancellations, erasures, pauses, changes of policy, folds,
 steps back. The model knows only what was answered and what the documents promise.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ events = st.tuples(
     ids,
     st.sampled_from(["e1", "e2", "e3"]),
     st.sampled_from([("click", 1.0), ("click", 1.0), ("order", 1.0), ("order", 2.5)]),
-    st.sampled_from([0.0, 0.0, 50.0, 350.0, 2000.0]),
+    st.sampled_from([0.0, None, 50.0, 350.0, 2000.0, -200.0, -400.0]),
 )
 
 
@@ -174,23 +175,28 @@ class Life(RuleBasedStateMachine):
         assert same == msgspec.structs.replace(self.kept[told].answer, repeat=False)
 
     @rule(given=st.lists(events, min_size=1, max_size=4))
-    def reward(self, given: Sequence[tuple[str, str, tuple[str, float], float]]) -> None:
+    def reward(self, given: Sequence[tuple[str, str, tuple[str, float], float | None]]) -> None:
         rewards = [
-            Reward(d, e, m, v, datetime.fromtimestamp(self.now - age, UTC))
+            Reward(d, e, m, v, None if age is None else datetime.fromtimestamp(self.now - age, UTC))
             for d, e, (m, v), age in given
         ]
+        skewed = 0
         counts = {"accepted": 0, "repeated": 0, "late": 0}
         unknown, early = [], []
         new: dict[tuple[str, str], tuple[str, float, bool]] = {}
         reused = False
         for decision, event, (metric, value), age in given:
             kept = self.kept.get(decision)
-            occurred_at = self.now - age
+            told_at = math.inf if age is None else self.now - age
             if kept is None:
                 unknown.append(decision)
-            elif kept.started_at is None or occurred_at < kept.started_at - SKEW:
+                continue
+            if kept.started_at is None or told_at < kept.started_at - SKEW:
                 early.append(decision)
-            elif known_event := new.get((decision, event)) or kept.events.get(event):
+                continue
+            occurred_at = min(told_at, max(self.now, kept.started_at))
+            skewed += age is not None and age < -SKEW
+            if known_event := new.get((decision, event)) or kept.events.get(event):
                 reused |= known_event[:2] != (metric, value)
                 counts["repeated"] += 1
             else:
@@ -204,6 +210,7 @@ class Life(RuleBasedStateMachine):
         receipt = self.engine.reward(rewards)
         told = {name: getattr(receipt, name) for name in counts}
         assert (told, receipt.unknown, receipt.early) == (counts, unknown, early)
+        assert receipt.skewed == skewed
         for (decision, event), what in new.items():
             self.kept[decision].events[event] = what
 

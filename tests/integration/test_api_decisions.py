@@ -1,5 +1,7 @@
 """Decisions and rewards over the API: chosen, repeated, rewarded, cancelled, explained."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 
@@ -121,11 +123,36 @@ def test_rewards_doubled_late_early_and_unknown_are_counted_and_listed(api, cloc
     )
     assert answer.status_code == 200
     expected = {"accepted": 2, "repeated": 1, "late": 0}
-    assert answer.json == expected | {"unknown": ["nobody's"], "early": [two]}
+    assert answer.json == expected | {"unknown": ["nobody's"], "early": [two], "skewed": 0}
     clock.now += 2000
     answer = api.post("/rewards", {"rewards": [event(one), event(three)]})
     expected = {"accepted": 0, "repeated": 1, "late": 1}
-    assert answer.json == expected | {"unknown": [], "early": []}
+    assert answer.json == expected | {"unknown": [], "early": [], "skewed": 0}
+
+
+def test_events_from_the_future_count_as_of_now_and_are_reported(api, clock) -> None:
+    api.start()
+    decision = api.choose()["decision_id"]
+
+    def told(ahead):
+        at = datetime.fromtimestamp(clock.now + ahead, UTC).isoformat()
+        return {
+            "decision_id": decision,
+            "event_id": str(ahead),
+            "metric": "click",
+            "occurred_at": at,
+        }
+
+    answer = api.post("/rewards", {"rewards": [told(0), told(299), told(301), told(86_400)]})
+    counts = {"accepted": 4, "repeated": 0, "late": 0, "skewed": 2}
+    assert answer.json == counts | {"unknown": [], "early": []}
+    events = api.get(f"/decisions/{decision}").json["events"]
+    now = datetime.fromtimestamp(clock.now, UTC)
+    assert {datetime.fromisoformat(e["occurred_at"]) for e in events} == {now}
+    again = api.post("/rewards", {"rewards": [told(86_400)]}).json
+    assert (again["repeated"], again["skewed"]) == (1, 1)
+    api.engine.learn("spring")
+    assert api.get("/experiments/spring/results").json["health"]["skewed"] == 2
 
 
 def test_an_event_id_with_another_value_is_refused_and_nothing_stored(api, problem) -> None:

@@ -57,8 +57,11 @@ def test_rewards_are_counted_by_what_became_of_them(api, clock, read) -> None:
     before = {"occurred_at": "2020-01-01T00:00:00Z"}
     rows = [event, event, event | {"event_id": "f"} | before, event | {"decision_id": "lost"}]
     api.post("/rewards", {"rewards": rows})
+    assert read()["bandits_rewards_skewed_total{}"] == 0
     clock.now += 2000
-    api.post("/rewards", {"rewards": [event | {"event_id": "g"}]})
+    late = event | {"event_id": "g", "occurred_at": "2100-01-01T00:00:00Z"}
+    api.post("/rewards", {"rewards": [late]})
+    assert read()["bandits_rewards_skewed_total{}"] == 1
     assert told(read(), "bandits_rewards_total") == {
         "accepted": 1,
         "repeated": 1,

@@ -51,6 +51,7 @@ def check(
         _drift(health),
         _weight(results, labels),
         _events(health),
+        _clocks(health),
     ]
     if experiment.context:
         found.append(_context(health, sent))
@@ -183,6 +184,19 @@ def _events(health: Health) -> Check:
     if health.late:
         parts.append(f"{plural(health.late, 'event')} came too late to count")
     return Check("open", "Doubled and late events", f"{' and '.join(parts)}: a few are normal.")
+
+
+def _clocks(health: Health) -> Check | None:
+    """Tell of events from the future, where there were any."""
+    if not health.skewed:
+        return None
+    return Check(
+        "watch",
+        "A clock is wrong",
+        f"{plural(health.skewed, 'event')} claimed to be more than five minutes in the future and"
+        " counted as of when it was reported. Windows and late results are judged by these times:"
+        " ask your developers to set the sender's clock, or this server's, by a time server.",
+    )
 
 
 def _context(health: Health, sent: int) -> Check:

@@ -1,0 +1,36 @@
+"""When something happened, by our clock and by the sender's."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from bandits.engine.happening import SKEW_SECONDS, happened
+
+START, NOW = 1_000_000.0, 1_010_000.0
+
+
+def told(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+@pytest.mark.parametrize(
+    ("said", "when"),
+    [
+        (None, (NOW, False)),
+        (told(START + 5), (START + 5, False)),
+        (told(START - SKEW_SECONDS), (START - SKEW_SECONDS, False)),
+        (told(START - SKEW_SECONDS - 1), None),
+        (told(NOW + SKEW_SECONDS), (NOW, False)),
+        (told(NOW + SKEW_SECONDS + 1), (NOW, True)),
+    ],
+)
+def test_the_future_is_now_and_what_is_too_early_is_refused(
+    said: datetime | None, when: tuple[float, bool] | None
+) -> None:
+    assert happened(said, START, NOW) == when
+
+
+def test_before_our_own_clock_has_caught_up_nothing_is_before_its_start() -> None:
+    stepped_back = START - 3600
+    assert happened(None, START, stepped_back) == (START, False)
+    assert happened(told(START + 60), START, stepped_back) == (START, True)
