@@ -20,6 +20,8 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.draw import draw
 from bandits.errors import Fault, InvalidInput
+from bandits.faults import converted
+from bandits.keys import pointer
 from bandits.problem import Problem
 from bandits.statistics import Statistic
 
@@ -154,13 +156,13 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Raises:
             InvalidInput: naming each field that does not fit.
         """
-        faults = []
+        faults: list[Fault] = []
         for field in msgspec.structs.fields(self):
             try:
                 value = msgspec.convert(_plain(getattr(self, field.name)), field.type)
                 _refuse_non_finite(value)
             except msgspec.ValidationError as error:
-                faults.append(Fault(f"/{field.name}", str(error)))
+                faults += converted(error, field.type).under(pointer(field.name)).faults
             else:
                 msgspec.structs.force_setattr(self, field.name, value)
         if faults:
@@ -178,7 +180,7 @@ def _refuse_non_finite(value: Any) -> None:
     """Refuse NaN and infinity, which pass comparisons with bounds or a missing bound."""
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not isfinite(number):
-            raise msgspec.ValidationError("Expected a finite number")
+            raise msgspec.ValidationError("Number out of range")
 
 
 AnyPolicy = Policy[Any, Any]

@@ -118,7 +118,8 @@ def _entrant(given: Given) -> Entrant:
         return read(Entry, dict(given)).entrant()
     if hasattr(given, "enter"):
         contestant = cast("Contestant", given)
-        return Entrant(getattr(given, "name", type(given).__name__), contestant)
+        name = getattr(given, "name", type(given).__name__)
+        return Entrant(_described(name, _changed(given)), contestant)
     return Entrant(_described(given.name, _changed(given)), Adaptive(given))
 
 
@@ -127,8 +128,8 @@ def _described(name: str, settings: Mapping[str, Any]) -> str:
 
 
 def _changed(parameters: Any) -> dict[str, Any]:
-    """List the parameters that differ from their defaults."""
-    fields = structs.fields(parameters)
+    """List the parameters that differ from their defaults, of what has declared any."""
+    fields = structs.fields(parameters) if isinstance(parameters, Struct) else ()
     return {f.name: value for f in fields if (value := getattr(parameters, f.name)) != f.default}
 
 

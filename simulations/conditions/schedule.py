@@ -10,6 +10,8 @@ from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from simulations.conditions.feedback import Feedback
 
+_MOST_STEPS = 100_000_000  # one by one; already hours, and a gigabyte for where batches end
+
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
@@ -79,6 +81,8 @@ class Run(Parameters, frozen=True):
             raise InvalidInput.at("/batches", f"sizes sum to {total}, horizon is {self.horizon}")
         if isinstance(self.batches, int) and self.batches > self.horizon:
             raise InvalidInput.at("/batches", f"more batches than horizon, {self.horizon}")
+        if self.batches is None and self.horizon > _MOST_STEPS:
+            raise InvalidInput.at("/batches", f"is required beyond {_MOST_STEPS:,} decisions")
         if self.feedback is not None and self.delay:
             raise InvalidInput.at("/feedback", "give either delay, in batches, or feedback")
 

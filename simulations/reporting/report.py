@@ -8,7 +8,13 @@ from plotly.offline import get_plotlyjs
 
 from simulations.reporting.figures import FONT, regret_curves, regret_spread
 from simulations.reporting.findings import Findings
-from simulations.reporting.tables import DIFFERENCE_HEADINGS, as_html, difference_rows, html_table
+from simulations.reporting.tables import (
+    DIFFERENCE_HEADINGS,
+    as_html,
+    counted,
+    difference_rows,
+    html_table,
+)
 
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -38,7 +44,8 @@ $figures
 campaign; lower is better. It is computed from the true means, so that luck in the rewards does not
 blur it. Every policy met the same recipients and the same potential rewards. p95 is exceeded in one
 replication of twenty. A wrong winner is an email shipped at the end that is not the best; for
-policies that choose by recipient there is none. "And after" adds $after further recipients who get
+policies that choose by recipient there is none. Simple regret is what each later email then loses,
+on average. "And after" adds $after further recipients who get
 what is shipped. "Decided at" counts the sends until an arm was settled on. The worst dip is how far
 a policy fell behind sending only the first email, the control. Differences are taken replication by
 replication, which makes them surer than the regrets themselves.</p>
@@ -66,7 +73,8 @@ def html_report(
         about=escape(about),
         font=FONT,
         script=get_plotlyjs(),
-        run=f"{result.replications:,} replications of {run.horizon:,} decisions, seed {run.seed}.",
+        run=f"{counted(result.replications, 'replication')} of "
+        f"{counted(run.horizon, 'decision')}, seed {run.seed}.",
         table=as_html(result),
         differences=_differences(result),
         figures="\n".join(_embedded(figure) for figure in figures),

@@ -11,7 +11,7 @@ from rich.table import Table
 from simulations.replay import Replayed
 from simulations.reporting.findings import Difference, Estimate, Findings, Summary
 
-WIDTH = 120  # characters that the whole table may take
+WIDTH = 132  # characters that the whole table may take
 _ROUNDING = 1e-9  # what sums of equal numbers may differ by
 _WHOLE = 1000  # from here on, decimals say nothing
 
@@ -24,10 +24,13 @@ HEADINGS = (
     "reward",
     "and after",
     "wrong winner",
+    "simple regret",
     "decided at",
     "worst dip",
 )
-_NARROW = (0, 1, 2, 3, 4, 6)  # the columns that a narrow terminal shows
+_MEDIUM = (0, 1, 2, 3, 4, 5, 6, 8, 9)  # the columns of a terminal that is not quite so wide
+_NARROW = (0, 1, 2, 3, 4, 6)  # and of one of less
+_MEDIUM_WIDTH = 115
 
 
 def result_rows(result: Findings) -> list[tuple[str, ...]]:
@@ -41,6 +44,7 @@ def result_rows(result: Findings) -> list[tuple[str, ...]]:
             number(summary.reward.mean),
             number(summary.reward_and_after.mean),
             share(summary.wrong_winner),
+            "–" if summary.simple_regret is None else number(summary.simple_regret.mean),
             _sends(summary),
             number(summary.worst_dip.mean),
         )
@@ -73,9 +77,12 @@ def result_table(result: Findings, width: int = WIDTH) -> Table:
     """Lay out one row for each contestant, the least regret in bold; few columns if narrow."""
     run = result.run
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.title = f"{result.replications:,} replications of {run.horizon:,} decisions"
+    table.title = (
+        f"{counted(result.replications, 'replication')} of {counted(run.horizon, 'decision')}"
+    )
     table.title_justify = "left"
-    shown = range(len(HEADINGS)) if width >= WIDTH else _NARROW
+    every = tuple(range(len(HEADINGS)))
+    shown = every if width >= WIDTH else _MEDIUM if width >= _MEDIUM_WIDTH else _NARROW
     for column in shown:
         first = column == 0
         table.add_column(
@@ -150,6 +157,11 @@ def number(value: float) -> str:
     if size < _ROUNDING:
         return "0"
     return f"{value:,.0f}" if size >= _WHOLE else f"{value:.1f}" if size >= 1 else f"{value:.3g}"
+
+
+def counted(number: int, thing: str) -> str:
+    """Write how many things there are."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
 def share(estimate: Estimate | None) -> str:

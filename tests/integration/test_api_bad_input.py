@@ -123,7 +123,8 @@ def test_a_missing_field_is_named(api, problem, path) -> None:
 @pytest.mark.parametrize("path", POSTS)
 def test_an_unknown_field_is_named(api, problem, path) -> None:
     told = problem(api.post(path, BODIES[path] | {"colour/~": 1}), 422, "invalid")
-    assert told["errors"] == [{"pointer": "/colour~1~0", "detail": "unknown field"}]
+    assert told["errors"][0]["pointer"] == "/colour~1~0"
+    assert told["errors"][0]["detail"].startswith("unknown field; known are ")
 
 
 @pytest.mark.parametrize("path", POSTS)

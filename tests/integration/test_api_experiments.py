@@ -187,7 +187,8 @@ def test_an_edit_that_does_not_fit_names_the_place(api, problem) -> None:
     told = problem(edit(api, {"slots": None}), 422, "invalid")
     assert told["errors"] == [{"pointer": "/slots", "detail": "is required"}]
     told = problem(edit(api, {"colour": "red"}), 422, "invalid")
-    assert told["errors"] == [{"pointer": "/colour", "detail": "unknown field"}]
+    assert told["errors"][0]["pointer"] == "/colour"
+    assert told["errors"][0]["detail"].startswith("unknown field; known are key, ")
     told = problem(edit(api, {"key": "autumn"}), 422, "invalid")
     assert told["errors"][0]["pointer"] == "/key"
 

@@ -97,8 +97,12 @@ def test_a_report_is_written_with_its_figures_and_its_scenario(bandits, scenario
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("share = 0.1", "share = 7", "error: /policy/1/params/share: expected `float` <= 1.0"),
-        ("means", "meens", "error: /environment/meens: unknown key; known are means"),
+        (
+            "share = 0.1",
+            "share = 7",
+            "error: /policy/1/params/share: must be a number of at most 1",
+        ),
+        ("means", "meens", "error: /environment/meens: unknown field; known are "),
         ("[run]", "[run", "error: not TOML"),
     ],
 )

@@ -118,5 +118,5 @@ def test_the_same_bounds_refuse_what_is_wrong(ten_waves):
         replications=REPLICATIONS,
         seed=23,
     )
-    assert not agrees(regret(sloppy, "ab_test"), 425, 15)
-    assert abs(sloppy["ab_test"].wrong.mean() - 0.064) > 0.1
+    assert not agrees(regret(sloppy, "ab_test share=0.02"), 425, 15)
+    assert abs(sloppy["ab_test share=0.02"].wrong.mean() - 0.064) > 0.1

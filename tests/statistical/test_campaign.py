@@ -72,7 +72,7 @@ def test_an_ab_test_earns_and_errs_as_it_does_email_by_email():
     result = simulate(
         Bernoulli(RATES), [ABTest(share=0.03)], horizon=6000, batches=6, replications=N, seed=5
     )
-    record = result["ab_test"]
+    record = result.outcomes[0].record
     course = ab_test(plan(), 0.03, 4000, np.random.default_rng(7))
     assert apart(course.extra[:, -1], record.reward[:, -1] - 6000 * np.mean(RATES)) < FAR
     assert apart(course.wrong, record.wrong) < FAR

@@ -92,7 +92,10 @@ def test_the_control_is_the_first_variants_where_none_is_named() -> None:
         ({"forgetting": {"half_life_seconds": 1, "window_seconds": 1}}, ["/forgetting"]),
         ({"policy": {"name": "thomson"}}, ["/policy/name"]),
         ({"policy": {"name": "uniform", "params": {"a/b": 1}}}, ["/policy/params/a~1b"]),
-        ({"policy": {"name": "uniform", "params": {"weights": [-1]}}}, ["/policy/params/weights"]),
+        (
+            {"policy": {"name": "uniform", "params": {"weights": [-1]}}},
+            ["/policy/params/weights/0"],
+        ),
         ({"reward": {"metrics": {"click": {"weight": 0}}}}, ["/reward/metrics/click/weight"]),
         (
             {"context": [{"kind": "number", "name": "age", "low": 1, "high": 0}]},

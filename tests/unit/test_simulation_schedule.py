@@ -35,18 +35,19 @@ def test_a_ramp_doubles_and_its_last_batch_takes_what_is_left():
     ("given", "pointer", "detail"),
     [
         ({"horizon": 10, "batches": (4, 5)}, "/batches", "sizes sum to 9, horizon is 10"),
+        ({"horizon": 10**9}, "/batches", "is required beyond 100,000,000 decisions"),
         ({"horizon": 10, "batches": 11}, "/batches", "more batches than horizon"),
-        ({"horizon": 10, "batches": (0, 10)}, "/batches", ">= 1"),
+        ({"horizon": 10, "batches": (0, 10)}, "/batches/0", "of at least 1"),
         (
             {"horizon": 10, "delay": 1, "feedback": Feedback(median=5.0, window=9.0)},
             "/feedback",
             "either",
         ),
-        ({"horizon": 0}, "/horizon", ">= 1"),
-        ({"horizon": 10, "delay": -1}, "/delay", ">= 0"),
-        ({"horizon": 10, "replications": 0}, "/replications", ">= 1"),
-        ({"horizon": 10, "seed": -1}, "/seed", ">= 0"),
-        ({"horizon": 2.5}, "/horizon", "int"),
+        ({"horizon": 0}, "/horizon", "of at least 1"),
+        ({"horizon": 10, "delay": -1}, "/delay", "of at least 0"),
+        ({"horizon": 10, "replications": 0}, "/replications", "of at least 1"),
+        ({"horizon": 10, "seed": -1}, "/seed", "of at least 0"),
+        ({"horizon": 2.5}, "/horizon", "a whole number"),
     ],
 )
 def test_a_run_that_cannot_be_is_refused_at_its_place(given, pointer, detail):

@@ -35,16 +35,23 @@ def kept(rule, successes, sent, look=1, racing=None):
 
 def test_a_test_splits_exactly_and_ships_its_best_mean():
     result = simulate(Bernoulli((0.1, 0.5)), [ABTest(share=0.25)], horizon=400, replications=50)
-    record = result["ab_test"]
+    record = result.outcomes[0].record
     assert (record.decided == 100).all()
     assert (record.sends.max(axis=1) == 350).all()
     assert (record.sends.min(axis=1) == 50).all()
     assert (record.wrong == (record.sends.argmax(axis=1) == 0)).all()
 
 
+def test_tests_of_several_sizes_stand_beside_each_other_under_names_of_their_own():
+    tests = [ABTest(), ABTest(share=0.25), ABTest(share=0.5)]
+    result = simulate(Bernoulli((0.1, 0.5)), tests, horizon=40, replications=2)
+    labels = [outcome.label for outcome in result.outcomes]
+    assert labels == ["ab_test", "ab_test share=0.25", "ab_test share=0.5"]
+
+
 def test_ties_are_shipped_in_equal_parts():
     result = simulate(Bernoulli((0.0, 0.0, 0.0)), [ABTest()], horizon=100, replications=600)
-    shipped = (result["ab_test"].sends > 50).mean(axis=0)
+    shipped = (result.outcomes[0].record.sends > 50).mean(axis=0)
     assert np.abs(shipped - 1 / 3).max() < 4 * (2 / 9 / 600) ** 0.5
 
 

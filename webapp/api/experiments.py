@@ -19,10 +19,10 @@ from bandits.errors import (
     WrongState,
 )
 from bandits.experiment import Combination, Experiment
+from bandits.faults import converted
 from bandits.results import Results
 from bandits.store import Record, State
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
-from webapp.api.faults import converted
 from webapp.api.operation import Answer, Operations, caller
 from webapp.services import services
 

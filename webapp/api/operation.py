@@ -10,10 +10,10 @@ from flask.globals import request_ctx
 from msgspec import Struct, field
 
 from bandits.errors import InvalidInput, Unavailable
+from bandits.faults import converted
 from storage.api_keys import ApiKey, Scope
 from webapp.api.authentication import authenticate
 from webapp.api.bodies import Body
-from webapp.api.faults import converted
 from webapp.api.problems import (
     OF_EXCEPTION,
     OF_STATUS,

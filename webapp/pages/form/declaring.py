@@ -17,9 +17,9 @@ from bandits.experiment import (
     Variant,
     covers,
 )
+from bandits.faults import converted
 from bandits.registry import make
 from bandits.rewards import Metric, RewardRule
-from webapp.api.faults import converted
 from webapp.pages.form.fields import Method, methods, number, read_field
 from webapp.pages.form.places import field_of
 from webapp.pages.form.reading import Notes
@@ -285,7 +285,9 @@ def _policy(notes: Notes, form: TypedExperiment) -> PolicyChoice:
     try:
         make(method.name, params)
     except InvalidInput as error:
-        found = {f.pointer.removeprefix("/params/"): f.detail for f in error.faults}
+        found = {
+            f.pointer.removeprefix("/params/").partition("/")[0]: f.detail for f in error.faults
+        }
         for field in method.fields:
             if field.name in found:
                 detail = f"must be {field.requirement}" if field.requirement else found[field.name]
