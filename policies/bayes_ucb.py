@@ -19,9 +19,10 @@ from bandits.statistics.running import Known
 
 @register("bayes_ucb", label="Bayes-UCB", support=(0.0, 1.0))
 class BayesUCB(Parameters, frozen=True):
-    """Send the variant whose rate, seen hopefully, is the highest.
+    """Send the variant that would do best if each did as well as it credibly can.
 
-    For opens and clicks: about as good as Thompson sampling, without chance of its own.
+    For opens and clicks: about as good as Thompson sampling. It follows a formula where that one
+    follows chance.
 
     The index is the quantile 1 − 1/t of the Beta posterior. Source: Kaufmann, Cappé and Garivier
     (2012), "On Bayesian upper confidence bounds for bandit problems", algorithm 1 with c = 0; there

@@ -16,10 +16,10 @@ from bandits.statistics import Ridge
 
 @register("greedy_ridge", label="Greedy regression (personal)")
 class GreedyRidge(Parameters, frozen=True):
-    """Send each recipient the variant that is predicted to be best for them, and never explore.
+    """Send each recipient the variant that is predicted to be best for them, and try nothing out.
 
-    For comparison, or where recipients differ so much that they explore by themselves. It may never
-    learn that it neglects a good variant.
+    For comparison, or where recipients differ so much that each variant is sent often enough
+    anyway. It may never learn that it neglects a good variant.
 
     Source: Bastani, Bayati and Khosravi (2021), "Mostly exploration-free algorithms for contextual
     bandits", algorithm 1; there by least squares.

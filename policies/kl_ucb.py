@@ -17,10 +17,10 @@ from bandits.statistics.running import Known
 
 @register("kl_ucb", label="KL-UCB", support=(0.0, 1.0))
 class KLUCB(Parameters, frozen=True):
-    """Send the variant whose best still credible rate is the highest.
+    """Send the variant whose rate could credibly be the highest.
 
-    For opens and clicks, where it is the tightest of the cautious bounds for long campaigns;
-    nothing to tune.
+    For opens and clicks in long campaigns: in the long run nothing judges more sharply what is
+    still credible. Nothing to tune.
 
     The index is the largest q with n · kl(mean, q) ≤ ln t. Source: Garivier and Cappé (2011), "The
     KL-UCB algorithm for bounded stochastic bandits and beyond", algorithm 1 with c = 0; there one

@@ -19,10 +19,11 @@ from bandits.statistics.logistic import Logistic
 
 @register("logistic_thompson", label="Logistic Thompson sampling (personal)", support=(0.0, 1.0))
 class LogisticThompson(Parameters, frozen=True):
-    """Give each recipient each variant with the chance that they like it best, by odds.
+    """Give each recipient each variant with the chance that they would most likely act on it.
 
-    For opens and clicks that depend much on the recipient: odds keep small rates apart where a
-    straight line cannot. Every update fits the whole log anew, so it suits smaller campaigns.
+    For opens and clicks that depend much on the recipient: it reckons with odds, which keep small
+    rates apart where a straight line cannot. Every update fits the whole log anew, so it suits
+    smaller campaigns.
 
     The weights of each variant have Laplace's approximation of their posterior, independent of the
     others', so the chances are exact for it, by quadrature for each recipient. Source: Chapelle and

@@ -20,7 +20,7 @@ class SlotsThompson(Parameters, frozen=True):
 
     For emails of several slots, where 4 × 4 × 3 variants are 48 arms but only 11 things to learn.
     It takes the effects of slots to add up, for each recipient by what is known of them. Choose a
-    minimum share above 0: an arm that no draw prefers has probability 0 otherwise.
+    minimum share above 0: a version that no draw prefers is never sent otherwise.
 
     A Bayesian linear model in which each variant of a slot has its own weights on the context; one
     of M frozen posterior draws decides for each recipient, so that probabilities are exact shares

@@ -15,7 +15,7 @@ from bandits.statistics import Moments
 
 @register("softmax", label="Softmax")
 class Softmax(Parameters, frozen=True):
-    """Send every variant, the better ones more often, by a fixed rule of exchange.
+    """Send every variant; how much better one does decides how much more often it is sent.
 
     For when no variant should vanish. It never becomes surer as results come in, so it neither
     settles on the best nor explores the unknown in particular.

@@ -18,7 +18,7 @@ from bandits.statistics import Ridge
 
 @register("squarecb", label="SquareCB (personal)")
 class SquareCB(Parameters, frozen=True):
-    """Send each recipient mostly the variant predicted to be best, others the less the worse.
+    """Send each recipient mostly the variant predicted to be best; worse ones the less often.
 
     For recipients who differ; every variant keeps a chance that falls with its predicted loss.
 

@@ -15,7 +15,7 @@ from bandits.statistics import Moments
 
 @register("thompson", label="Thompson sampling", support=(0.0, 1.0), advised="rates")
 class Thompson(Parameters, frozen=True):
-    """Give each variant as many sends as the chance that it is the best.
+    """Give each variant a share of sends as large as its chance to be the best.
 
     The place to start for opens and clicks: nothing to tune, good with feedback in waves or late.
 

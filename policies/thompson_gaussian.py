@@ -15,7 +15,7 @@ from bandits.statistics import Moments
 
 @register("thompson_gaussian", label="Thompson sampling for values", advised="values")
 class ThompsonGaussian(Parameters, frozen=True):
-    """Give each variant as many sends as the chance that its average value is the highest.
+    """Give each variant a share of sends as large as its chance to bring the most on average.
 
     For orders, revenue, or clicks less a penalty for unsubscribes.
 

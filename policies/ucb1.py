@@ -17,10 +17,10 @@ from bandits.statistics.running import Known
 
 @register("ucb1", label="UCB1")
 class UCB1(Parameters, frozen=True):
-    """Send the variant that could still be the best, by a cautious bound.
+    """Send the variant that could still be the best, and grant each of them much doubt.
 
-    Predictable and without randomness of its own, but slow to settle on the small differences of
-    emails.
+    Predictable, since it follows a formula and not chance, but slow to settle on the small
+    differences of emails.
 
     The index is mean + span · sqrt(w ln t / n). Source: Auer, Cesa-Bianchi and Fischer (2002),
     "Finite-time analysis of the multiarmed bandit problem", figure 1; there rewards lie in [0, 1],
@@ -35,7 +35,7 @@ class UCB1(Parameters, frozen=True):
             ge=0,
             le=100,
             title="Width",
-            description="How cautious the bound is: 2 is the theory's, .5 explores far less.",
+            description="How much doubt is granted: 2 is the theory's, .5 explores far less.",
         ),
     ] = 2.0
 

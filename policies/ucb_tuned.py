@@ -17,7 +17,7 @@ from bandits.statistics.running import Known
 
 @register("ucb_tuned", label="UCB-Tuned")
 class UCBTuned(Parameters, frozen=True):
-    """Send the variant that could still be the best, cautious only as far as its results vary.
+    """Send the variant that could still be the best, and doubt each as far as its results vary.
 
     Like UCB1 but far quicker where rates are small, as they are in emails; nothing to tune.
 

@@ -169,8 +169,8 @@ class Lead(Struct, frozen=True):
 
     Attributes:
         arm: the one whose value is surely the largest: the lower end of its interval is. Of an arm
-            with few decisions the estimate alone may be the largest by luck. Where the arm of the
-            largest estimate has no interval yet, it is that one.
+            with few decisions the estimate alone may be the largest by luck. While some comparison
+            is not measurable yet, the one of the largest estimate.
         leads: every other arm is shown to be worse; all comparisons at once.
         rivals: arms that could still be better.
         at_most: sending only `arm` gives up at most this much reward per decision, with the
@@ -198,9 +198,11 @@ def lead(facts: Facts, evidence: Evidence, among: IntArray, alpha: float) -> Lea
     if not len(tried):
         return None
     family = Family.leading(len(among), alpha)
-    best = _surest(facts, evidence, tried, mean, family)
-    against = lifts(facts, evidence, best, family)
-    found = {k: against[k] for k in among.tolist() if k != best}
+    largest = int(tried[np.argmax(mean[tried])])
+    best = _surest(facts, evidence, tried, family)
+    found = {} if best is None else _against(facts, evidence, best, among, family)
+    if best is None or not all(f.measurable for f in found.values()):
+        best, found = largest, _against(facts, evidence, largest, among, family)
     rivals = tuple(k for k, f in found.items() if not (f.measurable and f.high < 0))
     highs = [f.high for f in found.values() if f.measurable]
     settled = len(highs) == len(found)
@@ -208,15 +210,20 @@ def lead(facts: Facts, evidence: Evidence, among: IntArray, alpha: float) -> Lea
     return Lead(best, not rivals, rivals, at_most, family)
 
 
-def _surest(
-    facts: Facts, evidence: Evidence, tried: IntArray, mean: FloatArray, family: Family
-) -> int:
-    """Choose the arm of the largest lower bound; of the largest mean (K,) while that has none."""
-    largest = int(tried[np.argmax(mean[tried])])
+def _surest(facts: Facts, evidence: Evidence, tried: IntArray, family: Family) -> int | None:
+    """Choose the arm of the largest lower bound; None while no arm has one."""
     units = np.eye(evidence.n_arms)
     found = {k: contrast(facts, evidence, units[k], family) for k in tried.tolist()}
     lows = {k: f.low for k, f in found.items() if f.measurable}
-    return max(lows, key=lows.__getitem__) if largest in lows else largest
+    return max(lows, key=lows.__getitem__, default=None)
+
+
+def _against(
+    facts: Facts, evidence: Evidence, arm: int, among: IntArray, family: Family
+) -> dict[int, Finding]:
+    """Compare every other arm that can be sent with one."""
+    found = lifts(facts, evidence, arm, family)
+    return {k: found[k] for k in among.tolist() if k != arm}
 
 
 def _counts(evidence: Evidence) -> tuple[FloatArray, FloatArray]:

@@ -14,10 +14,10 @@ from bandits.arrays import FloatArray
 from bandits.numerics.quadrature import beta_chances, common_edges, student_chances
 
 WARNING = (
-    "These chances are right on average when rates are what the prior expects. They are no "
-    "guarantee against looking often: between two variants that do not differ at all, waiting for "
-    "a 95 % chance to be best through a hundred looks declares a winner in more than half of all "
-    "tests."
+    "Chances to be best take rates as constant, and are right on average where rates are such as "
+    "was assumed beforehand. They are no proof: between two variants that do not differ at all, "
+    "whoever looks a hundred times for a chance of 95 % finds a winner in more than half of all "
+    "tests. Intervals hold however often you look."
 )
 
 _NODES, _WEIGHTS = legendre.leggauss(8)

@@ -237,6 +237,16 @@ def test_a_lucky_arm_of_few_decisions_does_not_lead() -> None:
     assert found.arm == 1
 
 
+def test_a_rare_arm_without_an_interval_of_its_own_does_not_lead_by_its_estimate() -> None:
+    """Thirty clicks are too few for its interval, and enough to compare it with the other."""
+    evidence = _evidence([1_000, 30], [10_000, 250], [0.976, 0.024])
+    assert np.argmax(evidence.means) == 1
+    found = lead(PLAIN, evidence, np.arange(2), 0.05)
+    assert found is not None
+    assert (found.arm, found.leads, found.rivals) == (0, False, (1,))
+    assert found.at_most is not None
+
+
 def test_a_slots_variants_are_compared_under_an_equal_mix_of_combinations_both_go_with():
     levels = np.array([[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [2, 2]])
     np.testing.assert_array_equal(

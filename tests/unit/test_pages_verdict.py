@@ -107,6 +107,14 @@ def test_alike_versions_are_no_difference_and_no_leader_of_worth() -> None:
     assert "give up at most" in verdict.risk
 
 
+def test_a_high_chance_to_be_best_without_a_lead_is_said_to_be_no_proof() -> None:
+    verdict = said(record(), [1000, 1060])
+    assert "could still be better" in verdict.headline
+    assert "“Question” to be best is 9" in verdict.risk
+    assert "no proof" in verdict.risk
+    assert "no proof" not in said(record(), [800, 1600]).risk, "a lead is shown, not believed"
+
+
 def test_little_to_lose_is_said_to_be_little() -> None:
     verdict = said(record(), [50_000, 50_050], 100_000)
     assert (

@@ -3,9 +3,23 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from msgspec import convert
 
+from bandits.rewards import RewardRule
+from webapp.pages.campaign.naming import measure
 from webapp.pages.durations import every, say, split
-from webapp.pages.filters import amount, average, count, percent, plural, share, total, when
+from webapp.pages.filters import (
+    amount,
+    average,
+    brief,
+    count,
+    gain,
+    percent,
+    plural,
+    share,
+    total,
+    when,
+)
 from webapp.pages.form.slugs import letter, slug, unused
 
 
@@ -99,3 +113,29 @@ def test_keys_are_made_from_names():
     assert len(slug("x" * 200)) == 60
     assert unused("sale", {"sale", "sale-2"}) == "sale-3"
     assert [letter(i) for i in (0, 25, 26, 701, 702)] == ["a", "z", "aa", "zz", "aaa"]
+
+
+def test_no_number_is_written_with_an_exponent() -> None:
+    written = [brief(n) for n in (0.42, 9.96, 99.4, 99.7, 1204.4)]
+    assert written == ["0.42", "10", "99", "100", "1,204"]
+    assert gain(2050.37, whole=False) == "+2,050"
+    assert gain(-3.5, whole=False) == "−3.50"
+
+
+@pytest.mark.parametrize(
+    ("metrics", "mean", "told"),
+    [
+        ({"click": {}}, "Click rate", "4.1 clicks per 1,000 emails"),
+        ({"revenue": {"high": 500.0, "count": "sum"}}, "Revenue per email", "4.1 of revenue per"),
+        (
+            {"order": {"weight": 8.0}, "click": {}, "unsubscribe": {"weight": -5.0}},
+            "Worth per email in clicks",
+            "4.1 clicks’ worth per 1,000",
+        ),
+        ({"order": {"weight": 8.0}}, "Worth per email", "a worth of 4.1 per 1,000 emails"),
+    ],
+)
+def test_what_counts_has_a_unit(metrics, mean, told) -> None:
+    counted = measure(convert({"metrics": metrics}, RewardRule))
+    assert counted.mean == mean
+    assert told in counted.at_most_per_thousand(0.0041)

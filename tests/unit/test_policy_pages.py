@@ -19,7 +19,7 @@ def test_every_policy_has_a_section_with_its_help_and_every_parameter_a_row():
 def test_a_measured_regret_is_shown_and_an_unmeasured_one_is_left_out():
     made = page({"Two offers": {"thompson": "21 ± 1"}})
     assert made.count("| Two offers | 21 ± 1 |") == 1
-    assert made.count("| scenario | regret |") == 1
+    assert made.count("| simulated campaign | regret |") == 1
 
 
 def test_an_equal_split_loses_the_average_gap():

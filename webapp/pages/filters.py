@@ -11,7 +11,7 @@ from markupsafe import Markup
 _THIN = "\u202f"  # a narrow space that keeps a number and its sign on one line
 _NONE = "–"
 _NOTHING = 0.001  # per 1,000 emails, one in a million
-_HUNDRED = 100  # from here on, whole numbers have digits enough
+_HUNDRED = 99.5  # from here on, whole numbers have digits enough
 _RARE = 0.001  # a chance this small, or this near to certain, is not told more exactly
 _SMALL = 0.005  # below it two decimals are zeros
 
@@ -80,7 +80,7 @@ def signed(value: float | None, *, points: bool) -> str:
 
 def gain(value: float, *, whole: bool) -> str:
     """Write what was gained in all, with its sign: +212, −3.5."""
-    text = count(abs(value)) if whole else amount(abs(value))
+    text = count(abs(value)) if whole or abs(value) >= _HUNDRED else amount(abs(value))
     return f"{'−' if value < 0 else '+'}{text}"
 
 

@@ -23,6 +23,15 @@ function inZone(iso) {
   return new Date(moment.getTime() - moment.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
 }
 
+// One point is no line: shares hold from the start until then, and an average is a dot.
+function overTime(trace) {
+  const x = trace.x.map(inZone);
+  if (x.length !== 1) return { ...trace, x };
+  if (!trace.stackgroup) return { ...trace, x, mode: "markers", marker: { size: 9, color: trace.line.color } };
+  const started = inZone(new Date(1000 * live.dataset.startedAt).toISOString());
+  return { ...trace, x: [started, ...x], y: [...trace.y, ...trace.y] };
+}
+
 function styled(figure, element) {
   const ink = token("--ink-quiet");
   const line = token("--line");
@@ -40,8 +49,9 @@ function styled(figure, element) {
   } else {
     layout.margin = { ...layout.margin, r: labelRoom(layout.annotations || []) };
   }
-  const overTime = layout.xaxis.type === "date";
-  const data = figure.data.map((trace) => (overTime ? { ...trace, x: trace.x.map(inZone) } : trace));
+  const dated = layout.xaxis.type === "date";
+  if (dated) layout.xaxis.tickformatstops = [{ dtickrange: [null, 1000], value: "%H:%M:%S" }];
+  const data = figure.data.map((trace) => (dated ? overTime(trace) : trace));
   return { data, layout };
 }
 

@@ -8,7 +8,9 @@ from bandits.errors import NotFound
 
 
 def listed(page):
-    return re.findall(r'<th scope="row"><a href="/experiments/([^"]+)">', page.text)
+    return re.findall(
+        r'<th role="rowheader" scope="row"><a href="/experiments/([^"]+)">', page.text
+    )
 
 
 def test_a_long_list_is_shown_page_by_page_and_keeps_the_search(site, viewer):

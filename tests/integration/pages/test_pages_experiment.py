@@ -373,7 +373,7 @@ def test_a_receipt_tells_why(site, viewer):
     text = words(viewer.get(found.location).text)
     assert f"drawn with a chance of {100 * made.propensity:.1f} %" in text
     assert "Subject line What would you like?" in text
-    assert "Reward so far 1" in text
+    assert "Clicks so far 1" in text
     assert "Deriving it again gives the same version" in text
     assert "click 1" in text
     chances = rows(viewer.get(found.location).text, "The chances then")[1:]

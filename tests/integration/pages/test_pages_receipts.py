@@ -70,7 +70,9 @@ def test_a_receipt_tells_what_pushed_towards_the_version_and_it_adds_up(site, vi
         assert arm.features["channel=Phone"] == 0
     assert found.arms["b"].features["channel=Web"] > found.arms["a"].features["channel=Web"]
     page = viewer.get(f"/decisions/{receipt.decision_id}").text
-    pushed = re.search(r"channel<span class=.cell-sub.>Web</span></th><td>(towards it[^<]*)", page)
+    pushed = re.search(
+        r"channel<span class=.cell-sub.>Web</span></th><td[^>]*>(towards it[^<]*)", page
+    )
     assert pushed, page
     assert ("times the odds" in pushed[1]) == (policy == "logistic_thompson")
     assert ("clicks per 100 emails" in pushed[1]) == (policy != "logistic_thompson")

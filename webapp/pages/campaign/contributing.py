@@ -75,8 +75,7 @@ def _in_words(delta: float, measure: Measure, *, odds: bool) -> str:
     way = "towards it" if delta > 0 else "away from it"
     if odds:
         return f"{way}: {amount(exp(delta))} times the odds"
-    what = measure.total.lower() if measure.is_rate else f"of {measure.total.lower()}"
-    return f"{way} by {brief(_HUNDRED * abs(delta))} {what} per {_HUNDRED} emails"
+    return f"{way} by {measure.of(brief(_HUNDRED * abs(delta)))} per {_HUNDRED} emails"
 
 
 def foreseen(receipt: DecisionReceipt) -> dict[str, Foreseen]:

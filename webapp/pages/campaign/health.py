@@ -104,7 +104,7 @@ def _maturing(experiment: Experiment, health: Health) -> Check:
     if health.maturing is None or health.open is None:
         return Check("open", "Results complete", "Told once emails were sent.")
     if health.open <= 0:
-        return Check("good", "All results are in", "Every email's results can no longer change.")
+        return Check("good", "All results are in", "No email's result can change any more.")
     sentence = (
         f"A result is complete {say(rule.maturity)} after sending. Comparisons count the"
         f" {percent(1 - health.open, 0)} of emails whose results can no longer change,"
@@ -117,10 +117,12 @@ def _maturing(experiment: Experiment, health: Health) -> Check:
 
 def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> Check:
     late = health.late_rewards
-    unit = measure.total.lower()
+    unit = measure.events
     if late.overall is None:
         return Check("open", f"Late {unit}", f"Told once there are {unit} to judge by.")
     told = f"{percent(late.overall)} of {unit} came after their email's result was complete"
+    if not late.overall:
+        return Check("good", f"No late {unit}", f"All {unit} came before their email was complete.")
     if not late.warn:
         return Check("good", f"Late {unit} {percent(late.overall)}", f"{told}: too few to matter.")
     known = [(s, k) for k, s in enumerate(late.share) if s is not None]
@@ -148,7 +150,9 @@ def _drift(health: Health) -> Check:
             " hold all the same; chances to be best would not, and are left out.",
         )
     if drift.periods < _FEW_PERIODS:
-        return Check("open", "Drift", "Told once there are results of several days to compare.")
+        return Check(
+            "open", "Drift", "Whether rates move is told once there are results of several days."
+        )
     return Check(
         "good", "No drift seen", f"Rates look the same over {plural(drift.periods, 'period')}."
     )
@@ -172,7 +176,7 @@ def _weight(results: Results, labels: Sequence[str]) -> Check | None:
             f"{told} Its interval is wide for that reason; a higher minimum share helps.",
         )
     cost = round(max(1 - least, 0.0), 2)
-    return Check("good", f"Weighting costs {percent(cost, 0)} at most", told)
+    return Check("good", f"Uneven shares cost {percent(cost, 0)} at most", told)
 
 
 def _events(health: Health) -> Check:

@@ -23,16 +23,28 @@ _ROUNDING = 1e-9  # keeps 4.1, as a double a little more, from becoming 4.2
 
 
 class Measure(Struct, frozen=True):
-    """What the reward of an experiment is called, and whether it is a rate."""
+    """What the reward of an experiment is called, and whether it is a rate.
+
+    Attributes:
+        total: of many emails: "Clicks", "Revenue", "Worth in clicks".
+        mean: of one: "Click rate", "Revenue per email", "Worth per email in clicks".
+        amount: how so much of it is written: "{} clicks", "{} of revenue", "{} clicks' worth".
+        events: what recipients do, for sentences on events rather than on what they earn.
+    """
 
     is_rate: bool
     total: str
     mean: str
+    amount: str
+    events: str
+
+    def of(self, number: str) -> str:
+        """Write so much of it."""
+        return self.amount.format(number)
 
     def at_most_per_thousand(self, value: float) -> str:
         """Write a bound as people imagine it, never too low: "0.4 clicks per 1,000 emails"."""
-        counted = self.total.lower() if self.is_rate else f"of {self.total.lower()}"
-        return f"{brief(_rounded_up(_THOUSAND * value))} {counted} per 1,000 emails"
+        return f"{self.of(brief(_rounded_up(_THOUSAND * value)))} per 1,000 emails"
 
 
 def _rounded_up(value: float) -> float:
@@ -44,17 +56,57 @@ def _rounded_up(value: float) -> float:
 
 
 def measure(rule: RewardRule) -> Measure:
-    """Name what is counted: clicks and click rate where that is all there is."""
-    low, high = rule.bounds
-    if len(rule.metrics) > 1:
-        return Measure(is_rate=False, total="Reward", mean="Reward per email")
-    (name, metric), *_ = rule.metrics.items()
-    word = name.replace("_", " ").capitalize()
-    if (low, high) == (0.0, 1.0) and metric.weight == 1 and metric.count == "once":
-        return Measure(is_rate=True, total=f"{word}s", mean=f"{word} rate")
-    if metric.weight == 1:
-        return Measure(is_rate=False, total=word, mean=f"{word} per email")
-    return Measure(is_rate=False, total="Reward", mean="Reward per email")
+    """Name what is counted: clicks and click rate where that is all there is.
+
+    Where several things count, each at its worth, the unit is one that is worth 1 and just happens:
+    a click, say.
+    """
+    (name, metric), *others = rule.metrics.items()
+    word = name.replace("_", " ")
+    if not others and rule.bounds == (0.0, 1.0) and metric.weight == 1 and metric.count == "once":
+        events = f"{word}s"
+        named = events.capitalize()
+        return Measure(
+            is_rate=True,
+            total=named,
+            mean=f"{word.capitalize()} rate",
+            amount=f"{{}} {events}",
+            events=events,
+        )
+    if not others and metric.weight == 1:
+        named = word.capitalize()
+        return Measure(
+            is_rate=False,
+            total=named,
+            mean=f"{named} per email",
+            amount=f"{{}} of {word}",
+            events="results",
+        )
+    return _worth(rule)
+
+
+def _worth(rule: RewardRule) -> Measure:
+    units = [
+        f"{name.replace('_', ' ')}s"
+        for name, metric in rule.metrics.items()
+        if metric.weight == 1 and metric.count == "once" and metric.high == 1
+    ]
+    if not units:
+        return Measure(
+            is_rate=False,
+            total="Worth",
+            mean="Worth per email",
+            amount="a worth of {}",
+            events="results",
+        )
+    unit = units[0]
+    return Measure(
+        is_rate=False,
+        total=f"Worth in {unit}",
+        mean=f"Worth per email in {unit}",
+        amount=f"{{}} {unit}’ worth",
+        events="results",
+    )
 
 
 def called(variant: Variant) -> str:

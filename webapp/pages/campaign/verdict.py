@@ -13,12 +13,13 @@ from bandits.results import Results
 from bandits.store import Record
 from webapp.pages.campaign.naming import Measure
 from webapp.pages.durations import say
-from webapp.pages.filters import count, percent, plural
+from webapp.pages.filters import chance, count, percent, plural
 
 _DAY = 86_400.0
 WEEK = 7 * _DAY
 _FEW = 2  # rivals that are named one by one
 _LITTLE = 0.02  # of the leader's own value: giving up less than that matters little
+_HIGH = 0.9  # a chance to be best from which readers wonder why it proves nothing
 
 
 class Verdict(Struct, frozen=True):
@@ -174,7 +175,7 @@ def _closed(facts: Facts) -> Verdict:
     return Verdict(
         _headline(facts, found, little=little),
         _advice(facts, found, little=little),
-        _risk(facts, found, found.at_most),
+        " ".join(filter(None, (_risk(facts, found, found.at_most), _no_proof(facts, found)))),
         found.arm,
         found.leads or little,
         proof,
@@ -222,6 +223,21 @@ def _risk(facts: Facts, found: Lead, at_most: float) -> str:
     if at_most == 0:
         return f"{only} give up nothing. {sure}"
     return f"{only} {give_up(at_most, facts)}. {sure}"
+
+
+def _no_proof(facts: Facts, found: Lead) -> str:
+    """Say why a high chance to be best stands beside a comparison that found nothing yet."""
+    known = [(a.chance_best, a.index) for a in facts.results.arms if a.chance_best is not None]
+    if found.leads or not known:
+        return ""
+    highest, arm = max(known)
+    if highest < _HIGH:
+        return ""
+    return (
+        f"The chance of {facts.labels[arm]} to be best is {chance(highest)}, which takes rates as"
+        " constant and is no proof: where versions do not differ, whoever looks often meets such"
+        " chances too. What is said here holds however often you look."
+    )
 
 
 def _value(results: Results, arm: int) -> float:
