@@ -44,6 +44,7 @@ audit: .venv/tested
 docs: .venv/installed
 	$(BIN)/python -m bandits.policy_pages
 	$(BIN)/python tests/house/command_line.py > docs/command-line.md
+	$(BIN)/python tests/house/scenario_keys.py
 
 wheel: .venv/tested
 	rm -rf build dist

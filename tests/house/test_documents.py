@@ -60,6 +60,12 @@ def test_the_command_line_page_is_what_the_commands_say() -> None:
     assert (ROOT / "docs/command-line.md").read_text() == made.stdout, "run `make docs`"
 
 
+def test_the_simulations_page_lists_every_key_of_a_scenario_file() -> None:
+    script = [sys.executable, ROOT / "tests/house/scenario_keys.py", "--check"]
+    made = subprocess.run(script, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert made.returncode == 0, made.stderr + made.stdout
+
+
 def test_the_policies_page_is_what_the_policies_declare() -> None:
     command = [sys.executable, "-m", "bandits.policy_pages", "--check"]
     made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)

@@ -85,7 +85,10 @@ def test_late_feedback_costs_what_it_should():
         replications=REPLICATIONS,
         seed=21,
     )
-    assert agrees(regret(result, "thompson"), 1268, 3)
+    values = regret(result, "thompson")
+    assert agrees(values, 1268, 3)
+    four = 4 * np.sqrt(0.05 * 0.95 * len(values))
+    assert abs((values > 1434).sum() - 0.05 * len(values)) <= four + 0.02 * len(values)
 
 
 def test_in_two_waves_the_ab_test_wins():

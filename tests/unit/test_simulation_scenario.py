@@ -1,9 +1,17 @@
+import re
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from bandits.errors import InvalidInput
 from simulations import ABTest, simulate
-from simulations.environments import Bernoulli
+from simulations.baselines.ab import PROCEDURES
+from simulations.environments import KINDS, Bernoulli
 from simulations.scenario import load, parse, ready
+from simulations.simulation import simulate_run
 
 GOOD = """
 [environment]
@@ -59,6 +67,24 @@ FAULTS = [
     ("[environment]", "[enviroment]", "/enviroment", "unknown field"),
     ("[run]", "[run", "", "not TOML"),
 ]  # fmt: skip
+
+
+PAGE = Path(__file__).parents[2] / "docs/simulations.md"
+EXAMPLES = re.findall(r"^```toml\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))
+def test_an_example_of_the_simulations_page_runs(text):
+    scenario = parse(text)
+    run = replace(scenario.run, replications=1)
+    result = simulate_run(scenario.environment, scenario.policies, run)
+    assert all(np.isfinite(outcome.record.regret).all() for outcome in result.outcomes)
+
+
+def test_the_examples_show_every_world_and_every_test():
+    shown = set(re.findall(r'^(?:kind|name) = "(\w+)"', "".join(EXAMPLES), re.MULTILINE))
+    assert {kind.__struct_config__.tag for kind in get_args(KINDS)} <= shown
+    assert set(PROCEDURES) <= shown
 
 
 def test_a_good_scenario_is_read():

@@ -1,10 +1,10 @@
 """Customers like Hillstrom's: a real randomised email test, in figures that behave like it."""
 
 from functools import cache
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
@@ -48,7 +48,9 @@ class Hillstrom(Parameters, Binary, tag_field="kind", tag="hillstrom", frozen=Tr
     encoded as the engine encodes them.
     """
 
-    metric: Literal["visit", "conversion"] = "visit"
+    metric: Annotated[
+        Literal["visit", "conversion"], Meta(description="what counts, within two weeks")
+    ] = "visit"
 
     @property
     def problem(self) -> Problem:
