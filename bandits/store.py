@@ -409,6 +409,8 @@ class Audit(Struct, frozen=True, eq=False):
         derivable: no earlier snapshot's arrays were erased or pruned, so that the probabilities of
             every decision can be derived again.
         base: what was learned from rows that the log no longer has, None where it has all.
+        mishaps: what did not fit, as all batches of the log tell that a fold has counted, and those
+            that it no longer has; of the newest version alone.
     """
 
     record: Record
@@ -418,6 +420,7 @@ class Audit(Struct, frozen=True, eq=False):
     past: Past
     derivable: bool = True
     base: Base | None = None
+    mishaps: Mishaps = Mishaps()
 
 
 class Appended(Struct, frozen=True):
@@ -562,6 +565,15 @@ class Store(Protocol):
             IdReused: an id was there before with another digest; nothing was appended.
             Outdated: the experiment's state or configuration is no longer the record's; nothing
                 was appended.
+        """
+        ...
+
+    def admit(self, record: Record, given: Sequence[bytes], *, most: int) -> Sequence[bytes]:
+        """Note which of these distinct `eligible` restrictions are new to an experiment.
+
+        Returns:
+            Those by which it would have more than `most`, in the given order; where there are any,
+            none is noted.
         """
         ...
 

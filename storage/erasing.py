@@ -18,6 +18,7 @@ from storage.batches import FOLLOWING, open_batch
 from storage.databases import Transaction
 from storage.folds import SqlFold, started_at_version
 from storage.log import read_numbered
+from storage.mishaps import COLUMNS, keep_departed
 from storage.tables import (
     activations,
     batch_of,
@@ -179,4 +180,6 @@ def _remove_empty(transaction: Transaction, numbers: Sequence[int]) -> None:
     ]
     for start in range(0, len(numbers), _AT_ONCE):
         mine = transaction.among(batches.c.id, numbers[start : start + _AT_ONCE])
-        transaction.execute(delete(batches).where(mine, *(~kept for kept in left)))
+        gone = delete(batches).where(mine, *(~kept for kept in left))
+        told = gone.returning(batches.c.experiment_id, batches.c.counted_version, *COLUMNS)
+        keep_departed(transaction, transaction.execute(told).all())

@@ -20,6 +20,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 MOST_CALLS = 200  # in one group, so that none waits long for the others
+MOST_WAITING = 2_000  # behind the group that is being committed; whoever comes then comes again
 
 
 class Work(Generic[C, R]):
@@ -74,10 +75,13 @@ class Groups:
             call: what.
 
         Raises:
-            Unavailable: the group could not be committed; nothing of it was stored.
+            Unavailable: the group could not be committed, or too many wait already; nothing of it
+                was stored.
         """
         mine = _Waiting(work, kind, call)
         with self._changing:
+            if len(self._waiting) >= MOST_WAITING:
+                raise Unavailable(f"{MOST_WAITING:,} calls wait to be recorded already")
             mine.leads, self._led = not self._led, True
             if not mine.leads:
                 self._waiting.append(mine)

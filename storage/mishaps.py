@@ -1,16 +1,19 @@
 """What did not fit: counted by batch when it is written, kept by experiment when a fold sees it.
 
 Folds keep the sums in the experiment's own row, since what is wrong with a log is no reason for a
-new snapshot. Once a stopped experiment's result is final they stay as they are.
+new snapshot. Once a stopped experiment's result is final they stay as they are: later batches are
+taken to have nothing that did not fit. What batches counted that are no longer in the log, since
+their rows were erased or removed, is kept as departed, so that all of it can be verified.
 """
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import update
+from sqlalchemy import func, insert, select, update
 
 from bandits.store import Mishaps, Record
 from storage.databases import Found, Transaction
-from storage.tables import batches, experiments
+from storage.tables import batches, departed, experiments
 
 NAMES = Mishaps.__struct_fields__
 COLUMNS = tuple(batches.c[name] for name in NAMES)
@@ -24,6 +27,14 @@ def keep_mishaps(transaction: Transaction, record: Record, counted: Sequence[Fou
         values = {name: experiments.c[name] + n for name, n in more.items()}
         mine = update(experiments).where(experiments.c.id == record.id)
         transaction.execute(mine.values(values))
+    too_late = [b.id for b in counted if not _in_time(record, b) and _any(b)]
+    if too_late:
+        those = update(batches).where(transaction.among(batches.c.id, too_late))
+        transaction.execute(those.values(dict.fromkeys(NAMES, 0)))
+
+
+def _any(batch: Found) -> bool:
+    return any(getattr(batch, name) for name in NAMES)
 
 
 def _in_time(record: Record, batch: Found) -> bool:
@@ -31,3 +42,34 @@ def _in_time(record: Record, batch: Found) -> bool:
         return True
     latest = record.stopped_at if batch.kind == "choose" else record.closes_at
     return bool(batch.created_at <= latest)
+
+
+def logged_mishaps(transaction: Transaction, record: Record) -> Mishaps:
+    """Sum what every counted batch told, those included that are no longer in the log."""
+    sums = [func.coalesce(func.sum(column), 0) for column in COLUMNS]
+    here = (batches.c.experiment_id == record.id, batches.c.counted_version.is_not(None))
+    logged = transaction.execute(select(*sums).where(*here)).one()
+    query = select(*(departed.c[name] for name in NAMES))
+    gone = transaction.execute(query.where(departed.c.experiment_id == record.id)).first()
+    return Mishaps(*(int(a) + b for a, b in zip(logged, gone or (0,) * len(NAMES), strict=True)))
+
+
+def keep_departed(transaction: Transaction, removed: Iterable[Found]) -> None:
+    """Keep what batches told that are removed now; the experiments' locks must be held.
+
+    Args:
+        transaction: one that writes.
+        removed: of each batch its `experiment_id`, its `counted_version` and `COLUMNS`.
+    """
+    more: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    for batch in removed:
+        if batch.counted_version is not None and _any(batch):
+            more[batch.experiment_id].update({name: getattr(batch, name) for name in NAMES})
+    for number, counts in more.items():
+        here = departed.c.experiment_id == number
+        values = {name: departed.c[name] + counts[name] for name in NAMES}
+        more_of_it = update(departed).where(here).values(values)
+        known = transaction.execute(more_of_it.returning(departed.c.experiment_id)).first()
+        if known is None:
+            new = {name: counts[name] for name in NAMES}
+            transaction.execute(insert(departed).values(experiment_id=number, **new))

@@ -17,6 +17,7 @@ from bandits.store import (
     Chosen,
     Event,
     Marked,
+    Mishaps,
     OfSubject,
     Point,
     Record,
@@ -29,7 +30,17 @@ from bandits.store import (
     Target,
     Waiting,
 )
-from storage import choices, erasing, log, marks, matching, rewards, snapshots, together
+from storage import (
+    choices,
+    erasing,
+    log,
+    marks,
+    matching,
+    restrictions,
+    rewards,
+    snapshots,
+    together,
+)
 from storage.accounts import Accounts
 from storage.changes import note
 from storage.databases import Database, Raced, Transaction
@@ -37,6 +48,7 @@ from storage.drafts import Drafts
 from storage.experiments import Experiments
 from storage.folds import SqlFold
 from storage.groups import Groups, Work
+from storage.mishaps import logged_mishaps
 from storage.observations import Observations
 from storage.opening import open_database
 from storage.past import SqlPast
@@ -174,6 +186,10 @@ class SqlStore:
     ) -> list[Mapping[int, Stored]]:
         self._recent.check(transaction, calls[0].record)
         return together.choose(transaction, calls)
+
+    def admit(self, record: Record, given: Sequence[bytes], *, most: int) -> Sequence[bytes]:
+        """Note new restrictions of requests; return those beyond `most`."""
+        return self._write(lambda c: restrictions.admit(c, record, given, most=most))
 
     def decisions(self, ids: Sequence[str]) -> dict[str, Stored]:
         """Read the decisions that exist among these ids."""
@@ -317,6 +333,7 @@ class SqlStore:
                 SqlPast(transaction, record, self._experiments),
                 snapshots.all_kept(transaction, record),
                 base,
+                logged_mishaps(transaction, record) if version is None else Mishaps(),
             )
 
     def remove(

@@ -263,6 +263,28 @@ bases = Table(
     Column("grounds", LargeBinary, nullable=False),
 )
 
+# What batches told that did not fit, and that are no longer in the log: see `storage.mishaps`.
+departed = Table(
+    "departed",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("clipped", Integer, nullable=False),
+    Column("unknown", Integer, nullable=False),
+    Column("missing", Integer, nullable=False),
+    Column("repeated", Integer, nullable=False),
+    Column("late", Integer, nullable=False),
+    Column("skewed", Integer, nullable=False),
+)
+
+# The different restrictions that requests had, of which an experiment takes only so many.
+restrictions = Table(
+    "restrictions",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 secrets = Table(
     "secrets",
     metadata,

@@ -12,7 +12,7 @@ from bandits.engine.learner import rebuild
 from bandits.engine.summing import known, known_grounds
 from bandits.engine.tally import Tally
 from bandits.inference.grounds import Grounds
-from bandits.store import Audit, Decided
+from bandits.store import Audit, Decided, Mishaps
 
 _COUNTABLE = 2.0**50  # a larger number is no count, and is whole by rounding
 TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another order may make
@@ -82,7 +82,16 @@ def compare(audit: Audit, progress: Callable[[int], None]) -> list[Compared]:
             known_grounds(audit.record.configuration, audit.snapshot),
             derivable=audit.derivable and np.array_equal(grounds.ratio.sent, tally.sent[:-1]),
         ),
+        *(
+            Compared(f"mishaps.{name}", _count(audit.mishaps, name), _count(held, name))
+            for held in (audit.record.mishaps,)
+            for name in held.__struct_fields__
+        ),
     ]
+
+
+def _count(mishaps: Mishaps, name: str) -> FloatArray:
+    return np.array([getattr(mishaps, name)], dtype=np.float64)
 
 
 def _compare_grounds(logged: Grounds, stored: Grounds, *, derivable: bool) -> list[Compared]:

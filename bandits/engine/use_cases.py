@@ -13,6 +13,7 @@ import msgspec
 from bandits.changes import refused_changes
 from bandits.context import Scalar
 from bandits.engine import subjects
+from bandits.engine.admitting import Admitted
 from bandits.engine.choosing import Batch, decide
 from bandits.engine.explaining import explain
 from bandits.engine.happening import happened
@@ -70,6 +71,7 @@ class Engine:
         self.store = store
         self.clock = clock
         self._live: dict[str, tuple[tuple[int, int], Live]] = {}
+        self._admitted = Admitted(store)
         self._renewing = Lock()
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
         self._rebuilt: tuple[str, int, Snapshot] | None = None
@@ -216,6 +218,8 @@ class Engine:
         live = self._living(record)
         batch = Batch(record.salt, requests, now)
         chosen = decide(live, batch, shipped)
+        if not dry_run and shipped is None:
+            self._admitted.admit(record, batch, chosen.restrictions)
         before = {} if dry_run else self.store.append_decisions(record, chosen, at=now)
         answers = self._answers(live, chosen, dry_run=dry_run)
         if before:

@@ -6,13 +6,15 @@ import sys
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import delete, update
+from sqlalchemy import delete, func, select, update
 
 from bandits.engine.learner import fold
+from bandits.engine.subjects import erase
 from bandits.engine.summing import known
 from bandits.statistics import dump
+from bandits.store import Mishaps
 from storage.commands import verify
-from storage.tables import events, snapshots
+from storage.tables import batches, events, experiments, snapshots
 from storage.verifying import Compared
 
 
@@ -66,6 +68,53 @@ def test_a_row_lost_from_the_log_is_found(store, learned, database_url):
     for name in ("statistic.total", "statistic.square", "tally.reward", "tally.metrics"):
         assert f"{name}[" in result.output
     assert "statistic.count[" not in result.output
+
+
+@pytest.mark.parametrize("name", ["clipped", "unknown", "missing", "repeated", "late", "skewed"])
+@pytest.mark.parametrize("table", [experiments, batches], ids=["stored", "logged"])
+def test_a_count_of_what_did_not_fit_that_is_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fixtures
+    store, sender, learned, database_url, name, table
+):
+    store.append_decisions(learned, sender.chosen(2, mended=(3, 4, 5)), at=24.0)
+    sender.click(sender.choose(learned, 2, at=24.0), at=2000.0, late=True, skewed=True)
+    fold(store, "spring", now=3000.0)
+    assert store.record("spring").mishaps == Mishaps(3, 4, 5, 0, 2, 2)
+    assert run(database_url, "spring").exit_code == 0
+    with store.database.writing() as transaction:
+        newest = select(func.max(batches.c.id)).scalar_subquery()
+        mine = table.c.id == newest if table is batches else table.c.key == "spring"
+        transaction.execute(update(table).where(mine).values({name: table.c[name] + 1}))
+    result = run(database_url, "spring")
+    assert result.exit_code == 1
+    assert f"mishaps.{name}[0]: the log says" in result.output
+    assert result.output.count("differs") == 1
+
+
+def test_counts_of_what_did_not_fit_outlive_their_rows(store, sender, database_url):
+    record = sender.start()
+    for at in (1.0, 2.0):
+        chosen = sender.chosen(2, mended=(1, 0, 2), subjects=["ann", f"u-{at}"])
+        store.append_decisions(record, chosen, at=at)
+        sender.click(chosen.ids, at=at, skewed=True)
+        fold(store, "spring", now=at)
+    before = store.record("spring").mishaps
+    for name in ("ann", "u-1.0"):
+        assert erase(store, name, now=3.0, by="test").decisions > 0
+    with store.database.reading() as transaction:
+        kinds = list(transaction.execute(select(batches.c.kind)).scalars())
+    assert sorted(kinds) == ["choose", "reward"]  # the first two are gone
+    assert store.record("spring").mishaps == before == Mishaps(2, 0, 4, 0, 0, 4)
+    assert run(database_url).exit_code == 0
+
+
+def test_what_comes_once_the_result_is_final_counts_nowhere(store, sender, database_url):
+    ids = sender.choose(sender.start(), 2, at=1.0)
+    fold(store, "spring", now=20.0)
+    store.move("spring", "stopped", allowed=["running"], at=30.0, by="test")
+    sender.click(ids, at=5000.0, late=True)
+    fold(store, "spring", now=6000.0)
+    assert store.record("spring").mishaps == Mishaps()
+    assert run(database_url).exit_code == 0
 
 
 def test_it_runs_as_a_program_with_the_table_alone_on_standard_output(learned, database_url):

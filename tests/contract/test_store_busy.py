@@ -1,0 +1,95 @@
+"""What is slow or too much holds nobody up for long."""
+
+from concurrent.futures import ThreadPoolExecutor
+from queue import Queue
+from threading import Event as Signal
+from typing import ClassVar
+
+import numpy as np
+from sqlalchemy import event
+
+from bandits import registry
+from bandits.engine import Engine
+from bandits.errors import Unavailable
+from bandits.messages import Request, Reward
+from bandits.policy import Parameters
+from bandits.registry import register
+from bandits.statistics import Moments
+from storage import groups
+
+LONG = 60.0  # seconds until a test that hangs fails
+
+
+def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sender, monkeypatch):
+    monkeypatch.setattr(registry, "_registered", dict(registry.policies()))
+    begun, answered = Signal(), Signal()
+
+    @register("slow", label="Slow", support=(0.0, 1.0))
+    class Slow(Parameters, frozen=True):
+        """Take all the time there is.
+
+        Source: every large model.
+        """
+
+        statistic: ClassVar[type[Moments]] = Moments
+
+        def prepare(self, _known, problem, _upcoming, _rng):
+            begun.set()
+            assert answered.wait(LONG)
+            return problem.n_arms
+
+        def propensities(self, prepared, _contexts):
+            return np.full(prepared, 1 / prepared)
+
+    engine = Engine(store)
+    sender.start(policy={"name": "slow"}, reward={"metrics": {"click": {}}})
+    autumn = sender.start("autumn", policy={"name": "uniform"})
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            deciding = pool.submit(engine.choose, "spring", [Request(f"u-{i}") for i in range(500)])
+            assert begun.wait(LONG)
+            (made,) = engine.choose("autumn", [Request("u-1")])
+            assert engine.reward([Reward(made.decision_id, "e", "click")]).accepted == 1
+            assert engine.learn("autumn").version == 1
+            assert store.record(autumn.key).learned_version == 1
+            assert not deciding.done()
+        finally:
+            answered.set()
+        assert len(deciding.result()) == 500
+
+
+def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypatch):
+    monkeypatch.setattr(groups, "MOST_WAITING", 3)
+    record = sender.start()
+    sender.choose(record)  # what follows only writes: a reading ends with a commit, too
+    committing, go_on = Signal(), Signal()
+
+    def hold(_connection):
+        committing.set()
+        assert go_on.wait(LONG)
+
+    outcomes: Queue[object] = Queue()
+    chosen = [sender.chosen() for _ in range(8)]
+
+    def choose(some):
+        try:
+            outcomes.put(store.append_decisions(record, some, at=1.0))
+        except Unavailable as error:
+            outcomes.put(error)
+
+    event.listen(store.database.engine, "commit", hold)
+    with ThreadPoolExecutor(8) as pool:
+        try:
+            pool.submit(choose, chosen[0])
+            assert committing.wait(LONG)
+            for some in chosen[1:]:
+                pool.submit(choose, some)
+            refused = [outcomes.get(timeout=LONG) for _ in range(4)]
+        finally:
+            go_on.set()
+    event.remove(store.database.engine, "commit", hold)
+    assert all(isinstance(r, Unavailable) for r in refused)
+    assert {r.retry_after_seconds for r in refused} == {1}
+    assert [outcomes.get_nowait() for _ in range(4)] == [{}] * 4
+    assert len(store.decisions([c.ids[0] for c in chosen])) == 4
+    assert store.append_decisions(record, sender.chosen(), at=2.0) == {}  # the queue is open again

@@ -1,0 +1,94 @@
+"""An experiment keeps results for so many sets of variants, whichever process is asked."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+
+import pytest
+from msgspec import convert
+from sqlalchemy import func, select
+
+from bandits.engine import Engine
+from bandits.engine.admitting import MOST_SETS, most_sets
+from bandits.errors import InvalidInput
+from bandits.experiment import Configuration, Experiment
+from bandits.messages import Request
+from storage.tables import decisions, restrictions
+
+VARIANTS = "abcdefghi"
+SETS = [list(s) for size in range(1, 10) for s in combinations(VARIANTS, size)]
+SLOTS = [{"key": "s", "variants": [{"key": v} for v in VARIANTS]}]
+
+
+def asking(number):
+    return Request(f"u-{number}", eligible={"s": SETS[number]})
+
+
+def count(store, table):
+    with store.database.reading() as transaction:
+        return transaction.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def test_one_more_set_than_are_kept_is_refused_by_name_and_nothing_is_stored(store, sender):
+    sender.start(slots=SLOTS)
+    here, there = Engine(store), Engine(store)
+    here.choose("spring", [asking(i) for i in range(MOST_SETS)])
+    for engine in (here, there):
+        with pytest.raises(InvalidInput) as caught:
+            engine.choose("spring", [asking(0), Request("u"), asking(MOST_SETS), asking(300)])
+        places = [f.pointer for f in caught.value.faults]
+        assert places == ["/requests/2/eligible", "/requests/3/eligible"]
+        assert "256" in caught.value.faults[0].detail
+        with pytest.raises(InvalidInput):
+            engine.choose("spring", [asking(300)])
+    assert count(store, decisions) == MOST_SETS
+    again = [Request("v", eligible={"s": [*reversed(SETS[100]), SETS[100][0]]}), Request("w")]
+    assert len(there.choose("spring", again)) == 2
+    assert count(store, restrictions) == MOST_SETS
+
+
+def test_where_a_batch_holds_too_many_none_of_it_is_let_in(store, sender):
+    sender.start(slots=SLOTS)
+    engine = Engine(store)
+    with pytest.raises(InvalidInput) as caught:
+        engine.choose("spring", [asking(i) for i in range(MOST_SETS + 3)])
+    assert [f.pointer for f in caught.value.faults] == [
+        f"/requests/{MOST_SETS + i}/eligible" for i in range(3)
+    ]
+    assert count(store, restrictions) == count(store, decisions) == 0
+
+
+def test_what_keeps_no_results_is_not_counted(store, sender):
+    sender.start(slots=SLOTS)
+    engine = Engine(store)
+    engine.choose("spring", [asking(i) for i in range(300)], dry_run=True)
+    assert count(store, restrictions) == 0
+    engine.stop("spring", by="test", ship={"s": "a"})
+    engine.choose("spring", [asking(i) for i in range(300)])
+    assert count(store, restrictions) == 0
+
+
+def test_at_once_no_more_get_in_than_one_after_the_other(store, sender):
+    record = sender.start()
+    sender.start("autumn")
+
+    def ask(number):
+        return store.admit(record, [b"%d" % number], most=7)
+
+    with ThreadPoolExecutor(8) as pool:
+        refused = [r for found in pool.map(ask, range(20)) for r in found]
+    assert len(refused) == 13
+    assert count(store, restrictions) == 7
+    assert store.admit(store.record("autumn"), [b"0"], most=1) == []
+
+
+def test_many_arms_and_segments_leave_room_for_fewer():
+    def most(n_variants, **declared):
+        slot = {"key": "s", "variants": [{"key": f"v{i}"} for i in range(n_variants)]}
+        policy, reward = {"name": "uniform"}, {"metrics": {"click": {}}}
+        declared |= {"key": "k", "slots": [slot], "policy": policy, "reward": reward}
+        return most_sets(Configuration.first(convert(declared, Experiment)))
+
+    channels = {"kind": "category", "name": "c", "values": [str(i) for i in range(38)]}
+    assert most(10) == MOST_SETS
+    assert most(100, context=[channels]) == 50
+    assert most(100) == MOST_SETS
