@@ -8,6 +8,7 @@ from sqlalchemy import event
 
 from bandits.engine import Engine
 from bandits.engine.learner import fold, rebuild
+from bandits.messages import Reward
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 INDEX = re.search(r"^CREATE INDEX .*;$", PAGE, re.MULTILINE)[0]
@@ -32,9 +33,8 @@ def scans(store):
     return found
 
 
-@pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
-@pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
-def test_no_statement_scans_the_log(store, sender, scans, assignment):
+def live(store, sender, assignment):
+    """Do everything that is done often, once new and once repeated."""
     declared = {"await_activation": True, "forgetting": {"window_seconds": 50.0}}
     record = sender.start(assignment=assignment, **declared)
     chosen = sender.chosen(20, digests=[b"body"] * 20)
@@ -54,6 +54,12 @@ def test_no_statement_scans_the_log(store, sender, scans, assignment):
     assert store.events(chosen.ids[0])
     assert store.history("spring", 10)
     assert store.snapshot("spring", 1)
+
+
+@pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
+def test_no_statement_scans_the_log(store, sender, scans, assignment):
+    live(store, sender, assignment)
     assert scans == []
 
 
@@ -81,3 +87,84 @@ def test_a_statement_that_scans_is_noticed(store, sender, scans):
     with store.database.reading() as transaction:
         transaction.connection.exec_driver_sql("SELECT count(*) FROM decisions WHERE arm = 1")
     assert len(scans) == 1
+
+
+class Reads:
+    """Statements as PostgreSQL plans and runs them: what reads a table of the log, and how much."""
+
+    def __init__(self, engine):
+        self.whole = []  # statements that go through a whole table or index
+        self.rows = 0  # that were looked at
+        event.listen(engine, "before_cursor_execute", self._explain)
+
+    def _explain(self, connection, _cursor, statement, parameters, _context, many):
+        reads = statement.startswith(("SELECT", "WITH"))
+        if many or not (reads or statement.startswith(("UPDATE", "DELETE"))):
+            return
+        options = "ANALYZE, TIMING OFF, FORMAT JSON" if reads else "FORMAT JSON"
+        with connection.connection.driver_connection.cursor() as cursor:
+            cursor.execute(f"EXPLAIN ({options}) {statement}", parameters)
+            ((plan,),) = cursor.fetchone()
+        for node in _nodes(plan["Plan"]):
+            if node["Node Type"].endswith("Scan") and node.get("Relation Name") in LOG:
+                looked_at = ("Actual Rows", "Rows Removed by Filter")
+                rows = sum(node.get(name, 0) for name in looked_at)
+                self.rows += rows * node.get("Actual Loops", 1)
+                if not {"Index Cond", "Recheck Cond", "TID Cond"} & node.keys():
+                    self.whole.append((statement, node))
+
+
+def _nodes(plan):
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from _nodes(part)
+
+
+@pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
+def test_no_statement_scans_the_log_of_postgresql(store, sender, assignment):
+    reads = Reads(store.database.engine)
+    live(store, sender, assignment)
+    assert reads.rows > 100
+    assert reads.whole == []
+
+
+@pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
+def test_a_statement_that_scans_the_log_of_postgresql_would_be_found(store, sender):
+    sender.choose(sender.start(), 20, at=1.0)
+    reads = Reads(store.database.engine)
+    assert store.subject_decisions("nobody") == {}  # which no index helps, on purpose
+    assert len(reads.whole) == 1
+    assert reads.rows == 20
+
+
+@pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
+def test_hot_lookups_read_as_many_rows_of_a_log_ten_times_as_long(store, sender, assignment):
+    record = sender.start(assignment=assignment)
+    engine = Engine(store, lambda: 5000.0)
+    reads = Reads(store.database.engine)
+
+    def lengthen(n):
+        for _ in range(n):
+            sender.click(sender.choose(record, 20, at=1.0), at=2.0)
+        fold(store, "spring", now=5000.0)
+
+    def hot():
+        before = reads.rows
+        chosen = sender.chosen(10, digests=[b"body"] * 10)
+        for _ in range(2):
+            store.append_decisions(record, chosen, at=5000.0)
+            engine.reward([Reward(i, "e", "click") for i in chosen.ids])
+        engine.cancel(chosen.ids[:2])
+        engine.receipt(chosen.ids[0])
+        engine.results("spring")
+        store.waiting(5000.0)
+        fold(store, "spring", now=5000.0)
+        return reads.rows - before
+
+    lengthen(10)
+    short = hot()
+    lengthen(90)
+    assert short > 20
+    assert hot() <= 1.2 * short
