@@ -14,7 +14,6 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.arrays import FloatArray
-from bandits.inference.intervals import Finding
 from bandits.results import HistoryPoint
 from simulations.planning.outlook import Side
 
@@ -25,7 +24,6 @@ _MARKS = ("■", "▨", "▩", "▦")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 MAX_BANDS = 12  # more cannot be told apart; the rest is one band
-MAX_INTERVALS = 40  # rows of a picture of intervals
 _ENOUGH = 30  # complete results from which an arm's average is drawn: fewer only jump about
 _LABEL_GAP = 0.055  # of the chart's height, between two labels at the right edge
 
@@ -145,36 +143,6 @@ def reward_figure(
         ends = means[-1, shown]
         places = _apart(ends, gap=_LABEL_GAP * (reach[1] - reach[0]))
         layout["annotations"] = _labels(places, [arms[k] for k in shown])
-    return {"data": data, "layout": layout}
-
-
-def interval_figure(rows: Sequence[tuple[Look, Finding]], *, is_rate: bool) -> Figure:
-    """Draw estimates with their intervals, one row each, the first on top; for export."""
-    known = [(look, f) for look, f in rows if f.measurable][:MAX_INTERVALS]
-    data = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "x": [f.estimate],
-            "y": [plain(look.label)],
-            "name": plain(look.label),
-            "meta": look.label,
-            "marker": {"size": 9, "color": look.colour},
-            "error_x": {
-                "type": "data",
-                "symmetric": False,
-                "array": [f.high - f.estimate],
-                "arrayminus": [f.estimate - f.low],
-                "color": look.colour,
-                "thickness": 3,
-                "width": 0,
-            },
-        }
-        for look, f in known
-    ]
-    layout = _layout({"autorange": "reversed", "automargin": True}, stacked=False)
-    layout["xaxis"] = {"showgrid": True, **({"tickformat": ".1%"} if is_rate else {})}
-    layout["hovermode"] = "closest"
     return {"data": data, "layout": layout}
 
 

@@ -17,7 +17,7 @@ from webapp.pages.campaign import (
     trying,
     uploads,
 )
-from webapp.pages.form import drafting, editing, forecasts, previews
+from webapp.pages.form import drafting, editing, exporting, forecasts, previews
 from webapp.pages.gate import gate
 from webapp.settings import Settings
 
@@ -29,6 +29,7 @@ VIEWS = (
     downloads,
     drafting,
     editing,
+    exporting,
     keys,
     lifecycle,
     people,

@@ -85,45 +85,6 @@ function inboxes(form) {
   new MutationObserver(show).observe(form, { childList: true });
 }
 
-// Figures come with their data in the page; only colours of text and grid are the page's own.
-function drawFigures() {
-  const probe = document.body.appendChild(document.createElement("span"));
-  const token = (name) => {
-    probe.style.color = `var(${name})`;
-    return getComputedStyle(probe).color;
-  };
-  for (const element of document.querySelectorAll("[data-figure]")) {
-    if (!window.Plotly) continue;
-    const { data, layout } = JSON.parse(element.dataset.figure);
-    layout.font = { ...layout.font, size: 12, color: token("--ink-quiet") };
-    layout.hoverlabel = { bgcolor: token("--raised"), font: { color: token("--ink") } };
-    for (const label of layout.annotations || []) label.font = { color: token("--ink"), size: 12 };
-    for (const axis of [layout.xaxis, layout.yaxis]) {
-      axis.gridcolor = token("--line");
-      axis.zerolinecolor = token("--line-strong");
-      axis.fixedrange = true;
-    }
-    if (element.clientWidth < 620) {
-      layout.annotations = [];
-      layout.margin = { ...layout.margin, l: 52, r: 8 };
-      layout.showlegend = true;
-      layout.legend = { orientation: "h", y: -0.45 };
-      for (const trace of data) trace.showlegend = Boolean(trace.name);
-    }
-    element.replaceChildren();
-    window.Plotly.newPlot(element, data, layout, { displayModeBar: false, responsive: true });
-    const button = document.querySelector(`[data-figure-png="${element.id}"]`);
-    if (button) {
-      button.hidden = false;
-      button.onclick = () => window.Plotly.downloadImage(element,
-        { format: "png", width: 1200, height: 560, scale: 2, filename: "plan" });
-    }
-  }
-  probe.remove();
-}
-
-drawFigures();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawFigures);
 for (const form of document.querySelectorAll("form[data-rows]")) {
   if ("autosave" in form.dataset) autosave(form);
   inboxes(form);

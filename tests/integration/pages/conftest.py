@@ -144,9 +144,7 @@ class Visitor:
         self.client = site.app.test_client()
         self.email = email
         if email is not None:
-            user = site.accounts.user(email)
-            sessions, now = site.accounts.sessions, site.clock()
-            token = sessions.begin(user.id, agent="Test", address="127.0.0.1", at=now)
+            token = site.session(email)
             with self.client.session_transaction() as session:
                 session["_user_id"] = token
                 session["_fresh"] = True
@@ -192,6 +190,11 @@ class Site:
         email = email or f"{role}@shop.example"
         self.accounts.add_user(email, HASH, role, at=self.clock(), by="test")
         return email
+
+    def session(self, email: str, agent: str = "Test") -> str:
+        """Sign somebody in, with whatever browser; return the session's token."""
+        sessions, user = self.accounts.sessions, self.accounts.user(email)
+        return sessions.begin(user.id, agent=agent, address="127.0.0.1", at=self.clock())
 
     def visitor(self, role: Role | None = None, email: str | None = None) -> Visitor:
         """Open a browser, signed in as somebody of this role unless it is None."""

@@ -45,6 +45,7 @@ NEEDS = {
     "one_page": "manager",
     "parts_csv": "viewer",
     "people": "admin",
+    "plan_csv": "manager",
     "plotly": None,
     "preview": "viewer",
     "preview_typed": "manager",

@@ -75,6 +75,18 @@ def test_the_export_holds_what_the_search_finds_and_no_formula(site, admin, chan
     assert [row["action"] for row in csv.DictReader(io.StringIO(keys))] == ["revoke", "create"]
 
 
+def test_a_draft_that_ended_is_found_by_its_name_with_what_was_typed(site, admin):
+    fields = admin.form("/new-experiment", "base") | {"name": "Never sent", "do": "close"}
+    admin.post("/new-experiment", fields)
+    (draft,) = site.store.drafts.all()
+    admin.post(f"/drafts/{draft.id}/discard")
+    page = admin.get("/settings/audit-log?kind=draft").text
+    assert "Draft “Never sent”" in page
+    assert "<del>Never sent</del>" in page
+    assert page.count("<li>\n      <p>") == 1
+    assert "<span>exclude</span>" not in page, "fields in which nothing was typed are left out"
+
+
 def test_every_action_that_the_store_writes_has_words():
     """Read the store's own calls, so that a new action needs words before it is seen."""
     written = set()

@@ -218,6 +218,23 @@ def test_tables_and_charts_are_exported(site, viewer):
     history = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/history.csv").text)))
     assert len(history) == 6
     assert {row["learned_version"] for row in history} == {"1"}
+    assert sum(float(row["share"]) for row in history) == pytest.approx(1)
+    for row in history:  # as the chart: none before there are 30 results
+        few = int(row["complete"]) < 30
+        mean = "" if few else float(row["reward"]) / int(row["complete"])
+        assert row["average"] == mean if few else float(row["average"]) == pytest.approx(mean)
+
+
+def test_every_table_with_figures_is_a_picture_as_well(site, viewer):
+    site.make()
+    site.send("sale", 200, clicked)
+    charts = viewer.get("/experiments/sale/live").json["charts"]
+    assert set(charts) == {"shares", "rewards", "versions", "parts", "health"}
+    (checks,) = charts["health"]["data"]
+    shown = words(viewer.get("/experiments/sale").text)
+    titles, states, sentences = checks["cells"]["values"]
+    for title, state, sentence in zip(titles, states, sentences, strict=True):
+        assert f"{title} ({state}) {sentence}".replace("\u202f", " ") in shown
 
 
 def test_no_cell_of_an_export_is_a_formula(site, viewer):

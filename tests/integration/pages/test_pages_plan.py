@@ -1,5 +1,7 @@
 """Before you start: the plan is simulated, and what comes of it is said in words."""
 
+import csv
+import io
 import re
 from html import unescape
 
@@ -82,6 +84,22 @@ def test_a_plan_is_simulated_and_judged_with_a_chart_a_table_and_ranges(simulate
     assert 'data-figure="{' in page.text
     assert "control group of 5" in text
     assert "not the best in" in text
+
+
+def test_the_chart_of_a_plan_is_exported_and_an_unfinished_plan_leads_to_its_page(
+    manager, begun, simulate
+):
+    early = manager.get(f"{begun}/plan.csv")
+    assert (early.status_code, early.location) == (302, f"{begun}/start")
+    assert f'href="{begun}/plan.csv"' in simulate().text
+    rows = list(csv.DictReader(io.StringIO(manager.get(f"{begun}/plan.csv").text)))
+    ways = {row["way to send"] for row in rows}
+    assert len(ways) == 2
+    assert "this plan" in ways
+    last = [row for row in rows if row["emails sent"] == "19000"]  # without the control group
+    assert {row["way to send"] for row in last} == ways
+    for row in rows:
+        assert float(row["lowest 5 %"]) <= float(row["highest 5 %"])
 
 
 def test_a_plan_that_ends_before_its_first_results_is_told_and_cured(simulate):

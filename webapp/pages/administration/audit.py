@@ -17,7 +17,7 @@ from webapp.pages.campaign.differences import Entry, entry
 from webapp.pages.exports import csv_response
 from webapp.services import services
 
-KINDS = {"experiment": "Experiments", "user": "People", "key": "API keys"}
+KINDS = {"experiment": "Experiments", "draft": "Drafts", "user": "People", "key": "API keys"}
 _PAGE = 50
 _PORTION = 1000  # entries that an export reads at a time
 
@@ -112,6 +112,8 @@ def _line(change: Change) -> Line:
     address = None
     if kind == "experiment":
         address = url_for("pages.history", key=name)
+    elif kind == "draft":
+        name = f"Draft “{msgspec.json.decode(change.before)['name'].strip() or 'Without a name'}”"
     elif kind == "key":
         name = (change.after or change.before or {}).get("name", f"number {name}")
     return Line(entry(change), kind, name, address)

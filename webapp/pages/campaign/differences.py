@@ -49,8 +49,22 @@ def entry(change: Change) -> Entry:
             return Entry(TITLES[kind, "create"], change.by, change.at, ())
         case _:
             title = TITLES.get((kind, change.action), change.action.capitalize())
-    found = tuple(_compare("", change.before, change.after))
+    before, after = change.before, change.after
+    if kind == "draft":  # its text is kept as it was stored
+        before, after = _typed(msgspec.json.decode(before)), {}
+    found = tuple(_compare("", before, after))
     return Entry(title, change.by, change.at, found)
+
+
+def _typed(value: Any) -> Any:
+    """Leave out the fields of a draft in which nothing was typed."""
+    match value:
+        case dict():
+            return {k: kept for k, v in value.items() if (kept := _typed(v))}
+        case list():
+            return [kept for v in value if (kept := _typed(v))]
+        case _:
+            return value
 
 
 def _compare(place: str, before: Any, after: Any) -> Iterator[tuple[str, str | None, str | None]]:

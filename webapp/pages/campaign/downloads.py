@@ -1,6 +1,7 @@
 """An experiment's tables and results as files."""
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 import msgspec
@@ -8,6 +9,7 @@ from flask import Response
 from flask.typing import ResponseReturnValue
 
 from bandits.inference.intervals import Finding
+from webapp.figures import averages, sends
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.naming import called, titled
@@ -86,17 +88,30 @@ def results_json(key: str) -> ResponseReturnValue:
 @pages.get("/experiments/<key:key>/history.csv")
 @needs("viewer")
 def history_csv(key: str) -> ResponseReturnValue:
-    """Export the figures behind both charts: cumulative, one row for each point and version."""
+    """Export the figures of both charts: one row for each point and version.
+
+    `sent`, `complete` and `reward` count from the start; `share` is that of the sends since the
+    point before, and `average` waits, as the chart does, until there are results enough.
+    """
     _, standing = standing_of(key)
     labels = [row.look.label for row in standing.arms]
+    history = standing.results.history
+    known = sends(history)
+    shares = dict(zip(known.times, known.shares.tolist(), strict=True))
     rows = [
-        [point.at.isoformat(), point.version, label, sent, complete, reward]
-        for point in standing.results.history
-        for label, sent, complete, reward in zip(
-            labels, point.sent, point.complete, point.reward, strict=False
+        [point.at.isoformat(), point.version, label, *told]
+        for point, means in zip(history, averages(history).tolist(), strict=True)
+        for label, *told in zip(
+            labels,
+            point.sent,
+            point.complete,
+            point.reward,
+            shares.get(point.at, [None] * len(labels)),
+            [None if isnan(mean) else mean for mean in means],
+            strict=False,
         )
     ]
-    head = ["at", "learned_version", "version", "sent", "complete", "reward"]
+    head = ["at", "learned_version", "version", "sent", "complete", "reward", "share", "average"]
     return csv_response(f"{key}-history.csv", head, rows)
 
 

@@ -1,11 +1,14 @@
 """Why this email? One decision, explained."""
 
+import re
+
 from flask import redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound
 from bandits.experiment import Experiment
 from bandits.messages import DecisionReceipt
+from webapp.api.addresses import DecisionIdConverter
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.contributing import Foreseen, foreseen, pushes
@@ -22,7 +25,7 @@ _MOST = 100  # decisions of a recipient that are listed
 def decisions() -> ResponseReturnValue:
     """Ask for a decision's id."""
     wanted = request.args.get("id", "").strip()
-    if wanted and wanted.isascii() and wanted.isprintable() and len(wanted) <= 128:  # noqa: PLR2004 - as ids are declared
+    if re.fullmatch(DecisionIdConverter.regex, wanted):
         return redirect(url_for("pages.decision", decision_id=wanted))
     return render_template("decisions.html", wanted=wanted)
 

@@ -8,11 +8,12 @@ from flask.typing import ResponseReturnValue
 
 from bandits.inference.intervals import Finding
 from bandits.store import Record
-from webapp.figures import Figure, Look, interval_figure, reward_figure, share_figure
+from webapp.figures import Figure, Look, reward_figure, share_figure
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.naming import called, titled
 from webapp.pages.campaign.standing import Standing, stand
+from webapp.pictures import interval_picture, text_picture
 from webapp.services import services
 
 # What moves on the page.
@@ -65,8 +66,13 @@ def _charts(standing: Standing) -> dict[str, Figure]:
     return {
         "shares": share_figure(history, looks),
         "rewards": reward_figure(history, looks, is_rate=is_rate),
-        "versions": interval_figure(ranked, is_rate=is_rate),
-        "parts": interval_figure(_variants(standing), is_rate=is_rate),
+        "versions": interval_picture(ranked, is_rate=is_rate),
+        "parts": interval_picture(_variants(standing), is_rate=is_rate),
+        "health": text_picture(
+            ("Check", "State", "What it means"),
+            [(c.title, c.word, c.sentence) for c in standing.health],
+            (2, 1.5, 7),
+        ),
     }
 
 

@@ -9,12 +9,14 @@ from bandits.inference.guarantees import Guarantee, Promise
 from bandits.inference.intervals import Finding, Interval
 from bandits.results import FeatureResult, Results, Segment
 from bandits.store import Record
+from webapp.figures import Figure, Look
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.bars import Scale, reasons
 from webapp.pages.campaign.downloads import bounds
 from webapp.pages.campaign.naming import Measure, called, measure, titled
 from webapp.pages.exports import csv_response
+from webapp.pictures import interval_picture
 from webapp.services import services
 
 _OTHERS = "none of the listed"
@@ -63,7 +65,10 @@ class Segmented(Struct, frozen=True):
 def segments(key: str) -> ResponseReturnValue:
     """Show which variant does better for whom."""
     record, told = _read(key)
-    return render_template("segments.html", record=record, told=told, tab="segments")
+    pictures = [picture(feature, told.measure) for feature in told.features]
+    return render_template(
+        "segments.html", record=record, told=told, pictures=pictures, tab="segments"
+    )
 
 
 @pages.get("/experiments/<key:key>/segments.csv")
@@ -79,6 +84,14 @@ def segments_csv(key: str) -> ResponseReturnValue:
         for c in row.comparisons
     ]
     return csv_response(f"{key}-segments.csv", head, rows)
+
+
+def picture(feature: FeatureRows, counted: Measure) -> Figure:
+    """Draw a feature's comparisons, each variant's segments side by side."""
+    every = [(c, row.label) for row in feature.segments for c in row.comparisons]
+    every.sort(key=lambda pair: (pair[0].part, pair[0].variant))
+    rows = [(Look(f"{c.variant}, {label}", None, 0), c.lift) for c, label in every]
+    return interval_picture(rows, is_rate=counted.is_rate)
 
 
 def _read(key: str) -> tuple[Record, Segmented]:

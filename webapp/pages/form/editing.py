@@ -113,7 +113,7 @@ def _form(
     errors = {f.pointer: f.detail for f in reversed(faults)}
     page = render_template(
         "edit.html",
-        form=form,
+        form=rows.inviting(form),
         errors=errors,
         summary=[(f, title_of(f, form), errors[f]) for f in in_order(errors)],
         record=record,

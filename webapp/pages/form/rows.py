@@ -18,6 +18,7 @@ from webapp.pages.form.typed import (
 )
 
 MAX_VARIANTS = 100
+_TWO = (TypedVariant(), TypedVariant())
 
 R = TypeVar("R")
 F = TypeVar("F", bound=TypedExperiment)
@@ -66,6 +67,12 @@ def compacted(form: F) -> F:
         context=tuple(f for f in form.context if not f.blank),
         exclude=tuple(e for e in form.exclude if any(e.levels)),
     )
+
+
+def inviting(form: F) -> F:
+    """Show rows to type into where a part has none left."""
+    slots = tuple(s if s.variants else replace(s, variants=_TWO) for s in form.slots)
+    return replace(form, slots=slots)
 
 
 def without_variant(form: F, slot: int, variant: int) -> F:

@@ -15,6 +15,7 @@ from webapp.pages.form.fields import methods
 from webapp.pages.form.keeping import Kept, unfinished
 from webapp.pages.form.outlook import foreseen
 from webapp.pages.form.places import in_order, title_of
+from webapp.pages.form.rows import inviting
 from webapp.pages.form.steps import STEPS
 from webapp.pages.form.typed import TypedDraft
 
@@ -83,7 +84,7 @@ def _leaves(form: TypedDraft, step: str) -> dict[str, str]:
 
 def show(shown: Shown) -> ResponseReturnValue:
     """Answer with the page."""
-    form, step, kept = shown.form, shown.step, shown.kept
+    form, step, kept = inviting(shown.form), shown.step, shown.kept
     errors = {f.pointer: f.detail for f in reversed(shown.faults)}
     everything = faults_of(form)
     page = render_template(
@@ -93,7 +94,7 @@ def show(shown: Shown) -> ResponseReturnValue:
         summary=[(f, title_of(f, form), errors[f], steps.step_of(f)) for f in in_order(errors)],
         shown=shown,
         step=step,
-        base=steps.digest(kept.form if kept else form, step),
+        base=steps.digest(kept.form if kept else shown.form, step),
         entries=[_entry(name, form, everything) for name in STEPS],
         back=steps.before(step),
         name=unfinished(form),

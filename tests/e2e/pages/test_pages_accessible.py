@@ -1,44 +1,29 @@
 """axe-core in Chromium on every page there is, with something on it."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from msgspec import to_builtins
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Page
 
 from storage import upgrade
 from webapp.sample import KEY, sample_experiment
 from webapp.settings import Settings
 from webapp.worker import application
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-EMAIL, PASSWORD = "otto@shop.example", "a long enough password"
 # What answers something else than a page of ours: data, scripts, a block of an email.
 OTHER = re.compile(r"\.(csv|json|js)$|/live$|/preview/")
 GRAVE = {"serious", "critical"}
-LOOKS = {
-    "light and wide": {"color_scheme": "light", "viewport": {"width": 1440, "height": 900}},
-    "dark on a phone": {"color_scheme": "dark", "viewport": {"width": 390, "height": 800}},
-}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield started
-        started.close()
+# Each page is opened once, and looked at in both.
+LOOKS = (("light", {"width": 1440, "height": 900}), ("dark", {"width": 390, "height": 800}))
 
 
 @pytest.fixture(scope="module")
 def decision(server) -> str:
     """A campaign that has sent and heard of clicks, people and a key; returns a decision's id."""
-    for email, role in ((EMAIL, "admin"), ("eva@shop.example", "viewer")):
-        words = ("user", "add", email, "--role", role, "--password-stdin")
-        server.bandits(*words, input=f"{PASSWORD}\n")
+    words = ("user", "add", "eva@shop.example", "--role", "viewer", "--password-stdin")
+    server.bandits(*words, input="a long enough password\n")
     with server.client() as api:
         api.post("/api/v1/experiments", json=to_builtins(sample_experiment())).raise_for_status()
         api.post(f"/api/v1/experiments/{KEY}/start").raise_for_status()
@@ -50,17 +35,9 @@ def decision(server) -> str:
     return ids[0]
 
 
-@pytest.fixture(scope="module", params=LOOKS)
-def page(request, browser, server, decision) -> Iterator[Page]:
-    context = browser.new_context(base_url=server.url, **LOOKS[request.param])
-    page = context.new_page()
-    page.goto("/sign-in")
-    page.fill("#email", EMAIL)
-    page.fill("#password", PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/")
-    yield page
-    context.close()
+@pytest.fixture
+def page(open_page, decision) -> Page:
+    return open_page()
 
 
 def found(page: Page) -> list[str]:
@@ -132,16 +109,15 @@ def test_axe_finds_nothing_grave_on_any_page(page, decision, tmp_path):
         for path in [*paths, "/nothing-like-it"] if paths == ["/"] else paths:
             answer = page.goto(path)
             assert answer.status in ({404} if "nothing-like" in path else {200}), path
-            grave += found(page)
+            for scheme, size in LOOKS:
+                page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+                page.set_viewport_size(size)
+                grave += found(page)
     assert grave == []
 
 
-def test_axe_finds_nothing_grave_before_signing_in(browser, server, decision):
-    context = browser.new_context(base_url=server.url)
-    page = context.new_page()
-    page.goto("/sign-in")
-    assert found(page) == []
-    context.close()
+def test_axe_finds_nothing_grave_before_signing_in(open_page):
+    assert found(open_page(signed_in=False)) == []
 
 
 def test_axe_would_find_something_grave(page):
