@@ -50,14 +50,14 @@ class LinTS(Parameters, frozen=True):
     def propensities(self, prepared: tuple[Fit, float], contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, *batch, K)."""
         fit, spread = prepared
-        return normal_chances(fit.means(contexts), spread * fit.widths(contexts))
+        means, widths = fit.predicted(contexts)
+        return normal_chances(means, spread * widths)
 
     def sample(self, prepared: tuple[Fit, float], contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose reward, drawn from its posterior, is the largest."""
         fit, spread = prepared
-        means = fit.means(contexts)
-        drawn = rng.standard_normal(means.shape)
-        return (means + spread * fit.widths(contexts) * drawn).argmax(axis=-1)
+        means, widths = fit.predicted(contexts)
+        return (means + spread * widths * rng.standard_normal(means.shape)).argmax(axis=-1)
 
     def contributions(self, prepared: tuple[Fit, float], context: FloatArray) -> Contributions:
         """Tell what each feature adds to a recipient's prediction."""

@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.linear import Fit, Regression, contributions
-from bandits.numerics.ties import draw_largest, equal_shares, largest
+from bandits.numerics.ties import equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Contributions, Parameters
 from bandits.problem import Problem
@@ -52,7 +52,7 @@ class LinUCB(Parameters, frozen=True):
 
     def sample(self, prepared: tuple[Fit, float], contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm of the largest bound."""
-        return draw_largest(_bounds(prepared, contexts), rng)
+        return prepared[0].draw_largest(_bounds(prepared, contexts), rng)
 
     def contributions(self, prepared: tuple[Fit, float], context: FloatArray) -> Contributions:
         """Tell what each feature adds to a recipient's prediction."""
@@ -69,4 +69,5 @@ class LinUCB(Parameters, frozen=True):
 
 def _bounds(prepared: tuple[Fit, float], contexts: FloatArray) -> FloatArray:
     fit, alpha = prepared
-    return fit.means(contexts) + alpha * fit.widths(contexts)
+    means, widths = fit.predicted(contexts)
+    return means + alpha * widths

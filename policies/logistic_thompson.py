@@ -51,13 +51,13 @@ class LogisticThompson(Parameters, frozen=True):
 
     def propensities(self, prepared: Fit, contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, *batch, K)."""
-        return normal_chances(prepared.means(contexts), self.spread * prepared.widths(contexts))
+        means, widths = prepared.predicted(contexts)
+        return normal_chances(means, self.spread * widths)
 
     def sample(self, prepared: Fit, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose log odds, drawn from their posterior, are the largest."""
-        means = prepared.means(contexts)
-        drawn = rng.standard_normal(means.shape)
-        return (means + self.spread * prepared.widths(contexts) * drawn).argmax(axis=-1)
+        means, widths = prepared.predicted(contexts)
+        return (means + self.spread * widths * rng.standard_normal(means.shape)).argmax(axis=-1)
 
     def contributions(self, prepared: Fit, context: FloatArray) -> Contributions:
         """Tell what each feature adds to the log odds that a recipient likes it."""

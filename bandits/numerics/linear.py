@@ -6,16 +6,18 @@ from math import prod
 from typing import Protocol
 
 import numpy as np
+from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.arrays import AnyArray, FloatArray, IntArray, row_starts
+from bandits.numerics.ties import Lots, draw_largest
 from bandits.policy import Contributions
 from bandits.problem import Problem
 from bandits.statistics import Ridge
 
 _CHUNK = 1 << 17  # values at once, so that they stay in the processor's cache
 _ROUNDING = 1e-14  # relative: what sums of products may lack of being positive definite
-_STEPS_TO_REFRESH = 512  # of a walk, so that its drift stays below 1e-9
-_KEPT = 1 << 20  # values of contexts that a walk keeps until it is refreshed
+_STEPS_TO_REFRESH = 1024  # of a walk, so that its drift stays below 1e-9
+_KEPT = 1 << 21  # values of contexts that a walk keeps until it is refreshed
 
 
 class Fit(Protocol):
@@ -30,6 +32,14 @@ class Fit(Protocol):
 
     def widths(self, contexts: FloatArray) -> FloatArray:
         """Return √(xᵀ (λ + gram + pending)⁻¹ x)."""
+        ...
+
+    def predicted(self, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return means and widths, which together cost little more than widths."""
+        ...
+
+    def draw_largest(self, scores: FloatArray, rng: Generator) -> IntArray:
+        """Draw one of the largest of scores (*lead, *batch, K), ties alike: (*lead, *batch)."""
         ...
 
     def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> "Fit":
@@ -67,10 +77,11 @@ class Regression:
         return np.linalg.inv(np.linalg.cholesky(gram))
 
     @cached_property
-    def _root_rows(self) -> FloatArray:
-        """The rows of all roots below each other, as columns: (*lead, d, K·d)."""
+    def _columns(self) -> FloatArray:
+        """What contexts are multiplied with: all rows of all roots, then θ, (*lead, d, K·d + K)."""
         *lead, n_arms, d, _ = self.root.shape
-        return np.swapaxes(self.root.reshape(*lead, n_arms * d, d), -1, -2).copy()
+        rows = self.root.reshape(*lead, n_arms * d, d)
+        return np.swapaxes(np.concatenate([rows, self.theta], axis=-2), -1, -2).copy()
 
     @cached_property
     def _theta_columns(self) -> FloatArray:
@@ -81,79 +92,154 @@ class Regression:
         return _unrowed(_rows(contexts, self.theta.shape) @ self._theta_columns, contexts)
 
     def widths(self, contexts: FloatArray) -> FloatArray:
-        """Return |L⁻¹ x|, in chunks of contexts."""
-        rows = _rows(contexts, self.theta.shape)
+        """Return |L⁻¹ x|."""
+        return self.predicted(contexts)[1]
+
+    def predicted(self, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return x·θ and |L⁻¹ x|, in chunks of contexts."""
+        rows, shape = _rows(contexts, self.theta.shape), self.theta.shape
         step = max(1, _CHUNK * rows.shape[-1] // max(self.root.size, 1))
         if rows.shape[-2] <= step:
-            return _unrowed(self._lengths(rows), contexts)
-        chunks = range(0, rows.shape[-2], step)
-        parts = [self._lengths(rows[..., i : i + step, :]) for i in chunks]
-        return _unrowed(np.concatenate(parts, axis=-2), contexts)
+            means, widths = self._of_rows(rows)
+            return _unrowed(means, contexts), _unrowed(widths, contexts)
+        lead = np.broadcast_shapes(rows.shape[:-2], shape[:-2])
+        means = np.empty((*lead, rows.shape[-2], shape[-2]))
+        widths = np.empty_like(means)
+        for i in range(0, rows.shape[-2], step):
+            part = slice(i, i + step)
+            means[..., part, :], widths[..., part, :] = self._of_rows(rows[..., part, :])
+        return _unrowed(means, contexts), _unrowed(widths, contexts)
 
-    def _lengths(self, rows: FloatArray) -> FloatArray:
-        y = rows @ self._root_rows
-        y = y.reshape(*y.shape[:-1], *self.theta.shape[-2:])
-        return np.sqrt(np.vecdot(y, y))
+    def _of_rows(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return means and widths of rows (*lead, n, d): (*lead, n, K)."""
+        n_arms, d = self.theta.shape[-2:]
+        y = rows @ self._columns
+        lengths = y[..., : n_arms * d].reshape(*y.shape[:-1], n_arms, d)
+        return y[..., n_arms * d :], np.sqrt(np.vecdot(lengths, lengths))
+
+    def draw_largest(self, scores: FloatArray, rng: Generator) -> IntArray:
+        """Draw one of the largest of scores (*lead, *batch, K)."""
+        return draw_largest(scores, rng)
 
     def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Fit:
         """Add one observation to each state, by rank-1 updates unless something is pending."""
-        if self.known.pending.any():
-            return Regression(_with(self.known, [(arms, rewards, contexts)]), self.ridge)
+        if self.known.pending.any() or not self.known.gram.size:
+            *lead, n_arms, d = self.known.moment.shape
+            x = np.broadcast_to(contexts, (*lead, d))[..., None, :]
+            step = arms[..., None], rewards[..., None], x, np.ones((*lead, 1))
+            return Regression(self.known + Ridge.of(Problem.of(n_arms, d), *step), self.ridge)
         return Walk(self).learned(arms, rewards, contexts)
 
 
 class Walk:
     """The fit of a simulation that learns at every step, by rank-1 updates of the inverses.
 
-    After Sherman and Morrison (1950), (A + x xᵀ)⁻¹ = A⁻¹ - A⁻¹x (A⁻¹x)ᵀ / (1 + xᵀA⁻¹x). It is begun
-    anew from a factorisation after at most 512 steps. Nothing may be pending.
+    After Sherman and Morrison (1950), (A + x xᵀ)⁻¹ = A⁻¹ - A⁻¹x (A⁻¹x)ᵀ / (1 + xᵀA⁻¹x), so θ moves
+    by A⁻¹x (r - x·θ) / (1 + xᵀA⁻¹x). It is begun anew from a factorisation after 1024 steps.
+    Nothing may be pending. Products with contexts are kept for learning from the same array: who
+    asked about contexts and learns from them must not have written to them in between.
     """
 
     def __init__(self, fit: Regression) -> None:
         """Begin at a fit by factorisation."""
-        *lead, n_arms, d = self._shape = fit.theta.shape
-        self._begun = fit
-        self._firsts = np.arange(prod(lead)) * n_arms
-        self._theta = fit.theta.reshape(-1, d).copy()
+        *lead, n_arms, d = self._shape = fit.known.moment.shape
+        self._begun, states = fit, prod(lead)
+        self._firsts = row_starts(states, n_arms)
+        # Of each arm the rows of A⁻¹, then θ: one product with x gives A⁻¹x and x·θ of all arms.
         root = fit.root.reshape(-1, d, d)
-        self._inverses = np.swapaxes(root, -1, -2) @ root
+        arms = np.empty((states * n_arms, d + 1, d))
+        np.matmul(np.swapaxes(root, -1, -2), root, out=arms[:, :d])
+        arms[:, d] = (arms[:, :d] @ fit.known.moment.reshape(-1, d, 1))[:, :, 0]
+        self._rows = arms.reshape(states, n_arms * (d + 1), d)
+        self._items = _items(arms)
+        self._products = np.empty((states, n_arms * (d + 1), 1))
+        self._by_arm = self._products.reshape(states * n_arms, d + 1)
+        self._widening = self._products.reshape(states, n_arms, d + 1)[:, :, :d]  # A⁻¹x
+        self._means = self._by_arm[:, d].reshape(*lead, n_arms)
+        self._squares = np.empty((states, n_arms, 1))  # xᵀA⁻¹x
+        self._asked: FloatArray | None = None
+        # Of the arm that was chosen: what is kept above, and its products.
+        self._moving = np.empty((states, d + 1, d))
+        self._moving_items = _items(self._moving)
+        self._lots = Lots((*lead, n_arms))
         self._kept: list[tuple[IntArray, FloatArray, FloatArray]] = []
-        self._keep = min(_STEPS_TO_REFRESH, _KEPT // max(1, len(self._firsts) * d))
+        self._keep = min(_STEPS_TO_REFRESH, _KEPT // max(1, states * d))
 
     def means(self, contexts: FloatArray) -> FloatArray:
         """Estimate rewards: x·θ."""
-        return self._times(self._theta.reshape(self._shape), contexts)
+        return self.predicted(contexts)[0]
 
     def widths(self, contexts: FloatArray) -> FloatArray:
-        """Return √(xᵀA⁻¹x), as the square root of the product of A⁻¹ and x xᵀ."""
-        *lead, d = self._shape
-        products = contexts[..., :, None] * contexts[..., None, :]
-        squares = self._times(
-            self._inverses.reshape(*lead, d * d), products.reshape(*contexts.shape[:-1], d * d)
-        )
-        return np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+        """Return √(xᵀA⁻¹x)."""
+        return self.predicted(contexts)[1]
+
+    def predicted(self, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return x·θ and √(xᵀA⁻¹x)."""
+        shape = self._shape
+        if contexts.ndim == len(shape) - 1:
+            self._ask(contexts)
+            squares = np.maximum(self._squares, 0.0).reshape(shape[:-1])
+            return self._means.copy(), np.sqrt(squares, out=squares)
+        *lead, n_arms, d = shape
+        x = _rows(contexts, shape)
+        products = self._rows.reshape(*lead, -1, d) @ np.swapaxes(x, -1, -2)
+        products = products.reshape(*products.shape[:-2], n_arms, d + 1, -1)
+        squares = np.maximum(np.einsum("...kdn,...nd->...nk", products[..., :d, :], x), 0.0)
+        means = np.swapaxes(products[..., d, :], -1, -2)
+        return _unrowed(means, contexts), _unrowed(np.sqrt(squares), contexts)
+
+    def _ask(self, contexts: FloatArray) -> FloatArray:
+        """Multiply with contexts (*lead, d), unless it was just done; return them as (R, d)."""
+        *lead, _, d = self._shape
+        x = contexts
+        if x.shape != (len(self._firsts), d):
+            x = np.broadcast_to(x, (*lead, d)).reshape(-1, d)
+        if contexts is not self._asked:
+            column = x[:, :, None]
+            np.matmul(self._rows, column, out=self._products)
+            np.matmul(self._widening, column, out=self._squares)
+            self._asked = contexts
+        return x
+
+    def draw_largest(self, scores: FloatArray, rng: Generator) -> IntArray:
+        """Draw one of the largest of scores (*lead, *batch, K)."""
+        if scores.ndim == len(self._shape) - 1:
+            return self._lots.draw_largest(scores, rng)
+        return draw_largest(scores, rng)
 
     def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Fit:
         """Add one observation to each state, in place."""
-        self._kept.append((arms, rewards, contexts))
+        if arms.ndim != 1:
+            arms, rewards = arms.reshape(-1), rewards.reshape(-1)
+        cells = self._firsts + arms
+        x = self._ask(contexts)
+        self._kept.append((cells, rewards, x))
         if len(self._kept) > self._keep:
-            return Walk(Regression(_with(self._begun.known, self._kept), self._begun.ridge))
-        cells = self._firsts + arms.reshape(-1)
-        x = contexts.reshape(-1, contexts.shape[-1])
-        inverses, theta = self._inverses.take(cells, axis=0), self._theta.take(cells, axis=0)
-        products = (inverses @ x[:, :, None])[..., 0]
-        gains = products / (1 + np.vecdot(products, x))[:, None]
-        errors = rewards.reshape(-1) - np.vecdot(theta, x)
-        self._theta[cells] = theta + gains * errors[:, None]
-        inverses -= gains[:, :, None] * products[:, None, :]
-        self._inverses[cells] = inverses
+            return self._begun_anew()
+        products = self._by_arm.take(cells, axis=0)
+        products[:, -1] -= rewards  # now A⁻¹x, then x·θ - r
+        shrink = -1.0 - self._squares.take(cells)
+        gains = products[:, :-1] / shrink[:, None]
+        self._items.take(cells, out=self._moving_items, mode="clip")
+        self._moving += products[:, :, None] * gains[:, None, :]
+        self._items[cells] = self._moving_items
+        self._asked = None
         return self
 
-    def _times(self, rows: FloatArray, x: FloatArray) -> FloatArray:
-        """Multiply rows (*lead, K, m) with x (*lead, *batch, m): (*lead, *batch, K)."""
-        if x.ndim == rows.ndim - 1:
-            return (rows @ x[..., None])[..., 0]
-        return _unrowed(_rows(x, rows.shape) @ np.swapaxes(rows, -1, -2), x)
+    def _begun_anew(self) -> "Walk":
+        """Begin at the factorisation of all that has been learned."""
+        cells, rewards, x = (np.concatenate(parts) for parts in zip(*self._kept, strict=True))
+        known, d = self._begun.known, self._shape[-1]
+        every = Problem.of(prod(self._shape[:-1]), d)  # arms of all states
+        learned = Ridge.of(every, cells, rewards, x, np.ones(len(cells)))
+        gram = known.gram + learned.gram.reshape(known.gram.shape)
+        moment = known.moment + learned.moment.reshape(known.moment.shape)
+        return Walk(Regression(Ridge(gram, moment, known.pending), self._begun.ridge))
+
+
+def _items(arrays: FloatArray) -> AnyArray:
+    """View arrays (n, ...) as n items, each of which is moved at once."""
+    return arrays.reshape(len(arrays), -1).view(f"V{arrays[0].nbytes}")[:, 0]
 
 
 def contributions(
@@ -169,15 +255,6 @@ def penalised(gram: FloatArray, ridge: float) -> FloatArray:
     d = gram.shape[-1]
     largest = np.einsum("...ii->...i", gram).max(axis=-1, initial=0.0)
     return gram + (ridge + _ROUNDING * d * largest)[..., None, None] * np.eye(d)
-
-
-def _with(known: Ridge, seen: list[tuple[IntArray, FloatArray, FloatArray]]) -> Ridge:
-    """Add observations, each (arms, rewards (*lead,), contexts (*lead, d)), to the sums."""
-    *lead, n_arms, d = known.moment.shape
-    arms = np.stack([a for a, _, _ in seen], axis=-1)
-    rewards = np.stack([r for _, r, _ in seen], axis=-1)
-    contexts = np.stack([np.broadcast_to(x, (*lead, d)) for _, _, x in seen], axis=-2)
-    return known + Ridge.of(Problem.of(n_arms, d), arms, rewards, contexts, np.ones(arms.shape))
 
 
 def _rows(contexts: FloatArray, shape: tuple[int, ...]) -> FloatArray:

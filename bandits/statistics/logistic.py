@@ -9,7 +9,7 @@ from scipy.special import expit
 from bandits.arrays import FloatArray, IntArray
 from bandits.problem import Problem
 from bandits.statistics.family import Additive, grown
-from bandits.statistics.ridge import grams_by_arm, vectors_by_arm
+from bandits.statistics.ridge import products_by_arm
 
 _MAX_STEPS = 100
 _FARTHEST = 1.0  # a step in log odds within which the curvature stays alike, so that steps go up
@@ -58,8 +58,11 @@ class Logistic(Additive):
         odds = np.zeros(arms.shape)
         for _ in range(_MAX_STEPS):
             rates = expit(odds)
-            slope = vectors_by_arm(problem, arms, contexts, weights * (rewards - rates)) - theta
-            precision = grams_by_arm(problem, arms, contexts, weights * rates * (1 - rates))
+            curves = (weights * rates * (1 - rates))[..., None] * contexts
+            slopes = (weights * (rewards - rates))[..., None]
+            columns = np.concatenate([curves, slopes], axis=-1)
+            sums = products_by_arm(problem, arms, contexts, columns)
+            precision, slope = sums[..., :-1], sums[..., -1] - theta
             curved = precision + np.eye(problem.n_features)
             step = np.asarray(np.linalg.solve(curved, slope[..., None])[..., 0], np.float64)
             change = _odds(step, arms, contexts)

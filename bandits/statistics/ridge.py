@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.arrays import FloatArray, IntArray, row_starts
 from bandits.problem import Problem
 from bandits.statistics.family import Additive, grown
 
@@ -38,16 +38,19 @@ class Ridge(Additive):
         weights: FloatArray,
     ) -> "Ridge":
         """Sum n observations: arms, rewards, weights (..., n), contexts (..., n, d)."""
-        gram = grams_by_arm(problem, arms, contexts, weights)
-        moment = vectors_by_arm(problem, arms, contexts, weights * rewards)
-        return cls(gram, moment, np.zeros_like(gram))
+        weighted = np.broadcast_to(weights, arms.shape)[..., None]
+        columns = np.concatenate([weighted * contexts, weighted * rewards[..., None]], axis=-1)
+        sums = products_by_arm(problem, arms, contexts, columns)
+        gram = np.ascontiguousarray(sums[..., :-1])
+        return cls(gram, np.ascontiguousarray(sums[..., -1]), np.zeros_like(gram))
 
     @classmethod
     def waiting(
         cls, problem: Problem, arms: IntArray, contexts: FloatArray, weights: FloatArray
     ) -> "Ridge":
         """Sum n decisions as pending: arms, weights (..., n), contexts (..., n, d)."""
-        pending = grams_by_arm(problem, arms, contexts, weights)
+        weighted = np.broadcast_to(weights, arms.shape)[..., None] * contexts
+        pending = products_by_arm(problem, arms, contexts, weighted)
         return cls(np.zeros_like(pending), np.zeros(pending.shape[:-1]), pending)
 
     @classmethod
@@ -82,44 +85,37 @@ class Ridge(Additive):
         return Ridge(self.gram, self.moment, np.zeros_like(self.pending))
 
 
-def _rows_of(arms: IntArray, contexts: FloatArray) -> tuple[int, IntArray, FloatArray]:
-    """Flatten leading axes: how many replications, arms (rows, n), contexts (rows, n, d)."""
-    rows = int(np.prod(arms.shape[:-1], dtype=np.int64))
-    n, d = contexts.shape[-2:]
-    return rows, arms.reshape(rows, n), contexts.reshape(rows, n, d)
-
-
-def grams_by_arm(
-    problem: Problem, arms: IntArray, contexts: FloatArray, weights: FloatArray
+def products_by_arm(
+    problem: Problem, arms: IntArray, contexts: FloatArray, columns: FloatArray
 ) -> FloatArray:
-    """Sum w x xᵀ by arm: (..., K, d, d), one matrix product per arm that occurs."""
-    rows, flat_arms, flat = _rows_of(arms, contexts)
-    flat_weights = np.broadcast_to(weights, arms.shape).reshape(rows, -1)
-    out = np.zeros((rows, problem.n_arms, problem.n_features, problem.n_features))
-    if arms.shape[-1] == 1:  # one step of many replications: an outer product each
-        x = flat[:, 0]
-        out[np.arange(rows), flat_arms[:, 0]] = (flat_weights * x)[:, :, None] * x[:, None, :]
-    else:
-        for row in range(rows):
-            for arm in np.unique(flat_arms[row]):
-                chosen = flat_arms[row] == arm
-                x = flat[row, chosen]
-                out[row, arm] = (x * flat_weights[row, chosen, None]).T @ x
-    return out.reshape(*arms.shape[:-1], *out.shape[1:])
+    """Sum x cᵀ by arm, of contexts x (..., n, d) and columns c (..., n, m): (..., K, d, m).
+
+    One matrix product per arm that occurs.
+    """
+    d, m = problem.n_features, columns.shape[-1]
+    out = np.zeros((*arms.shape[:-1], problem.n_arms, d, m))
+    sums = out.reshape(-1, d, m)
+    rows, cells, starts = _sorted_by_arm(problem, arms)
+    x, columns = contexts.reshape(-1, d)[rows], columns.reshape(-1, m)[rows]
+    if len(cells) == len(rows):  # one step of many replications: an outer product each
+        sums[cells] = x[:, :, None] * columns[:, None, :]
+        return out
+    stops = [*starts[1:], len(rows)]
+    for cell, start, stop in zip(cells.tolist(), starts, stops, strict=True):
+        sums[cell] = x[start:stop].T @ columns[start:stop]
+    return out
 
 
-def vectors_by_arm(
-    problem: Problem, arms: IntArray, contexts: FloatArray, values: FloatArray
-) -> FloatArray:
-    """Sum v x by arm: (..., K, d)."""
-    rows, flat_arms, flat = _rows_of(arms, contexts)
-    flat_values = np.broadcast_to(values, arms.shape).reshape(rows, -1)
-    out = np.zeros((rows, problem.n_arms, problem.n_features))
-    if arms.shape[-1] == 1:
-        out[np.arange(rows), flat_arms[:, 0]] = flat_values * flat[:, 0]
-    else:
-        for row in range(rows):
-            for arm in np.unique(flat_arms[row]):
-                chosen = flat_arms[row] == arm
-                out[row, arm] = flat_values[row, chosen] @ flat[row, chosen]
-    return out.reshape(*arms.shape[:-1], *out.shape[1:])
+def _sorted_by_arm(problem: Problem, arms: IntArray) -> tuple[IntArray, IntArray, list[int]]:
+    """Sort observations by state and arm: their order, which occur, and where each begins.
+
+    Positions are in the arrays laid out flat, observations (..., n) and arms (..., K).
+    """
+    n = arms.shape[-1]
+    states = arms.size // n if n else 0
+    cells = (arms.reshape(states, n) + row_starts(states, problem.n_arms)[:, None]).reshape(-1)
+    # Few bits are sorted in linear time.
+    order = np.argsort(cells.astype(np.min_scalar_type(states * problem.n_arms)), kind="stable")
+    ordered = cells[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-1))
+    return order, ordered[starts], starts.tolist()

@@ -75,14 +75,73 @@ def test_a_walk_drifts_less_than_a_billionth(steps):
 
 def test_a_walk_begins_anew_from_a_factorisation():
     fit = Walk(Regression(Ridge.zeros(PROBLEM), 1.0))
-    arms, rewards, contexts = observed(600, seed=11)
-    seen = {id(fit)}
-    walk = fit
-    for t in range(600):
-        walk = walk.learned(arms[t], rewards[t], contexts[t])
-        seen.add(id(walk))
-    assert walk is not fit
-    assert len(seen) == 2
+    arms, rewards, contexts = observed(1100, seed=11)
+    walks = [fit]
+    for t in range(1100):
+        walks.append(walks[-1].learned(arms[t], rewards[t], contexts[t]))
+    assert len({id(walk) for walk in walks}) == 2
+
+
+def exact(arms, rewards, contexts, ridge, asks):
+    """Means and widths (n, K) by orthogonal factors of contexts, whose squares are not taken."""
+    means, widths = [], []
+    for k in range(K):
+        mine = arms == k
+        q, r = np.linalg.qr(np.vstack([contexts[mine], np.sqrt(ridge) * np.eye(D)]))
+        theta = np.linalg.solve(r, q.T @ np.append(rewards[mine], np.zeros(D)))
+        means.append(asks @ theta)
+        widths.append(np.linalg.norm(np.linalg.solve(r.T, asks.T), axis=0))
+    return np.stack(means, axis=-1), np.stack(widths, axis=-1)
+
+
+def nearly_dependent(n, seed):
+    """Contexts in [0, 1] of which two features differ by a ten-thousandth; one hardly varies."""
+    contexts = np.random.default_rng(seed).random((n, D))
+    contexts[:, 0] = 1.0
+    contexts[:, 2] = np.clip(contexts[:, 1] + 1e-4 * contexts[:, 2], 0, 1)
+    contexts[:, 3] = 0.5 + 1e-4 * contexts[:, 3]
+    return contexts
+
+
+@pytest.mark.parametrize("ridge", [1e-3, 1.0])
+def test_ten_thousand_updates_drift_from_the_exact_solution_less_than_a_millionth(ridge):
+    """With contexts so nearly dependent that a factorisation of their squares loses 9 digits."""
+    n = 10_000
+    contexts, asks = nearly_dependent(n, seed=14), nearly_dependent(50, seed=15)
+    arms, noise, _ = observed(n, seed=16)
+    rewards = contexts @ [0.2, 0.5, -0.5, 0.3] + 0.1 * noise
+    fit = Regression(Ridge.zeros(PROBLEM), ridge)
+    for t in range(n):
+        fit = fit.learned(arms[t], rewards[t], contexts[t])
+    means, widths = exact(arms, rewards, contexts, ridge, asks)
+    assert np.abs(fit.means(asks) - means).max() < 1e-6
+    assert np.abs(fit.widths(asks) / widths - 1).max() < 1e-6
+    # One observation less is a difference that this would notice.
+    means, widths = exact(arms[1:], rewards[1:], contexts[1:], ridge, asks)
+    assert np.abs(fit.means(asks) - means).max() > 1e-6
+    assert np.abs(fit.widths(asks) / widths - 1).max() > 1e-6
+
+
+def test_a_walk_learns_from_other_contexts_than_it_was_asked_about():
+    arms, rewards, contexts = observed(30, seed=17, lead=(4,))
+    asked, other = (Regression(Ridge.zeros(PROBLEM, (4,)), 1.0) for _ in range(2))
+    for t in range(30):
+        asked = asked.learned(arms[:, t], rewards[:, t], contexts[:, t])
+        other = other.learned(arms[:, t], rewards[:, t], contexts[:, t])
+        asked.predicted(contexts[:, t - 1])
+    x = contexts[:, 0]
+    assert np.array_equal(asked.means(x), other.means(x))
+    assert np.array_equal(asked.widths(x), other.widths(x))
+
+
+def test_what_a_walk_predicted_stays_when_it_is_asked_again():
+    _, _, contexts = observed(3, seed=18, lead=(4,))
+    walk = Walk(Regression(known_of(*observed(9, seed=19, lead=(4,))), 1.0))
+    before = walk.predicted(contexts[:, 0])
+    kept = [values.copy() for values in before]
+    walk.predicted(contexts[:, 1])
+    walk.learned(np.zeros(4, np.int64), np.ones(4), contexts[:, 2])
+    assert all(np.array_equal(a, b) for a, b in zip(before, kept, strict=True))
 
 
 def test_with_decisions_pending_every_step_is_a_factorisation():
