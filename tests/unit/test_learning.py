@@ -19,6 +19,8 @@ class Experiments:
         self.states = states
         self.learned: list[str] = []
         self.pruned: list[str] = []
+        self.retained: list[str] = []
+        self.retention_days: int | None = None
         self.failing: dict[str, Exception] = {}
         self.now = 1000.0
         self.broken = False
@@ -33,11 +35,14 @@ class Experiments:
 
     def record(self, key: str, state: str) -> Any:
         declared = SimpleNamespace(
-            learn_every_seconds=5.0, reward=SimpleNamespace(window_seconds=100.0)
+            learn_every_seconds=5.0,
+            reward=SimpleNamespace(window_seconds=100.0),
+            retention_days=self.retention_days,
         )
         return SimpleNamespace(
             key=key,
             state=state,
+            started=state != "draft",
             configuration=SimpleNamespace(experiment=declared),
             stopped_at=900.0 if state == "stopped" else None,
         )
@@ -52,6 +57,9 @@ class Experiments:
 
     def prune(self, key: str, *, between: Any = None) -> None:
         self.pruned.append(key)
+
+    def retain(self, key: str, *, between: Any = None) -> None:
+        self.retained.append(key)
 
 
 @pytest.fixture
@@ -70,6 +78,13 @@ def test_drafts_and_archived_ones_are_left_alone(time) -> None:
     assert engine.learned == ["b", "c", "d"]
 
 
+def test_an_archived_one_is_gone_through_where_its_rows_are_not_kept_for_ever(time) -> None:
+    engine = Experiments(a="draft", b="running", e="archived")
+    engine.retention_days = 30
+    Learner(engine, Event()).look()
+    assert engine.learned == engine.retained == ["b", "e"]
+
+
 def test_what_is_old_is_let_go_now_and_then(time) -> None:
     engine = Experiments(a="running")
     learner = Learner(engine, Event())
@@ -77,7 +92,7 @@ def test_what_is_old_is_let_go_now_and_then(time) -> None:
         learner.look()
         time.now += 300.0
     assert len(engine.learned) == 13
-    assert engine.pruned == ["a", "a"]  # an hour has passed
+    assert engine.pruned == engine.retained == ["a", "a"]  # an hour has passed
 
 
 def test_each_waits_for_its_own_time_and_new_ones_are_noticed_within_a_second(time) -> None:
