@@ -7,7 +7,7 @@ one to the other: ``s - waiting(...) + of(...)``.
 """
 
 from dataclasses import fields
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -82,6 +82,28 @@ class Additive:
 
     def __sub__(self, other: Self) -> Self:
         return type(self)(*(a - b for a, b in self._each(other)))
+
+
+class Learned(Additive):
+    """A family that keeps nothing of what is pending: everything it holds is learned."""
+
+    __slots__ = ()
+
+    @classmethod
+    def waiting(
+        cls,
+        problem: Problem,
+        arms: IntArray,
+        contexts: FloatArray,  # noqa: ARG003 - what is pending is not kept
+        weights: FloatArray,  # noqa: ARG003 - as contexts
+    ) -> Self:
+        """Sum nothing: posteriors have no use for what is pending."""
+        nothing: Self = cast("type[Any]", cls).zeros(problem, arms.shape[:-1])
+        return nothing
+
+    def decayed(self, factor: float) -> Self:
+        """Weigh everything by `factor`."""
+        return type(self)(*(a * factor for (a,) in self._each()))
 
 
 def grown(array: FloatArray, n_arms: int, axis: int) -> FloatArray:

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.problem import Problem
-from bandits.statistics.family import Additive, grown
+from bandits.statistics.family import Learned, grown
 from bandits.statistics.ridge import products_by_arm
 
 _MAX_STEPS = 100
@@ -17,7 +17,7 @@ _CONVERGED = 1e-10  # in log odds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Logistic(Additive):
+class Logistic(Learned):
     """The log likelihood of each arm's weights, as a parabola around the most credible ones.
 
     Laplace's approximation: θ·shift - θᵀ precision θ / 2 has at the mode, under a prior N(0, 1) on
@@ -76,17 +76,6 @@ class Logistic(Additive):
         return cls(shift, precision)
 
     @classmethod
-    def waiting(
-        cls,
-        problem: Problem,
-        arms: IntArray,
-        contexts: FloatArray,  # noqa: ARG003 - what is pending is not kept
-        weights: FloatArray,  # noqa: ARG003 - as contexts
-    ) -> "Logistic":
-        """Sum nothing: posteriors have no use for what is pending."""
-        return cls.zeros(problem, arms.shape[:-1])
-
-    @classmethod
     def zeros(cls, problem: Problem, lead: tuple[int, ...] = ()) -> "Logistic":
         """Make the statistic of no observation."""
         shape = (*lead, problem.n_arms, problem.n_features)
@@ -100,10 +89,6 @@ class Logistic(Additive):
         """Append arms nobody has seen until there are the problem's."""
         n_arms = problem.n_arms
         return Logistic(grown(self.shift, n_arms, axis=-2), grown(self.precision, n_arms, axis=-3))
-
-    def decayed(self, factor: float) -> "Logistic":
-        """Weigh everything learned by `factor`."""
-        return Logistic(self.shift * factor, self.precision * factor)
 
 
 def _odds(theta: FloatArray, arms: IntArray, contexts: FloatArray) -> FloatArray:

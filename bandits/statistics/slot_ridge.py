@@ -7,13 +7,13 @@ import numpy as np
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.problem import Problem
-from bandits.statistics.family import Additive
+from bandits.statistics.family import Learned
 
 _CHUNK = 1 << 20  # values of features at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SlotRidge(Additive):
+class SlotRidge(Learned):
     """Sufficient sums of a linear model in which every variant of a slot has its own weights.
 
     The features of an arm are, for each of its S slots, the context in the place of the variant it
@@ -61,17 +61,6 @@ class SlotRidge(Additive):
         return cls(out.gram, out.moment, square, count)
 
     @classmethod
-    def waiting(
-        cls,
-        problem: Problem,
-        arms: IntArray,
-        contexts: FloatArray,  # noqa: ARG003 - what is pending is not kept
-        weights: FloatArray,  # noqa: ARG003 - as contexts
-    ) -> "SlotRidge":
-        """Sum nothing: posteriors have no use for what is pending."""
-        return cls.zeros(problem, arms.shape[:-1])
-
-    @classmethod
     def zeros(cls, problem: Problem, lead: tuple[int, ...] = ()) -> "SlotRidge":
         """Make the statistic of no observation."""
         n_slots, n_levels = _places(problem)
@@ -100,10 +89,6 @@ class SlotRidge(Additive):
             self.square,
             self.count,
         )
-
-    def decayed(self, factor: float) -> "SlotRidge":
-        """Weigh everything by `factor`."""
-        return SlotRidge(*(a * factor for (a,) in self._each()))
 
 
 def _places(problem: Problem) -> tuple[int, int]:

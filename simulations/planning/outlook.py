@@ -11,12 +11,11 @@ from numpy.random import Generator, SeedSequence, default_rng
 from bandits.arrays import FloatArray, IntArray
 from bandits.policy import AnyPolicy
 from simulations.planning.campaign import Campaign, Course, ab_test, adaptive, test_points
-from simulations.reporting.findings import Estimate
+from simulations.reporting.findings import TWO_SIDED, Estimate
 
 FIRST, BLOCK = 20, 100  # replications side by side: few until a hundred are done, then more
 SHARES = (0.1, 0.2, 0.5)  # of an A/B test: the best of these is what a bandit must beat
 _TESTS = 10_000  # replications of each A/B test, which costs next to nothing
-_TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
 
 
 class Side(Struct, frozen=True, eq=False):
@@ -107,7 +106,7 @@ def foresee(  # noqa: PLR0913 - what is simulated, and for how long
     course = Course(*(np.concatenate([getattr(c, f) for c in courses]) for f in ("extra", "wrong")))
     side = _side(np.cumsum([0, *campaign.sizes]), course)
     best = max(tests, key=lambda t: t.extra.mean)
-    margin = _TWO_SIDED * sqrt(side.extra.se**2 + best.extra.se**2)
+    margin = TWO_SIDED * sqrt(side.extra.se**2 + best.extra.se**2)
     return Outlook(side, best, played, side.extra.mean - best.extra.mean, margin)
 
 

@@ -12,7 +12,7 @@ from bandits.arrays import FloatArray
 from simulations.conditions.schedule import Run
 from simulations.running.ledger import Record
 
-_TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
+TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
 
 
 class Estimate(Struct, frozen=True):
@@ -55,7 +55,7 @@ class Difference(Struct, frozen=True):
         """Compare two contestants."""
         gain = other.record.regret[:, -1] - one.record.regret[:, -1]
         found = Estimate.of(gain)
-        margin = _TWO_SIDED * found.se
+        margin = TWO_SIDED * found.se
         low, high = found.mean - margin, found.mean + margin
         return cls(one.label, other.label, found.mean, found.se, low, high)
 

@@ -76,11 +76,9 @@ def best_row(result: Findings) -> int | None:
 def result_table(result: Findings, width: int = WIDTH) -> Table:
     """Lay out one row for each contestant, the least regret in bold; few columns if narrow."""
     run = result.run
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.title = (
+    table = _plain(
         f"{counted(result.replications, 'replication')} of {counted(run.horizon, 'decision')}"
     )
-    table.title_justify = "left"
     every = tuple(range(len(HEADINGS)))
     shown = every if width >= WIDTH else _MEDIUM if width >= _MEDIUM_WIDTH else _NARROW
     for column in shown:
@@ -91,21 +89,27 @@ def result_table(result: Findings, width: int = WIDTH) -> Table:
             no_wrap=not first,
             overflow="fold",
         )
+    best = best_row(result)
     for position, row in enumerate(result_rows(result)):
-        style = "bold" if position == best_row(result) else None
+        style = "bold" if position == best else None
         table.add_row(*(row[column] for column in shown), style=style)
     return table
 
 
 def difference_table(result: Findings) -> Table:
     """Lay out the paired differences from the best."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = _plain()
     table.add_column(DIFFERENCE_HEADINGS[0], overflow="fold")
     for heading in DIFFERENCE_HEADINGS[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in difference_rows(result):
         table.add_row(*row)
     return table
+
+
+def _plain(title: str | None = None) -> Table:
+    """Begin a table without lines, its title at the left."""
+    return Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
 
 
 def as_html(result: Findings) -> str:
@@ -127,8 +131,7 @@ def html_table(
 
 def replay_table(results: Sequence[Replayed], rows: int) -> Table:
     """Lay out one row for each replayed policy, the largest reward in bold."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.title, table.title_justify = f"{rows:,} rows replayed", "left"
+    table = _plain(counted(rows, "row") + " replayed")
     table.add_column("policy", overflow="fold")
     for heading in ("reward per step", "± se", "matched rows"):
         table.add_column(heading, justify="right", no_wrap=True)
