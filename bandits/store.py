@@ -581,6 +581,14 @@ class Store(Protocol):
         """Read the decisions that exist among these ids."""
         ...
 
+    def latest_decisions(self, key: str, *, limit: int) -> list[Stored]:
+        """Read an experiment's decisions that were made last, the newest first.
+
+        Raises:
+            NotFound: there is no experiment of this key.
+        """
+        ...
+
     def newest_decisions(self, key: str, subjects: Sequence[str]) -> dict[str, str]:
         """Find the newest decision of each subject in an experiment; others are left out.
 

@@ -17,6 +17,7 @@ from storage.tables import (
     decisions,
     events,
     experiments,
+    of_batch,
 )
 
 _AT_ONCE = 20_000  # ids in one statement
@@ -78,6 +79,33 @@ def read_numbered(transaction: Transaction, serials: Sequence[int]) -> list[Stor
         rows = transaction.execute(_STORED.where(some).order_by(decisions.c.serial))
         found += [_stored(row) for row in rows]
     return found
+
+
+def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> list[Stored]:
+    """Read the decisions of an experiment that were made last, the newest first.
+
+    They are taken from as many of its newest batches as it needs, not from the whole log.
+    """
+    newest = (
+        select(batches.c.id, batches.c.size)
+        .where(batches.c.experiment_id == experiment_id, batches.c.kind == "choose")
+        .order_by(batches.c.created_at.desc(), batches.c.id.desc())
+        .limit(limit)
+    )
+    wanted, found = [], 0
+    for row in transaction.execute(newest):
+        wanted.append(row.id)
+        found += row.size
+        if found >= limit:
+            break
+    query = (
+        select(decisions.c.serial)
+        .join_from(batches, decisions, of_batch(batches.c.id))
+        .where(batches.c.id.in_(wanted))
+        .order_by(decisions.c.serial.desc())
+        .limit(limit)
+    )
+    return read_numbered(transaction, list(transaction.execute(query).scalars()))[::-1]
 
 
 def _stored(row: Found) -> Stored:

@@ -196,6 +196,12 @@ class SqlStore:
         with self.database.reading() as transaction:
             return log.read_decisions(transaction, ids)
 
+    def latest_decisions(self, key: str, *, limit: int) -> list[Stored]:
+        """Read an experiment's decisions that were made last, the newest first."""
+        with self.database.reading() as transaction:
+            record = self._experiments.record(transaction, key)
+            return log.read_latest(transaction, record.id, limit)
+
     def newest_decisions(self, key: str, subjects: Sequence[str]) -> dict[str, str]:
         """Find the newest decision of each subject in an experiment; others are left out."""
         hashes = choices.hash_subjects(self._subject_secret, subjects)

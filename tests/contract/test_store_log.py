@@ -41,6 +41,22 @@ def test_a_decision_reads_back_as_it_was_chosen(store, sender):
     assert (x.made_at, x.started_at, x.cancelled_at) == (5.25, 5.25, None)
 
 
+def test_the_decisions_made_last_come_newest_first_and_are_of_one_experiment(store, sender):
+    record, other = sender.start(), sender.start(key="other")
+    for at, ids in ((1.0, ["a", "b", "c"]), (2.0, ["d"]), (3.0, ["e", "f"])):
+        store.append_decisions(record, sender.chosen(len(ids), ids=ids), at=at)
+        store.append_decisions(other, sender.chosen(1, ids=[f"other-{at}"]), at=at)
+
+    def latest(limit):
+        return [stored.id for stored in store.latest_decisions("spring", limit=limit)]
+
+    assert latest(10) == ["f", "e", "d", "c", "b", "a"]
+    assert latest(4) == ["f", "e", "d", "c"]
+    assert latest(1) == ["f"]
+    with pytest.raises(NotFound):
+        store.latest_decisions("none", limit=1)
+
+
 def test_without_features_the_context_is_the_constant(store, sender):
     record = sender.start()
     (decision,) = sender.choose(record)

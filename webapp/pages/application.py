@@ -7,6 +7,7 @@ from webapp.pages.administration import audit, keys, people, sessions, signing, 
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign import (
     campaigns,
+    deciding,
     downloads,
     lifecycle,
     receipts,
@@ -26,6 +27,7 @@ VIEWS = (
     assets,
     audit,
     campaigns,
+    deciding,
     downloads,
     drafting,
     editing,

@@ -52,10 +52,16 @@ def test_findings_come_with_their_promise_and_what_is_open_stays_open(open_page,
         with page.expect_download() as download:
             page.locator('[data-png="versions"]').click()
         assert download.value.path().read_bytes().startswith(b"\x89PNG")
-        page.get_by_role("link", name="Segments").click()
+        page.get_by_role("navigation", name="Experiment").get_by_text("Segments").click()
         expect(page.get_by_text("Phone: Question does better than the control")).to_be_visible()
         expect(page.get_by_text("Web: Question does better")).not_to_be_visible()
         expect(page.get_by_text("comparisons in segments hold together")).to_be_visible()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="PNG").click()
+        assert download.value.path().read_bytes().startswith(b"\x89PNG")
+        assert download.value.suggested_filename == "by-channel-segments-1.png"
+        page.get_by_role("navigation", name="Main").get_by_role("link", name="Segments").click()
+        expect(page.get_by_text("Phone: Question does better than the control")).to_be_visible()
 
 
 def send_by_channel(client: Client, name: str) -> None:

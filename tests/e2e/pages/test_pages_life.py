@@ -181,7 +181,8 @@ def correct_a_typo(page: Page) -> None:
 
 
 def look_at_segments(page: Page) -> None:
-    page.get_by_role("navigation", name="Experiment").get_by_role("link", name="Segments").click()
+    page.get_by_role("navigation", name="Main").get_by_role("link", name="Segments").click()
+    page.get_by_role("link", name="Summer").click()
     expect(page.get_by_role("heading", name="By channel")).to_be_visible()
     rows = table(page, page.get_by_role("link", name="CSV"))
     assert {r["segment"] for r in rows} >= {"Web", "Phone"}
@@ -196,7 +197,9 @@ def try_an_email_out(page: Page) -> None:
 
 
 def find_a_receipt(page: Page) -> None:
-    page.get_by_role("navigation", name="Main").get_by_role("link", name="Decisions").click()
+    page.get_by_role("navigation", name="Experiment").get_by_role("link", name="Decisions").click()
+    expect(page.get_by_role("row")).to_have_count(51)
+    page.get_by_role("link", name="Find one by its id or recipient").click()
     page.get_by_label("Decision id").fill("not an id")
     page.get_by_role("button", name="Show the receipt").click()
     expect(page.get_by_role("alert")).to_contain_text("cannot be a decision's id")

@@ -94,3 +94,19 @@ def test_what_did_not_decide_by_a_linear_score_claims_no_contribution(site, view
     (made,) = site.engine.choose("sale", [Request("ann")])
     assert site.engine.receipt(made.decision_id).predictions is None
     assert "What pushed" not in viewer.get(f"/decisions/{made.decision_id}").text
+
+
+def test_a_campaign_lists_what_was_chosen_last_and_each_leads_to_its_receipt(site, viewer):
+    site.make(holdout=0.5)
+    assert "Nothing has been chosen yet" in viewer.get("/experiments/sale/decisions").text
+    site.send("sale", 40)
+    site.make(key="other")
+    site.send("other", 5)
+    newest = site.send("sale", 30)
+    page = viewer.get("/experiments/sale/decisions").text
+    links = re.findall(r'href="(/decisions/[^"]+)"', page)
+    assert len(links) == 50
+    assert {f"/decisions/{d.decision_id}" for d in newest} == set(links[:30])
+    assert viewer.get(links[0]).status_code == 200
+    assert "control group</span>" in page
+    assert "The newest 50 are listed" in page

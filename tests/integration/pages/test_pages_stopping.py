@@ -10,6 +10,8 @@ import pytest
 from bandits.messages import Request
 from bandits.results import Results
 
+CHANNEL = [{"name": "channel", "kind": "category", "values": ["Web", "Shop"]}]
+
 
 def words(html):
     """The text of a page, as a reader sees it."""
@@ -125,10 +127,7 @@ def test_segments_are_told_to_be_nothing_without_features(site, viewer):
 
 
 def test_segments_list_every_comparison_and_how_many_there_are(site, viewer):
-    site.make(
-        policy={"name": "thompson"},
-        context=[{"name": "channel", "kind": "category", "values": ["Web", "Shop"]}],
-    )
+    site.make(context=CHANNEL)
     site.send("sale", 60)
     page = viewer.get("/experiments/sale/segments").text
     text = words(page)
@@ -139,3 +138,16 @@ def test_segments_list_every_comparison_and_how_many_there_are(site, viewer):
     table = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/segments.csv").text)))
     assert len(table) == 9
     assert {row["segment"] for row in table} == {"Web", "Shop", "none of the listed"}
+
+
+def test_one_page_says_of_all_campaigns_which_variant_is_for_whom(site, viewer):
+    empty = words(viewer.get("/segments").text)
+    assert "Which version for whom?" in empty
+    site.make(context=CHANNEL)
+    site.make(key="plain", name="Knows nobody")
+    site.make(key="draft", name="Not yet", context=CHANNEL, start=False)
+    page = viewer.get("/segments").text
+    assert 'href="/experiments/sale/segments"' in page
+    assert "Knows nobody" not in page
+    assert "Not yet" not in page.replace("Not yet measurable", "")
+    assert "1 other campaign knows nothing of its recipients" in words(page)

@@ -20,6 +20,7 @@ from webapp.pictures import interval_picture
 from webapp.services import services
 
 _OTHERS = "none of the listed"
+_SHOWN = 25  # campaigns on the page of all
 
 
 class Comparison(Struct, frozen=True):
@@ -58,6 +59,18 @@ class Segmented(Struct, frozen=True):
     reasons: tuple[str, ...]
     proof: Interval | None
     guarantees: dict[Promise, Guarantee]
+
+
+@pages.get("/segments")
+@needs("viewer")
+def every_segment() -> ResponseReturnValue:
+    """Say of each campaign that knows something of its recipients which variant suits whom."""
+    engine = services().engine
+    begun = [r for r in engine.store.records() if r.started and r.state != "archived"]
+    knowing = [r for r in begun if r.configuration.experiment.context]
+    told = [(r, tell(r.configuration.experiment, engine.results(r.key))) for r in knowing[:_SHOWN]]
+    others = len(begun) - len(knowing)
+    return render_template("segments_all.html", told=told, others=others, more=knowing[_SHOWN:])
 
 
 @pages.get("/experiments/<key:key>/segments")
