@@ -169,8 +169,9 @@ class Lead(Struct, frozen=True):
 
     Attributes:
         arm: the one whose value is surely the largest: the lower end of its interval is. Of an arm
-            with few decisions the estimate alone may be the largest by luck. While some comparison
-            is not measurable yet, the one of the largest estimate.
+            with few decisions the estimate alone may be the largest by luck. Where another is shown
+            to be better, it is that one. While some comparison is not measurable yet, the one of
+            the largest estimate.
         leads: every other arm is shown to be worse; all comparisons at once.
         rivals: arms that could still be better.
         at_most: sending only `arm` gives up at most this much reward per decision, with the
@@ -201,6 +202,12 @@ def lead(facts: Facts, evidence: Evidence, among: IntArray, alpha: float) -> Lea
     largest = int(tried[np.argmax(mean[tried])])
     best = _surest(facts, evidence, tried, family)
     found = {} if best is None else _against(facts, evidence, best, among, family)
+    # One that hardly anybody answered has no interval by itself, yet it may be shown to be better:
+    # where less is better, that is the best there is.
+    better = {k: f.low for k, f in found.items() if f.measurable and f.low > 0}
+    if better:
+        best = max(better, key=better.__getitem__)
+        found = _against(facts, evidence, best, among, family)
     if best is None or not all(f.measurable for f in found.values()):
         best, found = largest, _against(facts, evidence, largest, among, family)
     rivals = tuple(k for k, f in found.items() if not (f.measurable and f.high < 0))
