@@ -14,6 +14,7 @@ _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0  # how soon it notices an experiment that was just started
 _QUIET_SECONDS = 3600.0  # how often it looks at a stopped one whose windows have all closed
 _PAUSE_SECONDS = 0.05  # between the folds of a long queue, so that senders get a turn
+_REMOVED_IN_A_TURN = 25_000  # old decisions, so that no other experiment waits long to learn
 _PATIENCE_SECONDS = 60.0  # how long it waits at most after failures
 
 
@@ -91,8 +92,11 @@ class Learner:
         """Let go of what is old, now and then."""
         if self._prune_at.get(record.key, 0.0) <= time.monotonic():
             self._engine.prune(record.key, between=self._let_others_write)
-            self._engine.retain(record.key, between=self._let_others_write)
-            self._prune_at[record.key] = time.monotonic() + _QUIET_SECONDS
+            removed = self._engine.retain(
+                record.key, between=self._let_others_write, enough=_REMOVED_IN_A_TURN
+            )
+            if removed < _REMOVED_IN_A_TURN:  # else there is more, at its next turn
+                self._prune_at[record.key] = time.monotonic() + _QUIET_SECONDS
 
     def _let_others_write(self) -> None:
         self._stop.wait(_PAUSE_SECONDS)

@@ -1,6 +1,7 @@
 """Letting old decisions go while what was learned from them stays."""
 
 from collections.abc import Callable
+from math import inf
 
 from bandits.engine.grounding import Grounding
 from bandits.engine.summing import Summing, base_of
@@ -10,8 +11,14 @@ from bandits.store import Base, Removal, Store
 _AT_ONCE = 5_000  # decisions in a transaction, which holds rewards up
 
 
-def remove_old(
-    store: Store, key: str, *, before: float, between: Callable[[], object], most: int = _AT_ONCE
+def remove_old(  # noqa: PLR0913 - what to remove, and how gently
+    store: Store,
+    key: str,
+    *,
+    before: float,
+    between: Callable[[], object],
+    most: int = _AT_ONCE,
+    enough: float = inf,
 ) -> int:
     """Remove decisions from before a time that nothing can change; return how many.
 
@@ -21,10 +28,11 @@ def remove_old(
         before: at least the reward window ago.
         between: called between transactions, to let others write.
         most: about how many decisions are looked at in one transaction.
+        enough: how many removed decisions are enough for now.
     """
     done = store.remove(key, before=before, most=most, following=None, keep=_keep)
     removed = done.decisions
-    while done.following is not None:
+    while done.following is not None and removed < enough:
         between()
         done = store.remove(key, before=before, most=most, following=done.following, keep=_keep)
         removed += done.decisions

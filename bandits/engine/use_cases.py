@@ -1,5 +1,6 @@
 """The use cases: what can be done with experiments, decisions and rewards."""
 
+import math
 import os
 import time
 from collections import Counter
@@ -431,10 +432,21 @@ class Engine:
         while self.store.prune(key, before=before, most=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
             between()
 
-    def retain(self, key: str, *, between: Callable[[], object] = lambda: None) -> int:
+    def retain(
+        self,
+        key: str,
+        *,
+        between: Callable[[], object] = lambda: None,
+        enough: float = math.inf,
+    ) -> int:
         """Remove decisions that are older than the experiment's retention; return how many.
 
         What was learned from them stays. Nothing is removed where no retention is declared.
+
+        Args:
+            key: the experiment.
+            between: called between transactions, to let others write.
+            enough: how many are enough for now: once there are so many, there may be more.
 
         Raises:
             NotFound: there is no such experiment.
@@ -442,7 +454,8 @@ class Engine:
         days = self.store.record(key).configuration.experiment.retention_days
         if days is None:
             return 0
-        return remove_old(self.store, key, before=self.clock() - days * DAY, between=between)
+        before = self.clock() - days * DAY
+        return remove_old(self.store, key, before=before, between=between, enough=enough)
 
     def results(self, key: str) -> Results:
         """Tell how an experiment is doing, from its snapshots alone.

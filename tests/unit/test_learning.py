@@ -21,6 +21,7 @@ class Experiments:
         self.pruned: list[str] = []
         self.retained: list[str] = []
         self.retention_days: int | None = None
+        self.old = 0
         self.failing: dict[str, Exception] = {}
         self.now = 1000.0
         self.broken = False
@@ -58,8 +59,11 @@ class Experiments:
     def prune(self, key: str, *, between: Any = None) -> None:
         self.pruned.append(key)
 
-    def retain(self, key: str, *, between: Any = None) -> None:
+    def retain(self, key: str, *, between: Any = None, enough: float) -> int:
+        removed = int(min(self.old, enough))
+        self.old -= removed
         self.retained.append(key)
+        return removed
 
 
 @pytest.fixture
@@ -76,6 +80,18 @@ def test_drafts_and_archived_ones_are_left_alone(time) -> None:
     engine = Experiments(a="draft", b="running", c="paused", d="stopped", e="archived")
     Learner(engine, Event()).look()
     assert engine.learned == ["b", "c", "d"]
+
+
+def test_many_old_rows_are_let_go_a_few_at_each_turn_so_that_others_learn(time) -> None:
+    engine = Experiments(a="running", b="running")
+    engine.old = 3 * learning._REMOVED_IN_A_TURN
+    learner = Learner(engine, Event())
+    for _ in range(6):
+        learner.look()
+        time.now += 5.0
+    assert engine.learned == ["a", "b"] * 6
+    assert engine.old == 0
+    assert engine.retained == ["a", "b", "a", "b", "a"]
 
 
 def test_an_archived_one_is_gone_through_where_its_rows_are_not_kept_for_ever(time) -> None:
