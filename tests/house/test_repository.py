@@ -40,6 +40,13 @@ def test_no_script_or_font_of_others_is_copied_in() -> None:
     assert [p.name for p in tracked() if p.name.endswith((".min.js", ".min.css", ".woff2"))] == []
 
 
+def test_a_room_of_the_simulator_is_taken_in_at_a_glance() -> None:
+    rooms = [p.parent for p in (ROOT / "simulations").rglob("__init__.py")]
+    modules = {r.name: [m for m in r.glob("*.py") if m.name != "__init__.py"] for r in rooms}
+    assert len(modules) > 1
+    assert {name: len(found) for name, found in modules.items() if len(found) > 10} == {}
+
+
 def test_tests_are_found_without_packages() -> None:
     assert [p for p in tracked() if p.name == "__init__.py" and "tests" in p.parts] == []
 
