@@ -105,7 +105,10 @@ for (const form of document.querySelectorAll("form[data-rows]")) formWithRows(fo
 const summary = document.querySelector("[data-focus]");
 if (summary) summary.focus();
 
-// What is under way is shown as it moves; once it is over, the whole page is read again.
+// What is under way is shown as it moves; once it is over, the whole page is read again, but not
+// before what was typed meanwhile is saved.
+const beforeReading = [];
+
 async function poll(region) {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, Number(region.dataset.poll)));
@@ -118,7 +121,10 @@ async function poll(region) {
     if (!answer.ok) return location.reload();
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     const next = fresh.querySelector("[data-poll]");
-    if (!next) return location.reload();
+    if (!next) {
+      await Promise.all(beforeReading.map((save) => save()));
+      return location.reload();
+    }
     region.replaceChildren(...next.childNodes);
   }
 }

@@ -14,7 +14,7 @@ function autosave(form) {
 
   async function save({ last = false } = {}) {
     clearTimeout(timer);
-    if (!dirty || refused) return;
+    if (!dirty || refused) return saving;
     if (saving && !last) await saving;
     dirty = false;
     const body = new URLSearchParams(new FormData(form));
@@ -47,8 +47,10 @@ function autosave(form) {
     });
     await saving;
     saving = null;
+    return saving;
   }
 
+  beforeReading.push(save);
   form.addEventListener("input", () => {
     dirty = true;
     clearTimeout(timer);

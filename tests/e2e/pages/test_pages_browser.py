@@ -191,7 +191,9 @@ def test_steps_save_by_themselves_are_resumed_simulated_and_started(open_page):
     for name, typed in {"emails": "30000", "over/amount": "10", "waves": "10", "base": "5"}.items():
         field(page, f"plan/{name}").fill(typed)
     press(page, "simulate")
+    field(page, "plan/better").fill("12")  # while it is simulated, or after it
     expect(page.locator("[data-verdict]")).to_be_visible()
+    expect(field(page, "plan/better")).to_have_value("12")
     expect(page.locator("#plan-figure .main-svg").first).to_be_visible()
     page.get_by_role("button", name="Start Steps").click()
     page.get_by_role("link", name="Try it").click()
