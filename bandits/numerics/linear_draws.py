@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.random import Generator
@@ -12,7 +13,8 @@ from bandits.policy import Contributions
 from bandits.problem import Problem
 from bandits.statistics.slot_ridge import SlotRidge, slot_features
 
-_CHUNK = 1 << 21  # scores at once
+_CHUNK = 1 << 18  # values at once, so that they stay in the processor's cache
+_COMBINATIONS = 1 << 20  # of variants, of which a table is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,23 +90,64 @@ class LinearDraws:
         """Count the best arms under each draw (M, D) for contexts (n, d): (n, K)."""
         n_arms = self.problem.n_arms
         out = np.empty((len(contexts), n_arms))
-        by_place = weights.reshape(-1, contexts.shape[-1]).T
-        step = max(1, _CHUNK // (len(weights) * n_arms))
+        # Places before draws: then what is done to all draws is done to neighbours in memory.
+        by_place = weights.reshape(len(weights), -1, contexts.shape[-1]).transpose(2, 1, 0)
+        columns = by_place.reshape(contexts.shape[-1], -1)
+        step = max(1, _CHUNK // columns.shape[-1])
         for i in range(0, len(contexts), step):
-            values = contexts[i : i + step] @ by_place
-            best = self._best(values.reshape(len(values), len(weights), -1))
+            values = contexts[i : i + step] @ columns
+            best = self._best(values.reshape(len(values), -1, len(weights)).swapaxes(0, 1))
             cells = best + n_arms * np.arange(len(best))[:, None]
             counts = np.bincount(cells.ravel(), minlength=len(best) * n_arms)
             out[i : i + step] = counts.reshape(len(best), n_arms) / len(weights)
         return out
 
-    def _best(self, values: FloatArray) -> IntArray:
-        """Return the best arm (...) from the values of all variants, (..., S·L)."""
+    @cached_property
+    def _combinations(self) -> tuple[list[IntArray], IntArray | None]:
+        """The variants that each slot's arms show, and the arm of each combination of them.
+
+        The table (one number per combination, those of the last slot beside each other) has -1
+        where no arm shows a combination; there is none where combinations are too many.
+        """
         levels = self.problem.slot_levels
-        n_slots = levels.shape[-1]
-        shown = np.zeros((n_slots, values.shape[-1] // n_slots, len(levels)))
-        shown[np.arange(n_slots), levels, np.arange(len(levels))[:, None]] = 1.0
-        return (values @ shown.reshape(values.shape[-1], len(levels))).argmax(axis=-1)
+        shown = [np.unique(slot) for slot in levels.T]
+        counts = [len(used) for used in shown]
+        if prod(counts) > _COMBINATIONS:
+            return shown, None
+        places = [np.searchsorted(used, slot) for used, slot in zip(shown, levels.T, strict=True)]
+        arms = np.full(prod(counts), -1)
+        arms[np.ravel_multi_index(tuple(places), tuple(counts))] = np.arange(len(levels))
+        return shown, arms
+
+    def _best(self, values: FloatArray) -> IntArray:
+        """Return the best arm (...) from the values of all variants, (S·L, ...).
+
+        The best combination is that of each slot's best variants; only where no arm shows it are
+        arms compared with each other.
+        """
+        shown, arms = self._combinations
+        if arms is None:
+            return self._best_sum(values)
+        n_levels = len(values) // len(shown)
+        combination = np.zeros(values.shape[1:], np.int32)
+        for slot, used in enumerate(shown):
+            first, *others = used + slot * n_levels
+            top, which = values[first], np.zeros_like(combination)
+            for place, row in enumerate(others, start=1):
+                np.copyto(which, place, where=values[row] > top)
+                top = np.maximum(top, values[row])
+            combination = combination * len(used) + which
+        best = arms.take(combination)
+        missing = best < 0
+        if missing.any():
+            best[missing] = self._best_sum(values[:, missing])
+        return best
+
+    def _best_sum(self, values: FloatArray) -> IntArray:
+        """Return the arm (...) whose variants' values, (S·L, ...), sum to most."""
+        levels = self.problem.slot_levels
+        places = levels + np.arange(levels.shape[-1]) * (len(values) // levels.shape[-1])
+        return sum(values[slot] for slot in places.T).argmax(axis=0)
 
     def sample(self, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw one of the draws for each of contexts (*lead, *batch, d), and its best arm."""
@@ -112,7 +155,8 @@ class LinearDraws:
         batch = contexts.shape[len(lead) : -1]
         if not batch:  # one each: a draw that nobody else will use need not be frozen
             drawn = self._drawn(rng, 1)[..., 0, :]
-            return self._best((drawn.reshape(*lead, -1, d) @ contexts[..., None])[..., 0])
+            values = (drawn.reshape(*lead, -1, d) @ contexts[..., None])[..., 0]
+            return self._best(np.moveaxis(values, -1, 0))
         rows = np.broadcast_to(contexts, (*lead, *batch, d)).reshape(*lead, -1, d)
         out = np.empty(rows.shape[:-1], np.int64)
         for at in np.ndindex(*lead):
@@ -128,5 +172,5 @@ class LinearDraws:
         for i in range(0, n, step):
             part = slice(i, i + step)
             drawn = weights[chosen[part]].reshape(len(chosen[part]), -1, d)
-            out[part] = self._best((drawn @ contexts[part][:, :, None])[..., 0])
+            out[part] = self._best((drawn @ contexts[part][:, :, None])[..., 0].T)
         return out

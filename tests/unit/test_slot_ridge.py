@@ -103,3 +103,29 @@ def test_restricting_keeps_what_other_arms_taught():
 def test_fewer_than_a_thousand_draws_are_refused():
     with pytest.raises(InvalidInput, match="/params/draws"):
         make("slots_thompson", {"draws": 999})
+
+
+FULL = np.array([[a, b, c] for a in range(3) for b in range(2) for c in range(2)])
+EXCLUDED = FULL[[0, 2, 3, 6, 7, 9, 10]]
+PAUSED = FULL[FULL[:, 0] != 1]
+TOO_MANY = np.random.default_rng(5).integers(0, 2, (7, 21))  # for a table of all combinations
+
+
+@pytest.mark.parametrize("levels", [FULL, EXCLUDED, PAUSED, FULL[::-1], FULL[:1], TOO_MANY])
+def test_the_best_arm_is_that_of_the_largest_sum_whatever_is_left_out(levels):
+    n_slots, n_levels = levels.shape[1], int(levels.max()) + 1
+    problem = Problem(np.arange(len(levels)), levels, 2)
+    known = SlotRidge.zeros(problem)
+    draws = LinearDraws(known, problem, 1.0, 1.0, np.random.default_rng(3), 1_000)
+    contexts = np.random.default_rng(4).random((7, 2))
+    weights = draws.weights.reshape(1_000, n_slots, n_levels, 2)
+    values = np.einsum("mslf,nf->nmsl", weights, contexts)
+    sums = values[:, :, np.arange(n_slots), levels].sum(axis=-1)
+    counts = [np.bincount(row, minlength=len(levels)) for row in sums.argmax(axis=-1)]
+    assert np.array_equal(draws.shares(contexts) * 1_000, counts)
+    one_each = draws.sample(np.repeat(contexts, 2_000, axis=0), np.random.default_rng(6))
+    # A false alarm has chance 1e-6 or less: 5.8 standard deviations, for the largest of 84.
+    for row, wanted in zip(one_each.reshape(7, 2_000), counts, strict=True):
+        share = wanted / 1_000
+        found = np.bincount(row, minlength=len(levels)) / 2_000
+        assert np.abs(found - share).max() < 5.8 * np.sqrt(0.25 / 2_000)
