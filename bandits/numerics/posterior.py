@@ -95,15 +95,13 @@ class BetaWalk:
     def drawn_best(self, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw rates for each of contexts (*lead, *batch, d), and return the best's arm.
 
-        A rate is X / (X + Y) of gamma variates X and Y, which in one call are a quarter quicker
-        than beta variates. Both shapes are at least a prior's, so neither variate is ever 0.
+        A rate is X / (X + Y) of gamma variates X and Y, so its odds are X / Y, and who has the best
+        odds has the best rate. Gamma variates in one call are quicker than beta variates.
         """
         if contexts.ndim > self.alpha.ndim:
             return self._frozen.drawn_best(contexts, rng)
         successes, failures = rng.standard_gamma(self._shapes, out=self._gammas)
-        failures += successes
-        np.divide(successes, failures, out=successes)
-        return successes.argmax(axis=-1)
+        return np.divide(successes, failures, out=successes).argmax(axis=-1)
 
     @property
     def _frozen(self) -> BetaPosterior:

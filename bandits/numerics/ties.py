@@ -9,7 +9,6 @@ from bandits.arrays import BoolArray, FloatArray, IntArray, row_starts
 
 TIE = 2.0**-36  # relative: scores that equal sums make differ only by rounding are tied
 _AHEAD = 2**15  # lots drawn at once: 256 KB
-_ZERO = np.zeros(())  # added quicker than a number
 NOTHING_LEFT = 1e-9  # of the reward's range: a mean this small is what subtracting leaves of none
 
 
@@ -59,14 +58,16 @@ class Lots:
         self._ahead: Iterator[IntArray] = iter(())
 
     def draw_largest(self, scores: FloatArray, rng: Generator) -> IntArray:
-        """Draw one of the largest of finite scores (..., K): (...)."""
-        raised, bits = self._raised, self._bits
+        """Draw one of the largest of finite scores (..., K): (...).
+
+        None may be -0.0, whose bits are not next to those of 0.0; what is a sum with a width that is
+        not negative never is.
+        """
         lots = next(self._ahead, None)
         if lots is None:
             lots = self._drawn(rng)
-        np.add(scores, _ZERO, out=raised)  # without -0.0, whose bits are not next to those of 0.0
-        np.add(bits, lots, out=bits)
-        return raised.argmax(axis=-1)
+        np.add(scores.view(np.int64), lots, out=self._bits)
+        return self._raised.argmax(axis=-1)
 
     def _drawn(self, rng: Generator) -> IntArray:
         lots = self._lots

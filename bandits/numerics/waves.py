@@ -49,7 +49,7 @@ class Wave:
     Attributes:
         known: the statistic.
         index: from the statistic and sends (..., K), each above 0, to indices (..., K) that fall as
-            sends grow.
+            sends grow, and are never -0.0.
         upcoming: sends expected before the next fold.
         squares: whether the index reads variances.
     """

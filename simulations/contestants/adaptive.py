@@ -1,6 +1,7 @@
 """A policy as a contestant: the same prepare and propensities as live, with a memory of its own."""
 
 from collections.abc import Callable
+from math import prod
 from typing import Annotated, Any
 
 import numpy as np
@@ -129,7 +130,7 @@ class Stepper:
         policy = draw.policy
         nothing = policy.statistic.zeros(problem, (replications,))
         self._prepared = policy.prepare(nothing, problem, 1, draw.rng)
-        self._known = Moments.zeros(problem, (replications,))
+        self._count = self._total = np.zeros((replications, problem.n_arms))
 
     def go_through(self, stretch: Stretch) -> tuple[IntArray, FloatArray]:
         """Choose and learn, round by round: the arms chosen, and their means, (R, n)."""
@@ -146,7 +147,8 @@ class Stepper:
         self._prepared = prepared
         together = np.concatenate(arms).reshape(stretch.n, -1)  # several times quicker than a stack
         if not self._draw.policy.statistic.contextual:
-            self._known += _summed(self._problem, together, np.concatenate(rewards))
+            count, total = _summed(self._problem.n_arms, together, np.concatenate(rewards))
+            self._count, self._total = self._count + count, self._total + total
         return together.T, stretch.means_of(together.T)
 
     def finish(self) -> None:
@@ -154,22 +156,23 @@ class Stepper:
 
     def shipped(self) -> FloatArray | None:
         """Ship the best mean, unless it depends on the recipient."""
-        contextual = self._draw.policy.statistic.contextual
-        return None if contextual else best_mean(self._known)
+        if self._draw.policy.statistic.contextual:
+            return None
+        none = np.zeros_like(self._total)  # a mean needs no squares
+        return best_mean(Moments(self._count, self._total, none, none))
 
     def decided(self) -> FloatArray:
         """Never settle."""
-        return np.full(len(self._known.count), np.nan)
+        return np.full(len(self._count), np.nan)
 
 
-def _summed(problem: Problem, arms: IntArray, rewards: FloatArray) -> Moments:
-    """Sum rounds that lie one after another: arms (n, R), rewards (n·R,), each of weight 1."""
-    size, shape = arms.shape[1] * problem.n_arms, (arms.shape[1], problem.n_arms)
-    cells = (arms + row_starts(*shape)).reshape(-1)
-    count = np.bincount(cells, minlength=size).astype(np.float64).reshape(shape)
-    total = np.bincount(cells, rewards, size).astype(np.float64, copy=False).reshape(shape)
-    square = np.bincount(cells, rewards**2, size).astype(np.float64, copy=False).reshape(shape)
-    return Moments(count, total, square, np.zeros(shape))
+def _summed(n_arms: int, arms: IntArray, rewards: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Count and sum rounds by arm, (R, K) each: arms (n, R), rewards (n·R,)."""
+    shape = arms.shape[1], n_arms
+    cells, size = (arms + row_starts(*shape)).reshape(-1), prod(shape)
+    count = np.bincount(cells, minlength=size).reshape(shape)
+    total = np.bincount(cells, rewards, size).reshape(shape)
+    return count.astype(np.float64), total.astype(np.float64, copy=False)
 
 
 class Learner:

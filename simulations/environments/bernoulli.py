@@ -1,5 +1,6 @@
 """Constant success rates, one per arm: the textbook's bandit."""
 
+from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
@@ -32,4 +33,10 @@ class Bernoulli(Parameters, Binary, tag_field="kind", tag="bernoulli", frozen=Tr
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - all rounds are alike
         """Give the same truth for every round."""
-        return Rounds(np.ones((1, 1)), np.array([self.means]))
+        return _constant(self.means)
+
+
+@lru_cache(maxsize=16)
+def _constant(means: tuple[float, ...]) -> Rounds:
+    """Make the rounds that every replication asks for, again and again."""
+    return Rounds(np.ones((1, 1)), np.array([means]))

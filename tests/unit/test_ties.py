@@ -36,7 +36,7 @@ def test_drawing_never_takes_an_unmarked_arm_and_takes_each_marked_one():
     assert np.abs(counts[[0, 2, 3]] - 4000 / 3).max() < 4.9 * np.sqrt(4000 * 2 / 9)
 
 
-TIED = ([0.0, -0.0], [0.5, 0.5 - 2.0**-54], [-1.0, -1.0 + 2.0**-53], [1e300, 1e300])
+TIED = ([0.0, 0.0], [0.5, 0.5 - 2.0**-54], [-1.0, -1.0 + 2.0**-53], [1e300, 1e300])
 
 
 @pytest.mark.parametrize("tied", TIED)
