@@ -60,8 +60,8 @@ class Lots:
     def draw_largest(self, scores: FloatArray, rng: Generator) -> IntArray:
         """Draw one of the largest of finite scores (..., K): (...).
 
-        None may be -0.0, whose bits are not next to those of 0.0; what is a sum with a width that is
-        not negative never is.
+        None may be -0.0, whose bits are not next to those of 0.0: a sum with a width that is not
+        negative never is.
         """
         lots = next(self._ahead, None)
         if lots is None:
