@@ -63,7 +63,8 @@ class Family(Struct, frozen=True):
             return f"Each {_percent(self.alpha)} interval stands by itself."
         return (
             f"All {self.comparisons} {self.claims} hold together with "
-            f"{_percent(self.alpha)} confidence; each is held to {_percent(self.each)}."
+            f"{_percent(self.alpha)} confidence, so each by itself is shown with "
+            f"{_percent(self.each)}."
         )
 
 

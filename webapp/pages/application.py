@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from webapp.pages import access, assets, chrome, filters, problems, security
+from webapp.pages import access, assets, authors, chrome, filters, problems, security
 from webapp.pages.administration import audit, keys, people, sessions, signing, throttle
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign import (
@@ -26,6 +26,7 @@ from webapp.settings import Settings
 VIEWS = (
     assets,
     audit,
+    authors,
     campaigns,
     deciding,
     downloads,

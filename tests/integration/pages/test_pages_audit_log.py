@@ -105,3 +105,11 @@ def test_every_action_that_the_store_writes_has_words():
                 written.add(("user", call.args[2].value))
     assert {("key", "rotate"), ("experiment", "erase"), ("user", "set role")} <= written
     assert {w for w in written if w not in TITLES and w != ("experiment", "move")} == set()
+
+
+def test_a_key_is_called_by_its_name_where_it_changed_something(site, admin):
+    made = site.accounts.keys.create("Mailer", ["manage"], at=site.clock(), by="cli")
+    site.accounts.set_role(admin.email, "admin", at=site.clock(), by=f"key:{made.key.id}")
+    page = admin.get("/settings/audit-log").text
+    assert "by the API key “Mailer”" in page
+    assert f'<option value="key:{made.key.id}">the API key “Mailer”</option>' in page

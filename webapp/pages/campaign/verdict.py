@@ -233,8 +233,9 @@ def _no_proof(facts: Facts, found: Lead) -> str:
     highest, arm = max(known)
     if highest < _HIGH:
         return ""
+    shown = chance(highest).replace(">", "above")
     return (
-        f"The chance of {facts.labels[arm]} to be best is {chance(highest)}, which takes rates as"
+        f"The chance of {facts.labels[arm]} to be best is {shown}, which takes rates as"
         " constant and is no proof: where versions do not differ, whoever looks often meets such"
         " chances too. What is said here holds however often you look."
     )
