@@ -12,6 +12,8 @@ FOLLOWING = "what follows a decision"
 
 Kind = Literal["choose", "activate", "reward", "cancel"]
 
+_OPENING = insert(batches).returning(batches.c.id)
+
 
 def open_batch(
     transaction: Transaction,
@@ -40,9 +42,7 @@ def open_batch(
         "due_at": due_at,
         **columns,
     }
-    number: int = transaction.execute(
-        insert(batches).values(row).returning(batches.c.id)
-    ).scalar_one()
+    number: int = transaction.execute(_OPENING, row).scalar_one()
     return number
 
 

@@ -28,7 +28,7 @@ def upgrade(database_url: str) -> str:
             transaction.lock("migrations")
             command.upgrade(config(transaction.connection), "head")
     finally:
-        target.engine.dispose()
+        target.close()
     return newest()
 
 
@@ -44,7 +44,7 @@ def current(database_url: str) -> str | None:
         with target.reading() as transaction:
             return MigrationContext.configure(transaction.connection).get_current_revision()
     finally:
-        target.engine.dispose()
+        target.close()
 
 
 def newest() -> str:

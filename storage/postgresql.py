@@ -1,10 +1,12 @@
 """PostgreSQL, through psycopg 3."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     ARRAY,
     URL,
@@ -19,12 +21,15 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from bandits.errors import InvalidInput
 from storage.databases import Row, Transaction, telling_failures
 
-_FEW = 30  # rows that are sent one by one sooner than copied
+_FEW = 200  # rows that are sent as one JSON text sooner than copied
+_ALIVE_SECONDS = 1.0  # for which a connection that was used is taken to be alive
+_USED = "bandits.used"
 LOCK_SECONDS = 10.0  # to wait for what another transaction holds
 
 
@@ -47,7 +52,6 @@ class Postgresql:
             url,
             hide_parameters=True,  # an error that is logged tells no ids and no contexts
             connect_args={"connect_timeout": 5},
-            pool_pre_ping=True,  # a restarted server is met with a new connection
             pool_size=8,
             max_overflow=24,
             pool_timeout=LOCK_SECONDS,
@@ -58,6 +62,24 @@ class Postgresql:
             psycopg.errors.ForeignKeyViolation,
         )
         event.listen(self.engine, "connect", _prepare)
+        event.listen(self.engine, "checkout", self._check_alive)
+        event.listen(self.engine, "checkin", _note_use)
+
+    def close(self) -> None:
+        """Close every connection; the next use opens new ones."""
+        self.engine.dispose()
+
+    def _check_alive(
+        self, connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: object
+    ) -> None:
+        """Meet a restarted server with a new connection; to ask each time costs a round trip."""
+        used = entry.info.get(_USED)
+        if used is None or time.monotonic() - used < _ALIVE_SECONDS:
+            return
+        try:
+            self.engine.dialect.do_ping(connection)
+        except self._driver_errors as error:
+            raise DisconnectionError from error
 
     @contextmanager
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:
@@ -92,10 +114,13 @@ class Postgresql:
         if not rows:
             return 0
         named = ", ".join(columns)
-        if len(rows) < _FEW:
-            marks = ", ".join(["%s"] * len(columns))
-            sql = f"INSERT INTO {table.name} ({named}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 - names of our own
-            return connection.exec_driver_sql(sql, list(rows)).rowcount
+        if len(rows) <= _FEW:
+            sql = (
+                f"INSERT INTO {table.name} ({named})"  # noqa: S608 - names of our own
+                f" SELECT {named} FROM json_populate_recordset(NULL::{table.name}, %s::json)"
+                " ON CONFLICT DO NOTHING"
+            )
+            return connection.exec_driver_sql(sql, (_json(columns, rows),)).rowcount
         incoming = f"incoming_{table.name}"
         like = f"SELECT {named} FROM {table.name} LIMIT 0"  # noqa: S608
         connection.exec_driver_sql(
@@ -117,6 +142,16 @@ class Postgresql:
     def _type_name(self, column: Column[Any]) -> str:
         name = column.type.compile(self.engine.dialect).lower()
         return name.partition(" collate")[0]
+
+
+def _json(columns: Sequence[str], rows: Sequence[Row]) -> str:
+    """Write rows as JSON that PostgreSQL reads them from: bytes in its own way, as text."""
+    written = [[f"\\x{v.hex()}" if isinstance(v, bytes) else v for v in row] for row in rows]
+    return msgspec.json.encode([dict(zip(columns, row, strict=True)) for row in written]).decode()
+
+
+def _note_use(_connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+    entry.info[_USED] = time.monotonic()
 
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

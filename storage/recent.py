@@ -9,7 +9,7 @@ taken up by the next choice.
 import time
 from threading import Lock
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from bandits.store import Outdated, Record
 from storage.databases import Transaction
@@ -17,12 +17,12 @@ from storage.tables import experiments
 
 SECONDS = 1.0
 
-_COLUMNS = (
+_NOW = select(
     experiments.c.state,
     experiments.c.configuration_version,
     experiments.c.shipped,
     experiments.c.learned_version,
-)
+).where(experiments.c.id == bindparam("experiment"))
 
 
 class Recent:
@@ -55,8 +55,7 @@ class Recent:
         Raises:
             Outdated: its state or configuration has changed; it must be read again.
         """
-        query = select(*_COLUMNS).where(experiments.c.id == record.id)
-        now = tuple(transaction.execute(query).one())
+        now = tuple(transaction.execute(_NOW, {"experiment": record.id}).one())
         then = (record.state, record.configuration.version, record.shipped)
         if now != (*then, record.learned_version):
             self.forget(record.key)

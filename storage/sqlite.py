@@ -3,8 +3,9 @@
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Engine,
     Table,
     create_engine,
     event,
@@ -29,6 +31,7 @@ from storage.databases import Row, Transaction, telling_failures
 
 BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.002
+_FEW = 200  # rows that are sent in one statement, of which SQLite has as many parameters
 
 
 class Sqlite:
@@ -38,20 +41,36 @@ class Sqlite:
         """Prepare to open the file of `url`; nothing is opened yet, nor made unless `create`."""
         self._path = Path(url.database or "")
         self._create = create
-        self.engine = create_engine(
-            url,
-            hide_parameters=True,  # an error that is logged tells no ids and no contexts
-            connect_args={"timeout": BUSY_SECONDS},
-            pool_size=8,
-            max_overflow=56,
-            pool_timeout=BUSY_SECONDS,
+        self.engine = self._connections(
+            url, _begin_reading, {"timeout": BUSY_SECONDS}, pool_size=8, max_overflow=56
         )
-        self._writers = self.engine.execution_options(writes=True)
+        # Of this process one writes at a time, always on the same connection: its statements are
+        # prepared, and it never waits for a lock in SQLite's own way, see `_begin_writing`.
+        self._writer = self._connections(
+            url, _begin_writing, {"timeout": 0.0, "cached_statements": 512}, pool_size=1
+        )
         # Waiting threads of this process queue here rather than poll the file's lock.
         self._queue = threading.Lock()
-        event.listen(self.engine, "do_connect", self._check_exists)
-        event.listen(self.engine, "connect", _prepare)
-        event.listen(self.engine, "begin", _begin)
+
+    def _connections(
+        self, url: URL, begin: Callable[[Connection], None], arguments: dict[str, Any], **pool: int
+    ) -> Engine:
+        engine = create_engine(
+            url,
+            hide_parameters=True,  # an error that is logged tells no ids and no contexts
+            connect_args=arguments,
+            pool_timeout=BUSY_SECONDS,
+            **pool,
+        )
+        event.listen(engine, "do_connect", self._check_exists)
+        event.listen(engine, "connect", _prepare)
+        event.listen(engine, "begin", begin)
+        return engine
+
+    def close(self) -> None:
+        """Close every connection; the next use opens new ones."""
+        self.engine.dispose()
+        self._writer.dispose()
 
     def _check_exists(self, *_: object) -> None:
         """Do not let a slip in the path make an empty database."""
@@ -70,7 +89,7 @@ class Sqlite:
         if not self._queue.acquire(timeout=BUSY_SECONDS):
             raise Unavailable("the database is busy writing")
         try:
-            with telling_failures(), self._writers.begin() as connection:
+            with telling_failures(), self._writer.begin() as connection:
                 yield Transaction(connection, self)
         finally:
             self._queue.release()
@@ -89,11 +108,15 @@ class Sqlite:
         """Insert rows, leaving out those that are there before; return how many were inserted."""
         if not rows:
             return 0
+        # The driver lets other threads run at every row of executemany, and then waits for them.
+        at_once = len(rows) if len(rows) <= _FEW else 1
+        marks = f"({', '.join('?' * len(columns))})"
         sql = (
             f"INSERT INTO {table.name} ({', '.join(columns)})"  # noqa: S608 - names of our own
-            f" VALUES ({', '.join('?' * len(columns))}) ON CONFLICT DO NOTHING"
+            f" VALUES {', '.join([marks] * at_once)} ON CONFLICT DO NOTHING"
         )
-        return connection.exec_driver_sql(sql, list(rows)).rowcount
+        given: Any = tuple(chain.from_iterable(rows)) if at_once > 1 else list(rows)
+        return connection.exec_driver_sql(sql, given).rowcount
 
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
@@ -121,11 +144,8 @@ def _write_ahead(cursor: Any) -> None:
             return
 
 
-def _begin(connection: Connection) -> None:
-    if connection.get_execution_options().get("writes"):
-        _begin_writing(connection)
-    else:
-        connection.exec_driver_sql("BEGIN")
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def _begin_writing(connection: Connection) -> None:
@@ -134,19 +154,13 @@ def _begin_writing(connection: Connection) -> None:
     SQLite's own waiting asks ten times a second in the end: among processes that write without a
     pause, such as a server beside the learner, one may miss every gap between the others.
     """
-    cursor = connection.connection.cursor()
     until = time.monotonic() + BUSY_SECONDS
-    cursor.execute("PRAGMA busy_timeout = 0")
-    try:
-        while True:
-            try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
-            except OperationalError as error:
-                if "locked" not in str(error.orig) or time.monotonic() > until:
-                    raise
-                time.sleep(random.uniform(0.0, 2 * _PAUSE_SECONDS))  # noqa: S311 - not for secrets
-            else:
-                return
-    finally:
-        cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
-        cursor.close()
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except OperationalError as error:
+            if "locked" not in str(error.orig) or time.monotonic() > until:
+                raise
+            time.sleep(random.uniform(0.0, 2 * _PAUSE_SECONDS))  # noqa: S311 - not for secrets
+        else:
+            return

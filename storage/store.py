@@ -95,7 +95,7 @@ class SqlStore:
 
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
-        self.database.engine.dispose()
+        self.database.close()
 
     # Experiments
 
