@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import deque
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -10,6 +11,26 @@ import numpy as np
 from bandits.arrays import FloatArray, IntArray
 
 _TO_UNIT = 2.0**-53  # the spacing of doubles that fill [0, 1) evenly
+_NOISE_BYTES = 10  # of an id
+_AHEAD = 256  # ids' noise that is fetched at once
+
+_noise: deque[bytes] = deque()
+os.register_at_fork(after_in_child=_noise.clear)  # or both would make the same ids
+
+
+def noise() -> bytes:
+    """Return ten random bytes that nobody can guess.
+
+    The operating system is asked for many at once: each time it is, Python lets other threads run
+    and then waits for them, which among many threads takes longer than all else of an id.
+    """
+    try:
+        return _noise.popleft()
+    except IndexError:  # each thread that finds nothing fetches its own
+        fresh = os.urandom(_NOISE_BYTES * _AHEAD)
+        rest = range(_NOISE_BYTES, len(fresh), _NOISE_BYTES)
+        _noise.extend([fresh[i : i + _NOISE_BYTES] for i in rest])
+        return fresh[:_NOISE_BYTES]
 
 
 def uniform(salt: bytes, key: str) -> float:
@@ -67,8 +88,8 @@ def time_ordered_ids(n: int, now: float | None = None) -> list[str]:
     """Make n UUIDv7 for the same millisecond, ascending so that an index takes them in order."""
     milliseconds = int((time.time() if now is None else now) * 1000)
     head = f"{milliseconds & 0xFFFFFFFFFFFF:012x}"
-    noise = os.urandom(10 * n).hex()
-    stems = [noise[i : i + 20] for i in range(0, 20 * n, 20)]
+    digits = (noise() if n == 1 else os.urandom(_NOISE_BYTES * n)).hex()
+    stems = [digits[i : i + 20] for i in range(0, 20 * n, 20)]
     ids = [
         f"{head[:8]}-{head[8:]}-7{s[:3]}-{'89ab'[int(s[3], 16) & 3]}{s[4:7]}-{s[7:19]}"
         for s in stems

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from bandits.errors import IdReused, NotFound
 from bandits.store import Appended, Event, Target
 from storage.batches import FOLLOWING, close_batch, open_batch
-from storage.databases import Found, Transaction
+from storage.databases import Row, Transaction
 from storage.tables import PLACES, activations, batches, decisions, events, experiments
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")
@@ -19,11 +19,11 @@ _Place = tuple[int, str]  # decision's number, event id
 
 def read_targets(transaction: Transaction, ids: Sequence[str]) -> dict[str, Target]:
     """Find the decisions that exist among these distinct ids."""
-    known: list[Found] = []
+    known: list[Row] = []
     query = select(decisions.c.id, decisions.c.serial, decisions.c.shipped)
     for start in range(0, len(ids), _AT_ONCE):
         some = transaction.among(decisions.c.id, ids[start : start + _AT_ONCE])
-        known += transaction.execute(query.where(some)).all()
+        known += transaction.many(query.where(some))
     made = _batches(transaction, {serial // PLACES for _, serial, _ in known})
     waiting = [serial for _, serial, _ in known if made[serial // PLACES][3] is None]
     activated = _activated(transaction, waiting)
@@ -31,7 +31,7 @@ def read_targets(transaction: Transaction, ids: Sequence[str]) -> dict[str, Targ
     for decision_id, serial, shipped in known:
         key, experiment_id, created_at, due_at = made[serial // PLACES]
         started_at = created_at if due_at is not None else activated.get(serial)
-        found[decision_id] = Target(key, started_at, shipped, experiment_id, serial)
+        found[decision_id] = Target(key, started_at, bool(shipped), experiment_id, serial)
     return found
 
 
@@ -84,23 +84,22 @@ def append_events(
     if targets is None:
         targets = read_targets(transaction, list(dict.fromkeys(e.decision_id for e in given)))
     by_experiment: dict[int, dict[_Place, Event]] = defaultdict(dict)
-    size: dict[int, int] = defaultdict(int)
+    repeated: dict[int, int] = defaultdict(int)
     for event in given:
         target = targets.get(event.decision_id)
         if target is None:
             raise NotFound("decision", event.decision_id)
-        size[target.experiment_id] += 1
         place = (target.number, event.event_id)
         first = by_experiment[target.experiment_id].setdefault(place, event)
         if first is not event:
             _check_same(event, first.metric, first.value)
+            repeated[target.experiment_id] += 1
     _check_still_there(transaction, by_experiment)
     accepted = late = 0
     for experiment_id in sorted(by_experiment):
         placed = by_experiment[experiment_id]
-        new = _append(transaction, experiment_id, placed, size[experiment_id], at)
-        n_late = sum([e.late for e in new])
-        accepted += len(new) - n_late
+        size, n_late = _append(transaction, experiment_id, placed, repeated[experiment_id], at)
+        accepted += size - n_late
         late += n_late
     return Appended(accepted, len(given) - accepted - late, late)
 
@@ -113,40 +112,53 @@ def _check_still_there(
     Raises:
         NotFound: somebody did.
     """
-    named = {number: e for placed in by_experiment.values() for (number, _), e in placed.items()}
-    numbers = sorted(named)
+    numbers = sorted({number for placed in by_experiment.values() for number, _ in placed})
     for start in range(0, len(numbers), _AT_ONCE):
         asked = numbers[start : start + _AT_ONCE]
         some = transaction.among(decisions.c.serial, asked)
         count = select(func.count()).select_from(decisions).where(some)
         if transaction.execute(count).scalar_one() < len(asked):
             left = set(transaction.execute(select(decisions.c.serial).where(some)).scalars())
-            raise NotFound("decision", next(named[n].decision_id for n in asked if n not in left))
+            every = [item for placed in by_experiment.values() for item in placed.items()]
+            gone = {number: e.decision_id for (number, _), e in every if number not in left}
+            raise NotFound("decision", next(gone[n] for n in asked if n in gone))
 
 
 def _append(
     transaction: Transaction,
     experiment_id: int,
     placed: dict[_Place, Event],
-    given: int,
+    repeated: int,
     at: float,
-) -> list[Event]:
-    """Append distinct events, of `given` that there were of one experiment; return the new ones."""
-    counts = {**_counts(placed.values()), "repeated": given - len(placed)}
+) -> tuple[int, int]:
+    """Append distinct events of one experiment, beside which others came `repeated`.
+
+    Returns:
+        How many are new, and how many of these are late.
+    """
+    counts = _counts(placed.values())
     batch = open_batch(
-        transaction, "reward", experiment_id, size=len(placed), at=at, due_at=at, **counts
+        transaction,
+        "reward",
+        experiment_id,
+        size=len(placed),
+        at=at,
+        due_at=at,
+        repeated=repeated,
+        **counts,
     )
     rows = [
-        (place[0], place[1], batch, e.metric, e.value, e.occurred_at, e.late)
-        for place, e in placed.items()
+        (number, event_id, batch, e.metric, e.value, e.occurred_at, e.late)
+        for (number, event_id), e in placed.items()
     ]
     rows.sort()  # by place, of which there are no two alike
     size = transaction.insert(events, _COLUMNS, rows)
     if size == len(rows):
-        return list(placed.values())
-    new = _without_known(transaction, placed, batch)
-    close_batch(transaction, batch, size, **_counts(new), repeated=given - size)
-    return new
+        return size, counts["late"]
+    counts = _counts(_without_known(transaction, placed, batch))
+    repeated += len(rows) - size
+    close_batch(transaction, batch, size, repeated=repeated, **counts)
+    return size, counts["late"]
 
 
 def _counts(events: Iterable[Event]) -> dict[str, int]:

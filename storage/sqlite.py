@@ -46,7 +46,7 @@ class Sqlite:
         )
         # Of this process one writes at a time, always on the same connection: its statements are
         # prepared, and it never waits for a lock in SQLite's own way, see `_begin_writing`.
-        self._writer = self._connections(
+        self.writer = self._connections(
             url, _begin_writing, {"timeout": 0.0, "cached_statements": 512}, pool_size=1
         )
         # Waiting threads of this process queue here rather than poll the file's lock.
@@ -70,7 +70,7 @@ class Sqlite:
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
         self.engine.dispose()
-        self._writer.dispose()
+        self.writer.dispose()
 
     def _check_exists(self, *_: object) -> None:
         """Do not let a slip in the path make an empty database."""
@@ -89,7 +89,7 @@ class Sqlite:
         if not self._queue.acquire(timeout=BUSY_SECONDS):
             raise Unavailable("the database is busy writing")
         try:
-            with telling_failures(), self._writer.begin() as connection:
+            with telling_failures(), self.writer.begin() as connection:
                 yield Transaction(connection, self)
         finally:
             self._queue.release()

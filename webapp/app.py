@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask
 
 from webapp import pages, tracing
-from webapp.api import routes
+from webapp.api import express, routes
 from webapp.services import Services
 from webapp.settings import Settings
 
@@ -34,5 +34,6 @@ def create_app(services: Services, settings: Settings) -> Flask:
     services.attach(app.extensions)
     tracing.init(app, settings)
     routes.init(app)
+    express.init(app, routes.PREFIX)
     pages.init(app, settings)
     return app

@@ -1,5 +1,6 @@
 """What the views work with, reached through the running application."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -27,4 +28,9 @@ class Services:
 
 def services() -> Services:
     """Return the running application's services."""
-    return cast("Services", current_app.extensions[_NAME])
+    return of_extensions(current_app.extensions)
+
+
+def of_extensions(extensions: Mapping[str, object]) -> Services:
+    """Return the services of the application whose extensions these are."""
+    return cast("Services", extensions[_NAME])

@@ -2,17 +2,22 @@
 
 import logging
 import re
-import secrets
 import time
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, current_app, g, request
 
+from bandits.draw import noise
 from webapp.api.health import METRICS
 from webapp.logs import route
 from webapp.metrics import Requests
 from webapp.settings import Settings
 
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIEnvironment
+
 HEADER = "X-Request-ID"
+BEGUN = "bandits.begun"  # when a request came, by whoever looked at it before Flask
 _GIVEN = "HTTP_X_REQUEST_ID"  # as WSGI names it
 
 _log = logging.getLogger("bandits.access")
@@ -27,9 +32,15 @@ def init(app: Flask, settings: Settings) -> None:
 
 
 def _begin() -> None:
-    given = request.environ.get(_GIVEN, "")
-    g.request_id = given if _ID.fullmatch(given) else secrets.token_hex(8)
-    g.begun = time.perf_counter()
+    environ = request.environ
+    g.request_id = request_id(environ)
+    g.begun = environ.get(BEGUN) or time.perf_counter()
+
+
+def request_id(environ: "WSGIEnvironment") -> str:
+    """Return the id that a request brings, or make one."""
+    given: str = environ.get(_GIVEN, "")
+    return given if given and _ID.fullmatch(given) else noise()[:8].hex()
 
 
 def _end(response: Response) -> Response:

@@ -46,7 +46,7 @@ from bandits.messages import (
     SubjectDecisions,
 )
 from bandits.results import Results
-from bandits.rewards import RewardRule, refuse_value
+from bandits.rewards import refuse_value
 from bandits.schedule import SCHEDULE, over, scheduled
 from bandits.statistics import dump
 from bandits.store import Chosen, Event, Marked, Outdated, Record, Snapshot, State, Store, Stored
@@ -358,7 +358,8 @@ class Engine:
     def _record(self, rewards: Sequence[Reward]) -> RewardReceipt:
         now = self.clock()
         targets = self.store.targets(_distinct([r.decision_id for r in rewards]))
-        records = {e: self.store.record(e) for e in {t.experiment for t in targets.values()}}
+        records = [self.store.record(e) for e in {t.experiment for t in targets.values()}]
+        rules = {r.key: (r.configuration.experiment.reward, _closed(r, now)) for r in records}
         events: list[Event] = []
         unknown: list[str] = []
         early: list[str] = []
@@ -369,10 +370,11 @@ class Engine:
             if target is None:
                 unknown.append(decision_id)
                 continue
-            record = records[target.experiment]
-            rule = record.configuration.experiment.reward
-            if fault := _fault(row, reward, rule):
-                faults.append(fault)
+            rule, closed = rules[target.experiment]
+            metric, value = reward.metric, reward.value
+            if detail := refuse_value(rule, metric, value):
+                at_fault = "value" if metric in rule.metrics else "metric"
+                faults.append(Fault(pointer("rewards", row, at_fault), detail))
                 continue
             started_at = target.started_at
             found = None if started_at is None else happened(reward.occurred_at, started_at, now)
@@ -380,18 +382,9 @@ class Engine:
                 early.append(decision_id)
                 continue
             occurred_at, skewed = found
-            final = not target.shipped and record.closes_at is not None and now > record.closes_at
-            late = final or occurred_at > started_at + rule.window_seconds
+            late = (closed and not target.shipped) or occurred_at > started_at + rule.window_seconds
             events.append(
-                Event(
-                    decision_id,
-                    reward.event_id,
-                    reward.metric,
-                    reward.value,
-                    occurred_at,
-                    late,
-                    skewed,
-                )
+                Event(decision_id, reward.event_id, metric, value, occurred_at, late, skewed)
             )
         if faults:
             raise InvalidInput(faults[:100])
@@ -485,13 +478,9 @@ def _shown_of(record: Record) -> tuple[Any, ...]:
     )
 
 
-def _fault(row: int, reward: Reward, rule: RewardRule) -> Fault | None:
-    detail = refuse_value(rule, reward.metric, reward.value)
-    if detail is None:
-        return None
-    return Fault(
-        pointer("rewards", row, "value" if reward.metric in rule.metrics else "metric"), detail
-    )
+def _closed(record: Record, now: float) -> bool:
+    """Tell whether a stopped experiment's result is final."""
+    return record.closes_at is not None and now > record.closes_at
 
 
 def _distinct(ids: Sequence[str]) -> list[str]:

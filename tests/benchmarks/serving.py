@@ -50,7 +50,7 @@ def serving(url: str, folder: Path) -> Iterator[Server]:
         with closing(open_store(url)) as store:
             scopes = ("choose", "manage", "reward", "read")
             made = store.accounts.keys.create("bench", scopes, at=time.time(), by="bench")
-        headers = {"Authorization": f"Bearer {made.token}"}
+        headers = {"Authorization": f"Bearer {made.token}", "Content-Type": "application/json"}
         with httpx.Client(base_url=f"{address}/api/v1", headers=headers, timeout=60) as client:
             client.post("/experiments", json=SPRING).raise_for_status()
             client.post(f"/experiments/{KEY}/start").raise_for_status()

@@ -106,7 +106,7 @@ def test_a_full_disk_is_unavailable_and_nothing_acknowledged_is_lost(store, send
     record = sender.start()
     acknowledged = []
     store.close()  # connections opened from here on have a small disk
-    event.listen(store.database.engine, "connect", _small_disk)
+    event.listen(store.database.writer, "connect", _small_disk)
     fill = iter(lambda: sender.choose(record, 100), None)
     with pytest.raises(Unavailable, match="full"):
         acknowledged.extend(ids for some in fill for ids in some)
@@ -116,7 +116,7 @@ def test_a_full_disk_is_unavailable_and_nothing_acknowledged_is_lost(store, send
         store.append_decisions(record, refused, at=1.0)
     assert set(store.decisions(acknowledged)) == set(acknowledged)
     assert store.decisions(refused.ids) == {}
-    event.remove(store.database.engine, "connect", _small_disk)
+    event.remove(store.database.writer, "connect", _small_disk)
     store.close()
     assert store.append_decisions(record, refused, at=1.0) == {}
 

@@ -66,7 +66,7 @@ def test_waiting_calls_of_every_kind_share_a_transaction(store, sender, at_once)
     targets = store.targets(known)
     chosen = [sender.chosen(1 + k % 2, arms=np.full(1 + k % 2, k % 3)) for k in range(8)]
     commits = []
-    event.listen(store.database.engine, "commit", lambda _connection: commits.append(1))
+    event.listen(store.database.writer, "commit", lambda _connection: commits.append(1))
     calls = [lambda c=c: store.append_decisions(record, c, at=2.0) for c in chosen]
     calls += [lambda i=i: store.activate([i], at=2.0) for i in known[:3]]
     calls += [
@@ -134,9 +134,9 @@ def test_where_a_group_cannot_be_committed_everybody_is_told(store, sender, at_o
     def fail(_connection):
         raise Unavailable("the disk is full")
 
-    event.listen(store.database.engine, "commit", fail)
+    event.listen(store.database.writer, "commit", fail)
     results = at_once([lambda c=c: store.append_decisions(record, c, at=2.0) for c in chosen])
-    event.remove(store.database.engine, "commit", fail)
+    event.remove(store.database.writer, "commit", fail)
     assert [(type(r), str(r)) for r in results] == [(Unavailable, "the disk is full")] * 6
     assert len({id(r) for r in results}) == 6  # each its own, with its own traceback
     assert store.decisions([c.ids[0] for c in chosen]) == {}

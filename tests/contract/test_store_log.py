@@ -63,6 +63,15 @@ def test_without_features_the_context_is_the_constant(store, sender):
     assert store.decisions([decision])[decision].context.tolist() == [1.0]
 
 
+def test_ids_may_hold_any_printable_character(store, sender):
+    record = sender.start()
+    ids = ['"', "\\", '\\"', "{a,b}", "a,b", "'", "NULL", "%s", "$1", ":x", "?", '","']
+    store.append_decisions(record, sender.chosen(len(ids), ids=ids), at=1.0)
+    assert set(store.decisions([*ids, "a", "b", ""])) == set(ids)
+    assert set(store.targets(ids[:3])) == set(ids[:3])
+    assert store.cancel(ids, at=2.0) == Marked(len(ids), 0, ())
+
+
 def test_nothing_asked_is_nothing_read_or_written(store, sender):
     record = sender.start()
     assert store.decisions([]) == {}

@@ -1,5 +1,8 @@
 """The hash draw and the ids."""
 
+import os
+from threading import Thread
+
 import numpy as np
 import pytest
 
@@ -62,6 +65,34 @@ def test_an_id_is_a_uuid_of_version_7_with_its_time() -> None:
 def test_ids_of_one_call_are_distinct_and_ascend_as_do_later_calls() -> None:
     ids = time_ordered_ids(1000, 1_700_000_000.0) + time_ordered_ids(1000, 1_700_000_000.001)
     assert ids == sorted(set(ids))
+
+
+def test_ids_made_one_by_one_share_no_noise_with_any_other_even_among_threads() -> None:
+    made: list[str] = []
+    threads = [
+        Thread(target=lambda: made.extend(time_ordered_id(1.7e9) for _ in range(2000)))
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({i[15:] for i in made}) == 8000
+
+
+def test_a_forked_process_makes_other_ids_than_its_parent() -> None:
+    time_ordered_id()  # fetches noise for many more
+    reads, writes = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writes, "".join(time_ordered_id()[15:] for _ in range(20)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reads, 10_000).decode()
+    os.close(reads)
+    os.close(writes)
+    assert len(theirs) == 20 * 21
+    assert not any(time_ordered_id()[15:] in theirs for _ in range(300))
 
 
 def test_no_ids_are_an_empty_list() -> None:

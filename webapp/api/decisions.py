@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bandits.engine import MAX_BATCH
+from bandits.engine import MAX_BATCH, Engine
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
 from bandits.messages import Decision, DecisionReceipt, Id, Request, Reward, RewardReceipt
 from bandits.store import Marked
@@ -15,8 +15,9 @@ from webapp.services import services
 
 operations = Operations("decisions")
 
-_ONE = "/requests/0"
+_FIRST = "/requests/0"
 _REQUEST = {"subject_id": "u-1", "context": {"recency": 3, "channel": "Web"}}
+ONE = Body(Request, example=_REQUEST)
 _REWARD = {
     "decision_id": "spring-u-1",
     "event_id": "click-1",
@@ -56,7 +57,7 @@ class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
     "POST",
     "/experiments/<key:key>/choose",
     scope="choose",
-    body=Body(Request, example=_REQUEST),
+    body=ONE,
     gives={"decision_id": "$response.body#/decision_id"},
     answers={201: Decision, 200: Decision},
     refusals=(NotFound, WrongState, IdReused),
@@ -67,16 +68,19 @@ def choose(key: str, body: Request) -> Answer:
     Answers 201 for a new decision and 200 for one that was made before: by the same `decision_id`,
     or for the same subject where the experiment decides once per subject.
     """
-    try:
-        (decision,) = services().engine.choose(key, [body])
-    except InvalidInput as error:
-        raise _for_one(error) from None
+    decision = decide_one(services().engine, key, body)
     work().decided(key, [decision])
     return Answer(decision, 200 if decision.repeat else 201)
 
 
-def _for_one(error: InvalidInput) -> InvalidInput:
-    return InvalidInput(Fault(f.pointer.removeprefix(_ONE), f.detail) for f in error.faults)
+def decide_one(engine: Engine, key: str, request: Request) -> Decision:
+    """Decide for one recipient; places of faults are those of the lone request."""
+    try:
+        (decision,) = engine.choose(key, [request])
+    except InvalidInput as error:
+        faults = [Fault(f.pointer.removeprefix(_FIRST), f.detail) for f in error.faults]
+        raise InvalidInput(faults) from None
+    return decision
 
 
 @operations(

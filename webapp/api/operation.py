@@ -22,9 +22,10 @@ from webapp.api.problems import (
     ProblemType,
     Unauthenticated,
 )
-from webapp.services import services
+from webapp.services import Services, services
 
 JSON = "application/json"
+FAILED = "bandits.failed"  # the error of a request that was tried before Flask saw it
 
 V = TypeVar("V", bound=Callable[..., "Answer"])
 
@@ -88,6 +89,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     def respond(self, **parts: Any) -> Response:
         """Check the request, call the view and send its answer."""
         asked = request_ctx.request
+        if (failed := asked.environ.get(FAILED)) is not None:
+            raise failed
         if self.scope is not None:
             g.caller = _allowed(asked, self.scope)
         query = _query(asked, self.query)
@@ -139,7 +142,17 @@ def caller() -> str:
 
 
 def _allowed(asked: Request, scope: Scope) -> ApiKey:
-    key = authenticate(asked.environ.get("HTTP_AUTHORIZATION"), services())
+    return allow(asked.environ.get("HTTP_AUTHORIZATION"), scope, services())
+
+
+def allow(authorization: str | None, scope: Scope, told: Services) -> ApiKey:
+    """Find the API key of an ``Authorization`` header, which has to allow a scope.
+
+    Raises:
+        Unauthenticated: there is no such key.
+        Forbidden: it does not allow that.
+    """
+    key = authenticate(authorization, told)
     if scope not in key.scopes:
         raise Forbidden(scope)
     return key

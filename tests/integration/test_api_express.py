@@ -1,0 +1,147 @@
+"""Single choices that pass Flask by are answered as Flask would answer them."""
+
+import io
+
+import pytest
+
+from webapp.api.express import Express
+from webapp.app import create_app
+from webapp.services import of_extensions
+from webapp.settings import Settings
+
+CHOOSE = "/experiments/spring/choose"
+VARYING = ("decision_id", "slots", "propensity", "request_id")
+LONG = b'{"subject_id":"u"' + b" " * 10_000 + b"}"
+
+
+@pytest.fixture
+def slow(api):
+    """Ask the same application by Flask alone, as a server does that logs every request."""
+    settings = Settings(secret_key="made up for a test, long enough", access_log=True)
+    quick, app = api.app, create_app(of_extensions(api.app.extensions), settings)
+
+    def call(*given, **named):
+        api.client = app.test_client()
+        try:
+            return api.call(*given, **named)
+        finally:
+            api.client = quick.test_client()
+
+    return call
+
+
+def told(answer) -> tuple[int, dict[str, str], dict[str, object]]:
+    """Tell all of an answer but what differs from one decision to the next."""
+    headers = {k: v for k, v in answer.headers if k not in {"X-Request-ID", "Content-Length"}}
+    assert answer.headers["X-Request-ID"]
+    assert answer.headers["Content-Length"] == str(len(answer.data))
+    return answer.status, headers, {k: v for k, v in answer.json.items() if k not in VARYING}
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ({"body": {"subject_id": "u", "context": {"recency": 3}}}, 201),
+        ({"body": {"subject_id": "u", "eligible": {"subject_line": ["b"]}}}, 201),
+        ({"body": {"subject_id": "u", "decision_id": "known"}}, 200),
+        ({"body": {"subject_id": "other", "decision_id": "known"}}, 409),
+        ({"body": {"subject_id": "u", "colour": 1}}, 422),
+        ({"body": {"subject_id": "u", "context": {"recency": "three"}}}, 422),
+        ({"raw": b'{"subject_id":"u","subject_id":"v"}'}, 422),
+        ({"raw": b'{"subject_id":'}, 400),
+        ({"raw": b"\xff"}, 400),
+        ({"raw": b""}, 400),
+        ({"raw": b'{"subject_id":"u","context":' + b"[" * 99 + b"]" * 99 + b"}"}, 400),
+        ({"raw": LONG}, 201),
+        ({"body": {"subject_id": "u"}, "token": "wrong"}, 401),
+        ({"body": {"subject_id": "u"}, "headers": {"Authorization": ""}}, 401),
+        ({"body": {"subject_id": "u"}, "path": "/experiments/lost/choose"}, 404),
+        ({"body": {"subject_id": "u"}, "path": "/experiments/draft/choose"}, 409),
+        ({"body": {"subject_id": "u"}, "path": "/experiments/+/choose"}, 404),
+        ({"body": {"subject_id": "u"}, "path": f"{CHOOSE}?colour=1"}, 422),
+        ({"body": {"subject_id": "u"}, "content_type": "text/plain"}, 415),
+        ({"body": {"subject_id": "u"}, "content_type": "application/json; charset=utf-8"}, 201),
+        ({"body": {"subject_id": "u"}, "headers": {"Content-Encoding": "gzip"}}, 415),
+        ({"method": "PUT", "body": {"subject_id": "u"}}, 405),
+    ],
+)
+def test_an_answer_is_the_same_as_without_passing_by(api, slow, given, status) -> None:
+    api.start()
+    api.create("draft")
+    api.choose("u", decision_id="known")
+    request = {"method": "POST", "path": CHOOSE} | given
+    quick, full = api.call(**request), slow(**request)
+    assert quick.status_code == status
+    assert told(quick) == told(full)
+
+
+def test_a_key_without_the_scope_is_refused_and_told_which(api, slow) -> None:
+    api.start()
+    request = {"body": {"subject_id": "u"}, "token": api.key("read", "reward")}
+    quick, full = api.post(CHOOSE, **request), slow("POST", CHOOSE, **request)
+    assert quick.status_code == 403
+    assert 'scope="choose"' in quick.headers["WWW-Authenticate"]
+    assert told(quick) == told(full)
+
+
+def test_the_callers_request_id_comes_back(api) -> None:
+    api.start()
+    for body, status in (({"subject_id": "u"}, 201), ({}, 422)):
+        answer = api.post(CHOOSE, body, headers={"X-Request-ID": "mine-1"})
+        assert (answer.status_code, answer.headers["X-Request-ID"]) == (status, "mine-1")
+
+
+def test_requests_are_counted_wherever_they_are_answered(api) -> None:
+    api.start()
+    for subject in ("u", "v", ""):
+        api.post(CHOOSE, {"subject_id": subject})
+    read = api.client.get("/metrics", headers={"Authorization": f"Bearer {api.token}"}).text
+    route = 'route="/api/v1/experiments/<key:key>/choose"'
+    counts = [
+        line.rpartition(" ")[2]
+        for line in read.splitlines()
+        if line.startswith("bandits_requests_total") and route in line
+    ]
+    assert counts == ["2", "1"]  # 201 and 422
+    assert 'bandits_decisions_total{experiment="spring",outcome="new"' in read
+
+
+@pytest.mark.parametrize(
+    ("changed", "passed_on"),
+    [
+        ({}, False),
+        ({"PATH_INFO": "/api/v1/experiments/spring/choose/batch"}, True),
+        ({"PATH_INFO": "/api/v1/experiments/spring/choose\n"}, True),
+        ({"REQUEST_METHOD": "GET"}, True),
+        ({"CONTENT_TYPE": "text/plain"}, True),
+        ({"CONTENT_LENGTH": ""}, True),
+        ({"CONTENT_LENGTH": "-1"}, True),
+        ({"CONTENT_LENGTH": "²"}, True),
+        ({"CONTENT_LENGTH": "10001"}, True),
+        ({"HTTP_TRANSFER_ENCODING": "chunked"}, True),
+        ({"HTTP_CONTENT_ENCODING": "br"}, True),
+        ({"QUERY_STRING": "a=1"}, True),
+        ({"HTTP_AUTHORIZATION": "Bearer wrong"}, True),
+    ],
+)
+def test_only_what_has_nothing_unusual_passes_by(api, changed, passed_on) -> None:
+    api.start()
+    body = b'{"subject_id":"u"}'
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": f"/api/v1{CHOOSE}",
+        "QUERY_STRING": "",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": str(len(body)),
+        "HTTP_AUTHORIZATION": f"Bearer {api.token}",
+        "wsgi.input": io.BytesIO(body),
+    }
+    reached = []
+
+    def flask(environ, _start_response):
+        reached.append(environ)
+        return []
+
+    express = Express(api.app, flask, "/api/v1")
+    express(environ | changed, lambda _status, _headers: None)
+    assert bool(reached) == passed_on
