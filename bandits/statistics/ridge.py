@@ -9,6 +9,8 @@ from bandits.arrays import FloatArray, IntArray, row_starts
 from bandits.problem import Problem
 from bandits.statistics.family import Additive, grown
 
+_AT_ONCE = 1 << 19  # values of contexts: 4 MB
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ridge(Additive):
@@ -38,19 +40,28 @@ class Ridge(Additive):
         weights: FloatArray,
     ) -> "Ridge":
         """Sum n observations: arms, rewards, weights (..., n), contexts (..., n, d)."""
-        weighted = np.broadcast_to(weights, arms.shape)[..., None]
-        columns = np.concatenate([weighted * contexts, weighted * rewards[..., None]], axis=-1)
-        sums = products_by_arm(problem, arms, contexts, columns)
-        gram = np.ascontiguousarray(sums[..., :-1])
-        return cls(gram, np.ascontiguousarray(sums[..., -1]), np.zeros_like(gram))
+        weights = np.broadcast_to(weights, arms.shape)
+        gram = np.zeros((*arms.shape[:-1], problem.n_arms, *2 * contexts.shape[-1:]))
+        moment = np.zeros(gram.shape[:-1])
+        for part in _parts(contexts):
+            x, weighted = contexts[..., part, :], weights[..., part, None]
+            columns = np.concatenate([weighted * x, weighted * rewards[..., part, None]], axis=-1)
+            sums = products_by_arm(problem, arms[..., part], x, columns)
+            gram += sums[..., :-1]
+            moment += sums[..., -1]
+        return cls(gram, moment, np.zeros_like(gram))
 
     @classmethod
     def waiting(
         cls, problem: Problem, arms: IntArray, contexts: FloatArray, weights: FloatArray
     ) -> "Ridge":
         """Sum n decisions as pending: arms, weights (..., n), contexts (..., n, d)."""
-        weighted = np.broadcast_to(weights, arms.shape)[..., None] * contexts
-        pending = products_by_arm(problem, arms, contexts, weighted)
+        weights = np.broadcast_to(weights, arms.shape)
+        pending = np.zeros((*arms.shape[:-1], problem.n_arms, *2 * contexts.shape[-1:]))
+        for part in _parts(contexts):
+            x = contexts[..., part, :]
+            weighted = weights[..., part, None] * x
+            pending += products_by_arm(problem, arms[..., part], x, weighted)
         return cls(np.zeros_like(pending), np.zeros(pending.shape[:-1]), pending)
 
     @classmethod
@@ -85,12 +96,19 @@ class Ridge(Additive):
         return Ridge(self.gram, self.moment, np.zeros_like(self.pending))
 
 
+def _parts(contexts: FloatArray) -> list[slice]:
+    """Cut the n observations of contexts (..., n, d) into parts that need little memory."""
+    n = contexts.shape[-2]
+    step = max(1, _AT_ONCE * n // max(1, contexts.size))
+    return [slice(i, i + step) for i in range(0, n, step)]
+
+
 def products_by_arm(
     problem: Problem, arms: IntArray, contexts: FloatArray, columns: FloatArray
 ) -> FloatArray:
     """Sum x cᵀ by arm, of contexts x (..., n, d) and columns c (..., n, m): (..., K, d, m).
 
-    One matrix product per arm that occurs.
+    One matrix product per arm that occurs; what is copied on the way is as large as what is given.
     """
     d, m = problem.n_features, columns.shape[-1]
     out = np.zeros((*arms.shape[:-1], problem.n_arms, d, m))

@@ -161,3 +161,15 @@ def test_huge_and_nearly_dependent_sums_are_still_factorised():
     assert np.all(np.isfinite(fit.widths(x)))
     assert np.all(fit.widths(x) >= 0)
     assert np.isfinite(fit.means(x)).all()
+
+
+def test_sums_over_many_observations_are_those_of_their_parts():
+    """So many that they are summed in several parts; the last one alone is none."""
+    n = 300_001
+    arms, rewards, contexts = observed(n, seed=20)
+    whole = Ridge.of(PROBLEM, arms, rewards, contexts, np.ones(n))
+    assert np.array_equal(Ridge.waiting(PROBLEM, arms, contexts, np.ones(n)).pending, whole.gram)
+    for k in range(K):
+        x, r = contexts[arms == k], rewards[arms == k]
+        assert np.allclose(whole.gram[k], x.T @ x, rtol=1e-11)
+        assert np.allclose(whole.moment[k], x.T @ r, rtol=0, atol=1e-8)
