@@ -47,7 +47,6 @@ function autosave(form) {
     });
     await saving;
     saving = null;
-    return saving;
   }
 
   beforeReading.push(save);
