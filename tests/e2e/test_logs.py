@@ -79,8 +79,9 @@ def traced(log: list[dict]) -> None:
     assert chosen["key"] == 1
     assert {e["status"] for e in requests if e["route"] == "none"} == {404, 405}
     assert any(e["message"].startswith("learned version") for e in log)  # so debug it was
-    (refused,) = [e for e in log if e.get("request_id") == "refused" and "traceback" in e]
-    assert "no such table: decisions" in refused["traceback"]
+    (refused,) = [e for e in log if e.get("request_id") == "refused" and "failed" in e["message"]]
+    assert "no such table: decisions" in refused["message"]
+    assert "traceback" not in refused
     assert refused["level"] == "error"
     assert refused["experiment"] == "spring"
 
