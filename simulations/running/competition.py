@@ -136,14 +136,14 @@ class _Helper:
     def deal(self, position: int, task: Task) -> None:
         """Give it a task."""
         self.position = position
-        with suppress(BrokenPipeError):  # `news` will tell
+        with suppress(ConnectionError):  # `news` will tell
             self.line.send(task)
 
     def news(self) -> int | Record:
         """Take how many decisions it has just simulated, or its record."""
         try:
             news: int | Record = self.line.recv()
-        except EOFError:
+        except (EOFError, ConnectionError):
             raise WorkerDied("a worker process died; its message is above") from None
         return news
 
@@ -162,7 +162,7 @@ def _with_news(team: Sequence[_Helper]) -> list[_Helper]:
 def _help(line: "Connection[Any, Any]") -> None:
     """Play what is dealt; the keyboard's interruption is the first process's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with suppress(EOFError, BrokenPipeError):  # the first process is gone, so is the work
+    with suppress(EOFError, ConnectionError):  # the first process is gone, so is the work
         while True:
             task: Task = line.recv()
             line.send(play_task(task, line.send))

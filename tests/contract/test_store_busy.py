@@ -77,7 +77,7 @@ def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypa
         except Unavailable as error:
             outcomes.put(error)
 
-    event.listen(store.database.engine, "commit", hold)
+    event.listen(store.database.writer, "commit", hold)
     with ThreadPoolExecutor(8) as pool:
         try:
             pool.submit(choose, chosen[0])
@@ -87,7 +87,7 @@ def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypa
             refused = [outcomes.get(timeout=LONG) for _ in range(4)]
         finally:
             go_on.set()
-    event.remove(store.database.engine, "commit", hold)
+    event.remove(store.database.writer, "commit", hold)
     assert all(isinstance(r, Unavailable) for r in refused)
     assert {r.retry_after_seconds for r in refused} == {1}
     assert [outcomes.get_nowait() for _ in range(4)] == [{}] * 4

@@ -29,7 +29,8 @@ def scans(store):
         if scanned.intersection([*LOG, "of_event", "of_cancellation", "activated", "cancelled"]):
             found.append((statement, plan))
 
-    event.listen(store.database.engine, "before_cursor_execute", explain)
+    for engine in {store.database.engine, store.database.writer}:
+        event.listen(engine, "before_cursor_execute", explain)
     return found
 
 
