@@ -105,6 +105,13 @@ def test_a_person_who_does_not_fit_is_refused_beside_the_field(site, admin, wron
     assert len(site.accounts.users()) == 1
 
 
+def test_all_that_does_not_fit_of_a_person_is_told_at_once(admin):
+    sent = {"email": "Admin@shop.example", "role": "emperor", "password": "short"}
+    answer = admin.post("/settings/people", sent)
+    assert answer.text.count('class="error"') == 3
+    assert "there is an account with this address already" in answer.text
+
+
 def test_an_admin_changes_roles_and_removes_people_but_not_themselves(site, admin, viewer):
     other = site.accounts.user(viewer.email)
     own = site.accounts.user(admin.email)

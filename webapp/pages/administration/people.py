@@ -5,7 +5,7 @@ from typing import cast, get_args
 from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
-from bandits.errors import AlreadyExists
+from bandits.errors import AlreadyExists, NotFound
 from storage.accounts import Role, User
 from webapp.pages.access import enter_as, needs, person
 from webapp.pages.administration.sessions import places
@@ -20,6 +20,7 @@ ROLES: dict[Role, str] = {
     "admin": "does all that, and adds and removes people",
 }
 _LONGEST_ADDRESS = 254  # RFC 5321, as corrected
+_TAKEN = "there is an account with this address already"
 
 
 @pages.get("/settings")
@@ -81,6 +82,8 @@ def add_person() -> ResponseReturnValue:
         len(email) > _LONGEST_ADDRESS
     ):
         errors["email"] = "must be an e-mail address"
+    elif _taken(email):
+        errors["email"] = _TAKEN
     if role not in get_args(Role):
         errors["role"] = "choose what this person may do"
     if wrong := refuse_password(password, email):
@@ -94,8 +97,8 @@ def add_person() -> ResponseReturnValue:
                 at=told.engine.clock(),
                 by=person().email,
             )
-        except AlreadyExists:
-            errors["email"] = "there is an account with this address already"
+        except AlreadyExists:  # a moment ago
+            errors["email"] = _TAKEN
     if errors:
         return _page(email, role, errors), 422
     flash(f"{email} can sign in now, as {role}. Tell them their password in person.")
@@ -153,6 +156,14 @@ def remove_person(user_id: int) -> ResponseReturnValue:
     told.accounts.remove_user(user.email, at=told.engine.clock(), by=person().email)
     flash(f"{user.email} can no longer sign in.")
     return redirect(url_for("pages.people"))
+
+
+def _taken(email: str) -> bool:
+    try:
+        services().accounts.user(email)
+    except NotFound:
+        return False
+    return True
 
 
 def _other(user_id: int) -> User:
