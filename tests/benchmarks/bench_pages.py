@@ -52,7 +52,7 @@ def run(rounds: int) -> list[Row]:
         closing(_store(Path(folder), "many")) as many,
     ):
         pages = {name: _visitor(store) for name, store in (("few", few), ("many", many))}
-        with many.database.engine.begin() as connection:
+        with many.database.writer.begin() as connection:
             connection.exec_driver_sql(FILL.replace(":rows", str(MANY - FEW)))
 
         def opened(name: str) -> None:
