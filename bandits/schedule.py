@@ -1,6 +1,6 @@
 """When an experiment starts and ends by itself."""
 
-from bandits.store import Record, State
+from bandits.records import Record, State
 
 SCHEDULE = "schedule"  # who did it, in the audit log
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from bandits.store import Record
+from bandits.records import Record
 from storage.databases import Found, Transaction
 from storage.tables import activations, batch_of, batches, cancellations, decisions
 

@@ -10,7 +10,8 @@ from sqlalchemy import BigInteger, literal, select
 
 from bandits.draw import keyed_digests
 from bandits.errors import IdReused
-from bandits.store import Chosen, Record, Stored
+from bandits.logged import Chosen, Stored
+from bandits.records import Record
 from storage.batches import close_batch, open_batch
 from storage.databases import Raced, Transaction
 from storage.log import read_decisions

@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import delete, func, insert, select, update
 
-from bandits.store import OfSubject, Past, Record
+from bandits.folding import Past
+from bandits.logged import OfSubject
+from bandits.records import Record
 from storage.batches import FOLLOWING, open_batch
 from storage.databases import Transaction
 from storage.folds import SqlFold, started_at_version

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
 from bandits.experiment import Configuration
-from bandits.store import Mishaps, Record, State
+from bandits.records import Mishaps, Record, State
 from storage.changes import note
 from storage.databases import Found, Transaction
 from storage.tables import configurations, experiments

@@ -24,7 +24,9 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Select, case, select, update
 
-from bandits.store import Decided, Due, Past, Record, Snapshot
+from bandits.folding import Past
+from bandits.logged import Decided, Due
+from bandits.records import Record, Snapshot
 from storage import bounds
 from storage.databases import Found, Transaction
 from storage.mishaps import COLUMNS, keep_mishaps

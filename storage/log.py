@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import Select, select
 
 from bandits.arrays import FloatArray
-from bandits.store import Event, Stored
+from bandits.logged import Event, Stored
 from storage.databases import Found, Transaction
 from storage.tables import (
     activations,

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Table, delete
 
-from bandits.store import Marked, Record
+from bandits.logged import Marked
+from bandits.records import Record
 from storage.batches import FOLLOWING, close_batch, open_batch
 from storage.databases import Found, Transaction
 from storage.log import with_marks

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from bandits.store import Record
+from bandits.records import Record
 from storage.databases import Transaction
 from storage.tables import batches, decisions, of_batch, subjects
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import func, insert, select, update
 
-from bandits.store import Mishaps, Record
+from bandits.records import Mishaps, Record
 from storage.databases import Found, Transaction
 from storage.tables import batches, departed, experiments
 

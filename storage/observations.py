@@ -25,7 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from bandits.arrays import AnyArray, FloatArray, IntArray
-from bandits.store import Decided, Record
+from bandits.logged import Decided
+from bandits.records import Record
 from storage.databases import Found, Transaction
 from storage.tables import (
     PLACES,

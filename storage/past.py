@@ -2,14 +2,14 @@
 
 from bandits.errors import NotFound
 from bandits.experiment import Configuration
-from bandits.store import Record, Snapshot
+from bandits.records import Record, Snapshot
 from storage.databases import Transaction
 from storage.experiments import Experiments
 from storage.snapshots import read_snapshot
 
 
 class SqlPast:
-    """Configurations and snapshots of one experiment: `bandits.store.Past`."""
+    """Configurations and snapshots of one experiment: `bandits.folding.Past`."""
 
     def __init__(self, transaction: Transaction, record: Record, experiments: Experiments) -> None:
         """Read through `transaction`."""

@@ -11,7 +11,8 @@ from threading import Lock
 
 from sqlalchemy import bindparam, select
 
-from bandits.store import Outdated, Record
+from bandits.records import Record
+from bandits.store import Outdated
 from storage.databases import Transaction
 from storage.tables import experiments
 

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Table, and_, case, delete, exists, insert, or_, select, tuple_
 
 from bandits.errors import NotDerivable
-from bandits.store import Base, Decided, Past, Record, Snapshot
+from bandits.folding import Past
+from bandits.logged import Decided
+from bandits.records import Base, Record, Snapshot
 from storage import bounds
 from storage.batches import FOLLOWING
 from storage.databases import Transaction

@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 from sqlalchemy import func, select
 
-from bandits.store import Record
+from bandits.records import Record
 from storage.databases import Transaction
 from storage.tables import restrictions
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import func, select
 
 from bandits.errors import IdReused, NotFound
-from bandits.store import Appended, Event, Target
+from bandits.logged import Appended, Event, Target
 from storage.batches import FOLLOWING, close_batch, open_batch
 from storage.databases import Row, Transaction
 from storage.tables import PLACES, activations, batches, decisions, events, experiments

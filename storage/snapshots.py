@@ -4,7 +4,7 @@ import numpy as np
 from sqlalchemy import Double, and_, column, delete, func, insert, select, update, values
 
 from bandits.errors import NotDerivable, NotFound
-from bandits.store import Point, Record, Snapshot
+from bandits.records import Point, Record, Snapshot
 from storage.databases import Transaction
 from storage.tables import KEPT, erasures, experiments, grounds, snapshots
 

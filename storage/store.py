@@ -11,25 +11,9 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from bandits.experiment import Configuration
-from bandits.store import (
-    Appended,
-    Audit,
-    Chosen,
-    Event,
-    Marked,
-    Mishaps,
-    OfSubject,
-    Point,
-    Record,
-    Removal,
-    Removed,
-    Snapshot,
-    Standing,
-    State,
-    Stored,
-    Target,
-    Waiting,
-)
+from bandits.folding import Audit, Removal
+from bandits.logged import Appended, Chosen, Event, Marked, OfSubject, Removed, Stored, Target
+from bandits.records import Mishaps, Point, Record, Snapshot, Standing, State, Waiting
 from storage import (
     choices,
     erasing,

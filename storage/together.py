@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 from msgspec import Struct
 
-from bandits.store import Appended, Chosen, Event, Marked, Record, Stored, Target
+from bandits.logged import Appended, Chosen, Event, Marked, Stored, Target
+from bandits.records import Record
 from storage.choices import append_decisions
 from storage.databases import Raced, Transaction
 from storage.rewards import append_events

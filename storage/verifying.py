@@ -11,8 +11,10 @@ from bandits.arrays import AnyArray, FloatArray
 from bandits.engine.learner import rebuild
 from bandits.engine.summing import known, known_grounds
 from bandits.engine.tally import Tally
+from bandits.folding import Audit
 from bandits.inference.grounds import Grounds
-from bandits.store import Audit, Decided, Mishaps
+from bandits.logged import Decided
+from bandits.records import Mishaps
 
 _COUNTABLE = 2.0**50  # a larger number is no count, and is whole by rounding
 TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another order may make

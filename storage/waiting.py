@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ScalarSelect, func, select
 
-from bandits.store import Waiting
+from bandits.records import Waiting
 from storage.databases import Transaction
 from storage.tables import NEW, PENDING, batches, experiments
 

@@ -14,7 +14,8 @@ from msgspec import Struct, convert
 from msgspec.structs import replace
 
 from bandits.experiment import Configuration, Experiment
-from bandits.store import Appended, Chosen, Event, Record
+from bandits.logged import Appended, Chosen, Event
+from bandits.records import Record
 from storage import SqlStore, open_store, upgrade
 from storage.tables import metadata
 

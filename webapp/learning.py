@@ -7,7 +7,7 @@ from threading import Event
 
 from bandits.engine import Engine
 from bandits.errors import BanditsError
-from bandits.store import Record
+from bandits.records import Record
 from webapp.work import Folds
 
 _log = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from bandits.client.line import ApiError, Line, Patience, Unreachable
 from bandits.context import Context
 from bandits.draw import time_ordered_ids
 from bandits.experiment import Experiment
+from bandits.logged import Marked
 from bandits.messages import Decision, Request, Reward, RewardReceipt
-from bandits.store import Marked, State
+from bandits.records import State
 
 MAX_BATCH = 10_000
 _MOST_ABANDONED = 100_000

@@ -11,8 +11,9 @@ from bandits.engine.choosing import Batch
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Configuration
 from bandits.keys import pointer
+from bandits.records import Record
 from bandits.segments import Segmentation
-from bandits.store import Record, Store
+from bandits.store import Store
 
 MOST_SETS = 256  # or fewer,
 _LEAST_SETS = 16

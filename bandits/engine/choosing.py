@@ -12,8 +12,8 @@ from bandits.draw import time_ordered_ids
 from bandits.engine.live import Live
 from bandits.errors import Fault, IdReused, InvalidInput
 from bandits.keys import pointer
+from bandits.logged import Chosen
 from bandits.messages import Request
-from bandits.store import Chosen
 
 
 class Batch:

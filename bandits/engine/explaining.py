@@ -12,9 +12,9 @@ from bandits.draw import uniform
 from bandits.engine.choosing import restriction_of
 from bandits.engine.live import Live
 from bandits.experiment import Configuration
+from bandits.logged import Event, Stored
 from bandits.messages import DecisionReceipt, Prediction, Predictions
 from bandits.policy import Contributions
-from bandits.store import Event, Stored
 
 _SAME = 1e-9  # a propensity derived again may differ by rounding between machines
 

@@ -9,14 +9,16 @@ from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.engine.choosing import restriction_of
 from bandits.engine.live import Live
 from bandits.errors import NotDerivable, NotFound
+from bandits.folding import Past
 from bandits.inference.evidence import Evidence
 from bandits.inference.floors import Floors
 from bandits.inference.grounds import GROUPS, Grounds
 from bandits.inference.lateness import Lateness
 from bandits.inference.periods import Periods, period_of
 from bandits.inference.sample_ratio import SampleRatio
+from bandits.logged import Decided
+from bandits.records import Record
 from bandits.segments import Segmentation
-from bandits.store import Decided, Past, Record
 
 _SAME = 1e-6  # a probability derived again may differ by rounding between machines
 _AT_ONCE = 10_000  # decisions whose probabilities are derived together

@@ -7,8 +7,8 @@ from bandits.inference.drift import FOUND
 from bandits.inference.grounds import Grounds
 from bandits.inference.lateness import DIFFERS, LIMIT, Lateness
 from bandits.inference.sample_ratio import ALARM, SampleRatio
+from bandits.records import Mishaps
 from bandits.results import Drift, Health, LateRewards, Split
-from bandits.store import Mishaps
 
 
 def examine(live: Live, grounds: Grounds, mishaps: Mishaps) -> Health:

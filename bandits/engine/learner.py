@@ -8,9 +8,12 @@ import numpy as np
 from bandits.engine.grounding import Grounding
 from bandits.engine.summing import Summing, base_of, known, known_grounds
 from bandits.engine.tally import Tally
+from bandits.folding import Audit, Fold
 from bandits.inference.grounds import Grounds
+from bandits.logged import Decided, Due
+from bandits.records import Snapshot
 from bandits.statistics import Statistic, dump
-from bandits.store import Audit, Decided, Due, Fold, Snapshot, Store
+from bandits.store import Store
 
 
 def _no_pause() -> None:

@@ -14,7 +14,7 @@ from bandits.draw import draw, uniforms
 from bandits.engine.summing import known
 from bandits.experiment import Configuration
 from bandits.policy import Contributions
-from bandits.store import Snapshot
+from bandits.records import Snapshot
 
 _log = logging.getLogger(__name__)
 _SUM_TOLERANCE = 1e-9  # rows of a policy that sum to 1 only this closely are still taken

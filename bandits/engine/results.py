@@ -13,6 +13,7 @@ from bandits.engine.tally import Tally
 from bandits.experiment import Slot
 from bandits.inference.grounds import Grounds
 from bandits.inference.guarantees import guarantees
+from bandits.records import Point, Record
 from bandits.results import (
     ArmResult,
     GroupResult,
@@ -21,7 +22,6 @@ from bandits.results import (
     SlotResult,
     VariantResult,
 )
-from bandits.store import Point, Record
 
 
 def summarise(record: Record, live: Live, grounds: Grounds, points: Sequence[Point]) -> Results:

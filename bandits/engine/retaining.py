@@ -5,8 +5,10 @@ from math import inf
 
 from bandits.engine.grounding import Grounding
 from bandits.engine.summing import Summing, base_of
+from bandits.folding import Removal
+from bandits.records import Base
 from bandits.statistics import dump
-from bandits.store import Base, Removal, Store
+from bandits.store import Store
 
 _AT_ONCE = 5_000  # decisions in a transaction, which holds rewards up
 

@@ -6,8 +6,9 @@ from bandits.context import decode
 from bandits.engine.choosing import restriction_of
 from bandits.engine.explaining import event_of, moment
 from bandits.engine.learner import take_in
+from bandits.logged import Stored
 from bandits.messages import Erased, SubjectDecision, SubjectDecisions
-from bandits.store import Store, Stored
+from bandits.store import Store
 
 
 def tell(store: Store, subject_id: str, *, after: int, limit: int) -> SubjectDecisions:

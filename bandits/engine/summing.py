@@ -6,9 +6,10 @@ from bandits.arrays import FloatArray
 from bandits.engine.tally import Tally
 from bandits.experiment import Configuration
 from bandits.inference.grounds import Grounds
+from bandits.logged import Decided
+from bandits.records import Base, Snapshot
 from bandits.segments import Segmentation
 from bandits.statistics import Statistic, load
-from bandits.store import Base, Decided, Snapshot
 
 
 class Summing:

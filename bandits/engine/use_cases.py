@@ -36,6 +36,7 @@ from bandits.errors import (
 )
 from bandits.experiment import DAY, Combination, Configuration, Experiment
 from bandits.keys import pointer
+from bandits.logged import Chosen, Event, Marked, Stored
 from bandits.messages import (
     Decision,
     DecisionReceipt,
@@ -45,11 +46,12 @@ from bandits.messages import (
     RewardReceipt,
     SubjectDecisions,
 )
+from bandits.records import Record, Snapshot, State
 from bandits.results import Results
 from bandits.rewards import refuse_value
 from bandits.schedule import SCHEDULE, over, scheduled
 from bandits.statistics import dump
-from bandits.store import Chosen, Event, Marked, Outdated, Record, Snapshot, State, Store, Stored
+from bandits.store import Outdated, Store
 
 MAX_BATCH = 10_000
 _HISTORY_POINTS = 120

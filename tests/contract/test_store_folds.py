@@ -8,8 +8,8 @@ import pytest
 from bandits.engine.learner import fold, rebuild
 from bandits.engine.summing import known
 from bandits.engine.tally import Tally
+from bandits.records import Waiting
 from bandits.statistics import Moments
-from bandits.store import Waiting
 from storage import bounds
 from storage.verifying import compare
 

@@ -12,8 +12,9 @@ from sqlalchemy import event, select
 from bandits.engine import Engine
 from bandits.engine.learner import fold, rebuild
 from bandits.errors import IdReused, Unavailable, WrongState
+from bandits.logged import Appended, Event, Marked
 from bandits.messages import Request
-from bandits.store import Appended, Event, Marked, Outdated
+from bandits.store import Outdated
 from storage import open_store
 from storage.groups import Work
 from storage.tables import batches

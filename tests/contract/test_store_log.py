@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from bandits.errors import IdReused, NotFound
-from bandits.store import Appended, Event, Marked
+from bandits.logged import Appended, Event, Marked
 from storage.tables import decisions, secrets
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bandits.engine.learner import fold
 from bandits.engine.summing import known, known_grounds
-from bandits.store import Event
+from bandits.logged import Event
 from storage import bounds
 from storage.verifying import compare
 

@@ -19,7 +19,7 @@ SENDER = textwrap.dedent(
     import sys
     import numpy as np
     from bandits.engine.learner import fold
-    from bandits.store import Chosen, Event
+    from bandits.logged import Chosen, Event
     from storage import open_store, postgresql, sqlite
 
     # What is tested is that nothing is lost, not how long a busy machine may take.

@@ -11,8 +11,8 @@ from sqlalchemy import delete, func, select, update
 from bandits.engine.learner import fold
 from bandits.engine.subjects import erase
 from bandits.engine.summing import known
+from bandits.records import Mishaps
 from bandits.statistics import dump
-from bandits.store import Mishaps
 from storage.commands import verify
 from storage.tables import batches, events, experiments, snapshots
 from storage.verifying import Compared

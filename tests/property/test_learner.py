@@ -20,10 +20,12 @@ from bandits.engine.learner import _counted_on, _grounded_on, _moved_on, rebuild
 from bandits.engine.summing import Summing
 from bandits.engine.tally import Tally
 from bandits.experiment import Configuration, Experiment
+from bandits.folding import Audit
 from bandits.inference.grounds import Grounds
+from bandits.logged import Decided, Due
+from bandits.records import Record, Snapshot
 from bandits.registry import make, policies
 from bandits.statistics import Statistic
-from bandits.store import Audit, Decided, Due, Record, Snapshot
 
 MATURITY = 4.0
 WINDOW = 9.0  # that rewards count in

@@ -11,8 +11,9 @@ from bandits.engine.summing import Summing, known
 from bandits.engine.tally import Tally
 from bandits.errors import InvalidInput
 from bandits.experiment import Configuration, Experiment
+from bandits.logged import Decided, Due
+from bandits.records import Snapshot
 from bandits.statistics import Moments, Ridge, Statistic, dump
-from bandits.store import Decided, Due, Snapshot
 
 NOW = 1_000.0
 

@@ -14,9 +14,9 @@ from bandits.draw import uniform
 from bandits.engine.live import Live
 from bandits.engine.tally import Tally
 from bandits.experiment import Configuration, Experiment
+from bandits.records import Snapshot
 from bandits.registry import make
 from bandits.statistics import Moments, Statistic, dump
-from bandits.store import Snapshot
 
 SALT = b"a salt of 16 by."
 EVERYBODY = np.ones((1, 1))

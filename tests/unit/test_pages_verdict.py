@@ -15,9 +15,9 @@ from bandits.inference.evidence import Evidence
 from bandits.inference.grounds import Grounds
 from bandits.inference.intervals import Family, Interval, NotYet
 from bandits.inference.sample_ratio import SampleRatio
+from bandits.records import Record
 from bandits.results import Results
 from bandits.segments import Segmentation
-from bandits.store import Record
 from webapp.pages.campaign.bars import Scale
 from webapp.pages.campaign.health import check
 from webapp.pages.campaign.naming import measure

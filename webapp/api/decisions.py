@@ -6,8 +6,8 @@ from msgspec import Meta, Struct
 
 from bandits.engine import MAX_BATCH, Engine
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
+from bandits.logged import Marked
 from bandits.messages import Decision, DecisionReceipt, Id, Request, Reward, RewardReceipt
-from bandits.store import Marked
 from webapp.api.bodies import Body
 from webapp.api.health import work
 from webapp.api.operation import Answer, Operations

@@ -20,8 +20,8 @@ from bandits.errors import (
 )
 from bandits.experiment import Combination, Experiment
 from bandits.faults import converted
+from bandits.records import Record, State
 from bandits.results import Results
-from bandits.store import Record, State
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
 from webapp.api.operation import Answer, Operations, caller
 from webapp.services import services

@@ -4,7 +4,7 @@ from flask import current_app
 from msgspec import Struct
 
 from bandits.errors import Unavailable
-from bandits.store import Waiting
+from bandits.records import Waiting
 from webapp.api.operation import Answer, Operations
 from webapp.metrics import MEDIA_TYPE, Requests, family
 from webapp.services import services

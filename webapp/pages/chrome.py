@@ -6,8 +6,8 @@ from flask import Flask, Response, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
+from bandits.records import Record
 from bandits.registry import policies
-from bandits.store import Record
 from webapp.figures import Look
 from webapp.pages.access import for_anybody, local
 from webapp.pages.assets import PLOTLY_VERSION

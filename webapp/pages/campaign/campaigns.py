@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from bandits.engine.tally import Tally
 from bandits.experiment import Experiment
+from bandits.records import Record
 from bandits.results import Gain
-from bandits.store import Record
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.naming import STATES, Measure, measure

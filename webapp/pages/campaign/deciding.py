@@ -7,7 +7,7 @@ from flask import render_template
 from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
-from bandits.store import Stored
+from bandits.logged import Stored
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.naming import named

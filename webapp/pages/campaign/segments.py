@@ -7,8 +7,8 @@ from msgspec import Struct
 from bandits.experiment import Experiment, Variant
 from bandits.inference.guarantees import Guarantee, Promise
 from bandits.inference.intervals import Finding, Interval
+from bandits.records import Record
 from bandits.results import FeatureResult, Results, Segment
-from bandits.store import Record
 from webapp.figures import Figure, Look
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages

@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from bandits.experiment import Experiment, Slot, Variant
 from bandits.inference.intervals import Finding, Interval
+from bandits.records import Record
 from bandits.results import ArmResult, Results, VariantResult
-from bandits.store import Record
 from webapp.figures import Look, looks
 from webapp.pages.campaign.bars import Scale, reasons
 from webapp.pages.campaign.health import Check, check

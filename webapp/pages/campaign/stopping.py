@@ -4,7 +4,7 @@ from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound, WrongState
-from bandits.store import Record
+from bandits.records import Record
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.lifecycle import STEPS

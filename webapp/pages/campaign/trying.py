@@ -10,7 +10,7 @@ from bandits.context import Scalar
 from bandits.engine.trying import Trial
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
-from bandits.store import Record
+from bandits.records import Record
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.naming import named

@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from bandits.inference.claims import Lead
 from bandits.inference.intervals import Interval
+from bandits.records import Record
 from bandits.results import Results
-from bandits.store import Record
 from webapp.pages.campaign.naming import Measure
 from webapp.pages.durations import say
 from webapp.pages.filters import chance, count, percent, plural

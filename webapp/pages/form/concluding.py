@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from bandits.errors import AlreadyExists, Fault, FixedOnceStarted, InvalidInput, StaleEdit
 from bandits.experiment import Experiment
-from bandits.store import Record
+from bandits.records import Record
 from webapp.pages.access import person
 from webapp.pages.form.declaring import declare, placed
 from webapp.pages.form.keeping import Keeper, Kept, renewed

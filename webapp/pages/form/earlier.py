@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
-from bandits.store import Record
+from bandits.records import Record
 from webapp.pages.form.planning import plain
 from webapp.pages.form.typed import TypedDraft
 from webapp.services import services

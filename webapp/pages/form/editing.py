@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from bandits.errors import AlreadyExists, Fault, FixedOnceStarted, InvalidInput, StaleEdit
-from bandits.store import Record
+from bandits.records import Record
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.pages.durations import UNITS

@@ -1,0 +1,203 @@
+"""The log as it passes between the engine and a store: decisions, and what came of them.
+
+Columns are arrays and sequences of one length. Times are seconds since 1970.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from bandits.arrays import BoolArray, FloatArray, IntArray
+
+
+class Chosen(Struct, frozen=True, eq=False):
+    """n new decisions, column by column, ready to be appended.
+
+    Attributes:
+        ids: n distinct ids.
+        subjects: n subject ids as the sender knows them; the store keeps only a keyed hash.
+        digests: n digests of the requests, empty where the id was made here.
+        arms: (n,) the arm of each.
+        propensities: (n,) the probability it was drawn with.
+        contexts: (n, d) what the policy saw; with d = 1, the constant, there is nothing to store.
+        holdout: (n,) held out: the control, and never learned from.
+        fallback: (n,) the policy failed: the control, and never learned from.
+        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        policy_version: the snapshot's version they were drawn from.
+        mended: values clipped, unknown, missing.
+        shipped: the experiment is stopped and these all get what it goes on sending: they are
+            never learned from, and a subject may have any number of them.
+    """
+
+    ids: Sequence[str]
+    subjects: Sequence[str]
+    digests: Sequence[bytes]
+    arms: IntArray
+    propensities: FloatArray
+    contexts: FloatArray
+    holdout: BoolArray
+    fallback: BoolArray
+    restrictions: Sequence[bytes]
+    policy_version: int
+    mended: tuple[int, int, int] = (0, 0, 0)
+    shipped: bool = False
+
+
+class Stored(Struct, frozen=True, eq=False):
+    """One decision as it is stored.
+
+    Attributes:
+        context: (d,) what the policy saw.
+        started_at: when its clocks started: made, or activated; None while it waits for that.
+        shipped: it was made after the stop, and is never learned from.
+    """
+
+    id: str
+    experiment: str
+    configuration_version: int
+    policy_version: int
+    arm: int
+    propensity: float
+    context: FloatArray
+    holdout: bool
+    fallback: bool
+    restriction: bytes
+    digest: bytes
+    made_at: float
+    started_at: float | None
+    cancelled_at: float | None
+    shipped: bool = False
+
+
+class OfSubject(Struct, frozen=True, eq=False):
+    """Decisions of one subject, the oldest first; `next` is the place to read on from."""
+
+    decisions: Sequence[Stored]
+    next: int | None
+
+
+class Target(Struct, frozen=True, gc=False):
+    """A decision that events are to be of.
+
+    Attributes:
+        experiment: the key of its experiment.
+        started_at: when its clocks started; None while it waits for that.
+        shipped: it was made after the stop, and is never learned from.
+        experiment_id: the store's own number of the experiment,
+        number: and of the decision.
+    """
+
+    experiment: str
+    started_at: float | None
+    shipped: bool
+    experiment_id: int
+    number: int
+
+
+class Event(Struct, frozen=True, gc=False):
+    """One metric event of a decision; `late` ones came after its window and never count.
+
+    Where it was told from the future it is `skewed`: that is counted, and not kept of each.
+    """
+
+    decision_id: str
+    event_id: str
+    metric: str
+    value: float
+    occurred_at: float
+    late: bool = False
+    skewed: bool = False
+
+
+class Decided(Struct, frozen=True, eq=False):
+    """n stored decisions and the events that count for them, as the learner needs them.
+
+    Attributes:
+        arms: (n,) int.
+        contexts: (n, d); all ones (n, 1) where the experiment declares no feature.
+        holdout: (n,) bool.
+        started_at: (n,) when each one's clocks started.
+        event_rows: (e,) int, which of the n decisions each event is of.
+        event_metrics: (e,) int, the position of its metric in the reward rule.
+        event_values: (e,) its value.
+        event_times: (e,) when it was reported.
+        propensities: (n,) the probability that each was drawn with.
+        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        configuration_versions: (n,) int, what each was made under.
+        policy_versions: (n,) int, the snapshot that each was drawn from.
+        closed: (n,) bool, its reward window is over as far as folds have seen; see `Due`.
+    """
+
+    arms: IntArray
+    contexts: FloatArray
+    holdout: BoolArray
+    started_at: FloatArray
+    event_rows: IntArray
+    event_metrics: IntArray
+    event_values: FloatArray
+    event_times: FloatArray
+    propensities: FloatArray
+    restrictions: Sequence[bytes]
+    configuration_versions: IntArray
+    policy_versions: IntArray
+    closed: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.arms)
+
+
+class Due(Struct, frozen=True, eq=False):
+    """What a fold has to take in. No decision is in two of the first five groups.
+
+    A decision whose window closes with this fold is `closed` where it is in `entered_due` or
+    `matured`, else it is in `closing`; elsewhere `closed` are those of an earlier fold.
+
+    Attributes:
+        entered: sent since the last fold, not due yet: they become pending.
+        entered_due: sent since the last fold and due at once: never pending.
+        matured: pending until now, and due.
+        withdrawn: pending until now, and cancelled.
+        removed: learned earlier and now cancelled, with the events they were learned with.
+        before: learned earlier, not cancelled, and now corrected by further events; with the
+            events they were learned with.
+        after: the same decisions with all their events.
+        expired: learned earlier and, since the previous snapshot, grown older than the forgetting
+            window (`previous.at - window <= started_at < at - window`), with the events they were
+            learned with, whether or not they are in `removed` or `before` too; empty where there is
+            no window.
+        closing: learned earlier, not cancelled, and their reward window closes with this fold;
+            with all their events, whether or not they are in `before` too.
+    """
+
+    entered: Decided
+    entered_due: Decided
+    matured: Decided
+    withdrawn: Decided
+    removed: Decided
+    before: Decided
+    after: Decided
+    expired: Decided
+    closing: Decided
+
+
+class Appended(Struct, frozen=True):
+    """What became of events that were to be appended; each is in one of the three."""
+
+    accepted: int
+    repeated: int
+    late: int
+
+
+class Marked(Struct, frozen=True):
+    """What became of ids that were to be activated or cancelled."""
+
+    accepted: int
+    repeated: int
+    unknown: tuple[str, ...]
+
+
+class Removed(Struct, frozen=True):
+    """How a portion of a removal went: decisions removed, and where to go on; None at the end."""
+
+    decisions: int
+    following: tuple[float, int] | None
