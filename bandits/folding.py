@@ -1,4 +1,4 @@
-"""What a store hands to whoever folds, audits or removes: the log in order, and a place for sums."""
+"""What a store hands to whoever folds, audits or removes: the log in order, and where to save."""
 
 from collections.abc import Iterator
 from typing import Protocol

@@ -3,29 +3,25 @@
 import math
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from threading import Lock
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-
-import msgspec
 
 from bandits.changes import refused_changes
 from bandits.context import Scalar
 from bandits.engine import subjects
 from bandits.engine.admitting import Admitted
+from bandits.engine.answering import answers, repeats
 from bandits.engine.choosing import Batch, decide
 from bandits.engine.explaining import explain
-from bandits.engine.happening import happened
-from bandits.engine.learner import fold, rebuild
+from bandits.engine.learner import fold
 from bandits.engine.live import Live
+from bandits.engine.lives import Lives
 from bandits.engine.results import summarise
 from bandits.engine.retaining import remove_old
+from bandits.engine.rewarding import record as record_rewards
 from bandits.engine.summing import known_grounds
 from bandits.engine.trying import Trial, try_out
 from bandits.errors import (
-    Fault,
     FixedOnceStarted,
     InvalidInput,
     NotDerivable,
@@ -35,8 +31,7 @@ from bandits.errors import (
     WrongState,
 )
 from bandits.experiment import DAY, Combination, Configuration, Experiment
-from bandits.keys import pointer
-from bandits.logged import Chosen, Event, Marked, Stored
+from bandits.logged import Marked
 from bandits.messages import (
     Decision,
     DecisionReceipt,
@@ -48,9 +43,7 @@ from bandits.messages import (
 )
 from bandits.records import Record, Snapshot, State
 from bandits.results import Results
-from bandits.rewards import refuse_value
 from bandits.schedule import SCHEDULE, over, scheduled
-from bandits.statistics import dump
 from bandits.store import Outdated, Store
 
 MAX_BATCH = 10_000
@@ -73,12 +66,9 @@ class Engine:
         """Work on `store`; `clock` gives seconds since 1970."""
         self.store = store
         self.clock = clock
-        self._live: dict[str, tuple[tuple[int, int], Live]] = {}
+        self._lives = Lives(store)
         self._admitted = Admitted(store)
-        self._renewing = Lock()
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
-        self._rebuilt: tuple[str, int, Snapshot] | None = None
-        self._rebuilding = Lock()
 
     # Experiments
 
@@ -218,78 +208,17 @@ class Engine:
         if not requests:
             return []
         now = self.clock()
-        live = self._living(record)
+        live = self._lives.of(record)
         batch = Batch(record.salt, requests, now)
         chosen = decide(live, batch, shipped)
         if not dry_run and shipped is None:
             self._admitted.admit(record, batch, chosen.restrictions)
         before = {} if dry_run else self.store.append_decisions(record, chosen, at=now)
-        answers = self._answers(live, chosen, dry_run=dry_run)
+        answered = answers(live, chosen, dry_run=dry_run)
         if before:
-            for row, decision in self._repeats(before):
-                answers[row] = decision
-        return [answers[row] for row in batch.rows]
-
-    def _answers(self, live: Live, chosen: Chosen, *, dry_run: bool) -> list[Decision]:
-        slots, version = live.slots, chosen.policy_version
-        columns = zip(
-            [None] * len(chosen.ids) if dry_run else chosen.ids,
-            chosen.arms.tolist(),
-            chosen.propensities.tolist(),
-            chosen.holdout.tolist(),
-            chosen.fallback.tolist(),
-            strict=True,
-        )
-        return [
-            Decision(
-                key, slots[arm], propensity, version, holdout, fallback, shipped=chosen.shipped
-            )
-            for key, arm, propensity, holdout, fallback in columns
-        ]
-
-    def _repeats(self, before: Mapping[int, Stored]) -> Iterator[tuple[int, Decision]]:
-        """Answer as before, with the payloads of then."""
-        configuration = cache(self.store.configuration)
-
-        @cache
-        def slots(experiment: str, version: int, arm: int) -> dict[str, dict[str, Any]]:
-            return configuration(experiment, version).slots_of(arm)
-
-        for row, stored in before.items():
-            yield (
-                row,
-                Decision(
-                    stored.id,
-                    slots(stored.experiment, stored.configuration_version, stored.arm),
-                    stored.propensity,
-                    stored.policy_version,
-                    stored.holdout,
-                    stored.fallback,
-                    repeat=True,
-                    shipped=stored.shipped,
-                ),
-            )
-
-    def _living(self, record: Record) -> Live:
-        moment = (record.configuration.version, record.learned_version)
-        held = self._live.get(record.key)
-        if held is None or held[0] != moment:
-            with self._renewing:  # one thread reads the new snapshot, the others wait for it
-                held = self._live.get(record.key)
-                if held is None or held[0] != moment:
-                    live = self._newest(record)
-                    held = self._live[record.key] = (moment, live)
-        return held[1]
-
-    def _newest(self, record: Record) -> Live:
-        try:
-            snapshot = self._snapshot(record.key, record.learned_version)
-        except NotDerivable:  # somebody was erased since `record` was read: there is a newer one
-            return self._newest(self.store.record(record.key))
-        return Live(record.key, record.salt, record.configuration, snapshot)
-
-    def _snapshot(self, key: str, version: int) -> Snapshot | None:
-        return None if version == 0 else self.store.snapshot(key, version)
+            for row, decision in repeats(self.store, before):
+                answered[row] = decision
+        return [answered[row] for row in batch.rows]
 
     def try_out(self, key: str, context: Mapping[str, Scalar]) -> Trial:
         """Look at what somebody with this context would get; nothing is recorded.
@@ -298,20 +227,7 @@ class Engine:
             NotFound: there is no such experiment.
             InvalidInput: the context does not fit, and the experiment is strict about that.
         """
-        return try_out(self._living(self.store.record(key)), context, self.clock())
-
-    def _snapshot_then(self, key: str, version: int) -> Snapshot | None:
-        """Read a snapshot of the past; where its arrays are no longer kept, sum the log anew."""
-        snapshot = self._snapshot(key, version)
-        if snapshot is None or snapshot.statistic:
-            return snapshot
-        with self._rebuilding:  # one at a time: it goes through the log
-            if self._rebuilt is None or self._rebuilt[:2] != (key, version):
-                with self.store.audit(key, version) as audit:
-                    statistic = rebuild(audit)[0]
-                made = msgspec.structs.replace(snapshot, statistic=dump(statistic))
-                self._rebuilt = (key, version, made)
-            return self._rebuilt[2]
+        return try_out(self._lives.of(self.store.record(key)), context, self.clock())
 
     def activate(self, ids: Sequence[str]) -> Marked:
         """Start the clocks of decisions that waited to be sent."""
@@ -334,8 +250,7 @@ class Engine:
         configuration = self.store.configuration(record.key, stored.configuration_version)
         live: Live | str
         try:
-            snapshot = self._snapshot_then(record.key, stored.policy_version)
-            live = Live(record.key, record.salt, configuration, snapshot)
+            live = self._lives.then(record, configuration, stored.policy_version)
         except NotDerivable as error:
             live = str(error)
         return explain(stored, configuration, live, self.store.events(decision_id))
@@ -353,52 +268,9 @@ class Engine:
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
         try:
-            return self._record(rewards)
+            return record_rewards(self.store, rewards, self.clock())
         except NotFound:  # a decision was erased since it was looked up: it is unknown now
-            return self._record(rewards)
-
-    def _record(self, rewards: Sequence[Reward]) -> RewardReceipt:
-        now = self.clock()
-        targets = self.store.targets(_distinct([r.decision_id for r in rewards]))
-        records = [self.store.record(e) for e in {t.experiment for t in targets.values()}]
-        rules = {r.key: (r.configuration.experiment.reward, _closed(r, now)) for r in records}
-        events: list[Event] = []
-        unknown: list[str] = []
-        early: list[str] = []
-        faults: list[Fault] = []
-        for row, reward in enumerate(rewards):
-            decision_id = reward.decision_id
-            target = targets.get(decision_id)
-            if target is None:
-                unknown.append(decision_id)
-                continue
-            rule, closed = rules[target.experiment]
-            metric, value = reward.metric, reward.value
-            if detail := refuse_value(rule, metric, value):
-                at_fault = "value" if metric in rule.metrics else "metric"
-                faults.append(Fault(pointer("rewards", row, at_fault), detail))
-                continue
-            started_at = target.started_at
-            found = None if started_at is None else happened(reward.occurred_at, started_at, now)
-            if started_at is None or found is None:
-                early.append(decision_id)
-                continue
-            occurred_at, skewed = found
-            late = (closed and not target.shipped) or occurred_at > started_at + rule.window_seconds
-            events.append(
-                Event(decision_id, reward.event_id, metric, value, occurred_at, late, skewed)
-            )
-        if faults:
-            raise InvalidInput(faults[:100])
-        appended = self.store.append_events(events, targets, at=now)
-        return RewardReceipt(
-            appended.accepted,
-            appended.repeated,
-            appended.late,
-            unknown,
-            early,
-            sum(e.skewed for e in events),
-        )
+            return record_rewards(self.store, rewards, self.clock())
 
     # Subjects
 
@@ -464,7 +336,7 @@ class Engine:
         standing = self.store.standing(key, _HISTORY_POINTS)
         record = standing.record
         grounds = known_grounds(record.configuration, standing.snapshot)
-        found = summarise(record, self._living(record), grounds, standing.points)
+        found = summarise(record, self._lives.of(record), grounds, standing.points)
         self._results[key] = (_shown_of(record), found)
         return found
 
@@ -480,10 +352,5 @@ def _shown_of(record: Record) -> tuple[Any, ...]:
     )
 
 
-def _closed(record: Record, now: float) -> bool:
-    """Tell whether a stopped experiment's result is final."""
-    return record.closes_at is not None and now > record.closes_at
-
-
 def _distinct(ids: Sequence[str]) -> list[str]:
-    return list(Counter(ids))
+    return list(dict.fromkeys(ids))

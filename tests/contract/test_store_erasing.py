@@ -9,6 +9,7 @@ from sqlalchemy import LargeBinary, Text, cast, select
 
 from bandits.engine import Engine
 from bandits.engine.learner import fold, rebuild
+from bandits.engine.lives import Lives
 from bandits.engine.summing import known
 from bandits.errors import NotDerivable
 from bandits.messages import Request, Reward
@@ -331,7 +332,7 @@ def test_a_worker_that_learned_of_them_before_reads_the_snapshot_after(engine, s
     engine.learn("spring")
     before = store.record("spring")
     erase(engine)
-    assert Engine(store)._living(before).version == 2  # as it is between two reads
+    assert Lives(store).of(before).version == 2  # as it is between two reads
 
 
 def test_a_long_history_is_told_page_by_page(engine, store, sender):
