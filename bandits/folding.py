@@ -5,7 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from bandits.experiment import Configuration
+from bandits.configuration import Configuration
 from bandits.logged import Decided, Due
 from bandits.records import Base, Mishaps, Record, Snapshot
 

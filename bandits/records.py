@@ -4,7 +4,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bandits.experiment import Combination, Configuration
+from bandits.configuration import Configuration
+from bandits.experiment import Combination
 
 State = Literal["draft", "running", "paused", "stopped", "archived"]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from bandits.experiment import Configuration
+from bandits.configuration import Configuration
 from bandits.folding import Audit, Fold, Removal
 from bandits.logged import Appended, Chosen, Event, Marked, OfSubject, Removed, Stored, Target
 from bandits.records import Point, Record, Snapshot, Standing, State, Waiting

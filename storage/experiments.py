@@ -7,8 +7,8 @@ import msgspec
 from sqlalchemy import Select, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from bandits.configuration import Configuration
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
-from bandits.experiment import Configuration
 from bandits.records import Mishaps, Record, State
 from storage.changes import note
 from storage.databases import Found, Transaction

@@ -1,7 +1,7 @@
 """What decisions of one experiment rested on, as a transaction sees it."""
 
+from bandits.configuration import Configuration
 from bandits.errors import NotFound
-from bandits.experiment import Configuration
 from bandits.records import Record, Snapshot
 from storage.databases import Transaction
 from storage.experiments import Experiments

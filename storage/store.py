@@ -10,7 +10,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 from sqlalchemy import select
 
-from bandits.experiment import Configuration
+from bandits.configuration import Configuration
 from bandits.folding import Audit, Removal
 from bandits.logged import Appended, Chosen, Event, Marked, OfSubject, Removed, Stored, Target
 from bandits.records import Mishaps, Point, Record, Snapshot, Standing, State, Waiting

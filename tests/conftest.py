@@ -13,7 +13,8 @@ from hypothesis import settings
 from msgspec import Struct, convert
 from msgspec.structs import replace
 
-from bandits.experiment import Configuration, Experiment
+from bandits.configuration import Configuration
+from bandits.experiment import Experiment
 from bandits.logged import Appended, Chosen, Event
 from bandits.records import Record
 from storage import SqlStore, open_store, upgrade

@@ -7,9 +7,9 @@ writes these sums. A sender that made a set of its own for everybody would let t
 from collections.abc import Sequence
 from threading import Lock
 
+from bandits.configuration import Configuration
 from bandits.engine.choosing import Batch
 from bandits.errors import Fault, InvalidInput
-from bandits.experiment import Configuration
 from bandits.keys import pointer
 from bandits.records import Record
 from bandits.segments import Segmentation

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from bandits.arrays import FloatArray
+from bandits.configuration import Configuration
 from bandits.context import decode
 from bandits.draw import uniform
 from bandits.engine.choosing import restriction_of
 from bandits.engine.live import Live
-from bandits.experiment import Configuration
 from bandits.logged import Event, Stored
 from bandits.messages import DecisionReceipt, Prediction, Predictions
 from bandits.policy import Contributions

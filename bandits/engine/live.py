@@ -10,9 +10,9 @@ import numpy as np
 
 from bandits.allocation import NEWCOMER_MATURED, apply_floor, cap_newcomers
 from bandits.arrays import FloatArray, IntArray
+from bandits.configuration import Configuration
 from bandits.draw import draw, uniforms
 from bandits.engine.summing import known
-from bandits.experiment import Configuration
 from bandits.policy import Contributions
 from bandits.records import Snapshot
 

@@ -4,10 +4,10 @@ from threading import Lock
 
 import msgspec
 
+from bandits.configuration import Configuration
 from bandits.engine.learner import rebuild
 from bandits.engine.live import Live
 from bandits.errors import NotDerivable
-from bandits.experiment import Configuration
 from bandits.records import Record, Snapshot
 from bandits.statistics import dump
 from bandits.store import Store

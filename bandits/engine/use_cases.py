@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bandits.changes import refused_changes
+from bandits.configuration import Configuration
 from bandits.context import Scalar
 from bandits.engine import subjects
 from bandits.engine.admitting import Admitted
@@ -30,7 +31,7 @@ from bandits.errors import (
     Unavailable,
     WrongState,
 )
-from bandits.experiment import DAY, Combination, Configuration, Experiment
+from bandits.experiment import DAY, Combination, Experiment
 from bandits.logged import Marked
 from bandits.messages import (
     Decision,

@@ -7,10 +7,11 @@ import pytest
 from msgspec import convert
 from sqlalchemy import func, select
 
+from bandits.configuration import Configuration
 from bandits.engine import Engine
 from bandits.engine.admitting import MOST_SETS, most_sets
 from bandits.errors import InvalidInput
-from bandits.experiment import Configuration, Experiment
+from bandits.experiment import Experiment
 from bandits.messages import Request
 from storage.tables import decisions, restrictions
 

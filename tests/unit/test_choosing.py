@@ -6,10 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 
+from bandits.configuration import Configuration
 from bandits.engine.choosing import Batch, decide, restriction_of
 from bandits.engine.live import Live
 from bandits.errors import IdReused, InvalidInput
-from bandits.experiment import Configuration, Experiment
+from bandits.experiment import Experiment
 from bandits.messages import Request
 
 NOW = 1_700_000_000.0

@@ -6,8 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from bandits.configuration import Arm, Configuration
 from bandits.errors import Fault, InvalidInput
-from bandits.experiment import Arm, Configuration, Experiment, covers
+from bandits.experiment import Experiment, covers
 
 SPRING: dict[str, Any] = {
     "key": "spring",

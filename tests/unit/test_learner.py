@@ -6,11 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
+from bandits.configuration import Configuration
 from bandits.engine.learner import _counted_on, _moved_on, _seed
 from bandits.engine.summing import Summing, known
 from bandits.engine.tally import Tally
 from bandits.errors import InvalidInput
-from bandits.experiment import Configuration, Experiment
+from bandits.experiment import Experiment
 from bandits.logged import Decided, Due
 from bandits.records import Snapshot
 from bandits.statistics import Moments, Ridge, Statistic, dump

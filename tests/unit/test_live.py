@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from bandits.arrays import FloatArray, IntArray
+from bandits.configuration import Configuration
 from bandits.draw import uniform
 from bandits.engine.live import Live
 from bandits.engine.tally import Tally
-from bandits.experiment import Configuration, Experiment
+from bandits.experiment import Experiment
 from bandits.records import Snapshot
 from bandits.registry import make
 from bandits.statistics import Moments, Statistic, dump

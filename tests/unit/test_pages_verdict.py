@@ -8,9 +8,10 @@ import pytest
 from msgspec import convert
 from msgspec.structs import replace
 
+from bandits.configuration import Configuration
 from bandits.engine.live import Live
 from bandits.engine.results import summarise
-from bandits.experiment import Configuration, Experiment
+from bandits.experiment import Experiment
 from bandits.inference.evidence import Evidence
 from bandits.inference.grounds import Grounds
 from bandits.inference.intervals import Family, Interval, NotYet

@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from bandits.allocation import default_floor
 from bandits.arrays import FloatArray
+from bandits.configuration import Configuration
 from bandits.errors import Fault, InvalidInput
-from bandits.experiment import Configuration, Experiment
+from bandits.experiment import Experiment
 from bandits.rewards import RewardRule
 from simulations.planning.campaign import Campaign
 from webapp.pages.durations import UNITS
