@@ -59,6 +59,7 @@ def postgresql_server(folder) -> Iterator[Callable[[str], Any]]:
 
         run.uri = server.get_uri
         run("ALTER SYSTEM SET fsync = off")  # nobody pulls the plug on a test
+        run("ALTER SYSTEM SET autovacuum = off")  # or a plan depends on how long tests have run
         run("SELECT pg_reload_conf()")
         yield run
     server.cleanup()
