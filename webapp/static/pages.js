@@ -28,7 +28,9 @@ function zoned(root) {
       Intl.DateTimeFormat().resolvedOptions().timeZone;
     if (input.value) {
       const moment = new Date(Date.parse(`${input.value}Z`) - Number(offset.value) * 60000);
-      if (-moment.getTimezoneOffset() !== Number(offset.value)) input.value = local(moment);
+      if (-moment.getTimezoneOffset() !== Number(offset.value)) {
+        input.defaultValue = input.value = local(moment); // as if it had come like that
+      }
     }
     const measure = () => {
       offset.value = input.value ? String(-new Date(input.value).getTimezoneOffset()) : "0";

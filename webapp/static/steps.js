@@ -74,6 +74,18 @@ function autosave(form) {
   });
 }
 
+// Whether somebody changed a field since the page came.
+function touched(field) {
+  if (field.options) {
+    const before = [...field.options].findIndex((option) => option.defaultSelected);
+    return field.selectedIndex !== Math.max(before, 0);
+  }
+  if (field.type === "checkbox" || field.type === "radio") {
+    return field.checked !== field.defaultChecked;
+  }
+  return Boolean(field.value) && "defaultValue" in field && field.value !== field.defaultValue;
+}
+
 function inboxes(form) {
   const show = () => {
     for (const inbox of form.querySelectorAll("[data-inbox]")) {
@@ -89,4 +101,6 @@ function inboxes(form) {
 for (const form of document.querySelectorAll("form[data-rows]")) {
   if ("autosave" in form.dataset) autosave(form);
   inboxes(form);
+  // Who types faster than this script comes is not to lose it.
+  if ([...form.elements].some(touched)) form.dispatchEvent(new Event("input"));
 }

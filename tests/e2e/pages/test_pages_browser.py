@@ -222,6 +222,23 @@ def test_charts_that_come_late_or_only_the_second_time_keep_nothing_from_moving(
         expect(page.locator('[data-chart="shares"] .main-svg').first).to_be_visible()
 
 
+def test_what_is_typed_before_the_script_has_come_is_saved_too(open_page):
+    page = open_page()
+    held = []
+    page.route("**/steps.js*", lambda route: held.append(route))  # noqa: PLW0108 - it asks for a function
+    page.goto("/new-experiment", wait_until="commit")
+    field(page, "name").fill("Typed early")
+    page.wait_for_timeout(100)
+    assert "/drafts/" not in page.url
+    held[0].continue_()
+    saved(page)
+    page.unroute_all()
+    page.reload()
+    expect(field(page, "name")).to_have_value("Typed early")
+    page.wait_for_timeout(1500)
+    expect(page.locator("[data-saved]")).to_contain_text("Draft, saved by")  # as it came: not again
+
+
 def test_the_later_of_two_people_is_told_while_typing_and_keeps_theirs(open_page):
     anna, bob = open_page(), open_page()
     anna.goto("/new-experiment")
