@@ -52,9 +52,11 @@ _HISTORY_POINTS = 120
 _KEPT_SECONDS = 30 * 86_400.0  # how long a snapshot's arrays are kept for receipts
 _PRUNED_AT_ONCE = 500
 _GONE = "it was never made, or erased, or removed after its experiment's retention_days"
+_SALT_BYTES = 16
 _CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
 
 Clock = Callable[[], float]
+Entropy = Callable[[int], bytes]
 
 
 class Engine:
@@ -63,10 +65,19 @@ class Engine:
     Methods may raise `Unavailable` where the store cannot record; then nothing was stored.
     """
 
-    def __init__(self, store: Store, clock: Clock = time.time) -> None:
-        """Work on `store`; `clock` gives seconds since 1970."""
+    def __init__(
+        self, store: Store, clock: Clock = time.time, entropy: Entropy = os.urandom
+    ) -> None:
+        """Work on `store`.
+
+        Args:
+            store: what keeps experiments, decisions and rewards.
+            clock: gives seconds since 1970.
+            entropy: gives n bytes that nobody can guess, for the salts that draws depend on.
+        """
         self.store = store
         self.clock = clock
+        self._entropy = entropy
         self._lives = Lives(store)
         self._admitted = Admitted(store)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
@@ -81,7 +92,9 @@ class Engine:
             AlreadyExists: its key is taken.
         """
         configuration = Configuration.first(experiment)
-        return self.store.create(configuration, salt=os.urandom(16), at=self.clock(), by=by)
+        return self.store.create(
+            configuration, salt=self._entropy(_SALT_BYTES), at=self.clock(), by=by
+        )
 
     def edit(self, key: str, experiment: Experiment, *, version: int, by: str) -> Record:
         """Replace an experiment's declaration, made from configuration `version`.

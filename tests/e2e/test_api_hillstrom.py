@@ -83,7 +83,7 @@ def test_mens_wins_over_http_and_log_and_statistics_agree_needs_hillstrom_csv(se
     # below .8 in 1 of 4,000 runs; under a fixed split it is a third in all of them.
     assert last["mens"] / last.total() > 0.8
     # A uniform third, before anything was learned: else the share above would say nothing.
-    assert 0.28 < shares[0]["mens"] / shares[0].total() < 0.39  # 3.6 standard errors
+    assert 0.26 < shares[0]["mens"] / shares[0].total() < 0.41  # 5 standard errors
     sent = {arm["label"]: arm for arm in results["arms"]}
     assert sum(arm["sent"] for arm in sent.values()) < len(rows) / 2  # a third to a half match
     assert 0.16 < sent["mens"]["mean"] < 0.21  # of all in the file: .183

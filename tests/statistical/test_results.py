@@ -17,6 +17,7 @@ from scipy.stats import binom
 
 from bandits.engine import Engine
 from bandits.experiment import Experiment
+from bandits.inference.sample_ratio import ALARM
 from bandits.messages import Request, Reward
 from bandits.results import Results
 from storage import open_store, upgrade
@@ -36,7 +37,7 @@ def _looks(rates: tuple[float, ...], seed: int, folder: Path) -> Iterator[Result
     url = f"sqlite:///{folder / f'{seed}.db'}"
     upgrade(url)
     store, now, rng = open_store(url), [1_000.0], np.random.default_rng(seed)
-    engine = Engine(store, lambda: now[0])
+    engine = Engine(store, lambda: now[0], rng.bytes)  # so that its draws have the seed too
     declared = {
         "key": "spring",
         "slots": [{"key": "subject", "variants": [{"key": v} for v in "abc"]}],
@@ -93,7 +94,8 @@ def test_the_best_arm_leads_and_its_gain_is_measured_where_arms_differ():
         last = looks[-1]
         assert last.closed == sum(a.closed for a in last.arms)
         assert last.closed + last.holdout.complete == WAVES * WAVE
-        assert last.health.split.alarmed == []
+    alarmed = [bool(looks[-1].health.split.alarmed) for looks in _campaigns(DIFFERENT)]
+    assert sum(alarmed) <= _most(len(DIFFERENT) * ALARM)
     leaders = [looks[-1].lead for looks in _campaigns(DIFFERENT)]
     assert sum(lead.arm == 2 and lead.leads for lead in leaders) > CAMPAIGNS / 2
     gains = [looks[-1].gain.over_equal_split for looks in _campaigns(DIFFERENT)]
