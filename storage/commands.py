@@ -6,10 +6,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bandits.cli import progress_console
+from storage.learning.verifying import Compared, compare, count_sent
 from storage.migrating import current, newest, upgrade
 from storage.settings import database_option
 from storage.store import SqlStore, open_store
-from storage.verifying import Compared, compare, count_sent
 
 _MOST_SHOWN = 20  # differences of one experiment
 

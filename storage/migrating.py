@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from storage.opening import open_database
+from storage.databases.opening import open_database
 
 _FOLDER = Path(__file__).parent / "migrations"
 

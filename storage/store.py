@@ -14,32 +14,24 @@ from bandits.configuration import Configuration
 from bandits.folding import Audit, Removal
 from bandits.logged import Appended, Chosen, Event, Marked, OfSubject, Removed, Stored, Target
 from bandits.records import Mishaps, Point, Record, Snapshot, Standing, State, Waiting
-from storage import (
-    choices,
-    erasing,
-    log,
-    marks,
-    matching,
-    restrictions,
-    rewards,
-    snapshots,
-    together,
-)
+from storage import choices, log, marks, matching, restrictions, rewards, together
 from storage.accounts import Accounts
 from storage.changes import note
 from storage.databases import Database, Raced, Transaction
+from storage.databases.opening import open_database
 from storage.drafts import Drafts
 from storage.experiments import Experiments
-from storage.folds import SqlFold
 from storage.groups import Groups, Work
-from storage.mishaps import logged_mishaps
-from storage.observations import Observations
-from storage.opening import open_database
-from storage.past import SqlPast
+from storage.learning import snapshots
+from storage.learning.folds import SqlFold
+from storage.learning.mishaps import logged_mishaps
+from storage.learning.observations import Observations
+from storage.learning.past import SqlPast
+from storage.learning.waiting import read_waiting
 from storage.recent import Recent
-from storage.removing import Removing, read_base, refuse_removed
+from storage.removal import erasing
+from storage.removal.removing import Removing, read_base, refuse_removed
 from storage.tables import secrets as secrets_table
-from storage.waiting import read_waiting
 
 T = TypeVar("T")
 

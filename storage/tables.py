@@ -4,7 +4,7 @@
 never changed, and removed only where a subject is erased or retention lets go of them. Each
 transaction that writes some of them first writes a row of ``batches`` for each experiment, and the
 log's rows point to it. What is the same for all rows of a batch (experiment, time, versions) is in
-the batch alone. A fold marks batches: see `storage.folds`.
+the batch alone. A fold marks batches: see `storage.learning.folds`.
 
 Times are seconds since 1970-01-01 UTC. A decision's `id` is the sender's; inside, its `serial`
 stands for it, since integers that grow are what an index takes fastest. A serial is the number of
@@ -251,7 +251,7 @@ grounds = Table(
 )
 
 # What was learned from decisions whose rows were removed because they are old: see
-# `storage.removing`.
+# `storage.removal.removing`.
 bases = Table(
     "bases",
     metadata,
@@ -263,7 +263,7 @@ bases = Table(
     Column("grounds", LargeBinary, nullable=False),
 )
 
-# What batches told that did not fit, and that are no longer in the log: see `storage.mishaps`.
+# What batches told that did not fit, and that are no longer in the log: `storage.learning.mishaps`.
 departed = Table(
     "departed",
     metadata,

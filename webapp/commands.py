@@ -14,7 +14,7 @@ from rich.table import Table
 from bandits.errors import BanditsError, InvalidInput
 from storage import open_store, upgrade
 from storage.accounts import Role
-from storage.api_keys import ApiKey, Scope
+from storage.accounts.api_keys import ApiKey, Scope
 from storage.settings import database_option
 from webapp.passwords import hash_password, refuse_password
 from webapp.settings import Settings

@@ -26,7 +26,7 @@ from bandits.errors import BanditsError, InvalidInput, NotFound, Unavailable
 from bandits.messages import Request
 from storage import open_store, upgrade
 from storage.accounts import Accounts
-from storage.api_keys import NewKey, Scope
+from storage.accounts.api_keys import NewKey, Scope
 from webapp.passwords import hash_password
 from webapp.sample import KEY, Recipients, sample_experiment
 from webapp.serving import Address, reserved, serve

@@ -31,7 +31,7 @@ from bandits.experiment import Experiment, PolicyChoice, covers
 from bandits.messages import Decision, Request, Reward
 from bandits.registry import make, policies
 from storage import open_store
-from storage.verifying import compare
+from storage.learning.verifying import compare
 
 SOAK = os.environ.get("SOAK") == "1"
 KEY = "spring"

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy import select
 
 from bandits.errors import AlreadyExists, Conflict, NotFound
+from storage.accounts.sessions import LASTING_SECONDS
 from storage.changes import Sought
-from storage.sessions import LASTING_SECONDS
 from storage.tables import api_keys, audit_log, sessions
 
 

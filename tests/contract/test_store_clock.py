@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from bandits.engine import Engine
 from bandits.messages import Request, Reward
-from storage.verifying import compare
+from storage.learning.verifying import compare
 
 HOUR = 3600.0
 WINDOW, MATURITY = 24 * HOUR, HOUR

@@ -14,8 +14,8 @@ from bandits.engine.summing import known
 from bandits.errors import NotDerivable
 from bandits.messages import Request, Reward
 from storage.choices import hash_subjects
+from storage.learning.verifying import compare
 from storage.tables import batches, metadata, snapshots, subjects
-from storage.verifying import compare
 
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
 FORGETTING = {

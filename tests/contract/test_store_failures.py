@@ -12,8 +12,8 @@ from storage import current, open_store, upgrade
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
-    monkeypatch.setattr("storage.sqlite.BUSY_SECONDS", 0.2)
-    monkeypatch.setattr("storage.postgresql.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("storage.databases.sqlite.BUSY_SECONDS", 0.2)
+    monkeypatch.setattr("storage.databases.postgresql.LOCK_SECONDS", 0.2)
 
 
 def writes(store, record, sender):

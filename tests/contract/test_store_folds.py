@@ -10,8 +10,8 @@ from bandits.engine.summing import known
 from bandits.engine.tally import Tally
 from bandits.records import Waiting
 from bandits.statistics import Moments
-from storage import bounds
-from storage.verifying import compare
+from storage.learning import bounds
+from storage.learning.verifying import compare
 
 
 def learn(store, now, key="spring"):
@@ -390,8 +390,8 @@ def test_a_fold_prepares_few_policies_of_long_ago(store, sender, monkeypatch, ma
 
 
 def test_the_log_is_gone_through_in_portions(store, sender, monkeypatch):
-    monkeypatch.setattr("storage.observations.PORTION", 10)
-    monkeypatch.setattr("storage.observations._BATCHES_AT_ONCE", 2)
+    monkeypatch.setattr("storage.learning.observations.PORTION", 10)
+    monkeypatch.setattr("storage.learning.observations._BATCHES_AT_ONCE", 2)
     record = sender.start(context=[{"kind": "number", "name": "age", "low": 0, "high": 1}])
     seen = []
     for at in range(7):

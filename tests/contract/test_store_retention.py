@@ -13,9 +13,9 @@ from bandits.engine.retaining import remove_old
 from bandits.errors import NotDerivable, NotFound
 from bandits.inference.intervals import Interval
 from bandits.messages import Request, Reward
-from storage import bounds
+from storage.learning import bounds
+from storage.learning.verifying import compare
 from storage.tables import activations, batches, cancellations, decisions, events, subjects
-from storage.verifying import compare
 
 DAY = 86_400.0
 DAYS = 14 if os.environ.get("SOAK") == "1" else 7

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from bandits.engine.learner import fold
 from bandits.engine.summing import known, known_grounds
 from bandits.logged import Event
-from storage import bounds
-from storage.verifying import compare
+from storage.learning import bounds
+from storage.learning.verifying import compare
 
 MATURITY, REWARD_WINDOW, WINDOW = 10.0, 25.0, 40.0
 KINDS = ("choose", "reward", "activate", "cancel", "fold", "wait")

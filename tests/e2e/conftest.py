@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from storage import open_store
-from storage.api_keys import Scope
+from storage.accounts.api_keys import Scope
 
 BANDITS = Path(sys.executable).with_name("bandits")
 START_SECONDS = 60.0

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from flask import Flask
 
-from storage.api_keys import Scope
+from storage.accounts.api_keys import Scope
 from webapp.api.routes import every_operation
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)

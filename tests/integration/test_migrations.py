@@ -14,9 +14,9 @@ from bandits.engine.learner import fold, rebuild
 from bandits.engine.summing import known
 from storage import current, migrating, open_store, upgrade
 from storage.commands import db
-from storage.opening import open_database
+from storage.databases.opening import open_database
+from storage.learning.verifying import compare
 from storage.tables import metadata
-from storage.verifying import compare
 
 UPGRADE = "import sys, storage; print(storage.upgrade(sys.argv[1]))"
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from bandits.engine import Engine
 from bandits.inference.grounds import Grounds
 from bandits.messages import Request, Reward
-from storage.verifying import compare
+from storage.learning.verifying import compare
 
 DECLARED = {
     "policy": {"name": "uniform"},

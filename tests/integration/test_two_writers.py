@@ -11,7 +11,7 @@ from bandits.engine.learner import fold
 from bandits.engine.summing import known
 from bandits.errors import StaleEdit
 from storage import open_store
-from storage.verifying import compare
+from storage.learning.verifying import compare
 
 # A sender that chooses, is rewarded and cancels, beside others that ask for the same subjects.
 SENDER = textwrap.dedent(
@@ -20,7 +20,9 @@ SENDER = textwrap.dedent(
     import numpy as np
     from bandits.engine.learner import fold
     from bandits.logged import Chosen, Event
-    from storage import open_store, postgresql, sqlite
+    from storage import open_store
+    from storage.databases import postgresql
+    from storage.databases import sqlite
 
     # What is tested is that nothing is lost, not how long a busy machine may take.
     sqlite.BUSY_SECONDS = postgresql.LOCK_SECONDS = 120.0

@@ -14,8 +14,8 @@ from bandits.engine.summing import known
 from bandits.records import Mishaps
 from bandits.statistics import dump
 from storage.commands import verify
+from storage.learning.verifying import Compared
 from storage.tables import batches, events, experiments, snapshots
-from storage.verifying import Compared
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from bandits.engine.explaining import moment
 from bandits.errors import Conflict, NotFound
-from storage.api_keys import ApiKey, Scope
+from storage.accounts.api_keys import ApiKey, Scope
 from webapp.api.bodies import Body
 from webapp.api.operation import Answer, Operations, caller
 from webapp.services import services

@@ -1,7 +1,7 @@
 """Who calls the API: bearer tokens (RFC 6750)."""
 
 from bandits.errors import NotFound
-from storage.api_keys import ApiKey
+from storage.accounts.api_keys import ApiKey
 from webapp.api.problems import Unauthenticated
 from webapp.services import Services
 

@@ -11,7 +11,7 @@ from msgspec import Struct, field
 
 from bandits.errors import InvalidInput, Unavailable
 from bandits.faults import converted
-from storage.api_keys import ApiKey, Scope
+from storage.accounts.api_keys import ApiKey, Scope
 from webapp.api.authentication import authenticate
 from webapp.api.bodies import Body
 from webapp.api.problems import (

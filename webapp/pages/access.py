@@ -13,7 +13,7 @@ from flask_wtf.csrf import CSRFProtect
 
 from bandits.errors import NotFound
 from storage.accounts import Role, User
-from storage.sessions import LASTING_SECONDS, Session
+from storage.accounts.sessions import LASTING_SECONDS, Session
 from webapp.services import services
 
 ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may

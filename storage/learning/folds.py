@@ -27,11 +27,11 @@ from sqlalchemy import Select, case, select, update
 from bandits.folding import Past
 from bandits.logged import Decided, Due
 from bandits.records import Record, Snapshot
-from storage import bounds
 from storage.databases import Found, Transaction
-from storage.mishaps import COLUMNS, keep_mishaps
-from storage.observations import LEARNABLE, Observations, Starts, is_cancelled
-from storage.snapshots import insert_snapshot, newest_snapshot
+from storage.learning import bounds
+from storage.learning.mishaps import COLUMNS, keep_mishaps
+from storage.learning.observations import LEARNABLE, Observations, Starts, is_cancelled
+from storage.learning.snapshots import insert_snapshot, newest_snapshot
 from storage.tables import NEW, activations, batch_of, batches, cancellations, decisions, events
 
 _activated = batches.alias("activated")

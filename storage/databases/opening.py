@@ -1,9 +1,9 @@
 """Which database a URL means."""
 
 from storage.databases import Database
-from storage.postgresql import Postgresql
+from storage.databases.postgresql import Postgresql
+from storage.databases.sqlite import Sqlite
 from storage.settings import parse_database_url
-from storage.sqlite import Sqlite
 
 
 def open_database(database_url: str, *, create: bool = False) -> Database:

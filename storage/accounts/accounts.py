@@ -10,10 +10,10 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound
-from storage.api_keys import ApiKeys
+from storage.accounts.api_keys import ApiKeys
+from storage.accounts.sessions import Sessions, end_every
 from storage.changes import EVERYTHING, Change, Sought, authors, note, read_changes
 from storage.databases import Database, Found
-from storage.sessions import Sessions, end_every
 from storage.tables import users
 
 Role = Literal["viewer", "manager", "admin"]

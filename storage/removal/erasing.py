@@ -18,9 +18,9 @@ from bandits.logged import OfSubject
 from bandits.records import Record
 from storage.batches import FOLLOWING, open_batch
 from storage.databases import Transaction
-from storage.folds import SqlFold, started_at_version
+from storage.learning.folds import SqlFold, started_at_version
+from storage.learning.mishaps import COLUMNS, keep_departed
 from storage.log import read_numbered
-from storage.mishaps import COLUMNS, keep_departed
 from storage.tables import (
     activations,
     batch_of,

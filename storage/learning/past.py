@@ -5,7 +5,7 @@ from bandits.errors import NotFound
 from bandits.records import Record, Snapshot
 from storage.databases import Transaction
 from storage.experiments import Experiments
-from storage.snapshots import read_snapshot
+from storage.learning.snapshots import read_snapshot
 
 
 class SqlPast:

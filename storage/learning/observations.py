@@ -1,7 +1,7 @@
 """Reading decisions and the events that count for them, in the columns that the learner takes.
 
-What counts is what a fold has seen: see `storage.folds`. Fallbacks, and what was sent after the
-stop, are left out everywhere.
+What counts is what a fold has seen: see `storage.learning.folds`. Fallbacks, and what was sent
+after the stop, are left out everywhere.
 """
 
 from collections.abc import Iterator, Sequence

@@ -14,12 +14,12 @@ from bandits.errors import NotDerivable
 from bandits.folding import Past
 from bandits.logged import Decided
 from bandits.records import Base, Record, Snapshot
-from storage import bounds
 from storage.batches import FOLLOWING
 from storage.databases import Transaction
-from storage.erasing import remove_decisions
-from storage.observations import LEARNABLE, Observations, is_cancelled
-from storage.snapshots import newest_snapshot
+from storage.learning import bounds
+from storage.learning.observations import LEARNABLE, Observations, is_cancelled
+from storage.learning.snapshots import newest_snapshot
+from storage.removal.erasing import remove_decisions
 from storage.tables import (
     activations,
     bases,
