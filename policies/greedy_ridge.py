@@ -5,7 +5,8 @@ from typing import ClassVar
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Fit, Regression, contributions
+from bandits.numerics.linear import Regression, contributions, linear_advance
+from bandits.numerics.linear_fit import Fit
 from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Contributions, Parameters
@@ -49,9 +50,4 @@ class GreedyRidge(Parameters, frozen=True):
         """Tell what each feature adds to a recipient's prediction."""
         return contributions(prepared[0], context)
 
-    def advance(
-        self, prepared: tuple[Fit, float], arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> tuple[Fit, float]:
-        """Learn one observation in each state."""
-        fit, close = prepared
-        return fit.learned(arms, rewards, contexts), close
+    advance = linear_advance

@@ -6,10 +6,10 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Fit, Regression, contributions
+from bandits.numerics.linear import Reaching, Regression, linear_advance, linear_contributions
 from bandits.numerics.quadrature import normal_chances
 from bandits.parameters import RidgePenalty
-from bandits.policy import Contributions, Parameters
+from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -41,32 +41,21 @@ class LinTS(Parameters, frozen=True):
     ] = 0.1
     ridge: RidgePenalty = 1.0
 
-    def prepare(
-        self, known: Ridge, problem: Problem, upcoming: int, rng: Generator
-    ) -> tuple[Fit, float]:
+    def prepare(self, known: Ridge, problem: Problem, upcoming: int, rng: Generator) -> Reaching:
         """Fit the regressions; what is pending has taught nothing yet, and does not count."""
         return Regression(known.matured, self.ridge), self.v * problem.span
 
-    def propensities(self, prepared: tuple[Fit, float], contexts: FloatArray) -> FloatArray:
+    def propensities(self, prepared: Reaching, contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, *batch, K)."""
         fit, spread = prepared
         means, widths = fit.predicted(contexts)
         return normal_chances(means, spread * widths)
 
-    def sample(self, prepared: tuple[Fit, float], contexts: FloatArray, rng: Generator) -> IntArray:
+    def sample(self, prepared: Reaching, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose reward, drawn from its posterior, is the largest."""
         fit, spread = prepared
         means, widths = fit.predicted(contexts)
         return (means + spread * widths * rng.standard_normal(means.shape)).argmax(axis=-1)
 
-    def contributions(self, prepared: tuple[Fit, float], context: FloatArray) -> Contributions:
-        """Tell what each feature adds to a recipient's prediction."""
-        fit, spread = prepared
-        return contributions(fit, context, spread)
-
-    def advance(
-        self, prepared: tuple[Fit, float], arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> tuple[Fit, float]:
-        """Learn one observation in each state."""
-        fit, spread = prepared
-        return fit.learned(arms, rewards, contexts), spread
+    contributions = linear_contributions
+    advance = linear_advance

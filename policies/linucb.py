@@ -6,10 +6,10 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Fit, Regression, contributions
+from bandits.numerics.linear import Reaching, Regression, linear_advance, linear_contributions
 from bandits.numerics.ties import equal_shares, largest
 from bandits.parameters import RidgePenalty
-from bandits.policy import Contributions, Parameters
+from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -40,34 +40,19 @@ class LinUCB(Parameters, frozen=True):
     ] = 0.25
     ridge: RidgePenalty = 1.0
 
-    def prepare(
-        self, known: Ridge, problem: Problem, upcoming: int, rng: Generator
-    ) -> tuple[Fit, float]:
+    def prepare(self, known: Ridge, problem: Problem, upcoming: int, rng: Generator) -> Reaching:
         """Fit the regressions; the width is α times the reward's range."""
         return Regression(known, self.ridge), self.alpha * problem.span
 
-    def propensities(self, prepared: tuple[Fit, float], contexts: FloatArray) -> FloatArray:
+    def propensities(self, prepared: Reaching, contexts: FloatArray) -> FloatArray:
         """Return 1 for the largest bound, split equally among ties, (*lead, *batch, K)."""
-        return equal_shares(largest(_bounds(prepared, contexts)))
+        fit, reach = prepared
+        return equal_shares(largest(fit.bounds(contexts, reach)))
 
-    def sample(self, prepared: tuple[Fit, float], contexts: FloatArray, rng: Generator) -> IntArray:
+    def sample(self, prepared: Reaching, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm of the largest bound."""
-        return prepared[0].draw_largest(_bounds(prepared, contexts), rng)
+        fit, reach = prepared
+        return fit.draw_bound(contexts, reach, rng)
 
-    def contributions(self, prepared: tuple[Fit, float], context: FloatArray) -> Contributions:
-        """Tell what each feature adds to a recipient's prediction."""
-        fit, alpha = prepared
-        return contributions(fit, context, alpha)
-
-    def advance(
-        self, prepared: tuple[Fit, float], arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> tuple[Fit, float]:
-        """Learn one observation in each state."""
-        fit, alpha = prepared
-        return fit.learned(arms, rewards, contexts), alpha
-
-
-def _bounds(prepared: tuple[Fit, float], contexts: FloatArray) -> FloatArray:
-    fit, alpha = prepared
-    means, widths = fit.predicted(contexts)
-    return means + alpha * widths
+    contributions = linear_contributions
+    advance = linear_advance

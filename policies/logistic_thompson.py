@@ -7,7 +7,8 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Fit, Regression, contributions
+from bandits.numerics.linear import Regression, contributions
+from bandits.numerics.linear_fit import Fit
 from bandits.numerics.quadrature import normal_chances
 from bandits.parameters import RidgePenalty
 from bandits.policy import Contributions, Parameters

@@ -7,7 +7,8 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray
-from bandits.numerics.linear import Fit, Regression, contributions
+from bandits.numerics.linear import Regression, contributions
+from bandits.numerics.linear_fit import Fit
 from bandits.numerics.ties import NOTHING_LEFT, equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Contributions, Parameters

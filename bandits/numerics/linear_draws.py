@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import penalised
+from bandits.numerics.linear_fit import inverse_root
 from bandits.policy import Contributions
 from bandits.problem import Problem
 from bandits.statistics.slot_ridge import SlotRidge, slot_features
@@ -45,7 +45,7 @@ class LinearDraws:
     def _posterior(self) -> tuple[FloatArray, FloatArray]:
         """The estimate (*lead, D), and what to multiply normals with, (*lead, D, D)."""
         known = self.known
-        root = np.linalg.inv(np.linalg.cholesky(penalised(known.gram, self.ridge)))
+        root = inverse_root(known.gram, self.ridge)
         theta = (np.swapaxes(root, -1, -2) @ (root @ known.moment[..., None]))[..., 0]
         around = known.square[..., 0] - np.vecdot(theta, known.moment)
         # A first guess, that of rewards at both ends of the range, counts for one observation.

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+from bare_linucb import bare_linucb
 from mabwiser.mab import MAB, LearningPolicy
 from measuring import Row, compare
-from peers import obp_linucb, obp_loop, obp_taught, river_loop
+from peers import obp_simulation, obp_taught, river_loop
 from river import bandit, proba
 from threadpoolctl import threadpool_limits
 
@@ -37,14 +38,14 @@ compared = partial(compare, clock=time.process_time)
 def run(rounds: int) -> list[Row]:
     """Measure all, on one processor."""
     with threadpool_limits(1):
-        linucb = obp_linucb()
         return [
             batch_thompson(rounds),
-            *(choosing for choosing in linucb_choices(linucb, rounds)),
+            *(choosing for choosing in linucb_choices(rounds)),
             *(simulated("thompson", n, rounds) for n in (100, 1000)),
             *(simulated("ucb1", n, rounds) for n in (100, 1000)),
             variates(rounds),
-            *(simulated_linucb(linucb, n, rounds) for n in (10, 250)),
+            *(simulated_linucb(n, rounds) for n in (10, 100, 250)),
+            linucb_calls(rounds),
         ]
 
 
@@ -77,14 +78,14 @@ def batch_thompson(rounds: int) -> Row:
     )
 
 
-def linucb_choices(linucb: Callable[..., object], rounds: int) -> list[Row]:
+def linucb_choices(rounds: int) -> list[Row]:
     """Choose for 100,000 recipients at once, and one after another: an arm each, as peers do."""
     rng = np.random.default_rng(2)
     arms, contexts = rng.integers(K, size=SEEN), rng.standard_normal((SEEN, D))
     rewards = (rng.random(SEEN) < 0.2).astype(np.float64)
     mabwiser = MAB(list(range(K)), LearningPolicy.LinUCB(alpha=0.25), seed=1)
     mabwiser.fit(arms, rewards, contexts)
-    obp = obp_taught(linucb, arms, rewards, contexts)
+    obp = obp_taught(arms, rewards, contexts)
     policy, prepared = _prepared_linucb(arms, rewards, contexts)
     x = rng.standard_normal((BATCH, D))
     rows = [x[i : i + 1] for i in range(500)]
@@ -101,7 +102,7 @@ def linucb_choices(linucb: Callable[..., object], rounds: int) -> list[Row]:
     )
     others: dict[str, Callable[[FloatArray], object]] = {
         "MABWiser": mabwiser.predict,
-        "obp": obp.select_action,  # type: ignore[attr-defined]  # obp has no types
+        "obp": obp.select_action,
     }
     single = [
         compared(
@@ -171,22 +172,33 @@ def variates(rounds: int) -> Row:
     )
 
 
-def simulated_linucb(linucb: Callable[..., object], replications: int, rounds: int) -> Row:
+def simulated_linucb(replications: int, rounds: int) -> Row:
     """Simulate LinUCB with ten features, learning after each step; obp's is one replication."""
     world, steps = Logistic.drawn(K, 9, seed=3), 2_000
-    rng = np.random.default_rng(5)
-    given = world.rounds(0, steps, rng)
-    luck = rng.random(steps)
+    given = world.rounds(0, steps, np.random.default_rng(5))
     return compared(
         f"linucb simulated, K={K}, d=10, {replications:,} x {steps:,} steps",
         lambda: simulate(world, ["linucb"], horizon=steps, replications=replications, seed=1),
-        lambda: obp_loop(
-            linucb(dim=10, n_actions=K, epsilon=0.25), given.contexts, given.means, luck
-        ),
+        obp_simulation(world, given),
         n=replications * steps,
         reference_n=steps,
         unit="steps",
-        beside="obp's loop",
+        beside="obp's simulator",
         rounds=rounds,
         least_ratio=50,
+    )
+
+
+def linucb_calls(rounds: int) -> Row:
+    """Make the calls of numpy that such a simulation cannot do without, and nothing else."""
+    world, steps, replications = Logistic.drawn(K, 9, seed=3), 2_000, 10
+    return compared(
+        f"linucb simulated, K={K}, d=10, {replications:,} x {steps:,} steps",
+        lambda: simulate(world, ["linucb"], horizon=steps, replications=replications, seed=1),
+        lambda: bare_linucb(K, 10, replications, steps),
+        n=replications * steps,
+        unit="steps",
+        beside="its calls of numpy alone",
+        rounds=rounds,
+        least_ratio=0.8,
     )

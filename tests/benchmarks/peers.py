@@ -5,16 +5,20 @@ is 0.4.1; it is kept in a folder of its own (`make bench` puts it there), withou
 imports for policies that are not measured here, and which weighs more than everything else.
 """
 
+import os
 import random
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from bandits.arrays import FloatArray, IntArray
+from simulations.environments import Logistic, Rounds
 
 OBP_FOLDER = Path(sys.prefix) / "peers"
 
@@ -30,16 +34,19 @@ class _Absent(ModuleType):
         return type(name, (), {})
 
 
-def obp_linucb() -> Callable[..., object]:
-    """Return obp's own class LinUCB."""
-    for name in ("torch", "torch.nn", "torch.optim", "torch.utils", "torch.utils.data"):
-        parent, _, last = name.rpartition(".")
-        sys.modules[name] = absent = _Absent(name)
+def obp_module(name: str) -> Any:
+    """Import a module of obp, which has no types; its progress bars are off, as tqdm offers it."""
+    os.environ["TQDM_DISABLE"] = "1"
+    for part in ("torch", "torch.nn", "torch.optim", "torch.utils", "torch.utils.data"):
+        if part in sys.modules:
+            continue
+        parent, _, last = part.rpartition(".")
+        sys.modules[part] = absent = _Absent(part)
         if parent:
             setattr(sys.modules[parent], last, absent)
-    sys.path.append(str(OBP_FOLDER))
-    linucb: Callable[..., object] = import_module("obp.policy").LinUCB
-    return linucb
+    if str(OBP_FOLDER) not in sys.path:
+        sys.path.append(str(OBP_FOLDER))
+    return import_module(name)
 
 
 def river_loop(policy: object, rates: Sequence[float], steps: int) -> None:
@@ -50,20 +57,46 @@ def river_loop(policy: object, rates: Sequence[float], steps: int) -> None:
         policy.update(arm, 1 if chance.random() < rates[arm] else 0)  # type: ignore[attr-defined]  # as above
 
 
-def obp_loop(policy: object, contexts: FloatArray, means: FloatArray, luck: FloatArray) -> None:
-    """Select and update, one of contexts (n, d) after another, as obp's simulator does."""
-    for context, rates, chance in zip(contexts[:, None], means, luck, strict=True):
-        arm = int(policy.select_action(context)[0])  # type: ignore[attr-defined]  # obp has no types
-        policy.update_params(arm, float(chance < rates[arm]), context)  # type: ignore[attr-defined]  # as above
+def obp_simulation(world: Logistic, given: Rounds) -> Callable[[], object]:
+    """Return obp's own simulation of its LinUCB in one replication of our world.
+
+    As in its examples, rewards come from its own dataset's `sample_reward`. What the dataset is
+    told of the world is one product and one `expit`; its own worlds draw their weights at each step
+    again.
+    """
+    weights = np.array(world.coefficients).T
+    n_features, n_arms = weights.shape
+    n_rounds = len(given.contexts)
+    dataset = obp_module("obp.dataset").SyntheticBanditDataset(
+        n_actions=n_arms,
+        dim_context=n_features,
+        reward_function=lambda context, action_context, random_state: expit(context @ weights),
+        random_state=1,
+    )
+    feedback = {
+        "n_rounds": n_rounds,
+        "action": np.zeros(n_rounds, np.int64),
+        "position": np.zeros(n_rounds, np.int64),
+        "reward": np.zeros(n_rounds),
+        "context": given.contexts,
+        "expected_reward": given.means,
+    }
+    simulate = obp_module("obp.simulator").calc_ground_truth_policy_value
+    linucb = obp_module("obp.policy").LinUCB
+    return lambda: simulate(
+        feedback,
+        dataset.sample_reward,
+        linucb(dim=n_features, n_actions=n_arms, epsilon=0.25),
+        n_sim=1,
+    )
 
 
-def obp_taught(
-    linucb: Callable[..., object], arms: IntArray, rewards: FloatArray, contexts: FloatArray
-) -> object:
+def obp_taught(arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
     """Make obp's LinUCB of the observations that ours has seen, in one update."""
+    linucb = obp_module("obp.policy").LinUCB
     policy = linucb(dim=contexts.shape[1], n_actions=int(arms.max()) + 1, epsilon=0.25)
     for arm in range(int(arms.max()) + 1):
         x, r = contexts[arms == arm], rewards[arms == arm]
         inverse = np.linalg.inv(np.eye(contexts.shape[1]) + x.T @ x)
-        policy.A_inv[arm], policy.b[:, arm] = inverse, x.T @ r  # type: ignore[attr-defined]  # as above
+        policy.A_inv[arm], policy.b[:, arm] = inverse, x.T @ r
     return policy

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bandits.numerics.linear import Regression, Walk
+from bandits.numerics.linear import Regression
+from bandits.numerics.linear_walk import Walk
 from bandits.problem import Problem
 from bandits.statistics import Ridge
 
@@ -74,7 +75,7 @@ def test_a_walk_drifts_less_than_a_billionth(steps):
 
 
 def test_a_walk_begins_anew_from_a_factorisation():
-    fit = Walk(Regression(Ridge.zeros(PROBLEM), 1.0))
+    fit = Walk(Ridge.zeros(PROBLEM), 1.0)
     arms, rewards, contexts = observed(1100, seed=11)
     walks = [fit]
     for t in range(1100):
@@ -136,7 +137,7 @@ def test_a_walk_learns_from_other_contexts_than_it_was_asked_about():
 
 def test_what_a_walk_predicted_stays_when_it_is_asked_again():
     _, _, contexts = observed(3, seed=18, lead=(4,))
-    walk = Walk(Regression(known_of(*observed(9, seed=19, lead=(4,))), 1.0))
+    walk = Walk(known_of(*observed(9, seed=19, lead=(4,))), 1.0)
     before = walk.predicted(contexts[:, 0])
     kept = [values.copy() for values in before]
     walk.predicted(contexts[:, 1])
