@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from bandits.errors import InvalidInput
 from bandits.keys import pointer
+from simulations.conditions.feedback import Feedback
 from simulations.conditions.schedule import Run
 from simulations.environments import KINDS, Environment
 from simulations.lineup import check, lineup
@@ -61,7 +62,7 @@ def parse(text: str) -> Scenario:
         raise InvalidInput.at("", f"not TOML: {error}") from None
     sections = read(_File, raw)
     environment = _environment(sections.environment)
-    run = _under("run", Run, sections.run)
+    run = _run(sections.run)
     entrants = lineup(sections.policy)
     check(entrants, environment.problem, run)
     policies = tuple(sections.policy)
@@ -76,6 +77,16 @@ def _environment(raw: dict[str, Any]) -> Environment:
         raise InvalidInput.at("/environment/kind", f"{said}; known are {', '.join(kinds)}")
     environment: Environment = _under("environment", kinds[kind], raw)
     return environment
+
+
+def _run(raw: dict[str, Any]) -> Run:
+    if isinstance(feedback := raw.get("feedback"), dict):  # what it refuses as a whole, at its place
+        try:
+            read(Feedback, feedback)
+        except InvalidInput as error:
+            raise error.under(pointer("run", "feedback")) from None
+    run: Run = _under("run", Run, raw)
+    return run
 
 
 def _under(section: str, kind: Any, raw: dict[str, Any]) -> Any:

@@ -36,10 +36,10 @@ class Schedule(Struct, frozen=True, eq=False):
 
 
 class Ramp(Parameters, frozen=True):
-    """Batches that grow: each is `factor` times as large as the one before."""
+    """Batches that grow: each is `factor` times as large as the one before; 1 keeps to one size."""
 
     first: Annotated[Positive, Meta(description="size of the first batch")]
-    factor: Annotated[float, Meta(gt=1, le=1000, description="growth from batch to batch")] = 2.0
+    factor: Annotated[float, Meta(ge=1, le=1000, description="growth from batch to batch")] = 2.0
 
 
 class Run(Parameters, frozen=True):

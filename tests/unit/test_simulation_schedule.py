@@ -17,6 +17,12 @@ def test_without_batches_every_decision_is_one():
     assert Run(horizon=4).schedule.sequential
 
 
+def test_a_ramp_may_keep_to_one_size():
+    """A hundred a day, say, however many that are in all."""
+    assert batch_ends(350, Ramp(first=100, factor=1)).tolist() == [100, 200, 350]
+    assert batch_ends(400, Ramp(first=100, factor=1)).tolist() == [100, 200, 300, 400]
+
+
 def test_a_list_gives_the_sizes():
     run = Run(horizon=10, batches=(1, 2, 7), delay=1)
     assert run.schedule.ends.tolist() == [1, 3, 10]
