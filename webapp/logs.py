@@ -11,6 +11,8 @@ from typing import Any, Literal
 import msgspec
 from flask import g, has_request_context, request
 
+from webapp.asked import ASKED, request_id
+
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning"]
 
@@ -67,6 +69,11 @@ class RequestFilter(logging.Filter):
                 record.key = g.caller.id
             if "key" in (request.view_args or {}):
                 record.experiment = request.view_args["key"]  # type: ignore[index]
+        elif (asked := ASKED.get()) is not None:
+            record.request_id = request_id(asked.environ)
+            record.route = asked.route
+            record.method = asked.environ["REQUEST_METHOD"]
+            record.experiment = asked.experiment
         return True
 
 

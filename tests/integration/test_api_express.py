@@ -1,11 +1,14 @@
 """Single choices that pass Flask by are answered as Flask would answer them."""
 
 import io
+import logging
 
 import pytest
 
+from policies.thompson_gaussian import ThompsonGaussian
 from webapp.api.express import Express
 from webapp.app import create_app
+from webapp.logs import RequestFilter
 from webapp.services import of_extensions
 from webapp.settings import Settings
 
@@ -89,6 +92,31 @@ def test_the_callers_request_id_comes_back(api) -> None:
     for body, status in (({"subject_id": "u"}, 201), ({}, 422)):
         answer = api.post(CHOOSE, body, headers={"X-Request-ID": "mine-1"})
         assert (answer.status_code, answer.headers["X-Request-ID"]) == (status, "mine-1")
+
+
+def test_a_policy_that_fails_is_logged_with_the_request_it_failed_for(
+    api, slow, monkeypatch, caplog
+) -> None:
+    def broken(*_):
+        raise ArithmeticError("cold")
+
+    api.start()
+    monkeypatch.setattr(ThompsonGaussian, "propensities", broken)
+    monkeypatch.setattr(caplog.handler, "filters", [RequestFilter()])
+    ids = []
+    for call in (api.call, slow):
+        for given in ({}, {"headers": {"X-Request-ID": "mine-1"}}):
+            answer = call("POST", CHOOSE, {"subject_id": "u"}, **given)
+            assert (answer.status_code, answer.json["fallback"]) == (201, True)
+            ids.append(answer.headers["X-Request-ID"])
+    told = [r for r in caplog.records if "answering the control" in r.message]
+    assert [r.request_id for r in told] == ids
+    assert {(r.route, r.method, r.experiment) for r in told} == {
+        ("/api/v1/experiments/<key:key>/choose", "POST", "spring")
+    }
+    caplog.clear()
+    logging.getLogger("bandits").warning("of no request")
+    assert not hasattr(caplog.records[0], "request_id")
 
 
 def test_requests_are_counted_wherever_they_are_answered(api) -> None:

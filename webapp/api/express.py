@@ -20,8 +20,9 @@ from webapp.api.bodies import JSON
 from webapp.api.decisions import ONE, decide_one
 from webapp.api.health import METRICS, WORK
 from webapp.api.operation import FAILED, allow
+from webapp.asked import ASKED, HEADER, Asked, request_id
 from webapp.services import of_extensions
-from webapp.tracing import BEGUN, HEADER, request_id
+from webapp.tracing import BEGUN
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -58,6 +59,7 @@ class Express:
         environ[BEGUN] = begun = time.perf_counter()
         extensions = self._app.extensions
         told = of_extensions(extensions)
+        logged = ASKED.set(Asked(environ, self._route, found[1]))
         try:
             allow(environ.get("HTTP_AUTHORIZATION"), "choose", told)
             body = ONE.decode(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
@@ -65,6 +67,8 @@ class Express:
         except Exception as error:  # noqa: BLE001 - the operation raises it again
             environ[FAILED] = error
             return self._inner(environ, start_response)
+        finally:
+            ASKED.reset(logged)
         extensions[WORK].decided(found[1], [decision])
         status = 200 if decision.repeat else 201
         content = msgspec.json.encode(decision)
