@@ -20,6 +20,7 @@ class Mishaps(Struct, frozen=True):
         repeated: events that were there before.
         late: events after their decision's window.
         skewed: events told from the future, beyond what is forgiven of a clock.
+        early: events before their decision was made or activated; none of them is kept.
     """
 
     clipped: int = 0
@@ -28,6 +29,7 @@ class Mishaps(Struct, frozen=True):
     repeated: int = 0
     late: int = 0
     skewed: int = 0
+    early: int = 0
 
 
 class Record(Struct, frozen=True):

@@ -226,6 +226,7 @@ class Health(Struct, frozen=True):
         repeated: events that were there before; counted once.
         late: events after their window; never counted.
         skewed: events told from the future by a sender's clock; they count as of their report.
+        early: events before their decision was made or activated; not kept.
         maturing: part of what was sent that has not matured, None before the first.
         open: part of what was sent whose window is still open, None before the first.
     """
@@ -240,6 +241,7 @@ class Health(Struct, frozen=True):
     repeated: int
     late: int
     skewed: int
+    early: int
     late_rewards: LateRewards
     drift: Drift
     maturing: float | None

@@ -177,6 +177,10 @@ class Store(Protocol):
         """
         ...
 
+    def note_early(self, early: Mapping[int, int], *, at: float) -> None:
+        """Count events of experiments, by number, that came before their decisions' clocks ran."""
+        ...
+
     def activate(self, ids: Sequence[str], *, at: float) -> Marked:
         """Start the clocks of decisions; repeated where they run already or were cancelled."""
         ...

@@ -80,7 +80,7 @@ def _environment(raw: dict[str, Any]) -> Environment:
 
 
 def _run(raw: dict[str, Any]) -> Run:
-    if isinstance(feedback := raw.get("feedback"), dict):  # what it refuses as a whole, at its place
+    if isinstance(feedback := raw.get("feedback"), dict):  # refused as a whole at its place
         try:
             read(Feedback, feedback)
         except InvalidInput as error:

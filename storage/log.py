@@ -10,6 +10,7 @@ from bandits.arrays import FloatArray
 from bandits.logged import Event, Stored
 from storage.databases import Found, Transaction
 from storage.tables import (
+    CHOSEN,
     activations,
     batch_of,
     batches,
@@ -84,11 +85,12 @@ def read_numbered(transaction: Transaction, serials: Sequence[int]) -> list[Stor
 def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> list[Stored]:
     """Read the decisions of an experiment that were made last, the newest first.
 
-    They are taken from as many of its newest batches as it needs, not from the whole log.
+    They are taken from as many of its newest batches of decisions as it needs, however many of
+    rewards have come since.
     """
     newest = (
         select(batches.c.id, batches.c.size)
-        .where(batches.c.experiment_id == experiment_id, batches.c.kind == "choose")
+        .where(batches.c.experiment_id == experiment_id, CHOSEN)
         .order_by(batches.c.created_at.desc(), batches.c.id.desc())
         .limit(limit)
     )

@@ -24,13 +24,13 @@ from storage.experiments import Experiments
 from storage.groups import Groups, Work
 from storage.learning import snapshots
 from storage.learning.folds import SqlFold
-from storage.learning.mishaps import logged_mishaps
+from storage.learning.mishaps import logged_mishaps, note_early
 from storage.learning.observations import Observations
 from storage.learning.past import SqlPast
 from storage.learning.waiting import read_waiting
 from storage.recent import Recent
 from storage.removal import erasing
-from storage.removal.removing import Removing, read_base, refuse_removed
+from storage.removal.removing import Removing, read_base, refuse_removed, remove_spent
 from storage.tables import secrets as secrets_table
 
 T = TypeVar("T")
@@ -213,6 +213,10 @@ class SqlStore:
             lambda c: rewards.append_events(c, call.events, call.targets, at=call.at)
         )
 
+    def note_early(self, early: Mapping[int, int], *, at: float) -> None:
+        """Count events of experiments that came before their decisions' clocks ran."""
+        self._write(lambda c: note_early(c, early, at=at))
+
     def activate(self, ids: Sequence[str], *, at: float) -> Marked:
         """Start the clocks of decisions."""
         call = together.Marks(ids, at)
@@ -335,7 +339,10 @@ class SqlStore:
             )
             if len(removing):
                 keep(removing)
-            return Removed(len(removing), removing.following)
+            following = removing.following
+            if following is None and remove_spent(transaction, record, before, most) == most:
+                following = (before, 0)  # no decisions any more, but there may be more of these
+            return Removed(len(removing), following)
 
     def prune(self, key: str, *, before: float, most: int) -> int:
         """Take the arrays of snapshots from before a time, the newest excepted."""

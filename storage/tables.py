@@ -71,6 +71,7 @@ experiments = Table(
     Column("repeated", Integer, nullable=False, server_default="0"),
     Column("late", Integer, nullable=False, server_default="0"),
     Column("skewed", Integer, nullable=False, server_default="0"),
+    Column("early", Integer, nullable=False, server_default="0"),
     CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
 )
 
@@ -115,11 +116,13 @@ batches = Table(
     Column("repeated", Integer, nullable=False, server_default="0"),
     Column("late", Integer, nullable=False, server_default="0"),
     Column("skewed", Integer, nullable=False, server_default="0"),
+    Column("early", Integer, nullable=False, server_default="0"),
     CheckConstraint("kind IN ('choose', 'activate', 'reward', 'cancel')", name="kind"),
     sqlite_autoincrement=True,  # a number is never given again, nor are the serials made from it
 )
 # In queries the very same words, or SQLite does not use the index.
 NEW = text("counted_version IS NULL AND (due_at IS NOT NULL OR kind = 'choose')")
+CHOSEN = text("kind = 'choose'")
 PENDING = text("counted_version IS NOT NULL AND folded_version IS NULL")
 _OPEN = text("folded_version IS NOT NULL AND closed_version IS NULL")
 Index(
@@ -144,6 +147,14 @@ Index(
     postgresql_where=_OPEN,
 )
 Index("ix_batches_by_time", batches.c.experiment_id, batches.c.created_at, batches.c.id)
+Index(
+    "ix_batches_chosen",
+    batches.c.experiment_id,
+    batches.c.created_at,
+    batches.c.id,
+    sqlite_where=CHOSEN,
+    postgresql_where=CHOSEN,
+)
 
 decisions = Table(
     "decisions",
@@ -274,6 +285,7 @@ departed = Table(
     Column("repeated", Integer, nullable=False),
     Column("late", Integer, nullable=False),
     Column("skewed", Integer, nullable=False),
+    Column("early", Integer, nullable=False, server_default="0"),
 )
 
 # The different restrictions that requests had, of which an experiment takes only so many.

@@ -26,6 +26,7 @@ def examine(live: Live, grounds: Grounds, mishaps: Mishaps) -> Health:
         mishaps.repeated,
         mishaps.late,
         mishaps.skewed,
+        mishaps.early,
         _late_rewards(grounds.lateness),
         drift_of(grounds),
         float(1 - complete / sent) if sent > 0 else None,

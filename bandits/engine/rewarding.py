@@ -1,5 +1,6 @@
 """Recording what recipients did."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from bandits.engine.happening import happened
@@ -29,6 +30,7 @@ def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt
     events: list[Event] = []
     unknown: list[str] = []
     early: list[str] = []
+    before: Counter[int] = Counter()  # the early ones of each experiment
     faults: list[Fault] = []
     for row, reward in enumerate(rewards):
         decision_id = reward.decision_id
@@ -46,6 +48,7 @@ def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt
         found = None if started_at is None else happened(reward.occurred_at, started_at, now)
         if started_at is None or found is None:
             early.append(decision_id)
+            before[target.experiment_id] += 1
             continue
         occurred_at, skewed = found
         late = (closed and not target.shipped) or occurred_at > started_at + rule.window_seconds
@@ -53,6 +56,8 @@ def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt
     if faults:
         raise InvalidInput(faults[:_MOST_FAULTS])
     appended = store.append_events(events, targets, at=now)
+    if before:
+        store.note_early(before, at=now)
     return RewardReceipt(
         appended.accepted,
         appended.repeated,

@@ -7,16 +7,24 @@ their rows were erased or removed, is kept as departed, so that all of it can be
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import func, insert, select, update
 
 from bandits.records import Mishaps, Record
+from storage.batches import open_batch
 from storage.databases import Found, Transaction
 from storage.tables import batches, departed, experiments
 
 NAMES = Mishaps.__struct_fields__
 COLUMNS = tuple(batches.c[name] for name in NAMES)
+
+
+def note_early(transaction: Transaction, early: Mapping[int, int], *, at: float) -> None:
+    """Count events of experiments, by number, that are not kept, each in a batch without rows."""
+    for number in sorted(early):
+        count = early[number]
+        open_batch(transaction, "reward", number, size=0, at=at, due_at=at, early=count)
 
 
 def keep_mishaps(transaction: Transaction, record: Record, counted: Sequence[Found]) -> None:

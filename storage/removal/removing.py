@@ -17,10 +17,12 @@ from bandits.records import Base, Record, Snapshot
 from storage.batches import FOLLOWING
 from storage.databases import Transaction
 from storage.learning import bounds
+from storage.learning.mishaps import COLUMNS, keep_departed
 from storage.learning.observations import LEARNABLE, Observations, is_cancelled
 from storage.learning.snapshots import newest_snapshot
 from storage.removal.erasing import remove_decisions
 from storage.tables import (
+    CHOSEN,
     activations,
     bases,
     batch_of,
@@ -113,7 +115,7 @@ class Removing:
             select(batches.c.id, batches.c.created_at, batches.c.size, batches.c.policy_version)
             .where(
                 batches.c.experiment_id == self.record.id,
-                batches.c.kind == "choose",
+                CHOSEN,
                 batches.c.created_at < self._before,
                 batches.c.counted_version.is_not(None),
             )
@@ -171,6 +173,37 @@ class Removing:
                 subjects.c.subject.in_(select(decisions.c.subject).where(mine)),
             )
             self._transaction.execute(claims)
+
+
+def remove_spent(transaction: Transaction, record: Record, before: float, most: int) -> int:
+    """Remove batches from before a time that told of events and kept none; return how many.
+
+    No row points to them, so no removal of decisions ever empties them.
+
+    Args:
+        transaction: one that writes.
+        record: whose they are; its lock must be held.
+        before: the time.
+        most: how many at most.
+    """
+    query = (
+        select(batches.c.id)
+        .where(
+            batches.c.experiment_id == record.id,
+            batches.c.created_at < before,
+            batches.c.kind == "reward",
+            batches.c.size == 0,
+            batches.c.closed_version.is_not(None),
+        )
+        .order_by(batches.c.created_at, batches.c.id)
+        .limit(most)
+    )
+    numbers = list(transaction.execute(query).scalars())
+    if numbers:
+        gone = delete(batches).where(transaction.among(batches.c.id, numbers))
+        told = gone.returning(batches.c.experiment_id, batches.c.counted_version, *COLUMNS)
+        keep_departed(transaction, transaction.execute(told).all())
+    return len(numbers)
 
 
 def read_base(transaction: Transaction, record: Record) -> Base | None:

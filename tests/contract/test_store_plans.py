@@ -4,11 +4,12 @@ import re
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, insert
 
 from bandits.engine import Engine
 from bandits.engine.learner import fold, rebuild
 from bandits.messages import Reward
+from storage.tables import batches
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 INDEX = re.search(r"^CREATE INDEX .*;$", PAGE, re.MULTILINE)[0]
@@ -169,3 +170,40 @@ def test_hot_lookups_read_as_many_rows_of_a_log_ten_times_as_long(store, sender,
     lengthen(90)
     assert short > 20
     assert hot() <= 1.2 * short
+
+
+def rewarded(store, record, n):
+    """Let n batches of rewards come after the last decision."""
+    row = {"experiment_id": record.id, "kind": "reward", "size": 1}
+    with store.database.writing() as transaction:
+        rows = [row | {"created_at": 10.0 + i, "due_at": 10.0 + i} for i in range(n)]
+        transaction.execute(insert(batches), rows)
+
+
+@pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
+def test_the_decisions_made_last_are_read_behind_any_number_of_rewards(store, sender):
+    record = sender.start()
+    made = sender.choose(record, 3, at=1.0)
+    rewarded(store, record, 3000)
+    reads = Reads(store.database.engine)
+    found = store.latest_decisions("spring", limit=2)
+    assert [stored.id for stored in found] == made[:0:-1]
+    assert 0 < reads.rows < 30
+
+
+@pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
+def test_the_decisions_made_last_are_found_by_an_index_of_their_own(store, sender):
+    record = sender.start()
+    made = sender.choose(record, 3, at=1.0)
+    rewarded(store, record, 3000)
+    plans = []
+
+    def explain(connection, _cursor, statement, parameters, _context, _many):
+        driver = connection.connection.driver_connection
+        steps = driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        plans.extend(row[3] for row in steps)
+
+    event.listen(store.database.engine, "before_cursor_execute", explain)
+    assert [s.id for s in store.latest_decisions("spring", limit=2)] == made[:0:-1]
+    assert any("ix_batches_chosen" in step for step in plans)
+    assert not any("ix_batches_by_time" in step or "TEMP B-TREE" in step for step in plans[:3])

@@ -166,6 +166,28 @@ def test_what_comes_for_a_removed_decision_is_unknown(engine, store, sender, now
     agrees(store)
 
 
+def test_reports_of_which_nothing_is_kept_leave_with_their_time(engine, store, sender, now):
+    """Repeats and early events: no row follows them, but what they told is still known."""
+    record = sender.start(reward=RULE, retention_days=2, **PLAIN)
+    (made,) = engine.choose("spring", [Request("u-0")])
+    click = Reward(made.decision_id, "e", "click")
+    for _ in range(4):
+        engine.reward([click])
+    store.note_early({record.id: 5}, at=now[0])
+    now[0] += 2 * DAY
+    engine.reward([click])  # too young to go
+    engine.learn("spring")
+    before = store.record("spring").mishaps
+    now[0] += DAY
+    assert remove_old(store, "spring", before=now[0] - 2 * DAY, between=int, most=2) == 1
+    with store.database.reading() as transaction:
+        told = transaction.execute(select(batches.c.kind, batches.c.repeated)).all()
+    assert told == [("reward", 1)]
+    assert store.record("spring").mishaps == before
+    assert (before.repeated, before.early) == (4, 5)
+    agrees(store)
+
+
 def test_a_subject_keeps_its_decision_until_the_experiment_is_stopped(engine, store, sender, now):
     sender.start(reward=RULE, retention_days=2, assignment="per_subject", **PLAIN)
     (first,) = engine.choose("spring", [Request("u-0")])

@@ -128,6 +128,9 @@ def test_rewards_doubled_late_early_and_unknown_are_counted_and_listed(api, cloc
     answer = api.post("/rewards", {"rewards": [event(one), event(three)]})
     expected = {"accepted": 0, "repeated": 1, "late": 1}
     assert answer.json == expected | {"unknown": [], "early": [], "skewed": 0}
+    api.engine.learn("spring")
+    health = api.get("/experiments/spring/results").json["health"]
+    assert (health["repeated"], health["late"], health["early"]) == (2, 1, 1)
 
 
 def test_events_from_the_future_count_as_of_now_and_are_reported(api, clock) -> None:

@@ -70,15 +70,16 @@ def test_a_row_lost_from_the_log_is_found(store, learned, database_url):
     assert "statistic.count[" not in result.output
 
 
-@pytest.mark.parametrize("name", ["clipped", "unknown", "missing", "repeated", "late", "skewed"])
+@pytest.mark.parametrize("name", Mishaps.__struct_fields__)
 @pytest.mark.parametrize("table", [experiments, batches], ids=["stored", "logged"])
 def test_a_count_of_what_did_not_fit_that_is_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fixtures
     store, sender, learned, database_url, name, table
 ):
     store.append_decisions(learned, sender.chosen(2, mended=(3, 4, 5)), at=24.0)
     sender.click(sender.choose(learned, 2, at=24.0), at=2000.0, late=True, skewed=True)
+    store.note_early({learned.id: 6}, at=2001.0)
     fold(store, "spring", now=3000.0)
-    assert store.record("spring").mishaps == Mishaps(3, 4, 5, 0, 2, 2)
+    assert store.record("spring").mishaps == Mishaps(3, 4, 5, 0, 2, 2, 6)
     assert run(database_url, "spring").exit_code == 0
     with store.database.writing() as transaction:
         newest = select(func.max(batches.c.id)).scalar_subquery()

@@ -262,6 +262,7 @@ def test_a_split_that_is_not_as_intended_comes_first_and_says_what_to_do() -> No
         ({"effective_sample_size": [1000.0, 20.0, 1000.0]}, "Few emails weigh much", "watch"),
         ({"repeated": 3, "late": 1}, "Doubled and late events", "open"),
         ({"skewed": 1}, "A clock is wrong", "watch"),
+        ({"early": 1}, "Events before their email", "watch"),
         ({"open": 0.4, "maturing": 0.1}, "10 % still maturing", "open"),
         ({"open": 0.4, "maturing": 0.0}, "40 % can still change", "open"),
     ],

@@ -52,6 +52,7 @@ def check(
         _weight(results, labels),
         _events(health),
         _clocks(health),
+        _early(health),
     ]
     if experiment.context:
         found.append(_context(health, sent))
@@ -200,6 +201,19 @@ def _clocks(health: Health) -> Check | None:
         f"{plural(health.skewed, 'event')} claimed to be more than five minutes in the future and"
         " counted as of when it was reported. Windows and late results are judged by these times:"
         " ask your developers to set the sender's clock, or this server's, by a time server.",
+    )
+
+
+def _early(health: Health) -> Check | None:
+    """Tell of events that came before their email, where there were any."""
+    if not health.early:
+        return None
+    return Check(
+        "watch",
+        "Events before their email",
+        f"{plural(health.early, 'event')} came before the email was decided or reported as sent,"
+        " and did not count. Ask your developers to report emails as they leave, to set clocks by a"
+        " time server, and to report such events again.",
     )
 
 
