@@ -10,9 +10,7 @@ from bandits.changes import refused_changes
 from bandits.configuration import Configuration
 from bandits.context import Scalar
 from bandits.engine import subjects
-from bandits.engine.admitting import Admitted
-from bandits.engine.answering import answers, repeats
-from bandits.engine.choosing import Batch, decide
+from bandits.engine.deciding import MAX_BATCH, Deciding
 from bandits.engine.explaining import explain
 from bandits.engine.learner import fold
 from bandits.engine.live import Live
@@ -28,7 +26,6 @@ from bandits.errors import (
     NotDerivable,
     NotFound,
     StaleEdit,
-    Unavailable,
     WrongState,
 )
 from bandits.experiment import DAY, Combination, Experiment
@@ -45,15 +42,13 @@ from bandits.messages import (
 from bandits.records import Record, Snapshot, State
 from bandits.results import Results
 from bandits.schedule import SCHEDULE, over, scheduled
-from bandits.store import Outdated, Store
+from bandits.store import Store
 
-MAX_BATCH = 10_000
 _HISTORY_POINTS = 120
 _KEPT_SECONDS = 30 * 86_400.0  # how long a snapshot's arrays are kept for receipts
 _PRUNED_AT_ONCE = 500
 _GONE = "it was never made, or erased, or removed after its experiment's retention_days"
 _SALT_BYTES = 16
-_CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
 
 Clock = Callable[[], float]
 Entropy = Callable[[int], bytes]
@@ -79,7 +74,7 @@ class Engine:
         self.clock = clock
         self._entropy = entropy
         self._lives = Lives(store)
-        self._admitted = Admitted(store)
+        self._deciding = Deciding(store, self._lives, clock)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
     # Experiments
@@ -197,42 +192,7 @@ class Engine:
             InvalidInput: at ``/requests/{row}/...``; nothing was recorded.
             IdReused: a decision id came before with another body; nothing was recorded.
         """
-        if len(requests) > MAX_BATCH:
-            raise InvalidInput.at("/requests", f"must be at most {MAX_BATCH:,}")
-        if len(requests) == 1 and not dry_run:  # of which there may be thousands a second
-            try:
-                return self._choose(self.store.recent(key), requests, dry_run=False)
-            except (Outdated, WrongState):
-                pass
-        for _ in range(_CHANGES):
-            try:
-                return self._choose(self.store.record(key), requests, dry_run=dry_run)
-            except Outdated:
-                continue
-        raise Unavailable(f"experiment {key} is being changed")
-
-    def _choose(
-        self, record: Record, requests: Sequence[Request], *, dry_run: bool
-    ) -> list[Decision]:
-        """Decide under a record, which must still hold when the decisions are appended."""
-        key = record.key
-        shipped = record.shipped if record.state == "stopped" else None
-        if record.state != "running" and shipped is None:
-            raise WrongState(key, record.state, "only a running one chooses")
-        if not requests:
-            return []
-        now = self.clock()
-        live = self._lives.of(record)
-        batch = Batch(record.salt, requests, now)
-        chosen = decide(live, batch, shipped)
-        if not dry_run and shipped is None:
-            self._admitted.admit(record, batch, chosen.restrictions)
-        before = {} if dry_run else self.store.append_decisions(record, chosen, at=now)
-        answered = answers(live, chosen, dry_run=dry_run)
-        if before:
-            for row, decision in repeats(self.store, before):
-                answered[row] = decision
-        return [answered[row] for row in batch.rows]
+        return self._deciding.choose(key, requests, dry_run=dry_run)
 
     def try_out(self, key: str, context: Mapping[str, Scalar]) -> Trial:
         """Look at what somebody with this context would get; nothing is recorded.

@@ -1,9 +1,6 @@
 """Calls that wait for each other's commit are committed together, and fail each alone."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from threading import Event as Signal
 
 import numpy as np
 import pytest
@@ -16,39 +13,18 @@ from bandits.logged import Appended, Event, Marked
 from bandits.messages import Request
 from bandits.store import Outdated
 from storage import open_store
-from storage.groups import Work
 from storage.tables import batches
 
 
 @pytest.fixture
-def at_once(store):
+def at_once(store, held, until):
     """A function that has calls wait in the queue, and then go on all at once."""
-
-    @contextmanager
-    def held():
-        entered, released = Signal(), Signal()
-
-        def hold(_call):
-            entered.set()
-            assert released.wait(60)
-
-        with ThreadPoolExecutor(1) as leader:
-            leading = leader.submit(store._groups.do, Work(hold, None), "held", None)
-            assert entered.wait(60)
-            try:
-                yield
-            finally:
-                released.set()
-            leading.result()
 
     def run(calls):
         with ThreadPoolExecutor(len(calls)) as pool:
             with held():
                 futures = [pool.submit(call) for call in calls]
-                until = time.monotonic() + 60
-                while len(store._groups._waiting) < len(calls):
-                    assert time.monotonic() < until
-                    time.sleep(0.001)
+                until(lambda: len(store._groups) == len(calls))
             return [f.exception() or f.result() for f in futures]
 
     return run

@@ -1,0 +1,48 @@
+"""What contract tests of several files share."""
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
+from threading import Event
+
+import pytest
+
+from storage.groups import Work
+
+
+@pytest.fixture
+def held(store) -> Callable[[], AbstractContextManager[None]]:
+    """A context in which no group is committed: what is asked meanwhile waits."""
+
+    @contextmanager
+    def hold() -> Iterator[None]:
+        entered, released = Event(), Event()
+
+        def wait(_call: None) -> None:
+            entered.set()
+            assert released.wait(60)
+
+        with ThreadPoolExecutor(1) as leader:
+            leading = leader.submit(store._groups.do, Work(wait, None), "held", None)
+            assert entered.wait(60)
+            try:
+                yield
+            finally:
+                released.set()
+            leading.result()
+
+    return hold
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], bool]], None]:
+    """A function that waits until something is so."""
+
+    def wait(so: Callable[[], bool]) -> None:
+        end = time.monotonic() + 60
+        while not so():
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+    return wait

@@ -1,0 +1,207 @@
+"""Single choices that wait for each other are decided together, and answered as if alone."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from msgspec import convert, to_builtins
+from msgspec.structs import replace
+from sqlalchemy import event, select
+
+from bandits.engine import Engine
+from bandits.errors import IdReused, InvalidInput, Unavailable, WrongState
+from bandits.experiment import Experiment
+from bandits.messages import Decision, Request
+from bandits.statistics import Moments
+from storage import open_store
+from storage.tables import batches
+
+RECENCY = {"kind": "number", "name": "recency", "low": 0, "high": 10}
+MANY = 16
+
+
+@pytest.fixture
+def engine(store):
+    return Engine(store)
+
+
+@pytest.fixture
+def other(database_url):
+    """The engine of another server on the same database."""
+    store = open_store(database_url)
+    yield Engine(store)
+    store.close()
+
+
+@pytest.fixture
+def at_once(store, engine, held, until):
+    """A function that has requests wait while another is committed, and then go on all at once."""
+
+    def run(requests, between=None):
+        with ThreadPoolExecutor(len(requests) + 1) as pool:
+            with held():
+                first = pool.submit(engine.choose, "spring", [Request("first")])
+                until(lambda: len(store._groups) == 1)
+                futures = [pool.submit(engine.choose, "spring", [r]) for r in requests]
+                until(lambda: len(engine._deciding._queues["spring"]) == len(requests))
+                if between:
+                    between()
+            assert first.exception() is None or between
+            return [f.exception() or f.result()[0] for f in futures]
+
+    return run
+
+
+def sizes(store):
+    with store.database.reading() as transaction:
+        query = select(batches.c.size).order_by(batches.c.id)
+        return transaction.execute(query).scalars().all()
+
+
+def test_a_group_is_one_batch_and_each_of_it_gets_what_it_would_have_got_alone(
+    store, engine, sender, at_once
+):
+    sender.start(context=[RECENCY], policy={"name": "lints"}, holdout=0.2)
+    kinds = [
+        Request("u", {"recency": 3.0}),
+        Request("u", None, None, {"subject": ["b", "c"]}, personalize=False),
+        Request("u", {"recency": 99.0}),
+    ]
+    requests = [
+        replace(kinds[i % 3], subject_id=f"u{i}", decision_id=f"d{i}" if i % 2 else None)
+        for i in range(MANY)
+    ]
+    answers = at_once(requests)
+    assert sizes(store) == [1, MANY]
+    assert [type(a) for a in answers] == [Decision] * MANY
+    assert not any(a.repeat or (a.fallback and not a.holdout) for a in answers)
+    assert len({a.holdout for a in answers}) == 2
+    assert [a.decision_id for a in answers[1::2]] == [f"d{i}" for i in range(1, MANY, 2)]
+    assert len({a.decision_id for a in answers}) == MANY
+    for request, answer in zip(requests, answers, strict=True):
+        receipt = engine.receipt(answer.decision_id)  # which derives it by itself
+        assert receipt.holdout or receipt.derived
+        assert (receipt.slots, receipt.propensity) == (answer.slots, answer.propensity)
+        assert receipt.holdout == answer.holdout
+        eligible = request.eligible or {"subject": ["a", "b", "c"]}
+        assert receipt.holdout or answer.slots["subject"]["variant"] in eligible["subject"]
+
+
+def test_one_id_asked_for_by_a_whole_group_is_one_decision(store, sender, at_once):
+    sender.start()
+    answers = at_once([Request("u", decision_id="mine")] * MANY)
+    assert sorted(a.repeat for a in answers) == [False] + [True] * (MANY - 1)
+    assert {(a.decision_id, str(a.slots), a.propensity) for a in answers} == {
+        ("mine", str(answers[0].slots), 1 / 3)
+    }
+    assert sum(sizes(store)) == 2
+
+
+def test_one_id_with_two_bodies_is_refused_to_who_came_later(store, sender, at_once):
+    sender.start()
+    answers = at_once([Request(f"u{i}", decision_id="mine") for i in range(4)])
+    assert sorted(type(a).__name__ for a in answers) == ["Decision"] + ["IdReused"] * 3
+    assert sum(sizes(store)) == 2
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        (Request("u", {"recency": "three"}), InvalidInput),
+        (Request("u", {"colour": 1.0}), InvalidInput),
+        (Request("u", None, None, {"subject": ["d"]}), InvalidInput),
+        (Request("u", decision_id="known"), IdReused),
+    ],
+)
+def test_who_is_refused_fails_alone(store, engine, sender, at_once, refused):
+    bad, error = refused
+    sender.start(context=[RECENCY])
+    engine.choose("spring", [Request("other", decision_id="known")])
+    good = [Request(f"u{i}", decision_id=f"d{i}") for i in range(MANY - 1)]
+    answers = at_once([*good[:5], bad, *good[5:]])
+    told = answers.pop(5)
+    with pytest.raises(error) as alone:
+        engine.choose("spring", [bad])
+    assert (type(told), str(told)) == (error, str(alone.value))
+    assert [a.decision_id for a in answers] == [r.decision_id for r in good]
+    assert len(store.decisions([r.decision_id for r in good])) == MANY - 1
+
+
+def test_repeats_among_new_ones_are_answered_as_before(store, engine, sender, at_once):
+    sender.start()
+    known = [Request(f"k{i}", decision_id=f"k{i}") for i in range(4)]
+    before = engine.choose("spring", known)
+    answers = at_once([*known, *(Request(f"u{i}") for i in range(4))])
+    assert answers[:4] == [replace(b, repeat=True) for b in before]
+    assert [a.repeat for a in answers[4:]] == [False] * 4
+    assert sizes(store) == [4, 1, 4]
+
+
+def test_a_subject_asked_for_by_a_whole_group_has_one_decision(store, sender, at_once):
+    sender.start(assignment="per_subject")
+    requests = [Request("ann")] * 8 + [Request(f"u{i}") for i in range(8)]
+    answers = at_once(requests)
+    assert len({a.decision_id for a in answers[:8]}) == 1
+    assert sorted(a.repeat for a in answers[:8]) == [False] + [True] * 7
+    assert len({a.decision_id for a in answers}) == 9
+    assert sum(sizes(store)) == 10
+    assert len(store.decisions([a.decision_id for a in answers])) == 9
+
+
+def test_what_is_paused_meanwhile_decides_for_none_of_them(store, sender, other, at_once):
+    sender.start()
+    answers = at_once([Request(f"u{i}") for i in range(4)], lambda: other.pause("spring", by="x"))
+    assert [type(a) for a in answers] == [WrongState] * 4
+    assert sizes(store) == []
+
+
+def test_what_is_edited_meanwhile_decides_for_all_of_them_anew(store, sender, other, at_once):
+    old = sender.start().configuration
+    slots = [{"key": "subject", "variants": [{"key": v} for v in "abcd"]}]
+    new = convert(to_builtins(old.experiment) | {"slots": slots}, Experiment)
+    answers = at_once(
+        [Request(f"u{i}") for i in range(4)],
+        lambda: other.edit("spring", new, version=old.version, by="x"),
+    )
+    stored = store.decisions([a.decision_id for a in answers])
+    assert [d.configuration_version for d in stored.values()] == [old.version + 1] * 4
+
+
+class Picky:
+    """A policy that cannot decide for some contexts, nor for a batch with such."""
+
+    statistic = Moments
+
+    def prepare(self, *_given):
+        """Have nothing to prepare."""
+
+    def propensities(self, _prepared, contexts):
+        if contexts[:, 1].max() > 0.9:
+            raise ZeroDivisionError
+        return np.full((len(contexts), 3), 1 / 3)
+
+
+def test_who_a_policy_fails_for_gets_the_control_alone(store, engine, sender, at_once):
+    record = sender.start(context=[RECENCY])
+    engine._deciding._lives.of(record).policy = Picky()
+    requests = [Request(f"u{i}", {"recency": 10.0 if i == 3 else 1.0}) for i in range(8)]
+    answers = at_once(requests)
+    assert [a.fallback for a in answers] == [i == 3 for i in range(8)]
+    assert sum(sizes(store)) == 9
+
+
+def test_where_a_group_cannot_be_committed_everybody_is_told(store, engine, sender, at_once):
+    sender.start()
+    engine.choose("spring", [Request("u")])  # what follows only writes
+
+    def fail(_connection):
+        raise Unavailable("the disk is full")
+
+    answers = at_once(
+        [Request(f"u{i}") for i in range(4)],
+        lambda: event.listen(store.database.writer, "commit", fail),
+    )
+    event.remove(store.database.writer, "commit", fail)
+    assert [(type(a), str(a)) for a in answers] == [(Unavailable, "the disk is full")] * 4
+    assert sizes(store) == [1]
+    assert not engine.choose("spring", [Request("u")])[0].repeat  # the queue goes on

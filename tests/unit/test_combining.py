@@ -1,0 +1,100 @@
+"""Calls that wait for each other are done together, and nobody fails for a neighbour."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import pytest
+
+from bandits import combining
+from bandits.combining import Apart, Combining
+from bandits.errors import Unavailable
+
+
+class Doubling:
+    """Doubles numbers; notes which were done alone, and which together."""
+
+    def __init__(self):
+        self.entered, self.released = Event(), Event()
+        self.alone, self.groups = [], []
+        self.queue = Combining(self.one, self.several)
+
+    def one(self, n):
+        if n == 0:  # the first to come holds up the others
+            self.entered.set()
+            assert self.released.wait(60)
+        self.alone.append(n)
+        if n < 0:
+            raise ValueError(n)
+        return 2 * n
+
+    def several(self, numbers):
+        if any(n < 0 for n in numbers):
+            raise Apart
+        if 13 in numbers:
+            raise Unavailable("unlucky", 7)
+        self.groups.append(list(numbers))
+        return [2 * n for n in numbers]
+
+    def ask(self, *numbers):
+        """Have these asked for while zero is being done; return answers and errors."""
+        with ThreadPoolExecutor(len(numbers) + 1) as pool:
+            first = pool.submit(self.queue.do, 0)
+            assert self.entered.wait(60)
+            asked = []
+            try:
+                for n in numbers:
+                    asked.append(pool.submit(self.queue.do, n))
+                    until = time.monotonic() + 60
+                    while len(self.queue) < len(asked) and not asked[-1].done():
+                        assert time.monotonic() < until
+                        time.sleep(0.001)
+            finally:
+                self.released.set()
+            assert first.result() == 0
+            return [f.exception() or f.result() for f in asked]
+
+
+def test_what_waits_is_done_together_in_the_order_it_came():
+    doubling = Doubling()
+    assert doubling.ask(5, 6, 7, 8) == [10, 12, 14, 16]
+    assert (doubling.alone, doubling.groups) == ([0], [[5, 6, 7, 8]])
+    assert doubling.queue.do(9) == 18  # without company
+    assert doubling.alone == [0, 9]
+
+
+def test_one_that_cannot_be_done_with_others_fails_alone():
+    doubling = Doubling()
+    answers = doubling.ask(5, -6, 7)
+    assert isinstance(answers.pop(1), ValueError)
+    assert answers == [10, 14]
+    assert (sorted(doubling.alone), doubling.groups) == ([-6, 0, 5, 7], [])
+
+
+def test_everybody_is_told_that_nothing_could_be_done():
+    doubling = Doubling()
+    errors = doubling.ask(12, 13, 14)
+    assert [(type(e), str(e), e.retry_after_seconds) for e in errors] == [
+        (Unavailable, "unlucky", 7)
+    ] * 3
+    assert len({id(e) for e in errors}) == 3  # each its own, with its own traceback
+    assert doubling.alone == [0]
+    assert doubling.queue.do(1) == 2  # the queue goes on
+
+
+def test_a_long_queue_is_done_in_several_groups_and_a_longer_one_refuses(monkeypatch):
+    monkeypatch.setattr(combining, "MOST_CALLS", 3)
+    monkeypatch.setattr(combining, "MOST_WAITING", 7)
+    doubling = Doubling()
+    *answers, refused = doubling.ask(1, 2, 3, 4, 5, 6, 7, 8)
+    assert answers == [2, 4, 6, 8, 10, 12, 14]
+    assert doubling.groups == [[1, 2, 3], [4, 5, 6]]
+    assert doubling.alone == [0, 7]
+    assert isinstance(refused, Unavailable)
+
+
+def test_a_failure_of_who_leads_does_not_hold_up_the_others():
+    doubling = Doubling()
+    with pytest.raises(ValueError, match="-1"):
+        doubling.queue.do(-1)
+    assert doubling.queue.do(1) == 2
