@@ -12,7 +12,7 @@ from bandits.allocation import NEWCOMER_MATURED, apply_floor, cap_newcomers
 from bandits.arrays import FloatArray, IntArray
 from bandits.configuration import Configuration
 from bandits.draw import draw, uniforms
-from bandits.engine.summing import known
+from bandits.engine.learning.summing import known
 from bandits.policy import Contributions
 from bandits.records import Snapshot
 

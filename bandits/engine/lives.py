@@ -5,7 +5,7 @@ from threading import Lock
 import msgspec
 
 from bandits.configuration import Configuration
-from bandits.engine.learner import rebuild
+from bandits.engine.learning.learner import rebuild
 from bandits.engine.live import Live
 from bandits.errors import NotDerivable
 from bandits.records import Record, Snapshot

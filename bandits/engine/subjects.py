@@ -4,8 +4,8 @@ from functools import cache
 
 from bandits.context import decode
 from bandits.engine.choosing import restriction_of
-from bandits.engine.explaining import event_of, moment
-from bandits.engine.learner import take_in
+from bandits.engine.learning.learner import take_in
+from bandits.engine.telling.explaining import event_of, moment
 from bandits.logged import Stored
 from bandits.messages import Erased, SubjectDecision, SubjectDecisions
 from bandits.store import Store

@@ -11,15 +11,15 @@ from bandits.configuration import Configuration
 from bandits.context import Scalar
 from bandits.engine import subjects
 from bandits.engine.deciding import MAX_BATCH, Deciding
-from bandits.engine.explaining import explain
-from bandits.engine.learner import fold
+from bandits.engine.learning.learner import fold
+from bandits.engine.learning.retaining import remove_old
+from bandits.engine.learning.summing import known_grounds
 from bandits.engine.live import Live
 from bandits.engine.lives import Lives
-from bandits.engine.results import summarise
-from bandits.engine.retaining import remove_old
 from bandits.engine.rewarding import record as record_rewards
-from bandits.engine.summing import known_grounds
-from bandits.engine.trying import Trial, try_out
+from bandits.engine.telling.explaining import explain
+from bandits.engine.telling.results import summarise
+from bandits.engine.telling.trying import Trial, try_out
 from bandits.errors import (
     FixedOnceStarted,
     InvalidInput,

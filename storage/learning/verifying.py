@@ -8,9 +8,9 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.arrays import AnyArray, FloatArray
-from bandits.engine.learner import rebuild
-from bandits.engine.summing import known, known_grounds
-from bandits.engine.tally import Tally
+from bandits.engine.learning.learner import rebuild
+from bandits.engine.learning.summing import known, known_grounds
+from bandits.engine.learning.tally import Tally
 from bandits.folding import Audit
 from bandits.inference.grounds import Grounds
 from bandits.logged import Decided

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from bandits.engine import Engine
-from bandits.engine.summing import known, known_grounds
+from bandits.engine.learning.summing import known, known_grounds
 from bandits.experiment import Experiment
 from bandits.messages import Request, Reward
 from bandits.statistics import dump

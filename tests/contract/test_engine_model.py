@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from bandits.engine import Engine
-from bandits.engine.learner import known
+from bandits.engine.learning.learner import known
 from bandits.errors import IdReused, NotFound, WrongState
 from bandits.experiment import Experiment, PolicyChoice, covers
 from bandits.messages import Decision, Request, Reward

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import LargeBinary, Text, cast, select
 
 from bandits.engine import Engine
-from bandits.engine.learner import fold, rebuild
+from bandits.engine.learning.learner import fold, rebuild
+from bandits.engine.learning.summing import known
 from bandits.engine.lives import Lives
-from bandits.engine.summing import known
 from bandits.errors import NotDerivable
 from bandits.messages import Request, Reward
 from storage.choices import hash_subjects

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
-from bandits.engine.learner import fold, rebuild
-from bandits.engine.summing import known
-from bandits.engine.tally import Tally
+from bandits.engine.learning.learner import fold, rebuild
+from bandits.engine.learning.summing import known
+from bandits.engine.learning.tally import Tally
 from bandits.records import Waiting
 from bandits.statistics import Moments
 from storage.learning import bounds

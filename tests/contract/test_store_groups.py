@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, select
 
 from bandits.engine import Engine
-from bandits.engine.learner import fold, rebuild
+from bandits.engine.learning.learner import fold, rebuild
 from bandits.errors import IdReused, Unavailable, WrongState
 from bandits.logged import Appended, Event, Marked
 from bandits.messages import Request

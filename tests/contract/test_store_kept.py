@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bandits.engine import Engine
-from bandits.engine.learner import known, rebuild
+from bandits.engine.learning.learner import known, rebuild
 from bandits.errors import NotDerivable
 from bandits.messages import Request, Reward
 from bandits.statistics import dump

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, insert
 
 from bandits.engine import Engine
-from bandits.engine.learner import fold, rebuild
+from bandits.engine.learning.learner import fold, rebuild
 from bandits.messages import Reward
 from storage.tables import batches
 

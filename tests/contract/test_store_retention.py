@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from sqlalchemy import func, select
 
 from bandits.engine import Engine
-from bandits.engine.retaining import remove_old
+from bandits.engine.learning.retaining import remove_old
 from bandits.errors import NotDerivable, NotFound
 from bandits.inference.intervals import Interval
 from bandits.messages import Request, Reward

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bandits.engine.learner import fold
-from bandits.engine.summing import known, known_grounds
+from bandits.engine.learning.learner import fold
+from bandits.engine.learning.summing import known, known_grounds
 from bandits.logged import Event
 from storage.learning import bounds
 from storage.learning.verifying import compare

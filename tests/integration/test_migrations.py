@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from msgspec.structs import asdict
 from sqlalchemy import inspect
 
-from bandits.engine.learner import fold, rebuild
-from bandits.engine.summing import known
+from bandits.engine.learning.learner import fold, rebuild
+from bandits.engine.learning.summing import known
 from storage import current, migrating, open_store, upgrade
 from storage.commands import db
 from storage.databases.opening import open_database

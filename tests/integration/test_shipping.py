@@ -5,8 +5,8 @@ import pytest
 from msgspec import convert
 
 from bandits.engine import Engine
-from bandits.engine.learner import rebuild
-from bandits.engine.summing import known
+from bandits.engine.learning.learner import rebuild
+from bandits.engine.learning.summing import known
 from bandits.experiment import Experiment
 from bandits.messages import Request, Reward
 from storage import open_store

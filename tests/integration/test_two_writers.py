@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bandits.engine.learner import fold
-from bandits.engine.summing import known
+from bandits.engine.learning.learner import fold
+from bandits.engine.learning.summing import known
 from bandits.errors import StaleEdit
 from storage import open_store
 from storage.learning.verifying import compare
@@ -18,7 +18,7 @@ SENDER = textwrap.dedent(
     """
     import sys
     import numpy as np
-    from bandits.engine.learner import fold
+    from bandits.engine.learning.learner import fold
     from bandits.logged import Chosen, Event
     from storage import open_store
     from storage.databases import postgresql

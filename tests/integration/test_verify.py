@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import delete, func, select, update
 
-from bandits.engine.learner import fold
+from bandits.engine.learning.learner import fold
+from bandits.engine.learning.summing import known
 from bandits.engine.subjects import erase
-from bandits.engine.summing import known
 from bandits.records import Mishaps
 from bandits.statistics import dump
 from storage.commands import verify

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandits.configuration import Configuration
-from bandits.engine.grounding import Grounding
-from bandits.engine.learner import _counted_on, _grounded_on, _moved_on, rebuild
-from bandits.engine.summing import Summing
-from bandits.engine.tally import Tally
+from bandits.engine.learning.grounding import Grounding
+from bandits.engine.learning.learner import _counted_on, _grounded_on, _moved_on, rebuild
+from bandits.engine.learning.summing import Summing
+from bandits.engine.learning.tally import Tally
 from bandits.experiment import Experiment
 from bandits.folding import Audit
 from bandits.inference.grounds import Grounds

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from bandits.configuration import Configuration
-from bandits.engine.learner import _counted_on, _moved_on, _seed
-from bandits.engine.summing import Summing, known
-from bandits.engine.tally import Tally
+from bandits.engine.learning.learner import _counted_on, _moved_on, _seed
+from bandits.engine.learning.summing import Summing, known
+from bandits.engine.learning.tally import Tally
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.logged import Decided, Due

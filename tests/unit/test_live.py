@@ -12,8 +12,8 @@ import pytest
 from bandits.arrays import FloatArray, IntArray
 from bandits.configuration import Configuration
 from bandits.draw import uniform
+from bandits.engine.learning.tally import Tally
 from bandits.engine.live import Live
-from bandits.engine.tally import Tally
 from bandits.experiment import Experiment
 from bandits.records import Snapshot
 from bandits.registry import make

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from bandits.configuration import Configuration
 from bandits.engine.live import Live
-from bandits.engine.results import summarise
+from bandits.engine.telling.results import summarise
 from bandits.experiment import Experiment
 from bandits.inference.evidence import Evidence
 from bandits.inference.grounds import Grounds

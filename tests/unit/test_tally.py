@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from bandits.engine.tally import Tally
+from bandits.engine.learning.tally import Tally
 
 ARMS = np.array([0, 1, 1, 0, 0])
 HOLDOUT = np.array([False, False, False, False, True])

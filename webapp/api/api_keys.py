@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bandits.engine.explaining import moment
+from bandits.engine.telling.explaining import moment
 from bandits.errors import Conflict, NotFound
 from storage.accounts.api_keys import ApiKey, Scope
 from webapp.api.bodies import Body

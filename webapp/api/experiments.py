@@ -9,7 +9,7 @@ import msgspec
 from flask import request
 from msgspec import Meta, Struct
 
-from bandits.engine.explaining import moment
+from bandits.engine.telling.explaining import moment
 from bandits.errors import (
     AlreadyExists,
     FixedOnceStarted,

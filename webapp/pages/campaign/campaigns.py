@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bandits.engine.tally import Tally
+from bandits.engine.learning.tally import Tally
 from bandits.experiment import Experiment
 from bandits.records import Record
 from bandits.results import Gain

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
 from bandits.context import Scalar
-from bandits.engine.trying import Trial
+from bandits.engine.telling.trying import Trial
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.records import Record

@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.engine.health import drift_of, least_floor
 from bandits.engine.live import Live
+from bandits.engine.telling.health import drift_of, least_floor
 from bandits.inference.claims import (
     Facts,
     Lead,

@@ -5,9 +5,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from bandits.engine.grounding import Grounding
-from bandits.engine.summing import Summing, base_of, known, known_grounds
-from bandits.engine.tally import Tally
+from bandits.engine.learning.grounding import Grounding
+from bandits.engine.learning.summing import Summing, base_of, known, known_grounds
+from bandits.engine.learning.tally import Tally
 from bandits.folding import Audit, Fold
 from bandits.inference.grounds import Grounds
 from bandits.logged import Decided, Due

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from math import inf
 
-from bandits.engine.grounding import Grounding
-from bandits.engine.summing import Summing, base_of
+from bandits.engine.learning.grounding import Grounding
+from bandits.engine.learning.summing import Summing, base_of
 from bandits.folding import Removal
 from bandits.records import Base
 from bandits.statistics import dump

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.engine.explaining import label, moment
-from bandits.engine.health import examine
-from bandits.engine.judging import Judgement
+from bandits.engine.learning.tally import Tally
 from bandits.engine.live import Live
-from bandits.engine.tally import Tally
+from bandits.engine.telling.explaining import label, moment
+from bandits.engine.telling.health import examine
+from bandits.engine.telling.judging import Judgement
 from bandits.experiment import Slot
 from bandits.inference.grounds import Grounds
 from bandits.inference.guarantees import guarantees

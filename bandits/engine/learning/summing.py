@@ -4,7 +4,7 @@ import numpy as np
 
 from bandits.arrays import FloatArray
 from bandits.configuration import Configuration
-from bandits.engine.tally import Tally
+from bandits.engine.learning.tally import Tally
 from bandits.inference.grounds import Grounds
 from bandits.logged import Decided
 from bandits.records import Base, Snapshot

@@ -1,0 +1,1 @@
+"""Telling: how an experiment does, why somebody got what they got, and what others would get."""
