@@ -11,7 +11,8 @@ from bandits.numerics.ties import Lots, draw_largest
 from bandits.problem import Problem
 from bandits.statistics import Ridge
 
-_STEPS_TO_REFRESH = 1024  # of a walk, so that its drift stays below 1e-9
+_STEPS_TO_REFRESH = 4096  # of a walk, so that its drift stays below 1e-9
+_ONE_EACH = 2  # axes of contexts (R, d)
 _KEPT = 1 << 21  # values of contexts that a walk keeps until it is refreshed
 
 
@@ -19,7 +20,7 @@ class Walk:
     """The fit of a simulation that learns at every step, by rank-1 updates of the inverses.
 
     After Sherman and Morrison (1950), (A + x xᵀ)⁻¹ = A⁻¹ - A⁻¹x (A⁻¹x)ᵀ / (1 + xᵀA⁻¹x), so θ moves
-    by A⁻¹x (r - x·θ) / (1 + xᵀA⁻¹x). It is begun anew from a factorisation after 1024 steps.
+    by A⁻¹x (r - x·θ) / (1 + xᵀA⁻¹x). It is begun anew from a factorisation after 4096 steps.
     Nothing may be pending. Products with contexts are kept for learning from the same array: who
     asked about contexts and learns from them must not have written to them in between.
 
@@ -45,10 +46,11 @@ class Walk:
         self._squares = np.empty((states, n_arms, 1))  # xᵀA⁻¹x
         self._flat_squares = self._squares[:, :, 0]
         self._asked: FloatArray | None = None
-        self._x = np.empty((states, d))
+        self._one_each, self._state_axes = (states, d), len(lead) + 1
+        self._x = np.empty(self._one_each)
         self._of_chosen(arms, by_arm)
-        self._scores, self._zeros = np.empty((states, n_arms)), np.zeros((states, n_arms))
-        self._lots = Lots(self._scores.shape)
+        self._lots, self._reach = Lots((states, n_arms)), np.empty(())
+        self._zeros = np.zeros((states, n_arms))
         self._kept: list[tuple[IntArray, FloatArray, FloatArray]] = []
         self._keep = min(_STEPS_TO_REFRESH, _KEPT // max(1, states * d))
 
@@ -80,8 +82,9 @@ class Walk:
     def predicted(self, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return x·θ and √(xᵀA⁻¹x)."""
         shape = self._shape
-        if contexts.ndim == len(shape) - 1:
-            self._ask(contexts)
+        if contexts.ndim == self._state_axes:
+            if contexts is not self._asked:
+                self._ask(contexts)
             squares = np.maximum(self._squares, 0.0).reshape(shape[:-1])
             return self._means.reshape(shape[:-1]).copy(), np.sqrt(squares, out=squares)
         *lead, n_arms, d = shape
@@ -92,19 +95,15 @@ class Walk:
         means = np.swapaxes(products[..., d, :], -1, -2)
         return unrowed(means, contexts), unrowed(np.sqrt(squares), contexts)
 
-    def _ask(self, contexts: FloatArray) -> FloatArray:
-        """Multiply with contexts (*lead, d), unless it was just done; return them as (R, d)."""
-        if contexts is self._asked:
-            return self._x
-        *lead, _, d = self._shape
+    def _ask(self, contexts: FloatArray) -> None:
+        """Multiply with contexts (*lead, d)."""
         x = contexts
-        if x.shape != (len(self._firsts), d):
-            x = np.broadcast_to(x, (*lead, d)).reshape(-1, d)
+        if x.shape != self._one_each:
+            x = np.broadcast_to(x, (*self._shape[:-2], self._shape[-1])).reshape(self._one_each)
         column = x[:, :, None]
         np.matmul(self._rows, column, self._products)
         np.matmul(self._reached, column, self._squares)
         self._asked, self._x = contexts, x
-        return x
 
     def bounds(self, contexts: FloatArray, reach: float) -> FloatArray:
         """Return means + reach · widths."""
@@ -113,24 +112,27 @@ class Walk:
 
     def draw_bound(self, contexts: FloatArray, reach: float, rng: Generator) -> IntArray:
         """Draw an arm of the largest bound."""
-        if contexts.ndim != len(self._shape) - 1:
+        if contexts.ndim != self._state_axes:
             return draw_largest(self.bounds(contexts, reach), rng)
-        self._ask(contexts)
-        scores = self._scores
+        if contexts is not self._asked:
+            self._ask(contexts)
+        scores, width = self._lots.scores, self._reach
+        width.fill(reach)
         np.maximum(self._flat_squares, self._zeros, out=scores)
         np.sqrt(scores, scores)
-        np.multiply(scores, reach, scores)
+        np.multiply(scores, width, scores)
         np.add(scores, self._means, scores)
         arms = self._lots.draw_largest(scores, rng)
-        return arms if len(self._shape) == 3 else arms.reshape(self._shape[:-2])  # noqa: PLR2004 - states, arms, features
+        return arms if contexts.ndim == _ONE_EACH else arms.reshape(self._shape[:-2])
 
     def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> "Walk":
         """Add one observation to each state, in place."""
         if arms.ndim != 1:
             arms, rewards = arms.reshape(-1), rewards.reshape(-1)
         cells = self._firsts + arms
-        x = self._ask(contexts)
-        self._kept.append((cells, rewards, x))
+        if contexts is not self._asked:
+            self._ask(contexts)
+        self._kept.append((cells, rewards, self._x))
         if len(self._kept) > self._keep:
             return self._begun_anew()
         self._take_products(cells, None, self._column_items, "clip")

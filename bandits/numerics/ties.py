@@ -48,12 +48,15 @@ class Lots:
     Ties are not looked for: each score is raised at random by up to 2^16 of the steps from one
     float to the next, so that scores which differ by rounding alone have the same chance. That is
     at most `TIE` of it: what `largest` would not call tied keeps its order.
+
+    Attributes:
+        scores: a place for scores, of which a view is ready.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         """Draw among scores of this shape, (..., K)."""
-        self._raised = np.zeros(shape)
-        self._bits = self._raised.view(np.int64)
+        self.scores, self._raised = np.zeros(shape), np.zeros(shape)
+        self._own, self._bits = self.scores.view(np.int64), self._raised.view(np.int64)
         self._lots = np.empty((max(1, _AHEAD // max(1, self._raised.size)), *shape), np.int64)
         self._ahead: Iterator[IntArray] = iter(())
 
@@ -66,8 +69,9 @@ class Lots:
         lots = next(self._ahead, None)
         if lots is None:
             lots = self._drawn(rng)
-        np.add(scores.view(np.int64), lots, out=self._bits)
-        return self._raised.argmax(axis=-1)
+        bits = self._own if scores is self.scores else scores.view(np.int64)
+        np.add(bits, lots, self._bits)
+        return self._raised.argmax(-1)
 
     def _drawn(self, rng: Generator) -> IntArray:
         lots = self._lots

@@ -58,7 +58,7 @@ def test_widths_do_not_depend_on_how_contexts_are_chunked():
     assert np.allclose(fit.widths(x)[20_000:20_010], fit.widths(x[20_000:20_010]), rtol=1e-13)
 
 
-@pytest.mark.parametrize("steps", [1, 100, 1500])
+@pytest.mark.parametrize("steps", [1, 100, 4500])
 def test_a_walk_drifts_less_than_a_billionth(steps):
     lead = (4,)
     start = known_of(*observed(5, seed=8, lead=lead))
@@ -76,9 +76,9 @@ def test_a_walk_drifts_less_than_a_billionth(steps):
 
 def test_a_walk_begins_anew_from_a_factorisation():
     fit = Walk(Ridge.zeros(PROBLEM), 1.0)
-    arms, rewards, contexts = observed(1100, seed=11)
+    arms, rewards, contexts = observed(4200, seed=11)
     walks = [fit]
-    for t in range(1100):
+    for t in range(4200):
         walks.append(walks[-1].learned(arms[t], rewards[t], contexts[t]))
     assert len({id(walk) for walk in walks}) == 2
 
