@@ -6,7 +6,13 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Reaching, Regression, linear_advance, linear_contributions
+from bandits.numerics.linear import (
+    Reaching,
+    Regression,
+    linear_advance,
+    linear_contributions,
+    reached,
+)
 from bandits.numerics.quadrature import normal_chances
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
@@ -47,15 +53,12 @@ class LinTS(Parameters, frozen=True):
 
     def propensities(self, prepared: Reaching, contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, *batch, K)."""
-        fit, spread = prepared
-        means, widths = fit.predicted(contexts)
-        return normal_chances(means, spread * widths)
+        return normal_chances(*reached(prepared, contexts))
 
     def sample(self, prepared: Reaching, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose reward, drawn from its posterior, is the largest."""
-        fit, spread = prepared
-        means, widths = fit.predicted(contexts)
-        return (means + spread * widths * rng.standard_normal(means.shape)).argmax(axis=-1)
+        means, widths = reached(prepared, contexts)
+        return (means + widths * rng.standard_normal(means.shape)).argmax(axis=-1)
 
     contributions = linear_contributions
     advance = linear_advance

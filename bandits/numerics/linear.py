@@ -113,6 +113,13 @@ def contributions(
 Reaching = tuple[Fit, float]  # a fit, and how many widths beyond its means a policy looks
 
 
+def reached(prepared: Reaching, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return means, and how far beyond them the policy looks: (*lead, *batch, K) each."""
+    fit, reach = prepared
+    means, widths = fit.predicted(contexts)
+    return means, reach * widths
+
+
 def linear_contributions(
     policy: object,  # noqa: ARG001 - a method of every policy that looks beyond the means
     prepared: Reaching,
