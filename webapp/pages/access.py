@@ -94,7 +94,8 @@ def init(app: Flask) -> None:
     app.config["WTF_CSRF_CHECK_DEFAULT"] = False
     app.config["WTF_CSRF_TIME_LIMIT"] = None  # a form left open over lunch is not an attack
     app.extensions[CSRF] = CSRFProtect(app)
-    manager = LoginManager(app)
+    # Its context processor would fail on the very page that says a session cannot be read.
+    manager = LoginManager(app, add_context_processor=False)
     manager.session_protection = None  # addresses change on a train
     manager.user_loader(_remembered)
 

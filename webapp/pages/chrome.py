@@ -58,13 +58,22 @@ def init(app: Flask) -> None:
 
 def _around() -> dict[str, Any]:
     chosen = request.cookies.get(_COOKIE, "")
+    person = _signed_in()
     return {
-        "person": current_user if current_user.is_authenticated else None,
-        "may_manage": current_user.is_authenticated and current_user.may("manager"),
+        "person": person,
+        "may_manage": person is not None and person.may("manager"),
         "theme": chosen if chosen in _THEMES else "",
         "here": request.full_path.rstrip("?"),
         "plotly_version": PLOTLY_VERSION,
     }
+
+
+def _signed_in() -> Any:
+    """Tell who is signed in: nobody where that cannot be read, or no page could say what broke."""
+    try:
+        return current_user if current_user.is_authenticated else None
+    except Exception:  # noqa: BLE001 - the gate met it before, and it is told; this is around that
+        return None
 
 
 def _swatch(look: Look) -> str:

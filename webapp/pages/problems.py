@@ -92,6 +92,7 @@ def _page(status: int, detail: str = "") -> Response:
             status=status,
             said=said,
             detail=detail,
+            unsure=status == 500 and request.method == "POST",  # noqa: PLR2004 - our own fault
             request_id=g.get("request_id", ""),
         ),
         status,

@@ -75,6 +75,34 @@ def test_an_unforeseen_failure_is_a_page_with_the_number_in_the_log(
     assert "the cat sat on it" in caplog.text
 
 
+def test_a_failure_while_something_is_saved_does_not_claim_that_nothing_was(
+    site, manager, monkeypatch
+):
+    def broken(*_, **__):
+        raise RuntimeError("cut off")
+
+    monkeypatch.setattr(site.engine.store, "record", broken)
+    read = manager.get("/experiments/spring")
+    assert read.status_code == 500
+    assert '<a class="button" href="/experiments/spring">Try again</a>' in read.text
+    assert "may have been saved" not in read.text
+    wrote = manager.post("/experiments/spring/pause")
+    assert wrote.status_code == 500
+    assert "may have been saved or not" in wrote.text
+    assert "Try again" not in wrote.text
+
+
+@pytest.mark.parametrize(("lost", "status"), [("sessions", 503), ("users", 503)])
+def test_a_page_says_so_where_not_even_who_is_signed_in_can_be_read(site, viewer, lost, status):
+    with site.engine.store.database.writing() as transaction:
+        transaction.connection.exec_driver_sql(f"ALTER TABLE {lost} RENAME TO elsewhere")
+    answer = viewer.get("/", headers={"X-Request-ID": "req-43"})
+    assert answer.status_code == status
+    assert "The database is busy" in answer.text
+    assert "req-43" in answer.text
+    assert "Sign out" not in answer.text, "nobody knows who is signed in"
+
+
 def test_plotly_comes_from_its_wheel_compressed_and_kept_for_ever(site):
     visitor = site.visitor()
     address = f"/assets/plotly-{PLOTLY_VERSION}.js"
