@@ -5,8 +5,9 @@ from typing import ClassVar
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Regression, contributions, linear_advance
+from bandits.numerics.linear import Regression, contributions
 from bandits.numerics.linear_fit import Fit
+from bandits.numerics.reaching import linear_advance
 from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Contributions, Parameters

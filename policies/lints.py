@@ -6,14 +6,9 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import (
-    Reaching,
-    Regression,
-    linear_advance,
-    linear_contributions,
-    reached,
-)
+from bandits.numerics.linear import Regression
 from bandits.numerics.quadrature import normal_chances
+from bandits.numerics.reaching import Reaching, linear_advance, linear_contributions, reached
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem

@@ -6,7 +6,8 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Reaching, Regression, linear_advance, linear_contributions
+from bandits.numerics.linear import Regression
+from bandits.numerics.reaching import Reaching, linear_advance, linear_contributions
 from bandits.numerics.ties import equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters

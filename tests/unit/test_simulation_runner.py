@@ -13,7 +13,7 @@ from simulations.conditions.schedule import Run, Schedule
 from simulations.conditions.worlds import Potentials, SharedLuck, Worlds
 from simulations.contestants.adaptive import Adaptive
 from simulations.contestants.memory import Forgetting
-from simulations.environments import Bernoulli, Hillstrom
+from simulations.environments import Bernoulli, Hillstrom, Logistic
 from simulations.environments.contract import Rounds
 from simulations.running.runner import play
 
@@ -134,6 +134,17 @@ def test_a_replication_is_the_same_whoever_stands_beside_it():
     alone, among = world(range(3, 4)), world(range(6))
     np.testing.assert_array_equal(alone.contexts[0], among.contexts[3])
     np.testing.assert_array_equal(alone.outcomes.luck[0], among.outcomes.luck[3])
+
+
+def test_arms_earn_the_same_round_by_round_however_many_replications_there_are():
+    """Few are looked up in what all arms would earn; of many only what was chosen is computed."""
+    for n in (2, 100):
+        (stretch,) = Worlds(Logistic.drawn(5, 3), 5, range(n)).stretches(40, by_step=True)
+        arms = np.random.default_rng(6).integers(0, 5, (n, 40))
+        earned = stretch.by_step()
+        together = np.stack([earned(step, arms[:, step]) for step in range(40)], axis=1)
+        np.testing.assert_array_equal(together, stretch.try_out(0, arms)[1])
+        assert 0 < together.mean() < 1
 
 
 class Unshared:

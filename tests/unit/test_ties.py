@@ -72,3 +72,12 @@ def test_lots_leave_scores_as_they_are():
     scores = np.full((4, 3), 0.3)
     Lots((4, 3)).draw_largest(scores, np.random.default_rng(7))
     assert (scores == 0.3).all()
+
+
+def test_lots_draw_alike_from_scores_in_their_own_place():
+    scores = np.round(np.random.default_rng(8).random((50, 4)), 1)
+    lots, others = Lots((50, 4)), Lots((50, 4))
+    lots.scores[...] = scores
+    drawn = lots.draw_largest(lots.scores, np.random.default_rng(9))
+    assert np.array_equal(drawn, others.draw_largest(scores, np.random.default_rng(9)))
+    assert np.array_equal(lots.scores, scores)
