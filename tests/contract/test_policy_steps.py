@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bandits.numerics.waves import wave_advance
 from bandits.policy import sample_arms
 from bandits.problem import Problem
 from bandits.registry import make, policies
@@ -56,6 +57,24 @@ def test_after_every_step_it_chooses_as_if_prepared_anew(name):
         asks = contexts[:, (i + 1) % steps]
         wanted = shares(policy, known, problem, asks)
         assert np.allclose(policy.propensities(prepared, asks), wanted, rtol=0, atol=1e-9), i
+
+
+INDICES = [n for n in WALKS if policies()[n].advance is wave_advance]
+
+
+@pytest.mark.parametrize(("name", "width"), [*((n, {}) for n in INDICES), ("ucb1", {"w": 0.0})])
+def test_no_index_is_minus_zero_where_rewards_come_to_nothing(name, width):
+    """Whose bits are not next to those of 0, which ties are drawn by (`Lots`)."""
+    policy, problem = make(name, width), problem_of(name)
+    rewards = [-0.0, 0.0, problem.low, -problem.low] * 5
+    states = 5
+    prepared = policy.prepare(policy.statistic.zeros(problem, (states,)), problem, 1, None)
+    for reward in np.repeat(rewards, K).reshape(-1, K):
+        for arm in range(K):
+            step = np.full(states, arm), np.full(states, reward[arm])
+            prepared = policy.advance(prepared, *step, np.ones((states, D)))
+    scores = prepared.index(prepared.known, prepared.known.count)
+    assert not np.signbit(scores[scores == 0]).any()
 
 
 @every_walk

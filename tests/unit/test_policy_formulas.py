@@ -239,5 +239,5 @@ def test_squarecbs_greed_grows_with_the_results_where_a_feature_is_constant():
     contexts = np.column_stack([np.ones(100), rng.random(100)])
     arms = rng.integers(0, 2, 100)
     known = Ridge.of(problem, arms, rng.random(100), contexts, np.ones(100))
-    _, greed, _ = make("squarecb", {"scale": 3.0}).prepare(known, problem, 1, rng)
-    assert greed == pytest.approx([3.0 * 10.0])
+    prepared = make("squarecb", {"scale": 3.0}).prepare(known, problem, 1, rng)
+    assert prepared.greed == pytest.approx([3.0 * 10.0])

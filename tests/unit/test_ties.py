@@ -81,3 +81,11 @@ def test_lots_draw_alike_from_scores_in_their_own_place():
     drawn = lots.draw_largest(lots.scores, np.random.default_rng(9))
     assert np.array_equal(drawn, others.draw_largest(scores, np.random.default_rng(9)))
     assert np.array_equal(lots.scores, scores)
+
+
+def test_lots_would_never_draw_a_minus_zero_beside_a_zero():
+    """Why indices may not be -0.0: it is equal, and its bits are far away."""
+    lots, rng = Lots((100, 2)), np.random.default_rng(8)
+    scores = np.broadcast_to(np.array([-0.0, 0.0]), (100, 2))
+    assert largest(scores).all()
+    assert all((lots.draw_largest(scores, rng) == 1).all() for _ in range(20))
