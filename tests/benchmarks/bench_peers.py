@@ -12,7 +12,7 @@ import numpy as np
 from bare_linucb import bare_linucb
 from mabwiser.mab import MAB, LearningPolicy
 from measuring import Row, compare
-from peers import obp_simulation, obp_taught, river_loop
+from peers import obp_example, obp_simulation, obp_taught, river_loop
 from river import bandit, proba
 from threadpoolctl import threadpool_limits
 
@@ -45,6 +45,7 @@ def run(rounds: int) -> list[Row]:
             *(simulated("ucb1", n, rounds) for n in (100, 1000)),
             variates(rounds),
             *(simulated_linucb(n, rounds) for n in (10, 100, 250)),
+            simulated_linucb(10, rounds, example=True),
             linucb_calls(rounds),
         ]
 
@@ -172,18 +173,21 @@ def variates(rounds: int) -> Row:
     )
 
 
-def simulated_linucb(replications: int, rounds: int) -> Row:
-    """Simulate LinUCB with ten features, learning after each step; obp's is one replication."""
+def simulated_linucb(replications: int, rounds: int, *, example: bool = False) -> Row:
+    """Simulate LinUCB with ten features, learning after each step; obp's is one replication.
+
+    It goes through our world, told in the fewest calls, or, as its examples do, through its own.
+    """
     world, steps = Logistic.drawn(K, 9, seed=3), 2_000
     given = world.rounds(0, steps, np.random.default_rng(5))
     return compared(
         f"linucb simulated, K={K}, d=10, {replications:,} x {steps:,} steps",
         lambda: simulate(world, ["linucb"], horizon=steps, replications=replications, seed=1),
-        obp_simulation(world, given),
+        obp_example(world, steps) if example else obp_simulation(world, given),
         n=replications * steps,
         reference_n=steps,
         unit="steps",
-        beside="obp's simulator",
+        beside=f"obp's simulator, {'its own' if example else 'our'} world",
         rounds=rounds,
         least_ratio=50,
     )

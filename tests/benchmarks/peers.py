@@ -61,18 +61,13 @@ def obp_simulation(world: Logistic, given: Rounds) -> Callable[[], object]:
     """Return obp's own simulation of its LinUCB in one replication of our world.
 
     As in its examples, rewards come from its own dataset's `sample_reward`. What the dataset is
-    told of the world is one product and one `expit`; its own worlds draw their weights at each step
-    again.
+    told of the world is the least that can be said: one product and one `expit`.
     """
     weights = np.array(world.coefficients).T
-    n_features, n_arms = weights.shape
-    n_rounds = len(given.contexts)
-    dataset = obp_module("obp.dataset").SyntheticBanditDataset(
-        n_actions=n_arms,
-        dim_context=n_features,
-        reward_function=lambda context, action_context, random_state: expit(context @ weights),
-        random_state=1,
+    dataset = _obp_dataset(
+        weights, lambda context, action_context, random_state: expit(context @ weights)
     )
+    n_rounds = len(given.contexts)
     feedback = {
         "n_rounds": n_rounds,
         "action": np.zeros(n_rounds, np.int64),
@@ -81,8 +76,31 @@ def obp_simulation(world: Logistic, given: Rounds) -> Callable[[], object]:
         "context": given.contexts,
         "expected_reward": given.means,
     }
+    return _obp_simulation(dataset, feedback, weights)
+
+
+def obp_example(world: Logistic, n_rounds: int) -> Callable[[], object]:
+    """Return obp's simulation as its examples have it: its logistic world of the same size.
+
+    That world draws its weights anew from their seed at each step.
+    """
+    weights = np.array(world.coefficients).T
+    dataset = _obp_dataset(weights, obp_module("obp.dataset").logistic_reward_function)
+    feedback = dataset.obtain_batch_bandit_feedback(n_rounds)
+    return _obp_simulation(dataset, feedback | {"position": np.zeros(n_rounds, np.int64)}, weights)
+
+
+def _obp_dataset(weights: FloatArray, reward_function: Callable[..., FloatArray]) -> Any:
+    n_features, n_arms = weights.shape
+    return obp_module("obp.dataset").SyntheticBanditDataset(
+        n_actions=n_arms, dim_context=n_features, reward_function=reward_function, random_state=1
+    )
+
+
+def _obp_simulation(dataset: Any, feedback: Any, weights: FloatArray) -> Callable[[], object]:
     simulate = obp_module("obp.simulator").calc_ground_truth_policy_value
     linucb = obp_module("obp.policy").LinUCB
+    n_features, n_arms = weights.shape
     return lambda: simulate(
         feedback,
         dataset.sample_reward,
