@@ -31,7 +31,7 @@ from storage.databases import Row, Transaction, telling_failures
 
 BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.002
-_FEW = 200  # rows that are sent in one statement, of which SQLite has as many parameters
+_AT_ONCE = 200  # rows in one statement; for each number of rows the driver keeps one prepared
 
 
 class Sqlite:
@@ -108,15 +108,17 @@ class Sqlite:
         """Insert rows, leaving out those that are there before; return how many were inserted."""
         if not rows:
             return 0
-        # The driver lets other threads run at every row of executemany, and then waits for them.
-        at_once = len(rows) if len(rows) <= _FEW else 1
+        # The driver lets other threads run at every row of executemany, and then waits for them;
+        # and a statement of many rows takes less than one for each.
+        into = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES"
         marks = f"({', '.join('?' * len(columns))})"
-        sql = (
-            f"INSERT INTO {table.name} ({', '.join(columns)})"  # noqa: S608 - names of our own
-            f" VALUES {', '.join([marks] * at_once)} ON CONFLICT DO NOTHING"
-        )
-        given: Any = tuple(chain.from_iterable(rows)) if at_once > 1 else list(rows)
-        return connection.exec_driver_sql(sql, given).rowcount
+        inserted = 0
+        for start in range(0, len(rows), _AT_ONCE):
+            some = rows[start : start + _AT_ONCE]
+            sql = f"{into} {', '.join([marks] * len(some))} ON CONFLICT DO NOTHING"
+            given = tuple(chain.from_iterable(some))
+            inserted += connection.exec_driver_sql(sql, given).rowcount
+        return inserted
 
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

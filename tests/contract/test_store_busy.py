@@ -8,14 +8,13 @@ from typing import ClassVar
 import numpy as np
 from sqlalchemy import event
 
-from bandits import registry
+from bandits import combining, registry
 from bandits.engine import Engine
 from bandits.errors import Unavailable
 from bandits.messages import Request, Reward
 from bandits.policy import Parameters
 from bandits.registry import register
 from bandits.statistics import Moments
-from storage import groups
 
 LONG = 60.0  # seconds until a test that hangs fails
 
@@ -59,7 +58,7 @@ def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sende
 
 
 def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypatch):
-    monkeypatch.setattr(groups, "MOST_WAITING", 3)
+    monkeypatch.setattr(combining, "MOST_WAITING", 3)
     record = sender.start()
     sender.choose(record)  # what follows only writes: a reading ends with a commit, too
     committing, go_on = Signal(), Signal()
