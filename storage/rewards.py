@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 
@@ -20,33 +21,55 @@ _Place = tuple[int, str]  # decision's number, event id
 def read_targets(transaction: Transaction, ids: Sequence[str]) -> dict[str, Target]:
     """Find the decisions that exist among these distinct ids."""
     known: list[Row] = []
-    query = select(decisions.c.id, decisions.c.serial, decisions.c.shipped)
+    query = select(decisions.c.id, decisions.c.serial)  # which the index on ids has
     for start in range(0, len(ids), _AT_ONCE):
         some = transaction.among(decisions.c.id, ids[start : start + _AT_ONCE])
         known += transaction.many(query.where(some))
-    made = _batches(transaction, {serial // PLACES for _, serial, _ in known})
-    waiting = [serial for _, serial, _ in known if made[serial // PLACES][3] is None]
-    activated = _activated(transaction, waiting)
+    made = _batches(transaction, {serial // PLACES for _, serial in known})
+    waiting = [serial for _, serial in known if made[serial // PLACES].waits]
+    activated = _activated(transaction, waiting) if waiting else {}
+    ended = [serial for _, serial in known if made[serial // PLACES].ships]
+    shipped = _shipped(transaction, ended) if ended else frozenset()
     found = {}
-    for decision_id, serial, shipped in known:
-        key, experiment_id, created_at, due_at = made[serial // PLACES]
-        started_at = created_at if due_at is not None else activated.get(serial)
-        found[decision_id] = Target(key, started_at, bool(shipped), experiment_id, serial)
+    for decision_id, serial in known:
+        key, experiment_id, started_at, waits, _ = made[serial // PLACES]
+        if waits:
+            started_at = activated.get(serial)
+        found[decision_id] = Target(key, started_at, serial in shipped, experiment_id, serial)
     return found
 
 
-def _batches(
-    transaction: Transaction, numbers: set[int]
-) -> dict[int, tuple[str, int, float, float | None]]:
+class _Made(NamedTuple):
+    """What decisions of one batch share."""
+
+    experiment: str
+    experiment_id: int
+    created_at: float | None
+    waits: bool  # for activation
+    ships: bool  # its experiment does, so some of them may have been shipped
+
+
+def _batches(transaction: Transaction, numbers: set[int]) -> dict[int, _Made]:
     mine = transaction.among(batches.c.id, sorted(numbers))
     query = select(
         batches.c.id,
         experiments.c.key,
         batches.c.experiment_id,
         batches.c.created_at,
-        batches.c.due_at,
+        batches.c.due_at.is_(None),
+        experiments.c.shipped.is_not(None),
     ).join(experiments, experiments.c.id == batches.c.experiment_id)
-    return {r[0]: (r[1], r[2], r[3], r[4]) for r in transaction.execute(query.where(mine)).all()}
+    return {row[0]: _Made(*row[1:]) for row in transaction.execute(query.where(mine)).all()}
+
+
+def _shipped(transaction: Transaction, serials: Sequence[int]) -> frozenset[int]:
+    """Tell which of these decisions were made after the stop."""
+    found: set[int] = set()
+    query = select(decisions.c.serial).where(decisions.c.shipped)
+    for start in range(0, len(serials), _AT_ONCE):
+        some = transaction.among(decisions.c.serial, serials[start : start + _AT_ONCE])
+        found.update(transaction.execute(query.where(some)).scalars())
+    return frozenset(found)
 
 
 def _activated(transaction: Transaction, serials: Sequence[int]) -> dict[int, float]:

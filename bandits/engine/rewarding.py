@@ -7,7 +7,7 @@ from bandits.engine.happening import happened
 from bandits.errors import Fault, InvalidInput
 from bandits.keys import pointer
 from bandits.logged import Event
-from bandits.messages import Reward, RewardReceipt
+from bandits.messages import ID_TOLD, Reward, RewardReceipt, misfits
 from bandits.records import Record
 from bandits.rewards import refuse_value
 from bandits.store import Store
@@ -24,6 +24,7 @@ def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt
         IdReused: an event id came before with another metric or value; nothing was recorded.
         NotFound: a decision was erased since it was looked up; nothing was recorded.
     """
+    _refuse_ids(rewards)
     targets = store.targets(list(dict.fromkeys(r.decision_id for r in rewards)))
     records = [store.record(e) for e in {t.experiment for t in targets.values()}]
     rules = {r.key: (r.configuration.experiment.reward, _closed(r, now)) for r in records}
@@ -32,6 +33,7 @@ def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt
     early: list[str] = []
     before: Counter[int] = Counter()  # the early ones of each experiment
     faults: list[Fault] = []
+    fitting: set[tuple[str, str, float]] = set()  # of an experiment, metrics and values
     for row, reward in enumerate(rewards):
         decision_id = reward.decision_id
         target = targets.get(decision_id)
@@ -40,10 +42,13 @@ def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt
             continue
         rule, closed = rules[target.experiment]
         metric, value = reward.metric, reward.value
-        if detail := refuse_value(rule, metric, value):
-            at_fault = "value" if metric in rule.metrics else "metric"
-            faults.append(Fault(pointer("rewards", row, at_fault), detail))
-            continue
+        told = (target.experiment, metric, value)
+        if told not in fitting:
+            if detail := refuse_value(rule, metric, value):
+                at_fault = "value" if metric in rule.metrics else "metric"
+                faults.append(Fault(pointer("rewards", row, at_fault), detail))
+                continue
+            fitting.add(told)
         started_at = target.started_at
         found = None if started_at is None else happened(reward.occurred_at, started_at, now)
         if started_at is None or found is None:
@@ -66,6 +71,25 @@ def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt
         early,
         sum(e.skewed for e in events),
     )
+
+
+def _refuse_ids(rewards: Sequence[Reward]) -> None:
+    """Refuse ids of other characters than `Id` takes.
+
+    Raises:
+        InvalidInput: some have them.
+    """
+    columns = {
+        "decision_id": [r.decision_id for r in rewards],
+        "event_id": [r.event_id for r in rewards],
+    }
+    faults = [
+        Fault(pointer("rewards", row, name), ID_TOLD)
+        for name, ids in columns.items()
+        for row in misfits(ids)
+    ]
+    if faults:
+        raise InvalidInput(faults[:_MOST_FAULTS])
 
 
 def _closed(record: Record, now: float) -> bool:
