@@ -31,3 +31,12 @@ RidgePenalty = Annotated[
         description="λ: how many observations' worth of doubt each weight starts with.",
     ),
 ]
+Spread = Annotated[
+    float,
+    Meta(
+        ge=1e-6,
+        le=100,
+        title="Spread",
+        description="How uncertain to be of weights: 1 is as the model says, less is bolder.",
+    ),
+]

@@ -51,9 +51,8 @@ class EpsilonGreedy(Parameters, frozen=True):
     ) -> FloatArray:
         """Return the probabilities (*lead, K); arms without data take the pooled mean."""
         greedy = equal_shares(largest(known.means))
-        rounds = known.rounds
-        late = (self.decay_after > 0) & (rounds > self.decay_after)
-        epsilon = self.epsilon * np.where(late, self.decay_after / np.maximum(rounds, 1), 1.0)
+        late = (self.decay_after > 0) & (known.rounds > self.decay_after)
+        epsilon = self.epsilon * np.where(late, self.decay_after / np.maximum(known.rounds, 1), 1.0)
         return epsilon / problem.n_arms + (1 - epsilon) * greedy
 
     def propensities(self, prepared: FloatArray, contexts: FloatArray) -> FloatArray:

@@ -1,16 +1,15 @@
 """Logistic Thompson sampling: the odds of a click by variant, as uncertain as they are."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.linear import Regression, contributions
 from bandits.numerics.linear_fit import Fit
 from bandits.numerics.quadrature import normal_chances
-from bandits.parameters import RidgePenalty
+from bandits.parameters import RidgePenalty, Spread
 from bandits.policy import Contributions, Parameters
 from bandits.problem import Problem
 from bandits.registry import register
@@ -34,15 +33,7 @@ class LogisticThompson(Parameters, frozen=True):
 
     statistic: ClassVar[type[Logistic]] = Logistic
 
-    spread: Annotated[
-        float,
-        Meta(
-            ge=1e-6,
-            le=100,
-            title="Spread",
-            description="How uncertain to be of weights: 1 is as the model says, less is bolder.",
-        ),
-    ] = 1.0
+    spread: Spread = 1.0
     ridge: RidgePenalty = 1.0
 
     def prepare(self, known: Logistic, problem: Problem, upcoming: int, rng: Generator) -> Fit:

@@ -6,9 +6,9 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear_draws import LinearDraws
-from bandits.parameters import RidgePenalty
-from bandits.policy import Contributions, Parameters
+from bandits.numerics.linear_draws import LinearDraws, draws_contributions
+from bandits.parameters import RidgePenalty, Spread
+from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics.slot_ridge import SlotRidge
@@ -31,15 +31,7 @@ class SlotsThompson(Parameters, frozen=True):
 
     statistic: ClassVar[type[SlotRidge]] = SlotRidge
 
-    spread: Annotated[
-        float,
-        Meta(
-            ge=1e-6,
-            le=100,
-            title="Spread",
-            description="How uncertain to be of weights: 1 is as the model says, less is bolder.",
-        ),
-    ] = 1.0
+    spread: Spread = 1.0
     ridge: RidgePenalty = 1.0
     draws: Annotated[
         int,
@@ -65,6 +57,4 @@ class SlotsThompson(Parameters, frozen=True):
         """Draw a draw for each recipient, and its best arm."""
         return prepared.sample(contexts, rng)
 
-    def contributions(self, prepared: LinearDraws, context: FloatArray) -> Contributions:
-        """Tell what each feature adds to a recipient's prediction."""
-        return prepared.contributions(context)
+    contributions = draws_contributions

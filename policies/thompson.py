@@ -4,8 +4,7 @@ from typing import ClassVar
 
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.posterior import BetaPosterior, BetaState
+from bandits.numerics.posterior import BetaPosterior, best_chances, best_drawn, one_learned
 from bandits.parameters import PriorFailures, PriorSuccesses
 from bandits.policy import Parameters
 from bandits.problem import Problem
@@ -35,16 +34,6 @@ class Thompson(Parameters, frozen=True):
         """Add the prior to successes and failures."""
         return BetaPosterior.of(known, self.prior_successes, self.prior_failures)
 
-    def propensities(self, prepared: BetaState, contexts: FloatArray) -> FloatArray:
-        """Return the chance that each arm is the best, (*lead, K)."""
-        return prepared.chances
-
-    def sample(self, prepared: BetaState, contexts: FloatArray, rng: Generator) -> IntArray:
-        """Draw the arm whose rate, drawn from its posterior, is the largest."""
-        return prepared.drawn(contexts, rng)
-
-    def advance(
-        self, prepared: BetaState, arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> BetaState:
-        """Add each reward to successes, and what it lacks of 1 to failures."""
-        return prepared.learned(arms, rewards)
+    propensities = best_chances
+    sample = best_drawn
+    advance = one_learned

@@ -5,8 +5,7 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.posterior import StudentPosterior
+from bandits.numerics.posterior import StudentPosterior, best_chances, best_drawn, one_learned
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
@@ -42,8 +41,7 @@ class ThompsonGaussian(Parameters, frozen=True):
             ge=0.5,
             le=1e6,
             title="Prior shape",
-            description="Half as many observations as the common variance counts for in each"
-            " arm's variance.",
+            description="Half the observations that the common variance counts for in each arm's.",
         ),
     ] = 1.0
 
@@ -53,16 +51,6 @@ class ThompsonGaussian(Parameters, frozen=True):
         """Update the prior."""
         return StudentPosterior(known, problem.span, self.prior_weight, self.prior_shape)
 
-    def propensities(self, prepared: StudentPosterior, contexts: FloatArray) -> FloatArray:
-        """Return the chance that each arm is the best, (*lead, K)."""
-        return prepared.chances
-
-    def sample(self, prepared: StudentPosterior, contexts: FloatArray, rng: Generator) -> IntArray:
-        """Draw the arm whose mean, drawn from its posterior, is the largest."""
-        return prepared.drawn(contexts, rng)
-
-    def advance(
-        self, prepared: StudentPosterior, arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> StudentPosterior:
-        """Learn one observation in each state."""
-        return prepared.learned(arms, rewards)
+    propensities = best_chances
+    sample = best_drawn
+    advance = one_learned

@@ -6,7 +6,7 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.posterior import BetaPosterior, BetaState
+from bandits.numerics.posterior import BetaPosterior, BetaState, one_learned
 from bandits.numerics.top_two import drawn_top_two, top_two
 from bandits.policy import Parameters
 from bandits.problem import Problem
@@ -54,8 +54,4 @@ class TopTwoThompson(Parameters, frozen=True):
         """Draw rates, and for a rival draw again until another arm is best."""
         return drawn_top_two(prepared, self.leader_share, contexts, rng)
 
-    def advance(
-        self, prepared: BetaState, arms: IntArray, rewards: FloatArray, contexts: FloatArray
-    ) -> BetaState:
-        """Add each reward to successes, and what it lacks of 1 to failures."""
-        return prepared.learned(arms, rewards)
+    advance = one_learned

@@ -174,3 +174,12 @@ class LinearDraws:
             drawn = weights[chosen[part]].reshape(len(chosen[part]), -1, d)
             out[part] = self._best((drawn @ contexts[part][:, :, None])[..., 0].T)
         return out
+
+
+def draws_contributions(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: LinearDraws,
+    context: FloatArray,
+) -> Contributions:
+    """Tell what each feature adds to a recipient's prediction."""
+    return prepared.contributions(context)

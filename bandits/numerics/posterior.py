@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import Protocol
 
 import numpy as np
 from numpy.random import Generator
@@ -187,3 +188,50 @@ def _common_variance(known: Moments, span: float) -> FloatArray:
     square = known.square.sum(axis=-1, keepdims=True)
     around = np.maximum(square - total * known.pooled_mean**2, 0)
     return (around + (span / 2) ** 2) / (total + 1)
+
+
+class Posterior(Protocol):
+    """What Thompson sampling prepares: each arm's posterior, frozen or learning in place."""
+
+    @property
+    def chances(self) -> FloatArray:
+        """The chance that each arm is the best, (*lead, K)."""
+        ...
+
+    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw an arm for each of contexts (*lead, *batch, d), by its chance to be the best."""
+        ...
+
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "Posterior":
+        """Learn one observation in each state: arms, rewards (*lead,). Use the result only."""
+        ...
+
+
+def best_chances(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: Posterior,
+    contexts: FloatArray,  # noqa: ARG001 - no arm here depends on the recipient
+) -> FloatArray:
+    """Return the chance that each arm is the best, (*lead, K)."""
+    return prepared.chances
+
+
+def best_drawn(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: Posterior,
+    contexts: FloatArray,
+    rng: Generator,
+) -> IntArray:
+    """Draw the arm whose mean, drawn from its posterior, is the largest."""
+    return prepared.drawn(contexts, rng)
+
+
+def one_learned(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: Posterior,
+    arms: IntArray,
+    rewards: FloatArray,
+    contexts: FloatArray,  # noqa: ARG001 - no arm here depends on the recipient
+) -> Posterior:
+    """Learn one observation in each state: arms, rewards (*lead,)."""
+    return prepared.learned(arms, rewards)

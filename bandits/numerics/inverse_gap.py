@@ -1,0 +1,76 @@
+"""Inverse gap weighting: the chance of an arm falls with what it is predicted to lose."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bandits.arrays import FloatArray, IntArray
+from bandits.numerics.linear import contributions
+from bandits.numerics.linear_fit import Fit
+from bandits.numerics.ties import NOTHING_LEFT, equal_shares, largest
+from bandits.policy import Contributions
+
+
+@dataclass(frozen=True)
+class InverseGap:
+    """Regressions, and how greedy to be with them: γ = c·t^ρ per unit of the reward's range.
+
+    Attributes:
+        fit: predicts rewards.
+        squares: Σ x² of what was learned, (*lead, d). That of the constant feature is t, and no
+            other's is larger within [-1, 1].
+        span: the reward's range.
+        scale: c.
+        exponent: ρ.
+    """
+
+    fit: Fit
+    squares: FloatArray
+    span: float
+    scale: float
+    exponent: float
+
+    def chances(self, contexts: FloatArray) -> FloatArray:
+        """Return 1 / (K + γ · gap), and the rest to the best of them, (*lead, *batch, K)."""
+        means = self.fit.means(contexts)
+        rounds = self.squares.max(axis=-1, initial=1.0, keepdims=True)
+        greed = self.scale * rounds**self.exponent / self.span
+        greed = greed.reshape(*greed.shape[:-1], *(1,) * (means.ndim - greed.ndim), 1)
+        best = largest(means, NOTHING_LEFT * self.span)
+        gaps = np.where(best, 0.0, means.max(axis=-1, keepdims=True) - means)
+        chances = np.where(best, 0.0, 1 / (means.shape[-1] + greed * gaps))
+        return chances + equal_shares(best) * (1 - chances.sum(axis=-1, keepdims=True))
+
+    def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> "InverseGap":
+        """Learn one observation in each state. Use the result only."""
+        fit = self.fit.learned(arms, rewards, contexts)
+        return replace(self, fit=fit, squares=self.squares + contexts**2)
+
+
+def gap_chances(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: InverseGap,
+    contexts: FloatArray,
+) -> FloatArray:
+    """Return the probabilities (*lead, *batch, K)."""
+    return prepared.chances(contexts)
+
+
+def gap_advance(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: InverseGap,
+    arms: IntArray,
+    rewards: FloatArray,
+    contexts: FloatArray,
+) -> InverseGap:
+    """Learn one observation in each state."""
+    return prepared.learned(arms, rewards, contexts)
+
+
+def gap_parts(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: InverseGap,
+    context: FloatArray,
+) -> Contributions:
+    """Tell what each feature adds to a recipient's prediction."""
+    return contributions(prepared.fit, context)
