@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from sqlalchemy import func, insert, select, update
 
 from bandits.records import Mishaps, Record
-from storage.batches import open_batch
 from storage.databases import Found, Transaction
+from storage.log.batches import open_batch
 from storage.tables import batches, departed, experiments
 
 NAMES = Mishaps.__struct_fields__

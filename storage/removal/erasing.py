@@ -16,11 +16,11 @@ from sqlalchemy import delete, func, insert, select, update
 from bandits.folding import Past
 from bandits.logged import OfSubject
 from bandits.records import Record
-from storage.batches import FOLLOWING, open_batch
 from storage.databases import Transaction
 from storage.learning.folds import SqlFold, started_at_version
 from storage.learning.mishaps import COLUMNS, keep_departed
-from storage.log import read_numbered
+from storage.log.batches import FOLLOWING, open_batch
+from storage.log.reading import read_numbered
 from storage.tables import (
     activations,
     batch_of,

@@ -14,12 +14,12 @@ from bandits.errors import NotDerivable
 from bandits.folding import Past
 from bandits.logged import Decided
 from bandits.records import Base, Record, Snapshot
-from storage.batches import FOLLOWING
 from storage.databases import Transaction
 from storage.learning import bounds
 from storage.learning.mishaps import COLUMNS, keep_departed
 from storage.learning.observations import LEARNABLE, Observations, is_cancelled
 from storage.learning.snapshots import newest_snapshot
+from storage.log.batches import FOLLOWING
 from storage.removal.erasing import remove_decisions
 from storage.tables import (
     CHOSEN,

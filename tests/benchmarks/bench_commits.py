@@ -20,7 +20,8 @@ from serving import KEY, SPRING
 from bandits.engine import Engine
 from bandits.experiment import Experiment
 from bandits.messages import Request
-from storage import open_store, together, upgrade
+from storage import open_store, upgrade
+from storage.log import together
 
 THREADS = 16
 CHOICES = 1_000

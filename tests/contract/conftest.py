@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from storage.groups import Work
+from storage.log.groups import Work
 
 
 @pytest.fixture

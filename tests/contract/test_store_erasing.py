@@ -13,8 +13,8 @@ from bandits.engine.learning.summing import known
 from bandits.engine.lives import Lives
 from bandits.errors import NotDerivable
 from bandits.messages import Request, Reward
-from storage.choices import hash_subjects
 from storage.learning.verifying import compare
+from storage.log.choices import hash_subjects
 from storage.tables import batches, metadata, snapshots, subjects
 
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]

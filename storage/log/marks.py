@@ -7,9 +7,9 @@ from sqlalchemy import Table, delete
 
 from bandits.logged import Marked
 from bandits.records import Record
-from storage.batches import FOLLOWING, close_batch, open_batch
 from storage.databases import Found, Transaction
-from storage.log import with_marks
+from storage.log.batches import FOLLOWING, close_batch, open_batch
+from storage.log.reading import with_marks
 from storage.tables import (
     activations,
     batches,

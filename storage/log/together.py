@@ -1,4 +1,4 @@
-"""Doing several calls in one transaction, where none of them stands out: see `storage.groups`.
+"""Doing several calls in one transaction, where none of them stands out: see `storage.log.groups`.
 
 Each function raises where one of the calls would not be answered as new and whole; each is done
 alone then, and finds out why.
@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from bandits.logged import Appended, Chosen, Event, Marked, Stored, Target
 from bandits.records import Record
-from storage.choices import append_decisions
 from storage.databases import Raced, Transaction
-from storage.rewards import append_events
+from storage.log.choices import append_decisions
+from storage.log.rewards import append_events
 
 MOST_ROWS = 200  # a call of more is a group of its own
 

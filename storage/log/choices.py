@@ -12,9 +12,9 @@ from bandits.draw import keyed_digests
 from bandits.errors import IdReused
 from bandits.logged import Chosen, Stored
 from bandits.records import Record
-from storage.batches import close_batch, open_batch
 from storage.databases import Raced, Transaction
-from storage.log import read_decisions
+from storage.log.batches import close_batch, open_batch
+from storage.log.reading import read_decisions
 from storage.tables import PLACES, decisions, of_batch, subjects
 
 _COLUMNS = (

@@ -8,8 +8,8 @@ from sqlalchemy import func, select
 
 from bandits.errors import IdReused, NotFound
 from bandits.logged import Appended, Event, Target
-from storage.batches import FOLLOWING, close_batch, open_batch
 from storage.databases import Row, Transaction
+from storage.log.batches import FOLLOWING, close_batch, open_batch
 from storage.tables import PLACES, activations, batches, decisions, events, experiments
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")

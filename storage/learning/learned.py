@@ -1,0 +1,114 @@
+"""What is learned, as the store shows it: folds, snapshots, and the proof of both."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from msgspec.structs import replace
+
+from bandits.folding import Audit, Removal
+from bandits.logged import Removed
+from bandits.records import Mishaps, Point, Snapshot, Standing, Waiting
+from storage.databases import Transaction
+from storage.learning import snapshots
+from storage.learning.folds import SqlFold
+from storage.learning.mishaps import logged_mishaps
+from storage.learning.observations import Observations
+from storage.learning.past import SqlPast
+from storage.learning.waiting import read_waiting
+from storage.part import Part
+from storage.removal.removing import Removing, read_base, refuse_removed, remove_spent
+
+
+class Learned(Part):
+    """Folds what is due into snapshots, and lets go what is old."""
+
+    @contextmanager
+    def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:
+        """Start a fold: take the experiment's lock and read what is due by `now`."""
+        with self._folding(key) as (transaction, record):
+            past = SqlPast(transaction, record, self._experiments)
+            folding = SqlFold(transaction, record, past, now)
+            yield folding
+            if folding.due is not None and not folding.saved:  # else what was seen stays seen
+                transaction.connection.rollback()
+
+    @contextmanager
+    def audit(self, key: str, version: int | None = None) -> Iterator[Audit]:
+        """Read the whole log of one experiment, consistently, also while others write."""
+        with self.database.reading(consistent=True) as transaction:
+            record = self._experiments.record(transaction, key)
+            base = read_base(transaction, record)
+            if version is None:
+                snapshot = snapshots.newest_snapshot(transaction, record)
+            else:
+                snapshot = snapshots.read_snapshot(transaction, record, version)
+                refuse_removed(base, record, version)
+                then = snapshot.configuration_version
+                configuration = self._experiments.configuration(transaction, key, then)
+                record = replace(record, configuration=configuration, learned_version=version)
+            observations = Observations(transaction, record, as_of=version)
+            yield Audit(
+                record,
+                snapshot,
+                observations.learned(),
+                observations.pending(),
+                SqlPast(transaction, record, self._experiments),
+                snapshots.all_kept(transaction, record),
+                base,
+                logged_mishaps(transaction, record) if version is None else Mishaps(),
+            )
+
+    def remove(
+        self,
+        key: str,
+        *,
+        before: float,
+        most: int,
+        following: tuple[float, int] | None,
+        keep: Callable[[Removal], None],
+    ) -> Removed:
+        """Remove decisions that nothing can change any more, in one transaction."""
+        with self._folding(key) as (transaction, record):
+            past = SqlPast(transaction, record, self._experiments)
+            removing = Removing(
+                transaction, record, past, before=before, most=most, following=following
+            )
+            if len(removing):
+                keep(removing)
+            following = removing.following
+            if following is None and remove_spent(transaction, record, before, most) == most:
+                following = (before, 0)  # no decisions any more, but there may be more of these
+            return Removed(len(removing), following)
+
+    def prune(self, key: str, *, before: float, most: int) -> int:
+        """Take the arrays of snapshots from before a time, the newest excepted."""
+
+        def work(transaction: Transaction) -> int:
+            record = self._experiments.record(transaction, key)
+            return snapshots.prune_snapshots(transaction, record, before=before, most=most)
+
+        return self._write(work)
+
+    def snapshot(self, key: str, version: int) -> Snapshot:
+        """Read one snapshot."""
+        with self.database.reading() as transaction:
+            record = self._experiments.record(transaction, key)
+            return snapshots.read_snapshot(transaction, record, version)
+
+    def standing(self, key: str, points: int) -> Standing:
+        """Read how an experiment stands, all of one moment."""
+        with self.database.reading(consistent=True) as transaction:
+            record = self._experiments.record(transaction, key)
+            newest = snapshots.newest_snapshot(transaction, record)
+            return Standing(record, newest, snapshots.read_history(transaction, record, points))
+
+    def waiting(self, now: float) -> Mapping[int, Waiting]:
+        """Tell what waits for a fold."""
+        with self.database.reading() as transaction:
+            return read_waiting(transaction, now)
+
+    def history(self, key: str, points: int) -> list[Point]:
+        """Read at most `points` snapshots for a chart, spread over time, the newest included."""
+        with self.database.reading() as transaction:
+            record = self._experiments.record(transaction, key)
+            return snapshots.read_history(transaction, record, points)
