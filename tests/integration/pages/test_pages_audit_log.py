@@ -90,7 +90,7 @@ def test_a_draft_that_ended_is_found_by_its_name_with_what_was_typed(site, admin
 def test_every_action_that_the_store_writes_has_words():
     """Read the store's own calls, so that a new action needs words before it is seen."""
     written = set()
-    for path in Path(storage.__file__).parent.glob("*.py"):
+    for path in Path(storage.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text())
         for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
             called = getattr(call.func, "id", None) or getattr(call.func, "attr", None)

@@ -209,7 +209,7 @@ def hostile_site(site, declared):
     (made,) = site.engine.choose(
         "sale", [Request(HOSTILE[:200], {"channel": HOSTILE[:200]}, decision_id="d<q9-tag>")]
     )
-    site.engine.reward([Reward(made.decision_id, "<q9-tag q9=1>", "click")])
+    site.engine.reward([Reward(made.decision_id, "<q9-tag/q9=1>", "click")])
     site.clock.now += 11
     site.engine.learn("sale")
     site.accounts.add_user('"><q9-tag>@shop.example', "x", "viewer", at=1, by=HOSTILE)
