@@ -30,11 +30,15 @@ class InverseGap:
     scale: float
     exponent: float
 
+    @property
+    def greed(self) -> FloatArray:
+        """How strongly a gap counts by now: γ, (*lead, 1)."""
+        rounds = self.squares.max(axis=-1, initial=1.0, keepdims=True)
+        return self.scale * rounds**self.exponent / self.span
+
     def chances(self, contexts: FloatArray) -> FloatArray:
         """Return 1 / (K + γ · gap), and the rest to the best of them, (*lead, *batch, K)."""
-        means = self.fit.means(contexts)
-        rounds = self.squares.max(axis=-1, initial=1.0, keepdims=True)
-        greed = self.scale * rounds**self.exponent / self.span
+        means, greed = self.fit.means(contexts), self.greed
         greed = greed.reshape(*greed.shape[:-1], *(1,) * (means.ndim - greed.ndim), 1)
         best = largest(means, NOTHING_LEFT * self.span)
         gaps = np.where(best, 0.0, means.max(axis=-1, keepdims=True) - means)

@@ -26,7 +26,8 @@ function zoned(root) {
     const offset = document.getElementById(input.dataset.moment);
     input.parentElement.querySelector("[data-zone]").textContent =
       Intl.DateTimeFormat().resolvedOptions().timeZone;
-    if (input.value) {
+    const typed = input.value !== input.defaultValue; // before this script came: here, not in UTC
+    if (input.value && !typed) {
       const moment = new Date(Date.parse(`${input.value}Z`) - Number(offset.value) * 60000);
       if (-moment.getTimezoneOffset() !== Number(offset.value)) {
         input.defaultValue = input.value = local(moment); // as if it had come like that

@@ -239,6 +239,24 @@ def test_what_is_typed_before_the_script_has_come_is_saved_too(open_page):
     expect(page.locator("[data-saved]")).to_contain_text("Draft, saved by")  # as it came: not again
 
 
+def test_a_time_that_is_typed_before_the_script_has_come_stays_what_it_is(open_page):
+    page = open_page(timezone_id="Europe/Berlin")
+    held = []
+    page.goto("/new-experiment")
+    field(page, "name").fill("Typed early")
+    saved(page)
+    page.route("**/pages.js*", lambda route: held.append(route))  # noqa: PLW0108 - it asks for a function
+    page.goto(page.url.rpartition("/")[0] + "/audience", wait_until="commit")
+    field(page, "ends_at/local").fill("2037-05-01T09:00")
+    page.wait_for_timeout(100)
+    held[0].continue_()
+    saved(page)
+    page.unroute_all()
+    page.reload()
+    expect(field(page, "ends_at/local")).to_have_value("2037-05-01T09:00")
+    expect(page.locator("[data-zone]").first).to_have_text("Europe/Berlin")
+
+
 def test_the_later_of_two_people_is_told_while_typing_and_keeps_theirs(open_page):
     anna, bob = open_page(), open_page()
     anna.goto("/new-experiment")
