@@ -93,6 +93,18 @@ def test_what_is_shipped_is_never_learned_from(api, await_activation) -> None:
     assert sum(told.health.split.sent) == SENDS
 
 
+def test_what_is_shipped_once_the_result_is_final_still_has_its_own_window(api) -> None:
+    api.start()
+    (old,) = send(api, 1, clicks=False)
+    ship(api, subject_line="b")
+    api.clock.now += 10_000
+    assert api.engine.store.record("spring").closes_at < api.clock.now
+    (new,) = send(api, 1, clicks=False)
+    clicks = [Reward(str(d.decision_id), "c", "click") for d in (old, new)]
+    told = api.engine.reward(clicks)
+    assert (told.accepted, told.late) == (1, 1)
+
+
 def test_a_result_is_final_once_the_last_window_has_closed(api) -> None:
     api.start()
     made = [str(d.decision_id) for d in send(api, clicks=False)]

@@ -9,7 +9,11 @@ from hypothesis import strategies as st
 from bandits.messages import Id, Reward, misfits
 
 
-@given(st.lists(st.one_of(st.text(max_size=4), st.sampled_from(["a", "a" * 128, "a" * 129, "~!"]))))
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=4), st.sampled_from(["a", "a b", "a" * 128, "a" * 129, "~!"]))
+    )
+)
 def test_ids_fit_together_where_each_fits_alone(ids: list[str]) -> None:
     def refused(text: str) -> bool:
         try:
