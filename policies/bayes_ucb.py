@@ -8,7 +8,8 @@ from numpy.random import Generator
 from scipy.special import betainccinv
 
 from bandits.arrays import FloatArray
-from bandits.numerics.waves import State, Wave, wave_advance, wave_propensities, wave_sample
+from bandits.numerics.stepping import one_learned
+from bandits.numerics.waves import State, Wave, wave_propensities, wave_sample
 from bandits.parameters import PriorFailures, PriorSuccesses
 from bandits.policy import Parameters
 from bandits.problem import Problem
@@ -40,7 +41,7 @@ class BayesUCB(Parameters, frozen=True):
 
     propensities = wave_propensities
     sample = wave_sample
-    advance = wave_advance
+    advance = one_learned
 
 
 def _index(alpha: float, beta: float, known: Known, sends: FloatArray) -> FloatArray:

@@ -7,7 +7,8 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray
 from bandits.numerics.kl import largest_rate
-from bandits.numerics.waves import State, Wave, wave_advance, wave_propensities, wave_sample
+from bandits.numerics.stepping import one_learned
+from bandits.numerics.waves import State, Wave, wave_propensities, wave_sample
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
@@ -35,7 +36,7 @@ class KLUCB(Parameters, frozen=True):
 
     propensities = wave_propensities
     sample = wave_sample
-    advance = wave_advance
+    advance = one_learned
 
 
 def _index(known: Known, sends: FloatArray) -> FloatArray:

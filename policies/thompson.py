@@ -4,7 +4,8 @@ from typing import ClassVar
 
 from numpy.random import Generator
 
-from bandits.numerics.posterior import BetaPosterior, best_chances, best_drawn, one_learned
+from bandits.numerics.posterior import BetaPosterior, best_chances, best_drawn
+from bandits.numerics.stepping import one_learned
 from bandits.parameters import PriorFailures, PriorSuccesses
 from bandits.policy import Parameters
 from bandits.problem import Problem

@@ -5,7 +5,8 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.numerics.posterior import StudentPosterior, best_chances, best_drawn, one_learned
+from bandits.numerics.posterior import StudentPosterior, best_chances, best_drawn
+from bandits.numerics.stepping import one_learned
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register

@@ -6,7 +6,8 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.posterior import BetaPosterior, BetaState, one_learned
+from bandits.numerics.posterior import BetaPosterior, BetaState
+from bandits.numerics.stepping import one_learned
 from bandits.numerics.top_two import drawn_top_two, top_two
 from bandits.policy import Parameters
 from bandits.problem import Problem

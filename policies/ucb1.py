@@ -7,7 +7,8 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray
-from bandits.numerics.waves import State, Wave, wave_advance, wave_propensities, wave_sample
+from bandits.numerics.stepping import one_learned
+from bandits.numerics.waves import State, Wave, wave_propensities, wave_sample
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
@@ -45,7 +46,7 @@ class UCB1(Parameters, frozen=True):
 
     propensities = wave_propensities
     sample = wave_sample
-    advance = wave_advance
+    advance = one_learned
 
     def _index(self, span: float, known: Known, sends: FloatArray) -> FloatArray:
         return known.means + span * (self.w * known.log_rounds) ** 0.5 * known.roots(sends)

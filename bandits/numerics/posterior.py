@@ -202,10 +202,6 @@ class Posterior(Protocol):
         """Draw an arm for each of contexts (*lead, *batch, d), by its chance to be the best."""
         ...
 
-    def learned(self, arms: IntArray, rewards: FloatArray) -> "Posterior":
-        """Learn one observation in each state: arms, rewards (*lead,). Use the result only."""
-        ...
-
 
 def best_chances(
     policy: object,  # noqa: ARG001 - a method of policies
@@ -224,14 +220,3 @@ def best_drawn(
 ) -> IntArray:
     """Draw the arm whose mean, drawn from its posterior, is the largest."""
     return prepared.drawn(contexts, rng)
-
-
-def one_learned(
-    policy: object,  # noqa: ARG001 - a method of policies
-    prepared: Posterior,
-    arms: IntArray,
-    rewards: FloatArray,
-    contexts: FloatArray,  # noqa: ARG001 - no arm here depends on the recipient
-) -> Posterior:
-    """Learn one observation in each state: arms, rewards (*lead,)."""
-    return prepared.learned(arms, rewards)

@@ -135,17 +135,6 @@ def wave_sample(
     return prepared.drawn(contexts, rng)
 
 
-def wave_advance(
-    policy: object,  # noqa: ARG001 - a method of every index policy
-    prepared: State,
-    arms: IntArray,
-    rewards: FloatArray,
-    contexts: FloatArray,  # noqa: ARG001 - no index here depends on the recipient
-) -> State:
-    """Learn one observation in each state: arms, rewards (*lead,)."""
-    return prepared.learned(arms, rewards)
-
-
 def wave_shares(
     index: Callable[[FloatArray], FloatArray], sends: FloatArray, upcoming: int
 ) -> FloatArray:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bandits.numerics.waves import wave_advance
+from bandits.numerics.waves import wave_propensities
 from bandits.policy import sample_arms
 from bandits.problem import Problem
 from bandits.registry import make, policies
@@ -59,7 +59,7 @@ def test_after_every_step_it_chooses_as_if_prepared_anew(name):
         assert np.allclose(policy.propensities(prepared, asks), wanted, rtol=0, atol=1e-9), i
 
 
-INDICES = [n for n in WALKS if policies()[n].advance is wave_advance]
+INDICES = [n for n in WALKS if policies()[n].propensities is wave_propensities]
 
 
 @pytest.mark.parametrize(("name", "width"), [*((n, {}) for n in INDICES), ("ucb1", {"w": 0.0})])
