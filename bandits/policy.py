@@ -108,6 +108,17 @@ class Explaining(Policy[S_contra, P], Protocol[S_contra, P]):
         ...
 
 
+class Predicting(Policy[S_contra, P], Protocol[S_contra, P]):
+    """What a policy that decides by the context offers on top: what it expects, however unsure."""
+
+    def predictions(self, prepared: P, contexts: FloatArray) -> FloatArray:
+        """Return the reward to expect of each arm, (*lead, *batch, K), for (*lead, *batch, d).
+
+        It is the posterior mean, without anything that is there to try arms out.
+        """
+        ...
+
+
 def sample_arms(
     policy: Policy[Any, P], prepared: P, contexts: FloatArray, rng: Generator
 ) -> IntArray:

@@ -7,7 +7,7 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.linear import Regression, contributions
 from bandits.numerics.linear_fit import Fit
-from bandits.numerics.reaching import linear_advance
+from bandits.numerics.reaching import linear_advance, linear_means
 from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Contributions, Parameters
@@ -51,4 +51,5 @@ class GreedyRidge(Parameters, frozen=True):
         """Tell what each feature adds to a recipient's prediction."""
         return contributions(prepared[0], context)
 
+    predictions = linear_means
     advance = linear_advance

@@ -8,7 +8,7 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.linear import Regression
 from bandits.numerics.quadrature import normal_chances
-from bandits.numerics.reaching import Reaching, linear_advance, linear_contributions, reached
+from bandits.numerics.reaching import Reaching, linear_advance, linear_means, linear_parts, reached
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem
@@ -55,5 +55,6 @@ class LinTS(Parameters, frozen=True):
         means, widths = reached(prepared, contexts)
         return (means + widths * rng.standard_normal(means.shape)).argmax(axis=-1)
 
-    contributions = linear_contributions
+    predictions = linear_means
+    contributions = linear_parts
     advance = linear_advance

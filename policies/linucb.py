@@ -7,7 +7,7 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.linear import Regression
-from bandits.numerics.reaching import Reaching, linear_advance, linear_contributions
+from bandits.numerics.reaching import Reaching, linear_advance, linear_means, linear_parts
 from bandits.numerics.ties import equal_shares, largest
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
@@ -55,5 +55,6 @@ class LinUCB(Parameters, frozen=True):
         fit, reach = prepared
         return fit.draw_bound(contexts, reach, rng)
 
-    contributions = linear_contributions
+    predictions = linear_means
+    contributions = linear_parts
     advance = linear_advance

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Regression, contributions
+from bandits.numerics.linear import Regression, contributions, mean_rates
 from bandits.numerics.linear_fit import Fit
 from bandits.numerics.quadrature import normal_chances
 from bandits.parameters import RidgePenalty, Spread
@@ -50,6 +50,10 @@ class LogisticThompson(Parameters, frozen=True):
         """Draw the arm whose log odds, drawn from their posterior, are the largest."""
         means, widths = prepared.predicted(contexts)
         return (means + self.spread * widths * rng.standard_normal(means.shape)).argmax(axis=-1)
+
+    def predictions(self, prepared: Fit, contexts: FloatArray) -> FloatArray:
+        """Return the mean of each arm's rate, (*lead, *batch, K)."""
+        return mean_rates(prepared, contexts, self.spread)
 
     def contributions(self, prepared: Fit, context: FloatArray) -> Contributions:
         """Tell what each feature adds to the log odds that a recipient likes it."""

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear_draws import LinearDraws, draws_contributions
+from bandits.arrays import FloatArray
+from bandits.numerics.linear_draws import LinearDraws, draws_means, draws_parts, draws_sample
 from bandits.parameters import RidgePenalty, Spread
 from bandits.policy import Parameters
 from bandits.problem import Problem
@@ -53,8 +53,6 @@ class SlotsThompson(Parameters, frozen=True):
         """Return the share of draws that prefer each arm, (*lead, *batch, K)."""
         return prepared.shares(contexts)
 
-    def sample(self, prepared: LinearDraws, contexts: FloatArray, rng: Generator) -> IntArray:
-        """Draw a draw for each recipient, and its best arm."""
-        return prepared.sample(contexts, rng)
-
-    contributions = draws_contributions
+    sample = draws_sample
+    predictions = draws_means
+    contributions = draws_parts

@@ -2,12 +2,10 @@
 
 from typing import Annotated, ClassVar
 
-import numpy as np
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.numerics.inverse_gap import InverseGap, gap_advance, gap_chances, gap_parts
-from bandits.numerics.linear import Regression
+from bandits.numerics.inverse_gap import InverseGap, gap_advance, gap_chances, gap_means, gap_parts
 from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
 from bandits.problem import Problem
@@ -51,10 +49,9 @@ class SquareCB(Parameters, frozen=True):
 
     def prepare(self, known: Ridge, problem: Problem, upcoming: int, rng: Generator) -> InverseGap:
         """Fit the regressions; find how greedy to be."""
-        squares = np.diagonal(known.gram, axis1=-2, axis2=-1).sum(axis=-2)
-        fit = Regression(known.matured, self.ridge)
-        return InverseGap(fit, squares, problem.span, self.scale, self.exponent)
+        return InverseGap.of(known, problem.span, self.ridge, self.scale, self.exponent)
 
     propensities = gap_chances
+    predictions = gap_means
     advance = gap_advance
     contributions = gap_parts

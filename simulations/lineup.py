@@ -27,7 +27,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         params: its parameters.
         floor: the least share of each arm.
         forgetting: ``{half_life = …}`` or ``{window = …}``, in decisions.
-        greedy_last_batch: send the best arm in the last batch.
+        greedy_last_batch: send the best arm in the last batch, or each recipient theirs.
         stop: ``{remaining = …, after = …}``: stop, and send the champion.
         label: what tables call it; without one, its name and settings.
     """

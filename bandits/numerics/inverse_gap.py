@@ -1,14 +1,16 @@
 """Inverse gap weighting: the chance of an arm falls with what it is predicted to lose."""
 
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import contributions
+from bandits.numerics.linear import Regression, contributions
 from bandits.numerics.linear_fit import Fit
 from bandits.numerics.ties import NOTHING_LEFT, equal_shares, largest
 from bandits.policy import Contributions
+from bandits.statistics import Ridge
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,12 @@ class InverseGap:
     span: float
     scale: float
     exponent: float
+
+    @classmethod
+    def of(cls, known: Ridge, span: float, ridge: float, scale: float, exponent: float) -> Self:
+        """Fit what has matured, under the penalty λ."""
+        squares = np.diagonal(known.gram, axis1=-2, axis2=-1).sum(axis=-2)
+        return cls(Regression(known.matured, ridge), squares, span, scale, exponent)
 
     @property
     def greed(self) -> FloatArray:
@@ -58,6 +66,15 @@ def gap_chances(
 ) -> FloatArray:
     """Return the probabilities (*lead, *batch, K)."""
     return prepared.chances(contexts)
+
+
+def gap_means(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: InverseGap,
+    contexts: FloatArray,
+) -> FloatArray:
+    """Return the predictions (*lead, *batch, K)."""
+    return prepared.fit.means(contexts)
 
 
 def gap_advance(

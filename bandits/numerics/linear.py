@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
+from scipy.special import expit
 
 from bandits.arrays import FloatArray, IntArray
 from bandits.numerics.linear_fit import Fit, inverse_root, penalised, rows_of, unrowed
@@ -108,3 +109,19 @@ def contributions(
     """Take apart the predictions for one context (d,): a term is that of its feature alone."""
     terms = fit.means(np.diag(context)).T
     return Contributions(terms, width * fit.widths(context[None])[0], log_odds)
+
+
+def mean_rates(fit: Fit, contexts: FloatArray, spread: float) -> FloatArray:
+    """Estimate rates whose log odds are normal: contexts (*lead, *batch, d), (*lead, *batch, K).
+
+    Uncertain odds make a rate less extreme. Source: MacKay (1992), "The evidence framework applied
+    to classification networks", as Bishop (2006), "Pattern recognition and machine learning",
+    equations 4.153 and 4.154 have it; it is within .02 of the integral.
+
+    Args:
+        fit: the log odds.
+        contexts: of whom rates are estimated.
+        spread: how many widths their standard deviation is.
+    """
+    means, widths = fit.predicted(contexts)
+    return expit(means / np.sqrt(1 + np.pi / 8 * (spread * widths) ** 2))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear_fit import inverse_root
+from bandits.numerics.linear_fit import inverse_root, rows_of, unrowed
 from bandits.policy import Contributions
 from bandits.problem import Problem
 from bandits.statistics.slot_ridge import SlotRidge, slot_features
@@ -74,6 +74,14 @@ class LinearDraws:
         )
         terms = (theta * shown).reshape(n_arms, -1, len(context)).sum(axis=1)
         return Contributions(terms, np.linalg.norm(shown @ root.T, axis=-1))
+
+    def means(self, contexts: FloatArray) -> FloatArray:
+        """Estimate rewards φ·θ̂ in contexts (*lead, *batch, d): (*lead, *batch, K)."""
+        theta, (n_arms, n_slots) = self._posterior[0], self.problem.slot_levels.shape
+        by_place = theta.reshape(*theta.shape[:-1], n_slots, -1, contexts.shape[-1])
+        own = by_place[..., np.arange(n_slots), self.problem.slot_levels, :].sum(axis=-2)
+        rows = rows_of(contexts, (*theta.shape[:-1], n_arms, contexts.shape[-1]))
+        return unrowed(rows @ np.swapaxes(own, -1, -2), contexts)
 
     def shares(self, contexts: FloatArray) -> FloatArray:
         """Return the share of draws that prefer each arm in contexts (*lead, *batch, d)."""
@@ -176,7 +184,26 @@ class LinearDraws:
         return out
 
 
-def draws_contributions(
+def draws_sample(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: LinearDraws,
+    contexts: FloatArray,
+    rng: Generator,
+) -> IntArray:
+    """Draw a draw for each recipient, and its best arm."""
+    return prepared.sample(contexts, rng)
+
+
+def draws_means(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: LinearDraws,
+    contexts: FloatArray,
+) -> FloatArray:
+    """Return the predictions (*lead, *batch, K)."""
+    return prepared.means(contexts)
+
+
+def draws_parts(
     policy: object,  # noqa: ARG001 - a method of policies
     prepared: LinearDraws,
     context: FloatArray,

@@ -15,13 +15,22 @@ def reached(prepared: Reaching, contexts: FloatArray) -> tuple[FloatArray, Float
     return means, reach * widths
 
 
-def linear_contributions(
+def linear_parts(
     policy: object,  # noqa: ARG001 - a method of every policy that looks beyond the means
     prepared: Reaching,
     context: FloatArray,
 ) -> Contributions:
     """Tell what each feature adds to a recipient's prediction."""
     return contributions(prepared[0], context, prepared[1])
+
+
+def linear_means(
+    policy: object,  # noqa: ARG001 - a method of every policy that prepares a fit and a number
+    prepared: Reaching,
+    contexts: FloatArray,
+) -> FloatArray:
+    """Return the predictions (*lead, *batch, K)."""
+    return prepared[0].means(contexts)
 
 
 def linear_advance(

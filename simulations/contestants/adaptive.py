@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -10,8 +10,8 @@ from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray, row_starts
 from bandits.errors import InvalidInput
-from bandits.numerics.ties import equal_shares, largest
-from bandits.policy import AnyPolicy, draw_each, sample_arms
+from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
+from bandits.policy import AnyPolicy, Predicting, draw_each, sample_arms
 from bandits.problem import Problem
 from bandits.statistics import Moments
 from simulations.conditions.schedule import Run, Schedule
@@ -32,7 +32,7 @@ class Adaptive(Struct, frozen=True):
         floor: the least share of each arm.
         forgetting: how fast it forgets, in decisions.
         greedy_last_batch: send the arm with the best mean in the last batch, whose feedback nobody
-            will use.
+            will use; each recipient the arm of the best prediction, where that depends on them.
         stop: when to stop learning and send the champion.
     """
 
@@ -62,9 +62,10 @@ class Adaptive(Struct, frozen=True):
         self._check_stop(problem, run)
         if self.greedy_last_batch and run.schedule.sequential:
             raise InvalidInput.at("/greedy_last_batch", "needs run.batches: there is no last batch")
-        if self.greedy_last_batch and self.policy.statistic.contextual:
+        contextual = self.policy.statistic.contextual
+        if self.greedy_last_batch and contextual and not hasattr(self.policy, "predictions"):
             raise InvalidInput.at(
-                "/greedy_last_batch", f"{self.policy.name} has no single best arm to send"
+                "/greedy_last_batch", f"{self.policy.name} does not tell what it predicts"
             )
 
     def _check_stop(self, problem: Problem, run: Run) -> None:
@@ -187,19 +188,31 @@ class Learner:
     def begin(self, upcoming: int, *, last: bool) -> None:
         """Prepare for a batch."""
         self._greedy = last and self._greedy_last
-        if not self._greedy:
-            policy, rng = self._draw.policy, self._draw.rng
+        policy, rng = self._draw.policy, self._draw.rng
+        if policy.statistic.contextual or not self._greedy:
             self._prepared = policy.prepare(self._memory.known, self._problem, upcoming, rng)
 
     def choose(self, contexts: FloatArray) -> IntArray:
         """Draw arms for contexts (R, n, d): (R, n)."""
         self._replications = len(contexts)
         if self._greedy:
-            return draw_each(best_mean(self._memory.known), contexts, self._draw.rng)
+            return self._best(contexts)
         if contexts.shape[1] == 1:  # one each: the state's own shape, which is the faster one
             arms = self._draw.arms(self._prepared, contexts[:, 0], self._problem.n_arms)
             return arms[:, None]
         return self._draw.arms(self._prepared, contexts, self._problem.n_arms)
+
+    def _best(self, contexts: FloatArray) -> IntArray:
+        """Draw an arm of the best estimate for each of contexts (R, n, d), tied with equal chance.
+
+        What is left of nothing after rewards were taken back counts as nothing.
+        """
+        policy, rng = self._draw.policy, self._draw.rng
+        if not policy.statistic.contextual:
+            return draw_each(best_mean(self._memory.known), contexts, rng)
+        predicting = cast("Predicting[Any, Any]", policy)
+        predicted = predicting.predictions(self._prepared, contexts)
+        return draw_largest(predicted, rng, NOTHING_LEFT * self._problem.span)
 
     def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
         """Count as pending."""

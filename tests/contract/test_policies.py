@@ -20,6 +20,9 @@ SAMPLING_ERROR = 0.1  # more than six standard deviations of a share of 1,000 dr
 every_invertible = pytest.mark.parametrize(
     "name", [n for n in ALL if policies()[n].statistic.invertible]
 )
+every_personal = pytest.mark.parametrize(
+    "name", [n for n in ALL if policies()[n].statistic.contextual]
+)
 every_wave = pytest.mark.parametrize("upcoming", [1, 7, 10_000])
 
 
@@ -180,12 +183,57 @@ def test_contexts_may_lack_or_share_batch_axes(name):
     assert sample_arms(policy, prepared, np.broadcast_to(contexts[0], (3, D)), rng).shape == (3,)
 
 
+@every_personal
+def test_predictions_are_of_the_arm_and_the_recipient_alone(name):
+    problem = problem_of(name)
+    policy = make(name)
+    known, contexts = known_of(name, problem, n=200), contexts_of(50)
+    predicted = policy.predictions(prepare(policy, known, problem), contexts)
+    assert predicted.shape == (50, K)
+    alone = policy.predictions(prepare(policy, known, problem, seed=4), contexts[7:8])
+    assert np.allclose(alone, predicted[7:8], rtol=0, atol=1e-12)
+    order = np.array([2, 0, 3, 1])
+    permuted = prepare(policy, known.take(order), problem.take(order))
+    assert np.allclose(
+        policy.predictions(permuted, contexts), predicted[:, order], rtol=0, atol=1e-9
+    )
+
+
+@every_personal
+def test_predictions_may_lack_or_share_batch_axes(name):
+    problem = problem_of(name)
+    policy = make(name)
+    prepared = prepare(policy, known_of(name, problem, lead=(3,)), problem)
+    contexts = contexts_of(10).reshape(2, 5, D)
+    each = policy.predictions(prepared, np.broadcast_to(contexts, (3, 2, 5, D)))
+    assert each.shape == (3, 2, 5, K)
+    shared = policy.predictions(prepared, contexts[None])
+    assert np.allclose(shared, each, rtol=0, atol=1e-12)
+    one = policy.predictions(prepared, np.broadcast_to(contexts[0, 0], (3, D)))
+    assert np.allclose(one, each[:, 0, 0], rtol=0, atol=1e-12)
+
+
+@every_personal
+def test_predictions_are_near_the_reward_that_much_data_shows(name):
+    """Every arm's mean for a recipient; the bound is wide, as not every model is the true one."""
+    problem = problem_of(name)
+    policy = make(name)
+    prepared = prepare(policy, known_of(name, problem, n=40_000), problem)
+    contexts = contexts_of(50)
+    chance = np.arange(1, K + 1) / (K + 1) * contexts[:, 1:2]  # as `observations` rewards
+    expected = problem.low + problem.span * (chance + (1 - chance) * 0.25)
+    predicted = policy.predictions(prepared, contexts)
+    assert np.abs(predicted - expected).max() < 0.1 * problem.span
+
+
 @every_policy
 def test_nobody_to_decide_for_is_no_error(name):
     problem = problem_of(name)
     policy = make(name)
     prepared = prepare(policy, known_of(name, problem), problem)
     assert policy.propensities(prepared, np.zeros((0, D))).shape in {(0, K), (K,)}
+    if policy.statistic.contextual:
+        assert policy.predictions(prepared, np.zeros((0, D))).shape == (0, K)
     assert sample_arms(policy, prepared, np.zeros((0, D)), np.random.default_rng(8)).shape == (0,)
 
 

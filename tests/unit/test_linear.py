@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy import integrate, stats
+from scipy.special import expit
 
-from bandits.numerics.linear import Regression
+from bandits.numerics.linear import Regression, mean_rates
 from bandits.numerics.linear_walk import Walk
 from bandits.problem import Problem
 from bandits.statistics import Ridge
@@ -174,3 +176,20 @@ def test_sums_over_many_observations_are_those_of_their_parts():
         x, r = contexts[arms == k], rewards[arms == k]
         assert np.allclose(whole.gram[k], x.T @ x, rtol=1e-11)
         assert np.allclose(whole.moment[k], x.T @ r, rtol=0, atol=1e-8)
+
+
+def test_a_mean_rate_is_near_the_integral_over_uncertain_odds():
+    class Odds:
+        def predicted(self, contexts):
+            means, widths = np.meshgrid(np.linspace(-4, 4, 9), [0.1, 0.5, 1.0, 2.0, 4.0])
+            return means, widths / 2
+
+    means, widths = Odds().predicted(None)
+    found = mean_rates(Odds(), np.zeros(0), spread=2.0)
+
+    def rate(m, s):
+        return integrate.quad(lambda z: stats.norm.pdf(z) * expit(m + s * z), -9, 9)[0]
+
+    exact = np.array([rate(m, 2 * s) for m, s in zip(means.flat, widths.flat, strict=True)])
+    assert np.abs(found.ravel() - exact).max() < 0.02
+    assert np.abs(expit(means).ravel() - exact).max() > 0.1

@@ -3,11 +3,15 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.random import Generator
 
 from bandits.arrays import FloatArray, IntArray
+from bandits.errors import InvalidInput
+from bandits.policy import Parameters
 from bandits.problem import Problem
-from bandits.registry import make
+from bandits.registry import make, policies
+from bandits.statistics import Ridge
 from simulations.baselines.ab import ABTest
 from simulations.conditions.schedule import Run, Schedule
 from simulations.conditions.worlds import Potentials, SharedLuck, Worlds
@@ -225,8 +229,28 @@ def test_the_floor_is_every_arms_least_share():
     assert (second_half > 0.1 * 2000 - 4 * (2000 * 0.1 / 50) ** 0.5).all()
 
 
-def test_a_greedy_last_batch_sends_one_arm_only():
-    run = Run(horizon=6000, batches=2, seed=2)
-    contestant = Adaptive(make("uniform"), greedy_last_batch=True)
+@pytest.mark.parametrize("name", policies())
+def test_a_greedy_last_batch_sends_one_arm_only_to_recipients_who_are_alike(name):
+    run = Run(horizon=3600, batches=(600, 3000), seed=2)
+    contestant = Adaptive(make(name), greedy_last_batch=True)
     record = play(contestant, EMAILS, run, range(20), lambda _: None)
-    assert (record.sends.max(axis=1) > 3000 + 900).all()
+    assert (record.sends.max(axis=1) > 3000 + 150).all()
+
+
+@pytest.mark.parametrize("name", policies())
+def test_a_greedy_last_batch_with_nothing_known_is_split_equally(name):
+    run = Run(horizon=3000, batches=1, seed=2)
+    contestant = Adaptive(make(name), greedy_last_batch=True)
+    sends = play(contestant, EMAILS, run, range(20), lambda _: None).sends.mean(axis=0)
+    assert np.abs(sends - 1000).max() < 4 * (3000 * 2 / 9 / 20) ** 0.5
+
+
+def test_a_contextual_policy_that_predicts_nothing_cannot_be_greedy():
+    class Silent(Parameters, frozen=True):
+        statistic = Ridge
+
+    Silent.name, Silent.support = "silent", (0.0, 1.0)
+    run = Run(horizon=6000, batches=2)
+    with pytest.raises(InvalidInput, match="silent does not tell what it predicts") as error:
+        Adaptive(Silent(), greedy_last_batch=True).check(EMAILS.problem, run)
+    assert error.value.faults[0].pointer == "/greedy_last_batch"

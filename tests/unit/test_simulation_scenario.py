@@ -48,7 +48,6 @@ FAULTS = [
     ('"thompson"', '"thompson"\nforgetting = { window = 0 }', "/policy/0/forgetting/window", ""),
     ('"thompson"', '"thompson"\nforgetting = { windw = 5 }', "/policy/0/forgetting/windw", ""),
     ('"thompson"', '"thompson"\nforgetting = {}', "/policy/0/forgetting", "half_life or window"),
-    ('"thompson"', '"linucb"\ngreedy_last_batch = true', "/policy/0/greedy_last_batch", ""),
     ('"ab_test"', '"ab_test"\nfloor = 0.1', "/policy/1/floor", "ab_test has no floor"),
     ('"ab_test"\nparams = { share = 0.1 }', '"thompson"', "/policy/1/label", "two are called"),
     ("[0.1, 0.2]", "[0.1, 2.0]", "/environment/means/1", "of at most 1"),
@@ -109,6 +108,14 @@ def test_a_fault_is_named_at_its_place(old, new, pointer, detail):
     fault = error.value.faults[0]
     assert fault.pointer == pointer
     assert detail in fault.detail
+
+
+def test_there_is_no_greedy_last_batch_without_batches():
+    greedy = changed('"thompson"', '"linucb"\ngreedy_last_batch = true')
+    assert parse(greedy).policies[0]["greedy_last_batch"]
+    with pytest.raises(InvalidInput, match="there is no last batch") as error:
+        parse(greedy.replace("batches = 10", ""))
+    assert error.value.faults[0].pointer == "/policy/0/greedy_last_batch"
 
 
 def test_all_faulty_policies_are_named_at_once():
