@@ -131,9 +131,12 @@ def _show(result: Result, scenario: Scenario, *, as_json: bool) -> None:
 
 
 def _console() -> Console:
-    """Write to standard output, as wide as the terminal; a file has no width of its own."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
+    """Write to standard output, as wide as the terminal; a file has no width of its own.
+
+    A label or a question stands there as it was written, whatever brackets it has.
+    """
+    console = Console(markup=False, emoji=False)
+    return console if console.is_terminal else Console(width=WIDTH, markup=False, emoji=False)
 
 
 class ReplayReport(Struct, frozen=True):

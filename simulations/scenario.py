@@ -60,6 +60,10 @@ def parse(text: str) -> Scenario:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InvalidInput.at("", f"not TOML: {error}") from None
+    except RecursionError:
+        raise InvalidInput.at(
+            "", "not a scenario: lists or tables lie too deep in each other"
+        ) from None
     sections = read(_File, raw)
     environment = _environment(sections.environment)
     run = _run(sections.run)
@@ -114,7 +118,7 @@ def load(source: str) -> Scenario:
     path = Path(source)
     if path.is_file():
         try:
-            return parse(path.read_text("utf-8"))
+            return parse(path.read_text("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInput.at("", f"cannot read {source}: {error}") from None
     scenarios = ready()

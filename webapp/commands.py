@@ -123,9 +123,9 @@ def list_keys(database: str) -> None:
     table = Table("id", "begins with", "name", "scopes", "made", "last used", "state", box=None)
     for found in keys:
         table.add_row(*_row(found))
-    console = Console()
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:  # for programs: one line a key, nothing cut
-        console = Console(width=_WIDE)
+        console = Console(width=_WIDE, markup=False, emoji=False)
     console.print(table)
 
 

@@ -124,7 +124,10 @@ class LinearDraws:
             return shown, None
         places = [np.searchsorted(used, slot) for used, slot in zip(shown, levels.T, strict=True)]
         arms = np.full(prod(counts), -1)
-        arms[np.ravel_multi_index(tuple(places), tuple(counts))] = np.arange(len(levels))
+        cells = np.zeros(len(levels), np.int64)
+        for place, count in zip(places, counts, strict=True):
+            cells = cells * count + place
+        arms[cells] = np.arange(len(levels))
         return shown, arms
 
     def _best(self, values: FloatArray) -> IntArray:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from msgspec import Meta, Struct
 from numpy.random import Generator
-from scipy.special import stdtr
+from scipy.special import ndtr, stdtr
 
 from bandits.arrays import BoolArray, FloatArray
 from bandits.errors import InvalidInput
@@ -138,7 +138,7 @@ class FixedHorizonTest(Powered, frozen=True):
     def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - the schedule ends the test
         """Begin with the test."""
         significance = self.level(problem.n_arms) if self.ship == "significant" else None
-        return Race(problem, replications, OneLook(significance), rng)
+        return Race(problem, replications, OneLook(significance, rates=self.rate is not None), rng)
 
 
 class GroupSequentialTest(Powered, frozen=True):
@@ -201,21 +201,26 @@ class SuccessiveElimination(Parameters, frozen=True):
 
 def _held(looks: list[int], horizon: int) -> Schedule:
     """Make the schedule of a test that holds back the rest while it waits for each look."""
-    ends = np.unique(np.minimum([*looks, horizon], horizon))
+    ends = np.unique([min(look, horizon) for look in (*looks, horizon)])
     return Schedule(ends, patient=True)
 
 
 class OneLook(Struct, frozen=True):
-    """End at the first look; with a level, keep the control, the first arm, unless it is beaten."""
+    """End at the first look; with a level, keep the control, the first arm, unless it is beaten.
+
+    Rates are compared by the z test that pools them, values by Welch's.
+    """
 
     level: float | None = None
+    rates: bool = False
 
     def keep(self, known: Moments, racing: BoolArray, look: int, rng: Generator) -> BoolArray:  # noqa: ARG002 - there is one look
         """Keep the winner."""
         best = only_best(known, racing, rng)
         if self.level is None:
             return best
-        beaten = _welch_p(known, best)[:, :1] < self.level
+        p_values = _pooled_p(known, best) if self.rates else _welch_p(known, best)
+        beaten = p_values[:, :1] < self.level
         control = np.arange(racing.shape[-1]) == 0
         return np.where(beaten, best, control)
 
@@ -242,8 +247,8 @@ class Elimination(Struct, frozen=True):
 
     def keep(self, known: Moments, racing: BoolArray, look: int, rng: Generator) -> BoolArray:  # noqa: ARG002 - no tie matters
         """Keep what could still be the best; Σ 1 / (look (look + 1)) = 1 shares δ among looks."""
-        share = self.delta / (racing.shape[-1] * look * (look + 1))
-        log = np.log(3 / share)
+        parts = 3.0 * racing.shape[-1] * look * (look + 1)
+        log = np.log(parts) - np.log(self.delta)  # their quotient may be too large for a number
         count = np.maximum(known.count, 1)
         radius = np.sqrt(2 * known.variances * log / count) + 3 * self.span * log / count
         radius = np.where(known.count > 0, radius, np.inf)
@@ -257,6 +262,16 @@ def _z_against(known: Moments, best: BoolArray) -> FloatArray:
     error = known.variances / np.maximum(known.count, 1)
     mean, own = ((best * values).sum(axis=1, keepdims=True) for values in (known.means, error))
     return (mean - known.means) / np.sqrt(np.maximum(own + error, _TINY))
+
+
+def _pooled_p(known: Moments, best: BoolArray) -> FloatArray:
+    """Return two-sided p-values of the pooled z test of the best arm's rate: (R, K)."""
+    n = (best * known.count).sum(axis=1, keepdims=True)
+    wins = (best * known.total).sum(axis=1, keepdims=True)
+    pooled = (wins + known.total) / np.maximum(n + known.count, 1)
+    error = pooled * (1 - pooled) * (1 / np.maximum(n, 1) + 1 / np.maximum(known.count, 1))
+    mean = (best * known.means).sum(axis=1, keepdims=True)
+    return 2 * ndtr(-np.abs(mean - known.means) / np.sqrt(np.maximum(error, _TINY)))
 
 
 def _welch_p(known: Moments, best: BoolArray) -> FloatArray:

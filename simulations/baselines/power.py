@@ -1,15 +1,19 @@
 """How many recipients a test needs, and when it may stop early."""
 
 from functools import cache
-from math import ceil, sqrt
+from math import ceil, log, sqrt
 from typing import NamedTuple
 
 from numpy.polynomial import legendre
 from scipy.optimize import brentq
+from scipy.special import ndtr
 from scipy.stats import norm
 
-_NODES, _WEIGHTS = legendre.leggauss(128)  # the walk's density is smooth: errors below 1e-10
-_WIDEST = 20.0  # standard deviations; no boundary or drift that is looked for lies beyond
+from bandits.arrays import FloatArray
+
+_FEWEST_NODES, _NODES_PER_DEVIATION = 128, 5  # the walk's density is smooth: errors below 1e-10
+_LARGEST = 1e15  # recipients an arm: more than there are, and a whole number
+_WIDER = 1.01  # for brackets whose ends may be the answer, but for rounding
 
 
 class Variances(NamedTuple):
@@ -44,7 +48,12 @@ def fixed_size(
     both = variances.control + variances.arm
     under_null = both if pooled is None else 2 * pooled
     spread = norm.isf(alpha / 2) * sqrt(under_null) + norm.ppf(power) * sqrt(both)
-    return ceil((spread / lift) ** 2)
+    return _recipients(spread / lift)
+
+
+def _recipients(root: float) -> int:
+    """Return the square, rounded up: at least one, and no more than a number holds."""
+    return max(1, ceil(min(root, sqrt(_LARGEST)) ** 2))
 
 
 def staying_chance(barrier: float, drift: float, looks: int) -> float:
@@ -52,12 +61,42 @@ def staying_chance(barrier: float, drift: float, looks: int) -> float:
 
     By recursive integration of the walk's density (Armitage, McPherson and Rowe, 1969).
     """
-    x, weights = barrier * _NODES, barrier * _WEIGHTS
-    density = norm.pdf(x - drift)
-    step = norm.pdf(x[:, None] - x[None, :] - drift)
+    density, weights, step = _walk(barrier, drift)
     for _ in range(looks - 1):
         density = step @ (weights * density)
     return float(weights @ density)
+
+
+def crossing_chance(barrier: float, looks: int) -> float:
+    """Return the chance that a walk without drift leaves ±barrier, with all digits if it is tiny.
+
+    As `staying_chance`; what leaves is summed step by step, so nothing is subtracted from 1.
+    """
+    density, weights, step = _walk(barrier, 0.0)
+    x = barrier * _nodes(barrier)[0]
+    leaving = ndtr(x - barrier) + ndtr(-x - barrier)
+    crossed = 2 * float(ndtr(-barrier))
+    for _ in range(looks - 1):
+        crossed += float(weights @ (density * leaving))
+        density = step @ (weights * density)
+    return crossed
+
+
+def _walk(barrier: float, drift: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the first step's density at nodes within ±barrier, their weights, and the kernel."""
+    nodes, weights = _nodes(barrier)
+    x = barrier * nodes
+    step = norm.pdf(x[:, None] - x[None, :] - drift)
+    return norm.pdf(x - drift), barrier * weights, step
+
+
+@cache
+def _leggauss(n: int) -> tuple[FloatArray, FloatArray]:
+    return legendre.leggauss(n)
+
+
+def _nodes(barrier: float) -> tuple[FloatArray, FloatArray]:
+    return _leggauss(max(_FEWEST_NODES, ceil(_NODES_PER_DEVIATION * barrier)))
 
 
 class Design(NamedTuple):
@@ -77,13 +116,17 @@ def obrien_fleming(looks: int, alpha: float, power: float) -> Design:
     """Find O'Brien and Fleming's (1979) two-sided boundary, and the drift that meets the power.
 
     With z_k = S_k / √k and a boundary C √(J/k), the walk S_k must stay within ±C √J: a barrier that
-    does not move.
+    does not move. The last step alone leaves with chance 2 Φ(−b/√J), and all steps together with at
+    most twice that (Lévy's inequality): b lies between z_{1−α/2} √J and z_{1−α/4} √J.
     """
-    barrier = brentq(lambda b: staying_chance(b, 0.0, looks) - (1 - alpha), 0.1, _WIDEST)
-    drift = brentq(lambda d: staying_chance(barrier, d, looks) - (1 - power), 0.0, _WIDEST)
+    root, goal = sqrt(looks), log(alpha)
+    low, high = norm.isf(alpha / 2) * root / _WIDER, norm.isf(alpha / 4) * root * _WIDER
+    barrier = brentq(lambda b: log(crossing_chance(b, looks)) - goal, low, high)
+    farthest = _WIDER * (barrier + norm.ppf(power) * root) / looks
+    drift = brentq(lambda d: staying_chance(barrier, d, looks) - (1 - power), 0.0, farthest)
     return Design(float(barrier), float(drift))
 
 
 def group_size(design: Design, variances: Variances, lift: float) -> int:
     """Return the recipients per arm between two looks."""
-    return ceil((design.drift / lift) ** 2 * (variances.control + variances.arm))
+    return _recipients(design.drift / lift * sqrt(variances.control + variances.arm))

@@ -149,7 +149,7 @@ def replay_table(results: Sequence[Replayed], rows: int) -> Table:
 
 def as_text(result: Findings) -> str:
     """Write the table as plain text."""
-    console = Console(file=StringIO(), width=WIDTH, color_system=None)
+    console = Console(file=StringIO(), width=WIDTH, color_system=None, markup=False, emoji=False)
     console.print(result_table(result))
     return str(console.file.getvalue())  # type: ignore[attr-defined]  # it is the StringIO above
 

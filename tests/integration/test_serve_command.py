@@ -88,3 +88,10 @@ def test_a_taken_address_is_refused_whatever_its_case(bandits) -> None:
     assert bandits("user", "add", "Ann@example.com", *person, given=given)[0] == 0
     status, _, err = bandits("user", "add", "ann@EXAMPLE.com", *person, given=given)
     assert (status, err) == (2, "error: there is a user 'ann@example.com' already\n")
+
+
+def test_a_key_is_listed_by_the_name_it_was_given_whatever_brackets_it_has(bandits) -> None:
+    assert bandits("key", "create", "--scopes", "read", "--name", "[/] [old] :key:")[0] == 0
+    status, out, _ = bandits("key", "list")
+    assert status == 0
+    assert "[/] [old] :key:" in out

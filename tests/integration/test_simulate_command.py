@@ -59,6 +59,15 @@ def test_a_scenario_is_answered_by_a_table(bandits, scenario):
     assert [line.split()[0] for line in out.splitlines()[3:5]] == ["thompson", "ab_test"]
 
 
+def test_brackets_in_a_label_or_a_question_are_shown_as_they_are(bandits, scenario):
+    named = SCENARIO.replace('"Which of two?"', '"[/why] [b]two[/b]?"')
+    scenario.write_text(named.replace('"ab_test"', '"ab_test"\nlabel = "[/] [old] :test:"'))
+    status, out, err = bandits("simulate", scenario)
+    assert (status, err) == (0, "")
+    assert "[/why] [b]two[/b]?" in out
+    assert "[/] [old] :test:" in out
+
+
 def test_json_is_all_there_is_on_standard_output(bandits, scenario):
     status, out, err = bandits("simulate", scenario, "--json")
     assert (status, err) == (0, "")
@@ -104,6 +113,7 @@ def test_a_report_is_written_with_its_figures_and_its_scenario(bandits, scenario
         ),
         ("means", "meens", "error: /environment/meens: unknown field; known are "),
         ("[run]", "[run", "error: not TOML"),
+        ("[0.1, 0.2]", 2000 * "[" + 2000 * "]", "error: not a scenario: "),
     ],
 )
 def test_a_typo_is_one_line_and_exit_status_2(bandits, scenario, old, new, expected):
@@ -127,6 +137,11 @@ def test_a_file_that_is_not_text_is_refused(bandits, tmp_path):
     status, _, err = bandits("simulate", path)
     assert (status, err.count("\n")) == (2, 1)
     assert err.startswith("error: cannot read")
+
+
+def test_a_file_that_begins_with_a_byte_order_mark_is_read(bandits, scenario):
+    scenario.write_text(SCENARIO, "utf-8-sig")
+    assert bandits("simulate", scenario)[0] == 0
 
 
 def test_ready_scenarios_are_listed_and_run_by_name(bandits):

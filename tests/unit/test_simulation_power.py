@@ -3,6 +3,7 @@ from scipy.stats import norm
 
 from simulations.baselines.power import (
     Variances,
+    crossing_chance,
     fixed_size,
     group_size,
     obrien_fleming,
@@ -52,3 +53,25 @@ def test_a_group_is_the_designs_share_of_information():
     variances = rate_variances(0.2, 0.02)
     fixed = fixed_size(variances, 0.02, 0.05, 0.8)
     assert 5 * group_size(design, variances, 0.02) == pytest.approx(1.0288 * fixed, rel=0.002)
+
+
+@pytest.mark.parametrize("looks", [1, 5, 20])
+def test_leaving_is_the_rest_of_staying(looks):
+    assert crossing_chance(6.0, looks) == pytest.approx(1 - staying_chance(6.0, 0.0, looks))
+
+
+@pytest.mark.parametrize(
+    ("looks", "alpha", "power"),
+    [(50, 0.05 / 19, 0.8), (50, 1e-6, 0.999999), (5, 1e-30, 0.8), (50, 0.4999, 0.5001)],
+)
+def test_a_boundary_is_found_for_many_arms_many_looks_and_strict_levels(looks, alpha, power):
+    design = obrien_fleming(looks, alpha, power)
+    assert crossing_chance(design.barrier, looks) == pytest.approx(alpha, rel=1e-9)
+    assert staying_chance(design.barrier, design.drift, looks) == pytest.approx(1 - power, rel=1e-6)
+
+
+def test_a_size_is_a_whole_number_of_recipients_however_small_or_large_the_lift():
+    design = obrien_fleming(5, 0.05, 0.8)
+    for lift, size in ((1e-300, 1e15), (1e300, 1)):
+        assert fixed_size(Variances(1.0, 1.0), lift, 0.05, 0.8) == size
+        assert group_size(design, Variances(1.0, 1.0), lift) == size

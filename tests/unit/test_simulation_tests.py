@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom, norm
 
 from bandits.errors import InvalidInput
 from bandits.problem import Problem
@@ -72,6 +73,32 @@ def test_significance_keeps_the_control_unless_it_is_beaten():
     assert kept(OneLook(), [200, 210], [1000, 1000]) == [False, True]
     assert kept(OneLook(0.05), [200, 210], [1000, 1000]) == [True, False]
     assert kept(OneLook(0.05), [200, 260], [1000, 1000]) == [False, True]
+
+
+def test_rates_are_compared_by_the_pooled_z_test_and_values_by_welchs():
+    """2 of 20 against 8 of 20: by z p = .0285, by Welch p = .0298 (scipy's ttest_ind)."""
+    pooled, welch = (OneLook(0.029, rates=rates) for rates in (True, False))
+    assert kept(pooled, [2, 8], [20, 20]) == [False, True]
+    assert kept(welch, [2, 8], [20, 20]) == [True, False]
+    assert kept(OneLook(0.028, rates=True), [2, 8], [20, 20]) == [True, False]
+    assert kept(OneLook(0.030), [2, 8], [20, 20]) == [False, True]
+    assert kept(OneLook(0.4, rates=True), [0, 0], [20, 20])[0]
+
+
+def test_a_small_test_of_rates_ships_the_arm_as_often_as_its_z_test_rejects():
+    """Summed over the chances of all 22 × 22 outcomes. False alarm: 1 in 16,000."""
+    test = FixedHorizonTest(lift=0.5, rate=0.1, power=0.95, ship="significant")
+    size = test.size(2)
+    wins = np.arange(size + 1)
+    control, arm = np.meshgrid(wins / size, wins / size, indexing="ij")
+    pooled = (control + arm) / 2
+    error = np.sqrt(np.maximum(pooled * (1 - pooled) * 2 / size, 1e-12))
+    found = ((arm - control) / error > norm.isf(0.025)).astype(float)
+    expected = binom.pmf(wins, size, 0.1) @ found @ binom.pmf(wins, size, 0.3)
+    world = Bernoulli((0.1, 0.3))
+    record = simulate(world, [test], horizon=3 * size, replications=4000).outcomes[0].record
+    shipped = (record.wrong == 0).mean()
+    assert abs(shipped - expected) < 4 * (expected * (1 - expected) / 4000) ** 0.5
 
 
 def test_a_boundary_ends_the_test_where_the_best_beats_every_other():

@@ -110,8 +110,12 @@ EXCLUDED = FULL[[0, 2, 3, 6, 7, 9, 10]]
 PAUSED = FULL[FULL[:, 0] != 1]
 TOO_MANY = np.random.default_rng(5).integers(0, 2, (7, 21))  # for a table of all combinations
 
+MANY_SLOTS = np.pad(FULL, ((0, 0), (30, 40)))  # more than an array has axes, most of one variant
 
-@pytest.mark.parametrize("levels", [FULL, EXCLUDED, PAUSED, FULL[::-1], FULL[:1], TOO_MANY])
+
+@pytest.mark.parametrize(
+    "levels", [FULL, EXCLUDED, PAUSED, FULL[::-1], FULL[:1], TOO_MANY, MANY_SLOTS]
+)
 def test_the_best_arm_is_that_of_the_largest_sum_whatever_is_left_out(levels):
     n_slots, n_levels = levels.shape[1], int(levels.max()) + 1
     problem = Problem(np.arange(len(levels)), levels, 2)
