@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from typing import cast
 
+from bandits.problem import Problem
 from simulations.conditions.feedback import Feedback
 from simulations.conditions.schedule import Ramp, Run
+from simulations.contestants.contract import Contestant, Planned
 from simulations.environments.contract import Environment
 from simulations.lineup import Given, check, lineup
 from simulations.reporting.findings import Outcome
@@ -89,7 +92,20 @@ def simulate_run(  # noqa: PLR0913 - what is played, and where
     return Result(
         run,
         environment.arms,
-        tuple(Outcome(e.label, record) for e, record in zip(entrants, out.records, strict=True)),
+        tuple(
+            Outcome(
+                entrant.label, record, _planned_beyond(entrant.contestant, environment.problem, run)
+            )
+            for entrant, record in zip(entrants, out.records, strict=True)
+        ),
         time.perf_counter() - began,
         out.interrupted,
     )
+
+
+def _planned_beyond(contestant: Contestant, problem: Problem, run: Run) -> int | None:
+    """Return for how many decisions it was planned, where the campaign has fewer."""
+    if not hasattr(contestant, "planned"):
+        return None
+    planned = cast("Planned", contestant).planned(problem)
+    return planned if planned > run.horizon else None

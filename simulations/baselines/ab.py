@@ -18,6 +18,7 @@ from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.statistics import Moments
 from simulations.baselines.power import (
+    Design,
     Variances,
     fixed_size,
     group_size,
@@ -50,11 +51,14 @@ class ABTest(Parameters, frozen=True):
 
     def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - the share says it all
         """Test, then send the rest."""
-        return _held([max(1, round(self.share * run.horizon))], run.horizon)
+        return _held([self._size(run)], run.horizon)
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - the schedule ends the test
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:
         """Begin with the test."""
-        return Race(problem, replications, OneLook(), rng)
+        return Race(problem, replications, OneLook(), rng, looks=[self._size(run)])
+
+    def _size(self, run: Run) -> int:
+        return max(1, round(self.share * run.horizon))
 
 
 class Powered(Parameters, frozen=True):
@@ -94,7 +98,10 @@ class Powered(Parameters, frozen=True):
             raise InvalidInput.at("/lift", "rate + lift must be below 1")
 
     def check(self, problem: Problem, run: Run) -> None:
-        """Refuse nothing: a test too large for the campaign ends with it."""
+        """Refuse nothing: a test too large for the campaign goes on to its end, and ships nothing.
+
+        That this is what the power asks for is what a simulation is there to tell.
+        """
 
     @property
     def variances(self) -> Variances:
@@ -131,14 +138,19 @@ class FixedHorizonTest(Powered, frozen=True):
             pooled = middle * (1 - middle)
         return fixed_size(self.variances, self.lift, self.level(n_arms), self.power, pooled)
 
+    def planned(self, problem: Problem) -> int:
+        """Return the recipients of all arms."""
+        return problem.n_arms * self.size(problem.n_arms)
+
     def schedule(self, run: Run, problem: Problem) -> Schedule:
         """Test, then send the rest."""
-        return _held([problem.n_arms * self.size(problem.n_arms)], run.horizon)
+        return _held([self.planned(problem)], run.horizon)
 
     def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - the schedule ends the test
         """Begin with the test."""
         significance = self.level(problem.n_arms) if self.ship == "significant" else None
-        return Race(problem, replications, OneLook(significance, rates=self.rate is not None), rng)
+        rule = OneLook(significance, rates=self.rate is not None)
+        return Race(problem, replications, rule, rng, looks=[self.planned(problem)])
 
 
 class GroupSequentialTest(Powered, frozen=True):
@@ -154,16 +166,25 @@ class GroupSequentialTest(Powered, frozen=True):
 
     looks: Annotated[int, Meta(ge=1, le=50, description="looks, evenly spaced")] = 5
 
+    def _design(self, problem: Problem) -> Design:
+        return obrien_fleming(self.looks, self.level(problem.n_arms), self.power)
+
+    def _ends(self, problem: Problem) -> list[int]:
+        step = problem.n_arms * group_size(self._design(problem), self.variances, self.lift)
+        return [step * look for look in range(1, self.looks + 1)]
+
+    def planned(self, problem: Problem) -> int:
+        """Return the recipients of all arms until the last look."""
+        return self._ends(problem)[-1]
+
     def schedule(self, run: Run, problem: Problem) -> Schedule:
         """Wait at every look."""
-        design = obrien_fleming(self.looks, self.level(problem.n_arms), self.power)
-        step = problem.n_arms * group_size(design, self.variances, self.lift)
-        return _held([step * look for look in range(1, self.looks + 1)], run.horizon)
+        return _held(self._ends(problem), run.horizon)
 
     def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - the schedule ends the test
         """Begin with the test."""
-        design = obrien_fleming(self.looks, self.level(problem.n_arms), self.power)
-        return Race(problem, replications, Boundary(design.barrier, self.looks), rng)
+        boundary = Boundary(self._design(problem).barrier, self.looks)
+        return Race(problem, replications, boundary, rng, looks=self._ends(problem))
 
 
 class SuccessiveElimination(Parameters, frozen=True):

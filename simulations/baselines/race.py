@@ -1,5 +1,6 @@
 """Arms that take turns until a rule ends the test: what every A/B test is at play."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -36,8 +37,26 @@ def only_best(known: Moments, racing: BoolArray, rng: Generator) -> BoolArray:
 class Race:
     """A test at play in R replications: the racing arms take turns, so their split is exact."""
 
-    def __init__(self, problem: Problem, replications: int, rule: Rule, rng: Generator) -> None:
-        self._problem, self._rule, self._rng = problem, rule, rng
+    def __init__(
+        self,
+        problem: Problem,
+        replications: int,
+        rule: Rule,
+        rng: Generator,
+        *,
+        looks: Sequence[int] | None = None,
+    ) -> None:
+        """Begin with all arms.
+
+        Args:
+            problem: what is chosen among.
+            replications: R.
+            rule: when a look drops arms.
+            rng: breaks ties.
+            looks: decisions until each look that is planned, the last ends it; None for a test that
+                is looked at as long as the campaign lasts.
+        """
+        self._problem, self._rule, self._rng, self._looks = problem, rule, rng, looks
         self._known = Moments.zeros(problem, (replications,))
         self._racing = np.ones((replications, problem.n_arms), dtype=np.bool_)
         self._look, self._sent, self._turn = 0, 0, 0
@@ -52,8 +71,10 @@ class Race:
 
     def begin(self, upcoming: int, *, last: bool) -> None:  # noqa: ARG002 - the rule knows when
         """Look at the test, where it is not over."""
-        if self._sent == 0 or (self._left == 1).all():
-            return
+        if self._sent and not (self._left == 1).all():
+            self._look_at()
+
+    def _look_at(self) -> None:
         self._look += 1
         running = self._left > 1
         kept = self._rule.keep(self._known, self._racing, self._look, self._rng)
@@ -93,8 +114,15 @@ class Race:
             self._known = self._known + feedback
 
     def shipped(self) -> FloatArray:
-        """Ship the winner; the best mean of the arms still racing where the test is not over."""
-        return equal_shares(largest(best_of(self._known, self._racing)))
+        """Ship the winner; a test whose plan was larger than the campaign ships nothing, NaN.
+
+        A test without a plan that is not over ships the best mean of the arms still racing.
+        """
+        if self._sent in (self._looks or ()):
+            self._look_at()
+        best = equal_shares(largest(best_of(self._known, self._racing)))
+        unread = self._left > 1 if self._looks is not None else np.zeros_like(self._left, np.bool_)
+        return np.where(unread, np.nan, best)
 
     def decided(self) -> FloatArray:
         """Tell after how many decisions the test was over, (R,); NaN where it is not."""

@@ -43,7 +43,8 @@ class Player(Protocol):
     def shipped(self) -> FloatArray | None:
         """Return which arm it would send once all feedback is in, (R, K), ties shared.
 
-        None where that depends on the recipient.
+        NaN in replications where it sends none more than others; None where that depends on the
+        recipient.
         """
         ...
 
@@ -94,6 +95,14 @@ class Contestant(Protocol):
         self, problem: Problem, run: Run, replications: int, rng: Generator
     ) -> Player | Walker:
         """Begin to play in so many replications side by side."""
+        ...
+
+
+class Planned(Contestant, Protocol):
+    """What a contestant may offer on top whose end was planned without asking for the horizon."""
+
+    def planned(self, problem: Problem) -> int:
+        """Return the decisions after which it is read for the last time, so that it can ship."""
         ...
 
 

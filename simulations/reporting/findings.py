@@ -85,6 +85,8 @@ class Summary(Struct, frozen=True):
         sends_to_decision: decisions until it settled on an arm, in the replications where it did;
             None where it never did.
         decided: the share of replications where it did.
+        needs: decisions that its test was planned for, where the campaign has fewer: where it has
+            not ended before, it ships nothing.
         worst_dip: how far behind sending only the control it fell at worst.
         curve: regret after so many decisions.
     """
@@ -99,13 +101,15 @@ class Summary(Struct, frozen=True):
     decided: float
     worst_dip: Estimate
     curve: list[Point]
+    needs: int | None = None
 
 
 class Outcome(Struct, frozen=True, eq=False):
-    """One contestant's replications."""
+    """One contestant's replications, and for how many decisions it was planned if too many."""
 
     label: str
     record: Record
+    needs: int | None = None
 
     def summary(self, after: int) -> Summary:
         """Summarise over replications, with so many decisions after the campaign."""
@@ -121,6 +125,7 @@ class Outcome(Struct, frozen=True, eq=False):
             decided=float(np.mean(~np.isnan(record.decided))),
             worst_dip=Estimate.of(record.dip),
             curve=_curve(record),
+            needs=self.needs,
         )
 
 

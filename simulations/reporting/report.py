@@ -43,9 +43,9 @@ $figures
 <p>Regret is the expected reward missed against always sending the best email, summed over the
 campaign; lower is better. It is computed from the true means, so that luck in the rewards does not
 blur it. Every policy met the same recipients and the same potential rewards. p95 is exceeded in one
-replication of twenty. A wrong winner is an email shipped at the end that is not the best; for
-policies that choose by recipient there is none. Simple regret is what each later email then loses,
-on average. "And after" adds $after further recipients who get
+replication of twenty. A wrong winner is an email shipped at the end that is not the best; there is
+none for policies that choose by recipient, and where a test was too large to be read. Simple regret
+is what each later email then loses, on average. "And after" adds $after further recipients who get
 what is shipped. "Decided at" counts the sends until an arm was settled on. The worst dip is how far
 a policy fell behind sending only the first email, the control. Differences are taken replication by
 replication, which makes them surer than the regrets themselves.</p>

@@ -52,6 +52,21 @@ def result_rows(result: Findings) -> list[tuple[str, ...]]:
     ]
 
 
+def result_notes(result: Findings) -> list[str]:
+    """Tell which tests were planned for more than the campaign."""
+    return [
+        f"{summary.label} needs {summary.needs:,} decisions, the campaign has "
+        f"{result.run.horizon:,}: "
+        + (
+            "it never ends, and ships nothing."
+            if summary.decided == 0
+            else "where it has not ended before, it ships nothing."
+        )
+        for summary in result.summaries()
+        if summary.needs is not None
+    ]
+
+
 DIFFERENCE_HEADINGS = ("compared with the best", "more regret", "95 % interval")
 
 
@@ -93,6 +108,7 @@ def result_table(result: Findings, width: int = WIDTH) -> Table:
     for position, row in enumerate(result_rows(result)):
         style = "bold" if position == best else None
         table.add_row(*(row[column] for column in shown), style=style)
+    table.caption = "\n".join(result_notes(result)) or None
     return table
 
 
@@ -109,12 +125,20 @@ def difference_table(result: Findings) -> Table:
 
 def _plain(title: str | None = None) -> Table:
     """Begin a table without lines, its title at the left."""
-    return Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
+    return Table(
+        box=None,
+        pad_edge=False,
+        header_style="bold",
+        title=title,
+        title_justify="left",
+        caption_justify="left",
+    )
 
 
 def as_html(result: Findings) -> str:
-    """Write the table as HTML, the least regret in bold."""
-    return html_table(HEADINGS, result_rows(result), best_row(result))
+    """Write the table as HTML, the least regret in bold, and its notes."""
+    notes = "".join(f"\n<p>{escape(note)}</p>" for note in result_notes(result))
+    return html_table(HEADINGS, result_rows(result), best_row(result)) + notes
 
 
 def html_table(

@@ -27,11 +27,11 @@ class Record(Struct, frozen=True, eq=False):
         control: (R, G), that of the first arm.
         sends: (R, K), how often each arm was chosen.
         wrong: (R,), 1 where it would ship an arm that is not the best, 0 where the best; NaN where
-            it ships no single arm.
+            it ships no single arm, or none yet.
         lost: (R,), what each decision would lose from then on by what it ships; NaN likewise.
         decided: (R,), decisions after which it had settled on an arm; NaN where it had not.
         rate_after: (R,), expected reward of a decision after the campaign: of the arm that is
-            shipped, or where that depends on the recipient, of the campaign's last tenth.
+            shipped, or where there is none, of the campaign's last tenth.
     """
 
     grid: IntArray
@@ -104,14 +104,14 @@ class Ledger:
         """Compare what is shipped, (R, K), with the truth towards the end of the campaign."""
         reward, best, control = self._curves
         if shipped is None:
-            wrong = lost = np.full(len(reward), np.nan)
-            rate_after = self._late_rate(reward)
+            wrong = lost = rate_after = np.full(len(reward), np.nan)
         else:
             truth = self._truth / (self._grid[-1] - self._truth_from)
             top = truth.max(axis=1, keepdims=True)
             wrong = 1 - (shipped * (truth >= top - _SAME * np.abs(top))).sum(axis=1)
             rate_after = (shipped * truth).sum(axis=1)
             lost = top[:, 0] - rate_after
+        rate_after = np.where(np.isnan(rate_after), self._late_rate(reward), rate_after)
         return Record(
             self._grid, reward, best, control, self._sends, wrong, lost, decided, rate_after
         )

@@ -80,6 +80,23 @@ def test_json_is_all_there_is_on_standard_output(bandits, scenario):
     assert read["seconds"] > 0
 
 
+def test_a_test_too_large_for_the_campaign_is_told_below_the_table(bandits, tmp_path):
+    path = tmp_path / "scenario.toml"
+    powered = '"fixed_horizon_test"\nparams = { rate = 0.2, lift = 0.01 }'
+    test = SCENARIO[SCENARIO.index('"ab_test"') :]
+    path.write_text(SCENARIO.replace(test, powered))
+    status, out, err = bandits("simulate", path)
+    assert (status, err) == (0, "")
+    assert "decisions, the campaign has 200: it never ends, and ships nothing." in out
+    _, out, _ = bandits("simulate", path, "--json")
+    thompson, test = numbers(out)
+    assert (thompson["needs"], test["needs"] > 50_000) == (None, True)
+    assert (test["wrong_winner"], test["sends_to_decision"], test["decided"]) == (None, None, 0)
+    report = tmp_path / "report.html"
+    bandits("simulate", path, "--report", report)
+    assert "the campaign has 200: it never ends" in report.read_text()
+
+
 def test_the_same_seed_gives_the_same_numbers_and_another_gives_others(bandits, scenario):
     _, one, _ = bandits("simulate", scenario, "--json")
     _, again, _ = bandits("simulate", scenario, "--json", "--seed", 7)

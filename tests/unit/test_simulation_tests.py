@@ -9,6 +9,7 @@ from bandits.problem import Problem
 from bandits.statistics import Moments
 from simulations import ABTest, simulate
 from simulations.baselines.ab import (
+    PROCEDURES,
     Boundary,
     Elimination,
     FixedHorizonTest,
@@ -130,14 +131,75 @@ def test_after_elimination_the_others_go_on_in_equal_parts():
     assert (np.diff(record.sends, axis=1) > 0).all()
 
 
-def test_a_test_too_large_for_the_campaign_is_never_read():
-    test = FixedHorizonTest(lift=0.001, rate=0.2)
-    record = (
-        simulate(Bernoulli((0.2, 0.4)), [test], horizon=1000, replications=5).outcomes[0].record
-    )
-    assert np.isnan(record.decided).all()
+TOO_LARGE = [
+    {"name": "fixed_horizon_test", "params": {"lift": 0.001, "rate": 0.2}},
+    {"name": "fixed_horizon_test", "params": {"lift": 0.001, "rate": 0.2, "ship": "significant"}},
+    {"name": "group_sequential_test", "params": {"lift": 0.001, "rate": 0.2}},
+    {"name": "group_sequential_test", "params": {"lift": 1e-12, "rate": 0.2}},
+]
+
+
+@pytest.mark.parametrize("entry", TOO_LARGE)
+def test_a_test_too_large_for_the_campaign_never_ends_and_ships_nothing(entry):
+    result = simulate(Bernoulli((0.2, 0.4)), [entry], horizon=1000, replications=5)
+    record = result.outcomes[0].record
     assert (record.sends == 500).all()
-    assert (record.wrong == 0).all()
+    for answer in (record.decided, record.wrong, record.lost):
+        assert np.isnan(answer).all()
+    assert record.rate_after == pytest.approx([0.3] * 5)
+    summary = result.summaries()[0]
+    assert summary.needs == PROCEDURES[entry["name"]](**entry["params"]).planned(Problem.of(2))
+    assert summary.needs > 2_000_000
+    note = f"needs {summary.needs:,} decisions, the campaign has 1,000: it never ends, and ships"
+    assert note in " ".join(repr(result).split())
+    assert note in result._repr_html_()
+
+
+def test_a_test_that_fits_says_nothing_of_its_size():
+    test = FixedHorizonTest(lift=0.2, rate=0.2)
+    fits = simulate(Bernoulli((0.2, 0.4)), [test], horizon=1000, replications=5)
+    assert fits.summaries()[0].needs is None
+    assert "needs" not in repr(fits)
+
+
+def test_a_test_that_may_end_early_ships_nothing_where_the_campaign_was_too_short_for_it():
+    test = GroupSequentialTest(lift=0.1, rate=0.2)
+    horizon = test.planned(Problem.of(2)) * 3 // 5  # a look is at its very end
+    result = simulate(Bernoulli((0.2, 0.3)), [test], horizon=horizon, replications=200)
+    record = result.outcomes[0].record
+    ended = ~np.isnan(record.decided)
+    assert 0.1 < ended.mean() < 0.9
+    assert {*record.decided[ended]} == {horizon * 2 // 3, horizon}
+    assert (np.isnan(record.wrong) == ~ended).all()
+    assert np.isfinite(record.rate_after).all()
+    assert "where it has not ended before, it ships nothing" in " ".join(repr(result).split())
+
+
+@pytest.mark.parametrize("ship", ["best", "significant"])
+def test_a_test_as_large_as_the_campaign_is_read_at_its_end(ship):
+    """Of equal arms, one in forty beats the control significantly: see `tests/statistical`."""
+    test = FixedHorizonTest(lift=0.1, rate=0.2, ship=ship)
+    size = test.planned(Problem.of(2))
+    result = simulate(Bernoulli((0.2, 0.19)), [test], horizon=size, replications=200)
+    record = result.outcomes[0].record
+    assert (record.decided == size).all()
+    assert record.wrong.mean() > 0 if ship == "best" else record.wrong.mean() < 0.05
+    assert result.summaries()[0].needs is None
+
+
+def test_a_test_on_everybody_ships_its_winner_after_the_campaign():
+    result = simulate(Bernoulli((0.1, 0.9)), [ABTest(share=1.0)], horizon=100, replications=20)
+    record = result.outcomes[0].record
+    assert (record.sends == 50).all()
+    assert (record.decided == 100).all()
+    assert (record.rate_after == 0.9).all()
+
+
+def test_a_share_beyond_everybody_is_refused_at_its_place():
+    entry = {"name": "ab_test", "params": {"share": 1.01}}
+    with pytest.raises(InvalidInput) as error:
+        simulate(Bernoulli((0.2, 0.4)), ["thompson", entry], horizon=100)
+    assert error.value.faults[0].pointer == "/policy/1/params/share"
 
 
 def test_looks_are_where_the_design_puts_them():
