@@ -10,14 +10,12 @@ from bandits.statistics import Moments
 from simulations import ABTest, simulate
 from simulations.baselines.ab import (
     PROCEDURES,
-    Boundary,
-    Elimination,
     FixedHorizonTest,
     GroupSequentialTest,
-    OneLook,
     SuccessiveElimination,
 )
 from simulations.baselines.race import Race
+from simulations.baselines.rules import Boundary, Elimination, OneLook
 from simulations.conditions.schedule import Run
 from simulations.environments import Bernoulli, Gaussian
 
