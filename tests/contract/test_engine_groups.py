@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from msgspec import convert, to_builtins
 from msgspec.structs import replace
-from sqlalchemy import event, select
+from sqlalchemy import event, func, select
 
-from bandits.engine import Engine
+from bandits.engine import Engine, admitting
 from bandits.errors import IdReused, InvalidInput, Unavailable, WrongState
 from bandits.experiment import Experiment
 from bandits.messages import Decision, Request
 from bandits.statistics import Moments
 from storage import open_store
-from storage.tables import batches
+from storage.tables import batches, restrictions
 
 RECENCY = {"kind": "number", "name": "recency", "low": 0, "high": 10}
 MANY = 16
@@ -50,6 +50,11 @@ def at_once(store, engine, held, until):
             return [f.exception() or f.result()[0] for f in futures]
 
     return run
+
+
+def admitted(store):
+    with store.database.reading() as transaction:
+        return transaction.execute(select(func.count()).select_from(restrictions)).scalar_one()
 
 
 def sizes(store):
@@ -125,6 +130,44 @@ def test_who_is_refused_fails_alone(store, engine, sender, at_once, refused):
     assert (type(told), str(told)) == (error, str(alone.value))
     assert [a.decision_id for a in answers] == [r.decision_id for r in good]
     assert len(store.decisions([r.decision_id for r in good])) == MANY - 1
+
+
+def restricted(name, variants):
+    return Request(name, decision_id=name, eligible={"subject": list(variants)})
+
+
+def test_a_set_of_variants_too_many_is_refused_to_who_asks_for_it(
+    store, engine, sender, at_once, monkeypatch
+):
+    monkeypatch.setattr(admitting, "MOST_SETS", 2)
+    monkeypatch.setattr(admitting, "_LEAST_SETS", 2)
+    sender.start()
+    engine.choose("spring", [restricted("x", "ab"), restricted("y", "c")])
+    good = [restricted("g0", "ba"), restricted("g1", "c"), Request("u", decision_id="g2")]
+    bad = [restricted("bad", "bc"), restricted("worse", "a")]
+    answers = at_once([good[0], bad[0], good[1], bad[1], good[2]])
+    for request, told in zip(bad, answers[1::2], strict=True):
+        with pytest.raises(InvalidInput) as alone:
+            engine.choose("spring", [request])
+        assert told.faults == alone.value.faults
+        assert told.faults[0].pointer == "/requests/0/eligible"
+        assert "than the 2 that" in told.faults[0].detail
+    assert [a.decision_id for a in answers[::2]] == ["g0", "g1", "g2"]
+    assert len(store.decisions(["g0", "g1", "g2", "bad", "worse"])) == 3
+    assert admitted(store) == 2
+
+
+def test_the_last_set_there_is_room_for_goes_to_one_of_a_group_and_all_who_ask_for_it(
+    store, sender, at_once, monkeypatch
+):
+    monkeypatch.setattr(admitting, "MOST_SETS", 1)
+    monkeypatch.setattr(admitting, "_LEAST_SETS", 1)
+    sender.start()
+    answers = at_once([restricted(f"u{i}", "ab" if i % 2 else "bc") for i in range(8)])
+    taken = [type(a) for a in answers]
+    assert taken in ([Decision, InvalidInput] * 4, [InvalidInput, Decision] * 4)
+    assert admitted(store) == 1
+    assert len(store.decisions([f"u{i}" for i in range(8)])) == 4
 
 
 def test_repeats_among_new_ones_are_answered_as_before(store, engine, sender, at_once):
