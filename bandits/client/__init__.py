@@ -17,7 +17,8 @@ same decision, and an event counts once.
     └── Unreachable     no answer came in time, however often it was tried
 """
 
-from bandits.client.client import MAX_BATCH, Client, Declared
+from bandits.client.batching import MAX_BATCH
+from bandits.client.client import Client, Declared
 from bandits.client.line import ApiError, Unreachable
 
 __all__ = ["MAX_BATCH", "ApiError", "Client", "Declared", "Unreachable"]

@@ -10,6 +10,7 @@ from bandits.client.line import ApiError
 from bandits.draw import time_ordered_ids
 from bandits.messages import Request
 
+MAX_BATCH = 10_000  # that the server takes at once
 _TOO_LARGE = 413
 
 T = TypeVar("T")

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from threading import Lock
 from types import TracebackType
 from typing import Self
 from urllib.parse import quote
@@ -12,8 +11,9 @@ from urllib.parse import quote
 import httpx
 from msgspec import Struct
 
-from bandits.client.batching import halving, portions, too_large, with_ids
+from bandits.client.batching import MAX_BATCH, halving, portions, too_large, with_ids
 from bandits.client.line import ApiError, Line, Patience, Unreachable
+from bandits.client.unheard import Unheard
 from bandits.context import Context
 from bandits.draw import time_ordered_ids
 from bandits.experiment import Experiment
@@ -21,8 +21,6 @@ from bandits.logged import Marked
 from bandits.messages import Decision, Request, Reward, RewardReceipt
 from bandits.records import State
 
-MAX_BATCH = 10_000
-_MOST_ABANDONED = 100_000
 _log = logging.getLogger("bandits.client")
 
 
@@ -68,9 +66,7 @@ class Client:
         self._single = Patience(timeout_seconds, deadline_seconds)
         longest = max(deadline_seconds, batch_timeout_seconds)
         self._batch = Patience(batch_timeout_seconds, longest)
-        self._lock = Lock()
-        self._abandoned: dict[str, None] = {}  # an ordered set
-        self._down_until = 0.0
+        self._unheard = Unheard(self._line, self._single)
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +81,7 @@ class Client:
 
     def close(self) -> None:
         """Cancel what was given up on, if the server answers at once, and close connections."""
-        self._settle()
+        self._unheard.cancel()
         self._line.close()
 
     def experiment(self, key: str) -> Declared:
@@ -262,7 +258,7 @@ class Client:
         fallback: Mapping[str, str] | None,
     ) -> list[Decision]:
         """Ask, and answer the fallback to everybody where no answer comes."""
-        once = fallback is not None and time.monotonic() < self._down_until
+        once = fallback is not None and self._unheard.lately
         try:
             answered = ask(once=once)
         except (ApiError, Unreachable) as error:
@@ -271,34 +267,12 @@ class Client:
                 raise
             _log.warning("sending the fallback to %d: %s", len(requests), error)
             if isinstance(error, Unreachable):
-                self._abandon(requests)
+                self._unheard.add(requests)
             slots = {slot: {"variant": variant} for slot, variant in fallback.items()}
             return [Decision(None, slots, 1.0, 0, fallback=True) for _ in requests]
-        if self._abandoned:
-            self._settle(answered=requests)
+        if self._unheard:
+            self._unheard.cancel(answered=requests)
         return answered
-
-    def _abandon(self, requests: Sequence[Request]) -> None:
-        """Remember whose fallback is sent although the server may have decided, unheard."""
-        with self._lock:
-            self._down_until = time.monotonic() + self._single.deadline_seconds
-            self._abandoned.update(dict.fromkeys(str(r.decision_id) for r in requests))
-            for decision_id in list(self._abandoned)[:-_MOST_ABANDONED]:
-                del self._abandoned[decision_id]
-
-    def _settle(self, answered: Sequence[Request] = ()) -> None:
-        """Cancel decisions whose fallback was sent: they would count as emails without answer."""
-        with self._lock:
-            for request in answered:
-                self._abandoned.pop(str(request.decision_id), None)
-            given_up, self._abandoned = self._abandoned, {}
-        for portion in portions(given_up, MAX_BATCH):
-            body = {"decision_ids": portion}
-            try:
-                self._line.call("/decisions/cancel", Marked, self._single, body=body, once=True)
-            except (ApiError, Unreachable):
-                with self._lock:
-                    self._abandoned.update(dict.fromkeys(portion))
 
 
 def _request(

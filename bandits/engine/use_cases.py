@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bandits.changes import refused_changes
 from bandits.configuration import Configuration
 from bandits.context import Scalar
-from bandits.engine import subjects
+from bandits.engine import life, subjects
 from bandits.engine.deciding import MAX_BATCH, Deciding
 from bandits.engine.learning.learner import fold
 from bandits.engine.learning.retaining import remove_old
@@ -20,14 +19,7 @@ from bandits.engine.rewarding import record as record_rewards
 from bandits.engine.telling.explaining import explain
 from bandits.engine.telling.results import summarise
 from bandits.engine.telling.trying import Trial, try_out
-from bandits.errors import (
-    FixedOnceStarted,
-    InvalidInput,
-    NotDerivable,
-    NotFound,
-    StaleEdit,
-    WrongState,
-)
+from bandits.errors import InvalidInput, NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment
 from bandits.logged import Marked
 from bandits.messages import (
@@ -39,9 +31,8 @@ from bandits.messages import (
     RewardReceipt,
     SubjectDecisions,
 )
-from bandits.records import Record, Snapshot, State
+from bandits.records import Record, Snapshot
 from bandits.results import Results
-from bandits.schedule import SCHEDULE, over, scheduled
 from bandits.store import Store
 
 _HISTORY_POINTS = 120
@@ -101,20 +92,7 @@ class Engine:
             FixedOnceStarted: it has started, and this may not change any more.
             WrongState: it is stopped or archived, or was started while a draft was edited.
         """
-        record = self.store.record(key)
-        old = record.configuration
-        if old.version != version:
-            raise StaleEdit(key, version, old.version)
-        if record.state in ("stopped", "archived"):
-            raise WrongState(key, record.state, "only a draft, running or paused one can change")
-        if experiment.key != key:
-            raise InvalidInput.at("/key", f"may not change; it is {key!r}")
-        new = old.followed_by(experiment, started=record.started)
-        if record.started and (faults := refused_changes(old.experiment, experiment)):
-            raise FixedOnceStarted(faults)
-        # What a draft allows, one that somebody starts meanwhile does not.
-        allowed: tuple[State, ...] = ("running", "paused") if record.started else ("draft",)
-        return self.store.configure(key, new, allowed=allowed, at=self.clock(), by=by)
+        return life.edit(self.store, key, experiment, version=version, at=self.clock(), by=by)
 
     def start(self, key: str, *, by: str) -> Record:
         """Start a draft, or resume a paused experiment.
@@ -123,14 +101,11 @@ class Engine:
             NotFound: there is none of this key.
             WrongState: it is in another state, or its end has passed.
         """
-        record = self.store.record(key)
-        if record.state in {"draft", "paused"} and over(record, self.clock()):
-            raise WrongState(key, record.state, "its ends_at has passed; move that first")
-        return self._move(key, "running", ("draft", "paused"), by)
+        return life.start(self.store, key, at=self.clock(), by=by)
 
     def pause(self, key: str, *, by: str) -> Record:
         """Stop choosing for a while; rewards go on being learned."""
-        return self._move(key, "paused", ("running",), by)
+        return life.pause(self.store, key, at=self.clock(), by=by)
 
     def stop(self, key: str, *, by: str, ship: Combination | None = None) -> Record:
         """Stop choosing for good; rewards still under way are learned until `Record.closes_at`.
@@ -145,34 +120,15 @@ class Engine:
             InvalidInput: at ``/ship/...``: it names no arm that can be sent.
             WrongState: it is neither running nor paused.
         """
-        allowed: tuple[State, ...] = ("running", "paused")
-        if ship is None:
-            return self._move(key, "stopped", allowed, by)
-        record = self.store.record(key)
-        if record.state not in allowed:
-            raise WrongState(key, record.state, "only a running or paused one can be stopped")
-        try:
-            arm = record.configuration.arm(ship)
-        except InvalidInput as error:
-            raise error.under("/ship") from None
-        return self.store.move(key, "stopped", allowed=allowed, at=self.clock(), by=by, shipped=arm)
+        return life.stop(self.store, key, ship, at=self.clock(), by=by)
 
     def archive(self, key: str, *, by: str) -> Record:
         """Put a draft or a stopped experiment out of sight."""
-        return self._move(key, "archived", ("draft", "stopped"), by)
+        return life.archive(self.store, key, at=self.clock(), by=by)
 
     def keep_to_schedule(self, record: Record) -> Record:
         """Start or stop an experiment whose time has come, once whoever else tries it too."""
-        to = scheduled(record, self.clock())
-        if to is None:
-            return record
-        try:
-            return self._move(record.key, to, (record.state,), SCHEDULE)
-        except WrongState:  # somebody was faster
-            return self.store.record(record.key)
-
-    def _move(self, key: str, to: State, allowed: Sequence[State], by: str) -> Record:
-        return self.store.move(key, to, allowed=allowed, at=self.clock(), by=by)
+        return life.keep_to_schedule(self.store, record, at=self.clock())
 
     # Decisions
 

@@ -6,7 +6,8 @@ from bandits.errors import AlreadyExists, Fault, FixedOnceStarted, InvalidInput,
 from bandits.experiment import Experiment
 from bandits.records import Record
 from webapp.pages.access import person
-from webapp.pages.form.declaring import declare, placed
+from webapp.pages.form.declaring import declare
+from webapp.pages.form.fitting import placed
 from webapp.pages.form.keeping import Keeper, Kept, renewed
 from webapp.pages.form.rows import F, compacted
 from webapp.pages.form.slugs import slug, unused

@@ -1,13 +1,13 @@
 """From what was typed to an experiment, or to a message beside every field that does not fit."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import msgspec
 
 from bandits.context import CategoryFeature, Feature, NumberFeature
-from bandits.errors import Fault, InvalidInput
+from bandits.errors import InvalidInput
 from bandits.experiment import (
     Combination,
     Experiment,
@@ -15,13 +15,11 @@ from bandits.experiment import (
     PolicyChoice,
     Slot,
     Variant,
-    covers,
 )
-from bandits.faults import converted
 from bandits.registry import make
 from bandits.rewards import Metric, RewardRule
 from webapp.pages.form.fields import Method, methods, number, read_field
-from webapp.pages.form.places import field_of
+from webapp.pages.form.fitting import whole_faults
 from webapp.pages.form.reading import Notes
 from webapp.pages.form.slugs import letter, slug, unused
 from webapp.pages.form.typed import (
@@ -77,49 +75,6 @@ def declare(form: TypedExperiment) -> Experiment:
     if faults:
         raise InvalidInput(faults)
     return experiment
-
-
-def whole_faults(form: TypedExperiment, experiment: Experiment) -> list[Fault]:
-    """List what does not fit together, though each field by itself does."""
-    try:
-        msgspec.convert(msgspec.to_builtins(experiment), Experiment)
-        if fault := _too_few(experiment) or _refused_rewards(experiment):
-            return [fault]
-        experiment.check()
-    except msgspec.ValidationError as error:
-        return placed(converted(error, Experiment).faults, form)
-    except InvalidInput as error:
-        return placed(error.faults, form)
-    return []
-
-
-def placed(faults: Iterable[Fault], form: TypedExperiment) -> list[Fault]:
-    """Move the engine's faults to the names of their fields in `form`."""
-    return [Fault(field_of(f.pointer, form), f.detail) for f in faults]
-
-
-def _too_few(experiment: Experiment) -> Fault | None:
-    if len(experiment.slots) == 1 and len(experiment.slots[0].variants) == 1:
-        detail = "add a second variant: with one there is nothing to choose between"
-        return Fault("slots/0/variants", detail)
-    return None
-
-
-def _refused_rewards(experiment: Experiment) -> Fault | None:
-    """Say in the page's words that a method cannot learn from this reward rule."""
-    if experiment.reward.faults():
-        return None
-    known = {m.name: m for m in methods()}
-    chosen, bounds = known[experiment.policy.name], experiment.reward.bounds
-    if covers(chosen.support, bounds):
-        return None
-    able = ", ".join(m.label for m in known.values() if covers(m.support, bounds))
-    return Fault(
-        "policy",
-        f"{chosen.label} learns from results between {chosen.support[0]:g} and"
-        f" {chosen.support[1]:g}; what you count as success gives {bounds[0]:g} to"
-        f" {bounds[1]:g}. These can learn from it: {able}",
-    )
 
 
 def _filled(keys: Sequence[str], make_key: Callable[[int], str]) -> list[str]:

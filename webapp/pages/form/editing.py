@@ -14,8 +14,9 @@ from webapp.pages.durations import UNITS
 from webapp.pages.form import rows, typed
 from webapp.pages.form.concluding import with_key
 from webapp.pages.form.corrections import Changed, settled
-from webapp.pages.form.declaring import declare, placed
+from webapp.pages.form.declaring import declare
 from webapp.pages.form.fields import methods
+from webapp.pages.form.fitting import placed
 from webapp.pages.form.places import in_order, title_of
 from webapp.pages.form.retyping import retype
 from webapp.pages.form.typed import TypedExperiment

@@ -1,0 +1,24 @@
+"""What all tables have in common: how they are named, and the types of numbers and ids."""
+
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    MetaData,
+    Text,
+)
+from sqlalchemy.dialects import postgresql
+
+# SQLite numbers rows by itself only where the type is called INTEGER.
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+# Bytes compare alike in Python and in the database, so rows can be sorted in either.
+Identifier = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
