@@ -5,7 +5,17 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Executable, Result, Table
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    Result,
+    Select,
+    Table,
+    insert,
+)
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -14,6 +24,7 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.sql.dml import ReturningInsert
 
 from bandits.errors import BanditsError, InvalidInput, Unavailable
 
@@ -31,6 +42,39 @@ class Raced(Unavailable):
 
     def __init__(self, reason: str = "others write the same rows at the same time") -> None:
         super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Appending:
+    """A row that is inserted if something holds, and rows of another table that are numbered in it.
+
+    Attributes:
+        names: of the columns of the one row, which is of `into`;
+        row: selects it, or nothing.
+        returning: what is told of it when it is there: its number, called ``id``, first.
+        table: what the others are rows of.
+        numbered: their column that tells their number: that of the one times `places`, plus 0, 1, …
+        columns: their other columns,
+        unique: and that of those which no two rows have alike.
+        places: numbers that each row of `into` has for them.
+    """
+
+    into: Table
+    names: Sequence[str]
+    row: Select[*tuple[Any, ...]]
+    returning: Sequence[ColumnElement[Any]]
+    table: Table
+    numbered: str
+    columns: Sequence[str]
+    unique: str
+    places: int
+
+    def opening(
+        self, row: Select[*tuple[Any, ...]] | None = None
+    ) -> ReturningInsert[*tuple[Any, ...]]:
+        """Return the statement that inserts the one row, where it is not selected otherwise."""
+        chosen = self.row if row is None else row
+        return insert(self.into).from_select(self.names, chosen).returning(*self.returning)
 
 
 class Database(Protocol):
@@ -84,6 +128,26 @@ class Database(Protocol):
 
         Rows must be sorted by the table's unique columns: two transactions that insert the same
         rows in different orders wait for each other for ever.
+        """
+        ...
+
+    def append(
+        self, appending: Appending, values: Mapping[str, Any], rows: Sequence[Row]
+    ) -> Row | None:
+        """Insert a row and at most a few hundred that are numbered in it, durable on return.
+
+        Args:
+            appending: which.
+            values: of the parameters of `Appending.row`.
+            rows: values of `Appending.columns`, sorted by the unique one.
+
+        Returns:
+            What is told of the one row. None where nothing was inserted: what had to hold does not,
+            one of the rows was there before, another process writes, or the connection was lost,
+            which may also be after they were inserted.
+
+        Raises:
+            Unavailable: the database cannot be reached.
         """
         ...
 

@@ -1,7 +1,9 @@
 """PostgreSQL, through psycopg 3."""
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -22,11 +24,12 @@ from sqlalchemy import (
     literal,
     text,
 )
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from bandits.errors import InvalidInput
-from storage.databases import Row, Transaction, telling_failures
+from storage.databases import Appending, Row, Transaction, telling_failures
 
 _FEW = 200  # rows that are sent as one JSON text sooner than copied
 LOCK_SECONDS = 10.0  # to wait for what another transaction holds
@@ -56,16 +59,21 @@ class Postgresql:
             max_overflow=24,
             pool_timeout=LOCK_SECONDS,
         )
+        self._error = psycopg.Error
         self._driver_errors = (
             psycopg.OperationalError,
             psycopg.InterfaceError,
             psycopg.errors.ForeignKeyViolation,
         )
         self.writer = self.engine
+        self._appending = threading.Lock()
+        self._kept: Connection | None = None  # what `append` uses, held for good
         event.listen(self.engine, "connect", _prepare)
 
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
+        with self._appending:
+            self._let_go()
         self.engine.dispose()
 
     @contextmanager
@@ -127,9 +135,62 @@ class Postgresql:
             count: int = cursor.rowcount
         return count
 
+    def append(
+        self, appending: Appending, values: Mapping[str, Any], rows: Sequence[Row]
+    ) -> Row | None:
+        """Insert a row and few that are numbered in it, by one statement, or nothing."""
+        numbered = [(place, *row) for place, row in enumerate(rows)]
+        given = _json((appending.numbered, *appending.columns), numbered)
+        with self._appending:
+            driver = self._appender()
+            try:
+                done = driver.execute(_statement(appending), {**values, "given": given})
+                found: Row | None = done.fetchone()
+            except self._error:
+                if driver.closed:
+                    self._let_go()
+                return None
+        return found
+
+    def _appender(self) -> Any:
+        """Return the driver's connection that `append` uses, each of its statements committed."""
+        if self._kept is None:
+            engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            with telling_failures(self._driver_errors):
+                self._kept = engine.connect()
+        return self._kept.connection.driver_connection
+
+    def _let_go(self) -> None:
+        if self._kept is not None:
+            self._kept.invalidate()
+            self._kept.close()
+            self._kept = None
+
     def _type_name(self, column: Column[Any]) -> str:
         name = column.type.compile(self.engine.dialect).lower()
         return name.partition(" collate")[0]
+
+
+@cache
+def _statement(appending: Appending) -> str:
+    """Write one statement of all, which the database does as a whole or not at all.
+
+    Rows that bring ids of their own are looked for first: it would log each that is there already
+    as an error. Where one comes in at the same moment, it is one.
+    """
+    table, unique = appending.table.name, appending.unique
+    columns = ", ".join((appending.numbered, *appending.columns))
+    taken = f"EXISTS (SELECT FROM given JOIN {table} USING ({unique}))"
+    dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy's
+    opening = appending.opening(appending.row.where(text(f"NOT {taken}"))).compile(dialect=dialect)
+    return (
+        f"WITH given AS (SELECT * FROM json_populate_recordset(NULL::{table}, %(given)s::json)),"  # noqa: S608
+        f" opened AS ({opening}),"
+        f" appended AS (INSERT INTO {table} ({columns})"
+        f" SELECT opened.id * {appending.places} + given.{columns.replace(', ', ', given.')}"
+        " FROM opened, given)"
+        " SELECT * FROM opened"
+    )
 
 
 def _array(values: Sequence[Any]) -> str:

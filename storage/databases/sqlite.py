@@ -1,13 +1,15 @@
 """SQLite: one file, one writer at a time, readers beside it."""
 
 import random
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from sqlalchemy import (
@@ -22,12 +24,14 @@ from sqlalchemy import (
     func,
     select,
 )
+from sqlalchemy.dialects.sqlite.pysqlite import dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from bandits.errors import Unavailable
-from storage.databases import Row, Transaction, telling_failures
+from storage.databases import Appending, Row, Transaction, telling_failures
 
 BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.002
@@ -49,6 +53,8 @@ class Sqlite:
         self.writer = self._connections(
             url, _begin_writing, {"timeout": 0.0, "cached_statements": 512}, pool_size=1
         )
+        event.listen(self.writer, "connect", self._note_writing)
+        self._writing: sqlite3.Connection | None = None  # the writer's, as its driver gives it
         # Waiting threads of this process queue here rather than poll the file's lock.
         self._queue = threading.Lock()
 
@@ -70,7 +76,11 @@ class Sqlite:
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
         self.engine.dispose()
+        self._writing = None
         self.writer.dispose()
+
+    def _note_writing(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        self._writing = cast("sqlite3.Connection", connection)
 
     def _check_exists(self, *_: object) -> None:
         """Do not let a slip in the path make an empty database."""
@@ -86,11 +96,16 @@ class Sqlite:
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open the one transaction that may write."""
+        with self._turn(), telling_failures(), self.writer.begin() as connection:
+            yield Transaction(connection, self)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Wait until no other thread writes, and let none write meanwhile."""
         if not self._queue.acquire(timeout=BUSY_SECONDS):
             raise Unavailable("the database is busy writing")
         try:
-            with telling_failures(), self.writer.begin() as connection:
-                yield Transaction(connection, self)
+            yield
         finally:
             self._queue.release()
 
@@ -110,15 +125,65 @@ class Sqlite:
             return 0
         # The driver lets other threads run at every row of executemany, and then waits for them;
         # and a statement of many rows takes less than one for each.
-        into = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES"
-        marks = f"({', '.join('?' * len(columns))})"
         inserted = 0
         for start in range(0, len(rows), _AT_ONCE):
             some = rows[start : start + _AT_ONCE]
-            sql = f"{into} {', '.join([marks] * len(some))} ON CONFLICT DO NOTHING"
+            sql = f"{_insertion(table, columns, len(some))} ON CONFLICT DO NOTHING"
             given = tuple(chain.from_iterable(some))
             inserted += connection.exec_driver_sql(sql, given).rowcount
         return inserted
+
+    def append(
+        self, appending: Appending, values: Mapping[str, Any], rows: Sequence[Row]
+    ) -> Row | None:
+        """Insert a row and few that are numbered in it, past SQLAlchemy, or nothing."""
+        with self._turn():
+            driver = self._writing
+            if driver is None:  # nothing was written yet
+                return None
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+                found = _append(driver, appending, values, rows)
+                if found is not None:
+                    driver.execute("COMMIT")
+            except sqlite3.Error:
+                return None
+            finally:
+                with suppress(sqlite3.Error):
+                    driver.rollback()  # which does nothing after a commit
+        return found
+
+
+def _append(
+    driver: sqlite3.Connection,
+    appending: Appending,
+    values: Mapping[str, Any],
+    rows: Sequence[Row],
+) -> Row | None:
+    sql, names = _opening(appending)
+    found: Row | None = driver.execute(sql, [values[name] for name in names]).fetchone()
+    if found is not None:
+        first = found[0] * appending.places
+        numbered = ((number, *row) for number, row in enumerate(rows, first))
+        driver.execute(_inserting(appending, len(rows)), tuple(chain.from_iterable(numbered)))
+    return found
+
+
+@cache
+def _opening(appending: Appending) -> tuple[str, Sequence[str]]:
+    """Return a statement, and the parameters that its marks stand for."""
+    compiled: SQLCompiler = appending.opening().compile(dialect=dialect())
+    return str(compiled), compiled.positiontup or ()
+
+
+@cache
+def _inserting(appending: Appending, n: int) -> str:
+    return _insertion(appending.table, (appending.numbered, *appending.columns), n)
+
+
+def _insertion(table: Table, columns: Sequence[str], n: int) -> str:
+    marks = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {', '.join([marks] * n)}"  # noqa: S608 - names of our own
 
 
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

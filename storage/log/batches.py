@@ -12,6 +12,18 @@ FOLLOWING = "what follows a decision"
 
 Kind = Literal["choose", "activate", "reward", "cancel"]
 
+OPENED = (
+    "kind",
+    "experiment_id",
+    "size",
+    "created_at",
+    "due_at",
+    "configuration_version",
+    "policy_version",
+    "clipped",
+    "unknown",
+    "missing",
+)  # what a batch of decisions is opened with
 _OPENING = insert(batches).returning(batches.c.id)
 
 

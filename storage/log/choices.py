@@ -17,8 +17,7 @@ from storage.log.batches import close_batch, open_batch
 from storage.log.reading import read_decisions
 from storage.tables import PLACES, decisions, of_batch, subjects
 
-_COLUMNS = (
-    "serial",
+COLUMNS = (
     "id",
     "arm",
     "propensity",
@@ -57,6 +56,46 @@ def append_decisions(
     return _Appending(transaction, record, chosen, hashes).run(at)
 
 
+def opened(record: Record, chosen: Chosen, at: float) -> dict[str, Any]:
+    """Return what a batch of decisions is opened with, but for whose it is and since when."""
+    experiment = record.configuration.experiment
+    clipped, unknown, missing = chosen.mended
+    return {
+        "size": len(chosen.ids),
+        "due_at": None if experiment.await_activation else at + experiment.reward.maturity,
+        "configuration_version": record.configuration.version,
+        "policy_version": chosen.policy_version,
+        "clipped": clipped,
+        "unknown": unknown,
+        "missing": missing,
+    }
+
+
+def columns_of(chosen: Chosen, hashes: Sequence[bytes]) -> list[Sequence[Any]]:
+    """Return decisions as the values of `COLUMNS`."""
+    return [
+        chosen.ids,
+        chosen.arms.tolist(),
+        chosen.propensities.tolist(),
+        _contexts(chosen),
+        chosen.holdout.tolist(),
+        chosen.fallback.tolist(),
+        _or_null(chosen.restrictions),
+        _or_null(chosen.digests),
+        hashes,
+        [chosen.shipped] * len(chosen.ids),
+    ]
+
+
+def _contexts(chosen: Chosen) -> Sequence[bytes | None]:
+    n, d = chosen.contexts.shape
+    if d == 1:
+        return [None] * n
+    packed = chosen.contexts.astype("<f8", copy=False).tobytes()
+    width = 8 * d
+    return [packed[i : i + width] for i in range(0, n * width, width)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Appending:
     """One call's rows on their way into the log."""
@@ -68,20 +107,8 @@ class _Appending:
 
     def run(self, at: float) -> Mapping[int, Stored]:
         experiment, chosen = self.record.configuration.experiment, self.chosen
-        waits = experiment.await_activation
-        clipped, unknown, missing = chosen.mended
         batch = open_batch(
-            self.transaction,
-            "choose",
-            self.record.id,
-            size=len(chosen.ids),
-            at=at,
-            due_at=None if waits else at + experiment.reward.maturity,
-            configuration_version=self.record.configuration.version,
-            policy_version=chosen.policy_version,
-            clipped=clipped,
-            unknown=unknown,
-            missing=missing,
+            self.transaction, "choose", self.record.id, at=at, **opened(self.record, chosen, at)
         )
         once = experiment.assignment == "per_subject" and not chosen.shipped
         earlier = self._once_each(batch) if once else self._all(batch)
@@ -112,38 +139,15 @@ class _Appending:
     def _insert(self, batch: int, rows: Sequence[int]) -> int:
         """Insert these rows sorted by their ids, which is the order they get places in."""
         ids = self.chosen.ids
-        columns = self._columns()
+        columns = columns_of(self.chosen, self.hashes)
         if len(rows) < len(ids) or any(map(gt, ids, islice(ids, 1, None))):
             order = sorted(rows, key=ids.__getitem__)
             columns = [[column[i] for i in order] for column in columns]
         first = batch * PLACES
         serials = range(first, first + len(rows))
         return self.transaction.insert(
-            decisions, _COLUMNS, list(zip(serials, *columns, strict=True))
+            decisions, ("serial", *COLUMNS), list(zip(serials, *columns, strict=True))
         )
-
-    def _columns(self) -> list[Sequence[Any]]:
-        chosen = self.chosen
-        return [
-            chosen.ids,
-            chosen.arms.tolist(),
-            chosen.propensities.tolist(),
-            self._contexts(),
-            chosen.holdout.tolist(),
-            chosen.fallback.tolist(),
-            _or_null(chosen.restrictions),
-            _or_null(chosen.digests),
-            self.hashes,
-            [chosen.shipped] * len(chosen.ids),
-        ]
-
-    def _contexts(self) -> Sequence[bytes | None]:
-        n, d = self.chosen.contexts.shape
-        if d == 1:
-            return [None] * n
-        packed = self.chosen.contexts.astype("<f8", copy=False).tobytes()
-        width = 8 * d
-        return [packed[i : i + width] for i in range(0, n * width, width)]
 
     def _known(self, rows: Sequence[int], batch: int | None = None) -> dict[int, Stored]:
         """Find the earlier decisions of rows whose ids were there before this batch."""

@@ -7,6 +7,7 @@ from bandits.records import Record
 from storage.databases import Database, Transaction
 from storage.learning.mishaps import note_early
 from storage.log import choices, marks, matching, reading, restrictions, rewards, together
+from storage.log.brief import append_briefly
 from storage.log.groups import Groups, Work
 from storage.part import Part
 
@@ -36,6 +37,9 @@ class Log(Part):
         return self._groups.do(self._choosing, call.kind, call)
 
     def _append_choices(self, call: together.Choices) -> Mapping[int, Stored]:
+        few = len(call.chosen.ids) <= together.MOST_ROWS
+        if few and append_briefly(self.database, self._recent, call):
+            return {}
         return self._write(lambda c: self._append_many_choices(c, [call])[0])
 
     def _append_many_choices(

@@ -6,7 +6,6 @@ from threading import Event as Signal
 from typing import ClassVar
 
 import numpy as np
-from sqlalchemy import event
 
 from bandits import combining, registry
 from bandits.engine import Engine
@@ -60,12 +59,13 @@ def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sende
 def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypatch):
     monkeypatch.setattr(combining, "MOST_WAITING", 3)
     record = sender.start()
-    sender.choose(record)  # what follows only writes: a reading ends with a commit, too
     committing, go_on = Signal(), Signal()
+    append = store.database.append
 
-    def hold(_connection):
+    def hold(*given):
         committing.set()
         assert go_on.wait(LONG)
+        return append(*given)
 
     outcomes: Queue[object] = Queue()
     chosen = [sender.chosen() for _ in range(8)]
@@ -76,7 +76,7 @@ def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypa
         except Unavailable as error:
             outcomes.put(error)
 
-    event.listen(store.database.writer, "commit", hold)
+    monkeypatch.setattr(store.database, "append", hold)
     with ThreadPoolExecutor(8) as pool:
         try:
             pool.submit(choose, chosen[0])
@@ -86,7 +86,6 @@ def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypa
             refused = [outcomes.get(timeout=LONG) for _ in range(4)]
         finally:
             go_on.set()
-    event.remove(store.database.writer, "commit", hold)
     assert all(isinstance(r, Unavailable) for r in refused)
     assert {r.retry_after_seconds for r in refused} == {1}
     assert [outcomes.get_nowait() for _ in range(4)] == [{}] * 4
