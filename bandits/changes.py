@@ -38,7 +38,7 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     ]
     if old.policy != new.policy:
         before, after = old.make_policy().statistic, new.make_policy().statistic
-        if before is not after:
+        if before.family != after.family:
             detail = f"learns from {after.family}, this experiment has learned {before.family}"
             found.append(Fault("/policy/name", detail))
     if [(s.key, s.kind) for s in old.slots] != [(s.key, s.kind) for s in new.slots]:

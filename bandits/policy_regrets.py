@@ -16,6 +16,7 @@ from bandits.policy import AnyPolicy, sample_arms
 from bandits.policy_pages import REGRETS
 from bandits.problem import Problem
 from bandits.registry import make, policies
+from bandits.statistics.gathered import Gathered
 
 _REPLICATIONS = 100
 _SEED = 11
@@ -67,16 +68,15 @@ def regrets(policy: AnyPolicy, campaign: Campaign, replications: int) -> FloatAr
     n_kinds, n_arms = campaign.rates.shape
     kinds = np.eye(n_kinds)
     problem = Problem.of(n_arms, n_kinds)
-    known = policy.statistic.zeros(problem, (replications,))
+    learned = Gathered(policy.statistic, problem, (replications,))
     lost = np.zeros(replications)
     for _ in range(campaign.waves):
-        prepared = policy.prepare(known, problem, campaign.wave, rng)
+        prepared = policy.prepare(learned.known, problem, campaign.wave, rng)
         kind = rng.integers(n_kinds, size=(replications, campaign.wave))
         arms = sample_arms(policy, prepared, kinds[kind], rng)
         rates = campaign.rates[kind, arms]
         rewards = (rng.random(rates.shape) < rates).astype(np.float64)
-        ones = np.ones(rates.shape)
-        known = known + policy.statistic.of(problem, arms, rewards, kinds[kind], ones)
+        learned.add(arms, rewards, kinds[kind], np.ones(rates.shape))
         lost += (campaign.rates.max(axis=-1)[kind] - rates).sum(axis=-1)
     return lost
 

@@ -25,9 +25,10 @@ class BayesUCB(Parameters, frozen=True):
     For opens and clicks: about as good as Thompson sampling. It follows a formula where that one
     follows chance.
 
-    The index is the quantile 1 − 1/t of the Beta posterior. Source: Kaufmann, Cappé and Garivier
-    (2012), "On Bayesian upper confidence bounds for bandit problems", algorithm 1 with c = 0; there
-    one arm is sent at a time.
+    The index is the quantile 1 − 1/t of the Beta posterior, with t the results of all arms, at
+    least e. Sends without a result yet make it as narrow as if they had one, and leave its mean.
+    Source: Kaufmann, Cappé and Garivier (2012), "On Bayesian upper confidence bounds for bandit
+    problems", algorithm 1 with c = 0; there one arm is sent at a time.
     """
 
     statistic: ClassVar[type[Moments]] = Moments

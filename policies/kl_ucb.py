@@ -23,9 +23,10 @@ class KLUCB(Parameters, frozen=True):
     For opens and clicks in long campaigns: in the long run nothing judges more sharply what is
     still credible. Nothing to tune.
 
-    The index is the largest q with n · kl(mean, q) ≤ ln t. Source: Garivier and Cappé (2011), "The
-    KL-UCB algorithm for bounded stochastic bandits and beyond", algorithm 1 with c = 0; there one
-    arm is sent at a time.
+    The index is the largest q with n · kl(mean, q) ≤ ln t, with n an arm's sends, those without a
+    result yet included, and t the results of all arms, at least e. Source: Garivier and Cappé
+    (2011), "The KL-UCB algorithm for bounded stochastic bandits and beyond", algorithm 1 with c =
+    0; there one arm is sent at a time.
     """
 
     statistic: ClassVar[type[Moments]] = Moments

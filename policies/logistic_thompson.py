@@ -1,6 +1,6 @@
 """Logistic Thompson sampling: the odds of a click by variant, as uncertain as they are."""
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 from numpy.random import Generator
@@ -14,7 +14,7 @@ from bandits.policy import Contributions, Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
-from bandits.statistics.logistic import Logistic
+from bandits.statistics.logistic import Logistic, Penalised
 
 
 @register("logistic_thompson", label="Logistic Thompson sampling (personal)", support=(0.0, 1.0))
@@ -25,19 +25,19 @@ class LogisticThompson(Parameters, frozen=True):
     rates apart where a straight line cannot. Every update fits the whole log anew, so it suits
     smaller campaigns.
 
-    The weights of each variant have Laplace's approximation of their posterior, independent of the
-    others', so the chances are exact for it, by quadrature for each recipient. Source: Chapelle and
-    Li (2011), "An empirical evaluation of Thompson sampling", algorithm 3; there the precision is
-    diagonal and each batch is fitted on top of the one before.
+    The weights of each variant, a priori N(0, 1/λ), have Laplace's approximation of their
+    posterior, independent of the others', so the chances are exact for it, by quadrature for each
+    recipient. Source: Chapelle and Li (2011), "An empirical evaluation of Thompson sampling",
+    algorithm 3; there the precision is diagonal and each batch is fitted on top of the one before.
     """
 
-    statistic: ClassVar[type[Logistic]] = Logistic
+    statistic: ClassVar[type[Logistic]] = cast("type[Logistic]", Penalised())
 
     spread: Spread = 1.0
     ridge: RidgePenalty = 1.0
 
     def prepare(self, known: Logistic, problem: Problem, upcoming: int, rng: Generator) -> Fit:
-        """Add the prior; where λ is not 1, the mode is one Newton step from that for 1."""
+        """Add the prior."""
         nothing = np.zeros_like(known.precision)
         return Regression(Ridge(known.precision, known.shift, nothing), self.ridge)
 

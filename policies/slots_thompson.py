@@ -24,9 +24,10 @@ class SlotsThompson(Parameters, frozen=True):
 
     A Bayesian linear model in which each variant of a slot has its own weights on the context; one
     of M frozen posterior draws decides for each recipient, so that probabilities are exact shares
-    of draws. Source: after Hill, Nassif, Liu, Iyer and Vishwanathan (2017), "An efficient
-    bandit algorithm for realtime multivariate optimization"; there the model is a probit with
-    interactions between slots, and the best arm is searched for by hill climbing.
+    of draws. Draws are N(θ̂, (spread · σ)² (λ + gram)⁻¹), σ² the variance around the fit, of which
+    (range / 2)² is a first guess that counts once. Source: after Hill, Nassif, Liu, Iyer and
+    Vishwanathan (2017), "An efficient bandit algorithm for realtime multivariate optimization";
+    there it is a probit with interactions, and the best arm is searched for by hill climbing.
     """
 
     statistic: ClassVar[type[SlotRidge]] = SlotRidge

@@ -20,7 +20,8 @@ class ThompsonGaussian(Parameters, frozen=True):
     For orders, revenue, or clicks less a penalty for unsubscribes.
 
     Mean and variance of each arm are learned together (normal-inverse-gamma prior), so its mean has
-    a Student distribution. The prior is centred on mean and variance of all arms together.
+    a Student distribution. The prior is centred on mean and variance of all arms together; (range /
+    2)² is a first guess of that variance, which counts once.
     Probabilities are exact, by quadrature. Source: Murphy (2007), "Conjugate Bayesian analysis of
     the Gaussian distribution", section 3.
     """

@@ -23,9 +23,10 @@ class UCB1(Parameters, frozen=True):
     Predictable, since it follows a formula and not chance, but slow to settle on the small
     differences of emails.
 
-    The index is mean + span · sqrt(w ln t / n). Source: Auer, Cesa-Bianchi and Fischer (2002),
-    "Finite-time analysis of the multiarmed bandit problem", figure 1; there rewards lie in [0, 1],
-    w is 2, and one arm is sent at a time.
+    The index is mean + span · sqrt(w ln t / n), with n an arm's sends, those without a result yet
+    included, and t the results of all arms, at least e. Source: Auer, Cesa-Bianchi and Fischer
+    (2002), "Finite-time analysis of the multiarmed bandit problem", figure 1; there rewards lie in
+    [0, 1], w is 2, and one arm is sent at a time.
     """
 
     statistic: ClassVar[type[Moments]] = Moments

@@ -22,7 +22,8 @@ class UCBTuned(Parameters, frozen=True):
 
     Like UCB1 but far quicker where rates are small, as they are in emails; nothing to tune.
 
-    The index is mean + √(ln t / n · min(span²/4, V)), with V = variance + span² √(2 ln t / n).
+    The index is mean + √(ln t / n · min(span²/4, V)), with V = variance + span² √(2 ln t / n), n an
+    arm's sends, those without a result yet included, and t the results of all arms, at least e.
     Source: Auer, Cesa-Bianchi and Fischer (2002), "Finite-time analysis of the multiarmed bandit
     problem", section 4; there rewards lie in [0, 1] and one arm is sent at a time.
     """

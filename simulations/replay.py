@@ -22,9 +22,11 @@ from bandits.arrays import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import AnyPolicy, sample_arms
 from bandits.problem import Problem
+from bandits.statistics.gathered import Gathered
 from simulations.reading.logs import Log
 
 _CURVE_POINTS = 100
+_GROWN = 1.02  # by how much rows have grown when what is fitted to all of them is fitted anew
 _UNEQUAL = 1e-3  # p-value below which arms were not sent equally often
 
 
@@ -69,6 +71,9 @@ def replay(
     log: Log, policy: AnyPolicy, *, seed: int = 0, progress: Callable[[int], None] = lambda _: None
 ) -> Replayed:
     """Replay a log with a policy that learns after every matched row.
+
+    One that is fitted anew to all rows learns after each of the first fifty, and from then on when
+    they have grown by a fiftieth, as a live one learns now and then.
 
     Args:
         log: the log.
@@ -134,8 +139,10 @@ class _Learning:
 
     def __init__(self, policy: AnyPolicy, problem: Problem, rng: Generator) -> None:
         self._policy, self._problem, self._rng = policy, problem, rng
-        self._known = policy.statistic.zeros(problem)
-        self._prepared = policy.prepare(self._known, problem, 1, rng)
+        self._learned = Gathered(policy.statistic, problem)
+        self._adds = policy.statistic.invertible
+        self._matched = self._prepared_at = 0
+        self._prepared = policy.prepare(self._learned.known, problem, 1, rng)
         self._advance: Callable[..., Any] | None = getattr(policy, "advance", None)
 
     def choose(self, contexts: FloatArray) -> IntArray:
@@ -150,9 +157,11 @@ class _Learning:
             )
             return
         one = np.ones(1)
-        row = (arm * np.ones(1, np.int64), reward * one, context[None], one)
-        self._known = self._known + self._policy.statistic.of(self._problem, *row)
-        self._prepared = self._policy.prepare(self._known, self._problem, 1, self._rng)
+        self._learned.add(arm * np.ones(1, np.int64), reward * one, context[None], one)
+        self._matched += 1
+        if self._adds or self._matched > self._prepared_at * _GROWN:
+            self._prepared = self._policy.prepare(self._learned.known, self._problem, 1, self._rng)
+            self._prepared_at = self._matched
 
 
 def _curve(rewards: FloatArray) -> list[ReplayPoint]:

@@ -1,7 +1,8 @@
 """What is learned by logistic regression of a rate on the context, one for each arm."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cache
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
@@ -20,9 +21,9 @@ _CONVERGED = 1e-10  # in log odds
 class Logistic(Learned):
     """The log likelihood of each arm's weights, as a parabola around the most credible ones.
 
-    Laplace's approximation: θ·shift - θᵀ precision θ / 2 has at the mode, under a prior N(0, 1) on
-    each weight, the likelihood's own slope and curvature; the prior itself is left out. Adding two
-    of them is only near to fitting both together, so the family counts as one that cannot be
+    Laplace's approximation: θ·shift - θᵀ precision θ / 2 has at the mode, under a prior N(0, 1/λ)
+    on each weight, the likelihood's own slope and curvature; the prior itself is left out. Adding
+    two of them is only near to fitting both together, so the family counts as one that cannot be
     subtracted from, and is fitted anew to the whole log. What is pending is not kept.
 
     Attributes:
@@ -36,6 +37,7 @@ class Logistic(Learned):
     family: ClassVar[str] = "logistic"
     contextual: ClassVar[bool] = True
     invertible: ClassVar[bool] = False
+    penalty: ClassVar[float] = 1.0
 
     @classmethod
     def of(
@@ -62,8 +64,8 @@ class Logistic(Learned):
             slopes = (weights * (rewards - rates))[..., None]
             columns = np.concatenate([curves, slopes], axis=-1)
             sums = products_by_arm(problem, arms, contexts, columns)
-            precision, slope = sums[..., :-1], sums[..., -1] - theta
-            curved = precision + np.eye(problem.n_features)
+            precision, slope = sums[..., :-1], sums[..., -1] - cls.penalty * theta
+            curved = precision + cls.penalty * np.eye(problem.n_features)
             step = np.asarray(np.linalg.solve(curved, slope[..., None])[..., 0], np.float64)
             change = _odds(step, arms, contexts)
             shrink = _FARTHEST / np.maximum(_largest_by_arm(problem, arms, change), _FARTHEST)
@@ -71,8 +73,8 @@ class Logistic(Learned):
             odds = _odds(theta, arms, contexts)
             if np.abs(change).max() < _CONVERGED:
                 break
-        # At the mode, the likelihood's slope is what holds the prior's, which is -θ.
-        shift = (precision @ theta[..., None])[..., 0] + theta
+        # At the mode, the likelihood's slope is what holds the prior's, which is -λ θ.
+        shift = (precision @ theta[..., None])[..., 0] + cls.penalty * theta
         return cls(shift, precision)
 
     @classmethod
@@ -89,6 +91,21 @@ class Logistic(Learned):
         """Append arms nobody has seen until there are the problem's."""
         n_arms = problem.n_arms
         return Logistic(grown(self.shift, n_arms, axis=-2), grown(self.precision, n_arms, axis=-3))
+
+
+@cache
+def _penalised(penalty: float) -> type[Logistic]:
+    if penalty == Logistic.penalty:
+        return Logistic
+    return type("Logistic", (Logistic,), {"__slots__": (), "penalty": penalty})
+
+
+class Penalised:
+    """As a policy class's `statistic`: for a policy, the family of the λ that is its `ridge`."""
+
+    def __get__(self, policy: Any, of: type | None = None) -> type[Logistic]:
+        """Return the family; for the class, that of λ = 1."""
+        return Logistic if policy is None else _penalised(policy.ridge)
 
 
 def _odds(theta: FloatArray, arms: IntArray, contexts: FloatArray) -> FloatArray:

@@ -19,6 +19,7 @@ from bandits.numerics.ties import equal_shares, largest
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.statistics import Statistic
+from bandits.statistics.gathered import Gathered, Observations
 
 _SAME = 1e-12  # means closer than this are the same arm's worth
 
@@ -77,14 +78,14 @@ def adaptive(  # noqa: PLR0913, PLR0917 - what is played, and by what
     problem, alike = campaign.problem, np.ones((replications, 1))
     truth = _truth(campaign, replications, rng)
     family = policy.statistic
-    learned = family.zeros(problem, (replications,))
+    learned = Gathered(family, problem, (replications,))
     under_way: list[tuple[IntArray, FloatArray, FloatArray]] = []  # of each wave not learned yet
     counts, totals = np.zeros(truth.shape), np.zeros(truth.shape)
     extra = [np.zeros(replications)]
     for wave, size in enumerate(campaign.sizes):
         if len(under_way) > campaign.delay:
-            learned = learned + _summed(family, problem, *under_way.pop(0))
-        known = learned
+            learned.add(*_observations(problem, *under_way.pop(0)))
+        known = learned.known
         for sent, _, _ in under_way:
             known = known + _waiting(family, problem, sent)
         prepared = policy.prepare(known, problem, size, rng)
@@ -145,14 +146,10 @@ def _earned(
     return total, sds**2 * np.where(freedom > 0, rng.chisquare(np.maximum(freedom, 1)), 0.0)
 
 
-def _summed(
-    family: type[Statistic],
-    problem: Problem,
-    sent: IntArray,
-    total: FloatArray,
-    scatter: FloatArray,
-) -> Any:
-    """Sum a wave's observations.
+def _observations(
+    problem: Problem, sent: IntArray, total: FloatArray, scatter: FloatArray
+) -> Observations:
+    """Return a wave's observations: arms, rewards, contexts and weights.
 
     Two values for each arm, one standard deviation from their mean, stand for its sends: they have
     the same number, sum and sum of squares. For 0 and 1 that would be another pair than 0 and 1, so
@@ -167,7 +164,7 @@ def _summed(
     arms = np.tile(problem.arms, (len(sent), 2))
     rewards = np.concatenate([high, low], axis=1)
     weights = np.concatenate([upper, sent - upper], axis=1)
-    return family.of(problem, arms, rewards, np.ones((*arms.shape, 1)), weights)
+    return arms, rewards, np.ones((*arms.shape, 1)), weights
 
 
 def _waiting(family: type[Statistic], problem: Problem, sent: IntArray) -> Any:

@@ -3,14 +3,17 @@
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import delete, func, select, update
 
+from bandits.changes import refused_changes
 from bandits.engine.learning.learner import fold
 from bandits.engine.learning.summing import known
 from bandits.engine.subjects import erase
+from bandits.experiment import Experiment
 from bandits.records import Mishaps
 from bandits.statistics import dump
 from storage.commands import verify
@@ -150,6 +153,28 @@ def test_sums_may_differ_by_rounding_alone():
 def test_differences_name_their_place():
     found = compared([[1.0, 2.0], [3.0, 4.0]], [[1.0, 2.0], [5.0, 4.0]]).differences()
     assert found == [("x[1, 0]", 3.0, 5.0)]
+
+
+def test_a_penalty_that_changed_since_the_last_fold_is_no_difference(store, sender, database_url):
+    policy = {"name": "logistic_thompson", "params": {"ridge": 0.1}}
+    rule = {"metrics": {"click": {}}, "window_seconds": 1000.0, "maturity_seconds": 10.0}
+    record = sender.start(policy=policy, reward=rule)
+    sender.click(sender.choose(record, 30, at=1.0)[:4], at=2.0)
+    fold(store, "spring", now=20.0)
+    kept, _ = known(record.configuration, store.snapshot("spring", 1))
+    policy = {"name": "logistic_thompson", "params": {"ridge": 20.0}}
+    edited = msgspec.convert(
+        msgspec.to_builtins(record.configuration.experiment) | {"policy": policy}, Experiment
+    )
+    assert refused_changes(record.configuration.experiment, edited) == []
+    later = record.configuration.followed_by(edited, started=True)
+    store.configure("spring", later, allowed=("running",), at=21.0, by="test")
+    assert run(database_url).exit_code == 0
+    sender.choose(store.record("spring"), 1, at=22.0)
+    fold(store, "spring", now=40.0)
+    fitted, _ = known(later, store.snapshot("spring", 2))
+    assert not np.allclose(fitted.shift, kept.shift, atol=0.1)
+    assert run(database_url).exit_code == 0
 
 
 def test_a_forgetting_experiment_verifies_at_its_reference_time(store, sender, database_url):

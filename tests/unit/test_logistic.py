@@ -9,7 +9,10 @@ from bandits.numerics.linear import Regression
 from bandits.problem import Problem
 from bandits.registry import make
 from bandits.statistics import Ridge
+from bandits.statistics.gathered import Gathered
 from bandits.statistics.logistic import Logistic
+from simulations.reading.logs import Log
+from simulations.replay import replay
 
 PROBLEM = Problem.of(3, 2)
 
@@ -22,25 +25,27 @@ def observed(n, seed=1):
     return arms, (rng.random(n) < rates).astype(float), contexts, rng.uniform(0.5, 1, n)
 
 
-def fitted(known):
-    """The mode under the prior N(0, 1), and the precision there with the prior's."""
-    fit = Regression(Ridge(known.precision, known.shift, np.zeros_like(known.precision)), 1.0)
-    return fit.theta, known.precision + np.eye(2)
+def fitted(known, penalty=1.0):
+    """The mode under the prior N(0, 1/λ), and the precision there with the prior's."""
+    fit = Regression(Ridge(known.precision, known.shift, np.zeros_like(known.precision)), penalty)
+    return fit.theta, known.precision + penalty * np.eye(2)
 
 
-def test_the_mode_and_its_curvature_are_those_of_the_posterior():
+@pytest.mark.parametrize("penalty", [1.0, 0.01, 30.0])
+def test_the_mode_and_its_curvature_are_those_of_the_posterior(penalty):
     arms, rewards, contexts, weights = observed(400)
-    theta, precision = fitted(Logistic.of(PROBLEM, arms, rewards, contexts, weights))
+    family = make("logistic_thompson", {"ridge": penalty}).statistic
+    theta, precision = fitted(family.of(PROBLEM, arms, rewards, contexts, weights), penalty)
     for k in range(3):
         x, r, w = contexts[arms == k], rewards[arms == k], weights[arms == k]
 
         def minus_log_posterior(t, x=x, r=r, w=w):
             odds = x @ t
-            return t @ t / 2 - (w * (r * odds - np.logaddexp(0, odds))).sum()
+            return penalty * t @ t / 2 - (w * (r * odds - np.logaddexp(0, odds))).sum()
 
         best = optimize.minimize(minus_log_posterior, np.zeros(2), method="BFGS", tol=1e-10)
         rates = expit(x @ best.x)
-        curvature = np.eye(2) + x.T @ ((w * rates * (1 - rates))[:, None] * x)
+        curvature = penalty * np.eye(2) + x.T @ ((w * rates * (1 - rates))[:, None] * x)
         assert theta[k] == pytest.approx(best.x, abs=1e-4)
         assert precision[k] == pytest.approx(curvature, rel=1e-3)
 
@@ -56,6 +61,39 @@ def test_one_sided_results_converge_to_the_mode(reward, weight):
     theta = known.shift[0, 0] / (known.precision[0, 0, 0] + 1)
     # At the mode the likelihood's slope is the prior's.
     assert n * weight * (reward - expit(theta)) == pytest.approx(theta, rel=1e-6)
+
+
+def test_parts_that_are_gathered_are_fitted_together_and_not_added():
+    """Where each part has few rewards the prior of each would pull its weights to 0."""
+    arms, rewards, contexts, weights = observed(400)
+    gathered = Gathered(Logistic, PROBLEM)
+    for i in (slice(0, 20), slice(20, 300), slice(300, None)):
+        gathered.add(arms[i], rewards[i], contexts[i], weights[i])
+        assert gathered.known is gathered.known
+    together, _ = fitted(Logistic.of(PROBLEM, arms, rewards, contexts, weights))
+    assert fitted(gathered.known)[0] == pytest.approx(together, abs=1e-12)
+
+
+def test_a_replayed_log_is_learned_as_a_whole():
+    """One arm at a rate of .02: a sum of fits to one row each would take it for .12."""
+    rewards = (np.arange(3000) % 50 == 0).astype(float)
+    log = Log(("a",), np.zeros(3000, np.int64), rewards, np.ones((3000, 1)), None)
+    prepared = []
+
+    class Watched:
+        def __init__(self):
+            self.inner = make("logistic_thompson")
+            self.name, self.support = self.inner.name, self.inner.support
+            self.statistic, self.sample = self.inner.statistic, self.inner.sample
+
+        def prepare(self, *given):
+            prepared.append(self.inner.prepare(*given))
+            return prepared[-1]
+
+    replay(log, Watched())
+    rate = expit(prepared[-1].means(np.ones((1, 1)))).item()
+    assert rate == pytest.approx(0.02, abs=0.002)
+    assert 50 < len(prepared) < 300
 
 
 def test_adding_two_large_fits_is_near_to_fitting_both():

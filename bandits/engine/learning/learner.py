@@ -130,6 +130,8 @@ def rebuild(audit: Audit) -> tuple[Statistic, Tally, Grounds]:
     """Sum the whole log and its base anew, as of the newest snapshot's reference time."""
     at = 0.0 if audit.snapshot is None else audit.snapshot.at
     summing = Summing(audit.record.configuration, at)
+    if audit.snapshot is not None:  # a policy that came since may have learned otherwise
+        summing.follow(audit.past.configuration(audit.snapshot.configuration_version))
     grounding = Grounding(audit.record, audit.past)
     statistic, tally, grounds = base_of(summing, audit.base)
     learned: list[Decided] = []

@@ -28,6 +28,10 @@ class Summing:
         self.costs = configuration.costs
         self.at = at
 
+    def follow(self, configuration: Configuration) -> None:
+        """Learn as the policy of an earlier configuration does, which was of the same kind."""
+        self.family = configuration.experiment.make_policy().statistic
+
     @property
     def n_arms(self) -> int:
         """K."""
