@@ -16,7 +16,10 @@ TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
 
 
 class Estimate(Struct, frozen=True):
-    """A mean over replications, its standard error, and the 95 % quantile of replications."""
+    """A mean over replications, its standard error, and the 95 % quantile of replications.
+
+    One replication tells nothing of the error: it is NaN, in JSON null.
+    """
 
     mean: float
     se: float
@@ -24,9 +27,8 @@ class Estimate(Struct, frozen=True):
 
     @classmethod
     def of(cls, values: FloatArray) -> "Estimate":
-        """Summarise values (R,); with one replication the standard error is 0."""
-        n = len(values)
-        se = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
+        """Summarise values (R,)."""
+        se = float(_standard_error(values))
         return cls(float(values.mean()), se, float(np.quantile(values, 0.95)))
 
     @classmethod
@@ -133,9 +135,16 @@ def _curve(record: Record) -> list[Point]:
     regret = record.regret
     low, high = np.quantile(regret, [0.05, 0.95], axis=0)
     mean = regret.mean(axis=0)
-    se = regret.std(axis=0, ddof=1) / np.sqrt(len(regret)) if len(regret) > 1 else 0 * mean
+    se = _standard_error(regret)
     rows = zip(record.grid.tolist(), mean, se, low, high, strict=True)
     return [Point(t, float(m), float(s), float(p), float(q)) for t, m, s, p, q in rows]
+
+
+def _standard_error(values: FloatArray) -> FloatArray:
+    """Return the standard error of the mean over the first axis; NaN where it has one value."""
+    if len(values) == 1:
+        return np.full(values.shape[1:], np.nan)
+    return np.asarray(values.std(axis=0, ddof=1) / np.sqrt(len(values)))
 
 
 class Report(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 from io import StringIO
+from math import isnan
 
 import numpy as np
 from rich.console import Console
@@ -77,9 +78,7 @@ def difference_rows(result: Findings) -> list[tuple[str, ...]]:
         return []
     top = result.outcomes[best]
     pairs = [(o, Difference.of(top, o)) for o in result.outcomes if o is not top]
-    return [
-        (other.label, number(d.mean), f"{number(d.low)} to {number(d.high)}") for other, d in pairs
-    ]
+    return [(other.label, number(d.mean), _interval(d.low, d.high)) for other, d in pairs]
 
 
 def best_row(result: Findings) -> int | None:
@@ -179,11 +178,17 @@ def as_text(result: Findings) -> str:
 
 
 def number(value: float) -> str:
-    """Write a sum of rewards with as many decimals as say something."""
+    """Write a sum of rewards with as many decimals as say something; a dash for NaN."""
+    if isnan(value):
+        return "–"
     size = abs(value)
     if size < _ROUNDING:
         return "0"
     return f"{value:,.0f}" if size >= _WHOLE else f"{value:.1f}" if size >= 1 else f"{value:.3g}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "–" if isnan(low) else f"{number(low)} to {number(high)}"
 
 
 def counted(number: int, thing: str) -> str:

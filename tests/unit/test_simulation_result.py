@@ -1,6 +1,7 @@
 import json
 import re
 
+import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -9,6 +10,7 @@ from simulations import simulate
 from simulations.environments import Bernoulli, Hillstrom
 from simulations.reporting.figures import COLOURS, line_figure, regret_curves, regret_spread, style
 from simulations.reporting.report import html_report
+from simulations.reporting.tables import difference_rows
 
 EMAILS = Bernoulli((0.2, 0.1, 0.3))
 CONTESTANTS = ["thompson", "uniform", {"name": "ab_test", "params": {"share": 0.2}}]
@@ -116,12 +118,24 @@ def test_a_report_needs_no_network(result):
 
 
 def test_a_report_as_json_is_standard_json(result):
-    import msgspec  # noqa: PLC0415 - only here
-
     packed = json.loads(msgspec.json.encode(result.report()))
     assert set(packed["policies"][0]) >= {"label", "regret", "reward", "wrong_winner", "curve"}
     assert set(packed["policies"][0]["regret"]) == {"mean", "se", "p95"}
     assert packed["steps_per_second"] > 0
+
+
+def test_one_replication_claims_no_standard_error_and_no_interval():
+    one = simulate(Bernoulli((0.1, 0.3)), ["thompson", "uniform"], horizon=50, replications=1)
+    read = json.loads(msgspec.json.encode(one.report()))
+    assert [policy["regret"]["se"] for policy in read["policies"]] == [None, None]
+    assert read["policies"][0]["curve"][-1]["se"] is None
+    (difference,) = read["differences"]
+    assert difference["low"] is difference["high"] is None
+    assert difference["mean"] == pytest.approx(
+        read["policies"][1]["regret"]["mean"] - read["policies"][0]["regret"]["mean"]
+    )
+    assert "nan" not in str(one)
+    assert {row[2] for row in difference_rows(one)} == {"–"}
 
 
 def test_a_line_without_others_is_drawn_alone():
