@@ -43,11 +43,12 @@ class UCB1(Parameters, frozen=True):
 
     def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
         """Fix the index that sends are shared by."""
-        return Wave(known, partial(self._index, problem.span), upcoming)
+        return Wave(known, partial(_index, problem.span * self.w**0.5), upcoming)
 
     propensities = wave_propensities
     sample = wave_sample
     advance = one_learned
 
-    def _index(self, span: float, known: Known, sends: FloatArray) -> FloatArray:
-        return known.means + span * (self.w * known.log_rounds) ** 0.5 * known.roots(sends)
+
+def _index(reach: float, known: Known, sends: FloatArray) -> FloatArray:
+    return known.bounds(reach * known.log_rounds**0.5, sends)

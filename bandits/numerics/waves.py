@@ -79,8 +79,9 @@ class Wave:
         """Learn in place from now on, where shares are of one send and nothing is pending."""
         if self.upcoming > 1 or self.known.pending.any():
             return replace(self, known=self.known.learned(arms, rewards))
-        known = Running(self.known, squares=self.squares)
-        return Walk(known, self.index, Lots(known.count.shape)).learned(arms, rewards)
+        lots = Lots(self.known.count.shape)
+        known = Running(self.known, lots.scores, squares=self.squares)
+        return Walk(known, self.index, lots).learned(arms, rewards)
 
 
 @dataclass(frozen=True)

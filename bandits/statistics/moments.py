@@ -98,9 +98,9 @@ class Moments(Additive):
         """The logarithm of how much has been learned over all arms, (..., 1), at least 1."""
         return np.log(np.maximum(self.rounds, np.e))
 
-    def roots(self, sends: FloatArray) -> FloatArray:
-        """Return 1 / √sends, (..., K)."""
-        return 1 / np.sqrt(sends)
+    def bounds(self, width: FloatArray | float, sends: FloatArray) -> FloatArray:
+        """Return mean + width / √sends, (..., K): width (..., 1) or one number."""
+        return self.means + width / np.sqrt(sends)
 
     @property
     def variances(self) -> FloatArray:

@@ -38,8 +38,8 @@ class Known(Protocol):
         """The logarithm of how much has been learned over all arms, (..., 1), at least 1."""
         ...
 
-    def roots(self, sends: FloatArray) -> FloatArray:
-        """Return 1 / √sends, (..., K)."""
+    def bounds(self, width: FloatArray | float, sends: FloatArray) -> FloatArray:
+        """Return mean + width / √sends, (..., K): width (..., 1) or one number."""
         ...
 
 
@@ -53,8 +53,14 @@ class Running:
         complete: whether every arm of every state has been seen.
     """
 
-    def __init__(self, known: Moments, *, squares: bool) -> None:
-        """Begin with what is known, and leave that as it is; without `squares`, no variances."""
+    def __init__(self, known: Moments, place: FloatArray, *, squares: bool) -> None:
+        """Begin with what is known, and leave that as it is.
+
+        Args:
+            known: what to begin with.
+            place: where `bounds` are written, (..., K), each time anew.
+            squares: whether squares are summed; without, there are no variances.
+        """
         self.count, self.total = known.count.copy(), known.total.copy()
         self._square = known.square.copy() if squares else None
         self._pending = known.pending
@@ -66,6 +72,7 @@ class Running:
         # A simulation's states have all learned as much, and a number is quicker than an array.
         alike = rounds.size > 0 and bool((rounds == rounds.flat[0]).all())
         self._rounds: FloatArray | float = rounds.item(0) if alike else rounds
+        self._width, self._bounds = np.empty(() if alike else rounds.shape), place
         n_arms = self.count.shape[-1]
         self._starts = row_starts(self.count.size // max(1, n_arms), n_arms)
         self._one_each = np.ones(len(self._starts))  # quicker to add than a number
@@ -78,26 +85,31 @@ class Running:
             arms, rewards = arms.reshape(-1), rewards.reshape(-1)
         cells = self._starts + arms
         count, total, means, roots = self._flat
-        count[cells] = n = count[cells] + self._one_each
-        total[cells] = summed = total[cells] + rewards
-        means[cells] = summed / n
-        roots[cells] = np.sqrt(np.reciprocal(n))
+        n, summed = count[cells], total[cells]
+        n += self._one_each
+        summed += rewards
+        count[cells], total[cells] = n, summed
+        summed /= n
+        means[cells] = summed
+        roots[cells] = np.sqrt(np.reciprocal(n, n), n)
         if self._square is not None:
             self._square.reshape(-1)[cells] += rewards * rewards
         self._rounds = self._rounds + 1.0
-        self._look()
+        if not self.complete:
+            self._look()
 
     def _look(self) -> None:
-        """Have ready what does not change before the next observation."""
-        if isinstance(self._rounds, float):
-            self.log_rounds: FloatArray | float = log(self._rounds) if self._rounds > e else 1.0
-        else:
-            self.log_rounds = np.log(np.maximum(self._rounds, e))
-        if not self.complete:
-            self.complete = bool(self.count.size) and bool(self.count.min() > NOTHING)
-            self.means: FloatArray = (
-                self._means if self.complete else self._frozen(self.total).means
-            )
+        """See whether every arm has been seen; while one has not, it takes the pooled mean."""
+        self.complete = bool(self.count.size) and bool(self.count.min() > NOTHING)
+        self.means: FloatArray = self._means if self.complete else self._frozen(self.total).means
+
+    @property
+    def log_rounds(self) -> FloatArray | float:
+        """As `Moments`."""
+        rounds = self._rounds
+        if isinstance(rounds, float):
+            return log(rounds) if rounds > e else 1.0
+        return np.log(np.maximum(rounds, e))
 
     @property
     def variances(self) -> FloatArray:
@@ -106,9 +118,13 @@ class Running:
             raise ValueError("squares are not summed here")
         return self._frozen(self._square).variances
 
-    def roots(self, sends: FloatArray) -> FloatArray:
-        """As `Moments`; its own counts' are kept."""
-        return self._roots if sends is self.count else 1 / np.sqrt(sends)
+    def bounds(self, width: FloatArray | float, sends: FloatArray) -> FloatArray:
+        """As `Moments`; those at its own counts are written to `place`."""
+        if sends is not self.count:
+            return self.means + width / np.sqrt(sends)
+        self._width[...] = width
+        np.multiply(self._roots, self._width, self._bounds)
+        return np.add(self._bounds, self.means, self._bounds)
 
     def _frozen(self, square: FloatArray) -> Moments:
         return Moments(self.count, self.total, square, self._pending)

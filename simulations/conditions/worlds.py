@@ -95,14 +95,14 @@ class SharedLuck:
         if means.shape[0] * means.shape[2] <= _FEW:
             every = self.environment.reward(np.arange(means.shape[2]), means, self.luck[:, :, None])
             return Potentials(every).by_step(means)
-        tables, firsts = _tables(means)
-        alike = len(tables) == 1
         reward, luck = self.environment.reward, self.luck.T
-
-        def earned(step: int, arms: IntArray) -> FloatArray:
-            return reward(arms, tables[0 if alike else step][firsts + arms], luck[step])
-
-        return earned
+        if means.shape[1] == 1 and (means == means[0]).all():
+            same = means[0, 0]
+            return lambda step, arms: reward(arms, same[arms], luck[step])
+        tables, firsts = _tables(means)
+        if len(tables) == 1:
+            tables *= len(luck)
+        return lambda step, arms: reward(arms, tables[step][firsts + arms], luck[step])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ LEAD = (4,)
 
 def taught(steps, start):
     rng = np.random.default_rng(1)
-    running, frozen = Running(start, squares=True), start
+    running, frozen = Running(start, np.empty(start.count.shape), squares=True), start
     for _ in range(steps):
         arms, rewards = rng.integers(0, 3, LEAD), rng.random(LEAD)
         running.learn(arms, rewards)
@@ -29,8 +29,10 @@ def test_what_runs_knows_what_is_frozen(steps):
     assert np.allclose(running.log_rounds, frozen.log_rounds, rtol=1e-12)
     assert running.complete == bool(frozen.count.min() > 0)
     if running.complete:
-        assert np.allclose(running.roots(running.count), frozen.roots(frozen.count), rtol=1e-12)
-    assert np.array_equal(running.roots(np.full((4, 3), 4.0)), np.full((4, 3), 0.5))
+        bounds = running.bounds(3.0, running.count)
+        assert np.allclose(bounds, frozen.bounds(3.0, frozen.count), rtol=1e-12)
+    others = np.full((4, 3), 4.0)
+    assert np.allclose(running.bounds(3.0, others), frozen.means + 1.5, rtol=1e-12)
 
 
 def test_states_that_have_learned_unequally_keep_their_own_rounds():
@@ -39,6 +41,18 @@ def test_states_that_have_learned_unequally_keep_their_own_rounds():
     running, frozen = taught(5, start)
     assert np.allclose(running.log_rounds, frozen.log_rounds, rtol=1e-12)
     assert len(np.unique(running.log_rounds)) == 4
+    bounds = running.bounds(running.log_rounds, running.count)
+    assert np.allclose(bounds, frozen.bounds(frozen.log_rounds, frozen.count), rtol=1e-12)
+
+
+def test_bounds_leave_what_is_known_and_go_where_they_are_wanted():
+    place = np.empty((4, 3))
+    running = Running(taught(50, Moments.zeros(PROBLEM, LEAD))[1], place, squares=False)
+    means, count = running.means.copy(), running.count.copy()
+    assert running.bounds(2.0, running.count) is place
+    assert running.bounds(2.0, count) is not place
+    assert np.array_equal(running.means, means)
+    assert np.array_equal(running.count, count)
 
 
 def test_what_it_began_with_is_left_as_it_was():
@@ -49,6 +63,6 @@ def test_what_it_began_with_is_left_as_it_was():
 
 
 def test_variances_are_refused_where_squares_are_not_summed():
-    running = Running(Moments.zeros(PROBLEM, LEAD), squares=False)
+    running = Running(Moments.zeros(PROBLEM, LEAD), np.empty((4, 3)), squares=False)
     with pytest.raises(ValueError, match="squares"):
         _ = running.variances

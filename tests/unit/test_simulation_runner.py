@@ -1,5 +1,6 @@
 """The loop itself, with a player whose every move is written down."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from bandits.registry import make, policies
 from bandits.statistics import Ridge
 from simulations.baselines.ab import ABTest
 from simulations.conditions.schedule import Run, Schedule
-from simulations.conditions.worlds import Potentials, SharedLuck, Worlds
+from simulations.conditions.worlds import Potentials, SharedLuck, Stretch, Worlds
 from simulations.contestants.adaptive import Adaptive
 from simulations.contestants.memory import Forgetting
 from simulations.environments import Bernoulli, Hillstrom, Logistic
@@ -142,13 +143,26 @@ def test_a_replication_is_the_same_whoever_stands_beside_it():
 
 def test_arms_earn_the_same_round_by_round_however_many_replications_there_are():
     """Few are looked up in what all arms would earn; of many only what was chosen is computed."""
-    for n in (2, 100):
-        (stretch,) = Worlds(Logistic.drawn(5, 3), 5, range(n)).stretches(40, by_step=True)
-        arms = np.random.default_rng(6).integers(0, 5, (n, 40))
-        earned = stretch.by_step()
-        together = np.stack([earned(step, arms[:, step]) for step in range(40)], axis=1)
-        np.testing.assert_array_equal(together, stretch.try_out(0, arms)[1])
-        assert 0 < together.mean() < 1
+    for environment, n in product((EMAILS, Logistic.drawn(3, 3)), (2, 100)):
+        (stretch,) = Worlds(environment, 5, range(n)).stretches(40, by_step=True)
+        assert 0 < earned_by_step(stretch).mean() < 1
+
+
+def test_arms_earn_by_their_own_rates_where_each_replication_has_others():
+    rates = np.random.default_rng(7).random((100, 1, 3))
+    luck = np.random.default_rng(8).random((100, 40))
+    stretch = Stretch(0, np.ones((100, 40, 1)), rates, SharedLuck(EMAILS, luck))
+    by_replication = earned_by_step(stretch).mean(axis=1)
+    assert np.corrcoef(by_replication, rates.mean(axis=(1, 2)))[0, 1] > 0.5
+
+
+def earned_by_step(stretch: Stretch) -> FloatArray:
+    """Send arms at random, round by round: what they earn, (R, n), as if sent all at once."""
+    shape = stretch.contexts.shape[:2]
+    arms, earned = np.random.default_rng(6).integers(0, 3, shape), stretch.by_step()
+    rewards = np.stack([earned(step, arms[:, step]) for step in range(stretch.n)], axis=1)
+    np.testing.assert_array_equal(rewards, stretch.try_out(0, arms)[1])
+    return rewards
 
 
 class Unshared:
