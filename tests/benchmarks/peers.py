@@ -1,8 +1,9 @@
 """Other people's bandits, as their own documentation has them used.
 
-MABWiser and river come with the extra `bench`. Of obp the last release that installs on Python 3.11
-is 0.4.1; it is kept in a folder of its own (`make bench` puts it there), without torch, which it
-imports for policies that are not measured here, and which weighs more than everything else.
+MABWiser, river and gymnasium, which river's examples take, come with the extra `bench`. Of obp the
+last release that installs on Python 3.11 is 0.4.1; it is kept in a folder of its own (`make bench`
+puts it there), without torch, which it imports for policies that are not measured here, and which
+weighs more than everything else.
 """
 
 import os
@@ -14,7 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import gymnasium
 import numpy as np
+from river import stats
 from scipy.special import expit
 
 from bandits.arrays import FloatArray, IntArray
@@ -50,11 +53,35 @@ def obp_module(name: str) -> Any:
 
 
 def river_loop(policy: object, rates: Sequence[float], steps: int) -> None:
-    """Pull and update, on 0-or-1 rewards of these rates."""
+    """Pull and update, on 0-or-1 rewards of these rates: the least that can be called a loop."""
     chance, arms = random.Random(1), list(range(len(rates)))
     for _ in range(steps):
         arm = policy.pull(arms)  # type: ignore[attr-defined]  # river has no types
         policy.update(arm, 1 if chance.random() < rates[arm] else 0)  # type: ignore[attr-defined]  # as above
+
+
+def river_example(policy: Any, rates: Sequence[float], steps: int) -> None:
+    """Go through river's own world of 0-or-1 rewards by the loop of its documentation.
+
+    That world is its `CandyCaneContest`, made by gymnasium, with these rates, which do not decay.
+    """
+    env: Any = gymnasium.make(
+        "river_bandits/CandyCaneContest-v0",
+        n_machines=len(rates),
+        reward_decay=0.0,
+        max_episode_steps=steps,
+    )
+    env.reset(seed=1)
+    for machine, rate in zip(env.unwrapped._machines, rates, strict=True):
+        machine.threshold = rate
+    metric = stats.Sum()
+    while True:
+        arm = policy.pull(range(env.action_space.n))
+        _, reward, terminated, truncated, _ = env.step(arm)
+        policy.update(arm, reward)
+        metric.update(reward)
+        if terminated or truncated:
+            break
 
 
 def obp_simulation(world: Logistic, given: Rounds) -> Callable[[], object]:
