@@ -207,3 +207,22 @@ def test_the_decisions_made_last_are_found_by_an_index_of_their_own(store, sende
     assert [s.id for s in store.latest_decisions("spring", limit=2)] == made[:0:-1]
     assert any("ix_batches_chosen" in step for step in plans)
     assert not any("ix_batches_by_time" in step or "TEMP B-TREE" in step for step in plans[:3])
+
+
+@pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
+def test_ids_that_are_appended_briefly_are_looked_for_in_their_index(store, sender, monkeypatch):
+    record = sender.start()
+    assert store.append_decisions(record, sender.chosen(), at=1.0) == {}
+    driver, plan = store.database._appender(), []
+
+    class Explaining:
+        closed = False
+
+        def execute(self, statement, values):
+            plan.extend(row[0] for row in driver.execute(f"EXPLAIN {statement}", values))
+            return driver.execute(statement, values)
+
+    monkeypatch.setattr(store.database, "_appender", Explaining)
+    assert store.append_decisions(record, sender.chosen(), at=2.0) == {}
+    assert any("uq_decisions_id" in step for step in plan)
+    assert not any("Seq Scan" in step for step in plan)
