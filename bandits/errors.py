@@ -12,6 +12,7 @@
     │   ├── IdReused        the same id came before with another body
     │   └── StaleEdit       somebody else changed it since it was read
     ├── Unavailable         the store cannot record at the moment; try again
+    │   └── NotUpgraded     its database is of an older version than this one
     ├── NotDerivable        what would be needed to answer has been erased
     └── DuplicatePolicy     two policies were registered under one name
 """
@@ -116,6 +117,17 @@ class Unavailable(BanditsError):
     def __init__(self, reason: str, retry_after_seconds: int = 1) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(reason)
+
+
+class NotUpgraded(Unavailable):
+    """The database is of an older version; trying again helps only once somebody upgrades it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the database is of an older version than the server; `bandits db upgrade` upgrades it,"
+            " and so does starting `bandits serve`",
+            retry_after_seconds=60,
+        )
 
 
 class NotDerivable(BanditsError):

@@ -1,5 +1,6 @@
 """Bringing a database to the newest migration, or telling which one it is at."""
 
+import re
 from pathlib import Path
 
 from alembic import command
@@ -8,8 +9,11 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from bandits.errors import NotUpgraded, Unavailable
 from storage.databases.opening import open_database
 
+_MISSING = ("42P01", "42703")  # PostgreSQL's undefined_table and undefined_column
+_LACKS = re.compile(r"no such (table|column)|has no column named")  # SQLite's words
 _FOLDER = Path(__file__).parent / "migrations"
 
 
@@ -53,6 +57,14 @@ def newest() -> str:
     if head is None:
         raise RuntimeError("the migrations are not installed")
     return head
+
+
+def told_apart(error: Unavailable) -> Unavailable:
+    """Return `NotUpgraded` where the store failed since a migration is missing, else the error."""
+    cause = error.__cause__
+    own = getattr(cause, "orig", cause)  # the driver's, within SQLAlchemy's
+    missing = getattr(own, "sqlstate", None) in _MISSING or _LACKS.search(str(own))
+    return NotUpgraded() if missing else error
 
 
 def config(connection: Connection | None = None) -> Config:

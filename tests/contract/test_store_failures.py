@@ -1,13 +1,14 @@
 """What every store says when the database cannot do what it should."""
 
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from sqlalchemy import event, text
 
-from bandits.errors import InvalidInput, Unavailable
-from storage import current, open_store, upgrade
+from bandits.errors import InvalidInput, NotUpgraded, Unavailable
+from storage import current, open_store, told_apart, upgrade
 
 
 @pytest.fixture(autouse=True)
@@ -82,11 +83,27 @@ def test_a_database_without_tables_asks_for_its_upgrade(empty_url):
     store.close()
 
 
+@pytest.mark.parametrize("missing", ["batches.size", "decisions.shipped", "subjects"])
+def test_what_a_missing_migration_makes_fail_is_told_apart(empty_url, sender, missing):
+    upgrade(empty_url)  # a database of its own: others are used again
+    with closing(open_store(empty_url)) as store:
+        own = type(sender)(store)
+        record = own.start(assignment="per_subject")
+        table, _, column = missing.partition(".")
+        change = f"ALTER TABLE {table} DROP COLUMN {column}" if column else f"DROP TABLE {table}"
+        with store.database.writing() as transaction:
+            transaction.execute(text(change))
+        with pytest.raises(Unavailable) as caught:
+            own.choose(record)
+    assert type(told_apart(caught.value)) is NotUpgraded
+
+
 def test_a_slip_in_the_path_makes_no_new_database(tmp_path):
     path = tmp_path / "bandit.db"
     store = open_store(f"sqlite:///{path}")
-    with pytest.raises(Unavailable, match="there is no database"):
+    with pytest.raises(Unavailable, match="there is no database") as caught:
         store.records()
+    assert told_apart(caught.value) is caught.value
     with pytest.raises(Unavailable, match="there is no database"):
         current(f"sqlite:///{path}")
     assert not path.exists()

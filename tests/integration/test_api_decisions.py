@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy import text
 
 
 def batch(api, requests, key="spring", **given):
@@ -263,3 +264,17 @@ def test_a_context_that_may_not_be_used_is_not_stored(api, problem) -> None:
     assert again == made | {"repeat": True}
     told = api.post("/experiments/spring/choose", {"subject_id": "u-1", **body})
     problem(told, 409, "id-reused")
+
+
+@pytest.mark.parametrize("way", ["choose", "choose/batch"])
+def test_a_database_of_an_older_version_is_told_as_that(api, problem, way):
+    api.start()
+    with api.engine.store.database.writing() as transaction:
+        transaction.execute(text("ALTER TABLE decisions DROP COLUMN shipped"))
+    request = {"subject_id": "u"}
+    body = request if way == "choose" else {"requests": [request]}
+    answer = api.post(f"/experiments/spring/{way}", body)
+    told = problem(answer, 503, "not-upgraded")
+    assert answer.headers["Retry-After"] == "60"
+    assert "`bandits db upgrade`" in told["detail"]
+    assert "shipped" not in answer.text

@@ -3,7 +3,7 @@
 from flask import current_app
 from msgspec import Struct
 
-from bandits.errors import Unavailable
+from bandits.errors import NotUpgraded, Unavailable
 from bandits.records import Waiting
 from webapp.api.operation import Answer, Operations
 from webapp.metrics import MEDIA_TYPE, Requests, family
@@ -29,7 +29,13 @@ def healthz() -> Answer:
     return Answer(Health("alive"))
 
 
-@operations("GET", "/readyz", scope=None, answers={200: Health}, refusals=(Unavailable,))
+@operations(
+    "GET",
+    "/readyz",
+    scope=None,
+    answers={200: Health},
+    refusals=(Unavailable, NotUpgraded),
+)
 def readyz() -> Answer:
     """Tell that requests can be served: the database answers and is migrated."""
     services().engine.store.records()

@@ -9,7 +9,7 @@ from flask import Request, Response, g
 from flask.globals import request_ctx
 from msgspec import Struct, field
 
-from bandits.errors import InvalidInput, Unavailable
+from bandits.errors import InvalidInput, NotUpgraded, Unavailable
 from bandits.faults import converted
 from storage.accounts.api_keys import ApiKey, Scope
 from webapp.api.authentication import authenticate
@@ -79,9 +79,10 @@ class Operation(Struct, frozen=True, kw_only=True):
     @property
     def problems(self) -> list[ProblemType]:
         """Every problem it may answer."""
+        unavailable = (Unavailable, NotUpgraded)
         found = [OF_EXCEPTION[e] for e in (*self.refusals, InvalidInput)]
         if self.scope is not None:
-            found += [OF_EXCEPTION[e] for e in (Unauthenticated, Forbidden, Unavailable)]
+            found += [OF_EXCEPTION[e] for e in (Unauthenticated, Forbidden, *unavailable)]
         if self.body is not None:
             found += [OF_EXCEPTION[Malformed], OF_STATUS[413], OF_STATUS[415]]
         return sorted({p.name: p for p in found}.values(), key=lambda p: (p.status, p.name))

@@ -133,6 +133,13 @@ OF_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
             "Read it again, apply the edit to that, and send its new ETag as If-Match.",
         ),
         errors.InvalidInput: _INVALID,
+        errors.NotUpgraded: ProblemType(
+            "not-upgraded",
+            503,
+            "The database has to be upgraded",
+            "Run `bandits db upgrade`, or start `bandits serve` again, which does it. Nothing was"
+            " stored.",
+        ),
         errors.Unavailable: ProblemType(
             "unavailable",
             503,

@@ -9,6 +9,7 @@ from msgspec import Raw
 from werkzeug.exceptions import HTTPException
 
 from bandits.errors import BanditsError, NotFound, Unavailable
+from storage import told_apart
 from webapp.api import api_keys, decisions, experiments, health, problems, subjects
 from webapp.api.addresses import CONVERTERS
 from webapp.api.document import openapi
@@ -87,6 +88,8 @@ def _refuse_strange_address() -> Response | None:
 
 
 def _fail(error: Exception) -> Response:
+    if isinstance(error, Unavailable):
+        error = told_apart(error)
     expected = isinstance(error, HTTPException | BanditsError)  # the roots of what is foreseen
     if isinstance(error, Unavailable):  # where it was raised tells nobody why the database is busy
         current_app.logger.error("%s %s failed: %s", request.method, route(), error)

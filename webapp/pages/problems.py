@@ -7,7 +7,15 @@ from flask_wtf.csrf import CSRFError
 from msgspec import Struct
 from werkzeug.exceptions import HTTPException, TooManyRequests
 
-from bandits.errors import BanditsError, Conflict, InvalidInput, NotFound, Unavailable
+from bandits.errors import (
+    BanditsError,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    NotUpgraded,
+    Unavailable,
+)
+from storage import told_apart
 from webapp.logs import route
 
 _log = logging.getLogger(__name__)
@@ -37,6 +45,13 @@ _OF_STATUS = {
 }
 
 
+_UPGRADE = Said(
+    "The database has to be upgraded",
+    "It is of an older version than this server. An administrator upgrades it by bandits db"
+    " upgrade, or by starting bandits serve again, which does it by itself. Nothing was changed.",
+)
+
+
 def init(app: Flask) -> None:
     """Answer errors of pages with pages; the API answers its own."""
     app.register_error_handler(HTTPException, _http)
@@ -44,7 +59,7 @@ def init(app: Flask) -> None:
     app.register_error_handler(NotFound, lambda e: _page(404, str(e)))
     app.register_error_handler(InvalidInput, lambda e: _page(422, str(e)))
     app.register_error_handler(Conflict, lambda e: _page(409, str(e)))
-    app.register_error_handler(Unavailable, _busy)
+    app.register_error_handler(Unavailable, _unavailable)
     app.register_error_handler(BanditsError, _broken)
     app.register_error_handler(Exception, _broken)
 
@@ -73,8 +88,9 @@ def _forged(error: CSRFError) -> Response:  # noqa: ARG001 - Flask hands it over
     )
 
 
-def _busy(error: Unavailable) -> Response:
-    response = _page(503)
+def _unavailable(error: Unavailable) -> Response:
+    error = told_apart(error)
+    response = _page(503, said=_UPGRADE if isinstance(error, NotUpgraded) else None)
     response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response
 
@@ -84,8 +100,8 @@ def _broken(error: Exception) -> Response:
     return _page(500)
 
 
-def _page(status: int, detail: str = "") -> Response:
-    said = _OF_STATUS.get(status) or _OF_STATUS[500 if status >= 500 else 400]  # noqa: PLR2004
+def _page(status: int, detail: str = "", said: Said | None = None) -> Response:
+    said = said or _OF_STATUS.get(status) or _OF_STATUS[500 if status >= 500 else 400]  # noqa: PLR2004
     return Response(
         render_template(
             "problem.html",

@@ -1,8 +1,10 @@
 """Pages for what went wrong."""
 
 import logging
+import re
 
 import pytest
+from sqlalchemy import text
 
 from bandits.errors import Unavailable
 from webapp.pages.assets import PLOTLY_VERSION
@@ -60,6 +62,23 @@ def test_a_busy_database_asks_to_come_back(site, viewer, monkeypatch):
     assert "Nothing was changed" in answer.text
 
 
+@pytest.mark.parametrize(
+    "missing", ["ALTER TABLE experiments DROP COLUMN early", "DROP TABLE sessions"]
+)
+def test_a_database_of_an_older_version_asks_for_its_upgrade(site, viewer, missing):
+    with site.engine.store.database.writing() as transaction:
+        transaction.execute(text(missing))
+    answer = viewer.get("/")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "60"
+    told = re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", answer.text))
+    assert "The database has to be upgraded" in told
+    assert "bandits db upgrade" in told
+    assert "bandits serve" in told
+    for noise in ("busy", "no such", "early", "sessions", "column"):
+        assert noise not in told.lower()
+
+
 def test_an_unforeseen_failure_is_a_page_with_the_number_in_the_log(
     site, viewer, monkeypatch, caplog
 ):
@@ -98,7 +117,7 @@ def test_a_page_says_so_where_not_even_who_is_signed_in_can_be_read(site, viewer
         transaction.connection.exec_driver_sql(f"ALTER TABLE {lost} RENAME TO elsewhere")
     answer = viewer.get("/", headers={"X-Request-ID": "req-43"})
     assert answer.status_code == status
-    assert "The database is busy" in answer.text
+    assert "The database has to be upgraded" in answer.text
     assert "req-43" in answer.text
     assert "Sign out" not in answer.text, "nobody knows who is signed in"
 
