@@ -14,9 +14,11 @@ from webapp.pages.filters import (
     brief,
     count,
     gain,
+    heading,
     percent,
     plural,
     share,
+    spoken,
     total,
     when,
 )
@@ -52,6 +54,11 @@ def test_declared_shares_keep_the_digits_they_were_declared_with():
         "0.125 %",
         "50 %",
     ]
+
+
+def test_keys_are_written_as_people_say_them():
+    assert (spoken("zip_code"), heading("zip_code")) == ("zip code", "Zip code")
+    assert (heading("CRM_tier"), heading("age"), heading("")) == ("CRM tier", "Age", "")
 
 
 def test_counts_amounts_and_columns():

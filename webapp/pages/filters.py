@@ -21,6 +21,17 @@ def count(value: float) -> str:
     return f"{round(value):,}".replace("-", "−")
 
 
+def spoken(key: str) -> str:
+    """Write a key as people say it, within a sentence: zip code."""
+    return key.replace("_", " ")
+
+
+def heading(key: str) -> str:
+    """Write a key as people say it, where it stands alone: Zip code."""
+    words = spoken(key)
+    return words[:1].upper() + words[1:]
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Write a fraction as per cent: 18.3 %; below .1 % with two digits that tell something."""
     if value is None or not isfinite(value):
@@ -123,6 +134,8 @@ def init(app: Flask) -> None:
     """Offer them to templates."""
     for written in (
         count,
+        spoken,
+        heading,
         percent,
         chance,
         share,

@@ -331,7 +331,7 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
         "subject_line b with discount d10",
         "click : worth 1, once an email",
         "LinUCB (personal); width 0.5",
-        "channel (Web, Shop)",
+        "Channel (Web, Shop)",
         "half after 1 hour",
         "5 % of recipients always get the control",
         "2 % for each version",

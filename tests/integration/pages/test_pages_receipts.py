@@ -71,7 +71,7 @@ def test_a_receipt_tells_what_pushed_towards_the_version_and_it_adds_up(site, vi
     assert found.arms["b"].features["channel=Web"] > found.arms["a"].features["channel=Web"]
     page = viewer.get(f"/decisions/{receipt.decision_id}").text
     pushed = re.search(
-        r"channel<span class=.cell-sub.>Web</span></th><td[^>]*>(towards it[^<]*)", page
+        r"Channel<span class=.cell-sub.>Web</span></th><td[^>]*>(towards it[^<]*)", page
     )
     assert pushed, page
     assert ("times the odds" in pushed[1]) == (policy == "logistic_thompson")

@@ -189,3 +189,18 @@ class TestRunningChanges:
         fields = manager.form("/experiments/other/edit", "policy")
         typed = fields | {"slots/0/variants/1/text": "Changed"}
         assert manager.post("/experiments/other/edit", typed).status_code == 302
+
+
+def test_what_is_known_of_a_recipient_is_written_as_people_say_it(site, viewer):
+    months = {"name": "months_since", "kind": "number", "low": 0, "high": 24}
+    key = site.make(context=[months], policy={"name": "lints"})
+    (made,) = site.engine.choose(key, [Request("u", {"months_since": 3})])
+    site.engine.learn(key)
+    paths = ("experiments/sale/try", "experiments/sale/segments", f"decisions/{made.decision_id}")
+    pages = [viewer.get(f"/{path}") for path in paths]
+    for path, page in zip(paths, pages, strict=True):
+        shown = re.sub(r"<[^>]+>", "\n", page.text)
+        assert re.search(r"\b[Mm]onths since\b", shown), path
+        assert "months_since" not in shown, path
+    assert 'name="context/months_since"' in pages[0].text
+    assert "<strong>Months since</strong>" in viewer.get(f"/experiments/{key}/setup").text
