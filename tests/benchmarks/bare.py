@@ -8,12 +8,14 @@ from granian import Granian
 from granian.constants import Interfaces
 
 from webapp.serving import Address, reserved
+from webapp.worker import finish_before_switching
 
 THREADS = 64  # as many as the product's server has
 
 
 def load(answer: bytes) -> Flask:
     """Make an application of one view."""
+    finish_before_switching()
     app = Flask("bare")
 
     @app.post("/choose")

@@ -59,6 +59,12 @@ def test_a_worker_tells_what_the_learner_beside_it_has_done(server, api) -> None
     wait_until(lambda: folds() > before)
 
 
+def test_no_thread_of_a_worker_stops_another_as_soon_as_it_is_woken(server) -> None:
+    threads = [int(name) for name in os.listdir(f"/proc/{server.worker}/task")]
+    assert len(threads) > 64
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_BATCH}
+
+
 def test_a_termination_ends_it_in_order_with_nothing_on_standard_output(start_server) -> None:
     server = start_server()
     worker = server.worker
