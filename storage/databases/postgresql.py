@@ -18,9 +18,11 @@ from sqlalchemy import (
     Table,
     Text,
     any_,
+    bindparam,
     cast,
     create_engine,
     event,
+    exists,
     literal,
     text,
 )
@@ -140,11 +142,15 @@ class Postgresql:
     ) -> Row | None:
         """Insert a row and few that are numbered in it, by one statement, or nothing."""
         numbered = [(place, *row) for place, row in enumerate(rows)]
-        given = _json((appending.numbered, *appending.columns), numbered)
+        place = appending.columns.index(appending.unique)
+        given = {
+            "ids": _array([row[place] for row in rows]),
+            "given": _json((appending.numbered, *appending.columns), numbered),
+        }
         with self._appending:
             driver = self._appender()
             try:
-                done = driver.execute(_statement(appending), {**values, "given": given})
+                done = driver.execute(_statement(appending), {**values, **given})
                 found: Row | None = done.fetchone()
             except self._error:
                 if driver.closed:
@@ -178,11 +184,12 @@ def _statement(appending: Appending) -> str:
     Rows that bring ids of their own are looked for first: it would log each that is there already
     as an error. Where one comes in at the same moment, it is one.
     """
-    table, unique = appending.table.name, appending.unique
+    table = appending.table.name
     columns = ", ".join((appending.numbered, *appending.columns))
-    taken = f"EXISTS (SELECT FROM given JOIN {table} USING ({unique}))"
+    ids = cast(bindparam("ids", type_=Text()), ARRAY(Text()))  # each of which its index finds
+    taken = exists().where(appending.table.c[appending.unique] == any_(ids))
     dialect = PGDialect_psycopg()  # type: ignore[no-untyped-call]  # SQLAlchemy's
-    opening = appending.opening(appending.row.where(text(f"NOT {taken}"))).compile(dialect=dialect)
+    opening = appending.opening(appending.row.where(~taken)).compile(dialect=dialect)
     return (
         f"WITH given AS (SELECT * FROM json_populate_recordset(NULL::{table}, %(given)s::json)),"  # noqa: S608
         f" opened AS ({opening}),"

@@ -14,7 +14,7 @@ from serving import KEY, Server, ask, post, running, serving
 
 BATCH = 10_000
 CLIENTS = 16
-SINGLES = 2_000
+SINGLES = 6_000
 GOAL = 30_000
 CHOOSE = f"/api/v1/experiments/{KEY}/choose"
 
