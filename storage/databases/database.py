@@ -121,6 +121,16 @@ class Database(Protocol):
         """Tell whether a column is one of many values."""
         ...
 
+    def for_each(
+        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
+    ) -> Select[Any]:
+        """Select `rows`, which refer to `outer`, for each row of that, with `columns` of it behind.
+
+        The outer table is gone through first, whatever a planner guesses of its size: what the
+        range of a batch's serials finds, none can guess.
+        """
+        ...
+
     def insert(
         self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]
     ) -> int:
@@ -185,6 +195,12 @@ class Transaction:
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Tell whether a column is one of many values."""
         return self.database.among(column, values)
+
+    def for_each(
+        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
+    ) -> Select[Any]:
+        """Select rows for each row of another table as `Database.for_each` does."""
+        return self.database.for_each(outer, columns, rows)
 
     def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
         """Insert rows as `Database.insert` does."""

@@ -15,6 +15,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Select,
     Table,
     Text,
     any_,
@@ -24,7 +25,10 @@ from sqlalchemy import (
     event,
     exists,
     literal,
+    literal_column,
+    select,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -104,6 +108,13 @@ class Postgresql:
         """Tell whether a column is one of many values."""
         of = Text() if isinstance(column.type, Text) else BigInteger()
         return column == any_(cast(literal(_array(values), Text()), ARRAY(of)))
+
+    def for_each(
+        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
+    ) -> Select[Any]:
+        """Join laterally; the offset keeps the planner from turning it round."""
+        each = rows.offset(literal_column("0")).lateral()
+        return select(*each.c, *columns).select_from(outer).join(each, true())
 
     def insert(
         self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]

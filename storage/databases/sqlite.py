@@ -18,6 +18,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Select,
     Table,
     create_engine,
     event,
@@ -116,6 +117,12 @@ class Sqlite:
         """Tell whether a column is one of many numbers or texts."""
         packed = msgspec.json.encode(values).decode()
         return column.in_(select(func.json_each(packed).table_valued("value").c.value))
+
+    def for_each(
+        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
+    ) -> Select[Any]:
+        """Join, as SQLite goes through what is named first, and finds the others by their index."""
+        return rows.add_columns(*columns).select_from(outer)
 
     def insert(
         self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]

@@ -62,10 +62,14 @@ def _by(version: ColumnElement[int | None], as_of: int | None) -> ColumnElement[
 
 def is_cancelled(*, seen_before: int | None = None) -> ColumnElement[bool]:
     """Tell whether a decision's cancellation was seen, or seen before a version."""
-    return exists().where(
-        cancellations.c.decision == decisions.c.serial,
-        _of_cancellation.c.id == cancellations.c.batch_id,
-        _seen(_of_cancellation.c.counted_version, seen_before),
+    noted = cancellations.join(_of_cancellation, _of_cancellation.c.id == cancellations.c.batch_id)
+    return (
+        exists()
+        .select_from(noted)
+        .where(
+            cancellations.c.decision == decisions.c.serial,
+            _seen(_of_cancellation.c.counted_version, seen_before),
+        )
     )
 
 
@@ -78,9 +82,7 @@ _COLUMNS = (
     decisions.c.propensity,
     type_coerce(decisions.c.restriction, NullType),
 )
-_CHOSEN = (
-    select(*_COLUMNS, batches.c.id).join_from(batches, decisions, of_batch(batches.c.id))
-).where(LEARNABLE)
+_CHOSEN = select(*_COLUMNS).where(of_batch(batches.c.id), LEARNABLE)
 _ACTIVATED = (
     select(*_COLUMNS, activations.c.batch_id)
     .join(activations, activations.c.decision == decisions.c.serial)
@@ -148,13 +150,14 @@ class Observations:
         """
         parts: list[_Columns] = []
         left = ~is_cancelled(seen_before=seen_before)
+        chosen = self._transaction.for_each(batches, [batches.c.id], _CHOSEN.where(left))
         for query, column, numbers in (
-            (_CHOSEN, batches.c.id, starts.chosen),
-            (_ACTIVATED, activations.c.batch_id, starts.activated),
+            (chosen, batches.c.id, starts.chosen),
+            (_ACTIVATED.where(left), activations.c.batch_id, starts.activated),
         ):
             for start in range(0, len(numbers), _BATCHES_AT_ONCE):
                 mine = self._transaction.among(column, numbers[start : start + _BATCHES_AT_ONCE])
-                parts += self._read(query.where(mine, left))
+                parts += self._read(query.where(mine))
         return self._decided(parts, seen_before, None)
 
     def numbered(

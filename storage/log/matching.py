@@ -22,13 +22,9 @@ def newest_decisions(
             subjects.c.experiment_id == record.id, subjects.c.subject.in_(hashes)
         )
     else:
-        query = (
-            select(decisions.c.subject, decisions.c.id)
-            .join_from(batches, decisions, of_batch(batches.c.id))
-            .where(
-                batches.c.experiment_id == record.id,
-                decisions.c.subject.in_(hashes),
-            )
-            .order_by(decisions.c.serial)
+        mine = select(decisions.c.subject, decisions.c.id, decisions.c.serial).where(
+            of_batch(batches.c.id), decisions.c.subject.in_(hashes)
         )
+        found = transaction.for_each(batches, [], mine)
+        query = found.where(batches.c.experiment_id == record.id).order_by("serial")
     return {row.subject: row[1] for row in transaction.execute(query)}

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Select, select
+from sqlalchemy import Select, desc, select
 
 from bandits.arrays import FloatArray
 from bandits.logged import Event, Stored
@@ -100,13 +100,10 @@ def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> lis
         found += row.size
         if found >= limit:
             break
-    query = (
-        select(decisions.c.serial)
-        .join_from(batches, decisions, of_batch(batches.c.id))
-        .where(batches.c.id.in_(wanted))
-        .order_by(decisions.c.serial.desc())
-        .limit(limit)
+    made = transaction.for_each(
+        batches, [], select(decisions.c.serial).where(of_batch(batches.c.id))
     )
+    query = made.where(batches.c.id.in_(wanted)).order_by(desc("serial")).limit(limit)
     return read_numbered(transaction, list(transaction.execute(query).scalars()))[::-1]
 
 

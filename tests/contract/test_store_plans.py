@@ -108,6 +108,7 @@ class Reads:
             cursor.execute(f"EXPLAIN ({options}) {statement}", parameters)
             ((plan,),) = cursor.fetchone()
         for node in _nodes(plan["Plan"]):
+            self.rows += node.get("Rows Removed by Join Filter", 0) * node.get("Actual Loops", 1)
             if node["Node Type"].endswith("Scan") and node.get("Relation Name") in LOG:
                 looked_at = ("Actual Rows", "Rows Removed by Filter")
                 rows = sum(node.get(name, 0) for name in looked_at)
@@ -170,6 +171,21 @@ def test_hot_lookups_read_as_many_rows_of_a_log_ten_times_as_long(store, sender,
     lengthen(90)
     assert short > 20
     assert hot() <= 1.2 * short
+
+
+@pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("known", [False, True], ids=["sizes unknown", "sizes known"])
+def test_a_fold_of_many_small_batches_reads_each_row_a_few_times(
+    store, sender, postgresql_server, known
+):
+    record, n = sender.start(), 1500
+    for _ in range(n):
+        store.append_decisions(record, sender.chosen(4), at=1.0)
+    if known:
+        postgresql_server("ANALYZE", postgresql_server.uri(store.database.engine.url.database))
+    reads = Reads(store.database.engine)
+    fold(store, "spring", now=5000.0)
+    assert 4 * n < reads.rows < 20 * 4 * n
 
 
 def rewarded(store, record, n):
