@@ -174,15 +174,10 @@ def test_hot_lookups_read_as_many_rows_of_a_log_ten_times_as_long(store, sender,
 
 
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("known", [False, True], ids=["sizes unknown", "sizes known"])
-def test_a_fold_of_many_small_batches_reads_each_row_a_few_times(
-    store, sender, postgresql_server, known
-):
+def test_a_fold_of_many_small_batches_reads_each_row_a_few_times(store, sender):
     record, n = sender.start(), 1500
     for _ in range(n):
         store.append_decisions(record, sender.chosen(4), at=1.0)
-    if known:
-        postgresql_server("ANALYZE", postgresql_server.uri(store.database.engine.url.database))
     reads = Reads(store.database.engine)
     fold(store, "spring", now=5000.0)
     assert 4 * n < reads.rows < 20 * 4 * n
