@@ -88,11 +88,10 @@ def _refuse_strange_address() -> Response | None:
 
 
 def _fail(error: Exception) -> Response:
-    if isinstance(error, Unavailable):
-        error = told_apart(error)
     expected = isinstance(error, HTTPException | BanditsError)  # the roots of what is foreseen
     if isinstance(error, Unavailable):  # where it was raised tells nobody why the database is busy
         current_app.logger.error("%s %s failed: %s", request.method, route(), error)
+        error = told_apart(error)
     elif not expected or problems.type_of(error).status >= 500:  # noqa: PLR2004 - server errors
         current_app.logger.error("%s %s failed", request.method, route(), exc_info=error)
     return problems.respond(error, g.request_id)
