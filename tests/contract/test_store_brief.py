@@ -114,6 +114,41 @@ def test_an_experiment_that_changed_meanwhile_gets_nothing(store, sender, tried,
     assert tried[1] is not None
 
 
+def test_who_ships_another_variant_meanwhile_is_followed(store, sender, tried):
+    sender.start()
+    for arm in (0, 1):
+        store.move(
+            "spring", "stopped", allowed=["running", "stopped"], at=1.0, by="test", shipped=arm
+        )
+        if arm == 0:
+            first = store.record("spring")
+    with pytest.raises(Outdated):
+        store.append_decisions(first, sender.chosen(shipped=True), at=2.0)
+    assert tried == [None]
+    assert count(store, decisions) == 0
+
+
+@pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
+def test_an_id_that_was_there_is_no_error_in_the_log_of_the_database(store, sender, monkeypatch):
+    record = sender.start()
+    store.append_decisions(record, sender.chosen(ids=["a"]), at=1.0)
+    driver, refused = store.database._appender(), []
+
+    class Noting:
+        closed = False
+
+        def execute(self, statement, values):
+            try:
+                return driver.execute(statement, values)
+            except Exception as error:
+                refused.append(error)
+                raise
+
+    monkeypatch.setattr(store.database, "_appender", Noting)
+    assert store.append_decisions(record, sender.chosen(ids=["a"]), at=2.0)[0].id == "a"
+    assert refused == []
+
+
 def test_what_was_learned_meanwhile_is_taken_up_by_the_next_choice(
     store, sender, tried, database_url
 ):
