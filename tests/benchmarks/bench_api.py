@@ -5,12 +5,11 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 from drivers import DECISION, EVENT, Place, Rows, decision_rows, event_rows, places
 from measuring import Row, compare
-from msgspec.json import encode
+from msgspec.json import decode, encode
 from msgspec.structs import replace
-from serving import KEY, Server, ask, post, running, serving
+from serving import KEY, Server, ask, line, post, running, serving
 
 BATCH = 10_000
 CLIENTS = 16
@@ -25,29 +24,30 @@ def run(rounds: int) -> list[Row]:
     with tempfile.TemporaryDirectory() as name, places(Path(name)) as found:
         for place in found:
             with serving(place.url, Path(name)) as server:
-                rows += batches(place, server, rounds)
+                with line(server.place) as send:
+                    rows += batches(place, server, send, rounds)
                 rows += singles(place, server, rounds, Path(name))
     return rows
 
 
-def batches(place: Place, server: Server, rounds: int) -> Iterator[Row]:
+def batches(
+    place: Place, server: Server, send: Callable[[bytes], bytes], rounds: int
+) -> Iterator[Row]:
     """Measure choose/batch, then a reward for each of those decisions.
 
-    Bodies are written before, as the driver's rows are: what a client does is not ours to measure.
+    Requests are written before, as the driver's rows are, and answers read after: what a client
+    does is not ours to measure.
     """
-    sent = [
+    requests = [
         encode({"requests": [{"subject_id": f"{k}-{i}"} for i in range(BATCH)]})
         for k in range(rounds + 1)
     ]
-    made: list[list[str]] = []
+    waiting = [post(f"{CHOOSE}/batch", body, server.token) for body in requests]
+    answers: list[bytes] = []
 
     def choose() -> None:
-        answer = server.client.post(f"/experiments/{KEY}/choose/batch", content=sent[len(made)])
-        answer.raise_for_status()
-        made.append([])
-        answers.append(answer)
+        answers.append(send(waiting.pop()))
 
-    answers: list[httpx.Response] = []
     yield compare(
         f"choose/batch of {BATCH:,} over HTTP, {place.name}",
         choose,
@@ -64,17 +64,18 @@ def batches(place: Place, server: Server, rounds: int) -> Iterator[Row]:
             {
                 "rewards": [
                     {"decision_id": d["decision_id"], "event_id": "e", "metric": "click"}
-                    for d in answer.json()["decisions"]
+                    for d in decode(answer)["decisions"]
                 ]
             }
         )
         for answer in answers
     ]
+    told = [post("/api/v1/rewards", body, server.token) for body in rewards]
 
     def reward() -> None:
-        answer = server.client.post("/rewards", content=rewards.pop()).raise_for_status()
-        if answer.json()["accepted"] != BATCH:
-            raise RuntimeError(answer.text)
+        answer = send(told.pop())
+        if decode(answer)["accepted"] != BATCH:
+            raise RuntimeError(answer.decode())
 
     yield compare(
         f"rewards of {BATCH:,} over HTTP, {place.name}",

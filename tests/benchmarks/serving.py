@@ -96,12 +96,10 @@ def ask(
     each: list[float] = []
 
     def client() -> None:
-        with socket.create_connection(place) as connection:
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with line(place) as send:
             while (number := next(numbers)) < requests:
                 start = time.perf_counter()
-                connection.sendall(request(number))
-                _answered(connection)
+                send(request(number))
                 each.append(time.perf_counter() - start)
 
     threads = [Thread(target=client) for _ in range(clients)]
@@ -115,8 +113,8 @@ def ask(
     return Asked(time.perf_counter() - start, each)
 
 
-def _answered(connection: socket.socket) -> None:
-    """Read one answer, whose length its head tells."""
+def _answered(connection: socket.socket) -> bytes:
+    """Read one answer, whose length its head tells; return its body."""
     read = b""
     while b"\r\n\r\n" not in read:
         read += connection.recv(65536)
@@ -124,9 +122,24 @@ def _answered(connection: socket.socket) -> None:
     if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")):
         raise RuntimeError(read.decode())
     length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-    left = length - len(body)
+    parts, left = [body], length - len(body)
     while left > 0:
-        left -= len(connection.recv(65536))
+        parts.append(connection.recv(1 << 20))
+        left -= len(parts[-1])
+    return b"".join(parts)
+
+
+@contextmanager
+def line(place: tuple[str, int]) -> Iterator[Callable[[bytes], bytes]]:
+    """Keep a connection open; yields a function that sends a request and returns its answer."""
+    with socket.create_connection(place) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def send(request: bytes) -> bytes:
+            connection.sendall(request)
+            return _answered(connection)
+
+        yield send
 
 
 def post(path: str, body: bytes, token: str) -> bytes:
