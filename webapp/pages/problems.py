@@ -47,8 +47,9 @@ _OF_STATUS = {
 
 _UPGRADE = Said(
     "The database has to be upgraded",
-    "It is of an older version than this server. An administrator upgrades it by bandits db"
-    " upgrade, or by starting bandits serve again, which does it by itself. Nothing was changed.",
+    "It is of an older version than this server. An administrator upgrades it by “bandits"
+    " db upgrade”, or by starting “bandits serve” again, which does it by itself. Nothing was"
+    " changed.",
 )
 
 
