@@ -121,7 +121,7 @@ class Sqlite:
     def for_each(
         self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
     ) -> Select[Any]:
-        """Join, as SQLite goes through what is named first, and finds the others by their index."""
+        """Join: SQLite looks the rows up for each of the outer ones, by their index."""
         return rows.add_columns(*columns).select_from(outer)
 
     def insert(

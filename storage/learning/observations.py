@@ -62,15 +62,10 @@ def _by(version: ColumnElement[int | None], as_of: int | None) -> ColumnElement[
 
 def is_cancelled(*, seen_before: int | None = None) -> ColumnElement[bool]:
     """Tell whether a decision's cancellation was seen, or seen before a version."""
-    noted = cancellations.join(_of_cancellation, _of_cancellation.c.id == cancellations.c.batch_id)
-    return (
-        exists()
-        .select_from(noted)
-        .where(
-            cancellations.c.decision == decisions.c.serial,
-            _seen(_of_cancellation.c.counted_version, seen_before),
-        )
-    )
+    its_batch = _of_cancellation.c.id == cancellations.c.batch_id
+    mine = cancellations.c.decision == decisions.c.serial
+    seen = _seen(_of_cancellation.c.counted_version, seen_before)
+    return exists().select_from(cancellations.join(_of_cancellation, its_batch)).where(mine, seen)
 
 
 # Of many rows: as the driver gives them, since to convert each costs more than to read it.
