@@ -12,7 +12,8 @@
     │   ├── IdReused        the same id came before with another body
     │   └── StaleEdit       somebody else changed it since it was read
     ├── Unavailable         the store cannot record at the moment; try again
-    │   └── NotUpgraded     its database is of an older version than this one
+    │   ├── NotUpgraded     its database is of an older version than this one
+    │   └── NoDatabase      its database is not where it is looked for
     ├── NotDerivable        what would be needed to answer has been erased
     └── DuplicatePolicy     two policies were registered under one name
 """
@@ -126,6 +127,17 @@ class NotUpgraded(Unavailable):
         super().__init__(
             "the database is of an older version than the server; `bandits db upgrade` upgrades it,"
             " and so does starting `bandits serve`",
+            retry_after_seconds=60,
+        )
+
+
+class NoDatabase(Unavailable):
+    """The database's file is not there; trying again helps only once somebody brings it back."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is no database where the server looks for it: its file was moved or removed,"
+            " or its address is mistyped",
             retry_after_seconds=60,
         )
 

@@ -9,11 +9,12 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from bandits.errors import NotUpgraded, Unavailable
+from bandits.errors import NoDatabase, NotUpgraded, Unavailable
 from storage.databases.opening import open_database
 
 _MISSING = ("42P01", "42703")  # PostgreSQL's undefined_table and undefined_column
 _LACKS = re.compile(r"no such (table|column)|has no column named")  # SQLite's words
+_NOWHERE = "there is no database"  # our own words, before a file is opened
 _FOLDER = Path(__file__).parent / "migrations"
 
 
@@ -60,7 +61,9 @@ def newest() -> str:
 
 
 def told_apart(error: Unavailable) -> Unavailable:
-    """Return `NotUpgraded` where the store failed since a migration is missing, else the error."""
+    """Say what the store failed of: `NotUpgraded` or `NoDatabase`, else the error as it is."""
+    if str(error).startswith(_NOWHERE):
+        return NoDatabase()
     cause = error.__cause__
     own = getattr(cause, "orig", cause)  # the driver's, within SQLAlchemy's
     missing = getattr(own, "sqlstate", None) in _MISSING or _LACKS.search(str(own))

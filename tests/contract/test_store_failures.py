@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, text
 
-from bandits.errors import InvalidInput, NotUpgraded, Unavailable
+from bandits.errors import InvalidInput, NoDatabase, NotUpgraded, Unavailable
 from storage import current, open_store, told_apart, upgrade
 
 
@@ -103,7 +103,7 @@ def test_a_slip_in_the_path_makes_no_new_database(tmp_path):
     store = open_store(f"sqlite:///{path}")
     with pytest.raises(Unavailable, match="there is no database") as caught:
         store.records()
-    assert told_apart(caught.value) is caught.value
+    assert type(told_apart(caught.value)) is NoDatabase
     with pytest.raises(Unavailable, match="there is no database"):
         current(f"sqlite:///{path}")
     assert not path.exists()
@@ -113,8 +113,9 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path):
     path = tmp_path / "bandits.db"
     path.write_bytes(b"this is a letter to my aunt" * 100)
     store = open_store(f"sqlite:///{path}")
-    with pytest.raises(Unavailable, match="file is not a database"):
+    with pytest.raises(Unavailable, match="file is not a database") as caught:
         store.records()
+    assert told_apart(caught.value) is caught.value
     store.close()
 
 

@@ -1,6 +1,7 @@
 """Decisions and rewards over the API: chosen, repeated, rewarded, cancelled, explained."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -278,3 +279,20 @@ def test_a_database_of_an_older_version_is_told_as_that(api, problem, way):
     assert answer.headers["Retry-After"] == "60"
     assert "`bandits db upgrade`" in told["detail"]
     assert "shipped" not in answer.text
+
+
+@pytest.mark.parametrize("way", ["choose", "choose/batch"])
+def test_a_database_whose_file_is_gone_is_told_as_that(api, problem, way):
+    api.start()
+    path = Path(api.engine.store.database.engine.url.database)
+    api.engine.store.close()  # connections opened from here on look for the file
+    moved = path.rename(path.with_suffix(".moved"))
+    try:
+        request = {"subject_id": "u"}
+        body = request if way == "choose" else {"requests": [request]}
+        answer = api.post(f"/experiments/spring/{way}", body)
+    finally:
+        moved.rename(path)
+    problem(answer, 503, "no-database")
+    assert answer.headers["Retry-After"] == "60"
+    assert path.name not in answer.text

@@ -3,7 +3,7 @@
 from flask import current_app
 from msgspec import Struct
 
-from bandits.errors import NotUpgraded, Unavailable
+from bandits.errors import NoDatabase, NotUpgraded, Unavailable
 from bandits.records import Waiting
 from webapp.api.operation import Answer, Operations
 from webapp.metrics import MEDIA_TYPE, Requests, family
@@ -34,7 +34,7 @@ def healthz() -> Answer:
     "/readyz",
     scope=None,
     answers={200: Health},
-    refusals=(Unavailable, NotUpgraded),
+    refusals=(Unavailable, NotUpgraded, NoDatabase),
 )
 def readyz() -> Answer:
     """Tell that requests can be served: the database answers and is migrated."""

@@ -9,7 +9,7 @@ from flask import Request, Response, g
 from flask.globals import request_ctx
 from msgspec import Struct, field
 
-from bandits.errors import InvalidInput, NotUpgraded, Unavailable
+from bandits.errors import InvalidInput, NoDatabase, NotUpgraded, Unavailable
 from bandits.faults import converted
 from storage.accounts.api_keys import ApiKey, Scope
 from webapp.api.authentication import authenticate
@@ -79,7 +79,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     @property
     def problems(self) -> list[ProblemType]:
         """Every problem it may answer."""
-        unavailable = (Unavailable, NotUpgraded)
+        unavailable = (Unavailable, NotUpgraded, NoDatabase)
         found = [OF_EXCEPTION[e] for e in (*self.refusals, InvalidInput)]
         if self.scope is not None:
             found += [OF_EXCEPTION[e] for e in (Unauthenticated, Forbidden, *unavailable)]

@@ -140,6 +140,13 @@ OF_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
             "Run `bandits db upgrade`, or start `bandits serve` again, which does it. Nothing was"
             " stored.",
         ),
+        errors.NoDatabase: ProblemType(
+            "no-database",
+            503,
+            "The database is not there",
+            "Bring its file back, or start `bandits serve` with the right `--database`. Nothing was"
+            " stored.",
+        ),
         errors.Unavailable: ProblemType(
             "unavailable",
             503,

@@ -11,6 +11,7 @@ from bandits.errors import (
     BanditsError,
     Conflict,
     InvalidInput,
+    NoDatabase,
     NotFound,
     NotUpgraded,
     Unavailable,
@@ -41,16 +42,26 @@ _OF_STATUS = {
     422: Said("Something does not fit", "Go back and try again."),
     429: Said("Too many attempts", "Wait a minute, then try again."),
     500: Said("Something broke on our side", "Nothing was changed. Try again in a moment."),
-    503: Said("The database is busy", "Nothing was changed. Try again in a few seconds."),
+    503: Said(
+        "The database does not answer",
+        "It may be busy. Nothing was changed. Try again in a few seconds.",
+    ),
 }
 
-
-_UPGRADE = Said(
-    "The database has to be upgraded",
-    "It is of an older version than this server. An administrator upgrades it by “bandits"
-    " db upgrade”, or by starting “bandits serve” again, which does it by itself. Nothing was"
-    " changed.",
-)
+_OF_DATABASE = {
+    NotUpgraded: Said(
+        "The database has to be upgraded",
+        "It is of an older version than this server. An administrator upgrades it by “bandits"
+        " db upgrade”, or by starting “bandits serve” again, which does it by itself. Nothing was"
+        " changed.",
+    ),
+    NoDatabase: Said(
+        "The database is not there",
+        "Its file was moved or removed, or the server was started with another address. An"
+        " administrator brings it back, or starts “bandits serve” with the right one; the server's"
+        " log says where it was looked for. Nothing was changed.",
+    ),
+}
 
 
 def init(app: Flask) -> None:
@@ -90,8 +101,9 @@ def _forged(error: CSRFError) -> Response:  # noqa: ARG001 - Flask hands it over
 
 
 def _unavailable(error: Unavailable) -> Response:
+    _log.error("%s %s failed: %s", request.method, route(), error)
     error = told_apart(error)
-    response = _page(503, said=_UPGRADE if isinstance(error, NotUpgraded) else None)
+    response = _page(503, said=_OF_DATABASE.get(type(error)))
     response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response
 

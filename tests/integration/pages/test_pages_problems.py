@@ -2,6 +2,7 @@
 
 import logging
 import re
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -51,15 +52,25 @@ def test_a_form_of_a_few_megabytes_is_taken(manager):
     assert answer.status_code == 422
 
 
-def test_a_busy_database_asks_to_come_back(site, viewer, monkeypatch):
+def test_a_busy_database_asks_to_come_back(site, viewer, monkeypatch, caplog):
     def busy():
         raise Unavailable("the database is locked", 3)
 
     monkeypatch.setattr(site.engine.store, "records", busy)
-    answer = viewer.get("/")
+    with caplog.at_level(logging.ERROR):
+        answer = viewer.get("/", headers={"X-Request-ID": "req-41"})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "3"
+    assert "The database does not answer" in answer.text
     assert "Nothing was changed" in answer.text
+    assert "req-41" in answer.text
+    assert "the database is locked" in caplog.text, "the number leads to the reason"
+    assert "locked" not in answer.text
+
+
+def words(html: str) -> str:
+    """Return what a page says."""
+    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", html))
 
 
 @pytest.mark.parametrize(
@@ -71,12 +82,33 @@ def test_a_database_of_an_older_version_asks_for_its_upgrade(site, viewer, missi
     answer = viewer.get("/")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "60"
-    told = re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", answer.text))
+    told = words(answer.text)
     assert "The database has to be upgraded" in told
     assert "bandits db upgrade" in told
     assert "bandits serve" in told
     for noise in ("busy", "no such", "early", "sessions", "column"):
         assert noise not in told.lower()
+
+
+def test_a_database_whose_file_is_gone_is_told_as_that(site, viewer, caplog):
+    path = Path(site.engine.store.database.engine.url.database)
+    site.engine.store.close()  # connections opened from here on look for the file
+    moved = path.rename(path.with_suffix(".moved"))
+    try:
+        with caplog.at_level(logging.ERROR):
+            answer = viewer.get("/")
+    finally:
+        moved.rename(path)
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "60"
+    told = words(answer.text)
+    assert "The database is not there" in told
+    assert "bandits serve" in told
+    assert "busy" not in told
+    assert "upgrade" not in told
+    assert str(path) not in answer.text
+    assert str(path) in caplog.text, "an administrator finds where it was looked for"
+    assert viewer.get("/").status_code == 200
 
 
 def test_an_unforeseen_failure_is_a_page_with_the_number_in_the_log(
