@@ -37,9 +37,9 @@ class LogisticThompson(Parameters, frozen=True):
     ridge: RidgePenalty = 1.0
 
     def prepare(self, known: Logistic, problem: Problem, upcoming: int, rng: Generator) -> Fit:
-        """Add the prior."""
+        """Add the prior that was fitted under; another λ waits until the log is fitted anew."""
         nothing = np.zeros_like(known.precision)
-        return Regression(Ridge(known.precision, known.shift, nothing), self.ridge)
+        return Regression(Ridge(known.precision, known.shift, nothing), known.penalty)
 
     def propensities(self, prepared: Fit, contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, *batch, K)."""

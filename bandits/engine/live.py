@@ -26,9 +26,22 @@ class Live:
     """What decides under one configuration and one snapshot; immutable but for its cache."""
 
     def __init__(
-        self, key: str, salt: bytes, configuration: Configuration, snapshot: Snapshot | None
+        self,
+        key: str,
+        salt: bytes,
+        configuration: Configuration,
+        snapshot: Snapshot | None,
+        folded: Configuration | None = None,
     ) -> None:
-        """Read the snapshot; preparing the policy waits for the first decision."""
+        """Read the snapshot; preparing the policy waits for the first decision.
+
+        Args:
+            key: the experiment's.
+            salt: the experiment's.
+            configuration: what is declared.
+            snapshot: None before the first.
+            folded: what the snapshot was folded under, None where that is `configuration`.
+        """
         self.key = key
         self.salt = salt
         self.configuration = configuration
@@ -38,7 +51,7 @@ class Live:
         self.policy = self.experiment.make_policy()
         self.problem = configuration.problem
         self.control = configuration.control
-        self.statistic, self.tally = known(configuration, snapshot)
+        self.statistic, self.tally = known(configuration, snapshot, folded)
         self._seed = 0 if snapshot is None else snapshot.seed
         self._upcoming = 1 if snapshot is None else snapshot.upcoming
         matured = self.tally.complete[:-1]

@@ -41,7 +41,15 @@ class Lives:
             snapshot = self._snapshot(record.key, record.learned_version)
         except NotDerivable:  # somebody was erased since `record` was read: there is a newer one
             return self._newest(self._store.record(record.key))
-        return Live(record.key, record.salt, record.configuration, snapshot)
+        return self._live(record, record.configuration, snapshot)
+
+    def _live(
+        self, record: Record, configuration: Configuration, snapshot: Snapshot | None
+    ) -> Live:
+        folded = configuration
+        if snapshot is not None and snapshot.configuration_version != configuration.version:
+            folded = self._store.configuration(record.key, snapshot.configuration_version)
+        return Live(record.key, record.salt, configuration, snapshot, folded)
 
     def _snapshot(self, key: str, version: int) -> Snapshot | None:
         return None if version == 0 else self._store.snapshot(key, version)
@@ -58,7 +66,7 @@ class Lives:
             NotDerivable: what was learned then cannot be summed again.
         """
         snapshot = self._snapshot_then(record.key, version)
-        return Live(record.key, record.salt, configuration, snapshot)
+        return self._live(record, configuration, snapshot)
 
     def _snapshot_then(self, key: str, version: int) -> Snapshot | None:
         """Read a snapshot of the past; where its arrays are no longer kept, sum the log anew."""

@@ -29,6 +29,7 @@ class Logistic(Learned):
     Attributes:
         shift: (..., K, d).
         precision: Σ w p (1 - p) x xᵀ at the mode, (..., K, d, d).
+        penalty: λ, of the class. The parabola is true around the mode under this prior alone.
     """
 
     shift: FloatArray
@@ -85,12 +86,13 @@ class Logistic(Learned):
 
     def take(self, arms: IntArray) -> "Logistic":
         """Restrict to the arms at these positions."""
-        return Logistic(self.shift[..., arms, :], self.precision[..., arms, :, :])
+        return type(self)(self.shift[..., arms, :], self.precision[..., arms, :, :])
 
     def padded(self, problem: Problem) -> "Logistic":
         """Append arms nobody has seen until there are the problem's."""
         n_arms = problem.n_arms
-        return Logistic(grown(self.shift, n_arms, axis=-2), grown(self.precision, n_arms, axis=-3))
+        shift, precision = self.shift, self.precision
+        return type(self)(grown(shift, n_arms, axis=-2), grown(precision, n_arms, axis=-3))
 
 
 @cache

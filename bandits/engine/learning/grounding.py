@@ -91,7 +91,10 @@ class Grounding:
             snapshot = self._past.snapshot(policy_version)
         except (NotDerivable, NotFound):  # its arrays are no longer kept
             return None
-        return Live(self._record.key, self._record.salt, configuration, snapshot)
+        folded = configuration
+        if snapshot is not None and snapshot.configuration_version != configuration.version:
+            folded = self._past.configuration(snapshot.configuration_version)
+        return Live(self._record.key, self._record.salt, configuration, snapshot, folded)
 
     def closed(self, decided: Decided) -> Grounds:
         """Sum those of the decisions whose window has closed, with all their events."""

@@ -90,13 +90,23 @@ class Summing:
         return Tally.of_complete(self.n_arms, decided.arms, decided.holdout, rewards, metrics)
 
 
-def known(configuration: Configuration, snapshot: Snapshot | None) -> tuple[Statistic, Tally]:
+def known(
+    configuration: Configuration, snapshot: Snapshot | None, folded: Configuration | None = None
+) -> tuple[Statistic, Tally]:
     """Read a snapshot's statistic and tally, with room for arms that joined since.
 
+    Args:
+        configuration: what decides with them.
+        snapshot: None before the first.
+        folded: what the snapshot was folded under, where that may be another and how it was
+            learned matters, as to a policy.
+
     Raises:
-        ValueError: the statistic is of another family than the configuration's policy.
+        ValueError: the statistic is of another family than the policy's.
     """
     summing = Summing(configuration, 0.0)
+    if folded is not None:
+        summing.follow(folded)
     if snapshot is None:
         metrics = len(summing.rule.metrics)
         return summing.family.zeros(summing.problem), Tally.zeros(summing.n_arms, metrics)
