@@ -14,6 +14,7 @@ same decision, and an event counts once.
 
     BanditsError
     ├── ApiError        the server refused: trying again would not help
+    ├── InvalidInput    it cannot be sent: no JSON has such a value, or a batch is too large
     └── Unreachable     no answer came in time, however often it was tried
 """
 

@@ -8,6 +8,7 @@ import msgspec
 
 from bandits.client.line import ApiError
 from bandits.draw import time_ordered_ids
+from bandits.errors import InvalidInput
 from bandits.messages import Request
 
 MAX_BATCH = 10_000  # that the server takes at once
@@ -27,7 +28,15 @@ def with_ids(requests: Sequence[Request]) -> list[Request]:
 
 
 def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Take items as they are asked for, `size` at a time."""
+    """Take items as they are asked for, `size` at a time.
+
+    Raises:
+        InvalidInput: `size` is none that the server takes, or `items` is one text.
+    """
+    if not 1 <= size <= MAX_BATCH:
+        raise InvalidInput.at("/batch", f"must lie in [1, {MAX_BATCH:,}], not {size}")
+    if isinstance(items, str):  # whose characters would each be taken for an id
+        raise InvalidInput.at("", f"must be a list, not text {items[:40]!r}")
     remaining = iter(items)
     while portion := list(islice(remaining, size)):
         yield portion

@@ -16,6 +16,7 @@ from bandits.client.line import ApiError, Line, Patience, Unreachable
 from bandits.client.unheard import Unheard
 from bandits.context import Context
 from bandits.draw import time_ordered_ids
+from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.logged import Marked
 from bandits.messages import Decision, Request, Reward, RewardReceipt
@@ -109,7 +110,8 @@ class Client:
         Args:
             experiment: its key.
             subject_id: who the email is for.
-            context: what is known of them, by declared feature.
+            context: what is known of them, by declared feature; NaN and infinity are sent as
+                null, which says that it is not known.
             decision_id: to get the same answer again later; made here unless given.
             eligible: for a slot, the variants that they may get.
             personalize: whether the context may be used; if not, it is not even sent.
@@ -193,7 +195,7 @@ class Client:
             ApiError: the server refused: an unknown metric, a value out of bounds.
             Unreachable: no answer came in time.
         """
-        made = event_id or time_ordered_ids(1)[0]
+        made = time_ordered_ids(1)[0] if event_id is None else event_id
         body = {"rewards": [Reward(decision_id, made, metric, value, occurred_at)]}
         return self._line.call("/rewards", RewardReceipt, self._single, body=body)
 
@@ -261,7 +263,7 @@ class Client:
         once = fallback is not None and self._unheard.lately
         try:
             answered = ask(once=once)
-        except (ApiError, Unreachable) as error:
+        except (ApiError, InvalidInput, Unreachable) as error:
             splits = too_large(error) and len(requests) > 1
             if fallback is None or splits:
                 raise
@@ -287,6 +289,11 @@ def _request(
         subject_id,
         dict(context) if context is not None and personalize else None,
         decision_id,
-        None if eligible is None else {slot: list(v) for slot, v in eligible.items()},
+        None if eligible is None else {slot: _listed(v) for slot, v in eligible.items()},
         personalize,
     )
+
+
+def _listed(variants: Sequence[str]) -> list[str]:
+    """List them, unless they are one text: its letters are no variants, and the server says so."""
+    return variants if isinstance(variants, str) else list(variants)  # type: ignore[return-value]

@@ -9,7 +9,8 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from bandits.errors import BanditsError, Fault
+from bandits.client.writing import written
+from bandits.errors import BanditsError, Fault, InvalidInput
 
 _BUSY = frozenset({429, 502, 503, 504})
 _FIRST_WAIT_SECONDS = 0.1
@@ -31,7 +32,8 @@ class ApiError(BanditsError):
         self.status = status
         self.kind = kind
         self.faults = tuple(faults)
-        places = "; ".join(f"{f.pointer or '/'}: {f.detail}" for f in faults)
+        told = [f"{f.pointer or '/'}: {f.detail}" for f in faults]
+        places = "; ".join(place for place in told if place not in detail)
         super().__init__(f"{status} {detail}" + (f" ({places})" if places else ""))
 
 
@@ -64,7 +66,14 @@ class Line:
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Prepare to talk to the server at `url`; nothing is sent yet."""
+        """Prepare to talk to the server at `url`; nothing is sent yet.
+
+        Raises:
+            InvalidInput: `token` has characters that no token has.
+        """
+        token = token.strip()  # a file's last line ends
+        if not (token.isascii() and token.isprintable()):
+            raise InvalidInput.at("/token", "must be printable ASCII characters, as it was shown")
         self._http = httpx.Client(
             base_url=url.rstrip("/") + "/api/v1",
             headers={"Authorization": f"Bearer {token}"},
@@ -96,9 +105,10 @@ class Line:
 
         Raises:
             ApiError: the server refused, or something that is no such server answered.
+            InvalidInput: the body cannot be written as JSON.
             Unreachable: no answer came in time.
         """
-        content = None if body is None else msgspec.json.encode(body)
+        content = None if body is None else written(body)
         give_up_at = time.monotonic() + patience.deadline_seconds
         wait = _FIRST_WAIT_SECONDS
         while True:

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 
 import httpx
+import numpy as np
 import pytest
 from flask import Flask
 
 from bandits.client import ApiError, Client, Unreachable
+from bandits.errors import InvalidInput
 from bandits.messages import Request, Reward
 
 
@@ -98,3 +100,59 @@ def test_any_number_of_recipients_and_events_go_in_batches(connect) -> None:
         assert (receipt.accepted, receipt.repeated, receipt.unknown) == (25, 25, ["nobody's"])
         cancelled = client.cancel([*ids[:5], "nobody's"], batch=4)
         assert (cancelled.accepted, cancelled.unknown) == (5, ("nobody's",))
+
+
+def test_what_tables_hold_is_sent_as_the_numbers_and_texts_it_is(connect, api) -> None:
+    known = {"recency": np.float64(3), "channel": np.str_("Web")}
+    with connect() as client:
+        decision = client.choose("spring", "u-1", context=known)
+        (other,) = client.choose_many("spring", [Request("u-2", {"recency": np.int64(4)})])
+        assert client.reward(str(decision.decision_id), "click", np.float32(1)).accepted == 1
+    assert api.engine.receipt(str(decision.decision_id)).context == {"recency": 3, "channel": "Web"}
+    assert api.engine.receipt(str(other.decision_id)).context["recency"] == 4
+
+
+@pytest.mark.parametrize("value", [object(), "\ud800"])
+def test_what_no_json_can_say_is_refused_or_answered_with_the_fallback(connect, value) -> None:
+    with connect() as client:
+        with pytest.raises(InvalidInput, match="cannot be written as JSON"):
+            client.choose("spring", "u-1", context={"channel": value})
+        assert client.choose(
+            "spring", "u-1", context={"channel": value}, fallback={"subject_line": "a"}
+        ).fallback
+
+
+@pytest.mark.parametrize("size", [0, -1, 10_001])
+def test_batches_that_the_server_would_not_take_are_refused(connect, size) -> None:
+    with connect() as client, pytest.raises(InvalidInput, match=r"must lie in \[1, 10,000\]"):
+        list(client.choose_many("spring", [Request("u-1")], batch=size))
+
+
+def test_one_text_is_not_taken_for_a_list_of_its_letters(connect) -> None:
+    with connect() as client:
+        with pytest.raises(InvalidInput, match="must be a list, not text 'spring-u-1'"):
+            client.cancel("spring-u-1")
+        with pytest.raises(ApiError, match="/eligible/subject_line: must be a list, not text"):
+            client.choose("spring", "u-1", eligible={"subject_line": "ab"})
+
+
+def test_an_empty_event_id_is_refused_rather_than_counted_twice(connect) -> None:
+    with connect() as client:
+        decision = client.choose("spring", "u-1")
+        with pytest.raises(ApiError, match="event_id"):
+            client.reward(str(decision.decision_id), "click", event_id="")
+
+
+def test_a_token_may_end_with_its_line_and_never_comes_into_an_error(api) -> None:
+    api.start()
+    with Client("http://test", f"{api.token}\n", transport=BadLine(api.app)) as client:
+        assert client.choose("spring", "u-1").decision_id
+    with pytest.raises(InvalidInput) as caught:
+        Client("http://test", "secret\nof-two-lines")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_refusal_tells_each_place_once(connect) -> None:
+    with connect() as client, pytest.raises(ApiError) as caught:
+        client.choose("spring", "u-1", context={"age": 30})
+    assert str(caught.value).count("/context/age") == 1
