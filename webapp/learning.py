@@ -7,7 +7,9 @@ from threading import Event
 
 from bandits.engine import Engine
 from bandits.errors import BanditsError
+from bandits.experiment import DAY
 from bandits.records import Record
+from webapp.believing import STEADY_SECONDS, Belief, newest_recorded
 from webapp.work import Folds
 
 _log = logging.getLogger(__name__)
@@ -16,6 +18,10 @@ _QUIET_SECONDS = 3600.0  # how often it looks at a stopped one whose windows hav
 _PAUSE_SECONDS = 0.05  # between the folds of a long queue, so that senders get a turn
 _REMOVED_IN_A_TURN = 25_000  # old decisions, so that no other experiment waits long to learn
 _PATIENCE_SECONDS = 60.0  # how long it waits at most after failures
+_DOUBTED = (
+    "the clock is %.1f days further on than the newest decision and the time since tell: nothing"
+    " old is removed before it has kept on like that for %g hours; set it right if it is wrong"
+)
 
 
 class Learner:
@@ -28,6 +34,7 @@ class Learner:
         self._stop = stop
         self._next: dict[str, float] = {}
         self._prune_at: dict[str, float] = {}
+        self._belief = Belief(engine.clock, lambda: newest_recorded(engine.store))
         self._failures: Counter[str] = Counter()
 
     def run(self) -> None:
@@ -92,11 +99,21 @@ class Learner:
         """Let go of what is old, now and then."""
         if self._prune_at.get(record.key, 0.0) <= time.monotonic():
             self._engine.prune(record.key, between=self._let_others_write)
-            removed = self._engine.retain(
-                record.key, between=self._let_others_write, enough=_REMOVED_IN_A_TURN
-            )
+            removed = self._retain(record)
             if removed < _REMOVED_IN_A_TURN:  # else there is more, at its next turn
                 self._prune_at[record.key] = time.monotonic() + _QUIET_SECONDS
+
+    def _retain(self, record: Record) -> int:
+        """Remove what is older than is retained, where the clock may be believed."""
+        if record.configuration.experiment.retention_days is None:
+            return 0
+        if ahead := self._belief.ahead():
+            about = {"experiment": record.key}
+            _log.warning(_DOUBTED, ahead / DAY, STEADY_SECONDS / 3600, extra=about)
+            return 0
+        return self._engine.retain(
+            record.key, between=self._let_others_write, enough=_REMOVED_IN_A_TURN
+        )
 
     def _let_others_write(self) -> None:
         self._stop.wait(_PAUSE_SECONDS)

@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from bandits.errors import Unavailable
-from webapp import learning
+from webapp import believing, learning
+from webapp.believing import FAR_SECONDS, STEADY_SECONDS, Belief
 from webapp.learning import Learner
+
+HOUR, DAY, YEAR = 3600.0, 86_400.0, 365 * 86_400.0
 
 
 class Experiments:
@@ -20,10 +23,10 @@ class Experiments:
         self.learned: list[str] = []
         self.pruned: list[str] = []
         self.retained: list[str] = []
-        self.retention_days: int | None = None
+        self.retention_days: int | None = 30
         self.old = 0
         self.failing: dict[str, Exception] = {}
-        self.now = 1000.0
+        self.now = self.newest = 1000.0
         self.broken = False
 
     def clock(self) -> float:
@@ -44,9 +47,14 @@ class Experiments:
             key=key,
             state=state,
             started=state != "draft",
+            created_at=900.0,
+            started_at=900.0 if state != "draft" else None,
             configuration=SimpleNamespace(experiment=declared),
             stopped_at=900.0 if state == "stopped" else None,
         )
+
+    def latest_decisions(self, key: str, *, limit: int) -> list[Any]:
+        return [SimpleNamespace(made_at=self.newest)] if key == "a" else []
 
     def keep_to_schedule(self, record: Any) -> Any:
         return record
@@ -73,11 +81,13 @@ def time(monkeypatch) -> SimpleNamespace:
     standing.monotonic = lambda: standing.now
     standing.perf_counter = lambda: standing.now
     monkeypatch.setattr(learning, "time", standing)
+    monkeypatch.setattr(believing, "time", standing)
     return standing
 
 
 def test_drafts_and_archived_ones_are_left_alone(time) -> None:
     engine = Experiments(a="draft", b="running", c="paused", d="stopped", e="archived")
+    engine.retention_days = None
     Learner(engine, Event()).look()
     assert engine.learned == ["b", "c", "d"]
 
@@ -96,7 +106,6 @@ def test_many_old_rows_are_let_go_a_few_at_each_turn_so_that_others_learn(time) 
 
 def test_an_archived_one_is_gone_through_where_its_rows_are_not_kept_for_ever(time) -> None:
     engine = Experiments(a="draft", b="running", e="archived")
-    engine.retention_days = 30
     Learner(engine, Event()).look()
     assert engine.learned == engine.retained == ["b", "e"]
 
@@ -109,6 +118,113 @@ def test_what_is_old_is_let_go_now_and_then(time) -> None:
         time.now += 300.0
     assert len(engine.learned) == 13
     assert engine.pruned == engine.retained == ["a", "a"]  # an hour has passed
+
+
+def test_nothing_old_is_let_go_while_the_clock_is_years_ahead(time, caplog) -> None:
+    engine = Experiments(a="running")
+    learner = Learner(engine, Event())
+    learner.look()
+    assert engine.retained == ["a"]
+    time.now += HOUR
+    engine.now += HOUR + 3 * YEAR
+    learner.look()
+    assert engine.retained == ["a"]
+    assert engine.learned == ["a", "a"], "all else goes on"
+    assert "1095.0 days further on" in caplog.text
+    assert "6 hours" in caplog.text
+    time.now += HOUR
+    engine.now += HOUR - 3 * YEAR
+    learner.look()
+    assert engine.retained == ["a", "a"], "it was set right"
+
+
+class Clocks:
+    """A clock that people set and one that nobody sets, and a log that is written by the first."""
+
+    def __init__(self, time: SimpleNamespace) -> None:
+        self.steady = time
+        self.now = 2_000_000_000.0
+        self.newest: float | None = self.now
+        self.belief = Belief(lambda: self.now, lambda: self.newest)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, in which somebody sends."""
+        self.idle(seconds)
+        self.newest = self.now
+
+    def idle(self, seconds: float) -> None:
+        """Let time pass, in which nobody sends."""
+        self.now += seconds
+        self.steady.now += seconds
+
+    def believed(self) -> bool:
+        return self.belief.ahead() == 0
+
+    def restart(self) -> None:
+        """Start the server anew: what it knew of the clock is gone."""
+        self.belief = Belief(lambda: self.now, lambda: self.newest)
+
+
+@pytest.fixture
+def clocks(time) -> Clocks:
+    return Clocks(time)
+
+
+def test_a_clock_that_goes_on_is_believed_however_long_nobody_sends(clocks) -> None:
+    assert clocks.believed()
+    for seconds in (HOUR, 10 * DAY, YEAR):
+        clocks.idle(seconds)
+        assert clocks.believed()
+
+
+def test_a_clock_that_is_a_little_ahead_or_steps_back_is_believed(clocks) -> None:
+    assert clocks.believed()
+    for step in (FAR_SECONDS - 1, -YEAR, 300.0):
+        clocks.now += step
+        assert clocks.believed()
+
+
+def test_a_clock_that_jumped_is_doubted_also_where_the_log_is_written_by_it(clocks) -> None:
+    assert clocks.believed()
+    clocks.now += YEAR
+    clocks.wait(60.0)
+    assert clocks.belief.ahead() == pytest.approx(YEAR)
+    clocks.wait(HOUR)
+    assert not clocks.believed()
+    clocks.now += YEAR  # from here on it has to be steady anew
+    clocks.wait(STEADY_SECONDS - HOUR)
+    assert not clocks.believed()
+    clocks.wait(STEADY_SECONDS - 1)
+    assert not clocks.believed()
+    clocks.wait(1.0)
+    assert clocks.believed()
+
+
+def test_a_clock_that_is_ahead_of_the_log_at_the_start_is_believed_within_a_night(clocks) -> None:
+    clocks.idle(40 * DAY)  # nobody sent, or it is wrong: nothing tells
+    for _ in range(3):
+        clocks.restart()
+        assert not clocks.believed()
+        clocks.idle(STEADY_SECONDS - 1)
+        assert not clocks.believed()
+        clocks.idle(DAY - STEADY_SECONDS)
+        assert clocks.believed()
+
+
+def test_an_empty_log_tells_nothing_against_a_clock(clocks) -> None:
+    clocks.newest = None
+    clocks.idle(YEAR)
+    assert clocks.believed()
+
+
+def test_a_clock_that_other_machines_contradict_is_never_believed(clocks) -> None:
+    clocks.now += YEAR
+    for _ in range(50):
+        assert not clocks.believed()
+        clocks.idle(HOUR)
+        clocks.newest = clocks.now - YEAR
+    clocks.now -= YEAR
+    assert clocks.believed()
 
 
 def test_each_waits_for_its_own_time_and_new_ones_are_noticed_within_a_second(time) -> None:

@@ -1,0 +1,42 @@
+"""Retention as the learner does it, by a clock that may be wrong."""
+
+from threading import Event
+
+import pytest
+
+from bandits.engine import Engine
+from bandits.messages import Request
+from webapp.learning import Learner
+
+DAY, YEAR = 86_400.0, 365 * 86_400.0
+START = 1_800_000_000.0
+RULE = {"metrics": {"click": {}}, "window_seconds": DAY, "maturity_seconds": 3600.0}
+
+
+@pytest.fixture
+def now():
+    return [START]
+
+
+@pytest.fixture
+def engine(store, now):
+    return Engine(store, lambda: now[0])
+
+
+def test_a_clock_that_is_years_ahead_at_one_look_removes_nothing(engine, sender, now, caplog):
+    sender.start(reward=RULE, retention_days=30, policy={"name": "thompson"})
+    ids = [d.decision_id for d in engine.choose("spring", [Request(f"u-{i}") for i in range(5)])]
+    engine.learn("spring")
+    now[0] = START + 5 * YEAR
+    Learner(engine, Event()).look()
+    assert set(engine.store.decisions(ids)) == set(ids)
+    assert "days further on" in caplog.text
+
+
+def test_what_is_older_than_is_retained_goes_by_a_clock_that_is_right(engine, sender, now):
+    sender.start(reward=RULE, retention_days=30, policy={"name": "thompson"})
+    old = engine.choose("spring", [Request(f"u-{i}") for i in range(5)])
+    now[0] = START + 31 * DAY
+    (new,) = engine.choose("spring", [Request("v")])
+    Learner(engine, Event()).look()
+    assert set(engine.store.decisions([d.decision_id for d in [*old, new]])) == {new.decision_id}
