@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, repeat
 from math import isfinite
 from typing import Annotated, Any
 
@@ -49,9 +49,22 @@ class NumberFeature(
 
     def column(self, values: Sequence[Scalar], counts: "Counts") -> FloatArray:
         """Encode n values to (n, 1)."""
+        return self._scaled(np.array(values, dtype=np.float64), counts)  # None becomes NaN
+
+    def taken(self, values: Sequence[Scalar], counts: "Counts") -> FloatArray | None:
+        """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
+        types = set(map(type, values))
+        if not types <= {int, float, type(None)}:
+            return None
+        raw = np.array(values, dtype=np.float64)
+        missing = values.count(None) if type(None) in types else 0
+        if np.count_nonzero(np.isfinite(raw)) < len(values) - missing:
+            return None
+        return self._scaled(raw, counts)
+
+    def _scaled(self, raw: FloatArray, counts: "Counts") -> FloatArray:
         low, span = self.low, self.high - self.low
         default = 0.5 if self.default is None else (self.default - low) / span
-        raw = np.array(values, dtype=np.float64)  # None becomes NaN
         missing = np.isnan(raw)
         clipped = np.clip(raw, low, self.high)
         counts.missing += int(np.count_nonzero(missing))
@@ -70,13 +83,6 @@ class NumberFeature(
     def read(self, part: FloatArray) -> Scalar:
         """Tell the number that was encoded as `part` (1,)."""
         return float(self.low + part[0] * (self.high - self.low))
-
-    def takes(self, values: Sequence[Scalar]) -> bool:
-        """Tell quickly that `refuse` takes each of n values, unless strict; false is no verdict."""
-        if not {int, float, type(None)}.issuperset(map(type, values)):
-            return False
-        finite = np.count_nonzero(np.isfinite(np.array(values, dtype=np.float64)))
-        return bool(finite == len(values) - values.count(None))
 
     def refuse(self, value: Scalar, *, strict: bool) -> str | None:
         """Say what is wrong with a value, or None."""
@@ -127,15 +133,24 @@ class CategoryFeature(
 
     def column(self, values: Sequence[Scalar], counts: "Counts") -> FloatArray:
         """Encode n values to (n, number of listed values)."""
-        positions = {value: i for i, value in enumerate(self.values)}
-        other = len(self.values)
-        default = positions.get(self.default, other) if self.default is not None else other
-        found = np.array(
-            [default if v is None else positions.get(_text(v), -1) for v in values], dtype=np.int64
-        )
-        counts.missing += values.count(None)
-        counts.unknown += int(np.count_nonzero(found < 0))
-        return np.eye(other + 1)[np.where(found < 0, other, found), :other]
+        return self._marked([None if v is None else _text(v) for v in values], counts)
+
+    def taken(self, values: Sequence[Scalar], counts: "Counts") -> FloatArray | None:
+        """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
+        if not set(map(type, values)) <= {str, type(None)}:
+            return None
+        return self._marked(values, counts)
+
+    def _marked(self, texts: Sequence[Scalar], counts: "Counts") -> FloatArray:
+        unknown = len(self.values)
+        missing = unknown + 1
+        places: dict[Scalar, int] = {value: i for i, value in enumerate(self.values)}
+        places[None] = missing
+        found = np.array(list(map(places.get, texts, repeat(unknown))), dtype=np.int64)
+        counts.missing += int(np.count_nonzero(found == missing))
+        counts.unknown += int(np.count_nonzero(found == unknown))
+        default = unknown if self.default is None else self.values.index(self.default)
+        return np.eye(missing)[[*range(missing), default], :unknown][found]
 
     def segments(self) -> list[str | None]:
         """Name the segments that results are told apart by: its values, and None for any other."""
@@ -149,10 +164,6 @@ class CategoryFeature(
         """Tell the value that was encoded as `part` (number of values,), None for none of them."""
         hits = np.flatnonzero(part)
         return self.values[int(hits[0])] if len(hits) else None
-
-    def takes(self, values: Sequence[Scalar]) -> bool:
-        """Tell quickly that `refuse` takes each of n values, unless strict; false is no verdict."""
-        return {str, type(None)}.issuperset(map(type, values))
 
     def refuse(self, value: Scalar, *, strict: bool) -> str | None:
         """Say what is wrong with a value, or None."""
@@ -219,23 +230,27 @@ class Encoder:
         """
         rows = [c or {} for c in contexts]
         values = [[row.get(f.name) for row in rows] for f in self.features]
-        if not self._takes(rows, values):
-            faults = [fault for i, row in enumerate(rows) for fault in self._faults(i, row)]
-            if faults:
-                raise InvalidInput(faults[:100])
+        if (taken := self._taken(rows, values)) is not None:
+            return taken
+        if faults := [fault for i, row in enumerate(rows) for fault in self._faults(i, row)]:
+            raise InvalidInput(faults[:100])
         counts = Counts()
-        columns = [np.ones((len(rows), 1))]
-        columns += [f.column(v, counts) for f, v in zip(self.features, values, strict=True)]
-        return Encoded(np.concatenate(columns, axis=1), counts)
+        columns = [f.column(v, counts) for f, v in zip(self.features, values, strict=True)]
+        return _beside(len(rows), columns, counts)
 
-    def _takes(self, rows: Sequence[Context], values: Sequence[Sequence[Scalar]]) -> bool:
-        """Tell quickly that there is no fault: looking at each value costs more than encoding."""
+    def _taken(self, rows: Sequence[Context], values: Sequence[Sequence[Scalar]]) -> Encoded | None:
+        """Encode, or return None where there may be a fault: looking at each value costs more."""
         if self.strict:
-            return False
-        declared = sum(len(v) - v.count(None) for v in values)
-        return declared == sum(map(len, rows)) and all(
-            f.takes(v) for f, v in zip(self.features, values, strict=True)
-        )
+            return None
+        counts = Counts()
+        columns = []
+        for feature, some in zip(self.features, values, strict=True):
+            if (column := feature.taken(some, counts)) is None:
+                return None
+            columns.append(column)
+        if sum(map(len, rows)) > len(rows) * len(values) - counts.missing:
+            return None  # more than is declared, or a null
+        return _beside(len(rows), columns, counts)
 
     def _faults(self, index: int, row: Context) -> list[Fault]:
         found = []
@@ -255,6 +270,10 @@ class Encoder:
                 if name not in row
             ]
         return found
+
+
+def _beside(n: int, columns: Sequence[FloatArray], counts: Counts) -> Encoded:
+    return Encoded(np.concatenate([np.ones((n, 1)), *columns], axis=1), counts)
 
 
 def decode(features: Sequence[Feature], x: FloatArray) -> dict[str, Any]:

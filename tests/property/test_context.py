@@ -108,3 +108,19 @@ def test_a_number_within_its_range_reads_back(low: float, width: float, share: f
     x = Encoder([feature]).encode([{"x": value}]).contexts[0]
     tolerance = 1e-12 * max(abs(low), width)
     assert abs(float(decode([feature], x)["x"]) - value) <= tolerance
+
+
+@given(tables())
+def test_a_batch_is_encoded_as_one_in_which_every_value_is_looked_at(
+    table: tuple[list[Feature], list[dict[str, Any]]],
+) -> None:
+    features, rows = table
+    encoder = Encoder(features)
+    told = {f.name: None for f in features}  # a null that is told has every value looked at
+    quick, slow = encoder.encode(rows), encoder.encode([*rows, told])
+    assert quick.contexts.tobytes() == slow.contexts[:-1].tobytes()
+    assert quick.counts.missing == slow.counts.missing - len(features)
+    assert (quick.counts.clipped, quick.counts.unknown) == (
+        slow.counts.clipped,
+        slow.counts.unknown,
+    )
