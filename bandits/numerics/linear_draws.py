@@ -90,8 +90,8 @@ class LinearDraws:
         rows = np.broadcast_to(contexts, (*lead, *batch, d)).reshape(*lead, -1, d)
         out = np.empty((*rows.shape[:-1], self.problem.n_arms))
         for at in np.ndindex(*lead):
-            distinct, which = np.unique(rows[at], axis=0, return_inverse=True)
-            out[at] = self._shares(self.weights[at], distinct)[which.reshape(-1)]
+            distinct, which = _distinct(rows[at])
+            out[at] = self._shares(self.weights[at], distinct)[which]
         return out.reshape(*lead, *batch, self.problem.n_arms)
 
     def _shares(self, weights: FloatArray, contexts: FloatArray) -> FloatArray:
@@ -213,3 +213,14 @@ def draws_parts(
 ) -> Contributions:
     """Tell what each feature adds to a recipient's prediction."""
     return prepared.contributions(context)
+
+
+def _distinct(rows: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return the distinct rows (m, d) of (n, d), and which of them each is (n,).
+
+    A single one, as where recipients are alike, is not worth sorting.
+    """
+    if len(rows) == 1:
+        return rows, np.zeros(1, np.int64)
+    distinct, which = np.unique(rows, axis=0, return_inverse=True)
+    return distinct, which.reshape(-1)

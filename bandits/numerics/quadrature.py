@@ -79,14 +79,17 @@ def common_edges(edges: FloatArray) -> FloatArray:
         (R, P + 1) ascending.
     """
     n_states, n_arms, n_edges = edges.shape
-    flat = edges.reshape(n_states, -1)
+    n_places = n_arms * n_edges
+    flat = edges.reshape(n_states, n_places)
     order = flat.argsort(axis=-1, kind="stable")
     places = np.take_along_axis(flat, order, axis=-1)
-    owner, own = order // n_edges, order % n_edges
-    mine = owner[:, None, :] == np.arange(n_arms)[:, None]
-    latest = np.maximum.accumulate(np.where(mine, own[:, None, :] + 1, 0), axis=-1)
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.arange(n_places)[None], axis=-1)
+    # From each of its own edges to its next, an arm has the width of that panel at every place.
+    lasting = np.diff(ranks.reshape(edges.shape), axis=-1, prepend=0, append=n_places)
     width = np.diff(edges, axis=-1, prepend=-np.inf, append=np.inf)
-    narrowest = np.take_along_axis(width, latest, axis=-1).min(axis=1)[:, :-1]
+    everywhere = np.repeat(width.ravel(), lasting.ravel()).reshape(n_states, n_arms, n_places)
+    narrowest = everywhere.min(axis=1)[:, :-1]
     demand = np.cumsum(np.diff(places) / narrowest, axis=-1)
     n_panels = int(np.ceil(demand[:, -1].max()))
     rows = np.arange(n_states)[:, None] * (n_panels + 1.0)

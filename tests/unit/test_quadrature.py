@@ -1,5 +1,6 @@
 """The chance to be the largest, against integrals made in another way: adaptive, with scipy's F."""
 
+import tracemalloc
 from itertools import pairwise
 
 import mpmath
@@ -169,6 +170,40 @@ def test_no_common_panel_is_wider_than_an_arm_allows(seed):
             assert held.max() <= 1 + 1e-9
     assert np.allclose(found[:, 0], edges.min(axis=(1, 2)))
     assert np.allclose(found[:, -1], edges.max(axis=(1, 2)))
+
+
+def test_each_panel_is_as_wide_as_the_narrowest_there_allows():
+    """By going through all places and arms one after another."""
+    rng = np.random.default_rng(3)
+    edges = np.sort(rng.normal(size=(4, 5, 17)) * 10 ** rng.uniform(-2, 1, (4, 5, 1)), axis=-1)
+    edges[1, 2] = edges[1, 4]  # arms may be alike,
+    edges[2, :, 8] = 0.5  # or meet in one place
+    edges.sort(axis=-1)
+    found = common_edges(edges)
+    for state, arms in enumerate(edges):
+        places = np.unique(arms)
+        middles = (places[:-1] + places[1:]) / 2
+        narrowest = np.full(len(middles), np.inf)
+        for e in arms:
+            for i, middle in enumerate(middles):
+                panel = np.searchsorted(e, middle) - 1
+                if 0 <= panel < 16:
+                    narrowest[i] = min(narrowest[i], e[panel + 1] - e[panel])
+        demand = np.concatenate([[0], np.cumsum(np.diff(places) / narrowest)])
+        held = np.diff(np.interp(found[state], places, demand))
+        assert held == pytest.approx(demand[-1] / (found.shape[1] - 1), rel=1e-9)
+
+
+def test_panels_of_many_arms_are_found_in_one_table():
+    """Of the width that each has at each place: it is most of what fifty arms cost."""
+    rng = np.random.default_rng(4)
+    edges = np.sort(rng.normal(size=(3, 60, 17)), axis=-1)
+    common_edges(edges)
+    tracemalloc.start()
+    common_edges(edges)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1.5 * 8 * 3 * 60 * (60 * 17)
 
 
 def test_arms_that_are_alike_need_no_more_panels_than_one():
