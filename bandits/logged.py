@@ -4,8 +4,10 @@ Columns are arrays and sequences of one length. Times are seconds since 1970.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import astuple
 
 from bandits.arrays import BoolArray, FloatArray, IntArray
 
@@ -76,29 +78,72 @@ class OfSubject(Struct, frozen=True, eq=False):
     next: int | None
 
 
-class Target(Struct, frozen=True, gc=False):
-    """A decision that events are to be of.
+class Target(Struct, frozen=True, eq=False):
+    """What events have to know of the decision they are of; what was decided together shares one.
 
     Attributes:
-        experiment: the key of its experiment.
+        experiment: the key of its experiment,
+        experiment_id: and the store's own number of that.
         started_at: when its clocks started; None while it waits for that.
         shipped: it was made after the stop, and is never learned from.
-        experiment_id: the store's own number of the experiment,
-        number: and of the decision.
     """
 
     experiment: str
+    experiment_id: int
     started_at: float | None
     shipped: bool
-    experiment_id: int
-    number: int
+
+
+class Targets(Struct, frozen=True, eq=False):
+    """The decisions of n ids, to append events to them.
+
+    Attributes:
+        known: n, what is to be known of each; None where there is no such decision.
+        numbers: n, the store's own number of each; 0 where there is none.
+    """
+
+    known: Sequence[Target | None]
+    numbers: Sequence[int]
+
+
+class Events(Struct, frozen=True, eq=False):
+    """n metric events, column by column, ready to be appended.
+
+    Attributes:
+        targets: n, what is known of their decisions,
+        numbers: and the numbers of these.
+        event_ids: n ids, by which the events of one decision are told apart.
+        metrics: n names.
+        values: n values.
+        occurred_at: n times.
+        late: n, whether each came after its window; it never counts then.
+        skewed: n, whether each was told from the future: they are counted, and it is not kept.
+    """
+
+    targets: Sequence[Target]
+    numbers: Sequence[int]
+    event_ids: Sequence[str]
+    metrics: Sequence[str]
+    values: Sequence[float]
+    occurred_at: Sequence[float]
+    late: Sequence[bool]
+    skewed: Sequence[bool]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def columns(self) -> tuple[Sequence[Any], ...]:
+        """All columns, in their order."""
+        return astuple(self)
+
+    def at(self, rows: Sequence[int]) -> "Events":
+        """Take some of them, by their positions."""
+        return Events(*([column[row] for row in rows] for column in self.columns))
 
 
 class Event(Struct, frozen=True, gc=False):
-    """One metric event of a decision; `late` ones came after its window and never count.
-
-    Where it was told from the future it is `skewed`: that is counted, and not kept of each.
-    """
+    """One stored metric event of a decision; `late` ones came after its window and never count."""
 
     decision_id: str
     event_id: str
@@ -106,7 +151,6 @@ class Event(Struct, frozen=True, gc=False):
     value: float
     occurred_at: float
     late: bool = False
-    skewed: bool = False
 
 
 class Decided(Struct, frozen=True, eq=False):

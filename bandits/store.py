@@ -12,12 +12,22 @@ from typing import Protocol
 
 from bandits.configuration import Configuration
 from bandits.folding import Audit, Fold, Removal
-from bandits.logged import Appended, Chosen, Event, Marked, OfSubject, Removed, Stored, Target
+from bandits.logged import (
+    Appended,
+    Chosen,
+    Event,
+    Events,
+    Marked,
+    OfSubject,
+    Removed,
+    Stored,
+    Targets,
+)
 from bandits.records import Point, Record, Snapshot, Standing, State, Waiting
 
 
 class Outdated(Exception):
-    """An experiment has changed since its record was read; read it, and decide, again."""
+    """What is written rests on what was read, and that has changed since; read it again."""
 
 
 class Store(Protocol):
@@ -155,25 +165,23 @@ class Store(Protocol):
         """Read a decision's events in order of their time."""
         ...
 
-    def targets(self, ids: Sequence[str]) -> dict[str, Target]:
-        """Find the decisions that exist among these distinct ids, to append events to them."""
+    def targets(self, ids: Sequence[str]) -> Targets:
+        """Find the decisions of ids, to append events to them."""
         ...
 
-    def append_events(
-        self, events: Sequence[Event], targets: Mapping[str, Target] | None = None, *, at: float
-    ) -> Appended:
+    def append_events(self, events: Events, *, at: float) -> Appended:
         """Append events of existing decisions in one transaction, durable on return.
 
         An event whose (decision, event id) is there before, or twice in `events`, counts as
         repeated; a new one that is late is stored and counts as late.
 
         Args:
-            events: each one's decision exists.
-            targets: what `targets` told of their decisions, where that was asked before.
+            events: of decisions as `targets` told of them.
             at: when, seconds since 1970.
 
         Raises:
-            IdReused: it was there with another metric or value; nothing was appended.
+            IdReused: one was there with another metric or value; nothing was appended.
+            Outdated: a decision was erased since; nothing was appended.
         """
         ...
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from msgspec import Struct, convert
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from bandits.configuration import Configuration
 from bandits.experiment import Experiment
-from bandits.logged import Appended, Chosen, Event
+from bandits.logged import Appended, Chosen, Event, Events
 from bandits.records import Record
 from storage import SqlStore, open_store, upgrade
 from storage.tables import metadata
@@ -196,8 +196,20 @@ class Sender:
     ) -> Appended:
         """Append an event for each decision."""
         event_id, value = given.pop("event_id", "e"), given.pop("value", 1.0)
+        skewed = given.pop("skewed", False)
         events = [Event(i, event_id, metric, value, at, **given) for i in ids]
-        return self.store.append_events(events, at=at)
+        return self.store.append_events(self.told(events, skewed=skewed), at=at)
+
+    def append(self, events: Sequence[Event], *, at: float) -> Appended:
+        """Append events of decisions that are there."""
+        return self.store.append_events(self.told(events), at=at)
+
+    def told(self, events: Sequence[Event], *, skewed: bool = False) -> Events:
+        """Look up the decisions of events, so that they can be appended."""
+        found = self.store.targets([e.decision_id for e in events])
+        _, event_ids, metrics, values, times, late = zip(*map(astuple, events), strict=True)
+        lagging = [skewed] * len(events)
+        return Events(found.known, found.numbers, event_ids, metrics, values, times, late, lagging)
 
 
 @pytest.fixture

@@ -2,17 +2,21 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 
 from bandits.engine.happening import happened
-from bandits.errors import Fault, InvalidInput
+from bandits.errors import Fault, InvalidInput, Unavailable
 from bandits.keys import pointer
-from bandits.logged import Event
+from bandits.logged import Events, Target
 from bandits.messages import ID_TOLD, Reward, RewardReceipt, misfits
 from bandits.records import Record
 from bandits.rewards import refuse_value
-from bandits.store import Store
+from bandits.store import Outdated, Store
 
 _MOST_FAULTS = 100
+_ATTEMPTS = 5
+
+_Placed = tuple[float, bool, bool]  # when it happened, whether that is late, whether it is skewed
 
 
 def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt:
@@ -22,45 +26,66 @@ def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt
         InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range; nothing
             was recorded.
         IdReused: an event id came before with another metric or value; nothing was recorded.
-        NotFound: a decision was erased since it was looked up; nothing was recorded.
+        Unavailable: their decisions are being erased, portion after portion; nothing was recorded.
     """
-    _refuse_ids(rewards)
-    targets = store.targets(list(dict.fromkeys(r.decision_id for r in rewards)))
-    records = [store.record(e) for e in {t.experiment for t in targets.values()}]
-    rules = {r.key: (r.configuration.experiment.reward, _closed(r, now)) for r in records}
-    events: list[Event] = []
+    for _ in range(_ATTEMPTS):
+        try:
+            return _record(store, rewards, now)
+        except Outdated:  # a decision was erased since it was looked up: it is unknown now
+            continue
+    raise Unavailable("decisions of these rewards are being erased")
+
+
+def _record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt:
+    ids = [r.decision_id for r in rewards]
+    _refuse_ids(ids, [r.event_id for r in rewards])
+    targets = store.targets(ids)
+    records: dict[str, Record] = {}
+    clocks: dict[tuple[Target, str, float], _Clock] = {}  # where the metric and its value fit
+    rows: list[int] = []  # that can be stored, with what is known of their decisions
+    known: list[Target] = []
+    placed: list[_Placed] = []
     unknown: list[str] = []
     early: list[str] = []
     before: Counter[int] = Counter()  # the early ones of each experiment
     faults: list[Fault] = []
-    fitting: set[tuple[str, str, float]] = set()  # of an experiment, metrics and values
-    for row, reward in enumerate(rewards):
-        decision_id = reward.decision_id
-        target = targets.get(decision_id)
+    for row, (reward, target) in enumerate(zip(rewards, targets.known, strict=True)):
         if target is None:
-            unknown.append(decision_id)
+            unknown.append(reward.decision_id)
             continue
-        rule, closed = rules[target.experiment]
-        metric, value = reward.metric, reward.value
-        told = (target.experiment, metric, value)
-        if told not in fitting:
-            if detail := refuse_value(rule, metric, value):
-                at_fault = "value" if metric in rule.metrics else "metric"
-                faults.append(Fault(pointer("rewards", row, at_fault), detail))
+        told = (target, reward.metric, reward.value)
+        clock = clocks.get(told)
+        if clock is None:
+            if target.experiment not in records:
+                records[target.experiment] = store.record(target.experiment)
+            mine = records[target.experiment]
+            if fault := _fault(mine, row, reward):
+                faults.append(fault)
                 continue
-            fitting.add(told)
-        started_at = target.started_at
-        found = None if started_at is None else happened(reward.occurred_at, started_at, now)
-        if started_at is None or found is None:
-            early.append(decision_id)
+            clock = clocks[told] = _Clock(mine, target, now)
+        at = clock.untold if reward.occurred_at is None else clock.place(reward.occurred_at)
+        if at is None:
+            early.append(reward.decision_id)
             before[target.experiment_id] += 1
             continue
-        occurred_at, skewed = found
-        late = (closed and not target.shipped) or occurred_at > started_at + rule.window_seconds
-        events.append(Event(decision_id, reward.event_id, metric, value, occurred_at, late, skewed))
+        rows.append(row)
+        known.append(target)
+        placed.append(at)
     if faults:
         raise InvalidInput(faults[:_MOST_FAULTS])
-    appended = store.append_events(events, targets, at=now)
+    occurred_at, late, skewed = zip(*placed, strict=True) if placed else ((), (), ())
+    kept = rewards if len(rows) == len(rewards) else [rewards[row] for row in rows]
+    events = Events(
+        known,
+        [targets.numbers[row] for row in rows],
+        [r.event_id for r in kept],
+        [r.metric for r in kept],
+        [r.value for r in kept],
+        occurred_at,
+        late,
+        skewed,
+    )
+    appended = store.append_events(events, at=now)
     if before:
         store.note_early(before, at=now)
     return RewardReceipt(
@@ -69,20 +94,50 @@ def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt
         appended.late,
         unknown,
         early,
-        sum(e.skewed for e in events),
+        sum(skewed),
     )
 
 
-def _refuse_ids(rewards: Sequence[Reward]) -> None:
+class _Clock:
+    """When rewards happened of decisions that share a target."""
+
+    def __init__(self, record: Record, target: Target, now: float) -> None:
+        """Take what it is now by the server's clock."""
+        closed = record.closes_at is not None and now > record.closes_at
+        self._all_late = closed and not target.shipped  # a stopped experiment's result is final
+        self._window = record.configuration.experiment.reward.window_seconds
+        self._started_at = target.started_at
+        self._now = now
+        self.untold = self.place(None)
+
+    def place(self, told: datetime | None) -> _Placed | None:
+        """Place one by what the sender's clock says, if it does; None where it came too early."""
+        if self._started_at is None:
+            return None
+        found = happened(told, self._started_at, self._now)
+        if found is None:
+            return None
+        at, skewed = found
+        return at, self._all_late or at > self._started_at + self._window, skewed
+
+
+def _fault(record: Record, row: int, reward: Reward) -> Fault | None:
+    rule = record.configuration.experiment.reward
+    detail = refuse_value(rule, reward.metric, reward.value)
+    if detail is None:
+        return None
+    return Fault(
+        pointer("rewards", row, "value" if reward.metric in rule.metrics else "metric"), detail
+    )
+
+
+def _refuse_ids(decision_ids: Sequence[str], event_ids: Sequence[str]) -> None:
     """Refuse ids of other characters than `Id` takes.
 
     Raises:
         InvalidInput: some have them.
     """
-    columns = {
-        "decision_id": [r.decision_id for r in rewards],
-        "event_id": [r.event_id for r in rewards],
-    }
+    columns = {"decision_id": decision_ids, "event_id": event_ids}
     faults = [
         Fault(pointer("rewards", row, name), ID_TOLD)
         for name, ids in columns.items()
@@ -90,8 +145,3 @@ def _refuse_ids(rewards: Sequence[Reward]) -> None:
     ]
     if faults:
         raise InvalidInput(faults[:_MOST_FAULTS])
-
-
-def _closed(record: Record, now: float) -> bool:
-    """Tell whether a stopped experiment's result is final."""
-    return record.closes_at is not None and now > record.closes_at

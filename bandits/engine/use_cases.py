@@ -197,10 +197,7 @@ class Engine:
         """
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
-        try:
-            return record_rewards(self.store, rewards, self.clock())
-        except NotFound:  # a decision was erased since it was looked up: it is unknown now
-            return record_rewards(self.store, rewards, self.clock())
+        return record_rewards(self.store, rewards, self.clock())
 
     # Subjects
 

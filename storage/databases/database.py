@@ -121,6 +121,22 @@ class Database(Protocol):
         """Tell whether a column is one of many values."""
         ...
 
+    def matching(
+        self, query: Select[Any], column: Column[Any], values: Sequence[Any]
+    ) -> Select[Any]:
+        """Select only rows of which a column is one of many distinct values."""
+        ...
+
+    def numbers(
+        self,
+        transaction: "Transaction",
+        number: Column[int],
+        column: Column[Any],
+        values: Sequence[Any],
+    ) -> list[int]:
+        """Find, for each of many values, the number of the row whose unique column it is, or 0."""
+        ...
+
     def for_each(
         self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
     ) -> Select[Any]:
@@ -195,6 +211,16 @@ class Transaction:
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Tell whether a column is one of many values."""
         return self.database.among(column, values)
+
+    def matching(
+        self, query: Select[Any], column: Column[Any], values: Sequence[Any]
+    ) -> Select[Any]:
+        """Select only rows of which a column is one of many distinct values."""
+        return self.database.matching(query, column, values)
+
+    def numbers(self, number: Column[int], column: Column[Any], values: Sequence[Any]) -> list[int]:
+        """Find, for each of many values, the number of the row whose unique column it is, or 0."""
+        return self.database.numbers(self, number, column, values)
 
     def for_each(
         self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]

@@ -109,6 +109,24 @@ class Postgresql:
         of = Text() if isinstance(column.type, Text) else BigInteger()
         return column == any_(cast(literal(_array(values), Text()), ARRAY(of)))
 
+    def matching(
+        self, query: Select[Any], column: Column[Any], values: Sequence[Any]
+    ) -> Select[Any]:
+        """Select only rows of which a column is one of many distinct values."""
+        return query.where(self.among(column, values))
+
+    def numbers(
+        self,
+        transaction: Transaction,
+        number: Column[int],
+        column: Column[Any],
+        values: Sequence[Any],
+    ) -> list[int]:
+        """Find, for each of many values, the number of the row whose unique column it is, or 0."""
+        query = select(column, number).where(self.among(column, values))
+        found: dict[Any, int] = dict(transaction.many(query))
+        return [found.get(value, 0) for value in values]
+
     def for_each(
         self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
     ) -> Select[Any]:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Engine,
     Select,
     Table,
+    TableValuedAlias,
     create_engine,
     event,
     func,
@@ -115,8 +116,28 @@ class Sqlite:
 
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Tell whether a column is one of many numbers or texts."""
-        packed = msgspec.json.encode(values).decode()
-        return column.in_(select(func.json_each(packed).table_valued("value").c.value))
+        return column.in_(select(_listed(values).c.value))
+
+    def matching(
+        self, query: Select[Any], column: Column[Any], values: Sequence[Any]
+    ) -> Select[Any]:
+        """Look the rows up for one value after the other, where `in` sorts the values before."""
+        return query.where(column == _listed(values).c.value)
+
+    def numbers(
+        self,
+        transaction: Transaction,
+        number: Column[int],
+        column: Column[Any],
+        values: Sequence[Any],
+    ) -> list[int]:
+        """Find, for each of many values, the number of the row whose unique column it is, or 0."""
+        each = _listed(values)
+        found = [0] * len(values)
+        query = select(each.c.key, number).where(column == each.c.value)
+        for place, one in transaction.many(query):
+            found[place] = one
+        return found
 
     def for_each(
         self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
@@ -159,6 +180,12 @@ class Sqlite:
                 with suppress(sqlite3.Error):
                     driver.rollback()  # which does nothing after a commit
         return found
+
+
+def _listed(values: Sequence[Any]) -> TableValuedAlias:
+    """Pass many values to a statement, as a table: ``key`` is the place of each ``value``."""
+    packed = msgspec.json.encode(values).decode()
+    return func.json_each(packed).table_valued("key", "value")
 
 
 def _append(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bandits.logged import Appended, Chosen, Event, Marked, Stored, Target
+from bandits.logged import Appended, Chosen, Event, Events, Marked, Stored, Targets
 from bandits.records import Record
 from storage.databases import Database, Transaction
 from storage.learning.mishaps import note_early
@@ -77,26 +77,22 @@ class Log(Part):
         with self.database.reading() as transaction:
             return reading.read_events(transaction, decision_id)
 
-    def targets(self, ids: Sequence[str]) -> dict[str, Target]:
-        """Find the decisions that exist among these distinct ids, to append events to them."""
+    def targets(self, ids: Sequence[str]) -> Targets:
+        """Find the decisions of ids, to append events to them."""
         with self.database.reading() as transaction:
             return rewards.read_targets(transaction, ids)
 
-    def append_events(
-        self, events: Sequence[Event], targets: Mapping[str, Target] | None = None, *, at: float
-    ) -> Appended:
+    def append_events(self, events: Events, *, at: float) -> Appended:
         """Append events of existing decisions in one transaction, durable on return."""
-        if not events:
+        if not len(events):
             return Appended(0, 0, 0)
-        call = together.Rewards(events, targets, at)
-        if targets is None or len(events) > together.MOST_ROWS:
+        call = together.Rewards(events, at)
+        if len(events) > together.MOST_ROWS:
             return self._append_rewards(call)
         return self._groups.do(self._rewarding, "reward", call)
 
     def _append_rewards(self, call: together.Rewards) -> Appended:
-        return self._write(
-            lambda c: rewards.append_events(c, call.events, call.targets, at=call.at)
-        )
+        return self._write(lambda c: rewards.append_events(c, call.events, at=call.at))
 
     def note_early(self, early: Mapping[int, int], *, at: float) -> None:
         """Count events of experiments that came before their decisions' clocks ran."""

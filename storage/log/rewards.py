@@ -1,50 +1,47 @@
 """Appending metric events, each (decision, event id) once."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
+from msgspec.structs import replace
 from sqlalchemy import func, select
 
-from bandits.errors import IdReused, NotFound
-from bandits.logged import Appended, Event, Target
-from storage.databases import Row, Transaction
+from bandits.errors import IdReused
+from bandits.logged import Appended, Events, Target, Targets
+from bandits.store import Outdated
+from storage.databases import Transaction
 from storage.log.batches import FOLLOWING, close_batch, open_batch
 from storage.tables import PLACES, activations, batches, decisions, events, experiments
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")
-_AT_ONCE = 20_000  # ids in one statement
 
 _Place = tuple[int, str]  # decision's number, event id
 
 
-def read_targets(transaction: Transaction, ids: Sequence[str]) -> dict[str, Target]:
-    """Find the decisions that exist among these distinct ids."""
-    known: list[Row] = []
-    query = select(decisions.c.id, decisions.c.serial)  # which the index on ids has
-    for start in range(0, len(ids), _AT_ONCE):
-        some = transaction.among(decisions.c.id, ids[start : start + _AT_ONCE])
-        known += transaction.many(query.where(some))
-    made = _batches(transaction, {serial // PLACES for _, serial in known})
-    waiting = [serial for _, serial in known if made[serial // PLACES].waits]
-    activated = _activated(transaction, waiting) if waiting else {}
-    ended = [serial for _, serial in known if made[serial // PLACES].ships]
-    shipped = _shipped(transaction, ended) if ended else frozenset()
-    found = {}
-    for decision_id, serial in known:
-        key, experiment_id, started_at, waits, _ = made[serial // PLACES]
-        if waits:
-            started_at = activated.get(serial)
-        found[decision_id] = Target(key, started_at, serial in shipped, experiment_id, serial)
-    return found
+def read_targets(transaction: Transaction, ids: Sequence[str]) -> Targets:
+    """Find the decisions of ids."""
+    numbers = transaction.numbers(decisions.c.serial, decisions.c.id, ids)
+    made = _batches(transaction, {number // PLACES for number in numbers})
+    shared = {batch: each.target for batch, each in made.items()}
+    known = [shared.get(number // PLACES) for number in numbers]
+    waiting = {batch for batch, each in made.items() if each.waits}
+    ended = {batch for batch, each in made.items() if each.ships}
+    if waiting or ended:
+        activated = _activated(transaction, [n for n in numbers if n // PLACES in waiting])
+        shipped = _shipped(transaction, [n for n in numbers if n // PLACES in ended])
+        for row, number in enumerate(numbers):
+            if (batch := number // PLACES) in waiting or number in shipped:
+                target = shared[batch]
+                started_at = activated.get(number) if batch in waiting else target.started_at
+                known[row] = replace(target, started_at=started_at, shipped=number in shipped)
+    return Targets(known, numbers)
 
 
 class _Made(NamedTuple):
     """What decisions of one batch share."""
 
-    experiment: str
-    experiment_id: int
-    created_at: float | None
+    target: Target
     waits: bool  # for activation
     ships: bool  # its experiment does, so some of them may have been shipped
 
@@ -59,156 +56,146 @@ def _batches(transaction: Transaction, numbers: set[int]) -> dict[int, _Made]:
         batches.c.due_at.is_(None),
         experiments.c.shipped.is_not(None),
     ).join(experiments, experiments.c.id == batches.c.experiment_id)
-    return {row[0]: _Made(*row[1:]) for row in transaction.execute(query.where(mine)).all()}
+    return {
+        number: _Made(Target(key, experiment_id, created_at, shipped=False), waits, ships)
+        for number, key, experiment_id, created_at, waits, ships in transaction.execute(
+            query.where(mine)
+        )
+    }
 
 
-def _shipped(transaction: Transaction, serials: Sequence[int]) -> frozenset[int]:
+def _shipped(transaction: Transaction, numbers: Sequence[int]) -> frozenset[int]:
     """Tell which of these decisions were made after the stop."""
-    found: set[int] = set()
-    query = select(decisions.c.serial).where(decisions.c.shipped)
-    for start in range(0, len(serials), _AT_ONCE):
-        some = transaction.among(decisions.c.serial, serials[start : start + _AT_ONCE])
-        found.update(transaction.execute(query.where(some)).scalars())
-    return frozenset(found)
+    if not numbers:
+        return frozenset()
+    some = transaction.among(decisions.c.serial, numbers)
+    query = select(decisions.c.serial).where(decisions.c.shipped, some)
+    return frozenset(transaction.execute(query).scalars())
 
 
-def _activated(transaction: Transaction, serials: Sequence[int]) -> dict[int, float]:
+def _activated(transaction: Transaction, numbers: Sequence[int]) -> dict[int, float]:
     """Tell when the decisions were activated that wait for that."""
-    found: dict[int, float] = {}
-    query = select(activations.c.decision, batches.c.created_at).join(
-        batches, batches.c.id == activations.c.batch_id
+    if not numbers:
+        return {}
+    query = (
+        select(activations.c.decision, batches.c.created_at)
+        .join(batches, batches.c.id == activations.c.batch_id)
+        .where(transaction.among(activations.c.decision, numbers))
     )
-    for start in range(0, len(serials), _AT_ONCE):
-        some = transaction.among(activations.c.decision, serials[start : start + _AT_ONCE])
-        found.update((r[0], r[1]) for r in transaction.execute(query.where(some)).all())
-    return found
+    return {row[0]: row[1] for row in transaction.execute(query)}
 
 
-def append_events(
-    transaction: Transaction,
-    given: Sequence[Event],
-    targets: Mapping[str, Target] | None,
-    *,
-    at: float,
-) -> Appended:
+def append_events(transaction: Transaction, given: Events, *, at: float) -> Appended:
     """Append events of existing decisions.
-
-    Args:
-        transaction: one that writes.
-        given: the events.
-        targets: their decisions, where they were read before.
-        at: when, seconds since 1970.
 
     Raises:
         IdReused: an event was there before, or twice in `given`, with another metric or value.
-        NotFound: there is no such decision.
+        Outdated: a decision was erased since its number was read.
     """
     transaction.lock(FOLLOWING, shared=True)
-    if targets is None:
-        targets = read_targets(transaction, list(dict.fromkeys(e.decision_id for e in given)))
-    by_experiment: dict[int, dict[_Place, Event]] = defaultdict(dict)
-    repeated: dict[int, int] = defaultdict(int)
-    for event in given:
-        target = targets.get(event.decision_id)
-        if target is None:
-            raise NotFound("decision", event.decision_id)
-        place = (target.number, event.event_id)
-        first = by_experiment[target.experiment_id].setdefault(place, event)
-        if first is not event:
-            _check_same(event, first.metric, first.value)
-            repeated[target.experiment_id] += 1
-    _check_still_there(transaction, by_experiment)
+    _check_still_there(transaction, given)
     accepted = late = 0
-    for experiment_id in sorted(by_experiment):
-        placed = by_experiment[experiment_id]
-        size, n_late = _append(transaction, experiment_id, placed, repeated[experiment_id], at)
+    for experiment_id, some in _by_experiment(given):
+        size, n_late = _append(transaction, experiment_id, some, at)
         accepted += size - n_late
         late += n_late
     return Appended(accepted, len(given) - accepted - late, late)
 
 
-def _check_still_there(
-    transaction: Transaction, by_experiment: Mapping[int, Mapping[_Place, Event]]
-) -> None:
+def _check_still_there(transaction: Transaction, given: Events) -> None:
     """Make sure that nobody erased a decision since its number was read.
 
     Raises:
-        NotFound: somebody did.
+        Outdated: somebody did.
     """
-    numbers = sorted({number for placed in by_experiment.values() for number, _ in placed})
-    for start in range(0, len(numbers), _AT_ONCE):
-        asked = numbers[start : start + _AT_ONCE]
-        some = transaction.among(decisions.c.serial, asked)
-        count = select(func.count()).select_from(decisions).where(some)
-        if transaction.execute(count).scalar_one() < len(asked):
-            left = set(transaction.execute(select(decisions.c.serial).where(some)).scalars())
-            every = [item for placed in by_experiment.values() for item in placed.items()]
-            gone = {number: e.decision_id for (number, _), e in every if number not in left}
-            raise NotFound("decision", next(gone[n] for n in asked if n in gone))
+    numbers = list(set(given.numbers))
+    count = select(func.count()).select_from(decisions)
+    there = transaction.matching(count, decisions.c.serial, numbers)
+    if transaction.execute(there).scalar_one() < len(numbers):
+        raise Outdated
+
+
+def _by_experiment(given: Events) -> Iterator[tuple[int, Events]]:
+    """Yield the events of each experiment, in the order of their numbers."""
+    experiment_ids = sorted({target.experiment_id for target in set(given.targets)})
+    for experiment_id in experiment_ids:
+        if len(experiment_ids) == 1:
+            yield experiment_id, given
+        else:
+            rows = [r for r, t in enumerate(given.targets) if t.experiment_id == experiment_id]
+            yield experiment_id, given.at(rows)
+
+
+def _places(told: Events) -> Iterator[_Place]:
+    return zip(told.numbers, told.event_ids, strict=True)
+
+
+def _distinct(told: Events) -> Events:
+    """Leave out what comes again.
+
+    Raises:
+        IdReused: it comes again with another metric or value.
+    """
+    n = len(told)
+    if len(set(told.numbers)) == n or len(set(_places(told))) == n:
+        return told
+    first: dict[_Place, int] = {}
+    for row, place in enumerate(_places(told)):
+        earlier = first.setdefault(place, row)
+        _check_same(told, row, told.metrics[earlier], told.values[earlier])
+    return told.at(list(first.values()))
 
 
 def _append(
-    transaction: Transaction,
-    experiment_id: int,
-    placed: dict[_Place, Event],
-    repeated: int,
-    at: float,
+    transaction: Transaction, experiment_id: int, told: Events, at: float
 ) -> tuple[int, int]:
-    """Append distinct events of one experiment, beside which others came `repeated`.
+    """Append events of one experiment.
 
     Returns:
         How many are new, and how many of these are late.
     """
-    counts = _counts(placed.values())
+    new = _distinct(told)
+    n = len(new)
+    late, skewed = sum(new.late), sum(new.skewed)
     batch = open_batch(
         transaction,
         "reward",
         experiment_id,
-        size=len(placed),
+        size=n,
         at=at,
         due_at=at,
-        repeated=repeated,
-        **counts,
+        repeated=len(told) - n,
+        late=late,
+        skewed=skewed,
     )
-    rows = [
-        (number, event_id, batch, e.metric, e.value, e.occurred_at, e.late)
-        for (number, event_id), e in placed.items()
-    ]
-    rows.sort()  # by place, of which there are no two alike
+    columns = (new.metrics, new.values, new.occurred_at, new.late)
+    rows = sorted(zip(new.numbers, new.event_ids, repeat(batch), *columns, strict=False))
     size = transaction.insert(events, _COLUMNS, rows)
-    if size == len(rows):
-        return size, counts["late"]
-    counts = _counts(_without_known(transaction, placed, batch))
-    repeated += len(rows) - size
-    close_batch(transaction, batch, size, repeated=repeated, **counts)
-    return size, counts["late"]
+    if size < n:
+        new = _unknown(transaction, new, batch)
+        late, skewed = sum(new.late), sum(new.skewed)
+        repeated = len(told) - size
+        close_batch(transaction, batch, size, repeated=repeated, late=late, skewed=skewed)
+    return size, late
 
 
-def _counts(events: Iterable[Event]) -> dict[str, int]:
-    """Count what a batch of events tells of its time."""
-    late = skewed = 0
-    for event in events:
-        late += event.late
-        skewed += event.skewed
-    return {"late": late, "skewed": skewed}
+def _unknown(transaction: Transaction, told: Events, batch: int) -> Events:
+    """Leave out what was there before a batch.
 
-
-def _without_known(
-    transaction: Transaction, placed: dict[_Place, Event], batch: int
-) -> list[Event]:
-    left = dict(placed)
+    Raises:
+        IdReused: it was, with another metric or value.
+    """
+    left = {place: row for row, place in enumerate(_places(told))}
     columns = (events.c.decision, events.c.event_id, events.c.metric, events.c.value)
-    serials = sorted({serial for serial, _ in placed})
-    for start in range(0, len(serials), _AT_ONCE):
-        some = transaction.among(events.c.decision, serials[start : start + _AT_ONCE])
-        query = select(*columns).where(some, events.c.batch_id != batch)
-        for serial, event_id, metric, value in transaction.execute(query):
-            event = left.pop((serial, event_id), None)
-            if event is not None:
-                _check_same(event, metric, value)
-    return list(left.values())
+    some = transaction.among(events.c.decision, list(set(told.numbers)))
+    query = select(*columns).where(some, events.c.batch_id != batch)
+    for number, event_id, metric, value in transaction.execute(query):
+        row = left.pop((number, event_id), None)
+        if row is not None:
+            _check_same(told, row, metric, value)
+    return told.at(list(left.values()))
 
 
-def _check_same(event: Event, metric: str, value: float) -> None:
-    if (event.metric, event.value) != (metric, value):
-        raise IdReused("event", event.event_id)
+def _check_same(told: Events, row: int, metric: str, value: float) -> None:
+    if (told.metrics[row], told.values[row]) != (metric, value):
+        raise IdReused("event", told.event_ids[row])

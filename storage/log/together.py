@@ -6,11 +6,12 @@ alone then, and finds out why.
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 import numpy as np
 from msgspec import Struct
 
-from bandits.logged import Appended, Chosen, Event, Marked, Stored, Target
+from bandits.logged import Appended, Chosen, Events, Marked, Stored
 from bandits.records import Record
 from storage.databases import Raced, Transaction
 from storage.log.choices import append_decisions
@@ -47,10 +48,9 @@ class Choices(Struct, frozen=True, eq=False):
 
 
 class Rewards(Struct, frozen=True, eq=False):
-    """A call's events, with their decisions."""
+    """A call's events."""
 
-    events: Sequence[Event]
-    targets: Mapping[str, Target] | None
+    events: Events
     at: float
 
 
@@ -98,14 +98,11 @@ def _merged(parts: Sequence[Chosen]) -> Chosen:
 
 def reward(transaction: Transaction, calls: Sequence[Rewards]) -> list[Appended]:
     """Append the events of several calls."""
-    targets: dict[str, Target] = {}
-    for call in calls:
-        targets |= call.targets or {}
-    events = [e for c in calls for e in c.events]
-    at = max(c.at for c in calls)
-    if append_events(transaction, events, targets, at=at).repeated:
+    columns = zip(*(c.events.columns for c in calls), strict=True)
+    events = Events(*(list(chain.from_iterable(parts)) for parts in columns))
+    if append_events(transaction, events, at=max(c.at for c in calls)).repeated:
         raise Raced  # whose it was is not known
-    late = [sum(e.late for e in c.events) for c in calls]
+    late = [sum(c.events.late) for c in calls]
     return [Appended(len(c.events) - n, 0, n) for c, n in zip(calls, late, strict=True)]
 
 

@@ -40,16 +40,13 @@ def test_waiting_calls_of_every_kind_share_a_transaction(store, sender, at_once)
     record = sender.start(await_activation=True)
     known = [*sender.choose(record, 6, at=1.0)]
     store.activate(known[3:], at=1.0)
-    targets = store.targets(known)
     chosen = [sender.chosen(1 + k % 2, arms=np.full(1 + k % 2, k % 3)) for k in range(8)]
+    clicks = [sender.told([Event(i, "e", "click", 1.0, 2.0)]) for i in known[3:]]
     commits = []
     event.listen(store.database.writer, "commit", lambda _connection: commits.append(1))
     calls = [lambda c=c: store.append_decisions(record, c, at=2.0) for c in chosen]
     calls += [lambda i=i: store.activate([i], at=2.0) for i in known[:3]]
-    calls += [
-        lambda i=i: store.append_events([Event(i, "e", "click", 1.0, 2.0)], targets, at=2.0)
-        for i in known[3:]
-    ]
+    calls += [lambda e=e: store.append_events(e, at=2.0) for e in clicks]
     calls += [lambda i=i: store.cancel([i], at=2.0) for i in known[4:]]
     results = at_once(calls)
     assert len(commits) == 1
@@ -83,9 +80,10 @@ def test_repeats_in_a_group_are_answered_as_alone(store, sender, at_once):
     )
     assert results[0][0].id == first.ids[0]
     assert sorted(len(r) for r in results[1:]) == [0, 1]
-    targets = store.targets([*first.ids, *new.ids])
-    clicks = [Event(i, "e", "click", 1.0, 2.0) for i in (*first.ids, *new.ids, *new.ids)]
-    results = at_once([lambda e=e: store.append_events([e], targets, at=2.0) for e in clicks])
+    clicks = [
+        sender.told([Event(i, "e", "click", 1.0, 2.0)]) for i in (*first.ids, *new.ids, *new.ids)
+    ]
+    results = at_once([lambda e=e: store.append_events(e, at=2.0) for e in clicks])
     assert sorted(r.repeated for r in results) == [0, 0, 1]
     assert sum(r.accepted for r in results) == 2
     marked = at_once([lambda i=i: store.cancel([i], at=3.0) for i in (*new.ids, *new.ids, "none")])
@@ -127,9 +125,8 @@ def test_whoever_is_written_with_others_is_learned_once(store, sender, at_once):
         chosen = [sender.chosen() for _ in range(10)]
         at_once([lambda c=c: store.append_decisions(record, c, at=wave) for c in chosen])
         ids = [c.ids[0] for c in chosen]
-        targets = store.targets(ids)
-        clicks = [Event(i, "e", "click", 1.0, wave) for i in ids]
-        at_once([lambda e=e: store.append_events([e], targets, at=wave) for e in clicks])
+        clicks = [sender.told([Event(i, "e", "click", 1.0, wave)]) for i in ids]
+        at_once([lambda e=e: store.append_events(e, at=wave) for e in clicks])
         at_once([lambda i=i: store.cancel([i], at=wave) for i in ids[:3]])
         fold(store, "spring", now=wave)
 

@@ -8,8 +8,9 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from bandits.errors import IdReused, NotFound
-from bandits.logged import Appended, Event, Marked
-from storage.tables import decisions, secrets
+from bandits.logged import Appended, Event, Events, Marked
+from bandits.store import Outdated
+from storage.tables import batches, decisions, secrets
 
 
 def test_a_decision_reads_back_as_it_was_chosen(store, sender):
@@ -68,7 +69,8 @@ def test_ids_may_hold_any_printable_character(store, sender):
     ids = ['"', "\\", '\\"', "{a,b}", "a,b", "'", "NULL", "%s", "$1", ":x", "?", '","']
     store.append_decisions(record, sender.chosen(len(ids), ids=ids), at=1.0)
     assert set(store.decisions([*ids, "a", "b", ""])) == set(ids)
-    assert set(store.targets(ids[:3])) == set(ids[:3])
+    assert 0 not in store.targets(ids).numbers
+    assert store.targets(["a", ids[0], "a"]).numbers[::2] == [0, 0]
     assert store.cancel(ids, at=2.0) == Marked(len(ids), 0, ())
 
 
@@ -76,7 +78,7 @@ def test_nothing_asked_is_nothing_read_or_written(store, sender):
     record = sender.start()
     assert store.decisions([]) == {}
     assert store.append_decisions(record, sender.chosen(0), at=1.0) == {}
-    assert store.append_events([], at=1.0) == Appended(0, 0, 0)
+    assert store.append_events(Events([], [], [], [], [], [], [], []), at=1.0) == Appended(0, 0, 0)
     assert store.activate([], at=1.0) == Marked(0, 0, ())
     assert store.cancel([], at=1.0) == Marked(0, 0, ())
     with store.fold("spring", now=1.0) as folding:
@@ -90,7 +92,7 @@ def test_groups_of_every_size_are_appended_whole(store, sender, n):
     assert store.append_decisions(record, chosen, at=1.0) == {}
     stored = store.decisions(chosen.ids)
     assert [stored[i].arm for i in chosen.ids] == chosen.arms.tolist()
-    assert store.append_events([Event(i, "e", "click", 1.0, 2.0) for i in chosen.ids], at=2.0) == (
+    assert sender.append([Event(i, "e", "click", 1.0, 2.0) for i in chosen.ids], at=2.0) == (
         Appended(n, 0, 0)
     )
     assert store.cancel(chosen.ids, at=3.0) == Marked(n, 0, ())
@@ -210,7 +212,7 @@ def test_events_read_back_in_order_of_their_time(store, sender):
         Event(decision, "a", "click", 1.0, 20.0),
         Event(decision, "c", "click", 1.0, 2000.0, late=True),
     ]
-    assert store.append_events(events, at=2000.0) == Appended(2, 0, 1)
+    assert sender.append(events, at=2000.0) == Appended(2, 0, 1)
     assert store.events(decision) == sorted(events, key=lambda e: e.occurred_at)
     assert store.events("none") == []
 
@@ -219,10 +221,10 @@ def test_events_read_back_in_order_of_their_time(store, sender):
 def test_an_event_that_comes_twice_counts_once(store, sender, n):
     ids = sender.choose(sender.start(), n)
     events = [Event(i, "e", "click", 1.0, 5.0) for i in ids]
-    assert store.append_events([*events, *events[:1]], at=5.0) == Appended(n, 1, 0)
+    assert sender.append([*events, *events[:1]], at=5.0) == Appended(n, 1, 0)
     retried = [replace(e, occurred_at=6.0, late=True) for e in events]
     fresh = [replace(e, event_id="f") for e in events]
-    assert store.append_events([*retried, *fresh], at=6.0) == Appended(n, n, 0)
+    assert sender.append([*retried, *fresh], at=6.0) == Appended(n, n, 0)
     assert [e.occurred_at for e in store.events(ids[0])] == [5.0, 5.0]
 
 
@@ -237,9 +239,9 @@ def test_an_event_id_with_another_body_is_refused_and_nothing_appended(
     if within_one_call:
         events.append(event)
     else:
-        store.append_events([event], at=5.0)
+        sender.append([event], at=5.0)
     with pytest.raises(IdReused, match="event 'e'"):
-        store.append_events(events, at=6.0)
+        sender.append(events, at=6.0)
     assert store.events(ids[1]) == []
 
 
@@ -254,11 +256,51 @@ def test_events_of_several_experiments_come_in_one_call(store, sender):
     assert sender.click([*one, *two], at=5.0) == Appended(5, 0, 0)
 
 
-def test_an_event_of_no_decision_is_refused_whole(store, sender):
-    ids = sender.choose(sender.start())
-    with pytest.raises(NotFound, match="'none'"):
-        sender.click([*ids, "none"], at=5.0)
+def test_events_of_a_decision_erased_meanwhile_are_refused_whole(store, sender):
+    ids = sender.choose(sender.start(), 3)
+    events = sender.told([Event(i, "e", "click", 1.0, 5.0) for i in ids])
+    with store.erase("spring", ids[1:2], now=6.0, by="test"):
+        pass
+    with pytest.raises(Outdated):
+        store.append_events(events, at=7.0)
     assert store.events(ids[0]) == []
+
+
+def test_each_decision_is_told_in_its_place(store, sender):
+    running = sender.start("runs")
+    waiting = sender.start("waits", await_activation=True)
+    ids = [*sender.choose(running, 2, at=1.0), *sender.choose(waiting, 2, at=2.0)]
+    stopped = store.move("runs", "stopped", allowed=["running"], at=2.5, by="test", shipped=0)
+    ids += sender.choose(stopped, 1, at=3.0, shipped=True)
+    store.activate(ids[2:3], at=4.0)
+    asked = ["none", *ids, ids[3], "none", ids[0]]
+    found = store.targets(asked)
+    told = [t and (t.experiment, t.started_at, t.shipped) for t in found.known]
+    assert told == [
+        None,
+        *[("runs", 1.0, False)] * 2,
+        ("waits", 4.0, False),
+        ("waits", None, False),
+        ("runs", 3.0, True),
+        ("waits", None, False),
+        None,
+        ("runs", 1.0, False),
+    ]
+    assert [n == 0 for n in found.numbers] == [t is None for t in told]
+    assert found.numbers[1] == found.numbers[-1] < found.numbers[2] < found.numbers[3]
+
+
+def test_events_of_several_experiments_are_counted_in_each(store, sender):
+    spring, autumn = sender.start("spring"), sender.start("autumn")
+    mine, theirs = sender.choose(spring, 2), sender.choose(autumn, 2)
+    clicks = [Event(i, "e", "click", 1.0, 5.0) for i in (theirs[0], mine[0], theirs[1], mine[1])]
+    clicks += [clicks[1], replace(clicks[0], event_id="f", late=True)]
+    assert sender.append(clicks, at=5.0) == Appended(4, 1, 1)
+    with store.database.reading() as transaction:
+        columns = (batches.c.experiment_id, batches.c.size, batches.c.repeated, batches.c.late)
+        query = select(*columns).where(batches.c.kind == "reward").order_by(batches.c.id)
+        assert transaction.execute(query).all() == [(spring.id, 2, 1, 0), (autumn.id, 3, 0, 1)]
+    assert [e.event_id for e in store.events(theirs[0])] == ["e", "f"]
 
 
 def test_a_decision_that_awaits_its_activation_has_no_start(store, sender):

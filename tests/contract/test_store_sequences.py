@@ -118,7 +118,7 @@ class Model:
             late_ones += late
             if not late:
                 decision.events[event_id] = (metric, value)
-        appended = self.store.append_events(events, at=self.now)
+        appended = self.sender.append(events, at=self.now)
         assert (appended.accepted, appended.late) == (accepted, late_ones)
         assert appended.repeated == size - accepted - late_ones
 

@@ -19,7 +19,7 @@ SENDER = textwrap.dedent(
     import sys
     import numpy as np
     from bandits.engine.learning.learner import fold
-    from bandits.logged import Chosen, Event
+    from bandits.logged import Chosen, Events
     from storage import open_store
     from storage.databases import postgresql
     from storage.databases import sqlite
@@ -45,7 +45,12 @@ SENDER = textwrap.dedent(
         earlier = store.append_decisions(record, chosen, at=float(wave))
         mine = sorted({earlier[r].id if r in earlier else chosen.ids[r] for r in range(2 * n)})
         rng.shuffle(mine)
-        store.append_events([Event(i, "e", "click", 1.0, float(wave)) for i in mine], at=wave)
+        found, m = store.targets(mine), len(mine)
+        clicks = Events(
+            found.known, found.numbers, ["e"] * m, ["click"] * m, [1.0] * m, [float(wave)] * m,
+            [False] * m, [False] * m,
+        )
+        store.append_events(clicks, at=wave)
         store.cancel(mine[: n // 4], at=float(wave))
         if wave % 3 == 0:
             fold(store, "spring", now=1e6)
