@@ -11,7 +11,7 @@ from bandits.engine import Engine
 from bandits.engine.learning.learner import fold, rebuild
 from bandits.engine.learning.summing import known
 from bandits.engine.lives import Lives
-from bandits.errors import NotDerivable
+from bandits.errors import NotDerivable, Unavailable
 from bandits.messages import Request, Reward
 from storage.learning.verifying import compare
 from storage.log.choices import hash_subjects
@@ -323,6 +323,25 @@ def test_what_is_reported_while_they_are_erased_is_unknown(engine, store, sender
     rewards, cancelled = told
     assert (rewards.accepted, rewards.unknown) == (1, ids[:1])
     assert (cancelled.accepted, cancelled.unknown) == (1, (ids[0],))
+
+
+def test_where_one_is_erased_at_every_attempt_the_sender_is_asked_to_come_again(
+    engine, store, sender, monkeypatch
+):
+    ids = sender.choose(sender.start(), 8, at=1.0)
+    erased = iter(ids)
+    look_up = store.targets
+
+    def targets(asked):
+        found = look_up(asked)
+        with store.erase("spring", [next(erased)], now=2.0, by="test"):
+            return found
+
+    monkeypatch.setattr(store, "targets", targets)
+    with pytest.raises(Unavailable, match="being erased"):
+        engine.reward([Reward(i, "e", "click") for i in ids])
+    monkeypatch.undo()
+    assert engine.reward([Reward(i, "e", "click") for i in ids]).unknown == ids[:5]
 
 
 def test_a_worker_that_learned_of_them_before_reads_the_snapshot_after(engine, store, sender, now):
