@@ -129,7 +129,7 @@ def test_everything_works_without_script(open_page):
     expect(page.frame_locator("iframe").first.locator("p")).to_have_text("Hello")
     page.get_by_role("button", name="Save as a draft").click()
     expect(page.get_by_text("Not started")).to_be_visible()
-    step(page, "Start", "Start Plain")
+    step(page, "Start", "Start the campaign Plain")
     expect(page.get_by_text("Shares appear with the first emails.")).to_be_visible()
 
 
@@ -195,7 +195,7 @@ def test_steps_save_by_themselves_are_resumed_simulated_and_started(open_page):
     expect(page.locator("[data-verdict]")).to_be_visible()
     expect(field(page, "plan/better")).to_have_value("12")
     expect(page.locator("#plan-figure .main-svg").first).to_be_visible()
-    page.get_by_role("button", name="Start Steps").click()
+    page.get_by_role("button", name="Start the campaign Steps").click()
     page.get_by_role("link", name="Try it").click()
     expect(page.get_by_text("An email they could get")).to_be_visible()
 

@@ -104,7 +104,7 @@ def simulate_and_start(page: Page) -> None:
     rows = table(page, page.get_by_role("link", name="CSV"))
     assert {r["way to send"] for r in rows} > {"this plan"}
     assert rows[-1]["emails sent"] == "30000"
-    page.get_by_role("button", name="Start Summer").click()
+    page.get_by_role("button", name="Start the campaign Summer").click()
     expect(page.get_by_text("waiting for your sender")).to_be_visible()
 
 
@@ -157,11 +157,11 @@ def report_an_export(page: Page, ids: list[str]) -> None:
 
 
 def pause_and_resume(page: Page, client: Client) -> None:
-    step(page, "Pause", "Pause Summer")
+    step(page, "Pause", "Pause the campaign Summer")
     expect(page.get_by_text("Paused:")).to_be_visible()
     with pytest.raises(ApiError, match="409"):
         wave(client, "paused", 1)
-    step(page, "Resume", "Resume Summer")
+    step(page, "Resume", "Resume the campaign Summer")
     wave(client, "resumed", 100)
     expect(page.locator('[data-live="summary"]')).to_contain_text("660")
 

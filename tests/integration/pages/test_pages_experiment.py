@@ -292,6 +292,18 @@ def test_its_life_is_confirmed_step_by_step(site, manager):
     assert f"by {manager.email}" in text
 
 
+def test_buttons_are_short_whatever_it_is_called_and_name_it_to_who_only_hears_them(site, manager):
+    name = "Spring sale for returning customers in the north-west region, second reminder"
+    site.make(start=False, name=name)
+    for step in ("start", "pause", "resume"):
+        page = manager.get(f"/experiments/sale/{step}").text
+        (button,) = re.findall(r'<button class="button primary">(.*?)</button>', page, re.DOTALL)
+        label = f"{step.title()} the campaign"
+        assert words(re.sub(r'<span class="visually-hidden">.*?</span>', "", button)) == label
+        assert words(button) == f"{label} {name}"
+        manager.post(f"/experiments/sale/{step}")
+
+
 @pytest.mark.parametrize(
     ("state", "step"),
     [("draft", "pause"), ("draft", "resume"), ("draft", "stop"), ("running", "start")],

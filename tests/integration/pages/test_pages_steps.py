@@ -52,6 +52,8 @@ def test_five_steps_lead_to_a_running_experiment(site, manager, press, begun):
     assert answer.location == f"{begun}/start"
     page = manager.get(f"{begun}/start").text
     assert "2 versions of the email" in unescape(page)
+    (label,) = re.findall(r'value="start">(.*?)</button>', page)
+    assert label == 'Start the campaign<span class="visually-hidden"> Spring sale</span>'
     answer = press(manager, f"{begun}/start", "start")
     assert answer.location == "/experiments/spring-sale"
     record = site.store.record("spring-sale")
