@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.configuration import Configuration
@@ -15,6 +15,10 @@ from storage.databases import Found, Transaction
 from storage.tables import configurations, experiments
 
 _MOST_KEPT = 500
+
+_OF_KEY = select(experiments).where(experiments.c.key == bindparam("of_key"))
+_TO_CHANGE = _OF_KEY.with_for_update()
+_NUMBER = _OF_KEY.with_only_columns(experiments.c.id)
 
 
 class Experiments:
@@ -30,7 +34,7 @@ class Experiments:
         Raises:
             NotFound: there is none of this key.
         """
-        return self._record(transaction, self._row(transaction, select(experiments), key))
+        return self._record(transaction, self._row(transaction, _OF_KEY, key))
 
     def records(self, transaction: Transaction) -> list[Record]:
         """Read every experiment, the newest first."""
@@ -48,7 +52,7 @@ class Experiments:
         Raises:
             NotFound: there is no such experiment, or version of it.
         """
-        row = self._row(transaction, select(experiments.c.id), key)
+        row = self._row(transaction, _NUMBER, key)
         return self._configuration(transaction, key, row.id, version)
 
     def create(
@@ -101,7 +105,7 @@ class Experiments:
             StaleEdit: the stored version is not the one before this.
             WrongState: its state is not one of `allowed`.
         """
-        row = self._row(transaction, select(experiments).with_for_update(), key)
+        row = self._row(transaction, _TO_CHANGE, key)
         old = self._record(transaction, row)
         if configuration.version != old.configuration.version + 1:
             raise StaleEdit(key, configuration.version - 1, old.configuration.version)
@@ -133,7 +137,7 @@ class Experiments:
             NotFound: there is none of this key.
             WrongState: its state is not one of `allowed`.
         """
-        row = self._row(transaction, select(experiments).with_for_update(), key)
+        row = self._row(transaction, _TO_CHANGE, key)
         old = self._record(transaction, row)
         if old.state not in allowed:
             raise WrongState(key, old.state, f"only {' or '.join(allowed)} can become {to}")
@@ -156,7 +160,7 @@ class Experiments:
         return moved
 
     def _row(self, transaction: Transaction, query: Select[Any], key: str) -> Found:
-        row = transaction.execute(query.where(experiments.c.key == key)).one_or_none()
+        row = transaction.execute(query, {"of_key": key}).one_or_none()
         if row is None:
             raise NotFound("experiment", key)
         return row

@@ -121,10 +121,8 @@ class Database(Protocol):
         """Tell whether a column is one of many values."""
         ...
 
-    def matching(
-        self, query: Select[Any], column: Column[Any], values: Sequence[Any]
-    ) -> Select[Any]:
-        """Select only rows of which a column is one of many distinct values."""
+    def count(self, transaction: "Transaction", column: Column[Any], values: Sequence[Any]) -> int:
+        """Count the rows of which a column is one of many distinct values."""
         ...
 
     def numbers(
@@ -194,12 +192,12 @@ class Transaction:
         """
         return self.connection.execute(query, values)
 
-    def many(self, query: Executable) -> list[Row]:
+    def many(self, query: Executable, values: Mapping[str, Any] | None = None) -> list[Row]:
         """Run a statement; return its rows, which may be very many, as the driver gives them.
 
         SQLAlchemy's own rows cost three times as much. SQLite's booleans are 0 and 1 here.
         """
-        found = self.connection.execute(query)
+        found = self.connection.execute(query, values)
         rows = cast("list[Row]", found.cursor.fetchall())
         found.close()
         return rows
@@ -212,11 +210,9 @@ class Transaction:
         """Tell whether a column is one of many values."""
         return self.database.among(column, values)
 
-    def matching(
-        self, query: Select[Any], column: Column[Any], values: Sequence[Any]
-    ) -> Select[Any]:
-        """Select only rows of which a column is one of many distinct values."""
-        return self.database.matching(query, column, values)
+    def count(self, column: Column[Any], values: Sequence[Any]) -> int:
+        """Count the rows of which a column is one of many distinct values."""
+        return self.database.count(self, column, values)
 
     def numbers(self, number: Column[int], column: Column[Any], values: Sequence[Any]) -> list[int]:
         """Find, for each of many values, the number of the row whose unique column it is, or 0."""

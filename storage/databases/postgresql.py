@@ -12,6 +12,7 @@ from sqlalchemy import (
     ARRAY,
     URL,
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     create_engine,
     event,
     exists,
+    func,
     literal,
     literal_column,
     select,
@@ -106,14 +108,13 @@ class Postgresql:
 
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Tell whether a column is one of many values."""
-        of = Text() if isinstance(column.type, Text) else BigInteger()
-        return column == any_(cast(literal(_array(values), Text()), ARRAY(of)))
+        return _among(column, literal(_array(values), Text()))
 
-    def matching(
-        self, query: Select[Any], column: Column[Any], values: Sequence[Any]
-    ) -> Select[Any]:
-        """Select only rows of which a column is one of many distinct values."""
-        return query.where(self.among(column, values))
+    def count(self, transaction: Transaction, column: Column[Any], values: Sequence[Any]) -> int:
+        """Count the rows of which a column is one of many distinct values."""
+        packed = {"values": _array(values)}
+        found: int = transaction.execute(_counting(column), packed).scalar_one()
+        return found
 
     def numbers(
         self,
@@ -123,8 +124,8 @@ class Postgresql:
         values: Sequence[Any],
     ) -> list[int]:
         """Find, for each of many values, the number of the row whose unique column it is, or 0."""
-        query = select(column, number).where(self.among(column, values))
-        found: dict[Any, int] = dict(transaction.many(query))
+        packed = {"values": _array(values)}
+        found: dict[Any, int] = dict(transaction.many(_numbering(number, column), packed))
         return [found.get(value, 0) for value in values]
 
     def for_each(
@@ -227,6 +228,22 @@ def _statement(appending: Appending) -> str:
         " FROM opened, given)"
         " SELECT * FROM opened"
     )
+
+
+def _among(column: Column[Any], packed: BindParameter[str]) -> ColumnElement[bool]:
+    of = Text() if isinstance(column.type, Text) else BigInteger()
+    return column == any_(cast(packed, ARRAY(of)))
+
+
+@cache
+def _counting(column: Column[Any]) -> Select[Any]:
+    mine = _among(column, bindparam("values", type_=Text()))
+    return select(func.count()).select_from(column.table).where(mine)
+
+
+@cache
+def _numbering(number: Column[int], column: Column[Any]) -> Select[Any]:
+    return select(column, number).where(_among(column, bindparam("values", type_=Text())))
 
 
 def _array(values: Sequence[Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any, cast
 import msgspec
 from sqlalchemy import (
     URL,
+    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -21,6 +22,8 @@ from sqlalchemy import (
     Select,
     Table,
     TableValuedAlias,
+    Text,
+    bindparam,
     create_engine,
     event,
     func,
@@ -116,13 +119,13 @@ class Sqlite:
 
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Tell whether a column is one of many numbers or texts."""
-        return column.in_(select(_listed(values).c.value))
+        return column.in_(select(_listed(_packed(values)).c.value))
 
-    def matching(
-        self, query: Select[Any], column: Column[Any], values: Sequence[Any]
-    ) -> Select[Any]:
+    def count(self, transaction: Transaction, column: Column[Any], values: Sequence[Any]) -> int:
         """Look the rows up for one value after the other, where `in` sorts the values before."""
-        return query.where(column == _listed(values).c.value)
+        packed = {"values": _packed(values)}
+        found: int = transaction.execute(_counting(column), packed).scalar_one()
+        return found
 
     def numbers(
         self,
@@ -132,10 +135,9 @@ class Sqlite:
         values: Sequence[Any],
     ) -> list[int]:
         """Find, for each of many values, the number of the row whose unique column it is, or 0."""
-        each = _listed(values)
         found = [0] * len(values)
-        query = select(each.c.key, number).where(column == each.c.value)
-        for place, one in transaction.many(query):
+        packed = {"values": _packed(values)}
+        for place, one in transaction.many(_numbering(number, column), packed):
             found[place] = one
         return found
 
@@ -182,10 +184,26 @@ class Sqlite:
         return found
 
 
-def _listed(values: Sequence[Any]) -> TableValuedAlias:
-    """Pass many values to a statement, as a table: ``key`` is the place of each ``value``."""
-    packed = msgspec.json.encode(values).decode()
+def _packed(values: Sequence[Any]) -> str:
+    """Write many values as one for a statement."""
+    return msgspec.json.encode(values).decode()
+
+
+def _listed(packed: str | BindParameter[str]) -> TableValuedAlias:
+    """Make a table of packed values: ``key`` is the place of each ``value``."""
     return func.json_each(packed).table_valued("key", "value")
+
+
+@cache
+def _counting(column: Column[Any]) -> Select[Any]:
+    each = _listed(bindparam("values", type_=Text()))
+    return select(func.count()).where(column == each.c.value)
+
+
+@cache
+def _numbering(number: Column[int], column: Column[Any]) -> Select[Any]:
+    each = _listed(bindparam("values", type_=Text()))
+    return select(each.c.key, number).where(column == each.c.value)
 
 
 def _append(

@@ -5,7 +5,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 from msgspec.structs import replace
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, select
 
 from bandits.errors import IdReused
 from bandits.logged import Appended, Events, Target, Targets
@@ -46,22 +46,26 @@ class _Made(NamedTuple):
     ships: bool  # its experiment does, so some of them may have been shipped
 
 
-def _batches(transaction: Transaction, numbers: set[int]) -> dict[int, _Made]:
-    mine = transaction.among(batches.c.id, sorted(numbers))
-    query = select(
+_BATCHES = (
+    select(
         batches.c.id,
         experiments.c.key,
         batches.c.experiment_id,
         batches.c.created_at,
         batches.c.due_at.is_(None),
         experiments.c.shipped.is_not(None),
-    ).join(experiments, experiments.c.id == batches.c.experiment_id)
-    return {
-        number: _Made(Target(key, experiment_id, created_at, shipped=False), waits, ships)
-        for number, key, experiment_id, created_at, waits, ships in transaction.execute(
-            query.where(mine)
-        )
-    }
+    )
+    .join(experiments, experiments.c.id == batches.c.experiment_id)
+    .where(batches.c.id.in_(bindparam("numbers", expanding=True)))
+)
+
+
+def _batches(transaction: Transaction, numbers: set[int]) -> dict[int, _Made]:
+    made = {}
+    found = transaction.execute(_BATCHES, {"numbers": sorted(numbers)})
+    for number, key, experiment_id, created_at, waits, ships in found:
+        made[number] = _Made(Target(key, experiment_id, created_at, shipped=False), waits, ships)
+    return made
 
 
 def _shipped(transaction: Transaction, numbers: Sequence[int]) -> frozenset[int]:
@@ -109,9 +113,7 @@ def _check_still_there(transaction: Transaction, given: Events) -> None:
         Outdated: somebody did.
     """
     numbers = list(set(given.numbers))
-    count = select(func.count()).select_from(decisions)
-    there = transaction.matching(count, decisions.c.serial, numbers)
-    if transaction.execute(there).scalar_one() < len(numbers):
+    if transaction.count(decisions.c.serial, numbers) < len(numbers):
         raise Outdated
 
 
