@@ -55,7 +55,8 @@ def fault(detail: str, steps: Sequence[Step], kind: Any) -> Fault:
         if field["what"] == "missing required":
             return Fault(place, "is required")
         known = [name for n in _nodes(kind, steps) for name in n.get("properties", ())]
-        return Fault(place, f"unknown field; known are {', '.join(dict.fromkeys(known))}")
+        told = f"known are {', '.join(dict.fromkeys(known))}" if known else "none is taken"
+        return Fault(place, f"unknown field; {told}")
     if choice := _CHOICE.fullmatch(detail):
         allowed = [repr(value) for value in _choices(kind, steps)]
         return Fault(joined(steps), f"must be {' or '.join(allowed)}, not {choice['given']}")

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask
+from flask import Flask, Request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from webapp import pages, tracing
 from webapp.api import express, routes
@@ -11,8 +12,25 @@ from webapp.services import Services
 from webapp.settings import Settings
 
 
+class WholeRequest(Request):
+    """A request whose body is read whole or refused: Werkzeug cuts one that tells no length."""
+
+    def get_data(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the body.
+
+        Raises:
+            RequestEntityTooLarge: it is longer than the server takes.
+        """
+        data = super().get_data(*args, **kwargs)
+        if len(data) == self.max_content_length and self.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
+        return data
+
+
 class Application(Flask):
     """Flask, which here need not look at every function of every request for a coroutine."""
+
+    request_class = WholeRequest
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return `func`: no view or hook of ours is asynchronous."""

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from io import BytesIO
 
 import pytest
 
@@ -110,6 +111,24 @@ def test_compressed_bodies_are_not_taken_so_no_bomb_goes_off(api, problem) -> No
 def test_ten_megabytes_are_too_large(api, problem, path) -> None:
     told = problem(api.post(path, raw=b'{"a":"' + b"x" * 10**7 + b'"}'), 413, "too-large")
     assert told["title"]
+
+
+@pytest.mark.parametrize(("longer", "status"), [(0, 400), (1, 413)])
+def test_a_body_that_tells_no_length_is_refused_rather_than_cut(api, longer, status) -> None:
+    whole = BytesIO(b"{" + b" " * (api.app.config["MAX_CONTENT_LENGTH"] - 1 + longer))
+    sent = api.client.post(
+        f"/api/v1{CHOOSE}",
+        input_stream=whole,
+        content_type="application/json",
+        headers={"Authorization": f"Bearer {api.token}", "Transfer-Encoding": "chunked"},
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert sent.status_code == status
+
+
+def test_a_query_where_none_is_taken_is_told_so(api, problem) -> None:
+    told = problem(api.post(f"{CHOOSE}?dry_run=true", BODIES[CHOOSE]), 422, "invalid")
+    assert told["errors"] == [{"pointer": "/dry_run", "detail": "unknown field; none is taken"}]
 
 
 @pytest.mark.parametrize("path", POSTS)
