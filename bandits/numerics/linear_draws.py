@@ -88,6 +88,9 @@ class LinearDraws:
         lead = self.known.moment.shape[:-1]
         batch, d = contexts.shape[len(lead) : -1], contexts.shape[-1]
         rows = np.broadcast_to(contexts, (*lead, *batch, d)).reshape(*lead, -1, d)
+        if rows.shape[-2:] == (1, 1):
+            found = self._shares_of_each(self.weights, rows.reshape(-1))
+            return found.reshape(*lead, *batch, self.problem.n_arms)
         out = np.empty((*rows.shape[:-1], self.problem.n_arms))
         for at in np.ndindex(*lead):
             distinct, which = _distinct(rows[at])
@@ -105,10 +108,28 @@ class LinearDraws:
         for i in range(0, len(contexts), step):
             values = contexts[i : i + step] @ columns
             best = self._best(values.reshape(len(values), -1, len(weights)).swapaxes(0, 1))
-            cells = best + n_arms * np.arange(len(best))[:, None]
-            counts = np.bincount(cells.ravel(), minlength=len(best) * n_arms)
-            out[i : i + step] = counts.reshape(len(best), n_arms) / len(weights)
+            out[i : i + step] = self._parts(best)
         return out
+
+    def _shares_of_each(self, weights: FloatArray, contexts: FloatArray) -> FloatArray:
+        """Count the best arms of states (*lead) with a context of one number each (n,): (n, K).
+
+        So it is where recipients are alike, as in a plan: many states at once cost half as much.
+        """
+        each = weights.reshape(len(contexts), *weights.shape[-2:])
+        out = np.empty((len(each), self.problem.n_arms))
+        step = max(1, _CHUNK // each[0].size)
+        for i in range(0, len(each), step):
+            values = each[i : i + step] * contexts[i : i + step, None, None]
+            out[i : i + step] = self._parts(self._best(values.transpose(2, 0, 1).copy()))
+        return out
+
+    def _parts(self, best: IntArray) -> FloatArray:
+        """Return which part of the draws (n, M) has each arm as its best, (n, K)."""
+        n_arms = self.problem.n_arms
+        cells = best + n_arms * np.arange(len(best))[:, None]
+        counts = np.bincount(cells.ravel(), minlength=len(best) * n_arms)
+        return counts.reshape(len(best), n_arms) / best.shape[1]
 
     @cached_property
     def _combinations(self) -> tuple[list[IntArray], IntArray | None]:

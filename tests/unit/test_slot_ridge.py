@@ -133,3 +133,18 @@ def test_the_best_arm_is_that_of_the_largest_sum_whatever_is_left_out(levels):
         share = wanted / 1_000
         found = np.bincount(row, minlength=len(levels)) / 2_000
         assert np.abs(found - share).max() < 5.8 * np.sqrt(0.25 / 2_000)
+
+
+@pytest.mark.parametrize("levels", [FULL, EXCLUDED, TOO_MANY])
+def test_states_whose_recipients_are_alike_are_counted_together_as_each_alone(levels):
+    n_slots, n_levels = levels.shape[1], int(levels.max()) + 1
+    problem, lead = Problem(np.arange(len(levels)), levels, 1), (30, 2)
+    known = SlotRidge.zeros(problem, lead)
+    draws = LinearDraws(known, problem, 1.0, 1.0, np.random.default_rng(3), 1_000)
+    contexts = np.random.default_rng(4).uniform(0.5, 1.0, (*lead, 1))
+    values = (draws.weights * contexts[..., None]).reshape(*lead, 1_000, n_slots, n_levels)
+    sums = values[..., np.arange(n_slots), levels].sum(axis=-1)
+    best = np.eye(len(levels))[sums.argmax(axis=-1)].sum(axis=-2)
+    assert np.array_equal(draws.shares(contexts) * 1_000, best)
+    again = draws.shares(contexts[..., None, :])
+    assert np.array_equal(again[..., 0, :] * 1_000, best)
