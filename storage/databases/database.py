@@ -121,8 +121,12 @@ class Database(Protocol):
         """Tell whether a column is one of many values."""
         ...
 
-    def count(self, transaction: "Transaction", column: Column[Any], values: Sequence[Any]) -> int:
-        """Count the rows of which a column is one of many distinct values."""
+    def packed(self, values: Sequence[Any]) -> str:
+        """Write many values as one for a statement."""
+        ...
+
+    def counting(self, column: Column[Any]) -> Select[Any]:
+        """Return a statement that counts rows whose column is one of distinct, packed `values`."""
         ...
 
     def numbers(
@@ -212,7 +216,9 @@ class Transaction:
 
     def count(self, column: Column[Any], values: Sequence[Any]) -> int:
         """Count the rows of which a column is one of many distinct values."""
-        return self.database.count(self, column, values)
+        packed = {"values": self.database.packed(values)}
+        found: int = self.execute(self.database.counting(column), packed).scalar_one()
+        return found
 
     def numbers(self, number: Column[int], column: Column[Any], values: Sequence[Any]) -> list[int]:
         """Find, for each of many values, the number of the row whose unique column it is, or 0."""

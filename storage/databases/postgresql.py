@@ -110,11 +110,13 @@ class Postgresql:
         """Tell whether a column is one of many values."""
         return _among(column, literal(_array(values), Text()))
 
-    def count(self, transaction: Transaction, column: Column[Any], values: Sequence[Any]) -> int:
-        """Count the rows of which a column is one of many distinct values."""
-        packed = {"values": _array(values)}
-        found: int = transaction.execute(_counting(column), packed).scalar_one()
-        return found
+    def packed(self, values: Sequence[Any]) -> str:
+        """Write many values as an array."""
+        return _array(values)
+
+    def counting(self, column: Column[Any]) -> Select[Any]:
+        """Return a statement that counts rows whose column is one of distinct, packed `values`."""
+        return _counting(column)
 
     def numbers(
         self,

@@ -119,13 +119,15 @@ class Sqlite:
 
     def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Tell whether a column is one of many numbers or texts."""
-        return column.in_(select(_listed(_packed(values)).c.value))
+        return column.in_(select(_listed(self.packed(values)).c.value))
 
-    def count(self, transaction: Transaction, column: Column[Any], values: Sequence[Any]) -> int:
+    def packed(self, values: Sequence[Any]) -> str:
+        """Write many values as JSON."""
+        return msgspec.json.encode(values).decode()
+
+    def counting(self, column: Column[Any]) -> Select[Any]:
         """Look the rows up for one value after the other, where `in` sorts the values before."""
-        packed = {"values": _packed(values)}
-        found: int = transaction.execute(_counting(column), packed).scalar_one()
-        return found
+        return _counting(column)
 
     def numbers(
         self,
@@ -136,7 +138,7 @@ class Sqlite:
     ) -> list[int]:
         """Find, for each of many values, the number of the row whose unique column it is, or 0."""
         found = [0] * len(values)
-        packed = {"values": _packed(values)}
+        packed = {"values": self.packed(values)}
         for place, one in transaction.many(_numbering(number, column), packed):
             found[place] = one
         return found
@@ -182,11 +184,6 @@ class Sqlite:
                 with suppress(sqlite3.Error):
                     driver.rollback()  # which does nothing after a commit
         return found
-
-
-def _packed(values: Sequence[Any]) -> str:
-    """Write many values as one for a statement."""
-    return msgspec.json.encode(values).decode()
 
 
 def _listed(packed: str | BindParameter[str]) -> TableValuedAlias:
