@@ -190,3 +190,21 @@ def test_a_run_that_the_server_refuses_goes_on_when_it_no_longer_does(sending, s
     assert sending.run("choices.csv").returncode == 0
     again = sending.run("choices.csv")
     assert "choices.csv is there already" in again.stderr
+
+
+def test_a_named_run_that_broke_off_does_not_go_on_with_other_recipients(sending, server) -> None:
+    sending.write(500)
+    with server.client() as api:
+        api.post(f"/api/v1/experiments/{sending.key}/pause")
+    assert sending.run("choices.csv", "--run", "weekly").returncode == 2
+    whole = sending.people.read_text()
+    sending.people.write_text(whole.replace("u-1,", "somebody-else,", 1))
+    with server.client() as api:
+        api.post(f"/api/v1/experiments/{sending.key}/start")
+    other = sending.run("choices.csv", "--run", "weekly")
+    assert other.returncode == 2
+    assert "is of another run, or of recipients that have changed" in other.stderr
+    assert sending.decisions() == 0
+    sending.people.write_text(whole)
+    assert sending.run("choices.csv", "--run", "weekly").returncode == 0
+    assert sending.decisions() == 500

@@ -108,13 +108,14 @@ def choose(  # noqa: PLR0913 - one for each option
     """
     check_output(out)
     columns = Columns(subject, context)
-    named = run_of(recipients, experiment, columns) if run is None else check_run(run)
+    digest = run_of(recipients, experiment, columns)
+    named = digest if run is None else check_run(run)
     table = open_table(recipients)
     with Client(url, key) as client:  # a slip in the address is told sooner than after `patience`
         declaration = client.experiment(experiment).declaration
     with Client(url, key, deadline_seconds=patience) as client:
         people = Recipients(table, declaration, columns)
-        job = Job(people, ChoiceRows(declaration), experiment, named, out)
+        job = Job(people, ChoiceRows(declaration), experiment, named, digest, out)
         with _bar("checking", None) as tell:
             total = people.count(tell)
         with _bar("choosing", total) as tell:

@@ -50,7 +50,10 @@ class Journal:
         end = 0
         for content, rows, at in self._frames():
             if end == 0 and msgspec.json.decode(content) != identity:
-                detail = f"{self.path} is of another run: finish that one, or take the file away"
+                detail = (
+                    f"{self.path} is of another run, or of recipients that have changed: finish"
+                    " that one as it was, or take the file away"
+                )
                 raise InvalidInput.at("", detail)
             self.rows += rows
             end = at

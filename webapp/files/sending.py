@@ -43,12 +43,13 @@ class Counts(Struct):
 
 
 class Job(Struct, frozen=True):
-    """Whom to choose for, in which experiment, and where the choices go."""
+    """Whom to choose for, in which experiment, and where the choices go; `digest` is the file's."""
 
     recipients: Recipients
     rows: ChoiceRows
     experiment: str
     run: str
+    digest: str
     out: Path
 
     def choose(self, client: Client, progress: Progress) -> Counts:
@@ -65,6 +66,7 @@ class Job(Struct, frozen=True):
         identity = {
             "experiment": self.experiment,
             "run": self.run,
+            "file": self.digest,
             "columns": str(self.rows.schema),
         }
         counts = Counts()
