@@ -37,6 +37,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from bandits.errors import Unavailable
 from storage.databases import Appending, Row, Transaction, telling_failures
+from storage.databases.file import DatabaseFile
 
 BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.002
@@ -48,8 +49,7 @@ class Sqlite:
 
     def __init__(self, url: URL, *, create: bool = False) -> None:
         """Prepare to open the file of `url`; nothing is opened yet, nor made unless `create`."""
-        self._path = Path(url.database or "")
-        self._create = create
+        self._file = DatabaseFile(Path(url.database or ""), create=create)
         self.engine = self._connections(
             url, _begin_reading, {"timeout": BUSY_SECONDS}, pool_size=8, max_overflow=56
         )
@@ -73,8 +73,9 @@ class Sqlite:
             pool_timeout=BUSY_SECONDS,
             **pool,
         )
-        event.listen(engine, "do_connect", self._check_exists)
+        event.listen(engine, "do_connect", lambda *_: self._file.check())
         event.listen(engine, "connect", _prepare)
+        event.listen(engine, "connect", self._file.note_opened)
         event.listen(engine, "begin", begin)
         return engine
 
@@ -83,18 +84,15 @@ class Sqlite:
         self.engine.dispose()
         self._writing = None
         self.writer.dispose()
+        self._file.note_closed()
 
     def _note_writing(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         self._writing = cast("sqlite3.Connection", connection)
 
-    def _check_exists(self, *_: object) -> None:
-        """Do not let a slip in the path make an empty database."""
-        if not self._create and not self._path.exists():
-            raise Unavailable(f"there is no database {self._path}; `bandits db upgrade` makes it")
-
     @contextmanager
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:  # noqa: ARG002 - always is
         """Open a transaction that only reads; in write-ahead mode it sees one moment."""
+        self._file.check()
         with telling_failures(), self.engine.begin() as connection:
             yield Transaction(connection, self)
 
@@ -110,6 +108,7 @@ class Sqlite:
         if not self._queue.acquire(timeout=BUSY_SECONDS):
             raise Unavailable("the database is busy writing")
         try:
+            self._file.check()
             yield
         finally:
             self._queue.release()

@@ -5,10 +5,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, func, select, text
 
 from bandits.errors import InvalidInput, NoDatabase, NotUpgraded, Unavailable
 from storage import current, open_store, told_apart, upgrade
+from storage.tables import decisions
 
 
 @pytest.fixture(autouse=True)
@@ -107,6 +108,34 @@ def test_a_slip_in_the_path_makes_no_new_database(tmp_path):
     with pytest.raises(Unavailable, match="there is no database"):
         current(f"sqlite:///{path}")
     assert not path.exists()
+
+
+@pytest.mark.parametrize("brief", [True, False])
+@pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
+def test_a_file_that_is_taken_away_while_it_is_open_takes_nothing_any_more(
+    empty_url, sender, brief
+):
+    upgrade(empty_url)
+    path = Path(empty_url.removeprefix("sqlite:///"))
+    aside = path.with_suffix(".aside")
+    with closing(open_store(empty_url)) as store:
+        own = type(sender)(store)
+        record = own.start(assignment="per_decision" if brief else "per_subject")
+        own.choose(record)
+        path.rename(aside)
+        for ask in (store.records, lambda: own.choose(record), lambda: own.choose(record, 300)):
+            with pytest.raises(Unavailable, match="there is no database") as caught:
+                ask()
+            assert type(told_apart(caught.value)) is NoDatabase
+        assert not path.exists()
+        path.write_bytes(aside.read_bytes())
+        for ask in (store.records, lambda: own.choose(record), lambda: own.choose(record, 300)):
+            with pytest.raises(Unavailable, match="replaced by another"):
+                ask()
+        aside.rename(path)  # brought back, it goes on
+        own.choose(record)
+        with store.database.reading() as transaction:
+            assert transaction.execute(select(func.count()).select_from(decisions)).scalar() == 2
 
 
 def test_a_file_that_is_no_database_is_unavailable(tmp_path):
