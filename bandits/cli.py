@@ -2,6 +2,8 @@
 
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from math import isnan
+from typing import Any
 
 import click
 from rich.console import Console
@@ -9,6 +11,23 @@ from rich.console import Console
 from bandits.errors import BanditsError, InvalidInput
 
 progress_console = Console(stderr=True)
+
+
+class NumberRange(click.FloatRange):
+    """A range of numbers; click's own takes NaN for one that lies in any."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Read a number that lies in the range.
+
+        Raises:
+            click.BadParameter: there is none.
+        """
+        number: float = super().convert(value, param, ctx)
+        if isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 class LazyGroup(click.Group):

@@ -8,13 +8,15 @@ from contextlib import closing
 from typing import cast, get_args
 
 import click
+import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from bandits.cli import NumberRange
 from bandits.errors import BanditsError, InvalidInput
 from storage import open_store, upgrade
 from storage.accounts import Role
-from storage.accounts.api_keys import ApiKey, Scope
+from storage.accounts.api_keys import ApiKey, KeyName, Scope
 from storage.settings import database_option
 from webapp.passwords import hash_password, refuse_password
 from webapp.settings import Settings
@@ -38,6 +40,18 @@ def read_scopes(_: click.Context, __: click.Parameter, value: str) -> tuple[Scop
         wrong = f"unknown scope {unknown[0]!r}" if unknown else "no scope given"
         raise click.BadParameter(f"{wrong}; known are {', '.join(SCOPES)}")
     return cast("tuple[Scope, ...]", tuple(dict.fromkeys(given)))
+
+
+def read_name(_: click.Context, __: click.Parameter, value: str) -> str:
+    """Read what a key is for.
+
+    Raises:
+        click.BadParameter: no key may be called that.
+    """
+    try:
+        return msgspec.convert(value, KeyName)
+    except msgspec.ValidationError:
+        raise click.BadParameter("must be 1 to 100 characters, no control characters") from None
 
 
 @click.command()
@@ -105,7 +119,9 @@ def key() -> None:
     metavar="SCOPE,SCOPE…",
     help=f"what it may do: {', '.join(SCOPES)}",
 )
-@click.option("--name", default="made on the command line", help="what it is for")
+@click.option(
+    "--name", default="made on the command line", callback=read_name, help="what it is for"
+)
 def create_key(database: str, scopes: Sequence[Scope], name: str) -> None:
     """Make a key and print its token, which is never shown again."""
     upgrade(database)
@@ -149,7 +165,7 @@ def _day(seconds: float) -> str:
 @database_option
 @click.option(
     "--grace-hours",
-    type=click.FloatRange(0, 720),
+    type=NumberRange(0, 720),
     default=24.0,
     show_default=True,
     help="how long the token until now works beside the new one; 0 where it leaked",

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bandits.errors import Fault, InvalidInput
+from bandits.faults import sentence
 
 PREFIX = "BANDITS_"
 
@@ -56,4 +57,4 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         except msgspec.ValidationError as error:
             detail, _, place = str(error).partition(" - at `$.")
             name = PREFIX + place.rstrip("`").upper()
-            raise InvalidInput([Fault(name, detail)]) from None
+            raise InvalidInput([Fault(name, sentence(detail))]) from None

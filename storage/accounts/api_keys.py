@@ -7,9 +7,9 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from sqlalchemy import insert, or_, select, update
 
 from bandits.errors import Conflict, NotFound, Unavailable
@@ -18,6 +18,13 @@ from storage.databases import Database, Found, Transaction
 from storage.tables import api_keys
 
 Scope = Literal["choose", "reward", "manage", "read"]
+KeyName = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\x00-\x1f\x7f]{1,100}\Z",
+        description="what the key is for: 1 to 100 characters, none of them a control character",
+    ),
+]
 
 TOKEN_PREFIX = "bandits_"  # noqa: S105 - recognisable, for people and for secret scanners
 _SELECTOR_BYTES = 6

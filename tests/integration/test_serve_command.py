@@ -45,14 +45,19 @@ def test_a_wrong_option_is_refused(bandits, options, says) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("SECRET_KEY", "short"), ("MAX_BODY_BYTES", "lots"), ("SECURE_COOKIES", "perhaps")],
+    ("name", "value", "says"),
+    [
+        ("SECRET_KEY", "short", "must be text of length at least 32"),
+        ("MAX_BODY_BYTES", "lots", "must be a whole number, not text"),
+        ("MAX_BODY_BYTES", "1", "must be a whole number of at least 10000"),
+        ("SECURE_COOKIES", "perhaps", "must be true or false, not text"),
+    ],
 )
-def test_a_wrong_variable_is_refused_by_its_name(bandits, monkeypatch, name, value) -> None:
+def test_a_wrong_variable_is_refused_by_its_name(bandits, monkeypatch, name, value, says) -> None:
     monkeypatch.setenv(f"BANDITS_{name}", value)
     status, out, err = bandits("serve")
     assert (status, out) == (2, "")
-    assert err.startswith(f"error: BANDITS_{name}: ")
+    assert err.startswith(f"error: BANDITS_{name}: {says}")
     assert len(err.splitlines()) == 1
 
 
@@ -61,6 +66,20 @@ def test_unknown_scopes_are_refused(bandits, scopes) -> None:
     status, out, err = bandits("key", "create", "--scopes", scopes)
     assert (status, out) == (2, "")
     assert "known are choose, reward, manage, read" in err
+
+
+@pytest.mark.parametrize("name", ["", "a\nb", "\x1b[31m", "x" * 101])
+def test_a_key_is_called_what_the_api_would_call_it(bandits, name) -> None:
+    status, out, err = bandits("key", "create", "--scopes", "read", "--name", name)
+    assert (status, out) == (2, "")
+    assert "must be 1 to 100 characters" in err
+
+
+def test_a_grace_is_a_number(bandits) -> None:
+    assert bandits("key", "create", "--scopes", "read")[0] == 0
+    status, out, err = bandits("key", "rotate", "1", "--grace-hours", "nan")
+    assert (status, out) == (2, "")
+    assert "'nan' is not a number" in err
 
 
 def test_an_unknown_key_cannot_be_revoked(bandits) -> None:

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 
 from bandits.engine.telling.explaining import moment
 from bandits.errors import Conflict, NotFound
-from storage.accounts.api_keys import ApiKey, Scope
+from storage.accounts.api_keys import ApiKey, KeyName, Scope
 from webapp.api.bodies import Body
 from webapp.api.operation import Answer, Operations, caller
 from webapp.services import services
@@ -17,14 +17,6 @@ operations = Operations("keys")
 _PATH = "/keys/<int(max=2147483647):key_id>"
 _LAST = 2**53  # the largest whole number that every JSON reader keeps
 _NO_STORE = {"Cache-Control": "no-store: the token is in the body"}
-
-KeyName = Annotated[
-    str,
-    Meta(
-        pattern=r"^[^\x00-\x1f\x7f]{1,100}\Z",
-        description="what the key is for: 1 to 100 characters, none of them a control character",
-    ),
-]
 
 
 class KeyRequest(Struct, frozen=True, forbid_unknown_fields=True):

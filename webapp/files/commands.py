@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from bandits.cli import progress_console
+from bandits.cli import NumberRange, progress_console
 from bandits.client import Client
 from webapp.files.choices import ChoiceRows, check_output
 from webapp.files.recipients import Columns, Recipients, check_run, run_of
@@ -81,7 +81,7 @@ def read_columns(
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(min=1),
+    type=NumberRange(min=1),
     default=600.0,
     show_default=True,
     metavar="SECONDS",

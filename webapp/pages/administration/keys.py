@@ -7,8 +7,7 @@ from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound
-from storage.accounts.api_keys import ApiKey, NewKey, Scope
-from webapp.api.api_keys import KeyName
+from storage.accounts.api_keys import ApiKey, KeyName, NewKey, Scope
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.services import services
