@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise, repeat
-from math import isfinite
+from math import isfinite, nan
 from typing import Annotated, Any
 
 import numpy as np
@@ -53,11 +53,12 @@ class NumberFeature(
 
     def taken(self, values: Sequence[Scalar], counts: "Counts") -> FloatArray | None:
         """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
-        types = set(map(type, values))
+        types, missing = set(map(type, values)), 0
         if not types <= {int, float, type(None)}:
             return None
+        if type(None) in types:
+            missing, values = values.count(None), [nan if v is None else v for v in values]
         raw = np.array(values, dtype=np.float64)
-        missing = values.count(None) if type(None) in types else 0
         if np.count_nonzero(np.isfinite(raw)) < len(values) - missing:
             return None
         return self._scaled(raw, counts)
@@ -137,13 +138,13 @@ class CategoryFeature(
 
     def taken(self, values: Sequence[Scalar], counts: "Counts") -> FloatArray | None:
         """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
-        if not set(map(type, values)) <= {str, type(None)}:
+        others = set(map(type, values)) - {str, type(None)}
+        if not others <= {bool, int}:
             return None
-        return self._marked(values, counts)
+        return self.column(values, counts) if others else self._marked(values, counts)
 
     def _marked(self, texts: Sequence[Scalar], counts: "Counts") -> FloatArray:
-        unknown = len(self.values)
-        missing = unknown + 1
+        unknown, missing = len(self.values), len(self.values) + 1
         places: dict[Scalar, int] = {value: i for i, value in enumerate(self.values)}
         places[None] = missing
         found = np.array(list(map(places.get, texts, repeat(unknown))), dtype=np.int64)
@@ -243,13 +244,12 @@ class Encoder:
         if self.strict:
             return None
         counts = Counts()
-        columns = []
-        for feature, some in zip(self.features, values, strict=True):
-            if (column := feature.taken(some, counts)) is None:
-                return None
-            columns.append(column)
-        if sum(map(len, rows)) > len(rows) * len(values) - counts.missing:
-            return None  # more than is declared, or a null
+        each = zip(self.features, values, strict=True)
+        columns = [c for f, v in each if (c := f.taken(v, counts)) is not None]
+        given = len(rows) * len(values) - counts.missing
+        declared = sum(map(len, rows)) <= given or all(map(self._names.issuperset, rows))
+        if not declared or len(columns) < len(values):
+            return None
         return _beside(len(rows), columns, counts)
 
     def _faults(self, index: int, row: Context) -> list[Fault]:

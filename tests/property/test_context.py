@@ -116,11 +116,10 @@ def test_a_batch_is_encoded_as_one_in_which_every_value_is_looked_at(
 ) -> None:
     features, rows = table
     encoder = Encoder(features)
-    told = {f.name: None for f in features}  # a null that is told has every value looked at
-    quick, slow = encoder.encode(rows), encoder.encode([*rows, told])
-    assert quick.contexts.tobytes() == slow.contexts[:-1].tobytes()
-    assert quick.counts.missing == slow.counts.missing - len(features)
-    assert (quick.counts.clipped, quick.counts.unknown) == (
-        slow.counts.clipped,
-        slow.counts.unknown,
-    )
+    more = [*features, CategoryFeature("odd", ("a",))]
+    odd = {"odd": 0.5}  # a category that is a fraction has every value looked at
+    quick, slow = encoder.encode(rows), Encoder(more).encode([*rows, odd])
+    assert quick.contexts.tobytes() == slow.contexts[:-1, :-1].tobytes()
+    assert quick.counts.missing == slow.counts.missing - len(features) - len(rows)
+    assert quick.counts.clipped == slow.counts.clipped
+    assert quick.counts.unknown == slow.counts.unknown - 1
