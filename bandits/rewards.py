@@ -12,6 +12,7 @@ from bandits.errors import Fault
 from bandits.keys import Key, pointer
 
 _TEN_YEARS = 315_360_000
+_MOST = 1e50  # of a reward: variances need its fourth power, summed over all decisions
 
 
 class Metric(Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,8 +116,8 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
             for variant, cost in by_variant.items():
                 if not isfinite(cost):
                     found.append(Fault(pointer("costs", slot, variant), "must be a finite number"))
-        if not found and not all(isfinite(end) for end in self.bounds):
-            found.append(Fault("/metrics", "can add up to more than a number holds"))
+        if not found and not all(abs(end) <= _MOST for end in self.bounds):
+            found.append(Fault("/metrics", f"must not add up to more than {_MOST:g} either way"))
         if self.maturity > self.window_seconds:
             found.append(Fault("/maturity_seconds", "must not be longer than window_seconds"))
         return found
