@@ -12,7 +12,7 @@ from bandits.errors import Fault
 from bandits.keys import Key, pointer
 
 _TEN_YEARS = 315_360_000
-_MOST = 1e50  # of a reward: variances need its fourth power, summed over all decisions
+_MOST = 1e50  # of a reward, and of its inverse: the fourth power is summed over all decisions
 
 
 class Metric(Struct, frozen=True, forbid_unknown_fields=True):
@@ -116,8 +116,10 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
             for variant, cost in by_variant.items():
                 if not isfinite(cost):
                     found.append(Fault(pointer("costs", slot, variant), "must be a finite number"))
-        if not found and not all(abs(end) <= _MOST for end in self.bounds):
-            found.append(Fault("/metrics", f"must not add up to more than {_MOST:g} either way"))
+        low, high = self.bounds
+        if not (found or (-_MOST <= low < high <= _MOST and high - low >= 1 / _MOST)):
+            detail = f"must add up to at least {1 / _MOST:g}, and at most {_MOST:g} either way"
+            found.append(Fault("/metrics", detail))
         if self.maturity > self.window_seconds:
             found.append(Fault("/maturity_seconds", "must not be longer than window_seconds"))
         return found

@@ -109,6 +109,7 @@ def test_maturity_is_the_window_unless_declared() -> None:
         (Metric(high=math.inf), "/metrics/click/high"),
         (Metric(weight=1e300, high=1e300), "/metrics"),
         (Metric(weight=-1.0, high=1.1e50), "/metrics"),
+        (Metric(high=1e-51), "/metrics"),
     ],
 )
 def test_a_rule_names_what_is_wrong_with_it(metric: Metric, place: str) -> None:
