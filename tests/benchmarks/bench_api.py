@@ -27,6 +27,7 @@ def run(rounds: int) -> list[Row]:
                 with line(server.place) as send:
                     rows += batches(place, server, send, rounds)
                 rows += singles(place, server, rounds, Path(name))
+                rows.append(single_rewards(place, server, rounds))
     return rows
 
 
@@ -136,18 +137,55 @@ def singles(place: Place, server: Server, rounds: int, folder: Path) -> Iterator
         )
     what = f"single choose, {CLIENTS} clients, {place.name}"
     yield replace(row, what=f"{what}: {shown[-1]}")
-    groups = [decision_rows(CLIENTS) for _ in range((rounds + 1) * SINGLES // CLIENTS)]
-
-    def commits() -> None:
-        for _ in range(SINGLES // CLIENTS):
-            place.write("decisions", DECISION, groups.pop())
-
     yield compare(
         what,
         ours,
-        commits,
+        _committing(place, "decisions", DECISION, decision_rows, rounds),
         n=SINGLES,
         unit="decisions",
         beside=f"the driver, {CLIENTS} a commit",
         rounds=rounds,
     )
+
+
+def single_rewards(place: Place, server: Server, rounds: int) -> Row:
+    """Measure rewards from many clients, each told by itself, beside what committing costs."""
+    asked = {"requests": [{"subject_id": f"told-{i}"} for i in range(SINGLES)]}
+    made = server.client.post(f"/experiments/{KEY}/choose/batch", json=asked).json()["decisions"]
+    ids = [decision["decision_id"].encode() for decision in made]
+    shown: list[str] = []
+    calls = iter(range(10**6))
+
+    def ours() -> None:
+        call = next(calls)
+
+        def request(i: int) -> bytes:
+            told = b'{"decision_id":"%s","event_id":"e%d","metric":"click"}' % (ids[i], call)
+            return post("/api/v1/rewards", b'{"rewards":[%s]}' % told, server.token)
+
+        asked = ask(server.place, request, clients=CLIENTS, requests=SINGLES)
+        shown.append(asked.shown)
+
+    row = compare(
+        "single reward",
+        ours,
+        _committing(place, "events", EVENT, event_rows, rounds),
+        n=SINGLES,
+        unit="rewards",
+        beside=f"the driver, {CLIENTS} a commit",
+        rounds=rounds,
+    )
+    return replace(row, what=f"{row.what}, {CLIENTS} clients, {place.name}: {shown[-1]}")
+
+
+def _committing(
+    place: Place, table: str, columns: str, make: Callable[[int], Rows], rounds: int
+) -> Callable[[], None]:
+    """Write as many rows as single requests ask for, a few in each commit."""
+    groups = [make(CLIENTS) for _ in range((rounds + 1) * SINGLES // CLIENTS)]
+
+    def commits() -> None:
+        for _ in range(SINGLES // CLIENTS):
+            place.write(table, columns, groups.pop())
+
+    return commits
