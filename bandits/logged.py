@@ -138,7 +138,9 @@ class Events(Struct, frozen=True, eq=False):
         return astuple(self)
 
     def at(self, rows: Sequence[int]) -> "Events":
-        """Take some of them, by their positions."""
+        """Take some of them, by their positions, which ascend."""
+        if len(rows) == len(self):
+            return self
         return Events(*([column[row] for row in rows] for column in self.columns))
 
 
@@ -222,14 +224,6 @@ class Due(Struct, frozen=True, eq=False):
     after: Decided
     expired: Decided
     closing: Decided
-
-
-class Appended(Struct, frozen=True):
-    """What became of events that were to be appended; each is in one of the three."""
-
-    accepted: int
-    repeated: int
-    late: int
 
 
 class Marked(Struct, frozen=True):

@@ -13,7 +13,6 @@ from typing import Protocol
 from bandits.configuration import Configuration
 from bandits.folding import Audit, Fold, Removal
 from bandits.logged import (
-    Appended,
     Chosen,
     Event,
     Events,
@@ -169,15 +168,16 @@ class Store(Protocol):
         """Find the decisions of ids, to append events to them."""
         ...
 
-    def append_events(self, events: Events, *, at: float) -> Appended:
+    def append_events(self, events: Events, *, at: float) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return.
-
-        An event whose (decision, event id) is there before, or twice in `events`, counts as
-        repeated; a new one that is late is stored and counts as late.
 
         Args:
             events: of decisions as `targets` told of them.
             at: when, seconds since 1970.
+
+        Returns:
+            The positions of those that were repeated, ascending: their (decision, event id) was
+            there before, or came earlier in `events`.
 
         Raises:
             IdReused: one was there with another metric or value; nothing was appended.

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from msgspec.structs import astuple, replace
 
 from bandits.configuration import Configuration
 from bandits.experiment import Experiment
-from bandits.logged import Appended, Chosen, Event, Events
+from bandits.logged import Chosen, Event, Events
 from bandits.records import Record
 from storage import SqlStore, open_store, upgrade
 from storage.tables import metadata
@@ -146,6 +146,14 @@ def store(database_url) -> Iterator[SqlStore]:
     opened.close()
 
 
+class Appended(NamedTuple):
+    """How many events were new, came again, and were new but late."""
+
+    accepted: int
+    repeated: int
+    late: int
+
+
 class Sender:
     """Makes experiments and sends for them, past the engine: what the store is tested with."""
 
@@ -198,11 +206,13 @@ class Sender:
         event_id, value = given.pop("event_id", "e"), given.pop("value", 1.0)
         skewed = given.pop("skewed", False)
         events = [Event(i, event_id, metric, value, at, **given) for i in ids]
-        return self.store.append_events(self.told(events, skewed=skewed), at=at)
+        return self.append(events, at=at, skewed=skewed)
 
-    def append(self, events: Sequence[Event], *, at: float) -> Appended:
-        """Append events of decisions that are there."""
-        return self.store.append_events(self.told(events), at=at)
+    def append(self, events: Sequence[Event], *, at: float, skewed: bool = False) -> Appended:
+        """Append events of decisions that are there; tell what became of them."""
+        repeated = self.store.append_events(self.told(events, skewed=skewed), at=at)
+        late = [e.late for row, e in enumerate(events) if row not in repeated]
+        return Appended(late.count(False), len(repeated), late.count(True))
 
     def told(self, events: Sequence[Event], *, skewed: bool = False) -> Events:
         """Look up the decisions of events, so that they can be appended."""

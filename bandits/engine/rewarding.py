@@ -1,9 +1,15 @@
 """Recording what recipients did."""
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from itertools import accumulate, chain, pairwise
 
+from msgspec import Struct
+
+from bandits.combining import Combining
+from bandits.engine.deciding import MAX_BATCH
 from bandits.engine.happening import happened
 from bandits.errors import Fault, InvalidInput, Unavailable
 from bandits.keys import pointer
@@ -15,28 +21,92 @@ from bandits.store import Outdated, Store
 
 _MOST_FAULTS = 100
 _ATTEMPTS = 5
+_FEW = 50  # rewards of a call that is recorded together with others
 
 _Placed = tuple[float, bool, bool]  # when it happened, whether that is late, whether it is skewed
 
 
-def record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt:
-    """Record rewards, once each; doubled, late, early and unknown ones are told.
+class Rewarding:
+    """Who records what recipients did."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        """Record in `store`; `clock` gives seconds since 1970."""
+        self._store = store
+        self._clock = clock
+        self._queue: Combining[Sequence[Reward], RewardReceipt] = Combining(
+            self._alone, self._together
+        )
+
+    def record(self, rewards: Sequence[Reward]) -> RewardReceipt:
+        """Record rewards, as `Engine.reward` declares."""
+        if len(rewards) > MAX_BATCH:
+            raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
+        return self._alone(rewards) if len(rewards) > _FEW else self._queue.do(rewards)
+
+    def _alone(self, rewards: Sequence[Reward]) -> RewardReceipt:
+        return self._together([rewards])[0]
+
+    def _together(self, calls: Sequence[Sequence[Reward]]) -> list[RewardReceipt]:
+        """Record the rewards of several calls, all of them or none."""
+        rewards = calls[0] if len(calls) == 1 else list(chain.from_iterable(calls))
+        for _ in range(_ATTEMPTS):
+            try:
+                recorded = _record(self._store, rewards, self._clock())
+            except Outdated:  # a decision was erased since it was looked up: it is unknown now
+                continue
+            ends = list(accumulate(map(len, calls), initial=0))
+            return [recorded.receipt(first, end) for first, end in pairwise(ends)]
+        raise Unavailable("decisions of these rewards are being erased")
+
+
+class _Recorded(Struct, frozen=True, eq=False):
+    """Rewards that were recorded once each; rows are positions among all of them, ascending.
+
+    Attributes:
+        ids: of the decisions they are of.
+        unknown: rows of those that no decision was made for,
+        early: of those that came before their decision's clock ran,
+        rows: and of all others.
+        events: what was stored of these,
+        repeated: and which of them were there before.
+    """
+
+    ids: Sequence[str]
+    unknown: Sequence[int]
+    early: Sequence[int]
+    rows: Sequence[int]
+    events: Events
+    repeated: Sequence[int]
+
+    def receipt(self, first: int, end: int) -> RewardReceipt:
+        """Tell what became of those from `first` to before `end`."""
+        stored = _within(self.rows, first, end)
+        repeated = _within(self.repeated, stored.start, stored.stop)
+        late = sum(self.events.late[i] for i in stored)
+        late -= sum(self.events.late[self.repeated[i]] for i in repeated)
+        return RewardReceipt(
+            len(stored) - len(repeated) - late,
+            len(repeated),
+            late,
+            [self.ids[self.unknown[i]] for i in _within(self.unknown, first, end)],
+            [self.ids[self.early[i]] for i in _within(self.early, first, end)],
+            sum(self.events.skewed[i] for i in stored),
+        )
+
+
+def _within(rows: Sequence[int], first: int, end: int) -> range:
+    """Tell where ascending rows lie from `first` to before `end`."""
+    return range(bisect_left(rows, first), bisect_left(rows, end))
+
+
+def _record(store: Store, rewards: Sequence[Reward], now: float) -> _Recorded:
+    """Record rewards, all of them or none.
 
     Raises:
-        InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range; nothing
-            was recorded.
-        IdReused: an event id came before with another metric or value; nothing was recorded.
-        Unavailable: their decisions are being erased, portion after portion; nothing was recorded.
+        InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range.
+        IdReused: an event id came before with another metric or value.
+        Outdated: a decision was erased since it was looked up.
     """
-    for _ in range(_ATTEMPTS):
-        try:
-            return _record(store, rewards, now)
-        except Outdated:  # a decision was erased since it was looked up: it is unknown now
-            continue
-    raise Unavailable("decisions of these rewards are being erased")
-
-
-def _record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceipt:
     ids = [r.decision_id for r in rewards]
     _refuse_ids(ids, [r.event_id for r in rewards])
     targets = store.targets(ids)
@@ -45,13 +115,13 @@ def _record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceip
     rows: list[int] = []  # that can be stored, with what is known of their decisions
     known: list[Target] = []
     placed: list[_Placed] = []
-    unknown: list[str] = []
-    early: list[str] = []
+    unknown: list[int] = []
+    early: list[int] = []
     before: Counter[int] = Counter()  # the early ones of each experiment
     faults: list[Fault] = []
     for row, (reward, target) in enumerate(zip(rewards, targets.known, strict=True)):
         if target is None:
-            unknown.append(reward.decision_id)
+            unknown.append(row)
             continue
         told = (target, reward.metric, reward.value)
         clock = clocks.get(told)
@@ -65,7 +135,7 @@ def _record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceip
             clock = clocks[told] = _Clock(mine, target, now)
         at = clock.untold if reward.occurred_at is None else clock.place(reward.occurred_at)
         if at is None:
-            early.append(reward.decision_id)
+            early.append(row)
             before[target.experiment_id] += 1
             continue
         rows.append(row)
@@ -73,7 +143,6 @@ def _record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceip
         placed.append(at)
     if faults:
         raise InvalidInput(faults[:_MOST_FAULTS])
-    occurred_at, late, skewed = zip(*placed, strict=True) if placed else ((), (), ())
     kept = rewards if len(rows) == len(rewards) else [rewards[row] for row in rows]
     events = Events(
         known,
@@ -81,21 +150,12 @@ def _record(store: Store, rewards: Sequence[Reward], now: float) -> RewardReceip
         [r.event_id for r in kept],
         [r.metric for r in kept],
         [r.value for r in kept],
-        occurred_at,
-        late,
-        skewed,
+        *(zip(*placed, strict=True) if placed else ((), (), ())),
     )
-    appended = store.append_events(events, at=now)
+    repeated = store.append_events(events, at=now)
     if before:
         store.note_early(before, at=now)
-    return RewardReceipt(
-        appended.accepted,
-        appended.repeated,
-        appended.late,
-        unknown,
-        early,
-        sum(skewed),
-    )
+    return _Recorded(ids, unknown, early, rows, events, repeated)
 
 
 class _Clock:

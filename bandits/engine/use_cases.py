@@ -9,17 +9,17 @@ from typing import Any
 from bandits.configuration import Configuration
 from bandits.context import Scalar
 from bandits.engine import life, subjects
-from bandits.engine.deciding import MAX_BATCH, Deciding
+from bandits.engine.deciding import Deciding
 from bandits.engine.learning.learner import fold
 from bandits.engine.learning.retaining import remove_old
 from bandits.engine.learning.summing import known_grounds
 from bandits.engine.live import Live
 from bandits.engine.lives import Lives
-from bandits.engine.rewarding import record as record_rewards
+from bandits.engine.rewarding import Rewarding
 from bandits.engine.telling.explaining import explain
 from bandits.engine.telling.results import summarise
 from bandits.engine.telling.trying import Trial, try_out
-from bandits.errors import InvalidInput, NotDerivable, NotFound
+from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment
 from bandits.logged import Marked
 from bandits.messages import (
@@ -66,6 +66,7 @@ class Engine:
         self._entropy = entropy
         self._lives = Lives(store)
         self._deciding = Deciding(store, self._lives, clock)
+        self._rewarding = Rewarding(store, clock)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
     # Experiments
@@ -195,9 +196,7 @@ class Engine:
                 nothing was recorded.
             IdReused: an event id came before with another metric or value; nothing was recorded.
         """
-        if len(rewards) > MAX_BATCH:
-            raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
-        return record_rewards(self.store, rewards, self.clock())
+        return self._rewarding.record(rewards)
 
     # Subjects
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from bandits.logged import Appended, Chosen, Event, Events, Marked, Stored, Targets
+from bandits.logged import Chosen, Event, Events, Marked, Stored, Targets
 from bandits.records import Record
 from storage.databases import Database, Transaction
 from storage.learning.mishaps import note_early
@@ -82,16 +82,16 @@ class Log(Part):
         with self.database.reading() as transaction:
             return rewards.read_targets(transaction, ids)
 
-    def append_events(self, events: Events, *, at: float) -> Appended:
+    def append_events(self, events: Events, *, at: float) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return."""
         if not len(events):
-            return Appended(0, 0, 0)
+            return []
         call = together.Rewards(events, at)
         if len(events) > together.MOST_ROWS:
             return self._append_rewards(call)
         return self._groups.do(self._rewarding, "reward", call)
 
-    def _append_rewards(self, call: together.Rewards) -> Appended:
+    def _append_rewards(self, call: together.Rewards) -> Sequence[int]:
         return self._write(lambda c: rewards.append_events(c, call.events, at=call.at))
 
     def note_early(self, early: Mapping[int, int], *, at: float) -> None:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import bindparam, select
 
 from bandits.errors import IdReused
-from bandits.logged import Appended, Events, Target, Targets
+from bandits.logged import Events, Target, Targets
 from bandits.store import Outdated
 from storage.databases import Transaction
 from storage.log.batches import FOLLOWING, close_batch, open_batch
@@ -89,8 +89,8 @@ def _activated(transaction: Transaction, numbers: Sequence[int]) -> dict[int, fl
     return {row[0]: row[1] for row in transaction.execute(query)}
 
 
-def append_events(transaction: Transaction, given: Events, *, at: float) -> Appended:
-    """Append events of existing decisions.
+def append_events(transaction: Transaction, given: Events, *, at: float) -> list[int]:
+    """Append events of existing decisions; return the positions of those that were repeated.
 
     Raises:
         IdReused: an event was there before, or twice in `given`, with another metric or value.
@@ -98,12 +98,12 @@ def append_events(transaction: Transaction, given: Events, *, at: float) -> Appe
     """
     transaction.lock(FOLLOWING, shared=True)
     _check_still_there(transaction, given)
-    accepted = late = 0
-    for experiment_id, some in _by_experiment(given):
-        size, n_late = _append(transaction, experiment_id, some, at)
-        accepted += size - n_late
-        late += n_late
-    return Appended(accepted, len(given) - accepted - late, late)
+    new: list[int] = []
+    for experiment_id, rows in _by_experiment(given):
+        new += _append(transaction, experiment_id, given, rows, at)
+    if len(new) == len(given):
+        return []
+    return sorted(set(range(len(given))).difference(new))
 
 
 def _check_still_there(transaction: Transaction, given: Events) -> None:
@@ -117,85 +117,80 @@ def _check_still_there(transaction: Transaction, given: Events) -> None:
         raise Outdated
 
 
-def _by_experiment(given: Events) -> Iterator[tuple[int, Events]]:
-    """Yield the events of each experiment, in the order of their numbers."""
+def _by_experiment(given: Events) -> Iterator[tuple[int, Sequence[int]]]:
+    """Yield the rows of each experiment, in the order of their numbers."""
     experiment_ids = sorted({target.experiment_id for target in set(given.targets)})
     for experiment_id in experiment_ids:
-        if len(experiment_ids) == 1:
-            yield experiment_id, given
-        else:
-            rows = [r for r, t in enumerate(given.targets) if t.experiment_id == experiment_id]
-            yield experiment_id, given.at(rows)
-
-
-def _places(told: Events) -> Iterator[_Place]:
-    return zip(told.numbers, told.event_ids, strict=True)
-
-
-def _distinct(told: Events) -> Events:
-    """Leave out what comes again.
-
-    Raises:
-        IdReused: it comes again with another metric or value.
-    """
-    n = len(told)
-    if len(set(told.numbers)) == n or len(set(_places(told))) == n:
-        return told
-    first: dict[_Place, int] = {}
-    for row, place in enumerate(_places(told)):
-        earlier = first.setdefault(place, row)
-        _check_same(told, row, told.metrics[earlier], told.values[earlier])
-    return told.at(list(first.values()))
+        rows: Sequence[int] = range(len(given))
+        if len(experiment_ids) > 1:
+            rows = [r for r in rows if given.targets[r].experiment_id == experiment_id]
+        yield experiment_id, rows
 
 
 def _append(
-    transaction: Transaction, experiment_id: int, told: Events, at: float
-) -> tuple[int, int]:
-    """Append events of one experiment.
-
-    Returns:
-        How many are new, and how many of these are late.
-    """
-    new = _distinct(told)
-    n = len(new)
-    late, skewed = sum(new.late), sum(new.skewed)
+    transaction: Transaction, experiment_id: int, given: Events, rows: Sequence[int], at: float
+) -> Sequence[int]:
+    """Append events of one experiment; return the rows of those that are new."""
+    new = _distinct(given, rows)
+    told = given.at(new)
     batch = open_batch(
         transaction,
         "reward",
         experiment_id,
-        size=n,
         at=at,
         due_at=at,
-        repeated=len(told) - n,
-        late=late,
-        skewed=skewed,
+        size=len(new),
+        repeated=len(rows) - len(new),
+        **_counts(told),
     )
-    columns = (new.metrics, new.values, new.occurred_at, new.late)
-    rows = sorted(zip(new.numbers, new.event_ids, repeat(batch), *columns, strict=False))
-    size = transaction.insert(events, _COLUMNS, rows)
-    if size < n:
-        new = _unknown(transaction, new, batch)
-        late, skewed = sum(new.late), sum(new.skewed)
-        repeated = len(told) - size
-        close_batch(transaction, batch, size, repeated=repeated, late=late, skewed=skewed)
-    return size, late
+    columns = (told.metrics, told.values, told.occurred_at, told.late)
+    made = sorted(zip(told.numbers, told.event_ids, repeat(batch), *columns, strict=False))
+    size = transaction.insert(events, _COLUMNS, made)
+    if size < len(new):
+        new = _unknown(transaction, given, new, batch)
+        counts = _counts(given.at(new))
+        close_batch(transaction, batch, size, repeated=len(rows) - size, **counts)
+    return new
 
 
-def _unknown(transaction: Transaction, told: Events, batch: int) -> Events:
-    """Leave out what was there before a batch.
+def _counts(told: Events) -> dict[str, int]:
+    """Count what a batch of events tells of its time."""
+    return {"late": sum(told.late), "skewed": sum(told.skewed)}
+
+
+def _distinct(given: Events, rows: Sequence[int]) -> Sequence[int]:
+    """Leave out rows of what came in an earlier one.
+
+    Raises:
+        IdReused: it comes again with another metric or value.
+    """
+    told = given.at(rows)
+    if len(set(told.numbers)) == len(rows):
+        return rows
+    first: dict[_Place, int] = {}
+    for row in rows:
+        earlier = first.setdefault((given.numbers[row], given.event_ids[row]), row)
+        _check_same(given, row, given.metrics[earlier], given.values[earlier])
+    return list(first.values())
+
+
+def _unknown(
+    transaction: Transaction, given: Events, rows: Sequence[int], batch: int
+) -> Sequence[int]:
+    """Leave out rows of what was there before a batch.
 
     Raises:
         IdReused: it was, with another metric or value.
     """
-    left = {place: row for row, place in enumerate(_places(told))}
+    left = {(given.numbers[row], given.event_ids[row]): row for row in rows}
     columns = (events.c.decision, events.c.event_id, events.c.metric, events.c.value)
-    some = transaction.among(events.c.decision, list(set(told.numbers)))
+    some = transaction.among(events.c.decision, list({number for number, _ in left}))
     query = select(*columns).where(some, events.c.batch_id != batch)
     for number, event_id, metric, value in transaction.execute(query):
         row = left.pop((number, event_id), None)
         if row is not None:
-            _check_same(told, row, metric, value)
-    return told.at(list(left.values()))
+            _check_same(given, row, metric, value)
+    return list(left.values())
 
 
 def _check_same(told: Events, row: int, metric: str, value: float) -> None:

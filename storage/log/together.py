@@ -11,7 +11,7 @@ from itertools import chain
 import numpy as np
 from msgspec import Struct
 
-from bandits.logged import Appended, Chosen, Events, Marked, Stored
+from bandits.logged import Chosen, Events, Marked, Stored
 from bandits.records import Record
 from storage.databases import Raced, Transaction
 from storage.log.choices import append_decisions
@@ -96,14 +96,18 @@ def _merged(parts: Sequence[Chosen]) -> Chosen:
     )
 
 
-def reward(transaction: Transaction, calls: Sequence[Rewards]) -> list[Appended]:
+def reward(transaction: Transaction, calls: Sequence[Rewards]) -> list[list[int]]:
     """Append the events of several calls."""
     columns = zip(*(c.events.columns for c in calls), strict=True)
     events = Events(*(list(chain.from_iterable(parts)) for parts in columns))
-    if append_events(transaction, events, at=max(c.at for c in calls)).repeated:
-        raise Raced  # whose it was is not known
-    late = [sum(c.events.late) for c in calls]
-    return [Appended(len(c.events) - n, 0, n) for c, n in zip(calls, late, strict=True)]
+    repeated = append_events(transaction, events, at=max(c.at for c in calls))
+    found: list[list[int]] = []
+    first = 0
+    for call in calls:
+        rows = range(first, first + len(call.events))
+        found.append([row - first for row in repeated if row in rows])
+        first = rows.stop
+    return found
 
 
 def mark(work: Marking) -> Callable[[Transaction, Sequence[Marks]], list[Marked]]:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from bandits.errors import IdReused, NotFound
-from bandits.logged import Appended, Event, Events, Marked
+from bandits.logged import Event, Events, Marked
 from bandits.store import Outdated
 from storage.tables import batches, decisions, secrets
 
@@ -78,7 +78,7 @@ def test_nothing_asked_is_nothing_read_or_written(store, sender):
     record = sender.start()
     assert store.decisions([]) == {}
     assert store.append_decisions(record, sender.chosen(0), at=1.0) == {}
-    assert store.append_events(Events([], [], [], [], [], [], [], []), at=1.0) == Appended(0, 0, 0)
+    assert store.append_events(Events([], [], [], [], [], [], [], []), at=1.0) == []
     assert store.activate([], at=1.0) == Marked(0, 0, ())
     assert store.cancel([], at=1.0) == Marked(0, 0, ())
     with store.fold("spring", now=1.0) as folding:
@@ -93,7 +93,9 @@ def test_groups_of_every_size_are_appended_whole(store, sender, n):
     stored = store.decisions(chosen.ids)
     assert [stored[i].arm for i in chosen.ids] == chosen.arms.tolist()
     assert sender.append([Event(i, "e", "click", 1.0, 2.0) for i in chosen.ids], at=2.0) == (
-        Appended(n, 0, 0)
+        n,
+        0,
+        0,
     )
     assert store.cancel(chosen.ids, at=3.0) == Marked(n, 0, ())
 
@@ -212,7 +214,7 @@ def test_events_read_back_in_order_of_their_time(store, sender):
         Event(decision, "a", "click", 1.0, 20.0),
         Event(decision, "c", "click", 1.0, 2000.0, late=True),
     ]
-    assert sender.append(events, at=2000.0) == Appended(2, 0, 1)
+    assert sender.append(events, at=2000.0) == (2, 0, 1)
     assert store.events(decision) == sorted(events, key=lambda e: e.occurred_at)
     assert store.events("none") == []
 
@@ -221,10 +223,10 @@ def test_events_read_back_in_order_of_their_time(store, sender):
 def test_an_event_that_comes_twice_counts_once(store, sender, n):
     ids = sender.choose(sender.start(), n)
     events = [Event(i, "e", "click", 1.0, 5.0) for i in ids]
-    assert sender.append([*events, *events[:1]], at=5.0) == Appended(n, 1, 0)
+    assert sender.append([*events, *events[:1]], at=5.0) == (n, 1, 0)
     retried = [replace(e, occurred_at=6.0, late=True) for e in events]
     fresh = [replace(e, event_id="f") for e in events]
-    assert sender.append([*retried, *fresh], at=6.0) == Appended(n, n, 0)
+    assert sender.append([*retried, *fresh], at=6.0) == (n, n, 0)
     assert [e.occurred_at for e in store.events(ids[0])] == [5.0, 5.0]
 
 
@@ -247,13 +249,13 @@ def test_an_event_id_with_another_body_is_refused_and_nothing_appended(
 
 def test_the_same_event_id_of_two_decisions_are_two_events(store, sender):
     ids = sender.choose(sender.start(), 2)
-    assert sender.click(ids, at=5.0) == Appended(2, 0, 0)
+    assert sender.click(ids, at=5.0) == (2, 0, 0)
 
 
 def test_events_of_several_experiments_come_in_one_call(store, sender):
     one = sender.choose(sender.start("one"), 3)
     two = sender.choose(sender.start("two"), 2)
-    assert sender.click([*one, *two], at=5.0) == Appended(5, 0, 0)
+    assert sender.click([*one, *two], at=5.0) == (5, 0, 0)
 
 
 def test_events_of_a_decision_erased_meanwhile_are_refused_whole(store, sender):
@@ -295,7 +297,7 @@ def test_events_of_several_experiments_are_counted_in_each(store, sender):
     mine, theirs = sender.choose(spring, 2), sender.choose(autumn, 2)
     clicks = [Event(i, "e", "click", 1.0, 5.0) for i in (theirs[0], mine[0], theirs[1], mine[1])]
     clicks += [clicks[1], replace(clicks[0], event_id="f", late=True)]
-    assert sender.append(clicks, at=5.0) == Appended(4, 1, 1)
+    assert sender.append(clicks, at=5.0) == (4, 1, 1)
     with store.database.reading() as transaction:
         columns = (batches.c.experiment_id, batches.c.size, batches.c.repeated, batches.c.late)
         query = select(*columns).where(batches.c.kind == "reward").order_by(batches.c.id)
@@ -338,7 +340,7 @@ def test_ids_given_twice_are_counted_twice_and_marked_once(store, sender):
 def test_ids_and_subjects_may_be_any_text(store, sender, name):
     record = sender.start(assignment="per_subject")
     sender.choose(record, ids=[name], subjects=[name], digests=[b"body"])
-    assert sender.click([name], at=5.0, event_id=name) == Appended(1, 0, 0)
+    assert sender.click([name], at=5.0, event_id=name) == (1, 0, 0)
     assert list(store.decisions([name])) == [name]
     assert [e.event_id for e in store.events(name)] == [name]
     assert store.cancel([name], at=6.0) == Marked(1, 0, ())
