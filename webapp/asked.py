@@ -19,7 +19,7 @@ class Asked(NamedTuple):
 
     environ: "WSGIEnvironment"
     route: str
-    experiment: str
+    experiment: str  # empty where the address names none
 
 
 ASKED: ContextVar[Asked | None] = ContextVar("asked", default=None)

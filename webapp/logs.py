@@ -73,7 +73,8 @@ class RequestFilter(logging.Filter):
             record.request_id = request_id(asked.environ)
             record.route = asked.route
             record.method = asked.environ["REQUEST_METHOD"]
-            record.experiment = asked.experiment
+            if asked.experiment:
+                record.experiment = asked.experiment
         return True
 
 

@@ -1,4 +1,4 @@
-"""Single choices that pass Flask by are answered as Flask would answer them."""
+"""What passes Flask by is answered as Flask would answer it."""
 
 import io
 import logging
@@ -13,6 +13,7 @@ from webapp.services import of_extensions
 from webapp.settings import Settings
 
 CHOOSE = "/experiments/spring/choose"
+CLICK = {"decision_id": "known", "event_id": "e", "metric": "click"}
 VARYING = ("decision_id", "slots", "propensity", "request_id")
 LONG = b'{"subject_id":"u"' + b" " * 10_000 + b"}"
 
@@ -78,12 +79,58 @@ def test_an_answer_is_the_same_as_without_passing_by(api, slow, given, status) -
     assert told(quick) == told(full)
 
 
-def test_a_key_without_the_scope_is_refused_and_told_which(api, slow) -> None:
+@pytest.mark.parametrize(
+    ("rewards", "status"),
+    [
+        ([CLICK], 200),
+        ([CLICK, CLICK, CLICK | {"decision_id": "lost"}], 200),
+        ([CLICK | {"event_id": "known"}], 200),
+        ([CLICK | {"event_id": "known", "value": 0.5}], 409),
+        ([CLICK | {"occurred_at": "2020-01-01T00:00:00Z"}], 200),
+        ([CLICK | {"occurred_at": "2020-01-01T00:00:00"}], 422),
+        ([CLICK | {"occurred_at": "2100-01-01T00:00:00Z"}], 200),
+        ([CLICK, CLICK | {"metric": "open"}, CLICK | {"value": 7}], 422),
+        ([CLICK | {"event_id": "an event"}], 422),
+        ([], 200),
+        ({}, 422),
+    ],
+)
+def test_a_receipt_is_the_same_as_without_passing_by(api, slow, rewards, status) -> None:
     api.start()
-    request = {"body": {"subject_id": "u"}, "token": api.key("read", "reward")}
-    quick, full = api.post(CHOOSE, **request), slow("POST", CHOOSE, **request)
+    api.choose("u", decision_id="known")
+    api.choose("v", decision_id="other")
+    for name in ("known", "other"):
+        known = [CLICK | {"decision_id": name, "event_id": "known"}]
+        assert api.post("/rewards", {"rewards": known}).json["accepted"] == 1
+    quick = api.post("/rewards", {"rewards": rewards})
+    if rewards:  # the same of another decision, since what is told twice is told apart
+        rewards = [r | {"decision_id": r["decision_id"].replace("known", "other")} for r in rewards]
+    full = slow("POST", "/rewards", {"rewards": rewards})
+    assert quick.status_code == status
+    assert renamed(told(quick)) == told(full)
+
+
+def renamed(answer):
+    """Tell an answer as it were of the other decision."""
+    status, headers, content = answer
+    early = ["other" if i == "known" else i for i in content.get("early", ())]
+    return status, headers, content | ({"early": early} if early else {})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "scopes"),
+    [
+        (CHOOSE, {"subject_id": "u"}, ("read", "reward")),
+        ("/rewards", {"rewards": []}, ("read", "choose")),
+    ],
+)
+def test_a_key_without_the_scope_is_refused_and_told_which(api, slow, path, body, scopes) -> None:
+    api.start()
+    token = api.key(*scopes)
+    quick, full = api.post(path, body, token=token), slow("POST", path, body, token=token)
     assert quick.status_code == 403
-    assert 'scope="choose"' in quick.headers["WWW-Authenticate"]
+    wanted = {"choose", "reward"}.difference(scopes).pop()
+    assert f'scope="{wanted}"' in quick.headers["WWW-Authenticate"]
     assert told(quick) == told(full)
 
 
@@ -134,12 +181,28 @@ def test_requests_are_counted_wherever_they_are_answered(api) -> None:
     assert 'bandits_decisions_total{experiment="spring",outcome="new"' in read
 
 
+def test_rewards_are_counted_wherever_they_are_answered(api, slow) -> None:
+    api.start()
+    api.choose("u", decision_id="known")
+    for i, call in enumerate((api.call, slow)):
+        told = [CLICK | {"event_id": f"e{i}"}, CLICK | {"decision_id": "lost"}]
+        assert call("POST", "/rewards", {"rewards": told}).status_code == 200
+    read = api.client.get("/metrics", headers={"Authorization": f"Bearer {api.token}"}).text
+    lines = read.splitlines()
+    requests = [n for n in lines if n.startswith("bandits_requests_total{") and "/rewards" in n]
+    assert [line.rpartition(" ")[2] for line in requests] == ["1"]  # the slow one has its own
+    for outcome in ("accepted", "unknown"):
+        (line,) = (n for n in lines if f'rewards_total{{outcome="{outcome}"' in n)
+        assert line.endswith(" 1")
+
+
 @pytest.mark.parametrize(
     ("changed", "passed_on"),
     [
         ({}, False),
         ({"PATH_INFO": "/api/v1/experiments/spring/choose/batch"}, True),
         ({"PATH_INFO": "/api/v1/experiments/spring/choose\n"}, True),
+        ({"PATH_INFO": "/api/v1/rewards/"}, True),
         ({"REQUEST_METHOD": "GET"}, True),
         ({"CONTENT_TYPE": "text/plain"}, True),
         ({"CONTENT_LENGTH": ""}, True),

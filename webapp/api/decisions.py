@@ -17,7 +17,6 @@ operations = Operations("decisions")
 
 _FIRST = "/requests/0"
 _REQUEST = {"subject_id": "u-1", "context": {"recency": 3, "channel": "Web"}}
-ONE = Body(Request, example=_REQUEST)
 _REWARD = {
     "decision_id": "spring-u-1",
     "event_id": "click-1",
@@ -45,6 +44,10 @@ class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True):
     """What recipients did."""
 
     rewards: Annotated[list[Reward], Meta(max_length=MAX_BATCH)]
+
+
+ONE = Body(Request, example=_REQUEST)
+FEW = Body(RewardBatch, example={"rewards": [_REWARD]})
 
 
 class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
@@ -143,7 +146,7 @@ def read_decision(decision_id: str) -> Answer:
     "POST",
     "/rewards",
     scope="reward",
-    body=Body(RewardBatch, example={"rewards": [_REWARD]}),
+    body=FEW,
     answers={200: RewardReceipt},
     refusals=(IdReused,),
 )

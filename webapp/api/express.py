@@ -1,28 +1,31 @@
-"""Single choices, answered before Flask looks at them.
+"""Single choices and a few rewards, answered before Flask looks at them.
 
-Thousands of them come in a second where an email is sent when somebody does something, and Flask
-takes longer for each than to decide and to store it. What is said of them here is what the
-operation `choose` says: the same key, the same body, the same counts. Only requests without
-anything unusual are taken; all else is Flask's, and so is every error: it is handed on, to be
-answered as any other.
+Thousands of them come in a second where emails are sent, opened and clicked one by one, and Flask
+takes longer for each than to record it. What is said of them here is what the operations `choose`
+and `record_rewards` say: the same keys, bodies and counts. Only requests without anything unusual
+are taken; all else is Flask's, and so is every error: it is handed on, to be answered as any other.
 """
 
 import re
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from flask import Flask
 
+from bandits.engine import Engine
+from bandits.messages import Request
+from storage.accounts.api_keys import Scope
 from webapp.api.addresses import KeyConverter
-from webapp.api.bodies import JSON
-from webapp.api.decisions import ONE, decide_one
+from webapp.api.bodies import JSON, Body
+from webapp.api.decisions import FEW, ONE, RewardBatch, decide_one
 from webapp.api.health import METRICS, WORK
-from webapp.api.operation import FAILED, allow
+from webapp.api.operation import FAILED, Answer, allow
 from webapp.asked import ASKED, HEADER, Asked, request_id
 from webapp.services import of_extensions
 from webapp.tracing import BEGUN
+from webapp.work import Work
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -33,52 +36,95 @@ _STATUS = {200: "200 OK", 201: "201 CREATED"}
 
 
 def init(app: Flask, prefix: str) -> None:
-    """Let single choices of `app` below `prefix` pass Flask by, unless each is to be logged."""
+    """Let what comes to `app` one by one pass Flask by, unless each request is to be logged."""
     if not app.config["ACCESS_LOG"]:
         app.wsgi_app = Express(app, app.wsgi_app, prefix)  # type: ignore[method-assign]  # as its manual does
 
 
+class _Way:
+    """How an operation passes Flask by."""
+
+    def __init__(
+        self,
+        route: str,
+        scope: Scope,
+        body: Body[Any],
+        answer: Callable[[Engine, Work, str, Any], Answer],
+    ) -> None:
+        """Answer requests to `route`, in whose place of a key any may stand.
+
+        Args:
+            route: as Flask writes it.
+            scope: what the caller's API key must allow.
+            body: what is sent.
+            answer: answers it, given the engine, what counts, and the key in the path if any.
+        """
+        self.route = route
+        self.scope = scope
+        self.body = body
+        self.answer = answer
+        self.path = re.compile(route.replace("<key:key>", f"({KeyConverter.regex})"))
+
+
+def _choose(engine: Engine, work: Work, key: str, body: Request) -> Answer:
+    decision = decide_one(engine, key, body)
+    work.decided(key, [decision])
+    return Answer(decision, 200 if decision.repeat else 201)
+
+
+def _reward(engine: Engine, work: Work, _key: str, body: RewardBatch) -> Answer:
+    receipt = engine.reward(body.rewards)
+    work.rewarded(receipt)
+    return Answer(receipt)
+
+
 class Express:
-    """A WSGI application that answers single choices, and leaves all else to another."""
+    """A WSGI application that answers what comes one by one, and leaves all else to another."""
 
     def __init__(self, app: Flask, inner: "WSGIApplication", prefix: str) -> None:
         """Take requests for `app` below `prefix`; `inner` gets the others."""
         self._app = app
         self._inner = inner
-        path = f"{prefix}/experiments/%s/choose"
-        self._route = path % "<key:key>"
-        self._path = re.compile(path % f"({KeyConverter.regex})")
+        self._ways = (
+            _Way(f"{prefix}/experiments/<key:key>/choose", "choose", ONE, _choose),
+            _Way(f"{prefix}/rewards", "reward", FEW, _reward),
+        )
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
         """Answer a request."""
-        found = self._path.fullmatch(environ["PATH_INFO"])
-        if found is None or not _usual(environ):
-            return self._inner(environ, start_response)
+        for way in self._ways:
+            found = way.path.fullmatch(environ["PATH_INFO"])
+            if found is not None and _usual(environ):
+                key = found[1] if found.re.groups else ""
+                return self._answer(way, key, environ, start_response)
+        return self._inner(environ, start_response)
+
+    def _answer(
+        self, way: _Way, key: str, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
         environ[BEGUN] = begun = time.perf_counter()
         extensions = self._app.extensions
         told = of_extensions(extensions)
-        logged = ASKED.set(Asked(environ, self._route, found[1]))
+        logged = ASKED.set(Asked(environ, way.route, key))
         try:
-            allow(environ.get("HTTP_AUTHORIZATION"), "choose", told)
-            body = ONE.decode(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
-            decision = decide_one(told.engine, found[1], body)
+            allow(environ.get("HTTP_AUTHORIZATION"), way.scope, told)
+            body = way.body.decode(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))
+            answer = way.answer(told.engine, extensions[WORK], key, body)
         except Exception as error:  # noqa: BLE001 - the operation raises it again
             environ[FAILED] = error
             return self._inner(environ, start_response)
         finally:
             ASKED.reset(logged)
-        extensions[WORK].decided(found[1], [decision])
-        status = 200 if decision.repeat else 201
-        content = msgspec.json.encode(decision)
-        extensions[METRICS].count(self._route, "POST", status, time.perf_counter() - begun)
+        content = msgspec.json.encode(answer.content)
+        extensions[METRICS].count(way.route, "POST", answer.status, time.perf_counter() - begun)
         headers = [
             ("Content-Type", JSON),
             ("Content-Length", str(len(content))),
             (HEADER, request_id(environ)),
         ]
-        start_response(_STATUS[status], headers)
+        start_response(_STATUS[answer.status], headers)
         return [content]
 
 
