@@ -34,7 +34,7 @@ def misfits(ids: Sequence[str]) -> list[int]:
 SubjectId = Annotated[str, Meta(min_length=1, max_length=256, description="who is decided for")]
 
 
-class Request(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class Request(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """One recipient to decide for.
 
     Attributes:
@@ -76,7 +76,7 @@ class Decision(Struct, frozen=True, gc=False):
     shipped: bool = False
 
 
-class Reward(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """Something that a recipient did.
 
     Attributes:

@@ -3,12 +3,15 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bandits.errors import InvalidInput
-from webapp.api.outline import Outline, refuse_repeated_names
+from webapp.api.bodies import Body
+from webapp.api.decisions import FEW, ONE, ChooseBatch
+from webapp.api.outline import Outline, is_lean, refuse_repeated_names
 
 texts = st.text() | st.text(alphabet='{}[]":,\\ab')
 values = st.recursive(
@@ -56,3 +59,62 @@ def test_whatever_comes_has_an_outline(text) -> None:
     outline = Outline(text)
     assert outline.names >= 0
     assert outline.depth >= 0
+
+
+def written(pairs) -> str:
+    """Write an object with names as often as they come."""
+    inner = (f"{json.dumps(n)}:{v if isinstance(v, str) else written(v)}" for n, v in pairs)
+    return f"{{{','.join(inner)}}}"
+
+
+def repeats(pairs) -> bool:
+    names = [name for name, _ in pairs]
+    return len(set(names)) < len(names) or any(
+        repeats(value) for _, value in pairs if isinstance(value, list)
+    )
+
+
+told = st.one_of(
+    st.tuples(st.just("decision_id"), st.sampled_from(["null", '"d:{"'])),
+    st.tuples(st.just("personalize"), st.sampled_from(["true", "false"])),
+    st.tuples(
+        st.just("context"),
+        st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["1", "null"])), max_size=3),
+    ),
+)
+requests = st.lists(
+    st.lists(told, max_size=4).map(lambda more: [("subject_id", '"u"'), *more]), max_size=4
+)
+
+
+@given(requests)
+def test_in_a_long_body_of_requests_names_that_come_twice_are_found(objects) -> None:
+    inside = ",".join(map(written, objects))
+    text = f'{{"requests":[{inside}]{" " * 3000}}}'.encode()
+    if any(map(repeats, objects)):
+        with pytest.raises(InvalidInput, match="twice"):
+            Body(ChooseBatch).decode(text)
+    else:
+        assert len(Body(ChooseBatch).decode(text).requests) == len(objects)
+
+
+@pytest.mark.parametrize(
+    ("kind", "lean"),
+    [
+        (list[dict[str, float | None]], True),
+        (Any, False),
+        (dict[str, msgspec.Raw], False),
+        (msgspec.defstruct("Required", [("a", int)]), True),
+        (msgspec.defstruct("Written", [("a", int, 1)]), False),
+        (msgspec.defstruct("Omitted", [("a", int, 1)], omit_defaults=True), True),
+        (msgspec.defstruct("Made", [("a", list, msgspec.field(default_factory=list))]), False),
+        (msgspec.defstruct("Inner", [("a", list[msgspec.defstruct("W", [("b", int, 1)])])]), False),
+    ],
+)
+def test_what_writes_more_than_it_was_told_is_not_lean(kind, lean) -> None:
+    assert is_lean(msgspec.inspect.type_info(kind)) == lean
+
+
+def test_what_comes_by_the_thousand_is_lean() -> None:
+    for body in (ONE, FEW, Body(ChooseBatch)):
+        assert is_lean(msgspec.inspect.type_info(body.content))

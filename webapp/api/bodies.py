@@ -8,7 +8,7 @@ from flask import Request
 from werkzeug.exceptions import UnsupportedMediaType
 
 from webapp.api.faults import invalid
-from webapp.api.outline import Outline, refuse_repeated_names
+from webapp.api.outline import Outline, is_lean, refuse_repeated_names
 from webapp.api.problems import Malformed
 
 MAX_DEPTH = 64
@@ -41,6 +41,7 @@ class Body(Generic[T]):
         self.example = example
         self.optional = optional
         self._decoder = msgspec.json.Decoder(content)
+        self._lean = is_lean(msgspec.inspect.type_info(content))
 
     def read(self, request: Request) -> T:
         """Read, check and decode the body of `request`.
@@ -65,7 +66,7 @@ class Body(Generic[T]):
             raise Malformed(f"the body is nested more than {MAX_DEPTH} levels deep")
         try:
             decoded = self._decode(text)
-            refuse_repeated_names(text, outline)
+            refuse_repeated_names(text, outline, decoded if self._lean else None)
         except UnicodeDecodeError as error:
             raise Malformed(f"the body is not UTF-8: {error.reason}") from None
         except msgspec.DecodeError as error:

@@ -27,7 +27,7 @@ _REWARD = {
 _IDS = {"decision_ids": ["spring-u-1", "spring-u-2"]}
 
 
-class ChooseBatch(Struct, frozen=True, forbid_unknown_fields=True):
+class ChooseBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Recipients to decide for; a dry run decides without recording."""
 
     requests: Annotated[list[Request], Meta(max_length=MAX_BATCH)]

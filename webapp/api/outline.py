@@ -11,6 +11,21 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from msgspec import NODEFAULT
+from msgspec.inspect import (
+    BoolType,
+    DateTimeType,
+    DictType,
+    FloatType,
+    IntType,
+    ListType,
+    Metadata,
+    NoneType,
+    StrType,
+    StructType,
+    Type,
+    UnionType,
+)
 from numpy.typing import NDArray
 
 from bandits.errors import Fault, InvalidInput
@@ -18,6 +33,7 @@ from bandits.keys import pointer
 
 _SHORT = 2000  # bytes, up to which to count names is faster than to outline the text again
 _NESTED = (dict, list)
+_SCALARS = (StrType, FloatType, IntType, BoolType, NoneType, DateTimeType)
 _REST = bytes(set(range(256)) - set(b'":{}[]'))
 _STEP = np.zeros(256, dtype=np.int8)
 _STEP[list(b"{[")] = 1
@@ -49,7 +65,8 @@ class Outline:
     @property
     def depth(self) -> int:
         """How deep its arrays and objects are nested."""
-        return int(np.cumsum(_STEP[self._marks], dtype=np.int64).max(initial=0))
+        brackets = self._marks[self._marks != ord(":")]
+        return int(np.cumsum(_STEP[brackets], dtype=np.int64).max(initial=0))
 
     def deeper_than(self, levels: int) -> bool:
         """Tell whether it is nested more than so deep; each level takes a bracket of its own."""
@@ -57,20 +74,53 @@ class Outline:
         return brackets > levels and self.depth > levels
 
 
-def refuse_repeated_names(text: bytes, outline: Outline) -> None:
+def is_lean(kind: Type) -> bool:
+    """Tell whether values of a type, written as JSON, never hold more names than they came with."""
+    match kind:
+        case StructType():
+            lean = kind.cls.__struct_config__.omit_defaults
+            return all(
+                (f.required or (lean and f.default is not NODEFAULT)) and is_lean(f.type)
+                for f in kind.fields
+            )
+        case Metadata():
+            return is_lean(kind.type)
+        case UnionType():
+            return all(map(is_lean, kind.types))
+        case ListType():
+            return is_lean(kind.item_type)
+        case DictType():
+            return is_lean(kind.key_type) and is_lean(kind.value_type)
+    return isinstance(kind, _SCALARS)
+
+
+def refuse_repeated_names(text: bytes, outline: Outline, decoded: Any = None) -> None:
     """Refuse a valid JSON text in which an object has a name twice.
+
+    Args:
+        text: it.
+        outline: of it.
+        decoded: what it was decoded to, if that is of a type that `is_lean`: written again, it
+            shows soonest that a long text has no name twice, but for defaults that were told.
 
     Raises:
         InvalidInput: at the first such name.
     """
+    if decoded is not None and len(text) > _SHORT and _as_many(outline, decoded):
+        return
     value = msgspec.json.decode(text)
     if len(text) <= _SHORT and text.count(b":") == _names(value):
         return  # each name has a colon, so none has gone
-    if outline.names == Outline(msgspec.json.encode(value)).names:
+    if _as_many(outline, value):
         return
     place = _repeated(json.loads(text, object_pairs_hook=_Pairs))
     if place is not None:
         raise InvalidInput([Fault(place, "comes twice in one object")])
+
+
+def _as_many(outline: Outline, value: Any) -> bool:
+    """Tell whether a value, written as JSON, holds as many names as a text."""
+    return outline.names == Outline(msgspec.json.encode(value)).names
 
 
 def _names(value: Any) -> int:
