@@ -199,7 +199,7 @@ def _refuse_ids(decision_ids: Sequence[str], event_ids: Sequence[str]) -> None:
     """
     columns = {"decision_id": decision_ids, "event_id": event_ids}
     faults = [
-        Fault(pointer("rewards", row, name), ID_TOLD)
+        Fault(pointer("rewards", row, name), f"must be {ID_TOLD}")
         for name, ids in columns.items()
         for row in misfits(ids)
     ]

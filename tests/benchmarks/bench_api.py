@@ -3,17 +3,20 @@
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from drivers import DECISION, EVENT, Place, Rows, decision_rows, event_rows, places
 from measuring import Row, compare
 from msgspec.json import decode, encode
 from msgspec.structs import replace
-from serving import KEY, Server, ask, line, post, running, serving
+from serving import KEY, SPRING, Server, ask, line, post, running, serving
 
 BATCH = 10_000
 CLIENTS = 16
 SINGLES = 6_000
+NUMBERS = 20
 GOAL = 30_000
 CHOOSE = f"/api/v1/experiments/{KEY}/choose"
 
@@ -26,6 +29,7 @@ def run(rounds: int) -> list[Row]:
             with serving(place.url, Path(name)) as server:
                 with line(server.place) as send:
                     rows += batches(place, server, send, rounds)
+                    rows.append(with_context(place, server, send, rounds))
                 rows += singles(place, server, rounds, Path(name))
                 rows.append(single_rewards(place, server, rounds))
     return rows
@@ -86,6 +90,40 @@ def batches(
         unit="rewards",
         beside=place.reference,
         least_ratio=0.4,
+        rounds=rounds,
+    )
+
+
+def with_context(place: Place, server: Server, send: Callable[[bytes], bytes], rounds: int) -> Row:
+    """Measure choose/batch by a contextual policy, beside the driver writing rows as long."""
+    names = [f"x{k}" for k in range(NUMBERS)]
+    features = [{"kind": "number", "name": n, "low": 0.0, "high": 1.0} for n in names]
+    declared = SPRING | {"key": "context", "policy": {"name": "linucb"}, "context": features}
+    server.client.post("/experiments", json=declared).raise_for_status()
+    server.client.post("/experiments/context/start").raise_for_status()
+    drawn = np.random.default_rng(1).random((rounds + 1, BATCH, NUMBERS)).round(4).tolist()
+    waiting = [
+        post(
+            "/api/v1/experiments/context/choose/batch",
+            encode(
+                {
+                    "requests": [
+                        {"subject_id": f"{k}-{i}", "context": dict(zip(names, row, strict=True))}
+                        for i, row in enumerate(rows)
+                    ]
+                }
+            ),
+            server.token,
+        )
+        for k, rows in enumerate(drawn)
+    ]
+    return compare(
+        f"choose/batch of {BATCH:,}, {NUMBERS} numbers of context each, {place.name}",
+        lambda: send(waiting.pop()),
+        _writing(place, "decisions", DECISION, partial(decision_rows, context=8 * NUMBERS), rounds),
+        n=BATCH,
+        unit="decisions",
+        beside=place.reference,
         rounds=rounds,
     )
 

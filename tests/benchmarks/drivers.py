@@ -110,12 +110,24 @@ def postgresql(folder: Path) -> Iterator[Place]:
 _batches = itertools.count(1)
 
 
-def decision_rows(n: int, *, ids: Sequence[str] | None = None) -> Rows:
-    """Make n rows of decisions, as the store writes them."""
+def decision_rows(n: int, *, ids: Sequence[str] | None = None, context: int = 0) -> Rows:
+    """Make n rows of decisions, as the store writes them, with a context of so many bytes."""
     first = next(_batches) * PLACES
     subjects = os.urandom(16 * n)
     return [
-        (first + i, key, 3, 0.1, None, False, False, None, None, subjects[16 * i :][:16], False)
+        (
+            first + i,
+            key,
+            3,
+            0.1,
+            os.urandom(context) or None,
+            False,
+            False,
+            None,
+            None,
+            subjects[16 * i :][:16],
+            False,
+        )
         for i, key in enumerate(ids or time_ordered_ids(n))
     ]
 
