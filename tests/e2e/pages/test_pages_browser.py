@@ -1,5 +1,7 @@
 """Single things that people do on the pages, in Chromium; `test_pages_life` does all of them."""
 
+from base64 import b64encode
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -80,6 +82,35 @@ def send_by_channel(client: Client, name: str) -> None:
 def step(page: Page, link: str, button: str) -> None:
     page.get_by_role("link", name=link, exact=True).click()
     page.get_by_role("button", name=button).click()
+
+
+def test_a_share_fills_its_bar_from_top_to_bottom(open_page, server):
+    page = open_page(viewport={"width": 1440, "height": 900})
+    with server.client() as api:
+        api.post("/api/v1/experiments", json=BY_CHANNEL | {"key": "bars"}).raise_for_status()
+        api.post("/api/v1/experiments/bars/start").raise_for_status()
+        made = api.post("/api/v1/experiments/bars/choose", json={"subject_id": "u"}).json()
+    page.goto(f"/decisions/{made['decision_id']}")
+    shot = page.locator("meter").first.screenshot()  # half of it is filled
+    page.goto("about:blank")
+    assert page.evaluate(COLOURS, b64encode(shot).decode()) == 1
+
+
+# Decode a picture, and count the colours one below the other at a fifth of its width, its edges
+# left out: they may lie between two points of the screen.
+COLOURS = """async (picture) => {
+    const image = new Image();
+    image.src = `data:image/png;base64,${picture}`;
+    await image.decode();
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.width, image.height];
+    const context = canvas.getContext("2d");
+    context.drawImage(image, 0, 0);
+    const x = Math.round(image.width / 5);
+    const points = [...Array(image.height - 2).keys()].map((y) =>
+        context.getImageData(x, y + 1, 1, 1).data.join());
+    return new Set(points).size;
+}"""
 
 
 def test_errors_of_the_form_are_named_and_reached(open_page):
