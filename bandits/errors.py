@@ -136,8 +136,8 @@ class NoDatabase(Unavailable):
 
     def __init__(self) -> None:
         super().__init__(
-            "there is no database where the server looks for it: its file was moved or removed,"
-            " or its address is mistyped",
+            "there is no database where the server looks for it: its file was moved, removed or"
+            " replaced, or its address is mistyped",
             retry_after_seconds=60,
         )
 

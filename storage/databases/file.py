@@ -31,8 +31,8 @@ class DatabaseFile:
             raise Unavailable(f"there is no database {self._path}; `bandits db upgrade` makes it")
         if found is not None and self._opened not in {None, found}:
             raise Unavailable(
-                "the database's file was replaced by another while it was open; stop whatever uses"
-                " it, and start that again"
+                f"there is no database {self._path} any more: another file stands in its place;"
+                " stop whatever uses it, and start that again"
             )
 
     def note_opened(self, *_: object) -> None:

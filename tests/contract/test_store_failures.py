@@ -130,8 +130,9 @@ def test_a_file_that_is_taken_away_while_it_is_open_takes_nothing_any_more(
         assert not path.exists()
         path.write_bytes(aside.read_bytes())
         for ask in (store.records, lambda: own.choose(record), lambda: own.choose(record, 300)):
-            with pytest.raises(Unavailable, match="replaced by another"):
+            with pytest.raises(Unavailable, match="another file stands in its place") as caught:
                 ask()
+            assert type(told_apart(caught.value)) is NoDatabase
         aside.rename(path)  # brought back, it goes on
         own.choose(record)
         with store.database.reading() as transaction:

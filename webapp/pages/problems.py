@@ -57,9 +57,9 @@ _OF_DATABASE = {
     ),
     NoDatabase: Said(
         "The database is not there",
-        "Its file was moved or removed, or the server was started with another address. An"
-        " administrator brings it back, or starts “bandits serve” with the right one; the server's"
-        " log says where it was looked for. Nothing was changed.",
+        "Its file was moved, removed or replaced, or the server was started with another address."
+        " An administrator brings it back, or starts “bandits serve” with the right one; the"
+        " server's log says where it was looked for. Nothing was changed.",
     ),
 }
 
