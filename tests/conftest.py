@@ -14,6 +14,7 @@ from msgspec import Struct, convert
 from msgspec.structs import astuple, replace
 
 from bandits.configuration import Configuration
+from bandits.engine import Engine
 from bandits.experiment import Experiment
 from bandits.logged import Chosen, Event, Events
 from bandits.records import Record
@@ -225,3 +226,15 @@ class Sender:
 @pytest.fixture
 def sender(store) -> Sender:
     return Sender(store)
+
+
+@pytest.fixture
+def now() -> list[float]:
+    """What time it is, in its one place: seconds since 1970."""
+    return [1.0]
+
+
+@pytest.fixture
+def engine(store, now) -> Engine:
+    """An engine on `store`, by the clock `now`."""
+    return Engine(store, lambda: now[0])

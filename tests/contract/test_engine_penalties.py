@@ -6,7 +6,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandits.engine import Engine
 from bandits.engine.live import Live
 from bandits.experiment import Experiment
 from bandits.inference.grounds import Grounds
@@ -18,16 +17,6 @@ RULE = {"metrics": {"click": {}}, "window_seconds": 1000.0, "maturity_seconds": 
 OLD, NEW = 0.01, 200.0
 PENALISED = sorted(n for n, p in policies().items() if "ridge" in p.__struct_fields__)
 REFITTED_FROM_SUMS = sorted({*PENALISED} - {"logistic_thompson"})
-
-
-@pytest.fixture
-def now():
-    return [1.0]
-
-
-@pytest.fixture
-def engine(store, now):
-    return Engine(store, lambda: now[0])
 
 
 def start(sender, name):

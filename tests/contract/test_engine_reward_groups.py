@@ -7,7 +7,6 @@ import pytest
 from msgspec.structs import replace
 from sqlalchemy import event, select
 
-from bandits.engine import Engine
 from bandits.errors import IdReused, InvalidInput, Unavailable
 from bandits.messages import Reward, RewardReceipt
 from storage.tables import batches
@@ -18,11 +17,6 @@ START = 1_800_000_000.0
 @pytest.fixture
 def now():
     return [START]
-
-
-@pytest.fixture
-def engine(store, now):
-    return Engine(store, lambda: now[0])
 
 
 @pytest.fixture

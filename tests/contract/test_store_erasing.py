@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sqlalchemy import LargeBinary, Text, cast, select
 
-from bandits.engine import Engine
 from bandits.engine.learning.learner import fold, rebuild
 from bandits.engine.learning.summing import known
 from bandits.engine.lives import Lives
@@ -24,16 +23,6 @@ FORGETTING = {
     "window": {"window_seconds": 25.0},
 }
 ROUNDING = {"rel": 1e-9, "abs": 1e-9}
-
-
-@pytest.fixture
-def now():
-    return [1.0]
-
-
-@pytest.fixture
-def engine(store, now):
-    return Engine(store, lambda: now[0])
 
 
 def learned(store, key="spring"):

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from bandits.engine import Engine
 from bandits.engine.learning.learner import known, rebuild
 from bandits.errors import NotDerivable
 from bandits.messages import Request, Reward
@@ -13,16 +12,6 @@ DAY = 86_400.0
 HALF_LIFE = {"half_life_seconds": DAY}
 WINDOW = {"window_seconds": 2.5 * DAY}
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
-
-
-@pytest.fixture
-def now():
-    return [1.0]
-
-
-@pytest.fixture
-def engine(store, now):
-    return Engine(store, lambda: now[0])
 
 
 def campaign(engine, now, *, personal):

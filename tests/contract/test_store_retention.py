@@ -29,11 +29,6 @@ def now():
     return [DAY]
 
 
-@pytest.fixture
-def engine(store, now):
-    return Engine(store, lambda: now[0])
-
-
 def count(store, table):
     with store.database.reading() as transaction:
         return transaction.execute(select(func.count()).select_from(table)).scalar_one()

@@ -4,7 +4,6 @@ from threading import Event
 
 import pytest
 
-from bandits.engine import Engine
 from bandits.messages import Request
 from webapp.learning import Learner
 
@@ -16,11 +15,6 @@ RULE = {"metrics": {"click": {}}, "window_seconds": DAY, "maturity_seconds": 360
 @pytest.fixture
 def now():
     return [START]
-
-
-@pytest.fixture
-def engine(store, now):
-    return Engine(store, lambda: now[0])
 
 
 def test_a_clock_that_is_years_ahead_at_one_look_removes_nothing(engine, sender, now, caplog):
