@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from bandits.errors import Unavailable
 from policies.thompson_gaussian import ThompsonGaussian
 from webapp.api.express import Express
 from webapp.app import create_app
@@ -164,6 +165,19 @@ def test_a_policy_that_fails_is_logged_with_the_request_it_failed_for(
     caplog.clear()
     logging.getLogger("bandits").warning("of no request")
     assert not hasattr(caplog.records[0], "request_id")
+
+
+def test_what_is_logged_for_rewards_names_no_experiment(api, monkeypatch, caplog) -> None:
+    def warn(_asked):
+        logging.getLogger("bandits").warning("looking")
+        raise Unavailable("away")
+
+    monkeypatch.setattr(caplog.handler, "filters", [RequestFilter()])
+    monkeypatch.setattr(of_extensions(api.app.extensions).engine, "reward", warn)
+    assert api.post("/rewards", {"rewards": []}).status_code == 503
+    (record,) = [r for r in caplog.records if r.message == "looking"]
+    assert (record.route, record.method) == ("/api/v1/rewards", "POST")
+    assert not hasattr(record, "experiment")
 
 
 def test_requests_are_counted_wherever_they_are_answered(api) -> None:

@@ -98,6 +98,9 @@ def test_in_a_long_body_of_requests_names_that_come_twice_are_found(objects) -> 
         assert len(Body(ChooseBatch).decode(text).requests) == len(objects)
 
 
+MADE = msgspec.field(default_factory=int)  # what is made is written, told or not
+
+
 @pytest.mark.parametrize(
     ("kind", "lean"),
     [
@@ -107,7 +110,7 @@ def test_in_a_long_body_of_requests_names_that_come_twice_are_found(objects) -> 
         (msgspec.defstruct("Required", [("a", int)]), True),
         (msgspec.defstruct("Written", [("a", int, 1)]), False),
         (msgspec.defstruct("Omitted", [("a", int, 1)], omit_defaults=True), True),
-        (msgspec.defstruct("Made", [("a", list, msgspec.field(default_factory=list))]), False),
+        (msgspec.defstruct("Made", [("a", int, MADE)], omit_defaults=True), False),
         (msgspec.defstruct("Inner", [("a", list[msgspec.defstruct("W", [("b", int, 1)])])]), False),
     ],
 )
