@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bandits.arrays import BoolArray, FloatArray
+from bandits.array_types import BoolArray, FloatArray
 
 NEWCOMER_MATURED = 1000  # decisions that end an arm's time as a newcomer
 

@@ -10,9 +10,9 @@ import numpy as np
 from msgspec import Meta, Struct, field
 
 from bandits.allocation import default_floor
-from bandits.context import Encoder, Feature
 from bandits.errors import Fault, InvalidInput
-from bandits.keys import Key, pointer
+from bandits.features import Encoder, Feature
+from bandits.identifiers import Key, pointer
 from bandits.policy import AnyPolicy
 from bandits.registry import make, policies
 from bandits.rewards import RewardRule

@@ -17,13 +17,13 @@ import numpy as np
 from msgspec import Struct
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.draw import draw
+from bandits.array_types import FloatArray, IntArray
 from bandits.errors import Fault, InvalidInput
-from bandits.faults import converted
-from bandits.keys import pointer
+from bandits.identifiers import pointer
 from bandits.problem import Problem
+from bandits.sampling import draw
 from bandits.statistics import Statistic
+from bandits.validation import converted
 
 S_contra = TypeVar("S_contra", bound=Statistic, contravariant=True)
 P = TypeVar("P")

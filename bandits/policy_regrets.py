@@ -11,19 +11,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 from bandits.policy import AnyPolicy, sample_arms
 from bandits.policy_pages import REGRETS
 from bandits.problem import Problem
 from bandits.registry import make, policies
-from bandits.statistics.gathered import Gathered
+from bandits.statistics.accumulator import Accumulator
 
 _REPLICATIONS = 100
 _SEED = 11
 
 
 @dataclass(frozen=True, eq=False)
-class Campaign:
+class RegretCampaign:
     """Recipients of some kinds, each equally frequent, and how often each kind clicks each arm.
 
     Attributes:
@@ -40,19 +40,19 @@ class Campaign:
 
 
 CAMPAIGNS = (
-    Campaign(
+    RegretCampaign(
         "Five subject lines, opened by 18 to 24 %; 100,000 recipients in 10 waves",
         np.array([[0.18, 0.20, 0.21, 0.22, 0.24]]),
         10,
         10_000,
     ),
-    Campaign(
+    RegretCampaign(
         "Two offers, clicked by 4 and 5 %; 20,000 recipients in 20 waves",
         np.array([[0.04, 0.05]]),
         20,
         1000,
     ),
-    Campaign(
+    RegretCampaign(
         "Three offers, each clicked by 20 % of its own third of recipients and by 10 % of others;"
         " 20,000 recipients in 40 waves",
         0.1 + 0.1 * np.eye(3),
@@ -62,13 +62,13 @@ CAMPAIGNS = (
 )
 
 
-def regrets(policy: AnyPolicy, campaign: Campaign, replications: int) -> FloatArray:
+def regrets(policy: AnyPolicy, campaign: RegretCampaign, replications: int) -> FloatArray:
     """Return the clicks lost against sending everybody their best arm, (replications,)."""
     rng = np.random.default_rng(_SEED)
     n_kinds, n_arms = campaign.rates.shape
     kinds = np.eye(n_kinds)
     problem = Problem.of(n_arms, n_kinds)
-    learned = Gathered(policy.statistic, problem, (replications,))
+    learned = Accumulator(policy.statistic, problem, (replications,))
     lost = np.zeros(replications)
     for _ in range(campaign.waves):
         prepared = policy.prepare(learned.known, problem, campaign.wave, rng)

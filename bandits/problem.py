@@ -3,7 +3,7 @@
 import numpy as np
 from msgspec import Struct
 
-from bandits.arrays import IntArray
+from bandits.array_types import IntArray
 
 
 class Problem(Struct, frozen=True, eq=False):

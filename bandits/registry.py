@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from bandits.errors import DuplicatePolicy, Fault, InvalidInput
-from bandits.keys import pointer
+from bandits.identifiers import pointer
 from bandits.policy import AnyPolicy, Parameters
 
 _registered: dict[str, type[Parameters]] = {}

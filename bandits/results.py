@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from bandits.inference.claims import Lead
+from bandits.inference.estimates import Lead
 from bandits.inference.guarantees import Guarantee, Promise
 from bandits.inference.intervals import Family, Finding
 
@@ -96,7 +96,7 @@ class GroupResult(Struct, frozen=True):
     mean: float | None
 
 
-class Outlook(Struct, frozen=True):
+class BayesNote(Struct, frozen=True):
     """What the Bayes numbers, chances and expected losses, rest on.
 
     Attributes:
@@ -286,7 +286,7 @@ class Results(Struct, frozen=True):
     holdout: GroupResult | None
     lead: Lead | None
     gain: Gain
-    outlook: Outlook
+    outlook: BayesNote
     lift_family: Family
     features: list[FeatureResult]
     health: Health

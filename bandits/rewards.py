@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import numpy as np
 from msgspec import Meta, Struct
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.errors import Fault
-from bandits.keys import Key, pointer
+from bandits.identifiers import Key, pointer
 
 _TEN_YEARS = 315_360_000
 _MOST = 1e50  # of a reward, and of its inverse: the fourth power is summed over all decisions

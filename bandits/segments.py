@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.context import Feature
+from bandits.array_types import FloatArray, IntArray
+from bandits.features import Feature
 
 MOST_SEGMENTS = 40
 

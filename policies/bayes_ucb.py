@@ -7,15 +7,20 @@ import numpy as np
 from numpy.random import Generator
 from scipy.special import betainccinv
 
-from bandits.arrays import FloatArray
-from bandits.numerics.stepping import one_learned
-from bandits.numerics.waves import State, Wave, wave_propensities, wave_sample
-from bandits.parameters import PriorFailures, PriorSuccesses
+from bandits.array_types import FloatArray
+from bandits.numerics.batched_index import (
+    BatchIndexState,
+    IndexState,
+    wave_propensities,
+    wave_sample,
+)
+from bandits.numerics.sequential import advance_online
 from bandits.policy import Parameters
+from bandits.policy_parameters import PriorFailures, PriorSuccesses
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-from bandits.statistics.running import Known
+from bandits.statistics.online_moments import MomentsView
 
 
 @register("bayes_ucb", label="Bayes-UCB", support=(0.0, 1.0))
@@ -36,16 +41,20 @@ class BayesUCB(Parameters, frozen=True):
     prior_successes: PriorSuccesses = 1.0
     prior_failures: PriorFailures = 1.0
 
-    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
+    def prepare(
+        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+    ) -> IndexState:
         """Fix the index that sends are shared by."""
-        return Wave(known, partial(_index, self.prior_successes, self.prior_failures), upcoming)
+        return BatchIndexState(
+            known, partial(_index, self.prior_successes, self.prior_failures), upcoming
+        )
 
     propensities = wave_propensities
     sample = wave_sample
-    advance = one_learned
+    advance = advance_online
 
 
-def _index(alpha: float, beta: float, known: Known, sends: FloatArray) -> FloatArray:
+def _index(alpha: float, beta: float, known: MomentsView, sends: FloatArray) -> FloatArray:
     """Take the quantile at the posterior's mean, as narrow as if all `sends` had been seen."""
     prior = alpha + beta
     successes = np.clip(known.total, 0, known.count)

@@ -4,13 +4,13 @@ from typing import ClassVar
 
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Regression, contributions
-from bandits.numerics.linear_fit import Fit
-from bandits.numerics.reaching import linear_advance, linear_means
+from bandits.array_types import FloatArray, IntArray
+from bandits.numerics.linear_fit import LinearFit
+from bandits.numerics.linear_policy import linear_advance, linear_means
+from bandits.numerics.ridge_fit import RidgeFit, contributions
 from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
-from bandits.parameters import RidgePenalty
 from bandits.policy import Contributions, Parameters
+from bandits.policy_parameters import RidgePenalty
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -33,21 +33,25 @@ class GreedyRidge(Parameters, frozen=True):
 
     def prepare(
         self, known: Ridge, problem: Problem, upcoming: int, rng: Generator
-    ) -> tuple[Fit, float]:
+    ) -> tuple[LinearFit, float]:
         """Fit the regressions, and tell which difference of predictions is none."""
-        return Regression(known.matured, self.ridge), NOTHING_LEFT * problem.span
+        return RidgeFit(known.matured, self.ridge), NOTHING_LEFT * problem.span
 
-    def propensities(self, prepared: tuple[Fit, float], contexts: FloatArray) -> FloatArray:
+    def propensities(self, prepared: tuple[LinearFit, float], contexts: FloatArray) -> FloatArray:
         """Return 1 for the best prediction, split equally among ties, (*lead, *batch, K)."""
         fit, close = prepared
         return equal_shares(largest(fit.means(contexts), close))
 
-    def sample(self, prepared: tuple[Fit, float], contexts: FloatArray, rng: Generator) -> IntArray:
+    def sample(
+        self, prepared: tuple[LinearFit, float], contexts: FloatArray, rng: Generator
+    ) -> IntArray:
         """Draw the best prediction."""
         fit, close = prepared
         return draw_largest(fit.means(contexts), rng, close)
 
-    def contributions(self, prepared: tuple[Fit, float], context: FloatArray) -> Contributions:
+    def contributions(
+        self, prepared: tuple[LinearFit, float], context: FloatArray
+    ) -> Contributions:
         """Tell what each feature adds to a recipient's prediction."""
         return contributions(prepared[0], context)
 

@@ -5,15 +5,20 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
+from bandits.numerics.batched_index import (
+    BatchIndexState,
+    IndexState,
+    wave_propensities,
+    wave_sample,
+)
 from bandits.numerics.kl import largest_rate
-from bandits.numerics.stepping import one_learned
-from bandits.numerics.waves import State, Wave, wave_propensities, wave_sample
+from bandits.numerics.sequential import advance_online
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-from bandits.statistics.running import Known
+from bandits.statistics.online_moments import MomentsView
 
 
 @register("kl_ucb", label="KL-UCB", support=(0.0, 1.0))
@@ -31,14 +36,16 @@ class KLUCB(Parameters, frozen=True):
 
     statistic: ClassVar[type[Moments]] = Moments
 
-    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
+    def prepare(
+        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+    ) -> IndexState:
         """Fix the index that sends are shared by."""
-        return Wave(known, _index, upcoming)
+        return BatchIndexState(known, _index, upcoming)
 
     propensities = wave_propensities
     sample = wave_sample
-    advance = one_learned
+    advance = advance_online
 
 
-def _index(known: Known, sends: FloatArray) -> FloatArray:
+def _index(known: MomentsView, sends: FloatArray) -> FloatArray:
     return largest_rate(np.clip(known.means, 0, 1), known.log_rounds / sends)

@@ -5,12 +5,18 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Regression
+from bandits.array_types import FloatArray, IntArray
+from bandits.numerics.linear_policy import (
+    Reaching,
+    linear_advance,
+    linear_means,
+    linear_parts,
+    reached,
+)
 from bandits.numerics.quadrature import normal_chances
-from bandits.numerics.reaching import Reaching, linear_advance, linear_means, linear_parts, reached
-from bandits.parameters import RidgePenalty
+from bandits.numerics.ridge_fit import RidgeFit
 from bandits.policy import Parameters
+from bandits.policy_parameters import RidgePenalty
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -44,7 +50,7 @@ class LinTS(Parameters, frozen=True):
 
     def prepare(self, known: Ridge, problem: Problem, upcoming: int, rng: Generator) -> Reaching:
         """Fit the regressions; what is pending has taught nothing yet, and does not count."""
-        return Regression(known.matured, self.ridge), self.v * problem.span
+        return RidgeFit(known.matured, self.ridge), self.v * problem.span
 
     def propensities(self, prepared: Reaching, contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, *batch, K)."""

@@ -5,12 +5,12 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Regression
-from bandits.numerics.reaching import Reaching, linear_advance, linear_means, linear_parts
+from bandits.array_types import FloatArray, IntArray
+from bandits.numerics.linear_policy import Reaching, linear_advance, linear_means, linear_parts
+from bandits.numerics.ridge_fit import RidgeFit
 from bandits.numerics.ties import equal_shares, largest
-from bandits.parameters import RidgePenalty
 from bandits.policy import Parameters
+from bandits.policy_parameters import RidgePenalty
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
@@ -43,7 +43,7 @@ class LinUCB(Parameters, frozen=True):
 
     def prepare(self, known: Ridge, problem: Problem, upcoming: int, rng: Generator) -> Reaching:
         """Fit the regressions; the width is α times the reward's range."""
-        return Regression(known, self.ridge), self.alpha * problem.span
+        return RidgeFit(known, self.ridge), self.alpha * problem.span
 
     def propensities(self, prepared: Reaching, contexts: FloatArray) -> FloatArray:
         """Return 1 for the largest bound, split equally among ties, (*lead, *batch, K)."""

@@ -5,16 +5,16 @@ from typing import ClassVar, cast
 import numpy as np
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Regression, contributions, mean_rates
-from bandits.numerics.linear_fit import Fit
+from bandits.array_types import FloatArray, IntArray
+from bandits.numerics.linear_fit import LinearFit
 from bandits.numerics.quadrature import normal_chances
-from bandits.parameters import RidgePenalty, Spread
+from bandits.numerics.ridge_fit import RidgeFit, contributions, mean_rates
 from bandits.policy import Contributions, Parameters
+from bandits.policy_parameters import RidgePenalty, Spread
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge
-from bandits.statistics.logistic import Logistic, Penalised
+from bandits.statistics.logistic import LogisticSums, PenalisedFamily
 
 
 @register("logistic_thompson", label="Logistic Thompson sampling (personal)", support=(0.0, 1.0))
@@ -31,30 +31,32 @@ class LogisticThompson(Parameters, frozen=True):
     algorithm 3; there the precision is diagonal and each batch is fitted on top of the one before.
     """
 
-    statistic: ClassVar[type[Logistic]] = cast("type[Logistic]", Penalised())
+    statistic: ClassVar[type[LogisticSums]] = cast("type[LogisticSums]", PenalisedFamily())
 
     spread: Spread = 1.0
     ridge: RidgePenalty = 1.0
 
-    def prepare(self, known: Logistic, problem: Problem, upcoming: int, rng: Generator) -> Fit:
+    def prepare(
+        self, known: LogisticSums, problem: Problem, upcoming: int, rng: Generator
+    ) -> LinearFit:
         """Add the prior that was fitted under; another λ waits until the log is fitted anew."""
         nothing = np.zeros_like(known.precision)
-        return Regression(Ridge(known.precision, known.shift, nothing), known.penalty)
+        return RidgeFit(Ridge(known.precision, known.shift, nothing), known.penalty)
 
-    def propensities(self, prepared: Fit, contexts: FloatArray) -> FloatArray:
+    def propensities(self, prepared: LinearFit, contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, *batch, K)."""
         means, widths = prepared.predicted(contexts)
         return normal_chances(means, self.spread * widths)
 
-    def sample(self, prepared: Fit, contexts: FloatArray, rng: Generator) -> IntArray:
+    def sample(self, prepared: LinearFit, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose log odds, drawn from their posterior, are the largest."""
         means, widths = prepared.predicted(contexts)
         return (means + self.spread * widths * rng.standard_normal(means.shape)).argmax(axis=-1)
 
-    def predictions(self, prepared: Fit, contexts: FloatArray) -> FloatArray:
+    def predictions(self, prepared: LinearFit, contexts: FloatArray) -> FloatArray:
         """Return the mean of each arm's rate, (*lead, *batch, K)."""
         return mean_rates(prepared, contexts, self.spread)
 
-    def contributions(self, prepared: Fit, context: FloatArray) -> Contributions:
+    def contributions(self, prepared: LinearFit, context: FloatArray) -> Contributions:
         """Tell what each feature adds to the log odds that a recipient likes it."""
         return contributions(prepared, context, self.spread, log_odds=True)

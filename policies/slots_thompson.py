@@ -5,10 +5,15 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray
-from bandits.numerics.linear_draws import LinearDraws, draws_means, draws_parts, draws_sample
-from bandits.parameters import RidgePenalty, Spread
+from bandits.array_types import FloatArray
+from bandits.numerics.linear_posterior_draws import (
+    LinearDraws,
+    draws_means,
+    draws_parts,
+    draws_sample,
+)
 from bandits.policy import Parameters
+from bandits.policy_parameters import RidgePenalty, Spread
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics.slot_ridge import SlotRidge

@@ -5,9 +5,9 @@ from typing import ClassVar
 from numpy.random import Generator
 
 from bandits.numerics.posterior import BetaPosterior, best_chances, best_drawn
-from bandits.numerics.stepping import one_learned
-from bandits.parameters import PriorFailures, PriorSuccesses
+from bandits.numerics.sequential import advance_online
 from bandits.policy import Parameters
+from bandits.policy_parameters import PriorFailures, PriorSuccesses
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
@@ -37,4 +37,4 @@ class Thompson(Parameters, frozen=True):
 
     propensities = best_chances
     sample = best_drawn
-    advance = one_learned
+    advance = advance_online

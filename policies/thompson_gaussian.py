@@ -6,7 +6,7 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.numerics.posterior import StudentPosterior, best_chances, best_drawn
-from bandits.numerics.stepping import one_learned
+from bandits.numerics.sequential import advance_online
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
@@ -55,4 +55,4 @@ class ThompsonGaussian(Parameters, frozen=True):
 
     propensities = best_chances
     sample = best_drawn
-    advance = one_learned
+    advance = advance_online

@@ -5,9 +5,9 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.numerics.posterior import BetaPosterior, BetaState
-from bandits.numerics.stepping import one_learned
+from bandits.numerics.sequential import advance_online
 from bandits.numerics.top_two import drawn_top_two, top_two
 from bandits.policy import Parameters
 from bandits.problem import Problem
@@ -55,4 +55,4 @@ class TopTwoThompson(Parameters, frozen=True):
         """Draw rates, and for a rival draw again until another arm is best."""
         return drawn_top_two(prepared, self.leader_share, contexts, rng)
 
-    advance = one_learned
+    advance = advance_online

@@ -6,14 +6,19 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray
-from bandits.numerics.stepping import one_learned
-from bandits.numerics.waves import State, Wave, wave_propensities, wave_sample
+from bandits.array_types import FloatArray
+from bandits.numerics.batched_index import (
+    BatchIndexState,
+    IndexState,
+    wave_propensities,
+    wave_sample,
+)
+from bandits.numerics.sequential import advance_online
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-from bandits.statistics.running import Known
+from bandits.statistics.online_moments import MomentsView
 
 
 @register("ucb1", label="UCB1")
@@ -41,14 +46,16 @@ class UCB1(Parameters, frozen=True):
         ),
     ] = 2.0
 
-    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
+    def prepare(
+        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+    ) -> IndexState:
         """Fix the index that sends are shared by."""
-        return Wave(known, partial(_index, problem.span * self.w**0.5), upcoming)
+        return BatchIndexState(known, partial(_index, problem.span * self.w**0.5), upcoming)
 
     propensities = wave_propensities
     sample = wave_sample
-    advance = one_learned
+    advance = advance_online
 
 
-def _index(reach: float, known: Known, sends: FloatArray) -> FloatArray:
+def _index(reach: float, known: MomentsView, sends: FloatArray) -> FloatArray:
     return known.bounds(reach * known.log_rounds**0.5, sends)

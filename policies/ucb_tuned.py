@@ -6,14 +6,19 @@ from typing import ClassVar
 import numpy as np
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray
-from bandits.numerics.stepping import one_learned
-from bandits.numerics.waves import State, Wave, wave_propensities, wave_sample
+from bandits.array_types import FloatArray
+from bandits.numerics.batched_index import (
+    BatchIndexState,
+    IndexState,
+    wave_propensities,
+    wave_sample,
+)
+from bandits.numerics.sequential import advance_online
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
-from bandits.statistics.running import Known
+from bandits.statistics.online_moments import MomentsView
 
 
 @register("ucb_tuned", label="UCB-Tuned")
@@ -30,16 +35,18 @@ class UCBTuned(Parameters, frozen=True):
 
     statistic: ClassVar[type[Moments]] = Moments
 
-    def prepare(self, known: Moments, problem: Problem, upcoming: int, rng: Generator) -> State:
+    def prepare(
+        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+    ) -> IndexState:
         """Fix the index that sends are shared by."""
-        return Wave(known, partial(_index, problem.span), upcoming, squares=True)
+        return BatchIndexState(known, partial(_index, problem.span), upcoming, squares=True)
 
     propensities = wave_propensities
     sample = wave_sample
-    advance = one_learned
+    advance = advance_online
 
 
-def _index(span: float, known: Known, sends: FloatArray) -> FloatArray:
+def _index(span: float, known: MomentsView, sends: FloatArray) -> FloatArray:
     doubt = known.log_rounds / sends
     variance = known.variances + span**2 * np.sqrt(2 * doubt)
     return known.means + np.sqrt(doubt * np.minimum(span**2 / 4, variance))

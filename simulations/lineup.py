@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 from msgspec import Meta, Struct, structs
 
 from bandits.errors import Fault, InvalidInput
-from bandits.keys import pointer
+from bandits.identifiers import pointer
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.registry import make, policies

@@ -18,11 +18,11 @@ from msgspec import Struct
 from numpy.random import SFC64, Generator, SeedSequence
 from scipy.stats import chisquare
 
-from bandits.arrays import BoolArray, FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import AnyPolicy, sample_arms
 from bandits.problem import Problem
-from bandits.statistics.gathered import Gathered
+from bandits.statistics.accumulator import Accumulator
 from simulations.reading.logs import Log
 
 _CURVE_POINTS = 100
@@ -139,7 +139,7 @@ class _Learning:
 
     def __init__(self, policy: AnyPolicy, problem: Problem, rng: Generator) -> None:
         self._policy, self._problem, self._rng = policy, problem, rng
-        self._learned = Gathered(policy.statistic, problem)
+        self._learned = Accumulator(policy.statistic, problem)
         self._adds = policy.statistic.invertible
         self._matched = self._prepared_at = 0
         self._prepared = policy.prepare(self._learned.known, problem, 1, rng)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from msgspec import Struct
 
 from bandits.errors import InvalidInput
-from bandits.keys import pointer
+from bandits.identifiers import pointer
 from simulations.conditions.feedback import Feedback
 from simulations.conditions.schedule import Run
 from simulations.environments import KINDS, Environment

@@ -7,9 +7,9 @@ import msgspec
 from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from bandits.configuration import Configuration
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
-from bandits.records import Mishaps, Record, State
+from bandits.store.records import DataQualityCounts, ExperimentRecord, State
+from bandits.versions import Configuration
 from storage.changes import note
 from storage.databases import Found, Transaction
 from storage.tables import configurations, experiments
@@ -28,7 +28,7 @@ class Experiments:
         """Start with nothing decoded."""
         self._decoded: dict[tuple[int, int], Configuration] = {}
 
-    def record(self, transaction: Transaction, key: str) -> Record:
+    def record(self, transaction: Transaction, key: str) -> ExperimentRecord:
         """Read an experiment.
 
         Raises:
@@ -36,12 +36,12 @@ class Experiments:
         """
         return self._record(transaction, self._row(transaction, _OF_KEY, key))
 
-    def records(self, transaction: Transaction) -> list[Record]:
+    def records(self, transaction: Transaction) -> list[ExperimentRecord]:
         """Read every experiment, the newest first."""
         rows = transaction.execute(select(experiments).order_by(experiments.c.id.desc())).all()
         return [self._record(transaction, row) for row in rows]
 
-    def record_by_id(self, transaction: Transaction, experiment_id: int) -> Record:
+    def record_by_id(self, transaction: Transaction, experiment_id: int) -> ExperimentRecord:
         """Read the experiment of this number, which must exist."""
         query = select(experiments).where(experiments.c.id == experiment_id)
         return self._record(transaction, transaction.execute(query).one())
@@ -63,7 +63,7 @@ class Experiments:
         salt: bytes,
         at: float,
         by: str,
-    ) -> Record:
+    ) -> ExperimentRecord:
         """Add a draft.
 
         Raises:
@@ -86,7 +86,7 @@ class Experiments:
         self._insert(transaction, number, configuration, at)
         after = configuration.experiment
         note(transaction, "create", f"experiment:{key}", at=at, by=by, after=after)
-        return Record(number, key, "draft", salt, configuration, 0, at)
+        return ExperimentRecord(number, key, "draft", salt, configuration, 0, at)
 
     def configure(  # noqa: PLR0913 - as the port declares it
         self,
@@ -97,7 +97,7 @@ class Experiments:
         allowed: Sequence[State],
         at: float,
         by: str,
-    ) -> Record:
+    ) -> ExperimentRecord:
         """Store the next version of a configuration.
 
         Raises:
@@ -130,7 +130,7 @@ class Experiments:
         at: float,
         by: str,
         shipped: int | None = None,
-    ) -> Record:
+    ) -> ExperimentRecord:
         """Change an experiment's state.
 
         Raises:
@@ -165,8 +165,8 @@ class Experiments:
             raise NotFound("experiment", key)
         return row
 
-    def _record(self, transaction: Transaction, row: Found) -> Record:
-        return Record(
+    def _record(self, transaction: Transaction, row: Found) -> ExperimentRecord:
+        return ExperimentRecord(
             row.id,
             row.key,
             row.state,
@@ -177,7 +177,9 @@ class Experiments:
             row.started_at,
             row.stopped_at,
             row.shipped,
-            Mishaps(*(getattr(row, name) for name in Mishaps.__struct_fields__)),
+            DataQualityCounts(
+                *(getattr(row, name) for name in DataQualityCounts.__struct_fields__)
+            ),
         )
 
     def _configuration(

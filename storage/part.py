@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import select
 
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from storage.databases import Database, Raced, Transaction
 from storage.experiments import Experiments
 from storage.log import choices
@@ -32,7 +32,7 @@ class Part:
         self._recent = Recent()
 
     @contextmanager
-    def _folding(self, key: str) -> Iterator[tuple[Transaction, Record]]:
+    def _folding(self, key: str) -> Iterator[tuple[Transaction, ExperimentRecord]]:
         """Open a transaction that holds an experiment's lock, and read it as it is under that."""
         with self.database.writing() as transaction:
             number = self._experiments.record(transaction, key).id

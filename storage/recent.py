@@ -11,8 +11,8 @@ from threading import Lock
 
 from sqlalchemy import bindparam, select
 
-from bandits.records import Record
-from bandits.store import Outdated
+from bandits.store import StaleRead
+from bandits.store.records import ExperimentRecord
 from storage.databases import Transaction
 from storage.tables import experiments
 
@@ -32,14 +32,14 @@ class Recent:
     def __init__(self) -> None:
         """Know none yet."""
         self._lock = Lock()
-        self._kept: dict[str, tuple[float, Record | None]] = {}
+        self._kept: dict[str, tuple[float, ExperimentRecord | None]] = {}
 
-    def get(self, key: str) -> Record | None:
+    def get(self, key: str) -> ExperimentRecord | None:
         """Return an experiment's record, None where it has to be read."""
         at, record = self._kept.get(key, (0.0, None))
         return record if time.monotonic() - at < SECONDS else None
 
-    def keep(self, record: Record, begun: float) -> None:
+    def keep(self, record: ExperimentRecord, begun: float) -> None:
         """Keep a record that was read; reading began at `begun` on the monotonic clock."""
         with self._lock:
             if begun >= self._kept.get(record.key, (0.0, None))[0]:
@@ -50,7 +50,7 @@ class Recent:
         with self._lock:
             self._kept[key] = (time.monotonic(), None)
 
-    def check(self, transaction: Transaction, record: Record) -> None:
+    def check(self, transaction: Transaction, record: ExperimentRecord) -> None:
         """Make sure that a record still holds, as the transaction sees it.
 
         Raises:
@@ -61,4 +61,4 @@ class Recent:
         if now != (*then, record.learned_version):
             self.forget(record.key)
         if now[:3] != then:
-            raise Outdated
+            raise StaleRead

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Sequence
 
-from bandits.configuration import Configuration
-from bandits.records import Record, State
+from bandits.store.records import ExperimentRecord, State
+from bandits.versions import Configuration
 from storage.accounts import Accounts
 from storage.databases import Database
 from storage.databases.opening import open_database
@@ -42,13 +42,15 @@ class SqlStore(Log, Learned, Subjects):
 
     # Experiments
 
-    def create(self, configuration: Configuration, *, salt: bytes, at: float, by: str) -> Record:
+    def create(
+        self, configuration: Configuration, *, salt: bytes, at: float, by: str
+    ) -> ExperimentRecord:
         """Add a draft."""
         return self._write(
             lambda c: self._experiments.create(c, configuration, salt=salt, at=at, by=by)
         )
 
-    def record(self, key: str) -> Record:
+    def record(self, key: str) -> ExperimentRecord:
         """Read an experiment."""
         begun = time.monotonic()
         with self.database.reading() as transaction:
@@ -56,11 +58,11 @@ class SqlStore(Log, Learned, Subjects):
         self._recent.keep(record, begun)
         return record
 
-    def recent(self, key: str) -> Record:
+    def recent(self, key: str) -> ExperimentRecord:
         """Read an experiment as it was within the last second, to choose under it."""
         return self._recent.get(key) or self.record(key)
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[ExperimentRecord]:
         """Read every experiment, the newest first."""
         with self.database.reading() as transaction:
             return self._experiments.records(transaction)
@@ -73,7 +75,7 @@ class SqlStore(Log, Learned, Subjects):
         allowed: Sequence[State],
         at: float,
         by: str,
-    ) -> Record:
+    ) -> ExperimentRecord:
         """Store the next version of a configuration."""
         record = self._write(
             lambda c: self._experiments.configure(
@@ -92,7 +94,7 @@ class SqlStore(Log, Learned, Subjects):
         at: float,
         by: str,
         shipped: int | None = None,
-    ) -> Record:
+    ) -> ExperimentRecord:
         """Change an experiment's state."""
         record = self._write(
             lambda c: self._experiments.move(

@@ -13,11 +13,11 @@ from hypothesis import settings
 from msgspec import Struct, convert
 from msgspec.structs import astuple, replace
 
-from bandits.configuration import Configuration
 from bandits.engine import Engine
 from bandits.experiment import Experiment
-from bandits.logged import Chosen, Event, Events
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
+from bandits.store.values import Event, Events, NewDecisions
+from bandits.versions import Configuration
 from storage import SqlStore, open_store, upgrade
 from storage.tables import metadata
 
@@ -162,7 +162,7 @@ class Sender:
         self.store = store
         self._count = iter(range(10**9))
 
-    def start(self, key: str = "spring", **declared: Any) -> Record:
+    def start(self, key: str = "spring", **declared: Any) -> ExperimentRecord:
         """Create and start an experiment of three arms; decisions mature after ten seconds."""
         rule = {"metrics": {"click": {}, "order": {"count": "sum", "high": 100.0}}}
         experiment = {
@@ -175,10 +175,10 @@ class Sender:
         self.store.create(configuration, salt=b"salt" * 4, at=0.0, by="test")
         return self.store.move(key, "running", allowed=["draft"], at=0.0, by="test")
 
-    def chosen(self, n: int = 1, **columns: Any) -> Chosen:
+    def chosen(self, n: int = 1, **columns: Any) -> NewDecisions:
         """Make n decisions of new subjects, with some columns as given."""
         made = [f"d{next(self._count):09}" for _ in range(n)]
-        default = Chosen(
+        default = NewDecisions(
             ids=made,
             subjects=[f"subject of {i}" for i in columns.get("ids", made)],
             digests=[b""] * n,
@@ -193,7 +193,7 @@ class Sender:
         return replace(default, **columns)
 
     def choose(
-        self, record: Record, n: int = 1, *, at: float = 0.0, **columns: Any
+        self, record: ExperimentRecord, n: int = 1, *, at: float = 0.0, **columns: Any
     ) -> Sequence[str]:
         """Append n decisions of new subjects; return their ids."""
         chosen = self.chosen(n, **columns)

@@ -4,7 +4,7 @@ import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
-from bandits.draw import noise
+from bandits.sampling import noise
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment

@@ -23,7 +23,7 @@ from rich.status import Status
 from bandits.cli import progress_console
 from bandits.client import ApiError, Client
 from bandits.errors import BanditsError, InvalidInput, NotFound, Unavailable
-from bandits.messages import Request
+from bandits.schemas import Request
 from storage import open_store, upgrade
 from storage.accounts import Accounts
 from storage.accounts.api_keys import NewKey, Scope

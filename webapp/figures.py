@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 from bandits.results import HistoryPoint
 from simulations.planning.outlook import Side
 

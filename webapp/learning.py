@@ -8,7 +8,7 @@ from threading import Event
 from bandits.engine import Engine
 from bandits.errors import BanditsError
 from bandits.experiment import DAY
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from webapp.believing import STEADY_SECONDS, Belief, newest_recorded
 from webapp.work import Folds
 
@@ -63,7 +63,7 @@ class Learner:
                 soonest = min(soonest, self._next[record.key])
         return max(soonest - time.monotonic(), 0.0)
 
-    def _kept_to_schedule(self, record: Record) -> Record:
+    def _kept_to_schedule(self, record: ExperimentRecord) -> ExperimentRecord:
         """Start or stop it where its time has come; where that fails, it is tried again soon."""
         try:
             return self._engine.keep_to_schedule(record)
@@ -72,7 +72,7 @@ class Learner:
             _log.warning("cannot keep to the schedule yet: %s", error, extra=about)
             return record
 
-    def _learn(self, record: Record) -> float:
+    def _learn(self, record: ExperimentRecord) -> float:
         """Fold one experiment; return the seconds until its next turn."""
         began = time.perf_counter()
         try:
@@ -95,7 +95,7 @@ class Learner:
             _log.debug("learned version %d", snapshot.version, extra=told)
         return self._pace(record)
 
-    def _prune(self, record: Record) -> None:
+    def _prune(self, record: ExperimentRecord) -> None:
         """Let go of what is old, now and then."""
         if self._prune_at.get(record.key, 0.0) <= time.monotonic():
             self._engine.prune(record.key, between=self._let_others_write)
@@ -103,7 +103,7 @@ class Learner:
             if removed < _REMOVED_IN_A_TURN:  # else there is more, at its next turn
                 self._prune_at[record.key] = time.monotonic() + _QUIET_SECONDS
 
-    def _retain(self, record: Record) -> int:
+    def _retain(self, record: ExperimentRecord) -> int:
         """Remove what is older than is retained, where the clock may be believed."""
         if record.configuration.experiment.retention_days is None:
             return 0
@@ -118,7 +118,7 @@ class Learner:
     def _let_others_write(self) -> None:
         self._stop.wait(_PAUSE_SECONDS)
 
-    def _pace(self, record: Record) -> float:
+    def _pace(self, record: ExperimentRecord) -> float:
         experiment = record.configuration.experiment
         if record.stopped_at is not None:
             closes = record.stopped_at + experiment.reward.window_seconds
@@ -127,7 +127,7 @@ class Learner:
         return experiment.learn_every_seconds
 
 
-def _retained(record: Record) -> bool:
+def _retained(record: ExperimentRecord) -> bool:
     """Tell whether decisions of an archived experiment are still to be let go of."""
     return record.started and record.configuration.experiment.retention_days is not None
 

@@ -8,9 +8,9 @@ import numpy as np
 from msgspec import Struct, convert
 from numpy.random import Generator
 
-from bandits.draw import time_ordered_ids
 from bandits.experiment import Experiment
-from bandits.messages import Decision, Reward
+from bandits.sampling import time_ordered_ids
+from bandits.schemas import Decision, Reward
 
 KEY = "spring-sale"
 MATURITY_SECONDS = 10.0

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bandits.errors import Fault, InvalidInput
-from bandits.faults import sentence
+from bandits.validation import sentence
 
 PREFIX = "BANDITS_"
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from threading import Lock
 
-from bandits.messages import Decision, RewardReceipt
+from bandits.schemas import Decision, RewardReceipt
 from webapp.metrics import BOUNDS, family, histogram
 
 _FAILED, _SECONDS = len(BOUNDS) + 1, len(BOUNDS) + 2  # places after those of the buckets

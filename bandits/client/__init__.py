@@ -19,7 +19,7 @@ same decision, and an event counts once.
 """
 
 from bandits.client.batching import MAX_BATCH
-from bandits.client.client import Client, Declared
-from bandits.client.line import ApiError, Unreachable
+from bandits.client.client import Client, DeclaredExperiment
+from bandits.client.transport import ApiError, ConnectionFailed
 
-__all__ = ["MAX_BATCH", "ApiError", "Client", "Declared", "Unreachable"]
+__all__ = ["MAX_BATCH", "ApiError", "Client", "DeclaredExperiment", "ConnectionFailed"]

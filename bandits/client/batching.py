@@ -6,10 +6,10 @@ from typing import TypeVar
 
 import msgspec
 
-from bandits.client.line import ApiError
-from bandits.draw import time_ordered_ids
+from bandits.client.transport import ApiError
 from bandits.errors import InvalidInput
-from bandits.messages import Request
+from bandits.sampling import time_ordered_ids
+from bandits.schemas import Request
 
 MAX_BATCH = 10_000  # that the server takes at once
 _TOO_LARGE = 413

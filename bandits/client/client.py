@@ -12,20 +12,20 @@ import httpx
 from msgspec import Struct
 
 from bandits.client.batching import MAX_BATCH, halving, portions, too_large, with_ids
-from bandits.client.line import ApiError, Line, Patience, Unreachable
-from bandits.client.unheard import Unheard
-from bandits.context import Context
-from bandits.draw import time_ordered_ids
+from bandits.client.pending_cancellations import PendingCancellations
+from bandits.client.transport import ApiError, ConnectionFailed, Timeouts, Transport
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
-from bandits.logged import Marked
-from bandits.messages import Decision, Request, Reward, RewardReceipt
-from bandits.records import State
+from bandits.features import Context
+from bandits.sampling import time_ordered_ids
+from bandits.schemas import Decision, Request, Reward, RewardReceipt
+from bandits.store.records import State
+from bandits.store.values import MarkResult
 
 _log = logging.getLogger("bandits.client")
 
 
-class Declared(Struct, frozen=True):
+class DeclaredExperiment(Struct, frozen=True):
     """An experiment as the server has it."""
 
     key: str
@@ -33,7 +33,7 @@ class Declared(Struct, frozen=True):
     declaration: Experiment
 
 
-class _Decisions(Struct):
+class _DecisionList(Struct):
     decisions: list[Decision]
 
 
@@ -63,11 +63,11 @@ class Client:
             transport: what carries requests; the network unless given.
             sleep: how to wait between tries.
         """
-        self._line = Line(url, token, transport=transport, sleep=sleep)
-        self._single = Patience(timeout_seconds, deadline_seconds)
+        self._line = Transport(url, token, transport=transport, sleep=sleep)
+        self._single = Timeouts(timeout_seconds, deadline_seconds)
         longest = max(deadline_seconds, batch_timeout_seconds)
-        self._batch = Patience(batch_timeout_seconds, longest)
-        self._unheard = Unheard(self._line, self._single)
+        self._batch = Timeouts(batch_timeout_seconds, longest)
+        self._unheard = PendingCancellations(self._line, self._single)
 
     def __enter__(self) -> Self:
         return self
@@ -85,14 +85,16 @@ class Client:
         self._unheard.cancel()
         self._line.close()
 
-    def experiment(self, key: str) -> Declared:
+    def experiment(self, key: str) -> DeclaredExperiment:
         """Read an experiment; the API key needs the scope ``read``.
 
         Raises:
             ApiError: there is none of this key (404), or the API key may not read (403).
             Unreachable: no answer came in time.
         """
-        return self._line.call(f"/experiments/{quote(key, safe='')}", Declared, self._single)
+        return self._line.call(
+            f"/experiments/{quote(key, safe='')}", DeclaredExperiment, self._single
+        )
 
     def choose(  # noqa: PLR0913 - options, by keyword
         self,
@@ -163,7 +165,7 @@ class Client:
             def ask(*, once: bool) -> list[Decision]:
                 body = {"requests": some}
                 return self._line.call(
-                    path, _Decisions, self._batch, body=body, once=once
+                    path, _DecisionList, self._batch, body=body, once=once
                 ).decisions
 
             return self._decided(ask, some, fallback)
@@ -224,7 +226,7 @@ class Client:
                 )
         return total
 
-    def activate(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> Marked:
+    def activate(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
         """Tell that emails are sent now, where the experiment waits for that.
 
         Raises:
@@ -233,7 +235,7 @@ class Client:
         """
         return self._mark("/decisions/activate", decision_ids, batch)
 
-    def cancel(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> Marked:
+    def cancel(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
         """Tell that emails were never sent: they leave what is learned.
 
         Raises:
@@ -242,11 +244,11 @@ class Client:
         """
         return self._mark("/decisions/cancel", decision_ids, batch)
 
-    def _mark(self, path: str, decision_ids: Iterable[str], batch: int) -> Marked:
-        total = Marked(0, 0, ())
+    def _mark(self, path: str, decision_ids: Iterable[str], batch: int) -> MarkResult:
+        total = MarkResult(0, 0, ())
         for portion in portions(decision_ids, batch):
-            more = self._line.call(path, Marked, self._batch, body={"decision_ids": portion})
-            total = Marked(
+            more = self._line.call(path, MarkResult, self._batch, body={"decision_ids": portion})
+            total = MarkResult(
                 total.accepted + more.accepted,
                 total.repeated + more.repeated,
                 total.unknown + more.unknown,
@@ -263,12 +265,12 @@ class Client:
         once = fallback is not None and self._unheard.lately
         try:
             answered = ask(once=once)
-        except (ApiError, InvalidInput, Unreachable) as error:
+        except (ApiError, InvalidInput, ConnectionFailed) as error:
             splits = too_large(error) and len(requests) > 1
             if fallback is None or splits:
                 raise
             _log.warning("sending the fallback to %d: %s", len(requests), error)
-            if isinstance(error, Unreachable):
+            if isinstance(error, ConnectionFailed):
                 self._unheard.add(requests)
             slots = {slot: {"variant": variant} for slot, variant in fallback.items()}
             return [Decision(None, slots, 1.0, 0, fallback=True) for _ in requests]
@@ -289,11 +291,11 @@ def _request(
         subject_id,
         dict(context) if context is not None and personalize else None,
         decision_id,
-        None if eligible is None else {slot: _listed(v) for slot, v in eligible.items()},
+        None if eligible is None else {slot: _as_list(v) for slot, v in eligible.items()},
         personalize,
     )
 
 
-def _listed(variants: Sequence[str]) -> list[str]:
+def _as_list(variants: Sequence[str]) -> list[str]:
     """List them, unless they are one text: its letters are no variants, and the server says so."""
     return variants if isinstance(variants, str) else list(variants)  # type: ignore[return-value]

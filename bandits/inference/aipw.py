@@ -35,8 +35,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandits.arrays import BoolArray, FloatArray
-from bandits.inference.evidence import POWERS, Evidence, ratio
+from bandits.array_types import BoolArray, FloatArray
+from bandits.inference.aipw_sums import POWERS, AipwSums, ratio
 
 _TIGHTEST = 200.0  # conversions of all arms at which the interval is at its tightest
 _TINY = 1e-300  # stands for 0 where one divides, and the quotient is not used
@@ -81,7 +81,7 @@ class Scores:
         return np.sqrt((self.variation + 1 / precision) * inside)
 
 
-def contrast(evidence: Evidence, weights: FloatArray) -> Scores:
+def contrast(evidence: AipwSums, weights: FloatArray) -> Scores:
     """Score Σ_k c_k μ(k), over decisions that could have got every arm with a weight.
 
     Args:
@@ -92,12 +92,12 @@ def contrast(evidence: Evidence, weights: FloatArray) -> Scores:
     return _scored(evidence, used, np.broadcast_to(weights, evidence.eligible.shape), policy=0.0)
 
 
-def equal_split(evidence: Evidence) -> Scores:
+def equal_split(evidence: AipwSums) -> Scores:
     """Score the mean of μ over the arms that each decision could have got."""
     return _scored(evidence, _everything(evidence), _equal_shares(evidence), policy=0.0)
 
 
-def gain_over_equal_split(evidence: Evidence) -> Scores:
+def gain_over_equal_split(evidence: AipwSums) -> Scores:
     """Score R less the mean of μ over the arms that each decision could have got.
 
     Its sum is what the policy earned more than equal shares would have.
@@ -105,7 +105,7 @@ def gain_over_equal_split(evidence: Evidence) -> Scores:
     return _scored(evidence, _everything(evidence), -_equal_shares(evidence), policy=1.0)
 
 
-def _scored(evidence: Evidence, used: BoolArray, weights: FloatArray, *, policy: float) -> Scores:
+def _scored(evidence: AipwSums, used: BoolArray, weights: FloatArray, *, policy: float) -> Scores:
     """Score c·μ + policy · R over the strata that are `used` (G,), weights c (G, K)."""
     mean, variance, conversion = evidence.prediction
     mean, variance = mean[..., None, :], variance[..., None, :]
@@ -133,11 +133,11 @@ def _scored(evidence: Evidence, used: BoolArray, weights: FloatArray, *, policy:
     )
 
 
-def _everything(evidence: Evidence) -> BoolArray:
+def _everything(evidence: AipwSums) -> BoolArray:
     return np.ones(len(evidence.eligible), dtype=np.bool_)
 
 
-def _equal_shares(evidence: Evidence) -> FloatArray:
+def _equal_shares(evidence: AipwSums) -> FloatArray:
     return evidence.eligible / evidence.eligible.sum(axis=-1, keepdims=True)
 
 

@@ -10,7 +10,7 @@ with arms as strata. Arms are added up because what moves is mostly what they sh
 import numpy as np
 from scipy.special import chdtrc
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 
 FOUND = 0.001  # strict, since it is looked at often
 _FEWEST = 10.0  # successes that a period needs for χ² to fit

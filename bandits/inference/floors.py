@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Floors:
+class FloorHistory:
     """Counts of closed decisions by the floor that each was made under; additive.
 
     Attributes:
@@ -21,29 +21,29 @@ class Floors:
     counts: FloatArray
 
     @classmethod
-    def zeros(cls) -> "Floors":
+    def zeros(cls) -> "FloorHistory":
         """Make the counts of no decision."""
         return cls(np.zeros(0), np.zeros(0))
 
     @classmethod
-    def of(cls, floors: FloatArray) -> "Floors":
+    def of(cls, floors: FloatArray) -> "FloorHistory":
         """Count n decisions, each made under its floor (n,)."""
         values, counts = np.unique(floors, return_counts=True)
         return cls(values, counts.astype(np.float64))
 
-    def __add__(self, other: "Floors") -> "Floors":
+    def __add__(self, other: "FloorHistory") -> "FloorHistory":
         return self._joined(other, 1.0)
 
-    def __sub__(self, other: "Floors") -> "Floors":
+    def __sub__(self, other: "FloorHistory") -> "FloorHistory":
         return self._joined(other, -1.0)
 
-    def _joined(self, other: "Floors", sign: float) -> "Floors":
+    def _joined(self, other: "FloorHistory", sign: float) -> "FloorHistory":
         every = np.concatenate([self.values, other.values])
         values, place = np.unique(every, return_inverse=True)
         counts = np.concatenate([self.counts, sign * other.counts])
         joined = np.bincount(place.reshape(-1), counts, len(values))
         kept = joined != 0  # whole numbers: what is taken out leaves 0
-        return Floors(values[kept], joined[kept])
+        return FloorHistory(values[kept], joined[kept])
 
     def spread(self, values: FloatArray) -> FloatArray:
         """Return counts in the places of these floors, which must include all there are."""
@@ -61,6 +61,6 @@ class Floors:
         return msgspec.msgpack.encode((self.values.tolist(), self.counts.tolist()))
 
     @classmethod
-    def load(cls, packed: bytes) -> "Floors":
+    def load(cls, packed: bytes) -> "FloorHistory":
         """Read back what `dump` wrote."""
         return cls(*(np.array(a, dtype=np.float64) for a in msgspec.msgpack.decode(packed)))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.inference.drift import drift_p_value
 
 _DAY = 86_400.0
@@ -26,7 +26,7 @@ def period_of(started_at: FloatArray, since: float) -> IntArray:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Periods:
+class PeriodSums:
     """Sums of closed decisions by period and arm; additive.
 
     Attributes:
@@ -38,12 +38,14 @@ class Periods:
     sums: FloatArray
 
     @classmethod
-    def zeros(cls, n_arms: int) -> "Periods":
+    def zeros(cls, n_arms: int) -> "PeriodSums":
         """Make the sums over no decision."""
         return cls(np.zeros(0, dtype=np.int64), np.zeros((0, 3, n_arms)))
 
     @classmethod
-    def of(cls, numbers: IntArray, arms: IntArray, rewards: FloatArray, n_arms: int) -> "Periods":
+    def of(
+        cls, numbers: IntArray, arms: IntArray, rewards: FloatArray, n_arms: int
+    ) -> "PeriodSums":
         """Sum n decisions: the period of each, its arm and its reward, (n,) each."""
         found, place = np.unique(numbers, return_inverse=True)
         cells = place.reshape(-1) * n_arms + arms
@@ -53,24 +55,24 @@ class Periods:
             found, np.stack(sums).astype(np.float64).reshape(3, len(found), n_arms).swapaxes(0, 1)
         )
 
-    def __add__(self, other: "Periods") -> "Periods":
+    def __add__(self, other: "PeriodSums") -> "PeriodSums":
         return self._joined(other, 1.0)
 
-    def __sub__(self, other: "Periods") -> "Periods":
+    def __sub__(self, other: "PeriodSums") -> "PeriodSums":
         return self._joined(other, -1.0)
 
-    def _joined(self, other: "Periods", sign: float) -> "Periods":
+    def _joined(self, other: "PeriodSums", sign: float) -> "PeriodSums":
         every = np.concatenate([self.numbers, other.numbers])
         numbers, place = np.unique(every, return_inverse=True)
         sums = np.zeros((len(numbers), *self.sums.shape[1:]))
         np.add.at(sums, place.reshape(-1), np.concatenate([self.sums, sign * other.sums]))
         kept = np.any(sums[:, 0] != 0, axis=-1)  # whole numbers: what is taken out leaves 0
-        return Periods(numbers[kept], sums[kept])
+        return PeriodSums(numbers[kept], sums[kept])
 
-    def padded(self, n_arms: int) -> "Periods":
+    def padded(self, n_arms: int) -> "PeriodSums":
         """Append arms that nobody got, until there are `n_arms`."""
         missing = n_arms - self.sums.shape[-1]
-        return Periods(self.numbers, np.pad(self.sums, [(0, 0), (0, 0), (0, missing)]))
+        return PeriodSums(self.numbers, np.pad(self.sums, [(0, 0), (0, 0), (0, missing)]))
 
     def spread(self, numbers: IntArray) -> FloatArray:
         """Return sums in the places of these periods, which must include all there are."""
@@ -90,7 +92,7 @@ class Periods:
         return msgspec.msgpack.encode((self.numbers.tolist(), self.sums.tolist()))
 
     @classmethod
-    def load(cls, packed: bytes, n_arms: int) -> "Periods":
+    def load(cls, packed: bytes, n_arms: int) -> "PeriodSums":
         """Read back what `dump` wrote of `n_arms`."""
         numbers, sums = msgspec.msgpack.decode(packed)
         return cls(

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from scipy.special import betainc
 
-from bandits.arrays import BoolArray, FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 
 _TINY = 1e-300  # in place of 0, where what comes of it is not used
 ALARM = 0.001  # per arm: strict, since it is looked at often; 100 clean looks at .05 alarm 29 %

@@ -10,7 +10,7 @@ from msgspec import Struct
 from numpy.polynomial import legendre
 from scipy.special import ndtr, stdtr, stdtrit
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 from bandits.numerics.quadrature import beta_chances, common_edges, student_chances
 
 WARNING = (
@@ -24,7 +24,7 @@ _NODES, _WEIGHTS = legendre.leggauss(8)
 _STEPS = np.arange(-8.0, 8.5, 0.5)  # panel edges, in normal deviations
 
 
-class Outlook(Struct, frozen=True, eq=False):
+class BestArmEstimate(Struct, frozen=True, eq=False):
     """What is believed of each arm, (..., K).
 
     Attributes:
@@ -38,7 +38,7 @@ class Outlook(Struct, frozen=True, eq=False):
     warning: str = WARNING
 
 
-def beta_outlook(alpha: FloatArray, beta: FloatArray) -> Outlook:
+def beta_best_arm(alpha: FloatArray, beta: FloatArray) -> BestArmEstimate:
     """Judge arms whose rates have Beta(alpha, beta) posteriors, both (..., K).
 
     The expected maximum of quantities in [0, 1] is 1 − ∫ Π F_k, and ∫ Π F_k is the chance that one
@@ -48,10 +48,10 @@ def beta_outlook(alpha: FloatArray, beta: FloatArray) -> Outlook:
     joined = beta_chances(np.append(alpha, ones, -1), np.append(beta, ones, -1))
     highest = 1.0 - joined[..., -1:]
     losses = np.maximum(highest - alpha / (alpha + beta), 0.0)
-    return Outlook(beta_chances(alpha, beta), losses)
+    return BestArmEstimate(beta_chances(alpha, beta), losses)
 
 
-def student_outlook(dof: FloatArray, location: FloatArray, scale: FloatArray) -> Outlook:
+def student_best_arm(dof: FloatArray, location: FloatArray, scale: FloatArray) -> BestArmEstimate:
     """Judge arms whose means have Student posteriors, as under a normal-inverse-gamma prior.
 
     A Gaussian posterior is one with many degrees of freedom.
@@ -63,7 +63,7 @@ def student_outlook(dof: FloatArray, location: FloatArray, scale: FloatArray) ->
     """
     highest = _expected_maximum(*(a.reshape(-1, a.shape[-1]) for a in (dof, location, scale)))
     losses = np.maximum(highest.reshape(*location.shape[:-1], 1) - location, 0.0)
-    return Outlook(student_chances(dof, location, scale), losses)
+    return BestArmEstimate(student_chances(dof, location, scale), losses)
 
 
 def _expected_maximum(dof: FloatArray, location: FloatArray, scale: FloatArray) -> FloatArray:

@@ -5,9 +5,9 @@ from typing import Self
 
 import numpy as np
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.numerics.linear import Regression, contributions
-from bandits.numerics.linear_fit import Fit
+from bandits.array_types import FloatArray, IntArray
+from bandits.numerics.linear_fit import LinearFit
+from bandits.numerics.ridge_fit import RidgeFit, contributions
 from bandits.numerics.ties import NOTHING_LEFT, equal_shares, largest
 from bandits.policy import Contributions
 from bandits.statistics import Ridge
@@ -26,7 +26,7 @@ class InverseGap:
         exponent: ρ.
     """
 
-    fit: Fit
+    fit: LinearFit
     squares: FloatArray
     span: float
     scale: float
@@ -36,7 +36,7 @@ class InverseGap:
     def of(cls, known: Ridge, span: float, ridge: float, scale: float, exponent: float) -> Self:
         """Fit what has matured, under the penalty λ."""
         squares = np.diagonal(known.gram, axis1=-2, axis2=-1).sum(axis=-2)
-        return cls(Regression(known.matured, ridge), squares, span, scale, exponent)
+        return cls(RidgeFit(known.matured, ridge), squares, span, scale, exponent)
 
     @property
     def greed(self) -> FloatArray:

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.special import entr, rel_entr
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 
 _SMALLEST = 1e-200  # in place of 1 - mean where that is 0, so that it can be divided by
 _NEWTON_STEPS = 7  # from above, where it comes down monotonically; exact to 1e-12 after 6

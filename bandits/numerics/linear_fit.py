@@ -6,12 +6,12 @@ from typing import Protocol
 import numpy as np
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 
 _ROUNDING = 1e-14  # relative: what sums of products may lack of being positive definite
 
 
-class Fit(Protocol):
+class LinearFit(Protocol):
     """What is known of each arm's weights θ: an estimate for any context, and its width.
 
     Contexts (*lead, *batch, d) become values (*lead, *batch, K).
@@ -37,7 +37,7 @@ class Fit(Protocol):
         """Draw an arm of the largest bound, each with the same chance: (*lead, *batch)."""
         ...
 
-    def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> "Fit":
+    def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> "LinearFit":
         """Add one observation to each state: arms, rewards (*lead,), contexts (*lead, d).
 
         The result takes this object over; use the result only.

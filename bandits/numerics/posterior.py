@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray, row_starts
+from bandits.array_types import FloatArray, IntArray, row_starts
 from bandits.numerics.quadrature import beta_chances, student_chances
 from bandits.policy import draw_each, over_batch, per_arm
 from bandits.statistics import Moments
@@ -60,12 +60,12 @@ class BetaPosterior:
         alpha, beta = over_batch(self.alpha, contexts), over_batch(self.beta, contexts)
         return rng.beta(alpha, beta, per_arm(self.alpha, contexts)).argmax(axis=-1)
 
-    def learned(self, arms: IntArray, rewards: FloatArray) -> "BetaWalk":
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "OnlineBetaPosterior":
         """Learn in place from now on: arms, rewards (*lead,)."""
-        return BetaWalk(self).learned(arms, rewards)
+        return OnlineBetaPosterior(self).learned(arms, rewards)
 
 
-class BetaWalk:
+class OnlineBetaPosterior:
     """A Beta posterior that learns after every decision, in place, as a simulation's.
 
     Attributes:
@@ -108,7 +108,7 @@ class BetaWalk:
     def _frozen(self) -> BetaPosterior:
         return BetaPosterior(self.alpha, self.beta, self.reach)
 
-    def learned(self, arms: IntArray, rewards: FloatArray) -> "BetaWalk":
+    def learned(self, arms: IntArray, rewards: FloatArray) -> "OnlineBetaPosterior":
         """Add one observation to each state: arms, rewards (*lead,)."""
         if arms.ndim != 1:
             arms, rewards = arms.reshape(-1), rewards.reshape(-1)
@@ -119,7 +119,7 @@ class BetaWalk:
         return self
 
 
-BetaState = BetaPosterior | BetaWalk
+BetaState = BetaPosterior | OnlineBetaPosterior
 
 
 @dataclass(frozen=True)

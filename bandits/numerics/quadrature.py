@@ -15,7 +15,7 @@ import numpy as np
 from numpy.polynomial import legendre
 from scipy.special import ndtr
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 
 _N_NODES = 8
 _STEP = 1.0  # between edges, in standard deviations where the density is normal

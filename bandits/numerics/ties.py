@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.random import Generator
 
-from bandits.arrays import BoolArray, FloatArray, IntArray, row_starts
+from bandits.array_types import BoolArray, FloatArray, IntArray, row_starts
 
 TIE = 2.0**-36  # relative: scores that equal sums make differ only by rounding are tied
 _AHEAD = 2**15  # lots drawn at once: 256 KB
@@ -33,7 +33,7 @@ def equal_shares(marked: BoolArray) -> FloatArray:
 def draw_largest(scores: FloatArray, rng: Generator, close: float = 0.0) -> IntArray:
     """Draw one of the largest of finite scores (..., K), each of them with the same chance: (...).
 
-    As `largest` and a draw. Who comes here at every step keeps `Lots`.
+    As `largest` and a draw. Who comes here at every step keeps `TieSampler`.
     """
     first, marked = _marked(scores, close)
     if np.count_nonzero(marked) == first.size:
@@ -42,7 +42,7 @@ def draw_largest(scores: FloatArray, rng: Generator, close: float = 0.0) -> IntA
     return lots.argmax(axis=-1)
 
 
-class Lots:
+class TieSampler:
     """Draws as `draw_largest`, for a simulation that comes at every step with as many scores.
 
     Ties are not looked for: each score is raised at random by up to 2^16 of the steps from one

@@ -3,11 +3,11 @@
 import numpy as np
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.draw import draw
+from bandits.array_types import FloatArray, IntArray
 from bandits.numerics.posterior import BetaState, many
 from bandits.numerics.quadrature import beta_chances
 from bandits.policy import draw_each, per_arm
+from bandits.sampling import draw
 
 _TRIES = 8  # draws in which most rivals turn up
 

@@ -1,15 +1,15 @@
 """What is learned, one module per family; policies of one family can follow each other."""
 
-from bandits.statistics.family import NOTHING, Additive, Statistic, dump, load
-from bandits.statistics.logistic import Logistic
+from bandits.statistics.logistic import LogisticSums
 from bandits.statistics.moments import Moments
 from bandits.statistics.ridge import Ridge
 from bandits.statistics.slot_ridge import SlotRidge
+from bandits.statistics.statistic import NOTHING, Additive, Statistic, dump, load
 
 __all__ = [
     "NOTHING",
     "Additive",
-    "Logistic",
+    "LogisticSums",
     "Moments",
     "Ridge",
     "SlotRidge",

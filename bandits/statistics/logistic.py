@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import expit
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
-from bandits.statistics.family import Learned, grown
 from bandits.statistics.ridge import products_by_arm
+from bandits.statistics.statistic import NoPending, grown
 
 _MAX_STEPS = 100
 _FARTHEST = 1.0  # a step in log odds within which the curvature stays alike, so that steps go up
@@ -18,7 +18,7 @@ _CONVERGED = 1e-10  # in log odds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Logistic(Learned):
+class LogisticSums(NoPending):
     """The log likelihood of each arm's weights, as a parabola around the most credible ones.
 
     Laplace's approximation: θ·shift - θᵀ precision θ / 2 has at the mode, under a prior N(0, 1/λ)
@@ -48,7 +48,7 @@ class Logistic(Learned):
         rewards: FloatArray,
         contexts: FloatArray,
         weights: FloatArray,
-    ) -> "Logistic":
+    ) -> "LogisticSums":
         """Fit n observations: arms, rewards in [0, 1], weights (..., n), contexts (..., n, d).
 
         By Newton's method, where no step changes any observation's log odds by more than 1: then
@@ -79,16 +79,16 @@ class Logistic(Learned):
         return cls(shift, precision)
 
     @classmethod
-    def zeros(cls, problem: Problem, lead: tuple[int, ...] = ()) -> "Logistic":
+    def zeros(cls, problem: Problem, lead: tuple[int, ...] = ()) -> "LogisticSums":
         """Make the statistic of no observation."""
         shape = (*lead, problem.n_arms, problem.n_features)
         return cls(np.zeros(shape), np.zeros((*shape, problem.n_features)))
 
-    def take(self, arms: IntArray) -> "Logistic":
+    def take(self, arms: IntArray) -> "LogisticSums":
         """Restrict to the arms at these positions."""
         return type(self)(self.shift[..., arms, :], self.precision[..., arms, :, :])
 
-    def padded(self, problem: Problem) -> "Logistic":
+    def padded(self, problem: Problem) -> "LogisticSums":
         """Append arms nobody has seen until there are the problem's."""
         n_arms = problem.n_arms
         shift, precision = self.shift, self.precision
@@ -96,18 +96,18 @@ class Logistic(Learned):
 
 
 @cache
-def _penalised(penalty: float) -> type[Logistic]:
-    if penalty == Logistic.penalty:
-        return Logistic
-    return type("Logistic", (Logistic,), {"__slots__": (), "penalty": penalty})
+def _penalised(penalty: float) -> type[LogisticSums]:
+    if penalty == LogisticSums.penalty:
+        return LogisticSums
+    return type("Logistic", (LogisticSums,), {"__slots__": (), "penalty": penalty})
 
 
-class Penalised:
+class PenalisedFamily:
     """As a policy class's `statistic`: for a policy, the family of the λ that is its `ridge`."""
 
-    def __get__(self, policy: Any, of: type | None = None) -> type[Logistic]:
+    def __get__(self, policy: Any, of: type | None = None) -> type[LogisticSums]:
         """Return the family; for the class, that of λ = 1."""
-        return Logistic if policy is None else _penalised(policy.ridge)
+        return LogisticSums if policy is None else _penalised(policy.ridge)
 
 
 def _odds(theta: FloatArray, arms: IntArray, contexts: FloatArray) -> FloatArray:

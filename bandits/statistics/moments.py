@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
-from bandits.statistics.family import NOTHING, Additive, grown
+from bandits.statistics.statistic import NOTHING, Additive, grown
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from bandits.arrays import FloatArray, IntArray, row_starts
+from bandits.array_types import FloatArray, IntArray, row_starts
 from bandits.problem import Problem
-from bandits.statistics.family import Additive, grown
+from bandits.statistics.statistic import Additive, grown
 
 _AT_ONCE = 1 << 19  # values of contexts: 4 MB
 

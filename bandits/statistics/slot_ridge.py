@@ -5,15 +5,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
-from bandits.statistics.family import Learned
+from bandits.statistics.statistic import NoPending
 
 _CHUNK = 1 << 20  # values of features at once
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SlotRidge(Learned):
+class SlotRidge(NoPending):
     """Sufficient sums of a linear model in which every variant of a slot has its own weights.
 
     The features of an arm are, for each of its S slots, the context in the place of the variant it

@@ -8,17 +8,17 @@ transaction that inserts the next snapshot.
 
 from typing import Protocol
 
-from bandits.store.experiments import Experiments
-from bandits.store.learning import Learning
-from bandits.store.log import Log
-from bandits.store.removal import Removing
+from bandits.store.deletion import DeletionPort
+from bandits.store.experiments import ExperimentPort
+from bandits.store.log import LogPort
+from bandits.store.snapshots import SnapshotPort
 
 
-class Outdated(Exception):
+class StaleRead(Exception):
     """What is written rests on what was read, and that has changed since; read it again."""
 
 
-class Store(Experiments, Log, Learning, Removing, Protocol):
+class Store(ExperimentPort, LogPort, SnapshotPort, DeletionPort, Protocol):
     """Where experiments, the log and the snapshots live.
 
     Every method may raise `Unavailable`; then nothing was stored.

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from bandits.configuration import Configuration
-from bandits.records import Record, State
+from bandits.store.records import ExperimentRecord, State
+from bandits.versions import Configuration
 
 
-class Experiments(Protocol):
+class ExperimentPort(Protocol):
     """Where experiments and their configurations live."""
 
-    def create(self, configuration: Configuration, *, salt: bytes, at: float, by: str) -> Record:
+    def create(
+        self, configuration: Configuration, *, salt: bytes, at: float, by: str
+    ) -> ExperimentRecord:
         """Add a draft.
 
         Raises:
@@ -18,7 +20,7 @@ class Experiments(Protocol):
         """
         ...
 
-    def record(self, key: str) -> Record:
+    def record(self, key: str) -> ExperimentRecord:
         """Read an experiment.
 
         Raises:
@@ -26,7 +28,7 @@ class Experiments(Protocol):
         """
         ...
 
-    def recent(self, key: str) -> Record:
+    def recent(self, key: str) -> ExperimentRecord:
         """Read an experiment as it was within the last second, to choose under it.
 
         Raises:
@@ -34,7 +36,7 @@ class Experiments(Protocol):
         """
         ...
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[ExperimentRecord]:
         """Read every experiment, the newest first."""
         ...
 
@@ -46,7 +48,7 @@ class Experiments(Protocol):
         allowed: Sequence[State],
         at: float,
         by: str,
-    ) -> Record:
+    ) -> ExperimentRecord:
         """Store the next version of a configuration; earlier ones stay for receipts.
 
         Raises:
@@ -65,7 +67,7 @@ class Experiments(Protocol):
         at: float,
         by: str,
         shipped: int | None = None,
-    ) -> Record:
+    ) -> ExperimentRecord:
         """Change an experiment's state; `started_at` and `stopped_at` are set the first time.
 
         Args:

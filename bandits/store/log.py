@@ -3,16 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from bandits.logged import Chosen, Event, Events, Marked, Stored, Targets
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
+from bandits.store.values import (
+    DecisionRefs,
+    Event,
+    Events,
+    MarkResult,
+    NewDecisions,
+    StoredDecision,
+)
 
 
-class Log(Protocol):
+class LogPort(Protocol):
     """Where decisions live, and what came of them."""
 
     def append_decisions(
-        self, record: Record, chosen: Chosen, *, at: float
-    ) -> Mapping[int, Stored]:
+        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float
+    ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return.
 
         Returns:
@@ -26,7 +33,9 @@ class Log(Protocol):
         """
         ...
 
-    def admit(self, record: Record, given: Sequence[bytes], *, most: int) -> Sequence[bytes]:
+    def admit(
+        self, record: ExperimentRecord, given: Sequence[bytes], *, most: int
+    ) -> Sequence[bytes]:
         """Note which of these distinct `eligible` restrictions are new to an experiment.
 
         Returns:
@@ -35,11 +44,11 @@ class Log(Protocol):
         """
         ...
 
-    def decisions(self, ids: Sequence[str]) -> dict[str, Stored]:
+    def decisions(self, ids: Sequence[str]) -> dict[str, StoredDecision]:
         """Read the decisions that exist among these ids."""
         ...
 
-    def latest_decisions(self, key: str, *, limit: int) -> list[Stored]:
+    def latest_decisions(self, key: str, *, limit: int) -> list[StoredDecision]:
         """Read an experiment's decisions that were made last, the newest first.
 
         Raises:
@@ -59,7 +68,7 @@ class Log(Protocol):
         """Read a decision's events in order of their time."""
         ...
 
-    def targets(self, ids: Sequence[str]) -> Targets:
+    def targets(self, ids: Sequence[str]) -> DecisionRefs:
         """Find the decisions of ids, to append events to them."""
         ...
 
@@ -84,10 +93,10 @@ class Log(Protocol):
         """Count events of experiments, by number, that came before their decisions' clocks ran."""
         ...
 
-    def activate(self, ids: Sequence[str], *, at: float) -> Marked:
+    def activate(self, ids: Sequence[str], *, at: float) -> MarkResult:
         """Start the clocks of decisions; repeated where they run already or were cancelled."""
         ...
 
-    def cancel(self, ids: Sequence[str], *, at: float) -> Marked:
+    def cancel(self, ids: Sequence[str], *, at: float) -> MarkResult:
         """Take decisions out of learning, and free their subjects."""
         ...

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr
 from scipy.stats import norm
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 
 _FEWEST_NODES, _NODES_PER_DEVIATION = 128, 5  # the walk's density is smooth: errors below 1e-10
 _LARGEST = 1e15  # recipients an arm: more than there are, and a whole number

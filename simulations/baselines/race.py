@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from numpy.random import Generator
 
-from bandits.arrays import BoolArray, FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.numerics.ties import draw_largest, equal_shares, largest
 from bandits.problem import Problem
 from bandits.statistics import Moments

@@ -5,7 +5,7 @@ from msgspec import Struct
 from numpy.random import Generator
 from scipy.special import ndtr, stdtr
 
-from bandits.arrays import BoolArray, FloatArray
+from bandits.array_types import BoolArray, FloatArray
 from bandits.statistics import Moments
 from simulations.baselines.race import best_of, only_best
 

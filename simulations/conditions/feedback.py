@@ -13,7 +13,7 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from msgspec import Meta
 
-from bandits.arrays import BoolArray, FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem

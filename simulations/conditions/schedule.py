@@ -5,7 +5,7 @@ from typing import Annotated
 import numpy as np
 from msgspec import Meta, Struct
 
-from bandits.arrays import IntArray
+from bandits.array_types import IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from simulations.conditions.feedback import Feedback

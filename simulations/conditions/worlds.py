@@ -7,7 +7,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.random import SFC64, Generator, SeedSequence
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from simulations.conditions.feedback import Luck
 from simulations.environments.contract import Environment, Replicated, Rounds, Shared, World
 

@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray, row_starts
+from bandits.array_types import FloatArray, IntArray, row_starts
 from bandits.errors import InvalidInput
 from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
 from bandits.policy import AnyPolicy, Predicting, draw_each, sample_arms

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
 from simulations.conditions.schedule import Run, Schedule
 from simulations.conditions.worlds import Stretch

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from simulations.contestants.memory import (
     Decisions,
     Everything,

@@ -6,7 +6,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import BoolArray, FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.statistics import Moments
 from simulations.contestants.contract import Player

@@ -6,7 +6,7 @@ import numpy as np
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem

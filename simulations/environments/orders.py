@@ -7,7 +7,7 @@ from msgspec import Meta
 from numpy.random import Generator
 from scipy.special import ndtr, ndtri
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem

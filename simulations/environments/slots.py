@@ -9,7 +9,7 @@ from msgspec import Meta
 from numpy.random import SFC64, Generator, SeedSequence
 from scipy.special import expit, logit
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem

@@ -14,12 +14,12 @@ from msgspec import Struct
 from numpy.random import Generator
 
 from bandits.allocation import apply_floor
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.numerics.ties import equal_shares, largest
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.statistics import Statistic
-from bandits.statistics.gathered import Gathered, Observations
+from bandits.statistics.accumulator import Accumulator, Observations
 
 _SAME = 1e-12  # means closer than this are the same arm's worth
 
@@ -78,7 +78,7 @@ def adaptive(  # noqa: PLR0913, PLR0917 - what is played, and by what
     problem, alike = campaign.problem, np.ones((replications, 1))
     truth = _truth(campaign, replications, rng)
     family = policy.statistic
-    learned = Gathered(family, problem, (replications,))
+    learned = Accumulator(family, problem, (replications,))
     under_way: list[tuple[IntArray, FloatArray, FloatArray]] = []  # of each wave not learned yet
     counts, totals = np.zeros(truth.shape), np.zeros(truth.shape)
     extra = [np.zeros(replications)]

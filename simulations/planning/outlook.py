@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.random import Generator, SeedSequence, default_rng
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.policy import AnyPolicy
 from simulations.planning.campaign import Campaign, Course, ab_test, adaptive, test_points
 from simulations.reporting.findings import TWO_SIDED, Estimate

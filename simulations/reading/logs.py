@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from msgspec import Struct
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.context import CategoryFeature, Counts, NumberFeature
+from bandits.array_types import FloatArray, IntArray
 from bandits.csv_rows import missing_column, position, whole_rows
 from bandits.errors import InvalidInput
+from bandits.features import CategoryFeature, EncodingCounts, NumberFeature
 
 MOST_VALUES = 100  # different texts of a context column; as many as the engine takes
 
@@ -164,13 +164,13 @@ def _encoded(cells: _Cells) -> FloatArray:
         numbers = cells.numbers()
         low, high = float(numbers.min()), float(numbers.max())
         feature = NumberFeature(cells.name, low, high if high > low else low + 1)
-        return feature.column(numbers.tolist(), Counts())
+        return feature.column(numbers.tolist(), EncodingCounts())
     values = sorted(set(cells.texts))
     if len(values) > MOST_VALUES:
         raise cells.fault(
             0, f"has {len(values):,} different texts, at most {MOST_VALUES} can be told apart"
         )
-    return CategoryFeature(cells.name, tuple(values)).column(cells.texts, Counts())
+    return CategoryFeature(cells.name, tuple(values)).column(cells.texts, EncodingCounts())
 
 
 def _read_cells(path: Path, wanted: Sequence[str] | None) -> dict[str, _Cells]:

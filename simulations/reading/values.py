@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import msgspec
 
 from bandits.errors import Fault, InvalidInput
-from bandits.faults import converted
-from bandits.keys import pointer
+from bandits.identifiers import pointer
+from bandits.validation import converted
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import numpy as np
 from msgspec import Struct
 from plotly import graph_objects as go
 
-from bandits.arrays import AnyArray, FloatArray
+from bandits.array_types import AnyArray, FloatArray
 from simulations.reporting.findings import Findings
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from bandits.arrays import FloatArray
+from bandits.array_types import FloatArray
 from simulations.conditions.schedule import Run
 from simulations.running.ledger import Record
 

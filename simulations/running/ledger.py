@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
 from simulations.conditions.worlds import Stretch
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from simulations.conditions.feedback import Feedback, Post
 from simulations.conditions.schedule import Run, Schedule
 from simulations.conditions.worlds import Stretch, Worlds, keep_freed_memory, player_rng

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from storage.databases import Found, Transaction
 from storage.tables import activations, batch_of, batches, cancellations, decisions
 
@@ -20,7 +20,7 @@ MOST_BATCHES = 20_000
 _made_in = batches.alias("made_in")
 
 
-def seen_at_most(record: Record) -> int:
+def seen_at_most(record: ExperimentRecord) -> int:
     """Return how many rows a fold sees for the first time, if they are of several batches."""
     if not record.configuration.experiment.make_policy().statistic.contextual:
         return MOST_ROWS  # probabilities are the same for everybody

@@ -24,9 +24,9 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Select, case, select, update
 
-from bandits.folding import Past
-from bandits.logged import Decided, Due
-from bandits.records import Record, Snapshot
+from bandits.store.fold import HistoryReader
+from bandits.store.records import ExperimentRecord, Snapshot
+from bandits.store.values import DecisionColumns, FoldIncrement
 from storage.databases import Found, Transaction
 from storage.learning import bounds
 from storage.learning.mishaps import COLUMNS, keep_mishaps
@@ -83,8 +83,8 @@ class SqlFold:
     def __init__(
         self,
         transaction: Transaction,
-        record: Record,
-        past: Past,
+        record: ExperimentRecord,
+        past: HistoryReader,
         now: float,
         *,
         cancels: Sequence[int] | None = None,
@@ -116,11 +116,11 @@ class SqlFold:
         changed = any(len(getattr(due, name)) for name in due.__struct_fields__)
         self.due = due if changed else None
 
-    def learned(self) -> Iterator[Decided]:
+    def learned(self) -> Iterator[DecisionColumns]:
         """Go through everything that is learned once this fold is saved, in portions."""
         return self._observations.learned()
 
-    def pending(self) -> Iterator[Decided]:
+    def pending(self) -> Iterator[DecisionColumns]:
         """Go through everything sent and not learned once this fold is saved, in portions."""
         return self._observations.pending()
 
@@ -196,12 +196,12 @@ class SqlFold:
                 mine = update(batches).where(self._transaction.among(batches.c.id, numbers))
                 self._transaction.execute(mine.values({mark: self._version}))
 
-    def _read(self, taken: _Taken) -> Due:
+    def _read(self, taken: _Taken) -> FoldIncrement:
         withdrawn, removed = self._cancelled(taken.cancels)
         corrected = sorted(self._corrected(taken.rewards) - removed)
         read, version = self._observations, self._version
         numbered = partial(read.numbered, closed_before=version)
-        return Due(
+        return FoldIncrement(
             entered=read.started_by(taken.entered),
             entered_due=read.started_by(taken.entered_due),
             matured=read.started_by(taken.matured),

@@ -5,9 +5,15 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
-from bandits.folding import Audit, Removal
-from bandits.logged import Removed
-from bandits.records import Mishaps, Point, Snapshot, Standing, Waiting
+from bandits.store.fold import LogAudit, Removal
+from bandits.store.records import (
+    DataQualityCounts,
+    ExperimentState,
+    FoldBacklog,
+    Snapshot,
+    SnapshotPoint,
+)
+from bandits.store.values import RemovalResult
 from storage.databases import Transaction
 from storage.learning import snapshots
 from storage.learning.folds import SqlFold
@@ -33,7 +39,7 @@ class Learned(Part):
                 transaction.connection.rollback()
 
     @contextmanager
-    def audit(self, key: str, version: int | None = None) -> Iterator[Audit]:
+    def audit(self, key: str, version: int | None = None) -> Iterator[LogAudit]:
         """Read the whole log of one experiment, consistently, also while others write."""
         with self.database.reading(consistent=True) as transaction:
             record = self._experiments.record(transaction, key)
@@ -47,7 +53,7 @@ class Learned(Part):
                 configuration = self._experiments.configuration(transaction, key, then)
                 record = replace(record, configuration=configuration, learned_version=version)
             observations = Observations(transaction, record, as_of=version)
-            yield Audit(
+            yield LogAudit(
                 record,
                 snapshot,
                 observations.learned(),
@@ -55,7 +61,7 @@ class Learned(Part):
                 SqlPast(transaction, record, self._experiments),
                 snapshots.all_kept(transaction, record),
                 base,
-                logged_mishaps(transaction, record) if version is None else Mishaps(),
+                logged_mishaps(transaction, record) if version is None else DataQualityCounts(),
             )
 
     def remove(
@@ -66,7 +72,7 @@ class Learned(Part):
         most: int,
         following: tuple[float, int] | None,
         keep: Callable[[Removal], None],
-    ) -> Removed:
+    ) -> RemovalResult:
         """Remove decisions that nothing can change any more, in one transaction."""
         with self._folding(key) as (transaction, record):
             past = SqlPast(transaction, record, self._experiments)
@@ -78,7 +84,7 @@ class Learned(Part):
             following = removing.following
             if following is None and remove_spent(transaction, record, before, most) == most:
                 following = (before, 0)  # no decisions any more, but there may be more of these
-            return Removed(len(removing), following)
+            return RemovalResult(len(removing), following)
 
     def prune(self, key: str, *, before: float, most: int) -> int:
         """Take the arrays of snapshots from before a time, the newest excepted."""
@@ -95,19 +101,21 @@ class Learned(Part):
             record = self._experiments.record(transaction, key)
             return snapshots.read_snapshot(transaction, record, version)
 
-    def standing(self, key: str, points: int) -> Standing:
+    def standing(self, key: str, points: int) -> ExperimentState:
         """Read how an experiment stands, all of one moment."""
         with self.database.reading(consistent=True) as transaction:
             record = self._experiments.record(transaction, key)
             newest = snapshots.newest_snapshot(transaction, record)
-            return Standing(record, newest, snapshots.read_history(transaction, record, points))
+            return ExperimentState(
+                record, newest, snapshots.read_history(transaction, record, points)
+            )
 
-    def waiting(self, now: float) -> Mapping[int, Waiting]:
+    def waiting(self, now: float) -> Mapping[int, FoldBacklog]:
         """Tell what waits for a fold."""
         with self.database.reading() as transaction:
             return read_waiting(transaction, now)
 
-    def history(self, key: str, points: int) -> list[Point]:
+    def history(self, key: str, points: int) -> list[SnapshotPoint]:
         """Read at most `points` snapshots for a chart, spread over time, the newest included."""
         with self.database.reading() as transaction:
             record = self._experiments.record(transaction, key)

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import func, insert, select, update
 
-from bandits.records import Mishaps, Record
+from bandits.store.records import DataQualityCounts, ExperimentRecord
 from storage.databases import Found, Transaction
 from storage.log.batches import open_batch
 from storage.tables import batches, departed, experiments
 
-NAMES = Mishaps.__struct_fields__
+NAMES = DataQualityCounts.__struct_fields__
 COLUMNS = tuple(batches.c[name] for name in NAMES)
 
 
@@ -27,7 +27,9 @@ def note_early(transaction: Transaction, early: Mapping[int, int], *, at: float)
         open_batch(transaction, "reward", number, size=0, at=at, due_at=at, early=count)
 
 
-def keep_mishaps(transaction: Transaction, record: Record, counted: Sequence[Found]) -> None:
+def keep_mishaps(
+    transaction: Transaction, record: ExperimentRecord, counted: Sequence[Found]
+) -> None:
     """Add those of the batches that a fold counts to the experiment's."""
     count = [b for b in counted if _in_time(record, b)]
     more = {name: sum(getattr(b, name) for b in count) for name in NAMES}
@@ -45,21 +47,23 @@ def _any(batch: Found) -> bool:
     return any(getattr(batch, name) for name in NAMES)
 
 
-def _in_time(record: Record, batch: Found) -> bool:
+def _in_time(record: ExperimentRecord, batch: Found) -> bool:
     if record.stopped_at is None or record.closes_at is None:
         return True
     latest = record.stopped_at if batch.kind == "choose" else record.closes_at
     return bool(batch.created_at <= latest)
 
 
-def logged_mishaps(transaction: Transaction, record: Record) -> Mishaps:
+def logged_mishaps(transaction: Transaction, record: ExperimentRecord) -> DataQualityCounts:
     """Sum what every counted batch told, those included that are no longer in the log."""
     sums = [func.coalesce(func.sum(column), 0) for column in COLUMNS]
     here = (batches.c.experiment_id == record.id, batches.c.counted_version.is_not(None))
     logged = transaction.execute(select(*sums).where(*here)).one()
     query = select(*(departed.c[name] for name in NAMES))
     gone = transaction.execute(query.where(departed.c.experiment_id == record.id)).first()
-    return Mishaps(*(int(a) + b for a, b in zip(logged, gone or (0,) * len(NAMES), strict=True)))
+    return DataQualityCounts(
+        *(int(a) + b for a, b in zip(logged, gone or (0,) * len(NAMES), strict=True))
+    )
 
 
 def keep_departed(transaction: Transaction, removed: Iterable[Found]) -> None:

@@ -24,9 +24,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from bandits.arrays import AnyArray, FloatArray, IntArray
-from bandits.logged import Decided
-from bandits.records import Record
+from bandits.array_types import AnyArray, FloatArray, IntArray
+from bandits.store.records import ExperimentRecord
+from bandits.store.values import DecisionColumns
 from storage.databases import Found, Transaction
 from storage.tables import (
     PLACES,
@@ -120,7 +120,7 @@ class Observations:
     """The decisions of one experiment as a transaction sees them."""
 
     def __init__(
-        self, transaction: Transaction, record: Record, *, as_of: int | None = None
+        self, transaction: Transaction, record: ExperimentRecord, *, as_of: int | None = None
     ) -> None:
         """Read through `transaction`, under the record's configuration.
 
@@ -136,7 +136,7 @@ class Observations:
         self._n_features = experiment.encoder().n_features
         self._metrics = {name: i for i, name in enumerate(experiment.reward.names)}
 
-    def started_by(self, starts: Starts, *, seen_before: int | None = None) -> Decided:
+    def started_by(self, starts: Starts, *, seen_before: int | None = None) -> DecisionColumns:
         """Read what these batches started and nobody cancelled.
 
         Args:
@@ -161,7 +161,7 @@ class Observations:
         *,
         closed_before: int | None = None,
         seen_before: int | None = None,
-    ) -> Decided:
+    ) -> DecisionColumns:
         """Read the decisions of these serials, cancelled or not.
 
         Args:
@@ -176,16 +176,16 @@ class Observations:
             parts += self._read(_NUMBERED.where(mine))
         return self._decided(parts, seen_before, closed_before)
 
-    def learned(self) -> Iterator[Decided]:
+    def learned(self) -> Iterator[DecisionColumns]:
         """Go through everything learned, in portions."""
         return self._portions(_by(batches.c.folded_version, self._as_of))
 
-    def pending(self) -> Iterator[Decided]:
+    def pending(self) -> Iterator[DecisionColumns]:
         """Go through everything sent and not learned yet, in portions."""
         folded = func.coalesce(_by(batches.c.folded_version, self._as_of), false())
         return self._portions(and_(_by(batches.c.counted_version, self._as_of), ~folded))
 
-    def _portions(self, condition: ColumnElement[bool]) -> Iterator[Decided]:
+    def _portions(self, condition: ColumnElement[bool]) -> Iterator[DecisionColumns]:
         seen_before = None if self._as_of is None else self._as_of + 1
         starts, size = Starts(), 0
         for number, kind, n in self._start_batches(condition):
@@ -226,7 +226,7 @@ class Observations:
 
     def _decided(
         self, parts: Sequence[_Columns], seen_before: int | None, closed_before: int | None
-    ) -> Decided:
+    ) -> DecisionColumns:
         serials, arms, holdout, contexts, propensities, restrictions, started_in = (
             list(chain.from_iterable(part[i] for part in parts)) for i in range(7)
         )
@@ -235,7 +235,7 @@ class Observations:
         made = self._batches(made_in)
         started = made if np.array_equal(starting, made_in) else self._batches(starting)
         event_rows, event_metrics, event_values, event_times = self._events(numbers, seen_before)
-        return Decided(
+        return DecisionColumns(
             np.array(arms, dtype=np.int64),
             self._contexts(contexts),
             np.array(holdout, dtype=np.bool_),

@@ -1,17 +1,19 @@
 """What decisions of one experiment rested on, as a transaction sees it."""
 
-from bandits.configuration import Configuration
 from bandits.errors import NotFound
-from bandits.records import Record, Snapshot
+from bandits.store.records import ExperimentRecord, Snapshot
+from bandits.versions import Configuration
 from storage.databases import Transaction
 from storage.experiments import Experiments
 from storage.learning.snapshots import read_snapshot
 
 
 class SqlPast:
-    """Configurations and snapshots of one experiment: `bandits.folding.Past`."""
+    """Configurations and snapshots of one experiment: `bandits.store.fold.Past`."""
 
-    def __init__(self, transaction: Transaction, record: Record, experiments: Experiments) -> None:
+    def __init__(
+        self, transaction: Transaction, record: ExperimentRecord, experiments: Experiments
+    ) -> None:
         """Read through `transaction`."""
         self._transaction = transaction
         self._record = record

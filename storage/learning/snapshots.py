@@ -4,7 +4,7 @@ import numpy as np
 from sqlalchemy import Double, and_, column, delete, func, insert, select, update, values
 
 from bandits.errors import NotDerivable, NotFound
-from bandits.records import Point, Record, Snapshot
+from bandits.store.records import ExperimentRecord, Snapshot, SnapshotPoint
 from storage.databases import Transaction
 from storage.tables import KEPT, erasures, experiments, grounds, snapshots
 
@@ -23,7 +23,7 @@ _KEPT = and_(
 )
 
 
-def read_snapshot(transaction: Transaction, record: Record, version: int) -> Snapshot:
+def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: int) -> Snapshot:
     """Read one snapshot.
 
     Raises:
@@ -43,7 +43,7 @@ def read_snapshot(transaction: Transaction, record: Record, version: int) -> Sna
     return Snapshot(*row)
 
 
-def _refuse_erased(transaction: Transaction, record: Record, version: int) -> None:
+def _refuse_erased(transaction: Transaction, record: ExperimentRecord, version: int) -> None:
     erased = select(erasures.c.id).where(
         erasures.c.experiment_id == record.id,
         erasures.c.first_version <= version,
@@ -56,7 +56,9 @@ def _refuse_erased(transaction: Transaction, record: Record, version: int) -> No
         )
 
 
-def prune_snapshots(transaction: Transaction, record: Record, *, before: float, most: int) -> int:
+def prune_snapshots(
+    transaction: Transaction, record: ExperimentRecord, *, before: float, most: int
+) -> int:
     """Take the arrays of snapshots from before a time, the newest excepted; return how many."""
     versions = (
         select(snapshots.c.version)
@@ -76,14 +78,14 @@ def prune_snapshots(transaction: Transaction, record: Record, *, before: float, 
     return len(transaction.execute(taken).all())
 
 
-def newest_snapshot(transaction: Transaction, record: Record) -> Snapshot | None:
+def newest_snapshot(transaction: Transaction, record: ExperimentRecord) -> Snapshot | None:
     """Read the newest snapshot, None before the first."""
     if record.learned_version == 0:
         return None
     return read_snapshot(transaction, record, record.learned_version)
 
 
-def insert_snapshot(transaction: Transaction, record: Record, snapshot: Snapshot) -> None:
+def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot: Snapshot) -> None:
     """Add a snapshot and make it the newest; (experiment, version) is unique."""
     row = {
         "experiment_id": record.id,
@@ -103,7 +105,9 @@ def insert_snapshot(transaction: Transaction, record: Record, snapshot: Snapshot
     transaction.execute(mine.values(learned_version=snapshot.version))
 
 
-def read_history(transaction: Transaction, record: Record, points: int) -> list[Point]:
+def read_history(
+    transaction: Transaction, record: ExperimentRecord, points: int
+) -> list[SnapshotPoint]:
     """Read at most `points` snapshots, spread over time, the newest included.
 
     For each of `points` moments it takes the snapshot that was the newest then: as many look-ups
@@ -120,10 +124,12 @@ def read_history(transaction: Transaction, record: Record, points: int) -> list[
     versions = {newest.version, *_versions_at(transaction, record, moments)}
     columns = (snapshots.c.version, snapshots.c.at, snapshots.c.tally)
     query = select(*columns).where(mine, snapshots.c.version.in_(versions))
-    return [Point(*row) for row in transaction.execute(query.order_by(snapshots.c.version))]
+    return [SnapshotPoint(*row) for row in transaction.execute(query.order_by(snapshots.c.version))]
 
 
-def _versions_at(transaction: Transaction, record: Record, moments: list[float]) -> list[int]:
+def _versions_at(
+    transaction: Transaction, record: ExperimentRecord, moments: list[float]
+) -> list[int]:
     if not moments:
         return []
     moment = values(column("at", Double), name="moments").data([(m,) for m in moments]).cte()
@@ -138,7 +144,7 @@ def _versions_at(transaction: Transaction, record: Record, moments: list[float])
     return [v for v in transaction.execute(select(newest_then).select_from(moment)).scalars() if v]
 
 
-def all_kept(transaction: Transaction, record: Record) -> bool:
+def all_kept(transaction: Transaction, record: ExperimentRecord) -> bool:
     """Tell whether no snapshot's arrays were taken away."""
     query = select(snapshots.c.version).where(
         snapshots.c.experiment_id == record.id, func.length(snapshots.c.statistic) == 0

@@ -7,14 +7,14 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from bandits.arrays import AnyArray, FloatArray
-from bandits.engine.learning.learner import rebuild
-from bandits.engine.learning.summing import known, known_grounds
-from bandits.engine.learning.tally import Tally
-from bandits.folding import Audit
-from bandits.inference.grounds import Grounds
-from bandits.logged import Decided
-from bandits.records import Mishaps
+from bandits.array_types import AnyArray, FloatArray
+from bandits.engine.arm_counts import ArmCounts
+from bandits.engine.fold import rebuild
+from bandits.engine.statistic_sums import load_inference_state, load_statistic
+from bandits.inference.state import InferenceState
+from bandits.store.fold import LogAudit
+from bandits.store.records import DataQualityCounts
+from bandits.store.values import DecisionColumns
 
 _COUNTABLE = 2.0**50  # a larger number is no count, and is whole by rounding
 TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another order may make
@@ -58,7 +58,7 @@ class Compared(Struct, frozen=True, eq=False):
         ]
 
 
-def compare(audit: Audit, progress: Callable[[int], None]) -> list[Compared]:
+def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[Compared]:
     """Rebuild an experiment's statistic and tally from its log, beside the stored ones.
 
     Args:
@@ -72,7 +72,7 @@ def compare(audit: Audit, progress: Callable[[int], None]) -> list[Compared]:
     )
     statistic, tally, grounds = rebuild(watched)
     logged = (statistic, tally)
-    stored = known(audit.record.configuration, audit.snapshot)
+    stored = load_statistic(audit.record.configuration, audit.snapshot)
     return [
         *(
             Compared(f"{name}.{field.name}", getattr(of_log, field.name), getattr(held, field.name))
@@ -81,7 +81,7 @@ def compare(audit: Audit, progress: Callable[[int], None]) -> list[Compared]:
         ),
         *_compare_grounds(
             grounds,
-            known_grounds(audit.record.configuration, audit.snapshot),
+            load_inference_state(audit.record.configuration, audit.snapshot),
             derivable=audit.derivable and np.array_equal(grounds.ratio.sent, tally.sent[:-1]),
         ),
         *(
@@ -92,11 +92,13 @@ def compare(audit: Audit, progress: Callable[[int], None]) -> list[Compared]:
     ]
 
 
-def _count(mishaps: Mishaps, name: str) -> FloatArray:
+def _count(mishaps: DataQualityCounts, name: str) -> FloatArray:
     return np.array([getattr(mishaps, name)], dtype=np.float64)
 
 
-def _compare_grounds(logged: Grounds, stored: Grounds, *, derivable: bool) -> list[Compared]:
+def _compare_grounds(
+    logged: InferenceState, stored: InferenceState, *, derivable: bool
+) -> list[Compared]:
     """Compare what results rest on, each sum in the places that either has.
 
     Probabilities of decisions that rested on a snapshot that was erased, or is no longer kept, are
@@ -112,14 +114,16 @@ def _compare_grounds(logged: Grounds, stored: Grounds, *, derivable: bool) -> li
     ]
 
 
-def _watched(portions: Iterator[Decided], progress: Callable[[int], None]) -> Iterator[Decided]:
+def _watched(
+    portions: Iterator[DecisionColumns], progress: Callable[[int], None]
+) -> Iterator[DecisionColumns]:
     for portion in portions:
         yield portion
         progress(len(portion))
 
 
-def count_sent(audit: Audit) -> int:
+def count_sent(audit: LogAudit) -> int:
     """Tell how many decisions there will be to go through."""
-    _, tally = known(audit.record.configuration, audit.snapshot)
-    gone = 0.0 if audit.base is None else float(Tally.load(audit.base.tally).sent.sum())
+    _, tally = load_statistic(audit.record.configuration, audit.snapshot)
+    gone = 0.0 if audit.base is None else float(ArmCounts.load(audit.base.tally).sent.sum())
     return int(tally.sent.sum() - gone)

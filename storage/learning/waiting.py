@@ -4,12 +4,12 @@ from typing import Any
 
 from sqlalchemy import ScalarSelect, func, select
 
-from bandits.records import Waiting
+from bandits.store.records import FoldBacklog
 from storage.databases import Transaction
 from storage.tables import NEW, PENDING, batches, experiments
 
 
-def read_waiting(transaction: Transaction, now: float) -> dict[int, Waiting]:
+def read_waiting(transaction: Transaction, now: float) -> dict[int, FoldBacklog]:
     """Count the batches that folds would take at `now`, by experiment.
 
     Each kind is looked up in an index of its own: what it costs is what waits.
@@ -30,7 +30,7 @@ def read_waiting(transaction: Transaction, now: float) -> dict[int, Waiting]:
         among(func.min(batches.c.due_at), *due),
     ).where(experiments.c.state.in_(["running", "paused", "stopped"]))
     return {
-        number: Waiting(new + matured, min(since))
+        number: FoldBacklog(new + matured, min(since))
         for number, new, created, matured, due_at in transaction.execute(query)
         if (since := [s for s in (created, due_at) if s is not None])
     }

@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import BigInteger, literal, select
 
-from bandits.draw import keyed_digests
 from bandits.errors import IdReused
-from bandits.logged import Chosen, Stored
-from bandits.records import Record
+from bandits.sampling import keyed_digests
+from bandits.store.records import ExperimentRecord
+from bandits.store.values import NewDecisions, StoredDecision
 from storage.databases import Raced, Transaction
 from storage.log.batches import close_batch, open_batch
 from storage.log.reading import read_decisions
@@ -41,12 +41,12 @@ def hash_subjects(secret: bytes, names: Sequence[str]) -> list[bytes]:
 
 def append_decisions(
     transaction: Transaction,
-    record: Record,
-    chosen: Chosen,
+    record: ExperimentRecord,
+    chosen: NewDecisions,
     hashes: Sequence[bytes],
     *,
     at: float,
-) -> Mapping[int, Stored]:
+) -> Mapping[int, StoredDecision]:
     """Append decisions; return the earlier one for each row that was not appended.
 
     Raises:
@@ -56,7 +56,7 @@ def append_decisions(
     return _Appending(transaction, record, chosen, hashes).run(at)
 
 
-def opened(record: Record, chosen: Chosen, at: float) -> dict[str, Any]:
+def opened(record: ExperimentRecord, chosen: NewDecisions, at: float) -> dict[str, Any]:
     """Return what a batch of decisions is opened with, but for whose it is and since when."""
     experiment = record.configuration.experiment
     clipped, unknown, missing = chosen.mended
@@ -71,7 +71,7 @@ def opened(record: Record, chosen: Chosen, at: float) -> dict[str, Any]:
     }
 
 
-def columns_of(chosen: Chosen, hashes: Sequence[bytes]) -> list[Sequence[Any]]:
+def columns_of(chosen: NewDecisions, hashes: Sequence[bytes]) -> list[Sequence[Any]]:
     """Return decisions as the values of `COLUMNS`."""
     return [
         chosen.ids,
@@ -87,7 +87,7 @@ def columns_of(chosen: Chosen, hashes: Sequence[bytes]) -> list[Sequence[Any]]:
     ]
 
 
-def _contexts(chosen: Chosen) -> Sequence[bytes | None]:
+def _contexts(chosen: NewDecisions) -> Sequence[bytes | None]:
     n, d = chosen.contexts.shape
     if d == 1:
         return [None] * n
@@ -101,11 +101,11 @@ class _Appending:
     """One call's rows on their way into the log."""
 
     transaction: Transaction
-    record: Record
-    chosen: Chosen
+    record: ExperimentRecord
+    chosen: NewDecisions
     hashes: Sequence[bytes]
 
-    def run(self, at: float) -> Mapping[int, Stored]:
+    def run(self, at: float) -> Mapping[int, StoredDecision]:
         experiment, chosen = self.record.configuration.experiment, self.chosen
         batch = open_batch(
             self.transaction, "choose", self.record.id, at=at, **opened(self.record, chosen, at)
@@ -116,14 +116,14 @@ class _Appending:
             close_batch(self.transaction, batch, len(chosen.ids) - len(earlier))
         return earlier
 
-    def _all(self, batch: int) -> Mapping[int, Stored]:
+    def _all(self, batch: int) -> Mapping[int, StoredDecision]:
         """Append every row whose id is new; to look first would cost more than to insert."""
         rows = range(len(self.chosen.ids))
         if self._insert(batch, rows) == len(rows):
             return {}
         return self._known(rows, batch)
 
-    def _once_each(self, batch: int) -> Mapping[int, Stored]:
+    def _once_each(self, batch: int) -> Mapping[int, StoredDecision]:
         """Append every row whose id is new and whose subject has no decision yet."""
         known = self._known([i for i, digest in enumerate(self.chosen.digests) if digest])
         left = [i for i in range(len(self.chosen.ids)) if i not in known]
@@ -149,7 +149,7 @@ class _Appending:
             decisions, ("serial", *COLUMNS), list(zip(serials, *columns, strict=True))
         )
 
-    def _known(self, rows: Sequence[int], batch: int | None = None) -> dict[int, Stored]:
+    def _known(self, rows: Sequence[int], batch: int | None = None) -> dict[int, StoredDecision]:
         """Find the earlier decisions of rows whose ids were there before this batch."""
         ids, digests = self.chosen.ids, self.chosen.digests
         mine = set() if batch is None else self._ids_of(batch)

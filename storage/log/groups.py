@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
-from bandits.combining import Apart, Combining
+from bandits.batching_queue import BatchingQueue, NotCombinable
 from storage.databases import Database, Raced, Transaction
 
 C = TypeVar("C")
@@ -47,7 +47,7 @@ class Groups:
     def __init__(self, database: Database) -> None:
         """Write to `database`."""
         self._database = database
-        self._queue: Combining[_Call, Any] = Combining(_alone, self._commit)
+        self._queue: BatchingQueue[_Call, Any] = BatchingQueue(_alone, self._commit)
 
     def __len__(self) -> int:
         """Tell how many calls wait behind the group that is being committed."""
@@ -81,7 +81,7 @@ class Groups:
                     for place, result in zip(places, done, strict=True):
                         results[place] = result
         except Raced as error:
-            raise Apart from error
+            raise NotCombinable from error
         return results
 
 

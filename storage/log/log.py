@@ -2,8 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 
-from bandits.logged import Chosen, Event, Events, Marked, Stored, Targets
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
+from bandits.store.values import (
+    DecisionRefs,
+    Event,
+    Events,
+    MarkResult,
+    NewDecisions,
+    StoredDecision,
+)
 from storage.databases import Database, Transaction
 from storage.learning.mishaps import note_early
 from storage.log import choices, marks, matching, reading, restrictions, rewards, together
@@ -25,8 +32,8 @@ class Log(Part):
         self._cancelling = Work(self._cancel, together.mark(self._cancelled))
 
     def append_decisions(
-        self, record: Record, chosen: Chosen, *, at: float
-    ) -> Mapping[int, Stored]:
+        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float
+    ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return."""
         if not chosen.ids:
             return {}
@@ -36,7 +43,7 @@ class Log(Part):
             return self._append_choices(call)
         return self._groups.do(self._choosing, call.kind, call)
 
-    def _append_choices(self, call: together.Choices) -> Mapping[int, Stored]:
+    def _append_choices(self, call: together.Choices) -> Mapping[int, StoredDecision]:
         few = len(call.chosen.ids) <= together.MOST_ROWS
         if few and append_briefly(self.database, self._recent, call):
             return {}
@@ -44,20 +51,22 @@ class Log(Part):
 
     def _append_many_choices(
         self, transaction: Transaction, calls: Sequence[together.Choices]
-    ) -> list[Mapping[int, Stored]]:
+    ) -> list[Mapping[int, StoredDecision]]:
         self._recent.check(transaction, calls[0].record)
         return together.choose(transaction, calls)
 
-    def admit(self, record: Record, given: Sequence[bytes], *, most: int) -> Sequence[bytes]:
+    def admit(
+        self, record: ExperimentRecord, given: Sequence[bytes], *, most: int
+    ) -> Sequence[bytes]:
         """Note new restrictions of requests; return those beyond `most`."""
         return self._write(lambda c: restrictions.admit(c, record, given, most=most))
 
-    def decisions(self, ids: Sequence[str]) -> dict[str, Stored]:
+    def decisions(self, ids: Sequence[str]) -> dict[str, StoredDecision]:
         """Read the decisions that exist among these ids."""
         with self.database.reading() as transaction:
             return reading.read_decisions(transaction, ids)
 
-    def latest_decisions(self, key: str, *, limit: int) -> list[Stored]:
+    def latest_decisions(self, key: str, *, limit: int) -> list[StoredDecision]:
         """Read an experiment's decisions that were made last, the newest first."""
         with self.database.reading() as transaction:
             record = self._experiments.record(transaction, key)
@@ -77,7 +86,7 @@ class Log(Part):
         with self.database.reading() as transaction:
             return reading.read_events(transaction, decision_id)
 
-    def targets(self, ids: Sequence[str]) -> Targets:
+    def targets(self, ids: Sequence[str]) -> DecisionRefs:
         """Find the decisions of ids, to append events to them."""
         with self.database.reading() as transaction:
             return rewards.read_targets(transaction, ids)
@@ -98,28 +107,28 @@ class Log(Part):
         """Count events of experiments that came before their decisions' clocks ran."""
         self._write(lambda c: note_early(c, early, at=at))
 
-    def activate(self, ids: Sequence[str], *, at: float) -> Marked:
+    def activate(self, ids: Sequence[str], *, at: float) -> MarkResult:
         """Start the clocks of decisions."""
         call = together.Marks(ids, at)
         if len(ids) > together.MOST_ROWS:
             return self._activate(call)
         return self._groups.do(self._activating, "activate", call)
 
-    def _activate(self, call: together.Marks) -> Marked:
+    def _activate(self, call: together.Marks) -> MarkResult:
         return self._write(lambda c: self._activated(c, call.ids, at=call.at))
 
-    def _activated(self, transaction: Transaction, ids: Sequence[str], *, at: float) -> Marked:
+    def _activated(self, transaction: Transaction, ids: Sequence[str], *, at: float) -> MarkResult:
         return marks.activate(transaction, ids, at=at, record=self._experiments.record_by_id)
 
-    def cancel(self, ids: Sequence[str], *, at: float) -> Marked:
+    def cancel(self, ids: Sequence[str], *, at: float) -> MarkResult:
         """Take decisions out of learning, and free their subjects."""
         call = together.Marks(ids, at)
         if len(ids) > together.MOST_ROWS:
             return self._cancel(call)
         return self._groups.do(self._cancelling, "cancel", call)
 
-    def _cancel(self, call: together.Marks) -> Marked:
+    def _cancel(self, call: together.Marks) -> MarkResult:
         return self._write(lambda c: self._cancelled(c, call.ids, at=call.at))
 
-    def _cancelled(self, transaction: Transaction, ids: Sequence[str], *, at: float) -> Marked:
+    def _cancelled(self, transaction: Transaction, ids: Sequence[str], *, at: float) -> MarkResult:
         return marks.cancel(transaction, ids, at=at, record=self._experiments.record_by_id)

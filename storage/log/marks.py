@@ -5,19 +5,12 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Table, delete
 
-from bandits.logged import Marked
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
+from bandits.store.values import MarkResult
 from storage.databases import Found, Transaction
 from storage.log.batches import FOLLOWING, close_batch, open_batch
 from storage.log.reading import with_marks
-from storage.tables import (
-    activations,
-    batches,
-    cancellations,
-    decisions,
-    experiments,
-    subjects,
-)
+from storage.tables import activations, batches, cancellations, decisions, experiments, subjects
 
 _AT_ONCE = 10_000  # ids in one statement
 
@@ -39,8 +32,8 @@ def activate(
     ids: Sequence[str],
     *,
     at: float,
-    record: Callable[[Transaction, int], Record],
-) -> Marked:
+    record: Callable[[Transaction, int], ExperimentRecord],
+) -> MarkResult:
     """Start the clocks of decisions that wait for it.
 
     Args:
@@ -68,8 +61,8 @@ def cancel(
     ids: Sequence[str],
     *,
     at: float,
-    record: Callable[[Transaction, int], Record],
-) -> Marked:
+    record: Callable[[Transaction, int], ExperimentRecord],
+) -> MarkResult:
     """Take decisions out of learning, and free their subjects; takes what `activate` does."""
     transaction.lock(FOLLOWING, shared=True)
     found = _find(transaction, ids)
@@ -84,7 +77,7 @@ def cancel(
     return _marked(ids, found, accepted)
 
 
-def _due(record: Record, at: float) -> float | None:
+def _due(record: ExperimentRecord, at: float) -> float | None:
     """Keep what would come after a stopped experiment's result is final out of every fold."""
     return None if record.closes_at is not None and at > record.closes_at else at
 
@@ -125,7 +118,7 @@ def _free(transaction: Transaction, experiment_id: int, rows: _Rows) -> None:
         transaction.execute(claims)
 
 
-def _marked(ids: Sequence[str], found: _Rows, accepted: int) -> Marked:
+def _marked(ids: Sequence[str], found: _Rows, accepted: int) -> MarkResult:
     known = {row.id for row in found}
     unknown = tuple(i for i in dict.fromkeys(ids) if i not in known)
-    return Marked(accepted, sum(i in known for i in ids) - accepted, unknown)
+    return MarkResult(accepted, sum(i in known for i in ids) - accepted, unknown)

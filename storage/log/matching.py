@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 from sqlalchemy import select
 
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from storage.databases import Transaction
 from storage.tables import batches, decisions, of_batch, subjects
 
 
 def newest_decisions(
-    transaction: Transaction, record: Record, hashes: Sequence[bytes]
+    transaction: Transaction, record: ExperimentRecord, hashes: Sequence[bytes]
 ) -> dict[bytes, str]:
     """Return, by the hash of a subject, the newest decision made for it in an experiment.
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Select, desc, select
 
-from bandits.arrays import FloatArray
-from bandits.logged import Event, Stored
+from bandits.array_types import FloatArray
+from bandits.store.values import Event, StoredDecision
 from storage.databases import Found, Transaction
 from storage.tables import (
     CHOSEN,
@@ -62,7 +62,7 @@ _STORED = with_marks(
 )
 
 
-def read_decisions(transaction: Transaction, ids: Sequence[str]) -> dict[str, Stored]:
+def read_decisions(transaction: Transaction, ids: Sequence[str]) -> dict[str, StoredDecision]:
     """Read the decisions that exist among these ids."""
     found = {}
     for start in range(0, len(ids), _AT_ONCE):
@@ -72,9 +72,9 @@ def read_decisions(transaction: Transaction, ids: Sequence[str]) -> dict[str, St
     return found
 
 
-def read_numbered(transaction: Transaction, serials: Sequence[int]) -> list[Stored]:
+def read_numbered(transaction: Transaction, serials: Sequence[int]) -> list[StoredDecision]:
     """Read the decisions of these serials, in the order of their serials."""
-    found: list[Stored] = []
+    found: list[StoredDecision] = []
     for start in range(0, len(serials), _AT_ONCE):
         some = transaction.among(decisions.c.serial, serials[start : start + _AT_ONCE])
         rows = transaction.execute(_STORED.where(some).order_by(decisions.c.serial))
@@ -82,7 +82,7 @@ def read_numbered(transaction: Transaction, serials: Sequence[int]) -> list[Stor
     return found
 
 
-def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> list[Stored]:
+def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> list[StoredDecision]:
     """Read the decisions of an experiment that were made last, the newest first.
 
     They are taken from as many of its newest batches of decisions as it needs, however many of
@@ -107,7 +107,7 @@ def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> lis
     return read_numbered(transaction, list(transaction.execute(query).scalars()))[::-1]
 
 
-def _stored(row: Found) -> Stored:
+def _stored(row: Found) -> StoredDecision:
     (
         decision_id,
         experiment,
@@ -126,7 +126,7 @@ def _stored(row: Found) -> Stored:
         cancelled_at,
         shipped,
     ) = row
-    return Stored(
+    return StoredDecision(
         decision_id,
         experiment,
         configuration_version,

@@ -5,7 +5,7 @@ from hashlib import blake2b
 
 from sqlalchemy import func, select
 
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from storage.databases import Transaction
 from storage.tables import restrictions
 
@@ -13,7 +13,7 @@ _COLUMNS = ("experiment_id", "digest")
 
 
 def admit(
-    transaction: Transaction, record: Record, given: Sequence[bytes], *, most: int
+    transaction: Transaction, record: ExperimentRecord, given: Sequence[bytes], *, most: int
 ) -> Sequence[bytes]:
     """Note which of these distinct restrictions are new; return those beyond `most`, if any.
 

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from sqlalchemy import bindparam, select
 
 from bandits.errors import IdReused
-from bandits.logged import Events, Target, Targets
-from bandits.store import Outdated
+from bandits.store import StaleRead
+from bandits.store.values import DecisionRef, DecisionRefs, Events
 from storage.databases import Transaction
 from storage.log.batches import FOLLOWING, close_batch, open_batch
 from storage.tables import PLACES, activations, batches, decisions, events, experiments
@@ -19,7 +19,7 @@ _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at"
 _Place = tuple[int, str]  # decision's number, event id
 
 
-def read_targets(transaction: Transaction, ids: Sequence[str]) -> Targets:
+def read_targets(transaction: Transaction, ids: Sequence[str]) -> DecisionRefs:
     """Find the decisions of ids."""
     numbers = transaction.numbers(decisions.c.serial, decisions.c.id, ids)
     made = _batches(transaction, {number // PLACES for number in numbers})
@@ -35,13 +35,13 @@ def read_targets(transaction: Transaction, ids: Sequence[str]) -> Targets:
                 target = shared[batch]
                 started_at = activated.get(number) if batch in waiting else target.started_at
                 known[row] = replace(target, started_at=started_at, shipped=number in shipped)
-    return Targets(known, numbers)
+    return DecisionRefs(known, numbers)
 
 
 class _Made(NamedTuple):
     """What decisions of one batch share."""
 
-    target: Target
+    target: DecisionRef
     waits: bool  # for activation
     ships: bool  # its experiment does, so some of them may have been shipped
 
@@ -64,7 +64,9 @@ def _batches(transaction: Transaction, numbers: set[int]) -> dict[int, _Made]:
     made = {}
     found = transaction.execute(_BATCHES, {"numbers": sorted(numbers)})
     for number, key, experiment_id, created_at, waits, ships in found:
-        made[number] = _Made(Target(key, experiment_id, created_at, shipped=False), waits, ships)
+        made[number] = _Made(
+            DecisionRef(key, experiment_id, created_at, shipped=False), waits, ships
+        )
     return made
 
 
@@ -114,7 +116,7 @@ def _check_still_there(transaction: Transaction, given: Events) -> None:
     """
     numbers = list(set(given.numbers))
     if transaction.count(decisions.c.serial, numbers) < len(numbers):
-        raise Outdated
+        raise StaleRead
 
 
 def _by_experiment(given: Events) -> Iterator[tuple[int, Sequence[int]]]:

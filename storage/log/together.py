@@ -11,22 +11,22 @@ from itertools import chain
 import numpy as np
 from msgspec import Struct
 
-from bandits.logged import Chosen, Events, Marked, Stored
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
+from bandits.store.values import Events, MarkResult, NewDecisions, StoredDecision
 from storage.databases import Raced, Transaction
 from storage.log.choices import append_decisions
 from storage.log.rewards import append_events
 
 MOST_ROWS = 200  # a call of more is a group of its own
 
-Marking = Callable[..., Marked]
+Marking = Callable[..., MarkResult]
 
 
 class Choices(Struct, frozen=True, eq=False):
     """A call's decisions."""
 
-    record: Record
-    chosen: Chosen
+    record: ExperimentRecord
+    chosen: NewDecisions
     hashes: Sequence[bytes]
     at: float
 
@@ -61,7 +61,9 @@ class Marks(Struct, frozen=True, eq=False):
     at: float
 
 
-def choose(transaction: Transaction, calls: Sequence[Choices]) -> list[Mapping[int, Stored]]:
+def choose(
+    transaction: Transaction, calls: Sequence[Choices]
+) -> list[Mapping[int, StoredDecision]]:
     """Append the decisions of several calls of one kind as one batch."""
     merged = _merged([c.chosen for c in calls])
     if len(set(merged.ids)) < len(merged.ids):
@@ -69,7 +71,7 @@ def choose(transaction: Transaction, calls: Sequence[Choices]) -> list[Mapping[i
     hashes = [h for c in calls for h in c.hashes]
     at = max(c.at for c in calls)
     earlier = append_decisions(transaction, calls[0].record, merged, hashes, at=at)
-    found: list[Mapping[int, Stored]] = []
+    found: list[Mapping[int, StoredDecision]] = []
     first = 0
     for call in calls:
         rows = range(first, first + len(call.chosen.ids))
@@ -78,9 +80,9 @@ def choose(transaction: Transaction, calls: Sequence[Choices]) -> list[Mapping[i
     return found
 
 
-def _merged(parts: Sequence[Chosen]) -> Chosen:
+def _merged(parts: Sequence[NewDecisions]) -> NewDecisions:
     clipped, unknown, missing = (sum(n) for n in zip(*(p.mended for p in parts), strict=True))
-    return Chosen(
+    return NewDecisions(
         [i for p in parts for i in p.ids],
         [s for p in parts for s in p.subjects],
         [d for p in parts for d in p.digests],
@@ -110,13 +112,13 @@ def reward(transaction: Transaction, calls: Sequence[Rewards]) -> list[list[int]
     return found
 
 
-def mark(work: Marking) -> Callable[[Transaction, Sequence[Marks]], list[Marked]]:
+def mark(work: Marking) -> Callable[[Transaction, Sequence[Marks]], list[MarkResult]]:
     """Make a function that activates or cancels the decisions of several calls."""
     return partial(_mark, work)
 
 
-def _mark(work: Marking, transaction: Transaction, calls: Sequence[Marks]) -> list[Marked]:
+def _mark(work: Marking, transaction: Transaction, calls: Sequence[Marks]) -> list[MarkResult]:
     ids = [i for c in calls for i in c.ids]
     if work(transaction, ids, at=max(c.at for c in calls)).accepted < len(ids):
         raise Raced  # whose were repeated or unknown is not known
-    return [Marked(len(c.ids), 0, ()) for c in calls]
+    return [MarkResult(len(c.ids), 0, ()) for c in calls]

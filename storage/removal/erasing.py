@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import delete, func, insert, select, update
 
-from bandits.folding import Past
-from bandits.logged import OfSubject
-from bandits.records import Record
+from bandits.store.fold import HistoryReader
+from bandits.store.records import ExperimentRecord
+from bandits.store.values import SubjectPage
 from storage.databases import Transaction
 from storage.learning.folds import SqlFold, started_at_version
 from storage.learning.mishaps import COLUMNS, keep_departed
@@ -54,7 +54,9 @@ def find_decisions(transaction: Transaction, subject: bytes) -> dict[str, list[s
     return dict(found)
 
 
-def read_subject(transaction: Transaction, subject: bytes, *, after: int, limit: int) -> OfSubject:
+def read_subject(
+    transaction: Transaction, subject: bytes, *, after: int, limit: int
+) -> SubjectPage:
     """Read a subject's decisions, the oldest first, at most `limit` after a place."""
     query = (
         select(decisions.c.serial)
@@ -64,14 +66,19 @@ def read_subject(transaction: Transaction, subject: bytes, *, after: int, limit:
     )
     serials = list(transaction.execute(query).scalars())
     page = serials[:limit]
-    return OfSubject(read_numbered(transaction, page), page[-1] if len(serials) > limit else None)
+    return SubjectPage(read_numbered(transaction, page), page[-1] if len(serials) > limit else None)
 
 
 class Erasing:
     """Some decisions of one experiment on their way out; its lock must be held."""
 
     def __init__(
-        self, transaction: Transaction, record: Record, past: Past, ids: Sequence[str], now: float
+        self,
+        transaction: Transaction,
+        record: ExperimentRecord,
+        past: HistoryReader,
+        ids: Sequence[str],
+        now: float,
     ) -> None:
         """Find the rows, and let nobody add to them any more."""
         self._transaction = transaction

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from sqlalchemy import ColumnElement, Table, and_, case, delete, exists, insert, or_, select, tuple_
 
 from bandits.errors import NotDerivable
-from bandits.folding import Past
-from bandits.logged import Decided
-from bandits.records import Base, Record, Snapshot
+from bandits.store.fold import HistoryReader
+from bandits.store.records import ExperimentRecord, RetainedSums, Snapshot
+from bandits.store.values import DecisionColumns
 from storage.databases import Transaction
 from storage.learning import bounds
 from storage.learning.mishaps import COLUMNS, keep_departed
@@ -56,8 +56,8 @@ class Removing:
     def __init__(  # noqa: PLR0913 - where, of what, and which portion
         self,
         transaction: Transaction,
-        record: Record,
-        past: Past,
+        record: ExperimentRecord,
+        past: HistoryReader,
         *,
         before: float,
         most: int,
@@ -88,7 +88,7 @@ class Removing:
         return len(self._serials)
 
     @property
-    def learned(self) -> Decided:
+    def learned(self) -> DecisionColumns:
         """Read those that were learned from, as they were learned."""
         serials: list[int] = []
         counted = LEARNABLE & ~is_cancelled() & _folded.is_not(None)
@@ -99,7 +99,7 @@ class Removing:
             serials += self._transaction.execute(mine).scalars()
         return Observations(self._transaction, self.record).numbered(sorted(serials))
 
-    def save(self, base: Base) -> None:
+    def save(self, base: RetainedSums) -> None:
         """Remove the rows, and keep what is known of them."""
         here = bases.c.experiment_id == self.record.id
         self._transaction.execute(delete(bases).where(here))
@@ -175,7 +175,9 @@ class Removing:
             self._transaction.execute(claims)
 
 
-def remove_spent(transaction: Transaction, record: Record, before: float, most: int) -> int:
+def remove_spent(
+    transaction: Transaction, record: ExperimentRecord, before: float, most: int
+) -> int:
     """Remove batches from before a time that told of events and kept none; return how many.
 
     No row points to them, so no removal of decisions ever empties them.
@@ -206,14 +208,14 @@ def remove_spent(transaction: Transaction, record: Record, before: float, most: 
     return len(numbers)
 
 
-def read_base(transaction: Transaction, record: Record) -> Base | None:
+def read_base(transaction: Transaction, record: ExperimentRecord) -> RetainedSums | None:
     """Read what was learned from the rows that the log no longer has."""
-    columns = (bases.c[f] for f in Base.__struct_fields__)
+    columns = (bases.c[f] for f in RetainedSums.__struct_fields__)
     row = transaction.execute(select(*columns).where(bases.c.experiment_id == record.id)).first()
-    return None if row is None else Base(*row)
+    return None if row is None else RetainedSums(*row)
 
 
-def refuse_removed(base: Base | None, record: Record, version: int) -> None:
+def refuse_removed(base: RetainedSums | None, record: ExperimentRecord, version: int) -> None:
     """Refuse to sum a snapshot anew that was made of rows that are gone.
 
     Raises:
@@ -226,7 +228,7 @@ def refuse_removed(base: Base | None, record: Record, version: int) -> None:
         )
 
 
-def _decides_once(record: Record) -> bool:
+def _decides_once(record: ExperimentRecord) -> bool:
     """Tell whether a subject may come again that must get what it got."""
     once = record.configuration.experiment.assignment == "per_subject"
     return once and record.stopped_at is None

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from bandits.logged import OfSubject
+from bandits.store.values import SubjectPage
 from storage.changes import note
 from storage.learning.folds import SqlFold
 from storage.learning.past import SqlPast
@@ -14,7 +14,7 @@ from storage.removal import erasing
 class Subjects(Part):
     """Reads what is stored of a subject, and erases it."""
 
-    def subject(self, subject_id: str, *, after: int = 0, limit: int) -> OfSubject:
+    def subject(self, subject_id: str, *, after: int = 0, limit: int) -> SubjectPage:
         """Read a subject's decisions in every experiment; this goes through the log."""
         with self.database.reading(consistent=True) as transaction:
             hashed = self._hashed(subject_id)

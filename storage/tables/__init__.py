@@ -16,27 +16,9 @@ more than to write the row. A row is only ever written in the transaction that w
 found its decision.
 """
 
-from storage.tables.accounts import (
-    api_keys,
-    audit_log,
-    secrets,
-    sessions,
-    users,
-)
-from storage.tables.experiments import (
-    configurations,
-    drafts,
-    experiments,
-    restrictions,
-)
-from storage.tables.learning import (
-    KEPT,
-    bases,
-    departed,
-    erasures,
-    grounds,
-    snapshots,
-)
+from storage.tables.accounts import api_keys, audit_log, secrets, sessions, users
+from storage.tables.experiments import configurations, drafts, experiments, restrictions
+from storage.tables.learning import KEPT, bases, departed, erasures, grounds, snapshots
 from storage.tables.log import (
     CHOSEN,
     NEW,
@@ -51,9 +33,7 @@ from storage.tables.log import (
     of_batch,
     subjects,
 )
-from storage.tables.schema import (
-    metadata,
-)
+from storage.tables.schema import metadata
 
 __all__ = [
     "CHOSEN",

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bandits.numerics.linear_walk import items_of
+from bandits.numerics.online_ridge import items_of
 
 
 def bare_linucb(n_arms: int, d: int, replications: int, steps: int) -> None:

@@ -3,9 +3,9 @@
 import numpy as np
 from measuring import Row, compare
 
-from bandits.draw import draw
 from bandits.problem import Problem
 from bandits.registry import make
+from bandits.sampling import draw
 from bandits.statistics import Moments, Ridge
 
 K = 10

@@ -19,7 +19,7 @@ from serving import KEY, SPRING
 
 from bandits.engine import Engine
 from bandits.experiment import Experiment
-from bandits.messages import Request
+from bandits.schemas import Request
 from storage import open_store, upgrade
 from storage.log import together
 

@@ -12,7 +12,7 @@ from msgspec import convert
 
 from bandits.engine import Engine
 from bandits.experiment import Experiment
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 from storage import SqlStore, open_store, upgrade
 from webapp.app import create_app
 from webapp.services import Services

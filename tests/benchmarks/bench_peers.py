@@ -16,11 +16,11 @@ from peers import obp_example, obp_simulation, obp_taught, river_example, river_
 from river import bandit, proba
 from threadpoolctl import threadpool_limits
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.draw import draw
+from bandits.array_types import FloatArray, IntArray
 from bandits.policy import AnyPolicy, sample_arms
 from bandits.problem import Problem
 from bandits.registry import make
+from bandits.sampling import draw
 from bandits.statistics import Moments, Ridge
 from simulations import simulate
 from simulations.environments import Bernoulli, Logistic

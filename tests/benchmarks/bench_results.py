@@ -17,9 +17,9 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from bandits.engine import Engine
-from bandits.engine.learning.summing import known, known_grounds
+from bandits.engine.statistic_sums import load_inference_state, load_statistic
 from bandits.experiment import Experiment
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 from bandits.statistics import dump
 from storage import SqlStore, open_store, upgrade
 from storage.learning.snapshots import insert_snapshot
@@ -106,8 +106,8 @@ def _filled(path: Path, more_waves: int) -> Engine:
 def _multiply(store: SqlStore, more_waves: int) -> None:
     record = store.record("spring")
     snapshot = store.snapshot("spring", record.learned_version)
-    statistic, tally = known(record.configuration, snapshot)
-    grounds = known_grounds(record.configuration, snapshot)
+    statistic, tally = load_statistic(record.configuration, snapshot)
+    grounds = load_inference_state(record.configuration, snapshot)
     for _ in range((more_waves + 1).bit_length() - 1):
         statistic, tally, grounds = statistic + statistic, tally + tally, grounds + grounds
     newest = replace(

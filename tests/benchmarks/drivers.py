@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from msgspec import Struct
 
-from bandits.draw import time_ordered_ids
+from bandits.sampling import time_ordered_ids
 from storage import upgrade
 from storage.tables import PLACES
 

@@ -20,7 +20,7 @@ import numpy as np
 from river import stats
 from scipy.special import expit
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from simulations.environments import Logistic, Rounds
 
 OBP_FOLDER = Path(sys.prefix) / "peers"

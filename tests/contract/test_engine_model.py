@@ -25,11 +25,11 @@ from hypothesis.stateful import (
 )
 
 from bandits.engine import Engine
-from bandits.engine.learning.learner import known
+from bandits.engine.fold import load_statistic
 from bandits.errors import IdReused, NotFound, WrongState
 from bandits.experiment import Experiment, PolicyChoice, covers
-from bandits.messages import Decision, Request, Reward
 from bandits.registry import make, policies
+from bandits.schemas import Decision, Request, Reward
 from storage import open_store
 from storage.learning.verifying import compare
 
@@ -311,7 +311,7 @@ class Life(RuleBasedStateMachine):
             assert not any(k.started_at for k in self.kept.values() if not k.cancelled)
             return
         snapshot = self.store.snapshot(KEY, record.learned_version)
-        _, tally = known(record.configuration, snapshot)
+        _, tally = load_statistic(record.configuration, snapshot)
         sent, reward = [0] * 4, [0.0] * 4
         for kept in self.kept.values():
             if kept.started_at is not None and not kept.cancelled:

@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandits.engine.live import Live
+from bandits.engine.active_policy import ActivePolicy
 from bandits.experiment import Experiment
-from bandits.inference.grounds import Grounds
-from bandits.messages import Request, Reward
+from bandits.inference.state import InferenceState
 from bandits.registry import policies
+from bandits.schemas import Request, Reward
 
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
 RULE = {"metrics": {"click": {}}, "window_seconds": 1000.0, "maturity_seconds": 10.0}
@@ -56,7 +56,7 @@ def chances(engine, tag):
 def of_policy(engine, version):
     """Return what the policy as declared now makes of a snapshot that was folded under it."""
     record = engine.store.record("spring")
-    live = Live(
+    live = ActivePolicy(
         record.key, record.salt, record.configuration, engine.store.snapshot("spring", version)
     )
     context = live.encoder.encode([{"recency": 0.9}]).contexts
@@ -78,7 +78,7 @@ def test_every_receipt_agrees_whatever_penalty_came_meanwhile(engine, sender, no
     origins = {(r.configuration_version, r.policy_version) for r in receipts}
     assert origins == {(1, 0), (1, 1), (2, 1), (2, 2)}
     engine.learn("spring")
-    grounds = Grounds.load(engine.store.snapshot("spring", 3).grounds)
+    grounds = InferenceState.load(engine.store.snapshot("spring", 3).grounds)
     assert grounds.ratio.sent.sum() == len(ids), "results know what each was drawn from"
 
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import event, select
 
 from bandits.errors import IdReused, InvalidInput, Unavailable
-from bandits.messages import Reward, RewardReceipt
+from bandits.schemas import Reward, RewardReceipt
 from storage.tables import batches
 
 START = 1_800_000_000.0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bandits.numerics.waves import wave_propensities
+from bandits.numerics.batched_index import wave_propensities
 from bandits.policy import sample_arms
 from bandits.problem import Problem
 from bandits.registry import make, policies

@@ -4,7 +4,7 @@ import pytest
 
 from bandits.engine import Engine
 from bandits.errors import InvalidInput
-from bandits.messages import Reward
+from bandits.schemas import Reward
 
 
 @pytest.mark.parametrize("bad", ["", "two words", "é", "line\n", "a" * 129])

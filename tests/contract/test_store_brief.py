@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from bandits.engine.learning.learner import fold
-from bandits.store import Outdated
+from bandits.engine.fold import fold
+from bandits.store import StaleRead
 from storage import open_store
 from storage.tables import batches, decisions
 
@@ -105,7 +105,7 @@ def test_an_experiment_that_changed_meanwhile_gets_nothing(store, sender, tried,
     for change in ("paused", "running"):
         other.move("spring", change, allowed=["running", "paused"], at=1.0, by="test")
         if change == "paused":
-            with pytest.raises(Outdated):
+            with pytest.raises(StaleRead):
                 store.append_decisions(record, sender.chosen(), at=2.0)
     other.close()
     assert tried == [None]
@@ -122,7 +122,7 @@ def test_who_ships_another_variant_meanwhile_is_followed(store, sender, tried):
         )
         if arm == 0:
             first = store.record("spring")
-    with pytest.raises(Outdated):
+    with pytest.raises(StaleRead):
         store.append_decisions(first, sender.chosen(shipped=True), at=2.0)
     assert tried == [None]
     assert count(store, decisions) == 0

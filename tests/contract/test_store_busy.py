@@ -7,12 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from bandits import combining, registry
+from bandits import batching_queue, registry
 from bandits.engine import Engine
 from bandits.errors import Unavailable
-from bandits.messages import Request, Reward
 from bandits.policy import Parameters
 from bandits.registry import register
+from bandits.schemas import Request, Reward
 from bandits.statistics import Moments
 
 LONG = 60.0  # seconds until a test that hangs fails
@@ -57,7 +57,7 @@ def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sende
 
 
 def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypatch):
-    monkeypatch.setattr(combining, "MOST_WAITING", 3)
+    monkeypatch.setattr(batching_queue, "MOST_WAITING", 3)
     record = sender.start()
     committing, go_on = Signal(), Signal()
     append = store.database.append

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from bandits.engine import Engine
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 from storage.learning.verifying import compare
 
 HOUR = 3600.0

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from sqlalchemy import LargeBinary, Text, cast, select
 
-from bandits.engine.learning.learner import fold, rebuild
-from bandits.engine.learning.summing import known
-from bandits.engine.lives import Lives
+from bandits.engine.active_policy_cache import ActivePolicyCache
+from bandits.engine.fold import fold, rebuild
+from bandits.engine.statistic_sums import load_statistic
 from bandits.errors import NotDerivable, Unavailable
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 from storage.learning.verifying import compare
 from storage.log.choices import hash_subjects
 from storage.tables import batches, metadata, snapshots, subjects
@@ -29,7 +29,7 @@ def learned(store, key="spring"):
     """Read what is known by now, after seeing that the log says the same."""
     record = store.record(key)
     version = record.learned_version
-    stored = known(record.configuration, store.snapshot(key, version) if version else None)
+    stored = load_statistic(record.configuration, store.snapshot(key, version) if version else None)
     with store.audit(key) as audit:
         logged = rebuild(audit)[:2]
     same(stored, logged)
@@ -340,7 +340,7 @@ def test_a_worker_that_learned_of_them_before_reads_the_snapshot_after(engine, s
     engine.learn("spring")
     before = store.record("spring")
     erase(engine)
-    assert Lives(store).of(before).version == 2  # as it is between two reads
+    assert ActivePolicyCache(store).of(before).version == 2  # as it is between two reads
 
 
 def test_a_long_history_is_told_page_by_page(engine, store, sender):

@@ -5,11 +5,11 @@ import threading
 import numpy as np
 import pytest
 
-from bandits.engine.learning.learner import fold, rebuild
-from bandits.engine.learning.summing import known
-from bandits.engine.learning.tally import Tally
-from bandits.records import Waiting
+from bandits.engine.arm_counts import ArmCounts
+from bandits.engine.fold import fold, rebuild
+from bandits.engine.statistic_sums import load_statistic
 from bandits.statistics import Moments
+from bandits.store.records import FoldBacklog
 from storage.learning import bounds
 from storage.learning.verifying import compare
 
@@ -27,10 +27,12 @@ def agreed(store, key="spring"):
 def moments(store, key="spring"):
     """Read the newest statistic and tally, after seeing that the log says the same."""
     record = store.record(key)
-    statistic, tally = known(record.configuration, store.snapshot(key, record.learned_version))
+    statistic, tally = load_statistic(
+        record.configuration, store.snapshot(key, record.learned_version)
+    )
     agreed(store, key)
     assert isinstance(statistic, Moments)
-    assert isinstance(tally, Tally)
+    assert isinstance(tally, ArmCounts)
     return statistic, tally
 
 
@@ -75,16 +77,16 @@ def test_what_waits_for_a_fold_is_counted_with_how_long_it_waits(store, sender):
     ids = sender.choose(first, 2, at=1.0)
     sender.choose(first, at=2.0)
     sender.choose(other, at=3.0)
-    assert store.waiting(4.0) == {first.id: Waiting(2, 1.0), other.id: Waiting(1, 3.0)}
+    assert store.waiting(4.0) == {first.id: FoldBacklog(2, 1.0), other.id: FoldBacklog(1, 3.0)}
     learn(store, 4.0)
-    assert store.waiting(4.0) == {other.id: Waiting(1, 3.0)}
+    assert store.waiting(4.0) == {other.id: FoldBacklog(1, 3.0)}
     learn(store, 4.0, "autumn")
     assert store.waiting(10.9) == {}
     sender.click(ids, at=11.5)
-    assert store.waiting(12.5) == {first.id: Waiting(3, 11.0)}
+    assert store.waiting(12.5) == {first.id: FoldBacklog(3, 11.0)}
     learn(store, 13.0)
     assert store.waiting(12.5) == {}
-    assert store.waiting(13.0) == {other.id: Waiting(1, 13.0)}
+    assert store.waiting(13.0) == {other.id: FoldBacklog(1, 13.0)}
 
 
 def test_a_fold_left_unsaved_changes_nothing(store, sender):

@@ -7,11 +7,11 @@ import pytest
 from sqlalchemy import event, select
 
 from bandits.engine import Engine
-from bandits.engine.learning.learner import fold, rebuild
+from bandits.engine.fold import fold, rebuild
 from bandits.errors import IdReused, Unavailable, WrongState
-from bandits.logged import Event, Marked
-from bandits.messages import Request
-from bandits.store import Outdated
+from bandits.schemas import Request
+from bandits.store import StaleRead
+from bandits.store.values import Event, MarkResult
 from storage import open_store
 from storage.tables import batches
 
@@ -50,7 +50,7 @@ def test_waiting_calls_of_every_kind_share_a_transaction(store, sender, at_once)
     calls += [lambda i=i: store.cancel([i], at=2.0) for i in known[4:]]
     results = at_once(calls)
     assert len(commits) == 1
-    assert results == [{}] * 8 + [Marked(1, 0, ())] * 3 + [[]] * 3 + [Marked(1, 0, ())] * 2
+    assert results == [{}] * 8 + [MarkResult(1, 0, ())] * 3 + [[]] * 3 + [MarkResult(1, 0, ())] * 2
     assert (sizes(store, "choose"), sizes(store, "reward")) == ([6, 12], [3])
     stored = store.decisions([i for c in chosen for i in c.ids])
     assert [stored[i].arm for c in chosen for i in c.ids] == [a for c in chosen for a in c.arms]
@@ -84,7 +84,7 @@ def test_repeats_in_a_group_are_answered_as_alone(store, sender, at_once):
     assert sorted(results) == [[], [], [0]]
     marked = at_once([lambda i=i: store.cancel([i], at=3.0) for i in (*new.ids, *new.ids, "none")])
     assert sorted(m.accepted for m in marked) == [0, 0, 1]
-    assert marked[2] == Marked(0, 0, ("none",))
+    assert marked[2] == MarkResult(0, 0, ("none",))
 
 
 def test_a_subject_asked_for_by_a_whole_group_has_one_decision(store, sender, at_once):
@@ -139,7 +139,7 @@ def test_a_choice_under_a_record_that_no_longer_holds_is_refused(store, sender):
     record = sender.start()
     store.move("spring", "paused", allowed=["running"], at=1.0, by="test")
     for n in (1, 300):
-        with pytest.raises(Outdated):
+        with pytest.raises(StaleRead):
             store.append_decisions(record, sender.chosen(n), at=2.0)
     assert sizes(store, "choose") == []
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from bandits.engine.learning.learner import known, rebuild
+from bandits.engine.fold import load_statistic, rebuild
 from bandits.errors import NotDerivable
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 from bandits.statistics import dump
 
 DAY = 86_400.0
@@ -57,7 +57,7 @@ def test_what_is_no_longer_kept_is_summed_anew(engine, store, sender, now, decla
     for version, snapshot in kept.items():
         with store.audit("spring", version) as audit:
             again = rebuild(audit)[:2]
-        for made, held in zip(again, known(record.configuration, snapshot), strict=True):
+        for made, held in zip(again, load_statistic(record.configuration, snapshot), strict=True):
             for name in made.__dataclass_fields__:
                 assert getattr(made, name) == pytest.approx(getattr(held, name), abs=1e-9)
     for before in receipts:
@@ -98,4 +98,4 @@ def test_only_what_is_old_is_let_go_and_charts_keep_all(engine, store, sender, n
     assert store.prune("spring", before=now[0] + 1, most=2) == 2
     assert store.prune("spring", before=now[0] + 1, most=2) == 1  # the newest is never let go
     assert store.prune("spring", before=now[0] + 1, most=2) == 0
-    assert dump(known(record.configuration, store.snapshot("spring", 5))[0])
+    assert dump(load_statistic(record.configuration, store.snapshot("spring", 5))[0])

@@ -8,8 +8,8 @@ from msgspec.structs import replace
 from sqlalchemy import select
 
 from bandits.errors import IdReused, NotFound
-from bandits.logged import Event, Events, Marked
-from bandits.store import Outdated
+from bandits.store import StaleRead
+from bandits.store.values import Event, Events, MarkResult
 from storage.tables import batches, decisions, secrets
 
 
@@ -71,7 +71,7 @@ def test_ids_may_hold_any_printable_character(store, sender):
     assert set(store.decisions([*ids, "a", "b", ""])) == set(ids)
     assert 0 not in store.targets(ids).numbers
     assert store.targets(["a", ids[0], "a"]).numbers[::2] == [0, 0]
-    assert store.cancel(ids, at=2.0) == Marked(len(ids), 0, ())
+    assert store.cancel(ids, at=2.0) == MarkResult(len(ids), 0, ())
 
 
 def test_nothing_asked_is_nothing_read_or_written(store, sender):
@@ -79,8 +79,8 @@ def test_nothing_asked_is_nothing_read_or_written(store, sender):
     assert store.decisions([]) == {}
     assert store.append_decisions(record, sender.chosen(0), at=1.0) == {}
     assert store.append_events(Events([], [], [], [], [], [], [], []), at=1.0) == []
-    assert store.activate([], at=1.0) == Marked(0, 0, ())
-    assert store.cancel([], at=1.0) == Marked(0, 0, ())
+    assert store.activate([], at=1.0) == MarkResult(0, 0, ())
+    assert store.cancel([], at=1.0) == MarkResult(0, 0, ())
     with store.fold("spring", now=1.0) as folding:
         assert folding.due is None
 
@@ -97,7 +97,7 @@ def test_groups_of_every_size_are_appended_whole(store, sender, n):
         0,
         0,
     )
-    assert store.cancel(chosen.ids, at=3.0) == Marked(n, 0, ())
+    assert store.cancel(chosen.ids, at=3.0) == MarkResult(n, 0, ())
 
 
 @pytest.mark.parametrize("n", [2, 100])
@@ -263,7 +263,7 @@ def test_events_of_a_decision_erased_meanwhile_are_refused_whole(store, sender):
     events = sender.told([Event(i, "e", "click", 1.0, 5.0) for i in ids])
     with store.erase("spring", ids[1:2], now=6.0, by="test"):
         pass
-    with pytest.raises(Outdated):
+    with pytest.raises(StaleRead):
         store.append_events(events, at=7.0)
     assert store.events(ids[0]) == []
 
@@ -308,8 +308,8 @@ def test_events_of_several_experiments_are_counted_in_each(store, sender):
 def test_a_decision_that_awaits_its_activation_has_no_start(store, sender):
     ids = sender.choose(sender.start(await_activation=True), 3, at=1.0)
     assert {d.started_at for d in store.decisions(ids).values()} == {None}
-    assert store.activate([ids[0], "none"], at=5.0) == Marked(1, 0, ("none",))
-    assert store.activate(ids, at=6.0) == Marked(2, 1, ())
+    assert store.activate([ids[0], "none"], at=5.0) == MarkResult(1, 0, ("none",))
+    assert store.activate(ids, at=6.0) == MarkResult(2, 1, ())
     assert [store.decisions(ids)[i].started_at for i in ids] == [5.0, 6.0, 6.0]
     assert {d.made_at for d in store.decisions(ids).values()} == {1.0}
 
@@ -318,22 +318,22 @@ def test_only_what_waits_can_be_activated(store, sender):
     running = sender.choose(sender.start("runs"), 2)
     waiting = sender.choose(sender.start("waits", await_activation=True), 2)
     store.cancel(waiting[:1], at=4.0)
-    assert store.activate([*running, *waiting], at=5.0) == Marked(1, 3, ())
+    assert store.activate([*running, *waiting], at=5.0) == MarkResult(1, 3, ())
     assert store.decisions(waiting)[waiting[0]].started_at is None
     assert store.decisions(running)[running[0]].started_at == 0.0
 
 
 def test_a_decision_is_cancelled_once(store, sender):
     ids = sender.choose(sender.start(), 2)
-    assert store.cancel([ids[0], "none"], at=5.0) == Marked(1, 0, ("none",))
-    assert store.cancel(ids, at=6.0) == Marked(1, 1, ())
+    assert store.cancel([ids[0], "none"], at=5.0) == MarkResult(1, 0, ("none",))
+    assert store.cancel(ids, at=6.0) == MarkResult(1, 1, ())
     assert [store.decisions(ids)[i].cancelled_at for i in ids] == [5.0, 6.0]
 
 
 def test_ids_given_twice_are_counted_twice_and_marked_once(store, sender):
     ids = sender.choose(sender.start(await_activation=True))
-    assert store.activate([*ids, *ids, "none", "none"], at=5.0) == Marked(1, 1, ("none",))
-    assert store.cancel([*ids, *ids], at=6.0) == Marked(1, 1, ())
+    assert store.activate([*ids, *ids, "none", "none"], at=5.0) == MarkResult(1, 1, ("none",))
+    assert store.cancel([*ids, *ids], at=6.0) == MarkResult(1, 1, ())
 
 
 @pytest.mark.parametrize("name", ["ünïcode 😀", "quote ' and \" and ; --", "%s ? :x $1", "x" * 500])
@@ -343,7 +343,7 @@ def test_ids_and_subjects_may_be_any_text(store, sender, name):
     assert sender.click([name], at=5.0, event_id=name) == (1, 0, 0)
     assert list(store.decisions([name])) == [name]
     assert [e.event_id for e in store.events(name)] == [name]
-    assert store.cancel([name], at=6.0) == Marked(1, 0, ())
+    assert store.cancel([name], at=6.0) == MarkResult(1, 0, ())
 
 
 @pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])

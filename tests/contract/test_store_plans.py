@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import event, insert
 
 from bandits.engine import Engine
-from bandits.engine.learning.learner import fold, rebuild
-from bandits.messages import Reward
+from bandits.engine.fold import fold, rebuild
+from bandits.schemas import Reward
 from storage.tables import batches
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()

@@ -7,12 +7,12 @@ import pytest
 from msgspec import convert
 from sqlalchemy import func, select
 
-from bandits.configuration import Configuration
 from bandits.engine import Engine
-from bandits.engine.admitting import MOST_SETS, most_sets
+from bandits.engine.eligible_set_limit import MOST_SETS, eligible_set_limit
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
-from bandits.messages import Request
+from bandits.schemas import Request
+from bandits.versions import Configuration
 from storage.tables import decisions, restrictions
 
 VARIANTS = "abcdefghi"
@@ -87,7 +87,7 @@ def test_many_arms_and_segments_leave_room_for_fewer():
         slot = {"key": "s", "variants": [{"key": f"v{i}"} for i in range(n_variants)]}
         policy, reward = {"name": "uniform"}, {"metrics": {"click": {}}}
         declared |= {"key": "k", "slots": [slot], "policy": policy, "reward": reward}
-        return most_sets(Configuration.first(convert(declared, Experiment)))
+        return eligible_set_limit(Configuration.first(convert(declared, Experiment)))
 
     channels = {"kind": "category", "name": "c", "values": [str(i) for i in range(38)]}
     assert most(10) == MOST_SETS

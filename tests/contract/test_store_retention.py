@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from sqlalchemy import func, select
 
 from bandits.engine import Engine
-from bandits.engine.learning.retaining import remove_old
+from bandits.engine.retention import remove_old
 from bandits.errors import NotDerivable, NotFound
 from bandits.inference.intervals import Interval
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 from storage.learning import bounds
 from storage.learning.verifying import compare
 from storage.tables import activations, batches, cancellations, decisions, events, subjects

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bandits.engine.learning.learner import fold
-from bandits.engine.learning.summing import known, known_grounds
-from bandits.logged import Event
+from bandits.engine.fold import fold
+from bandits.engine.statistic_sums import load_inference_state, load_statistic
+from bandits.store.values import Event
 from storage.learning import bounds
 from storage.learning.verifying import compare
 
@@ -161,10 +161,10 @@ class Model:
         for d in self._counting():
             d.learned |= d.started_at is not None and d.started_at + MATURITY <= due_at
             d.closed |= d.started_at is not None and d.started_at <= due_at - REWARD_WINDOW
-        stored = known(record.configuration, snapshot)
+        stored = load_statistic(record.configuration, snapshot)
         with self.store.audit(record.key) as audit:
             assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
-        self.check_grounds(known_grounds(record.configuration, snapshot))
+        self.check_grounds(load_inference_state(record.configuration, snapshot))
         statistic, tally = self.expected(snapshot.at)
         for name, value in statistic.items():
             np.testing.assert_allclose(getattr(stored[0], name), value, atol=1e-9, err_msg=name)

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bandits.client import Client, Unreachable
-from bandits.messages import Request, Reward
+from bandits.client import Client, ConnectionFailed
+from bandits.schemas import Request, Reward
 from webapp.api.experiments import EXAMPLE
 
 SPRING = EXAMPLE | {"reward": {"metrics": {"click": {}}, "maturity_seconds": 0}, "context": []}
@@ -192,5 +192,5 @@ def test_while_the_server_is_down_each_call_tries_once(line) -> None:
             assert tried > 0
             assert client.choose("lost", "v", fallback={"subject_line": "a"}).fallback
             assert len(waits) == tried
-            with pytest.raises(Unreachable, match="ConnectError"):
+            with pytest.raises(ConnectionFailed, match="ConnectError"):
                 client.choose("lost", "w")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from flask import Flask
 
-from bandits.client import ApiError, Client, Unreachable
+from bandits.client import ApiError, Client, ConnectionFailed
 from bandits.errors import InvalidInput
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 
 
 class BadLine(httpx.BaseTransport):
@@ -74,7 +74,7 @@ def test_a_busy_server_is_given_the_time_it_asks_for(connect) -> None:
 def test_there_is_always_an_email_to_send(connect) -> None:
     with connect(*["refuse"] * 100, deadline_seconds=0.5) as client:
         decision = client.choose("spring", "u-1", fallback={"subject_line": "a"})
-        with pytest.raises(Unreachable, match="connection refused"):
+        with pytest.raises(ConnectionFailed, match="connection refused"):
             client.choose("spring", "u-1")
     assert decision.fallback
     assert decision.decision_id is None

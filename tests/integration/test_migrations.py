@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from msgspec.structs import asdict
 from sqlalchemy import inspect
 
-from bandits.engine.learning.learner import fold, rebuild
-from bandits.engine.learning.summing import known
+from bandits.engine.fold import fold, rebuild
+from bandits.engine.statistic_sums import load_statistic
 from storage import current, migrating, open_store, upgrade
 from storage.commands import db
 from storage.databases.opening import open_database
@@ -120,7 +120,7 @@ def test_the_log_keeps_its_meaning_through_every_migration(store, sender, databa
     fold(store, "spring", now=200.0)
     with store.audit("spring") as audit:
         statistic, tally, _ = rebuild(audit)
-        stored = known(audit.record.configuration, audit.snapshot)
+        stored = load_statistic(audit.record.configuration, audit.snapshot)
     with store.audit("spring") as audit:
         assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
     assert (statistic.count == stored[0].count).all()

@@ -11,7 +11,7 @@ import pytest
 
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
-from bandits.messages import Decision, RewardReceipt
+from bandits.schemas import Decision, RewardReceipt
 from webapp.files.choices import ChoiceRows, check_output, write_table
 from webapp.files.recipients import Columns, Recipients, check_run, run_of
 from webapp.files.results import EventColumns, Export

@@ -7,8 +7,8 @@ import pytest
 from msgspec.structs import replace
 
 from bandits.engine import Engine
-from bandits.inference.grounds import Grounds
-from bandits.messages import Request, Reward
+from bandits.inference.state import InferenceState
+from bandits.schemas import Request, Reward
 from storage.learning.verifying import compare
 
 DECLARED = {
@@ -213,7 +213,7 @@ def test_sums_of_an_older_form_are_known_to_be_lacking(engine, sender, now):
     now[0] += 200
     engine.learn("spring")
     kept = engine.store.snapshot("spring", 1)
-    assert not Grounds.lacking(kept.grounds)
+    assert not InferenceState.lacking(kept.grounds)
     older = msgspec.msgpack.encode([1, *msgspec.msgpack.decode(kept.grounds)[1:-1]])
-    assert Grounds.lacking(older)
-    assert Grounds.lacking(b"")
+    assert InferenceState.lacking(older)
+    assert InferenceState.lacking(b"")

@@ -4,7 +4,7 @@ from threading import Event
 
 import pytest
 
-from bandits.messages import Request
+from bandits.schemas import Request
 from webapp.learning import Learner
 
 DAY, YEAR = 86_400.0, 365 * 86_400.0

@@ -5,10 +5,10 @@ import pytest
 from msgspec import convert
 
 from bandits.engine import Engine
-from bandits.engine.learning.learner import rebuild
-from bandits.engine.learning.summing import known
+from bandits.engine.fold import rebuild
+from bandits.engine.statistic_sums import load_statistic
 from bandits.experiment import Experiment
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 from storage import open_store
 
 SENDS = 90
@@ -123,7 +123,7 @@ def test_a_result_is_final_once_the_last_window_has_closed(api) -> None:
     ]
     assert learn(api, 500) == final
     with api.engine.store.audit("spring") as audit:
-        _, stored = known(audit.record.configuration, audit.snapshot)
+        _, stored = load_statistic(audit.record.configuration, audit.snapshot)
         _, again, _ = rebuild(audit)
     assert np.array_equal(stored.reward, again.reward)
     assert np.array_equal(stored.sent, again.sent)

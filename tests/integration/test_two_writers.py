@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from bandits.engine.learning.learner import fold
-from bandits.engine.learning.summing import known
+from bandits.engine.fold import fold
+from bandits.engine.statistic_sums import load_statistic
 from bandits.errors import StaleEdit
 from storage import open_store
 from storage.learning.verifying import compare
@@ -18,8 +18,8 @@ SENDER = textwrap.dedent(
     """
     import sys
     import numpy as np
-    from bandits.engine.learning.learner import fold
-    from bandits.logged import Chosen, Events
+    from bandits.engine.fold import fold
+    from bandits.store.values import Chosen, Events
     from storage import open_store
     from storage.databases import postgresql
     from storage.databases import sqlite
@@ -82,7 +82,9 @@ def test_three_senders_and_folders_lose_and_double_nothing(store, sender, databa
     left = [d for d in every.values() if d.cancelled_at is None]
     if assignment == "per_decision":
         assert len(every) == 4 * 40 * WAVES  # each sender's own, and the shared ones once
-    statistic, tally = known(record.configuration, store.snapshot("spring", record.learned_version))
+    statistic, tally = load_statistic(
+        record.configuration, store.snapshot("spring", record.learned_version)
+    )
     assert statistic.count.sum() == tally.sent.sum() == len(left)
     assert statistic.pending.sum() == 0
     assert statistic.total.sum() == len(left)  # each was clicked, by however many senders

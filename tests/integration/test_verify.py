@@ -9,13 +9,13 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import delete, func, select, update
 
-from bandits.changes import refused_changes
-from bandits.engine.learning.learner import fold
-from bandits.engine.learning.summing import known
-from bandits.engine.subjects import erase
+from bandits.edit_rules import refused_changes
+from bandits.engine.fold import fold
+from bandits.engine.statistic_sums import load_statistic
+from bandits.engine.subject_data import erase_subject
 from bandits.experiment import Experiment
-from bandits.records import Mishaps
 from bandits.statistics import dump
+from bandits.store.records import DataQualityCounts
 from storage.commands import verify
 from storage.learning.verifying import Compared
 from storage.tables import batches, events, experiments, snapshots
@@ -50,7 +50,7 @@ def test_equal_log_and_statistics_are_told_and_exit_with_0(store, sender, learne
 
 
 def test_a_statistic_that_is_off_by_one_is_found_and_named(store, learned, database_url):
-    statistic, _ = known(learned.configuration, store.snapshot("spring", 2))
+    statistic, _ = load_statistic(learned.configuration, store.snapshot("spring", 2))
     count = statistic.count + np.array([0.0, 1.0, 0.0])
     wrong = type(statistic)(count, statistic.total, statistic.square, statistic.pending)
     with store.database.writing() as transaction:
@@ -73,7 +73,7 @@ def test_a_row_lost_from_the_log_is_found(store, learned, database_url):
     assert "statistic.count[" not in result.output
 
 
-@pytest.mark.parametrize("name", Mishaps.__struct_fields__)
+@pytest.mark.parametrize("name", DataQualityCounts.__struct_fields__)
 @pytest.mark.parametrize("table", [experiments, batches], ids=["stored", "logged"])
 def test_a_count_of_what_did_not_fit_that_is_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fixtures
     store, sender, learned, database_url, name, table
@@ -82,7 +82,7 @@ def test_a_count_of_what_did_not_fit_that_is_off_by_one_is_found(  # noqa: PLR09
     sender.click(sender.choose(learned, 2, at=24.0), at=2000.0, late=True, skewed=True)
     store.note_early({learned.id: 6}, at=2001.0)
     fold(store, "spring", now=3000.0)
-    assert store.record("spring").mishaps == Mishaps(3, 4, 5, 0, 2, 2, 6)
+    assert store.record("spring").mishaps == DataQualityCounts(3, 4, 5, 0, 2, 2, 6)
     assert run(database_url, "spring").exit_code == 0
     with store.database.writing() as transaction:
         newest = select(func.max(batches.c.id)).scalar_subquery()
@@ -103,11 +103,11 @@ def test_counts_of_what_did_not_fit_outlive_their_rows(store, sender, database_u
         fold(store, "spring", now=at)
     before = store.record("spring").mishaps
     for name in ("ann", "u-1.0"):
-        assert erase(store, name, now=3.0, by="test").decisions > 0
+        assert erase_subject(store, name, now=3.0, by="test").decisions > 0
     with store.database.reading() as transaction:
         kinds = list(transaction.execute(select(batches.c.kind)).scalars())
     assert sorted(kinds) == ["choose", "reward"]  # the first two are gone
-    assert store.record("spring").mishaps == before == Mishaps(2, 0, 4, 0, 0, 4)
+    assert store.record("spring").mishaps == before == DataQualityCounts(2, 0, 4, 0, 0, 4)
     assert run(database_url).exit_code == 0
 
 
@@ -117,7 +117,7 @@ def test_what_comes_once_the_result_is_final_counts_nowhere(store, sender, datab
     store.move("spring", "stopped", allowed=["running"], at=30.0, by="test")
     sender.click(ids, at=5000.0, late=True)
     fold(store, "spring", now=6000.0)
-    assert store.record("spring").mishaps == Mishaps()
+    assert store.record("spring").mishaps == DataQualityCounts()
     assert run(database_url).exit_code == 0
 
 
@@ -161,7 +161,7 @@ def test_a_penalty_that_changed_since_the_last_fold_is_no_difference(store, send
     record = sender.start(policy=policy, reward=rule)
     sender.click(sender.choose(record, 30, at=1.0)[:4], at=2.0)
     fold(store, "spring", now=20.0)
-    kept, _ = known(record.configuration, store.snapshot("spring", 1))
+    kept, _ = load_statistic(record.configuration, store.snapshot("spring", 1))
     policy = {"name": "logistic_thompson", "params": {"ridge": 20.0}}
     edited = msgspec.convert(
         msgspec.to_builtins(record.configuration.experiment) | {"policy": policy}, Experiment
@@ -172,7 +172,7 @@ def test_a_penalty_that_changed_since_the_last_fold_is_no_difference(store, send
     assert run(database_url).exit_code == 0
     sender.choose(store.record("spring"), 1, at=22.0)
     fold(store, "spring", now=40.0)
-    fitted, _ = known(later, store.snapshot("spring", 2))
+    fitted, _ = load_statistic(later, store.snapshot("spring", 2))
     assert not np.allclose(fitted.shift, kept.shift, atol=0.1)
     assert run(database_url).exit_code == 0
 
@@ -186,6 +186,6 @@ def test_a_forgetting_experiment_verifies_at_its_reference_time(store, sender, d
         sender.click(ids[:4], at=at + 0.5)
         fold(store, "spring", now=at + 0.7)
     snapshot = store.snapshot("spring", store.record("spring").learned_version)
-    statistic, _ = known(record.configuration, snapshot)
+    statistic, _ = load_statistic(record.configuration, snapshot)
     assert (statistic.count % 1 != 0).any()
     assert run(database_url).exit_code == 0

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandits.allocation import apply_floor, cap_newcomers, default_floor
-from bandits.arrays import BoolArray, FloatArray
+from bandits.array_types import BoolArray, FloatArray
 from bandits.experiment import MAX_ARMS, MAX_FLOOR_TOTAL
 
 ROUNDING = 1e-12

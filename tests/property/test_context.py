@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandits.context import CategoryFeature, Encoder, Feature, NumberFeature, decode
+from bandits.features import CategoryFeature, Encoder, Feature, NumberFeature, decode
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=5)

@@ -3,9 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandits.inference import aipw
-from bandits.inference.evidence import Evidence
+from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.inference.sequences import lift_bounds, rate_bounds
 
 ALPHAS = st.floats(1e-9, 0.5)
 K = 4
@@ -30,7 +30,7 @@ def logs(draw):
 
 
 def _evidence(strata, chosen, rewards, propensities):
-    return Evidence.of(SETS, strata, chosen, rewards, propensities)
+    return AipwSums.of(SETS, strata, chosen, rewards, propensities)
 
 
 def _same(one, other):
@@ -85,7 +85,7 @@ def test_evidence_is_the_same_in_whatever_order_and_portions_it_is_added(log, ra
     parts = [[column[part] for column in log] for part in (order[:cut], order[cut:])]
     whole = _evidence(*log)
     _same(_evidence(*parts[0]) + _evidence(*parts[1]), whole)
-    _same(Evidence.zeros(K) + whole, whole)
+    _same(AipwSums.zeros(K) + whole, whole)
 
 
 @given(logs(), st.integers(0, 60))
@@ -103,7 +103,7 @@ def test_permuting_arms_permutes_what_they_are_worth(log, order):
     order = np.array(order)
     place = np.argsort(order)
     plain = _evidence(*log)
-    permuted = Evidence.of(SETS[:, order], strata, place[chosen], rewards, propensities)
+    permuted = AipwSums.of(SETS[:, order], strata, place[chosen], rewards, propensities)
     np.testing.assert_allclose(permuted.means, plain.means[order], atol=1e-9)
     weights = np.array([1.0, -1.0, 0.0, 0.0])
     one, other = aipw.contrast(plain, weights), aipw.contrast(permuted, weights[order])
@@ -114,7 +114,7 @@ def test_permuting_arms_permutes_what_they_are_worth(log, order):
 @given(logs())
 def test_evidence_and_sample_ratios_survive_storage_and_newcomers(log):
     evidence = _evidence(*log)
-    _same(Evidence.load(evidence.dump()), evidence)
+    _same(AipwSums.load(evidence.dump()), evidence)
     padded = evidence.padded(K + 2)
     lift = np.array([-1.0, 1.0, 0.0, 0.0])
     scores, same = aipw.contrast(evidence, lift), aipw.contrast(padded, np.append(lift, [0.0, 0.0]))

@@ -15,18 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandits.configuration import Configuration
-from bandits.engine.learning.grounding import Grounding
-from bandits.engine.learning.learner import _counted_on, _grounded_on, _moved_on, rebuild
-from bandits.engine.learning.summing import Summing
-from bandits.engine.learning.tally import Tally
+from bandits.engine.arm_counts import ArmCounts
+from bandits.engine.fold import _counted_on, _grounded_on, _moved_on, rebuild
+from bandits.engine.inference_sums import EvidenceBuilder
+from bandits.engine.statistic_sums import StatisticBuilder
 from bandits.experiment import Experiment
-from bandits.folding import Audit
-from bandits.inference.grounds import Grounds
-from bandits.logged import Decided, Due
-from bandits.records import Record, Snapshot
+from bandits.inference.state import InferenceState
 from bandits.registry import make, policies
 from bandits.statistics import Statistic
+from bandits.store.fold import LogAudit
+from bandits.store.records import ExperimentRecord, Snapshot
+from bandits.store.values import DecisionColumns, FoldIncrement
+from bandits.versions import Configuration
 
 MATURITY = 4.0
 WINDOW = 9.0  # that rewards count in
@@ -105,7 +105,7 @@ class Origin:
 
 def decided(
     rows: Sequence[tuple[Row, tuple[Event, ...]]], *, closed_before: float = np.inf
-) -> Decided:
+) -> DecisionColumns:
     """Turn decisions, each with some of its events, into columns.
 
     Args:
@@ -116,7 +116,7 @@ def decided(
         (i, e.metric, e.value, e.reported_at) for i, (_, found) in enumerate(rows) for e in found
     ]
     n = len(rows)
-    return Decided(
+    return DecisionColumns(
         np.array([r.arm for r, _ in rows], dtype=np.int64),
         np.array([(1.0, r.recency) for r, _ in rows]).reshape(len(rows), 2),
         np.array([r.holdout for r, _ in rows], dtype=np.bool_),
@@ -140,10 +140,10 @@ class Log:
         self.rows = rows
         self.window = window
 
-    def due(self, now: float, before: float | None) -> Due:
+    def due(self, now: float, before: float | None) -> FoldIncrement:
         """Find what a fold at `now`, after one at `before`, has to take in."""
         groups: dict[str, list[tuple[Row, tuple[Event, ...]]]] = {
-            f: [] for f in Due.__struct_fields__
+            f: [] for f in FoldIncrement.__struct_fields__
         }
         for row in self.rows:
             if row.started_at > now:
@@ -151,10 +151,10 @@ class Log:
             self._expire(row, now, before, groups["expired"])
             self._place(row, now, groups)
         earlier = ("removed", "before", "after")
-        return Due(
+        return FoldIncrement(
             *(
                 decided(groups[f], closed_before=now if f in earlier else np.inf)
-                for f in Due.__struct_fields__
+                for f in FoldIncrement.__struct_fields__
             )
         )
 
@@ -188,16 +188,16 @@ class Log:
             row.stage = "learned" if matured else "pending"
             row.learned_with = found if matured else ()
 
-    def audit(self, configuration: Configuration, at: float) -> Audit:
+    def audit(self, configuration: Configuration, at: float) -> LogAudit:
         """The whole log, one decision a portion."""
-        portions: dict[str, list[Decided]] = {"learned": [], "pending": []}
+        portions: dict[str, list[DecisionColumns]] = {"learned": [], "pending": []}
         for row in self.rows:
             if row.stage in portions:
                 portions[row.stage].append(decided([(row, row.learned_with)]))
-        record = Record(1, "spring", "running", b"salt", configuration, 1, 0.0)
+        record = ExperimentRecord(1, "spring", "running", b"salt", configuration, 1, 0.0)
         snapshot = Snapshot(1, 1, at, 0, 1, b"", b"")
         every = (iter(portions[name]) for name in ("learned", "pending"))
-        return Audit(record, snapshot, *every, Origin(configuration))
+        return LogAudit(record, snapshot, *every, Origin(configuration))
 
 
 # Eighths add up exactly: times meet at the very moment of maturity and of leaving the window.
@@ -233,7 +233,7 @@ def same(one: Any, other: Any) -> None:
         assert getattr(one, f.name) == pytest.approx(getattr(other, f.name), rel=1e-9, abs=1e-9)
 
 
-def same_grounds(one: Grounds, other: Grounds) -> None:
+def same_grounds(one: InferenceState, other: InferenceState) -> None:
     """Compare what results rest on, in the places that either has."""
     parts = other.parts(like=one + other)
     for name, array in one.parts(like=one + other).items():
@@ -254,18 +254,18 @@ def test_every_fold_agrees_with_summing_the_log_anew(
         (forgetting or {}).get("window_seconds"),
     )
     moments = data.draw(st.lists(times.map(lambda t: 2 * t), min_size=1, max_size=6, unique=True))
-    statistic: Statistic = Summing(config, 0.0).family.zeros(config.problem)
-    tally = Tally.zeros(3, n_metrics)
-    record = Record(1, "spring", "running", b"salt", config, 1, 0.0)
-    grounding = Grounding(record, Origin(config))
+    statistic: Statistic = StatisticBuilder(config, 0.0).family.zeros(config.problem)
+    tally = ArmCounts.zeros(3, n_metrics)
+    record = ExperimentRecord(1, "spring", "running", b"salt", config, 1, 0.0)
+    grounding = EvidenceBuilder(record, Origin(config))
     grounds = grounding.nothing
     before: float | None = None
     for now in sorted(moments):
-        summing = Summing(config, now)
+        summing = StatisticBuilder(config, now)
         due = log.due(now, before)
         statistic = _moved_on(summing, statistic, due, now if before is None else before)
         tally = _counted_on(summing, tally, due)
-        grounds = Grounds.load(_grounded_on(grounding, grounds, due).dump())
+        grounds = InferenceState.load(_grounded_on(grounding, grounds, due).dump())
         again, counted, grounded = rebuild(log.audit(config, now))
         same(statistic, again)
         same(tally, counted)
@@ -283,7 +283,7 @@ def test_the_held_out_and_the_cancelled_leave_no_trace(family: str, data: st.Dat
     moments = [*data.draw(st.lists(times, max_size=4)), 1000.0]
 
     def learned_from(part: list[Row]) -> list[Any]:
-        log, summing = Log([replace(r) for r in part], None), Summing(config, 0.0)
+        log, summing = Log([replace(r) for r in part], None), StatisticBuilder(config, 0.0)
         known: Statistic = summing.family.zeros(config.problem)
         for now in sorted(moments):
             known = _moved_on(summing, known, log.due(now, None), now)
@@ -306,6 +306,6 @@ def test_a_family_that_cannot_subtract_is_learned_whole_however_the_log_is_read(
     log.due(now, None)
     statistic, tally, _ = rebuild(log.audit(config, now))  # a decision a portion
     learned = [(r, r.learned_with) for r in everybody if r.stage == "learned"]
-    summing = Summing(config, now)
+    summing = StatisticBuilder(config, now)
     same(statistic, summing.observed(decided(learned)))
     same(tally, summing.sent(decided(learned)) + summing.complete(decided(learned)))

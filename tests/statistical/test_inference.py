@@ -18,15 +18,15 @@ import pytest
 from scipy.stats import binom, norm
 
 from bandits.allocation import apply_floor
-from bandits.arrays import AnyArray, BoolArray, FloatArray
+from bandits.array_types import AnyArray, BoolArray, FloatArray
 from bandits.inference import aipw
 from bandits.inference.aipw import Scores
-from bandits.inference.claims import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
+from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.drift import drift_p_value
-from bandits.inference.evidence import Evidence
+from bandits.inference.estimates import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.inference.sequences import lift_bounds, rate_bounds
-from bandits.numerics.best_arm import WARNING, beta_outlook
+from bandits.numerics.best_arm import WARNING, beta_best_arm
 from bandits.numerics.quadrature import beta_chances
 
 SOAK = os.environ.get("SOAK") == "1"
@@ -71,7 +71,7 @@ class Look:
     decisions: int
     successes: FloatArray
     trials: FloatArray
-    evidence: Evidence
+    evidence: AipwSums
     ratio: SampleRatio
     truth: FloatArray
     gain: FloatArray
@@ -82,7 +82,7 @@ def _campaigns(world: World, seed: int, campaigns: int = CAMPAIGNS) -> Iterator[
     rng = np.random.default_rng(seed)
     n_arms = len(world.rates)
     successes = trials = np.zeros((campaigns, n_arms))
-    evidence, ratio = Evidence.zeros(n_arms), SampleRatio.zeros(n_arms)
+    evidence, ratio = AipwSums.zeros(n_arms), SampleRatio.zeros(n_arms)
     total, gain = np.zeros(n_arms), np.zeros(campaigns)
     shares = np.broadcast_to(world.shares or np.ones(n_arms), (campaigns, n_arms))
     for look in range(LOOKS):
@@ -104,16 +104,16 @@ def _last(world: World, seed: int) -> Look:
     return deque(_campaigns(world, seed), maxlen=1)[0]
 
 
-def _nothing(shares: FloatArray) -> Evidence:
+def _nothing(shares: FloatArray) -> AipwSums:
     return _evidence(np.zeros(shares.shape), np.zeros(shares.shape), shares)
 
 
-def _evidence(sent: AnyArray, won: AnyArray, shares: FloatArray) -> Evidence:
+def _evidence(sent: AnyArray, won: AnyArray, shares: FloatArray) -> AipwSums:
     """Sum decisions whose reward is 0 or 1 and whose shares are the same within a wave."""
     weights = shares[:, None, :] ** -np.arange(3.0)[:, None]
     moments = np.stack([sent, won, won], axis=1)[:, :, None, :] * weights[:, None]
     eligible = np.ones((1, shares.shape[1]), dtype=np.bool_)
-    return Evidence(eligible, moments[:, None], won[:, None].astype(np.float64))
+    return AipwSums(eligible, moments[:, None], won[:, None].astype(np.float64))
 
 
 def _most(campaigns: int, probability: float) -> int:
@@ -143,7 +143,7 @@ def _naively_significant(successes: FloatArray, trials: FloatArray) -> BoolArray
     return np.abs(np.diff(successes / trials)[:, 0]) > 1.959964 * error
 
 
-def _with_plain_variance(evidence: Evidence, scores: Scores, weights: FloatArray) -> Scores:
+def _with_plain_variance(evidence: AipwSums, scores: Scores, weights: FloatArray) -> Scores:
     """Take the variance that a textbook would: the sum of squares about the mean score."""
     sums, mean = evidence.moments[:, 0], evidence.means
     expected = (weights * mean).sum(axis=-1)
@@ -226,7 +226,7 @@ def test_waiting_for_a_95_percent_chance_to_be_best_declares_half_of_all_aa_test
     campaigns = 400  # false alarm 2e-4 at the true .59
     declared = np.zeros(campaigns, dtype=np.bool_)
     for look in _campaigns(STEADY, 3, campaigns):
-        outlook = beta_outlook(look.successes + 1, look.trials - look.successes + 1)
+        outlook = beta_best_arm(look.successes + 1, look.trials - look.successes + 1)
         declared |= outlook.chances.max(axis=-1) > 1 - ALPHA
     assert np.count_nonzero(declared) > campaigns / 2
     assert "more than half" in WARNING

@@ -18,8 +18,8 @@ from scipy.stats import binom
 from bandits.engine import Engine
 from bandits.experiment import Experiment
 from bandits.inference.sample_ratio import ALARM
-from bandits.messages import Request, Reward
 from bandits.results import Results
+from bandits.schemas import Request, Reward
 from storage import open_store, upgrade
 
 CAMPAIGNS = 100 if os.environ.get("SOAK") == "1" else 8

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bandits.changes import refused_changes
+from bandits.edit_rules import refused_changes
 from bandits.experiment import Experiment
 from bandits.registry import make, policies
 

@@ -6,12 +6,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandits.configuration import Configuration
-from bandits.engine.choosing import Batch, decide, restriction_of
-from bandits.engine.live import Live
+from bandits.engine.active_policy import ActivePolicy
+from bandits.engine.assignment import AssignmentBatch, assign_arms, restriction_of
 from bandits.errors import IdReused, InvalidInput
 from bandits.experiment import Experiment
-from bandits.messages import Request
+from bandits.schemas import Request
+from bandits.versions import Configuration
 
 NOW = 1_700_000_000.0
 SPRING: dict[str, Any] = {
@@ -23,15 +23,15 @@ SPRING: dict[str, Any] = {
 }
 
 
-def live(**changes: Any) -> Live:
+def live(**changes: Any) -> ActivePolicy:
     """Let the spring experiment decide, with other fields."""
     config = Configuration.first(msgspec.convert(SPRING | changes, Experiment))
-    return Live("spring", b"a salt of 16 by.", config, None)
+    return ActivePolicy("spring", b"a salt of 16 by.", config, None)
 
 
-def batch(*requests: Request) -> Batch:
+def batch(*requests: Request) -> AssignmentBatch:
     """Make the batch of one call."""
-    return Batch(b"spring", requests, NOW)
+    return AssignmentBatch(b"spring", requests, NOW)
 
 
 def test_an_id_that_comes_twice_with_one_body_is_one_decision() -> None:
@@ -64,7 +64,7 @@ def test_the_order_of_keys_is_no_other_body() -> None:
 
 def test_the_same_request_to_another_experiment_is_another_body() -> None:
     request = Request("u", None, "id-1")
-    assert batch(request).digests != Batch(b"autumn", [request], NOW).digests
+    assert batch(request).digests != AssignmentBatch(b"autumn", [request], NOW).digests
 
 
 def test_ids_made_here_ascend_in_the_order_of_the_call_and_have_no_digest() -> None:
@@ -79,7 +79,7 @@ def test_columns_hold_every_distinct_request() -> None:
         Request("u1", {"recency": 11.0}),
         Request("u2"),
     ]
-    chosen = decide(live(), batch(*requests))
+    chosen = assign_arms(live(), batch(*requests))
     assert list(chosen.subjects) == ["u0", "u1", "u2"]
     assert chosen.contexts.tolist() == [[1, 0.5], [1, 1], [1, 0.5]]
     assert chosen.propensities == pytest.approx([1 / 3] * 3)
@@ -90,8 +90,8 @@ def test_columns_hold_every_distinct_request() -> None:
 
 def test_one_alone_gets_what_it_gets_among_many() -> None:
     requests = [Request(f"u{i}", {"recency": i / 10}, f"id-{i}") for i in range(40)]
-    together = decide(live(), batch(*requests))
-    alone = [decide(live(), batch(r)) for r in requests]
+    together = assign_arms(live(), batch(*requests))
+    alone = [assign_arms(live(), batch(r)) for r in requests]
     assert together.arms.tolist() == [int(c.arms[0]) for c in alone]
     assert len(set(together.arms.tolist())) == 3
 
@@ -103,7 +103,7 @@ def test_each_restriction_is_met_and_kept_in_one_spelling() -> None:
         Request("w", eligible={"subject": ["b", "c"]}),
         Request("x"),
     ]
-    chosen = decide(live(), batch(*requests))
+    chosen = assign_arms(live(), batch(*requests))
     assert chosen.restrictions[0] == chosen.restrictions[2]
     assert restriction_of(chosen.restrictions[0]) == {"subject": ["b", "c"]}
     assert restriction_of(chosen.restrictions[3]) is None
@@ -124,14 +124,14 @@ def test_each_restriction_is_met_and_kept_in_one_spelling() -> None:
 def test_a_fault_names_the_row_of_the_call(request_: Request, place: str) -> None:
     twice = Request("u", None, "id-1")  # so that rows of the call and distinct ones differ
     with pytest.raises(InvalidInput) as caught:
-        decide(live(), batch(twice, twice, Request("v"), request_))
+        assign_arms(live(), batch(twice, twice, Request("v"), request_))
     assert [f.pointer for f in caught.value.faults] == [place]
 
 
 def test_the_held_out_get_the_control_with_certainty_and_the_others_are_drawn() -> None:
     deciding = live(holdout=0.5, control={"subject": "b"})
     requests = [Request(f"u{i}", None, f"id-{i}") for i in range(100)]
-    chosen = decide(deciding, batch(*requests))
+    chosen = assign_arms(deciding, batch(*requests))
     held = chosen.holdout
     assert held.tolist() == deciding.held_out([f"u{i}" for i in range(100)]).tolist()
     assert 0 < held.sum() < 100
@@ -144,7 +144,7 @@ def test_the_held_out_get_the_control_with_certainty_and_the_others_are_drawn() 
 def test_the_held_out_who_may_not_get_the_control_are_set_apart() -> None:
     deciding = live(holdout=0.5)
     requests = [Request(f"u{i}", eligible={"subject": ["b", "c"]}) for i in range(100)]
-    chosen = decide(deciding, batch(*requests))
+    chosen = assign_arms(deciding, batch(*requests))
     assert np.all(chosen.arms[chosen.holdout] == 1)
     assert chosen.fallback.tolist() == chosen.holdout.tolist()
 
@@ -155,16 +155,16 @@ def test_who_is_not_personalised_for_looks_like_somebody_unknown(strict: bool) -
     deciding = live(context=[declared], strict=strict)
     known = {"recency": 9.0}
     requests = [Request("u", known), Request("v", known, personalize=False), Request("w", known)]
-    contexts = decide(deciding, batch(*requests)).contexts
+    contexts = assign_arms(deciding, batch(*requests)).contexts
     assert contexts[:, 1].tolist() == [0.9, 0.4, 0.9]
-    assert decide(deciding, batch(requests[1])).mended == (0, 0, 0)  # nothing was to be mended
+    assert assign_arms(deciding, batch(requests[1])).mended == (0, 0, 0)  # nothing was to be mended
 
 
 def test_a_context_that_may_not_be_used_is_not_even_looked_at() -> None:
     bad = {"recency": float("nan"), "undeclared": "x"}
-    decide(live(), batch(Request("u", bad, personalize=False)))
+    assign_arms(live(), batch(Request("u", bad, personalize=False)))
     with pytest.raises(InvalidInput) as caught:
-        decide(live(), batch(Request("u", bad, personalize=False), Request("v", bad)))
+        assign_arms(live(), batch(Request("u", bad, personalize=False), Request("v", bad)))
     assert {f.pointer.rpartition("/")[0] for f in caught.value.faults} == {"/requests/1/context"}
 
 

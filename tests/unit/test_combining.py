@@ -6,8 +6,8 @@ from threading import Event
 
 import pytest
 
-from bandits import combining
-from bandits.combining import Apart, Combining
+from bandits import batching_queue
+from bandits.batching_queue import BatchingQueue, NotCombinable
 from bandits.errors import Unavailable
 
 
@@ -17,7 +17,7 @@ class Doubling:
     def __init__(self):
         self.entered, self.released = Event(), Event()
         self.alone, self.groups = [], []
-        self.queue = Combining(self.one, self.several)
+        self.queue = BatchingQueue(self.one, self.several)
 
     def one(self, n):
         if n == 0:  # the first to come holds up the others
@@ -30,7 +30,7 @@ class Doubling:
 
     def several(self, numbers):
         if any(n < 0 for n in numbers):
-            raise Apart
+            raise NotCombinable
         if 13 in numbers:
             raise Unavailable("unlucky", 7)
         self.groups.append(list(numbers))
@@ -83,8 +83,8 @@ def test_everybody_is_told_that_nothing_could_be_done():
 
 
 def test_a_long_queue_is_done_in_several_groups_and_a_longer_one_refuses(monkeypatch):
-    monkeypatch.setattr(combining, "MOST_CALLS", 3)
-    monkeypatch.setattr(combining, "MOST_WAITING", 7)
+    monkeypatch.setattr(batching_queue, "MOST_CALLS", 3)
+    monkeypatch.setattr(batching_queue, "MOST_WAITING", 7)
     doubling = Doubling()
     *answers, refused = doubling.ask(1, 2, 3, 4, 5, 6, 7, 8)
     assert answers == [2, 4, 6, 8, 10, 12, 14]

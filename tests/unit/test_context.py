@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bandits.context import CategoryFeature, Encoder, NumberFeature, decode
 from bandits.errors import Fault, InvalidInput
+from bandits.features import CategoryFeature, Encoder, NumberFeature, decode
 
 RECENCY = NumberFeature("recency", 0, 10)
 CHANNEL = CategoryFeature("channel", ("Web", "Phone"))

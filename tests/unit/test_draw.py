@@ -6,7 +6,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from bandits.draw import draw, time_ordered_id, time_ordered_ids, uniform, uniforms
+from bandits.sampling import draw, time_ordered_id, time_ordered_ids, uniform, uniforms
 
 SALT = b"0123456789abcdef"
 BELOW_ONE = 1 - 2.0**-53

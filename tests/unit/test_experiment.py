@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandits.configuration import Arm, Configuration
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment, covers
+from bandits.versions import Arm, Configuration
 
 SPRING: dict[str, Any] = {
     "key": "spring",

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bandits.engine.happening import SKEW_SECONDS, happened
+from bandits.engine.event_time import SKEW_SECONDS, resolve_event_time
 
 START, NOW = 1_000_000.0, 1_010_000.0
 
@@ -27,10 +27,10 @@ def told(seconds: float) -> datetime:
 def test_the_future_is_now_and_what_is_too_early_is_refused(
     said: datetime | None, when: tuple[float, bool] | None
 ) -> None:
-    assert happened(said, START, NOW) == when
+    assert resolve_event_time(said, START, NOW) == when
 
 
 def test_before_our_own_clock_has_caught_up_nothing_is_before_its_start() -> None:
     stepped_back = START - 3600
-    assert happened(None, START, stepped_back) == (START, False)
-    assert happened(told(START + 60), START, stepped_back) == (START, True)
+    assert resolve_event_time(None, START, stepped_back) == (START, False)
+    assert resolve_event_time(told(START + 60), START, stepped_back) == (START, True)

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandits.messages import Id, Reward, misfits
+from bandits.schemas import Id, Reward, misfits
 
 
 @given(

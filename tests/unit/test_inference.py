@@ -3,8 +3,11 @@ import pytest
 from scipy import stats
 
 from bandits.inference import aipw
-from bandits.inference.claims import (
-    Facts,
+from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
+from bandits.inference.drift import drift_p_value
+from bandits.inference.estimates import (
+    EstimationContext,
     constant_rates,
     contrast,
     gain_over_control_group,
@@ -14,17 +17,14 @@ from bandits.inference.claims import (
     values,
     variant_weights,
 )
-from bandits.inference.drift import drift_p_value
-from bandits.inference.evidence import Evidence
 from bandits.inference.guarantees import LIFT, RATE, WEIGHTED
 from bandits.inference.intervals import Family, Interval
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.inference.sequences import lift_bounds, rate_bounds
-from bandits.numerics.best_arm import WARNING, beta_outlook, student_outlook
+from bandits.numerics.best_arm import WARNING, beta_best_arm, student_best_arm
 
-PLAIN = Facts(contextual=False, drifting=False, floor=0.01)
-STEADY = Facts(contextual=False, drifting=False, floor=0.01, steady=True)
-CONTEXTUAL = Facts(contextual=True, drifting=False, floor=0.01)
+PLAIN = EstimationContext(contextual=False, drifting=False, floor=0.01)
+STEADY = EstimationContext(contextual=False, drifting=False, floor=0.01, steady=True)
+CONTEXTUAL = EstimationContext(contextual=True, drifting=False, floor=0.01)
 ALONE = Family("rates")
 ALL = np.ones((1, 3), dtype=np.bool_)
 
@@ -37,7 +37,7 @@ def _evidence(successes, trials, shares, eligible=None):
         [np.arange(n) < s for s, n in zip(successes, trials, strict=True)]
     ).astype(float)
     strata = np.zeros(len(arms), dtype=np.int64)
-    return Evidence.of(sets, strata, arms, rewards, np.array(shares)[arms])
+    return AipwSums.of(sets, strata, arms, rewards, np.array(shares)[arms])
 
 
 def _random_log(seed=0, n=4_000):
@@ -59,7 +59,7 @@ def _scores(evidence, log, weights, *, policy=0.0):
 
 def test_a_lift_sums_the_scores_of_decisions_that_could_have_got_both_arms():
     log = _random_log()
-    evidence = Evidence.of(*log)
+    evidence = AipwSums.of(*log)
     weights = np.array([-1.0, 1.0, 0.0, 0.0])
     both = log[0][log[1]][:, :2].all(axis=1)
     scores = _scores(evidence, log, weights)[both]
@@ -75,7 +75,7 @@ def test_a_lift_sums_the_scores_of_decisions_that_could_have_got_both_arms():
 
 def test_the_gain_is_reward_less_the_equal_split_of_what_each_decision_could_have_got():
     log = _random_log()
-    evidence = Evidence.of(*log)
+    evidence = AipwSums.of(*log)
     could = log[0][log[1]]
     split = could / could.sum(axis=1, keepdims=True)
     gain = _scores(evidence, log, -split, policy=1.0)
@@ -100,7 +100,7 @@ def test_an_arm_without_success_is_not_taken_as_certain():
 
 def test_a_propensity_of_0_is_refused():
     with pytest.raises(ValueError, match="propensities"):
-        Evidence.of(ALL, np.array([0]), np.array([1]), np.array([1.0]), np.array([0.0]))
+        AipwSums.of(ALL, np.array([0]), np.array([1]), np.array([1.0]), np.array([0.0]))
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_propensity_of_0_is_refused():
     [
         (PLAIN, True),
         (CONTEXTUAL, False),
-        (Facts(contextual=False, drifting=True, floor=0.01), False),
-        (Facts(contextual=False, drifting=False, floor=0.01, low=-5.0), False),
-        (Facts(contextual=False, drifting=False, floor=0.01, high=500.0), False),
+        (EstimationContext(contextual=False, drifting=True, floor=0.01), False),
+        (EstimationContext(contextual=False, drifting=False, floor=0.01, low=-5.0), False),
+        (EstimationContext(contextual=False, drifting=False, floor=0.01, high=500.0), False),
     ],
 )
 def test_constant_rates_need_no_context_no_drift_and_rewards_from_0_to_1(facts, holds):
@@ -122,8 +122,8 @@ def test_constant_rates_need_no_context_no_drift_and_rewards_from_0_to_1(facts, 
 
 def test_constant_rates_need_every_arm_to_be_eligible_always():
     sets = np.array([[1, 1, 1], [1, 1, 0]], dtype=np.bool_)
-    every = Evidence.of(sets, np.zeros(9, int), np.arange(9) % 3, np.ones(9), np.full(9, 0.3))
-    some = Evidence.of(sets, np.ones(4, int), np.arange(4) % 2, np.ones(4), np.full(4, 0.5))
+    every = AipwSums.of(sets, np.zeros(9, int), np.arange(9) % 3, np.ones(9), np.full(9, 0.3))
+    some = AipwSums.of(sets, np.ones(4, int), np.arange(4) % 2, np.ones(4), np.full(4, 0.5))
     assert constant_rates(PLAIN, every)
     assert not constant_rates(PLAIN, every + some)
     assert not constant_rates(PLAIN, some)
@@ -170,7 +170,7 @@ def test_a_weighted_interval_waits_for_50_conversions_and_25_decisions(successes
 
 
 def test_without_a_floor_nothing_weighted_is_measurable():
-    bare = Facts(contextual=True, drifting=False, floor=0.0)
+    bare = EstimationContext(contextual=True, drifting=False, floor=0.0)
     evidence = _evidence([400, 600], [4_000, 4_000], [0.5, 0.5])
     for found in (*values(bare, evidence, ALONE), gain_over_equal_split(bare, evidence, ALONE)):
         assert not found.measurable
@@ -181,7 +181,7 @@ def test_arms_that_never_competed_cannot_be_compared():
     sets = np.array([[1, 0, 1], [0, 1, 1]], dtype=np.bool_)
     strata = np.repeat([0, 1], 500)
     arms = np.where(np.arange(1_000) % 2, 2, strata)
-    evidence = Evidence.of(sets, strata, arms, np.ones(1_000), np.full(1_000, 0.5))
+    evidence = AipwSums.of(sets, strata, arms, np.ones(1_000), np.full(1_000, 0.5))
     assert not lifts(PLAIN, evidence, 0, ALONE)[1].measurable
     assert lifts(PLAIN, evidence, 0, ALONE)[2].measurable
 
@@ -225,7 +225,7 @@ def test_a_paused_arm_does_not_compete_and_one_not_yet_measurable_could_still_be
     assert every is not None
     assert every.rivals == (2,)
     assert every.at_most is None
-    assert lead(PLAIN, Evidence.zeros(3), np.arange(3), 0.05) is None
+    assert lead(PLAIN, AipwSums.zeros(3), np.arange(3), 0.05) is None
 
 
 def test_a_lucky_arm_of_few_decisions_does_not_lead() -> None:
@@ -324,7 +324,7 @@ def test_expected_losses_of_rates_are_those_of_numerical_integration():
     x, weights = (x + 1) / 4, weights / 4
     # All of the density lies below one half.
     highest = 0.5 - weights @ stats.beta.cdf(x[:, None], alpha, beta).prod(axis=1)
-    outlook = beta_outlook(alpha, beta)
+    outlook = beta_best_arm(alpha, beta)
     np.testing.assert_allclose(outlook.losses, highest - alpha / (alpha + beta), atol=1e-10)
     assert outlook.chances.sum() == pytest.approx(1)
     assert outlook.warning == WARNING
@@ -336,19 +336,19 @@ def test_expected_losses_of_two_normal_means_are_clarks():
     z = (mean[1] - mean[0]) / spread
     highest = mean[0] * stats.norm.cdf(-z) + mean[1] * stats.norm.cdf(z)
     highest += spread * stats.norm.pdf(z)  # Clark (1961), equation 2
-    outlook = student_outlook(np.full(2, 1e12), mean, deviation)
+    outlook = student_best_arm(np.full(2, 1e12), mean, deviation)
     np.testing.assert_allclose(outlook.losses, highest - mean, atol=1e-9)
     np.testing.assert_allclose(outlook.chances, [stats.norm.cdf(-z), stats.norm.cdf(z)], atol=1e-7)
 
 
 def test_expected_losses_take_leading_axes_and_are_never_below_0():
-    outlook = student_outlook(
+    outlook = student_best_arm(
         np.full((2, 3, 2), 12.0), np.arange(12.0).reshape(2, 3, 2), np.full((2, 3, 2), 0.01)
     )
     assert outlook.losses.shape == (2, 3, 2)
     assert np.all(outlook.losses >= 0)
     np.testing.assert_allclose(outlook.losses[..., 0], 1.0, atol=1e-9)
-    rates = beta_outlook(np.array([1.0, 1e6]), np.array([1e6, 1.0]))
+    rates = beta_best_arm(np.array([1.0, 1e6]), np.array([1e6, 1.0]))
     np.testing.assert_allclose(rates.losses, [1 - 2e-6, 0], atol=1e-9)
 
 

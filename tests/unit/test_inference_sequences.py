@@ -2,7 +2,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from bandits.inference.sequences import lift_bounds, log_mixture_ratio, rate_bounds
+from bandits.inference.confidence_sequences import lift_bounds, log_mixture_ratio, rate_bounds
 
 ALPHA = 0.05
 

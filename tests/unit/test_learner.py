@@ -6,15 +6,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandits.configuration import Configuration
-from bandits.engine.learning.learner import _counted_on, _moved_on, _seed
-from bandits.engine.learning.summing import Summing, known
-from bandits.engine.learning.tally import Tally
+from bandits.engine.arm_counts import ArmCounts
+from bandits.engine.fold import _counted_on, _moved_on, _seed
+from bandits.engine.statistic_sums import StatisticBuilder, load_statistic
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
-from bandits.logged import Decided, Due
-from bandits.records import Snapshot
 from bandits.statistics import Moments, Ridge, Statistic, dump
+from bandits.store.records import Snapshot
+from bandits.store.values import DecisionColumns, FoldIncrement
+from bandits.versions import Configuration
 
 NOW = 1_000.0
 
@@ -36,10 +36,10 @@ def decided(
     *,
     started_at: float = NOW,
     holdout: bool = False,
-) -> Decided:
+) -> DecisionColumns:
     """Make decisions of these arms; each event is (row, metric, value)."""
     events, n = events or [], len(arms)
-    return Decided(
+    return DecisionColumns(
         np.array(arms, dtype=np.int64),
         np.ones((n, 1)),
         np.full(n, holdout),
@@ -56,17 +56,17 @@ def decided(
     )
 
 
-def due(**groups: Decided) -> Due:
+def due(**groups: DecisionColumns) -> FoldIncrement:
     """Make what is due; groups that are not named are empty."""
-    return Due(*(groups.get(f, decided([])) for f in Due.__struct_fields__))
+    return FoldIncrement(*(groups.get(f, decided([])) for f in FoldIncrement.__struct_fields__))
 
 
-def folded(config: Configuration, *steps: tuple[float, Due]) -> tuple[Any, Tally]:
+def folded(config: Configuration, *steps: tuple[float, FoldIncrement]) -> tuple[Any, ArmCounts]:
     """Fold one after the other, each at its time."""
-    statistic, tally = known(config, None)
+    statistic, tally = load_statistic(config, None)
     since = steps[0][0]
     for at, step in steps:
-        summing = Summing(config, at)
+        summing = StatisticBuilder(config, at)
         statistic = _moved_on(summing, statistic, step, since)
         tally = _counted_on(summing, tally, step)
         since = at
@@ -159,7 +159,7 @@ def test_pending_does_not_fade() -> None:
 
 @pytest.mark.parametrize(("age", "weight"), [(60.0, 1.0), (60.125, 0.0)])
 def test_a_window_ends_just_after_its_last_second(age: float, weight: float) -> None:
-    summing = Summing(configuration(forgetting={"window_seconds": 60}), NOW)
+    summing = StatisticBuilder(configuration(forgetting={"window_seconds": 60}), NOW)
     assert summing.weights(np.array([NOW - age])).tolist() == [weight]
 
 
@@ -186,9 +186,9 @@ def test_every_part_may_be_empty_for_every_family() -> None:
         context = [{"kind": "number", "name": "recency", "low": 0, "high": 1}]
         config = configuration(policy={"name": policy}, context=context)
         none = msgspec.structs.replace(decided([]), contexts=np.ones((0, 2)))
-        empty = Due(*([none] * len(Due.__struct_fields__)))
+        empty = FoldIncrement(*([none] * len(FoldIncrement.__struct_fields__)))
         statistic, _ = folded(config, (NOW, empty))
-        assert dump(statistic) == dump(known(config, None)[0])
+        assert dump(statistic) == dump(load_statistic(config, None)[0])
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_arms_that_joined_have_room_at_the_end(statistic: Statistic) -> None:
     wider = first.followed_by(
         configuration("abc", policy=policy, context=context).experiment, started=True
     )
-    snapshot = Snapshot(1, 1, NOW, 0, 1, dump(statistic), Tally.zeros(2, 2).dump())
-    grown, tally = known(wider, snapshot)
+    snapshot = Snapshot(1, 1, NOW, 0, 1, dump(statistic), ArmCounts.zeros(2, 2).dump())
+    grown, tally = load_statistic(wider, snapshot)
     assert dump(grown.take(np.array([0, 1]))) == dump(statistic)
     newcomer = grown.take(np.array([2]))
     assert dump(newcomer) == dump(newcomer - newcomer)
@@ -217,10 +217,10 @@ def test_a_snapshot_of_another_family_is_not_taken_for_this_one() -> None:
     context = [{"kind": "number", "name": "recency", "low": 0, "high": 1}]
     linear = configuration(policy={"name": "linucb"}, context=context)
     snapshot = Snapshot(
-        1, 1, NOW, 0, 1, dump(Moments.zeros(linear.problem)), Tally.zeros(2, 2).dump()
+        1, 1, NOW, 0, 1, dump(Moments.zeros(linear.problem)), ArmCounts.zeros(2, 2).dump()
     )
     with pytest.raises(ValueError, match="a moments statistic was stored, not a ridge one"):
-        known(linear, snapshot)
+        load_statistic(linear, snapshot)
 
 
 def test_every_version_has_its_own_seed_that_a_database_can_hold() -> None:

@@ -5,8 +5,8 @@ import pytest
 from scipy import integrate, stats
 from scipy.special import expit
 
-from bandits.numerics.linear import Regression, mean_rates
-from bandits.numerics.linear_walk import Walk
+from bandits.numerics.online_ridge import OnlineRidge
+from bandits.numerics.ridge_fit import RidgeFit, mean_rates
 from bandits.problem import Problem
 from bandits.statistics import Ridge
 
@@ -26,7 +26,7 @@ def known_of(arms, rewards, contexts):
 
 def test_means_and_widths_are_those_of_the_textbook():
     arms, rewards, contexts = observed(40, seed=1)
-    fit = Regression(known_of(arms, rewards, contexts), ridge=0.7)
+    fit = RidgeFit(known_of(arms, rewards, contexts), ridge=0.7)
     x = np.random.default_rng(2).normal(size=D)
     for k in range(K):
         mine = arms == k
@@ -41,13 +41,13 @@ def test_what_is_pending_narrows_the_width_and_leaves_the_mean():
     known = known_of(arms, rewards, contexts)
     waiting = Ridge.waiting(PROBLEM, arms, contexts, np.ones(40))
     x = np.random.default_rng(4).normal(size=(6, D))
-    before, after = Regression(known, 1.0), Regression(known + waiting, 1.0)
+    before, after = RidgeFit(known, 1.0), RidgeFit(known + waiting, 1.0)
     assert np.array_equal(before.means(x), after.means(x))
     assert np.all(after.widths(x) < before.widths(x))
 
 
 def test_an_arm_nobody_has_seen_is_as_wide_as_the_ridge_allows():
-    fit = Regression(Ridge.zeros(PROBLEM), ridge=4.0)
+    fit = RidgeFit(Ridge.zeros(PROBLEM), ridge=4.0)
     x = np.random.default_rng(5).normal(size=(6, D))
     assert np.allclose(fit.widths(x), np.linalg.norm(x, axis=-1)[:, None] / 2)
     assert np.all(fit.means(x) == 0)
@@ -55,7 +55,7 @@ def test_an_arm_nobody_has_seen_is_as_wide_as_the_ridge_allows():
 
 def test_widths_do_not_depend_on_how_contexts_are_chunked():
     arms, rewards, contexts = observed(40, seed=6)
-    fit = Regression(known_of(arms, rewards, contexts), ridge=1.0)
+    fit = RidgeFit(known_of(arms, rewards, contexts), ridge=1.0)
     x = np.random.default_rng(7).normal(size=(30_000, D))
     assert np.allclose(fit.widths(x)[20_000:20_010], fit.widths(x[20_000:20_010]), rtol=1e-13)
 
@@ -65,10 +65,10 @@ def test_a_walk_drifts_less_than_a_billionth(steps):
     lead = (4,)
     start = known_of(*observed(5, seed=8, lead=lead))
     arms, rewards, contexts = observed(steps, seed=9, lead=lead)
-    fit = Regression(start, 1.0)
+    fit = RidgeFit(start, 1.0)
     for t in range(steps):
         fit = fit.learned(arms[:, t], rewards[:, t], contexts[:, t])
-    anew = Regression(start + known_of(arms, rewards, contexts), 1.0)
+    anew = RidgeFit(start + known_of(arms, rewards, contexts), 1.0)
     x = np.random.default_rng(10).normal(size=(4, 20, D))
     assert np.abs(fit.means(x) - anew.means(x)).max() < 1e-9
     assert np.abs(fit.widths(x) - anew.widths(x)).max() < 1e-9
@@ -77,7 +77,7 @@ def test_a_walk_drifts_less_than_a_billionth(steps):
 
 
 def test_a_walk_begins_anew_from_a_factorisation():
-    fit = Walk(Ridge.zeros(PROBLEM), 1.0)
+    fit = OnlineRidge(Ridge.zeros(PROBLEM), 1.0)
     arms, rewards, contexts = observed(4200, seed=11)
     walks = [fit]
     for t in range(4200):
@@ -113,7 +113,7 @@ def test_ten_thousand_updates_drift_from_the_exact_solution_less_than_a_milliont
     contexts, asks = nearly_dependent(n, seed=14), nearly_dependent(50, seed=15)
     arms, noise, _ = observed(n, seed=16)
     rewards = contexts @ [0.2, 0.5, -0.5, 0.3] + 0.1 * noise
-    fit = Regression(Ridge.zeros(PROBLEM), ridge)
+    fit = RidgeFit(Ridge.zeros(PROBLEM), ridge)
     for t in range(n):
         fit = fit.learned(arms[t], rewards[t], contexts[t])
     means, widths = exact(arms, rewards, contexts, ridge, asks)
@@ -127,7 +127,7 @@ def test_ten_thousand_updates_drift_from_the_exact_solution_less_than_a_milliont
 
 def test_a_walk_learns_from_other_contexts_than_it_was_asked_about():
     arms, rewards, contexts = observed(30, seed=17, lead=(4,))
-    asked, other = (Regression(Ridge.zeros(PROBLEM, (4,)), 1.0) for _ in range(2))
+    asked, other = (RidgeFit(Ridge.zeros(PROBLEM, (4,)), 1.0) for _ in range(2))
     for t in range(30):
         asked = asked.learned(arms[:, t], rewards[:, t], contexts[:, t])
         other = other.learned(arms[:, t], rewards[:, t], contexts[:, t])
@@ -139,7 +139,7 @@ def test_a_walk_learns_from_other_contexts_than_it_was_asked_about():
 
 def test_what_a_walk_predicted_stays_when_it_is_asked_again():
     _, _, contexts = observed(3, seed=18, lead=(4,))
-    walk = Walk(known_of(*observed(9, seed=19, lead=(4,))), 1.0)
+    walk = OnlineRidge(known_of(*observed(9, seed=19, lead=(4,))), 1.0)
     before = walk.predicted(contexts[:, 0])
     kept = [values.copy() for values in before]
     walk.predicted(contexts[:, 1])
@@ -150,8 +150,8 @@ def test_what_a_walk_predicted_stays_when_it_is_asked_again():
 def test_with_decisions_pending_every_step_is_a_factorisation():
     arms, rewards, contexts = observed(30, seed=12)
     waiting = Ridge.waiting(PROBLEM, arms, contexts, np.ones(30))
-    fit = Regression(waiting, 1.0).learned(arms[0], rewards[0], contexts[0])
-    anew = Regression(waiting + known_of(arms[:1], rewards[:1], contexts[:1]), 1.0)
+    fit = RidgeFit(waiting, 1.0).learned(arms[0], rewards[0], contexts[0])
+    anew = RidgeFit(waiting + known_of(arms[:1], rewards[:1], contexts[:1]), 1.0)
     assert np.allclose(fit.widths(contexts), anew.widths(contexts), rtol=1e-12)
     assert np.allclose(fit.means(contexts), anew.means(contexts), rtol=0, atol=1e-12)
 
@@ -160,7 +160,7 @@ def test_huge_and_nearly_dependent_sums_are_still_factorised():
     x = np.random.default_rng(13).random((100, D))
     x[:, 1] = x[:, 0] * (1 + 1e-9)
     known = Ridge.of(PROBLEM, np.zeros(100, np.int64), np.ones(100), x, np.full(100, 1e12))
-    fit = Regression(known, ridge=1e-3)
+    fit = RidgeFit(known, ridge=1e-3)
     assert np.all(np.isfinite(fit.widths(x)))
     assert np.all(fit.widths(x) >= 0)
     assert np.isfinite(fit.means(x)).all()

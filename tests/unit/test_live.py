@@ -9,15 +9,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandits.arrays import FloatArray, IntArray
-from bandits.configuration import Configuration
-from bandits.draw import uniform
-from bandits.engine.learning.tally import Tally
-from bandits.engine.live import Live
+from bandits.array_types import FloatArray, IntArray
+from bandits.engine.active_policy import ActivePolicy
+from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Experiment
-from bandits.records import Snapshot
 from bandits.registry import make
+from bandits.sampling import uniform
 from bandits.statistics import Moments, Statistic, dump
+from bandits.store.records import Snapshot
+from bandits.versions import Configuration
 
 SALT = b"a salt of 16 by."
 EVERYBODY = np.ones((1, 1))
@@ -39,13 +39,15 @@ def learned(config: Configuration, arms: list[int], rewards: list[float]) -> Sna
     problem, n = config.problem, len(arms)
     chosen, earned = np.array(arms), np.array(rewards)
     statistic: Statistic = Moments.of(problem, chosen, earned, np.ones((n, 1)), np.ones(n))
-    tally = Tally.of_complete(problem.n_arms, chosen, np.zeros(n, dtype=bool), earned, earned[None])
+    tally = ArmCounts.of_complete(
+        problem.n_arms, chosen, np.zeros(n, dtype=bool), earned, earned[None]
+    )
     return Snapshot(4, config.version, 0.0, 1, 1, dump(statistic), tally.dump())
 
 
-def live(config: Configuration, snapshot: Snapshot | None = None) -> Live:
+def live(config: Configuration, snapshot: Snapshot | None = None) -> ActivePolicy:
     """Make it decide."""
-    return Live("spring", SALT, config, snapshot)
+    return ActivePolicy("spring", SALT, config, snapshot)
 
 
 class Failing:

@@ -5,12 +5,12 @@ import pytest
 from scipy import optimize
 from scipy.special import expit
 
-from bandits.numerics.linear import Regression
+from bandits.numerics.ridge_fit import RidgeFit
 from bandits.problem import Problem
 from bandits.registry import make
 from bandits.statistics import Ridge
-from bandits.statistics.gathered import Gathered
-from bandits.statistics.logistic import Logistic
+from bandits.statistics.accumulator import Accumulator
+from bandits.statistics.logistic import LogisticSums
 from simulations.reading.logs import Log
 from simulations.replay import replay
 
@@ -27,7 +27,7 @@ def observed(n, seed=1):
 
 def fitted(known, penalty=1.0):
     """The mode under the prior N(0, 1/λ), and the precision there with the prior's."""
-    fit = Regression(Ridge(known.precision, known.shift, np.zeros_like(known.precision)), penalty)
+    fit = RidgeFit(Ridge(known.precision, known.shift, np.zeros_like(known.precision)), penalty)
     return fit.theta, known.precision + penalty * np.eye(2)
 
 
@@ -54,7 +54,7 @@ def test_the_mode_and_its_curvature_are_those_of_the_posterior(penalty):
 @pytest.mark.parametrize("weight", [1.0, 1e9])
 def test_one_sided_results_converge_to_the_mode(reward, weight):
     n = 50
-    known = Logistic.of(
+    known = LogisticSums.of(
         Problem.of(1, 1), np.zeros(n, np.int64), np.full(n, reward), np.ones((n, 1)),
         np.full(n, weight),
     )  # fmt: skip
@@ -66,11 +66,11 @@ def test_one_sided_results_converge_to_the_mode(reward, weight):
 def test_parts_that_are_gathered_are_fitted_together_and_not_added():
     """Where each part has few rewards the prior of each would pull its weights to 0."""
     arms, rewards, contexts, weights = observed(400)
-    gathered = Gathered(Logistic, PROBLEM)
+    gathered = Accumulator(LogisticSums, PROBLEM)
     for i in (slice(0, 20), slice(20, 300), slice(300, None)):
         gathered.add(arms[i], rewards[i], contexts[i], weights[i])
         assert gathered.known is gathered.known
-    together, _ = fitted(Logistic.of(PROBLEM, arms, rewards, contexts, weights))
+    together, _ = fitted(LogisticSums.of(PROBLEM, arms, rewards, contexts, weights))
     assert fitted(gathered.known)[0] == pytest.approx(together, abs=1e-12)
 
 
@@ -99,17 +99,17 @@ def test_a_replayed_log_is_learned_as_a_whole():
 def test_adding_two_large_fits_is_near_to_fitting_both():
     arms, rewards, contexts, weights = observed(20_000)
     parts = [
-        Logistic.of(PROBLEM, arms[i], rewards[i], contexts[i], weights[i])
+        LogisticSums.of(PROBLEM, arms[i], rewards[i], contexts[i], weights[i])
         for i in (slice(0, 10_000), slice(10_000, None))
     ]
     apart, _ = fitted(parts[0] + parts[1])
-    together, _ = fitted(Logistic.of(PROBLEM, arms, rewards, contexts, weights))
+    together, _ = fitted(LogisticSums.of(PROBLEM, arms, rewards, contexts, weights))
     assert apart == pytest.approx(together, abs=0.01)
 
 
 def test_recipients_get_the_variant_that_they_click():
     arms, rewards, contexts, weights = observed(6000)
-    known = Logistic.of(PROBLEM, arms, rewards, contexts, weights)
+    known = LogisticSums.of(PROBLEM, arms, rewards, contexts, weights)
     policy = make("logistic_thompson")
     prepared = policy.prepare(known, PROBLEM, 1, np.random.default_rng(2))
     found = policy.propensities(prepared, np.array([[1.0, -3.0], [1.0, 3.0]]))

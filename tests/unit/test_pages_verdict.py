@@ -8,17 +8,17 @@ import pytest
 from msgspec import convert
 from msgspec.structs import replace
 
-from bandits.configuration import Configuration
-from bandits.engine.live import Live
-from bandits.engine.telling.results import summarise
+from bandits.engine.active_policy import ActivePolicy
+from bandits.engine.analysis.summary import summarise
 from bandits.experiment import Experiment
-from bandits.inference.evidence import Evidence
-from bandits.inference.grounds import Grounds
+from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.intervals import Family, Interval, NotYet
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.records import Record
+from bandits.inference.state import InferenceState
 from bandits.results import Results
 from bandits.segments import Segmentation
+from bandits.store.records import ExperimentRecord
+from bandits.versions import Configuration
 from webapp.pages.campaign.bars import Scale
 from webapp.pages.campaign.health import check
 from webapp.pages.campaign.naming import measure
@@ -28,7 +28,7 @@ DAY = 86_400.0
 NAMES = ["Plain", "Question", "Emoji", "Shout", "Name"]
 
 
-def record(n_arms: int = 2, **changes: Any) -> Record:
+def record(n_arms: int = 2, **changes: Any) -> ExperimentRecord:
     """Make an experiment that started ten days ago."""
     variants = [{"key": f"v{i}", "name": NAMES[i]} for i in range(n_arms)]
     declared = {
@@ -40,18 +40,20 @@ def record(n_arms: int = 2, **changes: Any) -> Record:
     }
     given = {k: changes.pop(k) for k in ("policy", "reward", "context", "floor") if k in changes}
     configuration = Configuration.first(convert(declared | given, Experiment))
-    made = Record(1, "sale", "running", b"salt" * 4, configuration, 0, 0.0, started_at=0.0)
+    made = ExperimentRecord(
+        1, "sale", "running", b"salt" * 4, configuration, 0, 0.0, started_at=0.0
+    )
     return replace(made, **changes)
 
 
-def results(of: Record, clicks: list[int], sends: int) -> Results:
+def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
     """Tell of `sends` closed emails an arm, of which so many were clicked."""
     k = len(clicks)
     arms = np.repeat(np.arange(k), sends)
     rewards = np.concatenate([np.arange(sends) < n for n in clicks]).astype(float)
-    none = Grounds.zeros(k, Segmentation(of.configuration.experiment.context).size)
-    grounds = Grounds(
-        Evidence.of(
+    none = InferenceState.zeros(k, Segmentation(of.configuration.experiment.context).size)
+    grounds = InferenceState(
+        AipwSums.of(
             np.ones((1, k), dtype=bool),
             np.zeros(k * sends, dtype=np.int64),
             arms,
@@ -65,7 +67,7 @@ def results(of: Record, clicks: list[int], sends: int) -> Results:
         none.lateness,
         none.floors,
     )
-    live = Live(of.key, of.salt, of.configuration, None)
+    live = ActivePolicy(of.key, of.salt, of.configuration, None)
     told = summarise(of, live, grounds, [])
     return replace(
         told,
@@ -74,7 +76,7 @@ def results(of: Record, clicks: list[int], sends: int) -> Results:
     )  # fmt: skip
 
 
-def said(of: Record, clicks: list[int], sends: int = 10_000, *, days: float = 10.0):
+def said(of: ExperimentRecord, clicks: list[int], sends: int = 10_000, *, days: float = 10.0):
     """Judge results as of so many days after the start."""
     return stand(of, results(of, clicks, sends), days * DAY).verdict
 

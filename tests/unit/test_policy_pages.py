@@ -3,7 +3,7 @@
 import numpy as np
 
 from bandits.policy_pages import page
-from bandits.policy_regrets import CAMPAIGNS, Campaign, regrets
+from bandits.policy_regrets import CAMPAIGNS, RegretCampaign, regrets
 from bandits.registry import make, policies
 
 
@@ -23,20 +23,20 @@ def test_a_measured_regret_is_shown_and_an_unmeasured_one_is_left_out():
 
 
 def test_an_equal_split_loses_the_average_gap():
-    campaign = Campaign("two", np.array([[0.1, 0.3]]), 4, 250)
+    campaign = RegretCampaign("two", np.array([[0.1, 0.3]]), 4, 250)
     lost = regrets(make("uniform"), campaign, 400)
     # 1,000 sends, each losing .2 with chance 1/2; 4.9 standard errors: a false alarm in a million.
     assert abs(lost.mean() - 100) < 4.9 * 0.1 * np.sqrt(1000 / 400)
 
 
 def test_regret_counts_against_each_recipients_own_best_arm():
-    campaign = Campaign("own", np.array([[0.1, 0.3], [0.3, 0.1]]), 4, 250)
+    campaign = RegretCampaign("own", np.array([[0.1, 0.3], [0.3, 0.1]]), 4, 250)
     first = regrets(make("uniform", {"weights": (1.0, 0.0)}), campaign, 400)
     assert abs(first.mean() - 100) < 4.9 * 0.1 * np.sqrt(1000 / 400)
 
 
 def test_the_same_policy_loses_the_same_every_time():
-    campaign = Campaign("two", np.array([[0.1, 0.3]]), 3, 50)
+    campaign = RegretCampaign("two", np.array([[0.1, 0.3]]), 3, 50)
     once, again = (regrets(make("thompson"), campaign, 5) for _ in range(2))
     assert once.tolist() == again.tolist()
 

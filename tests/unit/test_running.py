@@ -5,7 +5,7 @@ import pytest
 
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from bandits.statistics.running import Running
+from bandits.statistics.online_moments import OnlineMoments
 
 PROBLEM = Problem.of(3)
 LEAD = (4,)
@@ -13,7 +13,7 @@ LEAD = (4,)
 
 def taught(steps, start):
     rng = np.random.default_rng(1)
-    running, frozen = Running(start, np.empty(start.count.shape), squares=True), start
+    running, frozen = OnlineMoments(start, np.empty(start.count.shape), squares=True), start
     for _ in range(steps):
         arms, rewards = rng.integers(0, 3, LEAD), rng.random(LEAD)
         running.learn(arms, rewards)
@@ -47,7 +47,7 @@ def test_states_that_have_learned_unequally_keep_their_own_rounds():
 
 def test_bounds_leave_what_is_known_and_go_where_they_are_wanted():
     place = np.empty((4, 3))
-    running = Running(taught(50, Moments.zeros(PROBLEM, LEAD))[1], place, squares=False)
+    running = OnlineMoments(taught(50, Moments.zeros(PROBLEM, LEAD))[1], place, squares=False)
     means, count = running.means.copy(), running.count.copy()
     assert running.bounds(2.0, running.count) is place
     assert running.bounds(2.0, count) is not place
@@ -63,6 +63,6 @@ def test_what_it_began_with_is_left_as_it_was():
 
 
 def test_variances_are_refused_where_squares_are_not_summed():
-    running = Running(Moments.zeros(PROBLEM, LEAD), np.empty((4, 3)), squares=False)
+    running = OnlineMoments(Moments.zeros(PROBLEM, LEAD), np.empty((4, 3)), squares=False)
     with pytest.raises(ValueError, match="squares"):
         _ = running.variances

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bandits.messages import Decision
+from bandits.schemas import Decision
 from webapp.sample import KEY, MATURITY_SECONDS, WINDOW_SECONDS, Recipients, sample_experiment
 
 SEED = 20

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from bandits.errors import InvalidInput, Unavailable
-from bandits.messages import Decision
+from bandits.schemas import Decision
 from webapp.locking import FileLock
 from webapp.logs import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import Requests, family

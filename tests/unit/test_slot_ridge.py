@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr
 
 from bandits.errors import InvalidInput
-from bandits.numerics.linear_draws import LinearDraws
+from bandits.numerics.linear_posterior_draws import LinearDraws
 from bandits.problem import Problem
 from bandits.registry import make
 from bandits.statistics.slot_ridge import SlotRidge

@@ -4,7 +4,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from bandits.engine.learning.tally import Tally
+from bandits.engine.arm_counts import ArmCounts
 
 ARMS = np.array([0, 1, 1, 0, 0])
 HOLDOUT = np.array([False, False, False, False, True])
@@ -12,14 +12,14 @@ REWARDS = np.array([1.0, 2.0, 4.0, 0.0, 8.0])
 METRICS = np.array([[1.0, 1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 3.0, 0.0, 7.0]])
 
 
-def figures(tally: Tally) -> dict[str, list[float]]:
+def figures(tally: ArmCounts) -> dict[str, list[float]]:
     """Turn a tally into plain lists."""
     return {f.name: getattr(tally, f.name).tolist() for f in fields(tally)}
 
 
-def complete() -> Tally:
+def complete() -> ArmCounts:
     """Count five decisions of two arms, one of them held out."""
-    return Tally.of_complete(2, ARMS, HOLDOUT, REWARDS, METRICS)
+    return ArmCounts.of_complete(2, ARMS, HOLDOUT, REWARDS, METRICS)
 
 
 def test_the_held_out_are_a_group_of_their_own_behind_the_arms() -> None:
@@ -30,17 +30,17 @@ def test_the_held_out_are_a_group_of_their_own_behind_the_arms() -> None:
         "square": [1, 20, 64],
         "metrics": [[1, 2, 1], [0, 4, 7]],
     }
-    assert Tally.of_sent(2, 2, ARMS, HOLDOUT).sent.tolist() == [2, 2, 1]
+    assert ArmCounts.of_sent(2, 2, ARMS, HOLDOUT).sent.tolist() == [2, 2, 1]
 
 
 def test_counting_nobody_is_the_tally_of_nothing() -> None:
     none = np.zeros(0, dtype=np.int64)
-    nobody = Tally.of_complete(2, none, none.astype(bool), np.zeros(0), np.zeros((2, 0)))
-    assert figures(nobody) == figures(Tally.zeros(2, 2))
+    nobody = ArmCounts.of_complete(2, none, none.astype(bool), np.zeros(0), np.zeros((2, 0)))
+    assert figures(nobody) == figures(ArmCounts.zeros(2, 2))
 
 
 def test_subtracting_what_was_added_gives_the_tally_before() -> None:
-    before = Tally.of_sent(2, 2, ARMS, HOLDOUT)
+    before = ArmCounts.of_sent(2, 2, ARMS, HOLDOUT)
     assert figures(before + complete() - complete()) == figures(before)
 
 
@@ -53,4 +53,4 @@ def test_an_arm_that_joins_comes_before_the_held_out() -> None:
 
 
 def test_a_tally_reads_back_as_it_was_written() -> None:
-    assert figures(Tally.load(complete().dump())) == figures(complete())
+    assert figures(ArmCounts.load(complete().dump())) == figures(complete())

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bandits.numerics.ties import TIE, Lots, draw_largest, equal_shares, largest
+from bandits.numerics.ties import TIE, TieSampler, draw_largest, equal_shares, largest
 
 
 def test_scores_equal_but_for_rounding_are_tied():
@@ -41,7 +41,7 @@ TIED = ([0.0, 0.0], [0.5, 0.5 - 2.0**-54], [-1.0, -1.0 + 2.0**-53], [1e300, 1e30
 
 @pytest.mark.parametrize("tied", TIED)
 def test_lots_treat_scores_equal_but_for_rounding_alike(tied):
-    lots, rng, states = Lots((100, 2)), np.random.default_rng(4), 100
+    lots, rng, states = TieSampler((100, 2)), np.random.default_rng(4), 100
     scores = np.broadcast_to(np.array(tied), (states, 2))
     assert largest(scores).all()
     second = sum(lots.draw_largest(scores, rng).sum() for _ in range(500))
@@ -51,7 +51,7 @@ def test_lots_treat_scores_equal_but_for_rounding_alike(tied):
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_lots_keep_the_order_of_whatever_is_not_called_tied(sign):
-    lots, rng = Lots((100, 3)), np.random.default_rng(5)
+    lots, rng = TieSampler((100, 3)), np.random.default_rng(5)
     for scale in (1e-300, 0.7, 1.0, 1.9, 1e300):
         better = sign * scale * (1.0 + sign * 1.01 * TIE)
         scores = np.broadcast_to(np.array([sign * scale, better, -2 * scale]), (100, 3))
@@ -60,7 +60,7 @@ def test_lots_keep_the_order_of_whatever_is_not_called_tied(sign):
 
 
 def test_lots_of_one_step_tell_nothing_of_the_next():
-    lots, rng = Lots((1, 2)), np.random.default_rng(6)
+    lots, rng = TieSampler((1, 2)), np.random.default_rng(6)
     scores = np.zeros((1, 2))
     drawn = np.array([lots.draw_largest(scores, rng)[0] for _ in range(20_000)])
     pairs = np.bincount(2 * drawn[:-1] + drawn[1:], minlength=4)
@@ -70,13 +70,13 @@ def test_lots_of_one_step_tell_nothing_of_the_next():
 
 def test_lots_leave_scores_as_they_are():
     scores = np.full((4, 3), 0.3)
-    Lots((4, 3)).draw_largest(scores, np.random.default_rng(7))
+    TieSampler((4, 3)).draw_largest(scores, np.random.default_rng(7))
     assert (scores == 0.3).all()
 
 
 def test_lots_draw_alike_from_scores_in_their_own_place():
     scores = np.round(np.random.default_rng(8).random((50, 4)), 1)
-    lots, others = Lots((50, 4)), Lots((50, 4))
+    lots, others = TieSampler((50, 4)), TieSampler((50, 4))
     lots.scores[...] = scores
     drawn = lots.draw_largest(lots.scores, np.random.default_rng(9))
     assert np.array_equal(drawn, others.draw_largest(scores, np.random.default_rng(9)))
@@ -85,7 +85,7 @@ def test_lots_draw_alike_from_scores_in_their_own_place():
 
 def test_lots_would_never_draw_a_minus_zero_beside_a_zero():
     """Why indices may not be -0.0: it is equal, and its bits are far away."""
-    lots, rng = Lots((100, 2)), np.random.default_rng(8)
+    lots, rng = TieSampler((100, 2)), np.random.default_rng(8)
     scores = np.broadcast_to(np.array([-0.0, 0.0]), (100, 2))
     assert largest(scores).all()
     assert all((lots.draw_largest(scores, rng) == 1).all() for _ in range(20))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bandits.numerics.waves import wave_shares
+from bandits.numerics.batched_index import wave_shares
 
 
 def bound(means, width=1.3):

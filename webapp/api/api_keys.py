@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from bandits.engine.telling.explaining import moment
+from bandits.engine.analysis.receipts import moment
 from bandits.errors import Conflict, NotFound
 from storage.accounts.api_keys import ApiKey, KeyName, Scope
 from webapp.api.bodies import Body

@@ -6,8 +6,8 @@ from msgspec import Meta, Struct
 
 from bandits.engine import MAX_BATCH, Engine
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
-from bandits.logged import Marked
-from bandits.messages import Decision, DecisionReceipt, Id, Request, Reward, RewardReceipt
+from bandits.schemas import Decision, DecisionReceipt, Id, Request, Reward, RewardReceipt
+from bandits.store.values import MarkResult
 from webapp.api.bodies import Body
 from webapp.api.health import work
 from webapp.api.operation import Answer, Operations
@@ -111,7 +111,7 @@ def choose_batch(key: str, body: ChooseBatch) -> Answer:
     "/decisions/activate",
     scope="choose",
     body=Body(DecisionIds, example=_IDS),
-    answers={200: Marked},
+    answers={200: MarkResult},
 )
 def activate_decisions(body: DecisionIds) -> Answer:
     """Tell that emails are sent now, where the experiment waits for that: their clocks start."""
@@ -123,7 +123,7 @@ def activate_decisions(body: DecisionIds) -> Answer:
     "/decisions/cancel",
     scope="choose",
     body=Body(DecisionIds, example=_IDS),
-    answers={200: Marked},
+    answers={200: MarkResult},
 )
 def cancel_decisions(body: DecisionIds) -> Answer:
     """Tell that emails were never sent: they leave what is learned, and their subjects are free."""

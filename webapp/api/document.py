@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from bandits.keys import Key
-from bandits.messages import Id, SubjectId
+from bandits.identifiers import Key
 from bandits.registry import policies
+from bandits.schemas import Id, SubjectId
 from webapp.api.operation import Operation
 from webapp.api.problems import MEDIA_TYPE, Problem, ProblemType
 

@@ -9,7 +9,7 @@ import msgspec
 from flask import request
 from msgspec import Meta, Struct
 
-from bandits.engine.telling.explaining import moment
+from bandits.engine.analysis.receipts import moment
 from bandits.errors import (
     AlreadyExists,
     FixedOnceStarted,
@@ -19,9 +19,9 @@ from bandits.errors import (
     WrongState,
 )
 from bandits.experiment import Combination, Experiment
-from bandits.faults import converted
-from bandits.records import Record, State
 from bandits.results import Results
+from bandits.store.records import ExperimentRecord, State
+from bandits.validation import converted
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
 from webapp.api.operation import Answer, Operations, caller
 from webapp.services import services
@@ -90,7 +90,7 @@ class ExperimentDocument(Struct, frozen=True):
     results_close_at: datetime | None = None
 
     @classmethod
-    def of(cls, record: Record) -> "ExperimentDocument":
+    def of(cls, record: ExperimentRecord) -> "ExperimentDocument":
         """Write down what is stored."""
         return cls(
             record.key,
@@ -125,7 +125,7 @@ class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=100, description="how many at most")] = 50
 
 
-def _answer(record: Record, status: int = 200) -> Answer:
+def _answer(record: ExperimentRecord, status: int = 200) -> Answer:
     headers = {"ETag": f'"{record.configuration.version}"'}
     if status == 201:  # noqa: PLR2004 - Created
         headers["Location"] = f"/api/v1/experiments/{record.key}"

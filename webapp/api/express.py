@@ -15,7 +15,7 @@ import msgspec
 from flask import Flask
 
 from bandits.engine import Engine
-from bandits.messages import Request
+from bandits.schemas import Request
 from storage.accounts.api_keys import Scope
 from webapp.api.addresses import KeyConverter
 from webapp.api.bodies import JSON, Body

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from bandits.errors import Fault, InvalidInput
-from bandits.faults import Step, fault, joined, read, sentence
+from bandits.validation import Step, fault, joined, read, sentence
 
 
 def invalid(

@@ -4,7 +4,7 @@ from flask import current_app
 from msgspec import Struct
 
 from bandits.errors import NoDatabase, NotUpgraded, Unavailable
-from bandits.records import Waiting
+from bandits.store.records import FoldBacklog
 from webapp.api.operation import Answer, Operations
 from webapp.metrics import MEDIA_TYPE, Requests, family
 from webapp.services import services
@@ -63,7 +63,7 @@ def _experiments() -> list[str]:
     live = [r for r in store.records() if r.state in {"running", "paused"}]
     newest = {r.key: store.history(r.key, 1) for r in live}
     waiting = store.waiting(now)
-    queues = [(r.key, waiting.get(r.id, Waiting(0, now))) for r in live]
+    queues = [(r.key, waiting.get(r.id, FoldBacklog(0, now))) for r in live]
     return [
         *family(
             "bandits_policy_version",

@@ -10,7 +10,7 @@ from flask.globals import request_ctx
 from msgspec import Struct, field
 
 from bandits.errors import InvalidInput, NoDatabase, NotUpgraded, Unavailable
-from bandits.faults import converted
+from bandits.validation import converted
 from storage.accounts.api_keys import ApiKey, Scope
 from webapp.api.authentication import authenticate
 from webapp.api.bodies import Body

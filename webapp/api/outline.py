@@ -29,7 +29,7 @@ from msgspec.inspect import (
 from numpy.typing import NDArray
 
 from bandits.errors import Fault, InvalidInput
-from bandits.keys import pointer
+from bandits.identifiers import pointer
 
 _SHORT = 2000  # bytes, up to which to count names is faster than to outline the text again
 _NESTED = (dict, list)

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from bandits.errors import NotFound
-from bandits.messages import Erased, SubjectDecisions
+from bandits.schemas import ErasureReceipt, SubjectDecisions
 from webapp.api.operation import Answer, Operations, caller
 from webapp.services import services
 
@@ -43,7 +43,7 @@ def read_subject(subject_id: str, query: SubjectQuery) -> Answer:
     "POST",
     "/subjects/<subject_id:subject_id>/erase",
     scope="manage",
-    answers={200: Erased},
+    answers={200: ErasureReceipt},
     refusals=(NotFound,),
 )
 def erase_subject(subject_id: str) -> Answer:

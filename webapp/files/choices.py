@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
-from bandits.messages import Decision, Request
+from bandits.schemas import Decision, Request
 
 _HEAD = ("subject_id", "decision_id")
 _TAIL = ("propensity", "holdout", "fallback")

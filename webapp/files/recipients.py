@@ -9,10 +9,10 @@ from typing import BinaryIO
 import msgspec
 from msgspec import Struct
 
-from bandits.context import Encoder, NumberFeature, Scalar
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
-from bandits.messages import Id, Request
+from bandits.features import Encoder, NumberFeature, Scalar
+from bandits.schemas import Id, Request
 from webapp.files.tables import PORTION, Cell, Portion, Table
 
 ELIGIBLE = "eligible."  # begins a column that restricts a slot

@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
-from bandits.messages import Id, Reward, RewardReceipt
 from bandits.rewards import refuse_value
+from bandits.schemas import Id, Reward, RewardReceipt
 from webapp.files.tables import PORTION, Cell, Portion, Table
 
 _MOST_FAULTS = 20

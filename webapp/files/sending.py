@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from bandits.client import Client
 from bandits.errors import BanditsError, InvalidInput
-from bandits.messages import Decision
+from bandits.schemas import Decision
 from webapp.files.choices import ChoiceRows, write_table
 from webapp.files.journal import ENDING, Journal
 from webapp.files.recipients import Recipients

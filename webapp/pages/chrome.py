@@ -6,8 +6,8 @@ from flask import Flask, Response, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from bandits.records import Record
 from bandits.registry import policies
+from bandits.store.records import ExperimentRecord
 from webapp.figures import Look
 from webapp.pages.access import for_anybody, local
 from webapp.pages.assets import PLOTLY_VERSION
@@ -86,7 +86,7 @@ def _hue(look: Look) -> str:
     return "grey" if look.hue is None else f"hue-{look.hue}"
 
 
-def _day_of(record: Record) -> str:
+def _day_of(record: ExperimentRecord) -> str:
     """Say which day of its life a started experiment is in, or how long it ran."""
     end = services().engine.clock() if record.stopped_at is None else record.stopped_at
     started_at = end if record.started_at is None else record.started_at
@@ -94,7 +94,7 @@ def _day_of(record: Record) -> str:
     return f"day {days}" if record.stopped_at is None else plural(days, "day")
 
 
-def _method_of(record: Record) -> str:
+def _method_of(record: ExperimentRecord) -> str:
     """Say what its learning method is called."""
     name = record.configuration.experiment.policy.name
     return policies()[name].label

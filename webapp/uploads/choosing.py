@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from bandits.engine import Engine
 from bandits.experiment import Experiment
-from bandits.messages import Decision, Request
+from bandits.schemas import Decision, Request
 from webapp.files.choices import ChoiceRows
 from webapp.files.recipients import Columns, Recipients, run_of
 from webapp.files.spreadsheets import csv_lines

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Meta, Struct
 from numpy.random import Generator
 
-from bandits.arrays import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.environments.contract import Binary, Rounds

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bandits.arrays import AnyArray, FloatArray, IntArray
+from bandits.array_types import AnyArray, FloatArray, IntArray
 
 ARMS = ("No E-Mail", "Mens E-Mail", "Womens E-Mail")
 ZIP_CODES = ("Rural", "Surburban", "Urban")  # spelt as in the file

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bandits.arrays import AnyArray, FloatArray
+from bandits.array_types import AnyArray, FloatArray
 from simulations.environments.hillstrom.design import (
     ARMS,
     CHANNELS,

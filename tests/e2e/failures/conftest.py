@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from bandits.client import Client, Unreachable
+from bandits.client import Client, ConnectionFailed
 from bandits.engine import Engine
 from bandits.errors import BanditsError
-from bandits.messages import Decision, Request, Reward
+from bandits.schemas import Decision, Request, Reward
 from storage import open_store
 from storage.tables import activations, cancellations, decisions, events
 
@@ -66,7 +66,7 @@ class Sender(threading.Thread):
         while not self.stop.is_set():
             try:
                 self.random.choice(work)()
-            except Unreachable as error:
+            except ConnectionFailed as error:
                 if not self.stop.is_set():
                     self.ledger.failures.append(error)
             except BaseException as error:  # noqa: BLE001 - whatever it is, the test must see it

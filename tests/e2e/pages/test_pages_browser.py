@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bandits.client import Client
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 
 
 def field(page: Page, name: str):

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from bandits.client import ApiError, Client
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 
 LIST = "".join(f"file-{i}@shop.example,{('Web', 'Phone')[i % 2]}\n" for i in range(60))
 

@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 
 from bandits.engine import Engine
 from bandits.experiment import Experiment
-from bandits.messages import Decision, Request, Reward
+from bandits.schemas import Decision, Request, Reward
 from storage import SqlStore, open_store
 from storage.accounts import Role
 from webapp.app import create_app

@@ -102,7 +102,7 @@ def test_each_state_is_told_in_words_with_the_next_step(site, manager):
 
 
 def _request():
-    from bandits.messages import Request  # noqa: PLC0415 - of this test alone
+    from bandits.schemas import Request  # noqa: PLC0415 - of this test alone
 
     return Request
 

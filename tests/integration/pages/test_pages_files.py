@@ -7,7 +7,7 @@ import time
 import pytest
 from msgspec.structs import replace
 
-from bandits.messages import Request
+from bandits.schemas import Request
 
 CONTEXT = [
     {"name": "recency", "kind": "number", "low": 0, "high": 24},

@@ -10,7 +10,7 @@ import pytest
 from msgspec.structs import replace
 from werkzeug.datastructures import MultiDict
 
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 
 # Out of an attribute, out of every element that holds text, into a template, into an address.
 HOSTILE = (

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from bandits.messages import Request, Reward
+from bandits.schemas import Request, Reward
 from webapp.pages.campaign.contributing import pushes
 from webapp.pages.campaign.naming import measure
 

@@ -7,8 +7,8 @@ import re
 import msgspec
 import pytest
 
-from bandits.messages import Request
 from bandits.results import Results
+from bandits.schemas import Request
 
 CHANNEL = [{"name": "channel", "kind": "category", "values": ["Web", "Shop"]}]
 

@@ -6,7 +6,7 @@ from html import unescape
 import pytest
 from sqlalchemy import func, select
 
-from bandits.messages import Request
+from bandits.schemas import Request
 from storage.tables import metadata
 
 CONTEXT = [

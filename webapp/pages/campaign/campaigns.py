@@ -8,10 +8,10 @@ from flask.typing import ResponseReturnValue
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bandits.engine.learning.tally import Tally
+from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Experiment
-from bandits.records import Record
 from bandits.results import Gain
+from bandits.store.records import ExperimentRecord
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.naming import STATES, Measure, measure
@@ -28,7 +28,7 @@ _STATES = list(STATES)
 class Listed(Struct, frozen=True):
     """One campaign's row; `gain` is None where nothing has been sent."""
 
-    record: Record
+    record: ExperimentRecord
     measure: Measure
     sent: int = 0
     complete: int = 0
@@ -36,7 +36,7 @@ class Listed(Struct, frozen=True):
 
 
 # How the list may be sorted, and whether the largest comes first.
-SORTS: dict[str, tuple[Callable[[Record], Any], bool]] = {
+SORTS: dict[str, tuple[Callable[[ExperimentRecord], Any], bool]] = {
     "name": (lambda r: r.configuration.experiment.title.casefold(), False),
     "state": (lambda r: _STATES.index(r.state), False),
     "sent": (lambda r: _tally(r)[0], True),
@@ -107,12 +107,12 @@ def _free(key: str) -> str:
     return unused(key, {r.key for r in services().engine.store.records()})
 
 
-def _matches(record: Record, wanted: str) -> bool:
+def _matches(record: ExperimentRecord, wanted: str) -> bool:
     texts = (record.key, record.configuration.experiment.name)
     return any(wanted.casefold() in text.casefold() for text in texts)
 
 
-def _listed(record: Record) -> Listed:
+def _listed(record: ExperimentRecord) -> Listed:
     """Read how a campaign stands: as quick with ten million sends as with ten."""
     named = measure(record.configuration.experiment.reward)
     sent, complete = _tally(record)
@@ -121,10 +121,10 @@ def _listed(record: Record) -> Listed:
     return Listed(record, named, sent, complete, services().engine.results(record.key).gain)
 
 
-def _tally(record: Record) -> tuple[int, int]:
+def _tally(record: ExperimentRecord) -> tuple[int, int]:
     """Count what was sent and what is complete, by the newest tally."""
     newest = services().engine.store.history(record.key, 1)
     if not newest:
         return 0, 0
-    tally = Tally.load(newest[-1].tally)
+    tally = ArmCounts.load(newest[-1].tally)
     return round(tally.sent.sum()), round(tally.complete.sum())

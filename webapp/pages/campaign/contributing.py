@@ -7,7 +7,7 @@ from msgspec import Struct
 from scipy.special import expit
 
 from bandits.experiment import Experiment
-from bandits.messages import DecisionReceipt, Prediction
+from bandits.schemas import DecisionReceipt, Prediction
 from webapp.pages.campaign.naming import Measure
 from webapp.pages.filters import amount, brief
 

@@ -7,7 +7,7 @@ from flask import render_template
 from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
-from bandits.logged import Stored
+from bandits.store.values import StoredDecision
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.naming import named
@@ -34,7 +34,7 @@ def latest(key: str) -> ResponseReturnValue:
     record = store.record(key)
     then = cache(store.configuration)
 
-    def told(stored: Stored) -> Row:
+    def told(stored: StoredDecision) -> Row:
         configuration = then(key, stored.configuration_version)
         variants = {k: v["variant"] for k, v in configuration.slots_of(stored.arm).items()}
         version = named(configuration.experiment, variants)
@@ -47,7 +47,7 @@ def latest(key: str) -> ResponseReturnValue:
     )
 
 
-def _mark(stored: Stored) -> str:
+def _mark(stored: StoredDecision) -> str:
     if stored.cancelled_at is not None:
         return "never sent"
     if stored.shipped:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from bandits.engine import Engine
 from bandits.errors import WrongState
-from bandits.records import Record, State
+from bandits.store.records import ExperimentRecord, State
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.services import services
@@ -32,7 +32,7 @@ class Step(Struct, frozen=True):
     consequences: tuple[str, ...]
     done: str
     states: tuple[State, ...]
-    take: Callable[..., Record]
+    take: Callable[..., ExperimentRecord]
     final: bool = False
 
 
@@ -99,7 +99,7 @@ STEPS = MappingProxyType(
 )
 
 
-def steps_of(record: Record) -> dict[str, Step]:
+def steps_of(record: ExperimentRecord) -> dict[str, Step]:
     """Return the steps that can be taken now."""
     return {name: step for name, step in STEPS.items() if record.state in step.states}
 

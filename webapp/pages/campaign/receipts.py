@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound
 from bandits.experiment import Experiment
-from bandits.messages import DecisionReceipt
+from bandits.schemas import DecisionReceipt
 from webapp.api.addresses import DecisionIdConverter
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages

@@ -7,7 +7,7 @@ from flask import Response, render_template, request
 from flask.typing import ResponseReturnValue
 
 from bandits.inference.intervals import Finding
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from webapp.figures import Figure, Look, reward_figure, share_figure
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
@@ -51,7 +51,7 @@ def live(key: str) -> ResponseReturnValue:
     return response.make_conditional(request)
 
 
-def standing_of(key: str) -> tuple[Record, Standing]:
+def standing_of(key: str) -> tuple[ExperimentRecord, Standing]:
     """Read how an experiment stands now."""
     engine = services().engine
     record = engine.store.record(key)

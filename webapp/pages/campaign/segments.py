@@ -7,8 +7,8 @@ from msgspec import Struct
 from bandits.experiment import Experiment, Variant
 from bandits.inference.guarantees import Guarantee, Promise
 from bandits.inference.intervals import Finding, Interval
-from bandits.records import Record
 from bandits.results import FeatureResult, Results, Segment
+from bandits.store.records import ExperimentRecord
 from webapp.figures import Figure, Look
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
@@ -107,7 +107,7 @@ def picture(feature: FeatureRows, counted: Measure) -> Figure:
     return interval_picture(rows, is_rate=counted.is_rate)
 
 
-def _read(key: str) -> tuple[Record, Segmented]:
+def _read(key: str) -> tuple[ExperimentRecord, Segmented]:
     engine = services().engine
     record = engine.store.record(key)
     return record, tell(record.configuration.experiment, engine.results(key))

@@ -5,8 +5,8 @@ import numpy as np
 from flask import render_template, request
 from flask.typing import ResponseReturnValue
 
-from bandits.context import decode
 from bandits.experiment import Experiment
+from bandits.features import decode
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.differences import entry

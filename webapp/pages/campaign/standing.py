@@ -6,8 +6,8 @@ from msgspec import Struct
 
 from bandits.experiment import Experiment, Slot, Variant
 from bandits.inference.intervals import Finding, Interval
-from bandits.records import Record
 from bandits.results import ArmResult, Results, VariantResult
+from bandits.store.records import ExperimentRecord
 from webapp.figures import Look, looks
 from webapp.pages.campaign.bars import Scale, reasons
 from webapp.pages.campaign.health import Check, check
@@ -114,7 +114,7 @@ class Standing(Struct, frozen=True):
         return list(by_promise.values())
 
 
-def stand(record: Record, results: Results, now: float) -> Standing:
+def stand(record: ExperimentRecord, results: Results, now: float) -> Standing:
     """Put the page's rows and sentences together, as of `now` in seconds since 1970."""
     experiment = record.configuration.experiment
     labels = [named(experiment, a.variants) for a in results.arms]

@@ -4,7 +4,7 @@ from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound, WrongState
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.lifecycle import STEPS
@@ -72,7 +72,7 @@ def ship_now(key: str, arm: int) -> ResponseReturnValue:
     return redirect(url_for("pages.experiment", key=key))
 
 
-def _ask(record: Record, arm: int | None) -> ResponseReturnValue:
+def _ask(record: ExperimentRecord, arm: int | None) -> ResponseReturnValue:
     _refuse_unless_it_runs(record)
     experiment = record.configuration.experiment
     window = say(experiment.reward.window_seconds)
@@ -107,12 +107,12 @@ def _ask(record: Record, arm: int | None) -> ResponseReturnValue:
     )
 
 
-def _refuse_unless_it_runs(record: Record) -> None:
+def _refuse_unless_it_runs(record: ExperimentRecord) -> None:
     if record.state not in _STEP.states:
         raise WrongState(record.key, record.state, "it cannot stop now")
 
 
-def _variants(record: Record, arm: int) -> dict[str, str]:
+def _variants(record: ExperimentRecord, arm: int) -> dict[str, str]:
     arms = record.configuration.arms
     if arm >= len(arms):
         raise NotFound("version", str(arm))
@@ -120,5 +120,5 @@ def _variants(record: Record, arm: int) -> dict[str, str]:
     return dict(zip(slots, arms[arm].variants, strict=True))
 
 
-def _called(record: Record, arm: int) -> str:
+def _called(record: ExperimentRecord, arm: int) -> str:
     return f"“{named(record.configuration.experiment, _variants(record, arm))}”"

@@ -6,11 +6,11 @@ from flask import render_template, request
 from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
-from bandits.context import Scalar
-from bandits.engine.telling.trying import Trial
+from bandits.engine.analysis.preview import Preview
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
-from bandits.records import Record
+from bandits.features import Scalar
+from bandits.store.records import ExperimentRecord
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.naming import named
@@ -83,7 +83,7 @@ def _field(declared: Experiment, fault: Fault) -> str:
     return f"context/{last}" if last in names else ""
 
 
-def _chances(record: Record, trial: Trial) -> list[Chance]:
+def _chances(record: ExperimentRecord, trial: Preview) -> list[Chance]:
     arms = record.configuration.arms
     declared = record.configuration.experiment
     keys = [s.key for s in declared.slots]
@@ -97,7 +97,7 @@ def _chances(record: Record, trial: Trial) -> list[Chance]:
     ]
 
 
-def _email(record: Record, trial: Trial) -> Mapping[str, int]:
+def _email(record: ExperimentRecord, trial: Preview) -> Mapping[str, int]:
     """Return the position of each slot's variant: the forced one, else the drawn one."""
     declared = record.configuration.experiment
     drawn = record.configuration.arms[trial.drawn].variants

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from bandits.inference.claims import Lead
+from bandits.inference.estimates import Lead
 from bandits.inference.intervals import Interval
-from bandits.records import Record
 from bandits.results import Results
+from bandits.store.records import ExperimentRecord
 from webapp.pages.campaign.naming import Measure
 from webapp.pages.durations import say
 from webapp.pages.filters import chance, count, percent, plural
@@ -50,7 +50,7 @@ class Facts(Struct, frozen=True):
         now: seconds since 1970.
     """
 
-    record: Record
+    record: ExperimentRecord
     results: Results
     measure: Measure
     labels: Sequence[str]

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from bandits.errors import AlreadyExists, Fault, FixedOnceStarted, InvalidInput, StaleEdit
 from bandits.experiment import Experiment
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from webapp.pages.access import person
 from webapp.pages.form.declaring import declare
 from webapp.pages.form.fitting import placed
@@ -32,7 +32,7 @@ def faults_of(form: TypedDraft) -> tuple[Fault, ...]:
     return ()
 
 
-def conclude(keeper: Keeper, kept: Kept, *, start: bool) -> Record:
+def conclude(keeper: Keeper, kept: Kept, *, start: bool) -> ExperimentRecord:
     """Make the experiment that a draft declares, or change the one that it edits; end the draft.
 
     Raises:
@@ -59,7 +59,7 @@ def conclude(keeper: Keeper, kept: Kept, *, start: bool) -> Record:
     return record
 
 
-def _edit(keeper: Keeper, kept: Kept, experiment: Experiment) -> Record:
+def _edit(keeper: Keeper, kept: Kept, experiment: Experiment) -> ExperimentRecord:
     """Change the experiment that a draft edits; who is told that it changed may do so again."""
     engine = services().engine
     version = int(kept.form.version) if kept.form.version.isdecimal() else 0

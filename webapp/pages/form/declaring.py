@@ -6,16 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from bandits.context import CategoryFeature, Feature, NumberFeature
 from bandits.errors import InvalidInput
-from bandits.experiment import (
-    Combination,
-    Experiment,
-    Forgetting,
-    PolicyChoice,
-    Slot,
-    Variant,
-)
+from bandits.experiment import Combination, Experiment, Forgetting, PolicyChoice, Slot, Variant
+from bandits.features import CategoryFeature, Feature, NumberFeature
 from bandits.registry import make
 from bandits.rewards import Metric, RewardRule
 from webapp.pages.form.fields import Method, methods, number, read_field

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from webapp.pages.form.planning import plain
 from webapp.pages.form.typed import TypedDraft
 from webapp.services import services
@@ -13,7 +13,7 @@ from webapp.services import services
 _ENOUGH = 100  # complete results of a version, from which its rate says something
 
 
-def candidates() -> list[Record]:
+def candidates() -> list[ExperimentRecord]:
     """List the campaigns whose rates can be expected again: started, and of success or none."""
     records = services().engine.store.records()
     return [r for r in records if r.started and plain(r.configuration.experiment.reward)]

@@ -7,7 +7,7 @@ from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from bandits.errors import AlreadyExists, Fault, FixedOnceStarted, InvalidInput, StaleEdit
-from bandits.records import Record
+from bandits.store.records import ExperimentRecord
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.pages.durations import UNITS
@@ -90,7 +90,7 @@ def _submitted() -> TypedExperiment:
 
 
 def _with_rows_changed(
-    form: TypedExperiment, record: Record | None = None
+    form: TypedExperiment, record: ExperimentRecord | None = None
 ) -> ResponseReturnValue | None:
     """Answer a button that adds, removes or pastes rows; None for the one that saves."""
     action = request.form.get("do", "save")
@@ -107,7 +107,7 @@ def _form(
     form: TypedExperiment,
     faults: Sequence[Fault] = (),
     *,
-    record: Record | None = None,
+    record: ExperimentRecord | None = None,
     stale: bool = False,
     unclear: Sequence[Changed] = (),
 ) -> ResponseReturnValue:
@@ -129,6 +129,6 @@ def _form(
     return page, 422 if faults or unclear else 409 if stale else 200
 
 
-def _last_editor(record: Record) -> str:
+def _last_editor(record: ExperimentRecord) -> str:
     changes = services().accounts.changes(subject=f"experiment:{record.key}", limit=1)
     return changes[0].by if changes else ""

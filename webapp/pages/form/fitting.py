@@ -6,7 +6,7 @@ import msgspec
 
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment, covers
-from bandits.faults import converted
+from bandits.validation import converted
 from webapp.pages.form.fields import methods
 from webapp.pages.form.places import field_of
 from webapp.pages.form.typed import TypedExperiment

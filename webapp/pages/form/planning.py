@@ -8,11 +8,11 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.allocation import default_floor
-from bandits.arrays import FloatArray
-from bandits.configuration import Configuration
+from bandits.array_types import FloatArray
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.rewards import RewardRule
+from bandits.versions import Configuration
 from simulations.planning.campaign import Campaign
 from webapp.pages.durations import UNITS
 from webapp.pages.form.fields import number

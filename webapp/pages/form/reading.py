@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from bandits.errors import Fault
-from bandits.keys import Key
+from bandits.identifiers import Key
 from webapp.pages.durations import UNITS
 from webapp.pages.form.fields import number, requirement
 from webapp.pages.form.typed import TypedDuration, TypedMoment

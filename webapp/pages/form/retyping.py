@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from bandits.configuration import Configuration
-from bandits.context import Feature
 from bandits.experiment import Experiment, Slot, Variant
+from bandits.features import Feature
+from bandits.versions import Configuration
 from webapp.pages.durations import split
 from webapp.pages.form.fields import as_typed
 from webapp.pages.form.typed import (

@@ -6,7 +6,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from bandits.errors import InvalidInput
-from bandits.keys import pointer
+from bandits.identifiers import pointer
 from webapp.pages.form.typed import (
     METRICS,
     TypedExclusion,

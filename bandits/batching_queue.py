@@ -1,0 +1,116 @@
+"""Doing at once what several threads ask for at about the same time (flat combining).
+
+Whoever comes while another's call is being done waits; then one of those that wait, the leader,
+does it for all of them (D. Hendler and others, "Flat combining and the synchronization-parallelism
+tradeoff", 2010). Where a group cannot be done as one, each of its calls is done alone, by the
+thread that asks, so that nobody fails for what a neighbour asked.
+"""
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Generic, TypeVar
+
+from bandits.errors import Unavailable
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+MOST_CALLS = 200  # in one group, so that none waits long for the others
+MOST_WAITING = 2_000  # behind the group that is being done; whoever comes then comes again
+
+
+class NotCombinable(Exception):
+    """The calls of a group cannot be done as one; nothing of them was done."""
+
+
+class _QueuedCall(Generic[C, R]):
+    """A call in the queue; `woken` is free once it is done, is to be done alone, or leads."""
+
+    __slots__ = ("call", "error", "leads", "results", "woken")
+
+    def __init__(self, call: C) -> None:
+        self.call = call
+        self.leads = False
+        self.results: Sequence[R] = ()  # one, once it is done
+        self.error: Unavailable | None = None
+        self.woken = Lock()
+
+
+class BatchingQueue(Generic[C, R]):
+    """A queue of calls, of which those that wait at the same time are done together."""
+
+    def __init__(
+        self, alone: Callable[[C], R], together: Callable[[Sequence[C]], Sequence[R]]
+    ) -> None:
+        """Do calls by these functions.
+
+        Args:
+            alone: does one.
+            together: does several, and all of them or none. Where it raises `Unavailable`, every
+                caller is told that; where it raises anything else, each is done alone.
+        """
+        self._alone = alone
+        self._together = together
+        self._changing = Lock()
+        self._waiting: list[_QueuedCall[C, R]] = []
+        self._led = False
+
+    def __len__(self) -> int:
+        """Tell how many wait behind the group that is being done."""
+        return len(self._waiting)
+
+    def do(self, call: C) -> R:
+        """Do a call, together with what waits beside it.
+
+        Raises:
+            Unavailable: its group could not be done, or too many wait already; nothing was done.
+        """
+        mine: _QueuedCall[C, R] = _QueuedCall(call)
+        with self._changing:
+            if len(self._waiting) >= MOST_WAITING:
+                raise Unavailable(f"{MOST_WAITING:,} calls wait to be recorded already")
+            mine.leads, self._led = not self._led, True
+            if not mine.leads:
+                mine.woken.acquire()
+                self._waiting.append(mine)
+        if not mine.leads:
+            mine.woken.acquire()  # its leader, or who led before it, lets it go on
+        if mine.leads:
+            self._lead(mine)
+        if mine.error is not None:
+            raise mine.error
+        return mine.results[0] if mine.results else self._alone(call)
+
+    def _lead(self, mine: _QueuedCall[C, R]) -> None:
+        with self._changing:
+            group = [mine, *self._waiting[: MOST_CALLS - 1]]
+            del self._waiting[: MOST_CALLS - 1]
+        try:
+            if len(group) > 1:
+                self._do(group)
+            else:
+                mine.results = [self._alone(mine.call)]
+        finally:
+            self._hand_over()
+            for member in group[1:]:
+                member.woken.release()
+
+    def _do(self, group: Sequence[_QueuedCall[C, R]]) -> None:
+        try:
+            results = self._together([member.call for member in group])
+        except Unavailable as error:
+            for member in group:  # each its own, with its own traceback
+                member.error = Unavailable(str(error), error.retry_after_seconds)
+        except Exception:  # noqa: BLE001 - whose fault it was, each finds out alone
+            return
+        else:
+            for member, result in zip(group, results, strict=True):
+                member.results = [result]
+
+    def _hand_over(self) -> None:
+        with self._changing:
+            following = self._waiting.pop(0) if self._waiting else None
+            self._led = following is not None
+        if following is not None:
+            following.leads = True
+            following.woken.release()

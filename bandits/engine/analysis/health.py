@@ -1,0 +1,70 @@
+"""What to look at before believing results: from sums alone."""
+
+import numpy as np
+
+from bandits.engine.active_policy import ActivePolicy
+from bandits.inference.drift import FOUND
+from bandits.inference.late_rewards import DIFFERS, LIMIT, LateRewardSums
+from bandits.inference.sample_ratio import ALARM, SampleRatio
+from bandits.inference.state import InferenceState
+from bandits.results import Drift, Health, LateRewards, Split
+from bandits.store.records import DataQualityCounts
+
+
+def examine(live: ActivePolicy, grounds: InferenceState, mishaps: DataQualityCounts) -> Health:
+    """Put together what could be wrong with an experiment's numbers."""
+    sent, complete = live.tally.sent.sum(), live.tally.complete.sum()
+    closed = grounds.arms.sends.sum() + grounds.groups.sends[1]
+    return Health(
+        _split(grounds.ratio),
+        live.experiment.floor_among(len(live.everything)),
+        least_floor(live, grounds),
+        grounds.arms.effective_sizes.tolist(),
+        mishaps.clipped,
+        mishaps.unknown,
+        mishaps.missing,
+        mishaps.repeated,
+        mishaps.late,
+        mishaps.skewed,
+        mishaps.early,
+        _late_rewards(grounds.lateness),
+        drift_of(grounds),
+        float(1 - complete / sent) if sent > 0 else None,
+        float(1 - closed / sent) if sent > 0 else None,
+    )
+
+
+def least_floor(live: ActivePolicy, grounds: InferenceState) -> float:
+    """Return the least minimum share that counted decisions were made under, or will be."""
+    now = live.experiment.floor_among(len(live.everything))
+    least = grounds.floors.least
+    return now if least is None else min(least, now)
+
+
+def drift_of(grounds: InferenceState) -> Drift:
+    """Tell whether rates moved."""
+    p_value = grounds.periods.drift_p_value
+    return Drift(p_value, p_value < FOUND, len(grounds.periods.numbers))
+
+
+def _split(ratio: SampleRatio) -> Split:
+    return Split(
+        [round(n) for n in ratio.sent.tolist()],
+        ratio.expected.tolist(),
+        ratio.p_values.tolist(),
+        np.flatnonzero(ratio.alarms()).tolist(),
+        ALARM,
+    )
+
+
+def _late_rewards(lateness: LateRewardSums) -> LateRewards:
+    p_value, overall = lateness.differs_p_value, lateness.overall
+    differs = p_value < DIFFERS
+    return LateRewards(
+        lateness.shares,
+        overall,
+        differs,
+        p_value,
+        differs or (overall or 0.0) > LIMIT,
+        LIMIT,
+    )

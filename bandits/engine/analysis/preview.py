@@ -1,0 +1,46 @@
+"""What somebody would get, without deciding anything: nothing of it is ever recorded."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from msgspec import Struct
+
+from bandits.array_types import FloatArray
+from bandits.engine.active_policy import ActivePolicy
+from bandits.features import Scalar
+from bandits.sampling import time_ordered_ids
+
+
+class Preview(Struct, frozen=True, eq=False):
+    """How likely each email is for somebody, and one drawn as for them.
+
+    Attributes:
+        probabilities: (K,), 0 for arms that may not be chosen.
+        drawn: an arm, drawn anew each time.
+        fallback: the policy failed, and everybody gets the control.
+        mended: values of the context that were clipped, unknown or missing.
+    """
+
+    probabilities: FloatArray
+    drawn: int
+    fallback: bool
+    mended: tuple[int, int, int]
+
+
+def preview_choice(live: ActivePolicy, context: Mapping[str, Scalar], now: float) -> Preview:
+    """Look at what somebody with this context would get, were they not held out.
+
+    Raises:
+        InvalidInput: the context does not fit, and the experiment is strict about that.
+    """
+    encoded = live.encoder.encode([dict(context)])
+    arms = live.everything
+    chances = np.zeros(live.problem.n_arms)
+    shares = live.tried(arms, encoded.contexts)
+    if shares is None:
+        chances[live.stand_in(arms)] = 1.0
+    else:
+        chances[arms] = np.reshape(shares, -1)
+    (drawn,), _, fallback = live.choose(arms, encoded.contexts, time_ordered_ids(1, now))
+    counts = encoded.counts
+    return Preview(chances, int(drawn), fallback, (counts.clipped, counts.unknown, counts.missing))

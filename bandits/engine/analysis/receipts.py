@@ -1,0 +1,128 @@
+"""Why this email? One decision derived again from what it rested on."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from bandits.array_types import FloatArray
+from bandits.engine.active_policy import ActivePolicy
+from bandits.engine.assignment import restriction_of
+from bandits.features import decode
+from bandits.policy import Contributions
+from bandits.sampling import uniform
+from bandits.schemas import DecisionReceipt, Prediction, Predictions
+from bandits.store.values import Event, StoredDecision
+from bandits.versions import Configuration
+
+_SAME = 1e-9  # a propensity derived again may differ by rounding between machines
+
+
+def moment(seconds: float) -> datetime:
+    """Turn seconds since 1970 into an aware time."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def label(configuration: Configuration, arm: int) -> str:
+    """Name an arm by its variants."""
+    return " · ".join(configuration.arms[arm].variants)
+
+
+def explain_decision(
+    stored: StoredDecision,
+    configuration: Configuration,
+    live: ActivePolicy | str,
+    events: Sequence[Event],
+) -> DecisionReceipt:
+    """Write the receipt; `live` is what decided then, or why that cannot be had any more."""
+    if not_drawn := _not_drawn(stored):
+        live = f"nothing was drawn: {not_drawn}"
+    derived = None if isinstance(live, str) else _derive(stored, live)
+    propensities, u, same, predictions = derived or (None, None, None, None)
+    rule = configuration.experiment.reward
+    counting = [e for e in events if not e.late]
+    rewards, _ = rule.measure(
+        np.zeros(len(counting), dtype=np.int64),
+        np.array([rule.names.index(e.metric) for e in counting], dtype=np.int64),
+        np.array([e.value for e in counting]),
+        1,
+    )
+    return DecisionReceipt(
+        stored.id,
+        stored.experiment,
+        stored.configuration_version,
+        stored.policy_version,
+        configuration.experiment.policy.name,
+        configuration.slots_of(stored.arm),
+        stored.propensity,
+        stored.holdout,
+        stored.fallback,
+        moment(stored.made_at),
+        _moment(stored.started_at),
+        _moment(stored.cancelled_at),
+        decode(configuration.experiment.context, stored.context),
+        propensities,
+        u,
+        same,
+        live if isinstance(live, str) else None,
+        [event_of(e) for e in events],
+        float(rewards[0] + configuration.costs[stored.arm]),
+        stored.shipped,
+        predictions,
+    )
+
+
+def _not_drawn(stored: StoredDecision) -> str:
+    if stored.holdout:
+        return "the subject is held out"
+    if stored.shipped:
+        return "the winner was sent to everybody"
+    return "the control stood in" if stored.fallback else ""
+
+
+def _derive(
+    stored: StoredDecision, live: ActivePolicy
+) -> tuple[dict[str, float], float, bool, Predictions | None] | None:
+    arms = live.eligible(restriction_of(stored.restriction))
+    again = live.tried(arms, stored.context[None])
+    if again is None:
+        return None
+    probabilities: FloatArray = np.atleast_2d(again)[0]
+    chosen, propensity, _ = live.choose(arms, stored.context[None], [stored.id])
+    labels = [label(live.configuration, int(a)) for a in arms]
+    same = int(chosen[0]) == stored.arm and abs(float(propensity[0]) - stored.propensity) <= _SAME
+    by_arm = dict(zip(labels, probabilities.tolist(), strict=True))
+    predictions = _predictions(live, labels, live.contributions(arms, stored.context))
+    return by_arm, uniform(live.salt, f"draw:{stored.id}"), same, predictions
+
+
+def _predictions(
+    live: ActivePolicy, labels: Sequence[str], parts: Contributions | None
+) -> Predictions | None:
+    if parts is None:
+        return None
+    features = live.encoder.labels
+    rows = zip(labels, parts.terms.tolist(), parts.widths.tolist(), strict=True)
+    return Predictions(
+        "log odds" if parts.log_odds else "reward",
+        {
+            arm: Prediction(dict(zip(features, terms, strict=True)), sum(terms), width)
+            for arm, terms, width in rows
+        },
+    )
+
+
+def event_of(event: Event) -> dict[str, Any]:
+    """Write down an event of a decision."""
+    return {
+        "event_id": event.event_id,
+        "metric": event.metric,
+        "value": event.value,
+        "occurred_at": moment(event.occurred_at),
+        "late": event.late,
+    }
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else moment(seconds)

@@ -1,0 +1,282 @@
+"""The use cases: what can be done with experiments, decisions and rewards."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from bandits.engine import lifecycle, subject_data
+from bandits.engine.active_policy import ActivePolicy
+from bandits.engine.active_policy_cache import ActivePolicyCache
+from bandits.engine.analysis.preview import Preview, preview_choice
+from bandits.engine.analysis.receipts import explain_decision
+from bandits.engine.analysis.summary import summarise
+from bandits.engine.choose import ChooseHandler
+from bandits.engine.fold import fold
+from bandits.engine.record_rewards import RewardHandler
+from bandits.engine.retention import remove_old
+from bandits.engine.statistic_sums import load_inference_state
+from bandits.errors import NotDerivable, NotFound
+from bandits.experiment import DAY, Combination, Experiment
+from bandits.features import Scalar
+from bandits.results import Results
+from bandits.schemas import (
+    Decision,
+    DecisionReceipt,
+    ErasureReceipt,
+    Request,
+    Reward,
+    RewardReceipt,
+    SubjectDecisions,
+)
+from bandits.store import Store
+from bandits.store.records import ExperimentRecord, Snapshot
+from bandits.store.values import MarkResult
+from bandits.versions import Configuration
+
+_HISTORY_POINTS = 120
+_KEPT_SECONDS = 30 * 86_400.0  # how long a snapshot's arrays are kept for receipts
+_PRUNED_AT_ONCE = 500
+_GONE = "it was never made, or erased, or removed after its experiment's retention_days"
+_SALT_BYTES = 16
+
+Clock = Callable[[], float]
+Entropy = Callable[[int], bytes]
+
+
+class Engine:
+    """The use cases; it knows a store and a clock, and nothing of HTTP or SQL.
+
+    Methods may raise `Unavailable` where the store cannot record; then nothing was stored.
+    """
+
+    def __init__(
+        self, store: Store, clock: Clock = time.time, entropy: Entropy = os.urandom
+    ) -> None:
+        """Work on `store`.
+
+        Args:
+            store: what keeps experiments, decisions and rewards.
+            clock: gives seconds since 1970.
+            entropy: gives n bytes that nobody can guess, for the salts that draws depend on.
+        """
+        self.store = store
+        self.clock = clock
+        self._entropy = entropy
+        self._lives = ActivePolicyCache(store)
+        self._deciding = ChooseHandler(store, self._lives, clock)
+        self._rewarding = RewardHandler(store, clock)
+        self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
+
+    # Experiments
+
+    def create(self, experiment: Experiment, *, by: str) -> ExperimentRecord:
+        """Add an experiment as a draft.
+
+        Raises:
+            InvalidInput: it does not hang together.
+            AlreadyExists: its key is taken.
+        """
+        configuration = Configuration.first(experiment)
+        return self.store.create(
+            configuration, salt=self._entropy(_SALT_BYTES), at=self.clock(), by=by
+        )
+
+    def edit(self, key: str, experiment: Experiment, *, version: int, by: str) -> ExperimentRecord:
+        """Replace an experiment's declaration, made from configuration `version`.
+
+        Raises:
+            NotFound: there is none of this key.
+            StaleEdit: it was changed since that version.
+            InvalidInput: it does not hang together, or renames the key.
+            FixedOnceStarted: it has started, and this may not change any more.
+            WrongState: it is stopped or archived, or was started while a draft was edited.
+        """
+        return lifecycle.edit(self.store, key, experiment, version=version, at=self.clock(), by=by)
+
+    def start(self, key: str, *, by: str) -> ExperimentRecord:
+        """Start a draft, or resume a paused experiment.
+
+        Raises:
+            NotFound: there is none of this key.
+            WrongState: it is in another state, or its end has passed.
+        """
+        return lifecycle.start(self.store, key, at=self.clock(), by=by)
+
+    def pause(self, key: str, *, by: str) -> ExperimentRecord:
+        """Stop choosing for a while; rewards go on being learned."""
+        return lifecycle.pause(self.store, key, at=self.clock(), by=by)
+
+    def stop(self, key: str, *, by: str, ship: Combination | None = None) -> ExperimentRecord:
+        """Stop choosing for good; rewards still under way are learned until `ExperimentRecord.closes_at`.
+
+        Args:
+            key: the experiment.
+            by: who, for the audit log.
+            ship: the combination that everybody gets from now on; else requests are refused.
+
+        Raises:
+            NotFound: there is none of this key.
+            InvalidInput: at ``/ship/...``: it names no arm that can be sent.
+            WrongState: it is neither running nor paused.
+        """
+        return lifecycle.stop(self.store, key, ship, at=self.clock(), by=by)
+
+    def archive(self, key: str, *, by: str) -> ExperimentRecord:
+        """Put a draft or a stopped experiment out of sight."""
+        return lifecycle.archive(self.store, key, at=self.clock(), by=by)
+
+    def keep_to_schedule(self, record: ExperimentRecord) -> ExperimentRecord:
+        """Start or stop an experiment whose time has come, once whoever else tries it too."""
+        return lifecycle.keep_to_schedule(self.store, record, at=self.clock())
+
+    # Decisions
+
+    def choose(
+        self, key: str, requests: Sequence[Request], *, dry_run: bool = False
+    ) -> list[Decision]:
+        """Decide for each request, and commit the decisions before answering.
+
+        Args:
+            key: the experiment.
+            requests: at most 10,000.
+            dry_run: decide without recording; the answers have no decision id.
+
+        Raises:
+            NotFound: there is no such experiment.
+            WrongState: it is neither running, nor stopped and still sending an arm.
+            InvalidInput: at ``/requests/{row}/...``; nothing was recorded.
+            IdReused: a decision id came before with another body; nothing was recorded.
+        """
+        return self._deciding.choose(key, requests, dry_run=dry_run)
+
+    def try_out(self, key: str, context: Mapping[str, Scalar]) -> Preview:
+        """Look at what somebody with this context would get; nothing is recorded.
+
+        Raises:
+            NotFound: there is no such experiment.
+            InvalidInput: the context does not fit, and the experiment is strict about that.
+        """
+        return preview_choice(self._lives.of(self.store.record(key)), context, self.clock())
+
+    def activate(self, ids: Sequence[str]) -> MarkResult:
+        """Start the clocks of decisions that waited to be sent."""
+        return self.store.activate(_distinct(ids), at=self.clock())
+
+    def cancel(self, ids: Sequence[str]) -> MarkResult:
+        """Take decisions that were never sent out of learning, also when already learned."""
+        return self.store.cancel(_distinct(ids), at=self.clock())
+
+    def receipt(self, decision_id: str) -> DecisionReceipt:
+        """Explain one decision, deriving it again from its snapshot.
+
+        Raises:
+            NotFound: there is no such decision, or none any more.
+        """
+        stored = self.store.decisions([decision_id]).get(decision_id)
+        if stored is None:
+            raise NotFound("decision", decision_id, _GONE)
+        record = self.store.record(stored.experiment)
+        configuration = self.store.configuration(record.key, stored.configuration_version)
+        live: ActivePolicy | str
+        try:
+            live = self._lives.then(record, configuration, stored.policy_version)
+        except NotDerivable as error:
+            live = str(error)
+        return explain_decision(stored, configuration, live, self.store.events(decision_id))
+
+    # Rewards
+
+    def reward(self, rewards: Sequence[Reward]) -> RewardReceipt:
+        """Record what recipients did; doubled, late, early and unknown ones are normal.
+
+        Raises:
+            InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range;
+                nothing was recorded.
+            IdReused: an event id came before with another metric or value; nothing was recorded.
+        """
+        return self._rewarding.record(rewards)
+
+    # Subjects
+
+    def subject(self, subject_id: str, *, after: int = 0, limit: int = 1000) -> SubjectDecisions:
+        """Tell what is stored of a subject in every experiment, page by page."""
+        return subject_data.read_subject(self.store, subject_id, after=after, limit=limit)
+
+    def erase(self, subject_id: str, *, by: str) -> ErasureReceipt:
+        """Erase a subject: no row is left, and what was learned is as if they had never been."""
+        return subject_data.erase_subject(self.store, subject_id, now=self.clock(), by=by)
+
+    # Learning and results
+
+    def learn(self, key: str, *, between: Callable[[], object] = lambda: None) -> Snapshot | None:
+        """Fold what is due, exactly once; None where nothing changed.
+
+        Args:
+            key: the experiment.
+            between: called between the folds that a long queue takes, to let others write.
+        """
+        return fold(self.store, key, now=self.clock(), between=between)
+
+    def prune(self, key: str, *, between: Callable[[], object] = lambda: None) -> None:
+        """Take the arrays of snapshots older than 30 days; they can be made again from the log."""
+        before = self.clock() - _KEPT_SECONDS
+        while self.store.prune(key, before=before, most=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
+            between()
+
+    def retain(
+        self,
+        key: str,
+        *,
+        between: Callable[[], object] = lambda: None,
+        enough: float = math.inf,
+    ) -> int:
+        """Remove decisions that are older than the experiment's retention; return how many.
+
+        What was learned from them stays. Nothing is removed where no retention is declared.
+
+        Args:
+            key: the experiment.
+            between: called between transactions, to let others write.
+            enough: how many are enough for now: once there are so many, there may be more.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        days = self.store.record(key).configuration.experiment.retention_days
+        if days is None:
+            return 0
+        before = self.clock() - days * DAY
+        return remove_old(self.store, key, before=before, between=between, enough=enough)
+
+    def results(self, key: str) -> Results:
+        """Tell how an experiment is doing, from its snapshots alone.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        held = self._results.get(key)
+        if held is not None and held[0] == _shown_of(self.store.record(key)):
+            return held[1]
+        standing = self.store.standing(key, _HISTORY_POINTS)
+        record = standing.record
+        grounds = load_inference_state(record.configuration, standing.snapshot)
+        found = summarise(record, self._lives.of(record), grounds, standing.points)
+        self._results[key] = (_shown_of(record), found)
+        return found
+
+
+def _shown_of(record: ExperimentRecord) -> tuple[Any, ...]:
+    """Tell what results depend on: as long as it is the same, so are they."""
+    return (
+        record.id,
+        record.state,
+        record.configuration.version,
+        record.learned_version,
+        record.mishaps,
+    )
+
+
+def _distinct(ids: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(ids))

@@ -1,0 +1,75 @@
+"""The life of an experiment, from draft to archive: which change is allowed when."""
+
+from bandits.edit_rules import refused_changes
+from bandits.errors import FixedOnceStarted, InvalidInput, StaleEdit, WrongState
+from bandits.experiment import Combination, Experiment
+from bandits.schedule import SCHEDULE, over, scheduled
+from bandits.store import Store
+from bandits.store.records import ExperimentRecord, State
+
+_STOPPABLE: tuple[State, ...] = ("running", "paused")
+
+
+def edit(  # noqa: PLR0913 - a change, and who makes it when
+    store: Store, key: str, experiment: Experiment, *, version: int, at: float, by: str
+) -> ExperimentRecord:
+    """Replace a declaration, as `Engine.edit` declares."""
+    record = store.record(key)
+    old = record.configuration
+    if old.version != version:
+        raise StaleEdit(key, version, old.version)
+    if record.state in ("stopped", "archived"):
+        raise WrongState(key, record.state, "only a draft, running or paused one can change")
+    if experiment.key != key:
+        raise InvalidInput.at("/key", f"may not change; it is {key!r}")
+    new = old.followed_by(experiment, started=record.started)
+    if record.started and (faults := refused_changes(old.experiment, experiment)):
+        raise FixedOnceStarted(faults)
+    # What a draft allows, one that somebody starts meanwhile does not.
+    allowed: tuple[State, ...] = ("running", "paused") if record.started else ("draft",)
+    return store.configure(key, new, allowed=allowed, at=at, by=by)
+
+
+def start(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
+    """Start a draft, or resume a paused experiment, as `Engine.start` declares."""
+    record = store.record(key)
+    if record.state in {"draft", "paused"} and over(record, at):
+        raise WrongState(key, record.state, "its ends_at has passed; move that first")
+    return store.move(key, "running", allowed=("draft", "paused"), at=at, by=by)
+
+
+def pause(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
+    """Stop choosing for a while."""
+    return store.move(key, "paused", allowed=("running",), at=at, by=by)
+
+
+def stop(
+    store: Store, key: str, ship: Combination | None, *, at: float, by: str
+) -> ExperimentRecord:
+    """Stop choosing for good, or send one combination from now on, as `Engine.stop` declares."""
+    if ship is None:
+        return store.move(key, "stopped", allowed=_STOPPABLE, at=at, by=by)
+    record = store.record(key)
+    if record.state not in _STOPPABLE:
+        raise WrongState(key, record.state, "only a running or paused one can be stopped")
+    try:
+        arm = record.configuration.arm(ship)
+    except InvalidInput as error:
+        raise error.under("/ship") from None
+    return store.move(key, "stopped", allowed=_STOPPABLE, at=at, by=by, shipped=arm)
+
+
+def archive(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
+    """Put a draft or a stopped experiment out of sight."""
+    return store.move(key, "archived", allowed=("draft", "stopped"), at=at, by=by)
+
+
+def keep_to_schedule(store: Store, record: ExperimentRecord, *, at: float) -> ExperimentRecord:
+    """Start or stop an experiment whose time has come, once whoever else tries it too."""
+    to = scheduled(record, at)
+    if to is None:
+        return record
+    try:
+        return store.move(record.key, to, allowed=(record.state,), at=at, by=SCHEDULE)
+    except WrongState:  # somebody was faster
+        return store.record(record.key)

@@ -1,0 +1,283 @@
+"""Which interval may be shown for which claim, and the claims themselves.
+
+Everything is read from two sums over decisions whose window has closed: `AipwSums` by arm, and,
+where there is a control group, `AipwSums` by group. The method follows from what an experiment *is*
+(does it use context, was every arm always eligible, was drift found, what are its rewards), never
+from which interval looks better; where no method's conditions hold, the finding is `NotYet`.
+
+A rate is shown by its exact sequence while nothing speaks against constant rates. A *lift* is what
+people act on, and a base rate that moves with the weekday while shares move too misleads it most:
+it is weighted (AIPW) unless somebody vouches that rates are steady, for an email that goes out
+within hours, say.
+"""
+
+import numpy as np
+from msgspec import Struct
+
+from bandits.array_types import FloatArray, IntArray
+from bandits.inference import aipw
+from bandits.inference.aipw import Scores
+from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
+from bandits.inference.guarantees import GAIN, LIFT, RANDOMISED, RATE, WEIGHTED, Guarantee
+from bandits.inference.intervals import Family, Finding, Interval, NotYet
+
+BURN_IN_CONVERSIONS = 50  # in the compared arms together
+BURN_IN_DECISIONS = 25  # of each compared arm
+
+_NO_FLOOR = NotYet(
+    "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
+    "without a floor, inverse-propensity weights have no bound",
+)
+
+
+class EstimationContext(Struct, frozen=True):
+    """What of an experiment decides which intervals hold.
+
+    Attributes:
+        contextual: its policy uses the context.
+        drifting: rates were found to move; see `bandits.inference.drift`.
+        floor: the least probability that an eligible arm can have, or could when a counted decision
+            was made.
+        steady: somebody vouches that rates stay constant for as long as it runs.
+        low: the least reward.
+        high: the largest reward.
+    """
+
+    contextual: bool
+    drifting: bool
+    floor: float
+    low: float = 0.0
+    high: float = 1.0
+    steady: bool = False
+
+
+def constant_rates(facts: EstimationContext, evidence: AipwSums) -> bool:
+    """Tell whether intervals for constant rates may be shown."""
+    unrestricted = len(evidence.eligible) == 1 and bool(evidence.eligible.all())
+    unit = facts.low >= 0 and facts.high <= 1
+    return unrestricted and unit and not facts.contextual and not facts.drifting
+
+
+def values(facts: EstimationContext, evidence: AipwSums, family: Family) -> list[Finding]:
+    """Find the mean reward per decision of each of K arms."""
+    if constant_rates(facts, evidence):
+        total, n = _counts(evidence)
+        bounds = rate_bounds(total, n, family.each)
+        return _exact(bounds, total / np.maximum(n, 1), n, family, RATE)
+    return [contrast(facts, evidence, unit, family) for unit in np.eye(evidence.n_arms)]
+
+
+def lifts(
+    facts: EstimationContext, evidence: AipwSums, reference: int, family: Family
+) -> dict[int, Finding]:
+    """Find how much more reward per decision each other arm earns than `reference`, by arm."""
+    arms = range(evidence.n_arms)
+    if facts.steady and constant_rates(facts, evidence):
+        total, n = _counts(evidence)
+        mean = total / np.maximum(n, 1)
+        bounds = lift_bounds(total[reference], n[reference], total, n, family.each)
+        fewest = np.minimum(n, n[reference])
+        found = _exact(bounds, mean - mean[reference], fewest, family, LIFT)
+    else:
+        units = np.eye(evidence.n_arms)
+        found = [contrast(facts, evidence, unit - units[reference], family) for unit in units]
+    return {k: found[k] for k in arms if k != reference}
+
+
+def contrast(
+    facts: EstimationContext, evidence: AipwSums, weights: FloatArray, family: Family
+) -> Finding:
+    """Find Σ_k c_k μ(k) per decision, by AIPW, whatever the arms' rates do.
+
+    Args:
+        facts: of the experiment.
+        evidence: by arm.
+        weights: (K,) c; see `variant_weights` for a slot's.
+        family: which claims hold together with this one.
+    """
+    if facts.floor <= 0:
+        return _NO_FLOOR
+    scores = aipw.contrast(evidence, weights)
+    return _weighted(scores, family, WEIGHTED, per=max(float(scores.n), 1.0))
+
+
+def contrasts(
+    facts: EstimationContext, evidence: AipwSums, weights: FloatArray, family: Family
+) -> list[Finding]:
+    """Find the same contrast in each of C segments: evidence of lead (C,), weights (K,)."""
+    n_segments = len(evidence.moments)
+    if facts.floor <= 0:
+        return [_NO_FLOOR] * n_segments
+    scores = aipw.contrast(evidence, weights)
+    columns = (scores.total, scores.variation, scores.variation_expected, scores.conversions)
+    each = zip(scores.n, *columns, scores.fewest_sends, strict=True)
+    return [
+        _weighted(Scores(n, *rest), family, WEIGHTED, per=max(float(n), 1.0)) for n, *rest in each
+    ]
+
+
+def variant_weights(slot_levels: IntArray, slot: int, variant: int, against: int) -> FloatArray:
+    """Return the contrast (K,) of two variants of a slot, under an equal mix of the other slots.
+
+    The mix is over those combinations of the other slots that go with both variants, so that like
+    is compared with like where some combinations are excluded.
+
+    Args:
+        slot_levels: (K, n_slots) the variant of each slot that each arm shows.
+        slot: which slot.
+        variant: the variant judged.
+        against: the variant it is compared with.
+
+    Returns:
+        All 0 where no combination goes with both.
+    """
+    rest = np.delete(slot_levels, slot, axis=1)
+    level = slot_levels[:, slot]
+    _, mix = np.unique(rest, axis=0, return_inverse=True)
+    mix = mix.reshape(-1)
+    both = np.isin(mix, mix[level == variant]) & np.isin(mix, mix[level == against])
+    gained = both & (level == variant)
+    return (gained.astype(float) - (both & (level == against))) / max(1, np.count_nonzero(gained))
+
+
+def gain_over_equal_split(facts: EstimationContext, evidence: AipwSums, family: Family) -> Finding:
+    """Find what was earned in all more than by equal shares; not yet while that may be 0."""
+    if facts.floor <= 0:
+        return _NO_FLOOR
+    found = _weighted(aipw.gain_over_equal_split(evidence), family, GAIN, per=1.0)
+    if found.measurable and found.contains(0):
+        return NotYet(
+            "So far the gain is too small, or too uncertain, to be told from 0.",
+            f"the interval [{found.low:.4g}, {found.high:.4g}] contains 0",
+        )
+    return found
+
+
+def gain_over_control_group(groups: AipwSums, family: Family) -> Finding:
+    """Find what was earned in all more than if everybody outside it had got the control.
+
+    Args:
+        groups: over *all* recipients as one experiment of two arms, 0 those who were decided for
+            and 1 the held out, drawn with probabilities 1 − h and h.
+        family: which claims hold together with this one.
+    """
+    scores = aipw.contrast(groups, np.array([1.0, -1.0]))
+    decided = float(groups.moments[..., 0, 0, 0].sum())
+    per = max(float(scores.n), 1.0) / max(decided, 1.0)
+    return _weighted(scores, family, RANDOMISED, per=per)
+
+
+class Lead(Struct, frozen=True):
+    """Which arm does best as far as can be said, and whether that is settled.
+
+    Attributes:
+        arm: the one whose value is surely the largest: the lower end of its interval is. Of an arm
+            with few decisions the estimate alone may be the largest by luck. Where another is shown
+            to be better, it is that one. While some comparison is not measurable yet, the one of
+            the largest estimate.
+        leads: every other arm is shown to be worse; all comparisons at once.
+        rivals: arms that could still be better.
+        at_most: sending only `arm` gives up at most this much reward per decision, with the
+            family's confidence; None while some comparison is not measurable yet.
+        family: the comparisons this rests on.
+    """
+
+    arm: int
+    leads: bool
+    rivals: tuple[int, ...]
+    at_most: float | None
+    family: Family
+
+
+def lead(
+    facts: EstimationContext, evidence: AipwSums, among: IntArray, alpha: float
+) -> Lead | None:
+    """Find the leader `among` arms that can still be sent (m,), each pair at α/(m − 1).
+
+    However the data choose the leader, a wrong one has to beat the truly best arm in their own
+    comparison, so α/(m − 1) is enough. None before the first decision.
+    """
+    total, n = _counts(evidence)
+    constant = facts.steady and constant_rates(facts, evidence)
+    mean = total / np.maximum(n, 1) if constant else evidence.means
+    tried = among[n[among] > 0]
+    if not len(tried):
+        return None
+    family = Family.leading(len(among), alpha)
+    largest = int(tried[np.argmax(mean[tried])])
+    best = _surest(facts, evidence, tried, family)
+    found = {} if best is None else _against(facts, evidence, best, among, family)
+    # One that hardly anybody answered has no interval by itself, yet it may be shown to be better:
+    # where less is better, that is the best there is.
+    better = {k: f.low for k, f in found.items() if f.measurable and f.low > 0}
+    if better:
+        best = max(better, key=better.__getitem__)
+        found = _against(facts, evidence, best, among, family)
+    if best is None or not all(f.measurable for f in found.values()):
+        best, found = largest, _against(facts, evidence, largest, among, family)
+    rivals = tuple(k for k, f in found.items() if not (f.measurable and f.high < 0))
+    highs = [f.high for f in found.values() if f.measurable]
+    settled = len(highs) == len(found)
+    at_most = max([0.0, *highs]) if settled else None
+    return Lead(best, not rivals, rivals, at_most, family)
+
+
+def _surest(
+    facts: EstimationContext, evidence: AipwSums, tried: IntArray, family: Family
+) -> int | None:
+    """Choose the arm of the largest lower bound; None while no arm has one."""
+    units = np.eye(evidence.n_arms)
+    found = {k: contrast(facts, evidence, units[k], family) for k in tried.tolist()}
+    lows = {k: f.low for k, f in found.items() if f.measurable}
+    return max(lows, key=lows.__getitem__, default=None)
+
+
+def _against(
+    facts: EstimationContext, evidence: AipwSums, arm: int, among: IntArray, family: Family
+) -> dict[int, Finding]:
+    """Compare every other arm that can be sent with one."""
+    found = lifts(facts, evidence, arm, family)
+    return {k: found[k] for k in among.tolist() if k != arm}
+
+
+def _counts(evidence: AipwSums) -> tuple[FloatArray, FloatArray]:
+    """Return Σ r and n of each arm, (K,) each."""
+    return evidence.earned, evidence.sends
+
+
+def _exact(
+    bounds: tuple[FloatArray, FloatArray],
+    estimates: FloatArray,
+    n: FloatArray,
+    family: Family,
+    guarantee: Guarantee,
+) -> list[Finding]:
+    """Make a finding of each of K exact intervals, over n (K,) decisions."""
+    columns = zip(*(a.tolist() for a in (*bounds, estimates, n)), strict=True)
+    return [
+        Interval(low, high, estimate, family.each, guarantee.key, family)
+        if decisions > 0
+        else NotYet("No email's results are final yet.", "an arm has no decision that counts")
+        for low, high, estimate, decisions in columns
+    ]
+
+
+def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: float) -> Finding:
+    """Make the finding of a scored contrast, expressed per `per` of its decisions."""
+    n, conversions, fewest = float(scores.n), float(scores.conversions), float(scores.fewest_sends)
+    if n == 0:
+        return NotYet(
+            "No email could have been any of these variants and has complete results.",
+            "no counted decision had all compared arms eligible",
+        )
+    if conversions < BURN_IN_CONVERSIONS or fewest < BURN_IN_DECISIONS:
+        return NotYet(
+            f"Not enough yet: {min(conversions, BURN_IN_CONVERSIONS):,.0f} of "
+            f"{BURN_IN_CONVERSIONS} successes, and {min(fewest, BURN_IN_DECISIONS):,.0f} of "
+            f"{BURN_IN_DECISIONS} complete emails of the rarest variant.",
+            "the asymptotic interval errs too often before its burn-in",
+        )
+    total, margin = float(scores.total), float(scores.margin(family.each))
+    low, high = (total - margin) / per, (total + margin) / per
+    return Interval(low, high, total / per, family.each, guarantee.key, family)

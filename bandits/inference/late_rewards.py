@@ -1,0 +1,107 @@
+"""How much reward is reported only after maturity, when silence has counted as zero already."""
+
+from dataclasses import dataclass, fields
+
+import msgspec
+import numpy as np
+from scipy.special import chdtrc
+
+from bandits.array_types import FloatArray, IntArray
+
+LIMIT = 0.1  # of all reward: more than this coming after maturity is warned of
+DIFFERS = 0.001  # the p-value below which arms answer at different speeds; looked at often
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LateRewardSums:
+    """Sums over closed decisions, each (K,); additive.
+
+    Attributes:
+        moved: Σ |r − r at maturity|.
+        earned: Σ |r|; what sending costs left out of both.
+        changed: decisions whose reward changed after maturity.
+        answered: decisions that earned something, at maturity or after.
+    """
+
+    moved: FloatArray
+    earned: FloatArray
+    changed: FloatArray
+    answered: FloatArray
+
+    @classmethod
+    def zeros(cls, n_arms: int) -> "LateRewardSums":
+        """Make the sums over no decision."""
+        none = np.zeros(n_arms)
+        return cls(none, none, none, none)
+
+    @classmethod
+    def of(
+        cls, arms: IntArray, rewards: FloatArray, at_maturity: FloatArray, n_arms: int
+    ) -> "LateRewardSums":
+        """Sum n decisions: arm, reward before costs, and what it was at maturity, (n,) each."""
+        moved = np.abs(rewards - at_maturity)
+        answered = (rewards != 0) | (at_maturity != 0)
+
+        def total(values: FloatArray) -> FloatArray:
+            return np.bincount(arms, values, n_arms).astype(np.float64)
+
+        return cls(
+            total(moved),
+            total(np.abs(rewards)),
+            total((moved != 0).astype(np.float64)),
+            total(answered.astype(np.float64)),
+        )
+
+    def __add__(self, other: "LateRewardSums") -> "LateRewardSums":
+        return LateRewardSums(
+            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(self))
+        )
+
+    def __sub__(self, other: "LateRewardSums") -> "LateRewardSums":
+        return LateRewardSums(
+            *(getattr(self, f.name) - getattr(other, f.name) for f in fields(self))
+        )
+
+    def padded(self, n_arms: int) -> "LateRewardSums":
+        """Append arms that nobody got, until there are `n_arms`."""
+        missing = n_arms - len(self.moved)
+        return LateRewardSums(*(np.pad(getattr(self, f.name), (0, missing)) for f in fields(self)))
+
+    @property
+    def overall(self) -> float | None:
+        """The share of all reward that came after maturity, None without any."""
+        earned = self.earned.sum()
+        return float(self.moved.sum() / earned) if earned > 0 else None
+
+    @property
+    def shares(self) -> list[float | None]:
+        """The same of each arm."""
+        pairs = zip(self.moved.tolist(), self.earned.tolist(), strict=True)
+        return [moved / earned if earned > 0 else None for moved, earned in pairs]
+
+    @property
+    def differs_p_value(self) -> float:
+        """The p-value of "the arms that answer do so at one speed": Pearson's χ².
+
+        Of the decisions that earned something, by arm, how many changed after maturity. Arms of
+        which too little is expected for χ² (fewer than five of either kind) are left out.
+        """
+        changed, answered = self.changed, self.answered
+        rate = changed.sum() / max(answered.sum(), 1.0)
+        enough = answered * min(rate, 1 - rate) >= 5  # noqa: PLR2004 - Cochran's rule
+        changed, answered = changed[enough], answered[enough]
+        if len(changed) < 2:  # noqa: PLR2004 - a comparison needs two
+            return 1.0
+        rate = changed.sum() / answered.sum()
+        expected = answered * rate
+        statistic = np.sum((changed - expected) ** 2 / (expected * (1 - rate)))
+        return float(chdtrc(len(changed) - 1, statistic))
+
+    def dump(self) -> bytes:
+        """Serialise."""
+        return msgspec.msgpack.encode([getattr(self, f.name).tolist() for f in fields(self)])
+
+    @classmethod
+    def load(cls, packed: bytes) -> "LateRewardSums":
+        """Read back what `dump` wrote."""
+        return cls(*(np.array(a, dtype=np.float64) for a in msgspec.msgpack.decode(packed)))

@@ -1,0 +1,219 @@
+"""What senders say to the engine and what it answers; the API validates with these very types."""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
+
+from bandits.features import Scalar
+
+_ID = r"^[\x21-\x7e]{1,128}\Z"
+_LONGEST_ID = 128
+_PRINTABLE = bytes(range(ord("!"), ord("~") + 1))
+ID_TOLD = "1 to 128 printable ASCII characters without spaces"
+Id = Annotated[str, Meta(pattern=_ID, description=ID_TOLD)]
+# Of which there are thousands at once: a pattern takes most of the time to read them. Who takes
+# them checks their characters at once: `misfits`.
+OneOfManyIds = Annotated[
+    str,
+    Meta(min_length=1, max_length=128, description=ID_TOLD, extra_json_schema={"pattern": _ID}),
+]
+
+
+def misfits(ids: Sequence[str]) -> list[int]:
+    """Find the positions of texts that are no `Id`, all at once."""
+    joined = "".join(ids)
+    fine = joined.isascii() and not joined.encode().translate(None, _PRINTABLE)
+    if fine and all(ids) and max(map(len, ids), default=0) <= _LONGEST_ID:
+        return []
+    return [i for i, text in enumerate(ids) if re.search(_ID, text) is None]
+
+
+SubjectId = Annotated[str, Meta(min_length=1, max_length=256, description="who is decided for")]
+
+
+class Request(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """One recipient to decide for.
+
+    Attributes:
+        context: what is known of the recipient, by declared feature.
+        decision_id: made here unless given; the same id again gets the same answer.
+        eligible: for a slot, the variants that this recipient may get.
+        personalize: whether the context may be used; if not, it is neither used nor stored.
+    """
+
+    subject_id: SubjectId
+    context: dict[str, Scalar] | None = None
+    decision_id: Id | None = None
+    eligible: dict[str, Annotated[list[str], Meta(min_length=1)]] | None = None
+    personalize: bool = True
+
+
+class Decision(Struct, frozen=True, gc=False):
+    """The email to send.
+
+    Attributes:
+        decision_id: what rewards refer to; None for a dry run, which records nothing.
+        slots: by slot, the chosen ``variant`` and its ``payload``.
+        propensity: the very probability that it was drawn with.
+        policy_version: the snapshot's version that it was drawn from.
+        holdout: the subject is held out: gets the control, is never learned from.
+        fallback: the policy failed and the control was given; never learned from.
+        repeat: this is the answer that was given before.
+        shipped: the experiment is stopped, and this is what it goes on sending to everybody;
+            never learned from.
+    """
+
+    decision_id: str | None
+    slots: dict[str, dict[str, Any]]
+    propensity: float
+    policy_version: int
+    holdout: bool = False
+    fallback: bool = False
+    repeat: bool = False
+    shipped: bool = False
+
+
+class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """Something that a recipient did.
+
+    Attributes:
+        event_id: the sender's id of this event; the same again counts once.
+        occurred_at: when it happened, with its offset; now unless given.
+    """
+
+    decision_id: OneOfManyIds
+    event_id: OneOfManyIds
+    metric: str
+    value: float = 1.0
+    occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class RewardReceipt(Struct, frozen=True):
+    """What became of rewards; every one of them is counted in exactly one of the first five.
+
+    Attributes:
+        accepted: stored, and inside their window.
+        repeated: there before; counted once.
+        late: stored, but after their window, or after a stopped experiment's result was final:
+            they never count.
+        unknown: the decision ids of those that no decision was made for, or whose decision is no
+            longer kept; not stored.
+        early: the decision ids of those that came before their decision was made or activated;
+            not stored, send them again later.
+        skewed: of the first three, those told from more than five minutes in the future: they count
+            as of when they were reported, and the sender's clock, or this server's, is wrong.
+    """
+
+    accepted: int
+    repeated: int
+    late: int
+    unknown: list[str]
+    early: list[str]
+    skewed: int = 0
+
+
+class Prediction(Struct, frozen=True):
+    """What a linear model predicted of one arm for one recipient.
+
+    Attributes:
+        features: what each feature of the encoded context added, by its label: ``recency``,
+            ``channel=Web``, and ``always 1`` for what holds for everybody.
+        total: their sum, which is the prediction.
+        width: how far the policy looked beyond it for how little was known; 0 where it does not.
+    """
+
+    features: dict[str, float]
+    total: float
+    width: float
+
+
+class Predictions(Struct, frozen=True):
+    """What a linear model predicted for one recipient: the reward of each arm, or its log odds.
+
+    Attributes:
+        scale: what totals are.
+        arms: by arm (variant keys joined by `` · ``).
+    """
+
+    scale: Literal["reward", "log odds"]
+    arms: dict[str, Prediction]
+
+
+class DecisionReceipt(Struct, frozen=True):
+    """One decision, explained: why this email?
+
+    Attributes:
+        context: what the policy saw, by feature.
+        propensities: by arm (variant keys joined by `` · ``), the probability of each eligible arm,
+            derived again from the snapshot; None where it cannot be.
+        uniform: the number in [0, 1) that drew, from the decision's id.
+        derived: whether deriving it again gives the same arm and propensity.
+        not_derivable: why it cannot be derived again, None where it was.
+        events: what happened since, and whether it counts.
+        reward: what it has earned so far.
+        shipped: the experiment was stopped then, and went on sending this to everybody.
+        predictions: what each feature contributed, where the policy's rule rests on a linear score
+            and can be derived again.
+    """
+
+    decision_id: str
+    experiment: str
+    configuration_version: int
+    policy_version: int
+    policy: str
+    slots: dict[str, dict[str, Any]]
+    propensity: float
+    holdout: bool
+    fallback: bool
+    made_at: datetime
+    started_at: datetime | None
+    cancelled_at: datetime | None
+    context: dict[str, Any]
+    propensities: dict[str, float] | None
+    uniform: float | None
+    derived: bool | None
+    not_derivable: str | None
+    events: list[dict[str, Any]]
+    reward: float
+    shipped: bool = False
+    predictions: Predictions | None = None
+
+
+class SubjectDecision(Struct, frozen=True):
+    """One decision as it is stored of a subject.
+
+    Attributes:
+        context: what the policy saw, by feature.
+        eligible: the restriction that was asked for, if any.
+        events: what happened since, and whether it counts.
+    """
+
+    decision_id: str
+    experiment: str
+    made_at: datetime
+    started_at: datetime | None
+    cancelled_at: datetime | None
+    slots: dict[str, dict[str, Any]]
+    propensity: float
+    holdout: bool
+    fallback: bool
+    context: dict[str, Any]
+    eligible: dict[str, list[str]] | None
+    events: list[dict[str, Any]]
+
+
+class SubjectDecisions(Struct, frozen=True):
+    """All that is stored of a subject, the oldest first; `next` continues, null at the end."""
+
+    decisions: list[SubjectDecision]
+    next: int | None
+
+
+class ErasureReceipt(Struct, frozen=True):
+    """What was erased of a subject: how many decisions, and of which experiments."""
+
+    decisions: int
+    experiments: list[str]

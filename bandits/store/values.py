@@ -1,0 +1,241 @@
+"""The log as it passes between the engine and a store: decisions, and what came of them.
+
+Columns are arrays and sequences of one length. Times are seconds since 1970.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from bandits.array_types import BoolArray, FloatArray, IntArray
+
+
+class NewDecisions(Struct, frozen=True, eq=False):
+    """n new decisions, column by column, ready to be appended.
+
+    Attributes:
+        ids: n distinct ids.
+        subjects: n subject ids as the sender knows them; the store keeps only a keyed hash.
+        digests: n digests of the requests, empty where the id was made here.
+        arms: (n,) the arm of each.
+        propensities: (n,) the probability it was drawn with.
+        contexts: (n, d) what the policy saw; with d = 1, the constant, there is nothing to store.
+        holdout: (n,) held out: the control, and never learned from.
+        fallback: (n,) the policy failed: the control, and never learned from.
+        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        policy_version: the snapshot's version they were drawn from.
+        mended: values clipped, unknown, missing.
+        shipped: the experiment is stopped and these all get what it goes on sending: they are
+            never learned from, and a subject may have any number of them.
+    """
+
+    ids: Sequence[str]
+    subjects: Sequence[str]
+    digests: Sequence[bytes]
+    arms: IntArray
+    propensities: FloatArray
+    contexts: FloatArray
+    holdout: BoolArray
+    fallback: BoolArray
+    restrictions: Sequence[bytes]
+    policy_version: int
+    mended: tuple[int, int, int] = (0, 0, 0)
+    shipped: bool = False
+
+
+class StoredDecision(Struct, frozen=True, eq=False):
+    """One decision as it is stored.
+
+    Attributes:
+        context: (d,) what the policy saw.
+        started_at: when its clocks started: made, or activated; None while it waits for that.
+        shipped: it was made after the stop, and is never learned from.
+    """
+
+    id: str
+    experiment: str
+    configuration_version: int
+    policy_version: int
+    arm: int
+    propensity: float
+    context: FloatArray
+    holdout: bool
+    fallback: bool
+    restriction: bytes
+    digest: bytes
+    made_at: float
+    started_at: float | None
+    cancelled_at: float | None
+    shipped: bool = False
+
+
+class SubjectPage(Struct, frozen=True, eq=False):
+    """Decisions of one subject, the oldest first; `next` is the place to read on from."""
+
+    decisions: Sequence[StoredDecision]
+    next: int | None
+
+
+class DecisionRef(Struct, frozen=True, eq=False):
+    """What events have to know of the decision they are of; what was decided together shares one.
+
+    Attributes:
+        experiment: the key of its experiment,
+        experiment_id: and the store's own number of that.
+        started_at: when its clocks started; None while it waits for that.
+        shipped: it was made after the stop, and is never learned from.
+    """
+
+    experiment: str
+    experiment_id: int
+    started_at: float | None
+    shipped: bool
+
+
+class DecisionRefs(Struct, frozen=True, eq=False):
+    """The decisions of n ids, to append events to them.
+
+    Attributes:
+        known: n, what is to be known of each; None where there is no such decision.
+        numbers: n, the store's own number of each; 0 where there is none.
+    """
+
+    known: Sequence[DecisionRef | None]
+    numbers: Sequence[int]
+
+
+class Events(Struct, frozen=True, eq=False):
+    """n metric events, column by column, ready to be appended.
+
+    Attributes:
+        targets: n, what is known of their decisions,
+        numbers: and the numbers of these.
+        event_ids: n ids, by which the events of one decision are told apart.
+        metrics: n names.
+        values: n values.
+        occurred_at: n times.
+        late: n, whether each came after its window; it never counts then.
+        skewed: n, whether each was told from the future: they are counted, and it is not kept.
+    """
+
+    targets: Sequence[DecisionRef]
+    numbers: Sequence[int]
+    event_ids: Sequence[str]
+    metrics: Sequence[str]
+    values: Sequence[float]
+    occurred_at: Sequence[float]
+    late: Sequence[bool]
+    skewed: Sequence[bool]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def columns(self) -> tuple[Sequence[Any], ...]:
+        """All columns, in their order."""
+        return astuple(self)
+
+    def at(self, rows: Sequence[int]) -> "Events":
+        """Take some of them, by their positions, which ascend."""
+        if len(rows) == len(self):
+            return self
+        return Events(*([column[row] for row in rows] for column in self.columns))
+
+
+class Event(Struct, frozen=True, gc=False):
+    """One stored metric event of a decision; `late` ones came after its window and never count."""
+
+    decision_id: str
+    event_id: str
+    metric: str
+    value: float
+    occurred_at: float
+    late: bool = False
+
+
+class DecisionColumns(Struct, frozen=True, eq=False):
+    """n stored decisions and the events that count for them, as the learner needs them.
+
+    Attributes:
+        arms: (n,) int.
+        contexts: (n, d); all ones (n, 1) where the experiment declares no feature.
+        holdout: (n,) bool.
+        started_at: (n,) when each one's clocks started.
+        event_rows: (e,) int, which of the n decisions each event is of.
+        event_metrics: (e,) int, the position of its metric in the reward rule.
+        event_values: (e,) its value.
+        event_times: (e,) when it was reported.
+        propensities: (n,) the probability that each was drawn with.
+        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        configuration_versions: (n,) int, what each was made under.
+        policy_versions: (n,) int, the snapshot that each was drawn from.
+        closed: (n,) bool, its reward window is over as far as folds have seen; see `FoldIncrement`.
+    """
+
+    arms: IntArray
+    contexts: FloatArray
+    holdout: BoolArray
+    started_at: FloatArray
+    event_rows: IntArray
+    event_metrics: IntArray
+    event_values: FloatArray
+    event_times: FloatArray
+    propensities: FloatArray
+    restrictions: Sequence[bytes]
+    configuration_versions: IntArray
+    policy_versions: IntArray
+    closed: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.arms)
+
+
+class FoldIncrement(Struct, frozen=True, eq=False):
+    """What a fold has to take in. No decision is in two of the first five groups.
+
+    A decision whose window closes with this fold is `closed` where it is in `entered_due` or
+    `matured`, else it is in `closing`; elsewhere `closed` are those of an earlier fold.
+
+    Attributes:
+        entered: sent since the last fold, not due yet: they become pending.
+        entered_due: sent since the last fold and due at once: never pending.
+        matured: pending until now, and due.
+        withdrawn: pending until now, and cancelled.
+        removed: learned earlier and now cancelled, with the events they were learned with.
+        before: learned earlier, not cancelled, and now corrected by further events; with the
+            events they were learned with.
+        after: the same decisions with all their events.
+        expired: learned earlier and, since the previous snapshot, grown older than the forgetting
+            window (`previous.at - window <= started_at < at - window`), with the events they were
+            learned with, whether or not they are in `removed` or `before` too; empty where there is
+            no window.
+        closing: learned earlier, not cancelled, and their reward window closes with this fold;
+            with all their events, whether or not they are in `before` too.
+    """
+
+    entered: DecisionColumns
+    entered_due: DecisionColumns
+    matured: DecisionColumns
+    withdrawn: DecisionColumns
+    removed: DecisionColumns
+    before: DecisionColumns
+    after: DecisionColumns
+    expired: DecisionColumns
+    closing: DecisionColumns
+
+
+class MarkResult(Struct, frozen=True):
+    """What became of ids that were to be activated or cancelled."""
+
+    accepted: int
+    repeated: int
+    unknown: tuple[str, ...]
+
+
+class RemovalResult(Struct, frozen=True):
+    """How a portion of a removal went: decisions removed, and where to go on; None at the end."""
+
+    decisions: int
+    following: tuple[float, int] | None

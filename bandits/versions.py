@@ -1,0 +1,130 @@
+"""Versions of an experiment's declaration, and the arms that each of them has."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.errors import InvalidInput
+from bandits.experiment import Combination, Experiment, unknown
+from bandits.problem import Problem
+
+
+class Arm(Struct, frozen=True):
+    """One whole email: a variant for every slot. A newcomer joined a running experiment."""
+
+    variants: tuple[str, ...]
+    newcomer: bool = False
+
+
+class Configuration(Struct, frozen=True):
+    """One version of an experiment's declaration; arms keep their index from version to version."""
+
+    version: int
+    experiment: Experiment
+    arms: tuple[Arm, ...]
+
+    @classmethod
+    def first(cls, experiment: Experiment) -> "Configuration":
+        """Make the first version.
+
+        Raises:
+            InvalidInput: the experiment does not hang together.
+        """
+        experiment.check()
+        return cls(1, experiment, tuple(Arm(c) for c in experiment.combinations()))
+
+    def followed_by(self, experiment: Experiment, *, started: bool) -> "Configuration":
+        """Make the next version; once started, arms only join, at the end.
+
+        Raises:
+            InvalidInput: the experiment does not hang together.
+        """
+        experiment.check()
+        kept = self.arms if started else ()
+        known = {a.variants for a in kept}
+        joined = [c for c in experiment.combinations() if c not in known]
+        arms = (*kept, *(Arm(c, newcomer=started) for c in joined))
+        return Configuration(self.version + 1, experiment, arms)
+
+    @property
+    def problem(self) -> Problem:
+        """What is chosen among when every arm is."""
+        slots = self.experiment.slots
+        levels = [{v.key: i for i, v in enumerate(s.variants)} for s in slots]
+        low, high = self.experiment.reward.bounds
+        slot_levels = np.array(
+            [[lv[v] for lv, v in zip(levels, a.variants, strict=True)] for a in self.arms]
+        )
+        n_features = self.experiment.encoder().n_features
+        return Problem(np.arange(len(self.arms)), slot_levels, n_features, low, high)
+
+    @property
+    def control(self) -> int:
+        """The control's index."""
+        wanted = self.experiment.control_variants()
+        return next(i for i, a in enumerate(self.arms) if a.variants == wanted)
+
+    @property
+    def costs(self) -> FloatArray:
+        """What sending each arm adds to its reward, (K,)."""
+        keys = [s.key for s in self.experiment.slots]
+        by_slot = (dict(zip(keys, a.variants, strict=True)) for a in self.arms)
+        return np.array([self.experiment.reward.cost(variants) for variants in by_slot])
+
+    @property
+    def newcomers(self) -> BoolArray:
+        """Which arms joined after the start, (K,)."""
+        return np.array([a.newcomer for a in self.arms])
+
+    def arm(self, combination: Combination) -> int:
+        """Return the arm that a combination names; a slot of one variant needs no naming.
+
+        Raises:
+            InvalidInput: at ``/{slot}``: an unknown slot or variant; at ``""``: it names none or
+                several of the arms that are not paused.
+        """
+        named = self.eligible({slot: [variant] for slot, variant in combination.items()})
+        if len(named) > 1:
+            detail = f"names {len(named)} arms; name a variant for each slot"
+            raise InvalidInput.at("", detail)
+        return int(named[0])
+
+    def eligible(self, restriction: Mapping[str, Sequence[str]] | None = None) -> IntArray:
+        """List the arms that may be chosen: not paused, and within the request's restriction.
+
+        Raises:
+            InvalidInput: at ``/{slot}``: an unknown slot or variant, or no arm is left (at ``""``).
+        """
+        restriction = restriction or {}
+        slots = self.experiment.slots
+        known = {s.key: {v.key for v in s.variants} for s in slots}
+        faults = [
+            fault
+            for slot, variants in restriction.items()
+            for variant in variants
+            for fault in unknown({slot: variant}, known)
+        ]
+        if faults:
+            raise InvalidInput(faults)
+        allowed = [
+            {v.key for v in s.variants if not v.paused} & set(restriction.get(s.key, known[s.key]))
+            for s in slots
+        ]
+        left = [
+            i
+            for i, arm in enumerate(self.arms)
+            if all(v in a for v, a in zip(arm.variants, allowed, strict=True))
+        ]
+        if not left:
+            raise InvalidInput.at("", "leaves no arm to choose")
+        return np.array(left)
+
+    def slots_of(self, arm: int) -> dict[str, dict[str, Any]]:
+        """Return what the sender is told of an arm: each slot's variant and payload."""
+        payloads = {(s.key, v.key): v.payload for s in self.experiment.slots for v in s.variants}
+        keys = [s.key for s in self.experiment.slots]
+        chosen = zip(keys, self.arms[arm].variants, strict=True)
+        return {s: {"variant": v, "payload": payloads[s, v]} for s, v in chosen}
