@@ -13,7 +13,7 @@ from bandits import registry
 from bandits.policy import Parameters
 from bandits.registry import policies, register
 from bandits.statistics import Moments
-from policies.uniform import Uniform
+from policies.fixed_split import Uniform
 from webapp.api.routes import every_operation
 
 
