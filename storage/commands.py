@@ -6,9 +6,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bandits.cli import progress_console
-from storage.learning.verifying import Compared, compare, count_sent
-from storage.migrating import current, newest, upgrade
+from storage.migrate import current, newest, upgrade
 from storage.settings import database_option
+from storage.snapshots.verify import VerifyReport, compare, count_sent
 from storage.store import SqlStore, open_store
 
 _MOST_SHOWN = 20  # differences of one experiment
@@ -77,7 +77,7 @@ def _verify(store: SqlStore, key: str) -> bool:
     return not wrong
 
 
-def _table(title: str, compared: list[Compared]) -> Table:
+def _table(title: str, compared: list[VerifyReport]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in ("from the log", "stored", "largest difference"):

@@ -10,9 +10,9 @@ from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
 
 from bandits.errors import NotFound, StaleEdit
-from storage.changes import note
+from storage.audit_log import record_change
 from storage.databases import Database, Found, Transaction
-from storage.tables import drafts
+from storage.schema import drafts
 
 _ID_BYTES = 9
 
@@ -36,7 +36,7 @@ class Draft(Struct, frozen=True):
     changed_by: str
 
 
-class Drafts:
+class DraftTable:
     """The drafts of one database.
 
     Times are seconds since 1970; `by` names who does it. Any method may raise `Unavailable`.
@@ -94,7 +94,9 @@ class Drafts:
         with self._database.writing() as transaction:
             before = _read(transaction, draft_id)
             transaction.execute(delete(drafts).where(drafts.c.id == draft_id))
-            note(transaction, "remove", f"draft:{draft_id}", at=at, by=by, before=before.body)
+            record_change(
+                transaction, "remove", f"draft:{draft_id}", at=at, by=by, before=before.body
+            )
 
 
 def _read(transaction: Transaction, draft_id: str) -> Draft:

@@ -10,9 +10,9 @@ from sqlalchemy.exc import IntegrityError
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
 from bandits.store.records import DataQualityCounts, ExperimentRecord, State
 from bandits.versions import Configuration
-from storage.changes import note
+from storage.audit_log import record_change
 from storage.databases import Found, Transaction
-from storage.tables import configurations, experiments
+from storage.schema import configurations, experiments
 
 _MOST_KEPT = 500
 
@@ -21,7 +21,7 @@ _TO_CHANGE = _OF_KEY.with_for_update()
 _NUMBER = _OF_KEY.with_only_columns(experiments.c.id)
 
 
-class Experiments:
+class ExperimentStore:
     """Read and write experiments; configurations, which never change, are decoded once."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Experiments:
             raise AlreadyExists("experiment", key) from None
         self._insert(transaction, number, configuration, at)
         after = configuration.experiment
-        note(transaction, "create", f"experiment:{key}", at=at, by=by, after=after)
+        record_change(transaction, "create", f"experiment:{key}", at=at, by=by, after=after)
         return ExperimentRecord(number, key, "draft", salt, configuration, 0, at)
 
     def configure(  # noqa: PLR0913 - as the port declares it
@@ -115,7 +115,7 @@ class Experiments:
         values = {"configuration_version": configuration.version}
         transaction.execute(update(experiments).where(experiments.c.id == old.id).values(values))
         before, after = old.configuration.experiment, configuration.experiment
-        note(
+        record_change(
             transaction, "configure", f"experiment:{key}", at=at, by=by, before=before, after=after
         )
         return msgspec.structs.replace(old, configuration=configuration)
@@ -156,7 +156,9 @@ class Experiments:
         after: dict[str, Any] = {"state": to}
         if shipped is not None:
             after["ship"] = moved.shipped_variants
-        note(transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after)
+        record_change(
+            transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after
+        )
         return moved
 
     def _row(self, transaction: Transaction, query: Select[Any], key: str) -> Found:

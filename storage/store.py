@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 from bandits.store.records import ExperimentRecord, State
 from bandits.versions import Configuration
-from storage.accounts import Accounts
+from storage.accounts import AccountStore
 from storage.databases import Database
-from storage.databases.opening import open_database
-from storage.drafts import Drafts
-from storage.learning.learned import Learned
-from storage.log.log import Log
-from storage.removal.subjects import Subjects
+from storage.databases.url import open_database
+from storage.deletion.subject_store import SubjectStore
+from storage.drafts import DraftTable
+from storage.log.decision_log import DecisionLog
+from storage.snapshots.snapshot_store import SnapshotStore
 
 
 def open_store(database_url: str) -> "SqlStore":
@@ -23,7 +23,7 @@ def open_store(database_url: str) -> "SqlStore":
     return SqlStore(open_database(database_url))
 
 
-class SqlStore(Log, Learned, Subjects):
+class SqlStore(DecisionLog, SnapshotStore, SubjectStore):
     """Experiments, the log and the snapshots in a SQL database: `bandits.store.Store`.
 
     Its methods say what they do there. Any of them may raise `Unavailable`, also where
@@ -33,8 +33,8 @@ class SqlStore(Log, Learned, Subjects):
     def __init__(self, database: Database) -> None:
         """Work on `database`."""
         super().__init__(database)
-        self.accounts = Accounts(database)
-        self.drafts = Drafts(database)
+        self.accounts = AccountStore(database)
+        self.drafts = DraftTable(database)
 
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""

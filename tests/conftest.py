@@ -19,7 +19,7 @@ from bandits.store.records import ExperimentRecord
 from bandits.store.values import Event, Events, NewDecisions
 from bandits.versions import Configuration
 from storage import SqlStore, open_store, upgrade
-from storage.tables import metadata
+from storage.schema import metadata
 
 SOAK = os.environ.get("SOAK") == "1"
 

@@ -25,7 +25,7 @@ from bandits.client import ApiError, Client
 from bandits.errors import BanditsError, InvalidInput, NotFound, Unavailable
 from bandits.schemas import Request
 from storage import open_store, upgrade
-from storage.accounts import Accounts
+from storage.accounts import AccountStore
 from storage.accounts.api_keys import NewKey, Scope
 from webapp.passwords import hash_password
 from webapp.sample import KEY, Recipients, sample_experiment
@@ -117,7 +117,7 @@ def _run(settings: Settings, address: Address, *, kept: bool) -> None:
             store.accounts.keys.revoke(key.key.id, at=time.time(), by=_BY)
 
 
-def _accounts(accounts: Accounts) -> tuple[str, NewKey]:
+def _accounts(accounts: AccountStore) -> tuple[str, NewKey]:
     """Make the visitor's account and the sender's key."""
     password = "-".join(secrets.choice(_WORDS.split()) for _ in range(4))
     now = time.time()

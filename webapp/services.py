@@ -7,8 +7,8 @@ from typing import cast
 from flask import current_app
 
 from bandits.engine import Engine
-from storage.accounts import Accounts
-from storage.drafts import Drafts
+from storage.accounts import AccountStore
+from storage.drafts import DraftTable
 
 _NAME = "bandits"
 
@@ -18,8 +18,8 @@ class Services:
     """The engine, the accounts and the drafts of one application."""
 
     engine: Engine
-    accounts: Accounts
-    drafts: Drafts
+    accounts: AccountStore
+    drafts: DraftTable
 
     def attach(self, extensions: dict[str, object]) -> None:
         """Hand them to an application's extensions."""

@@ -13,9 +13,9 @@ from msgspec import Meta, Struct
 from sqlalchemy import insert, or_, select, update
 
 from bandits.errors import Conflict, NotFound, Unavailable
-from storage.changes import note
+from storage.audit_log import record_change
 from storage.databases import Database, Found, Transaction
-from storage.tables import api_keys
+from storage.schema import api_keys
 
 Scope = Literal["choose", "reward", "manage", "read"]
 KeyName = Annotated[
@@ -65,7 +65,7 @@ class NewKey(Struct, frozen=True):
     token: str
 
 
-class ApiKeys:
+class ApiKeyStore:
     """The API keys of one database.
 
     Times are seconds since 1970; `by` names who does it. Any method may raise `Unavailable`.
@@ -92,7 +92,7 @@ class ApiKeys:
             query = insert(api_keys).values(row).returning(api_keys.c.id)
             number = transaction.execute(query).scalar_one()
             after = {"name": name, "scopes": ordered}
-            note(transaction, "create", f"key:{number}", at=at, by=by, after=after)
+            record_change(transaction, "create", f"key:{number}", at=at, by=by, after=after)
         return NewKey(ApiKey(number, name, TOKEN_PREFIX + selector, ordered, at, by), token)
 
     def find(self, token: str, *, at: float) -> ApiKey:
@@ -161,7 +161,7 @@ class ApiKeys:
             mine = update(api_keys).where(api_keys.c.id == key_id)
             transaction.execute(mine.values(values))
             after = {"name": row.name, "grace_seconds": grace_seconds}
-            note(transaction, "rotate", f"key:{key_id}", at=at, by=by, after=after)
+            record_change(transaction, "rotate", f"key:{key_id}", at=at, by=by, after=after)
             made = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
         self._found = {}  # as when a key is revoked
         return NewKey(_key(made), token)
@@ -178,7 +178,9 @@ class ApiKeys:
                 return
             mine = update(api_keys).where(api_keys.c.id == key_id)
             transaction.execute(mine.values(revoked_at=at))
-            note(transaction, "revoke", f"key:{key_id}", at=at, by=by, before={"name": row.name})
+            record_change(
+                transaction, "revoke", f"key:{key_id}", at=at, by=by, before={"name": row.name}
+            )
         self._found = {}  # another one: who is looking a key up right now writes to the old
 
 

@@ -10,9 +10,9 @@ from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
 
 from bandits.errors import NotFound, Unavailable
-from storage.changes import note
+from storage.audit_log import record_change
 from storage.databases import Database, Found, Transaction
-from storage.tables import sessions, users
+from storage.schema import sessions, users
 
 LASTING_SECONDS = 7 * 86_400.0  # not used for so long, a session is over
 _SECRET_BYTES = 32
@@ -39,7 +39,7 @@ class Session(Struct, frozen=True):
     seen_at: float
 
 
-class Sessions:
+class SessionStore:
     """The sessions of one database. Any method may raise `Unavailable`."""
 
     def __init__(self, database: Database) -> None:
@@ -116,7 +116,9 @@ class Sessions:
                 before = {"sessions": ended + 1}
                 after = {"sessions": 1}
                 subject = f"user:{by}"
-                note(transaction, "sign out", subject, at=at, by=by, before=before, after=after)
+                record_change(
+                    transaction, "sign out", subject, at=at, by=by, before=before, after=after
+                )
         return ended
 
 

@@ -1,13 +1,21 @@
 """The databases: what the store asks of one, and how SQLite and PostgreSQL each give it."""
 
 from storage.databases.database import (
-    Appending,
+    BulkInsert,
     Database,
     Found,
-    Raced,
     Row,
+    SerializationConflict,
     Transaction,
-    telling_failures,
+    translate_errors,
 )
 
-__all__ = ["Appending", "Database", "Found", "Raced", "Row", "Transaction", "telling_failures"]
+__all__ = [
+    "BulkInsert",
+    "Database",
+    "Found",
+    "SerializationConflict",
+    "Row",
+    "Transaction",
+    "translate_errors",
+]

@@ -37,7 +37,7 @@ _TO_REPEAT = ("40001", "40P01", "23503")
 _NO_TABLE = ("42P01", "42703")  # undefined_table and undefined_column
 
 
-class Raced(Unavailable):
+class SerializationConflict(Unavailable):
     """Another transaction came between; done again at once, it will most likely work."""
 
     def __init__(self, reason: str = "others write the same rows at the same time") -> None:
@@ -45,7 +45,7 @@ class Raced(Unavailable):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Appending:
+class BulkInsert:
     """A row that is inserted if something holds, and rows of another table that are numbered in it.
 
     Attributes:
@@ -160,14 +160,14 @@ class Database(Protocol):
         ...
 
     def append(
-        self, appending: Appending, values: Mapping[str, Any], rows: Sequence[Row]
+        self, appending: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
     ) -> Row | None:
         """Insert a row and at most a few hundred that are numbered in it, durable on return.
 
         Args:
             appending: which.
-            values: of the parameters of `Appending.row`.
-            rows: values of `Appending.columns`, sorted by the unique one.
+            values: of the parameters of `BulkInsert.row`.
+            rows: values of `BulkInsert.columns`, sorted by the unique one.
 
         Returns:
             What is told of the one row. None where nothing was inserted: what had to hold does not,
@@ -236,7 +236,7 @@ class Transaction:
 
 
 @contextmanager
-def telling_failures(driver_errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def translate_errors(driver_errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn what a database may fail with at run time into errors of ours.
 
     Args:
@@ -257,7 +257,7 @@ def telling_failures(driver_errors: tuple[type[Exception], ...] = ()) -> Iterato
         raise Unavailable("every connection to the database is in use") from error
     except driver_errors as error:
         if _raced(error):
-            raise Raced from error
+            raise SerializationConflict from error
         raise Unavailable(f"the database does not answer: {error}".strip()) from error
 
 
@@ -268,7 +268,7 @@ def _raced(error: object) -> bool:
 def _translated(error: DBAPIError) -> BanditsError | None:
     """Say what an error of the database is to us, None where it is a mistake of ours."""
     if _raced(error.orig):
-        return Raced()
+        return SerializationConflict()
     if isinstance(error, DataError):
         return InvalidInput.at("", f"cannot be stored: {error.orig}")
     if isinstance(error, IntegrityError | InternalError):

@@ -37,7 +37,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from bandits.errors import InvalidInput
-from storage.databases import Appending, Row, Transaction, telling_failures
+from storage.databases import BulkInsert, Row, Transaction, translate_errors
 
 _FEW = 200  # rows that are sent as one JSON text sooner than copied
 LOCK_SECONDS = 10.0  # to wait for what another transaction holds
@@ -90,13 +90,13 @@ class Postgresql:
         engine = self.engine
         if consistent:
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        with telling_failures(self._driver_errors), engine.begin() as connection:
+        with translate_errors(self._driver_errors), engine.begin() as connection:
             yield Transaction(connection, self)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open a transaction; each of its statements sees what was committed before it."""
-        with telling_failures(self._driver_errors), self.engine.begin() as connection:
+        with translate_errors(self._driver_errors), self.engine.begin() as connection:
             yield Transaction(connection, self)
 
     def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
@@ -170,7 +170,7 @@ class Postgresql:
         return count
 
     def append(
-        self, appending: Appending, values: Mapping[str, Any], rows: Sequence[Row]
+        self, appending: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
     ) -> Row | None:
         """Insert a row and few that are numbered in it, by one statement, or nothing."""
         numbered = [(place, *row) for place, row in enumerate(rows)]
@@ -194,7 +194,7 @@ class Postgresql:
         """Return the driver's connection that `append` uses, each of its statements committed."""
         if self._kept is None:
             engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            with telling_failures(self._driver_errors):
+            with translate_errors(self._driver_errors):
                 self._kept = engine.connect()
         return self._kept.connection.driver_connection
 
@@ -210,7 +210,7 @@ class Postgresql:
 
 
 @cache
-def _statement(appending: Appending) -> str:
+def _statement(appending: BulkInsert) -> str:
     """Write one statement of all, which the database does as a whole or not at all.
 
     Rows that bring ids of their own are looked for first: it would log each that is there already

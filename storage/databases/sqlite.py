@@ -36,8 +36,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from bandits.errors import Unavailable
-from storage.databases import Appending, Row, Transaction, telling_failures
-from storage.databases.file import DatabaseFile
+from storage.databases import BulkInsert, Row, Transaction, translate_errors
+from storage.databases.sqlite_file import DatabaseFile
 
 BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.002
@@ -93,13 +93,13 @@ class Sqlite:
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:  # noqa: ARG002 - always is
         """Open a transaction that only reads; in write-ahead mode it sees one moment."""
         self._file.check()
-        with telling_failures(), self.engine.begin() as connection:
+        with translate_errors(), self.engine.begin() as connection:
             yield Transaction(connection, self)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open the one transaction that may write."""
-        with self._turn(), telling_failures(), self.writer.begin() as connection:
+        with self._turn(), translate_errors(), self.writer.begin() as connection:
             yield Transaction(connection, self)
 
     @contextmanager
@@ -165,7 +165,7 @@ class Sqlite:
         return inserted
 
     def append(
-        self, appending: Appending, values: Mapping[str, Any], rows: Sequence[Row]
+        self, appending: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
     ) -> Row | None:
         """Insert a row and few that are numbered in it, past SQLAlchemy, or nothing."""
         with self._turn():
@@ -204,7 +204,7 @@ def _numbering(number: Column[int], column: Column[Any]) -> Select[Any]:
 
 def _append(
     driver: sqlite3.Connection,
-    appending: Appending,
+    appending: BulkInsert,
     values: Mapping[str, Any],
     rows: Sequence[Row],
 ) -> Row | None:
@@ -218,14 +218,14 @@ def _append(
 
 
 @cache
-def _opening(appending: Appending) -> tuple[str, Sequence[str]]:
+def _opening(appending: BulkInsert) -> tuple[str, Sequence[str]]:
     """Return a statement, and the parameters that its marks stand for."""
     compiled: SQLCompiler = appending.opening().compile(dialect=dialect())
     return str(compiled), compiled.positiontup or ()
 
 
 @cache
-def _inserting(appending: Appending, n: int) -> str:
+def _inserting(appending: BulkInsert, n: int) -> str:
     return _insertion(appending.table, (appending.numbered, *appending.columns), n)
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from sqlalchemy import delete, insert, update
 
 from storage.databases import Transaction
-from storage.tables import batches
+from storage.schema import batches
 
 # The lock of what refers to decisions: shared by who appends to them, alone for who deletes them.
 FOLLOWING = "what follows a decision"

@@ -6,7 +6,7 @@ from sqlalchemy import select
 
 from bandits.store.records import ExperimentRecord
 from storage.databases import Transaction
-from storage.tables import batches, decisions, of_batch, subjects
+from storage.schema import batches, decisions, of_batch, subjects
 
 
 def newest_decisions(

@@ -21,7 +21,7 @@ from bandits.engine import Engine
 from bandits.experiment import Experiment
 from bandits.schemas import Request
 from storage import open_store, upgrade
-from storage.log import together
+from storage.log import combined_calls
 
 THREADS = 16
 CHOICES = 1_000
@@ -80,8 +80,8 @@ def _choose(engine: Engine) -> None:
 
 def _alone(engine: Engine) -> None:
     """Have every call be a transaction of its own, as large ones are."""
-    most, together.MOST_ROWS = together.MOST_ROWS, 0
+    most, combined_calls.MOST_ROWS = combined_calls.MOST_ROWS, 0
     try:
         _choose(engine)
     finally:
-        together.MOST_ROWS = most
+        combined_calls.MOST_ROWS = most

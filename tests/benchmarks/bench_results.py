@@ -22,7 +22,7 @@ from bandits.experiment import Experiment
 from bandits.schemas import Request, Reward
 from bandits.statistics import dump
 from storage import SqlStore, open_store, upgrade
-from storage.learning.snapshots import insert_snapshot
+from storage.snapshots.snapshots import insert_snapshot
 
 DECISIONS = 10_000
 WAVES = 1_000

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from bandits.sampling import time_ordered_ids
 from storage import upgrade
-from storage.tables import PLACES
+from storage.schema import PLACES
 
 DECISION = (
     "serial, id, arm, propensity, context, holdout, fallback, restriction, digest, subject, shipped"

@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from storage.log.groups import Work
+from storage.log.group_commit import CallType
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def held(store) -> Callable[[], AbstractContextManager[None]]:
             assert released.wait(60)
 
         with ThreadPoolExecutor(1) as leader:
-            leading = leader.submit(store._groups.do, Work(wait, None), "held", None)
+            leading = leader.submit(store._groups.do, CallType(wait, None), "held", None)
             assert entered.wait(60)
             try:
                 yield

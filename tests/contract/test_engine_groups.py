@@ -14,7 +14,7 @@ from bandits.experiment import Experiment
 from bandits.schemas import Decision, Request
 from bandits.statistics import Moments
 from storage import open_store
-from storage.tables import batches, restrictions
+from storage.schema import batches, restrictions
 
 RECENCY = {"kind": "number", "name": "recency", "low": 0, "high": 10}
 MANY = 16

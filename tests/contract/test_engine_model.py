@@ -31,7 +31,7 @@ from bandits.experiment import Experiment, PolicyChoice, covers
 from bandits.registry import make, policies
 from bandits.schemas import Decision, Request, Reward
 from storage import open_store
-from storage.learning.verifying import compare
+from storage.snapshots.verify import compare
 
 SOAK = os.environ.get("SOAK") == "1"
 KEY = "spring"

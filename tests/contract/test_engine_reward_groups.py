@@ -9,7 +9,7 @@ from sqlalchemy import event, select
 
 from bandits.errors import IdReused, InvalidInput, Unavailable
 from bandits.schemas import Reward, RewardReceipt
-from storage.tables import batches
+from storage.schema import batches
 
 START = 1_800_000_000.0
 

@@ -5,8 +5,8 @@ from sqlalchemy import select
 
 from bandits.errors import AlreadyExists, Conflict, NotFound
 from storage.accounts.sessions import LASTING_SECONDS
-from storage.changes import Sought
-from storage.tables import api_keys, audit_log, sessions
+from storage.audit_log import AuditFilter
+from storage.schema import api_keys, audit_log, sessions
 
 
 @pytest.fixture
@@ -257,24 +257,24 @@ class TestSearchingTheLog:
     @pytest.mark.parametrize(
         ("sought", "times"),
         [
-            (Sought(), [4.0, 3.0, 2.0, 1.0]),
-            (Sought(by="cli"), [2.0, 1.0]),
-            (Sought(kind="key"), [3.0]),
-            (Sought(kind="user"), [4.0, 2.0, 1.0]),
-            (Sought(text="ROLE"), [4.0]),
-            (Sought(text="Ann"), [4.0, 1.0]),
-            (Sought(text="%"), [2.0]),
-            (Sought(text="_"), [2.0]),
-            (Sought(since=2.0, until=4.0), [3.0, 2.0]),
-            (Sought(by="cli", text="ann", since=2.0), []),
+            (AuditFilter(), [4.0, 3.0, 2.0, 1.0]),
+            (AuditFilter(by="cli"), [2.0, 1.0]),
+            (AuditFilter(kind="key"), [3.0]),
+            (AuditFilter(kind="user"), [4.0, 2.0, 1.0]),
+            (AuditFilter(text="ROLE"), [4.0]),
+            (AuditFilter(text="Ann"), [4.0, 1.0]),
+            (AuditFilter(text="%"), [2.0]),
+            (AuditFilter(text="_"), [2.0]),
+            (AuditFilter(since=2.0, until=4.0), [3.0, 2.0]),
+            (AuditFilter(by="cli", text="ann", since=2.0), []),
         ],
     )
     def test_every_part_of_a_search_narrows_it(self, accounts, sought, times):
         assert [c.at for c in accounts.changes(sought=sought)] == times
 
     def test_a_search_is_read_on_page_by_page(self, accounts):
-        first = accounts.changes(sought=Sought(kind="user"), limit=2)
-        on = accounts.changes(sought=Sought(kind="user"), before_id=first[-1].id, limit=2)
+        first = accounts.changes(sought=AuditFilter(kind="user"), limit=2)
+        on = accounts.changes(sought=AuditFilter(kind="user"), before_id=first[-1].id, limit=2)
         assert [c.at for c in (*first, *on)] == [4.0, 2.0, 1.0]
 
     def test_everybody_who_changed_something_is_named_once(self, accounts):

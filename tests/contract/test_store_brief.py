@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from bandits.engine.fold import fold
 from bandits.store import StaleRead
 from storage import open_store
-from storage.tables import batches, decisions
+from storage.schema import batches, decisions
 
 AGE = {"kind": "number", "name": "age", "low": 0, "high": 100}
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from bandits.engine import Engine
 from bandits.schemas import Request, Reward
-from storage.learning.verifying import compare
+from storage.snapshots.verify import compare
 
 HOUR = 3600.0
 WINDOW, MATURITY = 24 * HOUR, HOUR

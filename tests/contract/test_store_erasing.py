@@ -12,9 +12,9 @@ from bandits.engine.fold import fold, rebuild
 from bandits.engine.statistic_sums import load_statistic
 from bandits.errors import NotDerivable, Unavailable
 from bandits.schemas import Request, Reward
-from storage.learning.verifying import compare
-from storage.log.choices import hash_subjects
-from storage.tables import batches, metadata, snapshots, subjects
+from storage.log.append_decisions import hash_subjects
+from storage.schema import batches, metadata, snapshots, subjects
+from storage.snapshots.verify import compare
 
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
 FORGETTING = {

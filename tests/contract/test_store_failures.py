@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import event, func, select, text
 
 from bandits.errors import InvalidInput, NoDatabase, NotUpgraded, Unavailable
-from storage import current, open_store, told_apart, upgrade
-from storage.tables import decisions
+from storage import classify_unavailable, current, open_store, upgrade
+from storage.schema import decisions
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_what_a_missing_migration_makes_fail_is_told_apart(empty_url, sender, mi
             transaction.execute(text(change))
         with pytest.raises(Unavailable) as caught:
             own.choose(record)
-    assert type(told_apart(caught.value)) is NotUpgraded
+    assert type(classify_unavailable(caught.value)) is NotUpgraded
 
 
 def test_a_slip_in_the_path_makes_no_new_database(tmp_path):
@@ -104,7 +104,7 @@ def test_a_slip_in_the_path_makes_no_new_database(tmp_path):
     store = open_store(f"sqlite:///{path}")
     with pytest.raises(Unavailable, match="there is no database") as caught:
         store.records()
-    assert type(told_apart(caught.value)) is NoDatabase
+    assert type(classify_unavailable(caught.value)) is NoDatabase
     with pytest.raises(Unavailable, match="there is no database"):
         current(f"sqlite:///{path}")
     assert not path.exists()
@@ -126,13 +126,13 @@ def test_a_file_that_is_taken_away_while_it_is_open_takes_nothing_any_more(
         for ask in (store.records, lambda: own.choose(record), lambda: own.choose(record, 300)):
             with pytest.raises(Unavailable, match="there is no database") as caught:
                 ask()
-            assert type(told_apart(caught.value)) is NoDatabase
+            assert type(classify_unavailable(caught.value)) is NoDatabase
         assert not path.exists()
         path.write_bytes(aside.read_bytes())
         for ask in (store.records, lambda: own.choose(record), lambda: own.choose(record, 300)):
             with pytest.raises(Unavailable, match="another file stands in its place") as caught:
                 ask()
-            assert type(told_apart(caught.value)) is NoDatabase
+            assert type(classify_unavailable(caught.value)) is NoDatabase
         aside.rename(path)  # brought back, it goes on
         own.choose(record)
         with store.database.reading() as transaction:
@@ -145,7 +145,7 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path):
     store = open_store(f"sqlite:///{path}")
     with pytest.raises(Unavailable, match="file is not a database") as caught:
         store.records()
-    assert told_apart(caught.value) is caught.value
+    assert classify_unavailable(caught.value) is caught.value
     store.close()
 
 

@@ -13,7 +13,7 @@ from bandits.schemas import Request
 from bandits.store import StaleRead
 from bandits.store.values import Event, MarkResult
 from storage import open_store
-from storage.tables import batches
+from storage.schema import batches
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from bandits.errors import IdReused, NotFound
 from bandits.store import StaleRead
 from bandits.store.values import Event, Events, MarkResult
-from storage.tables import batches, decisions, secrets
+from storage.schema import batches, decisions, secrets
 
 
 def test_a_decision_reads_back_as_it_was_chosen(store, sender):

@@ -9,7 +9,7 @@ from sqlalchemy import event, insert
 from bandits.engine import Engine
 from bandits.engine.fold import fold, rebuild
 from bandits.schemas import Reward
-from storage.tables import batches
+from storage.schema import batches
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 INDEX = re.search(r"^CREATE INDEX .*;$", PAGE, re.MULTILINE)[0]

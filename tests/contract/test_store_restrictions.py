@@ -13,7 +13,7 @@ from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.schemas import Request
 from bandits.versions import Configuration
-from storage.tables import decisions, restrictions
+from storage.schema import decisions, restrictions
 
 VARIANTS = "abcdefghi"
 SETS = [list(s) for size in range(1, 10) for s in combinations(VARIANTS, size)]

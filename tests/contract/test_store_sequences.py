@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from bandits.engine.fold import fold
 from bandits.engine.statistic_sums import load_inference_state, load_statistic
 from bandits.store.values import Event
-from storage.learning import bounds
-from storage.learning.verifying import compare
+from storage.snapshots import fold_limits
+from storage.snapshots.verify import compare
 
 MATURITY, REWARD_WINDOW, WINDOW = 10.0, 25.0, 40.0
 KINDS = ("choose", "reward", "activate", "cancel", "fold", "wait")
@@ -243,7 +243,7 @@ STEPS = st.lists(
     ids=lambda d: " ".join(d) or "plain",
 )
 def test_any_sequence_ends_where_the_model_does(store, sender, monkeypatch, declared):
-    monkeypatch.setattr(bounds, "MOST_ROWS", 15)  # long queues are taken in several folds
+    monkeypatch.setattr(fold_limits, "MOST_ROWS", 15)  # long queues are taken in several folds
     keys = iter(range(10**9))
 
     @settings(

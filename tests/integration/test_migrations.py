@@ -12,11 +12,11 @@ from sqlalchemy import inspect
 
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.statistic_sums import load_statistic
-from storage import current, migrating, open_store, upgrade
+from storage import current, migrate, open_store, upgrade
 from storage.commands import db
-from storage.databases.opening import open_database
-from storage.learning.verifying import compare
-from storage.tables import metadata
+from storage.databases.url import open_database
+from storage.schema import metadata
+from storage.snapshots.verify import compare
 
 UPGRADE = "import sys, storage; print(storage.upgrade(sys.argv[1]))"
 
@@ -30,7 +30,7 @@ def tables(url):
 
 
 def test_an_upgrade_makes_the_tables_that_the_code_expects(empty_url):
-    assert upgrade(empty_url) == current(empty_url) == migrating.newest()
+    assert upgrade(empty_url) == current(empty_url) == migrate.newest()
     target = open_database(empty_url)
     with target.reading() as transaction:
         context = MigrationContext.configure(transaction.connection)
@@ -67,7 +67,7 @@ def test_four_processes_upgrade_at_once(empty_url):
     ]
     ended = [process.communicate(timeout=120) for process in started]
     assert [err for _, err in ended] == [""] * 4
-    assert [out.strip() for out, _ in ended] == [migrating.newest()] * 4
+    assert [out.strip() for out, _ in ended] == [migrate.newest()] * 4
     assert tables(empty_url) == {*metadata.tables, "alembic_version"}
 
 
@@ -75,12 +75,12 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty_url, monkeypatch):
     def fail(*_args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(migrating.command, "upgrade", after(migrating.command.upgrade, fail))
+    monkeypatch.setattr(migrate.command, "upgrade", after(migrate.command.upgrade, fail))
     with pytest.raises(ZeroDivisionError):
         upgrade(empty_url)
     assert tables(empty_url) == set()
     monkeypatch.undo()
-    assert upgrade(empty_url) == migrating.newest()
+    assert upgrade(empty_url) == migrate.newest()
 
 
 def after(first, then):
@@ -111,10 +111,10 @@ def test_the_log_keeps_its_meaning_through_every_migration(store, sender, databa
 
     before = read()
     with store.database.writing() as transaction:
-        configuration = migrating.config(transaction.connection)
-        migrating.command.downgrade(configuration, "0001")
+        configuration = migrate.config(transaction.connection)
+        migrate.command.downgrade(configuration, "0001")
     with store.database.writing() as transaction:
-        migrating.command.upgrade(migrating.config(transaction.connection), "head")
+        migrate.command.upgrade(migrate.config(transaction.connection), "head")
     after = read()
     assert after == before
     fold(store, "spring", now=200.0)
@@ -132,7 +132,7 @@ def test_migrations_can_be_taken_back(empty_url):
     upgrade(empty_url)
     target = open_database(empty_url)
     with target.writing() as transaction:
-        migrating.command.downgrade(migrating.config(transaction.connection), "base")
+        migrate.command.downgrade(migrate.config(transaction.connection), "base")
     target.engine.dispose()
     assert tables(empty_url) == {"alembic_version"}
     assert current(empty_url) is None
@@ -142,12 +142,12 @@ def test_migrations_can_be_taken_back(empty_url):
 def test_the_command_line_upgrades_and_tells_where_a_database_is(empty_url):
     run = CliRunner().invoke
     environment = {"BANDITS_DATABASE_URL": empty_url}
-    newest = migrating.newest()
+    newest = migrate.newest()
     assert run(db, ["upgrade"], env=environment).output == f"the database is at {newest}\n"
     assert run(db, ["current", "--database", empty_url]).output == f"{newest}\n"
     target = open_database(empty_url)
     with target.writing() as transaction:
-        migrating.command.downgrade(migrating.config(transaction.connection), "base")
+        migrate.command.downgrade(migrate.config(transaction.connection), "base")
     target.engine.dispose()
     told = run(db, ["current"], env=environment).output
     assert told == f"nothing; `bandits db upgrade` brings it to {newest}\n"

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from bandits.engine import Engine
 from bandits.inference.state import InferenceState
 from bandits.schemas import Request, Reward
-from storage.learning.verifying import compare
+from storage.snapshots.verify import compare
 
 DECLARED = {
     "policy": {"name": "uniform"},

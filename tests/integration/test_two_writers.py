@@ -11,7 +11,7 @@ from bandits.engine.fold import fold
 from bandits.engine.statistic_sums import load_statistic
 from bandits.errors import StaleEdit
 from storage import open_store
-from storage.learning.verifying import compare
+from storage.snapshots.verify import compare
 
 # A sender that chooses, is rewarded and cancels, beside others that ask for the same subjects.
 SENDER = textwrap.dedent(

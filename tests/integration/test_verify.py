@@ -17,8 +17,8 @@ from bandits.experiment import Experiment
 from bandits.statistics import dump
 from bandits.store.records import DataQualityCounts
 from storage.commands import verify
-from storage.learning.verifying import Compared
-from storage.tables import batches, events, experiments, snapshots
+from storage.schema import batches, events, experiments, snapshots
+from storage.snapshots.verify import VerifyReport
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_it_runs_as_a_program_with_the_table_alone_on_standard_output(learned, d
 
 
 def compared(logged, stored):
-    return Compared("x", np.array(logged), np.array(stored))
+    return VerifyReport("x", np.array(logged), np.array(stored))
 
 
 def test_whole_numbers_must_be_equal_however_large():

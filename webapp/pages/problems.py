@@ -16,7 +16,7 @@ from bandits.errors import (
     NotUpgraded,
     Unavailable,
 )
-from storage import told_apart
+from storage import classify_unavailable
 from webapp.logs import route
 
 _log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _forged(error: CSRFError) -> Response:  # noqa: ARG001 - Flask hands it over
 
 def _unavailable(error: Unavailable) -> Response:
     _log.error("%s %s failed: %s", request.method, route(), error)
-    error = told_apart(error)
+    error = classify_unavailable(error)
     response = _page(503, said=_OF_DATABASE.get(type(error)))
     response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response

@@ -15,7 +15,7 @@ from bandits.engine import Engine
 from bandits.errors import BanditsError
 from bandits.schemas import Decision, Request, Reward
 from storage import open_store
-from storage.tables import activations, cancellations, decisions, events
+from storage.schema import activations, cancellations, decisions, events
 
 SENDERS = 16
 _RULE = {"metrics": {"click": {}, "order": {"count": "sum", "high": 100.0}}, "maturity_seconds": 0}

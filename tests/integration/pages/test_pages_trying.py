@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import func, select
 
 from bandits.schemas import Request
-from storage.tables import metadata
+from storage.schema import metadata
 
 CONTEXT = [
     {"name": "recency", "kind": "number", "low": 0, "high": 24},

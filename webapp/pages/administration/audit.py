@@ -9,8 +9,8 @@ from flask import render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
-from storage.accounts import Accounts
-from storage.changes import Change, Sought
+from storage.accounts import AccountStore
+from storage.audit_log import AuditEntry, AuditFilter
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.campaign.differences import Entry, entry
@@ -63,7 +63,7 @@ def audit_log_csv() -> ResponseReturnValue:
     return csv_response("audit-log.csv", head, map(_row, found))
 
 
-def _every(accounts: Accounts, sought: Sought) -> Iterator[Change]:
+def _every(accounts: AccountStore, sought: AuditFilter) -> Iterator[AuditEntry]:
     """Read entries in portions, so that a long log never is in memory as a whole."""
     before = None
     while portion := accounts.changes(sought=sought, before_id=before, limit=_PORTION):
@@ -71,7 +71,7 @@ def _every(accounts: Accounts, sought: Sought) -> Iterator[Change]:
         before = portion[-1].id
 
 
-def _row(change: Change) -> list[Any]:
+def _row(change: AuditEntry) -> list[Any]:
     at = datetime.fromtimestamp(change.at, UTC).isoformat()
     return [
         at,
@@ -85,11 +85,11 @@ def _row(change: Change) -> list[Any]:
     ]
 
 
-def _sought(given: Mapping[str, str]) -> Sought:
+def _sought(given: Mapping[str, str]) -> AuditFilter:
     """Read the search; what cannot be read narrows nothing."""
     kind = given.get("kind", "")
     until = _day(given.get("until", ""))
-    return Sought(
+    return AuditFilter(
         by=given.get("by") or None,
         kind=kind if kind in KINDS else None,
         text=given.get("q", "").strip() or None,
@@ -107,7 +107,7 @@ def _day(text: str) -> float | None:
     return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
 
 
-def _line(change: Change) -> Line:
+def _line(change: AuditEntry) -> Line:
     kind, _, name = change.subject.partition(":")
     address = None
     if kind == "experiment":

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from storage.changes import Change
+from storage.audit_log import AuditEntry
 from webapp.pages.campaign.naming import STATES
 
 _LONGEST = 400
@@ -35,7 +35,7 @@ class Entry(Struct, frozen=True):
     differences: tuple[tuple[str, str | None, str | None], ...]
 
 
-def entry(change: Change) -> Entry:
+def entry(change: AuditEntry) -> Entry:
     """Put an entry of the audit log into words."""
     kind = change.subject.partition(":")[0]
     match change.action:

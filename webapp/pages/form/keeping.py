@@ -5,7 +5,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bandits.errors import NotFound, StaleEdit
-from storage.drafts import Draft, Drafts
+from storage.drafts import Draft, DraftTable
 from webapp.pages.form import steps, typed
 from webapp.pages.form.rows import compacted
 from webapp.pages.form.typed import TypedDraft
@@ -31,7 +31,7 @@ class Theirs(Exception):
 class Keeper:
     """Keeps drafts in the name of one person."""
 
-    def __init__(self, drafts: Drafts, at: float, by: str) -> None:
+    def __init__(self, drafts: DraftTable, at: float, by: str) -> None:
         """Keep in `drafts`, now, what `by` types."""
         self._drafts, self._at, self._by = drafts, at, by
 

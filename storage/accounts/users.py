@@ -1,0 +1,195 @@
+"""Who may do what: people who sign in, API keys, and the log of what they changed.
+
+Passwords arrive hashed: how to hash them is the caller's business.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from bandits.errors import AlreadyExists, NotFound
+from storage.accounts.api_keys import ApiKeyStore
+from storage.accounts.sessions import SessionStore, end_every
+from storage.audit_log import (
+    EVERYTHING,
+    AuditEntry,
+    AuditFilter,
+    authors,
+    read_changes,
+    record_change,
+)
+from storage.databases import Database, Found
+from storage.schema import users
+
+Role = Literal["viewer", "manager", "admin"]
+
+
+class User(Struct, frozen=True):
+    """A person who signs in."""
+
+    id: int
+    email: str
+    password_hash: str
+    role: Role
+    created_at: float
+
+
+class AccountStore:
+    """People, keys and the audit log of one database.
+
+    Times are seconds since 1970; `by` names who does it. Any method may raise `Unavailable`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Work on `database`; `SqlStore.accounts` makes one."""
+        self._database = database
+        self.keys = ApiKeyStore(database)
+        self.sessions = SessionStore(database)
+
+    # People
+
+    def add_user(self, email: str, password_hash: str, role: Role, *, at: float, by: str) -> User:
+        """Add a person; addresses are compared without regard to case.
+
+        Raises:
+            AlreadyExists: the address is taken.
+        """
+        email = _folded(email)
+        row = {"email": email, "password_hash": password_hash, "role": role, "created_at": at}
+        try:
+            with self._database.writing() as transaction:
+                query = insert(users).values(row).returning(users.c.id)
+                number = transaction.execute(query).scalar_one()
+                record_change(
+                    transaction, "add", f"user:{email}", at=at, by=by, after={"role": role}
+                )
+        except IntegrityError:
+            raise AlreadyExists("user", email) from None
+        return User(number, email, password_hash, role, at)
+
+    def user(self, email: str) -> User:
+        """Read a person.
+
+        Raises:
+            NotFound: nobody has this address.
+        """
+        email = _folded(email)
+        with self._database.reading() as transaction:
+            row = transaction.execute(select(users).where(users.c.email == email)).one_or_none()
+        if row is None:
+            raise NotFound("user", email)
+        return _user(row)
+
+    def user_by_id(self, user_id: int) -> User:
+        """Read a person by number, as a session remembers them.
+
+        Raises:
+            NotFound: there is none.
+        """
+        with self._database.reading() as transaction:
+            row = transaction.execute(select(users).where(users.c.id == user_id)).one_or_none()
+        if row is None:
+            raise NotFound("user", str(user_id))
+        return _user(row)
+
+    def users(self) -> list[User]:
+        """Read everybody, by address."""
+        with self._database.reading() as transaction:
+            return [_user(r) for r in transaction.execute(select(users).order_by(users.c.email))]
+
+    def set_password(self, email: str, password_hash: str, *, at: float, by: str) -> None:
+        """Replace a person's password, and sign them out everywhere.
+
+        Raises:
+            NotFound: nobody has this address.
+        """
+        self._change_user(email, {"password_hash": password_hash}, "set password", at=at, by=by)
+
+    def rehash(self, email: str, password_hash: str) -> None:
+        """Store another hash of the same password: nothing that anybody would call a change."""
+        mine = update(users).where(users.c.email == _folded(email))
+        with self._database.writing() as transaction:
+            transaction.execute(mine.values(password_hash=password_hash))
+
+    def set_role(self, email: str, role: Role, *, at: float, by: str) -> None:
+        """Replace a person's role.
+
+        Raises:
+            NotFound: nobody has this address.
+        """
+        self._change_user(email, {"role": role}, "set role", at=at, by=by)
+
+    def _change_user(
+        self, email: str, values: dict[str, str], action: str, *, at: float, by: str
+    ) -> None:
+        email = _folded(email)
+        with self._database.writing() as transaction:
+            query = select(users).where(users.c.email == email).with_for_update()
+            row = transaction.execute(query).one_or_none()
+            if row is None:
+                raise NotFound("user", email)
+            transaction.execute(update(users).where(users.c.email == email).values(values))
+            if "password_hash" in values:
+                end_every(transaction, row.id)
+            told = {"role"} & set(values)  # a hash is nobody's business
+            before = {k: getattr(row, k) for k in told} or None
+            after = {k: values[k] for k in told} or None
+            record_change(
+                transaction, action, f"user:{email}", at=at, by=by, before=before, after=after
+            )
+
+    def remove_user(self, email: str, *, at: float, by: str) -> None:
+        """Remove a person; what they did stays in the audit log.
+
+        Raises:
+            NotFound: nobody has this address.
+        """
+        email = _folded(email)
+        with self._database.writing() as transaction:
+            query = select(users).where(users.c.email == email).with_for_update()
+            row = transaction.execute(query).one_or_none()
+            if row is None:
+                raise NotFound("user", email)
+            end_every(transaction, row.id)
+            transaction.execute(delete(users).where(users.c.id == row.id))
+            record_change(
+                transaction, "remove", f"user:{email}", at=at, by=by, before={"role": row.role}
+            )
+
+    # The audit log
+
+    def changes(
+        self,
+        *,
+        subject: str | None = None,
+        sought: AuditFilter = EVERYTHING,
+        before_id: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditEntry]:
+        """Read what was changed, the newest first.
+
+        Args:
+            subject: only of this: ``experiment:KEY``, ``user:EMAIL`` or ``key:ID``.
+            sought: only what fits this.
+            before_id: only entries before this one, to read on.
+            limit: how many at most.
+        """
+        with self._database.reading() as transaction:
+            return read_changes(
+                transaction, sought, subject=subject, before_id=before_id, limit=limit
+            )
+
+    def authors(self) -> list[str]:
+        """List who ever changed something, as the audit log calls them."""
+        with self._database.reading() as transaction:
+            return authors(transaction)
+
+
+def _folded(email: str) -> str:
+    return email.strip().casefold()
+
+
+def _user(row: Found) -> User:
+    return User(row.id, row.email, row.password_hash, row.role, row.created_at)

@@ -1,0 +1,244 @@
+"""Removing old decisions, while what was learned from them stays.
+
+A removal takes only what no fold will look at again: learned, its reward window closed, out of a
+forgetting window, and nothing that follows it still unseen. So no snapshot is made: what is known
+does not change. What the log lacks from then on is kept as a sum, the base, so that the log and the
+base together still give what is known. See docs/adr/0016-retention.md.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Table, and_, case, delete, exists, insert, or_, select, tuple_
+
+from bandits.errors import NotDerivable
+from bandits.store.fold import HistoryReader
+from bandits.store.records import ExperimentRecord, RetainedSums, Snapshot
+from bandits.store.values import DecisionColumns
+from storage.databases import Transaction
+from storage.deletion.erase_subject import remove_decisions
+from storage.log.batches import FOLLOWING
+from storage.schema import (
+    CHOSEN,
+    activations,
+    bases,
+    batch_of,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    subjects,
+)
+from storage.snapshots import fold_limits
+from storage.snapshots.data_quality import COLUMNS, keep_departed
+from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
+from storage.snapshots.snapshots import newest_snapshot
+
+_AT_ONCE = 10_000  # claims in one statement
+_BATCHES_AT_ONCE = 2_000
+
+Place = tuple[float, int]  # time and number of a batch
+
+_activated = batches.alias("activated")
+_following = batches.alias("following")
+_JOINED = (
+    decisions.join(batches, batches.c.id == batch_of)
+    .outerjoin(activations, activations.c.decision == decisions.c.serial)
+    .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
+)
+_folded = case(
+    (batches.c.due_at.is_(None), _activated.c.folded_version), else_=batches.c.folded_version
+)
+
+
+class RetentionBatch:
+    """A portion of one experiment's old decisions; its lock must be held."""
+
+    def __init__(  # noqa: PLR0913 - where, of what, and which portion
+        self,
+        transaction: Transaction,
+        record: ExperimentRecord,
+        past: HistoryReader,
+        *,
+        before: float,
+        most: int,
+        following: Place | None,
+    ) -> None:
+        """Find the rows, and let nobody add to them any more."""
+        self.record = record
+        self.past = past
+        self.base = read_base(transaction, record)
+        self.following: Place | None = None
+        self._transaction = transaction
+        self._before = before
+        self._serials: list[int] = []
+        newest = newest_snapshot(transaction, record)
+        if newest is None or not newest.grounds or _decides_once(record):
+            return
+        self.snapshot: Snapshot = newest
+        forgetting = record.configuration.experiment.forgetting
+        if forgetting is not None and forgetting.window_seconds is not None:
+            # A fold subtracts what leaves the window after the newest snapshot's time.
+            self._before = min(before, newest.at - forgetting.window_seconds)
+        numbers = self._first_batches(most, following)
+        if numbers:
+            transaction.lock(FOLLOWING)
+            self._serials = self._settled(numbers)
+
+    def __len__(self) -> int:
+        return len(self._serials)
+
+    @property
+    def learned(self) -> DecisionColumns:
+        """Read those that were learned from, as they were learned."""
+        serials: list[int] = []
+        counted = LEARNABLE & ~is_cancelled() & _folded.is_not(None)
+        query = select(decisions.c.serial).select_from(_JOINED).where(counted)
+        for start in range(0, len(self._serials), _AT_ONCE):
+            some = self._serials[start : start + _AT_ONCE]
+            mine = query.where(self._transaction.among(decisions.c.serial, some))
+            serials += self._transaction.execute(mine).scalars()
+        return Observations(self._transaction, self.record).numbered(sorted(serials))
+
+    def save(self, base: RetainedSums) -> None:
+        """Remove the rows, and keep what is known of them."""
+        here = bases.c.experiment_id == self.record.id
+        self._transaction.execute(delete(bases).where(here))
+        row = {f: getattr(base, f) for f in base.__struct_fields__}
+        self._transaction.execute(insert(bases).values(experiment_id=self.record.id, **row))
+        self._free()
+        remove_decisions(self._transaction, self._serials)
+
+    def _first_batches(self, most: int, following: Place | None) -> list[int]:
+        """List the next batches of choices that are old, and note where to go on."""
+        place = tuple_(batches.c.created_at, batches.c.id)
+        query = (
+            select(batches.c.id, batches.c.created_at, batches.c.size, batches.c.policy_version)
+            .where(
+                batches.c.experiment_id == self.record.id,
+                CHOSEN,
+                batches.c.created_at < self._before,
+                batches.c.counted_version.is_not(None),
+            )
+            .order_by(batches.c.created_at, batches.c.id)
+            .limit(_BATCHES_AT_ONCE)
+        )
+        if following is not None:
+            query = query.where(place > following)
+        rows = self._transaction.execute(query).all()
+        numbers: list[int] = []
+        policies: set[int] = set()  # their probabilities are derived again, under the lock
+        size = 0
+        most = min(most, fold_limits.seen_at_most(self.record))
+        for row in rows:
+            policies.add(row.policy_version)
+            if numbers and (size + row.size > most or len(policies) > fold_limits.MOST_ORIGINS):
+                return numbers
+            numbers.append(row.id)
+            size += row.size
+            self.following = (row.created_at, row.id)
+        if len(rows) < _BATCHES_AT_ONCE:
+            self.following = None
+        return numbers
+
+    def _settled(self, numbers: Sequence[int]) -> list[int]:
+        """List the decisions of these batches that nothing will change any more."""
+        waits = batches.c.due_at.is_(None)
+        unstarted = and_(waits, or_(_activated.c.id.is_(None), _activated.c.due_at.is_(None)))
+        started_at = case((waits, _activated.c.created_at), else_=batches.c.created_at)
+        closed = case((waits, _activated.c.closed_version), else_=batches.c.closed_version)
+        finished: ColumnElement[bool] = closed.is_not(None)
+        if self.record.stopped_at is not None:  # what starts after the stop never closes
+            finished = or_(finished, started_at > self.record.stopped_at)
+        done = and_(_folded.is_not(None), started_at < self._before, finished)
+        query = (
+            select(decisions.c.serial)
+            .select_from(_JOINED)
+            .where(
+                self._transaction.among(batches.c.id, numbers),
+                or_(unstarted, done),
+                ~_followed_unseen(events),
+                ~_followed_unseen(cancellations),
+            )
+            .order_by(decisions.c.serial)
+        )
+        return list(self._transaction.execute(query).scalars())
+
+    def _free(self) -> None:
+        """Remove the claims of the decisions' subjects: the experiment decides no more."""
+        for start in range(0, len(self._serials), _AT_ONCE):
+            some = self._serials[start : start + _AT_ONCE]
+            mine = self._transaction.among(decisions.c.serial, some)
+            claims = delete(subjects).where(
+                subjects.c.experiment_id == self.record.id,
+                subjects.c.subject.in_(select(decisions.c.subject).where(mine)),
+            )
+            self._transaction.execute(claims)
+
+
+def remove_spent(
+    transaction: Transaction, record: ExperimentRecord, before: float, most: int
+) -> int:
+    """Remove batches from before a time that told of events and kept none; return how many.
+
+    No row points to them, so no removal of decisions ever empties them.
+
+    Args:
+        transaction: one that writes.
+        record: whose they are; its lock must be held.
+        before: the time.
+        most: how many at most.
+    """
+    query = (
+        select(batches.c.id)
+        .where(
+            batches.c.experiment_id == record.id,
+            batches.c.created_at < before,
+            batches.c.kind == "reward",
+            batches.c.size == 0,
+            batches.c.closed_version.is_not(None),
+        )
+        .order_by(batches.c.created_at, batches.c.id)
+        .limit(most)
+    )
+    numbers = list(transaction.execute(query).scalars())
+    if numbers:
+        gone = delete(batches).where(transaction.among(batches.c.id, numbers))
+        told = gone.returning(batches.c.experiment_id, batches.c.counted_version, *COLUMNS)
+        keep_departed(transaction, transaction.execute(told).all())
+    return len(numbers)
+
+
+def read_base(transaction: Transaction, record: ExperimentRecord) -> RetainedSums | None:
+    """Read what was learned from the rows that the log no longer has."""
+    columns = (bases.c[f] for f in RetainedSums.__struct_fields__)
+    row = transaction.execute(select(*columns).where(bases.c.experiment_id == record.id)).first()
+    return None if row is None else RetainedSums(*row)
+
+
+def refuse_removed(base: RetainedSums | None, record: ExperimentRecord, version: int) -> None:
+    """Refuse to sum a snapshot anew that was made of rows that are gone.
+
+    Raises:
+        NotDerivable: it is older than the base, so it knew some of the rows otherwise.
+    """
+    if base is not None and version < base.version:
+        raise NotDerivable(
+            f"what {record.key} had learned at version {version} rested on decisions that were"
+            " older than its retention and have been removed"
+        )
+
+
+def _decides_once(record: ExperimentRecord) -> bool:
+    """Tell whether a subject may come again that must get what it got."""
+    once = record.configuration.experiment.assignment == "per_subject"
+    return once and record.stopped_at is None
+
+
+def _followed_unseen(table: Table) -> ColumnElement[bool]:
+    """Tell whether a decision has rows in a table that a fold will yet take in."""
+    return exists().where(
+        table.c.decision == decisions.c.serial,
+        _following.c.id == table.c.batch_id,
+        _following.c.counted_version.is_(None),
+        _following.c.due_at.is_not(None),
+    )

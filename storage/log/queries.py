@@ -1,0 +1,170 @@
+"""Reading single decisions and their events."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Select, desc, select
+
+from bandits.array_types import FloatArray
+from bandits.store.values import Event, StoredDecision
+from storage.databases import Found, Transaction
+from storage.schema import (
+    CHOSEN,
+    activations,
+    batch_of,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    experiments,
+    of_batch,
+)
+
+_AT_ONCE = 20_000  # ids in one statement
+_ALWAYS_ONE = np.ones(1)
+_ALWAYS_ONE.flags.writeable = False
+
+_activated = batches.alias("activated")
+_cancelled = batches.alias("cancelled")
+
+
+def with_marks(*columns: Any) -> Select[Any]:
+    """Select columns of decisions, with their batch, experiment, activation and cancellation."""
+    joined = (
+        decisions.join(batches, batches.c.id == batch_of)
+        .join(experiments, experiments.c.id == batches.c.experiment_id)
+        .outerjoin(activations, activations.c.decision == decisions.c.serial)
+        .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
+        .outerjoin(cancellations, cancellations.c.decision == decisions.c.serial)
+        .outerjoin(_cancelled, _cancelled.c.id == cancellations.c.batch_id)
+    )
+    return select(*columns).select_from(joined)
+
+
+_STORED = with_marks(
+    decisions.c.id,
+    experiments.c.key,
+    batches.c.configuration_version,
+    batches.c.policy_version,
+    decisions.c.arm,
+    decisions.c.propensity,
+    decisions.c.context,
+    decisions.c.holdout,
+    decisions.c.fallback,
+    decisions.c.restriction,
+    decisions.c.digest,
+    batches.c.created_at.label("made_at"),
+    batches.c.due_at,
+    _activated.c.created_at.label("activated_at"),
+    _cancelled.c.created_at.label("cancelled_at"),
+    decisions.c.shipped,
+)
+
+
+def read_decisions(transaction: Transaction, ids: Sequence[str]) -> dict[str, StoredDecision]:
+    """Read the decisions that exist among these ids."""
+    found = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        some = transaction.among(decisions.c.id, ids[start : start + _AT_ONCE])
+        for row in transaction.execute(_STORED.where(some)).all():
+            found[row[0]] = _stored(row)
+    return found
+
+
+def read_numbered(transaction: Transaction, serials: Sequence[int]) -> list[StoredDecision]:
+    """Read the decisions of these serials, in the order of their serials."""
+    found: list[StoredDecision] = []
+    for start in range(0, len(serials), _AT_ONCE):
+        some = transaction.among(decisions.c.serial, serials[start : start + _AT_ONCE])
+        rows = transaction.execute(_STORED.where(some).order_by(decisions.c.serial))
+        found += [_stored(row) for row in rows]
+    return found
+
+
+def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> list[StoredDecision]:
+    """Read the decisions of an experiment that were made last, the newest first.
+
+    They are taken from as many of its newest batches of decisions as it needs, however many of
+    rewards have come since.
+    """
+    newest = (
+        select(batches.c.id, batches.c.size)
+        .where(batches.c.experiment_id == experiment_id, CHOSEN)
+        .order_by(batches.c.created_at.desc(), batches.c.id.desc())
+        .limit(limit)
+    )
+    wanted, found = [], 0
+    for row in transaction.execute(newest):
+        wanted.append(row.id)
+        found += row.size
+        if found >= limit:
+            break
+    made = transaction.for_each(
+        batches, [], select(decisions.c.serial).where(of_batch(batches.c.id))
+    )
+    query = made.where(batches.c.id.in_(wanted)).order_by(desc("serial")).limit(limit)
+    return read_numbered(transaction, list(transaction.execute(query).scalars()))[::-1]
+
+
+def _stored(row: Found) -> StoredDecision:
+    (
+        decision_id,
+        experiment,
+        configuration_version,
+        policy_version,
+        arm,
+        propensity,
+        context,
+        holdout,
+        fallback,
+        restriction,
+        digest,
+        made_at,
+        due_at,
+        activated_at,
+        cancelled_at,
+        shipped,
+    ) = row
+    return StoredDecision(
+        decision_id,
+        experiment,
+        configuration_version,
+        policy_version,
+        arm,
+        propensity,
+        _context(context),
+        holdout,
+        fallback,
+        restriction or b"",
+        digest or b"",
+        made_at,
+        activated_at if due_at is None else made_at,
+        cancelled_at,
+        shipped,
+    )
+
+
+def _context(packed: bytes | None) -> FloatArray:
+    if packed is None:
+        return _ALWAYS_ONE
+    return np.frombuffer(packed, dtype="<f8").astype(np.float64, copy=False)
+
+
+def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
+    """Read a decision's events in order of their time."""
+    columns = (
+        decisions.c.id,
+        events.c.event_id,
+        events.c.metric,
+        events.c.value,
+        events.c.occurred_at,
+        events.c.late,
+    )
+    query = (
+        select(*columns)
+        .join(decisions, decisions.c.serial == events.c.decision)
+        .where(decisions.c.id == decision_id)
+        .order_by(events.c.occurred_at, events.c.event_id)
+    )
+    return [Event(*row) for row in transaction.execute(query)]

@@ -1,0 +1,78 @@
+"""Bringing a database to the newest migration, or telling which one it is at."""
+
+import re
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from bandits.errors import NoDatabase, NotUpgraded, Unavailable
+from storage.databases.url import open_database
+
+_MISSING = ("42P01", "42703")  # PostgreSQL's undefined_table and undefined_column
+_LACKS = re.compile(r"no such (table|column)|has no column named")  # SQLite's words
+_NOWHERE = "there is no database"  # our own words, before a file is opened
+_FOLDER = Path(__file__).parent / "migrations"
+
+
+def upgrade(database_url: str) -> str:
+    """Run the migrations that are missing, all in one transaction; return the newest's name.
+
+    Processes that do it at once wait for each other, and only the first finds work.
+
+    Raises:
+        InvalidInput: the URL is none of ours.
+        Unavailable: the database cannot be reached, or is locked; nothing changed.
+    """
+    target = open_database(database_url, create=True)
+    try:
+        with target.writing() as transaction:
+            transaction.lock("migrations")
+            command.upgrade(config(transaction.connection), "head")
+    finally:
+        target.close()
+    return newest()
+
+
+def current(database_url: str) -> str | None:
+    """Tell the migration that a database is at, None where it is empty.
+
+    Raises:
+        InvalidInput: the URL is none of ours.
+        Unavailable: there is no such database, or it cannot be reached.
+    """
+    target = open_database(database_url)
+    try:
+        with target.reading() as transaction:
+            return MigrationContext.configure(transaction.connection).get_current_revision()
+    finally:
+        target.close()
+
+
+def newest() -> str:
+    """Tell the newest migration there is."""
+    head = ScriptDirectory.from_config(config()).get_current_head()
+    if head is None:
+        raise RuntimeError("the migrations are not installed")
+    return head
+
+
+def classify_unavailable(error: Unavailable) -> Unavailable:
+    """Say what the store failed of: `NotUpgraded` or `NoDatabase`, else the error as it is."""
+    if str(error).startswith(_NOWHERE):
+        return NoDatabase()
+    cause = error.__cause__
+    own = getattr(cause, "orig", cause)  # the driver's, within SQLAlchemy's
+    missing = getattr(own, "sqlstate", None) in _MISSING or _LACKS.search(str(own))
+    return NotUpgraded() if missing else error
+
+
+def config(connection: Connection | None = None) -> Config:
+    """Tell Alembic where the migrations are, and what to run them on."""
+    made = Config()
+    made.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    made.attributes["connection"] = connection
+    return made

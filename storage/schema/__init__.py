@@ -1,0 +1,67 @@
+"""The tables, as they are after every migration.
+
+``decisions``, ``events``, ``activations`` and ``cancellations`` are the log: rows are inserted and
+never changed, and removed only where a subject is erased or retention lets go of them. Each
+transaction that writes some of them first writes a row of ``batches`` for each experiment, and the
+log's rows point to it. What is the same for all rows of a batch (experiment, time, versions) is in
+the batch alone. A fold marks batches: see `storage.snapshots.fold`.
+
+Times are seconds since 1970-01-01 UTC. A decision's `id` is the sender's; inside, its `serial`
+stands for it, since integers that grow are what an index takes fastest. A serial is the number of
+the decision's batch times `PLACES`, plus its place there: so neither a column nor an index has to
+say which batch a decision is of (`batch_of`) or which decisions a batch has (`of_batch`).
+
+The log's rows have no foreign keys: PostgreSQL would look each of them up, and lock it, which costs
+more than to write the row. A row is only ever written in the transaction that wrote its batch or
+found its decision.
+"""
+
+from storage.schema.accounts import api_keys, audit_log, secrets, sessions, users
+from storage.schema.experiments import configurations, drafts, experiments, restrictions
+from storage.schema.log import (
+    CHOSEN,
+    NEW,
+    PENDING,
+    PLACES,
+    activations,
+    batch_of,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    of_batch,
+    subjects,
+)
+from storage.schema.metadata import metadata
+from storage.schema.snapshots import KEPT, bases, departed, erasures, grounds, snapshots
+
+__all__ = [
+    "CHOSEN",
+    "KEPT",
+    "NEW",
+    "PENDING",
+    "PLACES",
+    "activations",
+    "api_keys",
+    "audit_log",
+    "bases",
+    "batch_of",
+    "batches",
+    "cancellations",
+    "configurations",
+    "decisions",
+    "departed",
+    "drafts",
+    "erasures",
+    "events",
+    "experiments",
+    "grounds",
+    "metadata",
+    "of_batch",
+    "restrictions",
+    "secrets",
+    "sessions",
+    "snapshots",
+    "subjects",
+    "users",
+]

@@ -1,0 +1,75 @@
+"""Who may do what, and what they did: users, sessions, API keys, the audit log."""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Table,
+    Text,
+)
+
+from storage.schema.metadata import Identifier, Serial, metadata
+
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", LargeBinary, nullable=False),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("email", Identifier, nullable=False, unique=True),
+    Column("password_hash", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    CheckConstraint("role IN ('viewer', 'manager', 'admin')", name="role"),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("user_id", Serial, ForeignKey("users.id"), nullable=False, index=True),
+    Column("agent", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("selector", Identifier, nullable=False, unique=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("previous_selector", Identifier),  # of the token before the last rotation,
+    Column("previous_digest", LargeBinary),
+    Column("previous_until", Double),  # which works until then
+    Column("scopes", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
+    Index("ix_api_keys_previous_selector", "previous_selector"),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Identifier, nullable=False),  # experiment:spring, user:a@b.example, key:3
+    Column("before", Text),
+    Column("after", Text),
+    Index("ix_audit_log_subject_id", "subject", "id"),
+)

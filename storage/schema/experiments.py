@@ -1,0 +1,68 @@
+"""Experiments, their configurations, what restricts them, and drafts."""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+from storage.schema.metadata import Identifier, Serial, metadata
+
+experiments = Table(
+    "experiments",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("key", Identifier, nullable=False, unique=True),
+    Column("state", Text, nullable=False),
+    Column("salt", LargeBinary, nullable=False),
+    Column("configuration_version", Integer, nullable=False),
+    Column("learned_version", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("started_at", Double),
+    Column("stopped_at", Double),
+    Column("shipped", SmallInteger),  # the arm that a stopped one goes on sending
+    Column("clipped", Integer, nullable=False, server_default="0"),
+    Column("unknown", Integer, nullable=False, server_default="0"),
+    Column("missing", Integer, nullable=False, server_default="0"),
+    Column("repeated", Integer, nullable=False, server_default="0"),
+    Column("late", Integer, nullable=False, server_default="0"),
+    Column("skewed", Integer, nullable=False, server_default="0"),
+    Column("early", Integer, nullable=False, server_default="0"),
+    CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
+)
+
+configurations = Table(
+    "configurations",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created_at", Double, nullable=False),
+    Column("body", Text, nullable=False),  # not JSONB, which forgets the order of metrics
+)
+
+drafts = Table(
+    "drafts",
+    metadata,
+    Column("id", Identifier, primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("changed_at", Double, nullable=False),
+    Column("changed_by", Text, nullable=False),
+)
+
+# The different restrictions that requests had, of which an experiment takes only so many.
+restrictions = Table(
+    "restrictions",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,144 @@
+"""The log: batches, and what each of them wrote. Rows are inserted and never changed."""
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Table,
+    Text,
+    false,
+    literal_column,
+    text,
+)
+
+from storage.schema.metadata import Identifier, Serial, metadata
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("due_at", Double),  # null for decisions that wait for their activation
+    Column("counted_version", Integer),
+    Column("folded_version", Integer),
+    Column("configuration_version", Integer),
+    Column("policy_version", Integer),
+    Column("clipped", Integer, nullable=False, server_default="0"),
+    Column("unknown", Integer, nullable=False, server_default="0"),
+    Column("missing", Integer, nullable=False, server_default="0"),
+    Column("closed_version", Integer),
+    Column("repeated", Integer, nullable=False, server_default="0"),
+    Column("late", Integer, nullable=False, server_default="0"),
+    Column("skewed", Integer, nullable=False, server_default="0"),
+    Column("early", Integer, nullable=False, server_default="0"),
+    CheckConstraint("kind IN ('choose', 'activate', 'reward', 'cancel')", name="kind"),
+    sqlite_autoincrement=True,  # a number is never given again, nor are the serials made from it
+)
+# In queries the very same words, or SQLite does not use the index.
+NEW = text("counted_version IS NULL AND (due_at IS NOT NULL OR kind = 'choose')")
+CHOSEN = text("kind = 'choose'")
+PENDING = text("counted_version IS NOT NULL AND folded_version IS NULL")
+_OPEN = text("folded_version IS NOT NULL AND closed_version IS NULL")
+Index(
+    "ix_batches_new",
+    batches.c.experiment_id,
+    batches.c.id,
+    sqlite_where=NEW,
+    postgresql_where=NEW,
+)
+Index(
+    "ix_batches_pending",
+    batches.c.experiment_id,
+    batches.c.due_at,
+    sqlite_where=PENDING,
+    postgresql_where=PENDING,
+)
+Index(
+    "ix_batches_open",
+    batches.c.experiment_id,
+    batches.c.created_at,
+    sqlite_where=_OPEN,
+    postgresql_where=_OPEN,
+)
+Index("ix_batches_by_time", batches.c.experiment_id, batches.c.created_at, batches.c.id)
+Index(
+    "ix_batches_chosen",
+    batches.c.experiment_id,
+    batches.c.created_at,
+    batches.c.id,
+    sqlite_where=CHOSEN,
+    postgresql_where=CHOSEN,
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("serial", Serial, primary_key=True, autoincrement=False),
+    Column("id", Identifier, nullable=False, unique=True),
+    Column("arm", SmallInteger, nullable=False),
+    Column("propensity", Double, nullable=False),
+    Column("context", LargeBinary),  # d little-endian doubles; null with d = 1, the constant
+    Column("holdout", Boolean, nullable=False),
+    Column("fallback", Boolean, nullable=False),
+    Column("restriction", LargeBinary),
+    Column("digest", LargeBinary),
+    Column("subject", LargeBinary, nullable=False),
+    Column("shipped", Boolean, nullable=False, server_default=false()),
+)
+
+PLACES = 1 << 20  # that a batch has for decisions
+_PLACES = literal_column(str(PLACES), Integer)
+batch_of = decisions.c.serial // _PLACES
+
+
+def of_batch(batch_id: ColumnElement[int]) -> ColumnElement[bool]:
+    """Tell whether a decision is of a batch, as a range of serials, which an index finds."""
+    first = batch_id * _PLACES
+    return decisions.c.serial.between(first, first + (_PLACES - literal_column("1", Integer)))
+
+
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("subject", LargeBinary, primary_key=True),
+    Column("decision_id", Identifier, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("event_id", Identifier, primary_key=True),
+    Column("batch_id", Serial, nullable=False, index=True),
+    Column("metric", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("occurred_at", Double, nullable=False),
+    Column("late", Boolean, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+activations = Table(
+    "activations",
+    metadata,
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("batch_id", Serial, nullable=False, index=True),
+)
+
+cancellations = Table(
+    "cancellations",
+    metadata,
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("batch_id", Serial, nullable=False, index=True),
+)

@@ -1,0 +1,122 @@
+"""What is learned, as the store shows it: folds, snapshots, and the proof of both."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from msgspec.structs import replace
+
+from bandits.store.fold import LogAudit, Removal
+from bandits.store.records import (
+    DataQualityCounts,
+    ExperimentState,
+    FoldBacklog,
+    Snapshot,
+    SnapshotPoint,
+)
+from bandits.store.values import RemovalResult
+from storage.databases import Transaction
+from storage.deletion.retention import RetentionBatch, read_base, refuse_removed, remove_spent
+from storage.snapshots import snapshots
+from storage.snapshots.backlog import read_waiting
+from storage.snapshots.data_quality import logged_mishaps
+from storage.snapshots.fold import SqlFold
+from storage.snapshots.history import SqlHistoryReader
+from storage.snapshots.observations import Observations
+from storage.store_base import StoreBase
+
+
+class SnapshotStore(StoreBase):
+    """Folds what is due into snapshots, and lets go what is old."""
+
+    @contextmanager
+    def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:
+        """Start a fold: take the experiment's lock and read what is due by `now`."""
+        with self._folding(key) as (transaction, record):
+            past = SqlHistoryReader(transaction, record, self._experiments)
+            folding = SqlFold(transaction, record, past, now)
+            yield folding
+            if folding.due is not None and not folding.saved:  # else what was seen stays seen
+                transaction.connection.rollback()
+
+    @contextmanager
+    def audit(self, key: str, version: int | None = None) -> Iterator[LogAudit]:
+        """Read the whole log of one experiment, consistently, also while others write."""
+        with self.database.reading(consistent=True) as transaction:
+            record = self._experiments.record(transaction, key)
+            base = read_base(transaction, record)
+            if version is None:
+                snapshot = snapshots.newest_snapshot(transaction, record)
+            else:
+                snapshot = snapshots.read_snapshot(transaction, record, version)
+                refuse_removed(base, record, version)
+                then = snapshot.configuration_version
+                configuration = self._experiments.configuration(transaction, key, then)
+                record = replace(record, configuration=configuration, learned_version=version)
+            observations = Observations(transaction, record, as_of=version)
+            yield LogAudit(
+                record,
+                snapshot,
+                observations.learned(),
+                observations.pending(),
+                SqlHistoryReader(transaction, record, self._experiments),
+                snapshots.all_kept(transaction, record),
+                base,
+                logged_mishaps(transaction, record) if version is None else DataQualityCounts(),
+            )
+
+    def remove(
+        self,
+        key: str,
+        *,
+        before: float,
+        most: int,
+        following: tuple[float, int] | None,
+        keep: Callable[[Removal], None],
+    ) -> RemovalResult:
+        """Remove decisions that nothing can change any more, in one transaction."""
+        with self._folding(key) as (transaction, record):
+            past = SqlHistoryReader(transaction, record, self._experiments)
+            removing = RetentionBatch(
+                transaction, record, past, before=before, most=most, following=following
+            )
+            if len(removing):
+                keep(removing)
+            following = removing.following
+            if following is None and remove_spent(transaction, record, before, most) == most:
+                following = (before, 0)  # no decisions any more, but there may be more of these
+            return RemovalResult(len(removing), following)
+
+    def prune(self, key: str, *, before: float, most: int) -> int:
+        """Take the arrays of snapshots from before a time, the newest excepted."""
+
+        def work(transaction: Transaction) -> int:
+            record = self._experiments.record(transaction, key)
+            return snapshots.prune_snapshots(transaction, record, before=before, most=most)
+
+        return self._write(work)
+
+    def snapshot(self, key: str, version: int) -> Snapshot:
+        """Read one snapshot."""
+        with self.database.reading() as transaction:
+            record = self._experiments.record(transaction, key)
+            return snapshots.read_snapshot(transaction, record, version)
+
+    def standing(self, key: str, points: int) -> ExperimentState:
+        """Read how an experiment stands, all of one moment."""
+        with self.database.reading(consistent=True) as transaction:
+            record = self._experiments.record(transaction, key)
+            newest = snapshots.newest_snapshot(transaction, record)
+            return ExperimentState(
+                record, newest, snapshots.read_history(transaction, record, points)
+            )
+
+    def waiting(self, now: float) -> Mapping[int, FoldBacklog]:
+        """Tell what waits for a fold."""
+        with self.database.reading() as transaction:
+            return read_waiting(transaction, now)
+
+    def history(self, key: str, points: int) -> list[SnapshotPoint]:
+        """Read at most `points` snapshots for a chart, spread over time, the newest included."""
+        with self.database.reading() as transaction:
+            record = self._experiments.record(transaction, key)
+            return snapshots.read_history(transaction, record, points)

@@ -1,0 +1,152 @@
+"""Snapshots: what was known at one moment."""
+
+import numpy as np
+from sqlalchemy import Double, and_, column, delete, func, insert, select, update, values
+
+from bandits.errors import NotDerivable, NotFound
+from bandits.store.records import ExperimentRecord, Snapshot, SnapshotPoint
+from storage.databases import Transaction
+from storage.schema import KEPT, erasures, experiments, grounds, snapshots
+
+_COLUMNS = (
+    snapshots.c.version,
+    snapshots.c.configuration_version,
+    snapshots.c.at,
+    snapshots.c.seed,
+    snapshots.c.upcoming,
+    snapshots.c.statistic,
+    snapshots.c.tally,
+    func.coalesce(grounds.c.content, b""),
+)
+_KEPT = and_(
+    grounds.c.experiment_id == snapshots.c.experiment_id, grounds.c.version == snapshots.c.version
+)
+
+
+def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: int) -> Snapshot:
+    """Read one snapshot.
+
+    Raises:
+        NotFound: there is none of this version.
+        NotDerivable: it knew of decisions that were erased since.
+    """
+    query = (
+        select(*_COLUMNS)
+        .outerjoin_from(snapshots, grounds, _KEPT)
+        .where(snapshots.c.experiment_id == record.id, snapshots.c.version == version)
+    )
+    row = transaction.execute(query).one_or_none()
+    if row is None:
+        raise NotFound("snapshot", f"{record.key}/{version}")
+    if not row.statistic:
+        _refuse_erased(transaction, record, version)
+    return Snapshot(*row)
+
+
+def _refuse_erased(transaction: Transaction, record: ExperimentRecord, version: int) -> None:
+    erased = select(erasures.c.id).where(
+        erasures.c.experiment_id == record.id,
+        erasures.c.first_version <= version,
+        erasures.c.last_version >= version,
+    )
+    if transaction.execute(erased.limit(1)).first():
+        raise NotDerivable(
+            f"what {record.key} had learned at version {version} rested on decisions that have"
+            " been erased since"
+        )
+
+
+def prune_snapshots(
+    transaction: Transaction, record: ExperimentRecord, *, before: float, most: int
+) -> int:
+    """Take the arrays of snapshots from before a time, the newest excepted; return how many."""
+    versions = (
+        select(snapshots.c.version)
+        .where(
+            snapshots.c.experiment_id == record.id,
+            snapshots.c.at < before,
+            snapshots.c.version < record.learned_version,
+            KEPT,
+        )
+        .order_by(snapshots.c.at)
+        .limit(most)
+    )
+    mine = update(snapshots).where(
+        snapshots.c.experiment_id == record.id, snapshots.c.version.in_(versions)
+    )
+    taken = mine.values(statistic=b"").returning(snapshots.c.version)
+    return len(transaction.execute(taken).all())
+
+
+def newest_snapshot(transaction: Transaction, record: ExperimentRecord) -> Snapshot | None:
+    """Read the newest snapshot, None before the first."""
+    if record.learned_version == 0:
+        return None
+    return read_snapshot(transaction, record, record.learned_version)
+
+
+def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot: Snapshot) -> None:
+    """Add a snapshot and make it the newest; (experiment, version) is unique."""
+    row = {
+        "experiment_id": record.id,
+        "version": snapshot.version,
+        "configuration_version": snapshot.configuration_version,
+        "at": snapshot.at,
+        "seed": snapshot.seed,
+        "upcoming": snapshot.upcoming,
+        "statistic": snapshot.statistic,
+        "tally": snapshot.tally,
+    }
+    transaction.execute(insert(snapshots).values(row))
+    transaction.execute(delete(grounds).where(grounds.c.experiment_id == record.id))
+    kept = {"experiment_id": record.id, "version": snapshot.version, "content": snapshot.grounds}
+    transaction.execute(insert(grounds).values(kept))
+    mine = update(experiments).where(experiments.c.id == record.id)
+    transaction.execute(mine.values(learned_version=snapshot.version))
+
+
+def read_history(
+    transaction: Transaction, record: ExperimentRecord, points: int
+) -> list[SnapshotPoint]:
+    """Read at most `points` snapshots, spread over time, the newest included.
+
+    For each of `points` moments it takes the snapshot that was the newest then: as many look-ups
+    in an index as there are points, however many snapshots there are.
+    """
+    newest = newest_snapshot(transaction, record)
+    if newest is None or points < 1:
+        return []
+    mine = snapshots.c.experiment_id == record.id
+    first = transaction.execute(
+        select(snapshots.c.at).where(mine).order_by(snapshots.c.at).limit(1)
+    ).scalar_one()
+    moments = np.linspace(first, newest.at, points).tolist()[:-1]
+    versions = {newest.version, *_versions_at(transaction, record, moments)}
+    columns = (snapshots.c.version, snapshots.c.at, snapshots.c.tally)
+    query = select(*columns).where(mine, snapshots.c.version.in_(versions))
+    return [SnapshotPoint(*row) for row in transaction.execute(query.order_by(snapshots.c.version))]
+
+
+def _versions_at(
+    transaction: Transaction, record: ExperimentRecord, moments: list[float]
+) -> list[int]:
+    if not moments:
+        return []
+    moment = values(column("at", Double), name="moments").data([(m,) for m in moments]).cte()
+    newest_then = (
+        select(snapshots.c.version)
+        .where(snapshots.c.experiment_id == record.id, snapshots.c.at <= moment.c.at)
+        .order_by(snapshots.c.at.desc(), snapshots.c.version.desc())
+        .limit(1)
+        .correlate(moment)
+        .scalar_subquery()
+    )
+    return [v for v in transaction.execute(select(newest_then).select_from(moment)).scalars() if v]
+
+
+def all_kept(transaction: Transaction, record: ExperimentRecord) -> bool:
+    """Tell whether no snapshot's arrays were taken away."""
+    query = select(snapshots.c.version).where(
+        snapshots.c.experiment_id == record.id, func.length(snapshots.c.statistic) == 0
+    )
+    return transaction.execute(query.limit(1)).first() is None

@@ -1,0 +1,131 @@
+"""Comparing what is stored as learned with the log, and its base, that it was learned from."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from bandits.array_types import AnyArray, FloatArray
+from bandits.engine.arm_counts import ArmCounts
+from bandits.engine.fold import rebuild
+from bandits.engine.statistic_sums import load_inference_state, load_statistic
+from bandits.inference.state import InferenceState
+from bandits.store.fold import LogAudit
+from bandits.store.records import DataQualityCounts
+from bandits.store.values import DecisionColumns
+
+_COUNTABLE = 2.0**50  # a larger number is no count, and is whole by rounding
+TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another order may make
+
+
+class VerifyReport(Struct, frozen=True, eq=False):
+    """One array of a statistic or a tally, as the log says and as it is stored.
+
+    Attributes:
+        name: ``statistic.count``, ``tally.sent``, …
+        logged: rebuilt from the log.
+        stored: in the newest snapshot, of the same shape.
+    """
+
+    name: str
+    logged: FloatArray
+    stored: FloatArray
+
+    @property
+    def wrong(self) -> AnyArray:
+        """Where the two differ: whole numbers at all, others by more than rounding explains."""
+        whole = (self.logged == np.rint(self.logged)) & (self.stored == np.rint(self.stored))
+        whole &= np.abs(self.logged) < _COUNTABLE
+        largest = max(1.0, *(float(np.max(np.abs(a), initial=0.0)) for a in self._both))
+        allowed = np.where(whole, 0.0, TOLERANCE * largest)
+        return ~(np.abs(self.logged - self.stored) <= allowed)  # so that NaN is wrong
+
+    @property
+    def _both(self) -> tuple[FloatArray, FloatArray]:
+        return self.logged, self.stored
+
+    def differences(self) -> list[tuple[str, float, float]]:
+        """List each wrong place: its name with indices, the log's number, the stored one."""
+        return [
+            (
+                f"{self.name}[{', '.join(str(i) for i in place)}]",
+                float(self.logged[tuple(place)]),
+                float(self.stored[tuple(place)]),
+            )
+            for place in np.argwhere(self.wrong)
+        ]
+
+
+def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyReport]:
+    """Rebuild an experiment's statistic and tally from its log, beside the stored ones.
+
+    Args:
+        audit: the log and the newest snapshot, in one view.
+        progress: told of every portion how many decisions it had.
+    """
+    watched = msgspec.structs.replace(
+        audit,
+        learned=_watched(audit.learned, progress),
+        pending=_watched(audit.pending, progress),
+    )
+    statistic, tally, grounds = rebuild(watched)
+    logged = (statistic, tally)
+    stored = load_statistic(audit.record.configuration, audit.snapshot)
+    return [
+        *(
+            VerifyReport(
+                f"{name}.{field.name}", getattr(of_log, field.name), getattr(held, field.name)
+            )
+            for name, of_log, held in zip(("statistic", "tally"), logged, stored, strict=True)
+            for field in fields(of_log)  # type: ignore[arg-type]  # every family is a dataclass
+        ),
+        *_compare_grounds(
+            grounds,
+            load_inference_state(audit.record.configuration, audit.snapshot),
+            derivable=audit.derivable and np.array_equal(grounds.ratio.sent, tally.sent[:-1]),
+        ),
+        *(
+            VerifyReport(f"mishaps.{name}", _count(audit.mishaps, name), _count(held, name))
+            for held in (audit.record.mishaps,)
+            for name in held.__struct_fields__
+        ),
+    ]
+
+
+def _count(mishaps: DataQualityCounts, name: str) -> FloatArray:
+    return np.array([getattr(mishaps, name)], dtype=np.float64)
+
+
+def _compare_grounds(
+    logged: InferenceState, stored: InferenceState, *, derivable: bool
+) -> list[VerifyReport]:
+    """Compare what results rest on, each sum in the places that either has.
+
+    Probabilities of decisions that rested on a snapshot that was erased, or is no longer kept, are
+    not derived again, neither to add them nor to take them out: once there are any, nothing can be
+    said of the sums of probabilities.
+    """
+    both = logged + stored
+    one, other = (g.parts(like=both) for g in (logged, stored))
+    return [
+        VerifyReport(f"results.{name}", one[name], other[name])
+        for name in one
+        if derivable or not name.startswith("ratio")
+    ]
+
+
+def _watched(
+    portions: Iterator[DecisionColumns], progress: Callable[[int], None]
+) -> Iterator[DecisionColumns]:
+    for portion in portions:
+        yield portion
+        progress(len(portion))
+
+
+def count_sent(audit: LogAudit) -> int:
+    """Tell how many decisions there will be to go through."""
+    _, tally = load_statistic(audit.record.configuration, audit.snapshot)
+    gone = 0.0 if audit.base is None else float(ArmCounts.load(audit.base.tally).sent.sum())
+    return int(tally.sent.sum() - gone)
