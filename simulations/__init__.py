@@ -11,17 +11,17 @@ them, `contestants` the policies at play and `baselines` the tests beside them; 
 pages; `reading` is how files and untyped values come in; `scenarios` are questions to begin with.
 """
 
-from simulations.baselines.ab import (
+from simulations.ab_tests.procedures import (
     ABTest,
     FixedHorizonTest,
     GroupSequentialTest,
     SuccessiveElimination,
 )
-from simulations.conditions.feedback import Feedback
-from simulations.conditions.schedule import Ramp
 from simulations.reporting.result import Result
+from simulations.running.delays import Feedback
+from simulations.running.schedule import Ramp
 from simulations.scenario import Scenario, load
-from simulations.simulation import simulate
+from simulations.simulate import simulate
 
 __all__ = [
     "ABTest",

@@ -14,21 +14,21 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from bandits.cli import progress_console
 from bandits.errors import InvalidInput
 from bandits.registry import make
-from simulations.reading.logs import Columns, read_log
-from simulations.replay import Replayed, sent_unequally
+from simulations.csv_log import LogColumns, read_log
+from simulations.replay import ReplayResult, sent_unequally
 from simulations.replay import replay as run_replay
 from simulations.reporting.exports import check_path, export
 from simulations.reporting.result import Result
 from simulations.reporting.tables import WIDTH, difference_table, replay_table, result_table
-from simulations.running import runner
+from simulations.running import loop
 from simulations.scenario import Scenario, load, parse, ready
-from simulations.simulation import simulate_run
+from simulations.simulate import simulate_run
 
 _INTERRUPTED = 130  # the exit status of a program that the keyboard stopped
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[runner.Progress]:
+def progress_bar(what: str, total: int) -> Iterator[loop.Progress]:
     """Show progress and the time left on standard error, if a person is watching."""
     columns = (
         TextColumn("{task.description}"),
@@ -142,7 +142,7 @@ def _console() -> Console:
 class ReplayReport(Struct, frozen=True):
     """The JSON form of a replay."""
 
-    policies: list[Replayed]
+    policies: list[ReplayResult]
     rows: int
     arms: tuple[str, ...]
     seconds: float
@@ -175,7 +175,7 @@ def replay(  # noqa: PLR0913 - one for each option
     """
     policies = [make(name) for name in names]
     features = tuple(name.strip() for name in context.split(",") if name.strip())
-    read = read_log(log, Columns(arm, reward, features, propensity))
+    read = read_log(log, LogColumns(arm, reward, features, propensity))
     if read.propensities is None and sent_unequally(read):
         progress_console.print(
             "warning: arms were not sent equally often; without --propensity this replay is biased"

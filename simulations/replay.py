@@ -23,7 +23,7 @@ from bandits.errors import InvalidInput
 from bandits.policy import AnyPolicy, sample_arms
 from bandits.problem import Problem
 from bandits.statistics.accumulator import Accumulator
-from simulations.reading.logs import Log
+from simulations.csv_log import ReplayLog
 
 _CURVE_POINTS = 100
 _GROWN = 1.02  # by how much rows have grown when what is fitted to all of them is fitted anew
@@ -37,7 +37,7 @@ class ReplayPoint(Struct, frozen=True):
     reward_per_step: float
 
 
-class Replayed(Struct, frozen=True):
+class ReplayResult(Struct, frozen=True):
     """How a policy did.
 
     Attributes:
@@ -55,21 +55,25 @@ class Replayed(Struct, frozen=True):
     curve: list[ReplayPoint]
 
 
-def problem_of(log: Log) -> Problem:
+def problem_of(log: ReplayLog) -> Problem:
     """Describe what was chosen among; rewards within [0, 1] are taken for successes."""
     low, high = min(float(log.rewards.min()), 0.0), max(float(log.rewards.max()), 1.0)
     return Problem.of(len(log.arms), log.contexts.shape[1], low, high)
 
 
-def sent_unequally(log: Log) -> bool:
+def sent_unequally(log: ReplayLog) -> bool:
     """Tell whether the arms' counts differ by more than chance, if all had the same probability."""
     counts = np.bincount(log.arm, minlength=len(log.arms))
     return bool(chisquare(counts).pvalue < _UNEQUAL)
 
 
 def replay(
-    log: Log, policy: AnyPolicy, *, seed: int = 0, progress: Callable[[int], None] = lambda _: None
-) -> Replayed:
+    log: ReplayLog,
+    policy: AnyPolicy,
+    *,
+    seed: int = 0,
+    progress: Callable[[int], None] = lambda _: None,
+) -> ReplayResult:
     """Replay a log with a policy that learns after every matched row.
 
     One that is fitted anew to all rows learns after each of the first fifty, and from then on when
@@ -93,17 +97,17 @@ def replay(
             f"[{log.rewards.min():g}, {log.rewards.max():g}]",
         )
     rng = Generator(SFC64(SeedSequence(seed)))
-    matched = _matched(log, _Learning(policy, problem, rng), rng, progress)
+    matched = _matched(log, _ReplayLearner(policy, problem, rng), rng, progress)
     if not matched:
         raise InvalidInput.at("", f"{policy.name} never chose what was sent")
     rewards = log.rewards[matched]
     n = len(rewards)
     se = float(rewards.std(ddof=1) / sqrt(n)) if n > 1 else float("inf")
-    return Replayed(policy.name, float(rewards.mean()), se, n, _curve(rewards))
+    return ReplayResult(policy.name, float(rewards.mean()), se, n, _curve(rewards))
 
 
 def _matched(
-    log: Log, learning: "_Learning", rng: Generator, progress: Callable[[int], None]
+    log: ReplayLog, learning: "_ReplayLearner", rng: Generator, progress: Callable[[int], None]
 ) -> list[int]:
     """Return the rows that were matched and kept, in order."""
     kept = _kept(log, rng)
@@ -127,14 +131,14 @@ def _matched(
     return matched
 
 
-def _kept(log: Log, rng: Generator) -> BoolArray:
+def _kept(log: ReplayLog, rng: Generator) -> BoolArray:
     """Draw which rows are kept if they match: (n,) bool, with probability p_min / p."""
     if log.propensities is None:
         return np.ones(log.n, dtype=np.bool_)
     return rng.random(log.n) * log.propensities < log.propensities.min()
 
 
-class _Learning:
+class _ReplayLearner:
     """A policy that learns one observation at a time."""
 
     def __init__(self, policy: AnyPolicy, problem: Problem, rng: Generator) -> None:

@@ -9,11 +9,11 @@ from msgspec import Struct
 
 from bandits.errors import InvalidInput
 from bandits.identifiers import pointer
-from simulations.conditions.feedback import Feedback
-from simulations.conditions.schedule import Run
+from simulations.convert import read
+from simulations.entries import check, lineup
 from simulations.environments import KINDS, Environment
-from simulations.lineup import check, lineup
-from simulations.reading.values import read
+from simulations.running.delays import Feedback
+from simulations.running.schedule import Run
 
 _READY = files("simulations") / "scenarios"
 _SUFFIX = ".toml"

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from bandits.array_types import FloatArray
 from bandits.results import HistoryPoint
-from simulations.planning.outlook import Side
+from simulations.planning.forecast import ForecastSide
 
 HUES = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 GREY = "#8A8F98"
@@ -232,11 +232,11 @@ def _layout(yaxis: dict[str, Any], *, stacked: bool) -> dict[str, Any]:
     }
 
 
-def outlook_figure(sides: Mapping[str, Side], measured: str) -> Figure:
+def outlook_figure(sides: Mapping[str, ForecastSide], measured: str) -> Figure:
     """Draw what ways to send a campaign bring while it goes on, against an equal split."""
-    from simulations.reporting.figures import Line, line_figure  # noqa: PLC0415 - plotly is loaded when used
+    from simulations.reporting.charts import ChartLine, line_figure  # noqa: PLC0415 - plotly is loaded when used
 
-    lines = [Line(label, s.emails, *s.curve) for label, s in sides.items()]
+    lines = [ChartLine(label, s.emails, *s.curve) for label, s in sides.items()]
     drawn = line_figure(lines, title="", x_title="emails sent", y_title=measured)
     drawn.update_layout(margin={"t": 12})
     figure: Figure = json.loads(drawn.to_json())

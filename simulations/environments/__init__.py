@@ -2,11 +2,11 @@
 
 from simulations.environments.bernoulli import Bernoulli
 from simulations.environments.classification import Classification
-from simulations.environments.contract import Environment, Rounds
-from simulations.environments.drifting import Drifting
 from simulations.environments.gaussian import Gaussian
 from simulations.environments.hillstrom import Hillstrom
+from simulations.environments.interfaces import Environment, Rounds
 from simulations.environments.logistic import Logistic
+from simulations.environments.nonstationary import Drifting
 from simulations.environments.orders import Orders
 from simulations.environments.slots import Slots
 

@@ -9,12 +9,14 @@ from numpy.random import Generator
 
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.contract import Binary, Rounds, numbered
+from simulations.environments.interfaces import BinaryRewards, Rounds, numbered
 
 Rate = Annotated[float, Meta(ge=0, le=1)]
 
 
-class Bernoulli(Parameters, Binary, tag_field="kind", tag="bernoulli", frozen=True, kw_only=False):
+class Bernoulli(
+    Parameters, BinaryRewards, tag_field="kind", tag="bernoulli", frozen=True, kw_only=False
+):
     """Rewards are 1 with a rate that is the arm's own and never changes, else 0."""
 
     means: Annotated[

@@ -15,15 +15,15 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.contract import LuckOfTheRound, Rounds
-from simulations.reading.logs import Labelled, read_labelled
+from simulations.csv_log import LabelledTable, read_labelled
+from simulations.environments.interfaces import RoundNoise, Rounds
 
 DIGITS = "digits"
 _BRIGHTEST = 16.0  # of a pixel in scikit-learn's digits
 
 
 class Classification(
-    Parameters, LuckOfTheRound, tag_field="kind", tag="classification", frozen=True, kw_only=False
+    Parameters, RoundNoise, tag_field="kind", tag="classification", frozen=True, kw_only=False
 ):
     """Rows come in a random order, each once before any comes again.
 
@@ -54,7 +54,7 @@ class Classification(
         _ = self._rows
 
     @property
-    def _rows(self) -> Labelled:
+    def _rows(self) -> LabelledTable:
         return _read(self.table, self.target, self.features)
 
     @property
@@ -67,9 +67,9 @@ class Classification(
         """The labels."""
         return self._rows.labels
 
-    def replicated(self, rng: Generator) -> "Shuffled":
+    def replicated(self, rng: Generator) -> "ShuffledTable":
         """Shuffle the rows."""
-        return Shuffled(self._rows, int(rng.integers(2**63)))
+        return ShuffledTable(self._rows, int(rng.integers(2**63)))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:
         """Draw n rows in an order of their own: contexts (n, d), means (n, K), 0 or 1."""
@@ -84,10 +84,10 @@ class Classification(
         return means + luck
 
 
-class Shuffled(Struct, frozen=True, eq=False):
+class ShuffledTable(Struct, frozen=True, eq=False):
     """The rows of a table in one replication's order, which every pass shuffles anew."""
 
-    rows: Labelled
+    rows: LabelledTable
     key: int
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - the key says it all
@@ -107,7 +107,7 @@ class Shuffled(Struct, frozen=True, eq=False):
 
 
 @cache
-def _read(table: str, target: str, features: tuple[str, ...]) -> Labelled:
+def _read(table: str, target: str, features: tuple[str, ...]) -> LabelledTable:
     if table == DIGITS:
         return _digits()
     try:
@@ -116,7 +116,7 @@ def _read(table: str, target: str, features: tuple[str, ...]) -> Labelled:
         raise error.under("/table") from None
 
 
-def _digits() -> Labelled:
+def _digits() -> LabelledTable:
     try:
         from sklearn.datasets import load_digits  # noqa: PLC0415 - an extra
     except ImportError:
@@ -125,4 +125,4 @@ def _digits() -> Labelled:
         ) from None
     images, label = load_digits(return_X_y=True)
     contexts = np.concatenate([np.ones((len(label), 1)), images / _BRIGHTEST], axis=1)
-    return Labelled(tuple(str(digit) for digit in range(10)), label, contexts)
+    return LabelledTable(tuple(str(digit) for digit in range(10)), label, contexts)

@@ -10,7 +10,7 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.contract import LuckOfTheRound, Rounds, numbered
+from simulations.environments.interfaces import RoundNoise, Rounds, numbered
 
 Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Deviation = Annotated[float, Meta(gt=0, le=1e9)]
@@ -19,7 +19,7 @@ _FAR = 4.0  # standard deviations beyond which hardly a reward lies
 
 
 class Gaussian(
-    Parameters, LuckOfTheRound, tag_field="kind", tag="gaussian", frozen=True, kw_only=False
+    Parameters, RoundNoise, tag_field="kind", tag="gaussian", frozen=True, kw_only=False
 ):
     """Rewards are normal around a mean that is the arm's own and never changes."""
 

@@ -11,12 +11,14 @@ from bandits.array_types import FloatArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.contract import Binary, Rounds, numbered
+from simulations.environments.interfaces import BinaryRewards, Rounds, numbered
 
 Weight = Annotated[float, Meta(ge=-100, le=100)]
 
 
-class Logistic(Parameters, Binary, tag_field="kind", tag="logistic", frozen=True, kw_only=False):
+class Logistic(
+    Parameters, BinaryRewards, tag_field="kind", tag="logistic", frozen=True, kw_only=False
+):
     """An arm succeeds with probability 1 / (1 + exp(−w·x)), w the arm's own and x the recipient's.
 
     The first feature is 1, the others are uniform on [0, 1], as the engine scales numbers.

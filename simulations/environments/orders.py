@@ -12,14 +12,12 @@ from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.environments.bernoulli import Rate
-from simulations.environments.contract import LuckOfTheRound, Rounds, numbered
+from simulations.environments.interfaces import RoundNoise, Rounds, numbered
 
 Amount = Annotated[float, Meta(gt=0, le=1e9)]
 
 
-class Orders(
-    Parameters, LuckOfTheRound, tag_field="kind", tag="orders", frozen=True, kw_only=False
-):
+class Orders(Parameters, RoundNoise, tag_field="kind", tag="orders", frozen=True, kw_only=False):
     """An order comes at the arm's rate; its value is log-normal, cut at the cap.
 
     So an email with fewer but larger orders may be the better one.

@@ -13,14 +13,14 @@ from bandits.array_types import FloatArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.contract import Binary, Rounds
+from simulations.environments.interfaces import BinaryRewards, Rounds
 
 Effect = Annotated[float, Meta(ge=-20, le=20)]
 
 MOST_ARMS = 1000
 
 
-class Slots(Parameters, Binary, tag_field="kind", tag="slots", frozen=True, kw_only=False):
+class Slots(Parameters, BinaryRewards, tag_field="kind", tag="slots", frozen=True, kw_only=False):
     """Each variant adds its effect to the log odds of a success; combinations may add their own."""
 
     effects: Annotated[

@@ -39,7 +39,7 @@ def export(path: Path, result: Result, scenario: Scenario) -> None:
 
 
 def _html(path: Path, result: Result, scenario: Scenario) -> None:
-    from simulations.reporting.report import html_report  # noqa: PLC0415 - drawing is loaded when used
+    from simulations.reporting.html_report import html_report  # noqa: PLC0415 - drawing is loaded when used
 
     title = scenario.question or "Simulation"
     text = html_report(result, title=title, about=scenario.about, source=scenario.source)

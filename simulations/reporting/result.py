@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
-from simulations.reporting.findings import Findings
+from simulations.reporting.summary import ResultSummary
 from simulations.reporting.tables import as_html, as_text
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
-class Result(Findings, frozen=True, eq=False):
+class Result(ResultSummary, frozen=True, eq=False):
     """What a simulation found, and how to see it: printed, drawn, in a notebook or as a file."""
 
     def to_parquet(self, path: str | Path) -> None:
@@ -21,7 +21,7 @@ class Result(Findings, frozen=True, eq=False):
 
     def figure(self) -> "Figure":
         """Draw the regret of every contestant as the campaign goes on."""
-        from simulations.reporting.figures import regret_curves  # noqa: PLC0415 - drawing is loaded when used
+        from simulations.reporting.charts import regret_curves  # noqa: PLC0415 - drawing is loaded when used
 
         return regret_curves(self)
 

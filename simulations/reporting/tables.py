@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from simulations.replay import Replayed
-from simulations.reporting.findings import Difference, Estimate, Findings, Summary
+from simulations.replay import ReplayResult
+from simulations.reporting.summary import Difference, Estimate, ResultSummary, Summary
 
 WIDTH = 132  # characters that the whole table may take
 _ROUNDING = 1e-9  # what sums of equal numbers may differ by
@@ -34,7 +34,7 @@ _NARROW = (0, 1, 2, 3, 4, 6)  # and of one of less
 _MEDIUM_WIDTH = 115
 
 
-def result_rows(result: Findings) -> list[tuple[str, ...]]:
+def result_rows(result: ResultSummary) -> list[tuple[str, ...]]:
     """Write one row of HEADINGS for each contestant."""
     return [
         (
@@ -53,7 +53,7 @@ def result_rows(result: Findings) -> list[tuple[str, ...]]:
     ]
 
 
-def result_notes(result: Findings) -> list[str]:
+def result_notes(result: ResultSummary) -> list[str]:
     """Tell which tests were planned for more than the campaign."""
     return [
         f"{summary.label} needs {summary.needs:,} decisions, the campaign has "
@@ -71,7 +71,7 @@ def result_notes(result: Findings) -> list[str]:
 DIFFERENCE_HEADINGS = ("compared with the best", "more regret", "95 % interval")
 
 
-def difference_rows(result: Findings) -> list[tuple[str, ...]]:
+def difference_rows(result: ResultSummary) -> list[tuple[str, ...]]:
     """Write how much more regret each contestant had than the best, with its interval."""
     best = best_row(result)
     if best is None:
@@ -81,13 +81,13 @@ def difference_rows(result: Findings) -> list[tuple[str, ...]]:
     return [(other.label, number(d.mean), _interval(d.low, d.high)) for other, d in pairs]
 
 
-def best_row(result: Findings) -> int | None:
+def best_row(result: ResultSummary) -> int | None:
     """Find the contestant with the least regret, if there are others."""
     regrets = [outcome.record.regret[:, -1].mean() for outcome in result.outcomes]
     return int(np.argmin(regrets)) if len(regrets) > 1 else None
 
 
-def result_table(result: Findings, width: int = WIDTH) -> Table:
+def result_table(result: ResultSummary, width: int = WIDTH) -> Table:
     """Lay out one row for each contestant, the least regret in bold; few columns if narrow."""
     run = result.run
     table = _plain(
@@ -111,7 +111,7 @@ def result_table(result: Findings, width: int = WIDTH) -> Table:
     return table
 
 
-def difference_table(result: Findings) -> Table:
+def difference_table(result: ResultSummary) -> Table:
     """Lay out the paired differences from the best."""
     table = _plain()
     table.add_column(DIFFERENCE_HEADINGS[0], overflow="fold")
@@ -134,7 +134,7 @@ def _plain(title: str | None = None) -> Table:
     )
 
 
-def as_html(result: Findings) -> str:
+def as_html(result: ResultSummary) -> str:
     """Write the table as HTML, the least regret in bold, and its notes."""
     notes = "".join(f"\n<p>{escape(note)}</p>" for note in result_notes(result))
     return html_table(HEADINGS, result_rows(result), best_row(result)) + notes
@@ -152,7 +152,7 @@ def html_table(
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
 
 
-def replay_table(results: Sequence[Replayed], rows: int) -> Table:
+def replay_table(results: Sequence[ReplayResult], rows: int) -> Table:
     """Lay out one row for each replayed policy, the largest reward in bold."""
     table = _plain(counted(rows, "row") + " replayed")
     table.add_column("policy", overflow="fold")
@@ -170,7 +170,7 @@ def replay_table(results: Sequence[Replayed], rows: int) -> Table:
     return table
 
 
-def as_text(result: Findings) -> str:
+def as_text(result: ResultSummary) -> str:
     """Write the table as plain text."""
     console = Console(file=StringIO(), width=WIDTH, color_system=None, markup=False, emoji=False)
     console.print(result_table(result))

@@ -16,7 +16,7 @@ from plotly.subplots import make_subplots
 
 from simulations import Result, simulate
 from simulations.environments import Bernoulli, Environment, Logistic
-from simulations.reporting.figures import style
+from simulations.reporting.charts import style
 
 ARMS = (2, 5, 10, 20, 50, 100, 200)
 FEATURES = (5, 10, 20, 50, 100, 200)

@@ -13,13 +13,13 @@ from typing import Any, get_args
 
 import msgspec
 
-from simulations.baselines.ab import PROCEDURES
-from simulations.conditions.feedback import Feedback
-from simulations.conditions.schedule import Ramp, Run
-from simulations.contestants.memory import Forgetting
-from simulations.contestants.stopping import Stop
+from simulations.ab_tests.procedures import PROCEDURES
+from simulations.entries import LearnerConfig
 from simulations.environments import KINDS
-from simulations.lineup import Entry
+from simulations.learners.forgetting import DecisionForgetting
+from simulations.learners.value_remaining import ValueRemainingRule
+from simulations.running.delays import Feedback
+from simulations.running.schedule import Ramp, Run
 
 PAGE = Path(__file__).parents[2] / "docs/simulations.md"
 HEADING = "## Every key\n"
@@ -38,8 +38,11 @@ def keys() -> str:
     parts = ["Made from the code by `make docs`; bounds in round brackets are excluded.\n"]
     parts += [section(f'environment, `kind = "{tag}"`', kind) for tag, kind in worlds.items()]
     parts += [section(f"`{place}`", kind) for kind, place in INNER.items()]
-    parts.append(section("`policy`, any name", Entry))
-    parts += [section("`policy.forgetting`", Forgetting), section("`policy.stop`", Stop)]
+    parts.append(section("`policy`, any name", LearnerConfig))
+    parts += [
+        section("`policy.forgetting`", DecisionForgetting),
+        section("`policy.stop`", ValueRemainingRule),
+    ]
     parts += [section(f"`policy.params` of `{n}`", kind) for n, kind in PROCEDURES.items()]
     parts.append("\n`policy.params` of a policy are on [the policies' page](policies.md).\n")
     return "".join(parts)

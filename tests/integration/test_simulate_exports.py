@@ -9,9 +9,9 @@ from bandits.errors import InvalidInput
 from simulations import simulate
 from simulations.environments import Bernoulli
 from simulations.reporting.exports import FORMS, check_path, export
-from simulations.running.cluster import SchedulerUnreachable
+from simulations.running.dask_backend import SchedulerUnreachable
 from simulations.scenario import load
-from simulations.simulation import simulate_run
+from simulations.simulate import simulate_run
 
 EMAILS = Bernoulli((0.1, 0.2))
 

@@ -8,7 +8,7 @@ import pytest
 
 from simulations import simulate
 from simulations.environments import Bernoulli
-from simulations.running.competition import Interrupted, WorkerDied
+from simulations.running.parallel import SimulationInterrupted, WorkerDied
 
 EMAILS = Bernoulli((0.1, 0.2))
 
@@ -49,7 +49,7 @@ def test_an_interruption_keeps_the_blocks_that_all_have_finished(workers):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interruption_before_anything_is_finished_says_so(workers):
-    with pytest.raises(Interrupted):
+    with pytest.raises(SimulationInterrupted):
         simulate(
             EMAILS,
             ["thompson"],

@@ -6,8 +6,14 @@ from hypothesis import strategies as st
 
 from bandits.problem import Problem
 from bandits.statistics import Moments, Ridge
-from simulations.contestants.memory import Everything, Fading, Forgetting, Sums, Windowed
-from simulations.contestants.rebuilt import Rebuilt, remember
+from simulations.learners.forgetting import (
+    DecisionForgetting,
+    ExponentialDecay,
+    FullMemory,
+    MemorySums,
+    SlidingWindow,
+)
+from simulations.learners.refit_memory import RefitMemory, memory_for
 
 PROBLEM = Problem.of(3, n_features=2)
 REPLICATIONS = 2
@@ -54,10 +60,10 @@ def test_without_forgetting_everything_visible_is_summed_and_the_rest_is_pending
     learned = sum(sizes[:visible])
     weights = np.r_[np.ones(learned), np.zeros(sum(sizes) - learned)]
     for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
-        memory = Everything(Sums(family, PROBLEM, REPLICATIONS), late=delay > 0)
+        memory = FullMemory(MemorySums(family, PROBLEM, REPLICATIONS), late=delay > 0)
         known, sent = remembered(memory, sizes, delay, seed)
         assert_same(known, summed(family, sent, weights), names)
-    pending = Everything(Sums(Moments, PROBLEM, REPLICATIONS), late=delay > 0)
+    pending = FullMemory(MemorySums(Moments, PROBLEM, REPLICATIONS), late=delay > 0)
     known, _ = remembered(pending, sizes, delay, seed)
     assert (np.abs(known.pending.sum(axis=1) - sum(sizes[visible:])) < 1e-9).all()
 
@@ -67,7 +73,7 @@ def test_a_window_knows_the_last_decisions_that_are_visible(sizes, delay, window
     n, learned = sum(sizes), sum(sizes[: max(0, len(sizes) - delay)])
     weights = ((np.arange(n) >= n - window) & (np.arange(n) < learned)).astype(float)
     for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
-        memory = Windowed(Sums(family, PROBLEM, REPLICATIONS), window)
+        memory = SlidingWindow(MemorySums(family, PROBLEM, REPLICATIONS), window)
         known, sent = remembered(memory, sizes, delay, seed)
         assert_same(known, summed(family, sent, weights), names)
 
@@ -78,7 +84,7 @@ def test_an_observation_loses_half_its_weight_in_a_half_life(sizes, delay, half_
     ages = np.arange(n - 1, -1, -1)
     weights = np.where(np.arange(n) < learned, 2.0 ** (-ages / half_life), 0.0)
     for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
-        memory = Fading(Sums(family, PROBLEM, REPLICATIONS), half_life)
+        memory = ExponentialDecay(MemorySums(family, PROBLEM, REPLICATIONS), half_life)
         known, sent = remembered(memory, sizes, delay, seed)
         assert_same(known, summed(family, sent, weights), names)
 
@@ -88,15 +94,15 @@ def test_an_observation_loses_half_its_weight_in_a_half_life(sizes, delay, half_
     delays,
     st.one_of(
         st.none(),
-        st.builds(Forgetting, half_life=st.floats(0.5, 50)),
-        st.builds(Forgetting, window=st.integers(1, 20)),
+        st.builds(DecisionForgetting, half_life=st.floats(0.5, 50)),
+        st.builds(DecisionForgetting, window=st.integers(1, 20)),
     ),
     st.integers(0, 99),
 )
 def test_the_log_summed_anew_says_what_the_sums_say(sizes, delay, forgetting, seed):
-    sums = Sums(Moments, PROBLEM, REPLICATIONS)
-    kept, _ = remembered(remember(sums, forgetting, late=delay > 0), sizes, delay, seed)
-    rebuilt, _ = remembered(Rebuilt(sums, forgetting), sizes, delay, seed)
+    sums = MemorySums(Moments, PROBLEM, REPLICATIONS)
+    kept, _ = remembered(memory_for(sums, forgetting, late=delay > 0), sizes, delay, seed)
+    rebuilt, _ = remembered(RefitMemory(sums, forgetting), sizes, delay, seed)
     assert_same(kept, rebuilt, ("count", "total", "square"))
 
 
@@ -104,16 +110,19 @@ def test_the_log_summed_anew_says_what_the_sums_say(sizes, delay, forgetting, se
     segments,
     st.one_of(
         st.none(),
-        st.builds(Forgetting, half_life=st.floats(0.5, 50)),
-        st.builds(Forgetting, window=st.integers(1, 20)),
+        st.builds(DecisionForgetting, half_life=st.floats(0.5, 50)),
+        st.builds(DecisionForgetting, window=st.integers(1, 20)),
     ),
     st.integers(0, 99),
 )
 def test_silence_that_is_corrected_is_as_if_the_reward_had_been_there(sizes, forgetting, seed):
     """Segments are learned from as silent; what came late is corrected a segment later."""
-    sums = Sums(Moments, PROBLEM, REPLICATIONS)
-    for make in (lambda: remember(sums, forgetting, late=True), lambda: Rebuilt(sums, forgetting)):
-        at_once, corrected = remember(sums, forgetting, late=True), make()
+    sums = MemorySums(Moments, PROBLEM, REPLICATIONS)
+    for make in (
+        lambda: memory_for(sums, forgetting, late=True),
+        lambda: RefitMemory(sums, forgetting),
+    ):
+        at_once, corrected = memory_for(sums, forgetting, late=True), make()
         rng = np.random.default_rng(seed)
         corrections = []
         for arms, rewards, contexts in sent_in(sizes, seed):

@@ -10,10 +10,14 @@ import numpy as np
 from scipy.stats import norm
 
 from simulations import ABTest, simulate
-from simulations.baselines.ab import FixedHorizonTest, GroupSequentialTest, SuccessiveElimination
-from simulations.baselines.power import obrien_fleming, staying_chance
-from simulations.conditions.feedback import Feedback
+from simulations.ab_tests.power import obrien_fleming, staying_chance
+from simulations.ab_tests.procedures import (
+    FixedHorizonTest,
+    GroupSequentialTest,
+    SuccessiveElimination,
+)
 from simulations.environments import Bernoulli
+from simulations.running.delays import Feedback
 
 REPLICATIONS = 4000 if os.environ.get("SOAK") == "1" else 600
 SLOW = 60 if os.environ.get("SOAK") == "1" else 12  # of hourly folds, which take long

@@ -11,8 +11,8 @@ from bandits.registry import make
 from simulations import ABTest, simulate
 from simulations.environments import Bernoulli
 from simulations.environments.gaussian import Gaussian
-from simulations.planning.campaign import Campaign, ab_test, adaptive
-from simulations.planning.outlook import Abandoned, foresee
+from simulations.planning.forecast import ForecastAbandoned, forecast_plan
+from simulations.planning.wave_simulation import CampaignPlan, ab_test, adaptive
 
 SOAK = os.environ.get("SOAK") == "1"
 N = 1000 if SOAK else 250
@@ -26,8 +26,8 @@ FLOOR = 0.01
 def plan(delay=1, *, valued=False):
     levels = tuple((k,) for k in range(3))
     if valued:
-        return Campaign(SIZES, delay, VALUES, SDS, -11.0, 14.0, levels, shuffled=False)
-    return Campaign(SIZES, delay, RATES, None, 0.0, 1.0, levels, shuffled=False)
+        return CampaignPlan(SIZES, delay, VALUES, SDS, -11.0, 14.0, levels, shuffled=False)
+    return CampaignPlan(SIZES, delay, RATES, None, 0.0, 1.0, levels, shuffled=False)
 
 
 @cache
@@ -97,12 +97,12 @@ def test_dealing_the_means_anew_changes_no_arms_chances():
 
 def test_the_same_seed_foresees_the_same_and_it_can_be_given_up():
     one, two = (
-        foresee(plan(), make("thompson"), FLOOR, replications=100, seconds=60.0, seed=4)
+        forecast_plan(plan(), make("thompson"), FLOOR, replications=100, seconds=60.0, seed=4)
         for _ in range(2)
     )
     assert one.replications == 100
     assert (one.policy.extra, one.test.extra) == (two.policy.extra, two.test.extra)
-    few = foresee(plan(), make("thompson"), FLOOR, replications=150, seconds=60.0, seed=4)
+    few = forecast_plan(plan(), make("thompson"), FLOOR, replications=150, seconds=60.0, seed=4)
     assert few.replications == 150
-    with pytest.raises(Abandoned):
-        foresee(plan(), make("thompson"), FLOOR, progress=lambda _: False)
+    with pytest.raises(ForecastAbandoned):
+        forecast_plan(plan(), make("thompson"), FLOOR, progress=lambda _: False)

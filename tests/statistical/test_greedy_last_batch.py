@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from bandits.registry import policies
-from simulations.conditions.schedule import Run
 from simulations.environments import Logistic
-from simulations.simulation import simulate_run
+from simulations.running.schedule import Run
+from simulations.simulate import simulate_run
 
 # How wide those look that would hardly try anything out in the last batch otherwise.
 WIDE = {"linucb": {"alpha": 2.0}, "lints": {"v": 0.3}}

@@ -11,9 +11,9 @@ import os
 import numpy as np
 import pytest
 
-from simulations.conditions.schedule import Run
 from simulations.environments import Bernoulli, Drifting
-from simulations.simulation import simulate_run
+from simulations.running.schedule import Run
+from simulations.simulate import simulate_run
 
 SOAK = os.environ.get("SOAK") == "1"
 TWO = Bernoulli((0.9, 0.8))

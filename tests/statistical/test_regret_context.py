@@ -10,9 +10,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from simulations.conditions.schedule import Run
 from simulations.environments import Classification
-from simulations.simulation import simulate_run
+from simulations.running.schedule import Run
+from simulations.simulate import simulate_run
 
 DIGITS = Classification("digits")
 HORIZON = 1797

@@ -11,7 +11,7 @@ from bandits.registry import make
 from bandits.statistics import Ridge
 from bandits.statistics.accumulator import Accumulator
 from bandits.statistics.logistic import LogisticSums
-from simulations.reading.logs import Log
+from simulations.csv_log import ReplayLog
 from simulations.replay import replay
 
 PROBLEM = Problem.of(3, 2)
@@ -77,7 +77,7 @@ def test_parts_that_are_gathered_are_fitted_together_and_not_added():
 def test_a_replayed_log_is_learned_as_a_whole():
     """One arm at a rate of .02: a sum of fits to one row each would take it for .12."""
     rewards = (np.arange(3000) % 50 == 0).astype(float)
-    log = Log(("a",), np.zeros(3000, np.int64), rewards, np.ones((3000, 1)), None)
+    log = ReplayLog(("a",), np.zeros(3000, np.int64), rewards, np.ones((3000, 1)), None)
     prepared = []
 
     class Watched:

@@ -53,7 +53,7 @@ from bandits.statistics import Moments
 from simulations import simulate
 from simulations.environments import Bernoulli
 from simulations.scenario import parse
-from simulations.simulation import simulate_run
+from simulations.simulate import simulate_run
 
 SCENARIO = """
 [environment]

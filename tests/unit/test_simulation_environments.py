@@ -17,7 +17,7 @@ from simulations.environments import (
     Slots,
 )
 from simulations.environments.hillstrom import estimate
-from simulations.environments.hillstrom.customers import FEATURES
+from simulations.environments.hillstrom.environment import FEATURES
 
 HILLSTROM = Path("../shared/data/hillstrom.csv")
 needs_hillstrom = pytest.mark.skipif(

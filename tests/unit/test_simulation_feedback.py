@@ -5,7 +5,7 @@ import pytest
 
 from bandits.errors import InvalidInput
 from bandits.problem import Problem
-from simulations.conditions.feedback import Feedback, Luck, Post
+from simulations.running.delays import DelayNoise, DelayQueue, Feedback
 
 MIDDLE = 0.5
 
@@ -17,14 +17,14 @@ def luck(n, *, speed=None, lost=None, doubled=None):
         np.ones(n) if lost is None else np.array(lost, dtype=float),
         np.ones(n) if doubled is None else np.array(doubled, dtype=float),
     ]
-    return Luck(*(row[None] for row in rows))
+    return DelayNoise(*(row[None] for row in rows))
 
 
 def letters(feedback, ends, rewards, *, arms=None, chance=None, patient=False):  # noqa: PLR0913 - of which most tests need two
     rewards = np.array([rewards], dtype=float)
     arms = np.zeros(rewards.shape, dtype=int) if arms is None else np.array([arms])
     chance = luck(rewards.shape[1]) if chance is None else chance
-    post = Post(feedback, np.array(ends), patient=patient)
+    post = DelayQueue(feedback, np.array(ends), patient=patient)
     return list(post.letters(0, 0, arms, rewards, chance))
 
 
@@ -85,7 +85,7 @@ def test_a_reward_reported_twice_counts_once_where_it_is_recognised():
 def test_half_of_the_rewards_take_longer_than_the_median():
     rng = np.random.default_rng(1)
     n = 40_000
-    chance = Luck(rng.standard_normal((1, n)), np.ones((1, n)), np.ones((1, n)))
+    chance = DelayNoise(rng.standard_normal((1, n)), np.ones((1, n)), np.ones((1, n)))
     feedback = Feedback(median=50.0, sigma=2.0, maturity=50.0, window=50.0)
     (letter,) = letters(feedback, [10**6], [1] * n, chance=chance)
     assert abs(letter.arrived.mean() - MIDDLE) < 4 * (0.25 / n) ** 0.5

@@ -1,7 +1,7 @@
 import pytest
 from scipy.stats import norm
 
-from simulations.baselines.power import (
+from simulations.ab_tests.power import (
     Variances,
     crossing_chance,
     fixed_size,

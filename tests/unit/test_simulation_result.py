@@ -8,8 +8,8 @@ import pytest
 
 from simulations import simulate
 from simulations.environments import Bernoulli, Hillstrom
-from simulations.reporting.figures import COLOURS, line_figure, regret_curves, regret_spread, style
-from simulations.reporting.report import html_report
+from simulations.reporting.charts import COLOURS, line_figure, regret_curves, regret_spread, style
+from simulations.reporting.html_report import html_report
 from simulations.reporting.tables import difference_rows
 
 EMAILS = Bernoulli((0.2, 0.1, 0.3))
@@ -139,10 +139,10 @@ def test_one_replication_claims_no_standard_error_and_no_interval():
 
 
 def test_a_line_without_others_is_drawn_alone():
-    from simulations.reporting.figures import Line  # noqa: PLC0415 - only here
+    from simulations.reporting.charts import ChartLine  # noqa: PLC0415 - only here
 
     zero = np.zeros(2)
     figure = line_figure(
-        [Line("only", np.arange(2), zero, zero, zero)], title="", x_title="", y_title=""
+        [ChartLine("only", np.arange(2), zero, zero, zero)], title="", x_title="", y_title=""
     )
     assert len(figure.data) == 2

@@ -13,14 +13,19 @@ from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import make, policies
 from bandits.statistics import Ridge
-from simulations.baselines.ab import ABTest
-from simulations.conditions.schedule import Run, Schedule
-from simulations.conditions.worlds import Potentials, SharedLuck, Stretch, Worlds
-from simulations.contestants.adaptive import Adaptive
-from simulations.contestants.memory import Forgetting
+from simulations.ab_tests.procedures import ABTest
 from simulations.environments import Bernoulli, Hillstrom, Logistic
-from simulations.environments.contract import Rounds
-from simulations.running.runner import play
+from simulations.environments.interfaces import Rounds
+from simulations.learners.forgetting import DecisionForgetting
+from simulations.learners.policy_learner import PolicyLearnerFactory
+from simulations.running.loop import play
+from simulations.running.replications import (
+    Chunk,
+    CommonRandomNumbers,
+    PotentialOutcomes,
+    Replications,
+)
+from simulations.running.schedule import Run, Schedule
 
 EMAILS = Bernoulli((0.2, 0.18, 0.24))
 
@@ -133,7 +138,7 @@ def test_another_seed_brings_other_rewards():
 
 def test_a_replication_is_the_same_whoever_stands_beside_it():
     def world(numbers: range) -> Any:
-        (stretch,) = Worlds(Hillstrom(), 5, numbers).stretches(40, by_step=False)
+        (stretch,) = Replications(Hillstrom(), 5, numbers).stretches(40, by_step=False)
         return stretch
 
     alone, among = world(range(3, 4)), world(range(6))
@@ -144,19 +149,19 @@ def test_a_replication_is_the_same_whoever_stands_beside_it():
 def test_arms_earn_the_same_round_by_round_however_many_replications_there_are():
     """Few are looked up in what all arms would earn; of many only what was chosen is computed."""
     for environment, n in product((EMAILS, Logistic.drawn(3, 3)), (2, 100)):
-        (stretch,) = Worlds(environment, 5, range(n)).stretches(40, by_step=True)
+        (stretch,) = Replications(environment, 5, range(n)).stretches(40, by_step=True)
         assert 0 < earned_by_step(stretch).mean() < 1
 
 
 def test_arms_earn_by_their_own_rates_where_each_replication_has_others():
     rates = np.random.default_rng(7).random((100, 1, 3))
     luck = np.random.default_rng(8).random((100, 40))
-    stretch = Stretch(0, np.ones((100, 40, 1)), rates, SharedLuck(EMAILS, luck))
+    stretch = Chunk(0, np.ones((100, 40, 1)), rates, CommonRandomNumbers(EMAILS, luck))
     by_replication = earned_by_step(stretch).mean(axis=1)
     assert np.corrcoef(by_replication, rates.mean(axis=(1, 2)))[0, 1] > 0.5
 
 
-def earned_by_step(stretch: Stretch) -> FloatArray:
+def earned_by_step(stretch: Chunk) -> FloatArray:
     """Send arms at random, round by round: what they earn, (R, n), as if sent all at once."""
     shape = stretch.contexts.shape[:2]
     arms, earned = np.random.default_rng(6).integers(0, 3, shape), stretch.by_step()
@@ -180,20 +185,20 @@ class Unshared:
 
 def test_an_environment_without_shared_luck_plays_the_same():
     run = Run(horizon=400, batches=3, seed=2)
-    policy = Adaptive(make("thompson"))
+    policy = PolicyLearnerFactory(make("thompson"))
     one = play(policy, EMAILS, run, range(20), lambda _: None)
     other = play(policy, Unshared(), run, range(20), lambda _: None)
     np.testing.assert_array_equal(one.sends, other.sends)
     np.testing.assert_allclose(one.regret, other.regret)
-    (shared,) = Worlds(EMAILS, 0, range(1)).stretches(5, by_step=True)
-    (unshared,) = Worlds(Unshared(), 0, range(1)).stretches(5, by_step=True)
-    assert type(shared.outcomes) is SharedLuck
-    assert type(unshared.outcomes) is Potentials
+    (shared,) = Replications(EMAILS, 0, range(1)).stretches(5, by_step=True)
+    (unshared,) = Replications(Unshared(), 0, range(1)).stretches(5, by_step=True)
+    assert type(shared.outcomes) is CommonRandomNumbers
+    assert type(unshared.outcomes) is PotentialOutcomes
 
 
 def test_regret_is_what_the_sends_missed():
     run = Run(horizon=1000, batches=7, seed=2)
-    record = play(Adaptive(make("thompson")), EMAILS, run, range(10), lambda _: None)
+    record = play(PolicyLearnerFactory(make("thompson")), EMAILS, run, range(10), lambda _: None)
     np.testing.assert_allclose(record.regret[:, -1], record.sends @ [0.04, 0.06, 0.0])
     np.testing.assert_allclose(record.best[:, -1], 240)
     np.testing.assert_allclose(record.control[:, -1], 200)
@@ -224,9 +229,11 @@ def test_stepping_and_preparing_anew_have_the_same_law():
     run = Run(horizon=150, seed=2)
     for name in ("thompson", "ucb1"):
         policy = make(name)
-        stepped = play(Adaptive(policy), EMAILS, run, range(400), lambda _: None).regret[:, -1]
+        stepped = play(
+            PolicyLearnerFactory(policy), EMAILS, run, range(400), lambda _: None
+        ).regret[:, -1]
         prepared = play(
-            Adaptive(policy, forgetting=Forgetting(window=1000)),
+            PolicyLearnerFactory(policy, forgetting=DecisionForgetting(window=1000)),
             EMAILS,
             run,
             range(400),
@@ -238,7 +245,9 @@ def test_stepping_and_preparing_anew_have_the_same_law():
 
 def test_the_floor_is_every_arms_least_share():
     run = Run(horizon=4000, batches=2, seed=2)
-    record = play(Adaptive(make("thompson"), floor=0.1), EMAILS, run, range(50), lambda _: None)
+    record = play(
+        PolicyLearnerFactory(make("thompson"), floor=0.1), EMAILS, run, range(50), lambda _: None
+    )
     second_half = record.sends.mean(axis=0) - 4000 / 6  # the first batch is split equally
     assert (second_half > 0.1 * 2000 - 4 * (2000 * 0.1 / 50) ** 0.5).all()
 
@@ -246,7 +255,7 @@ def test_the_floor_is_every_arms_least_share():
 @pytest.mark.parametrize("name", policies())
 def test_a_greedy_last_batch_sends_one_arm_only_to_recipients_who_are_alike(name):
     run = Run(horizon=3600, batches=(600, 3000), seed=2)
-    contestant = Adaptive(make(name), greedy_last_batch=True)
+    contestant = PolicyLearnerFactory(make(name), greedy_last_batch=True)
     record = play(contestant, EMAILS, run, range(20), lambda _: None)
     assert (record.sends.max(axis=1) > 3000 + 150).all()
 
@@ -254,7 +263,7 @@ def test_a_greedy_last_batch_sends_one_arm_only_to_recipients_who_are_alike(name
 @pytest.mark.parametrize("name", policies())
 def test_a_greedy_last_batch_with_nothing_known_is_split_equally(name):
     run = Run(horizon=3000, batches=1, seed=2)
-    contestant = Adaptive(make(name), greedy_last_batch=True)
+    contestant = PolicyLearnerFactory(make(name), greedy_last_batch=True)
     sends = play(contestant, EMAILS, run, range(20), lambda _: None).sends.mean(axis=0)
     assert np.abs(sends - 1000).max() < 4 * (3000 * 2 / 9 / 20) ** 0.5
 
@@ -266,5 +275,5 @@ def test_a_contextual_policy_that_predicts_nothing_cannot_be_greedy():
     Silent.name, Silent.support = "silent", (0.0, 1.0)
     run = Run(horizon=6000, batches=2)
     with pytest.raises(InvalidInput, match="silent does not tell what it predicts") as error:
-        Adaptive(Silent(), greedy_last_batch=True).check(EMAILS.problem, run)
+        PolicyLearnerFactory(Silent(), greedy_last_batch=True).check(EMAILS.problem, run)
     assert error.value.faults[0].pointer == "/greedy_last_batch"

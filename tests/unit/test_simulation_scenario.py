@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from bandits.errors import InvalidInput
 from simulations import ABTest, simulate
-from simulations.baselines.ab import PROCEDURES
+from simulations.ab_tests.procedures import PROCEDURES
 from simulations.environments import KINDS, Bernoulli
 from simulations.scenario import load, parse, ready
-from simulations.simulation import simulate_run
+from simulations.simulate import simulate_run
 
 GOOD = """
 [environment]

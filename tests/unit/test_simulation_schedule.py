@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from bandits.errors import InvalidInput
-from simulations.conditions.feedback import Feedback
-from simulations.conditions.schedule import Ramp, Run, batch_ends
+from simulations.running.delays import Feedback
+from simulations.running.schedule import Ramp, Run, batch_ends
 
 
 def test_equal_batches_differ_by_at_most_one_decision():

@@ -8,16 +8,20 @@ from bandits.errors import InvalidInput
 from bandits.problem import Problem
 from bandits.statistics import Moments
 from simulations import ABTest, simulate
-from simulations.baselines.ab import (
+from simulations.ab_tests.procedures import (
     PROCEDURES,
     FixedHorizonTest,
     GroupSequentialTest,
     SuccessiveElimination,
 )
-from simulations.baselines.race import Race
-from simulations.baselines.rules import Boundary, Elimination, OneLook
-from simulations.conditions.schedule import Run
+from simulations.ab_tests.rotation import RotatingTest
+from simulations.ab_tests.stopping_rules import (
+    EliminationRule,
+    FixedHorizonRule,
+    GroupSequentialRule,
+)
 from simulations.environments import Bernoulli, Gaussian
+from simulations.running.schedule import Run
 
 RNG = np.random.default_rng(0)
 
@@ -56,7 +60,7 @@ def test_ties_are_shipped_in_equal_parts():
 
 
 def test_a_test_does_not_look_before_its_end_and_not_after():
-    race = Race(Problem.of(2), 1, OneLook(), RNG)
+    race = RotatingTest(Problem.of(2), 1, FixedHorizonRule(), RNG)
     contexts = np.ones((1, 4, 1))
     race.begin(4, last=False)
     assert race.choose(contexts).tolist() == [[0, 1, 0, 1]]
@@ -69,19 +73,19 @@ def test_a_test_does_not_look_before_its_end_and_not_after():
 
 
 def test_significance_keeps_the_control_unless_it_is_beaten():
-    assert kept(OneLook(), [200, 210], [1000, 1000]) == [False, True]
-    assert kept(OneLook(0.05), [200, 210], [1000, 1000]) == [True, False]
-    assert kept(OneLook(0.05), [200, 260], [1000, 1000]) == [False, True]
+    assert kept(FixedHorizonRule(), [200, 210], [1000, 1000]) == [False, True]
+    assert kept(FixedHorizonRule(0.05), [200, 210], [1000, 1000]) == [True, False]
+    assert kept(FixedHorizonRule(0.05), [200, 260], [1000, 1000]) == [False, True]
 
 
 def test_rates_are_compared_by_the_pooled_z_test_and_values_by_welchs():
     """2 of 20 against 8 of 20: by z p = .0285, by Welch p = .0298 (scipy's ttest_ind)."""
-    pooled, welch = (OneLook(0.029, rates=rates) for rates in (True, False))
+    pooled, welch = (FixedHorizonRule(0.029, rates=rates) for rates in (True, False))
     assert kept(pooled, [2, 8], [20, 20]) == [False, True]
     assert kept(welch, [2, 8], [20, 20]) == [True, False]
-    assert kept(OneLook(0.028, rates=True), [2, 8], [20, 20]) == [True, False]
-    assert kept(OneLook(0.030), [2, 8], [20, 20]) == [False, True]
-    assert kept(OneLook(0.4, rates=True), [0, 0], [20, 20])[0]
+    assert kept(FixedHorizonRule(0.028, rates=True), [2, 8], [20, 20]) == [True, False]
+    assert kept(FixedHorizonRule(0.030), [2, 8], [20, 20]) == [False, True]
+    assert kept(FixedHorizonRule(0.4, rates=True), [0, 0], [20, 20])[0]
 
 
 def test_a_small_test_of_rates_ships_the_arm_as_often_as_its_z_test_rejects():
@@ -101,7 +105,7 @@ def test_a_small_test_of_rates_ships_the_arm_as_often_as_its_z_test_rejects():
 
 
 def test_a_boundary_ends_the_test_where_the_best_beats_every_other():
-    rule = Boundary(barrier=4.56, looks=5)
+    rule = GroupSequentialRule(barrier=4.56, looks=5)
     assert kept(rule, [200, 230], [1000, 1000], look=1) == [True, True]
     assert kept(rule, [200, 300], [1000, 1000], look=1) == [False, True]
     assert kept(rule, [200, 300, 299], [1000] * 3, look=1) == [True, True, True]
@@ -109,7 +113,7 @@ def test_a_boundary_ends_the_test_where_the_best_beats_every_other():
 
 
 def test_elimination_drops_who_is_surely_behind_and_nobody_else():
-    rule = Elimination(delta=0.05, span=1.0)
+    rule = EliminationRule(delta=0.05, span=1.0)
     assert kept(rule, [200, 202, 100], [10_000] * 3) == [True, True, True]
     assert kept(rule, [2000, 2020, 1000], [10_000] * 3) == [True, True, False]
     assert kept(rule, [2000, 900], [10_000] * 2, racing=[True, False]) == [True, False]

@@ -4,6 +4,6 @@
 the program that made those from the real file.
 """
 
-from simulations.environments.hillstrom.customers import Hillstrom
+from simulations.environments.hillstrom.environment import Hillstrom
 
 __all__ = ["Hillstrom"]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bandits.array_types import AnyArray, FloatArray
-from simulations.environments.hillstrom.design import (
+from simulations.environments.hillstrom.design_matrix import (
     ARMS,
     CHANNELS,
     LEVELS,

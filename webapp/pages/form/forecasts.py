@@ -9,7 +9,7 @@ from typing import cast
 from flask import Flask, current_app
 
 from bandits.experiment import Experiment
-from simulations.planning.outlook import Abandoned, Outlook, foresee
+from simulations.planning.forecast import ForecastAbandoned, PlanForecast, forecast_plan
 from webapp.pages.form.planning import Plan, campaign, cured
 
 _KEPT = 64  # plans whose outlook is remembered
@@ -31,8 +31,8 @@ class Forecast:
         """Begin with nothing simulated."""
         self.plan, self.person = plan, person
         self.part = 0.0
-        self.outlook: Outlook | None = None
-        self.cure: tuple[Plan, Outlook] | None = None
+        self.outlook: PlanForecast | None = None
+        self.cure: tuple[Plan, PlanForecast] | None = None
         self.failed = ""
         self.over = Event()
         self.unwanted = False
@@ -46,7 +46,7 @@ class Forecast:
             if needs_cure:
                 plan = cured(self.plan)
                 self.cure = plan, _foresee(plan, self._reporting(share, share), share)
-        except Abandoned:
+        except ForecastAbandoned:
             self.failed = "another plan was asked about"
         except Exception as error:  # noqa: BLE001 - told on the page; the worker goes on
             self.failed = str(error) or type(error).__name__
@@ -61,10 +61,10 @@ class Forecast:
         return progress
 
 
-def _foresee(plan: Plan, progress: Callable[[float], bool], share: float) -> Outlook:
+def _foresee(plan: Plan, progress: Callable[[float], bool], share: float) -> PlanForecast:
     experiment: Experiment = plan.experiment
     policy, seconds = experiment.make_policy(), share * _SECONDS
-    return foresee(campaign(plan), policy, plan.floor, seconds=seconds, progress=progress)
+    return forecast_plan(campaign(plan), policy, plan.floor, seconds=seconds, progress=progress)
 
 
 _NAME = "bandits.forecasts"

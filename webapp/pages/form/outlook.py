@@ -4,7 +4,7 @@ from flask import request
 
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
-from simulations.planning.outlook import Outlook
+from simulations.planning.forecast import PlanForecast
 from webapp.figures import Figure, outlook_figure
 from webapp.pages.access import person
 from webapp.pages.campaign.naming import named
@@ -53,7 +53,7 @@ def _versions(declared: Experiment) -> list[str]:
     return [named(declared, dict(zip(keys, arm, strict=True))) for arm in arms]
 
 
-def figure(plan: Plan, outlook: Outlook) -> Figure:
+def figure(plan: Plan, outlook: PlanForecast) -> Figure:
     """Draw what both ways bring while the campaign goes on."""
     sides = {"This plan": outlook.policy, test_label(outlook.test): outlook.test}
     return outlook_figure(sides, f"Extra {unit(plan)}")

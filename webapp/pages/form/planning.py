@@ -13,7 +13,7 @@ from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.rewards import RewardRule
 from bandits.versions import Configuration
-from simulations.planning.campaign import Campaign
+from simulations.planning.wave_simulation import CampaignPlan
 from webapp.pages.durations import UNITS
 from webapp.pages.form.fields import number
 from webapp.pages.form.typed import TypedDraft, TypedDuration, TypedPlan
@@ -146,7 +146,7 @@ def plain(rule: RewardRule) -> bool:
     return once and not others and not rule.costs
 
 
-def campaign(plan: Plan) -> Campaign:
+def campaign(plan: Plan) -> CampaignPlan:
     """Make the campaign that is simulated.
 
     A rule where less is better is mirrored, as the engine does.
@@ -164,7 +164,7 @@ def campaign(plan: Plan) -> Campaign:
     means = means + configuration.costs
     if rule.goal == "minimise":
         means = problem.low + problem.high - means
-    return Campaign(
+    return CampaignPlan(
         sizes=tuple(np.diff(ends).tolist()),
         delay=max(ceil(plan.wait / gap - 1e-9), 1) - 1,
         means=tuple(means.tolist()),

@@ -3,7 +3,7 @@
 from msgspec import Struct
 
 from bandits.registry import policies
-from simulations.planning.outlook import Outlook, Side
+from simulations.planning.forecast import ForecastSide, PlanForecast
 from webapp.pages.durations import say
 from webapp.pages.filters import amount, count, percent
 from webapp.pages.form.forecasts import Forecast
@@ -65,18 +65,18 @@ def unit(plan: Plan) -> str:
     return f"fewer {word}" if plan.experiment.reward.goal == "minimise" else word
 
 
-def test_label(test: Side) -> str:
+def test_label(test: ForecastSide) -> str:
     """Name an A/B test by its size."""
     return f"A/B test on {percent(test.share, 0)}, then its winner"
 
 
-def _row(label: str, side: Side) -> Row:
+def _row(label: str, side: ForecastSide) -> Row:
     wrong = f"{percent(side.wrong.mean, 0)} ± {percent(1.96 * side.wrong.se, 1)}"
     return Row(label, side.extra.mean, side.low, side.high, wrong)
 
 
 def _answer(
-    plan: Plan, outlook: Outlook, cure: tuple[Plan, Outlook] | None
+    plan: Plan, outlook: PlanForecast, cure: tuple[Plan, PlanForecast] | None
 ) -> tuple[str, list[str]]:
     what, gain, margin = unit(plan), outlook.difference, outlook.margin
     between = f"{_signed(gain - margin)} to {_signed(gain + margin)}"
@@ -112,7 +112,7 @@ def _answer(
     )
 
 
-def _cure(plan: Plan, cure: tuple[Plan, Outlook] | None) -> str:
+def _cure(plan: Plan, cure: tuple[Plan, PlanForecast] | None) -> str:
     if cure is None:
         return ""
     better, outlook = cure
@@ -124,14 +124,14 @@ def _cure(plan: Plan, cure: tuple[Plan, Outlook] | None) -> str:
     )
 
 
-def _brings(side: Side, what: str) -> str:
+def _brings(side: ForecastSide, what: str) -> str:
     return (
         f"brings about {_signed(side.extra.mean)} {what} against an equal split"
         f" ({_signed(side.low)} to {_signed(side.high)})"
     )
 
 
-def _risk(outlook: Outlook) -> str:
+def _risk(outlook: PlanForecast) -> str:
     """Compare how often the best results at the end belong to another than the best version."""
     mine, other = outlook.policy.wrong.mean, outlook.test.wrong.mean
     return (
@@ -141,7 +141,7 @@ def _risk(outlook: Outlook) -> str:
     )
 
 
-def _when_the_rest_leaves(plan: Plan, test: Side) -> str:
+def _when_the_rest_leaves(plan: Plan, test: ForecastSide) -> str:
     rest = percent(1 - (test.share or 0), 0)
     late = " That is after this campaign would have ended." if plan.wait > plan.over else ""
     waits = say(plan.experiment.reward.maturity)
@@ -151,7 +151,7 @@ def _when_the_rest_leaves(plan: Plan, test: Side) -> str:
     )
 
 
-def _notes(plan: Plan, outlook: Outlook) -> list[str]:
+def _notes(plan: Plan, outlook: PlanForecast) -> list[str]:
     experiment = plan.experiment
     notes = [
         (

@@ -8,8 +8,14 @@ import numpy as np
 from numpy.random import SFC64, Generator, SeedSequence
 
 from bandits.array_types import FloatArray, IntArray
-from simulations.conditions.feedback import Luck
-from simulations.environments.contract import Environment, Replicated, Rounds, Shared, World
+from simulations.environments.interfaces import (
+    Environment,
+    ReplicatedEnvironment,
+    Rounds,
+    RoundSource,
+    SharedNoise,
+)
+from simulations.running.delays import DelayNoise
 
 BLOCK = 250  # replications side by side: enough to hide Python's own time, few enough to spread
 _CELLS = 2_000_000  # numbers of one array in memory at a time: 16 MB
@@ -38,7 +44,7 @@ def player_rng(seed: int, first_replication: int) -> Generator:
     return Generator(SFC64(SeedSequence(seed, spawn_key=(_PLAYER, first_replication))))
 
 
-def keep_freed_memory() -> None:
+def warm_allocator() -> None:
     """Make the C library keep the memory of arrays that come and go in every stretch.
 
     glibc hands a freed block back to the kernel, which clears it before it is used again, until one
@@ -51,7 +57,7 @@ def keep_freed_memory() -> None:
 Earned = Callable[[int, IntArray], FloatArray]  # from a round and its arms (R,) to rewards (R,)
 
 
-class Outcomes(Protocol):
+class OutcomeSource(Protocol):
     """What the arms of a stretch would earn."""
 
     def earned(self, first: int, arms: IntArray, means: FloatArray) -> FloatArray:
@@ -64,7 +70,7 @@ class Outcomes(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Potentials:
+class PotentialOutcomes:
     """All potential rewards, (R, n, K)."""
 
     values: FloatArray
@@ -80,10 +86,10 @@ class Potentials:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SharedLuck:
+class CommonRandomNumbers:
     """One number a round, (R, n), that is every arm's luck."""
 
-    environment: Shared
+    environment: SharedNoise
     luck: FloatArray
 
     def earned(self, first: int, arms: IntArray, means: FloatArray) -> FloatArray:
@@ -94,7 +100,7 @@ class SharedLuck:
         """Compute those of one round; where arms and replications are few, of all rounds ahead."""
         if means.shape[0] * means.shape[2] <= _FEW:
             every = self.environment.reward(np.arange(means.shape[2]), means, self.luck[:, :, None])
-            return Potentials(every).by_step(means)
+            return PotentialOutcomes(every).by_step(means)
         reward, luck = self.environment.reward, self.luck.T
         if means.shape[1] == 1 and (means == means[0]).all():
             same = means[0, 0]
@@ -106,7 +112,7 @@ class SharedLuck:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Stretch:
+class Chunk:
     """Some successive rounds of R replications.
 
     Attributes:
@@ -120,8 +126,8 @@ class Stretch:
     start: int
     contexts: FloatArray
     means: FloatArray
-    outcomes: Outcomes
-    mail: Luck | None = None
+    outcomes: OutcomeSource
+    mail: DelayNoise | None = None
 
     @property
     def n(self) -> int:
@@ -145,7 +151,7 @@ class Stretch:
         return self.outcomes.by_step(self.means)
 
 
-class Worlds:
+class Replications:
     """Replications of an environment; what one brings depends on the seed and its number alone."""
 
     def __init__(
@@ -165,7 +171,7 @@ class Worlds:
         widest = max(problem.n_arms, problem.n_features)
         self._length = max(1, min(_LONGEST, _CELLS // (BLOCK * widest)))
 
-    def stretches(self, horizon: int, *, by_step: bool) -> Iterator[Stretch]:
+    def stretches(self, horizon: int, *, by_step: bool) -> Iterator[Chunk]:
         """Draw the rounds from 0 to the horizon, some at a time.
 
         How many at a time depends on the environment alone, not on who plays, when they learn or
@@ -175,42 +181,42 @@ class Worlds:
         for start in range(0, horizon, self._length):
             yield self._stretch(start, min(self._length, horizon - start), by_step=by_step)
 
-    def _stretch(self, start: int, n: int, *, by_step: bool) -> Stretch:
+    def _stretch(self, start: int, n: int, *, by_step: bool) -> Chunk:
         pairs = zip(self._worlds, self._rngs, strict=True)
         rounds = [world.rounds(start, n, rng) for world, rng in pairs]
-        contexts = _stacked([r.contexts for r in rounds], by_step=by_step)
+        contexts = _stack_rounds([r.contexts for r in rounds], by_step=by_step)
         contexts = np.broadcast_to(contexts, (len(rounds), n, contexts.shape[-1]))
-        means = _stacked([r.means for r in rounds], by_step=by_step)
+        means = _stack_rounds([r.means for r in rounds], by_step=by_step)
         outcomes = self._outcomes(n, rounds, by_step=by_step)
-        return Stretch(start, contexts, means, outcomes, self._mail(n))
+        return Chunk(start, contexts, means, outcomes, self._mail(n))
 
-    def _mail(self, n: int) -> Luck | None:
+    def _mail(self, n: int) -> DelayNoise | None:
         if not self._mail_rngs:
             return None
         draws = [(r.standard_normal(n), r.random(n), r.random(n)) for r in self._mail_rngs]
-        return Luck(*(np.stack(parts) for parts in zip(*draws, strict=True)))
+        return DelayNoise(*(np.stack(parts) for parts in zip(*draws, strict=True)))
 
-    def _outcomes(self, n: int, rounds: list[Rounds], *, by_step: bool) -> Outcomes:
+    def _outcomes(self, n: int, rounds: list[Rounds], *, by_step: bool) -> OutcomeSource:
         environment = self._environment
         if hasattr(environment, "luck"):
-            shared = cast("Shared", environment)
+            shared = cast("SharedNoise", environment)
             luck = [shared.luck(n, rng)[:, None] for rng in self._rngs]
-            return SharedLuck(shared, _stacked(luck, by_step=by_step)[:, :, 0])
+            return CommonRandomNumbers(shared, _stack_rounds(luck, by_step=by_step)[:, :, 0])
         size = (n, environment.problem.n_arms)
         values = [
             environment.rewards(np.broadcast_to(r.means, size), rng)
             for r, rng in zip(rounds, self._rngs, strict=True)
         ]
-        return Potentials(_stacked(values, by_step=by_step))
+        return PotentialOutcomes(_stack_rounds(values, by_step=by_step))
 
 
-def _world(environment: Environment, rng: Generator) -> World:
+def _world(environment: Environment, rng: Generator) -> RoundSource:
     if hasattr(environment, "replicated"):
-        return cast("Replicated", environment).replicated(rng)
+        return cast("ReplicatedEnvironment", environment).replicated(rng)
     return environment
 
 
-def _stacked(parts: list[FloatArray], *, by_step: bool) -> FloatArray:
+def _stack_rounds(parts: list[FloatArray], *, by_step: bool) -> FloatArray:
     """Stack R arrays (n or 1, last) to (R, n, last), or (R, 1, last) if all have a single row.
 
     In memory it is (n, R, last) if read by step.

@@ -11,7 +11,7 @@ from msgspec import Struct
 from plotly import graph_objects as go
 
 from bandits.array_types import AnyArray, FloatArray
-from simulations.reporting.findings import Findings
+from simulations.reporting.summary import ResultSummary
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 CONTROL = "#888888"
@@ -22,7 +22,7 @@ _CHARACTER_PIXELS = 7
 _GRID = "rgba(128, 128, 128, 0.2)"
 
 
-class Line(Struct, frozen=True, eq=False):
+class ChartLine(Struct, frozen=True, eq=False):
     """A line with a band around it, all (n,)."""
 
     label: str
@@ -32,7 +32,7 @@ class Line(Struct, frozen=True, eq=False):
     high: FloatArray
 
 
-class Span(Struct, frozen=True):
+class ChartSpan(Struct, frozen=True):
     """An estimate, the interval that matters most, and a wider one."""
 
     label: str
@@ -46,13 +46,13 @@ def style(position: int) -> tuple[str, str]:
     return COLOURS[position % len(COLOURS)], DASHES[position // len(COLOURS) % len(DASHES)]
 
 
-def shaded(colour: str, alpha: float) -> str:
+def shaded_band(colour: str, alpha: float) -> str:
     """Make a colour such as #0072B2 transparent."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
 
-def line_figure(lines: Sequence[Line], *, title: str, x_title: str, y_title: str) -> go.Figure:
+def line_figure(lines: Sequence[ChartLine], *, title: str, x_title: str, y_title: str) -> go.Figure:
     """Draw lines with their bands, named at their right ends."""
     figure = go.Figure()
     for position, line in enumerate(lines):
@@ -62,7 +62,7 @@ def line_figure(lines: Sequence[Line], *, title: str, x_title: str, y_title: str
             y=np.concatenate([line.high, line.low[::-1]]),
             mode="lines",
             fill="toself",
-            fillcolor=shaded(colour, 0.12),
+            fillcolor=shaded_band(colour, 0.12),
             line={"width": 0},
             hoverinfo="skip",
         )
@@ -84,7 +84,7 @@ def line_figure(lines: Sequence[Line], *, title: str, x_title: str, y_title: str
     return figure
 
 
-def _name_ends(figure: go.Figure, lines: Sequence[Line]) -> None:
+def _name_ends(figure: go.Figure, lines: Sequence[ChartLine]) -> None:
     """Write each label beside the end of its line, moved up where it would cover another."""
     lowest = min(0.0, *(float(line.low.min()) for line in lines))
     gap = _LABEL_GAP * (max(float(line.high.max()) for line in lines) - lowest)
@@ -103,7 +103,7 @@ def _name_ends(figure: go.Figure, lines: Sequence[Line]) -> None:
         )
 
 
-def span_figure(spans: Sequence[Span], *, title: str, x_title: str) -> go.Figure:
+def span_figure(spans: Sequence[ChartSpan], *, title: str, x_title: str) -> go.Figure:
     """Draw one row for each estimate: a dot, a thick bar inside, a thin bar outside."""
     figure = go.Figure()
     for position, span in enumerate(spans):
@@ -113,7 +113,7 @@ def span_figure(spans: Sequence[Span], *, title: str, x_title: str) -> go.Figure
                 x=ends,
                 y=[span.label] * 2,
                 mode="lines",
-                line={"color": shaded(colour, 0.5), "width": width},
+                line={"color": shaded_band(colour, 0.5), "width": width},
                 hoverinfo="skip",
             )
         figure.add_scatter(
@@ -146,7 +146,7 @@ def _finish(figure: go.Figure, *, title: str, right: int) -> None:
     figure.update_yaxes(gridcolor=_GRID, zeroline=True, zerolinecolor=_GRID)
 
 
-def regret_curves(result: Findings) -> go.Figure:
+def regret_curves(result: ResultSummary) -> go.Figure:
     """Draw how much each contestant has missed after so many decisions."""
     lines = []
     for summary in result.summaries():
@@ -156,7 +156,7 @@ def regret_curves(result: Findings) -> go.Figure:
             np.array([0.0, *(getattr(point, name) for point in curve)])
             for name in ("mean", "p05", "p95")
         )
-        lines.append(Line(summary.label, x, mean, low, high))
+        lines.append(ChartLine(summary.label, x, mean, low, high))
     return line_figure(
         lines,
         title="Regret: mean, and the middle 90 % of replications",
@@ -165,13 +165,13 @@ def regret_curves(result: Findings) -> go.Figure:
     )
 
 
-def regret_spread(result: Findings) -> go.Figure:
+def regret_spread(result: ResultSummary) -> go.Figure:
     """Draw how regret differs between replications: luck as a campaign manager would meet it."""
     spans = []
     for outcome in result.outcomes:
         regret = outcome.record.regret[:, -1]
         low, lower, upper, high = np.quantile(regret, [0.05, 0.25, 0.75, 0.95]).tolist()
-        spans.append(Span(outcome.label, float(regret.mean()), (lower, upper), (low, high)))
+        spans.append(ChartSpan(outcome.label, float(regret.mean()), (lower, upper), (low, high)))
     return span_figure(
         spans,
         title="Regret at the end: mean, middle half and middle 90 % of replications",

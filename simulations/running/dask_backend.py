@@ -6,8 +6,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from bandits.errors import BanditsError, InvalidInput
-from simulations.running.ledger import Record
-from simulations.running.runner import Progress, Task, play_task
+from simulations.running.loop import Progress, RunTask, play_task
+from simulations.running.recorder import RunRecord
 
 _CONNECT_SECONDS = 10
 
@@ -20,13 +20,13 @@ def _silent(n: int) -> None:
     """Count nothing: a worker elsewhere cannot tell how far it is before it is done."""
 
 
-def _remote(position: int, task: Task) -> tuple[int, Record]:
+def _remote(position: int, task: RunTask) -> tuple[int, RunRecord]:
     return position, play_task(task, _silent)
 
 
 def on_cluster(
-    tasks: Sequence[Task], scheduler: str, progress: Progress
-) -> Generator[tuple[int, Record]]:
+    tasks: Sequence[RunTask], scheduler: str, progress: Progress
+) -> Generator[tuple[int, RunRecord]]:
     """Have the workers of a Dask scheduler play, and yield each record with its task's position.
 
     They need this package installed. When this generator is closed, what is left is cancelled.

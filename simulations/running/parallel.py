@@ -11,16 +11,16 @@ from typing import Any
 from msgspec import Struct
 
 from bandits.errors import BanditsError
-from simulations.conditions.schedule import Run
-from simulations.conditions.worlds import BLOCK
-from simulations.contestants.contract import Entrant
-from simulations.environments.contract import Environment
-from simulations.running.cluster import on_cluster
-from simulations.running.ledger import Record, joined
-from simulations.running.runner import Progress, Task, play_task
+from simulations.environments.interfaces import Environment
+from simulations.learners.interfaces import LabelledLearner
+from simulations.running.dask_backend import on_cluster
+from simulations.running.loop import Progress, RunTask, play_task
+from simulations.running.recorder import RunRecord, joined
+from simulations.running.replications import BLOCK
+from simulations.running.schedule import Run
 
 
-class Interrupted(BanditsError):
+class SimulationInterrupted(BanditsError):
     """It was stopped before any replication of every contestant was finished."""
 
 
@@ -28,7 +28,7 @@ class WorkerDied(BanditsError):
     """A process that simulated ended before its work was done; memory may have run out."""
 
 
-class Competition(Struct, frozen=True, eq=False):
+class ReplicationRecords(Struct, frozen=True, eq=False):
     """What came out.
 
     Attributes:
@@ -37,20 +37,20 @@ class Competition(Struct, frozen=True, eq=False):
         interrupted: whether that is fewer than were asked for.
     """
 
-    records: list[Record]
+    records: list[RunRecord]
     replications: int
     interrupted: bool
 
 
-def compete(  # noqa: PLR0913 - what is played, and where
+def run_replications(  # noqa: PLR0913 - what is played, and where
     environment: Environment,
-    entrants: Sequence[Entrant],
+    entrants: Sequence[LabelledLearner],
     run: Run,
     *,
     workers: int = 1,
     scheduler: str | None = None,
     progress: Progress = lambda _: None,
-) -> Competition:
+) -> ReplicationRecords:
     """Let all contestants play all replications, in blocks.
 
     A block's numbers depend on the seed and its position alone, so they are the same for any number
@@ -63,11 +63,11 @@ def compete(  # noqa: PLR0913 - what is played, and where
     starts = range(0, run.replications, BLOCK)
     blocks = [range(start, min(start + BLOCK, run.replications)) for start in starts]
     tasks = [
-        Task(environment, entrant.contestant, run, block)
+        RunTask(environment, entrant.contestant, run, block)
         for block in blocks
         for entrant in entrants
     ]
-    records: dict[int, Record] = {}
+    records: dict[int, RunRecord] = {}
     interrupted = False
     if scheduler is not None:
         results = on_cluster(tasks, scheduler, progress)
@@ -88,19 +88,19 @@ def compete(  # noqa: PLR0913 - what is played, and where
         if all(first + i in records for i in range(width))
     ]
     if not finished:
-        raise Interrupted("interrupted before the first replications were finished")
+        raise SimulationInterrupted("interrupted before the first replications were finished")
     sides = [joined([records[first + i] for first in finished]) for i in range(width)]
-    return Competition(sides, len(sides[0].wrong), interrupted)
+    return ReplicationRecords(sides, len(sides[0].wrong), interrupted)
 
 
-def _alone(tasks: Iterable[Task], progress: Progress) -> Generator[tuple[int, Record]]:
+def _alone(tasks: Iterable[RunTask], progress: Progress) -> Generator[tuple[int, RunRecord]]:
     for position, task in enumerate(tasks):
         yield position, play_task(task, progress)
 
 
 def _together(
-    tasks: Sequence[Task], workers: int, progress: Progress
-) -> Generator[tuple[int, Record]]:
+    tasks: Sequence[RunTask], workers: int, progress: Progress
+) -> Generator[tuple[int, RunRecord]]:
     """Deal tasks to processes that are free, and yield each record with its task's position."""
     context = get_context("spawn")  # a copy of a process with threads may hang
     team = [_Helper(context) for _ in range(min(workers, len(tasks)))]
@@ -133,16 +133,16 @@ class _Helper:
         self._process.start()
         far_end.close()  # else its end could not be noticed
 
-    def deal(self, position: int, task: Task) -> None:
+    def deal(self, position: int, task: RunTask) -> None:
         """Give it a task."""
         self.position = position
         with suppress(ConnectionError):  # `news` will tell
             self.line.send(task)
 
-    def news(self) -> int | Record:
+    def news(self) -> int | RunRecord:
         """Take how many decisions it has just simulated, or its record."""
         try:
-            news: int | Record = self.line.recv()
+            news: int | RunRecord = self.line.recv()
         except (EOFError, ConnectionError):
             raise WorkerDied("a worker process died; its message is above") from None
         return news
@@ -164,5 +164,5 @@ def _help(line: "Connection[Any, Any]") -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, ConnectionError):  # the first process is gone, so is the work
         while True:
-            task: Task = line.recv()
+            task: RunTask = line.recv()
             line.send(play_task(task, line.send))

@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 from bandits.array_types import IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
-from simulations.conditions.feedback import Feedback
+from simulations.running.delays import Feedback
 
 _MOST_STEPS = 100_000_000  # one by one; already hours, and a gigabyte for where batches end
 

@@ -15,7 +15,7 @@ from bandits.features import CategoryFeature, EncodingCounts, NumberFeature
 MOST_VALUES = 100  # different texts of a context column; as many as the engine takes
 
 
-class Columns(Struct, frozen=True):
+class LogColumns(Struct, frozen=True):
     """Which columns of the file mean what."""
 
     arm: str
@@ -35,7 +35,7 @@ class Columns(Struct, frozen=True):
                 raise InvalidInput.at("", f"column {name!r} is named twice")
 
 
-class Log(Struct, frozen=True, eq=False):
+class ReplayLog(Struct, frozen=True, eq=False):
     """n rows of a log.
 
     Attributes:
@@ -94,7 +94,7 @@ def _number(text: str) -> float | None:
     return number if isfinite(number) else None
 
 
-def read_log(path: Path, columns: Columns) -> Log:
+def read_log(path: Path, columns: LogColumns) -> ReplayLog:
     """Read a log.
 
     Raises:
@@ -114,12 +114,12 @@ def read_log(path: Path, columns: Columns) -> Log:
     propensities = None
     if columns.propensity is not None:
         propensities = _propensities(cells[columns.propensity])
-    return Log(
+    return ReplayLog(
         tuple(str(a) for a in arms), arm, rewards, np.concatenate(encoded, axis=1), propensities
     )
 
 
-class Labelled(Struct, frozen=True, eq=False):
+class LabelledTable(Struct, frozen=True, eq=False):
     """n rows of a labelled table.
 
     Attributes:
@@ -133,7 +133,7 @@ class Labelled(Struct, frozen=True, eq=False):
     contexts: FloatArray
 
 
-def read_labelled(path: Path, label: str, features: Sequence[str]) -> Labelled:
+def read_labelled(path: Path, label: str, features: Sequence[str]) -> LabelledTable:
     """Read a table in which one column is to be told from others, by default from all others.
 
     Raises:
@@ -145,7 +145,7 @@ def read_labelled(path: Path, label: str, features: Sequence[str]) -> Labelled:
     labels, positions = np.unique(np.array(cells[label].texts), return_inverse=True)
     told = [_encoded(column) for name, column in cells.items() if name != label]
     contexts = np.concatenate([np.ones((len(positions), 1)), *told], axis=1)
-    return Labelled(tuple(str(name) for name in labels), positions, contexts)
+    return LabelledTable(tuple(str(name) for name in labels), positions, contexts)
 
 
 def _propensities(cells: _Cells) -> FloatArray:

@@ -10,9 +10,8 @@ from numpy.random import Generator
 from bandits.array_types import FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.contract import Binary, Rounds
-from simulations.environments.hillstrom import figures
-from simulations.environments.hillstrom.design import (
+from simulations.environments.hillstrom import coefficients
+from simulations.environments.hillstrom.design_matrix import (
     ARMS,
     CHANNELS,
     LEVELS,
@@ -21,6 +20,7 @@ from simulations.environments.hillstrom.design import (
     group,
     third,
 )
+from simulations.environments.interfaces import BinaryRewards, Rounds
 
 HISTORY_HIGH = 1000.0  # dollars; 2.4 % of the customers spent more
 FEATURES = (
@@ -35,12 +35,14 @@ FEATURES = (
 )
 
 _COEFFICIENTS = {
-    "visit": figures.VISIT,
-    "conversion": figures.CONVERSION,
+    "visit": coefficients.VISIT,
+    "conversion": coefficients.CONVERSION,
 }
 
 
-class Hillstrom(Parameters, Binary, tag_field="kind", tag="hillstrom", frozen=True, kw_only=False):
+class Hillstrom(
+    Parameters, BinaryRewards, tag_field="kind", tag="hillstrom", frozen=True, kw_only=False
+):
     """Customers like those of Hillstrom's test (2008), who get no email, mens' or womens'.
 
     Who they are is drawn from the joint shares of mens, womens, newbie, zip code and channel, then
@@ -119,15 +121,15 @@ class _Shares(Struct, frozen=True, eq=False):
 
 @cache
 def _shares() -> _Shares:
-    cells = _table(figures.CELLS)
-    months = np.cumsum(_table(figures.RECENCY), axis=1)
+    cells = _table(coefficients.CELLS)
+    months = np.cumsum(_table(coefficients.RECENCY), axis=1)
     months = months / months[:, -1:] + np.arange(len(months))[:, None]
     cumulative = np.cumsum(cells[:, 5])
     return _Shares(
         cells[:, :5].astype(np.int64),
         cumulative[:-1] / cumulative[-1],
         months.ravel(),
-        _table(figures.HISTORY),
+        _table(coefficients.HISTORY),
     )
 
 

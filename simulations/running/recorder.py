@@ -7,14 +7,14 @@ from msgspec import Struct
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
-from simulations.conditions.worlds import Stretch
+from simulations.running.replications import Chunk
 
 POINTS = 100  # on a curve, besides the ends of batches
 _TRUTH = 0.1  # the last part of the campaign, whose means tell which arm is the best to ship
 _SAME = 1e-12  # means closer than this are the same arm's worth
 
 
-class Record(Struct, frozen=True, eq=False):
+class RunRecord(Struct, frozen=True, eq=False):
     """What one contestant did in R replications; all but `grid` have R rows.
 
     Sums are of means, not of realised rewards: what chance added afterwards says nothing about a
@@ -55,14 +55,14 @@ class Record(Struct, frozen=True, eq=False):
         return np.maximum((self.control - self.reward).max(axis=1), 0.0)
 
 
-def joined(records: Sequence[Record]) -> Record:
+def joined(records: Sequence[RunRecord]) -> RunRecord:
     """Put the replications of several records of one contestant under each other."""
 
     def rows(name: str) -> FloatArray:
         return np.concatenate([getattr(record, name) for record in records])
 
-    names = [name for name in Record.__struct_fields__ if name != "grid"]
-    return Record(records[0].grid, *(rows(name) for name in names))
+    names = [name for name in RunRecord.__struct_fields__ if name != "grid"]
+    return RunRecord(records[0].grid, *(rows(name) for name in names))
 
 
 def curve_grid(horizon: int, ends: IntArray) -> IntArray:
@@ -72,7 +72,7 @@ def curve_grid(horizon: int, ends: IntArray) -> IntArray:
     return points[points > 0]
 
 
-class Ledger:
+class RegretRecorder:
     """Sums what is chosen, stretch by stretch."""
 
     def __init__(self, problem: Problem, grid: IntArray, replications: int) -> None:
@@ -83,7 +83,7 @@ class Ledger:
         self._truth = np.zeros((replications, problem.n_arms))
         self._truth_from = int((1 - _TRUTH) * grid[-1])
 
-    def write(self, stretch: Stretch, arms: IntArray, expected: FloatArray) -> None:
+    def write(self, stretch: Chunk, arms: IntArray, expected: FloatArray) -> None:
         """Write down a stretch in which arms (R, n) were chosen, of these means (R, n)."""
         means, stop = stretch.means, stretch.start + stretch.n
         first, after = np.searchsorted(self._grid, [stretch.start, stop], side="right")
@@ -100,7 +100,7 @@ class Ledger:
         counts = np.bincount(cells.ravel(order="K"), minlength=self._sends.size)
         self._sends += counts.reshape(self._sends.shape)
 
-    def close(self, shipped: FloatArray | None, decided: FloatArray) -> Record:
+    def close(self, shipped: FloatArray | None, decided: FloatArray) -> RunRecord:
         """Compare what is shipped, (R, K), with the truth towards the end of the campaign."""
         reward, best, control = self._curves
         if shipped is None:
@@ -112,7 +112,7 @@ class Ledger:
             rate_after = (shipped * truth).sum(axis=1)
             lost = top[:, 0] - rate_after
         rate_after = np.where(np.isnan(rate_after), self._late_rate(reward), rate_after)
-        return Record(
+        return RunRecord(
             self._grid, reward, best, control, self._sends, wrong, lost, decided, rate_after
         )
 

@@ -7,12 +7,12 @@ from scipy.special import ndtr, stdtr
 
 from bandits.array_types import BoolArray, FloatArray
 from bandits.statistics import Moments
-from simulations.baselines.race import best_of, only_best
+from simulations.ab_tests.rotation import best_of, only_best
 
 _TINY = 1e-12  # variance of a mean below which two means differ by more than chance if at all
 
 
-class OneLook(Struct, frozen=True):
+class FixedHorizonRule(Struct, frozen=True):
     """End at the first look; with a level, keep the control, the first arm, unless it is beaten.
 
     Rates are compared by the z test that pools them, values by Welch's.
@@ -32,7 +32,7 @@ class OneLook(Struct, frozen=True):
         return np.where(beaten, best, control)
 
 
-class Boundary(Struct, frozen=True):
+class GroupSequentialRule(Struct, frozen=True):
     """End where the best arm's z against every other reaches barrier / √look."""
 
     barrier: float
@@ -46,7 +46,7 @@ class Boundary(Struct, frozen=True):
         return np.where(clear | (look >= self.looks), best, racing)
 
 
-class Elimination(Struct, frozen=True):
+class EliminationRule(Struct, frozen=True):
     """Drop arms whose upper bound lies below another's lower bound."""
 
     delta: float

@@ -8,26 +8,26 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from bandits.array_types import FloatArray, IntArray
-from simulations.conditions.feedback import Feedback, Post
-from simulations.conditions.schedule import Run, Schedule
-from simulations.conditions.worlds import Stretch, Worlds, keep_freed_memory, player_rng
-from simulations.contestants.contract import Contestant, Player, Walker
-from simulations.environments.contract import Environment
-from simulations.running.ledger import Ledger, Record, curve_grid
+from simulations.environments.interfaces import Environment
+from simulations.learners.interfaces import Learner, LearnerFactory, SequentialLearner
+from simulations.running.delays import DelayQueue, Feedback
+from simulations.running.recorder import RegretRecorder, RunRecord, curve_grid
+from simulations.running.replications import Chunk, Replications, player_rng, warm_allocator
+from simulations.running.schedule import Run, Schedule
 
 Progress = Callable[[int], None]  # called with the number of decisions just simulated
 
 
-class Task(NamedTuple):
+class RunTask(NamedTuple):
     """A contestant and the replications that it plays side by side."""
 
     environment: Environment
-    contestant: Contestant
+    contestant: LearnerFactory
     run: Run
     replications: range
 
 
-def play_task(task: Task, progress: Progress) -> Record:
+def play_task(task: RunTask, progress: Progress) -> RunRecord:
     """Play, on one processor: a simulation's matrices are so small that sharing them costs more."""
     with _thread_pools().limit(limits=1, user_api="blas"):
         return play(task.contestant, task.environment, task.run, task.replications, progress)
@@ -40,25 +40,25 @@ def _thread_pools() -> ThreadpoolController:
 
 
 def play(
-    contestant: Contestant,
+    contestant: LearnerFactory,
     environment: Environment,
     run: Run,
     replications: Sequence[int],
     progress: Progress,
-) -> Record:
+) -> RunRecord:
     """Let a contestant play the replications of these numbers side by side."""
-    keep_freed_memory()
+    warm_allocator()
     problem = environment.problem
     schedule = contestant.schedule(run, problem)
     rng = player_rng(run.seed, replications[0])
     player = contestant.enter(problem, run, len(replications), rng)
     walker = (
-        cast("Walker", player)
+        cast("SequentialLearner", player)
         if hasattr(player, "go_through")
-        else Campaign(player, schedule, run.feedback)
+        else SequentialRun(player, schedule, run.feedback)
     )
-    ledger = Ledger(problem, curve_grid(run.horizon, run.schedule.ends), len(replications))
-    worlds = Worlds(environment, run.seed, replications, by_mail=run.feedback is not None)
+    ledger = RegretRecorder(problem, curve_grid(run.horizon, run.schedule.ends), len(replications))
+    worlds = Replications(environment, run.seed, replications, by_mail=run.feedback is not None)
     for stretch in worlds.stretches(run.horizon, by_step=schedule.sequential):
         ledger.write(stretch, *walker.go_through(stretch))
         progress(stretch.n * len(replications))
@@ -66,20 +66,20 @@ def play(
     return ledger.close(walker.shipped(), walker.decided())
 
 
-class Campaign:
+class SequentialRun:
     """A player on its schedule: which batch it is in, and what feedback is under way."""
 
-    def __init__(self, player: Player, schedule: Schedule, feedback: Feedback | None) -> None:
+    def __init__(self, player: Learner, schedule: Schedule, feedback: Feedback | None) -> None:
         self._player, self._delay = player, schedule.delay
         self._by_step = schedule.sequential
         self._ends: list[int] = schedule.ends.tolist()
         self._batch, self._began = 0, 0
         self._under_way: dict[int, list[Any]] = {}  # by the batch at whose end it is learned
-        self._post: Post | None = None
+        self._post: DelayQueue | None = None
         if feedback is not None:
-            self._post = Post(feedback, schedule.ends, patient=schedule.patient)
+            self._post = DelayQueue(feedback, schedule.ends, patient=schedule.patient)
 
-    def go_through(self, stretch: Stretch) -> tuple[IntArray, FloatArray]:
+    def go_through(self, stretch: Chunk) -> tuple[IntArray, FloatArray]:
         """Play a stretch: the arms chosen, and their means, (R, n)."""
         arms, means = self._blank(stretch)
         at = 0
@@ -97,7 +97,7 @@ class Campaign:
             at = stop
         return arms, means
 
-    def _send(self, stretch: Stretch, at: int, arms: IntArray, rewards: FloatArray) -> None:
+    def _send(self, stretch: Chunk, at: int, arms: IntArray, rewards: FloatArray) -> None:
         stop = at + arms.shape[1]
         contexts = stretch.contexts[:, at:stop]
         if self._post is None or stretch.mail is None:
@@ -116,7 +116,7 @@ class Campaign:
     def _expect(self, fold: int, packed: Any) -> None:
         self._under_way.setdefault(fold, []).append(packed)
 
-    def _blank(self, stretch: Stretch) -> tuple[IntArray, FloatArray]:
+    def _blank(self, stretch: Chunk) -> tuple[IntArray, FloatArray]:
         replications, n = stretch.contexts.shape[:2]
         if self._by_step:  # rounds are written one after another, so they lie one after another
             shape = (n, replications)

@@ -9,8 +9,8 @@ import pyarrow as pa
 from msgspec import Struct
 
 from bandits.array_types import FloatArray
-from simulations.conditions.schedule import Run
-from simulations.running.ledger import Record
+from simulations.running.recorder import RunRecord
+from simulations.running.schedule import Run
 
 TWO_SIDED = 1.959964  # standard normal deviations that hold 95 %
 
@@ -53,7 +53,7 @@ class Difference(Struct, frozen=True):
     high: float
 
     @classmethod
-    def of(cls, one: "Outcome", other: "Outcome") -> "Difference":
+    def of(cls, one: "LearnerOutcome", other: "LearnerOutcome") -> "Difference":
         """Compare two contestants."""
         gain = other.record.regret[:, -1] - one.record.regret[:, -1]
         found = Estimate.of(gain)
@@ -62,7 +62,7 @@ class Difference(Struct, frozen=True):
         return cls(one.label, other.label, found.mean, found.se, low, high)
 
 
-class Point(Struct, frozen=True):
+class CurvePoint(Struct, frozen=True):
     """A point of a regret curve: the mean over replications and the middle 90 % of them."""
 
     decisions: int
@@ -102,15 +102,15 @@ class Summary(Struct, frozen=True):
     sends_to_decision: Estimate | None
     decided: float
     worst_dip: Estimate
-    curve: list[Point]
+    curve: list[CurvePoint]
     needs: int | None = None
 
 
-class Outcome(Struct, frozen=True, eq=False):
+class LearnerOutcome(Struct, frozen=True, eq=False):
     """One contestant's replications, and for how many decisions it was planned if too many."""
 
     label: str
-    record: Record
+    record: RunRecord
     needs: int | None = None
 
     def summary(self, after: int) -> Summary:
@@ -131,13 +131,13 @@ class Outcome(Struct, frozen=True, eq=False):
         )
 
 
-def _curve(record: Record) -> list[Point]:
+def _curve(record: RunRecord) -> list[CurvePoint]:
     regret = record.regret
     low, high = np.quantile(regret, [0.05, 0.95], axis=0)
     mean = regret.mean(axis=0)
     se = _standard_error(regret)
     rows = zip(record.grid.tolist(), mean, se, low, high, strict=True)
-    return [Point(t, float(m), float(s), float(p), float(q)) for t, m, s, p, q in rows]
+    return [CurvePoint(t, float(m), float(s), float(p), float(q)) for t, m, s, p, q in rows]
 
 
 def _standard_error(values: FloatArray) -> FloatArray:
@@ -158,7 +158,7 @@ class Report(Struct, frozen=True):
     steps_per_second: float
 
 
-class Findings(Struct, frozen=True, eq=False):
+class ResultSummary(Struct, frozen=True, eq=False):
     """What a simulation found.
 
     Attributes:
@@ -171,7 +171,7 @@ class Findings(Struct, frozen=True, eq=False):
 
     run: Run
     arms: tuple[str, ...]
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[LearnerOutcome, ...]
     seconds: float
     interrupted: bool = False
 
@@ -180,7 +180,7 @@ class Findings(Struct, frozen=True, eq=False):
         """How many were finished."""
         return len(self.outcomes[0].record.wrong)
 
-    def __getitem__(self, label: str) -> Record:
+    def __getitem__(self, label: str) -> RunRecord:
         """Return the replications of the contestant with this label.
 
         Raises:
@@ -233,7 +233,10 @@ class Findings(Struct, frozen=True, eq=False):
     def curves(self) -> pa.Table:
         """Return one row for each contestant and point of its regret curve."""
         rows = [
-            {"policy": outcome.label, **{f: getattr(point, f) for f in Point.__struct_fields__}}
+            {
+                "policy": outcome.label,
+                **{f: getattr(point, f) for f in CurvePoint.__struct_fields__},
+            }
             for outcome in self.outcomes
             for point in _curve(outcome.record)
         ]

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 from typing import cast
 
 from bandits.problem import Problem
-from simulations.conditions.feedback import Feedback
-from simulations.conditions.schedule import Ramp, Run
-from simulations.contestants.contract import Contestant, Planned
-from simulations.environments.contract import Environment
-from simulations.lineup import Given, check, lineup
-from simulations.reporting.findings import Outcome
+from simulations.entries import Given, check, lineup
+from simulations.environments.interfaces import Environment
+from simulations.learners.interfaces import FixedSize, LearnerFactory
 from simulations.reporting.result import Result
-from simulations.running.competition import compete
-from simulations.running.runner import Progress
+from simulations.reporting.summary import LearnerOutcome
+from simulations.running.delays import Feedback
+from simulations.running.loop import Progress
+from simulations.running.parallel import run_replications
+from simulations.running.schedule import Ramp, Run
 
 
 def simulate(  # noqa: PLR0913 - each is a line of a scenario file
@@ -86,14 +86,14 @@ def simulate_run(  # noqa: PLR0913 - what is played, and where
     entrants = lineup(policies)
     check(entrants, environment.problem, run)
     began = time.perf_counter()
-    out = compete(
+    out = run_replications(
         environment, entrants, run, workers=workers, scheduler=scheduler, progress=progress
     )
     return Result(
         run,
         environment.arms,
         tuple(
-            Outcome(
+            LearnerOutcome(
                 entrant.label, record, _planned_beyond(entrant.contestant, environment.problem, run)
             )
             for entrant, record in zip(entrants, out.records, strict=True)
@@ -103,9 +103,9 @@ def simulate_run(  # noqa: PLR0913 - what is played, and where
     )
 
 
-def _planned_beyond(contestant: Contestant, problem: Problem, run: Run) -> int | None:
+def _planned_beyond(contestant: LearnerFactory, problem: Problem, run: Run) -> int | None:
     """Return for how many decisions it was planned, where the campaign has fewer."""
     if not hasattr(contestant, "planned"):
         return None
-    planned = cast("Planned", contestant).planned(problem)
+    planned = cast("FixedSize", contestant).planned(problem)
     return planned if planned > run.horizon else None

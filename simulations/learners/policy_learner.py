@@ -14,17 +14,17 @@ from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, larg
 from bandits.policy import AnyPolicy, Predicting, draw_each, sample_arms
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from simulations.conditions.schedule import Run, Schedule
-from simulations.conditions.worlds import Stretch
-from simulations.contestants.contract import Player, Walker
-from simulations.contestants.memory import Forgetting, Memory, Sums
-from simulations.contestants.rebuilt import remember
-from simulations.contestants.stopping import Stop, Stopping
+from simulations.learners.forgetting import DecisionForgetting, Memory, MemorySums
+from simulations.learners.interfaces import Learner, SequentialLearner
+from simulations.learners.refit_memory import memory_for
+from simulations.learners.value_remaining import ValueRemainingLearner, ValueRemainingRule
+from simulations.running.replications import Chunk
+from simulations.running.schedule import Run, Schedule
 
 LARGEST_FLOOR_SUM = 0.5  # as the engine: more would be an A/B test with some learning on top
 
 
-class Adaptive(Struct, frozen=True):
+class PolicyLearnerFactory(Struct, frozen=True):
     """A policy that learns as the simulated campaign goes on.
 
     Attributes:
@@ -38,9 +38,9 @@ class Adaptive(Struct, frozen=True):
 
     policy: AnyPolicy
     floor: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    forgetting: Forgetting | None = None
+    forgetting: DecisionForgetting | None = None
     greedy_last_batch: bool = False
-    stop: Stop | None = None
+    stop: ValueRemainingRule | None = None
 
     def check(self, problem: Problem, run: Run) -> None:
         """Refuse a reward outside the policy's support, a floor too high, a batch that is not.
@@ -84,22 +84,22 @@ class Adaptive(Struct, frozen=True):
 
     def enter(
         self, problem: Problem, run: Run, replications: int, rng: Generator
-    ) -> Player | Walker:
+    ) -> Learner | SequentialLearner:
         """Play with the policy's own steps where it has some and they apply."""
-        draw = Draw(self.policy, self.floor, rng)
+        draw = ArmDraws(self.policy, self.floor, rng)
         late = run.delay > 0 or run.feedback is not None
         stepwise = run.schedule.sequential and not late and self.forgetting is None
         if stepwise and hasattr(self.policy, "advance"):
-            return Stepper(draw, problem, replications)
-        sums = Sums(self.policy.statistic, problem, replications)
-        memory = remember(sums, self.forgetting, late=late)
-        learner = Learner(draw, problem, memory, greedy_last=self.greedy_last_batch)
+            return SequentialPolicyLearner(draw, problem, replications)
+        sums = MemorySums(self.policy.statistic, problem, replications)
+        memory = memory_for(sums, self.forgetting, late=late)
+        learner = PolicyLearner(draw, problem, memory, greedy_last=self.greedy_last_batch)
         if self.stop is None:
             return learner
-        return Stopping(learner, memory, self.stop, replications, rng)
+        return ValueRemainingLearner(learner, memory, self.stop, replications, rng)
 
 
-class Draw:
+class ArmDraws:
     """Draw arms from a policy's probabilities, after the floor."""
 
     def __init__(self, policy: AnyPolicy, floor: float, rng: Generator) -> None:
@@ -123,17 +123,17 @@ class Draw:
         return np.where(u < n_arms * self.floor, (u / self.floor).astype(np.int64), arms)
 
 
-class Stepper:
+class SequentialPolicyLearner:
     """A policy that learns after every decision by its own `advance`."""
 
-    def __init__(self, draw: Draw, problem: Problem, replications: int) -> None:
+    def __init__(self, draw: ArmDraws, problem: Problem, replications: int) -> None:
         self._draw, self._problem = draw, problem
         policy = draw.policy
         nothing = policy.statistic.zeros(problem, (replications,))
         self._prepared = policy.prepare(nothing, problem, 1, draw.rng)
         self._count = self._total = np.zeros((replications, problem.n_arms))
 
-    def go_through(self, stretch: Stretch) -> tuple[IntArray, FloatArray]:
+    def go_through(self, stretch: Chunk) -> tuple[IntArray, FloatArray]:
         """Choose and learn, round by round: the arms chosen, and their means, (R, n)."""
         draw, rng = self._draw.each(self._problem.n_arms), self._draw.rng
         prepared, advance = self._prepared, self._draw.policy.advance  # type: ignore[attr-defined]  # enter looked
@@ -176,10 +176,12 @@ def _summed(n_arms: int, arms: IntArray, rewards: FloatArray) -> tuple[FloatArra
     return count.astype(np.float64), total.astype(np.float64, copy=False)
 
 
-class Learner:
+class PolicyLearner:
     """A policy that prepares anew for every batch."""
 
-    def __init__(self, draw: Draw, problem: Problem, memory: Memory, *, greedy_last: bool) -> None:
+    def __init__(
+        self, draw: ArmDraws, problem: Problem, memory: Memory, *, greedy_last: bool
+    ) -> None:
         self._draw, self._problem, self._memory = draw, problem, memory
         self._replications = 0
         self._greedy_last, self._greedy = greedy_last, False

@@ -74,16 +74,16 @@ class Feedback(Parameters, frozen=True):
             )
 
 
-class Luck(NamedTuple):
+class DelayNoise(NamedTuple):
     """What chance decides for the rewards of n rounds in R replications, each (R, n)."""
 
     speed: FloatArray
     lost: FloatArray
     doubled: FloatArray
 
-    def part(self, start: int, stop: int) -> "Luck":
+    def part(self, start: int, stop: int) -> "DelayNoise":
         """Take the rounds from `start` to `stop`."""
-        return Luck(*(values[:, start:stop] for values in self))
+        return DelayNoise(*(values[:, start:stop] for values in self))
 
 
 class Correction(NamedTuple):
@@ -98,7 +98,7 @@ class Correction(NamedTuple):
     changed: FloatArray
 
 
-class Letters(NamedTuple):
+class DelayedBatch(NamedTuple):
     """Successive decisions that are learned from at the same fold.
 
     Attributes:
@@ -118,7 +118,7 @@ class Letters(NamedTuple):
     corrections: list[Correction]
 
 
-class Post:
+class DelayQueue:
     """Tell when what a player sends is answered."""
 
     def __init__(self, feedback: Feedback, ends: IntArray, *, patient: bool) -> None:
@@ -126,8 +126,8 @@ class Post:
         self._feedback, self._ends, self._patient = feedback, ends, patient
 
     def letters(
-        self, start: int, batch: int, arms: IntArray, rewards: FloatArray, luck: Luck
-    ) -> Iterator[Letters]:
+        self, start: int, batch: int, arms: IntArray, rewards: FloatArray, luck: DelayNoise
+    ) -> Iterator[DelayedBatch]:
         """Sort a segment of a batch, arms and rewards (R, n), by the fold it is learned at.
 
         Args:
@@ -142,7 +142,7 @@ class Post:
         reported = self._reported(rewards, luck)
         comes = self._comes(arrives - made, rewards, luck)
         if self._patient:
-            yield Letters(batch, 0, len(made), reported, comes, [])
+            yield DelayedBatch(batch, 0, len(made), reported, comes, [])
             return
         folds = np.searchsorted(self._ends, made + self._feedback.waits)
         edges = np.flatnonzero(np.diff(folds)) + 1
@@ -152,20 +152,20 @@ class Post:
             arrived = comes[:, part] & (arrives[:, part] <= closes)
             late = comes[:, part] & ~arrived
             corrections = self._corrections(arrives[:, part], late)
-            yield Letters(fold, int(first), int(stop), reported[:, part], arrived, corrections)
+            yield DelayedBatch(fold, int(first), int(stop), reported[:, part], arrived, corrections)
 
-    def _delays(self, arms: IntArray, luck: Luck) -> FloatArray:
+    def _delays(self, arms: IntArray, luck: DelayNoise) -> FloatArray:
         medians = np.array(self._feedback.median)
         return (medians[arms] if medians.ndim else medians) * np.exp(
             self._feedback.sigma * luck.speed
         )
 
-    def _reported(self, rewards: FloatArray, luck: Luck) -> FloatArray:
+    def _reported(self, rewards: FloatArray, luck: DelayNoise) -> FloatArray:
         if self._feedback.deduplicated:
             return rewards
         return rewards * (1 + (luck.doubled < self._feedback.doubled))
 
-    def _comes(self, delays: FloatArray, rewards: FloatArray, luck: Luck) -> BoolArray:
+    def _comes(self, delays: FloatArray, rewards: FloatArray, luck: DelayNoise) -> BoolArray:
         """Tell which rewards are ever counted: those that are none need not arrive."""
         comes = (rewards != 0) & (luck.lost >= self._feedback.lost)
         return comes if self._feedback.window is None else comes & (delays <= self._feedback.window)

@@ -50,7 +50,7 @@ class Environment(Protocol):
         ...
 
 
-class Shared(Environment, Protocol):
+class SharedNoise(Environment, Protocol):
     """What an environment may offer on top, for speed: one number is a round's luck for every arm.
 
     Then only the chosen arm's reward is computed. `rewards` must be what `reward` gives for the
@@ -66,7 +66,7 @@ class Shared(Environment, Protocol):
         ...
 
 
-class World(Protocol):
+class RoundSource(Protocol):
     """Where the rounds of one replication come from."""
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:
@@ -74,16 +74,16 @@ class World(Protocol):
         ...
 
 
-class Replicated(Environment, Protocol):
+class ReplicatedEnvironment(Environment, Protocol):
     """What an environment may offer on top: something that is drawn once for each replication."""
 
-    def replicated(self, rng: Generator) -> World:
+    def replicated(self, rng: Generator) -> RoundSource:
         """Draw the world of one replication."""
         ...
 
 
-class LuckOfTheRound:
-    """All potential rewards by one number a round, for an environment that is `Shared`.
+class RoundNoise:
+    """All potential rewards by one number a round, for an environment that is `SharedNoise`.
 
     Only one arm of a round is ever seen, so how the arms' luck hangs together changes no policy's
     law; sharing it makes the difference between two policies as quiet as it can be.
@@ -91,13 +91,13 @@ class LuckOfTheRound:
 
     __slots__ = ()
 
-    def rewards(self: Shared, means: FloatArray, rng: Generator) -> FloatArray:
+    def rewards(self: SharedNoise, means: FloatArray, rng: Generator) -> FloatArray:
         """Draw the reward of each arm: (n, K)."""
         n, n_arms = means.shape
         return self.reward(np.arange(n_arms), means, self.luck(n, rng)[:, None])
 
 
-class Binary(LuckOfTheRound):
+class BinaryRewards(RoundNoise):
     """Rewards that are 0 or 1; the means are success rates."""
 
     __slots__ = ()

@@ -6,8 +6,8 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from simulations.reporting.figures import FONT, regret_curves, regret_spread
-from simulations.reporting.findings import Findings
+from simulations.reporting.charts import FONT, regret_curves, regret_spread
+from simulations.reporting.summary import ResultSummary
 from simulations.reporting.tables import (
     DIFFERENCE_HEADINGS,
     as_html,
@@ -56,7 +56,7 @@ $source
 
 
 def html_report(
-    result: Findings, *, title: str = "Simulation", about: str = "", source: str = ""
+    result: ResultSummary, *, title: str = "Simulation", about: str = "", source: str = ""
 ) -> str:
     """Write a report that needs no network.
 
@@ -83,7 +83,7 @@ def html_report(
     )
 
 
-def _differences(result: Findings) -> str:
+def _differences(result: ResultSummary) -> str:
     rows = difference_rows(result)
     return html_table(DIFFERENCE_HEADINGS, rows) if rows else ""
 

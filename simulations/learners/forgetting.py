@@ -13,7 +13,7 @@ from bandits.problem import Problem
 from bandits.statistics import Statistic
 
 
-class Forgetting(Parameters, frozen=True):
+class DecisionForgetting(Parameters, frozen=True):
     """How fast a policy forgets, counted in decisions."""
 
     half_life: (
@@ -58,7 +58,7 @@ class Memory(Protocol):
         ...
 
 
-class Sums(NamedTuple):
+class MemorySums(NamedTuple):
     """How a family sums the decisions of a problem."""
 
     family: type[Statistic]
@@ -69,23 +69,23 @@ class Sums(NamedTuple):
         """Know nothing."""
         return self.family.zeros(self.problem, (self.replications,))
 
-    def learned(self, decisions: "Decisions") -> Any:
+    def learned(self, decisions: "DecisionBatch") -> Any:
         """Sum decisions with their rewards and weights."""
         arms, rewards, contexts, weights = decisions
         return self.family.of(self.problem, arms, rewards, contexts, weights)
 
-    def waiting(self, decisions: "Decisions") -> Any:
+    def waiting(self, decisions: "DecisionBatch") -> Any:
         """Sum decisions as pending, each once."""
         arms, _, contexts, _ = decisions
         return self.family.waiting(self.problem, arms, contexts, np.ones(arms.shape))
 
-    def change(self, late: "Decisions") -> Any:
+    def change(self, late: "DecisionBatch") -> Any:
         """Sum what it changes that decisions earned their rewards rather than 0."""
         silent = late._replace(rewards=np.zeros(late.arms.shape))
         return self.learned(late) - self.learned(silent)
 
 
-class Decisions(NamedTuple):
+class DecisionBatch(NamedTuple):
     """n decisions of R replications: arms, rewards, weights (R, n), contexts (R, n, d)."""
 
     arms: IntArray
@@ -93,9 +93,9 @@ class Decisions(NamedTuple):
     contexts: FloatArray
     weights: FloatArray
 
-    def part(self, columns: slice | BoolArray) -> "Decisions":
+    def part(self, columns: slice | BoolArray) -> "DecisionBatch":
         """Take some of the n."""
-        return Decisions(
+        return DecisionBatch(
             self.arms[:, columns],
             self.rewards[:, columns],
             self.contexts[:, columns],
@@ -103,17 +103,17 @@ class Decisions(NamedTuple):
         )
 
 
-class Everything:
+class FullMemory:
     """Nothing is forgotten."""
 
-    def __init__(self, sums: Sums, *, late: bool) -> None:
+    def __init__(self, sums: MemorySums, *, late: bool) -> None:
         """Start empty; `late` if batches begin before earlier feedback is visible."""
         self._sums, self._late = sums, late
         self.known: Any = sums.nothing()
 
     def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
         """Sum n decisions (R, n), as pending and as learned."""
-        sent = Decisions(arms, rewards, contexts, np.ones(arms.shape))
+        sent = DecisionBatch(arms, rewards, contexts, np.ones(arms.shape))
         learned = self._sums.learned(sent)
         if not self._late:
             return learned
@@ -125,23 +125,23 @@ class Everything:
         self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
     ) -> Any:
         """Sum what changes."""
-        return self._sums.change(Decisions(arms, rewards, contexts, changed))
+        return self._sums.change(DecisionBatch(arms, rewards, contexts, changed))
 
     def learn(self, feedback: Any) -> None:
         """Add what was learned, and take it out of pending."""
         self.known = self.known + feedback
 
 
-class _Aged(NamedTuple):
+class _DecayedSums(NamedTuple):
     learned: Any
     waiting: Any
     at: int
 
 
-class Fading:
+class ExponentialDecay:
     """An observation weighs 2^(−age / half-life), its age the decisions made since."""
 
-    def __init__(self, sums: Sums, half_life: float) -> None:
+    def __init__(self, sums: MemorySums, half_life: float) -> None:
         self._sums, self._half_life = sums, half_life
         self._now = 0
         self.known: Any = sums.nothing()
@@ -154,32 +154,32 @@ class Fading:
         ages = np.arange(shape[1] - 1, -1, -1)
         return np.broadcast_to(2.0 ** (-ages / self._half_life), shape)
 
-    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> _Aged:
+    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> _DecayedSums:
         """Let time pass, and sum n decisions (R, n), the newest with weight 1."""
-        sent = Decisions(arms, rewards, contexts, self._aged(arms.shape))
+        sent = DecisionBatch(arms, rewards, contexts, self._aged(arms.shape))
         self._now += arms.shape[1]
         waiting = self._sums.waiting(sent)
         self.known = self.known.decayed(self._weight(arms.shape[1])) + waiting
-        return _Aged(self._sums.learned(sent), waiting, self._now)
+        return _DecayedSums(self._sums.learned(sent), waiting, self._now)
 
     def corrected(
         self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
-    ) -> _Aged:
+    ) -> _DecayedSums:
         """Sum what changes, with the weights of the decisions."""
-        late = Decisions(arms, rewards, contexts, changed * self._aged(arms.shape))
-        return _Aged(self._sums.change(late), self._sums.nothing(), self._now)
+        late = DecisionBatch(arms, rewards, contexts, changed * self._aged(arms.shape))
+        return _DecayedSums(self._sums.change(late), self._sums.nothing(), self._now)
 
-    def learn(self, feedback: _Aged) -> None:
+    def learn(self, feedback: _DecayedSums) -> None:
         """Add what was learned with the weight that its age has left it."""
         aged = feedback.learned.decayed(self._weight(self._now - feedback.at))
         self.known = self.known - feedback.waiting + aged
 
 
-class Placed(NamedTuple):
+class WindowPart(NamedTuple):
     """Decisions, the position of the first, and whether they correct others that were learned."""
 
     start: int
-    decisions: Decisions
+    decisions: DecisionBatch
     corrects: bool
 
     @property
@@ -187,31 +187,31 @@ class Placed(NamedTuple):
         """The position after the last."""
         return self.start + self.decisions.arms.shape[1]
 
-    def cut(self, position: int) -> tuple["Placed", "Placed"]:
+    def cut(self, position: int) -> tuple["WindowPart", "WindowPart"]:
         """Part what was made before a position from the rest."""
         n = max(0, position - self.start)
         before, after = self.decisions.part(slice(None, n)), self.decisions.part(slice(n, None))
         return self._replace(decisions=before), self._replace(start=self.start + n, decisions=after)
 
 
-class Windowed:
+class SlidingWindow:
     """Only the last `window` decisions count."""
 
-    def __init__(self, sums: Sums, window: int) -> None:
+    def __init__(self, sums: MemorySums, window: int) -> None:
         self._sums, self._window = sums, window
         self._now = 0
-        self._inside: list[tuple[int, int, Placed]] = []  # a heap by the first one's position
+        self._inside: list[tuple[int, int, WindowPart]] = []  # a heap by the first one's position
         self._count = 0
         self.known: Any = sums.nothing()
 
-    def _sum(self, placed: Placed) -> Any:
+    def _sum(self, placed: WindowPart) -> Any:
         sum_up = self._sums.change if placed.corrects else self._sums.learned
         return sum_up(placed.decisions)
 
-    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Placed:
+    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> WindowPart:
         """Count n decisions (R, n) as pending, and let those go that leave the window."""
-        decisions = Decisions(arms, rewards, contexts, np.ones(arms.shape))
-        sent = Placed(self._now, decisions, corrects=False)
+        decisions = DecisionBatch(arms, rewards, contexts, np.ones(arms.shape))
+        sent = WindowPart(self._now, decisions, corrects=False)
         self._now = sent.stop
         self.known = self.known + self._sums.waiting(decisions)
         self._leave()
@@ -219,12 +219,12 @@ class Windowed:
 
     def corrected(
         self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
-    ) -> Placed:
+    ) -> WindowPart:
         """Keep what changes, and where it was."""
-        decisions = Decisions(arms, rewards, contexts, changed)
-        return Placed(self._now - arms.shape[1], decisions, corrects=True)
+        decisions = DecisionBatch(arms, rewards, contexts, changed)
+        return WindowPart(self._now - arms.shape[1], decisions, corrects=True)
 
-    def learn(self, feedback: Placed) -> None:
+    def learn(self, feedback: WindowPart) -> None:
         """Take decisions out of pending; learn those that are still inside the window."""
         if not feedback.corrects:
             self.known = self.known - self._sums.waiting(feedback.decisions)
@@ -233,7 +233,7 @@ class Windowed:
             self.known = self.known + self._sum(inside)
             self._enter(inside)
 
-    def _enter(self, placed: Placed) -> None:
+    def _enter(self, placed: WindowPart) -> None:
         self._count += 1  # so that a heap never compares what lies at the same position
         heappush(self._inside, (placed.start, self._count, placed))
 

@@ -12,7 +12,7 @@ from bandits.problem import Problem
 from bandits.statistics import Moments
 
 
-class Rule(Protocol):
+class StoppingRule(Protocol):
     """When a look at the test drops arms."""
 
     def keep(self, known: Moments, racing: BoolArray, look: int, rng: Generator) -> BoolArray:
@@ -34,14 +34,14 @@ def only_best(known: Moments, racing: BoolArray, rng: Generator) -> BoolArray:
     return np.arange(racing.shape[-1]) == winner[:, None]
 
 
-class Race:
+class RotatingTest:
     """A test at play in R replications: the racing arms take turns, so their split is exact."""
 
     def __init__(
         self,
         problem: Problem,
         replications: int,
-        rule: Rule,
+        rule: StoppingRule,
         rng: Generator,
         *,
         looks: Sequence[int] | None = None,

@@ -11,12 +11,14 @@ from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.environments.bernoulli import Rate
-from simulations.environments.contract import Binary, Rounds, numbered
+from simulations.environments.interfaces import BinaryRewards, Rounds, numbered
 
 Position = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
-class Drifting(Parameters, Binary, tag_field="kind", tag="drifting", frozen=True, kw_only=False):
+class Drifting(
+    Parameters, BinaryRewards, tag_field="kind", tag="drifting", frozen=True, kw_only=False
+):
     """The arms' success rates are one row of `means` after the other.
 
     The first row holds from the start, the next from the first position in `at`, and so on; with

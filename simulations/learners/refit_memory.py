@@ -5,25 +5,25 @@ from typing import Any
 import numpy as np
 
 from bandits.array_types import FloatArray, IntArray
-from simulations.contestants.memory import (
-    Decisions,
-    Everything,
-    Fading,
-    Forgetting,
+from simulations.learners.forgetting import (
+    DecisionBatch,
+    DecisionForgetting,
+    ExponentialDecay,
+    FullMemory,
     Memory,
-    Placed,
-    Sums,
-    Windowed,
+    MemorySums,
+    SlidingWindow,
+    WindowPart,
 )
 
 
-class Rebuilt:
+class RefitMemory:
     """The log itself, for a family that cannot subtract: it is summed anew before every batch."""
 
-    def __init__(self, sums: Sums, forgetting: Forgetting | None) -> None:
+    def __init__(self, sums: MemorySums, forgetting: DecisionForgetting | None) -> None:
         self._sums, self._forgetting = sums, forgetting
         self._now = 0
-        self._log: list[Placed] = []
+        self._log: list[WindowPart] = []
         self._learned: list[bool] = []
         self._known: Any = sums.nothing()
         self._stale = False
@@ -42,7 +42,7 @@ class Rebuilt:
         parts = zip(*(p.decisions for p in log), strict=True)
         arms, rewards, contexts, ones = (np.concatenate(part, axis=1) for part in parts)
         inside = weights > 0
-        decisions = Decisions(arms, rewards, contexts, ones * weights)
+        decisions = DecisionBatch(arms, rewards, contexts, ones * weights)
         return self._sums.learned(decisions.part(inside))
 
     def _weights(self, ages: IntArray) -> FloatArray:
@@ -54,8 +54,8 @@ class Rebuilt:
 
     def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> int:
         """Append n decisions (R, n) to the log; they are not known yet."""
-        decisions = Decisions(arms, rewards, np.array(contexts), np.ones(arms.shape))
-        self._log.append(Placed(self._now, decisions, corrects=False))
+        decisions = DecisionBatch(arms, rewards, np.array(contexts), np.ones(arms.shape))
+        self._log.append(WindowPart(self._now, decisions, corrects=False))
         self._learned.append(False)
         self._now += arms.shape[1]
         self._stale = any(self._learned)
@@ -84,12 +84,12 @@ class Rebuilt:
         self._stale = True
 
 
-def remember(sums: Sums, forgetting: Forgetting | None, *, late: bool) -> Memory:
+def memory_for(sums: MemorySums, forgetting: DecisionForgetting | None, *, late: bool) -> Memory:
     """Start a memory that forgets so; `late` if batches begin before earlier feedback is in."""
     if not sums.family.invertible:
-        return Rebuilt(sums, forgetting)
+        return RefitMemory(sums, forgetting)
     if forgetting is None:
-        return Everything(sums, late=late)
+        return FullMemory(sums, late=late)
     if forgetting.window is not None:
-        return Windowed(sums, forgetting.window)
-    return Fading(sums, forgetting.half_life or np.inf)
+        return SlidingWindow(sums, forgetting.window)
+    return ExponentialDecay(sums, forgetting.half_life or np.inf)

@@ -10,16 +10,16 @@ from bandits.identifiers import pointer
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.registry import make, policies
-from simulations.baselines.ab import PROCEDURES
-from simulations.conditions.schedule import Run
-from simulations.contestants.adaptive import Adaptive
-from simulations.contestants.contract import Contestant, Entrant
-from simulations.contestants.memory import Forgetting
-from simulations.contestants.stopping import Stop
-from simulations.reading.values import read
+from simulations.ab_tests.procedures import PROCEDURES
+from simulations.convert import read
+from simulations.learners.forgetting import DecisionForgetting
+from simulations.learners.interfaces import LabelledLearner, LearnerFactory
+from simulations.learners.policy_learner import PolicyLearnerFactory
+from simulations.learners.value_remaining import ValueRemainingRule
+from simulations.running.schedule import Run
 
 
-class Entry(Struct, frozen=True, forbid_unknown_fields=True):
+class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """What a scenario says of one contestant.
 
     Attributes:
@@ -40,7 +40,7 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
     stop: dict[str, Any] | None = None
     label: Annotated[str, Meta(min_length=1, max_length=60)] | None = None
 
-    def entrant(self) -> Entrant:
+    def entrant(self) -> LabelledLearner:
         """Make what it means.
 
         Raises:
@@ -49,17 +49,19 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         label = self.label or self._described()
         if self.name in PROCEDURES:
             self._refuse_settings()
-            return Entrant(label, _at("/params", read, PROCEDURES[self.name], self.params))
+            return LabelledLearner(label, _at("/params", read, PROCEDURES[self.name], self.params))
         if self.name not in policies():
             known = ", ".join([*PROCEDURES, *policies()])
             raise InvalidInput.at("/name", f"unknown policy {self.name!r}; known are {known}")
         forgetting = None
         if self.forgetting is not None:
-            forgetting = _at("/forgetting", read, Forgetting, self.forgetting)
+            forgetting = _at("/forgetting", read, DecisionForgetting, self.forgetting)
         policy = make(self.name, self.params)
-        stop = None if self.stop is None else _at("/stop", read, Stop, self.stop)
-        adaptive = Adaptive(policy, self.floor, forgetting, self.greedy_last_batch, stop)
-        return Entrant(label, adaptive)
+        stop = None if self.stop is None else _at("/stop", read, ValueRemainingRule, self.stop)
+        adaptive = PolicyLearnerFactory(
+            policy, self.floor, forgetting, self.greedy_last_batch, stop
+        )
+        return LabelledLearner(label, adaptive)
 
     def _described(self) -> str:
         settings = {**self.params, **(self.forgetting or {})}
@@ -68,11 +70,11 @@ class Entry(Struct, frozen=True, forbid_unknown_fields=True):
         if self.greedy_last_batch:
             settings["last_batch"] = "greedy"
         if self.stop is not None:
-            settings["stop"] = self.stop.get("remaining", Stop().remaining)
+            settings["stop"] = self.stop.get("remaining", ValueRemainingRule().remaining)
         return _described(self.name, settings)
 
     def _refuse_settings(self) -> None:
-        plain = Entry(self.name)
+        plain = LearnerConfig(self.name)
         for setting in ("floor", "forgetting", "greedy_last_batch", "stop"):
             if getattr(self, setting) != getattr(plain, setting):
                 raise InvalidInput.at(f"/{setting}", f"{self.name} has no {setting}")
@@ -85,16 +87,16 @@ def _at(prefix: str, function: Any, *args: Any) -> Any:
         raise error.under(prefix) from None
 
 
-Given = str | Mapping[str, Any] | AnyPolicy | Contestant
+Given = str | Mapping[str, Any] | AnyPolicy | LearnerFactory
 
 
-def lineup(policies: Sequence[Given]) -> list[Entrant]:
+def lineup(policies: Sequence[Given]) -> list[LabelledLearner]:
     """Read who takes part: names, entries as in a scenario, policies or procedures.
 
     Raises:
         InvalidInput: at ``/policy/{position}/…``; all that are at fault are named.
     """
-    found: list[Entrant] = []
+    found: list[LabelledLearner] = []
     faults: list[Fault] = []
     for position, given in enumerate(policies):
         try:
@@ -111,16 +113,16 @@ def lineup(policies: Sequence[Given]) -> list[Entrant]:
     return found
 
 
-def _entrant(given: Given) -> Entrant:
+def _entrant(given: Given) -> LabelledLearner:
     if isinstance(given, str):
-        return Entry(given).entrant()
+        return LearnerConfig(given).entrant()
     if isinstance(given, Mapping):
-        return read(Entry, dict(given)).entrant()
+        return read(LearnerConfig, dict(given)).entrant()
     if hasattr(given, "enter"):
-        contestant = cast("Contestant", given)
+        contestant = cast("LearnerFactory", given)
         name = getattr(given, "name", type(given).__name__)
-        return Entrant(_described(name, _changed(given)), contestant)
-    return Entrant(_described(given.name, _changed(given)), Adaptive(given))
+        return LabelledLearner(_described(name, _changed(given)), contestant)
+    return LabelledLearner(_described(given.name, _changed(given)), PolicyLearnerFactory(given))
 
 
 def _described(name: str, settings: Mapping[str, Any]) -> str:
@@ -133,7 +135,7 @@ def _changed(parameters: Any) -> dict[str, Any]:
     return {f.name: value for f in fields if (value := getattr(parameters, f.name)) != f.default}
 
 
-def check(entrants: Sequence[Entrant], problem: Problem, run: Run) -> None:
+def check(entrants: Sequence[LabelledLearner], problem: Problem, run: Run) -> None:
     """Refuse a run that does not fit the problem, and contestants that cannot play it.
 
     Raises:

@@ -24,7 +24,7 @@ from bandits.statistics.accumulator import Accumulator, Observations
 _SAME = 1e-12  # means closer than this are the same arm's worth
 
 
-class Campaign(Struct, frozen=True):
+class CampaignPlan(Struct, frozen=True):
     """What is sent, and what it would earn.
 
     Attributes:
@@ -54,7 +54,7 @@ class Campaign(Struct, frozen=True):
         return Problem(np.arange(n_arms), np.array(self.slot_levels), 1, self.low, self.high)
 
 
-class Course(Struct, frozen=True, eq=False):
+class WaveCourse(Struct, frozen=True, eq=False):
     """How R replications went.
 
     Attributes:
@@ -67,13 +67,13 @@ class Course(Struct, frozen=True, eq=False):
 
 
 def adaptive(  # noqa: PLR0913, PLR0917 - what is played, and by what
-    campaign: Campaign,
+    campaign: CampaignPlan,
     policy: AnyPolicy,
     floor: float,
     replications: int,
     rng: Generator,
     told: Callable[[float], None] = lambda _: None,
-) -> Course:
+) -> WaveCourse:
     """Play a policy that learns as the waves leave."""
     problem, alike = campaign.problem, np.ones((replications, 1))
     truth = _truth(campaign, replications, rng)
@@ -96,10 +96,10 @@ def adaptive(  # noqa: PLR0913, PLR0917 - what is played, and by what
         counts, totals = counts + sent, totals + total
         extra.append(extra[-1] + (sent * truth).sum(axis=1) - size * truth.mean(axis=1))
         told((wave + 1) / len(campaign.sizes))
-    return Course(np.stack(extra, axis=1), _wrong(truth, counts, totals))
+    return WaveCourse(np.stack(extra, axis=1), _wrong(truth, counts, totals))
 
 
-def ab_test(campaign: Campaign, share: float, replications: int, rng: Generator) -> Course:
+def ab_test(campaign: CampaignPlan, share: float, replications: int, rng: Generator) -> WaveCourse:
     """Play a test on a share of the recipients, split equally, and send the rest the winner."""
     truth = _truth(campaign, replications, rng)
     n_arms, emails = truth.shape[1], sum(campaign.sizes)
@@ -111,27 +111,27 @@ def ab_test(campaign: Campaign, share: float, replications: int, rng: Generator)
     after_test = (sent * truth).sum(axis=1) - tested * truth.mean(axis=1)
     gain = ((winner * truth).sum(axis=1) - truth.mean(axis=1)) * (emails - tested)
     extra = np.stack([np.zeros(replications), after_test, after_test + gain], axis=1)
-    return Course(extra, _wrong(truth, sent, total))
+    return WaveCourse(extra, _wrong(truth, sent, total))
 
 
-def _tested(campaign: Campaign, share: float) -> int:
+def _tested(campaign: CampaignPlan, share: float) -> int:
     emails = sum(campaign.sizes)
     return min(emails, max(len(campaign.means), round(share * emails)))
 
 
-def test_points(campaign: Campaign, share: float) -> IntArray:
-    """Return after how many emails a `Course` of an A/B test has its points."""
+def test_points(campaign: CampaignPlan, share: float) -> IntArray:
+    """Return after how many emails a `WaveCourse` of an A/B test has its points."""
     return np.array([0, _tested(campaign, share), sum(campaign.sizes)])
 
 
-def _truth(campaign: Campaign, replications: int, rng: Generator) -> FloatArray:
+def _truth(campaign: CampaignPlan, replications: int, rng: Generator) -> FloatArray:
     """Deal the means to the arms: (R, K)."""
     means = np.tile(np.array(campaign.means), (replications, 1))
     return rng.permuted(means, axis=1) if campaign.shuffled else means
 
 
 def _earned(
-    campaign: Campaign, truth: FloatArray, sent: IntArray, rng: Generator
+    campaign: CampaignPlan, truth: FloatArray, sent: IntArray, rng: Generator
 ) -> tuple[FloatArray, FloatArray]:
     """Draw what each arm's sends earn, and how they scatter: Σ r and Σ (r − mean)², (R, K)."""
     if campaign.sds is None:

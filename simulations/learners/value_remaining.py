@@ -9,14 +9,14 @@ from numpy.random import Generator
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.statistics import Moments
-from simulations.contestants.contract import Player
-from simulations.contestants.memory import Memory
+from simulations.learners.forgetting import Memory
+from simulations.learners.interfaces import Learner
 
 _DRAWS = 2000  # of every arm's rate; the quantile looked at has a standard error of half a percent
 _PRIOR = 1.0  # successes and failures assumed before the first real ones
 
 
-class Stop(Parameters, frozen=True):
+class ValueRemainingRule(Parameters, frozen=True):
     """Stop when hardly anything is left to gain, and send the champion from then on.
 
     The value remaining is (max θ − θ_champion) / θ_champion, θ the rates' posterior draws and the
@@ -33,11 +33,16 @@ class Stop(Parameters, frozen=True):
     after: Annotated[int, Meta(ge=0, le=1_000_000_000, description="decisions at least")] = 0
 
 
-class Stopping:
+class ValueRemainingLearner:
     """A policy that stops; a player in front of the policy's own."""
 
     def __init__(
-        self, inner: Player, memory: Memory, stop: Stop, replications: int, rng: Generator
+        self,
+        inner: Learner,
+        memory: Memory,
+        stop: ValueRemainingRule,
+        replications: int,
+        rng: Generator,
     ) -> None:
         self._inner, self._memory, self._stop, self._rng = inner, memory, stop, rng
         self._sent = 0
@@ -86,7 +91,9 @@ class Stopping:
         return self._decided
 
 
-def enough_known(known: Moments, stop: Stop, rng: Generator) -> tuple[BoolArray, IntArray]:
+def enough_known(
+    known: Moments, stop: ValueRemainingRule, rng: Generator
+) -> tuple[BoolArray, IntArray]:
     """Tell where enough is known of rates, and each replication's champion, both (R,)."""
     successes = np.clip(known.total, 0, known.count)
     failures = known.count - successes

@@ -7,11 +7,11 @@ from numpy.random import Generator
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
-from simulations.conditions.schedule import Run, Schedule
-from simulations.conditions.worlds import Stretch
+from simulations.running.replications import Chunk
+from simulations.running.schedule import Run, Schedule
 
 
-class Player(Protocol):
+class Learner(Protocol):
     """A contestant at play in R replications side by side; it remembers what it has seen."""
 
     def begin(self, upcoming: int, *, last: bool) -> None:
@@ -53,13 +53,13 @@ class Player(Protocol):
         ...
 
 
-class Walker(Protocol):
+class SequentialLearner(Protocol):
     """A contestant at play that goes through rounds by itself.
 
     For speed: one that learns after every decision need not be asked for one at a time.
     """
 
-    def go_through(self, stretch: Stretch) -> tuple[IntArray, FloatArray]:
+    def go_through(self, stretch: Chunk) -> tuple[IntArray, FloatArray]:
         """Play a stretch: the arms chosen, and their means, (R, n)."""
         ...
 
@@ -68,15 +68,15 @@ class Walker(Protocol):
         ...
 
     def shipped(self) -> FloatArray | None:
-        """As a `Player`."""
+        """As a `Learner`."""
         ...
 
     def decided(self) -> FloatArray:
-        """As a `Player`."""
+        """As a `Learner`."""
         ...
 
 
-class Contestant(Protocol):
+class LearnerFactory(Protocol):
     """What is compared in a simulation; its figures only, so that it can play again."""
 
     def check(self, problem: Problem, run: Run) -> None:
@@ -93,12 +93,12 @@ class Contestant(Protocol):
 
     def enter(
         self, problem: Problem, run: Run, replications: int, rng: Generator
-    ) -> Player | Walker:
+    ) -> Learner | SequentialLearner:
         """Begin to play in so many replications side by side."""
         ...
 
 
-class Planned(Contestant, Protocol):
+class FixedSize(LearnerFactory, Protocol):
     """What a contestant may offer on top whose end was planned without asking for the horizon."""
 
     def planned(self, problem: Problem) -> int:
@@ -106,8 +106,8 @@ class Planned(Contestant, Protocol):
         ...
 
 
-class Entrant(Struct, frozen=True):
+class LabelledLearner(Struct, frozen=True):
     """A contestant and what tables call it."""
 
     label: str
-    contestant: Contestant
+    contestant: LearnerFactory

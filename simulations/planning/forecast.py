@@ -10,15 +10,21 @@ from numpy.random import Generator, SeedSequence, default_rng
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.policy import AnyPolicy
-from simulations.planning.campaign import Campaign, Course, ab_test, adaptive, test_points
-from simulations.reporting.findings import TWO_SIDED, Estimate
+from simulations.planning.wave_simulation import (
+    CampaignPlan,
+    WaveCourse,
+    ab_test,
+    adaptive,
+    test_points,
+)
+from simulations.reporting.summary import TWO_SIDED, Estimate
 
 FIRST, BLOCK = 20, 100  # replications side by side: few until a hundred are done, then more
 SHARES = (0.1, 0.2, 0.5)  # of an A/B test: the best of these is what a bandit must beat
 _TESTS = 10_000  # replications of each A/B test, which costs next to nothing
 
 
-class Side(Struct, frozen=True, eq=False):
+class ForecastSide(Struct, frozen=True, eq=False):
     """One way to send the campaign.
 
     Attributes:
@@ -38,7 +44,7 @@ class Side(Struct, frozen=True, eq=False):
     share: float | None = None
 
 
-class Outlook(Struct, frozen=True, eq=False):
+class PlanForecast(Struct, frozen=True, eq=False):
     """A policy beside the A/B test that does best.
 
     Attributes:
@@ -47,19 +53,19 @@ class Outlook(Struct, frozen=True, eq=False):
         margin: half the width of its 95 % interval, over replications.
     """
 
-    policy: Side
-    test: Side
+    policy: ForecastSide
+    test: ForecastSide
     replications: int
     difference: float
     margin: float
 
 
-class Abandoned(Exception):
+class ForecastAbandoned(Exception):
     """It was told to stop."""
 
 
-def foresee(  # noqa: PLR0913 - what is simulated, and for how long
-    campaign: Campaign,
+def forecast_plan(  # noqa: PLR0913 - what is simulated, and for how long
+    campaign: CampaignPlan,
     policy: AnyPolicy,
     floor: float,
     *,
@@ -67,7 +73,7 @@ def foresee(  # noqa: PLR0913 - what is simulated, and for how long
     seconds: float = 4.0,
     seed: int = 0,
     progress: Callable[[float], bool] = lambda _: True,
-) -> Outlook:
+) -> PlanForecast:
     """Compare a policy with A/B tests on a planned campaign.
 
     Args:
@@ -83,7 +89,7 @@ def foresee(  # noqa: PLR0913 - what is simulated, and for how long
         Abandoned: `progress` said to stop.
     """
     began = monotonic()
-    courses: list[Course] = []
+    courses: list[WaveCourse] = []
     played = 0
     sizes = _blocks(replications)
     for size, rng in zip(sizes, _rngs(seed, len(sizes)), strict=True):
@@ -95,7 +101,7 @@ def foresee(  # noqa: PLR0913 - what is simulated, and for how long
             by_count = (done + part * more) / replications
             by_time = min(0.99, (monotonic() - began) / seconds)
             if not progress(max(by_count, by_time)):
-                raise Abandoned
+                raise ForecastAbandoned
 
         courses.append(adaptive(campaign, policy, floor, size, rng, told))
         played += size
@@ -103,11 +109,13 @@ def foresee(  # noqa: PLR0913 - what is simulated, and for how long
         _side(test_points(campaign, share), ab_test(campaign, share, _TESTS, rng), share)
         for share, rng in zip(SHARES, _rngs(seed + 1, len(SHARES)), strict=True)
     ]
-    course = Course(*(np.concatenate([getattr(c, f) for c in courses]) for f in ("extra", "wrong")))
+    course = WaveCourse(
+        *(np.concatenate([getattr(c, f) for c in courses]) for f in ("extra", "wrong"))
+    )
     side = _side(np.cumsum([0, *campaign.sizes]), course)
     best = max(tests, key=lambda t: t.extra.mean)
     margin = TWO_SIDED * sqrt(side.extra.se**2 + best.extra.se**2)
-    return Outlook(side, best, played, side.extra.mean - best.extra.mean, margin)
+    return PlanForecast(side, best, played, side.extra.mean - best.extra.mean, margin)
 
 
 def _rngs(seed: int, n: int) -> Iterator[Generator]:
@@ -126,10 +134,12 @@ def _blocks(replications: int) -> list[int]:
     return [*few, *many, *filter(None, [rest % BLOCK])]
 
 
-def _side(emails: Sequence[int] | IntArray, course: Course, share: float | None = None) -> Side:
+def _side(
+    emails: Sequence[int] | IntArray, course: WaveCourse, share: float | None = None
+) -> ForecastSide:
     low, high = np.quantile(course.extra, [0.05, 0.95], axis=0)
     curve = np.stack([course.extra.mean(axis=0), low, high])
-    return Side(
+    return ForecastSide(
         np.array(emails),
         Estimate.of(course.extra[:, -1]),
         float(low[-1]),

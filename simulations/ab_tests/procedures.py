@@ -14,7 +14,7 @@ from numpy.random import Generator
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.baselines.power import (
+from simulations.ab_tests.power import (
     Design,
     Variances,
     fixed_size,
@@ -22,10 +22,14 @@ from simulations.baselines.power import (
     obrien_fleming,
     rate_variances,
 )
-from simulations.baselines.race import Race
-from simulations.baselines.rules import Boundary, Elimination, OneLook
-from simulations.conditions.schedule import Run, Schedule
-from simulations.contestants.contract import Player
+from simulations.ab_tests.rotation import RotatingTest
+from simulations.ab_tests.stopping_rules import (
+    EliminationRule,
+    FixedHorizonRule,
+    GroupSequentialRule,
+)
+from simulations.learners.interfaces import Learner
+from simulations.running.schedule import Run, Schedule
 
 
 class ABTest(Parameters, frozen=True):
@@ -49,9 +53,9 @@ class ABTest(Parameters, frozen=True):
         """Test, then send the rest."""
         return _held([self._size(run)], run.horizon)
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Learner:
         """Begin with the test."""
-        return Race(problem, replications, OneLook(), rng, looks=[self._size(run)])
+        return RotatingTest(problem, replications, FixedHorizonRule(), rng, looks=[self._size(run)])
 
     def _size(self, run: Run) -> int:
         return max(1, round(self.share * run.horizon))
@@ -142,11 +146,11 @@ class FixedHorizonTest(Powered, frozen=True):
         """Test, then send the rest."""
         return _held([self.planned(problem)], run.horizon)
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - the schedule ends the test
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Learner:  # noqa: ARG002 - the schedule ends the test
         """Begin with the test."""
         significance = self.level(problem.n_arms) if self.ship == "significant" else None
-        rule = OneLook(significance, rates=self.rate is not None)
-        return Race(problem, replications, rule, rng, looks=[self.planned(problem)])
+        rule = FixedHorizonRule(significance, rates=self.rate is not None)
+        return RotatingTest(problem, replications, rule, rng, looks=[self.planned(problem)])
 
 
 class GroupSequentialTest(Powered, frozen=True):
@@ -177,10 +181,10 @@ class GroupSequentialTest(Powered, frozen=True):
         """Wait at every look."""
         return _held(self._ends(problem), run.horizon)
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - the schedule ends the test
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Learner:  # noqa: ARG002 - the schedule ends the test
         """Begin with the test."""
-        boundary = Boundary(self._design(problem).barrier, self.looks)
-        return Race(problem, replications, boundary, rng, looks=self._ends(problem))
+        boundary = GroupSequentialRule(self._design(problem).barrier, self.looks)
+        return RotatingTest(problem, replications, boundary, rng, looks=self._ends(problem))
 
 
 class SuccessiveElimination(Parameters, frozen=True):
@@ -211,9 +215,9 @@ class SuccessiveElimination(Parameters, frozen=True):
         """Send and look as the run says."""
         return run.schedule
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Player:  # noqa: ARG002 - it goes along
+    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Learner:  # noqa: ARG002 - it goes along
         """Begin with all arms."""
-        return Race(problem, replications, Elimination(self.delta, problem.span), rng)
+        return RotatingTest(problem, replications, EliminationRule(self.delta, problem.span), rng)
 
 
 def _held(looks: list[int], horizon: int) -> Schedule:
