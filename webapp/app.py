@@ -6,8 +6,8 @@ from typing import Any
 from flask import Flask, Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from webapp import pages, tracing
-from webapp.api import express, routes
+from webapp import pages, request_log
+from webapp.api import fast_path, routes
 from webapp.services import Services
 from webapp.settings import Settings
 
@@ -50,8 +50,8 @@ def create_app(services: Services, settings: Settings) -> Flask:
     app.config["MAX_UPLOAD_BYTES"] = settings.max_upload_bytes
     app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
     services.attach(app.extensions)
-    tracing.init(app, settings)
+    request_log.init(app, settings)
     routes.init(app)
-    express.init(app, routes.PREFIX)
+    fast_path.init(app, routes.PREFIX)
     pages.init(app, settings)
     return app

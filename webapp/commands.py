@@ -87,7 +87,7 @@ def serve(  # noqa: PLR0913 - one for each option
     access_log: bool | None,
 ) -> None:
     """Serve the API, the pages and the learner; migrates the database first."""
-    from webapp.serving import Address, serve  # noqa: PLC0415 - other commands need no web server
+    from webapp.server import Address, serve  # noqa: PLC0415 - other commands need no web server
 
     flag = None if access_log is None else "true"
     settings = Settings.read(

@@ -28,8 +28,8 @@ from storage import open_store, upgrade
 from storage.accounts import AccountStore
 from storage.accounts.api_keys import NewKey, Scope
 from webapp.passwords import hash_password
-from webapp.sample import KEY, Recipients, sample_experiment
-from webapp.serving import Address, reserved, serve
+from webapp.sample import KEY, SampleRecipients, sample_experiment
+from webapp.server import Address, reserved, serve
 from webapp.settings import Settings
 
 EMAIL = "demo@example.com"
@@ -44,11 +44,11 @@ _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not listened at
 _WORDS = "amber birch cedar clover fern hazel ivy juniper laurel maple olive poppy sage thyme"
 
 
-class Stopped(Exception):
+class DemoStopped(Exception):
     """The demo is asked to end."""
 
 
-class Entrance(Struct, frozen=True):
+class DemoLogin(Struct, frozen=True):
     """How to get in: for visitors and for the sender."""
 
     url: str
@@ -104,7 +104,7 @@ def _run(settings: Settings, address: Address, *, kept: bool) -> None:
     with closing(open_store(settings.database_url)) as store:
         password, key = _accounts(store.accounts)
         local = "127.0.0.1" if address.host in _EVERYWHERE else address.host
-        entrance = Entrance(str(Address(local, address.port)), password, key.token)
+        entrance = DemoLogin(str(Address(local, address.port)), password, key.token)
         place = settings.database_url if kept else "a temporary folder, removed in the end"
         stop = Event()
         sender = Thread(target=_send, args=(entrance, place, stop), name="recipients", daemon=True)
@@ -128,13 +128,13 @@ def _accounts(accounts: AccountStore) -> tuple[str, NewKey]:
     return password, accounts.keys.create("Demo sender", get_args(Scope), at=now, by=_BY)
 
 
-def _send(entrance: Entrance, place: str, stop: Event) -> None:
+def _send(entrance: DemoLogin, place: str, stop: Event) -> None:
     """Wait for the server, then send waves of emails and report what recipients do."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the server has an access log of its own
 
     def wait(seconds: float) -> None:
         if stop.wait(seconds):
-            raise Stopped
+            raise DemoStopped
 
     try:
         _await_server(entrance.url, wait)
@@ -143,7 +143,7 @@ def _send(entrance: Entrance, place: str, stop: Event) -> None:
         sys.stdout.flush()
         with Client(entrance.url, entrance.token, sleep=wait) as client, _status() as status:
             _send_waves(client, status, wait)
-    except Stopped:
+    except DemoStopped:
         pass
     except BanditsError as error:
         if not stop.is_set():
@@ -171,7 +171,7 @@ def _await_server(url: str, wait: Callable[[float], None]) -> None:
     raise Unavailable("the server does not answer")
 
 
-def _start_campaign(entrance: Entrance) -> None:
+def _start_campaign(entrance: DemoLogin) -> None:
     """Create and start the sample campaign, unless a kept demo has it already."""
     headers = {"Authorization": f"Bearer {entrance.token}", "Content-Type": "application/json"}
     with httpx.Client(base_url=f"{entrance.url}/api/v1", headers=headers) as http:
@@ -180,7 +180,7 @@ def _start_campaign(entrance: Entrance) -> None:
             http.post(f"/experiments/{KEY}/start").raise_for_status()
 
 
-def _welcome(entrance: Entrance, place: str) -> str:
+def _welcome(entrance: DemoLogin, place: str) -> str:
     return f"""
   The demo is running.
 
@@ -196,7 +196,7 @@ def _welcome(entrance: Entrance, place: str) -> str:
 
 
 def _send_waves(client: Client, status: Status, wait: Callable[[float], None]) -> None:
-    recipients = Recipients(np.random.default_rng())
+    recipients = SampleRecipients(np.random.default_rng())
     sent = reported = 0
     while True:
         began = time.monotonic()

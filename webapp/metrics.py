@@ -18,7 +18,7 @@ _LABELS = {"\\": r"\\", '"': r"\"", "\n": r"\n"}
 Labels = Mapping[str, str]
 
 
-class Requests:
+class HttpMetrics:
     """How many requests of each route there were, how they ended, and how long they took."""
 
     def __init__(self) -> None:

@@ -130,7 +130,7 @@ class Arrival(Struct, frozen=True, order=True):
     metric: str
 
 
-class Recipients:
+class SampleRecipients:
     """People who open, click, order and unsubscribe some time after they were sent an email.
 
     Delays are log-normal: about one result in fifty comes after maturity and corrects what was

@@ -18,19 +18,19 @@ from threadpoolctl import threadpool_limits
 from bandits.engine import Engine
 from storage import open_store
 from storage.settings import parse_database_url
-from webapp import logs
+from webapp import log_config
 from webapp.api.health import FOLDS
 from webapp.app import create_app
-from webapp.locking import FileLock
+from webapp.counters import FoldMetrics
+from webapp.file_lock import FileLock
 from webapp.services import Services
 from webapp.settings import Settings
-from webapp.work import Folds
 
 _DRAIN_SECONDS = 3.0  # shorter than a successor waits for the lock
 _log = logging.getLogger(__name__)
 
 
-def load(settings: Settings, folds: Folds) -> Flask:
+def load(settings: Settings, folds: FoldMetrics) -> Flask:
     """Make the application in a process of its own.
 
     Args:
@@ -41,9 +41,9 @@ def load(settings: Settings, folds: Folds) -> Flask:
         SystemExit: another server serves this SQLite file.
     """
     os.setpgrp()  # an interrupt from the keyboard goes to the launcher, which tells us
-    logging.config.dictConfig(logs.configuration(settings.log_format, settings.log_level))
+    logging.config.dictConfig(log_config.configuration(settings.log_format, settings.log_level))
     use_one_processor()
-    finish_before_switching()
+    set_batch_scheduling()
     Thread(target=_end_with_parent, name="parent", daemon=True).start()
     lock = lock_of(settings.database_url)
     if lock is not None:
@@ -64,7 +64,7 @@ def use_one_processor() -> None:
     threadpool_limits(1, user_api="blas")
 
 
-def finish_before_switching() -> None:
+def set_batch_scheduling() -> None:
     """Let no thread of this process stop another as soon as it is woken, where Linux can be asked.
 
     Those who wait for a commit are woken together, and have little left to do one after another

@@ -7,15 +7,15 @@ from flask import Flask, Response
 from granian import Granian
 from granian.constants import Interfaces
 
-from webapp.serving import Address, reserved
-from webapp.worker import finish_before_switching
+from webapp.server import Address, reserved
+from webapp.worker import set_batch_scheduling
 
 THREADS = 64  # as many as the product's server has
 
 
 def load(answer: bytes) -> Flask:
     """Make an application of one view."""
-    finish_before_switching()
+    set_batch_scheduling()
     app = Flask("bare")
 
     @app.post("/choose")

@@ -7,9 +7,9 @@ import pytest
 
 from bandits.errors import Unavailable
 from policies.thompson_gaussian import ThompsonGaussian
-from webapp.api.express import Express
+from webapp.api.fast_path import FastPath
 from webapp.app import create_app
-from webapp.logs import RequestFilter
+from webapp.log_config import RequestFilter
 from webapp.services import of_extensions
 from webapp.settings import Settings
 
@@ -247,6 +247,6 @@ def test_only_what_has_nothing_unusual_passes_by(api, changed, passed_on) -> Non
         reached.append(environ)
         return []
 
-    express = Express(api.app, flask, "/api/v1")
+    express = FastPath(api.app, flask, "/api/v1")
     express(environ | changed, lambda _status, _headers: None)
     assert bool(reached) == passed_on

@@ -13,8 +13,8 @@ from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.schemas import Decision, RewardReceipt
 from webapp.files.choices import ChoiceRows, check_output, write_table
-from webapp.files.recipients import Columns, Recipients, check_run, run_of
-from webapp.files.results import EventColumns, Export
+from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, run_of
+from webapp.files.reward_export import EventColumns, RewardExport
 from webapp.files.tables import open_table
 
 SPRING = msgspec.convert(
@@ -53,7 +53,7 @@ def write(tmp_path):
 
 
 def requests(table, columns=None, size=2):
-    asked = Recipients(table, SPRING, columns).portions("run", size)
+    asked = RecipientFile(table, SPRING, columns).portions("run", size)
     return [r for portion in asked for r in portion.requests]
 
 
@@ -94,7 +94,7 @@ def test_a_parquet_file_means_the_same(tmp_path) -> None:
 
 
 def test_columns_may_have_other_names_or_be_left_out(write) -> None:
-    columns = Columns(subject="email", context={"recency": "months", "channel": None})
+    columns = RecipientColumns(subject="email", context={"recency": "months", "channel": None})
     (only,) = requests(write("months,email\n3,a@example.com\n"), columns)
     assert only.subject_id == "a@example.com"
     assert only.context == {"recency": 3.0}
@@ -124,13 +124,13 @@ def test_a_column_can_restrict_a_slot(write) -> None:
     ],
 )
 def test_a_bad_file_is_refused_at_its_place(write, text, said) -> None:
-    (detail,) = refusal(lambda: Recipients(write(text), SPRING).count())
+    (detail,) = refusal(lambda: RecipientFile(write(text), SPRING).count())
     assert said in detail
 
 
 def test_several_bad_rows_are_named_at_once(write) -> None:
     rows = "".join(f"u-{i},{'x' if i % 2 else 1},\n" for i in range(100))
-    told = refusal(Recipients(write("subject_id,recency,channel\n" + rows), SPRING).count)
+    told = refusal(RecipientFile(write("subject_id,recency,channel\n" + rows), SPRING).count)
     assert len(told) == 20
     assert "line 3," in told[0]
 
@@ -146,11 +146,17 @@ def test_a_file_that_cannot_be_read_says_so(tmp_path, name) -> None:
 def test_a_run_is_the_file_the_experiment_and_the_meaning_of_its_columns(tmp_path) -> None:
     path = tmp_path / "people.csv"
     path.write_text("subject_id\nu\n")
-    runs = {run_of(path, "spring", Columns()), run_of(path, "spring", Columns("subject_id"))}
+    runs = {
+        run_of(path, "spring", RecipientColumns()),
+        run_of(path, "spring", RecipientColumns("subject_id")),
+    }
     assert len(runs) == 1
-    runs |= {run_of(path, "autumn", Columns()), run_of(path, "spring", Columns("email"))}
+    runs |= {
+        run_of(path, "autumn", RecipientColumns()),
+        run_of(path, "spring", RecipientColumns("email")),
+    }
     path.write_text("subject_id\nv\n")
-    runs.add(run_of(path, "spring", Columns()))
+    runs.add(run_of(path, "spring", RecipientColumns()))
     assert len(runs) == 4
     assert check_run("week-2") == "week-2"
     for bad in ("", "two words", "x" * 101, "é"):
@@ -191,7 +197,9 @@ def test_an_output_that_could_not_be_written_is_refused_before_anything(tmp_path
 
 
 def rewards(table, columns):
-    return [r for portion in Export(table, SPRING, columns).portions() for r in portion.rewards]
+    return [
+        r for portion in RewardExport(table, SPRING, columns).portions() for r in portion.rewards
+    ]
 
 
 def test_an_export_with_a_column_for_each_metric_gives_an_event_for_each_that_happened(
@@ -236,7 +244,7 @@ def test_a_bad_row_of_an_export_is_refused_and_nothing_is_sent(write, row, said)
     columns = EventColumns(metric="what", value="worth", occurred_at="at")
     table = write(f"decision_id,what,worth,at\n{row}\n")
     sent = []
-    (detail,) = refusal(lambda: Export(table, SPRING, columns).send(sent.append))
+    (detail,) = refusal(lambda: RewardExport(table, SPRING, columns).send(sent.append))
     assert said in detail
     assert sent == []
 
@@ -248,7 +256,7 @@ def test_the_outcome_tells_what_matched_and_why_the_rest_did_not(write) -> None:
         assert [r.decision_id for r in some] == ["d-1", "d-3", "d-4"]
         return RewardReceipt(1, 0, 0, ["d-3"], ["d-4"])
 
-    outcome = Export(table, SPRING, EventColumns(metrics={"click": "clicks"})).send(take)
+    outcome = RewardExport(table, SPRING, EventColumns(metrics={"click": "clicks"})).send(take)
     assert (outcome.rows, outcome.accepted, outcome.unknown, outcome.early) == (4, 1, 1, 1)
     told = [(u.line, u.decision_id, u.reason) for u in outcome.unmatched]
     assert told == [
@@ -264,4 +272,4 @@ def test_an_export_names_its_columns_and_metrics_rightly(write) -> None:
         (EventColumns(metrics={"open": "clicks"}), "unknown metric 'open'; declared are click"),
         (EventColumns(metrics={"click": "opens"}), "no column 'opens'; columns are decision_id"),
     ]:
-        assert said in refusal(lambda columns=columns: Export(table, SPRING, columns))[0]
+        assert said in refusal(lambda columns=columns: RewardExport(table, SPRING, columns))[0]

@@ -5,7 +5,7 @@ from threading import Event
 import pytest
 
 from bandits.schemas import Request
-from webapp.learning import Learner
+from webapp.fold_worker import FoldWorker
 
 DAY, YEAR = 86_400.0, 365 * 86_400.0
 START = 1_800_000_000.0
@@ -22,7 +22,7 @@ def test_a_clock_that_is_years_ahead_at_one_look_removes_nothing(engine, sender,
     ids = [d.decision_id for d in engine.choose("spring", [Request(f"u-{i}") for i in range(5)])]
     engine.learn("spring")
     now[0] = START + 5 * YEAR
-    Learner(engine, Event()).look()
+    FoldWorker(engine, Event()).look()
     assert set(engine.store.decisions(ids)) == set(ids)
     assert "days further on" in caplog.text
 
@@ -32,5 +32,5 @@ def test_what_is_older_than_is_retained_goes_by_a_clock_that_is_right(engine, se
     old = engine.choose("spring", [Request(f"u-{i}") for i in range(5)])
     now[0] = START + 31 * DAY
     (new,) = engine.choose("spring", [Request("v")])
-    Learner(engine, Event()).look()
+    FoldWorker(engine, Event()).look()
     assert set(engine.store.decisions([d.decision_id for d in [*old, new]])) == {new.decision_id}

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bandits.engine import Engine
 from bandits.errors import WrongState
 from bandits.experiment import Experiment
-from webapp.learning import Learner
+from webapp.fold_worker import FoldWorker
 
 START, END = 1_800_000_100.0, 1_800_000_200.0
 LEARNERS = 4
@@ -38,8 +38,8 @@ def engine(store, clock) -> Engine:
 
 
 @pytest.fixture
-def learner(engine) -> Learner:
-    return Learner(engine, Event())
+def learner(engine) -> FoldWorker:
+    return FoldWorker(engine, Event())
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_several_learners_start_and_stop_it_exactly_once(store, clock, draft):
     key = draft(starts_at=START, ends_at=END)
 
     def look(_):
-        Learner(Engine(store, clock), Event()).look()
+        FoldWorker(Engine(store, clock), Event()).look()
 
     with ThreadPoolExecutor(LEARNERS) as pool:
         for clock.now in (START, END):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bandits.errors import InvalidInput
 from webapp.api.bodies import Body
 from webapp.api.decisions import FEW, ONE, ChooseBatch
-from webapp.api.outline import Outline, is_lean, refuse_repeated_names
+from webapp.api.json_scan import Outline, is_lean, refuse_repeated_names
 
 texts = st.text() | st.text(alphabet='{}[]":,\\ab')
 values = st.recursive(

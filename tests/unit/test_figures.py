@@ -7,12 +7,12 @@ import pytest
 from plotly.graph_objects import Figure
 
 from bandits.results import HistoryPoint
-from webapp.figures import (
+from webapp.charts import (
     HUES,
     MAX_BANDS,
     _apart,
+    arm_styles,
     averages,
-    looks,
     reward_figure,
     sends,
     share_figure,
@@ -27,13 +27,13 @@ def point(i, sent, complete=None, reward=None):
 
 
 def test_an_arm_keeps_its_look_and_the_control_is_grey():
-    found = looks([f"arm {i}" for i in range(30)], control=2)
+    found = arm_styles([f"arm {i}" for i in range(30)], control=2)
     assert found[2].hue is None
     others = [look for i, look in enumerate(found) if i != 2]
     assert [look.hue for look in others[:7]] == list(range(len(HUES)))
     seen = {(look.hue, look.pattern) for look in others[:28]}
     assert len(seen) == 28, "colour and pattern together tell 28 arms apart"
-    assert looks(["a", "b"], control=0)[1] == looks(["x", "b", "c"], control=0)[1]
+    assert arm_styles(["a", "b"], control=0)[1] == arm_styles(["x", "b", "c"], control=0)[1]
 
 
 def test_shares_are_those_of_each_stretch_and_idle_ones_are_left_out():
@@ -60,7 +60,7 @@ def test_many_arms_are_a_few_bands_and_the_rest_and_nothing_is_lost():
     rng = np.random.default_rng(1)
     total = rng.integers(1, 1000, (5, n)).cumsum(axis=0)
     history = [point(i, row.tolist()) for i, row in enumerate(total)]
-    figure = share_figure(history, looks([f"arm {i}" for i in range(n)], control=0))
+    figure = share_figure(history, arm_styles([f"arm {i}" for i in range(n)], control=0))
     assert len(figure["data"]) == MAX_BANDS
     assert figure["data"][-1]["meta"] == "49 others"
     sums = np.sum([trace["y"] for trace in figure["data"]], axis=0)
@@ -79,7 +79,7 @@ def test_labels_do_not_overlap_and_stay_where_there_is_room():
 @pytest.mark.parametrize("n_points", [0, 1, 3])
 def test_figures_are_what_plotly_understands_at_any_age(n_points):
     history = [point(i, [50, 50], [40, 40], [4.0, -8.0]) for i in range(n_points)]
-    arms = looks(["<b>A</b> & co", "B"], control=0)
+    arms = arm_styles(["<b>A</b> & co", "B"], control=0)
     for figure in (share_figure(history, arms), reward_figure(history, arms, is_rate=False)):
         Figure({**figure, "data": [dict(trace) for trace in figure["data"]]})
         for trace in figure["data"]:
@@ -93,5 +93,5 @@ def test_figures_are_what_plotly_understands_at_any_age(n_points):
 def test_early_noise_does_not_stretch_the_axis():
     early = [point(i, [40], [30], [30.0]) for i in range(2)]
     late = [point(i, [9000], [9000], [900.0]) for i in range(2, 8)]
-    figure = reward_figure([*early, *late], looks(["A"], control=0), is_rate=True)
+    figure = reward_figure([*early, *late], arm_styles(["A"], control=0), is_rate=True)
     assert figure["layout"]["yaxis"]["range"] == [0.0, pytest.approx(0.12)]

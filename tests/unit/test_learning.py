@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from bandits.errors import Unavailable
-from webapp import believing, learning
-from webapp.believing import FAR_SECONDS, STEADY_SECONDS, Belief
-from webapp.learning import Learner
+from webapp import clock_guard, fold_worker
+from webapp.clock_guard import FAR_SECONDS, STEADY_SECONDS, ClockGuard
+from webapp.fold_worker import FoldWorker
 
 HOUR, DAY, YEAR = 3600.0, 86_400.0, 365 * 86_400.0
 
@@ -80,22 +80,22 @@ def time(monkeypatch) -> SimpleNamespace:
     standing = SimpleNamespace(now=50.0)
     standing.monotonic = lambda: standing.now
     standing.perf_counter = lambda: standing.now
-    monkeypatch.setattr(learning, "time", standing)
-    monkeypatch.setattr(believing, "time", standing)
+    monkeypatch.setattr(fold_worker, "time", standing)
+    monkeypatch.setattr(clock_guard, "time", standing)
     return standing
 
 
 def test_drafts_and_archived_ones_are_left_alone(time) -> None:
     engine = Experiments(a="draft", b="running", c="paused", d="stopped", e="archived")
     engine.retention_days = None
-    Learner(engine, Event()).look()
+    FoldWorker(engine, Event()).look()
     assert engine.learned == ["b", "c", "d"]
 
 
 def test_many_old_rows_are_let_go_a_few_at_each_turn_so_that_others_learn(time) -> None:
     engine = Experiments(a="running", b="running")
-    engine.old = 3 * learning._REMOVED_IN_A_TURN
-    learner = Learner(engine, Event())
+    engine.old = 3 * fold_worker._REMOVED_IN_A_TURN
+    learner = FoldWorker(engine, Event())
     for _ in range(6):
         learner.look()
         time.now += 5.0
@@ -106,13 +106,13 @@ def test_many_old_rows_are_let_go_a_few_at_each_turn_so_that_others_learn(time) 
 
 def test_an_archived_one_is_gone_through_where_its_rows_are_not_kept_for_ever(time) -> None:
     engine = Experiments(a="draft", b="running", e="archived")
-    Learner(engine, Event()).look()
+    FoldWorker(engine, Event()).look()
     assert engine.learned == engine.retained == ["b", "e"]
 
 
 def test_what_is_old_is_let_go_now_and_then(time) -> None:
     engine = Experiments(a="running")
-    learner = Learner(engine, Event())
+    learner = FoldWorker(engine, Event())
     for _ in range(13):
         learner.look()
         time.now += 300.0
@@ -122,7 +122,7 @@ def test_what_is_old_is_let_go_now_and_then(time) -> None:
 
 def test_nothing_old_is_let_go_while_the_clock_is_years_ahead(time, caplog) -> None:
     engine = Experiments(a="running")
-    learner = Learner(engine, Event())
+    learner = FoldWorker(engine, Event())
     learner.look()
     assert engine.retained == ["a"]
     time.now += HOUR
@@ -145,7 +145,7 @@ class Clocks:
         self.steady = time
         self.now = 2_000_000_000.0
         self.newest: float | None = self.now
-        self.belief = Belief(lambda: self.now, lambda: self.newest)
+        self.belief = ClockGuard(lambda: self.now, lambda: self.newest)
 
     def wait(self, seconds: float) -> None:
         """Let time pass, in which somebody sends."""
@@ -162,7 +162,7 @@ class Clocks:
 
     def restart(self) -> None:
         """Start the server anew: what it knew of the clock is gone."""
-        self.belief = Belief(lambda: self.now, lambda: self.newest)
+        self.belief = ClockGuard(lambda: self.now, lambda: self.newest)
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ def test_a_clock_that_other_machines_contradict_is_never_believed(clocks) -> Non
 
 def test_each_waits_for_its_own_time_and_new_ones_are_noticed_within_a_second(time) -> None:
     engine = Experiments(a="running")
-    learner = Learner(engine, Event())
+    learner = FoldWorker(engine, Event())
     assert learner.look() == 1.0
     time.now += 4.9
     assert learner.look() == pytest.approx(0.1)
@@ -241,7 +241,7 @@ def test_each_waits_for_its_own_time_and_new_ones_are_noticed_within_a_second(ti
 
 def test_a_stopped_one_is_quiet_once_its_windows_have_closed(time) -> None:
     engine = Experiments(a="stopped")
-    learner = Learner(engine, Event())
+    learner = FoldWorker(engine, Event())
     for _ in range(3):  # stopped 100 seconds ago: its last window closes right now
         learner.look()
         time.now += 5.0
@@ -262,7 +262,7 @@ def test_one_that_fails_is_tried_less_and_less_and_stops_no_other(time) -> None:
     tried = []
     engine_learn = engine.learn
     engine.learn = lambda key, **_: (tried.append((key, time.now - 50.0)), engine_learn(key))[1]
-    learner = Learner(engine, Event())
+    learner = FoldWorker(engine, Event())
     for _ in range(40):
         learner.look()
         time.now += 1.0
@@ -290,7 +290,7 @@ def test_a_store_that_is_gone_does_not_end_it(caplog) -> None:
         if engine.learned:
             stop.set()
 
-    Learner(engine, SimpleNamespace(is_set=stop.is_set, wait=wait)).run()
+    FoldWorker(engine, SimpleNamespace(is_set=stop.is_set, wait=wait)).run()
     assert waits[:3] == [1, 2, 4]
     assert engine.learned == ["a"]
     assert "cannot read experiments" in caplog.text

@@ -19,10 +19,10 @@ from bandits.results import Results
 from bandits.segments import Segmentation
 from bandits.store.records import ExperimentRecord
 from bandits.versions import Configuration
-from webapp.pages.campaign.bars import Scale
-from webapp.pages.campaign.health import check
-from webapp.pages.campaign.naming import measure
-from webapp.pages.campaign.standing import stand
+from webapp.pages.experiment.bars import BarScale
+from webapp.pages.experiment.health import check
+from webapp.pages.experiment.labels import measure
+from webapp.pages.experiment.results_view import results_view
 
 DAY = 86_400.0
 NAMES = ["Plain", "Question", "Emoji", "Shout", "Name"]
@@ -78,7 +78,7 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
 
 def said(of: ExperimentRecord, clicks: list[int], sends: int = 10_000, *, days: float = 10.0):
     """Judge results as of so many days after the start."""
-    return stand(of, results(of, clicks, sends), days * DAY).verdict
+    return results_view(of, results(of, clicks, sends), days * DAY).verdict
 
 
 def test_a_clear_leader_is_named_with_the_risk_of_being_wrong() -> None:
@@ -141,7 +141,7 @@ def test_too_few_results_promise_nothing() -> None:
 
 def test_before_any_window_has_closed_nobody_leads() -> None:
     told = results(record(), [800, 1600], 10_000)
-    verdict = stand(record(), replace(told, lead=None), DAY).verdict
+    verdict = results_view(record(), replace(told, lead=None), DAY).verdict
     assert verdict.leader is None
     assert "no comparison holds yet" in verdict.headline
     assert "2 days after an email was sent" in verdict.advice
@@ -161,7 +161,9 @@ def test_a_method_that_chooses_by_recipient_has_no_version_for_everybody() -> No
         "context": [{"name": "age", "kind": "number", "low": 0, "high": 100}],
     }
     of = record(**personal)
-    standing = stand(of, replace(results(of, [800, 1600], 10_000), share_basis="recent"), 10 * DAY)
+    standing = results_view(
+        of, replace(results(of, [800, 1600], 10_000), share_basis="recent"), 10 * DAY
+    )
     assert standing.verdict.headline.startswith("It chooses by recipient.")
     assert not standing.results.outlook.shown, "chances to be best would mislead"
 
@@ -192,11 +194,11 @@ def test_a_stopped_result_says_until_when_it_moves_and_that_it_is_final() -> Non
 
 
 def test_the_best_is_listed_first_whichever_way_is_better() -> None:
-    up = stand(record(3), results(record(3), [1000, 1600, 1300], 10_000), 10 * DAY)
+    up = results_view(record(3), results(record(3), [1000, 1600, 1300], 10_000), 10 * DAY)
     assert [row.names[0] for row in up.ranked] == ["Question", "Emoji", "Plain"]
     rule = {"metrics": {"complaint": {}}, "goal": "minimise"}
     of = record(3, reward=rule)
-    down = stand(of, results(of, [1000, 1600, 1300], 10_000), 10 * DAY)
+    down = results_view(of, results(of, [1000, 1600, 1300], 10_000), 10 * DAY)
     assert [row.names[0] for row in down.ranked] == ["Plain", "Emoji", "Question"]
 
 
@@ -205,18 +207,18 @@ def interval(low: float, high: float) -> Interval:
 
 
 def test_bars_share_a_scale_and_keep_their_order() -> None:
-    scale = Scale.of([interval(0.1, 0.2), interval(0.15, 0.3), None, NotYet("", "")])
+    scale = BarScale.of([interval(0.1, 0.2), interval(0.15, 0.3), None, NotYet("", "")])
     assert scale is not None
     one, other = scale.bar(interval(0.1, 0.2)), scale.bar(interval(0.15, 0.3))
     assert 0 <= one.left < other.left < one.right < other.right <= 100
     assert (one.cut_left, one.cut_right) == (False, False)
-    assert Scale.of([None, NotYet("", "")]) is None
+    assert BarScale.of([None, NotYet("", "")]) is None
 
 
 def test_one_wide_interval_leaves_the_others_room_and_is_drawn_cut_off() -> None:
     narrow = [interval(0.10 + i / 1000, 0.11 + i / 1000) for i in range(5)]
     wide = interval(-2.0, 2.4)
-    scale = Scale.of([*narrow, wide])
+    scale = BarScale.of([*narrow, wide])
     assert scale is not None
     bar = scale.bar(narrow[0])
     assert bar.right - bar.left > 5, "per cent of the column"
@@ -224,10 +226,10 @@ def test_one_wide_interval_leaves_the_others_room_and_is_drawn_cut_off() -> None
 
 
 def test_a_scale_of_rates_never_begins_below_none() -> None:
-    scale = Scale.of([interval(0.0001, 0.2)])
+    scale = BarScale.of([interval(0.0001, 0.2)])
     assert scale is not None
     assert scale.low == 0
-    lifts = Scale.of([interval(0.1, 0.2)], 0.0)
+    lifts = BarScale.of([interval(0.1, 0.2)], 0.0)
     assert lifts is not None
     assert lifts.low <= 0, "a lift is read against none"
 

@@ -6,8 +6,8 @@ import pytest
 from msgspec import convert
 
 from bandits.rewards import RewardRule
-from webapp.pages.campaign.naming import measure
 from webapp.pages.durations import every, say, split
+from webapp.pages.experiment.labels import measure
 from webapp.pages.filters import (
     amount,
     average,

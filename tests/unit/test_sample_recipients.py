@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bandits.schemas import Decision
-from webapp.sample import KEY, MATURITY_SECONDS, WINDOW_SECONDS, Recipients, sample_experiment
+from webapp.sample import KEY, MATURITY_SECONDS, WINDOW_SECONDS, SampleRecipients, sample_experiment
 
 SEED = 20
 
@@ -18,7 +18,7 @@ def email(i, subject="plain", content="products", discount="d0"):
 
 
 def reactions(n, **chosen):
-    recipients = Recipients(np.random.default_rng(SEED))
+    recipients = SampleRecipients(np.random.default_rng(SEED))
     recipients.receive([email(i, **chosen) for i in range(n)], now=0.0)
     return recipients.reports(now=1e9)
 
@@ -31,7 +31,7 @@ def test_the_sample_hangs_together_and_has_three_parts():
 
 
 def test_events_are_late_doubled_and_out_of_order():
-    recipients = Recipients(np.random.default_rng(SEED))
+    recipients = SampleRecipients(np.random.default_rng(SEED))
     recipients.receive([email(i) for i in range(20_000)], now=0.0)
     early = recipients.reports(now=MATURITY_SECONDS)
     corrections = recipients.reports(now=WINDOW_SECONDS)
@@ -49,7 +49,7 @@ def test_events_are_late_doubled_and_out_of_order():
 
 def test_few_results_change_after_maturity_and_they_come_within_seconds():
     """Of 10,000 events 1.8 % are expected late: a share above 3 % is 9 standard errors away."""
-    recipients = Recipients(np.random.default_rng(SEED))
+    recipients = SampleRecipients(np.random.default_rng(SEED))
     recipients.receive([email(i) for i in range(30_000)], now=0.0)
     soon, in_time, late = (
         {e.event_id for e in recipients.reports(now=at)}

@@ -10,12 +10,12 @@ import pytest
 
 from bandits.errors import InvalidInput, Unavailable
 from bandits.schemas import Decision
-from webapp.locking import FileLock
-from webapp.logs import JsonFormatter, NoiseFilter, TextFormatter
-from webapp.metrics import Requests, family
-from webapp.serving import Address, reserved
+from webapp.counters import DecisionMetrics
+from webapp.file_lock import FileLock
+from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
+from webapp.metrics import HttpMetrics, family
+from webapp.server import Address, reserved
 from webapp.settings import Settings
-from webapp.work import Work
 
 
 def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path) -> None:
@@ -57,7 +57,7 @@ def test_an_address_that_is_listened_at_or_is_nobodys_is_refused() -> None:
 
 
 def test_requests_are_counted_and_their_times_sorted_into_buckets() -> None:
-    requests = Requests()
+    requests = HttpMetrics()
     for seconds in (0.0005, 0.001, 0.3, 99.0):
         requests.count("/x", "GET", 200, seconds)
     requests.count("/x", "POST", 503, 0.02)
@@ -73,7 +73,7 @@ def test_requests_are_counted_and_their_times_sorted_into_buckets() -> None:
 
 
 def test_a_fallback_is_counted_as_one_whatever_else_it_is() -> None:
-    work = Work()
+    work = DecisionMetrics()
     for n in (1, 3):
         work.decided("spring", [Decision("d", {}, 1.0, 2, n == 3, fallback=True)] * n)
     (line,) = [n for n in work.lines() if n.startswith("bandits_decisions_total")]

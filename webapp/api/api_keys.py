@@ -9,10 +9,10 @@ from bandits.engine.analysis.receipts import moment
 from bandits.errors import Conflict, NotFound
 from storage.accounts.api_keys import ApiKey, KeyName, Scope
 from webapp.api.bodies import Body
-from webapp.api.operation import Answer, Operations, caller
+from webapp.api.operation import OperationGroup, OperationResponse, caller
 from webapp.services import services
 
-operations = Operations("keys")
+operations = OperationGroup("keys")
 
 _PATH = "/keys/<int(max=2147483647):key_id>"
 _LAST = 2**53  # the largest whole number that every JSON reader keeps
@@ -98,21 +98,21 @@ class KeyRotation(Struct, frozen=True, forbid_unknown_fields=True):
     headers=_NO_STORE,
     gives={"key_id": "$response.body#/key/id"},
 )
-def create_key(body: KeyRequest) -> Answer:
+def create_key(body: KeyRequest) -> OperationResponse:
     """Make an API key; its token is shown this once."""
     at = services().engine.clock()
     made = services().accounts.keys.create(body.name, body.scopes, at=at, by=caller())
     content = NewKeyDocument(KeyDocument.of(made.key), made.token)
-    return Answer(content, 201, {"Cache-Control": "no-store"})
+    return OperationResponse(content, 201, {"Cache-Control": "no-store"})
 
 
 @operations("GET", "/keys", scope="manage", query=KeyQuery, answers={200: KeyList})
-def list_keys(query: KeyQuery) -> Answer:
+def list_keys(query: KeyQuery) -> OperationResponse:
     """List API keys without their tokens, the newest first, page by page."""
     left = [k for k in services().accounts.keys.all() if k.id < query.after]
     page = left[: query.limit]
     following = page[-1].id if len(left) > len(page) else None
-    return Answer(KeyList([KeyDocument.of(key) for key in page], following))
+    return OperationResponse(KeyList([KeyDocument.of(key) for key in page], following))
 
 
 @operations(
@@ -124,7 +124,7 @@ def list_keys(query: KeyQuery) -> Answer:
     refusals=(NotFound, Conflict),
     headers=_NO_STORE,
 )
-def rotate_key(key_id: int, body: KeyRotation) -> Answer:
+def rotate_key(key_id: int, body: KeyRotation) -> OperationResponse:
     """Give a key a new token, shown this once; the one until now works for a while longer.
 
     So a sender can be told the new one without a pause. Where the old one leaked, ask for no grace.
@@ -134,7 +134,7 @@ def rotate_key(key_id: int, body: KeyRotation) -> Answer:
         key_id, grace_seconds=body.grace_seconds, at=services().engine.clock(), by=caller()
     )
     content = NewKeyDocument(KeyDocument.of(made.key), made.token)
-    return Answer(content, headers={"Cache-Control": "no-store"})
+    return OperationResponse(content, headers={"Cache-Control": "no-store"})
 
 
 @operations(
@@ -144,7 +144,7 @@ def rotate_key(key_id: int, body: KeyRotation) -> Answer:
     answers={204: None},
     refusals=(NotFound,),
 )
-def revoke_key(key_id: int) -> Answer:
+def revoke_key(key_id: int) -> OperationResponse:
     """Revoke an API key: from now on it is refused. Doing it again changes nothing."""
     services().accounts.keys.revoke(key_id, at=services().engine.clock(), by=caller())
-    return Answer(None, 204)
+    return OperationResponse(None, 204)

@@ -7,9 +7,9 @@ import msgspec
 from flask import Request
 from werkzeug.exceptions import UnsupportedMediaType
 
-from webapp.api.faults import invalid
-from webapp.api.outline import Outline, is_lean, refuse_repeated_names
-from webapp.api.problems import Malformed
+from webapp.api.body_faults import invalid
+from webapp.api.json_scan import Outline, is_lean, refuse_repeated_names
+from webapp.api.problems import MalformedBody
 
 MAX_DEPTH = 64
 JSON = "application/json"
@@ -60,17 +60,17 @@ class Body(Generic[T]):
     def decode(self, text: bytes) -> T:
         """Decode and check `text`; raises as `read` does, but for what headers say."""
         if not text.strip():
-            raise Malformed("the body is empty; send JSON")
+            raise MalformedBody("the body is empty; send JSON")
         outline = Outline(text)
         if outline.deeper_than(MAX_DEPTH):
-            raise Malformed(f"the body is nested more than {MAX_DEPTH} levels deep")
+            raise MalformedBody(f"the body is nested more than {MAX_DEPTH} levels deep")
         try:
             decoded = self._decode(text)
             refuse_repeated_names(text, outline, decoded if self._lean else None)
         except UnicodeDecodeError as error:
-            raise Malformed(f"the body is not UTF-8: {error.reason}") from None
+            raise MalformedBody(f"the body is not UTF-8: {error.reason}") from None
         except msgspec.DecodeError as error:
-            raise Malformed(f"the body is not JSON: {error}") from None
+            raise MalformedBody(f"the body is not JSON: {error}") from None
         return decoded
 
     def _decode(self, text: bytes) -> T:

@@ -10,10 +10,10 @@ from bandits.schemas import Decision, DecisionReceipt, Id, Request, Reward, Rewa
 from bandits.store.values import MarkResult
 from webapp.api.bodies import Body
 from webapp.api.health import work
-from webapp.api.operation import Answer, Operations
+from webapp.api.operation import OperationGroup, OperationResponse
 from webapp.services import services
 
-operations = Operations("decisions")
+operations = OperationGroup("decisions")
 
 _FIRST = "/requests/0"
 _REQUEST = {"subject_id": "u-1", "context": {"recency": 3, "channel": "Web"}}
@@ -34,7 +34,7 @@ class ChooseBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     dry_run: bool = False
 
 
-class Decisions(Struct, frozen=True):
+class DecisionList(Struct, frozen=True):
     """The decisions, in the order of the requests."""
 
     decisions: list[Decision]
@@ -65,7 +65,7 @@ class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
     answers={201: Decision, 200: Decision},
     refusals=(NotFound, WrongState, IdReused),
 )
-def choose(key: str, body: Request) -> Answer:
+def choose(key: str, body: Request) -> OperationResponse:
     """Decide which email to send to one recipient.
 
     Answers 201 for a new decision and 200 for one that was made before: by the same `decision_id`,
@@ -73,7 +73,7 @@ def choose(key: str, body: Request) -> Answer:
     """
     decision = decide_one(services().engine, key, body)
     work().decided(key, [decision])
-    return Answer(decision, 200 if decision.repeat else 201)
+    return OperationResponse(decision, 200 if decision.repeat else 201)
 
 
 def decide_one(engine: Engine, key: str, request: Request) -> Decision:
@@ -91,10 +91,10 @@ def decide_one(engine: Engine, key: str, request: Request) -> Decision:
     "/experiments/<key:key>/choose/batch",
     scope="choose",
     body=Body(ChooseBatch, example={"requests": [_REQUEST, {"subject_id": "u-2"}]}),
-    answers={201: Decisions, 200: Decisions},
+    answers={201: DecisionList, 200: DecisionList},
     refusals=(NotFound, WrongState, IdReused),
 )
-def choose_batch(key: str, body: ChooseBatch) -> Answer:
+def choose_batch(key: str, body: ChooseBatch) -> OperationResponse:
     """Decide for up to 10,000 recipients; all of it is recorded, or nothing.
 
     Answers 201 where every decision is new, else 200.
@@ -103,7 +103,7 @@ def choose_batch(key: str, body: ChooseBatch) -> Answer:
     if not body.dry_run:
         work().decided(key, decisions)
     new = bool(decisions) and not body.dry_run and not any(d.repeat for d in decisions)
-    return Answer(Decisions(decisions), 201 if new else 200)
+    return OperationResponse(DecisionList(decisions), 201 if new else 200)
 
 
 @operations(
@@ -113,9 +113,9 @@ def choose_batch(key: str, body: ChooseBatch) -> Answer:
     body=Body(DecisionIds, example=_IDS),
     answers={200: MarkResult},
 )
-def activate_decisions(body: DecisionIds) -> Answer:
+def activate_decisions(body: DecisionIds) -> OperationResponse:
     """Tell that emails are sent now, where the experiment waits for that: their clocks start."""
-    return Answer(services().engine.activate(body.decision_ids))
+    return OperationResponse(services().engine.activate(body.decision_ids))
 
 
 @operations(
@@ -125,9 +125,9 @@ def activate_decisions(body: DecisionIds) -> Answer:
     body=Body(DecisionIds, example=_IDS),
     answers={200: MarkResult},
 )
-def cancel_decisions(body: DecisionIds) -> Answer:
+def cancel_decisions(body: DecisionIds) -> OperationResponse:
     """Tell that emails were never sent: they leave what is learned, and their subjects are free."""
-    return Answer(services().engine.cancel(body.decision_ids))
+    return OperationResponse(services().engine.cancel(body.decision_ids))
 
 
 @operations(
@@ -137,9 +137,9 @@ def cancel_decisions(body: DecisionIds) -> Answer:
     answers={200: DecisionReceipt},
     refusals=(NotFound,),
 )
-def read_decision(decision_id: str) -> Answer:
+def read_decision(decision_id: str) -> OperationResponse:
     """Explain one decision: why this email?"""
-    return Answer(services().engine.receipt(decision_id))
+    return OperationResponse(services().engine.receipt(decision_id))
 
 
 @operations(
@@ -150,11 +150,11 @@ def read_decision(decision_id: str) -> Answer:
     answers={200: RewardReceipt},
     refusals=(IdReused,),
 )
-def record_rewards(body: RewardBatch) -> Answer:
+def record_rewards(body: RewardBatch) -> OperationResponse:
     """Record what up to 10,000 recipients did.
 
     Doubled, late, early and unknown rewards are normal: they are counted and listed.
     """
     receipt = services().engine.reward(body.rewards)
     work().rewarded(receipt)
-    return Answer(receipt)
+    return OperationResponse(receipt)

@@ -23,10 +23,10 @@ from bandits.results import Results
 from bandits.store.records import ExperimentRecord, State
 from bandits.validation import converted
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
-from webapp.api.operation import Answer, Operations, caller
+from webapp.api.operation import OperationGroup, OperationResponse, caller
 from webapp.services import services
 
-operations = Operations("experiments")
+operations = OperationGroup("experiments")
 
 _PATH = "/experiments/<key:key>"
 _LAST = 2**53  # the largest whole number that every JSON reader keeps
@@ -125,11 +125,11 @@ class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
     limit: Annotated[int, Meta(ge=1, le=100, description="how many at most")] = 50
 
 
-def _answer(record: ExperimentRecord, status: int = 200) -> Answer:
+def _answer(record: ExperimentRecord, status: int = 200) -> OperationResponse:
     headers = {"ETag": f'"{record.configuration.version}"'}
     if status == 201:  # noqa: PLR2004 - Created
         headers["Location"] = f"/api/v1/experiments/{record.key}"
-    return Answer(ExperimentDocument.of(record), status, headers)
+    return OperationResponse(ExperimentDocument.of(record), status, headers)
 
 
 @operations(
@@ -142,7 +142,7 @@ def _answer(record: ExperimentRecord, status: int = 200) -> Answer:
     headers={**_ETAG, "Location": "where it is"},
     gives={"key": "$response.body#/key"},
 )
-def create_experiment(body: Experiment) -> Answer:
+def create_experiment(body: Experiment) -> OperationResponse:
     """Add an experiment as a draft."""
     return _answer(services().engine.create(body, by=caller()), 201)
 
@@ -154,14 +154,14 @@ def create_experiment(body: Experiment) -> Answer:
     query=ListQuery,
     answers={200: ExperimentList},
 )
-def list_experiments(query: ListQuery) -> Answer:
+def list_experiments(query: ListQuery) -> OperationResponse:
     """List experiments, the newest first, page by page; the archived only if asked for."""
     shown = {"draft", "running", "paused", "stopped"} if query.state is None else {query.state}
     records = services().engine.store.records()
     records = [r for r in records if r.id < query.after and r.state in shown]
     page = records[: query.limit]
     following = page[-1].id if len(records) > len(page) else None
-    return Answer(ExperimentList([ExperimentDocument.of(r) for r in page], following))
+    return OperationResponse(ExperimentList([ExperimentDocument.of(r) for r in page], following))
 
 
 @operations(
@@ -172,7 +172,7 @@ def list_experiments(query: ListQuery) -> Answer:
     refusals=(NotFound,),
     headers=_ETAG,
 )
-def read_experiment(key: str) -> Answer:
+def read_experiment(key: str) -> OperationResponse:
     """Read one experiment."""
     return _answer(services().engine.store.record(key))
 
@@ -187,7 +187,7 @@ def read_experiment(key: str) -> Answer:
     headers=_ETAG,
     takes={"If-Match": "the ETag of what the edit was made on"},
 )
-def edit_experiment(key: str, body: dict[str, Any]) -> Answer:
+def edit_experiment(key: str, body: dict[str, Any]) -> OperationResponse:
     """Edit an experiment's declaration by a JSON Merge Patch (RFC 7396).
 
     Objects are merged, null restores a default, a list replaces the whole list. Once started, only
@@ -237,18 +237,18 @@ _MOVE: dict[str, Any] = {
 
 
 @operations("POST", f"{_PATH}/start", **_MOVE)
-def start_experiment(key: str) -> Answer:
+def start_experiment(key: str) -> OperationResponse:
     """Start a draft, or resume a paused experiment, unless its `ends_at` has passed."""
     return _answer(services().engine.start(key, by=caller()))
 
 
 @operations("POST", f"{_PATH}/pause", **_MOVE)
-def pause_experiment(key: str) -> Answer:
+def pause_experiment(key: str) -> OperationResponse:
     """Stop choosing for a while; rewards go on being learned."""
     return _answer(services().engine.pause(key, by=caller()))
 
 
-class Stop(Struct, frozen=True, forbid_unknown_fields=True):
+class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """How to stop.
 
     Attributes:
@@ -262,10 +262,10 @@ class Stop(Struct, frozen=True, forbid_unknown_fields=True):
 @operations(
     "POST",
     f"{_PATH}/stop",
-    body=Body(Stop, example={"ship": {"subject_line": "plain"}}, optional=True),
+    body=Body(StopRequest, example={"ship": {"subject_line": "plain"}}, optional=True),
     **_MOVE,
 )
-def stop_experiment(key: str, body: Stop) -> Answer:
+def stop_experiment(key: str, body: StopRequest) -> OperationResponse:
     """Stop for good; rewards still under way are learned until `results_close_at`.
 
     With `ship` it goes on answering with that one combination: propensity 1, `shipped`, recorded
@@ -275,12 +275,12 @@ def stop_experiment(key: str, body: Stop) -> Answer:
 
 
 @operations("POST", f"{_PATH}/archive", **_MOVE)
-def archive_experiment(key: str) -> Answer:
+def archive_experiment(key: str) -> OperationResponse:
     """Put a draft or a stopped experiment out of sight."""
     return _answer(services().engine.archive(key, by=caller()))
 
 
 @operations("GET", f"{_PATH}/results", scope="read", answers={200: Results}, refusals=(NotFound,))
-def read_results(key: str) -> Answer:
+def read_results(key: str) -> OperationResponse:
     """Tell how an experiment is doing, as of its newest snapshot."""
-    return Answer(services().engine.results(key))
+    return OperationResponse(services().engine.results(key))

@@ -5,55 +5,55 @@ from msgspec import Struct
 
 from bandits.errors import NoDatabase, NotUpgraded, Unavailable
 from bandits.store.records import FoldBacklog
-from webapp.api.operation import Answer, Operations
-from webapp.metrics import MEDIA_TYPE, Requests, family
+from webapp.api.operation import OperationGroup, OperationResponse
+from webapp.counters import DecisionMetrics, FoldMetrics
+from webapp.metrics import MEDIA_TYPE, HttpMetrics, family
 from webapp.services import services
-from webapp.work import Folds, Work
 
-operations = Operations("operations")
+operations = OperationGroup("operations")
 
 METRICS = "bandits.metrics"
 WORK = "bandits.work"
 FOLDS = "bandits.folds"
 
 
-class Health(Struct, frozen=True):
+class ServerHealth(Struct, frozen=True):
     """The server's state in a word."""
 
     status: str
 
 
-@operations("GET", "/healthz", scope=None, answers={200: Health})
-def healthz() -> Answer:
+@operations("GET", "/healthz", scope=None, answers={200: ServerHealth})
+def healthz() -> OperationResponse:
     """Tell that the process answers; it does not look at the database."""
-    return Answer(Health("alive"))
+    return OperationResponse(ServerHealth("alive"))
 
 
 @operations(
     "GET",
     "/readyz",
     scope=None,
-    answers={200: Health},
+    answers={200: ServerHealth},
     refusals=(Unavailable, NotUpgraded, NoDatabase),
 )
-def readyz() -> Answer:
+def readyz() -> OperationResponse:
     """Tell that requests can be served: the database answers and is migrated."""
     services().engine.store.records()
-    return Answer(Health("ready"))
+    return OperationResponse(ServerHealth("ready"))
 
 
 @operations("GET", "/metrics", scope="read", answers={200: str}, media_type=MEDIA_TYPE)
-def metrics() -> Answer:
+def metrics() -> OperationResponse:
     """Read the metrics, for Prometheus: of this worker process, and of every live experiment."""
-    requests: Requests = current_app.extensions[METRICS]
-    folds: Folds = current_app.extensions[FOLDS]
+    requests: HttpMetrics = current_app.extensions[METRICS]
+    folds: FoldMetrics = current_app.extensions[FOLDS]
     lines = [*requests.lines(), *work().lines(), *folds.lines(), *_experiments()]
-    return Answer("\n".join([*lines, ""]))
+    return OperationResponse("\n".join([*lines, ""]))
 
 
-def work() -> Work:
+def work() -> DecisionMetrics:
     """Return the running application's counts of what it answered."""
-    counts: Work = current_app.extensions[WORK]
+    counts: DecisionMetrics = current_app.extensions[WORK]
     return counts
 
 

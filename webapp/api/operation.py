@@ -18,7 +18,7 @@ from webapp.api.problems import (
     OF_EXCEPTION,
     OF_STATUS,
     Forbidden,
-    Malformed,
+    MalformedBody,
     ProblemType,
     Unauthenticated,
 )
@@ -27,10 +27,10 @@ from webapp.services import Services, services
 JSON = "application/json"
 FAILED = "bandits.failed"  # the error of a request that was tried before Flask saw it
 
-V = TypeVar("V", bound=Callable[..., "Answer"])
+V = TypeVar("V", bound=Callable[..., "OperationResponse"])
 
 
-class Answer(Struct, frozen=True):
+class OperationResponse(Struct, frozen=True):
     """What a view answers: content of the declared type, its status, further headers."""
 
     content: Any = None
@@ -57,7 +57,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         gives: parts of other operations' paths that its answers hold, each with where.
     """
 
-    view: Callable[..., Answer]
+    view: Callable[..., OperationResponse]
     method: str
     path: str
     tag: str
@@ -84,7 +84,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         if self.scope is not None:
             found += [OF_EXCEPTION[e] for e in (Unauthenticated, Forbidden, *unavailable)]
         if self.body is not None:
-            found += [OF_EXCEPTION[Malformed], OF_STATUS[413], OF_STATUS[415]]
+            found += [OF_EXCEPTION[MalformedBody], OF_STATUS[413], OF_STATUS[415]]
         return sorted({p.name: p for p in found}.values(), key=lambda p: (p.status, p.name))
 
     def respond(self, **parts: Any) -> Response:
@@ -114,7 +114,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         return msgspec.json.encode(content) if self.media_type == JSON else content
 
 
-class Operations:
+class OperationGroup:
     """The operations of one subject, in the order they are declared."""
 
     def __init__(self, tag: str) -> None:

@@ -15,7 +15,7 @@ MEDIA_TYPE = "application/problem+json"
 FOLDER = "/problems"
 
 
-class Malformed(BanditsError):
+class MalformedBody(BanditsError):
     """A request's body is not JSON as RFC 8259 and this API understand it."""
 
 
@@ -49,7 +49,7 @@ class ProblemType(Struct, frozen=True):
         return f"{FOLDER}/{self.name}"
 
 
-class Problem(Struct, frozen=True, omit_defaults=True):
+class ProblemDetails(Struct, frozen=True, omit_defaults=True):
     """What went wrong, as RFC 9457 has it; `errors` names each place in the request."""
 
     type: str
@@ -82,7 +82,7 @@ _INTERNAL = ProblemType(
 
 OF_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
     {
-        Malformed: _MALFORMED,
+        MalformedBody: _MALFORMED,
         Unauthenticated: ProblemType(
             "unauthenticated",
             401,
@@ -196,7 +196,7 @@ def type_of(error: Exception) -> ProblemType:
 def respond(error: Exception, request_id: str) -> Response:
     """Answer an exception with its problem document."""
     kind = type_of(error)
-    problem = Problem(
+    problem = ProblemDetails(
         kind.uri,
         kind.title,
         kind.status,

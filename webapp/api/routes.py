@@ -11,24 +11,24 @@ from werkzeug.exceptions import HTTPException
 from bandits.errors import BanditsError, NotFound, Unavailable
 from storage import classify_unavailable
 from webapp.api import api_keys, decisions, experiments, health, problems, subjects
-from webapp.api.addresses import CONVERTERS
-from webapp.api.document import openapi
-from webapp.api.operation import Answer, Operation, Operations
-from webapp.logs import route
-from webapp.metrics import Requests
-from webapp.work import Folds, Work
+from webapp.api.converters import CONVERTERS
+from webapp.api.openapi import openapi
+from webapp.api.operation import Operation, OperationGroup, OperationResponse
+from webapp.counters import DecisionMetrics, FoldMetrics
+from webapp.log_config import route
+from webapp.metrics import HttpMetrics
 
 PREFIX = "/api/v1"
 
 _DOCUMENT = "bandits.openapi"
 _OURS = ("/api/", f"{problems.FOLDER}/", "/healthz", "/readyz", "/metrics")
-_about = Operations("operations")
+_about = OperationGroup("operations")
 
 
 @_about("GET", "/openapi.json", scope=None, answers={200: dict[str, Any]})
-def openapi_document() -> Answer:
+def openapi_document() -> OperationResponse:
     """Read this API's description, in OpenAPI 3.1."""
-    return Answer(Raw(current_app.extensions[_DOCUMENT]))
+    return OperationResponse(Raw(current_app.extensions[_DOCUMENT]))
 
 
 @_about(
@@ -39,12 +39,12 @@ def openapi_document() -> Answer:
     refusals=(NotFound,),
     media_type="text/plain; charset=utf-8",
 )
-def explain_problem(name: str) -> Answer:
+def explain_problem(name: str) -> OperationResponse:
     """Read what a problem's `type` means and what to do about it."""
     if name not in problems.TYPES:
         raise NotFound("problem", name)
     problem = problems.TYPES[name]
-    return Answer(f"{problem.status} {problem.title}\n\n{problem.help}\n")
+    return OperationResponse(f"{problem.status} {problem.title}\n\n{problem.help}\n")
 
 
 def every_operation() -> Iterator[tuple[str, Operation]]:
@@ -61,9 +61,9 @@ def every_operation() -> Iterator[tuple[str, Operation]]:
 def init(app: Flask) -> None:
     """Add every operation to `app`, and answer what goes wrong below them with problems."""
     app.url_map.converters.update(CONVERTERS)
-    app.extensions[health.METRICS] = Requests()
-    app.extensions[health.WORK] = Work()
-    app.extensions[health.FOLDS] = Folds()  # a server sets those of its learner
+    app.extensions[health.METRICS] = HttpMetrics()
+    app.extensions[health.WORK] = DecisionMetrics()
+    app.extensions[health.FOLDS] = FoldMetrics()  # a server sets those of its learner
     app.extensions[_DOCUMENT] = msgspec.json.encode(openapi(every_operation()))
     blueprint = Blueprint("api", __name__)
     for prefix, operation in every_operation():

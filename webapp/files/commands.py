@@ -10,9 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bandits.cli import NumberRange, progress_console
 from bandits.client import Client
 from webapp.files.choices import ChoiceRows, check_output
-from webapp.files.recipients import Columns, Recipients, check_run, run_of
-from webapp.files.sending import Counts, Job
-from webapp.files.sending import Progress as Tell
+from webapp.files.choose_job import ChoiceCounts, ChooseJob
+from webapp.files.choose_job import Progress as Tell
+from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, run_of
 from webapp.files.tables import open_table
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -107,15 +107,15 @@ def choose(  # noqa: PLR0913 - one for each option
     nobody is decided for twice.
     """
     check_output(out)
-    columns = Columns(subject, context)
+    columns = RecipientColumns(subject, context)
     digest = run_of(recipients, experiment, columns)
     named = digest if run is None else check_run(run)
     table = open_table(recipients)
     with Client(url, key) as client:  # a slip in the address is told sooner than after `patience`
         declaration = client.experiment(experiment).declaration
     with Client(url, key, deadline_seconds=patience) as client:
-        people = Recipients(table, declaration, columns)
-        job = Job(people, ChoiceRows(declaration), experiment, named, digest, out)
+        people = RecipientFile(table, declaration, columns)
+        job = ChooseJob(people, ChoiceRows(declaration), experiment, named, digest, out)
         with _bar("checking", None) as tell:
             total = people.count(tell)
         with _bar("choosing", total) as tell:
@@ -123,7 +123,7 @@ def choose(  # noqa: PLR0913 - one for each option
     click.echo(_summary(total, counts, out), err=True)
 
 
-def _summary(total: int, counts: Counts, out: Path) -> str:
+def _summary(total: int, counts: ChoiceCounts, out: Path) -> str:
     told = [f"{total:,} choices are in {out}"]
     if counts.before:
         told.append(f"{counts.before:,} had been answered before this was broken off")

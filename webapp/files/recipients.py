@@ -22,7 +22,7 @@ _LONGEST_SUBJECT = 256
 _LONGEST_RUN = 100
 
 
-class Columns(Struct, frozen=True):
+class RecipientColumns(Struct, frozen=True):
     """Which column of the file means what.
 
     Attributes:
@@ -35,18 +35,18 @@ class Columns(Struct, frozen=True):
     context: Mapping[str, str | None] = {}
 
 
-class Asked(Struct, frozen=True, gc=False):
+class RequestPortion(Struct, frozen=True, gc=False):
     """Requests for rows that follow each other; `first` rows stand before them."""
 
     first: int
     requests: Sequence[Request]
 
 
-class Recipients:
+class RecipientFile:
     """A file of recipients of one experiment."""
 
     def __init__(
-        self, table: Table, experiment: Experiment, columns: Columns | None = None
+        self, table: Table, experiment: Experiment, columns: RecipientColumns | None = None
     ) -> None:
         """Find the columns.
 
@@ -56,7 +56,7 @@ class Recipients:
         Raises:
             InvalidInput: a column is missing, or a feature is named that was not declared.
         """
-        columns = columns or Columns()
+        columns = columns or RecipientColumns()
         self._table = table
         self._experiment = experiment
         self._encoder = Encoder(experiment.context, strict=experiment.strict)
@@ -84,7 +84,7 @@ class Recipients:
         what = f" for the feature {of[0]!r}" if of else " that tells who each row is"
         return InvalidInput.at("", f"no column {column!r}{what}; columns are {there}")
 
-    def portions(self, run: str, size: int = PORTION) -> Iterator[Asked]:
+    def portions(self, run: str, size: int = PORTION) -> Iterator[RequestPortion]:
         """Turn every row into a request, `size` of them at a time.
 
         Args:
@@ -100,7 +100,7 @@ class Recipients:
             faults += self._unfit(portion, asked)
             if faults:
                 raise InvalidInput(Fault("", detail) for detail in faults[:_MOST_FAULTS])
-            yield Asked(portion.first, asked)
+            yield RequestPortion(portion.first, asked)
 
     def count(self, progress: Callable[[int], object] = int) -> int:
         """Read every row to see whether it fits; return how many there are.
@@ -175,7 +175,7 @@ class Recipients:
         return f"{self._table.place(portion.lines[int(row)], column)}: {detail}"
 
 
-def run_of(path: Path, experiment: str, columns: Columns) -> str:
+def run_of(path: Path, experiment: str, columns: RecipientColumns) -> str:
     """Name the run that a file makes: the same file, experiment and columns, the same run."""
     digest = blake2b(msgspec.json.encode([experiment, columns], order="sorted"), digest_size=8)
     with path.open("rb") as file:

@@ -69,7 +69,7 @@ def needs(role: Role) -> Callable[[V], V]:
     return mark
 
 
-def for_anybody(view: V) -> V:
+def allow_anybody(view: V) -> V:
     """Say that a view is for people who have not signed in, too."""
     view.needs = None  # type: ignore[attr-defined]
     return view

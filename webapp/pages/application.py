@@ -2,50 +2,50 @@
 
 from flask import Flask
 
-from webapp.pages import access, assets, authors, chrome, filters, problems, security
-from webapp.pages.administration import audit, keys, people, sessions, signing, throttle
+from webapp.pages import access, assets, authors, error_pages, filters, headers, layout
+from webapp.pages.admin import api_keys, audit_log, sessions, sign_in, throttle, users
 from webapp.pages.blueprint import pages
-from webapp.pages.campaign import (
-    campaigns,
-    deciding,
+from webapp.pages.experiment import (
     downloads,
+    experiment_list,
     lifecycle,
+    preview,
     receipts,
+    recent_decisions,
     results,
     segments,
     setup,
-    stopping,
-    trying,
+    stop,
     uploads,
 )
-from webapp.pages.form import drafting, editing, exporting, forecasts, previews
+from webapp.pages.form import forecasts, one_page_views, plan_csv, previews, wizard_views
 from webapp.pages.gate import gate
 from webapp.settings import Settings
 
 # Importing them hung their views into the blueprint.
 VIEWS = (
     assets,
-    audit,
+    audit_log,
     authors,
-    campaigns,
-    deciding,
+    experiment_list,
+    recent_decisions,
     downloads,
-    drafting,
-    editing,
-    exporting,
-    keys,
+    wizard_views,
+    one_page_views,
+    plan_csv,
+    api_keys,
     lifecycle,
-    people,
+    users,
     previews,
     receipts,
     results,
     segments,
     sessions,
     setup,
-    signing,
-    stopping,
+    sign_in,
+    stop,
     uploads,
-    trying,
+    preview,
 )
 
 pages.before_request(gate)
@@ -53,7 +53,7 @@ pages.before_request(gate)
 
 def init(app: Flask, settings: Settings) -> None:
     """Give `app` what the pages need, and add them."""
-    for part in (access, throttle, security, filters, chrome, problems, forecasts):
+    for part in (access, throttle, headers, filters, layout, error_pages, forecasts):
         part.init(app)
     uploads.init(app, settings)
     # Werkzeug's own limit for forms is half a megabyte; an HTML block or two are more.

@@ -8,7 +8,7 @@ from importlib.resources import files
 from flask import Response, abort, request
 from flask.typing import ResponseReturnValue
 
-from webapp.pages.access import for_anybody
+from webapp.pages.access import allow_anybody
 from webapp.pages.blueprint import pages
 
 PLOTLY_VERSION = version("plotly")
@@ -16,7 +16,7 @@ _FOREVER = "public, max-age=31536000, immutable"  # the address changes with the
 
 
 @pages.get("/assets/plotly-<version>.js")
-@for_anybody
+@allow_anybody
 def plotly(version: str) -> ResponseReturnValue:
     """Serve the script, compressed once."""
     if version != PLOTLY_VERSION:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import Response
 
-from webapp.files.spreadsheets import csv_lines
+from webapp.files.csv_safe import csv_lines
 
 
 def csv_response(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:

@@ -9,7 +9,7 @@ from flask_login import current_user
 
 from storage.accounts import Role
 from webapp.pages.access import CSRF, person
-from webapp.pages.administration.signing import ask_again
+from webapp.pages.admin.sign_in import ask_again
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
 

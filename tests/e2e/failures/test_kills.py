@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bandits.errors import Unavailable
-from webapp.locking import FileLock
+from webapp.file_lock import FileLock
 
 SOAK = os.environ.get("SOAK") == "1"
 ROUNDS = 50 if SOAK else 5

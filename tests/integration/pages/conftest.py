@@ -17,11 +17,11 @@ from bandits.schemas import Decision, Request, Reward
 from storage import SqlStore, open_store
 from storage.accounts import Role
 from webapp.app import create_app
-from webapp.pages.administration import throttle
+from webapp.jobs.uploads import Uploads
+from webapp.pages.admin import throttle
 from webapp.passwords import hash_password
 from webapp.services import Services
 from webapp.settings import Settings
-from webapp.uploads.folder import Uploads
 
 PASSWORD = "correct horse battery"
 HASH = hash_password(PASSWORD)

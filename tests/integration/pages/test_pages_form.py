@@ -10,10 +10,10 @@ from bandits.errors import NotFound
 from bandits.policy import Parameters
 from bandits.registry import register
 from bandits.statistics import Moments
-from webapp.pages.form.declaring import declare
-from webapp.pages.form.retyping import retype
-from webapp.pages.form.rows import compacted
-from webapp.pages.form.typed import TypedExperiment, read
+from webapp.pages.form.form_model import TypedExperiment, read
+from webapp.pages.form.from_experiment import retype
+from webapp.pages.form.parse import declare
+from webapp.pages.form.rows import without_empty_rows
 
 NEW = "/new-experiment/one-page"
 TYPED = {
@@ -449,7 +449,7 @@ def test_the_form_of_an_experiment_declares_that_experiment(site, manager, read_
     record = site.store.record("sale")
     assert declare(retype(record.configuration)) == record.configuration.experiment
     fields = manager.form("/experiments/sale/edit", "policy")
-    typed = compacted(read(fields.items(), TypedExperiment))
+    typed = without_empty_rows(read(fields.items(), TypedExperiment))
     assert declare(typed) == record.configuration.experiment
     answer = manager.post("/experiments/sale/edit", fields)
     assert answer.location == "/experiments/sale", answer.text

@@ -11,12 +11,12 @@ from msgspec import convert
 from msgspec.structs import replace
 
 from bandits.errors import InvalidInput
-from webapp.pages.form import typed
-from webapp.pages.form.declaring import declare
-from webapp.pages.form.earlier import shrunk
+from webapp.pages.form import form_model
+from webapp.pages.form.forecast_text import forecast_verdict
 from webapp.pages.form.forecasts import Forecast, Forecasts
-from webapp.pages.form.planning import campaign, cured, read_plan
-from webapp.pages.form.verdict import judge
+from webapp.pages.form.parse import declare
+from webapp.pages.form.plan import campaign, nearest_viable_plan, read_plan
+from webapp.pages.form.prior_campaigns import shrunk
 
 NEW, MARKER = "/new-experiment", "base"
 PARTS = {
@@ -56,7 +56,9 @@ def simulate(manager, begun):
 
     def simulate(**typed):
         address = f"{begun}/start"
-        fields = manager.form(address, MARKER) | PLAN | {f"plan/{k}": v for k, v in typed.items()}
+        fields = (
+            manager.form(address, MARKER) | PLAN | {f"plan/{k}": v for k, v in form_model.items()}
+        )
         answer = manager.post(address, fields | {"do": "simulate"})
         if answer.status_code != 302:
             return answer
@@ -148,10 +150,10 @@ def test_a_simulated_plan_is_shown_again_without_being_simulated_again(site, man
 
 
 def drafted(**changes):
-    form = typed.fresh(typed.TypedDraft)
+    form = form_model.fresh(form_model.TypedDraft)
     fields = {**PARTS, **PLAN, **changes}
-    given = typed.read(
-        [(k, v) for k, v in fields.items() if k.startswith("plan/")], typed.TypedDraft
+    given = form_model.read(
+        [(k, v) for k, v in fields.items() if k.startswith("plan/")], form_model.TypedDraft
     )
     slot = form.slots[0]
     texts = [PARTS[f"slots/0/variants/{i}/text"] for i in (0, 1)]
@@ -233,7 +235,7 @@ class TestPlan:
         given = {"plan/over/amount": amount, "plan/over/unit": unit, "plan/waves": waves}
         plan = planned(**given)
         assert plan.informed == 0
-        better = cured(plan)
+        better = nearest_viable_plan(plan)
         assert better.informed >= 0.4
         assert better.over >= plan.over
 
@@ -242,7 +244,7 @@ def verdict_of(plan):
     forecast = Forecast(plan, "anna")
     forecast.run()
     assert not forecast.failed
-    return judge(forecast)
+    return forecast_verdict(forecast)
 
 
 class TestVerdict:

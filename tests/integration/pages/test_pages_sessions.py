@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from webapp.pages.administration.sessions import browser
+from webapp.pages.admin.sessions import browser
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 

@@ -6,8 +6,8 @@ from html import unescape
 import msgspec
 import pytest
 
+from webapp.pages.form.form_model import TypedDraft, fresh, read
 from webapp.pages.form.steps import STEPS, digest, merged
-from webapp.pages.form.typed import TypedDraft, fresh, read
 
 NEW = "/new-experiment"
 PARTS = {

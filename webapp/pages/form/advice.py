@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from bandits.experiment import covers
 from bandits.registry import policies
 from webapp.pages.form.fields import number
-from webapp.pages.form.typed import TypedDraft, TypedMetric
+from webapp.pages.form.form_model import TypedDraft, TypedMetric
 
 _MANY = 12  # versions from which parts are better learned by themselves
 

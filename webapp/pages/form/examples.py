@@ -4,12 +4,12 @@ from msgspec import Struct
 
 from webapp.pages.filters import amount
 from webapp.pages.form.fields import number
-from webapp.pages.form.typed import TypedExperiment, TypedMetric
+from webapp.pages.form.form_model import TypedExperiment, TypedMetric
 
 _USUAL = 40.0  # of an order, say: small enough to reckon with in one's head
 
 
-class Part(Struct, frozen=True):
+class ExamplePart(Struct, frozen=True):
     """One thing that a recipient does, and what it earns: "an order of 40", 40 × 1."""
 
     name: str
@@ -18,7 +18,7 @@ class Part(Struct, frozen=True):
     worth: float
 
 
-def worked(form: TypedExperiment) -> list[str]:
+def worked_example(form: TypedExperiment) -> list[str]:
     """Say what emails earn: each thing by itself, then together, then how the worths compare."""
     parts = [part for metric in form.metrics if (part := _part(metric)) is not None]
     lines = []
@@ -39,7 +39,7 @@ def worked(form: TypedExperiment) -> list[str]:
     return lines
 
 
-def _part(metric: TypedMetric) -> Part | None:
+def _part(metric: TypedMetric) -> ExamplePart | None:
     name = metric.name.strip()
     try:
         weight, high = number(metric.weight), number(metric.high)
@@ -49,13 +49,13 @@ def _part(metric: TypedMetric) -> Part | None:
         return None
     article = "an" if name[0].lower() in "aeiou" else "a"
     if high <= 1:
-        return Part(name, f"{article} {name}", amount(weight), weight)
+        return ExamplePart(name, f"{article} {name}", amount(weight), weight)
     value = min(_USUAL, high)
     said = f"{article} {name} of {amount(value)}"
-    return Part(name, said, amount(value * weight), value * weight)
+    return ExamplePart(name, said, amount(value * weight), value * weight)
 
 
-def _together(parts: list[Part]) -> str:
+def _together(parts: list[ExamplePart]) -> str:
     said = " and ".join(p.said for p in parts)
     first, *rest = parts
     reckoned = first.sum + "".join(
@@ -64,7 +64,7 @@ def _together(parts: list[Part]) -> str:
     return f"An email that brings {said} earns {reckoned} = {amount(sum(p.worth for p in parts))}."
 
 
-def _compared(part: Part, first: Part) -> str:
+def _compared(part: ExamplePart, first: ExamplePart) -> str:
     times = abs(part.worth) / first.worth
     said = part.said[:1].upper() + part.said[1:]
     verb = "costs" if part.worth < 0 else "is worth"

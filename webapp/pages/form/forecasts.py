@@ -10,7 +10,7 @@ from flask import Flask, current_app
 
 from bandits.experiment import Experiment
 from simulations.planning.forecast import ForecastAbandoned, PlanForecast, forecast_plan
-from webapp.pages.form.planning import Plan, campaign, cured
+from webapp.pages.form.plan import Plan, campaign, nearest_viable_plan
 
 _KEPT = 64  # plans whose outlook is remembered
 _PATIENCE_SECONDS = 1.5  # how long a request waits, before it shows how far it is instead
@@ -44,7 +44,7 @@ class Forecast:
             share = 0.5 if needs_cure else 1.0
             self.outlook = _foresee(self.plan, self._reporting(0.0, share), share)
             if needs_cure:
-                plan = cured(self.plan)
+                plan = nearest_viable_plan(self.plan)
                 self.cure = plan, _foresee(plan, self._reporting(share, share), share)
         except ForecastAbandoned:
             self.failed = "another plan was asked about"

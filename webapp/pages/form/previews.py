@@ -5,7 +5,7 @@ from flask.typing import ResponseReturnValue
 
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
-from webapp.pages.security import PREVIEW_POLICY
+from webapp.pages.headers import PREVIEW_POLICY
 from webapp.services import services
 
 

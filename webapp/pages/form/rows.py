@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from bandits.errors import InvalidInput
 from bandits.identifiers import pointer
-from webapp.pages.form.typed import (
+from webapp.pages.form.form_model import (
     METRICS,
     TypedExclusion,
     TypedExperiment,
@@ -24,7 +24,7 @@ R = TypeVar("R")
 F = TypeVar("F", bound=TypedExperiment)
 
 
-def changed(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case for each button
+def with_rows_changed(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case for each button
     """Do what a row button says, such as ``add slots discount`` or ``remove slots/0/variants/1``.
 
     Raises:
@@ -57,7 +57,7 @@ def changed(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case for ea
     raise InvalidInput.at("", f"no such row or action: {action}")
 
 
-def compacted(form: F) -> F:
+def without_empty_rows(form: F) -> F:
     """Drop rows in which nothing was typed."""
     for slot in range(len(form.slots)):
         form = _without_blanks(form, slot)
@@ -69,7 +69,7 @@ def compacted(form: F) -> F:
     )
 
 
-def inviting(form: F) -> F:
+def with_empty_rows(form: F) -> F:
     """Show rows to type into where a part has none left."""
     slots = tuple(s if s.variants else replace(s, variants=_TWO) for s in form.slots)
     return replace(form, slots=slots)

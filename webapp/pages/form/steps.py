@@ -7,10 +7,10 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from webapp.pages.form.typed import TypedDraft
+from webapp.pages.form.form_model import TypedDraft
 
 
-class Step(Struct, frozen=True):
+class FormStep(Struct, frozen=True):
     """One page on the way: its question, and the fields that it asks."""
 
     question: str
@@ -19,22 +19,22 @@ class Step(Struct, frozen=True):
 
 STEPS = MappingProxyType(
     {
-        "parts": Step("What are we testing?", ("name", "key", "slots", "exclude")),
-        "success": Step(
+        "parts": FormStep("What are we testing?", ("name", "key", "slots", "exclude")),
+        "success": FormStep(
             "What counts as success?", ("metrics", "goal", "window", "maturity", "await_activation")
         ),
-        "audience": Step(
+        "audience": FormStep(
             "Who, and how careful?",
             (
                 *("holdout", "floor", "assignment", "context", "strict", "starts_at", "ends_at"),
                 "retention_days",
             ),
         ),
-        "learning": Step(
+        "learning": FormStep(
             "How should it learn?",
             ("answers", "policy", "parameters", "learn_every", "forgetting", "forgetting_time"),
         ),
-        "start": Step("Before you start", ("plan",)),
+        "start": FormStep("Before you start", ("plan",)),
     }
 )
 

@@ -1,0 +1,208 @@
+"""The OpenAPI 3.1 document, assembled from the declarations that also serve the requests."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from inspect import cleandoc
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bandits.identifiers import Key
+from bandits.registry import policies
+from bandits.schemas import Id, SubjectId
+from webapp.api.operation import Operation
+from webapp.api.problems import MEDIA_TYPE, ProblemDetails, ProblemType
+
+Json = dict[str, Any]
+
+_REFERENCE = "#/components/schemas/{name}"
+_PART = re.compile(r"<(?P<converter>\w+)(?:\([^)]*\))?:(?P<name>\w+)>")
+_PARTS: dict[str, Any] = {"key": Key, "decision_id": Id, "subject_id": SubjectId, "int": int}
+_ALWAYS = {401: "WWW-Authenticate", 503: "Retry-After"}
+
+
+def openapi(operations: Iterable[tuple[str, Operation]]) -> Json:
+    """Describe operations, each below a prefix."""
+    every = list(operations)
+    schemas = _Schemas([operation for _, operation in every])
+    paths: dict[str, Json] = {}
+    for prefix, operation in every:
+        path = prefix + _PART.sub(r"{\g<name>}", operation.path)
+        described = _described(operation, schemas)
+        for status in operation.answers:
+            if links := _links(operation, [o for _, o in every]):
+                described["responses"][str(status)]["links"] = links
+        paths.setdefault(path, {})[operation.method.lower()] = described
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Email bandits",
+            "version": version("email-bandits"),
+            "description": "Choose the email for each recipient, and report what became of it.",
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas.components,
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, as `bandits key create` prints it.",
+                }
+            },
+        },
+    }
+
+
+class _Schemas:
+    """The JSON Schemas of every type that operations speak."""
+
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        types: list[Any] = [ProblemDetails]
+        for operation in operations:
+            types += [t for t in operation.answers.values() if t is not None]
+            types += [] if operation.body is None else [operation.body.content]
+        queries = [o.query for o in operations]
+        parts = list(_PARTS.values())
+        chosen = list(policies().values())
+        found, components = msgspec.json.schema_components(
+            [*types, *queries, *parts, *chosen], ref_template=_REFERENCE
+        )
+        self._of = {
+            repr(t): _portable(s)
+            for t, s in zip([*types, *queries, *parts, *chosen], found, strict=True)
+        }
+        self.components: Json = _portable(components)
+        self._queries = {q: self.components.pop(q.__name__) for q in set(queries)}
+        self.components["PolicyChoice"] = self._policy_choice(self.components["PolicyChoice"])
+
+    def of(self, kind: Any) -> Json:
+        """Return the schema of a type."""
+        schema: Json = self._of[repr(kind)]
+        return schema
+
+    def query(self, kind: type[Struct]) -> Mapping[str, Json]:
+        """Return the schemas of a query's parameters."""
+        properties: Mapping[str, Json] = self._queries[kind]["properties"]
+        return properties
+
+    def _policy_choice(self, declared: Json) -> Json:
+        """Say of each registered policy which parameters it takes."""
+        choices = [
+            {
+                "title": policy.label,
+                "type": "object",
+                "properties": {"name": {"const": name}, "params": self.of(policy)},
+                "required": ["name"],
+                "additionalProperties": False,
+            }
+            for name, policy in policies().items()
+        ]
+        return {
+            "title": declared["title"],
+            "description": declared["description"],
+            "oneOf": choices,
+        }
+
+
+def _portable(schema: Any) -> Any:
+    r"""Write patterns as ECMA 262 has them: Python's ``\Z`` is its ``$``."""
+    if isinstance(schema, dict):
+        return {
+            k: v.replace(r"\Z", "$") if k == "pattern" and isinstance(v, str) else _portable(v)
+            for k, v in schema.items()
+        }
+    return [_portable(s) for s in schema] if isinstance(schema, list) else schema
+
+
+def _described(operation: Operation, schemas: _Schemas) -> Json:
+    summary, _, rest = cleandoc(operation.view.__doc__ or "").partition("\n\n")
+    described: Json = {
+        "operationId": operation.name,
+        "tags": [operation.tag],
+        "summary": summary.rstrip("."),
+        "description": rest or summary,
+        "security": [] if operation.scope is None else [{"key": [operation.scope]}],
+        "parameters": _parameters(operation, schemas),
+        "responses": _responses(operation, schemas),
+    }
+    if operation.body is not None:
+        media: Json = {"schema": schemas.of(operation.body.content)}
+        if operation.body.example is not None:
+            media["example"] = operation.body.example
+        content = dict.fromkeys(operation.body.media_types, media)
+        described["requestBody"] = {
+            "required": not operation.body.optional,
+            "content": content,
+        }
+    return described
+
+
+def _parameters(operation: Operation, schemas: _Schemas) -> list[Json]:
+    found = [
+        {"name": p["name"], "in": "path", "required": True, "schema": _part(p, schemas)}
+        for p in _PART.finditer(operation.path)
+    ]
+    for name, schema in schemas.query(operation.query).items():
+        described = {k: v for k, v in schema.items() if k != "description"}
+        meaning = schema.get("description", "")
+        found.append({"name": name, "in": "query", "description": meaning, "schema": described})
+    for name, meaning in operation.takes.items():
+        header = {"name": name, "in": "header", "required": True, "description": meaning}
+        found.append({**header, "schema": {"type": "string"}})
+    return found
+
+
+def _part(part: re.Match[str], schemas: _Schemas) -> Json:
+    schema = schemas.of(_PARTS[part["converter"]])
+    return {**schema, "minimum": 0} if part["converter"] == "int" else schema
+
+
+def _responses(operation: Operation, schemas: _Schemas) -> Json:
+    responses: Json = {}
+    for status, kind in operation.answers.items():
+        headers = {
+            name: {"description": meaning, "schema": {"type": "string"}}
+            for name, meaning in operation.headers.items()
+        }
+        responses[str(status)] = {"description": _meaning(kind), "headers": headers}
+        if kind is not None:
+            content = {operation.media_type: {"schema": schemas.of(kind)}}
+            responses[str(status)]["content"] = content
+    for problem in operation.problems:
+        _add_problem(responses, problem, schemas)
+    return responses
+
+
+def _add_problem(responses: Json, problem: ProblemType, schemas: _Schemas) -> None:
+    status = str(problem.status)
+    line = f"`{problem.uri}`: {problem.title}"
+    if status in responses:
+        responses[status]["description"] += f"; {line}"
+        return
+    responses[status] = {
+        "description": line,
+        "content": {MEDIA_TYPE: {"schema": schemas.of(ProblemDetails)}},
+    }
+    if header := _ALWAYS.get(problem.status):
+        responses[status]["headers"] = {header: {"required": True, "schema": {"type": "string"}}}
+
+
+def _links(operation: Operation, every: Sequence[Operation]) -> Json:
+    """Say which other operations its answers lead to."""
+    found: Json = {}
+    for other in every:
+        for part in _PART.finditer(other.path):
+            if source := operation.gives.get(part["name"]):
+                parameters = {part["name"]: source}
+                found[other.name] = {"operationId": other.name, "parameters": parameters}
+    return found
+
+
+def _meaning(kind: Any) -> str:
+    if kind is None:
+        return "Done; there is nothing to say"
+    return cleandoc(kind.__doc__ or "").partition("\n")[0] if isinstance(kind, type) else "Content"

@@ -1,0 +1,244 @@
+"""From a mailer's export to rewards, and what became of each: what matched, what not, and why."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from bandits.errors import Fault, InvalidInput
+from bandits.experiment import Experiment
+from bandits.rewards import refuse_value
+from bandits.schemas import Id, Reward, RewardReceipt
+from webapp.files.tables import PORTION, Cell, Portion, Table
+
+_MOST_FAULTS = 20
+_MOST_NAMED = 1000  # rows without a match that are named, of each kind
+_SECONDS = re.compile(r"\d{9,11}(\.\d*)?")  # 1970 and before are no times of an email
+_NO = {"", "0", "false", "no", "n"}
+_YES = {"1", "true", "yes", "y"}
+
+
+class EventColumns(Struct, frozen=True):
+    """Which column of an export means what.
+
+    An export has one row for each recipient, with a column for each metric (`metrics`: by metric,
+    its column; empty, 0 and no mean that it did not happen), or one row for each event (`metric`
+    names its column and `value`, if any, the column of its value).
+
+    Attributes:
+        decision: the decision that the email was chosen by.
+        event: the mailer's own id of an event; else one is made from what the row says.
+        occurred_at: when it happened, as RFC 3339 or seconds since 1970; else when it is reported.
+    """
+
+    decision: str = "decision_id"
+    metrics: Mapping[str, str] = {}
+    metric: str | None = None
+    value: str | None = None
+    event: str | None = None
+    occurred_at: str | None = None
+
+
+class ReportedPortion(Struct, frozen=True, gc=False):
+    """Events of rows that follow each other, and the line that each stands on."""
+
+    lines: Sequence[int]
+    rewards: Sequence[Reward]
+    rows: int
+
+
+class UnmatchedRow(Struct, frozen=True):
+    """A row whose event was not taken."""
+
+    line: int
+    decision_id: str
+    reason: str
+
+
+class ReportOutcome(Struct):
+    """What became of an export; every event is counted in one field.
+
+    Attributes:
+        rows: of the file; one without an event in it is counted only here.
+        unmatched: at most a thousand of the unknown and early ones, by their line.
+    """
+
+    rows: int = 0
+    accepted: int = 0
+    repeated: int = 0
+    late: int = 0
+    unknown: int = 0
+    early: int = 0
+    unmatched: list[UnmatchedRow] = []
+
+    def add(self, reported: ReportedPortion, receipt: RewardReceipt) -> None:
+        """Count a portion that was sent."""
+        self.rows += reported.rows
+        self.accepted += receipt.accepted
+        self.repeated += receipt.repeated
+        self.late += receipt.late
+        self.unknown += len(receipt.unknown)
+        self.early += len(receipt.early)
+        why = dict.fromkeys(receipt.unknown, "no decision has this id, or none that is still kept")
+        why |= dict.fromkeys(receipt.early, "before its email was decided, or activated")
+        for line, reward in zip(reported.lines, reported.rewards, strict=True):
+            if len(self.unmatched) >= _MOST_NAMED:
+                break
+            if reason := why.get(reward.decision_id):
+                self.unmatched.append(UnmatchedRow(line, reward.decision_id, reason))
+
+
+class RewardExport:
+    """A mailer's export of what recipients did."""
+
+    def __init__(self, table: Table, experiment: Experiment, columns: EventColumns) -> None:
+        """Find the columns.
+
+        Raises:
+            InvalidInput: a column is missing, or a metric is named that was not declared.
+        """
+        self._table = table
+        self._rule = experiment.reward
+        self._columns = columns
+        if (columns.metric is None) == (not columns.metrics):
+            raise InvalidInput.at(
+                "", "name either the column of each metric, or the one of metrics"
+            )
+        for metric in columns.metrics:
+            if metric not in self._rule.metrics:
+                known = ", ".join(self._rule.metrics)
+                raise InvalidInput.at("", f"unknown metric {metric!r}; declared are {known}")
+        single = (columns.metric, columns.value, columns.event, columns.occurred_at)
+        named = [columns.decision, *columns.metrics.values(), *filter(None, single)]
+        self._used = list(dict.fromkeys(named))
+        for name in self._used:
+            if name not in table.columns:
+                there = ", ".join(table.columns)
+                raise InvalidInput.at("", f"no column {name!r}; columns are {there}")
+
+    def portions(self, size: int = PORTION) -> Iterator[ReportedPortion]:
+        """Turn every row into its events, at most `size` of them at a time.
+
+        Raises:
+            InvalidInput: rows do not fit; at most twenty places are named.
+        """
+        rows_at_once = max(1, size // max(1, len(self._columns.metrics)))
+        for portion in self._table.portions(self._used, rows_at_once):
+            faults: list[str] = []
+            found = list(self._events(portion, faults))
+            if faults:
+                raise InvalidInput(Fault("", detail) for detail in faults[:_MOST_FAULTS])
+            yield ReportedPortion(
+                [at for at, _ in found], [r for _, r in found], len(portion.lines)
+            )
+
+    def send(self, reward: Callable[[Sequence[Reward]], RewardReceipt]) -> ReportOutcome:
+        """Check the whole file, then report it; doing it again counts nothing twice.
+
+        Raises:
+            InvalidInput: rows do not fit; nothing was reported.
+        """
+        for _ in self.portions():
+            pass
+        outcome = ReportOutcome()
+        for reported in self.portions():
+            outcome.add(reported, reward(reported.rewards))
+        return outcome
+
+    def _events(self, portion: Portion, faults: list[str]) -> Iterator[tuple[int, Reward]]:
+        columns = self._columns
+        for row, line in enumerate(portion.lines):
+            cells = {name: values[row] for name, values in portion.cells.items()}
+            try:
+                decision = self._decision(cells)
+                occurred_at = _moment(columns.occurred_at, cells)
+                for metric, column, told in self._values(cells):
+                    value = self._checked(metric, column, told)
+                    event = self._event(metric, value, occurred_at, cells)
+                    yield line, Reward(decision, event, metric, value, occurred_at)
+            except _Unfit as error:
+                faults.append(f"{self._table.place(line, error.column)}: {error}")
+
+    def _decision(self, cells: Mapping[str, Cell]) -> str:
+        column = self._columns.decision
+        try:
+            return msgspec.convert(cells[column], Id)
+        except msgspec.ValidationError:
+            raise _Unfit(column, "is no decision id") from None
+
+    def _values(self, cells: Mapping[str, Cell]) -> Iterator[tuple[str, str, float]]:
+        """Yield metric, column and value of each event of a row."""
+        columns = self._columns
+        if columns.metric is not None:
+            metric = cells[columns.metric]
+            if not isinstance(metric, str):
+                raise _Unfit(columns.metric, "names no metric")
+            if columns.value is None:
+                yield metric, columns.metric, 1.0
+                return
+            number = _number(columns.value, cells[columns.value])
+            yield metric, columns.value, 1.0 if number is None else number
+            return
+        for metric, column in columns.metrics.items():
+            number = _number(column, cells[column])
+            if number:  # neither empty nor 0: it happened
+                yield metric, column, number
+
+    def _event(
+        self, metric: str, value: float, occurred_at: datetime | None, cells: Mapping[str, Cell]
+    ) -> str:
+        """Return the event's id: the same row reported again counts once."""
+        column = self._columns.event
+        cell = None if column is None else cells[column]
+        if column is None or cell is None:
+            when = "" if occurred_at is None else f"@{occurred_at.astimezone(UTC).isoformat()}"
+            return f"{metric}={value:g}{when}"
+        try:
+            return msgspec.convert(str(cell), Id)
+        except msgspec.ValidationError:
+            raise _Unfit(column, "is no event id") from None
+
+    def _checked(self, metric: str, column: str, value: float) -> float:
+        """Check a value against its metric; a count of what can only happen once is cut to it."""
+        declared = self._rule.metrics.get(metric)
+        if declared is not None and declared.count == "once" and declared.high == 1.0:
+            value = min(value, 1.0)
+        if wrong := refuse_value(self._rule, metric, value):
+            raise _Unfit(column, wrong)
+        return value
+
+
+class _Unfit(Exception):
+    """A cell of a row does not fit."""
+
+    def __init__(self, column: str, detail: str) -> None:
+        self.column = column
+        super().__init__(detail)
+
+
+def _number(column: str, cell: Cell) -> float | None:
+    if cell is None or isinstance(cell, bool | int | float):
+        return None if cell is None else float(cell)
+    text = cell.strip().lower()
+    if text in _NO | _YES:
+        return float(text in _YES)
+    try:
+        return float(text)
+    except ValueError:
+        raise _Unfit(column, f"{cell[:40]!r} is not a number") from None
+
+
+def _moment(column: str | None, cells: Mapping[str, Cell]) -> datetime | None:
+    cell: Any = None if column is None else cells[column]
+    if column is None or cell is None:
+        return None
+    try:
+        if not isinstance(cell, str) or _SECONDS.fullmatch(cell):
+            return datetime.fromtimestamp(float(cell), UTC)
+        moment = datetime.fromisoformat(cell)
+    except (ValueError, OverflowError, OSError):
+        raise _Unfit(column, f"{cell!r} is no time as RFC 3339 writes it") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

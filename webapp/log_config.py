@@ -1,0 +1,122 @@
+"""Logs on standard error, for people or, as JSON, for machines.
+
+What a request is about is told by its route as it is declared, never by its address: that may hold
+the id of a recipient. Bodies, tokens and passwords are in no record.
+"""
+
+import logging
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+from flask import g, has_request_context, request
+
+from webapp.request_context import CURRENT_REQUEST, request_id
+
+Format = Literal["text", "json"]
+Level = Literal["debug", "info", "warning"]
+
+_FOR_PEOPLE = ("request_id", "experiment", "key", "milliseconds")
+_EXTRA = (*_FOR_PEOPLE, "route", "method", "status")
+_OURS = ("bandits", "policies", "simulations", "storage", "webapp")
+_NOISE = (
+    "Configuration allows spawning up to",  # our threads wait for the disk, not for a core
+    "Unexpected exit from worker",  # told by the worker itself, with its reason
+)
+
+
+class TextFormatter(logging.Formatter):
+    """One readable line for each record."""
+
+    def __init__(self) -> None:
+        """Write the time, the level, who says it and what."""
+        super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        """Add what was said beside the message."""
+        beside = [f"{n}={getattr(record, n)}" for n in _FOR_PEOPLE if hasattr(record, n)]
+        return " ".join([super().formatMessage(record), *beside])
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object for each record."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record."""
+        entry: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            "process": record.process,
+        }
+        entry |= {n: getattr(record, n) for n in _EXTRA if hasattr(record, n)}
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(entry).decode()
+
+
+class RequestFilter(logging.Filter):
+    """Say in every record that is made for a request which one that is."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the request's id, its route, the caller's key and the experiment; keep all."""
+        if has_request_context():
+            record.request_id = g.get("request_id", "")
+            record.route = route()
+            record.method = request.method
+            if "caller" in g:
+                record.key = g.caller.id
+            if "key" in (request.view_args or {}):
+                record.experiment = request.view_args["key"]  # type: ignore[index]
+        elif (asked := CURRENT_REQUEST.get()) is not None:
+            record.request_id = request_id(asked.environ)
+            record.route = asked.route
+            record.method = asked.environ["REQUEST_METHOD"]
+            if asked.experiment:
+                record.experiment = asked.experiment
+        return True
+
+
+def route() -> str:
+    """Return the route of the current request as it is declared, "none" where there is none."""
+    return "none" if request.url_rule is None else request.url_rule.rule
+
+
+class NoiseFilter(logging.Filter):
+    """Drop what the web server says that would only mislead here."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep everything else."""
+        return not record.getMessage().startswith(_NOISE)
+
+
+def configuration(form: Format, level: Level = "info") -> dict[str, Any]:
+    """Describe the logging of a server process, as `logging.config.dictConfig` takes it.
+
+    Args:
+        form: how a record looks.
+        level: the least that our own packages tell. Others never tell details: what is in them is
+            not ours to vouch for.
+    """
+    formatter = JsonFormatter if form == "json" else TextFormatter
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"ours": {"()": formatter}},
+        "filters": {"noise": {"()": NoiseFilter}, "request": {"()": RequestFilter}},
+        "handlers": {
+            "stderr": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stderr",
+                "formatter": "ours",
+                "filters": ["noise", "request"],
+            }
+        },
+        "root": {"level": "WARNING" if level == "warning" else "INFO", "handlers": ["stderr"]},
+        "loggers": {
+            "_granian": {"level": "WARNING"},
+            "alembic": {"level": "WARNING"},
+            **{name: {"level": level.upper()} for name in _OURS},
+        },
+    }

@@ -1,0 +1,94 @@
+"""Signing in and out. What was typed while a session ran out is kept and sent on."""
+
+from flask import Response, flash, redirect, render_template, request, session, url_for
+from flask.typing import ResponseReturnValue
+from flask_login import current_user, logout_user
+from werkzeug.datastructures import MultiDict
+
+from bandits.errors import NotFound
+from storage.accounts import User
+from webapp.pages.access import allow_anybody, enter_as, local, needs, person
+from webapp.pages.admin.throttle import count_guess, forget_guesses
+from webapp.pages.blueprint import pages
+from webapp.passwords import hash_password, is_outdated, matches
+from webapp.services import services
+
+_CARRIED = "carried:"
+
+
+@pages.get("/sign-in")
+@allow_anybody
+def sign_in() -> ResponseReturnValue:
+    """Show the form, or how to make the first account."""
+    if current_user.is_authenticated:
+        return redirect(local(request.args.get("next")))
+    if not services().accounts.users():
+        return render_template("first_run.html")
+    return _form(request.args.get("next", ""), MultiDict())
+
+
+@pages.post("/sign-in")
+@allow_anybody
+def enter() -> ResponseReturnValue:
+    """Check the password and start a session."""
+    email, password = request.form.get("email", ""), request.form.get("password", "")
+    carried = MultiDict(
+        (name.removeprefix(_CARRIED), value)
+        for name, value in request.form.items(multi=True)
+        if name.startswith(_CARRIED)
+    )
+    count_guess(email)
+    user = _known(email)
+    if not matches(None if user is None else user.password_hash, password) or user is None:
+        return Response(_form(request.form.get("next", ""), carried, email, wrong=True), 422)
+    forget_guesses(email)
+    _rehash(user, password)
+    enter_as(user)
+    address = local(request.form.get("next"))
+    if carried:
+        return render_template("continue.html", address=address, carried=carried)
+    return redirect(address)
+
+
+def _known(email: str) -> User | None:
+    try:
+        return services().accounts.user(email)
+    except NotFound:
+        return None
+
+
+def _rehash(user: User, password: str) -> None:
+    if is_outdated(user.password_hash):
+        services().accounts.rehash(user.email, hash_password(password))
+
+
+def ask_again() -> ResponseReturnValue:
+    """Ask to sign in again, keeping what a form of ours was just sent with."""
+    # From elsewhere nothing is carried: it would be sent on in the name of who signs in.
+    ours = request.headers.get("Sec-Fetch-Site") == "same-origin"
+    carried = MultiDict(request.form.items(multi=True)) if ours else MultiDict()
+    carried.poplist("csrf_token")
+    return Response(_form(request.path, carried), 401)
+
+
+def _form(
+    address: str, carried: MultiDict[str, str], email: str = "", *, wrong: bool = False
+) -> str:
+    return render_template(
+        "sign_in.html",
+        address=address,
+        carried=[(_CARRIED + name, value) for name, value in carried.items(multi=True)],
+        email=email,
+        wrong=wrong,
+    )
+
+
+@pages.post("/sign-out")
+@needs("viewer")
+def sign_out() -> ResponseReturnValue:
+    """End the session."""
+    services().accounts.sessions.end(person().session.id)
+    logout_user()
+    session.clear()
+    flash("You are signed out.")
+    return redirect(url_for("pages.sign_in"))

@@ -1,0 +1,104 @@
+"""What an entry of the audit log changed, place by place."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from storage.audit_log import AuditEntry
+from webapp.pages.experiment.labels import STATES
+
+_LONGEST = 400
+TITLES = {
+    ("user", "add"): "Added",
+    ("user", "remove"): "Removed",
+    ("user", "set role"): "Role changed",
+    ("user", "set password"): "New password",
+    ("user", "sign out"): "Signed out elsewhere",
+    ("key", "create"): "Made",
+    ("key", "revoke"): "Revoked",
+    ("key", "rotate"): "Given a new token",
+    ("draft", "remove"): "Draft ended",
+    ("experiment", "erase"): "A recipient's decisions erased",
+    ("experiment", "configure"): "Set-up changed",
+    ("experiment", "create"): "Created as a draft",
+}
+
+
+class ChangeEntry(Struct, frozen=True):
+    """One entry: a sentence, who and when, and each place's value before and after."""
+
+    title: str
+    by: str
+    at: float
+    differences: tuple[tuple[str, str | None, str | None], ...]
+
+
+def entry(change: AuditEntry) -> ChangeEntry:
+    """Put an entry of the audit log into words."""
+    kind = change.subject.partition(":")[0]
+    match change.action:
+        case "move":
+            before, after = change.before["state"], change.after["state"]
+            title = f"{STATES[before]} → {STATES[after]}"
+            if shipped := change.after.get("ship"):
+                title += f", everybody gets {' · '.join(shipped.values())}"
+            return ChangeEntry(title, change.by, change.at, ())
+        case "create" if kind == "experiment":
+            return ChangeEntry(TITLES[kind, "create"], change.by, change.at, ())
+        case _:
+            title = TITLES.get((kind, change.action), change.action.capitalize())
+    before, after = change.before, change.after
+    if kind == "draft":  # its text is kept as it was stored
+        before, after = _typed(msgspec.json.decode(before)), {}
+    found = tuple(_compare("", before, after))
+    return ChangeEntry(title, change.by, change.at, found)
+
+
+def _typed(value: Any) -> Any:
+    """Leave out the fields of a draft in which nothing was typed."""
+    match value:
+        case dict():
+            return {k: kept for k, v in value.items() if (kept := _typed(v))}
+        case list():
+            return [kept for v in value if (kept := _typed(v))]
+        case _:
+            return value
+
+
+def _compare(place: str, before: Any, after: Any) -> Iterator[tuple[str, str | None, str | None]]:
+    """Go through the places at which two JSON values differ."""
+    if before == after:
+        return
+    old, new = _members(before), _members(after)
+    if old is None or new is None or type(before) is not type(after):
+        yield place, _text(before), _text(after)
+        return
+    for name in dict.fromkeys([*old, *new]):
+        inner = f"{place} › {name}" if place else name
+        yield from _compare(inner, old.get(name), new.get(name))
+
+
+def _members(value: Any) -> dict[str, Any] | None:
+    """Name the members of an object, or of a list by key, name or position."""
+    match value:
+        case dict():
+            return value
+        case list():
+            return {_name(member, i): member for i, member in enumerate(value)}
+        case _:
+            return None
+
+
+def _name(member: Any, position: int) -> str:
+    if isinstance(member, dict):
+        return str(member.get("key") or member.get("name") or position + 1)
+    return str(position + 1)
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -1,0 +1,138 @@
+"""An experiment's tables and results as files."""
+
+from collections.abc import Sequence
+from math import isnan
+from typing import Any
+
+import msgspec
+from flask import Response
+from flask.typing import ResponseReturnValue
+
+from bandits.inference.intervals import Finding
+from webapp.charts import averages, sends
+from webapp.pages.access import needs
+from webapp.pages.blueprint import pages
+from webapp.pages.experiment.labels import called, titled
+from webapp.pages.experiment.results import standing_of
+from webapp.pages.exports import csv_response
+from webapp.services import services
+
+_FIGURES = (
+    "sent",
+    "complete",
+    "reward",
+    "reward_per_email",
+    "share_now",
+    "final",
+    "estimate",
+    "low",
+    "high",
+    "lift",
+    "lift_low",
+    "lift_high",
+    "chance_best",
+    "expected_loss",
+)
+
+
+@pages.get("/experiments/<key:key>/results.csv")
+@needs("viewer")
+def results_csv(key: str) -> ResponseReturnValue:
+    """Export the table of versions."""
+    record, standing = standing_of(key)
+    slots = [s.key for s in record.configuration.experiment.slots]
+    metrics = list(record.configuration.experiment.reward.metrics)
+    rows = [
+        [
+            *(row.result.variants[s] for s in slots),
+            *_figures(row.result),
+            *(row.result.metrics[m] for m in metrics),
+        ]
+        for row in standing.arms
+    ]
+    return csv_response(f"{key}-results.csv", [*slots, *_FIGURES, *metrics], rows)
+
+
+@pages.get("/experiments/<key:key>/parts.csv")
+@needs("viewer")
+def parts_csv(key: str) -> ResponseReturnValue:
+    """Export the tables of parts."""
+    _, standing = standing_of(key)
+    rows = [
+        [titled(part.slot), row.result.variant, called(row.variant), *_figures(row.result)]
+        for part in standing.parts
+        for row in part.rows
+    ]
+    return csv_response(f"{key}-parts.csv", ["part", "variant", "name", *_FIGURES], rows)
+
+
+@pages.get("/experiments/<key:key>/health.csv")
+@needs("viewer")
+def health_csv(key: str) -> ResponseReturnValue:
+    """Export the checks."""
+    _, standing = standing_of(key)
+    rows = [[c.title, c.word, c.sentence] for c in standing.health]
+    return csv_response(f"{key}-health.csv", ["check", "state", "meaning"], rows)
+
+
+@pages.get("/experiments/<key:key>/results.json")
+@needs("viewer")
+def results_json(key: str) -> ResponseReturnValue:
+    """Export the results as the API answers them, with every interval's promise."""
+    body = msgspec.json.format(msgspec.json.encode(services().engine.results(key)))
+    response = Response(body, content_type="application/json")
+    response.headers["Content-Disposition"] = f'attachment; filename="{key}-results.json"'
+    return response
+
+
+@pages.get("/experiments/<key:key>/history.csv")
+@needs("viewer")
+def history_csv(key: str) -> ResponseReturnValue:
+    """Export the figures of both charts: one row for each point and version.
+
+    `sent`, `complete` and `reward` count from the start; `share` is that of the sends since the
+    point before, and `average` waits, as the chart does, until there are results enough.
+    """
+    _, standing = standing_of(key)
+    labels = [row.look.label for row in standing.arms]
+    history = standing.results.history
+    known = sends(history)
+    shares = dict(zip(known.times, known.shares.tolist(), strict=True))
+    rows = [
+        [point.at.isoformat(), point.version, label, *told]
+        for point, means in zip(history, averages(history).tolist(), strict=True)
+        for label, *told in zip(
+            labels,
+            point.sent,
+            point.complete,
+            point.reward,
+            shares.get(point.at, [None] * len(labels)),
+            [None if isnan(mean) else mean for mean in means],
+            strict=False,
+        )
+    ]
+    head = ["at", "learned_version", "version", "sent", "complete", "reward", "share", "average"]
+    return csv_response(f"{key}-history.csv", head, rows)
+
+
+def _figures(result: Any) -> Sequence[Any]:
+    """List what a version's and a variant's row have in common, in the order of `_FIGURES`."""
+    return [
+        result.sent,
+        result.complete,
+        result.reward,
+        result.mean,
+        result.share_now,
+        result.closed,
+        *bounds(result.value),
+        *bounds(result.lift),
+        result.chance_best,
+        result.expected_loss,
+    ]
+
+
+def bounds(finding: Finding | None) -> tuple[float | None, float | None, float | None]:
+    """Return an estimate and its interval, empty cells where it is not measurable."""
+    if finding is None or not finding.measurable:
+        return None, None, None
+    return finding.estimate, finding.low, finding.high

@@ -1,0 +1,252 @@
+"""What to look at before believing the rest: each check one sentence, with what to do."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from bandits.experiment import Experiment
+from bandits.results import Health, Results
+from webapp.pages.durations import say
+from webapp.pages.experiment.labels import Measure
+from webapp.pages.filters import count, percent, plural
+
+_MUCH = 0.05  # of what was sent: mended contexts beyond this look like a broken feed
+_THIN = 0.1  # an effective size below this part of the complete emails is told
+_FEW_PERIODS = 2
+
+Tone = Literal["good", "watch", "wrong", "open"]
+WORDS: dict[Tone, str] = {
+    "good": "in order",
+    "watch": "look at this",
+    "wrong": "something is wrong",
+    "open": "for your information",
+}
+
+
+class HealthCheck(Struct, frozen=True):
+    """One row: how it looks, what was looked at, what it means and what to do."""
+
+    tone: Tone
+    title: str
+    sentence: str
+
+    @property
+    def word(self) -> str:
+        """What the mark before it says to those who do not see it."""
+        return WORDS[self.tone]
+
+
+def check(
+    experiment: Experiment, results: Results, labels: Sequence[str], measure: Measure
+) -> tuple[HealthCheck, ...]:
+    """List every check; the ones to act on first."""
+    health = results.health
+    sent = sum(a.sent for a in results.arms)
+    found = [
+        _split(health, labels),
+        _floor(health),
+        _maturing(experiment, health),
+        _late_rewards(health, labels, measure),
+        _drift(health),
+        _weight(results, labels),
+        _events(health),
+        _clocks(health),
+        _early(health),
+    ]
+    if experiment.context:
+        found.append(_context(health, sent))
+    order: list[Tone] = ["wrong", "watch", "open", "good"]
+    return tuple(sorted((c for c in found if c is not None), key=lambda c: order.index(c.tone)))
+
+
+def _split(health: Health, labels: Sequence[str]) -> HealthCheck:
+    split = health.split
+    if not sum(split.sent):
+        return HealthCheck(
+            "open", "Split", "Checked once emails were sent: nothing to compare yet."
+        )
+    if not split.alarmed:
+        return HealthCheck(
+            "good", "Split as intended", "Each version was sent as often as its chances said."
+        )
+    worst = min(split.alarmed, key=lambda k: split.p_values[k])
+    return HealthCheck(
+        "wrong",
+        "Split not as intended",
+        f"{labels[worst]} was sent {count(split.sent[worst])} times where"
+        f" {count(split.expected[worst])} were expected. Something between choosing and sending"
+        " loses or repeats emails, so no comparison can be trusted: have your developers look"
+        " for it before you act on anything here.",
+    )
+
+
+def _floor(health: Health) -> HealthCheck:
+    if health.floor > 0 and health.least_floor == 0:
+        return HealthCheck(
+            "watch",
+            "Not always a minimum share",
+            "Some emails that count were chosen without one, so versions of this campaign"
+            " cannot be compared fairly. Start another campaign to compare them.",
+        )
+    if health.floor > 0:
+        return HealthCheck(
+            "good",
+            f"Minimum share {percent(health.floor)}",
+            "Every version goes on being tried, so comparisons keep their promise.",
+        )
+    return HealthCheck(
+        "watch",
+        "No minimum share",
+        "Without one, versions cannot be compared fairly: set a minimum share above 0 under Edit.",
+    )
+
+
+def _maturing(experiment: Experiment, health: Health) -> HealthCheck:
+    rule = experiment.reward
+    if health.maturing is None or health.open is None:
+        return HealthCheck("open", "Results complete", "Told once emails were sent.")
+    if health.open <= 0:
+        return HealthCheck("good", "All results are in", "No email's result can change any more.")
+    sentence = (
+        f"A result is complete {say(rule.maturity)} after sending. Comparisons count the"
+        f" {percent(1 - health.open, 0)} of emails whose results can no longer change,"
+        f" {say(rule.window_seconds)} after sending: read early figures with care."
+    )
+    if health.maturing <= 0:
+        return HealthCheck("open", f"{percent(health.open, 0)} can still change", sentence)
+    return HealthCheck("open", f"{percent(health.maturing, 0)} still maturing", sentence)
+
+
+def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> HealthCheck:
+    late = health.late_rewards
+    unit = measure.events
+    if late.overall is None:
+        return HealthCheck("open", f"Late {unit}", f"Told once there are {unit} to judge by.")
+    told = f"{percent(late.overall)} of {unit} came after their email's result was complete"
+    if not late.overall:
+        return HealthCheck(
+            "good", f"No late {unit}", f"All {unit} came before their email was complete."
+        )
+    if not late.warn:
+        return HealthCheck(
+            "good", f"Late {unit} {percent(late.overall)}", f"{told}: too few to matter."
+        )
+    known = [(s, k) for k, s in enumerate(late.share) if s is not None]
+    (least, quick), (most, slow) = min(known), max(known)
+    apart = (
+        f", from {percent(least)} for {labels[quick]} to {percent(most)} for {labels[slow]}, so"
+        " learning favours versions that are answered quickly"
+        if late.differs
+        else ", so it learns from less than there is"
+    )
+    return HealthCheck(
+        "watch",
+        f"Late {unit} {percent(late.overall)}",
+        f"{told}{apart}. In the next experiment, let results take longer to be complete.",
+    )
+
+
+def _drift(health: Health) -> HealthCheck:
+    drift = health.drift
+    if drift.found:
+        return HealthCheck(
+            "watch",
+            "Rates moved",
+            "Rates were not the same all the time, as over a week or a season. The intervals shown"
+            " hold all the same; chances to be best would not, and are left out.",
+        )
+    if drift.periods < _FEW_PERIODS:
+        return HealthCheck(
+            "open", "Drift", "Whether rates move is told once there are results of several days."
+        )
+    return HealthCheck(
+        "good", "No drift seen", f"Rates look the same over {plural(drift.periods, 'period')}."
+    )
+
+
+def _weight(results: Results, labels: Sequence[str]) -> HealthCheck | None:
+    """Tell of the arm whose complete emails weigh least, once there are some."""
+    sizes = results.health.effective_sample_size
+    known = [(size / a.closed, a) for size, a in zip(sizes, results.arms, strict=True) if a.closed]
+    if not known:
+        return None
+    least, arm = min(known, key=lambda pair: pair[0])
+    told = (
+        f"Shares changed while it ran, so the {count(arm.closed)} complete emails of"
+        f" {labels[arm.index]} tell as much as {count(sizes[arm.index])} sent at equal shares."
+    )
+    if least < _THIN:
+        return HealthCheck(
+            "watch",
+            "Few emails weigh much",
+            f"{told} Its interval is wide for that reason; a higher minimum share helps.",
+        )
+    cost = round(max(1 - least, 0.0), 2)
+    return HealthCheck("good", f"Uneven shares cost {percent(cost, 0)} at most", told)
+
+
+def _events(health: Health) -> HealthCheck:
+    if not health.repeated and not health.late:
+        return HealthCheck(
+            "good", "No doubled or late events", "Every event was counted as it came."
+        )
+    parts = []
+    if health.repeated:
+        parts.append(f"{plural(health.repeated, 'event')} came again and counted once")
+    if health.late:
+        parts.append(f"{plural(health.late, 'event')} came too late to count")
+    return HealthCheck(
+        "open", "Doubled and late events", f"{' and '.join(parts)}: a few are normal."
+    )
+
+
+def _clocks(health: Health) -> HealthCheck | None:
+    """Tell of events from the future, where there were any."""
+    if not health.skewed:
+        return None
+    return HealthCheck(
+        "watch",
+        "A clock is wrong",
+        f"{plural(health.skewed, 'event')} claimed to be more than five minutes in the future and"
+        " counted as of when it was reported. Windows and late results are judged by these times:"
+        " ask your developers to set the sender's clock, or this server's, by a time server.",
+    )
+
+
+def _early(health: Health) -> HealthCheck | None:
+    """Tell of events that came before their email, where there were any."""
+    if not health.early:
+        return None
+    return HealthCheck(
+        "watch",
+        "Events before their email",
+        f"{plural(health.early, 'event')} came before the email was decided or reported as sent,"
+        " and did not count. Ask your developers to report emails as they leave, to set clocks by a"
+        " time server, and to report such events again.",
+    )
+
+
+def _context(health: Health, sent: int) -> HealthCheck:
+    named = (
+        (
+            health.clipped,
+            "value outside its range was cut to it",
+            "values outside their range were cut to it",
+        ),
+        (health.unknown, "category was not listed", "categories were not listed"),
+        (health.missing, "value was missing", "values were missing"),
+    )
+    parts = [f"{count(n)} {one if n == 1 else many}" for n, one, many in named if n]
+    if not parts:
+        return HealthCheck(
+            "good", "Recipients' features fit", "Every value was within what is declared."
+        )
+    told = ", ".join(parts)
+    if health.clipped + health.unknown + health.missing > _MUCH * max(sent, 1):
+        return HealthCheck(
+            "watch",
+            "Recipients' features do not fit",
+            f"{told}: ask your developers whether the features sent are the ones declared.",
+        )
+    return HealthCheck("open", "Recipients' features", f"{told}: few enough not to matter.")

@@ -1,0 +1,178 @@
+"""How an experiment stands: the rows and sentences that its page shows."""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from bandits.experiment import Experiment, Slot, Variant
+from bandits.inference.intervals import Finding, Interval
+from bandits.results import ArmResult, Results, VariantResult
+from bandits.store.records import ExperimentRecord
+from webapp.charts import ArmStyle, arm_styles
+from webapp.pages.experiment.bars import BarScale, reasons
+from webapp.pages.experiment.health import HealthCheck, check
+from webapp.pages.experiment.labels import Measure, measure, named, names
+from webapp.pages.experiment.results_text import ResultFacts, ResultsVerdict, results_verdict
+
+FIRST_ROWS = 12  # versions shown at once; the others are a click away
+
+
+class ArmRow(Struct, frozen=True):
+    """One arm's row: its look, its variants' names by slot, and its figures."""
+
+    look: ArmStyle
+    names: tuple[str, ...]
+    result: ArmResult
+
+
+class VariantRow(Struct, frozen=True):
+    """One variant's row, whatever the other parts showed."""
+
+    variant: Variant
+    result: VariantResult
+
+
+class PartRows(Struct, frozen=True):
+    """One part of the email and its variants' rows."""
+
+    slot: Slot
+    rows: tuple[VariantRow, ...]
+
+
+class Scales(Struct, frozen=True):
+    """What the columns of bars span, the same in every table of the page; None: nothing yet."""
+
+    value: BarScale | None
+    lift: BarScale | None
+
+
+class ResultsView(Struct, frozen=True):
+    """Everything that the experiment's page shows of its results.
+
+    Attributes:
+        arms: in their own order, as charts and exports list them.
+        ranked: the best so far first, then those of which nothing is known.
+        running_seconds: from the start until the stop, or now.
+        final: the result cannot change any more.
+    """
+
+    verdict: ResultsVerdict
+    measure: Measure
+    arms: tuple[ArmRow, ...]
+    ranked: tuple[ArmRow, ...]
+    parts: tuple[PartRows, ...]
+    scales: Scales
+    health: tuple[HealthCheck, ...]
+    sent: int
+    complete: int
+    running_seconds: float
+    final: bool
+    results: Results
+
+    @property
+    def first(self) -> tuple[ArmRow, ...]:
+        """The rows shown at once."""
+        return self.ranked[:FIRST_ROWS]
+
+    @property
+    def others(self) -> tuple[ArmRow, ...]:
+        """The rows that are a click away."""
+        return self.ranked[FIRST_ROWS:]
+
+    @property
+    def control(self) -> ArmRow:
+        """The control's row."""
+        return next(row for row in self.arms if row.result.control)
+
+    @property
+    def reference(self) -> float | None:
+        """The control's estimate, which every bar of a value is read against."""
+        value = self.control.result.value
+        return value.estimate if value.measurable else None
+
+    @property
+    def waiting_for(self) -> list[str]:
+        """Why some findings of versions are not measurable yet, once there are results."""
+        findings = [f for row in self.arms for f in (row.result.value, row.result.lift)]
+        return reasons(findings) if self.complete else []
+
+    @property
+    def proofs(self) -> list[Interval]:
+        """One interval of every promise that the page relies on."""
+        gain = self.results.gain
+        findings: list[Finding | None] = [
+            self.verdict.proof,
+            *(row.result.value for row in self.arms),
+            *(row.result.lift for row in self.arms),
+            gain.over_equal_split,
+            gain.over_control_group,
+        ]
+        by_promise: dict[str, Interval] = {}
+        for finding in findings:
+            if isinstance(finding, Interval):
+                by_promise.setdefault(finding.promise, finding)
+        return list(by_promise.values())
+
+
+def results_view(record: ExperimentRecord, results: Results, now: float) -> ResultsView:
+    """Put the page's rows and sentences together, as of `now` in seconds since 1970."""
+    experiment = record.configuration.experiment
+    labels = [named(experiment, a.variants) for a in results.arms]
+    control = next(a.index for a in results.arms if a.control)
+    arms = tuple(
+        ArmRow(look, names(experiment, result.variants), result)
+        for look, result in zip(arm_styles(labels, control), results.arms, strict=True)
+    )
+    held = results.holdout
+    sent = sum(a.sent for a in results.arms) + (held.sent if held else 0)
+    complete = sum(a.complete for a in results.arms) + (held.complete if held else 0)
+    counted = measure(experiment.reward)
+    quoted = [f"“{label}”" for label in labels]  # a subject line is a sentence of its own
+    facts = ResultFacts(record, results, counted, quoted, now, sent, complete)
+    parts = _parts(experiment, results)
+    return ResultsView(
+        results_verdict(facts),
+        counted,
+        arms,
+        _ranked(arms, results),
+        parts,
+        _scales(arms, parts),
+        check(experiment, results, quoted, counted),
+        sent,
+        complete,
+        facts.seconds,
+        facts.final,
+        results,
+    )
+
+
+def _ranked(arms: Sequence[ArmRow], results: Results) -> tuple[ArmRow, ...]:
+    sign = 1.0 if results.goal == "minimise" else -1.0
+    leader = None if results.lead is None else results.lead.arm
+
+    def place(row: ArmRow) -> tuple[bool, bool, float, int]:
+        value = row.result.value
+        estimate = value.estimate if value.measurable else row.result.mean
+        known = sign * (estimate or 0.0)
+        return row.result.index != leader, estimate is None, known, row.result.index
+
+    return tuple(sorted(arms, key=place))
+
+
+def _parts(experiment: Experiment, results: Results) -> tuple[PartRows, ...]:
+    return tuple(
+        PartRows(
+            slot,
+            tuple(VariantRow(v, r) for v, r in zip(slot.variants, told.variants, strict=True)),
+        )
+        for slot, told in zip(experiment.slots, results.slots, strict=True)
+    )
+
+
+def _scales(arms: Sequence[ArmRow], parts: Sequence[PartRows]) -> Scales:
+    results: list[ArmResult | VariantResult] = [row.result for row in arms]
+    results += [row.result for part in parts for row in part.rows]
+    return Scales(
+        BarScale.of([r.value for r in results]),
+        BarScale.of([r.lift for r in results], 0.0),
+    )

@@ -1,0 +1,140 @@
+"""From an experiment to the form that would declare it, to edit it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from bandits.experiment import Experiment, Slot, Variant
+from bandits.features import Feature
+from bandits.versions import Configuration
+from webapp.pages.durations import split
+from webapp.pages.form.fields import as_typed
+from webapp.pages.form.form_model import (
+    TypedDuration,
+    TypedExclusion,
+    TypedExperiment,
+    TypedFeature,
+    TypedMetric,
+    TypedMoment,
+    TypedSlot,
+    TypedVariant,
+)
+
+
+def retype(configuration: Configuration) -> TypedExperiment:
+    """Fill in the form."""
+    experiment = configuration.experiment
+    forgetting, forgetting_time = _forgetting(experiment)
+    return TypedExperiment(
+        name=experiment.name,
+        key=experiment.key,
+        slots=tuple(
+            _slot(slot, control, experiment.reward.costs.get(slot.key, {}))
+            for slot, control in zip(experiment.slots, experiment.control_variants(), strict=True)
+        ),
+        exclude=tuple(
+            TypedExclusion(tuple(_level(slot, rule.get(slot.key)) for slot in experiment.slots))
+            for rule in experiment.exclude
+        ),
+        metrics=tuple(
+            TypedMetric(name, as_typed(m.weight), m.count, as_typed(m.low), as_typed(m.high))
+            for name, m in experiment.reward.metrics.items()
+        ),
+        window=_duration(experiment.reward.window_seconds),
+        maturity=_duration(experiment.reward.maturity_seconds),
+        goal=experiment.reward.goal,
+        context=tuple(_feature(f) for f in experiment.context),
+        assignment=experiment.assignment,
+        holdout=_percent(experiment.holdout),
+        floor="" if experiment.floor is None else _percent(experiment.floor),
+        await_activation=_tick(experiment.await_activation),
+        strict=_tick(experiment.strict),
+        starts_at=_moment(experiment.starts_at),
+        ends_at=_moment(experiment.ends_at),
+        retention_days="" if experiment.retention_days is None else str(experiment.retention_days),
+        policy=experiment.policy.name,
+        parameters={
+            experiment.policy.name: {
+                name: as_typed(value) for name, value in experiment.policy.params.items()
+            }
+        },
+        learn_every=_duration(experiment.learn_every_seconds),
+        forgetting=forgetting,
+        forgetting_time=forgetting_time,
+        version=str(configuration.version),
+    )
+
+
+def _slot(slot: Slot, control: str, costs: Mapping[str, float]) -> TypedSlot:
+    return TypedSlot(
+        slot.kind,
+        slot.key,
+        slot.name,
+        tuple(_variant(slot.kind, v, as_typed(costs.get(v.key))) for v in slot.variants),
+        _level(slot, control),
+    )
+
+
+def _level(slot: Slot, variant: str | None) -> str:
+    keys = [v.key for v in slot.variants]
+    return "" if variant is None else str(keys.index(variant))
+
+
+def _variant(kind: str, variant: Variant, cost: str) -> TypedVariant:
+    payload = dict(variant.payload)
+    text = html = percent = ""
+    # A payload made elsewhere may hold anything: what has no field of its own stays as it is.
+    if kind == "subject_line" and isinstance(payload.get("text"), str):
+        text = payload.pop("text")
+    if kind == "content" and isinstance(payload.get("html"), str):
+        html = payload.pop("html")
+    if kind == "discount" and isinstance(payload.get("percent"), (int, float)):
+        percent = as_typed(payload.pop("percent"))
+    more = msgspec.json.format(msgspec.json.encode(payload)).decode() if payload else ""
+    return TypedVariant(
+        variant.key, variant.name, text, html, percent, more, _tick(variant.paused), cost
+    )
+
+
+def _feature(feature: Feature) -> TypedFeature:
+    declared: dict[str, Any] = msgspec.to_builtins(feature)
+    return TypedFeature(
+        declared["kind"],
+        feature.name,
+        as_typed(declared.get("low")),
+        as_typed(declared.get("high")),
+        ", ".join(declared.get("values", ())),
+        as_typed(declared["default"]),
+    )
+
+
+def _forgetting(experiment: Experiment) -> tuple[str, TypedDuration]:
+    forgetting = experiment.forgetting
+    if forgetting is None:
+        return "never", TypedDuration()
+    if forgetting.half_life_seconds is not None:
+        return "half_life", _duration(forgetting.half_life_seconds)
+    return "window", _duration(forgetting.window_seconds)
+
+
+def _duration(seconds: float | None) -> TypedDuration:
+    return TypedDuration() if seconds is None else TypedDuration(*split(seconds))
+
+
+def _moment(moment: datetime | None) -> TypedMoment:
+    """Write a moment in UTC, in the digits that browsers know."""
+    if moment is None:
+        return TypedMoment()
+    local = moment.astimezone(UTC).replace(tzinfo=None)
+    digits = "milliseconds" if local.microsecond else "seconds" if local.second else "minutes"
+    return TypedMoment(local.isoformat(timespec=digits))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.12g}"
+
+
+def _tick(chosen: object) -> str:
+    return "yes" if chosen else ""

@@ -1,0 +1,134 @@
+"""Making and editing experiments: one form that keeps whatever is typed until it fits."""
+
+from collections.abc import Sequence
+
+from flask import flash, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from msgspec.structs import replace
+
+from bandits.errors import AlreadyExists, Fault, FixedOnceStarted, InvalidInput, StaleEdit
+from bandits.store.records import ExperimentRecord
+from webapp.pages.access import needs, person
+from webapp.pages.blueprint import pages
+from webapp.pages.durations import UNITS
+from webapp.pages.form import form_model, rows
+from webapp.pages.form.field_mapping import in_order, title_of
+from webapp.pages.form.fields import methods
+from webapp.pages.form.form_model import TypedExperiment
+from webapp.pages.form.from_experiment import retype
+from webapp.pages.form.parse import declare
+from webapp.pages.form.payload_edits import PayloadChange, resolve_edits
+from webapp.pages.form.submit import with_key
+from webapp.pages.form.validate import placed
+from webapp.services import services
+
+
+@pages.get("/new-experiment/one-page")
+@needs("manager")
+def one_page() -> ResponseReturnValue:
+    """Show the form as it starts."""
+    return _form(form_model.fresh(TypedExperiment))
+
+
+@pages.post("/new-experiment/one-page")
+@needs("manager")
+def create() -> ResponseReturnValue:
+    """Change the form's rows, or make the draft that it declares."""
+    form = _submitted()
+    if changed := _with_rows_changed(form):
+        return changed
+    form = rows.without_empty_rows(form)
+    try:
+        experiment = declare(with_key(form))
+        record = services().engine.create(experiment, by=person().email)
+    except InvalidInput as error:
+        return _form(form, error.faults)
+    except AlreadyExists as error:
+        return _form(form, [Fault("key", f"there is an experiment {error.key!r} already")])
+    flash(f"{experiment.title} is saved as a draft. Look through it, then start.")
+    return redirect(url_for("pages.experiment", key=record.key))
+
+
+@pages.get("/experiments/<key:key>/edit")
+@needs("manager")
+def edit(key: str) -> ResponseReturnValue:
+    """Show the form filled in."""
+    record = services().engine.store.record(key)
+    return _form(retype(record.configuration), record=record)
+
+
+@pages.post("/experiments/<key:key>/edit")
+@needs("manager")
+def save(key: str) -> ResponseReturnValue:
+    """Change the form's rows, or save what it declares."""
+    engine = services().engine
+    record = engine.store.record(key)
+    form = replace(_submitted(), key=key)
+    if changed := _with_rows_changed(form, record):
+        return changed
+    form = rows.without_empty_rows(form)
+    if record.started:
+        form, unclear = resolve_edits(retype(record.configuration), form, request.form)
+        if unclear:
+            return _form(form, record=record, unclear=unclear)
+    version = int(form.version) if form.version.isdecimal() else 0
+    try:
+        engine.edit(key, declare(form), version=version, by=person().email)
+    except StaleEdit as error:
+        # Saying so once is enough: who saves again has been told.
+        return _form(replace(form, version=str(error.current)), record=record, stale=True)
+    except FixedOnceStarted as error:
+        return _form(form, placed(error.faults, form), record=record)
+    except InvalidInput as error:
+        return _form(form, error.faults, record=record)
+    flash("Your changes are saved.")
+    return redirect(url_for("pages.experiment", key=key))
+
+
+def _submitted() -> TypedExperiment:
+    return form_model.read(request.form.items(), TypedExperiment)
+
+
+def _with_rows_changed(
+    form: TypedExperiment, record: ExperimentRecord | None = None
+) -> ResponseReturnValue | None:
+    """Answer a button that adds, removes or pastes rows; None for the one that saves."""
+    action = request.form.get("do", "save")
+    if action == "save":
+        return None
+    try:
+        return _form(rows.with_rows_changed(form, action), record=record)
+    except InvalidInput as error:
+        faults = [Fault(f.pointer.removeprefix("/"), f.detail) for f in error.faults]
+        return _form(form, faults, record=record)
+
+
+def _form(
+    form: TypedExperiment,
+    faults: Sequence[Fault] = (),
+    *,
+    record: ExperimentRecord | None = None,
+    stale: bool = False,
+    unclear: Sequence[PayloadChange] = (),
+) -> ResponseReturnValue:
+    errors = {f.pointer: f.detail for f in reversed(faults)}
+    page = render_template(
+        "edit.html",
+        form=rows.with_empty_rows(form),
+        errors=errors,
+        summary=[(f, title_of(f, form), errors[f]) for f in in_order(errors)],
+        record=record,
+        stale=stale,
+        unclear=unclear,
+        kinds=form_model.KINDS,
+        metrics=form_model.METRICS,
+        units=list(UNITS),
+        methods=methods(),
+        changed_by=_last_editor(record) if stale and record else None,
+    )
+    return page, 422 if faults or unclear else 409 if stale else 200
+
+
+def _last_editor(record: ExperimentRecord) -> str:
+    changes = services().accounts.changes(subject=f"experiment:{record.key}", limit=1)
+    return changes[0].by if changes else ""

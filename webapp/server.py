@@ -1,0 +1,133 @@
+"""The launcher: migrates, then starts the web workers, with the learner beside them."""
+
+import errno
+import logging
+import logging.config
+import multiprocessing
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from threading import Event, Thread
+
+from granian import Granian
+from granian.constants import Interfaces
+from granian.log import LogLevels
+from msgspec import Struct
+
+from bandits.engine import Engine
+from bandits.errors import InvalidInput, Unavailable
+from storage import SqlStore, open_store, upgrade
+from storage.settings import parse_database_url
+from webapp import log_config, worker
+from webapp.counters import FoldMetrics
+from webapp.fold_worker import FoldWorker
+from webapp.settings import Settings
+
+_THREADS = 64  # single choices wait for a commit that they share; waiting takes no core
+_KILL_SECONDS = 30
+_ANNOUNCE_SECONDS = 0.05
+_log = logging.getLogger(__name__)
+
+
+class Address(Struct, frozen=True):
+    """Where a server listens; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+def serve(settings: Settings, address: Address, workers: int) -> None:
+    """Serve until a signal ends it.
+
+    Raises:
+        InvalidInput: the database's URL is none of ours, or SQLite is to have several workers.
+        Unavailable: the database cannot be reached, another server serves it, or the port is
+            in use.
+    """
+    logging.config.dictConfig(log_config.configuration(settings.log_format, settings.log_level))
+    lock = worker.lock_of(settings.database_url)
+    if lock is not None:
+        if workers > 1:
+            raise InvalidInput.at("", "SQLite takes one worker; more need PostgreSQL")
+        lock.acquire()  # to say now, in one line, what a worker would find out later
+        lock.release()
+    upgrade(settings.database_url)
+    with reserved(address) as bound, closing(open_store(settings.database_url)) as store:
+        _run(settings, bound, workers, store)
+
+
+def _run(settings: Settings, address: Address, workers: int, store: SqlStore) -> None:
+    worker.use_one_processor()  # for the learner
+    # A forked worker would inherit the learner's locks as they happen to be.
+    multiprocessing.set_start_method("spawn", force=True)
+    server = Granian(
+        "webapp.worker",
+        address.host,
+        address.port,
+        interface=Interfaces.WSGI,
+        workers=workers,
+        blocking_threads=_THREADS,
+        respawn_failed_workers=True,
+        workers_kill_timeout=_KILL_SECONDS,
+        log_dictconfig=log_config.configuration(settings.log_format, settings.log_level),
+        log_level=LogLevels.warning,
+    )
+    stop, folds = Event(), FoldMetrics()
+    learner = Thread(target=FoldWorker(Engine(store), stop, folds).run, name="learner")
+    server.on_startup(learner.start)
+    server.on_startup(Thread(target=_announce, args=(settings, address), daemon=True).start)
+    try:
+        server.serve(target_loader=partial(worker.load, settings, folds), wrap_loader=False)
+    finally:
+        stop.set()
+        if learner.is_alive():
+            learner.join()
+        _log.info("stopped")
+
+
+def _announce(settings: Settings, address: Address) -> None:
+    """Say where to look, once somebody answers there."""
+    while True:
+        try:
+            socket.create_connection((address.host, address.port), timeout=1).close()
+        except OSError:
+            time.sleep(_ANNOUNCE_SECONDS)
+        else:
+            break
+    shown = parse_database_url(settings.database_url)  # which hides a password
+    _log.info("serving %s at %s", shown, address)
+
+
+@contextmanager
+def reserved(address: Address) -> Iterator[Address]:
+    """Hold an address for workers that bind it beside us; yields it with its actual port.
+
+    Raises:
+        Unavailable: it is in use, or not ours to use.
+    """
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with _bound(family, address, shared=False) as alone:
+        port = alone.getsockname()[1]
+    with _bound(family, Address(address.host, port), shared=True):
+        yield Address(address.host, port)
+
+
+def _bound(family: int, address: Address, *, shared: bool) -> socket.socket:
+    held = socket.socket(family, socket.SOCK_STREAM)
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        held.bind((address.host, address.port))
+    except OSError as error:
+        held.close()
+        taken = error.errno == errno.EADDRINUSE
+        reason = "is in use" if taken else f"cannot be used: {error.strerror}"
+        raise Unavailable(f"port {address.port} of {address.host} {reason}") from None
+    return held
