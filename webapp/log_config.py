@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
-from flask import g, has_request_context, request
+from flask import g, has_request_context
 
-from webapp.request_context import CURRENT_REQUEST, request_id
+from webapp.request_context import CURRENT_REQUEST, request_id, route
 
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning"]
@@ -76,11 +76,6 @@ class RequestFilter(logging.Filter):
             if asked.experiment:
                 record.experiment = asked.experiment
         return True
-
-
-def route() -> str:
-    """Return the route of the current request as it is declared, "none" where there is none."""
-    return "none" if request.url_rule is None else request.url_rule.rule
 
 
 class NoiseFilter(logging.Filter):

@@ -4,6 +4,8 @@ import re
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
+from flask import request
+
 from bandits.sampling import noise
 
 if TYPE_CHECKING:
@@ -31,3 +33,8 @@ def request_id(environ: "WSGIEnvironment") -> str:
     if not given or not _ID.fullmatch(given):
         given = environ[_GIVEN] = noise()[:8].hex()
     return given
+
+
+def route() -> str:
+    """Return the route of the current request as it is declared, "none" where there is none."""
+    return "none" if request.url_rule is None else request.url_rule.rule

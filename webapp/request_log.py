@@ -6,9 +6,8 @@ import time
 from flask import Flask, Response, current_app, g, request
 
 from webapp.api.health import METRICS
-from webapp.log_config import route
 from webapp.metrics import HttpMetrics
-from webapp.request_context import HEADER, request_id
+from webapp.request_context import HEADER, request_id, route
 from webapp.settings import Settings
 
 BEGUN = "bandits.begun"  # when a request came, by whoever looked at it before Flask

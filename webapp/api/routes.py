@@ -15,8 +15,8 @@ from webapp.api.converters import CONVERTERS
 from webapp.api.openapi import openapi
 from webapp.api.operation import Operation, OperationGroup, OperationResponse
 from webapp.counters import DecisionMetrics, FoldMetrics
-from webapp.log_config import route
 from webapp.metrics import HttpMetrics
+from webapp.request_context import route
 
 PREFIX = "/api/v1"
 

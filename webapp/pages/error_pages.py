@@ -17,7 +17,7 @@ from bandits.errors import (
     Unavailable,
 )
 from storage import classify_unavailable
-from webapp.log_config import route
+from webapp.request_context import route
 
 _log = logging.getLogger(__name__)
 
