@@ -1,20 +1,12 @@
-"""What a policy is: a pure function to the simplex, in two steps, with declared parameters.
-
-Axes. A statistic's axes before its arm axis are the state's *lead*: ``()`` in the live engine,
-``(R,)`` for R replications side by side. Contexts are ``(*lead, *batch, d)``: the lead comes first
-(an axis of length 1 there is shared by all replications), then as many batch axes as the caller
-likes, then d features, a constant among them if one is wanted. So ``(B, d)`` against a live state
-are B recipients, ``(R, d)`` against R states one recipient each, ``(R, n, d)`` n recipients each.
-Without features d is 0, and the shape still says how many are decided for.
-"""
+"""Policies: pure functions to the simplex, in two steps, with declared parameters."""
 
 from collections.abc import Callable
 from math import isfinite
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 import numpy as np
-from msgspec import Struct
+from msgspec import Meta, Struct
 from numpy.random import Generator
 
 from bandits.array_types import FloatArray, IntArray
@@ -195,3 +187,41 @@ def _refuse_non_finite(value: Any) -> None:
 
 
 AnyPolicy = Policy[Any, Any]
+
+
+PriorSuccesses = Annotated[
+    float,
+    Meta(
+        ge=0.1,
+        le=1e6,
+        title="Prior successes",
+        description="Successes of each arm assumed before the first real one: the prior's α.",
+    ),
+]
+PriorFailures = Annotated[
+    float,
+    Meta(
+        ge=0.1,
+        le=1e6,
+        title="Prior failures",
+        description="Failures of each arm assumed before the first real one: the prior's β.",
+    ),
+]
+RidgePenalty = Annotated[
+    float,
+    Meta(
+        ge=1e-3,
+        le=1e6,
+        title="Ridge penalty",
+        description="λ: how many observations' worth of doubt each weight starts with.",
+    ),
+]
+Spread = Annotated[
+    float,
+    Meta(
+        ge=1e-6,
+        le=100,
+        title="Spread",
+        description="How uncertain to be of weights: 1 is as the model says, less is bolder.",
+    ),
+]

@@ -15,8 +15,7 @@ from bandits.numerics.batched_index import (
     wave_sample,
 )
 from bandits.numerics.sequential import advance_online
-from bandits.policy import Parameters
-from bandits.policy_parameters import PriorFailures, PriorSuccesses
+from bandits.policy import Parameters, PriorFailures, PriorSuccesses
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments

@@ -9,8 +9,7 @@ from bandits.numerics.linear_fit import LinearFit
 from bandits.numerics.linear_policy import linear_advance, linear_means
 from bandits.numerics.ridge_fit import RidgeFit, contributions
 from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
-from bandits.policy import Contributions, Parameters
-from bandits.policy_parameters import RidgePenalty
+from bandits.policy import Contributions, Parameters, RidgePenalty
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge

@@ -15,8 +15,7 @@ from bandits.numerics.linear_policy import (
 )
 from bandits.numerics.quadrature import normal_chances
 from bandits.numerics.ridge_fit import RidgeFit
-from bandits.policy import Parameters
-from bandits.policy_parameters import RidgePenalty
+from bandits.policy import Parameters, RidgePenalty
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge

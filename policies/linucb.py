@@ -9,8 +9,7 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.numerics.linear_policy import Reaching, linear_advance, linear_means, linear_parts
 from bandits.numerics.ridge_fit import RidgeFit
 from bandits.numerics.ties import equal_shares, largest
-from bandits.policy import Parameters
-from bandits.policy_parameters import RidgePenalty
+from bandits.policy import Parameters, RidgePenalty
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge

@@ -9,8 +9,7 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.numerics.linear_fit import LinearFit
 from bandits.numerics.quadrature import normal_chances
 from bandits.numerics.ridge_fit import RidgeFit, contributions, mean_rates
-from bandits.policy import Contributions, Parameters
-from bandits.policy_parameters import RidgePenalty, Spread
+from bandits.policy import Contributions, Parameters, RidgePenalty, Spread
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge

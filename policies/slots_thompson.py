@@ -12,8 +12,7 @@ from bandits.numerics.linear_posterior_draws import (
     draws_parts,
     draws_sample,
 )
-from bandits.policy import Parameters
-from bandits.policy_parameters import RidgePenalty, Spread
+from bandits.policy import Parameters, RidgePenalty, Spread
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics.slot_ridge import SlotRidge

@@ -6,8 +6,7 @@ from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.numerics.inverse_gap import InverseGap, gap_advance, gap_chances, gap_means, gap_parts
-from bandits.policy import Parameters
-from bandits.policy_parameters import RidgePenalty
+from bandits.policy import Parameters, RidgePenalty
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Ridge

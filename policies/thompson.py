@@ -6,8 +6,7 @@ from numpy.random import Generator
 
 from bandits.numerics.posterior import BetaPosterior, best_chances, best_drawn
 from bandits.numerics.sequential import advance_online
-from bandits.policy import Parameters
-from bandits.policy_parameters import PriorFailures, PriorSuccesses
+from bandits.policy import Parameters, PriorFailures, PriorSuccesses
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments

@@ -3,4 +3,4 @@
 from storage.migrate import classify_unavailable, current, upgrade
 from storage.store import SqlStore, open_store
 
-__all__ = ["SqlStore", "current", "open_store", "classify_unavailable", "upgrade"]
+__all__ = ["SqlStore", "classify_unavailable", "current", "open_store", "upgrade"]

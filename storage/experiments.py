@@ -8,7 +8,7 @@ from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
-from bandits.store.records import DataQualityCounts, ExperimentRecord, State
+from bandits.store.values import DataQualityCounts, ExperimentRecord, State
 from bandits.versions import Configuration
 from storage.audit_log import record_change
 from storage.databases import Found, Transaction

@@ -12,7 +12,7 @@ from threading import Lock
 from sqlalchemy import bindparam, select
 
 from bandits.store import StaleRead
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from storage.databases import Transaction
 from storage.schema import experiments
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from bandits.store.records import ExperimentRecord, State
+from bandits.store.values import ExperimentRecord, State
 from bandits.versions import Configuration
 from storage.accounts import AccountStore
 from storage.databases import Database

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import select
 
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from storage.databases import Database, SerializationConflict, Transaction
 from storage.experiments import ExperimentStore
 from storage.log import append_decisions

@@ -15,8 +15,7 @@ from msgspec.structs import astuple, replace
 
 from bandits.engine import Engine
 from bandits.experiment import Experiment
-from bandits.store.records import ExperimentRecord
-from bandits.store.values import Event, Events, NewDecisions
+from bandits.store.values import Event, Events, ExperimentRecord, NewDecisions
 from bandits.versions import Configuration
 from storage import SqlStore, open_store, upgrade
 from storage.schema import metadata

@@ -6,7 +6,7 @@ from typing import Any
 from flask import Flask, Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from webapp import pages, request_log
+from webapp import pages, request_context
 from webapp.api import fast_path, routes
 from webapp.services import Services
 from webapp.settings import Settings
@@ -50,7 +50,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     app.config["MAX_UPLOAD_BYTES"] = settings.max_upload_bytes
     app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
     services.attach(app.extensions)
-    request_log.init(app, settings)
+    request_context.init(app, settings)
     routes.init(app)
     fast_path.init(app, routes.PREFIX)
     pages.init(app, settings)

@@ -8,9 +8,9 @@ from threading import Event
 from bandits.engine import Engine
 from bandits.errors import BanditsError
 from bandits.experiment import DAY
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.clock_guard import STEADY_SECONDS, ClockGuard, newest_recorded
-from webapp.counters import FoldMetrics
+from webapp.metrics import FoldMetrics
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 1.0  # how soon it notices an experiment that was just started

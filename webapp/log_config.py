@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
-from flask import g, has_request_context
+from flask import g, has_request_context, request
 
 from webapp.request_context import CURRENT_REQUEST, request_id, route
 

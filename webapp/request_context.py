@@ -1,12 +1,17 @@
-"""Which request is being answered, where Flask has none in its context."""
+"""Context of the current request: its id, its count and its line in the log."""
 
+import logging
 import re
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
-from flask import request
+from flask import Flask, Response, current_app, g, request
 
 from bandits.sampling import noise
+from webapp.api.health import METRICS
+from webapp.metrics import HttpMetrics
+from webapp.settings import Settings
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIEnvironment
@@ -38,3 +43,37 @@ def request_id(environ: "WSGIEnvironment") -> str:
 def route() -> str:
     """Return the route of the current request as it is declared, "none" where there is none."""
     return "none" if request.url_rule is None else request.url_rule.rule
+
+
+BEGUN = "bandits.begun"  # when a request came, by whoever looked at it before Flask
+
+_log = logging.getLogger("bandits.access")
+
+
+def init(app: Flask, settings: Settings) -> None:
+    """Trace the requests of `app`."""
+    app.before_request(_begin)
+    app.after_request(_end)
+    app.config["ACCESS_LOG"] = settings.access_log
+
+
+def _begin() -> None:
+    environ = request.environ
+    g.request_id = request_id(environ)
+    g.begun = environ.get(BEGUN) or time.perf_counter()
+
+
+def _end(response: Response) -> Response:
+    seconds = time.perf_counter() - g.begun
+    response.headers.add(HEADER, g.request_id)
+    counted: HttpMetrics = current_app.extensions[METRICS]
+    counted.count(route(), request.method, response.status_code, seconds)
+    if current_app.config["ACCESS_LOG"]:
+        _log.info(
+            "%s %s %s",
+            request.method,
+            route(),
+            response.status_code,
+            extra={"status": response.status_code, "milliseconds": round(seconds * 1000, 3)},
+        )
+    return response

@@ -21,8 +21,8 @@ from bandits.errors import InvalidInput, Unavailable
 from storage import SqlStore, open_store, upgrade
 from storage.settings import parse_database_url
 from webapp import log_config, worker
-from webapp.counters import FoldMetrics
 from webapp.fold_worker import FoldWorker
+from webapp.metrics import FoldMetrics
 from webapp.settings import Settings
 
 _THREADS = 64  # single choices wait for a commit that they share; waiting takes no core

@@ -21,8 +21,8 @@ from storage.settings import parse_database_url
 from webapp import log_config
 from webapp.api.health import FOLDS
 from webapp.app import create_app
-from webapp.counters import FoldMetrics
 from webapp.file_lock import FileLock
+from webapp.metrics import FoldMetrics
 from webapp.services import Services
 from webapp.settings import Settings
 

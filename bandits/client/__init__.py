@@ -22,4 +22,4 @@ from bandits.client.batching import MAX_BATCH
 from bandits.client.client import Client, DeclaredExperiment
 from bandits.client.transport import ApiError, ConnectionFailed
 
-__all__ = ["MAX_BATCH", "ApiError", "Client", "DeclaredExperiment", "ConnectionFailed"]
+__all__ = ["MAX_BATCH", "ApiError", "Client", "ConnectionFailed", "DeclaredExperiment"]

@@ -19,8 +19,7 @@ from bandits.experiment import Experiment
 from bandits.features import Context
 from bandits.sampling import time_ordered_ids
 from bandits.schemas import Decision, Request, Reward, RewardReceipt
-from bandits.store.records import State
-from bandits.store.values import MarkResult
+from bandits.store.values import MarkResult, State
 
 _log = logging.getLogger("bandits.client")
 

@@ -1,4 +1,4 @@
-"""One server at the other end of a line that loses, delays and refuses; tries until answered."""
+"""HTTP transport over a connection that loses, delays and refuses; it retries until answered."""
 
 import random
 import time
@@ -7,10 +7,29 @@ from typing import Any, TypeVar
 
 import httpx
 import msgspec
+import numpy as np
 from msgspec import Struct
 
-from bandits.client.encoding import encode_json
 from bandits.errors import BanditsError, Fault, InvalidInput
+
+
+def encode_json(body: Any) -> bytes:
+    """Write a body; a scalar of NumPy, as tables of recipients hold them, as the number it is.
+
+    Raises:
+        InvalidInput: there is something in it that JSON has no form for.
+    """
+    try:
+        return msgspec.json.encode(body, enc_hook=_plain)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise InvalidInput.at("", f"cannot be written as JSON: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no number, text, true, false or None")
+
 
 _BUSY = frozenset({429, 502, 503, 504})
 _FIRST_WAIT_SECONDS = 0.1

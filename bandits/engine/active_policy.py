@@ -13,7 +13,7 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.engine.statistic_sums import load_statistic
 from bandits.policy import Contributions
 from bandits.sampling import draw, uniforms
-from bandits.store.records import Snapshot
+from bandits.store.values import Snapshot
 from bandits.versions import Configuration
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from bandits.engine.fold import rebuild
 from bandits.errors import NotDerivable
 from bandits.statistics import dump
 from bandits.store import Store
-from bandits.store.records import ExperimentRecord, Snapshot
+from bandits.store.values import ExperimentRecord, Snapshot
 from bandits.versions import Configuration
 
 

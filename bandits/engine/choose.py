@@ -1,22 +1,115 @@
-"""Deciding for requests, and recording it before anything is answered.
+"""Choose: decide for requests, and record the decisions before anything is answered."""
 
-Single choices that wait for each other's commit are decided together too: most of what one takes
-is the same for a hundred. Their answers are those that each would have got alone.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from threading import Lock
+from typing import Any
 
 from bandits.batching_queue import BatchingQueue, NotCombinable
+from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.active_policy_cache import ActivePolicyCache
 from bandits.engine.assignment import AssignmentBatch, assign_arms
-from bandits.engine.eligible_set_limit import EligibleSetRegistry
-from bandits.engine.responses import new_decisions_response, repeated_decisions_response
-from bandits.errors import InvalidInput, Unavailable, WrongState
+from bandits.errors import Fault, InvalidInput, Unavailable, WrongState
+from bandits.identifiers import pointer
 from bandits.schemas import Decision, Request
+from bandits.segments import Segmentation
 from bandits.store import StaleRead, Store
-from bandits.store.records import ExperimentRecord
-from bandits.store.values import StoredDecision
+from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
+from bandits.versions import Configuration
+
+MOST_SETS = 256  # or fewer,
+_LEAST_SETS = 16
+_MOST_NUMBERS = 2_000_000  # where there are many arms and segments: 10 for each arm, in each
+_MOST_FAULTS = 100
+
+
+def eligible_set_limit(configuration: Configuration) -> int:
+    """Return how many different restrictions an experiment takes."""
+    segments = 1 + Segmentation(configuration.experiment.context).size
+    affordable = _MOST_NUMBERS // (10 * len(configuration.arms) * segments)
+    return max(_LEAST_SETS, min(MOST_SETS, affordable))
+
+
+class EligibleSetRegistry:
+    """The restrictions that experiments are known to have been asked for."""
+
+    def __init__(self, store: Store) -> None:
+        """Know none yet; `store` knows what other processes let in."""
+        self._store = store
+        self._known: dict[int, set[bytes]] = {}
+        self._changing = Lock()
+
+    def admit(
+        self, record: ExperimentRecord, batch: AssignmentBatch, restrictions: Sequence[bytes]
+    ) -> None:
+        """Let in the restrictions of a batch, or none of them.
+
+        Raises:
+            InvalidInput: at ``/requests/{row}/eligible``: they would be too many.
+        """
+        known = self._known.get(record.id, set())
+        new = [r for r in dict.fromkeys(restrictions) if r and r not in known]
+        if not new:
+            return
+        most = eligible_set_limit(record.configuration)
+        refused = set(self._store.admit(record, new, most=most))
+        if refused:
+            detail = (
+                f"is one more set of variants than the {most} that this experiment keeps results"
+                " for; ask for one that came before, or leave it out"
+            )
+            rows = [i for i, row in enumerate(batch.rows) if restrictions[row] in refused]
+            raise InvalidInput(
+                Fault(pointer("requests", i, "eligible"), detail) for i in rows[:_MOST_FAULTS]
+            )
+        with self._changing:
+            self._known[record.id] = self._known.get(record.id, set()) | set(new)
+
+
+def new_decisions_response(
+    live: ActivePolicy, chosen: NewDecisions, *, dry_run: bool
+) -> list[Decision]:
+    """Say what was chosen, row by row; what is only tried has no decision id."""
+    slots, version = live.slots, chosen.policy_version
+    columns = zip(
+        [None] * len(chosen.ids) if dry_run else chosen.ids,
+        chosen.arms.tolist(),
+        chosen.propensities.tolist(),
+        chosen.holdout.tolist(),
+        chosen.fallback.tolist(),
+        strict=True,
+    )
+    return [
+        Decision(key, slots[arm], propensity, version, holdout, fallback, shipped=chosen.shipped)
+        for key, arm, propensity, holdout, fallback in columns
+    ]
+
+
+def repeated_decisions_response(
+    store: Store, before: Mapping[int, StoredDecision]
+) -> Iterator[tuple[int, Decision]]:
+    """Answer these rows as before, with the payloads of then."""
+    configuration = cache(store.configuration)
+
+    @cache
+    def slots(experiment: str, version: int, arm: int) -> dict[str, dict[str, Any]]:
+        return configuration(experiment, version).slots_of(arm)
+
+    for row, stored in before.items():
+        yield (
+            row,
+            Decision(
+                stored.id,
+                slots(stored.experiment, stored.configuration_version, stored.arm),
+                stored.propensity,
+                stored.policy_version,
+                stored.holdout,
+                stored.fallback,
+                repeat=True,
+                shipped=stored.shipped,
+            ),
+        )
+
 
 MAX_BATCH = 10_000
 _CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again

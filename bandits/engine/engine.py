@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bandits.engine import lifecycle, subject_data
+from bandits import lifecycle
+from bandits.engine import subject_data
 from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.active_policy_cache import ActivePolicyCache
 from bandits.engine.analysis.preview import Preview, preview_choice
@@ -31,8 +32,7 @@ from bandits.schemas import (
     SubjectDecisions,
 )
 from bandits.store import Store
-from bandits.store.records import ExperimentRecord, Snapshot
-from bandits.store.values import MarkResult
+from bandits.store.values import ExperimentRecord, MarkResult, Snapshot
 from bandits.versions import Configuration
 
 _HISTORY_POINTS = 120
@@ -93,7 +93,9 @@ class Engine:
             FixedOnceStarted: it has started, and this may not change any more.
             WrongState: it is stopped or archived, or was started while a draft was edited.
         """
-        return lifecycle.edit(self.store, key, experiment, version=version, at=self.clock(), by=by)
+        return lifecycle.edit_experiment(
+            self.store, key, experiment, version=version, at=self.clock(), by=by
+        )
 
     def start(self, key: str, *, by: str) -> ExperimentRecord:
         """Start a draft, or resume a paused experiment.
@@ -102,14 +104,14 @@ class Engine:
             NotFound: there is none of this key.
             WrongState: it is in another state, or its end has passed.
         """
-        return lifecycle.start(self.store, key, at=self.clock(), by=by)
+        return lifecycle.start_experiment(self.store, key, at=self.clock(), by=by)
 
     def pause(self, key: str, *, by: str) -> ExperimentRecord:
         """Stop choosing for a while; rewards go on being learned."""
-        return lifecycle.pause(self.store, key, at=self.clock(), by=by)
+        return lifecycle.pause_experiment(self.store, key, at=self.clock(), by=by)
 
     def stop(self, key: str, *, by: str, ship: Combination | None = None) -> ExperimentRecord:
-        """Stop choosing for good; rewards still under way are learned until `ExperimentRecord.closes_at`.
+        """Stop choosing for good; rewards under way are learned until `ExperimentRecord.closes_at`.
 
         Args:
             key: the experiment.
@@ -121,11 +123,11 @@ class Engine:
             InvalidInput: at ``/ship/...``: it names no arm that can be sent.
             WrongState: it is neither running nor paused.
         """
-        return lifecycle.stop(self.store, key, ship, at=self.clock(), by=by)
+        return lifecycle.stop_experiment(self.store, key, ship, at=self.clock(), by=by)
 
     def archive(self, key: str, *, by: str) -> ExperimentRecord:
         """Put a draft or a stopped experiment out of sight."""
-        return lifecycle.archive(self.store, key, at=self.clock(), by=by)
+        return lifecycle.archive_experiment(self.store, key, at=self.clock(), by=by)
 
     def keep_to_schedule(self, record: ExperimentRecord) -> ExperimentRecord:
         """Start or stop an experiment whose time has come, once whoever else tries it too."""

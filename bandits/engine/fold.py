@@ -17,8 +17,7 @@ from bandits.inference.state import InferenceState
 from bandits.statistics import Statistic, dump
 from bandits.store import Store
 from bandits.store.fold import Fold, LogAudit
-from bandits.store.records import Snapshot
-from bandits.store.values import DecisionColumns, FoldIncrement
+from bandits.store.values import DecisionColumns, FoldIncrement, Snapshot
 
 
 def _no_pause() -> None:

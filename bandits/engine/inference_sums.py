@@ -17,8 +17,7 @@ from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.state import GROUPS, InferenceState
 from bandits.segments import Segmentation
 from bandits.store.fold import HistoryReader
-from bandits.store.records import ExperimentRecord
-from bandits.store.values import DecisionColumns
+from bandits.store.values import DecisionColumns, ExperimentRecord
 
 _SAME = 1e-6  # a probability derived again may differ by rounding between machines
 _AT_ONCE = 10_000  # decisions whose probabilities are derived together

@@ -8,7 +8,7 @@ from bandits.engine.statistic_sums import StatisticBuilder, load_retained
 from bandits.statistics import dump
 from bandits.store import Store
 from bandits.store.fold import Removal
-from bandits.store.records import RetainedSums
+from bandits.store.values import RetainedSums
 
 _AT_ONCE = 5_000  # decisions in a transaction, which holds rewards up
 

@@ -7,8 +7,7 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.inference.state import InferenceState
 from bandits.segments import Segmentation
 from bandits.statistics import Statistic, load
-from bandits.store.records import RetainedSums, Snapshot
-from bandits.store.values import DecisionColumns
+from bandits.store.values import DecisionColumns, RetainedSums, Snapshot
 from bandits.versions import Configuration
 
 

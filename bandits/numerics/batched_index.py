@@ -26,7 +26,7 @@ _FIRST = 1e300  # the index of an arm that was never sent: above any other, and 
 
 
 class IndexState(Protocol):
-    """What an index policy prepares: a `BatchIndexState`, or a `OnlineIndexState` once it learns step by step."""
+    """State that an index policy prepares: a `BatchIndexState`, or an `OnlineIndexState`."""
 
     @property
     def shares(self) -> FloatArray:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from bandits.store.records import ExperimentRecord, State
+from bandits.store.values import ExperimentRecord, State
 from bandits.versions import Configuration
 
 

@@ -5,8 +5,14 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from bandits.store.records import DataQualityCounts, ExperimentRecord, RetainedSums, Snapshot
-from bandits.store.values import DecisionColumns, FoldIncrement
+from bandits.store.values import (
+    DataQualityCounts,
+    DecisionColumns,
+    ExperimentRecord,
+    FoldIncrement,
+    RetainedSums,
+    Snapshot,
+)
 from bandits.versions import Configuration
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from bandits.store.records import ExperimentRecord
 from bandits.store.values import (
     DecisionRefs,
     Event,
     Events,
+    ExperimentRecord,
     MarkResult,
     NewDecisions,
     StoredDecision,

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from bandits.store.fold import Fold, LogAudit
-from bandits.store.records import ExperimentState, FoldBacklog, Snapshot, SnapshotPoint
+from bandits.store.values import ExperimentState, FoldBacklog, Snapshot, SnapshotPoint
 
 
 class SnapshotPort(Protocol):

@@ -22,11 +22,11 @@ from simulations.ab_tests.power import (
     obrien_fleming,
     rate_variances,
 )
-from simulations.ab_tests.rotation import RotatingTest
-from simulations.ab_tests.stopping_rules import (
+from simulations.ab_tests.rotation import (
     EliminationRule,
     FixedHorizonRule,
     GroupSequentialRule,
+    RotatingTest,
 )
 from simulations.learners.interfaces import Learner
 from simulations.running.schedule import Run, Schedule

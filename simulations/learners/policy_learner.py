@@ -14,9 +14,8 @@ from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, larg
 from bandits.policy import AnyPolicy, Predicting, draw_each, sample_arms
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from simulations.learners.forgetting import DecisionForgetting, Memory, MemorySums
+from simulations.learners.forgetting import DecisionForgetting, Memory, MemorySums, memory_for
 from simulations.learners.interfaces import Learner, SequentialLearner
-from simulations.learners.refit_memory import memory_for
 from simulations.learners.value_remaining import ValueRemainingLearner, ValueRemainingRule
 from simulations.running.replications import Chunk
 from simulations.running.schedule import Run, Schedule

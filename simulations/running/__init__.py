@@ -1,6 +1,6 @@
-"""How replications are played: the loop, what it writes down, and who shares the work.
+"""Runs of a simulation: the loop, what arrives when, the records, and parallel replications.
 
-`runner` plays a block of replications, `ledger` is what it writes down, `competition` spreads
-blocks over processes and `cluster` over machines, with the same numbers. Nothing here decides
-anything about emails.
+`loop` plays a block of replications, `recorder` keeps its regret, `parallel` spreads blocks over
+processes and machines with the same numbers. `schedule`, `delays` and `replications` are the same
+for every learner.
 """

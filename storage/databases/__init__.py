@@ -14,8 +14,8 @@ __all__ = [
     "BulkInsert",
     "Database",
     "Found",
-    "SerializationConflict",
     "Row",
+    "SerializationConflict",
     "Transaction",
     "translate_errors",
 ]

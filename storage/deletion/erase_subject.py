@@ -14,8 +14,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import delete, func, insert, select, update
 
 from bandits.store.fold import HistoryReader
-from bandits.store.records import ExperimentRecord
-from bandits.store.values import SubjectPage
+from bandits.store.values import ExperimentRecord, SubjectPage
 from storage.databases import Transaction
 from storage.log.batches import FOLLOWING, open_batch
 from storage.log.queries import read_numbered

@@ -12,8 +12,7 @@ from sqlalchemy import ColumnElement, Table, and_, case, delete, exists, insert,
 
 from bandits.errors import NotDerivable
 from bandits.store.fold import HistoryReader
-from bandits.store.records import ExperimentRecord, RetainedSums, Snapshot
-from bandits.store.values import DecisionColumns
+from bandits.store.values import DecisionColumns, ExperimentRecord, RetainedSums, Snapshot
 from storage.databases import Transaction
 from storage.deletion.erase_subject import remove_decisions
 from storage.log.batches import FOLLOWING
@@ -28,7 +27,7 @@ from storage.schema import (
     events,
     subjects,
 )
-from storage.snapshots import fold_limits
+from storage.snapshots import backlog
 from storage.snapshots.data_quality import COLUMNS, keep_departed
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
 from storage.snapshots.snapshots import newest_snapshot
@@ -128,10 +127,10 @@ class RetentionBatch:
         numbers: list[int] = []
         policies: set[int] = set()  # their probabilities are derived again, under the lock
         size = 0
-        most = min(most, fold_limits.seen_at_most(self.record))
+        most = min(most, backlog.seen_at_most(self.record))
         for row in rows:
             policies.add(row.policy_version)
-            if numbers and (size + row.size > most or len(policies) > fold_limits.MOST_ORIGINS):
+            if numbers and (size + row.size > most or len(policies) > backlog.MOST_ORIGINS):
                 return numbers
             numbers.append(row.id)
             size += row.size

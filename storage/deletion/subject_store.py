@@ -7,7 +7,7 @@ from bandits.store.values import SubjectPage
 from storage.audit_log import record_change
 from storage.deletion import erase_subject
 from storage.snapshots.fold import SqlFold
-from storage.snapshots.history import SqlHistoryReader
+from storage.snapshots.snapshots import SqlHistoryReader
 from storage.store_base import StoreBase
 
 

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Table, delete
 
-from bandits.store.records import ExperimentRecord
-from bandits.store.values import MarkResult
+from bandits.store.values import ExperimentRecord, MarkResult
 from storage.databases import Found, Transaction
 from storage.log.batches import FOLLOWING, close_batch, open_batch
 from storage.log.queries import with_marks

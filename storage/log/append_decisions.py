@@ -10,8 +10,7 @@ from sqlalchemy import BigInteger, literal, select
 
 from bandits.errors import IdReused
 from bandits.sampling import keyed_digests
-from bandits.store.records import ExperimentRecord
-from bandits.store.values import NewDecisions, StoredDecision
+from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
 from storage.databases import SerializationConflict, Transaction
 from storage.log.batches import close_batch, open_batch
 from storage.log.queries import read_decisions

@@ -1,11 +1,14 @@
-"""Batches: what one transaction wrote to the log of one experiment."""
+"""Batches: the rows that one transaction wrote to the log, and the eligible sets they name."""
 
+from collections.abc import Sequence
+from hashlib import blake2b
 from typing import Any, Literal
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, func, insert, select, update
 
+from bandits.store.values import ExperimentRecord
 from storage.databases import Transaction
-from storage.schema import batches
+from storage.schema import batches, restrictions
 
 # The lock of what refers to decisions: shared by who appends to them, alone for who deletes them.
 FOLLOWING = "what follows a decision"
@@ -65,3 +68,29 @@ def close_batch(transaction: Transaction, batch_id: int, size: int, **counts: in
         transaction.execute(update(batches).where(mine).values(size=size, **counts))
     else:
         transaction.execute(delete(batches).where(mine))
+
+
+_COLUMNS = ("experiment_id", "digest")
+
+
+def admit(
+    transaction: Transaction, record: ExperimentRecord, given: Sequence[bytes], *, most: int
+) -> Sequence[bytes]:
+    """Note which of these distinct restrictions are new; return those beyond `most`, if any.
+
+    Where some are beyond it, none is noted.
+    """
+    transaction.lock(f"restrictions {record.id}")
+    digests = {blake2b(r, digest_size=16).digest(): r for r in given}
+    mine = restrictions.c.experiment_id == record.id
+    query = select(restrictions.c.digest).where(mine, restrictions.c.digest.in_(list(digests)))
+    known = set(transaction.execute(query).scalars())
+    fresh = [digest for digest in digests if digest not in known]
+    if not fresh:
+        return []
+    count = select(func.count()).select_from(restrictions).where(mine)
+    room = max(most - transaction.execute(count).scalar_one(), 0)
+    if len(fresh) > room:
+        return [digests[digest] for digest in fresh[room:]]
+    transaction.insert(restrictions, _COLUMNS, [(record.id, d) for d in sorted(fresh)])
+    return []

@@ -1,4 +1,4 @@
-"""Doing several calls in one transaction, where none of them stands out: see `storage.log.group_commit`.
+"""Combined calls: several calls in one transaction, where all of them are usual.
 
 Each function raises where one of the calls would not be answered as new and whole; each is done
 alone then, and finds out why.
@@ -11,8 +11,7 @@ from itertools import chain
 import numpy as np
 from msgspec import Struct
 
-from bandits.store.records import ExperimentRecord
-from bandits.store.values import Events, MarkResult, NewDecisions, StoredDecision
+from bandits.store.values import Events, ExperimentRecord, MarkResult, NewDecisions, StoredDecision
 from storage.databases import SerializationConflict, Transaction
 from storage.log.append_decisions import append_decisions
 from storage.log.append_events import append_events

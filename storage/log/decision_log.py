@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from bandits.store.records import ExperimentRecord
 from bandits.store.values import (
     DecisionRefs,
     Event,
     Events,
+    ExperimentRecord,
     MarkResult,
     NewDecisions,
     StoredDecision,
@@ -16,9 +16,8 @@ from storage.log import (
     activations,
     append_decisions,
     append_events,
+    batches,
     combined_calls,
-    eligible_sets,
-    matching,
     queries,
 )
 from storage.log.fast_append import append_briefly
@@ -69,7 +68,7 @@ class DecisionLog(StoreBase):
         self, record: ExperimentRecord, given: Sequence[bytes], *, most: int
     ) -> Sequence[bytes]:
         """Note new restrictions of requests; return those beyond `most`."""
-        return self._write(lambda c: eligible_sets.admit(c, record, given, most=most))
+        return self._write(lambda c: batches.admit(c, record, given, most=most))
 
     def decisions(self, ids: Sequence[str]) -> dict[str, StoredDecision]:
         """Read the decisions that exist among these ids."""
@@ -87,7 +86,7 @@ class DecisionLog(StoreBase):
         hashes = append_decisions.hash_subjects(self._subject_secret, subjects)
         with self.database.reading() as transaction:
             record = self._experiments.record(transaction, key)
-            found = matching.newest_decisions(transaction, record, hashes)
+            found = queries.newest_decisions(transaction, record, hashes)
         named = zip(subjects, hashes, strict=True)
         return {name: found[subject] for name, subject in named if subject in found}
 

@@ -1,4 +1,4 @@
-"""Reading single decisions and their events."""
+"""Queries of the log: single decisions, their events, and the newest of each recipient."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import Select, desc, select
 
 from bandits.array_types import FloatArray
-from bandits.store.values import Event, StoredDecision
+from bandits.store.values import Event, ExperimentRecord, StoredDecision
 from storage.databases import Found, Transaction
 from storage.schema import (
     CHOSEN,
@@ -19,6 +19,7 @@ from storage.schema import (
     events,
     experiments,
     of_batch,
+    subjects,
 )
 
 _AT_ONCE = 20_000  # ids in one statement
@@ -168,3 +169,24 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
         .order_by(events.c.occurred_at, events.c.event_id)
     )
     return [Event(*row) for row in transaction.execute(query)]
+
+
+def newest_decisions(
+    transaction: Transaction, record: ExperimentRecord, hashes: Sequence[bytes]
+) -> dict[bytes, str]:
+    """Return, by the hash of a subject, the newest decision made for it in an experiment.
+
+    Where each subject has one decision, that is looked up; else the experiment's log is gone
+    through, once for all of them: at most 10,000, as a statement takes.
+    """
+    if record.configuration.experiment.assignment == "per_subject":
+        query = select(subjects.c.subject, subjects.c.decision_id).where(
+            subjects.c.experiment_id == record.id, subjects.c.subject.in_(hashes)
+        )
+    else:
+        mine = select(decisions.c.subject, decisions.c.id, decisions.c.serial).where(
+            of_batch(batches.c.id), decisions.c.subject.in_(hashes)
+        )
+        found = transaction.for_each(batches, [], mine)
+        query = found.where(batches.c.experiment_id == record.id).order_by("serial")
+    return {row.subject: row[1] for row in transaction.execute(query)}

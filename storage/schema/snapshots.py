@@ -69,7 +69,7 @@ bases = Table(
     Column("grounds", LargeBinary, nullable=False),
 )
 
-# What batches told that did not fit, and that are no longer in the log: `storage.snapshots.data_quality`.
+# Data-quality counts of batches that are no longer in the log: `storage.snapshots.data_quality`.
 departed = Table(
     "departed",
     metadata,

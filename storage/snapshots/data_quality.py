@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import func, insert, select, update
 
-from bandits.store.records import DataQualityCounts, ExperimentRecord
+from bandits.store.values import DataQualityCounts, ExperimentRecord
 from storage.databases import Found, Transaction
 from storage.log.batches import open_batch
 from storage.schema import batches, departed, experiments

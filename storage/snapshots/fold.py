@@ -25,11 +25,10 @@ from msgspec import Struct
 from sqlalchemy import Select, case, select, update
 
 from bandits.store.fold import HistoryReader
-from bandits.store.records import ExperimentRecord, Snapshot
-from bandits.store.values import DecisionColumns, FoldIncrement
+from bandits.store.values import DecisionColumns, ExperimentRecord, FoldIncrement, Snapshot
 from storage.databases import Found, Transaction
 from storage.schema import NEW, activations, batch_of, batches, cancellations, decisions, events
-from storage.snapshots import fold_limits
+from storage.snapshots import backlog
 from storage.snapshots.data_quality import COLUMNS, keep_mishaps
 from storage.snapshots.observations import LEARNABLE, Observations, Starts, is_cancelled
 from storage.snapshots.snapshots import insert_snapshot, newest_snapshot
@@ -133,8 +132,8 @@ class SqlFold:
 
     def _take(self) -> _FoldSelection:
         taken = _FoldSelection.of_cancels([])
-        found = list(self._first(NEW, most=fold_limits.seen_at_most(self.record)))
-        unseen = fold_limits.affordable(self._transaction, found)
+        found = list(self._first(NEW, most=backlog.seen_at_most(self.record)))
+        unseen = backlog.affordable(self._transaction, found)
         self.more = self.more or len(unseen) < len(found)
         keep_mishaps(self._transaction, self.record, unseen)
         for row in unseen:
@@ -177,12 +176,10 @@ class SqlFold:
         columns = (batches.c.id, batches.c.kind, batches.c.size, *times, *COLUMNS)
         mine = select(*columns).where(batches.c.experiment_id == self.record.id, *conditions)
         size = 0
-        found = self._transaction.execute(
-            mine.order_by(order).limit(fold_limits.MOST_BATCHES)
-        ).all()
-        self.more = self.more or len(found) == fold_limits.MOST_BATCHES
+        found = self._transaction.execute(mine.order_by(order).limit(backlog.MOST_BATCHES)).all()
+        self.more = self.more or len(found) == backlog.MOST_BATCHES
         for row in found:
-            if size and size + row.size > (fold_limits.MOST_ROWS if most is None else most):
+            if size and size + row.size > (backlog.MOST_ROWS if most is None else most):
                 self.more = True
                 return
             size += row.size

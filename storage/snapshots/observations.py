@@ -25,8 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from bandits.array_types import AnyArray, FloatArray, IntArray
-from bandits.store.records import ExperimentRecord
-from bandits.store.values import DecisionColumns
+from bandits.store.values import DecisionColumns, ExperimentRecord
 from storage.databases import Found, Transaction
 from storage.schema import (
     PLACES,

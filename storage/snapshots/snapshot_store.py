@@ -6,22 +6,22 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from bandits.store.fold import LogAudit, Removal
-from bandits.store.records import (
+from bandits.store.values import (
     DataQualityCounts,
     ExperimentState,
     FoldBacklog,
+    RemovalResult,
     Snapshot,
     SnapshotPoint,
 )
-from bandits.store.values import RemovalResult
 from storage.databases import Transaction
 from storage.deletion.retention import RetentionBatch, read_base, refuse_removed, remove_spent
 from storage.snapshots import snapshots
 from storage.snapshots.backlog import read_waiting
 from storage.snapshots.data_quality import logged_mishaps
 from storage.snapshots.fold import SqlFold
-from storage.snapshots.history import SqlHistoryReader
 from storage.snapshots.observations import Observations
+from storage.snapshots.snapshots import SqlHistoryReader
 from storage.store_base import StoreBase
 
 

@@ -1,11 +1,13 @@
-"""Snapshots: what was known at one moment."""
+"""Snapshots: the state of learning at one version, and the history that decisions rest on."""
 
 import numpy as np
 from sqlalchemy import Double, and_, column, delete, func, insert, select, update, values
 
 from bandits.errors import NotDerivable, NotFound
-from bandits.store.records import ExperimentRecord, Snapshot, SnapshotPoint
+from bandits.store.values import ExperimentRecord, Snapshot, SnapshotPoint
+from bandits.versions import Configuration
 from storage.databases import Transaction
+from storage.experiments import ExperimentStore
 from storage.schema import KEPT, erasures, experiments, grounds, snapshots
 
 _COLUMNS = (
@@ -150,3 +152,30 @@ def all_kept(transaction: Transaction, record: ExperimentRecord) -> bool:
         snapshots.c.experiment_id == record.id, func.length(snapshots.c.statistic) == 0
     )
     return transaction.execute(query.limit(1)).first() is None
+
+
+class SqlHistoryReader:
+    """Configurations and snapshots of one experiment: `bandits.store.fold.Past`."""
+
+    def __init__(
+        self, transaction: Transaction, record: ExperimentRecord, experiments: ExperimentStore
+    ) -> None:
+        """Read through `transaction`."""
+        self._transaction = transaction
+        self._record = record
+        self._experiments = experiments
+
+    def configuration(self, version: int) -> Configuration:
+        """Read one version of the configuration."""
+        if version == self._record.configuration.version:
+            return self._record.configuration
+        return self._experiments.configuration(self._transaction, self._record.key, version)
+
+    def snapshot(self, version: int) -> Snapshot | None:
+        """Read one snapshot; None for version 0, when nothing was known."""
+        if version == 0:
+            return None
+        snapshot = read_snapshot(self._transaction, self._record, version)
+        if not snapshot.statistic:
+            raise NotFound("snapshot", f"{self._record.key}/{version}")  # no longer kept
+        return snapshot

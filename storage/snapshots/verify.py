@@ -13,8 +13,7 @@ from bandits.engine.fold import rebuild
 from bandits.engine.statistic_sums import load_inference_state, load_statistic
 from bandits.inference.state import InferenceState
 from bandits.store.fold import LogAudit
-from bandits.store.records import DataQualityCounts
-from bandits.store.values import DecisionColumns
+from bandits.store.values import DataQualityCounts, DecisionColumns
 
 _COUNTABLE = 2.0**50  # a larger number is no count, and is whole by rounding
 TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another order may make

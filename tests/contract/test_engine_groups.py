@@ -8,7 +8,7 @@ from msgspec import convert, to_builtins
 from msgspec.structs import replace
 from sqlalchemy import func, select
 
-from bandits.engine import Engine, eligible_set_limit
+from bandits.engine import Engine, choose
 from bandits.errors import IdReused, InvalidInput, Unavailable, WrongState
 from bandits.experiment import Experiment
 from bandits.schemas import Decision, Request
@@ -139,8 +139,8 @@ def restricted(name, variants):
 def test_a_set_of_variants_too_many_is_refused_to_who_asks_for_it(
     store, engine, sender, at_once, monkeypatch
 ):
-    monkeypatch.setattr(eligible_set_limit, "MOST_SETS", 2)
-    monkeypatch.setattr(eligible_set_limit, "_LEAST_SETS", 2)
+    monkeypatch.setattr(choose, "MOST_SETS", 2)
+    monkeypatch.setattr(choose, "_LEAST_SETS", 2)
     sender.start()
     engine.choose("spring", [restricted("x", "ab"), restricted("y", "c")])
     good = [restricted("g0", "ba"), restricted("g1", "c"), Request("u", decision_id="g2")]
@@ -160,8 +160,8 @@ def test_a_set_of_variants_too_many_is_refused_to_who_asks_for_it(
 def test_the_last_set_there_is_room_for_goes_to_one_of_a_group_and_all_who_ask_for_it(
     store, sender, at_once, monkeypatch
 ):
-    monkeypatch.setattr(eligible_set_limit, "MOST_SETS", 1)
-    monkeypatch.setattr(eligible_set_limit, "_LEAST_SETS", 1)
+    monkeypatch.setattr(choose, "MOST_SETS", 1)
+    monkeypatch.setattr(choose, "_LEAST_SETS", 1)
     sender.start()
     answers = at_once([restricted(f"u{i}", "ab" if i % 2 else "bc") for i in range(8)])
     taken = [type(a) for a in answers]

@@ -4,7 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
-from bandits.store.records import Snapshot
+from bandits.store.values import Snapshot
 
 
 def renamed(record, name):

@@ -9,8 +9,8 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.statistic_sums import load_statistic
 from bandits.statistics import Moments
-from bandits.store.records import FoldBacklog
-from storage.snapshots import fold_limits
+from bandits.store.values import FoldBacklog
+from storage.snapshots import backlog
 from storage.snapshots.verify import compare
 
 
@@ -342,7 +342,7 @@ def test_experiments_are_folded_each_for_itself(store, sender):
 
 
 def test_a_long_queue_is_taken_in_several_folds(store, sender, monkeypatch):
-    monkeypatch.setattr(fold_limits, "MOST_ROWS", 5)
+    monkeypatch.setattr(backlog, "MOST_ROWS", 5)
     record = sender.start()
     ids = [i for at in range(6) for i in sender.choose(record, 2, at=at / 10)]
     for i in ids:
@@ -358,7 +358,7 @@ def test_a_long_queue_is_taken_in_several_folds(store, sender, monkeypatch):
 def test_where_probabilities_are_derived_for_each_a_fold_sees_fewer(
     store, sender, monkeypatch, policy, n_folds
 ):
-    monkeypatch.setattr(fold_limits, "MOST_CELLS", 3 * 2 * 4)  # arms, features, rows
+    monkeypatch.setattr(backlog, "MOST_CELLS", 3 * 2 * 4)  # arms, features, rows
     features = [{"kind": "number", "name": "age", "low": 0, "high": 1}]
     record = sender.start(policy={"name": policy}, context=features)
     ids = [i for at in range(7) for i in sender.choose(record, 2, at=at, contexts=np.ones((2, 2)))]
@@ -372,7 +372,7 @@ def test_where_probabilities_are_derived_for_each_a_fold_sees_fewer(
 
 @pytest.mark.parametrize("mark", ["activate", "cancel"])
 def test_a_fold_prepares_few_policies_of_long_ago(store, sender, monkeypatch, mark):
-    monkeypatch.setattr(fold_limits, "MOST_ORIGINS", 2)
+    monkeypatch.setattr(backlog, "MOST_ORIGINS", 2)
     record = sender.start(await_activation=mark == "activate")
     early = [sender.choose(record, 3, at=0.0, policy_version=v) for v in (0, 0)]
     learn(store, 1.0)

@@ -8,7 +8,7 @@ from msgspec import convert
 from sqlalchemy import func, select
 
 from bandits.engine import Engine
-from bandits.engine.eligible_set_limit import MOST_SETS, eligible_set_limit
+from bandits.engine.choose import MOST_SETS, eligible_set_limit
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.schemas import Request

@@ -14,7 +14,7 @@ from bandits.errors import NotDerivable, NotFound
 from bandits.inference.intervals import Interval
 from bandits.schemas import Request, Reward
 from storage.schema import activations, batches, cancellations, decisions, events, subjects
-from storage.snapshots import fold_limits
+from storage.snapshots import backlog
 from storage.snapshots.verify import compare
 
 DAY = 86_400.0
@@ -275,7 +275,7 @@ def test_a_removal_derives_from_few_policies_at_a_time(engine, store, sender, no
         engine.learn("spring")
     now[0] += 3 * DAY
     engine.learn("spring")
-    monkeypatch.setattr(fold_limits, "MOST_ORIGINS", 2)
+    monkeypatch.setattr(backlog, "MOST_ORIGINS", 2)
     pauses = []
     assert engine.retain("spring", between=lambda: pauses.append(count(store, decisions))) == 6
     assert pauses == [4, 2]

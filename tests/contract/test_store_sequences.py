@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bandits.engine.fold import fold
 from bandits.engine.statistic_sums import load_inference_state, load_statistic
 from bandits.store.values import Event
-from storage.snapshots import fold_limits
+from storage.snapshots import backlog
 from storage.snapshots.verify import compare
 
 MATURITY, REWARD_WINDOW, WINDOW = 10.0, 25.0, 40.0
@@ -243,7 +243,7 @@ STEPS = st.lists(
     ids=lambda d: " ".join(d) or "plain",
 )
 def test_any_sequence_ends_where_the_model_does(store, sender, monkeypatch, declared):
-    monkeypatch.setattr(fold_limits, "MOST_ROWS", 15)  # long queues are taken in several folds
+    monkeypatch.setattr(backlog, "MOST_ROWS", 15)  # long queues are taken in several folds
     keys = iter(range(10**9))
 
     @settings(

@@ -9,7 +9,7 @@ from bandits.errors import InvalidInput
 from simulations import simulate
 from simulations.environments import Bernoulli
 from simulations.reporting.exports import FORMS, check_path, export
-from simulations.running.dask_backend import SchedulerUnreachable
+from simulations.running.parallel import SchedulerUnreachable
 from simulations.scenario import load
 from simulations.simulate import simulate_run
 

@@ -15,7 +15,7 @@ from bandits.engine.statistic_sums import load_statistic
 from bandits.engine.subject_data import erase_subject
 from bandits.experiment import Experiment
 from bandits.statistics import dump
-from bandits.store.records import DataQualityCounts
+from bandits.store.values import DataQualityCounts
 from storage.commands import verify
 from storage.schema import batches, events, experiments, snapshots
 from storage.snapshots.verify import VerifyReport

@@ -24,8 +24,7 @@ from bandits.inference.state import InferenceState
 from bandits.registry import make, policies
 from bandits.statistics import Statistic
 from bandits.store.fold import LogAudit
-from bandits.store.records import ExperimentRecord, Snapshot
-from bandits.store.values import DecisionColumns, FoldIncrement
+from bandits.store.values import DecisionColumns, ExperimentRecord, FoldIncrement, Snapshot
 from bandits.versions import Configuration
 
 MATURITY = 4.0

@@ -11,9 +11,10 @@ from simulations.learners.forgetting import (
     ExponentialDecay,
     FullMemory,
     MemorySums,
+    RefitMemory,
     SlidingWindow,
+    memory_for,
 )
-from simulations.learners.refit_memory import RefitMemory, memory_for
 
 PROBLEM = Problem.of(3, n_features=2)
 REPLICATIONS = 2

@@ -12,8 +12,7 @@ from bandits.engine.statistic_sums import StatisticBuilder, load_statistic
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.statistics import Moments, Ridge, Statistic, dump
-from bandits.store.records import Snapshot
-from bandits.store.values import DecisionColumns, FoldIncrement
+from bandits.store.values import DecisionColumns, FoldIncrement, Snapshot
 from bandits.versions import Configuration
 
 NOW = 1_000.0

@@ -16,7 +16,7 @@ from bandits.experiment import Experiment
 from bandits.registry import make
 from bandits.sampling import uniform
 from bandits.statistics import Moments, Statistic, dump
-from bandits.store.records import Snapshot
+from bandits.store.values import Snapshot
 from bandits.versions import Configuration
 
 SALT = b"a salt of 16 by."

@@ -17,12 +17,11 @@ from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.state import InferenceState
 from bandits.results import Results
 from bandits.segments import Segmentation
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from bandits.versions import Configuration
-from webapp.pages.experiment.bars import BarScale
 from webapp.pages.experiment.health import check
 from webapp.pages.experiment.labels import measure
-from webapp.pages.experiment.results_view import results_view
+from webapp.pages.experiment.results_view import BarScale, results_view
 
 DAY = 86_400.0
 NAMES = ["Plain", "Question", "Emoji", "Shout", "Name"]

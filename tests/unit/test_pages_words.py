@@ -6,23 +6,25 @@ import pytest
 from msgspec import convert
 
 from bandits.rewards import RewardRule
-from webapp.pages.durations import every, say, split
 from webapp.pages.experiment.labels import measure
-from webapp.pages.filters import (
+from webapp.pages.form.slugs import letter, slug, unused
+from webapp.pages.formatting import (
     amount,
     average,
     brief,
     count,
+    every,
     gain,
     heading,
     percent,
     plural,
+    say,
     share,
+    split,
     spoken,
     total,
     when,
 )
-from webapp.pages.form.slugs import letter, slug, unused
 
 
 def plain(text):

@@ -10,10 +10,9 @@ import pytest
 
 from bandits.errors import InvalidInput, Unavailable
 from bandits.schemas import Decision
-from webapp.counters import DecisionMetrics
 from webapp.file_lock import FileLock
 from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
-from webapp.metrics import HttpMetrics, family
+from webapp.metrics import DecisionMetrics, HttpMetrics, family
 from webapp.server import Address, reserved
 from webapp.settings import Settings
 

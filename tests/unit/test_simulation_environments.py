@@ -117,7 +117,7 @@ def test_contexts_like_hillstroms_are_encoded_in_the_unit_interval():
 
 @needs_hillstrom
 def test_the_shipped_figures_are_those_that_the_real_hillstrom_file_gives_which_it_needs():
-    shipped = Path(estimate.__file__).with_name("figures.py").read_text("utf-8")
+    shipped = Path(estimate.__file__).with_name("coefficients.py").read_text("utf-8")
     assert estimate.module(estimate.figures(estimate.Customers(HILLSTROM))) == shipped
 
 

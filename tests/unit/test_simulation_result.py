@@ -9,7 +9,7 @@ import pytest
 from simulations import simulate
 from simulations.environments import Bernoulli, Hillstrom
 from simulations.reporting.charts import COLOURS, line_figure, regret_curves, regret_spread, style
-from simulations.reporting.html_report import html_report
+from simulations.reporting.exports import html_report
 from simulations.reporting.tables import difference_rows
 
 EMAILS = Bernoulli((0.2, 0.1, 0.3))

@@ -14,11 +14,11 @@ from simulations.ab_tests.procedures import (
     GroupSequentialTest,
     SuccessiveElimination,
 )
-from simulations.ab_tests.rotation import RotatingTest
-from simulations.ab_tests.stopping_rules import (
+from simulations.ab_tests.rotation import (
     EliminationRule,
     FixedHorizonRule,
     GroupSequentialRule,
+    RotatingTest,
 )
 from simulations.environments import Bernoulli, Gaussian
 from simulations.running.schedule import Run

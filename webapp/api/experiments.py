@@ -20,7 +20,7 @@ from bandits.errors import (
 )
 from bandits.experiment import Combination, Experiment
 from bandits.results import Results
-from bandits.store.records import ExperimentRecord, State
+from bandits.store.values import ExperimentRecord, State
 from bandits.validation import converted
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller

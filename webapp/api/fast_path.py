@@ -18,13 +18,12 @@ from bandits.engine import Engine
 from bandits.schemas import Request
 from storage.accounts.api_keys import Scope
 from webapp.api.bodies import JSON, Body
-from webapp.api.converters import KeyConverter
 from webapp.api.decisions import FEW, ONE, RewardBatch, decide_one
 from webapp.api.health import METRICS, WORK
 from webapp.api.operation import FAILED, OperationResponse, allow
-from webapp.counters import DecisionMetrics
-from webapp.request_context import CURRENT_REQUEST, HEADER, CurrentRequest, request_id
-from webapp.request_log import BEGUN
+from webapp.api.routes import KeyConverter
+from webapp.metrics import DecisionMetrics
+from webapp.request_context import BEGUN, CURRENT_REQUEST, HEADER, CurrentRequest, request_id
 from webapp.services import of_extensions
 
 if TYPE_CHECKING:

@@ -4,10 +4,9 @@ from flask import current_app
 from msgspec import Struct
 
 from bandits.errors import NoDatabase, NotUpgraded, Unavailable
-from bandits.store.records import FoldBacklog
+from bandits.store.values import FoldBacklog
 from webapp.api.operation import OperationGroup, OperationResponse
-from webapp.counters import DecisionMetrics, FoldMetrics
-from webapp.metrics import MEDIA_TYPE, HttpMetrics, family
+from webapp.metrics import MEDIA_TYPE, DecisionMetrics, FoldMetrics, HttpMetrics, family
 from webapp.services import services
 
 operations = OperationGroup("operations")

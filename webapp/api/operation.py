@@ -1,4 +1,4 @@
-"""What one API operation is: declared once for the route, its checks and the OpenAPI document."""
+"""Operations of the API: declared once for the route, its checks and the OpenAPI document."""
 
 from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
@@ -9,10 +9,9 @@ from flask import Request, Response, g
 from flask.globals import request_ctx
 from msgspec import Struct, field
 
-from bandits.errors import InvalidInput, NoDatabase, NotUpgraded, Unavailable
+from bandits.errors import InvalidInput, NoDatabase, NotFound, NotUpgraded, Unavailable
 from bandits.validation import converted
 from storage.accounts.api_keys import ApiKey, Scope
-from webapp.api.authentication import authenticate
 from webapp.api.bodies import Body
 from webapp.api.problems import (
     OF_EXCEPTION,
@@ -23,6 +22,26 @@ from webapp.api.problems import (
     Unauthenticated,
 )
 from webapp.services import Services, services
+
+_CHALLENGE = 'Bearer realm="bandits"'
+
+
+def authenticate(authorization: str | None, services: Services) -> ApiKey:
+    """Find the API key that an ``Authorization`` header carries.
+
+    Raises:
+        Unauthenticated: there is no such header, or its token is unknown or revoked.
+    """
+    scheme, _, token = (authorization or "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("send an API key as `Authorization: Bearer TOKEN`", _CHALLENGE)
+    try:
+        return services.accounts.keys.find(token, at=services.engine.clock())
+    except NotFound:
+        challenge = f'{_CHALLENGE}, error="invalid_token"'
+        raise Unauthenticated("this API key is unknown or revoked", challenge) from None
+
 
 JSON = "application/json"
 FAILED = "bandits.failed"  # the error of a request that was tried before Flask saw it

@@ -1,4 +1,4 @@
-"""The API's routes and how they fail, hung into an application."""
+"""Routes of the API and its error responses, registered in an application."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,16 +7,43 @@ import msgspec
 from flask import Blueprint, Flask, Response, current_app, g, request
 from msgspec import Raw
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import BaseConverter
 
 from bandits.errors import BanditsError, NotFound, Unavailable
 from storage import classify_unavailable
 from webapp.api import api_keys, decisions, experiments, health, problems, subjects
-from webapp.api.converters import CONVERTERS
 from webapp.api.openapi import openapi
 from webapp.api.operation import Operation, OperationGroup, OperationResponse
-from webapp.counters import DecisionMetrics, FoldMetrics
-from webapp.metrics import HttpMetrics
+from webapp.metrics import DecisionMetrics, FoldMetrics, HttpMetrics
 from webapp.request_context import route
+
+
+class KeyConverter(BaseConverter):
+    """The key of an experiment."""
+
+    regex = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}"
+
+
+class DecisionIdConverter(BaseConverter):
+    """The id of a decision; it may hold slashes, but two words are taken."""
+
+    part_isolating = False
+    regex = r"(?!(?:activate|cancel)\Z)[\x21-\x7e]{1,128}"
+
+
+class SubjectIdConverter(BaseConverter):
+    """The id of a subject, as its sender knows it; it may hold slashes."""
+
+    part_isolating = False
+    regex = r"(?s:.{1,256})"
+
+
+CONVERTERS: dict[str, type[BaseConverter]] = {
+    "key": KeyConverter,
+    "decision_id": DecisionIdConverter,
+    "subject_id": SubjectIdConverter,
+}
+
 
 PREFIX = "/api/v1"
 

@@ -1,8 +1,11 @@
-"""A table in a CSV or parquet file, read a portion at a time: a file may be larger than memory."""
+"""Tables in CSV or parquet files, read a portion at a time, and lines that are safe to open."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +15,27 @@ from msgspec import Struct
 
 from bandits.csv_rows import missing_column, position, whole_rows
 from bandits.errors import InvalidInput
+
+# A spreadsheet would run a cell that starts so; the wide ones are the same to some of them.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_AT_ONCE = 500
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> Iterator[str]:
+    """Write rows, some at a time: a table may be larger than memory."""
+    every = iter(rows)
+    while some := list(islice(every, _AT_ONCE)):
+        text = io.StringIO()
+        csv.writer(text).writerows([_cell(value) for value in row] for row in some)
+        yield text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """Keep text that a spreadsheet would take for a formula from being one."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
 
 PORTION = 10_000  # as many as the API takes at once
 

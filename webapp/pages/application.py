@@ -2,19 +2,18 @@
 
 from flask import Flask
 
-from webapp.pages import access, assets, authors, error_pages, filters, headers, layout
+from webapp.pages import access, assets, error_pages, formatting, headers, layout
 from webapp.pages.admin import api_keys, audit_log, sessions, sign_in, throttle, users
 from webapp.pages.blueprint import pages
 from webapp.pages.experiment import (
+    decisions,
     downloads,
     experiment_list,
+    history,
     lifecycle,
     preview,
-    receipts,
-    recent_decisions,
     results,
     segments,
-    setup,
     stop,
     uploads,
 )
@@ -26,9 +25,9 @@ from webapp.settings import Settings
 VIEWS = (
     assets,
     audit_log,
-    authors,
+    formatting,
     experiment_list,
-    recent_decisions,
+    decisions,
     downloads,
     wizard_views,
     one_page_views,
@@ -37,11 +36,11 @@ VIEWS = (
     lifecycle,
     users,
     previews,
-    receipts,
+    decisions,
     results,
     segments,
     sessions,
-    setup,
+    history,
     sign_in,
     stop,
     uploads,
@@ -53,7 +52,7 @@ pages.before_request(gate)
 
 def init(app: Flask, settings: Settings) -> None:
     """Give `app` what the pages need, and add them."""
-    for part in (access, throttle, headers, filters, layout, error_pages, forecasts):
+    for part in (access, throttle, headers, formatting, layout, error_pages, forecasts):
         part.init(app)
     uploads.init(app, settings)
     # Werkzeug's own limit for forms is half a megabyte; an HTML block or two are more.

@@ -7,15 +7,14 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from bandits.registry import policies
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle
 from webapp.pages.access import allow_anybody, local
 from webapp.pages.assets import PLOTLY_VERSION
 from webapp.pages.blueprint import pages
-from webapp.pages.durations import every, say
 from webapp.pages.experiment.labels import STATES, called, named, titled
 from webapp.pages.experiment.lifecycle import steps_of
-from webapp.pages.filters import plural
+from webapp.pages.formatting import every, plural, say
 from webapp.services import services
 
 _THEMES = {"light", "dark"}

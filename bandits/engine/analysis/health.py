@@ -8,7 +8,7 @@ from bandits.inference.late_rewards import DIFFERS, LIMIT, LateRewardSums
 from bandits.inference.sample_ratio import ALARM, SampleRatio
 from bandits.inference.state import InferenceState
 from bandits.results import Drift, Health, LateRewards, Split
-from bandits.store.records import DataQualityCounts
+from bandits.store.values import DataQualityCounts
 
 
 def examine(live: ActivePolicy, grounds: InferenceState, mishaps: DataQualityCounts) -> Health:

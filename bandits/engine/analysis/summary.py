@@ -14,7 +14,7 @@ from bandits.experiment import Slot
 from bandits.inference.guarantees import guarantees
 from bandits.inference.state import InferenceState
 from bandits.results import ArmResult, GroupResult, HistoryPoint, Results, SlotResult, VariantResult
-from bandits.store.records import ExperimentRecord, SnapshotPoint
+from bandits.store.values import ExperimentRecord, SnapshotPoint
 
 
 def summarise(

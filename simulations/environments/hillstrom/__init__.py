@@ -1,6 +1,6 @@
 """Customers like those of Hillstrom's email test: drawn from figures, never from rows.
 
-`customers` is the environment, `design` what its model sees, `figures` its numbers, and `estimate`
+`environment` is the world, `design_matrix` its inputs, `coefficients` its numbers, and `estimate`
 the program that made those from the real file.
 """
 

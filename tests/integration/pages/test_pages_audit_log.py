@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import storage
-from webapp.pages.experiment.differences import TITLES
+from webapp.pages.experiment.history import TITLES
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from bandits.schemas import Request, Reward
-from webapp.pages.experiment.contributions import contribution_views
+from webapp.pages.experiment.decisions import contribution_views
 from webapp.pages.experiment.labels import measure
 
 

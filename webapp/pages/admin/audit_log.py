@@ -13,8 +13,8 @@ from storage.accounts import AccountStore
 from storage.audit_log import AuditEntry, AuditFilter
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
-from webapp.pages.experiment.differences import ChangeEntry, entry
-from webapp.pages.exports import csv_response
+from webapp.pages.experiment.history import ChangeEntry, entry
+from webapp.pages.formatting import csv_response
 from webapp.services import services
 
 KINDS = {"experiment": "Experiments", "draft": "Drafts", "user": "People", "key": "API keys"}

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
-from webapp.pages.filters import plural
+from webapp.pages.formatting import plural
 from webapp.services import services
 
 # In this order, since each browser also claims to be those after it.

@@ -14,7 +14,7 @@ from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import called, titled
 from webapp.pages.experiment.results import standing_of
-from webapp.pages.exports import csv_response
+from webapp.pages.formatting import csv_response
 from webapp.services import services
 
 _FIGURES = (

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Experiment
 from bandits.results import Gain
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import STATES, Measure, measure

@@ -7,9 +7,8 @@ from msgspec import Struct
 
 from bandits.experiment import Experiment
 from bandits.results import Health, Results
-from webapp.pages.durations import say
 from webapp.pages.experiment.labels import Measure
-from webapp.pages.filters import count, percent, plural
+from webapp.pages.formatting import count, percent, plural, say
 
 _MUCH = 0.05  # of what was sent: mended contexts beyond this look like a broken feed
 _THIN = 0.1  # an effective size below this part of the complete emails is told

@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from bandits.experiment import Experiment, Slot, Variant
 from bandits.rewards import RewardRule
-from webapp.pages.filters import amount, brief
 from webapp.pages.form.form_model import KINDS
+from webapp.pages.formatting import amount, brief
 
 STATES = {
     "draft": "Draft",

@@ -10,7 +10,7 @@ from bandits.engine.analysis.preview import Preview
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import Scalar
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import named

@@ -7,7 +7,7 @@ from flask import Response, render_template, request
 from flask.typing import ResponseReturnValue
 
 from bandits.inference.intervals import Finding
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, Figure, reward_figure, share_figure
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages

@@ -10,10 +10,9 @@ from msgspec import Struct
 from bandits.inference.estimates import Lead
 from bandits.inference.intervals import Interval
 from bandits.results import Results
-from bandits.store.records import ExperimentRecord
-from webapp.pages.durations import say
+from bandits.store.values import ExperimentRecord
 from webapp.pages.experiment.labels import Measure
-from webapp.pages.filters import chance, count, percent, plural
+from webapp.pages.formatting import chance, count, percent, plural, say
 
 _DAY = 86_400.0
 WEEK = 7 * _DAY

@@ -8,14 +8,14 @@ from bandits.experiment import Experiment, Variant
 from bandits.inference.guarantees import Guarantee, Promise
 from bandits.inference.intervals import Finding, Interval
 from bandits.results import FeatureResult, Results, Segment
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, Figure
 from webapp.pages.access import needs
 from webapp.pages.blueprint import pages
-from webapp.pages.experiment.bars import BarScale, reasons
 from webapp.pages.experiment.downloads import bounds
 from webapp.pages.experiment.labels import Measure, called, measure, titled
-from webapp.pages.exports import csv_response
+from webapp.pages.experiment.results_view import BarScale, reasons
+from webapp.pages.formatting import csv_response
 from webapp.services import services
 from webapp.table_images import interval_picture
 

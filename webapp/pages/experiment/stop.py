@@ -4,13 +4,13 @@ from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound, WrongState
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
-from webapp.pages.durations import say
 from webapp.pages.experiment.labels import named
 from webapp.pages.experiment.lifecycle import STEPS
 from webapp.pages.experiment.results import standing_of
+from webapp.pages.formatting import say
 from webapp.services import services
 
 _STEP = STEPS["stop"]

@@ -14,8 +14,7 @@ from bandits.experiment import Experiment
 from webapp.files.recipients import RecipientColumns, RecipientFile
 from webapp.files.reward_export import EventColumns, RewardExport
 from webapp.files.tables import Table, open_table
-from webapp.jobs.reward_upload import FOUND, SubjectMatcher
-from webapp.jobs.runner import start
+from webapp.jobs.runner import FOUND, SubjectMatcher, start_job
 from webapp.jobs.uploads import Kind, Upload, Uploads, folder_of
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
@@ -131,7 +130,7 @@ def work_on(key: str, upload_id: str) -> ResponseReturnValue:
         except InvalidInput as error:
             return _columns(found, table, meaning, _said(error)), 422
     if found.stage != "done":
-        start(uploads, found, engine)
+        start_job(uploads, found, engine)
     return redirect(url_for("pages.uploaded", key=key, upload_id=upload_id))
 
 

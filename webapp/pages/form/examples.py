@@ -2,9 +2,9 @@
 
 from msgspec import Struct
 
-from webapp.pages.filters import amount
 from webapp.pages.form.fields import number
 from webapp.pages.form.form_model import TypedExperiment, TypedMetric
+from webapp.pages.formatting import amount
 
 _USUAL = 40.0  # of an order, say: small enough to reckon with in one's head
 

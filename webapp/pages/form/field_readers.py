@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from bandits.errors import Fault
 from bandits.identifiers import Key
-from webapp.pages.durations import UNITS
 from webapp.pages.form.fields import number, requirement
 from webapp.pages.form.form_model import TypedDuration, TypedMoment
+from webapp.pages.formatting import UNITS
 
 MISSING = float("nan")  # stands for a number that could not be read, never for one that was
 

@@ -4,10 +4,9 @@ from msgspec import Struct
 
 from bandits.registry import policies
 from simulations.planning.forecast import ForecastSide, PlanForecast
-from webapp.pages.durations import say
-from webapp.pages.filters import amount, count, percent
 from webapp.pages.form.forecasts import Forecast
 from webapp.pages.form.plan import Plan, plain
+from webapp.pages.formatting import amount, count, percent, say
 
 _ENDS_TOO_SOON = (
     "This campaign ends before its first results are complete, so it cannot learn as planned."

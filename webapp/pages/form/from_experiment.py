@@ -9,7 +9,6 @@ import msgspec
 from bandits.experiment import Experiment, Slot, Variant
 from bandits.features import Feature
 from bandits.versions import Configuration
-from webapp.pages.durations import split
 from webapp.pages.form.fields import as_typed
 from webapp.pages.form.form_model import (
     TypedDuration,
@@ -21,6 +20,7 @@ from webapp.pages.form.form_model import (
     TypedSlot,
     TypedVariant,
 )
+from webapp.pages.formatting import split
 
 
 def retype(configuration: Configuration) -> TypedExperiment:

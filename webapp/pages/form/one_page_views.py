@@ -7,10 +7,9 @@ from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from bandits.errors import AlreadyExists, Fault, FixedOnceStarted, InvalidInput, StaleEdit
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
-from webapp.pages.durations import UNITS
 from webapp.pages.form import form_model, rows
 from webapp.pages.form.field_mapping import in_order, title_of
 from webapp.pages.form.fields import methods
@@ -20,6 +19,7 @@ from webapp.pages.form.parse import declare
 from webapp.pages.form.payload_edits import PayloadChange, resolve_edits
 from webapp.pages.form.submit import with_key
 from webapp.pages.form.validate import placed
+from webapp.pages.formatting import UNITS
 from webapp.services import services
 
 

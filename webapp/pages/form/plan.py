@@ -14,9 +14,9 @@ from bandits.experiment import Experiment
 from bandits.rewards import RewardRule
 from bandits.versions import Configuration
 from simulations.planning.wave_simulation import CampaignPlan
-from webapp.pages.durations import UNITS
 from webapp.pages.form.fields import number
 from webapp.pages.form.form_model import TypedDraft, TypedDuration, TypedPlan
+from webapp.pages.formatting import UNITS
 
 MOST_VERSIONS = 12  # for which a rate each is asked; with more, two figures say it all
 MOST_WAVES = 48  # that are simulated; finer ones change nothing that could be seen

@@ -6,7 +6,6 @@ from flask.typing import ResponseReturnValue
 from bandits.errors import InvalidInput
 from webapp.pages.access import needs, person
 from webapp.pages.blueprint import pages
-from webapp.pages.exports import csv_response
 from webapp.pages.form.forecast_text import test_label
 from webapp.pages.form.forecasts import forecasts
 from webapp.pages.form.parse import declare
@@ -15,6 +14,7 @@ from webapp.pages.form.rows import without_empty_rows
 from webapp.pages.form.steps import STEPS
 from webapp.pages.form.submit import with_key
 from webapp.pages.form.wizard_views import keeper_of
+from webapp.pages.formatting import csv_response
 
 _HEAD = ("way to send", "emails sent", "extra", "lowest 5 %", "highest 5 %")
 *_, _LAST = STEPS

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.pages.form.form_model import TypedDraft
 from webapp.pages.form.plan import plain
 from webapp.services import services

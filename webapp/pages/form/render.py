@@ -8,7 +8,6 @@ from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
 from bandits.errors import Fault
-from webapp.pages.durations import UNITS
 from webapp.pages.form import advice, examples, form_model, steps
 from webapp.pages.form.draft_store import SavedDraft, draft_title
 from webapp.pages.form.field_mapping import in_order, title_of
@@ -18,6 +17,7 @@ from webapp.pages.form.rows import with_empty_rows
 from webapp.pages.form.start_step import foreseen
 from webapp.pages.form.steps import STEPS
 from webapp.pages.form.submit import faults_of
+from webapp.pages.formatting import UNITS
 
 
 class FieldEntry(Struct, frozen=True):

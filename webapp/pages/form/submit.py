@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from bandits.errors import AlreadyExists, Fault, FixedOnceStarted, InvalidInput, StaleEdit
 from bandits.experiment import Experiment
-from bandits.store.records import ExperimentRecord
+from bandits.store.values import ExperimentRecord
 from webapp.pages.access import person
 from webapp.pages.form.draft_store import DraftService, SavedDraft, with_version
 from webapp.pages.form.form_model import TypedDraft

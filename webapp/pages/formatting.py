@@ -1,12 +1,59 @@
-"""How pages write numbers and times: as a marketer does."""
+"""Formatting of numbers, times, durations, authors and CSV tables on pages."""
 
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from math import floor, isfinite, log10
 from typing import Any
 
 import msgspec
-from flask import Flask
+from flask import Flask, Response, g
 from markupsafe import Markup
+
+from webapp.files.tables import csv_lines
+from webapp.pages.blueprint import pages
+from webapp.services import services
+
+
+@pages.app_template_filter()
+def author(by: str) -> str:
+    """Name the author of an entry of the audit log."""
+    if "key_names" not in g:
+        g.key_names = {f"key:{key.id}": key.name for key in services().accounts.keys.all()}
+    name = g.key_names.get(by)
+    return by if name is None else f"the API key “{name}”"
+
+
+def csv_response(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
+    """Answer a file of this name, written while it is sent."""
+    lines = csv_lines(chain((head,), rows))
+    response = Response(lines, content_type="text/csv; charset=utf-8")
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+UNITS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
+
+
+def split(seconds: float) -> tuple[str, str]:
+    """Return the amount and the largest unit that says `seconds` in a whole number."""
+    for unit, length in reversed(UNITS.items()):
+        if seconds and seconds % length == 0:
+            return f"{seconds / length:.0f}", unit
+    return f"{seconds:.12g}", "seconds"
+
+
+def every(seconds: float) -> str:
+    """Write how often: "every minute", "every 2 hours"."""
+    amount, unit = split(seconds)
+    return f"every {unit.removesuffix('s')}" if amount == "1" else f"every {amount} {unit}"
+
+
+def say(seconds: float) -> str:
+    """Write a length of time: "7 days", "1 hour", "90 seconds"."""
+    amount, unit = split(seconds)
+    return f"{amount} {unit.removesuffix('s') if amount == '1' else unit}"
+
 
 _THIN = "\u202f"  # a narrow space that keeps a number and its sign on one line
 _NONE = "–"

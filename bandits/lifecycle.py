@@ -1,16 +1,33 @@
-"""The life of an experiment, from draft to archive: which change is allowed when."""
+"""Lifecycle of an experiment, from draft to archive: which change each state allows, and dates."""
 
 from bandits.edit_rules import refused_changes
 from bandits.errors import FixedOnceStarted, InvalidInput, StaleEdit, WrongState
 from bandits.experiment import Combination, Experiment
-from bandits.schedule import SCHEDULE, over, scheduled
 from bandits.store import Store
-from bandits.store.records import ExperimentRecord, State
+from bandits.store.values import ExperimentRecord, State
+
+SCHEDULE = "schedule"  # who did it, in the audit log
+
+
+def scheduled_state(record: ExperimentRecord, now: float) -> State | None:
+    """Return the state that `record` should move to by its dates, None where it stays."""
+    if is_over(record, now):
+        return "stopped" if record.state in {"running", "paused"} else None
+    starts_at = record.configuration.experiment.starts_at
+    due = starts_at is not None and starts_at.timestamp() <= now
+    return "running" if due and record.state == "draft" else None
+
+
+def is_over(record: ExperimentRecord, now: float) -> bool:
+    """Tell whether its end has passed."""
+    ends_at = record.configuration.experiment.ends_at
+    return ends_at is not None and ends_at.timestamp() <= now
+
 
 _STOPPABLE: tuple[State, ...] = ("running", "paused")
 
 
-def edit(  # noqa: PLR0913 - a change, and who makes it when
+def edit_experiment(  # noqa: PLR0913 - a change, and who makes it when
     store: Store, key: str, experiment: Experiment, *, version: int, at: float, by: str
 ) -> ExperimentRecord:
     """Replace a declaration, as `Engine.edit` declares."""
@@ -30,20 +47,20 @@ def edit(  # noqa: PLR0913 - a change, and who makes it when
     return store.configure(key, new, allowed=allowed, at=at, by=by)
 
 
-def start(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
+def start_experiment(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
     """Start a draft, or resume a paused experiment, as `Engine.start` declares."""
     record = store.record(key)
-    if record.state in {"draft", "paused"} and over(record, at):
+    if record.state in {"draft", "paused"} and is_over(record, at):
         raise WrongState(key, record.state, "its ends_at has passed; move that first")
     return store.move(key, "running", allowed=("draft", "paused"), at=at, by=by)
 
 
-def pause(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
+def pause_experiment(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
     """Stop choosing for a while."""
     return store.move(key, "paused", allowed=("running",), at=at, by=by)
 
 
-def stop(
+def stop_experiment(
     store: Store, key: str, ship: Combination | None, *, at: float, by: str
 ) -> ExperimentRecord:
     """Stop choosing for good, or send one combination from now on, as `Engine.stop` declares."""
@@ -59,14 +76,14 @@ def stop(
     return store.move(key, "stopped", allowed=_STOPPABLE, at=at, by=by, shipped=arm)
 
 
-def archive(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
+def archive_experiment(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
     """Put a draft or a stopped experiment out of sight."""
     return store.move(key, "archived", allowed=("draft", "stopped"), at=at, by=by)
 
 
 def keep_to_schedule(store: Store, record: ExperimentRecord, *, at: float) -> ExperimentRecord:
     """Start or stop an experiment whose time has come, once whoever else tries it too."""
-    to = scheduled(record, at)
+    to = scheduled_state(record, at)
     if to is None:
         return record
     try:
