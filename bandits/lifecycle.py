@@ -31,7 +31,7 @@ def edit_experiment(  # noqa: PLR0913 - a change, and who makes it when
     store: Store, key: str, experiment: Experiment, *, version: int, at: float, by: str
 ) -> ExperimentRecord:
     """Replace a declaration, as `Engine.edit` declares."""
-    record = store.record(key)
+    record = store.experiments.record(key)
     old = record.configuration
     if old.version != version:
         raise StaleEdit(key, version, old.version)
@@ -44,20 +44,20 @@ def edit_experiment(  # noqa: PLR0913 - a change, and who makes it when
         raise FixedOnceStarted(faults)
     # What a draft allows, one that somebody starts meanwhile does not.
     allowed: tuple[State, ...] = ("running", "paused") if record.started else ("draft",)
-    return store.configure(key, new, allowed=allowed, at=at, by=by)
+    return store.experiments.configure(key, new, allowed=allowed, at=at, by=by)
 
 
 def start_experiment(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
     """Start a draft, or resume a paused experiment, as `Engine.start` declares."""
-    record = store.record(key)
+    record = store.experiments.record(key)
     if record.state in {"draft", "paused"} and is_over(record, at):
         raise WrongState(key, record.state, "its ends_at has passed; move that first")
-    return store.move(key, "running", allowed=("draft", "paused"), at=at, by=by)
+    return store.experiments.move(key, "running", allowed=("draft", "paused"), at=at, by=by)
 
 
 def pause_experiment(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
     """Stop choosing for a while."""
-    return store.move(key, "paused", allowed=("running",), at=at, by=by)
+    return store.experiments.move(key, "paused", allowed=("running",), at=at, by=by)
 
 
 def stop_experiment(
@@ -65,20 +65,20 @@ def stop_experiment(
 ) -> ExperimentRecord:
     """Stop choosing for good, or send one combination from now on, as `Engine.stop` declares."""
     if ship is None:
-        return store.move(key, "stopped", allowed=_STOPPABLE, at=at, by=by)
-    record = store.record(key)
+        return store.experiments.move(key, "stopped", allowed=_STOPPABLE, at=at, by=by)
+    record = store.experiments.record(key)
     if record.state not in _STOPPABLE:
         raise WrongState(key, record.state, "only a running or paused one can be stopped")
     try:
         arm = record.configuration.arm(ship)
     except InvalidInput as error:
         raise error.under("/ship") from None
-    return store.move(key, "stopped", allowed=_STOPPABLE, at=at, by=by, shipped=arm)
+    return store.experiments.move(key, "stopped", allowed=_STOPPABLE, at=at, by=by, shipped=arm)
 
 
 def archive_experiment(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:
     """Put a draft or a stopped experiment out of sight."""
-    return store.move(key, "archived", allowed=("draft", "stopped"), at=at, by=by)
+    return store.experiments.move(key, "archived", allowed=("draft", "stopped"), at=at, by=by)
 
 
 def keep_to_schedule(store: Store, record: ExperimentRecord, *, at: float) -> ExperimentRecord:
@@ -87,6 +87,6 @@ def keep_to_schedule(store: Store, record: ExperimentRecord, *, at: float) -> Ex
     if to is None:
         return record
     try:
-        return store.move(record.key, to, allowed=(record.state,), at=at, by=SCHEDULE)
+        return store.experiments.move(record.key, to, allowed=(record.state,), at=at, by=SCHEDULE)
     except WrongState:  # somebody was faster
-        return store.record(record.key)
+        return store.experiments.record(record.key)

@@ -45,7 +45,11 @@ def verify(context: click.Context, database: str, key: str | None) -> None:
     """
     store = open_store(database)
     try:
-        keys = [store.record(key).key] if key else [r.key for r in store.records()]
+        keys = (
+            [store.experiments.record(key).key]
+            if key
+            else [r.key for r in store.experiments.records()]
+        )
         right = [_verify(store, each) for each in keys]  # every one, also after a difference
     finally:
         store.close()
@@ -63,7 +67,7 @@ def _verify(store: SqlStore, key: str) -> bool:
     )
     silent = not progress_console.is_terminal  # a log has no use for a moving bar
     bar = Progress(*columns, console=progress_console, transient=True, disable=silent)
-    with store.audit(key) as audit, bar:
+    with store.snapshots.audit(key) as audit, bar:
         task = bar.add_task(key, total=count_sent(audit))
         compared = compare(audit, lambda n: bar.advance(task, n))
     version = 0 if audit.snapshot is None else audit.snapshot.version

@@ -21,7 +21,7 @@ _TO_CHANGE = _OF_KEY.with_for_update()
 _NUMBER = _OF_KEY.with_only_columns(experiments.c.id)
 
 
-class ExperimentStore:
+class ExperimentTable:
     """Read and write experiments; configurations, which never change, are decoded once."""
 
     def __init__(self) -> None:

@@ -171,8 +171,8 @@ class Sender:
             "reward": rule | {"window_seconds": 1000.0, "maturity_seconds": 10.0},
         }
         configuration = Configuration.first(convert(experiment | declared, Experiment))
-        self.store.create(configuration, salt=b"salt" * 4, at=0.0, by="test")
-        return self.store.move(key, "running", allowed=["draft"], at=0.0, by="test")
+        self.store.experiments.create(configuration, salt=b"salt" * 4, at=0.0, by="test")
+        return self.store.experiments.move(key, "running", allowed=["draft"], at=0.0, by="test")
 
     def chosen(self, n: int = 1, **columns: Any) -> NewDecisions:
         """Make n decisions of new subjects, with some columns as given."""
@@ -196,7 +196,7 @@ class Sender:
     ) -> Sequence[str]:
         """Append n decisions of new subjects; return their ids."""
         chosen = self.chosen(n, **columns)
-        assert self.store.append_decisions(record, chosen, at=at) == {}
+        assert self.store.log.append_decisions(record, chosen, at=at) == {}
         return chosen.ids
 
     def click(
@@ -210,13 +210,13 @@ class Sender:
 
     def append(self, events: Sequence[Event], *, at: float, skewed: bool = False) -> Appended:
         """Append events of decisions that are there; tell what became of them."""
-        repeated = self.store.append_events(self.told(events, skewed=skewed), at=at)
+        repeated = self.store.log.append_events(self.told(events, skewed=skewed), at=at)
         late = [e.late for row, e in enumerate(events) if row not in repeated]
         return Appended(late.count(False), len(repeated), late.count(True))
 
     def told(self, events: Sequence[Event], *, skewed: bool = False) -> Events:
         """Look up the decisions of events, so that they can be appended."""
-        found = self.store.targets([e.decision_id for e in events])
+        found = self.store.log.targets([e.decision_id for e in events])
         _, event_ids, metrics, values, times, late = zip(*map(astuple, events), strict=True)
         lagging = [skewed] * len(events)
         return Events(found.known, found.numbers, event_ids, metrics, values, times, late, lagging)

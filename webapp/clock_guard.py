@@ -69,7 +69,7 @@ class ClockGuard:
 def newest_recorded(store: Store) -> float | None:
     """Return when the newest decision was made, or an experiment begun or ended, by any clock."""
     times: list[float | None] = []
-    for record in store.records():
+    for record in store.experiments.records():
         times += (record.created_at, record.started_at, record.stopped_at)
-        times += (d.made_at for d in store.latest_decisions(record.key, limit=1))
+        times += (d.made_at for d in store.log.latest_decisions(record.key, limit=1))
     return max((t for t in times if t is not None), default=None)

@@ -53,7 +53,7 @@ class FoldWorker:
     def look(self) -> float:
         """Fold every experiment whose time has come; return the seconds until the next."""
         soonest = time.monotonic() + _LOOK_SECONDS
-        for record in self._engine.store.records():
+        for record in self._engine.store.experiments.records():
             if self._stop.is_set():
                 break
             record = self._kept_to_schedule(record)  # noqa: PLW2901 - the same one, as it stands now

@@ -40,7 +40,7 @@ class ActivePolicyCache:
         try:
             snapshot = self._snapshot(record.key, record.learned_version)
         except NotDerivable:  # somebody was erased since `record` was read: there is a newer one
-            return self._newest(self._store.record(record.key))
+            return self._newest(self._store.experiments.record(record.key))
         return self._live(record, record.configuration, snapshot)
 
     def _live(
@@ -48,11 +48,13 @@ class ActivePolicyCache:
     ) -> ActivePolicy:
         folded = configuration
         if snapshot is not None and snapshot.configuration_version != configuration.version:
-            folded = self._store.configuration(record.key, snapshot.configuration_version)
+            folded = self._store.experiments.configuration(
+                record.key, snapshot.configuration_version
+            )
         return ActivePolicy(record.key, record.salt, configuration, snapshot, folded)
 
     def _snapshot(self, key: str, version: int) -> Snapshot | None:
-        return None if version == 0 else self._store.snapshot(key, version)
+        return None if version == 0 else self._store.snapshots.snapshot(key, version)
 
     def then(
         self, record: ExperimentRecord, configuration: Configuration, version: int
@@ -77,7 +79,7 @@ class ActivePolicyCache:
             return snapshot
         with self._rebuilding:  # one at a time: it goes through the log
             if self._rebuilt is None or self._rebuilt[:2] != (key, version):
-                with self._store.audit(key, version) as audit:
+                with self._store.snapshots.audit(key, version) as audit:
                     statistic = rebuild(audit)[0]
                 made = msgspec.structs.replace(snapshot, statistic=dump(statistic))
                 self._rebuilt = (key, version, made)

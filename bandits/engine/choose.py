@@ -52,7 +52,7 @@ class EligibleSetRegistry:
         if not new:
             return
         most = eligible_set_limit(record.configuration)
-        refused = set(self._store.admit(record, new, most=most))
+        refused = set(self._store.log.admit(record, new, most=most))
         if refused:
             detail = (
                 f"is one more set of variants than the {most} that this experiment keeps results"
@@ -89,7 +89,7 @@ def repeated_decisions_response(
     store: Store, before: Mapping[int, StoredDecision]
 ) -> Iterator[tuple[int, Decision]]:
     """Answer these rows as before, with the payloads of then."""
-    configuration = cache(store.configuration)
+    configuration = cache(store.experiments.configuration)
 
     @cache
     def slots(experiment: str, version: int, arm: int) -> dict[str, dict[str, Any]]:
@@ -141,7 +141,7 @@ class ChooseHandler:
                 pass
         for _ in range(_CHANGES):
             try:
-                return self._all(self._store.record(key), requests, dry_run=dry_run)
+                return self._all(self._store.experiments.record(key), requests, dry_run=dry_run)
             except StaleRead:
                 continue
         raise Unavailable(f"experiment {key} is being changed")
@@ -149,7 +149,7 @@ class ChooseHandler:
     def _one(self, key: str, request: Request) -> Decision:
         queue = self._queues.get(key)
         if queue is None:
-            self._store.recent(key)  # there is such an experiment
+            self._store.experiments.recent(key)  # there is such an experiment
             made = BatchingQueue(partial(self._alone, key), partial(self._together, key))
             queue = self._queues.setdefault(key, made)
         decision, before = queue.do(request)
@@ -168,7 +168,7 @@ class ChooseHandler:
         Raises:
             Apart: one of them may stand out; nothing was recorded.
         """
-        record = self._store.recent(key)
+        record = self._store.experiments.recent(key)
         shipped = _shipped(record)
         apart = len(requests) > 1
         _, decisions, before = self._recorded(record, requests, shipped, apart=apart)
@@ -212,7 +212,7 @@ class ChooseHandler:
             raise NotCombinable
         if not dry_run and shipped is None:
             self._admitted.admit(record, batch, chosen.restrictions)
-        before = {} if dry_run else self._store.append_decisions(record, chosen, at=now)
+        before = {} if dry_run else self._store.log.append_decisions(record, chosen, at=now)
         return batch.rows, new_decisions_response(live, chosen, dry_run=dry_run), before
 
 

@@ -79,7 +79,7 @@ class Engine:
             AlreadyExists: its key is taken.
         """
         configuration = Configuration.first(experiment)
-        return self.store.create(
+        return self.store.experiments.create(
             configuration, salt=self._entropy(_SALT_BYTES), at=self.clock(), by=by
         )
 
@@ -160,15 +160,17 @@ class Engine:
             NotFound: there is no such experiment.
             InvalidInput: the context does not fit, and the experiment is strict about that.
         """
-        return preview_choice(self._lives.of(self.store.record(key)), context, self.clock())
+        return preview_choice(
+            self._lives.of(self.store.experiments.record(key)), context, self.clock()
+        )
 
     def activate(self, ids: Sequence[str]) -> MarkResult:
         """Start the clocks of decisions that waited to be sent."""
-        return self.store.activate(_distinct(ids), at=self.clock())
+        return self.store.log.activate(_distinct(ids), at=self.clock())
 
     def cancel(self, ids: Sequence[str]) -> MarkResult:
         """Take decisions that were never sent out of learning, also when already learned."""
-        return self.store.cancel(_distinct(ids), at=self.clock())
+        return self.store.log.cancel(_distinct(ids), at=self.clock())
 
     def receipt(self, decision_id: str) -> DecisionReceipt:
         """Explain one decision, deriving it again from its snapshot.
@@ -176,17 +178,19 @@ class Engine:
         Raises:
             NotFound: there is no such decision, or none any more.
         """
-        stored = self.store.decisions([decision_id]).get(decision_id)
+        stored = self.store.log.decisions([decision_id]).get(decision_id)
         if stored is None:
             raise NotFound("decision", decision_id, _GONE)
-        record = self.store.record(stored.experiment)
-        configuration = self.store.configuration(record.key, stored.configuration_version)
+        record = self.store.experiments.record(stored.experiment)
+        configuration = self.store.experiments.configuration(
+            record.key, stored.configuration_version
+        )
         live: ActivePolicy | str
         try:
             live = self._lives.then(record, configuration, stored.policy_version)
         except NotDerivable as error:
             live = str(error)
-        return explain_decision(stored, configuration, live, self.store.events(decision_id))
+        return explain_decision(stored, configuration, live, self.store.log.events(decision_id))
 
     # Rewards
 
@@ -224,7 +228,9 @@ class Engine:
     def prune(self, key: str, *, between: Callable[[], object] = lambda: None) -> None:
         """Take the arrays of snapshots older than 30 days; they can be made again from the log."""
         before = self.clock() - _KEPT_SECONDS
-        while self.store.prune(key, before=before, most=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE:
+        while (
+            self.store.snapshots.prune(key, before=before, most=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE
+        ):
             between()
 
     def retain(
@@ -246,7 +252,7 @@ class Engine:
         Raises:
             NotFound: there is no such experiment.
         """
-        days = self.store.record(key).configuration.experiment.retention_days
+        days = self.store.experiments.record(key).configuration.experiment.retention_days
         if days is None:
             return 0
         before = self.clock() - days * DAY
@@ -259,9 +265,9 @@ class Engine:
             NotFound: there is no such experiment.
         """
         held = self._results.get(key)
-        if held is not None and held[0] == _shown_of(self.store.record(key)):
+        if held is not None and held[0] == _shown_of(self.store.experiments.record(key)):
             return held[1]
-        standing = self.store.standing(key, _HISTORY_POINTS)
+        standing = self.store.snapshots.standing(key, _HISTORY_POINTS)
         record = standing.record
         grounds = load_inference_state(record.configuration, standing.snapshot)
         found = summarise(record, self._lives.of(record), grounds, standing.points)

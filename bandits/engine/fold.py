@@ -37,7 +37,7 @@ def fold(
     """
     newest: Snapshot | None = None
     while True:
-        with store.fold(key, now=now) as folding:
+        with store.snapshots.fold(key, now=now) as folding:
             newest = take_in(folding, now) or newest
             more = folding.more
         if not more:

@@ -136,7 +136,7 @@ def _record(store: Store, rewards: Sequence[Reward], now: float) -> _RewardOutco
     """
     ids = [r.decision_id for r in rewards]
     _refuse_ids(ids, [r.event_id for r in rewards])
-    targets = store.targets(ids)
+    targets = store.log.targets(ids)
     records: dict[str, ExperimentRecord] = {}
     clocks: dict[
         tuple[DecisionRef, str, float], _RewardClock
@@ -156,7 +156,7 @@ def _record(store: Store, rewards: Sequence[Reward], now: float) -> _RewardOutco
         clock = clocks.get(told)
         if clock is None:
             if target.experiment not in records:
-                records[target.experiment] = store.record(target.experiment)
+                records[target.experiment] = store.experiments.record(target.experiment)
             mine = records[target.experiment]
             if fault := _fault(mine, row, reward):
                 faults.append(fault)
@@ -181,9 +181,9 @@ def _record(store: Store, rewards: Sequence[Reward], now: float) -> _RewardOutco
         [r.value for r in kept],
         *(zip(*placed, strict=True) if placed else ((), (), ())),
     )
-    repeated = store.append_events(events, at=now)
+    repeated = store.log.append_events(events, at=now)
     if before:
-        store.note_early(before, at=now)
+        store.log.note_early(before, at=now)
     return _RewardOutcome(ids, unknown, early, rows, events, repeated)
 
 

@@ -32,11 +32,13 @@ def remove_old(  # noqa: PLR0913 - what to remove, and how gently
         most: about how many decisions are looked at in one transaction.
         enough: how many removed decisions are enough for now.
     """
-    done = store.remove(key, before=before, most=most, following=None, keep=_keep)
+    done = store.snapshots.remove(key, before=before, most=most, following=None, keep=_keep)
     removed = done.decisions
     while done.following is not None and removed < enough:
         between()
-        done = store.remove(key, before=before, most=most, following=done.following, keep=_keep)
+        done = store.snapshots.remove(
+            key, before=before, most=most, following=done.following, keep=_keep
+        )
         removed += done.decisions
     return removed
 

@@ -13,7 +13,7 @@ from bandits.store.values import StoredDecision
 
 def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> SubjectDecisions:
     """Write down at most `limit` of a subject's decisions after a place, the oldest first."""
-    configuration = cache(store.configuration)
+    configuration = cache(store.experiments.configuration)
 
     def told(stored: StoredDecision) -> SubjectDecision:
         then = configuration(stored.experiment, stored.configuration_version)
@@ -29,10 +29,10 @@ def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> Su
             stored.fallback,
             decode(then.experiment.context, stored.context),
             restriction_of(stored.restriction),
-            [event_of(e) for e in store.events(stored.id)],
+            [event_of(e) for e in store.log.events(stored.id)],
         )
 
-    found = store.subject(subject_id, after=after, limit=limit)
+    found = store.subjects.subject(subject_id, after=after, limit=limit)
     return SubjectDecisions([told(s) for s in found.decisions], found.next)
 
 
@@ -42,8 +42,8 @@ def erase_subject(store: Store, subject_id: str, *, now: float, by: str) -> Eras
     Each experiment is a transaction of its own; where this is interrupted, doing it again goes on
     with the others.
     """
-    found = store.subject_decisions(subject_id)
+    found = store.subjects.subject_decisions(subject_id)
     for key, ids in sorted(found.items()):
-        with store.erase(key, ids, now=now, by=by) as folding:
+        with store.subjects.erase(key, ids, now=now, by=by) as folding:
             take_in(folding, now)
     return ErasureReceipt(sum(map(len, found.values())), sorted(found))

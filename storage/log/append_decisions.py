@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy import BigInteger, literal, select
 
 from bandits.errors import IdReused
-from bandits.sampling import keyed_digests
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
 from storage.databases import SerializationConflict, Transaction
 from storage.log.batches import close_batch, open_batch
@@ -30,12 +29,6 @@ COLUMNS = (
 )
 _CLAIM = ("experiment_id", "subject", "decision_id")
 _AT_ONCE = 10_000  # subjects in one statement
-_SUBJECT_BYTES = 16
-
-
-def hash_subjects(secret: bytes, names: Sequence[str]) -> list[bytes]:
-    """Hash subjects under the database's secret, which alone can tell whose a hash is."""
-    return keyed_digests(secret, names, size=_SUBJECT_BYTES)
 
 
 def append_decisions(

@@ -22,17 +22,22 @@ from storage.snapshots.data_quality import logged_mishaps
 from storage.snapshots.fold import SqlFold
 from storage.snapshots.observations import Observations
 from storage.snapshots.snapshots import SqlHistoryReader
-from storage.store_base import StoreBase
+from storage.store_context import StoreContext
 
 
-class SnapshotStore(StoreBase):
-    """Folds what is due into snapshots, and lets go what is old."""
+class SnapshotStore:
+    """Folds of due batches into snapshots, their audit, and the removal of old ones."""
+
+    def __init__(self, context: StoreContext) -> None:
+        """Work in the database of `context`."""
+        self._context = context
+        self._database = context.database
 
     @contextmanager
     def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:
         """Start a fold: take the experiment's lock and read what is due by `now`."""
-        with self._folding(key) as (transaction, record):
-            past = SqlHistoryReader(transaction, record, self._experiments)
+        with self._context.folding(key) as (transaction, record):
+            past = SqlHistoryReader(transaction, record, self._context.experiments)
             folding = SqlFold(transaction, record, past, now)
             yield folding
             if folding.due is not None and not folding.saved:  # else what was seen stays seen
@@ -41,8 +46,8 @@ class SnapshotStore(StoreBase):
     @contextmanager
     def audit(self, key: str, version: int | None = None) -> Iterator[LogAudit]:
         """Read the whole log of one experiment, consistently, also while others write."""
-        with self.database.reading(consistent=True) as transaction:
-            record = self._experiments.record(transaction, key)
+        with self._database.reading(consistent=True) as transaction:
+            record = self._context.experiments.record(transaction, key)
             base = read_base(transaction, record)
             if version is None:
                 snapshot = snapshots.newest_snapshot(transaction, record)
@@ -50,7 +55,7 @@ class SnapshotStore(StoreBase):
                 snapshot = snapshots.read_snapshot(transaction, record, version)
                 refuse_removed(base, record, version)
                 then = snapshot.configuration_version
-                configuration = self._experiments.configuration(transaction, key, then)
+                configuration = self._context.experiments.configuration(transaction, key, then)
                 record = replace(record, configuration=configuration, learned_version=version)
             observations = Observations(transaction, record, as_of=version)
             yield LogAudit(
@@ -58,7 +63,7 @@ class SnapshotStore(StoreBase):
                 snapshot,
                 observations.learned(),
                 observations.pending(),
-                SqlHistoryReader(transaction, record, self._experiments),
+                SqlHistoryReader(transaction, record, self._context.experiments),
                 snapshots.all_kept(transaction, record),
                 base,
                 logged_mishaps(transaction, record) if version is None else DataQualityCounts(),
@@ -74,8 +79,8 @@ class SnapshotStore(StoreBase):
         keep: Callable[[Removal], None],
     ) -> RemovalResult:
         """Remove decisions that nothing can change any more, in one transaction."""
-        with self._folding(key) as (transaction, record):
-            past = SqlHistoryReader(transaction, record, self._experiments)
+        with self._context.folding(key) as (transaction, record):
+            past = SqlHistoryReader(transaction, record, self._context.experiments)
             removing = RetentionBatch(
                 transaction, record, past, before=before, most=most, following=following
             )
@@ -90,21 +95,21 @@ class SnapshotStore(StoreBase):
         """Take the arrays of snapshots from before a time, the newest excepted."""
 
         def work(transaction: Transaction) -> int:
-            record = self._experiments.record(transaction, key)
+            record = self._context.experiments.record(transaction, key)
             return snapshots.prune_snapshots(transaction, record, before=before, most=most)
 
-        return self._write(work)
+        return self._context.write(work)
 
     def snapshot(self, key: str, version: int) -> Snapshot:
         """Read one snapshot."""
-        with self.database.reading() as transaction:
-            record = self._experiments.record(transaction, key)
+        with self._database.reading() as transaction:
+            record = self._context.experiments.record(transaction, key)
             return snapshots.read_snapshot(transaction, record, version)
 
     def standing(self, key: str, points: int) -> ExperimentState:
         """Read how an experiment stands, all of one moment."""
-        with self.database.reading(consistent=True) as transaction:
-            record = self._experiments.record(transaction, key)
+        with self._database.reading(consistent=True) as transaction:
+            record = self._context.experiments.record(transaction, key)
             newest = snapshots.newest_snapshot(transaction, record)
             return ExperimentState(
                 record, newest, snapshots.read_history(transaction, record, points)
@@ -112,11 +117,11 @@ class SnapshotStore(StoreBase):
 
     def waiting(self, now: float) -> Mapping[int, FoldBacklog]:
         """Tell what waits for a fold."""
-        with self.database.reading() as transaction:
+        with self._database.reading() as transaction:
             return read_waiting(transaction, now)
 
     def history(self, key: str, points: int) -> list[SnapshotPoint]:
         """Read at most `points` snapshots for a chart, spread over time, the newest included."""
-        with self.database.reading() as transaction:
-            record = self._experiments.record(transaction, key)
+        with self._database.reading() as transaction:
+            record = self._context.experiments.record(transaction, key)
             return snapshots.read_history(transaction, record, points)

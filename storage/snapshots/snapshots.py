@@ -7,7 +7,7 @@ from bandits.errors import NotDerivable, NotFound
 from bandits.store.values import ExperimentRecord, Snapshot, SnapshotPoint
 from bandits.versions import Configuration
 from storage.databases import Transaction
-from storage.experiments import ExperimentStore
+from storage.experiments import ExperimentTable
 from storage.schema import KEPT, erasures, experiments, grounds, snapshots
 
 _COLUMNS = (
@@ -158,7 +158,7 @@ class SqlHistoryReader:
     """Configurations and snapshots of one experiment: `bandits.store.fold.Past`."""
 
     def __init__(
-        self, transaction: Transaction, record: ExperimentRecord, experiments: ExperimentStore
+        self, transaction: Transaction, record: ExperimentRecord, experiments: ExperimentTable
     ) -> None:
         """Read through `transaction`."""
         self._transaction = transaction

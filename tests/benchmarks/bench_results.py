@@ -104,8 +104,8 @@ def _filled(path: Path, more_waves: int) -> Engine:
 
 
 def _multiply(store: SqlStore, more_waves: int) -> None:
-    record = store.record("spring")
-    snapshot = store.snapshot("spring", record.learned_version)
+    record = store.experiments.record("spring")
+    snapshot = store.snapshots.snapshot("spring", record.learned_version)
     statistic, tally = load_statistic(record.configuration, snapshot)
     grounds = load_inference_state(record.configuration, snapshot)
     for _ in range((more_waves + 1).bit_length() - 1):

@@ -24,7 +24,7 @@ def held(store) -> Callable[[], AbstractContextManager[None]]:
             assert released.wait(60)
 
         with ThreadPoolExecutor(1) as leader:
-            leading = leader.submit(store._groups.do, CallType(wait, None), "held", None)
+            leading = leader.submit(store.log._groups.do, CallType(wait, None), "held", None)
             assert entered.wait(60)
             try:
                 yield

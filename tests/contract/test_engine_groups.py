@@ -41,7 +41,7 @@ def at_once(store, engine, held, until):
         with ThreadPoolExecutor(len(requests) + 1) as pool:
             with held():
                 first = pool.submit(engine.choose, "spring", [Request("first")])
-                until(lambda: len(store._groups) == 1)
+                until(lambda: len(store.log._groups) == 1)
                 futures = [pool.submit(engine.choose, "spring", [r]) for r in requests]
                 until(lambda: len(engine._deciding._queues["spring"]) == len(requests))
                 if between:
@@ -129,7 +129,7 @@ def test_who_is_refused_fails_alone(store, engine, sender, at_once, refused):
         engine.choose("spring", [bad])
     assert (type(told), str(told)) == (error, str(alone.value))
     assert [a.decision_id for a in answers] == [r.decision_id for r in good]
-    assert len(store.decisions([r.decision_id for r in good])) == MANY - 1
+    assert len(store.log.decisions([r.decision_id for r in good])) == MANY - 1
 
 
 def restricted(name, variants):
@@ -153,7 +153,7 @@ def test_a_set_of_variants_too_many_is_refused_to_who_asks_for_it(
         assert told.faults[0].pointer == "/requests/0/eligible"
         assert "than the 2 that" in told.faults[0].detail
     assert [a.decision_id for a in answers[::2]] == ["g0", "g1", "g2"]
-    assert len(store.decisions(["g0", "g1", "g2", "bad", "worse"])) == 3
+    assert len(store.log.decisions(["g0", "g1", "g2", "bad", "worse"])) == 3
     assert admitted(store) == 2
 
 
@@ -167,7 +167,7 @@ def test_the_last_set_there_is_room_for_goes_to_one_of_a_group_and_all_who_ask_f
     taken = [type(a) for a in answers]
     assert taken in ([Decision, InvalidInput] * 4, [InvalidInput, Decision] * 4)
     assert admitted(store) == 1
-    assert len(store.decisions([f"u{i}" for i in range(8)])) == 4
+    assert len(store.log.decisions([f"u{i}" for i in range(8)])) == 4
 
 
 def test_repeats_among_new_ones_are_answered_as_before(store, engine, sender, at_once):
@@ -188,7 +188,7 @@ def test_a_subject_asked_for_by_a_whole_group_has_one_decision(store, sender, at
     assert sorted(a.repeat for a in answers[:8]) == [False] + [True] * 7
     assert len({a.decision_id for a in answers}) == 9
     assert sum(sizes(store)) == 10
-    assert len(store.decisions([a.decision_id for a in answers])) == 9
+    assert len(store.log.decisions([a.decision_id for a in answers])) == 9
 
 
 def test_what_is_paused_meanwhile_decides_for_none_of_them(store, sender, other, at_once):
@@ -206,7 +206,7 @@ def test_what_is_edited_meanwhile_decides_for_all_of_them_anew(store, sender, ot
         [Request(f"u{i}") for i in range(4)],
         lambda: other.edit("spring", new, version=old.version, by="x"),
     )
-    stored = store.decisions([a.decision_id for a in answers])
+    stored = store.log.decisions([a.decision_id for a in answers])
     assert [d.configuration_version for d in stored.values()] == [old.version + 1] * 4
 
 

@@ -260,7 +260,7 @@ class Life(RuleBasedStateMachine):
     @rule(data=st.data())
     def change_policy(self, data: Any) -> None:
         self.policy = data.draw(st.sampled_from(fellows(self.policy)))
-        record = self.store.record(KEY)
+        record = self.store.experiments.record(KEY)
         changed = msgspec.structs.replace(
             record.configuration.experiment, policy=PolicyChoice(self.policy)
         )
@@ -280,7 +280,7 @@ class Life(RuleBasedStateMachine):
     # What must hold
 
     def _verify(self) -> None:
-        with self.store.audit(KEY) as audit:
+        with self.store.snapshots.audit(KEY) as audit:
             assert [c.name for c in compare(audit, int) if c.wrong.any()] == []
 
     @invariant()
@@ -306,11 +306,11 @@ class Life(RuleBasedStateMachine):
         """Learn everything there is, and compare with the sum over the model."""
         self.now = self.latest + WINDOW + MATURITY
         self.learn()
-        record = self.store.record(KEY)
+        record = self.store.experiments.record(KEY)
         if not record.learned_version:
             assert not any(k.started_at for k in self.kept.values() if not k.cancelled)
             return
-        snapshot = self.store.snapshot(KEY, record.learned_version)
+        snapshot = self.store.snapshots.snapshot(KEY, record.learned_version)
         _, tally = load_statistic(record.configuration, snapshot)
         sent, reward = [0] * 4, [0.0] * 4
         for kept in self.kept.values():

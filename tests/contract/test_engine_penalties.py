@@ -38,7 +38,7 @@ def send(engine, now, n):
 
 
 def edit(engine, penalty):
-    configuration = engine.store.record("spring").configuration
+    configuration = engine.store.experiments.record("spring").configuration
     plain = msgspec.to_builtins(configuration.experiment)
     plain["policy"]["params"]["ridge"] = penalty
     edited = msgspec.convert(plain, Experiment)
@@ -55,9 +55,12 @@ def chances(engine, tag):
 
 def of_policy(engine, version):
     """Return what the policy as declared now makes of a snapshot that was folded under it."""
-    record = engine.store.record("spring")
+    record = engine.store.experiments.record("spring")
     live = ActivePolicy(
-        record.key, record.salt, record.configuration, engine.store.snapshot("spring", version)
+        record.key,
+        record.salt,
+        record.configuration,
+        engine.store.snapshots.snapshot("spring", version),
     )
     context = live.encoder.encode([{"recency": 0.9}]).contexts
     return np.atleast_2d(live.probabilities(live.everything, context))[0].tolist()
@@ -78,7 +81,7 @@ def test_every_receipt_agrees_whatever_penalty_came_meanwhile(engine, sender, no
     origins = {(r.configuration_version, r.policy_version) for r in receipts}
     assert origins == {(1, 0), (1, 1), (2, 1), (2, 2)}
     engine.learn("spring")
-    grounds = InferenceState.load(engine.store.snapshot("spring", 3).grounds)
+    grounds = InferenceState.load(engine.store.snapshots.snapshot("spring", 3).grounds)
     assert grounds.ratio.sent.sum() == len(ids), "results know what each was drawn from"
 
 

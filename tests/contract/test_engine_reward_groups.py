@@ -27,7 +27,7 @@ def at_once(store, engine, held, until):
         with ThreadPoolExecutor(len(calls) + 1) as pool:
             with held():
                 first = pool.submit(engine.reward, before)
-                until(lambda: len(store._groups) == 1)
+                until(lambda: len(store.log._groups) == 1)
                 futures = [pool.submit(engine.reward, call) for call in calls]
                 until(lambda: len(engine._rewarding._queue) == len(calls))
             assert first.result().accepted == len(before)
@@ -95,7 +95,7 @@ def test_who_is_refused_hinders_nobody(store, engine, sender, at_once, wrong):
     assert isinstance(answers[1], IdReused if "event_id" in wrong else InvalidInput)
     if isinstance(answers[1], InvalidInput):
         assert answers[1].faults[0].pointer.startswith("/rewards/1/")
-    assert store.events(ids[0]) == []
+    assert store.log.events(ids[0]) == []
     assert [size for size, *_ in logged(store)] == [1] * 4
 
 
@@ -108,7 +108,7 @@ def test_where_they_cannot_be_committed_everybody_is_told(store, engine, sender,
     with ThreadPoolExecutor(4) as pool:
         with held():
             futures = [pool.submit(engine.reward, [click(ids[0])])]
-            until(lambda: len(store._groups) == 1)
+            until(lambda: len(store.log._groups) == 1)
             futures += [pool.submit(engine.reward, [click(i)]) for i in ids[1:]]
             until(lambda: len(engine._rewarding._queue) == 3)
             event.listen(store.database.writer, "commit", fail)

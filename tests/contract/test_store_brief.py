@@ -66,11 +66,11 @@ def test_the_log_holds_what_it_would_hold_the_long_way(store, sender, tried, mon
         )
         for way in ("brief", "long")
     ]
-    assert store.append_decisions(record, sets[0], at=5.25) == {}
+    assert store.log.append_decisions(record, sets[0], at=5.25) == {}
     assert tried[0] is not None
     with monkeypatch.context() as patch:
         patch.setattr(store.database, "append", lambda *_: None)
-        assert store.append_decisions(record, sets[1], at=5.25) == {}
+        assert store.log.append_decisions(record, sets[1], at=5.25) == {}
     (brief, long), rows = written(store)
     assert brief == long
     for row in rows:
@@ -81,7 +81,7 @@ def test_the_log_holds_what_it_would_hold_the_long_way(store, sender, tried, mon
 def test_the_rows_of_a_batch_are_numbered_in_it_in_the_order_of_their_ids(store, sender, tried):
     record = sender.start()
     for ids in (["c", "a", "b"], ["e", "d"]):
-        store.append_decisions(record, sender.chosen(len(ids), ids=ids), at=1.0)
+        store.log.append_decisions(record, sender.chosen(len(ids), ids=ids), at=1.0)
     assert None not in tried
     with store.database.reading() as transaction:
         query = select(decisions.c.serial, decisions.c.id).order_by(decisions.c.serial)
@@ -91,11 +91,13 @@ def test_the_rows_of_a_batch_are_numbered_in_it_in_the_order_of_their_ids(store,
 
 def test_an_id_that_was_there_leaves_nothing_behind(store, sender, tried):
     record = sender.start()
-    store.append_decisions(record, sender.chosen(2, ids=["a", "b"]), at=1.0)
+    store.log.append_decisions(record, sender.chosen(2, ids=["a", "b"]), at=1.0)
     again = sender.chosen(3, ids=["new", "b", "other"])
-    assert [stored.id for stored in store.append_decisions(record, again, at=2.0).values()] == ["b"]
+    assert [stored.id for stored in store.log.append_decisions(record, again, at=2.0).values()] == [
+        "b"
+    ]
     assert [found is None for found in tried] == [False, True]
-    assert set(store.decisions(["a", "b", "new", "other"])) == {"a", "b", "new", "other"}
+    assert set(store.log.decisions(["a", "b", "new", "other"])) == {"a", "b", "new", "other"}
     assert (count(store, batches), count(store, decisions)) == (2, 4)
 
 
@@ -106,24 +108,24 @@ def test_an_experiment_that_changed_meanwhile_gets_nothing(store, sender, tried,
         other.move("spring", change, allowed=["running", "paused"], at=1.0, by="test")
         if change == "paused":
             with pytest.raises(StaleRead):
-                store.append_decisions(record, sender.chosen(), at=2.0)
+                store.log.append_decisions(record, sender.chosen(), at=2.0)
     other.close()
     assert tried == [None]
     assert (count(store, batches), count(store, decisions)) == (0, 0)
-    assert store.append_decisions(record, sender.chosen(), at=3.0) == {}
+    assert store.log.append_decisions(record, sender.chosen(), at=3.0) == {}
     assert tried[1] is not None
 
 
 def test_who_ships_another_variant_meanwhile_is_followed(store, sender, tried):
     sender.start()
     for arm in (0, 1):
-        store.move(
+        store.experiments.move(
             "spring", "stopped", allowed=["running", "stopped"], at=1.0, by="test", shipped=arm
         )
         if arm == 0:
-            first = store.record("spring")
+            first = store.experiments.record("spring")
     with pytest.raises(StaleRead):
-        store.append_decisions(first, sender.chosen(shipped=True), at=2.0)
+        store.log.append_decisions(first, sender.chosen(shipped=True), at=2.0)
     assert tried == [None]
     assert count(store, decisions) == 0
 
@@ -131,7 +133,7 @@ def test_who_ships_another_variant_meanwhile_is_followed(store, sender, tried):
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
 def test_an_id_that_was_there_is_no_error_in_the_log_of_the_database(store, sender, monkeypatch):
     record = sender.start()
-    store.append_decisions(record, sender.chosen(ids=["a"]), at=1.0)
+    store.log.append_decisions(record, sender.chosen(ids=["a"]), at=1.0)
     driver, refused = store.database._appender(), []
 
     class Noting:
@@ -145,7 +147,7 @@ def test_an_id_that_was_there_is_no_error_in_the_log_of_the_database(store, send
                 raise
 
     monkeypatch.setattr(store.database, "_appender", Noting)
-    assert store.append_decisions(record, sender.chosen(ids=["a"]), at=2.0)[0].id == "a"
+    assert store.log.append_decisions(record, sender.chosen(ids=["a"]), at=2.0)[0].id == "a"
     assert refused == []
 
 
@@ -153,14 +155,14 @@ def test_what_was_learned_meanwhile_is_taken_up_by_the_next_choice(
     store, sender, tried, database_url
 ):
     record = sender.start()
-    store.append_decisions(record, sender.chosen(), at=1.0)
-    assert store.recent("spring").learned_version == 0
+    store.log.append_decisions(record, sender.chosen(), at=1.0)
+    assert store.experiments.recent("spring").learned_version == 0
     other = open_store(database_url)
     assert fold(other, "spring", now=1e6)
     other.close()
-    assert store.recent("spring").learned_version == 0
-    store.append_decisions(record, sender.chosen(), at=2.0)
-    assert store.recent("spring").learned_version == 1
+    assert store.experiments.recent("spring").learned_version == 0
+    store.log.append_decisions(record, sender.chosen(), at=2.0)
+    assert store.experiments.recent("spring").learned_version == 1
     assert None not in tried
 
 
@@ -171,7 +173,7 @@ def test_a_lost_connection_loses_no_choice(store, sender, tried, postgresql_serv
     every = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     chosen = [sender.chosen() for _ in range(3)]
     for some in chosen:
-        assert store.append_decisions(record, some, at=1.0) == {}
+        assert store.log.append_decisions(record, some, at=1.0) == {}
         postgresql_server(f"{every} WHERE datname = '{name}'")
     assert [found is None for found in tried] == [False, True, False]
-    assert len(store.decisions([some.ids[0] for some in chosen])) == 3
+    assert len(store.log.decisions([some.ids[0] for some in chosen])) == 3

@@ -49,7 +49,7 @@ def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sende
             (made,) = engine.choose("autumn", [Request("u-1")])
             assert engine.reward([Reward(made.decision_id, "e", "click")]).accepted == 1
             assert engine.learn("autumn").version == 1
-            assert store.record(autumn.key).learned_version == 1
+            assert store.experiments.record(autumn.key).learned_version == 1
             assert not deciding.done()
         finally:
             answered.set()
@@ -72,7 +72,7 @@ def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypa
 
     def choose(some):
         try:
-            outcomes.put(store.append_decisions(record, some, at=1.0))
+            outcomes.put(store.log.append_decisions(record, some, at=1.0))
         except Unavailable as error:
             outcomes.put(error)
 
@@ -89,5 +89,7 @@ def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypa
     assert all(isinstance(r, Unavailable) for r in refused)
     assert {r.retry_after_seconds for r in refused} == {1}
     assert [outcomes.get_nowait() for _ in range(4)] == [{}] * 4
-    assert len(store.decisions([c.ids[0] for c in chosen])) == 4
-    assert store.append_decisions(record, sender.chosen(), at=2.0) == {}  # the queue is open again
+    assert len(store.log.decisions([c.ids[0] for c in chosen])) == 4
+    assert (
+        store.log.append_decisions(record, sender.chosen(), at=2.0) == {}
+    )  # the queue is open again

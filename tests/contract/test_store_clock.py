@@ -21,7 +21,7 @@ STEPS = ("choose", "activate", "reward", "learn", "cancel", "learn again", "veri
 
 
 def agrees(store):
-    with store.audit("spring") as audit:
+    with store.snapshots.audit("spring") as audit:
         assert [d for c in compare(audit, int) for d in c.differences()] == []
 
 
@@ -30,7 +30,7 @@ def learned_all(engine, store):
     while engine.learn("spring"):
         pass
     agrees(store)
-    assert store.waiting(engine.clock()) == {}
+    assert store.snapshots.waiting(engine.clock()) == {}
     arms = engine.results("spring").arms
     return [sum(getattr(a, n) for a in arms) for n in ("sent", "complete", "closed", "reward")]
 
@@ -40,9 +40,9 @@ def live(engine, store, now, back):
     ids = []
     for step in STEPS:
         now[0] += 60.0 - (HOUR if step == back else 0.0)
-        version, at = store.record("spring").learned_version, 0.0
+        version, at = store.experiments.record("spring").learned_version, 0.0
         if version:
-            at = store.snapshot("spring", version).at
+            at = store.snapshots.snapshot("spring", version).at
         match step:
             case "choose":
                 people = [Request(f"{back} {i}") for i in range(4)]

@@ -12,9 +12,9 @@ from bandits.engine.fold import fold, rebuild
 from bandits.engine.statistic_sums import load_statistic
 from bandits.errors import NotDerivable, Unavailable
 from bandits.schemas import Request, Reward
-from storage.log.append_decisions import hash_subjects
 from storage.schema import batches, metadata, snapshots, subjects
 from storage.snapshots.verify import compare
+from storage.store_context import hash_subjects
 
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
 FORGETTING = {
@@ -27,13 +27,15 @@ ROUNDING = {"rel": 1e-9, "abs": 1e-9}
 
 def learned(store, key="spring"):
     """Read what is known by now, after seeing that the log says the same."""
-    record = store.record(key)
+    record = store.experiments.record(key)
     version = record.learned_version
-    stored = load_statistic(record.configuration, store.snapshot(key, version) if version else None)
-    with store.audit(key) as audit:
+    stored = load_statistic(
+        record.configuration, store.snapshots.snapshot(key, version) if version else None
+    )
+    with store.snapshots.audit(key) as audit:
         logged = rebuild(audit)[:2]
     same(stored, logged)
-    with store.audit(key) as audit:
+    with store.snapshots.audit(key) as audit:
         assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
     return stored
 
@@ -131,7 +133,7 @@ def test_what_is_known_is_as_if_they_had_never_been(engine, sender, now, policy,
     twins.learn(21.0)  # some are pending
     twins.choose(everybody, at=22.0)  # some are unseen
     twins.on([0, 1], lambda ids: sender.click(ids, at=23.0, event_id="f"), at=1.0)  # this too
-    twins.on([0, 1], lambda ids: store.cancel(ids, at=23.0), at=20.0)
+    twins.on([0, 1], lambda ids: store.log.cancel(ids, at=23.0), at=20.0)
     now[0] = 24.0
     assert erase(engine).decisions == 4
     learned(store)
@@ -153,7 +155,7 @@ def test_what_waits_for_its_activation_is_erased_too(engine, store, sender, now)
     record = sender.start(await_activation=True)
     subjects_of = [f"u-{n}" for n in (0, 0, 1, 2)]
     ids = sender.choose(record, 4, at=1.0, subjects=subjects_of)
-    store.activate(ids[1:3], at=2.0)
+    store.log.activate(ids[1:3], at=2.0)
     fold(store, "spring", now=3.0)
     now[0] = 4.0
     assert erase(engine).decisions == 2
@@ -168,16 +170,16 @@ def test_no_row_is_left_that_names_them(engine, store, sender, now):
     record = sender.start(assignment="per_subject", await_activation=True)
     ids = sender.choose(record, 3, at=1.0, subjects=["u-0", "u-1", "u-2"])
     assert sender.chosen(1, ids=["mine"], digests=[b"x"]).ids == ["mine"]
-    store.activate(ids, at=1.0)
+    store.log.activate(ids, at=1.0)
     sender.click(ids, at=2.0, event_id="about u-0")
     fold(store, "spring", now=20.0)
-    store.cancel(ids[:1], at=21.0)
+    store.log.cancel(ids[:1], at=21.0)
     (hashed,) = hash_subjects(store.secret("subjects"), ["u-0"])
     assert _places(store, hashed, ids[0])
     now[0] = 22.0
     erase(engine)
     assert _places(store, hashed, ids[0]) == []
-    assert len(store.decisions(ids)) == 2
+    assert len(store.log.decisions(ids)) == 2
     with store.database.reading() as transaction:
         assert sorted(transaction.execute(select(subjects.c.decision_id)).scalars()) == ids[1:]
     (change,) = [c for c in store.accounts.changes() if c.action == "erase"]
@@ -223,7 +225,7 @@ def test_receipts_that_rested_on_them_are_no_longer_derivable(engine, store, sen
     engine.learn("spring")
     ids += [d.decision_id for d in engine.choose("spring", [Request("u-1")])]
     assert all(engine.receipt(i).derived for i in ids)
-    points = [(p.version, p.tally) for p in store.history("spring", 100)]
+    points = [(p.version, p.tally) for p in store.snapshots.history("spring", 100)]
     now[0] = 61.0
     erase(engine)
     ids += [d.decision_id for d in engine.choose("spring", [Request("u-1")])]
@@ -233,9 +235,9 @@ def test_receipts_that_rested_on_them_are_no_longer_derivable(engine, store, sen
     assert "have been erased" in told[1].not_derivable
     assert told[0].not_derivable is None
     with pytest.raises(NotDerivable, match="spring had learned at version 3"):
-        store.snapshot("spring", 3)
-    store.snapshot("spring", 1)  # before they came
-    assert [(p.version, p.tally) for p in store.history("spring", 100)][:-1] == points
+        store.snapshots.snapshot("spring", 3)
+    store.snapshots.snapshot("spring", 1)  # before they came
+    assert [(p.version, p.tally) for p in store.snapshots.history("spring", 100)][:-1] == points
     with store.database.reading() as transaction:
         kept = select(snapshots.c.version).where(snapshots.c.statistic != b"")
         assert transaction.execute(kept.order_by(snapshots.c.version)).scalars().all() == [1, 6]
@@ -256,7 +258,7 @@ def test_one_whose_emails_were_all_cancelled_leaves_what_is_known_as_it_is(
     (after,) = engine.choose("spring", [Request("u-2")])
     assert engine.receipt(after.decision_id).derived
     with pytest.raises(NotDerivable):
-        store.snapshot("spring", 1)
+        store.snapshots.snapshot("spring", 1)
     engine.learn("spring")
 
 
@@ -277,22 +279,22 @@ def test_again_or_somebody_unknown_erases_nothing(engine, store, sender, now):
     assert erase(engine, "nobody").decisions == 0
     assert erase(engine, "subject of d000000000").experiments == ["spring"]
     assert erase(engine, "subject of d000000000").decisions == 0
-    assert store.record("spring").learned_version == 2
+    assert store.experiments.record("spring").learned_version == 2
     assert learned(store)[1].sent.sum() == 2
 
 
 def test_an_erasure_that_is_interrupted_changes_nothing(store, sender):
     ids = sender.choose(sender.start(), 3, at=1.0)
     fold(store, "spring", now=20.0)
-    with store.erase("spring", ids[:1], now=21.0, by="test") as folding:
+    with store.subjects.erase("spring", ids[:1], now=21.0, by="test") as folding:
         assert folding.due is not None  # and never saved
     with (
         pytest.raises(ZeroDivisionError),
-        store.erase("spring", ids[:1], now=21.0, by="test") as folding,
+        store.subjects.erase("spring", ids[:1], now=21.0, by="test") as folding,
     ):
         raise ZeroDivisionError
-    assert len(store.decisions(ids)) == 3
-    assert store.decisions(ids)[ids[0]].cancelled_at is None
+    assert len(store.log.decisions(ids)) == 3
+    assert store.log.decisions(ids)[ids[0]].cancelled_at is None
     assert learned(store)[1].sent.sum() == 3
 
 
@@ -304,7 +306,7 @@ def test_what_is_reported_while_they_are_erased_is_unknown(engine, store, sender
         told.append(engine.reward([Reward(i, "e", "click") for i in ids]))
         told.append(engine.cancel(ids))
 
-    with store.erase("spring", ids[:1], now=2.0, by="test"):
+    with store.subjects.erase("spring", ids[:1], now=2.0, by="test"):
         thread = threading.Thread(target=report)
         thread.start()
         thread.join(0.2)  # by now it waits for us
@@ -319,11 +321,11 @@ def test_where_one_is_erased_at_every_attempt_the_sender_is_asked_to_come_again(
 ):
     ids = sender.choose(sender.start(), 8, at=1.0)
     erased = iter(ids)
-    look_up = store.targets
+    look_up = store.log.targets
 
     def targets(asked):
         found = look_up(asked)
-        with store.erase("spring", [next(erased)], now=2.0, by="test"):
+        with store.subjects.erase("spring", [next(erased)], now=2.0, by="test"):
             return found
 
     monkeypatch.setattr(store, "targets", targets)
@@ -338,7 +340,7 @@ def test_a_worker_that_learned_of_them_before_reads_the_snapshot_after(engine, s
     engine.choose("spring", [Request("u-0"), Request("u-1")])
     now[0] = 20.0
     engine.learn("spring")
-    before = store.record("spring")
+    before = store.experiments.record("spring")
     erase(engine)
     assert ActivePolicyCache(store).of(before).version == 2  # as it is between two reads
 

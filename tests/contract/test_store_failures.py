@@ -22,11 +22,11 @@ def writes(store, record, sender):
     """List what a store writes, each for a decision that is there."""
     (decision,) = sender.choose(record)
     return [
-        lambda: store.append_decisions(record, sender.chosen(), at=1.0),
+        lambda: store.log.append_decisions(record, sender.chosen(), at=1.0),
         lambda: sender.click([decision], at=1.0),
-        lambda: store.cancel([decision], at=1.0),
-        lambda: store.move("spring", "paused", allowed=["running"], at=1.0, by="test"),
-        lambda: store.fold("spring", now=1.0).__enter__(),
+        lambda: store.log.cancel([decision], at=1.0),
+        lambda: store.experiments.move("spring", "paused", allowed=["running"], at=1.0, by="test"),
+        lambda: store.snapshots.fold("spring", now=1.0).__enter__(),
         lambda: store.accounts.keys.create("k", ["read"], at=1.0, by="test"),
     ]
 
@@ -44,9 +44,9 @@ def test_a_locked_database_is_unavailable_and_nothing_is_stored(store, sender):
         for attempt in attempts:
             with pytest.raises(Unavailable):
                 attempt()
-        assert store.decisions([decision])[decision].cancelled_at is None  # reading goes on
+        assert store.log.decisions([decision])[decision].cancelled_at is None  # reading goes on
     assert other.accounts.changes() == before
-    assert store.events(decision) == []
+    assert store.log.events(decision) == []
     other.close()
     for attempt in attempts[:-2]:
         attempt()  # and recovers by itself
@@ -75,12 +75,15 @@ def test_a_database_without_tables_asks_for_its_upgrade(empty_url):
     if empty_url.startswith("sqlite"):
         Path(empty_url.removeprefix("sqlite:///")).touch()
     store = open_store(empty_url)
-    for ask in (store.records, lambda: store.accounts.keys.create("k", ["read"], at=1.0, by="t")):
+    for ask in (
+        store.experiments.records,
+        lambda: store.accounts.keys.create("k", ["read"], at=1.0, by="t"),
+    ):
         with pytest.raises(Unavailable, match="bandits db upgrade"):
             ask()
     store.close()
     upgrade(empty_url)
-    assert store.records() == []
+    assert store.experiments.records() == []
     store.close()
 
 
@@ -103,7 +106,7 @@ def test_a_slip_in_the_path_makes_no_new_database(tmp_path):
     path = tmp_path / "bandit.db"
     store = open_store(f"sqlite:///{path}")
     with pytest.raises(Unavailable, match="there is no database") as caught:
-        store.records()
+        store.experiments.records()
     assert type(classify_unavailable(caught.value)) is NoDatabase
     with pytest.raises(Unavailable, match="there is no database"):
         current(f"sqlite:///{path}")
@@ -123,13 +126,21 @@ def test_a_file_that_is_taken_away_while_it_is_open_takes_nothing_any_more(
         record = own.start(assignment="per_decision" if brief else "per_subject")
         own.choose(record)
         path.rename(aside)
-        for ask in (store.records, lambda: own.choose(record), lambda: own.choose(record, 300)):
+        for ask in (
+            store.experiments.records,
+            lambda: own.choose(record),
+            lambda: own.choose(record, 300),
+        ):
             with pytest.raises(Unavailable, match="there is no database") as caught:
                 ask()
             assert type(classify_unavailable(caught.value)) is NoDatabase
         assert not path.exists()
         path.write_bytes(aside.read_bytes())
-        for ask in (store.records, lambda: own.choose(record), lambda: own.choose(record, 300)):
+        for ask in (
+            store.experiments.records,
+            lambda: own.choose(record),
+            lambda: own.choose(record, 300),
+        ):
             with pytest.raises(Unavailable, match="another file stands in its place") as caught:
                 ask()
             assert type(classify_unavailable(caught.value)) is NoDatabase
@@ -144,7 +155,7 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path):
     path.write_bytes(b"this is a letter to my aunt" * 100)
     store = open_store(f"sqlite:///{path}")
     with pytest.raises(Unavailable, match="file is not a database") as caught:
-        store.records()
+        store.experiments.records()
     assert classify_unavailable(caught.value) is caught.value
     store.close()
 
@@ -161,12 +172,12 @@ def test_a_full_disk_is_unavailable_and_nothing_acknowledged_is_lost(store, send
     assert acknowledged
     refused = sender.chosen(1000)
     with pytest.raises(Unavailable, match="full"):
-        store.append_decisions(record, refused, at=1.0)
-    assert set(store.decisions(acknowledged)) == set(acknowledged)
-    assert store.decisions(refused.ids) == {}
+        store.log.append_decisions(record, refused, at=1.0)
+    assert set(store.log.decisions(acknowledged)) == set(acknowledged)
+    assert store.log.decisions(refused.ids) == {}
     event.remove(store.database.writer, "connect", _small_disk)
     store.close()
-    assert store.append_decisions(record, refused, at=1.0) == {}
+    assert store.log.append_decisions(record, refused, at=1.0) == {}
 
 
 def _small_disk(connection, _entry):
@@ -184,14 +195,14 @@ def test_a_server_that_drops_its_connections_is_met_with_new_ones(store, sender,
     sender.click([decision], at=1.0)
 
     def fold_meanwhile():
-        with store.fold("spring", now=50.0) as folding:
+        with store.snapshots.fold("spring", now=50.0) as folding:
             postgresql_server(drop)
             list(folding.learned())
 
     with pytest.raises(Unavailable):
         fold_meanwhile()
-    assert store.record("spring").learned_version == 0
-    with store.fold("spring", now=50.0) as folding:
+    assert store.experiments.record("spring").learned_version == 0
+    with store.snapshots.fold("spring", now=50.0) as folding:
         assert len(folding.due.entered_due) == 1
 
 
@@ -215,5 +226,5 @@ def test_a_url_that_is_none_of_ours_is_refused_without_telling_its_password(url,
 def test_a_server_that_is_not_there_is_unavailable(folder):
     store = open_store(f"postgresql://postgres@/postgres?host={folder}/nowhere")
     with pytest.raises(Unavailable, match="does not answer"):
-        store.records()
+        store.experiments.records()
     store.close()

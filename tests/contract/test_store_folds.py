@@ -20,15 +20,15 @@ def learn(store, now, key="spring"):
 
 def agreed(store, key="spring"):
     """See that the log says the same as the newest snapshot."""
-    with store.audit(key) as audit:
+    with store.snapshots.audit(key) as audit:
         assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
 
 
 def moments(store, key="spring"):
     """Read the newest statistic and tally, after seeing that the log says the same."""
-    record = store.record(key)
+    record = store.experiments.record(key)
     statistic, tally = load_statistic(
-        record.configuration, store.snapshot(key, record.learned_version)
+        record.configuration, store.snapshots.snapshot(key, record.learned_version)
     )
     agreed(store, key)
     assert isinstance(statistic, Moments)
@@ -50,13 +50,13 @@ def test_a_decision_is_pending_until_it_matures(store, sender):
     assert learn(store, 11.0).version == 2
     assert counts(moments(store)[0]) == (0, 3, 0)
     assert learn(store, 50.0) is None
-    assert store.record("spring").learned_version == 2
+    assert store.experiments.record("spring").learned_version == 2
 
 
 def test_a_fold_tells_what_entered_and_what_matured(store, sender):
     record = sender.start()
     sender.choose(record, 2, at=1.0)
-    with store.fold("spring", now=20.0) as folding:
+    with store.snapshots.fold("spring", now=20.0) as folding:
         assert folding.record == record
         assert folding.previous is None
         due = folding.due
@@ -64,7 +64,7 @@ def test_a_fold_tells_what_entered_and_what_matured(store, sender):
         assert due.entered_due.started_at.tolist() == [1.0, 1.0]
     sender.choose(record, 1, at=20.0, arms=np.array([2]), holdout=np.array([True]))
     learn(store, 20.0)
-    with store.fold("spring", now=30.0) as folding:
+    with store.snapshots.fold("spring", now=30.0) as folding:
         assert folding.previous.version == 1
         matured = folding.due.matured
         assert (matured.arms.tolist(), matured.holdout.tolist()) == ([2], [True])
@@ -73,30 +73,33 @@ def test_a_fold_tells_what_entered_and_what_matured(store, sender):
 
 def test_what_waits_for_a_fold_is_counted_with_how_long_it_waits(store, sender):
     first, other = sender.start(), sender.start("autumn")
-    assert store.waiting(1.0) == {}
+    assert store.snapshots.waiting(1.0) == {}
     ids = sender.choose(first, 2, at=1.0)
     sender.choose(first, at=2.0)
     sender.choose(other, at=3.0)
-    assert store.waiting(4.0) == {first.id: FoldBacklog(2, 1.0), other.id: FoldBacklog(1, 3.0)}
+    assert store.snapshots.waiting(4.0) == {
+        first.id: FoldBacklog(2, 1.0),
+        other.id: FoldBacklog(1, 3.0),
+    }
     learn(store, 4.0)
-    assert store.waiting(4.0) == {other.id: FoldBacklog(1, 3.0)}
+    assert store.snapshots.waiting(4.0) == {other.id: FoldBacklog(1, 3.0)}
     learn(store, 4.0, "autumn")
-    assert store.waiting(10.9) == {}
+    assert store.snapshots.waiting(10.9) == {}
     sender.click(ids, at=11.5)
-    assert store.waiting(12.5) == {first.id: FoldBacklog(3, 11.0)}
+    assert store.snapshots.waiting(12.5) == {first.id: FoldBacklog(3, 11.0)}
     learn(store, 13.0)
-    assert store.waiting(12.5) == {}
-    assert store.waiting(13.0) == {other.id: FoldBacklog(1, 13.0)}
+    assert store.snapshots.waiting(12.5) == {}
+    assert store.snapshots.waiting(13.0) == {other.id: FoldBacklog(1, 13.0)}
 
 
 def test_a_fold_left_unsaved_changes_nothing(store, sender):
     sender.choose(sender.start(), 3, at=1.0)
     for _ in range(2):
-        with store.fold("spring", now=20.0) as folding:
+        with store.snapshots.fold("spring", now=20.0) as folding:
             assert len(folding.due.entered_due) == 3
-    with pytest.raises(ZeroDivisionError), store.fold("spring", now=20.0):
+    with pytest.raises(ZeroDivisionError), store.snapshots.fold("spring", now=20.0):
         raise ZeroDivisionError
-    assert store.record("spring").learned_version == 0
+    assert store.experiments.record("spring").learned_version == 0
     learn(store, 20.0)
     assert counts(moments(store)[0]) == (0, 3, 0)
 
@@ -104,7 +107,10 @@ def test_a_fold_left_unsaved_changes_nothing(store, sender):
 def test_a_snapshot_of_another_version_is_refused(store, sender):
     sender.choose(sender.start(), at=1.0)
     snapshot = learn(store, 2.0)
-    with pytest.raises(ValueError, match="version 2, not 1"), store.fold("spring", now=20.0) as f:
+    with (
+        pytest.raises(ValueError, match="version 2, not 1"),
+        store.snapshots.fold("spring", now=20.0) as f,
+    ):
         f.save(snapshot)
     assert learn(store, 20.0).version == 2
 
@@ -133,7 +139,7 @@ def test_a_reward_after_maturity_corrects(store, sender):
     sender.click(ids[:1], at=21.0, event_id="again")  # `once` takes the largest: no more reward
     sender.click(ids[1:2], at=21.0)
     sender.click(ids[1:2], at=21.0, metric="order", value=30.0, event_id="f")
-    with store.fold("spring", now=21.0) as folding:
+    with store.snapshots.fold("spring", now=21.0) as folding:
         before, after = folding.due.before, folding.due.after
         assert (len(before), len(after)) == (2, 2)
         assert (len(before.event_values), sorted(after.event_values)) == (1, [1.0, 1.0, 1.0, 30.0])
@@ -158,7 +164,7 @@ def test_a_fallback_is_nowhere(store, sender):
     ids = sender.choose(record, 2, at=1.0, fallback=np.array([True, True]))
     assert learn(store, 2.0) is None
     sender.click(ids, at=3.0)
-    store.cancel(ids[:1], at=3.0)
+    store.log.cancel(ids[:1], at=3.0)
     assert learn(store, 20.0) is None
     sender.choose(record, 1, at=20.0)
     learn(store, 40.0)
@@ -180,19 +186,19 @@ class TestCancelled:
     def test_before_it_is_seen_it_never_counts(self, store, sender):
         record = sender.start()
         ids = sender.choose(record, 2, at=1.0)
-        store.cancel(ids, at=2.0)
+        store.log.cancel(ids, at=2.0)
         assert learn(store, 3.0) is None
         assert learn(store, 20.0) is None
         ids = sender.choose(record, 2, at=21.0)
-        store.cancel(ids[:1], at=22.0)
+        store.log.cancel(ids[:1], at=22.0)
         learn(store, 22.0)
         assert counts(moments(store)[0]) == (1, 0, 0)
 
     def test_while_pending_it_is_withdrawn(self, store, sender):
         ids = sender.choose(sender.start(), 3, at=1.0)
         learn(store, 2.0)
-        store.cancel(ids[:1], at=3.0)
-        with store.fold("spring", now=3.0) as folding:
+        store.log.cancel(ids[:1], at=3.0)
+        with store.snapshots.fold("spring", now=3.0) as folding:
             assert len(folding.due.withdrawn) == 1
         learn(store, 3.0)
         assert counts(moments(store)[0]) == (2, 0, 0)
@@ -202,8 +208,8 @@ class TestCancelled:
     def test_when_it_matures_it_is_withdrawn_and_not_learned(self, store, sender):
         ids = sender.choose(sender.start(), 3, at=1.0)
         learn(store, 2.0)
-        store.cancel(ids[:1], at=3.0)
-        with store.fold("spring", now=20.0) as folding:
+        store.log.cancel(ids[:1], at=3.0)
+        with store.snapshots.fold("spring", now=20.0) as folding:
             assert (len(folding.due.withdrawn), len(folding.due.matured)) == (1, 2)
         learn(store, 20.0)
         assert counts(moments(store)[0]) == (0, 2, 0)
@@ -212,7 +218,7 @@ class TestCancelled:
         ids = sender.choose(sender.start(), 3, at=1.0)
         sender.click(ids[:2], at=2.0)
         learn(store, 20.0)
-        store.cancel(ids[:1], at=21.0)
+        store.log.cancel(ids[:1], at=21.0)
         learn(store, 21.0)
         statistic, tally = moments(store)
         assert counts(statistic) == (0, 2, 1)
@@ -222,8 +228,8 @@ class TestCancelled:
         ids = sender.choose(sender.start(), 3, at=1.0)
         learn(store, 20.0)
         sender.click(ids, at=21.0)
-        store.cancel(ids[:1], at=21.0)
-        with store.fold("spring", now=21.0) as folding:
+        store.log.cancel(ids[:1], at=21.0)
+        with store.snapshots.fold("spring", now=21.0) as folding:
             due = folding.due
             assert (len(due.removed), len(due.removed.event_values)) == (1, 0)
             assert (len(due.before), len(due.before.event_values)) == (2, 0)
@@ -234,7 +240,7 @@ class TestCancelled:
     def test_its_later_rewards_change_nothing(self, store, sender):
         ids = sender.choose(sender.start(), 1, at=1.0)
         learn(store, 20.0)
-        store.cancel(ids, at=21.0)
+        store.log.cancel(ids, at=21.0)
         learn(store, 21.0)
         sender.click(ids, at=22.0)
         assert learn(store, 22.0) is None
@@ -246,31 +252,31 @@ class TestActivated:
         record = sender.start(await_activation=True)
         ids = sender.choose(record, 3, at=1.0)
         assert learn(store, 20.0) is None
-        store.activate(ids[:2], at=25.0)
+        store.log.activate(ids[:2], at=25.0)
         learn(store, 30.0)
         assert counts(moments(store)[0]) == (2, 0, 0)
         learn(store, 35.0)
         assert counts(moments(store)[0]) == (0, 2, 0)
-        with store.audit("spring") as audit:
+        with store.snapshots.audit("spring") as audit:
             assert [d.started_at.tolist() for d in audit.learned] == [[25.0, 25.0]]
 
     def test_what_is_cancelled_before_never_starts(self, store, sender):
         ids = sender.choose(sender.start(await_activation=True), 2, at=1.0)
-        store.cancel(ids[:1], at=2.0)
+        store.log.cancel(ids[:1], at=2.0)
         assert learn(store, 3.0) is None
-        store.activate(ids, at=4.0)
+        store.log.activate(ids, at=4.0)
         learn(store, 20.0)
         assert counts(moments(store)[0]) == (0, 1, 0)
 
     def test_what_is_cancelled_after_is_taken_back(self, store, sender):
         ids = sender.choose(sender.start(await_activation=True), 3, at=1.0)
-        store.activate(ids, at=2.0)
+        store.log.activate(ids, at=2.0)
         learn(store, 3.0)
-        store.cancel(ids[:1], at=4.0)
+        store.log.cancel(ids[:1], at=4.0)
         learn(store, 4.0)
         assert counts(moments(store)[0]) == (2, 0, 0)
         learn(store, 20.0)
-        store.cancel(ids[1:2], at=21.0)
+        store.log.cancel(ids[1:2], at=21.0)
         learn(store, 21.0)
         assert counts(moments(store)[0]) == (0, 1, 0)
 
@@ -285,7 +291,7 @@ class TestWindow:
         learn(store, 45.0)
         assert counts(moments(store)[0]) == (0, 5, 1)
         sender.click(old[:2], at=51.0, event_id="f")
-        with store.fold("spring", now=52.0) as folding:
+        with store.snapshots.fold("spring", now=52.0) as folding:
             due = folding.due
             assert due.expired.started_at.tolist() == [1.0] * 3
             assert due.expired.event_values.tolist() == [1.0]
@@ -306,10 +312,10 @@ class TestWindow:
     def test_what_was_cancelled_before_does_not_expire(self, store, sender):
         ids = sender.choose(sender.start(forgetting={"window_seconds": 50.0}), 3, at=1.0)
         learn(store, 20.0)
-        store.cancel(ids[:1], at=21.0)
+        store.log.cancel(ids[:1], at=21.0)
         learn(store, 21.0)
-        store.cancel(ids[1:2], at=60.0)
-        with store.fold("spring", now=60.0) as folding:
+        store.log.cancel(ids[1:2], at=60.0)
+        with store.snapshots.fold("spring", now=60.0) as folding:
             assert (len(folding.due.expired), len(folding.due.removed)) == (2, 1)
         learn(store, 60.0)
         assert counts(moments(store)[0]) == (0, 0, 0)
@@ -333,8 +339,8 @@ def test_experiments_are_folded_each_for_itself(store, sender):
     sender.click(ids, at=2.0)
     learn(store, 20.0, "one")
     assert counts(moments(store, "one")[0]) == (0, 2, 2)
-    assert store.record("two").learned_version == 0
-    store.cancel([ids[0], ids[-1]], at=21.0)
+    assert store.experiments.record("two").learned_version == 0
+    store.log.cancel([ids[0], ids[-1]], at=21.0)
     learn(store, 21.0, "two")
     assert counts(moments(store, "two")[0]) == (0, 2, 2)
     learn(store, 21.0, "one")
@@ -378,7 +384,7 @@ def test_a_fold_prepares_few_policies_of_long_ago(store, sender, monkeypatch, ma
     learn(store, 1.0)
     for at in range(2, 6):
         other = sender.choose(record, 1, at=float(at))
-        store.activate(other, at=float(at))
+        store.log.activate(other, at=float(at))
         version = learn(store, float(at)).version
         early.append(sender.choose(record, 1, at=float(at), policy_version=version))
     learn(store, 6.0)
@@ -401,7 +407,7 @@ def test_the_log_is_gone_through_in_portions(store, sender, monkeypatch):
         seen += contexts.tolist()
         ids = sender.choose(record, 3, at=float(at), contexts=contexts)
         sender.click(ids[:1], at=float(at))
-    with store.fold("spring", now=50.0) as folding:
+    with store.snapshots.fold("spring", now=50.0) as folding:
         portions = list(folding.learned())
     assert [len(p) for p in portions] == [9, 9, 3]
     assert np.concatenate([p.contexts for p in portions]).tolist() == seen
@@ -414,10 +420,10 @@ def test_an_audit_sees_one_moment_while_others_write(store, sender):
     record = sender.start()
     ids = sender.choose(record, 4, at=1.0)
     learn(store, 20.0)
-    with store.audit("spring") as audit:
+    with store.snapshots.audit("spring") as audit:
         sender.choose(record, 5, at=21.0)
         sender.click(ids, at=21.0)
-        store.cancel(ids[:2], at=22.0)
+        store.log.cancel(ids[:2], at=22.0)
         learn(store, 40.0)
         statistic, *_ = rebuild(audit)
         assert audit.snapshot.version == 1
@@ -443,7 +449,7 @@ def test_two_folders_take_every_batch_once(store, sender):
     for at in range(20):
         ids = sender.choose(record, 3, at=float(at))
         sender.click(ids[:2], at=float(at))
-        store.cancel(ids[1:2], at=float(at))
+        store.log.cancel(ids[1:2], at=float(at))
     stop.set()
     for thread in threads:
         thread.join()

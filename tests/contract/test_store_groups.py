@@ -24,7 +24,7 @@ def at_once(store, held, until):
         with ThreadPoolExecutor(len(calls)) as pool:
             with held():
                 futures = [pool.submit(call) for call in calls]
-                until(lambda: len(store._groups) == len(calls))
+                until(lambda: len(store.log._groups) == len(calls))
             return [f.exception() or f.result() for f in futures]
 
     return run
@@ -39,20 +39,20 @@ def sizes(store, kind):
 def test_waiting_calls_of_every_kind_share_a_transaction(store, sender, at_once):
     record = sender.start(await_activation=True)
     known = [*sender.choose(record, 6, at=1.0)]
-    store.activate(known[3:], at=1.0)
+    store.log.activate(known[3:], at=1.0)
     chosen = [sender.chosen(1 + k % 2, arms=np.full(1 + k % 2, k % 3)) for k in range(8)]
     clicks = [sender.told([Event(i, "e", "click", 1.0, 2.0)]) for i in known[3:]]
     commits = []
     event.listen(store.database.writer, "commit", lambda _connection: commits.append(1))
-    calls = [lambda c=c: store.append_decisions(record, c, at=2.0) for c in chosen]
-    calls += [lambda i=i: store.activate([i], at=2.0) for i in known[:3]]
-    calls += [lambda e=e: store.append_events(e, at=2.0) for e in clicks]
-    calls += [lambda i=i: store.cancel([i], at=2.0) for i in known[4:]]
+    calls = [lambda c=c: store.log.append_decisions(record, c, at=2.0) for c in chosen]
+    calls += [lambda i=i: store.log.activate([i], at=2.0) for i in known[:3]]
+    calls += [lambda e=e: store.log.append_events(e, at=2.0) for e in clicks]
+    calls += [lambda i=i: store.log.cancel([i], at=2.0) for i in known[4:]]
     results = at_once(calls)
     assert len(commits) == 1
     assert results == [{}] * 8 + [MarkResult(1, 0, ())] * 3 + [[]] * 3 + [MarkResult(1, 0, ())] * 2
     assert (sizes(store, "choose"), sizes(store, "reward")) == ([6, 12], [3])
-    stored = store.decisions([i for c in chosen for i in c.ids])
+    stored = store.log.decisions([i for c in chosen for i in c.ids])
     assert [stored[i].arm for c in chosen for i in c.ids] == [a for c in chosen for a in c.arms]
 
 
@@ -61,28 +61,30 @@ def test_a_call_that_is_refused_fails_alone(store, sender, at_once):
     sender.choose(record, ids=["x"], digests=[b"one body"])
     chosen = [sender.chosen(digests=[b"body"]) for _ in range(5)]
     chosen[2] = sender.chosen(ids=["x"], digests=[b"another body"])
-    results = at_once([lambda c=c: store.append_decisions(record, c, at=2.0) for c in chosen])
+    results = at_once([lambda c=c: store.log.append_decisions(record, c, at=2.0) for c in chosen])
     assert isinstance(results.pop(2), IdReused)
     assert results == [{}] * 4
-    assert len(store.decisions([c.ids[0] for c in chosen])) == 5
+    assert len(store.log.decisions([c.ids[0] for c in chosen])) == 5
 
 
 def test_repeats_in_a_group_are_answered_as_alone(store, sender, at_once):
     record = sender.start()
     first = sender.chosen(digests=[b"body"])
-    store.append_decisions(record, first, at=1.0)
+    store.log.append_decisions(record, first, at=1.0)
     new = sender.chosen(digests=[b"body"])
     results = at_once(
-        [lambda c=c: store.append_decisions(record, c, at=2.0) for c in (first, new, new)]
+        [lambda c=c: store.log.append_decisions(record, c, at=2.0) for c in (first, new, new)]
     )
     assert results[0][0].id == first.ids[0]
     assert sorted(len(r) for r in results[1:]) == [0, 1]
     clicks = [
         sender.told([Event(i, "e", "click", 1.0, 2.0)]) for i in (*first.ids, *new.ids, *new.ids)
     ]
-    results = at_once([lambda e=e: store.append_events(e, at=2.0) for e in clicks])
+    results = at_once([lambda e=e: store.log.append_events(e, at=2.0) for e in clicks])
     assert sorted(results) == [[], [], [0]]
-    marked = at_once([lambda i=i: store.cancel([i], at=3.0) for i in (*new.ids, *new.ids, "none")])
+    marked = at_once(
+        [lambda i=i: store.log.cancel([i], at=3.0) for i in (*new.ids, *new.ids, "none")]
+    )
     assert sorted(m.accepted for m in marked) == [0, 0, 1]
     assert marked[2] == MarkResult(0, 0, ("none",))
 
@@ -90,8 +92,8 @@ def test_repeats_in_a_group_are_answered_as_alone(store, sender, at_once):
 def test_a_subject_asked_for_by_a_whole_group_has_one_decision(store, sender, at_once):
     record = sender.start(assignment="per_subject")
     chosen = [sender.chosen(subjects=["ann"]) for _ in range(6)]
-    results = at_once([lambda c=c: store.append_decisions(record, c, at=2.0) for c in chosen])
-    made = store.decisions([c.ids[0] for c in chosen])
+    results = at_once([lambda c=c: store.log.append_decisions(record, c, at=2.0) for c in chosen])
+    made = store.log.decisions([c.ids[0] for c in chosen])
     assert len(made) == 1
     answers = {r[0].id if r else c.ids[0] for r, c in zip(results, chosen, strict=True)}
     assert answers == set(made)
@@ -106,12 +108,12 @@ def test_where_a_group_cannot_be_committed_everybody_is_told(store, sender, at_o
         raise Unavailable("the disk is full")
 
     event.listen(store.database.writer, "commit", fail)
-    results = at_once([lambda c=c: store.append_decisions(record, c, at=2.0) for c in chosen])
+    results = at_once([lambda c=c: store.log.append_decisions(record, c, at=2.0) for c in chosen])
     event.remove(store.database.writer, "commit", fail)
     assert [(type(r), str(r)) for r in results] == [(Unavailable, "the disk is full")] * 6
     assert len({id(r) for r in results}) == 6  # each its own, with its own traceback
-    assert store.decisions([c.ids[0] for c in chosen]) == {}
-    assert store.append_decisions(record, chosen[0], at=3.0) == {}  # the queue goes on
+    assert store.log.decisions([c.ids[0] for c in chosen]) == {}
+    assert store.log.append_decisions(record, chosen[0], at=3.0) == {}  # the queue goes on
 
 
 def test_whoever_is_written_with_others_is_learned_once(store, sender, at_once):
@@ -119,28 +121,28 @@ def test_whoever_is_written_with_others_is_learned_once(store, sender, at_once):
 
     def send(wave):
         chosen = [sender.chosen() for _ in range(10)]
-        at_once([lambda c=c: store.append_decisions(record, c, at=wave) for c in chosen])
+        at_once([lambda c=c: store.log.append_decisions(record, c, at=wave) for c in chosen])
         ids = [c.ids[0] for c in chosen]
         clicks = [sender.told([Event(i, "e", "click", 1.0, wave)]) for i in ids]
-        at_once([lambda e=e: store.append_events(e, at=wave) for e in clicks])
-        at_once([lambda i=i: store.cancel([i], at=wave) for i in ids[:3]])
+        at_once([lambda e=e: store.log.append_events(e, at=wave) for e in clicks])
+        at_once([lambda i=i: store.log.cancel([i], at=wave) for i in ids[:3]])
         fold(store, "spring", now=wave)
 
     for wave in range(3):
         send(wave)
     while fold(store, "spring", now=1e6):
         pass
-    with store.audit("spring") as audit:
+    with store.snapshots.audit("spring") as audit:
         statistic, tally, _ = rebuild(audit)
     assert statistic.count.sum() == statistic.total.sum() == tally.sent.sum() == 21
 
 
 def test_a_choice_under_a_record_that_no_longer_holds_is_refused(store, sender):
     record = sender.start()
-    store.move("spring", "paused", allowed=["running"], at=1.0, by="test")
+    store.experiments.move("spring", "paused", allowed=["running"], at=1.0, by="test")
     for n in (1, 300):
         with pytest.raises(StaleRead):
-            store.append_decisions(record, sender.chosen(n), at=2.0)
+            store.log.append_decisions(record, sender.chosen(n), at=2.0)
     assert sizes(store, "choose") == []
 
 

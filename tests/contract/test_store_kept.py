@@ -47,15 +47,15 @@ def test_what_is_no_longer_kept_is_summed_anew(engine, store, sender, now, decla
     rule = {"metrics": {"click": {}}, "window_seconds": 1000.0, "maturity_seconds": 10.0}
     sender.start(reward=rule, **declared)
     ids = campaign(engine, now, personal="context" in declared)
-    record = store.record("spring")
-    kept = {v: store.snapshot("spring", v) for v in range(1, record.learned_version + 1)}
+    record = store.experiments.record("spring")
+    kept = {v: store.snapshots.snapshot("spring", v) for v in range(1, record.learned_version + 1)}
     receipts = [engine.receipt(i) for i in ids]
     now[0] += 40 * DAY
     engine.prune("spring")
     newest = record.learned_version
-    assert [v for v in kept if store.snapshot("spring", v).statistic] == [newest]
+    assert [v for v in kept if store.snapshots.snapshot("spring", v).statistic] == [newest]
     for version, snapshot in kept.items():
-        with store.audit("spring", version) as audit:
+        with store.snapshots.audit("spring", version) as audit:
             again = rebuild(audit)[:2]
         for made, held in zip(again, load_statistic(record.configuration, snapshot), strict=True):
             for name in made.__dataclass_fields__:
@@ -79,7 +79,7 @@ def test_a_version_that_knew_of_somebody_erased_is_not_summed_anew(engine, store
     told = engine.receipt(second.decision_id)
     assert (told.policy_version, told.derived) == (1, None)
     assert "erased" in told.not_derivable
-    with pytest.raises(NotDerivable), store.audit("spring", 1):
+    with pytest.raises(NotDerivable), store.snapshots.audit("spring", 1):
         pass
 
 
@@ -89,13 +89,15 @@ def test_only_what_is_old_is_let_go_and_charts_keep_all(engine, store, sender, n
         now[0] = 1.0 + day * 10 * DAY
         engine.choose("spring", [Request(f"u-{day}")])
         engine.learn("spring")
-    points = [(p.version, p.tally) for p in store.history("spring", 100)]
+    points = [(p.version, p.tally) for p in store.snapshots.history("spring", 100)]
     engine.prune("spring")
-    versions = range(1, store.record("spring").learned_version + 1)
-    kept = [v for v in versions if store.snapshot("spring", v).statistic]
+    versions = range(1, store.experiments.record("spring").learned_version + 1)
+    kept = [v for v in versions if store.snapshots.snapshot("spring", v).statistic]
     assert kept == [2, 3, 4, 5]  # version 1 is 40 days old, version 2 is 30
-    assert [(p.version, p.tally) for p in store.history("spring", 100)] == points
-    assert store.prune("spring", before=now[0] + 1, most=2) == 2
-    assert store.prune("spring", before=now[0] + 1, most=2) == 1  # the newest is never let go
-    assert store.prune("spring", before=now[0] + 1, most=2) == 0
-    assert dump(load_statistic(record.configuration, store.snapshot("spring", 5))[0])
+    assert [(p.version, p.tally) for p in store.snapshots.history("spring", 100)] == points
+    assert store.snapshots.prune("spring", before=now[0] + 1, most=2) == 2
+    assert (
+        store.snapshots.prune("spring", before=now[0] + 1, most=2) == 1
+    )  # the newest is never let go
+    assert store.snapshots.prune("spring", before=now[0] + 1, most=2) == 0
+    assert dump(load_statistic(record.configuration, store.snapshots.snapshot("spring", 5))[0])

@@ -41,21 +41,21 @@ def live(store, sender, assignment):
     record = sender.start(assignment=assignment, **declared)
     chosen = sender.chosen(20, digests=[b"body"] * 20)
     for at in (1.0, 2.0):  # the second time all of it is repeated
-        store.append_decisions(record, chosen, at=at)
-        store.activate(chosen.ids, at=at)
+        store.log.append_decisions(record, chosen, at=at)
+        store.log.activate(chosen.ids, at=at)
         sender.click(chosen.ids, at=at)
         fold(store, "spring", now=at)
     fold(store, "spring", now=20.0)
     sender.click(chosen.ids, at=21.0, event_id="f")
     for _ in range(2):
-        store.cancel(chosen.ids[:3], at=22.0)
+        store.log.cancel(chosen.ids[:3], at=22.0)
         fold(store, "spring", now=100.0)
-    with store.audit("spring") as audit:
+    with store.snapshots.audit("spring") as audit:
         rebuild(audit)
-    assert store.decisions(chosen.ids)
-    assert store.events(chosen.ids[0])
-    assert store.history("spring", 10)
-    assert store.snapshot("spring", 1)
+    assert store.log.decisions(chosen.ids)
+    assert store.log.events(chosen.ids[0])
+    assert store.snapshots.history("spring", 10)
+    assert store.snapshots.snapshot("spring", 1)
 
 
 @pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
@@ -136,7 +136,7 @@ def test_no_statement_scans_the_log_of_postgresql(store, sender, assignment):
 def test_a_statement_that_scans_the_log_of_postgresql_would_be_found(store, sender):
     sender.choose(sender.start(), 20, at=1.0)
     reads = Reads(store.database.engine)
-    assert store.subject_decisions("nobody") == {}  # which no index helps, on purpose
+    assert store.subjects.subject_decisions("nobody") == {}  # which no index helps, on purpose
     assert len(reads.whole) == 1
     assert reads.rows == 20
 
@@ -157,12 +157,12 @@ def test_hot_lookups_read_as_many_rows_of_a_log_ten_times_as_long(store, sender,
         before = reads.rows
         chosen = sender.chosen(10, digests=[b"body"] * 10)
         for _ in range(2):
-            store.append_decisions(record, chosen, at=5000.0)
+            store.log.append_decisions(record, chosen, at=5000.0)
             engine.reward([Reward(i, "e", "click") for i in chosen.ids])
         engine.cancel(chosen.ids[:2])
         engine.receipt(chosen.ids[0])
         engine.results("spring")
-        store.waiting(5000.0)
+        store.snapshots.waiting(5000.0)
         fold(store, "spring", now=5000.0)
         return reads.rows - before
 
@@ -177,7 +177,7 @@ def test_hot_lookups_read_as_many_rows_of_a_log_ten_times_as_long(store, sender,
 def test_a_fold_of_many_small_batches_reads_each_row_a_few_times(store, sender):
     record, n = sender.start(), 1500
     for _ in range(n):
-        store.append_decisions(record, sender.chosen(4), at=1.0)
+        store.log.append_decisions(record, sender.chosen(4), at=1.0)
     reads = Reads(store.database.engine)
     fold(store, "spring", now=5000.0)
     assert 4 * n < reads.rows < 20 * 4 * n
@@ -197,7 +197,7 @@ def test_the_decisions_made_last_are_read_behind_any_number_of_rewards(store, se
     made = sender.choose(record, 3, at=1.0)
     rewarded(store, record, 3000)
     reads = Reads(store.database.engine)
-    found = store.latest_decisions("spring", limit=2)
+    found = store.log.latest_decisions("spring", limit=2)
     assert [stored.id for stored in found] == made[:0:-1]
     assert 0 < reads.rows < 30
 
@@ -215,7 +215,7 @@ def test_the_decisions_made_last_are_found_by_an_index_of_their_own(store, sende
         plans.extend(row[3] for row in steps)
 
     event.listen(store.database.engine, "before_cursor_execute", explain)
-    assert [s.id for s in store.latest_decisions("spring", limit=2)] == made[:0:-1]
+    assert [s.id for s in store.log.latest_decisions("spring", limit=2)] == made[:0:-1]
     assert any("ix_batches_chosen" in step for step in plans)
     assert not any("ix_batches_by_time" in step or "TEMP B-TREE" in step for step in plans[:3])
 
@@ -223,7 +223,7 @@ def test_the_decisions_made_last_are_found_by_an_index_of_their_own(store, sende
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
 def test_ids_that_are_appended_briefly_are_looked_for_in_their_index(store, sender, monkeypatch):
     record = sender.start()
-    assert store.append_decisions(record, sender.chosen(), at=1.0) == {}
+    assert store.log.append_decisions(record, sender.chosen(), at=1.0) == {}
     driver, plan = store.database._appender(), []
 
     class Explaining:
@@ -234,6 +234,6 @@ def test_ids_that_are_appended_briefly_are_looked_for_in_their_index(store, send
             return driver.execute(statement, values)
 
     monkeypatch.setattr(store.database, "_appender", Explaining)
-    assert store.append_decisions(record, sender.chosen(), at=2.0) == {}
+    assert store.log.append_decisions(record, sender.chosen(), at=2.0) == {}
     assert any("uq_decisions_id" in step for step in plan)
     assert not any("Seq Scan" in step for step in plan)

@@ -73,13 +73,13 @@ def test_at_once_no_more_get_in_than_one_after_the_other(store, sender):
     sender.start("autumn")
 
     def ask(number):
-        return store.admit(record, [b"%d" % number], most=7)
+        return store.log.admit(record, [b"%d" % number], most=7)
 
     with ThreadPoolExecutor(8) as pool:
         refused = [r for found in pool.map(ask, range(20)) for r in found]
     assert len(refused) == 13
     assert count(store, restrictions) == 7
-    assert store.admit(store.record("autumn"), [b"0"], most=1) == []
+    assert store.log.admit(store.experiments.record("autumn"), [b"0"], most=1) == []
 
 
 def test_many_arms_and_segments_leave_room_for_fewer():

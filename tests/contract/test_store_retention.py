@@ -35,16 +35,16 @@ def count(store, table):
 
 
 def left(store, ids):
-    return [i for i in ids if i in store.decisions(ids)]
+    return [i for i in ids if i in store.log.decisions(ids)]
 
 
 def newest(store, key="spring"):
-    return store.snapshot(key, store.record(key).learned_version)
+    return store.snapshots.snapshot(key, store.experiments.record(key).learned_version)
 
 
 def agrees(store, key="spring"):
     """See that the log and its base say what is stored, and compare something."""
-    with store.audit(key) as audit:
+    with store.snapshots.audit(key) as audit:
         compared = compare(audit, lambda _: None)
     assert [d for c in compared for d in c.differences()] == []
     return compared
@@ -116,7 +116,7 @@ def test_a_removal_that_kept_no_base_would_be_told(engine, store, sender, now):
     now[0] += 2 * DAY + 1.0
     engine.learn("spring")
     assert engine.retain("spring") == 6
-    with store.audit("spring") as audit:
+    with store.snapshots.audit("spring") as audit:
         assert audit.base is not None
         compared = compare(replace(audit, base=None), lambda _: None)
     assert {c.name for c in compared if c.wrong.any()} >= {"statistic.count", "tally.sent"}
@@ -168,17 +168,17 @@ def test_reports_of_which_nothing_is_kept_leave_with_their_time(engine, store, s
     click = Reward(made.decision_id, "e", "click")
     for _ in range(4):
         engine.reward([click])
-    store.note_early({record.id: 5}, at=now[0])
+    store.log.note_early({record.id: 5}, at=now[0])
     now[0] += 2 * DAY
     engine.reward([click])  # too young to go
     engine.learn("spring")
-    before = store.record("spring").mishaps
+    before = store.experiments.record("spring").mishaps
     now[0] += DAY
     assert remove_old(store, "spring", before=now[0] - 2 * DAY, between=int, most=2) == 1
     with store.database.reading() as transaction:
         told = transaction.execute(select(batches.c.kind, batches.c.repeated)).all()
     assert told == [("reward", 1)]
-    assert store.record("spring").mishaps == before
+    assert store.experiments.record("spring").mishaps == before
     assert (before.repeated, before.early) == (4, 5)
     agrees(store)
 
@@ -223,9 +223,9 @@ def test_an_old_version_that_knew_of_removed_decisions_is_not_summed_anew(
     engine.learn("spring")
     assert engine.retain("spring") == 1
     assert engine.receipt(later.decision_id).derived  # its snapshot is kept for a while
-    store.prune("spring", before=now[0] + 1.0, most=10)
+    store.snapshots.prune("spring", before=now[0] + 1.0, most=10)
     assert "removed" in engine.receipt(later.decision_id).not_derivable
-    with pytest.raises(NotDerivable), store.audit("spring", 1):
+    with pytest.raises(NotDerivable), store.snapshots.audit("spring", 1):
         pass
 
 

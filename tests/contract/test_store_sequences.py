@@ -72,7 +72,7 @@ class Model:
             holdout=holdout,
             fallback=fallback,
         )
-        earlier = self.store.append_decisions(self.record, chosen, at=self.now)
+        earlier = self.store.log.append_decisions(self.record, chosen, at=self.now)
         starts = None if self.experiment.await_activation else self.now
         columns = zip(ids, subjects, arms, contexts, holdout, fallback, strict=True)
         for row, (i, subject, arm, context, held_out, failed) in enumerate(columns):
@@ -125,7 +125,7 @@ class Model:
     def activate(self, rng, size):
         some = self._some(rng, size)
         fresh = [d for d in some if d.started_at is None and not d.cancelled]
-        marked = self.store.activate([d.id for d in some], at=self.now)
+        marked = self.store.log.activate([d.id for d in some], at=self.now)
         assert (marked.accepted, marked.repeated) == (len(fresh), len(some) - len(fresh))
         for decision in fresh:
             decision.started_at = self.now
@@ -133,7 +133,7 @@ class Model:
     def cancel(self, rng, size):
         some = self._some(rng, size)
         fresh = [d for d in some if not d.cancelled]
-        marked = self.store.cancel([d.id for d in some], at=self.now)
+        marked = self.store.log.cancel([d.id for d in some], at=self.now)
         assert (marked.accepted, marked.repeated) == (len(fresh), len(some) - len(fresh))
         for decision in fresh:
             decision.cancelled = True
@@ -152,17 +152,17 @@ class Model:
         self.check()
 
     def check(self):
-        record = self.store.record(self.record.key)
+        record = self.store.experiments.record(self.record.key)
         if record.learned_version == 0:
             assert not any(d.started_at is not None for d in self._counting())
             return
-        snapshot = self.store.snapshot(record.key, record.learned_version)
+        snapshot = self.store.snapshots.snapshot(record.key, record.learned_version)
         due_at = max(self.now, snapshot.at)
         for d in self._counting():
             d.learned |= d.started_at is not None and d.started_at + MATURITY <= due_at
             d.closed |= d.started_at is not None and d.started_at <= due_at - REWARD_WINDOW
         stored = load_statistic(record.configuration, snapshot)
-        with self.store.audit(record.key) as audit:
+        with self.store.snapshots.audit(record.key) as audit:
             assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
         self.check_grounds(load_inference_state(record.configuration, snapshot))
         statistic, tally = self.expected(snapshot.at)

@@ -116,7 +116,7 @@ def test_a_kept_demo_goes_on_where_it_was_with_a_new_key(start_demo, tmp_path):
 
     def sent():
         with closing(open_store(url)) as store:
-            points = store.history("spring-sale", 1)
+            points = store.snapshots.history("spring-sale", 1)
         return bool(points)
 
     eventually(sent)

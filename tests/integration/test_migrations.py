@@ -99,15 +99,15 @@ def test_the_log_keeps_its_meaning_through_every_migration(store, sender, databa
     for at in (1.0, 2.0, 3.0):
         sender.choose(other, 2, at=at)
         ids += sender.choose(record, 3, at=at, digests=[b"body"] * 3)
-    store.activate(ids[1:8], at=5.0)
+    store.log.activate(ids[1:8], at=5.0)
     sender.click(ids[2:8], at=6.0)
     while fold(store, "spring", now=100.0):
         pass
     sender.click(ids[2:5], at=101.0, event_id="f")
-    store.cancel(ids[3:6], at=102.0)
+    store.log.cancel(ids[3:6], at=102.0)
 
     def read():
-        return {i: (asdict(d), store.events(i)) for i, d in store.decisions(ids).items()}
+        return {i: (asdict(d), store.log.events(i)) for i, d in store.log.decisions(ids).items()}
 
     before = read()
     with store.database.writing() as transaction:
@@ -118,10 +118,10 @@ def test_the_log_keeps_its_meaning_through_every_migration(store, sender, databa
     after = read()
     assert after == before
     fold(store, "spring", now=200.0)
-    with store.audit("spring") as audit:
+    with store.snapshots.audit("spring") as audit:
         statistic, tally, _ = rebuild(audit)
         stored = load_statistic(audit.record.configuration, audit.snapshot)
-    with store.audit("spring") as audit:
+    with store.snapshots.audit("spring") as audit:
         assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
     assert (statistic.count == stored[0].count).all()
     assert tally.sent.sum() == stored[1].sent.sum() == 7 - 3

@@ -38,7 +38,7 @@ def click(engine, ids, event_id="e"):
 
 def proven(engine):
     """Read results, after seeing that the log says the same of what they rest on."""
-    with engine.store.audit("spring") as audit:
+    with engine.store.snapshots.audit("spring") as audit:
         assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
     return engine.results("spring")
 
@@ -212,7 +212,7 @@ def test_sums_of_an_older_form_are_known_to_be_lacking(engine, sender, now):
     send(engine, 30)
     now[0] += 200
     engine.learn("spring")
-    kept = engine.store.snapshot("spring", 1)
+    kept = engine.store.snapshots.snapshot("spring", 1)
     assert not InferenceState.lacking(kept.grounds)
     older = msgspec.msgpack.encode([1, *msgspec.msgpack.decode(kept.grounds)[1:-1]])
     assert InferenceState.lacking(older)

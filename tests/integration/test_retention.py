@@ -23,7 +23,7 @@ def test_a_clock_that_is_years_ahead_at_one_look_removes_nothing(engine, sender,
     engine.learn("spring")
     now[0] = START + 5 * YEAR
     FoldWorker(engine, Event()).look()
-    assert set(engine.store.decisions(ids)) == set(ids)
+    assert set(engine.store.log.decisions(ids)) == set(ids)
     assert "days further on" in caplog.text
 
 
@@ -33,4 +33,6 @@ def test_what_is_older_than_is_retained_goes_by_a_clock_that_is_right(engine, se
     now[0] = START + 31 * DAY
     (new,) = engine.choose("spring", [Request("v")])
     FoldWorker(engine, Event()).look()
-    assert set(engine.store.decisions([d.decision_id for d in [*old, new]])) == {new.decision_id}
+    assert set(engine.store.log.decisions([d.decision_id for d in [*old, new]])) == {
+        new.decision_id
+    }

@@ -72,16 +72,22 @@ def test_a_draft_starts_and_stops_at_its_dates_and_the_audit_log_says_by_schedul
 ):
     key = draft(starts_at=START, ends_at=END)
     learner.look()
-    assert store.record(key).state == "draft", "not a moment early"
+    assert store.experiments.record(key).state == "draft", "not a moment early"
     clock.now = START
     learner.look()
-    assert (store.record(key).state, store.record(key).started_at) == ("running", START)
+    assert (store.experiments.record(key).state, store.experiments.record(key).started_at) == (
+        "running",
+        START,
+    )
     clock.now = END - 0.001
     learner.look()
-    assert store.record(key).state == "running"
+    assert store.experiments.record(key).state == "running"
     clock.now = END + 3
     learner.look()
-    assert (store.record(key).state, store.record(key).stopped_at) == ("stopped", END + 3)
+    assert (store.experiments.record(key).state, store.experiments.record(key).stopped_at) == (
+        "stopped",
+        END + 3,
+    )
     assert moves(store) == [
         ("schedule", "draft", "running"),
         ("schedule", "running", "stopped"),
@@ -97,7 +103,7 @@ def test_several_learners_start_and_stop_it_exactly_once(store, clock, draft):
     with ThreadPoolExecutor(LEARNERS) as pool:
         for clock.now in (START, END):
             list(pool.map(look, range(2 * LEARNERS)))
-    assert store.record(key).state == "stopped"
+    assert store.experiments.record(key).state == "stopped"
     assert [(before, after) for _, before, after in moves(store)] == [
         ("draft", "running"),
         ("running", "stopped"),
@@ -107,7 +113,7 @@ def test_several_learners_start_and_stop_it_exactly_once(store, clock, draft):
 def test_one_that_another_learner_was_faster_with_stays_as_it_is(engine, store, clock, draft):
     draft(starts_at=START, ends_at=END)
     clock.now = START
-    seen = store.record("spring")
+    seen = store.experiments.record("spring")
     engine.keep_to_schedule(seen)
     engine.pause("spring", by="anna")
     assert engine.keep_to_schedule(seen).state == "paused", "a late learner resumes nothing"
@@ -120,19 +126,19 @@ def test_a_paused_one_stops_at_its_end_and_one_without_dates_never_moves(
     key = draft(ends_at=END)
     clock.now = START
     learner.look()
-    assert store.record(key).state == "draft", "an end alone starts nothing"
+    assert store.experiments.record(key).state == "draft", "an end alone starts nothing"
     engine.start(key, by="anna")
     engine.pause(key, by="anna")
     clock.now = END
     learner.look()
-    assert store.record(key).state == "stopped"
+    assert store.experiments.record(key).state == "stopped"
 
 
 def test_a_draft_whose_end_passed_is_never_started(engine, store, clock, learner, draft):
     key = draft(starts_at=START, ends_at=END)
     clock.now = END + 1
     learner.look()
-    assert store.record(key).state == "draft"
+    assert store.experiments.record(key).state == "draft"
     with pytest.raises(WrongState, match="its ends_at has passed"):
         engine.start(key, by="anna")
 
@@ -140,13 +146,13 @@ def test_a_draft_whose_end_passed_is_never_started(engine, store, clock, learner
 def test_a_running_one_can_be_given_a_later_end(engine, store, clock, learner, draft):
     key = draft(ends_at=END)
     engine.start(key, by="anna")
-    record = store.record(key)
+    record = store.experiments.record(key)
     later = datetime.fromtimestamp(END + 50, UTC)
     edited = replace(record.configuration.experiment, ends_at=later)
     engine.edit(key, edited, version=record.configuration.version, by="anna")
     clock.now = END + 10
     learner.look()
-    assert store.record(key).state == "running"
+    assert store.experiments.record(key).state == "running"
     clock.now = END + 50
     learner.look()
-    assert store.record(key).state == "stopped"
+    assert store.experiments.record(key).state == "stopped"

@@ -98,7 +98,7 @@ def test_what_is_shipped_once_the_result_is_final_still_has_its_own_window(api) 
     (old,) = send(api, 1, clicks=False)
     ship(api, subject_line="b")
     api.clock.now += 10_000
-    assert api.engine.store.record("spring").closes_at < api.clock.now
+    assert api.engine.store.experiments.record("spring").closes_at < api.clock.now
     (new,) = send(api, 1, clicks=False)
     clicks = [Reward(str(d.decision_id), "c", "click") for d in (old, new)]
     told = api.engine.reward(clicks)
@@ -122,7 +122,7 @@ def test_a_result_is_final_once_the_last_window_has_closed(api) -> None:
         (a.sent, a.complete, a.reward) for a in moving
     ]
     assert learn(api, 500) == final
-    with api.engine.store.audit("spring") as audit:
+    with api.engine.store.snapshots.audit("spring") as audit:
         _, stored = load_statistic(audit.record.configuration, audit.snapshot)
         _, again, _ = rebuild(audit)
     assert np.array_equal(stored.reward, again.reward)
@@ -197,7 +197,7 @@ def test_another_process_ships_the_same(store, clock, database_url) -> None:
         assert other.record("spring") == stopped
         (decision,) = Engine(other, clock).choose("spring", [Request("u")])
         assert decision.slots["subject_line"]["variant"] == "b"
-        assert store.decisions([str(decision.decision_id)])[str(decision.decision_id)].shipped
+        assert store.log.decisions([str(decision.decision_id)])[str(decision.decision_id)].shipped
     finally:
         other.close()
 

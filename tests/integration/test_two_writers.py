@@ -28,7 +28,7 @@ SENDER = textwrap.dedent(
     sqlite.BUSY_SECONDS = postgresql.LOCK_SECONDS = 120.0
     url, name, waves = sys.argv[1], sys.argv[2], int(sys.argv[3])
     store = open_store(url)
-    record = store.record("spring")
+    record = store.experiments.record("spring")
     rng = np.random.default_rng(int(name))
     n = 40
     for wave in range(waves):
@@ -42,16 +42,16 @@ SENDER = textwrap.dedent(
             order % 3, np.full(2 * n, 1 / 3), np.ones((2 * n, 1)), order < 0, order < 0,
             [b""] * 2 * n, 0,
         )
-        earlier = store.append_decisions(record, chosen, at=float(wave))
+        earlier = store.log.append_decisions(record, chosen, at=float(wave))
         mine = sorted({earlier[r].id if r in earlier else chosen.ids[r] for r in range(2 * n)})
         rng.shuffle(mine)
-        found, m = store.targets(mine), len(mine)
+        found, m = store.log.targets(mine), len(mine)
         clicks = Events(
             found.known, found.numbers, ["e"] * m, ["click"] * m, [1.0] * m, [float(wave)] * m,
             [False] * m, [False] * m,
         )
-        store.append_events(clicks, at=wave)
-        store.cancel(mine[: n // 4], at=float(wave))
+        store.log.append_events(clicks, at=wave)
+        store.log.cancel(mine[: n // 4], at=float(wave))
         if wave % 3 == 0:
             fold(store, "spring", now=1e6)
     store.close()
@@ -74,21 +74,21 @@ def test_three_senders_and_folders_lose_and_double_nothing(store, sender, databa
     assert [process.communicate(timeout=300)[1] for process in started] == [""] * 3
     while fold(store, "spring", now=1e6):
         pass
-    record = store.record("spring")
+    record = store.experiments.record("spring")
     names = [str(n) for n in range(3)] + ["shared"]
-    every = store.decisions(
+    every = store.log.decisions(
         [f"{n}-{w}-{i}" for n in names for w in range(WAVES) for i in range(40)]
     )
     left = [d for d in every.values() if d.cancelled_at is None]
     if assignment == "per_decision":
         assert len(every) == 4 * 40 * WAVES  # each sender's own, and the shared ones once
     statistic, tally = load_statistic(
-        record.configuration, store.snapshot("spring", record.learned_version)
+        record.configuration, store.snapshots.snapshot("spring", record.learned_version)
     )
     assert statistic.count.sum() == tally.sent.sum() == len(left)
     assert statistic.pending.sum() == 0
     assert statistic.total.sum() == len(left)  # each was clicked, by however many senders
-    with store.audit("spring") as audit:
+    with store.snapshots.audit("spring") as audit:
         assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
 
 
@@ -109,7 +109,7 @@ def test_a_subject_has_one_decision_whoever_asks_at_once(store, sender, database
     for opened in stores:
         opened.close()
     assert answers[1:] == answers[:-1]
-    assert len(store.decisions([i for g in groups for i in g.ids])) == 200
+    assert len(store.log.decisions([i for g in groups for i in g.ids])) == 200
 
 
 def test_an_id_asked_for_by_many_at_once_is_decided_once(store, sender, database_url):
@@ -129,9 +129,9 @@ def test_an_id_asked_for_by_many_at_once_is_decided_once(store, sender, database
     for opened in stores:
         opened.close()
     assert sum(map(len, earlier)) == 400
-    assert len(store.decisions(ids)) == 200
+    assert len(store.log.decisions(ids)) == 200
     fold(store, "spring", now=1e6)
-    with store.audit("spring") as audit:
+    with store.snapshots.audit("spring") as audit:
         assert sum(len(portion) for portion in audit.learned) == 200
 
 

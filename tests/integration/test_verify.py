@@ -28,10 +28,10 @@ def learned(store, sender):
     ids = sender.choose(record, 30, at=1.0)
     sender.click(ids[:7], at=2.0)
     fold(store, "spring", now=20.0)
-    store.cancel(ids[:2], at=21.0)
+    store.log.cancel(ids[:2], at=21.0)
     sender.choose(record, 5, at=22.0)
     fold(store, "spring", now=23.0)
-    return store.record("spring")
+    return store.experiments.record("spring")
 
 
 def run(url, *arguments):
@@ -50,7 +50,7 @@ def test_equal_log_and_statistics_are_told_and_exit_with_0(store, sender, learne
 
 
 def test_a_statistic_that_is_off_by_one_is_found_and_named(store, learned, database_url):
-    statistic, _ = load_statistic(learned.configuration, store.snapshot("spring", 2))
+    statistic, _ = load_statistic(learned.configuration, store.snapshots.snapshot("spring", 2))
     count = statistic.count + np.array([0.0, 1.0, 0.0])
     wrong = type(statistic)(count, statistic.total, statistic.square, statistic.pending)
     with store.database.writing() as transaction:
@@ -78,11 +78,11 @@ def test_a_row_lost_from_the_log_is_found(store, learned, database_url):
 def test_a_count_of_what_did_not_fit_that_is_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fixtures
     store, sender, learned, database_url, name, table
 ):
-    store.append_decisions(learned, sender.chosen(2, mended=(3, 4, 5)), at=24.0)
+    store.log.append_decisions(learned, sender.chosen(2, mended=(3, 4, 5)), at=24.0)
     sender.click(sender.choose(learned, 2, at=24.0), at=2000.0, late=True, skewed=True)
-    store.note_early({learned.id: 6}, at=2001.0)
+    store.log.note_early({learned.id: 6}, at=2001.0)
     fold(store, "spring", now=3000.0)
-    assert store.record("spring").mishaps == DataQualityCounts(3, 4, 5, 0, 2, 2, 6)
+    assert store.experiments.record("spring").mishaps == DataQualityCounts(3, 4, 5, 0, 2, 2, 6)
     assert run(database_url, "spring").exit_code == 0
     with store.database.writing() as transaction:
         newest = select(func.max(batches.c.id)).scalar_subquery()
@@ -98,26 +98,28 @@ def test_counts_of_what_did_not_fit_outlive_their_rows(store, sender, database_u
     record = sender.start()
     for at in (1.0, 2.0):
         chosen = sender.chosen(2, mended=(1, 0, 2), subjects=["ann", f"u-{at}"])
-        store.append_decisions(record, chosen, at=at)
+        store.log.append_decisions(record, chosen, at=at)
         sender.click(chosen.ids, at=at, skewed=True)
         fold(store, "spring", now=at)
-    before = store.record("spring").mishaps
+    before = store.experiments.record("spring").mishaps
     for name in ("ann", "u-1.0"):
         assert erase_subject(store, name, now=3.0, by="test").decisions > 0
     with store.database.reading() as transaction:
         kinds = list(transaction.execute(select(batches.c.kind)).scalars())
     assert sorted(kinds) == ["choose", "reward"]  # the first two are gone
-    assert store.record("spring").mishaps == before == DataQualityCounts(2, 0, 4, 0, 0, 4)
+    assert (
+        store.experiments.record("spring").mishaps == before == DataQualityCounts(2, 0, 4, 0, 0, 4)
+    )
     assert run(database_url).exit_code == 0
 
 
 def test_what_comes_once_the_result_is_final_counts_nowhere(store, sender, database_url):
     ids = sender.choose(sender.start(), 2, at=1.0)
     fold(store, "spring", now=20.0)
-    store.move("spring", "stopped", allowed=["running"], at=30.0, by="test")
+    store.experiments.move("spring", "stopped", allowed=["running"], at=30.0, by="test")
     sender.click(ids, at=5000.0, late=True)
     fold(store, "spring", now=6000.0)
-    assert store.record("spring").mishaps == DataQualityCounts()
+    assert store.experiments.record("spring").mishaps == DataQualityCounts()
     assert run(database_url).exit_code == 0
 
 
@@ -161,18 +163,18 @@ def test_a_penalty_that_changed_since_the_last_fold_is_no_difference(store, send
     record = sender.start(policy=policy, reward=rule)
     sender.click(sender.choose(record, 30, at=1.0)[:4], at=2.0)
     fold(store, "spring", now=20.0)
-    kept, _ = load_statistic(record.configuration, store.snapshot("spring", 1))
+    kept, _ = load_statistic(record.configuration, store.snapshots.snapshot("spring", 1))
     policy = {"name": "logistic_thompson", "params": {"ridge": 20.0}}
     edited = msgspec.convert(
         msgspec.to_builtins(record.configuration.experiment) | {"policy": policy}, Experiment
     )
     assert refused_changes(record.configuration.experiment, edited) == []
     later = record.configuration.followed_by(edited, started=True)
-    store.configure("spring", later, allowed=("running",), at=21.0, by="test")
+    store.experiments.configure("spring", later, allowed=("running",), at=21.0, by="test")
     assert run(database_url).exit_code == 0
-    sender.choose(store.record("spring"), 1, at=22.0)
+    sender.choose(store.experiments.record("spring"), 1, at=22.0)
     fold(store, "spring", now=40.0)
-    fitted, _ = load_statistic(later, store.snapshot("spring", 2))
+    fitted, _ = load_statistic(later, store.snapshots.snapshot("spring", 2))
     assert not np.allclose(fitted.shift, kept.shift, atol=0.1)
     assert run(database_url).exit_code == 0
 
@@ -185,7 +187,9 @@ def test_a_forgetting_experiment_verifies_at_its_reference_time(store, sender, d
         ids = sender.choose(record, 10, at=at + 0.3, arms=rng.integers(0, 3, 10))
         sender.click(ids[:4], at=at + 0.5)
         fold(store, "spring", now=at + 0.7)
-    snapshot = store.snapshot("spring", store.record("spring").learned_version)
+    snapshot = store.snapshots.snapshot(
+        "spring", store.experiments.record("spring").learned_version
+    )
     statistic, _ = load_statistic(record.configuration, snapshot)
     assert (statistic.count % 1 != 0).any()
     assert run(database_url).exit_code == 0

@@ -157,7 +157,7 @@ def create_experiment(body: Experiment) -> OperationResponse:
 def list_experiments(query: ListQuery) -> OperationResponse:
     """List experiments, the newest first, page by page; the archived only if asked for."""
     shown = {"draft", "running", "paused", "stopped"} if query.state is None else {query.state}
-    records = services().engine.store.records()
+    records = services().engine.store.experiments.records()
     records = [r for r in records if r.id < query.after and r.state in shown]
     page = records[: query.limit]
     following = page[-1].id if len(records) > len(page) else None
@@ -174,7 +174,7 @@ def list_experiments(query: ListQuery) -> OperationResponse:
 )
 def read_experiment(key: str) -> OperationResponse:
     """Read one experiment."""
-    return _answer(services().engine.store.record(key))
+    return _answer(services().engine.store.experiments.record(key))
 
 
 @operations(
@@ -195,7 +195,7 @@ def edit_experiment(key: str, body: dict[str, Any]) -> OperationResponse:
     `policy` within its statistic family, a variant's `payload`, `name` and `paused`; variants may
     be added at the end of a slot.
     """
-    record = services().engine.store.record(key)
+    record = services().engine.store.experiments.record(key)
     version = _edited_version(record.configuration.version)
     merged = merge_patch(msgspec.to_builtins(record.configuration.experiment), body)
     try:

@@ -37,7 +37,7 @@ def healthz() -> OperationResponse:
 )
 def readyz() -> OperationResponse:
     """Tell that requests can be served: the database answers and is migrated."""
-    services().engine.store.records()
+    services().engine.store.experiments.records()
     return OperationResponse(ServerHealth("ready"))
 
 
@@ -59,9 +59,9 @@ def work() -> DecisionMetrics:
 def _experiments() -> list[str]:
     store = services().engine.store
     now = services().engine.clock()
-    live = [r for r in store.records() if r.state in {"running", "paused"}]
-    newest = {r.key: store.history(r.key, 1) for r in live}
-    waiting = store.waiting(now)
+    live = [r for r in store.experiments.records() if r.state in {"running", "paused"}]
+    newest = {r.key: store.snapshots.history(r.key, 1) for r in live}
+    waiting = store.snapshots.waiting(now)
     queues = [(r.key, waiting.get(r.id, FoldBacklog(0, now))) for r in live]
     return [
         *family(

@@ -31,7 +31,7 @@ def choose(uploads: Uploads, upload: Upload, engine: Engine) -> None:
         Unavailable: the database does not answer; to go on later does nothing twice.
     """
     path = uploads.file(upload)
-    configuration = engine.store.record(upload.experiment).configuration
+    configuration = engine.store.experiments.record(upload.experiment).configuration
     columns = upload.columns or RecipientColumns()
     recipients = RecipientFile(open_table(path, upload.name), configuration.experiment, columns)
     if upload.version != configuration.version:  # what was written has other columns
@@ -131,12 +131,12 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
         IdReused: an event came before with another value.
         Unavailable: the database does not answer; to go on later counts nothing twice.
     """
-    experiment = engine.store.record(upload.experiment).configuration.experiment
+    experiment = engine.store.experiments.record(upload.experiment).configuration.experiment
     table = open_table(uploads.file(upload), upload.name)
     columns = upload.events or EventColumns()
     nobody = ""
     if upload.subject is not None:
-        newest = partial(engine.store.newest_decisions, upload.experiment)
+        newest = partial(engine.store.log.newest_decisions, upload.experiment)
         found = SubjectMatcher(table, upload.subject, newest)
         table, nobody = found, found.nobody
         columns = replace(columns, decision=FOUND)

@@ -224,11 +224,13 @@ class Load:
         with closing(open_store(self.database_url)) as store:
             while any([Engine(store).learn(e["key"]) for e in EXPERIMENTS]):  # noqa: C419 - each learns
                 pass
-            stored = store.decisions(list(ledger.asked))
+            stored = store.log.decisions(list(ledger.asked))
             assert ledger.decided.keys() <= stored.keys()
             for key, decision in ledger.decided.items():
                 found = stored[key]
-                configuration = store.configuration(found.experiment, found.configuration_version)
+                configuration = store.experiments.configuration(
+                    found.experiment, found.configuration_version
+                )
                 assert configuration.slots_of(found.arm) == decision.slots
                 assert found.propensity == decision.propensity
             with store.database.reading() as transaction:

@@ -56,7 +56,7 @@ def test_a_copy_is_a_draft_of_its_own_without_what_was_learned(site, manager):
     site.send("sale", 20)
     assert manager.post("/experiments/sale/clone").location == "/experiments/sale-copy/setup"
     assert manager.post("/experiments/sale/clone").location == "/experiments/sale-copy-2/setup"
-    old, new = (site.engine.store.record(k) for k in ("sale", "sale-copy"))
+    old, new = (site.engine.store.experiments.record(k) for k in ("sale", "sale-copy"))
     assert new.state == "draft"
     assert new.learned_version == 0
     assert new.configuration.experiment.title == "Spring sale (copy)"
@@ -75,6 +75,6 @@ def test_an_empty_list_offers_the_sample_campaign(site, manager, viewer):
     assert "Look at a sample campaign" not in viewer.get("/").text
     assert "Look at a sample campaign" in manager.get("/").text
     with pytest.raises(NotFound):
-        site.engine.store.record("spring-sale")
+        site.engine.store.experiments.record("spring-sale")
     assert manager.post("/sample").location == "/experiments/spring-sale/setup"
-    assert site.engine.store.record("spring-sale").state == "draft"
+    assert site.engine.store.experiments.record("spring-sale").state == "draft"

@@ -283,10 +283,10 @@ def test_its_life_is_confirmed_step_by_step(site, manager):
         asked = manager.get(f"/experiments/sale/{'stop/nothing' if step == 'stop' else step}")
         assert told in words(asked.text)
         assert ("cannot be undone" in asked.text) == (step in {"stop", "archive"})
-        assert site.store.record("sale").state != state, "asking does nothing"
+        assert site.store.experiments.record("sale").state != state, "asking does nothing"
         answer = manager.post(f"/experiments/sale/{step}")
         assert answer.location == "/experiments/sale"
-        assert site.store.record("sale").state == state
+        assert site.store.experiments.record("sale").state == state
     text = words(manager.get("/experiments/sale/history").text)
     assert re.search("Stopped → Archived.*Running → Stopped.*Draft → Running.*Created", text)
     assert f"by {manager.email}" in text
@@ -314,7 +314,7 @@ def test_a_step_that_does_not_fit_the_state_is_refused(site, manager, state, ste
     refused = manager.post(f"/experiments/sale/{step}")
     assert refused.status_code == 409
     assert f"is {state}" in words(refused.text)
-    assert site.store.record("sale").state == state
+    assert site.store.experiments.record("sale").state == state
 
 
 def test_a_viewer_sees_no_button_that_would_be_refused(site, viewer):
@@ -389,7 +389,7 @@ def test_an_edit_keeps_the_goal_and_what_variants_cost(site, manager):
     assert "discount d10: 0.3" in shown
     fields = manager.form("/experiments/sale/edit", "policy")
     manager.post("/experiments/sale/edit", fields | {"slots/2/variants/0/cost": "0.1"})
-    declared = site.engine.store.record("sale").configuration.experiment.reward
+    declared = site.engine.store.experiments.record("sale").configuration.experiment.reward
     assert declared.goal == "minimise"
     assert declared.costs == {"discount": {"d0": 0.1, "d10": 0.3}}
     page = manager.post(

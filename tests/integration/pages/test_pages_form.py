@@ -53,7 +53,7 @@ def press(manager, fill):
 def test_the_shortest_way_makes_a_draft_with_sensible_defaults(site, manager, fill):
     answer = manager.post(NEW, fill(TYPED))
     assert answer.location == "/experiments/spring-sale", answer.text
-    record = site.store.record("spring-sale")
+    record = site.store.experiments.record("spring-sale")
     made = record.configuration.experiment
     assert record.state == "draft"
     assert made.name == "Spring sale"
@@ -95,7 +95,7 @@ def test_an_email_of_three_parts_is_made_row_by_row(site, manager, press, fill):
     }
     answer = manager.post(NEW, fill(typed, page))
     assert answer.status_code == 302, answer.text
-    made = site.store.record("spring-sale").configuration.experiment
+    made = site.store.experiments.record("spring-sale").configuration.experiment
     assert [s.key for s in made.slots] == ["subject_line", "content_block", "discount"]
     assert [v.payload for v in made.slots[2].variants] == [
         {"percent": 0},
@@ -222,7 +222,7 @@ def test_an_error_stands_beside_its_field_and_nothing_typed_is_lost(  # noqa: PL
     if typed.get("policy") in {"nonsense", ""}:  # a choice that does not exist cannot be shown
         before.pop("policy")
     assert after == before
-    assert site.store.records() == []
+    assert site.store.experiments.records() == []
 
 
 def test_every_wrong_field_is_named_at_once(manager, fill):
@@ -313,7 +313,7 @@ def test_many_variants_are_pasted_at_once(manager, press, fill, site):
     page = press("paste slots/0", TYPED | {"slots/0/paste": lines})
     answer = manager.post(NEW, fill({}, page))
     assert answer.status_code == 302, answer.text
-    (slot,) = site.store.record("spring-sale").configuration.experiment.slots
+    (slot,) = site.store.experiments.record("spring-sale").configuration.experiment.slots
     assert [v.payload["text"] for v in slot.variants] == [
         "Spring sale starts",
         "What would you like?",
@@ -390,7 +390,7 @@ def test_a_new_policy_appears_with_its_fields_and_is_checked(
     del fields["parameters/coin/fair"]  # unticked
     answer = manager.post(NEW, fields)
     assert answer.status_code == 302, answer.text
-    chosen = site.store.record("spring-sale").configuration.experiment.policy
+    chosen = site.store.experiments.record("spring-sale").configuration.experiment.policy
     assert chosen.name == "coin"
     assert chosen.params == {"edge": 0.1, "sides": 3, "metal": "gold", "fair": False}
     edited = manager.get("/experiments/spring-sale/edit").text
@@ -446,14 +446,14 @@ VARIED = [
 @pytest.mark.parametrize("declared", VARIED)
 def test_the_form_of_an_experiment_declares_that_experiment(site, manager, read_form, declared):
     site.make(start=False, **declared)
-    record = site.store.record("sale")
+    record = site.store.experiments.record("sale")
     assert declare(retype(record.configuration)) == record.configuration.experiment
     fields = manager.form("/experiments/sale/edit", "policy")
     typed = without_empty_rows(read(fields.items(), TypedExperiment))
     assert declare(typed) == record.configuration.experiment
     answer = manager.post("/experiments/sale/edit", fields)
     assert answer.location == "/experiments/sale", answer.text
-    after = site.store.record("sale").configuration
+    after = site.store.experiments.record("sale").configuration
     assert after.experiment == record.configuration.experiment
 
 
@@ -469,10 +469,10 @@ def test_a_later_editor_is_told_and_loses_nothing(site, manager, read_form):
     assert "otto@shop.example" in late.text
     kept = read_form(late.text, "policy").fields
     assert (kept["name"], kept["holdout"]) == ("Anna's sale", "3")
-    assert site.store.record("sale").configuration.experiment.name == "Otto's sale"
+    assert site.store.experiments.record("sale").configuration.experiment.name == "Otto's sale"
     again = manager.post("/experiments/sale/edit", kept)
     assert again.status_code == 302
-    assert site.store.record("sale").configuration.experiment.name == "Anna's sale"
+    assert site.store.experiments.record("sale").configuration.experiment.name == "Anna's sale"
 
 
 def test_once_started_what_is_fixed_says_so_beside_its_field(site, manager):
@@ -505,7 +505,7 @@ def test_once_started_a_typo_is_corrected_and_a_variant_joins_and_pauses(site, m
     }
     answer = manager.post("/experiments/sale/edit", fields | typed)
     assert answer.status_code == 302, answer.text
-    configuration = site.store.record("sale").configuration
+    configuration = site.store.experiments.record("sale").configuration
     (a, b, c) = configuration.experiment.slots[0].variants
     assert (a.payload["text"], b.paused, c.key) == ("Spring sale!", True, "c")
     assert b.payload == {"text": "What would you like?", "preheader": "Open"}
@@ -536,7 +536,7 @@ def test_editing_shows_the_stored_blocks_and_no_other(site, manager, read_form):
 def test_cancelling_means_that_nothing_is_stored(site, manager, press):
     press("add slots discount", TYPED)
     with pytest.raises(NotFound):
-        site.store.record("spring-sale")
+        site.store.experiments.record("spring-sale")
 
 
 def test_a_block_is_previewed_as_typed_in_a_frame_that_can_do_nothing(manager, fill, press):

@@ -80,7 +80,7 @@ def test_a_receipt_tells_what_pushed_towards_the_version_and_it_adds_up(site, vi
 
 def test_pushes_add_up_to_what_the_version_is_predicted_beyond_the_average(site):
     receipt = taught(site, "lints")
-    then = site.store.record("sale").configuration.experiment
+    then = site.store.experiments.record("sale").configuration.experiment
     told = [p.words for p in contribution_views(then, receipt, measure(then.reward))]
     told = [words for words in told if words != "made no difference"]
     amounts = [(1 if "towards" in w else -1) * float(re.search(r"by ([\d.]+)", w)[1]) for w in told]

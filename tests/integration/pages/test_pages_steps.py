@@ -56,7 +56,7 @@ def test_five_steps_lead_to_a_running_experiment(site, manager, press, begun):
     assert label == 'Start the campaign<span class="visually-hidden"> Spring sale</span>'
     answer = press(manager, f"{begun}/start", "start")
     assert answer.location == "/experiments/spring-sale"
-    record = site.store.record("spring-sale")
+    record = site.store.experiments.record("spring-sale")
     made = record.configuration.experiment
     assert record.state == "running"
     assert (made.holdout, made.reward.window_seconds) == (0.1, 3 * 86_400)
@@ -80,7 +80,7 @@ def test_an_incomplete_draft_is_left_and_resumed_by_somebody_else(site, manager,
     address = re.search('href="(/drafts/[^"]+)"', page.text)[1]
     fields = other.form(address, MARKER)
     assert {k: fields[k] for k in typed} == typed
-    assert site.store.records() == []
+    assert site.store.experiments.records() == []
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_an_error_stands_beside_its_field_and_what_was_typed_is_kept(  # noqa: P
     assert 'value="start"' not in start
     refused = press(manager, f"{begun}/start", "start")
     assert refused.status_code == 422
-    assert site.store.records() == []
+    assert site.store.experiments.records() == []
 
 
 def test_every_button_saves_first(site, manager, press, begun):
@@ -217,7 +217,7 @@ class TestTwoPeople:
         manager.post(f"{begun}/start", first | {"do": "start"})
         answer = bob.post(f"{begun}/start", second | {"do": "start"})
         assert answer.location == "/"
-        assert [r.key for r in site.store.records()] == ["spring-sale"]
+        assert [r.key for r in site.store.experiments.records()] == ["spring-sale"]
         assert site.store.drafts.all() == []
 
     def test_what_is_typed_in_a_draft_that_has_ended_is_kept_in_a_new_one(
@@ -237,7 +237,7 @@ def test_a_draft_with_a_start_date_waits_for_it(site, manager, press, begun):
     press(manager, f"{begun}/audience", "next", dates)
     assert "Let it start by itself" in manager.get(f"{begun}/start").text
     press(manager, f"{begun}/start", "ready")
-    record = site.store.record("spring-sale")
+    record = site.store.experiments.record("spring-sale")
     assert record.state == "draft"
     assert record.configuration.experiment.starts_at.isoformat() == "2030-03-01T09:00:00+00:00"
 
@@ -247,7 +247,7 @@ def test_an_end_that_has_passed_keeps_it_from_starting(site, manager, press, beg
     answer = press(manager, f"{begun}/start", "start")
     assert answer.status_code == 422
     assert "has passed already" in answer.text
-    assert site.store.records() == []
+    assert site.store.experiments.records() == []
 
 
 def test_a_taken_key_is_told_and_an_untyped_one_is_made_anew(site, manager, press, begun):
@@ -271,25 +271,25 @@ class TestEditing:
         press(manager, f"{begun}/audience", "next", {"holdout": "20"})
         press(manager, f"{begun}/parts", "next", {"key": "other"})
         assert press(manager, f"{begun}/start", "ready").location == f"/experiments/{key}"
-        record = site.store.record(key)
+        record = site.store.experiments.record(key)
         assert record.configuration.experiment.holdout == 0.2
         assert (record.configuration.version, record.state) == (2, "draft")
-        assert len(site.store.records()) == 1
+        assert len(site.store.experiments.records()) == 1
 
     def test_an_experiment_that_changed_meanwhile_is_replaced_only_when_asked_again(
         self, site, manager, press
     ):
         key = site.make(start=False)
         begun = manager.post(f"/experiments/{key}/steps").location.rpartition("/")[0]
-        record = site.store.record(key)
+        record = site.store.experiments.record(key)
         other = msgspec.structs.replace(record.configuration.experiment, name="Theirs")
         site.engine.edit(key, other, version=1, by="bob")
         told = press(manager, f"{begun}/start", "ready")
         assert told.status_code == 422
         assert "the campaign itself was changed" in told.text
-        assert site.store.record(key).configuration.experiment.name == "Theirs"
+        assert site.store.experiments.record(key).configuration.experiment.name == "Theirs"
         assert press(manager, f"{begun}/start", "ready").status_code == 302
-        assert site.store.record(key).configuration.experiment.name == "Spring sale"
+        assert site.store.experiments.record(key).configuration.experiment.name == "Spring sale"
 
 
 QUESTIONS = "answers/differ", "answers/late", "answers/price"

@@ -30,7 +30,7 @@ def test_stopping_asks_what_is_sent_then_and_names_it(site, manager):
     assert "Stop and keep sending “Plain · story · 0 % off”?" in words(confirmed.text)
     assert "control group" in words(confirmed.text)
     assert "This cannot be undone" in words(confirmed.text)
-    assert site.store.record("sale").state == "running", "asking does nothing"
+    assert site.store.experiments.record("sale").state == "running", "asking does nothing"
 
 
 def test_what_is_kept_is_sent_to_everybody_and_shown_and_logged(site, manager):
@@ -53,7 +53,7 @@ def test_nothing_more_is_sent_where_that_is_wanted(site, manager):
     site.make()
     assert "cannot be started again" in words(manager.get("/experiments/sale/stop/nothing").text)
     manager.post("/experiments/sale/stop")
-    assert site.store.record("sale").shipped is None
+    assert site.store.experiments.record("sale").shipped is None
     assert "requests are refused" in words(manager.get("/experiments/sale").text)
 
 
@@ -62,7 +62,7 @@ def test_a_version_that_does_not_exist_is_not_found(site, manager, arm):
     site.make()
     assert manager.get(f"/experiments/sale/stop/{arm}").status_code == 404
     assert manager.post(f"/experiments/sale/stop/{arm}").status_code == 404
-    assert site.store.record("sale").state == "running"
+    assert site.store.experiments.record("sale").state == "running"
 
 
 def test_a_paused_version_is_neither_offered_nor_sent(site, manager, declared):
@@ -75,7 +75,7 @@ def test_a_paused_version_is_neither_offered_nor_sent(site, manager, declared):
     assert offered == {a.index for a in arms if not a.paused}
     paused = next(a.index for a in arms if a.paused)
     assert manager.post(f"/experiments/sale/stop/{paused}").status_code == 422
-    assert site.store.record("sale").state == "running"
+    assert site.store.experiments.record("sale").state == "running"
 
 
 @pytest.mark.parametrize("path", ["stop", "stop/nothing", "stop/0"])

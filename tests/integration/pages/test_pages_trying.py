@@ -116,7 +116,7 @@ class TestRunningChanges:
         return edit
 
     def variants(self, site, slot=0):
-        return site.store.record("sale").configuration.experiment.slots[slot].variants
+        return site.store.experiments.record("sale").configuration.experiment.slots[slot].variants
 
     def test_an_edited_text_is_asked_about_and_nothing_is_saved_before(self, site, edited):
         page = edited({"slots/0/variants/1/text": "What would you <i>love</i>?"})
@@ -146,7 +146,7 @@ class TestRunningChanges:
         assert (new.payload["text"], new.paused) == ("Something else", False)
         assert new.payload["preheader"] == "Open", "further fields come along"
         assert new.key not in {"a", "b"}
-        arms = site.store.record("sale").configuration.arms
+        arms = site.store.experiments.record("sale").configuration.arms
         assert {a.newcomer for a in arms if a.variants[0] == new.key} == {True}
         assert len(site.engine.choose("sale", [Request("next")])) == 1
 

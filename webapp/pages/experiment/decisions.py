@@ -122,8 +122,8 @@ class DecisionRow(Struct, frozen=True):
 def latest(key: str) -> ResponseReturnValue:
     """List what was chosen last."""
     store = services().engine.store
-    record = store.record(key)
-    then = cache(store.configuration)
+    record = store.experiments.record(key)
+    then = cache(store.experiments.configuration)
 
     def told(stored: StoredDecision) -> DecisionRow:
         configuration = then(key, stored.configuration_version)
@@ -132,7 +132,7 @@ def latest(key: str) -> ResponseReturnValue:
         at = datetime.fromtimestamp(stored.made_at, UTC)
         return DecisionRow(stored.id, at, version, stored.propensity, _mark(stored))
 
-    rows = [told(stored) for stored in store.latest_decisions(key, limit=_SHOWN)]
+    rows = [told(stored) for stored in store.log.latest_decisions(key, limit=_SHOWN)]
     return render_template(
         "latest.html", record=record, rows=rows, cut=len(rows) == _SHOWN, tab="decisions"
     )
@@ -186,8 +186,10 @@ def decision(decision_id: str) -> ResponseReturnValue:
         receipt = engine.receipt(decision_id)
     except NotFound:
         return render_template("decisions.html", wanted=decision_id, missing=True), 404
-    record = engine.store.record(receipt.experiment)
-    then = engine.store.configuration(record.key, receipt.configuration_version).experiment
+    record = engine.store.experiments.record(receipt.experiment)
+    then = engine.store.experiments.configuration(
+        record.key, receipt.configuration_version
+    ).experiment
     labels = {m.name: m.label for m in methods()}
     counted = measure(then.reward)
     return render_template(

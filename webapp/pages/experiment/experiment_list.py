@@ -50,7 +50,7 @@ def campaigns() -> ResponseReturnValue:
     """List campaigns that match the search; archived ones only where asked for."""
     wanted, state = request.args.get("q", "").strip(), request.args.get("state", "")
     sort = request.args.get("sort", "")
-    every = services().engine.store.records()
+    every = services().engine.store.experiments.records()
     shown = [
         r
         for r in every
@@ -81,7 +81,7 @@ def campaigns() -> ResponseReturnValue:
 @needs("manager")
 def clone(key: str) -> ResponseReturnValue:
     """Make a new draft of what an experiment declares; nothing it learned goes along."""
-    record = services().engine.store.record(key)
+    record = services().engine.store.experiments.record(key)
     declared = record.configuration.experiment
     name = f"{declared.title} (copy)"[:_LONGEST_NAME]
     # Its dates have passed, or are another campaign's.
@@ -104,7 +104,7 @@ def _created(experiment: Experiment) -> ResponseReturnValue:
 
 
 def _free(key: str) -> str:
-    return unused(key, {r.key for r in services().engine.store.records()})
+    return unused(key, {r.key for r in services().engine.store.experiments.records()})
 
 
 def _matches(record: ExperimentRecord, wanted: str) -> bool:
@@ -123,7 +123,7 @@ def _listed(record: ExperimentRecord) -> CampaignRow:
 
 def _tally(record: ExperimentRecord) -> tuple[int, int]:
     """Count what was sent and what is complete, by the newest tally."""
-    newest = services().engine.store.history(record.key, 1)
+    newest = services().engine.store.snapshots.history(record.key, 1)
     if not newest:
         return 0, 0
     tally = ArmCounts.load(newest[-1].tally)

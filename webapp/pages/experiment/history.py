@@ -120,7 +120,7 @@ _CHANGES = 100
 @needs("viewer")
 def setup(key: str) -> ResponseReturnValue:
     """Show what is declared, and how a sender calls it."""
-    record = services().engine.store.record(key)
+    record = services().engine.store.experiments.record(key)
     declared = record.configuration.experiment
     return render_template(
         "setup.html",
@@ -150,7 +150,7 @@ def _sample_reward(declared: Experiment) -> str:
 @needs("viewer")
 def history(key: str) -> ResponseReturnValue:
     """Show who changed what, the newest first."""
-    record = services().engine.store.record(key)
+    record = services().engine.store.experiments.record(key)
     before = request.args.get("before", type=int)
     found = services().accounts.changes(
         subject=f"experiment:{key}", before_id=before, limit=_CHANGES + 1

@@ -108,7 +108,7 @@ def steps_of(record: ExperimentRecord) -> dict[str, LifecycleStep]:
 @needs("manager")
 def confirm(key: str, name: str) -> ResponseReturnValue:
     """Ask before a step."""
-    record, step = services().engine.store.record(key), STEPS[name]
+    record, step = services().engine.store.experiments.record(key), STEPS[name]
     if record.state not in step.states:
         raise WrongState(key, record.state, f"it cannot {name} now")
     consequences = list(step.consequences)
@@ -127,7 +127,7 @@ def take(key: str, name: str) -> ResponseReturnValue:
     """Take a step."""
     step = STEPS.get(name) or abort(404)
     engine = services().engine
-    record = engine.store.record(key)
+    record = engine.store.experiments.record(key)
     if record.state not in step.states:  # resuming is no way to start a draft unseen
         raise WrongState(key, record.state, f"it cannot {name} now")
     step.take(engine, key, by=person().email)

@@ -32,7 +32,7 @@ class ArmChance(Struct, frozen=True):
 def try_it(key: str) -> ResponseReturnValue:
     """Show the email for what is typed about a recipient, with the variants that are forced."""
     engine = services().engine
-    record = engine.store.record(key)
+    record = engine.store.experiments.record(key)
     declared = record.configuration.experiment
     errors: dict[str, str] = {}
     trial = None

@@ -54,7 +54,7 @@ def live(key: str) -> ResponseReturnValue:
 def standing_of(key: str) -> tuple[ExperimentRecord, ResultsView]:
     """Read how an experiment stands now."""
     engine = services().engine
-    record = engine.store.record(key)
+    record = engine.store.experiments.record(key)
     return record, results_view(record, engine.results(key), engine.clock())
 
 

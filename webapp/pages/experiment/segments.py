@@ -66,7 +66,7 @@ class SegmentsView(Struct, frozen=True):
 def every_segment() -> ResponseReturnValue:
     """Say of each campaign that knows something of its recipients which variant suits whom."""
     engine = services().engine
-    begun = [r for r in engine.store.records() if r.started and r.state != "archived"]
+    begun = [r for r in engine.store.experiments.records() if r.started and r.state != "archived"]
     knowing = [r for r in begun if r.configuration.experiment.context]
     told = [
         (r, segments_view(r.configuration.experiment, engine.results(r.key)))
@@ -112,7 +112,7 @@ def picture(feature: FeatureRows, counted: Measure) -> Figure:
 
 def _read(key: str) -> tuple[ExperimentRecord, SegmentsView]:
     engine = services().engine
-    record = engine.store.record(key)
+    record = engine.store.experiments.record(key)
     return record, segments_view(record.configuration.experiment, engine.results(key))
 
 

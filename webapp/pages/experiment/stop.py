@@ -38,7 +38,7 @@ def stop(key: str) -> ResponseReturnValue:
 @needs("manager")
 def stop_now(key: str) -> ResponseReturnValue:
     """Stop; nothing more is sent."""
-    record = services().engine.store.record(key)
+    record = services().engine.store.experiments.record(key)
     _refuse_unless_it_runs(record)
     services().engine.stop(key, by=person().email)
     flash(f"{record.configuration.experiment.title}: {_STEP.done}")
@@ -49,21 +49,21 @@ def stop_now(key: str) -> ResponseReturnValue:
 @needs("manager")
 def stop_all(key: str) -> ResponseReturnValue:
     """Ask before nothing more is sent."""
-    return _ask(services().engine.store.record(key), None)
+    return _ask(services().engine.store.experiments.record(key), None)
 
 
 @pages.get("/experiments/<key:key>/stop/<int:arm>")
 @needs("manager")
 def ship(key: str, arm: int) -> ResponseReturnValue:
     """Ask before everybody gets one version."""
-    return _ask(services().engine.store.record(key), arm)
+    return _ask(services().engine.store.experiments.record(key), arm)
 
 
 @pages.post("/experiments/<key:key>/stop/<int:arm>")
 @needs("manager")
 def ship_now(key: str, arm: int) -> ResponseReturnValue:
     """Stop, and send everybody one version from now on."""
-    record = services().engine.store.record(key)
+    record = services().engine.store.experiments.record(key)
     _refuse_unless_it_runs(record)
     variants = _variants(record, arm)
     services().engine.stop(key, by=person().email, ship=variants)

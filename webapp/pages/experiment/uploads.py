@@ -74,7 +74,7 @@ def files(key: str) -> ResponseReturnValue:
 def upload(key: str) -> ResponseReturnValue:
     """Keep a file, and go on to its columns."""
     engine, uploads = services().engine, _uploads()
-    engine.store.record(key)
+    engine.store.experiments.record(key)
     kind, file = request.form.get("kind", ""), request.files.get("file")
     if kind not in get_args(Kind) or file is None or not file.filename:
         return _files(key, kind, "choose a file first"), 422
@@ -95,7 +95,7 @@ def _files(key: str, kind: str = "", wrong: str = "") -> str:
     uploads.sweep(services().engine.clock())
     return render_template(
         "files.html",
-        record=services().engine.store.record(key),
+        record=services().engine.store.experiments.record(key),
         uploads=uploads.every(key),
         kind=kind,
         wrong=wrong,
@@ -109,7 +109,7 @@ def _files(key: str, kind: str = "", wrong: str = "") -> str:
 def uploaded(key: str, upload_id: str) -> ResponseReturnValue:
     """Ask for the columns, or show how far it is."""
     found = _uploads().find(key, upload_id)
-    experiment = services().engine.store.record(key).configuration.experiment
+    experiment = services().engine.store.experiments.record(key).configuration.experiment
     if found.stage == "new":
         table = _table(found)
         return _columns(found, table, _guessed(found, table.columns, experiment))
@@ -123,7 +123,7 @@ def work_on(key: str, upload_id: str) -> ResponseReturnValue:
     engine, uploads = services().engine, _uploads()
     found = uploads.find(key, upload_id)
     if found.stage == "new":
-        experiment = engine.store.record(key).configuration.experiment
+        experiment = engine.store.experiments.record(key).configuration.experiment
         table, meaning = _table(found), _meant(experiment)
         try:
             found = _understood(found, table, meaning, experiment)
@@ -187,7 +187,7 @@ def _progress(found: Upload) -> str:
         found = uploads.find(found.experiment, found.id)
     return render_template(
         "upload.html",
-        record=services().engine.store.record(found.experiment),
+        record=services().engine.store.experiments.record(found.experiment),
         upload=found,
         cut_off=found.stage == "working" and idle,
         tab="files",
@@ -202,7 +202,7 @@ def _columns(found: Upload, table: Table, meaning: ColumnMapping, wrong: str = "
     cells = portion.cells if portion else {}
     return render_template(
         "columns.html",
-        record=services().engine.store.record(found.experiment),
+        record=services().engine.store.experiments.record(found.experiment),
         upload=found,
         columns=table.columns,
         meaning=meaning,

@@ -53,7 +53,7 @@ def create() -> ResponseReturnValue:
 @needs("manager")
 def edit(key: str) -> ResponseReturnValue:
     """Show the form filled in."""
-    record = services().engine.store.record(key)
+    record = services().engine.store.experiments.record(key)
     return _form(retype(record.configuration), record=record)
 
 
@@ -62,7 +62,7 @@ def edit(key: str) -> ResponseReturnValue:
 def save(key: str) -> ResponseReturnValue:
     """Change the form's rows, or save what it declares."""
     engine = services().engine
-    record = engine.store.record(key)
+    record = engine.store.experiments.record(key)
     form = replace(_submitted(), key=key)
     if changed := _with_rows_changed(form, record):
         return changed

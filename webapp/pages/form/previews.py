@@ -20,7 +20,7 @@ def preview_typed() -> ResponseReturnValue:
 @needs("viewer")
 def preview(key: str, slot: int, variant: int) -> ResponseReturnValue:
     """Show a stored block."""
-    slots = services().engine.store.record(key).configuration.experiment.slots
+    slots = services().engine.store.experiments.record(key).configuration.experiment.slots
     if slot >= len(slots) or variant >= len(slots[slot].variants):
         abort(404)
     return _framed(str(slots[slot].variants[variant].payload.get("html", "")))

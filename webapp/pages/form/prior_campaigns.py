@@ -15,7 +15,7 @@ _ENOUGH = 100  # complete results of a version, from which its rate says somethi
 
 def candidates() -> list[ExperimentRecord]:
     """List the campaigns whose rates can be expected again: started, and of success or none."""
-    records = services().engine.store.records()
+    records = services().engine.store.experiments.records()
     return [r for r in records if r.started and plain(r.configuration.experiment.reward)]
 
 

@@ -19,7 +19,7 @@ def with_key(form: F) -> F:
     """Make a key from the name where none was typed."""
     if form.key.strip() or not slug(form.name):
         return form
-    taken = {r.key for r in services().engine.store.records()}
+    taken = {r.key for r in services().engine.store.experiments.records()}
     return replace(form, key=unused(slug(form.name), taken))
 
 

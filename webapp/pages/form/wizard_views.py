@@ -50,7 +50,7 @@ def redraft(key: str) -> ResponseReturnValue:
     keeper = keeper_of()
     kept = next((k for k in keeper.listed() if k.form.edits == key), None)
     if kept is None:
-        record = services().engine.store.record(key)
+        record = services().engine.store.experiments.record(key)
         declared = msgspec.to_builtins(retype(record.configuration))
         seen = tuple(STEPS)[:-1]
         form = replace(msgspec.convert(declared, TypedDraft), edits=key, seen=seen)

@@ -1,0 +1,357 @@
+"""The store that the engine needs: a port. Tables and SQL are in the package ``storage``.
+
+Times are seconds since 1970-01-01 UTC. The log is append-only: decisions, events, activations and
+cancellations are inserted and never changed. Each commit of such rows writes one *batch* row per
+experiment; a fold takes batches that are due into what is learned and marks them, in the
+transaction that inserts the next snapshot.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from bandits.store.fold import Fold, LogAudit, Removal
+from bandits.store.values import (
+    DecisionRefs,
+    Event,
+    Events,
+    ExperimentRecord,
+    ExperimentState,
+    FoldBacklog,
+    MarkResult,
+    NewDecisions,
+    RemovalResult,
+    Snapshot,
+    SnapshotPoint,
+    State,
+    StoredDecision,
+    SubjectPage,
+)
+from bandits.versions import Configuration
+
+
+class StaleRead(Exception):
+    """A row that was written rests on a row that has changed since it was read; read it again."""
+
+
+class ExperimentPort(Protocol):
+    """Where experiments and their configurations live."""
+
+    def create(
+        self, configuration: Configuration, *, salt: bytes, at: float, by: str
+    ) -> ExperimentRecord:
+        """Add a draft.
+
+        Raises:
+            AlreadyExists: its key is taken.
+        """
+        ...
+
+    def record(self, key: str) -> ExperimentRecord:
+        """Read an experiment.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def recent(self, key: str) -> ExperimentRecord:
+        """Read an experiment as it was within the last second, to choose under it.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def records(self) -> list[ExperimentRecord]:
+        """Read every experiment, the newest first."""
+        ...
+
+    def configure(
+        self,
+        key: str,
+        configuration: Configuration,
+        *,
+        allowed: Sequence[State],
+        at: float,
+        by: str,
+    ) -> ExperimentRecord:
+        """Store the next version of a configuration; earlier ones stay for receipts.
+
+        Raises:
+            NotFound: there is none of this key.
+            StaleEdit: the stored version is not the one before this.
+            WrongState: its state is not one of `allowed`.
+        """
+        ...
+
+    def move(  # noqa: PLR0913 - a change, and who makes it when
+        self,
+        key: str,
+        to: State,
+        *,
+        allowed: Sequence[State],
+        at: float,
+        by: str,
+        shipped: int | None = None,
+    ) -> ExperimentRecord:
+        """Change an experiment's state; `started_at` and `stopped_at` are set the first time.
+
+        Args:
+            key: the experiment.
+            to: the new state.
+            allowed: the states from which it may be taken.
+            at: when, seconds since 1970.
+            by: who, for the audit log.
+            shipped: the arm that it goes on sending from now on; as it was unless given.
+
+        Raises:
+            NotFound: there is none of this key.
+            WrongState: its state is not one of `allowed`.
+        """
+        ...
+
+    def configuration(self, key: str, version: int) -> Configuration:
+        """Read one version of a configuration.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+
+class LogPort(Protocol):
+    """Where decisions live, and what came of them."""
+
+    def append_decisions(
+        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float
+    ) -> Mapping[int, StoredDecision]:
+        """Append decisions in one transaction, durable on return.
+
+        Returns:
+            For each row that was not appended, since its id was there before or (with
+            ``per_subject``) its subject has a decision: that earlier decision.
+
+        Raises:
+            IdReused: an id was there before with another digest; nothing was appended.
+            Outdated: the experiment's state or configuration is no longer the record's; nothing
+                was appended.
+        """
+        ...
+
+    def admit(
+        self, record: ExperimentRecord, given: Sequence[bytes], *, most: int
+    ) -> Sequence[bytes]:
+        """Note which of these distinct `eligible` restrictions are new to an experiment.
+
+        Returns:
+            Those by which it would have more than `most`, in the given order; where there are any,
+            none is noted.
+        """
+        ...
+
+    def decisions(self, ids: Sequence[str]) -> dict[str, StoredDecision]:
+        """Read the decisions that exist among these ids."""
+        ...
+
+    def latest_decisions(self, key: str, *, limit: int) -> list[StoredDecision]:
+        """Read an experiment's decisions that were made last, the newest first.
+
+        Raises:
+            NotFound: there is no experiment of this key.
+        """
+        ...
+
+    def newest_decisions(self, key: str, subjects: Sequence[str]) -> dict[str, str]:
+        """Find the newest decision of each subject in an experiment; others are left out.
+
+        Raises:
+            NotFound: there is no experiment of this key.
+        """
+        ...
+
+    def events(self, decision_id: str) -> list[Event]:
+        """Read a decision's events in order of their time."""
+        ...
+
+    def targets(self, ids: Sequence[str]) -> DecisionRefs:
+        """Find the decisions of ids, to append events to them."""
+        ...
+
+    def append_events(self, events: Events, *, at: float) -> Sequence[int]:
+        """Append events of existing decisions in one transaction, durable on return.
+
+        Args:
+            events: of decisions as `targets` told of them.
+            at: when, seconds since 1970.
+
+        Returns:
+            The positions of those that were repeated, ascending: their (decision, event id) was
+            there before, or came earlier in `events`.
+
+        Raises:
+            IdReused: one was there with another metric or value; nothing was appended.
+            Outdated: a decision was erased since; nothing was appended.
+        """
+        ...
+
+    def note_early(self, early: Mapping[int, int], *, at: float) -> None:
+        """Count events of experiments, by number, that came before their decisions' clocks ran."""
+        ...
+
+    def activate(self, ids: Sequence[str], *, at: float) -> MarkResult:
+        """Start the clocks of decisions; repeated where they run already or were cancelled."""
+        ...
+
+    def cancel(self, ids: Sequence[str], *, at: float) -> MarkResult:
+        """Take decisions out of learning, and free their subjects."""
+        ...
+
+
+class SnapshotPort(Protocol):
+    """Where what is learned lives."""
+
+    def fold(self, key: str, *, now: float) -> AbstractContextManager[Fold]:
+        """Start a fold: take the experiment's lock and read what is due by `now`.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def audit(self, key: str, version: int | None = None) -> AbstractContextManager[LogAudit]:
+        """Read the whole log of one experiment, consistently.
+
+        Args:
+            key: the experiment.
+            version: read what this snapshot was made of; the newest unless given.
+
+        Raises:
+            NotFound: there is no such experiment or snapshot.
+            NotDerivable: the snapshot knew of decisions that were erased or removed since.
+        """
+        ...
+
+    def snapshot(self, key: str, version: int) -> Snapshot:
+        """Read one snapshot.
+
+        Raises:
+            NotFound: there is none.
+            NotDerivable: it knew of decisions that were erased since.
+        """
+        ...
+
+    def standing(self, key: str, points: int) -> ExperimentState:
+        """Read how an experiment stands, with at most `points` of its history.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def waiting(self, now: float) -> Mapping[int, FoldBacklog]:
+        """Tell what waits for a fold, by `Record.id`; nothing of experiments where nothing does."""
+        ...
+
+    def history(self, key: str, points: int) -> list[SnapshotPoint]:
+        """Read at most `points` snapshots for a chart, spread over time, the newest included."""
+        ...
+
+    def prune(self, key: str, *, before: float, most: int) -> int:
+        """Take the arrays of at most `most` snapshots from before a time, the oldest first.
+
+        The newest keeps its arrays, and each its tally.
+
+        Returns:
+            How many were taken.
+        """
+        ...
+
+    def remove(
+        self,
+        key: str,
+        *,
+        before: float,
+        most: int,
+        following: tuple[float, int] | None,
+        keep: Callable[[Removal], None],
+    ) -> RemovalResult:
+        """Remove decisions from before a time that nothing can change any more, the oldest first.
+
+        They are folded and their reward window is closed, or they never counted. Of an experiment
+        that decides once per subject none is removed before it is stopped.
+
+        Args:
+            key: the experiment.
+            before: only decisions whose clocks started before, or that were made before and never
+                started; at least the reward window ago.
+            most: about how many to look at in one transaction.
+            following: where the portion before this one ended.
+            keep: saves what is known of them; called in the transaction, where there are any.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+
+class SubjectPort(Protocol):
+    """Reading and erasing what is stored of one subject."""
+
+    def subject(self, subject_id: str, *, after: int = 0, limit: int) -> SubjectPage:
+        """Read a subject's decisions in every experiment, at most `limit` after a place.
+
+        This may go through the whole log.
+        """
+        ...
+
+    def subject_decisions(self, subject_id: str) -> dict[str, list[str]]:
+        """Find the ids of a subject's decisions, by experiment; this may go through the log."""
+        ...
+
+    def erase(
+        self, key: str, ids: Sequence[str], *, now: float, by: str
+    ) -> AbstractContextManager[Fold]:
+        """Erase decisions and all that followed them, in one transaction.
+
+        Args:
+            key: the experiment.
+            ids: its decisions; those that are not there any more are passed over.
+            now: seconds since 1970.
+            by: who does it, for the audit log.
+
+        Returns:
+            A fold that takes in only that they are cancelled. Where something is `due`, it has to
+            be saved, or nothing is erased.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+
+class Store(Protocol):
+    """Where experiments, the log, the snapshots and the subjects live.
+
+    Every method may raise `Unavailable`; then nothing was stored.
+    """
+
+    @property
+    def experiments(self) -> ExperimentPort:
+        """Experiments and their configurations."""
+        ...
+
+    @property
+    def log(self) -> LogPort:
+        """Decisions and their events."""
+        ...
+
+    @property
+    def snapshots(self) -> SnapshotPort:
+        """Folds, and the snapshots that they leave."""
+        ...
+
+    @property
+    def subjects(self) -> SubjectPort:
+        """Data of single subjects."""
+        ...
