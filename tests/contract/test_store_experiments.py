@@ -39,13 +39,13 @@ def test_experiments_are_listed_newest_first(store, sender):
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda s: s.record("none"),
-        lambda s: s.configuration("none", 1),
-        lambda s: s.snapshot("none", 1),
-        lambda s: s.history("none", 10),
-        lambda s: s.fold("none", now=1.0).__enter__(),
-        lambda s: s.audit("none").__enter__(),
-        lambda s: s.move("none", "running", allowed=["draft"], at=1.0, by="test"),
+        lambda s: s.experiments.record("none"),
+        lambda s: s.experiments.configuration("none", 1),
+        lambda s: s.snapshots.snapshot("none", 1),
+        lambda s: s.snapshots.history("none", 10),
+        lambda s: s.snapshots.fold("none", now=1.0).__enter__(),
+        lambda s: s.snapshots.audit("none").__enter__(),
+        lambda s: s.experiments.move("none", "running", allowed=["draft"], at=1.0, by="test"),
     ],
 )
 def test_what_is_asked_of_no_experiment_names_its_key(store, ask):
