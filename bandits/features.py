@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise, repeat
 from math import isfinite, nan
+from operator import attrgetter
 from typing import Annotated, Any
 
 import numpy as np
@@ -51,7 +52,7 @@ class NumberFeature(
         """Encode n values to (n, 1)."""
         return self._scaled(np.array(values, dtype=np.float64), counts)  # None becomes NaN
 
-    def taken(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
+    def usual_column(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
         """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
         types, missing = set(map(type, values)), 0
         if not types <= {int, float, type(None)}:
@@ -136,7 +137,7 @@ class CategoryFeature(
         """Encode n values to (n, number of listed values)."""
         return self._marked([None if v is None else _text(v) for v in values], counts)
 
-    def taken(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
+    def usual_column(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
         """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
         others = set(map(type, values)) - {str, type(None)}
         if not others <= {bool, int}:
@@ -202,15 +203,15 @@ class Encoder:
         """Prepare for these features; `strict` refuses what would otherwise be mended."""
         self.features = tuple(features)
         self.strict = strict
-        self._names = frozenset(f.name for f in self.features)
         self._refusals: dict[str, Callable[..., str | None]] = {
             f.name: f.refuse for f in self.features
         }
+        self._names = frozenset(self._refusals)
 
-    @property
+    @cached_property
     def n_features(self) -> int:
         """d, with the leading 1."""
-        return 1 + sum(f.width for f in self.features)
+        return 1 + sum(map(attrgetter("width"), self.features))
 
     @property
     def labels(self) -> list[str]:
@@ -219,7 +220,7 @@ class Encoder:
 
     @cached_property
     def nobody(self) -> FloatArray:
-        """Encode that nothing is known, (d,): every declared default, also where strict."""
+        """Encoded context (d,) of a subject of whom nothing is known: every declared default."""
         return Encoder(self.features).encode([None]).contexts[0]
 
     def encode(self, contexts: Sequence[Context | None]) -> EncodedContexts:
@@ -229,30 +230,32 @@ class Encoder:
             InvalidInput: at ``/{row}/{feature}``: an undeclared feature, NaN, infinity, text where
                 a number belongs; if strict, also what is missing, out of range or unlisted.
         """
+        if not self.features and not any(contexts):
+            return EncodedContexts(np.ones((len(contexts), 1)))
         rows = [c or {} for c in contexts]
         values = [[row.get(f.name) for row in rows] for f in self.features]
-        if (taken := self._taken(rows, values)) is not None:
-            return taken
+        if (encoded := self._encode_usual(rows, values)) is not None:
+            return encoded
         if faults := [fault for i, row in enumerate(rows) for fault in self._faults(i, row)]:
             raise InvalidInput(faults[:100])
         counts = EncodingCounts()
         columns = [f.column(v, counts) for f, v in zip(self.features, values, strict=True)]
-        return _beside(len(rows), columns, counts)
+        return _with_constant(len(rows), columns, counts)
 
-    def _taken(
+    def _encode_usual(
         self, rows: Sequence[Context], values: Sequence[Sequence[Scalar]]
     ) -> EncodedContexts | None:
         """Encode, or return None where there may be a fault: looking at each value costs more."""
         if self.strict:
             return None
         counts = EncodingCounts()
-        each = zip(self.features, values, strict=True)
-        columns = [c for f, v in each if (c := f.taken(v, counts)) is not None]
-        given = len(rows) * len(values) - counts.missing
-        declared = sum(map(len, rows)) <= given or all(map(self._names.issuperset, rows))
+        pairs = zip(self.features, values, strict=True)
+        columns = [c for f, v in pairs if (c := f.usual_column(v, counts)) is not None]
+        n_values = len(rows) * len(values) - counts.missing
+        declared = sum(map(len, rows)) <= n_values or all(map(self._names.issuperset, rows))
         if not declared or len(columns) < len(values):
             return None
-        return _beside(len(rows), columns, counts)
+        return _with_constant(len(rows), columns, counts)
 
     def _faults(self, index: int, row: Context) -> list[Fault]:
         found = []
@@ -274,7 +277,9 @@ class Encoder:
         return found
 
 
-def _beside(n: int, columns: Sequence[FloatArray], counts: EncodingCounts) -> EncodedContexts:
+def _with_constant(
+    n: int, columns: Sequence[FloatArray], counts: EncodingCounts
+) -> EncodedContexts:
     return EncodedContexts(np.concatenate([np.ones((n, 1)), *columns], axis=1), counts)
 
 

@@ -1,15 +1,19 @@
 """Versions of an experiment's declaration, and the arms that each of them has."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.experiment import Combination, Experiment, unknown
+from bandits.policy import AnyPolicy
 from bandits.problem import Problem
+from bandits.segments import Segmentation
 
 
 class Arm(Struct, frozen=True):
@@ -19,7 +23,7 @@ class Arm(Struct, frozen=True):
     newcomer: bool = False
 
 
-class Configuration(Struct, frozen=True):
+class Configuration(Struct, frozen=True, dict=True):
     """One version of an experiment's declaration; arms keep their index from version to version."""
 
     version: int
@@ -49,9 +53,14 @@ class Configuration(Struct, frozen=True):
         arms = (*kept, *(Arm(c, newcomer=started) for c in joined))
         return Configuration(self.version + 1, experiment, arms)
 
-    @property
+    @cached_property
+    def policy(self) -> AnyPolicy:
+        """Policy that decides, and that learns."""
+        return self.experiment.make_policy()
+
+    @cached_property
     def problem(self) -> Problem:
-        """What is chosen among when every arm is."""
+        """Problem of choosing among all arms."""
         slots = self.experiment.slots
         levels = [{v.key: i for i, v in enumerate(s.variants)} for s in slots]
         low, high = self.experiment.reward.bounds
@@ -61,23 +70,28 @@ class Configuration(Struct, frozen=True):
         n_features = self.experiment.encoder().n_features
         return Problem(np.arange(len(self.arms)), slot_levels, n_features, low, high)
 
-    @property
+    @cached_property
     def control(self) -> int:
         """The control's index."""
-        wanted = self.experiment.control_variants()
-        return next(i for i, a in enumerate(self.arms) if a.variants == wanted)
+        variants = self.experiment.control_variants()
+        return next(i for i, a in enumerate(self.arms) if a.variants == variants)
 
-    @property
+    @cached_property
     def costs(self) -> FloatArray:
-        """What sending each arm adds to its reward, (K,)."""
+        """Amount that sending each arm adds to its reward, (K,)."""
         keys = [s.key for s in self.experiment.slots]
         by_slot = (dict(zip(keys, a.variants, strict=True)) for a in self.arms)
         return np.array([self.experiment.reward.cost(variants) for variants in by_slot])
 
-    @property
+    @cached_property
     def newcomers(self) -> BoolArray:
-        """Which arms joined after the start, (K,)."""
+        """Arms that joined after the start, (K,)."""
         return np.array([a.newcomer for a in self.arms])
+
+    @cached_property
+    def segmentation(self) -> Segmentation:
+        """Segments that results are computed for."""
+        return Segmentation(self.experiment.context)
 
     def arm(self, combination: Combination) -> int:
         """Return the arm that a combination names; a slot of one variant needs no naming.
@@ -128,3 +142,16 @@ class Configuration(Struct, frozen=True):
         keys = [s.key for s in self.experiment.slots]
         chosen = zip(keys, self.arms[arm].variants, strict=True)
         return {s: {"variant": v, "payload": payloads[s, v]} for s, v in chosen}
+
+
+def encode_restriction(eligible: Mapping[str, Sequence[str]]) -> bytes:
+    """Write a request's `eligible` restriction; equal ones are written alike, none as nothing."""
+    if not eligible:
+        return b""
+    ordered = {slot: sorted(set(variants)) for slot, variants in sorted(eligible.items())}
+    return msgspec.json.encode(ordered)
+
+
+def decode_restriction(encoded: bytes) -> dict[str, list[str]] | None:
+    """Read a restriction back; None where there was none."""
+    return msgspec.json.decode(encoded, type=dict[str, list[str]]) if encoded else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flask import Flask, Response, current_app, g, request
 
-from bandits.sampling import noise
+from bandits.ids import random_bytes
 from webapp.api.health import METRICS
 from webapp.metrics import HttpMetrics
 from webapp.settings import Settings
@@ -36,7 +36,7 @@ def request_id(environ: "WSGIEnvironment") -> str:
     """Return the id that a request brings, or make one, which is its id from then on."""
     given: str = environ.get(_GIVEN, "")
     if not given or not _ID.fullmatch(given):
-        given = environ[_GIVEN] = noise()[:8].hex()
+        given = environ[_GIVEN] = random_bytes()[:8].hex()
     return given
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from bandits.client.transport import ApiError
 from bandits.errors import InvalidInput
-from bandits.sampling import time_ordered_ids
+from bandits.ids import time_ordered_ids
 from bandits.schemas import Request
 
 MAX_BATCH = 10_000  # that the server takes at once

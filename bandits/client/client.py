@@ -17,7 +17,7 @@ from bandits.client.transport import ApiError, ConnectionFailed, Timeouts, Trans
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import Context
-from bandits.sampling import time_ordered_ids
+from bandits.ids import time_ordered_ids
 from bandits.schemas import Decision, Request, Reward, RewardReceipt
 from bandits.store.values import MarkResult, State
 

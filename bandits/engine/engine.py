@@ -8,16 +8,15 @@ from typing import Any
 
 from bandits import lifecycle
 from bandits.engine import subject_data
-from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.active_policy_cache import ActivePolicyCache
+from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.analysis.preview import Preview, preview_choice
 from bandits.engine.analysis.receipts import explain_decision
 from bandits.engine.analysis.summary import summarise
 from bandits.engine.choose import ChooseHandler
-from bandits.engine.fold import fold
+from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
 from bandits.engine.retention import remove_old
-from bandits.engine.statistic_sums import load_inference_state
+from bandits.engine.sums import load_inference_state
 from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment
 from bandits.features import Scalar
@@ -64,9 +63,9 @@ class Engine:
         self.store = store
         self.clock = clock
         self._entropy = entropy
-        self._lives = ActivePolicyCache(store)
-        self._deciding = ChooseHandler(store, self._lives, clock)
-        self._rewarding = RewardHandler(store, clock)
+        self._policies = ActivePolicyCache(store, lambda audit: rebuild(audit).statistic)
+        self._choose_handler = ChooseHandler(store, self._policies, clock)
+        self._reward_handler = RewardHandler(store, clock)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
     # Experiments
@@ -151,18 +150,17 @@ class Engine:
             InvalidInput: at ``/requests/{row}/...``; nothing was recorded.
             IdReused: a decision id came before with another body; nothing was recorded.
         """
-        return self._deciding.choose(key, requests, dry_run=dry_run)
+        return self._choose_handler.choose(key, requests, dry_run=dry_run)
 
-    def try_out(self, key: str, context: Mapping[str, Scalar]) -> Preview:
-        """Look at what somebody with this context would get; nothing is recorded.
+    def preview(self, key: str, context: Mapping[str, Scalar]) -> Preview:
+        """Compute what a subject with this context would get; nothing is recorded.
 
         Raises:
             NotFound: there is no such experiment.
             InvalidInput: the context does not fit, and the experiment is strict about that.
         """
-        return preview_choice(
-            self._lives.of(self.store.experiments.record(key)), context, self.clock()
-        )
+        policy = self._policies.newest(self.store.experiments.record(key))
+        return preview_choice(policy, context, self.clock())
 
     def activate(self, ids: Sequence[str]) -> MarkResult:
         """Start the clocks of decisions that waited to be sent."""
@@ -185,12 +183,12 @@ class Engine:
         configuration = self.store.experiments.configuration(
             record.key, stored.configuration_version
         )
-        live: ActivePolicy | str
+        policy: ActivePolicy | str
         try:
-            live = self._lives.then(record, configuration, stored.policy_version)
+            policy = self._policies.past(record, configuration, stored.policy_version)
         except NotDerivable as error:
-            live = str(error)
-        return explain_decision(stored, configuration, live, self.store.log.events(decision_id))
+            policy = str(error)
+        return explain_decision(stored, configuration, policy, self.store.log.events(decision_id))
 
     # Rewards
 
@@ -202,7 +200,7 @@ class Engine:
                 nothing was recorded.
             IdReused: an event id came before with another metric or value; nothing was recorded.
         """
-        return self._rewarding.record(rewards)
+        return self._reward_handler.record(rewards)
 
     # Subjects
 
@@ -264,19 +262,19 @@ class Engine:
         Raises:
             NotFound: there is no such experiment.
         """
-        held = self._results.get(key)
-        if held is not None and held[0] == _shown_of(self.store.experiments.record(key)):
-            return held[1]
-        standing = self.store.snapshots.standing(key, _HISTORY_POINTS)
-        record = standing.record
-        grounds = load_inference_state(record.configuration, standing.snapshot)
-        found = summarise(record, self._lives.of(record), grounds, standing.points)
-        self._results[key] = (_shown_of(record), found)
-        return found
+        cached = self._results.get(key)
+        if cached is not None and cached[0] == _results_key(self.store.experiments.record(key)):
+            return cached[1]
+        state = self.store.snapshots.standing(key, _HISTORY_POINTS)
+        record = state.record
+        inference = load_inference_state(record.configuration, state.snapshot)
+        results = summarise(record, self._policies.newest(record), inference, state.points)
+        self._results[key] = (_results_key(record), results)
+        return results
 
 
-def _shown_of(record: ExperimentRecord) -> tuple[Any, ...]:
-    """Tell what results depend on: as long as it is the same, so are they."""
+def _results_key(record: ExperimentRecord) -> tuple[Any, ...]:
+    """Return what results depend on: as long as it is the same, so are they."""
     return (
         record.id,
         record.state,

@@ -3,9 +3,7 @@
 from collections.abc import Callable
 from math import inf
 
-from bandits.engine.inference_sums import EvidenceBuilder
-from bandits.engine.statistic_sums import StatisticBuilder, load_retained
-from bandits.statistics import dump
+from bandits.engine.sums import SumsBuilder
 from bandits.store import Store
 from bandits.store.fold import Removal
 from bandits.store.values import RetainedSums
@@ -45,13 +43,7 @@ def remove_old(  # noqa: PLR0913 - what to remove, and how gently
 
 def _keep(removal: Removal) -> None:
     """Add what was learned from a portion to the base, as of the newest snapshot's time."""
-    record, snapshot, learned = removal.record, removal.snapshot, removal.learned
-    summing = StatisticBuilder(record.configuration, snapshot.at)
-    grounding = EvidenceBuilder(record, removal.past)
-    statistic, tally, grounds = load_retained(summing, removal.base)
-    statistic = statistic + summing.observed(learned)
-    tally = tally + summing.sent(learned) + summing.complete(learned)
-    grounds = grounds + grounding.sent(learned) + grounding.closed(learned)
-    removal.save(
-        RetainedSums(snapshot.version, snapshot.at, dump(statistic), tally.dump(), grounds.dump())
-    )
+    snapshot = removal.snapshot
+    builder = SumsBuilder(removal.record, removal.past, snapshot.at)
+    sums = builder.load(removal.base) + builder.sum_learned(removal.learned)
+    removal.save(RetainedSums(snapshot.version, snapshot.at, *sums.dump()))

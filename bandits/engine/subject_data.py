@@ -3,12 +3,12 @@
 from functools import cache
 
 from bandits.engine.analysis.receipts import event_of, moment
-from bandits.engine.assignment import restriction_of
 from bandits.engine.fold import take_in
 from bandits.features import decode
 from bandits.schemas import ErasureReceipt, SubjectDecision, SubjectDecisions
 from bandits.store import Store
 from bandits.store.values import StoredDecision
+from bandits.versions import decode_restriction
 
 
 def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> SubjectDecisions:
@@ -28,7 +28,7 @@ def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> Su
             stored.holdout,
             stored.fallback,
             decode(then.experiment.context, stored.context),
-            restriction_of(stored.restriction),
+            decode_restriction(stored.restriction),
             [event_of(e) for e in store.log.events(stored.id)],
         )
 

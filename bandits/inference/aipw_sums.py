@@ -5,6 +5,7 @@ How they become estimates, and why these sums, is told in `bandits.inference.aip
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -156,12 +157,13 @@ class AipwSums:
     def padded(self, n_arms: int) -> "AipwSums":
         """Append arms that nobody could get, until there are `n_arms`."""
         missing = n_arms - self.eligible.shape[-1]
+        if not missing:
+            return self
 
-        def grown(array: FloatArray) -> FloatArray:
+        def pad(array: Any) -> Any:
             return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
 
-        eligible = np.pad(self.eligible, [(0, 0), (0, missing)])
-        return AipwSums(eligible, grown(self.moments), grown(self.earning))
+        return AipwSums(pad(self.eligible), pad(self.moments), pad(self.earning))
 
     @property
     def negated(self) -> "AipwSums":
@@ -192,15 +194,14 @@ class AipwSums:
 
     def dump(self) -> bytes:
         """Serialise."""
-        shape = self.earning.shape
-        arrays = (self.eligible, self.moments, self.earning)
-        return msgspec.msgpack.encode((shape, *(a.astype(_LITTLE).tobytes() for a in arrays)))
+        arrays = [a.astype(_LITTLE).tobytes() for a in (self.eligible, self.moments, self.earning)]
+        return msgspec.msgpack.encode((self.earning.shape, *arrays))
 
     @classmethod
     def load(cls, packed: bytes) -> "AipwSums":
         """Read back what `dump` wrote."""
         shape, *arrays = msgspec.msgpack.decode(packed)
-        eligible, moments, earning = (np.frombuffer(a, _LITTLE).astype(np.float64) for a in arrays)
+        eligible, moments, earning = [np.frombuffer(a, _LITTLE).astype(np.float64) for a in arrays]
         *lead, n_sets, n_arms = shape
         return cls(
             eligible.astype(np.bool_).reshape(n_sets, n_arms),

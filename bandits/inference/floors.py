@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
+from bandits.additive import dump_arrays, load_arrays
 from bandits.array_types import FloatArray
 
 
@@ -58,9 +58,9 @@ class FloorHistory:
 
     def dump(self) -> bytes:
         """Serialise."""
-        return msgspec.msgpack.encode((self.values.tolist(), self.counts.tolist()))
+        return dump_arrays(self)
 
     @classmethod
     def load(cls, packed: bytes) -> "FloorHistory":
         """Read back what `dump` wrote."""
-        return cls(*(np.array(a, dtype=np.float64) for a in msgspec.msgpack.decode(packed)))
+        return load_arrays(cls, packed)

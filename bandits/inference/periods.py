@@ -72,6 +72,8 @@ class PeriodSums:
     def padded(self, n_arms: int) -> "PeriodSums":
         """Append arms that nobody got, until there are `n_arms`."""
         missing = n_arms - self.sums.shape[-1]
+        if not missing:
+            return self
         return PeriodSums(self.numbers, np.pad(self.sums, [(0, 0), (0, 0), (0, missing)]))
 
     def spread(self, numbers: IntArray) -> FloatArray:

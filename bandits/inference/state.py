@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 import msgspec
 
+from bandits.additive import Additive, field_values
 from bandits.array_types import FloatArray
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.floors import FloorHistory
@@ -20,7 +21,7 @@ GROUPS = 2  # decided for, and held out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class InferenceState:
+class InferenceState(Additive):
     """Sums over an experiment's decisions; additive. Fallbacks are in none of them.
 
     Attributes:
@@ -55,16 +56,6 @@ class InferenceState:
             FloorHistory.zeros(),
         )
 
-    def __add__(self, other: "InferenceState") -> "InferenceState":
-        return InferenceState(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(self))
-        )
-
-    def __sub__(self, other: "InferenceState") -> "InferenceState":
-        return InferenceState(
-            *(getattr(self, f.name) - getattr(other, f.name) for f in fields(self))
-        )
-
     def padded(self, n_arms: int) -> "InferenceState":
         """Append arms that nobody got, until there are `n_arms`."""
         return InferenceState(
@@ -93,7 +84,7 @@ class InferenceState:
 
     def dump(self) -> bytes:
         """Serialise."""
-        parts = [getattr(self, f.name).dump() for f in fields(self)]
+        parts = [part.dump() for part in field_values(self)]
         return msgspec.msgpack.encode([_FORMAT, *parts])
 
     @classmethod

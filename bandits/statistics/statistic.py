@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 import msgspec
 import numpy as np
 
+from bandits.additive import Additive, field_values
 from bandits.array_types import AnyArray, FloatArray, IntArray
 from bandits.problem import Problem
 
@@ -69,21 +70,6 @@ S = TypeVar("S", bound=Statistic)
 NOTHING = 1e-9  # a weight this small is what subtracting or forgetting leaves of no observation
 
 
-class Additive:
-    """The arithmetic that every family shares: it acts on each field by itself."""
-
-    __slots__ = ()
-
-    def _each(self, *others: Any) -> Any:
-        return [tuple(getattr(s, f.name) for s in (self, *others)) for f in fields(self)]  # type: ignore[arg-type]
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(*(a + b for a, b in self._each(other)))
-
-    def __sub__(self, other: Self) -> Self:
-        return type(self)(*(a - b for a, b in self._each(other)))
-
-
 class NoPending(Additive):
     """A family that keeps nothing of what is pending: everything it holds is learned."""
 
@@ -103,7 +89,7 @@ class NoPending(Additive):
 
     def decayed(self, factor: float) -> Self:
         """Weigh everything by `factor`."""
-        return type(self)(*(a * factor for (a,) in self._each()))
+        return type(self)(*(a * factor for a in field_values(self)))
 
 
 def grown(array: FloatArray, n_arms: int, axis: int) -> FloatArray:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
@@ -322,6 +323,23 @@ class DecisionColumns(Struct, frozen=True, eq=False):
 
     def __len__(self) -> int:
         return len(self.arms)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["DecisionColumns"]) -> "DecisionColumns":
+        """Put one part or more behind each other."""
+        rows = np.cumsum([0, *map(len, parts[:-1])])  # before each part
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in cls.__struct_fields__
+            if name not in ("event_rows", "restrictions")
+        }
+        return cls(
+            **arrays,
+            event_rows=np.concatenate(
+                [p.event_rows + before for p, before in zip(parts, rows, strict=True)]
+            ),
+            restrictions=[r for part in parts for r in part.restrictions],
+        )
 
 
 class FoldIncrement(Struct, frozen=True, eq=False):

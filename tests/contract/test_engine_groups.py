@@ -43,7 +43,7 @@ def at_once(store, engine, held, until):
                 first = pool.submit(engine.choose, "spring", [Request("first")])
                 until(lambda: len(store.log._groups) == 1)
                 futures = [pool.submit(engine.choose, "spring", [r]) for r in requests]
-                until(lambda: len(engine._deciding._queues["spring"]) == len(requests))
+                until(lambda: len(engine._choose_handler._queues["spring"]) == len(requests))
                 if between:
                     between()
             assert first.exception() is None or between
@@ -226,7 +226,7 @@ class Picky:
 
 def test_who_a_policy_fails_for_gets_the_control_alone(store, engine, sender, at_once):
     record = sender.start(context=[RECENCY])
-    engine._deciding._lives.of(record).policy = Picky()
+    engine._policies.newest(record).policy = Picky()
     requests = [Request(f"u{i}", {"recency": 10.0 if i == 3 else 1.0}) for i in range(8)]
     answers = at_once(requests)
     assert [a.fallback for a in answers] == [i == 3 for i in range(8)]

@@ -133,7 +133,8 @@ def test_whoever_is_written_with_others_is_learned_once(store, sender, at_once):
     while fold(store, "spring", now=1e6):
         pass
     with store.snapshots.audit("spring") as audit:
-        statistic, tally, _ = rebuild(audit)
+        sums = rebuild(audit)
+    statistic, tally = sums.statistic, sums.counts
     assert statistic.count.sum() == statistic.total.sum() == tally.sent.sum() == 21
 
 

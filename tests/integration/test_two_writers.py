@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold
-from bandits.engine.statistic_sums import load_statistic
 from bandits.errors import StaleEdit
 from storage import open_store
 from storage.snapshots.verify import compare

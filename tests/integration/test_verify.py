@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from sqlalchemy import delete, func, select, update
 
 from bandits.edit_rules import refused_changes
+from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold
-from bandits.engine.statistic_sums import load_statistic
 from bandits.engine.subject_data import erase_subject
 from bandits.experiment import Experiment
 from bandits.statistics import dump

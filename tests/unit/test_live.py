@@ -50,6 +50,12 @@ def live(config: Configuration, snapshot: Snapshot | None = None) -> ActivePolic
     return ActivePolicy("spring", SALT, config, snapshot)
 
 
+def draw(deciding: ActivePolicy, ids: list[str]) -> tuple[IntArray, FloatArray, bool]:
+    """Draw for decisions that may get any arm."""
+    u = deciding.uniforms(ids)
+    return deciding.choose(deciding.unrestricted_arms, EVERYBODY, u)
+
+
 class Failing:
     """A policy that cannot decide."""
 
@@ -90,8 +96,8 @@ class Counting:
 def test_each_decision_is_drawn_by_the_hash_of_its_id_alone() -> None:
     deciding = live(configuration(policy={"name": "uniform", "params": {"weights": [1, 2, 1]}}))
     ids = [f"id-{i}" for i in range(200)]
-    arms, propensities, fallback = deciding.choose(deciding.everything, EVERYBODY, ids)
-    shares = deciding.probabilities(deciding.everything, EVERYBODY)
+    arms, propensities, fallback = draw(deciding, ids)
+    shares = deciding.probabilities(deciding.unrestricted_arms, EVERYBODY)
     expected = [int(np.searchsorted(shares.cumsum(), uniform(SALT, f"draw:{i}"))) for i in ids]
     assert not fallback
     assert arms.tolist() == expected
@@ -105,7 +111,7 @@ def test_the_floor_is_in_the_probability_that_is_logged() -> None:
     )
     bare = live(configuration(floor=0.0), snapshot)
     floored = live(configuration(floor=0.1), snapshot)
-    arms = bare.everything
+    arms = bare.unrestricted_arms
     exact, raised = (x.probabilities(arms, EVERYBODY) for x in (bare, floored))
     assert exact[1] < 1e-12
     assert raised == pytest.approx(0.1 + 0.7 * exact, abs=1e-15)
@@ -117,7 +123,7 @@ def test_without_a_declared_floor_every_eligible_arm_gets_a_little() -> None:
     deciding = live(config, snapshot)
     among_two = deciding.probabilities(np.array([0, 1]), EVERYBODY)
     assert among_two[1] == pytest.approx(0.01, abs=1e-9)
-    assert deciding.probabilities(deciding.everything, EVERYBODY).min() >= 0.005
+    assert deciding.probabilities(deciding.unrestricted_arms, EVERYBODY).min() >= 0.005
 
 
 @pytest.mark.parametrize(("matured", "held_down"), [(999, True), (1000, False)])
@@ -138,8 +144,8 @@ def test_a_snapshot_from_before_an_arm_joined_still_decides() -> None:
     snapshot = learned(first, [0, 1, 1], [1.0, 0.0, 0.0])
     joined = first.followed_by(configuration("abc").experiment, started=True)
     deciding = live(joined, snapshot)
-    assert deciding.probabilities(deciding.everything, EVERYBODY).shape == (3,)
-    assert deciding.tally.complete.tolist() == [1, 2, 0, 0]
+    assert deciding.probabilities(deciding.unrestricted_arms, EVERYBODY).shape == (3,)
+    assert deciding.counts.complete.tolist() == [1, 2, 0, 0]
 
 
 def test_restricting_computes_on_the_restricted_statistic() -> None:
@@ -153,7 +159,7 @@ def test_restricting_computes_on_the_restricted_statistic() -> None:
         deciding.statistic.take(arms), deciding.problem.take(arms), 1, np.random.default_rng(0)
     )
     assert restricted == pytest.approx(policy.propensities(prepared, EVERYBODY))
-    everyone = deciding.probabilities(deciding.everything, EVERYBODY)[arms]
+    everyone = deciding.probabilities(deciding.unrestricted_arms, EVERYBODY)[arms]
     assert restricted != pytest.approx(everyone / everyone.sum(), abs=1e-3)  # not renormalised
 
 
@@ -172,7 +178,9 @@ def test_whatever_a_policy_does_wrong_the_control_is_answered(
     deciding = live(configuration(control={"subject": "b"}))
     deciding.policy = Failing(answer)
     with caplog.at_level(logging.ERROR):
-        arms, propensities, fallback = deciding.choose(deciding.everything, EVERYBODY, ["x", "y"])
+        arms, propensities, fallback = deciding.choose(
+            deciding.unrestricted_arms, EVERYBODY, ["x", "y"]
+        )
     assert fallback
     assert arms.tolist() == [1, 1]
     assert propensities.tolist() == [1.0, 1.0]
@@ -181,8 +189,8 @@ def test_whatever_a_policy_does_wrong_the_control_is_answered(
 
 def test_where_the_control_may_not_be_sent_the_first_eligible_arm_stands_in() -> None:
     deciding = live(configuration(control={"subject": "b"}))
-    assert deciding.stand_in(np.array([0, 1, 2])) == 1
-    assert deciding.stand_in(np.array([2, 0])) == 2
+    assert deciding.fallback_arm(np.array([0, 1, 2])) == 1
+    assert deciding.fallback_arm(np.array([2, 0])) == 2
 
 
 def test_many_threads_wait_for_one_to_prepare() -> None:

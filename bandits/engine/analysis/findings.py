@@ -45,26 +45,26 @@ _DRIFTING = (
 class Analysis:
     """Findings on one experiment, each made when it is asked for."""
 
-    def __init__(self, live: ActivePolicy, grounds: InferenceState) -> None:
+    def __init__(self, active: ActivePolicy, grounds: InferenceState) -> None:
         """Judge what `grounds` say of the arms that decide now."""
-        low, high = live.experiment.reward.bounds
-        self.live = live
+        low, high = active.experiment.reward.bounds
+        self.active = active
         self.grounds = grounds
-        self.minimised = live.experiment.reward.goal == "minimise"
+        self.minimised = active.experiment.reward.goal == "minimise"
         self.facts = EstimationContext(
-            contextual=live.policy.statistic.contextual,
+            contextual=active.policy.statistic.contextual,
             drifting=drift_of(grounds).found,
-            floor=least_floor(live, grounds),
+            floor=least_floor(active, grounds),
             low=low,
             high=high,
         )
-        self.levels = live.problem.slot_levels
-        self.control = self.levels[live.control]
-        self.sendable = np.sort(live.everything)
+        self.levels = active.problem.slot_levels
+        self.control = self.levels[active.control]
+        self.sendable = np.sort(active.unrestricted_arms)
         n_lifts = int(sum(np.unique(column).size - 1 for column in self.levels.T))
         self.slot_family = Family("comparisons with the control's variants", max(1, n_lifts))
-        self.arm_family = Family.against_control(live.problem.n_arms)
-        segmentation = Segmentation(live.experiment.context)
+        self.arm_family = Family.against_control(active.problem.n_arms)
+        segmentation = Segmentation(active.experiment.context)
         self.features = segmentation.features
         self.segment_family = Family.segments(max(1, segmentation.size), max(1, n_lifts))
 
@@ -83,10 +83,10 @@ class Analysis:
     @cached_property
     def lifts(self) -> dict[int, Finding]:
         """How much more each other arm earns than the control, by arm."""
-        others = [k for k in range(len(self.closed)) if k != self.live.control]
+        others = [k for k in range(len(self.closed)) if k != self.active.control]
         if not self.closed.any():
             return dict.fromkeys(others, _NOTHING)
-        return lifts(self.facts, self.grounds.arms, self.live.control, self.arm_family)
+        return lifts(self.facts, self.grounds.arms, self.active.control, self.arm_family)
 
     def variant_value(self, slot: int, variant: int) -> Finding:
         """Find the mean reward per decision of a variant, under an equal mix of other slots."""
@@ -131,7 +131,7 @@ class Analysis:
             arms, groups = arms.negated, groups.negated
         family = Family("gains")
         over_equal = self._counted(lambda: gain_over_equal_split(self.facts, arms, family))
-        if self.live.experiment.holdout == 0:
+        if self.active.experiment.holdout == 0:
             return Gain(over_equal, None)
         over_control = self._counted(lambda: gain_over_control_group(groups, family))
         return Gain(over_equal, over_control)
@@ -151,7 +151,7 @@ class Analysis:
         return BayesNote(shown=True, note=found.warning), by_arm
 
     def _outlook(self, among: IntArray) -> best_arm.BestArmEstimate:
-        rule, sums = self.live.experiment.reward, self.grounds.arms.moments.sum(axis=0)
+        rule, sums = self.active.experiment.reward, self.grounds.arms.moments.sum(axis=0)
         count, total, square = (sums[i, 0, among] for i in range(3))
         low, high = rule.bounds
         if self.minimised:  # mirrored, as it is learned
@@ -184,7 +184,7 @@ class Analysis:
     def _segment_lifts(self) -> list[tuple[str, str, list[Finding]]]:
         return [
             (slot.key, variant.key, self._by_segment(weights))
-            for s, slot in enumerate(self.live.experiment.slots)
+            for s, slot in enumerate(self.active.experiment.slots)
             for v, variant in enumerate(slot.variants)
             if self.features and (weights := self._lift_weights(s, v)) is not None
         ]

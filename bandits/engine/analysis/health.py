@@ -11,14 +11,14 @@ from bandits.results import Drift, Health, LateRewards, Split
 from bandits.store.values import DataQualityCounts
 
 
-def examine(live: ActivePolicy, grounds: InferenceState, mishaps: DataQualityCounts) -> Health:
+def examine(active: ActivePolicy, grounds: InferenceState, mishaps: DataQualityCounts) -> Health:
     """Put together what could be wrong with an experiment's numbers."""
-    sent, complete = live.tally.sent.sum(), live.tally.complete.sum()
+    sent, complete = active.counts.sent.sum(), active.counts.complete.sum()
     closed = grounds.arms.sends.sum() + grounds.groups.sends[1]
     return Health(
         _split(grounds.ratio),
-        live.experiment.floor_among(len(live.everything)),
-        least_floor(live, grounds),
+        active.experiment.floor_among(len(active.unrestricted_arms)),
+        least_floor(active, grounds),
         grounds.arms.effective_sizes.tolist(),
         mishaps.clipped,
         mishaps.unknown,
@@ -34,9 +34,9 @@ def examine(live: ActivePolicy, grounds: InferenceState, mishaps: DataQualityCou
     )
 
 
-def least_floor(live: ActivePolicy, grounds: InferenceState) -> float:
+def least_floor(active: ActivePolicy, grounds: InferenceState) -> float:
     """Return the least minimum share that counted decisions were made under, or will be."""
-    now = live.experiment.floor_among(len(live.everything))
+    now = active.experiment.floor_among(len(active.unrestricted_arms))
     least = grounds.floors.least
     return now if least is None else min(least, now)
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 from bandits.array_types import FloatArray
 from bandits.engine.active_policy import ActivePolicy
 from bandits.features import Scalar
-from bandits.sampling import time_ordered_ids
+from bandits.ids import time_ordered_ids
 
 
 class Preview(Struct, frozen=True, eq=False):
@@ -27,20 +27,21 @@ class Preview(Struct, frozen=True, eq=False):
     mended: tuple[int, int, int]
 
 
-def preview_choice(live: ActivePolicy, context: Mapping[str, Scalar], now: float) -> Preview:
+def preview_choice(active: ActivePolicy, context: Mapping[str, Scalar], now: float) -> Preview:
     """Look at what somebody with this context would get, were they not held out.
 
     Raises:
         InvalidInput: the context does not fit, and the experiment is strict about that.
     """
-    encoded = live.encoder.encode([dict(context)])
-    arms = live.everything
-    chances = np.zeros(live.problem.n_arms)
-    shares = live.tried(arms, encoded.contexts)
+    encoded = active.encoder.encode([dict(context)])
+    arms = active.unrestricted_arms
+    chances = np.zeros(active.problem.n_arms)
+    shares = active.probabilities_or_none(arms, encoded.contexts)
     if shares is None:
-        chances[live.stand_in(arms)] = 1.0
+        chances[active.fallback_arm(arms)] = 1.0
     else:
         chances[arms] = np.reshape(shares, -1)
-    (drawn,), _, fallback = live.choose(arms, encoded.contexts, time_ordered_ids(1, now))
+    u = active.uniforms(time_ordered_ids(1, now))
+    (drawn,), _, fallback = active.choose(arms, encoded.contexts, u)
     counts = encoded.counts
     return Preview(chances, int(drawn), fallback, (counts.clipped, counts.unknown, counts.missing))
