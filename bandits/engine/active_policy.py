@@ -87,7 +87,7 @@ class ActivePolicy:
         matured = self.counts.complete[:-1]
         self._newcomers = configuration.newcomers & (matured < NEWCOMER_MATURED)
         self._prepared: dict[bytes, Any] = {}
-        self._shared: dict[bytes, FloatArray] = {}
+        self._shared: dict[bytes, FloatArray] = {}  # probabilities that are the same for everybody
         self._preparing = Lock()
         cells = self.problem.n_arms * max(self.problem.n_features, 1) ** 2
         self._prepared_at_most = min(_PREPARED_SETS, 1 + _PREPARED_CELLS // cells)
@@ -147,15 +147,16 @@ class ActivePolicy:
         Raises:
             ArithmeticError: the policy returned no distribution.
         """
-        if self.policy.statistic.contextual:
-            return self._compute(arms, contexts)
         key = arms.tobytes()
         shared = self._shared.get(key)
-        if shared is None:
+        if shared is not None:
+            return shared
+        probabilities = self._compute(arms, contexts)
+        if probabilities.ndim == 1:
             if len(self._shared) >= _PREPARED_SETS:
                 self._shared.clear()
-            shared = self._shared[key] = self._compute(arms, contexts)
-        return shared
+            self._shared[key] = probabilities
+        return probabilities
 
     def _compute(self, arms: IntArray, contexts: FloatArray) -> FloatArray:
         prepared = self._prepare(arms)

@@ -17,7 +17,7 @@ from bandits.registry import make
 from bandits.sampling import uniform
 from bandits.statistics import Moments, Statistic, dump
 from bandits.store.values import Snapshot
-from bandits.versions import Configuration
+from bandits.versions import Configuration, encode_restriction
 
 SALT = b"a salt of 16 by."
 EVERYBODY = np.ones((1, 1))
@@ -152,7 +152,7 @@ def test_restricting_computes_on_the_restricted_statistic() -> None:
     config = configuration(floor=0.0)
     snapshot = learned(config, [0, 0, 1, 1, 2, 2], [1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
     deciding = live(config, snapshot)
-    arms = deciding.eligible({"subject": ["a", "c"]})
+    arms = deciding.eligible(encode_restriction({"subject": ["a", "c"]}))
     restricted = deciding.probabilities(arms, EVERYBODY)
     policy = make("thompson")
     prepared = policy.prepare(
