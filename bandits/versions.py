@@ -79,6 +79,8 @@ class Configuration(Struct, frozen=True, dict=True):
     @cached_property
     def costs(self) -> FloatArray:
         """Amount that sending each arm adds to its reward, (K,)."""
+        if not self.experiment.reward.costs:
+            return np.zeros(len(self.arms))
         keys = [s.key for s in self.experiment.slots]
         by_slot = (dict(zip(keys, a.variants, strict=True)) for a in self.arms)
         return np.array([self.experiment.reward.cost(variants) for variants in by_slot])

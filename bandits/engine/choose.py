@@ -163,7 +163,7 @@ class ChooseHandler:
     def _choose_one(self, key: str, request: Request) -> _Outcome:
         """Decide for the request of one caller."""
         record = self._store.experiments.recent(key)
-        _, decisions, earlier = self._decide(record, [request])
+        _, decisions, earlier = self._decide(record, [request], grouped=True)
         return decisions[0], earlier.get(0)
 
     def _choose_group(self, key: str, requests: Sequence[Request]) -> list[_Outcome]:
@@ -173,7 +173,7 @@ class ChooseHandler:
             NotCombinable: one of them may stand out; nothing was recorded.
         """
         record = self._store.experiments.recent(key)
-        _, decisions, earlier = self._decide(record, requests, combined=True)
+        _, decisions, earlier = self._decide(record, requests, grouped=True)
         return [(decision, earlier.get(row)) for row, decision in enumerate(decisions)]
 
     def _choose_batch(
@@ -203,21 +203,28 @@ class ChooseHandler:
         requests: Sequence[Request],
         *,
         dry_run: bool = False,
-        combined: bool = False,
+        grouped: bool = False,
     ) -> tuple[Sequence[int], list[Decision], Mapping[int, StoredDecision]]:
         """Decide and append, unless it is a dry run.
+
+        Args:
+            record: the experiment, as it must still be when decisions are appended.
+            requests: of one caller, or one each of several.
+            dry_run: append nothing.
+            grouped: a leader decides for all callers that wait.
 
         Returns:
             For each request the row of its decision, the decisions, and the earlier ones by row.
 
         Raises:
-            NotCombinable: if `combined`, where an id comes twice or the policy failed: a failure
-                for one of several requests is a failure for all of them.
+            NotCombinable: several are `grouped`, and an id comes twice or the policy failed: a
+                failure for one of several requests is a failure for all of them.
         """
         shipped = _shipped_arm(record)
         now = self._clock()
         active = self._policies.newest(record)
         batch = AssignmentBatch(record.salt, requests, now)
+        combined = grouped and len(requests) > 1
         if combined and len(batch.ids) < len(requests):
             raise NotCombinable
         decisions = assign_arms(active, batch, shipped)
@@ -225,8 +232,11 @@ class ChooseHandler:
             raise NotCombinable
         if not dry_run and shipped is None and any(batch.restrictions):
             self._eligible_sets.admit(record, batch, batch.restrictions)
-        earlier = {} if dry_run else self._store.log.append_decisions(record, decisions, at=now)
-        return batch.rows, new_decisions_response(active, decisions, dry_run=dry_run), earlier
+        responses = new_decisions_response(active, decisions, dry_run=dry_run)
+        if dry_run:
+            return batch.rows, responses, {}
+        earlier = self._store.log.append_decisions(record, decisions, at=now, grouped=grouped)
+        return batch.rows, responses, earlier
 
 
 def _shipped_arm(record: ExperimentRecord) -> int | None:

@@ -124,9 +124,16 @@ class LogPort(Protocol):
     """Where decisions live, and what came of them."""
 
     def append_decisions(
-        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float
+        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float, grouped: bool = False
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return.
+
+        Args:
+            record: the experiment.
+            chosen: the decisions.
+            at: when, seconds since 1970.
+            grouped: the caller has already grouped what several threads ask for, so that there is
+                nothing to gain from waiting for company.
 
         Returns:
             For each row that was not appended, since its id was there before or (with
@@ -178,12 +185,13 @@ class LogPort(Protocol):
         """Find the decisions of ids, to append events to them."""
         ...
 
-    def append_events(self, events: Events, *, at: float) -> Sequence[int]:
+    def append_events(self, events: Events, *, at: float, grouped: bool = False) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return.
 
         Args:
-            events: of decisions as `targets` told of them.
+            events: of decisions as `targets` returned them.
             at: when, seconds since 1970.
+            grouped: as for `append_decisions`.
 
         Returns:
             The positions of those that were repeated, ascending: their (decision, event id) was

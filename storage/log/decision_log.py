@@ -39,14 +39,14 @@ class DecisionLog:
         self._cancelling = CallType(self._cancel, combined_calls.mark_calls(self._cancelled))
 
     def append_decisions(
-        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float
+        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float, grouped: bool = False
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return."""
         if not chosen.ids:
             return {}
         hashes = self._context.hash_subjects(chosen.subjects)
         call = combined_calls.AppendDecisionsCall(record, chosen, hashes, at)
-        if len(chosen.ids) > combined_calls.MOST_ROWS:
+        if grouped or len(chosen.ids) > combined_calls.MOST_ROWS:
             return self._append_choices(call)
         return self._groups.do(self._choosing, call.kind, call)
 
@@ -100,12 +100,12 @@ class DecisionLog:
         with self._database.reading() as transaction:
             return append_events.read_targets(transaction, ids)
 
-    def append_events(self, events: Events, *, at: float) -> Sequence[int]:
+    def append_events(self, events: Events, *, at: float, grouped: bool = False) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return."""
         if not len(events):
             return []
         call = combined_calls.AppendEventsCall(events, at)
-        if len(events) > combined_calls.MOST_ROWS:
+        if grouped or len(events) > combined_calls.MOST_ROWS:
             return self._append_rewards(call)
         return self._groups.do(self._rewarding, "reward", call)
 

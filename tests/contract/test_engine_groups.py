@@ -34,14 +34,14 @@ def other(database_url):
 
 
 @pytest.fixture
-def at_once(store, engine, held, until):
+def at_once(engine, paused, until):
     """A function that has requests wait while another is committed, and then go on all at once."""
 
     def run(requests, between=None):
         with ThreadPoolExecutor(len(requests) + 1) as pool:
-            with held():
+            with paused("append_decisions") as entered:
                 first = pool.submit(engine.choose, "spring", [Request("first")])
-                until(lambda: len(store.log._groups) == 1)
+                assert entered.wait(60)
                 futures = [pool.submit(engine.choose, "spring", [r]) for r in requests]
                 until(lambda: len(engine._choose_handler._queues["spring"]) == len(requests))
                 if between:

@@ -20,16 +20,16 @@ def now():
 
 
 @pytest.fixture
-def at_once(store, engine, held, until):
+def at_once(engine, paused, until):
     """A function that has calls wait while another is committed, and then go on all at once."""
 
     def run(calls, before):
         with ThreadPoolExecutor(len(calls) + 1) as pool:
-            with held():
+            with paused("append_events") as entered:
                 first = pool.submit(engine.reward, before)
-                until(lambda: len(store.log._groups) == 1)
+                assert entered.wait(60)
                 futures = [pool.submit(engine.reward, call) for call in calls]
-                until(lambda: len(engine._rewarding._queue) == len(calls))
+                until(lambda: len(engine._reward_handler._queue) == len(calls))
             assert first.result().accepted == len(before)
             return [f.exception() or f.result() for f in futures]
 
@@ -99,18 +99,18 @@ def test_who_is_refused_hinders_nobody(store, engine, sender, at_once, wrong):
     assert [size for size, *_ in logged(store)] == [1] * 4
 
 
-def test_where_they_cannot_be_committed_everybody_is_told(store, engine, sender, held, until):
+def test_where_they_cannot_be_committed_everybody_is_told(store, engine, sender, paused, until):
     ids = sender.choose(sender.start(), 4, at=START)
 
     def fail(_connection):
         raise Unavailable("the disk is full")
 
     with ThreadPoolExecutor(4) as pool:
-        with held():
+        with paused("append_events") as entered:
             futures = [pool.submit(engine.reward, [click(ids[0])])]
-            until(lambda: len(store.log._groups) == 1)
+            assert entered.wait(60)
             futures += [pool.submit(engine.reward, [click(i)]) for i in ids[1:]]
-            until(lambda: len(engine._rewarding._queue) == 3)
+            until(lambda: len(engine._reward_handler._queue) == 3)
             event.listen(store.database.writer, "commit", fail)
         errors = [f.exception() for f in futures]
     event.remove(store.database.writer, "commit", fail)
