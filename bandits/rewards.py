@@ -37,6 +37,11 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
         ends = (self.weight * self.low, self.weight * self.high, 0.0)
         return min(ends), max(ends)
 
+    @property
+    def is_binary(self) -> bool:
+        """True where it happens or not, like a click: it counts once, from 0 to 1."""
+        return self.count == "once" and (self.low, self.high) == (0.0, 1.0)
+
     def aggregate(self, rows: IntArray, values: FloatArray, n: int) -> FloatArray:
         """Aggregate events, each of one of n decisions (`rows`), to (n,); 0 without an event."""
         out = np.zeros(n)

@@ -142,8 +142,7 @@ def _seconds(typed: TypedDuration) -> float:
 def plain(rule: RewardRule) -> bool:
     """Tell whether an email earns 0 or 1."""
     (metric, *others) = rule.metrics.values()
-    once = metric.count == "once" and (metric.low, metric.high, metric.weight) == (0, 1, 1)
-    return once and not others and not rule.costs
+    return metric.is_binary and metric.weight == 1 and not others and not rule.costs
 
 
 def campaign(plan: Plan) -> CampaignPlan:
@@ -187,7 +186,7 @@ def _earned(
     if plain(rule):
         return rates, None
     (metric, *others) = rule.metrics.values()
-    fixed = not others and metric.count == "once" and metric.high - metric.low <= 1
+    fixed = not others and metric.is_binary
     variation = 0.0 if fixed else exp(_SIGMA**2) - 1  # of a log-normal value, squared
     means = rates * worth
     return means, np.sqrt(np.maximum(rates * worth**2 * (1 + variation) - means**2, 1e-18))
