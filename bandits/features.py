@@ -1,4 +1,4 @@
-"""From what is known of a subject to the features x (d,) that a policy sees."""
+"""Features: their declarations, and the encoder from contexts to vectors x (d,)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -14,7 +14,7 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.errors import Fault, InvalidInput
 from bandits.identifiers import Key, pointer
 
-_BANDS = 4  # of a number, for telling results apart
+_BANDS = 4  # segments of a number
 
 Context = Mapping[str, float | str | bool | None]
 Scalar = float | str | bool | None
@@ -32,17 +32,17 @@ class NumberFeature(
 
     @property
     def width(self) -> int:
-        """How many features it becomes."""
+        """Number of features that it becomes."""
         return 1
 
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
-        found = []
+        faults = []
         if not (self.low < self.high and isfinite(self.high - self.low)):
-            found.append(Fault("/high", "must be a finite number above low"))
+            faults.append(Fault("/high", "must be a finite number above low"))
         elif self.default is not None and not self.low <= self.default <= self.high:
-            found.append(Fault("/default", "must lie between low and high"))
-        return found
+            faults.append(Fault("/default", "must lie between low and high"))
+        return faults
 
     def labels(self) -> list[str]:
         """Name its features."""
@@ -53,7 +53,7 @@ class NumberFeature(
         return self._scaled(np.array(values, dtype=np.float64), counts)  # None becomes NaN
 
     def usual_column(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
-        """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
+        """Encode usual values as `column` does, and quickly; None where there may be a fault."""
         types, missing = set(map(type, values)), 0
         if not types <= {int, float, type(None)}:
             return None
@@ -74,20 +74,20 @@ class NumberFeature(
         return np.where(missing, default, (clipped - low) / span)[:, None]
 
     def segments(self) -> list[str | None]:
-        """Name the segments that results are told apart by: bands of equal width."""
+        """Name the segments that results are computed for: bands of equal width."""
         edges = np.linspace(self.low, self.high, _BANDS + 1)
         return [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
 
     def segment_of(self, part: FloatArray) -> IntArray:
-        """Tell which segment each of n encoded values (n, 1) is in, (n,)."""
+        """Return the segment of each of n encoded values (n, 1), (n,)."""
         return np.clip((part[:, 0] * _BANDS).astype(np.int64), 0, _BANDS - 1)
 
     def read(self, part: FloatArray) -> Scalar:
-        """Tell the number that was encoded as `part` (1,)."""
+        """Return the number that was encoded as `part` (1,)."""
         return float(self.low + part[0] * (self.high - self.low))
 
     def refuse(self, value: Scalar, *, strict: bool) -> str | None:
-        """Say what is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if value is None:
             return "is missing" if strict else None
         if isinstance(value, bool):
@@ -115,19 +115,19 @@ class CategoryFeature(
 
     @property
     def width(self) -> int:
-        """How many features it becomes."""
+        """Number of features that it becomes."""
         return len(self.values)
 
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
-        found = [
+        faults = [
             Fault(f"/values/{i}", f"{value!r} is listed twice")
             for i, value in enumerate(self.values)
             if value in self.values[:i]
         ]
         if self.default is not None and self.default not in self.values:
-            found.append(Fault("/default", "must be one of the values"))
-        return found
+            faults.append(Fault("/default", "must be one of the values"))
+        return faults
 
     def labels(self) -> list[str]:
         """Name its features."""
@@ -138,7 +138,7 @@ class CategoryFeature(
         return self._marked([None if v is None else _text(v) for v in values], counts)
 
     def usual_column(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
-        """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
+        """Encode usual values as `column` does, and quickly; None where there may be a fault."""
         others = set(map(type, values)) - {str, type(None)}
         if not others <= {bool, int}:
             return None
@@ -148,27 +148,27 @@ class CategoryFeature(
         unknown, missing = len(self.values), len(self.values) + 1
         places: dict[Scalar, int] = {value: i for i, value in enumerate(self.values)}
         places[None] = missing
-        found = np.array(list(map(places.get, texts, repeat(unknown))), dtype=np.int64)
-        counts.missing += int(np.count_nonzero(found == missing))
-        counts.unknown += int(np.count_nonzero(found == unknown))
+        indices = np.array(list(map(places.get, texts, repeat(unknown))), dtype=np.int64)
+        counts.missing += int(np.count_nonzero(indices == missing))
+        counts.unknown += int(np.count_nonzero(indices == unknown))
         default = unknown if self.default is None else self.values.index(self.default)
-        return np.eye(missing)[[*range(missing), default], :unknown][found]
+        return np.eye(missing)[[*range(missing), default], :unknown][indices]
 
     def segments(self) -> list[str | None]:
-        """Name the segments that results are told apart by: its values, and None for any other."""
+        """Name the segments that results are computed for: its values, and None for any other."""
         return [*self.values, None]
 
     def segment_of(self, part: FloatArray) -> IntArray:
-        """Tell which segment each of n encoded values (n, number of values) is in, (n,)."""
+        """Return the segment of each of n encoded values (n, number of values), (n,)."""
         return np.where(part.any(axis=1), part.argmax(axis=1), len(self.values))
 
     def read(self, part: FloatArray) -> Scalar:
-        """Tell the value that was encoded as `part` (number of values,), None for none of them."""
+        """Return the value that was encoded as `part` (number of values,), None for any other."""
         hits = np.flatnonzero(part)
         return self.values[int(hits[0])] if len(hits) else None
 
     def refuse(self, value: Scalar, *, strict: bool) -> str | None:
-        """Say what is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if value is None:
             return "is missing" if strict else None
         if isinstance(value, float) and not isfinite(value):
@@ -182,7 +182,7 @@ Feature = NumberFeature | CategoryFeature
 
 
 class EncodingCounts(Struct):
-    """How often a value did not fit its declaration and was mended."""
+    """Counts of values that did not fit their declaration and were mended."""
 
     clipped: int = 0
     unknown: int = 0
@@ -258,7 +258,7 @@ class Encoder:
         return _with_constant(len(rows), columns, counts)
 
     def _faults(self, index: int, row: Context) -> list[Fault]:
-        found = []
+        faults = []
         for name, value in row.items():
             refuse = self._refusals.get(name)
             if refuse is None:
@@ -267,14 +267,14 @@ class Encoder:
             else:
                 detail = refuse(value, strict=self.strict) or ""
             if detail:
-                found.append(Fault(pointer(index, name), detail))
+                faults.append(Fault(pointer(index, name), detail))
         if self.strict and len(row) < len(self._names):
-            found += [
+            faults += [
                 Fault(pointer(index, name), "is missing")
                 for name in self._refusals
                 if name not in row
             ]
-        return found
+        return faults
 
 
 def _with_constant(
@@ -284,7 +284,7 @@ def _with_constant(
 
 
 def decode(features: Sequence[Feature], x: FloatArray) -> dict[str, Any]:
-    """Tell what an encoded context x (d,) says of each feature, for a receipt."""
+    """Decode a context x (d,) to the value of each feature, for a receipt."""
     out: dict[str, Any] = {}
     at = 1
     for feature in features:

@@ -35,7 +35,7 @@ class Configuration(Struct, frozen=True, dict=True):
         """Make the first version.
 
         Raises:
-            InvalidInput: the experiment does not hang together.
+            InvalidInput: the experiment is inconsistent.
         """
         experiment.check()
         return cls(1, experiment, tuple(Arm(c) for c in experiment.combinations()))
@@ -44,12 +44,12 @@ class Configuration(Struct, frozen=True, dict=True):
         """Make the next version; once started, arms only join, at the end.
 
         Raises:
-            InvalidInput: the experiment does not hang together.
+            InvalidInput: the experiment is inconsistent.
         """
         experiment.check()
         kept = self.arms if started else ()
-        known = {a.variants for a in kept}
-        joined = [c for c in experiment.combinations() if c not in known]
+        earlier = {a.variants for a in kept}
+        joined = [c for c in experiment.combinations() if c not in earlier]
         arms = (*kept, *(Arm(c, newcomer=started) for c in joined))
         return Configuration(self.version + 1, experiment, arms)
 
@@ -116,17 +116,18 @@ class Configuration(Struct, frozen=True, dict=True):
         """
         restriction = restriction or {}
         slots = self.experiment.slots
-        known = {s.key: {v.key for v in s.variants} for s in slots}
+        declared = {s.key: {v.key for v in s.variants} for s in slots}
         faults = [
             fault
             for slot, variants in restriction.items()
             for variant in variants
-            for fault in unknown({slot: variant}, known)
+            for fault in unknown({slot: variant}, declared)
         ]
         if faults:
             raise InvalidInput(faults)
         allowed = [
-            {v.key for v in s.variants if not v.paused} & set(restriction.get(s.key, known[s.key]))
+            {v.key for v in s.variants if not v.paused}
+            & set(restriction.get(s.key, declared[s.key]))
             for s in slots
         ]
         left = [
@@ -139,7 +140,7 @@ class Configuration(Struct, frozen=True, dict=True):
         return np.array(left)
 
     def slots_of(self, arm: int) -> dict[str, dict[str, Any]]:
-        """Return what the sender is told of an arm: each slot's variant and payload."""
+        """Return the variant and payload of each slot of an arm, as the sender gets them."""
         payloads = {(s.key, v.key): v.payload for s in self.experiment.slots for v in s.variants}
         keys = [s.key for s in self.experiment.slots]
         chosen = zip(keys, self.arms[arm].variants, strict=True)

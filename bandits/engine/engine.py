@@ -1,4 +1,4 @@
-"""The use cases: what can be done with experiments, decisions and rewards."""
+"""Engine: the use cases of experiments, decisions, rewards and results."""
 
 import math
 import os
@@ -45,7 +45,7 @@ Entropy = Callable[[int], bytes]
 
 
 class Engine:
-    """The use cases; it knows a store and a clock, and nothing of HTTP or SQL.
+    """The use cases, on a store and a clock; HTTP and SQL are elsewhere.
 
     Methods may raise `Unavailable` where the store cannot record; then nothing was stored.
     """
@@ -56,7 +56,7 @@ class Engine:
         """Work on `store`.
 
         Args:
-            store: what keeps experiments, decisions and rewards.
+            store: keeps experiments, decisions and rewards.
             clock: gives seconds since 1970.
             entropy: gives n bytes that nobody can guess, for the salts that draws depend on.
         """
@@ -74,7 +74,7 @@ class Engine:
         """Add an experiment as a draft.
 
         Raises:
-            InvalidInput: it does not hang together.
+            InvalidInput: it is inconsistent.
             AlreadyExists: its key is taken.
         """
         configuration = Configuration.first(experiment)
@@ -88,7 +88,7 @@ class Engine:
         Raises:
             NotFound: there is none of this key.
             StaleEdit: it was changed since that version.
-            InvalidInput: it does not hang together, or renames the key.
+            InvalidInput: it is inconsistent, or renames the key.
             FixedOnceStarted: it has started, and this may not change any more.
             WrongState: it is stopped or archived, or was started while a draft was edited.
         """
@@ -106,7 +106,7 @@ class Engine:
         return lifecycle.start_experiment(self.store, key, at=self.clock(), by=by)
 
     def pause(self, key: str, *, by: str) -> ExperimentRecord:
-        """Stop choosing for a while; rewards go on being learned."""
+        """Stop choosing for a while; rewards are still learned."""
         return lifecycle.pause_experiment(self.store, key, at=self.clock(), by=by)
 
     def stop(self, key: str, *, by: str, ship: Combination | None = None) -> ExperimentRecord:
@@ -114,8 +114,8 @@ class Engine:
 
         Args:
             key: the experiment.
-            by: who, for the audit log.
-            ship: the combination that everybody gets from now on; else requests are refused.
+            by: the user, for the audit log.
+            ship: the combination that all subjects get from now on; else requests are refused.
 
         Raises:
             NotFound: there is none of this key.
@@ -129,7 +129,7 @@ class Engine:
         return lifecycle.archive_experiment(self.store, key, at=self.clock(), by=by)
 
     def keep_to_schedule(self, record: ExperimentRecord) -> ExperimentRecord:
-        """Start or stop an experiment whose time has come, once whoever else tries it too."""
+        """Start or stop an experiment whose time has come, once however many threads try."""
         return lifecycle.keep_to_schedule(self.store, record, at=self.clock())
 
     # Decisions
@@ -167,7 +167,7 @@ class Engine:
         return self.store.log.activate(_distinct(ids), at=self.clock())
 
     def cancel(self, ids: Sequence[str]) -> MarkResult:
-        """Take decisions that were never sent out of learning, also when already learned."""
+        """Cancel decisions that were never sent, also when already learned."""
         return self.store.log.cancel(_distinct(ids), at=self.clock())
 
     def receipt(self, decision_id: str) -> DecisionReceipt:
@@ -193,7 +193,7 @@ class Engine:
     # Rewards
 
     def reward(self, rewards: Sequence[Reward]) -> RewardReceipt:
-        """Record what recipients did; doubled, late, early and unknown ones are normal.
+        """Record rewards of decisions; doubled, late, early and unknown ones are normal.
 
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range;
@@ -205,11 +205,11 @@ class Engine:
     # Subjects
 
     def subject(self, subject_id: str, *, after: int = 0, limit: int = 1000) -> SubjectDecisions:
-        """Tell what is stored of a subject in every experiment, page by page."""
+        """Read all that is stored of a subject in every experiment, page by page."""
         return subject_data.read_subject(self.store, subject_id, after=after, limit=limit)
 
     def erase(self, subject_id: str, *, by: str) -> ErasureReceipt:
-        """Erase a subject: no row is left, and what was learned is as if they had never been."""
+        """Erase a subject: no row is left, and every sum is as if it had never been."""
         return subject_data.erase_subject(self.store, subject_id, now=self.clock(), by=by)
 
     # Learning and results
@@ -219,12 +219,12 @@ class Engine:
 
         Args:
             key: the experiment.
-            between: called between the folds that a long queue takes, to let others write.
+            between: called between the folds that a long backlog takes, to let others write.
         """
         return fold(self.store, key, now=self.clock(), between=between)
 
     def prune(self, key: str, *, between: Callable[[], object] = lambda: None) -> None:
-        """Take the arrays of snapshots older than 30 days; they can be made again from the log."""
+        """Delete the arrays of snapshots older than 30 days; the log makes them again."""
         before = self.clock() - _KEPT_SECONDS
         while (
             self.store.snapshots.prune(key, before=before, most=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE
@@ -240,7 +240,7 @@ class Engine:
     ) -> int:
         """Remove decisions that are older than the experiment's retention; return how many.
 
-        What was learned from them stays. Nothing is removed where no retention is declared.
+        Their sums stay. Nothing is removed where no retention is declared.
 
         Args:
             key: the experiment.
@@ -257,7 +257,7 @@ class Engine:
         return remove_old(self.store, key, before=before, between=between, enough=enough)
 
     def results(self, key: str) -> Results:
-        """Tell how an experiment is doing, from its snapshots alone.
+        """Compute the results of an experiment, from its snapshots alone.
 
         Raises:
             NotFound: there is no such experiment.
@@ -265,7 +265,7 @@ class Engine:
         cached = self._results.get(key)
         if cached is not None and cached[0] == _results_key(self.store.experiments.record(key)):
             return cached[1]
-        state = self.store.snapshots.standing(key, _HISTORY_POINTS)
+        state = self.store.snapshots.state(key, _HISTORY_POINTS)
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
         results = summarise(record, self._policies.newest(record), inference, state.points)

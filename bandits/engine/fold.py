@@ -18,9 +18,9 @@ def _no_pause() -> None:
 def fold(
     store: Store, key: str, *, now: float, between: Callable[[], object] = _no_pause
 ) -> Snapshot | None:
-    """Take in what is due by `now`, exactly once; the newest snapshot, None where nothing changed.
+    """Fold what is due by `now`, exactly once; return the newest snapshot, None if nothing changed.
 
-    A long queue is taken in several folds; `between` is called between them, to let others write.
+    A long backlog takes several folds; `between` is called between them, to let others write.
 
     Raises:
         NotFound: there is no experiment of this key.
@@ -37,7 +37,7 @@ def fold(
 
 
 def take_in(folding: Fold, now: float) -> Snapshot | None:
-    """Take in what a fold found due, and save it; None where nothing changed."""
+    """Fold the increment that is due into a snapshot, and save it; None where nothing changed."""
     if folding.due is None:
         return None
     snapshot = _next_snapshot(folding, folding.due, now)

@@ -173,7 +173,7 @@ def _place(
     early: list[int] = []
     early_counts: Counter[int] = Counter()
     faults: list[Fault] = []
-    for row, (reward, ref) in enumerate(zip(rewards, targets.known, strict=True)):
+    for row, (reward, ref) in enumerate(zip(rewards, targets.refs, strict=True)):
         if ref is None:
             unknown.append(row)
             continue

@@ -1,6 +1,6 @@
-"""What estimates of arms' worth rest on: sums over decisions, which folds add to and take from.
+"""AIPW sums: sums over decisions for estimates of arms, which folds add to and subtract from.
 
-How they become estimates, and why these sums, is told in `bandits.inference.aipw`.
+`bandits.inference.aipw` turns them into estimates, and says why it needs these sums.
 """
 
 from dataclasses import dataclass
@@ -63,23 +63,23 @@ class AipwSums:
             arms: (n,) what it got.
             rewards: (n,) what it earned, its window closed.
             propensities: (n,) the logged probability of what it got.
-            earned: (n,) whether that counts as a conversion; unless given, any reward but 0 does.
+            earned: (n,) true for a conversion; unless given, any reward but 0 is one.
 
         Raises:
             ValueError: a propensity is not in (0, 1].
         """
-        everybody = np.zeros((1, len(arms)), dtype=np.int64)
-        one = cls.by_segment(
+        one_segment = np.zeros((1, len(arms)), dtype=np.int64)
+        sums = cls.by_segment(
             eligible,
             strata,
             arms,
             rewards,
             propensities,
-            segments=everybody,
+            segments=one_segment,
             n_segments=1,
             earned=earned,
         )
-        return cls(one.eligible, one.moments[0], one.earning[0])
+        return cls(sums.eligible, sums.moments[0], sums.earning[0])
 
     @classmethod
     def by_segment(  # noqa: PLR0913 - one for each column of the log
@@ -117,8 +117,8 @@ class AipwSums:
 
         def total(values: FloatArray) -> FloatArray:
             sums = np.zeros(n_segments * size)
-            for of_feature in cells:
-                sums += np.bincount(of_feature, values, n_segments * size)
+            for cells_of_feature in cells:
+                sums += np.bincount(cells_of_feature, values, n_segments * size)
             return sums.reshape(n_segments, n_sets, n_arms)
 
         weights = 1 / propensities
@@ -155,7 +155,7 @@ class AipwSums:
         return AipwSums(eligible, moments, earning)
 
     def padded(self, n_arms: int) -> "AipwSums":
-        """Append arms that nobody could get, until there are `n_arms`."""
+        """Append arms that no decision could get, until there are `n_arms`."""
         missing = n_arms - self.eligible.shape[-1]
         if not missing:
             return self
@@ -226,7 +226,7 @@ class AipwSums:
 
     @property
     def effective_sizes(self) -> FloatArray:
-        """How many decisions at equal probabilities would tell as much of each arm, (..., K)."""
+        """Number of decisions at equal probabilities that are worth as much, by arm, (..., K)."""
         sums = self.moments[..., 0, :, :].sum(axis=-3)
         return ratio(sums[..., 1, :] ** 2, sums[..., 2, :])
 

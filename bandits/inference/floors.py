@@ -1,4 +1,4 @@
-"""Under which minimum share decisions were made: a floor may change while an experiment runs."""
+"""Floor history: the floors that decisions were made under, which edits may change."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How much reward is reported only after maturity, when silence has counted as zero already."""
+"""Late rewards: reward that is reported after maturity, when silence has counted as zero."""
 
 from dataclasses import dataclass
 
@@ -53,7 +53,7 @@ class LateRewardSums(Additive):
         )
 
     def padded(self, n_arms: int) -> "LateRewardSums":
-        """Append arms that nobody got, until there are `n_arms`."""
+        """Append arms without decisions, until there are `n_arms`."""
         missing = n_arms - len(self.moved)
         if not missing:
             return self
@@ -61,13 +61,13 @@ class LateRewardSums(Additive):
 
     @property
     def overall(self) -> float | None:
-        """The share of all reward that came after maturity, None without any."""
+        """Share of all reward that came after maturity, None without any."""
         earned = self.earned.sum()
         return float(self.moved.sum() / earned) if earned > 0 else None
 
     @property
     def shares(self) -> list[float | None]:
-        """The same of each arm."""
+        """Share of each arm's reward that came after maturity, None without any."""
         pairs = zip(self.moved.tolist(), self.earned.tolist(), strict=True)
         return [moved / earned if earned > 0 else None for moved, earned in pairs]
 

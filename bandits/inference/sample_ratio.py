@@ -1,4 +1,4 @@
-"""Whether arms were sent as often as their logged probabilities say.
+"""Sample ratio: a check that arms were sent as often as their logged probabilities say.
 
 Under adaptive allocation there are no equal shares to compare with. But 1{A_t = k} − π_t(k) has
 mean 0 given the past, so the number of sends of arm k is compared with Σ π_t(k), and its variance
@@ -46,7 +46,7 @@ class SampleRatio(Additive):
         """Sum n decisions.
 
         Args:
-            arms: (n,) what each got.
+            arms: (n,) the arm of each.
             probabilities: (n, K) of every arm for each, or (K,) where they were the same for all;
                 0 for arms that it could not get.
         """
@@ -63,7 +63,7 @@ class SampleRatio(Additive):
         return SampleRatio(*sums)
 
     def padded(self, n_arms: int) -> "SampleRatio":
-        """Append arms that nobody got, until there are `n_arms`."""
+        """Append arms without decisions, until there are `n_arms`."""
         missing = n_arms - self.sent.shape[-1]
         if not missing:
             return self

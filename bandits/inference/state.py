@@ -1,4 +1,4 @@
-"""What every claim rests on: sums that a fold keeps, from which results are read without the log.
+"""Inference state: sums that a fold keeps, so that results need no log.
 
 They never forget. A decision comes into `ratio` when its clocks start, and into everything else
 when its window closes, which is when its reward is final; a cancellation takes it out of both.
@@ -30,7 +30,7 @@ class InferenceState(Additive):
             arms drawn by lot: 0 were decided for, 1 held out.
         ratio: decisions that were sent and not held out, against the probabilities of each arm.
         periods: those of `arms` by the time of sending.
-        segments: those of `arms` by what was known of the recipient; segments lead.
+        segments: those of `arms` by segment of the recipient; segments lead.
         lateness: how much of their reward came after maturity.
         floors: the minimum share that each of `arms` was made under.
     """
@@ -57,7 +57,7 @@ class InferenceState(Additive):
         )
 
     def padded(self, n_arms: int) -> "InferenceState":
-        """Append arms that nobody got, until there are `n_arms`."""
+        """Append arms without decisions, until there are `n_arms`."""
         return InferenceState(
             self.arms.padded(n_arms),
             self.groups,
@@ -89,7 +89,7 @@ class InferenceState(Additive):
 
     @classmethod
     def lacking(cls, packed: bytes) -> bool:
-        """Tell whether nothing was kept, or by an older version: then it has to be summed anew."""
+        """Return true where nothing is kept, or an older format: then the log is summed anew."""
         return not packed or msgspec.msgpack.decode(packed)[0] < _FORMAT
 
     @classmethod
@@ -97,7 +97,7 @@ class InferenceState(Additive):
         """Read back what `dump` wrote.
 
         Raises:
-            ValueError: another version of this program wrote it, in a format not known here.
+            ValueError: another version of this program wrote it, in another format.
         """
         form, *parts = msgspec.msgpack.decode(packed)
         if form != _FORMAT:

@@ -134,7 +134,7 @@ def _append(
 ) -> Sequence[int]:
     """Append events of one experiment; return the rows of those that are new."""
     new = _distinct(given, rows)
-    told = given.at(new)
+    told = given.take(new)
     batch = open_batch(
         transaction,
         "reward",
@@ -150,7 +150,7 @@ def _append(
     size = transaction.insert(events, _COLUMNS, made)
     if size < len(new):
         new = _unknown(transaction, given, new, batch)
-        counts = _counts(given.at(new))
+        counts = _counts(given.take(new))
         close_batch(transaction, batch, size, repeated=len(rows) - size, **counts)
     return new
 
@@ -166,7 +166,7 @@ def _distinct(given: Events, rows: Sequence[int]) -> Sequence[int]:
     Raises:
         IdReused: it comes again with another metric or value.
     """
-    told = given.at(rows)
+    told = given.take(rows)
     if len(set(told.numbers)) == len(rows):
         return rows
     first: dict[_Place, int] = {}

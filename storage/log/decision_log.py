@@ -65,10 +65,10 @@ class DecisionLog:
         return combined_calls.append_decision_calls(transaction, calls)
 
     def admit(
-        self, record: ExperimentRecord, given: Sequence[bytes], *, most: int
+        self, record: ExperimentRecord, restrictions: Sequence[bytes], *, most: int
     ) -> Sequence[bytes]:
         """Note new restrictions of requests; return those beyond `most`."""
-        return self._context.write(lambda c: batches.admit(c, record, given, most=most))
+        return self._context.write(lambda c: batches.admit(c, record, restrictions, most=most))
 
     def decisions(self, ids: Sequence[str]) -> dict[str, StoredDecision]:
         """Read the decisions that exist among these ids."""

@@ -106,7 +106,7 @@ class SnapshotStore:
             record = self._context.experiments.record(transaction, key)
             return snapshots.read_snapshot(transaction, record, version)
 
-    def standing(self, key: str, points: int) -> ExperimentState:
+    def state(self, key: str, points: int) -> ExperimentState:
         """Read how an experiment stands, all of one moment."""
         with self._database.reading(consistent=True) as transaction:
             record = self._context.experiments.record(transaction, key)
@@ -115,7 +115,7 @@ class SnapshotStore:
                 record, newest, snapshots.read_history(transaction, record, points)
             )
 
-    def waiting(self, now: float) -> Mapping[int, FoldBacklog]:
+    def backlog(self, now: float) -> Mapping[int, FoldBacklog]:
         """Tell what waits for a fold."""
         with self._database.reading() as transaction:
             return read_waiting(transaction, now)

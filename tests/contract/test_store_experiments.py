@@ -78,7 +78,7 @@ def test_of_two_edits_of_one_version_the_later_is_refused(store, sender):
         store.experiments.configure(
             "spring", renamed(record, "second"), allowed=["running"], at=6.0, by="test"
         )
-    assert (caught.value.given, caught.value.current) == (1, 2)
+    assert (caught.value.edited, caught.value.current) == (1, 2)
     assert store.experiments.record("spring").configuration.experiment.name == "first"
 
 

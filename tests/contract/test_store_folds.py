@@ -73,23 +73,23 @@ def test_a_fold_tells_what_entered_and_what_matured(store, sender):
 
 def test_what_waits_for_a_fold_is_counted_with_how_long_it_waits(store, sender):
     first, other = sender.start(), sender.start("autumn")
-    assert store.snapshots.waiting(1.0) == {}
+    assert store.snapshots.backlog(1.0) == {}
     ids = sender.choose(first, 2, at=1.0)
     sender.choose(first, at=2.0)
     sender.choose(other, at=3.0)
-    assert store.snapshots.waiting(4.0) == {
+    assert store.snapshots.backlog(4.0) == {
         first.id: FoldBacklog(2, 1.0),
         other.id: FoldBacklog(1, 3.0),
     }
     learn(store, 4.0)
-    assert store.snapshots.waiting(4.0) == {other.id: FoldBacklog(1, 3.0)}
+    assert store.snapshots.backlog(4.0) == {other.id: FoldBacklog(1, 3.0)}
     learn(store, 4.0, "autumn")
-    assert store.snapshots.waiting(10.9) == {}
+    assert store.snapshots.backlog(10.9) == {}
     sender.click(ids, at=11.5)
-    assert store.snapshots.waiting(12.5) == {first.id: FoldBacklog(3, 11.0)}
+    assert store.snapshots.backlog(12.5) == {first.id: FoldBacklog(3, 11.0)}
     learn(store, 13.0)
-    assert store.snapshots.waiting(12.5) == {}
-    assert store.snapshots.waiting(13.0) == {other.id: FoldBacklog(1, 13.0)}
+    assert store.snapshots.backlog(12.5) == {}
+    assert store.snapshots.backlog(13.0) == {other.id: FoldBacklog(1, 13.0)}
 
 
 def test_a_fold_left_unsaved_changes_nothing(store, sender):

@@ -279,7 +279,7 @@ def test_each_decision_is_told_in_its_place(store, sender):
     store.log.activate(ids[2:3], at=4.0)
     asked = ["none", *ids, ids[3], "none", ids[0]]
     found = store.log.targets(asked)
-    told = [t and (t.experiment, t.started_at, t.shipped) for t in found.known]
+    told = [t and (t.experiment, t.started_at, t.shipped) for t in found.refs]
     assert told == [
         None,
         *[("runs", 1.0, False)] * 2,

@@ -47,7 +47,7 @@ SENDER = textwrap.dedent(
         rng.shuffle(mine)
         found, m = store.log.targets(mine), len(mine)
         clicks = Events(
-            found.known, found.numbers, ["e"] * m, ["click"] * m, [1.0] * m, [float(wave)] * m,
+            found.refs, found.numbers, ["e"] * m, ["click"] * m, [1.0] * m, [float(wave)] * m,
             [False] * m, [False] * m,
         )
         store.log.append_events(clicks, at=wave)

@@ -1,4 +1,4 @@
-"""What somebody would get, without deciding anything: nothing of it is ever recorded."""
+"""Preview of a decision for a context; nothing of it is recorded."""
 
 from collections.abc import Mapping
 
@@ -12,12 +12,12 @@ from bandits.ids import time_ordered_ids
 
 
 class Preview(Struct, frozen=True, eq=False):
-    """How likely each email is for somebody, and one drawn as for them.
+    """Probability of each arm for a context, and one arm drawn by them.
 
     Attributes:
         probabilities: (K,), 0 for arms that may not be chosen.
         drawn: an arm, drawn anew each time.
-        fallback: the policy failed, and everybody gets the control.
+        fallback: the policy failed, so that the control is sent.
         mended: values of the context that were clipped, unknown or missing.
     """
 
@@ -28,7 +28,7 @@ class Preview(Struct, frozen=True, eq=False):
 
 
 def preview_choice(active: ActivePolicy, context: Mapping[str, Scalar], now: float) -> Preview:
-    """Look at what somebody with this context would get, were they not held out.
+    """Compute the probabilities for a context of a subject that is not held out.
 
     Raises:
         InvalidInput: the context does not fit, and the experiment is strict about that.

@@ -1,4 +1,4 @@
-"""Why this email? One decision derived again from what it rested on."""
+"""Receipts: a decision explained, by deriving it again from its snapshot."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -41,8 +41,8 @@ def explain_decision(
         active: the policy that decided, or why it cannot be restored.
         events: every event of the decision.
     """
-    if not_drawn := _not_drawn(stored):
-        active = f"nothing was drawn: {not_drawn}"
+    if reason := _reason_not_drawn(stored):
+        active = f"nothing was drawn: {reason}"
     derived = None if isinstance(active, str) else _derive(stored, active)
     propensities, u, same, predictions = derived or (None, None, None, None)
     rule = configuration.experiment.reward
@@ -78,7 +78,7 @@ def explain_decision(
     )
 
 
-def _not_drawn(stored: StoredDecision) -> str:
+def _reason_not_drawn(stored: StoredDecision) -> str:
     if stored.holdout:
         return "the subject is held out"
     if stored.shipped:

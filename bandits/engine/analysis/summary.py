@@ -1,4 +1,4 @@
-"""How an experiment is doing: from snapshots alone, so it costs the same however long the log."""
+"""Summary: the results of an experiment, from snapshots alone however long the log."""
 
 from collections.abc import Sequence
 
@@ -20,13 +20,13 @@ from bandits.store.values import ExperimentRecord, SnapshotPoint
 def summarise(
     record: ExperimentRecord,
     active: ActivePolicy,
-    grounds: InferenceState,
+    inference: InferenceState,
     points: Sequence[SnapshotPoint],
 ) -> Results:
-    """Put together an experiment's newest sums, its shares, what they prove, and its history."""
+    """Assemble results of the newest sums, the shares, the findings and the history."""
     history = [(p, ArmCounts.load(p.tally).padded(active.problem.n_arms)) for p in points]
-    shares, basis = _shares(active, [tally for _, tally in history])
-    analysis = Analysis(active, grounds)
+    shares, basis = _shares(active, [counts for _, counts in history])
+    analysis = Analysis(active, inference)
     return Results(
         record.key,
         record.state,
@@ -44,13 +44,13 @@ def summarise(
         analysis.outlook[0],
         analysis.arm_family,
         analysis.segments,
-        examine(active, grounds, record.mishaps),
+        examine(active, inference, record.mishaps),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
-        [_point(point, tally) for point, tally in history],
+        [_point(point, counts) for point, counts in history],
     )
 
 
-def _shares(active: ActivePolicy, tallies: Sequence[ArmCounts]) -> tuple[FloatArray | None, str]:
+def _shares(active: ActivePolicy, history: Sequence[ArmCounts]) -> tuple[FloatArray | None, str]:
     """Return the share of each arm now (K,), and what it is based on."""
     if not active.policy.statistic.contextual:
         arms = active.unrestricted_arms
@@ -61,10 +61,10 @@ def _shares(active: ActivePolicy, tallies: Sequence[ArmCounts]) -> tuple[FloatAr
         else:
             out[arms] = shares
         return out, "exact"
-    if not tallies:
+    if not history:
         return None, "recent"
-    newest = tallies[-1].sent[:-1]
-    for earlier in (*reversed(tallies[:-1]), ArmCounts.zeros(active.problem.n_arms, 0)):
+    newest = history[-1].sent[:-1]
+    for earlier in (*reversed(history[:-1]), ArmCounts.zeros(active.problem.n_arms, 0)):
         recent = newest - earlier.sent[:-1]
         if np.all(recent >= 0) and recent.sum() > 0:
             return recent / recent.sum(), "recent"
@@ -73,7 +73,7 @@ def _shares(active: ActivePolicy, tallies: Sequence[ArmCounts]) -> tuple[FloatAr
 
 def _arm(analysis: Analysis, arm: int, shares: FloatArray | None) -> ArmResult:
     active = analysis.active
-    tally, slots = active.counts, active.experiment.slots
+    counts, slots = active.counts, active.experiment.slots
     variants = active.configuration.arms[arm].variants
     paused = {(s.key, v.key) for s in slots for v in s.variants if v.paused}
     chosen = {s.key: v for s, v in zip(slots, variants, strict=True)}
@@ -84,13 +84,13 @@ def _arm(analysis: Analysis, arm: int, shares: FloatArray | None) -> ArmResult:
         label(active.configuration, arm),
         control=arm == active.control,
         paused=any(pair in paused for pair in chosen.items()),
-        sent=round(tally.sent[arm]),
-        complete=round(tally.complete[arm]),
-        reward=float(tally.reward[arm]),
-        mean=_mean(tally.reward[arm], tally.complete[arm]),
+        sent=round(counts.sent[arm]),
+        complete=round(counts.complete[arm]),
+        reward=float(counts.reward[arm]),
+        mean=_mean(counts.reward[arm], counts.complete[arm]),
         share_now=None if shares is None else float(shares[arm]),
         metrics={
-            name: float(tally.metrics[i, arm])
+            name: float(counts.metrics[i, arm])
             for i, name in enumerate(active.experiment.reward.names)
         },
         closed=round(analysis.closed[arm]),
@@ -117,9 +117,9 @@ def _variant(
     arms: IntArray,
     shares: FloatArray | None,
 ) -> VariantResult:
-    """Tell of the variant at (slot, position in it), which `arms` show."""
-    tally, variant = analysis.active.counts, slot.variants[place[1]]
-    sent, complete, reward = (a[arms].sum() for a in (tally.sent, tally.complete, tally.reward))
+    """Summarise the variant at (slot, position in it), which `arms` show."""
+    counts, variant = analysis.active.counts, slot.variants[place[1]]
+    sent, complete, reward = (a[arms].sum() for a in (counts.sent, counts.complete, counts.reward))
     outlooks = [analysis.outlook[1][k] for k in arms.tolist() if k in analysis.outlook[1]]
     return VariantResult(
         variant.key,
@@ -138,8 +138,8 @@ def _variant(
     )
 
 
-def _group(tally: ArmCounts) -> GroupResult:
-    sent, complete, reward = (float(a[-1]) for a in (tally.sent, tally.complete, tally.reward))
+def _group(counts: ArmCounts) -> GroupResult:
+    sent, complete, reward = (float(a[-1]) for a in (counts.sent, counts.complete, counts.reward))
     return GroupResult(round(sent), round(complete), reward, _mean(reward, complete))
 
 
@@ -147,11 +147,11 @@ def _mean(reward: float, complete: float) -> float | None:
     return float(reward / complete) if complete > 0 else None
 
 
-def _point(point: SnapshotPoint, tally: ArmCounts) -> HistoryPoint:
+def _point(point: SnapshotPoint, counts: ArmCounts) -> HistoryPoint:
     return HistoryPoint(
         point.version,
         moment(point.at),
-        [round(n) for n in tally.sent[:-1].tolist()],
-        [round(n) for n in tally.complete[:-1].tolist()],
-        tally.reward[:-1].tolist(),
+        [round(n) for n in counts.sent[:-1].tolist()],
+        [round(n) for n in counts.complete[:-1].tolist()],
+        counts.reward[:-1].tolist(),
     )
