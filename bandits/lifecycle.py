@@ -39,7 +39,7 @@ def edit_experiment(  # noqa: PLR0913 - a change, and who makes it when
         raise WrongState(key, record.state, "only a draft, running or paused one can change")
     if experiment.key != key:
         raise InvalidInput.at("/key", f"may not change; it is {key!r}")
-    new = old.followed_by(experiment, started=record.started)
+    new = old.next_version(experiment, started=record.started)
     if record.started and (faults := refused_changes(old.experiment, experiment)):
         raise FixedOnceStarted(faults)
     # A draft that is started meanwhile does not allow what a draft does.

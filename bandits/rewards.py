@@ -94,7 +94,7 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         )
         return total if self.goal == "minimise" else -total
 
-    def learned(self, rewards: FloatArray) -> FloatArray:
+    def as_maximised(self, rewards: FloatArray) -> FloatArray:
         """Turn rewards (n,) so that more is better: where less is, mirrored within the bounds."""
         if self.goal == "maximise":
             return rewards

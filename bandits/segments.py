@@ -30,7 +30,7 @@ class Segmentation:
                 self.size += len(feature.segments())
             at += feature.width
 
-    def of(self, contexts: FloatArray) -> IntArray:
+    def segments_of(self, contexts: FloatArray) -> IntArray:
         """Return the segment of each of n encoded contexts (n, d), by feature: (F, n)."""
         segments = np.zeros((len(self.features), len(contexts)), dtype=np.int64)
         first = 0

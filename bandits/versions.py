@@ -40,7 +40,7 @@ class Configuration(Struct, frozen=True, dict=True):
         experiment.check()
         return cls(1, experiment, tuple(Arm(c) for c in experiment.combinations()))
 
-    def followed_by(self, experiment: Experiment, *, started: bool) -> "Configuration":
+    def next_version(self, experiment: Experiment, *, started: bool) -> "Configuration":
         """Make the next version; once started, arms only join, at the end.
 
         Raises:

@@ -35,7 +35,7 @@ class ArmCounts(Additive):
         return cls(none, none, none, none, np.zeros((n_metrics, n_arms + 1)))
 
     @classmethod
-    def of_sent(
+    def from_sent(
         cls, n_arms: int, n_metrics: int, arms: IntArray, holdout: BoolArray
     ) -> "ArmCounts":
         """Count n decisions as sent: arms, holdout (n,)."""
@@ -44,7 +44,7 @@ class ArmCounts(Additive):
         return cls(sent.astype(np.float64), none, none, none, np.zeros((n_metrics, n_arms + 1)))
 
     @classmethod
-    def of_complete(
+    def from_complete(
         cls,
         n_arms: int,
         arms: IntArray,

@@ -52,7 +52,7 @@ def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
     sums = add_increment(builder, builder.load(previous), due)
     if not builder.invertible:
         sums = replace(sums, statistic=builder.fit(folding.learned()))
-    if previous is not None and InferenceState.lacking(previous.grounds):  # of an older program
+    if previous is not None and InferenceState.is_missing(previous.grounds):  # of an older program
         log = sum_log(builder, builder.zeros, folding.learned(), folding.pending())
         sums = replace(sums, inference=log.inference)
     version = 1 if previous is None else previous.version + 1

@@ -76,7 +76,7 @@ def load_inference_state(
     It is that over no decision where none is kept, or one of an earlier format.
     """
     n_arms = len(configuration.arms)
-    if stored is None or InferenceState.lacking(stored.grounds):
+    if stored is None or InferenceState.is_missing(stored.grounds):
         return InferenceState.zeros(n_arms, configuration.segmentation.size)
     return InferenceState.load(stored.grounds).padded(n_arms)
 
@@ -157,7 +157,7 @@ class StatisticBuilder:
         return self.family.of(
             self._problem,
             decisions.arms[kept],
-            self._rule.learned(rewards[kept]),
+            self._rule.as_maximised(rewards[kept]),
             decisions.contexts[kept],
             weights[kept],
         )
@@ -217,7 +217,7 @@ class EvidenceBuilder:
         positions = np.searchsorted(arms, decisions.arms[rows])
         of_chosen = derived[positions] if shared else derived[np.arange(len(rows)), positions]
         same = np.abs(of_chosen - decisions.propensities[rows]) <= _SAME
-        ratio = SampleRatio.of(positions[same], derived if shared else derived[same])
+        ratio = SampleRatio.from_draws(positions[same], derived if shared else derived[same])
         return ratio.spread(arms, self._n_arms)
 
     def _policy(self, configuration_version: int, policy_version: int) -> ActivePolicy | None:
@@ -251,18 +251,18 @@ class EvidenceBuilder:
         at_maturity = self._at_maturity(decisions, rewards.gross)[drawn]
         return replace(
             self.zeros,
-            arms=AipwSums.of(eligible, *columns, earned=gross != 0),
+            arms=AipwSums.from_decisions(eligible, *columns, earned=gross != 0),
             groups=self._groups(decisions, reachable, rewards),
-            periods=PeriodSums.of(periods, arms, net, self._n_arms),
+            periods=PeriodSums.from_decisions(periods, arms, net, self._n_arms),
             segments=AipwSums.by_segment(
                 eligible,
                 *columns,
-                segments=self._segmentation.of(decisions.contexts[drawn]),
+                segments=self._segmentation.segments_of(decisions.contexts[drawn]),
                 n_segments=self._segmentation.size,
                 earned=gross != 0,
             ),
-            lateness=LateRewardSums.of(arms, gross, at_maturity, self._n_arms),
-            floors=FloorHistory.of(floors[strata[drawn]]),
+            lateness=LateRewardSums.from_decisions(arms, gross, at_maturity, self._n_arms),
+            floors=FloorHistory.from_floors(floors[strata[drawn]]),
         )
 
     def _groups(self, decisions: DecisionColumns, counted: BoolArray, rewards: Rewards) -> AipwSums:
@@ -270,7 +270,7 @@ class EvidenceBuilder:
         if self._holdout == 0:
             return self.zeros.groups
         groups = decisions.holdout[counted].astype(np.int64)
-        return AipwSums.of(
+        return AipwSums.from_decisions(
             np.ones((1, GROUPS), dtype=np.bool_),
             np.zeros(len(groups), dtype=np.int64),
             groups,
@@ -382,7 +382,7 @@ class SumsBuilder:
         rewards = measure_rewards(self._configuration, decisions)
         return Sums(
             self._statistic.sum_learned(decisions, rewards.net),
-            ArmCounts.of_complete(
+            ArmCounts.from_complete(
                 self._n_arms, decisions.arms, decisions.holdout, rewards.net, rewards.metrics
             ),
             self._evidence.sum_closed(decisions, rewards),
@@ -411,5 +411,5 @@ class SumsBuilder:
 
     def _sum_sent(self, decisions: DecisionColumns) -> Sums:
         arms, holdout = decisions.arms, decisions.holdout
-        counts = ArmCounts.of_sent(self._n_arms, self._n_metrics, arms, holdout)
+        counts = ArmCounts.from_sent(self._n_arms, self._n_metrics, arms, holdout)
         return Sums(self.zeros.statistic, counts, self._evidence.sum_sent(decisions))

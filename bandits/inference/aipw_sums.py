@@ -45,7 +45,7 @@ class AipwSums:
         )
 
     @classmethod
-    def of(  # noqa: PLR0913 - one for each column of the log
+    def from_decisions(  # noqa: PLR0913 - one for each column of the log
         cls,
         eligible: BoolArray,
         strata: IntArray,
@@ -97,14 +97,14 @@ class AipwSums:
         """Sum n decisions in each segment that they belong to; the segments are the leading axis.
 
         Args:
-            eligible: as are the next four, of `of`.
+            eligible: as are the next four, of `from_decisions`.
             strata: (n,).
             arms: (n,).
             rewards: (n,).
             propensities: (n,).
             segments: (F, n) which segment, by each of F features.
             n_segments: how many there are.
-            earned: (n,), of `of`.
+            earned: (n,), of `from_decisions`.
 
         Raises:
             ValueError: a propensity is not in (0, 1].

@@ -63,7 +63,7 @@ def values(facts: EstimationContext, evidence: AipwSums, family: Family) -> list
     """Find the mean reward per decision of each of K arms."""
     if constant_rates(facts, evidence):
         total, n = _counts(evidence)
-        bounds = rate_bounds(total, n, family.each)
+        bounds = rate_bounds(total, n, family.alpha_each)
         return _exact(bounds, total / np.maximum(n, 1), n, family, RATE)
     return [contrast(facts, evidence, unit, family) for unit in np.eye(evidence.n_arms)]
 
@@ -76,7 +76,7 @@ def lifts(
     if facts.steady and constant_rates(facts, evidence):
         total, n = _counts(evidence)
         mean = total / np.maximum(n, 1)
-        bounds = lift_bounds(total[reference], n[reference], total, n, family.each)
+        bounds = lift_bounds(total[reference], n[reference], total, n, family.alpha_each)
         fewest = np.minimum(n, n[reference])
         findings = _exact(bounds, mean - mean[reference], fewest, family, LIFT)
     else:
@@ -256,7 +256,7 @@ def _exact(
     """Make a finding of each of K exact intervals, over n (K,) decisions."""
     columns = zip(*(a.tolist() for a in (*bounds, estimates, n)), strict=True)
     return [
-        Interval(low, high, estimate, family.each, guarantee.key, family)
+        Interval(low, high, estimate, family.alpha_each, guarantee.key, family)
         if decisions > 0
         else NotYet("No email's results are final yet.", "an arm has no decision that counts")
         for low, high, estimate, decisions in columns
@@ -278,6 +278,6 @@ def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: floa
             f"{BURN_IN_DECISIONS} complete emails of the rarest variant.",
             "the asymptotic interval errs too often before its burn-in",
         )
-    total, margin = float(scores.total), float(scores.margin(family.each))
+    total, margin = float(scores.total), float(scores.margin(family.alpha_each))
     low, high = (total - margin) / per, (total + margin) / per
-    return Interval(low, high, total / per, family.each, guarantee.key, family)
+    return Interval(low, high, total / per, family.alpha_each, guarantee.key, family)

@@ -26,7 +26,7 @@ class FloorHistory:
         return cls(np.zeros(0), np.zeros(0))
 
     @classmethod
-    def of(cls, floors: FloatArray) -> "FloorHistory":
+    def from_floors(cls, floors: FloatArray) -> "FloorHistory":
         """Count n decisions, each made under its floor (n,)."""
         values, counts = np.unique(floors, return_counts=True)
         return cls(values, counts.astype(np.float64))

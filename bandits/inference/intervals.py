@@ -52,7 +52,7 @@ class Family(Struct, frozen=True):
         return cls("comparisons in segments", max(1, n_cells * n_comparisons), alpha)
 
     @property
-    def each(self) -> float:
+    def alpha_each(self) -> float:
         """The probability of error that one claim may have."""
         return self.alpha / self.comparisons
 
@@ -64,7 +64,7 @@ class Family(Struct, frozen=True):
         return (
             f"All {self.comparisons} {self.claims} hold together with "
             f"{_percent(self.alpha)} confidence, so each by itself is shown with "
-            f"{_percent(self.each)}."
+            f"{_percent(self.alpha_each)}."
         )
 
 
@@ -73,7 +73,7 @@ class Interval(Struct, frozen=True, tag="interval"):
 
     Attributes:
         low: finite, as is `high`.
-        alpha: the probability that this interval ever misses, at most: its family's `each`.
+        alpha: the probability that this interval ever misses, at most: its family's `alpha_each`.
         promise: what it promises and on what conditions, by the name of its `guarantee`.
     """
 

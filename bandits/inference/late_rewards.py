@@ -35,7 +35,7 @@ class LateRewardSums(Additive):
         return cls(none, none, none, none)
 
     @classmethod
-    def of(
+    def from_decisions(
         cls, arms: IntArray, rewards: FloatArray, at_maturity: FloatArray, n_arms: int
     ) -> "LateRewardSums":
         """Sum n decisions: arm, reward before costs, and what it was at maturity, (n,) each."""

@@ -43,7 +43,7 @@ class PeriodSums:
         return cls(np.zeros(0, dtype=np.int64), np.zeros((0, 3, n_arms)))
 
     @classmethod
-    def of(
+    def from_decisions(
         cls, numbers: IntArray, arms: IntArray, rewards: FloatArray, n_arms: int
     ) -> "PeriodSums":
         """Sum n decisions: the period of each, its arm and its reward, (n,) each."""

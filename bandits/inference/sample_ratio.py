@@ -42,7 +42,7 @@ class SampleRatio(Additive):
         return cls(none, none, none)
 
     @classmethod
-    def of(cls, arms: IntArray, probabilities: FloatArray) -> "SampleRatio":
+    def from_draws(cls, arms: IntArray, probabilities: FloatArray) -> "SampleRatio":
         """Sum n decisions.
 
         Args:

@@ -88,7 +88,7 @@ class InferenceState(Additive):
         return msgspec.msgpack.encode([_FORMAT, *parts])
 
     @classmethod
-    def lacking(cls, packed: bytes) -> bool:
+    def is_missing(cls, packed: bytes) -> bool:
         """Return true where nothing is kept, or an older format: then the log is summed anew."""
         return not packed or msgspec.msgpack.decode(packed)[0] < _FORMAT
 

@@ -102,7 +102,7 @@ def test_rewards_to_be_kept_small_are_chosen_by_as_their_mirror_is_to_be_large(n
     arms, complaints, contexts, weights = (a[few] for a in (arms, complaints, contexts, weights))
     rule = RewardRule({"complaint": Metric()}, goal="minimise")
     family = make(name).statistic
-    least = family.of(problem, arms, rule.learned(complaints), contexts, weights)
+    least = family.of(problem, arms, rule.as_maximised(complaints), contexts, weights)
     quiet = family.of(problem, arms, np.where(complaints == 1, 0.0, 1.0), contexts, weights)
     found = shares(name, least, problem, upcoming)
     assert np.array_equal(found, shares(name, quiet, problem, upcoming))

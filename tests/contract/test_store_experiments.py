@@ -9,7 +9,7 @@ from bandits.store.values import Snapshot
 
 def renamed(record, name):
     experiment = replace(record.configuration.experiment, name=name)
-    return record.configuration.followed_by(experiment, started=True)
+    return record.configuration.next_version(experiment, started=True)
 
 
 def test_an_experiment_reads_back_as_it_was_created(store, sender):

@@ -213,7 +213,7 @@ def test_sums_of_an_older_form_are_known_to_be_lacking(engine, sender, now):
     now[0] += 200
     engine.learn("spring")
     kept = engine.store.snapshots.snapshot("spring", 1)
-    assert not InferenceState.lacking(kept.grounds)
+    assert not InferenceState.is_missing(kept.grounds)
     older = msgspec.msgpack.encode([1, *msgspec.msgpack.decode(kept.grounds)[1:-1]])
-    assert InferenceState.lacking(older)
-    assert InferenceState.lacking(b"")
+    assert InferenceState.is_missing(older)
+    assert InferenceState.is_missing(b"")

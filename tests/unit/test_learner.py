@@ -218,7 +218,7 @@ def test_arms_that_joined_have_room_at_the_end(statistic: Statistic) -> None:
     context = [{"kind": "category", "name": "channel", "values": ["Web", "Phone"]}]
     policy = {"name": "uniform" if statistic.family == "moments" else "linucb"}
     first = configuration(policy=policy, context=context)
-    wider = first.followed_by(
+    wider = first.next_version(
         configuration("abc", policy=policy, context=context).experiment, started=True
     )
     snapshot = Snapshot(1, 1, NOW, 0, 1, dump(statistic), ArmCounts.zeros(2, 2).dump())

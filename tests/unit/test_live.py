@@ -39,7 +39,7 @@ def learned(config: Configuration, arms: list[int], rewards: list[float]) -> Sna
     problem, n = config.problem, len(arms)
     chosen, earned = np.array(arms), np.array(rewards)
     statistic: Statistic = Moments.of(problem, chosen, earned, np.ones((n, 1)), np.ones(n))
-    tally = ArmCounts.of_complete(
+    tally = ArmCounts.from_complete(
         problem.n_arms, chosen, np.zeros(n, dtype=bool), earned, earned[None]
     )
     return Snapshot(4, config.version, 0.0, 1, 1, dump(statistic), tally.dump())
@@ -132,7 +132,7 @@ def test_a_newcomer_is_held_to_its_share_until_a_thousand_have_matured(
 ) -> None:
     first = configuration("ab", floor=0.0)
     wider = configuration("abc", floor=0.0).experiment
-    joined = first.followed_by(wider, started=True)
+    joined = first.next_version(wider, started=True)
     arms = [0] * 100 + [1] * 100 + [2] * matured
     snapshot = learned(joined, arms, [0.0] * 200 + [1.0] * matured)
     share = live(joined, snapshot).probabilities(np.arange(3), EVERYBODY)[2]
@@ -142,7 +142,7 @@ def test_a_newcomer_is_held_to_its_share_until_a_thousand_have_matured(
 def test_a_snapshot_from_before_an_arm_joined_still_decides() -> None:
     first = configuration("ab")
     snapshot = learned(first, [0, 1, 1], [1.0, 0.0, 0.0])
-    joined = first.followed_by(configuration("abc").experiment, started=True)
+    joined = first.next_version(configuration("abc").experiment, started=True)
     deciding = live(joined, snapshot)
     assert deciding.probabilities(deciding.unrestricted_arms, EVERYBODY).shape == (3,)
     assert deciding.counts.complete.tolist() == [1, 2, 0, 0]
