@@ -15,6 +15,7 @@ from bandits.messages import Decision, Request
 from bandits.statistics import Moments
 from storage import open_store
 from storage.tables import batches, restrictions
+from tests.patience import wait_until
 
 RECENCY = {"kind": "number", "name": "recency", "low": 0, "high": 10}
 MANY = 16
@@ -34,16 +35,17 @@ def other(database_url):
 
 
 @pytest.fixture
-def at_once(store, engine, held, until):
+def at_once(store, engine, held):
     """A function that has requests wait while another is committed, and then go on all at once."""
 
     def run(requests, between=None):
         with ThreadPoolExecutor(len(requests) + 1) as pool:
             with held():
                 first = pool.submit(engine.choose, "spring", [Request("first")])
-                until(lambda: len(store._groups) == 1)
+                wait_until(lambda: len(store._groups), "waiting call", lambda n: n == 1)
                 futures = [pool.submit(engine.choose, "spring", [r]) for r in requests]
-                until(lambda: len(engine._deciding._queues["spring"]) == len(requests))
+                queue = engine._deciding._queues["spring"]
+                wait_until(lambda: len(queue), "waiting requests", lambda n: n == len(requests))
                 if between:
                     between()
             assert first.exception() is None or between

@@ -10,6 +10,7 @@ from sqlalchemy import event, select
 from bandits.errors import IdReused, InvalidInput, Unavailable
 from bandits.messages import Reward, RewardReceipt
 from storage.tables import batches
+from tests.patience import wait_until
 
 START = 1_800_000_000.0
 
@@ -20,16 +21,17 @@ def now():
 
 
 @pytest.fixture
-def at_once(store, engine, held, until):
+def at_once(store, engine, held):
     """A function that has calls wait while another is committed, and then go on all at once."""
 
     def run(calls, before):
         with ThreadPoolExecutor(len(calls) + 1) as pool:
             with held():
                 first = pool.submit(engine.reward, before)
-                until(lambda: len(store._groups) == 1)
+                wait_until(lambda: len(store._groups), "waiting call", lambda n: n == 1)
                 futures = [pool.submit(engine.reward, call) for call in calls]
-                until(lambda: len(engine._rewarding._queue) == len(calls))
+                queue = engine._rewarding._queue
+                wait_until(lambda: len(queue), "waiting calls", lambda n: n == len(calls))
             assert first.result().accepted == len(before)
             return [f.exception() or f.result() for f in futures]
 
@@ -99,7 +101,7 @@ def test_who_is_refused_hinders_nobody(store, engine, sender, at_once, wrong):
     assert [size for size, *_ in logged(store)] == [1] * 4
 
 
-def test_where_they_cannot_be_committed_everybody_is_told(store, engine, sender, held, until):
+def test_where_they_cannot_be_committed_everybody_is_told(store, engine, sender, held):
     ids = sender.choose(sender.start(), 4, at=START)
 
     def fail(_connection):
@@ -108,9 +110,10 @@ def test_where_they_cannot_be_committed_everybody_is_told(store, engine, sender,
     with ThreadPoolExecutor(4) as pool:
         with held():
             futures = [pool.submit(engine.reward, [click(ids[0])])]
-            until(lambda: len(store._groups) == 1)
+            wait_until(lambda: len(store._groups), "waiting call", lambda n: n == 1)
             futures += [pool.submit(engine.reward, [click(i)]) for i in ids[1:]]
-            until(lambda: len(engine._rewarding._queue) == 3)
+            queue = engine._rewarding._queue
+            wait_until(lambda: len(queue), "waiting calls", lambda n: n == 3)
             event.listen(store.database.writer, "commit", fail)
         errors = [f.exception() for f in futures]
     event.remove(store.database.writer, "commit", fail)

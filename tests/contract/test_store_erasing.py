@@ -15,6 +15,7 @@ from bandits.messages import Request, Reward
 from storage.learning.verifying import compare
 from storage.log.choices import hash_subjects
 from storage.tables import batches, metadata, snapshots, subjects
+from tests.patience import LIMIT_SECONDS, join
 
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
 FORGETTING = {
@@ -296,9 +297,17 @@ def test_an_erasure_that_is_interrupted_changes_nothing(store, sender):
     assert learned(store)[1].sent.sum() == 3
 
 
-def test_what_is_reported_while_they_are_erased_is_unknown(engine, store, sender, now):
+def test_what_is_reported_while_they_are_erased_is_unknown(engine, store, sender, now, monkeypatch):
     ids = sender.choose(sender.start(), 2, at=1.0)
     told = []
+    looked_up = threading.Event()
+    append = store.append_events
+
+    def append_events(*given, **at):
+        looked_up.set()
+        return append(*given, **at)
+
+    monkeypatch.setattr(store, "append_events", append_events)
 
     def report():
         told.append(engine.reward([Reward(i, "e", "click") for i in ids]))
@@ -307,8 +316,8 @@ def test_what_is_reported_while_they_are_erased_is_unknown(engine, store, sender
     with store.erase("spring", ids[:1], now=2.0, by="test"):
         thread = threading.Thread(target=report)
         thread.start()
-        thread.join(0.2)  # by now it waits for us
-    thread.join()
+        assert looked_up.wait(LIMIT_SECONDS)  # from here on it waits for us
+    join(thread)
     rewards, cancelled = told
     assert (rewards.accepted, rewards.unknown) == (1, ids[:1])
     assert (cancelled.accepted, cancelled.unknown) == (1, (ids[0],))

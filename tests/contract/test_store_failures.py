@@ -1,6 +1,7 @@
 """What every store says when the database cannot do what it should."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from sqlalchemy import event, func, select, text
 from bandits.errors import InvalidInput, NoDatabase, NotUpgraded, Unavailable
 from storage import current, open_store, told_apart, upgrade
 from storage.tables import decisions
+from tests.patience import LIMIT_SECONDS
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
+    """Set the product's own time-outs low: that they end is what is tested here."""
     monkeypatch.setattr("storage.databases.sqlite.BUSY_SECONDS", 0.2)
     monkeypatch.setattr("storage.databases.postgresql.LOCK_SECONDS", 0.2)
 
@@ -52,23 +55,23 @@ def test_a_locked_database_is_unavailable_and_nothing_is_stored(store, sender):
         attempt()  # and recovers by itself
 
 
-def test_a_thread_waits_its_turn_to_write(store, sender):
+def test_a_thread_waits_its_turn_to_write(store, sender, monkeypatch):
+    monkeypatch.setattr("storage.databases.sqlite.BUSY_SECONDS", LIMIT_SECONDS)
     record = sender.start()
-    held, go = threading.Event(), threading.Event()
+    begun = threading.Event()
 
-    def hold():
+    def choose():
+        begun.set()
+        return sender.choose(record)
+
+    with ThreadPoolExecutor(1) as pool:
         with store.database.writing() as transaction:
             transaction.execute(text("SELECT 1"))
-            held.set()
-            go.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    timer = threading.Timer(0.05, go.set)
-    timer.start()
-    sender.choose(record)
-    thread.join()
+            choosing = pool.submit(choose)
+            assert begun.wait(LIMIT_SECONDS)
+            assert transaction.connection.dialect.name != "sqlite" or not choosing.done()
+        (decision,) = choosing.result(LIMIT_SECONDS)
+    assert decision in store.decisions([decision])
 
 
 def test_a_database_without_tables_asks_for_its_upgrade(empty_url):

@@ -12,6 +12,7 @@ from bandits.records import Waiting
 from bandits.statistics import Moments
 from storage.learning import bounds
 from storage.learning.verifying import compare
+from tests.patience import join
 
 
 def learn(store, now, key="spring"):
@@ -443,8 +444,7 @@ def test_two_folders_take_every_batch_once(store, sender):
         sender.click(ids[:2], at=float(at))
         store.cancel(ids[1:2], at=float(at))
     stop.set()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     assert errors == []
     learn(store, 1e6)
     assert counts(moments(store)[0]) == (0, 40, 20)

@@ -14,17 +14,18 @@ from bandits.messages import Request
 from bandits.store import Outdated
 from storage import open_store
 from storage.tables import batches
+from tests.patience import wait_until
 
 
 @pytest.fixture
-def at_once(store, held, until):
+def at_once(store, held):
     """A function that has calls wait in the queue, and then go on all at once."""
 
     def run(calls):
         with ThreadPoolExecutor(len(calls)) as pool:
             with held():
                 futures = [pool.submit(call) for call in calls]
-                until(lambda: len(store._groups) == len(calls))
+                wait_until(lambda: len(store._groups), "waiting calls", lambda n: n == len(calls))
             return [f.exception() or f.result() for f in futures]
 
     return run

@@ -5,7 +5,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.patience import LIMIT_SECONDS, wait_until
 from webapp.api.experiments import EXAMPLE
 
 BANDITS = Path(sys.executable).with_name("bandits")
@@ -72,13 +72,14 @@ def test_a_command_killed_half_way_goes_on_and_decides_for_nobody_twice(
     part = tmp_path / "choices.csv.part"
     command = [BANDITS, *sending.command("choices.csv")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size > 100_000):
-        assert time.monotonic() < deadline
+
+    def written() -> int:
         assert process.poll() is None
-        time.sleep(0.005)
+        return part.stat().st_size if part.exists() else 0
+
+    wait_until(written, "choices", lambda size: size > 100_000)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(LIMIT_SECONDS)
     with part.open("r+b") as file:  # as after a crash in the middle of a write
         file.truncate(part.stat().st_size - 1000)
     assert not (tmp_path / "choices.csv").exists()

@@ -12,6 +12,7 @@ import click
 import pytest
 
 from bandits.cli import group
+from tests.patience import LIMIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bandits", "policies", "simulations", "storage", "webapp")
@@ -54,21 +55,29 @@ def variables_in_code() -> set[str]:
     return settings | {v for v in VARIABLE.findall(text) if not v.endswith("_")}
 
 
+def run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+    """Run a program in the repository's folder."""
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, cwd=ROOT
+    )
+
+
 def test_the_command_line_page_is_what_the_commands_say() -> None:
     script = [sys.executable, ROOT / "tests/house/command_line.py"]
-    made = subprocess.run(script, capture_output=True, text=True, check=True, cwd=ROOT)
+    made = run(script)
+    assert made.returncode == 0, made.stderr
     assert (ROOT / "docs/command-line.md").read_text() == made.stdout, "run `make docs`"
 
 
 def test_the_simulations_page_lists_every_key_of_a_scenario_file() -> None:
     script = [sys.executable, ROOT / "tests/house/scenario_keys.py", "--check"]
-    made = subprocess.run(script, capture_output=True, text=True, check=False, cwd=ROOT)
+    made = run(script)
     assert made.returncode == 0, made.stderr + made.stdout
 
 
 def test_the_policies_page_is_what_the_policies_declare() -> None:
     command = [sys.executable, "-m", "bandits.policy_pages", "--check"]
-    made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    made = run(command)
     assert made.returncode == 0, made.stderr + made.stdout
 
 

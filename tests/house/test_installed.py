@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.patience import LIMIT_SECONDS
+
 PACKAGES = ("bandits", "policies", "simulations", "storage", "webapp")
 LARGEST = 300_000  # bytes
 KINDS = {".py", ".typed", ".html", ".css", ".js", ".svg", ".toml", ".mako", ".txt", ".json"}
@@ -31,7 +33,12 @@ def installed_in() -> Path:
 def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the installed command in an empty folder."""
     return subprocess.run(
-        [BANDITS, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        [BANDITS, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_SECONDS,
     )
 
 

@@ -8,6 +8,8 @@ import sys
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+from tests.patience import LIMIT_SECONDS
+
 ROOT = Path(__file__).parents[2]
 LARGEST = 300_000  # bytes
 DATA = {".csv", ".parquet", ".npz", ".npy", ".pkl", ".gz", ".zip", ".db", ".sqlite"}
@@ -21,6 +23,7 @@ def tracked() -> list[Path]:
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=LIMIT_SECONDS,
         check=True,
     )
     paths = [ROOT / p for p in listed.stdout.split("\0") if p]

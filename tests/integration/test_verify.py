@@ -19,6 +19,7 @@ from bandits.statistics import dump
 from storage.commands import verify
 from storage.learning.verifying import Compared
 from storage.tables import batches, events, experiments, snapshots
+from tests.patience import LIMIT_SECONDS
 
 
 @pytest.fixture
@@ -125,10 +126,11 @@ def test_it_runs_as_a_program_with_the_table_alone_on_standard_output(learned, d
     assert learned
     script = "from bandits.cli import main; main()"
     command = [sys.executable, "-c", script, "verify", "--database", database_url]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    how = {"capture_output": True, "text": True, "timeout": LIMIT_SECONDS}
+    ended = subprocess.run(command, check=False, **how)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "agrees" in ended.stdout
-    wrong = subprocess.run([*command, "none"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run([*command, "none"], check=False, **how)
     assert wrong.returncode == 2
     assert wrong.stderr == "error: there is no experiment 'none'\n"
 

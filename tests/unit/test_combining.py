@@ -1,6 +1,5 @@
 """Calls that wait for each other are done together, and nobody fails for a neighbour."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -9,6 +8,7 @@ import pytest
 from bandits import combining
 from bandits.combining import Apart, Combining
 from bandits.errors import Unavailable
+from tests.patience import LIMIT_SECONDS, wait_until
 
 
 class Doubling:
@@ -22,7 +22,7 @@ class Doubling:
     def one(self, n):
         if n == 0:  # the first to come holds up the others
             self.entered.set()
-            assert self.released.wait(60)
+            assert self.released.wait(LIMIT_SECONDS)
         self.alone.append(n)
         if n < 0:
             raise ValueError(n)
@@ -40,15 +40,15 @@ class Doubling:
         """Have these asked for while zero is being done; return answers and errors."""
         with ThreadPoolExecutor(len(numbers) + 1) as pool:
             first = pool.submit(self.queue.do, 0)
-            assert self.entered.wait(60)
+            assert self.entered.wait(LIMIT_SECONDS)
             asked = []
             try:
                 for n in numbers:
                     asked.append(pool.submit(self.queue.do, n))
-                    until = time.monotonic() + 60
-                    while len(self.queue) < len(asked) and not asked[-1].done():
-                        assert time.monotonic() < until
-                        time.sleep(0.001)
+                    wait_until(
+                        lambda: len(self.queue) == len(asked) or asked[-1].done(),
+                        "call in the queue",
+                    )
             finally:
                 self.released.set()
             assert first.result() == 0

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bandits.draw import draw, time_ordered_id, time_ordered_ids, uniform, uniforms
+from tests.patience import join
 
 SALT = b"0123456789abcdef"
 BELOW_ONE = 1 - 2.0**-53
@@ -75,8 +76,7 @@ def test_ids_made_one_by_one_share_no_noise_with_any_other_even_among_threads() 
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     assert len({i[15:] for i in made}) == 8000
 
 

@@ -147,7 +147,7 @@ class Clocks:
         self.newest: float | None = self.now
         self.belief = Belief(lambda: self.now, lambda: self.newest)
 
-    def wait(self, seconds: float) -> None:
+    def busy(self, seconds: float) -> None:
         """Let time pass, in which somebody sends."""
         self.idle(seconds)
         self.newest = self.now
@@ -187,16 +187,16 @@ def test_a_clock_that_is_a_little_ahead_or_steps_back_is_believed(clocks) -> Non
 def test_a_clock_that_jumped_is_doubted_also_where_the_log_is_written_by_it(clocks) -> None:
     assert clocks.believed()
     clocks.now += YEAR
-    clocks.wait(60.0)
+    clocks.busy(60.0)
     assert clocks.belief.ahead() == pytest.approx(YEAR)
-    clocks.wait(HOUR)
+    clocks.busy(HOUR)
     assert not clocks.believed()
     clocks.now += YEAR  # from here on it has to be steady anew
-    clocks.wait(STEADY_SECONDS - HOUR)
+    clocks.busy(STEADY_SECONDS - HOUR)
     assert not clocks.believed()
-    clocks.wait(STEADY_SECONDS - 1)
+    clocks.busy(STEADY_SECONDS - 1)
     assert not clocks.believed()
-    clocks.wait(1.0)
+    clocks.busy(1.0)
     assert clocks.believed()
 
 

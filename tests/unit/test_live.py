@@ -1,8 +1,9 @@
 """One experiment as it decides: what is drawn from, and what happens when a policy fails."""
 
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from bandits.experiment import Experiment
 from bandits.records import Snapshot
 from bandits.registry import make
 from bandits.statistics import Moments, Statistic, dump
+from tests.patience import LIMIT_SECONDS
 
 SALT = b"a salt of 16 by."
 EVERYBODY = np.ones((1, 1))
@@ -67,16 +69,18 @@ class Failing:
 
 
 class Counting:
-    """A policy that is slow to prepare and counts how often it has to."""
+    """A policy that prepares once it may, and counts how often it has to."""
 
     statistic = Moments
 
     def __init__(self) -> None:
         self.prepared = 0
+        self.may = Event()
+        self.may.set()
 
     def prepare(self, known: Moments, *_: object) -> FloatArray:
-        """Take a while."""
-        time.sleep(0.02)
+        """Wait until it may."""
+        assert self.may.wait(LIMIT_SECONDS)
         self.prepared += 1
         return np.full(known.count.shape[-1], 1 / known.count.shape[-1])
 
@@ -186,13 +190,17 @@ def test_where_the_control_may_not_be_sent_the_first_eligible_arm_stands_in() ->
 def test_many_threads_wait_for_one_to_prepare() -> None:
     deciding = live(configuration())
     deciding.policy = policy = Counting()
+    policy.may.clear()
+    sets = [np.array([0, 1, 2]), np.array([0, 2])] * 8
+    asking = count(1)
 
     def decide(arms: IntArray) -> list[float]:
+        if next(asking) == len(sets):
+            policy.may.set()
         shares: list[float] = deciding.probabilities(arms, EVERYBODY).tolist()
         return shares
 
-    sets = [np.array([0, 1, 2]), np.array([0, 2])] * 8
-    with ThreadPoolExecutor(16) as threads:
+    with ThreadPoolExecutor(len(sets)) as threads:
         answers = list(threads.map(decide, sets))
     assert policy.prepared == 2
     assert [len(a) for a in answers] == [3, 2] * 8

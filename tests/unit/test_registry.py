@@ -12,6 +12,7 @@ import policies as package
 from bandits.errors import DuplicatePolicy, InvalidInput
 from bandits.policy import Parameters
 from bandits.registry import make, policies, register
+from tests.patience import LIMIT_SECONDS
 
 NEW = '''
 """Always the first arm."""
@@ -94,7 +95,7 @@ def test_a_policy_in_one_new_file_is_registered_documented_and_simulated(tmp_pat
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
         check=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
 
 
@@ -104,7 +105,7 @@ def test_the_page_of_policies_is_not_stale():
         [sys.executable, "-m", "bandits.policy_pages", "--check"],
         cwd=root,
         check=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
 
 
@@ -117,7 +118,7 @@ def test_a_stale_page_fails_the_check(tmp_path):
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
     assert checked.returncode == 1
     assert "stale" in checked.stderr

@@ -5,11 +5,14 @@ import logging
 import re
 import socket
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
 from bandits.errors import InvalidInput, Unavailable
 from bandits.messages import Decision
+from webapp import locking
 from webapp.locking import FileLock
 from webapp.logs import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import Requests, family
@@ -27,6 +30,28 @@ def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path) -> None:
     first.release()
     second.acquire(wait_seconds=0)
     second.release()
+
+
+@pytest.mark.parametrize(("ends_after", "taken"), [(4.0, True), (6.0, False)])
+def test_a_lock_is_waited_for_five_seconds_unless_told_otherwise(
+    tmp_path, monkeypatch, ends_after, taken
+) -> None:
+    first, second = (FileLock(tmp_path / "bandits.db.lock") for _ in range(2))
+    first.acquire()
+    clock = SimpleNamespace(now=0.0)
+
+    def pause(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now >= ends_after:
+            first.release()
+
+    clocks = SimpleNamespace(monotonic=lambda: clock.now, sleep=pause)
+    monkeypatch.setattr(locking, "time", clocks)
+    with nullcontext() if taken else pytest.raises(Unavailable):
+        second.acquire()
+    assert clock.now == pytest.approx(min(ends_after, 5.0), abs=0.1)
+    for lock in (first, second):
+        lock.release()
 
 
 def test_a_held_lock_says_the_process_that_holds_it_now(tmp_path) -> None:

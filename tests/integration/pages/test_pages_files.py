@@ -2,18 +2,17 @@
 
 import csv
 import io
-import time
 
 import pytest
 from msgspec.structs import replace
 
 from bandits.messages import Request
+from tests.patience import wait_until
 
 CONTEXT = [
     {"name": "recency", "kind": "number", "low": 0, "high": 24},
     {"name": "channel", "kind": "category", "values": ["Web", "Phone"]},
 ]
-WAIT_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -47,13 +46,8 @@ class Desk:
 
     def finish(self, address):
         """Wait until it is no longer under way; return its page."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < deadline:
-            page = self.visitor.get(address).text
-            if "data-poll" not in page:
-                return page
-            time.sleep(0.02)
-        raise AssertionError(page)
+        read = lambda: self.visitor.get(address).text  # noqa: E731
+        return wait_until(read, "end of the job", lambda page: "data-poll" not in page)
 
     def work(self, text, kind="recipients", **chosen):
         address = self.begin(text, kind, **chosen)

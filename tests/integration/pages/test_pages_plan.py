@@ -11,6 +11,7 @@ from msgspec import convert
 from msgspec.structs import replace
 
 from bandits.errors import InvalidInput
+from tests.patience import LIMIT_SECONDS, wait_until
 from webapp.pages.form import typed
 from webapp.pages.form.declaring import declare
 from webapp.pages.form.earlier import shrunk
@@ -60,11 +61,8 @@ def simulate(manager, begun):
         answer = manager.post(address, fields | {"do": "simulate"})
         if answer.status_code != 302:
             return answer
-        for _ in range(60):  # each waits for it itself
-            page = manager.get(answer.location)
-            if 'http-equiv="refresh"' not in page.text:
-                return page
-        raise AssertionError("it takes minutes")
+        read = lambda: manager.get(answer.location)  # noqa: E731
+        return wait_until(read, "forecast", lambda page: 'http-equiv="refresh"' not in page.text)
 
     return simulate
 
@@ -280,7 +278,7 @@ class TestForecasts:
         board._known = type(board._known)((f.plan.digest(), f) for f in (first, second))
         third = board.ask(plans[2], "anna")
         assert (first.unwanted, second.unwanted) == (True, False)
-        assert third.over.wait(60)
+        assert third.over.wait(LIMIT_SECONDS)
         assert third.outlook is not None
         first.run()
         assert board.find(plans[0]) is None, "what was given up can be asked for again"
