@@ -24,21 +24,21 @@ class Demo:
 
     def __init__(self, folder: Path, *options: str) -> None:
         own = {k: v for k, v in os.environ.items() if not k.startswith("BANDITS_")}
-        self.errors = folder / "demo.err"
-        with self.errors.open("ab") as errors:
+        self.errors, printed = folder / "demo.err", folder / "demo.out"
+        with self.errors.open("ab") as errors, printed.open("wb") as out:
             self.process = subprocess.Popen(
                 [BANDITS, "demo", "--port", "0", *options],
-                stdout=subprocess.PIPE,
+                stdout=out,
                 stderr=errors,
-                text=True,
                 cwd=folder,
                 env=own | {"TMPDIR": str(folder)},
             )
-        self.said = ""
-        for line in self.process.stdout:
-            self.said += line
-            if "Ctrl-C" in line:
-                break
+
+        def said() -> str:
+            assert self.process.poll() is None, self.errors.read_text()
+            return printed.read_text()
+
+        self.said = wait_until(said, "greeting of the demo", lambda text: "Ctrl-C" in text)
 
     def told(self, label: str) -> str:
         return re.search(rf"^ +{label} +(\S+)$", self.said, re.MULTILINE)[1]
@@ -61,7 +61,7 @@ class Demo:
             return self.process.wait(LIMIT_SECONDS)
         finally:
             self.process.kill()
-            self.process.communicate(timeout=LIMIT_SECONDS)
+            self.process.wait(LIMIT_SECONDS)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def start_demo(tmp_path) -> Iterator[Callable[..., Demo]]:
     for demo in started:
         if demo.process.poll() is None:
             demo.process.kill()
-            demo.process.communicate(timeout=LIMIT_SECONDS)
+            demo.process.wait(LIMIT_SECONDS)
 
 
 def test_the_demo_learns_from_recipients_and_ends_without_a_trace(start_demo, tmp_path):
