@@ -13,6 +13,7 @@ from simulations.environments import Bernoulli
 from simulations.environments.gaussian import Gaussian
 from simulations.planning.campaign import Campaign, ab_test, adaptive
 from simulations.planning.outlook import Abandoned, foresee
+from tests.patience import LIMIT_SECONDS
 
 SOAK = os.environ.get("SOAK") == "1"
 N = 1000 if SOAK else 250
@@ -97,12 +98,12 @@ def test_dealing_the_means_anew_changes_no_arms_chances():
 
 def test_the_same_seed_foresees_the_same_and_it_can_be_given_up():
     one, two = (
-        foresee(plan(), make("thompson"), FLOOR, replications=100, seconds=60.0, seed=4)
+        foresee(plan(), make("thompson"), FLOOR, replications=100, seconds=LIMIT_SECONDS, seed=4)
         for _ in range(2)
     )
     assert one.replications == 100
     assert (one.policy.extra, one.test.extra) == (two.policy.extra, two.test.extra)
-    few = foresee(plan(), make("thompson"), FLOOR, replications=150, seconds=60.0, seed=4)
+    few = foresee(plan(), make("thompson"), FLOOR, replications=150, seconds=LIMIT_SECONDS, seed=4)
     assert few.replications == 150
     with pytest.raises(Abandoned):
         foresee(plan(), make("thompson"), FLOOR, progress=lambda _: False)
