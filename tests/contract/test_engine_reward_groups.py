@@ -53,7 +53,9 @@ def logged(store):
         return [tuple(row) for row in transaction.execute(query)]
 
 
-def test_each_gets_the_receipt_that_it_would_have_got_alone(store, engine, sender, at_once, now):
+def test_reward_group_gives_each_call_the_receipt_it_gets_alone(
+    store, engine, sender, at_once, now
+):
     ids = sender.choose(sender.start(), 6, at=START)
     (waiting,) = sender.choose(sender.start("waits", await_activation=True), 1, at=START)
     now[0] = START + 2000.0  # a thousand seconds after the window
@@ -87,7 +89,7 @@ def test_each_gets_the_receipt_that_it_would_have_got_alone(store, engine, sende
 @pytest.mark.parametrize(
     "wrong", [{"metric": "open"}, {"value": 7.0}, {"event_id": "known", "value": 0.5}]
 )
-def test_who_is_refused_hinders_nobody(store, engine, sender, at_once, wrong):
+def test_refused_rewards_hinder_no_other_call(store, engine, sender, at_once, wrong):
     ids = sender.choose(sender.start(), 5, at=START)
     engine.reward([click(ids[1], "known")])
     refused = [click(ids[0]), replace(click(ids[1]), **wrong)]
@@ -101,7 +103,7 @@ def test_who_is_refused_hinders_nobody(store, engine, sender, at_once, wrong):
     assert [size for size, *_ in logged(store)] == [1] * 4
 
 
-def test_where_they_cannot_be_committed_everybody_is_told(store, engine, sender, held):
+def test_failed_commit_is_told_to_every_reward_call(store, engine, sender, held):
     ids = sender.choose(sender.start(), 4, at=START)
 
     def fail(_connection):

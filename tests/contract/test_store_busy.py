@@ -17,7 +17,7 @@ from bandits.statistics import Moments
 from tests.patience import LIMIT_SECONDS
 
 
-def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sender, monkeypatch):
+def test_slow_policy_holds_up_no_other_reads_and_writes(store, sender, monkeypatch):
     monkeypatch.setattr(registry, "_registered", dict(registry.policies()))
     begun, answered = Signal(), Signal()
 
@@ -55,7 +55,7 @@ def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sende
         assert len(deciding.result()) == 500
 
 
-def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypatch):
+def test_group_commit_refuses_calls_beyond_its_queue(store, sender, monkeypatch):
     monkeypatch.setattr(combining, "MOST_WAITING", 3)
     record = sender.start()
     committing, go_on = Signal(), Signal()

@@ -13,7 +13,7 @@ EXAMPLES = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 SHELL, PYTHON = (next(text for kind, text in EXAMPLES if kind == k) for k in ("sh", "python"))
 
 
-def test_the_first_call_works_as_pasted(start_server, tmp_path) -> None:
+def test_first_call_of_the_api_page_works_as_pasted(start_server, tmp_path) -> None:
     server = start_server()
     pasted = f"{SHELL}\npython - <<'END'\n{PYTHON}END\n"
     paths = [str(Path(sys.executable).parent), os.environ["PATH"]]

@@ -65,7 +65,7 @@ def wait_for_more_than(api: httpx.Client, seen: int) -> None:
 
 
 @needs_hillstrom
-def test_mens_wins_over_http_and_log_and_statistics_agree_needs_hillstrom_csv(server) -> None:
+def test_campaign_over_http_finds_the_mens_email_and_verifies_needs_hillstrom_csv(server) -> None:
     with FILE.open(newline="", encoding="utf-8") as file:
         rows = [row | {"line": str(i)} for i, row in enumerate(csv.DictReader(file))]
     shares = []

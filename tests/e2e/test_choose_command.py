@@ -65,9 +65,7 @@ def rows_of(path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_command_killed_half_way_goes_on_and_decides_for_nobody_twice(
-    sending, server, tmp_path
-) -> None:
+def test_killed_command_goes_on_and_decides_for_nobody_twice(sending, server, tmp_path) -> None:
     sending.write(PEOPLE)
     part = tmp_path / "choices.csv.part"
     command = [BANDITS, *sending.command("choices.csv")]
@@ -99,7 +97,7 @@ def test_a_command_killed_half_way_goes_on_and_decides_for_nobody_twice(
     assert all(row["propensity"] == "1" for row in chosen if row["holdout"] == "true")
 
 
-def test_the_same_file_gets_the_same_choices_and_another_run_its_own(sending, tmp_path) -> None:
+def test_file_again_gets_the_same_choices_and_another_run_its_own(sending, tmp_path) -> None:
     sending.write(500)
     assert sending.run("first.csv").returncode == 0
     second = sending.run("second.parquet")
@@ -158,7 +156,7 @@ def tear_row(sending) -> list[str]:
         (lambda _: ["--out", "choices.xlsx"], "give it one of .parquet, .csv"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anybody_is_decided_for(
+def test_input_that_does_not_fit_is_told_before_anybody_is_decided_for(
     sending, spoil: Callable[..., list[str]], said
 ) -> None:
     sending.write(20_000)

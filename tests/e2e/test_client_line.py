@@ -141,9 +141,7 @@ def clock(monkeypatch) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("trouble", ["reset", "lose", "slow", "tear", "429", "503"])
-def test_whatever_happens_on_the_line_one_decision_and_one_event_are_recorded(
-    connect, line, trouble
-) -> None:
+def test_client_over_a_bad_line_records_one_decision_and_one_event(connect, line, trouble) -> None:
     with connect(trouble) as client:
         decision = client.choose("lost", f"u-{trouble}")
     with connect(trouble) as client:
@@ -173,9 +171,7 @@ def test_batches_of_any_length_get_through_a_bad_line_in_order(connect, line) ->
         assert len(api.get(path).json()["events"]) == 1
 
 
-def test_a_decision_nobody_heard_of_is_cancelled_once_the_server_answers(
-    connect, line, clock
-) -> None:
+def test_unanswered_decision_is_cancelled_once_the_server_answers(connect, line, clock) -> None:
     plain = {"subject_line": "plain", "discount": "none"}
     with connect(*["lose"] * 1000, sleep=clock.sleep) as client:
         email = client.choose("lost", "f-1", decision_id="lost-f-1", fallback=plain)
@@ -190,7 +186,7 @@ def test_a_decision_nobody_heard_of_is_cancelled_once_the_server_answers(
         assert api.get("/api/v1/decisions/lost-f-1").json()["cancelled_at"]
 
 
-def test_a_decision_asked_for_again_with_its_id_is_not_cancelled(connect, line, clock) -> None:
+def test_unanswered_decision_asked_for_again_is_not_cancelled(connect, line, clock) -> None:
     plain = {"subject_line": "plain", "discount": "none"}
     with connect(*["lose"] * 1000, sleep=clock.sleep) as client:
         assert client.choose("lost", "g-1", decision_id="lost-g-1", fallback=plain).fallback
@@ -200,7 +196,7 @@ def test_a_decision_asked_for_again_with_its_id_is_not_cancelled(connect, line, 
         assert api.get("/api/v1/decisions/lost-g-1").json()["cancelled_at"] is None
 
 
-def test_a_batch_that_stays_unanswered_is_sent_the_fallback_and_the_next_is_not(
+def test_unanswered_batch_is_sent_the_fallback_and_the_next_is_not(
     connect,
 ) -> None:
     plain = {"subject_line": "plain", "discount": "none"}
@@ -212,7 +208,7 @@ def test_a_batch_that_stays_unanswered_is_sent_the_fallback_and_the_next_is_not(
     assert len(decided) == 4
 
 
-def test_while_the_server_is_down_each_call_tries_once(clock) -> None:
+def test_client_tries_once_while_the_server_is_down(clock) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"

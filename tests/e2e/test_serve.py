@@ -30,7 +30,7 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_it_is_ready_alive_and_measured(server, api) -> None:
+def test_server_is_ready_alive_and_measured(server, api) -> None:
     with httpx.Client(base_url=server.url, timeout=LIMIT_SECONDS) as anybody:
         assert anybody.get("/healthz").json() == {"status": "alive"}
         assert anybody.get("/readyz").json() == {"status": "ready"}
@@ -54,14 +54,14 @@ def test_a_worker_tells_what_the_learner_beside_it_has_done(server, api) -> None
     wait_until(folds, "fold", lambda count: count > before)
 
 
-def test_no_thread_of_a_worker_stops_another_as_soon_as_it_is_woken(server) -> None:
+def test_worker_threads_are_scheduled_as_a_batch(server) -> None:
     assert os.sched_getscheduler(server.worker) == os.SCHED_BATCH
     threads = [int(folder.name) for folder in Path(f"/proc/{server.worker}/task").iterdir()]
     asked = [os.sched_getscheduler(thread) for thread in threads]  # those begun before are not
     assert asked.count(os.SCHED_BATCH) > len(threads) / 2
 
 
-def test_a_termination_ends_it_in_order_with_nothing_on_standard_output(start_server) -> None:
+def test_sigterm_ends_the_server_in_order_with_nothing_on_standard_output(start_server) -> None:
     server = start_server()
     worker = server.worker
     server.process.send_signal(signal.SIGTERM)
@@ -72,7 +72,7 @@ def test_a_termination_ends_it_in_order_with_nothing_on_standard_output(start_se
     assert "Traceback" not in server.log.read_text()
 
 
-def test_an_interrupt_ends_it_in_order_and_logs_may_be_json(start_server) -> None:
+def test_sigint_ends_the_server_in_order_and_logs_may_be_json(start_server) -> None:
     server = start_server("--log-format", "json", "--access-log")
     worker = server.worker
     asked = {"X-Request-ID": "mine"}
@@ -85,7 +85,7 @@ def test_an_interrupt_ends_it_in_order_and_logs_may_be_json(start_server) -> Non
     assert entry["message"] == "GET /healthz 200"
 
 
-def test_a_request_under_way_is_answered_before_it_ends(start_server) -> None:
+def test_request_under_way_is_answered_before_the_server_ends(start_server) -> None:
     server = start_server()
     rows = [{"subject_id": f"u-{i}"} for i in range(10_000)]
     with server.client() as api:

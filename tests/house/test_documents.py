@@ -128,7 +128,7 @@ def test_links_and_pictures_lead_somewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ADRS, ids=name_of)
-def test_a_decision_is_one_page_with_its_context_and_its_cost(path: Path) -> None:
+def test_adr_is_one_page_with_its_context_and_its_cost(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert re.fullmatch(r"# \d+\. .+", lines[0])
     assert [line for line in lines if line.startswith("## ")] == [
@@ -147,7 +147,7 @@ def test_the_threat_model_is_one_page_that_users_and_operators_find() -> None:
     assert len(text.splitlines()) <= 60
 
 
-def test_each_decision_has_a_number_of_its_own() -> None:
+def test_adr_numbers_are_distinct() -> None:
     numbers = [int(p.name[:4]) for p in ADRS]
     assert len(set(numbers)) == len(numbers) >= 10
     for number, path in zip(numbers, ADRS, strict=True):
@@ -163,13 +163,13 @@ def test_the_changelog_has_a_place_for_what_is_not_released_yet() -> None:
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-def test_every_kind_of_test_has_its_place_described() -> None:
+def test_test_folders_are_described() -> None:
     text = (ROOT / "tests/README.md").read_text()
     for folder in (p for p in (ROOT / "tests").iterdir() if p.is_dir() and any(p.glob("*.py"))):
         assert f"`{folder.name}/`" in text, folder.name
 
 
-def test_every_module_says_what_it_is() -> None:
+def test_modules_have_docstrings() -> None:
     for name in PACKAGES:
         for path in (ROOT / name).rglob("*.py"):
             documented = ast.get_docstring(ast.parse(path.read_text())) or ""

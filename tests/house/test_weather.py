@@ -92,7 +92,7 @@ def test_tests_wait_for_states_under_one_limit() -> None:
         "httpx.Client(base_url=url)",
     ],
 )
-def test_impatience_is_found(code: str) -> None:
+def test_impatient_calls_are_found(code: str) -> None:
     (call,) = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Call) and impatience(n)]
     assert call.lineno == 1
 
@@ -110,7 +110,7 @@ def test_impatience_is_found(code: str) -> None:
         "future.result()",
     ],
 )
-def test_patience_is_not_found_fault_with(code: str) -> None:
+def test_patient_calls_are_not_found_fault_with(code: str) -> None:
     calls = [n for n in ast.walk(ast.parse(code)) if isinstance(n, ast.Call)]
     assert [impatience(call) for call in calls] == [""] * len(calls)
 

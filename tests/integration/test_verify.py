@@ -76,7 +76,7 @@ def test_a_row_lost_from_the_log_is_found(store, learned, database_url):
 
 @pytest.mark.parametrize("name", Mishaps.__struct_fields__)
 @pytest.mark.parametrize("table", [experiments, batches], ids=["stored", "logged"])
-def test_a_count_of_what_did_not_fit_that_is_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fixtures
+def test_data_quality_count_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fixtures
     store, sender, learned, database_url, name, table
 ):
     store.append_decisions(learned, sender.chosen(2, mended=(3, 4, 5)), at=24.0)
@@ -95,7 +95,7 @@ def test_a_count_of_what_did_not_fit_that_is_off_by_one_is_found(  # noqa: PLR09
     assert result.output.count("differs") == 1
 
 
-def test_counts_of_what_did_not_fit_outlive_their_rows(store, sender, database_url):
+def test_data_quality_counts_outlive_their_rows(store, sender, database_url):
     record = sender.start()
     for at in (1.0, 2.0):
         chosen = sender.chosen(2, mended=(1, 0, 2), subjects=["ann", f"u-{at}"])
@@ -112,7 +112,7 @@ def test_counts_of_what_did_not_fit_outlive_their_rows(store, sender, database_u
     assert run(database_url).exit_code == 0
 
 
-def test_what_comes_once_the_result_is_final_counts_nowhere(store, sender, database_url):
+def test_rewards_after_the_final_result_count_nowhere(store, sender, database_url):
     ids = sender.choose(sender.start(), 2, at=1.0)
     fold(store, "spring", now=20.0)
     store.move("spring", "stopped", allowed=["running"], at=30.0, by="test")
@@ -122,7 +122,7 @@ def test_what_comes_once_the_result_is_final_counts_nowhere(store, sender, datab
     assert run(database_url).exit_code == 0
 
 
-def test_it_runs_as_a_program_with_the_table_alone_on_standard_output(learned, database_url):
+def test_verify_as_a_program_prints_the_table_alone_on_standard_output(learned, database_url):
     assert learned
     script = "from bandits.cli import main; main()"
     command = [sys.executable, "-c", script, "verify", "--database", database_url]

@@ -89,7 +89,7 @@ class Counting:
         return prepared
 
 
-def test_each_decision_is_drawn_by_the_hash_of_its_id_alone() -> None:
+def test_decision_is_drawn_by_the_hash_of_its_id_alone() -> None:
     deciding = live(configuration(policy={"name": "uniform", "params": {"weights": [1, 2, 1]}}))
     ids = [f"id-{i}" for i in range(200)]
     arms, propensities, fallback = deciding.choose(deciding.everything, EVERYBODY, ids)
@@ -101,7 +101,7 @@ def test_each_decision_is_drawn_by_the_hash_of_its_id_alone() -> None:
     assert set(expected) == {0, 1, 2}
 
 
-def test_the_floor_is_in_the_probability_that_is_logged() -> None:
+def test_floor_is_in_the_logged_propensity() -> None:
     snapshot = learned(
         configuration(), [0] * 100 + [1] * 100 + [2] * 100, [1.0] * 100 + [0.0] * 200
     )
@@ -113,7 +113,7 @@ def test_the_floor_is_in_the_probability_that_is_logged() -> None:
     assert raised == pytest.approx(0.1 + 0.7 * exact, abs=1e-15)
 
 
-def test_without_a_declared_floor_every_eligible_arm_gets_a_little() -> None:
+def test_default_floor_gives_every_eligible_arm_a_little() -> None:
     config = configuration("abcdefghij")
     snapshot = learned(config, [0] * 50 + [1] * 50, [1.0] * 50 + [0.0] * 50)
     deciding = live(config, snapshot)
@@ -144,7 +144,7 @@ def test_a_snapshot_from_before_an_arm_joined_still_decides() -> None:
     assert deciding.tally.complete.tolist() == [1, 2, 0, 0]
 
 
-def test_restricting_computes_on_the_restricted_statistic() -> None:
+def test_restriction_computes_on_the_restricted_statistic() -> None:
     config = configuration(floor=0.0)
     snapshot = learned(config, [0, 0, 1, 1, 2, 2], [1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
     deciding = live(config, snapshot)
@@ -168,7 +168,7 @@ def test_restricting_computes_on_the_restricted_statistic() -> None:
         np.array([0.5, 0.4, 0.0]),
     ],
 )
-def test_whatever_a_policy_does_wrong_the_control_is_answered(
+def test_policy_that_goes_wrong_gives_the_control(
     answer: FloatArray | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     deciding = live(configuration(control={"subject": "b"}))
@@ -181,13 +181,13 @@ def test_whatever_a_policy_does_wrong_the_control_is_answered(
     assert "policy of experiment spring failed" in caplog.text
 
 
-def test_where_the_control_may_not_be_sent_the_first_eligible_arm_stands_in() -> None:
+def test_fallback_arm_is_the_first_eligible_where_the_control_is_not() -> None:
     deciding = live(configuration(control={"subject": "b"}))
     assert deciding.stand_in(np.array([0, 1, 2])) == 1
     assert deciding.stand_in(np.array([2, 0])) == 2
 
 
-def test_many_threads_wait_for_one_to_prepare() -> None:
+def test_prepare_is_done_by_one_thread_and_awaited_by_the_others() -> None:
     deciding = live(configuration())
     deciding.policy = policy = Counting()
     policy.may.clear()
@@ -215,7 +215,7 @@ def test_prepared_states_are_kept_for_so_many_eligible_sets_only() -> None:
         assert len(deciding._prepared) <= 2
 
 
-def test_the_held_out_are_fixed_and_about_as_many_as_declared() -> None:
+def test_held_out_subjects_are_fixed_and_about_as_many_as_declared() -> None:
     # 20,000 subjects at 5 %: 1,000 with sd 31; six of those err once in 5e8 choices of the salt.
     deciding = live(configuration(holdout=0.05))
     subjects = [f"s{i}" for i in range(20_000)]
@@ -225,7 +225,7 @@ def test_the_held_out_are_fixed_and_about_as_many_as_declared() -> None:
     assert not live(configuration()).held_out(subjects).any()
 
 
-def test_being_held_out_says_nothing_about_the_draw() -> None:
+def test_held_out_subjects_are_independent_of_the_draw() -> None:
     # Were both read from one hash, the held out would be those of the lowest draws.
     deciding = live(configuration(holdout=0.5))
     subjects = [f"s{i}" for i in range(4_000)]

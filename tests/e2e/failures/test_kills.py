@@ -74,7 +74,7 @@ class Supervised:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_nothing_acknowledged_is_lost_and_nothing_counts_twice(
+def test_kills_lose_nothing_acknowledged_and_count_nothing_twice(
     kind, start_server, start_load, request
 ) -> None:
     chance = random.Random(None if SOAK else 7)

@@ -137,7 +137,7 @@ def test_errors_of_the_form_are_named_and_reached(open_page):
     expect(page.get_by_text("Not started")).to_be_visible()
 
 
-def test_rows_come_and_go_without_losing_the_place(open_page):
+def test_form_rows_come_and_go_without_losing_the_place(open_page):
     page = open_page()
     page.goto("/new-experiment/one-page")
     field(page, "name").fill("Winter")
@@ -151,7 +151,7 @@ def test_rows_come_and_go_without_losing_the_place(open_page):
     page.goto("/")
 
 
-def test_everything_works_without_script(open_page):
+def test_form_on_one_page_works_without_script(open_page):
     page = open_page(java_script_enabled=False)
     page.goto("/new-experiment/one-page")
     field(page, "name").fill("Plain")
@@ -216,7 +216,7 @@ def saved(page: Page) -> None:
     expect(page.locator("[data-saved]")).to_have_text("Saved")
 
 
-def test_steps_save_by_themselves_are_resumed_simulated_and_started(open_page):
+def test_steps_are_autosaved_resumed_simulated_and_started(open_page):
     page = open_page(timezone_id="Europe/Berlin")
     page.goto("/new-experiment")
     field(page, "name").fill("Steps")
@@ -251,7 +251,7 @@ def test_steps_save_by_themselves_are_resumed_simulated_and_started(open_page):
     expect(page.get_by_text("An email they could get")).to_be_visible()
 
 
-def test_charts_that_come_late_or_only_the_second_time_keep_nothing_from_moving(open_page, server):
+def test_charts_that_come_late_keep_nothing_else_from_moving(open_page, server):
     page = open_page()
     asked = hold(page, "**/assets/plotly-*")
     with server.client() as api, server.sender() as client:
@@ -270,7 +270,7 @@ def test_charts_that_come_late_or_only_the_second_time_keep_nothing_from_moving(
         expect(page.locator('[data-chart="shares"] .main-svg').first).to_be_visible()
 
 
-def test_what_is_typed_before_the_script_has_come_is_saved_too(open_page):
+def test_text_typed_before_the_script_has_come_is_saved_too(open_page):
     page = open_page()
     held = hold(page, "**/steps.js*")
     page.goto("/new-experiment", wait_until="commit")
@@ -294,7 +294,7 @@ def test_what_is_typed_before_the_script_has_come_is_saved_too(open_page):
     assert saves.count("POST") == 1
 
 
-def test_a_time_that_is_typed_before_the_script_has_come_stays_what_it_is(open_page):
+def test_time_typed_before_the_script_has_come_stays_what_it_is(open_page):
     page = open_page(timezone_id="Europe/Berlin")
     page.goto("/new-experiment")
     field(page, "name").fill("Typed early")
@@ -311,7 +311,7 @@ def test_a_time_that_is_typed_before_the_script_has_come_stays_what_it_is(open_p
     expect(page.locator("[data-zone]").first).to_have_text("Europe/Berlin")
 
 
-def test_the_later_of_two_people_is_told_while_typing_and_keeps_theirs(open_page):
+def test_later_editor_is_told_while_typing_and_keeps_theirs(open_page):
     anna, bob = open_page(), open_page()
     anna.goto("/new-experiment")
     field(anna, "name").fill("Shared")
