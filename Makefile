@@ -30,8 +30,10 @@ bench: .venv/tested
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/peers 'obp==0.4.1'
 	$(BIN)/python tests/benchmarks/run.py
 
+# The long forms of the tests; then all of them in bad weather, beside eight busy processes.
 soak: .venv/tested wheel
 	SOAK=1 $(BIN)/pytest -n 2
+	$(BIN)/python tests/busy.py 8 $(BIN)/pytest -n 2
 
 # Asks PyPI what is known of the packages installed here; in a folder of its own, not to add to them.
 audit: .venv/tested

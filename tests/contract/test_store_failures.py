@@ -1,6 +1,7 @@
 """What every store says when the database cannot do what it should."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from sqlalchemy import event, func, select, text
 from bandits.errors import InvalidInput, NoDatabase, NotUpgraded, Unavailable
 from storage import classify_unavailable, current, open_store, upgrade
 from storage.schema import decisions
+from tests.patience import LIMIT_SECONDS
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
+    """Set the product's own time-outs low: that they end is what is tested here."""
     monkeypatch.setattr("storage.databases.sqlite.BUSY_SECONDS", 0.2)
     monkeypatch.setattr("storage.databases.postgresql.LOCK_SECONDS", 0.2)
 
@@ -52,23 +55,23 @@ def test_a_locked_database_is_unavailable_and_nothing_is_stored(store, sender):
         attempt()  # and recovers by itself
 
 
-def test_a_thread_waits_its_turn_to_write(store, sender):
+def test_write_waits_for_the_turn_of_its_thread(store, sender, monkeypatch):
+    monkeypatch.setattr("storage.databases.sqlite.BUSY_SECONDS", LIMIT_SECONDS)
     record = sender.start()
-    held, go = threading.Event(), threading.Event()
+    begun = threading.Event()
 
-    def hold():
+    def choose():
+        begun.set()
+        return sender.choose(record)
+
+    with ThreadPoolExecutor(1) as pool:
         with store.database.writing() as transaction:
             transaction.execute(text("SELECT 1"))
-            held.set()
-            go.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    timer = threading.Timer(0.05, go.set)
-    timer.start()
-    sender.choose(record)
-    thread.join()
+            choosing = pool.submit(choose)
+            assert begun.wait(LIMIT_SECONDS)
+            assert transaction.connection.dialect.name != "sqlite" or not choosing.done()
+        (decision,) = choosing.result(LIMIT_SECONDS)
+    assert decision in store.log.decisions([decision])
 
 
 def test_a_database_without_tables_asks_for_its_upgrade(empty_url):
@@ -88,7 +91,7 @@ def test_a_database_without_tables_asks_for_its_upgrade(empty_url):
 
 
 @pytest.mark.parametrize("missing", ["batches.size", "decisions.shipped", "subjects"])
-def test_what_a_missing_migration_makes_fail_is_told_apart(empty_url, sender, missing):
+def test_failure_of_a_missing_migration_is_told_apart(empty_url, sender, missing):
     upgrade(empty_url)  # a database of its own: others are used again
     with closing(open_store(empty_url)) as store:
         own = type(sender)(store)
@@ -102,7 +105,7 @@ def test_what_a_missing_migration_makes_fail_is_told_apart(empty_url, sender, mi
     assert type(classify_unavailable(caught.value)) is NotUpgraded
 
 
-def test_a_slip_in_the_path_makes_no_new_database(tmp_path):
+def test_mistyped_path_makes_no_new_database(tmp_path):
     path = tmp_path / "bandit.db"
     store = open_store(f"sqlite:///{path}")
     with pytest.raises(Unavailable, match="there is no database") as caught:
@@ -115,9 +118,7 @@ def test_a_slip_in_the_path_makes_no_new_database(tmp_path):
 
 @pytest.mark.parametrize("brief", [True, False])
 @pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
-def test_a_file_that_is_taken_away_while_it_is_open_takes_nothing_any_more(
-    empty_url, sender, brief
-):
+def test_database_file_taken_away_while_open_is_written_to_no_more(empty_url, sender, brief):
     upgrade(empty_url)
     path = Path(empty_url.removeprefix("sqlite:///"))
     aside = path.with_suffix(".aside")
@@ -185,7 +186,7 @@ def _small_disk(connection, _entry):
 
 
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
-def test_a_server_that_drops_its_connections_is_met_with_new_ones(store, sender, postgresql_server):
+def test_dropped_connections_are_replaced(store, sender, postgresql_server):
     record = sender.start()
     name = store.database.engine.url.database
     every = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -217,7 +218,7 @@ def test_a_server_that_drops_its_connections_is_met_with_new_ones(store, sender,
         ("", "cannot be read"),
     ],
 )
-def test_a_url_that_is_none_of_ours_is_refused_without_telling_its_password(url, told):
+def test_unknown_database_url_is_refused_without_its_password(url, told):
     with pytest.raises(InvalidInput, match=told) as caught:
         open_store(url)
     assert "secret" not in str(caught.value)

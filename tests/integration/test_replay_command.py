@@ -51,7 +51,7 @@ def test_a_replay_is_a_table_with_a_row_for_each_policy(bandits, log):
     assert [line.split()[0] for line in out.splitlines()[2:5]] == ["uniform", "thompson", "linucb"]
 
 
-def test_json_is_all_there_is_and_the_same_seed_gives_the_same(bandits, log):
+def test_replay_json_is_all_of_the_output_and_depends_on_the_seed_alone(bandits, log):
     arguments = [*log(), "--json", "--context", "age,kind", "--policy", "linucb"]
     status, out, err = bandits(*arguments)
     assert (status, err) == (0, "")
@@ -173,7 +173,7 @@ def test_propensities_undo_how_the_log_was_sent(bandits, skewed_log):
 
 
 @needs_hillstrom
-def test_the_real_hillstrom_file_which_it_needs_replays_as_it_should(bandits):
+def test_replay_of_the_real_hillstrom_file_which_it_needs_agrees(bandits):
     status, out, _ = bandits(
         *("replay", HILLSTROM, "--arm", "segment", "--reward", "visit", "--json"),
         *("--context", "recency,history,mens,womens,zip_code,newbie,channel"),
