@@ -51,7 +51,7 @@ audit: .venv/tested
 lock:
 	$(PYTHON) -m venv --clear .venv/lock
 	.venv/lock/bin/$(INSTALL) -r requirements/lock.txt
-	$(COMPILE) setup.cfg --group build -o requirements/run.txt
+	$(COMPILE) setup.cfg --group build --group intel-mac -o requirements/run.txt
 	$(COMPILE) setup.cfg --extra test -c requirements/run.txt -o requirements/test.txt
 	$(COMPILE) setup.cfg --extra check -c requirements/test.txt -c requirements/run.txt -o requirements/check.txt
 	$(COMPILE) setup.cfg --extra bench -c requirements/check.txt -c requirements/test.txt -o requirements/bench.txt
