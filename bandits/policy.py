@@ -20,7 +20,7 @@ from numpy.random import Generator
 from bandits.arrays import FloatArray, IntArray
 from bandits.draw import draw
 from bandits.errors import Fault, InvalidInput
-from bandits.faults import converted
+from bandits.faults import refusal
 from bandits.keys import pointer
 from bandits.problem import Problem
 from bandits.statistics import Statistic
@@ -169,13 +169,15 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         faults: list[Fault] = []
         for field in msgspec.structs.fields(self):
+            given = _plain(getattr(self, field.name))
             try:
-                value = msgspec.convert(_plain(getattr(self, field.name)), field.type)
-                _refuse_non_finite(value)
-            except msgspec.ValidationError as error:
-                faults += converted(error, field.type).under(pointer(field.name)).faults
-            else:
-                msgspec.structs.force_setattr(self, field.name, value)
+                value = msgspec.convert(given, field.type)
+            except msgspec.ValidationError:
+                faults += refusal(given, field.type).under(pointer(field.name)).faults
+                continue
+            if not _is_finite(value):
+                faults.append(Fault(pointer(field.name), "must be a finite number"))
+            msgspec.structs.force_setattr(self, field.name, value)
         if faults:
             raise InvalidInput(faults)
 
@@ -187,11 +189,10 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
-def _refuse_non_finite(value: Any) -> None:
-    """Refuse NaN and infinity, which pass comparisons with bounds or a missing bound."""
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, float) and not isfinite(number):
-            raise msgspec.ValidationError("Number out of range")
+def _is_finite(value: Any) -> bool:
+    """Tell NaN and infinity, which pass comparisons with bounds or a missing bound."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    return all(isfinite(number) for number in numbers if isinstance(number, float))
 
 
 AnyPolicy = Policy[Any, Any]

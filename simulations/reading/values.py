@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from bandits.errors import Fault, InvalidInput
-from bandits.faults import converted
+from bandits.faults import refusal
 from bandits.keys import pointer
 
 T = TypeVar("T")
@@ -23,8 +23,8 @@ def read(kind: type[T], value: Any) -> T:
         raise InvalidInput(Fault(place, "must be a finite number") for place in unbounded)
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise converted(error, kind) from None
+    except msgspec.ValidationError:
+        raise refusal(value, kind) from None
 
 
 def _non_finite(value: Any) -> Iterator[str]:

@@ -65,20 +65,12 @@ class Body(Generic[T]):
         if outline.deeper_than(MAX_DEPTH):
             raise Malformed(f"the body is nested more than {MAX_DEPTH} levels deep")
         try:
-            decoded = self._decode(text)
+            decoded = self._decoder.decode(text)
             refuse_repeated_names(text, outline, decoded if self._lean else None)
-        except UnicodeDecodeError as error:
-            raise Malformed(f"the body is not UTF-8: {error.reason}") from None
-        except msgspec.DecodeError as error:
-            raise Malformed(f"the body is not JSON: {error}") from None
-        return decoded
-
-    def _decode(self, text: bytes) -> T:
-        try:
-            return self._decoder.decode(text)
-        except msgspec.ValidationError as error:
+        except (UnicodeDecodeError, msgspec.DecodeError):  # which one, differs by its release
             _refuse_malformed(text)
-            raise invalid(error, text, self._decoder) from None
+            raise invalid(text, self.content) from None
+        return decoded
 
     def _check_type(self, request: Request) -> None:
         given = request.environ.get("CONTENT_TYPE")
@@ -96,6 +88,11 @@ class Body(Generic[T]):
 def _refuse_malformed(text: bytes) -> None:
     """Refuse what is not JSON at all: a type error may have come before the text was read on."""
     try:
+        text.decode()
         msgspec.json.decode(text)
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the body is not UTF-8: {error.reason}") from None
     except msgspec.ValidationError:  # JSON, but with a number that no double holds
         return
+    except msgspec.DecodeError as error:
+        raise Malformed(f"the body is not JSON: {error}") from None

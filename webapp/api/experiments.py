@@ -19,7 +19,7 @@ from bandits.errors import (
     WrongState,
 )
 from bandits.experiment import Combination, Experiment
-from bandits.faults import converted
+from bandits.faults import refusal
 from bandits.records import Record, State
 from bandits.results import Results
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
@@ -200,8 +200,8 @@ def edit_experiment(key: str, body: dict[str, Any]) -> Answer:
     merged = merge_patch(msgspec.to_builtins(record.configuration.experiment), body)
     try:
         experiment = msgspec.convert(merged, Experiment)
-    except msgspec.ValidationError as error:
-        raise converted(error, Experiment) from None
+    except msgspec.ValidationError:
+        raise refusal(merged, Experiment) from None
     return _answer(services().engine.edit(key, experiment, version=version, by=caller()))
 
 
