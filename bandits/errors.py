@@ -123,23 +123,22 @@ class Unavailable(BanditsError):
 class NotUpgraded(Unavailable):
     """The database is of an older version; trying again helps only once somebody upgrades it."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the database is of an older version than the server; `bandits db upgrade` upgrades it,"
-            " and so does starting `bandits serve`",
-            retry_after_seconds=60,
-        )
+    def __init__(
+        self,
+        reason: str = "the database is of an older version than the server; `bandits db upgrade`"
+        " upgrades it, and so does starting `bandits serve`",
+    ) -> None:
+        super().__init__(reason, retry_after_seconds=60)
 
 
 class NoDatabase(Unavailable):
-    """The database's file is not there; trying again helps only once somebody brings it back."""
+    """The database's file is not there; trying again helps only once somebody brings it back.
 
-    def __init__(self) -> None:
-        super().__init__(
-            "there is no database where the server looks for it: its file was moved, removed or"
-            " replaced, or its address is mistyped",
-            retry_after_seconds=60,
-        )
+    The reason names the file, for whoever runs the server.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, retry_after_seconds=60)
 
 
 class NotDerivable(BanditsError):

@@ -1,6 +1,6 @@
 """The store in a SQL database: SQLite or PostgreSQL."""
 
-from storage.migrating import current, told_apart, upgrade
+from storage.migrating import current, upgrade
 from storage.store import SqlStore, open_store
 
-__all__ = ["SqlStore", "current", "open_store", "told_apart", "upgrade"]
+__all__ = ["SqlStore", "current", "open_store", "upgrade"]

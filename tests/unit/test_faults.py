@@ -64,7 +64,7 @@ MISFITS = [
     (Id, "a b", "", "must be 1 to 128 printable ASCII characters without spaces"),
     (Literal["a", "b"], "c", "", "must be 'a' or 'b', not 'c'"),
     (Literal["a", "b"], 3, "", "must be text, not a whole number"),
-    (Literal[1, "b"], None, "", "must be a whole number or text, not null"),
+    (Literal[1, 2], None, "", "must be a whole number, not null"),
     (int | None, "x", "", "must be a whole number or null, not text"),
     (None | float | str, [], "", "must be a number or text or null, not a list"),
     (float | list[float], ["x"], "/0", "must be a number, not text"),

@@ -13,7 +13,7 @@ from bandits.messages import Decision
 from webapp.locking import FileLock
 from webapp.logs import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import Requests, family
-from webapp.serving import Address, reserved
+from webapp.serving import Address, PortInUse, reserved
 from webapp.settings import Settings
 from webapp.work import Work
 
@@ -50,7 +50,7 @@ def test_an_address_that_is_listened_at_or_is_nobodys_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
         refusal = rf"port {port} of 127\.0\.0\.1 is in use"
-        with pytest.raises(Unavailable, match=refusal), reserved(Address("127.0.0.1", port)):
+        with pytest.raises(PortInUse, match=refusal), reserved(Address("127.0.0.1", port)):
             pass
     with pytest.raises(Unavailable, match="cannot be used"), reserved(Address("192.0.2.1", 0)):
         pass

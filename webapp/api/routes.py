@@ -9,7 +9,6 @@ from msgspec import Raw
 from werkzeug.exceptions import HTTPException
 
 from bandits.errors import BanditsError, NotFound, Unavailable
-from storage import told_apart
 from webapp.api import api_keys, decisions, experiments, health, problems, subjects
 from webapp.api.addresses import CONVERTERS
 from webapp.api.document import openapi
@@ -91,7 +90,6 @@ def _fail(error: Exception) -> Response:
     expected = isinstance(error, HTTPException | BanditsError)  # the roots of what is foreseen
     if isinstance(error, Unavailable):  # where it was raised tells nobody why the database is busy
         current_app.logger.error("%s %s failed: %s", request.method, route(), error)
-        error = told_apart(error)
     elif not expected or problems.type_of(error).status >= 500:  # noqa: PLR2004 - server errors
         current_app.logger.error("%s %s failed", request.method, route(), exc_info=error)
     return problems.respond(error, g.request_id)
