@@ -15,7 +15,8 @@
     │   ├── NotUpgraded     its database is of an older version than this one
     │   └── NoDatabase      its database is not where it is looked for
     ├── NotDerivable        what would be needed to answer has been erased
-    └── DuplicatePolicy     two policies were registered under one name
+    ├── DuplicatePolicy     two policies were registered under one name
+    └── ShadowedPackage     somebody else's package is imported in place of one of ours
 """
 
 from collections.abc import Iterable
@@ -151,3 +152,16 @@ class DuplicatePolicy(BanditsError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"two policies are called {name!r}")
+
+
+class ShadowedPackage(BanditsError):
+    """Somebody else's package `name` comes first on Python's path: `stranger` before `expected`."""
+
+    def __init__(self, name: str, stranger: str, expected: str) -> None:
+        self.name = name
+        self.stranger = stranger
+        self.expected = expected
+        super().__init__(
+            f"another package is called {name!r}: {stranger} comes before {expected} on Python's"
+            " path; run without it, such as with another PYTHONPATH or in an environment of its own"
+        )

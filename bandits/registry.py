@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from bandits.errors import DuplicatePolicy, Fault, InvalidInput
+from bandits.installation import refuse_strangers
 from bandits.keys import pointer
 from bandits.policy import AnyPolicy, Parameters
 
@@ -51,6 +52,7 @@ def register(
 
 @cache
 def _discover() -> None:
+    refuse_strangers()
     for entry in entry_points(group="bandits.policies"):
         entry.load()
 
