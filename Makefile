@@ -55,6 +55,7 @@ lock:
 	$(COMPILE) setup.cfg --extra test -c requirements/run.txt -o requirements/test.txt
 	$(COMPILE) setup.cfg --extra check -c requirements/test.txt -c requirements/run.txt -o requirements/check.txt
 	$(COMPILE) setup.cfg --extra bench -c requirements/check.txt -c requirements/test.txt -o requirements/bench.txt
+	$(COMPILE) setup.cfg --extra postgres --group build -c requirements/test.txt -c requirements/run.txt -o requirements/postgres.txt
 	$(COMPILE) --no-deps --group obp -o requirements/obp.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
 	$(COMPILE) --group lock -o requirements/lock.txt
