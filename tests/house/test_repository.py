@@ -122,3 +122,59 @@ def test_a_policy_fits_on_a_page() -> None:
     for path in (ROOT / "policies").glob("*.py"):
         code = [line for line in path.read_text().splitlines() if line.strip()]
         assert len(code) <= 110, path.name
+
+
+def words_asked(tree: ast.AST) -> set[int]:
+    """Find the lines where a caught error is recognised by what it says."""
+    lines = set()
+    for handler in (n for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler) and n.name):
+        asking = (
+            n for n in ast.walk(handler) if isinstance(n, ast.Compare | ast.Attribute | ast.Call)
+        )
+        for node in asking:
+            match node:
+                case ast.Compare():
+                    parts = [node.left, *node.comparators]
+                case ast.Attribute():  # a method of the text
+                    parts = [node.value]
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="re"))):
+                    parts = node.args
+                case _:
+                    parts = []
+            if any(is_text_of(part, str(handler.name)) for part in parts):
+                lines.add(node.lineno)
+    return lines
+
+
+def is_text_of(node: ast.AST, error: str) -> bool:
+    """Tell whether an expression is the text, or the arguments, of the error of this name."""
+    match node:
+        case ast.Call(func=ast.Name(id="str" | "repr"), args=[inner]):
+            return any(isinstance(n, ast.Name) and n.id == error for n in ast.walk(inner))
+        case ast.Attribute(attr="args", value=ast.Name(id=name)):
+            return name == error
+        case ast.Subscript():
+            return is_text_of(node.value, error)
+    return False
+
+
+def test_no_error_is_recognised_by_its_words() -> None:
+    # They are a library's, or for people; both change. Errors differ by type, or carry a code.
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert words_asked(ast.parse(path.read_text())) == set(), path.name
+
+
+def test_words_asked_finds_each_way_to_read_an_error() -> None:
+    for asked in (
+        '"locked" in str(e)',
+        '"locked" not in str(e.orig)',
+        'str(e).startswith("no")',
+        'str(e).partition(" at ")',
+        're.search("x", str(e))',
+        '"x" in e.args[0]',
+        'repr(e) == "x"',
+    ):
+        code = f"try:\n    f()\nexcept OSError as e:\n    g({asked})"
+        assert words_asked(ast.parse(code)) == {4}, asked
+    assert words_asked(ast.parse("try:\n    f()\nexcept OSError as e:\n    g(str(e))")) == set()

@@ -165,6 +165,13 @@ def test_a_name_that_comes_twice_is_refused(api, problem, path) -> None:
     assert told["errors"] == [{"pointer": f"/{name}", "detail": "comes twice in one object"}]
 
 
+def test_a_name_that_comes_twice_is_refused_where_its_first_value_does_not_fit(
+    api, problem
+) -> None:
+    told = problem(api.post(CHOOSE, raw=b'{"subject_id": 3, "subject_id": "u"}'), 422, "invalid")
+    assert told["errors"] == [{"pointer": "/subject_id", "detail": "comes twice in one object"}]
+
+
 def test_a_name_that_comes_twice_deep_inside_is_found(api, problem) -> None:
     rows = ",".join(f'{{"subject_id": "u-{i}", "context": {{"recency": 1}}}}' for i in range(9_999))
     twice = '{"subject_id": "a\\\\\\": {", "context": {"recency": 1, "recency": 2}}'

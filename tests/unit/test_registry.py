@@ -87,9 +87,10 @@ assert "## Stubborn" in made and "| `mind` | Mind | How made up it is. | [0, 1] 
 
 
 def test_a_policy_in_one_new_file_is_registered_documented_and_simulated(tmp_path):
-    copied = tmp_path / "policies"
-    shutil.copytree(Path(package.__file__).parent, copied, ignore=shutil.ignore_patterns("*.pyc"))
-    (copied / "stubborn.py").write_text(NEW)
+    ours = Path(package.__file__).parents[1]
+    for name in ("bandits", "policies", "simulations"):
+        shutil.copytree(ours / name, tmp_path / name, ignore=shutil.ignore_patterns("*.pyc"))
+    (tmp_path / "policies/stubborn.py").write_text(NEW)
     subprocess.run(
         [sys.executable, "-c", TRY],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},

@@ -16,7 +16,7 @@ from webapp import file_lock
 from webapp.file_lock import FileLock
 from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import DecisionMetrics, HttpMetrics, family
-from webapp.server import Address, reserved
+from webapp.server import Address, PortInUse, reserved
 from webapp.settings import Settings
 
 
@@ -74,7 +74,7 @@ def test_an_address_that_is_listened_at_or_is_nobodys_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
         refusal = rf"port {port} of 127\.0\.0\.1 is in use"
-        with pytest.raises(Unavailable, match=refusal), reserved(Address("127.0.0.1", port)):
+        with pytest.raises(PortInUse, match=refusal), reserved(Address("127.0.0.1", port)):
             pass
     with pytest.raises(Unavailable, match="cannot be used"), reserved(Address("192.0.2.1", 0)):
         pass
