@@ -7,6 +7,7 @@ calls is done alone, by its own thread, so that no caller fails for the call of 
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -112,7 +113,7 @@ class BatchingQueue(Generic[C, R]):
             results = self._together([member.call for member in group])
         except Unavailable as error:
             for member in group:  # each its own, with its own traceback
-                member.error = Unavailable(str(error), error.retry_after_seconds)
+                member.error = copy(error)
         except Exception:  # noqa: BLE001 - each finds out alone whether it was its own fault
             return
         else:

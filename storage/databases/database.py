@@ -1,6 +1,6 @@
 """What the store asks of a database."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.sql.dml import ReturningInsert
 
-from bandits.errors import BanditsError, InvalidInput, Unavailable
+from bandits.errors import BanditsError, InvalidInput, NotUpgraded, Unavailable
 
 Row = tuple[Any, ...]
 Found = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attributes too
@@ -34,7 +34,6 @@ Found = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attribute
 # PostgreSQL's serialization_failure, deadlock_detected and foreign_key_violation: a decision that
 # was looked up a moment ago has been erased.
 _TO_REPEAT = ("40001", "40P01", "23503")
-_NO_TABLE = ("42P01", "42703")  # undefined_table and undefined_column
 
 
 class SerializationConflict(Unavailable):
@@ -236,20 +235,24 @@ class Transaction:
 
 
 @contextmanager
-def translate_errors(driver_errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def translate_errors(
+    lacks_tables: Callable[[object], bool], driver_errors: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Turn what a database may fail with at run time into errors of ours.
 
     Args:
+        lacks_tables: tells of an error of its driver whether a table or a column is missing.
         driver_errors: what its driver raises when it is used without SQLAlchemy.
 
     Raises:
-        Unavailable: it is locked, full, gone, damaged, not upgraded or has no free connection.
+        NotUpgraded: a table or a column is missing.
+        Unavailable: it is locked, full, gone, damaged or has no free connection.
         InvalidInput: it has no room for a value, such as a text with NUL in PostgreSQL.
     """
     try:
         yield
     except DBAPIError as error:
-        ours = _translated(error)
+        ours = NotUpgraded() if lacks_tables(error.orig) else _translated(error)
         if ours is None:
             raise
         raise ours from error
@@ -258,6 +261,8 @@ def translate_errors(driver_errors: tuple[type[Exception], ...] = ()) -> Iterato
     except driver_errors as error:
         if _raced(error):
             raise SerializationConflict from error
+        if lacks_tables(error):
+            raise NotUpgraded from error
         raise Unavailable(f"the database does not answer: {error}".strip()) from error
 
 
@@ -271,16 +276,6 @@ def _translated(error: DBAPIError) -> BanditsError | None:
         return SerializationConflict()
     if isinstance(error, DataError):
         return InvalidInput.at("", f"cannot be stored: {error.orig}")
-    if isinstance(error, IntegrityError | InternalError):
+    if isinstance(error, IntegrityError | InternalError | ProgrammingError):
         return None
-    unknown = getattr(error.orig, "sqlstate", None) not in _NO_TABLE
-    if isinstance(error, ProgrammingError) and unknown:
-        return None
-    return Unavailable(_reason(error))
-
-
-def _reason(error: DBAPIError) -> str:
-    reason = str(error.orig).strip()
-    if "no such table" in reason or isinstance(error, ProgrammingError):
-        return f"the database must be upgraded first, by `bandits db upgrade` ({reason})"
-    return f"the database does not answer: {reason}"
+    return Unavailable(f"the database does not answer: {error.orig}".strip())

@@ -40,6 +40,7 @@ from bandits.errors import InvalidInput
 from storage.databases import BulkInsert, Row, Transaction, translate_errors
 
 _FEW = 200  # rows that are sent as one JSON text sooner than copied
+_MISSING = ("42P01", "42703")  # undefined_table and undefined_column
 LOCK_SECONDS = 10.0  # to wait for what another transaction holds
 
 
@@ -72,6 +73,8 @@ class Postgresql:
             psycopg.OperationalError,
             psycopg.InterfaceError,
             psycopg.errors.ForeignKeyViolation,
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.UndefinedColumn,
         )
         self.writer = self.engine
         self._appending = threading.Lock()
@@ -90,13 +93,16 @@ class Postgresql:
         engine = self.engine
         if consistent:
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        with translate_errors(self._driver_errors), engine.begin() as connection:
+        with translate_errors(_lacks_tables, self._driver_errors), engine.begin() as connection:
             yield Transaction(connection, self)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open a transaction; each of its statements sees what was committed before it."""
-        with translate_errors(self._driver_errors), self.engine.begin() as connection:
+        with (
+            translate_errors(_lacks_tables, self._driver_errors),
+            self.engine.begin() as connection,
+        ):
             yield Transaction(connection, self)
 
     def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
@@ -194,7 +200,7 @@ class Postgresql:
         """Return the driver's connection that `append` uses, each of its statements committed."""
         if self._kept is None:
             engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            with translate_errors(self._driver_errors):
+            with translate_errors(_lacks_tables, self._driver_errors):
                 self._kept = engine.connect()
         return self._kept.connection.driver_connection
 
@@ -246,6 +252,10 @@ def _counting(column: Column[Any]) -> Select[Any]:
 @cache
 def _numbering(number: Column[int], column: Column[Any]) -> Select[Any]:
     return select(column, number).where(_among(column, bindparam("values", type_=Text())))
+
+
+def _lacks_tables(error: object) -> bool:
+    return getattr(error, "sqlstate", None) in _MISSING
 
 
 def _array(values: Sequence[Any]) -> str:

@@ -31,16 +31,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite.pysqlite import dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from bandits.errors import Unavailable
 from storage.databases import BulkInsert, Row, Transaction, translate_errors
 from storage.databases.sqlite_file import DatabaseFile
+from storage.schema import metadata
 
 BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.002
+_PRIMARY = 0xFF  # of an error's code; the rest tells more of its cause
 _AT_ONCE = 200  # rows in one statement; for each number of rows the driver keeps one prepared
 
 
@@ -93,13 +95,13 @@ class Sqlite:
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:  # noqa: ARG002 - always is
         """Open a transaction that only reads; in write-ahead mode it sees one moment."""
         self._file.check()
-        with translate_errors(), self.engine.begin() as connection:
+        with translate_errors(self._lacks_tables), self.engine.begin() as connection:
             yield Transaction(connection, self)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open the one transaction that may write."""
-        with self._turn(), translate_errors(), self.writer.begin() as connection:
+        with self._turn(), translate_errors(self._lacks_tables), self.writer.begin() as connection:
             yield Transaction(connection, self)
 
     @contextmanager
@@ -112,6 +114,18 @@ class Sqlite:
             yield
         finally:
             self._queue.release()
+
+    def _lacks_tables(self, error: object) -> bool:
+        """Tell whether a statement failed since the file lacks a table or a column of ours.
+
+        SQLite has one code for all that can be wrong with a statement, and tells the rest in words;
+        so its file is asked.
+        """
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+            return False
+        with suppress(SQLAlchemyError), self.engine.begin() as connection:
+            return any(_lacking(connection, table) for table in metadata.tables.values())
+        return False
 
     def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
         """Do nothing: a transaction that may write is alone anyway."""
@@ -245,14 +259,25 @@ def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
+def _lacking(connection: Connection, table: Table) -> set[str]:
+    """Find the columns of a table that its file does not have."""
+    rows = connection.exec_driver_sql(f"PRAGMA table_info({table.name})")
+    return set(table.columns.keys()) - {row.name for row in rows}
+
+
+def _is_locked(error: object) -> bool:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & _PRIMARY in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
 def _write_ahead(cursor: Any) -> None:
     """Switch to write-ahead mode; SQLite itself does not wait where another process does so too."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
-        except Exception as error:
-            if "locked" not in str(error) or time.monotonic() > until:
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error) or time.monotonic() > until:
                 raise
             time.sleep(_PAUSE_SECONDS)
         else:
@@ -274,7 +299,7 @@ def _begin_writing(connection: Connection) -> None:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         except OperationalError as error:
-            if "locked" not in str(error.orig) or time.monotonic() > until:
+            if not _is_locked(error.orig) or time.monotonic() > until:
                 raise
             time.sleep(random.uniform(0.0, 2 * _PAUSE_SECONDS))  # noqa: S311 - not for secrets
         else:

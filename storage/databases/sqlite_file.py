@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bandits.errors import Unavailable
+from bandits.errors import NoDatabase
 
 
 class DatabaseFile:
@@ -22,15 +22,15 @@ class DatabaseFile:
         """Make sure that what is open, or is opened next, is what stands at the path.
 
         Raises:
-            Unavailable: nothing stands there, or another file.
+            NoDatabase: nothing stands there, or another file.
         """
         found = self._found()
         if found is None and self._opened is not None:
-            raise Unavailable(f"there is no database {self._path} any more; bring it back")
+            raise NoDatabase(f"there is no database {self._path} any more; bring it back")
         if found is None and not self._create:  # a slip makes no empty database
-            raise Unavailable(f"there is no database {self._path}; `bandits db upgrade` makes it")
+            raise NoDatabase(f"there is no database {self._path}; `bandits db upgrade` makes it")
         if found is not None and self._opened not in {None, found}:
-            raise Unavailable(
+            raise NoDatabase(
                 f"there is no database {self._path} any more: another file stands in its place;"
                 " stop whatever uses it, and start that again"
             )

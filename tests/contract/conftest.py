@@ -1,6 +1,5 @@
 """What contract tests of several files share."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from storage.log.group_commit import CallType
+from tests.patience import LIMIT_SECONDS
 
 
 @pytest.fixture
@@ -22,16 +22,16 @@ def held(store) -> Callable[[], AbstractContextManager[None]]:
 
         def wait(_call: None) -> None:
             entered.set()
-            assert released.wait(60)
+            assert released.wait(LIMIT_SECONDS)
 
         with ThreadPoolExecutor(1) as leader:
             leading = leader.submit(store.log._groups.do, CallType(wait, None), "held", None)
-            assert entered.wait(60)
+            assert entered.wait(LIMIT_SECONDS)
             try:
                 yield
             finally:
                 released.set()
-            leading.result()
+            leading.result(LIMIT_SECONDS)
 
     return hold
 
@@ -48,7 +48,7 @@ def paused(store, monkeypatch) -> Callable[[str], AbstractContextManager[Event]]
         def wait(*args: Any, **options: Any) -> Any:
             if not entered.is_set():
                 entered.set()
-                assert released.wait(60)
+                assert released.wait(LIMIT_SECONDS)
             return append(*args, **options)
 
         with monkeypatch.context() as patch:
@@ -59,16 +59,3 @@ def paused(store, monkeypatch) -> Callable[[str], AbstractContextManager[Event]]
                 released.set()
 
     return pause
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], bool]], None]:
-    """A function that waits until something is so."""
-
-    def wait(so: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not so():
-            assert time.monotonic() < end
-            time.sleep(0.001)
-
-    return wait
