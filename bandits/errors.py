@@ -135,7 +135,7 @@ class NotUpgraded(Unavailable):
 class NoDatabase(Unavailable):
     """The database's file is not there; a retry helps only once it is back.
 
-    The reason names the file, for whoever runs the server.
+    The reason names the file, for the operator.
     """
 
     def __init__(self, reason: str) -> None:
@@ -155,7 +155,7 @@ class DuplicatePolicy(BanditsError):
 
 
 class ShadowedPackage(BanditsError):
-    """Somebody else's package `name` comes first on Python's path: `stranger` before `expected`."""
+    """Another package of this `name` comes first on Python's path: `stranger` before `expected`."""
 
     def __init__(self, name: str, stranger: str, expected: str) -> None:
         self.name = name

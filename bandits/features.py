@@ -219,7 +219,7 @@ class Encoder:
         return ["always 1", *(label for f in self.features for label in f.labels())]
 
     @cached_property
-    def nobody(self) -> FloatArray:
+    def unknown_subject(self) -> FloatArray:
         """Encoded context (d,) of a subject of whom nothing is known: every declared default."""
         return Encoder(self.features).encode([None]).contexts[0]
 

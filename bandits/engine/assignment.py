@@ -152,9 +152,9 @@ def _encode(active: ActivePolicy, batch: AssignmentBatch) -> EncodedContexts:
         raise InvalidInput(_fault_of_call(batch, rows, f) for f in error.faults) from None
     if len(rows) == len(batch.ids):
         return encoded
-    unknown = np.tile(active.encoder.nobody, (len(batch.ids), 1))
-    unknown[rows] = encoded.contexts
-    return EncodedContexts(unknown, encoded.counts)
+    all_contexts = np.tile(active.encoder.unknown_subject, (len(batch.ids), 1))
+    all_contexts[rows] = encoded.contexts
+    return EncodedContexts(all_contexts, encoded.counts)
 
 
 def _eligible(
