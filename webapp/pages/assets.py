@@ -8,8 +8,8 @@ from importlib.resources import files
 from flask import Response, abort, request
 from flask.typing import ResponseReturnValue
 
+from webapp.pages import pages
 from webapp.pages.access import allow_anybody
-from webapp.pages.blueprint import pages
 
 PLOTLY_VERSION = version("plotly")
 _FOREVER = "public, max-age=31536000, immutable"  # the address changes with the version

@@ -11,7 +11,7 @@ from flask import Flask, Response, g
 from markupsafe import Markup
 
 from webapp.files.tables import csv_lines
-from webapp.pages.blueprint import pages
+from webapp.pages import pages
 from webapp.services import services
 
 

@@ -9,9 +9,9 @@ from flask_login import current_user
 from bandits.registry import policies
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle
-from webapp.pages.access import allow_anybody, local
+from webapp.pages import pages
+from webapp.pages.access import allow_anybody, local_address
 from webapp.pages.assets import PLOTLY_VERSION
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import STATES, called, named, titled
 from webapp.pages.experiment.lifecycle import steps_of
 from webapp.pages.formatting import every, plural, say
@@ -27,7 +27,7 @@ _DAY = 86_400
 @allow_anybody
 def theme() -> ResponseReturnValue:
     """Choose light, dark, or what the device says."""
-    response: Response = redirect(local(request.form.get("next")))  # type: ignore[assignment]
+    response: Response = redirect(local_address(request.form.get("next")))  # type: ignore[assignment]
     chosen = request.form.get("theme", "")
     if chosen in _THEMES:
         response.set_cookie(_COOKIE, chosen, max_age=_YEAR, httponly=True, samesite="Lax")

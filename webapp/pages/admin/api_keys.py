@@ -8,8 +8,8 @@ from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound
 from storage.accounts.api_keys import ApiKey, KeyName, NewKey, Scope
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.services import services
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)

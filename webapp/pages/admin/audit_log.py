@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from storage.accounts import AccountStore
 from storage.audit_log import AuditEntry, AuditFilter
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.history import ChangeEntry, entry
 from webapp.pages.formatting import csv_response
 from webapp.services import services

@@ -4,8 +4,8 @@ from flask import abort, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.pages.formatting import plural
 from webapp.services import services
 

@@ -7,9 +7,16 @@ from werkzeug.datastructures import MultiDict
 
 from bandits.errors import NotFound
 from storage.accounts import User
-from webapp.pages.access import allow_anybody, enter_as, local, needs, person
+from webapp.pages import pages
+from webapp.pages.access import (
+    SAFE_METHODS,
+    allow_anybody,
+    local_address,
+    needs,
+    person,
+    start_session,
+)
 from webapp.pages.admin.throttle import count_guess, forget_guesses
-from webapp.pages.blueprint import pages
 from webapp.passwords import hash_password, is_outdated, matches
 from webapp.services import services
 
@@ -21,7 +28,7 @@ _CARRIED = "carried:"
 def sign_in() -> ResponseReturnValue:
     """Show the form, or how to make the first account."""
     if current_user.is_authenticated:
-        return redirect(local(request.args.get("next")))
+        return redirect(local_address(request.args.get("next")))
     if not services().accounts.users():
         return render_template("first_run.html")
     return _form(request.args.get("next", ""), MultiDict())
@@ -43,8 +50,8 @@ def enter() -> ResponseReturnValue:
         return Response(_form(request.form.get("next", ""), carried, email, wrong=True), 422)
     forget_guesses(email)
     _rehash(user, password)
-    enter_as(user)
-    address = local(request.form.get("next"))
+    start_session(user)
+    address = local_address(request.form.get("next"))
     if carried:
         return render_template("continue.html", address=address, carried=carried)
     return redirect(address)
@@ -62,8 +69,12 @@ def _rehash(user: User, password: str) -> None:
         services().accounts.rehash(user.email, hash_password(password))
 
 
-def ask_again() -> ResponseReturnValue:
-    """Ask to sign in again, keeping what a form of ours was just sent with."""
+def ask_to_sign_in() -> ResponseReturnValue:
+    """Answer a request without a session: a page leads to the form, a sent form is kept in it."""
+    if request.headers.get("X-Requested-With"):  # our script: it turns to the whole page
+        return Response("sign in again", 401, content_type="text/plain")
+    if request.method in SAFE_METHODS:
+        return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")))
     # From elsewhere nothing is carried: it would be sent on in the name of who signs in.
     ours = request.headers.get("Sec-Fetch-Site") == "same-origin"
     carried = MultiDict(request.form.items(multi=True)) if ours else MultiDict()

@@ -7,10 +7,10 @@ from flask.typing import ResponseReturnValue
 
 from bandits.errors import AlreadyExists, NotFound
 from storage.accounts import Role, User
-from webapp.pages.access import enter_as, needs, person
+from webapp.pages import pages
+from webapp.pages.access import needs, person, start_session
 from webapp.pages.admin.sessions import places
 from webapp.pages.admin.throttle import count_guess, forget_guesses
-from webapp.pages.blueprint import pages
 from webapp.passwords import hash_password, matches, refuse_password
 from webapp.services import services
 
@@ -51,7 +51,7 @@ def change_password() -> ResponseReturnValue:
     told.accounts.set_password(
         user.email, hash_password(new), at=told.engine.clock(), by=user.email
     )
-    enter_as(told.accounts.user(user.email))
+    start_session(told.accounts.user(user.email))
     flash("Your password is changed. Wherever else you were signed in, you are no longer.")
     return redirect(url_for("pages.account"))
 

@@ -16,8 +16,8 @@ from bandits.experiment import Experiment
 from bandits.schemas import DecisionReceipt, Prediction
 from bandits.store.values import StoredDecision
 from webapp.api.routes import DecisionIdConverter
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import Measure, measure, named
 from webapp.pages.form.fields import methods
 from webapp.pages.formatting import amount, brief

@@ -10,8 +10,8 @@ from flask.typing import ResponseReturnValue
 
 from bandits.inference.intervals import Finding
 from webapp.charts import averages, sends
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import called, titled
 from webapp.pages.experiment.results import standing_of
 from webapp.pages.formatting import csv_response

@@ -12,8 +12,8 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Experiment
 from bandits.results import Gain
 from bandits.store.values import ExperimentRecord
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import STATES, Measure, measure
 from webapp.pages.form.slugs import unused
 from webapp.sample import sample_experiment

@@ -12,8 +12,8 @@ from msgspec import Struct
 from bandits.experiment import Experiment
 from bandits.features import decode
 from storage.audit_log import AuditEntry
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import STATES, measure
 from webapp.pages.form.fields import methods
 from webapp.services import services

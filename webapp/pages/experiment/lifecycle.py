@@ -10,8 +10,8 @@ from msgspec import Struct
 from bandits.engine import Engine
 from bandits.errors import WrongState
 from bandits.store.values import ExperimentRecord, State
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.services import services
 
 

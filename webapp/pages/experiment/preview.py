@@ -11,8 +11,8 @@ from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import Scalar
 from bandits.store.values import ExperimentRecord
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import named
 from webapp.pages.form.fields import number
 from webapp.services import services

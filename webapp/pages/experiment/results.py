@@ -9,8 +9,8 @@ from flask.typing import ResponseReturnValue
 from bandits.inference.intervals import Finding
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, Figure, reward_figure, share_figure
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import called, titled
 from webapp.pages.experiment.results_view import ResultsView, results_view
 from webapp.services import services

@@ -10,8 +10,8 @@ from bandits.inference.intervals import Finding, Interval
 from bandits.results import FeatureResult, Results, Segment
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, Figure
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.downloads import bounds
 from webapp.pages.experiment.labels import Measure, called, measure, titled
 from webapp.pages.experiment.results_view import BarScale, reasons

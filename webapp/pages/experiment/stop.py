@@ -5,8 +5,8 @@ from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound, WrongState
 from bandits.store.values import ExperimentRecord
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.labels import named
 from webapp.pages.experiment.lifecycle import STEPS
 from webapp.pages.experiment.results import standing_of

@@ -16,9 +16,8 @@ from webapp.files.reward_export import EventColumns, RewardExport
 from webapp.files.tables import Table, open_table
 from webapp.jobs.runner import FOUND, SubjectMatcher, start_job
 from webapp.jobs.uploads import Kind, Upload, Uploads, folder_of
-from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
-from webapp.pages.gate import takes_files
+from webapp.pages import pages
+from webapp.pages.access import needs, person, takes_files
 from webapp.services import services
 from webapp.settings import Settings
 

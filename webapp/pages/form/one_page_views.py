@@ -8,8 +8,8 @@ from msgspec.structs import replace
 
 from bandits.errors import AlreadyExists, Fault, FixedOnceStarted, InvalidInput, StaleEdit
 from bandits.store.values import ExperimentRecord
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.pages.form import form_model, rows
 from webapp.pages.form.field_mapping import in_order, title_of
 from webapp.pages.form.fields import methods

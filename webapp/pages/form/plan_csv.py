@@ -4,8 +4,8 @@ from flask import redirect, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import InvalidInput
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.pages.form.forecast_text import test_label
 from webapp.pages.form.forecasts import forecasts
 from webapp.pages.form.parse import declare

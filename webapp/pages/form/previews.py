@@ -3,8 +3,8 @@
 from flask import Response, abort, request
 from flask.typing import ResponseReturnValue
 
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.headers import PREVIEW_POLICY
 from webapp.services import services
 

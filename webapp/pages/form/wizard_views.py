@@ -6,8 +6,8 @@ from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from bandits.errors import Fault, InvalidInput, NotFound, StaleEdit
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.pages.form import advice, form_model, prior_campaigns, rows, steps
 from webapp.pages.form.draft_store import DraftConflict, DraftService, SavedDraft, draft_title
 from webapp.pages.form.form_model import TypedDraft
