@@ -34,9 +34,9 @@ def one_page() -> ResponseReturnValue:
 @needs("manager")
 def create() -> ResponseReturnValue:
     """Change the form's rows, or make the draft that it declares."""
-    form = _submitted()
-    if changed := _with_rows_changed(form):
-        return changed
+    form, action = _submitted(), request.form.get("do", "save")
+    if action != "save":
+        return _form(*rows.change_rows(form, action))
     form = rows.without_empty_rows(form)
     try:
         experiment = declare(with_key(form))
@@ -63,9 +63,9 @@ def save(key: str) -> ResponseReturnValue:
     """Change the form's rows, or save what it declares."""
     engine = services().engine
     record = engine.store.experiments.record(key)
-    form = replace(_submitted(), key=key)
-    if changed := _with_rows_changed(form, record):
-        return changed
+    form, action = replace(_submitted(), key=key), request.form.get("do", "save")
+    if action != "save":
+        return _form(*rows.change_rows(form, action), record=record)
     form = rows.without_empty_rows(form)
     if record.started:
         form, unclear = resolve_edits(retype(record.configuration), form, request.form)
@@ -87,20 +87,6 @@ def save(key: str) -> ResponseReturnValue:
 
 def _submitted() -> TypedExperiment:
     return form_model.read(request.form.items(), TypedExperiment)
-
-
-def _with_rows_changed(
-    form: TypedExperiment, record: ExperimentRecord | None = None
-) -> ResponseReturnValue | None:
-    """Answer a button that adds, removes or pastes rows; None for the one that saves."""
-    action = request.form.get("do", "save")
-    if action == "save":
-        return None
-    try:
-        return _form(rows.with_rows_changed(form, action), record=record)
-    except InvalidInput as error:
-        faults = [Fault(f.pointer.removeprefix("/"), f.detail) for f in error.faults]
-        return _form(form, faults, record=record)
 
 
 def _form(

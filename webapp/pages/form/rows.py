@@ -5,8 +5,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from bandits.errors import InvalidInput
-from bandits.identifiers import pointer
+from bandits.errors import Fault, InvalidInput
 from webapp.pages.form.form_model import (
     METRICS,
     TypedExclusion,
@@ -24,12 +23,19 @@ R = TypeVar("R")
 F = TypeVar("F", bound=TypedExperiment)
 
 
-def with_rows_changed(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case for each button
-    """Do what a row button says, such as ``add slots discount`` or ``remove slots/0/variants/1``.
+def change_rows(form: F, action: str) -> tuple[F, tuple[Fault, ...]]:
+    """Apply a row button such as ``add slots discount`` or ``remove slots/0/variants/1``.
 
-    Raises:
-        InvalidInput: there is no such row or action.
+    Returns:
+        The form, changed unless there are faults, and the faults at the names of their fields.
     """
+    try:
+        return _changed(form, action), ()
+    except InvalidInput as error:
+        return form, error.faults
+
+
+def _changed(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case for each button
     verb, _, rest = action.partition(" ")
     place, _, what = rest.partition(" ")
     try:
@@ -136,7 +142,7 @@ def _with_pasted(form: F, position: int) -> F:
     slot = form.slots[position]
     if len(slot.variants) + len(lines) > MAX_VARIANTS:
         detail = f"a part can have at most {MAX_VARIANTS} variants"
-        raise InvalidInput.at(pointer("slots", position, "paste"), detail)
+        raise InvalidInput.at(f"slots/{position}/paste", detail)
     field = {"subject_line": "text", "content": "html", "discount": "percent"}
     made = tuple(replace(TypedVariant(), **{field.get(slot.kind, "name"): x}) for x in lines)
     return _in_slot(form, position, lambda s: replace(s, variants=s.variants + made, paste=""))

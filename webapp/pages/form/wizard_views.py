@@ -1,5 +1,7 @@
 """The way to an experiment in five steps; each saves what is typed, whether or not it fits yet."""
 
+from collections.abc import Sequence
+
 import msgspec
 from flask import Response, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
@@ -157,28 +159,23 @@ def _go_on(  # noqa: PLR0911 - one case for each button
                 return show(StepView(kept, kept.form, step, own, status=422))
             return _to(kept, steps.after(step))
         case _:
-            return _with_rows_changed(keeper, kept, step, action)
-
-
-def _with_rows_changed(
-    keeper: DraftService, kept: SavedDraft, step: str, action: str
-) -> ResponseReturnValue:
-    try:
-        return _rendered(keeper, kept, rows.with_rows_changed(kept.form, action), step)
-    except InvalidInput as error:
-        faults = [Fault(f.pointer.removeprefix("/"), f.detail) for f in error.faults]
-        return show(StepView(kept, kept.form, step, faults, status=422))
+            form, faults = rows.change_rows(kept.form, action)
+            return _rendered(keeper, kept, form, step, faults)
 
 
 def _rendered(
-    keeper: DraftService, kept: SavedDraft, form: TypedDraft, step: str
+    keeper: DraftService,
+    kept: SavedDraft,
+    form: TypedDraft,
+    step: str,
+    faults: Sequence[Fault] = (),
 ) -> ResponseReturnValue:
-    """Save a form that a button changed, and show it."""
+    """Save a form that a button changed, and show it with the faults of that change."""
     try:
         kept = keeper.save(kept, form)
     except StaleEdit:  # somebody saved in this very moment: what is kept is shown instead
         kept = keeper.open(kept.draft.id)
-    return show(StepView(kept, kept.form, step))
+    return show(StepView(kept, kept.form, step, faults, status=422 if faults else 200))
 
 
 def _concluded(keeper: DraftService, kept: SavedDraft, *, start: bool) -> ResponseReturnValue:
