@@ -62,6 +62,8 @@ def test_only_code_and_small_pieces_are_shipped_and_types_are_declared(package: 
     ("package", "folder", "suffix"),
     [
         ("webapp", "templates", ".html"),
+        ("webapp", "templates/experiment", ".html"),
+        ("webapp", "templates/experiment/live", ".html"),
         ("webapp", "static", ".css"),
         ("webapp", "static/styles", ".css"),
         ("webapp", "static", ".js"),

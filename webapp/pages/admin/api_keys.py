@@ -59,7 +59,7 @@ def create_key() -> ResponseReturnValue:
 @needs("manager")
 def confirm_rotating(key_id: int) -> ResponseReturnValue:
     """Ask for how long the token until now goes on working."""
-    return render_template("rotate.html", key=_key(key_id), graces=GRACES, tab="keys")
+    return render_template("admin/rotate_key.html", key=_key(key_id), graces=GRACES, tab="keys")
 
 
 @pages.post("/settings/keys/<int:key_id>/rotate")
@@ -81,7 +81,7 @@ def rotate_key(key_id: int) -> ResponseReturnValue:
 @needs("manager")
 def confirm_revoking(key_id: int) -> ResponseReturnValue:
     """Ask before a key is revoked."""
-    return render_template("revoke.html", key=_key(key_id), tab="keys")
+    return render_template("admin/revoke_key.html", key=_key(key_id), tab="keys")
 
 
 @pages.post("/settings/keys/<int:key_id>/revoke")
@@ -114,7 +114,7 @@ def _page(
     made: NewKey | None = None,
 ) -> str:
     return render_template(
-        "keys.html",
+        "admin/api_keys.html",
         keys=services().accounts.keys.all(),
         name=name,
         chosen=["choose", "reward"] if scopes is None else scopes,

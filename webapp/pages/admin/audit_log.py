@@ -43,7 +43,7 @@ def audit_log() -> ResponseReturnValue:
     )
     asked = {k: v for k, v in request.args.items() if k != "before" and v}
     return render_template(
-        "audit_log.html",
+        "admin/audit_log.html",
         lines=[_line(change) for change in found[:_PAGE]],
         asked=asked,
         newest="before" not in request.args,

@@ -30,7 +30,7 @@ def sign_in() -> ResponseReturnValue:
     if current_user.is_authenticated:
         return redirect(local_address(request.args.get("next")))
     if not services().accounts.users():
-        return render_template("first_run.html")
+        return render_template("admin/first_run.html")
     return _form(request.args.get("next", ""), MultiDict())
 
 
@@ -53,7 +53,7 @@ def enter() -> ResponseReturnValue:
     start_session(user)
     address = local_address(request.form.get("next"))
     if carried:
-        return render_template("continue.html", address=address, carried=carried)
+        return render_template("admin/continue.html", address=address, carried=carried)
     return redirect(address)
 
 
@@ -86,7 +86,7 @@ def _form(
     address: str, carried: MultiDict[str, str], email: str = "", *, wrong: bool = False
 ) -> str:
     return render_template(
-        "sign_in.html",
+        "admin/sign_in.html",
         address=address,
         carried=[(_CARRIED + name, value) for name, value in carried.items(multi=True)],
         email=email,

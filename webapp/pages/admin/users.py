@@ -58,7 +58,7 @@ def change_password() -> ResponseReturnValue:
 
 def _account(errors: dict[str, str]) -> str:
     return render_template(
-        "account.html", errors=errors, roles=ROLES, places=places(), tab="account"
+        "admin/account.html", errors=errors, roles=ROLES, places=places(), tab="account"
     )
 
 
@@ -123,7 +123,7 @@ def change_role(user_id: int) -> ResponseReturnValue:
 @needs("admin")
 def ask_password(user_id: int) -> ResponseReturnValue:
     """Ask for a new password of somebody who forgot theirs."""
-    return render_template("reset_password.html", user=_other(user_id), wrong="", tab="people")
+    return render_template("admin/reset_password.html", user=_other(user_id), wrong="", tab="people")
 
 
 @pages.post("/settings/people/<int:user_id>/password")
@@ -133,7 +133,7 @@ def reset_password(user_id: int) -> ResponseReturnValue:
     told, user = services(), _other(user_id)
     password = request.form.get("password", "")
     if wrong := refuse_password(password, user.email):
-        return render_template("reset_password.html", user=user, wrong=wrong, tab="people"), 422
+        return render_template("admin/reset_password.html", user=user, wrong=wrong, tab="people"), 422
     told.accounts.set_password(
         user.email, hash_password(password), at=told.engine.clock(), by=person().email
     )
@@ -145,7 +145,7 @@ def reset_password(user_id: int) -> ResponseReturnValue:
 @needs("admin")
 def confirm_removing(user_id: int) -> ResponseReturnValue:
     """Ask before a person is removed."""
-    return render_template("remove_person.html", user=_other(user_id), tab="people")
+    return render_template("admin/remove_person.html", user=_other(user_id), tab="people")
 
 
 @pages.post("/settings/people/<int:user_id>/remove")
@@ -180,7 +180,7 @@ def _other(user_id: int) -> User:
 
 def _page(email: str = "", role: str = "manager", errors: dict[str, str] | None = None) -> str:
     return render_template(
-        "people.html",
+        "admin/people.html",
         people=services().accounts.users(),
         email=email,
         role=role,

@@ -134,7 +134,7 @@ def latest(key: str) -> ResponseReturnValue:
 
     rows = [told(stored) for stored in store.log.latest_decisions(key, limit=_SHOWN)]
     return render_template(
-        "latest.html", record=record, rows=rows, cut=len(rows) == _SHOWN, tab="decisions"
+        "experiment/latest_decisions.html", record=record, rows=rows, cut=len(rows) == _SHOWN, tab="decisions"
     )
 
 
@@ -159,7 +159,7 @@ def decisions() -> ResponseReturnValue:
     wanted = request.args.get("id", "").strip()
     if re.fullmatch(DecisionIdConverter.regex, wanted):
         return redirect(url_for("pages.decision", decision_id=wanted))
-    return render_template("decisions.html", wanted=wanted)
+    return render_template("experiment/decisions.html", wanted=wanted)
 
 
 @pages.post("/decisions")
@@ -169,7 +169,7 @@ def decisions_of() -> ResponseReturnValue:
     who = request.form.get("who", "").strip()[:_LONGEST_SUBJECT]
     found = services().engine.subject(who, limit=_MOST) if who else None
     return render_template(
-        "decisions.html",
+        "experiment/decisions.html",
         wanted="",
         who=who,
         found=found.decisions if found else [],
@@ -185,7 +185,7 @@ def decision(decision_id: str) -> ResponseReturnValue:
     try:
         receipt = engine.receipt(decision_id)
     except NotFound:
-        return render_template("decisions.html", wanted=decision_id, missing=True), 404
+        return render_template("experiment/decisions.html", wanted=decision_id, missing=True), 404
     record = engine.store.experiments.record(receipt.experiment)
     then = engine.store.experiments.configuration(
         record.key, receipt.configuration_version
@@ -193,7 +193,7 @@ def decision(decision_id: str) -> ResponseReturnValue:
     labels = {m.name: m.label for m in methods()}
     counted = measure(then.reward)
     return render_template(
-        "receipt.html",
+        "experiment/receipt.html",
         receipt=receipt,
         record=record,
         then=then,

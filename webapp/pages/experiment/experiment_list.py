@@ -63,7 +63,7 @@ def campaigns() -> ResponseReturnValue:
     page = min(max(request.args.get("page", 1, type=int) - 1, 0), last)
     asked = {"q": wanted, "state": state, "sort": sort}
     return render_template(
-        "campaigns.html",
+        "experiment/experiment_list.html",
         campaigns=[_listed(r) for r in shown[page * _PAGE : (page + 1) * _PAGE]],
         any_at_all=bool(every),
         wanted=wanted,

@@ -123,7 +123,7 @@ def setup(key: str) -> ResponseReturnValue:
     record = services().engine.store.experiments.record(key)
     declared = record.configuration.experiment
     return render_template(
-        "setup.html",
+        "experiment/setup.html",
         record=record,
         declared=declared,
         measure=measure(declared.reward),
@@ -156,7 +156,7 @@ def history(key: str) -> ResponseReturnValue:
         subject=f"experiment:{key}", before_id=before, limit=_CHANGES + 1
     )
     return render_template(
-        "history.html",
+        "experiment/history.html",
         record=record,
         changes=[entry(change) for change in found[:_CHANGES]],
         more=found[_CHANGES - 1].id if len(found) > _CHANGES else None,

@@ -117,7 +117,7 @@ def confirm(key: str, name: str) -> ResponseReturnValue:
             0, "Everybody gets one version now. That ends: your sender's requests are refused."
         )
     return render_template(
-        "confirm.html", record=record, name=name, step=step, consequences=consequences
+        "experiment/confirm_step.html", record=record, name=name, step=step, consequences=consequences
     )
 
 

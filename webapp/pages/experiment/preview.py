@@ -42,7 +42,7 @@ def try_it(key: str) -> ResponseReturnValue:
         if request.method == "POST":  # before anything is typed, there is nothing to blame
             errors = {_field(declared, f): f.detail for f in error.faults}
     page = render_template(
-        "try.html",
+        "experiment/preview.html",
         record=record,
         declared=declared,
         trial=trial,

@@ -26,7 +26,7 @@ def experiment(key: str) -> ResponseReturnValue:
     """Show how an experiment stands."""
     record, standing = standing_of(key)
     return render_template(
-        "experiment.html",
+        "experiment/results.html",
         record=record,
         standing=standing,
         charts=_charts(standing),
@@ -42,7 +42,7 @@ def live(key: str) -> ResponseReturnValue:
     charts = _charts(standing)
     shown = {"record": record, "standing": standing, "charts": charts}
     there = {"others": bool(standing.others), "parts": len(standing.parts) > 1}
-    parts = {n: render_template(f"live/{n}.html", **shown) for n in LIVE if there.get(n, True)}
+    parts = {n: render_template(f"experiment/live/{n}.html", **shown) for n in LIVE if there.get(n, True)}
     content = {"state": record.state, "parts": parts, "charts": charts}
     body = msgspec.json.encode(content)
     response = Response(body, content_type="application/json")

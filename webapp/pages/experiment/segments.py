@@ -73,7 +73,7 @@ def every_segment() -> ResponseReturnValue:
         for r in knowing[:_SHOWN]
     ]
     others = len(begun) - len(knowing)
-    return render_template("segments_all.html", told=told, others=others, more=knowing[_SHOWN:])
+    return render_template("experiment/all_segments.html", told=told, others=others, more=knowing[_SHOWN:])
 
 
 @pages.get("/experiments/<key:key>/segments")
@@ -83,7 +83,7 @@ def segments(key: str) -> ResponseReturnValue:
     record, told = _read(key)
     pictures = [picture(feature, told.measure) for feature in told.features]
     return render_template(
-        "segments.html", record=record, told=told, pictures=pictures, tab="segments"
+        "experiment/segments.html", record=record, told=told, pictures=pictures, tab="segments"
     )
 
 

@@ -26,7 +26,7 @@ def stop(key: str) -> ResponseReturnValue:
         return redirect(url_for("pages.ship", key=key, arm=request.args.get("ship", 0, int)))
     sendable = set(record.configuration.eligible().tolist())
     return render_template(
-        "stop.html",
+        "experiment/stop.html",
         record=record,
         standing=standing,
         versions=[row for row in standing.ranked if row.result.index in sendable],
@@ -79,7 +79,7 @@ def _ask(record: ExperimentRecord, arm: int | None) -> ResponseReturnValue:
     counted = f"Results are counted for {window} more; then the result is final."
     if arm is None:
         return render_template(
-            "confirm.html",
+            "experiment/confirm_step.html",
             record=record,
             name="stop",
             step=_STEP,
@@ -89,7 +89,7 @@ def _ask(record: ExperimentRecord, arm: int | None) -> ResponseReturnValue:
         )
     sent = _called(record, arm)
     return render_template(
-        "confirm.html",
+        "experiment/confirm_step.html",
         record=record,
         name="stop",
         step=_STEP,

@@ -93,7 +93,7 @@ def _files(key: str, kind: str = "", wrong: str = "") -> str:
     uploads = _uploads()
     uploads.sweep(services().engine.clock())
     return render_template(
-        "files.html",
+        "experiment/files.html",
         record=services().engine.store.experiments.record(key),
         uploads=uploads.every(key),
         kind=kind,
@@ -185,7 +185,7 @@ def _progress(found: Upload) -> str:
     if idle:  # it may just have ended
         found = uploads.find(found.experiment, found.id)
     return render_template(
-        "upload.html",
+        "experiment/upload.html",
         record=services().engine.store.experiments.record(found.experiment),
         upload=found,
         cut_off=found.stage == "working" and idle,
@@ -200,7 +200,7 @@ def _columns(found: Upload, table: Table, meaning: ColumnMapping, wrong: str = "
         portion, wrong = None, wrong or _said(error)
     cells = portion.cells if portion else {}
     return render_template(
-        "columns.html",
+        "experiment/columns.html",
         record=services().engine.store.experiments.record(found.experiment),
         upload=found,
         columns=table.columns,

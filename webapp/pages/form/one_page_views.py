@@ -99,7 +99,7 @@ def _form(
 ) -> ResponseReturnValue:
     errors = {f.pointer: f.detail for f in reversed(faults)}
     page = render_template(
-        "edit.html",
+        "form/one_page.html",
         form=rows.with_empty_rows(form),
         errors=errors,
         summary=[(f, title_of(f, form), errors[f]) for f in in_order(errors)],

@@ -88,7 +88,7 @@ def show(shown: StepView) -> ResponseReturnValue:
     errors = {f.pointer: f.detail for f in reversed(shown.faults)}
     everything = faults_of(form)
     page = render_template(
-        f"steps/{step}.html",
+        f"form/steps/{step}.html",
         form=form,
         errors=errors,
         summary=[(f, title_of(f, form), errors[f], steps.step_of(f)) for f in in_order(errors)],

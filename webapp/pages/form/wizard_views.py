@@ -95,7 +95,7 @@ def keep(draft_id: str, step: str) -> ResponseReturnValue:
 def confirm_discarding(draft_id: str) -> ResponseReturnValue:
     """Ask before a draft is thrown away."""
     kept = keeper_of().open(draft_id)
-    return render_template("steps/discard.html", kept=kept, name=draft_title(kept.form))
+    return render_template("form/steps/discard.html", kept=kept, name=draft_title(kept.form))
 
 
 @pages.post("/drafts/<draft_id>/discard")
