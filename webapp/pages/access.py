@@ -152,5 +152,5 @@ def local_address(address: str | None) -> str:
     parts = urlsplit((address or "").replace("\\", "/"))
     ours = not parts.scheme and not parts.netloc and parts.path.startswith("/")
     if not ours or not (address or "").isprintable() or parts.path.startswith("//"):
-        return url_for("pages.campaigns")
+        return url_for("pages.experiments")
     return str(address)

@@ -17,7 +17,7 @@ _FOREVER = "public, max-age=31536000, immutable"  # the address changes with the
 
 @pages.get("/assets/plotly-<version>.js")
 @allow_anybody
-def plotly(version: str) -> ResponseReturnValue:
+def plotly_script(version: str) -> ResponseReturnValue:
     """Serve the script, compressed once."""
     if version != PLOTLY_VERSION:
         abort(404)

@@ -25,7 +25,7 @@ _DAY = 86_400
 
 @pages.post("/theme")
 @allow_anybody
-def theme() -> ResponseReturnValue:
+def set_theme() -> ResponseReturnValue:
     """Choose light, dark, or what the device says."""
     response: Response = redirect(local_address(request.form.get("next")))  # type: ignore[assignment]
     chosen = request.form.get("theme", "")

@@ -57,7 +57,7 @@ def create_key() -> ResponseReturnValue:
 
 @pages.get("/settings/keys/<int:key_id>/rotate")
 @needs("manager")
-def confirm_rotating(key_id: int) -> ResponseReturnValue:
+def confirm_rotate_key(key_id: int) -> ResponseReturnValue:
     """Ask for how long the token until now goes on working."""
     return render_template("admin/rotate_key.html", key=_key(key_id), graces=GRACES, tab="keys")
 
@@ -79,7 +79,7 @@ def rotate_key(key_id: int) -> ResponseReturnValue:
 
 @pages.get("/settings/keys/<int:key_id>/revoke")
 @needs("manager")
-def confirm_revoking(key_id: int) -> ResponseReturnValue:
+def confirm_revoke_key(key_id: int) -> ResponseReturnValue:
     """Ask before a key is revoked."""
     return render_template("admin/revoke_key.html", key=_key(key_id), tab="keys")
 

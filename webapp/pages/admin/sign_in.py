@@ -36,7 +36,7 @@ def sign_in() -> ResponseReturnValue:
 
 @pages.post("/sign-in")
 @allow_anybody
-def enter() -> ResponseReturnValue:
+def submit_sign_in() -> ResponseReturnValue:
     """Check the password and start a session."""
     email, password = request.form.get("email", ""), request.form.get("password", "")
     carried = MultiDict(

@@ -121,9 +121,11 @@ def change_role(user_id: int) -> ResponseReturnValue:
 
 @pages.get("/settings/people/<int:user_id>/password")
 @needs("admin")
-def ask_password(user_id: int) -> ResponseReturnValue:
+def reset_password_form(user_id: int) -> ResponseReturnValue:
     """Ask for a new password of somebody who forgot theirs."""
-    return render_template("admin/reset_password.html", user=_other(user_id), wrong="", tab="people")
+    return render_template(
+        "admin/reset_password.html", user=_other(user_id), wrong="", tab="people"
+    )
 
 
 @pages.post("/settings/people/<int:user_id>/password")
@@ -133,7 +135,9 @@ def reset_password(user_id: int) -> ResponseReturnValue:
     told, user = services(), _other(user_id)
     password = request.form.get("password", "")
     if wrong := refuse_password(password, user.email):
-        return render_template("admin/reset_password.html", user=user, wrong=wrong, tab="people"), 422
+        return render_template(
+            "admin/reset_password.html", user=user, wrong=wrong, tab="people"
+        ), 422
     told.accounts.set_password(
         user.email, hash_password(password), at=told.engine.clock(), by=person().email
     )
@@ -143,7 +147,7 @@ def reset_password(user_id: int) -> ResponseReturnValue:
 
 @pages.get("/settings/people/<int:user_id>/remove")
 @needs("admin")
-def confirm_removing(user_id: int) -> ResponseReturnValue:
+def confirm_remove_person(user_id: int) -> ResponseReturnValue:
     """Ask before a person is removed."""
     return render_template("admin/remove_person.html", user=_other(user_id), tab="people")
 

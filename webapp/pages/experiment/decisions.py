@@ -119,7 +119,7 @@ class DecisionRow(Struct, frozen=True):
 
 @pages.get("/experiments/<key:key>/decisions")
 @needs("viewer")
-def latest(key: str) -> ResponseReturnValue:
+def latest_decisions(key: str) -> ResponseReturnValue:
     """List what was chosen last."""
     store = services().engine.store
     record = store.experiments.record(key)
@@ -134,7 +134,11 @@ def latest(key: str) -> ResponseReturnValue:
 
     rows = [told(stored) for stored in store.log.latest_decisions(key, limit=_SHOWN)]
     return render_template(
-        "experiment/latest_decisions.html", record=record, rows=rows, cut=len(rows) == _SHOWN, tab="decisions"
+        "experiment/latest_decisions.html",
+        record=record,
+        rows=rows,
+        cut=len(rows) == _SHOWN,
+        tab="decisions",
     )
 
 
@@ -164,7 +168,7 @@ def decisions() -> ResponseReturnValue:
 
 @pages.post("/decisions")
 @needs("viewer")
-def decisions_of() -> ResponseReturnValue:
+def subject_decisions() -> ResponseReturnValue:
     """List what was chosen for a recipient; by POST, so that no log keeps who was asked about."""
     who = request.form.get("who", "").strip()[:_LONGEST_SUBJECT]
     found = services().engine.subject(who, limit=_MOST) if who else None

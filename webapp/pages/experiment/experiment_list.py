@@ -46,7 +46,7 @@ SORTS: dict[str, tuple[Callable[[ExperimentRecord], Any], bool]] = {
 
 @pages.get("/")
 @needs("viewer")
-def campaigns() -> ResponseReturnValue:
+def experiments() -> ResponseReturnValue:
     """List campaigns that match the search; archived ones only where asked for."""
     wanted, state = request.args.get("q", "").strip(), request.args.get("state", "")
     sort = request.args.get("sort", "")
@@ -79,7 +79,7 @@ def campaigns() -> ResponseReturnValue:
 
 @pages.post("/experiments/<key:key>/clone")
 @needs("manager")
-def clone(key: str) -> ResponseReturnValue:
+def clone_experiment(key: str) -> ResponseReturnValue:
     """Make a new draft of what an experiment declares; nothing it learned goes along."""
     record = services().engine.store.experiments.record(key)
     declared = record.configuration.experiment
@@ -91,7 +91,7 @@ def clone(key: str) -> ResponseReturnValue:
 
 @pages.post("/sample")
 @needs("manager")
-def sample() -> ResponseReturnValue:
+def create_sample() -> ResponseReturnValue:
     """Make the sample campaign as a draft, to look around in."""
     declared = sample_experiment()
     return _created(replace(declared, key=_free(declared.key)))

@@ -106,7 +106,7 @@ def steps_of(record: ExperimentRecord) -> dict[str, LifecycleStep]:
 
 @pages.get("/experiments/<key:key>/<any(start,resume,pause,archive):name>")
 @needs("manager")
-def confirm(key: str, name: str) -> ResponseReturnValue:
+def confirm_step(key: str, name: str) -> ResponseReturnValue:
     """Ask before a step."""
     record, step = services().engine.store.experiments.record(key), STEPS[name]
     if record.state not in step.states:
@@ -117,13 +117,17 @@ def confirm(key: str, name: str) -> ResponseReturnValue:
             0, "Everybody gets one version now. That ends: your sender's requests are refused."
         )
     return render_template(
-        "experiment/confirm_step.html", record=record, name=name, step=step, consequences=consequences
+        "experiment/confirm_step.html",
+        record=record,
+        name=name,
+        step=step,
+        consequences=consequences,
     )
 
 
 @pages.post("/experiments/<key:key>/<any(start,resume,pause,archive):name>")
 @needs("manager")
-def take(key: str, name: str) -> ResponseReturnValue:
+def take_step(key: str, name: str) -> ResponseReturnValue:
     """Take a step."""
     step = STEPS.get(name) or abort(404)
     engine = services().engine

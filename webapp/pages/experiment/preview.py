@@ -29,7 +29,7 @@ class ArmChance(Struct, frozen=True):
 
 @pages.route("/experiments/<key:key>/try", methods=["GET", "POST"])
 @needs("viewer")
-def try_it(key: str) -> ResponseReturnValue:
+def preview(key: str) -> ResponseReturnValue:
     """Show the email for what is typed about a recipient, with the variants that are forced."""
     engine = services().engine
     record = engine.store.experiments.record(key)

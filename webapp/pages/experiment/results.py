@@ -36,13 +36,15 @@ def experiment(key: str) -> ResponseReturnValue:
 
 @pages.get("/experiments/<key:key>/live")
 @needs("viewer")
-def live(key: str) -> ResponseReturnValue:
+def live_results(key: str) -> ResponseReturnValue:
     """Answer what changes on the page while it is open, and the charts, as JSON."""
     record, standing = standing_of(key)
     charts = _charts(standing)
     shown = {"record": record, "standing": standing, "charts": charts}
     there = {"others": bool(standing.others), "parts": len(standing.parts) > 1}
-    parts = {n: render_template(f"experiment/live/{n}.html", **shown) for n in LIVE if there.get(n, True)}
+    parts = {
+        n: render_template(f"experiment/live/{n}.html", **shown) for n in LIVE if there.get(n, True)
+    }
     content = {"state": record.state, "parts": parts, "charts": charts}
     body = msgspec.json.encode(content)
     response = Response(body, content_type="application/json")

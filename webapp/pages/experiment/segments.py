@@ -63,7 +63,7 @@ class SegmentsView(Struct, frozen=True):
 
 @pages.get("/segments")
 @needs("viewer")
-def every_segment() -> ResponseReturnValue:
+def all_segments() -> ResponseReturnValue:
     """Say of each campaign that knows something of its recipients which variant suits whom."""
     engine = services().engine
     begun = [r for r in engine.store.experiments.records() if r.started and r.state != "archived"]
@@ -73,7 +73,9 @@ def every_segment() -> ResponseReturnValue:
         for r in knowing[:_SHOWN]
     ]
     others = len(begun) - len(knowing)
-    return render_template("experiment/all_segments.html", told=told, others=others, more=knowing[_SHOWN:])
+    return render_template(
+        "experiment/all_segments.html", told=told, others=others, more=knowing[_SHOWN:]
+    )
 
 
 @pages.get("/experiments/<key:key>/segments")

@@ -23,7 +23,9 @@ def stop(key: str) -> ResponseReturnValue:
     record, standing = standing_of(key)
     _refuse_unless_it_runs(record)
     if "ship" in request.args:  # another version was picked from the list
-        return redirect(url_for("pages.ship", key=key, arm=request.args.get("ship", 0, int)))
+        return redirect(
+            url_for("pages.confirm_ship", key=key, arm=request.args.get("ship", 0, int))
+        )
     sendable = set(record.configuration.eligible().tolist())
     return render_template(
         "experiment/stop.html",
@@ -36,7 +38,7 @@ def stop(key: str) -> ResponseReturnValue:
 
 @pages.post("/experiments/<key:key>/stop")
 @needs("manager")
-def stop_now(key: str) -> ResponseReturnValue:
+def stop_experiment(key: str) -> ResponseReturnValue:
     """Stop; nothing more is sent."""
     record = services().engine.store.experiments.record(key)
     _refuse_unless_it_runs(record)
@@ -47,21 +49,21 @@ def stop_now(key: str) -> ResponseReturnValue:
 
 @pages.get("/experiments/<key:key>/stop/nothing")
 @needs("manager")
-def stop_all(key: str) -> ResponseReturnValue:
+def confirm_stop(key: str) -> ResponseReturnValue:
     """Ask before nothing more is sent."""
     return _ask(services().engine.store.experiments.record(key), None)
 
 
 @pages.get("/experiments/<key:key>/stop/<int:arm>")
 @needs("manager")
-def ship(key: str, arm: int) -> ResponseReturnValue:
+def confirm_ship(key: str, arm: int) -> ResponseReturnValue:
     """Ask before everybody gets one version."""
     return _ask(services().engine.store.experiments.record(key), arm)
 
 
 @pages.post("/experiments/<key:key>/stop/<int:arm>")
 @needs("manager")
-def ship_now(key: str, arm: int) -> ResponseReturnValue:
+def ship_arm(key: str, arm: int) -> ResponseReturnValue:
     """Stop, and send everybody one version from now on."""
     record = services().engine.store.experiments.record(key)
     _refuse_unless_it_runs(record)
@@ -83,7 +85,7 @@ def _ask(record: ExperimentRecord, arm: int | None) -> ResponseReturnValue:
             record=record,
             name="stop",
             step=_STEP,
-            action=url_for("pages.stop_now", key=record.key),
+            action=url_for("pages.stop_experiment", key=record.key),
             button=f"Stop {experiment.title}",
             consequences=[_STEP.consequences[0], counted],
         )

@@ -70,7 +70,7 @@ def files(key: str) -> ResponseReturnValue:
 @pages.post("/experiments/<key:key>/files")
 @needs("manager")
 @takes_files
-def upload(key: str) -> ResponseReturnValue:
+def add_upload(key: str) -> ResponseReturnValue:
     """Keep a file, and go on to its columns."""
     engine, uploads = services().engine, _uploads()
     engine.store.experiments.record(key)
@@ -86,7 +86,7 @@ def upload(key: str) -> ResponseReturnValue:
     except InvalidInput as error:
         uploads.remove(made)
         return _files(key, kind, _said(error)), 422
-    return redirect(url_for("pages.uploaded", key=key, upload_id=made.id))
+    return redirect(url_for("pages.upload", key=key, upload_id=made.id))
 
 
 def _files(key: str, kind: str = "", wrong: str = "") -> str:
@@ -105,7 +105,7 @@ def _files(key: str, kind: str = "", wrong: str = "") -> str:
 
 @pages.get("/experiments/<key:key>/files/<upload_id>")
 @needs("manager")
-def uploaded(key: str, upload_id: str) -> ResponseReturnValue:
+def upload(key: str, upload_id: str) -> ResponseReturnValue:
     """Ask for the columns, or show how far it is."""
     found = _uploads().find(key, upload_id)
     experiment = services().engine.store.experiments.record(key).configuration.experiment
@@ -117,7 +117,7 @@ def uploaded(key: str, upload_id: str) -> ResponseReturnValue:
 
 @pages.post("/experiments/<key:key>/files/<upload_id>")
 @needs("manager")
-def work_on(key: str, upload_id: str) -> ResponseReturnValue:
+def start_upload(key: str, upload_id: str) -> ResponseReturnValue:
     """Start with the columns that the form names, or go on where it was cut off."""
     engine, uploads = services().engine, _uploads()
     found = uploads.find(key, upload_id)
@@ -130,18 +130,18 @@ def work_on(key: str, upload_id: str) -> ResponseReturnValue:
             return _columns(found, table, meaning, _said(error)), 422
     if found.stage != "done":
         start_job(uploads, found, engine)
-    return redirect(url_for("pages.uploaded", key=key, upload_id=upload_id))
+    return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
 
 
 @pages.post("/experiments/<key:key>/files/<upload_id>/columns")
 @needs("manager")
-def ask_columns(key: str, upload_id: str) -> ResponseReturnValue:
+def reset_columns(key: str, upload_id: str) -> ResponseReturnValue:
     """Ask for the columns of a refused file once more."""
     uploads = _uploads()
     found = uploads.find(key, upload_id)
     if found.stage == "refused":
         uploads.save(replace(found, stage="new", total=0, done=0, written=0, version=0, faults=()))
-    return redirect(url_for("pages.uploaded", key=key, upload_id=upload_id))
+    return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
 
 
 @pages.get("/experiments/<key:key>/files/<upload_id>/answer.csv")
@@ -173,7 +173,7 @@ def remove_upload(key: str, upload_id: str) -> ResponseReturnValue:
     found = uploads.find(key, upload_id)
     if uploads.is_worked_on(found):
         flash(f"{found.name} is being worked through; remove it once that is done.")
-        return redirect(url_for("pages.uploaded", key=key, upload_id=upload_id))
+        return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
     uploads.remove(found)
     flash(f"{found.name} is removed. What was decided or reported with it stays.")
     return redirect(url_for("pages.files", key=key))

@@ -25,14 +25,14 @@ from webapp.services import services
 
 @pages.get("/new-experiment/one-page")
 @needs("manager")
-def one_page() -> ResponseReturnValue:
+def one_page_form() -> ResponseReturnValue:
     """Show the form as it starts."""
     return _form(form_model.fresh(TypedExperiment))
 
 
 @pages.post("/new-experiment/one-page")
 @needs("manager")
-def create() -> ResponseReturnValue:
+def create_experiment() -> ResponseReturnValue:
     """Change the form's rows, or make the draft that it declares."""
     form, action = _submitted(), request.form.get("do", "save")
     if action != "save":
@@ -59,7 +59,7 @@ def edit(key: str) -> ResponseReturnValue:
 
 @pages.post("/experiments/<key:key>/edit")
 @needs("manager")
-def save(key: str) -> ResponseReturnValue:
+def save_edit(key: str) -> ResponseReturnValue:
     """Change the form's rows, or save what it declares."""
     engine = services().engine
     record = engine.store.experiments.record(key)

@@ -25,7 +25,7 @@ _HEAD = ("way to send", "emails sent", "extra", "lowest 5 %", "highest 5 %")
 def plan_csv(draft_id: str) -> ResponseReturnValue:
     """Export the figures of the plan's chart; where it is not simulated, go there."""
     form = keeper_of().open(draft_id).form
-    page = url_for("pages.draft", draft_id=draft_id, step=_LAST)
+    page = url_for("pages.draft_step", draft_id=draft_id, step=_LAST)
     try:
         declared = declare(with_key(without_empty_rows(form)))
         plan = read_plan(form, declared)

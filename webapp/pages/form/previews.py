@@ -11,14 +11,14 @@ from webapp.services import services
 
 @pages.post("/preview")
 @needs("manager")
-def preview_typed() -> ResponseReturnValue:
+def typed_preview() -> ResponseReturnValue:
     """Show the block that the button ``preview`` names, as it is typed at the moment."""
     return _framed(request.form.get(request.form.get("preview", ""), ""))
 
 
 @pages.get("/experiments/<key:key>/preview/<int:slot>/<int:variant>")
 @needs("viewer")
-def preview(key: str, slot: int, variant: int) -> ResponseReturnValue:
+def variant_preview(key: str, slot: int, variant: int) -> ResponseReturnValue:
     """Show a stored block."""
     slots = services().engine.store.experiments.record(key).configuration.experiment.slots
     if slot >= len(slots) or variant >= len(slots[slot].variants):

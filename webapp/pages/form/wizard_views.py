@@ -34,7 +34,7 @@ def new_experiment() -> ResponseReturnValue:
 
 @pages.post("/new-experiment")
 @needs("manager")
-def begin() -> ResponseReturnValue:
+def create_draft() -> ResponseReturnValue:
     """Keep what was typed at the first step as a new draft."""
     given, blank = _given(), form_model.fresh(TypedDraft)
     form = steps.merged(blank, given, FIRST)
@@ -47,7 +47,7 @@ def begin() -> ResponseReturnValue:
 
 @pages.post("/experiments/<key:key>/steps")
 @needs("manager")
-def redraft(key: str) -> ResponseReturnValue:
+def create_edit_draft(key: str) -> ResponseReturnValue:
     """Go through an experiment's declaration step by step, in a draft of its own."""
     keeper = keeper_of()
     kept = next((k for k in keeper.listed() if k.form.edits == key), None)
@@ -62,7 +62,7 @@ def redraft(key: str) -> ResponseReturnValue:
 
 @pages.get(f"/drafts/<draft_id>/<any({','.join(STEPS)}):step>")
 @needs("manager")
-def draft(draft_id: str, step: str) -> ResponseReturnValue:
+def draft_step(draft_id: str, step: str) -> ResponseReturnValue:
     """Show a step as it was left."""
     kept = keeper_of().open(draft_id)
     return show(StepView(kept, kept.form, step))
@@ -70,7 +70,7 @@ def draft(draft_id: str, step: str) -> ResponseReturnValue:
 
 @pages.post(f"/drafts/<draft_id>/<any({','.join(STEPS)}):step>")
 @needs("manager")
-def keep(draft_id: str, step: str) -> ResponseReturnValue:
+def save_draft_step(draft_id: str, step: str) -> ResponseReturnValue:
     """Save a step, then do what the button said."""
     given, action, keeper = _given(), _action(), keeper_of()
     try:
@@ -81,7 +81,7 @@ def keep(draft_id: str, step: str) -> ResponseReturnValue:
     except NotFound:
         if action in {"start", "ready"}:
             flash("This draft was started or discarded a moment ago.")
-            return redirect(url_for("pages.campaigns"))
+            return redirect(url_for("pages.experiments"))
         kept = keeper.start_over(step, given)
         flash(
             "The draft that you typed in was started or discarded in the meantime. What you typed"
@@ -92,7 +92,7 @@ def keep(draft_id: str, step: str) -> ResponseReturnValue:
 
 @pages.get("/drafts/<draft_id>/discard")
 @needs("manager")
-def confirm_discarding(draft_id: str) -> ResponseReturnValue:
+def confirm_discard(draft_id: str) -> ResponseReturnValue:
     """Ask before a draft is thrown away."""
     kept = keeper_of().open(draft_id)
     return render_template("form/steps/discard.html", kept=kept, name=draft_title(kept.form))
@@ -100,13 +100,13 @@ def confirm_discarding(draft_id: str) -> ResponseReturnValue:
 
 @pages.post("/drafts/<draft_id>/discard")
 @needs("manager")
-def discard(draft_id: str) -> ResponseReturnValue:
+def discard_draft(draft_id: str) -> ResponseReturnValue:
     """Throw a draft away."""
     keeper = keeper_of()
     name = draft_title(keeper.open(draft_id).form)
     keeper.end(draft_id)
     flash(f"The draft “{name}” is discarded.")
-    return redirect(url_for("pages.campaigns"))
+    return redirect(url_for("pages.experiments"))
 
 
 @pages.app_template_global()
@@ -129,7 +129,7 @@ def _action() -> str:
 
 
 def _to(kept: SavedDraft, step: str) -> ResponseReturnValue:
-    return redirect(url_for("pages.draft", draft_id=kept.draft.id, step=step))
+    return redirect(url_for("pages.draft_step", draft_id=kept.draft.id, step=step))
 
 
 def _go_on(  # noqa: PLR0911 - one case for each button
@@ -141,7 +141,7 @@ def _go_on(  # noqa: PLR0911 - one case for each button
             return _told(200, base=steps.digest(kept.form, step), address=_address(kept, step))
         case ["close"]:
             flash(f"“{draft_title(kept.form)}” is kept as a draft. Nothing is sent.")
-            return redirect(url_for("pages.campaigns"))
+            return redirect(url_for("pages.experiments"))
         case ["go", target] if target in STEPS:
             return _to(kept, target)
         case ["advise"]:
@@ -200,7 +200,7 @@ def _simulated(kept: SavedDraft) -> ResponseReturnValue:
             faults = error.faults
     if faults:
         return show(StepView(kept, kept.form, LAST, faults, status=422))
-    return redirect(url_for("pages.draft", draft_id=kept.draft.id, step=LAST, simulate="yes"))
+    return redirect(url_for("pages.draft_step", draft_id=kept.draft.id, step=LAST, simulate="yes"))
 
 
 def _both(kept: SavedDraft, given: TypedDraft, step: str) -> ResponseReturnValue:
@@ -212,7 +212,7 @@ def _both(kept: SavedDraft, given: TypedDraft, step: str) -> ResponseReturnValue
 
 
 def _address(kept: SavedDraft, step: str) -> str:
-    return url_for("pages.draft", draft_id=kept.draft.id, step=step)
+    return url_for("pages.draft_step", draft_id=kept.draft.id, step=step)
 
 
 def _told(status: int, **content: str) -> ResponseReturnValue:
