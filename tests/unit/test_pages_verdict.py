@@ -19,8 +19,8 @@ from bandits.results import Results
 from bandits.segments import Segmentation
 from bandits.store.values import ExperimentRecord
 from bandits.versions import Configuration
-from webapp.pages.experiment.health import check
-from webapp.pages.experiment.labels import measure
+from webapp.pages.experiment.health import health_checks
+from webapp.pages.experiment.labels import reward_measure
 from webapp.pages.experiment.results_view import BarScale, results_view
 
 DAY = 86_400.0
@@ -206,18 +206,18 @@ def interval(low: float, high: float) -> Interval:
 
 
 def test_bars_share_a_scale_and_keep_their_order() -> None:
-    scale = BarScale.of([interval(0.1, 0.2), interval(0.15, 0.3), None, NotYet("", "")])
+    scale = BarScale.from_findings([interval(0.1, 0.2), interval(0.15, 0.3), None, NotYet("", "")])
     assert scale is not None
     one, other = scale.bar(interval(0.1, 0.2)), scale.bar(interval(0.15, 0.3))
     assert 0 <= one.left < other.left < one.right < other.right <= 100
     assert (one.cut_left, one.cut_right) == (False, False)
-    assert BarScale.of([None, NotYet("", "")]) is None
+    assert BarScale.from_findings([None, NotYet("", "")]) is None
 
 
 def test_one_wide_interval_leaves_the_others_room_and_is_drawn_cut_off() -> None:
     narrow = [interval(0.10 + i / 1000, 0.11 + i / 1000) for i in range(5)]
     wide = interval(-2.0, 2.4)
-    scale = BarScale.of([*narrow, wide])
+    scale = BarScale.from_findings([*narrow, wide])
     assert scale is not None
     bar = scale.bar(narrow[0])
     assert bar.right - bar.left > 5, "per cent of the column"
@@ -225,10 +225,10 @@ def test_one_wide_interval_leaves_the_others_room_and_is_drawn_cut_off() -> None
 
 
 def test_a_scale_of_rates_never_begins_below_none() -> None:
-    scale = BarScale.of([interval(0.0001, 0.2)])
+    scale = BarScale.from_findings([interval(0.0001, 0.2)])
     assert scale is not None
     assert scale.low == 0
-    lifts = BarScale.of([interval(0.1, 0.2)], 0.0)
+    lifts = BarScale.from_findings([interval(0.1, 0.2)], 0.0)
     assert lifts is not None
     assert lifts.low <= 0, "a lift is read against none"
 
@@ -240,7 +240,10 @@ def checks(**health: Any):
     told = replace(told, health=replace(told.health, **health))
     labels = ["Plain", "Question", "Emoji"]
     experiment = of.configuration.experiment
-    return {c.title: c for c in check(experiment, told, labels, measure(experiment.reward))}
+    return {
+        c.title: c
+        for c in health_checks(experiment, told, labels, reward_measure(experiment.reward))
+    }
 
 
 def test_a_sound_experiment_has_nothing_to_act_on() -> None:

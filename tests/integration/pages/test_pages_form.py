@@ -10,9 +10,9 @@ from bandits.errors import NotFound
 from bandits.policy import Parameters
 from bandits.registry import register
 from bandits.statistics import Moments
-from webapp.pages.form.form_model import TypedExperiment, read
-from webapp.pages.form.from_experiment import retype
-from webapp.pages.form.parse import declare
+from webapp.pages.form.form_model import TypedExperiment, read_fields
+from webapp.pages.form.from_experiment import fill_form
+from webapp.pages.form.parse import parse_experiment
 from webapp.pages.form.rows import without_empty_rows
 
 NEW = "/new-experiment/one-page"
@@ -447,10 +447,10 @@ VARIED = [
 def test_the_form_of_an_experiment_declares_that_experiment(site, manager, read_form, declared):
     site.make(start=False, **declared)
     record = site.store.experiments.record("sale")
-    assert declare(retype(record.configuration)) == record.configuration.experiment
+    assert parse_experiment(fill_form(record.configuration)) == record.configuration.experiment
     fields = manager.form("/experiments/sale/edit", "policy")
-    typed = without_empty_rows(read(fields.items(), TypedExperiment))
-    assert declare(typed) == record.configuration.experiment
+    typed = without_empty_rows(read_fields(fields.items(), TypedExperiment))
+    assert parse_experiment(typed) == record.configuration.experiment
     answer = manager.post("/experiments/sale/edit", fields)
     assert answer.location == "/experiments/sale", answer.text
     after = site.store.experiments.record("sale").configuration

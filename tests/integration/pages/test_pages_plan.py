@@ -14,9 +14,9 @@ from bandits.errors import InvalidInput
 from webapp.pages.form import form_model
 from webapp.pages.form.forecast_text import forecast_verdict
 from webapp.pages.form.forecasts import Forecast, Forecasts
-from webapp.pages.form.parse import declare
-from webapp.pages.form.plan import campaign, nearest_viable_plan, read_plan
-from webapp.pages.form.prior_campaigns import shrunk
+from webapp.pages.form.parse import parse_experiment
+from webapp.pages.form.plan import campaign_plan, nearest_viable_plan, read_plan
+from webapp.pages.form.prior_campaigns import shrunk_rates
 
 NEW, MARKER = "/new-experiment", "base"
 PARTS = {
@@ -142,15 +142,15 @@ def test_what_a_plan_lacks_stands_beside_its_field(  # noqa: PLR0913, PLR0917 - 
 def test_a_simulated_plan_is_shown_again_without_being_simulated_again(site, manager, simulate):
     first = simulate()
     known = site.app.extensions["bandits.forecasts"]
-    before = len(known._known)
+    before = len(known._by_digest)
     assert said(simulate()) == said(first)
-    assert len(known._known) == before
+    assert len(known._by_digest) == before
 
 
 def drafted(**changes):
-    form = form_model.fresh(form_model.TypedDraft)
+    form = form_model.new_form(form_model.TypedDraft)
     fields = {**PARTS, **PLAN, **changes}
-    given = form_model.read(
+    given = form_model.read_fields(
         [(k, v) for k, v in fields.items() if k.startswith("plan/")], form_model.TypedDraft
     )
     slot = form.slots[0]
@@ -164,7 +164,7 @@ def drafted(**changes):
 def planned(reward=None, **changes):
     """Read a plan for two subject lines, with another reward rule if given."""
     form = drafted(**changes)
-    experiment = declare(form)
+    experiment = parse_experiment(form)
     if reward is not None:
         declared = {"metrics": reward.pop("metrics"), "maturity_seconds": DAY, **reward}
         rule = convert(declared, type(experiment.reward))
@@ -179,31 +179,31 @@ class TestPlan:
         assert (plan.delay, plan.informed) == (0, 0.9)
         daily = planned()  # results are learned a minute after the next wave has left
         assert (daily.delay, daily.informed) == (1, 0.8)
-        assert campaign(daily).delay == 1
+        assert campaign_plan(daily).delay == 1
 
     def test_the_control_group_is_left_out_and_no_email_is_lost(self):
-        made = campaign(planned(**{"plan/emails": "1001", "plan/waves": "7"}))
+        made = campaign_plan(planned(**{"plan/emails": "1001", "plan/waves": "7"}))
         assert sum(made.sizes) == round(1001 * 0.95)
         assert max(made.sizes) - min(made.sizes) <= 1
 
     def test_many_waves_are_simulated_as_fewer_with_the_same_times(self):
-        made = campaign(planned(**{"plan/waves": "480"}))
+        made = campaign_plan(planned(**{"plan/waves": "480"}))
         assert len(made.sizes) == 48
         assert made.delay == 4  # 48 waves in ten days: one every five hours, results after 24
 
     def test_rates_of_each_version_are_those_of_the_arms(self):
         plan = planned(**{"plan/rates/0": "3", "plan/rates/1": "4"})
-        made = campaign(plan)
+        made = campaign_plan(plan)
         assert (made.means, made.sds, made.shuffled) == ((0.03, 0.04), None, False)
 
     def test_two_figures_are_dealt_to_unknown_versions(self):
-        made = campaign(planned())
+        made = campaign_plan(planned())
         assert made.shuffled
         assert made.means == pytest.approx((0.1, 0.13))
 
     def test_values_have_the_mean_and_the_spread_of_orders(self):
         order = {"metrics": {"order": {"count": "sum", "high": 500.0}}}
-        made = campaign(planned(order, **{"plan/worth": "40"}))
+        made = campaign_plan(planned(order, **{"plan/worth": "40"}))
         assert made.means == pytest.approx((4.0, 5.2))
         rng = np.random.default_rng(1)
         bought = rng.random(400_000) < 0.1
@@ -212,13 +212,13 @@ class TestPlan:
 
     def test_less_is_better_is_mirrored_as_the_engine_does(self):
         rule = {"metrics": {"unsubscribe": {}}, "goal": "minimise"}
-        made = campaign(planned(rule, **{"plan/rates/0": "3", "plan/rates/1": "4"}))
+        made = campaign_plan(planned(rule, **{"plan/rates/0": "3", "plan/rates/1": "4"}))
         assert made.means == pytest.approx((0.97, 0.96))
 
     def test_costs_count(self):
         rule = {"metrics": {"click": {}}, "costs": {"subject_line": {"b": 0.5}}}
         given = {"plan/worth": "1", "plan/rates/0": "3", "plan/rates/1": "4"}
-        made = campaign(planned(rule, **given))
+        made = campaign_plan(planned(rule, **given))
         assert abs(made.means[1] - 0.04) == pytest.approx(0.5)
         assert made.means[0] == pytest.approx(0.03)
 
@@ -235,7 +235,7 @@ class TestPlan:
         assert plan.informed == 0
         better = nearest_viable_plan(plan)
         assert better.informed >= 0.4
-        assert better.over >= plan.over
+        assert better.seconds >= plan.seconds
 
 
 def verdict_of(plan):
@@ -277,11 +277,11 @@ class TestForecasts:
         board = Forecasts()
         plans = [planned(**{"plan/emails": str(n)}) for n in (1000, 2000, 3000)]
         first, second = (Forecast(p, who) for p, who in zip(plans, ("anna", "bob"), strict=False))
-        board._known = type(board._known)((f.plan.digest(), f) for f in (first, second))
-        third = board.ask(plans[2], "anna")
-        assert (first.unwanted, second.unwanted) == (True, False)
+        board._by_digest = type(board._by_digest)((f.plan.digest(), f) for f in (first, second))
+        third = board.request(plans[2], "anna")
+        assert (first.cancelled, second.cancelled) == (True, False)
         assert third.over.wait(60)
-        assert third.outlook is not None
+        assert third.result is not None
         first.run()
         assert board.find(plans[0]) is None, "what was given up can be asked for again"
 
@@ -316,17 +316,17 @@ class TestEarlierCampaigns:
         n, raw, left = [1000] * 20, [], []
         for _ in range(200):
             rewards = rng.binomial(1000, 0.1, 20)
-            weakest, best = shrunk(n, rewards)
+            weakest, best = shrunk_rates(n, rewards)
             raw.append(rewards.max() / rewards.min() - 1)
             left.append(best / weakest - 1)
         assert np.mean(raw) > 0.3
         assert np.mean(left) < 0.1
 
     def test_clear_differences_stay(self):
-        weakest, best = shrunk([50_000, 50_000, 50_000], [2000, 2500, 3000])
+        weakest, best = shrunk_rates([50_000, 50_000, 50_000], [2000, 2500, 3000])
         assert (weakest, best) == pytest.approx((0.04, 0.06), rel=0.02)
 
     def test_too_little_is_nothing_to_expect(self):
-        assert shrunk([99, 99], [5, 6]) is None
-        assert shrunk([1000], [50]) is None
-        assert shrunk([1000, 1000], [0, 0]) is None
+        assert shrunk_rates([99, 99], [5, 6]) is None
+        assert shrunk_rates([1000], [50]) is None
+        assert shrunk_rates([1000, 1000], [0, 0]) is None

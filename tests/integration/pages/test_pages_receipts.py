@@ -6,7 +6,7 @@ import pytest
 
 from bandits.schemas import Request, Reward
 from webapp.pages.experiment.decisions import contribution_views
-from webapp.pages.experiment.labels import measure
+from webapp.pages.experiment.labels import reward_measure
 
 
 def test_every_email_of_a_recipient_is_found_and_leads_to_its_receipt(site, viewer):
@@ -81,7 +81,7 @@ def test_a_receipt_tells_what_pushed_towards_the_version_and_it_adds_up(site, vi
 def test_pushes_add_up_to_what_the_version_is_predicted_beyond_the_average(site):
     receipt = taught(site, "lints")
     then = site.store.experiments.record("sale").configuration.experiment
-    told = [p.words for p in contribution_views(then, receipt, measure(then.reward))]
+    told = [p.words for p in contribution_views(then, receipt, reward_measure(then.reward))]
     told = [words for words in told if words != "made no difference"]
     amounts = [(1 if "towards" in w else -1) * float(re.search(r"by ([\d.]+)", w)[1]) for w in told]
     arms = receipt.predictions.arms

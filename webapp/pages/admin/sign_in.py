@@ -1,4 +1,4 @@
-"""Signing in and out. What was typed while a session ran out is kept and sent on."""
+"""Pages to sign in and out. A form sent after its session ended is kept and sent on."""
 
 from flask import Response, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
@@ -26,12 +26,12 @@ _CARRIED = "carried:"
 @pages.get("/sign-in")
 @allow_anybody
 def sign_in() -> ResponseReturnValue:
-    """Show the form, or how to make the first account."""
+    """Show the form, or the way to make the first account."""
     if current_user.is_authenticated:
         return redirect(local_address(request.args.get("next")))
     if not services().accounts.users():
         return render_template("admin/first_run.html")
-    return _form(request.args.get("next", ""), MultiDict())
+    return _sign_in_form(request.args.get("next", ""), MultiDict())
 
 
 @pages.post("/sign-in")
@@ -45,9 +45,11 @@ def submit_sign_in() -> ResponseReturnValue:
         if name.startswith(_CARRIED)
     )
     count_guess(email)
-    user = _known(email)
+    user = _find_user(email)
     if not matches(None if user is None else user.password_hash, password) or user is None:
-        return Response(_form(request.form.get("next", ""), carried, email, wrong=True), 422)
+        return Response(
+            _sign_in_form(request.form.get("next", ""), carried, email, wrong=True), 422
+        )
     forget_guesses(email)
     _rehash(user, password)
     start_session(user)
@@ -57,7 +59,7 @@ def submit_sign_in() -> ResponseReturnValue:
     return redirect(address)
 
 
-def _known(email: str) -> User | None:
+def _find_user(email: str) -> User | None:
     try:
         return services().accounts.user(email)
     except NotFound:
@@ -79,10 +81,10 @@ def ask_to_sign_in() -> ResponseReturnValue:
     ours = request.headers.get("Sec-Fetch-Site") == "same-origin"
     carried = MultiDict(request.form.items(multi=True)) if ours else MultiDict()
     carried.poplist("csrf_token")
-    return Response(_form(request.path, carried), 401)
+    return Response(_sign_in_form(request.path, carried), 401)
 
 
-def _form(
+def _sign_in_form(
     address: str, carried: MultiDict[str, str], email: str = "", *, wrong: bool = False
 ) -> str:
     return render_template(

@@ -1,4 +1,4 @@
-"""What an HTML block looks like, in a frame that can do nothing."""
+"""Previews of HTML blocks, for frames without any rights."""
 
 from flask import Response, abort, request
 from flask.typing import ResponseReturnValue
@@ -12,7 +12,7 @@ from webapp.services import services
 @pages.post("/preview")
 @needs("manager")
 def typed_preview() -> ResponseReturnValue:
-    """Show the block that the button ``preview`` names, as it is typed at the moment."""
+    """Show a block from the form, by the field that the button ``preview`` names."""
     return _framed(request.form.get(request.form.get("preview", ""), ""))
 
 
