@@ -1,4 +1,4 @@
-"""What a simulated plan brings, as a file."""
+"""Download of a simulated plan."""
 
 from flask import redirect, url_for
 from flask.typing import ResponseReturnValue
