@@ -71,10 +71,10 @@ def send_by_channel(client: Client, name: str) -> None:
     requests = [
         Request(f"{name}-{i}", {"channel": "Phone" if i % 2 else "Web"}) for i in range(1200)
     ]
-    made = list(client.choose_many("by-channel", requests))
+    decisions = list(client.choose_many("by-channel", requests))
     client.reward_many(
         Reward(str(d.decision_id), "c", "click")
-        for i, d in enumerate(made)
+        for i, d in enumerate(decisions)
         if i // 2 % 5 < (4 if i % 2 and d.slots["subject_line"]["variant"] == "b" else 1)
     )
 
@@ -89,8 +89,8 @@ def test_a_share_fills_its_bar_from_top_to_bottom(open_page, server):
     with server.client() as api:
         api.post("/api/v1/experiments", json=BY_CHANNEL | {"key": "bars"}).raise_for_status()
         api.post("/api/v1/experiments/bars/start").raise_for_status()
-        made = api.post("/api/v1/experiments/bars/choose", json={"subject_id": "u"}).json()
-    page.goto(f"/decisions/{made['decision_id']}")
+        decision = api.post("/api/v1/experiments/bars/choose", json={"subject_id": "u"}).json()
+    page.goto(f"/decisions/{decision['decision_id']}")
     shot = page.locator("meter").first.screenshot()  # half of it is filled
     page.goto("about:blank")
     assert page.evaluate(COLOURS, b64encode(shot).decode()) == 1
@@ -233,8 +233,8 @@ def test_steps_save_by_themselves_are_resumed_simulated_and_started(open_page):
 
 def test_charts_that_come_late_or_only_the_second_time_keep_nothing_from_moving(open_page, server):
     page = open_page()
-    asked = []
-    hold = lambda route: asked.append(route)  # noqa: E731, PLW0108 - a built-in method is refused
+    addresses = []
+    hold = lambda route: addresses.append(route)  # noqa: E731, PLW0108 - a built-in method is refused
     page.route("**/assets/plotly-*", hold)
     with server.client() as api, Client(server.url, server.token) as client:
         late = BY_CHANNEL | {"key": "late-charts", "name": "Late charts"}
@@ -245,11 +245,11 @@ def test_charts_that_come_late_or_only_the_second_time_keep_nothing_from_moving(
             list(client.choose_many("late-charts", [Request(f"{sent}-{i}") for i in range(100)]))
             expect(page.locator('[data-live="summary"] dd').first).to_contain_text(f"{sent} ")
             expect(page.locator('[data-chart="shares"] .main-svg')).to_have_count(0)
-            while not asked:
+            while not addresses:
                 page.wait_for_timeout(50)
             if sent == 100:
-                asked.pop().abort()
-        asked.pop().continue_()
+                addresses.pop().abort()
+        addresses.pop().continue_()
         expect(page.locator('[data-chart="shares"] .main-svg').first).to_be_visible()
 
 

@@ -108,12 +108,12 @@ def actions(site):
 
 
 def test_every_page_says_who_it_is_for(site):
-    found = {
+    needs = {
         endpoint.removeprefix("pages."): view.needs
         for endpoint, view in site.app.view_functions.items()
         if endpoint.startswith("pages.")
     }
-    assert found == NEEDS
+    assert needs == NEEDS
 
 
 @pytest.mark.parametrize("role", RANKS)
@@ -166,8 +166,8 @@ def test_signing_in_leads_to_the_page_that_was_asked_for(site, password):
     site.add("viewer", "anna@shop.example")
     site.make()
     visitor = site.visitor()
-    asked = visitor.get("/experiments/sale?tab=1")
-    fields = visitor.form(asked.location, "password")
+    redirect = visitor.get("/experiments/sale?tab=1")
+    fields = visitor.form(redirect.location, "password")
     answer = visitor.post(
         "/sign-in", fields | {"email": "Anna@Shop.example ", "password": password}
     )
