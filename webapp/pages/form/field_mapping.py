@@ -1,4 +1,4 @@
-"""Where the engine's faults belong in the experiment form, and what to call each place."""
+"""Mapping from the engine's pointers to the fields of the form, and titles of the fields."""
 
 from collections.abc import Iterable, Sequence
 
@@ -77,7 +77,7 @@ _ORDER = [
 
 
 def field_of(pointer: str, form: TypedExperiment) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for each place
-    """Name the field of `form` that an engine's `pointer` is about."""
+    """Return the field of `form` for an engine's `pointer`."""
     parts = [p.replace("~1", "/").replace("~0", "~") for p in pointer.split("/")[1:]]
     match parts:
         case ["slots", slot, "variants", variant, "payload", *_]:
@@ -88,9 +88,9 @@ def field_of(pointer: str, form: TypedExperiment) -> str:  # noqa: C901, PLR0911
         case ["slots", slot]:
             return f"slots/{slot}/key"
         case ["control", *slot]:
-            return f"slots/{_slot_at(form, slot)}/control"
+            return f"slots/{_slot_index(form, slot)}/control"
         case ["exclude", rule, *slot]:
-            return f"exclude/{rule}/levels/{_slot_at(form, slot)}"
+            return f"exclude/{rule}/levels/{_slot_index(form, slot)}"
         case ["reward", "metrics", name, leaf, *_]:
             names = [m.name.strip() for m in form.metrics]
             return f"metrics/{names.index(name)}/{leaf}" if name in names else "metrics"
@@ -125,13 +125,13 @@ def _rank(part: str) -> tuple[int, int, str]:
     return 1, _ORDER.index(part) if part in _ORDER else len(_ORDER), part
 
 
-def _slot_at(form: TypedExperiment, slot: Sequence[str]) -> int:
+def _slot_index(form: TypedExperiment, slot: Sequence[str]) -> int:
     keys = [s.key.strip() for s in form.slots]
     return keys.index(slot[0]) if slot and slot[0] in keys else 0
 
 
 def title_of(field: str, form: TypedExperiment) -> str:
-    """Say which field this is: "Discount, variant 2: percent off"."""
+    """Write the title of a field: "Discount, variant 2: percent off"."""
     match field.split("/"):
         case ["slots", slot, "variants", variant, leaf]:
             place = f"{form.slots[int(slot)].title}, variant {int(variant) + 1}"
