@@ -11,7 +11,7 @@ from bandits.store.values import ExperimentRecord
 from webapp.pages import pages
 from webapp.pages.access import needs, person
 from webapp.pages.form import form_model, rows
-from webapp.pages.form.field_mapping import in_order, title_of
+from webapp.pages.form.field_paths import in_order, title_of
 from webapp.pages.form.fields import methods
 from webapp.pages.form.form_model import TypedExperiment
 from webapp.pages.form.from_experiment import fill_form

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from msgspec import Struct
 from msgspec.structs import replace
 
-from webapp.pages.form.field_mapping import PAYLOADS
+from webapp.pages.form.field_paths import PAYLOADS
 from webapp.pages.form.form_model import TypedExperiment, TypedSlot, TypedVariant
 
 _SEEN = ("text", "html", "percent", "more")

@@ -10,7 +10,7 @@ from msgspec import Struct
 from bandits.errors import Fault
 from webapp.pages.form import advice, examples, form_model, steps
 from webapp.pages.form.draft_store import SavedDraft, draft_title
-from webapp.pages.form.field_mapping import in_order, title_of
+from webapp.pages.form.field_paths import in_order, title_of
 from webapp.pages.form.fields import methods
 from webapp.pages.form.form_model import TypedDraft
 from webapp.pages.form.rows import with_empty_rows

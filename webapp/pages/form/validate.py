@@ -7,7 +7,7 @@ import msgspec
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment, covers
 from bandits.validation import refusal
-from webapp.pages.form.field_mapping import field_of
+from webapp.pages.form.field_paths import field_of
 from webapp.pages.form.fields import methods
 from webapp.pages.form.form_model import TypedExperiment
 

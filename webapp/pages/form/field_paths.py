@@ -1,4 +1,4 @@
-"""Mapping from the engine's pointers to the fields of the form, and titles of the fields."""
+"""Paths of the form's fields: from the engine's pointers, their order, and their titles."""
 
 from collections.abc import Iterable, Sequence
 
