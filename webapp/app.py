@@ -7,7 +7,7 @@ from flask import Flask, Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from webapp import pages, request_context
-from webapp.api import fast_path, routes
+from webapp.api import routes
 from webapp.services import Services
 from webapp.settings import Settings
 
@@ -49,9 +49,8 @@ def create_app(services: Services, settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["MAX_UPLOAD_BYTES"] = settings.max_upload_bytes
     app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
-    services.attach(app.extensions)
+    services.attach(app)
     request_context.init(app, settings)
     routes.init(app)
-    fast_path.init(app, routes.PREFIX)
     pages.init(app, settings)
     return app

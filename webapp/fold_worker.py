@@ -80,7 +80,7 @@ class FoldWorker:
             self._prune(record)
         except Exception as error:  # noqa: BLE001 - one bad experiment must not stop the others
             self._failures[record.key] += 1
-            self._folds.fail()
+            self._folds.count_failure()
             wait = _patience(self._failures[record.key])
             known = isinstance(error, BanditsError)
             message = "learning failed, trying again in %g s: %s"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from flask import g, has_request_context, request
 
-from webapp.request_context import CURRENT_REQUEST, request_id, route
+from webapp.request_context import CALLER, CURRENT_REQUEST, request_id, route
 
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning"]
@@ -65,16 +65,20 @@ class RequestFilter(logging.Filter):
             record.request_id = g.get("request_id", "")
             record.route = route()
             record.method = request.method
-            if "caller" in g:
-                record.key = g.caller.id
+            environ = request.environ
             if "key" in (request.view_args or {}):
                 record.experiment = request.view_args["key"]  # type: ignore[index]
-        elif (asked := CURRENT_REQUEST.get()) is not None:
-            record.request_id = request_id(asked.environ)
-            record.route = asked.route
-            record.method = asked.environ["REQUEST_METHOD"]
-            if asked.experiment:
-                record.experiment = asked.experiment
+        elif (current := CURRENT_REQUEST.get()) is not None:
+            environ = current.environ
+            record.request_id = request_id(environ)
+            record.route = current.route
+            record.method = environ["REQUEST_METHOD"]
+            if current.experiment:
+                record.experiment = current.experiment
+        else:
+            return True
+        if CALLER in environ:
+            record.key = environ[CALLER].id
         return True
 
 

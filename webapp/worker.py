@@ -19,7 +19,6 @@ from bandits.engine import Engine
 from storage import open_store
 from storage.settings import parse_database_url
 from webapp import log_config
-from webapp.api.health import FOLDS
 from webapp.app import create_app
 from webapp.file_lock import FileLock
 from webapp.metrics import FoldMetrics
@@ -48,8 +47,7 @@ def load(settings: Settings, folds: FoldMetrics) -> Flask:
     lock = lock_of(settings.database_url)
     if lock is not None:
         lock.acquire()
-    app = application(settings)
-    app.extensions[FOLDS] = folds
+    app = application(settings, folds)
     app.extensions["bandits.lock"] = lock  # it is held for as long as the application lives
     gc.freeze()  # what was imported stays: let collections pass it over
     return app
@@ -75,12 +73,13 @@ def set_batch_scheduling() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def application(settings: Settings) -> Flask:
+def application(settings: Settings, folds: FoldMetrics | None = None) -> Flask:
     """Make the application on the database that `settings` name, which is migrated already."""
     store = open_store(settings.database_url)
     if settings.secret_key is None:
         settings = replace(settings, secret_key=store.secret("sessions").hex())
-    return create_app(Services(Engine(store), store.accounts, store.drafts), settings)
+    services = Services(Engine(store), store.accounts, store.drafts, folds=folds or FoldMetrics())
+    return create_app(services, settings)
 
 
 def lock_of(database_url: str) -> FileLock | None:

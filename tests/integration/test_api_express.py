@@ -2,15 +2,21 @@
 
 import io
 import logging
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from bandits.errors import Unavailable
 from policies.thompson_gaussian import ThompsonGaussian
-from webapp.api.fast_path import FastPath
+from storage.accounts.api_keys import Scope
+from webapp.api.experiments import EXAMPLE
+from webapp.api.operation import PART, FastPath
+from webapp.api.routes import every_operation
 from webapp.app import create_app
 from webapp.log_config import RequestFilter
-from webapp.services import of_extensions
+from webapp.metrics import RequestMetrics
+from webapp.services import services_of
 from webapp.settings import Settings
 
 CHOOSE = "/experiments/spring/choose"
@@ -19,19 +25,24 @@ VARYING = ("decision_id", "slots", "propensity", "request_id")
 LONG = b'{"subject_id":"u"' + b" " * 10_000 + b"}"
 
 
+FAST = [operation for _, operation in every_operation() if operation.fast]
+
+
 @pytest.fixture
 def slow(api):
     """Ask the same application by Flask alone, as a server does that logs every request."""
     settings = Settings(secret_key="made up for a test, long enough", access_log=True)
-    quick, app = api.app, create_app(of_extensions(api.app.extensions), settings)
+    services = replace(services_of(api.app), metrics=RequestMetrics())
+    quick, app = api.app, create_app(services, settings)
 
-    def call(*given, **named):
+    def call(*parts, **named):
         api.client = app.test_client()
         try:
-            return api.call(*given, **named)
+            return api.call(*parts, **named)
         finally:
             api.client = quick.test_client()
 
+    call.metrics = services.metrics
     return call
 
 
@@ -173,7 +184,7 @@ def test_what_is_logged_for_rewards_names_no_experiment(api, monkeypatch, caplog
         raise Unavailable("away")
 
     monkeypatch.setattr(caplog.handler, "filters", [RequestFilter()])
-    monkeypatch.setattr(of_extensions(api.app.extensions).engine, "reward", warn)
+    monkeypatch.setattr(services_of(api.app).engine, "reward", warn)
     assert api.post("/rewards", {"rewards": []}).status_code == 503
     (record,) = [r for r in caplog.records if r.message == "looking"]
     assert (record.route, record.method) == ("/api/v1/rewards", "POST")
@@ -247,6 +258,94 @@ def test_only_what_has_nothing_unusual_passes_by(api, changed, passed_on) -> Non
         reached.append(environ)
         return []
 
-    express = FastPath(api.app, flask, "/api/v1")
+    express = FastPath(api.app, flask, every_operation())
     express(environ | changed, lambda _status, _headers: None)
     assert bool(reached) == passed_on
+
+
+def request_of(operation) -> dict[str, object]:
+    """Write a request of an operation as its OpenAPI document shows it."""
+    path = PART.sub(lambda part: {"key": EXAMPLE["key"]}[part["name"]], operation.path)
+    return {"method": operation.method, "path": path, "body": operation.body.example}
+
+
+def counts(metrics, operation) -> list[str]:
+    """List the counts of an operation's requests, and of decisions and rewards."""
+    families = ("bandits_requests_total", "bandits_request_seconds_count", "bandits_decisions")
+    lines = [line for line in metrics.lines() if line.startswith((*families, "bandits_rewards"))]
+    return [line for line in lines if "route" not in line or f'{operation.path}"' in line]
+
+
+@pytest.mark.parametrize("operation", FAST, ids=lambda operation: operation.name)
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({}, None),
+        ({"headers": {"X-Request-ID": "ours-1"}}, None),
+        ({"content_type": "application/json; charset=utf-8"}, None),
+        ({"token": "wrong"}, 401),
+        ({"headers": {"Authorization": "Basic YTpi"}}, 401),
+        ({"token": None}, 403),
+        ({"query": "?colour=1"}, 422),
+        ({"content_type": "text/plain"}, 415),
+        ({"headers": {"Content-Encoding": "gzip"}}, 415),
+        ({"body": {"colour": 1}}, 422),
+        ({"body": None, "raw": b'{"a":1,"a":2}'}, 422),
+        ({"body": None, "raw": b"{"}, 400),
+        ({"body": None, "raw": b""}, 400),
+        ({"body": None, "raw": b"\xff"}, 400),
+    ],
+)
+def test_fast_operation_is_the_same_by_both_ways(api, slow, operation, change, status) -> None:
+    api.post("/experiments", EXAMPLE)
+    api.post(f"/experiments/{EXAMPLE['key']}/start")
+    request = request_of(operation) | change
+    request["path"] += request.pop("query", "")
+    if "token" in change and change["token"] is None:
+        request["token"] = api.key(*{*get_args(Scope)} - {operation.scope})
+    quick, full = api.call(**request), slow(**request)
+    assert told(quick) == told(full)
+    assert quick.status_code == status or (status is None and full.status_code in operation.answers)
+    quick_counts = counts(services_of(api.app).metrics, operation)
+    assert quick_counts == counts(slow.metrics, operation)
+    assert any(line.endswith(" 1") for line in quick_counts)
+
+
+@pytest.mark.parametrize("operation", FAST, ids=lambda operation: operation.name)
+def test_fast_operation_logs_the_same_by_both_ways(
+    api, slow, monkeypatch, caplog, operation
+) -> None:
+    decode = operation.body.decode
+
+    def log_and_decode(text):
+        logging.getLogger("bandits").warning("decoding")
+        return decode(text)
+
+    def fail(_text):
+        raise ArithmeticError("cold")
+
+    monkeypatch.setattr(caplog.handler, "filters", [RequestFilter()])
+    request = request_of(operation) | {"headers": {"X-Request-ID": "ours-1"}}
+    for function, status in ((log_and_decode, None), (fail, 500)):
+        monkeypatch.setattr(operation.body, "decode", function)
+        caplog.clear()
+        answers = api.call(**request), slow(**request)
+        assert status is None or [a.status_code for a in answers] == [status, status]
+        quick, full = [r for r in caplog.records if r.name != "bandits.access"]
+        fields = ("name", "levelname", "msg", "args", "request_id", "route", "method", "key")
+        for field in (*fields, "experiment"):
+            assert getattr(quick, field, None) == getattr(full, field, None), field
+        assert quick.route == f"/api/v1{operation.path}"
+        assert quick.key
+
+
+@pytest.mark.parametrize("operation", FAST, ids=lambda operation: operation.name)
+def test_fast_operation_passes_flask_by(api, monkeypatch, operation) -> None:
+    def flask(_environ, _start_response):
+        raise AssertionError("handed on")
+
+    api.post("/experiments", EXAMPLE)
+    api.post(f"/experiments/{EXAMPLE['key']}/start")
+    fast_path = FastPath(api.app, flask, every_operation())
+    monkeypatch.setattr(api.app, "wsgi_app", fast_path)
+    assert api.call(**request_of(operation)).status_code in operation.answers

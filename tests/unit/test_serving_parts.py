@@ -12,7 +12,7 @@ from bandits.errors import InvalidInput, Unavailable
 from bandits.schemas import Decision
 from webapp.file_lock import FileLock
 from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
-from webapp.metrics import DecisionMetrics, HttpMetrics, family
+from webapp.metrics import RequestMetrics, family
 from webapp.server import Address, reserved
 from webapp.settings import Settings
 
@@ -56,10 +56,10 @@ def test_an_address_that_is_listened_at_or_is_nobodys_is_refused() -> None:
 
 
 def test_requests_are_counted_and_their_times_sorted_into_buckets() -> None:
-    requests = HttpMetrics()
+    requests = RequestMetrics()
     for seconds in (0.0005, 0.001, 0.3, 99.0):
-        requests.count("/x", "GET", 200, seconds)
-    requests.count("/x", "POST", 503, 0.02)
+        requests.count_request("/x", "GET", 200, seconds)
+    requests.count_request("/x", "POST", 503, 0.02)
     lines = [re.sub(r',process="\d+"', "", line) for line in requests.lines()]
     plain = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert plain['bandits_requests_total{route="/x",method="GET",status="200"}'] == "4"
@@ -72,9 +72,9 @@ def test_requests_are_counted_and_their_times_sorted_into_buckets() -> None:
 
 
 def test_a_fallback_is_counted_as_one_whatever_else_it_is() -> None:
-    work = DecisionMetrics()
+    work = RequestMetrics()
     for n in (1, 3):
-        work.decided("spring", [Decision("d", {}, 1.0, 2, n == 3, fallback=True)] * n)
+        work.count_decisions("spring", [Decision("d", {}, 1.0, 2, n == 3, fallback=True)] * n)
     (line,) = [n for n in work.lines() if n.startswith("bandits_decisions_total")]
     assert line.startswith('bandits_decisions_total{experiment="spring",outcome="fallback"')
     assert line.endswith(" 4")

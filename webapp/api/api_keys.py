@@ -10,7 +10,7 @@ from bandits.errors import Conflict, NotFound
 from storage.accounts.api_keys import ApiKey, KeyName, Scope
 from webapp.api.bodies import Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller
-from webapp.services import services
+from webapp.services import Services
 
 operations = OperationGroup("keys")
 
@@ -98,18 +98,18 @@ class KeyRotation(Struct, frozen=True, forbid_unknown_fields=True):
     headers=_NO_STORE,
     gives={"key_id": "$response.body#/key/id"},
 )
-def create_key(body: KeyRequest) -> OperationResponse:
+def create_key(services: Services, body: KeyRequest) -> OperationResponse:
     """Make an API key; its token is shown this once."""
-    at = services().engine.clock()
-    made = services().accounts.keys.create(body.name, body.scopes, at=at, by=caller())
+    at = services.engine.clock()
+    made = services.accounts.keys.create(body.name, body.scopes, at=at, by=caller())
     content = NewKeyDocument(KeyDocument.of(made.key), made.token)
     return OperationResponse(content, 201, {"Cache-Control": "no-store"})
 
 
 @operations("GET", "/keys", scope="manage", query=KeyQuery, answers={200: KeyList})
-def list_keys(query: KeyQuery) -> OperationResponse:
+def list_keys(services: Services, query: KeyQuery) -> OperationResponse:
     """List API keys without their tokens, the newest first, page by page."""
-    left = [k for k in services().accounts.keys.all() if k.id < query.after]
+    left = [k for k in services.accounts.keys.all() if k.id < query.after]
     page = left[: query.limit]
     following = page[-1].id if len(left) > len(page) else None
     return OperationResponse(KeyList([KeyDocument.of(key) for key in page], following))
@@ -124,14 +124,14 @@ def list_keys(query: KeyQuery) -> OperationResponse:
     refusals=(NotFound, Conflict),
     headers=_NO_STORE,
 )
-def rotate_key(key_id: int, body: KeyRotation) -> OperationResponse:
+def rotate_key(services: Services, key_id: int, body: KeyRotation) -> OperationResponse:
     """Give a key a new token, shown this once; the one until now works for a while longer.
 
     So a sender can be told the new one without a pause. Where the old one leaked, ask for no grace.
     A token that was still in its grace from an earlier rotation ends.
     """
-    made = services().accounts.keys.rotate(
-        key_id, grace_seconds=body.grace_seconds, at=services().engine.clock(), by=caller()
+    made = services.accounts.keys.rotate(
+        key_id, grace_seconds=body.grace_seconds, at=services.engine.clock(), by=caller()
     )
     content = NewKeyDocument(KeyDocument.of(made.key), made.token)
     return OperationResponse(content, headers={"Cache-Control": "no-store"})
@@ -144,7 +144,7 @@ def rotate_key(key_id: int, body: KeyRotation) -> OperationResponse:
     answers={204: None},
     refusals=(NotFound,),
 )
-def revoke_key(key_id: int) -> OperationResponse:
+def revoke_key(services: Services, key_id: int) -> OperationResponse:
     """Revoke an API key: from now on it is refused. Doing it again changes nothing."""
-    services().accounts.keys.revoke(key_id, at=services().engine.clock(), by=caller())
+    services.accounts.keys.revoke(key_id, at=services.engine.clock(), by=caller())
     return OperationResponse(None, 204)

@@ -24,7 +24,7 @@ from bandits.store.values import ExperimentRecord, State
 from bandits.validation import converted
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller
-from webapp.services import services
+from webapp.services import Services
 
 operations = OperationGroup("experiments")
 
@@ -142,9 +142,9 @@ def _answer(record: ExperimentRecord, status: int = 200) -> OperationResponse:
     headers={**_ETAG, "Location": "where it is"},
     gives={"key": "$response.body#/key"},
 )
-def create_experiment(body: Experiment) -> OperationResponse:
+def create_experiment(services: Services, body: Experiment) -> OperationResponse:
     """Add an experiment as a draft."""
-    return _answer(services().engine.create(body, by=caller()), 201)
+    return _answer(services.engine.create(body, by=caller()), 201)
 
 
 @operations(
@@ -154,10 +154,10 @@ def create_experiment(body: Experiment) -> OperationResponse:
     query=ListQuery,
     answers={200: ExperimentList},
 )
-def list_experiments(query: ListQuery) -> OperationResponse:
+def list_experiments(services: Services, query: ListQuery) -> OperationResponse:
     """List experiments, the newest first, page by page; the archived only if asked for."""
     shown = {"draft", "running", "paused", "stopped"} if query.state is None else {query.state}
-    records = services().engine.store.experiments.records()
+    records = services.engine.store.experiments.records()
     records = [r for r in records if r.id < query.after and r.state in shown]
     page = records[: query.limit]
     following = page[-1].id if len(records) > len(page) else None
@@ -172,9 +172,9 @@ def list_experiments(query: ListQuery) -> OperationResponse:
     refusals=(NotFound,),
     headers=_ETAG,
 )
-def read_experiment(key: str) -> OperationResponse:
+def read_experiment(services: Services, key: str) -> OperationResponse:
     """Read one experiment."""
-    return _answer(services().engine.store.experiments.record(key))
+    return _answer(services.engine.store.experiments.record(key))
 
 
 @operations(
@@ -187,7 +187,7 @@ def read_experiment(key: str) -> OperationResponse:
     headers=_ETAG,
     takes={"If-Match": "the ETag of what the edit was made on"},
 )
-def edit_experiment(key: str, body: dict[str, Any]) -> OperationResponse:
+def edit_experiment(services: Services, key: str, body: dict[str, Any]) -> OperationResponse:
     """Edit an experiment's declaration by a JSON Merge Patch (RFC 7396).
 
     Objects are merged, null restores a default, a list replaces the whole list. Once started, only
@@ -195,14 +195,14 @@ def edit_experiment(key: str, body: dict[str, Any]) -> OperationResponse:
     `policy` within its statistic family, a variant's `payload`, `name` and `paused`; variants may
     be added at the end of a slot.
     """
-    record = services().engine.store.experiments.record(key)
+    record = services.engine.store.experiments.record(key)
     version = _edited_version(record.configuration.version)
     merged = merge_patch(msgspec.to_builtins(record.configuration.experiment), body)
     try:
         experiment = msgspec.convert(merged, Experiment)
     except msgspec.ValidationError as error:
         raise converted(error, Experiment) from None
-    return _answer(services().engine.edit(key, experiment, version=version, by=caller()))
+    return _answer(services.engine.edit(key, experiment, version=version, by=caller()))
 
 
 def _edited_version(current: int) -> int:
@@ -237,15 +237,15 @@ _MOVE: dict[str, Any] = {
 
 
 @operations("POST", f"{_PATH}/start", **_MOVE)
-def start_experiment(key: str) -> OperationResponse:
+def start_experiment(services: Services, key: str) -> OperationResponse:
     """Start a draft, or resume a paused experiment, unless its `ends_at` has passed."""
-    return _answer(services().engine.start(key, by=caller()))
+    return _answer(services.engine.start(key, by=caller()))
 
 
 @operations("POST", f"{_PATH}/pause", **_MOVE)
-def pause_experiment(key: str) -> OperationResponse:
+def pause_experiment(services: Services, key: str) -> OperationResponse:
     """Stop choosing for a while; rewards go on being learned."""
-    return _answer(services().engine.pause(key, by=caller()))
+    return _answer(services.engine.pause(key, by=caller()))
 
 
 class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -265,22 +265,22 @@ class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
     body=Body(StopRequest, example={"ship": {"subject_line": "plain"}}, optional=True),
     **_MOVE,
 )
-def stop_experiment(key: str, body: StopRequest) -> OperationResponse:
+def stop_experiment(services: Services, key: str, body: StopRequest) -> OperationResponse:
     """Stop for good; rewards still under way are learned until `results_close_at`.
 
     With `ship` it goes on answering with that one combination: propensity 1, `shipped`, recorded
     for receipts and never learned from. Without, it refuses to choose. Neither can be undone.
     """
-    return _answer(services().engine.stop(key, by=caller(), ship=body.ship))
+    return _answer(services.engine.stop(key, by=caller(), ship=body.ship))
 
 
 @operations("POST", f"{_PATH}/archive", **_MOVE)
-def archive_experiment(key: str) -> OperationResponse:
+def archive_experiment(services: Services, key: str) -> OperationResponse:
     """Put a draft or a stopped experiment out of sight."""
-    return _answer(services().engine.archive(key, by=caller()))
+    return _answer(services.engine.archive(key, by=caller()))
 
 
 @operations("GET", f"{_PATH}/results", scope="read", answers={200: Results}, refusals=(NotFound,))
-def read_results(key: str) -> OperationResponse:
+def read_results(services: Services, key: str) -> OperationResponse:
     """Tell how an experiment is doing, as of its newest snapshot."""
-    return OperationResponse(services().engine.results(key))
+    return OperationResponse(services.engine.results(key))

@@ -12,13 +12,12 @@ from msgspec import Struct
 from bandits.identifiers import Key
 from bandits.registry import policies
 from bandits.schemas import Id, SubjectId
-from webapp.api.operation import Operation
+from webapp.api.operation import PART, Operation
 from webapp.api.problems import MEDIA_TYPE, ProblemDetails, ProblemType
 
 Json = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
-_PART = re.compile(r"<(?P<converter>\w+)(?:\([^)]*\))?:(?P<name>\w+)>")
 _PARTS: dict[str, Any] = {"key": Key, "decision_id": Id, "subject_id": SubjectId, "int": int}
 _ALWAYS = {401: "WWW-Authenticate", 503: "Retry-After"}
 
@@ -29,7 +28,7 @@ def openapi(operations: Iterable[tuple[str, Operation]]) -> Json:
     schemas = _Schemas([operation for _, operation in every])
     paths: dict[str, Json] = {}
     for prefix, operation in every:
-        path = prefix + _PART.sub(r"{\g<name>}", operation.path)
+        path = prefix + PART.sub(r"{\g<name>}", operation.path)
         described = _described(operation, schemas)
         for status in operation.answers:
             if links := _links(operation, [o for _, o in every]):
@@ -119,7 +118,7 @@ def _portable(schema: Any) -> Any:
 
 
 def _described(operation: Operation, schemas: _Schemas) -> Json:
-    summary, _, rest = cleandoc(operation.view.__doc__ or "").partition("\n\n")
+    summary, _, rest = cleandoc(operation.handler.__doc__ or "").partition("\n\n")
     described: Json = {
         "operationId": operation.name,
         "tags": [operation.tag],
@@ -144,7 +143,7 @@ def _described(operation: Operation, schemas: _Schemas) -> Json:
 def _parameters(operation: Operation, schemas: _Schemas) -> list[Json]:
     found = [
         {"name": p["name"], "in": "path", "required": True, "schema": _part(p, schemas)}
-        for p in _PART.finditer(operation.path)
+        for p in PART.finditer(operation.path)
     ]
     for name, schema in schemas.query(operation.query).items():
         described = {k: v for k, v in schema.items() if k != "description"}
@@ -195,7 +194,7 @@ def _links(operation: Operation, every: Sequence[Operation]) -> Json:
     """Say which other operations its answers lead to."""
     found: Json = {}
     for other in every:
-        for part in _PART.finditer(other.path):
+        for part in PART.finditer(other.path):
             if source := operation.gives.get(part["name"]):
                 parameters = {part["name"]: source}
                 found[other.name] = {"operationId": other.name, "parameters": parameters}

@@ -11,11 +11,11 @@ from werkzeug.routing import BaseConverter
 
 from bandits.errors import BanditsError, NotFound, Unavailable
 from storage import classify_unavailable
-from webapp.api import api_keys, decisions, experiments, health, problems, subjects
+from webapp.api import api_keys, decisions, experiments, health, problems, rewards, subjects
 from webapp.api.openapi import openapi
-from webapp.api.operation import Operation, OperationGroup, OperationResponse
-from webapp.metrics import DecisionMetrics, FoldMetrics, HttpMetrics
+from webapp.api.operation import FastPath, Operation, OperationGroup, OperationResponse
 from webapp.request_context import route
+from webapp.services import Services
 
 
 class KeyConverter(BaseConverter):
@@ -49,16 +49,16 @@ PREFIX = "/api/v1"
 
 _DOCUMENT = "bandits.openapi"
 _OURS = ("/api/", f"{problems.FOLDER}/", "/healthz", "/readyz", "/metrics")
-_about = OperationGroup("operations")
+_descriptions = OperationGroup("operations")
 
 
-@_about("GET", "/openapi.json", scope=None, answers={200: dict[str, Any]})
-def openapi_document() -> OperationResponse:
+@_descriptions("GET", "/openapi.json", scope=None, answers={200: dict[str, Any]})
+def openapi_document(_services: Services) -> OperationResponse:
     """Read this API's description, in OpenAPI 3.1."""
     return OperationResponse(Raw(current_app.extensions[_DOCUMENT]))
 
 
-@_about(
+@_descriptions(
     "GET",
     f"{problems.FOLDER}/<key:name>",
     scope=None,
@@ -66,7 +66,7 @@ def openapi_document() -> OperationResponse:
     refusals=(NotFound,),
     media_type="text/plain; charset=utf-8",
 )
-def explain_problem(name: str) -> OperationResponse:
+def explain_problem(_services: Services, name: str) -> OperationResponse:
     """Read what a problem's `type` means and what to do about it."""
     if name not in problems.TYPES:
         raise NotFound("problem", name)
@@ -76,21 +76,20 @@ def explain_problem(name: str) -> OperationResponse:
 
 def every_operation() -> Iterator[tuple[str, Operation]]:
     """Go through all operations, each with the prefix it is served under."""
-    modules = (experiments, decisions, subjects, api_keys)
-    for declared in (module.operations for module in modules):
-        yield from ((PREFIX, operation) for operation in declared)
-    document, explain = _about
+    for module in (experiments, decisions, rewards, subjects, api_keys):
+        yield from ((PREFIX, operation) for operation in module.operations)
+    document, explain = _descriptions
     yield PREFIX, document
     yield "", explain
     yield from (("", operation) for operation in health.operations)
 
 
 def init(app: Flask) -> None:
-    """Add every operation to `app`, and answer what goes wrong below them with problems."""
+    """Add every operation to `app`, and answer errors of theirs with problem documents.
+
+    A server that logs each request serves none by the fast path: its log lines are Flask's.
+    """
     app.url_map.converters.update(CONVERTERS)
-    app.extensions[health.METRICS] = HttpMetrics()
-    app.extensions[health.WORK] = DecisionMetrics()
-    app.extensions[health.FOLDS] = FoldMetrics()  # a server sets those of its learner
     app.extensions[_DOCUMENT] = msgspec.json.encode(openapi(every_operation()))
     blueprint = Blueprint("api", __name__)
     for prefix, operation in every_operation():
@@ -104,6 +103,8 @@ def init(app: Flask) -> None:
     blueprint.register_error_handler(Exception, _fail)
     app.register_blueprint(blueprint)
     app.before_request(_refuse_strange_address)
+    if not app.config["ACCESS_LOG"]:
+        app.wsgi_app = FastPath(app, app.wsgi_app, every_operation())  # type: ignore[method-assign]  # as its manual does
 
 
 def _refuse_strange_address() -> Response | None:

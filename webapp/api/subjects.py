@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from bandits.errors import NotFound
 from bandits.schemas import ErasureReceipt, SubjectDecisions
 from webapp.api.operation import OperationGroup, OperationResponse, caller
-from webapp.services import services
+from webapp.services import Services
 
 operations = OperationGroup("subjects")
 
@@ -30,12 +30,12 @@ class SubjectQuery(Struct, frozen=True, forbid_unknown_fields=True):
     refusals=(NotFound,),
     headers={"Cache-Control": "no-store: it is about a person"},
 )
-def read_subject(subject_id: str, query: SubjectQuery) -> OperationResponse:
+def read_subject(services: Services, subject_id: str, query: SubjectQuery) -> OperationResponse:
     """Tell everything that is stored of a subject, in every experiment; nothing of an unknown one.
 
     It goes through the log, so it may take seconds where there are millions of decisions.
     """
-    told = services().engine.subject(subject_id, after=query.after, limit=query.limit)
+    told = services.engine.subject(subject_id, after=query.after, limit=query.limit)
     return OperationResponse(told, headers={"Cache-Control": "no-store"})
 
 
@@ -46,10 +46,10 @@ def read_subject(subject_id: str, query: SubjectQuery) -> OperationResponse:
     answers={200: ErasureReceipt},
     refusals=(NotFound,),
 )
-def erase_subject(subject_id: str) -> OperationResponse:
+def erase_subject(services: Services, subject_id: str) -> OperationResponse:
     """Erase a subject: their rows go, and what was learned is as if they had never been.
 
     Doing it again changes nothing. Receipts whose probabilities rested on them are not derivable
     from then on.
     """
-    return OperationResponse(services().engine.erase(subject_id, by=caller()))
+    return OperationResponse(services.engine.erase(subject_id, by=caller()))
