@@ -1,4 +1,4 @@
-"""The application: plain WSGI, made by a factory."""
+"""Application of the server: plain WSGI, made by a factory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from webapp.settings import Settings
 
 
 class WholeRequest(Request):
-    """A request whose body is read whole or refused: Werkzeug cuts one that tells no length."""
+    """Request whose body is read whole or refused: Werkzeug cuts a body of no declared length."""
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
         """Return the body.
@@ -28,7 +28,7 @@ class WholeRequest(Request):
 
 
 class Application(Flask):
-    """Flask, which here need not look at every function of every request for a coroutine."""
+    """Flask without its look at every function of every request for a coroutine."""
 
     request_class = WholeRequest
 
@@ -38,11 +38,11 @@ class Application(Flask):
 
 
 def create_app(services: Services, settings: Settings) -> Flask:
-    """Make the application: the API below ``/api/v1``, the pages at ``/``, and what operators read.
+    """Make the application: the API below ``/api/v1``, the pages at ``/``, health and metrics.
 
     Args:
-        services: what the views work with; `webapp.services.services` hands it to them.
-        settings: what this server was told; ``app.config`` carries what Flask itself needs.
+        services: for the handlers of the API and, by `webapp.services.services`, for the pages.
+        settings: of this server; ``app.config`` holds those that Flask reads.
     """
     app = Application(__name__)
     app.config["SECRET_KEY"] = settings.secret_key

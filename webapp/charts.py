@@ -1,4 +1,4 @@
-"""Charts of an experiment's page, as Plotly figures; the page's script colours text and grid.
+"""Charts of an experiment's page as Plotly figures; the page's script colours text and grid.
 
 Arms keep their colour wherever they appear: Okabe and Ito (2008), "Color universal design", in
 their order but without black, which a dark page swallows; then the same colours hatched. The
@@ -24,14 +24,14 @@ _MARKS = ("■", "▨", "▩", "▦")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
 MAX_BANDS = 12  # more cannot be told apart; the rest is one band
-_ENOUGH = 30  # complete results from which an arm's average is drawn: fewer only jump about
+_ENOUGH = 30  # complete results; averages of fewer jump about and are not drawn
 _LABEL_GAP = 0.055  # of the chart's height, between two labels at the right edge
 
 Figure = dict[str, Any]
 
 
 class ArmStyle(Struct, frozen=True):
-    """How an arm looks: `hue` is a place in `HUES` (None for grey), `pattern` in `PATTERNS`."""
+    """Colour and pattern of an arm: places in `HUES` (None is grey) and in `PATTERNS`."""
 
     label: str
     hue: int | None
@@ -39,12 +39,12 @@ class ArmStyle(Struct, frozen=True):
 
     @property
     def colour(self) -> str:
-        """Its colour."""
+        """CSS colour of the arm."""
         return GREY if self.hue is None else HUES[self.hue]
 
 
 def arm_styles(labels: Sequence[str], control: int) -> list[ArmStyle]:
-    """Give each arm its look, by its place among the arms that are not the control."""
+    """Return the style of each arm, by its place among the arms but the control."""
     out = []
     for arm, label in enumerate(labels):
         place = arm - (arm > control)
@@ -54,24 +54,24 @@ def arm_styles(labels: Sequence[str], control: int) -> list[ArmStyle]:
     return out
 
 
-class Sends(Struct, frozen=True, eq=False):
+class SendShares(Struct, frozen=True, eq=False):
     """Shares of the sends between one point and the next: times (n,), shares (n, K)."""
 
     times: list[datetime]
     shares: FloatArray
 
 
-def sends(history: Sequence[HistoryPoint]) -> Sends:
-    """Work out which share of each stretch's sends every arm got; idle stretches are left out."""
+def sends(history: Sequence[HistoryPoint]) -> SendShares:
+    """Return the share of sends that each arm got between points; idle stretches are left out."""
     if not history:
-        return Sends([], np.zeros((0, 0)))
+        return SendShares([], np.zeros((0, 0)))
     n_arms = len(history[-1].sent)
     total = np.array([p.sent + [0] * (n_arms - len(p.sent)) for p in history], dtype=np.float64)
     fresh = np.diff(total, axis=0, prepend=np.zeros((1, n_arms)))
     fresh = np.maximum(fresh, 0)  # cancelling takes sends back
     busy = fresh.sum(axis=1) > 0
     shares = fresh[busy] / fresh[busy].sum(axis=1, keepdims=True)
-    return Sends([p.at for p, b in zip(history, busy, strict=True) if b], shares)
+    return SendShares([p.at for p, b in zip(history, busy, strict=True) if b], shares)
 
 
 def averages(history: Sequence[HistoryPoint]) -> FloatArray:
@@ -88,9 +88,9 @@ def averages(history: Sequence[HistoryPoint]) -> FloatArray:
 
 def share_figure(history: Sequence[HistoryPoint], arms: Sequence[ArmStyle]) -> Figure:
     """Draw the share of sends over time: a stacked area, labels at the right edge."""
-    known = sends(history)
-    bands = _bands(known.shares, arms)
-    times = [t.isoformat() for t in known.times]
+    send_shares = sends(history)
+    bands = _bands(send_shares.shares, arms)
+    times = [t.isoformat() for t in send_shares.times]
     data = [
         {
             "type": "scatter",
@@ -98,21 +98,21 @@ def share_figure(history: Sequence[HistoryPoint], arms: Sequence[ArmStyle]) -> F
             "stackgroup": "sends",
             "x": times,
             "y": shares.round(5).tolist(),
-            "name": plain(look.label),
-            "meta": look.label,
-            "line": {"width": 0.5, "color": look.colour},
-            "fillcolor": look.colour,
-            "fillpattern": {"shape": PATTERNS[look.pattern], "fgopacity": 0.7},
+            "name": plain(style.label),
+            "meta": style.label,
+            "line": {"width": 0.5, "color": style.colour},
+            "fillcolor": style.colour,
+            "fillpattern": {"shape": PATTERNS[style.pattern], "fgopacity": 0.7},
             "hovertemplate": "%{y:.1%}",
         }
-        for look, shares in bands
+        for style, shares in bands
     ]
     layout = _layout({"range": [0, 1], "tickformat": ".0%"}, stacked=True)
     if times:
         last = np.array([shares[-1] for _, shares in bands])
         middles = np.cumsum(last) - last / 2
         wide = last >= _LABEL_GAP
-        labels = [look for (look, _), w in zip(bands, wide, strict=True) if w]
+        labels = [style for (style, _), w in zip(bands, wide, strict=True) if w]
         layout["annotations"] = _labels(middles[wide], labels)
     return {"data": data, "layout": layout}
 
@@ -123,7 +123,7 @@ def reward_figure(
     """Draw the average result of each arm so far over time, one line an arm, from zero."""
     means = averages(history)
     times = [p.at.isoformat() for p in history]
-    shown = [k for k in _largest(history, arms) if np.isfinite(means[:, k]).any()]
+    drawn = [k for k in _largest(history, arms) if np.isfinite(means[:, k]).any()]
     data = [
         {
             "type": "scatter",
@@ -135,24 +135,25 @@ def reward_figure(
             "line": {"width": 2, "color": arms[k].colour, "dash": DASHES[arms[k].pattern]},
             "hovertemplate": "%{y:.2%}" if is_rate else "%{y:.4g}",
         }
-        for k in shown
+        for k in drawn
     ]
-    reach = _reach(means[:, shown])
-    layout = _layout({"range": reach, **({"tickformat": ".1%"} if is_rate else {})}, stacked=False)
-    if shown:
-        ends = means[-1, shown]
-        places = _apart(ends, gap=_LABEL_GAP * (reach[1] - reach[0]))
-        layout["annotations"] = _labels(places, [arms[k] for k in shown])
+    y_range = _y_range(means[:, drawn])
+    yaxis = {"range": y_range, **({"tickformat": ".1%"} if is_rate else {})}
+    layout = _layout(yaxis, stacked=False)
+    if drawn:
+        ends = means[-1, drawn]
+        places = _spread(ends, gap=_LABEL_GAP * (y_range[1] - y_range[0]))
+        layout["annotations"] = _labels(places, [arms[k] for k in drawn])
     return {"data": data, "layout": layout}
 
 
-def _reach(means: FloatArray) -> list[float]:
-    """Choose the y axis for lines (n, k): from zero, not stretched by early noise."""
+def _y_range(means: FloatArray) -> list[float]:
+    """Return the range of the y axis for lines (n, k): from zero, not stretched by early noise."""
     settled = means[len(means) // 2 :]
-    known = settled[np.isfinite(settled)]
-    if not known.size:
+    finite = settled[np.isfinite(settled)]
+    if not finite.size:
         return [0.0, 1.0]
-    low, high = min(0.0, float(known.min())), max(0.0, float(known.max()))
+    low, high = min(0.0, float(finite.min())), max(0.0, float(finite.max()))
     return [1.2 * low, 1.2 * high or 1.0]
 
 
@@ -165,7 +166,7 @@ def _largest(history: Sequence[HistoryPoint], arms: Sequence[ArmStyle]) -> list[
 
 
 def _bands(shares: FloatArray, arms: Sequence[ArmStyle]) -> list[tuple[ArmStyle, FloatArray]]:
-    """Pair looks with shares (n,); what the smallest arms of many got is one band on top."""
+    """Pair styles with shares (n,); the smallest of many arms are one band on top."""
     n_arms = shares.shape[1]
     if n_arms <= MAX_BANDS:
         return [(arms[k], shares[:, k]) for k in range(n_arms)]
@@ -175,8 +176,8 @@ def _bands(shares: FloatArray, arms: Sequence[ArmStyle]) -> list[tuple[ArmStyle,
     return [*((arms[k], shares[:, k]) for k in kept), (others, shares[:, rest].sum(axis=1))]
 
 
-def _apart(values: FloatArray, gap: float) -> FloatArray:
-    """Move label positions (n,) until they are `gap` apart, each as little as its group allows."""
+def _spread(values: FloatArray, gap: float) -> FloatArray:
+    """Move label positions (n,) as little as possible until they are `gap` apart."""
     order = np.argsort(values, kind="stable")
     groups: list[tuple[float, int]] = []  # the middle and the size of labels that touch
     for value in values[order].tolist():
@@ -196,7 +197,7 @@ def _touch(lower: tuple[float, int], upper: tuple[float, int], gap: float) -> bo
 
 
 def _labels(places: FloatArray, arm_styles: Sequence[ArmStyle]) -> list[dict[str, Any]]:
-    """Write names at the right edge, at `places` (n,) of the y axis, each with its mark."""
+    """Return labels at the right edge with their marks, at `places` (n,) of the y axis."""
     return [
         {
             "xref": "paper",
@@ -207,15 +208,15 @@ def _labels(places: FloatArray, arm_styles: Sequence[ArmStyle]) -> list[dict[str
             "xshift": 6,
             "showarrow": False,
             "align": "left",
-            "text": f'<span style="color:{look.colour}">{_MARKS[look.pattern]}</span>'
-            f" {plain(look.label)}",
+            "text": f'<span style="color:{style.colour}">{_MARKS[style.pattern]}</span>'
+            f" {plain(style.label)}",
         }
-        for place, look in zip(places.tolist(), arm_styles, strict=True)
+        for place, style in zip(places.tolist(), arm_styles, strict=True)
     ]
 
 
 def plain(text: str) -> str:
-    """Write text so that Plotly, which reads a little HTML, shows it as it is."""
+    """Escape text for Plotly, which reads a little HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -233,11 +234,11 @@ def _layout(yaxis: dict[str, Any], *, stacked: bool) -> dict[str, Any]:
 
 
 def forecast_figure(sides: Mapping[str, ForecastSide], measured: str) -> Figure:
-    """Draw what ways to send a campaign bring while it goes on, against an equal split."""
+    """Draw the gain over an equal split, by emails sent, that each method is forecast to make."""
     from simulations.reporting.charts import ChartLine, line_figure  # noqa: PLC0415 - plotly is loaded when used
 
     lines = [ChartLine(label, s.emails, *s.curve) for label, s in sides.items()]
-    drawn = line_figure(lines, title="", x_title="emails sent", y_title=measured)
-    drawn.update_layout(margin={"t": 12})
-    figure: Figure = json.loads(drawn.to_json())
+    chart = line_figure(lines, title="", x_title="emails sent", y_title=measured)
+    chart.update_layout(margin={"t": 12})
+    figure: Figure = json.loads(chart.to_json())
     return figure

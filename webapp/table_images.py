@@ -1,7 +1,6 @@
-"""Tables of the pages as Plotly figures that are drawn only to be saved as pictures.
+"""Table images: tables of the pages as Plotly figures, drawn only to be saved as pictures.
 
-The page shows them as tables, with their intervals drawn beside the numbers. The page's script
-colours them as it does the charts, see `webapp.charts`.
+The page's script colours them as it does those of `webapp.charts`.
 """
 
 from collections.abc import Sequence
@@ -20,34 +19,34 @@ _LINE_CHARACTERS = 110  # of the widest column, at the width a picture has
 
 def interval_picture(rows: Sequence[tuple[ArmStyle, Finding]], *, is_rate: bool) -> Figure:
     """Draw estimates with their intervals, one row each, the first on top."""
-    measurable = [(look, f) for look, f in rows if f.measurable]
-    known = measurable[:MAX_ROWS]
+    measurable = [(style, f) for style, f in rows if f.measurable]
+    drawn = measurable[:MAX_ROWS]
     data = [
         {
             "type": "scatter",
             "mode": "markers",
             "x": [f.estimate],
-            "y": [plain(look.label)],
-            "name": plain(look.label),
-            "meta": look.label,
-            "marker": {"size": 9, "color": look.colour},
+            "y": [plain(style.label)],
+            "name": plain(style.label),
+            "meta": style.label,
+            "marker": {"size": 9, "color": style.colour},
             "error_x": {
                 "type": "data",
                 "symmetric": False,
                 "array": [f.high - f.estimate],
                 "arrayminus": [f.estimate - f.low],
-                "color": look.colour,
+                "color": style.colour,
                 "thickness": 3,
                 "width": 0,
             },
         }
-        for look, f in known
+        for style, f in drawn
     ]
-    left_out = len(measurable) - len(known)
+    left_out = len(measurable) - len(drawn)
     layout: dict[str, Any] = {
         "margin": {"l": 52, "r": 40, "t": 12, "b": 44},
         "showlegend": False,
-        "height": _AROUND_PIXELS + _ROW_PIXELS * len(known),
+        "height": _AROUND_PIXELS + _ROW_PIXELS * len(drawn),
         "xaxis": {
             "showgrid": True,
             "zeroline": True,

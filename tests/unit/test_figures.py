@@ -10,7 +10,7 @@ from bandits.results import HistoryPoint
 from webapp.charts import (
     HUES,
     MAX_BANDS,
-    _apart,
+    _spread,
     arm_styles,
     averages,
     reward_figure,
@@ -69,7 +69,7 @@ def test_many_arms_are_a_few_bands_and_the_rest_and_nothing_is_lost():
 
 def test_labels_do_not_overlap_and_stay_where_there_is_room():
     values = np.array([0.10, 0.101, 0.5, 0.102])
-    moved = _apart(values, gap=0.05)
+    moved = _spread(values, gap=0.05)
     assert np.diff(np.sort(moved)).min() >= 0.05 - 1e-12
     assert np.argsort(moved).tolist() == np.argsort(values).tolist()
     assert moved[2] == 0.5

@@ -13,7 +13,7 @@ from bandits.schemas import Decision
 from webapp.file_lock import FileLock
 from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import RequestMetrics, family
-from webapp.server import Address, reserved
+from webapp.server import Address, reserve
 from webapp.settings import Settings
 
 
@@ -39,7 +39,7 @@ def test_a_held_lock_says_the_process_that_holds_it_now(tmp_path) -> None:
 
 
 def test_an_address_is_reserved_with_a_free_port() -> None:
-    with reserved(Address("127.0.0.1", 0)) as address:
+    with reserve(Address("127.0.0.1", 0)) as address:
         assert address.port > 0
         assert str(address) == f"http://127.0.0.1:{address.port}"
     assert str(Address("::1", 80)) == "http://[::1]:80"
@@ -49,9 +49,9 @@ def test_an_address_that_is_listened_at_or_is_nobodys_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
         refusal = rf"port {port} of 127\.0\.0\.1 is in use"
-        with pytest.raises(Unavailable, match=refusal), reserved(Address("127.0.0.1", port)):
+        with pytest.raises(Unavailable, match=refusal), reserve(Address("127.0.0.1", port)):
             pass
-    with pytest.raises(Unavailable, match="cannot be used"), reserved(Address("192.0.2.1", 0)):
+    with pytest.raises(Unavailable, match="cannot be used"), reserve(Address("192.0.2.1", 0)):
         pass
 
 
