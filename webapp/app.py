@@ -33,7 +33,7 @@ class Application(Flask):
     request_class = WholeRequest
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `func`: no view or hook of ours is asynchronous."""
+        """Return `func`: no view or hook of the application is asynchronous."""
         return func
 
 

@@ -20,7 +20,7 @@ _FOR_PEOPLE = ("request_id", "experiment", "key", "milliseconds")
 _EXTRA = (*_FOR_PEOPLE, "route", "method", "status")
 _OURS = ("bandits", "policies", "simulations", "storage", "webapp")
 _NOISE = (
-    "Configuration allows spawning up to",  # our threads wait for the disk, not for a core
+    "Configuration allows spawning up to",  # threads here wait for the disk, not for a core
     "Unexpected exit from worker",  # the worker itself logs it, with its reason
 )
 

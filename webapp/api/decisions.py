@@ -51,8 +51,8 @@ class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
 def choose(services: Services, key: str, body: Request) -> OperationResponse:
     """Decide which email to send to one recipient.
 
-    Answers 201 for a new decision and 200 for one that was made before: by the same `decision_id`,
-    or for the same subject where the experiment decides once per subject.
+    Answers 201 for a new decision and 200 for an earlier one: of the same `decision_id`, or of the
+    same subject where the experiment decides once per subject.
     """
     try:
         (decision,) = services.engine.choose(key, [body])
@@ -72,9 +72,9 @@ def choose(services: Services, key: str, body: Request) -> OperationResponse:
     refusals=(NotFound, WrongState, IdReused),
 )
 def choose_batch(services: Services, key: str, body: ChooseBatch) -> OperationResponse:
-    """Decide for up to 10,000 recipients; all of it is recorded, or nothing.
+    """Decide for up to 10,000 recipients; all decisions are recorded, or none.
 
-    Answers 201 where every decision is new, else 200.
+    Answers 201 if every decision is new, else 200.
     """
     decisions = services.engine.choose(key, body.requests, dry_run=body.dry_run)
     if not body.dry_run:
@@ -91,7 +91,7 @@ def choose_batch(services: Services, key: str, body: ChooseBatch) -> OperationRe
     answers={200: MarkResult},
 )
 def activate_decisions(services: Services, body: DecisionIds) -> OperationResponse:
-    """Start the clocks of decisions whose emails are sent now, where the experiment awaits that."""
+    """Activate decisions whose emails are sent now, for experiments that wait for it."""
     return OperationResponse(services.engine.activate(body.decision_ids))
 
 
@@ -103,7 +103,10 @@ def activate_decisions(services: Services, body: DecisionIds) -> OperationRespon
     answers={200: MarkResult},
 )
 def cancel_decisions(services: Services, body: DecisionIds) -> OperationResponse:
-    """Take back decisions whose emails were never sent, and free their subjects."""
+    """Cancel decisions whose emails were never sent: nothing is learned from them.
+
+    Their subjects may be decided for again.
+    """
     return OperationResponse(services.engine.cancel(body.decision_ids))
 
 

@@ -13,7 +13,7 @@ operations = OperationGroup("operations")
 
 
 class ServerHealth(Struct, frozen=True):
-    """The server's state in a word."""
+    """State of the server in a word."""
 
     status: str
 
@@ -39,7 +39,7 @@ def readyz(services: Services) -> OperationResponse:
 
 @operations("GET", "/metrics", scope="read", answers={200: str}, media_type=MEDIA_TYPE)
 def metrics(services: Services) -> OperationResponse:
-    """Read the metrics, for Prometheus: of this worker process, and of every live experiment."""
+    """Read the metrics for Prometheus: of this worker process, and of every live experiment."""
     lines = [
         *services.metrics.lines(),
         *services.folds.lines(),

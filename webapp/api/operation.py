@@ -23,12 +23,12 @@ from bandits.validation import converted
 from storage.accounts.api_keys import ApiKey, Scope
 from webapp.api.bodies import JSON, Body
 from webapp.api.problems import (
-    OF_EXCEPTION,
-    OF_STATUS,
-    Forbidden,
+    TYPE_BY_EXCEPTION,
+    TYPE_BY_STATUS,
     MalformedBody,
+    MissingScope,
+    NotAuthenticated,
     ProblemType,
-    Unauthenticated,
 )
 from webapp.request_context import (
     CALLER,
@@ -100,18 +100,18 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The operation's id: its handler's name."""
+        """Id of the operation, by which clients call it: its handler's name."""
         return self.handler.__name__
 
     @property
     def problems(self) -> list[ProblemType]:
         """Every problem type that it may answer, by status and name."""
         unavailable = (Unavailable, NotUpgraded, NoDatabase)
-        types = [OF_EXCEPTION[e] for e in (*self.refusals, InvalidInput)]
+        types = [TYPE_BY_EXCEPTION[e] for e in (*self.refusals, InvalidInput)]
         if self.scope is not None:
-            types += [OF_EXCEPTION[e] for e in (Unauthenticated, Forbidden, *unavailable)]
+            types += [TYPE_BY_EXCEPTION[e] for e in (NotAuthenticated, MissingScope, *unavailable)]
         if self.body is not None:
-            types += [OF_EXCEPTION[MalformedBody], OF_STATUS[413], OF_STATUS[415]]
+            types += [TYPE_BY_EXCEPTION[MalformedBody], TYPE_BY_STATUS[413], TYPE_BY_STATUS[415]]
         return sorted({t.name: t for t in types}.values(), key=lambda t: (t.status, t.name))
 
     def respond(self, **parts: Any) -> Response:
@@ -188,20 +188,20 @@ def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> N
     """Find the API key that a request carries, check its scope, and note it as the caller.
 
     Raises:
-        Unauthenticated: there is no ``Authorization`` header, or its token is unknown or revoked.
-        Forbidden: the key does not allow `scope`.
+        NotAuthenticated: there is no ``Authorization`` header, or its token is unknown or revoked.
+        MissingScope: the key does not allow `scope`.
     """
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     token = token.strip()
     if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("send an API key as `Authorization: Bearer TOKEN`", _CHALLENGE)
+        raise NotAuthenticated("send an API key as `Authorization: Bearer TOKEN`", _CHALLENGE)
     try:
         key = services.accounts.keys.find(token, at=services.engine.clock())
     except NotFound:
         challenge = f'{_CHALLENGE}, error="invalid_token"'
-        raise Unauthenticated("this API key is unknown or revoked", challenge) from None
+        raise NotAuthenticated("this API key is unknown or revoked", challenge) from None
     if scope not in key.scopes:
-        raise Forbidden(scope)
+        raise MissingScope(scope)
     environ[CALLER] = key
 
 

@@ -19,20 +19,20 @@ from webapp.services import Services
 
 
 class KeyConverter(BaseConverter):
-    """The key of an experiment."""
+    """Converter of experiment keys."""
 
     regex = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}"
 
 
 class DecisionIdConverter(BaseConverter):
-    """The id of a decision; it may hold slashes, but two words are taken."""
+    """Converter of decision ids, which may hold slashes; two words are other routes."""
 
     part_isolating = False
     regex = r"(?!(?:activate|cancel)\Z)[\x21-\x7e]{1,128}"
 
 
 class SubjectIdConverter(BaseConverter):
-    """The id of a subject, as its sender knows it; it may hold slashes."""
+    """Converter of subject ids, which may hold slashes."""
 
     part_isolating = False
     regex = r"(?s:.{1,256})"
@@ -48,7 +48,7 @@ CONVERTERS: dict[str, type[BaseConverter]] = {
 PREFIX = "/api/v1"
 
 _DOCUMENT = "bandits.openapi"
-_OURS = ("/api/", f"{problems.FOLDER}/", "/healthz", "/readyz", "/metrics")
+_PREFIXES = ("/api/", f"{problems.FOLDER}/", "/healthz", "/readyz", "/metrics")
 _descriptions = OperationGroup("operations")
 
 
@@ -75,7 +75,7 @@ def explain_problem(_services: Services, name: str) -> OperationResponse:
 
 
 def every_operation() -> Iterator[tuple[str, Operation]]:
-    """Go through all operations, each with the prefix it is served under."""
+    """Yield all operations, each with the prefix of its address."""
     for module in (experiments, decisions, rewards, subjects, api_keys):
         yield from ((PREFIX, operation) for operation in module.operations)
     document, explain = _descriptions
@@ -102,24 +102,24 @@ def init(app: Flask) -> None:
         )
     blueprint.register_error_handler(Exception, _fail)
     app.register_blueprint(blueprint)
-    app.before_request(_refuse_strange_address)
+    app.before_request(_refuse_unknown_address)
     if not app.config["ACCESS_LOG"]:
         app.wsgi_app = FastPath(app, app.wsgi_app, every_operation())  # type: ignore[method-assign]  # as its manual does
 
 
-def _refuse_strange_address() -> Response | None:
-    """Answer an unknown address or method of ours with a problem, not with a page."""
+def _refuse_unknown_address() -> Response | None:
+    """Answer an unknown address or method of the API with a problem, not with a page."""
     error = request.routing_exception
-    if error is None or not request.path.startswith(_OURS):
+    if error is None or not request.path.startswith(_PREFIXES):
         return None
     return problems.respond(error, g.request_id)
 
 
 def _fail(error: Exception) -> Response:
-    expected = isinstance(error, HTTPException | BanditsError)  # the roots of what is foreseen
-    if isinstance(error, Unavailable):  # where it was raised tells nobody why the database is busy
+    expected = isinstance(error, HTTPException | BanditsError)
+    if isinstance(error, Unavailable):  # a traceback does not explain a busy database
         current_app.logger.error("%s %s failed: %s", request.method, route(), error)
         error = classify_unavailable(error)
-    elif not expected or problems.type_of(error).status >= 500:  # noqa: PLR2004 - server errors
+    elif not expected or problems.problem_type(error).status >= 500:  # noqa: PLR2004 - server errors
         current_app.logger.error("%s %s failed", request.method, route(), exc_info=error)
     return problems.respond(error, g.request_id)

@@ -100,7 +100,7 @@ class SubjectMatcher:
         self._table = table
         self._subject = subject
         self._newest = newest
-        self.nobody = f"nobody-{token_hex(8)}-"  # begins the ids of rows without a decision
+        self.missing_prefix = f"nobody-{token_hex(8)}-"  # begins the ids of rows without a decision
 
     def place(self, line: int, column: str) -> str:
         """Describe the place of a cell."""
@@ -115,7 +115,7 @@ class SubjectMatcher:
             ]
             newest = self._newest([name for name in dict.fromkeys(names) if name])
             decisions = [
-                newest.get(name, f"{self.nobody}{line}")
+                newest.get(name, f"{self.missing_prefix}{line}")
                 for line, name in zip(portion.lines, names, strict=True)
             ]
             cells: Mapping[str, Sequence[str | float | bool | None]] = {
@@ -136,11 +136,11 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
     experiment = engine.store.experiments.record(upload.experiment).configuration.experiment
     table = open_table(uploads.file(upload), upload.name)
     columns = upload.events or EventColumns()
-    nobody = ""
+    missing_prefix = ""
     if upload.subject is not None:
         newest = partial(engine.store.log.newest_decisions, upload.experiment)
         matcher = SubjectMatcher(table, upload.subject, newest)
-        table, nobody = matcher, matcher.nobody
+        table, missing_prefix = matcher, matcher.missing_prefix
         columns = replace(columns, decision=FOUND)
     export = RewardExport(table, experiment, columns)
     if not upload.total:
@@ -164,7 +164,7 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
                 for line, r in zip(reported.lines, reported.rewards, strict=True)
                 if r.decision_id in reasons
             ]
-            answer.write("".join(csv_lines(_unmatched_rows(unmatched, nobody))).encode())
+            answer.write("".join(csv_lines(_unmatched_rows(unmatched, missing_prefix))).encode())
             answer.flush()
             upload = replace(
                 upload,
@@ -179,11 +179,11 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
 
 
 def _unmatched_rows(
-    unmatched: Sequence[tuple[int, str, str]], nobody: str
+    unmatched: Sequence[tuple[int, str, str]], missing_prefix: str
 ) -> Iterator[tuple[int | str, str, str]]:
     """Yield unmatched rows, without the made-up ids of rows whose recipient has no decision."""
     for line, decision, reason in unmatched:
-        if nobody and decision.startswith(nobody):
+        if missing_prefix and decision.startswith(missing_prefix):
             yield line, "", _NOBODY
         else:
             yield line, decision, reason
