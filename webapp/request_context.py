@@ -7,16 +7,16 @@ import logging
 import re
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 from flask import Flask, Response, current_app, g, request
+from msgspec import Struct
 
 from bandits.sampling import noise
 from webapp.services import services
 from webapp.settings import Settings
 
-if TYPE_CHECKING:
-    from wsgiref.types import WSGIEnvironment
+WSGIEnvironment = dict[str, Any]
 
 # Names in the WSGI environment.
 CALLER = "bandits.caller"  # the API key, once it was checked
@@ -28,10 +28,10 @@ _ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
 _log = logging.getLogger("bandits.access")
 
 
-class CurrentRequest(NamedTuple):
+class CurrentRequest(Struct, frozen=True):
     """A request on the fast path, for its log records; `experiment` is empty if it names none."""
 
-    environ: "WSGIEnvironment"
+    environ: WSGIEnvironment
     route: str
     experiment: str
 
@@ -39,7 +39,7 @@ class CurrentRequest(NamedTuple):
 CURRENT_REQUEST: ContextVar[CurrentRequest | None] = ContextVar("current_request", default=None)
 
 
-def request_id(environ: "WSGIEnvironment") -> str:
+def request_id(environ: WSGIEnvironment) -> str:
     """Return the id that a request was sent with; one without an id is given a new one."""
     sent: str = environ.get(_SENT_ID, "")
     if not sent or not _ID.fullmatch(sent):

@@ -1,4 +1,4 @@
-"""What passes Flask by is answered as Flask would answer it."""
+"""Fast path: it answers as Flask would."""
 
 import io
 import logging
@@ -46,8 +46,8 @@ def slow(api):
     return call
 
 
-def told(answer) -> tuple[int, dict[str, str], dict[str, object]]:
-    """Tell all of an answer but what differs from one decision to the next."""
+def stable_parts(answer) -> tuple[int, dict[str, str], dict[str, object]]:
+    """Return an answer without the parts that differ from one decision to the next."""
     headers = {k: v for k, v in answer.headers if k not in {"X-Request-ID", "Content-Length"}}
     assert answer.headers["X-Request-ID"]
     assert answer.headers["Content-Length"] == str(len(answer.data))
@@ -55,7 +55,7 @@ def told(answer) -> tuple[int, dict[str, str], dict[str, object]]:
 
 
 @pytest.mark.parametrize(
-    ("given", "status"),
+    ("change", "status"),
     [
         ({"body": {"subject_id": "u", "context": {"recency": 3}}}, 201),
         ({"body": {"subject_id": "u", "eligible": {"subject_line": ["b"]}}}, 201),
@@ -81,14 +81,14 @@ def told(answer) -> tuple[int, dict[str, str], dict[str, object]]:
         ({"method": "PUT", "body": {"subject_id": "u"}}, 405),
     ],
 )
-def test_an_answer_is_the_same_as_without_passing_by(api, slow, given, status) -> None:
+def test_an_answer_is_the_same_as_without_passing_by(api, slow, change, status) -> None:
     api.start()
     api.create("draft")
     api.choose("u", decision_id="known")
-    request = {"method": "POST", "path": CHOOSE} | given
+    request = {"method": "POST", "path": CHOOSE} | change
     quick, full = api.call(**request), slow(**request)
     assert quick.status_code == status
-    assert told(quick) == told(full)
+    assert stable_parts(quick) == stable_parts(full)
 
 
 @pytest.mark.parametrize(
@@ -112,18 +112,18 @@ def test_a_receipt_is_the_same_as_without_passing_by(api, slow, rewards, status)
     api.choose("u", decision_id="known")
     api.choose("v", decision_id="other")
     for name in ("known", "other"):
-        known = [CLICK | {"decision_id": name, "event_id": "known"}]
-        assert api.post("/rewards", {"rewards": known}).json["accepted"] == 1
+        click = CLICK | {"decision_id": name, "event_id": "known"}
+        assert api.post("/rewards", {"rewards": [click]}).json["accepted"] == 1
     quick = api.post("/rewards", {"rewards": rewards})
-    if rewards:  # the same of another decision, since what is told twice is told apart
+    if rewards:  # of another decision: an event that comes twice has another outcome
         rewards = [r | {"decision_id": r["decision_id"].replace("known", "other")} for r in rewards]
     full = slow("POST", "/rewards", {"rewards": rewards})
     assert quick.status_code == status
-    assert renamed(told(quick)) == told(full)
+    assert for_other_decision(stable_parts(quick)) == stable_parts(full)
 
 
-def renamed(answer):
-    """Tell an answer as it were of the other decision."""
+def for_other_decision(answer):
+    """Return an answer with the id of the other decision."""
     status, headers, content = answer
     early = ["other" if i == "known" else i for i in content.get("early", ())]
     return status, headers, content | ({"early": early} if early else {})
@@ -141,9 +141,9 @@ def test_a_key_without_the_scope_is_refused_and_told_which(api, slow, path, body
     token = api.key(*scopes)
     quick, full = api.post(path, body, token=token), slow("POST", path, body, token=token)
     assert quick.status_code == 403
-    wanted = {"choose", "reward"}.difference(scopes).pop()
-    assert f'scope="{wanted}"' in quick.headers["WWW-Authenticate"]
-    assert told(quick) == told(full)
+    scope = {"choose", "reward"}.difference(scopes).pop()
+    assert f'scope="{scope}"' in quick.headers["WWW-Authenticate"]
+    assert stable_parts(quick) == stable_parts(full)
 
 
 def test_the_callers_request_id_comes_back(api) -> None:
@@ -164,13 +164,13 @@ def test_a_policy_that_fails_is_logged_with_the_request_it_failed_for(
     monkeypatch.setattr(caplog.handler, "filters", [RequestFilter()])
     ids = []
     for call in (api.call, slow):
-        for given in ({}, {"headers": {"X-Request-ID": "mine-1"}}):
-            answer = call("POST", CHOOSE, {"subject_id": "u"}, **given)
+        for extra in ({}, {"headers": {"X-Request-ID": "mine-1"}}):
+            answer = call("POST", CHOOSE, {"subject_id": "u"}, **extra)
             assert (answer.status_code, answer.json["fallback"]) == (201, True)
             ids.append(answer.headers["X-Request-ID"])
-    told = [r for r in caplog.records if "answering the control" in r.message]
-    assert [r.request_id for r in told] == ids
-    assert {(r.route, r.method, r.experiment) for r in told} == {
+    records = [r for r in caplog.records if "answering the control" in r.message]
+    assert [r.request_id for r in records] == ids
+    assert {(r.route, r.method, r.experiment) for r in records} == {
         ("/api/v1/experiments/<key:key>/choose", "POST", "spring")
     }
     caplog.clear()
@@ -210,8 +210,8 @@ def test_rewards_are_counted_wherever_they_are_answered(api, slow) -> None:
     api.start()
     api.choose("u", decision_id="known")
     for i, call in enumerate((api.call, slow)):
-        told = [CLICK | {"event_id": f"e{i}"}, CLICK | {"decision_id": "lost"}]
-        assert call("POST", "/rewards", {"rewards": told}).status_code == 200
+        events = [CLICK | {"event_id": f"e{i}"}, CLICK | {"decision_id": "lost"}]
+        assert call("POST", "/rewards", {"rewards": events}).status_code == 200
     read = api.client.get("/metrics", headers={"Authorization": f"Bearer {api.token}"}).text
     lines = read.splitlines()
     requests = [n for n in lines if n.startswith("bandits_requests_total{") and "/rewards" in n]
@@ -304,7 +304,7 @@ def test_fast_operation_is_the_same_by_both_ways(api, slow, operation, change, s
     if "token" in change and change["token"] is None:
         request["token"] = api.key(*{*get_args(Scope)} - {operation.scope})
     quick, full = api.call(**request), slow(**request)
-    assert told(quick) == told(full)
+    assert stable_parts(quick) == stable_parts(full)
     assert quick.status_code == status or (status is None and full.status_code in operation.answers)
     quick_counts = counts(services_of(api.app).metrics, operation)
     assert quick_counts == counts(slow.metrics, operation)

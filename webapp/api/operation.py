@@ -8,7 +8,6 @@ each of these requests than the engine. So an operation that is declared `fast` 
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -119,7 +118,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         environ = request_ctx.request.environ
         if (failure := environ.get(_FAILURE)) is not None:
             raise failure
-        response, content = self.execute(services(), environ, self._body_text, parts)
+        response, content = self.execute(services(), environ, self._read_body, parts)
         answer = Response(content, response.status, content_type=self.media_type)
         if response.status == HTTPStatus.NO_CONTENT:
             del answer.headers["Content-Type"]
@@ -131,7 +130,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         self,
         services: Services,
         environ: "WSGIEnvironment",
-        body_text: Callable[[], bytes],
+        read_body: Callable[["WSGIEnvironment"], bytes],
         parts: dict[str, Any],
     ) -> tuple[OperationResponse, bytes]:
         """Check a request, call the handler, and encode the content of its response.
@@ -139,7 +138,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         Args:
             services: for the handler.
             environ: of the request; its caller is noted there.
-            body_text: reads the body, once the caller is allowed to send one.
+            read_body: reads the body, once the caller is allowed to send one.
             parts: of the path, by name; the body and the query are added.
         """
         if self.scope is not None:
@@ -147,7 +146,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         if self.query is not NoQuery or environ.get("QUERY_STRING"):
             parts |= _query(environ, self.query)
         if self.body is not None:
-            parts["body"] = self.body.decode(body_text())
+            parts["body"] = self.body.decode(read_body(environ))
         response = self.handler(services, **parts)
         if response.content is None:
             return response, b""
@@ -155,8 +154,8 @@ class Operation(Struct, frozen=True, kw_only=True):
             return response, response.content.encode()
         return response, msgspec.json.encode(response.content)
 
-    def _body_text(self) -> bytes:
-        """Read the body of Flask's current request."""
+    def _read_body(self, _environ: "WSGIEnvironment") -> bytes:
+        """Read the body of Flask's current request, which checks its type and length."""
         return b"" if self.body is None else self.body.read(request_ctx.request)
 
 
@@ -278,11 +277,10 @@ class FastPath:
         start_response: "StartResponse",
     ) -> Iterable[bytes]:
         environ[STARTED] = started = time.perf_counter()
-        body_text = partial(environ["wsgi.input"].read, int(environ["CONTENT_LENGTH"]))
         context = CURRENT_REQUEST.set(CurrentRequest(environ, route.rule, parts.get("key", "")))
         operation = route.operation
         try:
-            response, content = operation.execute(self._services, environ, body_text, parts)
+            response, content = operation.execute(self._services, environ, _read_short_body, parts)
         except Exception as error:  # noqa: BLE001 - the operation raises it again
             environ[_FAILURE] = error
             return self._inner(environ, start_response)
@@ -311,3 +309,8 @@ def _is_usual(environ: "WSGIEnvironment", method: str) -> bool:
         and length.isdigit()
         and int(length) <= _LONGEST
     )
+
+
+def _read_short_body(environ: "WSGIEnvironment") -> bytes:
+    text: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    return text
