@@ -8,8 +8,8 @@ from numpy.random import Generator
 from bandits.array_types import FloatArray
 from bandits.numerics.linear_posterior_draws import (
     LinearDraws,
+    draws_contributions,
     draws_means,
-    draws_parts,
     draws_sample,
 )
 from bandits.policy import Parameters, RidgePenalty, Spread
@@ -49,10 +49,10 @@ class SlotsThompson(Parameters, frozen=True):
     ] = 1_000
 
     def prepare(
-        self, known: SlotRidge, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: SlotRidge, problem: Problem, upcoming: int, rng: Generator
     ) -> LinearDraws:
         """Fit the model; its draws are made when they are first needed."""
-        return LinearDraws(known, problem, self.ridge, self.spread, rng, self.draws)
+        return LinearDraws(statistic, problem, self.ridge, self.spread, rng, self.draws)
 
     def propensities(self, prepared: LinearDraws, contexts: FloatArray) -> FloatArray:
         """Return the share of draws that prefer each arm, (*lead, *batch, K)."""
@@ -60,4 +60,4 @@ class SlotsThompson(Parameters, frozen=True):
 
     sample = draws_sample
     predictions = draws_means
-    contributions = draws_parts
+    contributions = draws_contributions

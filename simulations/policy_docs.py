@@ -22,7 +22,7 @@ from bandits.policy import Parameters
 from bandits.problem import Problem
 from bandits.registry import policies
 from simulations.environments.bernoulli import Bernoulli
-from simulations.environments.interfaces import BinaryRewards, Environment, Rounds, numbered
+from simulations.environments.interfaces import BinaryRewards, Environment, Rounds, numbered_arms
 from simulations.reporting.summary import Estimate
 from simulations.running.schedule import Run
 from simulations.simulate import simulate_run
@@ -80,7 +80,7 @@ class RecipientKinds(Struct, BinaryRewards, frozen=True):
     @property
     def arms(self) -> tuple[str, ...]:
         """Numbered."""
-        return numbered(len(self.rates[0]))
+        return numbered_arms(len(self.rates[0]))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - nothing changes with time
         """Draw n recipients: contexts (n, kinds), means (n, K)."""

@@ -6,12 +6,14 @@ from simulations.environments.gaussian import Gaussian
 from simulations.environments.hillstrom import Hillstrom
 from simulations.environments.interfaces import Environment, Rounds
 from simulations.environments.logistic import Logistic
-from simulations.environments.nonstationary import Drifting
+from simulations.environments.nonstationary import DriftingRates
 from simulations.environments.orders import Orders
 from simulations.environments.slots import Slots
 
 # What a scenario file can name.
-KINDS = Bernoulli | Classification | Drifting | Gaussian | Hillstrom | Logistic | Orders | Slots
+KINDS = (
+    Bernoulli | Classification | DriftingRates | Gaussian | Hillstrom | Logistic | Orders | Slots
+)
 
 __all__ = [
     "KINDS",

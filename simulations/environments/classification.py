@@ -16,14 +16,19 @@ from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.csv_log import LabelledTable, read_labelled
-from simulations.environments.interfaces import RoundNoise, Rounds
+from simulations.environments.interfaces import Rounds, SharedRoundSource
 
 DIGITS = "digits"
 _BRIGHTEST = 16.0  # of a pixel in scikit-learn's digits
 
 
 class Classification(
-    Parameters, RoundNoise, tag_field="kind", tag="classification", frozen=True, kw_only=False
+    Parameters,
+    SharedRoundSource,
+    tag_field="kind",
+    tag="classification",
+    frozen=True,
+    kw_only=False,
 ):
     """Rows come in a random order, each once before any comes again.
 
@@ -67,21 +72,21 @@ class Classification(
         """The labels."""
         return self._rows.labels
 
-    def replicated(self, rng: Generator) -> "ShuffledTable":
+    def replicate(self, rng: Generator) -> "ShuffledTable":
         """Shuffle the rows."""
         return ShuffledTable(self._rows, int(rng.integers(2**63)))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:
         """Draw n rows in an order of their own: contexts (n, d), means (n, K), 0 or 1."""
-        return self.replicated(rng).rounds(start, n, rng)
+        return self.replicate(rng).rounds(start, n, rng)
 
-    def luck(self, n: int, rng: Generator) -> FloatArray:  # noqa: ARG002 - there is none
+    def noise(self, n: int, rng: Generator) -> FloatArray:  # noqa: ARG002 - there is none
         """Give nothing: what is right is certain."""
         return np.zeros(n)
 
-    def reward(self, arms: IntArray, means: FloatArray, luck: FloatArray) -> FloatArray:  # noqa: ARG002 - the mean says it all
+    def reward(self, arms: IntArray, means: FloatArray, noise: FloatArray) -> FloatArray:  # noqa: ARG002 - the mean says it all
         """Earn 1 with the right label."""
-        return means + luck
+        return means + noise
 
 
 class ShuffledTable(Struct, frozen=True, eq=False):

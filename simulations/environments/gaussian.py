@@ -10,7 +10,7 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.interfaces import RoundNoise, Rounds, numbered
+from simulations.environments.interfaces import Rounds, SharedRoundSource, numbered_arms
 
 Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Deviation = Annotated[float, Meta(gt=0, le=1e9)]
@@ -19,7 +19,7 @@ _FAR = 4.0  # standard deviations beyond which hardly a reward lies
 
 
 class Gaussian(
-    Parameters, RoundNoise, tag_field="kind", tag="gaussian", frozen=True, kw_only=False
+    Parameters, SharedRoundSource, tag_field="kind", tag="gaussian", frozen=True, kw_only=False
 ):
     """Rewards are normal around a mean that is the arm's own and never changes."""
 
@@ -64,16 +64,16 @@ class Gaussian(
     @property
     def arms(self) -> tuple[str, ...]:
         """Numbered."""
-        return numbered(len(self.means))
+        return numbered_arms(len(self.means))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - all rounds are alike
         """Give the same truth for every round."""
         return Rounds(np.ones((1, 1)), np.array([self.means]))
 
-    def luck(self, n: int, rng: Generator) -> FloatArray:
+    def noise(self, n: int, rng: Generator) -> FloatArray:
         """Draw n standard normals."""
         return rng.standard_normal(n)
 
-    def reward(self, arms: IntArray, means: FloatArray, luck: FloatArray) -> FloatArray:
+    def reward(self, arms: IntArray, means: FloatArray, noise: FloatArray) -> FloatArray:
         """Scatter around the means."""
-        return means + self._sds[arms] * luck
+        return means + self._sds[arms] * noise

@@ -1,4 +1,4 @@
-"""Laws of what a simulated policy remembers, against sums written out."""
+"""Laws of a simulated policy's memory, against sums written out."""
 
 import numpy as np
 from hypothesis import given
@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from bandits.problem import Problem
 from bandits.statistics import Moments, Ridge
-from simulations.learners.forgetting import (
+from simulations.learners.memory import (
     DecisionForgetting,
     ExponentialDecay,
     FullMemory,
     MemorySums,
     RefitMemory,
     SlidingWindow,
-    memory_for,
+    create_memory,
 )
 
 PROBLEM = Problem.of(3, n_features=2)
@@ -32,20 +32,22 @@ def sent_in(sizes, seed):
 
 
 def remembered(memory, sizes, delay, seed):
-    """Send all segments, learning each `delay` segments late: what is known, and what was sent."""
+    """Send all segments, learning each `delay` segments late: the statistic, and the segments."""
     under_way, sent = [], list(sent_in(sizes, seed))
     for segment in sent:
-        under_way.append(memory.sent(*segment))
+        under_way.append(memory.send(*segment))
         if len(under_way) > delay:
             memory.learn(under_way.pop(0))
-    return memory.known, sent
+    return memory.statistic, sent
 
 
 def summed(family, sent, weights):
-    """Sum what was sent, each decision with its weight."""
+    """Sum the sent segments, each decision with its weight."""
     arms, rewards, contexts = (np.concatenate(parts, axis=1) for parts in zip(*sent, strict=True))
     n = arms.shape[1]
-    return family.of(PROBLEM, arms, rewards, contexts, np.broadcast_to(weights[:n], arms.shape))
+    return family.from_observations(
+        PROBLEM, arms, rewards, contexts, np.broadcast_to(weights[:n], arms.shape)
+    )
 
 
 def assert_same(one, other, names):
@@ -62,11 +64,11 @@ def test_without_forgetting_everything_visible_is_summed_and_the_rest_is_pending
     weights = np.r_[np.ones(learned), np.zeros(sum(sizes) - learned)]
     for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
         memory = FullMemory(MemorySums(family, PROBLEM, REPLICATIONS), late=delay > 0)
-        known, sent = remembered(memory, sizes, delay, seed)
-        assert_same(known, summed(family, sent, weights), names)
+        statistic, sent = remembered(memory, sizes, delay, seed)
+        assert_same(statistic, summed(family, sent, weights), names)
     pending = FullMemory(MemorySums(Moments, PROBLEM, REPLICATIONS), late=delay > 0)
-    known, _ = remembered(pending, sizes, delay, seed)
-    assert (np.abs(known.pending.sum(axis=1) - sum(sizes[visible:])) < 1e-9).all()
+    statistic, _ = remembered(pending, sizes, delay, seed)
+    assert (np.abs(statistic.pending.sum(axis=1) - sum(sizes[visible:])) < 1e-9).all()
 
 
 @given(segments, delays, st.integers(1, 20), st.integers(0, 99))
@@ -75,8 +77,8 @@ def test_a_window_knows_the_last_decisions_that_are_visible(sizes, delay, window
     weights = ((np.arange(n) >= n - window) & (np.arange(n) < learned)).astype(float)
     for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
         memory = SlidingWindow(MemorySums(family, PROBLEM, REPLICATIONS), window)
-        known, sent = remembered(memory, sizes, delay, seed)
-        assert_same(known, summed(family, sent, weights), names)
+        statistic, sent = remembered(memory, sizes, delay, seed)
+        assert_same(statistic, summed(family, sent, weights), names)
 
 
 @given(segments, delays, st.floats(0.5, 50), st.integers(0, 99))
@@ -86,8 +88,8 @@ def test_an_observation_loses_half_its_weight_in_a_half_life(sizes, delay, half_
     weights = np.where(np.arange(n) < learned, 2.0 ** (-ages / half_life), 0.0)
     for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
         memory = ExponentialDecay(MemorySums(family, PROBLEM, REPLICATIONS), half_life)
-        known, sent = remembered(memory, sizes, delay, seed)
-        assert_same(known, summed(family, sent, weights), names)
+        statistic, sent = remembered(memory, sizes, delay, seed)
+        assert_same(statistic, summed(family, sent, weights), names)
 
 
 @given(
@@ -102,7 +104,7 @@ def test_an_observation_loses_half_its_weight_in_a_half_life(sizes, delay, half_
 )
 def test_the_log_summed_anew_says_what_the_sums_say(sizes, delay, forgetting, seed):
     sums = MemorySums(Moments, PROBLEM, REPLICATIONS)
-    kept, _ = remembered(memory_for(sums, forgetting, late=delay > 0), sizes, delay, seed)
+    kept, _ = remembered(create_memory(sums, forgetting, late=delay > 0), sizes, delay, seed)
     rebuilt, _ = remembered(RefitMemory(sums, forgetting), sizes, delay, seed)
     assert_same(kept, rebuilt, ("count", "total", "square"))
 
@@ -117,21 +119,21 @@ def test_the_log_summed_anew_says_what_the_sums_say(sizes, delay, forgetting, se
     st.integers(0, 99),
 )
 def test_silence_that_is_corrected_is_as_if_the_reward_had_been_there(sizes, forgetting, seed):
-    """Segments are learned from as silent; what came late is corrected a segment later."""
+    """Segments are learned from as silent; late rewards are corrected a segment later."""
     sums = MemorySums(Moments, PROBLEM, REPLICATIONS)
     for make in (
-        lambda: memory_for(sums, forgetting, late=True),
+        lambda: create_memory(sums, forgetting, late=True),
         lambda: RefitMemory(sums, forgetting),
     ):
-        at_once, corrected = memory_for(sums, forgetting, late=True), make()
+        at_once, corrected = create_memory(sums, forgetting, late=True), make()
         rng = np.random.default_rng(seed)
         corrections = []
         for arms, rewards, contexts in sent_in(sizes, seed):
             late = (rng.random(arms.shape) < 0.5).astype(float)
-            at_once.learn(at_once.sent(arms, rewards, contexts))
-            corrected.learn(corrected.sent(arms, rewards * (1 - late), contexts))
-            corrections.append(corrected.corrected(arms, rewards, contexts, late))
+            at_once.learn(at_once.send(arms, rewards, contexts))
+            corrected.learn(corrected.send(arms, rewards * (1 - late), contexts))
+            corrections.append(corrected.correct(arms, rewards, contexts, late))
             if len(corrections) > 1:
                 corrected.learn(corrections.pop(0))
         corrected.learn(corrections.pop())
-        assert_same(at_once.known, corrected.known, ("count", "total", "square"))
+        assert_same(at_once.statistic, corrected.statistic, ("count", "total", "square"))

@@ -68,7 +68,7 @@ def _context(declared: Experiment) -> dict[str, Scalar]:
         if not text:
             continue
         try:
-            context[feature.name] = text if hasattr(feature, "values") else number(text)
+            context[feature.name] = number(text) if feature.numeric else text
         except ValueError:
             faults.append(Fault(f"context/{feature.name}", "must be a number"))
     if faults:
