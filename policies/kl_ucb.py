@@ -27,8 +27,8 @@ _NEWTON_STEPS = 7  # from above, where it comes down monotonically; exact to 1e-
 class KLUCB(Parameters, frozen=True):
     """Send the variant whose rate could credibly be the highest.
 
-    For opens and clicks in long campaigns: in the long run nothing judges more sharply what is
-    still credible. Nothing to tune.
+    For opens and clicks in long campaigns: in the long run no other bound is as narrow. Nothing to
+    tune.
 
     The index is the largest q with n · kl(mean, q) ≤ ln t, with n an arm's sends, those without a
     result yet included, and t the results of all arms, at least e. Source: Garivier and Cappé

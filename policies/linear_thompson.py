@@ -23,7 +23,7 @@ from bandits.statistics import Ridge
 
 @register("lints", label="Linear Thompson sampling (personal)", advised="recipients")
 class LinTS(Parameters, frozen=True):
-    """Give each recipient each variant with the chance that it is the best for somebody like them.
+    """Give each recipient each variant with the chance that it is the best for such a recipient.
 
     For recipients who differ, with feedback in waves or late: it varies what it sends by itself.
 

@@ -22,9 +22,9 @@ from bandits.statistics import Ridge
 
 @register("linucb", label="LinUCB (personal)")
 class LinUCB(Parameters, frozen=True):
-    """Send each recipient the variant that could be the best for somebody like them.
+    """Send each recipient the variant that could be the best for such a recipient.
 
-    For recipients who differ in what is known of them.
+    For recipients who differ in their features.
 
     Each variant has its own regression of the reward on the context (disjoint). Source: Li, Chu,
     Langford and Schapire (2010), "A contextual-bandit approach to personalized news article

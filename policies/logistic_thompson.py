@@ -20,7 +20,7 @@ from bandits.statistics.logistic import LogisticSums, PenalisedFamily
 class LogisticThompson(Parameters, frozen=True):
     """Give each recipient each variant with the chance that they would most likely act on it.
 
-    For opens and clicks that depend much on the recipient: it reckons with odds, which keep small
+    For opens and clicks that depend much on the recipient: it models odds, which keep small
     rates apart where a straight line cannot. Every update fits the whole log anew, so it suits
     smaller campaigns.
 

@@ -23,7 +23,7 @@ class SlotsThompson(Parameters, frozen=True):
     """Learn what each subject line, block or discount adds, whatever it is combined with.
 
     For emails of several slots, where 4 × 4 × 3 variants are 48 arms but only 11 things to learn.
-    It takes the effects of slots to add up, for each recipient by what is known of them. Choose a
+    It takes the effects of slots to add up, for each recipient by their features. Choose a
     minimum share above 0: a version that no draw prefers is never sent otherwise.
 
     A Bayesian linear model in which each variant of a slot has its own weights on the context; one

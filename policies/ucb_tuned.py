@@ -1,4 +1,4 @@
-"""UCB-Tuned: UCB1 with a width that knows how much an arm's rewards vary."""
+"""UCB-Tuned: UCB1 with a width that depends on the variance of an arm's rewards."""
 
 from functools import partial
 from typing import ClassVar

@@ -73,7 +73,7 @@ def simulate(  # noqa: PLR0913 - one for each option
     scheduler: str | None,
     listing: bool,
 ) -> None:
-    """Compare policies and A/B tests as SCENARIO says: a TOML file, or a ready scenario's name."""
+    """Compare policies and A/B tests in SCENARIO: a TOML file, or a ready scenario's name."""
     if listing:
         scenarios = ready_scenarios()
         width = max(map(len, scenarios))
@@ -170,8 +170,8 @@ def replay(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Estimate what policies would have earned on LOG, a CSV file of emails sent at random.
 
-    Rejection replay (Li et al. 2011): where a policy chooses what was sent, it earns the logged
-    reward and learns. Without --propensity every arm must have been sent equally often.
+    Rejection replay (Li et al. 2011): where a policy chooses the arm that was sent, it earns the
+    logged reward and learns. Without --propensity every arm must have been sent equally often.
     """
     policies = [make(name) for name in names]
     features = tuple(name.strip() for name in context.split(",") if name.strip())

@@ -44,7 +44,7 @@ class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
         """Make the learner's factory, with its label.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         label = self.label or self._default_label()
         if self.name in PROCEDURES:

@@ -1,4 +1,4 @@
-"""Documentation of the policies: what each declares, and its regret in three simulated campaigns.
+"""Documentation of the policies: their declarations, and regrets in three simulated campaigns.
 
 ``python -m simulations.policy_docs`` writes docs/policies.md from the code and the regrets stored
 in docs/policy_regrets.json. With ``--measure`` it simulates the regrets anew before, which takes
@@ -92,7 +92,7 @@ class DocumentedCampaign(Struct, frozen=True):
     """A campaign whose regrets the page shows.
 
     Attributes:
-        title: what the page calls it.
+        title: its name on the page.
         environment: the recipients.
         horizon: number of recipients.
         waves: number of equal batches in which they are sent.
@@ -172,7 +172,7 @@ def _section(name: str, policy: type[Parameters], regrets: Regrets) -> str:
     low, high = policy.support
     unbounded = (low, high) == (float("-inf"), float("inf"))
     rewards = "of any size" if unbounded else f"between {low:g} and {high:g}"
-    by = "what is known of each recipient" if policy.statistic.contextual else "results alone"
+    by = "the features of each recipient" if policy.statistic.contextual else "results alone"
     measured = [
         f"| {campaign} | {by_policy[name].text} |"
         for campaign, by_policy in regrets.items()

@@ -82,7 +82,7 @@ def replay(
         log: the log.
         policy: the policy.
         seed: the same seed gives the same numbers.
-        progress: called now and then with the number of rows gone through since.
+        progress: called now and then with the number of rows replayed since.
 
     Raises:
         InvalidInput: the policy does not take such rewards, or no row matched.

@@ -128,7 +128,7 @@ def normal_chances(mean: FloatArray, deviation: FloatArray) -> FloatArray:
     """
     shape = np.broadcast_shapes(mean.shape, deviation.shape)
     means = np.broadcast_to(mean, shape).reshape(-1, shape[-1])
-    # An arm that is known for sure (a context of zeros) is taken as nearly so.
+    # A deviation of 0 (a context of zeros) is replaced by a tiny one.
     deviations = np.maximum(np.broadcast_to(deviation, shape), _SURE).reshape(-1, shape[-1])
     alike = deviations.max(axis=-1) <= _ALIKE * deviations.min(axis=-1)
     out = np.empty(means.shape)

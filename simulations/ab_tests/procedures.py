@@ -50,7 +50,7 @@ class ABTest(Parameters, frozen=True):
     def check(self, problem: Problem, run: Run) -> None:
         """Refuse nothing: any share can be tested."""
 
-    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - the share says it all
+    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - it follows from the share
         """Test, then send the rest."""
         return _patient_schedule([self._size(run)], run.horizon)
 
@@ -62,7 +62,7 @@ class ABTest(Parameters, frozen=True):
         test = RotatingTest(problem, replications, FixedHorizonRule(), rng, looks=looks)
         return ScheduledLearner(test, self.schedule(run, problem), run.feedback)
 
-    def planned_size(self, problem: Problem) -> int | None:  # noqa: ARG002 - the share says it all
+    def planned_size(self, problem: Problem) -> int | None:  # noqa: ARG002 - it follows from the share
         """Return None: its size follows from the horizon."""
         return None
 
@@ -96,7 +96,7 @@ class PoweredTest(Parameters, frozen=True):
         """Check each field, and that either rate or sd is given.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if (self.rate is None) == (self.sd is None):
@@ -107,7 +107,7 @@ class PoweredTest(Parameters, frozen=True):
             raise InvalidInput.at("/lift", "rate + lift must be below 1")
 
     def check(self, problem: Problem, run: Run) -> None:
-        """Refuse nothing: a test too large for the campaign goes on to its end, and ships nothing.
+        """Refuse nothing: a test too large for the campaign lasts until its end, and ships nothing.
 
         A simulation is there to show that the power asks for so many recipients.
         """
@@ -204,10 +204,10 @@ class GroupSequentialTest(PoweredTest, frozen=True):
 
 
 class SuccessiveElimination(Parameters, frozen=True):
-    """Drop an arm as soon as it is surely not the best; the others go on in equal parts.
+    """Drop an arm as soon as it is surely not the best; the others continue in equal parts.
 
     After Even-Dar, Mannor and Mansour (2006), algorithm 3, with the empirical Bernstein bound of
-    Audibert, Munos and Szepesvári (2009), theorem 1, which knows that rates near 0 vary little. The
+    Audibert, Munos and Szepesvári (2009), theorem 1, which is narrow for rates near 0. The
     best arm is dropped with at most this chance, whatever the number of looks.
     """
 
@@ -227,7 +227,7 @@ class SuccessiveElimination(Parameters, frozen=True):
         if not np.isfinite(problem.span):
             raise InvalidInput.at("/name", "successive_elimination needs bounded rewards")
 
-    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - the run says it all
+    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - it follows from the run
         """Return the run's batches, with a look after each."""
         return run.schedule
 

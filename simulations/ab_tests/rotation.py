@@ -170,7 +170,7 @@ class RotatingTest:
         self._turn = 0
 
     def begin(self, upcoming: int, *, last: bool) -> None:  # noqa: ARG002 - the rule decides
-        """Look at the test, where it is not over."""
+        """Take a look at the test, where it is not over."""
         if self._sent and not (self._left == 1).all():
             self._take_look()
 

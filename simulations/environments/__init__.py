@@ -1,4 +1,4 @@
-"""The worlds that policies are tried in, one file each; a scenario names one by its `kind`."""
+"""Environments of simulations, one file each; a scenario names one by its `kind`."""
 
 from simulations.environments.bernoulli import Bernoulli
 from simulations.environments.classification import Classification
@@ -10,7 +10,7 @@ from simulations.environments.nonstationary import DriftingRates
 from simulations.environments.orders import Orders
 from simulations.environments.slots import Slots
 
-# What a scenario file can name.
+# The environments of scenario files.
 KINDS = (
     Bernoulli | Classification | DriftingRates | Gaussian | Hillstrom | Logistic | Orders | Slots
 )

@@ -30,18 +30,18 @@ class Gaussian(
     ] = 1.0
     low: Annotated[
         Number | None,
-        Meta(description="what policies are told is the smallest reward; by default 4 sd below"),
+        Meta(description="smallest reward for policies that need one; by default 4 sd below"),
     ] = None
     high: Annotated[
         Number | None,
-        Meta(description="what policies are told is the largest reward; by default 4 sd above"),
+        Meta(description="largest reward for policies that need one; by default 4 sd above"),
     ] = None
 
     def __post_init__(self) -> None:
         """Check each field, and that they fit each other.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if isinstance(self.sd, tuple) and len(self.sd) != len(self.means):
@@ -55,7 +55,7 @@ class Gaussian(
 
     @property
     def problem(self) -> Problem:
-        """K arms; the bounds are what policies are told, rewards are not held to them."""
+        """K arms; policies use the bounds, rewards are not held to them."""
         means = np.array(self.means)
         low = float((means - _FAR * self._sds).min()) if self.low is None else self.low
         high = float((means + _FAR * self._sds).max()) if self.high is None else self.high

@@ -81,7 +81,7 @@ class BinaryRewards(SharedRoundSource):
         """Draw n uniforms."""
         return rng.random(n)
 
-    def reward(self, arms: IntArray, means: FloatArray, noise: FloatArray) -> FloatArray:  # noqa: ARG002 - the mean says it all
+    def reward(self, arms: IntArray, means: FloatArray, noise: FloatArray) -> FloatArray:  # noqa: ARG002 - the mean is enough
         """Succeed where the uniform lies below the rate: a higher rate never does worse."""
         return (noise < means).astype(np.float64)
 

@@ -42,7 +42,7 @@ class DriftingRates(
         """Check each field, and that they fit each other.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         for i, row in enumerate(self.means):

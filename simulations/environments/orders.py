@@ -42,7 +42,7 @@ class Orders(
         """Check each field, and that each arm has a rate and a value.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if len(self.values) != len(self.rates):
@@ -71,8 +71,8 @@ class Orders(
         """Draw n uniforms."""
         return rng.random(n)
 
-    def reward(self, arms: IntArray, means: FloatArray, noise: FloatArray) -> FloatArray:  # noqa: ARG002 - the arm says it all
-        """Sell where the uniform lies below the rate; how far below says for how much."""
+    def reward(self, arms: IntArray, means: FloatArray, noise: FloatArray) -> FloatArray:  # noqa: ARG002 - the arm is enough
+        """Sell where the uniform lies below the rate; its rank below the rate decides the value."""
         rates, medians = np.array(self.rates)[arms], np.array(self.values)[arms]
         sold = noise < rates
         rank = np.divide(noise, rates, out=np.full(np.shape(sold), 0.5), where=sold)

@@ -29,7 +29,7 @@ class DecisionForgetting(Parameters, frozen=True):
         """Check each field, and that exactly one is given.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if (self.half_life is None) == (self.window is None):
@@ -172,7 +172,7 @@ class ExponentialDecay:
         return _DecayedSums(self._sums.correction(late), self._sums.zeros(), self._now)
 
     def learn(self, feedback: _DecayedSums) -> None:
-        """Add the sum with the weight that its age has left it."""
+        """Add the sum with the weight of its age."""
         decayed = feedback.matured.decayed(self._weight(self._now - feedback.summed_at))
         self.statistic = self.statistic - feedback.pending + decayed
 

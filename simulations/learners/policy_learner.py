@@ -85,7 +85,7 @@ class PolicyLearnerFactory(Struct, frozen=True):
         if run.schedule.sequential:
             raise InvalidInput.at("/stop", "needs run.batches: it is judged after each")
 
-    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - the run says it all
+    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - it follows from the run
         """Return the run's batches."""
         return run.schedule
 

@@ -20,7 +20,7 @@ from simulations.planning.wave_simulation import (
 from simulations.reporting.summary import TWO_SIDED, Estimate
 
 FIRST, BLOCK = 20, 100  # replications side by side: few until a hundred are done, then more
-SHARES = (0.1, 0.2, 0.5)  # of an A/B test: the best of these is what a bandit must beat
+SHARES = (0.1, 0.2, 0.5)  # of an A/B test: the policy is compared with the best of these
 _TESTS = 10_000  # replications of each A/B test, which costs next to nothing
 
 

@@ -50,7 +50,7 @@ class Feedback(Parameters, frozen=True):
         """Check each field, and that the engine waits for something.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if self.maturity is None and self.window is None:

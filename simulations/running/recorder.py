@@ -17,8 +17,8 @@ _SAME = 1e-12  # means closer than this count as equal
 class RunRecord(Struct, frozen=True, eq=False):
     """Sums of one learner in R replications; all but `grid` have R rows.
 
-    Sums are of means, not of realised rewards: the noise that is added afterwards says nothing
-    about a choice.
+    Sums are of means, not of realised rewards: the noise that is added afterwards is no part
+    of the quality of a choice.
 
     Attributes:
         grid: (G,) int, decisions made at each point of the curves; the last is the horizon.

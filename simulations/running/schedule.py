@@ -73,7 +73,7 @@ class Run(Parameters, frozen=True):
         """Check each field, and that the batches fill the horizon.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if isinstance(self.batches, tuple) and sum(self.batches) != self.horizon:
