@@ -180,9 +180,9 @@ class ActivePolicy:
 
         It is the policy's own, before the cap of newcomers and the floor.
         """
-        split: Callable[[Any, FloatArray], Contributions] | None
-        split = getattr(self.policy, "contributions", None)
-        return split(self._prepare(arms), context) if split else None
+        if self.policy.contributions is None:
+            return None
+        return self.policy.contributions(self._prepare(arms), context)
 
     def _prepare(self, arms: IntArray) -> Any:
         key = arms.tobytes()

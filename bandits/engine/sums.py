@@ -154,7 +154,7 @@ class StatisticBuilder:
         """Learn decisions as `sum_learned`, also of a family that has to learn all at once."""
         weights = self.weights(decisions.started_at) if weights is None else weights
         kept = ~decisions.holdout & (weights > 0)
-        return self.family.of(
+        return self.family.from_observations(
             self._problem,
             decisions.arms[kept],
             self._rule.as_maximised(rewards[kept]),
@@ -166,7 +166,7 @@ class StatisticBuilder:
         """Sum decisions as pending."""
         kept = ~decisions.holdout
         ones = np.ones(int(np.count_nonzero(kept)))
-        return self.family.waiting(
+        return self.family.from_pending(
             self._problem, decisions.arms[kept], decisions.contexts[kept], ones
         )
 

@@ -160,7 +160,7 @@ class Analysis:
             total, square = ends * count - total, ends**2 * count - 2 * ends * total + square
         moments = Moments(count, total, square, np.zeros_like(count))
         if low >= 0 and high <= 1:
-            rates = BetaPosterior.of(moments, 1.0, 1.0)
+            rates = BetaPosterior.from_moments(moments, 1.0, 1.0)
             return best_arm.beta_best_arm(rates.alpha, rates.beta)
         return best_arm.student_best_arm(*StudentPosterior(moments, high - low, 1.0, 1.0).marginal)
 
