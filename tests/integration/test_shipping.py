@@ -194,7 +194,7 @@ def test_shipped_arm_is_the_same_in_another_process(store, clock, database_url) 
     stopped = engine.stop("spring", by="test", ship={"subject_line": "b"})
     other = open_store(database_url)
     try:
-        assert other.record("spring") == stopped
+        assert other.experiments.record("spring") == stopped
         (decision,) = Engine(other, clock).choose("spring", [Request("u")])
         assert decision.slots["subject_line"]["variant"] == "b"
         assert store.log.decisions([str(decision.decision_id)])[str(decision.decision_id)].shipped
