@@ -182,11 +182,11 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         faults: list[Fault] = []
         for field in msgspec.structs.fields(self):
-            given = _plain(getattr(self, field.name))
+            raw = _plain(getattr(self, field.name))
             try:
-                value = msgspec.convert(given, field.type)
+                value = msgspec.convert(raw, field.type)
             except msgspec.ValidationError:
-                faults += refusal(given, field.type).under(pointer(field.name)).faults
+                faults += refusal(raw, field.type).under(pointer(field.name)).faults
                 continue
             if not _is_finite(value):
                 faults.append(Fault(pointer(field.name), "must be a finite number"))
@@ -203,7 +203,7 @@ def _plain(value: Any) -> Any:
 
 
 def _is_finite(value: Any) -> bool:
-    """Tell NaN and infinity, which pass comparisons with bounds or a missing bound."""
+    """Return False for NaN and infinity, which pass comparisons with bounds."""
     numbers = value if isinstance(value, tuple) else (value,)
     return all(isfinite(number) for number in numbers if isinstance(number, float))
 

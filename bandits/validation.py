@@ -1,4 +1,4 @@
-"""What does not fit a declared type: its place, and what would fit there.
+"""Validation: the place of a value that does not fit a declared type, and what would fit there.
 
 msgspec decides whether a value fits. Its messages are for people to read, and change from release
 to release; so place and sentence are found here, by going through the value beside its type.
@@ -100,7 +100,7 @@ class _Walk:
                 yield from self._scalar(value, kind, description)
 
     def _takes(self, value: Any, kind: inspect.Type) -> bool:
-        """Tell whether a value is of a type, whatever that asks of its size and its parts."""
+        """Return True if a value is of a type, before the type's bounds and parts are checked."""
         match kind:
             case inspect.Metadata():
                 return self._takes(value, kind.type)
@@ -116,7 +116,7 @@ class _Walk:
         return type(kind) not in _BARE or self._converted(value, kind) is not _NOTHING
 
     def _is_struct(self, value: Any, kind: inspect.Type) -> bool:
-        """Tell, of one of ten thousand rows, that it fits: msgspec sees it fifty times as soon."""
+        """Return True for a row that fits as a struct: msgspec checks it 50 times as fast."""
         if not isinstance(kind, inspect.StructType):
             return False
         try:
@@ -139,9 +139,9 @@ class _Walk:
         elif len(structs) > 1:
             yield from self._tagged(value, structs)
         else:
-            each = [next(self.faults(value, part, description), None) for part in parts]
-            if None not in each:
-                yield from filter(None, each[:1])
+            faults = [next(self.faults(value, part, description), None) for part in parts]
+            if None not in faults:
+                yield from filter(None, faults[:1])
 
     def _tagged(self, value: Mapping[Any, Any], kinds: list[inspect.StructType]) -> Iterator[Fault]:
         """Go through an object that has to be one of several, which a field of it tells apart."""
@@ -151,8 +151,8 @@ class _Walk:
         if field not in value:
             yield Fault(pointer(field), "is required")
         elif not any(type(tag) is type(t) for t in tags):
-            wanted = _expected(inspect.LiteralType(tuple(tags)))
-            yield Fault(pointer(field), f"must be {wanted}, not {_described(tag)}")
+            expected = _expected(inspect.LiteralType(tuple(tags)))
+            yield Fault(pointer(field), f"must be {expected}, not {_described(tag)}")
         elif tag not in tags:
             yield Fault(pointer(field), f"must be {_choices(tags)}, not {tag!r}")
         else:
@@ -167,8 +167,8 @@ class _Walk:
             elif name in tag:
                 yield from _below(name, self.faults(part, tag[name]))
             elif kind.forbid_unknown_fields:
-                known = ", ".join([*tag, *fields])
-                detail = f"known are {known}" if known else "none is taken"
+                names = ", ".join([*tag, *fields])
+                detail = f"known are {names}" if names else "none is taken"
                 yield Fault(pointer(name), f"unknown field; {detail}")
         for name, field in fields.items():
             if field.required and name not in value:
@@ -191,9 +191,9 @@ class _Walk:
                 yield from _lengths(value, kind, "text")
             case inspect.IntType() | inspect.FloatType():
                 yield from _bounds(self._converted(value, kind), kind)
-            case inspect.DateTimeType(tz=bool(wanted)):
-                if wanted != (self._converted(value, kind).tzinfo is not None):
-                    zone = "with" if wanted else "without"
+            case inspect.DateTimeType(tz=bool(has_zone)):
+                if has_zone != (self._converted(value, kind).tzinfo is not None):
+                    zone = "with" if has_zone else "without"
                     yield Fault("", f"must be a time as in RFC 3339 {zone} a timezone component")
 
 
@@ -206,7 +206,7 @@ def _below(step: str | int, faults: Iterator[Fault]) -> Iterator[Fault]:
 
 
 def _unbounded(value: Any) -> Iterator[Fault]:
-    """Find the numbers in anything at all that no double holds."""
+    """Find the numbers that no double holds in a value of any type."""
     if isinstance(value, Mapping | list | tuple):
         for step, part in value.items() if isinstance(value, Mapping) else enumerate(value):
             yield from _below(step, _unbounded(part))
@@ -215,7 +215,7 @@ def _unbounded(value: Any) -> Iterator[Fault]:
 
 
 def _is_huge(value: Any) -> bool:
-    """Tell whether a value is a number that no double holds, or none at all."""
+    """Return True for NaN, infinity, and a whole number that no double holds."""
     if isinstance(value, float):
         return isinf(value) or isnan(value)
     return isinstance(value, int) and abs(value) >= _LARGEST

@@ -20,6 +20,8 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.patience import LIMIT_SECONDS
+
 ROOT = Path(__file__).parents[2]
 LOCKS = {p.stem: p for p in (ROOT / "requirements").iterdir()}
 TOGETHER = ("run", "postgres", "test", "check", "bench")  # in one folder, one after the other
@@ -138,7 +140,13 @@ def recipes(*targets: str) -> str:
         k: v for k, v in os.environ.items() if k not in {"MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
     }
     run = subprocess.run(
-        command, cwd=ROOT, env=inherited, capture_output=True, text=True, check=True
+        command,
+        cwd=ROOT,
+        env=inherited,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=LIMIT_SECONDS,
     )
     return run.stdout.replace("\\\n", " ")
 
@@ -206,6 +214,7 @@ def pip(*words: str | Path, index: Path) -> list[str] | None:
         capture_output=True,
         text=True,
         check=False,
+        timeout=LIMIT_SECONDS,
     )
     if run.returncode:
         return None

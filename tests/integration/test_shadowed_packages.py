@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import bandits
+from tests.patience import LIMIT_SECONDS
 
 OURS = Path(bandits.__file__).parents[1]
 BANDITS = Path(sys.executable).with_name("bandits")
@@ -22,7 +23,7 @@ def run(*words: str | Path, path: Path) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
 
 

@@ -45,7 +45,7 @@ GOOD = {
     rewards.RewardBatch: {"rewards": [REWARD]},
     decisions.DecisionIds: {"decision_ids": ["d", "e"]},
     experiments.StopRequest: {"ship": {"subject_line": "plain"}},
-    scenario._File: tomllib.loads(scenario.ready()["two_waves"]),
+    scenario._ScenarioFile: tomllib.loads(scenario.ready_scenarios()["two_waves"]),
 }
 STRANGE = st.one_of(
     st.sampled_from([None, True, 0, -1, 7.5, 1e300, 2**64, 10**308, "", "a b", "x" * 300, [], {}]),

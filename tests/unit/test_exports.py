@@ -10,6 +10,7 @@ from bandits.client import Client
 from bandits.engine import Engine
 from bandits.errors import BanditsError
 from bandits.experiment import Experiment
+from tests.patience import LIMIT_SECONDS
 
 
 def test_package_offers_engine_experiment_client_and_errors() -> None:
@@ -26,5 +27,8 @@ def test_package_offers_engine_experiment_client_and_errors() -> None:
 
 def test_import_of_the_package_loads_neither_engine_nor_client() -> None:
     code = "import sys, bandits; print([m for m in ('numpy', 'httpx') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=LIMIT_SECONDS
+    )
     assert done.stdout == "[]\n"

