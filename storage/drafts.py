@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 
 from bandits.errors import NotFound, StaleEdit
 from storage.audit_log import record_change
-from storage.databases import Database, Found, Transaction
+from storage.databases import Database, NamedRow, Transaction
 from storage.schema import drafts
 
 _ID_BYTES = 9
@@ -106,7 +106,7 @@ def _read(transaction: Transaction, draft_id: str) -> Draft:
     return _draft(row)
 
 
-def _draft(row: Found) -> Draft:
+def _draft(row: NamedRow) -> Draft:
     return Draft(*(getattr(row, name) for name in Draft.__struct_fields__))
 
 

@@ -10,7 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 from bandits.errors import NoDatabase, NotUpgraded, Unavailable
-from storage.databases.url import open_database
+from storage.databases import open_database
 
 _MISSING = ("42P01", "42703")  # PostgreSQL's undefined_table and undefined_column
 _LACKS = re.compile(r"no such (table|column)|has no column named")  # SQLite's words

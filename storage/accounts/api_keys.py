@@ -14,7 +14,7 @@ from sqlalchemy import insert, or_, select, update
 
 from bandits.errors import Conflict, NotFound, Unavailable
 from storage.audit_log import record_change
-from storage.databases import Database, Found, Transaction
+from storage.databases import Database, NamedRow, Transaction
 from storage.schema import api_keys
 
 Scope = Literal["choose", "reward", "manage", "read"]
@@ -190,7 +190,7 @@ def _new_token() -> tuple[str, str]:
     return selector, f"{TOKEN_PREFIX}{selector}_{secrets.token_urlsafe(_SECRET_BYTES)}"
 
 
-def _known(row: Found | None, selector: str, at: float) -> bytes:
+def _known(row: NamedRow | None, selector: str, at: float) -> bytes:
     """Return the digest that a token with this selector must have, empty where none would do."""
     if row is None:
         return b""
@@ -199,7 +199,7 @@ def _known(row: Found | None, selector: str, at: float) -> bytes:
     return bytes(row.previous_digest) if at < row.previous_until else b""
 
 
-def _locked(transaction: Transaction, key_id: int) -> Found:
+def _locked(transaction: Transaction, key_id: int) -> NamedRow:
     """Read a key's row, to change it.
 
     Raises:
@@ -216,7 +216,7 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode(errors="surrogatepass")).digest()
 
 
-def _key(row: Found) -> ApiKey:
+def _key(row: NamedRow) -> ApiKey:
     return ApiKey(
         row.id,
         row.name,

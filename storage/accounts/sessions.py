@@ -11,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 
 from bandits.errors import NotFound, Unavailable
 from storage.audit_log import record_change
-from storage.databases import Database, Found, Transaction
+from storage.databases import Database, NamedRow, Transaction
 from storage.schema import sessions, users
 
 LASTING_SECONDS = 7 * 86_400.0  # not used for so long, a session is over
@@ -131,5 +131,5 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode(errors="surrogatepass")).digest()
 
 
-def _session(row: Found) -> Session:
+def _session(row: NamedRow) -> Session:
     return Session(row.id, row.user_id, row.agent, row.address, row.created_at, row.seen_at)

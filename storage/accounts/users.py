@@ -20,7 +20,7 @@ from storage.audit_log import (
     read_changes,
     record_change,
 )
-from storage.databases import Database, Found
+from storage.databases import Database, NamedRow
 from storage.schema import users
 
 Role = Literal["viewer", "manager", "admin"]
@@ -191,5 +191,5 @@ def _folded(email: str) -> str:
     return email.strip().casefold()
 
 
-def _user(row: Found) -> User:
+def _user(row: NamedRow) -> User:
     return User(row.id, row.email, row.password_hash, row.role, row.created_at)

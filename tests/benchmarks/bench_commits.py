@@ -21,7 +21,7 @@ from bandits.engine import Engine
 from bandits.experiment import Experiment
 from bandits.schemas import Request
 from storage import open_store, upgrade
-from storage.log import combined_calls
+from storage.log import group_commit
 
 THREADS = 16
 CHOICES = 1_000
@@ -80,8 +80,8 @@ def _choose(engine: Engine) -> None:
 
 def _alone(engine: Engine) -> None:
     """Have every call be a transaction of its own, as large ones are."""
-    most, combined_calls.MOST_ROWS = combined_calls.MOST_ROWS, 0
+    most, group_commit.MOST_ROWS = group_commit.MOST_ROWS, 0
     try:
         _choose(engine)
     finally:
-        combined_calls.MOST_ROWS = most
+        group_commit.MOST_ROWS = most

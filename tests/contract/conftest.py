@@ -8,8 +8,6 @@ from threading import Event
 
 import pytest
 
-from storage.log.group_commit import CallType
-
 
 @pytest.fixture
 def held(store) -> Callable[[], AbstractContextManager[None]]:
@@ -19,12 +17,17 @@ def held(store) -> Callable[[], AbstractContextManager[None]]:
     def hold() -> Iterator[None]:
         entered, released = Event(), Event()
 
-        def wait(_call: None) -> None:
-            entered.set()
-            assert released.wait(60)
+        class HeldCall:
+            """A call that is done once the context is left."""
+
+            kind = "held"
+
+            def run(self) -> None:
+                entered.set()
+                assert released.wait(60)
 
         with ThreadPoolExecutor(1) as leader:
-            leading = leader.submit(store.log._groups.do, CallType(wait, None), "held", None)
+            leading = leader.submit(store.log._groups.do, HeldCall())
             assert entered.wait(60)
             try:
                 yield

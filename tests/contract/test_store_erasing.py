@@ -14,7 +14,7 @@ from bandits.errors import NotDerivable, Unavailable
 from bandits.schemas import Request, Reward
 from storage.schema import batches, metadata, snapshots, subjects
 from storage.snapshots.verify import compare
-from storage.store_context import hash_subjects
+from storage.store_context import subject_hasher
 
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
 FORGETTING = {
@@ -174,7 +174,7 @@ def test_no_row_is_left_that_names_them(engine, store, sender, now):
     sender.click(ids, at=2.0, event_id="about u-0")
     fold(store, "spring", now=20.0)
     store.log.cancel(ids[:1], at=21.0)
-    (hashed,) = hash_subjects(store.secret("subjects"), ["u-0"])
+    (hashed,) = subject_hasher(store.secret("subjects"))(["u-0"])
     assert _places(store, hashed, ids[0])
     now[0] = 22.0
     erase(engine)

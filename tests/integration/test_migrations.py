@@ -14,7 +14,7 @@ from bandits.engine.fold import fold, rebuild
 from bandits.engine.statistic_sums import load_statistic
 from storage import current, migrate, open_store, upgrade
 from storage.commands import db
-from storage.databases.url import open_database
+from storage.databases import open_database
 from storage.schema import metadata
 from storage.snapshots.verify import compare
 
