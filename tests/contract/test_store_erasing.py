@@ -328,7 +328,7 @@ def test_where_one_is_erased_at_every_attempt_the_sender_is_asked_to_come_again(
         with store.subjects.erase("spring", [next(erased)], now=2.0, by="test"):
             return found
 
-    monkeypatch.setattr(store, "targets", targets)
+    monkeypatch.setattr(store.log, "targets", targets)
     with pytest.raises(Unavailable, match="being erased"):
         engine.reward([Reward(i, "e", "click") for i in ids])
     monkeypatch.undo()

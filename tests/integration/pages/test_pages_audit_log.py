@@ -94,7 +94,7 @@ def test_every_action_that_the_store_writes_has_words():
         tree = ast.parse(path.read_text())
         for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):
             called = getattr(call.func, "id", None) or getattr(call.func, "attr", None)
-            if called == "note":
+            if called == "record_change":
                 action, subject = call.args[1:3]
                 kind = "user"  # where the subject is a name of its own
                 if isinstance(subject, ast.JoinedStr):

@@ -56,7 +56,7 @@ def test_a_busy_database_asks_to_come_back(site, viewer, monkeypatch, caplog):
     def busy():
         raise Unavailable("the database is locked", 3)
 
-    monkeypatch.setattr(site.engine.store, "records", busy)
+    monkeypatch.setattr(site.engine.store.experiments, "records", busy)
     with caplog.at_level(logging.ERROR):
         answer = viewer.get("/", headers={"X-Request-ID": "req-41"})
     assert answer.status_code == 503
@@ -117,7 +117,7 @@ def test_an_unforeseen_failure_is_a_page_with_the_number_in_the_log(
     def broken():
         raise RuntimeError("the cat sat on it")
 
-    monkeypatch.setattr(site.engine.store, "records", broken)
+    monkeypatch.setattr(site.engine.store.experiments, "records", broken)
     with caplog.at_level(logging.ERROR):
         answer = viewer.get("/", headers={"X-Request-ID": "req-42"})
     assert answer.status_code == 500
@@ -132,7 +132,7 @@ def test_a_failure_while_something_is_saved_does_not_claim_that_nothing_was(
     def broken(*_, **__):
         raise RuntimeError("cut off")
 
-    monkeypatch.setattr(site.engine.store, "record", broken)
+    monkeypatch.setattr(site.engine.store.experiments, "record", broken)
     read = manager.get("/experiments/spring")
     assert read.status_code == 500
     assert '<a class="button" href="/experiments/spring">Try again</a>' in read.text
