@@ -105,7 +105,7 @@ def test_an_experiment_that_changed_meanwhile_gets_nothing(store, sender, tried,
     record = sender.start()
     other = open_store(database_url)
     for change in ("paused", "running"):
-        other.move("spring", change, allowed=["running", "paused"], at=1.0, by="test")
+        other.experiments.move("spring", change, allowed=["running", "paused"], at=1.0, by="test")
         if change == "paused":
             with pytest.raises(StaleRead):
                 store.log.append_decisions(record, sender.chosen(), at=2.0)

@@ -194,7 +194,7 @@ def test_another_process_ships_the_same(store, clock, database_url) -> None:
     stopped = engine.stop("spring", by="test", ship={"subject_line": "b"})
     other = open_store(database_url)
     try:
-        assert other.record("spring") == stopped
+        assert other.experiments.record("spring") == stopped
         (decision,) = Engine(other, clock).choose("spring", [Request("u")])
         assert decision.slots["subject_line"]["variant"] == "b"
         assert store.log.decisions([str(decision.decision_id)])[str(decision.decision_id)].shipped

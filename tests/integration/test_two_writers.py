@@ -19,7 +19,7 @@ SENDER = textwrap.dedent(
     import sys
     import numpy as np
     from bandits.engine.fold import fold
-    from bandits.store.values import Chosen, Events
+    from bandits.store.values import Events, NewDecisions
     from storage import open_store
     from storage.databases import postgresql
     from storage.databases import sqlite
@@ -37,7 +37,7 @@ SENDER = textwrap.dedent(
         both = [*ids, *shared]
         order = rng.permutation(2 * n)
         subjects = [f"subject {wave} {i % n}" for i in range(2 * n)]
-        chosen = Chosen(
+        chosen = NewDecisions(
             [both[i] for i in order], [subjects[i] for i in order], [b"body"] * 2 * n,
             order % 3, np.full(2 * n, 1 / 3), np.ones((2 * n, 1)), order < 0, order < 0,
             [b""] * 2 * n, 0,
