@@ -1,0 +1,140 @@
+"""What a release stored, the code of today reads: same answers, same emails, the same learning.
+
+Each folder here is a release: its databases, its uploads, and what it answered, all written by
+`make_database.py` with the release's own code.
+"""
+
+import lzma
+import sqlite3
+import sys
+import tarfile
+import time
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+
+HERE = Path(__file__).parent
+RELEASES = sorted(path for path in HERE.iterdir() if (path / "expected.json.xz").exists())
+NOT_OURS = {"alembic_version", "sqlite_sequence"}
+
+
+def imported(name: str) -> Any:
+    """Import a module of this folder, which is no package."""
+    spec = spec_from_file_location(f"upgrades_{name}", HERE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+installation = imported("installation")
+differences, filled_in = installation.differences, installation.filled_in
+
+
+def load(release: Path, url: str) -> None:
+    """Fill an empty database with a release's."""
+    if url.startswith("sqlite"):
+        content = lzma.decompress((release / "sqlite.db.xz").read_bytes())
+        Path(url.removeprefix("sqlite:///")).write_bytes(content)
+        return
+    with psycopg.connect(url) as connection:
+        connection.execute(lzma.decompress((release / "postgresql.sql.xz").read_bytes()))
+
+
+class Upgraded:
+    """A release's database after the upgrade, and what the release answered."""
+
+    def __init__(self, release: Path, url: str, files: Path, clock: Any) -> None:
+        self.url, self.files, self.clock = url, files, clock
+        self.expected = msgspec.json.decode(
+            lzma.decompress((release / "expected.json.xz").read_bytes())
+        )
+
+    def differences(self, part: str) -> list[str]:
+        """Do every step of a part; list where the answers are not those of then."""
+        found: list[str] = []
+        with installation.Installation(self.url, self.files, self.clock) as server:
+            for step in self.expected[part]:
+                self.clock.now = step["at"]
+                answer = getattr(server, step["do"])(**step["with"])
+                given = {k: v for k, v in step["with"].items() if k not in {"token", "password"}}
+                place = f"{step['do']} {given}"[:200]
+                compare = filled_in if step["do"] == "form" else differences
+                found += compare(step["answer"], answer, place)
+        return found
+
+
+@pytest.fixture(params=RELEASES, ids=lambda path: path.name)
+def release(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def upgraded(release, empty_url, tmp_path, monkeypatch) -> Upgraded:
+    load(release, empty_url)
+    installation.command(empty_url, "db", "upgrade")
+    with tarfile.open(release / "uploads.tar.xz") as archive:
+        archive.extractall(tmp_path / "files", filter="data")
+    clock = installation.Clock(0.0)
+    monkeypatch.setattr(time, "time", clock)  # by which browsers' cookies grow old
+    return Upgraded(release, empty_url, tmp_path / "files", clock)
+
+
+def test_upgrade_leaves_what_was_learned_in_step_with_the_log(upgraded):
+    assert installation.verify(upgraded.url) == upgraded.expected["verified"] != []
+
+
+def test_upgrade_changes_no_answer(upgraded):
+    assert upgraded.differences("reading") == []
+
+
+def test_upgraded_database_goes_on_as_it_would_have(upgraded):
+    assert upgraded.differences("going_on") == []
+    assert len(installation.verify(upgraded.url)) > len(upgraded.expected["verified"])
+
+
+def test_releases_are_there():
+    assert RELEASES != []
+
+
+def test_release_has_rows_in_each_of_its_tables(release, tmp_path):
+    load(release, f"sqlite:///{tmp_path}/old.db")
+    with sqlite3.connect(tmp_path / "old.db") as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        names = {name for (name,) in tables} - NOT_OURS
+        filled = {n for n in names if connection.execute(f"SELECT 1 FROM {n}").fetchone()}  # noqa: S608
+    connection.close()
+    assert filled == names != set()
+
+
+@pytest.mark.parametrize(
+    ("expected", "found"),
+    [
+        ({"a": 1}, {}),
+        ({}, {"a": 1}),
+        ([1, 2], [1]),
+        ([1], [1, 2]),
+        (0.1, 0.1 + 1e-9),
+        (3.0, 3.0 + 1e-9),
+        (0.5, None),
+        (None, 0.0),
+        ({"a": [{"b": "x"}]}, {"a": [{"b": "y"}]}),
+    ],
+)
+def test_differences_are_found(expected, found):
+    assert len(list(differences(expected, found))) == 1
+
+
+def test_differences_by_rounding_are_none():
+    assert list(differences({"a": [0.1, 0.0, 2]}, {"a": [0.1 + 1e-12, 1e-17, 2.0]})) == []
+
+
+def test_filled_in_finds_what_is_lost_or_out_of_order():
+    assert list(filled_in([200, ["a", "b"]], [200, ["a", "new", "b"]], "")) == []
+    assert list(filled_in([200, ["a", "b"]], [200, ["b", "a"]], "")) == [": 'b' is lost"]
+    assert list(filled_in([200, ["a", "a"]], [200, ["a"]], "")) == [": 'a' is lost"]
