@@ -312,7 +312,7 @@ class Installation:
     def turn(self, keys: Sequence[str]) -> None:
         """Do for these experiments what a learner does at its turn."""
         for key in keys:
-            self._engine.keep_to_schedule(self._engine.store.record(key))
+            self._engine.keep_to_schedule(self._engine.store.experiments.record(key))
             self._engine.learn(key)
             self._engine.prune(key)
             self._engine.retain(key)
