@@ -21,7 +21,7 @@ from bandits.store.values import DataQualityCounts, ExperimentRecord, State
 from bandits.versions import Configuration
 from storage.audit_log import record_change
 from storage.databases import Database, NamedRow, Transaction, write_again
-from storage.schema import configurations, experiments
+from storage.schema import QUALITY_COUNTS, configurations, experiments
 
 RECENT_SECONDS = 1.0
 _MOST_DECODED = 500  # configurations
@@ -38,7 +38,7 @@ _COLUMNS = (
     experiments.c.started_at,
     experiments.c.stopped_at,
     experiments.c.shipped,
-    *(experiments.c[name] for name in DataQualityCounts.__struct_fields__),
+    *(experiments.c[name] for name in QUALITY_COUNTS),
 )
 _BY_KEY = select(*_COLUMNS).where(experiments.c.key == bindparam("of_key"))
 _BY_ID = select(*_COLUMNS).where(experiments.c.id == bindparam("of_id"))

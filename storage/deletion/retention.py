@@ -19,12 +19,12 @@ from storage.log.batches import REFERENCES
 from storage.schema import (
     CHOSEN,
     activations,
-    bases,
     batch_of,
     batches,
     cancellations,
     decisions,
     events,
+    retained_sums,
     subjects,
 )
 from storage.snapshots import backlog
@@ -100,10 +100,17 @@ class RetentionBatch:
 
     def save(self, base: RetainedSums) -> None:
         """Remove the rows, and retain their sums."""
-        earlier = delete(bases).where(bases.c.experiment_id == self.record.id)
+        earlier = delete(retained_sums).where(retained_sums.c.experiment_id == self.record.id)
         self._transaction.execute(earlier)
-        row = {f: getattr(base, f) for f in base.__struct_fields__}
-        self._transaction.execute(insert(bases).values(experiment_id=self.record.id, **row))
+        row = {
+            "experiment_id": self.record.id,
+            "version": base.version,
+            "at": base.at,
+            "statistic": base.statistic,
+            "arm_counts": base.tally,
+            "inference_state": base.grounds,
+        }
+        self._transaction.execute(insert(retained_sums).values(row))
         self._free_subjects()
         remove_decisions(self._transaction, self._serials)
 
@@ -209,8 +216,15 @@ def remove_empty(
 
 def read_retained(transaction: Transaction, record: ExperimentRecord) -> RetainedSums | None:
     """Read the sums of decisions that were removed from the log, None where none were."""
-    columns = (bases.c[f] for f in RetainedSums.__struct_fields__)
-    row = transaction.execute(select(*columns).where(bases.c.experiment_id == record.id)).first()
+    query = select(
+        retained_sums.c.version,
+        retained_sums.c.at,
+        retained_sums.c.statistic,
+        retained_sums.c.arm_counts,
+        retained_sums.c.inference_state,
+    )
+    condition = retained_sums.c.experiment_id == record.id
+    row = transaction.execute(query.where(condition)).first()
     return None if row is None else RetainedSums(*row)
 
 

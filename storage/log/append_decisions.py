@@ -32,7 +32,7 @@ _COLUMNS = (
     "context",
     "holdout",
     "fallback",
-    "restriction",
+    "eligible_set",
     "digest",
     "subject",
     "shipped",

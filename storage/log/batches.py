@@ -8,11 +8,11 @@ from sqlalchemy import delete, func, insert, select, update
 
 from bandits.store.values import ExperimentRecord
 from storage.databases import Transaction
-from storage.schema import batches, restrictions
+from storage.schema import batches, eligible_sets
 
 # The lock of rows that refer to decisions: shared by calls that insert such rows, alone for those
 # that delete decisions. Every process on a database has to use the same name.
-REFERENCES = "what follows a decision"
+REFERENCES = "references to decisions"
 
 Kind = Literal["choose", "activate", "reward", "cancel"]
 
@@ -69,17 +69,19 @@ def admit(
 
     Where there are such, none is inserted.
     """
-    transaction.lock(f"restrictions {record.id}")
+    transaction.lock(f"eligible sets {record.id}")
     digests = {blake2b(r, digest_size=16).digest(): r for r in eligible}
-    condition = restrictions.c.experiment_id == record.id
-    query = select(restrictions.c.digest).where(condition, restrictions.c.digest.in_(list(digests)))
+    condition = eligible_sets.c.experiment_id == record.id
+    query = select(eligible_sets.c.digest).where(
+        condition, eligible_sets.c.digest.in_(list(digests))
+    )
     stored = set(transaction.execute(query).scalars())
     new = [digest for digest in digests if digest not in stored]
     if not new:
         return []
-    count = select(func.count()).select_from(restrictions).where(condition)
+    count = select(func.count()).select_from(eligible_sets).where(condition)
     room = max(most - transaction.execute(count).scalar_one(), 0)
     if len(new) > room:
         return [digests[digest] for digest in new[room:]]
-    transaction.insert(restrictions, _COLUMNS, [(record.id, d) for d in sorted(new)])
+    transaction.insert(eligible_sets, _COLUMNS, [(record.id, d) for d in sorted(new)])
     return []

@@ -22,7 +22,8 @@ from storage.store_context import StoreContext
 class DecisionLog:
     """Appends to the log, in groups of concurrent calls, and queries it: `bandits.store.LogPort`.
 
-    A call of many rows is a group of its own.
+    A call of many rows is a group of its own, and so is one that the caller has `grouped`: it holds
+    what several threads asked for, and would gain nothing by waiting for more.
     """
 
     def __init__(self, context: StoreContext) -> None:
@@ -32,24 +33,24 @@ class DecisionLog:
         self._groups = group_commit.group_commit(context.database)
 
     def append_decisions(
-        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float
+        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float, grouped: bool = False
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return."""
         if not chosen.ids:
             return {}
         hashes = self._context.hash_subjects(chosen.subjects)
         call = AppendDecisionsCall(self._context, record, chosen, hashes, at)
-        if len(chosen.ids) > group_commit.MOST_ROWS:
+        if grouped or len(chosen.ids) > group_commit.MOST_ROWS:
             return call.run()
         earlier: Mapping[int, StoredDecision] = self._groups.do(call)
         return earlier
 
-    def append_events(self, events: Events, *, at: float) -> Sequence[int]:
+    def append_events(self, events: Events, *, at: float, grouped: bool = False) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return."""
         if not len(events):
             return []
         call = AppendEventsCall(self._context, events, at)
-        if len(events) > group_commit.MOST_ROWS:
+        if grouped or len(events) > group_commit.MOST_ROWS:
             return call.run()
         repeated: Sequence[int] = self._groups.do(call)
         return repeated

@@ -53,7 +53,7 @@ _STORED = with_marks(
     decisions.c.context,
     decisions.c.holdout,
     decisions.c.fallback,
-    decisions.c.restriction,
+    decisions.c.eligible_set,
     decisions.c.digest,
     batches.c.created_at.label("made_at"),
     batches.c.due_at,

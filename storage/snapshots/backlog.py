@@ -45,7 +45,7 @@ def limit_origins(transaction: Transaction, uncounted: Sequence[NamedRow]) -> Se
         if not numbers:
             continue
         query = (
-            select(marks.c.batch_id, _made_in.c.policy_version, decisions.c.restriction)
+            select(marks.c.batch_id, _made_in.c.policy_version, decisions.c.eligible_set)
             .join(decisions, decisions.c.serial == marks.c.decision)
             .join(_made_in, _made_in.c.id == batch_of)
             .where(transaction.is_any(marks.c.batch_id, numbers))

@@ -15,11 +15,10 @@ from sqlalchemy import func, insert, select, update
 from bandits.store.values import DataQualityCounts, ExperimentRecord
 from storage.databases import NamedRow, Transaction
 from storage.log.batches import open_batch
-from storage.schema import batches, departed, experiments
+from storage.schema import QUALITY_COUNTS, batches, experiments, retained_counts
 
-NAMES = DataQualityCounts.__struct_fields__
-COLUMNS = tuple(batches.c[name] for name in NAMES)
-_COUNTS = itemgetter(slice(-len(NAMES), None))  # of a row that ends with `COLUMNS`
+COLUMNS = tuple(batches.c[name] for name in QUALITY_COUNTS)
+_COUNTS = itemgetter(slice(-len(QUALITY_COUNTS), None))  # of a row that ends with `COLUMNS`
 
 
 def note_early(transaction: Transaction, early: Mapping[int, int], *, at: float) -> None:
@@ -45,10 +44,14 @@ def add_counts(
         late = [b.id for b in counted if any(_COUNTS(b)) and not _is_in_time(record, b)]
         if late:
             condition = transaction.is_any(batches.c.id, late)
-            transaction.execute(update(batches).where(condition).values(dict.fromkeys(NAMES, 0)))
+            transaction.execute(
+                update(batches).where(condition).values(dict.fromkeys(QUALITY_COUNTS, 0))
+            )
     sums = list(map(sum, zip(*map(_COUNTS, in_time), strict=True)))
     if any(sums):
-        values = {name: experiments.c[name] + n for name, n in zip(NAMES, sums, strict=True)}
+        values = {
+            name: experiments.c[name] + n for name, n in zip(QUALITY_COUNTS, sums, strict=True)
+        }
         query = update(experiments).where(experiments.c.id == record.id)
         transaction.execute(query.values(values))
 
@@ -63,9 +66,9 @@ def sum_counts(transaction: Transaction, record: ExperimentRecord) -> DataQualit
     sums = [func.coalesce(func.sum(column), 0) for column in COLUMNS]
     counted = (batches.c.experiment_id == record.id, batches.c.counted_version.is_not(None))
     logged = transaction.execute(select(*sums).where(*counted)).one()
-    query = select(*(departed.c[name] for name in NAMES))
-    row = transaction.execute(query.where(departed.c.experiment_id == record.id)).first()
-    retained = row or (0,) * len(NAMES)
+    query = select(*(retained_counts.c[name] for name in QUALITY_COUNTS))
+    row = transaction.execute(query.where(retained_counts.c.experiment_id == record.id)).first()
+    retained = row or (0,) * len(QUALITY_COUNTS)
     return DataQualityCounts(*(int(a) + b for a, b in zip(logged, retained, strict=True)))
 
 
@@ -79,12 +82,12 @@ def retain_counts(transaction: Transaction, removed: Iterable[NamedRow]) -> None
     sums: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for batch in removed:
         if batch.counted_version is not None and any(_COUNTS(batch)):
-            sums[batch.experiment_id].update(dict(zip(NAMES, _COUNTS(batch), strict=True)))
+            sums[batch.experiment_id].update(dict(zip(QUALITY_COUNTS, _COUNTS(batch), strict=True)))
     for number, counts in sums.items():
-        condition = departed.c.experiment_id == number
-        values = {name: departed.c[name] + counts[name] for name in NAMES}
-        query = update(departed).where(condition).values(values)
-        row = transaction.execute(query.returning(departed.c.experiment_id)).first()
+        condition = retained_counts.c.experiment_id == number
+        values = {name: retained_counts.c[name] + counts[name] for name in QUALITY_COUNTS}
+        query = update(retained_counts).where(condition).values(values)
+        row = transaction.execute(query.returning(retained_counts.c.experiment_id)).first()
         if row is None:
-            first = {name: counts[name] for name in NAMES}
-            transaction.execute(insert(departed).values(experiment_id=number, **first))
+            first = {name: counts[name] for name in QUALITY_COUNTS}
+            transaction.execute(insert(retained_counts).values(experiment_id=number, **first))

@@ -72,7 +72,7 @@ _COLUMNS = (
     type_coerce(decisions.c.holdout, Integer),
     type_coerce(decisions.c.context, NullType),
     decisions.c.propensity,
-    type_coerce(decisions.c.restriction, NullType),
+    type_coerce(decisions.c.eligible_set, NullType),
 )
 _CHOSEN = select(*_COLUMNS).where(of_batch(batches.c.id), LEARNABLE)
 _ACTIVATED = (

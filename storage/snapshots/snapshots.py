@@ -8,7 +8,7 @@ from bandits.store.values import ExperimentRecord, Snapshot, SnapshotPoint
 from bandits.versions import Configuration
 from storage.databases import Transaction
 from storage.experiments import ExperimentStore
-from storage.schema import KEPT, erasures, experiments, grounds, snapshots
+from storage.schema import KEPT, erasures, experiments, inference_states, snapshots
 
 _COLUMNS = (
     snapshots.c.version,
@@ -17,11 +17,12 @@ _COLUMNS = (
     snapshots.c.seed,
     snapshots.c.upcoming,
     snapshots.c.statistic,
-    snapshots.c.tally,
-    func.coalesce(grounds.c.content, b""),
+    snapshots.c.arm_counts,
+    func.coalesce(inference_states.c.content, b""),
 )
-_KEPT = and_(
-    grounds.c.experiment_id == snapshots.c.experiment_id, grounds.c.version == snapshots.c.version
+_OF_SNAPSHOT = and_(
+    inference_states.c.experiment_id == snapshots.c.experiment_id,
+    inference_states.c.version == snapshots.c.version,
 )
 
 
@@ -34,7 +35,7 @@ def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: i
     """
     query = (
         select(*_COLUMNS)
-        .outerjoin_from(snapshots, grounds, _KEPT)
+        .outerjoin_from(snapshots, inference_states, _OF_SNAPSHOT)
         .where(snapshots.c.experiment_id == record.id, snapshots.c.version == version)
     )
     row = transaction.execute(query).one_or_none()
@@ -102,12 +103,14 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "seed": snapshot.seed,
         "upcoming": snapshot.upcoming,
         "statistic": snapshot.statistic,
-        "tally": snapshot.tally,
+        "arm_counts": snapshot.tally,
     }
     transaction.execute(insert(snapshots).values(row))
-    transaction.execute(delete(grounds).where(grounds.c.experiment_id == record.id))
-    kept = {"experiment_id": record.id, "version": snapshot.version, "content": snapshot.grounds}
-    transaction.execute(insert(grounds).values(kept))
+    transaction.execute(
+        delete(inference_states).where(inference_states.c.experiment_id == record.id)
+    )
+    state = {"experiment_id": record.id, "version": snapshot.version, "content": snapshot.grounds}
+    transaction.execute(insert(inference_states).values(state))
     query = update(experiments).where(experiments.c.id == record.id)
     transaction.execute(query.values(learned_version=snapshot.version))
 
@@ -129,7 +132,7 @@ def read_history(
     ).scalar_one()
     moments = np.linspace(first, newest.at, points).tolist()[:-1]
     versions = {newest.version, *_versions_at(transaction, record, moments)}
-    columns = (snapshots.c.version, snapshots.c.at, snapshots.c.tally)
+    columns = (snapshots.c.version, snapshots.c.at, snapshots.c.arm_counts)
     query = select(*columns).where(condition, snapshots.c.version.in_(versions))
     return [SnapshotPoint(*row) for row in transaction.execute(query.order_by(snapshots.c.version))]
 

@@ -56,9 +56,7 @@ def simulate(manager, begun):
 
     def simulate(**typed):
         address = f"{begun}/start"
-        fields = (
-            manager.form(address, MARKER) | PLAN | {f"plan/{k}": v for k, v in typed.items()}
-        )
+        fields = manager.form(address, MARKER) | PLAN | {f"plan/{k}": v for k, v in typed.items()}
         answer = manager.post(address, fields | {"do": "simulate"})
         if answer.status_code != 302:
             return answer
