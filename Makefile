@@ -1,10 +1,16 @@
 # Each recipe is a line that a person could type. `make` sets .venv up first, and again whenever
-# setup.cfg has changed; what is up to date costs nothing.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# setup.cfg or a lock has changed; what is up to date costs nothing. What is installed is what
+# requirements/ names, file by file; `make lock` chooses anew, `make canary` tries the newest.
+FITS := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2> /dev/null
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do $$p $(FITS) && echo $$p && break; done)
 BIN := .venv/bin
+INSTALL := pip install --quiet --require-hashes --only-binary :all:
+COMPILE := .venv/lock/bin/uv pip compile --quiet --python .venv/lock/bin/python --no-build-isolation \
+	--universal --python-version 3.11 --fork-strategy fewest --generate-hashes --upgrade \
+	--annotation-style line --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check bench soak audit docs wheel clean
+.PHONY: demo test check bench soak audit lock canary docs wheel clean
 
 demo: .venv/installed
 	$(BIN)/bandits demo
@@ -26,19 +32,42 @@ check: .venv/tested wheel
 
 # Beside other people's libraries. obp's pins are older than Python 3.11, so it gets its own folder.
 bench: .venv/tested
-	$(BIN)/pip install --quiet --editable '.[bench]'
-	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv/peers 'obp==0.4.1'
+	$(BIN)/$(INSTALL) -r requirements/bench.txt
+	$(BIN)/$(INSTALL) --no-deps --upgrade --target .venv/peers -r requirements/obp.txt
 	$(BIN)/python tests/benchmarks/run.py
 
+# The long forms of the tests; then all of them in bad weather, beside eight busy processes.
 soak: .venv/tested wheel
 	SOAK=1 $(BIN)/pytest -n 2
+	$(BIN)/python tests/busy.py 8 $(BIN)/pytest -n 2
 
 # Asks PyPI what is known of the packages installed here; in a folder of its own, not to add to them.
 audit: .venv/tested
-	$(PYTHON) -m venv .venv/audit
-	.venv/audit/bin/pip install --quiet pip-audit
+	$(PYTHON) -m venv --clear .venv/audit
+	.venv/audit/bin/$(INSTALL) -r requirements/audit.txt
 	$(BIN)/pip freeze --exclude-editable > .venv/audit/installed.txt
 	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement .venv/audit/installed.txt
+
+# Chooses the newest versions that setup.cfg and pyproject.toml allow, and writes their hashes down.
+# The same version of a package stands in every lock but obp's and the tools', each in its own folder.
+lock:
+	$(PYTHON) -m venv --clear .venv/lock
+	.venv/lock/bin/$(INSTALL) -r requirements/lock.txt
+	$(COMPILE) setup.cfg --group build --group intel-mac -o requirements/run.txt
+	$(COMPILE) setup.cfg --extra test -c requirements/run.txt -o requirements/test.txt
+	$(COMPILE) setup.cfg --extra check -c requirements/test.txt -c requirements/run.txt -o requirements/check.txt
+	$(COMPILE) setup.cfg --extra bench -c requirements/check.txt -c requirements/test.txt -o requirements/bench.txt
+	$(COMPILE) setup.cfg --extra postgres --group build -c requirements/test.txt -c requirements/run.txt -o requirements/postgres.txt
+	$(COMPILE) --no-deps --group obp -o requirements/obp.txt
+	$(COMPILE) --group audit -o requirements/audit.txt
+	$(COMPILE) --group lock -o requirements/lock.txt
+
+# Tries what a lock will hold next: the newest of everything, beside the .venv that is in use.
+canary: .venv/tested
+	$(PYTHON) -m venv --clear .venv/canary
+	.venv/canary/bin/pip install --quiet --upgrade pip
+	.venv/canary/bin/pip install --quiet --editable '.[test,check]'
+	.venv/canary/bin/pytest -n 2
 
 # The pages that are made from the code.
 docs: .venv/installed
@@ -56,13 +85,14 @@ wheel: .venv/tested
 clean:
 	rm -rf .venv build dist build.log *.egg-info
 
-.venv/installed: setup.cfg pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 is needed: make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+.venv/installed: setup.cfg pyproject.toml requirements/run.txt
+	@$(or $(PYTHON),false) $(FITS) || { echo 'Bandits needs Python 3.11, 3.12, 3.13 or 3.14: make PYTHON=/path/to/python3.11' >&2; false; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/$(INSTALL) -r requirements/run.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv/tested: .venv/installed tests/install-chromium
-	$(BIN)/pip install --quiet --editable '.[test,check]'
+.venv/tested: .venv/installed requirements/test.txt requirements/check.txt tests/install-chromium
+	$(BIN)/$(INSTALL) -r requirements/test.txt -r requirements/check.txt
 	tests/install-chromium
 	touch $@

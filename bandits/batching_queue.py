@@ -7,6 +7,7 @@ thread that asks, so that nobody fails for what a neighbour asked.
 """
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -100,7 +101,7 @@ class BatchingQueue(Generic[C, R]):
             results = self._together([member.call for member in group])
         except Unavailable as error:
             for member in group:  # each its own, with its own traceback
-                member.error = Unavailable(str(error), error.retry_after_seconds)
+                member.error = copy(error)
         except Exception:  # noqa: BLE001 - whose fault it was, each finds out alone
             return
         else:

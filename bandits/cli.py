@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 
 from bandits.errors import BanditsError, InvalidInput
+from bandits.installation import refuse_strangers
 
 progress_console = Console(stderr=True)
 
@@ -42,6 +43,7 @@ class LazyGroup(click.Group):
         entry = _commands().get(cmd_name)
         if entry is None:
             return None
+        refuse_strangers()
         command: click.Command = entry.load()
         return command
 

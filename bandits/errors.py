@@ -15,7 +15,8 @@
     │   ├── NotUpgraded     its database is of an older version than this one
     │   └── NoDatabase      its database is not where it is looked for
     ├── NotDerivable        what would be needed to answer has been erased
-    └── DuplicatePolicy     two policies were registered under one name
+    ├── DuplicatePolicy     two policies were registered under one name
+    └── ShadowedPackage     somebody else's package is imported in place of one of ours
 """
 
 from collections.abc import Iterable
@@ -123,23 +124,22 @@ class Unavailable(BanditsError):
 class NotUpgraded(Unavailable):
     """The database is of an older version; trying again helps only once somebody upgrades it."""
 
-    def __init__(self) -> None:
-        super().__init__(
-            "the database is of an older version than the server; `bandits db upgrade` upgrades it,"
-            " and so does starting `bandits serve`",
-            retry_after_seconds=60,
-        )
+    def __init__(
+        self,
+        reason: str = "the database is of an older version than the server; `bandits db upgrade`"
+        " upgrades it, and so does starting `bandits serve`",
+    ) -> None:
+        super().__init__(reason, retry_after_seconds=60)
 
 
 class NoDatabase(Unavailable):
-    """The database's file is not there; trying again helps only once somebody brings it back."""
+    """The database's file is not there; trying again helps only once somebody brings it back.
 
-    def __init__(self) -> None:
-        super().__init__(
-            "there is no database where the server looks for it: its file was moved, removed or"
-            " replaced, or its address is mistyped",
-            retry_after_seconds=60,
-        )
+    The reason names the file, for whoever runs the server.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, retry_after_seconds=60)
 
 
 class NotDerivable(BanditsError):
@@ -152,3 +152,16 @@ class DuplicatePolicy(BanditsError):
     def __init__(self, name: str) -> None:
         self.name = name
         super().__init__(f"two policies are called {name!r}")
+
+
+class ShadowedPackage(BanditsError):
+    """Somebody else's package `name` comes first on Python's path: `stranger` before `expected`."""
+
+    def __init__(self, name: str, stranger: str, expected: str) -> None:
+        self.name = name
+        self.stranger = stranger
+        self.expected = expected
+        super().__init__(
+            f"another package is called {name!r}: {stranger} comes before {expected} on Python's"
+            " path; run without it, such as with another PYTHONPATH or in an environment of its own"
+        )

@@ -15,7 +15,7 @@ from bandits.identifiers import pointer
 from bandits.problem import Problem
 from bandits.sampling import draw
 from bandits.statistics import Statistic
-from bandits.validation import converted
+from bandits.validation import refusal
 
 S_contra = TypeVar("S_contra", bound=Statistic, contravariant=True)
 P = TypeVar("P")
@@ -161,13 +161,15 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         faults: list[Fault] = []
         for field in msgspec.structs.fields(self):
+            given = _plain(getattr(self, field.name))
             try:
-                value = msgspec.convert(_plain(getattr(self, field.name)), field.type)
-                _refuse_non_finite(value)
-            except msgspec.ValidationError as error:
-                faults += converted(error, field.type).under(pointer(field.name)).faults
-            else:
-                msgspec.structs.force_setattr(self, field.name, value)
+                value = msgspec.convert(given, field.type)
+            except msgspec.ValidationError:
+                faults += refusal(given, field.type).under(pointer(field.name)).faults
+                continue
+            if not _is_finite(value):
+                faults.append(Fault(pointer(field.name), "must be a finite number"))
+            msgspec.structs.force_setattr(self, field.name, value)
         if faults:
             raise InvalidInput(faults)
 
@@ -179,11 +181,10 @@ def _plain(value: Any) -> Any:
     return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value
 
 
-def _refuse_non_finite(value: Any) -> None:
-    """Refuse NaN and infinity, which pass comparisons with bounds or a missing bound."""
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, float) and not isfinite(number):
-            raise msgspec.ValidationError("Number out of range")
+def _is_finite(value: Any) -> bool:
+    """Tell NaN and infinity, which pass comparisons with bounds or a missing bound."""
+    numbers = value if isinstance(value, tuple) else (value,)
+    return all(isfinite(number) for number in numbers if isinstance(number, float))
 
 
 AnyPolicy = Policy[Any, Any]

@@ -10,6 +10,7 @@ import msgspec
 
 from bandits.errors import DuplicatePolicy, Fault, InvalidInput
 from bandits.identifiers import pointer
+from bandits.installation import refuse_strangers
 from bandits.policy import AnyPolicy, Parameters
 
 _registered: dict[str, type[Parameters]] = {}
@@ -51,6 +52,7 @@ def register(
 
 @cache
 def _discover() -> None:
+    refuse_strangers()
     for entry in entry_points(group="bandits.policies"):
         entry.load()
 

@@ -8,7 +8,7 @@ import msgspec
 
 from bandits.errors import Fault, InvalidInput
 from bandits.identifiers import pointer
-from bandits.validation import converted
+from bandits.validation import refusal
 
 T = TypeVar("T")
 
@@ -23,8 +23,8 @@ def read(kind: type[T], value: Any) -> T:
         raise InvalidInput(Fault(place, "must be a finite number") for place in unbounded)
     try:
         return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        raise converted(error, kind) from None
+    except msgspec.ValidationError:
+        raise refusal(value, kind) from None
 
 
 def _non_finite(value: Any) -> Iterator[str]:

@@ -1,6 +1,5 @@
 """Bringing a database to the newest migration, or telling which one it is at."""
 
-import re
 from pathlib import Path
 
 from alembic import command
@@ -9,12 +8,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from bandits.errors import NoDatabase, NotUpgraded, Unavailable
 from storage.databases import open_database
 
-_MISSING = ("42P01", "42703")  # PostgreSQL's undefined_table and undefined_column
-_LACKS = re.compile(r"no such (table|column)|has no column named")  # SQLite's words
-_NOWHERE = "there is no database"  # our own words, before a file is opened
 _FOLDER = Path(__file__).parent / "migrations"
 
 
@@ -58,16 +53,6 @@ def newest() -> str:
     if head is None:
         raise RuntimeError("the migrations are not installed")
     return head
-
-
-def classify_unavailable(error: Unavailable) -> Unavailable:
-    """Say what the store failed of: `NotUpgraded` or `NoDatabase`, else the error as it is."""
-    if str(error).startswith(_NOWHERE):
-        return NoDatabase()
-    cause = error.__cause__
-    own = getattr(cause, "orig", cause)  # the driver's, within SQLAlchemy's
-    missing = getattr(own, "sqlstate", None) in _MISSING or _LACKS.search(str(own))
-    return NotUpgraded() if missing else error
 
 
 def config(connection: Connection | None = None) -> Config:

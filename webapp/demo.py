@@ -29,7 +29,7 @@ from storage.accounts import AccountStore
 from storage.accounts.api_keys import NewKey, Scope
 from webapp.passwords import hash_password
 from webapp.sample import KEY, SampleRecipients, sample_experiment
-from webapp.server import Address, reserved, serve
+from webapp.server import Address, PortInUse, reserved, serve
 from webapp.settings import Settings
 
 EMAIL = "demo@example.com"
@@ -79,9 +79,10 @@ def demo(host: str, port: int, database: str | None) -> None:
             _run(Settings.read(os.environ, database_url=url), free, kept=database is not None)
     except InvalidInput:
         raise
+    except PortInUse as error:
+        raise click.ClickException(f"{error}; choose another with --port") from None
     except BanditsError as error:
-        hint = "; choose another with --port" if "is in use" in str(error) else ""
-        raise click.ClickException(f"{error}{hint}") from None
+        raise click.ClickException(str(error)) from None
     click.echo("The demo is stopped.", err=True)
 
 

@@ -42,6 +42,10 @@ class Address(Struct, frozen=True):
         return f"http://{host}:{self.port}"
 
 
+class PortInUse(Unavailable):
+    """Somebody listens at the address already."""
+
+
 def serve(settings: Settings, address: Address, workers: int) -> None:
     """Serve until a signal ends it.
 
@@ -109,7 +113,8 @@ def reserved(address: Address) -> Iterator[Address]:
     """Hold an address for workers that bind it beside us; yields it with its actual port.
 
     Raises:
-        Unavailable: it is in use, or not ours to use.
+        PortInUse: somebody listens there already.
+        Unavailable: it is not ours to use.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     with _bound(family, address, shared=False) as alone:
@@ -127,7 +132,8 @@ def _bound(family: int, address: Address, *, shared: bool) -> socket.socket:
         held.bind((address.host, address.port))
     except OSError as error:
         held.close()
-        taken = error.errno == errno.EADDRINUSE
-        reason = "is in use" if taken else f"cannot be used: {error.strerror}"
-        raise Unavailable(f"port {address.port} of {address.host} {reason}") from None
+        port = f"port {address.port} of {address.host}"
+        if error.errno == errno.EADDRINUSE:
+            raise PortInUse(f"{port} is in use") from None
+        raise Unavailable(f"{port} cannot be used: {error.strerror}") from None
     return held

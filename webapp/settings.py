@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bandits.errors import Fault, InvalidInput
-from bandits.validation import sentence
+from bandits.validation import refusal
 
 PREFIX = "BANDITS_"
 
@@ -54,7 +54,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 given[name] = value
         try:
             return msgspec.convert(given, cls, strict=False)
-        except msgspec.ValidationError as error:
-            detail, _, place = str(error).partition(" - at `$.")
-            name = PREFIX + place.rstrip("`").upper()
-            raise InvalidInput([Fault(name, sentence(detail))]) from None
+        except msgspec.ValidationError:
+            (fault,) = refusal(given, cls, strict=False).faults
+            name = PREFIX + fault.pointer.removeprefix("/").upper()  # each is a field of its own
+            raise InvalidInput([Fault(name, fault.detail)]) from None

@@ -26,7 +26,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.sql.dml import ReturningInsert
 
-from bandits.errors import BanditsError, InvalidInput, Unavailable
+from bandits.errors import BanditsError, InvalidInput, NotUpgraded, Unavailable
 
 T = TypeVar("T")
 
@@ -36,7 +36,6 @@ NamedRow = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attrib
 # PostgreSQL's serialization_failure, deadlock_detected and foreign_key_violation: a decision that
 # was looked up a moment ago has been erased.
 _TO_REPEAT = ("40001", "40P01", "23503")
-_NO_TABLE = ("42P01", "42703")  # undefined_table and undefined_column
 _ATTEMPTS = 5
 
 
@@ -215,20 +214,24 @@ def write_again(database: Database, work: Callable[[Transaction], T]) -> T:
 
 
 @contextmanager
-def translate_errors(driver_errors: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def translate_errors(
+    lacks_tables: Callable[[object], bool], driver_errors: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     """Translate errors of a database at run time into `BanditsError`.
 
     Args:
+        lacks_tables: returns true of its driver's error where a table or a column is missing.
         driver_errors: errors that its driver raises when it is used without SQLAlchemy.
 
     Raises:
-        Unavailable: it is locked, full, gone, damaged, not upgraded or has no free connection.
+        NotUpgraded: a table or a column is missing.
+        Unavailable: it is locked, full, gone, damaged or has no free connection.
         InvalidInput: it cannot hold a value, such as a text with NUL in PostgreSQL.
     """
     try:
         yield
     except DBAPIError as error:
-        translated = _translate(error)
+        translated = NotUpgraded() if lacks_tables(error.orig) else _translate(error)
         if translated is None:
             raise
         raise translated from error
@@ -237,6 +240,8 @@ def translate_errors(driver_errors: tuple[type[Exception], ...] = ()) -> Iterato
     except driver_errors as error:
         if _is_conflict(error):
             raise SerializationConflict from error
+        if lacks_tables(error):
+            raise NotUpgraded from error
         raise Unavailable(f"the database does not answer: {error}".strip()) from error
 
 
@@ -250,16 +255,6 @@ def _translate(error: DBAPIError) -> BanditsError | None:
         return SerializationConflict()
     if isinstance(error, DataError):
         return InvalidInput.at("", f"cannot be stored: {error.orig}")
-    if isinstance(error, IntegrityError | InternalError):
+    if isinstance(error, IntegrityError | InternalError | ProgrammingError):
         return None
-    has_tables = getattr(error.orig, "sqlstate", None) not in _NO_TABLE
-    if isinstance(error, ProgrammingError) and has_tables:
-        return None
-    return Unavailable(_reason(error))
-
-
-def _reason(error: DBAPIError) -> str:
-    reason = str(error.orig).strip()
-    if "no such table" in reason or isinstance(error, ProgrammingError):
-        return f"the database must be upgraded first, by `bandits db upgrade` ({reason})"
-    return f"the database does not answer: {reason}"
+    return Unavailable(f"the database does not answer: {error.orig}".strip())

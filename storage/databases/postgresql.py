@@ -40,6 +40,7 @@ from bandits.errors import InvalidInput
 from storage.databases.database import BulkInsert, Row, Transaction, translate_errors
 
 _FEW = 200  # rows that are sent as one JSON text sooner than copied
+_MISSING = ("42P01", "42703")  # undefined_table and undefined_column
 LOCK_SECONDS = 10.0  # to wait for what another transaction holds
 
 
@@ -72,6 +73,8 @@ class Postgresql:
             psycopg.OperationalError,
             psycopg.InterfaceError,
             psycopg.errors.ForeignKeyViolation,
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.UndefinedColumn,
         )
         self.writer = self.engine
         self._append_lock = threading.Lock()
@@ -90,13 +93,16 @@ class Postgresql:
         engine = self.engine
         if consistent:
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        with translate_errors(self._driver_errors), engine.begin() as connection:
+        with translate_errors(_lacks_tables, self._driver_errors), engine.begin() as connection:
             yield _PostgresqlTransaction(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open a transaction; each of its statements sees what was committed before it."""
-        with translate_errors(self._driver_errors), self.engine.begin() as connection:
+        with (
+            translate_errors(_lacks_tables, self._driver_errors),
+            self.engine.begin() as connection,
+        ):
             yield _PostgresqlTransaction(connection)
 
     def append(
@@ -124,7 +130,7 @@ class Postgresql:
         """Return the driver's connection that `append` uses, each of its statements committed."""
         if self._append_connection is None:
             engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-            with translate_errors(self._driver_errors):
+            with translate_errors(_lacks_tables, self._driver_errors):
                 self._append_connection = engine.connect()
         return self._append_connection.connection.driver_connection
 
@@ -241,6 +247,10 @@ def _count_query(column: Column[Any]) -> Select[Any]:
 @cache
 def _number_query(number: Column[int], column: Column[Any]) -> Select[Any]:
     return select(column, number).where(_is_any(column, bindparam("values", type_=Text())))
+
+
+def _lacks_tables(error: object) -> bool:
+    return getattr(error, "sqlstate", None) in _MISSING
 
 
 def _array(values: Sequence[Any]) -> str:

@@ -31,15 +31,17 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite.pysqlite import dialect
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from bandits.errors import Unavailable
+from bandits.errors import NoDatabase, Unavailable
 from storage.databases.database import BulkInsert, Row, Transaction, translate_errors
+from storage.schema import metadata
 
 BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.002
+_PRIMARY = 0xFF  # of an error's code; the rest names its cause more closely
 _AT_ONCE = 200  # rows in one statement; for each number of rows the driver keeps one prepared
 _BUSY = "the database is busy writing"
 
@@ -93,7 +95,7 @@ class Sqlite:
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:  # noqa: ARG002 - always is
         """Open a transaction that only reads; in write-ahead mode it sees one moment."""
         self._file.check()
-        with translate_errors(), self.engine.begin() as connection:
+        with translate_errors(self._lacks_tables), self.engine.begin() as connection:
             yield _SqliteTransaction(connection)
 
     @contextmanager
@@ -103,10 +105,21 @@ class Sqlite:
             raise Unavailable(_BUSY)
         try:
             self._file.check()
-            with translate_errors(), self.writer.begin() as connection:
+            with translate_errors(self._lacks_tables), self.writer.begin() as connection:
                 yield _SqliteTransaction(connection)
         finally:
             self._turn.release()
+
+    def _lacks_tables(self, error: object) -> bool:
+        """Return true where a statement failed since the file lacks a table or a column of ours.
+
+        SQLite has one code for all faults of a statement, so the file's own columns are read.
+        """
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
+            return False
+        with suppress(SQLAlchemyError), self.engine.begin() as connection:
+            return any(_missing_columns(connection, table) for table in metadata.tables.values())
+        return False
 
     def append(
         self, statement: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
@@ -201,22 +214,22 @@ class _DatabaseFile:
         """Make sure that the file at the path is the one that is open, if one is.
 
         Raises:
-            Unavailable: there is no file at the path, or another one.
+            NoDatabase: there is no file at the path, or another one.
         """
         try:
             status = self._path.stat()
         except OSError:
             if self._opened is not None:
-                raise Unavailable(
+                raise NoDatabase(
                     f"there is no database {self._path} any more; bring it back"
                 ) from None
             if not self._create:  # a slip makes no empty database
-                raise Unavailable(
+                raise NoDatabase(
                     f"there is no database {self._path}; `bandits db upgrade` makes it"
                 ) from None
             return
         if self._opened is not None and self._opened != (status.st_dev, status.st_ino):
-            raise Unavailable(
+            raise NoDatabase(
                 f"there is no database {self._path} any more: another file stands in its place;"
                 " stop whatever uses it, and start that again"
             )
@@ -281,14 +294,25 @@ def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
+def _missing_columns(connection: Connection, table: Table) -> set[str]:
+    """Find the columns of a table that its file does not have."""
+    rows = connection.exec_driver_sql(f"PRAGMA table_info({table.name})")
+    return set(table.columns.keys()) - {row.name for row in rows}
+
+
+def _is_locked(error: object) -> bool:
+    code: int = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & _PRIMARY in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
 def _write_ahead(cursor: Any) -> None:
     """Switch to write-ahead mode; SQLite itself does not wait where another process does it too."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
-        except Exception as error:
-            if "locked" not in str(error) or time.monotonic() > until:
+        except sqlite3.OperationalError as error:
+            if not _is_locked(error) or time.monotonic() > until:
                 raise
             time.sleep(_PAUSE_SECONDS)
         else:
@@ -310,7 +334,7 @@ def _begin_writing(connection: Connection) -> None:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         except OperationalError as error:
-            if "locked" not in str(error.orig) or time.monotonic() > until:
+            if not _is_locked(error.orig) or time.monotonic() > until:
                 raise
             time.sleep(random.uniform(0.0, 2 * _PAUSE_SECONDS))  # noqa: S311 - not for secrets
         else:

@@ -22,6 +22,7 @@ from bandits.experiment import Experiment
 from bandits.schemas import Request
 from storage import open_store, upgrade
 from storage.log import group_commit
+from tests.patience import join
 
 THREADS = 16
 CHOICES = 1_000
@@ -74,8 +75,7 @@ def _choose(engine: Engine) -> None:
     threads = [Thread(target=client) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
 
 
 def _alone(engine: Engine) -> None:

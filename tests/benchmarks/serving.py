@@ -16,6 +16,7 @@ import httpx
 from msgspec import Struct
 
 from storage import open_store
+from tests.patience import LIMIT_SECONDS, join, wait_until
 
 KEY = "spring"
 SPRING = {
@@ -51,7 +52,9 @@ def serving(url: str, folder: Path) -> Iterator[Server]:
             scopes = ("choose", "manage", "reward", "read")
             made = store.accounts.keys.create("bench", scopes, at=time.time(), by="bench")
         headers = {"Authorization": f"Bearer {made.token}", "Content-Type": "application/json"}
-        with httpx.Client(base_url=f"{address}/api/v1", headers=headers, timeout=60) as client:
+        with httpx.Client(
+            base_url=f"{address}/api/v1", headers=headers, timeout=LIMIT_SECONDS
+        ) as client:
             client.post("/experiments", json=SPRING).raise_for_status()
             client.post(f"/experiments/{KEY}/start").raise_for_status()
             yield Server(address, process, client, made.token)
@@ -68,11 +71,8 @@ def running(command: list[str | Path], log: Path) -> Iterator[tuple[str, int]]:
 
 
 def _address(log: Path) -> str:
-    for _ in range(1200):
-        if found := re.search(r"http://127\.0\.0\.1:\d+", log.read_text()):
-            return found[0]
-        time.sleep(0.05)
-    raise TimeoutError(f"the server did not start: {log.read_text()}")
+    address = re.compile(r"http://127\.0\.0\.1:\d+")
+    return address.findall(wait_until(log.read_text, "address of the server", address.search))[0]
 
 
 class Asked(Struct, frozen=True):
@@ -106,8 +106,7 @@ def ask(
     start = time.perf_counter()
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     if len(each) < requests:
         raise RuntimeError("a client failed")
     return Asked(time.perf_counter() - start, each)

@@ -1,12 +1,13 @@
 """What contract tests of several files share."""
 
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from threading import Event
 
 import pytest
+
+from tests.patience import LIMIT_SECONDS
 
 
 @pytest.fixture
@@ -24,28 +25,15 @@ def held(store) -> Callable[[], AbstractContextManager[None]]:
 
             def run(self) -> None:
                 entered.set()
-                assert released.wait(60)
+                assert released.wait(LIMIT_SECONDS)
 
         with ThreadPoolExecutor(1) as leader:
             leading = leader.submit(store.log._groups.do, HeldCall())
-            assert entered.wait(60)
+            assert entered.wait(LIMIT_SECONDS)
             try:
                 yield
             finally:
                 released.set()
-            leading.result()
+            leading.result(LIMIT_SECONDS)
 
     return hold
-
-
-@pytest.fixture
-def until() -> Callable[[Callable[[], bool]], None]:
-    """A function that waits until something is so."""
-
-    def wait(so: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not so():
-            assert time.monotonic() < end
-            time.sleep(0.001)
-
-    return wait

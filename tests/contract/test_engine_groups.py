@@ -15,6 +15,7 @@ from bandits.schemas import Decision, Request
 from bandits.statistics import Moments
 from storage import open_store
 from storage.schema import batches, eligible_sets
+from tests.patience import wait_until
 
 RECENCY = {"kind": "number", "name": "recency", "low": 0, "high": 10}
 MANY = 16
@@ -34,16 +35,17 @@ def other(database_url):
 
 
 @pytest.fixture
-def at_once(store, engine, held, until):
+def at_once(store, engine, held):
     """A function that has requests wait while another is committed, and then go on all at once."""
 
     def run(requests, between=None):
         with ThreadPoolExecutor(len(requests) + 1) as pool:
             with held():
                 first = pool.submit(engine.choose, "spring", [Request("first")])
-                until(lambda: len(store.log._groups) == 1)
+                wait_until(lambda: len(store.log._groups), "waiting call", lambda n: n == 1)
                 futures = [pool.submit(engine.choose, "spring", [r]) for r in requests]
-                until(lambda: len(engine._deciding._queues["spring"]) == len(requests))
+                queue = engine._deciding._queues["spring"]
+                wait_until(lambda: len(queue), "waiting requests", lambda n: n == len(requests))
                 if between:
                     between()
             assert first.exception() is None or between
@@ -92,7 +94,7 @@ def test_a_group_is_one_batch_and_each_of_it_gets_what_it_would_have_got_alone(
         assert receipt.holdout or answer.slots["subject"]["variant"] in eligible["subject"]
 
 
-def test_one_id_asked_for_by_a_whole_group_is_one_decision(store, sender, at_once):
+def test_decision_id_asked_for_by_a_whole_group_is_one_decision(store, sender, at_once):
     sender.start()
     answers = at_once([Request("u", decision_id="mine")] * MANY)
     assert sorted(a.repeat for a in answers) == [False] + [True] * (MANY - 1)
@@ -102,7 +104,7 @@ def test_one_id_asked_for_by_a_whole_group_is_one_decision(store, sender, at_onc
     assert sum(sizes(store)) == 2
 
 
-def test_one_id_with_two_bodies_is_refused_to_who_came_later(store, sender, at_once):
+def test_decision_id_with_two_bodies_is_refused_to_the_later_request(store, sender, at_once):
     sender.start()
     answers = at_once([Request(f"u{i}", decision_id="mine") for i in range(4)])
     assert sorted(type(a).__name__ for a in answers) == ["Decision"] + ["IdReused"] * 3
@@ -118,7 +120,7 @@ def test_one_id_with_two_bodies_is_refused_to_who_came_later(store, sender, at_o
         (Request("u", decision_id="known"), IdReused),
     ],
 )
-def test_who_is_refused_fails_alone(store, engine, sender, at_once, refused):
+def test_refused_request_fails_alone(store, engine, sender, at_once, refused):
     bad, error = refused
     sender.start(context=[RECENCY])
     engine.choose("spring", [Request("other", decision_id="known")])
@@ -136,7 +138,7 @@ def restricted(name, variants):
     return Request(name, decision_id=name, eligible={"subject": list(variants)})
 
 
-def test_a_set_of_variants_too_many_is_refused_to_who_asks_for_it(
+def test_eligible_set_limit_refuses_only_the_requests_beyond_it(
     store, engine, sender, at_once, monkeypatch
 ):
     monkeypatch.setattr(choose, "MOST_SETS", 2)
@@ -157,7 +159,7 @@ def test_a_set_of_variants_too_many_is_refused_to_who_asks_for_it(
     assert admitted(store) == 2
 
 
-def test_the_last_set_there_is_room_for_goes_to_one_of_a_group_and_all_who_ask_for_it(
+def test_eligible_set_limit_gives_its_last_place_to_one_set_of_a_group(
     store, sender, at_once, monkeypatch
 ):
     monkeypatch.setattr(choose, "MOST_SETS", 1)
@@ -170,7 +172,7 @@ def test_the_last_set_there_is_room_for_goes_to_one_of_a_group_and_all_who_ask_f
     assert len(store.log.decisions([f"u{i}" for i in range(8)])) == 4
 
 
-def test_repeats_among_new_ones_are_answered_as_before(store, engine, sender, at_once):
+def test_repeats_among_new_requests_are_answered_as_before(store, engine, sender, at_once):
     sender.start()
     known = [Request(f"k{i}", decision_id=f"k{i}") for i in range(4)]
     before = engine.choose("spring", known)
@@ -191,14 +193,14 @@ def test_a_subject_asked_for_by_a_whole_group_has_one_decision(store, sender, at
     assert len(store.log.decisions([a.decision_id for a in answers])) == 9
 
 
-def test_what_is_paused_meanwhile_decides_for_none_of_them(store, sender, other, at_once):
+def test_experiment_paused_meanwhile_refuses_the_whole_group(store, sender, other, at_once):
     sender.start()
     answers = at_once([Request(f"u{i}") for i in range(4)], lambda: other.pause("spring", by="x"))
     assert [type(a) for a in answers] == [WrongState] * 4
     assert sizes(store) == []
 
 
-def test_what_is_edited_meanwhile_decides_for_all_of_them_anew(store, sender, other, at_once):
+def test_experiment_edited_meanwhile_decides_the_group_anew(store, sender, other, at_once):
     old = sender.start().configuration
     slots = [{"key": "subject", "variants": [{"key": v} for v in "abcd"]}]
     new = convert(to_builtins(old.experiment) | {"slots": slots}, Experiment)
@@ -224,7 +226,7 @@ class Picky:
         return np.full((len(contexts), 3), 1 / 3)
 
 
-def test_who_a_policy_fails_for_gets_the_control_alone(store, engine, sender, at_once):
+def test_policy_failure_gives_the_control_to_its_request_alone(store, engine, sender, at_once):
     record = sender.start(context=[RECENCY])
     engine._deciding._lives.of(record).policy = Picky()
     requests = [Request(f"u{i}", {"recency": 10.0 if i == 3 else 1.0}) for i in range(8)]
@@ -233,7 +235,7 @@ def test_who_a_policy_fails_for_gets_the_control_alone(store, engine, sender, at
     assert sum(sizes(store)) == 9
 
 
-def test_where_a_group_cannot_be_committed_everybody_is_told(
+def test_failed_commit_is_told_to_every_request_of_the_group(
     store, engine, sender, at_once, monkeypatch
 ):
     sender.start()

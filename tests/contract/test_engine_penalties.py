@@ -67,7 +67,7 @@ def of_policy(engine, version):
 
 
 @pytest.mark.parametrize("name", PENALISED)
-def test_every_receipt_agrees_whatever_penalty_came_meanwhile(engine, sender, now, name):
+def test_receipts_agree_whatever_penalty_came_meanwhile(engine, sender, now, name):
     start(sender, name)
     ids = send(engine, now, 40)
     engine.learn("spring")
@@ -86,7 +86,7 @@ def test_every_receipt_agrees_whatever_penalty_came_meanwhile(engine, sender, no
 
 
 @pytest.mark.parametrize("name", REFITTED_FROM_SUMS)
-def test_what_is_fitted_from_sums_takes_a_new_penalty_at_once(engine, sender, now, name):
+def test_fit_from_sums_takes_a_new_penalty_at_once(engine, sender, now, name):
     start(sender, name)
     send(engine, now, 40)
     engine.learn("spring")
@@ -94,7 +94,7 @@ def test_what_is_fitted_from_sums_takes_a_new_penalty_at_once(engine, sender, no
     assert chances(engine, "after") == pytest.approx(of_policy(engine, 1), abs=1e-12)
 
 
-def test_what_is_fitted_to_the_log_keeps_its_penalty_until_the_next_fold(engine, sender, now):
+def test_fit_to_the_log_keeps_its_penalty_until_the_next_fold(engine, sender, now):
     """A parabola around the mode of one prior tells little of where another's is."""
     start(sender, "logistic_thompson")
     send(engine, now, 40)

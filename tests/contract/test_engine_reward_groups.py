@@ -10,6 +10,7 @@ from sqlalchemy import event, select
 from bandits.errors import IdReused, InvalidInput, Unavailable
 from bandits.schemas import Reward, RewardReceipt
 from storage.schema import batches
+from tests.patience import wait_until
 
 START = 1_800_000_000.0
 
@@ -20,16 +21,17 @@ def now():
 
 
 @pytest.fixture
-def at_once(store, engine, held, until):
+def at_once(store, engine, held):
     """A function that has calls wait while another is committed, and then go on all at once."""
 
     def run(calls, before):
         with ThreadPoolExecutor(len(calls) + 1) as pool:
             with held():
                 first = pool.submit(engine.reward, before)
-                until(lambda: len(store.log._groups) == 1)
+                wait_until(lambda: len(store.log._groups), "waiting call", lambda n: n == 1)
                 futures = [pool.submit(engine.reward, call) for call in calls]
-                until(lambda: len(engine._rewarding._queue) == len(calls))
+                queue = engine._rewarding._queue
+                wait_until(lambda: len(queue), "waiting calls", lambda n: n == len(calls))
             assert first.result().accepted == len(before)
             return [f.exception() or f.result() for f in futures]
 
@@ -51,7 +53,9 @@ def logged(store):
         return [tuple(row) for row in transaction.execute(query)]
 
 
-def test_each_gets_the_receipt_that_it_would_have_got_alone(store, engine, sender, at_once, now):
+def test_reward_group_gives_each_call_the_receipt_it_gets_alone(
+    store, engine, sender, at_once, now
+):
     ids = sender.choose(sender.start(), 6, at=START)
     (waiting,) = sender.choose(sender.start("waits", await_activation=True), 1, at=START)
     now[0] = START + 2000.0  # a thousand seconds after the window
@@ -85,7 +89,7 @@ def test_each_gets_the_receipt_that_it_would_have_got_alone(store, engine, sende
 @pytest.mark.parametrize(
     "wrong", [{"metric": "open"}, {"value": 7.0}, {"event_id": "known", "value": 0.5}]
 )
-def test_who_is_refused_hinders_nobody(store, engine, sender, at_once, wrong):
+def test_refused_rewards_hinder_no_other_call(store, engine, sender, at_once, wrong):
     ids = sender.choose(sender.start(), 5, at=START)
     engine.reward([click(ids[1], "known")])
     refused = [click(ids[0]), replace(click(ids[1]), **wrong)]
@@ -99,7 +103,7 @@ def test_who_is_refused_hinders_nobody(store, engine, sender, at_once, wrong):
     assert [size for size, *_ in logged(store)] == [1] * 4
 
 
-def test_where_they_cannot_be_committed_everybody_is_told(store, engine, sender, held, until):
+def test_failed_commit_is_told_to_every_reward_call(store, engine, sender, held):
     ids = sender.choose(sender.start(), 4, at=START)
 
     def fail(_connection):
@@ -108,9 +112,10 @@ def test_where_they_cannot_be_committed_everybody_is_told(store, engine, sender,
     with ThreadPoolExecutor(4) as pool:
         with held():
             futures = [pool.submit(engine.reward, [click(ids[0])])]
-            until(lambda: len(store.log._groups) == 1)
+            wait_until(lambda: len(store.log._groups), "waiting call", lambda n: n == 1)
             futures += [pool.submit(engine.reward, [click(i)]) for i in ids[1:]]
-            until(lambda: len(engine._rewarding._queue) == 3)
+            queue = engine._rewarding._queue
+            wait_until(lambda: len(queue), "waiting calls", lambda n: n == 3)
             event.listen(store.database.writer, "commit", fail)
         errors = [f.exception() for f in futures]
     event.remove(store.database.writer, "commit", fail)

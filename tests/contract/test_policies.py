@@ -82,7 +82,7 @@ def test_rows_are_distributions(name, upcoming, n_arms, n):
 
 @every_policy
 @every_wave
-def test_arms_that_nobody_has_seen_are_equal(name, upcoming):
+def test_unseen_arms_get_equal_probabilities(name, upcoming):
     problem = problem_of(name)
     known = make(name).statistic.zeros(problem)
     rows = probabilities(name, known, problem, upcoming=upcoming)
@@ -122,7 +122,7 @@ def test_mirrored_rewards_swap_two_arms_known_equally_well(name):
 
 
 @every_policy
-def test_restricting_is_computing_on_what_is_left(name):
+def test_restriction_computes_on_the_arms_that_are_left(name):
     problem = problem_of(name)
     arms, rewards, contexts, weights = observations(problem, 80, seed=5)
     left = np.array([0, 2, 3])
@@ -139,7 +139,7 @@ def test_restricting_is_computing_on_what_is_left(name):
 
 
 @every_policy
-def test_a_row_of_a_batch_is_the_row_alone(name):
+def test_batch_row_is_the_row_alone(name):
     problem = problem_of(name)
     policy = make(name)
     prepared = prepare(policy, known_of(name, problem), problem)
@@ -227,7 +227,7 @@ def test_predictions_are_near_the_reward_that_much_data_shows(name):
 
 
 @every_policy
-def test_nobody_to_decide_for_is_no_error(name):
+def test_empty_batch_is_no_error(name):
     problem = problem_of(name)
     policy = make(name)
     prepared = prepare(policy, known_of(name, problem), problem)
@@ -269,7 +269,7 @@ def test_sampling_one_in_each_of_many_states_follows_the_probabilities(name):
 
 
 @every_policy
-def test_the_test_of_sampling_finds_ties_given_to_the_first_arm(name):
+def test_sampling_test_finds_ties_given_to_the_first_arm(name):
     problem = problem_of(name)
     policy = make(name)
     prepared = prepare(policy, policy.statistic.zeros(problem), problem)
@@ -290,7 +290,7 @@ def test_identical_recipients_in_one_batch_get_independent_draws(name):
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if hasattr(policies()[n], "advance")])
-def test_advancing_is_preparing_with_the_observation_added(name):
+def test_advance_agrees_with_prepare_on_one_more_observation(name):
     policy = make(name)
     problem = problem_of(name)
     lead = (3,)
@@ -324,7 +324,7 @@ def test_a_million_times_the_data_neither_overflows_nor_underflows(name, upcomin
 
 
 @every_policy
-def test_what_is_stored_and_read_back_chooses_alike(name):
+def test_stored_statistic_chooses_as_before(name):
     problem = problem_of(name)
     known = known_of(name, problem)
     family = make(name).statistic
@@ -339,7 +339,7 @@ def test_parameters_go_to_json_and_back(name):
 
 
 @every_invertible
-def test_subtracting_what_was_added_gives_the_state_before(name):
+def test_subtraction_undoes_addition(name):
     problem = problem_of(name)
     before = known_of(name, problem, seed=14)
     more = known_of(name, problem, seed=15)
@@ -355,7 +355,7 @@ def test_subtracting_what_was_added_gives_the_state_before(name):
 
 
 @every_invertible
-def test_everything_taken_back_is_as_if_nobody_had_been_seen(name):
+def test_statistic_with_everything_subtracted_chooses_as_an_empty_one(name):
     family = make(name).statistic
     problem = problem_of(name)
     parts = [known_of(name, problem, n=100, seed=seed) for seed in range(5)]
@@ -371,7 +371,7 @@ def test_everything_taken_back_is_as_if_nobody_had_been_seen(name):
 
 @every_policy
 @every_wave
-def test_what_is_given_is_not_written_to(name, upcoming):
+def test_arguments_are_never_written_to(name, upcoming):
     problem = problem_of(name)
     policy = make(name)
     known = known_of(name, problem, lead=(2,))
@@ -384,14 +384,14 @@ def test_what_is_given_is_not_written_to(name, upcoming):
 
 
 @every_policy
-def test_the_same_seed_prepares_the_same(name):
+def test_prepare_depends_on_the_seed_alone(name):
     problem = problem_of(name)
     known = known_of(name, problem)
     assert np.array_equal(probabilities(name, known, problem), probabilities(name, known, problem))
 
 
 @every_policy
-def test_decisions_still_waiting_never_break_a_policy(name):
+def test_pending_decisions_never_break_a_policy(name):
     problem = problem_of(name)
     family = make(name).statistic
     arms, _, contexts, weights = observations(problem, 40, seed=18)

@@ -41,7 +41,7 @@ def shares(policy, known, problem, contexts):
 
 
 @every_walk
-def test_after_every_step_it_chooses_as_if_prepared_anew(name):
+def test_sequential_state_chooses_as_if_prepared_anew_after_every_step(name):
     """From nothing, so that arms nobody has seen are among them; indices are read all the way."""
     policy, problem = make(name), problem_of(name)
     states, steps = 40, 60
@@ -63,7 +63,7 @@ INDICES = [n for n in WALKS if policies()[n].propensities is wave_propensities]
 
 
 @pytest.mark.parametrize(("name", "width"), [*((n, {}) for n in INDICES), ("ucb1", {"w": 0.0})])
-def test_no_index_is_minus_zero_where_rewards_come_to_nothing(name, width):
+def test_index_is_never_minus_zero_where_rewards_come_to_nothing(name, width):
     """Whose bits are not next to those of 0, which ties are drawn by (`Lots`)."""
     policy, problem = make(name, width), problem_of(name)
     rewards = [-0.0, 0.0, problem.low, -problem.low] * 5
@@ -78,7 +78,7 @@ def test_no_index_is_minus_zero_where_rewards_come_to_nothing(name, width):
 
 
 @every_walk
-def test_after_a_thousand_steps_nothing_has_drifted(name):
+def test_sequential_state_has_not_drifted_after_a_thousand_steps(name):
     policy, problem = make(name), problem_of(name)
     states, steps = 3, 1100
     arms, rewards, contexts = walked(problem, states, steps, seed=2)
@@ -93,7 +93,7 @@ def test_after_a_thousand_steps_nothing_has_drifted(name):
 
 
 @every_walk
-def test_far_along_it_chooses_as_if_prepared_anew_though_arms_differ_only_in_how_much_they_vary(
+def test_sequential_state_far_along_agrees_where_arms_differ_in_variance_alone(
     name,
 ):
     """Until a policy that reads variances does so: at first all of them are as wide as can be."""
@@ -128,7 +128,7 @@ def taught_alike(policy, problem, states, steps, seed):
 
 @every_walk
 @pytest.mark.parametrize("steps", [2, 15])
-def test_what_is_drawn_after_many_steps_follows_the_probabilities(name, steps):
+def test_draws_after_many_steps_follow_the_probabilities(name, steps):
     """After 2 steps some arms are untried: those draws too are of what `prepare` makes of it."""
     policy, problem = make(name), problem_of(name)
     states = 10_000
@@ -139,7 +139,7 @@ def test_what_is_drawn_after_many_steps_follows_the_probabilities(name, steps):
 
 
 @pytest.mark.parametrize("name", [n for n in WALKS if n != "uniform"])  # it learns nothing
-def test_the_test_of_drawing_finds_steps_that_were_not_learned(name):
+def test_drawing_test_finds_steps_that_were_not_learned(name):
     policy, problem = make(name), problem_of(name)
     prepared, _ = taught_alike(policy, problem, 10_000, 15, seed=4)
     asks = np.array([1.0, 0.3, 0.6])
@@ -149,7 +149,7 @@ def test_the_test_of_drawing_finds_steps_that_were_not_learned(name):
 
 
 @every_policy
-def test_few_draws_for_each_of_many_states_follow_the_probabilities(name):
+def test_draws_for_each_of_many_states_follow_the_probabilities(name):
     """Where draws are few for each state, policies draw from posteriors instead of integrating."""
     policy, problem = make(name), problem_of(name)
     states, each = 200, 100
@@ -164,7 +164,7 @@ def test_few_draws_for_each_of_many_states_follow_the_probabilities(name):
 
 
 @every_policy
-def test_few_identical_recipients_of_a_state_get_independent_draws(name):
+def test_draws_for_identical_recipients_of_a_state_are_independent(name):
     policy, problem = make(name), problem_of(name)
     states, each = 200, 100
     nothing = policy.statistic.zeros(problem, (states,))

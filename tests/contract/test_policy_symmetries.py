@@ -67,7 +67,7 @@ def test_arms_never_sent_get_equal_shares_beside_others(name, upcoming):
 @every_policy
 @every_wave
 @pytest.mark.parametrize("wins", [(20, 21), (3, 90), (0, 100), (49, 50)])
-def test_of_two_arms_known_equally_well_the_better_never_gets_less(name, upcoming, wins):
+def test_better_of_two_arms_known_equally_well_never_gets_less(name, upcoming, wins):
     problem, _, known = known_equally_well(name, 2, wins)
     slack = SAMPLING_ERROR if name in DRAWING else 1e-9
     assert shares(name, known, problem, upcoming)[:, 1].mean() >= 0.5 - slack
@@ -95,7 +95,7 @@ def test_arms_apart_by_a_hair_are_told_apart_wholly_or_hardly(name, n_arms):
 
 @every_policy
 @every_wave
-def test_rewards_to_be_kept_small_are_chosen_by_as_their_mirror_is_to_be_large(name, upcoming):
+def test_minimised_rewards_are_chosen_by_as_their_mirror_maximised(name, upcoming):
     """Minimising complaints sends what maximising their absence sends, arm for arm."""
     problem, (arms, complaints, contexts, weights), _ = known_equally_well(name, K, (5, 9, 2, 30))
     few = np.random.default_rng(4).random(len(arms)) < 0.4  # not all known equally well
@@ -111,7 +111,7 @@ def test_rewards_to_be_kept_small_are_chosen_by_as_their_mirror_is_to_be_large(n
 @pytest.mark.parametrize("name", WITHOUT_UNITS)
 @every_wave
 @pytest.mark.parametrize(("scale", "shift"), [(1.0, -1.0), (1.0, 40.0), (250.0, -30.0)])
-def test_units_and_where_zero_lies_do_not_matter(name, upcoming, scale, shift):
+def test_shares_do_not_depend_on_units_and_zero_of_rewards(name, upcoming, scale, shift):
     """An arm never sent is among them: it counts as the mean of all, and not as one of 0."""
     problem, (arms, rewards, contexts, weights), _ = known_equally_well(name, 3, (12, 20, 15))
     family = make(name).statistic
@@ -125,7 +125,7 @@ def test_units_and_where_zero_lies_do_not_matter(name, upcoming, scale, shift):
 
 @every_policy
 @every_wave
-def test_what_has_left_the_window_is_as_if_it_had_not_been(name, upcoming):
+def test_observations_outside_the_window_have_no_weight(name, upcoming):
     problem, observed, _ = known_equally_well(name, K, (20, 30, 40, 10))
     inside = np.random.default_rng(5).random(len(observed[0])) < 0.3
     arms, rewards, contexts, _ = observed
@@ -138,7 +138,7 @@ def test_what_has_left_the_window_is_as_if_it_had_not_been(name, upcoming):
 
 @every_policy
 @every_wave
-def test_two_observations_a_half_life_old_count_as_one_of_today(name, upcoming):
+def test_observations_a_half_life_old_count_half(name, upcoming):
     problem, (arms, rewards, contexts, weights), today = known_equally_well(
         name, K, (20, 30, 40, 9)
     )
@@ -150,7 +150,7 @@ def test_two_observations_a_half_life_old_count_as_one_of_today(name, upcoming):
 
 @pytest.mark.parametrize("name", [n for n in ALL if policies()[n].statistic.invertible])
 @every_wave
-def test_fading_what_is_known_is_weighing_what_was_seen(name, upcoming):
+def test_decayed_statistic_equals_observations_with_that_weight(name, upcoming):
     problem, (arms, rewards, contexts, weights), today = known_equally_well(
         name, K, (20, 30, 40, 9)
     )
@@ -160,6 +160,6 @@ def test_fading_what_is_known_is_weighing_what_was_seen(name, upcoming):
 
 
 @every_policy
-def test_an_arm_alone_gets_everything(name):
+def test_single_arm_gets_everything(name):
     problem, _, known = known_equally_well(name, 1, (20,))
     assert np.array_equal(shares(name, known, problem), np.ones((5, 1)))

@@ -60,7 +60,7 @@ class TestPeople:
             lambda a: a.remove_user("nobody@shop.example", at=1.0, by="cli"),
         ],
     )
-    def test_nobody_is_not_found(self, accounts, ask):
+    def test_unknown_user_is_not_found(self, accounts, ask):
         with pytest.raises(NotFound, match="there is no user"):
             ask(accounts)
         assert accounts.changes() == []
@@ -74,12 +74,12 @@ class TestKeys:
         found = accounts.keys.find(made.token, at=6.0)
         assert (found.id, found.name, found.scopes) == (made.key.id, "sender", ("choose", "reward"))
 
-    def test_no_two_tokens_are_alike(self, accounts):
+    def test_tokens_are_distinct(self, accounts):
         tokens = {accounts.keys.create("k", ["read"], at=5.0, by="cli").token for _ in range(20)}
         assert len(tokens) == 20
         assert min(map(len, tokens)) >= 43  # 256 bits and their prefix
 
-    def test_the_token_is_stored_nowhere(self, store, accounts):
+    def test_token_of_a_key_is_stored_nowhere(self, store, accounts):
         token = accounts.keys.create("sender", ["choose"], at=5.0, by="cli").token
         secret = token.rpartition("_")[2] if token.count("_") == 2 else token[21:]
         with store.database.reading() as transaction:
@@ -166,7 +166,7 @@ class TestKeys:
         with pytest.raises(NotFound):
             accounts.keys.rotate(77, grace_seconds=0.0, at=10.0, by="cli")
 
-    def test_the_last_use_is_known_within_five_minutes(self, accounts):
+    def test_last_use_of_a_key_is_recorded_every_five_minutes(self, accounts):
         token = accounts.keys.create("sender", ["choose"], at=0.0, by="cli").token
         assert accounts.keys.all()[0].last_used_at is None
         known = []
@@ -176,7 +176,7 @@ class TestKeys:
         assert known == [10.0, 10.0, 10.0, 310.0]
 
 
-def test_the_audit_log_is_read_on_from_where_one_stopped(accounts):
+def test_audit_log_pages_follow_each_other(accounts):
     for i in range(5):
         accounts.keys.create(f"key {i}", ["read"], at=float(i), by="cli")
     first = accounts.changes(limit=2)
@@ -189,7 +189,7 @@ class TestSessions:
     def ann(self, accounts):
         return accounts.add_user("ann@shop.example", "hash", "viewer", at=5.0, by="cli")
 
-    def test_a_token_finds_its_session_and_is_stored_nowhere(self, store, accounts, ann):
+    def test_session_is_found_by_its_token_which_is_stored_nowhere(self, store, accounts, ann):
         token = accounts.sessions.begin(ann.id, agent="Firefox", address="192.0.2.1", at=10.0)
         found = accounts.sessions.find(token, at=11.0)
         assert (found.user_id, found.agent, found.address) == (ann.id, "Firefox", "192.0.2.1")
@@ -200,7 +200,7 @@ class TestSessions:
         with pytest.raises(NotFound):
             accounts.sessions.find(token[:-1], at=11.0)
 
-    def test_use_keeps_a_session_and_a_week_without_ends_it(self, accounts, ann):
+    def test_session_is_kept_by_use_and_ends_after_a_week_without(self, accounts, ann):
         token = accounts.sessions.begin(ann.id, agent="", address="", at=0.0)
         week = LASTING_SECONDS
         assert accounts.sessions.find(token, at=week).seen_at == 0.0
@@ -211,7 +211,7 @@ class TestSessions:
         accounts.sessions.begin(ann.id, agent="new", address="", at=4 * week)
         assert [s.agent for s in accounts.sessions.of(ann.id, at=0.0)] == ["new"], "swept"
 
-    def test_one_is_ended_and_then_all_others_of_the_same_person(self, accounts, ann):
+    def test_sessions_end_one_and_then_all_others_of_the_user(self, accounts, ann):
         bob = accounts.add_user("bob@shop.example", "hash", "viewer", at=5.0, by="cli")
         tokens = [
             accounts.sessions.begin(who.id, agent="", address="", at=10.0)
@@ -237,7 +237,7 @@ class TestSessions:
         with pytest.raises(NotFound):
             accounts.sessions.find(token, at=13.0)
 
-    def test_who_is_removed_is_signed_out_and_cannot_sign_in(self, accounts, ann):
+    def test_removed_user_is_signed_out_and_cannot_sign_in(self, accounts, ann):
         token = accounts.sessions.begin(ann.id, agent="", address="", at=10.0)
         accounts.remove_user(ann.email, at=11.0, by="cli")
         with pytest.raises(NotFound):
@@ -269,13 +269,13 @@ class TestSearchingTheLog:
             (AuditFilter(by="cli", text="ann", since=2.0), []),
         ],
     )
-    def test_every_part_of_a_search_narrows_it(self, accounts, sought, times):
+    def test_audit_log_search_is_narrowed_by_each_filter(self, accounts, sought, times):
         assert [c.at for c in accounts.changes(sought=sought)] == times
 
-    def test_a_search_is_read_on_page_by_page(self, accounts):
+    def test_audit_log_search_is_read_page_by_page(self, accounts):
         first = accounts.changes(sought=AuditFilter(kind="user"), limit=2)
         on = accounts.changes(sought=AuditFilter(kind="user"), before_id=first[-1].id, limit=2)
         assert [c.at for c in (*first, *on)] == [4.0, 2.0, 1.0]
 
-    def test_everybody_who_changed_something_is_named_once(self, accounts):
+    def test_audit_log_authors_are_listed_once(self, accounts):
         assert accounts.authors() == ["ann@shop.example", "cli"]

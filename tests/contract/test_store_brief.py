@@ -47,7 +47,9 @@ def written(store):
 
 
 @pytest.mark.parametrize("waits", [False, True])
-def test_the_log_holds_what_it_would_hold_the_long_way(store, sender, tried, monkeypatch, waits):
+def test_fast_append_writes_the_log_as_the_general_append_does(
+    store, sender, tried, monkeypatch, waits
+):
     record = sender.start(context=[AGE], await_activation=waits)
     sets = [
         sender.chosen(
@@ -78,7 +80,7 @@ def test_the_log_holds_what_it_would_hold_the_long_way(store, sender, tried, mon
     assert rows[:3] == rows[3:]
 
 
-def test_the_rows_of_a_batch_are_numbered_in_it_in_the_order_of_their_ids(store, sender, tried):
+def test_fast_append_numbers_rows_in_the_order_of_their_ids(store, sender, tried):
     record = sender.start()
     for ids in (["c", "a", "b"], ["e", "d"]):
         store.log.append_decisions(record, sender.chosen(len(ids), ids=ids), at=1.0)
@@ -89,7 +91,7 @@ def test_the_rows_of_a_batch_are_numbered_in_it_in_the_order_of_their_ids(store,
     assert found == [(0, "a"), (1, "b"), (2, "c"), (0, "d"), (1, "e")]
 
 
-def test_an_id_that_was_there_leaves_nothing_behind(store, sender, tried):
+def test_fast_append_of_a_known_id_leaves_nothing_behind(store, sender, tried):
     record = sender.start()
     store.log.append_decisions(record, sender.chosen(2, ids=["a", "b"]), at=1.0)
     again = sender.chosen(3, ids=["new", "b", "other"])
@@ -101,7 +103,7 @@ def test_an_id_that_was_there_leaves_nothing_behind(store, sender, tried):
     assert (count(store, batches), count(store, decisions)) == (2, 4)
 
 
-def test_an_experiment_that_changed_meanwhile_gets_nothing(store, sender, tried, database_url):
+def test_fast_append_under_a_changed_experiment_writes_nothing(store, sender, tried, database_url):
     record = sender.start()
     other = open_store(database_url)
     for change in ("paused", "running"):
@@ -116,7 +118,7 @@ def test_an_experiment_that_changed_meanwhile_gets_nothing(store, sender, tried,
     assert tried[1] is not None
 
 
-def test_who_ships_another_variant_meanwhile_is_followed(store, sender, tried):
+def test_fast_append_under_another_shipped_arm_is_a_stale_read(store, sender, tried):
     sender.start()
     for arm in (0, 1):
         store.experiments.move(
@@ -131,7 +133,7 @@ def test_who_ships_another_variant_meanwhile_is_followed(store, sender, tried):
 
 
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
-def test_an_id_that_was_there_is_no_error_in_the_log_of_the_database(store, sender, monkeypatch):
+def test_fast_append_of_a_known_id_logs_no_error_in_the_database(store, sender, monkeypatch):
     record = sender.start()
     store.log.append_decisions(record, sender.chosen(ids=["a"]), at=1.0)
     driver, refused = store.database._appender(), []
@@ -151,7 +153,7 @@ def test_an_id_that_was_there_is_no_error_in_the_log_of_the_database(store, send
     assert refused == []
 
 
-def test_what_was_learned_meanwhile_is_taken_up_by_the_next_choice(
+def test_fast_append_brings_the_newest_snapshot_to_the_next_choice(
     store, sender, tried, database_url
 ):
     record = sender.start()
@@ -167,7 +169,9 @@ def test_what_was_learned_meanwhile_is_taken_up_by_the_next_choice(
 
 
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
-def test_a_lost_connection_loses_no_choice(store, sender, tried, postgresql_server):
+def test_fast_append_over_a_lost_connection_loses_no_choice(
+    store, sender, tried, postgresql_server
+):
     record = sender.start()
     name = store.database.engine.url.database
     every = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

@@ -14,11 +14,10 @@ from bandits.policy import Parameters
 from bandits.registry import register
 from bandits.schemas import Request, Reward
 from bandits.statistics import Moments
+from tests.patience import LIMIT_SECONDS
 
-LONG = 60.0  # seconds until a test that hangs fails
 
-
-def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sender, monkeypatch):
+def test_slow_policy_holds_up_no_other_reads_and_writes(store, sender, monkeypatch):
     monkeypatch.setattr(registry, "_registered", dict(registry.policies()))
     begun, answered = Signal(), Signal()
 
@@ -33,7 +32,7 @@ def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sende
 
         def prepare(self, _known, problem, _upcoming, _rng):
             begun.set()
-            assert answered.wait(LONG)
+            assert answered.wait(LIMIT_SECONDS)
             return problem.n_arms
 
         def propensities(self, prepared, _contexts):
@@ -45,7 +44,7 @@ def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sende
     with ThreadPoolExecutor(1) as pool:
         try:
             deciding = pool.submit(engine.choose, "spring", [Request(f"u-{i}") for i in range(500)])
-            assert begun.wait(LONG)
+            assert begun.wait(LIMIT_SECONDS)
             (made,) = engine.choose("autumn", [Request("u-1")])
             assert engine.reward([Reward(made.decision_id, "e", "click")]).accepted == 1
             assert engine.learn("autumn").version == 1
@@ -56,7 +55,7 @@ def test_while_a_slow_policy_decides_for_many_others_read_and_write(store, sende
         assert len(deciding.result()) == 500
 
 
-def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypatch):
+def test_group_commit_refuses_calls_beyond_its_queue(store, sender, monkeypatch):
     monkeypatch.setattr(batching_queue, "MOST_WAITING", 3)
     record = sender.start()
     committing, go_on = Signal(), Signal()
@@ -64,7 +63,7 @@ def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypa
 
     def hold(*given):
         committing.set()
-        assert go_on.wait(LONG)
+        assert go_on.wait(LIMIT_SECONDS)
         return append(*given)
 
     outcomes: Queue[object] = Queue()
@@ -80,10 +79,10 @@ def test_more_calls_than_may_wait_are_told_to_come_again(store, sender, monkeypa
     with ThreadPoolExecutor(8) as pool:
         try:
             pool.submit(choose, chosen[0])
-            assert committing.wait(LONG)
+            assert committing.wait(LIMIT_SECONDS)
             for some in chosen[1:]:
                 pool.submit(choose, some)
-            refused = [outcomes.get(timeout=LONG) for _ in range(4)]
+            refused = [outcomes.get(timeout=LIMIT_SECONDS) for _ in range(4)]
         finally:
             go_on.set()
     assert all(isinstance(r, Unavailable) for r in refused)

@@ -99,7 +99,7 @@ def test_servers_whose_clocks_are_an_hour_apart_count_everything_once(store, sen
     assert rewarded == 12
 
 
-def test_a_right_time_of_the_sender_counts_though_our_clock_was_stepped_back(store, sender):
+def test_event_time_of_the_sender_counts_though_our_clock_was_stepped_back(store, sender):
     now = [START]
     engine = Engine(store, lambda: now[0])
     sender.start(**DECLARED)

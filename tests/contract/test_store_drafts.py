@@ -28,14 +28,14 @@ def test_a_draft_reads_back_with_who_saved_it_last(drafts):
     assert (saved.created_at, saved.changed_at) == (1.0, 2.0)
 
 
-def test_the_one_saved_last_is_listed_first(drafts):
+def test_draft_saved_last_is_listed_first(drafts):
     first, second = (drafts.add("{}", at=at, by="ann") for at in (1.0, 2.0))
     assert [d.id for d in drafts.all()] == [second.id, first.id]
     drafts.save(first.id, "{}", version=1, at=3.0, by="ann")
     assert [d.id for d in drafts.all()] == [first.id, second.id]
 
 
-def test_of_many_who_save_the_same_version_one_succeeds(drafts):
+def test_draft_saved_by_many_at_one_version_is_saved_by_one(drafts):
     made = drafts.add("{}", at=1.0, by="ann")
 
     def save(person):

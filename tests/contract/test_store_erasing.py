@@ -15,6 +15,7 @@ from bandits.schemas import Request, Reward
 from storage.schema import batches, metadata, snapshots, subjects
 from storage.snapshots.verify import compare
 from storage.store_context import subject_hasher
+from tests.patience import LIMIT_SECONDS, join
 
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
 FORGETTING = {
@@ -113,7 +114,9 @@ def _rule(declared):
         ("logistic_thompson", "never"),
     ],
 )
-def test_what_is_known_is_as_if_they_had_never_been(engine, sender, now, policy, forgetting):
+def test_erase_leaves_the_statistic_as_if_the_subject_had_never_been(
+    engine, sender, now, policy, forgetting
+):
     twins = Twins(
         engine,
         sender,
@@ -151,7 +154,7 @@ def test_what_is_known_is_as_if_they_had_never_been(engine, sender, now, policy,
     twins.agree()
 
 
-def test_what_waits_for_its_activation_is_erased_too(engine, store, sender, now):
+def test_erase_takes_decisions_that_await_activation(engine, store, sender, now):
     record = sender.start(await_activation=True)
     subjects_of = [f"u-{n}" for n in (0, 0, 1, 2)]
     ids = sender.choose(record, 4, at=1.0, subjects=subjects_of)
@@ -166,7 +169,7 @@ def test_what_waits_for_its_activation_is_erased_too(engine, store, sender, now)
     assert tally.complete.sum() == 1
 
 
-def test_no_row_is_left_that_names_them(engine, store, sender, now):
+def test_erase_leaves_no_row_that_names_the_subject(engine, store, sender, now):
     record = sender.start(assignment="per_subject", await_activation=True)
     ids = sender.choose(record, 3, at=1.0, subjects=["u-0", "u-1", "u-2"])
     assert sender.chosen(1, ids=["mine"], digests=[b"x"]).ids == ["mine"]
@@ -202,7 +205,7 @@ def _places(store, hashed, decision_id):
     return found
 
 
-def test_their_batches_go_when_nothing_is_left_of_them(engine, store, sender, now):
+def test_erase_removes_emptied_batches(engine, store, sender, now):
     record = sender.start()
     sender.click(sender.choose(record, 1, at=1.0, subjects=["u-0"]), at=2.0)
     fold(store, "spring", now=20.0)
@@ -213,7 +216,7 @@ def test_their_batches_go_when_nothing_is_left_of_them(engine, store, sender, no
     assert learned(store)[1].sent.sum() == 0
 
 
-def test_receipts_that_rested_on_them_are_no_longer_derivable(engine, store, sender, now):
+def test_receipts_that_rested_on_an_erased_subject_are_not_derivable(engine, store, sender, now):
     sender.start(policy={"name": "thompson_gaussian"})
     ids = []
     for n, at in enumerate((1.0, 2.0, 20.0, 40.0)):
@@ -243,9 +246,7 @@ def test_receipts_that_rested_on_them_are_no_longer_derivable(engine, store, sen
         assert transaction.execute(kept.order_by(snapshots.c.version)).scalars().all() == [1, 6]
 
 
-def test_one_whose_emails_were_all_cancelled_leaves_what_is_known_as_it_is(
-    engine, store, sender, now
-):
+def test_erase_of_cancelled_decisions_leaves_the_statistic_as_it_is(engine, store, sender, now):
     sender.start()
     first = engine.choose("spring", [Request("u-0"), Request("u-1")])[0]
     now[0] = 20.0
@@ -262,7 +263,7 @@ def test_one_whose_emails_were_all_cancelled_leaves_what_is_known_as_it_is(
     engine.learn("spring")
 
 
-def test_somebody_erased_may_be_decided_for_anew(engine, store, sender, now):
+def test_erased_subject_may_be_decided_for_anew(engine, store, sender, now):
     sender.start(assignment="per_subject")
     (first,) = engine.choose("spring", [Request("u-0")])
     assert engine.choose("spring", [Request("u-0")])[0].repeat
@@ -273,7 +274,7 @@ def test_somebody_erased_may_be_decided_for_anew(engine, store, sender, now):
     assert [d.decision_id for d in engine.subject("u-0").decisions] == [second.decision_id]
 
 
-def test_again_or_somebody_unknown_erases_nothing(engine, store, sender, now):
+def test_erase_twice_or_of_an_unknown_subject_is_a_no_op(engine, store, sender, now):
     sender.choose(sender.start(), 3, at=1.0)
     fold(store, "spring", now=20.0)
     assert erase(engine, "nobody").decisions == 0
@@ -283,7 +284,7 @@ def test_again_or_somebody_unknown_erases_nothing(engine, store, sender, now):
     assert learned(store)[1].sent.sum() == 2
 
 
-def test_an_erasure_that_is_interrupted_changes_nothing(store, sender):
+def test_erase_interrupted_changes_nothing(store, sender):
     ids = sender.choose(sender.start(), 3, at=1.0)
     fold(store, "spring", now=20.0)
     with store.subjects.erase("spring", ids[:1], now=21.0, by="test") as folding:
@@ -298,9 +299,17 @@ def test_an_erasure_that_is_interrupted_changes_nothing(store, sender):
     assert learned(store)[1].sent.sum() == 3
 
 
-def test_what_is_reported_while_they_are_erased_is_unknown(engine, store, sender, now):
+def test_rewards_reported_during_an_erase_are_unknown(engine, store, sender, now, monkeypatch):
     ids = sender.choose(sender.start(), 2, at=1.0)
     told = []
+    looked_up = threading.Event()
+    append = store.append_events
+
+    def append_events(*given, **at):
+        looked_up.set()
+        return append(*given, **at)
+
+    monkeypatch.setattr(store, "append_events", append_events)
 
     def report():
         told.append(engine.reward([Reward(i, "e", "click") for i in ids]))
@@ -309,14 +318,14 @@ def test_what_is_reported_while_they_are_erased_is_unknown(engine, store, sender
     with store.subjects.erase("spring", ids[:1], now=2.0, by="test"):
         thread = threading.Thread(target=report)
         thread.start()
-        thread.join(0.2)  # by now it waits for us
-    thread.join()
+        assert looked_up.wait(LIMIT_SECONDS)  # from here on it waits for us
+    join(thread)
     rewards, cancelled = told
     assert (rewards.accepted, rewards.unknown) == (1, ids[:1])
     assert (cancelled.accepted, cancelled.unknown) == (1, (ids[0],))
 
 
-def test_where_one_is_erased_at_every_attempt_the_sender_is_asked_to_come_again(
+def test_rewards_met_by_an_erase_at_every_attempt_are_unavailable(
     engine, store, sender, monkeypatch
 ):
     ids = sender.choose(sender.start(), 8, at=1.0)
@@ -335,7 +344,7 @@ def test_where_one_is_erased_at_every_attempt_the_sender_is_asked_to_come_again(
     assert engine.reward([Reward(i, "e", "click") for i in ids]).unknown == ids[:5]
 
 
-def test_a_worker_that_learned_of_them_before_reads_the_snapshot_after(engine, store, sender, now):
+def test_active_policy_cache_reads_the_snapshot_after_an_erase(engine, store, sender, now):
     sender.start(policy={"name": "thompson_gaussian"})
     engine.choose("spring", [Request("u-0"), Request("u-1")])
     now[0] = 20.0
@@ -345,7 +354,7 @@ def test_a_worker_that_learned_of_them_before_reads_the_snapshot_after(engine, s
     assert ActivePolicyCache(store).of(before).version == 2  # as it is between two reads
 
 
-def test_a_long_history_is_told_page_by_page(engine, store, sender):
+def test_subject_history_is_read_page_by_page(engine, store, sender):
     spring, autumn = sender.start(), sender.start("autumn")
     mine = [sender.choose(r, 1, at=1.0, subjects=["u-0"])[0] for r in [spring, autumn] * 3]
     sender.choose(spring, 5, at=1.0)

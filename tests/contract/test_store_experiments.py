@@ -48,12 +48,12 @@ def test_experiments_are_listed_newest_first(store, sender):
         lambda s: s.experiments.move("none", "running", allowed=["draft"], at=1.0, by="test"),
     ],
 )
-def test_what_is_asked_of_no_experiment_names_its_key(store, ask):
+def test_unknown_experiment_is_named_by_its_key(store, ask):
     with pytest.raises(NotFound, match="'none'"):
         ask(store)
 
 
-def test_an_earlier_configuration_stays_readable(store, sender):
+def test_earlier_version_of_an_experiment_stays_readable(store, sender):
     first = sender.start().configuration
     second = renamed(store.experiments.record("spring"), "Spring sale")
     assert (
@@ -69,7 +69,7 @@ def test_an_earlier_configuration_stays_readable(store, sender):
         store.experiments.configuration("spring", 3)
 
 
-def test_of_two_edits_of_one_version_the_later_is_refused(store, sender):
+def test_later_of_two_edits_of_one_version_is_refused(store, sender):
     record = sender.start()
     store.experiments.configure(
         "spring", renamed(record, "first"), allowed=["running"], at=5.0, by="test"
@@ -103,7 +103,7 @@ def test_a_configuration_needs_its_experiment(store, sender):
         )
 
 
-def test_starting_and_stopping_are_dated_the_first_time(store, sender):
+def test_start_and_stop_are_dated_the_first_time(store, sender):
     sender.start()
     moves = [("paused", "running", 5.0), ("running", "paused", 6.0), ("stopped", "running", 7.0)]
     for to, allowed, at in moves:
@@ -168,7 +168,7 @@ def test_a_snapshot_reads_back_and_is_the_newest(store, sender):
         store.snapshots.snapshot("spring", 3)
 
 
-def test_the_history_is_spread_over_time_with_the_newest_included(store, sender):
+def test_snapshot_history_is_spread_over_time_with_the_newest_included(store, sender):
     record = sender.start()
     assert store.snapshots.history("spring", 10) == []
     moments = [*range(1, 31), 100, 200, 300]  # many at first, few later

@@ -12,6 +12,7 @@ from bandits.statistics import Moments
 from bandits.store.values import FoldBacklog
 from storage.snapshots import backlog
 from storage.snapshots.verify import compare
+from tests.patience import join
 
 
 def learn(store, now, key="spring"):
@@ -71,7 +72,7 @@ def test_a_fold_tells_what_entered_and_what_matured(store, sender):
         assert matured.contexts.tolist() == [[1.0]]
 
 
-def test_what_waits_for_a_fold_is_counted_with_how_long_it_waits(store, sender):
+def test_backlog_counts_due_batches_and_their_age(store, sender):
     first, other = sender.start(), sender.start("autumn")
     assert store.snapshots.waiting(1.0) == {}
     ids = sender.choose(first, 2, at=1.0)
@@ -159,7 +160,7 @@ def test_a_late_event_never_counts(store, sender):
     assert counts(moments(store)[0]) == (0, 2, 0)
 
 
-def test_a_fallback_is_nowhere(store, sender):
+def test_fallback_is_excluded_from_every_sum(store, sender):
     record = sender.start()
     ids = sender.choose(record, 2, at=1.0, fallback=np.array([True, True]))
     assert learn(store, 2.0) is None
@@ -183,7 +184,7 @@ def test_held_out_decisions_are_tallied_and_not_learned(store, sender):
 
 
 class TestCancelled:
-    def test_before_it_is_seen_it_never_counts(self, store, sender):
+    def test_cancellation_before_the_first_fold_never_counts(self, store, sender):
         record = sender.start()
         ids = sender.choose(record, 2, at=1.0)
         store.log.cancel(ids, at=2.0)
@@ -194,7 +195,7 @@ class TestCancelled:
         learn(store, 22.0)
         assert counts(moments(store)[0]) == (1, 0, 0)
 
-    def test_while_pending_it_is_withdrawn(self, store, sender):
+    def test_cancellation_while_pending_withdraws_the_decision(self, store, sender):
         ids = sender.choose(sender.start(), 3, at=1.0)
         learn(store, 2.0)
         store.log.cancel(ids[:1], at=3.0)
@@ -205,7 +206,7 @@ class TestCancelled:
         learn(store, 20.0)
         assert counts(moments(store)[0]) == (0, 2, 0)
 
-    def test_when_it_matures_it_is_withdrawn_and_not_learned(self, store, sender):
+    def test_cancellation_before_maturity_withdraws_and_learns_nothing(self, store, sender):
         ids = sender.choose(sender.start(), 3, at=1.0)
         learn(store, 2.0)
         store.log.cancel(ids[:1], at=3.0)
@@ -214,7 +215,7 @@ class TestCancelled:
         learn(store, 20.0)
         assert counts(moments(store)[0]) == (0, 2, 0)
 
-    def test_when_learned_it_is_taken_back_with_its_rewards(self, store, sender):
+    def test_cancellation_after_maturity_removes_the_decision_with_its_rewards(self, store, sender):
         ids = sender.choose(sender.start(), 3, at=1.0)
         sender.click(ids[:2], at=2.0)
         learn(store, 20.0)
@@ -224,7 +225,7 @@ class TestCancelled:
         assert counts(statistic) == (0, 2, 1)
         assert (tally.sent.sum(), tally.reward.sum()) == (2, 1)
 
-    def test_together_with_a_reward_it_is_taken_back_as_it_was_learned(self, store, sender):
+    def test_cancellation_beside_a_reward_removes_what_was_learned(self, store, sender):
         ids = sender.choose(sender.start(), 3, at=1.0)
         learn(store, 20.0)
         sender.click(ids, at=21.0)
@@ -237,7 +238,7 @@ class TestCancelled:
         learn(store, 21.0)
         assert counts(moments(store)[0]) == (0, 2, 2)
 
-    def test_its_later_rewards_change_nothing(self, store, sender):
+    def test_rewards_after_cancellation_change_nothing(self, store, sender):
         ids = sender.choose(sender.start(), 1, at=1.0)
         learn(store, 20.0)
         store.log.cancel(ids, at=21.0)
@@ -248,7 +249,7 @@ class TestCancelled:
 
 
 class TestActivated:
-    def test_the_clocks_start_with_activation(self, store, sender):
+    def test_activation_starts_the_clocks(self, store, sender):
         record = sender.start(await_activation=True)
         ids = sender.choose(record, 3, at=1.0)
         assert learn(store, 20.0) is None
@@ -260,7 +261,7 @@ class TestActivated:
         with store.snapshots.audit("spring") as audit:
             assert [d.started_at.tolist() for d in audit.learned] == [[25.0, 25.0]]
 
-    def test_what_is_cancelled_before_never_starts(self, store, sender):
+    def test_cancellation_before_activation_never_counts(self, store, sender):
         ids = sender.choose(sender.start(await_activation=True), 2, at=1.0)
         store.log.cancel(ids[:1], at=2.0)
         assert learn(store, 3.0) is None
@@ -268,7 +269,7 @@ class TestActivated:
         learn(store, 20.0)
         assert counts(moments(store)[0]) == (0, 1, 0)
 
-    def test_what_is_cancelled_after_is_taken_back(self, store, sender):
+    def test_cancellation_after_activation_removes_the_decision(self, store, sender):
         ids = sender.choose(sender.start(await_activation=True), 3, at=1.0)
         store.log.activate(ids, at=2.0)
         learn(store, 3.0)
@@ -282,7 +283,9 @@ class TestActivated:
 
 
 class TestWindow:
-    def test_what_grows_too_old_expires_with_what_it_was_learned_with(self, store, sender):
+    def test_forgetting_window_expires_decisions_with_what_they_were_learned_with(
+        self, store, sender
+    ):
         record = sender.start(forgetting={"window_seconds": 50.0})
         old = sender.choose(record, 3, at=1.0)
         sender.click(old[:1], at=2.0)
@@ -301,7 +304,7 @@ class TestWindow:
         assert counts(statistic) == (0, 2, 0)
         assert (tally.complete.sum(), tally.reward.sum()) == (5, 2)  # pages never forget
 
-    def test_leaving_the_window_alone_is_due(self, store, sender):
+    def test_forgetting_window_makes_a_fold_due_by_itself(self, store, sender):
         sender.choose(sender.start(forgetting={"window_seconds": 50.0}), 3, at=1.0)
         learn(store, 20.0)
         assert learn(store, 51.0) is None
@@ -309,7 +312,7 @@ class TestWindow:
         assert counts(moments(store)[0]) == (0, 0, 0)
         assert learn(store, 500.0) is None
 
-    def test_what_was_cancelled_before_does_not_expire(self, store, sender):
+    def test_cancelled_decision_does_not_expire(self, store, sender):
         ids = sender.choose(sender.start(forgetting={"window_seconds": 50.0}), 3, at=1.0)
         learn(store, 20.0)
         store.log.cancel(ids[:1], at=21.0)
@@ -321,7 +324,7 @@ class TestWindow:
         assert counts(moments(store)[0]) == (0, 0, 0)
 
 
-def test_a_clock_stepped_back_changes_nothing(store, sender):
+def test_clock_stepped_back_changes_no_fold(store, sender):
     record = sender.start()
     sender.choose(record, 2, at=100.0)
     learn(store, 105.0)
@@ -347,7 +350,7 @@ def test_experiments_are_folded_each_for_itself(store, sender):
     assert counts(moments(store, "one")[0]) == (0, 1, 1)
 
 
-def test_a_long_queue_is_taken_in_several_folds(store, sender, monkeypatch):
+def test_long_backlog_is_taken_in_several_folds(store, sender, monkeypatch):
     monkeypatch.setattr(backlog, "MOST_ROWS", 5)
     record = sender.start()
     ids = [i for at in range(6) for i in sender.choose(record, 2, at=at / 10)]
@@ -361,7 +364,7 @@ def test_a_long_queue_is_taken_in_several_folds(store, sender, monkeypatch):
 
 
 @pytest.mark.parametrize(("policy", "n_folds"), [("linucb", 4), ("thompson_gaussian", 1)])
-def test_where_probabilities_are_derived_for_each_a_fold_sees_fewer(
+def test_fold_takes_fewer_decisions_where_probabilities_are_derived_for_each(
     store, sender, monkeypatch, policy, n_folds
 ):
     monkeypatch.setattr(backlog, "MOST_CELLS", 3 * 2 * 4)  # arms, features, rows
@@ -397,7 +400,7 @@ def test_a_fold_prepares_few_policies_of_long_ago(store, sender, monkeypatch, ma
     assert learn(store, 30.0) is None
 
 
-def test_the_log_is_gone_through_in_portions(store, sender, monkeypatch):
+def test_log_is_read_in_portions(store, sender, monkeypatch):
     monkeypatch.setattr("storage.snapshots.observations.PORTION", 10)
     monkeypatch.setattr("storage.snapshots.observations._BATCHES_AT_ONCE", 2)
     record = sender.start(context=[{"kind": "number", "name": "age", "low": 0, "high": 1}])
@@ -431,7 +434,7 @@ def test_an_audit_sees_one_moment_while_others_write(store, sender):
     assert counts(moments(store)[0]) == (0, 7, 2)
 
 
-def test_two_folders_take_every_batch_once(store, sender):
+def test_two_fold_workers_take_every_batch_once(store, sender):
     record = sender.start()
     errors = []
     stop = threading.Event()
@@ -451,8 +454,7 @@ def test_two_folders_take_every_batch_once(store, sender):
         sender.click(ids[:2], at=float(at))
         store.log.cancel(ids[1:2], at=float(at))
     stop.set()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     assert errors == []
     learn(store, 1e6)
     assert counts(moments(store)[0]) == (0, 40, 20)

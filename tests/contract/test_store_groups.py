@@ -14,17 +14,20 @@ from bandits.store import StaleRead
 from bandits.store.values import Event, MarkResult
 from storage import open_store
 from storage.schema import batches
+from tests.patience import wait_until
 
 
 @pytest.fixture
-def at_once(store, held, until):
+def at_once(store, held):
     """A function that has calls wait in the queue, and then go on all at once."""
 
     def run(calls):
         with ThreadPoolExecutor(len(calls)) as pool:
             with held():
                 futures = [pool.submit(call) for call in calls]
-                until(lambda: len(store.log._groups) == len(calls))
+                wait_until(
+                    lambda: len(store.log._groups), "waiting calls", lambda n: n == len(calls)
+                )
             return [f.exception() or f.result() for f in futures]
 
     return run
@@ -36,7 +39,7 @@ def sizes(store, kind):
         return transaction.execute(query).scalars().all()
 
 
-def test_waiting_calls_of_every_kind_share_a_transaction(store, sender, at_once):
+def test_group_commit_takes_calls_of_every_kind_in_one_transaction(store, sender, at_once):
     record = sender.start(await_activation=True)
     known = [*sender.choose(record, 6, at=1.0)]
     store.log.activate(known[3:], at=1.0)
@@ -56,7 +59,7 @@ def test_waiting_calls_of_every_kind_share_a_transaction(store, sender, at_once)
     assert [stored[i].arm for c in chosen for i in c.ids] == [a for c in chosen for a in c.arms]
 
 
-def test_a_call_that_is_refused_fails_alone(store, sender, at_once):
+def test_refused_call_of_a_group_fails_alone(store, sender, at_once):
     record = sender.start()
     sender.choose(record, ids=["x"], digests=[b"one body"])
     chosen = [sender.chosen(digests=[b"body"]) for _ in range(5)]
@@ -99,7 +102,7 @@ def test_a_subject_asked_for_by_a_whole_group_has_one_decision(store, sender, at
     assert answers == set(made)
 
 
-def test_where_a_group_cannot_be_committed_everybody_is_told(store, sender, at_once):
+def test_failed_group_commit_is_told_to_every_call(store, sender, at_once):
     record = sender.start()
     sender.choose(record)  # what follows only writes: a reading ends with a commit, too
     chosen = [sender.chosen() for _ in range(6)]
@@ -116,7 +119,7 @@ def test_where_a_group_cannot_be_committed_everybody_is_told(store, sender, at_o
     assert store.log.append_decisions(record, chosen[0], at=3.0) == {}  # the queue goes on
 
 
-def test_whoever_is_written_with_others_is_learned_once(store, sender, at_once):
+def test_decisions_of_a_group_commit_are_learned_once(store, sender, at_once):
     record = sender.start()
 
     def send(wave):
@@ -146,7 +149,7 @@ def test_a_choice_under_a_record_that_no_longer_holds_is_refused(store, sender):
     assert sizes(store, "choose") == []
 
 
-def test_what_another_server_pauses_chooses_no_more(store, sender, database_url):
+def test_experiment_paused_by_another_server_chooses_no_more(store, sender, database_url):
     sender.start()
     engine = Engine(store)
     engine.choose("spring", [Request("ann")])
@@ -159,7 +162,7 @@ def test_what_another_server_pauses_chooses_no_more(store, sender, database_url)
     other.close()
 
 
-def test_what_another_server_learned_is_used_from_the_second_choice_on(store, sender, database_url):
+def test_snapshot_of_another_server_is_used_from_the_second_choice_on(store, sender, database_url):
     record = sender.start()
     engine = Engine(store)
     sender.choose(record, 3, at=1.0)

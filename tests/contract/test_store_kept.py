@@ -43,7 +43,7 @@ def campaign(engine, now, *, personal):
     ],
     ids=["plain", "half-life", "window", "not invertible"],
 )
-def test_what_is_no_longer_kept_is_summed_anew(engine, store, sender, now, declared):
+def test_pruned_snapshot_is_rebuilt_from_the_log(engine, store, sender, now, declared):
     rule = {"metrics": {"click": {}}, "window_seconds": 1000.0, "maturity_seconds": 10.0}
     sender.start(reward=rule, **declared)
     ids = campaign(engine, now, personal="context" in declared)
@@ -66,7 +66,7 @@ def test_what_is_no_longer_kept_is_summed_anew(engine, store, sender, now, decla
         assert after.propensities == pytest.approx(before.propensities, abs=1e-9)
 
 
-def test_a_version_that_knew_of_somebody_erased_is_not_summed_anew(engine, store, sender, now):
+def test_pruned_snapshot_with_an_erased_subject_is_not_rebuilt(engine, store, sender, now):
     sender.start(policy={"name": "thompson_gaussian"})
     engine.choose("spring", [Request("u-0")])
     engine.learn("spring")
@@ -83,7 +83,7 @@ def test_a_version_that_knew_of_somebody_erased_is_not_summed_anew(engine, store
         pass
 
 
-def test_only_what_is_old_is_let_go_and_charts_keep_all(engine, store, sender, now):
+def test_prune_takes_old_snapshots_only_and_charts_keep_all(engine, store, sender, now):
     record = sender.start(policy={"name": "thompson_gaussian"})
     for day in range(5):
         now[0] = 1.0 + day * 10 * DAY

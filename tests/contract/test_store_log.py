@@ -42,7 +42,7 @@ def test_a_decision_reads_back_as_it_was_chosen(store, sender):
     assert (x.made_at, x.started_at, x.cancelled_at) == (5.25, 5.25, None)
 
 
-def test_the_decisions_made_last_come_newest_first_and_are_of_one_experiment(store, sender):
+def test_newest_decisions_come_newest_first_and_of_one_experiment(store, sender):
     record, other = sender.start(), sender.start(key="other")
     for at, ids in ((1.0, ["a", "b", "c"]), (2.0, ["d"]), (3.0, ["e", "f"])):
         store.log.append_decisions(record, sender.chosen(len(ids), ids=ids), at=at)
@@ -58,7 +58,7 @@ def test_the_decisions_made_last_come_newest_first_and_are_of_one_experiment(sto
         store.log.latest_decisions("none", limit=1)
 
 
-def test_without_features_the_context_is_the_constant(store, sender):
+def test_context_without_features_is_the_constant(store, sender):
     record = sender.start()
     (decision,) = sender.choose(record)
     assert store.log.decisions([decision])[decision].context.tolist() == [1.0]
@@ -74,7 +74,7 @@ def test_ids_may_hold_any_printable_character(store, sender):
     assert store.log.cancel(ids, at=2.0) == MarkResult(len(ids), 0, ())
 
 
-def test_nothing_asked_is_nothing_read_or_written(store, sender):
+def test_empty_call_reads_and_writes_nothing(store, sender):
     record = sender.start()
     assert store.log.decisions([]) == {}
     assert store.log.append_decisions(record, sender.chosen(0), at=1.0) == {}
@@ -136,7 +136,7 @@ def test_an_id_of_another_experiment_is_refused(store, sender, assignment):
         store.log.append_decisions(record, sender.chosen(1, ids=["x"], digests=[b"same"]), at=2.0)
 
 
-def test_the_same_subject_may_have_many_decisions_unless_declared(store, sender):
+def test_subject_may_have_many_decisions_unless_declared(store, sender):
     record = sender.start()
     sender.choose(record, 3, subjects=["ann", "ann", "ann"])
     sender.choose(record, subjects=["ann"])
@@ -154,7 +154,7 @@ class TestPerSubject:
         assert {row: (s.id, s.arm) for row, s in earlier.items()} == {1: (first, 2), 2: (first, 2)}
         assert set(store.log.decisions(again.ids)) == {again.ids[0]}
 
-    def test_of_one_group_the_first_row_of_a_subject_decides(self, store, sender, record):
+    def test_first_row_of_a_subject_decides_in_one_group(self, store, sender, record):
         chosen = sender.chosen(3, ids=["z", "a", "m"], subjects=["ann"] * 3)
         earlier = store.log.append_decisions(record, chosen, at=1.0)
         assert {row: s.id for row, s in earlier.items()} == {1: "z", 2: "z"}
@@ -163,7 +163,7 @@ class TestPerSubject:
         sender.choose(record, subjects=["ann"])
         sender.choose(sender.start("autumn", assignment="per_subject"), subjects=["ann"])
 
-    def test_cancelling_frees_the_subject(self, store, sender, record):
+    def test_cancel_frees_the_subject(self, store, sender, record):
         (first,) = sender.choose(record, subjects=["ann"])
         store.log.cancel([first], at=2.0)
         (second,) = sender.choose(record, subjects=["ann"], at=3.0)
@@ -171,7 +171,7 @@ class TestPerSubject:
         earlier = store.log.append_decisions(record, sender.chosen(1, subjects=["ann"]), at=5.0)
         assert earlier[0].id == second
 
-    def test_a_fallback_does_not_take_its_subject(self, store, sender, record):
+    def test_fallback_does_not_claim_its_subject(self, store, sender, record):
         sender.choose(record, subjects=["ann"], fallback=np.array([True]))
         (second,) = sender.choose(record, subjects=["ann"])
         fallback = sender.chosen(1, subjects=["ann"], fallback=np.array([True]))
@@ -247,7 +247,7 @@ def test_an_event_id_with_another_body_is_refused_and_nothing_appended(
     assert store.log.events(ids[1]) == []
 
 
-def test_the_same_event_id_of_two_decisions_are_two_events(store, sender):
+def test_event_id_of_two_decisions_is_two_events(store, sender):
     ids = sender.choose(sender.start(), 2)
     assert sender.click(ids, at=5.0) == (2, 0, 0)
 
@@ -268,7 +268,7 @@ def test_events_of_a_decision_erased_meanwhile_are_refused_whole(store, sender):
     assert store.log.events(ids[0]) == []
 
 
-def test_each_decision_is_told_in_its_place(store, sender):
+def test_targets_come_in_the_order_they_were_asked_in(store, sender):
     running = sender.start("runs")
     waiting = sender.start("waits", await_activation=True)
     ids = [*sender.choose(running, 2, at=1.0), *sender.choose(waiting, 2, at=2.0)]
@@ -316,7 +316,7 @@ def test_a_decision_that_awaits_its_activation_has_no_start(store, sender):
     assert {d.made_at for d in store.log.decisions(ids).values()} == {1.0}
 
 
-def test_only_what_waits_can_be_activated(store, sender):
+def test_activate_takes_only_decisions_that_await_it(store, sender):
     running = sender.choose(sender.start("runs"), 2)
     waiting = sender.choose(sender.start("waits", await_activation=True), 2)
     store.log.cancel(waiting[:1], at=4.0)
@@ -349,7 +349,7 @@ def test_ids_and_subjects_may_be_any_text(store, sender, name):
 
 
 @pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
-def test_the_newest_decision_of_each_of_many_subjects_is_found(store, sender, assignment):
+def test_newest_decisions_of_many_subjects_are_found(store, sender, assignment):
     record = sender.start(assignment=assignment)
     sender.start(key="other", assignment=assignment)
     other = store.experiments.record("other")

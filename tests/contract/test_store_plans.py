@@ -60,14 +60,14 @@ def live(store, sender, assignment):
 
 @pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
-def test_no_statement_scans_the_log(store, sender, scans, assignment):
+def test_statements_on_sqlite_never_scan_the_log(store, sender, scans, assignment):
     live(store, sender, assignment)
     assert scans == []
 
 
 @pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("indexed", [False, True], ids=["as it is", "with an index"])
-def test_erasing_goes_through_the_log_once_to_find_a_subject(store, sender, scans, indexed):
+def test_erase_scans_the_log_once_to_find_a_subject(store, sender, scans, indexed):
     """Once, beside the writers; an index of the operator's is used: docs/operations.md."""
     ids = sender.choose(sender.start(), 20, at=1.0)
     sender.click(ids, at=2.0)
@@ -84,7 +84,7 @@ def test_erasing_goes_through_the_log_once_to_find_a_subject(store, sender, scan
 
 
 @pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
-def test_a_statement_that_scans_is_noticed(store, sender, scans):
+def test_scan_on_sqlite_is_noticed(store, sender, scans):
     sender.choose(sender.start())
     with store.database.reading() as transaction:
         transaction.connection.exec_driver_sql("SELECT count(*) FROM decisions WHERE arm = 1")
@@ -125,7 +125,7 @@ def _nodes(plan):
 
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
 @pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
-def test_no_statement_scans_the_log_of_postgresql(store, sender, assignment):
+def test_statements_on_postgresql_never_scan_the_log(store, sender, assignment):
     reads = Reads(store.database.engine)
     live(store, sender, assignment)
     assert reads.rows > 100
@@ -133,7 +133,7 @@ def test_no_statement_scans_the_log_of_postgresql(store, sender, assignment):
 
 
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
-def test_a_statement_that_scans_the_log_of_postgresql_would_be_found(store, sender):
+def test_scan_on_postgresql_is_noticed(store, sender):
     sender.choose(sender.start(), 20, at=1.0)
     reads = Reads(store.database.engine)
     assert store.subjects.subject_decisions("nobody") == {}  # which no index helps, on purpose
@@ -192,7 +192,7 @@ def rewarded(store, record, n):
 
 
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
-def test_the_decisions_made_last_are_read_behind_any_number_of_rewards(store, sender):
+def test_newest_decisions_are_read_behind_any_number_of_rewards(store, sender):
     record = sender.start()
     made = sender.choose(record, 3, at=1.0)
     rewarded(store, record, 3000)
@@ -203,7 +203,7 @@ def test_the_decisions_made_last_are_read_behind_any_number_of_rewards(store, se
 
 
 @pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
-def test_the_decisions_made_last_are_found_by_an_index_of_their_own(store, sender):
+def test_newest_decisions_are_found_by_an_index_of_their_own(store, sender):
     record = sender.start()
     made = sender.choose(record, 3, at=1.0)
     rewarded(store, record, 3000)
@@ -221,7 +221,7 @@ def test_the_decisions_made_last_are_found_by_an_index_of_their_own(store, sende
 
 
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
-def test_ids_that_are_appended_briefly_are_looked_for_in_their_index(store, sender, monkeypatch):
+def test_fast_append_looks_ids_up_in_their_index(store, sender, monkeypatch):
     record = sender.start()
     assert store.log.append_decisions(record, sender.chosen(), at=1.0) == {}
     driver, plan = store.database._appender(), []

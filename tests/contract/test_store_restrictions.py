@@ -29,7 +29,7 @@ def count(store, table):
         return transaction.execute(select(func.count()).select_from(table)).scalar_one()
 
 
-def test_one_more_set_than_are_kept_is_refused_by_name_and_nothing_is_stored(store, sender):
+def test_eligible_set_limit_refuses_one_more_by_name_and_stores_nothing(store, sender):
     sender.start(slots=SLOTS)
     here, there = Engine(store), Engine(store)
     here.choose("spring", [asking(i) for i in range(MOST_SETS)])
@@ -47,7 +47,7 @@ def test_one_more_set_than_are_kept_is_refused_by_name_and_nothing_is_stored(sto
     assert count(store, eligible_sets) == MOST_SETS
 
 
-def test_where_a_batch_holds_too_many_none_of_it_is_let_in(store, sender):
+def test_eligible_set_limit_refuses_a_batch_as_a_whole(store, sender):
     sender.start(slots=SLOTS)
     engine = Engine(store)
     with pytest.raises(InvalidInput) as caught:
@@ -58,7 +58,7 @@ def test_where_a_batch_holds_too_many_none_of_it_is_let_in(store, sender):
     assert count(store, eligible_sets) == count(store, decisions) == 0
 
 
-def test_what_keeps_no_results_is_not_counted(store, sender):
+def test_eligible_sets_of_dry_runs_and_shipped_arms_are_not_counted(store, sender):
     sender.start(slots=SLOTS)
     engine = Engine(store)
     engine.choose("spring", [asking(i) for i in range(300)], dry_run=True)
@@ -68,7 +68,7 @@ def test_what_keeps_no_results_is_not_counted(store, sender):
     assert count(store, eligible_sets) == 0
 
 
-def test_at_once_no_more_get_in_than_one_after_the_other(store, sender):
+def test_eligible_set_limit_holds_for_concurrent_calls(store, sender):
     record = sender.start()
     sender.start("autumn")
 
@@ -82,7 +82,7 @@ def test_at_once_no_more_get_in_than_one_after_the_other(store, sender):
     assert store.log.admit(store.experiments.record("autumn"), [b"0"], most=1) == []
 
 
-def test_many_arms_and_segments_leave_room_for_fewer():
+def test_eligible_set_limit_is_lower_with_many_arms_and_segments():
     def most(n_variants, **declared):
         slot = {"key": "s", "variants": [{"key": f"v{i}"} for i in range(n_variants)]}
         policy, reward = {"name": "uniform"}, {"metrics": {"click": {}}}

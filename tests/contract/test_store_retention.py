@@ -69,7 +69,9 @@ def known(snapshot):
     ],
     ids=["plain", "half-life", "by context", "window", "activated"],
 )
-def test_life_goes_on_while_old_decisions_leave(engine, store, sender, now, declared):
+def test_retention_leaves_folds_and_results_right_while_it_removes(
+    engine, store, sender, now, declared
+):
     """Send, correct, cancel, be late and remove day after day; the log agrees after every step."""
     sender.start(reward=RULE, retention_days=3, **declared)
     draws = np.random.default_rng(11)
@@ -110,7 +112,7 @@ def test_life_goes_on_while_old_decisions_leave(engine, store, sender, now, decl
     assert oldest > (DAYS - 4) * DAY
 
 
-def test_a_removal_that_kept_no_base_would_be_told(engine, store, sender, now):
+def test_verify_finds_a_removal_without_retained_sums(engine, store, sender, now):
     sender.start(reward=RULE, retention_days=2, **PLAIN)
     engine.choose("spring", [Request(f"u-{i}") for i in range(6)])
     now[0] += 2 * DAY + 1.0
@@ -122,7 +124,7 @@ def test_a_removal_that_kept_no_base_would_be_told(engine, store, sender, now):
     assert {c.name for c in compared if c.wrong.any()} >= {"statistic.count", "tally.sent"}
 
 
-def test_what_may_still_change_stays(engine, store, sender, now):
+def test_decisions_that_may_still_change_are_retained(engine, store, sender, now):
     record = sender.start(reward=RULE, retention_days=2, **PLAIN)
     unseen = sender.choose(record, 2, at=0.0)
     now[0] = 10 * DAY
@@ -137,7 +139,7 @@ def test_what_may_still_change_stays(engine, store, sender, now):
     agrees(store)
 
 
-def test_nothing_is_removed_where_no_retention_is_declared(engine, store, sender, now):
+def test_retention_undeclared_removes_nothing(engine, store, sender, now):
     record = sender.start(reward=RULE, **PLAIN)
     sender.choose(record, 2, at=0.0)
     now[0] = 1000 * DAY
@@ -146,7 +148,7 @@ def test_nothing_is_removed_where_no_retention_is_declared(engine, store, sender
     assert count(store, decisions) == 2
 
 
-def test_what_comes_for_a_removed_decision_is_unknown(engine, store, sender, now):
+def test_rewards_of_a_removed_decision_are_unknown(engine, store, sender, now):
     sender.start(reward=RULE, retention_days=2, **PLAIN)
     (old,) = engine.choose("spring", [Request("u-0")])
     now[0] += 3 * DAY
@@ -161,7 +163,7 @@ def test_what_comes_for_a_removed_decision_is_unknown(engine, store, sender, now
     agrees(store)
 
 
-def test_reports_of_which_nothing_is_kept_leave_with_their_time(engine, store, sender, now):
+def test_reward_batches_without_rows_are_removed_in_time(engine, store, sender, now):
     """Repeats and early events: no row follows them, but what they told is still known."""
     record = sender.start(reward=RULE, retention_days=2, **PLAIN)
     (made,) = engine.choose("spring", [Request("u-0")])
@@ -197,7 +199,7 @@ def test_a_subject_keeps_its_decision_until_the_experiment_is_stopped(engine, st
     agrees(store)
 
 
-def test_what_a_stopped_experiment_ships_is_removed_too(engine, store, sender, now):
+def test_shipped_decisions_are_removed_too(engine, store, sender, now):
     sender.start(reward=RULE, retention_days=2, **PLAIN)
     engine.choose("spring", [Request("u-0")])
     engine.stop("spring", by="test", ship={"subject": "b"})
@@ -210,9 +212,7 @@ def test_what_a_stopped_experiment_ships_is_removed_too(engine, store, sender, n
     agrees(store)
 
 
-def test_an_old_version_that_knew_of_removed_decisions_is_not_summed_anew(
-    engine, store, sender, now
-):
+def test_rebuild_of_a_version_with_removed_decisions_is_refused(engine, store, sender, now):
     sender.start(reward=RULE, retention_days=2, **PLAIN)
     engine.choose("spring", [Request("u-0")])
     engine.learn("spring")
@@ -229,7 +229,7 @@ def test_an_old_version_that_knew_of_removed_decisions_is_not_summed_anew(
         pass
 
 
-def test_erasing_and_removing_go_together(engine, store, sender, now):
+def test_erase_and_retention_go_together(engine, store, sender, now):
     sender.start(reward=RULE, retention_days=2, **PLAIN)
     old = engine.choose("spring", [Request("u-0"), Request("u-1")])
     engine.reward([Reward(d.decision_id, "e", "click") for d in old])
@@ -249,7 +249,7 @@ def test_erasing_and_removing_go_together(engine, store, sender, now):
     assert [a.sent for a in engine.results("spring").arms if a.sent] != []
 
 
-def test_results_are_as_before_with_their_intervals(engine, store, sender, now):
+def test_results_survive_retention_with_their_intervals(engine, store, sender, now):
     sender.start(reward=RULE, retention_days=2, holdout=0.2, **PLAIN)
     people = [Request(f"u-{i}") for i in range(300)]
     for part in range(3):
@@ -266,7 +266,7 @@ def test_results_are_as_before_with_their_intervals(engine, store, sender, now):
     assert msgspec.json.encode(after) == msgspec.json.encode(before)
 
 
-def test_a_removal_derives_from_few_policies_at_a_time(engine, store, sender, now, monkeypatch):
+def test_retention_derives_from_few_policies_at_a_time(engine, store, sender, now, monkeypatch):
     sender.start(reward=RULE, retention_days=2, **PLAIN)
     for i in range(6):
         (one,) = engine.choose("spring", [Request(f"u-{i}")])

@@ -242,7 +242,7 @@ STEPS = st.lists(
     ],
     ids=lambda d: " ".join(d) or "plain",
 )
-def test_any_sequence_ends_where_the_model_does(store, sender, monkeypatch, declared):
+def test_operation_sequences_end_where_the_model_does(store, sender, monkeypatch, declared):
     monkeypatch.setattr(backlog, "MOST_ROWS", 15)  # long queues are taken in several folds
     keys = iter(range(10**9))
 

@@ -14,11 +14,12 @@ from typing import get_args
 import httpx
 import pytest
 
+from bandits.client import Client
 from storage import open_store
 from storage.accounts.api_keys import Scope
+from tests.patience import CLIENT_LIMITS, LIMIT_SECONDS, wait_until
 
 BANDITS = Path(sys.executable).with_name("bandits")
-START_SECONDS = 60.0
 
 
 class Server:
@@ -41,14 +42,18 @@ class Server:
         self._token = ""
 
     def _address(self, start: int) -> str:
-        deadline = time.monotonic() + START_SECONDS
-        while time.monotonic() < deadline and self.process.poll() is None:
+        def announced() -> str:
             said = self.log.read_bytes()[start:].decode()
-            if found := re.search(r"http://127\.0\.0\.1:\d+", said):
-                return found[0]
-            time.sleep(0.02)
-        self.process.kill()
-        raise AssertionError(f"the server did not start:\n{self.log.read_text()}")
+            if address := re.search(r"http://127\.0\.0\.1:\d+", said):
+                return address[0]
+            assert self.process.poll() is None, f"the server did not start:\n{said}"
+            return ""
+
+        try:
+            return wait_until(announced, "address of the server")
+        except AssertionError:
+            self.process.kill()
+            raise
 
     @property
     def worker(self) -> int:
@@ -73,7 +78,7 @@ class Server:
             check=check,
             capture_output=True,
             text=True,
-            timeout=START_SECONDS,
+            timeout=LIMIT_SECONDS,
             env=environment(BANDITS_DATABASE_URL=self.database_url),
             **given,
         )
@@ -81,16 +86,20 @@ class Server:
     def client(self, token: str | None = None) -> httpx.Client:
         """Open a client of the API, with a key that may do everything unless another is given."""
         headers = {"Authorization": f"Bearer {self.token if token is None else token}"}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=30.0)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=LIMIT_SECONDS)
+
+    def sender(self) -> Client:
+        """Open a sender's client that may do everything."""
+        return Client(self.url, self.token, **CLIENT_LIMITS)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Stop it, and return its exit status."""
         self.process.send_signal(number)
         try:
-            status = self.process.wait(START_SECONDS)
+            status = self.process.wait(LIMIT_SECONDS)
         finally:
             self.process.kill()
-            self.process.communicate()
+            self.process.communicate(timeout=LIMIT_SECONDS)
         return status
 
 

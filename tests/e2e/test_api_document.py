@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import LIMIT_SECONDS
+
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text()
 EXAMPLES = re.findall(r"^```(\w+)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
 SHELL, PYTHON = (next(text for kind, text in EXAMPLES if kind == k) for k in ("sh", "python"))
 
 
-def test_the_first_call_works_as_pasted(start_server, tmp_path) -> None:
+def test_first_call_of_the_api_page_works_as_pasted(start_server, tmp_path) -> None:
     server = start_server()
     pasted = f"{SHELL}\npython - <<'END'\n{PYTHON}END\n"
     paths = [str(Path(sys.executable).parent), os.environ["PATH"]]
@@ -29,7 +31,7 @@ def test_the_first_call_works_as_pasted(start_server, tmp_path) -> None:
         env={**os.environ, **given},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage import upgrade
+from tests.patience import LIMIT_SECONDS
 from webapp.api.experiments import EXAMPLE
 
 PAGE = Path(__file__).parents[2] / "docs/operations.md"
@@ -33,7 +34,7 @@ def typed(commands: str, folder: Path, **variables: str) -> str:
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

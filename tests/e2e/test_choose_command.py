@@ -5,7 +5,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.patience import LIMIT_SECONDS, wait_until
 from webapp.api.experiments import EXAMPLE
 
 BANDITS = Path(sys.executable).with_name("bandits")
@@ -65,20 +65,19 @@ def rows_of(path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_command_killed_half_way_goes_on_and_decides_for_nobody_twice(
-    sending, server, tmp_path
-) -> None:
+def test_killed_command_goes_on_and_decides_for_nobody_twice(sending, server, tmp_path) -> None:
     sending.write(PEOPLE)
     part = tmp_path / "choices.csv.part"
     command = [BANDITS, *sending.command("choices.csv")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not (part.exists() and part.stat().st_size > 100_000):
-        assert time.monotonic() < deadline
+
+    def written() -> int:
         assert process.poll() is None
-        time.sleep(0.005)
+        return part.stat().st_size if part.exists() else 0
+
+    wait_until(written, "choices", lambda size: size > 100_000)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(LIMIT_SECONDS)
     with part.open("r+b") as file:  # as after a crash in the middle of a write
         file.truncate(part.stat().st_size - 1000)
     assert not (tmp_path / "choices.csv").exists()
@@ -98,7 +97,7 @@ def test_a_command_killed_half_way_goes_on_and_decides_for_nobody_twice(
     assert all(row["propensity"] == "1" for row in chosen if row["holdout"] == "true")
 
 
-def test_the_same_file_gets_the_same_choices_and_another_run_its_own(sending, tmp_path) -> None:
+def test_file_again_gets_the_same_choices_and_another_run_its_own(sending, tmp_path) -> None:
     sending.write(500)
     assert sending.run("first.csv").returncode == 0
     second = sending.run("second.parquet")
@@ -157,7 +156,7 @@ def tear_row(sending) -> list[str]:
         (lambda _: ["--out", "choices.xlsx"], "give it one of .parquet, .csv"),
     ],
 )
-def test_what_does_not_fit_is_told_before_anybody_is_decided_for(
+def test_input_that_does_not_fit_is_told_before_anybody_is_decided_for(
     sending, spoil: Callable[..., list[str]], said
 ) -> None:
     sending.write(20_000)

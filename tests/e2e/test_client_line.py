@@ -2,10 +2,10 @@
 
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -13,15 +13,14 @@ import pytest
 
 from bandits.client import Client, ConnectionFailed
 from bandits.schemas import Request, Reward
+from tests.patience import CLIENT_LIMITS, LIMIT_SECONDS
 from webapp.api.experiments import EXAMPLE
 
 SPRING = EXAMPLE | {"reward": {"metrics": {"click": {}}, "maturity_seconds": 0}, "context": []}
 
 
-class Line(ThreadingHTTPServer):
-    """Carries requests to a server, and treats them as told, one word for each."""
-
-    daemon_threads = True
+class Line(HTTPServer):
+    """Carries requests to a server one by one, and treats them as told, one word for each."""
 
     def __init__(self, server) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -50,9 +49,10 @@ class Handler(BaseHTTPRequestHandler):
         else:
             headers = {k: self.headers[k] for k in ("Authorization", "Content-Type")}
             url = line.behind.url + self.path
-            answer = httpx.post(url, content=body, headers=headers, timeout=30)
-            if treatment == "slow":  # longer than the client waits
-                time.sleep(1)
+            answer = httpx.post(url, content=body, headers=headers, timeout=LIMIT_SECONDS)
+            if treatment == "slow":  # until the client has hung up
+                self.connection.settimeout(LIMIT_SECONDS)
+                assert self.rfile.read(1) == b""
             if treatment == "lose":
                 self._reset()
             elif treatment == "tear":
@@ -106,15 +106,42 @@ def connect(line) -> Callable[..., Client]:
     def make(*treatments: str, **options: Any) -> Client:
         line.treatments = list(treatments)
         line.paths = []
-        return Client(line.url, line.behind.token, **{"timeout_seconds": 0.5, **options})
+        if treatments == ("slow",):  # what is tested is the client's own time-out
+            options |= {"timeout_seconds": 0.5, "transport": Patient()}
+        return Client(line.url, line.behind.token, **CLIENT_LIMITS | options)
 
     return make
 
 
+class Patient(httpx.HTTPTransport):
+    """Waits for the first answer as long as the client says, and for others up to the limit."""
+
+    first = True
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if not self.first:
+            request.extensions["timeout"] |= {"read": LIMIT_SECONDS}
+        self.first = False
+        return super().handle_request(request)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> SimpleNamespace:
+    """The client's clock: it stands still but for the pauses between tries."""
+    standing = SimpleNamespace(now=1000.0, pauses=[])
+
+    def pause(seconds: float) -> None:
+        standing.now += seconds
+        standing.pauses.append(seconds)
+
+    standing.monotonic, standing.sleep = lambda: standing.now, pause
+    for module in ("line", "unheard"):
+        monkeypatch.setattr(f"bandits.client.{module}.time", standing)
+    return standing
+
+
 @pytest.mark.parametrize("trouble", ["reset", "lose", "slow", "tear", "429", "503"])
-def test_whatever_happens_on_the_line_one_decision_and_one_event_are_recorded(
-    connect, line, trouble
-) -> None:
+def test_client_over_a_bad_line_records_one_decision_and_one_event(connect, line, trouble) -> None:
     with connect(trouble) as client:
         decision = client.choose("lost", f"u-{trouble}")
     with connect(trouble) as client:
@@ -133,7 +160,7 @@ def test_whatever_happens_on_the_line_one_decision_and_one_event_are_recorded(
 def test_batches_of_any_length_get_through_a_bad_line_in_order(connect, line) -> None:
     people = (Request(f"b-{i}") for i in range(500))
     troubles = ["lose", "deliver", "reset", "tear", "deliver", "503"]
-    with connect(*troubles, batch_timeout_seconds=20) as client:
+    with connect(*troubles) as client:
         decided = list(client.choose_many("lost", people, batch=200))
         rewards = [Reward(str(d.decision_id), "e", "click") for d in decided]
         receipt = client.reward_many(iter(rewards), batch=300)
@@ -144,9 +171,9 @@ def test_batches_of_any_length_get_through_a_bad_line_in_order(connect, line) ->
         assert len(api.get(path).json()["events"]) == 1
 
 
-def test_a_decision_nobody_heard_of_is_cancelled_once_the_server_answers(connect, line) -> None:
+def test_unanswered_decision_is_cancelled_once_the_server_answers(connect, line, clock) -> None:
     plain = {"subject_line": "plain", "discount": "none"}
-    with connect(*["lose"] * 50, deadline_seconds=5.0, sleep=lambda _: None) as client:
+    with connect(*["lose"] * 1000, sleep=clock.sleep) as client:
         email = client.choose("lost", "f-1", decision_id="lost-f-1", fallback=plain)
         assert email.fallback
         assert email.decision_id is None
@@ -159,9 +186,9 @@ def test_a_decision_nobody_heard_of_is_cancelled_once_the_server_answers(connect
         assert api.get("/api/v1/decisions/lost-f-1").json()["cancelled_at"]
 
 
-def test_a_decision_asked_for_again_with_its_id_is_not_cancelled(connect, line) -> None:
+def test_unanswered_decision_asked_for_again_is_not_cancelled(connect, line, clock) -> None:
     plain = {"subject_line": "plain", "discount": "none"}
-    with connect(*["lose"] * 50, deadline_seconds=5.0, sleep=lambda _: None) as client:
+    with connect(*["lose"] * 1000, sleep=clock.sleep) as client:
         assert client.choose("lost", "g-1", decision_id="lost-g-1", fallback=plain).fallback
         line.treatments.clear()
         assert client.choose("lost", "g-1", decision_id="lost-g-1", fallback=plain).repeat
@@ -169,7 +196,7 @@ def test_a_decision_asked_for_again_with_its_id_is_not_cancelled(connect, line) 
         assert api.get("/api/v1/decisions/lost-g-1").json()["cancelled_at"] is None
 
 
-def test_a_batch_that_stays_unanswered_is_sent_the_fallback_and_the_next_is_not(
+def test_unanswered_batch_is_sent_the_fallback_and_the_next_is_not(
     connect,
 ) -> None:
     plain = {"subject_line": "plain", "discount": "none"}
@@ -181,16 +208,15 @@ def test_a_batch_that_stays_unanswered_is_sent_the_fallback_and_the_next_is_not(
     assert len(decided) == 4
 
 
-def test_while_the_server_is_down_each_call_tries_once(line) -> None:
+def test_client_tries_once_while_the_server_is_down(clock) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        waits: list[float] = []
-        with Client(url, "token", deadline_seconds=1.0, sleep=waits.append) as client:
+        with Client(url, "token", sleep=clock.sleep) as client:
             assert client.choose("lost", "u", fallback={"subject_line": "a"}).fallback
-            tried = len(waits)
+            tried = len(clock.pauses)
             assert tried > 0
             assert client.choose("lost", "v", fallback={"subject_line": "a"}).fallback
-            assert len(waits) == tried
+            assert len(clock.pauses) == tried
             with pytest.raises(ConnectionFailed, match="ConnectError"):
                 client.choose("lost", "w")

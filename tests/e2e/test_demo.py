@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -15,9 +14,9 @@ import httpx
 import pytest
 
 from storage import open_store
+from tests.patience import LIMIT_SECONDS, wait_until
 
 BANDITS = Path(sys.executable).with_name("bandits")
-PATIENCE_SECONDS = 60.0
 
 
 class Demo:
@@ -25,28 +24,30 @@ class Demo:
 
     def __init__(self, folder: Path, *options: str) -> None:
         own = {k: v for k, v in os.environ.items() if not k.startswith("BANDITS_")}
-        self.errors = folder / "demo.err"
-        with self.errors.open("ab") as errors:
+        self.errors, printed = folder / "demo.err", folder / "demo.out"
+        with self.errors.open("ab") as errors, printed.open("wb") as out:
             self.process = subprocess.Popen(
                 [BANDITS, "demo", "--port", "0", *options],
-                stdout=subprocess.PIPE,
+                stdout=out,
                 stderr=errors,
-                text=True,
                 cwd=folder,
                 env=own | {"TMPDIR": str(folder)},
             )
-        self.said = ""
-        for line in self.process.stdout:
-            self.said += line
-            if "Ctrl-C" in line:
-                break
+
+        def said() -> str:
+            assert self.process.poll() is None, self.errors.read_text()
+            return printed.read_text()
+
+        self.said = wait_until(said, "greeting of the demo", lambda text: "Ctrl-C" in text)
 
     def told(self, label: str) -> str:
         return re.search(rf"^ +{label} +(\S+)$", self.said, re.MULTILINE)[1]
 
     def sign_in(self) -> httpx.Client:
         page = self.told("Open")
-        client = httpx.Client(base_url=page.split("/experiments")[0], follow_redirects=True)
+        client = httpx.Client(
+            base_url=page.split("/experiments")[0], follow_redirects=True, timeout=LIMIT_SECONDS
+        )
         form = client.get("/sign-in")
         token = re.search(r'name="csrf_token" value="([^"]+)"', form.text)[1]
         sent = {"email": self.told("E-mail"), "password": self.told("Password"), "next": "/"}
@@ -57,10 +58,10 @@ class Demo:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(PATIENCE_SECONDS)
+            return self.process.wait(LIMIT_SECONDS)
         finally:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait(LIMIT_SECONDS)
 
 
 @pytest.fixture
@@ -75,17 +76,7 @@ def start_demo(tmp_path) -> Iterator[Callable[..., Demo]]:
     for demo in started:
         if demo.process.poll() is None:
             demo.process.kill()
-            demo.process.communicate()
-
-
-def eventually(ask):
-    """Ask until the answer is true; return it."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline:
-        if answer := ask():
-            return answer
-        time.sleep(0.2)
-    raise AssertionError("it never came true")
+            demo.process.wait(LIMIT_SECONDS)
 
 
 def test_the_demo_learns_from_recipients_and_ends_without_a_trace(start_demo, tmp_path):
@@ -93,21 +84,21 @@ def test_the_demo_learns_from_recipients_and_ends_without_a_trace(start_demo, tm
     address = demo.told("Open")
     with closing(demo.sign_in()) as browser:
         assert "Spring sale" in browser.get(address).text
-    with httpx.Client(headers={"Authorization": f"Bearer {demo.told('API key')}"}) as api:
+    headers = {"Authorization": f"Bearer {demo.told('API key')}"}
+    with httpx.Client(headers=headers, timeout=LIMIT_SECONDS) as api:
         results = address.replace("/experiments/", "/api/v1/experiments/") + "/results"
 
-        def moved():
-            arms = api.get(results).json()["arms"]
+        def moved(arms):
             learned = sum(a["complete"] for a in arms) > 1000
             return learned and max(a["share_now"] for a in arms) > 2 / len(arms)
 
-        eventually(moved)
+        wait_until(lambda: api.get(results).json()["arms"], "share that moved", moved)
     assert list(tmp_path.glob("bandits-demo-*"))
     assert demo.stop() == 0, demo.errors.read_text()
     assert not list(tmp_path.glob("bandits-demo-*")), "the database is gone"
     assert "Traceback" not in demo.errors.read_text()
     with pytest.raises(httpx.TransportError):
-        httpx.get(address)
+        httpx.get(address, timeout=LIMIT_SECONDS)
 
 
 def test_a_kept_demo_goes_on_where_it_was_with_a_new_key(start_demo, tmp_path):
@@ -119,7 +110,7 @@ def test_a_kept_demo_goes_on_where_it_was_with_a_new_key(start_demo, tmp_path):
             points = store.snapshots.history("spring-sale", 1)
         return bool(points)
 
-    eventually(sent)
+    wait_until(sent, "email")
     assert first.stop() == 0, first.errors.read_text()
     second = start_demo("--database", url)
     with closing(second.sign_in()) as browser:
@@ -141,7 +132,7 @@ def test_a_taken_port_is_told_in_one_line(tmp_path):
             [BANDITS, "demo", "--port", port],
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=LIMIT_SECONDS,
             cwd=tmp_path,
             check=False,
         )

@@ -3,11 +3,11 @@
 import json
 import re
 import sqlite3
-import time
 from urllib.parse import quote
 
 import httpx
 
+from tests.patience import LIMIT_SECONDS, wait_until
 from webapp.api.experiments import EXAMPLE
 
 SUBJECT = "zoe.quist@private.example"
@@ -19,7 +19,7 @@ KEY = "/api/v1/experiments/spring"
 
 def signed_in(url: str) -> list[str]:
     """Sign in to the pages, once with a wrong password; return the secrets that came of it."""
-    with httpx.Client(base_url=url, follow_redirects=False) as browser:
+    with httpx.Client(base_url=url, follow_redirects=False, timeout=LIMIT_SECONDS) as browser:
         for password in (WRONG, PASSWORD):
             form = browser.get("/sign-in").text
             found = re.search(r'name="csrf_token"[^>]*value="([^"]+)"', form)
@@ -95,10 +95,7 @@ def test_ids_tokens_and_passwords_reach_no_log_and_no_subject_or_token_the_datab
     with server.client() as api:
         used(api)
         cookies = signed_in(server.url)
-        ending = time.monotonic() + 30
-        while "learned version" not in server.log.read_text():
-            assert time.monotonic() < ending
-            time.sleep(0.05)
+        wait_until(server.log.read_text, "fold in the log", lambda log: "learned version" in log)
         files = [server.database, server.database.with_name("bandits.db-wal")]
         beside = b"".join(f.read_bytes() for f in files)
         failed(api, server.database)

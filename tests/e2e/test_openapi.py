@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import LIMIT_SECONDS, SOAK_SECONDS
 from webapp.api.experiments import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
@@ -38,10 +39,11 @@ def test_schemathesis_finds_nothing_wrong(start_server, tmp_path) -> None:
     configuration.write_text((ROOT / "schemathesis.toml").read_text() + AIMED)
     command = [SCHEMATHESIS, "--config-file", configuration, "run"]
     options = {"--max-examples": 150 if SOAK else 3, "--seed": 1, "--warnings": "off"}
+    options |= {"--request-timeout": LIMIT_SECONDS}
     command += [f"{server.url}/api/v1/openapi.json", "-H", f"Authorization: Bearer {server.token}"]
     command += [str(word) for option in options.items() for word in option]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=1800, check=False
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=SOAK_SECONDS, check=False
     )
     assert done.returncode == 0, done.stdout[-10_000:] + done.stderr[-2000:]
     tested = re.search(r"Tested: (\d+)", done.stdout)

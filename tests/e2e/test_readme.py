@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import LIMIT_SECONDS
+
 README = Path(__file__).parents[2] / "README.md"
 ADDRESS = "http://127.0.0.1:8000"
 
@@ -26,7 +28,13 @@ def run(script: str, folder: Path, **added: str) -> str:
     environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", **added}
     command = ["/bin/sh", "-c", script]
     ran = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SECONDS,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout

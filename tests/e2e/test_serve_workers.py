@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
+from tests.patience import LIMIT_SECONDS
 from webapp.api.experiments import EXAMPLE
 
 TURNS = 16
@@ -41,7 +42,7 @@ def test_workers_on_postgresql_decide_once_for_each_subject(start_server, postgr
             if len(processes) == 2:
                 break
     assert len(processes) == 2, "both workers answered for the same subjects"
-    assert httpx.get(f"{server.url}/readyz").status_code == 200
+    assert httpx.get(f"{server.url}/readyz", timeout=LIMIT_SECONDS).status_code == 200
     assert server.stop() == 0
     assert "Traceback" not in server.log.read_text()
     verified = server.bandits("verify", check=False)

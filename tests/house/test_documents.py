@@ -12,6 +12,7 @@ import click
 import pytest
 
 from bandits.cli import group
+from tests.patience import LIMIT_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("bandits", "policies", "simulations", "storage", "webapp")
@@ -54,21 +55,29 @@ def variables_in_code() -> set[str]:
     return settings | {v for v in VARIABLE.findall(text) if not v.endswith("_")}
 
 
+def run(command: list[str | Path]) -> subprocess.CompletedProcess[str]:
+    """Run a program in the repository's folder."""
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, cwd=ROOT
+    )
+
+
 def test_the_command_line_page_is_what_the_commands_say() -> None:
     script = [sys.executable, ROOT / "tests/house/command_line.py"]
-    made = subprocess.run(script, capture_output=True, text=True, check=True, cwd=ROOT)
+    made = run(script)
+    assert made.returncode == 0, made.stderr
     assert (ROOT / "docs/command-line.md").read_text() == made.stdout, "run `make docs`"
 
 
 def test_the_simulations_page_lists_every_key_of_a_scenario_file() -> None:
     script = [sys.executable, ROOT / "tests/house/scenario_keys.py", "--check"]
-    made = subprocess.run(script, capture_output=True, text=True, check=False, cwd=ROOT)
+    made = run(script)
     assert made.returncode == 0, made.stderr + made.stdout
 
 
 def test_the_policies_page_is_what_the_policies_declare() -> None:
     command = [sys.executable, "-m", "bandits.policy_pages", "--check"]
-    made = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    made = run(command)
     assert made.returncode == 0, made.stderr + made.stdout
 
 
@@ -119,7 +128,7 @@ def test_links_and_pictures_lead_somewhere(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ADRS, ids=name_of)
-def test_a_decision_is_one_page_with_its_context_and_its_cost(path: Path) -> None:
+def test_adr_is_one_page_with_its_context_and_its_cost(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert re.fullmatch(r"# \d+\. .+", lines[0])
     assert [line for line in lines if line.startswith("## ")] == [
@@ -138,7 +147,7 @@ def test_the_threat_model_is_one_page_that_users_and_operators_find() -> None:
     assert len(text.splitlines()) <= 60
 
 
-def test_each_decision_has_a_number_of_its_own() -> None:
+def test_adr_numbers_are_distinct() -> None:
     numbers = [int(p.name[:4]) for p in ADRS]
     assert len(set(numbers)) == len(numbers) >= 10
     for number, path in zip(numbers, ADRS, strict=True):
@@ -154,13 +163,13 @@ def test_the_changelog_has_a_place_for_what_is_not_released_yet() -> None:
     assert kinds <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
 
-def test_every_kind_of_test_has_its_place_described() -> None:
+def test_test_folders_are_described() -> None:
     text = (ROOT / "tests/README.md").read_text()
     for folder in (p for p in (ROOT / "tests").iterdir() if p.is_dir() and any(p.glob("*.py"))):
         assert f"`{folder.name}/`" in text, folder.name
 
 
-def test_every_module_says_what_it_is() -> None:
+def test_modules_have_docstrings() -> None:
     for name in PACKAGES:
         for path in (ROOT / name).rglob("*.py"):
             documented = ast.get_docstring(ast.parse(path.read_text())) or ""

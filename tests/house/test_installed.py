@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from tests.patience import LIMIT_SECONDS
+
 PACKAGES = ("bandits", "policies", "simulations", "storage", "webapp")
 LARGEST = 300_000  # bytes
 KINDS = {".py", ".typed", ".html", ".css", ".js", ".svg", ".toml", ".mako", ".txt", ".json"}
@@ -31,7 +33,12 @@ def installed_in() -> Path:
 def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run the installed command in an empty folder."""
     return subprocess.run(
-        [BANDITS, *words], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        [BANDITS, *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_SECONDS,
     )
 
 
@@ -51,7 +58,7 @@ def test_each_package_comes_from_where_it_was_installed(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_only_code_and_small_pieces_are_shipped_and_types_are_declared(package: str) -> None:
+def test_wheel_has_only_code_and_small_pieces_and_declares_types(package: str) -> None:
     content = [Path(str(e)) for e in walk(files(package))]
     assert "py.typed" in {p.name for p in content}
     assert {p.suffix for p in content} <= KINDS
@@ -70,12 +77,14 @@ def test_only_code_and_small_pieces_are_shipped_and_types_are_declared(package: 
         ("storage", "migrations/versions", ".py"),
     ],
 )
-def test_what_is_no_module_is_shipped_too(package: str, folder: str, suffix: str) -> None:
+def test_wheel_has_templates_styles_and_scenarios_too(
+    package: str, folder: str, suffix: str
+) -> None:
     names = [e.name for e in files(package).joinpath(folder).iterdir()]
     assert any(n.endswith(suffix) for n in names), names
 
 
-def test_every_command_loads() -> None:
+def test_commands_load() -> None:
     commands = entry_points(group="bandits.commands")
     names = {entry.name for entry in commands}
     assert names == {"choose", "serve", "demo", "key", "user", "simulate", "replay", "db", "verify"}

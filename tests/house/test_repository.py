@@ -8,6 +8,8 @@ import sys
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
+from tests.patience import LIMIT_SECONDS
+
 ROOT = Path(__file__).parents[2]
 LARGEST = 300_000  # bytes
 DATA = {".csv", ".parquet", ".npz", ".npy", ".pkl", ".gz", ".xz", ".zip", ".db", ".sqlite"}
@@ -22,27 +24,28 @@ def tracked() -> list[Path]:
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=LIMIT_SECONDS,
         check=True,
     )
     paths = [ROOT / p for p in listed.stdout.split("\0") if p]
     return [p for p in paths if p.exists()]
 
 
-def test_no_file_is_large() -> None:
+def test_files_are_small() -> None:
     large = {p.name: p.stat().st_size for p in tracked() if p.stat().st_size > LARGEST}
     assert large == {}
 
 
-def test_no_data_set_is_kept() -> None:
+def test_data_sets_are_not_kept() -> None:
     kept = [p for p in tracked() if p.suffix in DATA]
     assert [p.name for p in kept if RELEASES not in p.parents] == []
 
 
-def test_no_script_or_font_of_others_is_copied_in() -> None:
+def test_scripts_and_fonts_of_others_are_not_copied_in() -> None:
     assert [p.name for p in tracked() if p.name.endswith((".min.js", ".min.css", ".woff2"))] == []
 
 
-def test_a_room_of_the_simulator_is_taken_in_at_a_glance() -> None:
+def test_packages_of_the_simulator_have_few_modules() -> None:
     rooms = [p.parent for p in (ROOT / "simulations").rglob("__init__.py")]
     modules = {r.name: [m for m in r.glob("*.py") if m.name != "__init__.py"] for r in rooms}
     assert len(modules) > 1
@@ -53,7 +56,7 @@ def test_tests_are_found_without_packages() -> None:
     assert [p for p in tracked() if p.name == "__init__.py" and "tests" in p.parts] == []
 
 
-def test_what_a_test_is_for_is_its_name_and_no_test_is_put_off() -> None:
+def test_tests_are_never_skipped() -> None:
     tests = [p for p in tracked() if p.name.startswith("test_") and p.suffix == ".py"]
     assert tests
     words = ("mark." + "skip", "pytest." + "skip(", "mark." + "xfail", "import" + "orskip")
@@ -75,7 +78,7 @@ def imported(path: Path) -> set[str]:
     return found
 
 
-def test_everything_imported_is_declared_in_setup_cfg() -> None:
+def test_imports_are_declared_in_setup_cfg() -> None:
     of_flask = {"jinja2", "markupsafe", "werkzeug"}  # its own parts, which it declares
     ours = {*PACKAGES, *sys.stdlib_module_names, *of_flask}
     declared = {re.split(r"[^\w.-]", r)[0].lower() for r in requires("email-bandits") or ()}
@@ -102,7 +105,7 @@ def asked_for(tree: ast.AST) -> set[str]:
     return {n.value for n in parts if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 
 
-def test_nothing_asks_for_a_policy_by_its_name() -> None:
+def test_policies_are_never_asked_for_by_name() -> None:
     # A newcomer writes one file; nothing else may have to learn its name.
     names = {p.stem for p in (ROOT / "policies").glob("*.py")} - {"__init__"}
     assert len(names) > 5
@@ -111,7 +114,7 @@ def test_nothing_asks_for_a_policy_by_its_name() -> None:
             assert asked_for(ast.parse(path.read_text())) & names == set(), path.name
 
 
-def test_the_guard_above_finds_dispatch() -> None:
+def test_dispatch_guard_finds_dispatch_by_name() -> None:
     for code in ('x == "ucb1"', 'x in ("a", "ucb1")', '{"ucb1": 1}', 'match x:\n case "ucb1": 1'):
         assert "ucb1" in asked_for(ast.parse(code))
     assert asked_for(ast.parse('policy = make("ucb1")')) == set()
@@ -121,3 +124,59 @@ def test_a_policy_fits_on_a_page() -> None:
     for path in (ROOT / "policies").glob("*.py"):
         code = [line for line in path.read_text().splitlines() if line.strip()]
         assert len(code) <= 110, path.name
+
+
+def words_asked(tree: ast.AST) -> set[int]:
+    """Find the lines where a caught error is recognised by what it says."""
+    lines = set()
+    for handler in (n for n in ast.walk(tree) if isinstance(n, ast.ExceptHandler) and n.name):
+        asking = (
+            n for n in ast.walk(handler) if isinstance(n, ast.Compare | ast.Attribute | ast.Call)
+        )
+        for node in asking:
+            match node:
+                case ast.Compare():
+                    parts = [node.left, *node.comparators]
+                case ast.Attribute():  # a method of the text
+                    parts = [node.value]
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="re"))):
+                    parts = node.args
+                case _:
+                    parts = []
+            if any(is_text_of(part, str(handler.name)) for part in parts):
+                lines.add(node.lineno)
+    return lines
+
+
+def is_text_of(node: ast.AST, error: str) -> bool:
+    """Tell whether an expression is the text, or the arguments, of the error of this name."""
+    match node:
+        case ast.Call(func=ast.Name(id="str" | "repr"), args=[inner]):
+            return any(isinstance(n, ast.Name) and n.id == error for n in ast.walk(inner))
+        case ast.Attribute(attr="args", value=ast.Name(id=name)):
+            return name == error
+        case ast.Subscript():
+            return is_text_of(node.value, error)
+    return False
+
+
+def test_no_error_is_recognised_by_its_words() -> None:
+    # They are a library's, or for people; both change. Errors differ by type, or carry a code.
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            assert words_asked(ast.parse(path.read_text())) == set(), path.name
+
+
+def test_words_asked_finds_each_way_to_read_an_error() -> None:
+    for asked in (
+        '"locked" in str(e)',
+        '"locked" not in str(e.orig)',
+        'str(e).startswith("no")',
+        'str(e).partition(" at ")',
+        're.search("x", str(e))',
+        '"x" in e.args[0]',
+        'repr(e) == "x"',
+    ):
+        code = f"try:\n    f()\nexcept OSError as e:\n    g({asked})"
+        assert words_asked(ast.parse(code)) == {4}, asked
+    assert words_asked(ast.parse("try:\n    f()\nexcept OSError as e:\n    g(str(e))")) == set()

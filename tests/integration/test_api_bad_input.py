@@ -34,7 +34,7 @@ def api(make_api):
         yield made
 
 
-def test_the_bodies_that_are_spoiled_here_are_good(make_api) -> None:
+def test_example_bodies_are_good_before_they_are_spoiled(make_api) -> None:
     with make_api() as fresh:
         fresh.start()
         for path, body in BODIES.items():
@@ -65,14 +65,14 @@ def test_the_bodies_that_are_spoiled_here_are_good(make_api) -> None:
         (b"[" * 65 + b"]" * 65, "nested"),
     ],
 )
-def test_what_is_not_json_is_malformed(api, problem, path, raw, says) -> None:
+def test_body_that_is_not_json_is_malformed(api, problem, path, raw, says) -> None:
     told = problem(api.post(path, raw=raw), 400, "malformed")
     assert says in told["detail"]
 
 
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("raw", [b"[]", b"3", b'"text"', b"null", b"true", b"1e999", b"[1e999]"])
-def test_json_that_is_no_object_is_invalid(api, problem, path, raw) -> None:
+def test_body_that_is_no_object_is_invalid(api, problem, path, raw) -> None:
     told = problem(api.post(path, raw=raw), 422, "invalid")
     assert told["errors"][0]["pointer"] in {"", "/0"}
 
@@ -90,7 +90,7 @@ def test_json_that_is_no_object_is_invalid(api, problem, path, raw) -> None:
         "application/jsonx",
     ],
 )
-def test_other_media_types_are_not_taken(api, problem, path, content_type) -> None:
+def test_media_types_other_than_json_are_refused(api, problem, path, content_type) -> None:
     sent = api.post(path, BODIES[path], content_type=content_type)
     told = problem(sent, 415, "unsupported-media-type")
     assert "application/json" in told["detail"]
@@ -108,7 +108,7 @@ def test_compressed_bodies_are_not_taken_so_no_bomb_goes_off(api, problem) -> No
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_ten_megabytes_are_too_large(api, problem, path) -> None:
+def test_body_of_ten_megabytes_is_too_large(api, problem, path) -> None:
     told = problem(api.post(path, raw=b'{"a":"' + b"x" * 10**7 + b'"}'), 413, "too-large")
     assert told["title"]
 
@@ -163,6 +163,13 @@ def test_a_name_that_comes_twice_is_refused(api, problem, path) -> None:
     raw = body[:-1] + f', "{name}": {json.dumps(value)}}}'
     told = problem(api.post(path, raw=raw.encode()), 422, "invalid")
     assert told["errors"] == [{"pointer": f"/{name}", "detail": "comes twice in one object"}]
+
+
+def test_a_name_that_comes_twice_is_refused_where_its_first_value_does_not_fit(
+    api, problem
+) -> None:
+    told = problem(api.post(CHOOSE, raw=b'{"subject_id": 3, "subject_id": "u"}'), 422, "invalid")
+    assert told["errors"] == [{"pointer": "/subject_id", "detail": "comes twice in one object"}]
 
 
 def test_a_name_that_comes_twice_deep_inside_is_found(api, problem) -> None:
@@ -252,7 +259,7 @@ def test_a_reward_that_does_not_fit_names_the_place(api, problem, change, pointe
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
-def test_the_first_and_the_last_moment_of_the_calendar_are_just_moments(api, moment) -> None:
+def test_moments_at_both_ends_of_the_calendar_are_taken(api, moment) -> None:
     event = {"decision_id": api.choose()["decision_id"], "event_id": "e", "metric": "click"}
     answer = api.post("/rewards", {"rewards": [event | {"occurred_at": moment}]})
     assert answer.status_code == 200
@@ -268,7 +275,7 @@ def test_the_first_and_the_last_moment_of_the_calendar_are_just_moments(api, mom
         ("/decisions/cancel", "decision_ids", "d"),
     ],
 )
-def test_ten_thousand_rows_are_taken_and_one_more_is_too_many(
+def test_batch_of_ten_thousand_rows_is_taken_and_one_more_is_too_many(
     api, problem, path, name, row
 ) -> None:
     assert api.post(path, {name: [row] * 10_000}).status_code in {200, 201}
@@ -362,7 +369,7 @@ def test_an_unknown_address_below_the_api_is_a_problem_not_a_page(api, problem) 
     problem(api.post("/experiments/spring/fly"), 404, "not-found")
 
 
-def test_another_method_is_refused_and_the_allowed_ones_are_listed(api, problem) -> None:
+def test_method_not_allowed_lists_those_that_are(api, problem) -> None:
     answer = api.call("PUT", "/experiments")
     problem(answer, 405, "method-not-allowed")
     assert set(answer.headers["Allow"].split(", ")) >= {"GET", "POST"}

@@ -28,7 +28,7 @@ def test_a_new_decision_is_201_and_says_what_to_send(api) -> None:
     assert [decision[k] for k in ("holdout", "fallback", "repeat")] == [False, False, False]
 
 
-def test_the_same_id_again_is_200_and_the_same_answer(api, problem) -> None:
+def test_decision_id_again_is_200_and_the_same_answer(api, problem) -> None:
     api.start()
     body = {"subject_id": "u-1", "decision_id": "mine/1", "context": {"recency": 3}}
     first = api.post("/experiments/spring/choose", body)
@@ -39,7 +39,7 @@ def test_the_same_id_again_is_200_and_the_same_answer(api, problem) -> None:
     problem(api.post("/experiments/spring/choose", other), 409, "id-reused")
 
 
-def test_per_subject_the_first_decision_is_the_decision(api) -> None:
+def test_first_decision_of_a_subject_is_the_decision(api) -> None:
     api.start(assignment="per_subject")
     first = api.choose("u-1")
     again = api.choose("u-1")
@@ -81,7 +81,7 @@ def test_a_dry_run_decides_and_records_nothing(api, clock) -> None:
     assert api.engine.learn("spring") is None
 
 
-def test_one_bad_row_of_a_batch_changes_nothing(api, problem, clock) -> None:
+def test_batch_with_one_bad_row_changes_nothing(api, problem, clock) -> None:
     api.start()
     requests = [{"subject_id": f"u-{i}"} for i in range(10)]
     requests[3] |= {"context": {"recency": "three"}}

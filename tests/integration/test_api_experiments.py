@@ -24,7 +24,7 @@ def test_a_created_experiment_is_a_draft_with_every_default_filled_in(api, clock
     assert api.get("/experiments/spring").json == document
 
 
-def test_what_was_read_can_be_declared_again_under_another_key(api) -> None:
+def test_declaration_that_was_read_can_be_declared_under_another_key(api) -> None:
     declared = api.create().json["declaration"]
     copied = api.post("/experiments", declared | {"key": "copy"})
     assert copied.status_code == 201
@@ -46,7 +46,7 @@ def test_an_unknown_experiment_is_not_found(api, problem) -> None:
 
 
 @pytest.mark.parametrize("key", ["a b", "-a", "%00", "%C3%A9", "a" * 65, "..%2F"])
-def test_what_no_key_looks_like_is_not_found(api, problem, key) -> None:
+def test_impossible_key_is_not_found(api, problem, key) -> None:
     problem(api.get(f"/experiments/{key}"), 404, "not-found")
 
 
@@ -67,7 +67,7 @@ def test_an_experiment_goes_through_its_life(api, problem) -> None:
     assert api.post("/experiments/spring/archive").json["state"] == "archived"
 
 
-def test_only_a_running_experiment_chooses(api, problem) -> None:
+def test_choose_needs_a_running_experiment(api, problem) -> None:
     api.create()
     body = {"subject_id": "u"}
     problem(api.post("/experiments/spring/choose", body), 409, "wrong-state")
@@ -77,7 +77,7 @@ def test_only_a_running_experiment_chooses(api, problem) -> None:
     problem(api.post("/experiments/spring/choose", body), 409, "wrong-state")
 
 
-def test_the_list_goes_from_page_to_page_the_newest_first(api) -> None:
+def test_experiment_list_goes_from_page_to_page_newest_first(api) -> None:
     for i in range(5):
         api.create(f"e{i}")
     first = api.get("/experiments?limit=2").json
@@ -89,7 +89,7 @@ def test_the_list_goes_from_page_to_page_the_newest_first(api) -> None:
     assert last["next"] is None
 
 
-def test_the_list_leaves_out_the_archived_unless_they_are_asked_for(api) -> None:
+def test_experiment_list_leaves_out_the_archived_unless_asked(api) -> None:
     api.create("old")
     api.create("new")
     api.post("/experiments/old/archive")
@@ -138,7 +138,7 @@ def test_a_merge_patch_may_say_its_media_type(api) -> None:
     assert edited.status_code == 200
 
 
-def test_two_people_editing_the_later_one_is_told(api, problem) -> None:
+def test_later_of_two_editors_is_told(api, problem) -> None:
     api.create()
     assert edit(api, {"name": "first"}).status_code == 200
     told = problem(edit(api, {"name": "second"}), 412, "stale-edit")
@@ -171,7 +171,7 @@ def test_the_etag_is_of_the_configuration_not_of_what_is_learned(api, clock) -> 
     assert read.headers["ETag"] == '"1"'
 
 
-def test_once_started_most_of_it_is_fixed_and_the_refusal_says_what(api, problem) -> None:
+def test_started_experiment_is_mostly_fixed_and_the_refusal_says_what(api, problem) -> None:
     api.start()
     told = problem(
         edit(api, {"holdout": 0.1, "reward": {"window_seconds": 20}}), 409, "fixed-once-started"
@@ -214,7 +214,7 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize(("original", "patch", "result"), EXAMPLES)
-def test_merging_follows_the_examples_of_the_rfc(original, patch, result) -> None:
+def test_merge_patch_follows_the_examples_of_the_rfc(original, patch, result) -> None:
     assert merge_patch(original, patch) == result
 
 

@@ -70,7 +70,7 @@ def told(answer) -> tuple[int, dict[str, str], dict[str, object]]:
         ({"method": "PUT", "body": {"subject_id": "u"}}, 405),
     ],
 )
-def test_an_answer_is_the_same_as_without_passing_by(api, slow, given, status) -> None:
+def test_fast_path_decisions_equal_those_of_flask(api, slow, given, status) -> None:
     api.start()
     api.create("draft")
     api.choose("u", decision_id="known")
@@ -96,7 +96,7 @@ def test_an_answer_is_the_same_as_without_passing_by(api, slow, given, status) -
         ({}, 422),
     ],
 )
-def test_a_receipt_is_the_same_as_without_passing_by(api, slow, rewards, status) -> None:
+def test_fast_path_reward_receipts_equal_those_of_flask(api, slow, rewards, status) -> None:
     api.start()
     api.choose("u", decision_id="known")
     api.choose("v", decision_id="other")
@@ -167,7 +167,7 @@ def test_a_policy_that_fails_is_logged_with_the_request_it_failed_for(
     assert not hasattr(caplog.records[0], "request_id")
 
 
-def test_what_is_logged_for_rewards_names_no_experiment(api, monkeypatch, caplog) -> None:
+def test_log_records_of_rewards_name_no_experiment(api, monkeypatch, caplog) -> None:
     def warn(_asked):
         logging.getLogger("bandits").warning("looking")
         raise Unavailable("away")
@@ -180,7 +180,7 @@ def test_what_is_logged_for_rewards_names_no_experiment(api, monkeypatch, caplog
     assert not hasattr(record, "experiment")
 
 
-def test_requests_are_counted_wherever_they_are_answered(api) -> None:
+def test_request_metrics_count_the_fast_path_too(api) -> None:
     api.start()
     for subject in ("u", "v", ""):
         api.post(CHOOSE, {"subject_id": subject})
@@ -195,7 +195,7 @@ def test_requests_are_counted_wherever_they_are_answered(api) -> None:
     assert 'bandits_decisions_total{experiment="spring",outcome="new"' in read
 
 
-def test_rewards_are_counted_wherever_they_are_answered(api, slow) -> None:
+def test_reward_metrics_count_the_fast_path_too(api, slow) -> None:
     api.start()
     api.choose("u", decision_id="known")
     for i, call in enumerate((api.call, slow)):
@@ -229,7 +229,7 @@ def test_rewards_are_counted_wherever_they_are_answered(api, slow) -> None:
         ({"HTTP_AUTHORIZATION": "Bearer wrong"}, True),
     ],
 )
-def test_only_what_has_nothing_unusual_passes_by(api, changed, passed_on) -> None:
+def test_fast_path_takes_only_plain_requests(api, changed, passed_on) -> None:
     api.start()
     body = b'{"subject_id":"u"}'
     environ = {

@@ -77,12 +77,12 @@ def test_every_route_takes_its_own_scope_and_no_other(api) -> None:
         "Bearer \xff\xfe",
     ],
 )
-def test_what_is_no_key_is_refused(api, problem, header) -> None:
+def test_impossible_token_is_refused(api, problem, header) -> None:
     answer = api.client.get("/api/v1/experiments", headers={"Authorization": header})
     problem(answer, 401, "unauthenticated")
 
 
-def test_nearly_the_token_is_refused_and_says_invalid(api, problem) -> None:
+def test_token_but_for_one_sign_is_refused_and_says_invalid(api, problem) -> None:
     for near in (api.token[:-1], api.token + "x", api.token.swapcase(), api.token[:-1] + "!"):
         answer = api.get("/experiments", token=near)
         problem(answer, 401, "unauthenticated")

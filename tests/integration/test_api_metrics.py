@@ -71,7 +71,7 @@ def test_rewards_are_counted_by_what_became_of_them(api, clock, read) -> None:
     }
 
 
-def test_what_waits_for_a_fold_is_told_until_it_is_folded(api, clock, read) -> None:
+def test_backlog_metrics_are_told_until_the_fold(api, clock, read) -> None:
     api.start()
     waiting, since = (f'bandits_waiting_{n}{{experiment="spring"}}' for n in ("batches", "seconds"))
     assert (read()[waiting], read()[since]) == (0, 0)

@@ -11,7 +11,7 @@ def subject(name: str) -> str:
     return f"/subjects/{quote(name, safe='')}"
 
 
-def test_everything_that_is_stored_of_a_subject_is_told(api) -> None:
+def test_subject_is_told_everything_that_is_stored(api) -> None:
     api.start()
     context = {"recency": 3, "channel": "Web"}
     eligible = {"subject_line": ["b"]}
@@ -66,7 +66,7 @@ def test_a_name_that_no_subject_can_have_is_not_found(api, problem) -> None:
     problem(api.get(subject("x" * 257)), 404, "not-found")
 
 
-def test_pages_follow_each_other(api, problem) -> None:
+def test_subject_history_pages_follow_each_other(api, problem) -> None:
     api.start()
     ids = [api.choose("u-1")["decision_id"] for _ in range(3)]
     first = api.get("/subjects/u-1?limit=2").json

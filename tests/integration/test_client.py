@@ -71,7 +71,7 @@ def test_a_busy_server_is_given_the_time_it_asks_for(connect) -> None:
     assert 0 < waits[1] < 2.0
 
 
-def test_there_is_always_an_email_to_send(connect) -> None:
+def test_fallback_is_sent_when_no_answer_comes(connect) -> None:
     with connect(*["refuse"] * 100, deadline_seconds=0.5) as client:
         decision = client.choose("spring", "u-1", fallback={"subject_line": "a"})
         with pytest.raises(ConnectionFailed, match="connection refused"):
@@ -81,7 +81,7 @@ def test_there_is_always_an_email_to_send(connect) -> None:
     assert decision.slots == {"subject_line": {"variant": "a"}}
 
 
-def test_what_the_server_refuses_is_not_tried_again(connect) -> None:
+def test_refusal_is_not_tried_again(connect) -> None:
     with connect() as client, pytest.raises(ApiError, match="undeclared feature") as caught:
         client.choose("spring", "u-1", context={"age": 30})
     assert caught.value.status == 422
@@ -89,7 +89,7 @@ def test_what_the_server_refuses_is_not_tried_again(connect) -> None:
     assert client._line._http._transport.tries == 1
 
 
-def test_any_number_of_recipients_and_events_go_in_batches(connect) -> None:
+def test_batches_carry_any_number_of_recipients_and_events(connect) -> None:
     requests = (Request(f"u-{i}") for i in range(25))
     with connect("lose", "deliver", "busy") as client:
         decisions = list(client.choose_many("spring", requests, batch=10))
@@ -102,7 +102,7 @@ def test_any_number_of_recipients_and_events_go_in_batches(connect) -> None:
         assert (cancelled.accepted, cancelled.unknown) == (5, ("nobody's",))
 
 
-def test_what_tables_hold_is_sent_as_the_numbers_and_texts_it_is(connect, api) -> None:
+def test_numpy_values_are_sent_as_numbers_and_texts(connect, api) -> None:
     known = {"recency": np.float64(3), "channel": np.str_("Web")}
     with connect() as client:
         decision = client.choose("spring", "u-1", context=known)
@@ -113,7 +113,9 @@ def test_what_tables_hold_is_sent_as_the_numbers_and_texts_it_is(connect, api) -
 
 
 @pytest.mark.parametrize("value", [object(), "\ud800"])
-def test_what_no_json_can_say_is_refused_or_answered_with_the_fallback(connect, value) -> None:
+def test_values_that_json_cannot_say_are_refused_or_answered_with_the_fallback(
+    connect, value
+) -> None:
     with connect() as client:
         with pytest.raises(InvalidInput, match="cannot be written as JSON"):
             client.choose("spring", "u-1", context={"channel": value})
@@ -128,7 +130,7 @@ def test_batches_that_the_server_would_not_take_are_refused(connect, size) -> No
         list(client.choose_many("spring", [Request("u-1")], batch=size))
 
 
-def test_one_text_is_not_taken_for_a_list_of_its_letters(connect) -> None:
+def test_text_is_not_taken_for_a_list_of_its_letters(connect) -> None:
     with connect() as client:
         with pytest.raises(InvalidInput, match="must be a list, not text 'spring-u-1'"):
             client.cancel("spring-u-1")

@@ -17,6 +17,7 @@ from storage.commands import db
 from storage.databases import open_database
 from storage.schema import metadata
 from storage.snapshots.verify import compare
+from tests.patience import LIMIT_SECONDS
 
 UPGRADE = "import sys, storage; print(storage.upgrade(sys.argv[1]))"
 
@@ -65,7 +66,7 @@ def test_four_processes_upgrade_at_once(empty_url):
         )
         for _ in range(4)
     ]
-    ended = [process.communicate(timeout=120) for process in started]
+    ended = [process.communicate(timeout=LIMIT_SECONDS) for process in started]
     assert [err for _, err in ended] == [""] * 4
     assert [out.strip() for out, _ in ended] == [migrate.newest()] * 4
     assert tables(empty_url) == {*metadata.tables, "alembic_version"}

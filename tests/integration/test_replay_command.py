@@ -51,7 +51,7 @@ def test_a_replay_is_a_table_with_a_row_for_each_policy(bandits, log):
     assert [line.split()[0] for line in out.splitlines()[2:5]] == ["uniform", "thompson", "linucb"]
 
 
-def test_json_is_all_there_is_and_the_same_seed_gives_the_same(bandits, log):
+def test_replay_json_is_all_of_the_output_and_depends_on_the_seed_alone(bandits, log):
     arguments = [*log(), "--json", "--context", "age,kind", "--policy", "linucb"]
     status, out, err = bandits(*arguments)
     assert (status, err) == (0, "")
@@ -85,7 +85,7 @@ def altered(line, new):
         (altered(3, "22,Phone,b,0,0"), ["--propensity", "p"], "line 3, column 'p': '0' is not a"),
         (altered(3, "22,Phone,b,0,2"), ["--propensity", "p"], "line 3, column 'p': '2' is not a"),
         (altered(3, "22,Phone,b,7,.5"), ["--policy", "thompson"], "thompson takes rewards in"),
-        (altered(3, '22,"Phone,b,7,.5'), [], "line 81: unexpected end of data"),
+        (altered(3, '22,"Phone,b,7,.5'), [], "line 81: "),
         ([f"1,k{i},a,1,.5" for i in range(101)], ["--context", "kind"], "101 different texts"),
         ([], [], "has a header and no rows"),
         (ROWS, ["--context", "shoe"], "no column 'shoe'; columns are age, kind, sent"),
@@ -119,7 +119,7 @@ def test_a_file_that_is_missing_empty_or_no_text_is_refused(bandits, log, tmp_pa
     path.unlink()
     status, _, err = bandits(*arguments)
     assert (status, err.count("\n")) == (2, 1)
-    assert "No such file" in err
+    assert str(path) in err
     status, _, err = bandits("replay", tmp_path, *arguments[2:])
     assert (status, err.count("\n")) == (2, 1)
 
@@ -173,7 +173,7 @@ def test_propensities_undo_how_the_log_was_sent(bandits, skewed_log):
 
 
 @needs_hillstrom
-def test_the_real_hillstrom_file_which_it_needs_replays_as_it_should(bandits):
+def test_replay_of_the_real_hillstrom_file_which_it_needs_agrees(bandits):
     status, out, _ = bandits(
         *("replay", HILLSTROM, "--arm", "segment", "--reward", "visit", "--json"),
         *("--context", "recency,history,mens,womens,zip_code,newbie,channel"),

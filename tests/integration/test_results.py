@@ -64,7 +64,7 @@ def test_a_decision_counts_for_findings_once_its_window_is_over(engine, sender, 
     assert sum(later.health.effective_sample_size) == pytest.approx(30)
 
 
-def test_what_is_cancelled_after_it_closed_leaves_every_finding(engine, sender, now):
+def test_cancellation_after_the_window_leaves_every_finding(engine, sender, now):
     sender.start(**DECLARED)
     ids = send(engine, 30)
     click(engine, ids)
@@ -89,7 +89,7 @@ def test_a_reward_reported_after_the_window_but_earned_within_it_still_counts(en
     assert click(engine, ids[4:], "f").late == 5
 
 
-def test_what_did_not_fit_is_counted_once(engine, sender, now):
+def test_data_quality_counts_are_counted_once(engine, sender, now):
     context = [{"kind": "number", "name": "age", "low": 0, "high": 10}]
     sender.start(**DECLARED, context=context)
     ids = send(engine, 6, context={"age": 50})
@@ -105,7 +105,7 @@ def test_what_did_not_fit_is_counted_once(engine, sender, now):
         assert (health.repeated, health.late) == (4, 5)
 
 
-def test_decisions_that_wait_for_activation_are_looked_through_as_well(engine, sender, now):
+def test_awaiting_decisions_are_checked_too(engine, sender, now):
     context = [{"kind": "category", "name": "channel", "values": ["Web"]}]
     sender.start(**DECLARED, context=context, await_activation=True)
     ids = send(engine, 6, context={"channel": "Fax"})
@@ -163,9 +163,7 @@ def test_a_lift_is_judged_among_those_who_could_get_both(engine, sender, now):
     assert results.health.split.expected == pytest.approx([400, 400, 10])
 
 
-def test_where_less_is_better_the_leader_has_least_and_the_gain_is_what_was_avoided(
-    engine, sender, now
-):
+def test_minimised_metric_has_the_least_as_leader_and_what_was_avoided_as_gain(engine, sender, now):
     rule = DECLARED["reward"] | {"goal": "minimise"}
     sender.start(policy={"name": "thompson"}, reward=rule, floor=0.1)
     for _ in range(6):
@@ -182,9 +180,7 @@ def test_where_less_is_better_the_leader_has_least_and_the_gain_is_what_was_avoi
     assert results.arms[2].chance_best > 0.99
 
 
-def test_what_was_chosen_without_a_floor_counts_against_intervals_also_once_there_is_one(
-    engine, sender, now
-):
+def test_decisions_without_a_floor_count_against_intervals_once_there_is_one(engine, sender, now):
     record = sender.start(**DECLARED, floor=0.0)
     click(engine, send(engine, 300)[:150])
     declared = record.configuration.experiment
@@ -207,7 +203,7 @@ def test_an_interval_says_whether_a_recipient_may_count_twice(engine, sender):
             assert said in guarantee.conditions[-1]
 
 
-def test_sums_of_an_older_form_are_known_to_be_lacking(engine, sender, now):
+def test_inference_state_of_an_older_form_is_known_to_be_lacking(engine, sender, now):
     sender.start(**DECLARED)
     send(engine, 30)
     now[0] += 200

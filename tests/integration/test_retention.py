@@ -27,7 +27,7 @@ def test_a_clock_that_is_years_ahead_at_one_look_removes_nothing(engine, sender,
     assert "days further on" in caplog.text
 
 
-def test_what_is_older_than_is_retained_goes_by_a_clock_that_is_right(engine, sender, now):
+def test_decisions_older_than_the_retention_go_by_a_clock_that_is_right(engine, sender, now):
     sender.start(reward=RULE, retention_days=30, policy={"name": "thompson"})
     old = engine.choose("spring", [Request(f"u-{i}") for i in range(5)])
     now[0] = START + 31 * DAY

@@ -94,7 +94,7 @@ def test_a_draft_starts_and_stops_at_its_dates_and_the_audit_log_says_by_schedul
     ]
 
 
-def test_several_learners_start_and_stop_it_exactly_once(store, clock, draft):
+def test_schedule_of_several_fold_workers_starts_and_stops_once(store, clock, draft):
     key = draft(starts_at=START, ends_at=END)
 
     def look(_):
@@ -110,7 +110,9 @@ def test_several_learners_start_and_stop_it_exactly_once(store, clock, draft):
     ]
 
 
-def test_one_that_another_learner_was_faster_with_stays_as_it_is(engine, store, clock, draft):
+def test_schedule_leaves_an_experiment_that_another_fold_worker_started(
+    engine, store, clock, draft
+):
     draft(starts_at=START, ends_at=END)
     clock.now = START
     seen = store.experiments.record("spring")
@@ -120,7 +122,7 @@ def test_one_that_another_learner_was_faster_with_stays_as_it_is(engine, store, 
     assert len(moves(store)) == 2
 
 
-def test_a_paused_one_stops_at_its_end_and_one_without_dates_never_moves(
+def test_paused_experiment_stops_at_its_end_and_without_dates_never_moves(
     engine, store, clock, learner, draft
 ):
     key = draft(ends_at=END)
@@ -143,7 +145,7 @@ def test_a_draft_whose_end_passed_is_never_started(engine, store, clock, learner
         engine.start(key, by="anna")
 
 
-def test_a_running_one_can_be_given_a_later_end(engine, store, clock, learner, draft):
+def test_running_experiment_can_be_given_a_later_end(engine, store, clock, learner, draft):
     key = draft(ends_at=END)
     engine.start(key, by="anna")
     record = store.experiments.record(key)

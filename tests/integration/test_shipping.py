@@ -33,7 +33,7 @@ def ship(api, **named):
     return api.post("/experiments/spring/stop", {"ship": named})
 
 
-def test_everybody_gets_what_is_shipped_marked_and_with_a_receipt(api) -> None:
+def test_shipped_arm_goes_to_everybody_marked_and_with_a_receipt(api) -> None:
     api.start(holdout=0.5, assignment="per_subject")
     before = {d.decision_id for d in send(api, 40)}
     stopped = ship(api, subject_line="b")
@@ -49,7 +49,7 @@ def test_everybody_gets_what_is_shipped_marked_and_with_a_receipt(api) -> None:
     assert (receipt["shipped"], receipt["propensities"], receipt["derived"]) == (True, None, None)
 
 
-def test_the_same_id_gets_the_same_answer_before_and_after_the_stop(api) -> None:
+def test_decision_id_gets_the_same_answer_before_and_after_the_stop(api) -> None:
     api.start()
     first = api.choose("u", decision_id="x")
     ship(api, subject_line="b")
@@ -58,7 +58,7 @@ def test_the_same_id_gets_the_same_answer_before_and_after_the_stop(api) -> None
     assert api.choose("v", decision_id="y")["shipped"]
 
 
-def test_who_may_not_get_it_gets_the_control_as_a_fallback(api) -> None:
+def test_shipped_arm_not_eligible_gives_the_control_as_a_fallback(api) -> None:
     api.start()
     ship(api, subject_line="b")
     decision = api.choose("u", eligible={"subject_line": ["a", "c"]})
@@ -68,7 +68,7 @@ def test_who_may_not_get_it_gets_the_control_as_a_fallback(api) -> None:
 
 
 @pytest.mark.parametrize("await_activation", [False, True])
-def test_what_is_shipped_is_never_learned_from(api, await_activation) -> None:
+def test_shipped_decisions_are_never_learned_from(api, await_activation) -> None:
     api.start(await_activation=await_activation)
     made = send(api, clicks=False)
     if await_activation:
@@ -93,7 +93,7 @@ def test_what_is_shipped_is_never_learned_from(api, await_activation) -> None:
     assert sum(told.health.split.sent) == SENDS
 
 
-def test_what_is_shipped_once_the_result_is_final_still_has_its_own_window(api) -> None:
+def test_shipped_decisions_after_the_final_result_keep_their_own_window(api) -> None:
     api.start()
     (old,) = send(api, 1, clicks=False)
     ship(api, subject_line="b")
@@ -150,7 +150,7 @@ def test_a_late_activation_does_not_reopen_a_result(api) -> None:
         ({"preheader": "q"}, "/ship", "names 2 arms"),
     ],
 )
-def test_what_cannot_be_sent_cannot_be_shipped(api, problem, named, pointer, says) -> None:
+def test_ship_refuses_arms_that_cannot_be_sent(api, problem, named, pointer, says) -> None:
     lines = [{"key": "a"}, {"key": "b"}, {"key": "c", "paused": True}]
     heads = [{"key": "p"}, {"key": "q"}]
     slots = [
@@ -164,7 +164,7 @@ def test_what_cannot_be_sent_cannot_be_shipped(api, problem, named, pointer, say
     assert api.get("/experiments/spring").json["state"] == "running"
 
 
-def test_stopping_twice_ships_nothing_else(api, problem) -> None:
+def test_stop_twice_ships_nothing_else(api, problem) -> None:
     api.start()
     ship(api, subject_line="b")
     problem(ship(api, subject_line="c"), 409, "wrong-state")
@@ -180,7 +180,7 @@ def test_the_audit_log_says_what_is_shipped(api) -> None:
     assert change.after == {"state": "stopped", "ship": {"subject_line": "b"}}
 
 
-def test_another_process_ships_the_same(store, clock, database_url) -> None:
+def test_shipped_arm_is_the_same_in_another_process(store, clock, database_url) -> None:
 
     declared = {
         "key": "spring",

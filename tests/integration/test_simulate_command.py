@@ -68,7 +68,7 @@ def test_brackets_in_a_label_or_a_question_are_shown_as_they_are(bandits, scenar
     assert "[/] [old] :test:" in out
 
 
-def test_json_is_all_there_is_on_standard_output(bandits, scenario):
+def test_simulate_json_is_all_of_standard_output(bandits, scenario):
     status, out, err = bandits("simulate", scenario, "--json")
     assert (status, err) == (0, "")
     read = json.loads(out)
@@ -97,7 +97,7 @@ def test_a_test_too_large_for_the_campaign_is_told_below_the_table(bandits, tmp_
     assert "the campaign has 200: it never ends" in report.read_text()
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_gives_others(bandits, scenario):
+def test_seed_decides_the_numbers(bandits, scenario):
     _, one, _ = bandits("simulate", scenario, "--json")
     _, again, _ = bandits("simulate", scenario, "--json", "--seed", 7)
     _, other, _ = bandits("simulate", scenario, "--json", "--seed", 8)

@@ -75,7 +75,7 @@ def test_progress_adds_up_to_every_decision_whatever_the_workers():
         assert sum(seen) == 2 * 70 * 300
 
 
-def test_a_worker_that_dies_is_an_error_and_not_a_wait_for_ever():
+def test_worker_that_dies_is_an_error_and_not_a_wait_for_ever():
     def kill_one(_):
         victim = multiprocessing.active_children()[0]
         os.kill(victim.pid, signal.SIGKILL)

@@ -12,6 +12,7 @@ from bandits.engine.statistic_sums import load_statistic
 from bandits.errors import StaleEdit
 from storage import open_store
 from storage.snapshots.verify import compare
+from tests.patience import LIMIT_SECONDS
 
 # A sender that chooses, is rewarded and cancels, beside others that ask for the same subjects.
 SENDER = textwrap.dedent(
@@ -71,7 +72,7 @@ def test_three_senders_and_folders_lose_and_double_nothing(store, sender, databa
         )
         for name in range(3)
     ]
-    assert [process.communicate(timeout=300)[1] for process in started] == [""] * 3
+    assert [process.communicate(timeout=LIMIT_SECONDS)[1] for process in started] == [""] * 3
     while fold(store, "spring", now=1e6):
         pass
     record = store.experiments.record("spring")

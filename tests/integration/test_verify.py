@@ -19,6 +19,7 @@ from bandits.store.values import DataQualityCounts
 from storage.commands import verify
 from storage.schema import batches, events, experiments, snapshots
 from storage.snapshots.verify import VerifyReport
+from tests.patience import LIMIT_SECONDS
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_a_row_lost_from_the_log_is_found(store, learned, database_url):
 
 @pytest.mark.parametrize("name", DataQualityCounts.__struct_fields__)
 @pytest.mark.parametrize("table", [experiments, batches], ids=["stored", "logged"])
-def test_a_count_of_what_did_not_fit_that_is_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fixtures
+def test_data_quality_count_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fixtures
     store, sender, learned, database_url, name, table
 ):
     store.log.append_decisions(learned, sender.chosen(2, mended=(3, 4, 5)), at=24.0)
@@ -94,7 +95,7 @@ def test_a_count_of_what_did_not_fit_that_is_off_by_one_is_found(  # noqa: PLR09
     assert result.output.count("differs") == 1
 
 
-def test_counts_of_what_did_not_fit_outlive_their_rows(store, sender, database_url):
+def test_data_quality_counts_outlive_their_rows(store, sender, database_url):
     record = sender.start()
     for at in (1.0, 2.0):
         chosen = sender.chosen(2, mended=(1, 0, 2), subjects=["ann", f"u-{at}"])
@@ -113,7 +114,7 @@ def test_counts_of_what_did_not_fit_outlive_their_rows(store, sender, database_u
     assert run(database_url).exit_code == 0
 
 
-def test_what_comes_once_the_result_is_final_counts_nowhere(store, sender, database_url):
+def test_rewards_after_the_final_result_count_nowhere(store, sender, database_url):
     ids = sender.choose(sender.start(), 2, at=1.0)
     fold(store, "spring", now=20.0)
     store.experiments.move("spring", "stopped", allowed=["running"], at=30.0, by="test")
@@ -123,14 +124,15 @@ def test_what_comes_once_the_result_is_final_counts_nowhere(store, sender, datab
     assert run(database_url).exit_code == 0
 
 
-def test_it_runs_as_a_program_with_the_table_alone_on_standard_output(learned, database_url):
+def test_verify_as_a_program_prints_the_table_alone_on_standard_output(learned, database_url):
     assert learned
     script = "from bandits.cli import main; main()"
     command = [sys.executable, "-c", script, "verify", "--database", database_url]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    how = {"capture_output": True, "text": True, "timeout": LIMIT_SECONDS}
+    ended = subprocess.run(command, check=False, **how)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "agrees" in ended.stdout
-    wrong = subprocess.run([*command, "none"], capture_output=True, text=True, check=False)
+    wrong = subprocess.run([*command, "none"], check=False, **how)
     assert wrong.returncode == 2
     assert wrong.stderr == "error: there is no experiment 'none'\n"
 

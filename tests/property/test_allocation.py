@@ -38,7 +38,7 @@ def with_newcomers(draw: Any) -> tuple[FloatArray, BoolArray]:
 
 
 @given(with_newcomers(), st.floats(0, 1))
-def test_rows_go_on_summing_to_one(given_: tuple[FloatArray, BoolArray], part: float) -> None:
+def test_floor_keeps_row_sums_at_one(given_: tuple[FloatArray, BoolArray], part: float) -> None:
     probabilities, newcomers = given_
     floor = part * MAX_FLOOR_TOTAL / probabilities.shape[-1]
     out = apply_floor(cap_newcomers(probabilities, newcomers), floor)
@@ -47,7 +47,7 @@ def test_rows_go_on_summing_to_one(given_: tuple[FloatArray, BoolArray], part: f
 
 
 @given(distributions(), st.floats(0, 1))
-def test_every_arm_gets_its_floor_and_none_is_overtaken(
+def test_floor_is_given_to_every_arm_and_keeps_their_order(
     probabilities: FloatArray, part: float
 ) -> None:
     floor = part * MAX_FLOOR_TOTAL / probabilities.shape[-1]
@@ -58,7 +58,7 @@ def test_every_arm_gets_its_floor_and_none_is_overtaken(
 
 
 @given(distributions())
-def test_without_a_floor_nothing_changes(probabilities: FloatArray) -> None:
+def test_floor_of_zero_changes_nothing(probabilities: FloatArray) -> None:
     assert apply_floor(probabilities, 0.0).tolist() == probabilities.tolist()
 
 
@@ -69,7 +69,7 @@ def test_the_default_floor_takes_at_most_a_twentieth(n_arms: int) -> None:
 
 
 @given(with_newcomers())
-def test_newcomers_get_at_most_their_share_and_others_lose_nothing(
+def test_newcomer_cap_limits_newcomers_and_takes_nothing_from_others(
     given_: tuple[FloatArray, BoolArray],
 ) -> None:
     probabilities, newcomers = given_
@@ -84,7 +84,7 @@ def test_newcomers_get_at_most_their_share_and_others_lose_nothing(
 
 
 @given(with_newcomers())
-def test_what_is_taken_from_newcomers_is_shared_in_proportion(
+def test_newcomer_cap_shares_the_excess_in_proportion(
     given_: tuple[FloatArray, BoolArray],
 ) -> None:
     probabilities, newcomers = given_
@@ -98,7 +98,7 @@ def test_what_is_taken_from_newcomers_is_shared_in_proportion(
 
 
 @given(with_newcomers())
-def test_the_cap_leaves_what_it_was_given_untouched(
+def test_newcomer_cap_leaves_its_argument_untouched(
     given_: tuple[FloatArray, BoolArray],
 ) -> None:
     probabilities, newcomers = given_
@@ -107,7 +107,7 @@ def test_the_cap_leaves_what_it_was_given_untouched(
     assert probabilities.tolist() == copy.tolist()
 
 
-def test_the_cap_holds_after_the_floor_too() -> None:
+def test_newcomer_cap_holds_after_the_floor_too() -> None:
     newcomers = np.array([False, False, True, True])
     out = apply_floor(cap_newcomers(np.array([0.0, 0.0, 0.9, 0.1]), newcomers), 0.05)
     assert np.all(out[newcomers] <= 1 / 4 + ROUNDING)

@@ -49,7 +49,7 @@ def tables(draw: Any) -> tuple[list[Feature], list[dict[str, Any]]]:
 
 
 @given(tables())
-def test_whatever_comes_in_features_lie_between_0_and_1_behind_the_constant(
+def test_features_lie_between_0_and_1_behind_the_constant(
     table: tuple[list[Feature], list[dict[str, Any]]],
 ) -> None:
     features, rows = table
@@ -62,7 +62,7 @@ def test_whatever_comes_in_features_lie_between_0_and_1_behind_the_constant(
 
 
 @given(tables())
-def test_every_value_fits_or_is_counted(
+def test_values_fit_or_are_counted(
     table: tuple[list[Feature], list[dict[str, Any]]],
 ) -> None:
     features, rows = table

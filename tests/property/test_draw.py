@@ -42,7 +42,7 @@ def test_a_shared_distribution_draws_as_each_own_copy_of_it(
 
 
 @given(distributions(), units)
-def test_the_arm_is_where_the_number_falls_in_the_cumulative_shares(
+def test_draw_takes_the_arm_where_the_number_falls_in_the_cumulative_shares(
     probabilities: FloatArray, number: float
 ) -> None:
     arm = int(draw(probabilities, np.array([number]))[0])
@@ -51,7 +51,7 @@ def test_the_arm_is_where_the_number_falls_in_the_cumulative_shares(
 
 
 @given(st.binary(min_size=1, max_size=64), st.lists(ids, max_size=10))
-def test_one_id_has_one_number_alone_and_among_others(salt: bytes, keys: list[str]) -> None:
+def test_uniform_of_an_id_is_the_same_alone_and_among_others(salt: bytes, keys: list[str]) -> None:
     numbers = uniforms(salt, keys).tolist()
     assert numbers == [uniform(salt, k) for k in keys]
     assert all(0 <= u < 1 for u in numbers)
@@ -76,7 +76,7 @@ N = 100_000
 
 
 @pytest.mark.parametrize("keys", ["made here", "a sender's, counted up"])
-def test_frequencies_are_the_probabilities(keys: str) -> None:
+def test_draw_frequencies_are_the_probabilities(keys: str) -> None:
     # The salt is fixed, so this passes or fails for good; a sound hash fails for one salt in 1e6.
     salt = b"fixed for the test"
     made = time_ordered_ids(N, 1.7e9) if keys == "made here" else [f"c-{i}" for i in range(N)]

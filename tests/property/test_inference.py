@@ -51,7 +51,7 @@ def test_a_rate_lies_inside_its_interval_and_the_interval_inside_0_and_1(arm, al
 
 
 @given(arms(), ALPHAS)
-def test_counting_failures_instead_mirrors_the_interval(arm, alpha):
+def test_rate_interval_is_mirrored_by_counting_failures(arm, alpha):
     s, n = arm
     low, high = rate_bounds(s, n, alpha)
     mirrored = rate_bounds(n - s, n, alpha)
@@ -59,7 +59,7 @@ def test_counting_failures_instead_mirrors_the_interval(arm, alpha):
 
 
 @given(arms(), ALPHAS)
-def test_a_stricter_level_never_narrows_an_interval(arm, alpha):
+def test_rate_interval_is_never_narrower_at_a_stricter_level(arm, alpha):
     low, high = rate_bounds(*arm, alpha)
     wider_low, wider_high = rate_bounds(*arm, alpha / 10)
     assert wider_low <= low * (1 + 1e-9)
@@ -98,7 +98,7 @@ def test_evidence_taken_out_again_leaves_what_was_there_before(log, cut):
 
 
 @given(logs(), st.permutations(range(K)))
-def test_permuting_arms_permutes_what_they_are_worth(log, order):
+def test_permuting_arms_permutes_their_values(log, order):
     strata, chosen, rewards, propensities = log
     order = np.array(order)
     place = np.argsort(order)

@@ -243,7 +243,7 @@ def same_grounds(one: InferenceState, other: InferenceState) -> None:
 @pytest.mark.parametrize("family", INVERTIBLE)
 @some
 @given(data=st.data())
-def test_every_fold_agrees_with_summing_the_log_anew(
+def test_folds_agree_with_a_rebuild_from_the_log(
     family: str, forgetting: dict[str, float] | None, data: st.DataObject
 ) -> None:
     config = configuration(family, forgetting)
@@ -275,7 +275,7 @@ def test_every_fold_agrees_with_summing_the_log_anew(
 @pytest.mark.parametrize("family", INVERTIBLE)
 @some
 @given(data=st.data())
-def test_the_held_out_and_the_cancelled_leave_no_trace(family: str, data: st.DataObject) -> None:
+def test_held_out_and_cancelled_decisions_leave_no_trace(family: str, data: st.DataObject) -> None:
     config = configuration(family, None)
     n_metrics = len(config.experiment.reward.metrics)
     everybody = data.draw(st.lists(rows(n_metrics), min_size=1, max_size=8))

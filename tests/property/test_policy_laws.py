@@ -66,7 +66,7 @@ def test_permuting_arms_permutes_shares(name, seen, seed, upcoming):
 @pytest.mark.parametrize("name", WINS_HELP)
 @few
 @given(seen=rates(), arm=st.integers(0, 5), upcoming=st.sampled_from([1, 50]))
-def test_more_wins_never_lower_an_arms_chance(name, seen, arm, upcoming):
+def test_wins_never_lower_an_arms_chance(name, seen, arm, upcoming):
     successes, sends = seen
     arm %= len(sends)
     more = successes.copy()
@@ -99,7 +99,7 @@ def test_minimising_mirrors_maximising_for_values(seen):
 @given(
     seen=rates(), scale=st.sampled_from([1e-3, 7.0, 1e4]), shift=st.sampled_from([-2.0, 0.0, 50])
 )
-def test_the_currency_of_a_reward_does_not_matter(name, seen, scale, shift):
+def test_shares_do_not_depend_on_the_currency_of_rewards(name, seen, scale, shift):
     successes, sends = seen
     total = scale * successes + shift * sends
     square = scale**2 * successes + 2 * scale * shift * successes + shift**2 * sends
@@ -118,7 +118,7 @@ def test_the_currency_of_a_reward_does_not_matter(name, seen, scale, shift):
 
 @few
 @given(seen=rates(), waiting=st.lists(counts, min_size=6, max_size=6))
-def test_what_is_pending_narrows_only_the_width(seen, waiting):
+def test_pending_decisions_narrow_only_the_width(seen, waiting):
     successes, sends = seen
     pending = np.array(waiting[: len(sends)], float)
     statistic = known(successes, sends, pending)

@@ -54,9 +54,7 @@ def assert_same(one, other, names):
 
 
 @given(segments, delays, st.integers(0, 99))
-def test_without_forgetting_everything_visible_is_summed_and_the_rest_is_pending(
-    sizes, delay, seed
-):
+def test_full_memory_sums_what_is_visible_and_the_rest_is_pending(sizes, delay, seed):
     visible = max(0, len(sizes) - delay)
     learned = sum(sizes[:visible])
     weights = np.r_[np.ones(learned), np.zeros(sum(sizes) - learned)]
@@ -70,7 +68,7 @@ def test_without_forgetting_everything_visible_is_summed_and_the_rest_is_pending
 
 
 @given(segments, delays, st.integers(1, 20), st.integers(0, 99))
-def test_a_window_knows_the_last_decisions_that_are_visible(sizes, delay, window, seed):
+def test_sliding_window_sums_the_last_visible_decisions(sizes, delay, window, seed):
     n, learned = sum(sizes), sum(sizes[: max(0, len(sizes) - delay)])
     weights = ((np.arange(n) >= n - window) & (np.arange(n) < learned)).astype(float)
     for family, names in ((Moments, ("count", "total", "square")), (Ridge, ("gram", "moment"))):
@@ -80,7 +78,7 @@ def test_a_window_knows_the_last_decisions_that_are_visible(sizes, delay, window
 
 
 @given(segments, delays, st.floats(0.5, 50), st.integers(0, 99))
-def test_an_observation_loses_half_its_weight_in_a_half_life(sizes, delay, half_life, seed):
+def test_exponential_decay_halves_a_weight_in_a_half_life(sizes, delay, half_life, seed):
     n, learned = sum(sizes), sum(sizes[: max(0, len(sizes) - delay)])
     ages = np.arange(n - 1, -1, -1)
     weights = np.where(np.arange(n) < learned, 2.0 ** (-ages / half_life), 0.0)
@@ -100,7 +98,7 @@ def test_an_observation_loses_half_its_weight_in_a_half_life(sizes, delay, half_
     ),
     st.integers(0, 99),
 )
-def test_the_log_summed_anew_says_what_the_sums_say(sizes, delay, forgetting, seed):
+def test_refit_memory_agrees_with_the_sums(sizes, delay, forgetting, seed):
     sums = MemorySums(Moments, PROBLEM, REPLICATIONS)
     kept, _ = remembered(memory_for(sums, forgetting, late=delay > 0), sizes, delay, seed)
     rebuilt, _ = remembered(RefitMemory(sums, forgetting), sizes, delay, seed)
@@ -116,7 +114,7 @@ def test_the_log_summed_anew_says_what_the_sums_say(sizes, delay, forgetting, se
     ),
     st.integers(0, 99),
 )
-def test_silence_that_is_corrected_is_as_if_the_reward_had_been_there(sizes, forgetting, seed):
+def test_correction_of_silence_is_as_if_the_reward_had_been_there(sizes, forgetting, seed):
     """Segments are learned from as silent; what came late is corrected a segment later."""
     sums = MemorySums(Moments, PROBLEM, REPLICATIONS)
     for make in (

@@ -49,7 +49,7 @@ def same(one, other, tolerance=1e-12):
 @every_family
 @few
 @given(seed=seeds, n=sizes, m=sizes, lead=leads)
-def test_merging_commutes(family, seed, n, m, lead):
+def test_addition_commutes(family, seed, n, m, lead):
     a, b = of(family, seed, n, lead), of(family, seed + 1, m, lead)
     same(a + b, b + a, 0 if family.invertible else 1e-12)
 
@@ -57,7 +57,7 @@ def test_merging_commutes(family, seed, n, m, lead):
 @every_family
 @few
 @given(seed=seeds, n=sizes, m=sizes, lead=leads)
-def test_merging_associates(family, seed, n, m, lead):
+def test_addition_associates(family, seed, n, m, lead):
     a, b, c = (
         of(family, seed, n, lead),
         of(family, seed + 1, m, lead),
@@ -69,7 +69,7 @@ def test_merging_associates(family, seed, n, m, lead):
 @invertible
 @few
 @given(seed=seeds, n=sizes, m=sizes, lead=leads)
-def test_a_sum_over_all_is_the_sum_of_sums(family, seed, n, m, lead):
+def test_statistic_of_all_is_the_sum_of_parts(family, seed, n, m, lead):
     together = family.of(
         PROBLEM,
         *(
@@ -85,7 +85,7 @@ def test_a_sum_over_all_is_the_sum_of_sums(family, seed, n, m, lead):
 @every_family
 @few
 @given(seed=seeds, n=sizes, lead=leads)
-def test_nothing_is_neutral(family, seed, n, lead):
+def test_zeros_is_the_identity_of_addition(family, seed, n, lead):
     a = of(family, seed, n, lead)
     same(a + family.zeros(PROBLEM, lead), a)
     same(of(family, seed, 0, lead), family.zeros(PROBLEM, lead))
@@ -94,7 +94,7 @@ def test_nothing_is_neutral(family, seed, n, lead):
 @invertible
 @few
 @given(seed=seeds, n=sizes, m=sizes)
-def test_subtracting_undoes_adding(family, seed, n, m):
+def test_subtraction_undoes_addition(family, seed, n, m):
     a, b = of(family, seed, n), of(family, seed + 1, m)
     same(a + b - b, a)
 
@@ -102,7 +102,7 @@ def test_subtracting_undoes_adding(family, seed, n, m):
 @invertible
 @few
 @given(seed=seeds, n=st.integers(1, 12))
-def test_maturing_moves_a_decision_from_pending_to_learned(family, seed, n):
+def test_maturity_moves_a_decision_from_pending_to_learned(family, seed, n):
     arms, rewards, contexts, weights = observations(seed, n)
     waiting = family.waiting(PROBLEM, arms, contexts, weights)
     learned = family.of(PROBLEM, arms, rewards, contexts, weights)
@@ -112,7 +112,7 @@ def test_maturing_moves_a_decision_from_pending_to_learned(family, seed, n):
 @every_family
 @few
 @given(seed=seeds, n=sizes, lead=leads)
-def test_side_by_side_is_each_alone(family, seed, n, lead):
+def test_leading_axes_broadcast(family, seed, n, lead):
     together = of(family, seed, n, lead)
     given_ = observations(seed, n, lead)
     for at in np.ndindex(lead):
@@ -126,7 +126,7 @@ def test_side_by_side_is_each_alone(family, seed, n, lead):
 @every_family
 @few
 @given(seed=seeds, n=sizes, order=st.permutations(range(4)), left=st.integers(1, 4))
-def test_restricting_twice_is_restricting_once(family, seed, n, order, left):
+def test_restriction_twice_is_restriction_once(family, seed, n, order, left):
     a, kept = of(family, seed, n), np.array(order[:left])
     same(a.take(np.array(order)).take(np.arange(left)), a.take(kept))
 
@@ -144,7 +144,7 @@ def test_an_arm_that_joins_is_as_if_it_had_been_there_unseen(family, seed, n):
 @every_family
 @few
 @given(seed=seeds, n=sizes, lead=leads)
-def test_what_is_stored_is_read_back_bit_for_bit(family, seed, n, lead):
+def test_stored_statistic_is_read_back_bit_for_bit(family, seed, n, lead):
     a = of(family, seed, n, lead)
     same(load(family, dump(a)), a, 0)
 
@@ -152,7 +152,7 @@ def test_what_is_stored_is_read_back_bit_for_bit(family, seed, n, lead):
 @invertible
 @few
 @given(seed=seeds, n=sizes, factor=st.floats(0, 1))
-def test_fading_is_a_weight_on_every_observation(family, seed, n, factor):
+def test_decay_is_a_weight_on_every_observation(family, seed, n, factor):
     arms, rewards, contexts, weights = observations(seed, n)
     faded = family.of(PROBLEM, arms, rewards, contexts, weights).decayed(factor)
     same(faded, family.of(PROBLEM, arms, rewards, contexts, weights * factor))
@@ -161,13 +161,13 @@ def test_fading_is_a_weight_on_every_observation(family, seed, n, factor):
 @invertible
 @few
 @given(seed=seeds, n=sizes, factor=st.floats(0.1, 1))
-def test_what_is_pending_does_not_fade(family, seed, n, factor):
+def test_pending_decisions_do_not_decay(family, seed, n, factor):
     arms, _, contexts, weights = observations(seed, n)
     waiting = family.waiting(PROBLEM, arms, contexts, weights)
     same(waiting.decayed(factor), waiting)
 
 
-def test_reading_another_familys_statistic_is_refused():
+def test_statistic_of_another_family_is_refused():
     moments, ridge = (f for f in FAMILIES if f.family in {"moments", "ridge"})
     with pytest.raises(ValueError, match="a moments statistic was stored, not a ridge one"):
         load(ridge, dump(moments.zeros(PROBLEM)))

@@ -53,7 +53,7 @@ def test_regret_in_ten_waves_agrees(ten_waves, row):
 
 
 @pytest.mark.parametrize("row", TEN_WAVES, ids=lambda row: row[0])
-def test_the_regret_that_one_in_twenty_exceeds_agrees(ten_waves, row):
+def test_regret_exceeded_by_one_in_twenty_agrees(ten_waves, row):
     """By the binomial law of how many exceed it: they are R/20, within four standard deviations.
 
     Where regret takes few values, as an A/B test's does, the p95 is one of them, and only sides
@@ -67,7 +67,7 @@ def test_the_regret_that_one_in_twenty_exceeds_agrees(ten_waves, row):
 
 
 @pytest.mark.parametrize("row", TEN_WAVES, ids=lambda row: row[0])
-def test_how_often_the_winner_is_wrong_agrees(ten_waves, row):
+def test_wrong_winner_rate_agrees(ten_waves, row):
     label, _, _, _, _, wrong = row
     found = ten_waves[label].wrong
     rate = max(wrong, 0.002)  # "0" was seen in 1,000 replications
@@ -91,7 +91,7 @@ def test_late_feedback_costs_what_it_should():
     assert abs((values > 1434).sum() - 0.05 * len(values)) <= four + 0.02 * len(values)
 
 
-def test_in_two_waves_the_ab_test_wins():
+def test_ab_test_wins_in_two_waves():
     result = simulate(
         EMAIL5,
         [ABTest(share=0.1), "thompson"],
@@ -104,7 +104,7 @@ def test_in_two_waves_the_ab_test_wins():
     assert agrees(regret(result, "thompson"), 1508, 1)
 
 
-def test_the_same_bounds_refuse_what_is_wrong(ten_waves):
+def test_bounds_refuse_a_wrong_regret(ten_waves):
     """Negative controls: each of these is a mistake that the tests above are there to find."""
     for label, other in [
         ("A/B on 20 %", 1387),  # another share

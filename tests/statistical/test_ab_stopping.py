@@ -102,7 +102,7 @@ def test_scotts_bandit_saves_the_days_that_he_published():
     assert 84 - 4 * saved_error <= saved.mean() <= 102 + 4 * saved_error
 
 
-def test_learning_before_slow_rewards_are_in_misleads_and_waiting_for_them_does_not():
+def test_fold_before_slow_rewards_misleads_and_after_them_does_not():
     """The better arm's successes come in slowly: .39 of them by maturity, the other's .88.
 
     Those that come later are lost in the first case, as where nobody corrects, so that the worse
@@ -128,7 +128,7 @@ def test_learning_before_slow_rewards_are_in_misleads_and_waiting_for_them_does_
     assert waited["thompson"].regret[:, -1].mean() < 435
 
 
-def test_what_slow_rewards_cost_where_the_engine_waits_a_day_and_where_a_week():
+def test_slow_rewards_cost_what_they_should_with_a_day_and_with_a_week_of_maturity():
     """Three weeks, learning every hour, by the engine's own maturity and window.
 
     Of .20 a share of .88 is in within a day, of .22 one of .39; a delay's logarithm has a standard

@@ -13,6 +13,7 @@ from simulations.environments import Bernoulli
 from simulations.environments.gaussian import Gaussian
 from simulations.planning.forecast import ForecastAbandoned, forecast_plan
 from simulations.planning.wave_simulation import CampaignPlan, ab_test, adaptive
+from tests.patience import LIMIT_SECONDS
 
 SOAK = os.environ.get("SOAK") == "1"
 N = 1000 if SOAK else 250
@@ -54,21 +55,21 @@ def by_wave(name, campaign):
 
 
 @pytest.mark.parametrize("name", ["thompson", "ucb1", "lints", "epsilon_greedy"])
-def test_it_earns_what_it_earns_email_by_email(name):
+def test_wave_simulation_agrees_with_step_simulation(name):
     assert apart(by_wave(name, plan()).extra[:, -1], one_by_one(name, 1)) < FAR
 
 
-def test_values_earn_what_they_earn_email_by_email():
+def test_wave_simulation_of_values_agrees_with_step_simulation():
     name = "thompson_gaussian"
     course = by_wave(name, plan(valued=True))
     assert apart(course.extra[:, -1], one_by_one(name, 1, valued=True)) < FAR
 
 
-def test_another_delay_is_found_out():
+def test_wave_simulation_with_another_delay_disagrees():
     assert apart(by_wave("thompson", plan(delay=3)).extra[:, -1], one_by_one("thompson", 1)) > FAR
 
 
-def test_an_ab_test_earns_and_errs_as_it_does_email_by_email():
+def test_ab_test_by_wave_earns_and_errs_as_email_by_email():
     result = simulate(
         Bernoulli(RATES), [ABTest(share=0.03)], horizon=6000, batches=6, replications=N, seed=5
     )
@@ -80,7 +81,7 @@ def test_an_ab_test_earns_and_errs_as_it_does_email_by_email():
     assert apart(other.wrong, record.wrong) > FAR, "a test of another size is found out"
 
 
-def test_what_cannot_learn_earns_what_an_equal_split_does():
+def test_policy_that_cannot_learn_earns_what_an_equal_split_does():
     """With nothing known, every arm is as good; floors and draws change no mean."""
     campaign = replace(plan(delay=6), shuffled=True)
     extra = by_wave("thompson", campaign).extra[:, -1]
@@ -89,20 +90,24 @@ def test_what_cannot_learn_earns_what_an_equal_split_does():
     assert learns.mean() > FAR * learns.std(ddof=1) / np.sqrt(N)
 
 
-def test_dealing_the_means_anew_changes_no_arms_chances():
+def test_means_dealt_anew_change_no_arms_chances():
     campaign = replace(plan(), shuffled=True)
     fixed, dealt = (by_wave("thompson", c).extra[:, -1] for c in (plan(), campaign))
     assert apart(fixed, dealt) < FAR
 
 
-def test_the_same_seed_foresees_the_same_and_it_can_be_given_up():
+def test_forecast_of_one_seed_is_the_same_and_can_be_given_up():
     one, two = (
-        forecast_plan(plan(), make("thompson"), FLOOR, replications=100, seconds=60.0, seed=4)
+        forecast_plan(
+            plan(), make("thompson"), FLOOR, replications=100, seconds=LIMIT_SECONDS, seed=4
+        )
         for _ in range(2)
     )
     assert one.replications == 100
     assert (one.policy.extra, one.test.extra) == (two.policy.extra, two.test.extra)
-    few = forecast_plan(plan(), make("thompson"), FLOOR, replications=150, seconds=60.0, seed=4)
+    few = forecast_plan(
+        plan(), make("thompson"), FLOOR, replications=150, seconds=LIMIT_SECONDS, seed=4
+    )
     assert few.replications == 150
     with pytest.raises(ForecastAbandoned):
         forecast_plan(plan(), make("thompson"), FLOOR, progress=lambda _: False)

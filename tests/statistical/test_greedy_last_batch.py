@@ -42,6 +42,6 @@ def test_a_greedy_last_batch_earns_more_than_going_on_trying_out(name):
     assert clear(gains(name))
 
 
-def test_the_same_bound_finds_no_gain_where_nothing_is_tried_out():
+def test_bound_finds_no_gain_where_nothing_is_explored():
     """Negative control: greedy regression is greedy in every batch."""
     assert not clear(gains("greedy_ridge"))

@@ -222,7 +222,7 @@ def test_the_textbook_variance_errs_above_5_percent_where_unlucky_arms_are_sent_
     assert _errors(UNLUCKY, 2)["weighted lift, plain variance"] > _most(CAMPAIGNS, ALPHA)
 
 
-def test_waiting_for_a_95_percent_chance_to_be_best_declares_half_of_all_aa_tests():
+def test_stopping_at_a_95_percent_chance_to_be_best_declares_half_of_all_aa_tests():
     campaigns = 400  # false alarm 2e-4 at the true .59
     declared = np.zeros(campaigns, dtype=np.bool_)
     for look in _campaigns(STEADY, 3, campaigns):
@@ -268,7 +268,7 @@ def test_the_sample_ratio_check_has_its_size_under_thompson_sampling(world):
     assert alarms[0.001] <= _most(CAMPAIGNS, 0.001)
 
 
-def test_comparing_adaptive_sends_with_equal_shares_alarms_where_nothing_is_wrong():
+def test_sample_ratio_check_against_equal_shares_alarms_where_nothing_is_wrong():
     last = _last(ADAPTIVE, 6)
     equal = np.full_like(last.ratio.sent, last.decisions / 2)
     naive = SampleRatio(last.ratio.sent, equal, equal / 2)

@@ -60,7 +60,7 @@ def test_regret_of_index_policies_agrees(name, setting, replications, expected):
     assert agrees(regret(make(name), *setting, replications, seed=1), *expected)
 
 
-def test_the_same_bounds_tell_the_index_policies_apart():
+def test_bounds_tell_the_index_policies_apart():
     """The negative control: the regret of one is not that of another.
 
     UCB-Tuned and KL-UCB differ by 2.9 with an sd of 13 at most, so 2,000 replications tell them

@@ -116,14 +116,14 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("environment", "params", "run", "expected", "error"), MISTAKES)
-def test_the_same_bounds_refuse_what_is_wrong(environment, params, run, expected, error):
+def test_bounds_refuse_a_wrong_regret(environment, params, run, expected, error):
     """Negative controls: mistakes that the tests above are there to find."""
     entry = {"name": "thompson", "params": params}
     values = regret(environment, entry, Run(replications=100, seed=34, **run))
     assert not agrees(values, expected, error)
 
 
-def test_the_same_bounds_refuse_a_width_that_is_wrong():
+def test_bounds_refuse_a_wrong_width():
     entry = {"name": "ucb1", "params": {"w": 0.5}}
     values = regret(TWO, entry, Run(horizon=5000, replications=100, seed=35))
     assert not agrees(values, 64.52, 0.20)

@@ -55,7 +55,7 @@ def test_reward_on_digits_agrees(entry, batches, expected, error):
     assert agrees(reward_per_step(name, batches, **params), expected, error)
 
 
-def test_the_same_bounds_refuse_what_is_wrong():
+def test_bounds_refuse_a_wrong_regret():
     """Negative controls: ties given to the first arm earn .52, a width of theory's size .32."""
     linucb = reward_per_step("linucb", EVERY_100, alpha=0.25)
     assert not agrees(linucb, 0.52, 0.004)

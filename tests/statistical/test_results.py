@@ -89,7 +89,7 @@ def test_values_and_lifts_cover_the_truth_at_every_look_and_not_what_is_untrue()
     assert _erred(campaigns, (0.10, 0.16, 0.40)) > _most(0.1)
 
 
-def test_the_best_arm_leads_and_its_gain_is_measured_where_arms_differ():
+def test_best_arm_leads_and_its_gain_is_measured_where_arms_differ():
     for looks in _campaigns(DIFFERENT):
         last = looks[-1]
         assert last.closed == sum(a.closed for a in last.arms)
@@ -102,7 +102,7 @@ def test_the_best_arm_leads_and_its_gain_is_measured_where_arms_differ():
     assert sum(g.measurable and g.low > 0 for g in gains) > CAMPAIGNS / 2
 
 
-def test_nothing_leads_and_no_gain_is_measurable_where_arms_are_equal():
+def test_equal_arms_have_no_leader_and_no_measurable_gain():
     falsely = [
         any(look.lead.leads or look.gain.over_equal_split.measurable for look in looks)
         for looks in _campaigns(EQUAL)

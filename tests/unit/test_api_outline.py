@@ -34,7 +34,7 @@ def depth(value: Any) -> int:
 
 
 @given(values, st.booleans(), st.sampled_from([None, 2]))
-def test_names_and_depth_are_those_of_the_value(value, ascii_only, indent) -> None:
+def test_json_scan_counts_names_and_depth(value, ascii_only, indent) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode(errors="replace")
     outline = Outline(text)
     assert (outline.names, outline.depth) == (names(value), depth(value))
@@ -45,7 +45,7 @@ def test_names_and_depth_are_those_of_the_value(value, ascii_only, indent) -> No
 
 
 @given(values, texts, values, values)
-def test_a_name_that_comes_twice_is_found_wherever_it_is(around, name, first, second) -> None:
+def test_duplicate_name_is_found_wherever_it_is(around, name, first, second) -> None:
     quoted = json.dumps(name)
     twice = f"{{{quoted}: {json.dumps(first)}, {quoted}: {json.dumps(second)}}}"
     text = f'[{json.dumps(around)}, {{"x": {twice}}}]'.encode()
@@ -55,7 +55,7 @@ def test_a_name_that_comes_twice_is_found_wherever_it_is(around, name, first, se
 
 
 @given(st.binary())
-def test_whatever_comes_has_an_outline(text) -> None:
+def test_json_scan_takes_any_text(text) -> None:
     outline = Outline(text)
     assert outline.names >= 0
     assert outline.depth >= 0
@@ -88,7 +88,7 @@ requests = st.lists(
 
 
 @given(requests)
-def test_in_a_long_body_of_requests_names_that_come_twice_are_found(objects) -> None:
+def test_duplicate_names_in_a_long_body_are_found(objects) -> None:
     inside = ",".join(map(written, objects))
     text = f'{{"requests":[{inside}]{" " * 3000}}}'.encode()
     if any(map(repeats, objects)):
@@ -114,10 +114,10 @@ MADE = msgspec.field(default_factory=int)  # what is made is written, told or no
         (msgspec.defstruct("Inner", [("a", list[msgspec.defstruct("W", [("b", int, 1)])])]), False),
     ],
 )
-def test_what_writes_more_than_it_was_told_is_not_lean(kind, lean) -> None:
+def test_is_lean_is_false_where_encoding_may_add_fields(kind, lean) -> None:
     assert is_lean(msgspec.inspect.type_info(kind)) == lean
 
 
-def test_what_comes_by_the_thousand_is_lean() -> None:
+def test_is_lean_is_true_of_bodies_that_come_by_the_thousand() -> None:
     for body in (ONE, FEW, Body(ChooseBatch)):
         assert is_lean(msgspec.inspect.type_info(body.content))

@@ -71,21 +71,23 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
 
 
 @pytest.mark.parametrize("changes", FREE)
-def test_what_leaves_the_log_meaningful_may_change(changes: dict[str, Any]) -> None:
+def test_edit_that_leaves_the_log_meaningful_is_allowed(changes: dict[str, Any]) -> None:
     assert refused(**changes) == []
 
 
 @pytest.mark.parametrize(("changes", "places"), REFUSED)
-def test_what_would_falsify_the_log_may_not(changes: dict[str, Any], places: list[str]) -> None:
+def test_edit_that_would_falsify_the_log_is_refused(
+    changes: dict[str, Any], places: list[str]
+) -> None:
     assert refused(**changes) == places
 
 
-def test_a_new_field_of_an_experiment_is_thought_about_here() -> None:
+def test_edit_rules_cover_every_field_of_an_experiment() -> None:
     tried = {name for changes in (*FREE, *(c for c, _ in REFUSED)) for name in changes}
     assert tried == {f.name for f in msgspec.structs.fields(Experiment)}
 
 
-def test_a_policy_of_another_family_would_have_to_learn_from_scratch() -> None:
+def test_edit_to_a_policy_of_another_statistic_is_refused() -> None:
     moments = make("uniform").statistic
     others = [n for n in policies() if make(n).statistic is not moments]
     assert others

@@ -34,7 +34,7 @@ def batch(*requests: Request) -> AssignmentBatch:
     return AssignmentBatch(b"spring", requests, NOW)
 
 
-def test_an_id_that_comes_twice_with_one_body_is_one_decision() -> None:
+def test_decision_id_twice_with_one_body_is_one_decision() -> None:
     first = Request("u", {"recency": 1.0}, "id-1", {"subject": ["a", "b"]})
     made = batch(first, Request("v"), first)
     assert made.ids[0] == "id-1"
@@ -51,18 +51,18 @@ def test_an_id_that_comes_twice_with_one_body_is_one_decision() -> None:
         Request("u", {"recency": 1.0}, "id-1", personalize=False),
     ],
 )
-def test_an_id_that_comes_twice_with_different_bodies_is_refused(other: Request) -> None:
+def test_decision_id_twice_with_different_bodies_is_refused(other: Request) -> None:
     with pytest.raises(IdReused):
         batch(Request("u", {"recency": 1.0}, "id-1"), other)
 
 
-def test_the_order_of_keys_is_no_other_body() -> None:
+def test_digest_does_not_depend_on_the_order_of_keys() -> None:
     one = Request("u", {"a": 1.0, "b": 2.0}, "id-1")
     other = Request("u", {"b": 2.0, "a": 1.0}, "id-1")
     assert batch(one, other).rows == [0, 0]
 
 
-def test_the_same_request_to_another_experiment_is_another_body() -> None:
+def test_digest_depends_on_the_experiment() -> None:
     request = Request("u", None, "id-1")
     assert batch(request).digests != AssignmentBatch(b"autumn", [request], NOW).digests
 
@@ -88,7 +88,7 @@ def test_columns_hold_every_distinct_request() -> None:
     assert not chosen.fallback.any()
 
 
-def test_one_alone_gets_what_it_gets_among_many() -> None:
+def test_request_alone_gets_what_it_gets_among_many() -> None:
     requests = [Request(f"u{i}", {"recency": i / 10}, f"id-{i}") for i in range(40)]
     together = assign_arms(live(), batch(*requests))
     alone = [assign_arms(live(), batch(r)) for r in requests]
@@ -96,7 +96,7 @@ def test_one_alone_gets_what_it_gets_among_many() -> None:
     assert len(set(together.arms.tolist())) == 3
 
 
-def test_each_restriction_is_met_and_kept_in_one_spelling() -> None:
+def test_eligible_sets_are_met_and_stored_in_one_spelling() -> None:
     requests = [
         Request("u", eligible={"subject": ["c", "b", "c"]}),
         Request("v", eligible={"subject": ["a"]}),
@@ -121,14 +121,14 @@ def test_each_restriction_is_met_and_kept_in_one_spelling() -> None:
         (Request("u", eligible={"header": ["a"]}), "/requests/3/eligible/header"),
     ],
 )
-def test_a_fault_names_the_row_of_the_call(request_: Request, place: str) -> None:
+def test_fault_names_the_row_of_the_call(request_: Request, place: str) -> None:
     twice = Request("u", None, "id-1")  # so that rows of the call and distinct ones differ
     with pytest.raises(InvalidInput) as caught:
         assign_arms(live(), batch(twice, twice, Request("v"), request_))
     assert [f.pointer for f in caught.value.faults] == [place]
 
 
-def test_the_held_out_get_the_control_with_certainty_and_the_others_are_drawn() -> None:
+def test_held_out_subjects_get_the_control_with_certainty_and_others_are_drawn() -> None:
     deciding = live(holdout=0.5, control={"subject": "b"})
     requests = [Request(f"u{i}", None, f"id-{i}") for i in range(100)]
     chosen = assign_arms(deciding, batch(*requests))
@@ -141,7 +141,7 @@ def test_the_held_out_get_the_control_with_certainty_and_the_others_are_drawn() 
     assert set(chosen.arms[~held].tolist()) == {0, 1, 2}
 
 
-def test_the_held_out_who_may_not_get_the_control_are_set_apart() -> None:
+def test_held_out_subjects_not_eligible_for_the_control_are_set_apart() -> None:
     deciding = live(holdout=0.5)
     requests = [Request(f"u{i}", eligible={"subject": ["b", "c"]}) for i in range(100)]
     chosen = assign_arms(deciding, batch(*requests))
@@ -150,7 +150,7 @@ def test_the_held_out_who_may_not_get_the_control_are_set_apart() -> None:
 
 
 @pytest.mark.parametrize("strict", [False, True])
-def test_who_is_not_personalised_for_looks_like_somebody_unknown(strict: bool) -> None:
+def test_request_without_personalization_is_encoded_as_unknown(strict: bool) -> None:
     declared = {"kind": "number", "name": "recency", "low": 0, "high": 10, "default": 4.0}
     deciding = live(context=[declared], strict=strict)
     known = {"recency": 9.0}
@@ -168,7 +168,7 @@ def test_a_context_that_may_not_be_used_is_not_even_looked_at() -> None:
     assert {f.pointer.rpartition("/")[0] for f in caught.value.faults} == {"/requests/1/context"}
 
 
-def test_what_may_not_be_used_is_no_other_body() -> None:
+def test_digest_leaves_out_a_context_that_may_not_be_used() -> None:
     one = Request("u", {"recency": 1.0}, "id-1", personalize=False)
     other = Request("u", {"recency": 2.0}, "id-1", personalize=False)
     assert batch(one, other).rows == [0, 0]

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from bandits import cli
 from bandits.errors import Fault, InvalidInput, NotFound
+from tests.patience import LIMIT_SECONDS
 
 
 @pytest.fixture
@@ -68,5 +69,6 @@ def test_a_command_loads_nothing_of_the_others() -> None:
         "cli.group.get_command(click.Context(cli.group), 'db');"
         "print(sorted({'flask', 'plotly', 'policies', 'simulations'} & set(sys.modules)))"
     )
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=True)
     assert ran.stdout == "[]\n"

@@ -1,6 +1,5 @@
 """Calls that wait for each other are done together, and nobody fails for a neighbour."""
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
@@ -9,6 +8,7 @@ import pytest
 from bandits import batching_queue
 from bandits.batching_queue import BatchingQueue, NotCombinable
 from bandits.errors import Unavailable
+from tests.patience import LIMIT_SECONDS, wait_until
 
 
 class Doubling:
@@ -22,7 +22,7 @@ class Doubling:
     def one(self, n):
         if n == 0:  # the first to come holds up the others
             self.entered.set()
-            assert self.released.wait(60)
+            assert self.released.wait(LIMIT_SECONDS)
         self.alone.append(n)
         if n < 0:
             raise ValueError(n)
@@ -40,22 +40,22 @@ class Doubling:
         """Have these asked for while zero is being done; return answers and errors."""
         with ThreadPoolExecutor(len(numbers) + 1) as pool:
             first = pool.submit(self.queue.do, 0)
-            assert self.entered.wait(60)
+            assert self.entered.wait(LIMIT_SECONDS)
             asked = []
             try:
                 for n in numbers:
                     asked.append(pool.submit(self.queue.do, n))
-                    until = time.monotonic() + 60
-                    while len(self.queue) < len(asked) and not asked[-1].done():
-                        assert time.monotonic() < until
-                        time.sleep(0.001)
+                    wait_until(
+                        lambda: len(self.queue) == len(asked) or asked[-1].done(),
+                        "call in the queue",
+                    )
             finally:
                 self.released.set()
             assert first.result() == 0
             return [f.exception() or f.result() for f in asked]
 
 
-def test_what_waits_is_done_together_in_the_order_it_came():
+def test_group_commit_does_waiting_calls_together_in_their_order():
     doubling = Doubling()
     assert doubling.ask(5, 6, 7, 8) == [10, 12, 14, 16]
     assert (doubling.alone, doubling.groups) == ([0], [[5, 6, 7, 8]])
@@ -63,7 +63,7 @@ def test_what_waits_is_done_together_in_the_order_it_came():
     assert doubling.alone == [0, 9]
 
 
-def test_one_that_cannot_be_done_with_others_fails_alone():
+def test_call_that_cannot_be_grouped_fails_alone():
     doubling = Doubling()
     answers = doubling.ask(5, -6, 7)
     assert isinstance(answers.pop(1), ValueError)
@@ -71,7 +71,7 @@ def test_one_that_cannot_be_done_with_others_fails_alone():
     assert (sorted(doubling.alone), doubling.groups) == ([-6, 0, 5, 7], [])
 
 
-def test_everybody_is_told_that_nothing_could_be_done():
+def test_unavailable_reaches_every_caller_of_a_group():
     doubling = Doubling()
     errors = doubling.ask(12, 13, 14)
     assert [(type(e), str(e), e.retry_after_seconds) for e in errors] == [
@@ -82,7 +82,7 @@ def test_everybody_is_told_that_nothing_could_be_done():
     assert doubling.queue.do(1) == 2  # the queue goes on
 
 
-def test_a_long_queue_is_done_in_several_groups_and_a_longer_one_refuses(monkeypatch):
+def test_long_queue_is_done_in_several_groups_and_a_longer_one_refuses(monkeypatch):
     monkeypatch.setattr(batching_queue, "MOST_CALLS", 3)
     monkeypatch.setattr(batching_queue, "MOST_WAITING", 7)
     doubling = Doubling()
@@ -93,7 +93,7 @@ def test_a_long_queue_is_done_in_several_groups_and_a_longer_one_refuses(monkeyp
     assert isinstance(refused, Unavailable)
 
 
-def test_a_failure_of_who_leads_does_not_hold_up_the_others():
+def test_leader_that_fails_does_not_hold_up_the_others():
     doubling = Doubling()
     with pytest.raises(ValueError, match="-1"):
         doubling.queue.do(-1)

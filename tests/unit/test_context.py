@@ -21,15 +21,15 @@ def test_features_follow_the_constant_in_their_declared_order() -> None:
     assert encoder.n_features == 4
 
 
-def test_without_declared_features_everybody_is_the_constant() -> None:
+def test_context_without_declared_features_is_the_constant() -> None:
     assert Encoder([]).encode([{}, None]).contexts.tolist() == [[1.0], [1.0]]
 
 
-def test_no_contexts_are_an_empty_column_of_rows() -> None:
+def test_encoder_of_no_contexts_returns_no_rows() -> None:
     assert Encoder([RECENCY, CHANNEL]).encode([]).contexts.shape == (0, 4)
 
 
-def test_what_does_not_fit_is_mended_and_counted() -> None:
+def test_value_that_does_not_fit_is_mended_and_counted() -> None:
     rows = [
         {"recency": -3, "channel": "Fax"},
         {"recency": 11, "channel": None},
@@ -69,7 +69,7 @@ def test_categories_are_told_from_json_numbers_and_booleans() -> None:
         ({"a/b~": 3}, "/1/a~1b~0", "undeclared feature; this experiment declares recency, channel"),
     ],
 )
-def test_what_cannot_be_mended_is_refused_by_row_and_name(
+def test_value_that_cannot_be_mended_is_refused_by_row_and_name(
     context: dict[str, float | str], place: str, says: str
 ) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -94,12 +94,12 @@ def test_a_strict_experiment_refuses_what_would_be_mended(
     assert caught.value.faults == (Fault(place, says),)
 
 
-def test_strict_takes_what_fits() -> None:
+def test_strict_experiment_takes_what_fits() -> None:
     encoder = Encoder([RECENCY, CHANNEL], strict=True)
     assert encoder.encode([{"recency": 10, "channel": "Web"}]).contexts.tolist() == [[1, 1, 1, 0]]
 
 
-def test_a_hundred_faults_are_enough() -> None:
+def test_faults_are_listed_up_to_a_hundred() -> None:
     with pytest.raises(InvalidInput) as caught:
         Encoder([RECENCY]).encode([{"recency": "x"}] * 250)
     assert len(caught.value.faults) == 100

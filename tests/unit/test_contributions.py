@@ -44,7 +44,7 @@ def fitted(name, n=300):
     return policy, prepared, arms, rewards, contexts
 
 
-def test_every_personal_policy_tells_what_features_contribute():
+def test_contextual_policies_tell_what_features_contribute():
     assert set(RULES) == set(PERSONAL)
 
 

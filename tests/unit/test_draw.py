@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from bandits.sampling import draw, time_ordered_id, time_ordered_ids, uniform, uniforms
+from tests.patience import join
 
 SALT = b"0123456789abcdef"
 BELOW_ONE = 1 - 2.0**-53
@@ -23,11 +24,11 @@ def test_a_column_of_uniforms_is_each_of_them_alone() -> None:
     assert uniforms(SALT, keys).tolist() == [uniform(SALT, k) for k in keys]
 
 
-def test_no_keys_have_no_uniforms() -> None:
+def test_uniforms_of_no_keys_are_empty() -> None:
     assert uniforms(SALT, []).shape == (0,)
 
 
-def test_another_salt_gives_other_numbers() -> None:
+def test_salt_decides_the_uniforms() -> None:
     assert uniform(SALT, "draw:1") != uniform(SALT[::-1], "draw:1")
 
 
@@ -40,13 +41,13 @@ def test_an_arm_of_probability_zero_never_comes_even_at_the_ends(u: float) -> No
     assert own[0] == shared[0]
 
 
-def test_sums_that_round_to_below_one_leave_no_gap_at_the_top() -> None:
+def test_draw_leaves_no_gap_at_the_top_where_sums_round_below_one() -> None:
     probabilities = np.full(10, 0.1)  # sums to 1 - 2**-53
     assert probabilities.cumsum()[-1] < 1
     assert draw(probabilities, np.array([BELOW_ONE])).tolist() == [9]
 
 
-def test_axes_before_the_arms_draw_each_for_itself() -> None:
+def test_draw_broadcasts_leading_axes() -> None:
     probabilities = np.array([[[1.0, 0.0], [0.0, 1.0]], [[0.5, 0.5], [0.5, 0.5]]])
     u = np.array([[0.9, 0.1], [0.4, 0.6]])
     assert draw(probabilities, u).tolist() == [[0, 1], [0, 1]]
@@ -75,8 +76,7 @@ def test_ids_made_one_by_one_share_no_noise_with_any_other_even_among_threads() 
     ]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    join(*threads)
     assert len({i[15:] for i in made}) == 8000
 
 
@@ -95,5 +95,5 @@ def test_a_forked_process_makes_other_ids_than_its_parent() -> None:
     assert not any(time_ordered_id()[15:] in theirs for _ in range(300))
 
 
-def test_no_ids_are_an_empty_list() -> None:
+def test_ids_of_no_decisions_are_an_empty_list() -> None:
     assert time_ordered_ids(0, 1.0) == []

@@ -33,7 +33,7 @@ def drawn_parents() -> dict[str, str]:
     return parents
 
 
-def test_the_drawn_tree_is_the_tree_of_classes() -> None:
+def test_error_tree_in_the_docstring_is_that_of_the_classes() -> None:
     classes = {c.__name__: c.__bases__[0].__name__ for c in EVERY if c is not BanditsError}
     assert drawn_parents() == classes
 

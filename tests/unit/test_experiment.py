@@ -114,7 +114,7 @@ def test_the_control_is_the_first_variants_where_none_is_named() -> None:
         ),
     ],
 )
-def test_what_does_not_hang_together_is_refused_at_its_place(
+def test_inconsistent_experiment_is_refused_at_its_place(
     changes: dict[str, Any], places: list[str]
 ) -> None:
     assert [f.pointer for f in faults(**changes)] == places
@@ -131,7 +131,7 @@ def test_exclusions_cost_little_however_many_there_are() -> None:
     assert ("v0", "w10") in left
 
 
-def test_every_fault_is_named_at_once() -> None:
+def test_faults_of_an_experiment_are_named_at_once() -> None:
     found = faults(floor=0.4, forgetting={}, reward={"metrics": {"click": {"weight": 0}}})
     assert [f.pointer for f in found] == ["/reward/metrics/click/weight", "/forgetting"]
 
@@ -207,7 +207,7 @@ def test_a_draft_may_change_its_arms_freely() -> None:
     assert second.arms == (Arm(("c",)), Arm(("x",)))
 
 
-def test_once_started_arms_keep_their_index_and_newcomers_join_at_the_end() -> None:
+def test_started_experiment_keeps_arm_indices_and_newcomers_join_at_the_end() -> None:
     first = Configuration.first(experiment(slots=slots(["a", "b"], ["x", "y"])))
     second = first.followed_by(experiment(slots=slots(["a", "b", "c"], ["x", "y"])), started=True)
     assert [a.variants for a in second.arms[:4]] == [a.variants for a in first.arms]

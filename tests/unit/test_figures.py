@@ -36,7 +36,7 @@ def test_an_arm_keeps_its_look_and_the_control_is_grey():
     assert arm_styles(["a", "b"], control=0)[1] == arm_styles(["x", "b", "c"], control=0)[1]
 
 
-def test_shares_are_those_of_each_stretch_and_idle_ones_are_left_out():
+def test_share_chart_shows_each_stretch_and_leaves_idle_ones_out():
     history = [point(0, [10, 10]), point(1, [10, 10]), point(2, [40, 20]), point(3, [39, 30])]
     known = sends(history)
     assert [t.hour for t in known.times] == [0, 2, 3]
@@ -48,14 +48,14 @@ def test_an_arm_that_joined_later_had_no_share_before():
     assert known.shares.tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
-def test_averages_wait_until_there_are_enough_results():
+def test_reward_chart_averages_need_enough_results():
     found = averages([point(0, [9, 9], [29, 30], [29, 15]), point(1, [9, 9], [40, 60], [10, 15])])
     assert np.isnan(found[0, 0])
     assert found[0, 1] == 0.5
     assert found[1].tolist() == [0.25, 0.25]
 
 
-def test_many_arms_are_a_few_bands_and_the_rest_and_nothing_is_lost():
+def test_share_chart_of_many_arms_has_a_few_bands_and_the_rest():
     n = 60
     rng = np.random.default_rng(1)
     total = rng.integers(1, 1000, (5, n)).cumsum(axis=0)
@@ -67,7 +67,7 @@ def test_many_arms_are_a_few_bands_and_the_rest_and_nothing_is_lost():
     assert sums == pytest.approx(np.ones(5), abs=1e-4)
 
 
-def test_labels_do_not_overlap_and_stay_where_there_is_room():
+def test_chart_labels_do_not_overlap_and_stay_where_there_is_room():
     values = np.array([0.10, 0.101, 0.5, 0.102])
     moved = _apart(values, gap=0.05)
     assert np.diff(np.sort(moved)).min() >= 0.05 - 1e-12
@@ -90,7 +90,7 @@ def test_figures_are_what_plotly_understands_at_any_age(n_points):
         assert high > 0.1
 
 
-def test_early_noise_does_not_stretch_the_axis():
+def test_reward_chart_axis_is_not_stretched_by_early_noise():
     early = [point(i, [40], [30], [30.0]) for i in range(2)]
     late = [point(i, [9000], [9000], [900.0]) for i in range(2, 8)]
     figure = reward_figure([*early, *late], arm_styles(["A"], control=0), is_rate=True)

@@ -24,13 +24,13 @@ def told(seconds: float) -> datetime:
         (told(NOW + SKEW_SECONDS + 1), (NOW, True)),
     ],
 )
-def test_the_future_is_now_and_what_is_too_early_is_refused(
+def test_event_time_in_the_future_is_now_and_too_early_is_refused(
     said: datetime | None, when: tuple[float, bool] | None
 ) -> None:
     assert resolve_event_time(said, START, NOW) == when
 
 
-def test_before_our_own_clock_has_caught_up_nothing_is_before_its_start() -> None:
+def test_event_time_is_never_before_the_start_while_our_clock_is_behind() -> None:
     stepped_back = START - 3600
     assert resolve_event_time(None, START, stepped_back) == (START, False)
     assert resolve_event_time(told(START + 60), START, stepped_back) == (START, True)

@@ -86,7 +86,7 @@ def test_the_gain_is_reward_less_the_equal_split_of_what_each_decision_could_hav
     assert aipw.equal_split(evidence).total + found.total == pytest.approx(log[3].sum())
 
 
-def test_under_equal_shares_values_are_the_arms_own_means():
+def test_values_under_equal_shares_are_the_arms_own_means():
     evidence = _evidence([30, 50, 45], [200, 250, 300], [1 / 3] * 3)
     np.testing.assert_allclose(evidence.means, [0.15, 0.2, 0.15])
 
@@ -154,7 +154,7 @@ def test_a_lift_is_weighted_unless_somebody_vouches_that_rates_are_steady():
     assert weighted.estimate == pytest.approx(0.05)
 
 
-def test_the_reference_has_no_lift_over_itself():
+def test_reference_arm_has_no_lift_over_itself():
     assert set(lifts(PLAIN, _evidence([1, 2, 3], [9, 9, 9], [1 / 3] * 3), 1, ALONE)) == {0, 2}
 
 
@@ -169,7 +169,7 @@ def test_a_weighted_interval_waits_for_50_conversions_and_25_decisions(successes
         assert f"{min(50, sum(successes))} of 50 successes" in found.reason
 
 
-def test_without_a_floor_nothing_weighted_is_measurable():
+def test_weighted_intervals_need_a_floor():
     bare = EstimationContext(contextual=True, drifting=False, floor=0.0)
     evidence = _evidence([400, 600], [4_000, 4_000], [0.5, 0.5])
     for found in (*values(bare, evidence, ALONE), gain_over_equal_split(bare, evidence, ALONE)):
@@ -274,13 +274,13 @@ def test_an_interval_is_expressed_per_thousand():
         (Family.leading(1), 0.05),
     ],
 )
-def test_a_familys_level_is_shared_out(family, each):
+def test_level_of_a_family_of_comparisons_is_shared_out(family, each):
     assert family.each == pytest.approx(each)
     assert str(family.comparisons) in family.sentence or family.comparisons == 1
 
 
 @pytest.mark.parametrize(("comparisons", "alpha"), [(0, 0.05), (1, 0.0), (1, 1.0)])
-def test_a_family_without_comparisons_or_level_is_refused(comparisons, alpha):
+def test_family_without_comparisons_or_level_is_refused(comparisons, alpha):
     with pytest.raises(ValueError, match="family"):
         Family("claims", comparisons, alpha)
 
@@ -296,7 +296,7 @@ def test_sample_ratios_add_up_over_shared_and_own_probabilities():
     np.testing.assert_allclose(one.variance, 4 * shared * (1 - shared))
 
 
-def test_with_equal_probabilities_the_p_value_is_the_binomial_one():
+def test_sample_ratio_p_value_with_equal_probabilities_is_the_binomial_one():
     for sent in (0, 1, 3, 9, 60):
         ratio = SampleRatio(np.array([sent, 0]), np.array([3.0, 0]), np.array([0.03, 0]))
         at_least, at_most = stats.binom.sf(sent - 1, 300, 0.01), stats.binom.cdf(sent, 300, 0.01)
@@ -304,7 +304,7 @@ def test_with_equal_probabilities_the_p_value_is_the_binomial_one():
         np.testing.assert_allclose(ratio.p_values[0], expected, rtol=1e-9)
 
 
-def test_with_many_sends_the_p_value_is_the_normal_one():
+def test_sample_ratio_p_value_with_many_sends_is_the_normal_one():
     expected, square = 2e6, 9e5
     sent = expected + 2.5 * np.sqrt(expected - square)
     ratio = SampleRatio(*(np.array([x]) for x in (sent, expected, square)))

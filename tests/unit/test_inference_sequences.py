@@ -19,7 +19,7 @@ def _exact_log_ratio(s, n, p):
 @pytest.mark.parametrize("n", [1, 2, 17, 1_000, 54_321, 10**6, 10**8])
 @pytest.mark.parametrize("part", [0.0, 1e-6, 0.02, 0.5, 0.93, 1.0])
 @pytest.mark.parametrize("alpha", [0.05, 0.05 / 59, 1e-9])
-def test_both_ends_of_a_rate_solve_the_equation_at_any_count(n, part, alpha):
+def test_rate_interval_ends_solve_the_equation_at_any_count(n, part, alpha):
     for s in (round(n * part), n - round(n * part)):  # a high end is 1 less the mirrored low end
         low, _ = rate_bounds(s, n, alpha)
         if s == 0:
@@ -30,24 +30,24 @@ def test_both_ends_of_a_rate_solve_the_equation_at_any_count(n, part, alpha):
 
 
 @pytest.mark.parametrize("s", [0.3, 41.7, 99_999.25])
-def test_fractional_rewards_solve_the_same_equation(s):
+def test_rate_interval_of_fractional_rewards_solves_the_same_equation(s):
     for end in rate_bounds(s, 100_000, ALPHA):
         if end < 1 - 1e-9:  # nearer to 1 a double cannot say it
             assert _exact_log_ratio(s, 100_000, end) == pytest.approx(-np.log(ALPHA), abs=1e-6)
 
 
 @pytest.mark.parametrize("left_over", [5e-324, 2e-309, 1e-120])
-def test_what_rounding_leaves_of_no_success_counts_as_none(left_over):
+def test_rounding_left_of_no_success_counts_as_none(left_over):
     low, high = rate_bounds(left_over, 100, ALPHA)
     assert low == pytest.approx(0, abs=1e-90)
     assert high == rate_bounds(0, 100, ALPHA)[1]
 
 
-def test_without_decisions_a_rate_can_be_anything():
+def test_rate_interval_without_decisions_is_everything():
     assert rate_bounds(0, 0, ALPHA) == (0, 1)
 
 
-def test_without_successes_the_low_end_is_0_and_without_failures_the_high_end_is_1():
+def test_rate_interval_is_0_below_without_successes_and_1_above_without_failures():
     n = np.array([1.0, 10.0, 1e8])
     assert np.all(rate_bounds(np.zeros(3), n, ALPHA)[0] == 0)
     assert np.all(rate_bounds(n, n, ALPHA)[1] == 1)
@@ -58,7 +58,7 @@ def test_counts_that_rounding_left_outside_their_range_are_clipped():
     assert rate_bounds(50 + 1e-12, 50, ALPHA) == rate_bounds(50, 50, ALPHA)
 
 
-def test_many_arms_at_once_are_the_same_as_each_by_itself():
+def test_rate_intervals_of_many_arms_are_those_of_each_alone():
     s, n = np.array([0.0, 3.0, 250.0, 9.5]), np.array([10.0, 3.0, 10_000.0, 0.0])
     lifts = np.stack(lift_bounds(7, 90, s, n, ALPHA))
     rates = np.stack(rate_bounds(s, n, ALPHA))
@@ -93,20 +93,20 @@ def _least_log_product(lift, s_c, n_c, s_a, n_a):
         (2.5, 30, 11.25, 40),
     ],
 )
-def test_both_ends_of_a_lift_are_where_the_least_product_reaches_the_threshold(s_c, n_c, s_a, n_a):
+def test_lift_interval_ends_are_where_the_least_product_reaches_the_threshold(s_c, n_c, s_a, n_a):
     for end in lift_bounds(s_c, n_c, s_a, n_a, ALPHA):
         if abs(end) < 1:
             found = _least_log_product(float(end), s_c, n_c, s_a, n_a)
             assert found == pytest.approx(-np.log(ALPHA), abs=1e-4)
 
 
-def test_a_lift_can_reach_the_whole_range_where_nothing_excludes_it():
+def test_lift_interval_is_the_whole_range_where_nothing_excludes_it():
     assert lift_bounds(0, 0, 0, 0, ALPHA) == (-1, 1)
     assert lift_bounds(0, 40, 40, 40, ALPHA)[1] == 1
     assert lift_bounds(40, 40, 0, 40, ALPHA)[0] == -1
 
 
-def test_one_lift_is_14_percent_narrower_than_the_difference_of_two_bonferroni_intervals():
+def test_lift_interval_is_14_percent_narrower_than_two_bonferroni_intervals():
     low, high = lift_bounds(2_000, 10_000, 2_000, 10_000, ALPHA)
     each = np.subtract(*rate_bounds(2_000, 10_000, ALPHA / 2)[::-1])
     assert 1 - (high - low) / (2 * each) == pytest.approx(0.14, abs=0.005)

@@ -93,7 +93,7 @@ def test_the_least_floor_is_that_of_what_is_still_counted():
     assert later.spread(np.array([0.0, 0.01, 0.05])).tolist() == [0, 1, 2]
 
 
-def test_conditions_say_whether_a_recipient_can_be_counted_several_times():
+def test_inference_conditions_say_whether_a_recipient_may_count_twice():
     once, several = guarantees(per_subject=True), guarantees(per_subject=False)
     for key, general in GUARANTEES.items():
         assert once[key].conditions[:-1] == several[key].conditions[:-1] == general.conditions

@@ -72,7 +72,7 @@ def folded(config: Configuration, *steps: tuple[float, FoldIncrement]) -> tuple[
     return statistic, tally
 
 
-def test_what_is_sent_is_pending_until_it_matures() -> None:
+def test_decision_is_pending_until_it_matures() -> None:
     sent, matured = decided([0, 1, 1]), decided([0, 1, 1], [(1, "click", 1.0)])
     statistic, tally = folded(configuration(), (NOW, due(entered=sent)))
     assert statistic.pending.tolist() == [1, 2]
@@ -89,7 +89,7 @@ def test_what_is_sent_is_pending_until_it_matures() -> None:
     assert tally.complete.tolist() == [1, 2, 0]
 
 
-def test_what_is_due_at_once_is_never_pending() -> None:
+def test_decision_due_at_once_is_never_pending() -> None:
     statistic, tally = folded(
         configuration(), (NOW, due(entered_due=decided([1], [(0, "click", 1.0)])))
     )
@@ -111,7 +111,7 @@ def test_a_late_reward_corrects_what_was_learned() -> None:
     assert tally.metrics.tolist() == [[0, 1, 0], [0, 30, 0]]
 
 
-def test_cancelled_before_or_after_it_matured_a_decision_was_never_there() -> None:
+def test_cancelled_decision_before_or_after_maturity_was_never_there() -> None:
     mine = decided([1], [(0, "click", 1.0)])
     nothing = folded(configuration(), (NOW, due()))
     for steps in (
@@ -124,7 +124,7 @@ def test_cancelled_before_or_after_it_matured_a_decision_was_never_there() -> No
         assert tally.dump() == nothing[1].dump()
 
 
-def test_the_held_out_are_counted_apart_and_never_learned() -> None:
+def test_held_out_decisions_are_counted_apart_and_never_learned() -> None:
     held = decided([0, 0], [(0, "click", 1.0)], holdout=True)
     entered, matured = (NOW, due(entered=held)), (NOW, due(matured=held))
     for steps, complete, reward in (([entered], 0, 0), ([entered, matured], 2, 1)):
@@ -135,7 +135,7 @@ def test_the_held_out_are_counted_apart_and_never_learned() -> None:
         assert tally.reward.tolist() == [0, 0, reward]
 
 
-def test_after_one_half_life_an_observation_weighs_half_but_still_counts_whole() -> None:
+def test_observation_after_one_half_life_weighs_half_but_counts_whole() -> None:
     config = configuration(forgetting={"half_life_seconds": 60})
     old, new = decided([0], [(0, "click", 1.0)]), decided([1], started_at=NOW + 60)
     statistic, tally = folded(config, (NOW, due(entered_due=old)), (NOW + 60, due(entered_due=new)))
@@ -144,25 +144,25 @@ def test_after_one_half_life_an_observation_weighs_half_but_still_counts_whole()
     assert tally.complete.tolist() == [1, 1, 0]
 
 
-def test_what_is_learned_late_already_weighs_less() -> None:
+def test_observation_learned_late_already_weighs_less() -> None:
     config = configuration(forgetting={"half_life_seconds": 60})
     statistic, _ = folded(config, (NOW, due()), (NOW + 120, due(matured=decided([0]))))
     assert statistic.count == pytest.approx([0.25, 0])
 
 
-def test_pending_does_not_fade() -> None:
+def test_pending_decisions_do_not_fade() -> None:
     config = configuration(forgetting={"half_life_seconds": 60})
     statistic, _ = folded(config, (NOW, due(entered=decided([0]))), (NOW + 60, due()))
     assert statistic.pending.tolist() == [1, 0]
 
 
 @pytest.mark.parametrize(("age", "weight"), [(60.0, 1.0), (60.125, 0.0)])
-def test_a_window_ends_just_after_its_last_second(age: float, weight: float) -> None:
+def test_forgetting_window_ends_just_after_its_last_second(age: float, weight: float) -> None:
     summing = StatisticBuilder(configuration(forgetting={"window_seconds": 60}), NOW)
     assert summing.weights(np.array([NOW - age])).tolist() == [weight]
 
 
-def test_what_leaves_the_window_leaves_as_it_was_learned() -> None:
+def test_observation_leaves_the_window_as_it_was_learned() -> None:
     config = configuration(forgetting={"window_seconds": 60})
     before = decided([1], [(0, "click", 1.0)])
     after = decided([1], [(0, "click", 1.0), (0, "order", 30.0)])
@@ -180,7 +180,7 @@ def test_a_clock_stepped_back_does_not_make_the_past_heavier() -> None:
     assert statistic.count.tolist() == [1, 0]
 
 
-def test_every_part_may_be_empty_for_every_family() -> None:
+def test_fold_of_empty_parts_works_for_every_statistic() -> None:
     for policy in ("uniform", "linucb"):
         context = [{"kind": "number", "name": "recency", "low": 0, "high": 1}]
         config = configuration(policy={"name": policy}, context=context)
@@ -229,7 +229,7 @@ def test_every_version_has_its_own_seed_that_a_database_can_hold() -> None:
     assert _seed(b"salt", 1) == seeds[0] != _seed(b"other", 1)
 
 
-def test_minimising_learns_the_exact_mirror_of_maximising() -> None:
+def test_minimised_metric_is_learned_as_the_exact_mirror() -> None:
     rule = {"metrics": {"click": {}}}
     events = [(0, "click", 1.0), (3, "click", 0.25)]
     mirrored = [(1, "click", 1.0), (2, "click", 1.0), (3, "click", 0.75)]
@@ -243,7 +243,7 @@ def test_minimising_learns_the_exact_mirror_of_maximising() -> None:
 
 
 @pytest.mark.parametrize(("goal", "earned"), [("maximise", 0.7), ("minimise", 1.3)])
-def test_what_a_variant_costs_always_makes_it_worse(goal: str, earned: float) -> None:
+def test_cost_of_a_variant_always_makes_it_worse(goal: str, earned: float) -> None:
     rule = {"metrics": {"click": {}}, "goal": goal, "costs": {"subject": {"b": 0.3}}}
     config = configuration(reward=rule, policy={"name": "thompson_gaussian"})
     clicks = decided([0, 1], [(0, "click", 1.0), (1, "click", 1.0)])

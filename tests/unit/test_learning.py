@@ -85,14 +85,14 @@ def time(monkeypatch) -> SimpleNamespace:
     return standing
 
 
-def test_drafts_and_archived_ones_are_left_alone(time) -> None:
+def test_fold_worker_leaves_drafts_and_archived_experiments_alone(time) -> None:
     engine = Experiments(a="draft", b="running", c="paused", d="stopped", e="archived")
     engine.retention_days = None
     FoldWorker(engine, Event()).look()
     assert engine.learned == ["b", "c", "d"]
 
 
-def test_many_old_rows_are_let_go_a_few_at_each_turn_so_that_others_learn(time) -> None:
+def test_retention_removes_a_few_rows_at_each_turn_so_that_others_are_folded(time) -> None:
     engine = Experiments(a="running", b="running")
     engine.old = 3 * fold_worker._REMOVED_IN_A_TURN
     learner = FoldWorker(engine, Event())
@@ -104,13 +104,13 @@ def test_many_old_rows_are_let_go_a_few_at_each_turn_so_that_others_learn(time) 
     assert engine.retained == ["a", "b", "a", "b", "a"]
 
 
-def test_an_archived_one_is_gone_through_where_its_rows_are_not_kept_for_ever(time) -> None:
+def test_archived_experiment_is_folded_where_retention_is_declared(time) -> None:
     engine = Experiments(a="draft", b="running", e="archived")
     FoldWorker(engine, Event()).look()
     assert engine.learned == engine.retained == ["b", "e"]
 
 
-def test_what_is_old_is_let_go_now_and_then(time) -> None:
+def test_retention_runs_once_an_hour(time) -> None:
     engine = Experiments(a="running")
     learner = FoldWorker(engine, Event())
     for _ in range(13):
@@ -120,7 +120,7 @@ def test_what_is_old_is_let_go_now_and_then(time) -> None:
     assert engine.pruned == engine.retained == ["a", "a"]  # an hour has passed
 
 
-def test_nothing_old_is_let_go_while_the_clock_is_years_ahead(time, caplog) -> None:
+def test_retention_removes_nothing_while_the_clock_is_years_ahead(time, caplog) -> None:
     engine = Experiments(a="running")
     learner = FoldWorker(engine, Event())
     learner.look()
@@ -147,7 +147,7 @@ class Clocks:
         self.newest: float | None = self.now
         self.belief = ClockGuard(lambda: self.now, lambda: self.newest)
 
-    def wait(self, seconds: float) -> None:
+    def busy(self, seconds: float) -> None:
         """Let time pass, in which somebody sends."""
         self.idle(seconds)
         self.newest = self.now
@@ -170,37 +170,37 @@ def clocks(time) -> Clocks:
     return Clocks(time)
 
 
-def test_a_clock_that_goes_on_is_believed_however_long_nobody_sends(clocks) -> None:
+def test_clock_guard_believes_a_clock_that_goes_on_however_long_nobody_sends(clocks) -> None:
     assert clocks.believed()
     for seconds in (HOUR, 10 * DAY, YEAR):
         clocks.idle(seconds)
         assert clocks.believed()
 
 
-def test_a_clock_that_is_a_little_ahead_or_steps_back_is_believed(clocks) -> None:
+def test_clock_guard_believes_a_clock_a_little_ahead_or_stepped_back(clocks) -> None:
     assert clocks.believed()
     for step in (FAR_SECONDS - 1, -YEAR, 300.0):
         clocks.now += step
         assert clocks.believed()
 
 
-def test_a_clock_that_jumped_is_doubted_also_where_the_log_is_written_by_it(clocks) -> None:
+def test_clock_guard_doubts_a_clock_that_jumped_also_where_it_wrote_the_log(clocks) -> None:
     assert clocks.believed()
     clocks.now += YEAR
-    clocks.wait(60.0)
+    clocks.busy(60.0)
     assert clocks.belief.ahead() == pytest.approx(YEAR)
-    clocks.wait(HOUR)
+    clocks.busy(HOUR)
     assert not clocks.believed()
     clocks.now += YEAR  # from here on it has to be steady anew
-    clocks.wait(STEADY_SECONDS - HOUR)
+    clocks.busy(STEADY_SECONDS - HOUR)
     assert not clocks.believed()
-    clocks.wait(STEADY_SECONDS - 1)
+    clocks.busy(STEADY_SECONDS - 1)
     assert not clocks.believed()
-    clocks.wait(1.0)
+    clocks.busy(1.0)
     assert clocks.believed()
 
 
-def test_a_clock_that_is_ahead_of_the_log_at_the_start_is_believed_within_a_night(clocks) -> None:
+def test_clock_guard_believes_a_clock_ahead_at_the_start_within_a_night(clocks) -> None:
     clocks.idle(40 * DAY)  # nobody sent, or it is wrong: nothing tells
     for _ in range(3):
         clocks.restart()
@@ -211,13 +211,13 @@ def test_a_clock_that_is_ahead_of_the_log_at_the_start_is_believed_within_a_nigh
         assert clocks.believed()
 
 
-def test_an_empty_log_tells_nothing_against_a_clock(clocks) -> None:
+def test_clock_guard_believes_any_clock_with_an_empty_log(clocks) -> None:
     clocks.newest = None
     clocks.idle(YEAR)
     assert clocks.believed()
 
 
-def test_a_clock_that_other_machines_contradict_is_never_believed(clocks) -> None:
+def test_clock_guard_never_believes_a_clock_that_other_machines_contradict(clocks) -> None:
     clocks.now += YEAR
     for _ in range(50):
         assert not clocks.believed()
@@ -227,7 +227,7 @@ def test_a_clock_that_other_machines_contradict_is_never_believed(clocks) -> Non
     assert clocks.believed()
 
 
-def test_each_waits_for_its_own_time_and_new_ones_are_noticed_within_a_second(time) -> None:
+def test_fold_worker_keeps_each_experiments_pace_and_notices_new_ones_in_a_second(time) -> None:
     engine = Experiments(a="running")
     learner = FoldWorker(engine, Event())
     assert learner.look() == 1.0
@@ -239,7 +239,7 @@ def test_each_waits_for_its_own_time_and_new_ones_are_noticed_within_a_second(ti
     assert sorted(engine.learned) == ["a", "a", "b"]
 
 
-def test_a_stopped_one_is_quiet_once_its_windows_have_closed(time) -> None:
+def test_stopped_experiment_is_folded_no_more_once_its_windows_have_closed(time) -> None:
     engine = Experiments(a="stopped")
     learner = FoldWorker(engine, Event())
     for _ in range(3):  # stopped 100 seconds ago: its last window closes right now
@@ -256,7 +256,7 @@ def test_a_stopped_one_is_quiet_once_its_windows_have_closed(time) -> None:
     assert engine.learned == ["a"] * 5
 
 
-def test_one_that_fails_is_tried_less_and_less_and_stops_no_other(time) -> None:
+def test_fold_worker_backs_off_by_experiment(time) -> None:
     engine = Experiments(bad="running", good="running")
     engine.failing["bad"] = ValueError("broken")
     tried = []
@@ -277,7 +277,7 @@ def test_one_that_fails_is_tried_less_and_less_and_stops_no_other(time) -> None:
     assert engine.learned[-2:] == ["bad", "good"], "once it works it is back at its own pace"
 
 
-def test_a_store_that_is_gone_does_not_end_it(caplog) -> None:
+def test_fold_worker_survives_a_store_that_is_gone(caplog) -> None:
     engine = Experiments(a="running")
     engine.broken = True
     stop = Event()

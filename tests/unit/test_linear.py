@@ -36,7 +36,7 @@ def test_means_and_widths_are_those_of_the_textbook():
         assert fit.widths(x)[k] == pytest.approx(np.sqrt(x @ np.linalg.inv(gram) @ x), rel=1e-12)
 
 
-def test_what_is_pending_narrows_the_width_and_leaves_the_mean():
+def test_pending_decisions_narrow_the_width_and_leave_the_mean():
     arms, rewards, contexts = observed(40, seed=3)
     known = known_of(arms, rewards, contexts)
     waiting = Ridge.waiting(PROBLEM, arms, contexts, np.ones(40))
@@ -46,7 +46,7 @@ def test_what_is_pending_narrows_the_width_and_leaves_the_mean():
     assert np.all(after.widths(x) < before.widths(x))
 
 
-def test_an_arm_nobody_has_seen_is_as_wide_as_the_ridge_allows():
+def test_unseen_arm_is_as_wide_as_the_ridge_allows():
     fit = RidgeFit(Ridge.zeros(PROBLEM), ridge=4.0)
     x = np.random.default_rng(5).normal(size=(6, D))
     assert np.allclose(fit.widths(x), np.linalg.norm(x, axis=-1)[:, None] / 2)
@@ -61,7 +61,7 @@ def test_widths_do_not_depend_on_how_contexts_are_chunked():
 
 
 @pytest.mark.parametrize("steps", [1, 100, 4500])
-def test_a_walk_drifts_less_than_a_billionth(steps):
+def test_online_ridge_drifts_less_than_a_billionth(steps):
     lead = (4,)
     start = known_of(*observed(5, seed=8, lead=lead))
     arms, rewards, contexts = observed(steps, seed=9, lead=lead)
@@ -76,7 +76,7 @@ def test_a_walk_drifts_less_than_a_billionth(steps):
     assert np.abs(fit.widths(x[:, 0]) - anew.widths(x[:, 0])).max() < 1e-9
 
 
-def test_a_walk_begins_anew_from_a_factorisation():
+def test_online_ridge_begins_anew_from_a_factorisation():
     fit = OnlineRidge(Ridge.zeros(PROBLEM), 1.0)
     arms, rewards, contexts = observed(4200, seed=11)
     walks = [fit]
@@ -125,7 +125,7 @@ def test_ten_thousand_updates_drift_from_the_exact_solution_less_than_a_milliont
     assert np.abs(fit.widths(asks) / widths - 1).max() > 1e-6
 
 
-def test_a_walk_learns_from_other_contexts_than_it_was_asked_about():
+def test_online_ridge_learns_from_other_contexts_than_it_was_asked_about():
     arms, rewards, contexts = observed(30, seed=17, lead=(4,))
     asked, other = (RidgeFit(Ridge.zeros(PROBLEM, (4,)), 1.0) for _ in range(2))
     for t in range(30):
@@ -137,7 +137,7 @@ def test_a_walk_learns_from_other_contexts_than_it_was_asked_about():
     assert np.array_equal(asked.widths(x), other.widths(x))
 
 
-def test_what_a_walk_predicted_stays_when_it_is_asked_again():
+def test_online_ridge_predictions_stay_when_asked_again():
     _, _, contexts = observed(3, seed=18, lead=(4,))
     walk = OnlineRidge(known_of(*observed(9, seed=19, lead=(4,))), 1.0)
     before = walk.predicted(contexts[:, 0])
@@ -147,7 +147,7 @@ def test_what_a_walk_predicted_stays_when_it_is_asked_again():
     assert all(np.array_equal(a, b) for a, b in zip(before, kept, strict=True))
 
 
-def test_with_decisions_pending_every_step_is_a_factorisation():
+def test_online_ridge_factorises_every_step_with_decisions_pending():
     arms, rewards, contexts = observed(30, seed=12)
     waiting = Ridge.waiting(PROBLEM, arms, contexts, np.ones(30))
     fit = RidgeFit(waiting, 1.0).learned(arms[0], rewards[0], contexts[0])

@@ -1,8 +1,9 @@
 """One experiment as it decides: what is drawn from, and what happens when a policy fails."""
 
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from bandits.sampling import uniform
 from bandits.statistics import Moments, Statistic, dump
 from bandits.store.values import Snapshot
 from bandits.versions import Configuration
+from tests.patience import LIMIT_SECONDS
 
 SALT = b"a salt of 16 by."
 EVERYBODY = np.ones((1, 1))
@@ -69,16 +71,18 @@ class Failing:
 
 
 class Counting:
-    """A policy that is slow to prepare and counts how often it has to."""
+    """A policy that prepares once it may, and counts how often it has to."""
 
     statistic = Moments
 
     def __init__(self) -> None:
         self.prepared = 0
+        self.may = Event()
+        self.may.set()
 
     def prepare(self, known: Moments, *_: object) -> FloatArray:
-        """Take a while."""
-        time.sleep(0.02)
+        """Wait until it may."""
+        assert self.may.wait(LIMIT_SECONDS)
         self.prepared += 1
         return np.full(known.count.shape[-1], 1 / known.count.shape[-1])
 
@@ -87,7 +91,7 @@ class Counting:
         return prepared
 
 
-def test_each_decision_is_drawn_by_the_hash_of_its_id_alone() -> None:
+def test_decision_is_drawn_by_the_hash_of_its_id_alone() -> None:
     deciding = live(configuration(policy={"name": "uniform", "params": {"weights": [1, 2, 1]}}))
     ids = [f"id-{i}" for i in range(200)]
     arms, propensities, fallback = deciding.choose(deciding.everything, EVERYBODY, ids)
@@ -99,7 +103,7 @@ def test_each_decision_is_drawn_by_the_hash_of_its_id_alone() -> None:
     assert set(expected) == {0, 1, 2}
 
 
-def test_the_floor_is_in_the_probability_that_is_logged() -> None:
+def test_floor_is_in_the_logged_propensity() -> None:
     snapshot = learned(
         configuration(), [0] * 100 + [1] * 100 + [2] * 100, [1.0] * 100 + [0.0] * 200
     )
@@ -111,7 +115,7 @@ def test_the_floor_is_in_the_probability_that_is_logged() -> None:
     assert raised == pytest.approx(0.1 + 0.7 * exact, abs=1e-15)
 
 
-def test_without_a_declared_floor_every_eligible_arm_gets_a_little() -> None:
+def test_default_floor_gives_every_eligible_arm_a_little() -> None:
     config = configuration("abcdefghij")
     snapshot = learned(config, [0] * 50 + [1] * 50, [1.0] * 50 + [0.0] * 50)
     deciding = live(config, snapshot)
@@ -142,7 +146,7 @@ def test_a_snapshot_from_before_an_arm_joined_still_decides() -> None:
     assert deciding.tally.complete.tolist() == [1, 2, 0, 0]
 
 
-def test_restricting_computes_on_the_restricted_statistic() -> None:
+def test_restriction_computes_on_the_restricted_statistic() -> None:
     config = configuration(floor=0.0)
     snapshot = learned(config, [0, 0, 1, 1, 2, 2], [1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
     deciding = live(config, snapshot)
@@ -166,7 +170,7 @@ def test_restricting_computes_on_the_restricted_statistic() -> None:
         np.array([0.5, 0.4, 0.0]),
     ],
 )
-def test_whatever_a_policy_does_wrong_the_control_is_answered(
+def test_policy_that_goes_wrong_gives_the_control(
     answer: FloatArray | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     deciding = live(configuration(control={"subject": "b"}))
@@ -179,22 +183,26 @@ def test_whatever_a_policy_does_wrong_the_control_is_answered(
     assert "policy of experiment spring failed" in caplog.text
 
 
-def test_where_the_control_may_not_be_sent_the_first_eligible_arm_stands_in() -> None:
+def test_fallback_arm_is_the_first_eligible_where_the_control_is_not() -> None:
     deciding = live(configuration(control={"subject": "b"}))
     assert deciding.stand_in(np.array([0, 1, 2])) == 1
     assert deciding.stand_in(np.array([2, 0])) == 2
 
 
-def test_many_threads_wait_for_one_to_prepare() -> None:
+def test_prepare_is_done_by_one_thread_and_awaited_by_the_others() -> None:
     deciding = live(configuration())
     deciding.policy = policy = Counting()
+    policy.may.clear()
+    sets = [np.array([0, 1, 2]), np.array([0, 2])] * 8
+    asking = count(1)
 
     def decide(arms: IntArray) -> list[float]:
+        if next(asking) == len(sets):
+            policy.may.set()
         shares: list[float] = deciding.probabilities(arms, EVERYBODY).tolist()
         return shares
 
-    sets = [np.array([0, 1, 2]), np.array([0, 2])] * 8
-    with ThreadPoolExecutor(16) as threads:
+    with ThreadPoolExecutor(len(sets)) as threads:
         answers = list(threads.map(decide, sets))
     assert policy.prepared == 2
     assert [len(a) for a in answers] == [3, 2] * 8
@@ -209,7 +217,7 @@ def test_prepared_states_are_kept_for_so_many_eligible_sets_only() -> None:
         assert len(deciding._prepared) <= 2
 
 
-def test_the_held_out_are_fixed_and_about_as_many_as_declared() -> None:
+def test_held_out_subjects_are_fixed_and_about_as_many_as_declared() -> None:
     # 20,000 subjects at 5 %: 1,000 with sd 31; six of those err once in 5e8 choices of the salt.
     deciding = live(configuration(holdout=0.05))
     subjects = [f"s{i}" for i in range(20_000)]
@@ -219,7 +227,7 @@ def test_the_held_out_are_fixed_and_about_as_many_as_declared() -> None:
     assert not live(configuration()).held_out(subjects).any()
 
 
-def test_being_held_out_says_nothing_about_the_draw() -> None:
+def test_held_out_subjects_are_independent_of_the_draw() -> None:
     # Were both read from one hash, the held out would be those of the lowest draws.
     deciding = live(configuration(holdout=0.5))
     subjects = [f"s{i}" for i in range(4_000)]

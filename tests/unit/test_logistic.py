@@ -52,7 +52,7 @@ def test_the_mode_and_its_curvature_are_those_of_the_posterior(penalty):
 
 @pytest.mark.parametrize("reward", [0.0, 1.0])
 @pytest.mark.parametrize("weight", [1.0, 1e9])
-def test_one_sided_results_converge_to_the_mode(reward, weight):
+def test_fit_of_one_sided_results_converges_to_the_mode(reward, weight):
     n = 50
     known = LogisticSums.of(
         Problem.of(1, 1), np.zeros(n, np.int64), np.full(n, reward), np.ones((n, 1)),
@@ -63,7 +63,7 @@ def test_one_sided_results_converge_to_the_mode(reward, weight):
     assert n * weight * (reward - expit(theta)) == pytest.approx(theta, rel=1e-6)
 
 
-def test_parts_that_are_gathered_are_fitted_together_and_not_added():
+def test_accumulator_fits_parts_together_and_does_not_add_them():
     """Where each part has few rewards the prior of each would pull its weights to 0."""
     arms, rewards, contexts, weights = observed(400)
     gathered = Accumulator(LogisticSums, PROBLEM)
@@ -96,7 +96,7 @@ def test_a_replayed_log_is_learned_as_a_whole():
     assert 50 < len(prepared) < 300
 
 
-def test_adding_two_large_fits_is_near_to_fitting_both():
+def test_sum_of_two_large_fits_is_near_the_fit_of_both():
     arms, rewards, contexts, weights = observed(20_000)
     parts = [
         LogisticSums.of(PROBLEM, arms[i], rewards[i], contexts[i], weights[i])

@@ -101,7 +101,7 @@ def test_a_rival_that_could_be_better_is_named_and_what_that_would_cost() -> Non
     assert not verdict.settled
 
 
-def test_alike_versions_are_no_difference_and_no_leader_of_worth() -> None:
+def test_versions_alike_have_no_difference_and_no_leader_of_worth() -> None:
     verdict = said(record(4), [1000, 1010, 1005, 995])
     assert verdict.headline.startswith(
         "No difference is found yet. “Question” is the surest choice"
@@ -117,7 +117,7 @@ def test_a_high_chance_to_be_best_without_a_lead_is_said_to_be_no_proof() -> Non
     assert "no proof" not in said(record(), [800, 1600]).risk, "a lead is shown, not believed"
 
 
-def test_little_to_lose_is_said_to_be_little() -> None:
+def test_small_expected_loss_is_said_to_be_little() -> None:
     verdict = said(record(), [50_000, 50_050], 100_000)
     assert (
         verdict.headline
@@ -126,7 +126,7 @@ def test_little_to_lose_is_said_to_be_little() -> None:
     assert verdict.settled
 
 
-def test_a_week_is_waited_for_however_clear_the_lead() -> None:
+def test_advice_waits_for_a_week_however_clear_the_lead() -> None:
     early = said(record(), [800, 1600], days=3)
     assert early.headline.startswith("“Question” leads")
     assert "over a whole week" in early.advice
@@ -138,7 +138,7 @@ def test_too_few_results_promise_nothing() -> None:
     assert "cannot be told yet" in verdict.risk
 
 
-def test_before_any_window_has_closed_nobody_leads() -> None:
+def test_leader_is_not_named_before_a_window_has_closed() -> None:
     told = results(record(), [800, 1600], 10_000)
     verdict = results_view(record(), replace(told, lead=None), DAY).verdict
     assert verdict.leader is None
@@ -146,7 +146,7 @@ def test_before_any_window_has_closed_nobody_leads() -> None:
     assert "2 days after an email was sent" in verdict.advice
 
 
-def test_what_is_to_be_avoided_is_too_many_and_not_given_up() -> None:
+def test_minimised_metric_is_worded_as_too_many_and_not_as_lost() -> None:
     rule = {"metrics": {"complaint": {}}, "goal": "minimise", "window_seconds": 2 * DAY}
     verdict = said(record(reward=rule), [1600, 1500])
     assert verdict.headline.startswith("“Question” leads")
@@ -180,7 +180,7 @@ def test_a_method_that_chooses_by_recipient_has_no_version_for_everybody() -> No
         ),
     ],
 )
-def test_each_state_keeps_what_was_found(state, changes, told) -> None:
+def test_findings_are_told_in_each_state(state, changes, told) -> None:
     verdict = said(record(state=state, **changes), [800, 1600])
     assert told in verdict.headline
     assert verdict.risk
@@ -192,7 +192,7 @@ def test_a_stopped_result_says_until_when_it_moves_and_that_it_is_final() -> Non
     assert "This result is final" in said(stopped, [800, 1600], days=12).advice
 
 
-def test_the_best_is_listed_first_whichever_way_is_better() -> None:
+def test_best_version_is_listed_first_whichever_way_is_better() -> None:
     up = results_view(record(3), results(record(3), [1000, 1600, 1300], 10_000), 10 * DAY)
     assert [row.names[0] for row in up.ranked] == ["Question", "Emoji", "Plain"]
     rule = {"metrics": {"complaint": {}}, "goal": "minimise"}
@@ -214,7 +214,7 @@ def test_bars_share_a_scale_and_keep_their_order() -> None:
     assert BarScale.of([None, NotYet("", "")]) is None
 
 
-def test_one_wide_interval_leaves_the_others_room_and_is_drawn_cut_off() -> None:
+def test_wide_interval_is_drawn_cut_off_and_leaves_the_others_room() -> None:
     narrow = [interval(0.10 + i / 1000, 0.11 + i / 1000) for i in range(5)]
     wide = interval(-2.0, 2.4)
     scale = BarScale.of([*narrow, wide])
@@ -270,7 +270,7 @@ def test_a_split_that_is_not_as_intended_comes_first_and_says_what_to_do() -> No
         ({"open": 0.4, "maturing": 0.0}, "40 % can still change", "open"),
     ],
 )
-def test_each_finding_has_its_own_row(health, title, tone) -> None:
+def test_health_findings_have_a_row_each(health, title, tone) -> None:
     found = {t.replace("\u202f", " "): c for t, c in checks(**health).items()}
     assert found[title].tone == tone
 

@@ -111,7 +111,7 @@ def test_lengths_of_time_are_said_in_their_largest_whole_unit(seconds, said):
     assert float(amount_) * lengths[unit] == seconds, "nothing is lost on the way to the form"
 
 
-def test_how_often():
+def test_learning_interval_is_written_as_people_say_it():
     assert (every(60), every(7200)) == ("every minute", "every 2 hours")
 
 
@@ -144,7 +144,7 @@ def test_no_number_is_written_with_an_exponent() -> None:
         ({"order": {"weight": 8.0}}, "Worth per email", "a worth of 4.1 per 1,000 emails"),
     ],
 )
-def test_what_counts_has_a_unit(metrics, mean, told) -> None:
+def test_measure_has_a_unit(metrics, mean, told) -> None:
     counted = measure(convert({"metrics": metrics}, RewardRule))
     assert counted.mean == mean
     assert told in counted.at_most_per_thousand(0.0041)

@@ -93,7 +93,7 @@ def test_pending_sends_lower_an_index_and_rewards_do_not_move_it(name):
 
 
 @pytest.mark.parametrize("name", ["ucb1", "ucb_tuned", "kl_ucb", "bayes_ucb"])
-def test_every_arm_is_sent_once_first(name):
+def test_index_policies_send_every_arm_once_first(name):
     known = Moments(
         np.array([5.0, 0, 0]), np.array([5.0, 0, 0]), np.array([5.0, 0, 0]), np.zeros(3)
     )

@@ -35,12 +35,12 @@ def test_regret_counts_against_each_recipients_own_best_arm():
     assert abs(first.mean() - 100) < 4.9 * 0.1 * np.sqrt(1000 / 400)
 
 
-def test_the_same_policy_loses_the_same_every_time():
+def test_measured_regret_is_reproducible():
     campaign = RegretCampaign("two", np.array([[0.1, 0.3]]), 3, 50)
     once, again = (regrets(make("thompson"), campaign, 5) for _ in range(2))
     assert once.tolist() == again.tolist()
 
 
-def test_there_are_three_campaigns_one_of_them_personal():
+def test_measured_campaigns_are_three_one_of_them_personal():
     assert len(CAMPAIGNS) == 3
     assert sum(len(c.rates) > 1 for c in CAMPAIGNS) == 1

@@ -65,7 +65,7 @@ def test_random_posteriors_of_up_to_a_million_are_exact(seed):
         ([300, 305, 1, 2000], [700, 695, 1, 5000]),
     ],
 )
-def test_wide_beside_narrow_is_exact(alpha, beta):
+def test_wide_posterior_beside_a_narrow_one_is_exact(alpha, beta):
     alpha, beta = np.array(alpha, float), np.array(beta, float)
     assert np.abs(beta_chances(alpha, beta) - adaptive_beta(alpha, beta)).max() < WANTED
 
@@ -144,7 +144,7 @@ def test_student_chances_are_exact_even_with_heavy_tails(dof):
         assert np.abs(found - adaptive(pdfs, cdfs, edges)).max() < WANTED
 
 
-def test_one_interval_with_many_nodes_would_fail_where_this_does_not():
+def test_panels_succeed_where_one_interval_with_many_nodes_fails():
     """The negative control: what the composite rule is for."""
     alpha, beta = np.array([1.0, 5e5]), np.array([1.0, 1e7])
     nodes, weights = np.polynomial.legendre.leggauss(256)

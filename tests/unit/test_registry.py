@@ -12,6 +12,7 @@ import policies as package
 from bandits.errors import DuplicatePolicy, InvalidInput
 from bandits.policy import Parameters
 from bandits.registry import make, policies, register
+from tests.patience import LIMIT_SECONDS
 
 NEW = '''
 """Always the first arm."""
@@ -86,25 +87,26 @@ assert "## Stubborn" in made and "| `mind` | Mind | How made up it is. | [0, 1] 
 
 
 def test_a_policy_in_one_new_file_is_registered_documented_and_simulated(tmp_path):
-    copied = tmp_path / "policies"
-    shutil.copytree(Path(package.__file__).parent, copied, ignore=shutil.ignore_patterns("*.pyc"))
-    (copied / "stubborn.py").write_text(NEW)
+    ours = Path(package.__file__).parents[1]
+    for name in ("bandits", "policies", "simulations"):
+        shutil.copytree(ours / name, tmp_path / name, ignore=shutil.ignore_patterns("*.pyc"))
+    (tmp_path / "policies/stubborn.py").write_text(NEW)
     subprocess.run(
         [sys.executable, "-c", TRY],
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
         check=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
 
 
-def test_the_page_of_policies_is_not_stale():
+def test_policies_page_is_not_stale():
     root = Path(__file__).parents[2]
     subprocess.run(
         [sys.executable, "-m", "bandits.policy_pages", "--check"],
         cwd=root,
         check=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
 
 
@@ -117,13 +119,13 @@ def test_a_stale_page_fails_the_check(tmp_path):
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
     assert checked.returncode == 1
     assert "stale" in checked.stderr
 
 
-def test_two_policies_of_one_name_are_refused():
+def test_policies_of_one_name_are_refused():
     with pytest.raises(DuplicatePolicy, match="thompson"):
 
         @register("thompson", label="Another")
@@ -137,7 +139,7 @@ def test_an_unknown_policy_is_refused_and_the_known_ones_named():
     assert caught.value.faults[0].pointer == "/name"
 
 
-def test_every_wrong_parameter_is_named_at_once():
+def test_wrong_parameters_are_named_at_once():
     with pytest.raises(InvalidInput) as caught:
         make("thompson", {"prior_successes": -1, "prior_failures": "x"})
     assert {f.pointer for f in caught.value.faults} == {

@@ -41,22 +41,22 @@ def test_a_reward_is_the_weighted_sum_of_its_metrics() -> None:
     }
 
 
-def test_silence_earns_nothing() -> None:
+def test_reward_of_silence_is_nothing() -> None:
     assert earned(CLICKS_AND_ORDERS, []) == (0.0, [0.0, 0.0, 0.0])
 
 
-def test_two_clicks_count_once_but_two_orders_add_up() -> None:
+def test_metric_counts_once_or_sums_up_as_declared() -> None:
     reward, _ = earned(CLICKS_AND_ORDERS, [("click", 1.0)] * 2 + [("order", 10.0)] * 2)
     assert reward == pytest.approx(1 + 2)
 
 
-def test_counted_once_the_largest_value_stands_in_every_order_of_arrival() -> None:
+def test_metric_counted_once_keeps_the_largest_value_in_every_order() -> None:
     rule = RewardRule({"stars": Metric(low=-1.0, high=5.0)})
     for order in permutations([2.0, 4.0, -1.0]):
         assert earned(rule, [("stars", v) for v in order])[0] == 4.0
 
 
-def test_counted_once_a_value_below_zero_is_not_silence() -> None:
+def test_metric_counted_once_below_zero_is_not_silence() -> None:
     rule = RewardRule({"stars": Metric(low=-1.0, high=5.0)})
     assert earned(rule, [("stars", -1.0)])[0] == -1.0
 

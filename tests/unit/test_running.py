@@ -22,7 +22,7 @@ def taught(steps, start):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 50])
-def test_what_runs_knows_what_is_frozen(steps):
+def test_online_moments_agree_with_moments(steps):
     running, frozen = taught(steps, Moments.zeros(PROBLEM, LEAD))
     for name in ("count", "total", "means", "variances"):
         assert np.allclose(getattr(running, name), getattr(frozen, name), rtol=1e-12), name
@@ -35,7 +35,7 @@ def test_what_runs_knows_what_is_frozen(steps):
     assert np.allclose(running.bounds(3.0, others), frozen.means + 1.5, rtol=1e-12)
 
 
-def test_states_that_have_learned_unequally_keep_their_own_rounds():
+def test_online_moments_keep_the_rounds_of_each_state():
     weights = np.arange(1, 5)[:, None] * np.ones((4, 3))
     start = Moments.of(PROBLEM, np.tile(np.arange(3), (4, 1)), weights, weights, weights)
     running, frozen = taught(5, start)
@@ -45,7 +45,7 @@ def test_states_that_have_learned_unequally_keep_their_own_rounds():
     assert np.allclose(bounds, frozen.bounds(frozen.log_rounds, frozen.count), rtol=1e-12)
 
 
-def test_bounds_leave_what_is_known_and_go_where_they_are_wanted():
+def test_online_moments_bounds_write_to_their_own_place_alone():
     place = np.empty((4, 3))
     running = OnlineMoments(taught(50, Moments.zeros(PROBLEM, LEAD))[1], place, squares=False)
     means, count = running.means.copy(), running.count.copy()
@@ -55,7 +55,7 @@ def test_bounds_leave_what_is_known_and_go_where_they_are_wanted():
     assert np.array_equal(running.count, count)
 
 
-def test_what_it_began_with_is_left_as_it_was():
+def test_online_moments_leave_their_start_as_it_was():
     start = Moments.zeros(PROBLEM, LEAD)
     running, _ = taught(20, start)
     assert running.count.sum() == 80

@@ -23,14 +23,14 @@ def reactions(n, **chosen):
     return recipients.reports(now=1e9)
 
 
-def test_the_sample_hangs_together_and_has_three_parts():
+def test_sample_experiment_is_valid_and_has_three_slots():
     experiment = sample_experiment()
     experiment.check()
     assert experiment.key == KEY
     assert [len(s.variants) for s in experiment.slots] == [3, 2, 2]
 
 
-def test_events_are_late_doubled_and_out_of_order():
+def test_sample_events_are_late_doubled_and_out_of_order():
     recipients = SampleRecipients(np.random.default_rng(SEED))
     recipients.receive([email(i) for i in range(20_000)], now=0.0)
     early = recipients.reports(now=MATURITY_SECONDS)
@@ -47,7 +47,7 @@ def test_events_are_late_doubled_and_out_of_order():
     assert recipients.reports(now=1e9) == [], "each event is handed over once"
 
 
-def test_few_results_change_after_maturity_and_they_come_within_seconds():
+def test_sample_rewards_mature_within_seconds_and_few_change_later():
     """Of 10,000 events 1.8 % are expected late: a share above 3 % is 9 standard errors away."""
     recipients = SampleRecipients(np.random.default_rng(SEED))
     recipients.receive([email(i) for i in range(30_000)], now=0.0)
@@ -61,7 +61,7 @@ def test_few_results_change_after_maturity_and_they_come_within_seconds():
     assert len(soon) / len(every) > 0.8
 
 
-def test_what_people_do_depends_on_what_they_got():
+def test_sample_recipients_answer_by_the_email_they_got():
     """Each pair differs by 5 standard errors or more at 20,000 emails: false alarms below 1e-6."""
     n = 20_000
     plain, question = (
@@ -81,6 +81,6 @@ def test_what_people_do_depends_on_what_they_got():
     assert hurry > calm
 
 
-def test_only_declared_events_are_reported():
+def test_sample_recipients_report_declared_events_only():
     declared = set(sample_experiment().reward.metrics)
     assert {e.metric for e in reactions(20_000)} == declared

@@ -5,19 +5,22 @@ import logging
 import re
 import socket
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 
 from bandits.errors import InvalidInput, Unavailable
 from bandits.schemas import Decision
+from webapp import file_lock
 from webapp.file_lock import FileLock
 from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import DecisionMetrics, HttpMetrics, family
-from webapp.server import Address, reserved
+from webapp.server import Address, PortInUse, reserved
 from webapp.settings import Settings
 
 
-def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path) -> None:
+def test_file_lock_is_held_by_one_and_names_its_holder(tmp_path) -> None:
     path = tmp_path / "bandits.db.lock"
     first, second = FileLock(path), FileLock(path)
     first.acquire()
@@ -28,7 +31,29 @@ def test_a_lock_is_held_by_one_and_names_its_holder(tmp_path) -> None:
     second.release()
 
 
-def test_a_held_lock_says_the_process_that_holds_it_now(tmp_path) -> None:
+@pytest.mark.parametrize(("ends_after", "taken"), [(4.0, True), (6.0, False)])
+def test_file_lock_is_waited_for_five_seconds_unless_told_otherwise(
+    tmp_path, monkeypatch, ends_after, taken
+) -> None:
+    first, second = (FileLock(tmp_path / "bandits.db.lock") for _ in range(2))
+    first.acquire()
+    clock = SimpleNamespace(now=0.0)
+
+    def pause(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now >= ends_after:
+            first.release()
+
+    clocks = SimpleNamespace(monotonic=lambda: clock.now, sleep=pause)
+    monkeypatch.setattr(file_lock, "time", clocks)
+    with nullcontext() if taken else pytest.raises(Unavailable):
+        second.acquire()
+    assert clock.now == pytest.approx(min(ends_after, 5.0), abs=0.1)
+    for lock in (first, second):
+        lock.release()
+
+
+def test_file_lock_says_the_process_that_holds_it_now(tmp_path) -> None:
     path = tmp_path / "bandits.db.lock"
     path.write_text("12345678 who held it once\n")
     lock = FileLock(path)
@@ -49,7 +74,7 @@ def test_an_address_that_is_listened_at_or_is_nobodys_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
         refusal = rf"port {port} of 127\.0\.0\.1 is in use"
-        with pytest.raises(Unavailable, match=refusal), reserved(Address("127.0.0.1", port)):
+        with pytest.raises(PortInUse, match=refusal), reserved(Address("127.0.0.1", port)):
             pass
     with pytest.raises(Unavailable, match="cannot be used"), reserved(Address("192.0.2.1", 0)):
         pass
@@ -80,7 +105,7 @@ def test_a_fallback_is_counted_as_one_whatever_else_it_is() -> None:
     assert line.endswith(" 4")
 
 
-def test_labels_are_escaped() -> None:
+def test_metric_labels_are_escaped() -> None:
     assert family("m", "gauge", "x", [({"k": 'a"b\\c\nd'}, 1)])[-1] == 'm{k="a\\"b\\\\c\\nd"} 1'
 
 
@@ -90,7 +115,7 @@ def record(message: str, **beside: object) -> logging.LogRecord:
     return made
 
 
-def test_a_record_is_one_line_for_people_and_one_object_for_machines() -> None:
+def test_log_record_is_one_line_for_people_and_one_object_for_machines() -> None:
     made = record("learned", experiment="spring", milliseconds=0.5, route="/x")
     text = TextFormatter().format(made)
     assert text.endswith("INFO    bandits.x: learned experiment=spring milliseconds=0.5")
@@ -112,12 +137,12 @@ def test_a_failure_is_logged_with_its_trace() -> None:
     assert "ValueError: invalid literal" in json.loads(written)["traceback"]
 
 
-def test_what_the_web_server_says_is_kept_but_for_what_would_mislead() -> None:
+def test_noise_filter_keeps_messages_of_the_web_server_that_do_not_mislead() -> None:
     assert NoiseFilter().filter(record("Killing worker-1 after it refused"))
     assert not NoiseFilter().filter(record("Configuration allows spawning up to 64 threads"))
 
 
-def test_a_flag_goes_before_its_variable_and_that_before_the_default() -> None:
+def test_setting_is_read_from_flag_then_variable_then_default() -> None:
     environment = {"BANDITS_DATABASE_URL": "sqlite:///b.db", "BANDITS_ACCESS_LOG": "true"}
     read = Settings.read(environment, database_url="sqlite:///a.db", log_format=None)
     assert read.database_url == "sqlite:///a.db"

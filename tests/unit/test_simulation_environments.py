@@ -69,7 +69,7 @@ def test_shared_luck_gives_the_same_rewards_as_all_potential_rewards(environment
 
 
 @pytest.mark.parametrize("environment", EXAMPLES, ids=repr)
-def test_what_rounds_give_has_the_shape_that_the_problem_says(environment):
+def test_rounds_have_the_shapes_of_the_problem(environment):
     problem = environment.problem
     rounds = environment.rounds(5, 7, np.random.default_rng(1))
     assert rounds.contexts.shape in {(7, problem.n_features), (1, problem.n_features)}
@@ -99,7 +99,7 @@ def test_customers_like_hillstroms_prefer_emails_as_the_real_ones_did():
     np.testing.assert_allclose(overall, (0.10617, 0.18276, 0.15140), atol=0.001)
 
 
-def test_for_some_customers_like_hillstroms_the_womens_email_is_the_best():
+def test_customers_like_hillstroms_differ_in_their_best_email():
     means = Hillstrom().rounds(0, 20_000, np.random.default_rng(1)).means
     best = np.bincount(means.argmax(axis=1), minlength=3) / len(means)
     assert best[2] > 0.2
@@ -143,7 +143,7 @@ def test_the_model_meets_the_real_hillstrom_customers_which_it_needs():
             assert abs(modelled - visits[kind].mean()) < 4 * visits[kind].std() / kind.sum() ** 0.5
 
 
-def test_numpys_numbers_are_numbers():
+def test_numpy_numbers_are_taken_as_numbers():
     means = np.array([0.1, 0.2])
     assert Bernoulli(means) == Bernoulli(tuple(means)) == Bernoulli([0.1, 0.2])
     assert Drifting([means, means], at=[np.int64(5)]) == Drifting(((0.1, 0.2),) * 2, at=(5,))
@@ -190,7 +190,7 @@ def test_a_table_is_gone_through_once_before_any_row_comes_again():
     np.testing.assert_array_equal(across.contexts[3:], second.contexts[:3])
 
 
-def test_any_labelled_table_is_a_world(tmp_path):
+def test_labelled_table_is_an_environment(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("size,colour,fruit\n1,red,apple\n9,red,melon\n5,green,melon\n")
     table = Classification(str(path), target="fruit")

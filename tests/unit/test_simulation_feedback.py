@@ -36,7 +36,7 @@ def test_a_decision_is_learned_at_the_first_fold_after_it_is_mature():
     assert all(letter.corrections == [] for letter in found)
 
 
-def test_silence_at_maturity_is_corrected_at_the_fold_after_the_reward():
+def test_correction_of_silence_comes_at_the_fold_after_the_reward():
     """A reward after 6: made at 1 it comes at 7, made at 2 at 8; both were learned from at 4."""
     found = letters(Feedback(median=6.0, maturity=0.0), [4, 8, 12], [1, 1])
     (letter,) = found
@@ -59,7 +59,7 @@ def test_a_reward_after_the_window_is_lost_and_one_inside_is_not():
     assert letter.corrections == []
 
 
-def test_what_matures_after_the_last_fold_is_learned_after_it_with_all_that_comes():
+def test_decision_maturing_after_the_last_fold_is_learned_with_all_its_rewards():
     (letter,) = letters(Feedback(median=3.0, window=100.0), [4, 8], [1, 1, 0])
     assert letter.fold == 2
     assert letter.arrived.tolist() == [[True, True, False]]
@@ -82,7 +82,7 @@ def test_a_reward_reported_twice_counts_once_where_it_is_recognised():
     assert letter.rewards.tolist() == [[2, 1]]
 
 
-def test_half_of_the_rewards_take_longer_than_the_median():
+def test_reward_delays_exceed_the_median_half_of_the_time():
     rng = np.random.default_rng(1)
     n = 40_000
     chance = DelayNoise(rng.standard_normal((1, n)), np.ones((1, n)), np.ones((1, n)))
@@ -91,7 +91,7 @@ def test_half_of_the_rewards_take_longer_than_the_median():
     assert abs(letter.arrived.mean() - MIDDLE) < 4 * (0.25 / n) ** 0.5
 
 
-def test_a_patient_player_learns_everything_that_counts_at_once():
+def test_learner_that_waits_for_the_window_learns_every_reward_at_once():
     feedback = Feedback(median=(2.0, 6.0), maturity=1.0, window=5.0)
     (letter,) = letters(feedback, [1, 20], [1, 1], arms=[0, 1], patient=True)
     assert (letter.fold, letter.first, letter.stop) == (0, 0, 2)
@@ -108,12 +108,12 @@ def test_a_patient_player_learns_everything_that_counts_at_once():
         ({"median": 5.0, "window": float("nan")}, "/window"),
     ],
 )
-def test_feedback_that_cannot_be_is_refused(given, pointer):
+def test_impossible_feedback_is_refused(given, pointer):
     with pytest.raises(InvalidInput) as error:
         Feedback(**given)
     assert error.value.faults[0].pointer == pointer
 
 
-def test_as_many_medians_as_arms_are_needed():
+def test_medians_must_be_as_many_as_arms():
     with pytest.raises(InvalidInput, match="3 arms"):
         Feedback(median=(1.0, 2.0), window=9.0).check(Problem.of(3))

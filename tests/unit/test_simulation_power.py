@@ -36,7 +36,7 @@ def test_obrien_flemings_boundary_is_that_of_the_tables(looks, constant):
 
 
 @pytest.mark.parametrize(("looks", "ratio"), [(1, 1.0), (2, 1.008), (5, 1.028), (10, 1.040)])
-def test_looking_more_often_costs_what_the_tables_say(looks, ratio):
+def test_more_looks_cost_what_the_tables_say(looks, ratio):
     """Jennison and Turnbull (2000), table 2.4: the largest size relative to the fixed one."""
     design = obrien_fleming(looks, 0.05, 0.8)
     fixed = (norm.isf(0.025) + norm.ppf(0.8)) ** 2
@@ -56,7 +56,7 @@ def test_a_group_is_the_designs_share_of_information():
 
 
 @pytest.mark.parametrize("looks", [1, 5, 20])
-def test_leaving_is_the_rest_of_staying(looks):
+def test_probability_of_leaving_is_the_rest_of_staying(looks):
     assert crossing_chance(6.0, looks) == pytest.approx(1 - staying_chance(6.0, 0.0, looks))
 
 

@@ -37,7 +37,7 @@ def test_regret_and_reward_add_up_to_the_best_arms_reward(result):
         assert summary.regret.mean + summary.reward.mean == pytest.approx(0.3 * 600)
 
 
-def test_an_unknown_label_is_a_key_error(result):
+def test_unknown_label_is_a_key_error(result):
     with pytest.raises(KeyError):
         result["nobody"]
 
@@ -104,7 +104,7 @@ def test_the_spread_shows_the_mean_inside_the_bars_of_its_row(result):
     )
 
 
-def test_where_colours_run_out_dashes_tell_lines_apart():
+def test_chart_dashes_tell_lines_apart_where_colours_run_out():
     styles = {style(position) for position in range(2 * len(COLOURS))}
     assert len(styles) == 2 * len(COLOURS)
 
@@ -124,7 +124,7 @@ def test_a_report_as_json_is_standard_json(result):
     assert packed["steps_per_second"] > 0
 
 
-def test_one_replication_claims_no_standard_error_and_no_interval():
+def test_summary_of_one_replication_claims_no_standard_error_and_no_interval():
     one = simulate(Bernoulli((0.1, 0.3)), ["thompson", "uniform"], horizon=50, replications=1)
     read = json.loads(msgspec.json.encode(one.report()))
     assert [policy["regret"]["se"] for policy in read["policies"]] == [None, None]
@@ -138,7 +138,7 @@ def test_one_replication_claims_no_standard_error_and_no_interval():
     assert {row[2] for row in difference_rows(one)} == {"–"}
 
 
-def test_a_line_without_others_is_drawn_alone():
+def test_chart_of_one_line_is_drawn():
     from simulations.reporting.charts import ChartLine  # noqa: PLC0415 - only here
 
     zero = np.zeros(2)

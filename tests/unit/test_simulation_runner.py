@@ -130,7 +130,7 @@ def test_potential_rewards_do_not_depend_on_when_somebody_learns():
     np.testing.assert_array_equal(by_step, late)
 
 
-def test_another_seed_brings_other_rewards():
+def test_seed_decides_the_rewards():
     one = np.hstack(played(Run(horizon=300, seed=3)).rewards)
     other = np.hstack(played(Run(horizon=300, seed=4)).rewards)
     assert (one != other).any()
@@ -221,7 +221,7 @@ def test_a_curve_has_the_ends_of_few_batches_and_ends_at_the_horizon():
     assert record.grid[-1] == 1003
 
 
-def test_stepping_and_preparing_anew_have_the_same_law():
+def test_steps_and_prepared_anew_have_the_same_law():
     """A window longer than the run forgets nothing, but goes through `prepare` at every step.
 
     False-alarm rate of the bound: 6e-5, by the normal law of a mean of 400 replications.

@@ -94,7 +94,7 @@ def test_the_examples_show_every_world_and_every_test():
     assert set(PROCEDURES) <= shown
 
 
-def test_a_good_scenario_is_read():
+def test_scenario_is_read():
     scenario = parse(GOOD)
     assert scenario.environment == Bernoulli((0.1, 0.2))
     assert (scenario.run.horizon, scenario.run.batches, scenario.run.seed) == (100, 10, 7)
@@ -102,7 +102,7 @@ def test_a_good_scenario_is_read():
 
 
 @pytest.mark.parametrize(("old", "new", "pointer", "detail"), FAULTS)
-def test_a_fault_is_named_at_its_place(old, new, pointer, detail):
+def test_scenario_fault_is_named_at_its_place(old, new, pointer, detail):
     with pytest.raises(InvalidInput) as error:
         parse(changed(old, new))
     fault = error.value.faults[0]
@@ -110,7 +110,7 @@ def test_a_fault_is_named_at_its_place(old, new, pointer, detail):
     assert detail in fault.detail
 
 
-def test_there_is_no_greedy_last_batch_without_batches():
+def test_greedy_last_batch_needs_batches():
     greedy = changed('"thompson"', '"linucb"\ngreedy_last_batch = true')
     assert parse(greedy).policies[0]["greedy_last_batch"]
     with pytest.raises(InvalidInput, match="there is no last batch") as error:
@@ -118,7 +118,7 @@ def test_there_is_no_greedy_last_batch_without_batches():
     assert error.value.faults[0].pointer == "/policy/0/greedy_last_batch"
 
 
-def test_all_faulty_policies_are_named_at_once():
+def test_faulty_policies_are_named_at_once():
     text = changed('"thompson"', '"thomson"').replace("share = 0.1", "share = 2")
     with pytest.raises(InvalidInput) as error:
         parse(text)
@@ -143,7 +143,7 @@ def test_every_ready_scenario_is_sound_and_asks_a_question(name):
     assert scenario.about
 
 
-def test_python_and_file_give_the_same_numbers():
+def test_scenario_file_gives_the_numbers_of_python():
     scenario = parse(GOOD)
     result = simulate(
         Bernoulli((0.1, 0.2)),

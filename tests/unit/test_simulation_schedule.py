@@ -6,13 +6,13 @@ from simulations.running.delays import Feedback
 from simulations.running.schedule import Ramp, Run, batch_ends
 
 
-def test_equal_batches_differ_by_at_most_one_decision():
+def test_schedule_of_equal_batches_differs_by_at_most_one_decision():
     sizes = np.diff(batch_ends(100, 7), prepend=0)
     assert sizes.sum() == 100
     assert set(sizes) == {14, 15}
 
 
-def test_without_batches_every_decision_is_one():
+def test_schedule_without_batches_has_one_decision_each():
     assert batch_ends(4, None).tolist() == [1, 2, 3, 4]
     assert Run(horizon=4).schedule.sequential
 
@@ -23,7 +23,7 @@ def test_a_ramp_may_keep_to_one_size():
     assert batch_ends(400, Ramp(first=100, factor=1)).tolist() == [100, 200, 300, 400]
 
 
-def test_a_list_gives_the_sizes():
+def test_schedule_by_list_has_its_sizes():
     run = Run(horizon=10, batches=(1, 2, 7), delay=1)
     assert run.schedule.ends.tolist() == [1, 3, 10]
     assert run.schedule.delay == 1

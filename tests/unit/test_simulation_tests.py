@@ -112,14 +112,14 @@ def test_a_boundary_ends_the_test_where_the_best_beats_every_other():
     assert kept(rule, [200, 201], [1000, 1000], look=5) == [False, True]
 
 
-def test_elimination_drops_who_is_surely_behind_and_nobody_else():
+def test_elimination_drops_arms_surely_behind_and_no_other():
     rule = EliminationRule(delta=0.05, span=1.0)
     assert kept(rule, [200, 202, 100], [10_000] * 3) == [True, True, True]
     assert kept(rule, [2000, 2020, 1000], [10_000] * 3) == [True, True, False]
     assert kept(rule, [2000, 900], [10_000] * 2, racing=[True, False]) == [True, False]
 
 
-def test_after_elimination_the_others_go_on_in_equal_parts():
+def test_elimination_leaves_the_others_in_equal_parts():
     result = simulate(
         Bernoulli((0.1, 0.5, 0.9)),
         [SuccessiveElimination()],
@@ -197,7 +197,7 @@ def test_a_test_on_everybody_ships_its_winner_after_the_campaign():
     assert (record.rate_after == 0.9).all()
 
 
-def test_a_share_beyond_everybody_is_refused_at_its_place():
+def test_share_above_one_is_refused_at_its_place():
     entry = {"name": "ab_test", "params": {"share": 1.01}}
     with pytest.raises(InvalidInput) as error:
         simulate(Bernoulli((0.2, 0.4)), ["thompson", entry], horizon=100)

@@ -95,12 +95,12 @@ def test_probabilities_depend_on_the_recipient():
     assert found[1, 1] == 1
 
 
-def test_restricting_keeps_what_other_arms_taught():
+def test_restriction_keeps_what_other_arms_taught():
     known = SlotRidge.of(PROBLEM, *observed(25))
     assert known.take(np.array([1, 2])) is known
 
 
-def test_fewer_than_a_thousand_draws_are_refused():
+def test_draws_fewer_than_a_thousand_are_refused():
     with pytest.raises(InvalidInput, match="/params/draws"):
         make("slots_thompson", {"draws": 999})
 

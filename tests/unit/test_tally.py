@@ -22,7 +22,7 @@ def complete() -> ArmCounts:
     return ArmCounts.of_complete(2, ARMS, HOLDOUT, REWARDS, METRICS)
 
 
-def test_the_held_out_are_a_group_of_their_own_behind_the_arms() -> None:
+def test_held_out_decisions_are_a_group_of_their_own_behind_the_arms() -> None:
     assert figures(complete()) == {
         "sent": [0, 0, 0],
         "complete": [2, 2, 1],
@@ -33,18 +33,18 @@ def test_the_held_out_are_a_group_of_their_own_behind_the_arms() -> None:
     assert ArmCounts.of_sent(2, 2, ARMS, HOLDOUT).sent.tolist() == [2, 2, 1]
 
 
-def test_counting_nobody_is_the_tally_of_nothing() -> None:
+def test_arm_counts_of_no_decisions_are_zero() -> None:
     none = np.zeros(0, dtype=np.int64)
     nobody = ArmCounts.of_complete(2, none, none.astype(bool), np.zeros(0), np.zeros((2, 0)))
     assert figures(nobody) == figures(ArmCounts.zeros(2, 2))
 
 
-def test_subtracting_what_was_added_gives_the_tally_before() -> None:
+def test_arm_counts_subtraction_undoes_addition() -> None:
     before = ArmCounts.of_sent(2, 2, ARMS, HOLDOUT)
     assert figures(before + complete() - complete()) == figures(before)
 
 
-def test_an_arm_that_joins_comes_before_the_held_out() -> None:
+def test_arm_that_joins_comes_before_the_held_out_group() -> None:
     grown = complete().padded(4)
     assert grown.n_arms == 4
     assert grown.complete.tolist() == [2, 2, 0, 0, 1]
@@ -52,5 +52,5 @@ def test_an_arm_that_joins_comes_before_the_held_out() -> None:
     assert figures(grown.padded(4)) == figures(grown)
 
 
-def test_a_tally_reads_back_as_it_was_written() -> None:
+def test_arm_counts_read_back_as_written() -> None:
     assert figures(ArmCounts.load(complete().dump())) == figures(complete())

@@ -19,13 +19,13 @@ def test_shares_of_tied_arms_are_equal():
     assert equal_shares(marked).tolist() == [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]
 
 
-def test_drawing_without_ties_takes_the_largest():
+def test_draw_largest_without_ties_takes_the_largest():
     scores = np.random.default_rng(2).random((50, 6))
     arms = draw_largest(scores, np.random.default_rng(3))
     assert arms.tolist() == scores.argmax(axis=-1).tolist()
 
 
-def test_drawing_never_takes_an_unmarked_arm_and_takes_each_marked_one():
+def test_draw_largest_never_takes_an_unmarked_arm_and_takes_each_marked_one():
     scores = np.array([0.3, 0.1, 0.1 + 0.2, 0.3])
     arms = draw_largest(np.broadcast_to(scores, (20, 200, 4)), np.random.default_rng(1))
     assert arms.shape == (20, 200)

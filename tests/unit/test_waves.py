@@ -21,7 +21,7 @@ def one_by_one(index, sends, upcoming):
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_shares_are_those_of_giving_sends_one_by_one(seed):
+def test_batched_index_shares_are_those_of_sends_one_by_one(seed):
     rng = np.random.default_rng(seed)
     n_arms, upcoming = rng.integers(1, 7), int(rng.integers(1, 300))
     sends = np.floor(rng.uniform(0, 30, n_arms)) * (rng.random(n_arms) < 0.8)
@@ -34,7 +34,7 @@ def test_shares_are_those_of_giving_sends_one_by_one(seed):
     )
 
 
-def test_states_side_by_side_are_each_alone():
+def test_batched_index_broadcasts_leading_axes():
     rng = np.random.default_rng(1)
     means, sends = rng.random((5, 4, 3)), np.floor(rng.uniform(0, 9, (5, 4, 3)))
     together = wave_shares(bound(means), sends, 100)
@@ -57,7 +57,7 @@ def test_states_side_by_side_are_each_alone():
         ([4], 9, [1]),
     ],
 )
-def test_ties_are_split_equally(sends, upcoming, shares):
+def test_batched_index_splits_ties_equally(sends, upcoming, shares):
     found = wave_shares(bound(np.full(len(sends), 0.4)), np.array(sends, float), upcoming)
     assert np.allclose(found, shares, rtol=0, atol=1e-12)
 

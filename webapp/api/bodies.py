@@ -1,72 +1,32 @@
 """Request bodies: strict JSON of a declared type, with every fault at its place."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from flask import Request
-from msgspec import Raw
 from werkzeug.exceptions import UnsupportedMediaType
 
 from bandits.errors import Fault, InvalidInput
-from bandits.validation import Step, fault, joined, read, sentence
-from webapp.api.json_scan import Outline, is_lean, refuse_repeated_names
+from bandits.validation import misfit
+from webapp.api.json_scan import Outline, is_lean, refuse_repeated_names, repeated_name
 from webapp.api.problems import MalformedBody
 
-
-def invalid(
-    error: msgspec.ValidationError, text: bytes, decoder: msgspec.json.Decoder[Any]
-) -> InvalidInput:
-    """Turn `error`, which `decoder` raised on `text`, into ours."""
-    detail, steps, on_name = read(error)
-    for i, step in enumerate(steps):
-        if step is None:
-            steps[i] = _culprit(error, text, decoder, steps[:i])
-    if on_name:
-        steps.append(_culprit(error, text, decoder, steps))
-        detail = f"as a name {sentence(detail)}"
-        return InvalidInput([Fault(joined(steps), detail)])
-    return InvalidInput([fault(detail, steps, decoder.type)])
+_DIGITS = 400  # more than the largest double has
 
 
-def _culprit(
-    error: msgspec.ValidationError,
-    text: bytes,
-    decoder: msgspec.json.Decoder[Any],
-    steps: Sequence[Step],
-) -> str | None:
-    """Find which name of the object at `steps` makes `decoder` refuse `text`, by leaving one."""
-    wanted = _without_rows(error)
-    for name, alone in _each_alone(text, steps):
-        try:
-            decoder.decode(alone)
-        except msgspec.ValidationError as other:
-            if _without_rows(other) == wanted:
-                return name
-    return None
+def invalid(text: bytes, kind: Any) -> InvalidInput:
+    """Make the error for a valid JSON text that is not of a type."""
+    fault = misfit(json.loads(text.decode(), parse_int=_whole), kind)
+    if fault is None and (place := repeated_name(text)) is not None:  # of which one does not fit
+        fault = Fault(place, "comes twice in one object")
+    return InvalidInput([fault or Fault("", "is not as declared")])
 
 
-def _without_rows(error: msgspec.ValidationError) -> str:
-    return re.sub(r"\[\d+\]", "[]", str(error))
-
-
-def _each_alone(text: bytes, steps: Sequence[Step]) -> Iterator[tuple[str, bytes]]:
-    """Rewrite `text` once for each name of the object at `steps`, with that name only."""
-    if not steps:
-        for name, value in msgspec.json.decode(text, type=dict[str, Raw]).items():
-            yield name, msgspec.json.encode({name: value})
-        return
-    step, rest = steps[0], steps[1:]
-    if isinstance(step, int):  # other rows cannot matter
-        row = msgspec.json.decode(text, type=list[Raw])[step]
-        for name, alone in _each_alone(bytes(row), rest):
-            yield name, b"[" + alone + b"]"
-        return
-    whole = msgspec.json.decode(text, type=dict[str, Raw])
-    if step is not None:
-        for name, alone in _each_alone(bytes(whole[step]), rest):
-            yield name, msgspec.json.encode({**whole, step: Raw(alone)})
+def _whole(digits: str) -> float:
+    """Read a whole number; one that no double holds is infinite, however long it is."""
+    return int(digits) if len(digits) < _DIGITS else float(digits)
 
 
 MAX_DEPTH = 64
@@ -123,20 +83,12 @@ class Body(Generic[T]):
         if outline.deeper_than(MAX_DEPTH):
             raise MalformedBody(f"the body is nested more than {MAX_DEPTH} levels deep")
         try:
-            decoded = self._decode(text)
+            decoded = self._decoder.decode(text)
             refuse_repeated_names(text, outline, decoded if self._lean else None)
-        except UnicodeDecodeError as error:
-            raise MalformedBody(f"the body is not UTF-8: {error.reason}") from None
-        except msgspec.DecodeError as error:
-            raise MalformedBody(f"the body is not JSON: {error}") from None
-        return decoded
-
-    def _decode(self, text: bytes) -> T:
-        try:
-            return self._decoder.decode(text)
-        except msgspec.ValidationError as error:
+        except (UnicodeDecodeError, msgspec.DecodeError):  # which one, differs by its release
             _refuse_malformed(text)
-            raise invalid(error, text, self._decoder) from None
+            raise invalid(text, self.content) from None
+        return decoded
 
     def _check_type(self, request: Request) -> None:
         given = request.environ.get("CONTENT_TYPE")
@@ -154,6 +106,11 @@ class Body(Generic[T]):
 def _refuse_malformed(text: bytes) -> None:
     """Refuse what is not JSON at all: a type error may have come before the text was read on."""
     try:
+        text.decode()
         msgspec.json.decode(text)
+    except UnicodeDecodeError as error:
+        raise MalformedBody(f"the body is not UTF-8: {error.reason}") from None
     except msgspec.ValidationError:  # JSON, but with a number that no double holds
         return
+    except msgspec.DecodeError as error:
+        raise MalformedBody(f"the body is not JSON: {error}") from None

@@ -21,7 +21,7 @@ from bandits.errors import (
 from bandits.experiment import Combination, Experiment
 from bandits.results import Results
 from bandits.store.values import ExperimentRecord, State
-from bandits.validation import converted
+from bandits.validation import refusal
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller
 from webapp.services import services
@@ -200,8 +200,8 @@ def edit_experiment(key: str, body: dict[str, Any]) -> OperationResponse:
     merged = merge_patch(msgspec.to_builtins(record.configuration.experiment), body)
     try:
         experiment = msgspec.convert(merged, Experiment)
-    except msgspec.ValidationError as error:
-        raise converted(error, Experiment) from None
+    except msgspec.ValidationError:
+        raise refusal(merged, Experiment) from None
     return _answer(services().engine.edit(key, experiment, version=version, by=caller()))
 
 

@@ -113,9 +113,14 @@ def refuse_repeated_names(text: bytes, outline: Outline, decoded: Any = None) ->
         return  # each name has a colon, so none has gone
     if _as_many(outline, value):
         return
-    place = _repeated(json.loads(text, object_pairs_hook=_Pairs))
+    place = repeated_name(text)
     if place is not None:
         raise InvalidInput([Fault(place, "comes twice in one object")])
+
+
+def repeated_name(text: bytes) -> str | None:
+    """Find the first name of a valid JSON text that comes twice in one object: its pointer."""
+    return _repeated(json.loads(text, object_pairs_hook=_Pairs, parse_int=float))
 
 
 def _as_many(outline: Outline, value: Any) -> bool:

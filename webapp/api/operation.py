@@ -10,7 +10,7 @@ from flask.globals import request_ctx
 from msgspec import Struct, field
 
 from bandits.errors import InvalidInput, NoDatabase, NotFound, NotUpgraded, Unavailable
-from bandits.validation import converted
+from bandits.validation import refusal
 from storage.accounts.api_keys import ApiKey, Scope
 from webapp.api.bodies import Body
 from webapp.api.problems import (
@@ -185,7 +185,8 @@ def _query(asked: Request, wanted: type[Struct]) -> Struct:
     for name, values in given.items():
         if len(values) > 1:
             raise InvalidInput.at(f"/{name}", "comes twice in the query")
+    single = {name: values[0] for name, values in given.items()}
     try:
-        return msgspec.convert({n: v[0] for n, v in given.items()}, wanted, strict=False)
-    except msgspec.ValidationError as error:
-        raise converted(error, wanted) from None
+        return msgspec.convert(single, wanted, strict=False)
+    except msgspec.ValidationError:
+        raise refusal(single, wanted, strict=False) from None

@@ -9,8 +9,12 @@ from msgspec import Struct
 from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from bandits import errors
-from bandits.errors import BanditsError, Fault
+from bandits.errors import BanditsError, Fault, NoDatabase
 
+NO_DATABASE = (
+    "there is no database where the server looks for it: its file was moved, removed or replaced,"
+    " or its address is mistyped"
+)
 MEDIA_TYPE = "application/problem+json"
 FOLDER = "/problems"
 
@@ -217,6 +221,8 @@ def _detail(error: Exception, kind: ProblemType) -> str:
         return error.description or kind.title
     if isinstance(error, HTTPException):
         return f"{request.method} {request.path}: {kind.title.lower()}"
+    if isinstance(error, NoDatabase):  # its reason, which names the file, is for the log
+        return NO_DATABASE
     return str(error)
 
 

@@ -10,7 +10,6 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from bandits.errors import BanditsError, NotFound, Unavailable
-from storage import classify_unavailable
 from webapp.api import api_keys, decisions, experiments, health, problems, subjects
 from webapp.api.openapi import openapi
 from webapp.api.operation import Operation, OperationGroup, OperationResponse
@@ -118,7 +117,6 @@ def _fail(error: Exception) -> Response:
     expected = isinstance(error, HTTPException | BanditsError)  # the roots of what is foreseen
     if isinstance(error, Unavailable):  # where it was raised tells nobody why the database is busy
         current_app.logger.error("%s %s failed: %s", request.method, route(), error)
-        error = classify_unavailable(error)
     elif not expected or problems.type_of(error).status >= 500:  # noqa: PLR2004 - server errors
         current_app.logger.error("%s %s failed", request.method, route(), exc_info=error)
     return problems.respond(error, g.request_id)

@@ -16,7 +16,6 @@ from bandits.errors import (
     NotUpgraded,
     Unavailable,
 )
-from storage import classify_unavailable
 from webapp.request_context import route
 
 _log = logging.getLogger(__name__)
@@ -82,7 +81,7 @@ def _http(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 400:  # noqa: PLR2004 - a redirect is an exception to werkzeug, not to us
         return error.get_response()  # type: ignore[return-value]
-    own = status in {403, 409} and not str(error.description).startswith(("The ", "You don't"))
+    own = status in {403, 409} and error.description != type(error).description
     detail = str(error.description) if own else ""
     if status == 413 and request.max_content_length:  # noqa: PLR2004 - too large
         detail = f"At most {request.max_content_length / 1e6:g} MB are taken at once."
@@ -104,7 +103,6 @@ def _forged(error: CSRFError) -> Response:  # noqa: ARG001 - Flask hands it over
 
 def _unavailable(error: Unavailable) -> Response:
     _log.error("%s %s failed: %s", request.method, route(), error)
-    error = classify_unavailable(error)
     response = _page(503, said=_OF_DATABASE.get(type(error)))
     response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response

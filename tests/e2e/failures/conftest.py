@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -16,8 +15,11 @@ from bandits.errors import BanditsError
 from bandits.schemas import Decision, Request, Reward
 from storage import open_store
 from storage.schema import activations, cancellations, decisions, events
+from tests.patience import CLIENT_LIMITS, LIMIT_SECONDS, join, wait_until
 
 SENDERS = 16
+PAUSE_SECONDS = 0.03  # between a sender's calls, at most
+FOLD_SECONDS = 0.2
 _RULE = {"metrics": {"click": {}, "order": {"count": "sum", "high": 100.0}}, "maturity_seconds": 0}
 _PARTS = [{"key": "subject_line", "variants": [{"key": v} for v in "abc"]}]
 EXPERIMENTS: list[dict[str, Any]] = [
@@ -72,7 +74,7 @@ class Sender(threading.Thread):
             except BaseException as error:  # noqa: BLE001 - whatever it is, the test must see it
                 self.ledger.failures.append(error)
                 return
-            self.stop.wait(self.random.uniform(0, 0.03))
+            self.stop.wait(self.random.uniform(0, PAUSE_SECONDS))
 
     def _id(self) -> str:
         self.count += 1
@@ -164,11 +166,6 @@ class Sender(threading.Thread):
         self.ledger.activated.update(some)
 
 
-def impatiently(seconds: float) -> None:
-    """Wait, but not for as long as a sender would who has other things to do."""
-    time.sleep(min(seconds, 0.3))
-
-
 class Load:
     """Sixteen senders at once, and a second learner beside the server's own."""
 
@@ -177,8 +174,8 @@ class Load:
         self.database_url = database_url
         self.learned = 0
         self._stop = threading.Event()
-        options = {"timeout_seconds": 10.0, "deadline_seconds": 90.0}
-        self.client = Client(url, token, sleep=impatiently, **options)
+        limits = CLIENT_LIMITS | {"timeout_seconds": LIMIT_SECONDS / 12}
+        self.client = Client(url, token, sleep=self._pause, **limits)
         self.threads: list[threading.Thread] = [
             Sender(self.ledger, self.client, i, self._stop) for i in range(SENDERS)
         ]
@@ -188,33 +185,34 @@ class Load:
         for thread in self.threads:
             thread.start()
 
+    def _pause(self, seconds: float) -> None:
+        """Wait between tries, but not for as long as a sender who has other things to do."""
+        self._stop.wait(min(seconds, 10 * PAUSE_SECONDS))
+
     def _learn(self) -> None:
         with closing(open_store(self.database_url)) as store:
             engine = Engine(store)
-            while not self._stop.wait(0.2):
+            while not self._stop.wait(FOLD_SECONDS):
                 for declared in EXPERIMENTS:
                     try:
                         self.learned += engine.learn(declared["key"]) is not None
                     except BanditsError:  # it is down, or the other learner was first
                         continue
 
-    def wait_for(
-        self, more: int, seconds: float = 90.0, *, meanwhile: Callable[[], object] = lambda: None
-    ) -> None:
+    def await_more(self, more: int, *, meanwhile: Callable[[], object] = lambda: None) -> None:
         """Wait until so much more was acknowledged."""
         aim = self.ledger.acknowledged() + more
-        deadline = time.monotonic() + seconds
-        while self.ledger.acknowledged() < aim:
+
+        def acknowledged() -> int:
             assert self.ledger.failures == []
-            assert time.monotonic() < deadline, "the senders get no answers"
             meanwhile()
-            time.sleep(0.02)
+            return self.ledger.acknowledged()
+
+        wait_until(acknowledged, "answers to the senders", lambda count: count >= aim)
 
     def stop(self) -> None:
         self._stop.set()
-        for thread in self.threads:
-            thread.join(120)
-            assert not thread.is_alive()
+        join(*self.threads)
         self.client.close()
 
     def check(self) -> None:

@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from bandits.errors import Unavailable
+from tests.patience import LIMIT_SECONDS, wait_until
 from webapp.file_lock import FileLock
 
 SOAK = os.environ.get("SOAK") == "1"
@@ -38,13 +38,6 @@ def processes() -> dict[int, tuple[int, str]]:
 def workers_of(launcher: int) -> list[int]:
     """List the web workers that a launcher started."""
     return [n for n, (p, c) in processes().items() if p == launcher and "spawn_main" in c]
-
-
-def wait_until(true, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 def kill(*numbers: int) -> None:
@@ -81,7 +74,7 @@ class Supervised:
 
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_nothing_acknowledged_is_lost_and_nothing_counts_twice(
+def test_kills_lose_nothing_acknowledged_and_count_nothing_twice(
     kind, start_server, start_load, request
 ) -> None:
     chance = random.Random(None if SOAK else 7)
@@ -95,7 +88,7 @@ def test_nothing_acknowledged_is_lost_and_nothing_counts_twice(
     victims = [VICTIMS[i % len(VICTIMS)] for i in range(ROUNDS)]
     chance.shuffle(victims)
     for victim in victims:
-        load.wait_for(chance.randrange(50, 400), meanwhile=held.keep)
+        load.await_more(chance.randrange(50, 400), meanwhile=held.keep)
         workers = workers_of(held.server.process.pid)
         if kind == "sqlite" and workers:
             lock = Path(f"{held.server.database}.lock")
@@ -105,13 +98,15 @@ def test_nothing_acknowledged_is_lost_and_nothing_counts_twice(
             kill(*workers[:1])
             continue
         kill(held.server.process.pid, *(workers if victim == "everything" else ()))
-        held.server.process.wait()
+        held.server.process.wait(LIMIT_SECONDS)
         if kind == "postgresql":  # on SQLite the successor waits for their lock
-            wait_until(lambda left=workers: not set(left) & processes().keys())
+            gone = lambda left=workers: not set(left) & processes().keys()  # noqa: E731
+            wait_until(gone, "end of the workers")
         held.restart()
-    load.wait_for(300, meanwhile=held.keep)
+    load.await_more(300, meanwhile=held.keep)
     before = held.version()
-    wait_until(lambda: held.version() > before + 2)  # the learner goes on, no lock is stuck
+    # The learner goes on, no lock is stuck.
+    wait_until(held.version, "third fold", lambda newest: newest > before + 2)
     load.stop()
     server = held.server
     assert server.stop() == 0

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from tests.patience import LIMIT_MS
+
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
     "--headless",
@@ -17,14 +19,13 @@ FLAGS = [
     "--disable-sync",
 ]
 EMAIL, PASSWORD = "anna@shop.example", "a long enough password"
-PATIENCE_MS = 20_000
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    expect.set_options(timeout=PATIENCE_MS)
+    expect.set_options(timeout=LIMIT_MS)
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS, timeout=LIMIT_MS)
         yield started
         started.close()
 
@@ -47,8 +48,8 @@ def open_page(browser, server, account):
     def open_page(*, signed_in: bool = True, **options) -> Page:
         context = browser.new_context(base_url=server.url, **options)
         contexts.append(context)
+        context.set_default_timeout(LIMIT_MS)
         page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("console", lambda m: complaints.extend(_complaint(m)))
         page.goto("/sign-in")

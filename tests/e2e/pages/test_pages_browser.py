@@ -1,12 +1,14 @@
 """Single things that people do on the pages, in Chromium; `test_pages_life` does all of them."""
 
 from base64 import b64encode
+from datetime import UTC, datetime
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from bandits.client import Client
 from bandits.schemas import Request, Reward
+from tests.patience import wait_until
 
 
 def field(page: Page, name: str):
@@ -16,6 +18,8 @@ def field(page: Page, name: str):
 def press(page: Page, action: str) -> None:
     page.locator(f'button[value="{action}"]').click()
 
+
+QUIET_MS = 2_000  # by the page's own clock: longer than it waits before it saves
 
 BY_CHANNEL = {
     "key": "by-channel",
@@ -35,20 +39,20 @@ BY_CHANNEL = {
 
 def test_findings_come_with_their_promise_and_what_is_open_stays_open(open_page, server):
     page = open_page()
-    with server.client() as api, Client(server.url, server.token) as client:
+    with server.client() as api, server.sender() as client:
         assert api.post("/api/v1/experiments", json=BY_CHANNEL).status_code == 201
         assert api.post("/api/v1/experiments/by-channel/start").status_code == 200
         send_by_channel(client, "first")
         page.goto("/experiments/by-channel")
         summary = page.locator('[data-live="summary"]')
-        expect(summary).to_contain_text("“Question” leads", timeout=60_000)
+        expect(summary).to_contain_text("“Question” leads")
         expect(summary).to_contain_text("Were you to send only “Question” from now on")
         page.get_by_text("Why?").focus()
         page.keyboard.press("Enter")
         promise = summary.get_by_text("It holds where:").first
         expect(promise).to_be_visible()
         send_by_channel(client, "second")
-        expect(summary).to_contain_text("2,400", timeout=40_000)
+        expect(summary).to_contain_text("2,400")
         expect(promise).to_be_visible()
         expect(page.locator("#why > summary")).to_be_focused()
         with page.expect_download() as download:
@@ -71,9 +75,10 @@ def send_by_channel(client: Client, name: str) -> None:
     requests = [
         Request(f"{name}-{i}", {"channel": "Phone" if i % 2 else "Web"}) for i in range(1200)
     ]
+    sent_at = datetime.now(UTC)  # so that no report is late, however long it takes
     made = list(client.choose_many("by-channel", requests))
     client.reward_many(
-        Reward(str(d.decision_id), "c", "click")
+        Reward(str(d.decision_id), "c", "click", occurred_at=sent_at)
         for i, d in enumerate(made)
         if i // 2 % 5 < (4 if i % 2 and d.slots["subject_line"]["variant"] == "b" else 1)
     )
@@ -132,7 +137,7 @@ def test_errors_of_the_form_are_named_and_reached(open_page):
     expect(page.get_by_text("Not started")).to_be_visible()
 
 
-def test_rows_come_and_go_without_losing_the_place(open_page):
+def test_form_rows_come_and_go_without_losing_the_place(open_page):
     page = open_page()
     page.goto("/new-experiment/one-page")
     field(page, "name").fill("Winter")
@@ -146,7 +151,7 @@ def test_rows_come_and_go_without_losing_the_place(open_page):
     page.goto("/")
 
 
-def test_everything_works_without_script(open_page):
+def test_form_on_one_page_works_without_script(open_page):
     page = open_page(java_script_enabled=False)
     page.goto("/new-experiment/one-page")
     field(page, "name").fill("Plain")
@@ -192,11 +197,26 @@ def test_no_page_is_wider_than_its_screen(open_page, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
+def hold(page: Page, address: str) -> list[Route]:
+    """Hold back what the page asks for at an address; return the list that it comes into."""
+    held: list[Route] = []
+    page.route(address, lambda route: held.append(route))  # noqa: PLW0108 - it asks for a function
+    return held
+
+
+def wait_until_held(page: Page, held: list[Route]) -> None:
+    def requests() -> list[str]:
+        page.evaluate("0")  # a call lets Playwright hand over what has come
+        return [route.request.url for route in held]
+
+    wait_until(requests, "request that is held back")
+
+
 def saved(page: Page) -> None:
     expect(page.locator("[data-saved]")).to_have_text("Saved")
 
 
-def test_steps_save_by_themselves_are_resumed_simulated_and_started(open_page):
+def test_steps_are_autosaved_resumed_simulated_and_started(open_page):
     page = open_page(timezone_id="Europe/Berlin")
     page.goto("/new-experiment")
     field(page, "name").fill("Steps")
@@ -231,12 +251,10 @@ def test_steps_save_by_themselves_are_resumed_simulated_and_started(open_page):
     expect(page.get_by_text("An email they could get")).to_be_visible()
 
 
-def test_charts_that_come_late_or_only_the_second_time_keep_nothing_from_moving(open_page, server):
+def test_charts_that_come_late_keep_nothing_else_from_moving(open_page, server):
     page = open_page()
-    asked = []
-    hold = lambda route: asked.append(route)  # noqa: E731, PLW0108 - a built-in method is refused
-    page.route("**/assets/plotly-*", hold)
-    with server.client() as api, Client(server.url, server.token) as client:
+    asked = hold(page, "**/assets/plotly-*")
+    with server.client() as api, server.sender() as client:
         late = BY_CHANNEL | {"key": "late-charts", "name": "Late charts"}
         assert api.post("/api/v1/experiments", json=late).status_code == 201
         assert api.post("/api/v1/experiments/late-charts/start").status_code == 200
@@ -245,41 +263,46 @@ def test_charts_that_come_late_or_only_the_second_time_keep_nothing_from_moving(
             list(client.choose_many("late-charts", [Request(f"{sent}-{i}") for i in range(100)]))
             expect(page.locator('[data-live="summary"] dd').first).to_contain_text(f"{sent} ")
             expect(page.locator('[data-chart="shares"] .main-svg')).to_have_count(0)
-            while not asked:
-                page.wait_for_timeout(50)
+            wait_until_held(page, asked)
             if sent == 100:
                 asked.pop().abort()
         asked.pop().continue_()
         expect(page.locator('[data-chart="shares"] .main-svg').first).to_be_visible()
 
 
-def test_what_is_typed_before_the_script_has_come_is_saved_too(open_page):
+def test_text_typed_before_the_script_has_come_is_saved_too(open_page):
     page = open_page()
-    held = []
-    page.route("**/steps.js*", lambda route: held.append(route))  # noqa: PLW0108 - it asks for a function
+    held = hold(page, "**/steps.js*")
     page.goto("/new-experiment", wait_until="commit")
     field(page, "name").fill("Typed early")
-    page.wait_for_timeout(100)
+    wait_until_held(page, held)
     assert "/drafts/" not in page.url
     held[0].continue_()
     saved(page)
     page.unroute_all()
+    page.clock.install()
+    saves = []
+    page.on("request", lambda request: saves.append(request.method))
     page.reload()
     expect(field(page, "name")).to_have_value("Typed early")
-    page.wait_for_timeout(1500)
+    page.clock.run_for(QUIET_MS)
     expect(page.locator("[data-saved]")).to_contain_text("Draft, saved by")  # as it came: not again
+    assert "POST" not in saves
+    field(page, "name").press_sequentially(" on")
+    page.clock.run_for(QUIET_MS)
+    saved(page)
+    assert saves.count("POST") == 1
 
 
-def test_a_time_that_is_typed_before_the_script_has_come_stays_what_it_is(open_page):
+def test_time_typed_before_the_script_has_come_stays_what_it_is(open_page):
     page = open_page(timezone_id="Europe/Berlin")
-    held = []
     page.goto("/new-experiment")
     field(page, "name").fill("Typed early")
     saved(page)
-    page.route("**/pages.js*", lambda route: held.append(route))  # noqa: PLW0108 - it asks for a function
+    held = hold(page, "**/pages.js*")
     page.goto(page.url.rpartition("/")[0] + "/audience", wait_until="commit")
     field(page, "ends_at/local").fill("2037-05-01T09:00")
-    page.wait_for_timeout(100)
+    wait_until_held(page, held)
     held[0].continue_()
     saved(page)
     page.unroute_all()
@@ -288,7 +311,7 @@ def test_a_time_that_is_typed_before_the_script_has_come_stays_what_it_is(open_p
     expect(page.locator("[data-zone]").first).to_have_text("Europe/Berlin")
 
 
-def test_the_later_of_two_people_is_told_while_typing_and_keeps_theirs(open_page):
+def test_later_editor_is_told_while_typing_and_keeps_theirs(open_page):
     anna, bob = open_page(), open_page()
     anna.goto("/new-experiment")
     field(anna, "name").fill("Shared")
@@ -308,12 +331,13 @@ def test_the_later_of_two_people_is_told_while_typing_and_keeps_theirs(open_page
     expect(field(bob, "name")).to_have_value("Anna's")
 
 
-# A save is stored at once, and its answer is long on its way.
+# A save is stored at once, and its answer is on its way until it is let through.
 SLOW_ANSWERS = """() => {
   const real = window.fetch;
+  const through = new Promise((resolve) => { window.letThrough = resolve; });
   window.fetch = async (address, given) => {
     const answer = await real(address, given);
-    if (String(given.body).includes("do=autosave")) await new Promise((r) => setTimeout(r, 2000));
+    if (String(given.body).includes("do=autosave")) await through;
     return answer;
   };
 }"""
@@ -330,6 +354,8 @@ def test_a_button_pressed_while_it_saves_is_no_second_person(open_page):
     expect(page.locator("[data-saved]")).to_have_text("Saving…")
     field(page, "name").fill("Quickest")
     press(page, "add slots discount")
+    expect(page.get_by_role("heading", name="Discount")).to_have_count(0)
+    page.evaluate("letThrough()")
     expect(page.get_by_role("heading", name="Discount")).to_be_visible()
     expect(field(page, "name")).to_have_value("Quickest")
     page.reload()

@@ -4,6 +4,7 @@ Each part below is a chapter of it, and each form is first filled in wrongly.
 """
 
 import csv
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,10 @@ def test_the_whole_life_of_an_experiment(open_page, server, account):
     sign_in(page, *account)
     create_with_three_parts(page)
     simulate_and_start(page)
-    with Client(server.url, server.token) as client:
+    with server.sender() as client:
         send_through_the_api_and_watch(page, client)
-        report_an_export(page, send_to_a_list(page))
+        sent_at = datetime.now(UTC).isoformat()  # so that no report is late
+        report_an_export(page, send_to_a_list(page), sent_at)
         pause_and_resume(page, client)
         correct_a_typo(page)
         look_at_segments(page)
@@ -143,11 +145,12 @@ def send_to_a_list(page: Page) -> list[str]:
     return [row["decision_id"] for row in rows]
 
 
-def report_an_export(page: Page, ids: list[str]) -> None:
-    """Upload what the mailer says they did."""
+def report_an_export(page: Page, ids: list[str], at: str) -> None:
+    """Upload what the mailer says they did, and when."""
     page.goto("/experiments/summer/files")
-    did = "".join(f"{i},{('no', 'yes')[n < 20]}\n" for n, i in enumerate(ids))
-    upload(page, "results", "export.csv", f"decision_id,click\n{did}somebody-else,yes\n")
+    did = "".join(f"{i},{('no', 'yes')[n < 20]},{at}\n" for n, i in enumerate(ids))
+    head = "decision_id,click,occurred_at\n"
+    upload(page, "results", "export.csv", f"{head}{did}somebody-else,yes,{at}\n")
     page.get_by_role("button", name="Report these results").click()
     expect(page.get_by_text("20 events")).to_be_visible()
     (missed,) = table(page, page.get_by_role("link", name="download each with its line"))
@@ -329,9 +332,10 @@ def picture(page: Page, button: Locator) -> bool:
 def wave(client: Client, name: str, n: int) -> None:
     """Send n emails; who is asked a question clicks."""
     requests = [Request(f"{name}-{i}", {"channel": ("Web", "Phone")[i % 2]}) for i in range(n)]
+    sent_at = datetime.now(UTC)  # so that no report is late, however long it takes
     made = list(client.choose_many("summer", requests))
     client.reward_many(
-        Reward(str(d.decision_id), "c", "click")
+        Reward(str(d.decision_id), "c", "click", occurred_at=sent_at)
         for d in made
         if d.slots["subject_line"]["variant"] == "b"
     )

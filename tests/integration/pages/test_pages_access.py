@@ -117,7 +117,7 @@ def test_every_page_says_who_it_is_for(site):
 
 
 @pytest.mark.parametrize("role", RANKS)
-def test_nobody_reaches_what_is_above_their_role(site, role):
+def test_pages_above_a_role_are_refused(site, role):
     site.make()
     site.add("viewer", "anna@shop.example")
     visitor = site.visitor(role)
@@ -154,7 +154,7 @@ def test_a_token_of_another_session_does_not_count(site, admin):
     assert answer.status_code == 400
 
 
-def test_the_first_visitor_learns_how_to_make_an_account(site):
+def test_first_visitor_learns_how_to_make_an_account(site):
     visitor = site.visitor()
     assert visitor.get("/").location == "/sign-in?next=/"
     page = visitor.get("/sign-in")
@@ -162,7 +162,7 @@ def test_the_first_visitor_learns_how_to_make_an_account(site):
     assert 'name="password"' not in page.text
 
 
-def test_signing_in_leads_to_the_page_that_was_asked_for(site, password):
+def test_sign_in_leads_to_the_page_that_was_asked_for(site, password):
     site.add("viewer", "anna@shop.example")
     site.make()
     visitor = site.visitor()
@@ -185,7 +185,7 @@ def test_signing_in_leads_to_the_page_that_was_asked_for(site, password):
         "javascript:x",
     ],
 )
-def test_signing_in_never_leads_elsewhere(site, password, address):
+def test_sign_in_never_leads_to_another_site(site, password, address):
     site.add("viewer", "anna@shop.example")
     visitor = site.visitor()
     sent = {"email": "anna@shop.example", "password": password, "next": address}
@@ -205,7 +205,7 @@ def test_a_wrong_password_and_an_unknown_address_are_answered_alike(site, passwo
     assert alike == token.sub("", wrong.text)
 
 
-def test_guessing_passwords_is_slowed_down_and_other_accounts_are_not(site, password):
+def test_password_guesses_are_slowed_down_and_other_accounts_are_not(site, password):
     site.add("viewer", "anna@shop.example")
     site.add("viewer", "otto@shop.example")
     visitor = site.visitor()
@@ -220,13 +220,13 @@ def test_guessing_passwords_is_slowed_down_and_other_accounts_are_not(site, pass
     assert visitor.post("/sign-in", other).status_code == 302
 
 
-def test_signing_out_ends_the_session(site, manager):
+def test_sign_out_ends_the_session(site, manager):
     answer = manager.post("/sign-out")
     assert answer.location == "/sign-in"
     assert manager.get("/").status_code == 302
 
 
-def test_who_is_removed_or_changes_the_password_elsewhere_is_signed_out(site, manager, viewer):
+def test_user_removed_or_with_a_new_password_is_signed_out(site, manager, viewer):
     site.accounts.remove_user(viewer.email, at=site.clock(), by="test")
     assert viewer.get("/").status_code == 302
     site.accounts.set_password(manager.email, "$argon2id$other", at=site.clock(), by="test")
@@ -257,7 +257,7 @@ def test_the_session_cookie_is_out_of_reach_of_scripts_and_other_sites(site, pas
     assert "max-age" in answer.headers["Strict-Transport-Security"]
 
 
-def test_what_was_typed_while_signed_out_is_sent_on_after_signing_in(site, password, read_form):
+def test_form_typed_while_signed_out_is_sent_on_after_sign_in(site, password, read_form):
     site.add("manager", "anna@shop.example")
     visitor = site.visitor()
     typed = {"name": "Half a day's work", "do": "save", "slots/0/kind": "content"}
@@ -275,7 +275,7 @@ def test_what_was_typed_while_signed_out_is_sent_on_after_signing_in(site, passw
     assert "Half a day&#39;s work" in saved.text
 
 
-def test_nothing_is_carried_from_another_site(site):
+def test_form_of_another_site_is_not_sent_on(site):
     site.add("manager", "anna@shop.example")
     visitor = site.visitor()
     sent = {"name": "planted"}
@@ -286,14 +286,14 @@ def test_nothing_is_carried_from_another_site(site):
     assert "planted" not in answer.text
 
 
-def test_our_script_is_told_to_sign_in_again(site):
+def test_script_request_is_told_to_sign_in_again(site):
     site.make()
     site.add("viewer")
     answer = site.visitor().get("/experiments/sale/live", headers={"X-Requested-With": "fetch"})
     assert answer.status_code == 401
 
 
-def test_browsers_are_told_what_pages_never_need(site, manager):
+def test_headers_tell_browsers_what_pages_never_need(site, manager):
     policy = manager.get("/").headers["Content-Security-Policy"]
     assert "default-src 'self'" in policy
     assert "script-src 'self';" in policy

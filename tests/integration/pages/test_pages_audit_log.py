@@ -22,7 +22,7 @@ def changed(site):
     return made.key
 
 
-def test_every_change_is_listed_with_before_and_after(site, admin, changed):
+def test_audit_log_lists_every_change_with_before_and_after(site, admin, changed):
     site.accounts.set_role(admin.email, "manager", at=site.clock(), by="cli")
     site.accounts.set_role(admin.email, "admin", at=site.clock(), by="cli")
     page = admin.get("/settings/audit-log").text
@@ -45,13 +45,13 @@ def test_every_change_is_listed_with_before_and_after(site, admin, changed):
         ("q=nothing+like+it", "Nothing fits this search", "<li>\n      <p>"),
     ],
 )
-def test_the_log_is_searched(admin, changed, query, shown, hidden):
+def test_audit_log_is_searched(admin, changed, query, shown, hidden):
     page = admin.get(f"/settings/audit-log?{query}").text
     assert shown in page
     assert hidden not in page
 
 
-def test_a_long_log_is_read_page_by_page_and_keeps_the_search(site, admin):
+def test_audit_log_is_read_page_by_page_and_keeps_the_search(site, admin):
     for i in range(60):
         site.accounts.keys.create(f"key {i}", ["read"], at=site.clock(), by="cli")
     first = admin.get("/settings/audit-log?kind=key").text

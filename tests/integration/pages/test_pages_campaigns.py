@@ -13,7 +13,7 @@ def listed(page):
     )
 
 
-def test_a_long_list_is_shown_page_by_page_and_keeps_the_search(site, viewer):
+def test_campaign_list_is_shown_page_by_page_and_keeps_the_search(site, viewer):
     for i in range(30):
         site.make(key=f"sale-{i:02}", start=False)
     site.make(key="other", name="Other", start=False)
@@ -33,7 +33,7 @@ def test_a_long_list_is_shown_page_by_page_and_keeps_the_search(site, viewer):
     ("sort", "first"),
     [("name", "b"), ("sent", "a"), ("state", "c"), ("started", "b"), ("nonsense", "c"), ("", "c")],
 )
-def test_the_list_is_sorted_as_asked(site, viewer, sort, first):
+def test_campaign_list_is_sorted_as_asked(site, viewer, sort, first):
     site.make(key="a", name="Beta")
     site.send("a", 20)
     site.make(key="b", name="alpha")

@@ -116,7 +116,7 @@ def test_equal_shares_name_no_version_and_no_page_names_a_winner(site, viewer):
         assert claim not in text.lower()
 
 
-def test_the_tables_show_what_the_engine_says(site, viewer):
+def test_results_tables_show_what_the_engine_says(site, viewer):
     site.make()
     site.send("sale", 400, clicked)
     results = site.engine.results("sale")
@@ -153,7 +153,7 @@ def test_rewards_that_are_no_rate_are_shown_as_amounts(site, viewer):
     assert "percentage points" not in words(page)
 
 
-def test_the_live_answer_moves_and_costs_nothing_while_nothing_moves(site, viewer):
+def test_live_answer_moves_and_is_not_modified_while_nothing_does(site, viewer):
     site.make()
     site.send("sale", 100, clicked)
     first = viewer.get("/experiments/sale/live")
@@ -269,7 +269,7 @@ def is_number(text):
     return True
 
 
-def test_its_life_is_confirmed_step_by_step(site, manager):
+def test_lifecycle_is_confirmed_step_by_step(site, manager):
     site.make(start=False)
     life = [
         ("start", "running", "From now on your sender gets a version"),
@@ -292,7 +292,7 @@ def test_its_life_is_confirmed_step_by_step(site, manager):
     assert f"by {manager.email}" in text
 
 
-def test_buttons_are_short_whatever_it_is_called_and_name_it_to_who_only_hears_them(site, manager):
+def test_buttons_are_short_and_name_the_experiment_to_screen_readers(site, manager):
     name = "Spring sale for returning customers in the north-west region, second reminder"
     site.make(start=False, name=name)
     for step in ("start", "pause", "resume"):
@@ -452,7 +452,7 @@ def test_a_receipt_keeps_the_text_that_was_sent(site, manager):
 
 
 @pytest.mark.parametrize("wanted", ["nothing-like-it", "a/b//c", "%3Cscript%3E"])
-def test_an_unknown_decision_is_told_where_one_asked(viewer, wanted):
+def test_unknown_decision_is_told_beside_its_search(viewer, wanted):
     answer = viewer.get(f"/decisions/{wanted}")
     assert answer.status_code == 404
     assert "There is no decision" in answer.text
@@ -460,12 +460,12 @@ def test_an_unknown_decision_is_told_where_one_asked(viewer, wanted):
     assert "<script>" not in answer.text.split("<main")[1]
 
 
-def test_what_cannot_be_an_id_is_told_so(viewer):
+def test_impossible_decision_id_is_told_so(viewer):
     assert "cannot be a decision" in viewer.get("/decisions?id=ä").text
     assert "cannot be a decision" in viewer.get("/decisions?id=" + "x" * 200).text
 
 
-def test_nothing_that_people_write_runs_as_script(site, admin):
+def test_text_that_people_write_never_runs_as_script(site, admin):
     nasty = {
         "key": "sale",
         "name": HOSTILE,

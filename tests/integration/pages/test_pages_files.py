@@ -2,18 +2,17 @@
 
 import csv
 import io
-import time
 
 import pytest
 from msgspec.structs import replace
 
 from bandits.schemas import Request
+from tests.patience import wait_until
 
 CONTEXT = [
     {"name": "recency", "kind": "number", "low": 0, "high": 24},
     {"name": "channel", "kind": "category", "values": ["Web", "Phone"]},
 ]
-WAIT_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -47,13 +46,8 @@ class Desk:
 
     def finish(self, address):
         """Wait until it is no longer under way; return its page."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while time.monotonic() < deadline:
-            page = self.visitor.get(address).text
-            if "data-poll" not in page:
-                return page
-            time.sleep(0.02)
-        raise AssertionError(page)
+        read = lambda: self.visitor.get(address).text  # noqa: E731
+        return wait_until(read, "end of the job", lambda page: "data-poll" not in page)
 
     def work(self, text, kind="recipients", **chosen):
         address = self.begin(text, kind, **chosen)
@@ -97,7 +91,7 @@ def test_a_list_comes_back_with_the_version_of_each_recipient(site, desk):
     assert {r["subject_line"] for r in rows} == {"a", "b"}
 
 
-def test_the_same_file_again_decides_nobody_twice_unless_that_is_asked_for(site, desk):
+def test_file_again_decides_nobody_twice_unless_asked(site, desk):
     site.make()
     first, _ = desk.work(people(50))
     again, _ = desk.work(people(50))
@@ -108,7 +102,7 @@ def test_the_same_file_again_decides_nobody_twice_unless_that_is_asked_for(site,
     assert sent(site) == 100
 
 
-def test_what_was_cut_off_goes_on_without_a_gap_or_a_double(site, desk, app):
+def test_job_that_was_cut_off_goes_on_without_a_gap_or_a_double(site, desk, app):
     site.make()
     whole, _ = desk.work(people(2300))
     cut = desk.begin(people(2300))
@@ -237,7 +231,7 @@ def test_no_cell_of_an_answer_is_a_formula(site, desk):
     assert not [c for c in cells if c.startswith(("=", "+", "-", "@"))]
 
 
-def test_nothing_in_a_file_becomes_script(site, desk):
+def test_cells_of_a_file_never_become_script(site, desk):
     site.make()
     evil = "<script>alert(1)</script>"
     answer = desk.upload(f"subject_id,{evil}\n{evil},{evil}\n", name=f"{evil}.csv")

@@ -50,7 +50,7 @@ def press(manager, fill):
     return press
 
 
-def test_the_shortest_way_makes_a_draft_with_sensible_defaults(site, manager, fill):
+def test_form_filled_in_least_makes_a_draft_with_sensible_defaults(site, manager, fill):
     answer = manager.post(NEW, fill(TYPED))
     assert answer.location == "/experiments/spring-sale", answer.text
     record = site.store.experiments.record("spring-sale")
@@ -245,7 +245,7 @@ def test_every_wrong_field_is_named_at_once(manager, fill):
     assert places == sorted(places), "in the order of the form"
 
 
-def test_one_variant_alone_is_no_experiment(manager, fill):
+def test_form_with_one_variant_is_refused(manager, fill):
     answer = manager.post(NEW, fill(TYPED | {"slots/0/variants/1/text": ""}))
     assert answer.status_code == 422
     assert "add a second variant" in answer.text
@@ -260,7 +260,7 @@ def test_an_email_without_parts_or_success_is_refused_in_words(manager, press):
     assert 'id="slots-error"' in answer.text
 
 
-def test_leaving_everything_out_is_an_error_and_not_a_crash(manager):
+def test_form_left_empty_is_an_error_and_not_a_crash(manager):
     assert manager.post(NEW).status_code == 422
     assert manager.post(NEW, {"slots": "x"}).status_code == 422
     assert (
@@ -308,7 +308,7 @@ def test_control_and_left_out_combinations_follow_their_variants(press, read_for
     assert "exclude/0/levels/0" not in page.text, "one part alone has nothing to leave out"
 
 
-def test_many_variants_are_pasted_at_once(manager, press, fill, site):
+def test_pasted_variants_are_taken_at_once(manager, press, fill, site):
     lines = "  Third \r\n\r\nFourth <b>\r\nFifth"
     page = press("paste slots/0", TYPED | {"slots/0/paste": lines})
     answer = manager.post(NEW, fill({}, page))
@@ -323,7 +323,7 @@ def test_many_variants_are_pasted_at_once(manager, press, fill, site):
     ]
 
 
-def test_too_many_pasted_lines_stay_where_they_are(manager, fill, read_form):
+def test_pasted_variants_beyond_the_limit_stay_where_they_are(manager, fill, read_form):
     lines = "\n".join(f"Line {i}" for i in range(120))
     answer = manager.post(NEW, fill(TYPED | {"slots/0/paste": lines}) | {"do": "paste slots/0"})
     assert answer.status_code == 422
@@ -457,7 +457,7 @@ def test_the_form_of_an_experiment_declares_that_experiment(site, manager, read_
     assert after.experiment == record.configuration.experiment
 
 
-def test_a_later_editor_is_told_and_loses_nothing(site, manager, read_form):
+def test_later_editor_is_told_and_loses_nothing(site, manager, read_form):
     site.make(start=False)
     otto = site.visitor("manager", "otto@shop.example")
     mine = manager.form("/experiments/sale/edit", "policy")
@@ -475,7 +475,7 @@ def test_a_later_editor_is_told_and_loses_nothing(site, manager, read_form):
     assert site.store.experiments.record("sale").configuration.experiment.name == "Anna's sale"
 
 
-def test_once_started_what_is_fixed_says_so_beside_its_field(site, manager):
+def test_started_experiment_says_beside_each_field_what_is_fixed(site, manager):
     site.make()
     fields = manager.form("/experiments/sale/edit", "policy")
     fixed = {
@@ -491,7 +491,7 @@ def test_once_started_what_is_fixed_says_so_beside_its_field(site, manager):
         assert f'id="{field}-error"' in answer.text, field
 
 
-def test_once_started_a_typo_is_corrected_and_a_variant_joins_and_pauses(site, manager, read_form):
+def test_started_experiment_takes_a_typo_a_new_variant_and_a_pause(site, manager, read_form):
     site.make()
     fields = manager.form("/experiments/sale/edit", "policy")
     page = manager.post("/experiments/sale/edit", fields | {"do": "add slots/0/variants"})
@@ -520,7 +520,7 @@ def test_a_stopped_experiment_cannot_be_edited(site, manager):
     assert "Edit</a>" not in manager.get("/experiments/sale").text
 
 
-def test_editing_shows_the_stored_blocks_and_no_other(site, manager, read_form):
+def test_edit_form_shows_the_stored_blocks_and_no_other(site, manager, read_form):
     site.make(start=False)
     page = manager.get("/experiments/sale/edit").text
     for variant in (0, 1):
@@ -533,7 +533,7 @@ def test_editing_shows_the_stored_blocks_and_no_other(site, manager, read_form):
     assert "/preview/3/" not in page, "a new part has nothing stored"
 
 
-def test_cancelling_means_that_nothing_is_stored(site, manager, press):
+def test_cancel_button_stores_nothing(site, manager, press):
     press("add slots discount", TYPED)
     with pytest.raises(NotFound):
         site.store.experiments.record("spring-sale")

@@ -260,7 +260,7 @@ def test_hostile_text_in_every_field_of_every_form_is_never_markup(hostile_site)
     assert posts - intruder.offered - stranger.offered == LEFT_OUT, "each form is found"
 
 
-def test_the_reader_above_finds_what_is_not_escaped():
+def test_markup_reader_finds_what_is_not_escaped():
     for text in (HOSTILE, f'<p title="{HOSTILE}">', f"<p title='{HOSTILE}'>", "5183"):
         assert Reader(text, "/").broken
     for text in ('<a href=" JavaScript:q9()">', '<iframe srcdoc="<b>">', "<iframe src=/preview>"):

@@ -11,6 +11,7 @@ from msgspec import convert
 from msgspec.structs import replace
 
 from bandits.errors import InvalidInput
+from tests.patience import LIMIT_SECONDS, wait_until
 from webapp.pages.form import form_model
 from webapp.pages.form.forecast_text import forecast_verdict
 from webapp.pages.form.forecasts import Forecast, Forecasts
@@ -60,11 +61,8 @@ def simulate(manager, begun):
         answer = manager.post(address, fields | {"do": "simulate"})
         if answer.status_code != 302:
             return answer
-        for _ in range(60):  # each waits for it itself
-            page = manager.get(answer.location)
-            if 'http-equiv="refresh"' not in page.text:
-                return page
-        raise AssertionError("it takes minutes")
+        read = lambda: manager.get(answer.location)  # noqa: E731
+        return wait_until(read, "forecast", lambda page: 'http-equiv="refresh"' not in page.text)
 
     return simulate
 
@@ -127,7 +125,7 @@ def test_a_plan_that_ends_before_its_first_results_is_told_and_cured(simulate):
         ({"rates/0": "4"}, "plan/rates/1", "give all of them, or none"),
     ],
 )
-def test_what_a_plan_lacks_stands_beside_its_field(  # noqa: PLR0913, PLR0917 - fixtures
+def test_faults_of_a_plan_stand_beside_their_field(  # noqa: PLR0913, PLR0917 - fixtures
     manager, begun, simulate, given, field, detail
 ):
     page = simulate(**given)
@@ -186,7 +184,7 @@ class TestPlan:
         assert sum(made.sizes) == round(1001 * 0.95)
         assert max(made.sizes) - min(made.sizes) <= 1
 
-    def test_many_waves_are_simulated_as_fewer_with_the_same_times(self):
+    def test_plan_of_many_waves_is_simulated_as_fewer_with_the_same_times(self):
         made = campaign(planned(**{"plan/waves": "480"}))
         assert len(made.sizes) == 48
         assert made.delay == 4  # 48 waves in ten days: one every five hours, results after 24
@@ -196,7 +194,7 @@ class TestPlan:
         made = campaign(plan)
         assert (made.means, made.sds, made.shuffled) == ((0.03, 0.04), None, False)
 
-    def test_two_figures_are_dealt_to_unknown_versions(self):
+    def test_rates_are_dealt_to_unknown_versions(self):
         made = campaign(planned())
         assert made.shuffled
         assert made.means == pytest.approx((0.1, 0.13))
@@ -210,26 +208,26 @@ class TestPlan:
         orders = np.where(bought, 40 * rng.lognormal(-(0.8**2) / 2, 0.8, 400_000), 0)
         assert made.sds[0] == pytest.approx(orders.std(), rel=0.02)
 
-    def test_less_is_better_is_mirrored_as_the_engine_does(self):
+    def test_minimised_metric_is_mirrored_as_the_engine_does(self):
         rule = {"metrics": {"unsubscribe": {}}, "goal": "minimise"}
         made = campaign(planned(rule, **{"plan/rates/0": "3", "plan/rates/1": "4"}))
         assert made.means == pytest.approx((0.97, 0.96))
 
-    def test_costs_count(self):
+    def test_costs_count_in_a_plan(self):
         rule = {"metrics": {"click": {}}, "costs": {"subject_line": {"b": 0.5}}}
         given = {"plan/worth": "1", "plan/rates/0": "3", "plan/rates/1": "4"}
         made = campaign(planned(rule, **given))
         assert abs(made.means[1] - 0.04) == pytest.approx(0.5)
         assert made.means[0] == pytest.approx(0.03)
 
-    def test_a_value_needs_to_be_said(self):
+    def test_plan_of_values_needs_their_size(self):
         with pytest.raises(InvalidInput, match="plan/worth"):
             planned({"metrics": {"order": {"count": "sum", "high": 500.0}}})
 
     @pytest.mark.parametrize(
         ("amount", "unit", "waves"), [("3", "days", "1"), ("2", "hours", "5"), ("26", "hours", "2")]
     )
-    def test_every_cure_learns(self, amount, unit, waves):
+    def test_nearest_viable_plan_learns(self, amount, unit, waves):
         given = {"plan/over/amount": amount, "plan/over/unit": unit, "plan/waves": waves}
         plan = planned(**given)
         assert plan.informed == 0
@@ -248,13 +246,13 @@ def verdict_of(plan):
 class TestVerdict:
     """Cases so clear that no simulated campaign judges them otherwise."""
 
-    def test_two_waves_of_clear_versions_speak_for_an_ab_test(self):
+    def test_plan_of_two_waves_and_clear_versions_speaks_for_an_ab_test(self):
         given = {"plan/emails": "100,000", "plan/waves": "2", "plan/base": "18"}
         verdict = verdict_of(planned(**given))
         assert verdict.headline.startswith("An A/B test is the better choice for this plan")
         assert verdict.rows[1].extra > verdict.rows[0].extra
 
-    def test_few_emails_in_many_waves_speak_for_the_bandit(self):
+    def test_plan_of_few_emails_in_many_waves_speaks_for_the_bandit(self):
         given = {"plan/emails": "3,000", "plan/waves": "40", "plan/over/amount": "100"}
         verdict = verdict_of(planned(**given, **{"plan/base": "10", "plan/better": "100"}))
         assert verdict.headline.startswith("The bandit is the better choice")
@@ -280,7 +278,7 @@ class TestForecasts:
         board._known = type(board._known)((f.plan.digest(), f) for f in (first, second))
         third = board.ask(plans[2], "anna")
         assert (first.unwanted, second.unwanted) == (True, False)
-        assert third.over.wait(60)
+        assert third.over.wait(LIMIT_SECONDS)
         assert third.outlook is not None
         first.run()
         assert board.find(plans[0]) is None, "what was given up can be asked for again"
@@ -293,7 +291,7 @@ class TestForecasts:
 
 
 class TestEarlierCampaigns:
-    def test_its_rates_are_taken_over_freed_of_luck(self, site, manager, begun):
+    def test_rates_of_an_earlier_campaign_are_taken_over_freed_of_luck(self, site, manager, begun):
         key = site.make(slots=SALE_SLOTS, exclude=[], control={}, holdout=0.0)
         site.send(key, 600, lambda d: d.slots["subject_line"]["variant"] == "a")
         address = f"{begun}/start"
@@ -304,7 +302,7 @@ class TestEarlierCampaigns:
         assert float(kept["plan/base"]) < 1
         assert float(kept["plan/better"]) > 100
 
-    def test_one_that_does_not_exist_changes_nothing(self, manager, begun):
+    def test_earlier_campaign_that_does_not_exist_changes_nothing(self, manager, begun):
         address = f"{begun}/start"
         fields = manager.form(address, MARKER) | {"plan/earlier": "none", "plan/base": "7"}
         assert manager.post(address, fields | {"do": "expect"}).status_code == 200
@@ -322,11 +320,11 @@ class TestEarlierCampaigns:
         assert np.mean(raw) > 0.3
         assert np.mean(left) < 0.1
 
-    def test_clear_differences_stay(self):
+    def test_clear_differences_of_an_earlier_campaign_stay(self):
         weakest, best = shrunk([50_000, 50_000, 50_000], [2000, 2500, 3000])
         assert (weakest, best) == pytest.approx((0.04, 0.06), rel=0.02)
 
-    def test_too_little_is_nothing_to_expect(self):
+    def test_earlier_campaign_with_too_little_data_expects_nothing(self):
         assert shrunk([99, 99], [5, 6]) is None
         assert shrunk([1000], [50]) is None
         assert shrunk([1000, 1000], [0, 0]) is None

@@ -12,7 +12,7 @@ from webapp.pages.assets import PLOTLY_VERSION
 
 
 @pytest.mark.parametrize("address", ["/nothing", "/experiments/none", "/experiments/none/live"])
-def test_what_is_not_there_is_a_page_that_helps(viewer, address):
+def test_unknown_address_is_a_page_that_helps(viewer, address):
     answer = viewer.get(address)
     assert answer.status_code == 404
     assert "There is no such page" in answer.text
@@ -40,7 +40,7 @@ def test_a_method_that_a_page_does_not_take_is_told(viewer):
     assert viewer.client.delete("/settings").status_code == 405
 
 
-def test_too_much_at_once_is_told(manager):
+def test_form_that_is_too_large_is_told(manager):
     answer = manager.post("/new-experiment", {"name": "x" * 9_000_000})
     assert answer.status_code == 413
     assert "too much at once" in answer.text
@@ -144,7 +144,7 @@ def test_a_failure_while_something_is_saved_does_not_claim_that_nothing_was(
 
 
 @pytest.mark.parametrize(("lost", "status"), [("sessions", 503), ("users", 503)])
-def test_a_page_says_so_where_not_even_who_is_signed_in_can_be_read(site, viewer, lost, status):
+def test_page_without_a_readable_session_says_so(site, viewer, lost, status):
     with site.engine.store.database.writing() as transaction:
         transaction.connection.exec_driver_sql(f"ALTER TABLE {lost} RENAME TO elsewhere")
     answer = viewer.get("/", headers={"X-Request-ID": "req-43"})

@@ -19,7 +19,7 @@ def test_every_email_of_a_recipient_is_found_and_leads_to_its_receipt(site, view
     assert viewer.get(f"/decisions/{made[0].decision_id}").status_code == 200
 
 
-def test_of_a_stranger_and_of_who_was_erased_nothing_can_be_derived(site, viewer):
+def test_receipts_of_an_unknown_and_of_an_erased_subject_derive_nothing(site, viewer):
     site.make()
     (made,) = site.engine.choose("sale", [Request("ann")])
     site.engine.erase("ann", by="test")
@@ -59,7 +59,7 @@ def taught(site, policy):
 
 
 @pytest.mark.parametrize("policy", ["lints", "logistic_thompson"])
-def test_a_receipt_tells_what_pushed_towards_the_version_and_it_adds_up(site, viewer, policy):
+def test_receipt_tells_contributions_that_add_up(site, viewer, policy):
     receipt = taught(site, policy)
     assert receipt.slots["s"]["variant"] == "b"
     found = receipt.predictions
@@ -78,7 +78,7 @@ def test_a_receipt_tells_what_pushed_towards_the_version_and_it_adds_up(site, vi
     assert ("clicks per 100 emails" in pushed[1]) == (policy != "logistic_thompson")
 
 
-def test_pushes_add_up_to_what_the_version_is_predicted_beyond_the_average(site):
+def test_contributions_add_up_to_the_prediction_beyond_the_average(site):
     receipt = taught(site, "lints")
     then = site.store.experiments.record("sale").configuration.experiment
     told = [p.words for p in contribution_views(then, receipt, measure(then.reward))]
@@ -89,7 +89,7 @@ def test_pushes_add_up_to_what_the_version_is_predicted_beyond_the_average(site)
     assert sum(amounts) == pytest.approx(100 * beyond, abs=0.6)  # each is told with two digits
 
 
-def test_what_did_not_decide_by_a_linear_score_claims_no_contribution(site, viewer):
+def test_receipt_without_a_linear_score_claims_no_contribution(site, viewer):
     site.make()
     (made,) = site.engine.choose("sale", [Request("ann")])
     assert site.engine.receipt(made.decision_id).predictions is None

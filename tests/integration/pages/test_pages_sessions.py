@@ -18,7 +18,7 @@ def sign_in(site, password, agent=FIREFOX):
     return visitor
 
 
-def test_one_sees_where_one_is_signed_in_and_ends_it_there(site, viewer, password):
+def test_sessions_are_listed_and_ended_one_by_one(site, viewer, password):
     elsewhere = sign_in(site, password)
     page = viewer.get("/settings").text
     assert "Firefox on Linux" in page
@@ -30,7 +30,7 @@ def test_one_sees_where_one_is_signed_in_and_ends_it_there(site, viewer, passwor
     assert viewer.post(address).status_code == 404, "it is over already"
 
 
-def test_signing_out_everywhere_else_leaves_this_browser(site, viewer, password):
+def test_sign_out_everywhere_else_leaves_this_browser(site, viewer, password):
     others = [sign_in(site, password) for _ in range(2)]
     viewer.post("/settings/sessions/end-others")
     assert [other.get("/").status_code for other in others] == [302, 302]
@@ -38,7 +38,7 @@ def test_signing_out_everywhere_else_leaves_this_browser(site, viewer, password)
     assert "Sign out everywhere else" not in viewer.get("/settings").text
 
 
-def test_nobody_ends_the_session_of_somebody_else(site, viewer, admin):
+def test_session_of_another_user_cannot_be_ended(site, viewer, admin):
     (own,) = site.accounts.sessions.of(site.accounts.user(viewer.email).id, at=site.clock())
     assert admin.post(f"/settings/sessions/{own.id}/end").status_code == 404
     assert viewer.get("/").status_code == 200

@@ -34,7 +34,7 @@ def test_a_key_without_name_or_scope_is_refused_beside_the_field(site, manager, 
     assert site.accounts.keys.all() == []
 
 
-def test_ticks_and_name_survive_an_error(manager):
+def test_key_form_keeps_ticks_and_name_after_an_error(manager):
     text = manager.post("/settings/keys", {"name": "", "scopes": "manage"}).text
     assert re.search(r'value="manage" id="scope-manage" checked', text)
     assert not re.search(r'value="choose" id="scope-choose" checked', text)
@@ -105,7 +105,7 @@ def test_a_person_who_does_not_fit_is_refused_beside_the_field(site, admin, wron
     assert len(site.accounts.users()) == 1
 
 
-def test_all_that_does_not_fit_of_a_person_is_told_at_once(admin):
+def test_faults_of_a_person_are_told_at_once(admin):
     sent = {"email": "Admin@shop.example", "role": "emperor", "password": "short"}
     answer = admin.post("/settings/people", sent)
     assert answer.text.count('class="error"') == 3
@@ -159,14 +159,14 @@ def test_a_password_change_that_does_not_fit_changes_nothing(site, viewer, passw
     assert site.accounts.user(viewer.email) == before
 
 
-def test_guessing_the_password_of_an_open_session_is_slowed_down(viewer):
+def test_password_guesses_in_an_open_session_are_slowed_down(viewer):
     sent = {"current": "wrong", "new": "quite long enough", "again": "quite long enough"}
     statuses = [viewer.post("/settings", sent).status_code for _ in range(11)]
     assert statuses == [422] * 10 + [429]
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_the_colours_are_kept_without_script(viewer, theme):
+def test_theme_is_kept_without_script(viewer, theme):
     answer = viewer.post("/theme", {"theme": theme, "next": "/decisions"})
     assert answer.location == "/decisions"
     assert f'data-theme="{theme}"' in viewer.get("/decisions").text

@@ -64,7 +64,7 @@ def test_five_steps_lead_to_a_running_experiment(site, manager, press, begun):
     assert site.store.drafts.all() == []
 
 
-def test_opening_the_first_step_keeps_nothing(site, manager):
+def test_first_step_opened_keeps_nothing(site, manager):
     manager.get(NEW)
     assert site.store.drafts.all() == []
 
@@ -145,7 +145,7 @@ def test_row_buttons_work_on_the_stored_draft(site, manager, press, begun):
     assert "Apple Mail" in page.text
 
 
-def test_a_script_saves_while_one_types_and_is_told_where(site, manager):
+def test_autosave_is_told_the_address_of_its_draft(site, manager):
     fields = manager.form(NEW, MARKER)
     first = manager.post(NEW, fields | {"name": "S", "do": "autosave"})
     assert first.status_code == 200
@@ -162,7 +162,7 @@ class TestTwoPeople:
     def bob(self, site):
         return site.visitor("manager", "bob@shop.example")
 
-    def test_the_later_one_is_told_sees_both_and_can_keep_theirs(
+    def test_later_editor_of_a_step_sees_both_and_can_keep_theirs(
         self, site, manager, bob, begun, read_form
     ):
         address = f"{begun}/parts"
@@ -181,7 +181,7 @@ class TestTwoPeople:
         assert kept.status_code == 302
         assert draft(site).name == "Anna's sale"
 
-    def test_a_third_change_is_told_again(self, site, manager, bob, begun, read_form):
+    def test_third_change_of_a_step_is_told_again(self, site, manager, bob, begun, read_form):
         address = f"{begun}/parts"
         mine = manager.form(address, MARKER)
         bob.post(address, bob.form(address, MARKER) | {"name": "One", "do": "next"})
@@ -191,20 +191,20 @@ class TestTwoPeople:
         assert again.status_code == 409
         assert "Two" in again.text
 
-    def test_who_works_at_another_step_comes_in_nobodys_way(self, site, manager, bob, begun):
+    def test_editor_of_another_step_is_in_no_conflict(self, site, manager, bob, begun):
         mine = manager.form(f"{begun}/audience", MARKER)
         bob.post(f"{begun}/parts", bob.form(f"{begun}/parts", MARKER) | {"name": "New", "do": "x"})
         answer = manager.post(f"{begun}/audience", mine | {"holdout": "7", "do": "next"})
         assert answer.status_code == 302
         assert (draft(site).name, draft(site).holdout) == ("New", "7")
 
-    def test_the_same_change_twice_is_no_conflict(self, manager, bob, begun):
+    def test_equal_changes_of_a_step_are_no_conflict(self, manager, bob, begun):
         address = f"{begun}/parts"
         mine = manager.form(address, MARKER)
         bob.post(address, bob.form(address, MARKER) | {"name": "Same", "do": "next"})
         assert manager.post(address, mine | {"name": "Same", "do": "next"}).status_code == 302
 
-    def test_saving_by_script_is_refused_quietly(self, site, manager, bob, begun):
+    def test_autosave_is_refused_quietly(self, site, manager, bob, begun):
         address = f"{begun}/parts"
         mine = manager.form(address, MARKER)
         bob.post(address, bob.form(address, MARKER) | {"name": "Bob", "do": "autosave"})
@@ -212,7 +212,7 @@ class TestTwoPeople:
         assert (told.status_code, told.json) == (409, {"by": "bob@shop.example"})
         assert draft(site).name == "Bob"
 
-    def test_starting_twice_makes_one_experiment(self, site, manager, bob, begun):
+    def test_start_twice_makes_one_experiment(self, site, manager, bob, begun):
         first, second = (p.form(f"{begun}/start", MARKER) for p in (manager, bob))
         manager.post(f"{begun}/start", first | {"do": "start"})
         answer = bob.post(f"{begun}/start", second | {"do": "start"})
@@ -220,9 +220,7 @@ class TestTwoPeople:
         assert [r.key for r in site.store.experiments.records()] == ["spring-sale"]
         assert site.store.drafts.all() == []
 
-    def test_what_is_typed_in_a_draft_that_has_ended_is_kept_in_a_new_one(
-        self, site, manager, bob, begun
-    ):
+    def test_text_typed_in_an_ended_draft_is_kept_in_a_new_one(self, site, manager, bob, begun):
         mine = manager.form(f"{begun}/parts", MARKER)
         bob.post(f"{begun}/discard")
         assert site.store.drafts.all() == []
@@ -242,7 +240,7 @@ def test_a_draft_with_a_start_date_waits_for_it(site, manager, press, begun):
     assert record.configuration.experiment.starts_at.isoformat() == "2030-03-01T09:00:00+00:00"
 
 
-def test_an_end_that_has_passed_keeps_it_from_starting(site, manager, press, begun):
+def test_end_date_that_has_passed_keeps_a_draft_from_starting(site, manager, press, begun):
     press(manager, f"{begun}/audience", "next", {"ends_at/local": "2020-01-01T00:00"})
     answer = press(manager, f"{begun}/start", "start")
     assert answer.status_code == 422
@@ -315,7 +313,7 @@ def test_three_questions_lead_to_a_method_with_its_reason(  # noqa: PLR0913, PLR
     assert draft(site).policy == method
 
 
-def test_what_is_known_of_recipients_and_many_parts_change_the_advice(site, manager, press, begun):
+def test_features_and_many_slots_change_the_advice(site, manager, press, begun):
     press(manager, f"{begun}/audience", "add context number")
     press(
         manager,
@@ -335,7 +333,7 @@ def test_what_is_known_of_recipients_and_many_parts_change_the_advice(site, mana
     assert draft(site).policy == "slots_thompson"
 
 
-def test_worths_are_shown_on_emails_one_can_imagine(manager, press, begun):
+def test_metric_weights_are_shown_on_imaginable_emails(manager, press, begun):
     for name in ("order", "unsubscribe"):
         page = press(manager, f"{begun}/success", f"add metrics {name}")
     text = unescape(page.text)
@@ -350,7 +348,7 @@ def test_the_steps_ask_every_field_of_the_form_once():
     assert {*asked} == {*TypedDraft.__struct_fields__} - {"version", "seen", "edits"}
 
 
-def test_saving_an_untouched_step_changes_nothing(manager, begun):
+def test_untouched_step_saved_changes_nothing(manager, begun):
     for step in STEPS:
         before = manager.form(f"{begun}/{step}", MARKER)
         given = read(before.items(), TypedDraft)
@@ -382,7 +380,7 @@ def test_script_in_any_field_is_shown_as_text(manager, press, begun, step):
     assert "<script>alert" not in manager.get(NEW).text
 
 
-def test_a_draft_that_is_none_is_not_found(manager):
+def test_unknown_draft_is_not_found(manager):
     assert manager.get("/drafts/none/parts").status_code == 404
     assert manager.get("/drafts/none/nothing").status_code == 404
     assert manager.get("/drafts/none/discard").status_code == 404

@@ -19,7 +19,7 @@ def words(html):
     return " ".join(re.sub(r"<[^>]+>", " ", text).replace("\u202f", " ").split())
 
 
-def test_stopping_asks_what_is_sent_then_and_names_it(site, manager):
+def test_stop_asks_what_is_sent_then_and_names_it(site, manager):
     site.make()
     site.send("sale", 50)
     asked = manager.get("/experiments/sale/stop")
@@ -33,7 +33,7 @@ def test_stopping_asks_what_is_sent_then_and_names_it(site, manager):
     assert site.store.experiments.record("sale").state == "running", "asking does nothing"
 
 
-def test_what_is_kept_is_sent_to_everybody_and_shown_and_logged(site, manager):
+def test_shipped_arm_is_sent_to_everybody_shown_and_logged(site, manager):
     site.make()
     site.send("sale", 50)
     answer = manager.post("/experiments/sale/stop/2")
@@ -49,7 +49,7 @@ def test_what_is_kept_is_sent_to_everybody_and_shown_and_logged(site, manager):
     assert "Everybody gets one version now. That ends" in archive
 
 
-def test_nothing_more_is_sent_where_that_is_wanted(site, manager):
+def test_stop_without_a_shipped_arm_sends_nothing_more(site, manager):
     site.make()
     assert "cannot be started again" in words(manager.get("/experiments/sale/stop/nothing").text)
     manager.post("/experiments/sale/stop")
@@ -79,7 +79,7 @@ def test_a_paused_version_is_neither_offered_nor_sent(site, manager, declared):
 
 
 @pytest.mark.parametrize("path", ["stop", "stop/nothing", "stop/0"])
-def test_what_does_not_run_cannot_be_stopped(site, manager, path):
+def test_stop_needs_a_running_experiment(site, manager, path):
     site.make(start=False)
     assert manager.get(f"/experiments/sale/{path}").status_code == 409
 
@@ -140,7 +140,7 @@ def test_segments_list_every_comparison_and_how_many_there_are(site, viewer):
     assert {row["segment"] for row in table} == {"Web", "Shop", "none of the listed"}
 
 
-def test_one_page_says_of_all_campaigns_which_variant_is_for_whom(site, viewer):
+def test_segments_page_says_of_all_campaigns_which_variant_is_for_whom(site, viewer):
     empty = words(viewer.get("/segments").text)
     assert "Which version for whom?" in empty
     site.make(context=CHANNEL)

@@ -30,7 +30,7 @@ def chances(page):
     return [float(n) for n in re.findall(r'<td class="n">([\d.]+)\u202f%</td>', page.text)]
 
 
-def test_trying_it_leaves_no_trace_in_any_table(site, viewer):
+def test_preview_leaves_no_trace_in_any_table(site, viewer):
     key = site.make(**(PERSONAL | {"strict": False}))
     site.engine.choose(key, [Request("real", {"recency": 1})])
     tokens = viewer.token
@@ -46,7 +46,7 @@ def test_trying_it_leaves_no_trace_in_any_table(site, viewer):
     assert "nothing is recorded" in page.text
 
 
-def test_probabilities_are_those_that_a_decision_is_drawn_with(site, viewer):
+def test_preview_shows_the_probabilities_of_a_decision(site, viewer):
     site.make(holdout=0.0, floor=0.02)
     site.send("sale", 400, lambda d: d.slots["discount"]["variant"] == "d10")
     page = viewer.get(TRY)
@@ -71,7 +71,9 @@ def test_a_forced_variant_is_shown_whatever_is_drawn(site, viewer):
     ("typed", "detail"),
     [({"context/recency": "soon"}, "must be a number"), ({"context/recency": "99"}, "")],
 )
-def test_what_does_not_fit_is_told_beside_its_field_and_kept(site, viewer, typed, detail):
+def test_preview_input_that_does_not_fit_is_told_beside_its_field_and_kept(
+    site, viewer, typed, detail
+):
     site.make(**PERSONAL)
     page = viewer.post(TRY, typed)
     assert page.status_code == 422
@@ -80,7 +82,7 @@ def test_what_does_not_fit_is_told_beside_its_field_and_kept(site, viewer, typed
     assert f'value="{typed["context/recency"]}"' in page.text
 
 
-def test_a_strict_one_asks_first(site, viewer):
+def test_preview_of_a_strict_experiment_asks_first(site, viewer):
     site.make(**PERSONAL)
     assert viewer.get(TRY).status_code == 200
     page = viewer.post(TRY, {"context/recency": "3", "context/channel": "Web"})
@@ -88,7 +90,7 @@ def test_a_strict_one_asks_first(site, viewer):
     assert "An email they could get" in page.text
 
 
-def test_a_draft_can_be_tried_too_and_script_is_shown_as_text(site, viewer):
+def test_preview_of_a_draft_shows_script_as_text(site, viewer):
     site.make(start=False, **(PERSONAL | {"strict": False}))
     hostile = '"><script>alert(1)</script>'
     page = viewer.post(TRY, {"context/channel": hostile, "force/content": hostile})
@@ -150,14 +152,14 @@ class TestRunningChanges:
         assert {a.newcomer for a in arms if a.variants[0] == new.key} == {True}
         assert len(site.engine.choose("sale", [Request("next")])) == 1
 
-    def test_the_control_is_never_paused_by_it(self, site, edited):
+    def test_control_is_never_paused_by_a_new_variant(self, site, edited):
         page = edited({"slots/0/variants/0/text": "Other"})
         assert 'value="instead"' not in page.text
         assert edited({"changed/0/0": "instead"}, page).status_code == 302
         assert not self.variants(site)[0].paused
         assert len(self.variants(site)) == 3
 
-    def test_each_edit_is_asked_about_by_itself(self, site, edited):
+    def test_edits_are_asked_about_one_by_one(self, site, edited):
         typed = {"slots/0/variants/1/text": "Typo", "slots/2/variants/1/percent": "15"}
         page = edited(typed | {"changed/0/1": "typo"})
         assert page.status_code == 422
@@ -167,7 +169,7 @@ class TestRunningChanges:
         assert done.status_code == 302, unescape(done.text)
         assert [v.payload["percent"] for v in self.variants(site, 2)] == [0, 10, 15]
 
-    def test_a_name_alone_asks_nothing(self, site, edited):
+    def test_edit_of_a_name_alone_asks_nothing(self, site, edited):
         assert edited({"slots/0/variants/1/name": "Question"}).status_code == 302
 
     @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ class TestRunningChanges:
             ({"assignment": "per_subject"}, "decided for by the old rule"),
         ],
     )
-    def test_what_may_not_change_says_why(self, edited, typed, why):
+    def test_edit_that_is_not_allowed_says_why(self, edited, typed, why):
         page = edited(typed)
         assert page.status_code == 422
         assert why in unescape(page.text)
@@ -191,7 +193,7 @@ class TestRunningChanges:
         assert manager.post("/experiments/other/edit", typed).status_code == 302
 
 
-def test_what_is_known_of_a_recipient_is_written_as_people_say_it(site, viewer):
+def test_context_of_a_recipient_is_written_as_people_say_it(site, viewer):
     months = {"name": "months_since", "kind": "number", "low": 0, "high": 24}
     key = site.make(context=[months], policy={"name": "lints"})
     (made,) = site.engine.choose(key, [Request("u", {"months_since": 3})])

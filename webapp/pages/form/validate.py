@@ -6,7 +6,7 @@ import msgspec
 
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment, covers
-from bandits.validation import converted
+from bandits.validation import refusal
 from webapp.pages.form.field_mapping import field_of
 from webapp.pages.form.fields import methods
 from webapp.pages.form.form_model import TypedExperiment
@@ -14,13 +14,14 @@ from webapp.pages.form.form_model import TypedExperiment
 
 def whole_faults(form: TypedExperiment, experiment: Experiment) -> list[Fault]:
     """List what does not fit together, though each field by itself does."""
+    declared = msgspec.to_builtins(experiment)
     try:
-        msgspec.convert(msgspec.to_builtins(experiment), Experiment)
+        msgspec.convert(declared, Experiment)
         if fault := _too_few(experiment) or _refused_rewards(experiment):
             return [fault]
         experiment.check()
-    except msgspec.ValidationError as error:
-        return placed(converted(error, Experiment).faults, form)
+    except msgspec.ValidationError:
+        return placed(refusal(declared, Experiment).faults, form)
     except InvalidInput as error:
         return placed(error.faults, form)
     return []

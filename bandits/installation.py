@@ -1,0 +1,42 @@
+"""The packages that are installed together, and strangers of the same name."""
+
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+from pathlib import Path
+
+from bandits.errors import ShadowedPackage
+
+DISTRIBUTION = "email-bandits"
+_FOLDER = Path(__file__).resolve().parents[1]
+
+
+@cache
+def refuse_strangers() -> None:
+    """Make sure that each package of ours is what an import of its name finds.
+
+    They have everyday names: `policies` of somebody else, earlier on the path, would be imported
+    instead, and every policy of ours be unknown.
+
+    Raises:
+        ShadowedPackage: one is not.
+    """
+    for name in _packages():
+        expected = _FOLDER / name / "__init__.py"
+        spec = find_spec(name)
+        if spec is None:
+            continue  # which its import says best
+        # A folder without __init__.py is a package too, and has no file.
+        locations = spec.submodule_search_locations or [""]
+        origin = Path(spec.origin or locations[0]).resolve()
+        if expected.exists() and origin != expected:
+            raise ShadowedPackage(name, str(origin), str(expected))
+
+
+def _packages() -> list[str]:
+    """List the packages that this distribution's commands and policies are in."""
+    try:
+        entries = distribution(DISTRIBUTION).entry_points
+    except PackageNotFoundError:  # run without being installed: nothing is found by entry points
+        return []
+    return sorted({entry.module.partition(".")[0] for entry in entries})
