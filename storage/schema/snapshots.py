@@ -17,6 +17,8 @@ from storage.stored_format import FormattedBlob
 # As `bandits.store.values.DataQualityCounts` has them, in its order.
 QUALITY_COUNTS = ("clipped", "unknown", "missing", "repeated", "late", "skewed", "early")
 
+INFERENCE_FORMAT = 2  # as `bandits.inference.state` numbers it
+
 snapshots = Table(
     "snapshots",
     metadata,
@@ -57,7 +59,7 @@ inference_states = Table(
     metadata,
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("version", Integer, nullable=False),
-    Column("content", FormattedBlob("inference_states.content", 1), nullable=False),
+    Column("content", FormattedBlob("inference_states.content", INFERENCE_FORMAT), nullable=False),
 )
 
 # Sums over decisions that were learned from and whose rows were removed because they are old: see
@@ -70,7 +72,11 @@ retained_sums = Table(
     Column("at", Double, nullable=False),
     Column("statistic", FormattedBlob("retained_sums.statistic", 1), nullable=False),
     Column("arm_counts", FormattedBlob("retained_sums.arm_counts", 1), nullable=False),
-    Column("inference_state", FormattedBlob("retained_sums.inference_state", 1), nullable=False),
+    Column(
+        "inference_state",
+        FormattedBlob("retained_sums.inference_state", INFERENCE_FORMAT),
+        nullable=False,
+    ),
 )
 
 # Data-quality counts of batches that are no longer in the log: `storage.snapshots.data_quality`.
