@@ -140,7 +140,7 @@ class LogPort(Protocol):
         ...
 
     def admit(
-        self, record: ExperimentRecord, given: Sequence[bytes], *, most: int
+        self, record: ExperimentRecord, eligible: Sequence[bytes], *, most: int
     ) -> Sequence[bytes]:
         """Note which of these distinct `eligible` restrictions are new to an experiment.
 

@@ -61,7 +61,7 @@ class Postgresql:
             ) from None
         self.engine = create_engine(
             url,
-            hide_parameters=True,  # an error that is logged tells no ids and no contexts
+            hide_parameters=True,  # logged errors have no ids and no contexts
             connect_args={"connect_timeout": 5},
             pool_pre_ping=True,  # a restarted server is met with a new connection
             pool_size=8,

@@ -70,7 +70,7 @@ class Sqlite:
     ) -> Engine:
         engine = create_engine(
             url,
-            hide_parameters=True,  # an error that is logged tells no ids and no contexts
+            hide_parameters=True,  # logged errors have no ids and no contexts
             connect_args=arguments,
             pool_timeout=BUSY_SECONDS,
             **pool,

@@ -1,7 +1,7 @@
 """Appending decisions: each id once and, where an experiment says so, each subject once.
 
 A few decisions are nearly always the same case: the experiment is as it was a moment ago, and
-nobody has used their ids. They are appended as such, in as few exchanges with the database as there
+their ids are new. They are appended as such, in as few exchanges with the database as there
 can be, in one transaction of their own. Where the case is another, that appends nothing, and the
 general way finds out.
 """
@@ -96,7 +96,7 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What the decisions of one batch have in common."""
+        """Common properties of the decisions that one batch can hold."""
         record, chosen = self.record, self.chosen
         width = chosen.contexts.shape[1]
         version = record.configuration.version

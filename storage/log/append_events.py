@@ -56,7 +56,7 @@ class AppendEventsCall(Struct, frozen=True, eq=False):
 
 
 class _BatchRef(NamedTuple):
-    """What the decisions of one batch have in common."""
+    """Reference to the decisions of one batch."""
 
     target: DecisionRef
     waits: bool  # for activation

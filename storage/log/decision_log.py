@@ -22,8 +22,7 @@ from storage.store_context import StoreContext
 class DecisionLog:
     """Appends to the log, in groups of concurrent calls, and queries it: `bandits.store.LogPort`.
 
-    A call of many rows is a group of its own, and so is one that the caller has `grouped`: it holds
-    what several threads asked for, and would gain nothing by waiting for more.
+    A call of many rows is a group of its own, and so is one that its caller has `grouped` already.
     """
 
     def __init__(self, context: StoreContext) -> None:
@@ -70,10 +69,10 @@ class DecisionLog:
         return result
 
     def admit(
-        self, record: ExperimentRecord, given: Sequence[bytes], *, most: int
+        self, record: ExperimentRecord, eligible: Sequence[bytes], *, most: int
     ) -> Sequence[bytes]:
         """Insert new eligible sets of requests; return those beyond `most`."""
-        return self._context.write(lambda c: batches.admit(c, record, given, most=most))
+        return self._context.write(lambda c: batches.admit(c, record, eligible, most=most))
 
     def note_early(self, early: Mapping[int, int], *, at: float) -> None:
         """Count events of experiments that came before their decisions' clocks ran."""

@@ -225,8 +225,8 @@ class Observations:
         )
         numbers = np.array(serials, dtype=np.int64)
         made_in, started_in = numbers // PLACES, np.array(starting, dtype=np.int64)
-        made = self._batches(made_in)
-        started = made if np.array_equal(started_in, made_in) else self._batches(started_in)
+        origin = self._batches(made_in)
+        started = origin if np.array_equal(started_in, made_in) else self._batches(started_in)
         return DecisionColumns(
             np.array(arms, dtype=np.int64),
             self._contexts(contexts),
@@ -235,8 +235,8 @@ class Observations:
             *self._events(numbers, counted_before),
             np.array(propensities, dtype=np.float64),
             [encoded or b"" for encoded in eligible],
-            made[:, 1].astype(np.int64),
-            made[:, 2].astype(np.int64),
+            origin[:, 1].astype(np.int64),
+            origin[:, 2].astype(np.int64),
             started[:, 3] < (np.inf if closed_before is None else closed_before),
         )
 

@@ -1,4 +1,4 @@
-"""Comparing what is stored as learned with the log, and its base, that it was learned from."""
+"""Verification: stored sums compared with sums rebuilt from the log and the retained sums."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -34,7 +34,7 @@ class VerifyReport(Struct, frozen=True, eq=False):
 
     @property
     def wrong(self) -> AnyArray:
-        """Where the two differ: whole numbers at all, others by more than rounding explains."""
+        """Places of a difference: any of whole numbers, of others more than by rounding."""
         whole = (self.logged == np.rint(self.logged)) & (self.stored == np.rint(self.stored))
         whole &= np.abs(self.logged) < _COUNTABLE
         largest = max(1.0, *(float(np.max(np.abs(a), initial=0.0)) for a in self._both))
@@ -62,7 +62,7 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
 
     Args:
         audit: the log and the newest snapshot, in one view.
-        progress: told of every portion how many decisions it had.
+        progress: called after each portion, with its number of decisions.
     """
     watched = msgspec.structs.replace(
         audit,
@@ -124,7 +124,7 @@ def _watched(
 
 
 def count_sent(audit: LogAudit) -> int:
-    """Tell how many decisions there will be to go through."""
+    """Count the decisions that a comparison reads."""
     _, tally = load_statistic(audit.record.configuration, audit.snapshot)
     gone = 0.0 if audit.base is None else float(ArmCounts.load(audit.base.tally).sent.sum())
     return int(tally.sent.sum() - gone)

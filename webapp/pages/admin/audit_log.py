@@ -37,7 +37,7 @@ def audit_log() -> ResponseReturnValue:
     """Show what was changed, the newest first."""
     accounts = services().accounts
     found = accounts.changes(
-        sought=_sought(request.args),
+        filters=_sought(request.args),
         before_id=request.args.get("before", type=int),
         limit=_PAGE + 1,
     )
@@ -66,7 +66,7 @@ def audit_log_csv() -> ResponseReturnValue:
 def _every(accounts: AccountStore, sought: AuditFilter) -> Iterator[AuditEntry]:
     """Read entries in portions, so that a long log never is in memory as a whole."""
     before = None
-    while portion := accounts.changes(sought=sought, before_id=before, limit=_PORTION):
+    while portion := accounts.changes(filters=sought, before_id=before, limit=_PORTION):
         yield from portion
         before = portion[-1].id
 

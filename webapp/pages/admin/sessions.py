@@ -36,7 +36,7 @@ class SignInPlace(Struct, frozen=True):
 def places() -> list[SignInPlace]:
     """List where the person who asks is signed in, the last used first."""
     told, own = services(), person()
-    found = told.accounts.sessions.of(own.user.id, at=told.engine.clock())
+    found = told.accounts.sessions.active(own.user.id, at=told.engine.clock())
     return [
         SignInPlace(
             s.id, browser(s.agent), s.address, s.created_at, s.seen_at, s.id == own.session.id
