@@ -42,7 +42,7 @@ class Draft(Struct, frozen=True):
 class DraftTable:
     """Drafts of one database.
 
-    Times are seconds since 1970; `by` is the author of a change. Any method may raise `Unavailable`.
+    Times are seconds since 1970; `by` is the author. Any method may raise `Unavailable`.
     """
 
     def __init__(self, database: Database) -> None:

@@ -68,7 +68,7 @@ class NewKey(Struct, frozen=True):
 class ApiKeyStore:
     """API keys of one database.
 
-    Times are seconds since 1970; `by` is the author of a change. Any method may raise `Unavailable`.
+    Times are seconds since 1970; `by` is the author. Any method may raise `Unavailable`.
     """
 
     def __init__(self, database: Database) -> None:

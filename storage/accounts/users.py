@@ -39,7 +39,7 @@ class User(Struct, frozen=True):
 class AccountStore:
     """Users, sessions, API keys and the audit log of one database.
 
-    Times are seconds since 1970; `by` is the author of a change. Any method may raise `Unavailable`.
+    Times are seconds since 1970; `by` is the author. Any method may raise `Unavailable`.
     """
 
     def __init__(self, database: Database) -> None:
