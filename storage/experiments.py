@@ -166,8 +166,15 @@ class ExperimentStore:
             _insert_configuration(transaction, old.id, configuration, at)
             _update(transaction, old.id, {"configuration_version": configuration.version})
             before, after = old.configuration.experiment, configuration.experiment
-            change = ("configure", f"experiment:{key}")
-            record_change(transaction, *change, at=at, by=by, before=before, after=after)
+            record_change(
+                transaction,
+                "configure",
+                f"experiment:{key}",
+                at=at,
+                by=by,
+                before=before,
+                after=after,
+            )
             return msgspec.structs.replace(old, configuration=configuration)
 
         record = write_again(self._database, work)
@@ -203,9 +210,10 @@ class ExperimentStore:
             after: dict[str, Any] = {"state": to}
             if shipped is not None:
                 after["ship"] = moved.shipped_variants
-            change = ("move", f"experiment:{key}")
             before = {"state": old.state}
-            record_change(transaction, *change, at=at, by=by, before=before, after=after)
+            record_change(
+                transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after
+            )
             return moved
 
         record = write_again(self._database, work)

