@@ -303,13 +303,13 @@ def test_rewards_reported_during_an_erase_are_unknown(engine, store, sender, now
     ids = sender.choose(sender.start(), 2, at=1.0)
     told = []
     looked_up = threading.Event()
-    append = store.append_events
+    append = store.log.append_events
 
     def append_events(*given, **at):
         looked_up.set()
         return append(*given, **at)
 
-    monkeypatch.setattr(store, "append_events", append_events)
+    monkeypatch.setattr(store.log, "append_events", append_events)
 
     def report():
         told.append(engine.reward([Reward(i, "e", "click") for i in ids]))
