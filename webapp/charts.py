@@ -23,15 +23,15 @@ PATTERNS = ("", "/", "x", ".")
 _MARKS = ("■", "▨", "▩", "▦")
 DASHES = ("solid", "dash", "dot", "dashdot")
 
-MAX_BANDS = 12  # more cannot be told apart; the rest is one band
-_ENOUGH = 30  # complete results from which an arm's average is drawn: fewer only jump about
+MAX_BANDS = 12  # more cannot be distinguished; the rest is one band
+_ENOUGH = 30  # complete results from which an arm's average is drawn: with fewer it is mostly noise
 _LABEL_GAP = 0.055  # of the chart's height, between two labels at the right edge
 
 Figure = dict[str, Any]
 
 
 class ArmStyle(Struct, frozen=True):
-    """How an arm looks: `hue` is a place in `HUES` (None for grey), `pattern` in `PATTERNS`."""
+    """Style of an arm: `hue` is a place in `HUES` (None for grey), `pattern` in `PATTERNS`."""
 
     label: str
     hue: int | None
@@ -39,12 +39,12 @@ class ArmStyle(Struct, frozen=True):
 
     @property
     def colour(self) -> str:
-        """Its colour."""
+        """Colour of the arm, as Plotly writes it."""
         return GREY if self.hue is None else HUES[self.hue]
 
 
 def arm_styles(labels: Sequence[str], control: int) -> list[ArmStyle]:
-    """Give each arm its look, by its place among the arms that are not the control."""
+    """Return the style of each arm, by its place among the arms that are not the control."""
     out = []
     for arm, label in enumerate(labels):
         place = arm - (arm > control)
@@ -54,27 +54,27 @@ def arm_styles(labels: Sequence[str], control: int) -> list[ArmStyle]:
     return out
 
 
-class Sends(Struct, frozen=True, eq=False):
+class SendShares(Struct, frozen=True, eq=False):
     """Shares of the sends between one point and the next: times (n,), shares (n, K)."""
 
     times: list[datetime]
     shares: FloatArray
 
 
-def sends(history: Sequence[HistoryPoint]) -> Sends:
-    """Work out which share of each stretch's sends every arm got; idle stretches are left out."""
+def send_shares(history: Sequence[HistoryPoint]) -> SendShares:
+    """Return every arm's share of the sends of each stretch; idle stretches are left out."""
     if not history:
-        return Sends([], np.zeros((0, 0)))
+        return SendShares([], np.zeros((0, 0)))
     n_arms = len(history[-1].sent)
     total = np.array([p.sent + [0] * (n_arms - len(p.sent)) for p in history], dtype=np.float64)
     fresh = np.diff(total, axis=0, prepend=np.zeros((1, n_arms)))
     fresh = np.maximum(fresh, 0)  # cancelling takes sends back
     busy = fresh.sum(axis=1) > 0
     shares = fresh[busy] / fresh[busy].sum(axis=1, keepdims=True)
-    return Sends([p.at for p, b in zip(history, busy, strict=True) if b], shares)
+    return SendShares([p.at for p, b in zip(history, busy, strict=True) if b], shares)
 
 
-def averages(history: Sequence[HistoryPoint]) -> FloatArray:
+def average_rewards(history: Sequence[HistoryPoint]) -> FloatArray:
     """Return the average reward of complete results so far, (n, K); NaN while there are few."""
     n_arms = len(history[-1].complete) if history else 0
     out = np.full((len(history), n_arms), np.nan)
@@ -88,9 +88,9 @@ def averages(history: Sequence[HistoryPoint]) -> FloatArray:
 
 def share_figure(history: Sequence[HistoryPoint], arms: Sequence[ArmStyle]) -> Figure:
     """Draw the share of sends over time: a stacked area, labels at the right edge."""
-    known = sends(history)
-    bands = _bands(known.shares, arms)
-    times = [t.isoformat() for t in known.times]
+    stretches = send_shares(history)
+    bands = _bands(stretches.shares, arms)
+    times = [t.isoformat() for t in stretches.times]
     data = [
         {
             "type": "scatter",
@@ -98,21 +98,21 @@ def share_figure(history: Sequence[HistoryPoint], arms: Sequence[ArmStyle]) -> F
             "stackgroup": "sends",
             "x": times,
             "y": shares.round(5).tolist(),
-            "name": plain(look.label),
-            "meta": look.label,
-            "line": {"width": 0.5, "color": look.colour},
-            "fillcolor": look.colour,
-            "fillpattern": {"shape": PATTERNS[look.pattern], "fgopacity": 0.7},
+            "name": escape_html(style.label),
+            "meta": style.label,
+            "line": {"width": 0.5, "color": style.colour},
+            "fillcolor": style.colour,
+            "fillpattern": {"shape": PATTERNS[style.pattern], "fgopacity": 0.7},
             "hovertemplate": "%{y:.1%}",
         }
-        for look, shares in bands
+        for style, shares in bands
     ]
     layout = _layout({"range": [0, 1], "tickformat": ".0%"}, stacked=True)
     if times:
         last = np.array([shares[-1] for _, shares in bands])
         middles = np.cumsum(last) - last / 2
         wide = last >= _LABEL_GAP
-        labels = [look for (look, _), w in zip(bands, wide, strict=True) if w]
+        labels = [style for (style, _), w in zip(bands, wide, strict=True) if w]
         layout["annotations"] = _labels(middles[wide], labels)
     return {"data": data, "layout": layout}
 
@@ -121,7 +121,7 @@ def reward_figure(
     history: Sequence[HistoryPoint], arms: Sequence[ArmStyle], *, is_rate: bool
 ) -> Figure:
     """Draw the average result of each arm so far over time, one line an arm, from zero."""
-    means = averages(history)
+    means = average_rewards(history)
     times = [p.at.isoformat() for p in history]
     shown = [k for k in _largest(history, arms) if np.isfinite(means[:, k]).any()]
     data = [
@@ -130,29 +130,29 @@ def reward_figure(
             "mode": "lines",
             "x": times,
             "y": [None if np.isnan(m) else round(m, 6) for m in means[:, k].tolist()],
-            "name": plain(arms[k].label),
+            "name": escape_html(arms[k].label),
             "meta": arms[k].label,
             "line": {"width": 2, "color": arms[k].colour, "dash": DASHES[arms[k].pattern]},
             "hovertemplate": "%{y:.2%}" if is_rate else "%{y:.4g}",
         }
         for k in shown
     ]
-    reach = _reach(means[:, shown])
+    reach = _y_range(means[:, shown])
     layout = _layout({"range": reach, **({"tickformat": ".1%"} if is_rate else {})}, stacked=False)
     if shown:
         ends = means[-1, shown]
-        places = _apart(ends, gap=_LABEL_GAP * (reach[1] - reach[0]))
+        places = _spread_labels(ends, gap=_LABEL_GAP * (reach[1] - reach[0]))
         layout["annotations"] = _labels(places, [arms[k] for k in shown])
     return {"data": data, "layout": layout}
 
 
-def _reach(means: FloatArray) -> list[float]:
+def _y_range(means: FloatArray) -> list[float]:
     """Choose the y axis for lines (n, k): from zero, not stretched by early noise."""
     settled = means[len(means) // 2 :]
-    known = settled[np.isfinite(settled)]
-    if not known.size:
+    finite = settled[np.isfinite(settled)]
+    if not finite.size:
         return [0.0, 1.0]
-    low, high = min(0.0, float(known.min())), max(0.0, float(known.max()))
+    low, high = min(0.0, float(finite.min())), max(0.0, float(finite.max()))
     return [1.2 * low, 1.2 * high or 1.0]
 
 
@@ -165,23 +165,23 @@ def _largest(history: Sequence[HistoryPoint], arms: Sequence[ArmStyle]) -> list[
 
 
 def _bands(shares: FloatArray, arms: Sequence[ArmStyle]) -> list[tuple[ArmStyle, FloatArray]]:
-    """Pair looks with shares (n,); what the smallest arms of many got is one band on top."""
+    """Pair styles with shares (n,); the smallest of many arms share one band on top."""
     n_arms = shares.shape[1]
     if n_arms <= MAX_BANDS:
         return [(arms[k], shares[:, k]) for k in range(n_arms)]
     order = np.argsort(-shares.sum(axis=0), kind="stable")
-    kept, rest = sorted(order[: MAX_BANDS - 1].tolist()), order[MAX_BANDS - 1 :]
+    largest, rest = sorted(order[: MAX_BANDS - 1].tolist()), order[MAX_BANDS - 1 :]
     others = ArmStyle(f"{len(rest)} others", None, 3)
-    return [*((arms[k], shares[:, k]) for k in kept), (others, shares[:, rest].sum(axis=1))]
+    return [*((arms[k], shares[:, k]) for k in largest), (others, shares[:, rest].sum(axis=1))]
 
 
-def _apart(values: FloatArray, gap: float) -> FloatArray:
+def _spread_labels(values: FloatArray, gap: float) -> FloatArray:
     """Move label positions (n,) until they are `gap` apart, each as little as its group allows."""
     order = np.argsort(values, kind="stable")
     groups: list[tuple[float, int]] = []  # the middle and the size of labels that touch
     for value in values[order].tolist():
         groups.append((value, 1))
-        while len(groups) > 1 and _touch(groups[-2], groups[-1], gap):
+        while len(groups) > 1 and _do_touch(groups[-2], groups[-1], gap):
             (upper, n), (lower, m) = groups.pop(), groups.pop()
             groups.append(((upper * n + lower * m) / (n + m), n + m))
     out = np.empty_like(values)
@@ -191,7 +191,7 @@ def _apart(values: FloatArray, gap: float) -> FloatArray:
     return out
 
 
-def _touch(lower: tuple[float, int], upper: tuple[float, int], gap: float) -> bool:
+def _do_touch(lower: tuple[float, int], upper: tuple[float, int], gap: float) -> bool:
     return upper[0] - lower[0] < gap * (lower[1] + upper[1]) / 2
 
 
@@ -207,14 +207,14 @@ def _labels(places: FloatArray, arm_styles: Sequence[ArmStyle]) -> list[dict[str
             "xshift": 6,
             "showarrow": False,
             "align": "left",
-            "text": f'<span style="color:{look.colour}">{_MARKS[look.pattern]}</span>'
-            f" {plain(look.label)}",
+            "text": f'<span style="color:{style.colour}">{_MARKS[style.pattern]}</span>'
+            f" {escape_html(style.label)}",
         }
-        for place, look in zip(places.tolist(), arm_styles, strict=True)
+        for place, style in zip(places.tolist(), arm_styles, strict=True)
     ]
 
 
-def plain(text: str) -> str:
+def escape_html(text: str) -> str:
     """Write text so that Plotly, which reads a little HTML, shows it as it is."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
@@ -232,12 +232,12 @@ def _layout(yaxis: dict[str, Any], *, stacked: bool) -> dict[str, Any]:
     }
 
 
-def forecast_figure(sides: Mapping[str, ForecastSide], measured: str) -> Figure:
-    """Draw what ways to send a campaign bring while it goes on, against an equal split."""
+def forecast_figure(sides: Mapping[str, ForecastSide], y_title: str) -> Figure:
+    """Draw the extra reward of ways to send a campaign, against an equal split."""
     from simulations.reporting.charts import ChartLine, line_figure  # noqa: PLC0415 - plotly is loaded when used
 
     lines = [ChartLine(label, s.emails, *s.curve) for label, s in sides.items()]
-    drawn = line_figure(lines, title="", x_title="emails sent", y_title=measured)
-    drawn.update_layout(margin={"t": 12})
-    figure: Figure = json.loads(drawn.to_json())
+    chart = line_figure(lines, title="", x_title="emails sent", y_title=y_title)
+    chart.update_layout(margin={"t": 12})
+    figure: Figure = json.loads(chart.to_json())
     return figure

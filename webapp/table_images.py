@@ -1,4 +1,4 @@
-"""Tables of the pages as Plotly figures that are drawn only to be saved as pictures.
+"""Images of the pages' tables: Plotly figures that are drawn only to be saved.
 
 The page shows them as tables, with their intervals drawn beside the numbers. The page's script
 colours them as it does the charts, see `webapp.charts`.
@@ -9,7 +9,7 @@ from math import ceil
 from typing import Any
 
 from bandits.inference.intervals import Finding
-from webapp.charts import ArmStyle, Figure, plain
+from webapp.charts import ArmStyle, Figure, escape_html
 
 MAX_ROWS = 40  # more would not fit a slide; the CSV has them all
 _ROW_PIXELS = 36
@@ -20,34 +20,34 @@ _LINE_CHARACTERS = 110  # of the widest column, at the width a picture has
 
 def interval_picture(rows: Sequence[tuple[ArmStyle, Finding]], *, is_rate: bool) -> Figure:
     """Draw estimates with their intervals, one row each, the first on top."""
-    measurable = [(look, f) for look, f in rows if f.measurable]
-    known = measurable[:MAX_ROWS]
+    measurable = [(style, f) for style, f in rows if f.measurable]
+    shown = measurable[:MAX_ROWS]
     data = [
         {
             "type": "scatter",
             "mode": "markers",
             "x": [f.estimate],
-            "y": [plain(look.label)],
-            "name": plain(look.label),
-            "meta": look.label,
-            "marker": {"size": 9, "color": look.colour},
+            "y": [escape_html(style.label)],
+            "name": escape_html(style.label),
+            "meta": style.label,
+            "marker": {"size": 9, "color": style.colour},
             "error_x": {
                 "type": "data",
                 "symmetric": False,
                 "array": [f.high - f.estimate],
                 "arrayminus": [f.estimate - f.low],
-                "color": look.colour,
+                "color": style.colour,
                 "thickness": 3,
                 "width": 0,
             },
         }
-        for look, f in known
+        for style, f in shown
     ]
-    left_out = len(measurable) - len(known)
+    left_out = len(measurable) - len(shown)
     layout: dict[str, Any] = {
         "margin": {"l": 52, "r": 40, "t": 12, "b": 44},
         "showlegend": False,
-        "height": _AROUND_PIXELS + _ROW_PIXELS * len(known),
+        "height": _AROUND_PIXELS + _ROW_PIXELS * len(shown),
         "xaxis": {
             "showgrid": True,
             "zeroline": True,
@@ -70,9 +70,9 @@ def text_picture(
             {
                 "type": "table",
                 "columnwidth": list(widths),
-                "header": {"values": [plain(h) for h in head], "align": "left"},
+                "header": {"values": [escape_html(h) for h in head], "align": "left"},
                 "cells": {
-                    "values": [[plain(cell) for cell in column] for column in columns],
+                    "values": [[escape_html(cell) for cell in column] for column in columns],
                     "align": "left",
                     "height": _LINE_PIXELS + 6,
                 },

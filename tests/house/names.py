@@ -46,14 +46,17 @@ IRREGULAR = words(
 PARALLEL = {
     "accounts": "who may sign in: its tables, and what reads and writes them",
     "api_keys": "keys of callers: stored, and handed out by the API",
+    "audit_log": "who changed what: stored, and shown on a page",
     "charts": "charts: of a simulation's report, and of pages",
     "commands": "the commands of a package",
+    "decisions": "decisions: made over the API, shown on pages",
     "drafts": "drafts of experiments: tables, store and pages",
     "experiments": "experiments: tables, store, API and pages",
     "fold": "the engine's fold, and the port through which it reads and writes",
     "group_commit": "calls done together: the queue, and the store's use of it",
     "health": "what is amiss: computed, answered by the API, shown on a page",
     "interfaces": "the protocols of a room of the simulator",
+    "lifecycle": "the states of an experiment, and the buttons that change them",
     "log": "the log of decisions and events: tables and store",
     "logistic": "logistic regression: learned, and drawn from",
     "preview": "a decision tried out: computed by the engine, shown on a page",
@@ -66,6 +69,7 @@ PARALLEL = {
     "store": "the port, and the store behind it",
     "subjects": "subjects: read and erased by engine, store and API",
     "summary": "results in short: of an experiment, and of a simulation",
+    "uploads": "uploaded files: kept, and taken by a page",
     "users": "people who sign in: store and pages",
 }
 # What API documents say, by class and field: such a name is a user's and stays.

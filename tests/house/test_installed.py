@@ -69,6 +69,8 @@ def test_wheel_has_only_code_and_small_pieces_and_declares_types(package: str) -
     ("package", "folder", "suffix"),
     [
         ("webapp", "templates", ".html"),
+        ("webapp", "templates/experiment", ".html"),
+        ("webapp", "templates/experiment/live", ".html"),
         ("webapp", "static", ".css"),
         ("webapp", "static/styles", ".css"),
         ("webapp", "static", ".js"),

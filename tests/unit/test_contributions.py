@@ -39,8 +39,8 @@ def fitted(name, n=300):
     contexts = np.column_stack([np.ones(n), rng.random((n, D - 1))])
     rewards = (rng.random(n) < 0.2 + 0.2 * arms * contexts[:, 1]).astype(float)
     policy = make(name)
-    known = policy.statistic.of(problem, arms, rewards, contexts, np.ones(n))
-    prepared = policy.prepare(known, problem, 1, np.random.default_rng(8))
+    statistic = policy.statistic.of(problem, arms, rewards, contexts, np.ones(n))
+    prepared = policy.prepare(statistic, problem, 1, np.random.default_rng(8))
     return policy, prepared, arms, rewards, contexts
 
 
@@ -51,12 +51,12 @@ def test_contextual_policies_tell_what_features_contribute():
 @pytest.mark.parametrize("name", PERSONAL)
 def test_a_feature_that_is_0_contributes_nothing_and_others_in_proportion(name):
     policy, prepared, *_ = fitted(name)
-    some = policy.contributions(prepared, np.array([1.0, 0.5, 0.0, 0.25]))
+    contributions = policy.contributions(prepared, np.array([1.0, 0.5, 0.0, 0.25]))
     more = policy.contributions(prepared, np.array([1.0, 1.0, 0.0, 0.25]))
-    assert some.terms.shape == (K, D)
-    assert np.all(some.terms[:, 2] == 0)
-    assert np.any(some.terms[:, 1] != 0)
-    assert more.terms == pytest.approx(some.terms * [1, 2, 1, 1], abs=1e-12)
+    assert contributions.terms.shape == (K, D)
+    assert np.all(contributions.terms[:, 2] == 0)
+    assert np.any(contributions.terms[:, 1] != 0)
+    assert more.terms == pytest.approx(contributions.terms * [1, 2, 1, 1], abs=1e-12)
 
 
 @pytest.mark.parametrize("name", [n for n in PERSONAL if RULES[n]])
@@ -64,9 +64,9 @@ def test_sums_and_widths_alone_decide_as_the_policy_does(name):
     policy, prepared, *_ = fitted(name)
     for x in np.column_stack([np.ones(9), np.random.default_rng(9).random((9, D - 1))]):
         parts = policy.contributions(prepared, x)
-        wanted = policy.propensities(prepared, x[None])[0]
+        propensities = policy.propensities(prepared, x[None])[0]
         assert RULES[name](parts.terms.sum(axis=-1), parts.widths) == pytest.approx(
-            wanted, abs=1e-9
+            propensities, abs=1e-9
         )
         assert parts.log_odds == (name == "logistic_thompson")
 

@@ -10,11 +10,11 @@ from bandits.results import HistoryPoint
 from webapp.charts import (
     HUES,
     MAX_BANDS,
-    _apart,
+    _spread_labels,
     arm_styles,
-    averages,
+    average_rewards,
     reward_figure,
-    sends,
+    send_shares,
     share_figure,
 )
 
@@ -27,32 +27,34 @@ def point(i, sent, complete=None, reward=None):
 
 
 def test_an_arm_keeps_its_look_and_the_control_is_grey():
-    found = arm_styles([f"arm {i}" for i in range(30)], control=2)
-    assert found[2].hue is None
-    others = [look for i, look in enumerate(found) if i != 2]
-    assert [look.hue for look in others[:7]] == list(range(len(HUES)))
-    seen = {(look.hue, look.pattern) for look in others[:28]}
+    styles = arm_styles([f"arm {i}" for i in range(30)], control=2)
+    assert styles[2].hue is None
+    others = [style for i, style in enumerate(styles) if i != 2]
+    assert [style.hue for style in others[:7]] == list(range(len(HUES)))
+    seen = {(style.hue, style.pattern) for style in others[:28]}
     assert len(seen) == 28, "colour and pattern together tell 28 arms apart"
     assert arm_styles(["a", "b"], control=0)[1] == arm_styles(["x", "b", "c"], control=0)[1]
 
 
 def test_share_chart_shows_each_stretch_and_leaves_idle_ones_out():
     history = [point(0, [10, 10]), point(1, [10, 10]), point(2, [40, 20]), point(3, [39, 30])]
-    known = sends(history)
-    assert [t.hour for t in known.times] == [0, 2, 3]
-    assert known.shares.tolist() == [[0.5, 0.5], [0.75, 0.25], [0.0, 1.0]]
+    stretches = send_shares(history)
+    assert [t.hour for t in stretches.times] == [0, 2, 3]
+    assert stretches.shares.tolist() == [[0.5, 0.5], [0.75, 0.25], [0.0, 1.0]]
 
 
 def test_an_arm_that_joined_later_had_no_share_before():
-    known = sends([point(0, [10]), point(1, [10, 30])])
-    assert known.shares.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    stretches = send_shares([point(0, [10]), point(1, [10, 30])])
+    assert stretches.shares.tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
 def test_reward_chart_averages_need_enough_results():
-    found = averages([point(0, [9, 9], [29, 30], [29, 15]), point(1, [9, 9], [40, 60], [10, 15])])
-    assert np.isnan(found[0, 0])
-    assert found[0, 1] == 0.5
-    assert found[1].tolist() == [0.25, 0.25]
+    means = average_rewards(
+        [point(0, [9, 9], [29, 30], [29, 15]), point(1, [9, 9], [40, 60], [10, 15])]
+    )
+    assert np.isnan(means[0, 0])
+    assert means[0, 1] == 0.5
+    assert means[1].tolist() == [0.25, 0.25]
 
 
 def test_share_chart_of_many_arms_has_a_few_bands_and_the_rest():
@@ -69,7 +71,7 @@ def test_share_chart_of_many_arms_has_a_few_bands_and_the_rest():
 
 def test_chart_labels_do_not_overlap_and_stay_where_there_is_room():
     values = np.array([0.10, 0.101, 0.5, 0.102])
-    moved = _apart(values, gap=0.05)
+    moved = _spread_labels(values, gap=0.05)
     assert np.diff(np.sort(moved)).min() >= 0.05 - 1e-12
     assert np.argsort(moved).tolist() == np.argsort(values).tolist()
     assert moved[2] == 0.5

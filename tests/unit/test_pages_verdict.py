@@ -19,8 +19,8 @@ from bandits.results import Results
 from bandits.segments import Segmentation
 from bandits.store.values import ExperimentRecord
 from bandits.versions import Configuration
-from webapp.pages.experiment.health import check
-from webapp.pages.experiment.labels import measure
+from webapp.pages.experiment.health import health_checks
+from webapp.pages.experiment.labels import reward_measure
 from webapp.pages.experiment.results_view import BarScale, results_view
 
 DAY = 86_400.0
@@ -37,12 +37,12 @@ def record(n_arms: int = 2, **changes: Any) -> ExperimentRecord:
         "reward": {"metrics": {"click": {}}, "window_seconds": 2 * DAY, "maturity_seconds": DAY},
         "floor": 0.01,
     }
-    given = {k: changes.pop(k) for k in ("policy", "reward", "context", "floor") if k in changes}
-    configuration = Configuration.first(convert(declared | given, Experiment))
-    made = ExperimentRecord(
+    settings = {k: changes.pop(k) for k in ("policy", "reward", "context", "floor") if k in changes}
+    configuration = Configuration.first(convert(declared | settings, Experiment))
+    experiment_record = ExperimentRecord(
         1, "sale", "running", b"salt" * 4, configuration, 0, 0.0, started_at=0.0
     )
-    return replace(made, **changes)
+    return replace(experiment_record, **changes)
 
 
 def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
@@ -67,11 +67,11 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
         none.floors,
     )
     live = ActivePolicy(of.key, of.salt, of.configuration, None)
-    told = summarise(of, live, grounds, [])
+    summary = summarise(of, live, grounds, [])
     return replace(
-        told,
+        summary,
         arms=[replace(a, sent=sends, complete=sends, reward=float(n)) for a, n in
-              zip(told.arms, clicks, strict=True)],
+              zip(summary.arms, clicks, strict=True)],
     )  # fmt: skip
 
 
@@ -95,9 +95,9 @@ def test_a_clear_leader_is_named_with_the_risk_of_being_wrong() -> None:
 def test_a_rival_that_could_be_better_is_named_and_what_that_would_cost() -> None:
     verdict = said(record(), [1000, 1040])
     assert verdict.headline == "“Question” leads, but “Plain” could still be better."
-    told = results(record(), [1000, 1040], 10_000).lead
+    lead = results(record(), [1000, 1040], 10_000).lead
     said_at_most = float(re.search(r"at most ([\d.]+) clicks per 1,000 emails", verdict.risk)[1])
-    assert 1000 * told.at_most <= said_at_most <= 1000 * told.at_most * 1.1, "never too low"
+    assert 1000 * lead.at_most <= said_at_most <= 1000 * lead.at_most * 1.1, "never too low"
     assert not verdict.settled
 
 
@@ -139,8 +139,8 @@ def test_too_few_results_promise_nothing() -> None:
 
 
 def test_leader_is_not_named_before_a_window_has_closed() -> None:
-    told = results(record(), [800, 1600], 10_000)
-    verdict = results_view(record(), replace(told, lead=None), DAY).verdict
+    summary = results(record(), [800, 1600], 10_000)
+    verdict = results_view(record(), replace(summary, lead=None), DAY).verdict
     assert verdict.leader is None
     assert "no comparison holds yet" in verdict.headline
     assert "2 days after an email was sent" in verdict.advice
@@ -168,7 +168,7 @@ def test_a_method_that_chooses_by_recipient_has_no_version_for_everybody() -> No
 
 
 @pytest.mark.parametrize(
-    ("state", "changes", "told"),
+    ("state", "changes", "sentence"),
     [
         ("paused", {}, "Paused: your sender's requests are refused until you resume. “Question”"),
         ("stopped", {"stopped_at": 9 * DAY}, "Your sender's requests are refused. “Question”"),
@@ -180,9 +180,9 @@ def test_a_method_that_chooses_by_recipient_has_no_version_for_everybody() -> No
         ),
     ],
 )
-def test_findings_are_told_in_each_state(state, changes, told) -> None:
+def test_findings_are_told_in_each_state(state, changes, sentence) -> None:
     verdict = said(record(state=state, **changes), [800, 1600])
-    assert told in verdict.headline
+    assert sentence in verdict.headline
     assert verdict.risk
 
 
@@ -206,18 +206,18 @@ def interval(low: float, high: float) -> Interval:
 
 
 def test_bars_share_a_scale_and_keep_their_order() -> None:
-    scale = BarScale.of([interval(0.1, 0.2), interval(0.15, 0.3), None, NotYet("", "")])
+    scale = BarScale.from_findings([interval(0.1, 0.2), interval(0.15, 0.3), None, NotYet("", "")])
     assert scale is not None
     one, other = scale.bar(interval(0.1, 0.2)), scale.bar(interval(0.15, 0.3))
     assert 0 <= one.left < other.left < one.right < other.right <= 100
     assert (one.cut_left, one.cut_right) == (False, False)
-    assert BarScale.of([None, NotYet("", "")]) is None
+    assert BarScale.from_findings([None, NotYet("", "")]) is None
 
 
 def test_wide_interval_is_drawn_cut_off_and_leaves_the_others_room() -> None:
     narrow = [interval(0.10 + i / 1000, 0.11 + i / 1000) for i in range(5)]
     wide = interval(-2.0, 2.4)
-    scale = BarScale.of([*narrow, wide])
+    scale = BarScale.from_findings([*narrow, wide])
     assert scale is not None
     bar = scale.bar(narrow[0])
     assert bar.right - bar.left > 5, "per cent of the column"
@@ -225,10 +225,10 @@ def test_wide_interval_is_drawn_cut_off_and_leaves_the_others_room() -> None:
 
 
 def test_a_scale_of_rates_never_begins_below_none() -> None:
-    scale = BarScale.of([interval(0.0001, 0.2)])
+    scale = BarScale.from_findings([interval(0.0001, 0.2)])
     assert scale is not None
     assert scale.low == 0
-    lifts = BarScale.of([interval(0.1, 0.2)], 0.0)
+    lifts = BarScale.from_findings([interval(0.1, 0.2)], 0.0)
     assert lifts is not None
     assert lifts.low <= 0, "a lift is read against none"
 
@@ -236,11 +236,14 @@ def test_a_scale_of_rates_never_begins_below_none() -> None:
 def checks(**health: Any):
     """List the checks of results whose health is as given."""
     of = record(3)
-    told = results(of, [100, 110, 120], 1000)
-    told = replace(told, health=replace(told.health, **health))
+    summary = results(of, [100, 110, 120], 1000)
+    summary = replace(summary, health=replace(summary.health, **health))
     labels = ["Plain", "Question", "Emoji"]
     experiment = of.configuration.experiment
-    return {c.title: c for c in check(experiment, told, labels, measure(experiment.reward))}
+    return {
+        c.title: c
+        for c in health_checks(experiment, summary, labels, reward_measure(experiment.reward))
+    }
 
 
 def test_a_sound_experiment_has_nothing_to_act_on() -> None:
@@ -250,8 +253,8 @@ def test_a_sound_experiment_has_nothing_to_act_on() -> None:
 def test_a_split_that_is_not_as_intended_comes_first_and_says_what_to_do() -> None:
     split = results(record(3), [1, 1, 1], 1000).health.split
     bad = replace(split, sent=[1000, 900, 1100], p_values=[1.0, 1e-9, 1e-9], alarmed=[1, 2])
-    found = checks(split=bad)
-    first = next(iter(found.values()))
+    found_checks = checks(split=bad)
+    first = next(iter(found_checks.values()))
     assert first.tone == "wrong"
     assert "sent 900 times where 1,000 were expected" in first.sentence
     assert "developers" in first.sentence
@@ -271,8 +274,8 @@ def test_a_split_that_is_not_as_intended_comes_first_and_says_what_to_do() -> No
     ],
 )
 def test_health_findings_have_a_row_each(health, title, tone) -> None:
-    found = {t.replace("\u202f", " "): c for t, c in checks(**health).items()}
-    assert found[title].tone == tone
+    checks_by_title = {t.replace("\u202f", " "): c for t, c in checks(**health).items()}
+    assert checks_by_title[title].tone == tone
 
 
 def test_drift_and_late_clicks_are_told_in_words() -> None:

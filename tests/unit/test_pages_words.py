@@ -6,24 +6,24 @@ import pytest
 from msgspec import convert
 
 from bandits.rewards import RewardRule
-from webapp.pages.experiment.labels import measure
-from webapp.pages.form.slugs import letter, slug, unused
+from webapp.pages.experiment.labels import reward_measure
+from webapp.pages.form.slugs import letter_name, slug, unused_key
 from webapp.pages.formatting import (
     amount,
     average,
-    brief,
     count,
-    every,
+    duration_text,
     gain,
     heading,
     percent,
+    period_text,
+    phrase,
     plural,
-    say,
     share,
-    split,
-    spoken,
+    short_number,
+    split_duration,
+    time_tag,
     total,
-    when,
 )
 
 
@@ -32,7 +32,7 @@ def plain(text):
 
 
 @pytest.mark.parametrize(
-    ("value", "written"),
+    ("value", "text"),
     [
         (0.183, "18.3 %"),
         (1, "100.0 %"),
@@ -45,8 +45,8 @@ def plain(text):
         (float("nan"), "–"),
     ],
 )
-def test_rates_are_written_as_per_cent(value, written):
-    assert plain(percent(value)) == written
+def test_rates_are_written_as_per_cent(value, text):
+    assert plain(percent(value)) == text
 
 
 def test_declared_shares_keep_the_digits_they_were_declared_with():
@@ -59,7 +59,7 @@ def test_declared_shares_keep_the_digits_they_were_declared_with():
 
 
 def test_keys_are_written_as_people_say_them():
-    assert (spoken("zip_code"), heading("zip_code")) == ("zip code", "Zip code")
+    assert (phrase("zip_code"), heading("zip_code")) == ("zip code", "Zip code")
     assert (heading("CRM_tier"), heading("age"), heading("")) == ("CRM tier", "Age", "")
 
 
@@ -86,15 +86,15 @@ def test_counts_amounts_and_columns():
 
 
 def test_moments_are_written_in_utc_for_a_script_to_turn():
-    written = when(datetime(2026, 11, 22, 9, 5, tzinfo=timezone(timedelta(hours=1))))
-    assert written == '<time datetime="2026-11-22T08:05:00Z">22 Nov 2026, 08:05 UTC</time>'
-    assert when(datetime(2026, 11, 22, 8, 5, tzinfo=UTC).timestamp()) == written
-    assert when("2026-11-22T08:05:00+00:00") == written
-    assert when(None) == "–"
+    texts = time_tag(datetime(2026, 11, 22, 9, 5, tzinfo=timezone(timedelta(hours=1))))
+    assert texts == '<time datetime="2026-11-22T08:05:00Z">22 Nov 2026, 08:05 UTC</time>'
+    assert time_tag(datetime(2026, 11, 22, 8, 5, tzinfo=UTC).timestamp()) == texts
+    assert time_tag("2026-11-22T08:05:00+00:00") == texts
+    assert time_tag(None) == "–"
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [
         (60, "1 minute"),
         (90, "90 seconds"),
@@ -104,15 +104,15 @@ def test_moments_are_written_in_utc_for_a_script_to_turn():
         (0, "0 seconds"),
     ],
 )
-def test_lengths_of_time_are_said_in_their_largest_whole_unit(seconds, said):
-    assert say(seconds) == said
-    amount_, unit = split(seconds)
+def test_lengths_of_time_are_said_in_their_largest_whole_unit(seconds, text):
+    assert duration_text(seconds) == text
+    amount_, unit = split_duration(seconds)
     lengths = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
     assert float(amount_) * lengths[unit] == seconds, "nothing is lost on the way to the form"
 
 
 def test_learning_interval_is_written_as_people_say_it():
-    assert (every(60), every(7200)) == ("every minute", "every 2 hours")
+    assert (period_text(60), period_text(7200)) == ("every minute", "every 2 hours")
 
 
 def test_keys_are_made_from_names():
@@ -120,19 +120,19 @@ def test_keys_are_made_from_names():
     assert slug("Subject line", join="_") == "subject_line"
     assert slug("春") == ""
     assert len(slug("x" * 200)) == 60
-    assert unused("sale", {"sale", "sale-2"}) == "sale-3"
-    assert [letter(i) for i in (0, 25, 26, 701, 702)] == ["a", "z", "aa", "zz", "aaa"]
+    assert unused_key("sale", {"sale", "sale-2"}) == "sale-3"
+    assert [letter_name(i) for i in (0, 25, 26, 701, 702)] == ["a", "z", "aa", "zz", "aaa"]
 
 
 def test_no_number_is_written_with_an_exponent() -> None:
-    written = [brief(n) for n in (0.42, 9.96, 99.4, 99.7, 1204.4)]
-    assert written == ["0.42", "10", "99", "100", "1,204"]
+    texts = [short_number(n) for n in (0.42, 9.96, 99.4, 99.7, 1204.4)]
+    assert texts == ["0.42", "10", "99", "100", "1,204"]
     assert gain(2050.37, whole=False) == "+2,050"
     assert gain(-3.5, whole=False) == "−3.50"
 
 
 @pytest.mark.parametrize(
-    ("metrics", "mean", "told"),
+    ("metrics", "mean", "bound"),
     [
         ({"click": {}}, "Click rate", "4.1 clicks per 1,000 emails"),
         ({"revenue": {"high": 500.0, "count": "sum"}}, "Revenue per email", "4.1 of revenue per"),
@@ -144,7 +144,7 @@ def test_no_number_is_written_with_an_exponent() -> None:
         ({"order": {"weight": 8.0}}, "Worth per email", "a worth of 4.1 per 1,000 emails"),
     ],
 )
-def test_measure_has_a_unit(metrics, mean, told) -> None:
-    counted = measure(convert({"metrics": metrics}, RewardRule))
-    assert counted.mean == mean
-    assert told in counted.at_most_per_thousand(0.0041)
+def test_measure_has_a_unit(metrics, mean, bound) -> None:
+    measure = reward_measure(convert({"metrics": metrics}, RewardRule))
+    assert measure.mean == mean
+    assert bound in measure.at_most_per_thousand(0.0041)

@@ -4,7 +4,56 @@
 against forged forms, headers, filters and pages for errors.
 """
 
-from webapp.pages.application import init
-from webapp.pages.blueprint import pages
+from flask import Blueprint, Flask
 
-__all__ = ["init", "pages"]
+from webapp.settings import Settings
+
+pages = Blueprint("pages", __name__)
+
+
+def init(app: Flask, settings: Settings) -> None:
+    """Add the pages to `app`, and what they need of it."""
+    # Here, since they import the blueprint. Those that nothing below names add views to it.
+    from webapp.pages import (  # noqa: PLC0415
+        access,
+        assets,  # noqa: F401
+        error_pages,
+        formatting,
+        headers,
+        layout,
+    )
+    from webapp.pages.admin import (  # noqa: F401, PLC0415
+        api_keys,
+        audit_log,
+        sessions,
+        sign_in,
+        throttle,
+        users,
+    )
+    from webapp.pages.experiment import (  # noqa: F401, PLC0415
+        decisions,
+        downloads,
+        experiment_list,
+        history,
+        lifecycle,
+        preview,
+        results,
+        segments,
+        stop,
+        uploads,
+    )
+    from webapp.pages.form import (  # noqa: F401, PLC0415
+        forecasts,
+        one_page_views,
+        plan_csv,
+        previews,
+        wizard_views,
+    )
+
+    access.init(app, sign_in.ask_to_sign_in)
+    for module in (throttle, headers, formatting, layout, error_pages, forecasts):
+        module.init(app)
+    uploads.init(app, settings)
+    # Werkzeug's own limit for forms is half a megabyte; an HTML block or two are more.
+    app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
+    app.register_blueprint(pages)

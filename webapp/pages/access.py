@@ -1,11 +1,11 @@
-"""Who may see and do what: every view says so, and `webapp.pages.gate` asks before each request."""
+"""Access to pages: the role that each view needs, sessions, and the gate before each request."""
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, request, session, url_for
+from flask import Flask, Request, abort, current_app, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, current_user, login_user
@@ -14,16 +14,18 @@ from flask_wtf.csrf import CSRFProtect
 from bandits.errors import NotFound
 from storage.accounts import Role, User
 from storage.accounts.sessions import LASTING_SECONDS, Session
+from webapp.pages import pages
 from webapp.services import services
 
 ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
 CSRF = "bandits.csrf"
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
 
 
 class Person:
-    """Who is signed in, as flask-login wants to be told."""
+    """The person who is signed in, in the form that flask-login expects."""
 
     is_authenticated = True
     is_active = True
@@ -37,30 +39,30 @@ class Person:
 
     @property
     def email(self) -> str:
-        """Their address; the audit log calls them by it."""
+        """E-mail address, by which the audit log names this person."""
         return self.user.email
 
     @property
     def role(self) -> Role:
-        """What they are."""
+        """Role of the account."""
         return self.user.role
 
     def get_id(self) -> str:
-        """Return what the browser's cookie keeps: the token of a session that can be ended."""
+        """Return the token of the session, which the browser's cookie keeps."""
         return self._token
 
     def may(self, role: Role) -> bool:
-        """Tell whether they may do what takes `role`."""
+        """Return True if the account's role includes `role`."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
 def person() -> Person:
-    """Return who is signed in; only for views behind `needs`."""
+    """Return the person who is signed in; only for views behind `needs`."""
     return cast("Person", current_user._get_current_object())  # noqa: SLF001 - flask-login's way
 
 
 def needs(role: Role) -> Callable[[V], V]:
-    """Say that a view is for people of `role`, or of one above it."""
+    """Reserve a view for people of `role` or of a higher one."""
 
     def mark(view: V) -> V:
         view.needs = role  # type: ignore[attr-defined]
@@ -70,8 +72,14 @@ def needs(role: Role) -> Callable[[V], V]:
 
 
 def allow_anybody(view: V) -> V:
-    """Say that a view is for people who have not signed in, too."""
+    """Open a view to people who have not signed in."""
     view.needs = None  # type: ignore[attr-defined]
+    return view
+
+
+def takes_files(view: V) -> V:
+    """Allow a view bodies as long as an upload; other requests are limited to less."""
+    view.takes_files = True  # type: ignore[attr-defined]
     return view
 
 
@@ -83,8 +91,8 @@ class PageSessions(SecureCookieSessionInterface):
         return None if request.path.startswith("/api/") else super().open_session(app, request)
 
 
-def init(app: Flask) -> None:
-    """Remember who is signed in by a session cookie."""
+def init(app: Flask, ask_to_sign_in: Callable[[], ResponseReturnValue]) -> None:
+    """Keep sessions in a cookie; `ask_to_sign_in` answers requests that need one and have none."""
     app.session_interface = PageSessions()
     app.config["SESSION_COOKIE_HTTPONLY"] = True
     app.config["SESSION_COOKIE_SAMESITE"] = "Lax"
@@ -97,38 +105,52 @@ def init(app: Flask) -> None:
     # Its context processor would fail on the very page that says a session cannot be read.
     manager = LoginManager(app, add_context_processor=False)
     manager.session_protection = None  # addresses change on a train
-    manager.user_loader(_remembered)
+    manager.user_loader(_load_person)
+    manager.unauthorized_handler(ask_to_sign_in)
 
 
-def enter_as(user: User) -> None:
-    """Sign somebody in with this browser."""
+@pages.before_request
+def gate() -> ResponseReturnValue | None:
+    """Check each request of a page: signed in, sent from a form of ours, allowed."""
+    view: Any = current_app.view_functions[str(request.endpoint)]
+    role: Role | None = view.needs
+    if role is not None and not current_user.is_authenticated:
+        return current_app.login_manager.unauthorized()  # type: ignore[attr-defined,no-any-return]
+    if getattr(view, "takes_files", False):
+        request.max_content_length = current_app.config["MAX_UPLOAD_BYTES"]
+    if request.method not in SAFE_METHODS:
+        current_app.extensions[CSRF].protect()
+    if role is not None and not person().may(role):
+        abort(403, role)
+    return None
+
+
+def start_session(user: User) -> None:
+    """Sign a user in with the current browser."""
     session.clear()  # nothing planted before survives
     session.permanent = True
-    told = services()
-    token = told.accounts.sessions.begin(
-        user.id,
-        agent=request.user_agent.string,
-        address=request.remote_addr or "",
-        at=told.engine.clock(),
+    accounts, now = services().accounts, services().engine.clock()
+    token = accounts.sessions.begin(
+        user.id, agent=request.user_agent.string, address=request.remote_addr or "", at=now
     )
-    remembered = _remembered(token)
-    if remembered:
-        login_user(remembered)
+    signed_in = _load_person(token)
+    if signed_in:
+        login_user(signed_in)
 
 
-def _remembered(token: str) -> Person | None:
-    told = services()
+def _load_person(token: str) -> Person | None:
+    accounts, now = services().accounts, services().engine.clock()
     try:
-        found = told.accounts.sessions.find(token, at=told.engine.clock())
-        return Person(told.accounts.user_by_id(found.user_id), found, token)
+        signed_in = accounts.sessions.find(token, at=now)
+        return Person(accounts.user_by_id(signed_in.user_id), signed_in, token)
     except NotFound:
         return None
 
 
-def local(address: str | None) -> str:
-    """Return an address if it is one of ours, else the front page."""
+def local_address(address: str | None) -> str:
+    """Return `address` if it is one of this server, else that of the front page."""
     parts = urlsplit((address or "").replace("\\", "/"))
     ours = not parts.scheme and not parts.netloc and parts.path.startswith("/")
     if not ours or not (address or "").isprintable() or parts.path.startswith("//"):
-        return url_for("pages.campaigns")
+        return url_for("pages.experiments")
     return str(address)

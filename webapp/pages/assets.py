@@ -1,4 +1,4 @@
-"""Plotly's script, out of the installed wheel; no other server is ever asked."""
+"""Plotly's script, served from the installed wheel: browsers ask no other server."""
 
 import gzip
 from functools import cache
@@ -8,8 +8,8 @@ from importlib.resources import files
 from flask import Response, abort, request
 from flask.typing import ResponseReturnValue
 
+from webapp.pages import pages
 from webapp.pages.access import allow_anybody
-from webapp.pages.blueprint import pages
 
 PLOTLY_VERSION = version("plotly")
 _FOREVER = "public, max-age=31536000, immutable"  # the address changes with the version
@@ -17,17 +17,17 @@ _FOREVER = "public, max-age=31536000, immutable"  # the address changes with the
 
 @pages.get("/assets/plotly-<version>.js")
 @allow_anybody
-def plotly(version: str) -> ResponseReturnValue:
-    """Serve the script, compressed once."""
+def plotly_script(version: str) -> ResponseReturnValue:
+    """Serve the script, compressed where the browser takes that."""
     if version != PLOTLY_VERSION:
         abort(404)
-    packed = request.accept_encodings.find("gzip") >= 0
+    compressed = request.accept_encodings.find("gzip") >= 0
     script = _script()
-    response = Response(script if packed else gzip.decompress(script))
+    response = Response(script if compressed else gzip.decompress(script))
     response.content_type = "text/javascript; charset=utf-8"
     response.headers["Cache-Control"] = _FOREVER
     response.vary.add("Accept-Encoding")
-    if packed:
+    if compressed:
         response.content_encoding = "gzip"
     return response
 

@@ -1,4 +1,4 @@
-"""Pages for what went wrong: what it means, and what to do about it."""
+"""Pages for errors: what each means, and what to do about it."""
 
 import logging
 
@@ -22,13 +22,13 @@ _log = logging.getLogger(__name__)
 
 
 class ProblemText(Struct, frozen=True):
-    """What a page says of a problem."""
+    """Title and advice of an error page."""
 
     title: str
     help: str
 
 
-_OF_STATUS = {
+_STATUS_TEXTS = {
     400: ProblemText("This request cannot be read", "Go back and try again."),
     403: ProblemText(
         "You may not do this", "Your role does not allow it. Ask an admin of your team."
@@ -49,7 +49,7 @@ _OF_STATUS = {
     ),
 }
 
-_OF_DATABASE = {
+_DATABASE_TEXTS = {
     NotUpgraded: ProblemText(
         "The database has to be upgraded",
         "It is of an older version than this server. An administrator upgrades it by “bandits"
@@ -67,22 +67,22 @@ _OF_DATABASE = {
 
 def init(app: Flask) -> None:
     """Answer errors of pages with pages; the API answers its own."""
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(CSRFError, _forged)
+    app.register_error_handler(HTTPException, _http_error_page)
+    app.register_error_handler(CSRFError, _forged_page)
     app.register_error_handler(NotFound, lambda e: _page(404, str(e)))
     app.register_error_handler(InvalidInput, lambda e: _page(422, str(e)))
     app.register_error_handler(Conflict, lambda e: _page(409, str(e)))
-    app.register_error_handler(Unavailable, _unavailable)
-    app.register_error_handler(BanditsError, _broken)
-    app.register_error_handler(Exception, _broken)
+    app.register_error_handler(Unavailable, _unavailable_page)
+    app.register_error_handler(BanditsError, _broken_page)
+    app.register_error_handler(Exception, _broken_page)
 
 
-def _http(error: HTTPException) -> Response:
+def _http_error_page(error: HTTPException) -> Response:
     status = error.code or 500
     if status < 400:  # noqa: PLR2004 - a redirect is an exception to werkzeug, not to us
         return error.get_response()  # type: ignore[return-value]
-    own = status in {403, 409} and error.description != type(error).description
-    detail = str(error.description) if own else ""
+    is_ours = status in {403, 409} and error.description != type(error).description
+    detail = str(error.description) if is_ours else ""
     if status == 413 and request.max_content_length:  # noqa: PLR2004 - too large
         detail = f"At most {request.max_content_length / 1e6:g} MB are taken at once."
     if status == 403 and detail:  # noqa: PLR2004 - forbidden: the gate says which role it takes
@@ -93,7 +93,7 @@ def _http(error: HTTPException) -> Response:
     return response
 
 
-def _forged(error: CSRFError) -> Response:  # noqa: ARG001 - Flask hands it over
+def _forged_page(error: CSRFError) -> Response:  # noqa: ARG001 - Flask hands it over
     return _page(
         400,
         "The form was opened before you signed in or out. Go back, reload the page, and send it"
@@ -101,25 +101,25 @@ def _forged(error: CSRFError) -> Response:  # noqa: ARG001 - Flask hands it over
     )
 
 
-def _unavailable(error: Unavailable) -> Response:
+def _unavailable_page(error: Unavailable) -> Response:
     _log.error("%s %s failed: %s", request.method, route(), error)
-    response = _page(503, said=_OF_DATABASE.get(type(error)))
+    response = _page(503, text=_DATABASE_TEXTS.get(type(error)))
     response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response
 
 
-def _broken(error: Exception) -> Response:
+def _broken_page(error: Exception) -> Response:
     _log.error("%s %s failed", request.method, route(), exc_info=error)
     return _page(500)
 
 
-def _page(status: int, detail: str = "", said: ProblemText | None = None) -> Response:
-    said = said or _OF_STATUS.get(status) or _OF_STATUS[500 if status >= 500 else 400]  # noqa: PLR2004
+def _page(status: int, detail: str = "", text: ProblemText | None = None) -> Response:
+    text = text or _STATUS_TEXTS.get(status) or _STATUS_TEXTS[500 if status >= 500 else 400]  # noqa: PLR2004
     return Response(
         render_template(
             "problem.html",
             status=status,
-            said=said,
+            text=text,
             detail=detail,
             unsure=status == 500 and request.method == "POST",  # noqa: PLR2004 - our own fault
             request_id=g.get("request_id", ""),

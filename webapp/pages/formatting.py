@@ -11,13 +11,13 @@ from flask import Flask, Response, g
 from markupsafe import Markup
 
 from webapp.files.tables import csv_lines
-from webapp.pages.blueprint import pages
+from webapp.pages import pages
 from webapp.services import services
 
 
 @pages.app_template_filter()
 def author(by: str) -> str:
-    """Name the author of an entry of the audit log."""
+    """Name the author of an entry of the audit log: an address, or an API key by its name."""
     if "key_names" not in g:
         g.key_names = {f"key:{key.id}": key.name for key in services().accounts.keys.all()}
     name = g.key_names.get(by)
@@ -25,7 +25,7 @@ def author(by: str) -> str:
 
 
 def csv_response(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
-    """Answer a file of this name, written while it is sent."""
+    """Answer with a CSV file of this name, written while it is sent."""
     lines = csv_lines(chain((head,), rows))
     response = Response(lines, content_type="text/csv; charset=utf-8")
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
@@ -35,23 +35,23 @@ def csv_response(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) 
 UNITS = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
 
 
-def split(seconds: float) -> tuple[str, str]:
-    """Return the amount and the largest unit that says `seconds` in a whole number."""
+def split_duration(seconds: float) -> tuple[str, str]:
+    """Return the amount and the largest unit in which `seconds` is a whole number."""
     for unit, length in reversed(UNITS.items()):
         if seconds and seconds % length == 0:
             return f"{seconds / length:.0f}", unit
     return f"{seconds:.12g}", "seconds"
 
 
-def every(seconds: float) -> str:
-    """Write how often: "every minute", "every 2 hours"."""
-    amount, unit = split(seconds)
+def period_text(seconds: float) -> str:
+    """Write a period: "every minute", "every 2 hours"."""
+    amount, unit = split_duration(seconds)
     return f"every {unit.removesuffix('s')}" if amount == "1" else f"every {amount} {unit}"
 
 
-def say(seconds: float) -> str:
-    """Write a length of time: "7 days", "1 hour", "90 seconds"."""
-    amount, unit = split(seconds)
+def duration_text(seconds: float) -> str:
+    """Write a duration: "7 days", "1 hour", "90 seconds"."""
+    amount, unit = split_duration(seconds)
     return f"{amount} {unit.removesuffix('s') if amount == '1' else unit}"
 
 
@@ -59,7 +59,7 @@ _THIN = "\u202f"  # a narrow space that keeps a number and its sign on one line
 _NONE = "–"
 _NOTHING = 0.001  # per 1,000 emails, one in a million
 _HUNDRED = 99.5  # from here on, whole numbers have digits enough
-_RARE = 0.001  # a chance this small, or this near to certain, is not told more exactly
+_RARE = 0.001  # a chance this small, or this near to certain, is not written more exactly
 _SMALL = 0.005  # below it two decimals are zeros
 
 
@@ -68,19 +68,19 @@ def count(value: float) -> str:
     return f"{round(value):,}".replace("-", "−")
 
 
-def spoken(key: str) -> str:
-    """Write a key as people say it, within a sentence: zip code."""
+def phrase(key: str) -> str:
+    """Write a key as words within a sentence: zip code."""
     return key.replace("_", " ")
 
 
 def heading(key: str) -> str:
-    """Write a key as people say it, where it stands alone: Zip code."""
-    words = spoken(key)
+    """Write a key as words that stand alone: Zip code."""
+    words = phrase(key)
     return words[:1].upper() + words[1:]
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Write a fraction as per cent: 18.3 %; below .1 % with two digits that tell something."""
+    """Write a fraction as per cent: 18.3 %; below .1 % with its two leading digits."""
     if value is None or not isfinite(value):
         return _NONE
     shown = 100 * value
@@ -120,14 +120,14 @@ def total(value: float, *, whole: bool) -> str:
 
 
 def average(value: float | None) -> str:
-    """Write a column's mean: three decimals so that they align, more where those say nothing."""
+    """Write a column's mean: three decimals so that they align, three digits where those are 0."""
     if value is None or not isfinite(value):
         return _NONE
     text = f"{value:.3g}" if 0 < abs(value) < 1e-3 else f"{value:,.3f}"  # noqa: PLR2004 - would be 0.000
     return text.replace("-", "−")
 
 
-def signed(value: float | None, *, points: bool) -> str:
+def signed_number(value: float | None, *, points: bool) -> str:
     """Write a difference with its sign; as percentage points where rates are compared."""
     if value is None or not isfinite(value):
         return _NONE
@@ -137,20 +137,20 @@ def signed(value: float | None, *, points: bool) -> str:
 
 
 def gain(value: float, *, whole: bool) -> str:
-    """Write what was gained in all, with its sign: +212, −3.5."""
+    """Write a total gain with its sign: +212, −3.5."""
     text = count(abs(value)) if whole or abs(value) >= _HUNDRED else amount(abs(value))
     return f"{'−' if value < 0 else '+'}{text}"
 
 
-def brief(value: float) -> str:
-    """Write a number with the two digits that tell something: 12, 0.42, 0."""
+def short_number(value: float) -> str:
+    """Write a number with its two leading digits: 12, 0.42, 0."""
     if abs(value) < _NOTHING:
         return "0"
     return count(value) if abs(value) >= _HUNDRED else f"{value:.2g}".replace("-", "−")
 
 
-def when(value: datetime | float | str | None) -> Markup:
-    """Write a moment in UTC; the page's script turns it into the reader's own zone."""
+def time_tag(value: datetime | float | str | None) -> Markup:
+    """Write a moment in UTC as a time element; the page's script shows it in the reader's zone."""
     if value is None:
         return Markup(_NONE)  # noqa: S704 - a constant
     moment = _moment(value)
@@ -178,10 +178,10 @@ def plural(number: float, one: str, many: str = "") -> str:
 
 
 def init(app: Flask) -> None:
-    """Offer them to templates."""
-    for written in (
+    """Add the formats to templates as filters."""
+    for function in (
         count,
-        spoken,
+        phrase,
         heading,
         percent,
         chance,
@@ -189,11 +189,11 @@ def init(app: Flask) -> None:
         amount,
         total,
         average,
-        signed,
+        signed_number,
         gain,
-        brief,
-        when,
+        short_number,
+        time_tag,
         pretty_json,
         plural,
     ):
-        app.add_template_filter(written)
+        app.add_template_filter(function)

@@ -9,9 +9,8 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 # Plotly fills an empty style element from its script, brings one for maps, and sets style
-# attributes. A hash lets in exactly its text, so an empty element and that of the maps: no style of
-# anybody else. A Plotly that brings another one for maps works as well, and is told of it in the
-# browser's console.
+# attributes. A hash allows exactly one text: the empty element, and the one for maps. A Plotly with
+# another one for maps works as well; the browser's console then reports it as refused.
 _EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 _MAP_STYLE = "'sha256-ji27qzEtxXZW+7dun6UwjHXJ18e6WAin1VvNtkzIE/o='"
 
@@ -60,20 +59,20 @@ def init(app: Flask) -> None:
 
 
 class SecurityHeaders:
-    """A WSGI application, its answers with our headers where they have none of their own.
+    """WSGI middleware that adds our headers to answers without their own.
 
-    Around Flask rather than a hook in it: its headers are searched anew for each one that is added,
-    which cost single choices more than to decide.
+    Middleware rather than a Flask hook: Flask searches all headers again for each one it adds,
+    which took longer than a single choice.
     """
 
     def __init__(self, inner: "WSGIApplication") -> None:
-        """Add to what `inner` answers."""
+        """Wrap `inner`."""
         self._inner = inner
 
     def __call__(
         self, environ: "WSGIEnvironment", start_response: "StartResponse"
     ) -> Iterable[bytes]:
-        """Answer a request."""
+        """Answer a request as the inner application does, with our headers."""
         encrypted = environ["wsgi.url_scheme"] == "https"
 
         def start(status: str, headers: list[tuple[str, str]], *error: Any) -> Any:
@@ -83,12 +82,12 @@ class SecurityHeaders:
 
 
 def _missing(headers: list[tuple[str, str]], *, encrypted: bool) -> list[tuple[str, str]]:
-    given = {name.title(): value for name, value in headers}
-    added = [*_ALWAYS]
-    if "frame-ancestors 'none'" in given.get("Content-Security-Policy", PAGE_POLICY):
-        added.append(_UNFRAMED)
-    if given.get("Content-Type", "").startswith("text/html"):
-        added.append(_FRESH)
+    own_headers = {name.title(): value for name, value in headers}
+    new_headers = [*_ALWAYS]
+    if "frame-ancestors 'none'" in own_headers.get("Content-Security-Policy", PAGE_POLICY):
+        new_headers.append(_UNFRAMED)
+    if own_headers.get("Content-Type", "").startswith("text/html"):
+        new_headers.append(_FRESH)
     if encrypted:
-        added.append(_ENCRYPTED)
-    return [header for header in added if header[0] not in given]
+        new_headers.append(_ENCRYPTED)
+    return [header for header in new_headers if header[0] not in own_headers]

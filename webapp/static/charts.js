@@ -2,22 +2,22 @@
 "use strict";
 
 const plotlyAddress = document.currentScript.dataset.plotly;
-let coming = null;
+let loading = null;
 
-// Plotly is large: the page is read, and kept up to date, while it comes. Whoever needs it after it
-// did not come asks for it again.
+// Plotly is large: the page is readable, and updated, while it loads. After a failure, the next call
+// loads it again.
 function plotly() {
-  coming ??= new Promise((resolve, reject) => {
+  loading ??= new Promise((resolve, reject) => {
     const script = Object.assign(document.createElement("script"), { src: plotlyAddress });
     script.addEventListener("load", () => resolve(window.Plotly));
     script.addEventListener("error", () => {
-      coming = null;
+      loading = null;
       script.remove();
-      reject(new Error("the charts' script did not come"));
+      reject(new Error("the charts' script did not load"));
     });
     document.head.append(script);
   });
-  return coming;
+  return loading;
 }
 
 function token(name) {
@@ -35,7 +35,7 @@ function inZone(iso) {
   return new Date(moment.getTime() - moment.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
 }
 
-// One point is no line: shares hold from the start until then, and an average is a dot.
+// One point is no line: a share holds from the start until then, and an average is a dot.
 function overTime(trace) {
   const x = trace.x.map(inZone);
   if (x.length !== 1) return { ...trace, x };
@@ -93,7 +93,7 @@ function labelRoom(labels) {
   return widest + 32;
 }
 
-// A picture says what it is of: it leaves the page that says so.
+// A picture carries its title, since it leaves the page with the headings.
 async function savePicture(figure, title, name) {
   const Plotly = await plotly();
   const { data, layout } = styled(figure, 1200);
@@ -111,7 +111,7 @@ function plain(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-// Figures that come with their data in the page; only colours of text and grid are the page's own.
+// Figures whose data is in the page; the colours of text and grid are set here.
 async function drawFigures() {
   const elements = document.querySelectorAll("[data-figure]");
   if (!elements.length) return;

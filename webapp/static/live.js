@@ -1,4 +1,4 @@
-// Keeps an experiment's page and its charts up to date without moving what is being read.
+// Updates an experiment's page and its charts without moving the text that is being read.
 "use strict";
 
 const live = document.querySelector("[data-live-from]");
@@ -8,8 +8,8 @@ let etag = "";
 let state = "";
 let failures = 0;
 
-// A chart is drawn once Plotly is there. A table that the server drew has no place for one: it
-// becomes a picture only to be saved.
+// A chart is drawn once Plotly is loaded. A table of the server has no element for a chart: it is
+// drawn only to be saved.
 function draw(name, figure) {
   if (!figure.data.length) return;
   charts.set(name, figure);
@@ -34,8 +34,8 @@ function isReading(region) {
     && region.contains(selection.anchorNode));
 }
 
-// What was open stays open, and what had the focus keeps it, though the region is written anew.
-function replaced(region, html) {
+// Open details stay open, and the focus stays where it was, when a region is replaced.
+function replaceRegion(region, html) {
   const open = [...region.querySelectorAll("details[open][id]")].map((e) => e.id);
   const focused = region.contains(document.activeElement) && document.activeElement;
   const kind = focused && focused.tagName.toLowerCase();
@@ -48,13 +48,13 @@ function replaced(region, html) {
   if (place >= 0) region.querySelectorAll(kind)[place]?.focus({ preventScroll: true });
 }
 
-// Each region is replaced only when it differs, and not while somebody marks text in it.
+// A region is replaced only when it differs, and not while text in it is selected.
 function update(content) {
   for (const [name, html] of Object.entries(content.parts)) {
     const region = document.querySelector(`[data-live="${name}"]`);
     if (!region || shown.get(region) === html || isReading(region)) continue;
     const scrolled = [region.scrollLeft, region.scrollTop];
-    replaced(region, html);
+    replaceRegion(region, html);
     shown.set(region, html);
     localTimes(region);
     [region.scrollLeft, region.scrollTop] = scrolled;

@@ -1,4 +1,4 @@
-// What every page gains from script; all of it works without.
+// Script of every page; all pages work without it.
 "use strict";
 
 function localTimes(root) {
@@ -18,7 +18,7 @@ function localTimes(root) {
   }
 }
 
-// Dates are typed in the viewer's own zone: the field says it, and its offset is sent along.
+// Dates are typed in the viewer's zone: the field shows it, and its offset is sent along.
 function zoned(root) {
   const local = (moment) =>
     new Date(moment - moment.getTimezoneOffset() * 60000).toISOString().slice(0, 19).replace(/:00$/, "");
@@ -26,11 +26,11 @@ function zoned(root) {
     const offset = document.getElementById(input.dataset.moment);
     input.parentElement.querySelector("[data-zone]").textContent =
       Intl.DateTimeFormat().resolvedOptions().timeZone;
-    const typed = input.value !== input.defaultValue; // before this script came: here, not in UTC
+    const typed = input.value !== input.defaultValue; // before this script was loaded: in this zone, not in UTC
     if (input.value && !typed) {
       const moment = new Date(Date.parse(`${input.value}Z`) - Number(offset.value) * 60000);
       if (-moment.getTimezoneOffset() !== Number(offset.value)) {
-        input.defaultValue = input.value = local(moment); // as if it had come like that
+        input.defaultValue = input.value = local(moment); // as if the server had sent it
       }
     }
     const measure = () => {
@@ -97,7 +97,7 @@ function formWithRows(form) {
     if (next) next.focus({ preventScroll: !added });
   });
   const warn = (event) => event.preventDefault();
-  if ("autosave" in form.dataset) return; // such a form loses nothing by being left
+  if ("autosave" in form.dataset) return; // such a form is saved by itself
   form.addEventListener("input", () => window.addEventListener("beforeunload", warn), { once: true });
 }
 
@@ -108,8 +108,8 @@ for (const form of document.querySelectorAll("form[data-rows]")) formWithRows(fo
 const summary = document.querySelector("[data-focus]");
 if (summary) summary.focus();
 
-// What is under way is shown as it moves; once it is over, the whole page is read again, but not
-// before what was typed meanwhile is saved.
+// Progress is shown while a job runs; once it is over, the whole page is loaded again, after typed
+// text is saved.
 const beforeReading = [];
 
 async function poll(region) {

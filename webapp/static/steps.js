@@ -1,16 +1,16 @@
-// What the steps to an experiment gain from script: they save while one types, and a subject line
-// is shown as a phone's inbox would show it.
+// Script of the form's steps: saves while a person types, and shows a subject line as in a phone's
+// inbox.
 "use strict";
 
 const QUIET_MS = 900;
 
 function autosave(form) {
-  const said = document.querySelector("[data-saved]");
+  const status = document.querySelector("[data-saved]");
   let timer = 0;
   let saving = null;
   let dirty = false;
   let refused = false;
-  let unsaved = false; // the last attempt failed: leaving would lose what was typed
+  let unsaved = false; // the last attempt failed: leaving would lose text
 
   async function save({ last = false } = {}) {
     clearTimeout(timer);
@@ -19,7 +19,7 @@ function autosave(form) {
     dirty = false;
     const body = new URLSearchParams(new FormData(form));
     body.set("do", "autosave");
-    said.textContent = "Saving…";
+    status.textContent = "Saving…";
     // A request that outlives its page may not be large.
     const keepalive = last && body.toString().length < 60000;
     saving = fetch(form.action, {
@@ -28,7 +28,7 @@ function autosave(form) {
       if (answer.status === 409) {
         refused = unsaved = true;
         const { by } = await answer.json();
-        said.textContent = `Not saved: ${by} changed this step. Press Continue to see both.`;
+        status.textContent = `Not saved: ${by} changed this step. Press Continue to see both.`;
         return;
       }
       if (!answer.ok) throw new Error(String(answer.status));
@@ -39,10 +39,10 @@ function autosave(form) {
         history.replaceState(null, "", address);
       }
       unsaved = false;
-      said.textContent = "Saved";
+      status.textContent = "Saved";
     }).catch(() => {
       dirty = unsaved = true;
-      said.textContent = "Not saved yet: the server does not answer. What you typed stands here.";
+      status.textContent = "Not saved yet: the server does not answer. What you typed stands here.";
       timer = setTimeout(save, 5 * QUIET_MS);
     });
     await saving;
@@ -55,7 +55,7 @@ function autosave(form) {
     clearTimeout(timer);
     timer = setTimeout(save, QUIET_MS);
   });
-  // A button waits for what is being saved: else the two would look like two people.
+  // A button waits for the running save: otherwise the two would conflict.
   form.addEventListener("submit", async (event) => {
     clearTimeout(timer);
     dirty = unsaved = false;
@@ -74,7 +74,7 @@ function autosave(form) {
   });
 }
 
-// Whether somebody changed a field since the page came.
+// Returns true if the person changed a field before this script was loaded.
 function touched(field) {
   if (field.options) {
     const before = [...field.options].findIndex((option) => option.defaultSelected);
@@ -101,6 +101,6 @@ function inboxes(form) {
 for (const form of document.querySelectorAll("form[data-rows]")) {
   if ("autosave" in form.dataset) autosave(form);
   inboxes(form);
-  // Who types faster than this script comes is not to lose it.
+  // Text that was typed before this script was loaded is saved too.
   if ([...form.elements].some(touched)) form.dispatchEvent(new Event("input"));
 }

@@ -27,9 +27,9 @@ def decision(server) -> str:
     with server.client() as api:
         api.post("/api/v1/experiments", json=to_builtins(sample_experiment())).raise_for_status()
         api.post(f"/api/v1/experiments/{KEY}/start").raise_for_status()
-        asked = [{"subject_id": f"axe-{i}"} for i in range(300)]
-        made = api.post(f"/api/v1/experiments/{KEY}/choose/batch", json={"requests": asked})
-        ids = [d["decision_id"] for d in made.raise_for_status().json()["decisions"]]
+        requests = [{"subject_id": f"axe-{i}"} for i in range(300)]
+        decisions = api.post(f"/api/v1/experiments/{KEY}/choose/batch", json={"requests": requests})
+        ids = [d["decision_id"] for d in decisions.raise_for_status().json()["decisions"]]
         clicks = [{"decision_id": d, "event_id": "c", "metric": "click"} for d in ids[::5]]
         api.post("/api/v1/rewards", json={"rewards": clicks}).raise_for_status()
     return ids[0]
@@ -74,7 +74,7 @@ def addresses(page: Page, decision: str, folder: str) -> dict[str, list[str]]:
     begun = upload(page, "recipients", "subject_id\na\n")
     page.get_by_role("button", name="Choose for every").click()
     page.get_by_text("Chosen for 1 recipient").wait_for()
-    known = {
+    values = {
         "key": [KEY],
         "name": ["pause"],
         "decision_id": [decision],
@@ -93,11 +93,11 @@ def addresses(page: Page, decision: str, folder: str) -> dict[str, list[str]]:
     for rule in ours:
         if OTHER.search(rule.rule):
             continue
-        made = [rule.rule]
+        paths = [rule.rule]
         for name in rule.arguments:
             pattern = re.compile(rf"<([^<>]*:)?{name}>")
-            made = [pattern.sub(value, path) for path in made for value in known[name]]
-        every[rule.rule] = made
+            paths = [pattern.sub(value, path) for path in paths for value in values[name]]
+        every[rule.rule] = paths
     return every
 
 

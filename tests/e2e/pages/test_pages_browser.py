@@ -76,10 +76,10 @@ def send_by_channel(client: Client, name: str) -> None:
         Request(f"{name}-{i}", {"channel": "Phone" if i % 2 else "Web"}) for i in range(1200)
     ]
     sent_at = datetime.now(UTC)  # so that no report is late, however long it takes
-    made = list(client.choose_many("by-channel", requests))
+    decisions = list(client.choose_many("by-channel", requests))
     client.reward_many(
         Reward(str(d.decision_id), "c", "click", occurred_at=sent_at)
-        for i, d in enumerate(made)
+        for i, d in enumerate(decisions)
         if i // 2 % 5 < (4 if i % 2 and d.slots["subject_line"]["variant"] == "b" else 1)
     )
 
@@ -94,8 +94,8 @@ def test_a_share_fills_its_bar_from_top_to_bottom(open_page, server):
     with server.client() as api:
         api.post("/api/v1/experiments", json=BY_CHANNEL | {"key": "bars"}).raise_for_status()
         api.post("/api/v1/experiments/bars/start").raise_for_status()
-        made = api.post("/api/v1/experiments/bars/choose", json={"subject_id": "u"}).json()
-    page.goto(f"/decisions/{made['decision_id']}")
+        decision = api.post("/api/v1/experiments/bars/choose", json={"subject_id": "u"}).json()
+    page.goto(f"/decisions/{decision['decision_id']}")
     shot = page.locator("meter").first.screenshot()  # half of it is filled
     page.goto("about:blank")
     assert page.evaluate(COLOURS, b64encode(shot).decode()) == 1
@@ -253,7 +253,7 @@ def test_steps_are_autosaved_resumed_simulated_and_started(open_page):
 
 def test_charts_that_come_late_keep_nothing_else_from_moving(open_page, server):
     page = open_page()
-    asked = hold(page, "**/assets/plotly-*")
+    addresses = hold(page, "**/assets/plotly-*")
     with server.client() as api, server.sender() as client:
         late = BY_CHANNEL | {"key": "late-charts", "name": "Late charts"}
         assert api.post("/api/v1/experiments", json=late).status_code == 201
@@ -263,10 +263,10 @@ def test_charts_that_come_late_keep_nothing_else_from_moving(open_page, server):
             list(client.choose_many("late-charts", [Request(f"{sent}-{i}") for i in range(100)]))
             expect(page.locator('[data-live="summary"] dd').first).to_contain_text(f"{sent} ")
             expect(page.locator('[data-chart="shares"] .main-svg')).to_have_count(0)
-            wait_until_held(page, asked)
+            wait_until_held(page, addresses)
             if sent == 100:
-                asked.pop().abort()
-        asked.pop().continue_()
+                addresses.pop().abort()
+        addresses.pop().continue_()
         expect(page.locator('[data-chart="shares"] .main-svg').first).to_be_visible()
 
 

@@ -215,8 +215,8 @@ def find_a_receipt(page: Page) -> None:
     expect(page.get_by_role("heading", name="Why this email?")).to_be_visible()
     expect(page.get_by_text("It was drawn with a chance of")).to_be_visible()
     expect(page.get_by_text("Deriving it again gives the same")).to_be_visible()
-    known = page.locator("section", has=page.locator("#context"))
-    expect(known).to_contain_text("Phone")
+    features = page.locator("section", has=page.locator("#context"))
+    expect(features).to_contain_text("Phone")
 
 
 def stop_and_keep_sending(page: Page, client: Client) -> None:
@@ -226,9 +226,9 @@ def stop_and_keep_sending(page: Page, client: Client) -> None:
     page.get_by_role("button", name="Stop and keep sending this one…").click()
     page.get_by_role("button", name="Stop Summer and keep sending “Ready for summer?").click()
     expect(page.get_by_text("Stopped after 660 emails. Everybody now gets")).to_be_visible()
-    made = list(client.choose_many("summer", [Request("after-1"), Request("after-2")]))
-    assert {d.slots["discount"]["variant"] for d in made} == {"d15"}
-    assert all(d.shipped for d in made)
+    decisions = list(client.choose_many("summer", [Request("after-1"), Request("after-2")]))
+    assert {d.slots["discount"]["variant"] for d in decisions} == {"d15"}
+    assert all(d.shipped for d in decisions)
 
 
 def save_the_result(page: Page) -> None:
@@ -333,9 +333,9 @@ def wave(client: Client, name: str, n: int) -> None:
     """Send n emails; who is asked a question clicks."""
     requests = [Request(f"{name}-{i}", {"channel": ("Web", "Phone")[i % 2]}) for i in range(n)]
     sent_at = datetime.now(UTC)  # so that no report is late, however long it takes
-    made = list(client.choose_many("summer", requests))
+    decisions = list(client.choose_many("summer", requests))
     client.reward_many(
         Reward(str(d.decision_id), "c", "click", occurred_at=sent_at)
-        for d in made
+        for d in decisions
         if d.slots["subject_line"]["variant"] == "b"
     )

@@ -92,23 +92,25 @@ class FormReader(HTMLParser):
         return next(form for form in self.forms if self.marker in form)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = {k: v or "" for k, v in attrs}
-        name = given.get("name", "")
+        attributes = {k: v or "" for k, v in attrs}
+        name = attributes.get("name", "")
         match tag:
             case "form":
                 self._open = {}
                 self.forms.append(self._open)
             case "input" if self._open is not None and name:
-                ticked = given.get("type") not in {"checkbox", "radio"} or "checked" in given
+                ticked = (
+                    attributes.get("type") not in {"checkbox", "radio"} or "checked" in attributes
+                )
                 if ticked:
-                    self._open[name] = given.get("value", "")
+                    self._open[name] = attributes.get("value", "")
             case "textarea":
                 self._area = (name, [])
             case "select":
                 self._select = name
             case "option":
                 self._end_option()
-                self._option = (given.get("value"), "selected" in given, [])
+                self._option = (attributes.get("value"), "selected" in attributes, [])
 
     def handle_data(self, data: str) -> None:
         if self._area:
@@ -157,14 +159,14 @@ class Visitor:
             self._token = FormReader(page.text, "csrf_token").fields["csrf_token"]
         return self._token
 
-    def get(self, path: str, **given: Any) -> TestResponse:
-        return self.client.get(path, **given)
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.client.get(path, **options)
 
-    def post(self, path: str, fields: Any = None, **given: Any) -> TestResponse:
+    def post(self, path: str, fields: Any = None, **options: Any) -> TestResponse:
         """Send a form of ours."""
         sent = MultiDict(fields or {})
         sent["csrf_token"] = self.token
-        return self.client.post(path, data=sent, **given)
+        return self.client.post(path, data=sent, **options)
 
     def form(self, path: str, marker: str) -> dict[str, str]:
         """Open a page and return the fields of its form that has `marker`."""
@@ -212,12 +214,12 @@ class Site:
         self, key: str, n: int, clicks: Callable[[Decision], bool] = lambda _: False
     ) -> list[Decision]:
         """Send n emails, report clicks, and learn once they are mature."""
-        made = self.engine.choose(key, [Request(f"s{self.clock.now}-{i}") for i in range(n)])
-        events = [Reward(str(d.decision_id), "c", "click") for d in made if clicks(d)]
+        decisions = self.engine.choose(key, [Request(f"s{self.clock.now}-{i}") for i in range(n)])
+        events = [Reward(str(d.decision_id), "c", "click") for d in decisions if clicks(d)]
         self.engine.reward(events)
         self.clock.now += 11
         self.engine.learn(key)
-        return made
+        return decisions
 
 
 @pytest.fixture

@@ -7,76 +7,76 @@ import pytest
 NEEDS = {
     "account": "viewer",
     "add_person": "admin",
+    "add_upload": "manager",
+    "all_segments": "viewer",
     "answer_csv": "manager",
     "api_keys": "manager",
-    "ask_columns": "manager",
-    "ask_password": "admin",
     "audit_log": "admin",
     "audit_log_csv": "admin",
-    "begin": "manager",
-    "campaigns": "viewer",
     "change_password": "viewer",
     "change_role": "admin",
-    "clone": "manager",
-    "confirm": "manager",
-    "confirm_discarding": "manager",
-    "confirm_removing": "admin",
-    "confirm_revoking": "manager",
-    "confirm_rotating": "manager",
-    "create": "manager",
+    "clone_experiment": "manager",
+    "confirm_discard": "manager",
+    "confirm_remove_person": "admin",
+    "confirm_revoke_key": "manager",
+    "confirm_rotate_key": "manager",
+    "confirm_ship": "manager",
+    "confirm_step": "manager",
+    "confirm_stop": "manager",
+    "create_draft": "manager",
+    "create_edit_draft": "manager",
+    "create_experiment": "manager",
     "create_key": "manager",
+    "create_sample": "manager",
     "decision": "viewer",
     "decisions": "viewer",
-    "decisions_of": "viewer",
-    "discard": "manager",
-    "draft": "manager",
+    "discard_draft": "manager",
+    "draft_step": "manager",
     "edit": "manager",
     "end_other_sessions": "viewer",
     "end_session": "viewer",
-    "enter": None,
-    "every_segment": "viewer",
     "experiment": "viewer",
+    "experiments": "viewer",
     "files": "manager",
-    "history": "viewer",
     "health_csv": "viewer",
+    "history": "viewer",
     "history_csv": "viewer",
-    "keep": "manager",
-    "latest": "viewer",
-    "live": "viewer",
+    "latest_decisions": "viewer",
+    "live_results": "viewer",
     "new_experiment": "manager",
-    "one_page": "manager",
+    "one_page_form": "manager",
     "parts_csv": "viewer",
     "people": "admin",
     "plan_csv": "manager",
-    "plotly": None,
+    "plotly_script": None,
     "preview": "viewer",
-    "preview_typed": "manager",
-    "redraft": "manager",
     "remove_person": "admin",
     "remove_upload": "manager",
+    "reset_columns": "manager",
     "reset_password": "admin",
+    "reset_password_form": "admin",
     "results_csv": "viewer",
     "results_json": "viewer",
     "revoke_key": "manager",
-    "sample": "manager",
     "rotate_key": "manager",
-    "save": "manager",
+    "save_draft_step": "manager",
+    "save_edit": "manager",
     "segments": "viewer",
     "segments_csv": "viewer",
+    "set_theme": None,
     "setup": "viewer",
-    "ship": "manager",
-    "ship_now": "manager",
+    "ship_arm": "manager",
     "sign_in": None,
     "sign_out": "viewer",
+    "start_upload": "manager",
     "stop": "manager",
-    "stop_all": "manager",
-    "stop_now": "manager",
-    "take": "manager",
-    "theme": None,
+    "stop_experiment": "manager",
+    "subject_decisions": "viewer",
+    "submit_sign_in": None,
+    "take_step": "manager",
+    "typed_preview": "manager",
     "upload": "manager",
-    "uploaded": "manager",
-    "work_on": "manager",
-    "try_it": "viewer",
+    "variant_preview": "viewer",
 }
 RANKS = [None, "viewer", "manager", "admin"]
 PARTS = {
@@ -108,12 +108,12 @@ def actions(site):
 
 
 def test_every_page_says_who_it_is_for(site):
-    found = {
+    needs = {
         endpoint.removeprefix("pages."): view.needs
         for endpoint, view in site.app.view_functions.items()
         if endpoint.startswith("pages.")
     }
-    assert found == NEEDS
+    assert needs == NEEDS
 
 
 @pytest.mark.parametrize("role", RANKS)
@@ -124,7 +124,7 @@ def test_pages_above_a_role_are_refused(site, role):
     token = visitor.token
     for endpoint, method, address in actions(site):
         refused = RANKS.index(NEEDS[endpoint]) > RANKS.index(role)
-        if endpoint in {"sign_out", "enter"}:
+        if endpoint in {"sign_out", "submit_sign_in"}:
             continue  # they end the session; tested below
         sent = {"csrf_token": token} if method == "POST" else None
         status = visitor.client.open(address, method=method, data=sent).status_code
@@ -166,8 +166,8 @@ def test_sign_in_leads_to_the_page_that_was_asked_for(site, password):
     site.add("viewer", "anna@shop.example")
     site.make()
     visitor = site.visitor()
-    asked = visitor.get("/experiments/sale?tab=1")
-    fields = visitor.form(asked.location, "password")
+    redirect = visitor.get("/experiments/sale?tab=1")
+    fields = visitor.form(redirect.location, "password")
     answer = visitor.post(
         "/sign-in", fields | {"email": "Anna@Shop.example ", "password": password}
     )

@@ -16,10 +16,10 @@ def changed(site):
     """What was changed by two people, at three times."""
     site.make()
     site.clock.now += 86_400
-    made = site.accounts.keys.create("=1+1", ["choose"], at=site.clock(), by="otto@shop.example")
+    new_key = site.accounts.keys.create("=1+1", ["choose"], at=site.clock(), by="otto@shop.example")
     site.clock.now += 86_400
-    site.accounts.keys.revoke(made.key.id, at=site.clock(), by="otto@shop.example")
-    return made.key
+    site.accounts.keys.revoke(new_key.key.id, at=site.clock(), by="otto@shop.example")
+    return new_key.key
 
 
 def test_audit_log_lists_every_change_with_before_and_after(site, admin, changed):
@@ -108,8 +108,8 @@ def test_every_action_that_the_store_writes_has_words():
 
 
 def test_a_key_is_called_by_its_name_where_it_changed_something(site, admin):
-    made = site.accounts.keys.create("Mailer", ["manage"], at=site.clock(), by="cli")
-    site.accounts.set_role(admin.email, "admin", at=site.clock(), by=f"key:{made.key.id}")
+    new_key = site.accounts.keys.create("Mailer", ["manage"], at=site.clock(), by="cli")
+    site.accounts.set_role(admin.email, "admin", at=site.clock(), by=f"key:{new_key.key.id}")
     page = admin.get("/settings/audit-log").text
     assert "by the API key “Mailer”" in page
-    assert f'<option value="key:{made.key.id}">the API key “Mailer”</option>' in page
+    assert f'<option value="key:{new_key.key.id}">the API key “Mailer”</option>' in page

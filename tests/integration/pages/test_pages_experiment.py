@@ -62,8 +62,8 @@ def test_the_list_is_searched_and_filtered(site, viewer):
     site.engine.archive("old", by="test")
 
     def shown(query):
-        found = viewer.get(f"/{query}").text
-        return {k for k in ("sale", "winter", "old") if f'href="/experiments/{k}"' in found}
+        html = viewer.get(f"/{query}").text
+        return {k for k in ("sale", "winter", "old") if f'href="/experiments/{k}"' in html}
 
     assert shown("") == {"sale", "winter"}, "archived ones are out of sight"
     assert shown("?q=SPRING") == {"sale"}
@@ -86,8 +86,8 @@ def test_each_state_is_told_in_words_with_the_next_step(site, manager):
     site.engine.start("sale", by="test")
     assert "waiting for your sender" in told()
     site.engine.choose("sale", [])
-    made = site.send("sale", 0)
-    assert made == []
+    decisions = site.send("sale", 0)
+    assert decisions == []
     site.engine.choose("sale", [msgspec.convert({"subject_id": "u"}, type=_request())])
     site.engine.learn("sale")
     assert "1 email sent; no result is complete yet" in told()
@@ -251,14 +251,14 @@ def test_no_cell_of_any_export_is_a_formula(site, admin):
     assert {r.endpoint for r in rules} - {r.endpoint for r in reached} == {
         *("pages.answer_csv", "pages.plan_csv")  # a file of recipients; words of ours and numbers
     }
-    kept = set()
+    escaped = set()
     for rule in reached:
         answer = admin.get(rule.rule.replace("<key:key>", "sale"))
         for row in csv.reader(io.StringIO(answer.text)):
-            kept |= {cell for cell in row if cell.startswith("'")}
+            escaped |= {cell for cell in row if cell.startswith("'")}
             started = [cell for cell in row if cell.startswith(("=", "+", "-", "@"))]
             assert [cell for cell in started if not is_number(cell)] == [], rule.rule
-    assert {"'=HYPERLINK(1)", "'@x", "'+1", "'-x", "'=cmd()"} <= kept
+    assert {"'=HYPERLINK(1)", "'@x", "'+1", "'-x", "'=cmd()"} <= escaped
 
 
 def is_number(text):
@@ -278,11 +278,11 @@ def test_lifecycle_is_confirmed_step_by_step(site, manager):
         ("stop", "stopped", "cannot be started again"),
         ("archive", "archived", "It leaves the list"),
     ]
-    for step, state, told in life:
+    for step, state, sentence in life:
         assert f'href="/experiments/sale/{step}"' in manager.get("/experiments/sale").text
-        asked = manager.get(f"/experiments/sale/{'stop/nothing' if step == 'stop' else step}")
-        assert told in words(asked.text)
-        assert ("cannot be undone" in asked.text) == (step in {"stop", "archive"})
+        question = manager.get(f"/experiments/sale/{'stop/nothing' if step == 'stop' else step}")
+        assert sentence in words(question.text)
+        assert ("cannot be undone" in question.text) == (step in {"stop", "archive"})
         assert site.store.experiments.record("sale").state != state, "asking does nothing"
         answer = manager.post(f"/experiments/sale/{step}")
         assert answer.location == "/experiments/sale"
@@ -337,7 +337,7 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
     )
     page = viewer.get("/experiments/sale/setup").text
     text = words(page)
-    for told in (
+    for sentence in (
         "What would you like?",
         "10 % off",
         "subject_line b with discount d10",
@@ -352,7 +352,7 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
         "10 seconds: then silence counts as nothing",
         "when your sender reports the email as sent",
     ):
-        assert told in text, told
+        assert sentence in text, sentence
     assert 'sandbox loading="lazy"' in page
     assert "/api/v1/experiments/sale/choose" in page
     assert "&#34;channel&#34;:&#34;Web&#34;" in page
@@ -415,27 +415,27 @@ def test_a_long_history_is_read_page_by_page(site, manager):
 def test_a_receipt_tells_why(site, viewer):
     site.make()
     site.send("sale", 300, clicked)
-    made = next(d for d in site.send("sale", 50, clicked) if not d.holdout and clicked(d))
-    found = viewer.get(f"/decisions?id=+{made.decision_id}+")
-    assert found.location == f"/decisions/{made.decision_id}"
-    text = words(viewer.get(found.location).text)
-    assert f"drawn with a chance of {100 * made.propensity:.1f} %" in text
+    decision = next(d for d in site.send("sale", 50, clicked) if not d.holdout and clicked(d))
+    answer = viewer.get(f"/decisions?id=+{decision.decision_id}+")
+    assert answer.location == f"/decisions/{decision.decision_id}"
+    text = words(viewer.get(answer.location).text)
+    assert f"drawn with a chance of {100 * decision.propensity:.1f} %" in text
     assert "Subject line What would you like?" in text
     assert "Clicks so far 1" in text
     assert "Deriving it again gives the same version" in text
     assert "click 1" in text
-    chances = rows(viewer.get(found.location).text, "The chances then")[1:]
+    chances = rows(viewer.get(answer.location).text, "The chances then")[1:]
     assert len(chances) == 6
     assert sum(float(c[1].split()[-2]) for c in chances) == pytest.approx(100, abs=0.5)
     assert [c[0] for c in chances if "chosen" in c[0]] == [
-        f"What would you like? · {made.slots['content']['variant']} · 0 % off chosen"
+        f"What would you like? · {decision.slots['content']['variant']} · 0 % off chosen"
     ]
 
 
 def test_a_receipt_of_the_control_group_and_of_a_cancelled_email_says_so(site, viewer):
     site.make(holdout=0.5)
-    made = site.send("sale", 40)
-    held = next(d for d in made if d.holdout)
+    decisions = site.send("sale", 40)
+    held = next(d for d in decisions if d.holdout)
     assert "in the control group" in viewer.get(f"/decisions/{held.decision_id}").text
     site.engine.cancel([held.decision_id])
     assert "reported as never sent" in viewer.get(f"/decisions/{held.decision_id}").text
@@ -443,17 +443,17 @@ def test_a_receipt_of_the_control_group_and_of_a_cancelled_email_says_so(site, v
 
 def test_a_receipt_keeps_the_text_that_was_sent(site, manager):
     site.make(holdout=0.0)
-    made = next(d for d in site.send("sale", 40) if not clicked(d))
+    decision = next(d for d in site.send("sale", 40) if not clicked(d))
     fields = manager.form("/experiments/sale/edit", "policy")
     manager.post("/experiments/sale/edit", fields | {"slots/0/variants/0/text": "Corrected"})
-    text = words(manager.get(f"/decisions/{made.decision_id}").text)
+    text = words(manager.get(f"/decisions/{decision.decision_id}").text)
     assert "Plain Spring sale" in text
     assert "Corrected" not in text
 
 
-@pytest.mark.parametrize("wanted", ["nothing-like-it", "a/b//c", "%3Cscript%3E"])
-def test_unknown_decision_is_told_beside_its_search(viewer, wanted):
-    answer = viewer.get(f"/decisions/{wanted}")
+@pytest.mark.parametrize("decision_id", ["nothing-like-it", "a/b//c", "%3Cscript%3E"])
+def test_unknown_decision_is_told_beside_its_search(viewer, decision_id):
+    answer = viewer.get(f"/decisions/{decision_id}")
     assert answer.status_code == 404
     assert "There is no decision" in answer.text
     assert "removed for its age" in answer.text

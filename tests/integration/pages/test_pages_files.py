@@ -108,12 +108,12 @@ def test_job_that_was_cut_off_goes_on_without_a_gap_or_a_double(site, desk, app)
     cut = desk.begin(people(2300))
     desk.finish(cut)
     uploads = app.extensions["bandits.uploads"]
-    found = uploads.find("sale", cut.rsplit("/", 1)[1])
-    content = uploads.answer(found).read_bytes()
+    upload = uploads.find("sale", cut.rsplit("/", 1)[1])
+    content = uploads.answer(upload).read_bytes()
     lines = content.splitlines(keepends=True)
     after_one_portion = sum(map(len, lines[:1001]))
-    uploads.answer(found).write_bytes(content[: after_one_portion + 9])  # a torn line
-    uploads.save(replace(found, stage="working", done=1000, written=after_one_portion))
+    uploads.answer(upload).write_bytes(content[: after_one_portion + 9])  # a torn line
+    uploads.save(replace(upload, stage="working", done=1000, written=after_one_portion))
     page = desk.visitor.get(cut).text
     assert "Go on where it stopped" in page
     assert "1,000 of 2,300 rows" in page
@@ -176,8 +176,8 @@ def test_the_texts_are_left_out_where_keys_are_enough(site, desk):
 
 def test_an_export_is_matched_by_decision_and_each_row_without_match_says_why(site, desk):
     site.make()
-    made = site.engine.choose("sale", [Request("a"), Request("b"), Request("c")])
-    export = "".join(f"{d.decision_id},{i % 2}\n" for i, d in enumerate(made))
+    decisions = site.engine.choose("sale", [Request("a"), Request("b"), Request("c")])
+    export = "".join(f"{d.decision_id},{i % 2}\n" for i, d in enumerate(decisions))
     text = f"decision_id,click\n{export}nothing-like-it,1\n"
     site.clock.now += 5
     address, page = desk.work(text, "results")
@@ -191,7 +191,9 @@ def test_an_export_is_matched_by_decision_and_each_row_without_match_says_why(si
     _, page = desk.work(text, "results")
     assert "0 events<" in page
     assert "1: counted once" in page
-    assert [e["metric"] for e in site.engine.receipt(str(made[1].decision_id)).events] == ["click"]
+    assert [e["metric"] for e in site.engine.receipt(str(decisions[1].decision_id)).events] == [
+        "click"
+    ]
 
 
 @pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
@@ -213,12 +215,12 @@ def test_an_export_is_matched_by_recipient(site, desk, assignment):
 
 def test_an_export_with_a_value_that_does_not_fit_reports_nothing(site, desk):
     site.make()
-    (made,) = site.engine.choose("sale", [Request("a")])
+    (decision,) = site.engine.choose("sale", [Request("a")])
     site.clock.now += 5
-    text = f"decision_id,click\n{made.decision_id},1\n{made.decision_id},often\n"
+    text = f"decision_id,click\n{decision.decision_id},1\n{decision.decision_id},often\n"
     _, page = desk.work(text, "results")
     assert "Nothing was reported. 1 place does not fit" in page
-    assert site.engine.receipt(str(made.decision_id)).events == []
+    assert site.engine.receipt(str(decision.decision_id)).events == []
 
 
 def test_no_cell_of_an_answer_is_a_formula(site, desk):
@@ -241,7 +243,7 @@ def test_cells_of_a_file_never_become_script(site, desk):
 
 
 @pytest.mark.parametrize(
-    ("content", "name", "said"),
+    ("content", "name", "detail"),
     [
         (b"", "people.csv", "is empty"),
         (b"a\n\xff\n", "people.xlsx", "give it one of .csv, .parquet"),
@@ -249,11 +251,11 @@ def test_cells_of_a_file_never_become_script(site, desk):
         (b"\xff\xfe\n", "people.csv", "is not UTF-8 text"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_refused_beside_its_field(desk, kept, content, name, said):
+def test_a_file_that_cannot_be_read_is_refused_beside_its_field(desk, kept, content, name, detail):
     desk.site.make()
     answer = desk.upload(content, name=name)
     assert answer.status_code == 422
-    assert said in answer.text.split('class="error"')[1]
+    assert detail in answer.text.split('class="error"')[1]
     assert list(kept.iterdir()) == [], "nothing of it is kept"
 
 

@@ -10,9 +10,9 @@ from bandits.errors import NotFound
 from bandits.policy import Parameters
 from bandits.registry import register
 from bandits.statistics import Moments
-from webapp.pages.form.form_model import TypedExperiment, read
-from webapp.pages.form.from_experiment import retype
-from webapp.pages.form.parse import declare
+from webapp.pages.form.form_model import TypedExperiment, read_fields
+from webapp.pages.form.from_experiment import fill_form
+from webapp.pages.form.parse import parse_experiment
 from webapp.pages.form.rows import without_empty_rows
 
 NEW = "/new-experiment/one-page"
@@ -54,18 +54,22 @@ def test_form_filled_in_least_makes_a_draft_with_sensible_defaults(site, manager
     answer = manager.post(NEW, fill(TYPED))
     assert answer.location == "/experiments/spring-sale", answer.text
     record = site.store.experiments.record("spring-sale")
-    made = record.configuration.experiment
+    experiment = record.configuration.experiment
     assert record.state == "draft"
-    assert made.name == "Spring sale"
-    (slot,) = made.slots
+    assert experiment.name == "Spring sale"
+    (slot,) = experiment.slots
     assert (slot.key, slot.kind) == ("subject_line", "subject_line")
     assert [v.key for v in slot.variants] == ["a", "b"]
     assert slot.variants[1].payload == {"text": "What would you like?"}
-    assert made.control == {"subject_line": "a"}
-    assert made.policy.name == "thompson"
-    assert list(made.reward.metrics) == ["click"]
-    assert (made.reward.window_seconds, made.reward.maturity) == (604_800, 86_400)
-    assert (made.holdout, made.floor, made.assignment) == (0.05, None, "per_decision")
+    assert experiment.control == {"subject_line": "a"}
+    assert experiment.policy.name == "thompson"
+    assert list(experiment.reward.metrics) == ["click"]
+    assert (experiment.reward.window_seconds, experiment.reward.maturity) == (604_800, 86_400)
+    assert (experiment.holdout, experiment.floor, experiment.assignment) == (
+        0.05,
+        None,
+        "per_decision",
+    )
     assert site.accounts.changes()[0].by == manager.email
 
 
@@ -95,24 +99,27 @@ def test_an_email_of_three_parts_is_made_row_by_row(site, manager, press, fill):
     }
     answer = manager.post(NEW, fill(typed, page))
     assert answer.status_code == 302, answer.text
-    made = site.store.experiments.record("spring-sale").configuration.experiment
-    assert [s.key for s in made.slots] == ["subject_line", "content_block", "discount"]
-    assert [v.payload for v in made.slots[2].variants] == [
+    experiment = site.store.experiments.record("spring-sale").configuration.experiment
+    assert [s.key for s in experiment.slots] == ["subject_line", "content_block", "discount"]
+    assert [v.payload for v in experiment.slots[2].variants] == [
         {"percent": 0},
         {"percent": 10},
         {"percent": 12.5},
     ]
-    assert [v.key for v in made.slots[2].variants] == ["d0", "d10", "d12-5"]
-    assert made.control == {"subject_line": "a", "content_block": "a", "discount": "d10"}
-    assert made.exclude == ({"subject_line": "b", "discount": "d12-5"},)
-    assert {n: m.weight for n, m in made.reward.metrics.items()} == {"click": 1, "unsubscribe": -5}
-    assert made.reward.maturity == made.reward.window_seconds
-    assert [f.name for f in made.context] == ["recency", "channel"]
-    assert made.context[1].values == ("Web", "Phone")
-    assert made.policy.params == {"alpha": 0.5}
-    assert (made.holdout, made.floor, made.strict) == (0.025, 0.01, True)
-    assert made.forgetting.half_life_seconds == 2 * 604_800
-    assert made.assignment == "per_subject", "a discount part suggests it"
+    assert [v.key for v in experiment.slots[2].variants] == ["d0", "d10", "d12-5"]
+    assert experiment.control == {"subject_line": "a", "content_block": "a", "discount": "d10"}
+    assert experiment.exclude == ({"subject_line": "b", "discount": "d12-5"},)
+    assert {n: m.weight for n, m in experiment.reward.metrics.items()} == {
+        "click": 1,
+        "unsubscribe": -5,
+    }
+    assert experiment.reward.maturity == experiment.reward.window_seconds
+    assert [f.name for f in experiment.context] == ["recency", "channel"]
+    assert experiment.context[1].values == ("Web", "Phone")
+    assert experiment.policy.params == {"alpha": 0.5}
+    assert (experiment.holdout, experiment.floor, experiment.strict) == (0.025, 0.01, True)
+    assert experiment.forgetting.half_life_seconds == 2 * 604_800
+    assert experiment.assignment == "per_subject", "a discount part suggests it"
 
 
 @pytest.mark.parametrize(
@@ -447,10 +454,10 @@ VARIED = [
 def test_the_form_of_an_experiment_declares_that_experiment(site, manager, read_form, declared):
     site.make(start=False, **declared)
     record = site.store.experiments.record("sale")
-    assert declare(retype(record.configuration)) == record.configuration.experiment
+    assert parse_experiment(fill_form(record.configuration)) == record.configuration.experiment
     fields = manager.form("/experiments/sale/edit", "policy")
-    typed = without_empty_rows(read(fields.items(), TypedExperiment))
-    assert declare(typed) == record.configuration.experiment
+    typed = without_empty_rows(read_fields(fields.items(), TypedExperiment))
+    assert parse_experiment(typed) == record.configuration.experiment
     answer = manager.post("/experiments/sale/edit", fields)
     assert answer.location == "/experiments/sale", answer.text
     after = site.store.experiments.record("sale").configuration
@@ -460,17 +467,17 @@ def test_the_form_of_an_experiment_declares_that_experiment(site, manager, read_
 def test_later_editor_is_told_and_loses_nothing(site, manager, read_form):
     site.make(start=False)
     otto = site.visitor("manager", "otto@shop.example")
-    mine = manager.form("/experiments/sale/edit", "policy")
+    fields = manager.form("/experiments/sale/edit", "policy")
     theirs = otto.form("/experiments/sale/edit", "policy")
     assert otto.post("/experiments/sale/edit", theirs | {"name": "Otto's sale"}).status_code == 302
-    late = manager.post("/experiments/sale/edit", mine | {"name": "Anna's sale", "holdout": "3"})
+    late = manager.post("/experiments/sale/edit", fields | {"name": "Anna's sale", "holdout": "3"})
     assert late.status_code == 409
     assert "Somebody changed this since you opened it" in late.text
     assert "otto@shop.example" in late.text
-    kept = read_form(late.text, "policy").fields
-    assert (kept["name"], kept["holdout"]) == ("Anna's sale", "3")
+    late_fields = read_form(late.text, "policy").fields
+    assert (late_fields["name"], late_fields["holdout"]) == ("Anna's sale", "3")
     assert site.store.experiments.record("sale").configuration.experiment.name == "Otto's sale"
-    again = manager.post("/experiments/sale/edit", kept)
+    again = manager.post("/experiments/sale/edit", late_fields)
     assert again.status_code == 302
     assert site.store.experiments.record("sale").configuration.experiment.name == "Anna's sale"
 

@@ -37,41 +37,47 @@ class Reader(HTMLParser):
             self.broken.append(f"{place}: a template computed it")
 
     def handle_starttag(self, tag, attrs):
-        given = {k: v or "" for k, v in attrs}
-        scripted = tag == "script" and "src" not in given
-        if tag.startswith("q9") or scripted or any(k.startswith(("q9", "on")) for k in given):
-            self.broken.append(f"{self.place}: <{tag} {given}>")
-        for name in ADDRESSES & given.keys():
-            if given[name].strip().lower().startswith("javascript:"):
-                self.broken.append(f"{self.place}: {name}={given[name]}")
-        if "srcdoc" in given:
+        attributes = {k: v or "" for k, v in attrs}
+        scripted = tag == "script" and "src" not in attributes
+        if tag.startswith("q9") or scripted or any(k.startswith(("q9", "on")) for k in attributes):
+            self.broken.append(f"{self.place}: <{tag} {attributes}>")
+        for name in ADDRESSES & attributes.keys():
+            if attributes[name].strip().lower().startswith("javascript:"):
+                self.broken.append(f"{self.place}: {name}={attributes[name]}")
+        if "srcdoc" in attributes:
             self.broken.append(f"{self.place}: markup in a frame's own attribute")
-        if tag == "iframe" and given.get("sandbox") != "":
+        if tag == "iframe" and attributes.get("sandbox") != "":
             self.broken.append(f"{self.place}: a frame that may do something")
-        if tag == "a" and given.get("href", "").startswith("/"):
-            self.links.append(given["href"])
-        self._read_form(tag, given)
+        if tag == "a" and attributes.get("href", "").startswith("/"):
+            self.links.append(attributes["href"])
+        self._read_form(tag, attributes)
 
-    def _read_form(self, tag, given):
-        name = given.get("name", "")
+    def _read_form(self, tag, attributes):
+        name = attributes.get("name", "")
         if tag == "form":
             self.forms.append(
                 Form(
-                    urljoin(self.place, given.get("action", "")), given.get("method", "get").lower()
+                    urljoin(self.place, attributes.get("action", "")),
+                    attributes.get("method", "get").lower(),
                 )
             )
         if not self.forms:
             return
         form = self.forms[-1]
-        kind = given.get("type", "text")
-        if tag == "button" and given.get("formaction"):
+        kind = attributes.get("type", "text")
+        if tag == "button" and attributes.get("formaction"):
             self.forms.append(
-                Form(urljoin(self.place, given["formaction"]), form.method, form.fields, form.text)
+                Form(
+                    urljoin(self.place, attributes["formaction"]),
+                    form.method,
+                    form.fields,
+                    form.text,
+                )
             )
         elif tag == "input" and name:
-            self._read_input(form, name, kind, given)
+            self._read_input(form, name, kind, attributes)
         elif tag == "button" and name:
-            form.buttons.append((name, given.get("value", "")))
+            form.buttons.append((name, attributes.get("value", "")))
         elif tag == "textarea":
             form.text.append(name)
             form.fields[name] = ""
@@ -80,20 +86,20 @@ class Reader(HTMLParser):
             form.text.append(name)
             form.fields.setdefault(name, "")
             self._select = name
-        elif tag == "option" and "selected" in given:
-            form.fields[self._select] = given.get("value", "")
+        elif tag == "option" and "selected" in attributes:
+            form.fields[self._select] = attributes.get("value", "")
 
     @staticmethod
-    def _read_input(form, name, kind, given):
+    def _read_input(form, name, kind, attributes):
         if name == "csrf_token":
-            form.fields[name] = given["value"]
+            form.fields[name] = attributes["value"]
         elif kind == "file":
             form.files.append(name)
         elif kind in TYPED:
-            form.fields[name] = given.get("value", "")
+            form.fields[name] = attributes.get("value", "")
             form.text.append(name)
-        elif "checked" in given:
-            form.fields[name] = given.get("value", "on")
+        elif "checked" in attributes:
+            form.fields[name] = attributes.get("value", "on")
 
     def handle_data(self, data):
         if self._area:
@@ -206,10 +212,10 @@ def hostile_site(site, declared):
     context = [{"name": "channel", "kind": "category", "values": [HOSTILE[:200], "Web"]}]
     site.make(name=HOSTILE[:200], slots=slots, context=context, policy={"name": "lints"})
     site.make(key="other", name=HOSTILE[:200], start=False)
-    (made,) = site.engine.choose(
+    (decision,) = site.engine.choose(
         "sale", [Request(HOSTILE[:200], {"channel": HOSTILE[:200]}, decision_id="d<q9-tag>")]
     )
-    site.engine.reward([Reward(made.decision_id, "<q9-tag/q9=1>", "click")])
+    site.engine.reward([Reward(decision.decision_id, "<q9-tag/q9=1>", "click")])
     site.clock.now += 11
     site.engine.learn("sale")
     site.accounts.add_user('"><q9-tag>@shop.example', "x", "viewer", at=1, by=HOSTILE)
@@ -224,13 +230,13 @@ def uploaded(site):
     text = f"{quoted},subject_id,decision_id\n{quoted},{quoted},x\n".encode()
     for kind in ("recipients", "results", "recipients"):
         name = f"{HOSTILE.replace('/', '')}.csv"
-        made = uploads.add("sale", kind, io.BytesIO(text), name, at=site.clock(), by=HOSTILE)
-    uploads.save(replace(made, stage="refused", faults=(HOSTILE,)))
+        upload = uploads.add("sale", kind, io.BytesIO(text), name, at=site.clock(), by=HOSTILE)
+    uploads.save(replace(upload, stage="refused", faults=(HOSTILE,)))
 
 
 # What is not pressed: it would end the session that presses all the rest, or is offered only where
 # there is no campaign yet.
-LEFT_OUT = {"pages.sign_out", "pages.end_other_sessions", "pages.sample"}
+LEFT_OUT = {"pages.sign_out", "pages.end_other_sessions", "pages.create_sample"}
 
 
 def test_hostile_text_in_every_field_of_every_form_is_never_markup(hostile_site):

@@ -15,9 +15,9 @@ from tests.patience import LIMIT_SECONDS, wait_until
 from webapp.pages.form import form_model
 from webapp.pages.form.forecast_text import forecast_verdict
 from webapp.pages.form.forecasts import Forecast, Forecasts
-from webapp.pages.form.parse import declare
-from webapp.pages.form.plan import campaign, nearest_viable_plan, read_plan
-from webapp.pages.form.prior_campaigns import shrunk
+from webapp.pages.form.parse import parse_experiment
+from webapp.pages.form.plan import campaign_plan, nearest_viable_plan, read_plan
+from webapp.pages.form.prior_campaigns import shrunk_rates
 
 NEW, MARKER = "/new-experiment", "base"
 PARTS = {
@@ -111,7 +111,7 @@ def test_a_plan_that_ends_before_its_first_results_is_told_and_cured(simulate):
 
 
 @pytest.mark.parametrize(
-    ("given", "field", "detail"),
+    ("typed", "field", "detail"),
     [
         ({"emails": ""}, "plan/emails", "a number of emails"),
         ({"emails": "many"}, "plan/emails", "a number of emails"),
@@ -126,43 +126,43 @@ def test_a_plan_that_ends_before_its_first_results_is_told_and_cured(simulate):
     ],
 )
 def test_faults_of_a_plan_stand_beside_their_field(  # noqa: PLR0913, PLR0917 - fixtures
-    manager, begun, simulate, given, field, detail
+    manager, begun, simulate, typed, field, detail
 ):
-    page = simulate(**given)
+    page = simulate(**typed)
     assert page.status_code == 422
     beside = page.text.split(f'id="{field}-error"')
     assert len(beside) == 2
     assert detail in beside[1].split("</span>")[0]
-    kept = manager.form(f"{begun}/start", MARKER)
-    assert all(kept[f"plan/{name}"] == value for name, value in given.items())
+    fields = manager.form(f"{begun}/start", MARKER)
+    assert all(fields[f"plan/{name}"] == value for name, value in typed.items())
 
 
 def test_a_simulated_plan_is_shown_again_without_being_simulated_again(site, manager, simulate):
     first = simulate()
-    known = site.app.extensions["bandits.forecasts"]
-    before = len(known._known)
+    board = site.app.extensions["bandits.forecasts"]
+    before = len(board._by_digest)
     assert said(simulate()) == said(first)
-    assert len(known._known) == before
+    assert len(board._by_digest) == before
 
 
 def drafted(**changes):
-    form = form_model.fresh(form_model.TypedDraft)
+    form = form_model.new_form(form_model.TypedDraft)
     fields = {**PARTS, **PLAN, **changes}
-    given = form_model.read(
+    typed = form_model.read_fields(
         [(k, v) for k, v in fields.items() if k.startswith("plan/")], form_model.TypedDraft
     )
     slot = form.slots[0]
     texts = [PARTS[f"slots/0/variants/{i}/text"] for i in (0, 1)]
     variants = tuple(replace(slot.variants[0], text=t) for t in texts)
     return replace(
-        form, name="x", key="x", slots=(replace(slot, variants=variants),), plan=given.plan
+        form, name="x", key="x", slots=(replace(slot, variants=variants),), plan=typed.plan
     )
 
 
 def planned(reward=None, **changes):
     """Read a plan for two subject lines, with another reward rule if given."""
     form = drafted(**changes)
-    experiment = declare(form)
+    experiment = parse_experiment(form)
     if reward is not None:
         declared = {"metrics": reward.pop("metrics"), "maturity_seconds": DAY, **reward}
         rule = convert(declared, type(experiment.reward))
@@ -177,48 +177,48 @@ class TestPlan:
         assert (plan.delay, plan.informed) == (0, 0.9)
         daily = planned()  # results are learned a minute after the next wave has left
         assert (daily.delay, daily.informed) == (1, 0.8)
-        assert campaign(daily).delay == 1
+        assert campaign_plan(daily).delay == 1
 
     def test_the_control_group_is_left_out_and_no_email_is_lost(self):
-        made = campaign(planned(**{"plan/emails": "1001", "plan/waves": "7"}))
-        assert sum(made.sizes) == round(1001 * 0.95)
-        assert max(made.sizes) - min(made.sizes) <= 1
+        simulated = campaign_plan(planned(**{"plan/emails": "1001", "plan/waves": "7"}))
+        assert sum(simulated.sizes) == round(1001 * 0.95)
+        assert max(simulated.sizes) - min(simulated.sizes) <= 1
 
     def test_plan_of_many_waves_is_simulated_as_fewer_with_the_same_times(self):
-        made = campaign(planned(**{"plan/waves": "480"}))
-        assert len(made.sizes) == 48
-        assert made.delay == 4  # 48 waves in ten days: one every five hours, results after 24
+        simulated = campaign_plan(planned(**{"plan/waves": "480"}))
+        assert len(simulated.sizes) == 48
+        assert simulated.delay == 4  # 48 waves in ten days: one every five hours, results after 24
 
     def test_rates_of_each_version_are_those_of_the_arms(self):
         plan = planned(**{"plan/rates/0": "3", "plan/rates/1": "4"})
-        made = campaign(plan)
-        assert (made.means, made.sds, made.shuffled) == ((0.03, 0.04), None, False)
+        simulated = campaign_plan(plan)
+        assert (simulated.means, simulated.sds, simulated.shuffled) == ((0.03, 0.04), None, False)
 
     def test_rates_are_dealt_to_unknown_versions(self):
-        made = campaign(planned())
-        assert made.shuffled
-        assert made.means == pytest.approx((0.1, 0.13))
+        simulated = campaign_plan(planned())
+        assert simulated.shuffled
+        assert simulated.means == pytest.approx((0.1, 0.13))
 
     def test_values_have_the_mean_and_the_spread_of_orders(self):
         order = {"metrics": {"order": {"count": "sum", "high": 500.0}}}
-        made = campaign(planned(order, **{"plan/worth": "40"}))
-        assert made.means == pytest.approx((4.0, 5.2))
+        simulated = campaign_plan(planned(order, **{"plan/worth": "40"}))
+        assert simulated.means == pytest.approx((4.0, 5.2))
         rng = np.random.default_rng(1)
         bought = rng.random(400_000) < 0.1
         orders = np.where(bought, 40 * rng.lognormal(-(0.8**2) / 2, 0.8, 400_000), 0)
-        assert made.sds[0] == pytest.approx(orders.std(), rel=0.02)
+        assert simulated.sds[0] == pytest.approx(orders.std(), rel=0.02)
 
     def test_minimised_metric_is_mirrored_as_the_engine_does(self):
         rule = {"metrics": {"unsubscribe": {}}, "goal": "minimise"}
-        made = campaign(planned(rule, **{"plan/rates/0": "3", "plan/rates/1": "4"}))
-        assert made.means == pytest.approx((0.97, 0.96))
+        simulated = campaign_plan(planned(rule, **{"plan/rates/0": "3", "plan/rates/1": "4"}))
+        assert simulated.means == pytest.approx((0.97, 0.96))
 
     def test_costs_count_in_a_plan(self):
         rule = {"metrics": {"click": {}}, "costs": {"subject_line": {"b": 0.5}}}
-        given = {"plan/worth": "1", "plan/rates/0": "3", "plan/rates/1": "4"}
-        made = campaign(planned(rule, **given))
-        assert abs(made.means[1] - 0.04) == pytest.approx(0.5)
-        assert made.means[0] == pytest.approx(0.03)
+        typed = {"plan/worth": "1", "plan/rates/0": "3", "plan/rates/1": "4"}
+        simulated = campaign_plan(planned(rule, **typed))
+        assert abs(simulated.means[1] - 0.04) == pytest.approx(0.5)
+        assert simulated.means[0] == pytest.approx(0.03)
 
     def test_plan_of_values_needs_their_size(self):
         with pytest.raises(InvalidInput, match="plan/worth"):
@@ -228,12 +228,12 @@ class TestPlan:
         ("amount", "unit", "waves"), [("3", "days", "1"), ("2", "hours", "5"), ("26", "hours", "2")]
     )
     def test_nearest_viable_plan_learns(self, amount, unit, waves):
-        given = {"plan/over/amount": amount, "plan/over/unit": unit, "plan/waves": waves}
-        plan = planned(**given)
+        typed = {"plan/over/amount": amount, "plan/over/unit": unit, "plan/waves": waves}
+        plan = planned(**typed)
         assert plan.informed == 0
         better = nearest_viable_plan(plan)
         assert better.informed >= 0.4
-        assert better.over >= plan.over
+        assert better.seconds >= plan.seconds
 
 
 def verdict_of(plan):
@@ -247,14 +247,14 @@ class TestVerdict:
     """Cases so clear that no simulated campaign judges them otherwise."""
 
     def test_plan_of_two_waves_and_clear_versions_speaks_for_an_ab_test(self):
-        given = {"plan/emails": "100,000", "plan/waves": "2", "plan/base": "18"}
-        verdict = verdict_of(planned(**given))
+        typed = {"plan/emails": "100,000", "plan/waves": "2", "plan/base": "18"}
+        verdict = verdict_of(planned(**typed))
         assert verdict.headline.startswith("An A/B test is the better choice for this plan")
         assert verdict.rows[1].extra > verdict.rows[0].extra
 
     def test_plan_of_few_emails_in_many_waves_speaks_for_the_bandit(self):
-        given = {"plan/emails": "3,000", "plan/waves": "40", "plan/over/amount": "100"}
-        verdict = verdict_of(planned(**given, **{"plan/base": "10", "plan/better": "100"}))
+        typed = {"plan/emails": "3,000", "plan/waves": "40", "plan/over/amount": "100"}
+        verdict = verdict_of(planned(**typed, **{"plan/base": "10", "plan/better": "100"}))
         assert verdict.headline.startswith("The bandit is the better choice")
 
     def test_a_method_that_chooses_by_recipient_is_simulated_with_recipients_alike(self):
@@ -275,11 +275,11 @@ class TestForecasts:
         board = Forecasts()
         plans = [planned(**{"plan/emails": str(n)}) for n in (1000, 2000, 3000)]
         first, second = (Forecast(p, who) for p, who in zip(plans, ("anna", "bob"), strict=False))
-        board._known = type(board._known)((f.plan.digest(), f) for f in (first, second))
-        third = board.ask(plans[2], "anna")
-        assert (first.unwanted, second.unwanted) == (True, False)
+        board._by_digest = type(board._by_digest)((f.plan.digest(), f) for f in (first, second))
+        third = board.request(plans[2], "anna")
+        assert (first.cancelled, second.cancelled) == (True, False)
         assert third.over.wait(LIMIT_SECONDS)
-        assert third.outlook is not None
+        assert third.result is not None
         first.run()
         assert board.find(plans[0]) is None, "what was given up can be asked for again"
 
@@ -298,9 +298,9 @@ class TestEarlierCampaigns:
         assert f'value="{key}"' in manager.get(address).text
         fields = manager.form(address, MARKER)
         manager.post(address, fields | {"plan/earlier": key, "do": "expect"})
-        kept = manager.form(address, MARKER)
-        assert float(kept["plan/base"]) < 1
-        assert float(kept["plan/better"]) > 100
+        fields = manager.form(address, MARKER)
+        assert float(fields["plan/base"]) < 1
+        assert float(fields["plan/better"]) > 100
 
     def test_earlier_campaign_that_does_not_exist_changes_nothing(self, manager, begun):
         address = f"{begun}/start"
@@ -314,17 +314,17 @@ class TestEarlierCampaigns:
         n, raw, left = [1000] * 20, [], []
         for _ in range(200):
             rewards = rng.binomial(1000, 0.1, 20)
-            weakest, best = shrunk(n, rewards)
+            weakest, best = shrunk_rates(n, rewards)
             raw.append(rewards.max() / rewards.min() - 1)
             left.append(best / weakest - 1)
         assert np.mean(raw) > 0.3
         assert np.mean(left) < 0.1
 
     def test_clear_differences_of_an_earlier_campaign_stay(self):
-        weakest, best = shrunk([50_000, 50_000, 50_000], [2000, 2500, 3000])
+        weakest, best = shrunk_rates([50_000, 50_000, 50_000], [2000, 2500, 3000])
         assert (weakest, best) == pytest.approx((0.04, 0.06), rel=0.02)
 
     def test_earlier_campaign_with_too_little_data_expects_nothing(self):
-        assert shrunk([99, 99], [5, 6]) is None
-        assert shrunk([1000], [50]) is None
-        assert shrunk([1000, 1000], [0, 0]) is None
+        assert shrunk_rates([99, 99], [5, 6]) is None
+        assert shrunk_rates([1000], [50]) is None
+        assert shrunk_rates([1000, 1000], [0, 0]) is None

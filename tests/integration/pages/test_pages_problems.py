@@ -82,12 +82,12 @@ def test_a_database_of_an_older_version_asks_for_its_upgrade(site, viewer, missi
     answer = viewer.get("/")
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "60"
-    told = words(answer.text)
-    assert "The database has to be upgraded" in told
-    assert "bandits db upgrade" in told
-    assert "bandits serve" in told
+    page_text = words(answer.text)
+    assert "The database has to be upgraded" in page_text
+    assert "bandits db upgrade" in page_text
+    assert "bandits serve" in page_text
     for noise in ("busy", "no such", "early", "sessions", "column"):
-        assert noise not in told.lower()
+        assert noise not in page_text.lower()
 
 
 def test_a_database_whose_file_is_gone_is_told_as_that(site, viewer, caplog):
@@ -101,11 +101,11 @@ def test_a_database_whose_file_is_gone_is_told_as_that(site, viewer, caplog):
         moved.rename(path)
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "60"
-    told = words(answer.text)
-    assert "The database is not there" in told
-    assert "bandits serve" in told
-    assert "busy" not in told
-    assert "upgrade" not in told
+    page_text = words(answer.text)
+    assert "The database is not there" in page_text
+    assert "bandits serve" in page_text
+    assert "busy" not in page_text
+    assert "upgrade" not in page_text
     assert str(path) not in answer.text
     assert str(path) in caplog.text, "an administrator finds where it was looked for"
     assert viewer.get("/").status_code == 200

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from webapp.pages.admin.sessions import browser
+from webapp.pages.admin.sessions import browser_name
 
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
 
@@ -101,4 +101,4 @@ def test_an_admin_gives_somebody_a_new_password(site, admin, viewer, password):
     ],
 )
 def test_browsers_are_called_as_people_call_them(agent, called):
-    assert browser(agent) == called
+    assert browser_name(agent) == called

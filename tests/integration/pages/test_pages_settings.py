@@ -42,29 +42,29 @@ def test_key_form_keeps_ticks_and_name_after_an_error(manager):
 
 @pytest.mark.parametrize(("grace", "works"), [("0", False), ("3600", True), ("x", True)])
 def test_a_rotated_key_shows_its_new_token_once(site, manager, grace, works):
-    made = site.accounts.keys.create("Sender", ["choose"], at=site.clock(), by="test")
-    address = f"/settings/keys/{made.key.id}/rotate"
+    new_key = site.accounts.keys.create("Sender", ["choose"], at=site.clock(), by="test")
+    address = f"/settings/keys/{new_key.key.id}/rotate"
     assert "Give “Sender” a new token?" in manager.get(address).text
     answer = manager.post(address, {"grace": grace})
     token = re.search(r'id="token">([^<]+)<', answer.text)[1]
-    assert site.accounts.keys.find(token, at=site.clock()).id == made.key.id
+    assert site.accounts.keys.find(token, at=site.clock()).id == new_key.key.id
     assert token not in manager.get("/settings/keys").text
     if works:
-        assert site.accounts.keys.find(made.token, at=site.clock())
+        assert site.accounts.keys.find(new_key.token, at=site.clock())
     else:
         with pytest.raises(NotFound):
-            site.accounts.keys.find(made.token, at=site.clock())
+            site.accounts.keys.find(new_key.token, at=site.clock())
 
 
 def test_a_key_is_revoked_after_asking(site, manager):
-    made = site.accounts.keys.create("Sender", ["choose"], at=site.clock(), by="test")
-    address = f"/settings/keys/{made.key.id}/revoke"
-    asked = manager.get(address)
-    assert "It was never used" in asked.text
-    assert site.accounts.keys.find(made.token, at=site.clock())
+    new_key = site.accounts.keys.create("Sender", ["choose"], at=site.clock(), by="test")
+    address = f"/settings/keys/{new_key.key.id}/revoke"
+    question = manager.get(address)
+    assert "It was never used" in question.text
+    assert site.accounts.keys.find(new_key.token, at=site.clock())
     assert manager.post(address).location == "/settings/keys"
     with pytest.raises(NotFound):
-        site.accounts.keys.find(made.token, at=site.clock())
+        site.accounts.keys.find(new_key.token, at=site.clock())
     assert "revoked" in manager.get("/settings/keys").text
     assert site.accounts.changes()[0].by == manager.email
 

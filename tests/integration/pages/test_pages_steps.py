@@ -6,8 +6,8 @@ from html import unescape
 import msgspec
 import pytest
 
-from webapp.pages.form.form_model import TypedDraft, fresh, read
-from webapp.pages.form.steps import STEPS, digest, merged
+from webapp.pages.form.form_model import TypedDraft, new_form, read_fields
+from webapp.pages.form.steps import STEPS, merge_step, step_digest
 
 NEW = "/new-experiment"
 PARTS = {
@@ -57,10 +57,10 @@ def test_five_steps_lead_to_a_running_experiment(site, manager, press, begun):
     answer = press(manager, f"{begun}/start", "start")
     assert answer.location == "/experiments/spring-sale"
     record = site.store.experiments.record("spring-sale")
-    made = record.configuration.experiment
+    experiment = record.configuration.experiment
     assert record.state == "running"
-    assert (made.holdout, made.reward.window_seconds) == (0.1, 3 * 86_400)
-    assert [v.payload["text"] for v in made.slots[0].variants] == list(PARTS.values())[1:]
+    assert (experiment.holdout, experiment.reward.window_seconds) == (0.1, 3 * 86_400)
+    assert [v.payload["text"] for v in experiment.slots[0].variants] == list(PARTS.values())[1:]
     assert site.store.drafts.all() == []
 
 
@@ -128,8 +128,8 @@ def test_every_button_saves_first(site, manager, press, begun):
         step = "parts" if action.startswith("add") else "audience"
         typed = {"name": f"n{n}"} if step == "parts" else {"holdout": f"{n}"}
         press(manager, f"{begun}/{step}", action, typed)
-        kept = draft(site)
-        assert (kept.name if step == "parts" else kept.holdout) == next(iter(typed.values()))
+        stored = draft(site)
+        assert (stored.name if step == "parts" else stored.holdout) == next(iter(typed.values()))
 
 
 def test_row_buttons_work_on_the_stored_draft(site, manager, press, begun):
@@ -166,50 +166,50 @@ class TestTwoPeople:
         self, site, manager, bob, begun, read_form
     ):
         address = f"{begun}/parts"
-        mine, theirs = manager.form(address, MARKER), bob.form(address, MARKER)
+        own, theirs = manager.form(address, MARKER), bob.form(address, MARKER)
         bob.post(address, theirs | {"name": "Bob's <b>sale</b>", "do": "next"})
         typed = {"name": "Anna's sale", "slots/0/variants/0/text": "Mine"}
-        told = manager.post(address, mine | typed | {"do": "next"})
-        assert told.status_code == 409
-        assert "bob@shop.example changed this step" in told.text
-        assert "Bob&#39;s &lt;b&gt;sale&lt;/b&gt;" in told.text
-        assert "Anna&#39;s sale" in told.text
-        fields = read_form(told.text, MARKER).fields
+        conflict = manager.post(address, own | typed | {"do": "next"})
+        assert conflict.status_code == 409
+        assert "bob@shop.example changed this step" in conflict.text
+        assert "Bob&#39;s &lt;b&gt;sale&lt;/b&gt;" in conflict.text
+        assert "Anna&#39;s sale" in conflict.text
+        fields = read_form(conflict.text, MARKER).fields
         assert {k: fields[k] for k in typed} == typed, "nothing typed is lost"
         assert draft(site).name == "Bob's <b>sale</b>", "and nothing is overwritten unasked"
-        kept = manager.post(address, fields | {"do": "next"})
-        assert kept.status_code == 302
+        answer = manager.post(address, fields | {"do": "next"})
+        assert answer.status_code == 302
         assert draft(site).name == "Anna's sale"
 
     def test_third_change_of_a_step_is_told_again(self, site, manager, bob, begun, read_form):
         address = f"{begun}/parts"
-        mine = manager.form(address, MARKER)
+        own = manager.form(address, MARKER)
         bob.post(address, bob.form(address, MARKER) | {"name": "One", "do": "next"})
-        told = manager.post(address, mine | {"name": "Anna", "do": "next"})
+        conflict = manager.post(address, own | {"name": "Anna", "do": "next"})
         bob.post(address, bob.form(address, MARKER) | {"name": "Two", "do": "next"})
-        again = manager.post(address, read_form(told.text, MARKER).fields | {"do": "next"})
+        again = manager.post(address, read_form(conflict.text, MARKER).fields | {"do": "next"})
         assert again.status_code == 409
         assert "Two" in again.text
 
     def test_editor_of_another_step_is_in_no_conflict(self, site, manager, bob, begun):
-        mine = manager.form(f"{begun}/audience", MARKER)
+        own = manager.form(f"{begun}/audience", MARKER)
         bob.post(f"{begun}/parts", bob.form(f"{begun}/parts", MARKER) | {"name": "New", "do": "x"})
-        answer = manager.post(f"{begun}/audience", mine | {"holdout": "7", "do": "next"})
+        answer = manager.post(f"{begun}/audience", own | {"holdout": "7", "do": "next"})
         assert answer.status_code == 302
         assert (draft(site).name, draft(site).holdout) == ("New", "7")
 
     def test_equal_changes_of_a_step_are_no_conflict(self, manager, bob, begun):
         address = f"{begun}/parts"
-        mine = manager.form(address, MARKER)
+        own = manager.form(address, MARKER)
         bob.post(address, bob.form(address, MARKER) | {"name": "Same", "do": "next"})
-        assert manager.post(address, mine | {"name": "Same", "do": "next"}).status_code == 302
+        assert manager.post(address, own | {"name": "Same", "do": "next"}).status_code == 302
 
     def test_autosave_is_refused_quietly(self, site, manager, bob, begun):
         address = f"{begun}/parts"
-        mine = manager.form(address, MARKER)
+        own = manager.form(address, MARKER)
         bob.post(address, bob.form(address, MARKER) | {"name": "Bob", "do": "autosave"})
-        told = manager.post(address, mine | {"name": "Anna", "do": "autosave"})
-        assert (told.status_code, told.json) == (409, {"by": "bob@shop.example"})
+        conflict = manager.post(address, own | {"name": "Anna", "do": "autosave"})
+        assert (conflict.status_code, conflict.json) == (409, {"by": "bob@shop.example"})
         assert draft(site).name == "Bob"
 
     def test_start_twice_makes_one_experiment(self, site, manager, bob, begun):
@@ -221,10 +221,10 @@ class TestTwoPeople:
         assert site.store.drafts.all() == []
 
     def test_text_typed_in_an_ended_draft_is_kept_in_a_new_one(self, site, manager, bob, begun):
-        mine = manager.form(f"{begun}/parts", MARKER)
+        own = manager.form(f"{begun}/parts", MARKER)
         bob.post(f"{begun}/discard")
         assert site.store.drafts.all() == []
-        answer = manager.post(f"{begun}/parts", mine | {"name": "Late", "do": "next"})
+        answer = manager.post(f"{begun}/parts", own | {"name": "Late", "do": "next"})
         assert answer.status_code == 302
         assert not answer.location.startswith(begun)
         assert draft(site).name == "Late"
@@ -282,9 +282,9 @@ class TestEditing:
         record = site.store.experiments.record(key)
         other = msgspec.structs.replace(record.configuration.experiment, name="Theirs")
         site.engine.edit(key, other, version=1, by="bob")
-        told = press(manager, f"{begun}/start", "ready")
-        assert told.status_code == 422
-        assert "the campaign itself was changed" in told.text
+        answer = press(manager, f"{begun}/start", "ready")
+        assert answer.status_code == 422
+        assert "the campaign itself was changed" in answer.text
         assert site.store.experiments.record(key).configuration.experiment.name == "Theirs"
         assert press(manager, f"{begun}/start", "ready").status_code == 302
         assert site.store.experiments.record(key).configuration.experiment.name == "Spring sale"
@@ -343,17 +343,17 @@ def test_metric_weights_are_shown_on_imaginable_emails(manager, press, begun):
 
 
 def test_the_steps_ask_every_field_of_the_form_once():
-    asked = [name for step in STEPS.values() for name in step.fields]
-    assert len(asked) == len(set(asked))
-    assert {*asked} == {*TypedDraft.__struct_fields__} - {"version", "seen", "edits"}
+    names = [name for step in STEPS.values() for name in step.fields]
+    assert len(names) == len(set(names))
+    assert {*names} == {*TypedDraft.__struct_fields__} - {"version", "seen", "edits"}
 
 
 def test_untouched_step_saved_changes_nothing(manager, begun):
     for step in STEPS:
         before = manager.form(f"{begun}/{step}", MARKER)
-        given = read(before.items(), TypedDraft)
-        stored = merged(fresh(TypedDraft), given, step)
-        assert digest(merged(stored, given, step), step) == digest(stored, step)
+        typed = read_fields(before.items(), TypedDraft)
+        stored = merge_step(new_form(TypedDraft), typed, step)
+        assert step_digest(merge_step(stored, typed, step), step) == step_digest(stored, step)
         manager.post(f"{begun}/{step}", before | {"do": "close"})
         after = manager.form(f"{begun}/{step}", MARKER)
         for fields in (before, after):

@@ -33,6 +33,15 @@ def test_stop_asks_what_is_sent_then_and_names_it(site, manager):
     assert site.store.experiments.record("sale").state == "running", "asking does nothing"
 
 
+def test_stop_page_offers_the_leader_by_its_name(site, manager):
+    site.make()
+    site.send("sale", 600, lambda d: d.slots["subject_line"]["variant"] == "b")
+    site.clock.now += 1001
+    site.engine.learn("sale")
+    text = words(manager.get("/experiments/sale/stop").text)
+    assert "Stop and keep sending “What would you like?" in text
+
+
 def test_shipped_arm_is_sent_to_everybody_shown_and_logged(site, manager):
     site.make()
     site.send("sale", 50)
@@ -93,11 +102,11 @@ def test_a_stopped_result_stays_as_it_was_in_pages_and_files(site, manager):
     site.engine.learn("sale")
 
     def files():
-        found = [
+        downloads = [
             manager.get(f"/experiments/sale/{n}").text
             for n in ("results.csv", "parts.csv", "health.csv", "history.csv", "results.json")
         ]
-        return [*found, words(manager.get("/experiments/sale").text)]  # fmt: skip
+        return [*downloads, words(manager.get("/experiments/sale").text)]  # fmt: skip
 
     site.clock.now += 3600
     site.engine.learn("sale")
@@ -114,8 +123,8 @@ def test_every_table_is_a_file_and_json_is_what_the_api_answers(site, viewer):
     parts = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/parts.csv").text)))
     assert [row["variant"] for row in parts] == ["a", "b", "hero", "story", "d0", "d10"]
     assert sum(int(r["sent"]) for r in parts[:2]) == sum(int(r["sent"]) for r in parts[2:4])
-    told = msgspec.json.decode(viewer.get("/experiments/sale/results.json").data, type=Results)
-    assert told == site.engine.results("sale")
+    results = msgspec.json.decode(viewer.get("/experiments/sale/results.json").data, type=Results)
+    assert results == site.engine.results("sale")
     health = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/health.csv").text)))
     assert {row["state"] for row in health} <= {"in order", "for your information", "look at this"}
 
@@ -132,8 +141,8 @@ def test_segments_list_every_comparison_and_how_many_there_are(site, viewer):
     page = viewer.get("/experiments/sale/segments").text
     text = words(page)
     assert "By channel" in text
-    for told in ("Web", "Shop", "none of the listed", "What would you like?", "10 % off"):
-        assert told in text
+    for label in ("Web", "Shop", "none of the listed", "What would you like?", "10 % off"):
+        assert label in text
     assert "All 9 comparisons in segments hold together" in text, "3 segments of 3 comparisons"
     table = list(csv.DictReader(io.StringIO(viewer.get("/experiments/sale/segments.csv").text)))
     assert len(table) == 9

@@ -196,9 +196,13 @@ class TestRunningChanges:
 def test_context_of_a_recipient_is_written_as_people_say_it(site, viewer):
     months = {"name": "months_since", "kind": "number", "low": 0, "high": 24}
     key = site.make(context=[months], policy={"name": "lints"})
-    (made,) = site.engine.choose(key, [Request("u", {"months_since": 3})])
+    (decision,) = site.engine.choose(key, [Request("u", {"months_since": 3})])
     site.engine.learn(key)
-    paths = ("experiments/sale/try", "experiments/sale/segments", f"decisions/{made.decision_id}")
+    paths = (
+        "experiments/sale/try",
+        "experiments/sale/segments",
+        f"decisions/{decision.decision_id}",
+    )
     pages = [viewer.get(f"/{path}") for path in paths]
     for path, page in zip(paths, pages, strict=True):
         shown = re.sub(r"<[^>]+>", "\n", page.text)

@@ -1,4 +1,4 @@
-"""API keys: made, shown once, rotated, revoked."""
+"""Page of the API keys: made, shown once, rotated, revoked."""
 
 from typing import get_args
 
@@ -8,12 +8,12 @@ from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound
 from storage.accounts.api_keys import ApiKey, KeyName, NewKey, Scope
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.services import services
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
-MEANINGS: dict[Scope, str] = {
+SCOPE_TEXTS: dict[Scope, str] = {
     "choose": "ask which email to send",
     "reward": "report opens, clicks, orders and unsubscribes",
     "read": "read experiments, results and receipts",
@@ -38,7 +38,7 @@ def api_keys() -> ResponseReturnValue:
 @pages.post("/settings/keys")
 @needs("manager")
 def create_key() -> ResponseReturnValue:
-    """Make a key and show its token, this once."""
+    """Make a key and show its token, for the only time."""
     name = request.form.get("name", "").strip()
     scopes = [s for s in SCOPES if s in request.form.getlist("scopes")]
     errors = {}
@@ -50,46 +50,41 @@ def create_key() -> ResponseReturnValue:
         errors["scopes"] = "tick at least one thing that the key may do"
     if errors:
         return _page(name, scopes, errors), 422
-    told = services()
-    made = told.accounts.keys.create(name, scopes, at=told.engine.clock(), by=person().email)
-    return _page(made=made)
+    keys, now = services().accounts.keys, services().engine.clock()
+    return _page(new_key=keys.create(name, scopes, at=now, by=person().email))
 
 
 @pages.get("/settings/keys/<int:key_id>/rotate")
 @needs("manager")
-def confirm_rotating(key_id: int) -> ResponseReturnValue:
-    """Ask for how long the token until now goes on working."""
-    return render_template("rotate.html", key=_key(key_id), graces=GRACES, tab="keys")
+def confirm_rotate_key(key_id: int) -> ResponseReturnValue:
+    """Ask how long the old token goes on working."""
+    return render_template("admin/rotate_key.html", key=_key(key_id), graces=GRACES, tab="keys")
 
 
 @pages.post("/settings/keys/<int:key_id>/rotate")
 @needs("manager")
 def rotate_key(key_id: int) -> ResponseReturnValue:
-    """Give a key a new token and show it, this once."""
-    told = services()
+    """Give a key a new token and show it, for the only time."""
+    keys, now = services().accounts.keys, services().engine.clock()
     grace = request.form.get("grace", 86_400, type=int)
-    made = told.accounts.keys.rotate(
-        key_id,
-        grace_seconds=grace if grace in GRACES else 86_400,
-        at=told.engine.clock(),
-        by=person().email,
-    )
-    return _page(made=made)
+    if grace not in GRACES:
+        grace = 86_400
+    return _page(new_key=keys.rotate(key_id, grace_seconds=grace, at=now, by=person().email))
 
 
 @pages.get("/settings/keys/<int:key_id>/revoke")
 @needs("manager")
-def confirm_revoking(key_id: int) -> ResponseReturnValue:
+def confirm_revoke_key(key_id: int) -> ResponseReturnValue:
     """Ask before a key is revoked."""
-    return render_template("revoke.html", key=_key(key_id), tab="keys")
+    return render_template("admin/revoke_key.html", key=_key(key_id), tab="keys")
 
 
 @pages.post("/settings/keys/<int:key_id>/revoke")
 @needs("manager")
 def revoke_key(key_id: int) -> ResponseReturnValue:
     """Revoke a key."""
-    told, key = services(), _key(key_id)
-    told.accounts.keys.revoke(key_id, at=told.engine.clock(), by=person().email)
+    key, now = _key(key_id), services().engine.clock()
+    services().accounts.keys.revoke(key_id, at=now, by=person().email)
     flash(f"The key “{key.name}” is revoked: requests with it are refused from now on.")
     return redirect(url_for("pages.api_keys"))
 
@@ -98,28 +93,27 @@ def _key(key_id: int) -> ApiKey:
     """Find a key.
 
     Raises:
-        NotFound: there is none.
+        NotFound: no key has this number.
     """
-    every = services().accounts.keys.all()
-    found = [k for k in every if k.id == key_id]
-    if not found:
-        raise NotFound("API key", str(key_id))
-    return found[0]
+    for key in services().accounts.keys.all():
+        if key.id == key_id:
+            return key
+    raise NotFound("API key", str(key_id))
 
 
 def _page(
     name: str = "",
     scopes: list[Scope] | None = None,
     errors: dict[str, str] | None = None,
-    made: NewKey | None = None,
+    new_key: NewKey | None = None,
 ) -> str:
     return render_template(
-        "keys.html",
+        "admin/api_keys.html",
         keys=services().accounts.keys.all(),
         name=name,
-        chosen=["choose", "reward"] if scopes is None else scopes,
+        ticked_scopes=["choose", "reward"] if scopes is None else scopes,
         errors=errors or {},
-        made=made,
-        meanings=MEANINGS,
+        new_key=new_key,
+        scope_texts=SCOPE_TEXTS,
         tab="keys",
     )

@@ -1,4 +1,4 @@
-"""The audit log: every change of experiments, people and keys, searched and exported."""
+"""Page of the audit log: every change of experiments, people and keys, searched and exported."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -11,9 +11,9 @@ from msgspec import Struct
 
 from storage.accounts import AccountStore
 from storage.audit_log import AuditEntry, AuditFilter
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
-from webapp.pages.experiment.history import ChangeEntry, entry
+from webapp.pages.experiment.history import ChangeEntry, change_entry
 from webapp.pages.formatting import csv_response
 from webapp.services import services
 
@@ -23,7 +23,7 @@ _PORTION = 1000  # entries that an export reads at a time
 
 
 class AuditLine(Struct, frozen=True):
-    """One entry, and what it was done to."""
+    """One entry, and the name and address of its subject."""
 
     entry: ChangeEntry
     kind: str
@@ -34,20 +34,20 @@ class AuditLine(Struct, frozen=True):
 @pages.get("/settings/audit-log")
 @needs("admin")
 def audit_log() -> ResponseReturnValue:
-    """Show what was changed, the newest first."""
+    """Show the changes, the newest first."""
     accounts = services().accounts
-    found = accounts.changes(
-        filters=_sought(request.args),
+    changes = accounts.changes(
+        filters=_audit_filter(request.args),
         before_id=request.args.get("before", type=int),
         limit=_PAGE + 1,
     )
-    asked = {k: v for k, v in request.args.items() if k != "before" and v}
+    query = {k: v for k, v in request.args.items() if k != "before" and v}
     return render_template(
-        "audit_log.html",
-        lines=[_line(change) for change in found[:_PAGE]],
-        asked=asked,
+        "admin/audit_log.html",
+        lines=[_line(change) for change in changes[:_PAGE]],
+        query=query,
         newest="before" not in request.args,
-        more=found[_PAGE - 1].id if len(found) > _PAGE else None,
+        more=changes[_PAGE - 1].id if len(changes) > _PAGE else None,
         authors=accounts.authors(),
         kinds=KINDS,
         tab="changes",
@@ -57,16 +57,16 @@ def audit_log() -> ResponseReturnValue:
 @pages.get("/settings/audit-log.csv")
 @needs("admin")
 def audit_log_csv() -> ResponseReturnValue:
-    """Export what was changed and fits the search, the newest first."""
+    """Export the changes that fit the search, the newest first."""
     head = ["at", "by", "action", "subject", "before", "after"]
-    found = _every(services().accounts, _sought(request.args))
-    return csv_response("audit-log.csv", head, map(_row, found))
+    changes = _read_changes(services().accounts, _audit_filter(request.args))
+    return csv_response("audit-log.csv", head, map(_row, changes))
 
 
-def _every(accounts: AccountStore, sought: AuditFilter) -> Iterator[AuditEntry]:
+def _read_changes(accounts: AccountStore, search: AuditFilter) -> Iterator[AuditEntry]:
     """Read entries in portions, so that a long log never is in memory as a whole."""
     before = None
-    while portion := accounts.changes(filters=sought, before_id=before, limit=_PORTION):
+    while portion := accounts.changes(filters=search, before_id=before, limit=_PORTION):
         yield from portion
         before = portion[-1].id
 
@@ -85,21 +85,21 @@ def _row(change: AuditEntry) -> list[Any]:
     ]
 
 
-def _sought(given: Mapping[str, str]) -> AuditFilter:
-    """Read the search; what cannot be read narrows nothing."""
-    kind = given.get("kind", "")
-    until = _day(given.get("until", ""))
+def _audit_filter(query: Mapping[str, str]) -> AuditFilter:
+    """Read the search; a field that cannot be read narrows nothing."""
+    kind = query.get("kind", "")
+    until = _start_of_day(query.get("until", ""))
     return AuditFilter(
-        by=given.get("by") or None,
+        by=query.get("by") or None,
         kind=kind if kind in KINDS else None,
-        text=given.get("q", "").strip() or None,
-        since=_day(given.get("since", "")),
+        text=query.get("q", "").strip() or None,
+        since=_start_of_day(query.get("since", "")),
         until=None if until is None else until + timedelta(days=1).total_seconds(),
     )
 
 
-def _day(text: str) -> float | None:
-    """Return when a day starts in UTC."""
+def _start_of_day(text: str) -> float | None:
+    """Return the start of a day in UTC, in seconds since 1970; None if it is no date."""
     try:
         day = date.fromisoformat(text)
     except ValueError:
@@ -116,4 +116,4 @@ def _line(change: AuditEntry) -> AuditLine:
         name = f"Draft “{msgspec.json.decode(change.before)['name'].strip() or 'Without a name'}”"
     elif kind == "key":
         name = (change.after or change.before or {}).get("name", f"number {name}")
-    return AuditLine(entry(change), kind, name, address)
+    return AuditLine(change_entry(change), kind, name, address)

@@ -1,11 +1,11 @@
-"""Where one is signed in, and ending it from elsewhere."""
+"""Sessions of the person who is signed in: listed, and ended from another one."""
 
 from flask import abort, flash, redirect, url_for
 from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.pages.formatting import plural
 from webapp.services import services
 
@@ -23,7 +23,7 @@ _SYSTEMS = {"iPhone": "iPhone", "iPad": "iPad", "Android": "Android", "Windows":
 
 
 class SignInPlace(Struct, frozen=True):
-    """One browser that somebody is signed in with, as the page shows it."""
+    """One browser with a session of this person, as the page shows it."""
 
     id: int
     browser: str
@@ -33,22 +33,22 @@ class SignInPlace(Struct, frozen=True):
     here: bool
 
 
-def places() -> list[SignInPlace]:
-    """List where the person who asks is signed in, the last used first."""
-    told, own = services(), person()
-    found = told.accounts.sessions.active(own.user.id, at=told.engine.clock())
+def sign_in_places() -> list[SignInPlace]:
+    """List the sessions of the person who is signed in, the last used first."""
+    own, now = person(), services().engine.clock()
+    sessions = services().accounts.sessions.active(own.user.id, at=now)
     return [
         SignInPlace(
-            s.id, browser(s.agent), s.address, s.created_at, s.seen_at, s.id == own.session.id
+            s.id, browser_name(s.agent), s.address, s.created_at, s.seen_at, s.id == own.session.id
         )
-        for s in found
+        for s in sessions
     ]
 
 
-def browser(agent: str) -> str:
-    """Say which browser calls itself so: Firefox on Windows."""
-    name = next((said for mark, said in _BROWSERS.items() if f"{mark}/" in agent), "")
-    system = next((said for mark, said in _SYSTEMS.items() if mark in agent), "")
+def browser_name(agent: str) -> str:
+    """Name the browser and system of a user-agent text: Firefox on Windows."""
+    name = next((label for mark, label in _BROWSERS.items() if f"{mark}/" in agent), "")
+    system = next((label for mark, label in _SYSTEMS.items() if mark in agent), "")
     if not name and not system:
         return "Unknown browser"
     return f"{name or 'Browser'} on {system}" if system else name
@@ -57,8 +57,8 @@ def browser(agent: str) -> str:
 @pages.post("/settings/sessions/<int:session_id>/end")
 @needs("viewer")
 def end_session(session_id: int) -> ResponseReturnValue:
-    """Sign out in one other place."""
-    if all(place.here or place.id != session_id for place in places()):
+    """End one other session."""
+    if all(place.here or place.id != session_id for place in sign_in_places()):
         abort(404)
     services().accounts.sessions.end(session_id)
     flash("You are signed out there.")
@@ -68,8 +68,8 @@ def end_session(session_id: int) -> ResponseReturnValue:
 @pages.post("/settings/sessions/end-others")
 @needs("viewer")
 def end_other_sessions() -> ResponseReturnValue:
-    """Sign out everywhere else."""
-    told, own = services(), person()
-    ended = told.accounts.sessions.end_others(own.session, at=told.engine.clock(), by=own.email)
+    """End all other sessions."""
+    own, now = person(), services().engine.clock()
+    ended = services().accounts.sessions.end_others(own.session, at=now, by=own.email)
     flash(f"You are signed out in {plural(ended, 'other place')}.")
     return redirect(url_for("pages.account"))

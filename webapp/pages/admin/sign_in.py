@@ -1,4 +1,4 @@
-"""Signing in and out. What was typed while a session ran out is kept and sent on."""
+"""Pages to sign in and out. A form sent after its session ended is kept and sent on."""
 
 from flask import Response, flash, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
@@ -7,9 +7,16 @@ from werkzeug.datastructures import MultiDict
 
 from bandits.errors import NotFound
 from storage.accounts import User
-from webapp.pages.access import allow_anybody, enter_as, local, needs, person
+from webapp.pages import pages
+from webapp.pages.access import (
+    SAFE_METHODS,
+    allow_anybody,
+    local_address,
+    needs,
+    person,
+    start_session,
+)
 from webapp.pages.admin.throttle import count_guess, forget_guesses
-from webapp.pages.blueprint import pages
 from webapp.passwords import hash_password, is_outdated, matches
 from webapp.services import services
 
@@ -19,17 +26,17 @@ _CARRIED = "carried:"
 @pages.get("/sign-in")
 @allow_anybody
 def sign_in() -> ResponseReturnValue:
-    """Show the form, or how to make the first account."""
+    """Show the form, or the way to make the first account."""
     if current_user.is_authenticated:
-        return redirect(local(request.args.get("next")))
+        return redirect(local_address(request.args.get("next")))
     if not services().accounts.users():
-        return render_template("first_run.html")
-    return _form(request.args.get("next", ""), MultiDict())
+        return render_template("admin/first_run.html")
+    return _sign_in_form(request.args.get("next", ""), MultiDict())
 
 
 @pages.post("/sign-in")
 @allow_anybody
-def enter() -> ResponseReturnValue:
+def submit_sign_in() -> ResponseReturnValue:
     """Check the password and start a session."""
     email, password = request.form.get("email", ""), request.form.get("password", "")
     carried = MultiDict(
@@ -38,19 +45,21 @@ def enter() -> ResponseReturnValue:
         if name.startswith(_CARRIED)
     )
     count_guess(email)
-    user = _known(email)
+    user = _find_user(email)
     if not matches(None if user is None else user.password_hash, password) or user is None:
-        return Response(_form(request.form.get("next", ""), carried, email, wrong=True), 422)
+        return Response(
+            _sign_in_form(request.form.get("next", ""), carried, email, wrong=True), 422
+        )
     forget_guesses(email)
     _rehash(user, password)
-    enter_as(user)
-    address = local(request.form.get("next"))
+    start_session(user)
+    address = local_address(request.form.get("next"))
     if carried:
-        return render_template("continue.html", address=address, carried=carried)
+        return render_template("admin/continue.html", address=address, carried=carried)
     return redirect(address)
 
 
-def _known(email: str) -> User | None:
+def _find_user(email: str) -> User | None:
     try:
         return services().accounts.user(email)
     except NotFound:
@@ -62,20 +71,24 @@ def _rehash(user: User, password: str) -> None:
         services().accounts.rehash(user.email, hash_password(password))
 
 
-def ask_again() -> ResponseReturnValue:
-    """Ask to sign in again, keeping what a form of ours was just sent with."""
+def ask_to_sign_in() -> ResponseReturnValue:
+    """Answer a request without a session: a page leads to the form, a sent form is kept in it."""
+    if request.headers.get("X-Requested-With"):  # our script: it turns to the whole page
+        return Response("sign in again", 401, content_type="text/plain")
+    if request.method in SAFE_METHODS:
+        return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")))
     # From elsewhere nothing is carried: it would be sent on in the name of who signs in.
     ours = request.headers.get("Sec-Fetch-Site") == "same-origin"
     carried = MultiDict(request.form.items(multi=True)) if ours else MultiDict()
     carried.poplist("csrf_token")
-    return Response(_form(request.path, carried), 401)
+    return Response(_sign_in_form(request.path, carried), 401)
 
 
-def _form(
+def _sign_in_form(
     address: str, carried: MultiDict[str, str], email: str = "", *, wrong: bool = False
 ) -> str:
     return render_template(
-        "sign_in.html",
+        "admin/sign_in.html",
         address=address,
         carried=[(_CARRIED + name, value) for name, value in carried.items(multi=True)],
         email=email,

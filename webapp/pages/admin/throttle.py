@@ -1,4 +1,4 @@
-"""Slowing down who guesses passwords: by account and by address, in each web worker."""
+"""Limit on password guesses: by account and by address, in each web worker."""
 
 from flask import Flask, current_app, request
 from limits import parse
@@ -13,12 +13,16 @@ _BY_ADDRESS = parse("100 per minute")  # a whole office may share one
 
 
 def init(app: Flask) -> None:
-    """Start counting for `app`; only guesses cost anything, not every request."""
+    """Give `app` its limiter; only guesses are counted, not every request."""
     app.extensions[_NAME] = MovingWindowRateLimiter(MemoryStorage())
 
 
 def count_guess(email: str) -> None:
-    """Count a password that is about to be checked; answers 429 where there were too many."""
+    """Count a password that is about to be checked.
+
+    Raises:
+        TooManyRequests: there were too many guesses lately.
+    """
     limiter: MovingWindowRateLimiter = current_app.extensions[_NAME]
     by_account = limiter.hit(_BY_ACCOUNT, "account", email.strip().casefold()[:320])
     by_address = limiter.hit(_BY_ADDRESS, "address", request.remote_addr or "")
@@ -27,6 +31,6 @@ def count_guess(email: str) -> None:
 
 
 def forget_guesses(email: str) -> None:
-    """Start anew for an account whose password was right."""
+    """Reset the count of an account whose password was right."""
     limiter: MovingWindowRateLimiter = current_app.extensions[_NAME]
     limiter.clear(_BY_ACCOUNT, "account", email.strip().casefold()[:320])

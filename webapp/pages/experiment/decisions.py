@@ -1,4 +1,4 @@
-"""Decisions of a campaign: the latest ones, the receipt of one, and its contributions."""
+"""Pages of decisions: the latest of an experiment, those of a subject, and the receipt of one."""
 
 import re
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ from bandits.experiment import Experiment
 from bandits.schemas import DecisionReceipt, Prediction
 from bandits.store.values import StoredDecision
 from webapp.api.routes import DecisionIdConverter
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
-from webapp.pages.experiment.labels import Measure, measure, named
+from webapp.pages.experiment.labels import Measure, arm_name, reward_measure
 from webapp.pages.form.fields import methods
-from webapp.pages.formatting import amount, brief
+from webapp.pages.formatting import amount, short_number
 from webapp.services import services
 
-_HUNDRED = 100  # emails, per which effects are told
+_HUNDRED = 100  # emails, per which effects are written
 _NOTHING = 1e-9  # of what pushes most: rounding
 
 
 class ContributionView(Struct, frozen=True):
-    """What one thing pushed towards the chosen version, against the average of those possible.
+    """Contribution of one feature to the choice, against the average of the possible arms.
 
     Attributes:
-        feature: what is known, None for what holds for every recipient.
-        words: which way and how much.
-        left: where its bar begins, in per cent; 50 is no push.
-        width: how long its bar is, in per cent.
+        feature: name of the feature, None for the part that is the same for every recipient.
+        words: direction and size.
+        left: left end of its bar, in per cent; 50 is no contribution.
+        width: length of its bar, in per cent.
     """
 
     feature: str | None
@@ -44,7 +44,7 @@ class ContributionView(Struct, frozen=True):
 
 
 class PredictionView(Struct, frozen=True):
-    """The reward predicted of a version, and from where to where it was thought possible."""
+    """Predicted reward of an arm, and the range of the prediction."""
 
     mean: float
     low: float
@@ -52,30 +52,33 @@ class PredictionView(Struct, frozen=True):
 
 
 def contribution_views(
-    then: Experiment, receipt: DecisionReceipt, measure: Measure
+    experiment: Experiment, receipt: DecisionReceipt, measure: Measure
 ) -> list[ContributionView]:
-    """Tell what each feature contributed to the chosen version; nothing without alternatives."""
-    found = receipt.predictions
-    if found is None or len(found.arms) == 1:
+    """List the contribution of each feature to the chosen arm; none without alternatives."""
+    predictions = receipt.predictions
+    if predictions is None or len(predictions.arms) == 1:
         return []
-    came = " · ".join(receipt.slots[s.key]["variant"] for s in then.slots)
-    arms = list(found.arms.values())
-    declared = {f.name: f.labels() for f in then.context}
-    known = {label for labels in declared.values() for label in labels}
-    everybody = [label for label in found.arms[came].features if label not in known]
+    chosen = " · ".join(receipt.slots[s.key]["variant"] for s in experiment.slots)
+    arms = list(predictions.arms.values())
+    declared = {f.name: f.labels() for f in experiment.context}
+    feature_labels = {label for labels in declared.values() for label in labels}
+    shared_labels = [
+        label for label in predictions.arms[chosen].features if label not in feature_labels
+    ]
     deltas = {
-        name: _sum(found.arms[came], labels) - sum(_sum(arm, labels) for arm in arms) / len(arms)
-        for name, labels in [(None, everybody), *declared.items()]
+        name: _sum(predictions.arms[chosen], labels)
+        - sum(_sum(arm, labels) for arm in arms) / len(arms)
+        for name, labels in [(None, shared_labels), *declared.items()]
     }
-    most = max(map(abs, deltas.values())) or 1.0
+    largest = max(map(abs, deltas.values())) or 1.0
     return [
         ContributionView(
             name,
             "made no difference"
-            if abs(delta) <= _NOTHING * most
-            else _in_words(delta, measure, odds=found.scale == "log odds"),
-            50 + min(0.0, 50 * delta / most),
-            abs(50 * delta / most),
+            if abs(delta) <= _NOTHING * largest
+            else _contribution_text(delta, measure, odds=predictions.scale == "log odds"),
+            50 + min(0.0, 50 * delta / largest),
+            abs(50 * delta / largest),
         )
         for name, delta in deltas.items()
     ]
@@ -85,22 +88,23 @@ def _sum(arm: Prediction, labels: Sequence[str]) -> float:
     return sum(arm.features[label] for label in labels)
 
 
-def _in_words(delta: float, measure: Measure, *, odds: bool) -> str:
-    way = "towards it" if delta > 0 else "away from it"
+def _contribution_text(delta: float, measure: Measure, *, odds: bool) -> str:
+    direction = "towards it" if delta > 0 else "away from it"
     if odds:
-        return f"{way}: {amount(exp(delta))} times the odds"
-    return f"{way} by {measure.of(brief(_HUNDRED * abs(delta)))} per {_HUNDRED} emails"
+        return f"{direction}: {amount(exp(delta))} times the odds"
+    size = measure.quantity(short_number(_HUNDRED * abs(delta)))
+    return f"{direction} by {size} per {_HUNDRED} emails"
 
 
-def prediction_view(receipt: DecisionReceipt) -> dict[str, PredictionView]:
-    """List the predictions by arm, as rewards also where they were made as odds."""
-    found = receipt.predictions
-    if found is None:
+def prediction_views(receipt: DecisionReceipt) -> dict[str, PredictionView]:
+    """Return the predictions by arm, as rewards also where the policy predicts odds."""
+    predictions = receipt.predictions
+    if predictions is None:
         return {}
-    turned = expit if found.scale == "log odds" else float
+    to_reward = expit if predictions.scale == "log odds" else float
     return {
-        name: PredictionView(*(float(turned(arm.total + n * arm.width)) for n in (0, -1, 1)))
-        for name, arm in found.arms.items()
+        name: PredictionView(*(float(to_reward(arm.total + n * arm.width)) for n in (0, -1, 1)))
+        for name, arm in predictions.arms.items()
     }
 
 
@@ -108,7 +112,7 @@ _SHOWN = 50
 
 
 class DecisionRow(Struct, frozen=True):
-    """One decision; `mark` says what sets it apart from those that are learned from."""
+    """One decision; `mark` names why nothing is learned from it, "" where it is learned from."""
 
     id: str
     at: datetime
@@ -119,22 +123,26 @@ class DecisionRow(Struct, frozen=True):
 
 @pages.get("/experiments/<key:key>/decisions")
 @needs("viewer")
-def latest(key: str) -> ResponseReturnValue:
-    """List what was chosen last."""
+def latest_decisions(key: str) -> ResponseReturnValue:
+    """List the latest decisions of an experiment."""
     store = services().engine.store
     record = store.experiments.record(key)
-    then = cache(store.experiments.configuration)
+    read_configuration = cache(store.experiments.configuration)
 
-    def told(stored: StoredDecision) -> DecisionRow:
-        configuration = then(key, stored.configuration_version)
+    def row(stored: StoredDecision) -> DecisionRow:
+        configuration = read_configuration(key, stored.configuration_version)
         variants = {k: v["variant"] for k, v in configuration.slots_of(stored.arm).items()}
-        version = named(configuration.experiment, variants)
+        version = arm_name(configuration.experiment, variants)
         at = datetime.fromtimestamp(stored.made_at, UTC)
         return DecisionRow(stored.id, at, version, stored.propensity, _mark(stored))
 
-    rows = [told(stored) for stored in store.log.latest_decisions(key, limit=_SHOWN)]
+    rows = [row(stored) for stored in store.log.latest_decisions(key, limit=_SHOWN)]
     return render_template(
-        "latest.html", record=record, rows=rows, cut=len(rows) == _SHOWN, tab="decisions"
+        "experiment/latest_decisions.html",
+        record=record,
+        rows=rows,
+        cut=len(rows) == _SHOWN,
+        tab="decisions",
     )
 
 
@@ -155,68 +163,72 @@ _MOST = 100  # decisions of a recipient that are listed
 @pages.get("/decisions")
 @needs("viewer")
 def decisions() -> ResponseReturnValue:
-    """Ask for a decision's id."""
-    wanted = request.args.get("id", "").strip()
-    if re.fullmatch(DecisionIdConverter.regex, wanted):
-        return redirect(url_for("pages.decision", decision_id=wanted))
-    return render_template("decisions.html", wanted=wanted)
+    """Ask for the id of a decision, or for a subject."""
+    decision_id = request.args.get("id", "").strip()
+    if re.fullmatch(DecisionIdConverter.regex, decision_id):
+        return redirect(url_for("pages.decision", decision_id=decision_id))
+    return render_template("experiment/decisions.html", decision_id=decision_id)
 
 
 @pages.post("/decisions")
 @needs("viewer")
-def decisions_of() -> ResponseReturnValue:
-    """List what was chosen for a recipient; by POST, so that no log keeps who was asked about."""
-    who = request.form.get("who", "").strip()[:_LONGEST_SUBJECT]
-    found = services().engine.subject(who, limit=_MOST) if who else None
+def subject_decisions() -> ResponseReturnValue:
+    """List the decisions of a subject; by POST, so that no log keeps the subject."""
+    subject_id = request.form.get("who", "").strip()[:_LONGEST_SUBJECT]
+    page = services().engine.subject(subject_id, limit=_MOST) if subject_id else None
     return render_template(
-        "decisions.html",
-        wanted="",
-        who=who,
-        found=found.decisions if found else [],
-        cut=bool(found and found.next is not None),
+        "experiment/decisions.html",
+        decision_id="",
+        subject_id=subject_id,
+        subject_decisions=page.decisions if page else [],
+        cut=bool(page and page.next is not None),
     )
 
 
 @pages.get("/decisions/<decision_id:decision_id>")
 @needs("viewer")
 def decision(decision_id: str) -> ResponseReturnValue:
-    """Show what was chosen, with which chance, from what, and what came of it."""
+    """Show the receipt of a decision: arm, propensity, context and events."""
     engine = services().engine
     try:
         receipt = engine.receipt(decision_id)
     except NotFound:
-        return render_template("decisions.html", wanted=decision_id, missing=True), 404
+        return render_template(
+            "experiment/decisions.html", decision_id=decision_id, missing=True
+        ), 404
     record = engine.store.experiments.record(receipt.experiment)
-    then = engine.store.experiments.configuration(
+    experiment = engine.store.experiments.configuration(
         record.key, receipt.configuration_version
     ).experiment
     labels = {m.name: m.label for m in methods()}
-    counted = measure(then.reward)
+    measure = reward_measure(experiment.reward)
     return render_template(
-        "receipt.html",
+        "experiment/receipt.html",
         receipt=receipt,
         record=record,
-        then=then,
+        experiment=experiment,
         method=labels.get(receipt.policy, receipt.policy),
-        chances=_chances(then, receipt),
-        measure=counted,
-        pushes=contribution_views(then, receipt, counted),
+        chances=_chances(experiment, receipt),
+        measure=measure,
+        contributions=contribution_views(experiment, receipt, measure),
     )
 
 
 def _chances(
-    then: Experiment, receipt: DecisionReceipt
+    experiment: Experiment, receipt: DecisionReceipt
 ) -> list[tuple[str, float, bool, PredictionView | None]]:
-    """List each version that could have come: name, chance, whether it did, prediction."""
+    """List the possible arms: name, propensity, True for the chosen one, prediction."""
     if receipt.propensities is None:
         return []
-    keys = [s.key for s in then.slots]
-    came = " · ".join(receipt.slots[k]["variant"] for k in keys)
+    keys = [s.key for s in experiment.slots]
+    chosen = " · ".join(receipt.slots[k]["variant"] for k in keys)
     rows = []
-    predicted = prediction_view(receipt)
-    for combination in then.combinations():
-        joined = " · ".join(combination)
+    predictions = prediction_views(receipt)
+    for variants in experiment.combinations():
+        joined = " · ".join(variants)
         if joined in receipt.propensities:
-            name = named(then, dict(zip(keys, combination, strict=True)))
-            rows.append((name, receipt.propensities[joined], joined == came, predicted.get(joined)))
+            name = arm_name(experiment, dict(zip(keys, variants, strict=True)))
+            rows.append(
+                (name, receipt.propensities[joined], joined == chosen, predictions.get(joined))
+            )
     return sorted(rows, key=lambda row: -row[1])

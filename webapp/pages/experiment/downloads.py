@@ -1,4 +1,4 @@
-"""An experiment's tables and results as files."""
+"""Downloads of an experiment: its tables and results as files."""
 
 from collections.abc import Sequence
 from math import isnan
@@ -9,11 +9,11 @@ from flask import Response
 from flask.typing import ResponseReturnValue
 
 from bandits.inference.intervals import Finding
-from webapp.charts import averages, sends
+from webapp.charts import average_rewards, send_shares
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
-from webapp.pages.experiment.labels import called, titled
-from webapp.pages.experiment.results import standing_of
+from webapp.pages.experiment.labels import slot_name, variant_name
+from webapp.pages.experiment.results import load_results_view
 from webapp.pages.formatting import csv_response
 from webapp.services import services
 
@@ -39,7 +39,7 @@ _FIGURES = (
 @needs("viewer")
 def results_csv(key: str) -> ResponseReturnValue:
     """Export the table of versions."""
-    record, standing = standing_of(key)
+    record, view = load_results_view(key)
     slots = [s.key for s in record.configuration.experiment.slots]
     metrics = list(record.configuration.experiment.reward.metrics)
     rows = [
@@ -48,7 +48,7 @@ def results_csv(key: str) -> ResponseReturnValue:
             *_figures(row.result),
             *(row.result.metrics[m] for m in metrics),
         ]
-        for row in standing.arms
+        for row in view.arms
     ]
     return csv_response(f"{key}-results.csv", [*slots, *_FIGURES, *metrics], rows)
 
@@ -57,10 +57,10 @@ def results_csv(key: str) -> ResponseReturnValue:
 @needs("viewer")
 def parts_csv(key: str) -> ResponseReturnValue:
     """Export the tables of parts."""
-    _, standing = standing_of(key)
+    _, view = load_results_view(key)
     rows = [
-        [titled(part.slot), row.result.variant, called(row.variant), *_figures(row.result)]
-        for part in standing.parts
+        [slot_name(part.slot), row.result.variant, variant_name(row.variant), *_figures(row.result)]
+        for part in view.parts
         for row in part.rows
     ]
     return csv_response(f"{key}-parts.csv", ["part", "variant", "name", *_FIGURES], rows)
@@ -70,8 +70,8 @@ def parts_csv(key: str) -> ResponseReturnValue:
 @needs("viewer")
 def health_csv(key: str) -> ResponseReturnValue:
     """Export the checks."""
-    _, standing = standing_of(key)
-    rows = [[c.title, c.word, c.sentence] for c in standing.health]
+    _, view = load_results_view(key)
+    rows = [[c.title, c.word, c.sentence] for c in view.health]
     return csv_response(f"{key}-health.csv", ["check", "state", "meaning"], rows)
 
 
@@ -91,17 +91,17 @@ def history_csv(key: str) -> ResponseReturnValue:
     """Export the figures of both charts: one row for each point and version.
 
     `sent`, `complete` and `reward` count from the start; `share` is that of the sends since the
-    point before, and `average` waits, as the chart does, until there are results enough.
+    point before, and `average` waits, as the chart does, until there are enough results.
     """
-    _, standing = standing_of(key)
-    labels = [row.look.label for row in standing.arms]
-    history = standing.results.history
-    known = sends(history)
-    shares = dict(zip(known.times, known.shares.tolist(), strict=True))
+    _, view = load_results_view(key)
+    labels = [row.style.label for row in view.arms]
+    history = view.results.history
+    stretches = send_shares(history)
+    shares = dict(zip(stretches.times, stretches.shares.tolist(), strict=True))
     rows = [
-        [point.at.isoformat(), point.version, label, *told]
-        for point, means in zip(history, averages(history).tolist(), strict=True)
-        for label, *told in zip(
+        [point.at.isoformat(), point.version, label, *figures]
+        for point, means in zip(history, average_rewards(history).tolist(), strict=True)
+        for label, *figures in zip(
             labels,
             point.sent,
             point.complete,
@@ -116,7 +116,7 @@ def history_csv(key: str) -> ResponseReturnValue:
 
 
 def _figures(result: Any) -> Sequence[Any]:
-    """List what a version's and a variant's row have in common, in the order of `_FIGURES`."""
+    """List the figures of an arm's or a variant's row, in the order of `_FIGURES`."""
     return [
         result.sent,
         result.complete,

@@ -1,4 +1,4 @@
-"""The list of campaigns, and two ways to a new one: from an earlier one, and from the sample."""
+"""The list of experiments, and two ways to a new one: a copy, and the sample."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,10 +12,10 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Experiment
 from bandits.results import Gain
 from bandits.store.values import ExperimentRecord
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
-from webapp.pages.experiment.labels import STATES, Measure, measure
-from webapp.pages.form.slugs import unused
+from webapp.pages.experiment.labels import STATES, Measure, reward_measure
+from webapp.pages.form.slugs import unused_key
 from webapp.sample import sample_experiment
 from webapp.services import services
 
@@ -25,8 +25,8 @@ _LONGEST_NAME = 100
 _STATES = list(STATES)
 
 
-class CampaignRow(Struct, frozen=True):
-    """One campaign's row; `gain` is None where nothing has been sent."""
+class ExperimentRow(Struct, frozen=True):
+    """One experiment's row; `gain` is None where nothing has been sent."""
 
     record: ExperimentRecord
     measure: Measure
@@ -35,94 +35,96 @@ class CampaignRow(Struct, frozen=True):
     gain: Gain | None = None
 
 
-# How the list may be sorted, and whether the largest comes first.
+# Sort keys of the list; True where the largest comes first.
 SORTS: dict[str, tuple[Callable[[ExperimentRecord], Any], bool]] = {
     "name": (lambda r: r.configuration.experiment.title.casefold(), False),
     "state": (lambda r: _STATES.index(r.state), False),
-    "sent": (lambda r: _tally(r)[0], True),
+    "sent": (lambda r: _counts(r)[0], True),
     "started": (lambda r: r.started_at or 0.0, True),
 }
 
 
 @pages.get("/")
 @needs("viewer")
-def campaigns() -> ResponseReturnValue:
-    """List campaigns that match the search; archived ones only where asked for."""
-    wanted, state = request.args.get("q", "").strip(), request.args.get("state", "")
+def experiments() -> ResponseReturnValue:
+    """List the experiments that match the search; archived ones only where that state is chosen."""
+    search, state = request.args.get("q", "").strip(), request.args.get("state", "")
     sort = request.args.get("sort", "")
-    every = services().engine.store.experiments.records()
-    shown = [
+    records = services().engine.store.experiments.records()
+    matches = [
         r
-        for r in every
-        if _matches(r, wanted) and (r.state == state if state in STATES else r.state != "archived")
+        for r in records
+        if _matches(r, search) and (r.state == state if state in STATES else r.state != "archived")
     ]
     if sort in SORTS:
-        of, largest_first = SORTS[sort]
-        shown.sort(key=of, reverse=largest_first)
-    last = max(0, (len(shown) - 1) // _PAGE)
+        sort_key, largest_first = SORTS[sort]
+        matches.sort(key=sort_key, reverse=largest_first)
+    last = max(0, (len(matches) - 1) // _PAGE)
     page = min(max(request.args.get("page", 1, type=int) - 1, 0), last)
-    asked = {"q": wanted, "state": state, "sort": sort}
+    query = {"q": search, "state": state, "sort": sort}
     return render_template(
-        "campaigns.html",
-        campaigns=[_listed(r) for r in shown[page * _PAGE : (page + 1) * _PAGE]],
-        any_at_all=bool(every),
-        wanted=wanted,
+        "experiment/experiment_list.html",
+        rows=[_row(r) for r in matches[page * _PAGE : (page + 1) * _PAGE]],
+        has_experiments=bool(records),
+        search=search,
         state=state,
         states=STATES,
         sort=sort,
-        asked={name: value for name, value in asked.items() if value},
+        query={name: value for name, value in query.items() if value},
         page=page + 1,
         last=last + 1,
-        found=len(shown),
+        total=len(matches),
     )
 
 
 @pages.post("/experiments/<key:key>/clone")
 @needs("manager")
-def clone(key: str) -> ResponseReturnValue:
-    """Make a new draft of what an experiment declares; nothing it learned goes along."""
+def clone_experiment(key: str) -> ResponseReturnValue:
+    """Copy an experiment's declaration into a new draft, without anything that it learned."""
     record = services().engine.store.experiments.record(key)
     declared = record.configuration.experiment
     name = f"{declared.title} (copy)"[:_LONGEST_NAME]
-    # Its dates have passed, or are another campaign's.
-    copy = replace(declared, key=_free(f"{key[: _LONGEST_KEY - 5]}-copy"), name=name)
-    return _created(replace(copy, starts_at=None, ends_at=None))
+    # Its dates have passed, or are another experiment's.
+    copy = replace(declared, key=_free_key(f"{key[: _LONGEST_KEY - 5]}-copy"), name=name)
+    return _create_draft(replace(copy, starts_at=None, ends_at=None))
 
 
 @pages.post("/sample")
 @needs("manager")
-def sample() -> ResponseReturnValue:
-    """Make the sample campaign as a draft, to look around in."""
+def create_sample() -> ResponseReturnValue:
+    """Create the sample experiment as a draft."""
     declared = sample_experiment()
-    return _created(replace(declared, key=_free(declared.key)))
+    return _create_draft(replace(declared, key=_free_key(declared.key)))
 
 
-def _created(experiment: Experiment) -> ResponseReturnValue:
+def _create_draft(experiment: Experiment) -> ResponseReturnValue:
     services().engine.create(experiment, by=person().email)
     flash(f"{experiment.title} is a draft. Look through it, then start.")
     return redirect(url_for("pages.setup", key=experiment.key))
 
 
-def _free(key: str) -> str:
-    return unused(key, {r.key for r in services().engine.store.experiments.records()})
+def _free_key(key: str) -> str:
+    return unused_key(key, {r.key for r in services().engine.store.experiments.records()})
 
 
-def _matches(record: ExperimentRecord, wanted: str) -> bool:
+def _matches(record: ExperimentRecord, search: str) -> bool:
     texts = (record.key, record.configuration.experiment.name)
-    return any(wanted.casefold() in text.casefold() for text in texts)
+    return any(search.casefold() in text.casefold() for text in texts)
 
 
-def _listed(record: ExperimentRecord) -> CampaignRow:
-    """Read how a campaign stands: as quick with ten million sends as with ten."""
-    named = measure(record.configuration.experiment.reward)
-    sent, complete = _tally(record)
+def _row(record: ExperimentRecord) -> ExperimentRow:
+    """Read an experiment's row: as quick with ten million sends as with ten."""
+    measure = reward_measure(record.configuration.experiment.reward)
+    sent, complete = _counts(record)
     if not complete:
-        return CampaignRow(record, named, sent, complete)
-    return CampaignRow(record, named, sent, complete, services().engine.results(record.key).gain)
+        return ExperimentRow(record, measure, sent, complete)
+    return ExperimentRow(
+        record, measure, sent, complete, services().engine.results(record.key).gain
+    )
 
 
-def _tally(record: ExperimentRecord) -> tuple[int, int]:
-    """Count what was sent and what is complete, by the newest tally."""
+def _counts(record: ExperimentRecord) -> tuple[int, int]:
+    """Read the numbers of sent and of complete emails from the newest snapshot."""
     newest = services().engine.store.snapshots.history(record.key, 1)
     if not newest:
         return 0, 0

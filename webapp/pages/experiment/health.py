@@ -1,4 +1,4 @@
-"""What to look at before believing the rest: each check one sentence, with what to do."""
+"""Health checks of an experiment in words: each one sentence, with the remedy."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,10 +8,10 @@ from msgspec import Struct
 from bandits.experiment import Experiment
 from bandits.results import Health, Results
 from webapp.pages.experiment.labels import Measure
-from webapp.pages.formatting import count, percent, plural, say
+from webapp.pages.formatting import count, duration_text, percent, plural
 
-_MUCH = 0.05  # of what was sent: mended contexts beyond this look like a broken feed
-_THIN = 0.1  # an effective size below this part of the complete emails is told
+_MUCH = 0.05  # share of sent emails: more contexts with repaired values look like a broken feed
+_THIN = 0.1  # an effective size below this part of the complete emails is a warning
 _FEW_PERIODS = 2
 
 Tone = Literal["good", "watch", "wrong", "open"]
@@ -24,7 +24,7 @@ WORDS: dict[Tone, str] = {
 
 
 class HealthCheck(Struct, frozen=True):
-    """One row: how it looks, what was looked at, what it means and what to do."""
+    """One row: its tone, its title, and a sentence on its meaning and remedy."""
 
     tone: Tone
     title: str
@@ -32,17 +32,17 @@ class HealthCheck(Struct, frozen=True):
 
     @property
     def word(self) -> str:
-        """What the mark before it says to those who do not see it."""
+        """Text of the row's mark, for readers who do not see it."""
         return WORDS[self.tone]
 
 
-def check(
+def health_checks(
     experiment: Experiment, results: Results, labels: Sequence[str], measure: Measure
 ) -> tuple[HealthCheck, ...]:
-    """List every check; the ones to act on first."""
+    """List every check; those that need action come first."""
     health = results.health
     sent = sum(a.sent for a in results.arms)
-    found = [
+    checks = [
         _split(health, labels),
         _floor(health),
         _maturing(experiment, health),
@@ -54,9 +54,9 @@ def check(
         _early(health),
     ]
     if experiment.context:
-        found.append(_context(health, sent))
+        checks.append(_context(health, sent))
     order: list[Tone] = ["wrong", "watch", "open", "good"]
-    return tuple(sorted((c for c in found if c is not None), key=lambda c: order.index(c.tone)))
+    return tuple(sorted((c for c in checks if c is not None), key=lambda c: order.index(c.tone)))
 
 
 def _split(health: Health, labels: Sequence[str]) -> HealthCheck:
@@ -108,9 +108,9 @@ def _maturing(experiment: Experiment, health: Health) -> HealthCheck:
     if health.open <= 0:
         return HealthCheck("good", "All results are in", "No email's result can change any more.")
     sentence = (
-        f"A result is complete {say(rule.maturity)} after sending. Comparisons count the"
+        f"A result is complete {duration_text(rule.maturity)} after sending. Comparisons count the"
         f" {percent(1 - health.open, 0)} of emails whose results can no longer change,"
-        f" {say(rule.window_seconds)} after sending: read early figures with care."
+        f" {duration_text(rule.window_seconds)} after sending: read early figures with care."
     )
     if health.maturing <= 0:
         return HealthCheck("open", f"{percent(health.open, 0)} can still change", sentence)
@@ -122,17 +122,17 @@ def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> He
     unit = measure.events
     if late.overall is None:
         return HealthCheck("open", f"Late {unit}", f"Told once there are {unit} to judge by.")
-    told = f"{percent(late.overall)} of {unit} came after their email's result was complete"
+    summary = f"{percent(late.overall)} of {unit} came after their email's result was complete"
     if not late.overall:
         return HealthCheck(
             "good", f"No late {unit}", f"All {unit} came before their email was complete."
         )
     if not late.warn:
         return HealthCheck(
-            "good", f"Late {unit} {percent(late.overall)}", f"{told}: too few to matter."
+            "good", f"Late {unit} {percent(late.overall)}", f"{summary}: too few to matter."
         )
-    known = [(s, k) for k, s in enumerate(late.share) if s is not None]
-    (least, quick), (most, slow) = min(known), max(known)
+    shares = [(s, k) for k, s in enumerate(late.share) if s is not None]
+    (least, quick), (most, slow) = min(shares), max(shares)
     apart = (
         f", from {percent(least)} for {labels[quick]} to {percent(most)} for {labels[slow]}, so"
         " learning favours versions that are answered quickly"
@@ -142,7 +142,7 @@ def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> He
     return HealthCheck(
         "watch",
         f"Late {unit} {percent(late.overall)}",
-        f"{told}{apart}. In the next experiment, let results take longer to be complete.",
+        f"{summary}{apart}. In the next experiment, let results take longer to be complete.",
     )
 
 
@@ -165,13 +165,15 @@ def _drift(health: Health) -> HealthCheck:
 
 
 def _weight(results: Results, labels: Sequence[str]) -> HealthCheck | None:
-    """Tell of the arm whose complete emails weigh least, once there are some."""
+    """Report the arm with the smallest effective sample size; None without complete emails."""
     sizes = results.health.effective_sample_size
-    known = [(size / a.closed, a) for size, a in zip(sizes, results.arms, strict=True) if a.closed]
-    if not known:
+    weights = [
+        (size / a.closed, a) for size, a in zip(sizes, results.arms, strict=True) if a.closed
+    ]
+    if not weights:
         return None
-    least, arm = min(known, key=lambda pair: pair[0])
-    told = (
+    least, arm = min(weights, key=lambda pair: pair[0])
+    summary = (
         f"Shares changed while it ran, so the {count(arm.closed)} complete emails of"
         f" {labels[arm.index]} tell as much as {count(sizes[arm.index])} sent at equal shares."
     )
@@ -179,10 +181,10 @@ def _weight(results: Results, labels: Sequence[str]) -> HealthCheck | None:
         return HealthCheck(
             "watch",
             "Few emails weigh much",
-            f"{told} Its interval is wide for that reason; a higher minimum share helps.",
+            f"{summary} Its interval is wide for that reason; a higher minimum share helps.",
         )
     cost = round(max(1 - least, 0.0), 2)
-    return HealthCheck("good", f"Uneven shares cost {percent(cost, 0)} at most", told)
+    return HealthCheck("good", f"Uneven shares cost {percent(cost, 0)} at most", summary)
 
 
 def _events(health: Health) -> HealthCheck:
@@ -201,7 +203,7 @@ def _events(health: Health) -> HealthCheck:
 
 
 def _clocks(health: Health) -> HealthCheck | None:
-    """Tell of events from the future, where there were any."""
+    """Report events with times in the future; None without any."""
     if not health.skewed:
         return None
     return HealthCheck(
@@ -214,7 +216,7 @@ def _clocks(health: Health) -> HealthCheck | None:
 
 
 def _early(health: Health) -> HealthCheck | None:
-    """Tell of events that came before their email, where there were any."""
+    """Report events that came before their email; None without any."""
     if not health.early:
         return None
     return HealthCheck(
@@ -227,7 +229,7 @@ def _early(health: Health) -> HealthCheck | None:
 
 
 def _context(health: Health, sent: int) -> HealthCheck:
-    named = (
+    counts = (
         (
             health.clipped,
             "value outside its range was cut to it",
@@ -236,16 +238,16 @@ def _context(health: Health, sent: int) -> HealthCheck:
         (health.unknown, "category was not listed", "categories were not listed"),
         (health.missing, "value was missing", "values were missing"),
     )
-    parts = [f"{count(n)} {one if n == 1 else many}" for n, one, many in named if n]
+    parts = [f"{count(n)} {one if n == 1 else many}" for n, one, many in counts if n]
     if not parts:
         return HealthCheck(
             "good", "Recipients' features fit", "Every value was within what is declared."
         )
-    told = ", ".join(parts)
+    summary = ", ".join(parts)
     if health.clipped + health.unknown + health.missing > _MUCH * max(sent, 1):
         return HealthCheck(
             "watch",
             "Recipients' features do not fit",
-            f"{told}: ask your developers whether the features sent are the ones declared.",
+            f"{summary}: ask your developers whether the features sent are the ones declared.",
         )
-    return HealthCheck("open", "Recipients' features", f"{told}: few enough not to matter.")
+    return HealthCheck("open", "Recipients' features", f"{summary}: few enough not to matter.")

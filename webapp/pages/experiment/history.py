@@ -1,4 +1,4 @@
-"""Set-up of an experiment, and the history of its changes."""
+"""Pages of an experiment's set-up and of the history of its changes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +12,9 @@ from msgspec import Struct
 from bandits.experiment import Experiment
 from bandits.features import decode
 from storage.audit_log import AuditEntry
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
-from webapp.pages.experiment.labels import STATES, measure
+from webapp.pages.experiment.labels import STATES, reward_measure
 from webapp.pages.form.fields import methods
 from webapp.services import services
 
@@ -36,7 +36,7 @@ TITLES = {
 
 
 class ChangeEntry(Struct, frozen=True):
-    """One entry: a sentence, who and when, and each place's value before and after."""
+    """One entry: title, author, time, and the values of each changed field before and after."""
 
     title: str
     by: str
@@ -44,8 +44,8 @@ class ChangeEntry(Struct, frozen=True):
     differences: tuple[tuple[str, str | None, str | None], ...]
 
 
-def entry(change: AuditEntry) -> ChangeEntry:
-    """Put an entry of the audit log into words."""
+def change_entry(change: AuditEntry) -> ChangeEntry:
+    """Convert an entry of the audit log to the page's words."""
     kind = change.subject.partition(":")[0]
     match change.action:
         case "move":
@@ -60,24 +60,23 @@ def entry(change: AuditEntry) -> ChangeEntry:
             title = TITLES.get((kind, change.action), change.action.capitalize())
     before, after = change.before, change.after
     if kind == "draft":  # its text is kept as it was stored
-        before, after = _typed(msgspec.json.decode(before)), {}
-    found = tuple(_compare("", before, after))
-    return ChangeEntry(title, change.by, change.at, found)
+        before, after = _without_blanks(msgspec.json.decode(before)), {}
+    return ChangeEntry(title, change.by, change.at, tuple(_compare("", before, after)))
 
 
-def _typed(value: Any) -> Any:
-    """Leave out the fields of a draft in which nothing was typed."""
+def _without_blanks(value: Any) -> Any:
+    """Leave out the empty fields of a draft."""
     match value:
         case dict():
-            return {k: kept for k, v in value.items() if (kept := _typed(v))}
+            return {k: content for k, v in value.items() if (content := _without_blanks(v))}
         case list():
-            return [kept for v in value if (kept := _typed(v))]
+            return [content for v in value if (content := _without_blanks(v))]
         case _:
             return value
 
 
 def _compare(place: str, before: Any, after: Any) -> Iterator[tuple[str, str | None, str | None]]:
-    """Go through the places at which two JSON values differ."""
+    """Yield the places at which two JSON values differ, with both values."""
     if before == after:
         return
     old, new = _members(before), _members(after)
@@ -90,7 +89,7 @@ def _compare(place: str, before: Any, after: Any) -> Iterator[tuple[str, str | N
 
 
 def _members(value: Any) -> dict[str, Any] | None:
-    """Name the members of an object, or of a list by key, name or position."""
+    """Return the members of an object, or of a list by their key, name or position."""
     match value:
         case dict():
             return value
@@ -119,14 +118,14 @@ _CHANGES = 100
 @pages.get("/experiments/<key:key>/setup")
 @needs("viewer")
 def setup(key: str) -> ResponseReturnValue:
-    """Show what is declared, and how a sender calls it."""
+    """Show the declaration, and sample requests of a sender."""
     record = services().engine.store.experiments.record(key)
     declared = record.configuration.experiment
     return render_template(
-        "setup.html",
+        "experiment/setup.html",
         record=record,
         declared=declared,
-        measure=measure(declared.reward),
+        measure=reward_measure(declared.reward),
         method=next(m for m in methods() if m.name == declared.policy.name),
         sample_choose=_sample_choose(declared),
         sample_reward=_sample_reward(declared),
@@ -149,16 +148,16 @@ def _sample_reward(declared: Experiment) -> str:
 @pages.get("/experiments/<key:key>/history")
 @needs("viewer")
 def history(key: str) -> ResponseReturnValue:
-    """Show who changed what, the newest first."""
+    """Show the changes with their authors, the newest first."""
     record = services().engine.store.experiments.record(key)
     before = request.args.get("before", type=int)
-    found = services().accounts.changes(
+    changes = services().accounts.changes(
         subject=f"experiment:{key}", before_id=before, limit=_CHANGES + 1
     )
     return render_template(
-        "history.html",
+        "experiment/history.html",
         record=record,
-        changes=[entry(change) for change in found[:_CHANGES]],
-        more=found[_CHANGES - 1].id if len(found) > _CHANGES else None,
+        changes=[change_entry(change) for change in changes[:_CHANGES]],
+        more=changes[_CHANGES - 1].id if len(changes) > _CHANGES else None,
         tab="history",
     )

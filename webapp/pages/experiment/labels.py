@@ -1,4 +1,4 @@
-"""What pages call an experiment's states, what it counts, its parts, variants and versions."""
+"""Labels of an experiment on pages: its states, its reward, its slots, variants and arms."""
 
 from collections.abc import Mapping
 from math import ceil, floor, log10
@@ -8,7 +8,7 @@ from msgspec import Struct
 from bandits.experiment import Experiment, Slot, Variant
 from bandits.rewards import RewardRule
 from webapp.pages.form.form_model import KINDS
-from webapp.pages.formatting import amount, brief
+from webapp.pages.formatting import amount, short_number
 
 STATES = {
     "draft": "Draft",
@@ -23,13 +23,14 @@ _ROUNDING = 1e-9  # keeps 4.1, as a double a little more, from becoming 4.2
 
 
 class Measure(Struct, frozen=True):
-    """What the reward of an experiment is called, and whether it is a rate.
+    """Names of the reward of an experiment, as a total, a mean, an amount and events.
 
     Attributes:
-        total: of many emails: "Clicks", "Revenue", "Worth in clicks".
-        mean: of one: "Click rate", "Revenue per email", "Worth per email in clicks".
-        amount: how so much of it is written: "{} clicks", "{} of revenue", "{} clicks' worth".
-        events: what recipients do, for sentences on events rather than on what they earn.
+        is_rate: the mean is the share of emails with a success.
+        total: name of the sum over emails: "Clicks", "Revenue", "Worth in clicks".
+        mean: name of the mean: "Click rate", "Revenue per email", "Worth per email in clicks".
+        amount: pattern of a quantity: "{} clicks", "{} of revenue", "{} clicks' worth".
+        events: name of the events, for sentences on events rather than on their reward.
     """
 
     is_rate: bool
@@ -38,54 +39,54 @@ class Measure(Struct, frozen=True):
     amount: str
     events: str
 
-    def of(self, number: str) -> str:
-        """Write so much of it."""
+    def quantity(self, number: str) -> str:
+        """Write a number with the unit of the reward."""
         return self.amount.format(number)
 
     def at_most_per_thousand(self, value: float) -> str:
-        """Write a bound as people imagine it, never too low: "0.4 clicks per 1,000 emails"."""
-        return f"{self.of(brief(_rounded_up(_THOUSAND * value)))} per 1,000 emails"
+        """Write an upper bound, rounded up: "0.4 clicks per 1,000 emails"."""
+        return f"{self.quantity(short_number(_round_up(_THOUSAND * value)))} per 1,000 emails"
 
 
-def _rounded_up(value: float) -> float:
-    """Keep the two digits that tell something, from above: 13, 4.1, 0.42."""
+def _round_up(value: float) -> float:
+    """Round up to two leading digits: 13, 4.1, 0.42."""
     if value <= 0:
         return 0.0
     unit = 10.0 ** (floor(log10(value)) - 1)
     return float(f"{ceil(value / unit - _ROUNDING) * unit:.2g}")
 
 
-def measure(rule: RewardRule) -> Measure:
-    """Name what is counted: clicks and click rate where that is all there is.
+def reward_measure(rule: RewardRule) -> Measure:
+    """Name the reward: clicks and click rate where one binary metric is all that counts.
 
-    Where several things count, each at its worth, the unit is one that is worth 1 and just happens:
-    a click, say.
+    Where several metrics count, each with its weight, the unit is a binary one of weight 1, such as
+    a click.
     """
     (name, metric), *others = rule.metrics.items()
     word = name.replace("_", " ")
     if not others and rule.bounds == (0.0, 1.0) and metric.weight == 1 and metric.count == "once":
         events = f"{word}s"
-        named = events.capitalize()
+        label = events.capitalize()
         return Measure(
             is_rate=True,
-            total=named,
+            total=label,
             mean=f"{word.capitalize()} rate",
             amount=f"{{}} {events}",
             events=events,
         )
     if not others and metric.weight == 1:
-        named = word.capitalize()
+        label = word.capitalize()
         return Measure(
             is_rate=False,
-            total=named,
-            mean=f"{named} per email",
+            total=label,
+            mean=f"{label} per email",
             amount=f"{{}} of {word}",
             events="results",
         )
-    return _worth(rule)
+    return _worth_measure(rule)
 
 
-def _worth(rule: RewardRule) -> Measure:
+def _worth_measure(rule: RewardRule) -> Measure:
     units = [
         f"{name.replace('_', ' ')}s"
         for name, metric in rule.metrics.items()
@@ -109,8 +110,8 @@ def _worth(rule: RewardRule) -> Measure:
     )
 
 
-def called(variant: Variant) -> str:
-    """Say what a variant is called: its name, or what recipients see of it, or its key."""
+def variant_name(variant: Variant) -> str:
+    """Return the label of a variant: its name, or its subject line or discount, or its key."""
     text, percent_off = variant.payload.get("text"), variant.payload.get("percent")
     if variant.name:
         return variant.name
@@ -122,17 +123,17 @@ def called(variant: Variant) -> str:
     return variant.key
 
 
-def titled(slot: Slot) -> str:
-    """Say what a part of the email is called."""
+def slot_name(slot: Slot) -> str:
+    """Return the label of a slot: its name, or its kind."""
     return slot.name or (slot.key if slot.kind == "other" else KINDS[slot.kind])
 
 
-def named(experiment: Experiment, variants: Mapping[str, str]) -> str:
-    """Say what an arm is called: its variants' names."""
-    return " · ".join(names(experiment, variants))
+def arm_name(experiment: Experiment, variants: Mapping[str, str]) -> str:
+    """Return the label of an arm: those of its variants."""
+    return " · ".join(variant_names(experiment, variants))
 
 
-def names(experiment: Experiment, variants: Mapping[str, str]) -> tuple[str, ...]:
-    """Say what each of an arm's variants is called, part by part."""
-    by_key = {(s.key, v.key): called(v) for s in experiment.slots for v in s.variants}
+def variant_names(experiment: Experiment, variants: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the labels of an arm's variants, one a slot."""
+    by_key = {(s.key, v.key): variant_name(v) for s in experiment.slots for v in s.variants}
     return tuple(by_key[s.key, variants[s.key]] for s in experiment.slots)

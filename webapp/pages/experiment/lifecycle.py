@@ -1,4 +1,4 @@
-"""Steps of an experiment's life, each confirmed by naming what happens; see `stopping` for one."""
+"""Pages of the lifecycle steps but for stop, each confirmed with its consequences on screen."""
 
 from collections.abc import Callable
 from types import MappingProxyType
@@ -10,20 +10,20 @@ from msgspec import Struct
 from bandits.engine import Engine
 from bandits.errors import WrongState
 from bandits.store.values import ExperimentRecord, State
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.services import services
 
 
 class LifecycleStep(Struct, frozen=True):
-    """One step of an experiment's life.
+    """One step of the lifecycle.
 
     Attributes:
-        button: what its button says.
-        question: what is asked before it is done.
-        consequences: what happens then, sentence by sentence.
-        done: what is said when it is done.
-        states: from which it can be taken.
+        button: text of its button.
+        question: heading of its confirmation.
+        consequences: sentences of its confirmation.
+        done: sentence after it.
+        states: states from which it can be taken.
         final: it cannot be undone.
     """
 
@@ -99,15 +99,15 @@ STEPS = MappingProxyType(
 )
 
 
-def steps_of(record: ExperimentRecord) -> dict[str, LifecycleStep]:
+def available_steps(record: ExperimentRecord) -> dict[str, LifecycleStep]:
     """Return the steps that can be taken now."""
     return {name: step for name, step in STEPS.items() if record.state in step.states}
 
 
 @pages.get("/experiments/<key:key>/<any(start,resume,pause,archive):name>")
 @needs("manager")
-def confirm(key: str, name: str) -> ResponseReturnValue:
-    """Ask before a step."""
+def confirm_step(key: str, name: str) -> ResponseReturnValue:
+    """Ask for confirmation of a step."""
     record, step = services().engine.store.experiments.record(key), STEPS[name]
     if record.state not in step.states:
         raise WrongState(key, record.state, f"it cannot {name} now")
@@ -117,13 +117,17 @@ def confirm(key: str, name: str) -> ResponseReturnValue:
             0, "Everybody gets one version now. That ends: your sender's requests are refused."
         )
     return render_template(
-        "confirm.html", record=record, name=name, step=step, consequences=consequences
+        "experiment/confirm_step.html",
+        record=record,
+        name=name,
+        step=step,
+        consequences=consequences,
     )
 
 
 @pages.post("/experiments/<key:key>/<any(start,resume,pause,archive):name>")
 @needs("manager")
-def take(key: str, name: str) -> ResponseReturnValue:
+def take_step(key: str, name: str) -> ResponseReturnValue:
     """Take a step."""
     step = STEPS.get(name) or abort(404)
     engine = services().engine

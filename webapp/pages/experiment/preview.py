@@ -1,4 +1,4 @@
-"""Try it: the email as somebody would get it; no decision, so nothing is recorded."""
+"""Page "Try it": the email for a recipient with the typed features; nothing is recorded."""
 
 from collections.abc import Mapping
 
@@ -11,17 +11,17 @@ from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import Scalar
 from bandits.store.values import ExperimentRecord
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
-from webapp.pages.experiment.labels import named
-from webapp.pages.form.fields import number
+from webapp.pages.experiment.labels import arm_name
+from webapp.pages.form.fields import parse_number
 from webapp.services import services
 
 _SHOWN = 12  # versions in the table, the likeliest first
 
 
 class ArmChance(Struct, frozen=True):
-    """How likely one version is."""
+    """Probability of one arm."""
 
     label: str
     probability: float
@@ -29,8 +29,8 @@ class ArmChance(Struct, frozen=True):
 
 @pages.route("/experiments/<key:key>/try", methods=["GET", "POST"])
 @needs("viewer")
-def try_it(key: str) -> ResponseReturnValue:
-    """Show the email for what is typed about a recipient, with the variants that are forced."""
+def preview(key: str) -> ResponseReturnValue:
+    """Show the email for the typed features, with the variants that are forced."""
     engine = services().engine
     record = engine.store.experiments.record(key)
     declared = record.configuration.experiment
@@ -42,7 +42,7 @@ def try_it(key: str) -> ResponseReturnValue:
         if request.method == "POST":  # before anything is typed, there is nothing to blame
             errors = {_field(declared, f): f.detail for f in error.faults}
     page = render_template(
-        "try.html",
+        "experiment/preview.html",
         record=record,
         declared=declared,
         trial=trial,
@@ -56,7 +56,7 @@ def try_it(key: str) -> ResponseReturnValue:
 
 
 def _context(declared: Experiment) -> dict[str, Scalar]:
-    """Read what is typed of the recipient; what is left empty is not known of them.
+    """Read the typed features; an empty field is a missing feature.
 
     Raises:
         InvalidInput: at ``context/{feature}``.
@@ -68,7 +68,7 @@ def _context(declared: Experiment) -> dict[str, Scalar]:
         if not text:
             continue
         try:
-            context[feature.name] = text if hasattr(feature, "values") else number(text)
+            context[feature.name] = text if hasattr(feature, "values") else parse_number(text)
         except ValueError:
             faults.append(Fault(f"context/{feature.name}", "must be a number"))
     if faults:
@@ -87,13 +87,13 @@ def _chances(record: ExperimentRecord, trial: Preview) -> list[ArmChance]:
     arms = record.configuration.arms
     declared = record.configuration.experiment
     keys = [s.key for s in declared.slots]
-    likely = sorted(range(len(arms)), key=lambda arm: -trial.probabilities[arm])
+    ranked = sorted(range(len(arms)), key=lambda arm: -trial.probabilities[arm])
     return [
         ArmChance(
-            named(declared, dict(zip(keys, arms[arm].variants, strict=True))),
+            arm_name(declared, dict(zip(keys, arms[arm].variants, strict=True))),
             float(trial.probabilities[arm]),
         )
-        for arm in likely[:_SHOWN]
+        for arm in ranked[:_SHOWN]
     ]
 
 

@@ -1,4 +1,4 @@
-"""What results say, in a marketer's words: who leads, what being wrong would cost, what to do next.
+"""Results in words: the leading arm, the cost of a wrong choice, and the next step.
 
 No sentence names a leader without what it would cost to be wrong.
 """
@@ -12,25 +12,25 @@ from bandits.inference.intervals import Interval
 from bandits.results import Results
 from bandits.store.values import ExperimentRecord
 from webapp.pages.experiment.labels import Measure
-from webapp.pages.formatting import chance, count, percent, plural, say
+from webapp.pages.formatting import chance, count, duration_text, percent, plural
 
 _DAY = 86_400.0
 WEEK = 7 * _DAY
 _FEW = 2  # rivals that are named one by one
 _LITTLE = 0.02  # of the leader's own value: giving up less than that matters little
-_HIGH = 0.9  # a chance to be best from which readers wonder why it proves nothing
+_HIGH = 0.9  # a chance to be best that readers take for a proof
 
 
 class ResultsVerdict(Struct, frozen=True):
-    """What is said first on an experiment's page.
+    """Verdict at the top of an experiment's page.
 
     Attributes:
-        headline: a sentence.
-        risk: what it would cost to be wrong; empty where no version is named.
-        advice: what to do next.
+        headline: a sentence on the state.
+        advice: a sentence on the next step.
+        risk: cost of a wrong choice; empty where no arm is named.
         leader: the arm that leads so far.
         settled: stopping now and sending the leader gives up nothing, or next to nothing.
-        proof: one of the intervals that the headline rests on: its guarantee is told under "why?".
+        proof: one of the intervals behind the headline: its guarantee is shown under "why?".
     """
 
     headline: str
@@ -42,10 +42,10 @@ class ResultsVerdict(Struct, frozen=True):
 
 
 class ResultFacts(Struct, frozen=True):
-    """What a verdict is made from.
+    """Input of a verdict.
 
     Attributes:
-        labels: what each arm is called.
+        labels: label of each arm.
         now: seconds since 1970.
     """
 
@@ -59,30 +59,30 @@ class ResultFacts(Struct, frozen=True):
 
     @property
     def window(self) -> str:
-        """How long results count, in words."""
-        return say(self.record.configuration.experiment.reward.window_seconds)
+        """Reward window, in words."""
+        return duration_text(self.record.configuration.experiment.reward.window_seconds)
 
     @property
     def maturity(self) -> str:
-        """How long after sending a result is complete, in words."""
-        return say(self.record.configuration.experiment.reward.maturity)
+        """Time from sending until a result is mature, in words."""
+        return duration_text(self.record.configuration.experiment.reward.maturity)
 
     @property
     def seconds(self) -> float:
-        """How long it has run, as far as results go."""
+        """Seconds from the start until the stop, or until now."""
         end = self.now if self.record.stopped_at is None else self.record.stopped_at
         return 0.0 if self.record.started_at is None else end - self.record.started_at
 
     @property
     def final(self) -> bool:
-        """Whether the result cannot change any more: the last fold was after it closed."""
+        """True once the result cannot change any more: the last fold was after it closed."""
         closes = self.record.closes_at
         every = self.record.configuration.experiment.learn_every_seconds
         return closes is not None and self.now > closes + every
 
 
 def results_verdict(facts: ResultFacts) -> ResultsVerdict:
-    """Say how an experiment stands and what comes next."""
+    """Describe the state of an experiment and its next step."""
     versions = plural(len(facts.labels), "version")
     match facts.record.state:
         case "draft":
@@ -92,51 +92,52 @@ def results_verdict(facts: ResultFacts) -> ResultsVerdict:
                 " start; emails are chosen once your sender asks for them.",
             )
         case "stopped" | "archived" if facts.record.stopped_at is not None:
-            return _stopped(facts)
+            return _stopped_verdict(facts)
         case "archived":
             return ResultsVerdict("Archived before it started.", "Nothing was ever chosen.")
         case "paused":
-            found = _running(facts)
-            told = "Paused: your sender's requests are refused until you resume."
+            verdict = _running_verdict(facts)
+            headline = "Paused: your sender's requests are refused until you resume."
+            if verdict.leader is not None:
+                headline += f" {verdict.headline}"
             rest = "Results of emails already sent go on being counted."
-            said = found.headline if found.leader is not None else ""
-            return _with(found, f"{told} {said}".strip(), rest)
-    return _running(facts)
+            return _reworded(verdict, headline, rest)
+    return _running_verdict(facts)
 
 
-def give_up(at_most: float, facts: ResultFacts) -> str:
-    """Say what a wrong choice would cost, per 1,000 emails."""
+def loss_text(at_most: float, facts: ResultFacts) -> str:
+    """Write the cost of a wrong choice, per 1,000 emails."""
     minimised = facts.results.goal == "minimise"
     more = facts.measure.at_most_per_thousand(at_most)
     return f"have at most {more} too many" if minimised else f"give up at most {more}"
 
 
-def _with(verdict: ResultsVerdict, headline: str, advice: str) -> ResultsVerdict:
+def _reworded(verdict: ResultsVerdict, headline: str, advice: str) -> ResultsVerdict:
     return ResultsVerdict(
         headline, advice, verdict.risk, verdict.leader, verdict.settled, verdict.proof
     )
 
 
-def _stopped(facts: ResultFacts) -> ResultsVerdict:
-    found = _closed(facts)
-    told = f"Stopped after {plural(facts.sent, 'email')}."
+def _stopped_verdict(facts: ResultFacts) -> ResultsVerdict:
+    verdict = _closed_verdict(facts)
+    headline = f"Stopped after {plural(facts.sent, 'email')}."
     shipped = facts.record.shipped
     if shipped is not None and facts.record.state == "stopped":
-        told += f" Everybody now gets {facts.labels[shipped]}."
+        headline += f" Everybody now gets {facts.labels[shipped]}."
     elif facts.record.state == "stopped":
-        told += " Your sender's requests are refused."
-    if found.leader is not None:
-        told += f" {found.headline}"
+        headline += " Your sender's requests are refused."
+    if verdict.leader is not None:
+        headline += f" {verdict.headline}"
     rest = (
         "This result is final: nothing that arrives later changes it."
         if facts.final
         else f"Results still arriving are counted until {facts.window} after the stop; then the"
         " result is final."
     )
-    return _with(found, told, rest)
+    return _reworded(verdict, headline, rest)
 
 
-def _running(facts: ResultFacts) -> ResultsVerdict:
+def _running_verdict(facts: ResultFacts) -> ResultsVerdict:
     if facts.sent == 0:
         return ResultsVerdict(
             "Running, and waiting for your sender to ask for the first email.",
@@ -149,13 +150,13 @@ def _running(facts: ResultFacts) -> ResultsVerdict:
             f"A result is complete {facts.maturity} after its email was sent. Until then nothing"
             " has been learned.",
         )
-    return _closed(facts)
+    return _closed_verdict(facts)
 
 
-def _closed(facts: ResultFacts) -> ResultsVerdict:
-    """Judge by the decisions whose windows have closed."""
-    found = facts.results.lead
-    if found is None:
+def _closed_verdict(facts: ResultFacts) -> ResultsVerdict:
+    """Describe the comparison of the decisions whose windows have closed."""
+    lead = facts.results.lead
+    if lead is None:
         share = percent(facts.complete / facts.sent, 0) if facts.sent else "0"
         return ResultsVerdict(
             f"{share} of {plural(facts.sent, 'email')} have a complete result; no comparison holds"
@@ -163,75 +164,74 @@ def _closed(facts: ResultFacts) -> ResultsVerdict:
             f"Versions are compared once results can no longer change, {facts.window} after an"
             " email was sent. Rates before that can mislead.",
         )
-    proof = _proof(facts.results, found)
-    if found.at_most is None:
+    proof = _proof(facts.results, lead)
+    if lead.at_most is None:
         return ResultsVerdict(
-            f"Too early to tell: {facts.labels[found.arm]} does best so far, which may be luck.",
+            f"Too early to tell: {facts.labels[lead.arm]} does best so far, which may be luck.",
             "Keep it running: there is not enough to compare every version yet.",
             "What sending only this one would give up cannot be told yet.",
-            found.arm,
+            lead.arm,
             proof=proof,
         )
-    little = found.at_most <= _LITTLE * abs(_value(facts.results, found.arm))
+    little = lead.at_most <= _LITTLE * abs(_value(facts.results, lead.arm))
     return ResultsVerdict(
-        _headline(facts, found, little=little),
-        _advice(facts, found, little=little),
-        " ".join(filter(None, (_risk(facts, found, found.at_most), _no_proof(facts, found)))),
-        found.arm,
-        found.leads or little,
+        _headline(facts, lead, little=little),
+        _advice(facts, lead, little=little),
+        " ".join(filter(None, (_risk(facts, lead, lead.at_most), _no_proof(facts, lead)))),
+        lead.arm,
+        lead.leads or little,
         proof,
     )
 
 
-def _headline(facts: ResultFacts, found: Lead, *, little: bool) -> str:
-    leader = facts.labels[found.arm]
+def _headline(facts: ResultFacts, lead: Lead, *, little: bool) -> str:
+    leader = facts.labels[lead.arm]
     if facts.results.share_basis == "recent":
         return (
             f"It chooses by recipient. Were everybody to get the same version, {leader} would do"
-            f" best so far{'' if found.leads else ', though others could be better'}."
+            f" best so far{'' if lead.leads else ', though others could be better'}."
         )
-    if found.leads:
+    if lead.leads:
         return f"{leader} leads: every other version is shown to do worse."
-    rivals = [facts.labels[k] for k in found.rivals]
+    rivals = [facts.labels[k] for k in lead.rivals]
     if little:
-        return (
-            f"{leader} leads by little: {_others(rivals)} could be better, and it hardly matters."
-        )
+        others = _rivals_text(rivals)
+        return f"{leader} leads by little: {others} could be better, and it hardly matters."
     if len(rivals) == len(facts.labels) - 1 and len(rivals) > 1:
-        found_none = "is found yet" if facts.record.stopped_at is None else "was found"
-        return f"No difference {found_none}. {leader} is the surest choice so far."
-    return f"{leader} leads, but {_others(rivals)} could still be better."
+        ending = "is found yet" if facts.record.stopped_at is None else "was found"
+        return f"No difference {ending}. {leader} is the surest choice so far."
+    return f"{leader} leads, but {_rivals_text(rivals)} could still be better."
 
 
-def _others(rivals: Sequence[str]) -> str:
+def _rivals_text(rivals: Sequence[str]) -> str:
     if len(rivals) <= _FEW:
         return " and ".join(rivals)
     return f"{count(len(rivals))} other versions"
 
 
-def _advice(facts: ResultFacts, found: Lead, *, little: bool) -> str:
+def _advice(facts: ResultFacts, lead: Lead, *, little: bool) -> str:
     if facts.record.stopped_at is None and facts.seconds < WEEK:
         return "Keep it running over a whole week: it guards against weekday effects."
-    if found.leads or little:
+    if lead.leads or little:
         return "You can stop and keep sending it."
     return "Keep it running: more results will narrow it down."
 
 
-def _risk(facts: ResultFacts, found: Lead, at_most: float) -> str:
-    sure = f"The risk that this is wrong is at most {percent(found.family.alpha, 0)}."
-    leader = facts.labels[found.arm]
+def _risk(facts: ResultFacts, lead: Lead, at_most: float) -> str:
+    sure = f"The risk that this is wrong is at most {percent(lead.family.alpha, 0)}."
+    leader = facts.labels[lead.arm]
     only = f"Were you to send only {leader} from now on, you would"
     if at_most == 0:
         return f"{only} give up nothing. {sure}"
-    return f"{only} {give_up(at_most, facts)}. {sure}"
+    return f"{only} {loss_text(at_most, facts)}. {sure}"
 
 
-def _no_proof(facts: ResultFacts, found: Lead) -> str:
-    """Say why a high chance to be best stands beside a comparison that found nothing yet."""
-    known = [(a.chance_best, a.index) for a in facts.results.arms if a.chance_best is not None]
-    if found.leads or not known:
+def _no_proof(facts: ResultFacts, lead: Lead) -> str:
+    """Explain a high chance to be best beside a comparison without a result yet."""
+    chances = [(a.chance_best, a.index) for a in facts.results.arms if a.chance_best is not None]
+    if lead.leads or not chances:
         return ""
-    highest, arm = max(known)
+    highest, arm = max(chances)
     if highest < _HIGH:
         return ""
     shown = chance(highest).replace(">", "above")
@@ -247,8 +247,8 @@ def _value(results: Results, arm: int) -> float:
     return value.estimate if value.measurable else results.arms[arm].mean or 0.0
 
 
-def _proof(results: Results, found: Lead) -> Interval | None:
-    """Find an interval whose guarantee is that of the leader's comparisons."""
+def _proof(results: Results, lead: Lead) -> Interval | None:
+    """Return an interval with the guarantee of the leader's comparisons."""
     lifts = [a.lift for a in results.arms if a.lift is not None and a.lift.measurable]
     values = [a.value for a in results.arms if a.value.measurable]
-    return next(iter([*lifts, *values]), None) if found.at_most is not None else None
+    return next(iter([*lifts, *values]), None) if lead.at_most is not None else None

@@ -10,15 +10,15 @@ from bandits.inference.intervals import Finding, Interval
 from bandits.results import ArmResult, Results, VariantResult
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, arm_styles
-from webapp.pages.experiment.health import HealthCheck, check
-from webapp.pages.experiment.labels import Measure, measure, named, names
+from webapp.pages.experiment.health import HealthCheck, health_checks
+from webapp.pages.experiment.labels import Measure, arm_name, reward_measure, variant_names
 from webapp.pages.experiment.results_text import ResultFacts, ResultsVerdict, results_verdict
 
 _REACH = 4.0  # an interval this many times as wide as the middle one is drawn cut off
 
 
 class IntervalBar(Struct, frozen=True):
-    """An interval on a scale, in per cent of its width; a cut end goes on beyond it."""
+    """An interval on a scale, in per cent of its width; a cut end lies beyond the scale."""
 
     left: float
     right: float
@@ -28,36 +28,36 @@ class IntervalBar(Struct, frozen=True):
 
 
 class BarScale(Struct, frozen=True):
-    """What a column of bars spans."""
+    """Range of a column of bars."""
 
     low: float
     high: float
 
     @classmethod
-    def of(cls, findings: Iterable[Finding | None], *also: float) -> "BarScale | None":
-        """Span what is known, and the values `also` named; None where nothing is.
+    def from_findings(cls, findings: Iterable[Finding | None], *values: float) -> "BarScale | None":
+        """Span the measurable findings and the `values`; None without a measurable finding.
 
         One interval that is far wider than the others would leave them no room: it is cut off.
         """
-        known = [f for f in findings if f is not None and f.measurable]
-        if not known:
+        measurable = [f for f in findings if f is not None and f.measurable]
+        if not measurable:
             return None
-        below = np.array([f.estimate - f.low for f in known])
-        above = np.array([f.high - f.estimate for f in known])
+        below = np.array([f.estimate - f.low for f in measurable])
+        above = np.array([f.high - f.estimate for f in measurable])
         reach = _REACH * float(np.median(np.maximum(below, above)))
-        lows = [max(f.low, f.estimate - reach) for f in known]
-        highs = [min(f.high, f.estimate + reach) for f in known]
-        low, high = min(*lows, *also, *highs), max(*highs, *also, *lows)
+        lows = [max(f.low, f.estimate - reach) for f in measurable]
+        highs = [min(f.high, f.estimate + reach) for f in measurable]
+        low, high = min(*lows, *values, *highs), max(*highs, *values, *lows)
         room = 0.02 * (high - low) or 0.02 * abs(high) or 1.0
         return cls(low - room if low < 0 or low > room else 0.0, high + room)
 
     def place(self, value: float) -> float:
-        """Return where a value stands, in per cent of the width."""
+        """Return the place of a value, in per cent of the width."""
         share = (value - self.low) / (self.high - self.low)
         return round(100.0 * min(max(share, 0.0), 1.0), 2)
 
     def bar(self, interval: Interval) -> IntervalBar:
-        """Draw an interval."""
+        """Return the bar of an interval."""
         return IntervalBar(
             self.place(interval.low),
             self.place(interval.high),
@@ -67,50 +67,50 @@ class BarScale(Struct, frozen=True):
         )
 
 
-def reasons(findings: Sequence[Finding | None]) -> list[str]:
-    """List, each once, why findings are not measurable yet."""
-    found = [f.reason for f in findings if f is not None and not f.measurable]
-    return list(dict.fromkeys(found))
+def missing_reasons(findings: Sequence[Finding | None]) -> list[str]:
+    """List the reasons, each once, of the findings that are not measurable yet."""
+    reasons = [f.reason for f in findings if f is not None and not f.measurable]
+    return list(dict.fromkeys(reasons))
 
 
 FIRST_ROWS = 12  # versions shown at once; the others are a click away
 
 
 class ArmRow(Struct, frozen=True):
-    """One arm's row: its look, its variants' names by slot, and its figures."""
+    """One arm's row: its style, its variants' names by slot, and its figures."""
 
-    look: ArmStyle
+    style: ArmStyle
     names: tuple[str, ...]
     result: ArmResult
 
 
 class VariantRow(Struct, frozen=True):
-    """One variant's row, whatever the other parts showed."""
+    """One variant's row, over all variants of the other slots."""
 
     variant: Variant
     result: VariantResult
 
 
 class PartRows(Struct, frozen=True):
-    """One part of the email and its variants' rows."""
+    """One slot and its variants' rows."""
 
     slot: Slot
     rows: tuple[VariantRow, ...]
 
 
-class Scales(Struct, frozen=True):
-    """What the columns of bars span, the same in every table of the page; None: nothing yet."""
+class BarScales(Struct, frozen=True):
+    """Scales of the columns of bars, the same in every table of the page; None without findings."""
 
     value: BarScale | None
     lift: BarScale | None
 
 
 class ResultsView(Struct, frozen=True):
-    """Everything that the experiment's page shows of its results.
+    """Results as the experiment's page shows them.
 
     Attributes:
-        arms: in their own order, as charts and exports list them.
-        ranked: the best so far first, then those of which nothing is known.
+        arms: rows in the arms' own order, as charts and exports list them.
+        ranked: the best so far first, those without results last.
         running_seconds: from the start until the stop, or now.
         final: the result cannot change any more.
     """
@@ -120,7 +120,7 @@ class ResultsView(Struct, frozen=True):
     arms: tuple[ArmRow, ...]
     ranked: tuple[ArmRow, ...]
     parts: tuple[PartRows, ...]
-    scales: Scales
+    scales: BarScales
     health: tuple[HealthCheck, ...]
     sent: int
     complete: int
@@ -145,19 +145,19 @@ class ResultsView(Struct, frozen=True):
 
     @property
     def reference(self) -> float | None:
-        """The control's estimate, which every bar of a value is read against."""
+        """Estimate of the control, which the bars of values are compared with."""
         value = self.control.result.value
         return value.estimate if value.measurable else None
 
     @property
-    def waiting_for(self) -> list[str]:
-        """Why some findings of versions are not measurable yet, once there are results."""
+    def waiting_reasons(self) -> list[str]:
+        """Reasons of findings of arms that are not measurable yet, once there are results."""
         findings = [f for row in self.arms for f in (row.result.value, row.result.lift)]
-        return reasons(findings) if self.complete else []
+        return missing_reasons(findings) if self.complete else []
 
     @property
     def proofs(self) -> list[Interval]:
-        """One interval of every promise that the page relies on."""
+        """One interval for each guarantee behind the page."""
         gain = self.results.gain
         findings: list[Finding | None] = [
             self.verdict.proof,
@@ -174,29 +174,31 @@ class ResultsView(Struct, frozen=True):
 
 
 def results_view(record: ExperimentRecord, results: Results, now: float) -> ResultsView:
-    """Put the page's rows and sentences together, as of `now` in seconds since 1970."""
+    """Build the page's rows and sentences, as of `now` in seconds since 1970."""
     experiment = record.configuration.experiment
-    labels = [named(experiment, a.variants) for a in results.arms]
+    labels = [arm_name(experiment, a.variants) for a in results.arms]
     control = next(a.index for a in results.arms if a.control)
     arms = tuple(
-        ArmRow(look, names(experiment, result.variants), result)
-        for look, result in zip(arm_styles(labels, control), results.arms, strict=True)
+        ArmRow(style, variant_names(experiment, result.variants), result)
+        for style, result in zip(arm_styles(labels, control), results.arms, strict=True)
     )
-    held = results.holdout
-    sent = sum(a.sent for a in results.arms) + (held.sent if held else 0)
-    complete = sum(a.complete for a in results.arms) + (held.complete if held else 0)
-    counted = measure(experiment.reward)
-    quoted = [f"“{label}”" for label in labels]  # a subject line is a sentence of its own
-    facts = ResultFacts(record, results, counted, quoted, now, sent, complete)
+    control_group = results.holdout
+    sent = sum(a.sent for a in results.arms) + (control_group.sent if control_group else 0)
+    complete = sum(a.complete for a in results.arms) + (
+        control_group.complete if control_group else 0
+    )
+    measure = reward_measure(experiment.reward)
+    quoted_labels = [f"“{label}”" for label in labels]  # a subject line is a sentence of its own
+    facts = ResultFacts(record, results, measure, quoted_labels, now, sent, complete)
     parts = _parts(experiment, results)
     return ResultsView(
         results_verdict(facts),
-        counted,
+        measure,
         arms,
         _ranked(arms, results),
         parts,
         _scales(arms, parts),
-        check(experiment, results, quoted, counted),
+        health_checks(experiment, results, quoted_labels, measure),
         sent,
         complete,
         facts.seconds,
@@ -212,8 +214,8 @@ def _ranked(arms: Sequence[ArmRow], results: Results) -> tuple[ArmRow, ...]:
     def place(row: ArmRow) -> tuple[bool, bool, float, int]:
         value = row.result.value
         estimate = value.estimate if value.measurable else row.result.mean
-        known = sign * (estimate or 0.0)
-        return row.result.index != leader, estimate is None, known, row.result.index
+        signed_estimate = sign * (estimate or 0.0)
+        return row.result.index != leader, estimate is None, signed_estimate, row.result.index
 
     return tuple(sorted(arms, key=place))
 
@@ -222,16 +224,16 @@ def _parts(experiment: Experiment, results: Results) -> tuple[PartRows, ...]:
     return tuple(
         PartRows(
             slot,
-            tuple(VariantRow(v, r) for v, r in zip(slot.variants, told.variants, strict=True)),
+            tuple(VariantRow(v, r) for v, r in zip(slot.variants, result.variants, strict=True)),
         )
-        for slot, told in zip(experiment.slots, results.slots, strict=True)
+        for slot, result in zip(experiment.slots, results.slots, strict=True)
     )
 
 
-def _scales(arms: Sequence[ArmRow], parts: Sequence[PartRows]) -> Scales:
+def _scales(arms: Sequence[ArmRow], parts: Sequence[PartRows]) -> BarScales:
     results: list[ArmResult | VariantResult] = [row.result for row in arms]
     results += [row.result for part in parts for row in part.rows]
-    return Scales(
-        BarScale.of([r.value for r in results]),
-        BarScale.of([r.lift for r in results], 0.0),
+    return BarScales(
+        BarScale.from_findings([r.value for r in results]),
+        BarScale.from_findings([r.lift for r in results], 0.0),
     )

@@ -1,4 +1,4 @@
-"""Which variant does better for whom: a declared feature at a time."""
+"""Pages of segments: the variants compared within each value of a feature."""
 
 from flask import render_template
 from flask.typing import ResponseReturnValue
@@ -10,17 +10,17 @@ from bandits.inference.intervals import Finding, Interval
 from bandits.results import FeatureResult, Results, Segment
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, Figure
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.experiment.downloads import bounds
-from webapp.pages.experiment.labels import Measure, called, measure, titled
-from webapp.pages.experiment.results_view import BarScale, reasons
+from webapp.pages.experiment.labels import Measure, reward_measure, slot_name, variant_name
+from webapp.pages.experiment.results_view import BarScale, missing_reasons
 from webapp.pages.formatting import csv_response
 from webapp.services import services
 from webapp.table_images import interval_picture
 
 _OTHERS = "none of the listed"
-_SHOWN = 25  # campaigns on the page of all
+_SHOWN = 25  # experiments on the page of all
 
 
 class SegmentComparison(Struct, frozen=True):
@@ -42,16 +42,16 @@ class SegmentRow(Struct, frozen=True):
 
 
 class FeatureRows(Struct, frozen=True):
-    """One feature's segments, and what was found in a sentence each."""
+    """One feature's segments, and a sentence on each variant that does better."""
 
     feature: str
     segments: tuple[SegmentRow, ...]
-    found: tuple[str, ...]
+    winners: tuple[str, ...]
     promise: str
 
 
 class SegmentsView(Struct, frozen=True):
-    """Everything that the page of segments shows."""
+    """Comparisons of one experiment as the page shows them."""
 
     measure: Measure
     features: tuple[FeatureRows, ...]
@@ -63,51 +63,53 @@ class SegmentsView(Struct, frozen=True):
 
 @pages.get("/segments")
 @needs("viewer")
-def every_segment() -> ResponseReturnValue:
-    """Say of each campaign that knows something of its recipients which variant suits whom."""
+def all_segments() -> ResponseReturnValue:
+    """Show the segments of all started experiments with features."""
     engine = services().engine
-    begun = [r for r in engine.store.experiments.records() if r.started and r.state != "archived"]
-    knowing = [r for r in begun if r.configuration.experiment.context]
-    told = [
+    started = [r for r in engine.store.experiments.records() if r.started and r.state != "archived"]
+    with_features = [r for r in started if r.configuration.experiment.context]
+    views = [
         (r, segments_view(r.configuration.experiment, engine.results(r.key)))
-        for r in knowing[:_SHOWN]
+        for r in with_features[:_SHOWN]
     ]
-    others = len(begun) - len(knowing)
-    return render_template("segments_all.html", told=told, others=others, more=knowing[_SHOWN:])
+    others = len(started) - len(with_features)
+    return render_template(
+        "experiment/all_segments.html", views=views, others=others, more=with_features[_SHOWN:]
+    )
 
 
 @pages.get("/experiments/<key:key>/segments")
 @needs("viewer")
 def segments(key: str) -> ResponseReturnValue:
-    """Show which variant does better for whom."""
-    record, told = _read(key)
-    pictures = [picture(feature, told.measure) for feature in told.features]
+    """Show the segments of one experiment."""
+    record, view = _read(key)
+    pictures = [segment_picture(feature, view.measure) for feature in view.features]
     return render_template(
-        "segments.html", record=record, told=told, pictures=pictures, tab="segments"
+        "experiment/segments.html", record=record, view=view, pictures=pictures, tab="segments"
     )
 
 
 @pages.get("/experiments/<key:key>/segments.csv")
 @needs("viewer")
 def segments_csv(key: str) -> ResponseReturnValue:
-    """Export every comparison."""
-    _, told = _read(key)
+    """Export the comparisons of every segment."""
+    _, view = _read(key)
     head = ["feature", "segment", "part", "variant", "emails", "lift", "lift_low", "lift_high"]
     rows = [
         [feature.feature, row.label, c.part, c.variant, row.closed, *bounds(c.lift)]
-        for feature in told.features
+        for feature in view.features
         for row in feature.segments
         for c in row.comparisons
     ]
     return csv_response(f"{key}-segments.csv", head, rows)
 
 
-def picture(feature: FeatureRows, counted: Measure) -> Figure:
-    """Draw a feature's comparisons, each variant's segments side by side."""
+def segment_picture(feature: FeatureRows, measure: Measure) -> Figure:
+    """Draw a feature's comparisons, the segments of each variant side by side."""
     every = [(c, row.label) for row in feature.segments for c in row.comparisons]
     every.sort(key=lambda pair: (pair[0].part, pair[0].variant))
     rows = [(ArmStyle(f"{c.variant}, {label}", None, 0), c.lift) for c, label in every]
-    return interval_picture(rows, is_rate=counted.is_rate)
+    return interval_picture(rows, is_rate=measure.is_rate)
 
 
 def _read(key: str) -> tuple[ExperimentRecord, SegmentsView]:
@@ -117,16 +119,16 @@ def _read(key: str) -> tuple[ExperimentRecord, SegmentsView]:
 
 
 def segments_view(experiment: Experiment, results: Results) -> SegmentsView:
-    """Put the page's rows and sentences together."""
+    """Build the page's rows and sentences."""
     variants = {(s.key, v.key): v for s in experiment.slots for v in s.variants}
-    parts = {s.key: titled(s) for s in experiment.slots}
-    told = tuple(_feature(f, variants, parts) for f in results.features)
-    lifts = [c.lift for f in told for row in f.segments for c in row.comparisons]
+    parts = {s.key: slot_name(s) for s in experiment.slots}
+    features = tuple(_feature(f, variants, parts) for f in results.features)
+    lifts = [c.lift for f in features for row in f.segments for c in row.comparisons]
     return SegmentsView(
-        measure(experiment.reward),
-        told,
-        BarScale.of(lifts, 0.0),
-        tuple(reasons(lifts)),
+        reward_measure(experiment.reward),
+        features,
+        BarScale.from_findings(lifts, 0.0),
+        tuple(missing_reasons(lifts)),
         next((f for f in lifts if f.measurable), None),
         results.guarantees,
     )
@@ -136,13 +138,13 @@ def _feature(
     result: FeatureResult, variants: dict[tuple[str, str], Variant], parts: dict[str, str]
 ) -> FeatureRows:
     rows = tuple(_segment(segment, variants, parts) for segment in result.segments)
-    found = tuple(
+    winners = tuple(
         f"{row.label}: {c.variant} does better than the control ({c.part.lower()})."
         for row in rows
         for c in row.comparisons
         if c.best
     )
-    return FeatureRows(result.feature, rows, found, result.family.sentence)
+    return FeatureRows(result.feature, rows, winners, result.family.sentence)
 
 
 def _segment(
@@ -150,12 +152,12 @@ def _segment(
 ) -> SegmentRow:
     comparisons = tuple(
         SegmentComparison(
-            parts[each.slot],
-            called(variants[each.slot, each.variant]),
-            each.lift,
-            segment.better.get(each.slot) == each.variant,
+            parts[comparison.slot],
+            variant_name(variants[comparison.slot, comparison.variant]),
+            comparison.lift,
+            segment.better.get(comparison.slot) == comparison.variant,
         )
-        for each in segment.lifts
+        for comparison in segment.lifts
     )
     label = _OTHERS if segment.label is None else segment.label
     return SegmentRow(label, segment.closed, segment.mean, comparisons)

@@ -1,16 +1,16 @@
-"""Stopping: what is recommended and at what risk, and what is sent from then on."""
+"""Pages to stop an experiment: recommendation, risk, and the choice of the arm to ship."""
 
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound, WrongState
 from bandits.store.values import ExperimentRecord
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
-from webapp.pages.experiment.labels import named
+from webapp.pages.experiment.labels import arm_name
 from webapp.pages.experiment.lifecycle import STEPS
-from webapp.pages.experiment.results import standing_of
-from webapp.pages.formatting import say
+from webapp.pages.experiment.results import load_results_view
+from webapp.pages.formatting import duration_text
 from webapp.services import services
 
 _STEP = STEPS["stop"]
@@ -19,27 +19,29 @@ _STEP = STEPS["stop"]
 @pages.get("/experiments/<key:key>/stop")
 @needs("manager")
 def stop(key: str) -> ResponseReturnValue:
-    """Recommend whether to stop, and ask what to send from then on."""
-    record, standing = standing_of(key)
-    _refuse_unless_it_runs(record)
+    """Recommend a stop or not, and ask which arm to send from then on."""
+    record, view = load_results_view(key)
+    _require_running(record)
     if "ship" in request.args:  # another version was picked from the list
-        return redirect(url_for("pages.ship", key=key, arm=request.args.get("ship", 0, int)))
+        return redirect(
+            url_for("pages.confirm_ship", key=key, arm=request.args.get("ship", 0, int))
+        )
     sendable = set(record.configuration.eligible().tolist())
     return render_template(
-        "stop.html",
+        "experiment/stop.html",
         record=record,
-        standing=standing,
-        versions=[row for row in standing.ranked if row.result.index in sendable],
-        window=say(record.configuration.experiment.reward.window_seconds),
+        view=view,
+        versions=[row for row in view.ranked if row.result.index in sendable],
+        window=duration_text(record.configuration.experiment.reward.window_seconds),
     )
 
 
 @pages.post("/experiments/<key:key>/stop")
 @needs("manager")
-def stop_now(key: str) -> ResponseReturnValue:
-    """Stop; nothing more is sent."""
+def stop_experiment(key: str) -> ResponseReturnValue:
+    """Stop without an arm to send."""
     record = services().engine.store.experiments.record(key)
-    _refuse_unless_it_runs(record)
+    _require_running(record)
     services().engine.stop(key, by=person().email)
     flash(f"{record.configuration.experiment.title}: {_STEP.done}")
     return redirect(url_for("pages.experiment", key=key))
@@ -47,67 +49,67 @@ def stop_now(key: str) -> ResponseReturnValue:
 
 @pages.get("/experiments/<key:key>/stop/nothing")
 @needs("manager")
-def stop_all(key: str) -> ResponseReturnValue:
-    """Ask before nothing more is sent."""
-    return _ask(services().engine.store.experiments.record(key), None)
+def confirm_stop(key: str) -> ResponseReturnValue:
+    """Ask for confirmation of a stop without an arm to send."""
+    return _confirmation(services().engine.store.experiments.record(key), None)
 
 
 @pages.get("/experiments/<key:key>/stop/<int:arm>")
 @needs("manager")
-def ship(key: str, arm: int) -> ResponseReturnValue:
-    """Ask before everybody gets one version."""
-    return _ask(services().engine.store.experiments.record(key), arm)
+def confirm_ship(key: str, arm: int) -> ResponseReturnValue:
+    """Ask for confirmation of a stop with one arm for everybody."""
+    return _confirmation(services().engine.store.experiments.record(key), arm)
 
 
 @pages.post("/experiments/<key:key>/stop/<int:arm>")
 @needs("manager")
-def ship_now(key: str, arm: int) -> ResponseReturnValue:
-    """Stop, and send everybody one version from now on."""
+def ship_arm(key: str, arm: int) -> ResponseReturnValue:
+    """Stop, and send one arm to everybody from now on."""
     record = services().engine.store.experiments.record(key)
-    _refuse_unless_it_runs(record)
+    _require_running(record)
     variants = _variants(record, arm)
     services().engine.stop(key, by=person().email, ship=variants)
-    title, sent = record.configuration.experiment.title, _called(record, arm)
-    flash(f"{title}: it is stopped, and everybody gets {sent}.")
+    title, shipped = record.configuration.experiment.title, _quoted_name(record, arm)
+    flash(f"{title}: it is stopped, and everybody gets {shipped}.")
     return redirect(url_for("pages.experiment", key=key))
 
 
-def _ask(record: ExperimentRecord, arm: int | None) -> ResponseReturnValue:
-    _refuse_unless_it_runs(record)
+def _confirmation(record: ExperimentRecord, arm: int | None) -> ResponseReturnValue:
+    _require_running(record)
     experiment = record.configuration.experiment
-    window = say(experiment.reward.window_seconds)
-    counted = f"Results are counted for {window} more; then the result is final."
+    window = duration_text(experiment.reward.window_seconds)
+    counting = f"Results are counted for {window} more; then the result is final."
     if arm is None:
         return render_template(
-            "confirm.html",
+            "experiment/confirm_step.html",
             record=record,
             name="stop",
             step=_STEP,
-            action=url_for("pages.stop_now", key=record.key),
+            action=url_for("pages.stop_experiment", key=record.key),
             button=f"Stop {experiment.title}",
-            consequences=[_STEP.consequences[0], counted],
+            consequences=[_STEP.consequences[0], counting],
         )
-    sent = _called(record, arm)
+    shipped = _quoted_name(record, arm)
     return render_template(
-        "confirm.html",
+        "experiment/confirm_step.html",
         record=record,
         name="stop",
         step=_STEP,
-        question=f"Stop and keep sending {sent}?",
-        button=f"Stop {experiment.title} and keep sending {sent}",
+        question=f"Stop and keep sending {shipped}?",
+        button=f"Stop {experiment.title} and keep sending {shipped}",
         consequences=[
             (
-                f"Every recipient your sender asks about gets {sent} from now on, the control group"
-                " and recipients who got another version before included."
+                f"Every recipient your sender asks about gets {shipped} from now on, the control"
+                " group and recipients who got another version before included."
             ),
             "Nothing more is learned, and it cannot be started again.",
-            counted,
+            counting,
             "Archiving it later ends the sending.",
         ],
     )
 
 
-def _refuse_unless_it_runs(record: ExperimentRecord) -> None:
+def _require_running(record: ExperimentRecord) -> None:
     if record.state not in _STEP.states:
         raise WrongState(record.key, record.state, "it cannot stop now")
 
@@ -120,5 +122,5 @@ def _variants(record: ExperimentRecord, arm: int) -> dict[str, str]:
     return dict(zip(slots, arms[arm].variants, strict=True))
 
 
-def _called(record: ExperimentRecord, arm: int) -> str:
-    return f"“{named(record.configuration.experiment, _variants(record, arm))}”"
+def _quoted_name(record: ExperimentRecord, arm: int) -> str:
+    return f"“{arm_name(record.configuration.experiment, _variants(record, arm))}”"

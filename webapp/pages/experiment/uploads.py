@@ -1,4 +1,4 @@
-"""Recipients and results by file: upload, say what its columns mean, wait, download."""
+"""Pages of uploaded files: upload, mapping of the columns, progress, download."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
@@ -16,32 +16,33 @@ from webapp.files.reward_export import EventColumns, RewardExport
 from webapp.files.tables import Table, open_table
 from webapp.jobs.runner import FOUND, SubjectMatcher, start_job
 from webapp.jobs.uploads import Kind, Upload, Uploads, folder_of
-from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
-from webapp.pages.gate import takes_files
+from webapp.pages import pages
+from webapp.pages.access import needs, person, takes_files
 from webapp.services import services
 from webapp.settings import Settings
 
 _NAME = "bandits.uploads"
-_SHOWN = 3  # rows of a file that help to tell what its columns are
+_SHOWN = 3  # rows of a file that are shown beside its columns
 _LONGEST_NAME = 120
 _LONGEST_CELL = 60
 _SUBJECT = ("subject_id", "recipient", "recipient_id", "customer_id", "user_id", "email", "id")
 
 
 class ColumnMapping(Struct, frozen=True):
-    """What a form says of a file's columns; an empty name is none.
+    """Columns of a file as a form names them; an empty name stands for none.
 
     Attributes:
-        who: the column that tells who a row is.
-        by_subject: it holds recipients; of results, otherwise decision ids.
-        features: by feature, its column.
-        in_rows: of results, each row is an event that names its metric.
-        metrics: by metric, its column.
+        id_column: the column that identifies a row.
+        by_subject: it holds subjects; in a file of results, otherwise decision ids.
+        features: the column of each feature.
+        in_rows: in a file of results, each row is an event that names its metric.
+        metrics: the column of each metric.
         extra: the columns `metric`, `value`, `event` and `occurred_at`.
+        anew: decide again for subjects who have a decision.
+        contents: write the payloads, besides the keys.
     """
 
-    who: str
+    id_column: str
     by_subject: bool
     features: Mapping[str, str]
     in_rows: bool
@@ -52,49 +53,49 @@ class ColumnMapping(Struct, frozen=True):
 
 
 def init(app: Flask, settings: Settings) -> None:
-    """Remember where `app` keeps files."""
+    """Give `app` its folder of uploads."""
     app.extensions[_NAME] = Uploads(folder_of(settings))
 
 
 def _uploads() -> Uploads:
-    found: Uploads = current_app.extensions[_NAME]
-    return found
+    uploads: Uploads = current_app.extensions[_NAME]
+    return uploads
 
 
 @pages.get("/experiments/<key:key>/files")
 @needs("manager")
 def files(key: str) -> ResponseReturnValue:
-    """Show what was uploaded, and take another."""
-    return _files(key)
+    """Show the uploaded files, and a form for another."""
+    return _files_page(key)
 
 
 @pages.post("/experiments/<key:key>/files")
 @needs("manager")
 @takes_files
-def upload(key: str) -> ResponseReturnValue:
-    """Keep a file, and go on to its columns."""
+def add_upload(key: str) -> ResponseReturnValue:
+    """Store a file, and go on to its columns."""
     engine, uploads = services().engine, _uploads()
     engine.store.experiments.record(key)
     kind, file = request.form.get("kind", ""), request.files.get("file")
     if kind not in get_args(Kind) or file is None or not file.filename:
-        return _files(key, kind, "choose a file first"), 422
+        return _files_page(key, kind, "choose a file first"), 422
     name = PurePosixPath(file.filename.replace("\\", "/")).name[-_LONGEST_NAME:]
     uploads.sweep(engine.clock())
-    kept: Kind = "recipients" if kind == "recipients" else "results"
-    made = uploads.add(key, kept, file.stream, name, at=engine.clock(), by=person().email)
+    file_kind: Kind = "recipients" if kind == "recipients" else "results"
+    upload = uploads.add(key, file_kind, file.stream, name, at=engine.clock(), by=person().email)
     try:
-        open_table(uploads.file(made), name)
+        open_table(uploads.file(upload), name)
     except InvalidInput as error:
-        uploads.remove(made)
-        return _files(key, kind, _said(error)), 422
-    return redirect(url_for("pages.uploaded", key=key, upload_id=made.id))
+        uploads.remove(upload)
+        return _files_page(key, kind, _fault_text(error)), 422
+    return redirect(url_for("pages.upload", key=key, upload_id=upload.id))
 
 
-def _files(key: str, kind: str = "", wrong: str = "") -> str:
+def _files_page(key: str, kind: str = "", wrong: str = "") -> str:
     uploads = _uploads()
     uploads.sweep(services().engine.clock())
     return render_template(
-        "files.html",
+        "experiment/files.html",
         record=services().engine.store.experiments.record(key),
         uploads=uploads.every(key),
         kind=kind,
@@ -106,43 +107,43 @@ def _files(key: str, kind: str = "", wrong: str = "") -> str:
 
 @pages.get("/experiments/<key:key>/files/<upload_id>")
 @needs("manager")
-def uploaded(key: str, upload_id: str) -> ResponseReturnValue:
-    """Ask for the columns, or show how far it is."""
-    found = _uploads().find(key, upload_id)
+def upload(key: str, upload_id: str) -> ResponseReturnValue:
+    """Ask for the columns, or show the progress."""
+    upload = _uploads().find(key, upload_id)
     experiment = services().engine.store.experiments.record(key).configuration.experiment
-    if found.stage == "new":
-        table = _table(found)
-        return _columns(found, table, _guessed(found, table.columns, experiment))
-    return _progress(found)
+    if upload.stage == "new":
+        table = _open_table(upload)
+        return _columns_page(upload, table, _guess_mapping(upload, table.columns, experiment))
+    return _progress_page(upload)
 
 
 @pages.post("/experiments/<key:key>/files/<upload_id>")
 @needs("manager")
-def work_on(key: str, upload_id: str) -> ResponseReturnValue:
-    """Start with the columns that the form names, or go on where it was cut off."""
+def start_upload(key: str, upload_id: str) -> ResponseReturnValue:
+    """Start the job with the columns of the form, or continue one that was cut off."""
     engine, uploads = services().engine, _uploads()
-    found = uploads.find(key, upload_id)
-    if found.stage == "new":
+    upload = uploads.find(key, upload_id)
+    if upload.stage == "new":
         experiment = engine.store.experiments.record(key).configuration.experiment
-        table, meaning = _table(found), _meant(experiment)
+        table, mapping = _open_table(upload), _submitted_mapping(experiment)
         try:
-            found = _understood(found, table, meaning, experiment)
+            upload = _with_mapping(upload, table, mapping, experiment)
         except InvalidInput as error:
-            return _columns(found, table, meaning, _said(error)), 422
-    if found.stage != "done":
-        start_job(uploads, found, engine)
-    return redirect(url_for("pages.uploaded", key=key, upload_id=upload_id))
+            return _columns_page(upload, table, mapping, _fault_text(error)), 422
+    if upload.stage != "done":
+        start_job(uploads, upload, engine)
+    return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
 
 
 @pages.post("/experiments/<key:key>/files/<upload_id>/columns")
 @needs("manager")
-def ask_columns(key: str, upload_id: str) -> ResponseReturnValue:
-    """Ask for the columns of a refused file once more."""
+def reset_columns(key: str, upload_id: str) -> ResponseReturnValue:
+    """Return a refused file to the choice of its columns."""
     uploads = _uploads()
-    found = uploads.find(key, upload_id)
-    if found.stage == "refused":
-        uploads.save(replace(found, stage="new", total=0, done=0, written=0, version=0, faults=()))
-    return redirect(url_for("pages.uploaded", key=key, upload_id=upload_id))
+    upload = uploads.find(key, upload_id)
+    if upload.stage == "refused":
+        uploads.save(replace(upload, stage="new", total=0, done=0, written=0, version=0, faults=()))
+    return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
 
 
 @pages.get("/experiments/<key:key>/files/<upload_id>/answer.csv")
@@ -150,18 +151,18 @@ def ask_columns(key: str, upload_id: str) -> ResponseReturnValue:
 def answer_csv(key: str, upload_id: str) -> ResponseReturnValue:
     """Download the chosen variants, or the rows without a match."""
     uploads = _uploads()
-    found = uploads.find(key, upload_id)
-    if found.stage != "done":
+    upload = uploads.find(key, upload_id)
+    if upload.stage != "done":
         raise NotFound("answer", upload_id)
-    said = "choices" if found.kind == "recipients" else "not-counted"
-    response = Response(_read(uploads, found), content_type="text/csv; charset=utf-8")
-    response.content_length = found.written
-    response.headers["Content-Disposition"] = f'attachment; filename="{key}-{said}.csv"'
+    suffix = "choices" if upload.kind == "recipients" else "not-counted"
+    response = Response(_read(uploads, upload), content_type="text/csv; charset=utf-8")
+    response.content_length = upload.written
+    response.headers["Content-Disposition"] = f'attachment; filename="{key}-{suffix}.csv"'
     return response
 
 
-def _read(uploads: Uploads, found: Upload) -> Iterator[bytes]:
-    with uploads.answer(found).open("rb") as file:
+def _read(uploads: Uploads, upload: Upload) -> Iterator[bytes]:
+    with uploads.answer(upload).open("rb") as file:
         while block := file.read(1 << 16):
             yield block
 
@@ -169,43 +170,43 @@ def _read(uploads: Uploads, found: Upload) -> Iterator[bytes]:
 @pages.post("/experiments/<key:key>/files/<upload_id>/remove")
 @needs("manager")
 def remove_upload(key: str, upload_id: str) -> ResponseReturnValue:
-    """Forget a file and its answer; what was decided and reported stays."""
+    """Remove a file and its answer; decisions and rewards stay."""
     uploads = _uploads()
-    found = uploads.find(key, upload_id)
-    if uploads.is_worked_on(found):
-        flash(f"{found.name} is being worked through; remove it once that is done.")
-        return redirect(url_for("pages.uploaded", key=key, upload_id=upload_id))
-    uploads.remove(found)
-    flash(f"{found.name} is removed. What was decided or reported with it stays.")
+    upload = uploads.find(key, upload_id)
+    if uploads.is_worked_on(upload):
+        flash(f"{upload.name} is being worked through; remove it once that is done.")
+        return redirect(url_for("pages.upload", key=key, upload_id=upload_id))
+    uploads.remove(upload)
+    flash(f"{upload.name} is removed. What was decided or reported with it stays.")
     return redirect(url_for("pages.files", key=key))
 
 
-def _progress(found: Upload) -> str:
+def _progress_page(upload: Upload) -> str:
     uploads = _uploads()
-    idle = found.stage == "working" and not uploads.is_worked_on(found)
+    idle = upload.stage == "working" and not uploads.is_worked_on(upload)
     if idle:  # it may just have ended
-        found = uploads.find(found.experiment, found.id)
+        upload = uploads.find(upload.experiment, upload.id)
     return render_template(
-        "upload.html",
-        record=services().engine.store.experiments.record(found.experiment),
-        upload=found,
-        cut_off=found.stage == "working" and idle,
+        "experiment/upload.html",
+        record=services().engine.store.experiments.record(upload.experiment),
+        upload=upload,
+        cut_off=upload.stage == "working" and idle,
         tab="files",
     )
 
 
-def _columns(found: Upload, table: Table, meaning: ColumnMapping, wrong: str = "") -> str:
+def _columns_page(upload: Upload, table: Table, mapping: ColumnMapping, wrong: str = "") -> str:
     try:
         portion = next(table.portions(table.columns, _SHOWN), None)
     except InvalidInput as error:
-        portion, wrong = None, wrong or _said(error)
+        portion, wrong = None, wrong or _fault_text(error)
     cells = portion.cells if portion else {}
     return render_template(
-        "columns.html",
-        record=services().engine.store.experiments.record(found.experiment),
-        upload=found,
+        "experiment/columns.html",
+        record=services().engine.store.experiments.record(upload.experiment),
+        upload=upload,
         columns=table.columns,
-        meaning=meaning,
+        mapping=mapping,
         examples={name: [_short(cell) for cell in cells.get(name, ())] for name in table.columns},
         wrong=wrong,
         tab="files",
@@ -217,75 +218,77 @@ def _short(cell: object) -> str:
     return text if len(text) <= _LONGEST_CELL else f"{text[: _LONGEST_CELL - 1]}…"
 
 
-def _table(found: Upload) -> Table:
-    return open_table(_uploads().file(found), found.name)
+def _open_table(upload: Upload) -> Table:
+    return open_table(_uploads().file(upload), upload.name)
 
 
-def _guessed(found: Upload, columns: Sequence[str], experiment: Experiment) -> ColumnMapping:
-    """Guess what columns mean by what they are called."""
-    called = {c.strip().casefold(): c for c in columns}
-    results = found.kind == "results"
-    by_decision = results and "decision_id" in called
-    who = next((called[n] for n in _SUBJECT if n in called), "")
+def _guess_mapping(upload: Upload, columns: Sequence[str], experiment: Experiment) -> ColumnMapping:
+    """Guess the mapping from the names of the columns."""
+    columns_by_name = {c.strip().casefold(): c for c in columns}
+    results = upload.kind == "results"
+    by_decision = results and "decision_id" in columns_by_name
+    id_column = next((columns_by_name[n] for n in _SUBJECT if n in columns_by_name), "")
     rule = experiment.reward
-    extra = {n: called.get(n, "") for n in ("metric", "value", "event_id", "occurred_at")}
+    extra = {n: columns_by_name.get(n, "") for n in ("metric", "value", "event_id", "occurred_at")}
     extra["event"] = extra.pop("event_id")
     return ColumnMapping(
-        who=called["decision_id"] if by_decision else who,
+        id_column=columns_by_name["decision_id"] if by_decision else id_column,
         by_subject=not by_decision,
-        features={f.name: called.get(f.name.casefold(), "") for f in experiment.context},
+        features={f.name: columns_by_name.get(f.name.casefold(), "") for f in experiment.context},
         in_rows=bool(extra["metric"]),
-        metrics={m: called.get(m.casefold(), "") for m in rule.metrics},
+        metrics={m: columns_by_name.get(m.casefold(), "") for m in rule.metrics},
         extra=extra,
     )
 
 
-def _meant(experiment: Experiment) -> ColumnMapping:
-    """Read what the form says."""
-    given = request.form
+def _submitted_mapping(experiment: Experiment) -> ColumnMapping:
+    """Read the mapping from the form."""
+    form = request.form
     return ColumnMapping(
-        who=given.get("who", ""),
-        by_subject=given.get("by") != "decision",
-        features={f.name: given.get(f"feature:{f.name}", "") for f in experiment.context},
-        in_rows=given.get("shape") == "rows",
-        metrics={m: given.get(f"metric:{m}", "") for m in experiment.reward.metrics},
-        extra={n: given.get(n, "") for n in ("metric", "value", "event", "occurred_at")},
-        anew="anew" in given,
-        contents="contents" in given,
+        id_column=form.get("who", ""),
+        by_subject=form.get("by") != "decision",
+        features={f.name: form.get(f"feature:{f.name}", "") for f in experiment.context},
+        in_rows=form.get("shape") == "rows",
+        metrics={m: form.get(f"metric:{m}", "") for m in experiment.reward.metrics},
+        extra={n: form.get(n, "") for n in ("metric", "value", "event", "occurred_at")},
+        anew="anew" in form,
+        contents="contents" in form,
     )
 
 
-def _understood(
-    found: Upload, table: Table, meaning: ColumnMapping, experiment: Experiment
+def _with_mapping(
+    upload: Upload, table: Table, mapping: ColumnMapping, experiment: Experiment
 ) -> Upload:
-    """Put what the form says into an upload.
+    """Return the upload with the mapping.
 
     Raises:
         InvalidInput: a column is missing.
     """
-    if not meaning.who:
+    if not mapping.id_column:
         raise InvalidInput.at("", "say which column tells who each row is")
-    if found.kind == "recipients":
-        columns = RecipientColumns(meaning.who, {f: c or None for f, c in meaning.features.items()})
+    if upload.kind == "recipients":
+        columns = RecipientColumns(
+            mapping.id_column, {f: c or None for f, c in mapping.features.items()}
+        )
         RecipientFile(table, experiment, columns)
-        return replace(found, columns=columns, anew=meaning.anew, contents=meaning.contents)
-    events = _events(meaning)
-    if meaning.by_subject:
-        RewardExport(SubjectMatcher(table, meaning.who, lambda _: {}), experiment, events)
-        return replace(found, events=events, subject=meaning.who)
+        return replace(upload, columns=columns, anew=mapping.anew, contents=mapping.contents)
+    events = _events(mapping)
+    if mapping.by_subject:
+        RewardExport(SubjectMatcher(table, mapping.id_column, lambda _: {}), experiment, events)
+        return replace(upload, events=events, subject=mapping.id_column)
     RewardExport(table, experiment, events)
-    return replace(found, events=events)
+    return replace(upload, events=events)
 
 
-def _events(meaning: ColumnMapping) -> EventColumns:
-    extra = {name: column or None for name, column in meaning.extra.items()}
-    decision = FOUND if meaning.by_subject else meaning.who
+def _events(mapping: ColumnMapping) -> EventColumns:
+    extra = {name: column or None for name, column in mapping.extra.items()}
+    decision = FOUND if mapping.by_subject else mapping.id_column
     at = extra["occurred_at"]
-    if not meaning.in_rows:
-        chosen = {metric: column for metric, column in meaning.metrics.items() if column}
+    if not mapping.in_rows:
+        chosen = {metric: column for metric, column in mapping.metrics.items() if column}
         return EventColumns(decision, chosen, occurred_at=at)
     return EventColumns(decision, {}, extra["metric"], extra["value"], extra["event"], at)
 
 
-def _said(error: InvalidInput) -> str:
+def _fault_text(error: InvalidInput) -> str:
     return "; ".join(fault.detail for fault in error.faults)

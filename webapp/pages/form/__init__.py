@@ -1,1 +1,1 @@
-"""The form that declares an experiment: what was typed, what it means, what does not fit."""
+"""The form that declares an experiment: fields as typed, the declaration, and its faults."""

@@ -1,7 +1,7 @@
-"""Three plain questions, and the learning method that the answers lead to.
+"""Advice on the learning method, by the answers to three questions.
 
-No method is known by name here: each declares in `bandits.registry.register` what it is the first
-choice for.
+This module names no method: each declares in `bandits.registry.register` the situation for which it
+is the first choice.
 """
 
 from math import prod
@@ -11,14 +11,14 @@ from msgspec.structs import replace
 
 from bandits.experiment import covers
 from bandits.registry import policies
-from webapp.pages.form.fields import number
+from webapp.pages.form.fields import parse_number
 from webapp.pages.form.form_model import TypedDraft, TypedMetric
 
-_MANY = 12  # versions from which parts are better learned by themselves
+_MANY = 12  # number of arms from which slots are better learned by themselves
 
 
 class Advice(Struct, frozen=True):
-    """A learning method, and why."""
+    """A learning method, and the reasons for it."""
 
     policy: str
     label: str
@@ -26,13 +26,13 @@ class Advice(Struct, frozen=True):
 
 
 def advise(form: TypedDraft) -> Advice | None:
-    """Say which method the answers lead to; None while the first two are open."""
+    """Return the method for the answers; None while one of the first two is missing."""
     answers = form.answers
     if not (answers.differ and answers.late):
         return None
     situation, reason = _situation(form)
-    named = next((p for p in policies().values() if p.advised == situation), None)
-    if named is None:
+    policy = next((p for p in policies().values() if p.advised == situation), None)
+    if policy is None:
         return None
     reasons = [reason]
     if answers.differ == "yes" and not form.context:
@@ -46,17 +46,17 @@ def advise(form: TypedDraft) -> Advice | None:
             " more orders at a lower price can earn less, so let step 2 count what orders bring"
             " in rather than clicks."
         )
-    return Advice(named.name, named.label, tuple(reasons))
+    return Advice(policy.name, policy.label, tuple(reasons))
 
 
-def followed(form: TypedDraft) -> TypedDraft:
-    """Take the advice: its method, and one price for each recipient."""
-    given = advise(form)
-    if given is None:
+def with_advice(form: TypedDraft) -> TypedDraft:
+    """Set the method of the advice, and one price for each recipient."""
+    advice = advise(form)
+    if advice is None:
         return form
     price = form.answers.price == "yes"
     assignment = "per_subject" if price else form.assignment
-    return replace(form, policy=given.policy, assignment=assignment)
+    return replace(form, policy=advice.policy, assignment=assignment)
 
 
 def _situation(form: TypedDraft) -> tuple[str, str]:
@@ -90,17 +90,17 @@ def _situation(form: TypedDraft) -> tuple[str, str]:
 
 
 def _bounds(form: TypedDraft) -> tuple[float, float]:
-    """Return between what an email's success lies, as far as it can be read."""
+    """Return the bounds of an email's reward, as far as they can be read."""
     low = high = 0.0
     for metric in form.metrics:
-        ends = _ends(metric)
+        ends = _metric_bounds(metric)
         low, high = low + min(ends), high + max(ends)
     return low, high
 
 
-def _ends(metric: TypedMetric) -> tuple[float, float]:
+def _metric_bounds(metric: TypedMetric) -> tuple[float, float]:
     try:
-        weight = number(metric.weight)
-        return weight * number(metric.low), weight * number(metric.high)
+        weight = parse_number(metric.weight)
+        return weight * parse_number(metric.low), weight * parse_number(metric.high)
     except ValueError:
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""Keeping what is typed at a step: nothing is lost, also where two people type at once."""
+"""Drafts of the form: stored step by step, so that two people at once lose nothing."""
 
 import msgspec
 from msgspec import Struct
@@ -10,120 +10,125 @@ from webapp.pages.form import form_model, steps
 from webapp.pages.form.form_model import TypedDraft
 from webapp.pages.form.rows import without_empty_rows
 
-_ATTEMPTS = 20  # another step's save may come between; each goes on from what it left
+_ATTEMPTS = 20  # another step may be saved in between; each attempt starts from the newest draft
 
 
 class SavedDraft(Struct, frozen=True):
-    """A draft as it is stored, and what its text says."""
+    """A draft as it is stored, and the form in its text."""
 
-    draft: Draft
+    stored: Draft
     form: TypedDraft
 
 
 class DraftConflict(Exception):
-    """Somebody saved the same step since it was opened; `kept` is what they saved."""
+    """The same step was saved by somebody else since it was opened; `draft` is the newest draft."""
 
-    def __init__(self, kept: SavedDraft) -> None:
-        self.kept = kept
-        super().__init__(f"draft {kept.draft.id!r} was saved by {kept.draft.changed_by}")
+    def __init__(self, draft: SavedDraft) -> None:
+        self.draft = draft
+        super().__init__(f"draft {draft.stored.id!r} was saved by {draft.stored.changed_by}")
 
 
 class DraftService:
-    """Keeps drafts in the name of one person."""
+    """Drafts, read and written in the name of one person."""
 
     def __init__(self, drafts: DraftTable, at: float, by: str) -> None:
-        """Keep in `drafts`, now, what `by` types."""
-        self._drafts, self._at, self._by = drafts, at, by
+        """Write to `drafts` in the name of `by`, at the time `at`."""
+        self._table, self._at, self._by = drafts, at, by
 
     def open(self, draft_id: str) -> SavedDraft:
         """Read a draft.
 
         Raises:
-            NotFound: there is none of this id.
+            NotFound: no draft has this id.
         """
-        draft = self._drafts.read(draft_id)
-        return SavedDraft(draft, msgspec.json.decode(draft.body, type=TypedDraft))
+        stored = self._table.read(draft_id)
+        return SavedDraft(stored, msgspec.json.decode(stored.body, type=TypedDraft))
 
     def add(self, form: TypedDraft) -> SavedDraft:
-        """Keep a new draft."""
-        return SavedDraft(self._drafts.add(_packed(form), at=self._at, by=self._by), form)
+        """Store a new draft."""
+        return SavedDraft(self._table.add(_encode(form), at=self._at, by=self._by), form)
 
-    def save(self, kept: SavedDraft, form: TypedDraft) -> SavedDraft:
-        """Replace what is kept.
+    def save(self, draft: SavedDraft, form: TypedDraft) -> SavedDraft:
+        """Replace the form of a draft.
 
         Raises:
-            StaleEdit: somebody else did, since `kept` was read.
+            StaleEdit: somebody else saved the draft since it was read.
         """
-        if form == kept.form:
-            return kept
-        draft = kept.draft
-        body = _packed(form)
-        saved = self._drafts.save(draft.id, body, version=draft.version, at=self._at, by=self._by)
-        return SavedDraft(saved, form)
+        if form == draft.form:
+            return draft
+        version, body = draft.stored.version, _encode(form)
+        stored = self._table.save(draft.stored.id, body, version=version, at=self._at, by=self._by)
+        return SavedDraft(stored, form)
 
-    def keep_step(
-        self, draft_id: str, step: str, given: TypedDraft, base: str, *, done: bool
+    def save_step(
+        self, draft_id: str, step: str, form: TypedDraft, base: str, *, done: bool
     ) -> SavedDraft:
-        """Save what was `given` at a step of which `base` names what it was made from.
+        """Save the fields of one step.
 
-        People are `done` with a step for now, scripts that save while one types are not. Who types
-        at another step of the same draft comes in nobody's way.
+        Args:
+            draft_id: the draft.
+            step: the step; other people may type at other steps of the same draft.
+            form: a form with the step's fields.
+            base: digest of the step as it was when it was opened.
+            done: the person is done with the step for now; a script that saves while they type
+                is not.
 
         Raises:
-            Theirs: somebody changed this very step in the meantime; nothing was saved.
+            DraftConflict: somebody changed this step in the meantime; nothing was saved.
             NotFound: the draft has ended.
         """
         for _ in range(_ATTEMPTS):
-            kept = self.open(draft_id)
-            mine = steps.merged(kept.form, given, step)
-            stored = steps.digest(kept.form, step)
-            if base != stored and steps.digest(mine, step) != stored:
-                raise DraftConflict(kept)
+            draft = self.open(draft_id)
+            merged = steps.merge_step(draft.form, form, step)
+            newest = steps.step_digest(draft.form, step)
+            if base != newest and steps.step_digest(merged, step) != newest:
+                raise DraftConflict(draft)
             try:
-                return self.save(kept, steps.visited(mine, step) if done else mine)
+                return self.save(draft, steps.mark_visited(merged, step) if done else merged)
             except StaleEdit:
                 continue
         raise DraftConflict(self.open(draft_id))
 
-    def start_over(self, step: str, given: TypedDraft) -> SavedDraft:
-        """Keep what was typed for a draft that has ended in a draft of its own."""
-        blank = form_model.fresh(TypedDraft)
-        return self.add(steps.visited(steps.merged(blank, given, step), step))
+    def restart(self, step: str, form: TypedDraft) -> SavedDraft:
+        """Store the fields of a step whose draft has ended in a new draft."""
+        blank = form_model.new_form(TypedDraft)
+        return self.add(steps.mark_visited(steps.merge_step(blank, form, step), step))
 
-    def tidy(self, kept: SavedDraft) -> SavedDraft:
-        """Drop the rows in which nothing was typed, unless somebody types at this moment."""
+    def drop_empty_rows(self, draft: SavedDraft) -> SavedDraft:
+        """Drop the empty rows of a draft, unless somebody else saves it at this moment."""
         try:
-            return self.save(kept, without_empty_rows(kept.form))
+            return self.save(draft, without_empty_rows(draft.form))
         except StaleEdit:
-            return self.open(kept.draft.id)
+            return self.open(draft.stored.id)
 
-    def listed(self) -> list[SavedDraft]:
+    def all(self) -> list[SavedDraft]:
         """List the drafts, the one that was saved last first; unreadable ones are left out."""
-        found = []
-        for draft in self._drafts.all():
+        drafts = []
+        for stored in self._table.all():
             try:
-                found.append(SavedDraft(draft, msgspec.json.decode(draft.body, type=TypedDraft)))
-            except msgspec.DecodeError:  # of a version of ours that typed it otherwise
+                form = msgspec.json.decode(stored.body, type=TypedDraft)
+            except msgspec.DecodeError:  # of a version with other fields
                 continue
-        return found
+            drafts.append(SavedDraft(stored, form))
+        return drafts
 
     def end(self, draft_id: str) -> None:
-        """End a draft; that it has ended already is no matter."""
+        """End a draft; a draft that has ended already is no error."""
         try:
-            self._drafts.remove(draft_id, at=self._at, by=self._by)
+            self._table.remove(draft_id, at=self._at, by=self._by)
         except NotFound:
             return
 
 
 def draft_title(form: TypedDraft) -> str:
-    """Say what to call a draft that may not have a name yet."""
+    """Return the name of a draft, or words for a missing one."""
     return form.name.strip() or "Without a name"
 
 
 def with_version(form: TypedDraft, version: int) -> TypedDraft:
-    """Make the draft of an edit one that was made from configuration `version`."""
+    """Return the form of an edit with `version` as the configuration that it starts from."""
     return replace(form, version=str(version))
 
 
-def _packed(form: TypedDraft) -> str:
+def _encode(form: TypedDraft) -> str:
     return msgspec.json.encode(form).decode()

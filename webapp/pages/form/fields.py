@@ -20,8 +20,8 @@ class Field(Struct, frozen=True):
 
     Attributes:
         kind: ``number``, ``integer``, ``boolean``, ``choice``, ``list`` or ``text``.
-        requirement: what fits, in words; "" where anything does.
-        default: as it would be typed.
+        requirement: the values that fit, in words; "" where any does.
+        default: default as text of the field.
     """
 
     name: str
@@ -80,13 +80,13 @@ def _field(name: str, declared: JsonSchema) -> Field:
         declared.get("description", ""),
         kind,
         requirement(declared),
-        as_typed(declared.get("default")),
+        typed_text(declared.get("default")),
         tuple(str(choice) for choice in _plain(declared).get("enum", ())),
     )
 
 
 def _plain(declared: JsonSchema) -> JsonSchema:
-    """Return what is declared beside null, where null is allowed."""
+    """Return the schema without null, where null is allowed."""
     options = [o for o in declared.get("anyOf", ()) if o.get("type") != "null"]
     return options[0] if options else declared
 
@@ -97,32 +97,32 @@ def _kind(declared: JsonSchema) -> str:
     return "choice" if "enum" in plain else kinds.get(plain.get("type", ""), "text")
 
 
-def as_typed(value: object) -> str:
-    """Write a value as a person would type it: nothing for None, 1 for 1.0."""
+def typed_text(value: object) -> str:
+    """Write a value as text of a field: nothing for None, 1 for 1.0."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else ""
     if isinstance(value, (list, tuple)):
-        return ", ".join(as_typed(v) for v in value)
+        return ", ".join(typed_text(v) for v in value)
     return value if isinstance(value, str) else json.dumps(value).removesuffix(".0")
 
 
 def requirement(declared: JsonSchema, *, scale: float = 1) -> str:
-    """Say what fits a JSON Schema: "a number from 0.1 to 100".
+    """Write the requirement of a JSON Schema: "a number from 0.1 to 100".
 
     Args:
         declared: the schema of one value.
-        scale: how much larger people type it: 100 for percentages.
+        scale: factor between the typed and the declared value: 100 for percentages.
     """
     plain = _plain(declared)
     match _kind(declared):
         case "choice":
             return "one of " + ", ".join(str(c) for c in plain["enum"])
         case "list":
-            each = requirement(plain.get("items", {}), scale=scale)
+            item = requirement(plain.get("items", {}), scale=scale)
             most = f"up to {plain['maxItems']:,} values" if "maxItems" in plain else "values"
-            return f"{most} separated by commas" + (f", each {each}" if each else "")
+            return f"{most} separated by commas" + (f", each {item}" if item else "")
         case ("number" | "integer") as kind:
             noun = "a whole number" if kind == "integer" else "a number"
             return " ".join([noun, *_range(plain, scale)])
@@ -154,33 +154,33 @@ def _number(value: float) -> str:
 
 
 def read_field(field: Field, typed: str) -> Any:
-    """Turn what was typed into a value for the declaration to check.
+    """Convert the text of a field to a value for the declaration to check.
 
     Raises:
-        ValueError: it is no such thing at all; the message says what would be.
+        ValueError: the text is of another kind; the message states the requirement.
     """
     typed = typed.strip()
     try:
         match field.kind:
             case "number":
-                return number(typed)
+                return parse_number(typed)
             case "integer":
                 return int(typed)
             case "boolean":
                 return typed == "yes"
             case "list":
-                return [number(part) for part in typed.split(",") if part.strip()]
+                return [parse_number(part) for part in typed.split(",") if part.strip()]
             case _:
                 return typed
     except ValueError:
         raise ValueError(f"enter {field.requirement}") from None
 
 
-def number(typed: str) -> float:
+def parse_number(typed: str) -> float:
     """Read a number.
 
     Raises:
-        ValueError: it is none, or not a finite one.
+        ValueError: the text is no finite number.
     """
     value = float(typed.strip().replace("−", "-"))
     if not isfinite(value):

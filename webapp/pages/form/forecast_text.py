@@ -1,12 +1,12 @@
-"""What a simulated plan comes to, in words."""
+"""Result of a simulated plan, in words."""
 
 from msgspec import Struct
 
 from bandits.registry import policies
 from simulations.planning.forecast import ForecastSide, PlanForecast
 from webapp.pages.form.forecasts import Forecast
-from webapp.pages.form.plan import Plan, plain
-from webapp.pages.formatting import amount, count, percent, say
+from webapp.pages.form.plan import Plan, is_binary
+from webapp.pages.formatting import amount, count, duration_text, percent
 
 _ENDS_TOO_SOON = (
     "This campaign ends before its first results are complete, so it cannot learn as planned."
@@ -14,7 +14,7 @@ _ENDS_TOO_SOON = (
 
 
 class ForecastRow(Struct, frozen=True):
-    """One way to send the campaign: its extra with its range, and how often it errs."""
+    """One way to send the campaign: its extra reward with its range, and its rate of errors."""
 
     label: str
     extra: float
@@ -24,14 +24,14 @@ class ForecastRow(Struct, frozen=True):
 
 
 class ForecastVerdict(Struct, frozen=True):
-    """What to make of it.
+    """Verdict on a plan.
 
     Attributes:
-        headline: the answer.
-        reasons: why, and what else to know.
-        unit: what is counted: "clicks", "fewer unsubscribes", "of success".
+        headline: the better way to send the campaign.
+        reasons: sentences that explain it.
+        unit: unit of the reward: "clicks", "fewer unsubscribes", "of success".
         rows: the ways to send it.
-        notes: what the simulation leaves out.
+        notes: limits of the simulation.
     """
 
     headline: str
@@ -42,25 +42,25 @@ class ForecastVerdict(Struct, frozen=True):
 
 
 def forecast_verdict(forecast: Forecast) -> ForecastVerdict:
-    """Say what a finished forecast comes to."""
-    plan, outlook = forecast.plan, forecast.outlook
-    if outlook is None:
+    """Describe the result of a finished forecast."""
+    plan, simulation = forecast.plan, forecast.result
+    if simulation is None:
         raise ValueError("it is not finished")
-    headline, reasons = _answer(plan, outlook, forecast.cure)
-    reasons += [_risk(outlook), _when_the_rest_leaves(plan, outlook.test)]
+    headline, reasons = _answer(plan, simulation, forecast.alternative)
+    reasons += [_risk(simulation), _when_the_rest_leaves(plan, simulation.test)]
     return ForecastVerdict(
         headline,
         tuple(reasons),
-        unit(plan),
-        (_row("This plan", outlook.policy), _row(test_label(outlook.test), outlook.test)),
-        tuple(_notes(plan, outlook)),
+        reward_unit(plan),
+        (_row("This plan", simulation.policy), _row(test_label(simulation.test), simulation.test)),
+        tuple(_notes(plan, simulation)),
     )
 
 
-def unit(plan: Plan) -> str:
-    """Say what is counted."""
+def reward_unit(plan: Plan) -> str:
+    """Write the unit of a plan's reward."""
     names = list(plan.experiment.reward.metrics)
-    word = f"{names[0]}s" if plain(plan.experiment.reward) else "of success"
+    word = f"{names[0]}s" if is_binary(plan.experiment.reward) else "of success"
     return f"fewer {word}" if plan.experiment.reward.goal == "minimise" else word
 
 
@@ -75,28 +75,31 @@ def _row(label: str, side: ForecastSide) -> ForecastRow:
 
 
 def _answer(
-    plan: Plan, outlook: PlanForecast, cure: tuple[Plan, PlanForecast] | None
+    plan: Plan, simulation: PlanForecast, alternative: tuple[Plan, PlanForecast] | None
 ) -> tuple[str, list[str]]:
-    what, gain, margin = unit(plan), outlook.difference, outlook.margin
-    between = f"{_signed(gain - margin)} to {_signed(gain + margin)}"
+    unit, gain, margin = reward_unit(plan), simulation.difference, simulation.margin
+    between = f"{_signed_count(gain - margin)} to {_signed_count(gain + margin)}"
     if plan.informed == 0:
         return (
             _ENDS_TOO_SOON,
-            [_cure(plan, cure), f"Or run an A/B test: {_brings(outlook.test, what)}."],
+            [
+                _alternative_text(plan, alternative),
+                f"Or run an A/B test: {_brings(simulation.test, unit)}.",
+            ],
         )
-    if _fixed(plan):
+    if _is_fixed_split(plan):
         return (
             "A fixed split learns nothing on the way: it measures, and earns nothing by it.",
-            [f"An A/B test that ships its winner {_brings(outlook.test, what)}."],
+            [f"An A/B test that ships its winner {_brings(simulation.test, unit)}."],
         )
     if gain - margin > 0:
         return (
-            f"The bandit is the better choice: about {count(gain)} {what} more than an A/B test.",
+            f"The bandit is the better choice: about {count(gain)} {unit} more than an A/B test.",
             [f"That difference is {between} with 95 % confidence over the simulated campaigns."],
         )
     if gain + margin < 0:
         return (
-            f"An A/B test is the better choice for this plan: about {count(-gain)} {what} more.",
+            f"An A/B test is the better choice for this plan: about {count(-gain)} {unit} more.",
             [
                 (
                     f"The bandit's difference to it is {between}. The A/B test sends most emails"
@@ -107,54 +110,61 @@ def _answer(
         )
     return (
         "Bandit and A/B test bring about the same.",
-        [f"The bandit's difference to the best A/B test is {between} {what}."],
+        [f"The bandit's difference to the best A/B test is {between} {unit}."],
     )
 
 
-def _cure(plan: Plan, cure: tuple[Plan, PlanForecast] | None) -> str:
-    if cure is None:
+def _alternative_text(plan: Plan, alternative: tuple[Plan, PlanForecast] | None) -> str:
+    if alternative is None:
         return ""
-    better, outlook = cure
-    time = "in the same time" if better.over == plan.over else f"{say(better.over)} in all"
+    other_plan, simulation = alternative
+    time = (
+        "in the same time"
+        if other_plan.seconds == plan.seconds
+        else f"{duration_text(other_plan.seconds)} in all"
+    )
+    gap = duration_text(round(other_plan.wave_gap))
     return (
-        f"Spread it over {better.waves} waves, one every {say(round(better.gap))} ({time}): then"
-        f" {percent(better.informed, 0)} of the emails leave when results are known, and it"
-        f" {_brings(outlook.policy, unit(plan))}."
+        f"Spread it over {other_plan.waves} waves, one every {gap} ({time}): then"
+        f" {percent(other_plan.informed, 0)} of the emails leave when results are known, and it"
+        f" {_brings(simulation.policy, reward_unit(plan))}."
     )
 
 
-def _brings(side: ForecastSide, what: str) -> str:
+def _brings(side: ForecastSide, unit: str) -> str:
     return (
-        f"brings about {_signed(side.extra.mean)} {what} against an equal split"
-        f" ({_signed(side.low)} to {_signed(side.high)})"
+        f"brings about {_signed_count(side.extra.mean)} {unit} against an equal split"
+        f" ({_signed_count(side.low)} to {_signed_count(side.high)})"
     )
 
 
-def _risk(outlook: PlanForecast) -> str:
+def _risk(simulation: PlanForecast) -> str:
     """Compare how often the best results at the end belong to another than the best version."""
-    mine, other = outlook.policy.wrong.mean, outlook.test.wrong.mean
+    bandit, other = simulation.policy.wrong.mean, simulation.test.wrong.mean
     return (
         "When all results are in, the version that looks best is not the best in"
-        f" {percent(mine, 0)} of campaigns sent like this; the A/B test ships a wrong winner in"
+        f" {percent(bandit, 0)} of campaigns sent like this; the A/B test ships a wrong winner in"
         f" {percent(other, 0)}."
     )
 
 
 def _when_the_rest_leaves(plan: Plan, test: ForecastSide) -> str:
     rest = percent(1 - (test.share or 0), 0)
-    late = " That is after this campaign would have ended." if plan.wait > plan.over else ""
-    waits = say(plan.experiment.reward.maturity)
+    late = (
+        " That is after this campaign would have ended." if plan.reward_delay > plan.seconds else ""
+    )
+    waits = duration_text(plan.experiment.reward.maturity)
     return (
         f"The A/B test holds {rest} of the emails back until its results are complete,"
         f" {waits}.{late}"
     )
 
 
-def _notes(plan: Plan, outlook: PlanForecast) -> list[str]:
+def _notes(plan: Plan, simulation: PlanForecast) -> list[str]:
     experiment = plan.experiment
     notes = [
         (
-            f"{count(outlook.replications)} campaigns were simulated, with your learning method,"
+            f"{count(simulation.replications)} campaigns were simulated, with your learning method,"
             " minimum share, waves and waiting time. The range is the middle 90 % of them: luck as"
             " you may meet it."
         )
@@ -164,7 +174,7 @@ def _notes(plan: Plan, outlook: PlanForecast) -> list[str]:
             "Recipients are simulated alike: what choosing by recipient adds comes on top, and"
             " depends on how much they differ."
         )
-    if not plan.each:
+    if not plan.has_rate_per_version:
         notes.append("Which version is the best is dealt anew each time; the others lie between.")
     if experiment.forgetting is not None:
         notes.append("Tastes are simulated as they are, without forgetting.")
@@ -172,15 +182,15 @@ def _notes(plan: Plan, outlook: PlanForecast) -> list[str]:
         notes.append(
             f"The control group of {percent(experiment.holdout, 0)} is left out of both sides."
         )
-    if not plain(experiment.reward):
+    if not is_binary(experiment.reward):
         notes.append("What a success brings is simulated to vary as order values do.")
     return notes
 
 
-def _signed(value: float) -> str:
+def _signed_count(value: float) -> str:
     shown = count(value) if abs(value) >= 1 or value == 0 else amount(value)
     return f"+{shown}" if value > 0 else shown
 
 
-def _fixed(plan: Plan) -> bool:
+def _is_fixed_split(plan: Plan) -> bool:
     return policies()[plan.experiment.policy.name].advised == "nothing in time"

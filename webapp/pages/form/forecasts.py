@@ -1,4 +1,4 @@
-"""Simulations of plans, beside the web worker's requests: one at a time, each plan once."""
+"""Forecasts: simulations of plans beside the web worker's requests, one at a time, each once."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from flask import Flask, current_app
 
 from bandits.experiment import Experiment
 from simulations.planning.forecast import ForecastAbandoned, PlanForecast, forecast_plan
-from webapp.pages.form.plan import Plan, campaign, nearest_viable_plan
+from webapp.pages.form.plan import Plan, campaign_plan, nearest_viable_plan
 
-_KEPT = 64  # plans whose outlook is remembered
-_PATIENCE_SECONDS = 1.5  # how long a request waits, before it shows how far it is instead
+_KEPT = 64  # forecasts that are kept
+_PATIENCE_SECONDS = 1.5  # a request waits so long for a result; then its page shows the progress
 _SECONDS = 4.0
 
 
@@ -21,89 +21,93 @@ class Forecast:
     """One plan's simulation.
 
     Attributes:
-        part: which part is done, from 0 to 1.
-        outlook: what came out, None while it is under way.
-        cure: the nearest plan that learns, where this one does not, and what comes of it.
-        failed: why nothing came out.
+        progress: the part that is done, from 0 to 1.
+        result: the simulated rewards, None while it is under way.
+        alternative: the nearest plan that learns, where this one does not, and its rewards.
+        failed: the reason of a failure, "" without one.
+        over: set when it has ended.
+        cancelled: the person asked for another plan.
     """
 
     def __init__(self, plan: Plan, person: str) -> None:
-        """Begin with nothing simulated."""
+        """Start without a result."""
         self.plan, self.person = plan, person
-        self.part = 0.0
-        self.outlook: PlanForecast | None = None
-        self.cure: tuple[Plan, PlanForecast] | None = None
+        self.progress = 0.0
+        self.result: PlanForecast | None = None
+        self.alternative: tuple[Plan, PlanForecast] | None = None
         self.failed = ""
         self.over = Event()
-        self.unwanted = False
+        self.cancelled = False
 
     def run(self) -> None:
-        """Simulate, until it is done or nobody wants it any more."""
+        """Simulate until it is done or cancelled."""
         try:
-            needs_cure = self.plan.informed == 0
-            share = 0.5 if needs_cure else 1.0
-            self.outlook = _foresee(self.plan, self._reporting(0.0, share), share)
-            if needs_cure:
+            needs_alternative = self.plan.informed == 0
+            share = 0.5 if needs_alternative else 1.0
+            self.result = _simulate(self.plan, self._progress_report(0.0, share), share)
+            if needs_alternative:
                 plan = nearest_viable_plan(self.plan)
-                self.cure = plan, _foresee(plan, self._reporting(share, share), share)
+                self.alternative = plan, _simulate(plan, self._progress_report(share, share), share)
         except ForecastAbandoned:
             self.failed = "another plan was asked about"
-        except Exception as error:  # noqa: BLE001 - told on the page; the worker goes on
+        except Exception as error:  # noqa: BLE001 - shown on the page; the worker goes on
             self.failed = str(error) or type(error).__name__
         finally:
             self.over.set()
 
-    def _reporting(self, done: float, share: float) -> Callable[[float], bool]:
-        def progress(part: float) -> bool:
-            self.part = done + share * part
-            return not self.unwanted
+    def _progress_report(self, done: float, share: float) -> Callable[[float], bool]:
+        def report(part: float) -> bool:
+            self.progress = done + share * part
+            return not self.cancelled
 
-        return progress
+        return report
 
 
-def _foresee(plan: Plan, progress: Callable[[float], bool], share: float) -> PlanForecast:
+def _simulate(plan: Plan, progress: Callable[[float], bool], share: float) -> PlanForecast:
     experiment: Experiment = plan.experiment
     policy, seconds = experiment.make_policy(), share * _SECONDS
-    return forecast_plan(campaign(plan), policy, plan.floor, seconds=seconds, progress=progress)
+    return forecast_plan(
+        campaign_plan(plan), policy, plan.floor, seconds=seconds, progress=progress
+    )
 
 
 _NAME = "bandits.forecasts"
 
 
 class Forecasts:
-    """What was simulated lately, and what is under way."""
+    """Forecasts that are under way or were finished lately."""
 
     def __init__(self) -> None:
-        """Begin with nothing."""
-        self._known: OrderedDict[bytes, Forecast] = OrderedDict()
+        """Start without a forecast."""
+        self._by_digest: OrderedDict[bytes, Forecast] = OrderedDict()
         self._lock = Lock()
-        # One thread: while it reckons, requests still get their turns.
+        # One thread: requests get their turns while it computes.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forecast")
 
     def find(self, plan: Plan) -> Forecast | None:
-        """Return a plan's forecast, if it was asked for and did not fail."""
+        """Return a plan's forecast, if it was requested and did not fail."""
         with self._lock:
-            found = self._known.get(plan.digest())
-        return None if found is None or found.failed else found
+            forecast = self._by_digest.get(plan.digest())
+        return None if forecast is None or forecast.failed else forecast
 
-    def ask(self, plan: Plan, person: str) -> Forecast:
-        """Simulate a plan, unless it was; a person's earlier plan that is under way is given up."""
-        found = self.find(plan)
-        if found is None:
-            found = Forecast(plan, person)
+    def request(self, plan: Plan, person: str) -> Forecast:
+        """Simulate a plan unless it was already; cancel the person's forecast that is under way."""
+        forecast = self.find(plan)
+        if forecast is None:
+            forecast = Forecast(plan, person)
             with self._lock:
-                for other in self._known.values():
-                    other.unwanted |= other.person == person and not other.over.is_set()
-                self._known[plan.digest()] = found
-                while len(self._known) > _KEPT:
-                    self._known.popitem(last=False)
-            self._thread.submit(found.run)
-        found.over.wait(_PATIENCE_SECONDS)
-        return found
+                for other in self._by_digest.values():
+                    other.cancelled |= other.person == person and not other.over.is_set()
+                self._by_digest[plan.digest()] = forecast
+                while len(self._by_digest) > _KEPT:
+                    self._by_digest.popitem(last=False)
+            self._thread.submit(forecast.run)
+        forecast.over.wait(_PATIENCE_SECONDS)
+        return forecast
 
 
 def init(app: Flask) -> None:
-    """Give `app` a place for forecasts."""
+    """Give `app` its forecasts."""
     app.extensions[_NAME] = Forecasts()
 
 

@@ -1,8 +1,8 @@
-"""What a person has typed into the experiment form so far: all text, right or wrong.
+"""The experiment form as it is typed: all text, right or wrong.
 
-A field's name is its place: ``slots/0/variants/1/key``. So a fault of the engine, which names its
-place in the same way, finds its field, and a row is added or removed without script by sending the
-whole form and getting it back with one row more or less.
+A field's name is its place: ``slots/0/variants/1/key``. A fault of the engine names its place in
+the same way, so it is shown at its field. A row is added or removed without script: the whole form
+is sent, and comes back with one row more or less.
 """
 
 from collections.abc import Iterable
@@ -23,8 +23,8 @@ KINDS: dict[Kind, str] = {
 }
 
 
-def kind_of(typed: str) -> Kind:
-    """Return the kind of part that was chosen."""
+def slot_kind(typed: str) -> Kind:
+    """Return the kind of slot that a form names, "other" for an unknown one."""
     return next((kind for kind in KINDS if kind == typed), "other")
 
 
@@ -42,7 +42,7 @@ class TypedVariant(Struct, frozen=True):
 
     @property
     def blank(self) -> bool:
-        """Whether nothing was typed."""
+        """True while every field is empty."""
         return not any(getattr(self, f).strip() for f in self.__struct_fields__)
 
 
@@ -58,8 +58,8 @@ class TypedSlot(Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        """What to call it while it may not have a name yet."""
-        return self.name.strip() or KINDS[kind_of(self.kind)]
+        """Name of the slot, or its kind while it has none."""
+        return self.name.strip() or KINDS[slot_kind(self.kind)]
 
 
 class TypedExclusion(Struct, frozen=True):
@@ -79,7 +79,7 @@ class TypedMetric(Struct, frozen=True):
 
 
 class TypedFeature(Struct, frozen=True):
-    """Something known of a recipient."""
+    """A feature of the context."""
 
     kind: str = "number"
     name: str = ""
@@ -90,12 +90,12 @@ class TypedFeature(Struct, frozen=True):
 
     @property
     def blank(self) -> bool:
-        """Whether nothing was typed."""
+        """True while every field is empty."""
         return not any((self.name, self.low, self.high, self.values, self.default))
 
 
 class TypedDuration(Struct, frozen=True):
-    """A length of time."""
+    """A duration."""
 
     amount: str = ""
     unit: str = "days"
@@ -151,17 +151,17 @@ class TypedAnswers(Struct, frozen=True):
 
 
 class TypedPlan(Struct, frozen=True):
-    """What is to be sent, and what is expected of it.
+    """A plan: the emails, their waves, and the expected rates.
 
     Attributes:
-        emails: how many.
-        over: how long from the first wave until the one after the last would leave.
-        waves: in how many equal waves.
-        base: the success rate of the weakest version, in per cent.
-        better: by how many per cent the best version beats that one.
-        rates: instead of those two, the rate of each version in per cent.
-        worth: what a success brings, where that is not always the same.
-        earlier: the campaign whose results to expect.
+        emails: number of emails.
+        over: time from the first wave until the one after the last would leave.
+        waves: number of equal waves.
+        base: success rate of the worst arm, in per cent.
+        better: lead of the best arm over that rate, in per cent.
+        rates: success rate of each arm in per cent, instead of `base` and `better`.
+        worth: mean reward of a success, where it varies.
+        earlier: key of an earlier experiment with the expected rates.
     """
 
     emails: str = ""
@@ -175,11 +175,11 @@ class TypedPlan(Struct, frozen=True):
 
 
 class TypedDraft(TypedExperiment, frozen=True):
-    """Everything that is typed on the way to an experiment.
+    """The form of the five steps.
 
     Attributes:
-        seen: the steps that were saved at least once.
-        edits: the key of the experiment that it changes, "" for a new one.
+        seen: steps that were saved at least once.
+        edits: key of the experiment that it changes, "" for a new one.
     """
 
     answers: TypedAnswers = TypedAnswers()
@@ -199,14 +199,14 @@ METRICS = {
 
 def new_slot(kind: str) -> TypedSlot:
     """Make a part with two empty variants."""
-    return TypedSlot(kind_of(kind), variants=(TypedVariant(), TypedVariant()))
+    return TypedSlot(slot_kind(kind), variants=(TypedVariant(), TypedVariant()))
 
 
 F = TypeVar("F", bound=TypedExperiment)
 
 
-def fresh(kind: type[F]) -> F:
-    """Make the form that a new experiment starts from."""
+def new_form(kind: type[F]) -> F:
+    """Return the form with which a new experiment starts."""
     return kind(
         slots=(new_slot("subject_line"),),
         metrics=(METRICS["click"],),
@@ -218,11 +218,11 @@ def fresh(kind: type[F]) -> F:
     )
 
 
-def read(fields: Iterable[tuple[str, str]], kind: type[F]) -> F:
-    """Put the fields of a submitted form together.
+def read_fields(fields: Iterable[tuple[str, str]], kind: type[F]) -> F:
+    """Build a form from the fields of a request.
 
     Raises:
-        InvalidInput: the names are none of this form's.
+        InvalidInput: the names are not those of this form.
     """
     tree: dict[str, Any] = {}
     for name, value in fields:
@@ -233,15 +233,15 @@ def read(fields: Iterable[tuple[str, str]], kind: type[F]) -> F:
         if isinstance(branch, dict):
             branch[leaf] = value.replace("\r\n", "\n")
     try:
-        return msgspec.convert(_listed(tree), kind)
+        return msgspec.convert(_with_lists(tree), kind)
     except msgspec.ValidationError as error:
         raise InvalidInput.at("", f"this is not the experiment form: {error}") from None
 
 
-def _listed(branch: Any) -> Any:
-    """Turn every branch whose keys are numbers into a list, in the order of the numbers."""
+def _with_lists(branch: Any) -> Any:
+    """Replace every branch with numbers as keys by a list, in the order of the numbers."""
     if not isinstance(branch, dict):
         return branch
     if branch and all(k.isascii() and k.isdigit() for k in branch):
-        return [_listed(branch[k]) for k in sorted(branch, key=int)]
-    return {k: _listed(v) for k, v in branch.items()}
+        return [_with_lists(branch[k]) for k in sorted(branch, key=int)]
+    return {k: _with_lists(v) for k, v in branch.items()}

@@ -1,4 +1,4 @@
-"""From an experiment to the form that would declare it, to edit it."""
+"""Form of a stored experiment, to edit it."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ import msgspec
 from bandits.experiment import Experiment, Slot, Variant
 from bandits.features import Feature
 from bandits.versions import Configuration
-from webapp.pages.form.fields import as_typed
+from webapp.pages.form.fields import typed_text
 from webapp.pages.form.form_model import (
     TypedDuration,
     TypedExclusion,
@@ -20,11 +20,11 @@ from webapp.pages.form.form_model import (
     TypedSlot,
     TypedVariant,
 )
-from webapp.pages.formatting import split
+from webapp.pages.formatting import split_duration
 
 
-def retype(configuration: Configuration) -> TypedExperiment:
-    """Fill in the form."""
+def fill_form(configuration: Configuration) -> TypedExperiment:
+    """Return the form that declares a configuration."""
     experiment = configuration.experiment
     forgetting, forgetting_time = _forgetting(experiment)
     return TypedExperiment(
@@ -39,7 +39,7 @@ def retype(configuration: Configuration) -> TypedExperiment:
             for rule in experiment.exclude
         ),
         metrics=tuple(
-            TypedMetric(name, as_typed(m.weight), m.count, as_typed(m.low), as_typed(m.high))
+            TypedMetric(name, typed_text(m.weight), m.count, typed_text(m.low), typed_text(m.high))
             for name, m in experiment.reward.metrics.items()
         ),
         window=_duration(experiment.reward.window_seconds),
@@ -57,7 +57,7 @@ def retype(configuration: Configuration) -> TypedExperiment:
         policy=experiment.policy.name,
         parameters={
             experiment.policy.name: {
-                name: as_typed(value) for name, value in experiment.policy.params.items()
+                name: typed_text(value) for name, value in experiment.policy.params.items()
             }
         },
         learn_every=_duration(experiment.learn_every_seconds),
@@ -72,7 +72,7 @@ def _slot(slot: Slot, control: str, costs: Mapping[str, float]) -> TypedSlot:
         slot.kind,
         slot.key,
         slot.name,
-        tuple(_variant(slot.kind, v, as_typed(costs.get(v.key))) for v in slot.variants),
+        tuple(_variant(slot.kind, v, typed_text(costs.get(v.key))) for v in slot.variants),
         _level(slot, control),
     )
 
@@ -85,13 +85,13 @@ def _level(slot: Slot, variant: str | None) -> str:
 def _variant(kind: str, variant: Variant, cost: str) -> TypedVariant:
     payload = dict(variant.payload)
     text = html = percent = ""
-    # A payload made elsewhere may hold anything: what has no field of its own stays as it is.
+    # A payload made elsewhere may hold anything: members without a field of their own stay.
     if kind == "subject_line" and isinstance(payload.get("text"), str):
         text = payload.pop("text")
     if kind == "content" and isinstance(payload.get("html"), str):
         html = payload.pop("html")
     if kind == "discount" and isinstance(payload.get("percent"), (int, float)):
-        percent = as_typed(payload.pop("percent"))
+        percent = typed_text(payload.pop("percent"))
     more = msgspec.json.format(msgspec.json.encode(payload)).decode() if payload else ""
     return TypedVariant(
         variant.key, variant.name, text, html, percent, more, _tick(variant.paused), cost
@@ -103,10 +103,10 @@ def _feature(feature: Feature) -> TypedFeature:
     return TypedFeature(
         declared["kind"],
         feature.name,
-        as_typed(declared.get("low")),
-        as_typed(declared.get("high")),
+        typed_text(declared.get("low")),
+        typed_text(declared.get("high")),
         ", ".join(declared.get("values", ())),
-        as_typed(declared["default"]),
+        typed_text(declared["default"]),
     )
 
 
@@ -120,7 +120,7 @@ def _forgetting(experiment: Experiment) -> tuple[str, TypedDuration]:
 
 
 def _duration(seconds: float | None) -> TypedDuration:
-    return TypedDuration() if seconds is None else TypedDuration(*split(seconds))
+    return TypedDuration() if seconds is None else TypedDuration(*split_duration(seconds))
 
 
 def _moment(moment: datetime | None) -> TypedMoment:

@@ -1,4 +1,4 @@
-"""From what was typed to an experiment, or to a message beside every field that does not fit."""
+"""Parser of the form: the experiment that it declares, or a fault for each wrong field."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,7 +12,7 @@ from bandits.features import CategoryFeature, Feature, NumberFeature
 from bandits.registry import make
 from bandits.rewards import Metric, RewardRule
 from webapp.pages.form.field_readers import FieldErrors
-from webapp.pages.form.fields import Method, methods, number, read_field
+from webapp.pages.form.fields import Method, methods, parse_number, read_field
 from webapp.pages.form.form_model import (
     TypedExclusion,
     TypedExperiment,
@@ -20,125 +20,127 @@ from webapp.pages.form.form_model import (
     TypedMetric,
     TypedSlot,
     TypedVariant,
-    kind_of,
+    slot_kind,
 )
-from webapp.pages.form.slugs import letter, slug, unused
-from webapp.pages.form.validate import whole_faults
+from webapp.pages.form.slugs import letter_name, slug, unused_key
+from webapp.pages.form.validate import cross_field_faults
 
 
-def declare(form: TypedExperiment) -> Experiment:
-    """Make the experiment that a form without blank rows (`rows.compacted`) declares.
+def parse_experiment(form: TypedExperiment) -> Experiment:
+    """Parse a form without empty rows (`rows.without_empty_rows`).
 
     Raises:
         InvalidInput: each fault is at the name of its field.
     """
-    notes = FieldErrors()
+    errors = FieldErrors()
     if not form.slots:
-        notes.note("slots", "add at least one part of the email")
-    keys = _filled([s.key for s in form.slots], lambda i: slug(form.slots[i].title, join="_"))
+        errors.add("slots", "add at least one part of the email")
+    keys = _filled_keys([s.key for s in form.slots], lambda i: slug(form.slots[i].title, join="_"))
     slots = tuple(
-        _slot(notes, f"slots/{i}", slot, key)
+        _slot(errors, f"slots/{i}", slot, key)
         for i, (slot, key) in enumerate(zip(form.slots, keys, strict=True))
     )
     experiment = Experiment(
-        key=notes.key("key" if form.key.strip() else "name", form.key or slug(form.name)),
-        name=notes.text("name", form.name, Experiment, "name"),
+        key=errors.key("key" if form.key.strip() else "name", form.key or slug(form.name)),
+        name=errors.text("name", form.name, Experiment, "name"),
         slots=slots,
-        policy=_policy(notes, form),
-        reward=_reward(notes, form, slots),
+        policy=_policy(errors, form),
+        reward=_reward(errors, form, slots),
         exclude=tuple(_exclusion(e, slots) for e in form.exclude),
         control=_control(form, slots),
-        floor=notes.number("floor", form.floor, Experiment, "floor", empty=None, scale=100),
-        holdout=notes.number("holdout", form.holdout, Experiment, "holdout", empty=0.0, scale=100),
-        forgetting=_forgetting(notes, form),
-        context=tuple(_feature(notes, f"context/{i}", f) for i, f in enumerate(form.context)),
+        floor=errors.number("floor", form.floor, Experiment, "floor", empty=None, scale=100),
+        holdout=errors.number("holdout", form.holdout, Experiment, "holdout", empty=0.0, scale=100),
+        forgetting=_forgetting(errors, form),
+        context=tuple(_feature(errors, f"context/{i}", f) for i, f in enumerate(form.context)),
         assignment="per_subject" if form.assignment == "per_subject" else "per_decision",
-        learn_every_seconds=notes.seconds(
+        learn_every_seconds=errors.seconds(
             "learn_every", form.learn_every, Experiment, "learn_every_seconds", empty=60.0
         ),
         await_activation=form.await_activation == "yes",
         strict=form.strict == "yes",
-        starts_at=notes.moment("starts_at", form.starts_at),
-        ends_at=notes.moment("ends_at", form.ends_at),
-        retention_days=notes.whole(
+        starts_at=errors.moment("starts_at", form.starts_at),
+        ends_at=errors.moment("ends_at", form.ends_at),
+        retention_days=errors.whole_number(
             "retention_days", form.retention_days, Experiment, "retention_days"
         ),
     )
-    faults = notes.faults or whole_faults(form, experiment)
+    faults = errors.faults or cross_field_faults(form, experiment)
     if faults:
         raise InvalidInput(faults)
     return experiment
 
 
-def _filled(keys: Sequence[str], make_key: Callable[[int], str]) -> list[str]:
-    """Make keys where none was typed, different from all others."""
-    out = [key.strip() for key in keys]
-    for i, key in enumerate(out):
+def _filled_keys(keys: Sequence[str], make_key: Callable[[int], str]) -> list[str]:
+    """Return the keys, with new ones for empty fields, all different."""
+    filled = [key.strip() for key in keys]
+    for i, key in enumerate(filled):
         if not key:
-            out[i] = unused(make_key(i), out)
-    return out
+            filled[i] = unused_key(make_key(i), filled)
+    return filled
 
 
-def _slot(notes: FieldErrors, place: str, typed: TypedSlot, key: str) -> Slot:
+def _slot(errors: FieldErrors, place: str, typed: TypedSlot, key: str) -> Slot:
     if not typed.variants:
-        notes.note(f"{place}/variants", "add at least one variant")
-    keys = _filled([v.key for v in typed.variants], lambda i: _variant_key(typed.variants[i], i))
+        errors.add(f"{place}/variants", "add at least one variant")
+    keys = _filled_keys(
+        [v.key for v in typed.variants], lambda i: _variant_key(typed.variants[i], i)
+    )
     return Slot(
-        key=notes.key(f"{place}/key", key),
+        key=errors.key(f"{place}/key", key),
         variants=tuple(
-            _variant(notes, f"{place}/variants/{i}", typed.kind, variant, variant_key)
+            _variant(errors, f"{place}/variants/{i}", typed.kind, variant, variant_key)
             for i, (variant, variant_key) in enumerate(zip(typed.variants, keys, strict=True))
         ),
-        kind=kind_of(typed.kind),
-        name=notes.text(f"{place}/name", typed.name, Slot, "name"),
+        kind=slot_kind(typed.kind),
+        name=errors.text(f"{place}/name", typed.name, Slot, "name"),
     )
 
 
 def _variant_key(typed: TypedVariant, position: int) -> str:
     percent = slug(typed.percent)
-    return slug(typed.name) or (f"d{percent}" if percent else letter(position))
+    return slug(typed.name) or (f"d{percent}" if percent else letter_name(position))
 
 
-def _variant(notes: FieldErrors, place: str, kind: str, typed: TypedVariant, key: str) -> Variant:
-    payload = _more(notes, f"{place}/more", typed.more)
+def _variant(errors: FieldErrors, place: str, kind: str, typed: TypedVariant, key: str) -> Variant:
+    payload = _further_fields(errors, f"{place}/more", typed.more)
     match kind:
         case "subject_line":
             if not typed.text.strip():
-                notes.note(f"{place}/text", "write the subject line")
+                errors.add(f"{place}/text", "write the subject line")
             payload = {"text": typed.text.strip(), **payload}
         case "content" if typed.html.strip():
             payload = {"html": typed.html, **payload}
         case "discount":
-            payload = {"percent": _percent(notes, f"{place}/percent", typed.percent), **payload}
+            payload = {"percent": _percent(errors, f"{place}/percent", typed.percent), **payload}
     return Variant(
-        key=notes.key(f"{place}/key", key),
+        key=errors.key(f"{place}/key", key),
         payload=payload,
-        name=notes.text(f"{place}/name", typed.name, Variant, "name"),
+        name=errors.text(f"{place}/name", typed.name, Variant, "name"),
         paused=typed.paused == "yes",
     )
 
 
-def _percent(notes: FieldErrors, field: str, typed: str) -> float:
+def _percent(errors: FieldErrors, field: str, typed: str) -> float:
     def read() -> float:
         try:
-            value = number(typed.replace("%", ""))
+            value = parse_number(typed.replace("%", ""))
         except ValueError:
             value = -1.0
         if not 0 <= value <= 100:  # noqa: PLR2004 - per cent
             raise ValueError("must be a number from 0 to 100")
         return int(value) if value.is_integer() else value
 
-    return notes.attempt(field, read, 0.0)
+    return errors.attempt(field, read, 0.0)
 
 
-def _more(notes: FieldErrors, field: str, typed: str) -> dict[str, Any]:
+def _further_fields(errors: FieldErrors, field: str, typed: str) -> dict[str, Any]:
     def read() -> dict[str, Any]:
         try:
             return msgspec.json.decode(typed, type=dict[str, Any])
         except msgspec.DecodeError as error:
             raise ValueError(f'must be a JSON object such as {{"link": "…"}}: {error}') from None
 
-    return notes.attempt(field, read, {}) if typed.strip() else {}
+    return errors.attempt(field, read, {}) if typed.strip() else {}
 
 
 def _exclusion(typed: TypedExclusion, slots: Sequence[Slot]) -> Combination:
@@ -150,100 +152,102 @@ def _exclusion(typed: TypedExclusion, slots: Sequence[Slot]) -> Combination:
 
 
 def _control(form: TypedExperiment, slots: Sequence[Slot]) -> Combination:
-    out = {}
+    filled = {}
     for typed, slot in zip(form.slots, slots, strict=True):
         position = int(typed.control) if typed.control.isdigit() else 0
         if position < len(slot.variants):
-            out[slot.key] = slot.variants[position].key
-    return out
+            filled[slot.key] = slot.variants[position].key
+    return filled
 
 
-def _reward(notes: FieldErrors, form: TypedExperiment, slots: Sequence[Slot]) -> RewardRule:
+def _reward(errors: FieldErrors, form: TypedExperiment, slots: Sequence[Slot]) -> RewardRule:
     if not form.metrics:
-        notes.note("metrics", "say what counts as success: add a click, say")
+        errors.add("metrics", "say what counts as success: add a click, say")
     metrics: dict[str, Metric] = {}
     for i, typed in enumerate(form.metrics):
-        name = notes.key(f"metrics/{i}/name", typed.name)
+        name = errors.key(f"metrics/{i}/name", typed.name)
         if name in metrics:
-            notes.note(f"metrics/{i}/name", f"{name!r} is used twice")
-        metrics[name] = _metric(notes, f"metrics/{i}", typed)
-    window = notes.seconds("window", form.window, RewardRule, "window_seconds", empty=None)
+            errors.add(f"metrics/{i}/name", f"{name!r} is used twice")
+        metrics[name] = _metric(errors, f"metrics/{i}", typed)
+    window = errors.seconds("window", form.window, RewardRule, "window_seconds", empty=None)
     if window is None:
-        notes.note("window/amount", "say how long after a send a result still counts")
-    maturity = notes.seconds("maturity", form.maturity, RewardRule, "maturity_seconds", empty=None)
+        errors.add("window/amount", "say how long after a send a result still counts")
+    maturity = errors.seconds("maturity", form.maturity, RewardRule, "maturity_seconds", empty=None)
     goal: Literal["maximise", "minimise"] = "minimise" if form.goal == "minimise" else "maximise"
-    return RewardRule(metrics, window or 0.0, maturity, goal, _costs(notes, form, slots))
+    return RewardRule(metrics, window or 0.0, maturity, goal, _costs(errors, form, slots))
 
 
 def _costs(
-    notes: FieldErrors, form: TypedExperiment, slots: Sequence[Slot]
+    errors: FieldErrors, form: TypedExperiment, slots: Sequence[Slot]
 ) -> dict[str, dict[str, float]]:
-    """Read what sending each variant costs, where something was typed."""
+    """Read the costs of variants from the fields that are not empty."""
     costs: dict[str, dict[str, float]] = {}
     for i, (typed, slot) in enumerate(zip(form.slots, slots, strict=True)):
         for j, (row, variant) in enumerate(zip(typed.variants, slot.variants, strict=True)):
             if row.cost.strip():
-                cost = notes.needed(f"slots/{i}/variants/{j}/cost", row.cost)
+                cost = errors.required_number(f"slots/{i}/variants/{j}/cost", row.cost)
                 costs.setdefault(slot.key, {})[variant.key] = cost
     return costs
 
 
-def _metric(notes: FieldErrors, place: str, typed: TypedMetric) -> Metric:
+def _metric(errors: FieldErrors, place: str, typed: TypedMetric) -> Metric:
     return Metric(
-        notes.needed(f"{place}/weight", typed.weight),
+        errors.required_number(f"{place}/weight", typed.weight),
         "sum" if typed.count == "sum" else "once",
-        notes.needed(f"{place}/low", typed.low),
-        notes.needed(f"{place}/high", typed.high),
+        errors.required_number(f"{place}/low", typed.low),
+        errors.required_number(f"{place}/high", typed.high),
     )
 
 
-def _feature(notes: FieldErrors, place: str, typed: TypedFeature) -> Feature:
-    name = notes.key(f"{place}/name", typed.name)
+def _feature(errors: FieldErrors, place: str, typed: TypedFeature) -> Feature:
+    name = errors.key(f"{place}/name", typed.name)
     default = typed.default.strip()
     if typed.kind == "category":
         values = [v.strip() for line in typed.values.splitlines() for v in line.split(",")]
         listed = tuple(v for v in values if v)
         if not listed:
-            notes.note(f"{place}/values", "list the values, separated by commas")
+            errors.add(f"{place}/values", "list the values, separated by commas")
         return CategoryFeature(name, listed, default or None)
     return NumberFeature(
         name,
-        notes.needed(f"{place}/low", typed.low),
-        notes.needed(f"{place}/high", typed.high),
-        notes.needed(f"{place}/default", default) if default else None,
+        errors.required_number(f"{place}/low", typed.low),
+        errors.required_number(f"{place}/high", typed.high),
+        errors.required_number(f"{place}/default", default) if default else None,
     )
 
 
-def _forgetting(notes: FieldErrors, form: TypedExperiment) -> Forgetting | None:
+def _forgetting(errors: FieldErrors, form: TypedExperiment) -> Forgetting | None:
     name = {"half_life": "half_life_seconds", "window": "window_seconds"}.get(form.forgetting)
     if name is None:
         return None
-    seconds = notes.seconds("forgetting_time", form.forgetting_time, Forgetting, name, empty=None)
+    seconds = errors.seconds("forgetting_time", form.forgetting_time, Forgetting, name, empty=None)
     if seconds is None:
-        notes.note("forgetting_time/amount", "say after how long")
+        errors.add("forgetting_time/amount", "say after how long")
     return Forgetting(**{name: seconds})
 
 
-def _policy(notes: FieldErrors, form: TypedExperiment) -> PolicyChoice:
+def _policy(errors: FieldErrors, form: TypedExperiment) -> PolicyChoice:
     method = next((m for m in methods() if m.name == form.policy), None)
     if method is None:
-        notes.note("policy", "choose how it should learn")
+        errors.add("policy", "choose how it should learn")
         return PolicyChoice(form.policy)
-    params = _params(notes, method, form.parameters.get(method.name, {}))
+    params = _params(errors, method, form.parameters.get(method.name, {}))
     try:
         make(method.name, params)
     except InvalidInput as error:
-        found = {
+        details = {
             f.pointer.removeprefix("/params/").partition("/")[0]: f.detail for f in error.faults
         }
         for field in method.fields:
-            if field.name in found:
-                detail = f"must be {field.requirement}" if field.requirement else found[field.name]
-                notes.note(f"parameters/{method.name}/{field.name}", detail)
+            if field.name in details:
+                detail = (
+                    f"must be {field.requirement}" if field.requirement else details[field.name]
+                )
+                errors.add(f"parameters/{method.name}/{field.name}", detail)
     return PolicyChoice(method.name, params)
 
 
-def _params(notes: FieldErrors, method: Method, typed: dict[str, str]) -> dict[str, Any]:
+def _params(errors: FieldErrors, method: Method, typed: dict[str, str]) -> dict[str, Any]:
     """Read the fields that differ from their defaults."""
     params = {}
     for field in method.fields:
@@ -252,5 +256,5 @@ def _params(notes: FieldErrors, method: Method, typed: dict[str, str]) -> dict[s
             continue
         place = f"parameters/{method.name}/{field.name}"
         if text.strip() != field.default:
-            params[field.name] = notes.attempt(place, partial(read_field, field, text), None)
+            params[field.name] = errors.attempt(place, partial(read_field, field, text), None)
     return params

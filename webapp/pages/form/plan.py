@@ -1,4 +1,4 @@
-"""From what is typed about a plan to the campaign that is simulated."""
+"""Plan of a campaign: read from the form, and converted to the campaign that is simulated."""
 
 from collections.abc import Callable
 from math import ceil, exp
@@ -14,69 +14,71 @@ from bandits.experiment import Experiment
 from bandits.rewards import RewardRule
 from bandits.versions import Configuration
 from simulations.planning.wave_simulation import CampaignPlan
-from webapp.pages.form.fields import number
+from webapp.pages.form.fields import parse_number
 from webapp.pages.form.form_model import TypedDraft, TypedDuration, TypedPlan
 from webapp.pages.formatting import UNITS
 
-MOST_VERSIONS = 12  # for which a rate each is asked; with more, two figures say it all
-MOST_WAVES = 48  # that are simulated; finer ones change nothing that could be seen
+MOST_VERSIONS = 12  # with a field each for their rates; with more, the form asks for two rates
+MOST_WAVES = 48  # in a simulation; more of them change nothing visible
 _MOST_EMAILS = 1_000_000_000
 _SIGMA = 0.8  # of the logarithm of an order's value, as `simulations.environments.orders` has it
-_CURE_WAVES = 4  # where the time is to be chosen anyway
+_CURE_WAVES = 4  # of a plan whose duration is changed
 
 
 class Plan(Struct, frozen=True):
-    """What is sent when, and what is expected of it.
+    """A plan: the emails, their waves, and the expected rates.
 
     Attributes:
-        experiment: what is declared.
-        emails: how many.
-        over: seconds; one wave leaves every `over` / `waves`.
-        rates: success rates, one for each version, or the worst and the best only.
-        worth: what a success brings.
+        experiment: the declaration.
+        emails: number of emails.
+        seconds: duration; one wave leaves every `seconds` / `waves`.
+        waves: number of waves.
+        rates: success rates of all arms, or of the worst and the best only.
+        has_rate_per_version: `rates` holds one for each arm.
+        worth: mean reward of a success.
     """
 
     experiment: Experiment
     emails: int
-    over: float
+    seconds: float
     waves: int
     rates: tuple[float, ...]
-    each: bool
+    has_rate_per_version: bool
     worth: float
 
     @property
-    def gap(self) -> float:
+    def wave_gap(self) -> float:
         """Seconds from wave to wave."""
-        return self.over / self.waves
+        return self.seconds / self.waves
 
     @property
-    def wait(self) -> float:
-        """Seconds from a send until its result is learned from."""
+    def reward_delay(self) -> float:
+        """Seconds from a send until its reward is part of a snapshot."""
         return self.experiment.reward.maturity + self.experiment.learn_every_seconds
 
     @property
     def delay(self) -> int:
-        """How many further waves leave before a wave's results are known."""
-        return max(ceil(self.wait / self.gap - 1e-9), 1) - 1
+        """Number of further waves that leave before a wave's rewards are learned."""
+        return max(ceil(self.reward_delay / self.wave_gap - 1e-9), 1) - 1
 
     @property
     def informed(self) -> float:
-        """The part of the emails that leaves when some results are known."""
+        """Share of the emails that leave after the first rewards are learned."""
         return max(0, self.waves - 1 - self.delay) / self.waves
 
     @property
     def chosen(self) -> int:
-        """How many emails are chosen: all but the control group's."""
+        """Number of emails with a choice: all but the control group's."""
         return round(self.emails * (1 - self.experiment.holdout))
 
     @property
     def floor(self) -> float:
         """The minimum share of each version."""
-        given = self.experiment.floor
-        return default_floor(len(self.experiment.combinations())) if given is None else given
+        floor = self.experiment.floor
+        return default_floor(len(self.experiment.combinations())) if floor is None else floor
 
     def digest(self) -> bytes:
-        """Name the plan: the same plan is simulated once."""
+        """Return the identity of the plan, by which it is simulated once."""
         relevant = msgspec.structs.replace(self.experiment, key="plan", name="")
         return msgspec.json.encode(msgspec.structs.replace(self, experiment=relevant))
 
@@ -90,42 +92,42 @@ def read_plan(form: TypedDraft, experiment: Experiment) -> Plan:
     faults: list[Fault] = []
     typed = form.plan
 
-    def read(name: str, text: str, low: float, high: float, wanted: str) -> float:
+    def read(name: str, text: str, low: float, high: float, requirement: str) -> float:
         try:
-            value = number(text.replace(",", "").replace("%", ""))
+            value = parse_number(text.replace(",", "").replace("%", ""))
         except ValueError:
             value = float("nan")
         if not low <= value <= high:
-            faults.append(Fault(f"plan/{name}", f"must be {wanted}"))
+            faults.append(Fault(f"plan/{name}", f"must be {requirement}"))
             return low
         return value
 
     emails = read("emails", typed.emails, 1, _MOST_EMAILS, "a number of emails, such as 50,000")
     waves = read("waves", typed.waves, 1, 10_000, "a whole number of waves, at least 1")
-    days = _seconds(typed.over)
-    if not 0 < days <= 10 * 365 * 86_400:
+    seconds = _seconds(typed.over)
+    if not 0 < seconds <= 10 * 365 * 86_400:
         faults.append(Fault("plan/over/amount", "must be a length of time, such as 3 days"))
-    each, rates = _rates(typed, len(experiment.combinations()), read)
+    has_rate_per_version, rates = _rates(typed, len(experiment.combinations()), read)
     worth = 1.0
-    if not plain(experiment.reward):
+    if not is_binary(experiment.reward):
         worth = read("worth", typed.worth, 1e-9, 1e9, "what a success brings on average, above 0")
     if not faults and emails < waves:
         faults.append(Fault("plan/waves", "must not be more than there are emails"))
     if faults:
         raise InvalidInput(faults)
-    return Plan(experiment, int(emails), days, int(waves), rates, each, worth)
+    return Plan(experiment, int(emails), seconds, int(waves), rates, has_rate_per_version, worth)
 
 
 Reader = Callable[[str, str, float, float, str], float]
 
 
 def _rates(typed: TypedPlan, n_versions: int, read: Reader) -> tuple[bool, tuple[float, ...]]:
-    """Read a rate for each version where any was typed, else the weakest and the best."""
-    given = [r for r in typed.rates[:n_versions] if r.strip()]
-    if given and n_versions <= MOST_VERSIONS:
+    """Read a rate for each arm if any has one, else those of the worst and the best."""
+    has_rates = any(r.strip() for r in typed.rates[:n_versions])
+    if has_rates and n_versions <= MOST_VERSIONS:
         texts = [*typed.rates, *[""] * n_versions][:n_versions]
-        wanted = "a rate from 0 to 100 %; give all of them, or none"
-        rates = [read(f"rates/{i}", text, 0, 100, wanted) for i, text in enumerate(texts)]
+        requirement = "a rate from 0 to 100 %; give all of them, or none"
+        rates = [read(f"rates/{i}", text, 0, 100, requirement) for i, text in enumerate(texts)]
         return True, tuple(rate / 100 for rate in rates)
     base = read("base", typed.base, 1e-6, 100, "a rate above 0 and at most 100 %") / 100
     better = read("better", typed.better, 0, 10_000, "a number of per cent, such as 10") / 100
@@ -134,20 +136,20 @@ def _rates(typed: TypedPlan, n_versions: int, read: Reader) -> tuple[bool, tuple
 
 def _seconds(typed: TypedDuration) -> float:
     try:
-        return number(typed.amount) * UNITS.get(typed.unit, 1)
+        return parse_number(typed.amount) * UNITS.get(typed.unit, 1)
     except ValueError:
         return 0.0
 
 
-def plain(rule: RewardRule) -> bool:
-    """Tell whether an email earns 0 or 1."""
+def is_binary(rule: RewardRule) -> bool:
+    """Return True if the reward of an email is 0 or 1."""
     (metric, *others) = rule.metrics.values()
     once = metric.count == "once" and (metric.low, metric.high, metric.weight) == (0, 1, 1)
     return once and not others and not rule.costs
 
 
-def campaign(plan: Plan) -> CampaignPlan:
-    """Make the campaign that is simulated.
+def campaign_plan(plan: Plan) -> CampaignPlan:
+    """Return the campaign to simulate.
 
     A rule where less is better is mirrored, as the engine does.
     """
@@ -155,36 +157,38 @@ def campaign(plan: Plan) -> CampaignPlan:
     problem, rule = configuration.problem, plan.experiment.reward
     n_arms = problem.n_arms
     rates = (
-        np.array(plan.rates) if plan.each else np.linspace(plan.rates[0], plan.rates[-1], n_arms)
+        np.array(plan.rates)
+        if plan.has_rate_per_version
+        else np.linspace(plan.rates[0], plan.rates[-1], n_arms)
     )
     waves = min(plan.waves, MOST_WAVES)
     ends = np.arange(waves + 1) * plan.chosen // waves
-    gap = plan.over / waves
-    means, sds = _earned(rates, plan.worth, rule)
+    wave_gap = plan.seconds / waves
+    means, sds = _reward_moments(rates, plan.worth, rule)
     means = means + configuration.costs
     if rule.goal == "minimise":
         means = problem.low + problem.high - means
     return CampaignPlan(
         sizes=tuple(np.diff(ends).tolist()),
-        delay=max(ceil(plan.wait / gap - 1e-9), 1) - 1,
+        delay=max(ceil(plan.reward_delay / wave_gap - 1e-9), 1) - 1,
         means=tuple(means.tolist()),
         sds=None if sds is None else tuple(sds.tolist()),
         low=problem.low,
         high=problem.high,
         slot_levels=tuple(map(tuple, problem.slot_levels.tolist())),
-        shuffled=not plan.each,
+        shuffled=not plan.has_rate_per_version,
     )
 
 
-def _earned(
+def _reward_moments(
     rates: FloatArray, worth: float, rule: RewardRule
 ) -> tuple[FloatArray, FloatArray | None]:
-    """Return mean and standard deviation of what an email earns; None where that is 0 or 1.
+    """Return mean and standard deviation of an email's reward; None for a binary reward.
 
-    A success happens at its rate; what it brings varies as order values do, unless there is one
-    metric that happens or not.
+    A success happens at its rate; its reward varies as order values do, unless there is one binary
+    metric.
     """
-    if plain(rule):
+    if is_binary(rule):
         return rates, None
     (metric, *others) = rule.metrics.values()
     fixed = not others and metric.count == "once" and metric.high - metric.low <= 1
@@ -195,12 +199,12 @@ def _earned(
 
 def nearest_viable_plan(plan: Plan) -> Plan:
     """Return the nearest plan that learns: more waves in the same time, or more time."""
-    best = 1 - plan.wait / plan.over  # the part that could be informed with very many waves
+    best = 1 - plan.reward_delay / plan.seconds  # the limit of `informed` with very many waves
     if best >= 1 / _CURE_WAVES:
         for waves in range(2, MOST_WAVES + 1):
-            tried = msgspec.structs.replace(plan, waves=waves)
-            if tried.informed >= 0.75 * best:
-                return tried
-    unit = UNITS["hours"] if plan.wait >= 3 * UNITS["hours"] else UNITS["minutes"]
-    gap = ceil(plan.wait / unit) * unit
-    return msgspec.structs.replace(plan, waves=_CURE_WAVES, over=float(gap * _CURE_WAVES))
+            candidate = msgspec.structs.replace(plan, waves=waves)
+            if candidate.informed >= 0.75 * best:
+                return candidate
+    unit = UNITS["hours"] if plan.reward_delay >= 3 * UNITS["hours"] else UNITS["minutes"]
+    wave_gap = ceil(plan.reward_delay / unit) * unit
+    return msgspec.structs.replace(plan, waves=_CURE_WAVES, seconds=float(wave_gap * _CURE_WAVES))

@@ -1,24 +1,24 @@
-"""What an HTML block looks like, in a frame that can do nothing."""
+"""Previews of HTML blocks, for frames without any rights."""
 
 from flask import Response, abort, request
 from flask.typing import ResponseReturnValue
 
+from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.blueprint import pages
 from webapp.pages.headers import PREVIEW_POLICY
 from webapp.services import services
 
 
 @pages.post("/preview")
 @needs("manager")
-def preview_typed() -> ResponseReturnValue:
-    """Show the block that the button ``preview`` names, as it is typed at the moment."""
+def typed_preview() -> ResponseReturnValue:
+    """Show a block from the form, by the field that the button ``preview`` names."""
     return _framed(request.form.get(request.form.get("preview", ""), ""))
 
 
 @pages.get("/experiments/<key:key>/preview/<int:slot>/<int:variant>")
 @needs("viewer")
-def preview(key: str, slot: int, variant: int) -> ResponseReturnValue:
+def variant_preview(key: str, slot: int, variant: int) -> ResponseReturnValue:
     """Show a stored block."""
     slots = services().engine.store.experiments.record(key).configuration.experiment.slots
     if slot >= len(slots) or variant >= len(slots[slot].variants):

@@ -1,4 +1,4 @@
-"""What an earlier campaign lets one expect of the next."""
+"""Expected rates of a plan, from the results of an earlier experiment."""
 
 from collections.abc import Sequence
 
@@ -7,24 +7,24 @@ from msgspec.structs import replace
 
 from bandits.store.values import ExperimentRecord
 from webapp.pages.form.form_model import TypedDraft
-from webapp.pages.form.plan import plain
+from webapp.pages.form.plan import is_binary
 from webapp.services import services
 
-_ENOUGH = 100  # complete results of a version, from which its rate says something
+_ENOUGH = 100  # complete results from which an arm's rate is used
 
 
-def candidates() -> list[ExperimentRecord]:
-    """List the campaigns whose rates can be expected again: started, and of success or none."""
+def prior_campaigns() -> list[ExperimentRecord]:
+    """List the experiments whose rates can be used again: started, with a binary reward."""
     records = services().engine.store.experiments.records()
-    return [r for r in records if r.started and plain(r.configuration.experiment.reward)]
+    return [r for r in records if r.started and is_binary(r.configuration.experiment.reward)]
 
 
-def expected(form: TypedDraft) -> TypedDraft:
-    """Fill in the rates of the campaign that the plan names; as they are where there is none."""
-    if form.plan.earlier not in {r.key for r in candidates()}:
+def with_prior_rates(form: TypedDraft) -> TypedDraft:
+    """Fill in the rates of the experiment that the plan names; without one, change nothing."""
+    if form.plan.earlier not in {r.key for r in prior_campaigns()}:
         return form
     arms = services().engine.results(form.plan.earlier).arms
-    rates = shrunk([arm.complete for arm in arms], [arm.reward for arm in arms])
+    rates = shrunk_rates([arm.complete for arm in arms], [arm.reward for arm in arms])
     if rates is None:
         return form
     weakest, best = rates
@@ -37,25 +37,25 @@ def expected(form: TypedDraft) -> TypedDraft:
     return replace(form, plan=plan)
 
 
-def shrunk(complete: Sequence[int], reward: Sequence[float]) -> tuple[float, float] | None:
-    """Estimate the rates of the weakest and the best version; None while there are too few results.
+def shrunk_rates(complete: Sequence[int], reward: Sequence[float]) -> tuple[float, float] | None:
+    """Estimate the rates of the worst and the best arm; None while there are too few results.
 
-    The best of several measured rates is too good by its luck, and the weakest too bad. So each is
-    drawn towards the mean of all by the share of the spread that is luck (James and Stein, 1961, in
-    the form of DerSimonian and Laird, 1986).
+    The best of several measured rates is too high by chance, and the worst too low. So each is
+    shrunk towards the mean of all by the share of the spread that is chance (James and Stein, 1961,
+    in the form of DerSimonian and Laird, 1986).
     """
-    enough = np.array(complete) >= _ENOUGH
-    if enough.sum() < 2:  # noqa: PLR2004 - a spread needs two
+    has_enough = np.array(complete) >= _ENOUGH
+    if has_enough.sum() < 2:  # noqa: PLR2004 - a spread needs two
         return None
-    n = np.array(complete, dtype=np.float64)[enough]
-    rates = np.array(reward)[enough] / n
+    n = np.array(complete, dtype=np.float64)[has_enough]
+    rates = np.array(reward)[has_enough] / n
     mean = float((n * rates).sum() / n.sum())
     if not 0 < mean < 1:
         return None
-    luck = mean * (1 - mean) / n
-    weights = 1 / luck
+    noise = mean * (1 - mean) / n
+    weights = 1 / noise
     excess = float((weights * (rates - mean) ** 2).sum()) - (len(n) - 1)
     scale = float(weights.sum() - (weights**2).sum() / weights.sum())
     spread = max(0.0, excess / scale)
-    better = mean + spread / (spread + luck) * (rates - mean)
+    better = mean + spread / (spread + noise) * (rates - mean)
     return float(better.min()), float(better.max())

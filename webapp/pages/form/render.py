@@ -1,4 +1,4 @@
-"""A step's page: its fields, what is still to be done, and what somebody else typed there."""
+"""Rendering of a step's page: its fields, its open faults, and conflicting edits."""
 
 from collections.abc import Sequence
 
@@ -10,18 +10,18 @@ from msgspec import Struct
 from bandits.errors import Fault
 from webapp.pages.form import advice, examples, form_model, steps
 from webapp.pages.form.draft_store import SavedDraft, draft_title
-from webapp.pages.form.field_mapping import in_order, title_of
+from webapp.pages.form.field_paths import in_order, title_of
 from webapp.pages.form.fields import methods
 from webapp.pages.form.form_model import TypedDraft
 from webapp.pages.form.rows import with_empty_rows
-from webapp.pages.form.start_step import foreseen
+from webapp.pages.form.start_step import start_step_context
 from webapp.pages.form.steps import STEPS
-from webapp.pages.form.submit import faults_of
+from webapp.pages.form.submit import draft_faults
 from webapp.pages.formatting import UNITS
 
 
-class FieldEntry(Struct, frozen=True):
-    """A step in the list of steps: what is still to be done there, None where nobody was yet."""
+class StepEntry(Struct, frozen=True):
+    """A step in the list of steps: its number of open faults, None before its first visit."""
 
     name: str
     question: str
@@ -32,39 +32,39 @@ class StepView(Struct, frozen=True):
     """A step's page.
 
     Attributes:
-        kept: the draft; None before anything was typed.
-        form: what the fields say; not what is kept, where somebody else saved in between.
-        step: which one.
-        faults: what to say beside the fields.
-        theirs: what somebody else saved at this step in the meantime.
-        others: drafts to go on with instead.
-        status: of the answer.
+        draft: the stored draft; None before its first save.
+        form: text of the fields; differs from the draft's after a conflict.
+        step: name of the step.
+        faults: faults to show beside the fields.
+        conflicts: fields of this step that somebody else saved in the meantime.
+        others: other drafts, and their titles.
+        status: status of the answer.
     """
 
-    kept: SavedDraft | None
+    draft: SavedDraft | None
     form: TypedDraft
     step: str
     faults: Sequence[Fault] = ()
-    theirs: tuple[tuple[str, str, str], ...] = ()
+    conflicts: tuple[tuple[str, str, str], ...] = ()
     others: tuple[tuple[SavedDraft, str], ...] = ()
     status: int = 200
 
 
 def differences(
-    mine: TypedDraft, theirs: TypedDraft, step: str
+    form: TypedDraft, other_form: TypedDraft, step: str
 ) -> tuple[tuple[str, str, str], ...]:
-    """List a step's fields that two people typed differently: title, mine, theirs."""
-    own, other = (_leaves(form, step) for form in (mine, theirs))
-    found = []
-    for field in in_order({f for f in {*own, *other} if own.get(f, "") != other.get(f, "")}):
-        longer = mine if field in own else theirs
-        found.append((title_of(field, longer), own.get(field, ""), other.get(field, "")))
-    return tuple(found)
+    """List the fields of a step that differ in two forms: title, text, other text."""
+    texts, others = _field_texts(form, step), _field_texts(other_form, step)
+    rows = []
+    for field in in_order(f for f in {*texts, *others} if texts.get(f, "") != others.get(f, "")):
+        title = title_of(field, form if field in texts else other_form)
+        rows.append((title, texts.get(field, ""), others.get(field, "")))
+    return tuple(rows)
 
 
-def _leaves(form: TypedDraft, step: str) -> dict[str, str]:
-    """Name everything that a step's fields say."""
-    found: dict[str, str] = {}
+def _field_texts(form: TypedDraft, step: str) -> dict[str, str]:
+    """Return the texts of a step's fields, by field."""
+    texts: dict[str, str] = {}
 
     def visit(place: str, value: object) -> None:
         match value:
@@ -75,54 +75,54 @@ def _leaves(form: TypedDraft, step: str) -> dict[str, str]:
                 for position, inner in enumerate(value):
                     visit(f"{place}/{position}", inner)
             case _:
-                found[place] = str(value)
+                texts[place] = str(value)
 
     for name in STEPS[step].fields:
         visit(name, msgspec.to_builtins(getattr(form, name)))
-    return found
+    return texts
 
 
-def show(shown: StepView) -> ResponseReturnValue:
-    """Answer with the page."""
-    form, step, kept = with_empty_rows(shown.form), shown.step, shown.kept
-    errors = {f.pointer: f.detail for f in reversed(shown.faults)}
-    everything = faults_of(form)
+def render_step(view: StepView) -> ResponseReturnValue:
+    """Answer with the page of a step."""
+    form, step, draft = with_empty_rows(view.form), view.step, view.draft
+    errors = {f.pointer: f.detail for f in reversed(view.faults)}
+    open_faults = draft_faults(form)
     page = render_template(
-        f"steps/{step}.html",
+        f"form/steps/{step}.html",
         form=form,
         errors=errors,
         summary=[(f, title_of(f, form), errors[f], steps.step_of(f)) for f in in_order(errors)],
-        shown=shown,
+        view=view,
         step=step,
-        base=steps.digest(kept.form if kept else shown.form, step),
-        entries=[_entry(name, form, everything) for name in STEPS],
-        back=steps.before(step),
+        base=steps.step_digest(draft.form if draft else view.form, step),
+        entries=[_entry(name, form, open_faults) for name in STEPS],
+        back=steps.previous_step(step),
         name=draft_title(form),
         record=None,
         kinds=form_model.KINDS,
         metrics=form_model.METRICS,
         units=list(UNITS),
         methods=methods(),
-        others=shown.others,
-        **_extras(form, step, everything),
+        others=view.others,
+        **_step_context(form, step, open_faults),
     )
-    return page, shown.status
+    return page, view.status
 
 
-def _entry(name: str, form: TypedDraft, everything: Sequence[Fault]) -> FieldEntry:
-    to_do = sum(steps.step_of(f.pointer) == name for f in everything)
-    return FieldEntry(name, STEPS[name].question, to_do if name in form.seen else None)
+def _entry(name: str, form: TypedDraft, open_faults: Sequence[Fault]) -> StepEntry:
+    to_do = sum(steps.step_of(f.pointer) == name for f in open_faults)
+    return StepEntry(name, STEPS[name].question, to_do if name in form.seen else None)
 
 
-def _extras(form: TypedDraft, step: str, everything: Sequence[Fault]) -> dict[str, object]:
+def _step_context(form: TypedDraft, step: str, open_faults: Sequence[Fault]) -> dict[str, object]:
     match step:
         case "success":
-            return {"worked": examples.worked_example(form)}
+            return {"worked_example": examples.worked_example(form)}
         case "learning":
-            return {"advised": advice.advise(form)}
+            return {"advice": advice.advise(form)}
         case "start":
-            said = [(f, title_of(f.pointer, form)) for f in everything]
-            extras: dict[str, object] = {"everything": said, "where": steps.step_of}
-            return extras if everything else extras | foreseen(form)
+            titled_faults = [(f, title_of(f.pointer, form)) for f in open_faults]
+            context: dict[str, object] = {"open_faults": titled_faults, "step_of": steps.step_of}
+            return context if open_faults else context | start_step_context(form)
         case _:
             return {}

@@ -1,12 +1,11 @@
-"""Adding, removing and pasting rows of the experiment form: each a submit button, no script."""
+"""Rows of the form: added, removed and pasted by submit buttons, without script."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 from msgspec.structs import replace
 
-from bandits.errors import InvalidInput
-from bandits.identifiers import pointer
+from bandits.errors import Fault, InvalidInput
 from webapp.pages.form.form_model import (
     METRICS,
     TypedExclusion,
@@ -24,12 +23,19 @@ R = TypeVar("R")
 F = TypeVar("F", bound=TypedExperiment)
 
 
-def with_rows_changed(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case for each button
-    """Do what a row button says, such as ``add slots discount`` or ``remove slots/0/variants/1``.
+def change_rows(form: F, action: str) -> tuple[F, tuple[Fault, ...]]:
+    """Apply a row button such as ``add slots discount`` or ``remove slots/0/variants/1``.
 
-    Raises:
-        InvalidInput: there is no such row or action.
+    Returns:
+        The form, changed unless there are faults, and the faults at the names of their fields.
     """
+    try:
+        return _apply_button(form, action), ()
+    except InvalidInput as error:
+        return form, error.faults
+
+
+def _apply_button(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one case for each button
     verb, _, rest = action.partition(" ")
     place, _, what = rest.partition(" ")
     try:
@@ -37,7 +43,7 @@ def with_rows_changed(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one c
             case ["add", "slots"]:
                 return _with_slot(form, what)
             case ["add", "slots", slot, "variants"]:
-                return _in_slot(form, int(slot), _one_more)
+                return _in_slot(form, int(slot), _with_variant)
             case ["paste", "slots", slot]:
                 return _with_pasted(form, int(slot))
             case ["add", "metrics"]:
@@ -58,7 +64,7 @@ def with_rows_changed(form: F, action: str) -> F:  # noqa: C901, PLR0911 - one c
 
 
 def without_empty_rows(form: F) -> F:
-    """Drop rows in which nothing was typed."""
+    """Drop empty rows."""
     for slot in range(len(form.slots)):
         form = _without_blanks(form, slot)
     return replace(
@@ -70,7 +76,7 @@ def without_empty_rows(form: F) -> F:
 
 
 def with_empty_rows(form: F) -> F:
-    """Show rows to type into where a part has none left."""
+    """Add empty variants to a slot without any."""
     slots = tuple(s if s.variants else replace(s, variants=_TWO) for s in form.slots)
     return replace(form, slots=slots)
 
@@ -79,13 +85,13 @@ def without_variant(form: F, slot: int, variant: int) -> F:
     """Remove a variant; the control and the exclusions go on naming the same variants."""
 
     def remove(typed: TypedSlot) -> TypedSlot:
-        control = _moved_up(typed.control, variant)
+        control = _shifted(typed.control, variant)
         return replace(typed, variants=_without(typed.variants, variant), control=control or "0")
 
     exclude = tuple(
         TypedExclusion(
             tuple(
-                _moved_up(level, variant) if i == slot else level
+                _shifted(level, variant) if i == slot else level
                 for i, level in enumerate(exclusion.levels)
             )
         )
@@ -94,15 +100,15 @@ def without_variant(form: F, slot: int, variant: int) -> F:
     return replace(_in_slot(form, slot, remove), exclude=exclude)
 
 
-def _moved_up(position: str, removed: int) -> str:
-    """Return where a variant is once the one at `removed` is gone, "" for that one itself."""
+def _shifted(position: str, removed: int) -> str:
+    """Return the position of a variant without the one at `removed`, "" for that one itself."""
     if not position.isdigit() or int(position) < removed:
         return position
     return "" if int(position) == removed else str(int(position) - 1)
 
 
 def _with_slot(form: F, kind: str) -> F:
-    # Who gets 20 % off today and 10 % tomorrow feels cheated.
+    # A recipient with 20 % off today and 10 % tomorrow feels cheated.
     assignment = "per_subject" if kind == "discount" else form.assignment
     return replace(form, slots=(*form.slots, new_slot(kind)), assignment=assignment)
 
@@ -118,7 +124,7 @@ def _in_slot(form: F, slot: int, change: Callable[[TypedSlot], TypedSlot]) -> F:
     return replace(form, slots=tuple(slots))
 
 
-def _one_more(slot: TypedSlot) -> TypedSlot:
+def _with_variant(slot: TypedSlot) -> TypedSlot:
     return replace(slot, variants=(*slot.variants, TypedVariant()))
 
 
@@ -136,10 +142,10 @@ def _with_pasted(form: F, position: int) -> F:
     slot = form.slots[position]
     if len(slot.variants) + len(lines) > MAX_VARIANTS:
         detail = f"a part can have at most {MAX_VARIANTS} variants"
-        raise InvalidInput.at(pointer("slots", position, "paste"), detail)
+        raise InvalidInput.at(f"slots/{position}/paste", detail)
     field = {"subject_line": "text", "content": "html", "discount": "percent"}
-    made = tuple(replace(TypedVariant(), **{field.get(slot.kind, "name"): x}) for x in lines)
-    return _in_slot(form, position, lambda s: replace(s, variants=s.variants + made, paste=""))
+    added = tuple(replace(TypedVariant(), **{field.get(slot.kind, "name"): x}) for x in lines)
+    return _in_slot(form, position, lambda s: replace(s, variants=s.variants + added, paste=""))
 
 
 def _without(rows: tuple[R, ...], position: int) -> tuple[R, ...]:

@@ -1,4 +1,4 @@
-"""Keys made from names, for people who would rather not think of one."""
+"""Keys made from names, for fields without one."""
 
 import re
 import unicodedata
@@ -13,17 +13,16 @@ def slug(name: str, *, join: str = "-") -> str:
     return join.join(re.findall(r"[a-z0-9]+", plain))[:_LENGTH].strip("-_")
 
 
-def unused(key: str, taken: Collection[str], *, join: str = "-") -> str:
+def unused_key(key: str, taken: Collection[str], *, join: str = "-") -> str:
     """Return `key`, or with the first number after it that is not taken."""
-    n = 2
-    made = key
-    while made in taken:
-        made = f"{key}{join}{n}"
+    candidate, n = key, 2
+    while candidate in taken:
+        candidate = f"{key}{join}{n}"
         n += 1
-    return made
+    return candidate
 
 
-def letter(position: int) -> str:
+def letter_name(position: int) -> str:
     """Name a variant by its position: a, b, …, z, aa, ab."""
     letters = ""
     position += 1

@@ -1,4 +1,4 @@
-"""The last step's page: what is declared, what is planned, and what comes of it."""
+"""Template context of the last step: the declaration, the plan, and its forecast."""
 
 from flask import request
 
@@ -7,53 +7,56 @@ from bandits.experiment import Experiment
 from simulations.planning.forecast import PlanForecast
 from webapp.charts import Figure, forecast_figure
 from webapp.pages.access import person
-from webapp.pages.experiment.labels import named
+from webapp.pages.experiment.labels import arm_name
 from webapp.pages.form import prior_campaigns
-from webapp.pages.form.forecast_text import forecast_verdict, test_label, unit
+from webapp.pages.form.forecast_text import forecast_verdict, reward_unit, test_label
 from webapp.pages.form.forecasts import Forecast, forecasts
 from webapp.pages.form.form_model import TypedDraft
-from webapp.pages.form.parse import declare
-from webapp.pages.form.plan import MOST_VERSIONS, Plan, plain, read_plan
+from webapp.pages.form.parse import parse_experiment
+from webapp.pages.form.plan import MOST_VERSIONS, Plan, is_binary, read_plan
 from webapp.pages.form.rows import without_empty_rows
 from webapp.pages.form.submit import with_key
 
 
-def foreseen(form: TypedDraft) -> dict[str, object]:
-    """Gather what the page shows of a complete draft."""
-    declared = declare(with_key(without_empty_rows(form)))
-    shown: dict[str, object] = {
+def start_step_context(form: TypedDraft) -> dict[str, object]:
+    """Return the template context for a draft without faults."""
+    declared = parse_experiment(with_key(without_empty_rows(form)))
+    context: dict[str, object] = {
         "declared": declared,
         "versions": _versions(declared),
-        "valued": not plain(declared.reward),
-        "earlier": prior_campaigns.candidates(),
+        "has_worth": not is_binary(declared.reward),
+        "earlier": prior_campaigns.prior_campaigns(),
         "forecast": None,
     }
     try:
         plan = read_plan(form, declared)
-    except InvalidInput:  # the page's fields say so once a simulation is asked for
-        return shown
+    except InvalidInput:  # the fields show it once a simulation is requested
+        return context
     forecast = _forecast(plan)
-    shown |= {"forecast": forecast, "planned": plan}
-    if forecast is not None and forecast.outlook is not None and forecast.over.is_set():
-        shown |= {"verdict": forecast_verdict(forecast), "figure": figure(plan, forecast.outlook)}
-    return shown
+    context |= {"forecast": forecast, "plan": plan}
+    if forecast is not None and forecast.result is not None and forecast.over.is_set():
+        context |= {
+            "verdict": forecast_verdict(forecast),
+            "figure": plan_figure(plan, forecast.result),
+        }
+    return context
 
 
 def _forecast(plan: Plan) -> Forecast | None:
-    asked = request.args.get("simulate") == "yes"
-    return forecasts().ask(plan, person().email) if asked else forecasts().find(plan)
+    simulate = request.args.get("simulate") == "yes"
+    return forecasts().request(plan, person().email) if simulate else forecasts().find(plan)
 
 
 def _versions(declared: Experiment) -> list[str]:
-    """Name the versions whose rates can be typed; none where they are too many."""
+    """Return the names of the arms with a field for their rate; none if they are too many."""
     arms = declared.combinations()
     if len(arms) > MOST_VERSIONS:
         return []
     keys = [s.key for s in declared.slots]
-    return [named(declared, dict(zip(keys, arm, strict=True))) for arm in arms]
+    return [arm_name(declared, dict(zip(keys, arm, strict=True))) for arm in arms]
 
 
-def figure(plan: Plan, outlook: PlanForecast) -> Figure:
-    """Draw what both ways bring while the campaign goes on."""
-    sides = {"This plan": outlook.policy, test_label(outlook.test): outlook.test}
-    return forecast_figure(sides, f"Extra {unit(plan)}")
+def plan_figure(plan: Plan, result: PlanForecast) -> Figure:
+    """Draw the extra reward of both ways during the campaign."""
+    sides = {"This plan": result.policy, test_label(result.test): result.test}
+    return forecast_figure(sides, f"Extra {reward_unit(plan)}")

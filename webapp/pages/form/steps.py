@@ -1,4 +1,4 @@
-"""The five steps to an experiment: what each asks, and how what is typed there joins the rest."""
+"""The five steps of the form: their fields, and how the fields of one step are merged."""
 
 from hashlib import blake2b
 from types import MappingProxyType
@@ -11,7 +11,7 @@ from webapp.pages.form.form_model import TypedDraft
 
 
 class FormStep(Struct, frozen=True):
-    """One page on the way: its question, and the fields that it asks."""
+    """One step: its question, and its fields."""
 
     question: str
     fields: tuple[str, ...]
@@ -39,38 +39,38 @@ STEPS = MappingProxyType(
 )
 
 
-def merged(stored: TypedDraft, typed: TypedDraft, step: str) -> TypedDraft:
-    """Take the fields of a step as they were `typed`, all others as they are `stored`."""
+def merge_step(stored: TypedDraft, typed: TypedDraft, step: str) -> TypedDraft:
+    """Return the form with a step's fields from `typed`, and all others from `stored`."""
     fields = {name: getattr(typed, name) for name in STEPS[step].fields}
     if stored.edits:
         fields.pop("key", None)
     return replace(stored, **fields)
 
 
-def visited(form: TypedDraft, step: str) -> TypedDraft:
-    """Note that a step was saved by a person who was done with it for now."""
+def mark_visited(form: TypedDraft, step: str) -> TypedDraft:
+    """Mark a step as saved by a person who is done with it for now."""
     return form if step in form.seen else replace(form, seen=(*form.seen, step))
 
 
-def digest(form: TypedDraft, step: str) -> str:
-    """Name what a step says: two people who start from the same name start from the same text."""
-    said = [getattr(form, name) for name in STEPS[step].fields]
-    return blake2b(msgspec.json.encode(said), digest_size=12).hexdigest()
+def step_digest(form: TypedDraft, step: str) -> str:
+    """Return a digest of a step's fields: equal digests are equal texts."""
+    values = [getattr(form, name) for name in STEPS[step].fields]
+    return blake2b(msgspec.json.encode(values), digest_size=12).hexdigest()
 
 
 def step_of(field: str) -> str:
-    """Return the step that asks a field, such as ``slots/0/key``."""
+    """Return the step of a field, such as ``slots/0/key``."""
     name = field.split("/", 1)[0]
-    return next((step for step, asked in STEPS.items() if name in asked.fields), "parts")
+    return next((step for step, form_step in STEPS.items() if name in form_step.fields), "parts")
 
 
-def after(step: str) -> str:
-    """Return the step after this one; the last has none after it but itself."""
+def next_step(step: str) -> str:
+    """Return the step after this one; the last returns itself."""
     names = list(STEPS)
     return names[min(names.index(step) + 1, len(names) - 1)]
 
 
-def before(step: str) -> str:
+def previous_step(step: str) -> str:
     """Return the step before this one, "" for the first."""
     names = list(STEPS)
     position = names.index(step)

@@ -1,4 +1,6 @@
-"""The way to an experiment in five steps; each saves what is typed, whether or not it fits yet."""
+"""Pages of the form in five steps; each saves its fields, also those that do not fit yet."""
+
+from collections.abc import Sequence
 
 import msgspec
 from flask import Response, flash, redirect, render_template, request, url_for
@@ -6,17 +8,17 @@ from flask.typing import ResponseReturnValue
 from msgspec.structs import replace
 
 from bandits.errors import Fault, InvalidInput, NotFound, StaleEdit
+from webapp.pages import pages
 from webapp.pages.access import needs, person
-from webapp.pages.blueprint import pages
 from webapp.pages.form import advice, form_model, prior_campaigns, rows, steps
 from webapp.pages.form.draft_store import DraftConflict, DraftService, SavedDraft, draft_title
 from webapp.pages.form.form_model import TypedDraft
-from webapp.pages.form.from_experiment import retype
-from webapp.pages.form.parse import declare
+from webapp.pages.form.from_experiment import fill_form
+from webapp.pages.form.parse import parse_experiment
 from webapp.pages.form.plan import read_plan
-from webapp.pages.form.render import StepView, differences, show
+from webapp.pages.form.render import StepView, differences, render_step
 from webapp.pages.form.steps import STEPS
-from webapp.pages.form.submit import conclude, faults_of, with_key
+from webapp.pages.form.submit import draft_faults, submit, with_key
 from webapp.services import services
 
 FIRST, *_, LAST = STEPS
@@ -25,198 +27,203 @@ FIRST, *_, LAST = STEPS
 @pages.get("/new-experiment")
 @needs("manager")
 def new_experiment() -> ResponseReturnValue:
-    """Show the first step; nothing is kept before something is typed."""
-    others = tuple((k, draft_title(k.form)) for k in keeper_of().listed())
-    return show(StepView(None, form_model.fresh(TypedDraft), FIRST, others=others))
+    """Show the first step; nothing is stored before something is typed."""
+    others = tuple((d, draft_title(d.form)) for d in draft_service().all())
+    return render_step(StepView(None, form_model.new_form(TypedDraft), FIRST, others=others))
 
 
 @pages.post("/new-experiment")
 @needs("manager")
-def begin() -> ResponseReturnValue:
-    """Keep what was typed at the first step as a new draft."""
-    given, blank = _given(), form_model.fresh(TypedDraft)
-    form = steps.merged(blank, given, FIRST)
+def create_draft() -> ResponseReturnValue:
+    """Store the first step as a new draft."""
+    form, blank = _submitted_form(), form_model.new_form(TypedDraft)
+    form = steps.merge_step(blank, form, FIRST)
     action = _action()
     if action != "autosave":
-        form = steps.visited(form, FIRST)
-    keeper = keeper_of()
-    return _go_on(keeper, keeper.add(form), FIRST, action)
+        form = steps.mark_visited(form, FIRST)
+    drafts = draft_service()
+    return _go_on(drafts, drafts.add(form), FIRST, action)
 
 
 @pages.post("/experiments/<key:key>/steps")
 @needs("manager")
-def redraft(key: str) -> ResponseReturnValue:
-    """Go through an experiment's declaration step by step, in a draft of its own."""
-    keeper = keeper_of()
-    kept = next((k for k in keeper.listed() if k.form.edits == key), None)
-    if kept is None:
+def create_edit_draft(key: str) -> ResponseReturnValue:
+    """Open an experiment's declaration in a draft, to edit it step by step."""
+    drafts = draft_service()
+    draft = next((d for d in drafts.all() if d.form.edits == key), None)
+    if draft is None:
         record = services().engine.store.experiments.record(key)
-        declared = msgspec.to_builtins(retype(record.configuration))
+        declared = msgspec.to_builtins(fill_form(record.configuration))
         seen = tuple(STEPS)[:-1]
         form = replace(msgspec.convert(declared, TypedDraft), edits=key, seen=seen)
-        kept = keeper.add(form)
-    return _to(kept, FIRST)
+        draft = drafts.add(form)
+    return _redirect_to(draft, FIRST)
 
 
 @pages.get(f"/drafts/<draft_id>/<any({','.join(STEPS)}):step>")
 @needs("manager")
-def draft(draft_id: str, step: str) -> ResponseReturnValue:
-    """Show a step as it was left."""
-    kept = keeper_of().open(draft_id)
-    return show(StepView(kept, kept.form, step))
+def draft_step(draft_id: str, step: str) -> ResponseReturnValue:
+    """Show a step of a draft."""
+    draft = draft_service().open(draft_id)
+    return render_step(StepView(draft, draft.form, step))
 
 
 @pages.post(f"/drafts/<draft_id>/<any({','.join(STEPS)}):step>")
 @needs("manager")
-def keep(draft_id: str, step: str) -> ResponseReturnValue:
-    """Save a step, then do what the button said."""
-    given, action, keeper = _given(), _action(), keeper_of()
+def save_draft_step(draft_id: str, step: str) -> ResponseReturnValue:
+    """Save a step, then do as its button says."""
+    form, action, drafts = _submitted_form(), _action(), draft_service()
     try:
         done = action != "autosave"
-        kept = keeper.keep_step(draft_id, step, given, request.form.get("base", ""), done=done)
+        draft = drafts.save_step(draft_id, step, form, request.form.get("base", ""), done=done)
     except DraftConflict as error:
-        return _both(error.kept, given, step)
+        return _conflict_page(error.draft, form, step)
     except NotFound:
         if action in {"start", "ready"}:
             flash("This draft was started or discarded a moment ago.")
-            return redirect(url_for("pages.campaigns"))
-        kept = keeper.start_over(step, given)
+            return redirect(url_for("pages.experiments"))
+        draft = drafts.restart(step, form)
         flash(
             "The draft that you typed in was started or discarded in the meantime. What you typed"
             " is kept in this new one."
         )
-    return _go_on(keeper, kept, step, action)
+    return _go_on(drafts, draft, step, action)
 
 
 @pages.get("/drafts/<draft_id>/discard")
 @needs("manager")
-def confirm_discarding(draft_id: str) -> ResponseReturnValue:
-    """Ask before a draft is thrown away."""
-    kept = keeper_of().open(draft_id)
-    return render_template("steps/discard.html", kept=kept, name=draft_title(kept.form))
+def confirm_discard(draft_id: str) -> ResponseReturnValue:
+    """Ask for confirmation before a draft is discarded."""
+    draft = draft_service().open(draft_id)
+    return render_template("form/steps/discard.html", draft=draft, name=draft_title(draft.form))
 
 
 @pages.post("/drafts/<draft_id>/discard")
 @needs("manager")
-def discard(draft_id: str) -> ResponseReturnValue:
-    """Throw a draft away."""
-    keeper = keeper_of()
-    name = draft_title(keeper.open(draft_id).form)
-    keeper.end(draft_id)
+def discard_draft(draft_id: str) -> ResponseReturnValue:
+    """Discard a draft."""
+    drafts = draft_service()
+    name = draft_title(drafts.open(draft_id).form)
+    drafts.end(draft_id)
     flash(f"The draft “{name}” is discarded.")
-    return redirect(url_for("pages.campaigns"))
+    return redirect(url_for("pages.experiments"))
 
 
 @pages.app_template_global()
 def unfinished_drafts() -> int:
-    """Count the drafts that somebody could go on with."""
+    """Count the drafts."""
     return len(services().drafts.all())
 
 
-def keeper_of() -> DraftService:
-    """Make a keeper for who is signed in."""
+def draft_service() -> DraftService:
+    """Return the drafts in the name of the person who is signed in."""
     return DraftService(services().drafts, services().engine.clock(), person().email)
 
 
-def _given() -> TypedDraft:
-    return form_model.read(request.form.items(), TypedDraft)
+def _submitted_form() -> TypedDraft:
+    return form_model.read_fields(request.form.items(), TypedDraft)
 
 
 def _action() -> str:
     return request.form.get("do", "next")
 
 
-def _to(kept: SavedDraft, step: str) -> ResponseReturnValue:
-    return redirect(url_for("pages.draft", draft_id=kept.draft.id, step=step))
+def _redirect_to(draft: SavedDraft, step: str) -> ResponseReturnValue:
+    return redirect(url_for("pages.draft_step", draft_id=draft.stored.id, step=step))
 
 
 def _go_on(  # noqa: PLR0911 - one case for each button
-    keeper: DraftService, kept: SavedDraft, step: str, action: str
+    drafts: DraftService, draft: SavedDraft, step: str, action: str
 ) -> ResponseReturnValue:
-    """Do what a step's button says, once the step is saved."""
+    """Do as a step's button says, once the step is saved."""
     match action.split():
         case ["autosave"]:
-            return _told(200, base=steps.digest(kept.form, step), address=_address(kept, step))
+            return _json_answer(
+                200, base=steps.step_digest(draft.form, step), address=_address(draft, step)
+            )
         case ["close"]:
-            flash(f"“{draft_title(kept.form)}” is kept as a draft. Nothing is sent.")
-            return redirect(url_for("pages.campaigns"))
+            flash(f"“{draft_title(draft.form)}” is kept as a draft. Nothing is sent.")
+            return redirect(url_for("pages.experiments"))
         case ["go", target] if target in STEPS:
-            return _to(kept, target)
+            return _redirect_to(draft, target)
         case ["advise"]:
-            form = advice.followed(kept.form)
-            return _rendered(keeper, kept, form, step)
-        case ["start" | "ready" as how]:
-            return _concluded(keeper, keeper.tidy(kept), start=how == "start")
+            form = advice.with_advice(draft.form)
+            return _save_and_render(drafts, draft, form, step)
+        case ["start" | "ready" as button]:
+            return _submit(drafts, drafts.drop_empty_rows(draft), start=button == "start")
         case ["expect"]:
-            return _rendered(keeper, kept, prior_campaigns.expected(kept.form), step)
+            return _save_and_render(
+                drafts, draft, prior_campaigns.with_prior_rates(draft.form), step
+            )
         case ["simulate" | "next"] if step == LAST:
-            return _simulated(keeper.tidy(kept))
+            return _simulate(drafts.drop_empty_rows(draft))
         case ["next" | "save"]:
-            kept = keeper.tidy(kept)
-            if own := [f for f in faults_of(kept.form) if steps.step_of(f.pointer) == step]:
-                return show(StepView(kept, kept.form, step, own, status=422))
-            return _to(kept, steps.after(step))
+            draft = drafts.drop_empty_rows(draft)
+            if step_faults := [
+                f for f in draft_faults(draft.form) if steps.step_of(f.pointer) == step
+            ]:
+                return render_step(StepView(draft, draft.form, step, step_faults, status=422))
+            return _redirect_to(draft, steps.next_step(step))
         case _:
-            return _with_rows_changed(keeper, kept, step, action)
+            form, faults = rows.change_rows(draft.form, action)
+            return _save_and_render(drafts, draft, form, step, faults)
 
 
-def _with_rows_changed(
-    keeper: DraftService, kept: SavedDraft, step: str, action: str
+def _save_and_render(
+    drafts: DraftService,
+    draft: SavedDraft,
+    form: TypedDraft,
+    step: str,
+    faults: Sequence[Fault] = (),
 ) -> ResponseReturnValue:
+    """Save a form that a button changed, and show it with the faults of that change."""
     try:
-        return _rendered(keeper, kept, rows.with_rows_changed(kept.form, action), step)
+        draft = drafts.save(draft, form)
+    except StaleEdit:  # somebody else saved a moment ago: that draft is shown instead
+        draft = drafts.open(draft.stored.id)
+    return render_step(StepView(draft, draft.form, step, faults, status=422 if faults else 200))
+
+
+def _submit(drafts: DraftService, draft: SavedDraft, *, start: bool) -> ResponseReturnValue:
+    """Submit the draft, or show its faults."""
+    try:
+        record = submit(drafts, draft, start=start)
     except InvalidInput as error:
-        faults = [Fault(f.pointer.removeprefix("/"), f.detail) for f in error.faults]
-        return show(StepView(kept, kept.form, step, faults, status=422))
-
-
-def _rendered(
-    keeper: DraftService, kept: SavedDraft, form: TypedDraft, step: str
-) -> ResponseReturnValue:
-    """Save a form that a button changed, and show it."""
-    try:
-        kept = keeper.save(kept, form)
-    except StaleEdit:  # somebody saved in this very moment: what is kept is shown instead
-        kept = keeper.open(kept.draft.id)
-    return show(StepView(kept, kept.form, step))
-
-
-def _concluded(keeper: DraftService, kept: SavedDraft, *, start: bool) -> ResponseReturnValue:
-    """Make the experiment, or say what is missing."""
-    try:
-        record = conclude(keeper, kept, start=start)
-    except InvalidInput as error:
-        kept = keeper.open(kept.draft.id)
-        return show(StepView(kept, kept.form, "start", error.faults, status=422))
+        draft = drafts.open(draft.stored.id)
+        return render_step(StepView(draft, draft.form, "start", error.faults, status=422))
     title = record.configuration.experiment.title
     flash(f"{title}: it is running." if start else f"{title} is ready. Nothing is sent yet.")
     return redirect(url_for("pages.experiment", key=record.key))
 
 
-def _simulated(kept: SavedDraft) -> ResponseReturnValue:
-    """Turn to the plan's simulation, or say what the plan lacks."""
-    faults = faults_of(kept.form)
+def _simulate(draft: SavedDraft) -> ResponseReturnValue:
+    """Redirect to the plan's simulation, or show the plan's faults."""
+    faults = draft_faults(draft.form)
     if not faults:
         try:
-            read_plan(kept.form, declare(with_key(kept.form)))
+            read_plan(draft.form, parse_experiment(with_key(draft.form)))
         except InvalidInput as error:
             faults = error.faults
     if faults:
-        return show(StepView(kept, kept.form, LAST, faults, status=422))
-    return redirect(url_for("pages.draft", draft_id=kept.draft.id, step=LAST, simulate="yes"))
+        return render_step(StepView(draft, draft.form, LAST, faults, status=422))
+    return redirect(
+        url_for("pages.draft_step", draft_id=draft.stored.id, step=LAST, simulate="yes")
+    )
 
 
-def _both(kept: SavedDraft, given: TypedDraft, step: str) -> ResponseReturnValue:
-    """Show what somebody else saved, beside what was typed here, which is not saved yet."""
+def _conflict_page(draft: SavedDraft, form: TypedDraft, step: str) -> ResponseReturnValue:
+    """Show the fields that somebody else saved beside those of this form, not saved yet."""
     if _action() == "autosave":
-        return _told(409, by=kept.draft.changed_by)
-    mine = steps.merged(kept.form, given, step)
-    return show(StepView(kept, mine, step, theirs=differences(mine, kept.form, step), status=409))
+        return _json_answer(409, by=draft.stored.changed_by)
+    merged = steps.merge_step(draft.form, form, step)
+    return render_step(
+        StepView(draft, merged, step, conflicts=differences(merged, draft.form, step), status=409)
+    )
 
 
-def _address(kept: SavedDraft, step: str) -> str:
-    return url_for("pages.draft", draft_id=kept.draft.id, step=step)
+def _address(draft: SavedDraft, step: str) -> str:
+    return url_for("pages.draft_step", draft_id=draft.stored.id, step=step)
 
 
-def _told(status: int, **content: str) -> ResponseReturnValue:
+def _json_answer(status: int, **content: str) -> ResponseReturnValue:
     return Response(msgspec.json.encode(content), status, content_type="application/json")

@@ -1,0 +1,152 @@
+"""Paths of the form's fields: from the engine's pointers, their order, and their titles."""
+
+from collections.abc import Iterable, Sequence
+
+from webapp.pages.form.form_model import TypedExperiment
+
+PAYLOADS = {"subject_line": "text", "content": "html", "discount": "percent"}
+_LABELS = {
+    "name": "Name",
+    "key": "Key",
+    "text": "Subject line",
+    "html": "HTML",
+    "percent": "Percent off",
+    "cost": "Cost",
+    "more": "Further fields",
+    "paste": "Paste many",
+    "weight": "Worth",
+    "low": "Smallest value",
+    "high": "Largest value",
+    "values": "Values",
+    "default": "Where it is missing",
+    "holdout": "Control group",
+    "floor": "Minimum share",
+    "policy": "Learning method",
+    "window": "Results count for",
+    "maturity": "Results complete after",
+    "learn_every": "Learn every",
+    "forgetting_time": "Forgetting",
+    "assignment": "Same recipient, same variant",
+    "control": "Control",
+    "metrics": "Success",
+    "slots": "Parts of the email",
+    "variants": "Variants",
+    "starts_at": "Starts by itself",
+    "ends_at": "Ends by itself",
+    "retention_days": "Keep each recipient's data for",
+    "context": "What is known of recipients",
+    "exclude": "Left-out combinations",
+}
+
+_ORDER = [
+    "text",
+    "html",
+    "percent",
+    "name",
+    "key",
+    "slots",
+    "variants",
+    "more",
+    "cost",
+    "paste",
+    "control",
+    "metrics",
+    "goal",
+    "weight",
+    "count",
+    "low",
+    "high",
+    "window",
+    "maturity",
+    "await_activation",
+    "exclude",
+    "assignment",
+    "holdout",
+    "floor",
+    "context",
+    "strict",
+    "starts_at",
+    "ends_at",
+    "retention_days",
+    "policy",
+    "parameters",
+    "learn_every",
+    "forgetting",
+    "forgetting_time",
+]
+
+
+def field_of(pointer: str, form: TypedExperiment) -> str:  # noqa: C901, PLR0911, PLR0912 - one case for each place
+    """Return the field of `form` for an engine's `pointer`."""
+    parts = [p.replace("~1", "/").replace("~0", "~") for p in pointer.split("/")[1:]]
+    match parts:
+        case ["slots", slot, "variants", variant, "payload", *_]:
+            kind = form.slots[int(slot)].kind
+            return f"slots/{slot}/variants/{variant}/{PAYLOADS.get(kind, 'more')}"
+        case ["slots", slot, "variants", variant]:
+            return f"slots/{slot}/variants/{variant}/key"
+        case ["slots", slot]:
+            return f"slots/{slot}/key"
+        case ["control", *slot]:
+            return f"slots/{_slot_index(form, slot)}/control"
+        case ["exclude", rule, *slot]:
+            return f"exclude/{rule}/levels/{_slot_index(form, slot)}"
+        case ["reward", "metrics", name, leaf, *_]:
+            names = [m.name.strip() for m in form.metrics]
+            return f"metrics/{names.index(name)}/{leaf}" if name in names else "metrics"
+        case ["reward", ("window_seconds" | "maturity_seconds") as name]:
+            return f"{name.removesuffix('_seconds')}/amount"
+        case ["reward", *_]:
+            return "metrics"
+        case ["context", feature, leaf, *_]:
+            return f"context/{feature}/{leaf}"
+        case ["policy", "params", name, *_]:
+            return f"parameters/{form.policy}/{name}"
+        case ["policy", *_]:
+            return "policy"
+        case [("starts_at" | "ends_at") as name]:
+            return f"{name}/local"
+        case ["learn_every_seconds"]:
+            return "learn_every/amount"
+        case ["forgetting", *_]:
+            return "forgetting_time/amount"
+        case _:
+            return "/".join(parts)
+
+
+def in_order(fields: Iterable[str]) -> list[str]:
+    """Sort fields as the form shows them."""
+    return sorted(fields, key=lambda f: [_rank(part) for part in f.split("/")])
+
+
+def _rank(part: str) -> tuple[int, int, str]:
+    if part.isdigit():
+        return 0, int(part), ""
+    return 1, _ORDER.index(part) if part in _ORDER else len(_ORDER), part
+
+
+def _slot_index(form: TypedExperiment, slot: Sequence[str]) -> int:
+    keys = [s.key.strip() for s in form.slots]
+    return keys.index(slot[0]) if slot and slot[0] in keys else 0
+
+
+def title_of(field: str, form: TypedExperiment) -> str:
+    """Write the title of a field: "Discount, variant 2: percent off"."""
+    match field.split("/"):
+        case ["slots", slot, "variants", variant, leaf]:
+            place = f"{form.slots[int(slot)].title}, variant {int(variant) + 1}"
+        case ["slots", slot, leaf]:
+            place = form.slots[int(slot)].title
+        case ["metrics", row, leaf]:
+            place = form.metrics[int(row)].name.strip() or f"Success, row {int(row) + 1}"
+        case ["context", row, leaf]:
+            place = form.context[int(row)].name.strip() or f"Feature {int(row) + 1}"
+        case ["exclude", row, *_]:
+            return f"Left-out combination {int(row) + 1}"
+        case ["parameters", _, name]:
+            return name.replace("_", " ").capitalize()
+        case [name, *_]:
+            return _LABELS.get(name, name.replace("_", " ").capitalize())
+        case _:
+            return ""
+    return f"{place}: {_LABELS.get(leaf, leaf).lower()}"
