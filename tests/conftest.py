@@ -186,7 +186,7 @@ class Sender:
             contexts=np.ones((n, 1)),
             holdout=np.zeros(n, dtype=np.bool_),
             fallback=np.zeros(n, dtype=np.bool_),
-            restrictions=[b""] * n,
+            eligible_sets=[b""] * n,
             policy_version=0,
         )
         return replace(default, **columns)
@@ -219,7 +219,7 @@ class Sender:
         found = self.store.log.targets([e.decision_id for e in events])
         _, event_ids, metrics, values, times, late = zip(*map(astuple, events), strict=True)
         lagging = [skewed] * len(events)
-        return Events(found.known, found.numbers, event_ids, metrics, values, times, late, lagging)
+        return Events(found.refs, found.numbers, event_ids, metrics, values, times, late, lagging)
 
 
 @pytest.fixture

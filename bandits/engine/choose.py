@@ -211,7 +211,7 @@ class ChooseHandler:
         if apart and shipped is None and (chosen.fallback & ~chosen.holdout).any():
             raise NotCombinable
         if not dry_run and shipped is None:
-            self._admitted.admit(record, batch, chosen.restrictions)
+            self._admitted.admit(record, batch, chosen.eligible_sets)
         before = {} if dry_run else self._store.log.append_decisions(record, chosen, at=now)
         return batch.rows, new_decisions_response(live, chosen, dry_run=dry_run), before
 

@@ -282,7 +282,7 @@ def _shown_of(record: ExperimentRecord) -> tuple[Any, ...]:
         record.state,
         record.configuration.version,
         record.learned_version,
-        record.mishaps,
+        record.data_quality,
     )
 
 

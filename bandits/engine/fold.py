@@ -58,7 +58,7 @@ def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
     record, previous = folding.record, folding.previous
     at = now if previous is None else max(now, previous.at)  # a clock may step back
     summing = StatisticBuilder(record.configuration, at)
-    grounding = EvidenceBuilder(record, folding.past)
+    grounding = EvidenceBuilder(record, folding.history)
     statistic, tally = load_statistic(record.configuration, previous)
     if summing.family.invertible:
         since = at if previous is None else previous.at
@@ -84,7 +84,7 @@ def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
 def _grounded(grounding: EvidenceBuilder, folding: Fold, due: FoldIncrement) -> InferenceState:
     """Move what results rest on; a snapshot of before it was kept makes it summed anew."""
     previous = folding.previous
-    if previous is not None and InferenceState.lacking(previous.grounds):
+    if previous is not None and InferenceState.lacking(previous.inference_state):
         return _ground(grounding, folding.learned(), folding.pending())
     load_statistic = load_inference_state(folding.record.configuration, previous)
     return _grounded_on(grounding, load_statistic, due)
@@ -141,9 +141,9 @@ def rebuild(audit: LogAudit) -> tuple[Statistic, ArmCounts, InferenceState]:
     at = 0.0 if audit.snapshot is None else audit.snapshot.at
     summing = StatisticBuilder(audit.record.configuration, at)
     if audit.snapshot is not None:  # a policy that came since may have learned otherwise
-        summing.follow(audit.past.configuration(audit.snapshot.configuration_version))
-    grounding = EvidenceBuilder(audit.record, audit.past)
-    statistic, tally, grounds = load_retained(summing, audit.base)
+        summing.follow(audit.history.configuration(audit.snapshot.configuration_version))
+    grounding = EvidenceBuilder(audit.record, audit.history)
+    statistic, tally, grounds = load_retained(summing, audit.retained)
     learned: list[DecisionColumns] = []
     for decided in audit.learned:
         tally = tally + summing.sent(decided) + summing.complete(decided)
@@ -179,7 +179,7 @@ def _total(summing: StatisticBuilder, portions: Iterable[DecisionColumns]) -> St
             np.concatenate([d.event_values for d in every]),
             np.concatenate([d.event_times for d in every]),
             np.concatenate([d.propensities for d in every]),
-            [restriction for d in every for restriction in d.restrictions],
+            [restriction for d in every for restriction in d.eligible_sets],
             np.concatenate([d.configuration_versions for d in every]),
             np.concatenate([d.policy_versions for d in every]),
             np.concatenate([d.closed for d in every]),

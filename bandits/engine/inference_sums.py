@@ -164,7 +164,7 @@ class EvidenceBuilder:
         Sets come with the floor of each (G,); one may be there twice, of two configurations.
         """
         numbers: dict[tuple[int, bytes], int] = {}
-        pairs = zip(decided.configuration_versions.tolist(), decided.restrictions, strict=True)
+        pairs = zip(decided.configuration_versions.tolist(), decided.eligible_sets, strict=True)
         strata = [numbers.setdefault(pair, len(numbers)) for pair in pairs]
         sets = np.zeros((len(numbers), self._n_arms), dtype=np.bool_)
         floors = np.zeros(len(numbers))
@@ -182,6 +182,6 @@ def _by_origin(decided: DecisionColumns, rows: IntArray) -> Iterator[tuple[_Orig
     columns = (decided.configuration_versions, decided.policy_versions)
     versions = zip(*(column[rows].tolist() for column in columns), strict=True)
     for row, (configuration, policy) in zip(rows.tolist(), versions, strict=True):
-        found.setdefault((configuration, policy, decided.restrictions[row]), []).append(row)
+        found.setdefault((configuration, policy, decided.eligible_sets[row]), []).append(row)
     for origin, mine in found.items():
         yield origin, np.array(mine, dtype=np.int64)

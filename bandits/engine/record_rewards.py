@@ -148,7 +148,7 @@ def _record(store: Store, rewards: Sequence[Reward], now: float) -> _RewardOutco
     early: list[int] = []
     before: Counter[int] = Counter()  # the early ones of each experiment
     faults: list[Fault] = []
-    for row, (reward, target) in enumerate(zip(rewards, targets.known, strict=True)):
+    for row, (reward, target) in enumerate(zip(rewards, targets.refs, strict=True)):
         if target is None:
             unknown.append(row)
             continue

@@ -47,8 +47,8 @@ def _keep(removal: Removal) -> None:
     """Add what was learned from a portion to the base, as of the newest snapshot's time."""
     record, snapshot, learned = removal.record, removal.snapshot, removal.learned
     summing = StatisticBuilder(record.configuration, snapshot.at)
-    grounding = EvidenceBuilder(record, removal.past)
-    statistic, tally, grounds = load_retained(summing, removal.base)
+    grounding = EvidenceBuilder(record, removal.history)
+    statistic, tally, grounds = load_retained(summing, removal.retained)
     statistic = statistic + summing.observed(learned)
     tally = tally + summing.sent(learned) + summing.complete(learned)
     grounds = grounds + grounding.sent(learned) + grounding.closed(learned)

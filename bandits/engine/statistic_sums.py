@@ -112,7 +112,9 @@ def load_statistic(
         metrics = len(summing.rule.metrics)
         return summing.family.zeros(summing.problem), ArmCounts.zeros(summing.n_arms, metrics)
     statistic: Statistic = load(summing.family, snapshot.statistic)
-    return statistic.padded(summing.problem), ArmCounts.load(snapshot.tally).padded(summing.n_arms)
+    return statistic.padded(summing.problem), ArmCounts.load(snapshot.arm_counts).padded(
+        summing.n_arms
+    )
 
 
 def load_retained(
@@ -127,14 +129,14 @@ def load_retained(
     statistic: Statistic = load(summing.family, base.statistic)
     return (
         summing.fade(statistic.padded(problem), base.at),
-        ArmCounts.load(base.tally).padded(n_arms),
-        InferenceState.load(base.grounds).padded(n_arms),
+        ArmCounts.load(base.arm_counts).padded(n_arms),
+        InferenceState.load(base.inference_state).padded(n_arms),
     )
 
 
 def load_inference_state(configuration: Configuration, snapshot: Snapshot | None) -> InferenceState:
     """Read what a snapshot's results rest on, with room for arms that joined since."""
     n_arms = len(configuration.arms)
-    if snapshot is None or InferenceState.lacking(snapshot.grounds):
+    if snapshot is None or InferenceState.lacking(snapshot.inference_state):
         return InferenceState.zeros(n_arms, Segmentation(configuration.experiment.context).size)
-    return InferenceState.load(snapshot.grounds).padded(n_arms)
+    return InferenceState.load(snapshot.inference_state).padded(n_arms)

@@ -28,7 +28,7 @@ def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> Su
             stored.holdout,
             stored.fallback,
             decode(then.experiment.context, stored.context),
-            restriction_of(stored.restriction),
+            restriction_of(stored.eligible_set),
             [event_of(e) for e in store.log.events(stored.id)],
         )
 

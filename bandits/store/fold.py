@@ -64,7 +64,7 @@ class Fold(Protocol):
         ...
 
     @property
-    def past(self) -> HistoryReader:
+    def history(self) -> HistoryReader:
         """What decisions rested on."""
         ...
 
@@ -98,12 +98,12 @@ class Removal(Protocol):
         ...
 
     @property
-    def base(self) -> RetainedSums | None:
+    def retained(self) -> RetainedSums | None:
         """What was removed earlier, None where nothing was."""
         ...
 
     @property
-    def past(self) -> HistoryReader:
+    def history(self) -> HistoryReader:
         """What decisions rested on."""
         ...
 
@@ -112,8 +112,8 @@ class Removal(Protocol):
         """Those of them that were learned from, with the events they were learned with."""
         ...
 
-    def save(self, base: RetainedSums) -> None:
-        """Remove the rows and keep `base` in their stead, in this transaction."""
+    def save(self, retained: RetainedSums) -> None:
+        """Remove the rows and keep `retained` in their stead, in this transaction."""
         ...
 
 
@@ -123,16 +123,16 @@ class LogAudit(Struct, frozen=True, eq=False):
     Attributes:
         derivable: no earlier snapshot's arrays were erased or pruned, so that the probabilities of
             every decision can be derived again.
-        base: what was learned from rows that the log no longer has, None where it has all.
-        mishaps: what did not fit, as all batches of the log tell that a fold has counted, and those
-            that it no longer has; of the newest version alone.
+        retained: sums over decisions that were removed from the log, None where none were.
+        data_quality: counts of all batches that a fold has counted, those included that are no
+            longer in the log; of the newest version alone.
     """
 
     record: ExperimentRecord
     snapshot: Snapshot | None
     learned: Iterator[DecisionColumns]
     pending: Iterator[DecisionColumns]
-    past: HistoryReader
+    history: HistoryReader
     derivable: bool = True
-    base: RetainedSums | None = None
-    mishaps: DataQualityCounts = DataQualityCounts()
+    retained: RetainedSums | None = None
+    data_quality: DataQualityCounts = DataQualityCounts()

@@ -52,7 +52,7 @@ class ExperimentRecord(Struct, frozen=True):
     started_at: float | None = None
     stopped_at: float | None = None
     shipped: int | None = None
-    mishaps: DataQualityCounts = DataQualityCounts()
+    data_quality: DataQualityCounts = DataQualityCounts()
 
     @property
     def closes_at(self) -> float | None:
@@ -89,8 +89,8 @@ class Snapshot(Struct, frozen=True, eq=False):
         upcoming: sends expected before the next fold.
         statistic: what `bandits.statistics.dump` wrote; empty where it is no longer kept, and can
             be made again from an audit of this version.
-        tally: what `Tally.dump` wrote.
-        grounds: what `Grounds.dump` wrote; kept of the newest snapshot alone, empty in others.
+        arm_counts: dump of `ArmCounts`.
+        inference_state: dump of `InferenceState`; of the newest snapshot alone, empty in others.
     """
 
     version: int
@@ -99,8 +99,8 @@ class Snapshot(Struct, frozen=True, eq=False):
     seed: int
     upcoming: int
     statistic: bytes
-    tally: bytes
-    grounds: bytes = b""
+    arm_counts: bytes
+    inference_state: bytes = b""
 
 
 class RetainedSums(Struct, frozen=True, eq=False):
@@ -110,23 +110,23 @@ class RetainedSums(Struct, frozen=True, eq=False):
         version: the newest snapshot when rows were removed last.
         at: what the statistic refers to: its reference time.
         statistic: what `bandits.statistics.dump` wrote.
-        tally: what `Tally.dump` wrote.
-        grounds: what `Grounds.dump` wrote.
+        arm_counts: dump of `ArmCounts`.
+        inference_state: dump of `InferenceState`.
     """
 
     version: int
     at: float
     statistic: bytes
-    tally: bytes
-    grounds: bytes
+    arm_counts: bytes
+    inference_state: bytes
 
 
 class SnapshotPoint(Struct, frozen=True, eq=False):
-    """One snapshot on a chart: its version, time and tally."""
+    """Snapshot on a chart: its version, time and arm counts."""
 
     version: int
     at: float
-    tally: bytes
+    arm_counts: bytes
 
 
 class ExperimentState(Struct, frozen=True, eq=False):
@@ -156,7 +156,7 @@ class NewDecisions(Struct, frozen=True, eq=False):
         contexts: (n, d) what the policy saw; with d = 1, the constant, there is nothing to store.
         holdout: (n,) held out: the control, and never learned from.
         fallback: (n,) the policy failed: the control, and never learned from.
-        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        eligible_sets: n encoded `eligible` sets, empty where there was none.
         policy_version: the snapshot's version they were drawn from.
         mended: values clipped, unknown, missing.
         shipped: the experiment is stopped and these all get what it goes on sending: they are
@@ -171,7 +171,7 @@ class NewDecisions(Struct, frozen=True, eq=False):
     contexts: FloatArray
     holdout: BoolArray
     fallback: BoolArray
-    restrictions: Sequence[bytes]
+    eligible_sets: Sequence[bytes]
     policy_version: int
     mended: tuple[int, int, int] = (0, 0, 0)
     shipped: bool = False
@@ -195,7 +195,7 @@ class StoredDecision(Struct, frozen=True, eq=False):
     context: FloatArray
     holdout: bool
     fallback: bool
-    restriction: bytes
+    eligible_set: bytes
     digest: bytes
     made_at: float
     started_at: float | None
@@ -230,11 +230,11 @@ class DecisionRefs(Struct, frozen=True, eq=False):
     """The decisions of n ids, to append events to them.
 
     Attributes:
-        known: n, what is to be known of each; None where there is no such decision.
+        refs: n, the reference of each; None where there is no such decision.
         numbers: n, the store's own number of each; 0 where there is none.
     """
 
-    known: Sequence[DecisionRef | None]
+    refs: Sequence[DecisionRef | None]
     numbers: Sequence[int]
 
 
@@ -300,7 +300,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         event_values: (e,) its value.
         event_times: (e,) when it was reported.
         propensities: (n,) the probability that each was drawn with.
-        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        eligible_sets: n encoded `eligible` sets, empty where there was none.
         configuration_versions: (n,) int, what each was made under.
         policy_versions: (n,) int, the snapshot that each was drawn from.
         closed: (n,) bool, its reward window is over as far as folds have seen; see `FoldIncrement`.
@@ -315,7 +315,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
     event_values: FloatArray
     event_times: FloatArray
     propensities: FloatArray
-    restrictions: Sequence[bytes]
+    eligible_sets: Sequence[bytes]
     configuration_versions: IntArray
     policy_versions: IntArray
     closed: BoolArray

@@ -86,8 +86,8 @@ class SubjectStore:
     def erase(self, key: str, ids: Sequence[str], *, now: float, by: str) -> Iterator[SqlFold]:
         """Erase decisions with their events, activations and cancellations, in one transaction."""
         with self._context.folding(key) as (transaction, record):
-            past = SqlHistoryReader(transaction, record, self._context.experiments)
-            erasure = SubjectErasure(transaction, record, past, ids, now)
+            history = SqlHistoryReader(transaction, record, self._context.experiments)
+            erasure = SubjectErasure(transaction, record, history, ids, now)
             fold = erasure.fold()
             yield fold
             if fold.due is not None and not fold.saved:
@@ -105,14 +105,14 @@ class SubjectErasure:
         self,
         transaction: Transaction,
         record: ExperimentRecord,
-        past: HistoryReader,
+        history: HistoryReader,
         ids: Sequence[str],
         now: float,
     ) -> None:
         """Find the rows, and keep other transactions from adding to them."""
         self._transaction = transaction
         self._record = record
-        self._past = past
+        self._history = history
         self._now = now
         self._subjects: dict[int, bytes] = {}
         transaction.lock(REFERENCES)
@@ -131,7 +131,7 @@ class SubjectErasure:
     def fold(self) -> SqlFold:
         """Cancel the decisions, and start a fold that takes nothing else."""
         cancels = [self._cancel()]
-        return SqlFold(self._transaction, self._record, self._past, self._now, cancels=cancels)
+        return SqlFold(self._transaction, self._record, self._history, self._now, cancels=cancels)
 
     def _cancel(self) -> int:
         """Cancel them in one batch, those with an uncounted cancellation included."""

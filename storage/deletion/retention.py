@@ -56,7 +56,7 @@ class RetentionBatch:
         self,
         transaction: Transaction,
         record: ExperimentRecord,
-        past: HistoryReader,
+        history: HistoryReader,
         *,
         before: float,
         most: int,
@@ -64,14 +64,14 @@ class RetentionBatch:
     ) -> None:
         """Find the rows, and keep other transactions from adding to them."""
         self.record = record
-        self.past = past
-        self.base = read_retained(transaction, record)
+        self.history = history
+        self.retained = read_retained(transaction, record)
         self.following: Place | None = None
         self._transaction = transaction
         self._before = before
         self._serials: list[int] = []
         newest = newest_snapshot(transaction, record)
-        if newest is None or not newest.grounds or _decides_once(record):
+        if newest is None or not newest.inference_state or _decides_once(record):
             return
         self.snapshot: Snapshot = newest
         forgetting = record.configuration.experiment.forgetting
@@ -98,17 +98,17 @@ class RetentionBatch:
             serials += self._transaction.execute(query.where(condition)).scalars()
         return Observations(self._transaction, self.record).numbered(sorted(serials))
 
-    def save(self, base: RetainedSums) -> None:
+    def save(self, retained: RetainedSums) -> None:
         """Remove the rows, and retain their sums."""
         earlier = delete(retained_sums).where(retained_sums.c.experiment_id == self.record.id)
         self._transaction.execute(earlier)
         row = {
             "experiment_id": self.record.id,
-            "version": base.version,
-            "at": base.at,
-            "statistic": base.statistic,
-            "arm_counts": base.tally,
-            "inference_state": base.grounds,
+            "version": retained.version,
+            "at": retained.at,
+            "statistic": retained.statistic,
+            "arm_counts": retained.arm_counts,
+            "inference_state": retained.inference_state,
         }
         self._transaction.execute(insert(retained_sums).values(row))
         self._free_subjects()
@@ -228,13 +228,13 @@ def read_retained(transaction: Transaction, record: ExperimentRecord) -> Retaine
     return None if row is None else RetainedSums(*row)
 
 
-def refuse_removed(base: RetainedSums | None, record: ExperimentRecord, version: int) -> None:
+def refuse_removed(retained: RetainedSums | None, record: ExperimentRecord, version: int) -> None:
     """Refuse to rebuild a snapshot that was made of decisions that were removed.
 
     Raises:
         NotDerivable: it is older than the retained sums, so it knew some of the rows otherwise.
     """
-    if base is not None and version < base.version:
+    if retained is not None and version < retained.version:
         raise NotDerivable(
             f"what {record.key} had learned at version {version} rested on decisions that were"
             " older than its retention and have been removed"

@@ -77,7 +77,7 @@ class SqlFold:
         self,
         transaction: Transaction,
         record: ExperimentRecord,
-        past: HistoryReader,
+        history: HistoryReader,
         now: float,
         *,
         cancels: Sequence[int] | None = None,
@@ -87,12 +87,12 @@ class SqlFold:
         Args:
             transaction: one that writes.
             record: the experiment, as it is under the lock.
-            past: reads earlier snapshots and configurations.
+            history: reads earlier snapshots and configurations.
             now: seconds since 1970.
             cancels: batches of cancellations, to take these and nothing else.
         """
         self.record = record
-        self.past = past
+        self.history = history
         self.previous = newest_snapshot(transaction, record)
         self.saved = False
         self.more = False

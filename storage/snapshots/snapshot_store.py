@@ -37,8 +37,8 @@ class SnapshotStore:
     def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:
         """Start a fold: take the experiment's lock and read what is due by `now`."""
         with self._context.folding(key) as (transaction, record):
-            past = SqlHistoryReader(transaction, record, self._context.experiments)
-            fold = SqlFold(transaction, record, past, now)
+            history = SqlHistoryReader(transaction, record, self._context.experiments)
+            fold = SqlFold(transaction, record, history, now)
             yield fold
             if fold.due is not None and not fold.saved:  # else the marks stay
                 transaction.connection.rollback()
@@ -48,12 +48,12 @@ class SnapshotStore:
         """Read the whole log of one experiment, consistently, also while others write."""
         with self._database.reading(consistent=True) as transaction:
             record = self._context.experiments.read(transaction, key)
-            base = read_retained(transaction, record)
+            retained = read_retained(transaction, record)
             if version is None:
                 snapshot = snapshots.newest_snapshot(transaction, record)
             else:
                 snapshot = snapshots.read_snapshot(transaction, record, version)
-                refuse_removed(base, record, version)
+                refuse_removed(retained, record, version)
                 number = snapshot.configuration_version
                 configuration = self._context.experiments.read_configuration(
                     transaction, key, number
@@ -67,7 +67,7 @@ class SnapshotStore:
                 observations.pending(),
                 SqlHistoryReader(transaction, record, self._context.experiments),
                 snapshots.all_kept(transaction, record),
-                base,
+                retained,
                 sum_counts(transaction, record) if version is None else DataQualityCounts(),
             )
 
@@ -82,9 +82,9 @@ class SnapshotStore:
     ) -> RemovalResult:
         """Remove decisions that nothing can change any more, in one transaction."""
         with self._context.folding(key) as (transaction, record):
-            past = SqlHistoryReader(transaction, record, self._context.experiments)
+            history = SqlHistoryReader(transaction, record, self._context.experiments)
             batch = RetentionBatch(
-                transaction, record, past, before=before, most=most, following=following
+                transaction, record, history, before=before, most=most, following=following
             )
             if len(batch):
                 keep(batch)

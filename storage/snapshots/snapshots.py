@@ -103,13 +103,17 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "seed": snapshot.seed,
         "upcoming": snapshot.upcoming,
         "statistic": snapshot.statistic,
-        "arm_counts": snapshot.tally,
+        "arm_counts": snapshot.arm_counts,
     }
     transaction.execute(insert(snapshots).values(row))
     transaction.execute(
         delete(inference_states).where(inference_states.c.experiment_id == record.id)
     )
-    state = {"experiment_id": record.id, "version": snapshot.version, "content": snapshot.grounds}
+    state = {
+        "experiment_id": record.id,
+        "version": snapshot.version,
+        "content": snapshot.inference_state,
+    }
     transaction.execute(insert(inference_states).values(state))
     query = update(experiments).where(experiments.c.id == record.id)
     transaction.execute(query.values(learned_version=snapshot.version))

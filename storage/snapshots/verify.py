@@ -20,10 +20,10 @@ TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another ord
 
 
 class VerifyReport(Struct, frozen=True, eq=False):
-    """One array of a statistic or a tally, as the log says and as it is stored.
+    """Array of a statistic or of other sums, rebuilt from the log and as stored.
 
     Attributes:
-        name: ``statistic.count``, ``tally.sent``, …
+        name: ``statistic.count``, ``arm_counts.sent``, …
         logged: rebuilt from the log.
         stored: in the newest snapshot, of the same shape.
     """
@@ -58,7 +58,7 @@ class VerifyReport(Struct, frozen=True, eq=False):
 
 
 def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyReport]:
-    """Rebuild an experiment's statistic and tally from its log, beside the stored ones.
+    """Compare an experiment's stored sums with those rebuilt from its log.
 
     Args:
         audit: the log and the newest snapshot, in one view.
@@ -66,8 +66,8 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
     """
     watched = msgspec.structs.replace(
         audit,
-        learned=_watched(audit.learned, progress),
-        pending=_watched(audit.pending, progress),
+        learned=_report_progress(audit.learned, progress),
+        pending=_report_progress(audit.pending, progress),
     )
     statistic, tally, grounds = rebuild(watched)
     logged = (statistic, tally)
@@ -77,34 +77,37 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
             VerifyReport(
                 f"{name}.{field.name}", getattr(of_log, field.name), getattr(held, field.name)
             )
-            for name, of_log, held in zip(("statistic", "tally"), logged, stored, strict=True)
+            for name, of_log, held in zip(("statistic", "arm_counts"), logged, stored, strict=True)
             for field in fields(of_log)  # type: ignore[arg-type]  # every family is a dataclass
         ),
-        *_compare_grounds(
+        *_compare_inference(
             grounds,
             load_inference_state(audit.record.configuration, audit.snapshot),
             derivable=audit.derivable and np.array_equal(grounds.ratio.sent, tally.sent[:-1]),
         ),
         *(
-            VerifyReport(f"mishaps.{name}", _count(audit.mishaps, name), _count(held, name))
-            for held in (audit.record.mishaps,)
-            for name in held.__struct_fields__
+            VerifyReport(
+                f"data_quality.{name}",
+                _count(audit.data_quality, name),
+                _count(audit.record.data_quality, name),
+            )
+            for name in DataQualityCounts.__struct_fields__
         ),
     ]
 
 
-def _count(mishaps: DataQualityCounts, name: str) -> FloatArray:
-    return np.array([getattr(mishaps, name)], dtype=np.float64)
+def _count(counts: DataQualityCounts, name: str) -> FloatArray:
+    return np.array([getattr(counts, name)], dtype=np.float64)
 
 
-def _compare_grounds(
+def _compare_inference(
     logged: InferenceState, stored: InferenceState, *, derivable: bool
 ) -> list[VerifyReport]:
-    """Compare what results rest on, each sum in the places that either has.
+    """Compare the sums of inference, each in the places that either has.
 
-    Probabilities of decisions that rested on a snapshot that was erased, or is no longer kept, are
-    not derived again, neither to add them nor to take them out: once there are any, nothing can be
-    said of the sums of probabilities.
+    Probabilities of decisions whose snapshot was erased, or is no longer kept, cannot be derived
+    again, neither to add nor to subtract them: once there are any, the sums of probabilities are
+    left out.
     """
     both = logged + stored
     one, other = (g.parts(like=both) for g in (logged, stored))
@@ -115,7 +118,7 @@ def _compare_grounds(
     ]
 
 
-def _watched(
+def _report_progress(
     portions: Iterator[DecisionColumns], progress: Callable[[int], None]
 ) -> Iterator[DecisionColumns]:
     for portion in portions:
@@ -126,5 +129,9 @@ def _watched(
 def count_sent(audit: LogAudit) -> int:
     """Count the decisions that a comparison reads."""
     _, tally = load_statistic(audit.record.configuration, audit.snapshot)
-    gone = 0.0 if audit.base is None else float(ArmCounts.load(audit.base.tally).sent.sum())
+    gone = (
+        0.0
+        if audit.retained is None
+        else float(ArmCounts.load(audit.retained.arm_counts).sent.sum())
+    )
     return int(tally.sent.sum() - gone)

@@ -114,8 +114,8 @@ def _multiply(store: SqlStore, more_waves: int) -> None:
         snapshot,
         version=snapshot.version + 1,
         statistic=dump(statistic),
-        tally=tally.dump(),
-        grounds=grounds.dump(),
+        arm_counts=tally.dump(),
+        inference_state=grounds.dump(),
     )
     with store.database.writing() as transaction:
         connection = transaction.connection

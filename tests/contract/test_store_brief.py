@@ -62,7 +62,7 @@ def test_fast_append_writes_the_log_as_the_general_append_does(
             contexts=np.array([[1.0, 0.1], [1.0, 0.7], [1.0, 0.0]]),
             holdout=np.array([False, True, False]),
             fallback=np.array([True, False, False]),
-            restrictions=[b"r", b"", b""],
+            eligible_sets=[b"r", b"", b""],
             policy_version=17,
             mended=(1, 2, 3),
         )

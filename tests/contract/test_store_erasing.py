@@ -228,7 +228,7 @@ def test_receipts_that_rested_on_an_erased_subject_are_not_derivable(engine, sto
     engine.learn("spring")
     ids += [d.decision_id for d in engine.choose("spring", [Request("u-1")])]
     assert all(engine.receipt(i).derived for i in ids)
-    points = [(p.version, p.tally) for p in store.snapshots.history("spring", 100)]
+    points = [(p.version, p.arm_counts) for p in store.snapshots.history("spring", 100)]
     now[0] = 61.0
     erase(engine)
     ids += [d.decision_id for d in engine.choose("spring", [Request("u-1")])]
@@ -240,7 +240,9 @@ def test_receipts_that_rested_on_an_erased_subject_are_not_derivable(engine, sto
     with pytest.raises(NotDerivable, match="spring had learned at version 3"):
         store.snapshots.snapshot("spring", 3)
     store.snapshots.snapshot("spring", 1)  # before they came
-    assert [(p.version, p.tally) for p in store.snapshots.history("spring", 100)][:-1] == points
+    assert [(p.version, p.arm_counts) for p in store.snapshots.history("spring", 100)][
+        :-1
+    ] == points
     with store.database.reading() as transaction:
         kept = select(snapshots.c.version).where(snapshots.c.statistic != b"")
         assert transaction.execute(kept.order_by(snapshots.c.version)).scalars().all() == [1, 6]

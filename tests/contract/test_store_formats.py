@@ -44,10 +44,10 @@ def read_all(store):
         "spring", store.experiments.record("spring").learned_version
     )
     with store.snapshots.audit("spring") as audit:
-        retained = audit.base
+        retained = audit.retained
     return (
-        [snapshot.statistic, snapshot.tally, snapshot.grounds],
-        [retained.statistic, retained.tally, retained.grounds],
+        [snapshot.statistic, snapshot.arm_counts, snapshot.inference_state],
+        [retained.statistic, retained.arm_counts, retained.inference_state],
         [draft.body for draft in store.drafts.all()],
         [entry.after for entry in store.accounts.changes()],
         store.experiments.record("spring"),

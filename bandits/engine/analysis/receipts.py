@@ -84,7 +84,7 @@ def _not_drawn(stored: StoredDecision) -> str:
 def _derive(
     stored: StoredDecision, live: ActivePolicy
 ) -> tuple[dict[str, float], float, bool, Predictions | None] | None:
-    arms = live.eligible(restriction_of(stored.restriction))
+    arms = live.eligible(restriction_of(stored.eligible_set))
     again = live.tried(arms, stored.context[None])
     if again is None:
         return None

@@ -24,7 +24,7 @@ def summarise(
     points: Sequence[SnapshotPoint],
 ) -> Results:
     """Put together an experiment's newest sums, its shares, what they prove, and its history."""
-    history = [(p, ArmCounts.load(p.tally).padded(live.problem.n_arms)) for p in points]
+    history = [(p, ArmCounts.load(p.arm_counts).padded(live.problem.n_arms)) for p in points]
     shares, basis = _shares(live, [tally for _, tally in history])
     judgement = Analysis(live, grounds)
     return Results(
@@ -44,7 +44,7 @@ def summarise(
         judgement.outlook[0],
         judgement.arm_family,
         judgement.segments,
-        examine(live, grounds, record.mishaps),
+        examine(live, grounds, record.data_quality),
         guarantees(per_subject=live.experiment.assignment == "per_subject"),
         [_point(point, tally) for point, tally in history],
     )
