@@ -27,7 +27,7 @@ check: .venv/tested wheel
 	$(BIN)/lint-imports
 	$(BIN)/check-wheel-contents --toplevel bandits,policies,simulations,storage,webapp dist
 	$(BIN)/pip check
-	$(BIN)/python -m bandits.policy_pages --check
+	$(BIN)/python -m simulations.policy_docs --check
 	$(BIN)/pytest tests/house
 
 # Beside other people's libraries. obp's pins are older than Python 3.11, so it gets its own folder.
@@ -71,7 +71,7 @@ canary: .venv/tested
 
 # The pages that are made from the code.
 docs: .venv/installed
-	$(BIN)/python -m bandits.policy_pages
+	$(BIN)/python -m simulations.policy_docs
 	$(BIN)/python tests/house/command_line.py > docs/command-line.md
 	$(BIN)/python tests/house/scenario_keys.py
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise, repeat
 from math import isfinite, nan
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from msgspec import Meta, Struct, field
@@ -28,6 +28,8 @@ class NumberFeature(
     low: float
     high: float
     default: float | None = None
+
+    numeric: ClassVar[bool] = True
 
     @property
     def width(self) -> int:
@@ -111,6 +113,8 @@ class CategoryFeature(
         Meta(min_length=1, max_length=100),
     ]
     default: str | None = None
+
+    numeric: ClassVar[bool] = False
 
     @property
     def width(self) -> int:

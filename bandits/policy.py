@@ -22,10 +22,10 @@ P = TypeVar("P")
 
 
 class Policy(Protocol[S_contra, P]):
-    """Turn what is known into the probability of each arm.
+    """Turn a statistic into the probability of each arm.
 
-    It holds parameters only. It never draws, learns, stores or looks at a clock: the engine applies
-    the newcomer cap and the floor, draws, and logs the very probability it drew from.
+    A policy holds parameters only. It never draws, learns, stores or reads a clock: the engine
+    applies the newcomer cap and the floor, draws, and logs the very probability it drew from.
     """
 
     name: ClassVar[str]
@@ -34,15 +34,15 @@ class Policy(Protocol[S_contra, P]):
 
     @property
     def statistic(self) -> type[Statistic]:
-        """The statistic family it reads; policies of one family can follow each other."""
+        """The statistic's family; policies of one family can follow each other."""
         ...
 
-    def prepare(self, known: S_contra, problem: Problem, upcoming: int, rng: Generator) -> P:
-        """Do once per snapshot and eligible set what does not depend on the context.
+    def prepare(self, statistic: S_contra, problem: Problem, upcoming: int, rng: Generator) -> P:
+        """Compute once per snapshot and eligible set the part that does not depend on the context.
 
         Args:
-            known: the statistic of the eligible arms, leading axes broadcast.
-            problem: what is chosen among, restricted alike.
+            statistic: the sums of the eligible arms, leading axes broadcast.
+            problem: the arms, restricted alike.
             upcoming: sends expected before the next fold, at least 1.
             rng: for frozen posterior draws; the snapshot stores its seed.
         """
@@ -56,35 +56,51 @@ class Policy(Protocol[S_contra, P]):
         """
         ...
 
+    # Methods that a policy may offer on top; None where it does not.
 
-class Sequential(Policy[S_contra, P], Protocol[S_contra, P]):
-    """What a policy may offer on top, for simulation at speed; the law of its choices is the same.
+    @property
+    def sample(self) -> Callable[[P, FloatArray, Generator], IntArray] | None:
+        """Draw an arm for each of contexts (*lead, *batch, d): (*lead, *batch), independently.
 
-    `sample_arms` uses `sample` where a policy has it; a simulation that learns after every decision
-    uses `advance` where it has that, else it prepares anew.
-    """
-
-    def sample(self, prepared: P, contexts: FloatArray, rng: Generator) -> IntArray:
-        """Draw an arm for each of contexts (*lead, *batch, d): (*lead, *batch), independently."""
+        The law is that of the propensities, drawn faster than from them.
+        """
         ...
 
-    def advance(self, prepared: P, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> P:
+    @property
+    def advance(self) -> Callable[[P, IntArray, FloatArray, FloatArray], P] | None:
         """Learn one observation in each state: arms, rewards (*lead,), contexts (*lead, d).
 
-        The result is what `prepare` would make of the statistic with these observations added, with
-        weight 1. It takes `prepared` over and may write to its arrays: use the result only.
+        The result is what `prepare` would return for the statistic with these observations added,
+        with weight 1, for a simulation that learns after every decision. It takes `prepared` over
+        and may write to its arrays: use the result only.
+        """
+        ...
+
+    @property
+    def predictions(self) -> Callable[[P, FloatArray], FloatArray] | None:
+        """Return the expected reward of each arm, (*lead, *batch, K), for (*lead, *batch, d).
+
+        It is the posterior mean, without a width or draw for exploration.
+        """
+        ...
+
+    @property
+    def contributions(self) -> Callable[[P, FloatArray], "Contributions"] | None:
+        """Split the prediction for one context (d,) by feature, for a state without lead.
+
+        Receipts show it, of a policy whose rule rests on a linear score.
         """
         ...
 
 
 class Contributions(Struct, frozen=True, eq=False):
-    """What a linear model predicts for one recipient of each of K arms, term by term.
+    """Predictions of a linear model for one recipient of each of K arms, term by term.
 
     Attributes:
-        terms: (K, d), what each feature of the context adds; a row's sum is the prediction.
-        widths: (K,), how far the policy looks beyond the prediction for how little is known: the
-            bound's distance, or one standard deviation; 0 where it does not.
-        log_odds: whether the terms add up to log odds of the reward, else to the reward itself.
+        terms: (K, d), the term of each feature of the context; a row's sum is the prediction.
+        widths: (K,), the distance of the policy's bound from the prediction, or one standard
+            deviation; 0 where the policy has neither.
+        log_odds: true where the terms add up to log odds of the reward, else to the reward itself.
     """
 
     terms: FloatArray
@@ -92,36 +108,37 @@ class Contributions(Struct, frozen=True, eq=False):
     log_odds: bool = False
 
 
-class Explaining(Policy[S_contra, P], Protocol[S_contra, P]):
-    """What a policy may offer on top whose rule rests on a linear score: receipts then show it."""
+class OnlineState(Protocol):
+    """A prepared state that learns one observation at a time."""
 
-    def contributions(self, prepared: P, context: FloatArray) -> Contributions:
-        """Take apart what is predicted for one context (d,), for a state without lead."""
+    def update(self, arms: IntArray, rewards: FloatArray) -> "OnlineState":
+        """Add one observation to each state: arms, rewards (*lead,). Use the result only."""
         ...
 
 
-class Predicting(Policy[S_contra, P], Protocol[S_contra, P]):
-    """What a policy that decides by the context offers on top: what it expects, however unsure."""
-
-    def predictions(self, prepared: P, contexts: FloatArray) -> FloatArray:
-        """Return the reward to expect of each arm, (*lead, *batch, K), for (*lead, *batch, d).
-
-        It is the posterior mean, without anything that is there to try arms out.
-        """
-        ...
+def advance_online(
+    policy: object,  # noqa: ARG001 - a method of policies
+    prepared: OnlineState,
+    arms: IntArray,
+    rewards: FloatArray,
+    contexts: FloatArray,  # noqa: ARG001 - no arm here depends on the recipient
+) -> OnlineState:
+    """Add one observation to each state: arms, rewards (*lead,)."""
+    return prepared.update(arms, rewards)
 
 
 def sample_arms(
     policy: Policy[Any, P], prepared: P, contexts: FloatArray, rng: Generator
 ) -> IntArray:
     """Draw an arm for each of contexts (*lead, *batch, d): (*lead, *batch), independently."""
-    sample: Callable[[P, FloatArray, Generator], IntArray] | None
-    if sample := getattr(policy, "sample", None):
-        return sample(prepared, contexts, rng)
-    return draw_each(policy.propensities(prepared, contexts), contexts, rng)
+    if policy.sample is not None:
+        return policy.sample(prepared, contexts, rng)
+    return draw_from_propensities(policy.propensities(prepared, contexts), contexts, rng)
 
 
-def draw_each(propensities: FloatArray, contexts: FloatArray, rng: Generator) -> IntArray:
+def draw_from_propensities(
+    propensities: FloatArray, contexts: FloatArray, rng: Generator
+) -> IntArray:
     """Draw arms from propensities (*lead, K) or (*lead, *batch, K): (*lead, *batch)."""
     shape = per_arm(propensities, contexts)[:-1]
     return draw(over_batch(propensities, contexts), rng.random(shape))
@@ -140,11 +157,11 @@ def per_arm(state: FloatArray, contexts: FloatArray) -> tuple[int, ...]:
 
 
 class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The fields of a policy, each declared once, with its bounds and its help.
+    """Fields of a policy, each declared once, with its bounds and its help.
 
     ``Annotated[float, Meta(gt=0, description=...)]`` gives the check, the message, the JSON Schema,
     the web form's field and the documentation. Constructing a msgspec Struct checks nothing, so
-    this does.
+    this one does.
     """
 
     name: ClassVar[str]
@@ -152,6 +169,10 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     support: ClassVar[tuple[float, float]]
     advised: ClassVar[str] = ""
     statistic: ClassVar[type[Statistic]]
+    sample: ClassVar[Callable[..., IntArray] | None] = None
+    advance: ClassVar[Callable[..., Any] | None] = None
+    predictions: ClassVar[Callable[..., FloatArray] | None] = None
+    contributions: ClassVar[Callable[..., Contributions] | None] = None
 
     def __post_init__(self) -> None:
         """Check every field against its declaration.
@@ -175,7 +196,7 @@ class Parameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def _plain(value: Any) -> Any:
-    """Turn numpy's numbers and arrays into Python's, which is what declarations speak of."""
+    """Turn numpy's numbers and arrays into Python's, which declarations are about."""
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     return tuple(map(_plain, value)) if isinstance(value, tuple | list) else value

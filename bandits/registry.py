@@ -1,4 +1,4 @@
-"""The policies that exist, found by themselves: the entry-point group ``bandits.policies``."""
+"""Registry of policies, discovered in the entry-point group ``bandits.policies``."""
 
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -22,22 +22,23 @@ C = TypeVar("C", bound=type[Parameters])
 def register(
     name: str, *, label: str, support: tuple[float, float] = _INFINITE, advised: str = ""
 ) -> Callable[[C], C]:
-    """Register a policy class under `name`; its docstring's first line says what it is for.
+    """Register a policy class under `name`; its docstring's first line is its purpose.
 
     Args:
-        name: what scenarios and the API call it.
-        label: what pages call it.
+        name: its name in scenarios and the API.
+        label: its name on pages.
         support: the interval that rewards must lie in.
-        advised: what it is the first choice for: ``rates``, ``values``, ``parts`` (many versions),
-            ``recipients`` (who differ), or ``nothing in time`` (results after the last send).
+        advised: its case as first choice: ``rates``, ``values``, ``parts`` (many
+            versions), ``recipients`` (who differ), or ``nothing in time`` (results after the last
+            send).
 
     Raises:
         DuplicatePolicy: another class has this name.
     """
 
-    def enter(policy: C) -> C:
-        known = _registered.get(name)
-        if known is not None and (known.__module__, known.__qualname__) != (
+    def add_policy(policy: C) -> C:
+        registered = _registered.get(name)
+        if registered is not None and (registered.__module__, registered.__qualname__) != (
             policy.__module__,
             policy.__qualname__,
         ):
@@ -47,7 +48,7 @@ def register(
         _registered[name] = policy
         return policy
 
-    return enter
+    return add_policy
 
 
 @cache
@@ -70,10 +71,10 @@ def make(name: str, params: Mapping[str, Any] | None = None) -> AnyPolicy:
         InvalidInput: there is no such policy (at ``/name``), or a parameter does not fit (at
             ``/params/...``).
     """
-    known = policies()
-    if name not in known:
-        raise InvalidInput.at("/name", f"unknown policy {name!r}; known are {', '.join(known)}")
-    policy = known[name]
+    by_name = policies()
+    if name not in by_name:
+        raise InvalidInput.at("/name", f"unknown policy {name!r}; known are {', '.join(by_name)}")
+    policy = by_name[name]
     params = dict(params or {})
     try:
         _check_names(policy, params)
@@ -83,7 +84,7 @@ def make(name: str, params: Mapping[str, Any] | None = None) -> AnyPolicy:
 
 
 def _check_names(policy: type[Parameters], params: Mapping[str, Any]) -> None:
-    """Refuse parameters that `policy` does not take, and do not go without those it needs."""
+    """Refuse parameters that `policy` does not take, and the lack of those it needs."""
     fields = {f.name: f for f in msgspec.structs.fields(policy)}
     taken = ", ".join(sorted(fields)) or "none"
     faults = [

@@ -1,4 +1,4 @@
-"""The policies, one file each; a new file in this folder is found by itself."""
+"""Policies, one file each; a new file in this folder registers itself."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -1,4 +1,4 @@
-"""Bayes-UCB: a high quantile of what an arm's rate may be."""
+"""Bayes-UCB: a high quantile of the posterior of an arm's rate."""
 
 from functools import partial
 from typing import ClassVar
@@ -11,11 +11,10 @@ from bandits.array_types import FloatArray
 from bandits.numerics.batched_index import (
     BatchIndexState,
     IndexState,
-    wave_propensities,
-    wave_sample,
+    index_propensities,
+    index_sample,
 )
-from bandits.numerics.sequential import advance_online
-from bandits.policy import Parameters, PriorFailures, PriorSuccesses
+from bandits.policy import Parameters, PriorFailures, PriorSuccesses, advance_online
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
@@ -41,22 +40,22 @@ class BayesUCB(Parameters, frozen=True):
     prior_failures: PriorFailures = 1.0
 
     def prepare(
-        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: Moments, problem: Problem, upcoming: int, rng: Generator
     ) -> IndexState:
         """Fix the index that sends are shared by."""
         return BatchIndexState(
-            known, partial(_index, self.prior_successes, self.prior_failures), upcoming
+            statistic, partial(_index, self.prior_successes, self.prior_failures), upcoming
         )
 
-    propensities = wave_propensities
-    sample = wave_sample
+    propensities = index_propensities
+    sample = index_sample
     advance = advance_online
 
 
-def _index(alpha: float, beta: float, known: MomentsView, sends: FloatArray) -> FloatArray:
-    """Take the quantile at the posterior's mean, as narrow as if all `sends` had been seen."""
+def _index(alpha: float, beta: float, statistic: MomentsView, sends: FloatArray) -> FloatArray:
+    """Take the quantile at the posterior's mean, as narrow as if all `sends` had matured."""
     prior = alpha + beta
-    successes = np.clip(known.total, 0, known.count)
-    mean = (alpha + successes) / (prior + known.count)
-    tail, total = np.exp(-known.log_rounds), prior + sends
+    successes = np.clip(statistic.total, 0, statistic.count)
+    mean = (alpha + successes) / (prior + statistic.count)
+    tail, total = np.exp(-statistic.log_rounds), prior + sends
     return np.asarray(betainccinv(mean * total, (1 - mean) * total, tail), np.float64)

@@ -1,4 +1,4 @@
-"""Epsilon-greedy: mostly the best so far, sometimes anything."""
+"""Epsilon-greedy: mostly the best arm so far, sometimes a random one."""
 
 from typing import Annotated, ClassVar
 
@@ -47,12 +47,14 @@ class EpsilonGreedy(Parameters, frozen=True):
     ] = 0.0
 
     def prepare(
-        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: Moments, problem: Problem, upcoming: int, rng: Generator
     ) -> FloatArray:
         """Return the probabilities (*lead, K); arms without data take the pooled mean."""
-        greedy = equal_shares(largest(known.means))
-        late = (self.decay_after > 0) & (known.rounds > self.decay_after)
-        epsilon = self.epsilon * np.where(late, self.decay_after / np.maximum(known.rounds, 1), 1.0)
+        greedy = equal_shares(largest(statistic.means))
+        late = (self.decay_after > 0) & (statistic.rounds > self.decay_after)
+        epsilon = self.epsilon * np.where(
+            late, self.decay_after / np.maximum(statistic.rounds, 1), 1.0
+        )
         return epsilon / problem.n_arms + (1 - epsilon) * greedy
 
     def propensities(self, prepared: FloatArray, contexts: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""A fixed split: what an A/B test does while it runs."""
+"""Fixed split: the shares of an A/B test while it runs."""
 
 from typing import Annotated, ClassVar
 
@@ -36,7 +36,7 @@ class Uniform(Parameters, frozen=True):
     ] = ()
 
     def prepare(
-        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: Moments, problem: Problem, upcoming: int, rng: Generator
     ) -> FloatArray:
         """Return the shares (*lead, K); equal ones where no eligible arm has a weight above 0."""
         weights = np.full(problem.n_arms, np.mean(self.weights) if self.weights else 1.0)
@@ -44,7 +44,7 @@ class Uniform(Parameters, frozen=True):
         weights[listed] = np.asarray(self.weights)[problem.arms[listed]]
         if not weights.any():
             weights[:] = 1.0
-        return np.broadcast_to(weights / weights.sum(), known.count.shape)
+        return np.broadcast_to(weights / weights.sum(), statistic.count.shape)
 
     def propensities(self, prepared: FloatArray, contexts: FloatArray) -> FloatArray:
         """Return the shares (*lead, K)."""

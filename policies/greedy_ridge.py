@@ -31,10 +31,10 @@ class GreedyRidge(Parameters, frozen=True):
     ridge: RidgePenalty = 1.0
 
     def prepare(
-        self, known: Ridge, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: Ridge, problem: Problem, upcoming: int, rng: Generator
     ) -> tuple[LinearFit, float]:
-        """Fit the regressions, and tell which difference of predictions is none."""
-        return RidgeFit(known.matured, self.ridge), NOTHING_LEFT * problem.span
+        """Fit the regressions, and compute the difference of predictions that counts as a tie."""
+        return RidgeFit(statistic.matured, self.ridge), NOTHING_LEFT * problem.span
 
     def propensities(self, prepared: tuple[LinearFit, float], contexts: FloatArray) -> FloatArray:
         """Return 1 for the best prediction, split equally among ties, (*lead, *batch, K)."""
@@ -51,7 +51,7 @@ class GreedyRidge(Parameters, frozen=True):
     def contributions(
         self, prepared: tuple[LinearFit, float], context: FloatArray
     ) -> Contributions:
-        """Tell what each feature adds to a recipient's prediction."""
+        """Split the prediction for one context (d,) by feature."""
         return contributions(prepared[0], context)
 
     predictions = linear_means

@@ -1,4 +1,4 @@
-"""Linear Thompson sampling: a regression per variant, as uncertain as it is."""
+"""Linear Thompson sampling: a regression per variant, with its uncertainty."""
 
 from typing import Annotated, ClassVar
 
@@ -7,11 +7,11 @@ from numpy.random import Generator
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.numerics.linear_policy import (
-    Reaching,
+    FitAndWidth,
     linear_advance,
+    linear_contributions,
     linear_means,
-    linear_parts,
-    reached,
+    means_and_reach,
 )
 from bandits.numerics.quadrature import normal_chances
 from bandits.numerics.ridge_fit import RidgeFit
@@ -23,7 +23,7 @@ from bandits.statistics import Ridge
 
 @register("lints", label="Linear Thompson sampling (personal)", advised="recipients")
 class LinTS(Parameters, frozen=True):
-    """Give each recipient each variant with the chance that it is the best for somebody like them.
+    """Give each recipient each variant with the chance that it is the best for such a recipient.
 
     For recipients who differ, with feedback in waves or late: it varies what it sends by itself.
 
@@ -47,19 +47,21 @@ class LinTS(Parameters, frozen=True):
     ] = 0.1
     ridge: RidgePenalty = 1.0
 
-    def prepare(self, known: Ridge, problem: Problem, upcoming: int, rng: Generator) -> Reaching:
-        """Fit the regressions; what is pending has taught nothing yet, and does not count."""
-        return RidgeFit(known.matured, self.ridge), self.v * problem.span
+    def prepare(
+        self, statistic: Ridge, problem: Problem, upcoming: int, rng: Generator
+    ) -> FitAndWidth:
+        """Fit the regressions to matured observations; pending decisions do not count."""
+        return RidgeFit(statistic.matured, self.ridge), self.v * problem.span
 
-    def propensities(self, prepared: Reaching, contexts: FloatArray) -> FloatArray:
+    def propensities(self, prepared: FitAndWidth, contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, *batch, K)."""
-        return normal_chances(*reached(prepared, contexts))
+        return normal_chances(*means_and_reach(prepared, contexts))
 
-    def sample(self, prepared: Reaching, contexts: FloatArray, rng: Generator) -> IntArray:
+    def sample(self, prepared: FitAndWidth, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose reward, drawn from its posterior, is the largest."""
-        means, widths = reached(prepared, contexts)
+        means, widths = means_and_reach(prepared, contexts)
         return (means + widths * rng.standard_normal(means.shape)).argmax(axis=-1)
 
     predictions = linear_means
-    contributions = linear_parts
+    contributions = linear_contributions
     advance = linear_advance

@@ -1,4 +1,4 @@
-"""Logistic Thompson sampling: the odds of a click by variant, as uncertain as they are."""
+"""Logistic Thompson sampling: the odds of a click by variant, with their uncertainty."""
 
 from typing import ClassVar, cast
 
@@ -20,7 +20,7 @@ from bandits.statistics.logistic import LogisticSums, PenalisedFamily
 class LogisticThompson(Parameters, frozen=True):
     """Give each recipient each variant with the chance that they would most likely act on it.
 
-    For opens and clicks that depend much on the recipient: it reckons with odds, which keep small
+    For opens and clicks that depend much on the recipient: it models odds, which keep small
     rates apart where a straight line cannot. Every update fits the whole log anew, so it suits
     smaller campaigns.
 
@@ -36,20 +36,20 @@ class LogisticThompson(Parameters, frozen=True):
     ridge: RidgePenalty = 1.0
 
     def prepare(
-        self, known: LogisticSums, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: LogisticSums, problem: Problem, upcoming: int, rng: Generator
     ) -> LinearFit:
-        """Add the prior that was fitted under; another λ waits until the log is fitted anew."""
-        nothing = np.zeros_like(known.precision)
-        return RidgeFit(Ridge(known.precision, known.shift, nothing), known.penalty)
+        """Add the prior of the fit; another λ applies once the log is fitted anew."""
+        nothing = np.zeros_like(statistic.precision)
+        return RidgeFit(Ridge(statistic.precision, statistic.shift, nothing), statistic.penalty)
 
     def propensities(self, prepared: LinearFit, contexts: FloatArray) -> FloatArray:
         """Return the chance that each arm is the best, (*lead, *batch, K)."""
-        means, widths = prepared.predicted(contexts)
+        means, widths = prepared.predict(contexts)
         return normal_chances(means, self.spread * widths)
 
     def sample(self, prepared: LinearFit, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw the arm whose log odds, drawn from their posterior, are the largest."""
-        means, widths = prepared.predicted(contexts)
+        means, widths = prepared.predict(contexts)
         return (means + self.spread * widths * rng.standard_normal(means.shape)).argmax(axis=-1)
 
     def predictions(self, prepared: LinearFit, contexts: FloatArray) -> FloatArray:
@@ -57,5 +57,5 @@ class LogisticThompson(Parameters, frozen=True):
         return mean_rates(prepared, contexts, self.spread)
 
     def contributions(self, prepared: LinearFit, context: FloatArray) -> Contributions:
-        """Tell what each feature adds to the log odds that a recipient likes it."""
+        """Split the log odds of a success for one context (d,) by feature."""
         return contributions(prepared, context, self.spread, log_odds=True)

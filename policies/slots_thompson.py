@@ -8,8 +8,8 @@ from numpy.random import Generator
 from bandits.array_types import FloatArray
 from bandits.numerics.linear_posterior_draws import (
     LinearDraws,
+    draws_contributions,
     draws_means,
-    draws_parts,
     draws_sample,
 )
 from bandits.policy import Parameters, RidgePenalty, Spread
@@ -23,7 +23,7 @@ class SlotsThompson(Parameters, frozen=True):
     """Learn what each subject line, block or discount adds, whatever it is combined with.
 
     For emails of several slots, where 4 × 4 × 3 variants are 48 arms but only 11 things to learn.
-    It takes the effects of slots to add up, for each recipient by what is known of them. Choose a
+    It takes the effects of slots to add up, for each recipient by their features. Choose a
     minimum share above 0: a version that no draw prefers is never sent otherwise.
 
     A Bayesian linear model in which each variant of a slot has its own weights on the context; one
@@ -49,10 +49,10 @@ class SlotsThompson(Parameters, frozen=True):
     ] = 1_000
 
     def prepare(
-        self, known: SlotRidge, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: SlotRidge, problem: Problem, upcoming: int, rng: Generator
     ) -> LinearDraws:
         """Fit the model; its draws are made when they are first needed."""
-        return LinearDraws(known, problem, self.ridge, self.spread, rng, self.draws)
+        return LinearDraws(statistic, problem, self.ridge, self.spread, rng, self.draws)
 
     def propensities(self, prepared: LinearDraws, contexts: FloatArray) -> FloatArray:
         """Return the share of draws that prefer each arm, (*lead, *batch, K)."""
@@ -60,4 +60,4 @@ class SlotsThompson(Parameters, frozen=True):
 
     sample = draws_sample
     predictions = draws_means
-    contributions = draws_parts
+    contributions = draws_contributions

@@ -38,10 +38,10 @@ class Softmax(Parameters, frozen=True):
     ] = 0.01
 
     def prepare(
-        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: Moments, problem: Problem, upcoming: int, rng: Generator
     ) -> FloatArray:
         """Return the shares (*lead, K); arms without data take the pooled mean."""
-        scores = known.means / (self.temperature * problem.span)
+        scores = statistic.means / (self.temperature * problem.span)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         return weights / weights.sum(axis=-1, keepdims=True)
 

@@ -5,7 +5,13 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.numerics.inverse_gap import InverseGap, gap_advance, gap_chances, gap_means, gap_parts
+from bandits.numerics.inverse_gap import (
+    InverseGap,
+    gap_advance,
+    gap_chances,
+    gap_contributions,
+    gap_means,
+)
 from bandits.policy import Parameters, RidgePenalty
 from bandits.problem import Problem
 from bandits.registry import register
@@ -46,11 +52,13 @@ class SquareCB(Parameters, frozen=True):
     ] = 0.5
     ridge: RidgePenalty = 1.0
 
-    def prepare(self, known: Ridge, problem: Problem, upcoming: int, rng: Generator) -> InverseGap:
-        """Fit the regressions; find how greedy to be."""
-        return InverseGap.of(known, problem.span, self.ridge, self.scale, self.exponent)
+    def prepare(
+        self, statistic: Ridge, problem: Problem, upcoming: int, rng: Generator
+    ) -> InverseGap:
+        """Fit the regressions, and compute the greed."""
+        return InverseGap.from_ridge(statistic, problem.span, self.ridge, self.scale, self.exponent)
 
     propensities = gap_chances
     predictions = gap_means
     advance = gap_advance
-    contributions = gap_parts
+    contributions = gap_contributions

@@ -4,9 +4,8 @@ from typing import ClassVar
 
 from numpy.random import Generator
 
-from bandits.numerics.posterior import BetaPosterior, best_chances, best_drawn
-from bandits.numerics.sequential import advance_online
-from bandits.policy import Parameters, PriorFailures, PriorSuccesses
+from bandits.numerics.posterior import BetaPosterior, best_chances, sample_best
+from bandits.policy import Parameters, PriorFailures, PriorSuccesses, advance_online
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
@@ -29,11 +28,11 @@ class Thompson(Parameters, frozen=True):
     prior_failures: PriorFailures = 1.0
 
     def prepare(
-        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: Moments, problem: Problem, upcoming: int, rng: Generator
     ) -> BetaPosterior:
         """Add the prior to successes and failures."""
-        return BetaPosterior.of(known, self.prior_successes, self.prior_failures)
+        return BetaPosterior.from_moments(statistic, self.prior_successes, self.prior_failures)
 
     propensities = best_chances
-    sample = best_drawn
+    sample = sample_best
     advance = advance_online

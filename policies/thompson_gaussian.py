@@ -5,9 +5,8 @@ from typing import Annotated, ClassVar
 from msgspec import Meta
 from numpy.random import Generator
 
-from bandits.numerics.posterior import StudentPosterior, best_chances, best_drawn
-from bandits.numerics.sequential import advance_online
-from bandits.policy import Parameters
+from bandits.numerics.posterior import StudentPosterior, best_chances, sample_best
+from bandits.policy import Parameters, advance_online
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
@@ -48,11 +47,11 @@ class ThompsonGaussian(Parameters, frozen=True):
     ] = 1.0
 
     def prepare(
-        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: Moments, problem: Problem, upcoming: int, rng: Generator
     ) -> StudentPosterior:
         """Update the prior."""
-        return StudentPosterior(known, problem.span, self.prior_weight, self.prior_shape)
+        return StudentPosterior(statistic, problem.span, self.prior_weight, self.prior_shape)
 
     propensities = best_chances
-    sample = best_drawn
+    sample = sample_best
     advance = advance_online

@@ -10,11 +10,10 @@ from bandits.array_types import FloatArray
 from bandits.numerics.batched_index import (
     BatchIndexState,
     IndexState,
-    wave_propensities,
-    wave_sample,
+    index_propensities,
+    index_sample,
 )
-from bandits.numerics.sequential import advance_online
-from bandits.policy import Parameters
+from bandits.policy import Parameters, advance_online
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
@@ -47,15 +46,15 @@ class UCB1(Parameters, frozen=True):
     ] = 2.0
 
     def prepare(
-        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: Moments, problem: Problem, upcoming: int, rng: Generator
     ) -> IndexState:
         """Fix the index that sends are shared by."""
-        return BatchIndexState(known, partial(_index, problem.span * self.w**0.5), upcoming)
+        return BatchIndexState(statistic, partial(_index, problem.span * self.w**0.5), upcoming)
 
-    propensities = wave_propensities
-    sample = wave_sample
+    propensities = index_propensities
+    sample = index_sample
     advance = advance_online
 
 
-def _index(reach: float, known: MomentsView, sends: FloatArray) -> FloatArray:
-    return known.bounds(reach * known.log_rounds**0.5, sends)
+def _index(reach: float, statistic: MomentsView, sends: FloatArray) -> FloatArray:
+    return statistic.bounds(reach * statistic.log_rounds**0.5, sends)

@@ -1,4 +1,4 @@
-"""UCB-Tuned: UCB1 with a width that knows how much an arm's rewards vary."""
+"""UCB-Tuned: UCB1 with a width that depends on the variance of an arm's rewards."""
 
 from functools import partial
 from typing import ClassVar
@@ -10,11 +10,10 @@ from bandits.array_types import FloatArray
 from bandits.numerics.batched_index import (
     BatchIndexState,
     IndexState,
-    wave_propensities,
-    wave_sample,
+    index_propensities,
+    index_sample,
 )
-from bandits.numerics.sequential import advance_online
-from bandits.policy import Parameters
+from bandits.policy import Parameters, advance_online
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
@@ -36,17 +35,17 @@ class UCBTuned(Parameters, frozen=True):
     statistic: ClassVar[type[Moments]] = Moments
 
     def prepare(
-        self, known: Moments, problem: Problem, upcoming: int, rng: Generator
+        self, statistic: Moments, problem: Problem, upcoming: int, rng: Generator
     ) -> IndexState:
         """Fix the index that sends are shared by."""
-        return BatchIndexState(known, partial(_index, problem.span), upcoming, squares=True)
+        return BatchIndexState(statistic, partial(_index, problem.span), upcoming, squares=True)
 
-    propensities = wave_propensities
-    sample = wave_sample
+    propensities = index_propensities
+    sample = index_sample
     advance = advance_online
 
 
-def _index(span: float, known: MomentsView, sends: FloatArray) -> FloatArray:
-    doubt = known.log_rounds / sends
-    variance = known.variances + span**2 * np.sqrt(2 * doubt)
-    return known.means + np.sqrt(doubt * np.minimum(span**2 / 4, variance))
+def _index(span: float, statistic: MomentsView, sends: FloatArray) -> FloatArray:
+    doubt = statistic.log_rounds / sends
+    variance = statistic.variances + span**2 * np.sqrt(2 * doubt)
+    return statistic.means + np.sqrt(doubt * np.minimum(span**2 / 4, variance))

@@ -4,11 +4,11 @@
 >>> from simulations.environments import Bernoulli
 >>> result = simulate(Bernoulli((.20, .18, .24)), ["thompson", ABTest(share=.1)], horizon=10_000)
 
-Each step from a question to its answer has a place: `scenario` reads a question, `lineup` who takes
-part, and `simulation` puts it. `environments` are the worlds, `conditions` what everybody meets in
-them, `contestants` the policies at play and `baselines` the tests beside them; `running` plays and
-`reporting` tells. `replay` does without a world, on a log; `planning` answers the form in the web
-pages; `reading` is how files and untyped values come in; `scenarios` are questions to begin with.
+`scenario` reads a scenario file, `learner_config` the learners in it, and `simulate` runs it.
+`environments` draw recipients and rewards, `learners` are policies and `ab_tests` the tests beside
+them; `running` has the loop and its delays, `reporting` tables, charts and files. `replay` runs a
+policy on a log that `csv_log` reads, `planning` makes the forecasts of the web form, `policy_docs`
+the page of policies, and `scenarios` are files to begin with.
 """
 
 from simulations.ab_tests.procedures import (

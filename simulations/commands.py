@@ -19,17 +19,17 @@ from simulations.replay import ReplayResult, sent_unequally
 from simulations.replay import replay as run_replay
 from simulations.reporting.exports import check_path, export
 from simulations.reporting.result import Result
-from simulations.reporting.tables import WIDTH, difference_table, replay_table, result_table
+from simulations.reporting.result_tables import WIDTH, difference_table, replay_table, result_table
 from simulations.running import loop
-from simulations.scenario import Scenario, load, parse, ready
+from simulations.scenario import Scenario, load, parse, ready_scenarios
 from simulations.simulate import simulate_run
 
 _INTERRUPTED = 130  # the exit status of a program that the keyboard stopped
 
 
 @contextmanager
-def progress_bar(what: str, total: int) -> Iterator[loop.Progress]:
-    """Show progress and the time left on standard error, if a person is watching."""
+def progress_bar(title: str, total: int) -> Iterator[loop.Progress]:
+    """Show progress and the time left on standard error, if that is a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -40,7 +40,7 @@ def progress_bar(what: str, total: int) -> Iterator[loop.Progress]:
     with Progress(
         *columns, console=console, transient=True, disable=not console.is_terminal
     ) as bars:
-        task = bars.add_task(what, total=total)
+        task = bars.add_task(title, total=total)
         yield lambda n: bars.advance(task, n)
 
 
@@ -73,9 +73,9 @@ def simulate(  # noqa: PLR0913 - one for each option
     scheduler: str | None,
     listing: bool,
 ) -> None:
-    """Compare policies and A/B tests as SCENARIO says: a TOML file, or a ready scenario's name."""
+    """Compare policies and A/B tests in SCENARIO: a TOML file, or a ready scenario's name."""
     if listing:
-        scenarios = ready()
+        scenarios = ready_scenarios()
         width = max(map(len, scenarios))
         for name, text in scenarios.items():
             click.echo(f"{name:{width}}  {parse(text).question}")
@@ -84,29 +84,29 @@ def simulate(  # noqa: PLR0913 - one for each option
         raise InvalidInput.at("", "name a scenario file, or see `bandits simulate --list`")
     if report is not None:
         check_path(report)
-    read = _overridden(load(scenario), seed, replications)
-    run = read.run
-    total = run.horizon * run.replications * len(read.policies)
+    loaded = _override(load(scenario), seed, replications)
+    run = loaded.run
+    total = run.horizon * run.replications * len(loaded.policies)
     with progress_bar("simulating", total) as progress:
         result = simulate_run(
-            read.environment,
-            read.policies,
+            loaded.environment,
+            loaded.policies,
             run,
             workers=workers,
             scheduler=scheduler,
             progress=progress,
         )
-    _show(result, read, as_json=as_json)
+    _show(result, loaded, as_json=as_json)
     if report is not None:
-        export(report, result, read)
+        export(report, result, loaded)
     if result.interrupted:
         raise SystemExit(_INTERRUPTED)
 
 
-def _overridden(scenario: Scenario, seed: int | None, replications: int | None) -> Scenario:
-    changes = {"seed": seed, "replications": replications}
-    given = {name: value for name, value in changes.items() if value is not None}
-    return structs.replace(scenario, run=structs.replace(scenario.run, **given))
+def _override(scenario: Scenario, seed: int | None, replications: int | None) -> Scenario:
+    options = {"seed": seed, "replications": replications}
+    changes = {name: value for name, value in options.items() if value is not None}
+    return structs.replace(scenario, run=structs.replace(scenario.run, **changes))
 
 
 def _show(result: Result, scenario: Scenario, *, as_json: bool) -> None:
@@ -116,10 +116,10 @@ def _show(result: Result, scenario: Scenario, *, as_json: bool) -> None:
     console = _console()
     if scenario.question:
         console.print(scenario.question, style="bold", highlight=False)
-    console.print(result_table(result, console.width))
+    console.print(result_table(result.outcomes, result.run, console.width))
     if len(result.outcomes) > 1:
         console.print()
-        console.print(difference_table(result))
+        console.print(difference_table(result.outcomes))
     report = result.report()
     console.print(
         f"{result.seconds:.1f} s, {report.steps_per_second:,.0f} decisions a second",
@@ -131,9 +131,9 @@ def _show(result: Result, scenario: Scenario, *, as_json: bool) -> None:
 
 
 def _console() -> Console:
-    """Write to standard output, as wide as the terminal; a file has no width of its own.
+    """Make the console of standard output, as wide as the terminal; a file has no width.
 
-    A label or a question stands there as it was written, whatever brackets it has.
+    A label or a question is written as it is, with all its brackets.
     """
     console = Console(markup=False, emoji=False)
     return console if console.is_terminal else Console(width=WIDTH, markup=False, emoji=False)
@@ -168,23 +168,23 @@ def replay(  # noqa: PLR0913 - one for each option
     as_json: bool,
     seed: int,
 ) -> None:
-    """Tell what policies would have earned on LOG, a CSV file of emails sent at random.
+    """Estimate what policies would have earned on LOG, a CSV file of emails sent at random.
 
-    Rejection replay (Li et al. 2011): where a policy chooses what was sent, it earns the logged
-    reward and learns. Without --propensity every arm must have been sent equally often.
+    Rejection replay (Li et al. 2011): where a policy chooses the arm that was sent, it earns the
+    logged reward and learns. Without --propensity every arm must have been sent equally often.
     """
     policies = [make(name) for name in names]
     features = tuple(name.strip() for name in context.split(",") if name.strip())
-    read = read_log(log, LogColumns(arm, reward, features, propensity))
-    if read.propensities is None and sent_unequally(read):
+    rows = read_log(log, LogColumns(arm, reward, features, propensity))
+    if rows.propensities is None and sent_unequally(rows):
         progress_console.print(
             "warning: arms were not sent equally often; without --propensity this replay is biased"
         )
     began = time.perf_counter()
-    with progress_bar("replaying", read.n * len(policies)) as progress:
-        results = [run_replay(read, p, seed=seed, progress=progress) for p in policies]
-    report = ReplayReport(results, read.n, read.arms, time.perf_counter() - began)
+    with progress_bar("replaying", rows.n * len(policies)) as progress:
+        results = [run_replay(rows, p, seed=seed, progress=progress) for p in policies]
+    report = ReplayReport(results, rows.n, rows.arms, time.perf_counter() - began)
     if as_json:
         click.echo(msgspec.json.encode(report).decode())
     else:
-        _console().print(replay_table(results, read.n))
+        _console().print(replay_table(results, rows.n))

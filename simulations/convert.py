@@ -1,4 +1,4 @@
-"""From untyped values to our types, with every fault at its place."""
+"""Conversion of untyped values to typed ones, with every fault at its place."""
 
 from collections.abc import Iterator
 from math import isfinite
@@ -13,11 +13,11 @@ from bandits.validation import refusal
 T = TypeVar("T")
 
 
-def read(kind: type[T], value: Any) -> T:
-    """Convert a value, as TOML or JSON gave it, to a type.
+def convert_value(kind: type[T], value: Any) -> T:
+    """Convert a value read from TOML or JSON to a type.
 
     Raises:
-        InvalidInput: at the JSON pointer of what does not fit.
+        InvalidInput: at the JSON pointer of each value that does not fit.
     """
     if unbounded := list(_non_finite(value)):
         raise InvalidInput(Fault(place, "must be a finite number") for place in unbounded)

@@ -1,4 +1,4 @@
-"""A log of sent emails in a CSV file, as arrays; every fault is named by its line and column."""
+"""Log of sent emails in a CSV file, as arrays; every fault is named by its line and column."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -16,7 +16,7 @@ MOST_VALUES = 100  # different texts of a context column; as many as the engine 
 
 
 class LogColumns(Struct, frozen=True):
-    """Which columns of the file mean what."""
+    """Columns of the file by their meaning."""
 
     arm: str
     reward: str
@@ -24,7 +24,7 @@ class LogColumns(Struct, frozen=True):
     propensity: str | None = None
 
     def check(self) -> None:
-        """Refuse a context that would tell the policy what it is asked to find out.
+        """Refuse a context that holds the arm, the reward or the propensity.
 
         Raises:
             InvalidInput: a column has two meanings.
@@ -40,10 +40,10 @@ class ReplayLog(Struct, frozen=True, eq=False):
 
     Attributes:
         arms: the K names, in alphabetical order.
-        arm: (n,) int, what was sent.
+        arm: (n,) int, the arm that was sent.
         rewards: (n,).
         contexts: (n, d), the first feature 1, numbers scaled to [0, 1], texts one feature a value.
-        propensities: (n,), of what was sent; None where nobody knows.
+        propensities: (n,), of the arm that was sent; None where they are not logged.
     """
 
     arms: tuple[str, ...]
@@ -54,11 +54,11 @@ class ReplayLog(Struct, frozen=True, eq=False):
 
     @property
     def n(self) -> int:
-        """How many rows."""
+        """Number of rows."""
         return len(self.arm)
 
 
-class _Cells(Struct, frozen=True):
+class _ColumnCells(Struct, frozen=True):
     """A column: its cells as text, and the lines they stand on."""
 
     file: str
@@ -75,7 +75,7 @@ class _Cells(Struct, frozen=True):
         """Read every cell as a finite number.
 
         Raises:
-            InvalidInput: at the first that is none.
+            InvalidInput: at the first cell that is none.
         """
         out = np.empty(len(self.texts))
         for row, text in enumerate(self.texts):
@@ -102,15 +102,15 @@ def read_log(path: Path, columns: LogColumns) -> ReplayLog:
             not fit, with its line and column.
     """
     columns.check()
-    wanted = [columns.arm, columns.reward, *columns.context, *filter(None, [columns.propensity])]
-    cells = _read_cells(path, wanted)
+    needed = [columns.arm, columns.reward, *columns.context, *filter(None, [columns.propensity])]
+    cells = _read_cells(path, needed)
     names = cells[columns.arm]
     for row, text in enumerate(names.texts):
         if not text:
             raise names.fault(row, "is empty")
     arms, arm = np.unique(np.array(names.texts), return_inverse=True)
     rewards = cells[columns.reward].numbers()
-    encoded = [np.ones((len(arm), 1)), *(_encoded(cells[name]) for name in columns.context)]
+    encoded = [np.ones((len(arm), 1)), *(_encode(cells[name]) for name in columns.context)]
     propensities = None
     if columns.propensity is not None:
         propensities = _propensities(cells[columns.propensity])
@@ -134,7 +134,7 @@ class LabelledTable(Struct, frozen=True, eq=False):
 
 
 def read_labelled(path: Path, label: str, features: Sequence[str]) -> LabelledTable:
-    """Read a table in which one column is to be told from others, by default from all others.
+    """Read a table in which one column is predicted from others, by default from all others.
 
     Raises:
         InvalidInput: as `read_log`.
@@ -143,12 +143,12 @@ def read_labelled(path: Path, label: str, features: Sequence[str]) -> LabelledTa
     if label not in cells:
         raise missing_column(path, cells, label)
     labels, positions = np.unique(np.array(cells[label].texts), return_inverse=True)
-    told = [_encoded(column) for name, column in cells.items() if name != label]
-    contexts = np.concatenate([np.ones((len(positions), 1)), *told], axis=1)
+    encoded = [_encode(column) for name, column in cells.items() if name != label]
+    contexts = np.concatenate([np.ones((len(positions), 1)), *encoded], axis=1)
     return LabelledTable(tuple(str(name) for name in labels), positions, contexts)
 
 
-def _propensities(cells: _Cells) -> FloatArray:
+def _propensities(cells: _ColumnCells) -> FloatArray:
     values = cells.numbers()
     wrong = np.flatnonzero((values <= 0) | (values > 1))
     if len(wrong):
@@ -157,10 +157,12 @@ def _propensities(cells: _Cells) -> FloatArray:
     return values
 
 
-def _encoded(cells: _Cells) -> FloatArray:
+def _encode(cells: _ColumnCells) -> FloatArray:
     """Encode a context column as the engine does: (n, 1) if numbers, else (n, values)."""
-    found = [_number(text) is not None for text in cells.texts]
-    if sum(found) * 2 > len(found):  # a few texts among numbers are mistakes, not categories
+    are_numbers = [_number(text) is not None for text in cells.texts]
+    if sum(are_numbers) * 2 > len(
+        are_numbers
+    ):  # a few texts among numbers are mistakes, not categories
         numbers = cells.numbers()
         low, high = float(numbers.min()), float(numbers.max())
         feature = NumberFeature(cells.name, low, high if high > low else low + 1)
@@ -173,16 +175,16 @@ def _encoded(cells: _Cells) -> FloatArray:
     return CategoryFeature(cells.name, tuple(values)).column(cells.texts, EncodingCounts())
 
 
-def _read_cells(path: Path, wanted: Sequence[str] | None) -> dict[str, _Cells]:
-    """Read the wanted columns, or all."""
+def _read_cells(path: Path, names: Sequence[str] | None) -> dict[str, _ColumnCells]:
+    """Read the columns of these names, or all."""
     lines: list[int] = []
     rows: list[list[str]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             all_rows = whole_rows(path, file)
             _, header = next(all_rows, (0, []))
-            wanted = header if wanted is None else wanted
-            positions = [position(path, header, name) for name in wanted]
+            names = header if names is None else names
+            positions = [position(path, header, name) for name in names]
             for line, row in all_rows:
                 lines.append(line)
                 rows.append([row[at] for at in positions])
@@ -194,6 +196,6 @@ def _read_cells(path: Path, wanted: Sequence[str] | None) -> dict[str, _Cells]:
         raise InvalidInput.at("", f"{path}: has a header and no rows")
     texts = zip(*rows, strict=True)
     return {
-        name: _Cells(str(path), name, cells, lines)
-        for name, cells in zip(wanted or (), texts, strict=True)
+        name: _ColumnCells(str(path), name, cells, lines)
+        for name, cells in zip(names or (), texts, strict=True)
     }

@@ -1,17 +1,16 @@
-"""Replay a log: what would a policy have earned, had it chosen?
+"""Replay of a log: the reward that a policy would have earned, had it chosen.
 
 Rejection replay, after Li, Chu, Langford and Wang (2011), algorithm 2: a policy sees the log's rows
-in their order and chooses for each; where it chooses what was sent, it earns the real reward and
-learns from it, and all other rows are as if they had never been. If every arm was sent with the
-same probability to everybody, the rows that are left are distributed as if the policy had been
-live. Where the probabilities p differed but are logged, a match is kept with probability p_min / p,
-p_min being the smallest of the log; then every arm's rows are kept at the same rate again. (That is
-their remark on logs that are not uniform; it is exact if no arm's probability was below p_min.)
+in their order and chooses for each; where it chooses the arm that was sent, it earns the real
+reward and learns from it, and all other rows are left out. If every arm was sent with the same
+probability to every recipient, the matched rows are distributed as if the policy had been live.
+Where the probabilities p differed but are logged, a match is kept with probability p_min / p, p_min
+being the smallest of the log; then every arm's rows are kept at the same rate again. (That is their
+remark on logs that are not uniform; it is exact if no arm's probability was below p_min.)
 """
 
 from collections.abc import Callable
 from math import sqrt
-from typing import Any
 
 import numpy as np
 from msgspec import Struct
@@ -26,7 +25,7 @@ from bandits.statistics.accumulator import Accumulator
 from simulations.csv_log import ReplayLog
 
 _CURVE_POINTS = 100
-_GROWN = 1.02  # by how much rows have grown when what is fitted to all of them is fitted anew
+_GROWTH = 1.02  # growth of the rows after which a policy that is fitted to all is fitted anew
 _UNEQUAL = 1e-3  # p-value below which arms were not sent equally often
 
 
@@ -38,13 +37,13 @@ class ReplayPoint(Struct, frozen=True):
 
 
 class ReplayResult(Struct, frozen=True):
-    """How a policy did.
+    """Reward of a replayed policy.
 
     Attributes:
         label: its name.
         reward_per_step: mean reward over matched rows.
         se: its standard error.
-        matched: rows in which the policy chose what was sent, and that were kept.
+        matched: rows in which the policy chose the arm that was sent, and that were kept.
         curve: mean reward so far.
     """
 
@@ -56,13 +55,13 @@ class ReplayResult(Struct, frozen=True):
 
 
 def problem_of(log: ReplayLog) -> Problem:
-    """Describe what was chosen among; rewards within [0, 1] are taken for successes."""
+    """Return the log's arms, features and bounds; rewards in [0, 1] are taken for successes."""
     low, high = min(float(log.rewards.min()), 0.0), max(float(log.rewards.max()), 1.0)
     return Problem.of(len(log.arms), log.contexts.shape[1], low, high)
 
 
 def sent_unequally(log: ReplayLog) -> bool:
-    """Tell whether the arms' counts differ by more than chance, if all had the same probability."""
+    """Test the arms' counts: true where they differ by more than chance, at equal probability."""
     counts = np.bincount(log.arm, minlength=len(log.arms))
     return bool(chisquare(counts).pvalue < _UNEQUAL)
 
@@ -76,14 +75,14 @@ def replay(
 ) -> ReplayResult:
     """Replay a log with a policy that learns after every matched row.
 
-    One that is fitted anew to all rows learns after each of the first fifty, and from then on when
-    they have grown by a fiftieth, as a live one learns now and then.
+    A policy that is fitted anew to all rows learns after each of the first fifty, and from then on
+    when they have grown by a fiftieth, as a live one learns at folds.
 
     Args:
         log: the log.
         policy: the policy.
         seed: the same seed gives the same numbers.
-        progress: called now and then with the number of rows gone through since.
+        progress: called now and then with the number of rows replayed since.
 
     Raises:
         InvalidInput: the policy does not take such rewards, or no row matched.
@@ -97,7 +96,7 @@ def replay(
             f"[{log.rewards.min():g}, {log.rewards.max():g}]",
         )
     rng = Generator(SFC64(SeedSequence(seed)))
-    matched = _matched(log, _ReplayLearner(policy, problem, rng), rng, progress)
+    matched = _match_rows(log, _ReplayLearner(policy, problem, rng), rng, progress)
     if not matched:
         raise InvalidInput.at("", f"{policy.name} never chose what was sent")
     rewards = log.rewards[matched]
@@ -106,22 +105,22 @@ def replay(
     return ReplayResult(policy.name, float(rewards.mean()), se, n, _curve(rewards))
 
 
-def _matched(
-    log: ReplayLog, learning: "_ReplayLearner", rng: Generator, progress: Callable[[int], None]
+def _match_rows(
+    log: ReplayLog, learner: "_ReplayLearner", rng: Generator, progress: Callable[[int], None]
 ) -> list[int]:
     """Return the rows that were matched and kept, in order."""
-    kept = _kept(log, rng)
+    kept = _draw_kept(log, rng)
     matched = []
     ahead = len(log.arms)  # of so many rows, one is expected to match
     at = 0
     while at < log.n:
         rows = slice(at, min(at + ahead, log.n))
-        hits = (learning.choose(log.contexts[rows]) == log.arm[rows]) & kept[rows]
+        hits = (learner.choose(log.contexts[rows]) == log.arm[rows]) & kept[rows]
         first = int(hits.argmax())
         if hits[first]:
-            # The rows after it are chosen for again, by what is known then.
+            # The arms of the rows after it are chosen again, by the policy that learned from it.
             row = at + first
-            learning.learn(log.arm[row], log.rewards[row], log.contexts[row])
+            learner.learn(log.arm[row], log.rewards[row], log.contexts[row])
             matched.append(row)
             step = first + 1
         else:
@@ -131,8 +130,8 @@ def _matched(
     return matched
 
 
-def _kept(log: ReplayLog, rng: Generator) -> BoolArray:
-    """Draw which rows are kept if they match: (n,) bool, with probability p_min / p."""
+def _draw_kept(log: ReplayLog, rng: Generator) -> BoolArray:
+    """Draw the rows that are kept if they match: (n,) bool, with probability p_min / p."""
     if log.propensities is None:
         return np.ones(log.n, dtype=np.bool_)
     return rng.random(log.n) * log.propensities < log.propensities.min()
@@ -143,28 +142,29 @@ class _ReplayLearner:
 
     def __init__(self, policy: AnyPolicy, problem: Problem, rng: Generator) -> None:
         self._policy, self._problem, self._rng = policy, problem, rng
-        self._learned = Accumulator(policy.statistic, problem)
-        self._adds = policy.statistic.invertible
+        self._accumulator = Accumulator(policy.statistic, problem)
+        self._additive = policy.statistic.invertible
         self._matched = self._prepared_at = 0
-        self._prepared = policy.prepare(self._learned.known, problem, 1, rng)
-        self._advance: Callable[..., Any] | None = getattr(policy, "advance", None)
+        self._prepared = policy.prepare(self._accumulator.statistic, problem, 1, rng)
 
     def choose(self, contexts: FloatArray) -> IntArray:
         """Choose an arm for each of contexts (n, d): (n,)."""
         return sample_arms(self._policy, self._prepared, contexts, self._rng)
 
     def learn(self, arm: IntArray, reward: FloatArray, context: FloatArray) -> None:
-        """Learn what one row earned: arm and reward 0-d, context (d,)."""
-        if self._advance is not None:
-            self._prepared = self._advance(
+        """Learn from one row: arm and reward 0-d, context (d,)."""
+        if self._policy.advance is not None:
+            self._prepared = self._policy.advance(
                 self._prepared, np.asarray(arm), np.asarray(reward), context
             )
             return
         one = np.ones(1)
-        self._learned.add(arm * np.ones(1, np.int64), reward * one, context[None], one)
+        self._accumulator.add(arm * np.ones(1, np.int64), reward * one, context[None], one)
         self._matched += 1
-        if self._adds or self._matched > self._prepared_at * _GROWN:
-            self._prepared = self._policy.prepare(self._learned.known, self._problem, 1, self._rng)
+        if self._additive or self._matched > self._prepared_at * _GROWTH:
+            self._prepared = self._policy.prepare(
+                self._accumulator.statistic, self._problem, 1, self._rng
+            )
             self._prepared_at = self._matched
 
 

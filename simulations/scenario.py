@@ -1,4 +1,4 @@
-"""Scenario files: an environment, how to run, and who takes part, in TOML."""
+"""Scenario files: an environment, a run and its learners, in TOML."""
 
 import tomllib
 from importlib.resources import files
@@ -9,9 +9,9 @@ from msgspec import Struct
 
 from bandits.errors import InvalidInput
 from bandits.identifiers import pointer
-from simulations.convert import read
-from simulations.entries import check, lineup
+from simulations.convert import convert_value
 from simulations.environments import KINDS, Environment
+from simulations.learner_config import check_learners, label_learners
 from simulations.running.delays import Feedback
 from simulations.running.schedule import Run
 
@@ -19,7 +19,7 @@ _READY = files("simulations") / "scenarios"
 _SUFFIX = ".toml"
 
 
-class _File(Struct, frozen=True, forbid_unknown_fields=True):
+class _ScenarioFile(Struct, frozen=True, forbid_unknown_fields=True):
     """The sections of a scenario file."""
 
     environment: dict[str, Any]
@@ -33,11 +33,11 @@ class Scenario(Struct, frozen=True):
     """A question put to the simulator.
 
     Attributes:
-        environment: the world.
-        run: how to run.
-        policies: who takes part, as `lineup` reads it.
-        question: what it answers, in a marketer's words.
-        about: what to look at in the answer.
+        environment: the recipients.
+        run: the run's settings.
+        policies: the learners, as `label_learners` reads them.
+        question: its question, in a marketer's words.
+        about: a hint for reading the answer.
         source: the file's text.
     """
 
@@ -64,11 +64,11 @@ def parse(text: str) -> Scenario:
         raise InvalidInput.at(
             "", "not a scenario: lists or tables lie too deep in each other"
         ) from None
-    sections = read(_File, raw)
+    sections = convert_value(_ScenarioFile, raw)
     environment = _environment(sections.environment)
     run = _run(sections.run)
-    entrants = lineup(sections.policy)
-    check(entrants, environment.problem, run)
+    learners = label_learners(sections.policy)
+    check_learners(learners, environment.problem, run)
     policies = tuple(sections.policy)
     return Scenario(environment, run, policies, sections.question, sections.about, text)
 
@@ -77,35 +77,35 @@ def _environment(raw: dict[str, Any]) -> Environment:
     kinds = {kind.__struct_config__.tag: kind for kind in get_args(KINDS)}
     kind = raw.get("kind")
     if not isinstance(kind, str) or kind not in kinds:
-        said = f"unknown kind {kind!r}" if "kind" in raw else "is missing"
-        raise InvalidInput.at("/environment/kind", f"{said}; known are {', '.join(kinds)}")
-    environment: Environment = _under("environment", kinds[kind], raw)
+        fault = f"unknown kind {kind!r}" if "kind" in raw else "is missing"
+        raise InvalidInput.at("/environment/kind", f"{fault}; known are {', '.join(kinds)}")
+    environment: Environment = _convert_section("environment", kinds[kind], raw)
     return environment
 
 
 def _run(raw: dict[str, Any]) -> Run:
     if isinstance(feedback := raw.get("feedback"), dict):  # refused as a whole at its place
         try:
-            read(Feedback, feedback)
+            convert_value(Feedback, feedback)
         except InvalidInput as error:
             raise error.under(pointer("run", "feedback")) from None
-    run: Run = _under("run", Run, raw)
+    run: Run = _convert_section("run", Run, raw)
     return run
 
 
-def _under(section: str, kind: Any, raw: dict[str, Any]) -> Any:
+def _convert_section(section: str, kind: Any, raw: dict[str, Any]) -> Any:
     try:
-        return read(kind, raw)
+        return convert_value(kind, raw)
     except InvalidInput as error:
         raise error.under(pointer(section)) from None
 
 
-def ready() -> dict[str, str]:
+def ready_scenarios() -> dict[str, str]:
     """Return the text of every ready scenario by name."""
-    found = [entry for entry in _READY.iterdir() if entry.name.endswith(_SUFFIX)]
+    entries = [entry for entry in _READY.iterdir() if entry.name.endswith(_SUFFIX)]
     return {
         entry.name.removesuffix(_SUFFIX): entry.read_text("utf-8")
-        for entry in sorted(found, key=lambda entry: entry.name)
+        for entry in sorted(entries, key=lambda entry: entry.name)
     }
 
 
@@ -113,7 +113,7 @@ def load(source: str) -> Scenario:
     """Read the scenario in a file, or the ready one of this name.
 
     Raises:
-        InvalidInput: there is none, or something in it does not fit.
+        InvalidInput: there is none, or a part of it does not fit.
     """
     path = Path(source)
     if path.is_file():
@@ -121,7 +121,7 @@ def load(source: str) -> Scenario:
             return parse(path.read_text("utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInput.at("", f"cannot read {source}: {error}") from None
-    scenarios = ready()
+    scenarios = ready_scenarios()
     if source not in scenarios:
         raise InvalidInput.at(
             "", f"no file {source!r}, and no ready scenario; ready are {', '.join(scenarios)}"

@@ -1,13 +1,12 @@
-"""Simulations from Python: the same as a scenario file's."""
+"""Simulations from Python, with the settings of a scenario file."""
 
 import time
 from collections.abc import Sequence
-from typing import cast
 
 from bandits.problem import Problem
-from simulations.entries import Given, check, lineup
 from simulations.environments.interfaces import Environment
-from simulations.learners.interfaces import FixedSize, LearnerFactory
+from simulations.learner_config import LearnerSpec, check_learners, label_learners
+from simulations.learners.interfaces import LearnerFactory
 from simulations.reporting.result import Result
 from simulations.reporting.summary import LearnerOutcome
 from simulations.running.delays import Feedback
@@ -18,7 +17,7 @@ from simulations.running.schedule import Ramp, Run
 
 def simulate(  # noqa: PLR0913 - each is a line of a scenario file
     environment: Environment,
-    policies: Sequence[Given],
+    policies: Sequence[LearnerSpec],
     *,
     horizon: int,
     batches: int | Sequence[int] | Ramp | None = None,
@@ -34,24 +33,24 @@ def simulate(  # noqa: PLR0913 - each is a line of a scenario file
     """Compare policies and procedures in an environment.
 
     Args:
-        environment: the world, say ``Bernoulli((.20, .18, .24))``.
+        environment: the recipients, say ``Bernoulli((.20, .18, .24))``.
         policies: names (``"thompson"``), entries as in a scenario (``{"name": "thompson", "floor":
             .01}``), policy objects, or procedures (``ABTest(share=.1)``).
         horizon: decisions in a replication.
         batches: equal batches, the size of each, or a ``Ramp(first=1000)``; None learns after every
             decision.
         delay: batches before the feedback of a batch is visible.
-        feedback: when each reward arrives, instead of a delay in batches.
-        after: decisions after the campaign, with what it shipped; None for as many as in it.
-        replications: independent repetitions; every policy faces the same ones.
+        feedback: delays of each reward, instead of a delay in batches.
+        after: decisions after the campaign, with the arm it shipped; None for as many as in it.
+        replications: independent repetitions; every policy meets the same ones.
         seed: the same seed gives the same numbers.
         workers: processes; the numbers do not depend on it.
         scheduler: the address of a Dask scheduler whose workers are to simulate instead.
         progress: called now and then with the number of decisions simulated since.
 
     Raises:
-        InvalidInput: naming what does not fit.
-        Interrupted: stopped from the keyboard before anything was finished.
+        InvalidInput: naming the field that does not fit.
+        SimulationInterrupted: stopped from the keyboard before anything was finished.
     """
     sizes = tuple(batches) if isinstance(batches, Sequence) else batches
     run = Run(
@@ -68,44 +67,42 @@ def simulate(  # noqa: PLR0913 - each is a line of a scenario file
     )
 
 
-def simulate_run(  # noqa: PLR0913 - what is played, and where
+def simulate_run(  # noqa: PLR0913 - the run, and its processes
     environment: Environment,
-    policies: Sequence[Given],
+    policies: Sequence[LearnerSpec],
     run: Run,
     *,
     workers: int = 1,
     scheduler: str | None = None,
     progress: Progress = lambda _: None,
 ) -> Result:
-    """Compare policies and procedures in an environment, as `run` says.
+    """Compare policies and procedures in an environment, with the settings of `run`.
 
     Raises:
-        InvalidInput: naming what does not fit.
-        Interrupted: stopped from the keyboard before anything was finished.
+        InvalidInput: naming the field that does not fit.
+        SimulationInterrupted: stopped from the keyboard before anything was finished.
     """
-    entrants = lineup(policies)
-    check(entrants, environment.problem, run)
+    learners = label_learners(policies)
+    check_learners(learners, environment.problem, run)
     began = time.perf_counter()
-    out = run_replications(
-        environment, entrants, run, workers=workers, scheduler=scheduler, progress=progress
+    finished = run_replications(
+        environment, learners, run, workers=workers, scheduler=scheduler, progress=progress
     )
     return Result(
         run,
         environment.arms,
         tuple(
             LearnerOutcome(
-                entrant.label, record, _planned_beyond(entrant.contestant, environment.problem, run)
+                learner.label, record, _size_beyond(learner.factory, environment.problem, run)
             )
-            for entrant, record in zip(entrants, out.records, strict=True)
+            for learner, record in zip(learners, finished.records, strict=True)
         ),
         time.perf_counter() - began,
-        out.interrupted,
+        finished.interrupted,
     )
 
 
-def _planned_beyond(contestant: LearnerFactory, problem: Problem, run: Run) -> int | None:
-    """Return for how many decisions it was planned, where the campaign has fewer."""
-    if not hasattr(contestant, "planned"):
-        return None
-    planned = cast("FixedSize", contestant).planned(problem)
-    return planned if planned > run.horizon else None
+def _size_beyond(factory: LearnerFactory, problem: Problem, run: Run) -> int | None:
+    """Return the decisions that it was planned for, where the campaign has fewer."""
+    size = factory.planned_size(problem)
+    return size if size is not None and size > run.horizon else None

@@ -1,4 +1,4 @@
-"""The application: plain WSGI, made by a factory."""
+"""Application of the server: plain WSGI, made by a factory."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,13 @@ from flask import Flask, Request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from webapp import pages, request_context
-from webapp.api import fast_path, routes
+from webapp.api import routes
 from webapp.services import Services
 from webapp.settings import Settings
 
 
 class WholeRequest(Request):
-    """A request whose body is read whole or refused: Werkzeug cuts one that tells no length."""
+    """Request whose body is read whole or refused: Werkzeug cuts a body of no declared length."""
 
     def get_data(self, *args: Any, **kwargs: Any) -> Any:
         """Return the body.
@@ -28,30 +28,29 @@ class WholeRequest(Request):
 
 
 class Application(Flask):
-    """Flask, which here need not look at every function of every request for a coroutine."""
+    """Flask without its look at every function of every request for a coroutine."""
 
     request_class = WholeRequest
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `func`: no view or hook of ours is asynchronous."""
+        """Return `func`: no view or hook of the application is asynchronous."""
         return func
 
 
 def create_app(services: Services, settings: Settings) -> Flask:
-    """Make the application: the API below ``/api/v1``, the pages at ``/``, and what operators read.
+    """Make the application: the API below ``/api/v1``, the pages at ``/``, health and metrics.
 
     Args:
-        services: what the views work with; `webapp.services.services` hands it to them.
-        settings: what this server was told; ``app.config`` carries what Flask itself needs.
+        services: for the handlers of the API and, by `webapp.services.services`, for the pages.
+        settings: of this server; ``app.config`` holds those that Flask reads.
     """
     app = Application(__name__)
     app.config["SECRET_KEY"] = settings.secret_key
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["MAX_UPLOAD_BYTES"] = settings.max_upload_bytes
     app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
-    services.attach(app.extensions)
+    services.attach(app)
     request_context.init(app, settings)
     routes.init(app)
-    fast_path.init(app, routes.PREFIX)
     pages.init(app, settings)
     return app

@@ -1,4 +1,4 @@
-"""The commands of the server and of its accounts."""
+"""Commands of the server and of its accounts."""
 
 import os
 import sys
@@ -34,19 +34,19 @@ def read_scopes(_: click.Context, __: click.Parameter, value: str) -> tuple[Scop
     Raises:
         click.BadParameter: there is none, or one that is unknown.
     """
-    given = [part.strip() for part in value.split(",") if part.strip()]
-    unknown = [part for part in given if part not in SCOPES]
-    if unknown or not given:
-        wrong = f"unknown scope {unknown[0]!r}" if unknown else "no scope given"
-        raise click.BadParameter(f"{wrong}; known are {', '.join(SCOPES)}")
-    return cast("tuple[Scope, ...]", tuple(dict.fromkeys(given)))
+    scopes = [part.strip() for part in value.split(",") if part.strip()]
+    unknown = [scope for scope in scopes if scope not in SCOPES]
+    if unknown or not scopes:
+        message = f"unknown scope {unknown[0]!r}" if unknown else "no scope given"
+        raise click.BadParameter(f"{message}; known are {', '.join(SCOPES)}")
+    return cast("tuple[Scope, ...]", tuple(dict.fromkeys(scopes)))
 
 
 def read_name(_: click.Context, __: click.Parameter, value: str) -> str:
-    """Read what a key is for.
+    """Read the name of a key.
 
     Raises:
-        click.BadParameter: no key may be called that.
+        click.BadParameter: no key may have this name.
     """
     try:
         return msgspec.convert(value, KeyName)
@@ -126,8 +126,8 @@ def create_key(database: str, scopes: Sequence[Scope], name: str) -> None:
     """Make a key and print its token, which is never shown again."""
     upgrade(database)
     with closing(open_store(database)) as store:
-        made = store.accounts.keys.create(name, scopes, at=time.time(), by=_BY)
-    click.echo(made.token)
+        new_key = store.accounts.keys.create(name, scopes, at=time.time(), by=_BY)
+    click.echo(new_key.token)
 
 
 @key.command("list")
@@ -137,23 +137,23 @@ def list_keys(database: str) -> None:
     with closing(open_store(database)) as store:
         keys = store.accounts.keys.all()
     table = Table("id", "begins with", "name", "scopes", "made", "last used", "state", box=None)
-    for found in keys:
-        table.add_row(*_row(found))
+    for api_key in keys:
+        table.add_row(*_row(api_key))
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:  # for programs: one line a key, nothing cut
         console = Console(width=_WIDE, markup=False, emoji=False)
     console.print(table)
 
 
-def _row(found: ApiKey) -> list[str]:
+def _row(api_key: ApiKey) -> list[str]:
     return [
-        str(found.id),
-        found.start,
-        found.name,
-        ", ".join(found.scopes),
-        _day(found.created_at),
-        "never" if found.last_used_at is None else _day(found.last_used_at),
-        "active" if found.revoked_at is None else "revoked",
+        str(api_key.id),
+        api_key.start,
+        api_key.name,
+        ", ".join(api_key.scopes),
+        _day(api_key.created_at),
+        "never" if api_key.last_used_at is None else _day(api_key.last_used_at),
+        "active" if api_key.revoked_at is None else "revoked",
     ]
 
 
@@ -175,8 +175,8 @@ def rotate_key(database: str, grace_hours: float, key_id: int) -> None:
     """Give a key a new token and print it; ID is what `bandits key list` shows."""
     seconds = grace_hours * 3600
     with closing(open_store(database)) as store:
-        made = store.accounts.keys.rotate(key_id, grace_seconds=seconds, at=time.time(), by=_BY)
-    click.echo(made.token)
+        new_key = store.accounts.keys.rotate(key_id, grace_seconds=seconds, at=time.time(), by=_BY)
+    click.echo(new_key.token)
 
 
 @key.command("revoke")
@@ -206,8 +206,8 @@ def add_user(database: str, email: str, role: Role, *, password_stdin: bool) -> 
         password = sys.stdin.readline().rstrip("\n")
     else:
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    if wrong := refuse_password(password, email):
-        raise click.UsageError(f"the password {wrong}")
+    if reason := refuse_password(password, email):
+        raise click.UsageError(f"the password {reason}")
     upgrade(database)
     with closing(open_store(database)) as store:
         store.accounts.add_user(email, hash_password(password), role, at=time.time(), by=_BY)

@@ -1,4 +1,4 @@
-"""`bandits demo`: a server of its own, a sample campaign, and recipients who answer it."""
+"""Demo (`bandits demo`): a server, a sample experiment, and simulated recipients of its emails."""
 
 import logging
 import os
@@ -29,15 +29,15 @@ from storage.accounts import AccountStore
 from storage.accounts.api_keys import NewKey, Scope
 from webapp.passwords import hash_password
 from webapp.sample import KEY, SampleRecipients, sample_experiment
-from webapp.server import Address, PortInUse, reserved, serve
+from webapp.server import Address, PortInUse, reserve, serve
 from webapp.settings import Settings
 
 EMAIL = "demo@example.com"
 
 _BY = "demo"
 _WAVE = 300  # recipients a second at first: enough to see shares move within a minute
-_LATER_WAVE = 30  # from then on, since it may run overnight
-_MANY = 60_000
+_LATER_WAVE = 30  # from then on, since the demo may run overnight
+_FIRST_EMAILS = 60_000  # sent in waves of the first size
 _WAVE_SECONDS = 1.0
 _START_SECONDS = 60.0
 _EVERYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - compared with, not listened at
@@ -45,11 +45,11 @@ _WORDS = "amber birch cedar clover fern hazel ivy juniper laurel maple olive pop
 
 
 class DemoStopped(Exception):
-    """The demo is asked to end."""
+    """The demo is to end."""
 
 
 class DemoLogin(Struct, frozen=True):
-    """How to get in: for visitors and for the sender."""
+    """Address of the demo, password of its visitors and API key of its sender."""
 
     url: str
     password: str
@@ -73,8 +73,8 @@ class DemoLogin(Struct, frozen=True):
 def demo(host: str, port: int, database: str | None) -> None:
     """Serve a sample campaign whose simulated recipients answer through the API, until Ctrl-C."""
     try:
-        with reserved(Address(host, port)) as free:
-            pass  # to say now whether it can be had
+        with reserve(Address(host, port)) as free:
+            pass  # fails now if it is in use
         with _database(database) as url:
             _run(Settings.read(os.environ, database_url=url), free, kept=database is not None)
     except InvalidInput:
@@ -87,10 +87,10 @@ def demo(host: str, port: int, database: str | None) -> None:
 
 
 @contextmanager
-def _database(given: str | None) -> Iterator[str]:
-    """Yield the URL of the database: the given one, or a new one that is removed in the end."""
-    if given is not None:
-        yield given
+def _database(url: str | None) -> Iterator[str]:
+    """Yield the URL of the database: `url`, or that of a new one that is removed in the end."""
+    if url is not None:
+        yield url
         return
     folder = Path(tempfile.mkdtemp(prefix="bandits-demo-"))
     try:
@@ -100,15 +100,15 @@ def _database(given: str | None) -> Iterator[str]:
 
 
 def _run(settings: Settings, address: Address, *, kept: bool) -> None:
-    """Serve in this thread and send in another, until a signal ends both."""
+    """Serve in this thread and send emails in another, until a signal ends both."""
     upgrade(settings.database_url)
     with closing(open_store(settings.database_url)) as store:
         password, key = _accounts(store.accounts)
         local = "127.0.0.1" if address.host in _EVERYWHERE else address.host
-        entrance = DemoLogin(str(Address(local, address.port)), password, key.token)
+        login = DemoLogin(str(Address(local, address.port)), password, key.token)
         place = settings.database_url if kept else "a temporary folder, removed in the end"
         stop = Event()
-        sender = Thread(target=_send, args=(entrance, place, stop), name="recipients", daemon=True)
+        sender = Thread(target=_send, args=(login, place, stop), name="recipients", daemon=True)
         sender.start()
         try:
             serve(settings, address, 1)
@@ -119,7 +119,7 @@ def _run(settings: Settings, address: Address, *, kept: bool) -> None:
 
 
 def _accounts(accounts: AccountStore) -> tuple[str, NewKey]:
-    """Make the visitor's account and the sender's key."""
+    """Create the visitor's account and the sender's key."""
     password = "-".join(secrets.choice(_WORDS.split()) for _ in range(4))
     now = time.time()
     try:
@@ -129,8 +129,8 @@ def _accounts(accounts: AccountStore) -> tuple[str, NewKey]:
     return password, accounts.keys.create("Demo sender", get_args(Scope), at=now, by=_BY)
 
 
-def _send(entrance: DemoLogin, place: str, stop: Event) -> None:
-    """Wait for the server, then send waves of emails and report what recipients do."""
+def _send(login: DemoLogin, place: str, stop: Event) -> None:
+    """Wait for the server, then send waves of emails and report the recipients' events."""
     logging.getLogger("httpx").setLevel(logging.WARNING)  # the server has an access log of its own
 
     def wait(seconds: float) -> None:
@@ -138,11 +138,11 @@ def _send(entrance: DemoLogin, place: str, stop: Event) -> None:
             raise DemoStopped
 
     try:
-        _await_server(entrance.url, wait)
-        _start_campaign(entrance)
-        click.echo(_welcome(entrance, place))
+        _await_server(login.url, wait)
+        _start_experiment(login)
+        click.echo(_welcome(login, place))
         sys.stdout.flush()
-        with Client(entrance.url, entrance.token, sleep=wait) as client, _status() as status:
+        with Client(login.url, login.token, sleep=wait) as client, _status() as status:
             _send_waves(client, status, wait)
     except DemoStopped:
         pass
@@ -159,7 +159,7 @@ def _await_server(url: str, wait: Callable[[float], None]) -> None:
     """Wait until the server answers.
 
     Raises:
-        Unavailable: it does not.
+        Unavailable: it has not answered for a minute.
     """
     give_up_at = time.monotonic() + _START_SECONDS
     while time.monotonic() < give_up_at:
@@ -172,23 +172,23 @@ def _await_server(url: str, wait: Callable[[float], None]) -> None:
     raise Unavailable("the server does not answer")
 
 
-def _start_campaign(entrance: DemoLogin) -> None:
-    """Create and start the sample campaign, unless a kept demo has it already."""
-    headers = {"Authorization": f"Bearer {entrance.token}", "Content-Type": "application/json"}
-    with httpx.Client(base_url=f"{entrance.url}/api/v1", headers=headers) as http:
-        made = http.post("/experiments", content=json.encode(sample_experiment()))
-        if made.is_success:
+def _start_experiment(login: DemoLogin) -> None:
+    """Create and start the sample experiment, unless a kept demo has it already."""
+    headers = {"Authorization": f"Bearer {login.token}", "Content-Type": "application/json"}
+    with httpx.Client(base_url=f"{login.url}/api/v1", headers=headers) as http:
+        response = http.post("/experiments", content=json.encode(sample_experiment()))
+        if response.is_success:
             http.post(f"/experiments/{KEY}/start").raise_for_status()
 
 
-def _welcome(entrance: DemoLogin, place: str) -> str:
+def _welcome(login: DemoLogin, place: str) -> str:
     return f"""
   The demo is running.
 
-    Open       {entrance.url}/experiments/{KEY}
+    Open       {login.url}/experiments/{KEY}
     E-mail     {EMAIL}
-    Password   {entrance.password}
-    API key    {entrance.token}
+    Password   {login.password}
+    API key    {login.token}
 
   A spring sale with 3 subject lines, 2 content blocks and 2 discounts is being sent to simulated
   recipients; watch the shares move. The database is {place}.
@@ -200,8 +200,8 @@ def _send_waves(client: Client, status: Status, wait: Callable[[float], None]) -
     recipients = SampleRecipients(np.random.default_rng())
     sent = reported = 0
     while True:
-        began = time.monotonic()
-        size = _WAVE if sent < _MANY else _LATER_WAVE
+        start = time.monotonic()
+        size = _WAVE if sent < _FIRST_EMAILS else _LATER_WAVE
         requests = [Request(f"recipient-{secrets.token_hex(8)}") for _ in range(size)]
         try:
             decisions = list(client.choose_many(KEY, requests))
@@ -214,6 +214,6 @@ def _send_waves(client: Client, status: Status, wait: Callable[[float], None]) -
         if events := recipients.reports(time.monotonic()):
             client.reward_many(events)
         reported += len(events)
-        held = "" if decisions else " The campaign does not run at the moment."
-        status.update(f"{sent:,} emails sent, {reported:,} reactions reported.{held}")
-        wait(max(0.0, began + _WAVE_SECONDS - time.monotonic()))
+        note = "" if decisions else " The campaign does not run at the moment."
+        status.update(f"{sent:,} emails sent, {reported:,} reactions reported.{note}")
+        wait(max(0.0, start + _WAVE_SECONDS - time.monotonic()))

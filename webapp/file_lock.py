@@ -1,4 +1,4 @@
-"""One server for one SQLite file: a lock of the operating system beside the database."""
+"""File lock: keeps a second server from an SQLite file, by a locked file beside it."""
 
 import fcntl
 import os
@@ -13,10 +13,10 @@ _RETRY_SECONDS = 0.05
 
 
 class FileLock:
-    """A lock that its process holds until it ends, however it ends."""
+    """Lock of a process on a file, which ends at the latest with the process."""
 
     def __init__(self, path: Path) -> None:
-        """Lock the file at `path`, which is made where it is missing."""
+        """Use the file at `path`; `acquire` creates it if it is missing."""
         self.path = path
         self._file: IO[str] | None = None
 
@@ -24,11 +24,11 @@ class FileLock:
         """Take the lock, waiting for a holder that is just ending.
 
         Raises:
-            Unavailable: somebody else holds on to it; the message names the process.
+            Unavailable: another process keeps it; the message names that process.
         """
         file = self.path.open("a+", encoding="ascii")
         deadline = time.monotonic() + wait_seconds
-        while not _locked(file):
+        while not _try_lock(file):
             if time.monotonic() >= deadline:
                 file.seek(0)
                 holder = file.read(20).strip() or "unknown"
@@ -41,13 +41,13 @@ class FileLock:
         self._file = file
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lock."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
-def _locked(file: IO[str]) -> bool:
+def _try_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

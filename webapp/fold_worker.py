@@ -1,4 +1,4 @@
-"""The learner: folds what is due, for every experiment at its own pace."""
+"""Fold worker: folds the due batches of every experiment, each at its own pace."""
 
 import logging
 import time
@@ -13,90 +13,90 @@ from webapp.clock_guard import STEADY_SECONDS, ClockGuard, newest_recorded
 from webapp.metrics import FoldMetrics
 
 _log = logging.getLogger(__name__)
-_LOOK_SECONDS = 1.0  # how soon it notices an experiment that was just started
-_QUIET_SECONDS = 3600.0  # how often it looks at a stopped one whose windows have all closed
+_LOOK_SECONDS = 1.0  # until an experiment that was just started is noticed
+_QUIET_SECONDS = 3600.0  # between turns of a stopped experiment whose windows have all closed
 _PAUSE_SECONDS = 0.05  # between the folds of a long queue, so that senders get a turn
-_REMOVED_IN_A_TURN = 25_000  # old decisions, so that no other experiment waits long to learn
-_PATIENCE_SECONDS = 60.0  # how long it waits at most after failures
-_DOUBTED = (
-    "the clock is %.1f days further on than the newest decision and the time since tell: nothing"
-    " old is removed before it has kept on like that for %g hours; set it right if it is wrong"
+_REMOVED_IN_A_TURN = 25_000  # old decisions, so that no other experiment waits long for its fold
+_LONGEST_WAIT_SECONDS = 60.0  # after failures
+_CLOCK_AHEAD = (
+    "the clock is %.1f days further on than the newest decision and the time since then: nothing"
+    " old is removed until it has gone on evenly for %g hours; set it right if it is wrong"
 )
 
 
 class FoldWorker:
-    """Goes through running, paused and stopped experiments until it is told to stop."""
+    """Thread that folds running, paused and stopped experiments until it is stopped."""
 
     def __init__(self, engine: Engine, stop: Event, folds: FoldMetrics | None = None) -> None:
-        """Learn through `engine` until `stop` is set, and count it in `folds`."""
+        """Fold by `engine` until `stop` is set, and count folds in `folds`."""
         self._folds = folds or FoldMetrics()
         self._engine = engine
         self._stop = stop
         self._next: dict[str, float] = {}
         self._prune_at: dict[str, float] = {}
-        self._belief = ClockGuard(engine.clock, lambda: newest_recorded(engine.store))
+        self._clock_guard = ClockGuard(engine.clock, lambda: newest_recorded(engine.store))
         self._failures: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Learn, and go on learning whatever happens."""
+        """Fold until stopped; no error ends the loop."""
         failures = 0
         while not self._stop.is_set():
             try:
                 wait = self.look()
                 failures = 0
-            except Exception as error:  # noqa: BLE001 - a learner that dies stops every experiment
+            except Exception as error:  # noqa: BLE001 - without its fold worker no experiment learns
                 failures += 1
-                wait = _patience(failures)
+                wait = _retry_seconds(failures)
                 _log.warning("cannot read experiments, trying again in %g s: %s", wait, error)
             self._stop.wait(wait)
 
     def look(self) -> float:
-        """Fold every experiment whose time has come; return the seconds until the next."""
+        """Fold every experiment whose turn has come; return the seconds until the next turn."""
         soonest = time.monotonic() + _LOOK_SECONDS
         for record in self._engine.store.experiments.records():
             if self._stop.is_set():
                 break
-            record = self._kept_to_schedule(record)  # noqa: PLW2901 - the same one, as it stands now
-            if record.state in {"running", "paused", "stopped"} or _retained(record):
+            record = self._keep_to_schedule(record)  # noqa: PLW2901 - the same one, as it stands now
+            if record.state in {"running", "paused", "stopped"} or _has_retention(record):
                 if self._next.get(record.key, 0.0) <= time.monotonic():
                     self._next[record.key] = time.monotonic() + self._learn(record)
                 soonest = min(soonest, self._next[record.key])
         return max(soonest - time.monotonic(), 0.0)
 
-    def _kept_to_schedule(self, record: ExperimentRecord) -> ExperimentRecord:
-        """Start or stop it where its time has come; where that fails, it is tried again soon."""
+    def _keep_to_schedule(self, record: ExperimentRecord) -> ExperimentRecord:
+        """Start or stop an experiment at its scheduled time; a failure is tried again soon."""
         try:
             return self._engine.keep_to_schedule(record)
         except BanditsError as error:
-            about = {"experiment": record.key}
-            _log.warning("cannot keep to the schedule yet: %s", error, extra=about)
+            extra = {"experiment": record.key}
+            _log.warning("cannot keep to the schedule yet: %s", error, extra=extra)
             return record
 
     def _learn(self, record: ExperimentRecord) -> float:
         """Fold one experiment; return the seconds until its next turn."""
-        began = time.perf_counter()
+        start = time.perf_counter()
         try:
             snapshot = self._engine.learn(record.key, between=self._let_others_write)
             self._prune(record)
         except Exception as error:  # noqa: BLE001 - one bad experiment must not stop the others
             self._failures[record.key] += 1
-            self._folds.fail()
-            wait = _patience(self._failures[record.key])
-            known = isinstance(error, BanditsError)
+            self._folds.count_failure()
+            wait = _retry_seconds(self._failures[record.key])
+            unexpected = not isinstance(error, BanditsError)
             message = "learning failed, trying again in %g s: %s"
-            about = {"experiment": record.key}
-            _log.warning(message, wait, error, exc_info=not known, extra=about)
+            extra = {"experiment": record.key}
+            _log.warning(message, wait, error, exc_info=unexpected, extra=extra)
             return wait
         self._failures.pop(record.key, None)
         if snapshot is not None:
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - start
             self._folds.count(seconds)
-            told = {"experiment": record.key, "milliseconds": round(seconds * 1000, 3)}
-            _log.debug("learned version %d", snapshot.version, extra=told)
+            fold = {"experiment": record.key, "milliseconds": round(seconds * 1000, 3)}
+            _log.debug("learned version %d", snapshot.version, extra=fold)
         return self._pace(record)
 
     def _prune(self, record: ExperimentRecord) -> None:
-        """Let go of what is old, now and then."""
+        """Delete old snapshots and old decisions, about hourly."""
         if self._prune_at.get(record.key, 0.0) <= time.monotonic():
             self._engine.prune(record.key, between=self._let_others_write)
             removed = self._retain(record)
@@ -104,12 +104,12 @@ class FoldWorker:
                 self._prune_at[record.key] = time.monotonic() + _QUIET_SECONDS
 
     def _retain(self, record: ExperimentRecord) -> int:
-        """Remove what is older than is retained, where the clock may be believed."""
+        """Remove decisions past their retention by a trusted clock; return their number."""
         if record.configuration.experiment.retention_days is None:
             return 0
-        if ahead := self._belief.ahead():
-            about = {"experiment": record.key}
-            _log.warning(_DOUBTED, ahead / DAY, STEADY_SECONDS / 3600, extra=about)
+        if ahead := self._clock_guard.ahead():
+            extra = {"experiment": record.key}
+            _log.warning(_CLOCK_AHEAD, ahead / DAY, STEADY_SECONDS / 3600, extra=extra)
             return 0
         return self._engine.retain(
             record.key, between=self._let_others_write, enough=_REMOVED_IN_A_TURN
@@ -119,6 +119,7 @@ class FoldWorker:
         self._stop.wait(_PAUSE_SECONDS)
 
     def _pace(self, record: ExperimentRecord) -> float:
+        """Return the seconds between two turns of an experiment."""
         experiment = record.configuration.experiment
         if record.stopped_at is not None:
             closes = record.stopped_at + experiment.reward.window_seconds
@@ -127,10 +128,11 @@ class FoldWorker:
         return experiment.learn_every_seconds
 
 
-def _retained(record: ExperimentRecord) -> bool:
-    """Tell whether decisions of an archived experiment are still to be let go of."""
+def _has_retention(record: ExperimentRecord) -> bool:
+    """Return True for an experiment whose old decisions are removed, even once it is archived."""
     return record.started and record.configuration.experiment.retention_days is not None
 
 
-def _patience(failures: int) -> float:
-    return min(2.0 ** (failures - 1), _PATIENCE_SECONDS)
+def _retry_seconds(failures: int) -> float:
+    """Return the seconds until the next attempt, doubled by each failure."""
+    return min(2.0 ** (failures - 1), _LONGEST_WAIT_SECONDS)

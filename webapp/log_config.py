@@ -1,7 +1,7 @@
-"""Logs on standard error, for people or, as JSON, for machines.
+"""Log configuration: records on standard error, as text for people or as JSON for machines.
 
-What a request is about is told by its route as it is declared, never by its address: that may hold
-the id of a recipient. Bodies, tokens and passwords are in no record.
+A record names the route of its request as it is declared, never the address, which may hold the id
+of a recipient. Bodies, tokens and passwords are in no record.
 """
 
 import logging
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from flask import g, has_request_context, request
 
-from webapp.request_context import CURRENT_REQUEST, request_id, route
+from webapp.request_context import CALLER, CURRENT_REQUEST, request_id, route
 
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning"]
@@ -20,26 +20,26 @@ _FOR_PEOPLE = ("request_id", "experiment", "key", "milliseconds")
 _EXTRA = (*_FOR_PEOPLE, "route", "method", "status")
 _OURS = ("bandits", "policies", "simulations", "storage", "webapp")
 _NOISE = (
-    "Configuration allows spawning up to",  # our threads wait for the disk, not for a core
-    "Unexpected exit from worker",  # told by the worker itself, with its reason
+    "Configuration allows spawning up to",  # threads here wait for the disk, not for a core
+    "Unexpected exit from worker",  # the worker itself logs it, with its reason
 )
 
 
 class TextFormatter(logging.Formatter):
-    """One readable line for each record."""
+    """Formatter that writes a record as one readable line."""
 
     def __init__(self) -> None:
-        """Write the time, the level, who says it and what."""
+        """Write the time, the level, the logger and the message."""
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
-        """Add what was said beside the message."""
-        beside = [f"{n}={getattr(record, n)}" for n in _FOR_PEOPLE if hasattr(record, n)]
-        return " ".join([super().formatMessage(record), *beside])
+        """Add the record's extra fields to the message."""
+        extra = [f"{n}={getattr(record, n)}" for n in _FOR_PEOPLE if hasattr(record, n)]
+        return " ".join([super().formatMessage(record), *extra])
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object for each record."""
+    """Formatter that writes a record as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record."""
@@ -57,32 +57,36 @@ class JsonFormatter(logging.Formatter):
 
 
 class RequestFilter(logging.Filter):
-    """Say in every record that is made for a request which one that is."""
+    """Filter that adds the current request to every record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Add the request's id, its route, the caller's key and the experiment; keep all."""
+        """Add the request's id, route, method, key and experiment; keep every record."""
         if has_request_context():
             record.request_id = g.get("request_id", "")
             record.route = route()
             record.method = request.method
-            if "caller" in g:
-                record.key = g.caller.id
+            environ = request.environ
             if "key" in (request.view_args or {}):
                 record.experiment = request.view_args["key"]  # type: ignore[index]
-        elif (asked := CURRENT_REQUEST.get()) is not None:
-            record.request_id = request_id(asked.environ)
-            record.route = asked.route
-            record.method = asked.environ["REQUEST_METHOD"]
-            if asked.experiment:
-                record.experiment = asked.experiment
+        elif (current := CURRENT_REQUEST.get()) is not None:
+            environ = current.environ
+            record.request_id = request_id(environ)
+            record.route = current.route
+            record.method = environ["REQUEST_METHOD"]
+            if current.experiment:
+                record.experiment = current.experiment
+        else:
+            return True
+        if CALLER in environ:
+            record.key = environ[CALLER].id
         return True
 
 
 class NoiseFilter(logging.Filter):
-    """Drop what the web server says that would only mislead here."""
+    """Filter that drops misleading messages of the web server."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Keep everything else."""
+        """Keep all other messages."""
         return not record.getMessage().startswith(_NOISE)
 
 
@@ -90,9 +94,9 @@ def configuration(form: Format, level: Level = "info") -> dict[str, Any]:
     """Describe the logging of a server process, as `logging.config.dictConfig` takes it.
 
     Args:
-        form: how a record looks.
-        level: the least that our own packages tell. Others never tell details: what is in them is
-            not ours to vouch for.
+        form: of a record.
+        level: the lowest level that this application logs. Other packages log no details, which
+            might hold personal data.
     """
     formatter = JsonFormatter if form == "json" else TextFormatter
     return {

@@ -11,148 +11,49 @@ from bandits.schemas import Decision, RewardReceipt
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+BUCKET_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LABELS = {"\\": r"\\", '"': r"\"", "\n": r"\n"}
 
 Labels = Mapping[str, str]
 
 
-class HttpMetrics:
-    """How many requests of each route there were, how they ended, and how long they took."""
+class RequestMetrics:
+    """Counts of the requests, decisions and rewards that one process has answered since its start.
+
+    Pages are requests too; decisions and rewards are those of the API.
+    """
 
     def __init__(self) -> None:
         """Start at zero."""
         self._lock = Lock()
-        self._ended: Counter[tuple[str, str, int]] = Counter()
-        self._taken: dict[str, list[int]] = {}
+        self._requests: Counter[tuple[str, str, int]] = Counter()
+        self._buckets: dict[str, list[int]] = {}
         self._seconds: defaultdict[str, float] = defaultdict(float)
-
-    def count(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one request."""
-        bucket = bisect_left(BOUNDS, seconds)
-        with self._lock:
-            self._ended[route, method, status] += 1
-            self._taken.setdefault(route, [0] * (len(BOUNDS) + 1))[bucket] += 1
-            self._seconds[route] += seconds
-
-    def lines(self) -> list[str]:
-        """Write them down."""
-        with self._lock:
-            ended = dict(self._ended)
-            taken = {route: list(buckets) for route, buckets in self._taken.items()}
-            seconds = dict(self._seconds)
-        process = {"process": str(os.getpid())}
-        return [
-            *family(
-                "bandits_requests_total",
-                "counter",
-                "Requests answered.",
-                (
-                    ({"route": r, "method": m, "status": str(s), **process}, n)
-                    for (r, m, s), n in sorted(ended.items())
-                ),
-            ),
-            *histogram(
-                "bandits_request_seconds",
-                "Time to answer.",
-                (({"route": r, **process}, taken[r], seconds[r]) for r in sorted(taken)),
-            ),
-        ]
-
-
-def family(
-    name: str, kind: str, meaning: str, samples: Iterable[tuple[Labels, float]]
-) -> list[str]:
-    """Write one metric family: its description and its samples."""
-    lines = [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
-    return lines + [_sample(name, labels, value) for labels, value in samples]
-
-
-def histogram(
-    name: str, meaning: str, samples: Iterable[tuple[Labels, Sequence[float], float]]
-) -> list[str]:
-    """Write a histogram: of each sample the labels, how many fell in each bucket, and the sum.
-
-    The buckets are those of `BOUNDS`, and one for what is longer.
-    """
-    lines = [f"# HELP {name} {meaning}", f"# TYPE {name} histogram"]
-    for labels, buckets, seconds in samples:
-        total = 0
-        for bound, n in zip((*BOUNDS, "+Inf"), buckets, strict=True):
-            total += int(n)
-            lines.append(_sample(f"{name}_bucket", {**labels, "le": str(bound)}, total))
-        lines.append(_sample(f"{name}_sum", labels, seconds))
-        lines.append(_sample(f"{name}_count", labels, total))
-    return lines
-
-
-def _sample(name: str, labels: Labels, value: float) -> str:
-    written = ",".join(f'{k}="{_escaped(v)}"' for k, v in labels.items())
-    return f"{name}{{{written}}} {value!r}" if labels else f"{name} {value!r}"
-
-
-def _escaped(value: str) -> str:
-    return "".join(_LABELS.get(c, c) for c in value)
-
-
-_FAILED, _SECONDS = len(BOUNDS) + 1, len(BOUNDS) + 2  # places after those of the buckets
-
-
-class FoldMetrics:
-    """How often the learner learned something, and how long it took.
-
-    It runs in the launcher and workers are asked, so the numbers lie in memory that they share.
-    One thread writes and each number is one word, so nobody needs a lock.
-    """
-
-    def __init__(self) -> None:
-        """Start at zero."""
-        context = multiprocessing.get_context("spawn")  # as the workers are started
-        self._numbers = context.RawArray("d", len(BOUNDS) + 3)
-
-    def count(self, seconds: float) -> None:
-        """Count what was learned of one experiment at its turn."""
-        self._numbers[bisect_left(BOUNDS, seconds)] += 1
-        self._numbers[_SECONDS] += seconds
-
-    def fail(self) -> None:
-        """Count a turn that failed."""
-        self._numbers[_FAILED] += 1
-
-    def lines(self) -> list[str]:
-        """Write them down."""
-        numbers = list(self._numbers)
-        meaning = "Time to learn what was new of one experiment."
-        failed = "Times that learning failed; it is tried again."
-        return [
-            *histogram("bandits_fold_seconds", meaning, [({}, numbers[:_FAILED], numbers[-1])]),
-            *family("bandits_fold_failures_total", "counter", failed, [({}, int(numbers[-2]))]),
-        ]
-
-
-class DecisionMetrics:
-    """What one worker answered through the API since it started."""
-
-    def __init__(self) -> None:
-        """Start at zero."""
-        self._lock = Lock()
         self._decisions: Counter[tuple[str, str]] = Counter()
         self._rewards = Counter(accepted=0, repeated=0, late=0, unknown=0, early=0)
         self._skewed = 0
 
-    def decided(self, experiment: str, decisions: Sequence[Decision]) -> None:
-        """Count decisions that were recorded, or had been before."""
-        found = Counter([_outcome(d) for d in decisions]) if len(decisions) > 1 else None
+    def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request that was answered with `status` after `seconds`."""
+        bucket = bisect_left(BUCKET_SECONDS, seconds)
         with self._lock:
-            if found is None:  # as most calls are, and a counter of one costs more than to count
+            self._requests[route, method, status] += 1
+            self._buckets.setdefault(route, [0] * (len(BUCKET_SECONDS) + 1))[bucket] += 1
+            self._seconds[route] += seconds
+
+    def count_decisions(self, experiment: str, decisions: Sequence[Decision]) -> None:
+        """Count decisions that were recorded now, or by an earlier request."""
+        counts = Counter([_outcome(d) for d in decisions]) if len(decisions) > 1 else None
+        with self._lock:
+            if counts is None:  # most calls are for one decision, for which a Counter costs more
                 for decision in decisions:
                     self._decisions[experiment, _outcome(decision)] += 1
             else:
-                for outcome, n in found.items():
+                for outcome, n in counts.items():
                     self._decisions[experiment, outcome] += n
 
-    def rewarded(self, receipt: RewardReceipt) -> None:
-        """Count what became of rewards."""
+    def count_rewards(self, receipt: RewardReceipt) -> None:
+        """Count the outcomes of reported rewards."""
         with self._lock:
             self._rewards["accepted"] += receipt.accepted
             self._rewards["repeated"] += receipt.repeated
@@ -162,11 +63,36 @@ class DecisionMetrics:
             self._skewed += receipt.skewed
 
     def lines(self) -> list[str]:
-        """Write them down."""
+        """Write the counts in the text format, labelled with this process."""
+        process = {"process": str(os.getpid())}
+        return [*self._request_lines(process), *self._decision_lines(process)]
+
+    def _request_lines(self, process: Labels) -> list[str]:
+        with self._lock:
+            requests = sorted(self._requests.items())
+            buckets = {route: list(counts) for route, counts in self._buckets.items()}
+            seconds = dict(self._seconds)
+        return [
+            *family(
+                "bandits_requests_total",
+                "counter",
+                "Requests answered.",
+                (
+                    ({"route": r, "method": m, "status": str(s), **process}, n)
+                    for (r, m, s), n in requests
+                ),
+            ),
+            *histogram(
+                "bandits_request_seconds",
+                "Time to answer.",
+                (({"route": r, **process}, buckets[r], seconds[r]) for r in sorted(buckets)),
+            ),
+        ]
+
+    def _decision_lines(self, process: Labels) -> list[str]:
         with self._lock:
             decisions, rewards = sorted(self._decisions.items()), list(self._rewards.items())
             skewed = self._skewed
-        process = {"process": str(os.getpid())}
         return [
             *family(
                 "bandits_decisions_total",
@@ -197,3 +123,73 @@ def _outcome(decision: Decision) -> str:
     if decision.holdout:
         return "held_out"
     return "shipped" if decision.shipped else "new"
+
+
+_FAILED, _SECONDS = len(BUCKET_SECONDS) + 1, len(BUCKET_SECONDS) + 2  # places after the buckets
+
+
+class FoldMetrics:
+    """Number, duration and failures of the folds of one server, in memory that processes share.
+
+    The fold worker runs in the launcher and Prometheus asks the workers. One thread writes and each
+    number is one word, so there is no lock.
+    """
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        context = multiprocessing.get_context("spawn")  # as the workers are started
+        self._numbers = context.RawArray("d", len(BUCKET_SECONDS) + 3)
+
+    def count(self, seconds: float) -> None:
+        """Count a turn of an experiment that made a snapshot."""
+        self._numbers[bisect_left(BUCKET_SECONDS, seconds)] += 1
+        self._numbers[_SECONDS] += seconds
+
+    def count_failure(self) -> None:
+        """Count a turn that failed."""
+        self._numbers[_FAILED] += 1
+
+    def lines(self) -> list[str]:
+        """Write the numbers in the text format."""
+        numbers = list(self._numbers)
+        meaning = "Time to learn what was new of one experiment."
+        failures = "Times that learning failed; it is tried again."
+        return [
+            *histogram("bandits_fold_seconds", meaning, [({}, numbers[:_FAILED], numbers[-1])]),
+            *family("bandits_fold_failures_total", "counter", failures, [({}, int(numbers[-2]))]),
+        ]
+
+
+def family(
+    name: str, kind: str, meaning: str, samples: Iterable[tuple[Labels, float]]
+) -> list[str]:
+    """Write one metric family: its description and its samples."""
+    lines = [f"# HELP {name} {meaning}", f"# TYPE {name} {kind}"]
+    return lines + [_sample(name, labels, value) for labels, value in samples]
+
+
+def histogram(
+    name: str, meaning: str, samples: Iterable[tuple[Labels, Sequence[float], float]]
+) -> list[str]:
+    """Write a histogram; a sample is its labels, its count in each bucket, and its sum in seconds.
+
+    The buckets are those of `BUCKET_SECONDS`, and one for longer times.
+    """
+    lines = [f"# HELP {name} {meaning}", f"# TYPE {name} histogram"]
+    for labels, buckets, seconds in samples:
+        total = 0
+        for bound, n in zip((*BUCKET_SECONDS, "+Inf"), buckets, strict=True):
+            total += int(n)
+            lines.append(_sample(f"{name}_bucket", {**labels, "le": str(bound)}, total))
+        lines.append(_sample(f"{name}_sum", labels, seconds))
+        lines.append(_sample(f"{name}_count", labels, total))
+    return lines
+
+
+def _sample(name: str, labels: Labels, value: float) -> str:
+    pairs = ",".join(f'{k}="{_escaped(v)}"' for k, v in labels.items())
+    return f"{name}{{{pairs}}} {value!r}" if labels else f"{name} {value!r}"
+
+
+def _escaped(value: str) -> str:
+    return "".join(_LABELS.get(c, c) for c in value)

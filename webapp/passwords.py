@@ -1,4 +1,4 @@
-"""Passwords of people who sign in: argon2id hashes (RFC 9106), and what is too weak to take."""
+"""Passwords of users: argon2id hashes (RFC 9106), and checks of their strength."""
 
 from functools import cache
 
@@ -12,7 +12,7 @@ _hasher = PasswordHasher()
 
 
 def refuse_password(password: str, email: str) -> str | None:
-    """Say what is wrong with a new password, or None."""
+    """Return the reason why a new password is refused, or None."""
     if len(password) < MIN_LENGTH:
         return f"must have at least {MIN_LENGTH} characters; a few words in a row do well"
     if len(password) > MAX_LENGTH:
@@ -30,19 +30,19 @@ def hash_password(password: str) -> str:
 
 
 def matches(password_hash: str | None, password: str) -> bool:
-    """Tell whether a password is the hashed one; it takes as long where there is no hash."""
+    """Compare a password with its hash; without a hash it takes as long, and is False."""
     try:
-        _hasher.verify(password_hash or _nobodys(), password[:MAX_LENGTH])
+        _hasher.verify(password_hash or _placeholder_hash(), password[:MAX_LENGTH])
     except (VerificationError, InvalidHashError):
         return False
     return password_hash is not None
 
 
 def is_outdated(password_hash: str) -> bool:
-    """Tell whether a hash was made with weaker settings than today's."""
+    """Return True for a hash that was made with weaker settings than today's."""
     return _hasher.check_needs_rehash(password_hash)
 
 
 @cache
-def _nobodys() -> str:
-    return _hasher.hash("nobody's")
+def _placeholder_hash() -> str:
+    return _hasher.hash("no user has this password")

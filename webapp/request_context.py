@@ -1,73 +1,74 @@
-"""Context of the current request: its id, its count and its line in the log."""
+"""Context of the current request: its id, its caller, its count and its line in the log.
+
+The context stands in the request's WSGI environment, where the fast path and Flask both find it.
+"""
 
 import logging
 import re
 import time
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any
 
 from flask import Flask, Response, current_app, g, request
+from msgspec import Struct
 
 from bandits.sampling import noise
-from webapp.api.health import METRICS
-from webapp.metrics import HttpMetrics
+from webapp.services import services
 from webapp.settings import Settings
 
-if TYPE_CHECKING:
-    from wsgiref.types import WSGIEnvironment
+WSGIEnvironment = dict[str, Any]
+
+# Names in the WSGI environment.
+CALLER = "bandits.caller"  # the API key, once it was checked
+STARTED = "bandits.started"  # the time that the request came, by `time.perf_counter`
+_SENT_ID = "HTTP_X_REQUEST_ID"
 
 HEADER = "X-Request-ID"
-_GIVEN = "HTTP_X_REQUEST_ID"  # as WSGI names it
 _ID = re.compile(r"[A-Za-z0-9._\-]{1,64}")
-
-
-class CurrentRequest(NamedTuple):
-    """A request that Flask has not seen, or not yet."""
-
-    environ: "WSGIEnvironment"
-    route: str
-    experiment: str  # empty where the address names none
-
-
-CURRENT_REQUEST: ContextVar[CurrentRequest | None] = ContextVar("asked", default=None)
-
-
-def request_id(environ: "WSGIEnvironment") -> str:
-    """Return the id that a request brings, or make one, which is its id from then on."""
-    given: str = environ.get(_GIVEN, "")
-    if not given or not _ID.fullmatch(given):
-        given = environ[_GIVEN] = noise()[:8].hex()
-    return given
-
-
-def route() -> str:
-    """Return the route of the current request as it is declared, "none" where there is none."""
-    return "none" if request.url_rule is None else request.url_rule.rule
-
-
-BEGUN = "bandits.begun"  # when a request came, by whoever looked at it before Flask
-
 _log = logging.getLogger("bandits.access")
 
 
+class CurrentRequest(Struct, frozen=True):
+    """A request on the fast path, for its log records; `experiment` is empty if it names none."""
+
+    environ: WSGIEnvironment
+    route: str
+    experiment: str
+
+
+CURRENT_REQUEST: ContextVar[CurrentRequest | None] = ContextVar("current_request", default=None)
+
+
+def request_id(environ: WSGIEnvironment) -> str:
+    """Return the id that a request was sent with; one without an id is given a new one."""
+    sent: str = environ.get(_SENT_ID, "")
+    if not sent or not _ID.fullmatch(sent):
+        sent = environ[_SENT_ID] = noise()[:8].hex()
+    return sent
+
+
+def route() -> str:
+    """Return the route of Flask's current request as it is declared, "none" where there is none."""
+    return "none" if request.url_rule is None else request.url_rule.rule
+
+
 def init(app: Flask, settings: Settings) -> None:
-    """Trace the requests of `app`."""
-    app.before_request(_begin)
-    app.after_request(_end)
+    """Give every request of `app` an id, count it, and log it if `settings` ask for that."""
+    app.before_request(_start_request)
+    app.after_request(_finish_request)
     app.config["ACCESS_LOG"] = settings.access_log
 
 
-def _begin() -> None:
+def _start_request() -> None:
     environ = request.environ
     g.request_id = request_id(environ)
-    g.begun = environ.get(BEGUN) or time.perf_counter()
+    environ.setdefault(STARTED, time.perf_counter())
 
 
-def _end(response: Response) -> Response:
-    seconds = time.perf_counter() - g.begun
+def _finish_request(response: Response) -> Response:
+    seconds = time.perf_counter() - request.environ[STARTED]
     response.headers.add(HEADER, g.request_id)
-    counted: HttpMetrics = current_app.extensions[METRICS]
-    counted.count(route(), request.method, response.status_code, seconds)
+    services().metrics.count_request(route(), request.method, response.status_code, seconds)
     if current_app.config["ACCESS_LOG"]:
         _log.info(
             "%s %s %s",

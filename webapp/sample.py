@@ -1,4 +1,4 @@
-"""The sample campaign of `bandits demo`, and people who behave like recipients."""
+"""Sample experiment of `bandits demo`, and simulated recipients of its emails."""
 
 import heapq
 from collections.abc import Mapping, Sequence
@@ -46,7 +46,7 @@ _STORY = _HERO.format(
 )
 
 # A click is the unit: an order is worth eight of them, an unsubscribe costs five.
-_DECLARED: dict[str, Any] = {
+_DECLARATION: dict[str, Any] = {
     "key": KEY,
     "name": "Spring sale",
     "slots": [
@@ -106,22 +106,22 @@ _DECLARED: dict[str, Any] = {
 # and discount, of ordering after a click by the discount, of unsubscribing by the subject line.
 _OPENS = {"plain": 0.30, "question": 0.36, "hurry": 0.33}
 _CLICKS = {"products": 0.22, "story": 0.27}
-_CLICKS_MORE = {"d0": 1.0, "d10": 1.18}
+_CLICK_FACTORS = {"d0": 1.0, "d10": 1.18}
 _ORDERS = {"d0": 0.09, "d10": 0.13}
 _UNSUBSCRIBES = {"plain": 0.004, "question": 0.004, "hurry": 0.013}
 
 _MEDIAN_DELAY_SECONDS = 1.5
 _DELAY_SPREAD = 0.9  # standard deviation of the delay's logarithm
-_DOUBLED = 0.05  # the part of events that the mailer reports twice
+_DOUBLED = 0.05  # share of events that the mailer reports twice
 
 
 def sample_experiment() -> Experiment:
-    """Declare the sample campaign: 3 subject lines, 2 content blocks, 2 discounts."""
-    return convert(_DECLARED, Experiment)
+    """Declare the sample experiment: 3 subject lines, 2 content blocks, 2 discounts."""
+    return convert(_DECLARATION, Experiment)
 
 
-class Arrival(Struct, frozen=True, order=True):
-    """An event that is reported at a moment, in seconds of the simulation's clock."""
+class ScheduledEvent(Struct, frozen=True, order=True):
+    """Event of a simulated recipient, reported `at` seconds of the simulation's clock."""
 
     at: float
     number: int
@@ -131,30 +131,30 @@ class Arrival(Struct, frozen=True, order=True):
 
 
 class SampleRecipients:
-    """People who open, click, order and unsubscribe some time after they were sent an email.
+    """Simulated recipients: they open, click, order and unsubscribe some time after an email.
 
-    Delays are log-normal: about one result in fifty comes after maturity and corrects what was
-    learned, and a few come too late to count. Events arrive out of order, and some twice.
+    Delays are log-normal: about one event in fifty comes after maturity and corrects what was
+    learned, and a few come too late to count. Events arrive out of order, and a few of them twice.
     """
 
     def __init__(self, rng: Generator) -> None:
-        """Let chance come from `rng`."""
+        """Draw reactions and delays from `rng`."""
         self._rng = rng
-        self._waiting: list[Arrival] = []
+        self._scheduled: list[ScheduledEvent] = []
         self._count = 0
 
     def receive(self, decisions: Sequence[Decision], now: float) -> None:
-        """Send them emails at `now`; they will react in their own time."""
+        """Receive emails at `now`, and schedule the reactions to them."""
         for decision in decisions:
             for metric in self._reactions(decision.slots):
                 self._schedule(str(decision.decision_id), metric, now)
 
     def reports(self, now: float) -> list[Reward]:
-        """Hand over what the mailer has noticed by `now`; each event is handed over once."""
+        """Return the events that the mailer reports by `now`; each is returned once."""
         due = []
-        while self._waiting and self._waiting[0].at <= now:
-            arrival = heapq.heappop(self._waiting)
-            due.append(Reward(arrival.decision_id, arrival.event_id, arrival.metric))
+        while self._scheduled and self._scheduled[0].at <= now:
+            event = heapq.heappop(self._scheduled)
+            due.append(Reward(event.decision_id, event.event_id, event.metric))
         order = self._rng.permutation(len(due))
         return [due[i] for i in order]
 
@@ -163,16 +163,16 @@ class SampleRecipients:
             slots[s]["variant"] for s in ("subject_line", "content_block", "discount")
         )
         u = self._rng.random(4)
-        done = []
+        events = []
         if u[0] < _UNSUBSCRIBES[subject]:
-            done.append("unsubscribe")
+            events.append("unsubscribe")
         if u[1] < _OPENS[subject]:
-            done.append("open")
-            if u[2] < _CLICKS[content] * _CLICKS_MORE[discount]:
-                done.append("click")
+            events.append("open")
+            if u[2] < _CLICKS[content] * _CLICK_FACTORS[discount]:
+                events.append("click")
                 if u[3] < _ORDERS[discount]:
-                    done.append("order")
-        return done
+                    events.append("order")
+        return events
 
     def _schedule(self, decision_id: str, metric: str, now: float) -> None:
         (event_id,) = time_ordered_ids(1, now)
@@ -180,5 +180,5 @@ class SampleRecipients:
         for _ in range(times):
             delay = _MEDIAN_DELAY_SECONDS * np.exp(_DELAY_SPREAD * self._rng.standard_normal())
             self._count += 1
-            arrival = Arrival(now + delay, self._count, decision_id, event_id, metric)
-            heapq.heappush(self._waiting, arrival)
+            event = ScheduledEvent(now + delay, self._count, decision_id, event_id, metric)
+            heapq.heappush(self._scheduled, event)

@@ -1,4 +1,4 @@
-"""The launcher: migrates, then starts the web workers, with the learner beside them."""
+"""Server launcher: migrates, then starts the web workers with the fold worker beside them."""
 
 import errno
 import logging
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Address(Struct, frozen=True):
-    """Where a server listens; port 0 takes a free one."""
+    """Address that a server listens at; port 0 takes a free one."""
 
     host: str
     port: int
@@ -50,25 +50,25 @@ def serve(settings: Settings, address: Address, workers: int) -> None:
     """Serve until a signal ends it.
 
     Raises:
-        InvalidInput: the database's URL is none of ours, or SQLite is to have several workers.
+        InvalidInput: the database's URL is unsupported, or SQLite is to have several workers.
         Unavailable: the database cannot be reached, another server serves it, or the port is
             in use.
     """
     logging.config.dictConfig(log_config.configuration(settings.log_format, settings.log_level))
-    lock = worker.lock_of(settings.database_url)
+    lock = worker.database_lock(settings.database_url)
     if lock is not None:
         if workers > 1:
             raise InvalidInput.at("", "SQLite takes one worker; more need PostgreSQL")
-        lock.acquire()  # to say now, in one line, what a worker would find out later
+        lock.acquire()  # fails now, in one line, rather than later in a worker
         lock.release()
     upgrade(settings.database_url)
-    with reserved(address) as bound, closing(open_store(settings.database_url)) as store:
+    with reserve(address) as bound, closing(open_store(settings.database_url)) as store:
         _run(settings, bound, workers, store)
 
 
 def _run(settings: Settings, address: Address, workers: int, store: SqlStore) -> None:
-    worker.use_one_processor()  # for the learner
-    # A forked worker would inherit the learner's locks as they happen to be.
+    worker.use_one_processor()  # for the fold worker
+    # A forked worker would inherit the fold worker's locks as they happen to be.
     multiprocessing.set_start_method("spawn", force=True)
     server = Granian(
         "webapp.worker",
@@ -83,20 +83,20 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         log_level=LogLevels.warning,
     )
     stop, folds = Event(), FoldMetrics()
-    learner = Thread(target=FoldWorker(Engine(store), stop, folds).run, name="learner")
-    server.on_startup(learner.start)
+    fold_thread = Thread(target=FoldWorker(Engine(store), stop, folds).run, name="learner")
+    server.on_startup(fold_thread.start)
     server.on_startup(Thread(target=_announce, args=(settings, address), daemon=True).start)
     try:
         server.serve(target_loader=partial(worker.load, settings, folds), wrap_loader=False)
     finally:
         stop.set()
-        if learner.is_alive():
-            learner.join()
+        if fold_thread.is_alive():
+            fold_thread.join()
         _log.info("stopped")
 
 
 def _announce(settings: Settings, address: Address) -> None:
-    """Say where to look, once somebody answers there."""
+    """Log the address of the server once a worker accepts connections."""
     while True:
         try:
             socket.create_connection((address.host, address.port), timeout=1).close()
@@ -104,36 +104,36 @@ def _announce(settings: Settings, address: Address) -> None:
             time.sleep(_ANNOUNCE_SECONDS)
         else:
             break
-    shown = parse_database_url(settings.database_url)  # which hides a password
-    _log.info("serving %s at %s", shown, address)
+    database = parse_database_url(settings.database_url)  # which hides a password
+    _log.info("serving %s at %s", database, address)
 
 
 @contextmanager
-def reserved(address: Address) -> Iterator[Address]:
-    """Hold an address for workers that bind it beside us; yields it with its actual port.
+def reserve(address: Address) -> Iterator[Address]:
+    """Reserve an address for workers that bind it too; yield it with its actual port.
 
     Raises:
         PortInUse: somebody listens there already.
-        Unavailable: it is not ours to use.
+        Unavailable: it is cannot be bound.
     """
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with _bound(family, address, shared=False) as alone:
-        port = alone.getsockname()[1]
-    with _bound(family, Address(address.host, port), shared=True):
+    with _bind(family, address, shared=False) as unshared:
+        port = unshared.getsockname()[1]
+    with _bind(family, Address(address.host, port), shared=True):
         yield Address(address.host, port)
 
 
-def _bound(family: int, address: Address, *, shared: bool) -> socket.socket:
-    held = socket.socket(family, socket.SOCK_STREAM)
-    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _bind(family: int, address: Address, *, shared: bool) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if shared:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
-        held.bind((address.host, address.port))
+        bound.bind((address.host, address.port))
     except OSError as error:
-        held.close()
+        bound.close()
         port = f"port {address.port} of {address.host}"
         if error.errno == errno.EADDRINUSE:
             raise PortInUse(f"{port} is in use") from None
         raise Unavailable(f"{port} cannot be used: {error.strerror}") from None
-    return held
+    return bound

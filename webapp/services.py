@@ -1,36 +1,43 @@
-"""What the views work with, reached through the running application."""
+"""Services of one application: the engine and stores that its views and handlers work with."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
-from flask import current_app
+from flask import Flask, current_app
 
 from bandits.engine import Engine
 from storage.accounts import AccountStore
 from storage.drafts import DraftTable
+from webapp.metrics import FoldMetrics, RequestMetrics
 
 _NAME = "bandits"
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The engine, the accounts and the drafts of one application."""
+    """The engine, the accounts, the drafts and the metrics of one application.
+
+    Attributes:
+        metrics: of this process.
+        folds: of the server's fold worker.
+    """
 
     engine: Engine
     accounts: AccountStore
     drafts: DraftTable
+    metrics: RequestMetrics = field(default_factory=RequestMetrics)
+    folds: FoldMetrics = field(default_factory=FoldMetrics)
 
-    def attach(self, extensions: dict[str, object]) -> None:
-        """Hand them to an application's extensions."""
-        extensions[_NAME] = self
+    def attach(self, app: Flask) -> None:
+        """Make these the services of `app`."""
+        app.extensions[_NAME] = self
 
 
 def services() -> Services:
     """Return the running application's services."""
-    return of_extensions(current_app.extensions)
+    return services_of(current_app)
 
 
-def of_extensions(extensions: Mapping[str, object]) -> Services:
-    """Return the services of the application whose extensions these are."""
-    return cast("Services", extensions[_NAME])
+def services_of(app: Flask) -> Services:
+    """Return the services of `app`."""
+    return cast("Services", app.extensions[_NAME])

@@ -1,4 +1,4 @@
-"""What a server is told: by flags, else by ``BANDITS_...`` variables, else as written here."""
+"""Settings of a server: its flags, else ``BANDITS_...`` variables, else the defaults below."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -13,18 +13,18 @@ PREFIX = "BANDITS_"
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything about a server that its owner may set; docs/operations.md tells more.
+    """Settings of a server, which docs/operations.md explains.
 
     Attributes:
-        database_url: where experiments, the log and the accounts live.
-        secret_key: signs session cookies; kept in the database unless given.
+        database_url: of the database of experiments, log and accounts.
+        secret_key: signs session cookies; without one, the database keeps one.
         secure_cookies: send session cookies over HTTPS only; set it behind a TLS proxy.
         max_body_bytes: a longer request body is refused.
         max_upload_bytes: a longer file of recipients or results is refused.
-        files_folder: where uploaded files are kept for a week; beside SQLite's file, else in the
-            system's folder for temporary ones.
-        log_format: how logs on standard error look.
-        log_level: the least that is logged.
+        files_folder: keeps uploaded files for a week; by default beside SQLite's file, else in the
+            system's folder for temporary files.
+        log_format: of the logs on standard error.
+        log_level: the lowest level that is logged.
         access_log: write a log line for every request.
     """
 
@@ -40,21 +40,21 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **flags: str | None) -> Self:
-        """Read the settings; a flag that is not None goes before its variable.
+        """Read the settings; a flag that is not None overrides its variable.
 
         Raises:
             InvalidInput: a value does not fit; its place is the variable's name.
         """
-        given: dict[str, str] = {}
+        values: dict[str, str] = {}
         for name in cls.__struct_fields__:
             value = flags.get(name)
             if value is None:
                 value = environment.get(PREFIX + name.upper())
             if value is not None:
-                given[name] = value
+                values[name] = value
         try:
-            return msgspec.convert(given, cls, strict=False)
+            return msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError:
-            (fault,) = refusal(given, cls, strict=False).faults
+            (fault,) = refusal(values, cls, strict=False).faults
             name = PREFIX + fault.pointer.removeprefix("/").upper()  # each is a field of its own
             raise InvalidInput([Fault(name, fault.detail)]) from None

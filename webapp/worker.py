@@ -1,4 +1,4 @@
-"""A web worker: one process that serves the application, and ends with its parent."""
+"""Web worker: a process that serves the application and ends with its parent."""
 
 import gc
 import logging
@@ -19,7 +19,6 @@ from bandits.engine import Engine
 from storage import open_store
 from storage.settings import parse_database_url
 from webapp import log_config
-from webapp.api.health import FOLDS
 from webapp.app import create_app
 from webapp.file_lock import FileLock
 from webapp.metrics import FoldMetrics
@@ -34,40 +33,39 @@ def load(settings: Settings, folds: FoldMetrics) -> Flask:
     """Make the application in a process of its own.
 
     Args:
-        settings: what this server was told.
-        folds: what the launcher's learner counts, for who asks the worker.
+        settings: of the server.
+        folds: counts of the launcher's fold worker, which `/metrics` shows.
 
     Raises:
         SystemExit: another server serves this SQLite file.
     """
-    os.setpgrp()  # an interrupt from the keyboard goes to the launcher, which tells us
+    os.setpgrp()  # an interrupt from the keyboard goes to the launcher, which ends its workers
     logging.config.dictConfig(log_config.configuration(settings.log_format, settings.log_level))
     use_one_processor()
     set_batch_scheduling()
     Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    lock = lock_of(settings.database_url)
+    lock = database_lock(settings.database_url)
     if lock is not None:
         lock.acquire()
-    app = application(settings)
-    app.extensions[FOLDS] = folds
+    app = application(settings, folds)
     app.extensions["bandits.lock"] = lock  # it is held for as long as the application lives
-    gc.freeze()  # what was imported stays: let collections pass it over
+    gc.freeze()  # imported modules stay: collections may pass them over
     return app
 
 
 def use_one_processor() -> None:
-    """Compute on one processor in this process, whatever BLAS would do by itself.
+    """Keep BLAS to one thread in this process.
 
-    Its threads wait for each other at every small matrix: beside other work, linear choices for
+    Threads of BLAS wait for each other at every small matrix: beside other work, linear choices for
     10,000 recipients take eight times as long on two threads as on one (docs/adr/0013).
     """
     threadpool_limits(1, user_api="blas")
 
 
 def set_batch_scheduling() -> None:
-    """Let no thread of this process stop another as soon as it is woken, where Linux can be asked.
+    """Schedule the threads of this process as a batch on Linux: waking one stops no other.
 
-    Those who wait for a commit are woken together, and have little left to do one after another
+    The threads that wait for a commit are woken together, and each has little left to do
     (docs/adr/0036).
     """
     if hasattr(os, "SCHED_BATCH"):
@@ -75,19 +73,20 @@ def set_batch_scheduling() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-def application(settings: Settings) -> Flask:
-    """Make the application on the database that `settings` name, which is migrated already."""
+def application(settings: Settings, folds: FoldMetrics | None = None) -> Flask:
+    """Make the application on the database of `settings`, which is migrated already."""
     store = open_store(settings.database_url)
     if settings.secret_key is None:
         settings = replace(settings, secret_key=store.secret("sessions").hex())
-    return create_app(Services(Engine(store), store.accounts, store.drafts), settings)
+    services = Services(Engine(store), store.accounts, store.drafts, folds=folds or FoldMetrics())
+    return create_app(services, settings)
 
 
-def lock_of(database_url: str) -> FileLock | None:
-    """Return the lock of an SQLite database; others need none.
+def database_lock(database_url: str) -> FileLock | None:
+    """Return the lock of an SQLite database, None for another one.
 
     Raises:
-        InvalidInput: the URL is none of ours.
+        InvalidInput: the URL is unsupported.
     """
     url = parse_database_url(database_url)
     if not url.drivername.startswith("sqlite"):
@@ -96,7 +95,7 @@ def lock_of(database_url: str) -> FileLock | None:
 
 
 def _end_with_parent() -> None:
-    """Wait for the launcher's end, however it ends: an orphan would answer beside a successor."""
+    """End this process when the launcher has ended: an orphan would answer beside a successor."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,7 +1,7 @@
 """One experiment as it decides right now: its configuration, what is known, and its policy."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -113,9 +113,9 @@ class ActivePolicy:
 
         It is the policy's own, before the cap of newcomers and the floor.
         """
-        take_apart: Callable[[Any, FloatArray], Contributions] | None
-        take_apart = getattr(self.policy, "contributions", None)
-        return take_apart(self._prepare(arms), context) if take_apart else None
+        if self.policy.contributions is None:
+            return None
+        return self.policy.contributions(self._prepare(arms), context)
 
     def _prepare(self, arms: IntArray) -> Any:
         key = arms.tobytes()

@@ -67,7 +67,7 @@ class StatisticBuilder:
         weights = self.weights(decided.started_at) if weights is None else weights
         kept = ~decided.holdout & (weights > 0)
         rewards, _ = self.rewards(decided)
-        return self.family.of(
+        return self.family.from_observations(
             self.problem,
             decided.arms[kept],
             self.rule.learned(rewards[kept]),
@@ -79,7 +79,9 @@ class StatisticBuilder:
         """Sum decisions as pending; held-out ones are left out."""
         kept = ~decided.holdout
         ones = np.ones(int(np.count_nonzero(kept)))
-        return self.family.waiting(self.problem, decided.arms[kept], decided.contexts[kept], ones)
+        return self.family.from_pending(
+            self.problem, decided.arms[kept], decided.contexts[kept], ones
+        )
 
     def sent(self, decided: DecisionColumns) -> ArmCounts:
         """Count decisions as sent."""

@@ -1,1 +1,1 @@
-"""What policies compute with: posteriors, quadrature, linear models, shares in waves."""
+"""Numerics of policies: posteriors, quadrature, linear models, index shares of batches."""

@@ -1,10 +1,10 @@
-"""Index policies in waves: shares instead of one arm for everybody until the next fold.
+"""Index policies in batches: shares instead of one arm for every recipient until the next fold.
 
 Thousands of emails leave between two folds, and a plain argmax would give them all one arm. So an
-index policy's probabilities are the shares that result from giving the upcoming sends one by one to
-the arm of the largest index, whose width counts what is given and whose mean does not move. An
-index falls with every send, so that is the same as giving every send whose index is above a common
-level, and the level is found by bisection: no loop over sends.
+index policy's probabilities are the shares that result from allocating the upcoming sends one by
+one to the arm of the largest index, whose width counts these sends and whose mean does not move. An
+index falls with every send, so that is the same as allocating every send whose index is above a
+common level, and bisection finds that level: no loop over sends.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from numpy.random import Generator
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.numerics.ties import TIE, TieSampler, draw_largest, equal_shares, largest
-from bandits.policy import draw_each
+from bandits.policy import draw_from_propensities
 from bandits.statistics import NOTHING, Moments
 from bandits.statistics.online_moments import MomentsView, OnlineMoments
 
@@ -33,11 +33,11 @@ class IndexState(Protocol):
         """The probability of each arm, (*lead, K)."""
         ...
 
-    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
+    def draw(self, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw an arm for each of contexts (*lead, *batch, d): (*lead, *batch)."""
         ...
 
-    def learned(self, arms: IntArray, rewards: FloatArray) -> "IndexState":
+    def update(self, arms: IntArray, rewards: FloatArray) -> "IndexState":
         """Learn one observation in each state: arms, rewards (*lead,). Use the result only."""
         ...
 
@@ -47,14 +47,14 @@ class BatchIndexState:
     """An index policy's prepared state.
 
     Attributes:
-        known: the statistic.
+        statistic: the sums of the arms.
         index: from the statistic and sends (..., K), each above 0, to indices (..., K) that fall as
             sends grow, and are never -0.0.
         upcoming: sends expected before the next fold.
-        squares: whether the index reads variances.
+        squares: true where the index reads variances.
     """
 
-    known: Moments
+    statistic: Moments
     index: Index
     upcoming: int
     squares: bool = False
@@ -62,62 +62,62 @@ class BatchIndexState:
     @cached_property
     def sends(self) -> FloatArray:
         """Decisions sent so far, pending ones included, (..., K)."""
-        return self.known.count + self.known.pending
+        return self.statistic.count + self.statistic.pending
 
     @cached_property
     def shares(self) -> FloatArray:
         """The probability of each arm, (..., K)."""
-        return wave_shares(partial(self.index, self.known), self.sends, self.upcoming)
+        return batch_shares(partial(self.index, self.statistic), self.sends, self.upcoming)
 
-    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
-        """Draw from the shares; where it is one recipient after another, the largest index."""
-        if self.upcoming > 1 or contexts.ndim > self.known.count.ndim:
-            return draw_each(self.shares, contexts, rng)
-        return draw_largest(_scores(partial(self.index, self.known), self.sends), rng)
+    def draw(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw from the shares; for one recipient after another, the largest index."""
+        if self.upcoming > 1 or contexts.ndim > self.statistic.count.ndim:
+            return draw_from_propensities(self.shares, contexts, rng)
+        return draw_largest(_scores(partial(self.index, self.statistic), self.sends), rng)
 
-    def learned(self, arms: IntArray, rewards: FloatArray) -> IndexState:
+    def update(self, arms: IntArray, rewards: FloatArray) -> IndexState:
         """Learn in place from now on, where shares are of one send and nothing is pending."""
-        if self.upcoming > 1 or self.known.pending.any():
-            return replace(self, known=self.known.learned(arms, rewards))
-        lots = TieSampler(self.known.count.shape)
-        known = OnlineMoments(self.known, lots.scores, squares=self.squares)
-        return OnlineIndexState(known, self.index, lots).learned(arms, rewards)
+        if self.upcoming > 1 or self.statistic.pending.any():
+            return replace(self, statistic=self.statistic.update(arms, rewards))
+        tie_sampler = TieSampler(self.statistic.count.shape)
+        statistic = OnlineMoments(self.statistic, tie_sampler.scores, squares=self.squares)
+        return OnlineIndexState(statistic, self.index, tie_sampler).update(arms, rewards)
 
 
 @dataclass(frozen=True)
 class OnlineIndexState:
-    """An index policy that learns after every decision, as a simulation's."""
+    """State of an index policy that learns after every decision, as in a simulation."""
 
-    known: OnlineMoments
+    statistic: OnlineMoments
     index: Index
-    lots: TieSampler
+    tie_sampler: TieSampler
 
     @property
     def _scores(self) -> FloatArray:
-        if self.known.complete:
-            return self.index(self.known, self.known.count)
-        return _scores(partial(self.index, self.known), self.known.count)
+        if self.statistic.complete:
+            return self.index(self.statistic, self.statistic.count)
+        return _scores(partial(self.index, self.statistic), self.statistic.count)
 
     @property
     def shares(self) -> FloatArray:
-        """Share among the largest indices, (..., K)."""
+        """The shares of the largest indices, (..., K)."""
         return equal_shares(largest(self._scores))
 
-    def drawn(self, contexts: FloatArray, rng: Generator) -> IntArray:
+    def draw(self, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw one of the largest indices."""
-        known = self.known
-        if contexts.ndim > known.count.ndim:
-            return draw_each(self.shares, contexts, rng)
-        scores = self.index(known, known.count) if known.complete else self._scores
-        return self.lots.draw_largest(scores, rng)
+        statistic = self.statistic
+        if contexts.ndim > statistic.count.ndim:
+            return draw_from_propensities(self.shares, contexts, rng)
+        scores = self.index(statistic, statistic.count) if statistic.complete else self._scores
+        return self.tie_sampler.draw_largest(scores, rng)
 
-    def learned(self, arms: IntArray, rewards: FloatArray) -> "OnlineIndexState":
+    def update(self, arms: IntArray, rewards: FloatArray) -> "OnlineIndexState":
         """Learn in place."""
-        self.known.learn(arms, rewards)
+        self.statistic.learn(arms, rewards)
         return self
 
 
-def wave_propensities(
+def index_propensities(
     policy: object,  # noqa: ARG001 - a method of every index policy
     prepared: IndexState,
     contexts: FloatArray,  # noqa: ARG001 - no index here depends on the recipient
@@ -126,20 +126,20 @@ def wave_propensities(
     return prepared.shares
 
 
-def wave_sample(
+def index_sample(
     policy: object,  # noqa: ARG001 - a method of every index policy
     prepared: IndexState,
     contexts: FloatArray,
     rng: Generator,
 ) -> IntArray:
     """Draw an arm for each recipient."""
-    return prepared.drawn(contexts, rng)
+    return prepared.draw(contexts, rng)
 
 
-def wave_shares(
+def batch_shares(
     index: Callable[[FloatArray], FloatArray], sends: FloatArray, upcoming: int
 ) -> FloatArray:
-    """Share `upcoming` sends by giving them one by one to the largest index; ties split equally.
+    """Share `upcoming` sends by allocating each to the largest index; ties split equally.
 
     Args:
         index: from sends so far (..., K), above 0, to indices (..., K) that fall as sends grow.
@@ -154,8 +154,8 @@ def wave_shares(
     untried = sends < NOTHING
     n_untried = np.count_nonzero(untried, axis=-1, keepdims=True)
     rest = np.maximum(upcoming - n_untried, 0)  # after one send to each untried arm
-    given = untried + _given(index, np.where(untried, 1.0, sends), rest)
-    return np.where(n_untried >= upcoming, untried / np.maximum(n_untried, 1), given / upcoming)
+    allocated = untried + _allocate_rest(index, np.where(untried, 1.0, sends), rest)
+    return np.where(n_untried >= upcoming, untried / np.maximum(n_untried, 1), allocated / upcoming)
 
 
 def _scores(index: Callable[[FloatArray], FloatArray], sends: FloatArray) -> FloatArray:
@@ -166,10 +166,10 @@ def _scores(index: Callable[[FloatArray], FloatArray], sends: FloatArray) -> Flo
     return np.where(untried, _FIRST, index(np.where(untried, 1.0, sends)))
 
 
-def _given(
+def _allocate_rest(
     index: Callable[[FloatArray], FloatArray], sends: FloatArray, rest: IntArray
 ) -> FloatArray:
-    """Give `rest` (..., 1) more sends to the largest index; each of `sends` is above 0."""
+    """Allocate `rest` (..., 1) more sends to the largest index; each of `sends` is above 0."""
     few, many = np.zeros_like(sends), np.broadcast_to(rest, sends.shape).astype(np.float64)
     high = index(sends).max(axis=-1, keepdims=True)
     low = index(sends + np.maximum(rest - 1, 0)).max(axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""How likely each arm is the best, and what sending only it would give up: Bayes numbers.
+"""Chance of each arm to be the best, and expected loss of sending only it: Bayes numbers.
 
 With posteriors θ_k, the chance to be best is P(θ_k = max θ), and the expected loss of sending only
 arm k is E[max θ] − E[θ_k] (Stucchio, 2015, "Bayesian A/B testing at VWO", section on the loss
@@ -25,12 +25,12 @@ _STEPS = np.arange(-8.0, 8.5, 0.5)  # panel edges, in normal deviations
 
 
 class BestArmEstimate(Struct, frozen=True, eq=False):
-    """What is believed of each arm, (..., K).
+    """Chances and losses of each arm, (..., K).
 
     Attributes:
         chances: to be the best; rows sum to 1.
-        losses: what sending only this arm is expected to give up per decision, at least 0.
-        warning: what these numbers do not promise; to be shown where they are.
+        losses: expected loss of sending only this arm, per decision, at least 0.
+        warning: the limits of these numbers; to be shown where they are.
     """
 
     chances: FloatArray
@@ -67,7 +67,7 @@ def student_best_arm(dof: FloatArray, location: FloatArray, scale: FloatArray) -
 
 
 def _expected_maximum(dof: FloatArray, location: FloatArray, scale: FloatArray) -> FloatArray:
-    """Return E[max] = h − ∫ Π F, over [l, h] beyond which nothing is left; arguments (R, K)."""
+    """Return E[max] = h − ∫ Π F, over [l, h] with all of the densities; arguments (R, K)."""
     dof, location, scale = (a[:, :, None] for a in (dof, location, scale))
     steps = np.abs(stdtrit(dof, ndtr(-np.abs(_STEPS)))) * np.sign(_STEPS)
     edges = common_edges(location + scale * steps)

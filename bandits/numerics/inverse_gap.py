@@ -1,4 +1,4 @@
-"""Inverse gap weighting: the chance of an arm falls with what it is predicted to lose."""
+"""Inverse gap weighting: the chance of an arm falls with its predicted loss."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -15,12 +15,12 @@ from bandits.statistics import Ridge
 
 @dataclass(frozen=True)
 class InverseGap:
-    """Regressions, and how greedy to be with them: γ = c·t^ρ per unit of the reward's range.
+    """Regressions, and their greed: γ = c·t^ρ per unit of the reward's range.
 
     Attributes:
         fit: predicts rewards.
-        squares: Σ x² of what was learned, (*lead, d). That of the constant feature is t, and no
-            other's is larger within [-1, 1].
+        squares: Σ x² of the matured observations, (*lead, d). That of the constant feature is t,
+            and no other's is larger within [-1, 1].
         span: the reward's range.
         scale: c.
         exponent: ρ.
@@ -33,19 +33,21 @@ class InverseGap:
     exponent: float
 
     @classmethod
-    def of(cls, known: Ridge, span: float, ridge: float, scale: float, exponent: float) -> Self:
-        """Fit what has matured, under the penalty λ."""
-        squares = np.diagonal(known.gram, axis1=-2, axis2=-1).sum(axis=-2)
-        return cls(RidgeFit(known.matured, ridge), squares, span, scale, exponent)
+    def from_ridge(
+        cls, statistic: Ridge, span: float, ridge: float, scale: float, exponent: float
+    ) -> Self:
+        """Fit the matured observations, under the penalty λ."""
+        squares = np.diagonal(statistic.gram, axis1=-2, axis2=-1).sum(axis=-2)
+        return cls(RidgeFit(statistic.matured, ridge), squares, span, scale, exponent)
 
     @property
     def greed(self) -> FloatArray:
-        """How strongly a gap counts by now: γ, (*lead, 1)."""
+        """The weight of a gap now: γ, (*lead, 1)."""
         rounds = self.squares.max(axis=-1, initial=1.0, keepdims=True)
         return self.scale * rounds**self.exponent / self.span
 
     def chances(self, contexts: FloatArray) -> FloatArray:
-        """Return 1 / (K + γ · gap), and the rest to the best of them, (*lead, *batch, K)."""
+        """Return 1 / (K + γ · gap), and the rest to the best arms, (*lead, *batch, K)."""
         means, greed = self.fit.means(contexts), self.greed
         greed = greed.reshape(*greed.shape[:-1], *(1,) * (means.ndim - greed.ndim), 1)
         best = largest(means, NOTHING_LEFT * self.span)
@@ -53,9 +55,9 @@ class InverseGap:
         chances = np.where(best, 0.0, 1 / (means.shape[-1] + greed * gaps))
         return chances + equal_shares(best) * (1 - chances.sum(axis=-1, keepdims=True))
 
-    def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> "InverseGap":
+    def update(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> "InverseGap":
         """Learn one observation in each state. Use the result only."""
-        fit = self.fit.learned(arms, rewards, contexts)
+        fit = self.fit.update(arms, rewards, contexts)
         return replace(self, fit=fit, squares=self.squares + contexts**2)
 
 
@@ -85,13 +87,13 @@ def gap_advance(
     contexts: FloatArray,
 ) -> InverseGap:
     """Learn one observation in each state."""
-    return prepared.learned(arms, rewards, contexts)
+    return prepared.update(arms, rewards, contexts)
 
 
-def gap_parts(
+def gap_contributions(
     policy: object,  # noqa: ARG001 - a method of policies
     prepared: InverseGap,
     context: FloatArray,
 ) -> Contributions:
-    """Tell what each feature adds to a recipient's prediction."""
+    """Split the prediction for one context (d,) by feature."""
     return contributions(prepared.fit, context)

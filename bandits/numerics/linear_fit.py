@@ -1,4 +1,4 @@
-"""What is known of each arm's weights, as policies ask for it, and the shapes it comes in."""
+"""Interface of a linear fit, and the factorisations and shapes that fits share."""
 
 from math import prod
 from typing import Protocol
@@ -8,24 +8,24 @@ from numpy.random import Generator
 
 from bandits.array_types import FloatArray, IntArray
 
-_ROUNDING = 1e-14  # relative: what sums of products may lack of being positive definite
+_ROUNDING = 1e-14  # relative: the rounding that may make sums of products indefinite
 
 
 class LinearFit(Protocol):
-    """What is known of each arm's weights θ: an estimate for any context, and its width.
+    """Fit of each arm's weights θ: an estimate for any context, and its width.
 
     Contexts (*lead, *batch, d) become values (*lead, *batch, K).
     """
 
     def means(self, contexts: FloatArray) -> FloatArray:
-        """Estimate rewards: x·θ, from what has matured."""
+        """Estimate rewards: x·θ, from the matured observations."""
         ...
 
     def widths(self, contexts: FloatArray) -> FloatArray:
         """Return √(xᵀ (λ + gram + pending)⁻¹ x)."""
         ...
 
-    def predicted(self, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def predict(self, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return means and widths, which together cost little more than widths."""
         ...
 
@@ -37,7 +37,7 @@ class LinearFit(Protocol):
         """Draw an arm of the largest bound, each with the same chance: (*lead, *batch)."""
         ...
 
-    def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> "LinearFit":
+    def update(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> "LinearFit":
         """Add one observation to each state: arms, rewards (*lead,), contexts (*lead, d).
 
         The result takes this object over; use the result only.
@@ -45,8 +45,8 @@ class LinearFit(Protocol):
         ...
 
 
-def penalised(gram: FloatArray, ridge: float) -> FloatArray:
-    """Add λ to the diagonal, and what rounding may have taken from a large gram."""
+def add_penalty(gram: FloatArray, ridge: float) -> FloatArray:
+    """Add λ to the diagonal, and a bound of the rounding of a large gram."""
     d = gram.shape[-1]
     largest = np.einsum("...ii->...i", gram).max(axis=-1, initial=0.0)
     return gram + (ridge + _ROUNDING * d * largest)[..., None, None] * np.eye(d)
@@ -54,10 +54,10 @@ def penalised(gram: FloatArray, ridge: float) -> FloatArray:
 
 def inverse_root(gram: FloatArray, ridge: float) -> FloatArray:
     """Return L⁻¹ (..., d, d), with L Lᵀ = λ + gram: (λ + gram)⁻¹ is its transpose times itself."""
-    return np.linalg.inv(np.linalg.cholesky(penalised(gram, ridge)))
+    return np.linalg.inv(np.linalg.cholesky(add_penalty(gram, ridge)))
 
 
-def rows_of(contexts: FloatArray, shape: tuple[int, ...]) -> FloatArray:
+def flatten_batch(contexts: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     """Flatten the batch axes of contexts for weights of shape (*lead, K, d): (*lead, n, d)."""
     if contexts.ndim == len(shape) == 2:  # noqa: PLR2004 - recipients and features of one state
         return contexts
@@ -65,7 +65,7 @@ def rows_of(contexts: FloatArray, shape: tuple[int, ...]) -> FloatArray:
     return contexts.reshape(*lead, prod(axes), shape[-1])
 
 
-def unrowed(values: FloatArray, contexts: FloatArray) -> FloatArray:
+def restore_batch(values: FloatArray, contexts: FloatArray) -> FloatArray:
     """Restore the batch axes of contexts in values (*lead, n, K)."""
     if contexts.ndim == values.ndim:
         return values

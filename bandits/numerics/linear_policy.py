@@ -1,32 +1,32 @@
-"""What policies share that prepare a fit, and a number of how far beyond its means they look."""
+"""Methods of linear policies, which prepare a fit and a multiplier of its widths."""
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.numerics.linear_fit import LinearFit
 from bandits.numerics.ridge_fit import contributions
 from bandits.policy import Contributions
 
-Reaching = tuple[LinearFit, float]  # a fit, and how many widths beyond its means a policy looks
+FitAndWidth = tuple[LinearFit, float]  # a fit, and the multiplier of its widths
 
 
-def reached(prepared: Reaching, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return means, and how far beyond them the policy looks: (*lead, *batch, K) each."""
-    fit, reach = prepared
-    means, widths = fit.predicted(contexts)
-    return means, reach * widths
+def means_and_reach(prepared: FitAndWidth, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return means, and the multiplied widths: (*lead, *batch, K) each."""
+    fit, multiplier = prepared
+    means, widths = fit.predict(contexts)
+    return means, multiplier * widths
 
 
-def linear_parts(
-    policy: object,  # noqa: ARG001 - a method of every policy that looks beyond the means
-    prepared: Reaching,
+def linear_contributions(
+    policy: object,  # noqa: ARG001 - a method of linear policies
+    prepared: FitAndWidth,
     context: FloatArray,
 ) -> Contributions:
-    """Tell what each feature adds to a recipient's prediction."""
+    """Split the prediction for one context (d,) by feature."""
     return contributions(prepared[0], context, prepared[1])
 
 
 def linear_means(
-    policy: object,  # noqa: ARG001 - a method of every policy that prepares a fit and a number
-    prepared: Reaching,
+    policy: object,  # noqa: ARG001 - a method of linear policies
+    prepared: FitAndWidth,
     contexts: FloatArray,
 ) -> FloatArray:
     """Return the predictions (*lead, *batch, K)."""
@@ -34,12 +34,12 @@ def linear_means(
 
 
 def linear_advance(
-    policy: object,  # noqa: ARG001 - a method of every policy that prepares a fit and a number
-    prepared: Reaching,
+    policy: object,  # noqa: ARG001 - a method of linear policies
+    prepared: FitAndWidth,
     arms: IntArray,
     rewards: FloatArray,
     contexts: FloatArray,
-) -> Reaching:
+) -> FitAndWidth:
     """Learn one observation in each state."""
-    fit, number = prepared
-    return fit.learned(arms, rewards, contexts), number
+    fit, multiplier = prepared
+    return fit.update(arms, rewards, contexts), multiplier

@@ -1,4 +1,4 @@
-"""Draws of the weights that arms share, and which arm is the best under each."""
+"""Posterior draws of the weights that arms share, and the best arm under each draw."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 
 from bandits.array_types import FloatArray, IntArray
-from bandits.numerics.linear_fit import inverse_root, rows_of, unrowed
+from bandits.numerics.linear_fit import flatten_batch, inverse_root, restore_batch
 from bandits.policy import Contributions
 from bandits.problem import Problem
 from bandits.statistics.slot_ridge import SlotRidge, slot_features
@@ -26,15 +26,15 @@ class LinearDraws:
     each with the same chance; the share of them that prefer an arm is then its exact probability.
 
     Attributes:
-        known: the sums it rests on.
-        problem: what is chosen among.
+        statistic: the sums of the model.
+        problem: the arms.
         ridge: λ.
-        spread: how many times too uncertain to be.
-        rng: what draws, once.
+        spread: multiplier of the posterior's standard deviation.
+        rng: the generator of the draws, used once.
         n_draws: M.
     """
 
-    known: SlotRidge
+    statistic: SlotRidge
     problem: Problem
     ridge: float
     spread: float
@@ -43,22 +43,22 @@ class LinearDraws:
 
     @cached_property
     def _posterior(self) -> tuple[FloatArray, FloatArray]:
-        """The estimate (*lead, D), and what to multiply normals with, (*lead, D, D)."""
-        known = self.known
-        root = inverse_root(known.gram, self.ridge)
-        theta = (np.swapaxes(root, -1, -2) @ (root @ known.moment[..., None]))[..., 0]
-        around = known.square[..., 0] - np.vecdot(theta, known.moment)
+        """The estimate (*lead, D), and the root that scales normals, (*lead, D, D)."""
+        statistic = self.statistic
+        root = inverse_root(statistic.gram, self.ridge)
+        theta = (np.swapaxes(root, -1, -2) @ (root @ statistic.moment[..., None]))[..., 0]
+        around = statistic.square[..., 0] - np.vecdot(theta, statistic.moment)
         # A first guess, that of rewards at both ends of the range, counts for one observation.
         guess = (self.problem.span / 2) ** 2
-        variance = (np.maximum(around, 0) + guess) / (known.count[..., 0] + 1)
+        variance = (np.maximum(around, 0) + guess) / (statistic.count[..., 0] + 1)
         return theta, self.spread * np.sqrt(variance)[..., None, None] * root
 
     @cached_property
     def weights(self) -> FloatArray:
         """The draws, (*lead, M, D)."""
-        return self._drawn(self.rng, self.n_draws)
+        return self._draw_weights(self.rng, self.n_draws)
 
-    def _drawn(self, rng: Generator, n: int) -> FloatArray:
+    def _draw_weights(self, rng: Generator, n: int) -> FloatArray:
         theta, root = self._posterior
         return (
             theta[..., None, :]
@@ -66,7 +66,7 @@ class LinearDraws:
         )
 
     def contributions(self, context: FloatArray) -> Contributions:
-        """Take apart the predictions for one context (d,): a term is that of all slots together."""
+        """Split the predictions for one context (d,): a term is that of all slots together."""
         theta, root = self._posterior
         n_arms = self.problem.n_arms
         shown = slot_features(
@@ -80,17 +80,17 @@ class LinearDraws:
         theta, (n_arms, n_slots) = self._posterior[0], self.problem.slot_levels.shape
         by_place = theta.reshape(*theta.shape[:-1], n_slots, -1, contexts.shape[-1])
         own = by_place[..., np.arange(n_slots), self.problem.slot_levels, :].sum(axis=-2)
-        rows = rows_of(contexts, (*theta.shape[:-1], n_arms, contexts.shape[-1]))
-        return unrowed(rows @ np.swapaxes(own, -1, -2), contexts)
+        rows = flatten_batch(contexts, (*theta.shape[:-1], n_arms, contexts.shape[-1]))
+        return restore_batch(rows @ np.swapaxes(own, -1, -2), contexts)
 
     def shares(self, contexts: FloatArray) -> FloatArray:
         """Return the share of draws that prefer each arm in contexts (*lead, *batch, d)."""
-        lead = self.known.moment.shape[:-1]
+        lead = self.statistic.moment.shape[:-1]
         batch, d = contexts.shape[len(lead) : -1], contexts.shape[-1]
         rows = np.broadcast_to(contexts, (*lead, *batch, d)).reshape(*lead, -1, d)
         if rows.shape[-2:] == (1, 1):
-            found = self._shares_of_each(self.weights, rows.reshape(-1))
-            return found.reshape(*lead, *batch, self.problem.n_arms)
+            shares = self._shares_of_states(self.weights, rows.reshape(-1))
+            return shares.reshape(*lead, *batch, self.problem.n_arms)
         out = np.empty((*rows.shape[:-1], self.problem.n_arms))
         for at in np.ndindex(*lead):
             distinct, which = _distinct(rows[at])
@@ -101,31 +101,31 @@ class LinearDraws:
         """Count the best arms under each draw (M, D) for contexts (n, d): (n, K)."""
         n_arms = self.problem.n_arms
         out = np.empty((len(contexts), n_arms))
-        # Places before draws: then what is done to all draws is done to neighbours in memory.
+        # Places before draws: then an operation on all draws is one on neighbours in memory.
         by_place = weights.reshape(len(weights), -1, contexts.shape[-1]).transpose(2, 1, 0)
         columns = by_place.reshape(contexts.shape[-1], -1)
         step = max(1, _CHUNK // columns.shape[-1])
         for i in range(0, len(contexts), step):
             values = contexts[i : i + step] @ columns
             best = self._best(values.reshape(len(values), -1, len(weights)).swapaxes(0, 1))
-            out[i : i + step] = self._parts(best)
+            out[i : i + step] = self._arm_shares(best)
         return out
 
-    def _shares_of_each(self, weights: FloatArray, contexts: FloatArray) -> FloatArray:
+    def _shares_of_states(self, weights: FloatArray, contexts: FloatArray) -> FloatArray:
         """Count the best arms of states (*lead) with a context of one number each (n,): (n, K).
 
-        So it is where recipients are alike, as in a plan: many states at once cost half as much.
+        Recipients are alike in a plan: many states at once cost half as much.
         """
-        each = weights.reshape(len(contexts), *weights.shape[-2:])
-        out = np.empty((len(each), self.problem.n_arms))
-        step = max(1, _CHUNK // each[0].size)
-        for i in range(0, len(each), step):
-            values = each[i : i + step] * contexts[i : i + step, None, None]
-            out[i : i + step] = self._parts(self._best(values.transpose(2, 0, 1).copy()))
+        states = weights.reshape(len(contexts), *weights.shape[-2:])
+        out = np.empty((len(states), self.problem.n_arms))
+        step = max(1, _CHUNK // states[0].size)
+        for i in range(0, len(states), step):
+            values = states[i : i + step] * contexts[i : i + step, None, None]
+            out[i : i + step] = self._arm_shares(self._best(values.transpose(2, 0, 1).copy()))
         return out
 
-    def _parts(self, best: IntArray) -> FloatArray:
-        """Return which part of the draws (n, M) has each arm as its best, (n, K)."""
+    def _arm_shares(self, best: IntArray) -> FloatArray:
+        """Return the part of the draws (n, M) that has each arm as its best, (n, K)."""
         n_arms = self.problem.n_arms
         cells = best + n_arms * np.arange(len(best))[:, None]
         counts = np.bincount(cells.ravel(), minlength=len(best) * n_arms)
@@ -176,35 +176,35 @@ class LinearDraws:
         return best
 
     def _best_sum(self, values: FloatArray) -> IntArray:
-        """Return the arm (...) whose variants' values, (S·L, ...), sum to most."""
+        """Return the arm (...) with the largest sum of its variants' values, (S·L, ...)."""
         levels = self.problem.slot_levels
         places = levels + np.arange(levels.shape[-1]) * (len(values) // levels.shape[-1])
         return sum(values[slot] for slot in places.T).argmax(axis=0)
 
     def sample(self, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw one of the draws for each of contexts (*lead, *batch, d), and its best arm."""
-        lead, d = self.known.moment.shape[:-1], contexts.shape[-1]
+        lead, d = self.statistic.moment.shape[:-1], contexts.shape[-1]
         batch = contexts.shape[len(lead) : -1]
-        if not batch:  # one each: a draw that nobody else will use need not be frozen
-            drawn = self._drawn(rng, 1)[..., 0, :]
-            values = (drawn.reshape(*lead, -1, d) @ contexts[..., None])[..., 0]
+        if not batch:  # one recipient a state: a draw for them alone need not be frozen
+            draw = self._draw_weights(rng, 1)[..., 0, :]
+            values = (draw.reshape(*lead, -1, d) @ contexts[..., None])[..., 0]
             return self._best(np.moveaxis(values, -1, 0))
         rows = np.broadcast_to(contexts, (*lead, *batch, d)).reshape(*lead, -1, d)
         out = np.empty(rows.shape[:-1], np.int64)
         for at in np.ndindex(*lead):
-            chosen = rng.integers(self.n_draws, size=(rows.shape[-2],))
-            out[at] = self._one_each(self.weights[at], chosen, rows[at])
+            draws = rng.integers(self.n_draws, size=(rows.shape[-2],))
+            out[at] = self._best_under(self.weights[at], draws, rows[at])
         return out.reshape(*lead, *batch)
 
-    def _one_each(self, weights: FloatArray, chosen: IntArray, contexts: FloatArray) -> IntArray:
+    def _best_under(self, weights: FloatArray, draws: IntArray, contexts: FloatArray) -> IntArray:
         """Return the best arm (n,) of contexts (n, d), each under its own of the draws (M, D)."""
         n, d = contexts.shape
         out = np.empty(n, np.int64)
         step = max(1, _CHUNK // max(1, weights.shape[-1]))
         for i in range(0, n, step):
             part = slice(i, i + step)
-            drawn = weights[chosen[part]].reshape(len(chosen[part]), -1, d)
-            out[part] = self._best((drawn @ contexts[part][:, :, None])[..., 0].T)
+            draw = weights[draws[part]].reshape(len(draws[part]), -1, d)
+            out[part] = self._best((draw @ contexts[part][:, :, None])[..., 0].T)
         return out
 
 
@@ -214,7 +214,7 @@ def draws_sample(
     contexts: FloatArray,
     rng: Generator,
 ) -> IntArray:
-    """Draw a draw for each recipient, and its best arm."""
+    """Draw one of the posterior draws for each recipient, and return its best arm."""
     return prepared.sample(contexts, rng)
 
 
@@ -227,17 +227,17 @@ def draws_means(
     return prepared.means(contexts)
 
 
-def draws_parts(
+def draws_contributions(
     policy: object,  # noqa: ARG001 - a method of policies
     prepared: LinearDraws,
     context: FloatArray,
 ) -> Contributions:
-    """Tell what each feature adds to a recipient's prediction."""
+    """Split the prediction for one context (d,) by feature."""
     return prepared.contributions(context)
 
 
 def _distinct(rows: FloatArray) -> tuple[FloatArray, IntArray]:
-    """Return the distinct rows (m, d) of (n, d), and which of them each is (n,).
+    """Return the distinct rows (m, d) of (n, d), and the position of each row among them, (n,).
 
     A single one, as where recipients are alike, is not worth sorting.
     """

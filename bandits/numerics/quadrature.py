@@ -1,4 +1,4 @@
-"""The chance that each of K independent quantities is the largest, by composite quadrature.
+"""Chance that each of K independent quantities is the largest, by composite quadrature.
 
 π_k = ∫ f_k(x) Π_{j≠k} F_j(x) dx. One interval with any number of nodes fails when wide and narrow
 densities meet, so the line is cut into panels none of which is wide for *any* density: then each is
@@ -22,7 +22,7 @@ _STEP = 1.0  # between edges, in standard deviations where the density is normal
 _N_STEPS = 8  # on each side of the mode: tails beyond 8 standard deviations hold 1e-15
 _STUDENT_FALL = 30.0  # a Student tail is cut where it holds about exp(-30)
 _NEWTON_STEPS = 5  # towards panel edges, which need not be exact
-_SMALLEST = 1e-300  # a distribution function that rounded to 0 or below, as did its density
+_SMALLEST = 1e-300  # in place of a distribution function that rounded to 0 or below
 _CHUNK = 1 << 17  # values evaluated at once, so that they stay in the processor's cache
 
 
@@ -61,8 +61,8 @@ def largest_chances(edges: FloatArray, densities: Callable[[FloatArray], FloatAr
     distribution /= total[..., None, None]
     np.maximum(distribution, _SMALLEST, out=distribution)
     density /= distribution
-    everyone = distribution.prod(axis=1) * _WEIGHTS
-    chances = np.einsum("rkpn,rpn->rk", density, everyone) / total
+    joint = distribution.prod(axis=1) * _WEIGHTS
+    chances = np.einsum("rkpn,rpn->rk", density, joint) / total
     return cast("FloatArray", chances / chances.sum(axis=-1, keepdims=True))
 
 
@@ -94,8 +94,8 @@ def common_edges(edges: FloatArray) -> FloatArray:
     n_panels = int(np.ceil(demand[:, -1].max()))
     rows = np.arange(n_states)[:, None] * (n_panels + 1.0)
     demand = np.concatenate([rows, rows + demand], axis=-1)
-    wanted = rows + (demand[:, -1:] - rows) * np.linspace(0, 1, n_panels + 1)
-    return np.interp(wanted.ravel(), demand.ravel(), places.ravel()).reshape(n_states, -1)
+    levels = rows + (demand[:, -1:] - rows) * np.linspace(0, 1, n_panels + 1)
+    return np.interp(levels.ravel(), demand.ravel(), places.ravel()).reshape(n_states, -1)
 
 
 def beta_chances(alpha: FloatArray, beta: FloatArray, reach: int = _N_STEPS) -> FloatArray:
@@ -104,7 +104,7 @@ def beta_chances(alpha: FloatArray, beta: FloatArray, reach: int = _N_STEPS) -> 
     Args:
         alpha: (..., K).
         beta: (..., K).
-        reach: how many standard deviations into the tails; 8 gives every chance to 1e-10, and more
+        reach: standard deviations into the tails; 8 gives every chance to 1e-10, and more
             gives small chances to a few digits, down to about exp(-reach²).
     """
     return _in_chunks(partial(_beta_chances, reach=reach), alpha, beta)
@@ -128,7 +128,7 @@ def normal_chances(mean: FloatArray, deviation: FloatArray) -> FloatArray:
     """
     shape = np.broadcast_shapes(mean.shape, deviation.shape)
     means = np.broadcast_to(mean, shape).reshape(-1, shape[-1])
-    # An arm that is known for sure (a context of zeros) is taken as nearly so.
+    # A deviation of 0 (a context of zeros) is replaced by a tiny one.
     deviations = np.maximum(np.broadcast_to(deviation, shape), _SURE).reshape(-1, shape[-1])
     alike = deviations.max(axis=-1) <= _ALIKE * deviations.min(axis=-1)
     out = np.empty(means.shape)
@@ -206,9 +206,9 @@ def _alike_normal_chances(mean: FloatArray, deviation: FloatArray) -> FloatArray
     x = low + (high - low) * (1 + _ALIKE_NODES) / 2
     z = (x - mean[..., None]) / deviation[..., None]
     distribution = np.maximum(ndtr(z), _SMALLEST)
-    everyone = distribution.prod(axis=1, keepdims=True) * _ALIKE_WEIGHTS
+    joint = distribution.prod(axis=1, keepdims=True) * _ALIKE_WEIGHTS
     z *= z
-    chances = (np.exp(z / -2) / distribution * everyone).sum(axis=-1) / deviation
+    chances = (np.exp(z / -2) / distribution * joint).sum(axis=-1) / deviation
     return cast("FloatArray", chances / chances.sum(axis=-1, keepdims=True))
 
 

@@ -8,7 +8,13 @@ from numpy.random import Generator
 from scipy.special import expit
 
 from bandits.array_types import FloatArray, IntArray
-from bandits.numerics.linear_fit import LinearFit, inverse_root, penalised, rows_of, unrowed
+from bandits.numerics.linear_fit import (
+    LinearFit,
+    add_penalty,
+    flatten_batch,
+    inverse_root,
+    restore_batch,
+)
 from bandits.numerics.online_ridge import OnlineRidge
 from bandits.numerics.ties import draw_largest
 from bandits.policy import Contributions
@@ -20,32 +26,32 @@ _CHUNK = 1 << 17  # values at once, so that they stay in the processor's cache
 
 @dataclass(frozen=True, eq=False)
 class RidgeFit:
-    """The fit by factorisation.
+    """Fit by factorisation.
 
     Attributes:
-        known: the sums it rests on.
-        ridge: λ, the penalty on θ², and all that the gram of an arm nobody has seen consists of.
+        statistic: the sums of each arm.
+        ridge: λ, the penalty on θ², and the whole gram of an arm without observations.
     """
 
-    known: Ridge
+    statistic: Ridge
     ridge: float
 
     @cached_property
     def theta(self) -> FloatArray:
         """Estimates (*lead, K, d): (λ + gram)⁻¹ moment."""
-        gram = penalised(self.known.gram, self.ridge)
-        return np.linalg.solve(gram, self.known.moment[..., None])[..., 0].astype(
+        gram = add_penalty(self.statistic.gram, self.ridge)
+        return np.linalg.solve(gram, self.statistic.moment[..., None])[..., 0].astype(
             np.float64, copy=False
         )
 
     @cached_property
     def root(self) -> FloatArray:
         """L⁻¹ of every arm, (*lead, K, d, d), with L Lᵀ = λ + gram + pending."""
-        return inverse_root(self.known.gram + self.known.pending, self.ridge)
+        return inverse_root(self.statistic.gram + self.statistic.pending, self.ridge)
 
     @cached_property
     def _columns(self) -> FloatArray:
-        """What contexts are multiplied with: all rows of all roots, then θ, (*lead, d, K·d + K)."""
+        """The matrix that contexts are multiplied with: all roots, then θ, (*lead, d, K·d + K)."""
         *lead, n_arms, d, _ = self.root.shape
         rows = self.root.reshape(*lead, n_arms * d, d)
         return np.swapaxes(np.concatenate([rows, self.theta], axis=-2), -1, -2).copy()
@@ -56,26 +62,28 @@ class RidgeFit:
 
     def means(self, contexts: FloatArray) -> FloatArray:
         """Estimate rewards: x·θ."""
-        return unrowed(rows_of(contexts, self.theta.shape) @ self._theta_columns, contexts)
+        return restore_batch(
+            flatten_batch(contexts, self.theta.shape) @ self._theta_columns, contexts
+        )
 
     def widths(self, contexts: FloatArray) -> FloatArray:
         """Return |L⁻¹ x|."""
-        return self.predicted(contexts)[1]
+        return self.predict(contexts)[1]
 
-    def predicted(self, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def predict(self, contexts: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return x·θ and |L⁻¹ x|, in chunks of contexts."""
-        rows, shape = rows_of(contexts, self.theta.shape), self.theta.shape
+        rows, shape = flatten_batch(contexts, self.theta.shape), self.theta.shape
         step = max(1, _CHUNK * rows.shape[-1] // max(self.root.size, 1))
         if rows.shape[-2] <= step:
             means, widths = self._of_rows(rows)
-            return unrowed(means, contexts), unrowed(widths, contexts)
+            return restore_batch(means, contexts), restore_batch(widths, contexts)
         lead = np.broadcast_shapes(rows.shape[:-2], shape[:-2])
         means = np.empty((*lead, rows.shape[-2], shape[-2]))
         widths = np.empty_like(means)
         for i in range(0, rows.shape[-2], step):
             part = slice(i, i + step)
             means[..., part, :], widths[..., part, :] = self._of_rows(rows[..., part, :])
-        return unrowed(means, contexts), unrowed(widths, contexts)
+        return restore_batch(means, contexts), restore_batch(widths, contexts)
 
     def _of_rows(self, rows: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return means and widths of rows (*lead, n, d): (*lead, n, K)."""
@@ -86,27 +94,29 @@ class RidgeFit:
 
     def bounds(self, contexts: FloatArray, reach: float) -> FloatArray:
         """Return means + reach · widths."""
-        means, widths = self.predicted(contexts)
+        means, widths = self.predict(contexts)
         return means + reach * widths
 
     def draw_bound(self, contexts: FloatArray, reach: float, rng: Generator) -> IntArray:
         """Draw an arm of the largest bound."""
         return draw_largest(self.bounds(contexts, reach), rng)
 
-    def learned(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> LinearFit:
+    def update(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> LinearFit:
         """Add one observation to each state, by rank-1 updates unless something is pending."""
-        if self.known.pending.any() or not self.known.gram.size:
-            *lead, n_arms, d = self.known.moment.shape
+        if self.statistic.pending.any() or not self.statistic.gram.size:
+            *lead, n_arms, d = self.statistic.moment.shape
             x = np.broadcast_to(contexts, (*lead, d))[..., None, :]
             step = arms[..., None], rewards[..., None], x, np.ones((*lead, 1))
-            return RidgeFit(self.known + Ridge.of(Problem.of(n_arms, d), *step), self.ridge)
-        return OnlineRidge(self.known, self.ridge).learned(arms, rewards, contexts)
+            return RidgeFit(
+                self.statistic + Ridge.from_observations(Problem.of(n_arms, d), *step), self.ridge
+            )
+        return OnlineRidge(self.statistic, self.ridge).update(arms, rewards, contexts)
 
 
 def contributions(
     fit: LinearFit, context: FloatArray, width: float = 0.0, *, log_odds: bool = False
 ) -> Contributions:
-    """Take apart the predictions for one context (d,): a term is that of its feature alone."""
+    """Split the predictions for one context (d,): a term is that of its feature alone."""
     terms = fit.means(np.diag(context)).T
     return Contributions(terms, width * fit.widths(context[None])[0], log_odds)
 
@@ -120,8 +130,8 @@ def mean_rates(fit: LinearFit, contexts: FloatArray, spread: float) -> FloatArra
 
     Args:
         fit: the log odds.
-        contexts: of whom rates are estimated.
-        spread: how many widths their standard deviation is.
+        contexts: the recipients.
+        spread: the number of widths in a standard deviation.
     """
-    means, widths = fit.predicted(contexts)
+    means, widths = fit.predict(contexts)
     return expit(means / np.sqrt(1 + np.pi / 8 * (spread * widths) ** 2))

@@ -1,4 +1,4 @@
-"""What is learned, one module per family; policies of one family can follow each other."""
+"""Statistics of policies, one module per family; policies of one family can follow each other."""
 
 from bandits.statistics.logistic import LogisticSums
 from bandits.statistics.moments import Moments

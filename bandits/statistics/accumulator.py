@@ -1,4 +1,4 @@
-"""What observations that come in parts add up to, also where a family cannot add."""
+"""Accumulator of observations that come in parts, also where a family cannot add."""
 
 from typing import Any
 
@@ -12,32 +12,32 @@ Observations = tuple[IntArray, FloatArray, FloatArray, FloatArray]
 
 
 class Accumulator:
-    """A statistic that grows; where sums of fits are no fit, it is fitted to all parts together."""
+    """Statistic that grows; where sums of fits are no fit, it is fitted to all parts together."""
 
     def __init__(
         self, family: type[Statistic], problem: Problem, lead: tuple[int, ...] = ()
     ) -> None:
-        """Begin with nothing known."""
+        """Begin without observations."""
         self._family, self._problem = family, problem
-        self._known: Any = family.zeros(problem, lead)
+        self._statistic: Any = family.zeros(problem, lead)
         self._parts: list[Observations] = []
-        self._fitted = 0  # parts that what is known rests on
+        self._fitted = 0  # parts that the statistic was fitted to
 
     def add(self, *part: *Observations) -> None:
-        """Take in n observations: arms, rewards, contexts and weights, as `Statistic.of`."""
+        """Add n observations: arms, rewards, contexts and weights, as of `Statistic`."""
         if self._family.invertible:
-            self._known = self._known + self._family.of(self._problem, *part)
+            self._statistic = self._statistic + self._family.from_observations(self._problem, *part)
         else:
             self._parts.append(part)
 
     @property
-    def known(self) -> Any:
-        """The statistic of all that was added."""
+    def statistic(self) -> Any:
+        """The statistic of all observations."""
         if self._fitted < len(self._parts):
             self._fitted = len(self._parts)
             arms, rewards, contexts, weights = zip(*self._parts, strict=True)
             ends = (np.concatenate(arms, -1), np.concatenate(rewards, -1))
-            self._known = self._family.of(
+            self._statistic = self._family.from_observations(
                 self._problem, *ends, np.concatenate(contexts, -2), np.concatenate(weights, -1)
             )
-        return self._known
+        return self._statistic

@@ -1,4 +1,4 @@
-"""What is learned by logistic regression of a rate on the context, one for each arm."""
+"""Logistic regression of a rate on the context, one for each arm."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -10,7 +10,7 @@ from scipy.special import expit
 from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
 from bandits.statistics.ridge import products_by_arm
-from bandits.statistics.statistic import NoPending, grown
+from bandits.statistics.statistic import NoPending, pad_arms
 
 _MAX_STEPS = 100
 _FARTHEST = 1.0  # a step in log odds within which the curvature stays alike, so that steps go up
@@ -24,7 +24,7 @@ class LogisticSums(NoPending):
     Laplace's approximation: θ·shift - θᵀ precision θ / 2 has at the mode, under a prior N(0, 1/λ)
     on each weight, the likelihood's own slope and curvature; the prior itself is left out. Adding
     two of them is only near to fitting both together, so the family counts as one that cannot be
-    subtracted from, and is fitted anew to the whole log. What is pending is not kept.
+    subtracted from, and is fitted anew to the whole log. Pending decisions are not kept.
 
     Attributes:
         shift: (..., K, d).
@@ -41,7 +41,7 @@ class LogisticSums(NoPending):
     penalty: ClassVar[float] = 1.0
 
     @classmethod
-    def of(
+    def from_observations(
         cls,
         problem: Problem,
         arms: IntArray,
@@ -52,7 +52,7 @@ class LogisticSums(NoPending):
         """Fit n observations: arms, rewards in [0, 1], weights (..., n), contexts (..., n, d).
 
         By Newton's method, where no step changes any observation's log odds by more than 1: then
-        each step raises the posterior, however one-sided the rewards are.
+        each step raises the posterior, even for one-sided rewards.
         """
         if not arms.size:
             return cls.zeros(problem, arms.shape[:-1])
@@ -74,7 +74,7 @@ class LogisticSums(NoPending):
             odds = _odds(theta, arms, contexts)
             if np.abs(change).max() < _CONVERGED:
                 break
-        # At the mode, the likelihood's slope is what holds the prior's, which is -λ θ.
+        # At the mode, the likelihood's slope is that of the prior, -λ θ, with its sign turned.
         shift = (precision @ theta[..., None])[..., 0] + cls.penalty * theta
         return cls(shift, precision)
 
@@ -89,25 +89,25 @@ class LogisticSums(NoPending):
         return type(self)(self.shift[..., arms, :], self.precision[..., arms, :, :])
 
     def padded(self, problem: Problem) -> "LogisticSums":
-        """Append arms nobody has seen until there are the problem's."""
+        """Append arms without observations until there are the problem's."""
         n_arms = problem.n_arms
         shift, precision = self.shift, self.precision
-        return type(self)(grown(shift, n_arms, axis=-2), grown(precision, n_arms, axis=-3))
+        return type(self)(pad_arms(shift, n_arms, axis=-2), pad_arms(precision, n_arms, axis=-3))
 
 
 @cache
-def _penalised(penalty: float) -> type[LogisticSums]:
+def _bind_penalty(penalty: float) -> type[LogisticSums]:
     if penalty == LogisticSums.penalty:
         return LogisticSums
     return type("Logistic", (LogisticSums,), {"__slots__": (), "penalty": penalty})
 
 
 class PenalisedFamily:
-    """As a policy class's `statistic`: for a policy, the family of the λ that is its `ridge`."""
+    """Descriptor of a policy class's `statistic`: the family with the policy's `ridge` as λ."""
 
-    def __get__(self, policy: Any, of: type | None = None) -> type[LogisticSums]:
+    def __get__(self, policy: Any, owner: type | None = None) -> type[LogisticSums]:
         """Return the family; for the class, that of λ = 1."""
-        return LogisticSums if policy is None else _penalised(policy.ridge)
+        return LogisticSums if policy is None else _bind_penalty(policy.ridge)
 
 
 def _odds(theta: FloatArray, arms: IntArray, contexts: FloatArray) -> FloatArray:

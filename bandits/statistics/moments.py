@@ -1,4 +1,4 @@
-"""What is learned without context: counts and sums of rewards by arm."""
+"""Moments: counts and sums of rewards by arm, without context."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,18 +7,18 @@ import numpy as np
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
-from bandits.statistics.statistic import NOTHING, Additive, grown
+from bandits.statistics.statistic import NOTHING, Additive, pad_arms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments(Additive):
-    """Sums of weights, rewards and squared rewards by arm, each (..., K); and what is pending.
+    """Sums of weights, rewards and squared rewards by arm, and of pending decisions, each (..., K).
 
     Attributes:
-        count: Σ w, the observations learned.
+        count: Σ w, the matured observations.
         total: Σ w r.
         square: Σ w r².
-        pending: decisions sent whose reward is not due yet.
+        pending: sent decisions whose reward is not due yet.
     """
 
     count: FloatArray
@@ -31,7 +31,7 @@ class Moments(Additive):
     invertible: ClassVar[bool] = True
 
     @classmethod
-    def of(
+    def from_observations(
         cls,
         problem: Problem,
         arms: IntArray,
@@ -50,7 +50,7 @@ class Moments(Additive):
         )
 
     @classmethod
-    def waiting(
+    def from_pending(
         cls,
         problem: Problem,
         arms: IntArray,
@@ -70,14 +70,14 @@ class Moments(Additive):
 
     def take(self, arms: IntArray) -> "Moments":
         """Restrict to the arms at these positions."""
-        return Moments(*(a[..., arms] for (a,) in self._each()))
+        return Moments(*(a[..., arms] for (a,) in self._field_values()))
 
     def padded(self, problem: Problem) -> "Moments":
-        """Append arms nobody has seen until there are the problem's."""
-        return Moments(*(grown(a, problem.n_arms, axis=-1) for (a,) in self._each()))
+        """Append arms without observations until there are the problem's."""
+        return Moments(*(pad_arms(a, problem.n_arms, axis=-1) for (a,) in self._field_values()))
 
     def decayed(self, factor: float) -> "Moments":
-        """Weigh everything learned by `factor`."""
+        """Weigh the matured observations by `factor`."""
         return Moments(self.count * factor, self.total * factor, self.square * factor, self.pending)
 
     @property
@@ -90,12 +90,12 @@ class Moments(Additive):
 
     @property
     def rounds(self) -> FloatArray:
-        """How much has been learned over all arms, (..., 1)."""
+        """Weight of the matured observations of all arms, (..., 1)."""
         return self.count @ np.ones((self.count.shape[-1], 1))  # faster than sum on a short axis
 
     @property
     def log_rounds(self) -> FloatArray:
-        """The logarithm of how much has been learned over all arms, (..., 1), at least 1."""
+        """The logarithm of `rounds`, (..., 1), at least 1."""
         return np.log(np.maximum(self.rounds, np.e))
 
     def bounds(self, width: FloatArray | float, sends: FloatArray) -> FloatArray:
@@ -105,12 +105,11 @@ class Moments(Additive):
     @property
     def variances(self) -> FloatArray:
         """The variance of rewards by arm; an arm without data takes that of all arms together."""
-        some = self.count > NOTHING
         square = self.square.sum(axis=-1, keepdims=True)
         count = self.rounds
         pooled = np.divide(square, count, out=np.zeros_like(count), where=count > NOTHING)
         out = np.broadcast_to(pooled, self.count.shape).copy()
-        np.divide(self.square, self.count, out=out, where=some)
+        np.divide(self.square, self.count, out=out, where=self.count > NOTHING)
         return np.maximum(out - self.means**2, 0)
 
     @property
@@ -120,10 +119,10 @@ class Moments(Additive):
         total = self.total.sum(axis=-1, keepdims=True)
         return np.divide(total, count, out=np.zeros_like(count), where=count > NOTHING)
 
-    def learned(self, arms: IntArray, rewards: FloatArray) -> "Moments":
+    def update(self, arms: IntArray, rewards: FloatArray) -> "Moments":
         """Add one observation of weight 1 to each state: arms, rewards (*lead,).
 
-        The same as adding `of`, but fast enough for a simulation that learns at every step.
+        The same as adding `from_observations`, but fast enough for every step of a simulation.
         """
         n_arms = self.count.shape[-1]
         cells = np.arange(arms.size) * n_arms + arms.reshape(-1)

@@ -1,4 +1,4 @@
-"""Moments that learn in place, for simulations that come here at every step."""
+"""Moments that learn in place, for every step of a simulation."""
 
 from math import e, log
 from typing import Protocol
@@ -11,11 +11,11 @@ from bandits.statistics.statistic import NOTHING
 
 
 class MomentsView(Protocol):
-    """What may be read of `Moments`, whether they are frozen or running."""
+    """Read-only view of `Moments` or `OnlineMoments`."""
 
     @property
     def count(self) -> FloatArray:
-        """Σ w, the observations learned, (..., K)."""
+        """Σ w, the matured observations, (..., K)."""
         ...
 
     @property
@@ -35,7 +35,7 @@ class MomentsView(Protocol):
 
     @property
     def log_rounds(self) -> FloatArray | float:
-        """The logarithm of how much has been learned over all arms, (..., 1), at least 1."""
+        """The logarithm of Σ w over all arms, (..., 1), at least 1."""
         ...
 
     def bounds(self, width: FloatArray | float, sends: FloatArray) -> FloatArray:
@@ -44,31 +44,31 @@ class MomentsView(Protocol):
 
 
 class OnlineMoments:
-    """The moments of states side by side, each of which learns one observation at a time.
+    """Moments of states side by side, each of which learns one observation at a time.
 
-    Nothing may be pending. What is read is only good until something is learned.
+    Nothing may be pending. An array that is read holds only until the next observation.
 
     Attributes:
         count, total, means, log_rounds: as `Moments`.
-        complete: whether every arm of every state has been seen.
+        complete: true where every arm of every state has an observation.
     """
 
-    def __init__(self, known: Moments, place: FloatArray, *, squares: bool) -> None:
-        """Begin with what is known, and leave that as it is.
+    def __init__(self, statistic: Moments, place: FloatArray, *, squares: bool) -> None:
+        """Start from moments, which stay as they are.
 
         Args:
-            known: what to begin with.
-            place: where `bounds` are written, (..., K), each time anew.
-            squares: whether squares are summed; without, there are no variances.
+            statistic: the moments.
+            place: the array that `bounds` are written to, (..., K), each time anew.
+            squares: true where squares are summed; without, there are no variances.
         """
-        self.count, self.total = known.count.copy(), known.total.copy()
-        self._square = known.square.copy() if squares else None
-        self._pending = known.pending
-        self._means = known.means.copy()
+        self.count, self.total = statistic.count.copy(), statistic.total.copy()
+        self._square = statistic.square.copy() if squares else None
+        self._pending = statistic.pending
+        self._means = statistic.means.copy()
         self._roots = 1 / np.sqrt(np.maximum(self.count, NOTHING))
-        kept = (self.count, self.total, self._means, self._roots)
-        self._flat = [array.reshape(-1) for array in kept]
-        rounds = known.rounds
+        arrays = (self.count, self.total, self._means, self._roots)
+        self._flat = [array.reshape(-1) for array in arrays]
+        rounds = statistic.rounds
         # A simulation's states have all learned as much, and a number is quicker than an array.
         alike = rounds.size > 0 and bool((rounds == rounds.flat[0]).all())
         self._rounds: FloatArray | float = rounds.item(0) if alike else rounds
@@ -77,7 +77,7 @@ class OnlineMoments:
         self._starts = row_starts(self.count.size // max(1, n_arms), n_arms)
         self._one_each = np.ones(len(self._starts))  # quicker to add than a number
         self.complete = False
-        self._look()
+        self._check_complete()
 
     def learn(self, arms: IntArray, rewards: FloatArray) -> None:
         """Add one observation of weight 1 to each state: arms, rewards (*lead,)."""
@@ -96,10 +96,10 @@ class OnlineMoments:
             self._square.reshape(-1)[cells] += rewards * rewards
         self._rounds = self._rounds + 1.0
         if not self.complete:
-            self._look()
+            self._check_complete()
 
-    def _look(self) -> None:
-        """See whether every arm has been seen; while one has not, it takes the pooled mean."""
+    def _check_complete(self) -> None:
+        """Check that every arm has an observation; an arm without takes the pooled mean."""
         self.complete = bool(self.count.size) and bool(self.count.min() > NOTHING)
         self.means: FloatArray = self._means if self.complete else self._frozen(self.total).means
 

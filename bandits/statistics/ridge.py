@@ -1,4 +1,4 @@
-"""What is learned by linear regression of the reward on the context, one for each arm."""
+"""Linear regression of the reward on the context, one for each arm."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,7 +7,7 @@ import numpy as np
 
 from bandits.array_types import FloatArray, IntArray, row_starts
 from bandits.problem import Problem
-from bandits.statistics.statistic import Additive, grown
+from bandits.statistics.statistic import Additive, pad_arms
 
 _AT_ONCE = 1 << 19  # values of contexts: 4 MB
 
@@ -31,7 +31,7 @@ class Ridge(Additive):
     invertible: ClassVar[bool] = True
 
     @classmethod
-    def of(
+    def from_observations(
         cls,
         problem: Problem,
         arms: IntArray,
@@ -52,7 +52,7 @@ class Ridge(Additive):
         return cls(gram, moment, np.zeros_like(gram))
 
     @classmethod
-    def waiting(
+    def from_pending(
         cls, problem: Problem, arms: IntArray, contexts: FloatArray, weights: FloatArray
     ) -> "Ridge":
         """Sum n decisions as pending: arms, weights (..., n), contexts (..., n, d)."""
@@ -78,21 +78,21 @@ class Ridge(Additive):
         )
 
     def padded(self, problem: Problem) -> "Ridge":
-        """Append arms nobody has seen until there are the problem's."""
+        """Append arms without observations until there are the problem's."""
         n_arms = problem.n_arms
         return Ridge(
-            grown(self.gram, n_arms, axis=-3),
-            grown(self.moment, n_arms, axis=-2),
-            grown(self.pending, n_arms, axis=-3),
+            pad_arms(self.gram, n_arms, axis=-3),
+            pad_arms(self.moment, n_arms, axis=-2),
+            pad_arms(self.pending, n_arms, axis=-3),
         )
 
     def decayed(self, factor: float) -> "Ridge":
-        """Weigh everything learned by `factor`."""
+        """Weigh the matured observations by `factor`."""
         return Ridge(self.gram * factor, self.moment * factor, self.pending)
 
     @property
     def matured(self) -> "Ridge":
-        """What has been learned, without what is pending."""
+        """The statistic without pending decisions."""
         return Ridge(self.gram, self.moment, np.zeros_like(self.pending))
 
 
@@ -108,7 +108,7 @@ def products_by_arm(
 ) -> FloatArray:
     """Sum x cᵀ by arm, of contexts x (..., n, d) and columns c (..., n, m): (..., K, d, m).
 
-    One matrix product per arm that occurs; what is copied on the way is as large as what is given.
+    One matrix product per arm that occurs; the copies on the way are as large as the arguments.
     """
     d, m = problem.n_features, columns.shape[-1]
     out = np.zeros((*arms.shape[:-1], problem.n_arms, d, m))
@@ -125,7 +125,7 @@ def products_by_arm(
 
 
 def _sorted_by_arm(problem: Problem, arms: IntArray) -> tuple[IntArray, IntArray, list[int]]:
-    """Sort observations by state and arm: their order, which occur, and where each begins.
+    """Sort observations by state and arm: their order, the cells that occur, and their starts.
 
     Positions are in the arrays laid out flat, observations (..., n) and arms (..., K).
     """

@@ -1,4 +1,4 @@
-"""What is learned of an email made of slots: one linear model that its arms share."""
+"""Linear regression for emails made of slots: one model that all arms share."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,7 +18,7 @@ class SlotRidge(NoPending):
 
     The features of an arm are, for each of its S slots, the context in the place of the variant it
     shows, among L places (the most variants of any slot). They are D = S·L·d, and arms that share a
-    variant learn from each other. What is pending is not kept.
+    variant learn from each other. Pending decisions are not kept.
 
     Attributes:
         gram: Σ w φ φᵀ, (..., D, D).
@@ -37,7 +37,7 @@ class SlotRidge(NoPending):
     invertible: ClassVar[bool] = True
 
     @classmethod
-    def of(
+    def from_observations(
         cls,
         problem: Problem,
         arms: IntArray,
@@ -63,18 +63,18 @@ class SlotRidge(NoPending):
     @classmethod
     def zeros(cls, problem: Problem, lead: tuple[int, ...] = ()) -> "SlotRidge":
         """Make the statistic of no observation."""
-        n_slots, n_levels = _places(problem)
+        n_slots, n_levels = _layout(problem)
         size = n_slots * n_levels * problem.n_features
         one = np.zeros((*lead, 1))
         return cls(np.zeros((*lead, size, size)), np.zeros((*lead, size)), one, one)
 
     def take(self, arms: IntArray) -> "SlotRidge":  # noqa: ARG002 - the family's contract
-        """Keep everything: what other arms have shown of a shared variant is still known."""
+        """Keep all sums: those of a shared variant hold observations of other arms."""
         return self
 
     def padded(self, problem: Problem) -> "SlotRidge":
-        """Make room for variants that joined a slot, after those it had."""
-        n_slots, n_levels = _places(problem)
+        """Make room for variants that joined a slot, after its earlier ones."""
+        n_slots, n_levels = _layout(problem)
         d = problem.n_features
         old = self.moment.shape[-1] // max(1, n_slots * d)
         lead, new = self.moment.shape[:-1], max(0, n_levels - old)
@@ -91,7 +91,7 @@ class SlotRidge(NoPending):
         )
 
 
-def _places(problem: Problem) -> tuple[int, int]:
+def _layout(problem: Problem) -> tuple[int, int]:
     """Count slots, and the variants of the slot that has most."""
     n_slots = problem.slot_levels.shape[-1]
     return n_slots, int(problem.slot_levels.max(initial=-1)) + 1
@@ -99,7 +99,7 @@ def _places(problem: Problem) -> tuple[int, int]:
 
 def slot_features(problem: Problem, arms: IntArray, contexts: FloatArray) -> FloatArray:
     """Lay out the features of n arms (n,) in contexts (n, d): (n, D)."""
-    n_slots, n_levels = _places(problem)
+    n_slots, n_levels = _layout(problem)
     features = np.zeros((len(arms), n_slots, n_levels, problem.n_features))
     rows, slots = np.arange(len(arms))[:, None], np.arange(n_slots)
     features[rows, slots, problem.slot_levels[arms]] = contexts[:, None, :]

@@ -1,9 +1,10 @@
-"""What every family of statistics is: additive sums over observations.
+"""Statistic: the contract of every family of sufficient statistics, additive over observations.
 
 A statistic is a sum of one term per decision, so merging is ``+``, and a correction, a
-cancellation, an erasure or a leaving window is ``-``. Each has two parts: what has been *learned*
-(`of`) and what is *pending* (`waiting`): sent, but not yet due. A decision that matures moves from
-one to the other: ``s - waiting(...) + of(...)``.
+cancellation, an erasure or a leaving window is ``-``. Each has two parts: decisions that have
+*matured* (`from_observations`), and decisions that are *pending* (`from_pending`): sent, but not
+due yet. A decision that matures moves from one to the other: ``s - from_pending(...) +
+from_observations(...)``.
 """
 
 from dataclasses import fields
@@ -17,14 +18,14 @@ from bandits.problem import Problem
 
 
 class Statistic(Protocol):
-    """The contract of a family; axes before the arm axis broadcast (replications, say)."""
+    """Contract of a family; axes before the arm axis broadcast (replications, say)."""
 
     family: ClassVar[str]
     contextual: ClassVar[bool]
     invertible: ClassVar[bool]
 
     @classmethod
-    def of(
+    def from_observations(
         cls,
         problem: Problem,
         arms: IntArray,
@@ -36,7 +37,7 @@ class Statistic(Protocol):
         ...
 
     @classmethod
-    def waiting(
+    def from_pending(
         cls, problem: Problem, arms: IntArray, contexts: FloatArray, weights: FloatArray
     ) -> Self:
         """Sum n decisions whose reward is not due yet, as pending."""
@@ -56,57 +57,57 @@ class Statistic(Protocol):
         ...
 
     def padded(self, problem: Problem) -> Self:
-        """Append what nobody has seen until it has room for the problem's arms."""
+        """Append zeros until there is room for the problem's arms."""
         ...
 
     def decayed(self, factor: float) -> Self:
-        """Weigh everything learned by `factor`; what is pending keeps its weight."""
+        """Weigh the matured observations by `factor`; pending decisions keep their weight."""
         ...
 
 
 S = TypeVar("S", bound=Statistic)
 
-NOTHING = 1e-9  # a weight this small is what subtracting or forgetting leaves of no observation
+NOTHING = 1e-9  # a weight this small is the rounding of subtracting, or a forgotten observation
 
 
 class Additive:
-    """The arithmetic that every family shares: it acts on each field by itself."""
+    """Arithmetic that every family shares: it acts on each field by itself."""
 
     __slots__ = ()
 
-    def _each(self, *others: Any) -> Any:
+    def _field_values(self, *others: Any) -> Any:
         return [tuple(getattr(s, f.name) for s in (self, *others)) for f in fields(self)]  # type: ignore[arg-type]
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(*(a + b for a, b in self._each(other)))
+        return type(self)(*(a + b for a, b in self._field_values(other)))
 
     def __sub__(self, other: Self) -> Self:
-        return type(self)(*(a - b for a, b in self._each(other)))
+        return type(self)(*(a - b for a, b in self._field_values(other)))
 
 
 class NoPending(Additive):
-    """A family that keeps nothing of what is pending: everything it holds is learned."""
+    """Family that keeps nothing of pending decisions: all its sums are of matured ones."""
 
     __slots__ = ()
 
     @classmethod
-    def waiting(
+    def from_pending(
         cls,
         problem: Problem,
         arms: IntArray,
-        contexts: FloatArray,  # noqa: ARG003 - what is pending is not kept
+        contexts: FloatArray,  # noqa: ARG003 - pending decisions are not kept
         weights: FloatArray,  # noqa: ARG003 - as contexts
     ) -> Self:
-        """Sum nothing: posteriors have no use for what is pending."""
+        """Sum nothing: posteriors have no use for pending decisions."""
         nothing: Self = cast("type[Any]", cls).zeros(problem, arms.shape[:-1])
         return nothing
 
     def decayed(self, factor: float) -> Self:
-        """Weigh everything by `factor`."""
-        return type(self)(*(a * factor for (a,) in self._each()))
+        """Weigh all observations by `factor`."""
+        return type(self)(*(a * factor for (a,) in self._field_values()))
 
 
-def grown(array: FloatArray, n_arms: int, axis: int) -> FloatArray:
+def pad_arms(array: FloatArray, n_arms: int, axis: int) -> FloatArray:
     """Append zeros along the arm axis until it has `n_arms`."""
     missing = n_arms - array.shape[axis]
     widths = [(0, 0)] * array.ndim
@@ -117,28 +118,28 @@ def grown(array: FloatArray, n_arms: int, axis: int) -> FloatArray:
 def dump(statistic: Statistic) -> bytes:
     """Serialise a statistic: its family and every array's shape and little-endian doubles."""
     arrays = {
-        f.name: _packed(getattr(statistic, f.name))
+        f.name: _pack(getattr(statistic, f.name))
         for f in fields(statistic)  # type: ignore[arg-type]
     }
     return msgspec.msgpack.encode({"family": statistic.family, "arrays": arrays})
 
 
 def load(family: type[S], packed: bytes) -> S:
-    """Read back what `dump` wrote.
+    """Read a statistic that `dump` wrote.
 
     Raises:
-        ValueError: it was another family's.
+        ValueError: it is of another family.
     """
     content = msgspec.msgpack.decode(packed)
     if content["family"] != family.family:
         raise ValueError(f"a {content['family']} statistic was stored, not a {family.family} one")
-    return family(**{name: _unpacked(a) for name, a in content["arrays"].items()})
+    return family(**{name: _unpack(a) for name, a in content["arrays"].items()})
 
 
-def _packed(array: AnyArray) -> tuple[tuple[int, ...], bytes]:
+def _pack(array: AnyArray) -> tuple[tuple[int, ...], bytes]:
     return array.shape, np.ascontiguousarray(array, dtype="<f8").tobytes()
 
 
-def _unpacked(packed: tuple[tuple[int, ...], bytes]) -> FloatArray:
+def _unpack(packed: tuple[tuple[int, ...], bytes]) -> FloatArray:
     shape, content = packed
     return np.frombuffer(content, dtype="<f8").reshape(shape).astype(np.float64)

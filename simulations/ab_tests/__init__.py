@@ -1,5 +1,5 @@
-"""What policies are compared with: tests that split, stop and ship their winner.
+"""A/B tests that policies are compared with: they split, stop and ship their winner.
 
-`ab` has one class for each test that a scenario can name, `race` how arms take turns until a rule
-ends a test, `power` how many recipients a test needs and where a sequential one may stop.
+`procedures` has one class for each test that a scenario can name, `rotation` lets arms take turns
+until a rule ends the test, `power` computes sizes and sequential boundaries.
 """

@@ -1,4 +1,4 @@
-"""How many recipients a test needs, and when it may stop early."""
+"""Size of a test by its power, and boundaries of a sequential one."""
 
 from functools import cache
 from math import ceil, log, sqrt
@@ -24,7 +24,7 @@ class Variances(NamedTuple):
 
 
 def rate_variances(rate: float, lift: float) -> Variances:
-    """Return those of 0-or-1 rewards."""
+    """Return the variances of 0-or-1 rewards."""
     better = rate + lift
     return Variances(rate * (1 - rate), better * (1 - better))
 
@@ -45,14 +45,14 @@ def fixed_size(
         power: chance to find it.
         pooled: variance of one reward if there is no difference; by default the mean of both.
     """
-    both = variances.control + variances.arm
-    under_null = both if pooled is None else 2 * pooled
-    spread = norm.isf(alpha / 2) * sqrt(under_null) + norm.ppf(power) * sqrt(both)
+    total = variances.control + variances.arm
+    under_null = total if pooled is None else 2 * pooled
+    spread = norm.isf(alpha / 2) * sqrt(under_null) + norm.ppf(power) * sqrt(total)
     return _recipients(spread / lift)
 
 
 def _recipients(root: float) -> int:
-    """Return the square, rounded up: at least one, and no more than a number holds."""
+    """Return the square, rounded up: at least one, and no more than a float holds exactly."""
     return max(1, ceil(min(root, sqrt(_LARGEST)) ** 2))
 
 
@@ -70,7 +70,8 @@ def staying_chance(barrier: float, drift: float, looks: int) -> float:
 def crossing_chance(barrier: float, looks: int) -> float:
     """Return the chance that a walk without drift leaves ±barrier, with all digits if it is tiny.
 
-    As `staying_chance`; what leaves is summed step by step, so nothing is subtracted from 1.
+    As `staying_chance`; the chances to leave are summed step by step, so nothing is subtracted
+    from 1.
     """
     density, weights, step = _walk(barrier, 0.0)
     x = barrier * _nodes(barrier)[0]

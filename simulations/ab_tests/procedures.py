@@ -1,8 +1,8 @@
-"""A/B tests as a simulation's contestants: split, stop, ship the winner.
+"""A/B tests as learners of a simulation: split, stop, ship the winner.
 
 An A/B test has a memory (the test is over, this arm won), so it is no policy but a procedure. A
-scenario names it in the same way. Each holds back the rest of the campaign until what it waits for
-is in, as email tools do; successive elimination alone goes along with the campaign's waves.
+scenario names it in the same way. Each holds back the rest of the campaign until the feedback of a
+look is in, as email tools do; successive elimination alone sends in the campaign's own batches.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -29,6 +29,7 @@ from simulations.ab_tests.rotation import (
     RotatingTest,
 )
 from simulations.learners.interfaces import Learner
+from simulations.learners.scheduled_learner import ScheduledLearner
 from simulations.running.schedule import Run, Schedule
 
 
@@ -49,20 +50,28 @@ class ABTest(Parameters, frozen=True):
     def check(self, problem: Problem, run: Run) -> None:
         """Refuse nothing: any share can be tested."""
 
-    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - the share says it all
+    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - it follows from the share
         """Test, then send the rest."""
-        return _held([self._size(run)], run.horizon)
+        return _patient_schedule([self._size(run)], run.horizon)
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Learner:
-        """Begin with the test."""
-        return RotatingTest(problem, replications, FixedHorizonRule(), rng, looks=[self._size(run)])
+    def create_learner(
+        self, problem: Problem, run: Run, replications: int, rng: Generator
+    ) -> Learner:
+        """Create the test."""
+        looks = [self._size(run)]
+        test = RotatingTest(problem, replications, FixedHorizonRule(), rng, looks=looks)
+        return ScheduledLearner(test, self.schedule(run, problem), run.feedback)
+
+    def planned_size(self, problem: Problem) -> int | None:  # noqa: ARG002 - it follows from the share
+        """Return None: its size follows from the horizon."""
+        return None
 
     def _size(self, run: Run) -> int:
         return max(1, round(self.share * run.horizon))
 
 
-class Powered(Parameters, frozen=True):
-    """What a test is planned for: the difference to be found, and how surely.
+class PoweredTest(Parameters, frozen=True):
+    """A test planned for a difference, with a level and a power.
 
     With K arms, K − 1 comparisons share the level (Bonferroni).
     """
@@ -87,7 +96,7 @@ class Powered(Parameters, frozen=True):
         """Check each field, and that either rate or sd is given.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if (self.rate is None) == (self.sd is None):
@@ -98,14 +107,14 @@ class Powered(Parameters, frozen=True):
             raise InvalidInput.at("/lift", "rate + lift must be below 1")
 
     def check(self, problem: Problem, run: Run) -> None:
-        """Refuse nothing: a test too large for the campaign goes on to its end, and ships nothing.
+        """Refuse nothing: a test too large for the campaign lasts until its end, and ships nothing.
 
-        That this is what the power asks for is what a simulation is there to tell.
+        A simulation is there to show that the power asks for so many recipients.
         """
 
     @property
     def variances(self) -> Variances:
-        """Those of one reward, of the control and of a better arm."""
+        """The variances of one reward, of the control and of a better arm."""
         if self.rate is not None:
             return rate_variances(self.rate, self.lift)
         return Variances((self.sd or 0.0) ** 2, (self.sd or 0.0) ** 2)
@@ -115,7 +124,7 @@ class Powered(Parameters, frozen=True):
         return self.alpha / max(1, n_arms - 1)
 
 
-class FixedHorizonTest(Powered, frozen=True):
+class FixedHorizonTest(PoweredTest, frozen=True):
     """A test of the size that its power needs, read once, when it is complete.
 
     A z test for rates, Welch's for values. With `ship = "significant"` the control is kept unless
@@ -138,22 +147,26 @@ class FixedHorizonTest(Powered, frozen=True):
             pooled = middle * (1 - middle)
         return fixed_size(self.variances, self.lift, self.level(n_arms), self.power, pooled)
 
-    def planned(self, problem: Problem) -> int:
+    def planned_size(self, problem: Problem) -> int:
         """Return the recipients of all arms."""
         return problem.n_arms * self.size(problem.n_arms)
 
     def schedule(self, run: Run, problem: Problem) -> Schedule:
         """Test, then send the rest."""
-        return _held([self.planned(problem)], run.horizon)
+        return _patient_schedule([self.planned_size(problem)], run.horizon)
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Learner:  # noqa: ARG002 - the schedule ends the test
-        """Begin with the test."""
+    def create_learner(
+        self, problem: Problem, run: Run, replications: int, rng: Generator
+    ) -> Learner:
+        """Create the test."""
         significance = self.level(problem.n_arms) if self.ship == "significant" else None
         rule = FixedHorizonRule(significance, rates=self.rate is not None)
-        return RotatingTest(problem, replications, rule, rng, looks=[self.planned(problem)])
+        looks = [self.planned_size(problem)]
+        test = RotatingTest(problem, replications, rule, rng, looks=looks)
+        return ScheduledLearner(test, self.schedule(run, problem), run.feedback)
 
 
-class GroupSequentialTest(Powered, frozen=True):
+class GroupSequentialTest(PoweredTest, frozen=True):
     """A test that is looked at several times, with O'Brien and Fleming's boundary (1979).
 
     It ends at the first look at which the best arm beats every other by the boundary; at the last
@@ -169,29 +182,32 @@ class GroupSequentialTest(Powered, frozen=True):
     def _design(self, problem: Problem) -> Design:
         return obrien_fleming(self.looks, self.level(problem.n_arms), self.power)
 
-    def _ends(self, problem: Problem) -> list[int]:
+    def _look_ends(self, problem: Problem) -> list[int]:
         step = problem.n_arms * group_size(self._design(problem), self.variances, self.lift)
         return [step * look for look in range(1, self.looks + 1)]
 
-    def planned(self, problem: Problem) -> int:
+    def planned_size(self, problem: Problem) -> int:
         """Return the recipients of all arms until the last look."""
-        return self._ends(problem)[-1]
+        return self._look_ends(problem)[-1]
 
     def schedule(self, run: Run, problem: Problem) -> Schedule:
         """Wait at every look."""
-        return _held(self._ends(problem), run.horizon)
+        return _patient_schedule(self._look_ends(problem), run.horizon)
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Learner:  # noqa: ARG002 - the schedule ends the test
-        """Begin with the test."""
-        boundary = GroupSequentialRule(self._design(problem).barrier, self.looks)
-        return RotatingTest(problem, replications, boundary, rng, looks=self._ends(problem))
+    def create_learner(
+        self, problem: Problem, run: Run, replications: int, rng: Generator
+    ) -> Learner:
+        """Create the test."""
+        rule = GroupSequentialRule(self._design(problem).barrier, self.looks)
+        test = RotatingTest(problem, replications, rule, rng, looks=self._look_ends(problem))
+        return ScheduledLearner(test, self.schedule(run, problem), run.feedback)
 
 
 class SuccessiveElimination(Parameters, frozen=True):
-    """Drop an arm as soon as it is surely not the best; the others go on in equal parts.
+    """Drop an arm as soon as it is surely not the best; the others continue in equal parts.
 
     After Even-Dar, Mannor and Mansour (2006), algorithm 3, with the empirical Bernstein bound of
-    Audibert, Munos and Szepesvári (2009), theorem 1, which knows that rates near 0 vary little. The
+    Audibert, Munos and Szepesvári (2009), theorem 1, which is narrow for rates near 0. The
     best arm is dropped with at most this chance, whatever the number of looks.
     """
 
@@ -211,17 +227,25 @@ class SuccessiveElimination(Parameters, frozen=True):
         if not np.isfinite(problem.span):
             raise InvalidInput.at("/name", "successive_elimination needs bounded rewards")
 
-    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - it goes along
-        """Send and look as the run says."""
+    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - it follows from the run
+        """Return the run's batches, with a look after each."""
         return run.schedule
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> Learner:  # noqa: ARG002 - it goes along
-        """Begin with all arms."""
-        return RotatingTest(problem, replications, EliminationRule(self.delta, problem.span), rng)
+    def create_learner(
+        self, problem: Problem, run: Run, replications: int, rng: Generator
+    ) -> Learner:
+        """Create the test."""
+        rule = EliminationRule(self.delta, problem.span)
+        test = RotatingTest(problem, replications, rule, rng)
+        return ScheduledLearner(test, run.schedule, run.feedback)
+
+    def planned_size(self, problem: Problem) -> int | None:  # noqa: ARG002 - nothing is planned
+        """Return None: it is read until the horizon."""
+        return None
 
 
-def _held(looks: list[int], horizon: int) -> Schedule:
-    """Make the schedule of a test that holds back the rest while it waits for each look."""
+def _patient_schedule(looks: list[int], horizon: int) -> Schedule:
+    """Make the schedule of a test that holds back the other sends until the feedback of a look."""
     ends = np.unique([min(look, horizon) for look in (*looks, horizon)])
     return Schedule(ends, patient=True)
 

@@ -1,4 +1,4 @@
-"""The worlds that policies are tried in, one file each; a scenario names one by its `kind`."""
+"""Environments of simulations, one file each; a scenario names one by its `kind`."""
 
 from simulations.environments.bernoulli import Bernoulli
 from simulations.environments.classification import Classification
@@ -6,12 +6,14 @@ from simulations.environments.gaussian import Gaussian
 from simulations.environments.hillstrom import Hillstrom
 from simulations.environments.interfaces import Environment, Rounds
 from simulations.environments.logistic import Logistic
-from simulations.environments.nonstationary import Drifting
+from simulations.environments.nonstationary import DriftingRates
 from simulations.environments.orders import Orders
 from simulations.environments.slots import Slots
 
-# What a scenario file can name.
-KINDS = Bernoulli | Classification | Drifting | Gaussian | Hillstrom | Logistic | Orders | Slots
+# The environments of scenario files.
+KINDS = (
+    Bernoulli | Classification | DriftingRates | Gaussian | Hillstrom | Logistic | Orders | Slots
+)
 
 __all__ = [
     "KINDS",

@@ -9,7 +9,7 @@ from numpy.random import Generator
 
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.interfaces import BinaryRewards, Rounds, numbered
+from simulations.environments.interfaces import BinaryRewards, Rounds, numbered_arms
 
 Rate = Annotated[float, Meta(ge=0, le=1)]
 
@@ -31,7 +31,7 @@ class Bernoulli(
     @property
     def arms(self) -> tuple[str, ...]:
         """Numbered."""
-        return numbered(len(self.means))
+        return numbered_arms(len(self.means))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - all rounds are alike
         """Give the same truth for every round."""

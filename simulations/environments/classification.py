@@ -16,16 +16,21 @@ from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.csv_log import LabelledTable, read_labelled
-from simulations.environments.interfaces import RoundNoise, Rounds
+from simulations.environments.interfaces import Rounds, SharedRoundSource
 
 DIGITS = "digits"
 _BRIGHTEST = 16.0  # of a pixel in scikit-learn's digits
 
 
 class Classification(
-    Parameters, RoundNoise, tag_field="kind", tag="classification", frozen=True, kw_only=False
+    Parameters,
+    SharedRoundSource,
+    tag_field="kind",
+    tag="classification",
+    frozen=True,
+    kw_only=False,
 ):
-    """Rows come in a random order, each once before any comes again.
+    """Rows of a labelled table in a random order, each once before any comes again.
 
     Numbers are scaled to their range, texts become one feature a value, and a constant comes first.
     """
@@ -37,16 +42,16 @@ class Classification(
             description="a CSV file, or `digits`: scikit-learn's images, with the extra `digits`",
         ),
     ]
-    target: Annotated[str, Meta(description="the column that is to be found out")] = ""
+    target: Annotated[str, Meta(description="the column to be predicted")] = ""
     features: Annotated[
-        tuple[str, ...], Meta(description="the columns that tell; by default all others")
+        tuple[str, ...], Meta(description="the columns that predict it; by default all others")
     ] = ()
 
     def __post_init__(self) -> None:
         """Check each field, and read the table.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if self.table != DIGITS and not self.target:
@@ -67,21 +72,21 @@ class Classification(
         """The labels."""
         return self._rows.labels
 
-    def replicated(self, rng: Generator) -> "ShuffledTable":
+    def replicate(self, rng: Generator) -> "ShuffledTable":
         """Shuffle the rows."""
         return ShuffledTable(self._rows, int(rng.integers(2**63)))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:
         """Draw n rows in an order of their own: contexts (n, d), means (n, K), 0 or 1."""
-        return self.replicated(rng).rounds(start, n, rng)
+        return self.replicate(rng).rounds(start, n, rng)
 
-    def luck(self, n: int, rng: Generator) -> FloatArray:  # noqa: ARG002 - there is none
-        """Give nothing: what is right is certain."""
+    def noise(self, n: int, rng: Generator) -> FloatArray:  # noqa: ARG002 - nothing is drawn
+        """Return zeros: the right label is certain."""
         return np.zeros(n)
 
-    def reward(self, arms: IntArray, means: FloatArray, luck: FloatArray) -> FloatArray:  # noqa: ARG002 - the mean says it all
+    def reward(self, arms: IntArray, means: FloatArray, noise: FloatArray) -> FloatArray:  # noqa: ARG002 - the mean is enough
         """Earn 1 with the right label."""
-        return means + luck
+        return means + noise
 
 
 class ShuffledTable(Struct, frozen=True, eq=False):
@@ -90,16 +95,16 @@ class ShuffledTable(Struct, frozen=True, eq=False):
     rows: LabelledTable
     key: int
 
-    def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - the key says it all
+    def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - the key is enough
         """Look up the rows of n rounds: contexts (n, d), means (n, K), 0 or 1."""
         size = len(self.rows.label)
         positions = np.arange(start, start + n)
         order = np.concatenate(
             [self._order(p) for p in range(start // size, (start + n - 1) // size + 1)]
         )
-        found = order[positions - start // size * size]
-        truth = np.eye(len(self.rows.labels))[self.rows.label[found]]
-        return Rounds(self.rows.contexts[found], truth)
+        rows = order[positions - start // size * size]
+        truth = np.eye(len(self.rows.labels))[self.rows.label[rows]]
+        return Rounds(self.rows.contexts[rows], truth)
 
     def _order(self, in_pass: int) -> IntArray:
         rng = Generator(SFC64(SeedSequence(self.key, spawn_key=(in_pass,))))

@@ -10,7 +10,7 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.interfaces import RoundNoise, Rounds, numbered
+from simulations.environments.interfaces import Rounds, SharedRoundSource, numbered_arms
 
 Number = Annotated[float, Meta(ge=-1e9, le=1e9)]
 Deviation = Annotated[float, Meta(gt=0, le=1e9)]
@@ -19,7 +19,7 @@ _FAR = 4.0  # standard deviations beyond which hardly a reward lies
 
 
 class Gaussian(
-    Parameters, RoundNoise, tag_field="kind", tag="gaussian", frozen=True, kw_only=False
+    Parameters, SharedRoundSource, tag_field="kind", tag="gaussian", frozen=True, kw_only=False
 ):
     """Rewards are normal around a mean that is the arm's own and never changes."""
 
@@ -30,18 +30,18 @@ class Gaussian(
     ] = 1.0
     low: Annotated[
         Number | None,
-        Meta(description="what policies are told is the smallest reward; by default 4 sd below"),
+        Meta(description="smallest reward for policies that need one; by default 4 sd below"),
     ] = None
     high: Annotated[
         Number | None,
-        Meta(description="what policies are told is the largest reward; by default 4 sd above"),
+        Meta(description="largest reward for policies that need one; by default 4 sd above"),
     ] = None
 
     def __post_init__(self) -> None:
         """Check each field, and that they fit each other.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if isinstance(self.sd, tuple) and len(self.sd) != len(self.means):
@@ -55,7 +55,7 @@ class Gaussian(
 
     @property
     def problem(self) -> Problem:
-        """K arms; the bounds are what policies are told, rewards are not held to them."""
+        """K arms; policies use the bounds, rewards are not held to them."""
         means = np.array(self.means)
         low = float((means - _FAR * self._sds).min()) if self.low is None else self.low
         high = float((means + _FAR * self._sds).max()) if self.high is None else self.high
@@ -64,16 +64,16 @@ class Gaussian(
     @property
     def arms(self) -> tuple[str, ...]:
         """Numbered."""
-        return numbered(len(self.means))
+        return numbered_arms(len(self.means))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - all rounds are alike
         """Give the same truth for every round."""
         return Rounds(np.ones((1, 1)), np.array([self.means]))
 
-    def luck(self, n: int, rng: Generator) -> FloatArray:
+    def noise(self, n: int, rng: Generator) -> FloatArray:
         """Draw n standard normals."""
         return rng.standard_normal(n)
 
-    def reward(self, arms: IntArray, means: FloatArray, luck: FloatArray) -> FloatArray:
+    def reward(self, arms: IntArray, means: FloatArray, noise: FloatArray) -> FloatArray:
         """Scatter around the means."""
-        return means + self._sds[arms] * luck
+        return means + self._sds[arms] * noise

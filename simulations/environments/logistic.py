@@ -11,7 +11,7 @@ from bandits.array_types import FloatArray
 from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
-from simulations.environments.interfaces import BinaryRewards, Rounds, numbered
+from simulations.environments.interfaces import BinaryRewards, Rounds, numbered_arms
 
 Weight = Annotated[float, Meta(ge=-100, le=100)]
 
@@ -70,7 +70,7 @@ class Logistic(
     @property
     def arms(self) -> tuple[str, ...]:
         """Numbered."""
-        return numbered(len(self.coefficients))
+        return numbered_arms(len(self.coefficients))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - nothing changes with time
         """Draw n recipients: contexts (n, d), means (n, K)."""

@@ -11,12 +11,12 @@ from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.environments.bernoulli import Rate
-from simulations.environments.interfaces import BinaryRewards, Rounds, numbered
+from simulations.environments.interfaces import BinaryRewards, Rounds, numbered_arms
 
 Position = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
-class Drifting(
+class DriftingRates(
     Parameters, BinaryRewards, tag_field="kind", tag="drifting", frozen=True, kw_only=False
 ):
     """The arms' success rates are one row of `means` after the other.
@@ -42,7 +42,7 @@ class Drifting(
         """Check each field, and that they fit each other.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         for i, row in enumerate(self.means):
@@ -67,7 +67,7 @@ class Drifting(
     @property
     def arms(self) -> tuple[str, ...]:
         """Numbered."""
-        return numbered(len(self.means[0]))
+        return numbered_arms(len(self.means[0]))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - the drift is no chance
         """Give the truth of n rounds: means (n, K)."""

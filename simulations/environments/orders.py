@@ -12,12 +12,14 @@ from bandits.errors import InvalidInput
 from bandits.policy import Parameters
 from bandits.problem import Problem
 from simulations.environments.bernoulli import Rate
-from simulations.environments.interfaces import RoundNoise, Rounds, numbered
+from simulations.environments.interfaces import Rounds, SharedRoundSource, numbered_arms
 
 Amount = Annotated[float, Meta(gt=0, le=1e9)]
 
 
-class Orders(Parameters, RoundNoise, tag_field="kind", tag="orders", frozen=True, kw_only=False):
+class Orders(
+    Parameters, SharedRoundSource, tag_field="kind", tag="orders", frozen=True, kw_only=False
+):
     """An order comes at the arm's rate; its value is log-normal, cut at the cap.
 
     So an email with fewer but larger orders may be the better one.
@@ -40,7 +42,7 @@ class Orders(Parameters, RoundNoise, tag_field="kind", tag="orders", frozen=True
         """Check each field, and that each arm has a rate and a value.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if len(self.values) != len(self.rates):
@@ -56,7 +58,7 @@ class Orders(Parameters, RoundNoise, tag_field="kind", tag="orders", frozen=True
     @property
     def arms(self) -> tuple[str, ...]:
         """Numbered."""
-        return numbered(len(self.rates))
+        return numbered_arms(len(self.rates))
 
     def rounds(self, start: int, n: int, rng: Generator) -> Rounds:  # noqa: ARG002 - all rounds are alike
         """Give the same truth for every round: rate times E[min(value, cap)]."""
@@ -65,14 +67,14 @@ class Orders(Parameters, RoundNoise, tag_field="kind", tag="orders", frozen=True
         below = median * np.exp(s**2 / 2) * ndtr(z - s)
         return Rounds(np.ones((1, 1)), (np.array(self.rates) * (below + self.cap * ndtr(-z)))[None])
 
-    def luck(self, n: int, rng: Generator) -> FloatArray:
+    def noise(self, n: int, rng: Generator) -> FloatArray:
         """Draw n uniforms."""
         return rng.random(n)
 
-    def reward(self, arms: IntArray, means: FloatArray, luck: FloatArray) -> FloatArray:  # noqa: ARG002 - the arm says it all
-        """Sell where the uniform lies below the rate; how far below says for how much."""
+    def reward(self, arms: IntArray, means: FloatArray, noise: FloatArray) -> FloatArray:  # noqa: ARG002 - the arm is enough
+        """Sell where the uniform lies below the rate; its rank below the rate decides the value."""
         rates, medians = np.array(self.rates)[arms], np.array(self.values)[arms]
-        sold = luck < rates
-        rank = np.divide(luck, rates, out=np.full(np.shape(sold), 0.5), where=sold)
+        sold = noise < rates
+        rank = np.divide(noise, rates, out=np.full(np.shape(sold), 0.5), where=sold)
         value = np.minimum(medians * np.exp(self.sigma * ndtri(1 - rank)), self.cap)
         return np.where(sold, value, 0.0)

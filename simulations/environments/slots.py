@@ -1,4 +1,4 @@
-"""An email made of parts: every combination of its slots' variants is an arm."""
+"""Emails made of slots: every combination of variants is an arm."""
 
 from itertools import product
 from math import prod
@@ -42,7 +42,7 @@ class Slots(Parameters, BinaryRewards, tag_field="kind", tag="slots", frozen=Tru
         """Check each field, and that there are not too many combinations.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         n_arms = prod(len(slot) for slot in self.effects)

@@ -1,5 +1,6 @@
-"""Who takes part: `contract` says what a contestant is; a policy is one by `adaptive`.
+"""Learners: `interfaces` has their protocols, `policy_learner` makes one of a policy.
 
-A policy itself has no memory. What it remembers here is in `memory`, with a half-life or a window,
-and in `rebuilt` where a statistic cannot subtract; `stopping` is when an adaptive test ends early.
+`memory` holds a policy's statistic, with a half-life or a window or refitted where a statistic
+cannot subtract; `remaining_value` ends an adaptive test early; `scheduled_learner` runs a learner
+in batches, with delayed feedback.
 """

@@ -1,4 +1,4 @@
-"""What takes part in a simulation: a policy that learns, or a procedure such as an A/B test."""
+"""Interfaces of learners: policies that learn, and procedures such as A/B tests."""
 
 from typing import Any, Protocol
 
@@ -12,7 +12,34 @@ from simulations.running.schedule import Run, Schedule
 
 
 class Learner(Protocol):
-    """A contestant at play in R replications side by side; it remembers what it has seen."""
+    """A learner in R replications side by side, which plays chunk by chunk."""
+
+    def play(self, chunk: Chunk) -> tuple[IntArray, FloatArray]:
+        """Choose arms for the rounds of a chunk: these, and their means, (R, n)."""
+        ...
+
+    def finish(self) -> None:
+        """Learn from the feedback that is still pending: a winner is shipped once it is in."""
+        ...
+
+    def shipped_shares(self) -> FloatArray | None:
+        """Return the arm that it would send once all feedback is in, (R, K), ties shared.
+
+        NaN in replications where it sends none more than others; None where that depends on the
+        recipient.
+        """
+        ...
+
+    def sends_to_decision(self) -> FloatArray:
+        """Return the decisions after which it settled on an arm, (R,); NaN where it has not."""
+        ...
+
+
+class BatchLearner(Protocol):
+    """A learner in R replications side by side, which plays batch by batch.
+
+    `ScheduledLearner` makes a `Learner` of it.
+    """
 
     def begin(self, upcoming: int, *, last: bool) -> None:
         """Prepare for a batch of `upcoming` decisions; `last` if no other follows."""
@@ -22,65 +49,49 @@ class Learner(Protocol):
         """Choose arms for contexts (R, n, d): (R, n)."""
         ...
 
-    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
-        """Hear what was sent, and pack its feedback: what `learn` gets once it is visible."""
+    def send(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
+        """Count decisions as pending, and return their feedback: what `learn` gets when it is due.
+
+        Args:
+            arms: (R, n).
+            rewards: (R, n), those that count when the feedback is due.
+            contexts: (R, n, d).
+        """
         ...
 
-    def corrected(
+    def correct(
         self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
     ) -> Any:
-        """Pack a correction of what was last `sent`, for `learn` to get later.
+        """Return the feedback that corrects decisions of the last `send`, for `learn` later.
 
-        Where `changed` (R, n) is 1, the decision was taken to have earned nothing, and turns out to
-        have earned its reward after all.
+        Where `changed` (R, n) is 1, the decision counted as one without reward, and its reward has
+        arrived after all.
         """
         ...
 
     def learn(self, feedback: Any) -> None:
-        """Learn from what an earlier `sent` or `corrected` packed."""
+        """Learn from the feedback of an earlier `send` or `correct`."""
         ...
 
-    def shipped(self) -> FloatArray | None:
-        """Return which arm it would send once all feedback is in, (R, K), ties shared.
-
-        NaN in replications where it sends none more than others; None where that depends on the
-        recipient.
-        """
-        ...
-
-    def decided(self) -> FloatArray:
-        """Tell after how many decisions it settled on an arm, (R,); NaN where it has not."""
-        ...
-
-
-class SequentialLearner(Protocol):
-    """A contestant at play that goes through rounds by itself.
-
-    For speed: one that learns after every decision need not be asked for one at a time.
-    """
-
-    def go_through(self, stretch: Chunk) -> tuple[IntArray, FloatArray]:
-        """Play a stretch: the arms chosen, and their means, (R, n)."""
-        ...
-
-    def finish(self) -> None:
-        """Learn what is still under way: whoever ships a winner waits for it."""
-        ...
-
-    def shipped(self) -> FloatArray | None:
+    def shipped_shares(self) -> FloatArray | None:
         """As a `Learner`."""
         ...
 
-    def decided(self) -> FloatArray:
+    def sends_to_decision(self) -> FloatArray:
         """As a `Learner`."""
         ...
 
 
 class LearnerFactory(Protocol):
-    """What is compared in a simulation; its figures only, so that it can play again."""
+    """Configuration of a learner; it holds figures only, so that it can create it again."""
+
+    @property
+    def name(self) -> str:
+        """The name in a scenario file."""
+        ...
 
     def check(self, problem: Problem, run: Run) -> None:
-        """Refuse what it cannot play.
+        """Refuse a problem or run that the learner cannot play.
 
         Raises:
             InvalidInput: naming the parameter that does not fit.
@@ -88,26 +99,25 @@ class LearnerFactory(Protocol):
         ...
 
     def schedule(self, run: Run, problem: Problem) -> Schedule:
-        """Return when it sends and learns."""
+        """Return the batches in which it sends and learns."""
         ...
 
-    def enter(
+    def create_learner(
         self, problem: Problem, run: Run, replications: int, rng: Generator
-    ) -> Learner | SequentialLearner:
-        """Begin to play in so many replications side by side."""
+    ) -> Learner:
+        """Create the learner for so many replications side by side."""
         ...
 
+    def planned_size(self, problem: Problem) -> int | None:
+        """Return the decisions after which it is read for the last time, so that it can ship.
 
-class FixedSize(LearnerFactory, Protocol):
-    """What a contestant may offer on top whose end was planned without asking for the horizon."""
-
-    def planned(self, problem: Problem) -> int:
-        """Return the decisions after which it is read for the last time, so that it can ship."""
+        None where its end is not planned, or follows from the horizon.
+        """
         ...
 
 
 class LabelledLearner(Struct, frozen=True):
-    """A contestant and what tables call it."""
+    """A learner's factory, and its label in tables."""
 
     label: str
-    contestant: LearnerFactory
+    factory: LearnerFactory

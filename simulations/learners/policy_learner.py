@@ -1,8 +1,8 @@
-"""A policy as a contestant: the same prepare and propensities as live, with a memory of its own."""
+"""A policy as a learner: the same prepare and propensities as live, with a memory of its own."""
 
 from collections.abc import Callable
 from math import prod
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -11,16 +11,19 @@ from numpy.random import Generator
 from bandits.array_types import FloatArray, IntArray, row_starts
 from bandits.errors import InvalidInput
 from bandits.numerics.ties import NOTHING_LEFT, draw_largest, equal_shares, largest
-from bandits.policy import AnyPolicy, Predicting, draw_each, sample_arms
+from bandits.policy import AnyPolicy, draw_from_propensities, sample_arms
 from bandits.problem import Problem
 from bandits.statistics import Moments
-from simulations.learners.forgetting import DecisionForgetting, Memory, MemorySums, memory_for
-from simulations.learners.interfaces import Learner, SequentialLearner
-from simulations.learners.value_remaining import ValueRemainingLearner, ValueRemainingRule
+from simulations.learners.interfaces import Learner
+from simulations.learners.memory import DecisionForgetting, Memory, MemorySums, create_memory
+from simulations.learners.remaining_value import ValueRemainingLearner, ValueRemainingRule
+from simulations.learners.scheduled_learner import ScheduledLearner
 from simulations.running.replications import Chunk
 from simulations.running.schedule import Run, Schedule
 
 LARGEST_FLOOR_SUM = 0.5  # as the engine: more would be an A/B test with some learning on top
+
+Advance = Callable[[Any, IntArray, FloatArray, FloatArray], Any]
 
 
 class PolicyLearnerFactory(Struct, frozen=True):
@@ -29,10 +32,10 @@ class PolicyLearnerFactory(Struct, frozen=True):
     Attributes:
         policy: the policy.
         floor: the least share of each arm.
-        forgetting: how fast it forgets, in decisions.
-        greedy_last_batch: send the arm with the best mean in the last batch, whose feedback nobody
-            will use; each recipient the arm of the best prediction, where that depends on them.
-        stop: when to stop learning and send the champion.
+        forgetting: half-life or window of its memory, in decisions.
+        greedy_last_batch: send the arm with the best mean in the last batch, whose feedback is not
+            used; each recipient the arm of the best prediction, where that depends on them.
+        stop: the rule that ends learning and sends the champion.
     """
 
     policy: AnyPolicy
@@ -41,8 +44,13 @@ class PolicyLearnerFactory(Struct, frozen=True):
     greedy_last_batch: bool = False
     stop: ValueRemainingRule | None = None
 
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return self.policy.name
+
     def check(self, problem: Problem, run: Run) -> None:
-        """Refuse a reward outside the policy's support, a floor too high, a batch that is not.
+        """Refuse rewards outside the policy's support, too high a floor, or no last batch.
 
         Raises:
             InvalidInput: naming the parameter.
@@ -62,7 +70,7 @@ class PolicyLearnerFactory(Struct, frozen=True):
         if self.greedy_last_batch and run.schedule.sequential:
             raise InvalidInput.at("/greedy_last_batch", "needs run.batches: there is no last batch")
         contextual = self.policy.statistic.contextual
-        if self.greedy_last_batch and contextual and not hasattr(self.policy, "predictions"):
+        if self.greedy_last_batch and contextual and self.policy.predictions is None:
             raise InvalidInput.at(
                 "/greedy_last_batch", f"{self.policy.name} does not tell what it predicts"
             )
@@ -77,40 +85,43 @@ class PolicyLearnerFactory(Struct, frozen=True):
         if run.schedule.sequential:
             raise InvalidInput.at("/stop", "needs run.batches: it is judged after each")
 
-    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - the run says it all
-        """Send and learn as the run says."""
+    def schedule(self, run: Run, problem: Problem) -> Schedule:  # noqa: ARG002 - it follows from the run
+        """Return the run's batches."""
         return run.schedule
 
-    def enter(
+    def create_learner(
         self, problem: Problem, run: Run, replications: int, rng: Generator
-    ) -> Learner | SequentialLearner:
-        """Play with the policy's own steps where it has some and they apply."""
-        draw = ArmDraws(self.policy, self.floor, rng)
+    ) -> Learner:
+        """Create a learner that advances by the policy's own steps, where it has some."""
+        arm_draws = ArmDraws(self.policy, self.floor, rng)
         late = run.delay > 0 or run.feedback is not None
         stepwise = run.schedule.sequential and not late and self.forgetting is None
-        if stepwise and hasattr(self.policy, "advance"):
-            return SequentialPolicyLearner(draw, problem, replications)
+        if stepwise and self.policy.advance is not None:
+            return SequentialPolicyLearner(arm_draws, self.policy.advance, problem, replications)
         sums = MemorySums(self.policy.statistic, problem, replications)
-        memory = memory_for(sums, self.forgetting, late=late)
-        learner = PolicyLearner(draw, problem, memory, greedy_last=self.greedy_last_batch)
+        memory = create_memory(sums, self.forgetting, late=late)
+        learner = PolicyLearner(arm_draws, problem, memory, greedy_last=self.greedy_last_batch)
         if self.stop is None:
-            return learner
-        return ValueRemainingLearner(learner, memory, self.stop, replications, rng)
+            return ScheduledLearner(learner, run.schedule, run.feedback)
+        stoppable = ValueRemainingLearner(learner, memory, self.stop, replications, rng)
+        return ScheduledLearner(stoppable, run.schedule, run.feedback)
+
+    def planned_size(self, problem: Problem) -> int | None:  # noqa: ARG002 - nothing is planned
+        """Return None: it learns until the horizon."""
+        return None
 
 
 class ArmDraws:
-    """Draw arms from a policy's probabilities, after the floor."""
+    """Draws of arms from a policy's probabilities, after the floor."""
 
     def __init__(self, policy: AnyPolicy, floor: float, rng: Generator) -> None:
         self.policy, self.floor, self.rng = policy, floor, rng
 
-    def each(self, n_arms: int) -> Callable[[Any, FloatArray, Generator], IntArray]:
-        """Return what draws at every step, with as little around it as can be."""
-        sample: Callable[[Any, FloatArray, Generator], IntArray] | None
-        sample = getattr(self.policy, "sample", None)
-        if sample is None or self.floor:
+    def step_sampler(self, n_arms: int) -> Callable[[Any, FloatArray, Generator], IntArray]:
+        """Return the function that draws at every step, with as few calls around it as possible."""
+        if self.policy.sample is None or self.floor:
             return lambda prepared, contexts, _: self.arms(prepared, contexts, n_arms)
-        return sample
+        return self.policy.sample
 
     def arms(self, prepared: Any, contexts: FloatArray, n_arms: int) -> IntArray:
         """Draw an arm for each of contexts (R, d) or (R, n, d)."""
@@ -125,48 +136,50 @@ class ArmDraws:
 class SequentialPolicyLearner:
     """A policy that learns after every decision by its own `advance`."""
 
-    def __init__(self, draw: ArmDraws, problem: Problem, replications: int) -> None:
-        self._draw, self._problem = draw, problem
-        policy = draw.policy
+    def __init__(
+        self, arm_draws: ArmDraws, advance: Advance, problem: Problem, replications: int
+    ) -> None:
+        self._arm_draws, self._advance, self._problem = arm_draws, advance, problem
+        policy = arm_draws.policy
         nothing = policy.statistic.zeros(problem, (replications,))
-        self._prepared = policy.prepare(nothing, problem, 1, draw.rng)
+        self._prepared = policy.prepare(nothing, problem, 1, arm_draws.rng)
         self._count = self._total = np.zeros((replications, problem.n_arms))
 
-    def go_through(self, stretch: Chunk) -> tuple[IntArray, FloatArray]:
-        """Choose and learn, round by round: the arms chosen, and their means, (R, n)."""
-        draw, rng = self._draw.each(self._problem.n_arms), self._draw.rng
-        prepared, advance = self._prepared, self._draw.policy.advance  # type: ignore[attr-defined]  # enter looked
-        arms, rewards = [], []
-        earned = stretch.by_step()
-        for step, contexts in enumerate(stretch.contexts.swapaxes(0, 1)):
-            chosen = draw(prepared, contexts, rng)
-            reward = earned(step, chosen)
-            prepared = advance(prepared, chosen, reward, contexts)
-            arms.append(chosen)
-            rewards.append(reward)
+    def play(self, chunk: Chunk) -> tuple[IntArray, FloatArray]:
+        """Choose and learn, round by round: the arms, and their means, (R, n)."""
+        sample, rng = self._arm_draws.step_sampler(self._problem.n_arms), self._arm_draws.rng
+        prepared, advance = self._prepared, self._advance
+        step_arms, step_rewards = [], []
+        rewards_of = chunk.rewards_by_step()
+        for step, contexts in enumerate(chunk.contexts.swapaxes(0, 1)):
+            arms = sample(prepared, contexts, rng)
+            rewards = rewards_of(step, arms)
+            prepared = advance(prepared, arms, rewards, contexts)
+            step_arms.append(arms)
+            step_rewards.append(rewards)
         self._prepared = prepared
-        together = np.concatenate(arms).reshape(stretch.n, -1)  # several times quicker than a stack
-        if not self._draw.policy.statistic.contextual:
-            count, total = _summed(self._problem.n_arms, together, np.concatenate(rewards))
+        rows = np.concatenate(step_arms).reshape(chunk.n, -1)  # several times quicker than a stack
+        if not self._arm_draws.policy.statistic.contextual:
+            count, total = _sums_by_arm(self._problem.n_arms, rows, np.concatenate(step_rewards))
             self._count, self._total = self._count + count, self._total + total
-        return together.T, stretch.means_of(together.T)
+        return rows.T, chunk.means_of(rows.T)
 
     def finish(self) -> None:
-        """Have nothing under way."""
+        """Learn nothing: no feedback is pending."""
 
-    def shipped(self) -> FloatArray | None:
-        """Ship the best mean, unless it depends on the recipient."""
-        if self._draw.policy.statistic.contextual:
+    def shipped_shares(self) -> FloatArray | None:
+        """Return the arm of the best mean, unless it depends on the recipient."""
+        if self._arm_draws.policy.statistic.contextual:
             return None
         none = np.zeros_like(self._total)  # a mean needs no squares
-        return best_mean(Moments(self._count, self._total, none, none))
+        return best_mean_shares(Moments(self._count, self._total, none, none))
 
-    def decided(self) -> FloatArray:
-        """Never settle."""
+    def sends_to_decision(self) -> FloatArray:
+        """Return NaN: it never settles."""
         return np.full(len(self._count), np.nan)
 
 
-def _summed(n_arms: int, arms: IntArray, rewards: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _sums_by_arm(n_arms: int, arms: IntArray, rewards: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Count and sum rounds by arm, (R, K) each: arms (n, R), rewards (n·R,)."""
     shape = arms.shape[1], n_arms
     cells, size = (arms + row_starts(*shape)).reshape(-1), prod(shape)
@@ -179,9 +192,9 @@ class PolicyLearner:
     """A policy that prepares anew for every batch."""
 
     def __init__(
-        self, draw: ArmDraws, problem: Problem, memory: Memory, *, greedy_last: bool
+        self, arm_draws: ArmDraws, problem: Problem, memory: Memory, *, greedy_last: bool
     ) -> None:
-        self._draw, self._problem, self._memory = draw, problem, memory
+        self._arm_draws, self._problem, self._memory = arm_draws, problem, memory
         self._replications = 0
         self._greedy_last, self._greedy = greedy_last, False
         self._prepared: Any = None
@@ -189,56 +202,56 @@ class PolicyLearner:
     def begin(self, upcoming: int, *, last: bool) -> None:
         """Prepare for a batch."""
         self._greedy = last and self._greedy_last
-        policy, rng = self._draw.policy, self._draw.rng
+        policy, rng = self._arm_draws.policy, self._arm_draws.rng
         if policy.statistic.contextual or not self._greedy:
-            self._prepared = policy.prepare(self._memory.known, self._problem, upcoming, rng)
+            self._prepared = policy.prepare(self._memory.statistic, self._problem, upcoming, rng)
 
     def choose(self, contexts: FloatArray) -> IntArray:
         """Draw arms for contexts (R, n, d): (R, n)."""
         self._replications = len(contexts)
         if self._greedy:
-            return self._best(contexts)
+            return self._best_arms(contexts)
+        n_arms = self._problem.n_arms
         if contexts.shape[1] == 1:  # one each: the state's own shape, which is the faster one
-            arms = self._draw.arms(self._prepared, contexts[:, 0], self._problem.n_arms)
-            return arms[:, None]
-        return self._draw.arms(self._prepared, contexts, self._problem.n_arms)
+            return self._arm_draws.arms(self._prepared, contexts[:, 0], n_arms)[:, None]
+        return self._arm_draws.arms(self._prepared, contexts, n_arms)
 
-    def _best(self, contexts: FloatArray) -> IntArray:
+    def _best_arms(self, contexts: FloatArray) -> IntArray:
         """Draw an arm of the best estimate for each of contexts (R, n, d), tied with equal chance.
 
-        What is left of nothing after rewards were taken back counts as nothing.
+        The rounding that remains after rewards were taken back counts as nothing.
         """
-        policy, rng = self._draw.policy, self._draw.rng
-        if not policy.statistic.contextual:
-            return draw_each(best_mean(self._memory.known), contexts, rng)
-        predicting = cast("Predicting[Any, Any]", policy)
-        predicted = predicting.predictions(self._prepared, contexts)
+        policy, rng = self._arm_draws.policy, self._arm_draws.rng
+        if policy.predictions is None or not policy.statistic.contextual:
+            shares = best_mean_shares(self._memory.statistic)
+            return draw_from_propensities(shares, contexts, rng)
+        predicted = policy.predictions(self._prepared, contexts)
         return draw_largest(predicted, rng, NOTHING_LEFT * self._problem.span)
 
-    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
-        """Count as pending."""
-        return self._memory.sent(arms, rewards, contexts)
+    def send(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
+        """Count decisions as pending, and return their feedback."""
+        return self._memory.send(arms, rewards, contexts)
 
-    def corrected(
+    def correct(
         self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
     ) -> Any:
-        """Pack what late rewards change."""
-        return self._memory.corrected(arms, rewards, contexts, changed)
+        """Return the feedback of late rewards."""
+        return self._memory.correct(arms, rewards, contexts, changed)
 
     def learn(self, feedback: Any) -> None:
-        """Learn what has become visible."""
+        """Learn from feedback that is due."""
         self._memory.learn(feedback)
 
-    def shipped(self) -> FloatArray | None:
-        """Ship the best mean of what it remembers, unless it depends on the recipient."""
-        contextual = self._draw.policy.statistic.contextual
-        return None if contextual else best_mean(self._memory.known)
+    def shipped_shares(self) -> FloatArray | None:
+        """Return the arm of the best mean in its memory, unless it depends on the recipient."""
+        contextual = self._arm_draws.policy.statistic.contextual
+        return None if contextual else best_mean_shares(self._memory.statistic)
 
-    def decided(self) -> FloatArray:
-        """Never settle."""
+    def sends_to_decision(self) -> FloatArray:
+        """Return NaN: it never settles."""
         return np.full(self._replications, np.nan)
 
 
-def best_mean(known: Moments) -> FloatArray:
+def best_mean_shares(moments: Moments) -> FloatArray:
     """Share (..., K) among the arms with the best mean."""
-    return equal_shares(largest(known.means))
+    return equal_shares(largest(moments.means))

@@ -1,4 +1,4 @@
-"""A campaign that somebody plans, foreseen within seconds for the form's last step.
+"""Forecasts of a planned campaign, within seconds, for the form's last step.
 
-`campaign` plays it wave by wave, `outlook` sets a policy beside the best A/B test.
+`wave_simulation` simulates it wave by wave, `forecast` sets a policy beside the best A/B test.
 """

@@ -1,4 +1,4 @@
-"""How a planned campaign would go: a policy beside the A/B test that does best."""
+"""Forecast of a planned campaign: a policy beside the A/B test that does best."""
 
 from collections.abc import Callable, Iterator, Sequence
 from math import sqrt
@@ -13,14 +13,14 @@ from bandits.policy import AnyPolicy
 from simulations.planning.wave_simulation import (
     CampaignPlan,
     WaveCourse,
-    ab_test,
-    adaptive,
+    simulate_policy,
+    simulate_test,
     test_points,
 )
 from simulations.reporting.summary import TWO_SIDED, Estimate
 
 FIRST, BLOCK = 20, 100  # replications side by side: few until a hundred are done, then more
-SHARES = (0.1, 0.2, 0.5)  # of an A/B test: the best of these is what a bandit must beat
+SHARES = (0.1, 0.2, 0.5)  # of an A/B test: the policy is compared with the best of these
 _TESTS = 10_000  # replications of each A/B test, which costs next to nothing
 
 
@@ -28,10 +28,10 @@ class ForecastSide(Struct, frozen=True, eq=False):
     """One way to send the campaign.
 
     Attributes:
-        emails: (points,) int, where the curve has its points.
-        extra: at the end.
+        emails: (points,) int, the emails sent at each point of the curve.
+        extra: at the end, earned more than by an equal split.
         curve: mean, 5 % and 95 % quantile of the extra, (3, points).
-        wrong: how often it picks a wrong winner.
+        wrong: the chance of a wrong winner.
         share: of an A/B test; None for the policy.
     """
 
@@ -61,10 +61,10 @@ class PlanForecast(Struct, frozen=True, eq=False):
 
 
 class ForecastAbandoned(Exception):
-    """It was told to stop."""
+    """The caller stopped the forecast."""
 
 
-def forecast_plan(  # noqa: PLR0913 - what is simulated, and for how long
+def forecast_plan(  # noqa: PLR0913 - the plan, and the time to spend
     campaign: CampaignPlan,
     policy: AnyPolicy,
     floor: float,
@@ -77,36 +77,36 @@ def forecast_plan(  # noqa: PLR0913 - what is simulated, and for how long
     """Compare a policy with A/B tests on a planned campaign.
 
     Args:
-        campaign: what is sent.
-        policy: how arms are chosen.
+        campaign: the plan.
+        policy: the policy.
         floor: the least share of each arm.
-        replications: how many at most.
+        replications: their number at most.
         seconds: after which no further block of replications begins; the first is always finished.
         seed: the same seed gives the same replications.
-        progress: told now and then which part is done; false to stop.
+        progress: called now and then with the part that is done; returns false to stop.
 
     Raises:
-        Abandoned: `progress` said to stop.
+        ForecastAbandoned: `progress` returned false.
     """
     began = monotonic()
     courses: list[WaveCourse] = []
-    played = 0
+    finished = 0
     sizes = _blocks(replications)
     for size, rng in zip(sizes, _rngs(seed, len(sizes)), strict=True):
         took = monotonic() - began
-        if played and took * (played + size) / played > seconds:
+        if finished and took * (finished + size) / finished > seconds:
             break
 
-        def told(part: float, done: int = played, more: int = size) -> None:
-            by_count = (done + part * more) / replications
+        def report_part(part: float, before: int = finished, size: int = size) -> None:
+            by_count = (before + part * size) / replications
             by_time = min(0.99, (monotonic() - began) / seconds)
             if not progress(max(by_count, by_time)):
                 raise ForecastAbandoned
 
-        courses.append(adaptive(campaign, policy, floor, size, rng, told))
-        played += size
+        courses.append(simulate_policy(campaign, policy, floor, size, rng, report_part))
+        finished += size
     tests = [
-        _side(test_points(campaign, share), ab_test(campaign, share, _TESTS, rng), share)
+        _side(test_points(campaign, share), simulate_test(campaign, share, _TESTS, rng), share)
         for share, rng in zip(SHARES, _rngs(seed + 1, len(SHARES)), strict=True)
     ]
     course = WaveCourse(
@@ -115,7 +115,7 @@ def forecast_plan(  # noqa: PLR0913 - what is simulated, and for how long
     side = _side(np.cumsum([0, *campaign.sizes]), course)
     best = max(tests, key=lambda t: t.extra.mean)
     margin = TWO_SIDED * sqrt(side.extra.se**2 + best.extra.se**2)
-    return PlanForecast(side, best, played, side.extra.mean - best.extra.mean, margin)
+    return PlanForecast(side, best, finished, side.extra.mean - best.extra.mean, margin)
 
 
 def _rngs(seed: int, n: int) -> Iterator[Generator]:
@@ -123,9 +123,9 @@ def _rngs(seed: int, n: int) -> Iterator[Generator]:
 
 
 def _blocks(replications: int) -> list[int]:
-    """Cut replications into blocks, whose sizes never depend on how fast the machine is.
+    """Cut replications into blocks, whose sizes never depend on the speed of the machine.
 
-    What a block draws depends on its size, so a seed gives the same replications everywhere; a
+    The draws of a block depend on its size, so a seed gives the same replications everywhere; a
     slow machine only stops after fewer blocks.
     """
     few = [FIRST] * min(BLOCK // FIRST, replications // FIRST)
@@ -141,10 +141,10 @@ def _side(
     curve = np.stack([course.extra.mean(axis=0), low, high])
     return ForecastSide(
         np.array(emails),
-        Estimate.of(course.extra[:, -1]),
+        Estimate.from_values(course.extra[:, -1]),
         float(low[-1]),
         float(high[-1]),
         curve,
-        Estimate.of(course.wrong),
+        Estimate.from_values(course.wrong),
         share,
     )

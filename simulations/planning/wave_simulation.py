@@ -1,8 +1,8 @@
-"""A planned campaign, simulated wave by wave.
+"""Simulation of a planned campaign, wave by wave.
 
-Where recipients are alike, a wave's sends need not be played one by one: given what is known, each
-recipient draws from the same probabilities, so the wave's counts by arm are multinomial, and what
-they earn is binomial, or normal for values. That is the law of `simulations.simulate` without
+Where recipients are alike, a wave's sends need not be simulated one by one: given the statistic,
+each recipient draws from the same probabilities, so the wave's counts by arm are multinomial, and
+their rewards are binomial, or normal for values. That is the law of `simulations.simulate` without
 context, at a cost that does not depend on the number of emails: a million are planned in a second.
 """
 
@@ -21,21 +21,21 @@ from bandits.problem import Problem
 from bandits.statistics import Statistic
 from bandits.statistics.accumulator import Accumulator, Observations
 
-_SAME = 1e-12  # means closer than this are the same arm's worth
+_SAME = 1e-12  # means closer than this count as equal
 
 
 class CampaignPlan(Struct, frozen=True):
-    """What is sent, and what it would earn.
+    """Waves of a planned campaign, and the assumed rewards of its arms.
 
     Attributes:
         sizes: emails of each wave.
-        delay: how many further waves leave before a wave's results are known.
-        means: what an email of each arm earns, K.
-        sds: the standard deviation of that, K; None where an email earns 0 or 1.
-        low: the smallest that a policy is told an email may earn.
-        high: the largest.
+        delay: number of further waves that leave before a wave's results are in.
+        means: mean reward of an email of each arm, K.
+        sds: its standard deviation, K; None where an email earns 0 or 1.
+        low: the lower bound of rewards that the policy uses.
+        high: the upper bound.
         slot_levels: for each arm its variants' positions, as `Problem` has them.
-        shuffled: which arm has which mean is unknown: every replication deals them anew.
+        shuffled: true where the means are assigned to the arms at random in each replication.
     """
 
     sizes: tuple[int, ...]
@@ -49,16 +49,16 @@ class CampaignPlan(Struct, frozen=True):
 
     @property
     def problem(self) -> Problem:
-        """What is chosen among; recipients are alike, so there is the constant feature alone."""
+        """The arms; recipients are alike, so there is the constant feature alone."""
         n_arms = len(self.means)
         return Problem(np.arange(n_arms), np.array(self.slot_levels), 1, self.low, self.high)
 
 
 class WaveCourse(Struct, frozen=True, eq=False):
-    """How R replications went.
+    """Course of R replications.
 
     Attributes:
-        extra: (R, points), what was earned more than by an equal split after so many emails.
+        extra: (R, points), reward above that of an equal split after so many emails.
         wrong: (R,), the chance that the arm with the best results at the end is not the best.
     """
 
@@ -66,74 +66,76 @@ class WaveCourse(Struct, frozen=True, eq=False):
     wrong: FloatArray
 
 
-def adaptive(  # noqa: PLR0913, PLR0917 - what is played, and by what
+def simulate_policy(  # noqa: PLR0913, PLR0917 - the plan, and the policy on it
     campaign: CampaignPlan,
     policy: AnyPolicy,
     floor: float,
     replications: int,
     rng: Generator,
-    told: Callable[[float], None] = lambda _: None,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> WaveCourse:
-    """Play a policy that learns as the waves leave."""
+    """Simulate a policy that learns as the waves leave."""
     problem, alike = campaign.problem, np.ones((replications, 1))
-    truth = _truth(campaign, replications, rng)
+    truth = _true_means(campaign, replications, rng)
     family = policy.statistic
-    learned = Accumulator(family, problem, (replications,))
-    under_way: list[tuple[IntArray, FloatArray, FloatArray]] = []  # of each wave not learned yet
+    matured = Accumulator(family, problem, (replications,))
+    pending: list[tuple[IntArray, FloatArray, FloatArray]] = []  # of each wave not matured yet
     counts, totals = np.zeros(truth.shape), np.zeros(truth.shape)
     extra = [np.zeros(replications)]
     for wave, size in enumerate(campaign.sizes):
-        if len(under_way) > campaign.delay:
-            learned.add(*_observations(problem, *under_way.pop(0)))
-        known = learned.known
-        for sent, _, _ in under_way:
-            known = known + _waiting(family, problem, sent)
-        prepared = policy.prepare(known, problem, size, rng)
+        if len(pending) > campaign.delay:
+            matured.add(*_observations(problem, *pending.pop(0)))
+        statistic = matured.statistic
+        for sent, _, _ in pending:
+            statistic = statistic + _pending_statistic(family, problem, sent)
+        prepared = policy.prepare(statistic, problem, size, rng)
         chances = apply_floor(policy.propensities(prepared, alike), floor)
         sent = rng.multinomial(size, chances / chances.sum(axis=1, keepdims=True))
-        total, scatter = _earned(campaign, truth, sent, rng)
-        under_way.append((sent, total, scatter))
+        total, scatter = _draw_rewards(campaign, truth, sent, rng)
+        pending.append((sent, total, scatter))
         counts, totals = counts + sent, totals + total
         extra.append(extra[-1] + (sent * truth).sum(axis=1) - size * truth.mean(axis=1))
-        told((wave + 1) / len(campaign.sizes))
-    return WaveCourse(np.stack(extra, axis=1), _wrong(truth, counts, totals))
+        progress((wave + 1) / len(campaign.sizes))
+    return WaveCourse(np.stack(extra, axis=1), _wrong_chance(truth, counts, totals))
 
 
-def ab_test(campaign: CampaignPlan, share: float, replications: int, rng: Generator) -> WaveCourse:
-    """Play a test on a share of the recipients, split equally, and send the rest the winner."""
-    truth = _truth(campaign, replications, rng)
+def simulate_test(
+    campaign: CampaignPlan, share: float, replications: int, rng: Generator
+) -> WaveCourse:
+    """Simulate a test on a share of the recipients, split equally, and send the rest the winner."""
+    truth = _true_means(campaign, replications, rng)
     n_arms, emails = truth.shape[1], sum(campaign.sizes)
-    tested = _tested(campaign, share)
+    tested = _test_size(campaign, share)
     sent = np.full(truth.shape, tested // n_arms)
     sent[:, : tested % n_arms] += 1
-    total, _ = _earned(campaign, truth, sent, rng)
-    winner = _best(sent, total)
+    total, _ = _draw_rewards(campaign, truth, sent, rng)
+    winner = _best_shares(sent, total)
     after_test = (sent * truth).sum(axis=1) - tested * truth.mean(axis=1)
     gain = ((winner * truth).sum(axis=1) - truth.mean(axis=1)) * (emails - tested)
     extra = np.stack([np.zeros(replications), after_test, after_test + gain], axis=1)
-    return WaveCourse(extra, _wrong(truth, sent, total))
+    return WaveCourse(extra, _wrong_chance(truth, sent, total))
 
 
-def _tested(campaign: CampaignPlan, share: float) -> int:
+def _test_size(campaign: CampaignPlan, share: float) -> int:
     emails = sum(campaign.sizes)
     return min(emails, max(len(campaign.means), round(share * emails)))
 
 
 def test_points(campaign: CampaignPlan, share: float) -> IntArray:
     """Return after how many emails a `WaveCourse` of an A/B test has its points."""
-    return np.array([0, _tested(campaign, share), sum(campaign.sizes)])
+    return np.array([0, _test_size(campaign, share), sum(campaign.sizes)])
 
 
-def _truth(campaign: CampaignPlan, replications: int, rng: Generator) -> FloatArray:
-    """Deal the means to the arms: (R, K)."""
+def _true_means(campaign: CampaignPlan, replications: int, rng: Generator) -> FloatArray:
+    """Assign the means to the arms: (R, K)."""
     means = np.tile(np.array(campaign.means), (replications, 1))
     return rng.permuted(means, axis=1) if campaign.shuffled else means
 
 
-def _earned(
+def _draw_rewards(
     campaign: CampaignPlan, truth: FloatArray, sent: IntArray, rng: Generator
 ) -> tuple[FloatArray, FloatArray]:
-    """Draw what each arm's sends earn, and how they scatter: Σ r and Σ (r − mean)², (R, K)."""
+    """Draw the rewards of each arm's sends: Σ r and Σ (r − mean)², (R, K)."""
     if campaign.sds is None:
         total = rng.binomial(sent, np.clip(truth, 0, 1)).astype(np.float64)
         return total, total - total * np.divide(
@@ -167,18 +169,18 @@ def _observations(
     return arms, rewards, np.ones((*arms.shape, 1)), weights
 
 
-def _waiting(family: type[Statistic], problem: Problem, sent: IntArray) -> Any:
+def _pending_statistic(family: type[Statistic], problem: Problem, sent: IntArray) -> Any:
     arms = np.tile(problem.arms, (len(sent), 1))
-    return family.waiting(problem, arms, np.ones((*arms.shape, 1)), sent.astype(np.float64))
+    return family.from_pending(problem, arms, np.ones((*arms.shape, 1)), sent.astype(np.float64))
 
 
-def _best(counts: FloatArray, totals: FloatArray) -> FloatArray:
-    """Share (R, K) among the arms with the best mean; what was never sent has none."""
+def _best_shares(counts: FloatArray, totals: FloatArray) -> FloatArray:
+    """Share (R, K) among the arms with the best mean; an arm that was never sent has none."""
     means = np.divide(totals, counts, out=np.full(counts.shape, -np.inf), where=counts > 0)
     return equal_shares(largest(means))
 
 
-def _wrong(truth: FloatArray, counts: FloatArray, totals: FloatArray) -> FloatArray:
+def _wrong_chance(truth: FloatArray, counts: FloatArray, totals: FloatArray) -> FloatArray:
     top = truth.max(axis=1, keepdims=True)
     right = truth >= top - _SAME * np.abs(top)
-    return 1 - (_best(counts, totals) * right).sum(axis=1)
+    return 1 - (_best_shares(counts, totals) * right).sum(axis=1)

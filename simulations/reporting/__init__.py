@@ -1,5 +1,5 @@
-"""What a simulation found, as numbers, tables, figures and files.
+"""Reports of a simulation: numbers, tables, charts and files.
 
-`findings` computes what is reported, `tables` and `figures` show it, `report` puts both on a page,
-`exports` writes files, and `result` is all of that in the hands of a researcher.
+`summary` computes the numbers, `result_tables` and `charts` show them, `result` gives a researcher
+all of these, and `exports` writes files.
 """

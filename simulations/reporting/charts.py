@@ -1,4 +1,4 @@
-"""Figures, built once for notebooks, reports and pages.
+"""Charts for notebooks, reports and pages.
 
 Lines carry their names at their ends rather than in a legend, colours are Okabe and Ito's (2008),
 which colour-blind readers can tell apart, and dashes follow where colours run out.
@@ -11,7 +11,7 @@ from msgspec import Struct
 from plotly import graph_objects as go
 
 from bandits.array_types import AnyArray, FloatArray
-from simulations.reporting.summary import ResultSummary
+from simulations.reporting.summary import LearnerOutcome
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 CONTROL = "#888888"
@@ -146,17 +146,17 @@ def _finish(figure: go.Figure, *, title: str, right: int) -> None:
     figure.update_yaxes(gridcolor=_GRID, zeroline=True, zerolinecolor=_GRID)
 
 
-def regret_curves(result: ResultSummary) -> go.Figure:
-    """Draw how much each contestant has missed after so many decisions."""
+def regret_curves(outcomes: Sequence[LearnerOutcome]) -> go.Figure:
+    """Draw the regret of each learner after so many decisions."""
     lines = []
-    for summary in result.summaries():
-        curve = summary.curve
+    for outcome in outcomes:
+        curve = outcome.curve()
         x = np.array([0, *(point.decisions for point in curve)])
         mean, low, high = (
             np.array([0.0, *(getattr(point, name) for point in curve)])
             for name in ("mean", "p05", "p95")
         )
-        lines.append(ChartLine(summary.label, x, mean, low, high))
+        lines.append(ChartLine(outcome.label, x, mean, low, high))
     return line_figure(
         lines,
         title="Regret: mean, and the middle 90 % of replications",
@@ -165,10 +165,10 @@ def regret_curves(result: ResultSummary) -> go.Figure:
     )
 
 
-def regret_spread(result: ResultSummary) -> go.Figure:
-    """Draw how regret differs between replications: luck as a campaign manager would meet it."""
+def regret_spread(outcomes: Sequence[LearnerOutcome]) -> go.Figure:
+    """Draw the spread of regret over replications: chance as a campaign manager would meet it."""
     spans = []
-    for outcome in result.outcomes:
+    for outcome in outcomes:
         regret = outcome.record.regret[:, -1]
         low, lower, upper, high = np.quantile(regret, [0.05, 0.25, 0.75, 0.95]).tolist()
         spans.append(ChartSpan(outcome.label, float(regret.mean()), (lower, upper), (low, high)))

@@ -13,11 +13,10 @@ from plotly.offline import get_plotlyjs
 from bandits.errors import InvalidInput
 from simulations.reporting.charts import FONT, regret_curves, regret_spread
 from simulations.reporting.result import Result
-from simulations.reporting.summary import ResultSummary
-from simulations.reporting.tables import (
+from simulations.reporting.result_tables import (
     DIFFERENCE_HEADINGS,
     as_html,
-    counted,
+    count_of,
     difference_rows,
     html_table,
 )
@@ -63,26 +62,26 @@ $source
 
 
 def html_report(
-    result: ResultSummary, *, title: str = "Simulation", about: str = "", source: str = ""
+    result: Result, *, title: str = "Simulation", about: str = "", source: str = ""
 ) -> str:
     """Write a report that needs no network.
 
     Args:
-        result: what the simulation found.
+        result: the simulation's result.
         title: the question, say.
         about: a sentence or two on it.
         source: the scenario file's text, to run it again.
     """
     run = result.run
-    figures = [regret_curves(result), regret_spread(result)]
+    figures = [regret_curves(result.outcomes), regret_spread(result.outcomes)]
     return _PAGE.substitute(
         title=escape(title),
         about=escape(about),
         font=FONT,
         script=get_plotlyjs(),
-        run=f"{counted(result.replications, 'replication')} of "
-        f"{counted(run.horizon, 'decision')}, seed {run.seed}.",
-        table=as_html(result),
+        run=f"{count_of(result.replications, 'replication')} of "
+        f"{count_of(run.horizon, 'decision')}, seed {run.seed}.",
+        table=as_html(result.outcomes, result.run),
         differences=_differences(result),
         figures="\n".join(_embedded(figure) for figure in figures),
         after=f"{run.decisions_after:,}",
@@ -90,8 +89,8 @@ def html_report(
     )
 
 
-def _differences(result: ResultSummary) -> str:
-    rows = difference_rows(result)
+def _differences(result: Result) -> str:
+    rows = difference_rows(result.outcomes)
     return html_table(DIFFERENCE_HEADINGS, rows) if rows else ""
 
 
@@ -108,10 +107,10 @@ _PNG_WIDTH, _PNG_HEIGHT, _PNG_SCALE = 1000, 560, 2
 
 
 def check_path(path: Path) -> None:
-    """Refuse, before anything is simulated, a file that could not be written after it.
+    """Refuse, before the simulation, a file that could not be written after it.
 
     Raises:
-        InvalidInput: of no known form, or in no folder.
+        InvalidInput: its form is unknown, or its folder is missing.
     """
     if path.suffix.lower() not in FORMS:
         raise InvalidInput.at("", f"cannot write {path}: give it one of {', '.join(FORMS)}")
@@ -120,10 +119,10 @@ def check_path(path: Path) -> None:
 
 
 def export(path: Path, result: Result, scenario: Scenario) -> None:
-    """Write a result in the form that the file's name asks for.
+    """Write a result in the form of the file's suffix.
 
     Raises:
-        InvalidInput: it cannot be written.
+        InvalidInput: the file cannot be written.
     """
     check_path(path)
     try:
@@ -157,7 +156,7 @@ def _parquet(path: Path, result: Result, scenario: Scenario) -> None:  # noqa: A
 
 
 def _csv(path: Path, result: Result, scenario: Scenario) -> None:  # noqa: ARG001 - numbers only
-    pa_csv.write_csv(result.replicated(), path)
+    pa_csv.write_csv(result.replication_rows(), path)
 
 
 FORMS: Mapping[str, Callable[[Path, Result, Scenario], None]] = MappingProxyType(

@@ -1,6 +1,6 @@
-"""Runs of a simulation: the loop, what arrives when, the records, and parallel replications.
+"""Runs of a simulation: the loop, delays, records, and parallel replications.
 
-`loop` plays a block of replications, `recorder` keeps its regret, `parallel` spreads blocks over
-processes and machines with the same numbers. `schedule`, `delays` and `replications` are the same
-for every learner.
+`loop` runs a learner in a block of replications, `recorder` keeps its regret, `parallel` spreads
+blocks over processes and machines with the same numbers. `schedule`, `delays` and `replications`
+are the same for every learner.
 """

@@ -1,10 +1,11 @@
-"""When rewards arrive: late, unevenly, twice or never, and when the engine learns from them.
+"""Delays of rewards: late, uneven, doubled or lost, and the folds that learn from them.
 
 Time is counted in decisions: the decision at position p (from 0) is made at time p + 1, and a fold
 at the end of a batch sees everything up to the number of decisions made by then. The rules are the
-live engine's: a decision is learned from when it is mature, with what has arrived by the fold, and
-silence counts as zero; a reward that comes later, but inside the window, corrects that at the fold
-after it; one that comes after the window is lost. A reward that is reported twice counts once.
+live engine's: a decision is learned from when it is mature, with the reward that has arrived by the
+fold, and silence counts as zero; a reward that comes later, but inside the window, corrects that at
+the fold after it; one that comes after the window is lost. A reward that is reported twice counts
+once.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class Feedback(Parameters, frozen=True):
-    """How long rewards take, and how long the engine waits for them, in decisions."""
+    """Delay of rewards, and the engine's wait for them, in decisions."""
 
     median: Annotated[
         Duration | tuple[Duration, ...],
@@ -49,21 +50,21 @@ class Feedback(Parameters, frozen=True):
         """Check each field, and that the engine waits for something.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if self.maturity is None and self.window is None:
             raise InvalidInput.at("/maturity", "give maturity or window")
-        if self.window is not None and self.waits > self.window:
+        if self.window is not None and self.wait > self.window:
             raise InvalidInput.at("/maturity", f"must not be longer than the window, {self.window}")
 
     @property
-    def waits(self) -> float:
-        """How long after a decision it is learned from."""
+    def wait(self) -> float:
+        """Time from a decision to the fold that learns from it."""
         return (self.window or 0.0) if self.maturity is None else self.maturity
 
     def check(self, problem: Problem) -> None:
-        """Refuse as many medians as there are no arms.
+        """Refuse a list of medians whose length is not the number of arms.
 
         Raises:
             InvalidInput: naming the median.
@@ -75,7 +76,7 @@ class Feedback(Parameters, frozen=True):
 
 
 class DelayNoise(NamedTuple):
-    """What chance decides for the rewards of n rounds in R replications, each (R, n)."""
+    """Noise of the delays of n rounds in R replications, each (R, n)."""
 
     speed: FloatArray
     lost: FloatArray
@@ -106,8 +107,8 @@ class DelayedBatch(NamedTuple):
         first: the first of them, within the segment.
         stop: the one after the last.
         rewards: (R, n), as reported in the end.
-        arrived: (R, n), whether the reward has arrived by that fold.
-        corrections: those that come later.
+        arrived: (R, n), true where the reward has arrived by that fold.
+        corrections: the rewards that arrive later.
     """
 
     fold: int
@@ -119,61 +120,62 @@ class DelayedBatch(NamedTuple):
 
 
 class DelayQueue:
-    """Tell when what a player sends is answered."""
+    """Queue of sent decisions, sorted by the fold at which their rewards are learned."""
 
     def __init__(self, feedback: Feedback, ends: IntArray, *, patient: bool) -> None:
-        """Fold at the `ends` of batches; a patient player folds once the window has closed."""
+        """Fold at the `ends` of batches; a patient learner folds once the window has closed."""
         self._feedback, self._ends, self._patient = feedback, ends, patient
 
-    def letters(
-        self, start: int, batch: int, arms: IntArray, rewards: FloatArray, luck: DelayNoise
+    def split(
+        self, start: int, batch: int, arms: IntArray, rewards: FloatArray, noise: DelayNoise
     ) -> Iterator[DelayedBatch]:
-        """Sort a segment of a batch, arms and rewards (R, n), by the fold it is learned at.
+        """Split a segment of a batch, arms and rewards (R, n), by the fold that learns from it.
 
         Args:
             start: the position of the first decision.
             batch: the batch it belongs to.
             arms: (R, n).
-            rewards: (R, n), what is reported if it is.
-            luck: of these rounds.
+            rewards: (R, n), as they are if reported.
+            noise: of these rounds.
         """
-        made = start + 1 + np.arange(arms.shape[1])
-        arrives = made + self._delays(arms, luck)
-        reported = self._reported(rewards, luck)
-        comes = self._comes(arrives - made, rewards, luck)
+        sent_at = start + 1 + np.arange(arms.shape[1])
+        arrives_at = sent_at + self._delays(arms, noise)
+        reported = self._reported(rewards, noise)
+        counted = self._counted(arrives_at - sent_at, rewards, noise)
         if self._patient:
-            yield DelayedBatch(batch, 0, len(made), reported, comes, [])
+            yield DelayedBatch(batch, 0, len(sent_at), reported, counted, [])
             return
-        folds = np.searchsorted(self._ends, made + self._feedback.waits)
+        folds = np.searchsorted(self._ends, sent_at + self._feedback.wait)
         edges = np.flatnonzero(np.diff(folds)) + 1
-        for first, stop in zip([0, *edges], [*edges, len(made)], strict=True):
+        for first, stop in zip([0, *edges], [*edges, len(sent_at)], strict=True):
             fold, part = int(folds[first]), slice(first, stop)
-            closes = self._ends[fold] if fold < len(self._ends) else np.inf
-            arrived = comes[:, part] & (arrives[:, part] <= closes)
-            late = comes[:, part] & ~arrived
-            corrections = self._corrections(arrives[:, part], late)
+            closes_at = self._ends[fold] if fold < len(self._ends) else np.inf
+            arrived = counted[:, part] & (arrives_at[:, part] <= closes_at)
+            late = counted[:, part] & ~arrived
+            corrections = self._corrections(arrives_at[:, part], late)
             yield DelayedBatch(fold, int(first), int(stop), reported[:, part], arrived, corrections)
 
-    def _delays(self, arms: IntArray, luck: DelayNoise) -> FloatArray:
+    def _delays(self, arms: IntArray, noise: DelayNoise) -> FloatArray:
         medians = np.array(self._feedback.median)
         return (medians[arms] if medians.ndim else medians) * np.exp(
-            self._feedback.sigma * luck.speed
+            self._feedback.sigma * noise.speed
         )
 
-    def _reported(self, rewards: FloatArray, luck: DelayNoise) -> FloatArray:
+    def _reported(self, rewards: FloatArray, noise: DelayNoise) -> FloatArray:
         if self._feedback.deduplicated:
             return rewards
-        return rewards * (1 + (luck.doubled < self._feedback.doubled))
+        return rewards * (1 + (noise.doubled < self._feedback.doubled))
 
-    def _comes(self, delays: FloatArray, rewards: FloatArray, luck: DelayNoise) -> BoolArray:
-        """Tell which rewards are ever counted: those that are none need not arrive."""
-        comes = (rewards != 0) & (luck.lost >= self._feedback.lost)
-        return comes if self._feedback.window is None else comes & (delays <= self._feedback.window)
+    def _counted(self, delays: FloatArray, rewards: FloatArray, noise: DelayNoise) -> BoolArray:
+        """Mark the rewards that are ever counted: a reward of 0 need not arrive."""
+        counted = (rewards != 0) & (noise.lost >= self._feedback.lost)
+        window = self._feedback.window
+        return counted if window is None else counted & (delays <= window)
 
-    def _corrections(self, arrives: FloatArray, late: BoolArray) -> list[Correction]:
+    def _corrections(self, arrives_at: FloatArray, late: BoolArray) -> list[Correction]:
         if not late.any():
             return []
-        folds = np.where(late, np.searchsorted(self._ends, arrives), -1)
+        folds = np.where(late, np.searchsorted(self._ends, arrives_at), -1)
         return [
             Correction(int(fold), (folds == fold).astype(np.float64))
             for fold in np.unique(folds[late])

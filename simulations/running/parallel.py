@@ -15,8 +15,8 @@ from msgspec import Struct
 from bandits.errors import BanditsError, InvalidInput
 from simulations.environments.interfaces import Environment
 from simulations.learners.interfaces import LabelledLearner
-from simulations.running.loop import Progress, RunTask, play_task
-from simulations.running.recorder import RunRecord, joined
+from simulations.running.loop import Progress, RunTask, run_task
+from simulations.running.recorder import RunRecord, concatenate_records
 from simulations.running.replications import BLOCK
 from simulations.running.schedule import Run
 
@@ -24,38 +24,40 @@ _CONNECT_SECONDS = 10
 
 
 class SchedulerUnreachable(BanditsError):
-    """Nobody answers as a Dask scheduler at this address."""
+    """No Dask scheduler answers at this address."""
 
 
-def _silent(n: int) -> None:
-    """Count nothing: a worker elsewhere cannot tell how far it is before it is done."""
+def _ignore_progress(n: int) -> None:
+    """Count nothing: a worker elsewhere reports once its task is done."""
 
 
-def _remote(position: int, task: RunTask) -> tuple[int, RunRecord]:
-    return position, play_task(task, _silent)
+def _run_remotely(position: int, task: RunTask) -> tuple[int, RunRecord]:
+    return position, run_task(task, _ignore_progress)
 
 
-def on_cluster(
+def run_on_cluster(
     tasks: Sequence[RunTask], scheduler: str, progress: Progress
 ) -> Generator[tuple[int, RunRecord]]:
-    """Have the workers of a Dask scheduler play, and yield each record with its task's position.
+    """Run tasks on the workers of a Dask scheduler: each record with its task's position.
 
-    They need this package installed. When this generator is closed, what is left is cancelled.
+    They need this package installed. When this generator is closed, the other tasks are cancelled.
 
     Args:
-        tasks: what is to be played.
+        tasks: the tasks.
         scheduler: its address, such as ``tcp://10.0.0.5:8786``.
         progress: called as tasks are finished.
 
     Raises:
-        InvalidInput: Dask is not installed, or that is no address.
-        SchedulerUnreachable: nobody answers there.
+        InvalidInput: Dask is not installed, or the address is none.
+        SchedulerUnreachable: no scheduler answers there.
     """
-    client = _connected(scheduler)
+    client = _connect(scheduler)
     from distributed import as_completed  # noqa: PLC0415 - an extra
 
     try:
-        futures = [client.submit(_remote, i, task, pure=False) for i, task in enumerate(tasks)]
+        futures = [
+            client.submit(_run_remotely, i, task, pure=False) for i, task in enumerate(tasks)
+        ]
         for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]  # Dask has no types
             position, record = future.result()
             task = tasks[position]
@@ -65,21 +67,21 @@ def on_cluster(
         client.close()
 
 
-def _connected(scheduler: str) -> Any:
+def _connect(scheduler: str) -> Any:
     try:
         from distributed import Client  # noqa: PLC0415 - an extra
     except ImportError:
         raise InvalidInput.at(
             "", "a scheduler needs an extra: pip install 'email-bandits[scale]'"
         ) from None
-    _knock(scheduler)
+    _check_scheduler(scheduler)
     return Client(  # type: ignore[no-untyped-call]  # Dask has no types
         scheduler, timeout=_CONNECT_SECONDS, set_as_default=False
     )
 
 
-def _knock(scheduler: str) -> None:
-    """Look whether anybody is there: a client that cannot connect is slow to give up."""
+def _check_scheduler(scheduler: str) -> None:
+    """Connect once to the scheduler's port: a client that cannot connect is slow to give up."""
     try:
         parts = urlsplit(scheduler)
         host, port = parts.hostname, parts.port
@@ -94,20 +96,20 @@ def _knock(scheduler: str) -> None:
 
 
 class SimulationInterrupted(BanditsError):
-    """It was stopped before any replication of every contestant was finished."""
+    """The simulation was stopped before any replication of every learner was finished."""
 
 
 class WorkerDied(BanditsError):
-    """A process that simulated ended before its work was done; memory may have run out."""
+    """A worker process ended before its work was done; memory may have run out."""
 
 
 class ReplicationRecords(Struct, frozen=True, eq=False):
-    """What came out.
+    """Records of the replications that every learner has finished.
 
     Attributes:
-        records: one for each contestant, all of the same replications.
-        replications: how many were finished.
-        interrupted: whether that is fewer than were asked for.
+        records: one for each learner, all of the same replications.
+        replications: number of these.
+        interrupted: true where these are fewer than the run has.
     """
 
     records: list[RunRecord]
@@ -115,46 +117,46 @@ class ReplicationRecords(Struct, frozen=True, eq=False):
     interrupted: bool
 
 
-def run_replications(  # noqa: PLR0913 - what is played, and where
+def run_replications(  # noqa: PLR0913 - the run, and its processes
     environment: Environment,
-    entrants: Sequence[LabelledLearner],
+    learners: Sequence[LabelledLearner],
     run: Run,
     *,
     workers: int = 1,
     scheduler: str | None = None,
     progress: Progress = lambda _: None,
 ) -> ReplicationRecords:
-    """Let all contestants play all replications, in blocks.
+    """Run all learners in all replications, in blocks.
 
     A block's numbers depend on the seed and its position alone, so they are the same for any number
     of workers, here or on the cluster of a Dask scheduler. When interrupted from the keyboard, the
-    blocks that every contestant has finished are kept.
+    blocks that every learner has finished are kept.
 
     Raises:
-        Interrupted: there is no such block.
+        SimulationInterrupted: there is no such block.
     """
     starts = range(0, run.replications, BLOCK)
     blocks = [range(start, min(start + BLOCK, run.replications)) for start in starts]
     tasks = [
-        RunTask(environment, entrant.contestant, run, block)
+        RunTask(environment, learner.factory, run, block)
         for block in blocks
-        for entrant in entrants
+        for learner in learners
     ]
     records: dict[int, RunRecord] = {}
     interrupted = False
     if scheduler is not None:
-        results = on_cluster(tasks, scheduler, progress)
+        results = run_on_cluster(tasks, scheduler, progress)
     elif workers > 1:
-        results = _together(tasks, workers, progress)
+        results = _run_in_processes(tasks, workers, progress)
     else:
-        results = _alone(tasks, progress)
+        results = _run_here(tasks, progress)
     with closing(results):
         try:
             for position, record in results:
                 records[position] = record  # noqa: PERF403 - those before an interruption are kept
         except KeyboardInterrupt:
             interrupted = True
-    width = len(entrants)
+    width = len(learners)
     finished = [
         first
         for first in range(0, len(tasks), width)
@@ -162,80 +164,84 @@ def run_replications(  # noqa: PLR0913 - what is played, and where
     ]
     if not finished:
         raise SimulationInterrupted("interrupted before the first replications were finished")
-    sides = [joined([records[first + i] for first in finished]) for i in range(width)]
-    return ReplicationRecords(sides, len(sides[0].wrong), interrupted)
+    joined = [concatenate_records([records[first + i] for first in finished]) for i in range(width)]
+    return ReplicationRecords(joined, len(joined[0].wrong), interrupted)
 
 
-def _alone(tasks: Iterable[RunTask], progress: Progress) -> Generator[tuple[int, RunRecord]]:
+def _run_here(tasks: Iterable[RunTask], progress: Progress) -> Generator[tuple[int, RunRecord]]:
     for position, task in enumerate(tasks):
-        yield position, play_task(task, progress)
+        yield position, run_task(task, progress)
 
 
-def _together(
-    tasks: Sequence[RunTask], workers: int, progress: Progress
+def _run_in_processes(
+    tasks: Sequence[RunTask], n_workers: int, progress: Progress
 ) -> Generator[tuple[int, RunRecord]]:
-    """Deal tasks to processes that are free, and yield each record with its task's position."""
+    """Assign tasks to free processes: each record with its task's position."""
     context = get_context("spawn")  # a copy of a process with threads may hang
-    team = [_Helper(context) for _ in range(min(workers, len(tasks)))]
+    workers = [_Worker(context) for _ in range(min(n_workers, len(tasks)))]
     try:
-        to_deal, left = iter(enumerate(tasks)), len(tasks)
-        for helper in team:
-            helper.deal(*next(to_deal))
-        while left:
-            for helper in _with_news(team):
-                news = helper.news()
-                if isinstance(news, int):
-                    progress(news)
+        waiting, unfinished = iter(enumerate(tasks)), len(tasks)
+        for worker in workers:
+            worker.assign(*next(waiting))
+        while unfinished:
+            for worker in _with_messages(workers):
+                message = worker.receive()
+                if isinstance(message, int):
+                    progress(message)
                     continue
-                yield helper.position, news
-                left -= 1
-                if (following := next(to_deal, None)) is not None:
-                    helper.deal(*following)
+                yield worker.position, message
+                unfinished -= 1
+                if (following := next(waiting, None)) is not None:
+                    worker.assign(*following)
     finally:
-        for helper in team:
-            helper.stop()
+        for worker in workers:
+            worker.stop()
 
 
-class _Helper:
-    """A process that plays one task after another."""
+class _Worker:
+    """A process that runs one task after another."""
 
     def __init__(self, context: SpawnContext) -> None:
-        self.line, far_end = context.Pipe()
+        self.connection, far_end = context.Pipe()
         self.position = -1
-        self._process = context.Process(target=_help, args=(far_end,), daemon=True)
+        self._process = context.Process(target=_work, args=(far_end,), daemon=True)
         self._process.start()
         far_end.close()  # else its end could not be noticed
 
-    def deal(self, position: int, task: RunTask) -> None:
-        """Give it a task."""
+    def assign(self, position: int, task: RunTask) -> None:
+        """Send it the task at this position."""
         self.position = position
-        with suppress(ConnectionError):  # `news` will tell
-            self.line.send(task)
+        with suppress(ConnectionError):  # `receive` will raise
+            self.connection.send(task)
 
-    def news(self) -> int | RunRecord:
-        """Take how many decisions it has just simulated, or its record."""
+    def receive(self) -> int | RunRecord:
+        """Receive the number of decisions that it has just simulated, or its record.
+
+        Raises:
+            WorkerDied: the process has ended.
+        """
         try:
-            news: int | RunRecord = self.line.recv()
+            message: int | RunRecord = self.connection.recv()
         except (EOFError, ConnectionError):
             raise WorkerDied("a worker process died; its message is above") from None
-        return news
+        return message
 
     def stop(self) -> None:
-        """End it, whatever it is doing."""
+        """End it, in the middle of a task too."""
         self._process.terminate()
         self._process.join()
-        self.line.close()
+        self.connection.close()
 
 
-def _with_news(team: Sequence[_Helper]) -> list[_Helper]:
-    ready = wait([helper.line for helper in team])
-    return [helper for helper in team if helper.line in ready]
+def _with_messages(workers: Sequence[_Worker]) -> list[_Worker]:
+    ready = wait([worker.connection for worker in workers])
+    return [worker for worker in workers if worker.connection in ready]
 
 
-def _help(line: "Connection[Any, Any]") -> None:
-    """Play what is dealt; the keyboard's interruption is the first process's business."""
+def _work(connection: "Connection[Any, Any]") -> None:
+    """Run assigned tasks; the keyboard's interruption is the first process's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(EOFError, ConnectionError):  # the first process is gone, so is the work
         while True:
-            task: RunTask = line.recv()
-            line.send(play_task(task, line.send))
+            task: RunTask = connection.recv()
+            connection.send(run_task(task, connection.send))

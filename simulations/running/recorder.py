@@ -1,4 +1,4 @@
-"""What is written down about a contestant while it plays."""
+"""Recorder of a learner's regret and sends."""
 
 from collections.abc import Sequence
 
@@ -10,25 +10,25 @@ from bandits.problem import Problem
 from simulations.running.replications import Chunk
 
 POINTS = 100  # on a curve, besides the ends of batches
-_TRUTH = 0.1  # the last part of the campaign, whose means tell which arm is the best to ship
-_SAME = 1e-12  # means closer than this are the same arm's worth
+_TRUTH = 0.1  # the last part of the campaign, whose means decide which arm is the best to ship
+_SAME = 1e-12  # means closer than this count as equal
 
 
 class RunRecord(Struct, frozen=True, eq=False):
-    """What one contestant did in R replications; all but `grid` have R rows.
+    """Sums of one learner in R replications; all but `grid` have R rows.
 
-    Sums are of means, not of realised rewards: what chance added afterwards says nothing about a
-    choice.
+    Sums are of means, not of realised rewards: the noise that is added afterwards is no part
+    of the quality of a choice.
 
     Attributes:
         grid: (G,) int, decisions made at each point of the curves; the last is the horizon.
-        reward: (R, G), expected reward of what was chosen, summed.
+        reward: (R, G), expected reward of the chosen arms, summed.
         best: (R, G), that of the best arm of each round.
         control: (R, G), that of the first arm.
-        sends: (R, K), how often each arm was chosen.
+        sends: (R, K), number of sends of each arm.
         wrong: (R,), 1 where it would ship an arm that is not the best, 0 where the best; NaN where
             it ships no single arm, or none yet.
-        lost: (R,), what each decision would lose from then on by what it ships; NaN likewise.
+        lost: (R,), expected loss of each later decision by the arm it ships; NaN likewise.
         decided: (R,), decisions after which it had settled on an arm; NaN where it had not.
         rate_after: (R,), expected reward of a decision after the campaign: of the arm that is
             shipped, or where there is none, of the campaign's last tenth.
@@ -50,13 +50,13 @@ class RunRecord(Struct, frozen=True, eq=False):
         return self.best - self.reward
 
     @property
-    def dip(self) -> FloatArray:
-        """How far behind sending only the control it fell at worst: (R,), at least 0."""
+    def worst_dip(self) -> FloatArray:
+        """Largest distance behind sending only the control: (R,), at least 0."""
         return np.maximum((self.control - self.reward).max(axis=1), 0.0)
 
 
-def joined(records: Sequence[RunRecord]) -> RunRecord:
-    """Put the replications of several records of one contestant under each other."""
+def concatenate_records(records: Sequence[RunRecord]) -> RunRecord:
+    """Put the replications of several records of one learner under each other."""
 
     def rows(name: str) -> FloatArray:
         return np.concatenate([getattr(record, name) for record in records])
@@ -66,14 +66,14 @@ def joined(records: Sequence[RunRecord]) -> RunRecord:
 
 
 def curve_grid(horizon: int, ends: IntArray) -> IntArray:
-    """Return the points of curves: evenly spaced ones, and the ends of batches if they are few."""
+    """Return the points of curves: evenly spaced, and the ends of batches if they are few."""
     even = np.arange(1, POINTS + 1) * horizon // POINTS
     points = np.union1d(even, ends) if len(ends) <= POINTS else even
     return points[points > 0]
 
 
 class RegretRecorder:
-    """Sums what is chosen, stretch by stretch."""
+    """Sums of sends and expected rewards, chunk by chunk."""
 
     def __init__(self, problem: Problem, grid: IntArray, replications: int) -> None:
         self._grid = grid
@@ -83,16 +83,16 @@ class RegretRecorder:
         self._truth = np.zeros((replications, problem.n_arms))
         self._truth_from = int((1 - _TRUTH) * grid[-1])
 
-    def write(self, stretch: Chunk, arms: IntArray, expected: FloatArray) -> None:
-        """Write down a stretch in which arms (R, n) were chosen, of these means (R, n)."""
-        means, stop = stretch.means, stretch.start + stretch.n
-        first, after = np.searchsorted(self._grid, [stretch.start, stop], side="right")
-        ends = np.unique(np.append(self._grid[first:after], stop)) - stretch.start
+    def record(self, chunk: Chunk, arms: IntArray, expected: FloatArray) -> None:
+        """Record a chunk in which arms (R, n) with these means (R, n) were sent."""
+        means, stop = chunk.means, chunk.start + chunk.n
+        first, after = np.searchsorted(self._grid, [chunk.start, stop], side="right")
+        ends = np.unique(np.append(self._grid[first:after], stop)) - chunk.start
         for i, values in enumerate((expected, means.max(axis=2), means[:, :, 0])):
-            sums = self._sums[i][:, None] + np.cumsum(_parts(values, ends), axis=1)
+            sums = self._sums[i][:, None] + np.cumsum(_sums_to_ends(values, ends), axis=1)
             self._curves[i, :, first:after] = sums[:, : after - first]
             self._sums[i] = sums[:, -1]
-        late = stretch.n - max(0, self._truth_from - stretch.start)
+        late = chunk.n - max(0, self._truth_from - chunk.start)
         if late > 0:
             constant = means.shape[1] == 1
             self._truth += means[:, 0] * late if constant else means[:, -late:].sum(axis=1)
@@ -100,8 +100,8 @@ class RegretRecorder:
         counts = np.bincount(cells.ravel(order="K"), minlength=self._sends.size)
         self._sends += counts.reshape(self._sends.shape)
 
-    def close(self, shipped: FloatArray | None, decided: FloatArray) -> RunRecord:
-        """Compare what is shipped, (R, K), with the truth towards the end of the campaign."""
+    def finish(self, shipped: FloatArray | None, decided: FloatArray) -> RunRecord:
+        """Compare the arm shipped, (R, K), with the true means at the end of the campaign."""
         reward, best, control = self._curves
         if shipped is None:
             wrong = lost = rate_after = np.full(len(reward), np.nan)
@@ -125,7 +125,7 @@ class RegretRecorder:
         return (reward[:, -1] - reward[:, at]) / (horizon - self._grid[at])
 
 
-def _parts(values: FloatArray, ends: IntArray) -> FloatArray:
+def _sums_to_ends(values: FloatArray, ends: IntArray) -> FloatArray:
     """Sum values (R, n), or (R, 1) where all are alike, from each end to the next: (R, ends)."""
     starts = np.append(0, ends[:-1])
     if values.shape[1] == 1:

@@ -1,4 +1,4 @@
-"""When a simulated campaign sends and learns."""
+"""Schedule of a simulated campaign: batches, delay, and the run's settings."""
 
 from typing import Annotated
 
@@ -16,13 +16,13 @@ Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 
 
 class Schedule(Struct, frozen=True, eq=False):
-    """Where batches end, and how late their feedback is.
+    """Ends of batches, and the delay of their feedback.
 
     Attributes:
         ends: (batches,) int, ascending: decisions made when each batch ends; the last is the
             horizon.
-        delay: how many further batches end before a batch's feedback is visible.
-        patient: whether the next batch waits until all feedback of this one is in.
+        delay: number of further batches that end before a batch's feedback is visible.
+        patient: true where the next batch waits until all feedback of this one is in.
     """
 
     ends: IntArray
@@ -31,7 +31,7 @@ class Schedule(Struct, frozen=True, eq=False):
 
     @property
     def sequential(self) -> bool:
-        """Whether every decision is a batch of its own."""
+        """True where every decision is a batch of its own."""
         return len(self.ends) == int(self.ends[-1])
 
 
@@ -43,7 +43,7 @@ class Ramp(Parameters, frozen=True):
 
 
 class Run(Parameters, frozen=True):
-    """How a simulation is run."""
+    """Settings of a simulation run."""
 
     horizon: Annotated[Positive, Meta(description="decisions in a replication")]
     batches: Annotated[
@@ -73,7 +73,7 @@ class Run(Parameters, frozen=True):
         """Check each field, and that the batches fill the horizon.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
         Parameters.__post_init__(self)
         if isinstance(self.batches, tuple) and sum(self.batches) != self.horizon:
@@ -100,8 +100,8 @@ class Run(Parameters, frozen=True):
 def batch_ends(horizon: int, batches: int | tuple[int, ...] | Ramp | None) -> IntArray:
     """Return where batches end: equal ones up to rounding, given sizes, a ramp, or every decision.
 
-    A ramp's last batch takes what is left: at most the size that its turn would have, unless that
-    would leave a crumb smaller than the first batch, which it then takes too.
+    A ramp's last batch takes the remaining decisions: at most the size that its turn would have,
+    unless that would leave a rest smaller than the first batch, which it then takes too.
     """
     if batches is None:
         return np.arange(1, horizon + 1)

@@ -7,7 +7,7 @@ from flask import Flask, Response
 from granian import Granian
 from granian.constants import Interfaces
 
-from webapp.server import Address, reserved
+from webapp.server import Address, reserve
 from webapp.worker import set_batch_scheduling
 
 THREADS = 64  # as many as the product's server has
@@ -27,7 +27,7 @@ def load(answer: bytes) -> Flask:
 
 def main(answer: str) -> None:
     """Serve until told to stop; says on standard error where."""
-    with reserved(Address("127.0.0.1", 0)) as bound:
+    with reserve(Address("127.0.0.1", 0)) as bound:
         server = Granian(
             "bare", bound.host, bound.port, interface=Interfaces.WSGI, blocking_threads=THREADS
         )

@@ -24,7 +24,7 @@ def thompson(recipients: int, rounds: int) -> Row:
     n = 50_000
     arms = rng.integers(K, size=n)
     clicks = (rng.random(n) < 0.02 + 0.002 * arms).astype(np.float64)
-    known = Moments.of(problem, arms, clicks, np.ones((n, 0)), np.ones(n))
+    known = Moments.from_observations(problem, arms, clicks, np.ones((n, 0)), np.ones(n))
     policy = make("thompson")
     prepared = policy.prepare(known, problem, 1, rng)
     nobody = np.ones((1, 0))
@@ -50,7 +50,7 @@ def linucb(recipients: int, rounds: int) -> Row:
     n = 20_000
     arms, contexts = rng.integers(K, size=n), rng.standard_normal((n, D))
     rewards = (rng.random(n) < 0.2).astype(np.float64)
-    known = Ridge.of(problem, arms, rewards, contexts, np.ones(n))
+    known = Ridge.from_observations(problem, arms, rewards, contexts, np.ones(n))
     policy = make("linucb")
     prepared = policy.prepare(known, problem, 1, rng)
     x, u = rng.standard_normal((recipients, D)), rng.random(recipients)

@@ -60,7 +60,9 @@ def batch_thompson(rounds: int) -> Row:
     theirs = MAB(list(range(K)), LearningPolicy.ThompsonSampling(), seed=1)
     theirs.fit(arms, clicks)
     policy, problem = make("thompson"), Problem.of(K)
-    known = Moments.of(problem, arms, clicks * 1.0, np.ones((SEEN, 0)), np.ones(SEEN))
+    known = Moments.from_observations(
+        problem, arms, clicks * 1.0, np.ones((SEEN, 0)), np.ones(SEEN)
+    )
     prepared = policy.prepare(known, problem, 1, rng)
     u = rng.random(1_000_000)
 
@@ -127,7 +129,7 @@ def _prepared_linucb(
     arms: IntArray, rewards: FloatArray, contexts: FloatArray
 ) -> tuple[AnyPolicy, object]:
     problem, policy = Problem.of(K, D), make("linucb")
-    known = Ridge.of(problem, arms, rewards, contexts, np.ones(len(arms)))
+    known = Ridge.from_observations(problem, arms, rewards, contexts, np.ones(len(arms)))
     prepared = policy.prepare(known, problem, 1, np.random.default_rng(3))
     policy.propensities(prepared, contexts[:1])
     return policy, prepared

@@ -44,7 +44,7 @@ def observations(problem, n, seed, lead=()):
 
 
 def known_of(name, problem, n=60, seed=1, lead=()):
-    return make(name).statistic.of(problem, *observations(problem, n, seed, lead))
+    return make(name).statistic.from_observations(problem, *observations(problem, n, seed, lead))
 
 
 def contexts_of(n, seed=2):
@@ -53,19 +53,19 @@ def contexts_of(n, seed=2):
     return contexts
 
 
-def prepare(policy, known, problem, upcoming=1, seed=3):
-    return policy.prepare(known, problem, upcoming, np.random.default_rng(seed))
+def prepare(policy, statistic, problem, upcoming=1, seed=3):
+    return policy.prepare(statistic, problem, upcoming, np.random.default_rng(seed))
 
 
 def per_context(policy, prepared, contexts):
     """Probabilities (n, K) for contexts (n, d), of whatever kind the policy is."""
-    found = policy.propensities(prepared, contexts)
-    return np.broadcast_to(found, (len(contexts), found.shape[-1]))
+    actual = policy.propensities(prepared, contexts)
+    return np.broadcast_to(actual, (len(contexts), actual.shape[-1]))
 
 
-def probabilities(name, known, problem, contexts=None, upcoming=1):
+def probabilities(name, statistic, problem, contexts=None, upcoming=1):
     policy = make(name)
-    prepared = prepare(policy, known, problem, upcoming)
+    prepared = prepare(policy, statistic, problem, upcoming)
     return per_context(policy, prepared, contexts_of(5) if contexts is None else contexts)
 
 
@@ -84,8 +84,8 @@ def test_rows_are_distributions(name, upcoming, n_arms, n):
 @every_wave
 def test_unseen_arms_get_equal_probabilities(name, upcoming):
     problem = problem_of(name)
-    known = make(name).statistic.zeros(problem)
-    rows = probabilities(name, known, problem, upcoming=upcoming)
+    statistic = make(name).statistic.zeros(problem)
+    rows = probabilities(name, statistic, problem, upcoming=upcoming)
     tolerance = SAMPLING_ERROR if name in DRAWING else 1e-12
     assert np.allclose(rows, 1 / K, rtol=0, atol=tolerance)
 
@@ -94,10 +94,10 @@ def test_unseen_arms_get_equal_probabilities(name, upcoming):
 @every_wave
 def test_permuting_arms_permutes_probabilities(name, upcoming):
     problem = problem_of(name)
-    known = known_of(name, problem)
+    statistic = known_of(name, problem)
     order = np.array([2, 0, 3, 1])
-    before = probabilities(name, known, problem, upcoming=upcoming)
-    after = probabilities(name, known.take(order), problem.take(order), upcoming=upcoming)
+    before = probabilities(name, statistic, problem, upcoming=upcoming)
+    after = probabilities(name, statistic.take(order), problem.take(order), upcoming=upcoming)
     assert np.allclose(after, before[:, order], rtol=0, atol=1e-9)
 
 
@@ -114,9 +114,11 @@ def test_mirrored_rewards_swap_two_arms_known_equally_well(name):
     if shift:
         mirrored = problem
     family = make(name).statistic
-    before = probabilities(name, family.of(problem, arms, rewards, contexts, weights), problem)
-    known = family.of(mirrored, arms, shift - rewards, contexts, weights)
-    after = probabilities(name, known, mirrored)
+    before = probabilities(
+        name, family.from_observations(problem, arms, rewards, contexts, weights), problem
+    )
+    statistic = family.from_observations(mirrored, arms, shift - rewards, contexts, weights)
+    after = probabilities(name, statistic, mirrored)
     tolerance = SAMPLING_ERROR if name in DRAWING else 1e-9
     assert np.allclose(after, before[:, ::-1], rtol=0, atol=tolerance)
 
@@ -127,11 +129,11 @@ def test_restriction_computes_on_the_arms_that_are_left(name):
     arms, rewards, contexts, weights = observations(problem, 80, seed=5)
     left = np.array([0, 2, 3])
     kept = np.isin(arms, left)
-    smaller = make(name).statistic.of(
+    smaller = make(name).statistic.from_observations(
         problem.take(left), np.searchsorted(left, arms[kept]), rewards[kept], contexts[kept],
         weights[kept],
     )  # fmt: skip
-    whole = make(name).statistic.of(problem, arms, rewards, contexts, weights)
+    whole = make(name).statistic.from_observations(problem, arms, rewards, contexts, weights)
     restricted = probabilities(name, whole.take(left), problem.take(left))
     alone = probabilities(name, smaller, problem.take(left))
     tolerance = SAMPLING_ERROR if name in DRAWING else 1e-9
@@ -158,11 +160,13 @@ def test_states_side_by_side_are_each_alone(name, upcoming):
     lead = (3,)
     observed = observations(problem, 50, seed=6, lead=lead)
     contexts = np.stack([contexts_of(5, seed) for seed in range(3)])
-    prepared = prepare(policy, policy.statistic.of(problem, *observed), problem, upcoming)
+    prepared = prepare(
+        policy, policy.statistic.from_observations(problem, *observed), problem, upcoming
+    )
     together = policy.propensities(prepared, contexts)
     for r in range(1 if name in DRAWING else 3):  # the later states get later draws
-        known = policy.statistic.of(problem, *(a[r] for a in observed))
-        alone = policy.propensities(prepare(policy, known, problem, upcoming), contexts[r])
+        statistic = policy.statistic.from_observations(problem, *(a[r] for a in observed))
+        alone = policy.propensities(prepare(policy, statistic, problem, upcoming), contexts[r])
         assert np.allclose(together[r], alone, rtol=0, atol=1e-9)
 
 
@@ -187,13 +191,13 @@ def test_contexts_may_lack_or_share_batch_axes(name):
 def test_predictions_are_of_the_arm_and_the_recipient_alone(name):
     problem = problem_of(name)
     policy = make(name)
-    known, contexts = known_of(name, problem, n=200), contexts_of(50)
-    predicted = policy.predictions(prepare(policy, known, problem), contexts)
+    statistic, contexts = known_of(name, problem, n=200), contexts_of(50)
+    predicted = policy.predictions(prepare(policy, statistic, problem), contexts)
     assert predicted.shape == (50, K)
-    alone = policy.predictions(prepare(policy, known, problem, seed=4), contexts[7:8])
+    alone = policy.predictions(prepare(policy, statistic, problem, seed=4), contexts[7:8])
     assert np.allclose(alone, predicted[7:8], rtol=0, atol=1e-12)
     order = np.array([2, 0, 3, 1])
-    permuted = prepare(policy, known.take(order), problem.take(order))
+    permuted = prepare(policy, statistic.take(order), problem.take(order))
     assert np.allclose(
         policy.predictions(permuted, contexts), predicted[:, order], rtol=0, atol=1e-9
     )
@@ -252,19 +256,21 @@ def test_sampling_a_batch_follows_the_probabilities(name):
 def test_sampling_one_in_each_of_many_states_follows_the_probabilities(name):
     problem = problem_of(name)
     policy = make(name)
-    known = known_of(name, problem, n=12)
-    side_by_side = type(known)(*(np.broadcast_to(a, (20_000, *a.shape)) for a in fields_of(known)))
+    statistic = known_of(name, problem, n=12)
+    side_by_side = type(statistic)(
+        *(np.broadcast_to(a, (20_000, *a.shape)) for a in fields_of(statistic))
+    )
     x = contexts_of(1)
     prepared = prepare(policy, side_by_side, problem)
     arms = sample_arms(policy, prepared, np.repeat(x, 20_000, axis=0), np.random.default_rng(9))
     counts = np.bincount(arms, minlength=K)
     if name not in DRAWING:
-        expected = per_context(policy, prepare(policy, known, problem), x)[0]
+        expected = per_context(policy, prepare(policy, statistic, problem), x)[0]
         assert fits(counts, expected)
         return
     # Each state freezes draws of its own; all of them together are many draws of one posterior.
     many = make(name, {"draws": 100_000})
-    expected = per_context(many, prepare(many, known, problem), x)[0]
+    expected = per_context(many, prepare(many, statistic, problem), x)[0]
     assert stats.chi2_contingency([counts, 100_000 * expected]).pvalue > FALSE_ALARM
 
 
@@ -289,19 +295,21 @@ def test_identical_recipients_in_one_batch_get_independent_draws(name):
     assert stats.chi2_contingency(pairs).pvalue > FALSE_ALARM
 
 
-@pytest.mark.parametrize("name", [n for n in ALL if hasattr(policies()[n], "advance")])
+@pytest.mark.parametrize("name", [n for n in ALL if policies()[n].advance is not None])
 def test_advance_agrees_with_prepare_on_one_more_observation(name):
     policy = make(name)
     problem = problem_of(name)
     lead = (3,)
-    known = known_of(name, problem, n=20, lead=lead)
+    statistic = known_of(name, problem, n=20, lead=lead)
     observed = observations(problem, 15, seed=11, lead=lead)
-    prepared = prepare(policy, known, problem)
+    prepared = prepare(policy, statistic, problem)
     for i in range(15):
         arms, rewards, contexts, _ = (a[:, i] for a in observed)
         sample_arms(policy, prepared, contexts, np.random.default_rng(12))
         prepared = policy.advance(prepared, arms, rewards, contexts)
-    anew = prepare(policy, known + policy.statistic.of(problem, *observed), problem)
+    anew = prepare(
+        policy, statistic + policy.statistic.from_observations(problem, *observed), problem
+    )
     contexts = np.stack([contexts_of(5, seed) for seed in range(3)])
     assert np.allclose(
         policy.propensities(prepared, contexts),
@@ -316,8 +324,10 @@ def test_advance_agrees_with_prepare_on_one_more_observation(name):
 def test_a_million_times_the_data_neither_overflows_nor_underflows(name, upcoming):
     problem = problem_of(name)
     arms, rewards, contexts, weights = observations(problem, 1000, seed=13)
-    known = make(name).statistic.of(problem, arms, rewards, contexts, weights * 1e6)
-    rows = probabilities(name, known, problem, upcoming=upcoming)
+    statistic = make(name).statistic.from_observations(
+        problem, arms, rewards, contexts, weights * 1e6
+    )
+    rows = probabilities(name, statistic, problem, upcoming=upcoming)
     assert np.all(np.isfinite(rows))
     assert rows.min() >= 0
     assert np.allclose(rows.sum(axis=-1), 1, rtol=0, atol=1e-9)
@@ -326,10 +336,12 @@ def test_a_million_times_the_data_neither_overflows_nor_underflows(name, upcomin
 @every_policy
 def test_stored_statistic_chooses_as_before(name):
     problem = problem_of(name)
-    known = known_of(name, problem)
+    statistic = known_of(name, problem)
     family = make(name).statistic
-    again = statistics.load(family, statistics.dump(known))
-    assert np.array_equal(probabilities(name, known, problem), probabilities(name, again, problem))
+    again = statistics.load(family, statistics.dump(statistic))
+    assert np.array_equal(
+        probabilities(name, statistic, problem), probabilities(name, again, problem)
+    )
 
 
 @every_policy
@@ -374,11 +386,11 @@ def test_statistic_with_everything_subtracted_chooses_as_an_empty_one(name):
 def test_arguments_are_never_written_to(name, upcoming):
     problem = problem_of(name)
     policy = make(name)
-    known = known_of(name, problem, lead=(2,))
+    statistic = known_of(name, problem, lead=(2,))
     contexts = np.stack([contexts_of(4), contexts_of(4, seed=16)])
-    for array in (*fields_of(known), contexts, problem.arms, problem.slot_levels):
+    for array in (*fields_of(statistic), contexts, problem.arms, problem.slot_levels):
         array.flags.writeable = False
-    prepared = prepare(policy, known, problem, upcoming)
+    prepared = prepare(policy, statistic, problem, upcoming)
     policy.propensities(prepared, contexts)
     sample_arms(policy, prepared, contexts, np.random.default_rng(17))
 
@@ -386,8 +398,10 @@ def test_arguments_are_never_written_to(name, upcoming):
 @every_policy
 def test_prepare_depends_on_the_seed_alone(name):
     problem = problem_of(name)
-    known = known_of(name, problem)
-    assert np.array_equal(probabilities(name, known, problem), probabilities(name, known, problem))
+    statistic = known_of(name, problem)
+    assert np.array_equal(
+        probabilities(name, statistic, problem), probabilities(name, statistic, problem)
+    )
 
 
 @every_policy
@@ -395,10 +409,10 @@ def test_pending_decisions_never_break_a_policy(name):
     problem = problem_of(name)
     family = make(name).statistic
     arms, _, contexts, weights = observations(problem, 40, seed=18)
-    waiting = family.waiting(problem, arms, contexts, weights)
-    for known in (waiting, waiting + known_of(name, problem)):
+    waiting = family.from_pending(problem, arms, contexts, weights)
+    for statistic in (waiting, waiting + known_of(name, problem)):
         for upcoming in (1, 100):
-            rows = probabilities(name, known, problem, upcoming=upcoming)
+            rows = probabilities(name, statistic, problem, upcoming=upcoming)
             assert np.allclose(rows.sum(axis=-1), 1, rtol=0, atol=1e-12)
 
 

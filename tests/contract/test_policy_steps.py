@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bandits.numerics.batched_index import wave_propensities
+from bandits.numerics.batched_index import index_propensities
 from bandits.policy import sample_arms
 from bandits.problem import Problem
 from bandits.registry import make, policies
@@ -16,7 +16,7 @@ K, D = 4, 3
 FALSE_ALARM = 1e-6
 ALL = sorted(policies())
 every_policy = pytest.mark.parametrize("name", ALL)
-WALKS = [n for n in ALL if hasattr(policies()[n], "advance")]
+WALKS = [n for n in ALL if policies()[n].advance is not None]
 every_walk = pytest.mark.parametrize("name", WALKS)
 
 
@@ -35,8 +35,8 @@ def walked(problem, states, steps, seed):
     return arms, problem.low + problem.span * rewards, contexts
 
 
-def shares(policy, known, problem, contexts):
-    prepared = policy.prepare(known, problem, 1, np.random.default_rng(3))
+def shares(policy, statistic, problem, contexts):
+    prepared = policy.prepare(statistic, problem, 1, np.random.default_rng(3))
     return policy.propensities(prepared, contexts)
 
 
@@ -46,25 +46,25 @@ def test_sequential_state_chooses_as_if_prepared_anew_after_every_step(name):
     policy, problem = make(name), problem_of(name)
     states, steps = 40, 60
     arms, rewards, contexts = walked(problem, states, steps, seed=1)
-    known = policy.statistic.zeros(problem, (states,))
-    prepared = policy.prepare(known, problem, 1, np.random.default_rng(3))
+    statistic = policy.statistic.zeros(problem, (states,))
+    prepared = policy.prepare(statistic, problem, 1, np.random.default_rng(3))
     for i in range(steps):
         step = arms[:, i], rewards[:, i], contexts[:, i]
         prepared = policy.advance(prepared, *step)
-        known = known + policy.statistic.of(
+        statistic = statistic + policy.statistic.from_observations(
             problem, *(a[:, None] for a in step), np.ones((states, 1))
         )
         asks = contexts[:, (i + 1) % steps]
-        wanted = shares(policy, known, problem, asks)
-        assert np.allclose(policy.propensities(prepared, asks), wanted, rtol=0, atol=1e-9), i
+        expected = shares(policy, statistic, problem, asks)
+        assert np.allclose(policy.propensities(prepared, asks), expected, rtol=0, atol=1e-9), i
 
 
-INDICES = [n for n in WALKS if policies()[n].propensities is wave_propensities]
+INDICES = [n for n in WALKS if policies()[n].propensities is index_propensities]
 
 
 @pytest.mark.parametrize(("name", "width"), [*((n, {}) for n in INDICES), ("ucb1", {"w": 0.0})])
 def test_index_is_never_minus_zero_where_rewards_come_to_nothing(name, width):
-    """Whose bits are not next to those of 0, which ties are drawn by (`Lots`)."""
+    """Whose bits are not next to those of 0, which ties are drawn by (`TieSampler`)."""
     policy, problem = make(name, width), problem_of(name)
     rewards = [-0.0, 0.0, problem.low, -problem.low] * 5
     states = 5
@@ -73,7 +73,7 @@ def test_index_is_never_minus_zero_where_rewards_come_to_nothing(name, width):
         for arm in range(K):
             step = np.full(states, arm), np.full(states, reward[arm])
             prepared = policy.advance(prepared, *step, np.ones((states, D)))
-    scores = prepared.index(prepared.known, prepared.known.count)
+    scores = prepared.index(prepared.statistic, prepared.statistic.count)
     assert not np.signbit(scores[scores == 0]).any()
 
 
@@ -86,10 +86,12 @@ def test_sequential_state_has_not_drifted_after_a_thousand_steps(name):
     prepared = policy.prepare(nothing, problem, 1, np.random.default_rng(3))
     for i in range(steps):
         prepared = policy.advance(prepared, arms[:, i], rewards[:, i], contexts[:, i])
-    known = policy.statistic.of(problem, arms, rewards, contexts, np.ones(arms.shape))
+    statistic = policy.statistic.from_observations(
+        problem, arms, rewards, contexts, np.ones(arms.shape)
+    )
     asks = contexts[:, :20]
-    wanted = shares(policy, known, problem, asks)
-    assert np.allclose(policy.propensities(prepared, asks), wanted, rtol=0, atol=1e-9)
+    expected = shares(policy, statistic, problem, asks)
+    assert np.allclose(policy.propensities(prepared, asks), expected, rtol=0, atol=1e-9)
 
 
 @every_walk
@@ -108,10 +110,10 @@ def test_sequential_state_far_along_agrees_where_arms_differ_in_variance_alone(
     for i in range(steps):
         if i % 300 == 299:
             seen = (a[:, :i] for a in (arms, rewards, contexts))
-            known = policy.statistic.of(problem, *seen, np.ones((states, i)))
-            wanted = shares(policy, known, problem, contexts[:, i])
-            found = policy.propensities(prepared, contexts[:, i])
-            assert np.allclose(found, wanted, rtol=0, atol=1e-9), i
+            statistic = policy.statistic.from_observations(problem, *seen, np.ones((states, i)))
+            expected = shares(policy, statistic, problem, contexts[:, i])
+            actual = policy.propensities(prepared, contexts[:, i])
+            assert np.allclose(actual, expected, rtol=0, atol=1e-9), i
         prepared = policy.advance(prepared, arms[:, i], rewards[:, i], contexts[:, i])
 
 
@@ -123,7 +125,9 @@ def taught_alike(policy, problem, states, steps, seed):
     prepared = policy.prepare(nothing, problem, 1, np.random.default_rng(3))
     for i in range(steps):
         prepared = policy.advance(prepared, arms[:, i], rewards[:, i], contexts[:, i])
-    return prepared, policy.statistic.of(problem, *(a[0] for a in seen), np.ones(steps))
+    return prepared, policy.statistic.from_observations(
+        problem, *(a[0] for a in seen), np.ones(steps)
+    )
 
 
 @every_walk
@@ -132,10 +136,10 @@ def test_draws_after_many_steps_follow_the_probabilities(name, steps):
     """After 2 steps some arms are untried: those draws too are of what `prepare` makes of it."""
     policy, problem = make(name), problem_of(name)
     states = 10_000
-    prepared, known = taught_alike(policy, problem, states, steps, seed=4)
+    prepared, statistic = taught_alike(policy, problem, states, steps, seed=4)
     asks = np.array([1.0, 0.3, 0.6])
     arms = sample_arms(policy, prepared, np.tile(asks, (states, 1)), np.random.default_rng(5))
-    assert fits(arms, np.ravel(shares(policy, known, problem, asks[None])))
+    assert fits(arms, np.ravel(shares(policy, statistic, problem, asks[None])))
 
 
 @pytest.mark.parametrize("name", [n for n in WALKS if n != "uniform"])  # it learns nothing
@@ -154,13 +158,13 @@ def test_draws_for_each_of_many_states_follow_the_probabilities(name):
     policy, problem = make(name), problem_of(name)
     states, each = 200, 100
     seen = tuple(np.repeat(a, states, axis=0) for a in walked(problem, 1, 12, seed=6))
-    known = policy.statistic.of(problem, *seen, np.ones((states, 12)))
-    prepared = policy.prepare(known, problem, 1, np.random.default_rng(3))
+    statistic = policy.statistic.from_observations(problem, *seen, np.ones((states, 12)))
+    prepared = policy.prepare(statistic, problem, 1, np.random.default_rng(3))
     contexts = np.broadcast_to([1.0, 0.3, 0.6], (states, each, D))
     arms = sample_arms(policy, prepared, contexts, np.random.default_rng(7))
     assert arms.shape == (states, each)
-    found = policy.propensities(prepared, contexts[:, :1])
-    assert fits(arms, found.reshape(states, K).mean(axis=0))
+    actual = policy.propensities(prepared, contexts[:, :1])
+    assert fits(arms, actual.reshape(states, K).mean(axis=0))
 
 
 @every_policy

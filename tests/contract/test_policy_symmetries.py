@@ -21,11 +21,11 @@ WITHOUT_UNITS = [
 ]
 
 
-def shares(name, known, problem, upcoming=1):
+def shares(name, statistic, problem, upcoming=1):
     policy = make(name)
-    prepared = policy.prepare(known, problem, upcoming, np.random.default_rng(2))
-    found = policy.propensities(prepared, CONTEXTS[:5])
-    return np.broadcast_to(found, (5, problem.n_arms))
+    prepared = policy.prepare(statistic, problem, upcoming, np.random.default_rng(2))
+    actual = policy.propensities(prepared, CONTEXTS[:5])
+    return np.broadcast_to(actual, (5, problem.n_arms))
 
 
 def known_equally_well(name, n_arms, n_wins):
@@ -37,20 +37,20 @@ def known_equally_well(name, n_arms, n_wins):
         rewards[arm, order[:wins]] = 1.0
     arms = np.repeat(np.arange(n_arms), N)
     observed = arms, rewards.ravel(), np.tile(CONTEXTS, (n_arms, 1)), np.ones(len(arms))
-    return problem, observed, make(name).statistic.of(problem, *observed)
+    return problem, observed, make(name).statistic.from_observations(problem, *observed)
 
 
 @every_policy
 @every_wave
 @pytest.mark.parametrize("wins", [(20, 40, 40, 20), (40, 10, 20, 40), (7, 7, 7, 7)])
 def test_arms_that_did_equally_well_get_equal_shares(name, upcoming, wins):
-    problem, _, known = known_equally_well(name, K, wins)
-    found = shares(name, known, problem, upcoming)
+    problem, _, statistic = known_equally_well(name, K, wins)
+    actual = shares(name, statistic, problem, upcoming)
     tolerance = SAMPLING_ERROR if name in DRAWING else 1e-9
     for a in range(K):
         for b in range(a):
             if wins[a] == wins[b]:
-                assert np.allclose(found[:, a], found[:, b], rtol=0, atol=tolerance)
+                assert np.allclose(actual[:, a], actual[:, b], rtol=0, atol=tolerance)
 
 
 @every_policy
@@ -58,19 +58,19 @@ def test_arms_that_did_equally_well_get_equal_shares(name, upcoming, wins):
 def test_arms_never_sent_get_equal_shares_beside_others(name, upcoming):
     problem, (arms, rewards, contexts, weights), _ = known_equally_well(name, 2, (40, 20))
     problem = Problem.of(K, D)
-    known = make(name).statistic.of(problem, arms, rewards, contexts, weights)
-    found = shares(name, known, problem, upcoming)
+    statistic = make(name).statistic.from_observations(problem, arms, rewards, contexts, weights)
+    actual = shares(name, statistic, problem, upcoming)
     tolerance = SAMPLING_ERROR if name in DRAWING else 1e-9
-    assert np.allclose(found[:, 2], found[:, 3], rtol=0, atol=tolerance)
+    assert np.allclose(actual[:, 2], actual[:, 3], rtol=0, atol=tolerance)
 
 
 @every_policy
 @every_wave
 @pytest.mark.parametrize("wins", [(20, 21), (3, 90), (0, 100), (49, 50)])
 def test_better_of_two_arms_known_equally_well_never_gets_less(name, upcoming, wins):
-    problem, _, known = known_equally_well(name, 2, wins)
+    problem, _, statistic = known_equally_well(name, 2, wins)
     slack = SAMPLING_ERROR if name in DRAWING else 1e-9
-    assert shares(name, known, problem, upcoming)[:, 1].mean() >= 0.5 - slack
+    assert shares(name, statistic, problem, upcoming)[:, 1].mean() >= 0.5 - slack
 
 
 @every_policy
@@ -83,11 +83,11 @@ def test_arms_apart_by_a_hair_are_told_apart_wholly_or_hardly(name, n_arms):
             name, n_arms, [30] * n_arms
         )
         better = np.where((arms == 0) & (rewards == 0), hair, rewards)
-        known = make(name).statistic.of(problem, arms, better, contexts, weights)
-        found = shares(name, known, problem)
-        assert found.min() >= 0
-        assert found.max() <= 1
-        by_hair[hair] = found
+        statistic = make(name).statistic.from_observations(problem, arms, better, contexts, weights)
+        actual = shares(name, statistic, problem)
+        assert actual.min() >= 0
+        assert actual.max() <= 1
+        by_hair[hair] = actual
     jumps = np.array_equal(by_hair[1e-4], by_hair[1e-6])
     error = SAMPLING_ERROR if name in DRAWING else 1e-3
     assert jumps or np.allclose(by_hair[1e-6], 1 / n_arms, rtol=0, atol=error)
@@ -102,10 +102,12 @@ def test_minimised_rewards_are_chosen_by_as_their_mirror_maximised(name, upcomin
     arms, complaints, contexts, weights = (a[few] for a in (arms, complaints, contexts, weights))
     rule = RewardRule({"complaint": Metric()}, goal="minimise")
     family = make(name).statistic
-    least = family.of(problem, arms, rule.learned(complaints), contexts, weights)
-    quiet = family.of(problem, arms, np.where(complaints == 1, 0.0, 1.0), contexts, weights)
-    found = shares(name, least, problem, upcoming)
-    assert np.array_equal(found, shares(name, quiet, problem, upcoming))
+    least = family.from_observations(problem, arms, rule.learned(complaints), contexts, weights)
+    quiet = family.from_observations(
+        problem, arms, np.where(complaints == 1, 0.0, 1.0), contexts, weights
+    )
+    actual = shares(name, least, problem, upcoming)
+    assert np.array_equal(actual, shares(name, quiet, problem, upcoming))
 
 
 @pytest.mark.parametrize("name", WITHOUT_UNITS)
@@ -117,10 +119,10 @@ def test_shares_do_not_depend_on_units_and_zero_of_rewards(name, upcoming, scale
     family = make(name).statistic
     problem = Problem.of(K, D)
     moved = Problem.of(K, D, shift, scale + shift)
-    known = family.of(problem, arms, rewards, contexts, weights)
-    also = family.of(moved, arms, scale * rewards + shift, contexts, weights)
-    found = shares(name, also, moved, upcoming)
-    assert np.allclose(found, shares(name, known, problem, upcoming), rtol=0, atol=1e-6)
+    statistic = family.from_observations(problem, arms, rewards, contexts, weights)
+    also = family.from_observations(moved, arms, scale * rewards + shift, contexts, weights)
+    actual = shares(name, also, moved, upcoming)
+    assert np.allclose(actual, shares(name, statistic, problem, upcoming), rtol=0, atol=1e-6)
 
 
 @every_policy
@@ -130,10 +132,10 @@ def test_observations_outside_the_window_have_no_weight(name, upcoming):
     inside = np.random.default_rng(5).random(len(observed[0])) < 0.3
     arms, rewards, contexts, _ = observed
     family = make(name).statistic
-    faded = family.of(problem, arms, rewards, contexts, inside.astype(float))
-    kept = family.of(problem, *(a[inside] for a in observed))
-    found = shares(name, faded, problem, upcoming)
-    assert np.allclose(found, shares(name, kept, problem, upcoming), rtol=0, atol=1e-9)
+    faded = family.from_observations(problem, arms, rewards, contexts, inside.astype(float))
+    kept = family.from_observations(problem, *(a[inside] for a in observed))
+    actual = shares(name, faded, problem, upcoming)
+    assert np.allclose(actual, shares(name, kept, problem, upcoming), rtol=0, atol=1e-9)
 
 
 @every_policy
@@ -143,9 +145,9 @@ def test_observations_a_half_life_old_count_half(name, upcoming):
         name, K, (20, 30, 40, 9)
     )
     twice = (np.concatenate([a, a]) for a in (arms, rewards, contexts, weights / 2))
-    old = make(name).statistic.of(problem, *twice)
-    found = shares(name, old, problem, upcoming)
-    assert np.allclose(found, shares(name, today, problem, upcoming), rtol=0, atol=1e-9)
+    old = make(name).statistic.from_observations(problem, *twice)
+    actual = shares(name, old, problem, upcoming)
+    assert np.allclose(actual, shares(name, today, problem, upcoming), rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if policies()[n].statistic.invertible])
@@ -154,12 +156,12 @@ def test_decayed_statistic_equals_observations_with_that_weight(name, upcoming):
     problem, (arms, rewards, contexts, weights), today = known_equally_well(
         name, K, (20, 30, 40, 9)
     )
-    half = make(name).statistic.of(problem, arms, rewards, contexts, weights / 2)
-    found = shares(name, today.decayed(0.5), problem, upcoming)
-    assert np.allclose(found, shares(name, half, problem, upcoming), rtol=0, atol=1e-12)
+    half = make(name).statistic.from_observations(problem, arms, rewards, contexts, weights / 2)
+    actual = shares(name, today.decayed(0.5), problem, upcoming)
+    assert np.allclose(actual, shares(name, half, problem, upcoming), rtol=0, atol=1e-12)
 
 
 @every_policy
 def test_single_arm_gets_everything(name):
-    problem, _, known = known_equally_well(name, 1, (20,))
-    assert np.array_equal(shares(name, known, problem), np.ones((5, 1)))
+    problem, _, statistic = known_equally_well(name, 1, (20,))
+    assert np.array_equal(shares(name, statistic, problem), np.ones((5, 1)))

@@ -49,7 +49,7 @@ PARALLEL = {
     "audit_log": "who changed what: stored, and shown on a page",
     "charts": "charts: of a simulation's report, and of pages",
     "commands": "the commands of a package",
-    "decisions": "decisions: made over the API, shown on pages",
+    "decisions": "decisions: answered by the API, shown on a page",
     "drafts": "drafts of experiments: tables, store and pages",
     "experiments": "experiments: tables, store, API and pages",
     "fold": "the engine's fold, and the port through which it reads and writes",
@@ -62,6 +62,7 @@ PARALLEL = {
     "preview": "a decision tried out: computed by the engine, shown on a page",
     "results": "results: declared, and shown on a page",
     "retention": "removal of old decisions: decided by the engine, done by the store",
+    "rewards": "rewards: declared, and reported through the API",
     "segments": "segments: declared, and shown on a page",
     "sessions": "sessions of people: tables, store and pages",
     "settings": "the settings of a package",
@@ -69,7 +70,7 @@ PARALLEL = {
     "store": "the port, and the store behind it",
     "subjects": "subjects: read and erased by engine, store and API",
     "summary": "results in short: of an experiment, and of a simulation",
-    "uploads": "uploaded files: kept, and taken by a page",
+    "uploads": "uploaded files: kept, and shown on a page",
     "users": "people who sign in: store and pages",
 }
 # What API documents say, by class and field: such a name is a user's and stays.

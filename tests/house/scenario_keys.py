@@ -14,10 +14,10 @@ from typing import Any, get_args
 import msgspec
 
 from simulations.ab_tests.procedures import PROCEDURES
-from simulations.entries import LearnerConfig
 from simulations.environments import KINDS
-from simulations.learners.forgetting import DecisionForgetting
-from simulations.learners.value_remaining import ValueRemainingRule
+from simulations.learner_config import LearnerConfig
+from simulations.learners.memory import DecisionForgetting
+from simulations.learners.remaining_value import ValueRemainingRule
 from simulations.running.delays import Feedback
 from simulations.running.schedule import Ramp, Run
 

@@ -76,7 +76,7 @@ def test_the_simulations_page_lists_every_key_of_a_scenario_file() -> None:
 
 
 def test_the_policies_page_is_what_the_policies_declare() -> None:
-    command = [sys.executable, "-m", "bandits.policy_pages", "--check"]
+    command = [sys.executable, "-m", "simulations.policy_docs", "--check"]
     made = run(command)
     assert made.returncode == 0, made.stderr + made.stdout
 

@@ -60,6 +60,6 @@ def test_following_a_problems_type_explains_it(api, name) -> None:
 
 def test_every_error_that_the_engine_raises_has_a_type_of_its_own() -> None:
     kinds = {k for k in vars(errors).values() if isinstance(k, type) and issubclass(k, Exception)}
-    # The root is whatever is not foreseen; the other is raised as a process starts.
-    for kind in kinds - {errors.BanditsError, errors.DuplicatePolicy}:
-        assert problems.OF_EXCEPTION[kind].status < 500 or issubclass(kind, errors.Unavailable)
+    # The root stands for the unforeseen; the others are raised as a process starts.
+    for kind in kinds - {errors.BanditsError, errors.DuplicatePolicy, errors.ShadowedPackage}:
+        assert problems.TYPE_BY_EXCEPTION[kind].status < 500 or issubclass(kind, errors.Unavailable)

@@ -13,9 +13,9 @@ from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.schemas import Decision, RewardReceipt
 from webapp.files.choices import ChoiceRows, check_output, write_table
-from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, run_of
+from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, run_digest
 from webapp.files.reward_export import EventColumns, RewardExport
-from webapp.files.tables import open_table
+from webapp.files.table_files import open_table
 
 SPRING = msgspec.convert(
     {
@@ -147,16 +147,16 @@ def test_a_run_is_the_file_the_experiment_and_the_meaning_of_its_columns(tmp_pat
     path = tmp_path / "people.csv"
     path.write_text("subject_id\nu\n")
     runs = {
-        run_of(path, "spring", RecipientColumns()),
-        run_of(path, "spring", RecipientColumns("subject_id")),
+        run_digest(path, "spring", RecipientColumns()),
+        run_digest(path, "spring", RecipientColumns("subject_id")),
     }
     assert len(runs) == 1
     runs |= {
-        run_of(path, "autumn", RecipientColumns()),
-        run_of(path, "spring", RecipientColumns("email")),
+        run_digest(path, "autumn", RecipientColumns()),
+        run_digest(path, "spring", RecipientColumns("email")),
     }
     path.write_text("subject_id\nv\n")
-    runs.add(run_of(path, "spring", RecipientColumns()))
+    runs.add(run_digest(path, "spring", RecipientColumns()))
     assert len(runs) == 4
     assert check_run("week-2") == "week-2"
     for bad in ("", "two words", "x" * 101, "é"):

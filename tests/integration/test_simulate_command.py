@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bandits.cli import main
-from simulations.scenario import ready
+from simulations.scenario import ready_scenarios
 
 SCENARIO = """
 question = "Which of two?"
@@ -164,7 +164,7 @@ def test_a_file_that_begins_with_a_byte_order_mark_is_read(bandits, scenario):
 def test_ready_scenarios_are_listed_and_run_by_name(bandits):
     status, out, _ = bandits("simulate", "--list")
     assert status == 0
-    assert [line.split()[0] for line in out.splitlines()] == list(ready())
+    assert [line.split()[0] for line in out.splitlines()] == list(ready_scenarios())
     status, out, _ = bandits("simulate", "two_waves", "--json", "--replications", 2)
     assert status == 0
     assert json.loads(out)["replications"] == 2

@@ -43,9 +43,9 @@ def test_tables_that_are_written_are_the_replications(played, tmp_path):
         path = tmp_path / f"result{form}"
         export(path, *played)
         again = read(path)
-        assert again.num_rows == result.replicated().num_rows
+        assert again.num_rows == result.replication_rows().num_rows
         assert again.column("regret").to_pylist() == pytest.approx(
-            result.replicated().column("regret").to_pylist()
+            result.replication_rows().column("regret").to_pylist()
         )
 
 

@@ -16,7 +16,7 @@ from bandits.experiment import Experiment
 from bandits.validation import misfit
 from simulations import scenario
 from webapp.api import decisions, experiments
-from webapp.api.bodies import invalid
+from webapp.api.bodies import invalid_body
 from webapp.sample import sample_experiment
 from webapp.settings import Settings
 
@@ -109,7 +109,7 @@ def test_invalid_names_a_place_in_each_text_that_msgspec_refuses(kind, data) -> 
     numbers = st.sampled_from([10**400, -(10**5000)])
     text = written(data.draw(spoiled(GOOD[kind], STRANGE | numbers)))
     if refuses(lambda: msgspec.json.decode(text, type=kind)):
-        (fault,) = invalid(text, kind).faults
+        (fault,) = invalid_body(text, kind).faults
         assert fault.detail != UNKNOWN
 
 

@@ -30,7 +30,7 @@ def rates(draw, n_arms=any_arms):
     return np.round(sends * parts), sends
 
 
-def known(successes, sends, pending=None):
+def moments(successes, sends, pending=None):
     return Moments(
         sends, successes, successes, np.zeros_like(sends) if pending is None else pending
     )
@@ -47,9 +47,9 @@ def shares(name, statistic, upcoming=1, params=None):
 @few
 @given(seen=rates(), upcoming=st.sampled_from([1, 3, 1000]))
 def test_rows_sum_to_one(name, seen, upcoming):
-    found = shares(name, known(*seen), upcoming)
-    assert found.min() >= 0
-    assert abs(found.sum() - 1) < 1e-12
+    actual = shares(name, moments(*seen), upcoming)
+    assert actual.min() >= 0
+    assert abs(actual.sum() - 1) < 1e-12
 
 
 @pytest.mark.parametrize("name", WITHOUT_CONTEXT)
@@ -57,7 +57,7 @@ def test_rows_sum_to_one(name, seen, upcoming):
 @given(seen=rates(), seed=st.integers(0, 99), upcoming=st.sampled_from([1, 3, 1000]))
 def test_permuting_arms_permutes_shares(name, seen, seed, upcoming):
     order = np.random.default_rng(seed).permutation(len(seen[0]))
-    before, after = known(*seen), known(*seen).take(order)
+    before, after = moments(*seen), moments(*seen).take(order)
     np.testing.assert_allclose(
         shares(name, after, upcoming), shares(name, before, upcoming)[order], rtol=0, atol=1e-9
     )
@@ -71,7 +71,7 @@ def test_wins_never_lower_an_arms_chance(name, seen, arm, upcoming):
     arm %= len(sends)
     more = successes.copy()
     more[arm] = min(sends[arm], successes[arm] + 1)
-    before, after = (shares(name, known(s, sends), upcoming)[arm] for s in (successes, more))
+    before, after = (shares(name, moments(s, sends), upcoming)[arm] for s in (successes, more))
     assert after >= before - 1e-9
 
 
@@ -79,8 +79,8 @@ def test_wins_never_lower_an_arms_chance(name, seen, arm, upcoming):
 @given(seen=rates(n_arms=two_arms))
 def test_minimising_mirrors_maximising_for_thompson(seen):
     successes, sends = seen
-    best = shares("thompson", known(successes, sends))
-    worst = shares("thompson", known(sends - successes, sends))
+    best = shares("thompson", moments(successes, sends))
+    worst = shares("thompson", moments(sends - successes, sends))
     np.testing.assert_allclose(best, worst[::-1], rtol=0, atol=1e-9)
 
 
@@ -106,14 +106,14 @@ def test_shares_do_not_depend_on_the_currency_of_rewards(name, seen, scale, shif
     k, nothing = len(sends), np.zeros_like(sends)
     policy = make(name)
     rng = np.random.default_rng(1)
-    found = [
+    actual = [
         policy.propensities(policy.prepare(statistic, problem, 1, rng), NO_CONTEXTS)
         for statistic, problem in (
             (Moments(sends, successes, successes, nothing), Problem.of(k)),
             (Moments(sends, total, square, nothing), Problem.of(k, 0, shift, shift + scale)),
         )
     ]
-    np.testing.assert_allclose(found[0], found[1], rtol=0, atol=1e-4)
+    np.testing.assert_allclose(actual[0], actual[1], rtol=0, atol=1e-4)
 
 
 @few
@@ -121,10 +121,10 @@ def test_shares_do_not_depend_on_the_currency_of_rewards(name, seen, scale, shif
 def test_pending_decisions_narrow_only_the_width(seen, waiting):
     successes, sends = seen
     pending = np.array(waiting[: len(sends)], float)
-    statistic = known(successes, sends, pending)
-    np.testing.assert_array_equal(statistic.means, known(successes, sends).means)
+    statistic = moments(successes, sends, pending)
+    np.testing.assert_array_equal(statistic.means, moments(successes, sends).means)
     np.testing.assert_allclose(
-        shares("thompson", statistic), shares("thompson", known(successes, sends)), atol=1e-12
+        shares("thompson", statistic), shares("thompson", moments(successes, sends)), atol=1e-12
     )
 
 
@@ -137,8 +137,8 @@ def test_a_fixed_split_keeps_the_proportions_of_the_arms_left(weights, kept):
     arms = np.array(sorted(kept))
     problem = Problem.of(8).take(arms)
     policy = make("uniform", {"weights": tuple(weights)})
-    found = policy.prepare(Moments.zeros(problem), problem, 1, np.random.default_rng(1))
-    wanted = np.array([weights[a] if a < len(weights) else np.mean(weights) for a in arms])
-    if wanted.sum() == 0:
-        wanted = np.ones(len(arms))
-    np.testing.assert_allclose(found, wanted / wanted.sum(), rtol=0, atol=1e-12)
+    actual = policy.prepare(Moments.zeros(problem), problem, 1, np.random.default_rng(1))
+    expected = np.array([weights[a] if a < len(weights) else np.mean(weights) for a in arms])
+    if expected.sum() == 0:
+        expected = np.ones(len(arms))
+    np.testing.assert_allclose(actual, expected / expected.sum(), rtol=0, atol=1e-12)

@@ -36,7 +36,7 @@ def observations(seed, n, lead=()):
 
 
 def of(family, seed, n, lead=()):
-    return family.of(PROBLEM, *observations(seed, n, lead))
+    return family.from_observations(PROBLEM, *observations(seed, n, lead))
 
 
 def same(one, other, tolerance=1e-12):
@@ -70,7 +70,7 @@ def test_addition_associates(family, seed, n, m, lead):
 @few
 @given(seed=seeds, n=sizes, m=sizes, lead=leads)
 def test_statistic_of_all_is_the_sum_of_parts(family, seed, n, m, lead):
-    together = family.of(
+    together = family.from_observations(
         PROBLEM,
         *(
             np.concatenate([a, b], axis=len(lead))
@@ -104,8 +104,8 @@ def test_subtraction_undoes_addition(family, seed, n, m):
 @given(seed=seeds, n=st.integers(1, 12))
 def test_maturity_moves_a_decision_from_pending_to_learned(family, seed, n):
     arms, rewards, contexts, weights = observations(seed, n)
-    waiting = family.waiting(PROBLEM, arms, contexts, weights)
-    learned = family.of(PROBLEM, arms, rewards, contexts, weights)
+    waiting = family.from_pending(PROBLEM, arms, contexts, weights)
+    learned = family.from_observations(PROBLEM, arms, rewards, contexts, weights)
     same(waiting - waiting + learned, learned)
 
 
@@ -116,7 +116,7 @@ def test_leading_axes_broadcast(family, seed, n, lead):
     together = of(family, seed, n, lead)
     given_ = observations(seed, n, lead)
     for at in np.ndindex(lead):
-        alone = family.of(PROBLEM, *(a[at] for a in given_))
+        alone = family.from_observations(PROBLEM, *(a[at] for a in given_))
         for field in dataclasses.fields(alone):
             np.testing.assert_allclose(
                 getattr(together, field.name)[at], getattr(alone, field.name), rtol=0, atol=1e-9
@@ -137,7 +137,7 @@ def test_restriction_twice_is_restriction_once(family, seed, n, order, left):
 def test_an_arm_that_joins_is_as_if_it_had_been_there_unseen(family, seed, n):
     a = of(family, seed, n)
     grown = a.padded(Problem.of(6, 3))
-    same(grown, family.of(Problem.of(6, 3), *observations(seed, n)), 0)
+    same(grown, family.from_observations(Problem.of(6, 3), *observations(seed, n)), 0)
     same(grown.padded(Problem.of(6, 3)), grown, 0)
 
 
@@ -154,8 +154,8 @@ def test_stored_statistic_is_read_back_bit_for_bit(family, seed, n, lead):
 @given(seed=seeds, n=sizes, factor=st.floats(0, 1))
 def test_decay_is_a_weight_on_every_observation(family, seed, n, factor):
     arms, rewards, contexts, weights = observations(seed, n)
-    faded = family.of(PROBLEM, arms, rewards, contexts, weights).decayed(factor)
-    same(faded, family.of(PROBLEM, arms, rewards, contexts, weights * factor))
+    faded = family.from_observations(PROBLEM, arms, rewards, contexts, weights).decayed(factor)
+    same(faded, family.from_observations(PROBLEM, arms, rewards, contexts, weights * factor))
 
 
 @invertible
@@ -163,7 +163,7 @@ def test_decay_is_a_weight_on_every_observation(family, seed, n, factor):
 @given(seed=seeds, n=sizes, factor=st.floats(0.1, 1))
 def test_pending_decisions_do_not_decay(family, seed, n, factor):
     arms, _, contexts, weights = observations(seed, n)
-    waiting = family.waiting(PROBLEM, arms, contexts, weights)
+    waiting = family.from_pending(PROBLEM, arms, contexts, weights)
     same(waiting.decayed(factor), waiting)
 
 

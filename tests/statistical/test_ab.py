@@ -69,10 +69,10 @@ def test_regret_exceeded_by_one_in_twenty_agrees(ten_waves, row):
 @pytest.mark.parametrize("row", TEN_WAVES, ids=lambda row: row[0])
 def test_wrong_winner_rate_agrees(ten_waves, row):
     label, _, _, _, _, wrong = row
-    found = ten_waves[label].wrong
+    actual = ten_waves[label].wrong
     rate = max(wrong, 0.002)  # "0" was seen in 1,000 replications
-    bound = 4 * np.sqrt(rate * (1 - rate) * (1 / 1000 + 1 / len(found)))
-    assert abs(found.mean() - wrong) <= bound + 1 / len(found)
+    bound = 4 * np.sqrt(rate * (1 - rate) * (1 / 1000 + 1 / len(actual)))
+    assert abs(actual.mean() - wrong) <= bound + 1 / len(actual)
 
 
 def test_late_feedback_costs_what_it_should():

@@ -12,7 +12,7 @@ from simulations import ABTest, simulate
 from simulations.environments import Bernoulli
 from simulations.environments.gaussian import Gaussian
 from simulations.planning.forecast import ForecastAbandoned, forecast_plan
-from simulations.planning.wave_simulation import CampaignPlan, ab_test, adaptive
+from simulations.planning.wave_simulation import CampaignPlan, simulate_policy, simulate_test
 from tests.patience import LIMIT_SECONDS
 
 SOAK = os.environ.get("SOAK") == "1"
@@ -51,7 +51,7 @@ def apart(one, other):
 
 def by_wave(name, campaign):
     rng = np.random.default_rng(11)
-    return adaptive(campaign, make(name), FLOOR, N, rng)
+    return simulate_policy(campaign, make(name), FLOOR, N, rng)
 
 
 @pytest.mark.parametrize("name", ["thompson", "ucb1", "lints", "epsilon_greedy"])
@@ -74,10 +74,10 @@ def test_ab_test_by_wave_earns_and_errs_as_email_by_email():
         Bernoulli(RATES), [ABTest(share=0.03)], horizon=6000, batches=6, replications=N, seed=5
     )
     record = result.outcomes[0].record
-    course = ab_test(plan(), 0.03, 4000, np.random.default_rng(7))
+    course = simulate_test(plan(), 0.03, 4000, np.random.default_rng(7))
     assert apart(course.extra[:, -1], record.reward[:, -1] - 6000 * np.mean(RATES)) < FAR
     assert apart(course.wrong, record.wrong) < FAR
-    other = ab_test(plan(), 0.5, 4000, np.random.default_rng(7))
+    other = simulate_test(plan(), 0.5, 4000, np.random.default_rng(7))
     assert apart(other.wrong, record.wrong) > FAR, "a test of another size is found out"
 
 

@@ -84,8 +84,8 @@ def reward_on_digits(policy, digits, every, replications, seed):
     rng = np.random.default_rng(seed)
     orders = np.stack([rng.permutation(len(labels)) for _ in range(replications)])
     problem = Problem.of(10, contexts.shape[-1])
-    known = policy.statistic.zeros(problem, (replications,))
-    prepared = policy.prepare(known, problem, 1, rng)
+    statistic = policy.statistic.zeros(problem, (replications,))
+    prepared = policy.prepare(statistic, problem, 1, rng)
     earned = np.zeros(replications)
     for start in range(0, len(labels), every):
         rows = orders[:, start : start + every]
@@ -95,10 +95,10 @@ def reward_on_digits(policy, digits, every, replications, seed):
             prepared = policy.advance(prepared, arms[:, 0], (arms == y)[:, 0] * 1.0, x[:, 0])
         else:
             arms = sample_arms(policy, prepared, x, rng)
-            known = known + policy.statistic.of(
+            statistic = statistic + policy.statistic.from_observations(
                 problem, arms, (arms == y) * 1.0, x, np.ones(y.shape)
             )
-            prepared = policy.prepare(known, problem, every, rng)
+            prepared = policy.prepare(statistic, problem, every, rng)
         earned += (arms == y).sum(axis=-1)
     return earned / len(labels)
 
@@ -155,13 +155,15 @@ def slots_regret(name, replications, seed):
     problem = Problem(np.arange(48), LEVELS, 1)
     policy = make(name)
     contexts = np.ones((replications, 1000, 1))
-    known = policy.statistic.zeros(problem, (replications,))
+    statistic = policy.statistic.zeros(problem, (replications,))
     lost = np.zeros(replications)
     for _ in range(20):
-        prepared = policy.prepare(known, problem, 1000, rng)
+        prepared = policy.prepare(statistic, problem, 1000, rng)
         arms = sample_arms(policy, prepared, contexts, rng)
         rewards = (rng.random(arms.shape) < rates[arms]).astype(float)
-        known = known + policy.statistic.of(problem, arms, rewards, contexts, np.ones(arms.shape))
+        statistic = statistic + policy.statistic.from_observations(
+            problem, arms, rewards, contexts, np.ones(arms.shape)
+        )
         lost += (rates.max() - rates[arms]).sum(axis=-1)
     return lost
 

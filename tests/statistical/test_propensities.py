@@ -26,9 +26,9 @@ def worlds(prior, seed):
     rates = rng.beta(*prior, (WORLDS, K))
     sends = rng.integers(5, 60, rates.shape)
     wins = rng.binomial(sends, rates).astype(float)
-    known = Moments(sends.astype(float), wins, wins, np.zeros_like(wins))
+    statistic = Moments(sends.astype(float), wins, wins, np.zeros_like(wins))
     policy = make("thompson", {"prior_successes": prior[0], "prior_failures": prior[1]})
-    prepared = policy.prepare(known, Problem.of(K), 1, rng)
+    prepared = policy.prepare(statistic, Problem.of(K), 1, rng)
     return rates.argmax(axis=-1), policy.propensities(prepared, NO_CONTEXTS)
 
 

@@ -11,7 +11,7 @@ import os
 import numpy as np
 import pytest
 
-from simulations.environments import Bernoulli, Drifting
+from simulations.environments import Bernoulli, DriftingRates
 from simulations.running.schedule import Run
 from simulations.simulate import simulate_run
 
@@ -32,7 +32,7 @@ BY_DECISION = [
 ]
 
 # Garivier and Moulines (2011): the third arm is the best for a while.
-DRIFT = Drifting(((0.5, 0.3, 0.4), (0.5, 0.3, 0.9), (0.5, 0.3, 0.4)), at=(3000, 5000))
+DRIFT = DriftingRates(((0.5, 0.3, 0.4), (0.5, 0.3, 0.9), (0.5, 0.3, 0.4)), at=(3000, 5000))
 IN_DRIFT = [
     ({"name": "ucb1"}, 605, 1),
     ({"name": "thompson"}, 772, 2),

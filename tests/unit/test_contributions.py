@@ -39,7 +39,7 @@ def fitted(name, n=300):
     contexts = np.column_stack([np.ones(n), rng.random((n, D - 1))])
     rewards = (rng.random(n) < 0.2 + 0.2 * arms * contexts[:, 1]).astype(float)
     policy = make(name)
-    statistic = policy.statistic.of(problem, arms, rewards, contexts, np.ones(n))
+    statistic = policy.statistic.from_observations(problem, arms, rewards, contexts, np.ones(n))
     prepared = policy.prepare(statistic, problem, 1, np.random.default_rng(8))
     return policy, prepared, arms, rewards, contexts
 

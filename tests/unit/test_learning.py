@@ -18,7 +18,7 @@ class Experiments:
     """An engine with experiments to learn; some of them fail."""
 
     def __init__(self, **states: str) -> None:
-        self.store = self
+        self.store = self.experiments = self.log = self
         self.states = states
         self.learned: list[str] = []
         self.pruned: list[str] = []

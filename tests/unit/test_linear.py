@@ -21,7 +21,7 @@ def observed(n, seed, lead=()):
 
 
 def known_of(arms, rewards, contexts):
-    return Ridge.of(PROBLEM, arms, rewards, contexts, np.ones(arms.shape))
+    return Ridge.from_observations(PROBLEM, arms, rewards, contexts, np.ones(arms.shape))
 
 
 def test_means_and_widths_are_those_of_the_textbook():
@@ -38,10 +38,10 @@ def test_means_and_widths_are_those_of_the_textbook():
 
 def test_pending_decisions_narrow_the_width_and_leave_the_mean():
     arms, rewards, contexts = observed(40, seed=3)
-    known = known_of(arms, rewards, contexts)
-    waiting = Ridge.waiting(PROBLEM, arms, contexts, np.ones(40))
+    statistic = known_of(arms, rewards, contexts)
+    waiting = Ridge.from_pending(PROBLEM, arms, contexts, np.ones(40))
     x = np.random.default_rng(4).normal(size=(6, D))
-    before, after = RidgeFit(known, 1.0), RidgeFit(known + waiting, 1.0)
+    before, after = RidgeFit(statistic, 1.0), RidgeFit(statistic + waiting, 1.0)
     assert np.array_equal(before.means(x), after.means(x))
     assert np.all(after.widths(x) < before.widths(x))
 
@@ -67,7 +67,7 @@ def test_online_ridge_drifts_less_than_a_billionth(steps):
     arms, rewards, contexts = observed(steps, seed=9, lead=lead)
     fit = RidgeFit(start, 1.0)
     for t in range(steps):
-        fit = fit.learned(arms[:, t], rewards[:, t], contexts[:, t])
+        fit = fit.update(arms[:, t], rewards[:, t], contexts[:, t])
     anew = RidgeFit(start + known_of(arms, rewards, contexts), 1.0)
     x = np.random.default_rng(10).normal(size=(4, 20, D))
     assert np.abs(fit.means(x) - anew.means(x)).max() < 1e-9
@@ -81,7 +81,7 @@ def test_online_ridge_begins_anew_from_a_factorisation():
     arms, rewards, contexts = observed(4200, seed=11)
     walks = [fit]
     for t in range(4200):
-        walks.append(walks[-1].learned(arms[t], rewards[t], contexts[t]))
+        walks.append(walks[-1].update(arms[t], rewards[t], contexts[t]))
     assert len({id(walk) for walk in walks}) == 2
 
 
@@ -115,7 +115,7 @@ def test_ten_thousand_updates_drift_from_the_exact_solution_less_than_a_milliont
     rewards = contexts @ [0.2, 0.5, -0.5, 0.3] + 0.1 * noise
     fit = RidgeFit(Ridge.zeros(PROBLEM), ridge)
     for t in range(n):
-        fit = fit.learned(arms[t], rewards[t], contexts[t])
+        fit = fit.update(arms[t], rewards[t], contexts[t])
     means, widths = exact(arms, rewards, contexts, ridge, asks)
     assert np.abs(fit.means(asks) - means).max() < 1e-6
     assert np.abs(fit.widths(asks) / widths - 1).max() < 1e-6
@@ -129,9 +129,9 @@ def test_online_ridge_learns_from_other_contexts_than_it_was_asked_about():
     arms, rewards, contexts = observed(30, seed=17, lead=(4,))
     asked, other = (RidgeFit(Ridge.zeros(PROBLEM, (4,)), 1.0) for _ in range(2))
     for t in range(30):
-        asked = asked.learned(arms[:, t], rewards[:, t], contexts[:, t])
-        other = other.learned(arms[:, t], rewards[:, t], contexts[:, t])
-        asked.predicted(contexts[:, t - 1])
+        asked = asked.update(arms[:, t], rewards[:, t], contexts[:, t])
+        other = other.update(arms[:, t], rewards[:, t], contexts[:, t])
+        asked.predict(contexts[:, t - 1])
     x = contexts[:, 0]
     assert np.array_equal(asked.means(x), other.means(x))
     assert np.array_equal(asked.widths(x), other.widths(x))
@@ -140,17 +140,17 @@ def test_online_ridge_learns_from_other_contexts_than_it_was_asked_about():
 def test_online_ridge_predictions_stay_when_asked_again():
     _, _, contexts = observed(3, seed=18, lead=(4,))
     walk = OnlineRidge(known_of(*observed(9, seed=19, lead=(4,))), 1.0)
-    before = walk.predicted(contexts[:, 0])
+    before = walk.predict(contexts[:, 0])
     kept = [values.copy() for values in before]
-    walk.predicted(contexts[:, 1])
-    walk.learned(np.zeros(4, np.int64), np.ones(4), contexts[:, 2])
+    walk.predict(contexts[:, 1])
+    walk.update(np.zeros(4, np.int64), np.ones(4), contexts[:, 2])
     assert all(np.array_equal(a, b) for a, b in zip(before, kept, strict=True))
 
 
 def test_online_ridge_factorises_every_step_with_decisions_pending():
     arms, rewards, contexts = observed(30, seed=12)
-    waiting = Ridge.waiting(PROBLEM, arms, contexts, np.ones(30))
-    fit = RidgeFit(waiting, 1.0).learned(arms[0], rewards[0], contexts[0])
+    waiting = Ridge.from_pending(PROBLEM, arms, contexts, np.ones(30))
+    fit = RidgeFit(waiting, 1.0).update(arms[0], rewards[0], contexts[0])
     anew = RidgeFit(waiting + known_of(arms[:1], rewards[:1], contexts[:1]), 1.0)
     assert np.allclose(fit.widths(contexts), anew.widths(contexts), rtol=1e-12)
     assert np.allclose(fit.means(contexts), anew.means(contexts), rtol=0, atol=1e-12)
@@ -159,8 +159,10 @@ def test_online_ridge_factorises_every_step_with_decisions_pending():
 def test_huge_and_nearly_dependent_sums_are_still_factorised():
     x = np.random.default_rng(13).random((100, D))
     x[:, 1] = x[:, 0] * (1 + 1e-9)
-    known = Ridge.of(PROBLEM, np.zeros(100, np.int64), np.ones(100), x, np.full(100, 1e12))
-    fit = RidgeFit(known, ridge=1e-3)
+    statistic = Ridge.from_observations(
+        PROBLEM, np.zeros(100, np.int64), np.ones(100), x, np.full(100, 1e12)
+    )
+    fit = RidgeFit(statistic, ridge=1e-3)
     assert np.all(np.isfinite(fit.widths(x)))
     assert np.all(fit.widths(x) >= 0)
     assert np.isfinite(fit.means(x)).all()
@@ -170,8 +172,10 @@ def test_sums_over_many_observations_are_those_of_their_parts():
     """So many that they are summed in several parts; the last one alone is none."""
     n = 300_001
     arms, rewards, contexts = observed(n, seed=20)
-    whole = Ridge.of(PROBLEM, arms, rewards, contexts, np.ones(n))
-    assert np.array_equal(Ridge.waiting(PROBLEM, arms, contexts, np.ones(n)).pending, whole.gram)
+    whole = Ridge.from_observations(PROBLEM, arms, rewards, contexts, np.ones(n))
+    assert np.array_equal(
+        Ridge.from_pending(PROBLEM, arms, contexts, np.ones(n)).pending, whole.gram
+    )
     for k in range(K):
         x, r = contexts[arms == k], rewards[arms == k]
         assert np.allclose(whole.gram[k], x.T @ x, rtol=1e-11)
@@ -180,16 +184,16 @@ def test_sums_over_many_observations_are_those_of_their_parts():
 
 def test_a_mean_rate_is_near_the_integral_over_uncertain_odds():
     class Odds:
-        def predicted(self, contexts):
+        def predict(self, contexts):
             means, widths = np.meshgrid(np.linspace(-4, 4, 9), [0.1, 0.5, 1.0, 2.0, 4.0])
             return means, widths / 2
 
-    means, widths = Odds().predicted(None)
-    found = mean_rates(Odds(), np.zeros(0), spread=2.0)
+    means, widths = Odds().predict(None)
+    actual = mean_rates(Odds(), np.zeros(0), spread=2.0)
 
     def rate(m, s):
         return integrate.quad(lambda z: stats.norm.pdf(z) * expit(m + s * z), -9, 9)[0]
 
     exact = np.array([rate(m, 2 * s) for m, s in zip(means.flat, widths.flat, strict=True)])
-    assert np.abs(found.ravel() - exact).max() < 0.02
+    assert np.abs(actual.ravel() - exact).max() < 0.02
     assert np.abs(expit(means).ravel() - exact).max() > 0.1

@@ -40,7 +40,9 @@ def learned(config: Configuration, arms: list[int], rewards: list[float]) -> Sna
     """Make the snapshot of these matured decisions."""
     problem, n = config.problem, len(arms)
     chosen, earned = np.array(arms), np.array(rewards)
-    statistic: Statistic = Moments.of(problem, chosen, earned, np.ones((n, 1)), np.ones(n))
+    statistic: Statistic = Moments.from_observations(
+        problem, chosen, earned, np.ones((n, 1)), np.ones(n)
+    )
     tally = ArmCounts.of_complete(
         problem.n_arms, chosen, np.zeros(n, dtype=bool), earned, earned[None]
     )
@@ -56,6 +58,7 @@ class Failing:
     """A policy that cannot decide."""
 
     statistic = Moments
+    contributions = None
 
     def __init__(self, answer: FloatArray | None = None) -> None:
         self.answer = answer

@@ -25,17 +25,21 @@ def observed(n, seed=1):
     return arms, (rng.random(n) < rates).astype(float), contexts, rng.uniform(0.5, 1, n)
 
 
-def fitted(known, penalty=1.0):
+def fitted(statistic, penalty=1.0):
     """The mode under the prior N(0, 1/λ), and the precision there with the prior's."""
-    fit = RidgeFit(Ridge(known.precision, known.shift, np.zeros_like(known.precision)), penalty)
-    return fit.theta, known.precision + penalty * np.eye(2)
+    fit = RidgeFit(
+        Ridge(statistic.precision, statistic.shift, np.zeros_like(statistic.precision)), penalty
+    )
+    return fit.theta, statistic.precision + penalty * np.eye(2)
 
 
 @pytest.mark.parametrize("penalty", [1.0, 0.01, 30.0])
 def test_the_mode_and_its_curvature_are_those_of_the_posterior(penalty):
     arms, rewards, contexts, weights = observed(400)
     family = make("logistic_thompson", {"ridge": penalty}).statistic
-    theta, precision = fitted(family.of(PROBLEM, arms, rewards, contexts, weights), penalty)
+    theta, precision = fitted(
+        family.from_observations(PROBLEM, arms, rewards, contexts, weights), penalty
+    )
     for k in range(3):
         x, r, w = contexts[arms == k], rewards[arms == k], weights[arms == k]
 
@@ -54,11 +58,11 @@ def test_the_mode_and_its_curvature_are_those_of_the_posterior(penalty):
 @pytest.mark.parametrize("weight", [1.0, 1e9])
 def test_fit_of_one_sided_results_converges_to_the_mode(reward, weight):
     n = 50
-    known = LogisticSums.of(
+    statistic = LogisticSums.from_observations(
         Problem.of(1, 1), np.zeros(n, np.int64), np.full(n, reward), np.ones((n, 1)),
         np.full(n, weight),
     )  # fmt: skip
-    theta = known.shift[0, 0] / (known.precision[0, 0, 0] + 1)
+    theta = statistic.shift[0, 0] / (statistic.precision[0, 0, 0] + 1)
     # At the mode the likelihood's slope is the prior's.
     assert n * weight * (reward - expit(theta)) == pytest.approx(theta, rel=1e-6)
 
@@ -66,12 +70,12 @@ def test_fit_of_one_sided_results_converges_to_the_mode(reward, weight):
 def test_accumulator_fits_parts_together_and_does_not_add_them():
     """Where each part has few rewards the prior of each would pull its weights to 0."""
     arms, rewards, contexts, weights = observed(400)
-    gathered = Accumulator(LogisticSums, PROBLEM)
+    accumulator = Accumulator(LogisticSums, PROBLEM)
     for i in (slice(0, 20), slice(20, 300), slice(300, None)):
-        gathered.add(arms[i], rewards[i], contexts[i], weights[i])
-        assert gathered.known is gathered.known
-    together, _ = fitted(LogisticSums.of(PROBLEM, arms, rewards, contexts, weights))
-    assert fitted(gathered.known)[0] == pytest.approx(together, abs=1e-12)
+        accumulator.add(arms[i], rewards[i], contexts[i], weights[i])
+        assert accumulator.statistic is accumulator.statistic
+    together, _ = fitted(LogisticSums.from_observations(PROBLEM, arms, rewards, contexts, weights))
+    assert fitted(accumulator.statistic)[0] == pytest.approx(together, abs=1e-12)
 
 
 def test_a_replayed_log_is_learned_as_a_whole():
@@ -81,13 +85,15 @@ def test_a_replayed_log_is_learned_as_a_whole():
     prepared = []
 
     class Watched:
+        advance = None
+
         def __init__(self):
             self.inner = make("logistic_thompson")
             self.name, self.support = self.inner.name, self.inner.support
             self.statistic, self.sample = self.inner.statistic, self.inner.sample
 
-        def prepare(self, *given):
-            prepared.append(self.inner.prepare(*given))
+        def prepare(self, *arguments):
+            prepared.append(self.inner.prepare(*arguments))
             return prepared[-1]
 
     replay(log, Watched())
@@ -99,21 +105,21 @@ def test_a_replayed_log_is_learned_as_a_whole():
 def test_sum_of_two_large_fits_is_near_the_fit_of_both():
     arms, rewards, contexts, weights = observed(20_000)
     parts = [
-        LogisticSums.of(PROBLEM, arms[i], rewards[i], contexts[i], weights[i])
+        LogisticSums.from_observations(PROBLEM, arms[i], rewards[i], contexts[i], weights[i])
         for i in (slice(0, 10_000), slice(10_000, None))
     ]
     apart, _ = fitted(parts[0] + parts[1])
-    together, _ = fitted(LogisticSums.of(PROBLEM, arms, rewards, contexts, weights))
+    together, _ = fitted(LogisticSums.from_observations(PROBLEM, arms, rewards, contexts, weights))
     assert apart == pytest.approx(together, abs=0.01)
 
 
 def test_recipients_get_the_variant_that_they_click():
     arms, rewards, contexts, weights = observed(6000)
-    known = LogisticSums.of(PROBLEM, arms, rewards, contexts, weights)
+    statistic = LogisticSums.from_observations(PROBLEM, arms, rewards, contexts, weights)
     policy = make("logistic_thompson")
-    prepared = policy.prepare(known, PROBLEM, 1, np.random.default_rng(2))
-    found = policy.propensities(prepared, np.array([[1.0, -3.0], [1.0, 3.0]]))
-    assert found[0].argmax() == 0
-    assert found[1].argmax() == 2
-    assert found[0, 0] > 0.99
-    assert found[1, 2] > 0.99
+    prepared = policy.prepare(statistic, PROBLEM, 1, np.random.default_rng(2))
+    actual = policy.propensities(prepared, np.array([[1.0, -3.0], [1.0, 3.0]]))
+    assert actual[0].argmax() == 0
+    assert actual[1].argmax() == 2
+    assert actual[0, 0] > 0.99
+    assert actual[1, 2] > 0.99

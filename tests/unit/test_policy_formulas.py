@@ -7,10 +7,10 @@ import pytest
 from scipy import integrate, stats
 from scipy.special import rel_entr
 
-from bandits.numerics.kl import largest_rate
 from bandits.problem import Problem
 from bandits.registry import make
 from bandits.statistics import Moments, Ridge
+from policies.kl_ucb import largest_rate
 
 NO_CONTEXTS = np.zeros((1, 0))
 SENDS = np.array([50.0, 40.0, 80.0])
@@ -20,18 +20,18 @@ MEANS = WINS / SENDS
 LOG_T = np.log(SENDS.sum())
 
 
-def shares(name, known=KNOWN, upcoming=1, **params):
+def shares(name, statistic=KNOWN, upcoming=1, **params):
     policy = make(name, params)
-    problem = Problem.of(known.count.shape[-1])
-    prepared = policy.prepare(known, problem, upcoming, np.random.default_rng(1))
+    problem = Problem.of(statistic.count.shape[-1])
+    prepared = policy.prepare(statistic, problem, upcoming, np.random.default_rng(1))
     return policy.propensities(prepared, NO_CONTEXTS)
 
 
-def index(name, known=KNOWN, **params):
+def index(name, statistic=KNOWN, **params):
     """The indices that an index policy compares."""
     policy = make(name, params)
-    prepared = policy.prepare(known, Problem.of(3), 1, np.random.default_rng(1))
-    return prepared.index(known, known.count + known.pending)
+    prepared = policy.prepare(statistic, Problem.of(3), 1, np.random.default_rng(1))
+    return prepared.index(statistic, statistic.count + statistic.pending)
 
 
 def test_ucb1_is_mean_plus_width():
@@ -42,14 +42,14 @@ def test_ucb1_is_mean_plus_width():
 def test_ucb1s_width_scales_with_the_range_of_rewards():
     policy = make("ucb1")
     prepared = policy.prepare(KNOWN, Problem.of(3, 0, -5.0, 5.0), 1, np.random.default_rng(1))
-    wanted = MEANS + 10 * np.sqrt(2 * LOG_T / SENDS)
-    assert prepared.index(KNOWN, SENDS) == pytest.approx(wanted)
+    expected = MEANS + 10 * np.sqrt(2 * LOG_T / SENDS)
+    assert prepared.index(KNOWN, SENDS) == pytest.approx(expected)
 
 
 def test_ucb_tuned_knows_the_variance_of_rates():
     bound = MEANS * (1 - MEANS) + np.sqrt(2 * LOG_T / SENDS)
-    wanted = MEANS + np.sqrt(LOG_T / SENDS * np.minimum(0.25, bound))
-    assert index("ucb_tuned") == pytest.approx(wanted)
+    expected = MEANS + np.sqrt(LOG_T / SENDS * np.minimum(0.25, bound))
+    assert index("ucb_tuned") == pytest.approx(expected)
 
 
 def test_kl_ucb_is_the_largest_rate_not_ruled_out():
@@ -60,8 +60,8 @@ def test_kl_ucb_is_the_largest_rate_not_ruled_out():
 
 
 def test_kl_ucb_of_sure_rates_is_in_closed_form():
-    known = Moments(SENDS, SENDS * [0, 1, 0.5], SENDS * [0, 1, 0.5], np.zeros(3))
-    q = index("kl_ucb", known)
+    statistic = Moments(SENDS, SENDS * [0, 1, 0.5], SENDS * [0, 1, 0.5], np.zeros(3))
+    q = index("kl_ucb", statistic)
     assert q[0] == pytest.approx(1 - np.exp(-LOG_T / SENDS[0]))
     assert q[1] == 1
 
@@ -80,8 +80,8 @@ def test_kl_ucb_converges_for_every_mean_and_divergence():
 
 
 def test_bayes_ucb_is_a_quantile_of_the_posterior():
-    wanted = stats.beta.ppf(1 - 1 / SENDS.sum(), 1 + WINS, 1 + SENDS - WINS)
-    assert index("bayes_ucb") == pytest.approx(wanted)
+    expected = stats.beta.ppf(1 - 1 / SENDS.sum(), 1 + WINS, 1 + SENDS - WINS)
+    assert index("bayes_ucb") == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("name", ["ucb1", "ucb_tuned", "kl_ucb", "bayes_ucb"])
@@ -94,17 +94,17 @@ def test_pending_sends_lower_an_index_and_rewards_do_not_move_it(name):
 
 @pytest.mark.parametrize("name", ["ucb1", "ucb_tuned", "kl_ucb", "bayes_ucb"])
 def test_index_policies_send_every_arm_once_first(name):
-    known = Moments(
+    statistic = Moments(
         np.array([5.0, 0, 0]), np.array([5.0, 0, 0]), np.array([5.0, 0, 0]), np.zeros(3)
     )
-    assert shares(name, known).tolist() == [0, 0.5, 0.5]
+    assert shares(name, statistic).tolist() == [0, 0.5, 0.5]
 
 
 def test_epsilon_greedy_splits_its_random_part_equally():
     best = int(MEANS.argmax())
-    wanted = np.full(3, 0.1 / 3)
-    wanted[best] += 0.9
-    assert shares("epsilon_greedy") == pytest.approx(wanted)
+    expected = np.full(3, 0.1 / 3)
+    expected[best] += 0.9
+    assert shares("epsilon_greedy") == pytest.approx(expected)
 
 
 def test_epsilon_greedy_decays_as_one_over_t():
@@ -116,8 +116,8 @@ def test_epsilon_greedy_decays_as_one_over_t():
 
 
 def test_softmax_is_in_proportion_to_the_exponential_of_means():
-    wanted = np.exp(MEANS / 0.05)
-    assert shares("softmax", temperature=0.05) == pytest.approx(wanted / wanted.sum())
+    expected = np.exp(MEANS / 0.05)
+    assert shares("softmax", temperature=0.05) == pytest.approx(expected / expected.sum())
 
 
 def test_softmax_takes_the_coldest_temperature_without_overflow():
@@ -127,19 +127,19 @@ def test_softmax_takes_the_coldest_temperature_without_overflow():
 def test_top_two_shares_with_the_rivals():
     chances = shares("thompson")
     beta = 0.7
-    wanted = [
+    expected = [
         chances[k]
         * (beta + (1 - beta) * sum(chances[j] / (1 - chances[j]) for j in range(3) if j != k))
         for k in range(3)
     ]
-    assert shares("top_two_thompson", leader_share=beta) == pytest.approx(np.array(wanted))
+    assert shares("top_two_thompson", leader_share=beta) == pytest.approx(np.array(expected))
 
 
 def test_top_two_still_tells_the_rivals_of_a_clear_leader_apart():
     sends = np.full(3, 50_000.0)
     wins = sends * [0.24, 0.21, 0.20]
-    found = shares("top_two_thompson", Moments(sends, wins, wins, np.zeros(3)))
-    assert found == pytest.approx([0.5, 0.5, 0], abs=1e-9)
+    actual = shares("top_two_thompson", Moments(sends, wins, wins, np.zeros(3)))
+    assert actual == pytest.approx([0.5, 0.5, 0], abs=1e-9)
 
 
 def test_top_two_of_one_arm_is_that_arm():
@@ -159,10 +159,12 @@ def test_thompson_counts_a_fraction_as_part_success_and_part_failure():
 def test_gaussian_thompson_has_murphys_posterior():
     rng = np.random.default_rng(2)
     arms, rewards = rng.integers(0, 3, 60), rng.normal(5, 2, 60)
-    known = Moments.of(Problem.of(3), arms, rewards, np.zeros((60, 0)), np.ones(60))
+    statistic = Moments.from_observations(
+        Problem.of(3), arms, rewards, np.zeros((60, 0)), np.ones(60)
+    )
     problem = Problem.of(3, 0, -10, 20)
     policy = make("thompson_gaussian", {"prior_weight": 2.0, "prior_shape": 3.0})
-    posterior = policy.prepare(known, problem, 1, rng)
+    posterior = policy.prepare(statistic, problem, 1, rng)
     dof, location, scale = posterior.marginal
     centre = rewards.mean()
     variance = (((rewards - centre) ** 2).sum() + 15.0**2) / 61
@@ -183,31 +185,31 @@ def contextual(name, seed=3, **params):
     problem = Problem.of(3, 2)
     arms, contexts = rng.integers(0, 3, 90), rng.normal(size=(90, 2))
     rewards = contexts @ rng.normal(size=2) * (arms + 1) / 3 + rng.normal(size=90) / 2
-    known = Ridge.of(problem, arms, rewards, contexts, np.ones(90))
+    statistic = Ridge.from_observations(problem, arms, rewards, contexts, np.ones(90))
     grams = [np.eye(2) + contexts[arms == k].T @ contexts[arms == k] for k in range(3)]
     theta = [
         np.linalg.solve(g, contexts[arms == k].T @ rewards[arms == k]) for k, g in enumerate(grams)
     ]
     policy = make(name, params)
-    prepared = policy.prepare(known, problem, 1, rng)
+    prepared = policy.prepare(statistic, problem, 1, rng)
     x = rng.normal(size=(40, 2))
     widths = np.stack([np.sqrt(np.vecdot(x @ np.linalg.inv(g), x)) for g in grams], axis=-1)
     return policy.propensities(prepared, x), x @ np.array(theta).T, widths
 
 
 def test_linucb_takes_the_largest_bound():
-    found, means, widths = contextual("linucb", alpha=0.8)
-    assert found.argmax(axis=-1).tolist() == (means + 0.8 * widths).argmax(axis=-1).tolist()
-    assert np.all(found.max(axis=-1) == 1)
+    actual, means, widths = contextual("linucb", alpha=0.8)
+    assert actual.argmax(axis=-1).tolist() == (means + 0.8 * widths).argmax(axis=-1).tolist()
+    assert np.all(actual.max(axis=-1) == 1)
 
 
 def test_greedy_ridge_takes_the_largest_mean():
-    found, means, _ = contextual("greedy_ridge")
-    assert found.argmax(axis=-1).tolist() == means.argmax(axis=-1).tolist()
+    actual, means, _ = contextual("greedy_ridge")
+    assert actual.argmax(axis=-1).tolist() == means.argmax(axis=-1).tolist()
 
 
 def test_lints_is_the_chance_to_be_the_largest_of_independent_normals():
-    found, means, widths = contextual("lints", v=0.3)
+    actual, means, widths = contextual("lints", v=0.3)
     deviations = 0.3 * widths
     for row in range(0, 40, 8):
         m, s = means[row], deviations[row]
@@ -220,17 +222,17 @@ def test_lints_is_the_chance_to_be_the_largest_of_independent_normals():
         first = sum(
             integrate.quad(integrand, low, high, epsabs=1e-12)[0] for low, high in pairwise(edges)
         )
-        assert found[row, 0] == pytest.approx(first, abs=1e-7)
+        assert actual[row, 0] == pytest.approx(first, abs=1e-7)
 
 
 def test_squarecb_falls_with_the_inverse_of_the_gap():
-    found, means, _ = contextual("squarecb", scale=4.0, exponent=0.0)
+    actual, means, _ = contextual("squarecb", scale=4.0, exponent=0.0)
     gaps = means.max(axis=-1, keepdims=True) - means
-    wanted = 1 / (3 + 4.0 * gaps)
+    expected = 1 / (3 + 4.0 * gaps)
     best = gaps == 0
-    wanted[best] = 0
-    wanted[best] = 1 - wanted.sum(axis=-1)
-    assert found == pytest.approx(wanted, abs=1e-12)
+    expected[best] = 0
+    expected[best] = 1 - expected.sum(axis=-1)
+    assert actual == pytest.approx(expected, abs=1e-12)
 
 
 def test_squarecbs_greed_grows_with_the_results_where_a_feature_is_constant():
@@ -238,6 +240,6 @@ def test_squarecbs_greed_grows_with_the_results_where_a_feature_is_constant():
     problem = Problem.of(2, 2)
     contexts = np.column_stack([np.ones(100), rng.random(100)])
     arms = rng.integers(0, 2, 100)
-    known = Ridge.of(problem, arms, rng.random(100), contexts, np.ones(100))
-    prepared = make("squarecb", {"scale": 3.0}).prepare(known, problem, 1, rng)
+    statistic = Ridge.from_observations(problem, arms, rng.random(100), contexts, np.ones(100))
+    prepared = make("squarecb", {"scale": 3.0}).prepare(statistic, problem, 1, rng)
     assert prepared.greed == pytest.approx([3.0 * 10.0])

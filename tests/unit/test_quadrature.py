@@ -140,8 +140,8 @@ def test_student_chances_are_exact_even_with_heavy_tails(dof):
         def cdfs(theta, dofs=dofs, location=location, scale=scale):
             return special.stdtr(dofs, (np.tan(theta) - location) / scale)
 
-        found = student_chances(dofs, location, scale)
-        assert np.abs(found - adaptive(pdfs, cdfs, edges)).max() < WANTED
+        actual = student_chances(dofs, location, scale)
+        assert np.abs(actual - adaptive(pdfs, cdfs, edges)).max() < WANTED
 
 
 def test_panels_succeed_where_one_interval_with_many_nodes_fails():
@@ -161,15 +161,15 @@ def test_panels_succeed_where_one_interval_with_many_nodes_fails():
 def test_no_common_panel_is_wider_than_an_arm_allows(seed):
     rng = np.random.default_rng(seed)
     edges = np.sort(rng.normal(size=(3, 6, 17)) * 10 ** rng.uniform(-4, 2, (3, 6, 1)), axis=-1)
-    found = common_edges(edges)
+    actual = common_edges(edges)
     for state in range(3):
         for arm in range(6):
             own = edges[state, arm]
             # How many of its own panels, in fractions, each common panel holds.
-            held = np.diff(np.interp(found[state], own, np.arange(17)))
+            held = np.diff(np.interp(actual[state], own, np.arange(17)))
             assert held.max() <= 1 + 1e-9
-    assert np.allclose(found[:, 0], edges.min(axis=(1, 2)))
-    assert np.allclose(found[:, -1], edges.max(axis=(1, 2)))
+    assert np.allclose(actual[:, 0], edges.min(axis=(1, 2)))
+    assert np.allclose(actual[:, -1], edges.max(axis=(1, 2)))
 
 
 def test_each_panel_is_as_wide_as_the_narrowest_there_allows():
@@ -179,7 +179,7 @@ def test_each_panel_is_as_wide_as_the_narrowest_there_allows():
     edges[1, 2] = edges[1, 4]  # arms may be alike,
     edges[2, :, 8] = 0.5  # or meet in one place
     edges.sort(axis=-1)
-    found = common_edges(edges)
+    actual = common_edges(edges)
     for state, arms in enumerate(edges):
         places = np.unique(arms)
         middles = (places[:-1] + places[1:]) / 2
@@ -190,8 +190,8 @@ def test_each_panel_is_as_wide_as_the_narrowest_there_allows():
                 if 0 <= panel < 16:
                     narrowest[i] = min(narrowest[i], e[panel + 1] - e[panel])
         demand = np.concatenate([[0], np.cumsum(np.diff(places) / narrowest)])
-        held = np.diff(np.interp(found[state], places, demand))
-        assert held == pytest.approx(demand[-1] / (found.shape[1] - 1), rel=1e-9)
+        held = np.diff(np.interp(actual[state], places, demand))
+        assert held == pytest.approx(demand[-1] / (actual.shape[1] - 1), rel=1e-9)
 
 
 def test_panels_of_many_arms_are_found_in_one_table():

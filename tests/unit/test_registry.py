@@ -47,7 +47,7 @@ class Stubborn(Parameters, frozen=True):
 
 TRY = '''
 import numpy as np
-from bandits.policy_pages import page
+from simulations.policy_docs import page
 from bandits.problem import Problem
 from bandits.registry import make, policies
 from bandits.statistics import Moments
@@ -103,7 +103,7 @@ def test_a_policy_in_one_new_file_is_registered_documented_and_simulated(tmp_pat
 def test_policies_page_is_not_stale():
     root = Path(__file__).parents[2]
     subprocess.run(
-        [sys.executable, "-m", "bandits.policy_pages", "--check"],
+        [sys.executable, "-m", "simulations.policy_docs", "--check"],
         cwd=root,
         check=True,
         timeout=LIMIT_SECONDS,
@@ -114,7 +114,7 @@ def test_a_stale_page_fails_the_check(tmp_path):
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "policies.md").write_text("as it was")
     checked = subprocess.run(
-        [sys.executable, "-m", "bandits.policy_pages", "--check"],
+        [sys.executable, "-m", "simulations.policy_docs", "--check"],
         cwd=tmp_path,
         check=False,
         capture_output=True,

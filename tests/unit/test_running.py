@@ -17,7 +17,7 @@ def taught(steps, start):
     for _ in range(steps):
         arms, rewards = rng.integers(0, 3, LEAD), rng.random(LEAD)
         running.learn(arms, rewards)
-        frozen = frozen.learned(arms, rewards)
+        frozen = frozen.update(arms, rewards)
     return running, frozen
 
 
@@ -37,7 +37,9 @@ def test_online_moments_agree_with_moments(steps):
 
 def test_online_moments_keep_the_rounds_of_each_state():
     weights = np.arange(1, 5)[:, None] * np.ones((4, 3))
-    start = Moments.of(PROBLEM, np.tile(np.arange(3), (4, 1)), weights, weights, weights)
+    start = Moments.from_observations(
+        PROBLEM, np.tile(np.arange(3), (4, 1)), weights, weights, weights
+    )
     running, frozen = taught(5, start)
     assert np.allclose(running.log_rounds, frozen.log_rounds, rtol=1e-12)
     assert len(np.unique(running.log_rounds)) == 4

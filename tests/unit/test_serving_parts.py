@@ -15,8 +15,8 @@ from bandits.schemas import Decision
 from webapp import file_lock
 from webapp.file_lock import FileLock
 from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
-from webapp.metrics import DecisionMetrics, HttpMetrics, family
-from webapp.server import Address, PortInUse, reserved
+from webapp.metrics import RequestMetrics, family
+from webapp.server import Address, PortInUse, reserve
 from webapp.settings import Settings
 
 
@@ -64,7 +64,7 @@ def test_file_lock_says_the_process_that_holds_it_now(tmp_path) -> None:
 
 
 def test_an_address_is_reserved_with_a_free_port() -> None:
-    with reserved(Address("127.0.0.1", 0)) as address:
+    with reserve(Address("127.0.0.1", 0)) as address:
         assert address.port > 0
         assert str(address) == f"http://127.0.0.1:{address.port}"
     assert str(Address("::1", 80)) == "http://[::1]:80"
@@ -74,17 +74,17 @@ def test_an_address_that_is_listened_at_or_is_nobodys_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as taken:
         port = taken.getsockname()[1]
         refusal = rf"port {port} of 127\.0\.0\.1 is in use"
-        with pytest.raises(PortInUse, match=refusal), reserved(Address("127.0.0.1", port)):
+        with pytest.raises(PortInUse, match=refusal), reserve(Address("127.0.0.1", port)):
             pass
-    with pytest.raises(Unavailable, match="cannot be used"), reserved(Address("192.0.2.1", 0)):
+    with pytest.raises(Unavailable, match="cannot be used"), reserve(Address("192.0.2.1", 0)):
         pass
 
 
 def test_requests_are_counted_and_their_times_sorted_into_buckets() -> None:
-    requests = HttpMetrics()
+    requests = RequestMetrics()
     for seconds in (0.0005, 0.001, 0.3, 99.0):
-        requests.count("/x", "GET", 200, seconds)
-    requests.count("/x", "POST", 503, 0.02)
+        requests.count_request("/x", "GET", 200, seconds)
+    requests.count_request("/x", "POST", 503, 0.02)
     lines = [re.sub(r',process="\d+"', "", line) for line in requests.lines()]
     plain = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
     assert plain['bandits_requests_total{route="/x",method="GET",status="200"}'] == "4"
@@ -97,9 +97,9 @@ def test_requests_are_counted_and_their_times_sorted_into_buckets() -> None:
 
 
 def test_a_fallback_is_counted_as_one_whatever_else_it_is() -> None:
-    work = DecisionMetrics()
+    work = RequestMetrics()
     for n in (1, 3):
-        work.decided("spring", [Decision("d", {}, 1.0, 2, n == 3, fallback=True)] * n)
+        work.count_decisions("spring", [Decision("d", {}, 1.0, 2, n == 3, fallback=True)] * n)
     (line,) = [n for n in work.lines() if n.startswith("bandits_decisions_total")]
     assert line.startswith('bandits_decisions_total{experiment="spring",outcome="fallback"')
     assert line.endswith(" 4")

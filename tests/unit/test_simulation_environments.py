@@ -9,7 +9,7 @@ from simulations.environments import (
     KINDS,
     Bernoulli,
     Classification,
-    Drifting,
+    DriftingRates,
     Gaussian,
     Hillstrom,
     Logistic,
@@ -39,8 +39,8 @@ EXAMPLES = [
     Gaussian((1.0, -2.0), sd=(0.5, 5.0)),
     Orders((0.02, 0.3), (50.0, 20.0), cap=200.0),
     Logistic.drawn(3, 4, seed=2),
-    Drifting(((0.1, 0.2), (0.3, 0.1)), at=(10_000,)),
-    Drifting(((0.1, 0.2), (0.3, 0.1)), at=(10_000,), smooth=True, every=15_000),
+    DriftingRates(((0.1, 0.2), (0.3, 0.1)), at=(10_000,)),
+    DriftingRates(((0.1, 0.2), (0.3, 0.1)), at=(10_000,), smooth=True, every=15_000),
     Slots(((0.0, 0.2), (0.0, 0.3, -0.2)), interaction=0.1),
     Classification("digits"),
 ]
@@ -52,7 +52,9 @@ def test_rewards_average_to_the_means_within_four_standard_errors(environment):
     n = 40_000
     rounds = environment.rounds(0, n, rng)
     means = np.broadcast_to(rounds.means, (n, environment.problem.n_arms))
-    rewards = environment.rewards(means, rng)
+    rewards = environment.reward(
+        np.arange(means.shape[1]), means, environment.noise(n, rng)[:, None]
+    )
     error = np.abs(rewards.mean(axis=0) - means.mean(axis=0))
     assert (error < 4 * rewards.std(axis=0) / np.sqrt(n)).all()
 
@@ -60,11 +62,11 @@ def test_rewards_average_to_the_means_within_four_standard_errors(environment):
 @pytest.mark.parametrize("environment", EXAMPLES, ids=repr)
 def test_shared_luck_gives_the_same_rewards_as_all_potential_rewards(environment):
     means = np.random.default_rng(2).random((50, environment.problem.n_arms))
-    potential = environment.rewards(means, np.random.default_rng(3))
-    luck = environment.luck(50, np.random.default_rng(3))
+    noise = environment.noise(50, np.random.default_rng(3))
+    potential = environment.reward(np.arange(means.shape[1]), means, noise[:, None])
     for arm in range(environment.problem.n_arms):
         np.testing.assert_array_equal(
-            environment.reward(arm, means[:, arm], luck), potential[:, arm]
+            environment.reward(arm, means[:, arm], noise), potential[:, arm]
         )
 
 
@@ -146,22 +148,24 @@ def test_the_model_meets_the_real_hillstrom_customers_which_it_needs():
 def test_numpy_numbers_are_taken_as_numbers():
     means = np.array([0.1, 0.2])
     assert Bernoulli(means) == Bernoulli(tuple(means)) == Bernoulli([0.1, 0.2])
-    assert Drifting([means, means], at=[np.int64(5)]) == Drifting(((0.1, 0.2),) * 2, at=(5,))
+    assert DriftingRates([means, means], at=[np.int64(5)]) == DriftingRates(
+        ((0.1, 0.2),) * 2, at=(5,)
+    )
 
 
 def test_a_drifting_world_jumps_where_it_is_told_and_begins_again():
     means = ((0.5, 0.3), (0.5, 0.9), (0.5, 0.4))
-    drifting = Drifting(means, at=(3, 5), every=7)
-    found = drifting.rounds(0, 9, np.random.default_rng(1)).means
-    assert found[:, 1].tolist() == [0.3, 0.3, 0.3, 0.9, 0.9, 0.4, 0.4, 0.3, 0.3]
+    drifting = DriftingRates(means, at=(3, 5), every=7)
+    actual = drifting.rounds(0, 9, np.random.default_rng(1)).means
+    assert actual[:, 1].tolist() == [0.3, 0.3, 0.3, 0.9, 0.9, 0.4, 0.4, 0.3, 0.3]
     later = drifting.rounds(4, 5, np.random.default_rng(1)).means
-    np.testing.assert_array_equal(later, found[4:])
+    np.testing.assert_array_equal(later, actual[4:])
 
 
 def test_a_smooth_drift_goes_in_a_straight_line_and_then_stays():
-    drifting = Drifting(((0.2,), (0.4,)), at=(4,), smooth=True)
-    found = drifting.rounds(0, 6, np.random.default_rng(1)).means[:, 0]
-    np.testing.assert_allclose(found, [0.2, 0.25, 0.3, 0.35, 0.4, 0.4])
+    drifting = DriftingRates(((0.2,), (0.4,)), at=(4,), smooth=True)
+    actual = drifting.rounds(0, 6, np.random.default_rng(1)).means[:, 0]
+    np.testing.assert_allclose(actual, [0.2, 0.25, 0.3, 0.35, 0.4, 0.4])
 
 
 def test_an_email_made_of_slots_adds_up_its_parts_in_log_odds():
@@ -176,13 +180,13 @@ def test_an_email_made_of_slots_adds_up_its_parts_in_log_odds():
 
 def test_a_table_is_gone_through_once_before_any_row_comes_again():
     digits = Classification("digits")
-    world = digits.replicated(np.random.default_rng(1))
+    world = digits.replicate(np.random.default_rng(1))
     size = 1797
     first, second = (world.rounds(start, size, np.random.default_rng(9)) for start in (0, size))
-    for found in (first, second):
-        assert len(np.unique(found.contexts, axis=0)) == len(np.unique(first.contexts, axis=0))
+    for actual in (first, second):
+        assert len(np.unique(actual.contexts, axis=0)) == len(np.unique(first.contexts, axis=0))
         assert (
-            np.bincount(found.means.argmax(axis=1)) == np.bincount(first.means.argmax(axis=1))
+            np.bincount(actual.means.argmax(axis=1)) == np.bincount(first.means.argmax(axis=1))
         ).all()
     assert (first.contexts != second.contexts).any()
     across = world.rounds(size - 3, 6, np.random.default_rng(9))
@@ -205,10 +209,10 @@ BAD = [
     (lambda: Gaussian((1.0,), low=3.0, high=2.0), "/high"),
     (lambda: Orders((0.1, 0.2), (5.0,)), "/values"),
     (lambda: Logistic(((1.0, 2.0), (1.0,))), "/coefficients/1"),
-    (lambda: Drifting(((0.1,), (0.2,)), at=()), "/at"),
-    (lambda: Drifting(((0.1,), (0.2,), (0.3,)), at=(5, 5)), "/at"),
-    (lambda: Drifting(((0.1,), (0.2, 0.3)), at=(5,)), "/means/1"),
-    (lambda: Drifting(((0.1,), (0.2,)), at=(5,), every=5), "/every"),
+    (lambda: DriftingRates(((0.1,), (0.2,)), at=()), "/at"),
+    (lambda: DriftingRates(((0.1,), (0.2,), (0.3,)), at=(5, 5)), "/at"),
+    (lambda: DriftingRates(((0.1,), (0.2, 0.3)), at=(5,)), "/means/1"),
+    (lambda: DriftingRates(((0.1,), (0.2,)), at=(5,), every=5), "/every"),
     (lambda: Slots(((0.0,) * 40, (0.0,) * 40)), "/effects"),
     (lambda: Classification("digit"), "/target"),
     (lambda: Classification("nowhere.csv", target="x"), "/table"),

@@ -1,4 +1,4 @@
-"""When rewards arrive, decision by decision, on examples small enough to follow by hand."""
+"""Delays of rewards, decision by decision, on examples small enough to follow by hand."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from simulations.running.delays import DelayNoise, DelayQueue, Feedback
 MIDDLE = 0.5
 
 
-def luck(n, *, speed=None, lost=None, doubled=None):
-    """Luck of n rounds in one replication: every reward takes its median, and is reported once."""
+def noise_of(n, *, speed=None, lost=None, doubled=None):
+    """Noise of n rounds in one replication: every reward takes its median, and is reported once."""
     rows = [
         np.zeros(n) if speed is None else np.array(speed, dtype=float),
         np.ones(n) if lost is None else np.array(lost, dtype=float),
@@ -20,82 +20,82 @@ def luck(n, *, speed=None, lost=None, doubled=None):
     return DelayNoise(*(row[None] for row in rows))
 
 
-def letters(feedback, ends, rewards, *, arms=None, chance=None, patient=False):  # noqa: PLR0913 - of which most tests need two
+def delayed_batches(feedback, ends, rewards, *, arms=None, noise=None, patient=False):  # noqa: PLR0913 - of which most tests need two
     rewards = np.array([rewards], dtype=float)
     arms = np.zeros(rewards.shape, dtype=int) if arms is None else np.array([arms])
-    chance = luck(rewards.shape[1]) if chance is None else chance
-    post = DelayQueue(feedback, np.array(ends), patient=patient)
-    return list(post.letters(0, 0, arms, rewards, chance))
+    noise = noise_of(rewards.shape[1]) if noise is None else noise
+    queue = DelayQueue(feedback, np.array(ends), patient=patient)
+    return list(queue.split(0, 0, arms, rewards, noise))
 
 
 def test_a_decision_is_learned_at_the_first_fold_after_it_is_mature():
     """Decisions 0 to 3 are made at 1 to 4 and wait 3; folds are at 4, 8 and 12."""
-    found = letters(Feedback(median=1.0, maturity=3.0), [4, 8, 12], [1, 1, 1, 1])
-    assert [(letter.fold, letter.first, letter.stop) for letter in found] == [(0, 0, 1), (1, 1, 4)]
-    assert all(letter.arrived.all() for letter in found)
-    assert all(letter.corrections == [] for letter in found)
+    batches = delayed_batches(Feedback(median=1.0, maturity=3.0), [4, 8, 12], [1, 1, 1, 1])
+    assert [(batch.fold, batch.first, batch.stop) for batch in batches] == [(0, 0, 1), (1, 1, 4)]
+    assert all(batch.arrived.all() for batch in batches)
+    assert all(batch.corrections == [] for batch in batches)
 
 
 def test_correction_of_silence_comes_at_the_fold_after_the_reward():
     """A reward after 6: made at 1 it comes at 7, made at 2 at 8; both were learned from at 4."""
-    found = letters(Feedback(median=6.0, maturity=0.0), [4, 8, 12], [1, 1])
-    (letter,) = found
-    assert letter.fold == 0
-    assert not letter.arrived.any()
-    assert [(c.fold, c.changed.tolist()) for c in letter.corrections] == [(1, [[1, 1]])]
+    batches = delayed_batches(Feedback(median=6.0, maturity=0.0), [4, 8, 12], [1, 1])
+    (batch,) = batches
+    assert batch.fold == 0
+    assert not batch.arrived.any()
+    assert [(c.fold, c.changed.tolist()) for c in batch.corrections] == [(1, [[1, 1]])]
 
 
 def test_corrections_go_to_the_folds_they_arrive_before():
-    found = letters(Feedback(median=6.0, maturity=0.0), [4, 8, 12], [1, 1, 1, 0])
-    (letter,) = found
-    corrections = [(c.fold, c.changed.tolist()) for c in letter.corrections]
+    batches = delayed_batches(Feedback(median=6.0, maturity=0.0), [4, 8, 12], [1, 1, 1, 0])
+    (batch,) = batches
+    corrections = [(c.fold, c.changed.tolist()) for c in batch.corrections]
     assert corrections == [(1, [[1, 1, 0, 0]]), (2, [[0, 0, 1, 0]])]
 
 
 def test_a_reward_after_the_window_is_lost_and_one_inside_is_not():
     feedback = Feedback(median=(2.0, 6.0), maturity=0.0, window=5.0)
-    (letter,) = letters(feedback, [10, 20], [1, 1], arms=[0, 1])
-    assert letter.arrived.tolist() == [[True, False]]
-    assert letter.corrections == []
+    (batch,) = delayed_batches(feedback, [10, 20], [1, 1], arms=[0, 1])
+    assert batch.arrived.tolist() == [[True, False]]
+    assert batch.corrections == []
 
 
 def test_decision_maturing_after_the_last_fold_is_learned_with_all_its_rewards():
-    (letter,) = letters(Feedback(median=3.0, window=100.0), [4, 8], [1, 1, 0])
-    assert letter.fold == 2
-    assert letter.arrived.tolist() == [[True, True, False]]
+    (batch,) = delayed_batches(Feedback(median=3.0, window=100.0), [4, 8], [1, 1, 0])
+    assert batch.fold == 2
+    assert batch.arrived.tolist() == [[True, True, False]]
 
 
 def test_a_lost_reward_never_comes():
     feedback = Feedback(median=1.0, maturity=5.0, lost=0.3)
-    (letter,) = letters(feedback, [10], [1, 1], chance=luck(2, lost=[0.29, 0.31]))
-    assert letter.arrived.tolist() == [[False, True]]
-    assert letter.corrections == []
+    (batch,) = delayed_batches(feedback, [10], [1, 1], noise=noise_of(2, lost=[0.29, 0.31]))
+    assert batch.arrived.tolist() == [[False, True]]
+    assert batch.corrections == []
 
 
 def test_a_reward_reported_twice_counts_once_where_it_is_recognised():
-    chance = luck(2, doubled=[0.1, 0.9])
+    noise = noise_of(2, doubled=[0.1, 0.9])
     once = Feedback(median=1.0, maturity=5.0, doubled=0.5)
-    (letter,) = letters(once, [10], [1, 1], chance=chance)
-    assert letter.rewards.tolist() == [[1, 1]]
+    (batch,) = delayed_batches(once, [10], [1, 1], noise=noise)
+    assert batch.rewards.tolist() == [[1, 1]]
     twice = Feedback(median=1.0, maturity=5.0, doubled=0.5, deduplicated=False)
-    (letter,) = letters(twice, [10], [1, 1], chance=chance)
-    assert letter.rewards.tolist() == [[2, 1]]
+    (batch,) = delayed_batches(twice, [10], [1, 1], noise=noise)
+    assert batch.rewards.tolist() == [[2, 1]]
 
 
 def test_reward_delays_exceed_the_median_half_of_the_time():
     rng = np.random.default_rng(1)
     n = 40_000
-    chance = DelayNoise(rng.standard_normal((1, n)), np.ones((1, n)), np.ones((1, n)))
+    noise = DelayNoise(rng.standard_normal((1, n)), np.ones((1, n)), np.ones((1, n)))
     feedback = Feedback(median=50.0, sigma=2.0, maturity=50.0, window=50.0)
-    (letter,) = letters(feedback, [10**6], [1] * n, chance=chance)
-    assert abs(letter.arrived.mean() - MIDDLE) < 4 * (0.25 / n) ** 0.5
+    (batch,) = delayed_batches(feedback, [10**6], [1] * n, noise=noise)
+    assert abs(batch.arrived.mean() - MIDDLE) < 4 * (0.25 / n) ** 0.5
 
 
 def test_learner_that_waits_for_the_window_learns_every_reward_at_once():
     feedback = Feedback(median=(2.0, 6.0), maturity=1.0, window=5.0)
-    (letter,) = letters(feedback, [1, 20], [1, 1], arms=[0, 1], patient=True)
-    assert (letter.fold, letter.first, letter.stop) == (0, 0, 2)
-    assert letter.arrived.tolist() == [[True, False]]
+    (batch,) = delayed_batches(feedback, [1, 20], [1, 1], arms=[0, 1], patient=True)
+    assert (batch.fold, batch.first, batch.stop) == (0, 0, 2)
+    assert batch.arrived.tolist() == [[True, False]]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from simulations import simulate
 from simulations.environments import Bernoulli, Hillstrom
 from simulations.reporting.charts import COLOURS, line_figure, regret_curves, regret_spread, style
 from simulations.reporting.exports import html_report
-from simulations.reporting.tables import difference_rows
+from simulations.reporting.result_tables import difference_rows
 
 EMAILS = Bernoulli((0.2, 0.1, 0.3))
 CONTESTANTS = ["thompson", "uniform", {"name": "ab_test", "params": {"share": 0.2}}]
@@ -46,13 +46,13 @@ def test_tables_have_a_row_for_each_contestant_point_and_replication(result):
     assert result.table().column("policy").to_pylist() == [o.label for o in result.outcomes]
     points = sum(len(outcome.summary(0).curve) for outcome in result.outcomes)
     assert result.curves().num_rows == points
-    assert result.replicated().num_rows == 3 * 40
+    assert result.replication_rows().num_rows == 3 * 40
 
 
 def test_a_parquet_file_holds_every_replication(result, tmp_path):
     result.to_parquet(tmp_path / "result.parquet")
     read = pq.read_table(tmp_path / "result.parquet")
-    assert read.equals(result.replicated())
+    assert read.equals(result.replication_rows())
 
 
 def test_a_result_prints_as_a_table(result):
@@ -80,7 +80,7 @@ def test_a_contextual_policy_ships_no_single_arm():
 
 
 def test_a_figure_names_every_line_at_its_end(result):
-    figure = regret_curves(result)
+    figure = regret_curves(result.outcomes)
     named = [annotation.text for annotation in figure.layout.annotations]
     assert sorted(named) == sorted(outcome.label for outcome in result.outcomes)
     heights = sorted(annotation.y for annotation in figure.layout.annotations)
@@ -89,7 +89,7 @@ def test_a_figure_names_every_line_at_its_end(result):
 
 
 def test_a_figures_lines_are_the_curves(result):
-    lines = [trace for trace in regret_curves(result).data if trace.name]
+    lines = [trace for trace in regret_curves(result.outcomes).data if trace.name]
     for line, outcome in zip(lines, result.outcomes, strict=True):
         curve = outcome.summary(0).curve
         assert line.name == outcome.label
@@ -98,7 +98,7 @@ def test_a_figures_lines_are_the_curves(result):
 
 
 def test_the_spread_shows_the_mean_inside_the_bars_of_its_row(result):
-    dots = [trace for trace in regret_spread(result).data if trace.mode == "markers"]
+    dots = [trace for trace in regret_spread(result.outcomes).data if trace.mode == "markers"]
     assert [dot.x[0] for dot in dots] == pytest.approx(
         [outcome.record.regret[:, -1].mean() for outcome in result.outcomes]
     )
@@ -135,7 +135,7 @@ def test_summary_of_one_replication_claims_no_standard_error_and_no_interval():
         read["policies"][1]["regret"]["mean"] - read["policies"][0]["regret"]["mean"]
     )
     assert "nan" not in str(one)
-    assert {row[2] for row in difference_rows(one)} == {"–"}
+    assert {row[2] for row in difference_rows(one.outcomes)} == {"–"}
 
 
 def test_chart_of_one_line_is_drawn():

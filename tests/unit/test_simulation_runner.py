@@ -1,4 +1,4 @@
-"""The loop itself, with a player whose every move is written down."""
+"""The loop itself, with a learner whose every call is written down."""
 
 from itertools import product
 from typing import Any
@@ -15,14 +15,13 @@ from bandits.registry import make, policies
 from bandits.statistics import Ridge
 from simulations.ab_tests.procedures import ABTest
 from simulations.environments import Bernoulli, Hillstrom, Logistic
-from simulations.environments.interfaces import Rounds
-from simulations.learners.forgetting import DecisionForgetting
+from simulations.learners.memory import DecisionForgetting
 from simulations.learners.policy_learner import PolicyLearnerFactory
-from simulations.running.loop import play
+from simulations.learners.scheduled_learner import ScheduledLearner
+from simulations.running.loop import run_learner
 from simulations.running.replications import (
     Chunk,
     CommonRandomNumbers,
-    PotentialOutcomes,
     Replications,
 )
 from simulations.running.schedule import Run, Schedule
@@ -31,7 +30,7 @@ EMAILS = Bernoulli((0.2, 0.18, 0.24))
 
 
 class Diary:
-    """A contestant that takes turns, and notes what happens to it."""
+    """A learner that takes turns, and writes down its calls."""
 
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
@@ -44,9 +43,14 @@ class Diary:
     def schedule(self, run: Run, problem: Problem) -> Schedule:
         return run.schedule
 
-    def enter(self, problem: Problem, run: Run, replications: int, rng: Generator) -> "Diary":
+    def create_learner(
+        self, problem: Problem, run: Run, replications: int, rng: Generator
+    ) -> ScheduledLearner:
         self.n_arms = problem.n_arms
-        return self
+        return ScheduledLearner(self, run.schedule, run.feedback)
+
+    def planned_size(self, problem: Problem) -> None:
+        return None
 
     def begin(self, upcoming: int, *, last: bool) -> None:
         self.events.append(("begin", upcoming, last))
@@ -57,7 +61,7 @@ class Diary:
         self.position += n
         return np.tile(turns, (replications, 1))
 
-    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> int:
+    def send(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> int:
         self.events.append(("sent", arms.shape[1]))
         self.rewards.append(rewards)
         return arms.shape[1]
@@ -65,21 +69,21 @@ class Diary:
     def learn(self, feedback: int) -> None:
         self.events.append(("learn", feedback))
 
-    def corrected(
+    def correct(
         self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
     ) -> str:
         return "correction"
 
-    def shipped(self) -> None:
+    def shipped_shares(self) -> None:
         return None
 
-    def decided(self) -> FloatArray:
+    def sends_to_decision(self) -> FloatArray:
         return np.full(2, np.nan)
 
 
 def played(run: Run, environment: Any = EMAILS) -> Diary:
     diary = Diary()
-    play(diary, environment, run, range(2), lambda _: None)
+    run_learner(diary, environment, run, range(2), lambda _: None)
     return diary
 
 
@@ -138,67 +142,43 @@ def test_seed_decides_the_rewards():
 
 def test_a_replication_is_the_same_whoever_stands_beside_it():
     def world(numbers: range) -> Any:
-        (stretch,) = Replications(Hillstrom(), 5, numbers).stretches(40, by_step=False)
-        return stretch
+        (chunk,) = Replications(Hillstrom(), 5, numbers).chunks(40, by_step=False)
+        return chunk
 
     alone, among = world(range(3, 4)), world(range(6))
     np.testing.assert_array_equal(alone.contexts[0], among.contexts[3])
-    np.testing.assert_array_equal(alone.outcomes.luck[0], among.outcomes.luck[3])
+    np.testing.assert_array_equal(alone.outcomes.noise[0], among.outcomes.noise[3])
 
 
 def test_arms_earn_the_same_round_by_round_however_many_replications_there_are():
     """Few are looked up in what all arms would earn; of many only what was chosen is computed."""
     for environment, n in product((EMAILS, Logistic.drawn(3, 3)), (2, 100)):
-        (stretch,) = Replications(environment, 5, range(n)).stretches(40, by_step=True)
-        assert 0 < earned_by_step(stretch).mean() < 1
+        (chunk,) = Replications(environment, 5, range(n)).chunks(40, by_step=True)
+        assert 0 < earned_by_step(chunk).mean() < 1
 
 
 def test_arms_earn_by_their_own_rates_where_each_replication_has_others():
     rates = np.random.default_rng(7).random((100, 1, 3))
-    luck = np.random.default_rng(8).random((100, 40))
-    stretch = Chunk(0, np.ones((100, 40, 1)), rates, CommonRandomNumbers(EMAILS, luck))
-    by_replication = earned_by_step(stretch).mean(axis=1)
+    noise = np.random.default_rng(8).random((100, 40))
+    chunk = Chunk(0, np.ones((100, 40, 1)), rates, CommonRandomNumbers(EMAILS, noise))
+    by_replication = earned_by_step(chunk).mean(axis=1)
     assert np.corrcoef(by_replication, rates.mean(axis=(1, 2)))[0, 1] > 0.5
 
 
-def earned_by_step(stretch: Chunk) -> FloatArray:
+def earned_by_step(chunk: Chunk) -> FloatArray:
     """Send arms at random, round by round: what they earn, (R, n), as if sent all at once."""
-    shape = stretch.contexts.shape[:2]
-    arms, earned = np.random.default_rng(6).integers(0, 3, shape), stretch.by_step()
-    rewards = np.stack([earned(step, arms[:, step]) for step in range(stretch.n)], axis=1)
-    np.testing.assert_array_equal(rewards, stretch.try_out(0, arms)[1])
+    shape = chunk.contexts.shape[:2]
+    arms, rewards_of = np.random.default_rng(6).integers(0, 3, shape), chunk.rewards_by_step()
+    rewards = np.stack([rewards_of(step, arms[:, step]) for step in range(chunk.n)], axis=1)
+    np.testing.assert_array_equal(rewards, chunk.send(0, arms)[1])
     return rewards
-
-
-class Unshared:
-    """An environment with nothing but what the contract asks for."""
-
-    problem = Problem.of(3, n_features=1)
-    arms = ("a", "b", "c")
-
-    def rounds(self, start: int, n: int, rng: Generator) -> Rounds:
-        return Rounds(np.ones((n, 1)), np.tile([0.2, 0.18, 0.24], (n, 1)))
-
-    def rewards(self, means: FloatArray, rng: Generator) -> FloatArray:
-        return EMAILS.rewards(means, rng)
-
-
-def test_an_environment_without_shared_luck_plays_the_same():
-    run = Run(horizon=400, batches=3, seed=2)
-    policy = PolicyLearnerFactory(make("thompson"))
-    one = play(policy, EMAILS, run, range(20), lambda _: None)
-    other = play(policy, Unshared(), run, range(20), lambda _: None)
-    np.testing.assert_array_equal(one.sends, other.sends)
-    np.testing.assert_allclose(one.regret, other.regret)
-    (shared,) = Replications(EMAILS, 0, range(1)).stretches(5, by_step=True)
-    (unshared,) = Replications(Unshared(), 0, range(1)).stretches(5, by_step=True)
-    assert type(shared.outcomes) is CommonRandomNumbers
-    assert type(unshared.outcomes) is PotentialOutcomes
 
 
 def test_regret_is_what_the_sends_missed():
     run = Run(horizon=1000, batches=7, seed=2)
-    record = play(PolicyLearnerFactory(make("thompson")), EMAILS, run, range(10), lambda _: None)
+    record = run_learner(
+        PolicyLearnerFactory(make("thompson")), EMAILS, run, range(10), lambda _: None
+    )
     np.testing.assert_allclose(record.regret[:, -1], record.sends @ [0.04, 0.06, 0.0])
     np.testing.assert_allclose(record.best[:, -1], 240)
     np.testing.assert_allclose(record.control[:, -1], 200)
@@ -208,7 +188,7 @@ def test_regret_is_what_the_sends_missed():
 
 def test_regret_in_a_contextual_world_is_against_the_best_for_each():
     run = Run(horizon=20_000, batches=2, seed=2)
-    record = play(ABTest(share=1.0), Hillstrom(), run, range(4), lambda _: None)
+    record = run_learner(ABTest(share=1.0), Hillstrom(), run, range(4), lambda _: None)
     assert (record.best[:, -1] > record.control[:, -1]).all()
     best_single = 20_000 * 0.18276  # by how much customers differ, ± 9 in 20,000 of them
     assert (record.best[:, -1] > best_single + 20).all()
@@ -216,7 +196,7 @@ def test_regret_in_a_contextual_world_is_against_the_best_for_each():
 
 def test_a_curve_has_the_ends_of_few_batches_and_ends_at_the_horizon():
     run = Run(horizon=1003, batches=(10, 993), seed=2)
-    record = play(ABTest(share=0.5), EMAILS, run, range(2), lambda _: None)
+    record = run_learner(ABTest(share=0.5), EMAILS, run, range(2), lambda _: None)
     assert 10 in record.grid
     assert record.grid[-1] == 1003
 
@@ -229,10 +209,10 @@ def test_steps_and_prepared_anew_have_the_same_law():
     run = Run(horizon=150, seed=2)
     for name in ("thompson", "ucb1"):
         policy = make(name)
-        stepped = play(
+        stepped = run_learner(
             PolicyLearnerFactory(policy), EMAILS, run, range(400), lambda _: None
         ).regret[:, -1]
-        prepared = play(
+        prepared = run_learner(
             PolicyLearnerFactory(policy, forgetting=DecisionForgetting(window=1000)),
             EMAILS,
             run,
@@ -245,7 +225,7 @@ def test_steps_and_prepared_anew_have_the_same_law():
 
 def test_the_floor_is_every_arms_least_share():
     run = Run(horizon=4000, batches=2, seed=2)
-    record = play(
+    record = run_learner(
         PolicyLearnerFactory(make("thompson"), floor=0.1), EMAILS, run, range(50), lambda _: None
     )
     second_half = record.sends.mean(axis=0) - 4000 / 6  # the first batch is split equally
@@ -256,7 +236,7 @@ def test_the_floor_is_every_arms_least_share():
 def test_a_greedy_last_batch_sends_one_arm_only_to_recipients_who_are_alike(name):
     run = Run(horizon=3600, batches=(600, 3000), seed=2)
     contestant = PolicyLearnerFactory(make(name), greedy_last_batch=True)
-    record = play(contestant, EMAILS, run, range(20), lambda _: None)
+    record = run_learner(contestant, EMAILS, run, range(20), lambda _: None)
     assert (record.sends.max(axis=1) > 3000 + 150).all()
 
 
@@ -264,7 +244,7 @@ def test_a_greedy_last_batch_sends_one_arm_only_to_recipients_who_are_alike(name
 def test_a_greedy_last_batch_with_nothing_known_is_split_equally(name):
     run = Run(horizon=3000, batches=1, seed=2)
     contestant = PolicyLearnerFactory(make(name), greedy_last_batch=True)
-    sends = play(contestant, EMAILS, run, range(20), lambda _: None).sends.mean(axis=0)
+    sends = run_learner(contestant, EMAILS, run, range(20), lambda _: None).sends.mean(axis=0)
     assert np.abs(sends - 1000).max() < 4 * (3000 * 2 / 9 / 20) ** 0.5
 
 

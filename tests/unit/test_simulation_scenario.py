@@ -10,7 +10,7 @@ from bandits.errors import InvalidInput
 from simulations import ABTest, simulate
 from simulations.ab_tests.procedures import PROCEDURES
 from simulations.environments import KINDS, Bernoulli
-from simulations.scenario import load, parse, ready
+from simulations.scenario import load, parse, ready_scenarios
 from simulations.simulate import simulate_run
 
 GOOD = """
@@ -136,7 +136,7 @@ def test_a_name_that_is_neither_file_nor_scenario_lists_what_is_ready():
         load("no_such_thing")
 
 
-@pytest.mark.parametrize("name", ready())
+@pytest.mark.parametrize("name", ready_scenarios())
 def test_every_ready_scenario_is_sound_and_asks_a_question(name):
     scenario = load(name)
     assert scenario.question.endswith("?")

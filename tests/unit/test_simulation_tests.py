@@ -1,4 +1,4 @@
-"""A/B tests as procedures: when they stop, and what they ship."""
+"""A/B tests as procedures: their end, and the arm that they ship."""
 
 import numpy as np
 import pytest
@@ -27,14 +27,15 @@ RNG = np.random.default_rng(0)
 
 
 def rates(successes, sent):
-    """What is known of arms, one replication, after so many successes among those sent."""
+    """Moments of one replication after so many successes among those sent."""
     total, count = np.array([successes], dtype=float), np.array([sent], dtype=float)
     return Moments(count, total, total, np.zeros_like(count))
 
 
-def kept(rule, successes, sent, look=1, racing=None):
+def stays_after(rule, successes, sent, look=1, racing=None):
     racing = np.ones((1, len(sent)), dtype=bool) if racing is None else np.array([racing])
-    return rule.keep(rates(successes, sent), racing, look, np.random.default_rng(0))[0].tolist()
+    stays = rule.keep_arms(rates(successes, sent), racing, look, np.random.default_rng(0))
+    return stays[0].tolist()
 
 
 def test_a_test_splits_exactly_and_ships_its_best_mean():
@@ -60,32 +61,32 @@ def test_ties_are_shipped_in_equal_parts():
 
 
 def test_a_test_does_not_look_before_its_end_and_not_after():
-    race = RotatingTest(Problem.of(2), 1, FixedHorizonRule(), RNG)
+    test = RotatingTest(Problem.of(2), 1, FixedHorizonRule(), RNG)
     contexts = np.ones((1, 4, 1))
-    race.begin(4, last=False)
-    assert race.choose(contexts).tolist() == [[0, 1, 0, 1]]
-    race.learn(race.sent(np.array([[0, 1, 0, 1]]), np.array([[0.0, 1, 0, 1]]), contexts))
-    assert np.isnan(race.decided()).all()
-    race.begin(4, last=True)
-    assert race.choose(contexts).tolist() == [[1, 1, 1, 1]]
-    assert race.sent(np.ones((1, 4), dtype=int), np.zeros((1, 4)), contexts) is None
-    assert race.decided().tolist() == [4]
+    test.begin(4, last=False)
+    assert test.choose(contexts).tolist() == [[0, 1, 0, 1]]
+    test.learn(test.send(np.array([[0, 1, 0, 1]]), np.array([[0.0, 1, 0, 1]]), contexts))
+    assert np.isnan(test.sends_to_decision()).all()
+    test.begin(4, last=True)
+    assert test.choose(contexts).tolist() == [[1, 1, 1, 1]]
+    assert test.send(np.ones((1, 4), dtype=int), np.zeros((1, 4)), contexts) is None
+    assert test.sends_to_decision().tolist() == [4]
 
 
 def test_significance_keeps_the_control_unless_it_is_beaten():
-    assert kept(FixedHorizonRule(), [200, 210], [1000, 1000]) == [False, True]
-    assert kept(FixedHorizonRule(0.05), [200, 210], [1000, 1000]) == [True, False]
-    assert kept(FixedHorizonRule(0.05), [200, 260], [1000, 1000]) == [False, True]
+    assert stays_after(FixedHorizonRule(), [200, 210], [1000, 1000]) == [False, True]
+    assert stays_after(FixedHorizonRule(0.05), [200, 210], [1000, 1000]) == [True, False]
+    assert stays_after(FixedHorizonRule(0.05), [200, 260], [1000, 1000]) == [False, True]
 
 
 def test_rates_are_compared_by_the_pooled_z_test_and_values_by_welchs():
     """2 of 20 against 8 of 20: by z p = .0285, by Welch p = .0298 (scipy's ttest_ind)."""
     pooled, welch = (FixedHorizonRule(0.029, rates=rates) for rates in (True, False))
-    assert kept(pooled, [2, 8], [20, 20]) == [False, True]
-    assert kept(welch, [2, 8], [20, 20]) == [True, False]
-    assert kept(FixedHorizonRule(0.028, rates=True), [2, 8], [20, 20]) == [True, False]
-    assert kept(FixedHorizonRule(0.030), [2, 8], [20, 20]) == [False, True]
-    assert kept(FixedHorizonRule(0.4, rates=True), [0, 0], [20, 20])[0]
+    assert stays_after(pooled, [2, 8], [20, 20]) == [False, True]
+    assert stays_after(welch, [2, 8], [20, 20]) == [True, False]
+    assert stays_after(FixedHorizonRule(0.028, rates=True), [2, 8], [20, 20]) == [True, False]
+    assert stays_after(FixedHorizonRule(0.030), [2, 8], [20, 20]) == [False, True]
+    assert stays_after(FixedHorizonRule(0.4, rates=True), [0, 0], [20, 20])[0]
 
 
 def test_a_small_test_of_rates_ships_the_arm_as_often_as_its_z_test_rejects():
@@ -96,8 +97,8 @@ def test_a_small_test_of_rates_ships_the_arm_as_often_as_its_z_test_rejects():
     control, arm = np.meshgrid(wins / size, wins / size, indexing="ij")
     pooled = (control + arm) / 2
     error = np.sqrt(np.maximum(pooled * (1 - pooled) * 2 / size, 1e-12))
-    found = ((arm - control) / error > norm.isf(0.025)).astype(float)
-    expected = binom.pmf(wins, size, 0.1) @ found @ binom.pmf(wins, size, 0.3)
+    rejected = ((arm - control) / error > norm.isf(0.025)).astype(float)
+    expected = binom.pmf(wins, size, 0.1) @ rejected @ binom.pmf(wins, size, 0.3)
     world = Bernoulli((0.1, 0.3))
     record = simulate(world, [test], horizon=3 * size, replications=4000).outcomes[0].record
     shipped = (record.wrong == 0).mean()
@@ -106,17 +107,17 @@ def test_a_small_test_of_rates_ships_the_arm_as_often_as_its_z_test_rejects():
 
 def test_a_boundary_ends_the_test_where_the_best_beats_every_other():
     rule = GroupSequentialRule(barrier=4.56, looks=5)
-    assert kept(rule, [200, 230], [1000, 1000], look=1) == [True, True]
-    assert kept(rule, [200, 300], [1000, 1000], look=1) == [False, True]
-    assert kept(rule, [200, 300, 299], [1000] * 3, look=1) == [True, True, True]
-    assert kept(rule, [200, 201], [1000, 1000], look=5) == [False, True]
+    assert stays_after(rule, [200, 230], [1000, 1000], look=1) == [True, True]
+    assert stays_after(rule, [200, 300], [1000, 1000], look=1) == [False, True]
+    assert stays_after(rule, [200, 300, 299], [1000] * 3, look=1) == [True, True, True]
+    assert stays_after(rule, [200, 201], [1000, 1000], look=5) == [False, True]
 
 
 def test_elimination_drops_arms_surely_behind_and_no_other():
     rule = EliminationRule(delta=0.05, span=1.0)
-    assert kept(rule, [200, 202, 100], [10_000] * 3) == [True, True, True]
-    assert kept(rule, [2000, 2020, 1000], [10_000] * 3) == [True, True, False]
-    assert kept(rule, [2000, 900], [10_000] * 2, racing=[True, False]) == [True, False]
+    assert stays_after(rule, [200, 202, 100], [10_000] * 3) == [True, True, True]
+    assert stays_after(rule, [2000, 2020, 1000], [10_000] * 3) == [True, True, False]
+    assert stays_after(rule, [2000, 900], [10_000] * 2, racing=[True, False]) == [True, False]
 
 
 def test_elimination_leaves_the_others_in_equal_parts():
@@ -150,7 +151,7 @@ def test_a_test_too_large_for_the_campaign_never_ends_and_ships_nothing(entry):
         assert np.isnan(answer).all()
     assert record.rate_after == pytest.approx([0.3] * 5)
     summary = result.summaries()[0]
-    assert summary.needs == PROCEDURES[entry["name"]](**entry["params"]).planned(Problem.of(2))
+    assert summary.needs == PROCEDURES[entry["name"]](**entry["params"]).planned_size(Problem.of(2))
     assert summary.needs > 2_000_000
     note = f"needs {summary.needs:,} decisions, the campaign has 1,000: it never ends, and ships"
     assert note in " ".join(repr(result).split())
@@ -166,7 +167,7 @@ def test_a_test_that_fits_says_nothing_of_its_size():
 
 def test_a_test_that_may_end_early_ships_nothing_where_the_campaign_was_too_short_for_it():
     test = GroupSequentialTest(lift=0.1, rate=0.2)
-    horizon = test.planned(Problem.of(2)) * 3 // 5  # a look is at its very end
+    horizon = test.planned_size(Problem.of(2)) * 3 // 5  # a look is at its very end
     result = simulate(Bernoulli((0.2, 0.3)), [test], horizon=horizon, replications=200)
     record = result.outcomes[0].record
     ended = ~np.isnan(record.decided)
@@ -181,7 +182,7 @@ def test_a_test_that_may_end_early_ships_nothing_where_the_campaign_was_too_shor
 def test_a_test_as_large_as_the_campaign_is_read_at_its_end(ship):
     """Of equal arms, one in forty beats the control significantly: see `tests/statistical`."""
     test = FixedHorizonTest(lift=0.1, rate=0.2, ship=ship)
-    size = test.planned(Problem.of(2))
+    size = test.planned_size(Problem.of(2))
     result = simulate(Bernoulli((0.2, 0.19)), [test], horizon=size, replications=200)
     record = result.outcomes[0].record
     assert (record.decided == size).all()

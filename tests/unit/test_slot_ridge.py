@@ -30,19 +30,19 @@ def features(arm, x):
 
 def test_sums_are_those_of_the_features_of_each_arm():
     arms, rewards, contexts, weights = observed(25)
-    known = SlotRidge.of(PROBLEM, arms, rewards, contexts, weights)
+    statistic = SlotRidge.from_observations(PROBLEM, arms, rewards, contexts, weights)
     phi = np.array([features(a, x) for a, x in zip(arms, contexts, strict=True)])
-    assert known.gram == pytest.approx(phi.T @ (weights[:, None] * phi))
-    assert known.moment == pytest.approx(phi.T @ (weights * rewards))
-    assert known.square == pytest.approx([(weights * rewards**2).sum()])
-    assert known.count == pytest.approx([weights.sum()])
+    assert statistic.gram == pytest.approx(phi.T @ (weights[:, None] * phi))
+    assert statistic.moment == pytest.approx(phi.T @ (weights * rewards))
+    assert statistic.square == pytest.approx([(weights * rewards**2).sum()])
+    assert statistic.count == pytest.approx([weights.sum()])
 
 
 def test_a_variant_that_joins_leaves_what_is_known_in_its_place():
     arms, rewards, contexts, weights = observed(25)
     grown = Problem(np.arange(7), np.vstack([LEVELS, [[0, 3]]]), 2)
-    before = SlotRidge.of(PROBLEM, arms, rewards, contexts, weights)
-    after = SlotRidge.of(grown, arms, rewards, contexts, weights)
+    before = SlotRidge.from_observations(PROBLEM, arms, rewards, contexts, weights)
+    after = SlotRidge.from_observations(grown, arms, rewards, contexts, weights)
     padded = before.padded(grown)
     assert np.array_equal(padded.gram, after.gram)
     assert np.array_equal(padded.moment, after.moment)
@@ -57,9 +57,9 @@ def test_arms_learn_from_each_other():
     rewards = (rng.random(3000) < rate).astype(float)
     contexts = np.ones((3000, 1))
     problem = Problem(np.arange(6), LEVELS, 1)
-    known = SlotRidge.of(problem, arms, rewards, contexts, np.ones(3000))
+    statistic = SlotRidge.from_observations(problem, arms, rewards, contexts, np.ones(3000))
     policy = make("slots_thompson")
-    shares = policy.propensities(policy.prepare(known, problem, 1, rng), np.ones((1, 1)))
+    shares = policy.propensities(policy.prepare(statistic, problem, 1, rng), np.ones((1, 1)))
     assert shares[0, never] > 0.95
 
 
@@ -70,14 +70,14 @@ def test_shares_of_draws_agree_with_the_integral_where_there_is_one():
     rng = np.random.default_rng(3)
     arms = np.repeat([0, 1], [40, 60])
     rewards = rng.random(100) + 0.05 * arms
-    known = SlotRidge.of(problem, arms, rewards, np.ones((100, 1)), np.ones(100))
-    draws = LinearDraws(known, problem, 1.0, 1.0, rng, 100_000)
-    found = draws.shares(np.ones((1, 1)))[0, 1]
+    statistic = SlotRidge.from_observations(problem, arms, rewards, np.ones((100, 1)), np.ones(100))
+    draws = LinearDraws(statistic, problem, 1.0, 1.0, rng, 100_000)
+    actual = draws.shares(np.ones((1, 1)))[0, 1]
     gram = 1.0 + np.array([40.0, 60.0])
-    theta = known.moment / gram
-    variance = (known.square[0] - theta @ known.moment + 0.25) / 101
+    theta = statistic.moment / gram
+    variance = (statistic.square[0] - theta @ statistic.moment + 0.25) / 101
     exact = ndtr((theta[1] - theta[0]) / np.sqrt(variance * (1 / gram).sum()))
-    assert abs(found - exact) < 4.9 * np.sqrt(exact * (1 - exact) / 100_000)
+    assert abs(actual - exact) < 4.9 * np.sqrt(exact * (1 - exact) / 100_000)
 
 
 def test_probabilities_depend_on_the_recipient():
@@ -86,18 +86,18 @@ def test_probabilities_depend_on_the_recipient():
     contexts = np.column_stack([np.ones(2000), rng.integers(0, 2, 2000)])
     arms = rng.integers(0, 2, 2000)
     rewards = (arms == contexts[:, 1]) * 0.5 + rng.random(2000) * 0.1
-    known = SlotRidge.of(problem, arms, rewards, contexts, np.ones(2000))
+    statistic = SlotRidge.from_observations(problem, arms, rewards, contexts, np.ones(2000))
     policy = make("slots_thompson")
-    found = policy.propensities(
-        policy.prepare(known, problem, 1, rng), np.array([[1.0, 0.0], [1.0, 1.0]])
+    actual = policy.propensities(
+        policy.prepare(statistic, problem, 1, rng), np.array([[1.0, 0.0], [1.0, 1.0]])
     )
-    assert found[0, 0] == 1
-    assert found[1, 1] == 1
+    assert actual[0, 0] == 1
+    assert actual[1, 1] == 1
 
 
 def test_restriction_keeps_what_other_arms_taught():
-    known = SlotRidge.of(PROBLEM, *observed(25))
-    assert known.take(np.array([1, 2])) is known
+    statistic = SlotRidge.from_observations(PROBLEM, *observed(25))
+    assert statistic.take(np.array([1, 2])) is statistic
 
 
 def test_draws_fewer_than_a_thousand_are_refused():
@@ -119,8 +119,8 @@ MANY_SLOTS = np.pad(FULL, ((0, 0), (30, 40)))  # more than an array has axes, mo
 def test_the_best_arm_is_that_of_the_largest_sum_whatever_is_left_out(levels):
     n_slots, n_levels = levels.shape[1], int(levels.max()) + 1
     problem = Problem(np.arange(len(levels)), levels, 2)
-    known = SlotRidge.zeros(problem)
-    draws = LinearDraws(known, problem, 1.0, 1.0, np.random.default_rng(3), 1_000)
+    statistic = SlotRidge.zeros(problem)
+    draws = LinearDraws(statistic, problem, 1.0, 1.0, np.random.default_rng(3), 1_000)
     contexts = np.random.default_rng(4).random((7, 2))
     weights = draws.weights.reshape(1_000, n_slots, n_levels, 2)
     values = np.einsum("mslf,nf->nmsl", weights, contexts)
@@ -129,18 +129,18 @@ def test_the_best_arm_is_that_of_the_largest_sum_whatever_is_left_out(levels):
     assert np.array_equal(draws.shares(contexts) * 1_000, counts)
     one_each = draws.sample(np.repeat(contexts, 2_000, axis=0), np.random.default_rng(6))
     # A false alarm has chance 1e-6 or less: 5.8 standard deviations, for the largest of 84.
-    for row, wanted in zip(one_each.reshape(7, 2_000), counts, strict=True):
-        share = wanted / 1_000
-        found = np.bincount(row, minlength=len(levels)) / 2_000
-        assert np.abs(found - share).max() < 5.8 * np.sqrt(0.25 / 2_000)
+    for row, expected in zip(one_each.reshape(7, 2_000), counts, strict=True):
+        share = expected / 1_000
+        actual = np.bincount(row, minlength=len(levels)) / 2_000
+        assert np.abs(actual - share).max() < 5.8 * np.sqrt(0.25 / 2_000)
 
 
 @pytest.mark.parametrize("levels", [FULL, EXCLUDED, TOO_MANY])
 def test_states_whose_recipients_are_alike_are_counted_together_as_each_alone(levels):
     n_slots, n_levels = levels.shape[1], int(levels.max()) + 1
     problem, lead = Problem(np.arange(len(levels)), levels, 1), (30, 2)
-    known = SlotRidge.zeros(problem, lead)
-    draws = LinearDraws(known, problem, 1.0, 1.0, np.random.default_rng(3), 1_000)
+    statistic = SlotRidge.zeros(problem, lead)
+    draws = LinearDraws(statistic, problem, 1.0, 1.0, np.random.default_rng(3), 1_000)
     contexts = np.random.default_rng(4).uniform(0.5, 1.0, (*lead, 1))
     values = (draws.weights * contexts[..., None]).reshape(*lead, 1_000, n_slots, n_levels)
     sums = values[..., np.arange(n_slots), levels].sum(axis=-1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bandits.numerics.batched_index import wave_shares
+from bandits.numerics.batched_index import batch_shares
 
 
 def bound(means, width=1.3):
@@ -30,16 +30,16 @@ def test_batched_index_shares_are_those_of_sends_one_by_one(seed):
     if np.count_nonzero(sends == 0) > upcoming:
         upcoming += n_arms  # which of the untried comes first is a tie too
     assert np.allclose(
-        wave_shares(index, sends, upcoming), one_by_one(index, sends, upcoming), rtol=0, atol=1e-12
+        batch_shares(index, sends, upcoming), one_by_one(index, sends, upcoming), rtol=0, atol=1e-12
     )
 
 
 def test_batched_index_broadcasts_leading_axes():
     rng = np.random.default_rng(1)
     means, sends = rng.random((5, 4, 3)), np.floor(rng.uniform(0, 9, (5, 4, 3)))
-    together = wave_shares(bound(means), sends, 100)
+    together = batch_shares(bound(means), sends, 100)
     for i in range(5):
-        assert np.allclose(together[i, 2], wave_shares(bound(means[i, 2]), sends[i, 2], 100))
+        assert np.allclose(together[i, 2], batch_shares(bound(means[i, 2]), sends[i, 2], 100))
 
 
 @pytest.mark.parametrize(
@@ -58,18 +58,18 @@ def test_batched_index_broadcasts_leading_axes():
     ],
 )
 def test_batched_index_splits_ties_equally(sends, upcoming, shares):
-    found = wave_shares(bound(np.full(len(sends), 0.4)), np.array(sends, float), upcoming)
-    assert np.allclose(found, shares, rtol=0, atol=1e-12)
+    actual = batch_shares(bound(np.full(len(sends), 0.4)), np.array(sends, float), upcoming)
+    assert np.allclose(actual, shares, rtol=0, atol=1e-12)
 
 
 def test_a_wave_of_one_is_the_plain_argmax():
     index = bound(np.array([0.2, 0.3, 0.1]))
-    assert wave_shares(index, np.array([10.0, 10.0, 10.0]), 1).tolist() == [0, 1, 0]
+    assert batch_shares(index, np.array([10.0, 10.0, 10.0]), 1).tolist() == [0, 1, 0]
 
 
 def test_an_index_that_never_falls_takes_everything():
     means = np.array([0.1, 0.3, 0.3])
-    shares = wave_shares(lambda sends: means + 0 * sends, np.array([1.0, 5.0, 9.0]), 1000)
+    shares = batch_shares(lambda sends: means + 0 * sends, np.array([1.0, 5.0, 9.0]), 1000)
     assert np.allclose(shares, [0, 0.5, 0.5])
 
 
@@ -80,6 +80,6 @@ def test_a_wave_of_millions_needs_no_loop_over_sends():
         calls.append(1)
         return bound(np.array([0.2, 0.21, 0.22]))(sends)
 
-    shares = wave_shares(index, np.array([1e6, 1e6, 1e6]), 10_000_000)
+    shares = batch_shares(index, np.array([1e6, 1e6, 1e6]), 10_000_000)
     assert shares.sum() == pytest.approx(1)
     assert len(calls) < 2000

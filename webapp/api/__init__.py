@@ -1,1 +1,1 @@
-"""The JSON API under ``/api/v1``, and what operators read at the root."""
+"""JSON API under ``/api/v1``, with health and metrics at the root."""

@@ -1,4 +1,4 @@
-"""API keys: made, listed, rotated, revoked."""
+"""API keys: creation, list, rotation and revocation."""
 
 from datetime import datetime
 from typing import Annotated
@@ -10,7 +10,7 @@ from bandits.errors import Conflict, NotFound
 from storage.accounts.api_keys import ApiKey, KeyName, Scope
 from webapp.api.bodies import Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller
-from webapp.services import services
+from webapp.services import Services
 
 operations = OperationGroup("keys")
 
@@ -20,7 +20,7 @@ _NO_STORE = {"Cache-Control": "no-store: the token is in the body"}
 
 
 class KeyRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """A key to make."""
+    """Name and scopes of a new key."""
 
     name: KeyName
     scopes: Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=10)]
@@ -30,10 +30,10 @@ class KeyDocument(Struct, frozen=True):
     """An API key.
 
     Attributes:
-        start: how its token begins, to recognise it by.
+        start: first characters of its token, to recognise it by.
         last_used_at: to within five minutes.
-        revoked_at: since when it is refused; null while it works.
-        previous_until: until when the token before the last rotation works too; null without one.
+        revoked_at: null while it works.
+        previous_until: end of the token before the last rotation; null if that has ended.
     """
 
     id: int
@@ -47,8 +47,8 @@ class KeyDocument(Struct, frozen=True):
     previous_until: datetime | None
 
     @classmethod
-    def of(cls, key: ApiKey) -> "KeyDocument":
-        """Write down what is stored."""
+    def from_key(cls, key: ApiKey) -> "KeyDocument":
+        """Describe a stored key."""
         return cls(
             key.id,
             key.name,
@@ -63,7 +63,7 @@ class KeyDocument(Struct, frozen=True):
 
 
 class NewKeyDocument(Struct, frozen=True):
-    """A key just made, and its token: this answer is the only place that ever shows it."""
+    """A new key and its token, which no other answer ever shows."""
 
     key: KeyDocument
     token: str
@@ -77,14 +77,14 @@ class KeyList(Struct, frozen=True):
 
 
 class KeyQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which keys to list."""
+    """Page of a list of keys."""
 
     after: Annotated[int, Meta(ge=0, le=_LAST, description="`next` of the page before")] = _LAST
     limit: Annotated[int, Meta(ge=1, le=100, description="how many at most")] = 50
 
 
 class KeyRotation(Struct, frozen=True, forbid_unknown_fields=True):
-    """How long the token until now works beside the new one; 0 ends it at once."""
+    """Grace of the old token, which works beside the new one for so long; 0 ends it at once."""
 
     grace_seconds: Annotated[float, Meta(ge=0, le=2_592_000)] = 86_400.0
 
@@ -98,21 +98,21 @@ class KeyRotation(Struct, frozen=True, forbid_unknown_fields=True):
     headers=_NO_STORE,
     gives={"key_id": "$response.body#/key/id"},
 )
-def create_key(body: KeyRequest) -> OperationResponse:
-    """Make an API key; its token is shown this once."""
-    at = services().engine.clock()
-    made = services().accounts.keys.create(body.name, body.scopes, at=at, by=caller())
-    content = NewKeyDocument(KeyDocument.of(made.key), made.token)
+def create_key(services: Services, body: KeyRequest) -> OperationResponse:
+    """Create an API key; its token is shown this once."""
+    at = services.engine.clock()
+    new_key = services.accounts.keys.create(body.name, body.scopes, at=at, by=caller())
+    content = NewKeyDocument(KeyDocument.from_key(new_key.key), new_key.token)
     return OperationResponse(content, 201, {"Cache-Control": "no-store"})
 
 
 @operations("GET", "/keys", scope="manage", query=KeyQuery, answers={200: KeyList})
-def list_keys(query: KeyQuery) -> OperationResponse:
+def list_keys(services: Services, query: KeyQuery) -> OperationResponse:
     """List API keys without their tokens, the newest first, page by page."""
-    left = [k for k in services().accounts.keys.all() if k.id < query.after]
-    page = left[: query.limit]
-    following = page[-1].id if len(left) > len(page) else None
-    return OperationResponse(KeyList([KeyDocument.of(key) for key in page], following))
+    keys = [k for k in services.accounts.keys.all() if k.id < query.after]
+    page = keys[: query.limit]
+    following = page[-1].id if len(keys) > len(page) else None
+    return OperationResponse(KeyList([KeyDocument.from_key(key) for key in page], following))
 
 
 @operations(
@@ -124,16 +124,16 @@ def list_keys(query: KeyQuery) -> OperationResponse:
     refusals=(NotFound, Conflict),
     headers=_NO_STORE,
 )
-def rotate_key(key_id: int, body: KeyRotation) -> OperationResponse:
-    """Give a key a new token, shown this once; the one until now works for a while longer.
+def rotate_key(services: Services, key_id: int, body: KeyRotation) -> OperationResponse:
+    """Give a key a new token, which is shown this once; the old token works for a while longer.
 
-    So a sender can be told the new one without a pause. Where the old one leaked, ask for no grace.
-    A token that was still in its grace from an earlier rotation ends.
+    So senders can change to the new token without a pause. If the old token leaked, ask for no
+    grace. A token that is still in its grace from an earlier rotation ends.
     """
-    made = services().accounts.keys.rotate(
-        key_id, grace_seconds=body.grace_seconds, at=services().engine.clock(), by=caller()
+    new_key = services.accounts.keys.rotate(
+        key_id, grace_seconds=body.grace_seconds, at=services.engine.clock(), by=caller()
     )
-    content = NewKeyDocument(KeyDocument.of(made.key), made.token)
+    content = NewKeyDocument(KeyDocument.from_key(new_key.key), new_key.token)
     return OperationResponse(content, headers={"Cache-Control": "no-store"})
 
 
@@ -144,7 +144,7 @@ def rotate_key(key_id: int, body: KeyRotation) -> OperationResponse:
     answers={204: None},
     refusals=(NotFound,),
 )
-def revoke_key(key_id: int) -> OperationResponse:
-    """Revoke an API key: from now on it is refused. Doing it again changes nothing."""
-    services().accounts.keys.revoke(key_id, at=services().engine.clock(), by=caller())
+def revoke_key(services: Services, key_id: int) -> OperationResponse:
+    """Revoke an API key: from now on it is refused. A second time changes nothing."""
+    services.accounts.keys.revoke(key_id, at=services.engine.clock(), by=caller())
     return OperationResponse(None, 204)

@@ -14,22 +14,8 @@ from webapp.api.json_scan import Outline, is_lean, refuse_repeated_names, repeat
 from webapp.api.problems import MalformedBody
 
 _DIGITS = 400  # more than the largest double has
-
-
-def invalid(text: bytes, kind: Any) -> InvalidInput:
-    """Make the error for a valid JSON text that is not of a type."""
-    fault = misfit(json.loads(text.decode(), parse_int=_whole), kind)
-    if fault is None and (place := repeated_name(text)) is not None:  # of which one does not fit
-        fault = Fault(place, "comes twice in one object")
-    return InvalidInput([fault or Fault("", "is not as declared")])
-
-
-def _whole(digits: str) -> float:
-    """Read a whole number; one that no double holds is infinite, however long it is."""
-    return int(digits) if len(digits) < _DIGITS else float(digits)
-
-
 MAX_DEPTH = 64
+_SHORT = 2000  # bytes, up to which to count names is faster than to scan the text
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 
@@ -37,7 +23,7 @@ T = TypeVar("T")
 
 
 class Body(Generic[T]):
-    """A request body of type `T`: how it is read, and refused."""
+    """Request body of type `T`: its declaration, its check and its decoding."""
 
     def __init__(
         self,
@@ -52,7 +38,7 @@ class Body(Generic[T]):
             content: the type.
             media_types: ``application/json`` unless given.
             example: for the OpenAPI document.
-            optional: nothing at all is `content` with every field's default.
+            optional: an empty body is `content` with every field's default.
         """
         self.content = content
         self.media_types = media_types or (JSON,)
@@ -61,50 +47,68 @@ class Body(Generic[T]):
         self._decoder = msgspec.json.Decoder(content)
         self._lean = is_lean(msgspec.inspect.type_info(content))
 
-    def read(self, request: Request) -> T:
-        """Read, check and decode the body of `request`.
+    def read(self, request: Request) -> bytes:
+        """Read the text of the body of `request`.
 
         Raises:
             UnsupportedMediaType: it is not sent as JSON, or it is compressed.
             RequestEntityTooLarge: it is longer than the server takes.
-            Malformed: it is not JSON in UTF-8, or is nested too deeply.
-            InvalidInput: it is not of the declared type, or an object has a name twice.
         """
-        if self.optional and not request.get_data():
-            return self.content()
-        self._check_type(request)
-        return self.decode(request.get_data(cache=False))
+        if not self.optional or request.get_data():
+            self._check_type(request)
+        return request.get_data(cache=False)
 
     def decode(self, text: bytes) -> T:
-        """Decode and check `text`; raises as `read` does, but for what headers say."""
+        """Decode and check `text`.
+
+        Raises:
+            MalformedBody: it is not JSON in UTF-8, or is nested too deeply.
+            InvalidInput: it is not of the declared type, or an object has a name twice.
+        """
+        if self.optional and not text:
+            return self.content()
         if not text.strip():
             raise MalformedBody("the body is empty; send JSON")
-        outline = Outline(text)
-        if outline.deeper_than(MAX_DEPTH):
+        # Each level takes a bracket of its own: few brackets are no deep nesting.
+        if text.count(b"{") + text.count(b"[") > MAX_DEPTH and Outline(text).depth > MAX_DEPTH:
             raise MalformedBody(f"the body is nested more than {MAX_DEPTH} levels deep")
         try:
             decoded = self._decoder.decode(text)
-            refuse_repeated_names(text, outline, decoded if self._lean else None)
         except (UnicodeDecodeError, msgspec.DecodeError):  # which one, differs by its release
             _refuse_malformed(text)
-            raise invalid(text, self.content) from None
+            raise invalid_body(text, self.content) from None
+        if len(text) > _SHORT or text.count(b":") != _count_names(msgspec.json.decode(text)):
+            refuse_repeated_names(text, decoded if self._lean else None)
         return decoded
 
     def _check_type(self, request: Request) -> None:
-        given = request.environ.get("CONTENT_TYPE")
-        if given in self.media_types and "HTTP_CONTENT_ENCODING" not in request.environ:
-            return  # as nearly everybody sends it
+        media_type = request.environ.get("CONTENT_TYPE")
+        if media_type in self.media_types and "HTTP_CONTENT_ENCODING" not in request.environ:
+            return  # as nearly every client sends it
         charset = request.mimetype_params.get("charset", "utf-8").lower()
         if request.mimetype not in self.media_types or charset not in {"utf-8", "utf8"}:
-            given = request.headers.get("Content-Type", "none")
+            actual = request.headers.get("Content-Type", "none")
             expected = " or ".join(self.media_types)
-            raise UnsupportedMediaType(f"expected Content-Type {expected}, got {given!r}")
+            raise UnsupportedMediaType(f"expected Content-Type {expected}, got {actual!r}")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise UnsupportedMediaType("compressed bodies are not taken")
 
 
+def invalid_body(text: bytes, kind: Any) -> InvalidInput:
+    """Make the error for a valid JSON text that is not of a type."""
+    fault = misfit(json.loads(text.decode(), parse_int=_whole_number), kind)
+    if fault is None and (place := repeated_name(text)) is not None:  # of which one does not fit
+        fault = Fault(place, "comes twice in one object")
+    return InvalidInput([fault or Fault("", "is not as declared")])
+
+
+def _whole_number(digits: str) -> float:
+    """Read a whole number; one that no double holds is infinite, however long it is."""
+    return int(digits) if len(digits) < _DIGITS else float(digits)
+
+
 def _refuse_malformed(text: bytes) -> None:
-    """Refuse what is not JSON at all: a type error may have come before the text was read on."""
+    """Refuse a text that is not JSON: a type error is raised before the rest of it is read."""
     try:
         text.decode()
         msgspec.json.decode(text)
@@ -114,3 +118,19 @@ def _refuse_malformed(text: bytes) -> None:
         return
     except msgspec.DecodeError as error:
         raise MalformedBody(f"the body is not JSON: {error}") from None
+
+
+def _count_names(value: Any) -> int:
+    """Count the names that a value's objects hold together.
+
+    Each name of a JSON text has a colon, so a text with as many colons has no name twice.
+    """
+    count, nested = 0, [value]
+    while nested:
+        part = nested.pop()
+        if isinstance(part, dict):
+            count += len(part)
+            nested += part.values()
+        elif isinstance(part, list):
+            nested += part
+    return count

@@ -1,4 +1,4 @@
-"""Experiments: declared, edited, started and stopped, and how they are doing."""
+"""Experiments: declaration, edits, life cycle and results."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from bandits.store.values import ExperimentRecord, State
 from bandits.validation import refusal
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller
-from webapp.services import services
+from webapp.services import Services
 
 operations = OperationGroup("experiments")
 
@@ -67,14 +67,14 @@ _ETAG = {"ETag": "the version of the configuration, to send as If-Match with an 
 
 
 class ExperimentDocument(Struct, frozen=True):
-    """An experiment as it stands.
+    """An experiment in its present state.
 
     Attributes:
         configuration_version: grows with every edit; the ETag.
-        policy_version: the snapshot that decides now; grows with every fold.
-        declaration: what was declared, with every default filled in.
-        shipped: what a stopped experiment goes on sending to everybody, by slot.
-        results_close_at: when a stopped experiment's result is final.
+        policy_version: of the snapshot that decides now; grows with every fold.
+        declaration: with every default filled in.
+        shipped: by slot, the variant that a stopped experiment sends to every recipient.
+        results_close_at: the time from which a stopped experiment's result is final.
     """
 
     key: str
@@ -90,8 +90,8 @@ class ExperimentDocument(Struct, frozen=True):
     results_close_at: datetime | None = None
 
     @classmethod
-    def of(cls, record: ExperimentRecord) -> "ExperimentDocument":
-        """Write down what is stored."""
+    def from_record(cls, record: ExperimentRecord) -> "ExperimentDocument":
+        """Describe a stored experiment."""
         return cls(
             record.key,
             record.state,
@@ -115,7 +115,7 @@ class ExperimentList(Struct, frozen=True):
 
 
 class ListQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which experiments to list."""
+    """Page of a list of experiments."""
 
     state: Annotated[
         State | None,
@@ -129,7 +129,7 @@ def _answer(record: ExperimentRecord, status: int = 200) -> OperationResponse:
     headers = {"ETag": f'"{record.configuration.version}"'}
     if status == 201:  # noqa: PLR2004 - Created
         headers["Location"] = f"/api/v1/experiments/{record.key}"
-    return OperationResponse(ExperimentDocument.of(record), status, headers)
+    return OperationResponse(ExperimentDocument.from_record(record), status, headers)
 
 
 @operations(
@@ -142,9 +142,9 @@ def _answer(record: ExperimentRecord, status: int = 200) -> OperationResponse:
     headers={**_ETAG, "Location": "where it is"},
     gives={"key": "$response.body#/key"},
 )
-def create_experiment(body: Experiment) -> OperationResponse:
+def create_experiment(services: Services, body: Experiment) -> OperationResponse:
     """Add an experiment as a draft."""
-    return _answer(services().engine.create(body, by=caller()), 201)
+    return _answer(services.engine.create(body, by=caller()), 201)
 
 
 @operations(
@@ -154,14 +154,16 @@ def create_experiment(body: Experiment) -> OperationResponse:
     query=ListQuery,
     answers={200: ExperimentList},
 )
-def list_experiments(query: ListQuery) -> OperationResponse:
-    """List experiments, the newest first, page by page; the archived only if asked for."""
-    shown = {"draft", "running", "paused", "stopped"} if query.state is None else {query.state}
-    records = services().engine.store.experiments.records()
-    records = [r for r in records if r.id < query.after and r.state in shown]
+def list_experiments(services: Services, query: ListQuery) -> OperationResponse:
+    """List experiments, the newest first, page by page; archived ones only by `state`."""
+    states = {"draft", "running", "paused", "stopped"} if query.state is None else {query.state}
+    records = services.engine.store.experiments.records()
+    records = [r for r in records if r.id < query.after and r.state in states]
     page = records[: query.limit]
     following = page[-1].id if len(records) > len(page) else None
-    return OperationResponse(ExperimentList([ExperimentDocument.of(r) for r in page], following))
+    return OperationResponse(
+        ExperimentList([ExperimentDocument.from_record(r) for r in page], following)
+    )
 
 
 @operations(
@@ -172,9 +174,9 @@ def list_experiments(query: ListQuery) -> OperationResponse:
     refusals=(NotFound,),
     headers=_ETAG,
 )
-def read_experiment(key: str) -> OperationResponse:
+def read_experiment(services: Services, key: str) -> OperationResponse:
     """Read one experiment."""
-    return _answer(services().engine.store.experiments.record(key))
+    return _answer(services.engine.store.experiments.record(key))
 
 
 @operations(
@@ -187,7 +189,7 @@ def read_experiment(key: str) -> OperationResponse:
     headers=_ETAG,
     takes={"If-Match": "the ETag of what the edit was made on"},
 )
-def edit_experiment(key: str, body: dict[str, Any]) -> OperationResponse:
+def edit_experiment(services: Services, key: str, body: dict[str, Any]) -> OperationResponse:
     """Edit an experiment's declaration by a JSON Merge Patch (RFC 7396).
 
     Objects are merged, null restores a default, a list replaces the whole list. Once started, only
@@ -195,22 +197,22 @@ def edit_experiment(key: str, body: dict[str, Any]) -> OperationResponse:
     `policy` within its statistic family, a variant's `payload`, `name` and `paused`; variants may
     be added at the end of a slot.
     """
-    record = services().engine.store.experiments.record(key)
-    version = _edited_version(record.configuration.version)
+    record = services.engine.store.experiments.record(key)
+    version = _version_of_edit(record.configuration.version)
     merged = merge_patch(msgspec.to_builtins(record.configuration.experiment), body)
     try:
         experiment = msgspec.convert(merged, Experiment)
     except msgspec.ValidationError:
         raise refusal(merged, Experiment) from None
-    return _answer(services().engine.edit(key, experiment, version=version, by=caller()))
+    return _answer(services.engine.edit(key, experiment, version=version, by=caller()))
 
 
-def _edited_version(current: int) -> int:
+def _version_of_edit(current: int) -> int:
     if "If-Match" not in request.headers:
         raise InvalidInput.at("/If-Match", "is required: the ETag of what the edit was made on")
     if str(current) in request.if_match:  # also where it is *
         return current
-    # Werkzeug reads an empty tag as None. What is no version of ours is like one that is gone.
+    # Werkzeug reads an empty tag as None. Any other tag is like that of a version that is gone.
     numbers = [int(tag) for tag in request.if_match.as_set() if tag and _VERSION.fullmatch(tag)]
     return numbers[0] if numbers else 0
 
@@ -228,7 +230,7 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return merged
 
 
-_MOVE: dict[str, Any] = {
+_TRANSITION: dict[str, Any] = {
     "scope": "manage",
     "answers": {200: ExperimentDocument},
     "refusals": (NotFound, WrongState),
@@ -236,24 +238,24 @@ _MOVE: dict[str, Any] = {
 }
 
 
-@operations("POST", f"{_PATH}/start", **_MOVE)
-def start_experiment(key: str) -> OperationResponse:
+@operations("POST", f"{_PATH}/start", **_TRANSITION)
+def start_experiment(services: Services, key: str) -> OperationResponse:
     """Start a draft, or resume a paused experiment, unless its `ends_at` has passed."""
-    return _answer(services().engine.start(key, by=caller()))
+    return _answer(services.engine.start(key, by=caller()))
 
 
-@operations("POST", f"{_PATH}/pause", **_MOVE)
-def pause_experiment(key: str) -> OperationResponse:
-    """Stop choosing for a while; rewards go on being learned."""
-    return _answer(services().engine.pause(key, by=caller()))
+@operations("POST", f"{_PATH}/pause", **_TRANSITION)
+def pause_experiment(services: Services, key: str) -> OperationResponse:
+    """Pause choosing; rewards still count."""
+    return _answer(services.engine.pause(key, by=caller()))
 
 
 class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """How to stop.
+    """Options of a stop.
 
     Attributes:
-        ship: the variant of each slot that everybody gets from now on; requests are refused
-            unless given.
+        ship: by slot, the variant that every recipient gets from now on; without it, requests
+            are refused.
     """
 
     ship: Annotated[Combination, Meta(min_length=1)] | None = None
@@ -263,24 +265,25 @@ class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
     "POST",
     f"{_PATH}/stop",
     body=Body(StopRequest, example={"ship": {"subject_line": "plain"}}, optional=True),
-    **_MOVE,
+    **_TRANSITION,
 )
-def stop_experiment(key: str, body: StopRequest) -> OperationResponse:
-    """Stop for good; rewards still under way are learned until `results_close_at`.
+def stop_experiment(services: Services, key: str, body: StopRequest) -> OperationResponse:
+    """Stop for good; rewards still count until `results_close_at`.
 
-    With `ship` it goes on answering with that one combination: propensity 1, `shipped`, recorded
-    for receipts and never learned from. Without, it refuses to choose. Neither can be undone.
+    With `ship` every later decision is that one combination: with propensity 1 and `shipped`,
+    recorded for receipts and never learned from. Without it, requests to choose are refused.
+    Neither can be undone.
     """
-    return _answer(services().engine.stop(key, by=caller(), ship=body.ship))
+    return _answer(services.engine.stop(key, by=caller(), ship=body.ship))
 
 
-@operations("POST", f"{_PATH}/archive", **_MOVE)
-def archive_experiment(key: str) -> OperationResponse:
-    """Put a draft or a stopped experiment out of sight."""
-    return _answer(services().engine.archive(key, by=caller()))
+@operations("POST", f"{_PATH}/archive", **_TRANSITION)
+def archive_experiment(services: Services, key: str) -> OperationResponse:
+    """Archive a draft or a stopped experiment: lists leave it out."""
+    return _answer(services.engine.archive(key, by=caller()))
 
 
 @operations("GET", f"{_PATH}/results", scope="read", answers={200: Results}, refusals=(NotFound,))
-def read_results(key: str) -> OperationResponse:
-    """Tell how an experiment is doing, as of its newest snapshot."""
-    return OperationResponse(services().engine.results(key))
+def read_results(services: Services, key: str) -> OperationResponse:
+    """Read the results of an experiment, as of its newest snapshot."""
+    return OperationResponse(services.engine.results(key))

@@ -1,30 +1,26 @@
-"""What operators and their machines read: is it alive, is it ready, what has it done."""
+"""Health of the server for operators and their machines: liveness, readiness and metrics."""
 
-from flask import current_app
 from msgspec import Struct
 
+from bandits.engine import Engine
 from bandits.errors import NoDatabase, NotUpgraded, Unavailable
 from bandits.store.values import FoldBacklog
 from webapp.api.operation import OperationGroup, OperationResponse
-from webapp.metrics import MEDIA_TYPE, DecisionMetrics, FoldMetrics, HttpMetrics, family
-from webapp.services import services
+from webapp.metrics import MEDIA_TYPE, family
+from webapp.services import Services
 
 operations = OperationGroup("operations")
 
-METRICS = "bandits.metrics"
-WORK = "bandits.work"
-FOLDS = "bandits.folds"
-
 
 class ServerHealth(Struct, frozen=True):
-    """The server's state in a word."""
+    """State of the server in a word."""
 
     status: str
 
 
 @operations("GET", "/healthz", scope=None, answers={200: ServerHealth})
-def healthz() -> OperationResponse:
-    """Tell that the process answers; it does not look at the database."""
+def healthz(_services: Services) -> OperationResponse:
+    """Answer that the process is alive; it does not look at the database."""
     return OperationResponse(ServerHealth("alive"))
 
 
@@ -35,30 +31,27 @@ def healthz() -> OperationResponse:
     answers={200: ServerHealth},
     refusals=(Unavailable, NotUpgraded, NoDatabase),
 )
-def readyz() -> OperationResponse:
-    """Tell that requests can be served: the database answers and is migrated."""
-    services().engine.store.experiments.records()
+def readyz(services: Services) -> OperationResponse:
+    """Answer that requests can be served: the database answers and is migrated."""
+    services.engine.store.experiments.records()
     return OperationResponse(ServerHealth("ready"))
 
 
 @operations("GET", "/metrics", scope="read", answers={200: str}, media_type=MEDIA_TYPE)
-def metrics() -> OperationResponse:
-    """Read the metrics, for Prometheus: of this worker process, and of every live experiment."""
-    requests: HttpMetrics = current_app.extensions[METRICS]
-    folds: FoldMetrics = current_app.extensions[FOLDS]
-    lines = [*requests.lines(), *work().lines(), *folds.lines(), *_experiments()]
+def metrics(services: Services) -> OperationResponse:
+    """Read the metrics for Prometheus: of this worker process, and of every live experiment."""
+    lines = [
+        *services.metrics.lines(),
+        *services.folds.lines(),
+        *_experiment_lines(services.engine),
+    ]
     return OperationResponse("\n".join([*lines, ""]))
 
 
-def work() -> DecisionMetrics:
-    """Return the running application's counts of what it answered."""
-    counts: DecisionMetrics = current_app.extensions[WORK]
-    return counts
-
-
-def _experiments() -> list[str]:
-    store = services().engine.store
-    now = services().engine.clock()
+def _experiment_lines(engine: Engine) -> list[str]:
+    """Write the gauges of every live experiment."""
+    store = engine.store
+    now = engine.clock()
     live = [r for r in store.experiments.records() if r.state in {"running", "paused"}]
     newest = {r.key: store.snapshots.history(r.key, 1) for r in live}
     waiting = store.snapshots.waiting(now)

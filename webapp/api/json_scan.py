@@ -1,8 +1,8 @@
-"""The outline of a JSON text, fast enough for bodies of ten thousand rows.
+"""JSON scan: depth and repeated names of a text, fast enough for bodies of ten thousand rows.
 
-msgspec takes the last of two equal names without a word, and the standard library's hook, which
-could tell, is five times slower than decoding. Counting is fast: a text whose objects hold more
-names than their decoded form has a name that comes twice.
+msgspec silently takes the last of two equal names, and the standard library's hook, which sees
+both, is five times slower than decoding. Counting is fast: a text whose objects hold more names
+than their decoded form has a name that comes twice.
 """
 
 import json
@@ -31,8 +31,6 @@ from numpy.typing import NDArray
 from bandits.errors import Fault, InvalidInput
 from bandits.identifiers import pointer
 
-_SHORT = 2000  # bytes, up to which to count names is faster than to outline the text again
-_NESTED = (dict, list)
 _SCALARS = (StrType, FloatType, IntType, BoolType, NoneType, DateTimeType)
 _REST = bytes(set(range(256)) - set(b'":{}[]'))
 _STEP = np.zeros(256, dtype=np.int8)
@@ -44,7 +42,7 @@ class Outline:
     """The brackets and colons of a JSON text that stand outside its strings."""
 
     def __init__(self, text: bytes) -> None:
-        """Read them from `text`, which may turn out not to be JSON."""
+        """Outline `text`, which need not be JSON."""
         self._text = text
 
     @cached_property
@@ -54,28 +52,23 @@ class Outline:
             text = text.replace(rb"\\", b"").replace(rb"\"", b"")
         marks = np.frombuffer(text.translate(None, _REST), dtype=np.uint8)
         inside = np.logical_xor.accumulate(marks == ord('"'))
-        found: NDArray[np.uint8] = marks[~inside]
-        return found
+        outside: NDArray[np.uint8] = marks[~inside]
+        return outside
 
     @property
     def names(self) -> int:
-        """How many names its objects hold together."""
+        """Number of names that its objects hold together."""
         return int(np.count_nonzero(self._marks == ord(":")))
 
     @property
     def depth(self) -> int:
-        """How deep its arrays and objects are nested."""
+        """Number of levels of its arrays and objects."""
         brackets = self._marks[self._marks != ord(":")]
         return int(np.cumsum(_STEP[brackets], dtype=np.int64).max(initial=0))
 
-    def deeper_than(self, levels: int) -> bool:
-        """Tell whether it is nested more than so deep; each level takes a bracket of its own."""
-        brackets = self._text.count(b"{") + self._text.count(b"[")
-        return brackets > levels and self.depth > levels
-
 
 def is_lean(kind: Type) -> bool:
-    """Tell whether values of a type, written as JSON, never hold more names than they came with."""
+    """Return True if a value of this type, encoded again, never holds more names than its text."""
     match kind:
         case StructType():
             lean = kind.cls.__struct_config__.omit_defaults
@@ -94,24 +87,21 @@ def is_lean(kind: Type) -> bool:
     return isinstance(kind, _SCALARS)
 
 
-def refuse_repeated_names(text: bytes, outline: Outline, decoded: Any = None) -> None:
+def refuse_repeated_names(text: bytes, decoded: Any = None) -> None:
     """Refuse a valid JSON text in which an object has a name twice.
 
     Args:
-        text: it.
-        outline: of it.
-        decoded: what it was decoded to, if that is of a type that `is_lean`: written again, it
-            shows soonest that a long text has no name twice, but for defaults that were told.
+        text: of the body.
+        decoded: the text as a value of a type that `is_lean`, if it is one. To encode it again is
+            the fastest check; it fails for a text without such a name only if that has defaults.
 
     Raises:
         InvalidInput: at the first such name.
     """
-    if decoded is not None and len(text) > _SHORT and _as_many(outline, decoded):
+    names = Outline(text).names
+    if decoded is not None and names == _count_encoded(decoded):
         return
-    value = msgspec.json.decode(text)
-    if len(text) <= _SHORT and text.count(b":") == _names(value):
-        return  # each name has a colon, so none has gone
-    if _as_many(outline, value):
+    if names == _count_encoded(msgspec.json.decode(text)):
         return
     place = repeated_name(text)
     if place is not None:
@@ -119,29 +109,22 @@ def refuse_repeated_names(text: bytes, outline: Outline, decoded: Any = None) ->
 
 
 def repeated_name(text: bytes) -> str | None:
-    """Find the first name of a valid JSON text that comes twice in one object: its pointer."""
-    return _repeated(json.loads(text, object_pairs_hook=_Pairs, parse_int=float))
+    """Return the pointer of the first name of a JSON text that comes twice in one object."""
+    return _repeated(json.loads(text, object_pairs_hook=_NamePairs, parse_int=float))
 
 
-def _as_many(outline: Outline, value: Any) -> bool:
-    """Tell whether a value, written as JSON, holds as many names as a text."""
-    return outline.names == Outline(msgspec.json.encode(value)).names
+def _count_encoded(value: Any) -> int:
+    """Count the names of a value that is encoded as JSON."""
+    return Outline(msgspec.json.encode(value)).names
 
 
-def _names(value: Any) -> int:
-    """Count the names that a value's objects hold together; for short texts only."""
-    if isinstance(value, dict):
-        return len(value) + sum([_names(v) for v in value.values() if isinstance(v, _NESTED)])
-    return sum([_names(v) for v in value]) if isinstance(value, list) else 0
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """An object's names and values as they stand in the text."""
+class _NamePairs(list[tuple[str, Any]]):
+    """An object's names and values in the order of the text."""
 
 
 def _repeated(value: Any) -> str | None:
-    """Find the first name that comes twice in one object: its pointer, or None."""
-    named = isinstance(value, _Pairs)
+    """Return the pointer of the first name that comes twice in one object, or None."""
+    named = isinstance(value, _NamePairs)
     entries = value if named else enumerate(value) if isinstance(value, list) else ()
     seen = set()
     for name, part in entries:

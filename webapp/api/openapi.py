@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, assembled from the declarations that also serve the requests."""
+"""OpenAPI 3.1 document, assembled from the declarations that also serve the requests."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +12,12 @@ from msgspec import Struct
 from bandits.identifiers import Key
 from bandits.registry import policies
 from bandits.schemas import Id, SubjectId
-from webapp.api.operation import Operation
+from webapp.api.operation import PART, Operation
 from webapp.api.problems import MEDIA_TYPE, ProblemDetails, ProblemType
 
 Json = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
-_PART = re.compile(r"<(?P<converter>\w+)(?:\([^)]*\))?:(?P<name>\w+)>")
 _PARTS: dict[str, Any] = {"key": Key, "decision_id": Id, "subject_id": SubjectId, "int": int}
 _ALWAYS = {401: "WWW-Authenticate", 503: "Retry-After"}
 
@@ -26,11 +25,11 @@ _ALWAYS = {401: "WWW-Authenticate", 503: "Retry-After"}
 def openapi(operations: Iterable[tuple[str, Operation]]) -> Json:
     """Describe operations, each below a prefix."""
     every = list(operations)
-    schemas = _Schemas([operation for _, operation in every])
+    schemas = _SchemaRegistry([operation for _, operation in every])
     paths: dict[str, Json] = {}
     for prefix, operation in every:
-        path = prefix + _PART.sub(r"{\g<name>}", operation.path)
-        described = _described(operation, schemas)
+        path = prefix + PART.sub(r"{\g<name>}", operation.path)
+        described = _describe(operation, schemas)
         for status in operation.answers:
             if links := _links(operation, [o for _, o in every]):
                 described["responses"][str(status)]["links"] = links
@@ -57,8 +56,8 @@ def openapi(operations: Iterable[tuple[str, Operation]]) -> Json:
     }
 
 
-class _Schemas:
-    """The JSON Schemas of every type that operations speak."""
+class _SchemaRegistry:
+    """JSON Schemas of every type in requests and responses of operations."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         types: list[Any] = [ProblemDetails]
@@ -67,21 +66,21 @@ class _Schemas:
             types += [] if operation.body is None else [operation.body.content]
         queries = [o.query for o in operations]
         parts = list(_PARTS.values())
-        chosen = list(policies().values())
-        found, components = msgspec.json.schema_components(
-            [*types, *queries, *parts, *chosen], ref_template=_REFERENCE
+        parameters = list(policies().values())
+        schemas, components = msgspec.json.schema_components(
+            [*types, *queries, *parts, *parameters], ref_template=_REFERENCE
         )
-        self._of = {
+        self._by_type = {
             repr(t): _portable(s)
-            for t, s in zip([*types, *queries, *parts, *chosen], found, strict=True)
+            for t, s in zip([*types, *queries, *parts, *parameters], schemas, strict=True)
         }
         self.components: Json = _portable(components)
         self._queries = {q: self.components.pop(q.__name__) for q in set(queries)}
         self.components["PolicyChoice"] = self._policy_choice(self.components["PolicyChoice"])
 
-    def of(self, kind: Any) -> Json:
+    def schema(self, kind: Any) -> Json:
         """Return the schema of a type."""
-        schema: Json = self._of[repr(kind)]
+        schema: Json = self._by_type[repr(kind)]
         return schema
 
     def query(self, kind: type[Struct]) -> Mapping[str, Json]:
@@ -90,12 +89,12 @@ class _Schemas:
         return properties
 
     def _policy_choice(self, declared: Json) -> Json:
-        """Say of each registered policy which parameters it takes."""
+        """Describe the parameters of each registered policy."""
         choices = [
             {
                 "title": policy.label,
                 "type": "object",
-                "properties": {"name": {"const": name}, "params": self.of(policy)},
+                "properties": {"name": {"const": name}, "params": self.schema(policy)},
                 "required": ["name"],
                 "additionalProperties": False,
             }
@@ -118,8 +117,8 @@ def _portable(schema: Any) -> Any:
     return [_portable(s) for s in schema] if isinstance(schema, list) else schema
 
 
-def _described(operation: Operation, schemas: _Schemas) -> Json:
-    summary, _, rest = cleandoc(operation.view.__doc__ or "").partition("\n\n")
+def _describe(operation: Operation, schemas: _SchemaRegistry) -> Json:
+    summary, _, rest = cleandoc(operation.handler.__doc__ or "").partition("\n\n")
     described: Json = {
         "operationId": operation.name,
         "tags": [operation.tag],
@@ -130,7 +129,7 @@ def _described(operation: Operation, schemas: _Schemas) -> Json:
         "responses": _responses(operation, schemas),
     }
     if operation.body is not None:
-        media: Json = {"schema": schemas.of(operation.body.content)}
+        media: Json = {"schema": schemas.schema(operation.body.content)}
         if operation.body.example is not None:
             media["example"] = operation.body.example
         content = dict.fromkeys(operation.body.media_types, media)
@@ -141,43 +140,45 @@ def _described(operation: Operation, schemas: _Schemas) -> Json:
     return described
 
 
-def _parameters(operation: Operation, schemas: _Schemas) -> list[Json]:
-    found = [
+def _parameters(operation: Operation, schemas: _SchemaRegistry) -> list[Json]:
+    parameters = [
         {"name": p["name"], "in": "path", "required": True, "schema": _part(p, schemas)}
-        for p in _PART.finditer(operation.path)
+        for p in PART.finditer(operation.path)
     ]
     for name, schema in schemas.query(operation.query).items():
         described = {k: v for k, v in schema.items() if k != "description"}
         meaning = schema.get("description", "")
-        found.append({"name": name, "in": "query", "description": meaning, "schema": described})
+        parameters.append(
+            {"name": name, "in": "query", "description": meaning, "schema": described}
+        )
     for name, meaning in operation.takes.items():
         header = {"name": name, "in": "header", "required": True, "description": meaning}
-        found.append({**header, "schema": {"type": "string"}})
-    return found
+        parameters.append({**header, "schema": {"type": "string"}})
+    return parameters
 
 
-def _part(part: re.Match[str], schemas: _Schemas) -> Json:
-    schema = schemas.of(_PARTS[part["converter"]])
+def _part(part: re.Match[str], schemas: _SchemaRegistry) -> Json:
+    schema = schemas.schema(_PARTS[part["converter"]])
     return {**schema, "minimum": 0} if part["converter"] == "int" else schema
 
 
-def _responses(operation: Operation, schemas: _Schemas) -> Json:
+def _responses(operation: Operation, schemas: _SchemaRegistry) -> Json:
     responses: Json = {}
     for status, kind in operation.answers.items():
         headers = {
             name: {"description": meaning, "schema": {"type": "string"}}
             for name, meaning in operation.headers.items()
         }
-        responses[str(status)] = {"description": _meaning(kind), "headers": headers}
+        responses[str(status)] = {"description": _description(kind), "headers": headers}
         if kind is not None:
-            content = {operation.media_type: {"schema": schemas.of(kind)}}
+            content = {operation.media_type: {"schema": schemas.schema(kind)}}
             responses[str(status)]["content"] = content
     for problem in operation.problems:
         _add_problem(responses, problem, schemas)
     return responses
 
 
-def _add_problem(responses: Json, problem: ProblemType, schemas: _Schemas) -> None:
+def _add_problem(responses: Json, problem: ProblemType, schemas: _SchemaRegistry) -> None:
     status = str(problem.status)
     line = f"`{problem.uri}`: {problem.title}"
     if status in responses:
@@ -185,24 +186,24 @@ def _add_problem(responses: Json, problem: ProblemType, schemas: _Schemas) -> No
         return
     responses[status] = {
         "description": line,
-        "content": {MEDIA_TYPE: {"schema": schemas.of(ProblemDetails)}},
+        "content": {MEDIA_TYPE: {"schema": schemas.schema(ProblemDetails)}},
     }
     if header := _ALWAYS.get(problem.status):
         responses[status]["headers"] = {header: {"required": True, "schema": {"type": "string"}}}
 
 
 def _links(operation: Operation, every: Sequence[Operation]) -> Json:
-    """Say which other operations its answers lead to."""
-    found: Json = {}
+    """Return links to the operations whose paths hold parts of this one's responses."""
+    links: Json = {}
     for other in every:
-        for part in _PART.finditer(other.path):
+        for part in PART.finditer(other.path):
             if source := operation.gives.get(part["name"]):
                 parameters = {part["name"]: source}
-                found[other.name] = {"operationId": other.name, "parameters": parameters}
-    return found
+                links[other.name] = {"operationId": other.name, "parameters": parameters}
+    return links
 
 
-def _meaning(kind: Any) -> str:
+def _description(kind: Any) -> str:
     if kind is None:
         return "Done; there is nothing to say"
     return cleandoc(kind.__doc__ or "").partition("\n")[0] if isinstance(kind, type) else "Content"

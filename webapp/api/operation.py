@@ -1,56 +1,60 @@
-"""Operations of the API: declared once for the route, its checks and the OpenAPI document."""
+"""Operations of the API: declared once for their routes, their checks and the OpenAPI document.
 
-from collections.abc import Callable, Iterator, Mapping
+Emails are sent, opened and clicked one by one, thousands in a second, and Flask takes longer for
+each of these requests than the engine. So an operation that is declared `fast` is answered by
+`FastPath`, before Flask, where nothing about the request is unusual.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
-from flask import Request, Response, g
+from flask import Flask, Response
 from flask.globals import request_ctx
 from msgspec import Struct, field
+from werkzeug.wrappers import Request
 
 from bandits.errors import InvalidInput, NoDatabase, NotFound, NotUpgraded, Unavailable
 from bandits.validation import refusal
 from storage.accounts.api_keys import ApiKey, Scope
-from webapp.api.bodies import Body
+from webapp.api.bodies import JSON, Body
 from webapp.api.problems import (
-    OF_EXCEPTION,
-    OF_STATUS,
-    Forbidden,
+    TYPE_BY_EXCEPTION,
+    TYPE_BY_STATUS,
     MalformedBody,
+    MissingScope,
+    NotAuthenticated,
     ProblemType,
-    Unauthenticated,
 )
-from webapp.services import Services, services
+from webapp.request_context import (
+    CALLER,
+    CURRENT_REQUEST,
+    HEADER,
+    STARTED,
+    CurrentRequest,
+    request_id,
+)
+from webapp.services import Services, services, services_of
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+# A part of a path, as Flask writes it.
+PART = re.compile(r"<(?P<converter>\w+)(?:\([^)]*\))?:(?P<name>\w+)>")
 
 _CHALLENGE = 'Bearer realm="bandits"'
+_FAILURE = "bandits.failure"  # in the WSGI environment: the error of a request on the fast path
+_LONGEST = 10_000  # bytes of a body on the fast path
+_UNUSUAL = ("QUERY_STRING", "HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING")
 
-
-def authenticate(authorization: str | None, services: Services) -> ApiKey:
-    """Find the API key that an ``Authorization`` header carries.
-
-    Raises:
-        Unauthenticated: there is no such header, or its token is unknown or revoked.
-    """
-    scheme, _, token = (authorization or "").partition(" ")
-    token = token.strip()
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("send an API key as `Authorization: Bearer TOKEN`", _CHALLENGE)
-    try:
-        return services.accounts.keys.find(token, at=services.engine.clock())
-    except NotFound:
-        challenge = f'{_CHALLENGE}, error="invalid_token"'
-        raise Unauthenticated("this API key is unknown or revoked", challenge) from None
-
-
-JSON = "application/json"
-FAILED = "bandits.failed"  # the error of a request that was tried before Flask saw it
-
-V = TypeVar("V", bound=Callable[..., "OperationResponse"])
+H = TypeVar("H", bound=Callable[..., "OperationResponse"])
 
 
 class OperationResponse(Struct, frozen=True):
-    """What a view answers: content of the declared type, its status, further headers."""
+    """A handler's response: content of the declared type, its status, further headers."""
 
     content: Any = None
     status: int = 200
@@ -58,25 +62,27 @@ class OperationResponse(Struct, frozen=True):
 
 
 class NoQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """No query parameter is taken."""
+    """Query of an operation that takes no parameters."""
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """One route and method.
+    """One route and method of the API.
 
     Attributes:
-        view: takes the path's parts, `body` and `query` where declared, by name.
+        handler: takes the services, then by name the path's parts, and `body` and `query` where
+            declared.
         path: as Flask writes rules.
-        scope: what the caller's API key must allow; None where none is needed.
+        scope: what the caller's API key must allow; None where no key is needed.
         answers: the type of the content for each status, None where there is none.
-        refusals: what `view` may raise beyond what follows from the rest.
-        headers: of its answers, each with what it says.
-        media_type: of its answers; text is sent as it is, all else as JSON.
-        takes: header fields that it reads, each with what it says.
-        gives: parts of other operations' paths that its answers hold, each with where.
+        refusals: errors that `handler` may raise beyond those that follow from the rest.
+        headers: of its responses, each with its meaning.
+        media_type: of its responses; text is sent as it is, all else as JSON.
+        takes: header fields that it reads, each with its meaning.
+        gives: parts of other operations' paths that its responses hold, each with its place.
+        fast: `FastPath` may answer it.
     """
 
-    view: Callable[..., OperationResponse]
+    handler: Callable[..., OperationResponse]
     method: str
     path: str
     tag: str
@@ -89,48 +95,68 @@ class Operation(Struct, frozen=True, kw_only=True):
     takes: Mapping[str, str] = field(default_factory=dict)
     gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
+    fast: bool = False
 
     @property
     def name(self) -> str:
-        """What it is called: the view's name."""
-        return self.view.__name__
+        """Id of the operation, by which clients call it: its handler's name."""
+        return self.handler.__name__
 
     @property
     def problems(self) -> list[ProblemType]:
-        """Every problem it may answer."""
+        """Every problem type that it may answer, by status and name."""
         unavailable = (Unavailable, NotUpgraded, NoDatabase)
-        found = [OF_EXCEPTION[e] for e in (*self.refusals, InvalidInput)]
+        types = [TYPE_BY_EXCEPTION[e] for e in (*self.refusals, InvalidInput)]
         if self.scope is not None:
-            found += [OF_EXCEPTION[e] for e in (Unauthenticated, Forbidden, *unavailable)]
+            types += [TYPE_BY_EXCEPTION[e] for e in (NotAuthenticated, MissingScope, *unavailable)]
         if self.body is not None:
-            found += [OF_EXCEPTION[MalformedBody], OF_STATUS[413], OF_STATUS[415]]
-        return sorted({p.name: p for p in found}.values(), key=lambda p: (p.status, p.name))
+            types += [TYPE_BY_EXCEPTION[MalformedBody], TYPE_BY_STATUS[413], TYPE_BY_STATUS[415]]
+        return sorted({t.name: t for t in types}.values(), key=lambda t: (t.status, t.name))
 
     def respond(self, **parts: Any) -> Response:
-        """Check the request, call the view and send its answer."""
-        asked = request_ctx.request
-        if (failed := asked.environ.get(FAILED)) is not None:
-            raise failed
-        if self.scope is not None:
-            g.caller = _allowed(asked, self.scope)
-        query = _query(asked, self.query)
-        if self.query is not NoQuery:
-            parts["query"] = query
-        if self.body is not None:
-            parts["body"] = self.body.read(asked)
-        answer = self.view(**parts)
-        content = self._encode(answer.content)
-        response = Response(content, answer.status, content_type=self.media_type)
-        if answer.status == HTTPStatus.NO_CONTENT:
-            del response.headers["Content-Type"]
-        if answer.headers:
-            response.headers.extend(dict(answer.headers))
-        return response
+        """Answer Flask's current request, whose path has these parts."""
+        environ = request_ctx.request.environ
+        if (failure := environ.get(_FAILURE)) is not None:
+            raise failure
+        response, content = self.execute(services(), environ, self._read_body, parts)
+        answer = Response(content, response.status, content_type=self.media_type)
+        if response.status == HTTPStatus.NO_CONTENT:
+            del answer.headers["Content-Type"]
+        if response.headers:
+            answer.headers.extend(dict(response.headers))
+        return answer
 
-    def _encode(self, content: Any) -> bytes | str:
-        if content is None:
-            return b""
-        return msgspec.json.encode(content) if self.media_type == JSON else content
+    def execute(
+        self,
+        services: Services,
+        environ: "WSGIEnvironment",
+        read_body: Callable[["WSGIEnvironment"], bytes],
+        parts: dict[str, Any],
+    ) -> tuple[OperationResponse, bytes]:
+        """Check a request, call the handler, and encode the content of its response.
+
+        Args:
+            services: for the handler.
+            environ: of the request; its caller is noted there.
+            read_body: reads the body, once the caller is allowed to send one.
+            parts: of the path, by name; the body and the query are added.
+        """
+        if self.scope is not None:
+            authorize(environ, self.scope, services)
+        if self.query is not NoQuery or environ.get("QUERY_STRING"):
+            parts |= _query(environ, self.query)
+        if self.body is not None:
+            parts["body"] = self.body.decode(read_body(environ))
+        response = self.handler(services, **parts)
+        if response.content is None:
+            return response, b""
+        if self.media_type != JSON:
+            return response, response.content.encode()
+        return response, msgspec.json.encode(response.content)
+
+    def _read_body(self, _environ: "WSGIEnvironment") -> bytes:
+        """Read the body of Flask's current request, which checks its type and length."""
+        return b"" if self.body is None else self.body.read(request_ctx.request)
 
 
 class OperationGroup:
@@ -139,54 +165,152 @@ class OperationGroup:
     def __init__(self, tag: str) -> None:
         """Start with none; `tag` is the subject in the OpenAPI document."""
         self.tag = tag
-        self._declared: list[Operation] = []
+        self._operations: list[Operation] = []
 
     def __iter__(self) -> Iterator[Operation]:
-        return iter(self._declared)
+        return iter(self._operations)
 
-    def __call__(self, method: str, path: str, **declared: Any) -> Callable[[V], V]:
-        """Declare the decorated view an operation; `declared` are `Operation`'s attributes."""
+    def __call__(self, method: str, path: str, **attributes: Any) -> Callable[[H], H]:
+        """Declare the decorated handler an operation with these `attributes` of `Operation`."""
 
-        def enter(view: V) -> V:
-            operation = Operation(view=view, method=method, path=path, tag=self.tag, **declared)
-            self._declared.append(operation)
-            return view
+        def declare(handler: H) -> H:
+            operation = Operation(
+                handler=handler, method=method, path=path, tag=self.tag, **attributes
+            )
+            self._operations.append(operation)
+            return handler
 
-        return enter
+        return declare
+
+
+def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> None:
+    """Find the API key that a request carries, check its scope, and note it as the caller.
+
+    Raises:
+        NotAuthenticated: there is no ``Authorization`` header, or its token is unknown or revoked.
+        MissingScope: the key does not allow `scope`.
+    """
+    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token:
+        raise NotAuthenticated("send an API key as `Authorization: Bearer TOKEN`", _CHALLENGE)
+    try:
+        key = services.accounts.keys.find(token, at=services.engine.clock())
+    except NotFound:
+        challenge = f'{_CHALLENGE}, error="invalid_token"'
+        raise NotAuthenticated("this API key is unknown or revoked", challenge) from None
+    if scope not in key.scopes:
+        raise MissingScope(scope)
+    environ[CALLER] = key
 
 
 def caller() -> str:
-    """Name who calls, for the audit log."""
-    key: ApiKey = g.caller
+    """Name the caller of Flask's current request for the audit log."""
+    key: ApiKey = request_ctx.request.environ[CALLER]
     return f"key:{key.id}"
 
 
-def _allowed(asked: Request, scope: Scope) -> ApiKey:
-    return allow(asked.environ.get("HTTP_AUTHORIZATION"), scope, services())
-
-
-def allow(authorization: str | None, scope: Scope, told: Services) -> ApiKey:
-    """Find the API key of an ``Authorization`` header, which has to allow a scope.
-
-    Raises:
-        Unauthenticated: there is no such key.
-        Forbidden: it does not allow that.
-    """
-    key = authenticate(authorization, told)
-    if scope not in key.scopes:
-        raise Forbidden(scope)
-    return key
-
-
-def _query(asked: Request, wanted: type[Struct]) -> Struct:
-    if wanted is NoQuery and not asked.query_string:
-        return NoQuery()
-    given = asked.args.to_dict(flat=False)
-    for name, values in given.items():
+def _query(environ: "WSGIEnvironment", kind: type[Struct]) -> dict[str, Struct]:
+    values_by_name = Request(environ, populate_request=False).args.to_dict(flat=False)
+    for name, values in values_by_name.items():
         if len(values) > 1:
             raise InvalidInput.at(f"/{name}", "comes twice in the query")
-    single = {name: values[0] for name, values in given.items()}
+    single = {name: values[0] for name, values in values_by_name.items()}
     try:
-        return msgspec.convert(single, wanted, strict=False)
+        query = msgspec.convert(single, kind, strict=False)
     except msgspec.ValidationError:
-        raise refusal(single, wanted, strict=False) from None
+        raise refusal(single, kind, strict=False) from None
+    return {} if kind is NoQuery else {"query": query}
+
+
+class _FastRoute:
+    """The route of a fast operation: a pattern of its paths, and the status lines it answers."""
+
+    def __init__(self, app: Flask, prefix: str, operation: Operation) -> None:
+        def pattern(part: re.Match[str]) -> str:
+            return f"(?P<{part['name']}>{app.url_map.converters[part['converter']].regex})"
+
+        self.operation = operation
+        self.rule = prefix + operation.path
+        self.pattern = re.compile(PART.sub(pattern, re.escape(self.rule)))
+        self.status_lines = {
+            status: f"{status} {HTTPStatus(status).phrase.upper()}" for status in operation.answers
+        }
+
+
+class FastPath:
+    """A WSGI application that answers usual requests of fast operations, and hands on all others.
+
+    An error is handed on as well: the operation raises it again below Flask, where every error is
+    logged and turned into a problem document.
+    """
+
+    def __init__(
+        self, app: Flask, inner: "WSGIApplication", operations: Iterable[tuple[str, Operation]]
+    ) -> None:
+        """Answer the fast ones of `operations`, each below a prefix.
+
+        Args:
+            app: has the services and the converters of paths.
+            inner: gets the other requests.
+            operations: of the API.
+        """
+        self._inner = inner
+        self._services = services_of(app)
+        self._routes = [_FastRoute(app, prefix, o) for prefix, o in operations if o.fast]
+
+    def __call__(
+        self, environ: "WSGIEnvironment", start_response: "StartResponse"
+    ) -> Iterable[bytes]:
+        """Answer a request."""
+        for route in self._routes:
+            match = route.pattern.fullmatch(environ["PATH_INFO"])
+            if match is not None and _is_usual(environ, route.operation.method):
+                return self._answer(route, match.groupdict(), environ, start_response)
+        return self._inner(environ, start_response)
+
+    def _answer(
+        self,
+        route: _FastRoute,
+        parts: dict[str, Any],
+        environ: "WSGIEnvironment",
+        start_response: "StartResponse",
+    ) -> Iterable[bytes]:
+        environ[STARTED] = started = time.perf_counter()
+        context = CURRENT_REQUEST.set(CurrentRequest(environ, route.rule, parts.get("key", "")))
+        operation = route.operation
+        try:
+            response, content = operation.execute(self._services, environ, _read_short_body, parts)
+        except Exception as error:  # noqa: BLE001 - the operation raises it again
+            environ[_FAILURE] = error
+            return self._inner(environ, start_response)
+        finally:
+            CURRENT_REQUEST.reset(context)
+        seconds = time.perf_counter() - started
+        self._services.metrics.count_request(route.rule, operation.method, response.status, seconds)
+        headers = [
+            ("Content-Type", JSON),
+            ("Content-Length", str(len(content))),
+            *response.headers.items(),
+            (HEADER, request_id(environ)),
+        ]
+        start_response(route.status_lines[response.status], headers)
+        return [content]
+
+
+def _is_usual(environ: "WSGIEnvironment", method: str) -> bool:
+    """Return True for a request that only needs its path, its API key and a short JSON body."""
+    length = environ.get("CONTENT_LENGTH", "")
+    return (
+        environ["REQUEST_METHOD"] == method
+        and environ.get("CONTENT_TYPE") == JSON
+        and not any(map(environ.get, _UNUSUAL))
+        and length.isascii()
+        and length.isdigit()
+        and int(length) <= _LONGEST
+    )
+
+
+def _read_short_body(environ: "WSGIEnvironment") -> bytes:
+    text: bytes = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+    return text

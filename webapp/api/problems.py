@@ -1,4 +1,4 @@
-"""Errors as problem documents (RFC 9457): one table from exception to type, title and status."""
+"""Problem documents (RFC 9457): one table from exceptions to types, titles and statuses."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -20,18 +20,18 @@ FOLDER = "/problems"
 
 
 class MalformedBody(BanditsError):
-    """A request's body is not JSON as RFC 8259 and this API understand it."""
+    """The body of a request is not JSON as RFC 8259 and this API read it."""
 
 
-class Unauthenticated(BanditsError):
-    """No API key was given, or it is unknown or revoked."""
+class NotAuthenticated(BanditsError):
+    """The request has no API key, or one that is unknown or revoked."""
 
     def __init__(self, reason: str, challenge: str) -> None:
         self.challenge = challenge
         super().__init__(reason)
 
 
-class Forbidden(BanditsError):
+class MissingScope(BanditsError):
     """The API key lacks the scope that the route needs."""
 
     def __init__(self, scope: str) -> None:
@@ -40,7 +40,7 @@ class Forbidden(BanditsError):
 
 
 class ProblemType(Struct, frozen=True):
-    """One kind of problem: `help` says what the caller can do about it."""
+    """Type of problems, with advice to the caller in `help`."""
 
     name: str
     status: int
@@ -49,12 +49,12 @@ class ProblemType(Struct, frozen=True):
 
     @property
     def uri(self) -> str:
-        """The stable reference that identifies it; following it answers `title` and `help`."""
+        """Stable reference of the type; its address answers `title` and `help`."""
         return f"{FOLDER}/{self.name}"
 
 
 class ProblemDetails(Struct, frozen=True, omit_defaults=True):
-    """What went wrong, as RFC 9457 has it; `errors` names each place in the request."""
+    """Problem document of RFC 9457; `errors` names each fault of the request and its place."""
 
     type: str
     title: str
@@ -84,16 +84,16 @@ _INTERNAL = ProblemType(
     "The failure is in the server's log under `request_id`. Repeating the call is safe with ids.",
 )
 
-OF_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
+TYPE_BY_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
     {
         MalformedBody: _MALFORMED,
-        Unauthenticated: ProblemType(
+        NotAuthenticated: ProblemType(
             "unauthenticated",
             401,
             "An API key is needed",
             "Send `Authorization: Bearer TOKEN` with a key that has not been revoked.",
         ),
-        Forbidden: ProblemType(
+        MissingScope: ProblemType(
             "forbidden",
             403,
             "The API key does not allow this",
@@ -161,7 +161,7 @@ OF_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
     }
 )
 
-OF_STATUS: Mapping[int, ProblemType] = MappingProxyType(
+TYPE_BY_STATUS: Mapping[int, ProblemType] = MappingProxyType(
     {
         400: _MALFORMED,
         404: _NOT_FOUND,
@@ -186,20 +186,27 @@ OF_STATUS: Mapping[int, ProblemType] = MappingProxyType(
 )
 
 TYPES: Mapping[str, ProblemType] = MappingProxyType(
-    {t.name: t for t in sorted((*OF_EXCEPTION.values(), *OF_STATUS.values()), key=lambda t: t.name)}
+    {
+        t.name: t
+        for t in sorted(
+            (*TYPE_BY_EXCEPTION.values(), *TYPE_BY_STATUS.values()), key=lambda t: t.name
+        )
+    }
 )
 
 
-def type_of(error: Exception) -> ProblemType:
-    """Look up what an exception is to a caller; whatever is not in the table is our failure."""
-    if isinstance(error, HTTPException):  # werkzeug's own, so not one of our types
-        return OF_STATUS.get(error.code or 500, _INTERNAL)
-    return next((OF_EXCEPTION[c] for c in type(error).__mro__ if c in OF_EXCEPTION), _INTERNAL)
+def problem_type(error: Exception) -> ProblemType:
+    """Return the problem type of an exception, "internal" for one that is not in the table."""
+    if isinstance(error, HTTPException):  # of Werkzeug
+        return TYPE_BY_STATUS.get(error.code or 500, _INTERNAL)
+    return next(
+        (TYPE_BY_EXCEPTION[c] for c in type(error).__mro__ if c in TYPE_BY_EXCEPTION), _INTERNAL
+    )
 
 
 def respond(error: Exception, request_id: str) -> Response:
     """Answer an exception with its problem document."""
-    kind = type_of(error)
+    kind = problem_type(error)
     problem = ProblemDetails(
         kind.uri,
         kind.title,
@@ -216,8 +223,8 @@ def respond(error: Exception, request_id: str) -> Response:
 
 def _detail(error: Exception, kind: ProblemType) -> str:
     if kind is _INTERNAL:
-        return kind.help  # what failed inside is for the log, not for the caller
-    if isinstance(error, UnsupportedMediaType):  # the one that we raise ourselves, with a reason
+        return kind.help  # the failure itself is for the log, not for the caller
+    if isinstance(error, UnsupportedMediaType):  # raised by `Body`, with a reason
         return error.description or kind.title
     if isinstance(error, HTTPException):
         return f"{request.method} {request.path}: {kind.title.lower()}"
@@ -229,12 +236,12 @@ def _detail(error: Exception, kind: ProblemType) -> str:
 def _headers(error: Exception) -> list[tuple[str, str]]:
     if isinstance(error, HTTPException):
         return [h for h in error.get_headers() if h[0] != "Content-Type"]
-    found = []
+    headers = []
     if challenge := getattr(error, "challenge", ""):
-        found.append(("WWW-Authenticate", challenge))
+        headers.append(("WWW-Authenticate", challenge))
     if scope := getattr(error, "scope", ""):
         challenge = f'Bearer realm="bandits", error="insufficient_scope", scope="{scope}"'
-        found.append(("WWW-Authenticate", challenge))
+        headers.append(("WWW-Authenticate", challenge))
     if seconds := getattr(error, "retry_after_seconds", None):
-        found.append(("Retry-After", str(seconds)))
-    return found
+        headers.append(("Retry-After", str(seconds)))
+    return headers

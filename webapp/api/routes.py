@@ -10,28 +10,28 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from bandits.errors import BanditsError, NotFound, Unavailable
-from webapp.api import api_keys, decisions, experiments, health, problems, subjects
+from webapp.api import api_keys, decisions, experiments, health, problems, rewards, subjects
 from webapp.api.openapi import openapi
-from webapp.api.operation import Operation, OperationGroup, OperationResponse
-from webapp.metrics import DecisionMetrics, FoldMetrics, HttpMetrics
+from webapp.api.operation import FastPath, Operation, OperationGroup, OperationResponse
 from webapp.request_context import route
+from webapp.services import Services
 
 
 class KeyConverter(BaseConverter):
-    """The key of an experiment."""
+    """Converter of experiment keys."""
 
     regex = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}"
 
 
 class DecisionIdConverter(BaseConverter):
-    """The id of a decision; it may hold slashes, but two words are taken."""
+    """Converter of decision ids, which may hold slashes; two words are other routes."""
 
     part_isolating = False
     regex = r"(?!(?:activate|cancel)\Z)[\x21-\x7e]{1,128}"
 
 
 class SubjectIdConverter(BaseConverter):
-    """The id of a subject, as its sender knows it; it may hold slashes."""
+    """Converter of subject ids, which may hold slashes."""
 
     part_isolating = False
     regex = r"(?s:.{1,256})"
@@ -47,17 +47,17 @@ CONVERTERS: dict[str, type[BaseConverter]] = {
 PREFIX = "/api/v1"
 
 _DOCUMENT = "bandits.openapi"
-_OURS = ("/api/", f"{problems.FOLDER}/", "/healthz", "/readyz", "/metrics")
-_about = OperationGroup("operations")
+_PREFIXES = ("/api/", f"{problems.FOLDER}/", "/healthz", "/readyz", "/metrics")
+_descriptions = OperationGroup("operations")
 
 
-@_about("GET", "/openapi.json", scope=None, answers={200: dict[str, Any]})
-def openapi_document() -> OperationResponse:
+@_descriptions("GET", "/openapi.json", scope=None, answers={200: dict[str, Any]})
+def openapi_document(_services: Services) -> OperationResponse:
     """Read this API's description, in OpenAPI 3.1."""
     return OperationResponse(Raw(current_app.extensions[_DOCUMENT]))
 
 
-@_about(
+@_descriptions(
     "GET",
     f"{problems.FOLDER}/<key:name>",
     scope=None,
@@ -65,7 +65,7 @@ def openapi_document() -> OperationResponse:
     refusals=(NotFound,),
     media_type="text/plain; charset=utf-8",
 )
-def explain_problem(name: str) -> OperationResponse:
+def explain_problem(_services: Services, name: str) -> OperationResponse:
     """Read what a problem's `type` means and what to do about it."""
     if name not in problems.TYPES:
         raise NotFound("problem", name)
@@ -74,22 +74,21 @@ def explain_problem(name: str) -> OperationResponse:
 
 
 def every_operation() -> Iterator[tuple[str, Operation]]:
-    """Go through all operations, each with the prefix it is served under."""
-    modules = (experiments, decisions, subjects, api_keys)
-    for declared in (module.operations for module in modules):
-        yield from ((PREFIX, operation) for operation in declared)
-    document, explain = _about
+    """Yield all operations, each with the prefix of its address."""
+    for module in (experiments, decisions, rewards, subjects, api_keys):
+        yield from ((PREFIX, operation) for operation in module.operations)
+    document, explain = _descriptions
     yield PREFIX, document
     yield "", explain
     yield from (("", operation) for operation in health.operations)
 
 
 def init(app: Flask) -> None:
-    """Add every operation to `app`, and answer what goes wrong below them with problems."""
+    """Add every operation to `app`, and answer errors of theirs with problem documents.
+
+    A server that logs each request serves none by the fast path: its log lines are Flask's.
+    """
     app.url_map.converters.update(CONVERTERS)
-    app.extensions[health.METRICS] = HttpMetrics()
-    app.extensions[health.WORK] = DecisionMetrics()
-    app.extensions[health.FOLDS] = FoldMetrics()  # a server sets those of its learner
     app.extensions[_DOCUMENT] = msgspec.json.encode(openapi(every_operation()))
     blueprint = Blueprint("api", __name__)
     for prefix, operation in every_operation():
@@ -102,21 +101,23 @@ def init(app: Flask) -> None:
         )
     blueprint.register_error_handler(Exception, _fail)
     app.register_blueprint(blueprint)
-    app.before_request(_refuse_strange_address)
+    app.before_request(_refuse_unknown_address)
+    if not app.config["ACCESS_LOG"]:
+        app.wsgi_app = FastPath(app, app.wsgi_app, every_operation())  # type: ignore[method-assign]  # as its manual does
 
 
-def _refuse_strange_address() -> Response | None:
-    """Answer an unknown address or method of ours with a problem, not with a page."""
+def _refuse_unknown_address() -> Response | None:
+    """Answer an unknown address or method of the API with a problem, not with a page."""
     error = request.routing_exception
-    if error is None or not request.path.startswith(_OURS):
+    if error is None or not request.path.startswith(_PREFIXES):
         return None
     return problems.respond(error, g.request_id)
 
 
 def _fail(error: Exception) -> Response:
-    expected = isinstance(error, HTTPException | BanditsError)  # the roots of what is foreseen
-    if isinstance(error, Unavailable):  # where it was raised tells nobody why the database is busy
+    expected = isinstance(error, HTTPException | BanditsError)
+    if isinstance(error, Unavailable):  # a traceback does not explain a busy database
         current_app.logger.error("%s %s failed: %s", request.method, route(), error)
-    elif not expected or problems.type_of(error).status >= 500:  # noqa: PLR2004 - server errors
+    elif not expected or problems.problem_type(error).status >= 500:  # noqa: PLR2004 - server errors
         current_app.logger.error("%s %s failed", request.method, route(), exc_info=error)
     return problems.respond(error, g.request_id)

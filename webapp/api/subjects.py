@@ -1,4 +1,4 @@
-"""Subjects: what is stored of one, and its erasure."""
+"""Subjects: reading and erasing what is stored of a recipient."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from bandits.errors import NotFound
 from bandits.schemas import ErasureReceipt, SubjectDecisions
 from webapp.api.operation import OperationGroup, OperationResponse, caller
-from webapp.services import services
+from webapp.services import Services
 
 operations = OperationGroup("subjects")
 
@@ -15,7 +15,7 @@ _LAST = 2**53  # the largest whole number that every JSON reader keeps
 
 
 class SubjectQuery(Struct, frozen=True, forbid_unknown_fields=True):
-    """Which of a subject's decisions to tell."""
+    """Page of a subject's decisions."""
 
     after: Annotated[int, Meta(ge=0, le=_LAST, description="`next` of the page before")] = 0
     limit: Annotated[int, Meta(ge=1, le=1000, description="how many at most")] = 1000
@@ -30,13 +30,13 @@ class SubjectQuery(Struct, frozen=True, forbid_unknown_fields=True):
     refusals=(NotFound,),
     headers={"Cache-Control": "no-store: it is about a person"},
 )
-def read_subject(subject_id: str, query: SubjectQuery) -> OperationResponse:
-    """Tell everything that is stored of a subject, in every experiment; nothing of an unknown one.
+def read_subject(services: Services, subject_id: str, query: SubjectQuery) -> OperationResponse:
+    """Read everything that is stored of a subject, in every experiment; nothing of an unknown one.
 
-    It goes through the log, so it may take seconds where there are millions of decisions.
+    This scans the log, which may take seconds where there are millions of decisions.
     """
-    told = services().engine.subject(subject_id, after=query.after, limit=query.limit)
-    return OperationResponse(told, headers={"Cache-Control": "no-store"})
+    page = services.engine.subject(subject_id, after=query.after, limit=query.limit)
+    return OperationResponse(page, headers={"Cache-Control": "no-store"})
 
 
 @operations(
@@ -46,10 +46,10 @@ def read_subject(subject_id: str, query: SubjectQuery) -> OperationResponse:
     answers={200: ErasureReceipt},
     refusals=(NotFound,),
 )
-def erase_subject(subject_id: str) -> OperationResponse:
-    """Erase a subject: their rows go, and what was learned is as if they had never been.
+def erase_subject(services: Services, subject_id: str) -> OperationResponse:
+    """Erase a subject: delete the rows, and what was learned from them.
 
-    Doing it again changes nothing. Receipts whose probabilities rested on them are not derivable
-    from then on.
+    A second time changes nothing. From then on, receipts of decisions that were learned from these
+    rows are not derivable.
     """
-    return OperationResponse(services().engine.erase(subject_id, by=caller()))
+    return OperationResponse(services.engine.erase(subject_id, by=caller()))

@@ -1,5 +1,5 @@
-"""Recipients, choices and results as files, for the command line and the pages alike.
+"""Files of recipients, choices and rewards, for the command line and the pages alike.
 
-Nothing here knows click or Flask but `commands`: rows become requests (`recipients`), decisions
-become rows (`choices`), a mailer's export becomes rewards (`results`).
+`recipients` converts rows to requests, `choices` decisions to rows, `reward_export` a mailer's
+export to rewards. Only `commands` imports click, and no module Flask.
 """

@@ -1,4 +1,4 @@
-"""From decisions to the rows of a file: one a recipient, one column for each thing to merge in."""
+"""File of choices: a row for each recipient, a column for each field to merge into the email."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -20,11 +20,12 @@ _TAIL = ("propensity", "holdout", "fallback")
 
 
 class ChoiceRows:
-    """The columns that an experiment's decisions fill.
+    """Rows of an experiment's decisions.
 
-    They are `subject_id`, `decision_id`, for each slot `SLOT` (the variant's key) and `SLOT.FIELD`
-    for every field that a variant's payload has, `propensity`, `holdout` and `fallback`. The field
-    of a payload is text; what is no text is written as JSON. A name that is taken gets a ``_``.
+    The columns are `subject_id`, `decision_id`, for each slot `SLOT` (the variant's key) and
+    `SLOT.FIELD` for every field that a variant's payload has, `propensity`, `holdout` and
+    `fallback`. A payload's field is written as text, or as JSON if it is not text. A column whose
+    name is in use gets a ``_``.
     """
 
     def __init__(self, experiment: Experiment) -> None:
@@ -34,18 +35,18 @@ class ChoiceRows:
         self._fields: list[tuple[str, str, str]] = []  # column, slot, field of its payload
         columns: list[tuple[str, Any]] = [(name, pa.string()) for name in _HEAD]
         for slot in experiment.slots:
-            name = _unused(slot.key, used)
+            name = _free_name(slot.key, used)
             self._slots.append((name, slot.key))
             columns.append((name, pa.string()))
             for field in dict.fromkeys(f for v in slot.variants for f in v.payload):
-                name = _unused(f"{slot.key}.{field}", used)
+                name = _free_name(f"{slot.key}.{field}", used)
                 self._fields.append((name, slot.key, field))
                 columns.append((name, pa.string()))
         columns += zip(_TAIL, (pa.float64(), pa.bool_(), pa.bool_()), strict=True)
         self.schema = pa.schema(columns)
 
     def batch(self, requests: Sequence[Request], decisions: Sequence[Decision]) -> pa.RecordBatch:
-        """Write decisions as rows, beside the requests that they answer."""
+        """Write decisions and the requests that they answer as rows."""
         cells: dict[str, list[Any]] = {
             "subject_id": [r.subject_id for r in requests],
             "decision_id": [d.decision_id for d in decisions],
@@ -60,7 +61,7 @@ class ChoiceRows:
         return pa.RecordBatch.from_pydict(cells, schema=self.schema)
 
 
-def _unused(name: str, used: set[str]) -> str:
+def _free_name(name: str, used: set[str]) -> str:
     while name in used:
         name += "_"
     used.add(name)
@@ -74,10 +75,10 @@ def _text(value: Any) -> str | None:
 
 
 def check_output(path: Path) -> None:
-    """Refuse, before anybody is decided for, a file that could not be written after it.
+    """Refuse an output file that could not be written, before any decision is made.
 
     Raises:
-        InvalidInput: it is of no known form, in no folder, or there already.
+        InvalidInput: its format is unknown, its folder is missing, or it exists.
     """
     if path.suffix.lower() not in _WRITERS:
         raise InvalidInput.at("", f"cannot write {path}: give it one of {', '.join(_WRITERS)}")
@@ -88,10 +89,10 @@ def check_output(path: Path) -> None:
 
 
 def write_table(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Write a table as the ending of its name says; it is there whole, or not at all.
+    """Write a table in the format of its file name's ending, whole or not at all.
 
     Raises:
-        InvalidInput: the disk does not take it.
+        InvalidInput: the disk refuses it.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:

@@ -24,16 +24,16 @@ _FRAME = struct.Struct(">QQ16s")  # length of the content, its rows, its digest
 
 
 class Journal:
-    """Portions of rows, each written whole with its length and digest, and synchronised.
+    """Journal of a choose job: portions of rows, each durable with its length and digest.
 
-    The first frame says what run the rows are of; a torn last one is cut off when it is opened.
+    The first frame identifies the run; a torn last frame is cut off when the journal is opened.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, str]) -> None:
-        """Open the journal at `path`, or begin it; `rows` are in it already.
+        """Open or begin the journal at `path`; `rows` is the number of its rows.
 
         Raises:
-            InvalidInput: it is of another run, in use, or cannot be written.
+            InvalidInput: it belongs to another run, is in use, or cannot be written.
         """
         self.path = path
         self.rows = 0
@@ -53,7 +53,7 @@ class Journal:
         except BlockingIOError:
             raise InvalidInput.at("", f"another command is writing {self.path}") from None
         end = 0
-        for content, rows, at in self._frames():
+        for content, rows, frame_end in self._frames():
             if end == 0 and msgspec.json.decode(content) != identity:
                 detail = (
                     f"{self.path} is of another run, or of recipients that have changed: finish"
@@ -61,7 +61,7 @@ class Journal:
                 )
                 raise InvalidInput.at("", detail)
             self.rows += rows
-            end = at
+            end = frame_end
         self._file.truncate(end)
         if end == 0:
             self._write(msgspec.json.encode(identity), 0)
@@ -78,11 +78,11 @@ class Journal:
         self._file.close()
 
     def append(self, batch: pa.RecordBatch) -> None:
-        """Add rows, durable on return.
+        """Append rows, durable on return.
 
         Raises:
-            InvalidInput: the disk does not take them; nothing is lost, since the same run is
-                answered the same again.
+            InvalidInput: the disk refuses them; nothing is lost, since the same run gets the same
+                decisions again.
         """
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -91,7 +91,7 @@ class Journal:
         self.rows += batch.num_rows
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Read every row again, as it was added."""
+        """Read the appended batches."""
         frames = self._frames()
         next(frames)
         for content, _, _ in frames:
@@ -99,7 +99,7 @@ class Journal:
                 yield from reader
 
     def remove(self) -> None:
-        """Take it away: its rows are elsewhere."""
+        """Delete the journal, whose rows are written elsewhere."""
         self.path.unlink()
 
     def _write(self, content: bytes, rows: int) -> None:
@@ -132,7 +132,7 @@ Progress = Callable[[int], None]
 
 
 class ChooseInterrupted(BanditsError):
-    """The server refused or was gone for too long; the same run goes on where it stopped."""
+    """The server refused or did not answer for too long; the same run resumes where it stopped."""
 
     def __init__(self, error: BanditsError, done: int, journal: Path) -> None:
         self.done = done
@@ -141,10 +141,10 @@ class ChooseInterrupted(BanditsError):
 
 
 class ChoiceCounts(Struct):
-    """What became of the rows of this run, without those of an earlier part of it."""
+    """Numbers of the decisions of a run, without those of an earlier part of it."""
 
-    before: int = 0  # rows that an earlier part had done
-    made: int = 0
+    before: int = 0  # rows of an earlier part
+    new: int = 0
     repeated: int = 0
     holdout: int = 0
     fallback: int = 0
@@ -153,13 +153,13 @@ class ChoiceCounts(Struct):
         """Count decisions."""
         for decision in decisions:
             self.repeated += decision.repeat
-            self.made += not decision.repeat
+            self.new += not decision.repeat
             self.holdout += decision.holdout
             self.fallback += decision.fallback
 
 
 class ChooseJob(Struct, frozen=True):
-    """Whom to choose for, in which experiment, and where the choices go; `digest` is the file's."""
+    """Choose job: a file of recipients, its digest, an experiment, a run and the output file."""
 
     recipients: RecipientFile
     rows: ChoiceRows
@@ -169,15 +169,15 @@ class ChooseJob(Struct, frozen=True):
     out: Path
 
     def choose(self, client: Client, progress: Progress) -> ChoiceCounts:
-        """Choose for every recipient who has no answer yet, then write the file of choices.
+        """Choose for every recipient who is not in the journal yet, then write the file of choices.
 
         Args:
             client: of the server.
-            progress: is told how many rows are done.
+            progress: is called with the number of rows that were done.
 
         Raises:
-            BrokenOff: an answer did not come.
-            InvalidInput: a file cannot be read or written, or the journal is of another run.
+            ChooseInterrupted: the server refused or did not answer.
+            InvalidInput: a file cannot be read or written, or the journal belongs to another run.
         """
         identity = {
             "experiment": self.experiment,
@@ -189,8 +189,8 @@ class ChooseJob(Struct, frozen=True):
         with Journal(self.out.with_name(self.out.name + ENDING), identity) as journal:
             counts.before = journal.rows
             progress(journal.rows)
-            for asked in self.recipients.portions(self.run):
-                requests = asked.requests[max(journal.rows - asked.first, 0) :]
+            for portion in self.recipients.portions(self.run):
+                requests = portion.requests[max(journal.rows - portion.first, 0) :]
                 if not requests:
                     continue
                 try:

@@ -1,4 +1,4 @@
-"""The command `bandits choose`: a file of recipients in, a file of choices out."""
+"""Command `bandits choose`: a file of recipients in, a file of choices out."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,9 +11,9 @@ from bandits.cli import NumberRange, progress_console
 from bandits.client import Client
 from webapp.files.choices import ChoiceRows, check_output
 from webapp.files.choose_job import ChoiceCounts, ChooseJob
-from webapp.files.choose_job import Progress as Tell
-from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, run_of
-from webapp.files.tables import open_table
+from webapp.files.choose_job import Progress as Advance
+from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, run_digest
+from webapp.files.table_files import open_table
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -26,13 +26,13 @@ def read_columns(
     Raises:
         click.BadParameter: one has no ``=``.
     """
-    found: dict[str, str | None] = {}
+    columns: dict[str, str | None] = {}
     for value in values:
         feature, equals, column = value.partition("=")
         if not equals or not feature:
             raise click.BadParameter(f"{value!r} is not FEATURE=COLUMN")
-        found[feature] = column or None
-    return found
+        columns[feature] = column or None
+    return columns
 
 
 @click.command()
@@ -108,37 +108,37 @@ def choose(  # noqa: PLR0913 - one for each option
     """
     check_output(out)
     columns = RecipientColumns(subject, context)
-    digest = run_of(recipients, experiment, columns)
-    named = digest if run is None else check_run(run)
+    digest = run_digest(recipients, experiment, columns)
+    run_name = digest if run is None else check_run(run)
     table = open_table(recipients)
-    with Client(url, key) as client:  # a slip in the address is told sooner than after `patience`
+    with Client(url, key) as client:  # a wrong address fails sooner than after `patience`
         declaration = client.experiment(experiment).declaration
     with Client(url, key, deadline_seconds=patience) as client:
         people = RecipientFile(table, declaration, columns)
-        job = ChooseJob(people, ChoiceRows(declaration), experiment, named, digest, out)
-        with _bar("checking", None) as tell:
-            total = people.count(tell)
-        with _bar("choosing", total) as tell:
-            counts = job.choose(client, tell)
+        job = ChooseJob(people, ChoiceRows(declaration), experiment, run_name, digest, out)
+        with _bar("checking", None) as advance:
+            total = people.count(advance)
+        with _bar("choosing", total) as advance:
+            counts = job.choose(client, advance)
     click.echo(_summary(total, counts, out), err=True)
 
 
 def _summary(total: int, counts: ChoiceCounts, out: Path) -> str:
-    told = [f"{total:,} choices are in {out}"]
+    sentences = [f"{total:,} choices are in {out}"]
     if counts.before:
-        told.append(f"{counts.before:,} had been answered before this was broken off")
+        sentences.append(f"{counts.before:,} had been answered before this was broken off")
     if counts.repeated:
-        told.append(f"{counts.repeated:,} had been decided before (--run NAME decides anew)")
+        sentences.append(f"{counts.repeated:,} had been decided before (--run NAME decides anew)")
     if counts.holdout:
-        told.append(f"{counts.holdout:,} are held out and get the control")
+        sentences.append(f"{counts.holdout:,} are held out and get the control")
     if counts.fallback:
-        told.append(f"{counts.fallback:,} get the control because the policy failed")
-    return "; ".join(told)
+        sentences.append(f"{counts.fallback:,} get the control because the policy failed")
+    return "; ".join(sentences)
 
 
 @contextmanager
-def _bar(what: str, total: int | None) -> Iterator[Tell]:
-    """Show progress and the time left on standard error, if a person is watching."""
+def _bar(description: str, total: int | None) -> Iterator[Advance]:
+    """Show progress and the time left on standard error, if that is a terminal."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -147,5 +147,5 @@ def _bar(what: str, total: int | None) -> Iterator[Tell]:
     )
     silent = not progress_console.is_terminal
     with Progress(*columns, console=progress_console, transient=True, disable=silent) as bars:
-        task = bars.add_task(what, total=total)
+        task = bars.add_task(description, total=total)
         yield lambda n: bars.advance(task, n)

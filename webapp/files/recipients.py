@@ -1,4 +1,4 @@
-"""From the rows of a file to requests: who each row is, and what is known of them."""
+"""File of recipients: its rows as requests, with their subjects, contexts and eligible sets."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +13,7 @@ from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import Encoder, NumberFeature, Scalar
 from bandits.schemas import Id, Request
-from webapp.files.tables import PORTION, Cell, Portion, Table
+from webapp.files.table_files import PORTION, Cell, Portion, Table
 
 ELIGIBLE = "eligible."  # begins a column that restricts a slot
 _BETWEEN_VARIANTS = "|"
@@ -23,12 +23,12 @@ _LONGEST_RUN = 100
 
 
 class RecipientColumns(Struct, frozen=True):
-    """Which column of the file means what.
+    """Columns of a file of recipients.
 
     Attributes:
-        subject: who the row is.
-        context: by feature, its column, where that is not called like the feature; None where
-            nobody's value is known, so that the feature's default is taken.
+        subject: the column of subject ids.
+        context: by feature, its column, if that has another name; None for a feature without a
+            column, which takes its default.
     """
 
     subject: str = "subject_id"
@@ -36,14 +36,14 @@ class RecipientColumns(Struct, frozen=True):
 
 
 class RequestPortion(Struct, frozen=True, gc=False):
-    """Requests for rows that follow each other; `first` rows stand before them."""
+    """Requests of consecutive rows; `first` rows come before them."""
 
     first: int
     requests: Sequence[Request]
 
 
 class RecipientFile:
-    """A file of recipients of one experiment."""
+    """File of recipients of one experiment."""
 
     def __init__(
         self, table: Table, experiment: Experiment, columns: RecipientColumns | None = None
@@ -51,10 +51,10 @@ class RecipientFile:
         """Find the columns.
 
         A column `eligible.SLOT` restricts that slot, row by row, to the variants it lists, ``|``
-        between them; where it is empty, every variant may be chosen.
+        between them; an empty cell allows every variant.
 
         Raises:
-            InvalidInput: a column is missing, or a feature is named that was not declared.
+            InvalidInput: a column is missing, or a named feature is not declared.
         """
         columns = columns or RecipientColumns()
         self._table = table
@@ -63,10 +63,10 @@ class RecipientFile:
         self._subject = columns.subject
         declared = {f.name: f for f in experiment.context}
         if unknown := [name for name in columns.context if name not in declared]:
-            known = ", ".join(declared) or "none"
-            raise InvalidInput.at("", f"unknown feature {unknown[0]!r}; declared are {known}")
-        wanted = {name: columns.context.get(name, name) for name in declared}
-        self._features = {name: column for name, column in wanted.items() if column is not None}
+            names = ", ".join(declared) or "none"
+            raise InvalidInput.at("", f"unknown feature {unknown[0]!r}; declared are {names}")
+        by_feature = {name: columns.context.get(name, name) for name in declared}
+        self._features = {name: column for name, column in by_feature.items() if column is not None}
         self._numbers = {n for n, f in declared.items() if isinstance(f, NumberFeature)}
         slots = {ELIGIBLE + slot.key: slot for slot in experiment.slots}
         self._slots = {name: slots[name] for name in table.columns if name in slots}
@@ -79,49 +79,49 @@ class RecipientFile:
                 raise self._missing(name)
 
     def _missing(self, column: str) -> InvalidInput:
-        there = ", ".join(self._table.columns)
-        of = [feature for feature, name in self._features.items() if name == column]
-        what = f" for the feature {of[0]!r}" if of else " that tells who each row is"
-        return InvalidInput.at("", f"no column {column!r}{what}; columns are {there}")
+        columns = ", ".join(self._table.columns)
+        features = [feature for feature, name in self._features.items() if name == column]
+        purpose = f" for the feature {features[0]!r}" if features else " that tells who each row is"
+        return InvalidInput.at("", f"no column {column!r}{purpose}; columns are {columns}")
 
     def portions(self, run: str, size: int = PORTION) -> Iterator[RequestPortion]:
-        """Turn every row into a request, `size` of them at a time.
+        """Convert every row to a request, `size` of them at a time.
 
         Args:
-            run: begins every decision id, so that the same run decides nobody twice.
-            size: how many at a time.
+            run: begins every decision id, so that the same run decides once for each row.
+            size: number of rows at a time.
 
         Raises:
-            InvalidInput: rows do not fit; at most twenty places are named.
+            InvalidInput: rows are invalid; at most twenty faults are named.
         """
         for portion in self._table.portions(self._used, size):
             faults: list[str] = []
-            asked = self._requests(run, portion, faults)
-            faults += self._unfit(portion, asked)
+            requests = self._requests(run, portion, faults)
+            faults += self._context_faults(portion, requests)
             if faults:
                 raise InvalidInput(Fault("", detail) for detail in faults[:_MOST_FAULTS])
-            yield RequestPortion(portion.first, asked)
+            yield RequestPortion(portion.first, requests)
 
     def count(self, progress: Callable[[int], object] = int) -> int:
-        """Read every row to see whether it fits; return how many there are.
+        """Check every row; return their number.
 
         Args:
-            progress: is told how many rows were read.
+            progress: is called with the number of rows that were read.
 
         Raises:
-            InvalidInput: some do not fit, or there is none.
+            InvalidInput: rows are invalid, or there is none.
         """
         total = 0
-        for asked in self.portions("check"):
-            total += len(asked.requests)
-            progress(len(asked.requests))
+        for portion in self.portions("check"):
+            total += len(portion.requests)
+            progress(len(portion.requests))
         if not total:
             raise InvalidInput.at("", "the file has a header and no rows")
         return total
 
     def _requests(self, run: str, portion: Portion, faults: list[str]) -> list[Request]:
         n = len(portion.lines)
-        subjects = self._texts(portion, faults)
+        subjects = self._subjects(portion, faults)
         contexts: list[dict[str, Scalar]] = [{} for _ in range(n)]
         for feature, column in self._features.items():
             read = _number if feature in self._numbers else _category
@@ -136,10 +136,10 @@ class RecipientFile:
             )
         ]
 
-    def _texts(self, portion: Portion, faults: list[str]) -> list[str]:
+    def _subjects(self, portion: Portion, faults: list[str]) -> list[str]:
         out = []
         for line, cell in zip(portion.lines, portion.cells[self._subject], strict=True):
-            text = "" if cell is None else name_of(cell)
+            text = "" if cell is None else cell_name(cell)
             if not 1 <= len(text) <= _LONGEST_SUBJECT:
                 wrong = f"is longer than {_LONGEST_SUBJECT} characters" if text else "is empty"
                 faults.append(f"{self._table.place(line, self._subject)}: {wrong}")
@@ -149,50 +149,51 @@ class RecipientFile:
     def _eligible(self, portion: Portion, faults: list[str]) -> list[dict[str, list[str]]]:
         out: list[dict[str, list[str]]] = [{} for _ in portion.lines]
         for column, slot in self._slots.items():
-            known = {variant.key for variant in slot.variants}
+            variants = {variant.key for variant in slot.variants}
             cells = zip(portion.lines, portion.cells[column], out, strict=True)
             for line, cell, allowed in cells:
                 if cell is None:
                     continue
-                named = [part.strip() for part in name_of(cell).split(_BETWEEN_VARIANTS)]
-                if unknown := [v for v in named if v not in known]:
-                    wrong = f"unknown variant {unknown[0]!r}; known are {', '.join(sorted(known))}"
+                named = [part.strip() for part in cell_name(cell).split(_BETWEEN_VARIANTS)]
+                if unknown := [v for v in named if v not in variants]:
+                    names = ", ".join(sorted(variants))
+                    wrong = f"unknown variant {unknown[0]!r}; known are {names}"
                     faults.append(f"{self._table.place(line, column)}: {wrong}")
                 allowed[slot.key] = named
         return out
 
-    def _unfit(self, portion: Portion, asked: Sequence[Request]) -> list[str]:
-        """Tell which contexts the server would refuse, in the words of this file."""
+    def _context_faults(self, portion: Portion, requests: Sequence[Request]) -> list[str]:
+        """Return the faults that the server would find in contexts, with their places here."""
         try:
-            self._encoder.encode([request.context for request in asked])
+            self._encoder.encode([request.context for request in requests])
         except InvalidInput as error:
-            return [self._told(portion, fault.pointer, fault.detail) for fault in error.faults]
+            return [self._located(portion, fault) for fault in error.faults]
         return []
 
-    def _told(self, portion: Portion, pointer: str, detail: str) -> str:
-        _, row, feature = pointer.split("/")
+    def _located(self, portion: Portion, fault: Fault) -> str:
+        _, row, feature = fault.pointer.split("/")
         column = self._features.get(feature, feature)
-        return f"{self._table.place(portion.lines[int(row)], column)}: {detail}"
+        return f"{self._table.place(portion.lines[int(row)], column)}: {fault.detail}"
 
 
-def run_of(path: Path, experiment: str, columns: RecipientColumns) -> str:
-    """Name the run that a file makes: the same file, experiment and columns, the same run."""
+def run_digest(path: Path, experiment: str, columns: RecipientColumns) -> str:
+    """Return the default name of a run: a digest of its file, experiment and columns."""
     digest = blake2b(msgspec.json.encode([experiment, columns], order="sorted"), digest_size=8)
     with path.open("rb") as file:
-        _digest(file, digest)
+        _update_digest(digest, file)
     return digest.hexdigest()
 
 
-def _digest(file: BinaryIO, digest: blake2b) -> None:
+def _update_digest(digest: blake2b, file: BinaryIO) -> None:
     while block := file.read(1 << 20):
         digest.update(block)
 
 
 def check_run(run: str) -> str:
-    """Check a name that a person gave to a run.
+    """Check the name of a run.
 
     Raises:
-        InvalidInput: decision ids could not begin with it.
+        InvalidInput: a decision id could not begin with it.
     """
     try:
         msgspec.convert(run, Id)
@@ -205,7 +206,7 @@ def check_run(run: str) -> str:
 
 
 def _number(cell: Cell) -> Scalar:
-    """Read a number; what is none stays text, which the encoder refuses with its place."""
+    """Read a number; any other text stays text, which the encoder refuses with its place."""
     if isinstance(cell, str):
         with suppress(ValueError):
             return float(cell)
@@ -216,8 +217,8 @@ def _category(cell: Cell) -> Scalar:
     return cell
 
 
-def name_of(cell: Cell) -> str:
-    """Write a cell as a name: a whole number without a point, as a person would."""
+def cell_name(cell: Cell) -> str:
+    """Return a cell as a name: a whole number without a point."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return str(cell)

@@ -1,4 +1,4 @@
-"""From a mailer's export to rewards, and what became of each: what matched, what not, and why."""
+"""Reward export: a mailer's file of events as rewards, and the outcome of each row."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,26 +12,29 @@ from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.rewards import refuse_value
 from bandits.schemas import Id, Reward, RewardReceipt
-from webapp.files.tables import PORTION, Cell, Portion, Table
+from webapp.files.table_files import PORTION, Cell, Portion, Table
 
 _MOST_FAULTS = 20
-_MOST_NAMED = 1000  # rows without a match that are named, of each kind
+_MOST_NAMED = 1000  # unmatched rows
 _SECONDS = re.compile(r"\d{9,11}(\.\d*)?")  # 1970 and before are no times of an email
+_UNKNOWN = "no decision has this id, or none that is still kept"
+_EARLY = "before its email was decided, or activated"
 _NO = {"", "0", "false", "no", "n"}
 _YES = {"1", "true", "yes", "y"}
 
 
 class EventColumns(Struct, frozen=True):
-    """Which column of an export means what.
+    """Columns of a mailer's export.
 
     An export has one row for each recipient, with a column for each metric (`metrics`: by metric,
-    its column; empty, 0 and no mean that it did not happen), or one row for each event (`metric`
-    names its column and `value`, if any, the column of its value).
+    its column; an empty cell, 0 and no mean that there was no event), or one row for each event
+    (`metric` is the column of its metric and `value`, if any, that of its value).
 
     Attributes:
-        decision: the decision that the email was chosen by.
-        event: the mailer's own id of an event; else one is made from what the row says.
-        occurred_at: when it happened, as RFC 3339 or seconds since 1970; else when it is reported.
+        decision: the column of decision ids.
+        event: the column of the mailer's ids of events; without it, ids are built from the row.
+        occurred_at: the column of times, as RFC 3339 or seconds since 1970; without it, the time
+            of the report.
     """
 
     decision: str = "decision_id"
@@ -43,7 +46,7 @@ class EventColumns(Struct, frozen=True):
 
 
 class ReportedPortion(Struct, frozen=True, gc=False):
-    """Events of rows that follow each other, and the line that each stands on."""
+    """Events of consecutive rows, and the line of each."""
 
     lines: Sequence[int]
     rewards: Sequence[Reward]
@@ -51,7 +54,7 @@ class ReportedPortion(Struct, frozen=True, gc=False):
 
 
 class UnmatchedRow(Struct, frozen=True):
-    """A row whose event was not taken."""
+    """Row whose event was not recorded, and the reason."""
 
     line: int
     decision_id: str
@@ -59,11 +62,11 @@ class UnmatchedRow(Struct, frozen=True):
 
 
 class ReportOutcome(Struct):
-    """What became of an export; every event is counted in one field.
+    """Outcome of an export; every event is counted in one field.
 
     Attributes:
-        rows: of the file; one without an event in it is counted only here.
-        unmatched: at most a thousand of the unknown and early ones, by their line.
+        rows: of the file; a row without an event is counted only here.
+        unmatched: rows of at most a thousand unknown and early events.
     """
 
     rows: int = 0
@@ -75,30 +78,29 @@ class ReportOutcome(Struct):
     unmatched: list[UnmatchedRow] = []
 
     def add(self, reported: ReportedPortion, receipt: RewardReceipt) -> None:
-        """Count a portion that was sent."""
+        """Count a portion that was reported."""
         self.rows += reported.rows
         self.accepted += receipt.accepted
         self.repeated += receipt.repeated
         self.late += receipt.late
         self.unknown += len(receipt.unknown)
         self.early += len(receipt.early)
-        why = dict.fromkeys(receipt.unknown, "no decision has this id, or none that is still kept")
-        why |= dict.fromkeys(receipt.early, "before its email was decided, or activated")
+        reasons = dict.fromkeys(receipt.unknown, _UNKNOWN) | dict.fromkeys(receipt.early, _EARLY)
         for line, reward in zip(reported.lines, reported.rewards, strict=True):
             if len(self.unmatched) >= _MOST_NAMED:
                 break
-            if reason := why.get(reward.decision_id):
+            if reason := reasons.get(reward.decision_id):
                 self.unmatched.append(UnmatchedRow(line, reward.decision_id, reason))
 
 
 class RewardExport:
-    """A mailer's export of what recipients did."""
+    """Mailer's export of events of one experiment."""
 
     def __init__(self, table: Table, experiment: Experiment, columns: EventColumns) -> None:
         """Find the columns.
 
         Raises:
-            InvalidInput: a column is missing, or a metric is named that was not declared.
+            InvalidInput: a column is missing, or a named metric is not declared.
         """
         self._table = table
         self._rule = experiment.reward
@@ -109,37 +111,37 @@ class RewardExport:
             )
         for metric in columns.metrics:
             if metric not in self._rule.metrics:
-                known = ", ".join(self._rule.metrics)
-                raise InvalidInput.at("", f"unknown metric {metric!r}; declared are {known}")
+                declared = ", ".join(self._rule.metrics)
+                raise InvalidInput.at("", f"unknown metric {metric!r}; declared are {declared}")
         single = (columns.metric, columns.value, columns.event, columns.occurred_at)
-        named = [columns.decision, *columns.metrics.values(), *filter(None, single)]
-        self._used = list(dict.fromkeys(named))
+        names = [columns.decision, *columns.metrics.values(), *filter(None, single)]
+        self._used = list(dict.fromkeys(names))
         for name in self._used:
             if name not in table.columns:
-                there = ", ".join(table.columns)
-                raise InvalidInput.at("", f"no column {name!r}; columns are {there}")
+                present = ", ".join(table.columns)
+                raise InvalidInput.at("", f"no column {name!r}; columns are {present}")
 
     def portions(self, size: int = PORTION) -> Iterator[ReportedPortion]:
-        """Turn every row into its events, at most `size` of them at a time.
+        """Convert every row to its events, at most `size` of them at a time.
 
         Raises:
-            InvalidInput: rows do not fit; at most twenty places are named.
+            InvalidInput: rows are invalid; at most twenty faults are named.
         """
         rows_at_once = max(1, size // max(1, len(self._columns.metrics)))
         for portion in self._table.portions(self._used, rows_at_once):
             faults: list[str] = []
-            found = list(self._events(portion, faults))
+            events = list(self._events(portion, faults))
             if faults:
                 raise InvalidInput(Fault("", detail) for detail in faults[:_MOST_FAULTS])
             yield ReportedPortion(
-                [at for at, _ in found], [r for _, r in found], len(portion.lines)
+                [line for line, _ in events], [r for _, r in events], len(portion.lines)
             )
 
     def send(self, reward: Callable[[Sequence[Reward]], RewardReceipt]) -> ReportOutcome:
-        """Check the whole file, then report it; doing it again counts nothing twice.
+        """Check the whole file, then report it; a second time nothing counts twice.
 
         Raises:
-            InvalidInput: rows do not fit; nothing was reported.
+            InvalidInput: rows are invalid; nothing was reported.
         """
         for _ in self.portions():
             pass
@@ -153,21 +155,21 @@ class RewardExport:
         for row, line in enumerate(portion.lines):
             cells = {name: values[row] for name, values in portion.cells.items()}
             try:
-                decision = self._decision(cells)
+                decision = self._decision_id(cells)
                 occurred_at = _moment(columns.occurred_at, cells)
-                for metric, column, told in self._values(cells):
-                    value = self._checked(metric, column, told)
-                    event = self._event(metric, value, occurred_at, cells)
+                for metric, column, number in self._values(cells):
+                    value = self._check_value(metric, column, number)
+                    event = self._event_id(metric, value, occurred_at, cells)
                     yield line, Reward(decision, event, metric, value, occurred_at)
-            except _Unfit as error:
+            except _CellError as error:
                 faults.append(f"{self._table.place(line, error.column)}: {error}")
 
-    def _decision(self, cells: Mapping[str, Cell]) -> str:
+    def _decision_id(self, cells: Mapping[str, Cell]) -> str:
         column = self._columns.decision
         try:
             return msgspec.convert(cells[column], Id)
         except msgspec.ValidationError:
-            raise _Unfit(column, "is no decision id") from None
+            raise _CellError(column, "is no decision id") from None
 
     def _values(self, cells: Mapping[str, Cell]) -> Iterator[tuple[str, str, float]]:
         """Yield metric, column and value of each event of a row."""
@@ -175,7 +177,7 @@ class RewardExport:
         if columns.metric is not None:
             metric = cells[columns.metric]
             if not isinstance(metric, str):
-                raise _Unfit(columns.metric, "names no metric")
+                raise _CellError(columns.metric, "names no metric")
             if columns.value is None:
                 yield metric, columns.metric, 1.0
                 return
@@ -184,13 +186,13 @@ class RewardExport:
             return
         for metric, column in columns.metrics.items():
             number = _number(column, cells[column])
-            if number:  # neither empty nor 0: it happened
+            if number:  # neither empty nor 0: there was an event
                 yield metric, column, number
 
-    def _event(
+    def _event_id(
         self, metric: str, value: float, occurred_at: datetime | None, cells: Mapping[str, Cell]
     ) -> str:
-        """Return the event's id: the same row reported again counts once."""
+        """Return the event's id; without a column, it is the same whenever the row is reported."""
         column = self._columns.event
         cell = None if column is None else cells[column]
         if column is None or cell is None:
@@ -199,20 +201,20 @@ class RewardExport:
         try:
             return msgspec.convert(str(cell), Id)
         except msgspec.ValidationError:
-            raise _Unfit(column, "is no event id") from None
+            raise _CellError(column, "is no event id") from None
 
-    def _checked(self, metric: str, column: str, value: float) -> float:
-        """Check a value against its metric; a count of what can only happen once is cut to it."""
+    def _check_value(self, metric: str, column: str, value: float) -> float:
+        """Check a value against its metric; a count of a metric that counts once is cut to 1."""
         declared = self._rule.metrics.get(metric)
         if declared is not None and declared.count == "once" and declared.high == 1.0:
             value = min(value, 1.0)
         if wrong := refuse_value(self._rule, metric, value):
-            raise _Unfit(column, wrong)
+            raise _CellError(column, wrong)
         return value
 
 
-class _Unfit(Exception):
-    """A cell of a row does not fit."""
+class _CellError(Exception):
+    """A cell is invalid."""
 
     def __init__(self, column: str, detail: str) -> None:
         self.column = column
@@ -228,7 +230,7 @@ def _number(column: str, cell: Cell) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise _Unfit(column, f"{cell[:40]!r} is not a number") from None
+        raise _CellError(column, f"{cell[:40]!r} is not a number") from None
 
 
 def _moment(column: str | None, cells: Mapping[str, Cell]) -> datetime | None:
@@ -240,5 +242,5 @@ def _moment(column: str | None, cells: Mapping[str, Cell]) -> datetime | None:
             return datetime.fromtimestamp(float(cell), UTC)
         moment = datetime.fromisoformat(cell)
     except (ValueError, OverflowError, OSError):
-        raise _Unfit(column, f"{cell!r} is no time as RFC 3339 writes it") from None
+        raise _CellError(column, f"{cell!r} is no time as RFC 3339 writes it") from None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -1,5 +1,4 @@
-"""Files that people send by a page: kept for a few days, worked through behind the page.
+"""Jobs on files that users upload by a page: kept for a week, processed in a thread.
 
-`folder` keeps them and what is known of them; `choosing` and `reporting` work through one;
-`working` does that in a thread, one at a time for each file, and goes on where it was cut off.
+`uploads` stores the files and their progress; `runner` processes one, and resumes it after a stop.
 """

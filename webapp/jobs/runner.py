@@ -1,4 +1,4 @@
-"""Jobs on uploaded files: choices for recipients and rewards of an export, run in a thread."""
+"""Job runner: choices for an uploaded file of recipients, rewards of an uploaded export."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,71 +14,71 @@ from bandits.errors import BanditsError, InvalidInput
 from bandits.experiment import Experiment
 from bandits.schemas import Decision, Request
 from webapp.files.choices import ChoiceRows
-from webapp.files.recipients import RecipientColumns, RecipientFile, name_of, run_of
+from webapp.files.recipients import RecipientColumns, RecipientFile, cell_name, run_digest
 from webapp.files.reward_export import EventColumns, RewardExport
-from webapp.files.tables import PORTION, Portion, Table, csv_lines, open_table
+from webapp.files.table_files import PORTION, Portion, Table, csv_lines, open_table
 from webapp.jobs.uploads import Kind, Stage, Upload, Uploads
 
-RECIPIENTS_A_TRANSACTION = 1000  # recipients in a transaction: others wait for it only shortly
+RECIPIENTS_A_TRANSACTION = 1000  # few, so that others wait for a transaction only shortly
 
 
 def choose(uploads: Uploads, upload: Upload, engine: Engine) -> None:
-    """Decide for the rows that are left; the same rows again get the same answers.
+    """Decide for the remaining rows; the same rows again get the same decisions.
 
     Raises:
-        InvalidInput: rows do not fit; nobody was decided for.
+        InvalidInput: rows are invalid; no decision was made.
         WrongState: the experiment does not choose now.
-        Unavailable: the database does not answer; to go on later does nothing twice.
+        Unavailable: the database does not answer; to resume later records nothing twice.
     """
     path = uploads.file(upload)
     configuration = engine.store.experiments.record(upload.experiment).configuration
     columns = upload.columns or RecipientColumns()
     recipients = RecipientFile(open_table(path, upload.name), configuration.experiment, columns)
-    if upload.version != configuration.version:  # what was written has other columns
+    if upload.version != configuration.version:  # rows written before have other columns
         upload = replace(upload, version=configuration.version, done=0, written=0)
         upload = replace(upload, total=recipients.count())
         uploads.save(upload)
-    run = run_of(path, upload.experiment, columns)
+    run = run_digest(path, upload.experiment, columns)
     portions = recipients.portions(
         f"{run}-{upload.id}" if upload.anew else run, RECIPIENTS_A_TRANSACTION
     )
-    rows = _Rows(configuration.experiment, contents=upload.contents)
+    lines = _ChoiceLines(configuration.experiment, contents=upload.contents)
     with uploads.answer(upload).open("ab") as answer:
-        answer.truncate(upload.written)  # a portion that was cut off is asked for again
+        answer.truncate(upload.written)  # an incomplete portion is decided for again
         if not upload.written:
-            answer.write(rows.head())
-        for asked in portions:
-            if asked.first < upload.done:
+            answer.write(lines.header())
+        for portion in portions:
+            if portion.first < upload.done:
                 continue
-            decisions = engine.choose(upload.experiment, asked.requests)
-            answer.write(rows.lines(asked.requests, decisions))
+            decisions = engine.choose(upload.experiment, portion.requests)
+            answer.write(lines.rows(portion.requests, decisions))
             answer.flush()
-            done = asked.first + len(asked.requests)
+            done = portion.first + len(portion.requests)
             upload = replace(upload, done=done, written=answer.tell())
             uploads.save(upload)
 
 
-class _Rows:
-    """The lines of a file of choices."""
+class _ChoiceLines:
+    """Lines of a file of choices; without `contents`, payloads are left out."""
 
     def __init__(self, experiment: Experiment, *, contents: bool) -> None:
         self._choices = ChoiceRows(experiment)
-        named = {s.key for s in experiment.slots}
+        slots = {s.key for s in experiment.slots}
         columns: list[str] = self._choices.schema.names
-        self._kept = [
-            c for c in columns if contents or c.partition(".")[0] not in named or c in named
+        self._columns = [
+            c for c in columns if contents or c.partition(".")[0] not in slots or c in slots
         ]
 
-    def head(self) -> bytes:
-        return "".join(csv_lines([self._kept])).encode()
+    def header(self) -> bytes:
+        return "".join(csv_lines([self._columns])).encode()
 
-    def lines(self, requests: Sequence[Request], decisions: Sequence[Decision]) -> bytes:
+    def rows(self, requests: Sequence[Request], decisions: Sequence[Decision]) -> bytes:
         batch = self._choices.batch(requests, decisions)
-        columns = [batch.column(name).to_pylist() for name in self._kept]
+        columns = [batch.column(name).to_pylist() for name in self._columns]
         return "".join(csv_lines(zip(*columns, strict=True))).encode()
 
 
-Newest = Callable[[Sequence[str]], Mapping[str, str]]  # from subjects to their decisions
+NewestDecisions = Callable[[Sequence[str]], Mapping[str, str]]  # by subject
 
 FOUND = "the decision that was found"
 _HEAD = ("line", "recipient or decision", "why it was not counted")
@@ -88,10 +88,10 @@ _EARLY = "it happened before its email was chosen or sent"
 
 
 class SubjectMatcher:
-    """A table with a column more: the newest decision of each row's recipient."""
+    """Table with one more column: the newest decision of each row's recipient."""
 
-    def __init__(self, table: Table, subject: str, newest: Newest) -> None:
-        """Look up the recipients in the column `subject`."""
+    def __init__(self, table: Table, subject: str, newest: NewestDecisions) -> None:
+        """Look up the recipients of the column `subject`."""
         if subject not in table.columns:
             raise InvalidInput.at(
                 "", f"no column {subject!r}; columns are {', '.join(table.columns)}"
@@ -100,45 +100,47 @@ class SubjectMatcher:
         self._table = table
         self._subject = subject
         self._newest = newest
-        self.nobody = f"nobody-{token_hex(8)}-"  # begins an id that no decision has
+        self.missing_prefix = f"nobody-{token_hex(8)}-"  # begins the ids of rows without a decision
 
     def place(self, line: int, column: str) -> str:
-        """Say where a cell is."""
+        """Describe the place of a cell."""
         return self._table.place(line, self._subject if column == FOUND else column)
 
     def portions(self, columns: Sequence[str], size: int = PORTION) -> Iterator[Portion]:
         """Read these columns, `size` rows at a time."""
-        wanted = [c for c in dict.fromkeys([self._subject, *columns]) if c != FOUND]
-        for portion in self._table.portions(wanted, size):
-            names = ["" if cell is None else name_of(cell) for cell in portion.cells[self._subject]]
+        table_columns = [c for c in dict.fromkeys([self._subject, *columns]) if c != FOUND]
+        for portion in self._table.portions(table_columns, size):
+            names = [
+                "" if cell is None else cell_name(cell) for cell in portion.cells[self._subject]
+            ]
             newest = self._newest([name for name in dict.fromkeys(names) if name])
-            found = [
-                newest.get(name, f"{self.nobody}{line}")
+            decisions = [
+                newest.get(name, f"{self.missing_prefix}{line}")
                 for line, name in zip(portion.lines, names, strict=True)
             ]
             cells: Mapping[str, Sequence[str | float | bool | None]] = {
                 **portion.cells,
-                FOUND: found,
+                FOUND: decisions,
             }
             yield Portion(portion.first, portion.lines, cells)
 
 
 def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
-    """Report the events that are left; the same ones again count once.
+    """Report the remaining events; an event that is reported again counts once.
 
     Raises:
-        InvalidInput: rows do not fit; nothing was reported.
+        InvalidInput: rows are invalid; nothing was reported.
         IdReused: an event came before with another value.
-        Unavailable: the database does not answer; to go on later counts nothing twice.
+        Unavailable: the database does not answer; to resume later counts nothing twice.
     """
     experiment = engine.store.experiments.record(upload.experiment).configuration.experiment
     table = open_table(uploads.file(upload), upload.name)
     columns = upload.events or EventColumns()
-    nobody = ""
+    missing_prefix = ""
     if upload.subject is not None:
         newest = partial(engine.store.log.newest_decisions, upload.experiment)
-        found = SubjectMatcher(table, upload.subject, newest)
-        table, nobody = found, found.nobody
+        matcher = SubjectMatcher(table, upload.subject, newest)
+        table, missing_prefix = matcher, matcher.missing_prefix
         columns = replace(columns, decision=FOUND)
     export = RewardExport(table, experiment, columns)
     if not upload.total:
@@ -154,13 +156,15 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
             if before < upload.done:
                 continue
             receipt = engine.reward(reported.rewards)
-            why = dict.fromkeys(receipt.unknown, _UNKNOWN) | dict.fromkeys(receipt.early, _EARLY)
-            missed = [
-                (line, r.decision_id, why[r.decision_id])
+            reasons = dict.fromkeys(receipt.unknown, _UNKNOWN) | dict.fromkeys(
+                receipt.early, _EARLY
+            )
+            unmatched = [
+                (line, r.decision_id, reasons[r.decision_id])
                 for line, r in zip(reported.lines, reported.rewards, strict=True)
-                if r.decision_id in why
+                if r.decision_id in reasons
             ]
-            answer.write("".join(csv_lines(_told(missed, nobody))).encode())
+            answer.write("".join(csv_lines(_unmatched_rows(unmatched, missing_prefix))).encode())
             answer.flush()
             upload = replace(
                 upload,
@@ -174,46 +178,48 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
             uploads.save(upload)
 
 
-def _told(
-    missed: Sequence[tuple[int, str, str]], nobody: str
+def _unmatched_rows(
+    unmatched: Sequence[tuple[int, str, str]], missing_prefix: str
 ) -> Iterator[tuple[int | str, str, str]]:
-    for line, decision, reason in missed:
-        if nobody and decision.startswith(nobody):
+    """Yield unmatched rows, without the made-up ids of rows whose recipient has no decision."""
+    for line, decision, reason in unmatched:
+        if missing_prefix and decision.startswith(missing_prefix):
             yield line, "", _NOBODY
         else:
             yield line, decision, reason
 
 
-Work = Callable[[Uploads, Upload, Engine], None]
-_WORK: Mapping[Kind, Work] = {"recipients": choose, "results": report}
+Job = Callable[[Uploads, Upload, Engine], None]
+_JOBS: Mapping[Kind, Job] = {"recipients": choose, "results": report}
 _log = logging.getLogger(__name__)
 
 
 def start_job(uploads: Uploads, upload: Upload, engine: Engine) -> None:
-    """Work through what is left of an upload in a thread; one that is worked on is left alone."""
-    held = uploads.hold(upload)
-    if held is not None:
+    """Process the rest of an upload in a thread, unless another thread works on it."""
+    lock = uploads.hold(upload)
+    if lock is not None:
         upload = replace(upload, stage="working", faults=())
         uploads.save(upload)
-        work = (held, uploads, upload, engine)
-        Thread(target=_work, args=work, name="upload", daemon=True).start()
+        Thread(
+            target=_run, args=(lock, uploads, upload, engine), name="upload", daemon=True
+        ).start()
 
 
-def _work(held: IO[bytes], uploads: Uploads, upload: Upload, engine: Engine) -> None:
-    with held:
-        stage, faults = _through(uploads, upload, engine)
+def _run(lock: IO[bytes], uploads: Uploads, upload: Upload, engine: Engine) -> None:
+    with lock:
+        stage, faults = _process(uploads, upload, engine)
         newest = uploads.find(upload.experiment, upload.id)
         uploads.save(replace(newest, stage=stage, faults=faults))
 
 
-def _through(uploads: Uploads, upload: Upload, engine: Engine) -> tuple[Stage, tuple[str, ...]]:
+def _process(uploads: Uploads, upload: Upload, engine: Engine) -> tuple[Stage, tuple[str, ...]]:
     try:
-        _WORK[upload.kind](uploads, upload, engine)
+        _JOBS[upload.kind](uploads, upload, engine)
     except InvalidInput as error:
         return "refused", tuple(fault.detail for fault in error.faults)
     except (BanditsError, OSError) as error:
         return "broken", (str(error),)
-    except Exception:  # noqa: BLE001 - whoever waits is told, whatever it was
+    except Exception:  # noqa: BLE001 - the page shows every failure
         _log.exception("an upload of %s failed", upload.experiment)
         return "broken", ("something of ours failed; the server's log tells what",)
     return "done", ()

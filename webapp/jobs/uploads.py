@@ -1,4 +1,4 @@
-"""Where uploaded files are kept, and how far each of them has come."""
+"""Uploads: files that users have uploaded, and the progress of their jobs."""
 
 import fcntl
 import hashlib
@@ -23,34 +23,34 @@ from webapp.files.reward_export import EventColumns
 from webapp.settings import Settings
 
 Kind = Literal["recipients", "results"]
-# new: its columns are asked for. working: a thread is at it. refused: rows do not fit, nothing was
-# done. broken: cut off on the way; to go on does nothing twice.
+# new: its columns are not named yet. working: a thread processes it. refused: rows are invalid and
+# nothing was recorded. broken: stopped on the way; to resume records nothing twice.
 Stage = Literal["new", "working", "done", "refused", "broken"]
 
 KEPT_SECONDS = 7 * 86_400.0
 _ID_BYTES = 8
 _COPY_BYTES = 1 << 20
-_LOOKS, _LOOK_SECONDS = 5, 0.01  # a page that looks whether one works holds it for a moment
+_ATTEMPTS, _RETRY_SECONDS = 5, 0.01  # `is_worked_on` holds the lock for a moment
 _DESCRIPTION, _LOCK = "upload.json", "working.lock"
 _FORMAT = 1  # of the description
 
 
 class Upload(Struct, frozen=True, kw_only=True):
-    """A file that somebody uploaded, and what became of it so far.
+    """Uploaded file, and the progress of its job.
 
     Attributes:
-        name: what it is called on the computer that it comes from; its ending tells its form.
-        columns: which column of recipients means what, once somebody said so.
-        events: the same of results.
-        subject: of results, the column that tells who a row is, where no decision id is in it.
-        anew: recipients are decided for again, although the same file was there before.
-        contents: the texts and blocks of variants are written out, not only their keys.
-        version: the configuration that the rows written so far were written under.
-        total: rows, once counted.
-        done: rows dealt with.
-        written: bytes of the answer that belong to them.
-        faults: why it was refused, or where it was cut off.
-        accepted, repeated, late, unmatched: of results, what became of their events.
+        name: on the computer that it comes from; its ending determines its format.
+        columns: of a file of recipients, once they are named.
+        events: columns of an export of results, once they are named.
+        subject: of results, the column of subject ids, if there is none of decision ids.
+        anew: decide again for recipients of a file that was uploaded before.
+        contents: write the texts and blocks of variants, too, not only their keys.
+        version: of the configuration that `written` was written under.
+        total: number of rows, once they are counted.
+        done: number of rows processed.
+        written: bytes of the answer file for these rows.
+        faults: reasons why it was refused or stopped.
+        accepted, repeated, late, unmatched: numbers of events of results, by their outcome.
     """
 
     id: str
@@ -77,21 +77,21 @@ class Upload(Struct, frozen=True, kw_only=True):
 
 
 class Uploads:
-    """The folder of one database's uploads; several processes may use it."""
+    """Folder of one database's uploads; several processes may use it."""
 
     def __init__(self, folder: Path) -> None:
-        """Keep files below `folder`, which is made when it is needed."""
+        """Store files below `folder`, which the first upload creates."""
         self._folder = folder
 
-    def add(  # noqa: PLR0913 - what, whose and when
+    def add(  # noqa: PLR0913 - the fields of an upload
         self, experiment: str, kind: Kind, file: IO[bytes], name: str, *, at: float, by: str
     ) -> Upload:
-        """Keep a file.
+        """Store a file.
 
         Raises:
-            InvalidInput: the disk does not take it.
+            InvalidInput: the disk refuses it.
         """
-        made = Upload(
+        upload = Upload(
             id=secrets.token_hex(_ID_BYTES),
             experiment=experiment,
             kind=kind,
@@ -100,34 +100,34 @@ class Uploads:
             created_at=at,
         )
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._place(made).mkdir(mode=0o700)
+        self._place(upload).mkdir(mode=0o700)
         try:
-            with self.file(made).open("wb") as kept:
-                shutil.copyfileobj(file, kept, _COPY_BYTES)
-            self.save(made)
+            with self.file(upload).open("wb") as copy:
+                shutil.copyfileobj(file, copy, _COPY_BYTES)
+            self.save(upload)
         except OSError as error:
-            self.remove(made)
+            self.remove(upload)
             raise InvalidInput.at("", f"cannot keep {name}: {error.strerror or error}") from None
-        return made
+        return upload
 
     def find(self, experiment: str, upload_id: str) -> Upload:
-        """Read what is known of one.
+        """Read an upload.
 
         Raises:
-            NotFound: there is none of this id for this experiment, or no longer.
+            NotFound: this experiment has no upload of this id, or no longer.
         """
-        found = self._read(self._folder / upload_id)
-        if found is None or found.experiment != experiment:
+        upload = self._read(self._folder / upload_id)
+        if upload is None or upload.experiment != experiment:
             raise NotFound("file", upload_id)
-        return found
+        return upload
 
-    def every(self, experiment: str) -> list[Upload]:
-        """Read what is known of each of an experiment's, the newest first."""
-        found = [u for u in self._all() if u.experiment == experiment]
-        return sorted(found, key=lambda u: (-u.created_at, u.id))
+    def list_for(self, experiment: str) -> list[Upload]:
+        """Read the uploads of an experiment, the newest first."""
+        uploads = [u for u in self._all() if u.experiment == experiment]
+        return sorted(uploads, key=lambda u: (-u.created_at, u.id))
 
     def save(self, upload: Upload) -> None:
-        """Note how far one has come; it is noted whole, or not at all."""
+        """Write an upload's description, whole or not at all."""
         place = self._place(upload)
         unfinished = place / f".{_DESCRIPTION}"
         content = msgspec.json.encode(upload).decode()
@@ -135,25 +135,25 @@ class Uploads:
         unfinished.replace(place / _DESCRIPTION)
 
     def remove(self, upload: Upload) -> None:
-        """Forget one, its file and its answer."""
+        """Delete an upload, its file and its answer."""
         shutil.rmtree(self._place(upload), ignore_errors=True)
 
     def sweep(self, now: float) -> None:
-        """Forget those that are too old."""
+        """Delete uploads that are older than a week."""
         for upload in self._all():
             if upload.created_at < now - KEPT_SECONDS and not self.is_worked_on(upload):
                 self.remove(upload)
 
     def file(self, upload: Upload) -> Path:
-        """Say where the uploaded file is."""
+        """Return the path of the uploaded file."""
         return self._place(upload) / "file"
 
     def answer(self, upload: Upload) -> Path:
-        """Say where the answer is written: chosen variants, or rows without a match."""
+        """Return the path of the answer: chosen variants, or rows without a match."""
         return self._place(upload) / "answer.csv"
 
     def is_worked_on(self, upload: Upload) -> bool:
-        """Tell whether a thread of any process is at it."""
+        """Return True while a thread of any process works on it."""
         try:
             self._lock(upload).close()
         except BlockingIOError:
@@ -161,16 +161,16 @@ class Uploads:
         return False
 
     def hold(self, upload: Upload) -> IO[bytes] | None:
-        """Keep every other thread and process from working on it until the answer is closed.
+        """Lock an upload against other threads and processes.
 
         Returns:
-            What to close, or None where one works on it already.
+            A file to close at the end, or None if another thread works on the upload.
         """
-        for _ in range(_LOOKS):
+        for _ in range(_ATTEMPTS):
             try:
                 return self._lock(upload)
             except BlockingIOError:
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_RETRY_SECONDS)
         return None
 
     def _lock(self, upload: Upload) -> IO[bytes]:
@@ -188,9 +188,9 @@ class Uploads:
     def _all(self) -> Iterator[Upload]:
         places = sorted(self._folder.iterdir()) if self._folder.is_dir() else []
         for place in places:
-            found = self._read(place)
-            if found is not None:
-                yield found
+            upload = self._read(place)
+            if upload is not None:
+                yield upload
 
     def _read(self, place: Path) -> Upload | None:
         with suppress(OSError, msgspec.MsgspecError):
@@ -200,12 +200,12 @@ class Uploads:
         return None
 
 
-def folder_of(settings: Settings) -> Path:
-    """Say where a server keeps uploads: beside SQLite's file unless it is told another place."""
+def uploads_folder(settings: Settings) -> Path:
+    """Return the folder of a server's uploads: by default beside SQLite's file."""
     if settings.files_folder is not None:
         return Path(settings.files_folder)
     url = parse_database_url(settings.database_url)
     if url.drivername.startswith("sqlite"):
         return Path(f"{url.database}.files")
-    mark = hashlib.blake2b(settings.database_url.encode(), digest_size=8).hexdigest()
-    return Path(tempfile.gettempdir()) / f"bandits-files-{os.getuid()}-{mark}"
+    digest = hashlib.blake2b(settings.database_url.encode(), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"bandits-files-{os.getuid()}-{digest}"

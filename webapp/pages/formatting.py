@@ -10,7 +10,7 @@ import msgspec
 from flask import Flask, Response, g
 from markupsafe import Markup
 
-from webapp.files.tables import csv_lines
+from webapp.files.table_files import csv_lines
 from webapp.pages import pages
 from webapp.services import services
 

@@ -159,7 +159,7 @@ class Analysis:
             total, square = ends * count - total, ends**2 * count - 2 * ends * total + square
         known = Moments(count, total, square, np.zeros_like(count))
         if low >= 0 and high <= 1:
-            rates = BetaPosterior.of(known, 1.0, 1.0)
+            rates = BetaPosterior.from_moments(known, 1.0, 1.0)
             return best_arm.beta_best_arm(rates.alpha, rates.beta)
         return best_arm.student_best_arm(*StudentPosterior(known, high - low, 1.0, 1.0).marginal)
 

@@ -1,7 +1,7 @@
-"""Customers like those of Hillstrom's email test: drawn from figures, never from rows.
+"""Customers like those of Hillstrom's email test: drawn from estimated figures, never from rows.
 
-`environment` is the world, `design_matrix` its inputs, `coefficients` its numbers, and `estimate`
-the program that made those from the real file.
+`environment` draws them, `design_matrix` has the model's columns, `coefficients` its numbers, and
+`estimate` is the program that computed those from the real file.
 """
 
 from simulations.environments.hillstrom.environment import Hillstrom

@@ -1,4 +1,4 @@
-"""What the model of Hillstrom's customers sees of them."""
+"""Design matrix of the model of Hillstrom's customers."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ HISTORY_UNIT = 100.0  # dollars; the model uses the logarithm of history in this
 
 
 def design(traits: IntArray, recency: AnyArray, history: FloatArray) -> FloatArray:
-    """Lay out what the logistic model sees: (n, 10).
+    """Lay out the columns of the logistic model: (n, 10).
 
     With the two shopping indicators and no customer who has neither, the three kinds of shopper
     each have their own level, so their observed rates come out of the fit exactly.

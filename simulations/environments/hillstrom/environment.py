@@ -45,8 +45,8 @@ class Hillstrom(
 ):
     """Customers like those of Hillstrom's test (2008), who get no email, mens' or womens'.
 
-    Who they are is drawn from the joint shares of mens, womens, newbie, zip code and channel, then
-    recency and history given those; what they do follows one logistic model per arm. Contexts are
+    Customers are drawn from the joint shares of mens, womens, newbie, zip code and channel, then
+    recency and history given those; their actions follow one logistic model per arm. Contexts are
     encoded as the engine encodes them.
     """
 
@@ -102,8 +102,8 @@ def encode(traits: IntArray, recency: IntArray, history: FloatArray) -> FloatArr
     )
 
 
-class _Shares(Struct, frozen=True, eq=False):
-    """The tables of `figures` as they are looked up.
+class _CustomerShares(Struct, frozen=True, eq=False):
+    """Tables of `coefficients` as arrays.
 
     Attributes:
         traits: (cells, 5).
@@ -120,12 +120,12 @@ class _Shares(Struct, frozen=True, eq=False):
 
 
 @cache
-def _shares() -> _Shares:
+def _shares() -> _CustomerShares:
     cells = _table(coefficients.CELLS)
     months = np.cumsum(_table(coefficients.RECENCY), axis=1)
     months = months / months[:, -1:] + np.arange(len(months))[:, None]
     cumulative = np.cumsum(cells[:, 5])
-    return _Shares(
+    return _CustomerShares(
         cells[:, :5].astype(np.int64),
         cumulative[:-1] / cumulative[-1],
         months.ravel(),

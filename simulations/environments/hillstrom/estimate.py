@@ -1,4 +1,4 @@
-"""Estimate the figures behind `customers like Hillstrom's` from the real file, and print them.
+"""Estimate the figures of the Hillstrom environment from the real file, and print them.
 
     python -m simulations.environments.hillstrom.estimate HILLSTROM.csv > hillstrom_figures.py
 
@@ -77,15 +77,17 @@ def figures(customers: Customers) -> dict[str, list[list[str]]]:
             [*map(str, cell), f"{count / len(groups):.5f}"]
             for cell, count in zip(cells, counts, strict=True)
         ],
-        "RECENCY": [_written(n / n.sum(), ".4f") for n in months],
+        "RECENCY": [_format_row(n / n.sum(), ".4f") for n in months],
         "HISTORY": [
-            _written(np.quantile(customers.history[(groups == g) & (thirds == t)], LEVELS), ".2f")
+            _format_row(
+                np.quantile(customers.history[(groups == g) & (thirds == t)], LEVELS), ".2f"
+            )
             for g in range(8)
             for t in range(3)
         ],
         **{
             metric.upper(): [
-                _written(logistic_fit(x[customers.arm == a], y[customers.arm == a]), ".4f")
+                _format_row(logistic_fit(x[customers.arm == a], y[customers.arm == a]), ".4f")
                 for a in range(len(ARMS))
             ]
             for metric, y in customers.metrics.items()
@@ -113,7 +115,7 @@ def module(tables: dict[str, list[list[str]]]) -> str:
     return out.getvalue()
 
 
-def _written(values: Iterable[float], form: str) -> list[str]:
+def _format_row(values: Iterable[float], form: str) -> list[str]:
     return [format(value, form) for value in values]
 
 

@@ -184,7 +184,7 @@ class Site:
         self.store = store
         self.engine = Engine(store, clock)
         self.accounts = store.accounts
-        Services(self.engine, store.accounts, store.drafts).attach(app.extensions)
+        Services(self.engine, store.accounts, store.drafts).attach(app)
         throttle.init(app)
 
     def add(self, role: Role, email: str | None = None) -> str:

@@ -68,7 +68,7 @@ def _context(declared: Experiment) -> dict[str, Scalar]:
         if not text:
             continue
         try:
-            context[feature.name] = text if hasattr(feature, "values") else parse_number(text)
+            context[feature.name] = parse_number(text) if feature.numeric else text
         except ValueError:
             faults.append(Fault(f"context/{feature.name}", "must be a number"))
     if faults:

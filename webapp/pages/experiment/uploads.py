@@ -13,9 +13,9 @@ from bandits.errors import InvalidInput, NotFound
 from bandits.experiment import Experiment
 from webapp.files.recipients import RecipientColumns, RecipientFile
 from webapp.files.reward_export import EventColumns, RewardExport
-from webapp.files.tables import Table, open_table
+from webapp.files.table_files import Table, open_table
 from webapp.jobs.runner import FOUND, SubjectMatcher, start_job
-from webapp.jobs.uploads import Kind, Upload, Uploads, folder_of
+from webapp.jobs.uploads import Kind, Upload, Uploads, uploads_folder
 from webapp.pages import pages
 from webapp.pages.access import needs, person, takes_files
 from webapp.services import services
@@ -54,7 +54,7 @@ class ColumnMapping(Struct, frozen=True):
 
 def init(app: Flask, settings: Settings) -> None:
     """Give `app` its folder of uploads."""
-    app.extensions[_NAME] = Uploads(folder_of(settings))
+    app.extensions[_NAME] = Uploads(uploads_folder(settings))
 
 
 def _uploads() -> Uploads:
@@ -97,7 +97,7 @@ def _files_page(key: str, kind: str = "", wrong: str = "") -> str:
     return render_template(
         "experiment/files.html",
         record=services().engine.store.experiments.record(key),
-        uploads=uploads.every(key),
+        uploads=uploads.list_for(key),
         kind=kind,
         wrong=wrong,
         largest=current_app.config["MAX_UPLOAD_BYTES"],

@@ -1,4 +1,4 @@
-"""A simulation's result as a readable table."""
+"""Tables of a simulation's result, as text, for a terminal and as HTML."""
 
 from collections.abc import Sequence
 from html import escape
@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.table import Table
 
 from simulations.replay import ReplayResult
-from simulations.reporting.summary import Difference, Estimate, ResultSummary, Summary
+from simulations.reporting.summary import Difference, Estimate, LearnerOutcome, Summary, summarise
+from simulations.running.schedule import Run
 
 WIDTH = 132  # characters that the whole table may take
-_ROUNDING = 1e-9  # what sums of equal numbers may differ by
-_WHOLE = 1000  # from here on, decimals say nothing
+_ROUNDING = 1e-9  # difference between sums of equal numbers
+_WHOLE = 1000  # from here on, without decimals
 
 
 HEADINGS = (
@@ -34,8 +35,8 @@ _NARROW = (0, 1, 2, 3, 4, 6)  # and of one of less
 _MEDIUM_WIDTH = 115
 
 
-def result_rows(result: ResultSummary) -> list[tuple[str, ...]]:
-    """Write one row of HEADINGS for each contestant."""
+def result_rows(outcomes: Sequence[LearnerOutcome], run: Run) -> list[tuple[str, ...]]:
+    """Write one row of HEADINGS for each learner."""
     return [
         (
             summary.label,
@@ -49,21 +50,21 @@ def result_rows(result: ResultSummary) -> list[tuple[str, ...]]:
             _sends(summary),
             number(summary.worst_dip.mean),
         )
-        for summary in result.summaries()
+        for summary in summarise(outcomes, run)
     ]
 
 
-def result_notes(result: ResultSummary) -> list[str]:
-    """Tell which tests were planned for more than the campaign."""
+def result_notes(outcomes: Sequence[LearnerOutcome], run: Run) -> list[str]:
+    """Write a note for each test that was planned for more than the campaign."""
     return [
         f"{summary.label} needs {summary.needs:,} decisions, the campaign has "
-        f"{result.run.horizon:,}: "
+        f"{run.horizon:,}: "
         + (
             "it never ends, and ships nothing."
             if summary.decided == 0
             else "where it has not ended before, it ships nothing."
         )
-        for summary in result.summaries()
+        for summary in summarise(outcomes, run)
         if summary.needs is not None
     ]
 
@@ -71,30 +72,28 @@ def result_notes(result: ResultSummary) -> list[str]:
 DIFFERENCE_HEADINGS = ("compared with the best", "more regret", "95 % interval")
 
 
-def difference_rows(result: ResultSummary) -> list[tuple[str, ...]]:
-    """Write how much more regret each contestant had than the best, with its interval."""
-    best = best_row(result)
+def difference_rows(outcomes: Sequence[LearnerOutcome]) -> list[tuple[str, ...]]:
+    """Write the regret that each learner had more than the best, with its interval."""
+    best = best_row(outcomes)
     if best is None:
         return []
-    top = result.outcomes[best]
-    pairs = [(o, Difference.of(top, o)) for o in result.outcomes if o is not top]
+    top = outcomes[best]
+    pairs = [(o, Difference.between(top, o)) for o in outcomes if o is not top]
     return [(other.label, number(d.mean), _interval(d.low, d.high)) for other, d in pairs]
 
 
-def best_row(result: ResultSummary) -> int | None:
-    """Find the contestant with the least regret, if there are others."""
-    regrets = [outcome.record.regret[:, -1].mean() for outcome in result.outcomes]
+def best_row(outcomes: Sequence[LearnerOutcome]) -> int | None:
+    """Return the position of the learner with the least regret, if there are others."""
+    regrets = [outcome.record.regret[:, -1].mean() for outcome in outcomes]
     return int(np.argmin(regrets)) if len(regrets) > 1 else None
 
 
-def result_table(result: ResultSummary, width: int = WIDTH) -> Table:
-    """Lay out one row for each contestant, the least regret in bold; few columns if narrow."""
-    run = result.run
-    table = _plain(
-        f"{counted(result.replications, 'replication')} of {counted(run.horizon, 'decision')}"
-    )
-    every = tuple(range(len(HEADINGS)))
-    shown = every if width >= WIDTH else _MEDIUM if width >= _MEDIUM_WIDTH else _NARROW
+def result_table(outcomes: Sequence[LearnerOutcome], run: Run, width: int = WIDTH) -> Table:
+    """Lay out one row for each learner, the least regret in bold; few columns if narrow."""
+    replications = count_of(outcomes[0].replications, "replication")
+    table = _plain(f"{replications} of {count_of(run.horizon, 'decision')}")
+    columns = tuple(range(len(HEADINGS)))
+    shown = columns if width >= WIDTH else _MEDIUM if width >= _MEDIUM_WIDTH else _NARROW
     for column in shown:
         first = column == 0
         table.add_column(
@@ -103,21 +102,21 @@ def result_table(result: ResultSummary, width: int = WIDTH) -> Table:
             no_wrap=not first,
             overflow="fold",
         )
-    best = best_row(result)
-    for position, row in enumerate(result_rows(result)):
+    best = best_row(outcomes)
+    for position, row in enumerate(result_rows(outcomes, run)):
         style = "bold" if position == best else None
         table.add_row(*(row[column] for column in shown), style=style)
-    table.caption = "\n".join(result_notes(result)) or None
+    table.caption = "\n".join(result_notes(outcomes, run)) or None
     return table
 
 
-def difference_table(result: ResultSummary) -> Table:
+def difference_table(outcomes: Sequence[LearnerOutcome]) -> Table:
     """Lay out the paired differences from the best."""
     table = _plain()
     table.add_column(DIFFERENCE_HEADINGS[0], overflow="fold")
     for heading in DIFFERENCE_HEADINGS[1:]:
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in difference_rows(result):
+    for row in difference_rows(outcomes):
         table.add_row(*row)
     return table
 
@@ -134,10 +133,10 @@ def _plain(title: str | None = None) -> Table:
     )
 
 
-def as_html(result: ResultSummary) -> str:
+def as_html(outcomes: Sequence[LearnerOutcome], run: Run) -> str:
     """Write the table as HTML, the least regret in bold, and its notes."""
-    notes = "".join(f"\n<p>{escape(note)}</p>" for note in result_notes(result))
-    return html_table(HEADINGS, result_rows(result), best_row(result)) + notes
+    notes = "".join(f"\n<p>{escape(note)}</p>" for note in result_notes(outcomes, run))
+    return html_table(HEADINGS, result_rows(outcomes, run), best_row(outcomes)) + notes
 
 
 def html_table(
@@ -154,7 +153,7 @@ def html_table(
 
 def replay_table(results: Sequence[ReplayResult], rows: int) -> Table:
     """Lay out one row for each replayed policy, the largest reward in bold."""
-    table = _plain(counted(rows, "row") + " replayed")
+    table = _plain(count_of(rows, "row") + " replayed")
     table.add_column("policy", overflow="fold")
     for heading in ("reward per step", "± se", "matched rows"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -170,15 +169,15 @@ def replay_table(results: Sequence[ReplayResult], rows: int) -> Table:
     return table
 
 
-def as_text(result: ResultSummary) -> str:
+def as_text(outcomes: Sequence[LearnerOutcome], run: Run) -> str:
     """Write the table as plain text."""
     console = Console(file=StringIO(), width=WIDTH, color_system=None, markup=False, emoji=False)
-    console.print(result_table(result))
+    console.print(result_table(outcomes, run))
     return str(console.file.getvalue())  # type: ignore[attr-defined]  # it is the StringIO above
 
 
 def number(value: float) -> str:
-    """Write a sum of rewards with as many decimals as say something; a dash for NaN."""
+    """Write a sum of rewards with three digits or more; a dash for NaN."""
     if isnan(value):
         return "–"
     size = abs(value)
@@ -191,8 +190,8 @@ def _interval(low: float, high: float) -> str:
     return "–" if isnan(low) else f"{number(low)} to {number(high)}"
 
 
-def counted(number: int, thing: str) -> str:
-    """Write how many things there are."""
+def count_of(number: int, thing: str) -> str:
+    """Write a number of things, such as 2 rows."""
     return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
 
 
@@ -202,7 +201,7 @@ def share(estimate: Estimate | None) -> str:
 
 
 def _sends(summary: Summary) -> str:
-    """Write after how many sends a contestant settled, and how often if not always."""
+    """Write the sends after which a learner settled, and the share of replications if below all."""
     if summary.sends_to_decision is None:
         return "–"
     sends = f"{summary.sends_to_decision.mean:,.0f}"

@@ -1,4 +1,4 @@
-"""When an adaptive test has learned enough: the value remaining in it is small."""
+"""Value remaining in an adaptive test, and the rule that stops it once that is small."""
 
 from typing import Annotated, Any
 
@@ -9,8 +9,8 @@ from numpy.random import Generator
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.policy import Parameters
 from bandits.statistics import Moments
-from simulations.learners.forgetting import Memory
-from simulations.learners.interfaces import Learner
+from simulations.learners.interfaces import BatchLearner
+from simulations.learners.memory import Memory
 
 _DRAWS = 2000  # of every arm's rate; the quantile looked at has a standard error of half a percent
 _PRIOR = 1.0  # successes and failures assumed before the first real ones
@@ -34,11 +34,11 @@ class ValueRemainingRule(Parameters, frozen=True):
 
 
 class ValueRemainingLearner:
-    """A policy that stops; a player in front of the policy's own."""
+    """A policy that stops; a learner in front of the policy's own."""
 
     def __init__(
         self,
-        inner: Learner,
+        inner: BatchLearner,
         memory: Memory,
         stop: ValueRemainingRule,
         replications: int,
@@ -50,11 +50,11 @@ class ValueRemainingLearner:
         self._decided = np.full(replications, np.nan)
 
     def begin(self, upcoming: int, *, last: bool) -> None:
-        """Judge what is known, where it goes on; then prepare for a batch."""
-        going = np.isnan(self._decided)
-        if self._sent and self._sent >= self._stop.after and going.any():
-            enough, champion = enough_known(self._memory.known, self._stop, self._rng)
-            over = going & enough
+        """Judge the value remaining, where the test goes on; then prepare for a batch."""
+        undecided = np.isnan(self._decided)
+        if self._sent and self._sent >= self._stop.after and undecided.any():
+            enough, champion = judge_value_remaining(self._memory.statistic, self._stop, self._rng)
+            over = undecided & enough
             self._decided[over], self._champion[over] = self._sent, champion[over]
         self._inner.begin(upcoming, last=last)
 
@@ -64,44 +64,44 @@ class ValueRemainingLearner:
         arms = self._inner.choose(contexts)
         return np.where(np.isnan(self._decided)[:, None], arms, self._champion[:, None])
 
-    def sent(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
-        """Count as pending."""
-        return self._inner.sent(arms, rewards, contexts)
+    def send(self, arms: IntArray, rewards: FloatArray, contexts: FloatArray) -> Any:
+        """Count decisions as pending, and return their feedback."""
+        return self._inner.send(arms, rewards, contexts)
 
-    def corrected(
+    def correct(
         self, arms: IntArray, rewards: FloatArray, contexts: FloatArray, changed: FloatArray
     ) -> Any:
-        """Pack what late rewards change."""
-        return self._inner.corrected(arms, rewards, contexts, changed)
+        """Return the feedback of late rewards."""
+        return self._inner.correct(arms, rewards, contexts, changed)
 
     def learn(self, feedback: Any) -> None:
-        """Learn what has become visible."""
+        """Learn from feedback that is due."""
         self._inner.learn(feedback)
 
-    def shipped(self) -> FloatArray | None:
-        """Ship the champion, or what the policy would: (R, K)."""
-        other = self._inner.shipped()
-        if other is None:
+    def shipped_shares(self) -> FloatArray | None:
+        """Return the champion, or the arm that the policy would ship: (R, K)."""
+        policy_shares = self._inner.shipped_shares()
+        if policy_shares is None:
             return None
-        champion = np.eye(other.shape[1])[self._champion]
-        return np.where(np.isnan(self._decided)[:, None], other, champion)
+        champion = np.eye(policy_shares.shape[1])[self._champion]
+        return np.where(np.isnan(self._decided)[:, None], policy_shares, champion)
 
-    def decided(self) -> FloatArray:
-        """Tell after how many decisions it stopped, (R,)."""
+    def sends_to_decision(self) -> FloatArray:
+        """Return the decisions after which it stopped, (R,); NaN where it has not."""
         return self._decided
 
 
-def enough_known(
-    known: Moments, stop: ValueRemainingRule, rng: Generator
+def judge_value_remaining(
+    moments: Moments, stop: ValueRemainingRule, rng: Generator
 ) -> tuple[BoolArray, IntArray]:
-    """Tell where enough is known of rates, and each replication's champion, both (R,)."""
-    successes = np.clip(known.total, 0, known.count)
-    failures = known.count - successes
-    shape = (_DRAWS, *known.count.shape)
+    """Mark the replications where the value remaining is small, and return champions, (R,)."""
+    successes = np.clip(moments.total, 0, moments.count)
+    failures = moments.count - successes
+    shape = (_DRAWS, *moments.count.shape)
     rates = rng.beta(successes + _PRIOR, failures + _PRIOR, shape)
     best = rates.argmax(axis=-1)
-    n_arms = known.count.shape[-1]
+    n_arms = moments.count.shape[-1]
     champion = (best[..., None] == np.arange(n_arms)).sum(axis=0).argmax(axis=-1)
-    own = np.take_along_axis(rates, champion[None, :, None], axis=-1)[..., 0]
-    remaining = (rates.max(axis=-1) - own) / own
+    champion_rates = np.take_along_axis(rates, champion[None, :, None], axis=-1)[..., 0]
+    remaining = (rates.max(axis=-1) - champion_rates) / champion_rates
     return np.quantile(remaining, stop.confidence, axis=0) < stop.remaining, champion

@@ -1,7 +1,7 @@
-"""Who takes part: what a scenario says of a contestant, and the contestant it means."""
+"""Configuration of learners: an entry of a scenario file, and the learner that it means."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, cast
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct, structs
 
@@ -11,16 +11,16 @@ from bandits.policy import AnyPolicy
 from bandits.problem import Problem
 from bandits.registry import make, policies
 from simulations.ab_tests.procedures import PROCEDURES
-from simulations.convert import read
-from simulations.learners.forgetting import DecisionForgetting
+from simulations.convert import convert_value
 from simulations.learners.interfaces import LabelledLearner, LearnerFactory
+from simulations.learners.memory import DecisionForgetting
 from simulations.learners.policy_learner import PolicyLearnerFactory
-from simulations.learners.value_remaining import ValueRemainingRule
+from simulations.learners.remaining_value import ValueRemainingRule
 from simulations.running.schedule import Run
 
 
 class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a scenario says of one contestant.
+    """One learner of a scenario.
 
     Attributes:
         name: of a registered policy, or of a procedure such as ``ab_test``.
@@ -29,7 +29,7 @@ class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
         forgetting: ``{half_life = …}`` or ``{window = …}``, in decisions.
         greedy_last_batch: send the best arm in the last batch, or each recipient theirs.
         stop: ``{remaining = …, after = …}``: stop, and send the champion.
-        label: what tables call it; without one, its name and settings.
+        label: its name in tables; without one, its name and settings.
     """
 
     name: str
@@ -40,30 +40,34 @@ class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
     stop: dict[str, Any] | None = None
     label: Annotated[str, Meta(min_length=1, max_length=60)] | None = None
 
-    def entrant(self) -> LabelledLearner:
-        """Make what it means.
+    def labelled_learner(self) -> LabelledLearner:
+        """Make the learner's factory, with its label.
 
         Raises:
-            InvalidInput: naming what does not fit.
+            InvalidInput: naming each field that does not fit.
         """
-        label = self.label or self._described()
+        label = self.label or self._default_label()
         if self.name in PROCEDURES:
             self._refuse_settings()
-            return LabelledLearner(label, _at("/params", read, PROCEDURES[self.name], self.params))
+            return LabelledLearner(
+                label, _at("/params", convert_value, PROCEDURES[self.name], self.params)
+            )
         if self.name not in policies():
-            known = ", ".join([*PROCEDURES, *policies()])
-            raise InvalidInput.at("/name", f"unknown policy {self.name!r}; known are {known}")
+            names = ", ".join([*PROCEDURES, *policies()])
+            raise InvalidInput.at("/name", f"unknown policy {self.name!r}; known are {names}")
         forgetting = None
         if self.forgetting is not None:
-            forgetting = _at("/forgetting", read, DecisionForgetting, self.forgetting)
+            forgetting = _at("/forgetting", convert_value, DecisionForgetting, self.forgetting)
         policy = make(self.name, self.params)
-        stop = None if self.stop is None else _at("/stop", read, ValueRemainingRule, self.stop)
-        adaptive = PolicyLearnerFactory(
-            policy, self.floor, forgetting, self.greedy_last_batch, stop
+        stop = (
+            None
+            if self.stop is None
+            else _at("/stop", convert_value, ValueRemainingRule, self.stop)
         )
-        return LabelledLearner(label, adaptive)
+        factory = PolicyLearnerFactory(policy, self.floor, forgetting, self.greedy_last_batch, stop)
+        return LabelledLearner(label, factory)
 
-    def _described(self) -> str:
+    def _default_label(self) -> str:
         settings = {**self.params, **(self.forgetting or {})}
         if self.floor:
             settings["floor"] = self.floor
@@ -71,7 +75,7 @@ class LearnerConfig(Struct, frozen=True, forbid_unknown_fields=True):
             settings["last_batch"] = "greedy"
         if self.stop is not None:
             settings["stop"] = self.stop.get("remaining", ValueRemainingRule().remaining)
-        return _described(self.name, settings)
+        return _label(self.name, settings)
 
     def _refuse_settings(self) -> None:
         plain = LearnerConfig(self.name)
@@ -87,56 +91,58 @@ def _at(prefix: str, function: Any, *args: Any) -> Any:
         raise error.under(prefix) from None
 
 
-Given = str | Mapping[str, Any] | AnyPolicy | LearnerFactory
+LearnerSpec = str | Mapping[str, Any] | AnyPolicy | LearnerFactory
+
+# Types whose instances are learner factories themselves; any other object is a policy.
+_FACTORIES: Mapping[type, Callable[[Any], LearnerFactory]] = {
+    factory: lambda spec: spec for factory in (*PROCEDURES.values(), PolicyLearnerFactory)
+}
 
 
-def lineup(policies: Sequence[Given]) -> list[LabelledLearner]:
-    """Read who takes part: names, entries as in a scenario, policies or procedures.
+def label_learners(specs: Sequence[LearnerSpec]) -> list[LabelledLearner]:
+    """Read learners: names, entries as in a scenario, policies or procedures.
 
     Raises:
         InvalidInput: at ``/policy/{position}/…``; all that are at fault are named.
     """
-    found: list[LabelledLearner] = []
+    learners: list[LabelledLearner] = []
     faults: list[Fault] = []
-    for position, given in enumerate(policies):
+    for position, spec in enumerate(specs):
         try:
-            entrant = _entrant(given)
-            if entrant.label in {other.label for other in found}:
-                raise InvalidInput.at("/label", f"two are called {entrant.label!r}")
-            found.append(entrant)
+            learner = _labelled_learner(spec)
+            if learner.label in {other.label for other in learners}:
+                raise InvalidInput.at("/label", f"two are called {learner.label!r}")
+            learners.append(learner)
         except InvalidInput as error:
             faults += error.under(pointer("policy", position)).faults
     if faults:
         raise InvalidInput(faults)
-    if not found:
+    if not learners:
         raise InvalidInput.at("/policy", "is missing; name at least one")
-    return found
+    return learners
 
 
-def _entrant(given: Given) -> LabelledLearner:
-    if isinstance(given, str):
-        return LearnerConfig(given).entrant()
-    if isinstance(given, Mapping):
-        return read(LearnerConfig, dict(given)).entrant()
-    if hasattr(given, "enter"):
-        contestant = cast("LearnerFactory", given)
-        name = getattr(given, "name", type(given).__name__)
-        return LabelledLearner(_described(name, _changed(given)), contestant)
-    return LabelledLearner(_described(given.name, _changed(given)), PolicyLearnerFactory(given))
+def _labelled_learner(spec: LearnerSpec) -> LabelledLearner:
+    if isinstance(spec, str):
+        return LearnerConfig(spec).labelled_learner()
+    if isinstance(spec, Mapping):
+        return convert_value(LearnerConfig, dict(spec)).labelled_learner()
+    create_factory = _FACTORIES.get(type(spec), PolicyLearnerFactory)
+    return LabelledLearner(_label(spec.name, _changed_settings(spec)), create_factory(spec))
 
 
-def _described(name: str, settings: Mapping[str, Any]) -> str:
+def _label(name: str, settings: Mapping[str, Any]) -> str:
     return " ".join([name, *(f"{key}={value}" for key, value in settings.items())])[:60]
 
 
-def _changed(parameters: Any) -> dict[str, Any]:
-    """List the parameters that differ from their defaults, of what has declared any."""
+def _changed_settings(parameters: Any) -> dict[str, Any]:
+    """List the parameters that differ from their defaults, where any are declared."""
     fields = structs.fields(parameters) if isinstance(parameters, Struct) else ()
     return {f.name: value for f in fields if (value := getattr(parameters, f.name)) != f.default}
 
 
-def check(entrants: Sequence[LabelledLearner], problem: Problem, run: Run) -> None:
-    """Refuse a run that does not fit the problem, and contestants that cannot play it.
+def check_learners(learners: Sequence[LabelledLearner], problem: Problem, run: Run) -> None:
+    """Refuse a run that does not fit the problem, and learners that cannot play it.
 
     Raises:
         InvalidInput: at ``/run/…`` or ``/policy/{position}/…``; all that are at fault are named.
@@ -147,9 +153,9 @@ def check(entrants: Sequence[LabelledLearner], problem: Problem, run: Run) -> No
             run.feedback.check(problem)
         except InvalidInput as error:
             faults += error.under("/run/feedback").faults
-    for position, entrant in enumerate(entrants):
+    for position, learner in enumerate(learners):
         try:
-            entrant.contestant.check(problem, run)
+            learner.factory.check(problem, run)
         except InvalidInput as error:
             faults += error.under(pointer("policy", position)).faults
     if faults:

@@ -1,4 +1,4 @@
-"""Tables in CSV or parquet files, read a portion at a time, and lines that are safe to open."""
+"""Table files: CSV and parquet, read a portion at a time, and CSV lines that are safe to open."""
 
 import csv
 import io
@@ -16,38 +16,38 @@ from msgspec import Struct
 from bandits.csv_rows import missing_column, position, whole_rows
 from bandits.errors import InvalidInput
 
-# A spreadsheet would run a cell that starts so; the wide ones are the same to some of them.
+# A spreadsheet would run a cell that begins with one of these; some take the wide ones, too.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _AT_ONCE = 500
 
 
 def csv_lines(rows: Iterable[Iterable[Any]]) -> Iterator[str]:
-    """Write rows, some at a time: a table may be larger than memory."""
-    every = iter(rows)
-    while some := list(islice(every, _AT_ONCE)):
+    """Write rows, a few hundred at a time: a table may be larger than memory."""
+    rest = iter(rows)
+    while chunk := list(islice(rest, _AT_ONCE)):
         text = io.StringIO()
-        csv.writer(text).writerows([_cell(value) for value in row] for row in some)
+        csv.writer(text).writerows([_cell(value) for value in row] for row in chunk)
         yield text.getvalue()
 
 
 def _cell(value: Any) -> Any:
-    """Keep text that a spreadsheet would take for a formula from being one."""
+    """Quote text that a spreadsheet would take for a formula."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
-PORTION = 10_000  # as many as the API takes at once
+PORTION = 10_000  # as many rows as a request of the API may have
 
 Cell = str | float | bool | None  # an int, too, as Python has it
 
 
 class Portion(Struct, frozen=True, gc=False):
-    """Some rows that follow each other, by column.
+    """Consecutive rows of a table, by column.
 
     Attributes:
-        first: how many rows stand before them.
-        lines: where each stands in the file, for a message.
+        first: number of rows before them.
+        lines: of the file, one for each row.
         cells: by column; an empty CSV cell is None, every other one text.
     """
 
@@ -57,50 +57,50 @@ class Portion(Struct, frozen=True, gc=False):
 
 
 class Table(Protocol):
-    """A file with a header of named columns."""
+    """File with a header of named columns."""
 
     @property
     def columns(self) -> Sequence[str]:
-        """Its columns in their order."""
+        """Names of the columns, in their order."""
         ...
 
     def place(self, line: int, column: str) -> str:
-        """Say where a cell is."""
+        """Describe the place of a cell."""
         ...
 
     def portions(self, columns: Sequence[str], size: int = PORTION) -> Iterator[Portion]:
         """Read these columns, `size` rows at a time.
 
         Raises:
-            InvalidInput: a column is missing or there twice, a row is ragged, the text is not
-                UTF-8, or a value is none that a cell can have.
+            InvalidInput: a column is missing or comes twice, a row is ragged, the text is not
+                UTF-8, or a cell is no text, number or truth value.
         """
         ...
 
 
 def open_table(path: Path, name: str | None = None) -> Table:
-    """Open a table by the ending of its name.
+    """Open a table file by the ending of its name.
 
     Args:
-        path: where it is.
-        name: what messages call it, where its path is not what a person knows it by.
+        path: of the file.
+        name: of the file in messages, instead of its path.
 
     Raises:
-        InvalidInput: it cannot be read, or is of no known form.
+        InvalidInput: it cannot be read, or its format is unknown.
     """
-    shown = str(path) if name is None else name
-    form = _FORMS.get(Path(shown).suffix.lower())
-    if form is None:
-        raise InvalidInput.at("", f"cannot read {shown}: give it one of {', '.join(_FORMS)}")
-    with _readable(shown):
-        table = form(path, shown)
+    file_name = str(path) if name is None else name
+    kind = _KINDS.get(Path(file_name).suffix.lower())
+    if kind is None:
+        raise InvalidInput.at("", f"cannot read {file_name}: give it one of {', '.join(_KINDS)}")
+    with _file_errors(file_name):
+        table = kind(path, file_name)
     if not table.columns:
-        raise InvalidInput.at("", f"{shown}: is empty")
+        raise InvalidInput.at("", f"{file_name}: is empty")
     return table
 
 
 class CsvTable:
-    """A CSV file in UTF-8 whose fields are separated by commas, semicolons or tabs."""
+    """CSV file in UTF-8 whose fields are separated by commas, semicolons or tabs."""
 
     def __init__(self, path: Path, name: str) -> None:
         """Read the header."""
@@ -110,14 +110,17 @@ class CsvTable:
             self.columns: Sequence[str] = next(whole_rows(name, file), (0, []))[1]
 
     def place(self, line: int, column: str) -> str:
-        """Say where a cell is."""
+        """Describe the place of a cell."""
         return f"{self._name}, line {line}, column {column!r}"
 
     def portions(self, columns: Sequence[str], size: int = PORTION) -> Iterator[Portion]:
         """Read these columns, `size` rows at a time."""
         places = [position(self._name, self.columns, name) for name in columns]
         first, lines, rows = 0, [], []
-        with _readable(self._name), self._path.open(newline="", encoding="utf-8-sig") as file:
+        with (
+            _file_errors(self._name),
+            self._path.open(newline="", encoding="utf-8-sig") as file,
+        ):
             whole = whole_rows(self._name, file)
             next(whole)
             for line, row in whole:
@@ -138,7 +141,7 @@ def _portion(
 
 
 class ParquetTable:
-    """A parquet file."""
+    """Parquet file."""
 
     def __init__(self, path: Path, name: str) -> None:
         """Read the schema."""
@@ -148,7 +151,7 @@ class ParquetTable:
             self.columns: Sequence[str] = file.schema_arrow.names
 
     def place(self, line: int, column: str) -> str:
-        """Say where a cell is."""
+        """Describe the place of a cell."""
         return f"{self._name}, row {line}, column {column!r}"
 
     def portions(self, columns: Sequence[str], size: int = PORTION) -> Iterator[Portion]:
@@ -157,11 +160,11 @@ class ParquetTable:
             if name not in self.columns:
                 raise missing_column(self._name, self.columns, name)
         first = 0
-        with _readable(self._name), pq.ParquetFile(self._path) as file:
+        with _file_errors(self._name), pq.ParquetFile(self._path) as file:
             for batch in file.iter_batches(size, columns=list(columns)):
                 lines = range(first + 1, first + 1 + batch.num_rows)
-                found = {name: batch.column(name).to_pylist() for name in columns}
-                cells = {name: self._cells(name, lines, found[name]) for name in columns}
+                values = {name: batch.column(name).to_pylist() for name in columns}
+                cells = {name: self._cells(name, lines, values[name]) for name in columns}
                 yield Portion(first, lines, cells)
                 first += batch.num_rows
 
@@ -180,15 +183,15 @@ class ParquetTable:
         raise InvalidInput.at("", f"{self.place(line, name)}: is no text, number or truth value")
 
 
-_FORMS: Mapping[str, type[CsvTable] | type[ParquetTable]] = {
+_KINDS: Mapping[str, type[CsvTable] | type[ParquetTable]] = {
     ".csv": CsvTable,
     ".parquet": ParquetTable,
 }
 
 
 @contextmanager
-def _readable(name: str) -> Iterator[None]:
-    """Say in our words why a file cannot be read."""
+def _file_errors(name: str) -> Iterator[None]:
+    """Raise errors of reading a file as `InvalidInput` with its name."""
     try:
         yield
     except pa.ArrowException as error:  # before OSError, which some of them also are

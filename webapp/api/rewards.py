@@ -1,0 +1,47 @@
+"""Rewards: events that a mailer or shop reports of decisions."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from bandits.engine import MAX_BATCH
+from bandits.errors import IdReused
+from bandits.schemas import Reward, RewardReceipt
+from webapp.api.bodies import Body
+from webapp.api.operation import OperationGroup, OperationResponse
+from webapp.services import Services
+
+operations = OperationGroup("decisions")
+
+_REWARD = {
+    "decision_id": "spring-u-1",
+    "event_id": "click-1",
+    "metric": "click",
+    "value": 1,
+    "occurred_at": "2026-11-22T09:00:00Z",
+}
+
+
+class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True):
+    """Events of recipients."""
+
+    rewards: Annotated[list[Reward], Meta(max_length=MAX_BATCH)]
+
+
+@operations(
+    "POST",
+    "/rewards",
+    scope="reward",
+    body=Body(RewardBatch, example={"rewards": [_REWARD]}),
+    answers={200: RewardReceipt},
+    refusals=(IdReused,),
+    fast=True,
+)
+def record_rewards(services: Services, body: RewardBatch) -> OperationResponse:
+    """Record what up to 10,000 recipients did.
+
+    Doubled, late, early and unknown rewards are normal: they are counted and listed.
+    """
+    receipt = services.engine.reward(body.rewards)
+    services.metrics.count_rewards(receipt)
+    return OperationResponse(receipt)
