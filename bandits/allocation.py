@@ -1,4 +1,4 @@
-"""What the engine does to a policy's probabilities before it draws."""
+"""Allocation: the newcomer cap and the floor, applied to a policy's probabilities."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def cap_newcomers(probabilities: FloatArray, newcomers: BoolArray) -> FloatArray
     """Hold each arm that joined a running experiment to a share of 1/K; others take the rest.
 
     The rest is shared in proportion to the other arms' probabilities, equally where those are all
-    0. Where every arm is new there is nobody to take it, and nothing changes.
+    0. Where every arm is new, nothing changes.
 
     Args:
         probabilities: (..., K).

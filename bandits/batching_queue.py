@@ -1,9 +1,9 @@
-"""Doing at once what several threads ask for at about the same time (flat combining).
+"""Batching queue: calls of several threads at about the same time are done as one.
 
-Whoever comes while another's call is being done waits; then one of those that wait, the leader,
-does it for all of them (D. Hendler and others, "Flat combining and the synchronization-parallelism
-tradeoff", 2010). Where a group cannot be done as one, each of its calls is done alone, by the
-thread that asks, so that nobody fails for what a neighbour asked.
+A caller that comes while another's call is being done waits; then one of those that wait, the
+leader, does the calls of all of them ("flat combining": D. Hendler and others, "Flat combining and
+the synchronization-parallelism tradeoff", 2010). Where a group cannot be done as one, each of its
+calls is done alone, by its own thread, so that no caller fails for the call of a neighbour.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 MOST_CALLS = 200  # in one group, so that none waits long for the others
-MOST_WAITING = 2_000  # behind the group that is being done; whoever comes then comes again
+MOST_WAITING = 2_000  # behind the group that is being done; callers beyond are to come again
 
 
 class NotCombinable(Exception):
@@ -35,6 +35,7 @@ class _QueuedCall(Generic[C, R]):
         self.results: Sequence[R] = ()  # one, once it is done
         self.error: Unavailable | None = None
         self.woken = Lock()
+        self.woken.acquire()
 
 
 class BatchingQueue(Generic[C, R]):
@@ -48,7 +49,7 @@ class BatchingQueue(Generic[C, R]):
         Args:
             alone: does one.
             together: does several, and all of them or none. Where it raises `Unavailable`, every
-                caller is told that; where it raises anything else, each is done alone.
+                caller gets that; where it raises anything else, each is done alone.
         """
         self._alone = alone
         self._together = together
@@ -57,40 +58,51 @@ class BatchingQueue(Generic[C, R]):
         self._led = False
 
     def __len__(self) -> int:
-        """Tell how many wait behind the group that is being done."""
+        """Count the calls that wait behind the group that is being done."""
         return len(self._waiting)
 
     def do(self, call: C) -> R:
-        """Do a call, together with what waits beside it.
+        """Do a call, together with the calls that wait beside it.
 
         Raises:
             Unavailable: its group could not be done, or too many wait already; nothing was done.
         """
-        mine: _QueuedCall[C, R] = _QueuedCall(call)
         with self._changing:
-            if len(self._waiting) >= MOST_WAITING:
-                raise Unavailable(f"{MOST_WAITING:,} calls wait to be recorded already")
-            mine.leads, self._led = not self._led, True
-            if not mine.leads:
-                mine.woken.acquire()
-                self._waiting.append(mine)
-        if not mine.leads:
-            mine.woken.acquire()  # its leader, or who led before it, lets it go on
-        if mine.leads:
-            self._lead(mine)
-        if mine.error is not None:
-            raise mine.error
-        return mine.results[0] if mine.results else self._alone(call)
+            if self._led:
+                queued = self._enqueue(call)
+            else:  # then nothing waits
+                queued, self._led = None, True
+        if queued is not None:
+            return self._wait(queued)
+        try:
+            return self._alone(call)
+        finally:
+            self._hand_over()
 
-    def _lead(self, mine: _QueuedCall[C, R]) -> None:
+    def _enqueue(self, call: C) -> _QueuedCall[C, R]:
+        if len(self._waiting) >= MOST_WAITING:
+            raise Unavailable(f"{MOST_WAITING:,} calls wait to be recorded already")
+        queued: _QueuedCall[C, R] = _QueuedCall(call)
+        self._waiting.append(queued)
+        return queued
+
+    def _wait(self, queued: _QueuedCall[C, R]) -> R:
+        queued.woken.acquire()  # its leader, or the one before it, releases it
+        if queued.leads:
+            self._lead(queued)
+        if queued.error is not None:
+            raise queued.error
+        return queued.results[0] if queued.results else self._alone(queued.call)
+
+    def _lead(self, leader: _QueuedCall[C, R]) -> None:
         with self._changing:
-            group = [mine, *self._waiting[: MOST_CALLS - 1]]
+            group = [leader, *self._waiting[: MOST_CALLS - 1]]
             del self._waiting[: MOST_CALLS - 1]
         try:
             if len(group) > 1:
                 self._do(group)
             else:
-                mine.results = [self._alone(mine.call)]
+                leader.results = [self._alone(leader.call)]
         finally:
             self._hand_over()
             for member in group[1:]:
@@ -102,7 +114,7 @@ class BatchingQueue(Generic[C, R]):
         except Unavailable as error:
             for member in group:  # each its own, with its own traceback
                 member.error = copy(error)
-        except Exception:  # noqa: BLE001 - whose fault it was, each finds out alone
+        except Exception:  # noqa: BLE001 - each finds out alone whether it was its own fault
             return
         else:
             for member, result in zip(group, results, strict=True):

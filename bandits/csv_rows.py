@@ -1,4 +1,4 @@
-"""The rows of a CSV file, whole ones only, and where its columns are."""
+"""CSV rows: whole rows of a file, and the positions of its columns."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What may change while an experiment runs: what leaves its log and statistics meaningful."""
+"""Edit rules: the changes of a running experiment that keep its log and statistics valid."""
 
 import msgspec
 
@@ -31,7 +31,7 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     retained, the policy within its statistic family, a variant's payload, name and pausing, and
     variants added at the end of a slot.
     """
-    found = [
+    faults = [
         Fault(pointer(name), f"{_FIXED}: {_WHY[name]}" if name in _WHY else _FIXED)
         for name in (f.name for f in msgspec.structs.fields(Experiment))
         if name not in _FREE and getattr(old, name) != getattr(new, name)
@@ -40,21 +40,23 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
         before, after = old.make_policy().statistic, new.make_policy().statistic
         if before.family != after.family:
             detail = f"learns from {after.family}, this experiment has learned {before.family}"
-            found.append(Fault("/policy/name", detail))
+            faults.append(Fault("/policy/name", detail))
     if [(s.key, s.kind) for s in old.slots] != [(s.key, s.kind) for s in new.slots]:
-        return [*found, Fault("/slots", "slots may not be added, removed or moved once started")]
+        return [*faults, Fault("/slots", "slots may not be added, removed or moved once started")]
     pairs = zip(old.slots, new.slots, strict=True)
-    return found + [fault for i, (was, now) in enumerate(pairs) for fault in _variants(i, was, now)]
+    return faults + [
+        fault for i, (was, now) in enumerate(pairs) for fault in _variants(i, was, now)
+    ]
 
 
 def _variants(index: int, was: Slot, now: Slot) -> list[Fault]:
     keys = [v.key for v in now.variants]
-    found = []
+    faults = []
     for i, variant in enumerate(was.variants):
         if variant.key not in keys:
             detail = f"variant {variant.key!r} may not be removed once started; pause it instead"
-            found.append(Fault(pointer("slots", index, "variants"), detail))
+            faults.append(Fault(pointer("slots", index, "variants"), detail))
         elif keys[i : i + 1] != [variant.key]:
             place = pointer("slots", index, "variants", keys.index(variant.key))
-            found.append(Fault(place, "variants keep their order; add new ones at the end"))
-    return found
+            faults.append(Fault(place, "variants keep their order; add new ones at the end"))
+    return faults

@@ -1,22 +1,22 @@
-"""Everything this package raises on purpose.
+"""Errors that this package raises on purpose.
 
 ::
 
     BanditsError
-    ├── InvalidInput        what was given does not fit; each place is named
+    ├── InvalidInput        the input does not fit; each place is named
     ├── NotFound            no such experiment, decision, key or snapshot
-    ├── Conflict            it fits, but not with what is there already
+    ├── Conflict            the input fits, but not with what is stored
     │   ├── AlreadyExists   the key is taken
     │   ├── WrongState      not in this state of the experiment's life
     │   ├── FixedOnceStarted  a change that a started experiment does not allow
     │   ├── IdReused        the same id came before with another body
-    │   └── StaleEdit       somebody else changed it since it was read
+    │   └── StaleEdit       another edit changed it since it was read
     ├── Unavailable         the store cannot record at the moment; try again
     │   ├── NotUpgraded     its database is of an older version than this one
     │   └── NoDatabase      its database is not where it is looked for
-    ├── NotDerivable        what would be needed to answer has been erased
+    ├── NotDerivable        the data needed to answer has been erased
     ├── DuplicatePolicy     two policies were registered under one name
-    └── ShadowedPackage     somebody else's package is imported in place of one of ours
+    └── ShadowedPackage     another package is imported in place of one of ours
 """
 
 from collections.abc import Iterable
@@ -25,18 +25,18 @@ from msgspec import Struct
 
 
 class Fault(Struct, frozen=True):
-    """One thing that is wrong, and where: `pointer` is an RFC 6901 JSON pointer."""
+    """One fault of an input: `pointer` is an RFC 6901 JSON pointer to its place."""
 
     pointer: str
     detail: str
 
 
 class BanditsError(Exception):
-    """Anything that this package raises on purpose."""
+    """Base of the errors that this package raises on purpose."""
 
 
 class InvalidInput(BanditsError):
-    """What was given does not fit. `faults` names each place and what would fit there."""
+    """The input does not fit; `faults` names each place and what would fit there."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults = tuple(faults)
@@ -53,7 +53,7 @@ class InvalidInput(BanditsError):
 
 
 class NotFound(BanditsError):
-    """There is no `kind` called `key`."""
+    """No `kind` is called `key`."""
 
     def __init__(self, kind: str, key: str, hint: str = "") -> None:
         self.kind = kind
@@ -62,7 +62,7 @@ class NotFound(BanditsError):
 
 
 class Conflict(BanditsError):
-    """It fits by itself, but not with what is there already."""
+    """The input fits by itself, but not with what is stored."""
 
 
 class AlreadyExists(Conflict):
@@ -77,11 +77,11 @@ class AlreadyExists(Conflict):
 class WrongState(Conflict):
     """The experiment's state does not allow this."""
 
-    def __init__(self, key: str, state: str, wanted: str) -> None:
+    def __init__(self, key: str, state: str, reason: str) -> None:
         self.key = key
         self.state = state
-        self.wanted = wanted
-        super().__init__(f"experiment {key!r} is {state}; {wanted}")
+        self.reason = reason
+        super().__init__(f"experiment {key!r} is {state}; {reason}")
 
 
 class FixedOnceStarted(Conflict):
@@ -104,12 +104,12 @@ class IdReused(Conflict):
 class StaleEdit(Conflict):
     """The configuration changed since it was read."""
 
-    def __init__(self, key: str, given: int, current: int) -> None:
+    def __init__(self, key: str, edited: int, current: int) -> None:
         self.key = key
-        self.given = given
+        self.edited = edited
         self.current = current
         super().__init__(
-            f"experiment {key!r} is at configuration {current}, the edit was made on {given}"
+            f"experiment {key!r} is at configuration {current}, the edit was made on {edited}"
         )
 
 
@@ -122,7 +122,7 @@ class Unavailable(BanditsError):
 
 
 class NotUpgraded(Unavailable):
-    """The database is of an older version; trying again helps only once somebody upgrades it."""
+    """The database is of an older version; a retry helps only once it is upgraded."""
 
     def __init__(
         self,
@@ -133,9 +133,9 @@ class NotUpgraded(Unavailable):
 
 
 class NoDatabase(Unavailable):
-    """The database's file is not there; trying again helps only once somebody brings it back.
+    """The database's file is not there; a retry helps only once it is back.
 
-    The reason names the file, for whoever runs the server.
+    The reason names the file, for the operator.
     """
 
     def __init__(self, reason: str) -> None:
@@ -143,7 +143,7 @@ class NoDatabase(Unavailable):
 
 
 class NotDerivable(BanditsError):
-    """A decision cannot be derived again, since something it rested on was erased."""
+    """A decision cannot be derived again, since data that it rested on was erased."""
 
 
 class DuplicatePolicy(BanditsError):
@@ -155,7 +155,7 @@ class DuplicatePolicy(BanditsError):
 
 
 class ShadowedPackage(BanditsError):
-    """Somebody else's package `name` comes first on Python's path: `stranger` before `expected`."""
+    """Another package of this `name` comes first on Python's path: `stranger` before `expected`."""
 
     def __init__(self, name: str, stranger: str, expected: str) -> None:
         self.name = name

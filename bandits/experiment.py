@@ -1,4 +1,4 @@
-"""What an experiment is: slots, variants, arms, and everything that is declared about them."""
+"""Experiment: slots, variants, arms, and all that is declared about them."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -30,7 +30,7 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class Variant(Struct, frozen=True, forbid_unknown_fields=True):
-    """One of the things a slot can show; `payload` is handed to the sender as it is."""
+    """One content of a slot; `payload` is handed to the sender as it is."""
 
     key: Key
     payload: dict[str, Any] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class PolicyChoice(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Forgetting(Struct, frozen=True, forbid_unknown_fields=True):
-    """How the past fades: by half every `half_life_seconds`, or all at once after a window."""
+    """Forgetting: observations fade by half every `half_life_seconds`, or end after a window."""
 
     half_life_seconds: Annotated[float, Meta(gt=0, le=100 * _YEAR)] | None = None
     window_seconds: Annotated[float, Meta(gt=0, le=100 * _YEAR)] | None = None
@@ -65,7 +65,7 @@ Combination = dict[str, str]  # slot key to variant key
 
 
 class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
-    """One optimised email, as declared; `check` tells whether it hangs together.
+    """One optimised email, as declared; `check` refuses one that is inconsistent.
 
     Attributes:
         exclude: an arm that agrees with one of these in every slot named there is left out.
@@ -100,7 +100,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def title(self) -> str:
-        """What pages call it."""
+        """Name on pages."""
         return self.name or self.key
 
     def make_policy(self) -> AnyPolicy:
@@ -157,46 +157,46 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidInput(faults)
 
     def _slot_faults(self) -> list[Fault]:
-        found = _repeated([s.key for s in self.slots], "slots")
+        faults = _repeated([s.key for s in self.slots], "slots")
         for i, slot in enumerate(self.slots):
-            found += _repeated([v.key for v in slot.variants], "slots", i, "variants")
+            faults += _repeated([v.key for v in slot.variants], "slots", i, "variants")
             for j, variant in enumerate(slot.variants):
                 size = len(msgspec.json.encode(variant.payload))
                 if size > _MAX_PAYLOAD_BYTES:
                     place = pointer("slots", i, "variants", j, "payload")
                     limit = f"{_MAX_PAYLOAD_BYTES:,}"
-                    found.append(Fault(place, f"must be at most {limit} bytes, it is {size:,}"))
-        return found
+                    faults.append(Fault(place, f"must be at most {limit} bytes, it is {size:,}"))
+        return faults
 
     def _part_faults(self) -> list[Fault]:
-        found = _repeated([f.name for f in self.context], "context", leaf="name")
+        faults = _repeated([f.name for f in self.context], "context", leaf="name")
         for i, feature in enumerate(self.context):
-            found += [Fault(pointer("context", i) + f.pointer, f.detail) for f in feature.faults()]
-        found += [Fault("/reward" + f.pointer, f.detail) for f in self.reward.faults()]
-        known = {s.key: {v.key for v in s.variants} for s in self.slots}
+            faults += [Fault(pointer("context", i) + f.pointer, f.detail) for f in feature.faults()]
+        faults += [Fault("/reward" + f.pointer, f.detail) for f in self.reward.faults()]
+        declared = {s.key: {v.key for v in s.variants} for s in self.slots}
         for i, rule in enumerate(self.exclude):
-            found += unknown(rule, known, "exclude", i)
+            faults += unknown(rule, declared, "exclude", i)
             if not rule:
-                found.append(Fault(pointer("exclude", i), "must name at least one slot"))
+                faults.append(Fault(pointer("exclude", i), "must name at least one slot"))
         for slot, by_variant in self.reward.costs.items():
             for variant in by_variant:
-                found += unknown({slot: variant}, known, "reward", "costs")
+                faults += unknown({slot: variant}, declared, "reward", "costs")
         n_features = self.encoder().n_features
         if n_features > MAX_FEATURES:
             detail = f"makes {n_features} features; at most {MAX_FEATURES} can be learned"
-            found.append(Fault("/context", detail))
-        return found + unknown(self.control, known, "control")
+            faults.append(Fault("/context", detail))
+        return faults + unknown(self.control, declared, "control")
 
     def _rate_faults(self) -> list[Fault]:
-        found = []
+        faults = []
         if self.forgetting is not None:
-            given = (self.forgetting.half_life_seconds, self.forgetting.window_seconds)
-            if sum(g is not None for g in given) != 1:
+            periods = (self.forgetting.half_life_seconds, self.forgetting.window_seconds)
+            if sum(period is not None for period in periods) != 1:
                 detail = "must have exactly one of half_life_seconds and window_seconds"
-                found.append(Fault("/forgetting", detail))
+                faults.append(Fault("/forgetting", detail))
         if self.starts_at and self.ends_at and self.ends_at <= self.starts_at:
-            found.append(Fault("/ends_at", "must be after the start, starts_at"))
-        return found
+            faults.append(Fault("/ends_at", "must be after the start, starts_at"))
+        return faults
 
     def _arm_faults(self) -> list[Fault]:
         total = prod(len(s.variants) for s in self.slots)
@@ -206,19 +206,19 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         n_arms = len(arms)
         if n_arms < 2:  # noqa: PLR2004 - a choice needs two
             return [Fault("/slots", f"need at least two arms to choose from, they make {n_arms}")]
-        found = []
+        faults = []
         if n_arms > MAX_ARMS:
-            found.append(Fault("/slots", f"make {n_arms} arms; at most {MAX_ARMS} can be learned"))
+            faults.append(Fault("/slots", f"make {n_arms} arms; at most {MAX_ARMS} can be learned"))
         if self.floor is not None and n_arms * self.floor > MAX_FLOOR_TOTAL:
             most = MAX_FLOOR_TOTAL / n_arms
-            found.append(Fault("/floor", f"with {n_arms} arms must be at most {most:.4g}"))
+            faults.append(Fault("/floor", f"with {n_arms} arms must be at most {most:.4g}"))
         if self.control_variants() not in arms:
-            found.append(Fault("/control", "must not be an excluded combination"))
+            faults.append(Fault("/control", "must not be an excluded combination"))
         paused = {(s.key, v.key) for s in self.slots for v in s.variants if v.paused}
         for slot, variant in zip(self.slots, self.control_variants(), strict=True):
             if (slot.key, variant) in paused:
-                found.append(Fault(pointer("control", slot.key), "must not be paused"))
-        return found
+                faults.append(Fault(pointer("control", slot.key), "must not be paused"))
+        return faults
 
     def _policy_faults(self) -> list[Fault]:
         try:
@@ -237,26 +237,26 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         return [Fault("/policy/name", detail)]
 
     def _retention_faults(self) -> list[Fault]:
-        """List why old decisions could not be let go of."""
+        """List the reasons why old decisions cannot be removed."""
         if self.retention_days is None:
             return []
-        found = []
+        faults = []
         window = 0.0 if self.forgetting is None else self.forgetting.window_seconds or 0.0
         for name, seconds in (("reward", self.reward.window_seconds), ("forgetting", window)):
             if self.retention_days * DAY < seconds:
                 detail = f"must be at least the {name} window, {seconds / DAY:.4g} days"
-                found.append(Fault("/retention_days", detail))
+                faults.append(Fault("/retention_days", detail))
         try:
             invertible = self.make_policy().statistic.invertible
-        except InvalidInput:  # which is told at the policy
+        except InvalidInput:  # a fault of the policy
             invertible = True
         if not invertible:
             detail = (
                 f"cannot be used with {self.policy.name}, which learns from every decision anew"
                 " each time, so none may be removed; leave it out or choose another policy"
             )
-            found.append(Fault("/retention_days", detail))
-        return found
+            faults.append(Fault("/retention_days", detail))
+        return faults
 
     def _size_faults(self) -> list[Fault]:
         n_arms, n_features = len(self.combinations()), self.encoder().n_features
@@ -268,7 +268,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def covers(support: tuple[float, float], bounds: tuple[float, float]) -> bool:
-    """Tell whether rewards within `bounds` all lie within `support`."""
+    """Return true where rewards within `bounds` all lie within `support`."""
     return support[0] <= bounds[0] and bounds[1] <= support[1]
 
 
@@ -281,15 +281,16 @@ def _repeated(keys: Sequence[str], *place: str | int, leaf: str = "key") -> list
 
 
 def unknown(
-    combination: Mapping[str, str], known: Mapping[str, set[str]], *place: str | int
+    combination: Mapping[str, str], declared: Mapping[str, set[str]], *place: str | int
 ) -> list[Fault]:
-    """List what a combination names that is not `known`: the variants of each slot."""
-    found = []
+    """List what a combination names that is not among the declared variants of each slot."""
+    faults = []
     for slot, variant in combination.items():
-        if slot not in known:
-            detail = f"unknown slot; known are {', '.join(sorted(known))}"
-            found.append(Fault(pointer(*place, slot), detail))
-        elif variant not in known[slot]:
-            detail = f"unknown variant {variant!r}; known are {', '.join(sorted(known[slot]))}"
-            found.append(Fault(pointer(*place, slot), detail))
-    return found
+        if slot not in declared:
+            detail = f"unknown slot; known are {', '.join(sorted(declared))}"
+            faults.append(Fault(pointer(*place, slot), detail))
+        elif variant not in declared[slot]:
+            variants = ", ".join(sorted(declared[slot]))
+            detail = f"unknown variant {variant!r}; known are {variants}"
+            faults.append(Fault(pointer(*place, slot), detail))
+    return faults

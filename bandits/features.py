@@ -1,9 +1,10 @@
-"""From what is known of a subject to the features x (d,) that a policy sees."""
+"""Features: their declarations, and the encoder from contexts to vectors x (d,)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise, repeat
 from math import isfinite, nan
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from bandits.array_types import FloatArray, IntArray
 from bandits.errors import Fault, InvalidInput
 from bandits.identifiers import Key, pointer
 
-_BANDS = 4  # of a number, for telling results apart
+_BANDS = 4  # segments of a number
 
 Context = Mapping[str, float | str | bool | None]
 Scalar = float | str | bool | None
@@ -33,17 +34,17 @@ class NumberFeature(
 
     @property
     def width(self) -> int:
-        """How many features it becomes."""
+        """Number of features that it becomes."""
         return 1
 
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
-        found = []
+        faults = []
         if not (self.low < self.high and isfinite(self.high - self.low)):
-            found.append(Fault("/high", "must be a finite number above low"))
+            faults.append(Fault("/high", "must be a finite number above low"))
         elif self.default is not None and not self.low <= self.default <= self.high:
-            found.append(Fault("/default", "must lie between low and high"))
-        return found
+            faults.append(Fault("/default", "must lie between low and high"))
+        return faults
 
     def labels(self) -> list[str]:
         """Name its features."""
@@ -53,8 +54,8 @@ class NumberFeature(
         """Encode n values to (n, 1)."""
         return self._scaled(np.array(values, dtype=np.float64), counts)  # None becomes NaN
 
-    def taken(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
-        """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
+    def usual_column(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
+        """Encode usual values as `column` does, and quickly; None where there may be a fault."""
         types, missing = set(map(type, values)), 0
         if not types <= {int, float, type(None)}:
             return None
@@ -75,20 +76,20 @@ class NumberFeature(
         return np.where(missing, default, (clipped - low) / span)[:, None]
 
     def segments(self) -> list[str | None]:
-        """Name the segments that results are told apart by: bands of equal width."""
+        """Name the segments that results are computed for: bands of equal width."""
         edges = np.linspace(self.low, self.high, _BANDS + 1)
         return [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
 
     def segment_of(self, part: FloatArray) -> IntArray:
-        """Tell which segment each of n encoded values (n, 1) is in, (n,)."""
+        """Return the segment of each of n encoded values (n, 1), (n,)."""
         return np.clip((part[:, 0] * _BANDS).astype(np.int64), 0, _BANDS - 1)
 
     def read(self, part: FloatArray) -> Scalar:
-        """Tell the number that was encoded as `part` (1,)."""
+        """Return the number that was encoded as `part` (1,)."""
         return float(self.low + part[0] * (self.high - self.low))
 
     def refuse(self, value: Scalar, *, strict: bool) -> str | None:
-        """Say what is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if value is None:
             return "is missing" if strict else None
         if isinstance(value, bool):
@@ -118,19 +119,19 @@ class CategoryFeature(
 
     @property
     def width(self) -> int:
-        """How many features it becomes."""
+        """Number of features that it becomes."""
         return len(self.values)
 
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
-        found = [
+        faults = [
             Fault(f"/values/{i}", f"{value!r} is listed twice")
             for i, value in enumerate(self.values)
             if value in self.values[:i]
         ]
         if self.default is not None and self.default not in self.values:
-            found.append(Fault("/default", "must be one of the values"))
-        return found
+            faults.append(Fault("/default", "must be one of the values"))
+        return faults
 
     def labels(self) -> list[str]:
         """Name its features."""
@@ -140,8 +141,8 @@ class CategoryFeature(
         """Encode n values to (n, number of listed values)."""
         return self._marked([None if v is None else _text(v) for v in values], counts)
 
-    def taken(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
-        """Encode as `column` what `refuse` takes unless strict, and quickly; None is no verdict."""
+    def usual_column(self, values: Sequence[Scalar], counts: "EncodingCounts") -> FloatArray | None:
+        """Encode usual values as `column` does, and quickly; None where there may be a fault."""
         others = set(map(type, values)) - {str, type(None)}
         if not others <= {bool, int}:
             return None
@@ -151,27 +152,27 @@ class CategoryFeature(
         unknown, missing = len(self.values), len(self.values) + 1
         places: dict[Scalar, int] = {value: i for i, value in enumerate(self.values)}
         places[None] = missing
-        found = np.array(list(map(places.get, texts, repeat(unknown))), dtype=np.int64)
-        counts.missing += int(np.count_nonzero(found == missing))
-        counts.unknown += int(np.count_nonzero(found == unknown))
+        indices = np.array(list(map(places.get, texts, repeat(unknown))), dtype=np.int64)
+        counts.missing += int(np.count_nonzero(indices == missing))
+        counts.unknown += int(np.count_nonzero(indices == unknown))
         default = unknown if self.default is None else self.values.index(self.default)
-        return np.eye(missing)[[*range(missing), default], :unknown][found]
+        return np.eye(missing)[[*range(missing), default], :unknown][indices]
 
     def segments(self) -> list[str | None]:
-        """Name the segments that results are told apart by: its values, and None for any other."""
+        """Name the segments that results are computed for: its values, and None for any other."""
         return [*self.values, None]
 
     def segment_of(self, part: FloatArray) -> IntArray:
-        """Tell which segment each of n encoded values (n, number of values) is in, (n,)."""
+        """Return the segment of each of n encoded values (n, number of values), (n,)."""
         return np.where(part.any(axis=1), part.argmax(axis=1), len(self.values))
 
     def read(self, part: FloatArray) -> Scalar:
-        """Tell the value that was encoded as `part` (number of values,), None for none of them."""
+        """Return the value that was encoded as `part` (number of values,), None for any other."""
         hits = np.flatnonzero(part)
         return self.values[int(hits[0])] if len(hits) else None
 
     def refuse(self, value: Scalar, *, strict: bool) -> str | None:
-        """Say what is wrong with a value, or None."""
+        """Return what is wrong with a value, or None."""
         if value is None:
             return "is missing" if strict else None
         if isinstance(value, float) and not isfinite(value):
@@ -185,7 +186,7 @@ Feature = NumberFeature | CategoryFeature
 
 
 class EncodingCounts(Struct):
-    """How often a value did not fit its declaration and was mended."""
+    """Counts of values that did not fit their declaration and were mended."""
 
     clipped: int = 0
     unknown: int = 0
@@ -206,15 +207,15 @@ class Encoder:
         """Prepare for these features; `strict` refuses what would otherwise be mended."""
         self.features = tuple(features)
         self.strict = strict
-        self._names = frozenset(f.name for f in self.features)
         self._refusals: dict[str, Callable[..., str | None]] = {
             f.name: f.refuse for f in self.features
         }
+        self._names = frozenset(self._refusals)
 
-    @property
+    @cached_property
     def n_features(self) -> int:
         """d, with the leading 1."""
-        return 1 + sum(f.width for f in self.features)
+        return 1 + sum(map(attrgetter("width"), self.features))
 
     @property
     def labels(self) -> list[str]:
@@ -222,8 +223,8 @@ class Encoder:
         return ["always 1", *(label for f in self.features for label in f.labels())]
 
     @cached_property
-    def nobody(self) -> FloatArray:
-        """Encode that nothing is known, (d,): every declared default, also where strict."""
+    def unknown_subject(self) -> FloatArray:
+        """Encoded context (d,) of a subject of whom nothing is known: every declared default."""
         return Encoder(self.features).encode([None]).contexts[0]
 
     def encode(self, contexts: Sequence[Context | None]) -> EncodedContexts:
@@ -233,33 +234,35 @@ class Encoder:
             InvalidInput: at ``/{row}/{feature}``: an undeclared feature, NaN, infinity, text where
                 a number belongs; if strict, also what is missing, out of range or unlisted.
         """
+        if not self.features and not any(contexts):
+            return EncodedContexts(np.ones((len(contexts), 1)))
         rows = [c or {} for c in contexts]
         values = [[row.get(f.name) for row in rows] for f in self.features]
-        if (taken := self._taken(rows, values)) is not None:
-            return taken
+        if (encoded := self._encode_usual(rows, values)) is not None:
+            return encoded
         if faults := [fault for i, row in enumerate(rows) for fault in self._faults(i, row)]:
             raise InvalidInput(faults[:100])
         counts = EncodingCounts()
         columns = [f.column(v, counts) for f, v in zip(self.features, values, strict=True)]
-        return _beside(len(rows), columns, counts)
+        return _with_constant(len(rows), columns, counts)
 
-    def _taken(
+    def _encode_usual(
         self, rows: Sequence[Context], values: Sequence[Sequence[Scalar]]
     ) -> EncodedContexts | None:
         """Encode, or return None where there may be a fault: looking at each value costs more."""
         if self.strict:
             return None
         counts = EncodingCounts()
-        each = zip(self.features, values, strict=True)
-        columns = [c for f, v in each if (c := f.taken(v, counts)) is not None]
-        given = len(rows) * len(values) - counts.missing
-        declared = sum(map(len, rows)) <= given or all(map(self._names.issuperset, rows))
+        pairs = zip(self.features, values, strict=True)
+        columns = [c for f, v in pairs if (c := f.usual_column(v, counts)) is not None]
+        n_values = len(rows) * len(values) - counts.missing
+        declared = sum(map(len, rows)) <= n_values or all(map(self._names.issuperset, rows))
         if not declared or len(columns) < len(values):
             return None
-        return _beside(len(rows), columns, counts)
+        return _with_constant(len(rows), columns, counts)
 
     def _faults(self, index: int, row: Context) -> list[Fault]:
-        found = []
+        faults = []
         for name, value in row.items():
             refuse = self._refusals.get(name)
             if refuse is None:
@@ -268,22 +271,24 @@ class Encoder:
             else:
                 detail = refuse(value, strict=self.strict) or ""
             if detail:
-                found.append(Fault(pointer(index, name), detail))
+                faults.append(Fault(pointer(index, name), detail))
         if self.strict and len(row) < len(self._names):
-            found += [
+            faults += [
                 Fault(pointer(index, name), "is missing")
                 for name in self._refusals
                 if name not in row
             ]
-        return found
+        return faults
 
 
-def _beside(n: int, columns: Sequence[FloatArray], counts: EncodingCounts) -> EncodedContexts:
+def _with_constant(
+    n: int, columns: Sequence[FloatArray], counts: EncodingCounts
+) -> EncodedContexts:
     return EncodedContexts(np.concatenate([np.ones((n, 1)), *columns], axis=1), counts)
 
 
 def decode(features: Sequence[Feature], x: FloatArray) -> dict[str, Any]:
-    """Tell what an encoded context x (d,) says of each feature, for a receipt."""
+    """Decode a context x (d,) to the value of each feature, for a receipt."""
     out: dict[str, Any] = {}
     at = 1
     for feature in features:

@@ -1,4 +1,4 @@
-"""The names that people give to experiments, slots, variants, features and metrics."""
+"""Identifiers: keys of experiments, slots, variants, features and metrics, and JSON pointers."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""The packages that are installed together, and strangers of the same name."""
+"""Installation: our packages must be the ones that an import of their names finds."""
 
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
@@ -13,13 +13,13 @@ _FOLDER = Path(__file__).resolve().parents[1]
 
 @cache
 def refuse_strangers() -> None:
-    """Make sure that each package of ours is what an import of its name finds.
+    """Refuse to run where another package is imported by the name of one of ours.
 
-    They have everyday names: `policies` of somebody else, earlier on the path, would be imported
+    The names are everyday words: another `policies`, earlier on the path, would be imported
     instead, and every policy of ours be unknown.
 
     Raises:
-        ShadowedPackage: one is not.
+        ShadowedPackage: there is one.
     """
     for name in _packages():
         expected = _FOLDER / name / "__init__.py"

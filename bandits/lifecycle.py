@@ -1,4 +1,4 @@
-"""Lifecycle of an experiment, from draft to archive: which change each state allows, and dates."""
+"""Lifecycle of an experiment, from draft to archive: states, changes and dates."""
 
 from bandits.edit_rules import refused_changes
 from bandits.errors import FixedOnceStarted, InvalidInput, StaleEdit, WrongState
@@ -6,7 +6,7 @@ from bandits.experiment import Combination, Experiment
 from bandits.store import Store
 from bandits.store.values import ExperimentRecord, State
 
-SCHEDULE = "schedule"  # who did it, in the audit log
+SCHEDULE = "schedule"  # the user in the audit log
 
 
 def scheduled_state(record: ExperimentRecord, now: float) -> State | None:
@@ -19,7 +19,7 @@ def scheduled_state(record: ExperimentRecord, now: float) -> State | None:
 
 
 def is_over(record: ExperimentRecord, now: float) -> bool:
-    """Tell whether its end has passed."""
+    """Return true where the end of an experiment has passed."""
     ends_at = record.configuration.experiment.ends_at
     return ends_at is not None and ends_at.timestamp() <= now
 
@@ -39,10 +39,10 @@ def edit_experiment(  # noqa: PLR0913 - a change, and who makes it when
         raise WrongState(key, record.state, "only a draft, running or paused one can change")
     if experiment.key != key:
         raise InvalidInput.at("/key", f"may not change; it is {key!r}")
-    new = old.followed_by(experiment, started=record.started)
+    new = old.next_version(experiment, started=record.started)
     if record.started and (faults := refused_changes(old.experiment, experiment)):
         raise FixedOnceStarted(faults)
-    # What a draft allows, one that somebody starts meanwhile does not.
+    # A draft that is started meanwhile does not allow what a draft does.
     allowed: tuple[State, ...] = ("running", "paused") if record.started else ("draft",)
     return store.experiments.configure(key, new, allowed=allowed, at=at, by=by)
 
@@ -82,11 +82,11 @@ def archive_experiment(store: Store, key: str, *, at: float, by: str) -> Experim
 
 
 def keep_to_schedule(store: Store, record: ExperimentRecord, *, at: float) -> ExperimentRecord:
-    """Start or stop an experiment whose time has come, once whoever else tries it too."""
+    """Start or stop an experiment whose time has come, once however many threads try."""
     to = scheduled_state(record, at)
     if to is None:
         return record
     try:
         return store.experiments.move(record.key, to, allowed=(record.state,), at=at, by=SCHEDULE)
-    except WrongState:  # somebody was faster
+    except WrongState:  # another thread was faster
         return store.experiments.record(record.key)

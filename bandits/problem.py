@@ -1,4 +1,4 @@
-"""What a policy chooses among."""
+"""Problem: the arms that a policy chooses among, and the range of rewards."""
 
 import numpy as np
 from msgspec import Struct
@@ -7,7 +7,7 @@ from bandits.array_types import IntArray
 
 
 class Problem(Struct, frozen=True, eq=False):
-    """What is chosen among.
+    """Arms to choose among, and the range of rewards.
 
     Attributes:
         arms: (K,) int, the experiment-wide index of each arm; a restricted problem has fewer.

@@ -1,7 +1,7 @@
-"""What an experiment has shown: the answer of `Engine.results`, of the API and of the pages.
+"""Results of an experiment: the answer of `Engine.results`, of the API and of the pages.
 
 Every estimate is a `Finding`: an interval with its level, family and promise, or `NotYet` with the
-reason. What an interval promises, and on what conditions, stands once in `Results.guarantees`.
+reason. The promise of an interval and its conditions are in `Results.guarantees`.
 Findings rest on *closed* decisions only: activated, not cancelled, not a fallback, their reward
 window over; they never forget.
 """
@@ -17,7 +17,7 @@ from bandits.inference.intervals import Family, Finding
 
 
 class ArmResult(Struct, frozen=True):
-    """What one arm did.
+    """Results of one arm.
 
     Attributes:
         sent: decisions whose clocks have started, not cancelled.
@@ -52,16 +52,16 @@ class ArmResult(Struct, frozen=True):
 
 
 class VariantResult(Struct, frozen=True):
-    """What one variant of a slot did, whatever the other slots showed.
+    """Results of one variant of a slot, over all variants of the other slots.
 
     Attributes:
         sent: as of arms, summed over those with this variant; so are `complete` and `reward`.
-        mean: reward per complete decision: raw, so it mixes in what the other slots did.
+        mean: reward per complete decision: raw, so the other slots are mixed in.
         value: the mean reward per decision under an equal mix of the other slots.
         lift: how much more than the control's variant, under an equal mix of the other slots; None
             for the control's variant itself.
         chance_best: the chance that the best arm has it, see `Results.outlook`.
-        expected_loss: what the best arm with this variant is expected to give up per decision.
+        expected_loss: reward per decision that the best arm with it is expected to give up.
     """
 
     variant: str
@@ -88,7 +88,7 @@ class SlotResult(Struct, frozen=True):
 
 
 class GroupResult(Struct, frozen=True):
-    """What the held-out subjects did, who all got the control."""
+    """Results of the held-out subjects, who all got the control."""
 
     sent: int
     complete: int
@@ -97,11 +97,11 @@ class GroupResult(Struct, frozen=True):
 
 
 class BayesNote(Struct, frozen=True):
-    """What the Bayes numbers, chances and expected losses, rest on.
+    """Note on the Bayes numbers: chances and expected losses.
 
     Attributes:
-        shown: whether there are any.
-        note: what they do not promise; where there are none, why.
+        shown: true where there are any.
+        note: the limits of their promise; where there are none, the reason.
     """
 
     shown: bool
@@ -109,13 +109,13 @@ class BayesNote(Struct, frozen=True):
 
 
 class Gain(Struct, frozen=True):
-    """What the experiment has earned beyond what would have been, over all closed decisions.
+    """Gain of the experiment over two alternatives, over all closed decisions.
 
-    More is better here: where a reward is to be minimised, it is what was avoided.
+    More is better here: where a reward is to be minimised, it is the reward avoided.
 
     Attributes:
         over_equal_split: more than by equal shares of the arms that each recipient could get.
-        over_control_group: more than if everybody had got the control; None without a
+        over_control_group: more than if all subjects had got the control; None without a
             control group.
     """
 
@@ -150,7 +150,7 @@ class Segment(Struct, frozen=True):
 
 
 class FeatureResult(Struct, frozen=True):
-    """A declared feature: which variant does better for whom.
+    """A declared feature: the lifts of variants within each of its segments.
 
     Attributes:
         family: all lifts of all segments of all features that are shown hold together.
@@ -162,7 +162,7 @@ class FeatureResult(Struct, frozen=True):
 
 
 class Split(Struct, frozen=True):
-    """Whether arms were sent as often as their probabilities say: lists by arm.
+    """Sends of each arm beside its probabilities: lists by arm.
 
     Attributes:
         sent: drawn decisions whose clocks have started, whose probabilities could be derived again.
@@ -179,7 +179,7 @@ class Split(Struct, frozen=True):
 
 
 class LateRewards(Struct, frozen=True):
-    """How much reward of closed decisions was reported only after they had matured.
+    """Reward of closed decisions that was reported only after they had matured.
 
     Attributes:
         share: of each arm's reward, None where it has none.
@@ -199,10 +199,10 @@ class LateRewards(Struct, frozen=True):
 
 
 class Drift(Struct, frozen=True):
-    """Whether rates moved while the experiment ran.
+    """Test of rates that moved while the experiment ran.
 
     Attributes:
-        p_value: of "no arm's mean reward changed"; 1 while too little is known.
+        p_value: of "no arm's mean reward changed"; 1 on too little data.
         found: then intervals for constant rates are not shown.
         periods: how many were compared.
     """
@@ -213,22 +213,22 @@ class Drift(Struct, frozen=True):
 
 
 class Health(Struct, frozen=True):
-    """What to look at before believing the rest.
+    """Checks of the data, to look at before the results.
 
     Attributes:
         floor: the least probability of an eligible arm now.
-        least_floor: the same, or what it was when a counted decision was made, if that was less.
-        effective_sample_size: of each arm, (Σ 1/π)² / Σ 1/π² over its closed decisions: how many
-            decisions at equal probabilities would tell as much.
+        least_floor: the same, or the floor of a counted decision, if that was less.
+        effective_sample_size: of each arm, (Σ 1/π)² / Σ 1/π² over its closed decisions: the
+            number of decisions at equal probabilities that are worth as much.
         clipped: context values outside their range, since the start; cut to it.
         unknown: categories that are not listed.
         missing: values that took their default.
         repeated: events that were there before; counted once.
         late: events after their window; never counted.
-        skewed: events told from the future by a sender's clock; they count as of their report.
+        skewed: events from the future by a sender's clock; they count as of their report.
         early: events before their decision was made or activated; not kept.
-        maturing: part of what was sent that has not matured, None before the first.
-        open: part of what was sent whose window is still open, None before the first.
+        maturing: share of sent decisions that have not matured, None before the first.
+        open: share of sent decisions whose window is still open, None before the first.
     """
 
     split: Split
@@ -259,17 +259,17 @@ class HistoryPoint(Struct, frozen=True):
 
 
 class Results(Struct, frozen=True):
-    """How an experiment is doing, as of its newest snapshot.
+    """Results of an experiment, as of its newest snapshot.
 
     Attributes:
-        goal: whether more reward is better, or less; values and lifts are of the reward as it is.
+        goal: the better direction of the reward; values and lifts are of the reward as it is.
         share_basis: ``exact`` where the shares are the same for everybody, ``recent`` where they
             depend on the context and are those of recent sends.
         closed: decisions that findings rest on, the control group left out.
-        lead: which arm does best among those that can still be sent, None before any is closed.
+        lead: the arm that does best among those that can still be sent, None before any is closed.
         lift_family: the comparisons of arms with the control.
         features: declared ones, the first few of them.
-        guarantees: what intervals promise, by `Interval.promise`.
+        guarantees: the promises of intervals, by `Interval.promise`.
         history: snapshots spread over time, the oldest first.
     """
 

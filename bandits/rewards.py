@@ -16,10 +16,10 @@ _MOST = 1e50  # of a reward, and of its inverse: the fourth power is summed over
 
 
 class Metric(Struct, frozen=True, forbid_unknown_fields=True):
-    """What one kind of event is worth.
+    """A metric: the events of one kind, and their worth.
 
     Attributes:
-        weight: what one unit of it adds to the reward; below 0 for what is unwanted.
+        weight: what one unit of it adds to the reward; below 0 for an unwanted event.
         count: ``once`` takes the largest value of a decision's events, ``sum`` adds them up to
             at most `high`; both are the same in whatever order events arrive.
         low: the smallest value of an event.
@@ -37,6 +37,11 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
         ends = (self.weight * self.low, self.weight * self.high, 0.0)
         return min(ends), max(ends)
 
+    @property
+    def is_binary(self) -> bool:
+        """True where it happens or not, like a click: it counts once, from 0 to 1."""
+        return self.count == "once" and (self.low, self.high) == (0.0, 1.0)
+
     def aggregate(self, rows: IntArray, values: FloatArray, n: int) -> FloatArray:
         """Aggregate events, each of one of n decisions (`rows`), to (n,); 0 without an event."""
         out = np.zeros(n)
@@ -49,13 +54,13 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
-    """How a decision's reward is built and when it is known.
+    """Rule that builds the reward of a decision from its events.
 
     Attributes:
         metrics: by name; an event of any other metric is refused.
         window_seconds: how long after a decision an event still counts.
         maturity_seconds: how long to wait until silence counts as zero.
-        goal: whether more is better, or less (unsubscribes, complaints).
+        goal: maximise, or minimise (unsubscribes, complaints).
         costs: by slot and variant, what sending that variant costs, in units of the reward. It is
             taken off the reward, or added to it where less is better.
     """
@@ -89,7 +94,7 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         )
         return total if self.goal == "minimise" else -total
 
-    def learned(self, rewards: FloatArray) -> FloatArray:
+    def as_maximised(self, rewards: FloatArray) -> FloatArray:
         """Turn rewards (n,) so that more is better: where less is, mirrored within the bounds."""
         if self.goal == "maximise":
             return rewards
@@ -103,26 +108,26 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
 
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
-        found = []
+        faults = []
         for name, metric in self.metrics.items():
             place = pointer("metrics", name)
             if not isfinite(metric.weight) or metric.weight == 0:
-                found.append(Fault(f"{place}/weight", "must be a finite number other than 0"))
+                faults.append(Fault(f"{place}/weight", "must be a finite number other than 0"))
             if not (isfinite(metric.low) and isfinite(metric.high) and metric.low < metric.high):
-                found.append(Fault(f"{place}/high", "must be a finite number above low"))
+                faults.append(Fault(f"{place}/high", "must be a finite number above low"))
         for slot, by_variant in self.costs.items():
             if not by_variant:
-                found.append(Fault(pointer("costs", slot), "must name at least one variant"))
+                faults.append(Fault(pointer("costs", slot), "must name at least one variant"))
             for variant, cost in by_variant.items():
                 if not isfinite(cost):
-                    found.append(Fault(pointer("costs", slot, variant), "must be a finite number"))
+                    faults.append(Fault(pointer("costs", slot, variant), "must be a finite number"))
         low, high = self.bounds
-        if not (found or (-_MOST <= low < high <= _MOST and high - low >= 1 / _MOST)):
+        if not (faults or (-_MOST <= low < high <= _MOST and high - low >= 1 / _MOST)):
             detail = f"must add up to at least {1 / _MOST:g}, and at most {_MOST:g} either way"
-            found.append(Fault("/metrics", detail))
+            faults.append(Fault("/metrics", detail))
         if self.maturity > self.window_seconds:
-            found.append(Fault("/maturity_seconds", "must not be longer than window_seconds"))
-        return found
+            faults.append(Fault("/maturity_seconds", "must not be longer than window_seconds"))
+        return faults
 
     def measure(
         self, rows: IntArray, metrics: IntArray, values: FloatArray, n: int
@@ -141,15 +146,15 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         parts = np.zeros((len(self.metrics), n))
         declared = [self.metrics[name] for name in self.names]
         for i, metric in enumerate(declared):
-            mine = metrics == i
-            if mine.any():
-                parts[i] = metric.aggregate(rows[mine], values[mine], n)
+            of_metric = metrics == i
+            if of_metric.any():
+                parts[i] = metric.aggregate(rows[of_metric], values[of_metric], n)
         weights = np.array([m.weight for m in declared])
         return weights @ parts, parts
 
 
 def refuse_value(rule: RewardRule, metric: str, value: float) -> str | None:
-    """Say why an event does not fit the rule, or None."""
+    """Return why an event does not fit the rule, or None."""
     declared = rule.metrics.get(metric)
     if declared is None:
         return f"unknown metric {metric!r}; known are {', '.join(rule.names)}"

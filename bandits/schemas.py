@@ -1,4 +1,4 @@
-"""What senders say to the engine and what it answers; the API validates with these very types."""
+"""Schemas: requests of senders and the answers to them; the API validates with these types."""
 
 import re
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ _LONGEST_ID = 128
 _PRINTABLE = bytes(range(ord("!"), ord("~") + 1))
 ID_TOLD = "1 to 128 printable ASCII characters without spaces"
 Id = Annotated[str, Meta(pattern=_ID, description=ID_TOLD)]
-# Of which there are thousands at once: a pattern takes most of the time to read them. Who takes
-# them checks their characters at once: `misfits`.
+# For thousands of ids at once: a pattern takes most of the time to read them, so the receiver
+# checks the characters of all of them together: `misfits`.
 OneOfManyIds = Annotated[
     str,
     Meta(min_length=1, max_length=128, description=ID_TOLD, extra_json_schema={"pattern": _ID}),
@@ -38,10 +38,10 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     """One recipient to decide for.
 
     Attributes:
-        context: what is known of the recipient, by declared feature.
-        decision_id: made here unless given; the same id again gets the same answer.
+        context: values of the recipient by declared feature.
+        decision_id: made by the engine unless given; the same id again gets the same answer.
         eligible: for a slot, the variants that this recipient may get.
-        personalize: whether the context may be used; if not, it is neither used nor stored.
+        personalize: false where the context may not be used; it is then not stored either.
     """
 
     subject_id: SubjectId
@@ -55,14 +55,14 @@ class Decision(Struct, frozen=True, gc=False):
     """The email to send.
 
     Attributes:
-        decision_id: what rewards refer to; None for a dry run, which records nothing.
+        decision_id: the id that rewards refer to; None for a dry run, which records nothing.
         slots: by slot, the chosen ``variant`` and its ``payload``.
         propensity: the very probability that it was drawn with.
         policy_version: the snapshot's version that it was drawn from.
         holdout: the subject is held out: gets the control, is never learned from.
         fallback: the policy failed and the control was given; never learned from.
-        repeat: this is the answer that was given before.
-        shipped: the experiment is stopped, and this is what it goes on sending to everybody;
+        repeat: it was decided before, and this is the earlier answer.
+        shipped: the experiment is stopped, and goes on sending this to all subjects;
             never learned from.
     """
 
@@ -77,7 +77,7 @@ class Decision(Struct, frozen=True, gc=False):
 
 
 class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """Something that a recipient did.
+    """An event of a recipient: a click, an order.
 
     Attributes:
         event_id: the sender's id of this event; the same again counts once.
@@ -92,19 +92,18 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
 
 class RewardReceipt(Struct, frozen=True):
-    """What became of rewards; every one of them is counted in exactly one of the first five.
+    """Counts of recorded rewards; each is counted in exactly one of the first five.
 
     Attributes:
         accepted: stored, and inside their window.
         repeated: there before; counted once.
         late: stored, but after their window, or after a stopped experiment's result was final:
             they never count.
-        unknown: the decision ids of those that no decision was made for, or whose decision is no
-            longer kept; not stored.
+        unknown: the decision ids of those whose decision does not exist, or no longer; not stored.
         early: the decision ids of those that came before their decision was made or activated;
             not stored, send them again later.
-        skewed: of the first three, those told from more than five minutes in the future: they count
-            as of when they were reported, and the sender's clock, or this server's, is wrong.
+        skewed: of the first three, those from more than five minutes in the future: they count as
+            of when they were reported, and the sender's clock, or this server's, is wrong.
     """
 
     accepted: int
@@ -116,13 +115,13 @@ class RewardReceipt(Struct, frozen=True):
 
 
 class Prediction(Struct, frozen=True):
-    """What a linear model predicted of one arm for one recipient.
+    """Prediction of a linear model for one arm and one recipient.
 
     Attributes:
-        features: what each feature of the encoded context added, by its label: ``recency``,
-            ``channel=Web``, and ``always 1`` for what holds for everybody.
+        features: the term of each feature of the encoded context, by its label: ``recency``,
+            ``channel=Web``, and ``always 1`` for the term that all recipients share.
         total: their sum, which is the prediction.
-        width: how far the policy looked beyond it for how little was known; 0 where it does not.
+        width: how far the policy looked beyond it, being unsure; 0 where it does not.
     """
 
     features: dict[str, float]
@@ -131,10 +130,10 @@ class Prediction(Struct, frozen=True):
 
 
 class Predictions(Struct, frozen=True):
-    """What a linear model predicted for one recipient: the reward of each arm, or its log odds.
+    """Predictions of a linear model for one recipient: the reward of each arm, or its log odds.
 
     Attributes:
-        scale: what totals are.
+        scale: the unit of totals.
         arms: by arm (variant keys joined by `` · ``).
     """
 
@@ -146,17 +145,17 @@ class DecisionReceipt(Struct, frozen=True):
     """One decision, explained: why this email?
 
     Attributes:
-        context: what the policy saw, by feature.
+        context: the values that the policy saw, by feature.
         propensities: by arm (variant keys joined by `` · ``), the probability of each eligible arm,
             derived again from the snapshot; None where it cannot be.
         uniform: the number in [0, 1) that drew, from the decision's id.
-        derived: whether deriving it again gives the same arm and propensity.
+        derived: true where deriving it again gives the same arm and propensity.
         not_derivable: why it cannot be derived again, None where it was.
-        events: what happened since, and whether it counts.
-        reward: what it has earned so far.
-        shipped: the experiment was stopped then, and went on sending this to everybody.
-        predictions: what each feature contributed, where the policy's rule rests on a linear score
-            and can be derived again.
+        events: those reported since, with those that never count.
+        reward: the sum so far.
+        shipped: the experiment was stopped, and went on sending this to all subjects.
+        predictions: the contribution of each feature, where the policy's rule rests on a linear
+            score and can be derived again.
     """
 
     decision_id: str
@@ -186,9 +185,9 @@ class SubjectDecision(Struct, frozen=True):
     """One decision as it is stored of a subject.
 
     Attributes:
-        context: what the policy saw, by feature.
-        eligible: the restriction that was asked for, if any.
-        events: what happened since, and whether it counts.
+        context: the values that the policy saw, by feature.
+        eligible: the restriction of the request, if any.
+        events: those reported since, with those that never count.
     """
 
     decision_id: str
@@ -213,7 +212,7 @@ class SubjectDecisions(Struct, frozen=True):
 
 
 class ErasureReceipt(Struct, frozen=True):
-    """What was erased of a subject: how many decisions, and of which experiments."""
+    """Receipt of an erasure: the number of decisions, and their experiments."""
 
     decisions: int
     experiments: list[str]

@@ -1,4 +1,4 @@
-"""Which segments of recipients results are told apart by."""
+"""Segments of recipients that results are computed for."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ MOST_SEGMENTS = 40
 
 
 class Segmentation:
-    """The segments that results are told apart by: those of the first features that fit.
+    """Segments that results are computed for: those of the first features that fit.
 
     Each is paid for in storage and by wider intervals, so there are at most `MOST_SEGMENTS`; a
     feature that would make more is passed over.
@@ -21,7 +21,7 @@ class Segmentation:
         """Choose among declared features, which may not change once an experiment has started."""
         self.features: list[Feature] = []
         self._columns: list[slice] = []
-        self.size = 0  # how many segments there are
+        self.size = 0  # number of segments
         at = 1
         for feature in features:
             if self.size + len(feature.segments()) <= MOST_SEGMENTS:
@@ -30,11 +30,11 @@ class Segmentation:
                 self.size += len(feature.segments())
             at += feature.width
 
-    def of(self, contexts: FloatArray) -> IntArray:
-        """Tell which segment each of n encoded contexts (n, d) is in, by each feature: (F, n)."""
-        found = np.zeros((len(self.features), len(contexts)), dtype=np.int64)
+    def segments_of(self, contexts: FloatArray) -> IntArray:
+        """Return the segment of each of n encoded contexts (n, d), by feature: (F, n)."""
+        segments = np.zeros((len(self.features), len(contexts)), dtype=np.int64)
         first = 0
         for i, (feature, columns) in enumerate(zip(self.features, self._columns, strict=True)):
-            found[i] = first + feature.segment_of(contexts[:, columns])
+            segments[i] = first + feature.segment_of(contexts[:, columns])
             first += len(feature.segments())
-        return found
+        return segments

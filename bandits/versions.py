@@ -1,15 +1,19 @@
 """Versions of an experiment's declaration, and the arms that each of them has."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+import msgspec
 import numpy as np
 from msgspec import Struct
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.errors import InvalidInput
 from bandits.experiment import Combination, Experiment, unknown
+from bandits.policy import AnyPolicy
 from bandits.problem import Problem
+from bandits.segments import Segmentation
 
 
 class Arm(Struct, frozen=True):
@@ -19,7 +23,7 @@ class Arm(Struct, frozen=True):
     newcomer: bool = False
 
 
-class Configuration(Struct, frozen=True):
+class Configuration(Struct, frozen=True, dict=True):
     """One version of an experiment's declaration; arms keep their index from version to version."""
 
     version: int
@@ -31,27 +35,32 @@ class Configuration(Struct, frozen=True):
         """Make the first version.
 
         Raises:
-            InvalidInput: the experiment does not hang together.
+            InvalidInput: the experiment is inconsistent.
         """
         experiment.check()
         return cls(1, experiment, tuple(Arm(c) for c in experiment.combinations()))
 
-    def followed_by(self, experiment: Experiment, *, started: bool) -> "Configuration":
+    def next_version(self, experiment: Experiment, *, started: bool) -> "Configuration":
         """Make the next version; once started, arms only join, at the end.
 
         Raises:
-            InvalidInput: the experiment does not hang together.
+            InvalidInput: the experiment is inconsistent.
         """
         experiment.check()
         kept = self.arms if started else ()
-        known = {a.variants for a in kept}
-        joined = [c for c in experiment.combinations() if c not in known]
+        earlier = {a.variants for a in kept}
+        joined = [c for c in experiment.combinations() if c not in earlier]
         arms = (*kept, *(Arm(c, newcomer=started) for c in joined))
         return Configuration(self.version + 1, experiment, arms)
 
-    @property
+    @cached_property
+    def policy(self) -> AnyPolicy:
+        """Policy that decides, and that learns."""
+        return self.experiment.make_policy()
+
+    @cached_property
     def problem(self) -> Problem:
-        """What is chosen among when every arm is."""
+        """Problem of choosing among all arms."""
         slots = self.experiment.slots
         levels = [{v.key: i for i, v in enumerate(s.variants)} for s in slots]
         low, high = self.experiment.reward.bounds
@@ -61,23 +70,30 @@ class Configuration(Struct, frozen=True):
         n_features = self.experiment.encoder().n_features
         return Problem(np.arange(len(self.arms)), slot_levels, n_features, low, high)
 
-    @property
+    @cached_property
     def control(self) -> int:
         """The control's index."""
-        wanted = self.experiment.control_variants()
-        return next(i for i, a in enumerate(self.arms) if a.variants == wanted)
+        variants = self.experiment.control_variants()
+        return next(i for i, a in enumerate(self.arms) if a.variants == variants)
 
-    @property
+    @cached_property
     def costs(self) -> FloatArray:
-        """What sending each arm adds to its reward, (K,)."""
+        """Amount that sending each arm adds to its reward, (K,)."""
+        if not self.experiment.reward.costs:
+            return np.zeros(len(self.arms))
         keys = [s.key for s in self.experiment.slots]
         by_slot = (dict(zip(keys, a.variants, strict=True)) for a in self.arms)
         return np.array([self.experiment.reward.cost(variants) for variants in by_slot])
 
-    @property
+    @cached_property
     def newcomers(self) -> BoolArray:
-        """Which arms joined after the start, (K,)."""
+        """Arms that joined after the start, (K,)."""
         return np.array([a.newcomer for a in self.arms])
+
+    @cached_property
+    def segmentation(self) -> Segmentation:
+        """Segments that results are computed for."""
+        return Segmentation(self.experiment.context)
 
     def arm(self, combination: Combination) -> int:
         """Return the arm that a combination names; a slot of one variant needs no naming.
@@ -100,17 +116,18 @@ class Configuration(Struct, frozen=True):
         """
         restriction = restriction or {}
         slots = self.experiment.slots
-        known = {s.key: {v.key for v in s.variants} for s in slots}
+        declared = {s.key: {v.key for v in s.variants} for s in slots}
         faults = [
             fault
             for slot, variants in restriction.items()
             for variant in variants
-            for fault in unknown({slot: variant}, known)
+            for fault in unknown({slot: variant}, declared)
         ]
         if faults:
             raise InvalidInput(faults)
         allowed = [
-            {v.key for v in s.variants if not v.paused} & set(restriction.get(s.key, known[s.key]))
+            {v.key for v in s.variants if not v.paused}
+            & set(restriction.get(s.key, declared[s.key]))
             for s in slots
         ]
         left = [
@@ -123,8 +140,21 @@ class Configuration(Struct, frozen=True):
         return np.array(left)
 
     def slots_of(self, arm: int) -> dict[str, dict[str, Any]]:
-        """Return what the sender is told of an arm: each slot's variant and payload."""
+        """Return the variant and payload of each slot of an arm, as the sender gets them."""
         payloads = {(s.key, v.key): v.payload for s in self.experiment.slots for v in s.variants}
         keys = [s.key for s in self.experiment.slots]
         chosen = zip(keys, self.arms[arm].variants, strict=True)
         return {s: {"variant": v, "payload": payloads[s, v]} for s, v in chosen}
+
+
+def encode_restriction(eligible: Mapping[str, Sequence[str]]) -> bytes:
+    """Write a request's `eligible` restriction; equal ones are written alike, none as nothing."""
+    if not eligible:
+        return b""
+    ordered = {slot: sorted(set(variants)) for slot, variants in sorted(eligible.items())}
+    return msgspec.json.encode(ordered)
+
+
+def decode_restriction(encoded: bytes) -> dict[str, list[str]] | None:
+    """Read a restriction back; None where there was none."""
+    return msgspec.json.decode(encoded, type=dict[str, list[str]]) if encoded else None

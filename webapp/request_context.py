@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask, Response, current_app, g, request
 from msgspec import Struct
 
-from bandits.sampling import noise
+from bandits.ids import random_bytes
 from webapp.services import services
 from webapp.settings import Settings
 
@@ -43,7 +43,7 @@ def request_id(environ: WSGIEnvironment) -> str:
     """Return the id that a request was sent with; one without an id is given a new one."""
     sent: str = environ.get(_SENT_ID, "")
     if not sent or not _ID.fullmatch(sent):
-        sent = environ[_SENT_ID] = noise()[:8].hex()
+        sent = environ[_SENT_ID] = random_bytes()[:8].hex()
     return sent
 
 

@@ -9,7 +9,7 @@ from msgspec import Struct, convert
 from numpy.random import Generator
 
 from bandits.experiment import Experiment
-from bandits.sampling import time_ordered_ids
+from bandits.ids import time_ordered_ids
 from bandits.schemas import Decision, Reward
 
 KEY = "spring-sale"

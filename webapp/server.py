@@ -43,7 +43,7 @@ class Address(Struct, frozen=True):
 
 
 class PortInUse(Unavailable):
-    """Somebody listens at the address already."""
+    """The address has a listener already."""
 
 
 def serve(settings: Settings, address: Address, workers: int) -> None:

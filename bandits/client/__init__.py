@@ -1,4 +1,4 @@
-"""A small client for senders: retries that cannot decide or count twice, and always an email.
+"""Client for senders: retries that cannot decide or count twice, and always an email.
 
 ::
 
@@ -13,9 +13,9 @@ same decision, and an event counts once.
 ::
 
     BanditsError
-    ├── ApiError        the server refused: trying again would not help
-    ├── InvalidInput    it cannot be sent: no JSON has such a value, or a batch is too large
-    └── Unreachable     no answer came in time, however often it was tried
+    ├── ApiError          the server refused: trying again would not help
+    ├── InvalidInput      it cannot be sent: no JSON has such a value, or a batch is too large
+    └── ConnectionFailed  no answer came in time, however often it was tried
 """
 
 from bandits.client.batching import MAX_BATCH

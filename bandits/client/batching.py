@@ -8,7 +8,7 @@ import msgspec
 
 from bandits.client.transport import ApiError
 from bandits.errors import InvalidInput
-from bandits.sampling import time_ordered_ids
+from bandits.ids import time_ordered_ids
 from bandits.schemas import Request
 
 MAX_BATCH = 10_000  # that the server takes at once
@@ -28,7 +28,7 @@ def with_ids(requests: Sequence[Request]) -> list[Request]:
 
 
 def portions(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Take items as they are asked for, `size` at a time.
+    """Take items lazily, `size` at a time.
 
     Raises:
         InvalidInput: `size` is none that the server takes, or `items` is one text.
@@ -57,5 +57,5 @@ def halving(send: Callable[[Sequence[T]], A], items: Sequence[T]) -> Iterator[A]
 
 
 def too_large(error: Exception) -> bool:
-    """Tell whether a body was refused for its length."""
+    """Return true for a body that was refused for its length."""
     return isinstance(error, ApiError) and error.status == _TOO_LARGE

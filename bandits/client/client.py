@@ -1,4 +1,4 @@
-"""What a sender asks for, one recipient or any number of them at a time."""
+"""Client of the API: choose and report, for one recipient or any number of them."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ from bandits.client.transport import ApiError, ConnectionFailed, Timeouts, Trans
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import Context
-from bandits.sampling import time_ordered_ids
+from bandits.ids import time_ordered_ids
 from bandits.schemas import Decision, Request, Reward, RewardReceipt
 from bandits.store.values import MarkResult, State
 
@@ -59,14 +59,14 @@ class Client:
             deadline_seconds: how long to go on trying, from a call's first try.
             batch_timeout_seconds: how long one try of a batch may take; a batch's deadline is at
                 least that.
-            transport: what carries requests; the network unless given.
-            sleep: how to wait between tries.
+            transport: carries requests; the network unless given.
+            sleep: waits between tries.
         """
-        self._line = Transport(url, token, transport=transport, sleep=sleep)
+        self._transport = Transport(url, token, transport=transport, sleep=sleep)
         self._single = Timeouts(timeout_seconds, deadline_seconds)
         longest = max(deadline_seconds, batch_timeout_seconds)
         self._batch = Timeouts(batch_timeout_seconds, longest)
-        self._unheard = PendingCancellations(self._line, self._single)
+        self._pending = PendingCancellations(self._transport, self._single)
 
     def __enter__(self) -> Self:
         return self
@@ -80,18 +80,18 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Cancel what was given up on, if the server answers at once, and close connections."""
-        self._unheard.cancel()
-        self._line.close()
+        """Cancel decisions whose fallback was sent, if the server answers; close connections."""
+        self._pending.cancel()
+        self._transport.close()
 
     def experiment(self, key: str) -> DeclaredExperiment:
         """Read an experiment; the API key needs the scope ``read``.
 
         Raises:
             ApiError: there is none of this key (404), or the API key may not read (403).
-            Unreachable: no answer came in time.
+            ConnectionFailed: no answer came in time.
         """
-        return self._line.call(
+        return self._transport.call(
             f"/experiments/{quote(key, safe='')}", DeclaredExperiment, self._single
         )
 
@@ -110,20 +110,19 @@ class Client:
 
         Args:
             experiment: its key.
-            subject_id: who the email is for.
-            context: what is known of them, by declared feature; NaN and infinity are sent as
-                null, which says that it is not known.
+            subject_id: the recipient.
+            context: values by declared feature; NaN and infinity are sent as null, a missing value.
             decision_id: to get the same answer again later; made here unless given.
             eligible: for a slot, the variants that they may get.
             personalize: whether the context may be used; if not, it is not even sent.
             fallback: a variant for each slot, answered (with ``fallback`` true and no decision id)
                 where the server gives none, so that there is always an email to send. While the
-                server is known to be down, it is tried only once. Should it have decided
-                after all, that decision is cancelled by a later call.
+                server is down, it is tried only once. Should it have decided after all, that
+                decision is cancelled by a later call.
 
         Raises:
             ApiError: the server refused; only without `fallback`.
-            Unreachable: no answer came in time; only without `fallback`.
+            ConnectionFailed: no answer came in time; only without `fallback`.
         """
         (request,) = with_ids(
             [_request(subject_id, context, decision_id, eligible, personalize=personalize)]
@@ -131,9 +130,9 @@ class Client:
         path = f"/experiments/{quote(experiment, safe='')}/choose"
 
         def ask(*, once: bool) -> list[Decision]:
-            return [self._line.call(path, Decision, self._single, body=request, once=once)]
+            return [self._transport.call(path, Decision, self._single, body=request, once=once)]
 
-        (decision,) = self._decided(ask, [request], fallback)
+        (decision,) = self._ask_or_fall_back(ask, [request], fallback)
         return decision
 
     def choose_many(
@@ -156,18 +155,18 @@ class Client:
 
         Raises:
             ApiError: the server refused a batch; those before it were yielded.
-            Unreachable: no answer came in time; only without `fallback`.
+            ConnectionFailed: no answer came in time; only without `fallback`.
         """
         path = f"/experiments/{quote(experiment, safe='')}/choose/batch"
 
-        def send(some: Sequence[Request]) -> list[Decision]:
+        def send(part: Sequence[Request]) -> list[Decision]:
             def ask(*, once: bool) -> list[Decision]:
-                body = {"requests": some}
-                return self._line.call(
+                body = {"requests": part}
+                return self._transport.call(
                     path, _DecisionList, self._batch, body=body, once=once
                 ).decisions
 
-            return self._decided(ask, some, fallback)
+            return self._ask_or_fall_back(ask, part, fallback)
 
         for portion in portions(requests, batch):
             for decisions in halving(send, with_ids(portion)):
@@ -182,7 +181,7 @@ class Client:
         event_id: str | None = None,
         occurred_at: datetime | None = None,
     ) -> RewardReceipt:
-        """Report something that a recipient did.
+        """Report an event: something that a recipient did.
 
         Args:
             decision_id: the decision whose email it answers.
@@ -194,23 +193,23 @@ class Client:
 
         Raises:
             ApiError: the server refused: an unknown metric, a value out of bounds.
-            Unreachable: no answer came in time.
+            ConnectionFailed: no answer came in time.
         """
-        made = time_ordered_ids(1)[0] if event_id is None else event_id
-        body = {"rewards": [Reward(decision_id, made, metric, value, occurred_at)]}
-        return self._line.call("/rewards", RewardReceipt, self._single, body=body)
+        event_id = time_ordered_ids(1)[0] if event_id is None else event_id
+        body = {"rewards": [Reward(decision_id, event_id, metric, value, occurred_at)]}
+        return self._transport.call("/rewards", RewardReceipt, self._single, body=body)
 
     def reward_many(self, rewards: Iterable[Reward], *, batch: int = MAX_BATCH) -> RewardReceipt:
-        """Report any number of events, a batch at a time; returns what became of all of them.
+        """Report any number of events, a batch at a time; return the counts of all of them.
 
         Raises:
             ApiError: the server refused a batch; those before it are recorded.
-            Unreachable: no answer came in time; sending everything again counts nothing twice.
+            ConnectionFailed: no answer came in time; sending everything again counts nothing twice.
         """
 
-        def send(some: Sequence[Reward]) -> RewardReceipt:
-            body = {"rewards": some}
-            return self._line.call("/rewards", RewardReceipt, self._batch, body=body)
+        def send(part: Sequence[Reward]) -> RewardReceipt:
+            body = {"rewards": part}
+            return self._transport.call("/rewards", RewardReceipt, self._batch, body=body)
 
         total = RewardReceipt(0, 0, 0, [], [])
         for portion in portions(rewards, batch):
@@ -226,27 +225,29 @@ class Client:
         return total
 
     def activate(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
-        """Tell that emails are sent now, where the experiment waits for that.
+        """Activate decisions: their emails are sent now, where the experiment waits for that.
 
         Raises:
             ApiError: the server refused a batch; those before it are recorded.
-            Unreachable: no answer came in time; telling it again changes nothing.
+            ConnectionFailed: no answer came in time; a second report changes nothing.
         """
         return self._mark("/decisions/activate", decision_ids, batch)
 
     def cancel(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
-        """Tell that emails were never sent: they leave what is learned.
+        """Cancel decisions: their emails were never sent, and nothing is learned from them.
 
         Raises:
             ApiError: the server refused a batch; those before it are recorded.
-            Unreachable: no answer came in time; telling it again changes nothing.
+            ConnectionFailed: no answer came in time; a second report changes nothing.
         """
         return self._mark("/decisions/cancel", decision_ids, batch)
 
     def _mark(self, path: str, decision_ids: Iterable[str], batch: int) -> MarkResult:
         total = MarkResult(0, 0, ())
         for portion in portions(decision_ids, batch):
-            more = self._line.call(path, MarkResult, self._batch, body={"decision_ids": portion})
+            more = self._transport.call(
+                path, MarkResult, self._batch, body={"decision_ids": portion}
+            )
             total = MarkResult(
                 total.accepted + more.accepted,
                 total.repeated + more.repeated,
@@ -254,28 +255,28 @@ class Client:
             )
         return total
 
-    def _decided(
+    def _ask_or_fall_back(
         self,
         ask: Callable[..., list[Decision]],
         requests: Sequence[Request],
         fallback: Mapping[str, str] | None,
     ) -> list[Decision]:
-        """Ask, and answer the fallback to everybody where no answer comes."""
-        once = fallback is not None and self._unheard.lately
+        """Ask for decisions, and return the fallback for each where no answer comes."""
+        once = fallback is not None and self._pending.server_is_down
         try:
-            answered = ask(once=once)
+            decisions = ask(once=once)
         except (ApiError, InvalidInput, ConnectionFailed) as error:
             splits = too_large(error) and len(requests) > 1
             if fallback is None or splits:
                 raise
             _log.warning("sending the fallback to %d: %s", len(requests), error)
             if isinstance(error, ConnectionFailed):
-                self._unheard.add(requests)
+                self._pending.add(requests)
             slots = {slot: {"variant": variant} for slot, variant in fallback.items()}
             return [Decision(None, slots, 1.0, 0, fallback=True) for _ in requests]
-        if self._unheard:
-            self._unheard.cancel(answered=requests)
-        return answered
+        if self._pending:
+            self._pending.cancel(answered=requests)
+        return decisions
 
 
 def _request(

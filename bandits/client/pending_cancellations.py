@@ -1,4 +1,4 @@
-"""Decisions that the server may have made, but did not answer in time, so that nobody heard."""
+"""Pending cancellations: decisions that the server may have made without answering in time."""
 
 import time
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ _MOST = 100_000
 
 
 class PendingCancellations:
-    """Whose fallback was sent: their decisions would count as emails without an answer."""
+    """Decisions whose fallback was sent: each would count as an email without a reward."""
 
-    def __init__(self, line: Transport, patience: Timeouts) -> None:
-        """Cancel them over `line`; after one the server counts as down for the deadline."""
-        self._line = line
-        self._patience = patience
+    def __init__(self, transport: Transport, timeouts: Timeouts) -> None:
+        """Cancel over `transport`; once one is added, the server is down for the deadline."""
+        self._transport = transport
+        self._timeouts = timeouts
         self._lock = Lock()
         self._ids: dict[str, None] = {}  # an ordered set
         self._down_until = 0.0
@@ -28,29 +28,29 @@ class PendingCancellations:
         return len(self._ids)
 
     @property
-    def lately(self) -> bool:
-        """Whether the server has not answered within the last deadline."""
+    def server_is_down(self) -> bool:
+        """True where the server failed to answer within the last deadline."""
         return time.monotonic() < self._down_until
 
     def add(self, requests: Sequence[Request]) -> None:
-        """Remember whose fallback is sent although the server may have decided."""
+        """Add requests whose fallback is sent although the server may have decided."""
         with self._lock:
-            self._down_until = time.monotonic() + self._patience.deadline_seconds
+            self._down_until = time.monotonic() + self._timeouts.deadline_seconds
             self._ids.update(dict.fromkeys(str(r.decision_id) for r in requests))
             for decision_id in list(self._ids)[:-_MOST]:
                 del self._ids[decision_id]
 
     def cancel(self, answered: Sequence[Request] = ()) -> None:
-        """Cancel all but those that were asked for again and `answered`, if the server answers."""
+        """Cancel all but the requests that were `answered` since, if the server answers."""
         with self._lock:
             for request in answered:
                 self._ids.pop(str(request.decision_id), None)
-            given_up, self._ids = self._ids, {}
-        for portion in portions(given_up, MAX_BATCH):
+            pending, self._ids = self._ids, {}
+        for portion in portions(pending, MAX_BATCH):
             body = {"decision_ids": portion}
             try:
-                self._line.call(
-                    "/decisions/cancel", MarkResult, self._patience, body=body, once=True
+                self._transport.call(
+                    "/decisions/cancel", MarkResult, self._timeouts, body=body, once=True
                 )
             except (ApiError, ConnectionFailed):
                 with self._lock:

@@ -1,4 +1,4 @@
-"""HTTP transport over a connection that loses, delays and refuses; it retries until answered."""
+"""HTTP transport: retries over a connection that loses, delays and refuses requests."""
 
 import random
 import time
@@ -51,17 +51,17 @@ class ApiError(BanditsError):
         self.status = status
         self.kind = kind
         self.faults = tuple(faults)
-        told = [f"{f.pointer or '/'}: {f.detail}" for f in faults]
-        places = "; ".join(place for place in told if place not in detail)
-        super().__init__(f"{status} {detail}" + (f" ({places})" if places else ""))
+        places = [f"{f.pointer or '/'}: {f.detail}" for f in faults]
+        others = "; ".join(place for place in places if place not in detail)
+        super().__init__(f"{status} {detail}" + (f" ({others})" if others else ""))
 
 
 class ConnectionFailed(BanditsError):
-    """No answer came in time, however often it was tried."""
+    """The server gave no answer in time, however often it was tried."""
 
 
 class Timeouts(Struct, frozen=True):
-    """How long one try may take, and how long all tries of a call together."""
+    """Seconds that one try may take, and all tries of a call together."""
 
     timeout_seconds: float
     deadline_seconds: float
@@ -75,7 +75,7 @@ class _ErrorBody(Struct):
 
 
 class Transport:
-    """Carries calls that repeat safely; connections are kept, and shared between threads."""
+    """HTTP calls that repeat safely; connections are kept, and shared between threads."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Transport:
         self,
         path: str,
         answer: type[T],
-        patience: Timeouts,
+        timeouts: Timeouts,
         *,
         body: Any = None,
         once: bool = False,
@@ -118,17 +118,17 @@ class Transport:
         Args:
             path: below ``/api/v1``.
             answer: the type of what is answered.
-            patience: how long to try.
+            timeouts: of one try and of all.
             body: must repeat safely, by its ids.
             once: do not try again.
 
         Raises:
             ApiError: the server refused, or something that is no such server answered.
             InvalidInput: the body cannot be written as JSON.
-            Unreachable: no answer came in time.
+            ConnectionFailed: no answer came in time.
         """
         content = None if body is None else encode_json(body)
-        give_up_at = time.monotonic() + patience.deadline_seconds
+        give_up_at = time.monotonic() + timeouts.deadline_seconds
         wait = _FIRST_WAIT_SECONDS
         while True:
             left = max(give_up_at - time.monotonic(), 0.001)
@@ -138,19 +138,19 @@ class Transport:
                     path,
                     content=content,
                     headers=None if content is None else {"Content-Type": "application/json"},
-                    timeout=min(patience.timeout_seconds, left),
+                    timeout=min(timeouts.timeout_seconds, left),
                 )
             except httpx.UnsupportedProtocol as error:  # a slip in the address: no try would help
                 raise ConnectionFailed(f"{self._http.base_url}: {error}") from None
             except (httpx.TransportError, httpx.DecodingError) as error:
-                asked, reason = 0.0, f"{type(error).__name__}: {error}"
+                retry_after, reason = 0.0, f"{type(error).__name__}: {error}"
             else:
                 if response.is_success:
                     return _read(response, answer)
                 if response.status_code not in _BUSY:
                     raise _refusal(response)
-                asked, reason = _retry_after(response), f"status {response.status_code}"
-            pause = max(asked, wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
+                retry_after, reason = _retry_after(response), f"status {response.status_code}"
+            pause = max(retry_after, wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads retries
             if once or time.monotonic() + pause > give_up_at:
                 raise ConnectionFailed(f"no answer from {self._http.base_url}: {reason}")
             self._sleep(pause)

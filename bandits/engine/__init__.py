@@ -1,4 +1,4 @@
-"""The engine: its use cases, and what decides, learns and tells beneath them."""
+"""Engine: the use cases, and the handlers, folds and analysis that they call."""
 
 from bandits.engine.choose import MAX_BATCH
 from bandits.engine.engine import Clock, Engine

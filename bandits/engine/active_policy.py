@@ -1,20 +1,25 @@
-"""One experiment as it decides right now: its configuration, what is known, and its policy."""
+"""Active policy: a policy on a snapshot, as it chooses for an experiment, and a cache of them."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from threading import Lock
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bandits.allocation import NEWCOMER_MATURED, apply_floor, cap_newcomers
-from bandits.array_types import FloatArray, IntArray
-from bandits.engine.statistic_sums import load_statistic
+from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.engine.arm_counts import ArmCounts
+from bandits.errors import NotDerivable
 from bandits.policy import Contributions
 from bandits.sampling import draw, uniforms
-from bandits.store.values import Snapshot
-from bandits.versions import Configuration
+from bandits.statistics import Statistic, dump, load
+from bandits.store import Store
+from bandits.store.fold import LogAudit
+from bandits.store.values import ExperimentRecord, RetainedSums, Snapshot
+from bandits.versions import Configuration, decode_restriction
 
 _log = logging.getLogger(__name__)
 _SUM_TOLERANCE = 1e-9  # rows of a policy that sum to 1 only this closely are still taken
@@ -22,8 +27,33 @@ _PREPARED_SETS = 256  # eligible sets whose prepared state is kept,
 _PREPARED_CELLS = 16_000_000  # or fewer where a linear model makes them large: K d² in all
 
 
+def load_statistic(
+    configuration: Configuration,
+    stored: Snapshot | RetainedSums | None,
+    folded: Configuration | None = None,
+) -> tuple[Statistic, ArmCounts]:
+    """Read a stored statistic and arm counts, with room for arms that joined since.
+
+    Args:
+        configuration: the experiment's.
+        stored: None where nothing was learned.
+        folded: the configuration that the statistic was folded under, where that may be another
+            and its policy's own family matters.
+
+    Raises:
+        ValueError: the statistic is of another family than the policy's.
+    """
+    family: type[Statistic] = (folded or configuration).policy.statistic
+    problem = configuration.problem
+    if stored is None:
+        n_metrics = len(configuration.experiment.reward.metrics)
+        return family.zeros(problem), ArmCounts.zeros(problem.n_arms, n_metrics)
+    statistic: Statistic = load(family, stored.statistic)
+    return statistic.padded(problem), ArmCounts.load(stored.arm_counts).padded(problem.n_arms)
+
+
 class ActivePolicy:
-    """What decides under one configuration and one snapshot; immutable but for its cache."""
+    """Policy under one configuration and one snapshot; immutable but for its cache."""
 
     def __init__(
         self,
@@ -38,7 +68,7 @@ class ActivePolicy:
         Args:
             key: the experiment's.
             salt: the experiment's.
-            configuration: what is declared.
+            configuration: the experiment's, of the version to decide under.
             snapshot: None before the first.
             folded: what the snapshot was folded under, None where that is `configuration`.
         """
@@ -48,36 +78,61 @@ class ActivePolicy:
         self.experiment = configuration.experiment
         self.version = 0 if snapshot is None else snapshot.version
         self.encoder = self.experiment.encoder()
-        self.policy = self.experiment.make_policy()
+        self.policy = configuration.policy
         self.problem = configuration.problem
         self.control = configuration.control
-        self.statistic, self.tally = load_statistic(configuration, snapshot, folded)
+        self.statistic, self.counts = load_statistic(configuration, snapshot, folded)
         self._seed = 0 if snapshot is None else snapshot.seed
         self._upcoming = 1 if snapshot is None else snapshot.upcoming
-        matured = self.tally.complete[:-1]
+        matured = self.counts.complete[:-1]
         self._newcomers = configuration.newcomers & (matured < NEWCOMER_MATURED)
         self._prepared: dict[bytes, Any] = {}
+        self._shared: dict[bytes, FloatArray] = {}  # probabilities that are the same for everybody
         self._preparing = Lock()
         cells = self.problem.n_arms * max(self.problem.n_features, 1) ** 2
         self._prepared_at_most = min(_PREPARED_SETS, 1 + _PREPARED_CELLS // cells)
 
+    @classmethod
+    def restore(
+        cls,
+        record: ExperimentRecord,
+        configuration: Configuration,
+        snapshot: Snapshot | None,
+        read_configuration: Callable[[int], Configuration],
+    ) -> "ActivePolicy":
+        """Restore the policy of an experiment under a configuration and a snapshot of it.
+
+        Args:
+            record: the experiment.
+            configuration: the version to decide under.
+            snapshot: None before the first.
+            read_configuration: reads another version, for the one that the snapshot was folded
+                under.
+        """
+        folded = configuration
+        if snapshot is not None and snapshot.configuration_version != configuration.version:
+            folded = read_configuration(snapshot.configuration_version)
+        return cls(record.key, record.salt, configuration, snapshot, folded)
+
     @cached_property
-    def everything(self) -> IntArray:
-        """The arms that may be chosen where a request does not restrict them."""
+    def unrestricted_arms(self) -> IntArray:
+        """Arms that may be chosen where a request does not restrict them."""
         return self.configuration.eligible()
 
     @cached_property
     def slots(self) -> list[dict[str, dict[str, Any]]]:
-        """What the sender is told of each arm."""
+        """Variant and payload of every slot, by arm, as the sender gets them."""
         return [self.configuration.slots_of(arm) for arm in range(self.problem.n_arms)]
 
-    def eligible(self, restriction: Mapping[str, Sequence[str]] | None) -> IntArray:
-        """List the arms that a request's restriction leaves.
+    def eligible(self, restriction: bytes) -> IntArray:
+        """List the arms that a request's encoded restriction leaves.
 
         Raises:
             InvalidInput: at ``/{slot}``.
         """
-        return self.configuration.eligible(restriction) if restriction else self.everything
+        if not restriction:
+            return self.unrestricted_arms
+        return self.configuration.eligible(decode_restriction(restriction))
 
     def probabilities(self, arms: IntArray, contexts: FloatArray) -> FloatArray:
         """Return the probabilities that decisions among `arms` (m,) are drawn from.
@@ -92,6 +147,18 @@ class ActivePolicy:
         Raises:
             ArithmeticError: the policy returned no distribution.
         """
+        key = arms.tobytes()
+        shared = self._shared.get(key)
+        if shared is not None:
+            return shared
+        probabilities = self._compute(arms, contexts)
+        if probabilities.ndim == 1:
+            if len(self._shared) >= _PREPARED_SETS:
+                self._shared.clear()
+            self._shared[key] = probabilities
+        return probabilities
+
+    def _compute(self, arms: IntArray, contexts: FloatArray) -> FloatArray:
         prepared = self._prepare(arms)
         raw = np.asarray(self.policy.propensities(prepared, contexts), dtype=np.float64)
         sums = raw.sum(axis=-1)
@@ -100,7 +167,7 @@ class ActivePolicy:
         capped = cap_newcomers(raw, self._newcomers[arms])
         return apply_floor(capped, self.experiment.floor_among(len(arms)))
 
-    def tried(self, arms: IntArray, contexts: FloatArray) -> FloatArray | None:
+    def probabilities_or_none(self, arms: IntArray, contexts: FloatArray) -> FloatArray | None:
         """Return `probabilities`, or None where the policy failed and the control is answered."""
         try:
             return self.probabilities(arms, contexts)
@@ -109,7 +176,7 @@ class ActivePolicy:
             return None
 
     def contributions(self, arms: IntArray, context: FloatArray) -> Contributions | None:
-        """Take apart what is predicted of `arms` (m,) for one context (d,), where that is linear.
+        """Split the prediction of `arms` (m,) for one context (d,) by feature, if it is linear.
 
         It is the policy's own, before the cap of newcomers and the floor.
         """
@@ -119,7 +186,7 @@ class ActivePolicy:
 
     def _prepare(self, arms: IntArray) -> Any:
         key = arms.tobytes()
-        with self._preparing:  # one thread prepares, the others wait for what it made
+        with self._preparing:  # one thread prepares, the others wait for its result
             if key not in self._prepared:
                 if len(self._prepared) >= self._prepared_at_most:
                     self._prepared.clear()
@@ -132,30 +199,101 @@ class ActivePolicy:
             return self._prepared[key]
 
     def choose(
-        self, arms: IntArray, contexts: FloatArray, ids: Sequence[str]
+        self, arms: IntArray, contexts: FloatArray, u: FloatArray
     ) -> tuple[IntArray, FloatArray, bool]:
-        """Draw an arm for each of n decisions, from its id's hash.
+        """Draw an arm for each of n decisions by its uniform number, of `uniforms`.
 
         Returns:
             Arms (n,), the propensity of each (n,), and whether the policy failed: then each is the
             control, or the first eligible arm where the control is not, with propensity 1.
         """
-        probabilities = self.tried(arms, contexts)
+        probabilities = self.probabilities_or_none(arms, contexts)
         if probabilities is None:
-            return np.full(len(ids), self.stand_in(arms)), np.ones(len(ids)), True
-        positions = draw(probabilities, uniforms(self.salt, [f"draw:{i}" for i in ids]))
+            return np.full(len(u), self.fallback_arm(arms)), np.ones(len(u)), True
+        positions = draw(probabilities, u)
         if probabilities.ndim == 1:
             return arms[positions], probabilities[positions], False
-        chosen = np.take_along_axis(probabilities, positions[:, None], axis=-1)[:, 0]
-        return arms[positions], chosen, False
+        propensities = np.take_along_axis(probabilities, positions[:, None], axis=-1)[:, 0]
+        return arms[positions], propensities, False
 
-    def stand_in(self, arms: IntArray) -> int:
+    def uniforms(self, ids: Sequence[str]) -> FloatArray:
+        """Hash n decision ids to the numbers (n,) in [0, 1) that arms are drawn by."""
+        return uniforms(self.salt, ids, prefix="draw:")
+
+    def fallback_arm(self, arms: IntArray) -> int:
         """Return the control, or the first of the eligible `arms` where it is not among them."""
         return self.control if self.control in arms else int(arms[0])
 
-    def held_out(self, subjects: Sequence[str]) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Tell which of n subjects are held out, (n,): fixed for the experiment."""
+    def held_out(self, subjects: Sequence[str]) -> BoolArray:
+        """Mark the subjects that are held out, (n,): fixed for the experiment."""
         if self.experiment.holdout == 0:
             return np.zeros(len(subjects), dtype=np.bool_)
-        u = uniforms(self.salt, [f"holdout:{s}" for s in subjects])
-        return u < self.experiment.holdout
+        return uniforms(self.salt, subjects, prefix="holdout:") < self.experiment.holdout
+
+
+class ActivePolicyCache:
+    """Active policies of experiments, the newest of each kept."""
+
+    def __init__(self, store: Store, rebuild: Callable[[LogAudit], Statistic]) -> None:
+        """Read snapshots from `store`; `rebuild` sums a statistic that is no longer kept."""
+        self._store = store
+        self._rebuild = rebuild
+        self._newest: dict[str, tuple[tuple[int, int], ActivePolicy]] = {}
+        self._renewing = Lock()
+        self._rebuilt: tuple[str, int, Snapshot] | None = None
+        self._rebuilding = Lock()
+
+    def newest(self, record: ExperimentRecord) -> ActivePolicy:
+        """Return the policy that decides under a record; it is made once for each version."""
+        versions = (record.configuration.version, record.learned_version)
+        cached = self._newest.get(record.key)
+        if cached is None or cached[0] != versions:
+            with self._renewing:  # one thread reads the new snapshot, the others wait for it
+                cached = self._newest.get(record.key)
+                if cached is None or cached[0] != versions:
+                    cached = self._newest[record.key] = (versions, self._read(record))
+        return cached[1]
+
+    def _read(self, record: ExperimentRecord) -> ActivePolicy:
+        try:
+            snapshot = self._snapshot(record.key, record.learned_version)
+        except NotDerivable:  # a subject was erased since `record` was read: there is a newer one
+            return self._read(self._store.experiments.record(record.key))
+        return self._restore(record, record.configuration, snapshot)
+
+    def past(
+        self, record: ExperimentRecord, configuration: Configuration, version: int
+    ) -> ActivePolicy:
+        """Return the policy that decided under an earlier configuration and snapshot.
+
+        Args:
+            record: the experiment.
+            configuration: the earlier one.
+            version: the snapshot's.
+
+        Raises:
+            NotDerivable: the snapshot's statistic cannot be summed again.
+        """
+        return self._restore(record, configuration, self._past_snapshot(record.key, version))
+
+    def _restore(
+        self, record: ExperimentRecord, configuration: Configuration, snapshot: Snapshot | None
+    ) -> ActivePolicy:
+        read = partial(self._store.experiments.configuration, record.key)
+        return ActivePolicy.restore(record, configuration, snapshot, read)
+
+    def _snapshot(self, key: str, version: int) -> Snapshot | None:
+        return None if version == 0 else self._store.snapshots.snapshot(key, version)
+
+    def _past_snapshot(self, key: str, version: int) -> Snapshot | None:
+        """Read an earlier snapshot; where its arrays are no longer kept, sum the log anew."""
+        snapshot = self._snapshot(key, version)
+        if snapshot is None or snapshot.statistic:
+            return snapshot
+        with self._rebuilding:  # one at a time: it goes through the log
+            if self._rebuilt is None or self._rebuilt[:2] != (key, version):
+                with self._store.snapshots.audit(key, version) as audit:
+                    statistic = dump(self._rebuild(audit))
+                snapshot = msgspec.structs.replace(snapshot, statistic=statistic)
+                self._rebuilt = (key, version, snapshot)
+            return self._rebuilt[2]

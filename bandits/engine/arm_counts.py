@@ -1,15 +1,15 @@
-"""What pages count, by arm: kept beside the statistic, but never forgotten or scaled."""
+"""Arm counts: what pages show by arm, kept beside the statistic and never forgotten."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
+from bandits.additive import Additive, dump_arrays, field_values, load_arrays
 from bandits.array_types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ArmCounts:
+class ArmCounts(Additive):
     """Sums over decisions that were sent: activated, not cancelled, not a fallback.
 
     The K arms come first; the held-out subjects, who all get the control, are the last entry.
@@ -30,12 +30,12 @@ class ArmCounts:
 
     @classmethod
     def zeros(cls, n_arms: int, n_metrics: int) -> "ArmCounts":
-        """Make the tally of nothing."""
+        """Make the counts of no decision."""
         none = np.zeros(n_arms + 1)
         return cls(none, none, none, none, np.zeros((n_metrics, n_arms + 1)))
 
     @classmethod
-    def of_sent(
+    def from_sent(
         cls, n_arms: int, n_metrics: int, arms: IntArray, holdout: BoolArray
     ) -> "ArmCounts":
         """Count n decisions as sent: arms, holdout (n,)."""
@@ -44,7 +44,7 @@ class ArmCounts:
         return cls(sent.astype(np.float64), none, none, none, np.zeros((n_metrics, n_arms + 1)))
 
     @classmethod
-    def of_complete(
+    def from_complete(
         cls,
         n_arms: int,
         arms: IntArray,
@@ -66,32 +66,23 @@ class ArmCounts:
             np.array([total(m) for m in metrics]).reshape(len(metrics), n_arms + 1),
         )
 
-    def __add__(self, other: "ArmCounts") -> "ArmCounts":
-        return ArmCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    def __sub__(self, other: "ArmCounts") -> "ArmCounts":
-        return ArmCounts(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
-
     @property
     def n_arms(self) -> int:
         """K, without the held-out group."""
         return len(self.sent) - 1
 
     def padded(self, n_arms: int) -> "ArmCounts":
-        """Insert arms nobody has seen, before the held-out group, until there are `n_arms`."""
+        """Insert arms without decisions, before the held-out group, until there are `n_arms`."""
         missing = n_arms - self.n_arms
-
-        def grown(a: FloatArray) -> FloatArray:
-            none = np.zeros((*a.shape[:-1], missing))
-            return np.concatenate([a[..., :-1], none, a[..., -1:]], axis=-1)
-
-        return ArmCounts(*(grown(getattr(self, f.name)) for f in fields(self)))
+        if not missing:
+            return self
+        return ArmCounts(*(np.insert(a, [-1] * missing, 0.0, axis=-1) for a in field_values(self)))
 
     def dump(self) -> bytes:
         """Serialise."""
-        return msgspec.msgpack.encode([getattr(self, f.name).tolist() for f in fields(self)])
+        return dump_arrays(self)
 
     @classmethod
     def load(cls, packed: bytes) -> "ArmCounts":
         """Read back what `dump` wrote."""
-        return cls(*(np.array(a, dtype=np.float64) for a in msgspec.msgpack.decode(packed)))
+        return load_arrays(cls, packed)

@@ -2,53 +2,54 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
+from itertools import repeat
 from threading import Lock
 from typing import Any
 
 from bandits.batching_queue import BatchingQueue, NotCombinable
-from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.active_policy_cache import ActivePolicyCache
+from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.assignment import AssignmentBatch, assign_arms
 from bandits.errors import Fault, InvalidInput, Unavailable, WrongState
 from bandits.identifiers import pointer
 from bandits.schemas import Decision, Request
-from bandits.segments import Segmentation
 from bandits.store import StaleRead, Store
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
 from bandits.versions import Configuration
 
+MAX_BATCH = 10_000
 MOST_SETS = 256  # or fewer,
 _LEAST_SETS = 16
 _MOST_NUMBERS = 2_000_000  # where there are many arms and segments: 10 for each arm, in each
 _MOST_FAULTS = 100
+_CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
 
 
 def eligible_set_limit(configuration: Configuration) -> int:
     """Return how many different restrictions an experiment takes."""
-    segments = 1 + Segmentation(configuration.experiment.context).size
+    segments = 1 + configuration.segmentation.size
     affordable = _MOST_NUMBERS // (10 * len(configuration.arms) * segments)
     return max(_LEAST_SETS, min(MOST_SETS, affordable))
 
 
 class EligibleSetRegistry:
-    """The restrictions that experiments are known to have been asked for."""
+    """Registry of the restrictions that experiments have admitted."""
 
     def __init__(self, store: Store) -> None:
-        """Know none yet; `store` knows what other processes let in."""
+        """Begin with none; `store` has those that other processes admitted."""
         self._store = store
-        self._known: dict[int, set[bytes]] = {}
+        self._admitted: dict[int, set[bytes]] = {}
         self._changing = Lock()
 
     def admit(
         self, record: ExperimentRecord, batch: AssignmentBatch, restrictions: Sequence[bytes]
     ) -> None:
-        """Let in the restrictions of a batch, or none of them.
+        """Admit the restrictions of a batch, or none of them.
 
         Raises:
             InvalidInput: at ``/requests/{row}/eligible``: they would be too many.
         """
-        known = self._known.get(record.id, set())
-        new = [r for r in dict.fromkeys(restrictions) if r and r not in known]
+        admitted = self._admitted.get(record.id, set())
+        new = [r for r in dict.fromkeys(restrictions) if r and r not in admitted]
         if not new:
             return
         most = eligible_set_limit(record.configuration)
@@ -63,39 +64,39 @@ class EligibleSetRegistry:
                 Fault(pointer("requests", i, "eligible"), detail) for i in rows[:_MOST_FAULTS]
             )
         with self._changing:
-            self._known[record.id] = self._known.get(record.id, set()) | set(new)
+            self._admitted[record.id] = self._admitted.get(record.id, set()) | set(new)
 
 
 def new_decisions_response(
-    live: ActivePolicy, chosen: NewDecisions, *, dry_run: bool
+    active: ActivePolicy, decisions: NewDecisions, *, dry_run: bool
 ) -> list[Decision]:
-    """Say what was chosen, row by row; what is only tried has no decision id."""
-    slots, version = live.slots, chosen.policy_version
-    columns = zip(
-        [None] * len(chosen.ids) if dry_run else chosen.ids,
-        chosen.arms.tolist(),
-        chosen.propensities.tolist(),
-        chosen.holdout.tolist(),
-        chosen.fallback.tolist(),
-        strict=True,
+    """Answer new decisions, row by row; those of a dry run have no id."""
+    return list(
+        map(
+            Decision,
+            repeat(None) if dry_run else decisions.ids,
+            map(active.slots.__getitem__, decisions.arms.tolist()),
+            decisions.propensities.tolist(),
+            repeat(decisions.policy_version),
+            decisions.holdout.tolist(),
+            decisions.fallback.tolist(),
+            repeat(False),  # noqa: FBT003 - no repeat of an earlier decision
+            repeat(decisions.shipped),
+        )
     )
-    return [
-        Decision(key, slots[arm], propensity, version, holdout, fallback, shipped=chosen.shipped)
-        for key, arm, propensity, holdout, fallback in columns
-    ]
 
 
 def repeated_decisions_response(
-    store: Store, before: Mapping[int, StoredDecision]
+    store: Store, earlier: Mapping[int, StoredDecision]
 ) -> Iterator[tuple[int, Decision]]:
-    """Answer these rows as before, with the payloads of then."""
+    """Answer rows with their earlier decisions, and with the payloads that these had."""
     configuration = cache(store.experiments.configuration)
 
     @cache
     def slots(experiment: str, version: int, arm: int) -> dict[str, dict[str, Any]]:
         return configuration(experiment, version).slots_of(arm)
 
-    for row, stored in before.items():
+    for row, stored in earlier.items():
         yield (
             row,
             Decision(
@@ -111,112 +112,134 @@ def repeated_decisions_response(
         )
 
 
-MAX_BATCH = 10_000
-_CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
-
-Answered = tuple[
-    Decision, StoredDecision | None
-]  # and what was decided before, which holds instead
+# A decision, and the one that was made before it and holds instead.
+_Outcome = tuple[Decision, StoredDecision | None]
 
 
 class ChooseHandler:
-    """Who decides for whom: the requests of every experiment."""
+    """Handler of requests to choose, for every experiment."""
 
-    def __init__(self, store: Store, lives: ActivePolicyCache, clock: Callable[[], float]) -> None:
-        """Record in `store` what `lives` decide; `clock` gives seconds since 1970."""
+    def __init__(
+        self, store: Store, policies: ActivePolicyCache, clock: Callable[[], float]
+    ) -> None:
+        """Record in `store` what `policies` decide; `clock` gives seconds since 1970."""
         self._store = store
-        self._lives = lives
+        self._policies = policies
         self._clock = clock
-        self._admitted = EligibleSetRegistry(store)
-        self._queues: dict[str, BatchingQueue[Request, Answered]] = {}
+        self._eligible_sets = EligibleSetRegistry(store)
+        self._queues: dict[str, BatchingQueue[Request, _Outcome]] = {}
 
     def choose(self, key: str, requests: Sequence[Request], *, dry_run: bool) -> list[Decision]:
         """Decide for each request, as `Engine.choose` declares."""
         if len(requests) > MAX_BATCH:
             raise InvalidInput.at("/requests", f"must be at most {MAX_BATCH:,}")
         if len(requests) == 1 and not dry_run:  # of which there may be thousands a second
+            queue = self._queues.get(key)
+            if queue is None:
+                queue = self._add_queue(key)
             try:
-                return [self._one(key, requests[0])]
+                decision, earlier = queue.do(requests[0])
             except (StaleRead, WrongState):
                 pass
+            else:
+                return [decision] if earlier is None else self._repeat([decision], {0: earlier})
         for _ in range(_CHANGES):
             try:
-                return self._all(self._store.experiments.record(key), requests, dry_run=dry_run)
+                return self._choose_batch(key, requests, dry_run=dry_run)
             except StaleRead:
                 continue
         raise Unavailable(f"experiment {key} is being changed")
 
-    def _one(self, key: str, request: Request) -> Decision:
-        queue = self._queues.get(key)
-        if queue is None:
-            self._store.experiments.recent(key)  # there is such an experiment
-            made = BatchingQueue(partial(self._alone, key), partial(self._together, key))
-            queue = self._queues.setdefault(key, made)
-        decision, before = queue.do(request)
-        return (
-            decision
-            if before is None
-            else next(repeated_decisions_response(self._store, {0: before}))[1]
-        )
-
-    def _alone(self, key: str, request: Request) -> Answered:
-        return self._together(key, [request])[0]
-
-    def _together(self, key: str, requests: Sequence[Request]) -> list[Answered]:
-        """Decide for requests of as many callers.
+    def _add_queue(self, key: str) -> BatchingQueue[Request, _Outcome]:
+        """Make the queue of an experiment.
 
         Raises:
-            Apart: one of them may stand out; nothing was recorded.
+            NotFound: there is none of this key.
+        """
+        self._store.experiments.recent(key)
+        queue = BatchingQueue(partial(self._choose_one, key), partial(self._choose_group, key))
+        return self._queues.setdefault(key, queue)
+
+    def _choose_one(self, key: str, request: Request) -> _Outcome:
+        """Decide for the request of one caller."""
+        record = self._store.experiments.recent(key)
+        _, decisions, earlier = self._decide(record, [request], grouped=True)
+        return decisions[0], earlier.get(0)
+
+    def _choose_group(self, key: str, requests: Sequence[Request]) -> list[_Outcome]:
+        """Decide for one request of each of several callers.
+
+        Raises:
+            NotCombinable: one of them may stand out; nothing was recorded.
         """
         record = self._store.experiments.recent(key)
-        shipped = _shipped(record)
-        apart = len(requests) > 1
-        _, decisions, before = self._recorded(record, requests, shipped, apart=apart)
-        return [(decision, before.get(row)) for row, decision in enumerate(decisions)]
+        _, decisions, earlier = self._decide(record, requests, grouped=True)
+        return [(decision, earlier.get(row)) for row, decision in enumerate(decisions)]
 
-    def _all(
-        self, record: ExperimentRecord, requests: Sequence[Request], *, dry_run: bool
+    def _choose_batch(
+        self, key: str, requests: Sequence[Request], *, dry_run: bool
     ) -> list[Decision]:
-        """Decide under a record, which must still hold when the decisions are appended."""
-        shipped = _shipped(record)
+        """Decide under the newest record, which must still hold when decisions are appended."""
+        record = self._store.experiments.record(key)
         if not requests:
+            _shipped_arm(record)
             return []
-        rows, decisions, before = self._recorded(record, requests, shipped, dry_run=dry_run)
-        if before:
-            for row, decision in repeated_decisions_response(self._store, before):
-                decisions[row] = decision
+        rows, decisions, earlier = self._decide(record, requests, dry_run=dry_run)
+        if earlier:
+            decisions = self._repeat(decisions, earlier)
         return [decisions[row] for row in rows]
 
-    def _recorded(
+    def _repeat(
+        self, decisions: list[Decision], earlier: Mapping[int, StoredDecision]
+    ) -> list[Decision]:
+        """Put earlier decisions in their rows."""
+        for row, decision in repeated_decisions_response(self._store, earlier):
+            decisions[row] = decision
+        return decisions
+
+    def _decide(
         self,
         record: ExperimentRecord,
         requests: Sequence[Request],
-        shipped: int | None,
         *,
         dry_run: bool = False,
-        apart: bool = False,
+        grouped: bool = False,
     ) -> tuple[Sequence[int], list[Decision], Mapping[int, StoredDecision]]:
-        """Decide and append, unless it is a dry run; return rows, decisions and earlier ones.
+        """Decide and append, unless it is a dry run.
+
+        Args:
+            record: the experiment, as it must still be when decisions are appended.
+            requests: of one caller, or one each of several.
+            dry_run: append nothing.
+            grouped: a leader decides for all callers that wait.
+
+        Returns:
+            For each request the row of its decision, the decisions, and the earlier ones by row.
 
         Raises:
-            Apart: if `apart`, where an id comes twice, or the policy failed, which for all that it
-                is asked about at once it does where it fails for one.
+            NotCombinable: several are `grouped`, and an id comes twice or the policy failed: a
+                failure for one of several requests is a failure for all of them.
         """
+        shipped = _shipped_arm(record)
         now = self._clock()
-        live = self._lives.of(record)
+        active = self._policies.newest(record)
         batch = AssignmentBatch(record.salt, requests, now)
-        if apart and len(batch.ids) < len(requests):
+        combined = grouped and len(requests) > 1
+        if combined and len(batch.ids) < len(requests):
             raise NotCombinable
-        chosen = assign_arms(live, batch, shipped)
-        if apart and shipped is None and (chosen.fallback & ~chosen.holdout).any():
+        decisions = assign_arms(active, batch, shipped)
+        if combined and shipped is None and (decisions.fallback & ~decisions.holdout).any():
             raise NotCombinable
-        if not dry_run and shipped is None:
-            self._admitted.admit(record, batch, chosen.eligible_sets)
-        before = {} if dry_run else self._store.log.append_decisions(record, chosen, at=now)
-        return batch.rows, new_decisions_response(live, chosen, dry_run=dry_run), before
+        if not dry_run and shipped is None and any(batch.restrictions):
+            self._eligible_sets.admit(record, batch, batch.restrictions)
+        responses = new_decisions_response(active, decisions, dry_run=dry_run)
+        if dry_run:
+            return batch.rows, responses, {}
+        earlier = self._store.log.append_decisions(record, decisions, at=now, grouped=grouped)
+        return batch.rows, responses, earlier
 
 
-def _shipped(record: ExperimentRecord) -> int | None:
+def _shipped_arm(record: ExperimentRecord) -> int | None:
     """Return the arm that a stopped experiment goes on sending, None where it chooses.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The use cases: what can be done with experiments, decisions and rewards."""
+"""Engine: the use cases of experiments, decisions, rewards and results."""
 
 import math
 import os
@@ -8,16 +8,15 @@ from typing import Any
 
 from bandits import lifecycle
 from bandits.engine import subject_data
-from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.active_policy_cache import ActivePolicyCache
+from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.analysis.preview import Preview, preview_choice
 from bandits.engine.analysis.receipts import explain_decision
 from bandits.engine.analysis.summary import summarise
 from bandits.engine.choose import ChooseHandler
-from bandits.engine.fold import fold
+from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
 from bandits.engine.retention import remove_old
-from bandits.engine.statistic_sums import load_inference_state
+from bandits.engine.sums import load_inference_state
 from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment
 from bandits.features import Scalar
@@ -46,7 +45,7 @@ Entropy = Callable[[int], bytes]
 
 
 class Engine:
-    """The use cases; it knows a store and a clock, and nothing of HTTP or SQL.
+    """The use cases, on a store and a clock; HTTP and SQL are elsewhere.
 
     Methods may raise `Unavailable` where the store cannot record; then nothing was stored.
     """
@@ -57,16 +56,16 @@ class Engine:
         """Work on `store`.
 
         Args:
-            store: what keeps experiments, decisions and rewards.
+            store: keeps experiments, decisions and rewards.
             clock: gives seconds since 1970.
             entropy: gives n bytes that nobody can guess, for the salts that draws depend on.
         """
         self.store = store
         self.clock = clock
         self._entropy = entropy
-        self._lives = ActivePolicyCache(store)
-        self._deciding = ChooseHandler(store, self._lives, clock)
-        self._rewarding = RewardHandler(store, clock)
+        self._policies = ActivePolicyCache(store, lambda audit: rebuild(audit).statistic)
+        self._choose_handler = ChooseHandler(store, self._policies, clock)
+        self._reward_handler = RewardHandler(store, clock)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
     # Experiments
@@ -75,7 +74,7 @@ class Engine:
         """Add an experiment as a draft.
 
         Raises:
-            InvalidInput: it does not hang together.
+            InvalidInput: it is inconsistent.
             AlreadyExists: its key is taken.
         """
         configuration = Configuration.first(experiment)
@@ -89,7 +88,7 @@ class Engine:
         Raises:
             NotFound: there is none of this key.
             StaleEdit: it was changed since that version.
-            InvalidInput: it does not hang together, or renames the key.
+            InvalidInput: it is inconsistent, or renames the key.
             FixedOnceStarted: it has started, and this may not change any more.
             WrongState: it is stopped or archived, or was started while a draft was edited.
         """
@@ -107,7 +106,7 @@ class Engine:
         return lifecycle.start_experiment(self.store, key, at=self.clock(), by=by)
 
     def pause(self, key: str, *, by: str) -> ExperimentRecord:
-        """Stop choosing for a while; rewards go on being learned."""
+        """Stop choosing for a while; rewards are still learned."""
         return lifecycle.pause_experiment(self.store, key, at=self.clock(), by=by)
 
     def stop(self, key: str, *, by: str, ship: Combination | None = None) -> ExperimentRecord:
@@ -115,8 +114,8 @@ class Engine:
 
         Args:
             key: the experiment.
-            by: who, for the audit log.
-            ship: the combination that everybody gets from now on; else requests are refused.
+            by: the user, for the audit log.
+            ship: the combination that all subjects get from now on; else requests are refused.
 
         Raises:
             NotFound: there is none of this key.
@@ -130,7 +129,7 @@ class Engine:
         return lifecycle.archive_experiment(self.store, key, at=self.clock(), by=by)
 
     def keep_to_schedule(self, record: ExperimentRecord) -> ExperimentRecord:
-        """Start or stop an experiment whose time has come, once whoever else tries it too."""
+        """Start or stop an experiment whose time has come, once however many threads try."""
         return lifecycle.keep_to_schedule(self.store, record, at=self.clock())
 
     # Decisions
@@ -151,25 +150,24 @@ class Engine:
             InvalidInput: at ``/requests/{row}/...``; nothing was recorded.
             IdReused: a decision id came before with another body; nothing was recorded.
         """
-        return self._deciding.choose(key, requests, dry_run=dry_run)
+        return self._choose_handler.choose(key, requests, dry_run=dry_run)
 
-    def try_out(self, key: str, context: Mapping[str, Scalar]) -> Preview:
-        """Look at what somebody with this context would get; nothing is recorded.
+    def preview(self, key: str, context: Mapping[str, Scalar]) -> Preview:
+        """Compute what a subject with this context would get; nothing is recorded.
 
         Raises:
             NotFound: there is no such experiment.
             InvalidInput: the context does not fit, and the experiment is strict about that.
         """
-        return preview_choice(
-            self._lives.of(self.store.experiments.record(key)), context, self.clock()
-        )
+        policy = self._policies.newest(self.store.experiments.record(key))
+        return preview_choice(policy, context, self.clock())
 
     def activate(self, ids: Sequence[str]) -> MarkResult:
         """Start the clocks of decisions that waited to be sent."""
         return self.store.log.activate(_distinct(ids), at=self.clock())
 
     def cancel(self, ids: Sequence[str]) -> MarkResult:
-        """Take decisions that were never sent out of learning, also when already learned."""
+        """Cancel decisions that were never sent, also when already learned."""
         return self.store.log.cancel(_distinct(ids), at=self.clock())
 
     def receipt(self, decision_id: str) -> DecisionReceipt:
@@ -185,33 +183,33 @@ class Engine:
         configuration = self.store.experiments.configuration(
             record.key, stored.configuration_version
         )
-        live: ActivePolicy | str
+        policy: ActivePolicy | str
         try:
-            live = self._lives.then(record, configuration, stored.policy_version)
+            policy = self._policies.past(record, configuration, stored.policy_version)
         except NotDerivable as error:
-            live = str(error)
-        return explain_decision(stored, configuration, live, self.store.log.events(decision_id))
+            policy = str(error)
+        return explain_decision(stored, configuration, policy, self.store.log.events(decision_id))
 
     # Rewards
 
     def reward(self, rewards: Sequence[Reward]) -> RewardReceipt:
-        """Record what recipients did; doubled, late, early and unknown ones are normal.
+        """Record rewards of decisions; doubled, late, early and unknown ones are normal.
 
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range;
                 nothing was recorded.
             IdReused: an event id came before with another metric or value; nothing was recorded.
         """
-        return self._rewarding.record(rewards)
+        return self._reward_handler.record(rewards)
 
     # Subjects
 
     def subject(self, subject_id: str, *, after: int = 0, limit: int = 1000) -> SubjectDecisions:
-        """Tell what is stored of a subject in every experiment, page by page."""
+        """Read all that is stored of a subject in every experiment, page by page."""
         return subject_data.read_subject(self.store, subject_id, after=after, limit=limit)
 
     def erase(self, subject_id: str, *, by: str) -> ErasureReceipt:
-        """Erase a subject: no row is left, and what was learned is as if they had never been."""
+        """Erase a subject: no row is left, and every sum is as if it had never been."""
         return subject_data.erase_subject(self.store, subject_id, now=self.clock(), by=by)
 
     # Learning and results
@@ -221,12 +219,12 @@ class Engine:
 
         Args:
             key: the experiment.
-            between: called between the folds that a long queue takes, to let others write.
+            between: called between the folds that a long backlog takes, to let others write.
         """
         return fold(self.store, key, now=self.clock(), between=between)
 
     def prune(self, key: str, *, between: Callable[[], object] = lambda: None) -> None:
-        """Take the arrays of snapshots older than 30 days; they can be made again from the log."""
+        """Delete the arrays of snapshots older than 30 days; the log makes them again."""
         before = self.clock() - _KEPT_SECONDS
         while (
             self.store.snapshots.prune(key, before=before, most=_PRUNED_AT_ONCE) == _PRUNED_AT_ONCE
@@ -242,7 +240,7 @@ class Engine:
     ) -> int:
         """Remove decisions that are older than the experiment's retention; return how many.
 
-        What was learned from them stays. Nothing is removed where no retention is declared.
+        Their sums stay. Nothing is removed where no retention is declared.
 
         Args:
             key: the experiment.
@@ -259,24 +257,24 @@ class Engine:
         return remove_old(self.store, key, before=before, between=between, enough=enough)
 
     def results(self, key: str) -> Results:
-        """Tell how an experiment is doing, from its snapshots alone.
+        """Compute the results of an experiment, from its snapshots alone.
 
         Raises:
             NotFound: there is no such experiment.
         """
-        held = self._results.get(key)
-        if held is not None and held[0] == _shown_of(self.store.experiments.record(key)):
-            return held[1]
-        standing = self.store.snapshots.standing(key, _HISTORY_POINTS)
-        record = standing.record
-        grounds = load_inference_state(record.configuration, standing.snapshot)
-        found = summarise(record, self._lives.of(record), grounds, standing.points)
-        self._results[key] = (_shown_of(record), found)
-        return found
+        cached = self._results.get(key)
+        if cached is not None and cached[0] == _results_key(self.store.experiments.record(key)):
+            return cached[1]
+        state = self.store.snapshots.state(key, _HISTORY_POINTS)
+        record = state.record
+        inference = load_inference_state(record.configuration, state.snapshot)
+        results = summarise(record, self._policies.newest(record), inference, state.points)
+        self._results[key] = (_results_key(record), results)
+        return results
 
 
-def _shown_of(record: ExperimentRecord) -> tuple[Any, ...]:
-    """Tell what results depend on: as long as it is the same, so are they."""
+def _results_key(record: ExperimentRecord) -> tuple[Any, ...]:
+    """Return what results depend on: as long as it is the same, so are they."""
     return (
         record.id,
         record.state,

@@ -1,20 +1,11 @@
-"""Folding what is due into what is learned, and rebuilding it from the log."""
+"""Fold due batches into the next snapshot, and rebuild a snapshot from the log."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from hashlib import blake2b
 
-import numpy as np
-
-from bandits.engine.arm_counts import ArmCounts
-from bandits.engine.inference_sums import EvidenceBuilder
-from bandits.engine.statistic_sums import (
-    StatisticBuilder,
-    load_inference_state,
-    load_retained,
-    load_statistic,
-)
+from bandits.engine.sums import Sums, SumsBuilder
 from bandits.inference.state import InferenceState
-from bandits.statistics import Statistic, dump
 from bandits.store import Store
 from bandits.store.fold import Fold, LogAudit
 from bandits.store.values import DecisionColumns, FoldIncrement, Snapshot
@@ -27,9 +18,9 @@ def _no_pause() -> None:
 def fold(
     store: Store, key: str, *, now: float, between: Callable[[], object] = _no_pause
 ) -> Snapshot | None:
-    """Take in what is due by `now`, exactly once; the newest snapshot, None where nothing changed.
+    """Fold what is due by `now`, exactly once; return the newest snapshot, None if nothing changed.
 
-    A long queue is taken in several folds; `between` is called between them, to let others write.
+    A long backlog takes several folds; `between` is called between them, to let others write.
 
     Raises:
         NotFound: there is no experiment of this key.
@@ -46,7 +37,7 @@ def fold(
 
 
 def take_in(folding: Fold, now: float) -> Snapshot | None:
-    """Take in what a fold found due, and save it; None where nothing changed."""
+    """Fold the increment that is due into a snapshot, and save it; None where nothing changed."""
     if folding.due is None:
         return None
     snapshot = _next_snapshot(folding, folding.due, now)
@@ -57,14 +48,15 @@ def take_in(folding: Fold, now: float) -> Snapshot | None:
 def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
     record, previous = folding.record, folding.previous
     at = now if previous is None else max(now, previous.at)  # a clock may step back
-    summing = StatisticBuilder(record.configuration, at)
-    grounding = EvidenceBuilder(record, folding.history)
-    statistic, tally = load_statistic(record.configuration, previous)
-    if summing.family.invertible:
-        since = at if previous is None else previous.at
-        statistic = _moved_on(summing, statistic, due, since)
-    else:
-        statistic = _total(summing, folding.learned())
+    builder = SumsBuilder(record, folding.history, at)
+    sums = add_increment(builder, builder.load(previous), due)
+    if not builder.invertible:
+        sums = replace(sums, statistic=builder.fit(folding.learned()))
+    if previous is not None and InferenceState.is_missing(
+        previous.inference_state
+    ):  # of an older program
+        log = sum_log(builder, builder.zeros, folding.learned(), folding.pending())
+        sums = replace(sums, inference=log.inference)
     version = 1 if previous is None else previous.version + 1
     upcoming = len(due.entered) + len(due.entered_due)
     if upcoming == 0 and previous is not None:
@@ -75,116 +67,61 @@ def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
         at,
         _seed(record.salt, version),
         max(1, upcoming),
-        dump(statistic),
-        _counted_on(summing, tally, due).dump(),
-        _grounded(grounding, folding, due).dump(),
+        *sums.dump(),
     )
 
 
-def _grounded(grounding: EvidenceBuilder, folding: Fold, due: FoldIncrement) -> InferenceState:
-    """Move what results rest on; a snapshot of before it was kept makes it summed anew."""
-    previous = folding.previous
-    if previous is not None and InferenceState.lacking(previous.inference_state):
-        return _ground(grounding, folding.learned(), folding.pending())
-    load_statistic = load_inference_state(folding.record.configuration, previous)
-    return _grounded_on(grounding, load_statistic, due)
+def add_increment(builder: SumsBuilder, sums: Sums, due: FoldIncrement) -> Sums:
+    """Add what a fold takes in to sums as of the builder's moment."""
+    removed = (
+        (builder.sum_expired, due.expired),
+        (builder.sum_pending, due.withdrawn),
+        (builder.sum_learned, due.removed),
+        (builder.sum_outcomes, due.before),
+    )
+    added = (
+        (builder.sum_pending, due.entered),
+        (builder.sum_learned, due.entered_due),
+        (builder.sum_matured, due.matured),
+        (builder.sum_outcomes, due.after),
+        (builder.sum_closing, due.closing),
+    )
+    for sum_up, decisions in removed:
+        if len(decisions):
+            sums = sums - sum_up(decisions)
+    for sum_up, decisions in added:
+        if len(decisions):
+            sums = sums + sum_up(decisions)
+    return sums
 
 
-def _moved_on(
-    summing: StatisticBuilder, load_statistic: Statistic, due: FoldIncrement, since: float
-) -> Statistic:
-    """Move what is known from `since` to the summing's moment and take in what is due."""
-    earlier = np.ones(len(due.expired))  # a window's observations weigh 1 until they leave it
-    out = load_statistic - summing.observed(due.expired, earlier)
-    out = summing.fade(out, since)
-    out = out - summing.observed(due.removed)
-    out = out - summing.observed(due.before) + summing.observed(due.after)
-    out = out - summing.waiting(due.matured) - summing.waiting(due.withdrawn)
-    out = out + summing.waiting(due.entered)
-    return out + summing.observed(due.matured) + summing.observed(due.entered_due)
-
-
-def _counted_on(summing: StatisticBuilder, tally: ArmCounts, due: FoldIncrement) -> ArmCounts:
-    out = tally + summing.sent(due.entered) + summing.sent(due.entered_due)
-    out = out - summing.sent(due.withdrawn) - summing.sent(due.removed)
-    out = out - summing.complete(due.removed)
-    out = out - summing.complete(due.before) + summing.complete(due.after)
-    return out + summing.complete(due.matured) + summing.complete(due.entered_due)
-
-
-def _grounded_on(
-    grounding: EvidenceBuilder, load_statistic: InferenceState, due: FoldIncrement
-) -> InferenceState:
-    out = load_statistic + grounding.sent(due.entered) + grounding.sent(due.entered_due)
-    out = out - grounding.sent(due.withdrawn) - grounding.sent(due.removed)
-    out = out - grounding.closed(due.removed)
-    out = out - grounding.closed(due.before) + grounding.closed(due.after)
-    out = out + grounding.closed(due.entered_due) + grounding.closed(due.matured)
-    return out + grounding.closed(due.closing)
-
-
-def _ground(
-    grounding: EvidenceBuilder,
+def sum_log(
+    builder: SumsBuilder,
+    sums: Sums,
     learned: Iterable[DecisionColumns],
     pending: Iterable[DecisionColumns],
-) -> InferenceState:
-    out = grounding.nothing
-    for decided in learned:
-        out = out + grounding.sent(decided) + grounding.closed(decided)
-    for decided in pending:
-        out = out + grounding.sent(decided)
-    return out
+) -> Sums:
+    """Add the decisions of a log, in portions."""
+    for decisions in learned:
+        sums = sums + builder.sum_learned(decisions)
+    for decisions in pending:
+        sums = sums + builder.sum_pending(decisions)
+    return sums
 
 
-def rebuild(audit: LogAudit) -> tuple[Statistic, ArmCounts, InferenceState]:
-    """Sum the whole log and its base anew, as of the newest snapshot's reference time."""
-    at = 0.0 if audit.snapshot is None else audit.snapshot.at
-    summing = StatisticBuilder(audit.record.configuration, at)
+def rebuild(audit: LogAudit) -> Sums:
+    """Sum the whole log and what was removed of it anew, as of the newest snapshot's time."""
+    at, folded = 0.0, None
     if audit.snapshot is not None:  # a policy that came since may have learned otherwise
-        summing.follow(audit.history.configuration(audit.snapshot.configuration_version))
-    grounding = EvidenceBuilder(audit.record, audit.history)
-    statistic, tally, grounds = load_retained(summing, audit.retained)
-    learned: list[DecisionColumns] = []
-    for decided in audit.learned:
-        tally = tally + summing.sent(decided) + summing.complete(decided)
-        grounds = grounds + grounding.sent(decided) + grounding.closed(decided)
-        if summing.family.invertible:
-            statistic = statistic + summing.observed(decided)
-        else:
-            learned.append(decided)
-    if not summing.family.invertible:
-        statistic = _total(summing, learned)
-    for decided in audit.pending:
-        tally = tally + summing.sent(decided)
-        grounds = grounds + grounding.sent(decided)
-        if summing.family.invertible:
-            statistic = statistic + summing.waiting(decided)
-    return statistic, tally, grounds
-
-
-def _total(summing: StatisticBuilder, portions: Iterable[DecisionColumns]) -> Statistic:
-    """Learn everything at once, for a family that cannot subtract; it knows no pending."""
-    every = list(portions)
-    if not every:
-        return summing.family.zeros(summing.problem)
-    offsets = np.cumsum([0, *(len(d) for d in every[:-1])])
-    return summing.observed(
-        DecisionColumns(
-            np.concatenate([d.arms for d in every]),
-            np.concatenate([d.contexts for d in every]),
-            np.concatenate([d.holdout for d in every]),
-            np.concatenate([d.started_at for d in every]),
-            np.concatenate([d.event_rows + o for d, o in zip(every, offsets, strict=True)]),
-            np.concatenate([d.event_metrics for d in every]),
-            np.concatenate([d.event_values for d in every]),
-            np.concatenate([d.event_times for d in every]),
-            np.concatenate([d.propensities for d in every]),
-            [restriction for d in every for restriction in d.eligible_sets],
-            np.concatenate([d.configuration_versions for d in every]),
-            np.concatenate([d.policy_versions for d in every]),
-            np.concatenate([d.closed for d in every]),
-        )
-    )
+        at = audit.snapshot.at
+        folded = audit.history.configuration(audit.snapshot.configuration_version)
+    builder = SumsBuilder(audit.record, audit.history, at, folded)
+    sums = builder.load(audit.retained)
+    if builder.invertible:
+        return sum_log(builder, sums, audit.learned, audit.pending)
+    learned = list(audit.learned)
+    sums = sum_log(builder, sums, learned, audit.pending)
+    return replace(sums, statistic=builder.fit(learned))
 
 
 def _seed(salt: bytes, version: int) -> int:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from itertools import accumulate, chain, pairwise
 
@@ -17,196 +17,225 @@ from bandits.schemas import ID_TOLD, Reward, RewardReceipt, misfits
 from bandits.store import StaleRead, Store
 from bandits.store.values import DecisionRef, Events, ExperimentRecord
 
-SKEW_SECONDS = 300.0  # how far a sender's clock may run behind or ahead of ours
-
-
-def resolve_event_time(
-    told: datetime | None, started_at: float, now: float
-) -> tuple[float, bool] | None:
-    """Place an event in time, by our clock; None where it is too early to be of its decision.
-
-    Nothing happens after it is reported, so what is told from the future happened now. Nobody
-    answers an email before it is sent either: where our own clock was stepped back since, what is
-    reported without a time happened at the start.
-
-    Args:
-        told: when it happened by the sender's clock, if that was told.
-        started_at: when the decision's clocks started, seconds since 1970.
-        now: the same, by our clock.
-
-    Returns:
-        When it happened, and whether the two clocks are further apart than is forgiven.
-    """
-    newest = max(now, started_at)
-    if told is None:
-        return newest, False
-    moment = told.timestamp()
-    if moment < started_at - SKEW_SECONDS:
-        return None
-    return min(moment, newest), moment > now + SKEW_SECONDS
-
-
+SKEW_SECONDS = 300.0  # that a sender's clock may run behind or ahead of ours
 _MOST_FAULTS = 100
 _ATTEMPTS = 5
 _FEW = 50  # rewards of a call that is recorded together with others
 
-_Placed = tuple[float, bool, bool]  # when it happened, whether that is late, whether it is skewed
+_Placed = tuple[float, bool, bool]  # time of an event, whether it is late, whether it is skewed
+
+
+def resolve_event_time(
+    occurred_at: datetime | None, started_at: float, now: float
+) -> tuple[float, bool] | None:
+    """Place an event in time, by our clock; None where it is too early to be of its decision.
+
+    Nothing happens after it is reported, so an event from the future happened now. Nobody answers
+    an email before it is sent either: where our own clock was stepped back since, an event that is
+    reported without a time happened at the start.
+
+    Args:
+        occurred_at: the time by the sender's clock, if it is reported.
+        started_at: when the decision's clocks started, seconds since 1970.
+        now: the same, by our clock.
+
+    Returns:
+        The time of the event, and whether the two clocks are further apart than is forgiven.
+    """
+    newest = max(now, started_at)
+    if occurred_at is None:
+        return newest, False
+    seconds = occurred_at.timestamp()
+    if seconds < started_at - SKEW_SECONDS:
+        return None
+    return min(seconds, newest), seconds > now + SKEW_SECONDS
 
 
 class RewardHandler:
-    """Who records what recipients did."""
+    """Handler of rewards: records the events of recipients."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         """Record in `store`; `clock` gives seconds since 1970."""
         self._store = store
         self._clock = clock
         self._queue: BatchingQueue[Sequence[Reward], RewardReceipt] = BatchingQueue(
-            self._alone, self._together
+            self._record_call, self._record_calls
         )
 
     def record(self, rewards: Sequence[Reward]) -> RewardReceipt:
         """Record rewards, as `Engine.reward` declares."""
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
-        return self._alone(rewards) if len(rewards) > _FEW else self._queue.do(rewards)
+        return self._record_call(rewards) if len(rewards) > _FEW else self._queue.do(rewards)
 
-    def _alone(self, rewards: Sequence[Reward]) -> RewardReceipt:
-        return self._together([rewards])[0]
+    def _record_call(self, rewards: Sequence[Reward]) -> RewardReceipt:
+        outcome = self._append(rewards, grouped=len(rewards) <= _FEW)
+        return outcome.receipt(0, len(rewards))
 
-    def _together(self, calls: Sequence[Sequence[Reward]]) -> list[RewardReceipt]:
+    def _record_calls(self, calls: Sequence[Sequence[Reward]]) -> list[RewardReceipt]:
         """Record the rewards of several calls, all of them or none."""
-        rewards = calls[0] if len(calls) == 1 else list(chain.from_iterable(calls))
+        outcome = self._append(list(chain.from_iterable(calls)), grouped=True)
+        ends = list(accumulate(map(len, calls), initial=0))
+        return [outcome.receipt(first, end) for first, end in pairwise(ends)]
+
+    def _append(self, rewards: Sequence[Reward], *, grouped: bool) -> "_RewardOutcome":
+        """Append rewards, all of them or none.
+
+        Raises:
+            InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range.
+            IdReused: an event id came before with another metric or value.
+            Unavailable: their decisions are being erased.
+        """
+        ids = [r.decision_id for r in rewards]
+        _refuse_ids(ids, [r.event_id for r in rewards])
         for _ in range(_ATTEMPTS):
+            now = self._clock()
+            placed = _place(self._store, rewards, ids, now)
             try:
-                recorded = _record(self._store, rewards, self._clock())
+                repeated = self._store.log.append_events(placed.events, at=now, grouped=grouped)
             except StaleRead:  # a decision was erased since it was looked up: it is unknown now
                 continue
-            ends = list(accumulate(map(len, calls), initial=0))
-            return [recorded.receipt(first, end) for first, end in pairwise(ends)]
+            if placed.early_counts:
+                self._store.log.note_early(placed.early_counts, at=now)
+            return _RewardOutcome(ids, placed, repeated)
         raise Unavailable("decisions of these rewards are being erased")
 
 
-class _RewardOutcome(Struct, frozen=True, eq=False):
-    """Rewards that were recorded once each; rows are positions among all of them, ascending.
+class _PlacedRewards(Struct, frozen=True, eq=False):
+    """Rewards with their times; rows are positions among all of them, ascending.
 
     Attributes:
-        ids: of the decisions they are of.
-        unknown: rows of those that no decision was made for,
+        unknown: rows of those whose decision does not exist,
         early: of those that came before their decision's clock ran,
         rows: and of all others.
-        events: what was stored of these,
-        repeated: and which of them were there before.
+        events: these, as they are stored.
+        early_counts: the number of early ones by experiment.
     """
 
-    ids: Sequence[str]
     unknown: Sequence[int]
     early: Sequence[int]
     rows: Sequence[int]
     events: Events
+    early_counts: Mapping[int, int]
+
+
+class _RewardOutcome(Struct, frozen=True, eq=False):
+    """Rewards that were recorded once each.
+
+    Attributes:
+        ids: of their decisions.
+        placed: the rewards, by row.
+        repeated: positions in `placed.events` of those that were there before.
+    """
+
+    ids: Sequence[str]
+    placed: _PlacedRewards
     repeated: Sequence[int]
 
     def receipt(self, first: int, end: int) -> RewardReceipt:
-        """Tell what became of those from `first` to before `end`."""
-        stored = _within(self.rows, first, end)
-        repeated = _within(self.repeated, stored.start, stored.stop)
-        late = sum(self.events.late[i] for i in stored)
-        late -= sum(self.events.late[self.repeated[i]] for i in repeated)
+        """Count the outcomes of the rows from `first` to before `end`."""
+        placed, events = self.placed, self.placed.events
+        stored = _range_of(placed.rows, first, end)
+        repeated = _range_of(self.repeated, stored.start, stored.stop)
+        late = sum(events.late[stored.start : stored.stop])
+        late -= sum([events.late[self.repeated[i]] for i in repeated])
         return RewardReceipt(
             len(stored) - len(repeated) - late,
             len(repeated),
             late,
-            [self.ids[self.unknown[i]] for i in _within(self.unknown, first, end)],
-            [self.ids[self.early[i]] for i in _within(self.early, first, end)],
-            sum(self.events.skewed[i] for i in stored),
+            [self.ids[placed.unknown[i]] for i in _range_of(placed.unknown, first, end)],
+            [self.ids[placed.early[i]] for i in _range_of(placed.early, first, end)],
+            sum(events.skewed[stored.start : stored.stop]),
         )
 
 
-def _within(rows: Sequence[int], first: int, end: int) -> range:
-    """Tell where ascending rows lie from `first` to before `end`."""
+def _range_of(rows: Sequence[int], first: int, end: int) -> range:
+    """Return the positions in ascending rows of those from `first` to before `end`."""
     return range(bisect_left(rows, first), bisect_left(rows, end))
 
 
-def _record(store: Store, rewards: Sequence[Reward], now: float) -> _RewardOutcome:
-    """Record rewards, all of them or none.
+def _place(
+    store: Store, rewards: Sequence[Reward], ids: Sequence[str], now: float
+) -> _PlacedRewards:
+    """Look up the decisions of rewards, check their values, and place them in time.
 
     Raises:
         InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range.
-        IdReused: an event id came before with another metric or value.
-        Outdated: a decision was erased since it was looked up.
     """
-    ids = [r.decision_id for r in rewards]
-    _refuse_ids(ids, [r.event_id for r in rewards])
     targets = store.log.targets(ids)
     records: dict[str, ExperimentRecord] = {}
-    clocks: dict[
-        tuple[DecisionRef, str, float], _RewardClock
-    ] = {}  # where the metric and its value fit
-    rows: list[int] = []  # that can be stored, with what is known of their decisions
-    known: list[DecisionRef] = []
+    # Clocks of the decisions, metrics and values that fit each other.
+    clocks: dict[tuple[DecisionRef, str, float], _RewardClock] = {}
+    rows: list[int] = []
+    refs: list[DecisionRef] = []
     placed: list[_Placed] = []
     unknown: list[int] = []
     early: list[int] = []
-    before: Counter[int] = Counter()  # the early ones of each experiment
+    early_counts: Counter[int] = Counter()
     faults: list[Fault] = []
-    for row, (reward, target) in enumerate(zip(rewards, targets.refs, strict=True)):
-        if target is None:
+    for row, (reward, ref) in enumerate(zip(rewards, targets.refs, strict=True)):
+        if ref is None:
             unknown.append(row)
             continue
-        told = (target, reward.metric, reward.value)
-        clock = clocks.get(told)
+        key = (ref, reward.metric, reward.value)
+        clock = clocks.get(key)
         if clock is None:
-            if target.experiment not in records:
-                records[target.experiment] = store.experiments.record(target.experiment)
-            mine = records[target.experiment]
-            if fault := _fault(mine, row, reward):
+            if ref.experiment not in records:
+                records[ref.experiment] = store.experiments.record(ref.experiment)
+            record = records[ref.experiment]
+            if fault := _fault(record, row, reward):
                 faults.append(fault)
                 continue
-            clock = clocks[told] = _RewardClock(mine, target, now)
-        at = clock.untold if reward.occurred_at is None else clock.place(reward.occurred_at)
-        if at is None:
+            clock = clocks[key] = _RewardClock(record, ref, now)
+        time = clock.reported if reward.occurred_at is None else clock.place(reward.occurred_at)
+        if time is None:
             early.append(row)
-            before[target.experiment_id] += 1
+            early_counts[ref.experiment_id] += 1
             continue
         rows.append(row)
-        known.append(target)
-        placed.append(at)
+        refs.append(ref)
+        placed.append(time)
     if faults:
         raise InvalidInput(faults[:_MOST_FAULTS])
     kept = rewards if len(rows) == len(rewards) else [rewards[row] for row in rows]
+    times, late, skewed = zip(*placed, strict=True) if placed else ((), (), ())
     events = Events(
-        known,
+        refs,
         [targets.numbers[row] for row in rows],
         [r.event_id for r in kept],
         [r.metric for r in kept],
         [r.value for r in kept],
-        *(zip(*placed, strict=True) if placed else ((), (), ())),
+        times,
+        late,
+        skewed,
     )
-    repeated = store.log.append_events(events, at=now)
-    if before:
-        store.log.note_early(before, at=now)
-    return _RewardOutcome(ids, unknown, early, rows, events, repeated)
+    return _PlacedRewards(unknown, early, rows, events, early_counts)
 
 
 class _RewardClock:
-    """When rewards happened of decisions that share a target."""
+    """Clock of the rewards of decisions that share a reference.
 
-    def __init__(self, record: ExperimentRecord, target: DecisionRef, now: float) -> None:
-        """Take what it is now by the server's clock."""
+    Attributes:
+        reported: place of a reward that is reported without its time; None where it is too early.
+    """
+
+    def __init__(self, record: ExperimentRecord, ref: DecisionRef, now: float) -> None:
+        """Place rewards that are reported at `now`, by the server's clock."""
         closed = record.closes_at is not None and now > record.closes_at
-        self._all_late = closed and not target.shipped  # a stopped experiment's result is final
+        self._all_late = closed and not ref.shipped  # a stopped experiment's result is final
         self._window = record.configuration.experiment.reward.window_seconds
-        self._started_at = target.started_at
+        self._started_at = ref.started_at
         self._now = now
-        self.untold = self.place(None)
+        self.reported = self.place(None)
 
-    def place(self, told: datetime | None) -> _Placed | None:
-        """Place one by what the sender's clock says, if it does; None where it came too early."""
+    def place(self, occurred_at: datetime | None) -> _Placed | None:
+        """Place a reward by the sender's clock, if that is reported; None where it is too early."""
         if self._started_at is None:
             return None
-        found = resolve_event_time(told, self._started_at, self._now)
-        if found is None:
+        resolved = resolve_event_time(occurred_at, self._started_at, self._now)
+        if resolved is None:
             return None
-        at, skewed = found
+        at, skewed = resolved
         return at, self._all_late or at > self._started_at + self._window, skewed
 
 

@@ -1,5 +1,5 @@
-"""What may be claimed from adaptively collected results, and how surely.
+"""Inference from adaptively collected results: estimates, their intervals, and checks.
 
-`claims` decides which method's conditions hold and makes the findings; `sequences` are exact for
-constant rates, `aipw` holds whatever the rates do; `sample_ratio` and `drift` watch the conditions.
+`estimates` chooses the method whose conditions hold; `confidence_sequences` are exact for constant
+rates, `aipw` holds whatever the rates do; `sample_ratio` and `drift` check the conditions.
 """

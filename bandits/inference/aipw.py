@@ -1,4 +1,4 @@
-"""What arms are worth, from decisions whose shares moved: augmented inverse-propensity weighting.
+"""AIPW: mean rewards of arms from decisions whose shares moved, by inverse-propensity weights.
 
 The score of arm k in decision t is φ_t(k) = m_k + 1{A_t = k} (R_t − m_k) / π_t(k) (Robins,
 Rotnitzky and Zhao, 1994; for logged policies Dudík, Langford and Li, 2011, "Doubly robust policy

@@ -1,10 +1,11 @@
-"""What estimates of arms' worth rest on: sums over decisions, which folds add to and take from.
+"""AIPW sums: sums over decisions for estimates of arms, which folds add to and subtract from.
 
-How they become estimates, and why these sums, is told in `bandits.inference.aipw`.
+`bandits.inference.aipw` turns them into estimates, and says why it needs these sums.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -44,7 +45,7 @@ class AipwSums:
         )
 
     @classmethod
-    def of(  # noqa: PLR0913 - one for each column of the log
+    def from_decisions(  # noqa: PLR0913 - one for each column of the log
         cls,
         eligible: BoolArray,
         strata: IntArray,
@@ -62,23 +63,23 @@ class AipwSums:
             arms: (n,) what it got.
             rewards: (n,) what it earned, its window closed.
             propensities: (n,) the logged probability of what it got.
-            earned: (n,) whether that counts as a conversion; unless given, any reward but 0 does.
+            earned: (n,) true for a conversion; unless given, any reward but 0 is one.
 
         Raises:
             ValueError: a propensity is not in (0, 1].
         """
-        everybody = np.zeros((1, len(arms)), dtype=np.int64)
-        one = cls.by_segment(
+        one_segment = np.zeros((1, len(arms)), dtype=np.int64)
+        sums = cls.by_segment(
             eligible,
             strata,
             arms,
             rewards,
             propensities,
-            segments=everybody,
+            segments=one_segment,
             n_segments=1,
             earned=earned,
         )
-        return cls(one.eligible, one.moments[0], one.earning[0])
+        return cls(sums.eligible, sums.moments[0], sums.earning[0])
 
     @classmethod
     def by_segment(  # noqa: PLR0913 - one for each column of the log
@@ -96,14 +97,14 @@ class AipwSums:
         """Sum n decisions in each segment that they belong to; the segments are the leading axis.
 
         Args:
-            eligible: as are the next four, of `of`.
+            eligible: as are the next four, of `from_decisions`.
             strata: (n,).
             arms: (n,).
             rewards: (n,).
             propensities: (n,).
             segments: (F, n) which segment, by each of F features.
             n_segments: how many there are.
-            earned: (n,), of `of`.
+            earned: (n,), of `from_decisions`.
 
         Raises:
             ValueError: a propensity is not in (0, 1].
@@ -116,8 +117,8 @@ class AipwSums:
 
         def total(values: FloatArray) -> FloatArray:
             sums = np.zeros(n_segments * size)
-            for of_feature in cells:
-                sums += np.bincount(of_feature, values, n_segments * size)
+            for cells_of_feature in cells:
+                sums += np.bincount(cells_of_feature, values, n_segments * size)
             return sums.reshape(n_segments, n_sets, n_arms)
 
         weights = 1 / propensities
@@ -154,14 +155,15 @@ class AipwSums:
         return AipwSums(eligible, moments, earning)
 
     def padded(self, n_arms: int) -> "AipwSums":
-        """Append arms that nobody could get, until there are `n_arms`."""
+        """Append arms that no decision could get, until there are `n_arms`."""
         missing = n_arms - self.eligible.shape[-1]
+        if not missing:
+            return self
 
-        def grown(array: FloatArray) -> FloatArray:
+        def pad(array: Any) -> Any:
             return np.pad(array, [(0, 0)] * (array.ndim - 1) + [(0, missing)])
 
-        eligible = np.pad(self.eligible, [(0, 0), (0, missing)])
-        return AipwSums(eligible, grown(self.moments), grown(self.earning))
+        return AipwSums(pad(self.eligible), pad(self.moments), pad(self.earning))
 
     @property
     def negated(self) -> "AipwSums":
@@ -192,15 +194,14 @@ class AipwSums:
 
     def dump(self) -> bytes:
         """Serialise."""
-        shape = self.earning.shape
-        arrays = (self.eligible, self.moments, self.earning)
-        return msgspec.msgpack.encode((shape, *(a.astype(_LITTLE).tobytes() for a in arrays)))
+        arrays = [a.astype(_LITTLE).tobytes() for a in (self.eligible, self.moments, self.earning)]
+        return msgspec.msgpack.encode((self.earning.shape, *arrays))
 
     @classmethod
     def load(cls, packed: bytes) -> "AipwSums":
         """Read back what `dump` wrote."""
         shape, *arrays = msgspec.msgpack.decode(packed)
-        eligible, moments, earning = (np.frombuffer(a, _LITTLE).astype(np.float64) for a in arrays)
+        eligible, moments, earning = [np.frombuffer(a, _LITTLE).astype(np.float64) for a in arrays]
         *lead, n_sets, n_arms = shape
         return cls(
             eligible.astype(np.bool_).reshape(n_sets, n_arms),
@@ -225,7 +226,7 @@ class AipwSums:
 
     @property
     def effective_sizes(self) -> FloatArray:
-        """How many decisions at equal probabilities would tell as much of each arm, (..., K)."""
+        """Number of decisions at equal probabilities that are worth as much, by arm, (..., K)."""
         sums = self.moments[..., 0, :, :].sum(axis=-3)
         return ratio(sums[..., 1, :] ** 2, sums[..., 2, :])
 

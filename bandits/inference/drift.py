@@ -1,4 +1,4 @@
-"""Whether rates moved while an experiment ran: then intervals for constant rates do not hold.
+"""Drift: a test of constant rates, without which their intervals do not hold.
 
 Each period's reward is compared with what its sends would have earned at every arm's mean over the
 whole time. The residuals Z (P,) of all arms together have covariance Σ_k v_k (diag n_k − n_k n_kᵀ /
@@ -18,7 +18,7 @@ _NULL = 1e-9  # an eigenvalue this small, relative to the largest, is no degree 
 
 
 def drift_p_value(count: FloatArray, total: FloatArray, square: FloatArray) -> float:
-    """Return the p-value of "no arm's mean reward changed"; 1 while too little is known.
+    """Return the p-value of "no arm's mean reward changed"; 1 on too little data.
 
     Args:
         count: (P, K) decisions whose window has closed, by period and arm.

@@ -1,4 +1,4 @@
-"""Which interval may be shown for which claim, and the claims themselves.
+"""Estimates: values, lifts and the leader, each by the interval whose conditions hold.
 
 Everything is read from two sums over decisions whose window has closed: `AipwSums` by arm, and,
 where there is a control group, `AipwSums` by group. The method follows from what an experiment *is*
@@ -7,7 +7,7 @@ from which interval looks better; where no method's conditions hold, the finding
 
 A rate is shown by its exact sequence while nothing speaks against constant rates. A *lift* is what
 people act on, and a base rate that moves with the weekday while shares move too misleads it most:
-it is weighted (AIPW) unless somebody vouches that rates are steady, for an email that goes out
+it is weighted (AIPW) unless a person vouches that rates are steady, for an email that goes out
 within hours, say.
 """
 
@@ -32,14 +32,14 @@ _NO_FLOOR = NotYet(
 
 
 class EstimationContext(Struct, frozen=True):
-    """What of an experiment decides which intervals hold.
+    """Properties of an experiment that decide which intervals hold.
 
     Attributes:
         contextual: its policy uses the context.
         drifting: rates were found to move; see `bandits.inference.drift`.
         floor: the least probability that an eligible arm can have, or could when a counted decision
             was made.
-        steady: somebody vouches that rates stay constant for as long as it runs.
+        steady: a person vouches that rates stay constant for as long as it runs.
         low: the least reward.
         high: the largest reward.
     """
@@ -53,7 +53,7 @@ class EstimationContext(Struct, frozen=True):
 
 
 def constant_rates(facts: EstimationContext, evidence: AipwSums) -> bool:
-    """Tell whether intervals for constant rates may be shown."""
+    """Return true where intervals for constant rates may be shown."""
     unrestricted = len(evidence.eligible) == 1 and bool(evidence.eligible.all())
     unit = facts.low >= 0 and facts.high <= 1
     return unrestricted and unit and not facts.contextual and not facts.drifting
@@ -63,7 +63,7 @@ def values(facts: EstimationContext, evidence: AipwSums, family: Family) -> list
     """Find the mean reward per decision of each of K arms."""
     if constant_rates(facts, evidence):
         total, n = _counts(evidence)
-        bounds = rate_bounds(total, n, family.each)
+        bounds = rate_bounds(total, n, family.alpha_each)
         return _exact(bounds, total / np.maximum(n, 1), n, family, RATE)
     return [contrast(facts, evidence, unit, family) for unit in np.eye(evidence.n_arms)]
 
@@ -76,13 +76,13 @@ def lifts(
     if facts.steady and constant_rates(facts, evidence):
         total, n = _counts(evidence)
         mean = total / np.maximum(n, 1)
-        bounds = lift_bounds(total[reference], n[reference], total, n, family.each)
+        bounds = lift_bounds(total[reference], n[reference], total, n, family.alpha_each)
         fewest = np.minimum(n, n[reference])
-        found = _exact(bounds, mean - mean[reference], fewest, family, LIFT)
+        findings = _exact(bounds, mean - mean[reference], fewest, family, LIFT)
     else:
         units = np.eye(evidence.n_arms)
-        found = [contrast(facts, evidence, unit - units[reference], family) for unit in units]
-    return {k: found[k] for k in arms if k != reference}
+        findings = [contrast(facts, evidence, unit - units[reference], family) for unit in units]
+    return {k: findings[k] for k in arms if k != reference}
 
 
 def contrast(
@@ -111,9 +111,9 @@ def contrasts(
         return [_NO_FLOOR] * n_segments
     scores = aipw.contrast(evidence, weights)
     columns = (scores.total, scores.variation, scores.variation_expected, scores.conversions)
-    each = zip(scores.n, *columns, scores.fewest_sends, strict=True)
+    rows = zip(scores.n, *columns, scores.fewest_sends, strict=True)
     return [
-        _weighted(Scores(n, *rest), family, WEIGHTED, per=max(float(n), 1.0)) for n, *rest in each
+        _weighted(Scores(n, *rest), family, WEIGHTED, per=max(float(n), 1.0)) for n, *rest in rows
     ]
 
 
@@ -145,20 +145,20 @@ def gain_over_equal_split(facts: EstimationContext, evidence: AipwSums, family: 
     """Find what was earned in all more than by equal shares; not yet while that may be 0."""
     if facts.floor <= 0:
         return _NO_FLOOR
-    found = _weighted(aipw.gain_over_equal_split(evidence), family, GAIN, per=1.0)
-    if found.measurable and found.contains(0):
+    gain = _weighted(aipw.gain_over_equal_split(evidence), family, GAIN, per=1.0)
+    if gain.measurable and gain.contains(0):
         return NotYet(
             "So far the gain is too small, or too uncertain, to be told from 0.",
-            f"the interval [{found.low:.4g}, {found.high:.4g}] contains 0",
+            f"the interval [{gain.low:.4g}, {gain.high:.4g}] contains 0",
         )
-    return found
+    return gain
 
 
 def gain_over_control_group(groups: AipwSums, family: Family) -> Finding:
     """Find what was earned in all more than if everybody outside it had got the control.
 
     Args:
-        groups: over *all* recipients as one experiment of two arms, 0 those who were decided for
+        groups: over *all* recipients as one experiment of two arms, 0 those that were decided for
             and 1 the held out, drawn with probabilities 1 − h and h.
         family: which claims hold together with this one.
     """
@@ -169,7 +169,7 @@ def gain_over_control_group(groups: AipwSums, family: Family) -> Finding:
 
 
 class Lead(Struct, frozen=True):
-    """Which arm does best as far as can be said, and whether that is settled.
+    """Arm that does best so far, and the arms that could still be better.
 
     Attributes:
         arm: the one whose value is surely the largest: the lower end of its interval is. Of an arm
@@ -201,35 +201,35 @@ def lead(
     total, n = _counts(evidence)
     constant = facts.steady and constant_rates(facts, evidence)
     mean = total / np.maximum(n, 1) if constant else evidence.means
-    tried = among[n[among] > 0]
-    if not len(tried):
+    sent = among[n[among] > 0]
+    if not len(sent):
         return None
     family = Family.leading(len(among), alpha)
-    largest = int(tried[np.argmax(mean[tried])])
-    best = _surest(facts, evidence, tried, family)
-    found = {} if best is None else _against(facts, evidence, best, among, family)
-    # One that hardly anybody answered has no interval by itself, yet it may be shown to be better:
+    largest = int(sent[np.argmax(mean[sent])])
+    best = _surest(facts, evidence, sent, family)
+    lifts_over_best = {} if best is None else _against(facts, evidence, best, among, family)
+    # An arm with hardly any reward has no interval by itself, yet it may be shown to be better:
     # where less is better, that is the best there is.
-    better = {k: f.low for k, f in found.items() if f.measurable and f.low > 0}
+    better = {k: f.low for k, f in lifts_over_best.items() if f.measurable and f.low > 0}
     if better:
         best = max(better, key=better.__getitem__)
-        found = _against(facts, evidence, best, among, family)
-    if best is None or not all(f.measurable for f in found.values()):
-        best, found = largest, _against(facts, evidence, largest, among, family)
-    rivals = tuple(k for k, f in found.items() if not (f.measurable and f.high < 0))
-    highs = [f.high for f in found.values() if f.measurable]
-    settled = len(highs) == len(found)
+        lifts_over_best = _against(facts, evidence, best, among, family)
+    if best is None or not all(f.measurable for f in lifts_over_best.values()):
+        best, lifts_over_best = largest, _against(facts, evidence, largest, among, family)
+    rivals = tuple(k for k, f in lifts_over_best.items() if not (f.measurable and f.high < 0))
+    highs = [f.high for f in lifts_over_best.values() if f.measurable]
+    settled = len(highs) == len(lifts_over_best)
     at_most = max([0.0, *highs]) if settled else None
     return Lead(best, not rivals, rivals, at_most, family)
 
 
 def _surest(
-    facts: EstimationContext, evidence: AipwSums, tried: IntArray, family: Family
+    facts: EstimationContext, evidence: AipwSums, sent: IntArray, family: Family
 ) -> int | None:
     """Choose the arm of the largest lower bound; None while no arm has one."""
     units = np.eye(evidence.n_arms)
-    found = {k: contrast(facts, evidence, units[k], family) for k in tried.tolist()}
-    lows = {k: f.low for k, f in found.items() if f.measurable}
+    values_by_arm = {k: contrast(facts, evidence, units[k], family) for k in sent.tolist()}
+    lows = {k: f.low for k, f in values_by_arm.items() if f.measurable}
     return max(lows, key=lows.__getitem__, default=None)
 
 
@@ -237,8 +237,8 @@ def _against(
     facts: EstimationContext, evidence: AipwSums, arm: int, among: IntArray, family: Family
 ) -> dict[int, Finding]:
     """Compare every other arm that can be sent with one."""
-    found = lifts(facts, evidence, arm, family)
-    return {k: found[k] for k in among.tolist() if k != arm}
+    by_arm = lifts(facts, evidence, arm, family)
+    return {k: by_arm[k] for k in among.tolist() if k != arm}
 
 
 def _counts(evidence: AipwSums) -> tuple[FloatArray, FloatArray]:
@@ -256,7 +256,7 @@ def _exact(
     """Make a finding of each of K exact intervals, over n (K,) decisions."""
     columns = zip(*(a.tolist() for a in (*bounds, estimates, n)), strict=True)
     return [
-        Interval(low, high, estimate, family.each, guarantee.key, family)
+        Interval(low, high, estimate, family.alpha_each, guarantee.key, family)
         if decisions > 0
         else NotYet("No email's results are final yet.", "an arm has no decision that counts")
         for low, high, estimate, decisions in columns
@@ -278,6 +278,6 @@ def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: floa
             f"{BURN_IN_DECISIONS} complete emails of the rarest variant.",
             "the asymptotic interval errs too often before its burn-in",
         )
-    total, margin = float(scores.total), float(scores.margin(family.each))
+    total, margin = float(scores.total), float(scores.margin(family.alpha_each))
     low, high = (total - margin) / per, (total + margin) / per
-    return Interval(low, high, total / per, family.each, guarantee.key, family)
+    return Interval(low, high, total / per, family.alpha_each, guarantee.key, family)

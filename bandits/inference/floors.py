@@ -1,10 +1,10 @@
-"""Under which minimum share decisions were made: a floor may change while an experiment runs."""
+"""Floor history: the floors that decisions were made under, which edits may change."""
 
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
+from bandits.additive import dump_arrays, load_arrays
 from bandits.array_types import FloatArray
 
 
@@ -26,7 +26,7 @@ class FloorHistory:
         return cls(np.zeros(0), np.zeros(0))
 
     @classmethod
-    def of(cls, floors: FloatArray) -> "FloorHistory":
+    def from_floors(cls, floors: FloatArray) -> "FloorHistory":
         """Count n decisions, each made under its floor (n,)."""
         values, counts = np.unique(floors, return_counts=True)
         return cls(values, counts.astype(np.float64))
@@ -58,9 +58,9 @@ class FloorHistory:
 
     def dump(self) -> bytes:
         """Serialise."""
-        return msgspec.msgpack.encode((self.values.tolist(), self.counts.tolist()))
+        return dump_arrays(self)
 
     @classmethod
     def load(cls, packed: bytes) -> "FloorHistory":
         """Read back what `dump` wrote."""
-        return cls(*(np.array(a, dtype=np.float64) for a in msgspec.msgpack.decode(packed)))
+        return load_arrays(cls, packed)

@@ -1,4 +1,4 @@
-"""What each interval that pages show promises, and on what conditions."""
+"""Guarantees: the promise of each interval that pages show, and its conditions."""
 
 from typing import Literal
 
@@ -8,10 +8,10 @@ Promise = Literal["rate", "lift", "weighted", "gain", "randomised"]
 
 
 class Guarantee(Struct, frozen=True):
-    """What an interval promises, and on what conditions.
+    """Promise of an interval, and its conditions.
 
     Attributes:
-        key: what intervals call it by.
+        key: the name that intervals refer to.
         name: the method, as a statistician calls it.
         plain: the promise in a marketer's words; completes "95 % interval, …".
         exact: the promise as a statistician states it, with α for `Interval.alpha`.
@@ -116,6 +116,6 @@ def guarantees(*, per_subject: bool) -> dict[Promise, Guarantee]:
     """State what intervals promise in an experiment, by how it assigns recipients."""
     own = _ONE_EACH if per_subject else _SEVERAL
     return {
-        key: structs.replace(each, conditions=(*each.conditions, own))
-        for key, each in GUARANTEES.items()
+        key: structs.replace(guarantee, conditions=(*guarantee.conditions, own))
+        for key, guarantee in GUARANTEES.items()
     }

@@ -1,4 +1,4 @@
-"""What may be said of a number: an interval with its guarantee, or why there is none yet."""
+"""Findings on a number: an interval with its guarantee, or why there is none yet."""
 
 from typing import ClassVar, Literal
 
@@ -13,7 +13,7 @@ class Family(Struct, frozen=True):
     """Claims that are to hold together: all of them with probability 1 − alpha (Bonferroni).
 
     Attributes:
-        claims: what they are, in the plural; completes "all 4 …".
+        claims: their kind, in the plural; completes "all 4 …".
         comparisons: how many, at least 1.
         alpha: the probability that any of them ever errs, at most.
     """
@@ -52,7 +52,7 @@ class Family(Struct, frozen=True):
         return cls("comparisons in segments", max(1, n_cells * n_comparisons), alpha)
 
     @property
-    def each(self) -> float:
+    def alpha_each(self) -> float:
         """The probability of error that one claim may have."""
         return self.alpha / self.comparisons
 
@@ -64,7 +64,7 @@ class Family(Struct, frozen=True):
         return (
             f"All {self.comparisons} {self.claims} hold together with "
             f"{_percent(self.alpha)} confidence, so each by itself is shown with "
-            f"{_percent(self.each)}."
+            f"{_percent(self.alpha_each)}."
         )
 
 
@@ -73,7 +73,7 @@ class Interval(Struct, frozen=True, tag="interval"):
 
     Attributes:
         low: finite, as is `high`.
-        alpha: the probability that this interval ever misses, at most: its family's `each`.
+        alpha: the probability that this interval ever misses, at most: its family's `alpha_each`.
         promise: what it promises and on what conditions, by the name of its `guarantee`.
     """
 
@@ -88,7 +88,7 @@ class Interval(Struct, frozen=True, tag="interval"):
 
     @property
     def guarantee(self) -> Guarantee:
-        """What it promises, in full."""
+        """Guarantee in full."""
         return GUARANTEES[self.promise]
 
     @property
@@ -102,7 +102,7 @@ class Interval(Struct, frozen=True, tag="interval"):
         return f"{self.confidence} interval, {self.guarantee.plain}"
 
     def contains(self, value: float) -> bool:
-        """Tell whether `value` is among what the data allow."""
+        """Return true where the interval contains `value`."""
         return self.low <= value <= self.high
 
     def times(self, factor: float) -> "Interval":

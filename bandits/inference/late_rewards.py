@@ -1,11 +1,11 @@
-"""How much reward is reported only after maturity, when silence has counted as zero already."""
+"""Late rewards: reward that is reported after maturity, when silence has counted as zero."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from scipy.special import chdtrc
 
+from bandits.additive import Additive, dump_arrays, field_values, load_arrays
 from bandits.array_types import FloatArray, IntArray
 
 LIMIT = 0.1  # of all reward: more than this coming after maturity is warned of
@@ -13,7 +13,7 @@ DIFFERS = 0.001  # the p-value below which arms answer at different speeds; look
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LateRewardSums:
+class LateRewardSums(Additive):
     """Sums over closed decisions, each (K,); additive.
 
     Attributes:
@@ -35,7 +35,7 @@ class LateRewardSums:
         return cls(none, none, none, none)
 
     @classmethod
-    def of(
+    def from_decisions(
         cls, arms: IntArray, rewards: FloatArray, at_maturity: FloatArray, n_arms: int
     ) -> "LateRewardSums":
         """Sum n decisions: arm, reward before costs, and what it was at maturity, (n,) each."""
@@ -52,30 +52,22 @@ class LateRewardSums:
             total(answered.astype(np.float64)),
         )
 
-    def __add__(self, other: "LateRewardSums") -> "LateRewardSums":
-        return LateRewardSums(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(self))
-        )
-
-    def __sub__(self, other: "LateRewardSums") -> "LateRewardSums":
-        return LateRewardSums(
-            *(getattr(self, f.name) - getattr(other, f.name) for f in fields(self))
-        )
-
     def padded(self, n_arms: int) -> "LateRewardSums":
-        """Append arms that nobody got, until there are `n_arms`."""
+        """Append arms without decisions, until there are `n_arms`."""
         missing = n_arms - len(self.moved)
-        return LateRewardSums(*(np.pad(getattr(self, f.name), (0, missing)) for f in fields(self)))
+        if not missing:
+            return self
+        return LateRewardSums(*(np.pad(array, (0, missing)) for array in field_values(self)))
 
     @property
     def overall(self) -> float | None:
-        """The share of all reward that came after maturity, None without any."""
+        """Share of all reward that came after maturity, None without any."""
         earned = self.earned.sum()
         return float(self.moved.sum() / earned) if earned > 0 else None
 
     @property
     def shares(self) -> list[float | None]:
-        """The same of each arm."""
+        """Share of each arm's reward that came after maturity, None without any."""
         pairs = zip(self.moved.tolist(), self.earned.tolist(), strict=True)
         return [moved / earned if earned > 0 else None for moved, earned in pairs]
 
@@ -99,9 +91,9 @@ class LateRewardSums:
 
     def dump(self) -> bytes:
         """Serialise."""
-        return msgspec.msgpack.encode([getattr(self, f.name).tolist() for f in fields(self)])
+        return dump_arrays(self)
 
     @classmethod
     def load(cls, packed: bytes) -> "LateRewardSums":
         """Read back what `dump` wrote."""
-        return cls(*(np.array(a, dtype=np.float64) for a in msgspec.msgpack.decode(packed)))
+        return load_arrays(cls, packed)

@@ -1,4 +1,4 @@
-"""What was earned when, by arm, for finding drift: bounded however long an experiment runs."""
+"""Period sums: rewards by period and arm, for the test of drift; bounded in size."""
 
 from dataclasses import dataclass
 
@@ -43,16 +43,17 @@ class PeriodSums:
         return cls(np.zeros(0, dtype=np.int64), np.zeros((0, 3, n_arms)))
 
     @classmethod
-    def of(
+    def from_decisions(
         cls, numbers: IntArray, arms: IntArray, rewards: FloatArray, n_arms: int
     ) -> "PeriodSums":
         """Sum n decisions: the period of each, its arm and its reward, (n,) each."""
-        found, place = np.unique(numbers, return_inverse=True)
+        periods, place = np.unique(numbers, return_inverse=True)
         cells = place.reshape(-1) * n_arms + arms
-        size = len(found) * n_arms
+        size = len(periods) * n_arms
         sums = [np.bincount(cells, w, size) for w in (np.ones(len(arms)), rewards, rewards**2)]
         return cls(
-            found, np.stack(sums).astype(np.float64).reshape(3, len(found), n_arms).swapaxes(0, 1)
+            periods,
+            np.stack(sums).astype(np.float64).reshape(3, len(periods), n_arms).swapaxes(0, 1),
         )
 
     def __add__(self, other: "PeriodSums") -> "PeriodSums":
@@ -70,8 +71,10 @@ class PeriodSums:
         return PeriodSums(numbers[kept], sums[kept])
 
     def padded(self, n_arms: int) -> "PeriodSums":
-        """Append arms that nobody got, until there are `n_arms`."""
+        """Append arms without decisions, until there are `n_arms`."""
         missing = n_arms - self.sums.shape[-1]
+        if not missing:
+            return self
         return PeriodSums(self.numbers, np.pad(self.sums, [(0, 0), (0, 0), (0, missing)]))
 
     def spread(self, numbers: IntArray) -> FloatArray:
@@ -82,7 +85,7 @@ class PeriodSums:
 
     @property
     def drift_p_value(self) -> float:
-        """The p-value of "no arm's mean reward changed"; 1 while too little is known."""
+        """The p-value of "no arm's mean reward changed"; 1 on too little data."""
         if not len(self.numbers):
             return 1.0
         return drift_p_value(*self.sums.swapaxes(0, 1))

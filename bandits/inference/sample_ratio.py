@@ -1,4 +1,4 @@
-"""Whether arms were sent as often as their logged probabilities say.
+"""Sample ratio: a check that arms were sent as often as their logged probabilities say.
 
 Under adaptive allocation there are no equal shares to compare with. But 1{A_t = k} − π_t(k) has
 mean 0 given the past, so the number of sends of arm k is compared with Σ π_t(k), and its variance
@@ -7,12 +7,12 @@ by itself needs, and takes K numbers instead of K². After Fabijan et al. (2019)
 ratio mismatch in online controlled experiments", who compare with fixed shares.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from scipy.special import betainc
 
+from bandits.additive import Additive, dump_arrays, field_values, load_arrays
 from bandits.array_types import BoolArray, FloatArray, IntArray
 
 _TINY = 1e-300  # in place of 0, where what comes of it is not used
@@ -20,7 +20,7 @@ ALARM = 0.001  # per arm: strict, since it is looked at often; 100 clean looks a
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SampleRatio:
+class SampleRatio(Additive):
     """Sums over decisions that were activated and not cancelled; additive, each field (..., K).
 
     Held-out subjects and fallbacks are left out: they were not drawn from these probabilities.
@@ -42,11 +42,11 @@ class SampleRatio:
         return cls(none, none, none)
 
     @classmethod
-    def of(cls, arms: IntArray, probabilities: FloatArray) -> "SampleRatio":
+    def from_draws(cls, arms: IntArray, probabilities: FloatArray) -> "SampleRatio":
         """Sum n decisions.
 
         Args:
-            arms: (n,) what each got.
+            arms: (n,) the arm of each.
             probabilities: (n, K) of every arm for each, or (K,) where they were the same for all;
                 0 for arms that it could not get.
         """
@@ -56,29 +56,19 @@ class SampleRatio:
             return cls(sent, len(arms) * probabilities, len(arms) * probabilities**2)
         return cls(sent, probabilities.sum(axis=0), (probabilities**2).sum(axis=0))
 
-    def __add__(self, other: "SampleRatio") -> "SampleRatio":
-        return SampleRatio(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
-
-    def __sub__(self, other: "SampleRatio") -> "SampleRatio":
-        return SampleRatio(*(getattr(self, f.name) - getattr(other, f.name) for f in fields(self)))
-
     def spread(self, arms: IntArray, n_arms: int) -> "SampleRatio":
         """Put sums over a choice among `arms` (m,) in their places among K."""
-
-        def placed(values: FloatArray) -> FloatArray:
-            out = np.zeros(n_arms)
-            out[arms] = values
-            return out
-
-        return SampleRatio(*(placed(getattr(self, f.name)) for f in fields(self)))
+        sums = np.zeros((3, n_arms))
+        sums[:, arms] = self.sent, self.expected, self.square
+        return SampleRatio(*sums)
 
     def padded(self, n_arms: int) -> "SampleRatio":
-        """Append arms that nobody got, until there are `n_arms`."""
+        """Append arms without decisions, until there are `n_arms`."""
         missing = n_arms - self.sent.shape[-1]
+        if not missing:
+            return self
         lead = [(0, 0)] * (self.sent.ndim - 1)
-        return SampleRatio(
-            *(np.pad(getattr(self, f.name), [*lead, (0, missing)]) for f in fields(self))
-        )
+        return SampleRatio(*(np.pad(a, [*lead, (0, missing)]) for a in field_values(self)))
 
     @property
     def excess(self) -> FloatArray:
@@ -116,9 +106,9 @@ class SampleRatio:
 
     def dump(self) -> bytes:
         """Serialise."""
-        return msgspec.msgpack.encode([getattr(self, f.name).tolist() for f in fields(self)])
+        return dump_arrays(self)
 
     @classmethod
     def load(cls, packed: bytes) -> "SampleRatio":
         """Read back what `dump` wrote."""
-        return cls(*(np.array(a, dtype=np.float64) for a in msgspec.msgpack.decode(packed)))
+        return load_arrays(cls, packed)

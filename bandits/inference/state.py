@@ -1,4 +1,4 @@
-"""What every claim rests on: sums that a fold keeps, from which results are read without the log.
+"""Inference state: sums that a fold keeps, so that results need no log.
 
 They never forget. A decision comes into `ratio` when its clocks start, and into everything else
 when its window closes, which is when its reward is final; a cancellation takes it out of both.
@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 import msgspec
 
+from bandits.additive import Additive, field_values
 from bandits.array_types import FloatArray
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.floors import FloorHistory
@@ -20,7 +21,7 @@ GROUPS = 2  # decided for, and held out
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class InferenceState:
+class InferenceState(Additive):
     """Sums over an experiment's decisions; additive. Fallbacks are in none of them.
 
     Attributes:
@@ -29,7 +30,7 @@ class InferenceState:
             arms drawn by lot: 0 were decided for, 1 held out.
         ratio: decisions that were sent and not held out, against the probabilities of each arm.
         periods: those of `arms` by the time of sending.
-        segments: those of `arms` by what was known of the recipient; segments lead.
+        segments: those of `arms` by segment of the recipient; segments lead.
         lateness: how much of their reward came after maturity.
         floors: the minimum share that each of `arms` was made under.
     """
@@ -55,18 +56,8 @@ class InferenceState:
             FloorHistory.zeros(),
         )
 
-    def __add__(self, other: "InferenceState") -> "InferenceState":
-        return InferenceState(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(self))
-        )
-
-    def __sub__(self, other: "InferenceState") -> "InferenceState":
-        return InferenceState(
-            *(getattr(self, f.name) - getattr(other, f.name) for f in fields(self))
-        )
-
     def padded(self, n_arms: int) -> "InferenceState":
-        """Append arms that nobody got, until there are `n_arms`."""
+        """Append arms without decisions, until there are `n_arms`."""
         return InferenceState(
             self.arms.padded(n_arms),
             self.groups,
@@ -93,12 +84,12 @@ class InferenceState:
 
     def dump(self) -> bytes:
         """Serialise."""
-        parts = [getattr(self, f.name).dump() for f in fields(self)]
+        parts = [part.dump() for part in field_values(self)]
         return msgspec.msgpack.encode([_FORMAT, *parts])
 
     @classmethod
-    def lacking(cls, packed: bytes) -> bool:
-        """Tell whether nothing was kept, or by an older version: then it has to be summed anew."""
+    def is_missing(cls, packed: bytes) -> bool:
+        """Return true where nothing is kept, or an older format: then the log is summed anew."""
         return not packed or msgspec.msgpack.decode(packed)[0] < _FORMAT
 
     @classmethod
@@ -106,7 +97,7 @@ class InferenceState:
         """Read back what `dump` wrote.
 
         Raises:
-            ValueError: another version of this program wrote it, in a format not known here.
+            ValueError: another version of this program wrote it, in another format.
         """
         form, *parts = msgspec.msgpack.decode(packed)
         if form != _FORMAT:

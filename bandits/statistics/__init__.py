@@ -4,11 +4,10 @@ from bandits.statistics.logistic import LogisticSums
 from bandits.statistics.moments import Moments
 from bandits.statistics.ridge import Ridge
 from bandits.statistics.slot_ridge import SlotRidge
-from bandits.statistics.statistic import NOTHING, Additive, Statistic, dump, load
+from bandits.statistics.statistic import NOTHING, Statistic, dump, load
 
 __all__ = [
     "NOTHING",
-    "Additive",
     "LogisticSums",
     "Moments",
     "Ridge",

@@ -5,9 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from bandits.additive import Additive, field_values
 from bandits.array_types import FloatArray, IntArray
 from bandits.problem import Problem
-from bandits.statistics.statistic import NOTHING, Additive, pad_arms
+from bandits.statistics.statistic import NOTHING, pad_arms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,11 +71,11 @@ class Moments(Additive):
 
     def take(self, arms: IntArray) -> "Moments":
         """Restrict to the arms at these positions."""
-        return Moments(*(a[..., arms] for (a,) in self._field_values()))
+        return Moments(*(a[..., arms] for a in field_values(self)))
 
     def padded(self, problem: Problem) -> "Moments":
         """Append arms without observations until there are the problem's."""
-        return Moments(*(pad_arms(a, problem.n_arms, axis=-1) for (a,) in self._field_values()))
+        return Moments(*(pad_arms(a, problem.n_arms, axis=-1) for a in field_values(self)))
 
     def decayed(self, factor: float) -> "Moments":
         """Weigh the matured observations by `factor`."""

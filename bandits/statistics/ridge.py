@@ -5,9 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from bandits.additive import Additive
 from bandits.array_types import FloatArray, IntArray, row_starts
 from bandits.problem import Problem
-from bandits.statistics.statistic import Additive, pad_arms
+from bandits.statistics.statistic import pad_arms
 
 _AT_ONCE = 1 << 19  # values of contexts: 4 MB
 

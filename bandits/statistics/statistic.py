@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar, cast
 import msgspec
 import numpy as np
 
+from bandits.additive import Additive, field_values
 from bandits.array_types import AnyArray, FloatArray, IntArray
 from bandits.problem import Problem
 
@@ -70,21 +71,6 @@ S = TypeVar("S", bound=Statistic)
 NOTHING = 1e-9  # a weight this small is the rounding of subtracting, or a forgotten observation
 
 
-class Additive:
-    """Arithmetic that every family shares: it acts on each field by itself."""
-
-    __slots__ = ()
-
-    def _field_values(self, *others: Any) -> Any:
-        return [tuple(getattr(s, f.name) for s in (self, *others)) for f in fields(self)]  # type: ignore[arg-type]
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(*(a + b for a, b in self._field_values(other)))
-
-    def __sub__(self, other: Self) -> Self:
-        return type(self)(*(a - b for a, b in self._field_values(other)))
-
-
 class NoPending(Additive):
     """Family that keeps nothing of pending decisions: all its sums are of matured ones."""
 
@@ -104,7 +90,7 @@ class NoPending(Additive):
 
     def decayed(self, factor: float) -> Self:
         """Weigh all observations by `factor`."""
-        return type(self)(*(a * factor for (a,) in self._field_values()))
+        return type(self)(*(a * factor for a in field_values(self)))
 
 
 def pad_arms(array: FloatArray, n_arms: int, axis: int) -> FloatArray:

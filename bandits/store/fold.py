@@ -1,4 +1,4 @@
-"""What a store hands to whoever folds, audits or removes: the log in order, and where to save."""
+"""Store side of folds: the log of an experiment to be folded, audited or removed."""
 
 from collections.abc import Iterator
 from typing import Protocol
@@ -17,7 +17,7 @@ from bandits.versions import Configuration
 
 
 class HistoryReader(Protocol):
-    """What decisions of one experiment rested on, read in the same transaction as they are."""
+    """Reader of earlier configurations and snapshots, in the transaction that reads the log."""
 
     def configuration(self, version: int) -> Configuration:
         """Read one version of the configuration.
@@ -28,7 +28,7 @@ class HistoryReader(Protocol):
         ...
 
     def snapshot(self, version: int) -> Snapshot | None:
-        """Read one snapshot; None for version 0, when nothing was known.
+        """Read one snapshot; None for version 0, before the first.
 
         Raises:
             NotFound: there is none, or it is no longer kept.
@@ -51,29 +51,29 @@ class Fold(Protocol):
 
     @property
     def due(self) -> FoldIncrement | None:
-        """What is to be taken in, None where nothing changed.
+        """Increment that is due, None where nothing changed.
 
-        A store may take a long queue in parts, so that writers need not wait long: fold again
-        until there is nothing left.
+        A store may take a long backlog in parts, so that writers need not wait long: fold again
+        until nothing is due.
         """
         ...
 
     @property
     def more(self) -> bool:
-        """Whether a fold right after this one would find more that is due by the same time."""
+        """True where a fold right after this one would find more that is due by the same time."""
         ...
 
     @property
     def history(self) -> HistoryReader:
-        """What decisions rested on."""
+        """Reader of the configurations and snapshots that decisions rested on."""
         ...
 
     def learned(self) -> Iterator[DecisionColumns]:
-        """Go through everything that is learned once this fold is saved, in portions."""
+        """Go through all decisions that are learned once this fold is saved, in portions."""
         ...
 
     def pending(self) -> Iterator[DecisionColumns]:
-        """Go through everything that is sent and not learned once it is saved, in portions."""
+        """Go through all that are sent and not learned once it is saved, in portions."""
         ...
 
     def save(self, snapshot: Snapshot) -> None:
@@ -94,22 +94,22 @@ class Removal(Protocol):
 
     @property
     def snapshot(self) -> Snapshot:
-        """The newest snapshot, which knows of all of them."""
+        """The newest snapshot, which has all of them."""
         ...
 
     @property
     def retained(self) -> RetainedSums | None:
-        """What was removed earlier, None where nothing was."""
+        """Sums of earlier removals, None before the first."""
         ...
 
     @property
     def history(self) -> HistoryReader:
-        """What decisions rested on."""
+        """Reader of the configurations and snapshots that decisions rested on."""
         ...
 
     @property
     def learned(self) -> DecisionColumns:
-        """Those of them that were learned from, with the events they were learned with."""
+        """Learned decisions among them, with the events they were learned with."""
         ...
 
     def save(self, retained: RetainedSums) -> None:
@@ -121,11 +121,11 @@ class LogAudit(Struct, frozen=True, eq=False):
     """The whole log of one experiment in one consistent view, in portions.
 
     Attributes:
-        derivable: no earlier snapshot's arrays were erased or pruned, so that the probabilities of
-            every decision can be derived again.
-        retained: sums over decisions that were removed from the log, None where none were.
-        data_quality: counts of all batches that a fold has counted, those included that are no
-            longer in the log; of the newest version alone.
+        derivable: true where no earlier snapshot's arrays were erased or pruned, so that the
+            probabilities of every decision can be derived again.
+        retained: sums of rows that the log no longer has, None where it has all.
+        data_quality: counts of all batches that folds have counted, also of those that the
+            log no longer has; of the newest version alone.
     """
 
     record: ExperimentRecord

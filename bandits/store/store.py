@@ -1,9 +1,9 @@
-"""The store that the engine needs: a port. Tables and SQL are in the package ``storage``.
+"""Store: the port that the engine needs. Tables and SQL are in the package ``storage``.
 
 Times are seconds since 1970-01-01 UTC. The log is append-only: decisions, events, activations and
 cancellations are inserted and never changed. Each commit of such rows writes one *batch* row per
-experiment; a fold takes batches that are due into what is learned and marks them, in the
-transaction that inserts the next snapshot.
+experiment; a fold takes due batches into the next snapshot and marks them, in the transaction that
+inserts it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +31,11 @@ from bandits.versions import Configuration
 
 
 class StaleRead(Exception):
-    """A row that was written rests on a row that has changed since it was read; read it again."""
+    """A write rests on a row that has changed since it was read; read it again."""
 
 
 class ExperimentPort(Protocol):
-    """Where experiments and their configurations live."""
+    """Experiments and their configurations."""
 
     def create(
         self, configuration: Configuration, *, salt: bytes, at: float, by: str
@@ -102,7 +102,7 @@ class ExperimentPort(Protocol):
             to: the new state.
             allowed: the states from which it may be taken.
             at: when, seconds since 1970.
-            by: who, for the audit log.
+            by: the user, for the audit log.
             shipped: the arm that it goes on sending from now on; as it was unless given.
 
         Raises:
@@ -121,12 +121,19 @@ class ExperimentPort(Protocol):
 
 
 class LogPort(Protocol):
-    """Where decisions live, and what came of them."""
+    """Decisions, their events, activations and cancellations."""
 
     def append_decisions(
-        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float
+        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float, grouped: bool = False
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return.
+
+        Args:
+            record: the experiment.
+            chosen: the decisions.
+            at: when, seconds since 1970.
+            grouped: the caller has already grouped what several threads ask for, so that there is
+                nothing to gain from waiting for company.
 
         Returns:
             For each row that was not appended, since its id was there before or (with
@@ -134,19 +141,19 @@ class LogPort(Protocol):
 
         Raises:
             IdReused: an id was there before with another digest; nothing was appended.
-            Outdated: the experiment's state or configuration is no longer the record's; nothing
+            StaleRead: the experiment's state or configuration is no longer the record's; nothing
                 was appended.
         """
         ...
 
     def admit(
-        self, record: ExperimentRecord, eligible: Sequence[bytes], *, most: int
+        self, record: ExperimentRecord, eligible_sets: Sequence[bytes], *, most: int
     ) -> Sequence[bytes]:
-        """Note which of these distinct `eligible` restrictions are new to an experiment.
+        """Insert those of these distinct `eligible` restrictions that are new to an experiment.
 
         Returns:
-            Those by which it would have more than `most`, in the given order; where there are any,
-            none is noted.
+            Those by which it would have more than `most`, in the same order; where there are any,
+            none is inserted.
         """
         ...
 
@@ -178,12 +185,13 @@ class LogPort(Protocol):
         """Find the decisions of ids, to append events to them."""
         ...
 
-    def append_events(self, events: Events, *, at: float) -> Sequence[int]:
+    def append_events(self, events: Events, *, at: float, grouped: bool = False) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return.
 
         Args:
-            events: of decisions as `targets` told of them.
+            events: of decisions as `targets` returned them.
             at: when, seconds since 1970.
+            grouped: as for `append_decisions`.
 
         Returns:
             The positions of those that were repeated, ascending: their (decision, event id) was
@@ -191,7 +199,7 @@ class LogPort(Protocol):
 
         Raises:
             IdReused: one was there with another metric or value; nothing was appended.
-            Outdated: a decision was erased since; nothing was appended.
+            StaleRead: a decision was erased since; nothing was appended.
         """
         ...
 
@@ -204,12 +212,12 @@ class LogPort(Protocol):
         ...
 
     def cancel(self, ids: Sequence[str], *, at: float) -> MarkResult:
-        """Take decisions out of learning, and free their subjects."""
+        """Cancel decisions: they are not learned from, and their subjects are free."""
         ...
 
 
 class SnapshotPort(Protocol):
-    """Where what is learned lives."""
+    """Folds, snapshots, and the retained sums of removed decisions."""
 
     def fold(self, key: str, *, now: float) -> AbstractContextManager[Fold]:
         """Start a fold: take the experiment's lock and read what is due by `now`.
@@ -241,16 +249,16 @@ class SnapshotPort(Protocol):
         """
         ...
 
-    def standing(self, key: str, points: int) -> ExperimentState:
-        """Read how an experiment stands, with at most `points` of its history.
+    def state(self, key: str, points: int) -> ExperimentState:
+        """Read an experiment, its newest snapshot and at most `points` of its history.
 
         Raises:
             NotFound: there is none of this key.
         """
         ...
 
-    def waiting(self, now: float) -> Mapping[int, FoldBacklog]:
-        """Tell what waits for a fold, by `Record.id`; nothing of experiments where nothing does."""
+    def backlog(self, now: float) -> Mapping[int, FoldBacklog]:
+        """Count the batches that a fold would take, by `ExperimentRecord.id`; none are left out."""
         ...
 
     def history(self, key: str, points: int) -> list[SnapshotPoint]:
@@ -258,12 +266,12 @@ class SnapshotPort(Protocol):
         ...
 
     def prune(self, key: str, *, before: float, most: int) -> int:
-        """Take the arrays of at most `most` snapshots from before a time, the oldest first.
+        """Delete the arrays of at most `most` snapshots from before a time, the oldest first.
 
-        The newest keeps its arrays, and each its tally.
+        The newest keeps its arrays, and each its arm counts.
 
         Returns:
-            How many were taken.
+            The number of snapshots.
         """
         ...
 
@@ -287,7 +295,7 @@ class SnapshotPort(Protocol):
                 started; at least the reward window ago.
             most: about how many to look at in one transaction.
             following: where the portion before this one ended.
-            keep: saves what is known of them; called in the transaction, where there are any.
+            keep: saves their sums; called in the transaction, where there are any.
 
         Raises:
             NotFound: there is none of this key.
@@ -318,11 +326,11 @@ class SubjectPort(Protocol):
             key: the experiment.
             ids: its decisions; those that are not there any more are passed over.
             now: seconds since 1970.
-            by: who does it, for the audit log.
+            by: the user, for the audit log.
 
         Returns:
-            A fold that takes in only that they are cancelled. Where something is `due`, it has to
-            be saved, or nothing is erased.
+            A fold that takes in only their cancellation. Where that is `due`, it has to be saved,
+            or nothing is erased.
 
         Raises:
             NotFound: there is none of this key.
@@ -331,7 +339,7 @@ class SubjectPort(Protocol):
 
 
 class Store(Protocol):
-    """Where experiments, the log, the snapshots and the subjects live.
+    """Experiments, the log, the snapshots and the subjects.
 
     Every method may raise `Unavailable`; then nothing was stored.
     """

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
@@ -14,7 +15,7 @@ State = Literal["draft", "running", "paused", "stopped", "archived"]
 
 
 class DataQualityCounts(Struct, frozen=True):
-    """What an experiment's log was sent that did not fit, as far as folds have seen it.
+    """Counts of malformed input to an experiment's log, as far as folds have seen it.
 
     Attributes:
         clipped: context values outside their range.
@@ -22,7 +23,7 @@ class DataQualityCounts(Struct, frozen=True):
         missing: context values that were not given.
         repeated: events that were there before.
         late: events after their decision's window.
-        skewed: events told from the future, beyond what is forgiven of a clock.
+        skewed: events from the future, beyond the tolerance of a clock.
         early: events before their decision was made or activated; none of them is kept.
     """
 
@@ -56,9 +57,9 @@ class ExperimentRecord(Struct, frozen=True):
 
     @property
     def closes_at(self) -> float | None:
-        """When its result is final: once the window of the last email before the stop has closed.
+        """Time from which its result is final: the window of the last email before the stop closed.
 
-        What is reported later is recorded and counts for nothing, so the result stays as it is.
+        Later events are recorded and never count, so the result stays as it is.
         """
         if self.stopped_at is None:
             return None
@@ -66,7 +67,7 @@ class ExperimentRecord(Struct, frozen=True):
 
     @property
     def shipped_variants(self) -> Combination | None:
-        """What it goes on sending, by slot."""
+        """Variant by slot that it goes on sending."""
         if self.shipped is None:
             return None
         slots = [s.key for s in self.configuration.experiment.slots]
@@ -74,12 +75,12 @@ class ExperimentRecord(Struct, frozen=True):
 
     @property
     def started(self) -> bool:
-        """Whether it has ever run: from then on most of it is fixed."""
+        """True once it has run: from then on most of it is fixed."""
         return self.started_at is not None
 
 
 class Snapshot(Struct, frozen=True, eq=False):
-    """What was known at one moment.
+    """A version of what is learned.
 
     Attributes:
         version: 1, 2, …; 0 is the empty one that is never stored.
@@ -87,10 +88,11 @@ class Snapshot(Struct, frozen=True, eq=False):
         at: its reference time, never before the previous one's.
         seed: for the policy's frozen draws.
         upcoming: sends expected before the next fold.
-        statistic: what `bandits.statistics.dump` wrote; empty where it is no longer kept, and can
+        statistic: as `bandits.statistics.dump` writes it; empty where it is no longer kept, and can
             be made again from an audit of this version.
-        arm_counts: dump of `ArmCounts`.
-        inference_state: dump of `InferenceState`; of the newest snapshot alone, empty in others.
+        arm_counts: as `ArmCounts.dump` writes them.
+        inference_state: as `InferenceState.dump` writes it; kept of the newest snapshot
+            alone, empty in others.
     """
 
     version: int
@@ -104,14 +106,14 @@ class Snapshot(Struct, frozen=True, eq=False):
 
 
 class RetainedSums(Struct, frozen=True, eq=False):
-    """What was learned from decisions whose rows were removed, as sums: what the log lacks.
+    """Sums of decisions whose rows were removed from the log.
 
     Attributes:
         version: the newest snapshot when rows were removed last.
-        at: what the statistic refers to: its reference time.
-        statistic: what `bandits.statistics.dump` wrote.
-        arm_counts: dump of `ArmCounts`.
-        inference_state: dump of `InferenceState`.
+        at: the reference time of the statistic.
+        statistic: as `bandits.statistics.dump` writes it.
+        arm_counts: as `ArmCounts.dump` writes them.
+        inference_state: as `InferenceState.dump` writes it.
     """
 
     version: int
@@ -122,7 +124,7 @@ class RetainedSums(Struct, frozen=True, eq=False):
 
 
 class SnapshotPoint(Struct, frozen=True, eq=False):
-    """Snapshot on a chart: its version, time and arm counts."""
+    """One snapshot on a chart: its version, time and arm counts."""
 
     version: int
     at: float
@@ -138,7 +140,7 @@ class ExperimentState(Struct, frozen=True, eq=False):
 
 
 class FoldBacklog(Struct, frozen=True):
-    """Batches of one experiment that a fold would take in now: how many, and since when."""
+    """Backlog of one experiment: batches that a fold would take now, and since when."""
 
     batches: int
     since: float
@@ -153,14 +155,14 @@ class NewDecisions(Struct, frozen=True, eq=False):
         digests: n digests of the requests, empty where the id was made here.
         arms: (n,) the arm of each.
         propensities: (n,) the probability it was drawn with.
-        contexts: (n, d) what the policy saw; with d = 1, the constant, there is nothing to store.
+        contexts: (n, d) as encoded for the policy; with d = 1, the constant, none is stored.
         holdout: (n,) held out: the control, and never learned from.
         fallback: (n,) the policy failed: the control, and never learned from.
         eligible_sets: n encoded `eligible` sets, empty where there was none.
         policy_version: the snapshot's version they were drawn from.
         mended: values clipped, unknown, missing.
-        shipped: the experiment is stopped and these all get what it goes on sending: they are
-            never learned from, and a subject may have any number of them.
+        shipped: the experiment is stopped and these all get the arm that it goes on sending: they
+            are never learned from, and a subject may have any number of them.
     """
 
     ids: Sequence[str]
@@ -181,7 +183,7 @@ class StoredDecision(Struct, frozen=True, eq=False):
     """One decision as it is stored.
 
     Attributes:
-        context: (d,) what the policy saw.
+        context: (d,) as encoded for the policy.
         started_at: when its clocks started: made, or activated; None while it waits for that.
         shipped: it was made after the stop, and is never learned from.
     """
@@ -211,7 +213,7 @@ class SubjectPage(Struct, frozen=True, eq=False):
 
 
 class DecisionRef(Struct, frozen=True, eq=False):
-    """What events have to know of the decision they are of; what was decided together shares one.
+    """Reference of events to a decision; decisions of one batch share one.
 
     Attributes:
         experiment: the key of its experiment,
@@ -230,7 +232,7 @@ class DecisionRefs(Struct, frozen=True, eq=False):
     """The decisions of n ids, to append events to them.
 
     Attributes:
-        refs: n, the reference of each; None where there is no such decision.
+        refs: n references; None where there is no such decision.
         numbers: n, the store's own number of each; 0 where there is none.
     """
 
@@ -242,14 +244,14 @@ class Events(Struct, frozen=True, eq=False):
     """n metric events, column by column, ready to be appended.
 
     Attributes:
-        targets: n, what is known of their decisions,
+        targets: n references to their decisions,
         numbers: and the numbers of these.
-        event_ids: n ids, by which the events of one decision are told apart.
+        event_ids: n ids, unique among the events of one decision.
         metrics: n names.
         values: n values.
         occurred_at: n times.
-        late: n, whether each came after its window; it never counts then.
-        skewed: n, whether each was told from the future: they are counted, and it is not kept.
+        late: n, true where it came after its window; it never counts then.
+        skewed: n, true where it came from the future; only their number is kept.
     """
 
     targets: Sequence[DecisionRef]
@@ -269,8 +271,8 @@ class Events(Struct, frozen=True, eq=False):
         """All columns, in their order."""
         return astuple(self)
 
-    def at(self, rows: Sequence[int]) -> "Events":
-        """Take some of them, by their positions, which ascend."""
+    def take(self, rows: Sequence[int]) -> "Events":
+        """Return those at ascending positions."""
         if len(rows) == len(self):
             return self
         return Events(*([column[row] for row in rows] for column in self.columns))
@@ -288,7 +290,7 @@ class Event(Struct, frozen=True, gc=False):
 
 
 class DecisionColumns(Struct, frozen=True, eq=False):
-    """n stored decisions and the events that count for them, as the learner needs them.
+    """n stored decisions and the events that count for them, as a fold needs them.
 
     Attributes:
         arms: (n,) int.
@@ -301,7 +303,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         event_times: (e,) when it was reported.
         propensities: (n,) the probability that each was drawn with.
         eligible_sets: n encoded `eligible` sets, empty where there was none.
-        configuration_versions: (n,) int, what each was made under.
+        configuration_versions: (n,) int, the configuration that each was made under.
         policy_versions: (n,) int, the snapshot that each was drawn from.
         closed: (n,) bool, its reward window is over as far as folds have seen; see `FoldIncrement`.
     """
@@ -323,9 +325,26 @@ class DecisionColumns(Struct, frozen=True, eq=False):
     def __len__(self) -> int:
         return len(self.arms)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence["DecisionColumns"]) -> "DecisionColumns":
+        """Put one part or more behind each other."""
+        rows = np.cumsum([0, *map(len, parts[:-1])])  # before each part
+        arrays = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in cls.__struct_fields__
+            if name not in ("event_rows", "eligible_sets")
+        }
+        return cls(
+            **arrays,
+            event_rows=np.concatenate(
+                [p.event_rows + before for p, before in zip(parts, rows, strict=True)]
+            ),
+            eligible_sets=[e for part in parts for e in part.eligible_sets],
+        )
+
 
 class FoldIncrement(Struct, frozen=True, eq=False):
-    """What a fold has to take in. No decision is in two of the first five groups.
+    """Decisions that a fold takes in. None is in two of the first five groups.
 
     A decision whose window closes with this fold is `closed` where it is in `entered_due` or
     `matured`, else it is in `closing`; elsewhere `closed` are those of an earlier fold.
@@ -359,7 +378,7 @@ class FoldIncrement(Struct, frozen=True, eq=False):
 
 
 class MarkResult(Struct, frozen=True):
-    """What became of ids that were to be activated or cancelled."""
+    """Counts of ids that were to be activated or cancelled, and the unknown ones."""
 
     accepted: int
     repeated: int
@@ -367,7 +386,7 @@ class MarkResult(Struct, frozen=True):
 
 
 class RemovalResult(Struct, frozen=True):
-    """How a portion of a removal went: decisions removed, and where to go on; None at the end."""
+    """Result of one portion of a removal: decisions removed, and where the next begins, if any."""
 
     decisions: int
     following: tuple[float, int] | None

@@ -161,7 +161,7 @@ def _append_batch(
 ) -> Sequence[int]:
     """Append events of one experiment; return the rows of those that were not there before."""
     distinct = _distinct(new, rows)
-    events_once = new.at(distinct)
+    events_once = new.take(distinct)
     batch = open_batch(
         transaction,
         "reward",
@@ -179,7 +179,7 @@ def _append_batch(
     if size == len(distinct):
         return distinct
     appended = _without_earlier(transaction, new, distinct, batch)
-    kept = new.at(appended)
+    kept = new.take(appended)
     counts = {"late": sum(kept.late), "skewed": sum(kept.skewed)}
     close_batch(transaction, batch, size, repeated=len(rows) - size, **counts)
     return appended
@@ -191,7 +191,7 @@ def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:
     Raises:
         IdReused: one comes again with another metric or value.
     """
-    if len(set(new.at(rows).numbers)) == len(rows):
+    if len(set(new.take(rows).numbers)) == len(rows):
         return rows
     first: dict[_EventKey, int] = {}
     for row in rows:

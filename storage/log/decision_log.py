@@ -69,10 +69,10 @@ class DecisionLog:
         return result
 
     def admit(
-        self, record: ExperimentRecord, eligible: Sequence[bytes], *, most: int
+        self, record: ExperimentRecord, eligible_sets: Sequence[bytes], *, most: int
     ) -> Sequence[bytes]:
         """Insert new eligible sets of requests; return those beyond `most`."""
-        return self._context.write(lambda c: batches.admit(c, record, eligible, most=most))
+        return self._context.write(lambda c: batches.admit(c, record, eligible_sets, most=most))
 
     def note_early(self, early: Mapping[int, int], *, at: float) -> None:
         """Count events of experiments that came before their decisions' clocks ran."""

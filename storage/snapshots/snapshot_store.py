@@ -108,7 +108,7 @@ class SnapshotStore:
             record = self._context.experiments.read(transaction, key)
             return snapshots.read_snapshot(transaction, record, version)
 
-    def standing(self, key: str, points: int) -> ExperimentState:
+    def state(self, key: str, points: int) -> ExperimentState:
         """Read an experiment with its newest snapshot and its history, all of one moment."""
         with self._database.reading(consistent=True) as transaction:
             record = self._context.experiments.read(transaction, key)
@@ -117,7 +117,7 @@ class SnapshotStore:
                 record, newest, snapshots.read_history(transaction, record, points)
             )
 
-    def waiting(self, now: float) -> Mapping[int, FoldBacklog]:
+    def backlog(self, now: float) -> Mapping[int, FoldBacklog]:
         """Read the fold backlog of each experiment."""
         with self._database.reading() as transaction:
             return read_backlog(transaction, now)

@@ -10,7 +10,7 @@ from msgspec import Struct
 from bandits.array_types import AnyArray, FloatArray
 from bandits.engine.arm_counts import ArmCounts
 from bandits.engine.fold import rebuild
-from bandits.engine.statistic_sums import load_inference_state, load_statistic
+from bandits.engine.sums import load_sums
 from bandits.inference.state import InferenceState
 from bandits.store.fold import LogAudit
 from bandits.store.values import DataQualityCounts, DecisionColumns
@@ -69,21 +69,24 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
         learned=_report_progress(audit.learned, progress),
         pending=_report_progress(audit.pending, progress),
     )
-    statistic, tally, grounds = rebuild(watched)
-    logged = (statistic, tally)
-    stored = load_statistic(audit.record.configuration, audit.snapshot)
+    logged = rebuild(watched)
+    stored = load_sums(audit.record.configuration, audit.snapshot)
     return [
         *(
             VerifyReport(
                 f"{name}.{field.name}", getattr(of_log, field.name), getattr(held, field.name)
             )
-            for name, of_log, held in zip(("statistic", "arm_counts"), logged, stored, strict=True)
+            for name, of_log, held in (
+                ("statistic", logged.statistic, stored.statistic),
+                ("arm_counts", logged.counts, stored.counts),
+            )
             for field in fields(of_log)  # type: ignore[arg-type]  # every family is a dataclass
         ),
         *_compare_inference(
-            grounds,
-            load_inference_state(audit.record.configuration, audit.snapshot),
-            derivable=audit.derivable and np.array_equal(grounds.ratio.sent, tally.sent[:-1]),
+            logged.inference,
+            stored.inference,
+            derivable=audit.derivable
+            and np.array_equal(logged.inference.ratio.sent, logged.counts.sent[:-1]),
         ),
         *(
             VerifyReport(
@@ -128,10 +131,10 @@ def _report_progress(
 
 def count_sent(audit: LogAudit) -> int:
     """Count the decisions that a comparison reads."""
-    _, tally = load_statistic(audit.record.configuration, audit.snapshot)
+    counts = load_sums(audit.record.configuration, audit.snapshot).counts
     gone = (
         0.0
         if audit.retained is None
         else float(ArmCounts.load(audit.retained.arm_counts).sent.sum())
     )
-    return int(tally.sent.sum() - gone)
+    return int(counts.sent.sum() - gone)

@@ -17,11 +17,11 @@ from measuring import Row, compare
 from msgspec import convert
 from serving import KEY, SPRING
 
+from bandits.batching_queue import BatchingQueue
 from bandits.engine import Engine
 from bandits.experiment import Experiment
 from bandits.schemas import Request
 from storage import open_store, upgrade
-from storage.log import group_commit
 from tests.patience import join
 
 THREADS = 16
@@ -79,9 +79,10 @@ def _choose(engine: Engine) -> None:
 
 
 def _alone(engine: Engine) -> None:
-    """Have every call be a transaction of its own, as large ones are."""
-    most, group_commit.MOST_ROWS = group_commit.MOST_ROWS, 0
+    """Have every call be decided and committed by its own thread."""
+    do = BatchingQueue.do
+    BatchingQueue.do = lambda queue, call: queue._alone(call)  # type: ignore[method-assign]
     try:
         _choose(engine)
     finally:
-        group_commit.MOST_ROWS = most
+        BatchingQueue.do = do  # type: ignore[method-assign]

@@ -17,10 +17,9 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from bandits.engine import Engine
-from bandits.engine.statistic_sums import load_inference_state, load_statistic
+from bandits.engine.sums import load_sums
 from bandits.experiment import Experiment
 from bandits.schemas import Request, Reward
-from bandits.statistics import dump
 from storage import SqlStore, open_store, upgrade
 from storage.snapshots.snapshots import insert_snapshot
 
@@ -106,16 +105,16 @@ def _filled(path: Path, more_waves: int) -> Engine:
 def _multiply(store: SqlStore, more_waves: int) -> None:
     record = store.experiments.record("spring")
     snapshot = store.snapshots.snapshot("spring", record.learned_version)
-    statistic, tally = load_statistic(record.configuration, snapshot)
-    grounds = load_inference_state(record.configuration, snapshot)
+    sums = load_sums(record.configuration, snapshot)
     for _ in range((more_waves + 1).bit_length() - 1):
-        statistic, tally, grounds = statistic + statistic, tally + tally, grounds + grounds
+        sums = sums + sums
+    statistic, tally, grounds = sums.dump()
     newest = replace(
         snapshot,
         version=snapshot.version + 1,
-        statistic=dump(statistic),
-        arm_counts=tally.dump(),
-        inference_state=grounds.dump(),
+        statistic=statistic,
+        arm_counts=tally,
+        inference_state=grounds,
     )
     with store.database.writing() as transaction:
         connection = transaction.connection

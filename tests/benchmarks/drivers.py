@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 from msgspec import Struct
 
-from bandits.sampling import time_ordered_ids
+from bandits.ids import time_ordered_ids
 from storage import upgrade
 from storage.schema import PLACES
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -37,3 +38,28 @@ def held(store) -> Callable[[], AbstractContextManager[None]]:
             leading.result(LIMIT_SECONDS)
 
     return hold
+
+
+@pytest.fixture
+def paused(store, monkeypatch) -> Callable[[str], AbstractContextManager[Event]]:
+    """A context in which the first call of a method of the log, when it has come, waits."""
+
+    @contextmanager
+    def pause(method: str) -> Iterator[Event]:
+        entered, released = Event(), Event()
+        append = getattr(store.log, method)
+
+        def wait(*args: Any, **options: Any) -> Any:
+            if not entered.is_set():
+                entered.set()
+                assert released.wait(LIMIT_SECONDS)
+            return append(*args, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store.log, method, wait)
+            try:
+                yield entered
+            finally:
+                released.set()
+
+    return pause

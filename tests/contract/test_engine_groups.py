@@ -15,7 +15,7 @@ from bandits.schemas import Decision, Request
 from bandits.statistics import Moments
 from storage import open_store
 from storage.schema import batches, eligible_sets
-from tests.patience import wait_until
+from tests.patience import LIMIT_SECONDS, wait_until
 
 RECENCY = {"kind": "number", "name": "recency", "low": 0, "high": 10}
 MANY = 16
@@ -35,16 +35,16 @@ def other(database_url):
 
 
 @pytest.fixture
-def at_once(store, engine, held):
+def at_once(engine, paused):
     """A function that has requests wait while another is committed, and then go on all at once."""
 
     def run(requests, between=None):
         with ThreadPoolExecutor(len(requests) + 1) as pool:
-            with held():
+            with paused("append_decisions") as entered:
                 first = pool.submit(engine.choose, "spring", [Request("first")])
-                wait_until(lambda: len(store.log._groups), "waiting call", lambda n: n == 1)
+                assert entered.wait(LIMIT_SECONDS)
                 futures = [pool.submit(engine.choose, "spring", [r]) for r in requests]
-                queue = engine._deciding._queues["spring"]
+                queue = engine._choose_handler._queues["spring"]
                 wait_until(lambda: len(queue), "waiting requests", lambda n: n == len(requests))
                 if between:
                     between()
@@ -228,7 +228,7 @@ class Picky:
 
 def test_policy_failure_gives_the_control_to_its_request_alone(store, engine, sender, at_once):
     record = sender.start(context=[RECENCY])
-    engine._deciding._lives.of(record).policy = Picky()
+    engine._policies.newest(record).policy = Picky()
     requests = [Request(f"u{i}", {"recency": 10.0 if i == 3 else 1.0}) for i in range(8)]
     answers = at_once(requests)
     assert [a.fallback for a in answers] == [i == 3 for i in range(8)]

@@ -25,7 +25,7 @@ from hypothesis.stateful import (
 )
 
 from bandits.engine import Engine
-from bandits.engine.fold import load_statistic
+from bandits.engine.active_policy import load_statistic
 from bandits.errors import IdReused, NotFound, WrongState
 from bandits.experiment import Experiment, PolicyChoice, covers
 from bandits.registry import make, policies

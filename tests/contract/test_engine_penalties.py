@@ -63,7 +63,7 @@ def of_policy(engine, version):
         engine.store.snapshots.snapshot("spring", version),
     )
     context = live.encoder.encode([{"recency": 0.9}]).contexts
-    return np.atleast_2d(live.probabilities(live.everything, context))[0].tolist()
+    return np.atleast_2d(live.probabilities(live.unrestricted_arms, context))[0].tolist()
 
 
 @pytest.mark.parametrize("name", PENALISED)

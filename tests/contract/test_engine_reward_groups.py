@@ -10,7 +10,7 @@ from sqlalchemy import event, select
 from bandits.errors import IdReused, InvalidInput, Unavailable
 from bandits.schemas import Reward, RewardReceipt
 from storage.schema import batches
-from tests.patience import wait_until
+from tests.patience import LIMIT_SECONDS, wait_until
 
 START = 1_800_000_000.0
 
@@ -21,16 +21,16 @@ def now():
 
 
 @pytest.fixture
-def at_once(store, engine, held):
+def at_once(engine, paused):
     """A function that has calls wait while another is committed, and then go on all at once."""
 
     def run(calls, before):
         with ThreadPoolExecutor(len(calls) + 1) as pool:
-            with held():
+            with paused("append_events") as entered:
                 first = pool.submit(engine.reward, before)
-                wait_until(lambda: len(store.log._groups), "waiting call", lambda n: n == 1)
+                assert entered.wait(LIMIT_SECONDS)
                 futures = [pool.submit(engine.reward, call) for call in calls]
-                queue = engine._rewarding._queue
+                queue = engine._reward_handler._queue
                 wait_until(lambda: len(queue), "waiting calls", lambda n: n == len(calls))
             assert first.result().accepted == len(before)
             return [f.exception() or f.result() for f in futures]
@@ -103,18 +103,18 @@ def test_refused_rewards_hinder_no_other_call(store, engine, sender, at_once, wr
     assert [size for size, *_ in logged(store)] == [1] * 4
 
 
-def test_failed_commit_is_told_to_every_reward_call(store, engine, sender, held):
+def test_failed_commit_is_told_to_every_reward_call(store, engine, sender, paused):
     ids = sender.choose(sender.start(), 4, at=START)
 
     def fail(_connection):
         raise Unavailable("the disk is full")
 
     with ThreadPoolExecutor(4) as pool:
-        with held():
+        with paused("append_events") as entered:
             futures = [pool.submit(engine.reward, [click(ids[0])])]
-            wait_until(lambda: len(store.log._groups), "waiting call", lambda n: n == 1)
+            assert entered.wait(LIMIT_SECONDS)
             futures += [pool.submit(engine.reward, [click(i)]) for i in ids[1:]]
-            queue = engine._rewarding._queue
+            queue = engine._reward_handler._queue
             wait_until(lambda: len(queue), "waiting calls", lambda n: n == 3)
             event.listen(store.database.writer, "commit", fail)
         errors = [f.exception() for f in futures]

@@ -102,7 +102,9 @@ def test_minimised_rewards_are_chosen_by_as_their_mirror_maximised(name, upcomin
     arms, complaints, contexts, weights = (a[few] for a in (arms, complaints, contexts, weights))
     rule = RewardRule({"complaint": Metric()}, goal="minimise")
     family = make(name).statistic
-    least = family.from_observations(problem, arms, rule.learned(complaints), contexts, weights)
+    least = family.from_observations(
+        problem, arms, rule.as_maximised(complaints), contexts, weights
+    )
     quiet = family.from_observations(
         problem, arms, np.where(complaints == 1, 0.0, 1.0), contexts, weights
     )

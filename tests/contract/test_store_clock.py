@@ -30,7 +30,7 @@ def learned_all(engine, store):
     while engine.learn("spring"):
         pass
     agrees(store)
-    assert store.snapshots.waiting(engine.clock()) == {}
+    assert store.snapshots.backlog(engine.clock()) == {}
     arms = engine.results("spring").arms
     return [sum(getattr(a, n) for a in arms) for n in ("sent", "complete", "closed", "reward")]
 

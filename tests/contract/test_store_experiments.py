@@ -9,7 +9,7 @@ from bandits.store.values import Snapshot
 
 def renamed(record, name):
     experiment = replace(record.configuration.experiment, name=name)
-    return record.configuration.followed_by(experiment, started=True)
+    return record.configuration.next_version(experiment, started=True)
 
 
 def test_an_experiment_reads_back_as_it_was_created(store, sender):
@@ -78,7 +78,7 @@ def test_later_of_two_edits_of_one_version_is_refused(store, sender):
         store.experiments.configure(
             "spring", renamed(record, "second"), allowed=["running"], at=6.0, by="test"
         )
-    assert (caught.value.given, caught.value.current) == (1, 2)
+    assert (caught.value.edited, caught.value.current) == (1, 2)
     assert store.experiments.record("spring").configuration.experiment.name == "first"
 
 

@@ -5,9 +5,9 @@ import threading
 import numpy as np
 import pytest
 
+from bandits.engine.active_policy import load_statistic
 from bandits.engine.arm_counts import ArmCounts
 from bandits.engine.fold import fold, rebuild
-from bandits.engine.statistic_sums import load_statistic
 from bandits.statistics import Moments
 from bandits.store.values import FoldBacklog
 from storage.snapshots import backlog
@@ -74,23 +74,23 @@ def test_a_fold_tells_what_entered_and_what_matured(store, sender):
 
 def test_backlog_counts_due_batches_and_their_age(store, sender):
     first, other = sender.start(), sender.start("autumn")
-    assert store.snapshots.waiting(1.0) == {}
+    assert store.snapshots.backlog(1.0) == {}
     ids = sender.choose(first, 2, at=1.0)
     sender.choose(first, at=2.0)
     sender.choose(other, at=3.0)
-    assert store.snapshots.waiting(4.0) == {
+    assert store.snapshots.backlog(4.0) == {
         first.id: FoldBacklog(2, 1.0),
         other.id: FoldBacklog(1, 3.0),
     }
     learn(store, 4.0)
-    assert store.snapshots.waiting(4.0) == {other.id: FoldBacklog(1, 3.0)}
+    assert store.snapshots.backlog(4.0) == {other.id: FoldBacklog(1, 3.0)}
     learn(store, 4.0, "autumn")
-    assert store.snapshots.waiting(10.9) == {}
+    assert store.snapshots.backlog(10.9) == {}
     sender.click(ids, at=11.5)
-    assert store.snapshots.waiting(12.5) == {first.id: FoldBacklog(3, 11.0)}
+    assert store.snapshots.backlog(12.5) == {first.id: FoldBacklog(3, 11.0)}
     learn(store, 13.0)
-    assert store.snapshots.waiting(12.5) == {}
-    assert store.snapshots.waiting(13.0) == {other.id: FoldBacklog(1, 13.0)}
+    assert store.snapshots.backlog(12.5) == {}
+    assert store.snapshots.backlog(13.0) == {other.id: FoldBacklog(1, 13.0)}
 
 
 def test_a_fold_left_unsaved_changes_nothing(store, sender):
@@ -428,7 +428,7 @@ def test_an_audit_sees_one_moment_while_others_write(store, sender):
         sender.click(ids, at=21.0)
         store.log.cancel(ids[:2], at=22.0)
         learn(store, 40.0)
-        statistic, *_ = rebuild(audit)
+        statistic = rebuild(audit).statistic
         assert audit.snapshot.version == 1
         assert counts(statistic) == (0, 4, 0)
     assert counts(moments(store)[0]) == (0, 7, 2)

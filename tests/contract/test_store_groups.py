@@ -136,7 +136,8 @@ def test_decisions_of_a_group_commit_are_learned_once(store, sender, at_once):
     while fold(store, "spring", now=1e6):
         pass
     with store.snapshots.audit("spring") as audit:
-        statistic, tally, _ = rebuild(audit)
+        sums = rebuild(audit)
+    statistic, tally = sums.statistic, sums.counts
     assert statistic.count.sum() == statistic.total.sum() == tally.sent.sum() == 21
 
 

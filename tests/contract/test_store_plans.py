@@ -162,7 +162,7 @@ def test_hot_lookups_read_as_many_rows_of_a_log_ten_times_as_long(store, sender,
         engine.cancel(chosen.ids[:2])
         engine.receipt(chosen.ids[0])
         engine.results("spring")
-        store.snapshots.waiting(5000.0)
+        store.snapshots.backlog(5000.0)
         fold(store, "spring", now=5000.0)
         return reads.rows - before
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold
-from bandits.engine.statistic_sums import load_inference_state, load_statistic
+from bandits.engine.sums import load_inference_state
 from bandits.store.values import Event
 from storage.snapshots import backlog
 from storage.snapshots.verify import compare

@@ -82,11 +82,11 @@ class Api:
             headers=allowed | (headers or {}),
         )
 
-    def get(self, path: str, **given: Any) -> TestResponse:
-        return self.call("GET", path, **given)
+    def get(self, path: str, **options: Any) -> TestResponse:
+        return self.call("GET", path, **options)
 
-    def post(self, path: str, body: Any = None, **given: Any) -> TestResponse:
-        return self.call("POST", path, body, **given)
+    def post(self, path: str, body: Any = None, **options: Any) -> TestResponse:
+        return self.call("POST", path, body, **options)
 
     def create(self, key: str = "spring", **declared: Any) -> TestResponse:
         """Create an experiment like `SPRING`."""
@@ -94,15 +94,15 @@ class Api:
 
     def start(self, key: str = "spring", **declared: Any) -> None:
         """Create and start an experiment like `SPRING`."""
-        made = self.create(key, **declared)
-        assert made.status_code == 201, made.text
+        answer = self.create(key, **declared)
+        assert answer.status_code == 201, answer.text
         assert self.post(f"/experiments/{key}/start").status_code == 200
 
-    def choose(self, subject: str = "u-1", key: str = "spring", **given: Any) -> dict[str, Any]:
+    def choose(self, subject: str = "u-1", key: str = "spring", **options: Any) -> dict[str, Any]:
         """Choose for a subject; return the decision."""
-        made = self.post(f"/experiments/{key}/choose", {"subject_id": subject} | given)
-        assert made.status_code in {200, 201}, made.text
-        return made.json
+        answer = self.post(f"/experiments/{key}/choose", {"subject_id": subject} | options)
+        assert answer.status_code in {200, 201}, answer.text
+        return answer.json
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def make_api(sqlite) -> Callable[..., AbstractContextManager[Api]]:
 @pytest.fixture
 def api(make_api, clock) -> Iterator[Api]:
     """An API of the test's own."""
-    with make_api(clock) as made:
-        yield made
+    with make_api(clock) as new_api:
+        yield new_api
 
 
 @pytest.fixture

@@ -29,9 +29,9 @@ POSTS = sorted(BODIES)
 @pytest.fixture(scope="module")
 def api(make_api):
     """One API with an experiment that runs: what is refused leaves no trace for the next test."""
-    with make_api() as made:
-        made.start()
-        yield made
+    with make_api() as new_api:
+        new_api.start()
+        yield new_api
 
 
 def test_example_bodies_are_good_before_they_are_spoiled(make_api) -> None:
@@ -66,15 +66,15 @@ def test_example_bodies_are_good_before_they_are_spoiled(make_api) -> None:
     ],
 )
 def test_body_that_is_not_json_is_malformed(api, problem, path, raw, says) -> None:
-    told = problem(api.post(path, raw=raw), 400, "malformed")
-    assert says in told["detail"]
+    refusal = problem(api.post(path, raw=raw), 400, "malformed")
+    assert says in refusal["detail"]
 
 
 @pytest.mark.parametrize("path", POSTS)
 @pytest.mark.parametrize("raw", [b"[]", b"3", b'"text"', b"null", b"true", b"1e999", b"[1e999]"])
 def test_body_that_is_no_object_is_invalid(api, problem, path, raw) -> None:
-    told = problem(api.post(path, raw=raw), 422, "invalid")
-    assert told["errors"][0]["pointer"] in {"", "/0"}
+    refusal = problem(api.post(path, raw=raw), 422, "invalid")
+    assert refusal["errors"][0]["pointer"] in {"", "/0"}
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -92,8 +92,8 @@ def test_body_that_is_no_object_is_invalid(api, problem, path, raw) -> None:
 )
 def test_media_types_other_than_json_are_refused(api, problem, path, content_type) -> None:
     sent = api.post(path, BODIES[path], content_type=content_type)
-    told = problem(sent, 415, "unsupported-media-type")
-    assert "application/json" in told["detail"]
+    refusal = problem(sent, 415, "unsupported-media-type")
+    assert "application/json" in refusal["detail"]
 
 
 def test_the_media_type_may_name_utf_8(api) -> None:
@@ -109,8 +109,8 @@ def test_compressed_bodies_are_not_taken_so_no_bomb_goes_off(api, problem) -> No
 
 @pytest.mark.parametrize("path", POSTS)
 def test_body_of_ten_megabytes_is_too_large(api, problem, path) -> None:
-    told = problem(api.post(path, raw=b'{"a":"' + b"x" * 10**7 + b'"}'), 413, "too-large")
-    assert told["title"]
+    refusal = problem(api.post(path, raw=b'{"a":"' + b"x" * 10**7 + b'"}'), 413, "too-large")
+    assert refusal["title"]
 
 
 @pytest.mark.parametrize(("longer", "status"), [(0, 400), (1, 413)])
@@ -127,23 +127,23 @@ def test_a_body_that_tells_no_length_is_refused_rather_than_cut(api, longer, sta
 
 
 def test_a_query_where_none_is_taken_is_told_so(api, problem) -> None:
-    told = problem(api.post(f"{CHOOSE}?dry_run=true", BODIES[CHOOSE]), 422, "invalid")
-    assert told["errors"] == [{"pointer": "/dry_run", "detail": "unknown field; none is taken"}]
+    refusal = problem(api.post(f"{CHOOSE}?dry_run=true", BODIES[CHOOSE]), 422, "invalid")
+    assert refusal["errors"] == [{"pointer": "/dry_run", "detail": "unknown field; none is taken"}]
 
 
 @pytest.mark.parametrize("path", POSTS)
 def test_a_missing_field_is_named(api, problem, path) -> None:
     for name in BODIES[path]:
         body = {k: v for k, v in BODIES[path].items() if k != name}
-        told = problem(api.post(path, body), 422, "invalid")
-        assert told["errors"] == [{"pointer": f"/{name}", "detail": "is required"}]
+        refusal = problem(api.post(path, body), 422, "invalid")
+        assert refusal["errors"] == [{"pointer": f"/{name}", "detail": "is required"}]
 
 
 @pytest.mark.parametrize("path", POSTS)
 def test_an_unknown_field_is_named(api, problem, path) -> None:
-    told = problem(api.post(path, BODIES[path] | {"colour/~": 1}), 422, "invalid")
-    assert told["errors"][0]["pointer"] == "/colour~1~0"
-    assert told["errors"][0]["detail"].startswith("unknown field; known are ")
+    refusal = problem(api.post(path, BODIES[path] | {"colour/~": 1}), 422, "invalid")
+    assert refusal["errors"][0]["pointer"] == "/colour~1~0"
+    assert refusal["errors"][0]["detail"].startswith("unknown field; known are ")
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -152,8 +152,8 @@ def test_a_value_of_another_type_is_named(api, problem, path, value) -> None:
     for name, good in BODIES[path].items():
         if type(value) is type(good):
             continue
-        told = problem(api.post(path, BODIES[path] | {name: value}), 422, "invalid")
-        assert told["errors"][0]["pointer"].startswith(f"/{name}")
+        refusal = problem(api.post(path, BODIES[path] | {name: value}), 422, "invalid")
+        assert refusal["errors"][0]["pointer"].startswith(f"/{name}")
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -161,23 +161,23 @@ def test_a_name_that_comes_twice_is_refused(api, problem, path) -> None:
     body = json.dumps(BODIES[path])
     name, value = next(iter(BODIES[path].items()))
     raw = body[:-1] + f', "{name}": {json.dumps(value)}}}'
-    told = problem(api.post(path, raw=raw.encode()), 422, "invalid")
-    assert told["errors"] == [{"pointer": f"/{name}", "detail": "comes twice in one object"}]
+    refusal = problem(api.post(path, raw=raw.encode()), 422, "invalid")
+    assert refusal["errors"] == [{"pointer": f"/{name}", "detail": "comes twice in one object"}]
 
 
 def test_a_name_that_comes_twice_is_refused_where_its_first_value_does_not_fit(
     api, problem
 ) -> None:
-    told = problem(api.post(CHOOSE, raw=b'{"subject_id": 3, "subject_id": "u"}'), 422, "invalid")
-    assert told["errors"] == [{"pointer": "/subject_id", "detail": "comes twice in one object"}]
+    refusal = problem(api.post(CHOOSE, raw=b'{"subject_id": 3, "subject_id": "u"}'), 422, "invalid")
+    assert refusal["errors"] == [{"pointer": "/subject_id", "detail": "comes twice in one object"}]
 
 
 def test_a_name_that_comes_twice_deep_inside_is_found(api, problem) -> None:
     rows = ",".join(f'{{"subject_id": "u-{i}", "context": {{"recency": 1}}}}' for i in range(9_999))
     twice = '{"subject_id": "a\\\\\\": {", "context": {"recency": 1, "recency": 2}}'
     raw = f'{{"requests": [{rows}, {twice}]}}'.encode()
-    told = problem(api.post(BATCH, raw=raw), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == ["/requests/9999/context/recency"]
+    refusal = problem(api.post(BATCH, raw=raw), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == ["/requests/9999/context/recency"]
 
 
 ROW = '{"decision_id": "d", "event_id": "e", "metric": "click", "value": N}'
@@ -200,9 +200,9 @@ HUGE = [
 @pytest.mark.parametrize(("path", "raw", "pointer"), HUGE)
 def test_a_number_that_no_double_holds_is_refused(api, problem, path, raw, pointer) -> None:
     for number in ("1e999", "-1e999", "9" * 400):
-        told = problem(api.post(path, raw=raw.replace("N", number).encode()), 422, "invalid")
-        assert told["errors"][0]["pointer"].startswith(pointer)
-        assert told["errors"][0]["detail"] == "must be a finite number"
+        refusal = problem(api.post(path, raw=raw.replace("N", number).encode()), 422, "invalid")
+        assert refusal["errors"][0]["pointer"].startswith(pointer)
+        assert refusal["errors"][0]["detail"] == "must be a finite number"
 
 
 @pytest.mark.parametrize(
@@ -229,11 +229,11 @@ def test_a_number_that_no_double_holds_is_refused(api, problem, path, raw, point
     ],
 )
 def test_a_request_that_does_not_fit_names_the_place(api, problem, change, pointer) -> None:
-    told = problem(api.post(CHOOSE, {"subject_id": "u"} | change), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == [pointer]
+    refusal = problem(api.post(CHOOSE, {"subject_id": "u"} | change), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == [pointer]
     rows = [{"subject_id": "first"}, {"subject_id": "u"} | change]
-    told = problem(api.post(BATCH, {"requests": rows}), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == [f"/requests/1{pointer}"]
+    refusal = problem(api.post(BATCH, {"requests": rows}), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == [f"/requests/1{pointer}"]
 
 
 @pytest.mark.parametrize(
@@ -254,8 +254,8 @@ def test_a_request_that_does_not_fit_names_the_place(api, problem, change, point
 )
 def test_a_reward_that_does_not_fit_names_the_place(api, problem, change, pointer) -> None:
     good = {"decision_id": "d", "event_id": "e", "metric": "click"}
-    told = problem(api.post("/rewards", {"rewards": [good, good | change]}), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == [f"/rewards/1{pointer}"]
+    refusal = problem(api.post("/rewards", {"rewards": [good, good | change]}), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == [f"/rewards/1{pointer}"]
 
 
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"])
@@ -279,9 +279,9 @@ def test_batch_of_ten_thousand_rows_is_taken_and_one_more_is_too_many(
     api, problem, path, name, row
 ) -> None:
     assert api.post(path, {name: [row] * 10_000}).status_code in {200, 201}
-    told = problem(api.post(path, {name: [row] * 10_001}), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == [f"/{name}"]
-    assert "10000" in told["errors"][0]["detail"]
+    refusal = problem(api.post(path, {name: [row] * 10_001}), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == [f"/{name}"]
+    assert "10000" in refusal["errors"][0]["detail"]
 
 
 ONE_ARM = [{"key": "s", "variants": [{"key": "a"}]}]
@@ -340,15 +340,15 @@ MANY = [{"key": f"s{i}", "variants": [{"key": f"v{j}"} for j in range(10)]} for 
     ],
 )  # fmt: skip
 def test_a_declaration_that_does_not_fit_names_the_place(api, problem, change, pointer) -> None:
-    told = problem(api.post("/experiments", DECLARED | change), 422, "invalid")
-    assert pointer in [e["pointer"] for e in told["errors"]]
+    refusal = problem(api.post("/experiments", DECLARED | change), 422, "invalid")
+    assert pointer in [e["pointer"] for e in refusal["errors"]]
     assert [e["key"] for e in api.get("/experiments").json["experiments"]] == ["spring"]
 
 
 def test_every_fault_of_a_declaration_is_told_at_once(api, problem) -> None:
     wrong = {"control": {"s": "z"}, "exclude": [{"t": "a"}], "forgetting": {}}
-    told = problem(api.post("/experiments", DECLARED | wrong), 422, "invalid")
-    places = {e["pointer"] for e in told["errors"]}
+    refusal = problem(api.post("/experiments", DECLARED | wrong), 422, "invalid")
+    places = {e["pointer"] for e in refusal["errors"]}
     assert places == {"/control/s", "/exclude/0/t", "/forgetting"}
 
 
@@ -360,8 +360,8 @@ def test_an_unknown_choice_lists_what_there_is(api, problem) -> None:
     ]
     assert details[0] == "must be 'per_decision' or 'per_subject', not 'both'"
     assert details[1] == "must be 'number' or 'category', not 'colour'"
-    told = problem(api.get("/experiments?state=asleep"), 422, "invalid")
-    assert "'running'" in told["errors"][0]["detail"]
+    refusal = problem(api.get("/experiments?state=asleep"), 422, "invalid")
+    assert "'running'" in refusal["errors"][0]["detail"]
 
 
 def test_an_unknown_address_below_the_api_is_a_problem_not_a_page(api, problem) -> None:
@@ -381,14 +381,14 @@ def test_a_failure_of_ours_tells_nothing_of_its_inside(api, problem, monkeypatch
 
     monkeypatch.setattr(api.engine, "results", fail)
     answer = api.get("/experiments/spring/results")
-    told = problem(answer, 500, "internal")
+    refusal = problem(answer, 500, "internal")
     assert "hunter2" not in answer.text
-    assert told["request_id"]
+    assert refusal["request_id"]
 
 
 def test_a_request_keeps_the_id_it_came_with_unless_that_is_strange(api) -> None:
     kept = api.get("/experiments", headers={"X-Request-ID": "trace-1.2_3"})
     assert kept.headers["X-Request-ID"] == "trace-1.2_3"
     for strange in ("a b", "x" * 65, "<script>"):
-        made = api.get("/experiments", headers={"X-Request-ID": strange})
-        assert made.headers["X-Request-ID"] != strange
+        response = api.get("/experiments", headers={"X-Request-ID": strange})
+        assert response.headers["X-Request-ID"] != strange

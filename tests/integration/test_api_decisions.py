@@ -7,20 +7,20 @@ import pytest
 from sqlalchemy import text
 
 
-def batch(api, requests, key="spring", **given):
-    return api.post(f"/experiments/{key}/choose/batch", {"requests": requests} | given)
+def batch(api, requests, key="spring", **fields):
+    return api.post(f"/experiments/{key}/choose/batch", {"requests": requests} | fields)
 
 
 def test_a_new_decision_is_201_and_says_what_to_send(api) -> None:
     texts = {"a": "Hi", "b": "Yo"}
     variants = [{"key": key, "payload": {"text": text}} for key, text in texts.items()]
     api.start(slots=[{"key": "s", "variants": variants}])
-    made = api.post(
+    response = api.post(
         "/experiments/spring/choose",
         {"subject_id": "u-1", "context": {"recency": 3, "channel": "Web"}},
     )
-    assert made.status_code == 201
-    decision = made.json
+    assert response.status_code == 201
+    decision = response.json
     chosen = decision["slots"]["s"]
     assert chosen["payload"]["text"] == texts[chosen["variant"]]
     assert decision["propensity"] == pytest.approx(0.5)
@@ -86,8 +86,8 @@ def test_batch_with_one_bad_row_changes_nothing(api, problem, clock) -> None:
     requests = [{"subject_id": f"u-{i}"} for i in range(10)]
     requests[3] |= {"context": {"recency": "three"}}
     requests[7] |= {"context": {"mood": 1}}
-    told = problem(batch(api, requests), 422, "invalid")
-    places = [e["pointer"] for e in told["errors"]]
+    refusal = problem(batch(api, requests), 422, "invalid")
+    places = [e["pointer"] for e in refusal["errors"]]
     assert places == ["/requests/3/context/recency", "/requests/7/context/mood"]
     clock.now += 100
     assert api.engine.learn("spring") is None
@@ -96,19 +96,19 @@ def test_batch_with_one_bad_row_changes_nothing(api, problem, clock) -> None:
 def test_the_pointer_of_a_single_choice_is_into_its_own_body(api, problem) -> None:
     api.start()
     path = "/experiments/spring/choose"
-    told = problem(api.post(path, {"subject_id": "u", "context": {"mood": 1}}), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == ["/context/mood"]
+    refusal = problem(api.post(path, {"subject_id": "u", "context": {"mood": 1}}), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == ["/context/mood"]
     wrong = {"subject_id": "u", "eligible": {"subject_line": ["z"]}}
-    told = problem(api.post(path, wrong), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == ["/eligible/subject_line"]
+    refusal = problem(api.post(path, wrong), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == ["/eligible/subject_line"]
 
 
 def test_rewards_doubled_late_early_and_unknown_are_counted_and_listed(api, clock) -> None:
     api.start()
     one, two, three = (api.choose(f"u-{i}")["decision_id"] for i in range(3))
 
-    def event(decision, event_id="1", **given):
-        return {"decision_id": decision, "event_id": event_id, "metric": "click"} | given
+    def event(decision, event_id="1", **fields):
+        return {"decision_id": decision, "event_id": event_id, "metric": "click"} | fields
 
     long_ago = "2020-01-01T00:00:00+02:00"
     answer = api.post(
@@ -139,7 +139,7 @@ def test_events_from_the_future_count_as_of_now_and_are_reported(api, clock) -> 
     api.start()
     decision = api.choose()["decision_id"]
 
-    def told(ahead):
+    def event_ahead(ahead):
         at = datetime.fromtimestamp(clock.now + ahead, UTC).isoformat()
         return {
             "decision_id": decision,
@@ -148,13 +148,16 @@ def test_events_from_the_future_count_as_of_now_and_are_reported(api, clock) -> 
             "occurred_at": at,
         }
 
-    answer = api.post("/rewards", {"rewards": [told(0), told(299), told(301), told(86_400)]})
+    answer = api.post(
+        "/rewards",
+        {"rewards": [event_ahead(0), event_ahead(299), event_ahead(301), event_ahead(86_400)]},
+    )
     counts = {"accepted": 4, "repeated": 0, "late": 0, "skewed": 2}
     assert answer.json == counts | {"unknown": [], "early": []}
     events = api.get(f"/decisions/{decision}").json["events"]
     now = datetime.fromtimestamp(clock.now, UTC)
     assert {datetime.fromisoformat(e["occurred_at"]) for e in events} == {now}
-    again = api.post("/rewards", {"rewards": [told(86_400)]}).json
+    again = api.post("/rewards", {"rewards": [event_ahead(86_400)]}).json
     assert (again["repeated"], again["skewed"]) == (1, 1)
     api.engine.learn("spring")
     assert api.get("/experiments/spring/results").json["health"]["skewed"] == 2
@@ -175,9 +178,9 @@ def test_a_reward_that_does_not_fit_the_rule_names_its_row(api, problem) -> None
     decision = api.choose()["decision_id"]
     good = {"decision_id": decision, "event_id": "1", "metric": "click"}
     bad = [good | {"event_id": "2", "metric": "opne"}, good | {"event_id": "3", "value": 7}]
-    told = problem(api.post("/rewards", {"rewards": [good, *bad]}), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == ["/rewards/1/metric", "/rewards/2/value"]
-    assert "click, order" in told["errors"][0]["detail"]
+    refusal = problem(api.post("/rewards", {"rewards": [good, *bad]}), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == ["/rewards/1/metric", "/rewards/2/value"]
+    assert "click, order" in refusal["errors"][0]["detail"]
     assert api.get(f"/decisions/{decision}").json["events"] == []
 
 
@@ -227,15 +230,17 @@ def test_a_receipt_derives_the_decision_again(api, clock) -> None:
     assert 0 <= receipt["uniform"] < 1
 
 
-@pytest.mark.parametrize("made", ["a/b", "a//b", "100%", "?x=1&y", "#", "~!@$^*()[]{};:'\"<>,.|\\"])
-def test_ids_may_hold_any_printable_character(api, made) -> None:
+@pytest.mark.parametrize(
+    "odd_id", ["a/b", "a//b", "100%", "?x=1&y", "#", "~!@$^*()[]{};:'\"<>,.|\\"]
+)
+def test_ids_may_hold_any_printable_character(api, odd_id) -> None:
     from urllib.parse import quote  # noqa: PLC0415 - as senders have to
 
     api.start()
-    assert api.choose("u-1", decision_id=made)["decision_id"] == made
-    receipt = api.get(f"/decisions/{quote(made, safe='')}")
+    assert api.choose("u-1", decision_id=odd_id)["decision_id"] == odd_id
+    receipt = api.get(f"/decisions/{quote(odd_id, safe='')}")
     assert receipt.status_code == 200
-    assert receipt.json["decision_id"] == made
+    assert receipt.json["decision_id"] == odd_id
 
 
 @pytest.mark.parametrize("subject", ["\x00", "a\nb", "ünïcödé", "🎉" * 64, " ", "'; DROP TABLE--"])
@@ -246,25 +251,25 @@ def test_subjects_may_be_called_anything(api, subject) -> None:
 
 
 def test_an_unknown_decision_is_not_found(api, problem) -> None:
-    told = problem(api.get("/decisions/nobodys"), 404, "not-found")
-    assert "erased" in told["detail"]
-    assert "retention_days" in told["detail"]
+    refusal = problem(api.get("/decisions/nobodys"), 404, "not-found")
+    assert "erased" in refusal["detail"]
+    assert "retention_days" in refusal["detail"]
     problem(api.get("/decisions/" + "x" * 129), 404, "not-found")
 
 
 def test_a_context_that_may_not_be_used_is_not_stored(api, problem) -> None:
     api.start(policy={"name": "lints"})
     body = {"context": {"recency": 24, "channel": "Web"}, "decision_id": "mine"}
-    made = api.choose("u-1", personalize=False, **body)
+    choice = api.choose("u-1", personalize=False, **body)
     stored = api.get("/subjects/u-1").json["decisions"][0]["context"]
     unknown = api.choose("u-2")
     assert stored == api.get("/subjects/u-2").json["decisions"][0]["context"]
     assert api.get("/decisions/mine").json["derived"]
-    assert made["propensity"] == pytest.approx(unknown["propensity"])  # nobody is known yet
+    assert choice["propensity"] == pytest.approx(unknown["propensity"])  # nobody is known yet
     again = api.choose("u-1", personalize=False, decision_id="mine")
-    assert again == made | {"repeat": True}
-    told = api.post("/experiments/spring/choose", {"subject_id": "u-1", **body})
-    problem(told, 409, "id-reused")
+    assert again == choice | {"repeat": True}
+    personalized = api.post("/experiments/spring/choose", {"subject_id": "u-1", **body})
+    problem(personalized, 409, "id-reused")
 
 
 @pytest.mark.parametrize("way", ["choose", "choose/batch"])
@@ -275,9 +280,9 @@ def test_a_database_of_an_older_version_is_told_as_that(api, problem, way):
     request = {"subject_id": "u"}
     body = request if way == "choose" else {"requests": [request]}
     answer = api.post(f"/experiments/spring/{way}", body)
-    told = problem(answer, 503, "not-upgraded")
+    refusal = problem(answer, 503, "not-upgraded")
     assert answer.headers["Retry-After"] == "60"
-    assert "`bandits db upgrade`" in told["detail"]
+    assert "`bandits db upgrade`" in refusal["detail"]
     assert "shipped" not in answer.text
 
 

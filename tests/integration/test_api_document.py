@@ -20,9 +20,9 @@ PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text()
 def test_every_route_is_documented_with_its_scope(prefix, operation) -> None:
     path = re.sub(r"<[^>]*?:?(\w+)>", r"{\1}", prefix + operation.path)
     route = re.escape(f"`{operation.method} {path}`")
-    told = re.search(rf"^(?:### {route} · (\w+)|\| {route} \| (\w+) \|.*)$", PAGE, re.MULTILINE)
-    assert told is not None, path
-    assert (told[1] or told[2]) == (operation.scope or "none")
+    match = re.search(rf"^(?:### {route} · (\w+)|\| {route} \| (\w+) \|.*)$", PAGE, re.MULTILINE)
+    assert match is not None, path
+    assert (match[1] or match[2]) == (operation.scope or "none")
 
 
 def test_no_route_is_documented_that_is_not_there() -> None:
@@ -53,9 +53,9 @@ def test_every_field_of_an_experiment_is_documented(api) -> None:
 
 @pytest.mark.parametrize("name", sorted(problems.TYPES))
 def test_following_a_problems_type_explains_it(api, name) -> None:
-    told = api.get(f"/problems/{name}")
-    assert told.status_code == 200
-    assert problems.TYPES[name].help in told.text
+    response = api.get(f"/problems/{name}")
+    assert response.status_code == 200
+    assert problems.TYPES[name].help in response.text
 
 
 def test_every_error_that_the_engine_raises_has_a_type_of_its_own() -> None:

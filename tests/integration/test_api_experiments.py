@@ -8,11 +8,11 @@ from webapp.api.experiments import merge_patch
 
 
 def test_a_created_experiment_is_a_draft_with_every_default_filled_in(api, clock) -> None:
-    made = api.create(name="Spring sale")
-    assert made.status_code == 201
-    assert made.headers["Location"] == "/api/v1/experiments/spring"
-    assert made.headers["ETag"] == '"1"'
-    document = made.json
+    response = api.create(name="Spring sale")
+    assert response.status_code == 201
+    assert response.headers["Location"] == "/api/v1/experiments/spring"
+    assert response.headers["ETag"] == '"1"'
+    document = response.json
     assert document["state"] == "draft"
     assert document["arms"] == 3
     assert document["configuration_version"] == 1
@@ -62,8 +62,8 @@ def test_an_experiment_goes_through_its_life(api, problem) -> None:
         moved = api.post(f"/experiments/spring/{action}")
         assert moved.status_code == 200
         assert moved.json["state"] == state
-    told = problem(api.post("/experiments/spring/start"), 409, "wrong-state")
-    assert "stopped" in told["detail"]
+    refusal = problem(api.post("/experiments/spring/start"), 409, "wrong-state")
+    assert "stopped" in refusal["detail"]
     assert api.post("/experiments/spring/archive").json["state"] == "archived"
 
 
@@ -111,13 +111,13 @@ def test_experiment_list_leaves_out_the_archived_unless_asked(api) -> None:
     ],
 )
 def test_a_query_that_does_not_fit_is_refused_by_name(api, problem, query, pointer) -> None:
-    told = problem(api.get(f"/experiments?{query}"), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == [pointer]
+    refusal = problem(api.get(f"/experiments?{query}"), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == [pointer]
 
 
-def edit(api, patch, etag='"1"', **given):
+def edit(api, patch, etag='"1"', **options):
     headers = {} if etag is None else {"If-Match": etag}
-    return api.call("PATCH", "/experiments/spring", patch, headers=headers, **given)
+    return api.call("PATCH", "/experiments/spring", patch, headers=headers, **options)
 
 
 def test_an_edit_is_merged_and_makes_a_new_version(api) -> None:
@@ -141,15 +141,15 @@ def test_a_merge_patch_may_say_its_media_type(api) -> None:
 def test_later_of_two_editors_is_told(api, problem) -> None:
     api.create()
     assert edit(api, {"name": "first"}).status_code == 200
-    told = problem(edit(api, {"name": "second"}), 412, "stale-edit")
-    assert "configuration 2" in told["detail"]
+    refusal = problem(edit(api, {"name": "second"}), 412, "stale-edit")
+    assert "configuration 2" in refusal["detail"]
     assert api.get("/experiments/spring").json["declaration"]["name"] == "first"
 
 
 def test_an_edit_must_say_what_it_was_made_on(api, problem) -> None:
     api.create()
-    told = problem(edit(api, {"name": "x"}, etag=None), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == ["/If-Match"]
+    refusal = problem(edit(api, {"name": "x"}, etag=None), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == ["/If-Match"]
     problem(edit(api, {"name": "x"}, etag='"other"'), 412, "stale-edit")
     problem(edit(api, {"name": "x"}, etag='W/"1"'), 412, "stale-edit")
     assert edit(api, {"name": "x"}, etag="*").status_code == 200
@@ -173,24 +173,24 @@ def test_the_etag_is_of_the_configuration_not_of_what_is_learned(api, clock) -> 
 
 def test_started_experiment_is_mostly_fixed_and_the_refusal_says_what(api, problem) -> None:
     api.start()
-    told = problem(
+    refusal = problem(
         edit(api, {"holdout": 0.1, "reward": {"window_seconds": 20}}), 409, "fixed-once-started"
     )
-    assert {e["pointer"] for e in told["errors"]} == {"/holdout", "/reward"}
+    assert {e["pointer"] for e in refusal["errors"]} == {"/holdout", "/reward"}
     assert edit(api, {"floor": 0.02}).status_code == 200
 
 
 def test_an_edit_that_does_not_fit_names_the_place(api, problem) -> None:
     api.create()
-    told = problem(edit(api, {"holdout": "much"}), 422, "invalid")
-    assert told["errors"] == [{"pointer": "/holdout", "detail": "must be a number, not text"}]
-    told = problem(edit(api, {"slots": None}), 422, "invalid")
-    assert told["errors"] == [{"pointer": "/slots", "detail": "is required"}]
-    told = problem(edit(api, {"colour": "red"}), 422, "invalid")
-    assert told["errors"][0]["pointer"] == "/colour"
-    assert told["errors"][0]["detail"].startswith("unknown field; known are key, ")
-    told = problem(edit(api, {"key": "autumn"}), 422, "invalid")
-    assert told["errors"][0]["pointer"] == "/key"
+    refusal = problem(edit(api, {"holdout": "much"}), 422, "invalid")
+    assert refusal["errors"] == [{"pointer": "/holdout", "detail": "must be a number, not text"}]
+    refusal = problem(edit(api, {"slots": None}), 422, "invalid")
+    assert refusal["errors"] == [{"pointer": "/slots", "detail": "is required"}]
+    refusal = problem(edit(api, {"colour": "red"}), 422, "invalid")
+    assert refusal["errors"][0]["pointer"] == "/colour"
+    assert refusal["errors"][0]["detail"].startswith("unknown field; known are key, ")
+    refusal = problem(edit(api, {"key": "autumn"}), 422, "invalid")
+    assert refusal["errors"][0]["pointer"] == "/key"
 
 
 # RFC 7396, appendix A: original, patch, result.

@@ -16,13 +16,13 @@ PARTS = {"key": "spring", "decision_id": "d", "subject_id": "u", "key_id": "1", 
 
 def routes(app: Flask) -> list[tuple[str, str, str]]:
     """List the endpoint, method and an address of everything in the API's blueprint."""
-    found = []
+    operations = []
     for rule in app.url_map.iter_rules():
         if rule.endpoint.startswith("api."):
             path = re.sub(r"<[^>]*?:?(\w+)>", lambda m: PARTS[m[1]], rule.rule)
             methods = sorted(rule.methods - {"HEAD", "OPTIONS"})
-            found += [(rule.endpoint.removeprefix("api."), method, path) for method in methods]
-    return found
+            operations += [(rule.endpoint.removeprefix("api."), method, path) for method in methods]
+    return operations
 
 
 def test_the_routes_are_those_that_are_declared(api) -> None:
@@ -90,10 +90,10 @@ def test_token_but_for_one_sign_is_refused_and_says_invalid(api, problem) -> Non
 
 
 def test_a_made_key_works_until_it_is_revoked(api, problem) -> None:
-    made = api.post("/keys", {"name": "sender", "scopes": ["read", "choose", "read"]})
-    assert made.status_code == 201
-    assert made.headers["Cache-Control"] == "no-store"
-    token, key = made.json["token"], made.json["key"]
+    created = api.post("/keys", {"name": "sender", "scopes": ["read", "choose", "read"]})
+    assert created.status_code == 201
+    assert created.headers["Cache-Control"] == "no-store"
+    token, key = created.json["token"], created.json["key"]
     assert key["scopes"] == ["read", "choose"]
     assert token.startswith(key["start"])
     assert api.get("/experiments", token=token).status_code == 200
@@ -105,13 +105,13 @@ def test_a_made_key_works_until_it_is_revoked(api, problem) -> None:
 
 
 def test_a_rotated_key_has_a_new_token_and_the_old_one_for_its_grace(api, clock, problem) -> None:
-    made = api.post("/keys", {"name": "sender", "scopes": ["read"]}).json
-    path = f"/keys/{made['key']['id']}/rotate"
+    created = api.post("/keys", {"name": "sender", "scopes": ["read"]}).json
+    path = f"/keys/{created['key']['id']}/rotate"
     rotated = api.post(path, {"grace_seconds": 60})
     assert rotated.status_code == 200
     assert rotated.headers["Cache-Control"] == "no-store"
-    assert rotated.json["key"]["id"] == made["key"]["id"]
-    tokens = [made["token"], rotated.json["token"]]
+    assert rotated.json["key"]["id"] == created["key"]["id"]
+    tokens = [created["token"], rotated.json["token"]]
     assert [api.get("/experiments", token=t).status_code for t in tokens] == [200, 200]
     clock.now += 61
     assert [api.get("/experiments", token=t).status_code for t in tokens] == [401, 200]
@@ -137,8 +137,8 @@ def test_keys_are_listed_page_by_page(api) -> None:
 
 
 def test_no_answer_shows_a_token_again(api) -> None:
-    made = api.post("/keys", {"name": "sender", "scopes": ["read"]}).json
-    secret = made["token"].removeprefix(made["key"]["start"])
+    created = api.post("/keys", {"name": "sender", "scopes": ["read"]}).json
+    secret = created["token"].removeprefix(created["key"]["start"])
     listed = api.get("/keys")
     assert [k["name"] for k in listed.json["keys"]] == ["sender", "test"]
     assert secret not in listed.text
@@ -162,6 +162,6 @@ def test_an_unknown_key_cannot_be_revoked(api, problem) -> None:
     ],
 )
 def test_a_key_that_does_not_fit_names_the_place(api, problem, change, pointer) -> None:
-    told = problem(api.post("/keys", {"name": "n", "scopes": ["read"]} | change), 422, "invalid")
-    assert [e["pointer"] for e in told["errors"]] == [pointer]
+    refusal = problem(api.post("/keys", {"name": "n", "scopes": ["read"]} | change), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == [pointer]
     assert len(api.get("/keys").json["keys"]) == 1

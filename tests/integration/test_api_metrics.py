@@ -21,10 +21,10 @@ def read(api):
     return read
 
 
-def told(found: dict[str, float], family: str) -> dict[str, float]:
+def by_outcome(metrics: dict[str, float], family: str) -> dict[str, float]:
     """Pick the samples of a family, by their outcome."""
     picked = {}
-    for name, value in found.items():
+    for name, value in metrics.items():
         if name.startswith(f"{family}{{") and (outcome := re.search(r'outcome="(\w+)"', name)):
             picked[outcome[1]] = value
     return picked
@@ -34,8 +34,8 @@ def test_decisions_are_counted_once_each_by_what_they_were(api, read) -> None:
     api.start(holdout=0.5)
     rows = [{"subject_id": f"u-{i}", "decision_id": f"d-{i}"} for i in range(200)]
     path = "/experiments/spring/choose/batch"
-    made = api.post(path, {"requests": rows}).json["decisions"]
-    held_out = sum(d["holdout"] for d in made)
+    decisions = api.post(path, {"requests": rows}).json["decisions"]
+    held_out = sum(d["holdout"] for d in decisions)
     assert 0 < held_out < 200
     api.post(path, {"requests": rows[:7]})
     api.post(path, {"requests": [{"subject_id": "nobody"}], "dry_run": True})
@@ -46,11 +46,11 @@ def test_decisions_are_counted_once_each_by_what_they_were(api, read) -> None:
     kind = "held_out" if single["holdout"] else "new"
     expected = {"new": 200.0 - held_out, "held_out": held_out, "repeated": 7, "shipped": 1}
     expected[kind] += 1
-    assert told(read(), "bandits_decisions_total") == expected
+    assert by_outcome(read(), "bandits_decisions_total") == expected
 
 
 def test_rewards_are_counted_by_what_became_of_them(api, clock, read) -> None:
-    assert set(told(read(), "bandits_rewards_total").values()) == {0.0}
+    assert set(by_outcome(read(), "bandits_rewards_total").values()) == {0.0}
     api.start()
     decision = api.choose()["decision_id"]
     event = {"decision_id": decision, "event_id": "e", "metric": "click"}
@@ -62,7 +62,7 @@ def test_rewards_are_counted_by_what_became_of_them(api, clock, read) -> None:
     late = event | {"event_id": "g", "occurred_at": "2100-01-01T00:00:00Z"}
     api.post("/rewards", {"rewards": [late]})
     assert read()["bandits_rewards_skewed_total{}"] == 1
-    assert told(read(), "bandits_rewards_total") == {
+    assert by_outcome(read(), "bandits_rewards_total") == {
         "accepted": 1,
         "repeated": 1,
         "late": 1,
@@ -98,6 +98,6 @@ def test_every_metric_is_in_the_table_for_operators_and_no_other(api) -> None:
     samples = re.findall(r"^(bandits_\w+?)(?:\{(.*)\})? \S+$", answer.text, re.MULTILINE)
     for name, labels in rows:
         ending = "_count" if kinds[name] == "histogram" else ""
-        found = [set(re.findall(r"(\w+)=", given)) for n, given in samples if n == name + ending]
-        assert found, f"{name} has no sample"
-        assert found[0] == set(re.findall(r"`(\w+)`", labels)), name
+        names = [set(re.findall(r"(\w+)=", text)) for n, text in samples if n == name + ending]
+        assert names, f"{name} has no sample"
+        assert names[0] == set(re.findall(r"`(\w+)`", labels)), name

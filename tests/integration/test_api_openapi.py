@@ -45,9 +45,9 @@ def test_every_route_that_is_served_is_described_and_no_other(api) -> None:
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_one(api) -> None:
-    told = document(api)
-    schemas = told["components"]["schemas"]
-    for reference in references(told):
+    contents = document(api)
+    schemas = contents["components"]["schemas"]
+    for reference in references(contents):
         assert reference.removeprefix("#/components/schemas/") in schemas
     for name, schema in schemas.items():
         assert jsonschema_rs.meta.is_valid(schema), name
@@ -58,30 +58,30 @@ def test_every_operation_says_its_scope_its_problems_and_what_it_does(api) -> No
     paths = document(api)["paths"]
     for prefix, operation in every_operation():
         path = re.sub(r"<[^>]*?:?(\w+)>", r"{\1}", prefix + operation.path)
-        told = paths[path][operation.method.lower()]
-        assert told["summary"]
+        contents = paths[path][operation.method.lower()]
+        assert contents["summary"]
         if operation.scope is None:
-            assert told["security"] == []
+            assert contents["security"] == []
         else:
-            assert told["security"] == [{"key": [operation.scope]}]
-            assert {"401", "403", "503"} <= set(told["responses"])
-            assert "WWW-Authenticate" in told["responses"]["401"]["headers"]
+            assert contents["security"] == [{"key": [operation.scope]}]
+            assert {"401", "403", "503"} <= set(contents["responses"])
+            assert "WWW-Authenticate" in contents["responses"]["401"]["headers"]
         for problem in operation.problems:
-            assert problem.uri in told["responses"][str(problem.status)]["description"]
+            assert problem.uri in contents["responses"][str(problem.status)]["description"]
 
 
 def test_every_example_is_taken_by_what_reads_it(api) -> None:
-    told = document(api)
+    contents = document(api)
     for prefix, operation in every_operation():
         if operation.body is None:
             continue
         path = re.sub(r"<[^>]*?:?(\w+)>", r"{\1}", prefix + operation.path)
-        for media in told["paths"][path][operation.method.lower()]["requestBody"][
+        for media in contents["paths"][path][operation.method.lower()]["requestBody"][
             "content"
         ].values():
             operation.body.decode(msgspec.json.encode(media["example"]))
             validator = jsonschema_rs.validator_for(
-                {**media["schema"], "components": told["components"]}
+                {**media["schema"], "components": contents["components"]}
             )
             assert validator.is_valid(media["example"]), path
 
@@ -117,8 +117,8 @@ def test_a_new_policy_appears_by_itself_and_is_taken(newcomer, make_api, problem
         names = [c["properties"]["name"]["const"] for c in schemas["PolicyChoice"]["oneOf"]]
         assert "cautious_uniform" in names
         assert schemas[newcomer.__name__]["properties"]["care"]["exclusiveMaximum"] == 1
-        made = api.create(policy={"name": "cautious_uniform", "params": {"care": 0.25}})
-        assert made.status_code == 201
+        created = api.create(policy={"name": "cautious_uniform", "params": {"care": 0.25}})
+        assert created.status_code == 201
         refused = api.create("other", policy={"name": "cautious_uniform", "params": {"care": 2}})
-        told = problem(refused, 422, "invalid")
-        assert [e["pointer"] for e in told["errors"]] == ["/policy/params/care"]
+        contents = problem(refused, 422, "invalid")
+        assert [e["pointer"] for e in contents["errors"]] == ["/policy/params/care"]

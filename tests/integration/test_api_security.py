@@ -27,31 +27,31 @@ BODIES = [(prefix + o.path, o) for prefix, o in every_operation() if o.body is n
 @pytest.fixture(scope="module")
 def api(make_api):
     """One API with an experiment that runs."""
-    with make_api() as made:
-        made.start()
-        made.choose("u-1", decision_id="d-1")
-        yield made
+    with make_api() as new_api:
+        new_api.start()
+        new_api.choose("u-1", decision_id="d-1")
+        yield new_api
 
 
-def open_as_admin(api, path: str, method: str, **given):
+def open_as_admin(api, path: str, method: str, **options):
     """Call any address of the server with a key that may do everything."""
-    headers = {"Authorization": f"Bearer {api.token}"} | given.pop("headers", {})
-    return api.client.open(path, method=method, headers=headers, **given)
+    headers = {"Authorization": f"Bearer {api.token}"} | options.pop("headers", {})
+    return api.client.open(path, method=method, headers=headers, **options)
 
 
 def routes(api) -> list[tuple[str, str]]:
     """List a method and an address of every route, pages and assets included."""
     parts = {"key": "spring", "decision_id": "d-1", "subject_id": "u-1", "name": "invalid"}
-    found = []
+    addresses = []
     for rule in api.app.url_map.iter_rules():
         address = api.app.url_map.bind("localhost")
-        given = {a: parts.get(a, 1) for a in rule.arguments}
+        arguments = {a: parts.get(a, 1) for a in rule.arguments}
         try:
-            path = address.build(rule.endpoint, given, force_external=False)
+            path = address.build(rule.endpoint, arguments, force_external=False)
         except Exception:  # noqa: BLE001 - a part that takes other words: the raw rule will do
             path = rule.rule
-        found += [(method, path) for method in sorted((rule.methods or set()) - {"OPTIONS"})]
-    return found
+        addresses += [(method, path) for method in sorted((rule.methods or set()) - {"OPTIONS"})]
+    return addresses
 
 
 @pytest.mark.parametrize("word", INJECTIONS)
@@ -59,8 +59,8 @@ def test_sql_in_an_id_is_an_id_and_nothing_else(api, word) -> None:
     with api.engine.store.database.reading() as transaction:
         tables = set(inspect(transaction.connection).get_table_names())
     api.choose(word)
-    told = api.get("/subjects/" + word.replace("%", "%25").replace("\\", "%5C"))
-    assert [d["experiment"] for d in told.json["decisions"]] == ["spring"]
+    response = api.get("/subjects/" + word.replace("%", "%25").replace("\\", "%5C"))
+    assert [d["experiment"] for d in response.json["decisions"]] == ["spring"]
     nobody = api.get("/subjects/" + (word + "x").replace("%", "%25").replace("\\", "%5C"))
     assert nobody.json["decisions"] == []
     event = {"decision_id": "d-1", "event_id": "e", "metric": word}
@@ -97,9 +97,9 @@ def test_a_line_break_in_an_id_reaches_no_header(api, word) -> None:
         assert not any("\r" in v or "\n" in v for _, v in answer.headers)
 
 
-@pytest.mark.parametrize("given", ["", "a b", "x" * 65, "a;b", "<script>", "é", "a%0d%0ab"])
-def test_a_request_id_that_is_not_sound_is_replaced(api, given) -> None:
-    raw = given.encode().decode("latin-1")
+@pytest.mark.parametrize("sent_id", ["", "a b", "x" * 65, "a;b", "<script>", "é", "a%0d%0ab"])
+def test_a_request_id_that_is_not_sound_is_replaced(api, sent_id) -> None:
+    raw = sent_id.encode().decode("latin-1")
     answer = api.client.get("/healthz", headers={"X-Request-ID": raw})
     assert answer.headers["X-Request-ID"] != raw
     assert answer.headers["X-Request-ID"].isalnum()
@@ -122,7 +122,7 @@ def test_a_compressed_body_is_refused_and_never_unpacked(api, coding) -> None:
 
 
 def test_no_route_lets_another_site_read_or_call_it(api) -> None:
-    asked = {
+    request_headers = {
         "Origin": "https://evil.example",
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization, content-type",
@@ -131,21 +131,21 @@ def test_no_route_lets_another_site_read_or_call_it(api) -> None:
     assert len(every) > 80
     read = {(method, path) for method, path in every if method in {"GET", "HEAD"}}
     for method, path in sorted(read | {("OPTIONS", path) for _, path in every}):
-        answer = api.client.open(path, method=method, headers=asked)
+        answer = api.client.open(path, method=method, headers=request_headers)
         shared = [name for name, _ in answer.headers if name.lower().startswith("access-control")]
         assert shared == [], f"{method} {path}"
         answer.close()
 
 
 def test_tokens_and_passwords_are_nowhere_in_the_database(api) -> None:
-    made = api.post("/keys", {"name": "sender", "scopes": ["read"]}).json["token"]
+    new_token = api.post("/keys", {"name": "sender", "scopes": ["read"]}).json["token"]
     api.post("/keys/1/rotate", {"grace_seconds": 60})
     with api.engine.store.database.engine.connect() as connection:
         driver = connection.connection.dbapi_connection
         assert isinstance(driver, sqlite3.Connection)
         written = "\n".join(driver.iterdump())
     assert "api_keys" in written
-    for token in (made, api.token):
+    for token in (new_token, api.token):
         secret = token[-24:]  # without how it begins, which is stored to recognise it by
         assert secret not in written
         assert secret.encode().hex().upper() not in written.upper()

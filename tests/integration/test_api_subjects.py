@@ -1,4 +1,4 @@
-"""Subjects over the API: told what is stored of them, and erased."""
+"""Subjects over the API: reading what is stored of them, and erasure."""
 
 from urllib.parse import quote
 
@@ -15,16 +15,16 @@ def test_subject_is_told_everything_that_is_stored(api) -> None:
     api.start()
     context = {"recency": 3, "channel": "Web"}
     eligible = {"subject_line": ["b"]}
-    made = api.choose("u-1", context=context, eligible=eligible)
+    chosen = api.choose("u-1", context=context, eligible=eligible)
     api.choose("u-2")
-    reward = {"decision_id": made["decision_id"], "event_id": "e", "metric": "click"}
+    reward = {"decision_id": chosen["decision_id"], "event_id": "e", "metric": "click"}
     api.post("/rewards", {"rewards": [reward]})
     answer = api.get("/subjects/u-1")
     assert answer.headers["Cache-Control"] == "no-store"
-    told = answer.json
-    assert told["next"] is None
-    (decision,) = told["decisions"]
-    assert decision["decision_id"] == made["decision_id"]
+    page = answer.json
+    assert page["next"] is None
+    (decision,) = page["decisions"]
+    assert decision["decision_id"] == chosen["decision_id"]
     assert decision["context"] == context
     assert decision["eligible"] == eligible
     assert [e["metric"] for e in decision["events"]] == ["click"]
@@ -35,19 +35,19 @@ def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
     for key in ("spring", "autumn"):
         api.start(key)
         api.choose("u-1", key)
-        made = api.choose("u-2", key)
+        chosen = api.choose("u-2", key)
     clock.now += 20
     for key in ("spring", "autumn"):
         api.engine.learn(key)
-    mine = api.get("/subjects/u-1").json["decisions"]
+    decisions_of_subject = api.get("/subjects/u-1").json["decisions"]
     erased = api.post("/subjects/u-1/erase")
     assert erased.json == {"decisions": 2, "experiments": ["autumn", "spring"]}
-    for decision in mine:
+    for decision in decisions_of_subject:
         problem(api.get(f"/decisions/{decision['decision_id']}"), 404, "not-found")
     for key in ("spring", "autumn"):
         results = api.get(f"/experiments/{key}/results").json
         assert sum(arm["sent"] for arm in results["arms"]) == 1
-    assert api.get(f"/decisions/{made['decision_id']}").status_code == 200
+    assert api.get(f"/decisions/{chosen['decision_id']}").status_code == 200
     assert api.post("/subjects/u-1/erase").json == {"decisions": 0, "experiments": []}
 
 

@@ -86,7 +86,7 @@ def test_refusal_is_not_tried_again(connect) -> None:
         client.choose("spring", "u-1", context={"age": 30})
     assert caught.value.status == 422
     assert caught.value.faults[0].pointer == "/context/age"
-    assert client._line._http._transport.tries == 1
+    assert client._transport._http._transport.tries == 1
 
 
 def test_batches_carry_any_number_of_recipients_and_events(connect) -> None:

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from msgspec.structs import asdict
 from sqlalchemy import inspect
 
+from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold, rebuild
-from bandits.engine.statistic_sums import load_statistic
 from storage import current, migrate, open_store, upgrade
 from storage.commands import db
 from storage.databases import open_database
@@ -120,7 +120,8 @@ def test_the_log_keeps_its_meaning_through_every_migration(store, sender, databa
     assert after == before
     fold(store, "spring", now=200.0)
     with store.snapshots.audit("spring") as audit:
-        statistic, tally, _ = rebuild(audit)
+        sums = rebuild(audit)
+        statistic, tally = sums.statistic, sums.counts
         stored = load_statistic(audit.record.configuration, audit.snapshot)
     with store.snapshots.audit("spring") as audit:
         assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []

@@ -53,8 +53,8 @@ def write(tmp_path):
 
 
 def requests(table, columns=None, size=2):
-    asked = RecipientFile(table, SPRING, columns).portions("run", size)
-    return [r for portion in asked for r in portion.requests]
+    portions = RecipientFile(table, SPRING, columns).portions("run", size)
+    return [r for portion in portions for r in portion.requests]
 
 
 def refusal(what):
@@ -84,9 +84,9 @@ def test_a_parquet_file_means_the_same(tmp_path) -> None:
         "joined": [date(2026, 1, 1)] * 3,
     }
     pq.write_table(pa.table(columns), tmp_path / "people.parquet")
-    found = requests(open_table(tmp_path / "people.parquet"))
-    assert [r.subject_id for r in found] == ["7", "8", "9"]
-    assert [r.context for r in found] == [
+    converted = requests(open_table(tmp_path / "people.parquet"))
+    assert [r.subject_id for r in converted] == ["7", "8", "9"]
+    assert [r.context for r in converted] == [
         {"recency": 3.5, "channel": "Web"},
         None,
         {"recency": 4.0, "channel": "Web"},
@@ -130,9 +130,9 @@ def test_a_bad_file_is_refused_at_its_place(write, text, said) -> None:
 
 def test_several_bad_rows_are_named_at_once(write) -> None:
     rows = "".join(f"u-{i},{'x' if i % 2 else 1},\n" for i in range(100))
-    told = refusal(RecipientFile(write("subject_id,recency,channel\n" + rows), SPRING).count)
-    assert len(told) == 20
-    assert "line 3," in told[0]
+    faults = refusal(RecipientFile(write("subject_id,recency,channel\n" + rows), SPRING).count)
+    assert len(faults) == 20
+    assert "line 3," in faults[0]
 
 
 @pytest.mark.parametrize("name", ["people.xlsx", "missing.csv", "torn.parquet", "latin.csv"])
@@ -165,7 +165,7 @@ def test_a_run_is_the_file_the_experiment_and_the_meaning_of_its_columns(tmp_pat
 
 @pytest.mark.parametrize("name", ["choices.csv", "choices.parquet"])
 def test_choices_have_a_column_for_everything_to_merge_in(write, tmp_path, name) -> None:
-    asked = requests(write("subject_id,recency,channel\nu-1,1,Web\nu-2,,\n"))
+    request_list = requests(write("subject_id,recency,channel\nu-1,1,Web\nu-2,,\n"))
     rows = ChoiceRows(SPRING)
     b = {"subject_line": {"variant": "b", "payload": {"text": "20 % off", "emoji": True}}}
     decided = [
@@ -173,7 +173,7 @@ def test_choices_have_a_column_for_everything_to_merge_in(write, tmp_path, name)
         Decision(None, {s: {"variant": v} for s, v in [("subject_line", "a"), ("propensity", "y")]},
                  1.0, 0, fallback=True),
     ]  # fmt: skip
-    write_table(tmp_path / name, rows.schema, [rows.batch(asked, decided)])
+    write_table(tmp_path / name, rows.schema, [rows.batch(request_list, decided)])
     if name.endswith(".csv"):
         with (tmp_path / name).open() as file:
             first, second = csv.DictReader(file)
@@ -209,15 +209,15 @@ def test_an_export_with_a_column_for_each_metric_gives_an_event_for_each_that_ha
     table = write(
         "decision_id,clicks,revenue,at\nd-1,3,49.9,2026-11-22T09:00:00Z\nd-2,0,,\nd-3,yes,,1800000000.5\n"
     )
-    found = rewards(table, columns)
-    assert [(r.decision_id, r.metric, r.value) for r in found] == [
+    converted = rewards(table, columns)
+    assert [(r.decision_id, r.metric, r.value) for r in converted] == [
         ("d-1", "click", 1.0),
         ("d-1", "order", 49.9),
         ("d-3", "click", 1.0),
     ]
-    assert found[0].occurred_at == datetime(2026, 11, 22, 9, tzinfo=UTC)
-    assert found[0].event_id == rewards(table, columns)[0].event_id
-    assert len({(r.decision_id, r.event_id) for r in found}) == 3
+    assert converted[0].occurred_at == datetime(2026, 11, 22, 9, tzinfo=UTC)
+    assert converted[0].event_id == rewards(table, columns)[0].event_id
+    assert len({(r.decision_id, r.event_id) for r in converted}) == 3
 
 
 def test_an_export_with_a_row_for_each_event_keeps_the_mailers_ids(write) -> None:
@@ -252,14 +252,14 @@ def test_a_bad_row_of_an_export_is_refused_and_nothing_is_sent(write, row, said)
 def test_the_outcome_tells_what_matched_and_why_the_rest_did_not(write) -> None:
     table = write("decision_id,clicks\nd-1,1\nd-2,0\nd-3,1\nd-4,1\n")
 
-    def take(some):
-        assert [r.decision_id for r in some] == ["d-1", "d-3", "d-4"]
+    def take(reported):
+        assert [r.decision_id for r in reported] == ["d-1", "d-3", "d-4"]
         return RewardReceipt(1, 0, 0, ["d-3"], ["d-4"])
 
     outcome = RewardExport(table, SPRING, EventColumns(metrics={"click": "clicks"})).send(take)
     assert (outcome.rows, outcome.accepted, outcome.unknown, outcome.early) == (4, 1, 1, 1)
-    told = [(u.line, u.decision_id, u.reason) for u in outcome.unmatched]
-    assert told == [
+    unmatched = [(u.line, u.decision_id, u.reason) for u in outcome.unmatched]
+    assert unmatched == [
         (4, "d-3", "no decision has this id, or none that is still kept"),
         (5, "d-4", "before its email was decided, or activated"),
     ]

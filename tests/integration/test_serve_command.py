@@ -13,9 +13,9 @@ def bandits(monkeypatch, capsys, sqlite):
     """Run a command on a new database; return its exit status and what it wrote."""
     monkeypatch.setenv("BANDITS_DATABASE_URL", sqlite.upgraded())
 
-    def run(*arguments: str, given: str = "") -> tuple[int, str, str]:
+    def run(*arguments: str, typed: str = "") -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["bandits", *arguments])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+        monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
         with pytest.raises(SystemExit) as ended:
             main()
         out, err = capsys.readouterr()
@@ -96,16 +96,16 @@ def test_an_unknown_key_cannot_be_revoked(bandits) -> None:
     ],
 )
 def test_a_person_who_does_not_fit_is_refused(bandits, arguments, password) -> None:
-    status, out, err = bandits("user", "add", *arguments, "--password-stdin", given=password)
+    status, out, err = bandits("user", "add", *arguments, "--password-stdin", typed=password)
     assert (status, out) == (2, "")
     assert "Traceback" not in err
 
 
 def test_a_taken_address_is_refused_whatever_its_case(bandits) -> None:
     person = ("--role", "viewer", "--password-stdin")
-    given = "four words in a row\n"
-    assert bandits("user", "add", "Ann@example.com", *person, given=given)[0] == 0
-    status, _, err = bandits("user", "add", "ann@EXAMPLE.com", *person, given=given)
+    typed = "four words in a row\n"
+    assert bandits("user", "add", "Ann@example.com", *person, typed=typed)[0] == 0
+    status, _, err = bandits("user", "add", "ann@EXAMPLE.com", *person, typed=typed)
     assert (status, err) == (2, "error: there is a user 'ann@example.com' already\n")
 
 

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold
-from bandits.engine.statistic_sums import load_statistic
 from bandits.errors import StaleEdit
 from storage import open_store
 from storage.snapshots.verify import compare
@@ -138,7 +138,7 @@ def test_an_id_asked_for_by_many_at_once_is_decided_once(store, sender, database
 
 def test_two_edits_at_once_are_one_edit_and_one_refusal(store, sender, database_url):
     record = sender.start()
-    new = record.configuration.followed_by(record.configuration.experiment, started=True)
+    new = record.configuration.next_version(record.configuration.experiment, started=True)
     stores = [open_store(database_url) for _ in range(4)]
 
     def edit(opened):

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from sqlalchemy import delete, func, select, update
 
 from bandits.edit_rules import refused_changes
+from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold
-from bandits.engine.statistic_sums import load_statistic
 from bandits.engine.subject_data import erase_subject
 from bandits.experiment import Experiment
 from bandits.statistics import dump
@@ -173,7 +173,7 @@ def test_a_penalty_that_changed_since_the_last_fold_is_no_difference(store, send
         msgspec.to_builtins(record.configuration.experiment) | {"policy": policy}, Experiment
     )
     assert refused_changes(record.configuration.experiment, edited) == []
-    later = record.configuration.followed_by(edited, started=True)
+    later = record.configuration.next_version(edited, started=True)
     store.experiments.configure("spring", later, allowed=("running",), at=21.0, by="test")
     assert run(database_url).exit_code == 0
     sender.choose(store.experiments.record("spring"), 1, at=22.0)

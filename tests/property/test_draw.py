@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from bandits.array_types import FloatArray
-from bandits.sampling import draw, time_ordered_ids, uniform, uniforms
+from bandits.ids import time_ordered_ids
+from bandits.sampling import draw, uniform, uniforms
 
 units = st.floats(0, 1, exclude_max=True)
 ids = st.text(st.characters(codec="ascii", min_codepoint=33, max_codepoint=126), min_size=1)

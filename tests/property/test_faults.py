@@ -15,7 +15,7 @@ from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.validation import misfit
 from simulations import scenario
-from webapp.api import decisions, experiments
+from webapp.api import decisions, experiments, rewards
 from webapp.api.bodies import invalid_body
 from webapp.sample import sample_experiment
 from webapp.settings import Settings
@@ -42,7 +42,7 @@ REWARD = {
 GOOD = {
     Experiment: DECLARED,
     decisions.ChooseBatch: {"requests": [REQUEST, REQUEST], "dry_run": True},
-    decisions.RewardBatch: {"rewards": [REWARD]},
+    rewards.RewardBatch: {"rewards": [REWARD]},
     decisions.DecisionIds: {"decision_ids": ["d", "e"]},
     experiments.StopRequest: {"ship": {"subject_line": "plain"}},
     scenario._File: tomllib.loads(scenario.ready()["two_waves"]),

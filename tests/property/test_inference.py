@@ -30,7 +30,7 @@ def logs(draw):
 
 
 def _evidence(strata, chosen, rewards, propensities):
-    return AipwSums.of(SETS, strata, chosen, rewards, propensities)
+    return AipwSums.from_decisions(SETS, strata, chosen, rewards, propensities)
 
 
 def _same(one, other):
@@ -103,7 +103,7 @@ def test_permuting_arms_permutes_their_values(log, order):
     order = np.array(order)
     place = np.argsort(order)
     plain = _evidence(*log)
-    permuted = AipwSums.of(SETS[:, order], strata, place[chosen], rewards, propensities)
+    permuted = AipwSums.from_decisions(SETS[:, order], strata, place[chosen], rewards, propensities)
     np.testing.assert_allclose(permuted.means, plain.means[order], atol=1e-9)
     weights = np.array([1.0, -1.0, 0.0, 0.0])
     one, other = aipw.contrast(plain, weights), aipw.contrast(permuted, weights[order])
@@ -119,7 +119,7 @@ def test_evidence_and_sample_ratios_survive_storage_and_newcomers(log):
     lift = np.array([-1.0, 1.0, 0.0, 0.0])
     scores, same = aipw.contrast(evidence, lift), aipw.contrast(padded, np.append(lift, [0.0, 0.0]))
     np.testing.assert_allclose(scores.total, same.total, atol=1e-9)
-    ratio = SampleRatio.of(log[1], np.full(K, 1 / K))
+    ratio = SampleRatio.from_draws(log[1], np.full(K, 1 / K))
     again = SampleRatio.load(ratio.dump())
     np.testing.assert_array_equal(again.p_values, ratio.p_values)
     assert np.all(ratio.padded(K + 2).p_values[K:] == 1)

@@ -15,14 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandits.engine.arm_counts import ArmCounts
-from bandits.engine.fold import _counted_on, _grounded_on, _moved_on, rebuild
-from bandits.engine.inference_sums import EvidenceBuilder
-from bandits.engine.statistic_sums import StatisticBuilder
+from bandits.additive import field_values
+from bandits.engine.fold import add_increment, rebuild, sum_log
+from bandits.engine.sums import SumsBuilder
 from bandits.experiment import Experiment
 from bandits.inference.state import InferenceState
 from bandits.registry import make, policies
-from bandits.statistics import Statistic
 from bandits.store.fold import LogAudit
 from bandits.store.values import DecisionColumns, ExperimentRecord, FoldIncrement, Snapshot
 from bandits.versions import Configuration
@@ -226,6 +224,12 @@ def rows(draw: Any, n_metrics: int) -> Row:
     )
 
 
+def builder(config: Configuration, at: float) -> SumsBuilder:
+    """Make the builder of the model's experiment."""
+    record = ExperimentRecord(1, "spring", "running", b"salt", config, 1, 0.0)
+    return SumsBuilder(record, Origin(config), at)
+
+
 def same(one: Any, other: Any) -> None:
     """Compare statistics or tallies field by field, to what rounding leaves."""
     for f in fields(one):
@@ -253,22 +257,17 @@ def test_folds_agree_with_a_rebuild_from_the_log(
         (forgetting or {}).get("window_seconds"),
     )
     moments = data.draw(st.lists(times.map(lambda t: 2 * t), min_size=1, max_size=6, unique=True))
-    statistic: Statistic = StatisticBuilder(config, 0.0).family.zeros(config.problem)
-    tally = ArmCounts.zeros(3, n_metrics)
-    record = ExperimentRecord(1, "spring", "running", b"salt", config, 1, 0.0)
-    grounding = EvidenceBuilder(record, Origin(config))
-    grounds = grounding.nothing
+    sums = builder(config, 0.0).zeros
     before: float | None = None
     for now in sorted(moments):
-        summing = StatisticBuilder(config, now)
-        due = log.due(now, before)
-        statistic = _moved_on(summing, statistic, due, now if before is None else before)
-        tally = _counted_on(summing, tally, due)
-        grounds = InferenceState.load(_grounded_on(grounding, grounds, due).dump())
-        again, counted, grounded = rebuild(log.audit(config, now))
-        same(statistic, again)
-        same(tally, counted)
-        same_grounds(grounds, grounded)
+        build = builder(config, now)
+        sums = build.fade(sums, now if before is None else before)
+        sums = add_increment(build, sums, log.due(now, before))
+        sums = replace(sums, inference=InferenceState.load(sums.inference.dump()))
+        again = rebuild(log.audit(config, now))
+        same(sums.statistic, again.statistic)
+        same(sums.counts, again.counts)
+        same_grounds(sums.inference, again.inference)
         before = now
 
 
@@ -282,11 +281,11 @@ def test_held_out_and_cancelled_decisions_leave_no_trace(family: str, data: st.D
     moments = [*data.draw(st.lists(times, max_size=4)), 1000.0]
 
     def learned_from(part: list[Row]) -> list[Any]:
-        log, summing = Log([replace(r) for r in part], None), StatisticBuilder(config, 0.0)
-        known: Statistic = summing.family.zeros(config.problem)
+        log, build = Log([replace(r) for r in part], None), builder(config, 0.0)
+        sums = build.zeros
         for now in sorted(moments):
-            known = _moved_on(summing, known, log.due(now, None), now)
-        return [getattr(known, f.name).tolist() for f in fields(known)]  # type: ignore[arg-type]
+            sums = add_increment(build, sums, log.due(now, None))
+        return [array.tolist() for array in field_values(sums.statistic)]
 
     kept = [r for r in everybody if not r.holdout and r.cancelled_at == np.inf]
     # Rewards and features here are sums of a few powers of two: there is nothing to round.
@@ -303,8 +302,8 @@ def test_a_family_that_cannot_subtract_is_learned_whole_however_the_log_is_read(
     everybody = data.draw(st.lists(rows(1), min_size=1, max_size=8))
     log, now = Log(everybody, None), 1000.0
     log.due(now, None)
-    statistic, tally, _ = rebuild(log.audit(config, now))  # a decision a portion
-    learned = [(r, r.learned_with) for r in everybody if r.stage == "learned"]
-    summing = StatisticBuilder(config, now)
-    same(statistic, summing.observed(decided(learned)))
-    same(tally, summing.sent(decided(learned)) + summing.complete(decided(learned)))
+    sums = rebuild(log.audit(config, now))  # a decision a portion
+    learned = [decided([(r, r.learned_with) for r in everybody if r.stage == "learned"])]
+    build = builder(config, now)
+    same(sums.statistic, build.fit(learned))
+    same(sums.counts, sum_log(build, build.zeros, learned, []).counts)

@@ -75,7 +75,7 @@ def repeats(pairs) -> bool:
     )
 
 
-told = st.one_of(
+members = st.one_of(
     st.tuples(st.just("decision_id"), st.sampled_from(["null", '"d:{"'])),
     st.tuples(st.just("personalize"), st.sampled_from(["true", "false"])),
     st.tuples(
@@ -84,7 +84,7 @@ told = st.one_of(
     ),
 )
 requests = st.lists(
-    st.lists(told, max_size=4).map(lambda more: [("subject_id", '"u"'), *more]), max_size=4
+    st.lists(members, max_size=4).map(lambda more: [("subject_id", '"u"'), *more]), max_size=4
 )
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.assignment import AssignmentBatch, assign_arms, restriction_of
+from bandits.engine.assignment import AssignmentBatch, assign_arms
 from bandits.errors import IdReused, InvalidInput
 from bandits.experiment import Experiment
 from bandits.schemas import Request
-from bandits.versions import Configuration
+from bandits.versions import Configuration, decode_restriction
 
 NOW = 1_700_000_000.0
 SPRING: dict[str, Any] = {
@@ -39,7 +39,7 @@ def test_decision_id_twice_with_one_body_is_one_decision() -> None:
     made = batch(first, Request("v"), first)
     assert made.ids[0] == "id-1"
     assert made.rows == [0, 1, 0]
-    assert len(made.ids) == len(made.requests) == len(made.digests) == 2
+    assert len(made.ids) == len(made.subjects) == len(made.digests) == 2
 
 
 @pytest.mark.parametrize(
@@ -105,8 +105,8 @@ def test_eligible_sets_are_met_and_stored_in_one_spelling() -> None:
     ]
     chosen = assign_arms(live(), batch(*requests))
     assert chosen.eligible_sets[0] == chosen.eligible_sets[2]
-    assert restriction_of(chosen.eligible_sets[0]) == {"subject": ["b", "c"]}
-    assert restriction_of(chosen.eligible_sets[3]) is None
+    assert decode_restriction(chosen.eligible_sets[0]) == {"subject": ["b", "c"]}
+    assert decode_restriction(chosen.eligible_sets[3]) is None
     assert chosen.arms[0] in (1, 2)
     assert chosen.arms[1] == 0
     assert chosen.propensities == pytest.approx([0.5, 1.0, 0.5, 1 / 3])

@@ -6,7 +6,8 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from bandits.sampling import draw, time_ordered_id, time_ordered_ids, uniform, uniforms
+from bandits.ids import time_ordered_id, time_ordered_ids
+from bandits.sampling import draw, uniform, uniforms
 from tests.patience import join
 
 SALT = b"0123456789abcdef"

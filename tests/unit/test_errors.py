@@ -53,7 +53,7 @@ def test_invalid_input_moves_below_the_place_of_its_part() -> None:
     [
         (NotFound("experiment", "spring"), {"kind": "experiment", "key": "spring"}),
         (AlreadyExists("experiment", "spring"), {"kind": "experiment", "key": "spring"}),
-        (StaleEdit("spring", 3, 5), {"key": "spring", "given": 3, "current": 5}),
+        (StaleEdit("spring", 3, 5), {"key": "spring", "edited": 3, "current": 5}),
         (Unavailable("the disk is full", 7), {"retry_after_seconds": 7}),
         (FixedOnceStarted([Fault("/key", "x")]), {"faults": (Fault("/key", "x"),)}),
     ],

@@ -202,17 +202,17 @@ def test_a_restriction_that_cannot_be_met_is_refused(
 
 def test_a_draft_may_change_its_arms_freely() -> None:
     first = Configuration.first(experiment(slots=slots(["a", "b", "c"])))
-    second = first.followed_by(experiment(slots=slots(["c", "x"])), started=False)
+    second = first.next_version(experiment(slots=slots(["c", "x"])), started=False)
     assert second.version == 2
     assert second.arms == (Arm(("c",)), Arm(("x",)))
 
 
 def test_started_experiment_keeps_arm_indices_and_newcomers_join_at_the_end() -> None:
     first = Configuration.first(experiment(slots=slots(["a", "b"], ["x", "y"])))
-    second = first.followed_by(experiment(slots=slots(["a", "b", "c"], ["x", "y"])), started=True)
+    second = first.next_version(experiment(slots=slots(["a", "b", "c"], ["x", "y"])), started=True)
     assert [a.variants for a in second.arms[:4]] == [a.variants for a in first.arms]
     assert second.arms[4:] == (Arm(("c", "x"), newcomer=True), Arm(("c", "y"), newcomer=True))
-    third = second.followed_by(
+    third = second.next_version(
         experiment(slots=slots(["a", "b", "c"], ["x", "y", "z"])), started=True
     )
     assert third.arms[:6] == second.arms

@@ -37,7 +37,7 @@ def _evidence(successes, trials, shares, eligible=None):
         [np.arange(n) < s for s, n in zip(successes, trials, strict=True)]
     ).astype(float)
     strata = np.zeros(len(arms), dtype=np.int64)
-    return AipwSums.of(sets, strata, arms, rewards, np.array(shares)[arms])
+    return AipwSums.from_decisions(sets, strata, arms, rewards, np.array(shares)[arms])
 
 
 def _random_log(seed=0, n=4_000):
@@ -59,7 +59,7 @@ def _scores(evidence, log, weights, *, policy=0.0):
 
 def test_a_lift_sums_the_scores_of_decisions_that_could_have_got_both_arms():
     log = _random_log()
-    evidence = AipwSums.of(*log)
+    evidence = AipwSums.from_decisions(*log)
     weights = np.array([-1.0, 1.0, 0.0, 0.0])
     both = log[0][log[1]][:, :2].all(axis=1)
     scores = _scores(evidence, log, weights)[both]
@@ -75,7 +75,7 @@ def test_a_lift_sums_the_scores_of_decisions_that_could_have_got_both_arms():
 
 def test_the_gain_is_reward_less_the_equal_split_of_what_each_decision_could_have_got():
     log = _random_log()
-    evidence = AipwSums.of(*log)
+    evidence = AipwSums.from_decisions(*log)
     could = log[0][log[1]]
     split = could / could.sum(axis=1, keepdims=True)
     gain = _scores(evidence, log, -split, policy=1.0)
@@ -100,7 +100,7 @@ def test_an_arm_without_success_is_not_taken_as_certain():
 
 def test_a_propensity_of_0_is_refused():
     with pytest.raises(ValueError, match="propensities"):
-        AipwSums.of(ALL, np.array([0]), np.array([1]), np.array([1.0]), np.array([0.0]))
+        AipwSums.from_decisions(ALL, np.array([0]), np.array([1]), np.array([1.0]), np.array([0.0]))
 
 
 @pytest.mark.parametrize(
@@ -122,8 +122,12 @@ def test_constant_rates_need_no_context_no_drift_and_rewards_from_0_to_1(facts, 
 
 def test_constant_rates_need_every_arm_to_be_eligible_always():
     sets = np.array([[1, 1, 1], [1, 1, 0]], dtype=np.bool_)
-    every = AipwSums.of(sets, np.zeros(9, int), np.arange(9) % 3, np.ones(9), np.full(9, 0.3))
-    some = AipwSums.of(sets, np.ones(4, int), np.arange(4) % 2, np.ones(4), np.full(4, 0.5))
+    every = AipwSums.from_decisions(
+        sets, np.zeros(9, int), np.arange(9) % 3, np.ones(9), np.full(9, 0.3)
+    )
+    some = AipwSums.from_decisions(
+        sets, np.ones(4, int), np.arange(4) % 2, np.ones(4), np.full(4, 0.5)
+    )
     assert constant_rates(PLAIN, every)
     assert not constant_rates(PLAIN, every + some)
     assert not constant_rates(PLAIN, some)
@@ -181,7 +185,7 @@ def test_arms_that_never_competed_cannot_be_compared():
     sets = np.array([[1, 0, 1], [0, 1, 1]], dtype=np.bool_)
     strata = np.repeat([0, 1], 500)
     arms = np.where(np.arange(1_000) % 2, 2, strata)
-    evidence = AipwSums.of(sets, strata, arms, np.ones(1_000), np.full(1_000, 0.5))
+    evidence = AipwSums.from_decisions(sets, strata, arms, np.ones(1_000), np.full(1_000, 0.5))
     assert not lifts(PLAIN, evidence, 0, ALONE)[1].measurable
     assert lifts(PLAIN, evidence, 0, ALONE)[2].measurable
 
@@ -209,7 +213,7 @@ def test_the_leader_is_compared_with_every_other_at_its_share_of_alpha():
     assert found is not None
     assert (found.arm, found.leads, found.rivals) == (2, True, ())
     assert found.at_most == 0
-    assert found.family.each == 0.025
+    assert found.family.alpha_each == 0.025
     close = lead(STEADY, _evidence([60, 190, 200], [1_000] * 3, [1 / 3] * 3), np.arange(3), 0.05)
     assert close is not None
     assert (close.leads, close.rivals) == (False, (1,))
@@ -275,7 +279,7 @@ def test_an_interval_is_expressed_per_thousand():
     ],
 )
 def test_level_of_a_family_of_comparisons_is_shared_out(family, each):
-    assert family.each == pytest.approx(each)
+    assert family.alpha_each == pytest.approx(each)
     assert str(family.comparisons) in family.sentence or family.comparisons == 1
 
 
@@ -288,8 +292,8 @@ def test_family_without_comparisons_or_level_is_refused(comparisons, alpha):
 def test_sample_ratios_add_up_over_shared_and_own_probabilities():
     arms = np.array([0, 1, 1, 2])
     shared = np.array([0.5, 0.3, 0.2])
-    one = SampleRatio.of(arms, shared)
-    other = SampleRatio.of(arms, np.broadcast_to(shared, (4, 3)))
+    one = SampleRatio.from_draws(arms, shared)
+    other = SampleRatio.from_draws(arms, np.broadcast_to(shared, (4, 3)))
     for field in ("sent", "expected", "square"):
         np.testing.assert_allclose(getattr(one, field), getattr(other, field))
     np.testing.assert_allclose(one.excess, arms.size * (np.array([1, 2, 1]) / 4 - shared))

@@ -28,7 +28,7 @@ def test_a_period_is_a_day_for_eight_weeks_and_then_four_weeks():
 
 
 def test_periods_sum_decisions_rewards_and_squares_by_arm():
-    periods = PeriodSums.of(
+    periods = PeriodSums.from_decisions(
         np.array([4, 1, 4, 4]), np.array([0, 1, 1, 0]), np.array([2.0, 3.0, 0.0, 5.0]), 2
     )
     assert periods.numbers.tolist() == [1, 4]
@@ -39,8 +39,8 @@ def test_periods_sum_decisions_rewards_and_squares_by_arm():
 
 
 def test_a_period_goes_when_its_last_decision_does():
-    one = PeriodSums.of(np.array([1]), np.array([0]), np.array([2.0]), 1)
-    two = PeriodSums.of(np.array([3, 1]), np.array([0, 0]), np.array([1.0, 4.0]), 1)
+    one = PeriodSums.from_decisions(np.array([1]), np.array([0]), np.array([2.0]), 1)
+    two = PeriodSums.from_decisions(np.array([3, 1]), np.array([0, 0]), np.array([1.0, 4.0]), 1)
     both = one + two
     assert (both.numbers.tolist(), both.sums[:, :, 0].tolist()) == ([1, 3], [[2, 6, 20], [1, 1, 1]])
     left = both - two
@@ -51,7 +51,7 @@ def test_a_period_goes_when_its_last_decision_does():
 
 
 def test_lateness_is_the_part_of_reward_that_moved_after_maturity():
-    late = LateRewardSums.of(
+    late = LateRewardSums.from_decisions(
         np.array([0, 0, 0, 1, 1]),
         np.array([3.0, 1.0, 0.0, 2.0, -1.0]),  # in the end
         np.array([1.0, 1.0, 0.0, 2.0, 1.0]),  # at maturity
@@ -81,8 +81,8 @@ def test_arms_that_answer_at_different_speeds_are_told_by_pearsons_test():
 
 def test_the_least_floor_is_that_of_what_is_still_counted():
     bare, later = (
-        FloorHistory.of(np.array([0.0, 0.0])),
-        FloorHistory.of(np.array([0.05, 0.01, 0.05])),
+        FloorHistory.from_floors(np.array([0.0, 0.0])),
+        FloorHistory.from_floors(np.array([0.05, 0.01, 0.05])),
     )
     every = bare + later
     assert (every.values.tolist(), every.counts.tolist()) == ([0.0, 0.01, 0.05], [2, 1, 2])

@@ -6,13 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from bandits.engine.active_policy import load_statistic
 from bandits.engine.arm_counts import ArmCounts
-from bandits.engine.fold import _counted_on, _moved_on, _seed
-from bandits.engine.statistic_sums import StatisticBuilder, load_statistic
+from bandits.engine.fold import _seed, add_increment
+from bandits.engine.sums import StatisticBuilder, SumsBuilder
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.statistics import Moments, Ridge, Statistic, dump
-from bandits.store.values import DecisionColumns, FoldIncrement, Snapshot
+from bandits.store.values import DecisionColumns, ExperimentRecord, FoldIncrement, Snapshot
 from bandits.versions import Configuration
 
 NOW = 1_000.0
@@ -60,16 +61,32 @@ def due(**groups: DecisionColumns) -> FoldIncrement:
     return FoldIncrement(*(groups.get(f, decided([])) for f in FoldIncrement.__struct_fields__))
 
 
+class Beginning:
+    """History of an experiment that has one configuration, and no snapshot yet."""
+
+    def __init__(self, first: Configuration) -> None:
+        self.first = first
+
+    def configuration(self, version: int) -> Configuration:
+        """Return the only one."""
+        assert version == 1
+        return self.first
+
+    def snapshot(self, version: int) -> Snapshot | None:
+        """Return that there is none."""
+        assert version == 0
+
+
 def folded(config: Configuration, *steps: tuple[float, FoldIncrement]) -> tuple[Any, ArmCounts]:
     """Fold one after the other, each at its time."""
-    statistic, tally = load_statistic(config, None)
+    record = ExperimentRecord(1, "spring", "running", b"salt", config, 0, NOW)
+    sums = SumsBuilder(record, Beginning(config), NOW).zeros
     since = steps[0][0]
     for at, step in steps:
-        summing = StatisticBuilder(config, at)
-        statistic = _moved_on(summing, statistic, step, since)
-        tally = _counted_on(summing, tally, step)
+        builder = SumsBuilder(record, Beginning(config), at)
+        sums = add_increment(builder, builder.fade(sums, since), step)
         since = at
-    return statistic, tally
+    return sums.statistic, sums.counts
 
 
 def test_decision_is_pending_until_it_matures() -> None:
@@ -201,7 +218,7 @@ def test_arms_that_joined_have_room_at_the_end(statistic: Statistic) -> None:
     context = [{"kind": "category", "name": "channel", "values": ["Web", "Phone"]}]
     policy = {"name": "uniform" if statistic.family == "moments" else "linucb"}
     first = configuration(policy=policy, context=context)
-    wider = first.followed_by(
+    wider = first.next_version(
         configuration("abc", policy=policy, context=context).experiment, started=True
     )
     snapshot = Snapshot(1, 1, NOW, 0, 1, dump(statistic), ArmCounts.zeros(2, 2).dump())

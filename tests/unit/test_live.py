@@ -18,7 +18,7 @@ from bandits.registry import make
 from bandits.sampling import uniform
 from bandits.statistics import Moments, Statistic, dump
 from bandits.store.values import Snapshot
-from bandits.versions import Configuration
+from bandits.versions import Configuration, encode_restriction
 from tests.patience import LIMIT_SECONDS
 
 SALT = b"a salt of 16 by."
@@ -43,7 +43,7 @@ def learned(config: Configuration, arms: list[int], rewards: list[float]) -> Sna
     statistic: Statistic = Moments.from_observations(
         problem, chosen, earned, np.ones((n, 1)), np.ones(n)
     )
-    tally = ArmCounts.of_complete(
+    tally = ArmCounts.from_complete(
         problem.n_arms, chosen, np.zeros(n, dtype=bool), earned, earned[None]
     )
     return Snapshot(4, config.version, 0.0, 1, 1, dump(statistic), tally.dump())
@@ -52,6 +52,12 @@ def learned(config: Configuration, arms: list[int], rewards: list[float]) -> Sna
 def live(config: Configuration, snapshot: Snapshot | None = None) -> ActivePolicy:
     """Make it decide."""
     return ActivePolicy("spring", SALT, config, snapshot)
+
+
+def draw(deciding: ActivePolicy, ids: list[str]) -> tuple[IntArray, FloatArray, bool]:
+    """Draw for decisions that may get any arm."""
+    u = deciding.uniforms(ids)
+    return deciding.choose(deciding.unrestricted_arms, EVERYBODY, u)
 
 
 class Failing:
@@ -97,8 +103,8 @@ class Counting:
 def test_decision_is_drawn_by_the_hash_of_its_id_alone() -> None:
     deciding = live(configuration(policy={"name": "uniform", "params": {"weights": [1, 2, 1]}}))
     ids = [f"id-{i}" for i in range(200)]
-    arms, propensities, fallback = deciding.choose(deciding.everything, EVERYBODY, ids)
-    shares = deciding.probabilities(deciding.everything, EVERYBODY)
+    arms, propensities, fallback = draw(deciding, ids)
+    shares = deciding.probabilities(deciding.unrestricted_arms, EVERYBODY)
     expected = [int(np.searchsorted(shares.cumsum(), uniform(SALT, f"draw:{i}"))) for i in ids]
     assert not fallback
     assert arms.tolist() == expected
@@ -112,7 +118,7 @@ def test_floor_is_in_the_logged_propensity() -> None:
     )
     bare = live(configuration(floor=0.0), snapshot)
     floored = live(configuration(floor=0.1), snapshot)
-    arms = bare.everything
+    arms = bare.unrestricted_arms
     exact, raised = (x.probabilities(arms, EVERYBODY) for x in (bare, floored))
     assert exact[1] < 1e-12
     assert raised == pytest.approx(0.1 + 0.7 * exact, abs=1e-15)
@@ -124,7 +130,7 @@ def test_default_floor_gives_every_eligible_arm_a_little() -> None:
     deciding = live(config, snapshot)
     among_two = deciding.probabilities(np.array([0, 1]), EVERYBODY)
     assert among_two[1] == pytest.approx(0.01, abs=1e-9)
-    assert deciding.probabilities(deciding.everything, EVERYBODY).min() >= 0.005
+    assert deciding.probabilities(deciding.unrestricted_arms, EVERYBODY).min() >= 0.005
 
 
 @pytest.mark.parametrize(("matured", "held_down"), [(999, True), (1000, False)])
@@ -133,7 +139,7 @@ def test_a_newcomer_is_held_to_its_share_until_a_thousand_have_matured(
 ) -> None:
     first = configuration("ab", floor=0.0)
     wider = configuration("abc", floor=0.0).experiment
-    joined = first.followed_by(wider, started=True)
+    joined = first.next_version(wider, started=True)
     arms = [0] * 100 + [1] * 100 + [2] * matured
     snapshot = learned(joined, arms, [0.0] * 200 + [1.0] * matured)
     share = live(joined, snapshot).probabilities(np.arange(3), EVERYBODY)[2]
@@ -143,24 +149,24 @@ def test_a_newcomer_is_held_to_its_share_until_a_thousand_have_matured(
 def test_a_snapshot_from_before_an_arm_joined_still_decides() -> None:
     first = configuration("ab")
     snapshot = learned(first, [0, 1, 1], [1.0, 0.0, 0.0])
-    joined = first.followed_by(configuration("abc").experiment, started=True)
+    joined = first.next_version(configuration("abc").experiment, started=True)
     deciding = live(joined, snapshot)
-    assert deciding.probabilities(deciding.everything, EVERYBODY).shape == (3,)
-    assert deciding.tally.complete.tolist() == [1, 2, 0, 0]
+    assert deciding.probabilities(deciding.unrestricted_arms, EVERYBODY).shape == (3,)
+    assert deciding.counts.complete.tolist() == [1, 2, 0, 0]
 
 
 def test_restriction_computes_on_the_restricted_statistic() -> None:
     config = configuration(floor=0.0)
     snapshot = learned(config, [0, 0, 1, 1, 2, 2], [1.0, 0.0, 1.0, 1.0, 1.0, 1.0])
     deciding = live(config, snapshot)
-    arms = deciding.eligible({"subject": ["a", "c"]})
+    arms = deciding.eligible(encode_restriction({"subject": ["a", "c"]}))
     restricted = deciding.probabilities(arms, EVERYBODY)
     policy = make("thompson")
     prepared = policy.prepare(
         deciding.statistic.take(arms), deciding.problem.take(arms), 1, np.random.default_rng(0)
     )
     assert restricted == pytest.approx(policy.propensities(prepared, EVERYBODY))
-    everyone = deciding.probabilities(deciding.everything, EVERYBODY)[arms]
+    everyone = deciding.probabilities(deciding.unrestricted_arms, EVERYBODY)[arms]
     assert restricted != pytest.approx(everyone / everyone.sum(), abs=1e-3)  # not renormalised
 
 
@@ -179,7 +185,9 @@ def test_policy_that_goes_wrong_gives_the_control(
     deciding = live(configuration(control={"subject": "b"}))
     deciding.policy = Failing(answer)
     with caplog.at_level(logging.ERROR):
-        arms, propensities, fallback = deciding.choose(deciding.everything, EVERYBODY, ["x", "y"])
+        arms, propensities, fallback = deciding.choose(
+            deciding.unrestricted_arms, EVERYBODY, ["x", "y"]
+        )
     assert fallback
     assert arms.tolist() == [1, 1]
     assert propensities.tolist() == [1.0, 1.0]
@@ -188,8 +196,8 @@ def test_policy_that_goes_wrong_gives_the_control(
 
 def test_fallback_arm_is_the_first_eligible_where_the_control_is_not() -> None:
     deciding = live(configuration(control={"subject": "b"}))
-    assert deciding.stand_in(np.array([0, 1, 2])) == 1
-    assert deciding.stand_in(np.array([2, 0])) == 2
+    assert deciding.fallback_arm(np.array([0, 1, 2])) == 1
+    assert deciding.fallback_arm(np.array([2, 0])) == 2
 
 
 def test_prepare_is_done_by_one_thread_and_awaited_by_the_others() -> None:

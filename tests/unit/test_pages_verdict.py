@@ -52,7 +52,7 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
     rewards = np.concatenate([np.arange(sends) < n for n in clicks]).astype(float)
     none = InferenceState.zeros(k, Segmentation(of.configuration.experiment.context).size)
     grounds = InferenceState(
-        AipwSums.of(
+        AipwSums.from_decisions(
             np.ones((1, k), dtype=bool),
             np.zeros(k * sends, dtype=np.int64),
             arms,
@@ -60,7 +60,7 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
             np.full(k * sends, 1 / k),
         ),
         none.groups,
-        SampleRatio.of(arms, np.full(k, 1 / k)),
+        SampleRatio.from_draws(arms, np.full(k, 1 / k)),
         none.periods,
         none.segments,
         none.lateness,

@@ -94,6 +94,20 @@ def test_bounds_hold_every_reward_also_that_of_silence() -> None:
     assert RewardRule({"score": Metric(low=2.0, high=3.0)}).bounds == (0.0, 3.0)
 
 
+@pytest.mark.parametrize(
+    ("metric", "binary"),
+    [
+        (Metric(), True),
+        (Metric(weight=-2.0), True),  # whatever it is worth
+        (Metric(count="sum"), False),
+        (Metric(high=5.0), False),
+        (Metric(low=-1.0), False),
+    ],
+)
+def test_metric_is_binary_where_it_counts_once_from_0_to_1(metric: Metric, binary: bool) -> None:
+    assert metric.is_binary is binary
+
+
 def test_maturity_is_the_window_unless_declared() -> None:
     metrics = {"click": Metric()}
     assert RewardRule(metrics, window_seconds=60).maturity == 60

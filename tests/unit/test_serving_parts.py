@@ -110,16 +110,16 @@ def test_metric_labels_are_escaped() -> None:
 
 
 def record(message: str, **beside: object) -> logging.LogRecord:
-    made = logging.LogRecord("bandits.x", logging.INFO, "", 0, message, (), None)
-    made.__dict__.update(beside)
-    return made
+    log_record = logging.LogRecord("bandits.x", logging.INFO, "", 0, message, (), None)
+    log_record.__dict__.update(beside)
+    return log_record
 
 
 def test_log_record_is_one_line_for_people_and_one_object_for_machines() -> None:
-    made = record("learned", experiment="spring", milliseconds=0.5, route="/x")
-    text = TextFormatter().format(made)
+    log_record = record("learned", experiment="spring", milliseconds=0.5, route="/x")
+    text = TextFormatter().format(log_record)
     assert text.endswith("INFO    bandits.x: learned experiment=spring milliseconds=0.5")
-    entry = json.loads(JsonFormatter().format(made))
+    entry = json.loads(JsonFormatter().format(log_record))
     assert entry["message"] == "learned"
     assert entry["experiment"] == "spring"
     assert entry["level"] == "info"
@@ -127,12 +127,12 @@ def test_log_record_is_one_line_for_people_and_one_object_for_machines() -> None
 
 
 def test_a_failure_is_logged_with_its_trace() -> None:
-    made = record("broke\nin two")
+    log_record = record("broke\nin two")
     try:
         int("inside")
     except ValueError:
-        made.exc_info = sys.exc_info()
-    written = JsonFormatter().format(made)
+        log_record.exc_info = sys.exc_info()
+    written = JsonFormatter().format(log_record)
     assert "\n" not in written
     assert "ValueError: invalid literal" in json.loads(written)["traceback"]
 

@@ -19,7 +19,7 @@ def figures(tally: ArmCounts) -> dict[str, list[float]]:
 
 def complete() -> ArmCounts:
     """Count five decisions of two arms, one of them held out."""
-    return ArmCounts.of_complete(2, ARMS, HOLDOUT, REWARDS, METRICS)
+    return ArmCounts.from_complete(2, ARMS, HOLDOUT, REWARDS, METRICS)
 
 
 def test_held_out_decisions_are_a_group_of_their_own_behind_the_arms() -> None:
@@ -30,17 +30,17 @@ def test_held_out_decisions_are_a_group_of_their_own_behind_the_arms() -> None:
         "square": [1, 20, 64],
         "metrics": [[1, 2, 1], [0, 4, 7]],
     }
-    assert ArmCounts.of_sent(2, 2, ARMS, HOLDOUT).sent.tolist() == [2, 2, 1]
+    assert ArmCounts.from_sent(2, 2, ARMS, HOLDOUT).sent.tolist() == [2, 2, 1]
 
 
 def test_arm_counts_of_no_decisions_are_zero() -> None:
     none = np.zeros(0, dtype=np.int64)
-    nobody = ArmCounts.of_complete(2, none, none.astype(bool), np.zeros(0), np.zeros((2, 0)))
+    nobody = ArmCounts.from_complete(2, none, none.astype(bool), np.zeros(0), np.zeros((2, 0)))
     assert figures(nobody) == figures(ArmCounts.zeros(2, 2))
 
 
 def test_arm_counts_subtraction_undoes_addition() -> None:
-    before = ArmCounts.of_sent(2, 2, ARMS, HOLDOUT)
+    before = ArmCounts.from_sent(2, 2, ARMS, HOLDOUT)
     assert figures(before + complete() - complete()) == figures(before)
 
 

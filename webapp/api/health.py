@@ -54,7 +54,7 @@ def _experiment_lines(engine: Engine) -> list[str]:
     now = engine.clock()
     live = [r for r in store.experiments.records() if r.state in {"running", "paused"}]
     newest = {r.key: store.snapshots.history(r.key, 1) for r in live}
-    waiting = store.snapshots.waiting(now)
+    waiting = store.snapshots.backlog(now)
     queues = [(r.key, waiting.get(r.id, FoldBacklog(0, now))) for r in live]
     return [
         *family(

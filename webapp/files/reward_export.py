@@ -206,7 +206,7 @@ class RewardExport:
     def _check_value(self, metric: str, column: str, value: float) -> float:
         """Check a value against its metric; a count of a metric that counts once is cut to 1."""
         declared = self._rule.metrics.get(metric)
-        if declared is not None and declared.count == "once" and declared.high == 1.0:
+        if declared is not None and declared.is_binary:
             value = min(value, 1.0)
         if wrong := refuse_value(self._rule, metric, value):
             raise _CellError(column, wrong)

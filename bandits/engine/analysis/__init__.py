@@ -1,1 +1,1 @@
-"""Telling: how an experiment does, why somebody got what they got, and what others would get."""
+"""Analysis: results of an experiment, receipts of decisions, and previews."""

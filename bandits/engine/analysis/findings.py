@@ -1,4 +1,4 @@
-"""What may be said of arms, variants and segments: the findings that results are made of."""
+"""Findings on arms, variants and segments, of which results are made."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -43,133 +43,134 @@ _DRIFTING = (
 
 
 class Analysis:
-    """Findings on one experiment, each made when it is asked for."""
+    """Findings on one experiment, each computed when it is first read."""
 
-    def __init__(self, live: ActivePolicy, grounds: InferenceState) -> None:
-        """Judge what `grounds` say of the arms that decide now."""
-        low, high = live.experiment.reward.bounds
-        self.live = live
-        self.grounds = grounds
-        self.minimised = live.experiment.reward.goal == "minimise"
+    def __init__(self, active: ActivePolicy, inference: InferenceState) -> None:
+        """Read `inference` for the arms of the active policy."""
+        low, high = active.experiment.reward.bounds
+        self.active = active
+        self.inference = inference
+        self.minimised = active.experiment.reward.goal == "minimise"
         self.facts = EstimationContext(
-            contextual=live.policy.statistic.contextual,
-            drifting=drift_of(grounds).found,
-            floor=least_floor(live, grounds),
+            contextual=active.policy.statistic.contextual,
+            drifting=drift_of(inference).found,
+            floor=least_floor(active, inference),
             low=low,
             high=high,
         )
-        self.levels = live.problem.slot_levels
-        self.control = self.levels[live.control]
-        self.sendable = np.sort(live.everything)
+        self.levels = active.problem.slot_levels
+        self.control = self.levels[active.control]
+        self.sendable = np.sort(active.unrestricted_arms)
         n_lifts = int(sum(np.unique(column).size - 1 for column in self.levels.T))
         self.slot_family = Family("comparisons with the control's variants", max(1, n_lifts))
-        self.arm_family = Family.against_control(live.problem.n_arms)
-        segmentation = Segmentation(live.experiment.context)
+        self.arm_family = Family.against_control(active.problem.n_arms)
+        segmentation = Segmentation(active.experiment.context)
         self.features = segmentation.features
         self.segment_family = Family.segments(max(1, segmentation.size), max(1, n_lifts))
 
     @cached_property
     def closed(self) -> FloatArray:
         """Decisions that count, by arm (K,)."""
-        return self.grounds.arms.sends
+        return self.inference.arms.sends
 
     @cached_property
     def values(self) -> list[Finding]:
         """The mean reward per decision of each arm."""
         if not self.closed.any():
             return [_NOTHING] * len(self.closed)
-        return values(self.facts, self.grounds.arms, _ALONE)
+        return values(self.facts, self.inference.arms, _ALONE)
 
     @cached_property
     def lifts(self) -> dict[int, Finding]:
-        """How much more each other arm earns than the control, by arm."""
-        others = [k for k in range(len(self.closed)) if k != self.live.control]
+        """Lift of each other arm over the control, by arm."""
+        others = [k for k in range(len(self.closed)) if k != self.active.control]
         if not self.closed.any():
             return dict.fromkeys(others, _NOTHING)
-        return lifts(self.facts, self.grounds.arms, self.live.control, self.arm_family)
+        return lifts(self.facts, self.inference.arms, self.active.control, self.arm_family)
 
     def variant_value(self, slot: int, variant: int) -> Finding:
         """Find the mean reward per decision of a variant, under an equal mix of other slots."""
         if len(self.control) == 1:  # then a variant is an arm
             return self.values[self._arm_of(variant)]
-        mine = self.levels[:, slot] == variant
-        return self._counted(lambda: self._contrast(mine / max(1, np.count_nonzero(mine)), _ALONE))
+        shown = self.levels[:, slot] == variant
+        weights = shown / max(1, np.count_nonzero(shown))
+        return self._if_closed(lambda: self._contrast(weights, _ALONE))
 
     def variant_lift(self, slot: int, variant: int) -> Finding | None:
-        """Find how much more it earns than the control's variant; None for that itself."""
+        """Find the lift of a variant over the control's variant; None for that itself."""
         weights = self._lift_weights(slot, variant)
         if weights is None:
             return None
         if len(self.control) == 1:
             return self.lifts[self._arm_of(variant)]
-        return self._counted(lambda: self._contrast(weights, self.slot_family))
+        return self._if_closed(lambda: self._contrast(weights, self.slot_family))
 
     def _arm_of(self, variant: int) -> int:
         return int(np.flatnonzero(self.levels[:, 0] == variant)[0])
 
     def _contrast(self, weights: FloatArray, family: Family) -> Finding:
-        return contrast(self.facts, self.grounds.arms, weights, family)
+        return contrast(self.facts, self.inference.arms, weights, family)
 
     def _lift_weights(self, slot: int, variant: int) -> FloatArray | None:
         against = int(self.control[slot])
         return None if variant == against else variant_weights(self.levels, slot, variant, against)
 
-    def _counted(self, find: Callable[[], Finding]) -> Finding:
+    def _if_closed(self, find: Callable[[], Finding]) -> Finding:
         return find() if self.closed.any() else _NOTHING
 
     @cached_property
     def lead(self) -> Lead | None:
-        """Which arm that can be sent does best, the better being the larger or the smaller."""
-        arms = self.grounds.arms.negated if self.minimised else self.grounds.arms
+        """Leader among the arms that can be sent, by the larger or the smaller reward."""
+        arms = self.inference.arms.negated if self.minimised else self.inference.arms
         return lead(self.facts, arms, self.sendable, ALPHA)
 
     @cached_property
     def gain(self) -> Gain:
-        """What was earned, or avoided, beyond an equal split and beyond the control group."""
-        arms, groups = self.grounds.arms, self.grounds.groups
+        """Gain, or loss avoided, over an equal split and over the control group."""
+        arms, groups = self.inference.arms, self.inference.groups
         if self.minimised:
             arms, groups = arms.negated, groups.negated
         family = Family("gains")
-        over_equal = self._counted(lambda: gain_over_equal_split(self.facts, arms, family))
-        if self.live.experiment.holdout == 0:
+        over_equal = self._if_closed(lambda: gain_over_equal_split(self.facts, arms, family))
+        if self.active.experiment.holdout == 0:
             return Gain(over_equal, None)
-        over_control = self._counted(lambda: gain_over_control_group(groups, family))
+        over_control = self._if_closed(lambda: gain_over_control_group(groups, family))
         return Gain(over_equal, over_control)
 
     @cached_property
     def outlook(self) -> tuple[BayesNote, dict[int, tuple[float, float]]]:
-        """Each arm's chance to be best and expected loss, by arm; what they rest on."""
+        """Note on the Bayes numbers, and the chance to be best and expected loss by arm."""
         if self.facts.contextual:
             return BayesNote(shown=False, note=_CONTEXTUAL), {}
         if self.facts.drifting:
             return BayesNote(shown=False, note=_DRIFTING), {}
         if not self.closed.any():
             return BayesNote(shown=False, note=_NOTHING.reason), {}
-        found = self._outlook(self.sendable)
-        pairs = zip(found.chances.tolist(), found.losses.tolist(), strict=True)
+        estimate = self._best_arm(self.sendable)
+        pairs = zip(estimate.chances.tolist(), estimate.losses.tolist(), strict=True)
         by_arm = dict(zip(self.sendable.tolist(), pairs, strict=True))
-        return BayesNote(shown=True, note=found.warning), by_arm
+        return BayesNote(shown=True, note=estimate.warning), by_arm
 
-    def _outlook(self, among: IntArray) -> best_arm.BestArmEstimate:
-        rule, sums = self.live.experiment.reward, self.grounds.arms.moments.sum(axis=0)
+    def _best_arm(self, among: IntArray) -> best_arm.BestArmEstimate:
+        rule, sums = self.active.experiment.reward, self.inference.arms.moments.sum(axis=0)
         count, total, square = (sums[i, 0, among] for i in range(3))
         low, high = rule.bounds
         if self.minimised:  # mirrored, as it is learned
             ends = low + high
             total, square = ends * count - total, ends**2 * count - 2 * ends * total + square
-        known = Moments(count, total, square, np.zeros_like(count))
+        moments = Moments(count, total, square, np.zeros_like(count))
         if low >= 0 and high <= 1:
-            rates = BetaPosterior.from_moments(known, 1.0, 1.0)
+            rates = BetaPosterior.from_moments(moments, 1.0, 1.0)
             return best_arm.beta_best_arm(rates.alpha, rates.beta)
-        return best_arm.student_best_arm(*StudentPosterior(known, high - low, 1.0, 1.0).marginal)
+        return best_arm.student_best_arm(*StudentPosterior(moments, high - low, 1.0, 1.0).marginal)
 
     @cached_property
     def segments(self) -> list[FeatureResult]:
-        """Which variant does better for whom, by each feature that is followed."""
-        segments = self.grounds.segments
+        """Lifts of variants within each segment, by feature."""
+        segments = self.inference.segments
         closed, earned = segments.sends.sum(axis=-1), segments.earned.sum(axis=-1)
         by_variant = list(self._segment_lifts())
-        found, first = [], 0
+        results, first = [], 0
         for feature in self.features:
             rows = []
             for i, label in enumerate(feature.segments(), start=first):
@@ -178,31 +179,31 @@ class Analysis:
                 better = self._better(lifts_here)
                 rows.append(Segment(label, round(closed[i]), mean, lifts_here, better))
             first += len(rows)
-            found.append(FeatureResult(feature.name, rows, self.segment_family))
-        return found
+            results.append(FeatureResult(feature.name, rows, self.segment_family))
+        return results
 
     def _segment_lifts(self) -> list[tuple[str, str, list[Finding]]]:
         return [
             (slot.key, variant.key, self._by_segment(weights))
-            for s, slot in enumerate(self.live.experiment.slots)
+            for s, slot in enumerate(self.active.experiment.slots)
             for v, variant in enumerate(slot.variants)
             if self.features and (weights := self._lift_weights(s, v)) is not None
         ]
 
     def _by_segment(self, weights: FloatArray) -> list[Finding]:
         if not self.closed.any():
-            return [_NOTHING] * len(self.grounds.segments.moments)
-        return contrasts(self.facts, self.grounds.segments, weights, self.segment_family)
+            return [_NOTHING] * len(self.inference.segments.moments)
+        return contrasts(self.facts, self.inference.segments, weights, self.segment_family)
 
     def _better(self, lifts_here: list[SegmentLift]) -> dict[str, str]:
         """Name, by slot, the best of the variants shown to be better than the control's."""
         sign = -1.0 if self.minimised else 1.0
         best: dict[str, tuple[float, str]] = {}
-        for each in lifts_here:
-            lift = each.lift
+        for segment_lift in lifts_here:
+            lift = segment_lift.lift
             if not lift.measurable or lift.contains(0) or sign * lift.estimate <= 0:
                 continue
-            known = best.get(each.slot)
-            if known is None or sign * lift.estimate > known[0]:
-                best[each.slot] = (sign * lift.estimate, each.variant)
+            better = best.get(segment_lift.slot)
+            if better is None or sign * lift.estimate > better[0]:
+                best[segment_lift.slot] = (sign * lift.estimate, segment_lift.variant)
         return {slot: variant for slot, (_, variant) in best.items()}

@@ -1,4 +1,4 @@
-"""What to look at before believing results: from sums alone."""
+"""Health of an experiment: the checks of its results, from sums alone."""
 
 import numpy as np
 
@@ -11,40 +11,42 @@ from bandits.results import Drift, Health, LateRewards, Split
 from bandits.store.values import DataQualityCounts
 
 
-def examine(live: ActivePolicy, grounds: InferenceState, mishaps: DataQualityCounts) -> Health:
-    """Put together what could be wrong with an experiment's numbers."""
-    sent, complete = live.tally.sent.sum(), live.tally.complete.sum()
-    closed = grounds.arms.sends.sum() + grounds.groups.sends[1]
+def examine(
+    active: ActivePolicy, inference: InferenceState, data_quality: DataQualityCounts
+) -> Health:
+    """Check what could be wrong with an experiment's numbers."""
+    sent, complete = active.counts.sent.sum(), active.counts.complete.sum()
+    closed = inference.arms.sends.sum() + inference.groups.sends[1]
     return Health(
-        _split(grounds.ratio),
-        live.experiment.floor_among(len(live.everything)),
-        least_floor(live, grounds),
-        grounds.arms.effective_sizes.tolist(),
-        mishaps.clipped,
-        mishaps.unknown,
-        mishaps.missing,
-        mishaps.repeated,
-        mishaps.late,
-        mishaps.skewed,
-        mishaps.early,
-        _late_rewards(grounds.lateness),
-        drift_of(grounds),
+        _split(inference.ratio),
+        active.experiment.floor_among(len(active.unrestricted_arms)),
+        least_floor(active, inference),
+        inference.arms.effective_sizes.tolist(),
+        data_quality.clipped,
+        data_quality.unknown,
+        data_quality.missing,
+        data_quality.repeated,
+        data_quality.late,
+        data_quality.skewed,
+        data_quality.early,
+        _late_rewards(inference.lateness),
+        drift_of(inference),
         float(1 - complete / sent) if sent > 0 else None,
         float(1 - closed / sent) if sent > 0 else None,
     )
 
 
-def least_floor(live: ActivePolicy, grounds: InferenceState) -> float:
+def least_floor(active: ActivePolicy, inference: InferenceState) -> float:
     """Return the least minimum share that counted decisions were made under, or will be."""
-    now = live.experiment.floor_among(len(live.everything))
-    least = grounds.floors.least
+    now = active.experiment.floor_among(len(active.unrestricted_arms))
+    least = inference.floors.least
     return now if least is None else min(least, now)
 
 
-def drift_of(grounds: InferenceState) -> Drift:
-    """Tell whether rates moved."""
-    p_value = grounds.periods.drift_p_value
-    return Drift(p_value, p_value < FOUND, len(grounds.periods.numbers))
+def drift_of(inference: InferenceState) -> Drift:
+    """Test whether rates moved."""
+    p_value = inference.periods.drift_p_value
+    return Drift(p_value, p_value < FOUND, len(inference.periods.numbers))
 
 
 def _split(ratio: SampleRatio) -> Split:

@@ -1,4 +1,4 @@
-"""Why this email? One decision derived again from what it rested on."""
+"""Receipts: a decision explained, by deriving it again from its snapshot."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,10 +8,8 @@ import numpy as np
 
 from bandits.array_types import FloatArray
 from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.assignment import restriction_of
 from bandits.features import decode
 from bandits.policy import Contributions
-from bandits.sampling import uniform
 from bandits.schemas import DecisionReceipt, Prediction, Predictions
 from bandits.store.values import Event, StoredDecision
 from bandits.versions import Configuration
@@ -32,13 +30,20 @@ def label(configuration: Configuration, arm: int) -> str:
 def explain_decision(
     stored: StoredDecision,
     configuration: Configuration,
-    live: ActivePolicy | str,
+    active: ActivePolicy | str,
     events: Sequence[Event],
 ) -> DecisionReceipt:
-    """Write the receipt; `live` is what decided then, or why that cannot be had any more."""
-    if not_drawn := _not_drawn(stored):
-        live = f"nothing was drawn: {not_drawn}"
-    derived = None if isinstance(live, str) else _derive(stored, live)
+    """Write the receipt of a decision.
+
+    Args:
+        stored: the decision.
+        configuration: the one that it was made under.
+        active: the policy that decided, or why it cannot be restored.
+        events: every event of the decision.
+    """
+    if reason := _reason_not_drawn(stored):
+        active = f"nothing was drawn: {reason}"
+    derived = None if isinstance(active, str) else _derive(stored, active)
     propensities, u, same, predictions = derived or (None, None, None, None)
     rule = configuration.experiment.reward
     counting = [e for e in events if not e.late]
@@ -65,7 +70,7 @@ def explain_decision(
         propensities,
         u,
         same,
-        live if isinstance(live, str) else None,
+        active if isinstance(active, str) else None,
         [event_of(e) for e in events],
         float(rewards[0] + configuration.costs[stored.arm]),
         stored.shipped,
@@ -73,7 +78,7 @@ def explain_decision(
     )
 
 
-def _not_drawn(stored: StoredDecision) -> str:
+def _reason_not_drawn(stored: StoredDecision) -> str:
     if stored.holdout:
         return "the subject is held out"
     if stored.shipped:
@@ -82,27 +87,28 @@ def _not_drawn(stored: StoredDecision) -> str:
 
 
 def _derive(
-    stored: StoredDecision, live: ActivePolicy
+    stored: StoredDecision, active: ActivePolicy
 ) -> tuple[dict[str, float], float, bool, Predictions | None] | None:
-    arms = live.eligible(restriction_of(stored.eligible_set))
-    again = live.tried(arms, stored.context[None])
+    arms = active.eligible(stored.eligible_set)
+    again = active.probabilities_or_none(arms, stored.context[None])
     if again is None:
         return None
     probabilities: FloatArray = np.atleast_2d(again)[0]
-    chosen, propensity, _ = live.choose(arms, stored.context[None], [stored.id])
-    labels = [label(live.configuration, int(a)) for a in arms]
+    u = active.uniforms([stored.id])
+    chosen, propensity, _ = active.choose(arms, stored.context[None], u)
+    labels = [label(active.configuration, int(a)) for a in arms]
     same = int(chosen[0]) == stored.arm and abs(float(propensity[0]) - stored.propensity) <= _SAME
     by_arm = dict(zip(labels, probabilities.tolist(), strict=True))
-    predictions = _predictions(live, labels, live.contributions(arms, stored.context))
-    return by_arm, uniform(live.salt, f"draw:{stored.id}"), same, predictions
+    predictions = _predictions(active, labels, active.contributions(arms, stored.context))
+    return by_arm, float(u[0]), same, predictions
 
 
 def _predictions(
-    live: ActivePolicy, labels: Sequence[str], parts: Contributions | None
+    active: ActivePolicy, labels: Sequence[str], parts: Contributions | None
 ) -> Predictions | None:
     if parts is None:
         return None
-    features = live.encoder.labels
+    features = active.encoder.labels
     rows = zip(labels, parts.terms.tolist(), parts.widths.tolist(), strict=True)
     return Predictions(
         "log odds" if parts.log_odds else "reward",

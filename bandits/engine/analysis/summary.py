@@ -1,4 +1,4 @@
-"""How an experiment is doing: from snapshots alone, so it costs the same however long the log."""
+"""Summary: the results of an experiment, from snapshots alone however long the log."""
 
 from collections.abc import Sequence
 
@@ -19,127 +19,127 @@ from bandits.store.values import ExperimentRecord, SnapshotPoint
 
 def summarise(
     record: ExperimentRecord,
-    live: ActivePolicy,
-    grounds: InferenceState,
+    active: ActivePolicy,
+    inference: InferenceState,
     points: Sequence[SnapshotPoint],
 ) -> Results:
-    """Put together an experiment's newest sums, its shares, what they prove, and its history."""
-    history = [(p, ArmCounts.load(p.arm_counts).padded(live.problem.n_arms)) for p in points]
-    shares, basis = _shares(live, [tally for _, tally in history])
-    judgement = Analysis(live, grounds)
+    """Assemble results of the newest sums, the shares, the findings and the history."""
+    history = [(p, ArmCounts.load(p.arm_counts).padded(active.problem.n_arms)) for p in points]
+    shares, basis = _shares(active, [counts for _, counts in history])
+    analysis = Analysis(active, inference)
     return Results(
         record.key,
         record.state,
-        live.experiment.policy.name,
-        live.experiment.reward.goal,
-        live.version,
+        active.experiment.policy.name,
+        active.experiment.reward.goal,
+        active.version,
         moment(points[-1].at) if points else None,
         basis,
-        round(judgement.closed.sum()),
-        [_arm(judgement, arm, shares) for arm in range(live.problem.n_arms)],
-        [_slot(judgement, i, slot, shares) for i, slot in enumerate(live.experiment.slots)],
-        _group(live.tally) if live.experiment.holdout > 0 else None,
-        judgement.lead,
-        judgement.gain,
-        judgement.outlook[0],
-        judgement.arm_family,
-        judgement.segments,
-        examine(live, grounds, record.data_quality),
-        guarantees(per_subject=live.experiment.assignment == "per_subject"),
-        [_point(point, tally) for point, tally in history],
+        round(analysis.closed.sum()),
+        [_arm(analysis, arm, shares) for arm in range(active.problem.n_arms)],
+        [_slot(analysis, i, slot, shares) for i, slot in enumerate(active.experiment.slots)],
+        _group(active.counts) if active.experiment.holdout > 0 else None,
+        analysis.lead,
+        analysis.gain,
+        analysis.outlook[0],
+        analysis.arm_family,
+        analysis.segments,
+        examine(active, inference, record.data_quality),
+        guarantees(per_subject=active.experiment.assignment == "per_subject"),
+        [_point(point, counts) for point, counts in history],
     )
 
 
-def _shares(live: ActivePolicy, tallies: Sequence[ArmCounts]) -> tuple[FloatArray | None, str]:
+def _shares(active: ActivePolicy, history: Sequence[ArmCounts]) -> tuple[FloatArray | None, str]:
     """Return the share of each arm now (K,), and what it is based on."""
-    if not live.policy.statistic.contextual:
-        arms = live.everything
-        out = np.zeros(live.problem.n_arms)
-        shares = live.tried(arms, np.ones((1, live.problem.n_features)))
+    if not active.policy.statistic.contextual:
+        arms = active.unrestricted_arms
+        out = np.zeros(active.problem.n_arms)
+        shares = active.probabilities_or_none(arms, np.ones((1, active.problem.n_features)))
         if shares is None:
-            out[live.stand_in(arms)] = 1.0
+            out[active.fallback_arm(arms)] = 1.0
         else:
             out[arms] = shares
         return out, "exact"
-    if not tallies:
+    if not history:
         return None, "recent"
-    newest = tallies[-1].sent[:-1]
-    for earlier in (*reversed(tallies[:-1]), ArmCounts.zeros(live.problem.n_arms, 0)):
+    newest = history[-1].sent[:-1]
+    for earlier in (*reversed(history[:-1]), ArmCounts.zeros(active.problem.n_arms, 0)):
         recent = newest - earlier.sent[:-1]
         if np.all(recent >= 0) and recent.sum() > 0:
             return recent / recent.sum(), "recent"
     return None, "recent"
 
 
-def _arm(judgement: Analysis, arm: int, shares: FloatArray | None) -> ArmResult:
-    live = judgement.live
-    tally, slots = live.tally, live.experiment.slots
-    variants = live.configuration.arms[arm].variants
+def _arm(analysis: Analysis, arm: int, shares: FloatArray | None) -> ArmResult:
+    active = analysis.active
+    counts, slots = active.counts, active.experiment.slots
+    variants = active.configuration.arms[arm].variants
     paused = {(s.key, v.key) for s in slots for v in s.variants if v.paused}
     chosen = {s.key: v for s, v in zip(slots, variants, strict=True)}
-    chance, loss = judgement.outlook[1].get(arm, (None, None))
+    chance, loss = analysis.outlook[1].get(arm, (None, None))
     return ArmResult(
         arm,
         chosen,
-        label(live.configuration, arm),
-        control=arm == live.control,
+        label(active.configuration, arm),
+        control=arm == active.control,
         paused=any(pair in paused for pair in chosen.items()),
-        sent=round(tally.sent[arm]),
-        complete=round(tally.complete[arm]),
-        reward=float(tally.reward[arm]),
-        mean=_mean(tally.reward[arm], tally.complete[arm]),
+        sent=round(counts.sent[arm]),
+        complete=round(counts.complete[arm]),
+        reward=float(counts.reward[arm]),
+        mean=_mean(counts.reward[arm], counts.complete[arm]),
         share_now=None if shares is None else float(shares[arm]),
         metrics={
-            name: float(tally.metrics[i, arm])
-            for i, name in enumerate(live.experiment.reward.names)
+            name: float(counts.metrics[i, arm])
+            for i, name in enumerate(active.experiment.reward.names)
         },
-        closed=round(judgement.closed[arm]),
-        value=judgement.values[arm],
-        lift=judgement.lifts.get(arm),
+        closed=round(analysis.closed[arm]),
+        value=analysis.values[arm],
+        lift=analysis.lifts.get(arm),
         chance_best=chance,
         expected_loss=loss,
     )
 
 
-def _slot(judgement: Analysis, position: int, slot: Slot, shares: FloatArray | None) -> SlotResult:
-    level = judgement.levels[:, position]
+def _slot(analysis: Analysis, position: int, slot: Slot, shares: FloatArray | None) -> SlotResult:
+    level = analysis.levels[:, position]
     variants = [
-        _variant(judgement, (position, v), slot, np.flatnonzero(level == v), shares)
+        _variant(analysis, (position, v), slot, np.flatnonzero(level == v), shares)
         for v in range(len(slot.variants))
     ]
-    return SlotResult(slot.key, variants, judgement.slot_family)
+    return SlotResult(slot.key, variants, analysis.slot_family)
 
 
 def _variant(
-    judgement: Analysis,
+    analysis: Analysis,
     place: tuple[int, int],
     slot: Slot,
     arms: IntArray,
     shares: FloatArray | None,
 ) -> VariantResult:
-    """Tell of the variant at (slot, position in it), which `arms` show."""
-    tally, variant = judgement.live.tally, slot.variants[place[1]]
-    sent, complete, reward = (a[arms].sum() for a in (tally.sent, tally.complete, tally.reward))
-    outlooks = [judgement.outlook[1][k] for k in arms.tolist() if k in judgement.outlook[1]]
+    """Summarise the variant at (slot, position in it), which `arms` show."""
+    counts, variant = analysis.active.counts, slot.variants[place[1]]
+    sent, complete, reward = (a[arms].sum() for a in (counts.sent, counts.complete, counts.reward))
+    outlooks = [analysis.outlook[1][k] for k in arms.tolist() if k in analysis.outlook[1]]
     return VariantResult(
         variant.key,
-        control=place[1] == int(judgement.control[place[0]]),
+        control=place[1] == int(analysis.control[place[0]]),
         paused=variant.paused,
         sent=round(sent),
         complete=round(complete),
         reward=float(reward),
         mean=_mean(reward, complete),
         share_now=None if shares is None else float(shares[arms].sum()),
-        closed=round(judgement.closed[arms].sum()),
-        value=judgement.variant_value(*place),
-        lift=judgement.variant_lift(*place),
+        closed=round(analysis.closed[arms].sum()),
+        value=analysis.variant_value(*place),
+        lift=analysis.variant_lift(*place),
         chance_best=sum(chance for chance, _ in outlooks) if outlooks else None,
         expected_loss=min(loss for _, loss in outlooks) if outlooks else None,
     )
 
 
-def _group(tally: ArmCounts) -> GroupResult:
-    sent, complete, reward = (float(a[-1]) for a in (tally.sent, tally.complete, tally.reward))
+def _group(counts: ArmCounts) -> GroupResult:
+    sent, complete, reward = (float(a[-1]) for a in (counts.sent, counts.complete, counts.reward))
     return GroupResult(round(sent), round(complete), reward, _mean(reward, complete))
 
 
@@ -147,11 +147,11 @@ def _mean(reward: float, complete: float) -> float | None:
     return float(reward / complete) if complete > 0 else None
 
 
-def _point(point: SnapshotPoint, tally: ArmCounts) -> HistoryPoint:
+def _point(point: SnapshotPoint, counts: ArmCounts) -> HistoryPoint:
     return HistoryPoint(
         point.version,
         moment(point.at),
-        [round(n) for n in tally.sent[:-1].tolist()],
-        [round(n) for n in tally.complete[:-1].tolist()],
-        tally.reward[:-1].tolist(),
+        [round(n) for n in counts.sent[:-1].tolist()],
+        [round(n) for n in counts.complete[:-1].tolist()],
+        counts.reward[:-1].tolist(),
     )

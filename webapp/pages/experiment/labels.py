@@ -64,7 +64,7 @@ def reward_measure(rule: RewardRule) -> Measure:
     """
     (name, metric), *others = rule.metrics.items()
     word = name.replace("_", " ")
-    if not others and rule.bounds == (0.0, 1.0) and metric.weight == 1 and metric.count == "once":
+    if not others and metric.is_binary and rule.bounds == (0.0, 1.0):
         events = f"{word}s"
         label = events.capitalize()
         return Measure(
@@ -90,7 +90,7 @@ def _worth_measure(rule: RewardRule) -> Measure:
     units = [
         f"{name.replace('_', ' ')}s"
         for name, metric in rule.metrics.items()
-        if metric.weight == 1 and metric.count == "once" and metric.high == 1
+        if metric.weight == 1 and metric.is_binary
     ]
     if not units:
         return Measure(

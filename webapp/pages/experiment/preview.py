@@ -37,7 +37,7 @@ def preview(key: str) -> ResponseReturnValue:
     errors: dict[str, str] = {}
     trial = None
     try:
-        trial = engine.try_out(key, _context(declared))
+        trial = engine.preview(key, _context(declared))
     except InvalidInput as error:
         if request.method == "POST":  # before anything is typed, there is nothing to blame
             errors = {_field(declared, f): f.detail for f in error.faults}

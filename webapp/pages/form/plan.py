@@ -144,8 +144,7 @@ def _seconds(typed: TypedDuration) -> float:
 def is_binary(rule: RewardRule) -> bool:
     """Return True if the reward of an email is 0 or 1."""
     (metric, *others) = rule.metrics.values()
-    once = metric.count == "once" and (metric.low, metric.high, metric.weight) == (0, 1, 1)
-    return once and not others and not rule.costs
+    return metric.is_binary and metric.weight == 1 and not others and not rule.costs
 
 
 def campaign_plan(plan: Plan) -> CampaignPlan:
@@ -191,7 +190,7 @@ def _reward_moments(
     if is_binary(rule):
         return rates, None
     (metric, *others) = rule.metrics.values()
-    fixed = not others and metric.count == "once" and metric.high - metric.low <= 1
+    fixed = not others and metric.is_binary
     variation = 0.0 if fixed else exp(_SIGMA**2) - 1  # of a log-normal value, squared
     means = rates * worth
     return means, np.sqrt(np.maximum(rates * worth**2 * (1 + variation) - means**2, 1e-18))
