@@ -1,4 +1,4 @@
-"""The store in a SQL database: SQLite or PostgreSQL."""
+"""Store in a SQL database: SQLite or PostgreSQL."""
 
 from storage.migrate import current, upgrade
 from storage.store import SqlStore, open_store

@@ -1,4 +1,4 @@
-"""The audit log: who changed what and when, with before and after."""
+"""Audit log: each change with its author, its time, and the values before and after."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from storage.schema import audit_log
 
 
 class AuditEntry(Struct, frozen=True):
-    """One entry of the audit log.
+    """Entry of the audit log.
 
     Attributes:
         id: grows with time.
         at: seconds since 1970.
-        by: who did it: an e-mail address, ``key:NAME``, ``cli``.
+        by: author: an e-mail address, ``key:NAME``, ``cli``.
         action: ``create``, ``configure``, ``move``, ``add``, ``remove``, ``revoke``, …
-        subject: what it was done to: ``experiment:KEY``, ``user:EMAIL`` or ``key:ID``.
-        before: what it was, as JSON decodes; None where there was nothing.
-        after: what it became.
+        subject: object of the change: ``experiment:KEY``, ``user:EMAIL`` or ``key:ID``.
+        before: value before, as JSON decodes; None where there was none.
+        after: value after.
     """
 
     id: int
@@ -33,14 +33,14 @@ class AuditEntry(Struct, frozen=True):
 
 
 class AuditFilter(Struct, frozen=True):
-    """Which entries are asked for; each part narrows them, None does not.
+    """Filter of entries: all parts that are not None have to match.
 
     Attributes:
-        by: by whom, as the log calls them.
-        kind: what was changed: ``experiment``, ``user`` or ``key``.
-        text: in what it was done to, or in the action, whatever the case.
-        since: not before this moment.
-        until: before this moment.
+        by: author, as the log names them.
+        kind: kind of the object: ``experiment``, ``user`` or ``key``.
+        text: part of the object's name or of the action, in any case.
+        since: earliest moment.
+        until: end, itself excluded.
     """
 
     by: str | None = None
@@ -50,24 +50,24 @@ class AuditFilter(Struct, frozen=True):
     until: float | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
-        """Say in SQL what is asked for."""
-        found: list[ColumnElement[bool]] = []
+        """Return the filter as SQL conditions."""
+        conditions: list[ColumnElement[bool]] = []
         if self.by is not None:
-            found.append(audit_log.c.by == self.by)
+            conditions.append(audit_log.c.by == self.by)
         if self.kind is not None:
-            found.append(audit_log.c.subject.startswith(f"{self.kind}:", autoescape=True))
+            conditions.append(audit_log.c.subject.startswith(f"{self.kind}:", autoescape=True))
         if self.text is not None:
-            wanted = self.text.lower()
+            text = self.text.lower()
             texts = (audit_log.c.subject, audit_log.c.action)
-            found.append(or_(*(func.lower(t).contains(wanted, autoescape=True) for t in texts)))
+            conditions.append(or_(*(func.lower(t).contains(text, autoescape=True) for t in texts)))
         if self.since is not None:
-            found.append(audit_log.c.at >= self.since)
+            conditions.append(audit_log.c.at >= self.since)
         if self.until is not None:
-            found.append(audit_log.c.at < self.until)
-        return found
+            conditions.append(audit_log.c.at < self.until)
+        return conditions
 
 
-EVERYTHING = AuditFilter()
+NO_FILTER = AuditFilter()
 
 
 def record_change(  # noqa: PLR0913 - who, what, when and the rest of an entry
@@ -94,14 +94,14 @@ def record_change(  # noqa: PLR0913 - who, what, when and the rest of an entry
 
 def read_changes(
     transaction: Transaction,
-    sought: AuditFilter,
+    filters: AuditFilter,
     *,
     subject: str | None,
     before_id: int | None,
     limit: int,
 ) -> list[AuditEntry]:
     """Read entries, the newest first."""
-    query = select(audit_log).where(*sought.conditions())
+    query = select(audit_log).where(*filters.conditions())
     query = query.order_by(audit_log.c.id.desc()).limit(limit)
     if subject is not None:
         query = query.where(audit_log.c.subject == subject)
@@ -116,7 +116,7 @@ def read_changes(
 
 
 def authors(transaction: Transaction) -> list[str]:
-    """List who ever changed something."""
+    """List all authors of changes."""
     query = select(audit_log.c.by).distinct().order_by(audit_log.c.by)
     return list(transaction.execute(query).scalars())
 

@@ -29,7 +29,7 @@ def upgrade_command(database: str) -> None:
 @db.command("current")
 @database_option
 def current_command(database: str) -> None:
-    """Tell the migration that the database is at."""
+    """Print the migration that the database is at."""
     at, best = current(database) or "nothing", newest()
     click.echo(at if at == best else f"{at}; `bandits db upgrade` brings it to {best}")
 
@@ -50,15 +50,15 @@ def verify(context: click.Context, database: str, key: str | None) -> None:
             if key
             else [r.key for r in store.experiments.records()]
         )
-        right = [_verify(store, each) for each in keys]  # every one, also after a difference
+        agree = [_verify(store, name) for name in keys]  # each, also after a difference
     finally:
         store.close()
-    if not all(right):
+    if not all(agree):
         context.exit(1)
 
 
 def _verify(store: SqlStore, key: str) -> bool:
-    """Verify one experiment and print what was found; tell whether log and statistic agree."""
+    """Verify one experiment and print the comparison; return true where all agrees."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -87,9 +87,9 @@ def _table(title: str, compared: list[VerifyReport]) -> Table:
     for name in ("from the log", "stored", "largest difference"):
         table.add_column(name, justify="right")
     table.add_column("")
-    for each in compared:
-        largest = abs(each.logged - each.stored).max(initial=0.0)
-        verdict = "[red]differs" if each.wrong.any() else "agrees"
-        sums = (f"{a.sum():,.10g}" for a in (each.logged, each.stored))
-        table.add_row(each.name, *sums, f"{largest:.2g}", verdict)
+    for report in compared:
+        largest = abs(report.logged - report.stored).max(initial=0.0)
+        verdict = "[red]differs" if report.wrong.any() else "agrees"
+        sums = (f"{a.sum():,.10g}" for a in (report.logged, report.stored))
+        table.add_row(report.name, *sums, f"{largest:.2g}", verdict)
     return table

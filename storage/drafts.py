@@ -1,30 +1,33 @@
-"""Drafts that people leave and resume: what was typed so far, whether or not it fits yet.
+"""Drafts of experiments: input that was typed so far, valid or not.
 
-What a draft means is the pages' business; here it is text with a version. A draft that is complete
-becomes an experiment, and ends.
+Here a draft is text with a version; the pages know what it means. A draft that is complete becomes
+an experiment, and ends.
 """
 
 import secrets
 
 from msgspec import Struct
+from msgspec.structs import astuple
 from sqlalchemy import delete, insert, select, update
 
 from bandits.errors import NotFound, StaleEdit
 from storage.audit_log import record_change
-from storage.databases import Database, Found, Transaction
+from storage.databases import Database, NamedRow, Transaction
 from storage.schema import drafts
 
 _ID_BYTES = 9
+# In the order of the fields.
+_COLUMNS = ("id", "version", "body", "created_at", "created_by", "changed_at", "changed_by")
 
 
 class Draft(Struct, frozen=True):
-    """What was typed so far.
+    """Input that was typed so far.
 
     Attributes:
-        id: what its address says; made at random.
+        id: random, part of its address.
         version: grows with every save.
         body: JSON.
-        changed_by: who saved it last.
+        changed_by: author of the last save.
     """
 
     id: str
@@ -37,21 +40,21 @@ class Draft(Struct, frozen=True):
 
 
 class DraftTable:
-    """The drafts of one database.
+    """Drafts of one database.
 
-    Times are seconds since 1970; `by` names who does it. Any method may raise `Unavailable`.
+    Times are seconds since 1970; `by` is the author. Any method may raise `Unavailable`.
     """
 
     def __init__(self, database: Database) -> None:
-        """Work on `database`; `SqlStore.drafts` makes one."""
+        """Work on `database`; `SqlStore.drafts` is one."""
         self._database = database
 
     def add(self, body: str, *, at: float, by: str) -> Draft:
         """Keep a new draft."""
-        made = Draft(secrets.token_urlsafe(_ID_BYTES), 1, body, at, by, at, by)
+        draft = Draft(secrets.token_urlsafe(_ID_BYTES), 1, body, at, by, at, by)
         with self._database.writing() as transaction:
-            transaction.execute(insert(drafts).values(_columns(made)))
-        return made
+            transaction.execute(insert(drafts).values(_columns(draft)))
+        return draft
 
     def read(self, draft_id: str) -> Draft:
         """Read a draft.
@@ -69,16 +72,16 @@ class DraftTable:
             return [_draft(row) for row in transaction.execute(query)]
 
     def save(self, draft_id: str, body: str, *, version: int, at: float, by: str) -> Draft:
-        """Replace what was typed, as of `version`.
+        """Replace the body, as of `version`.
 
         Raises:
             NotFound: there is none of this id.
             StaleEdit: it was saved since that version.
         """
-        mine = (drafts.c.id == draft_id) & (drafts.c.version == version)
+        condition = (drafts.c.id == draft_id) & (drafts.c.version == version)
         values = {"version": version + 1, "body": body, "changed_at": at, "changed_by": by}
         with self._database.writing() as transaction:
-            query = update(drafts).where(mine).values(values).returning(drafts.c.id)
+            query = update(drafts).where(condition).values(values).returning(drafts.c.id)
             changed = transaction.execute(query).all()
             stored = _read(transaction, draft_id)
         if not changed:
@@ -86,7 +89,7 @@ class DraftTable:
         return stored
 
     def remove(self, draft_id: str, *, at: float, by: str) -> None:
-        """End a draft; the audit log keeps what it said.
+        """End a draft; the audit log keeps its body.
 
         Raises:
             NotFound: there is none of this id.
@@ -106,9 +109,9 @@ def _read(transaction: Transaction, draft_id: str) -> Draft:
     return _draft(row)
 
 
-def _draft(row: Found) -> Draft:
-    return Draft(*(getattr(row, name) for name in Draft.__struct_fields__))
+def _draft(row: NamedRow) -> Draft:
+    return Draft(*(getattr(row, name) for name in _COLUMNS))
 
 
 def _columns(draft: Draft) -> dict[str, object]:
-    return {name: getattr(draft, name) for name in Draft.__struct_fields__}
+    return dict(zip(_COLUMNS, astuple(draft), strict=True))

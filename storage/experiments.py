@@ -1,6 +1,14 @@
-"""Experiments, their configurations and their states."""
+"""Experiments: their records, their configurations and their states.
 
+To read a record for every single choice costs more than the choice. A record that was read within
+the last second is good enough to choose under, since the transaction that appends the decision
+checks it: each decision is committed under the configuration and in the state of that moment. A new
+snapshot is taken up by the choice after it.
+"""
+
+import time
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -8,67 +16,88 @@ from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound, StaleEdit, WrongState
+from bandits.store import StaleRead
 from bandits.store.values import DataQualityCounts, ExperimentRecord, State
 from bandits.versions import Configuration
 from storage.audit_log import record_change
-from storage.databases import Found, Transaction
-from storage.schema import configurations, experiments
+from storage.databases import Database, NamedRow, Transaction, write_again
+from storage.schema import QUALITY_COUNTS, configurations, experiments
 
-_MOST_KEPT = 500
+RECENT_SECONDS = 1.0
+_MOST_DECODED = 500  # configurations
 
-_OF_KEY = select(experiments).where(experiments.c.key == bindparam("of_key"))
-_TO_CHANGE = _OF_KEY.with_for_update()
-_NUMBER = _OF_KEY.with_only_columns(experiments.c.id)
+# In the order of the record's fields.
+_COLUMNS = (
+    experiments.c.id,
+    experiments.c.key,
+    experiments.c.state,
+    experiments.c.salt,
+    experiments.c.configuration_version,
+    experiments.c.learned_version,
+    experiments.c.created_at,
+    experiments.c.started_at,
+    experiments.c.stopped_at,
+    experiments.c.shipped,
+    *(experiments.c[name] for name in QUALITY_COUNTS),
+)
+_BY_KEY = select(*_COLUMNS).where(experiments.c.key == bindparam("of_key"))
+_BY_ID = select(*_COLUMNS).where(experiments.c.id == bindparam("of_id"))
+_TO_CHANGE = _BY_KEY.with_for_update()
+_ID = _BY_KEY.with_only_columns(experiments.c.id)
+_CONFIGURATION = select(configurations.c.body).where(
+    configurations.c.experiment_id == bindparam("of_id"),
+    configurations.c.version == bindparam("of_version"),
+)
+_CURRENT = select(
+    experiments.c.state,
+    experiments.c.configuration_version,
+    experiments.c.shipped,
+    experiments.c.learned_version,
+).where(experiments.c.id == bindparam("of_id"))
 
 
-class ExperimentTable:
-    """Read and write experiments; configurations, which never change, are decoded once."""
+class RecordCache:
+    """Records of experiments that were read within the last second."""
 
     def __init__(self) -> None:
-        """Start with nothing decoded."""
+        """Start empty."""
+        self._lock = Lock()
+        self._records: dict[str, tuple[float, ExperimentRecord | None]] = {}
+
+    def get(self, key: str) -> ExperimentRecord | None:
+        """Return an experiment's record, None where it has to be read."""
+        at, record = self._records.get(key, (0.0, None))
+        return record if time.monotonic() - at < RECENT_SECONDS else None
+
+    def keep(self, record: ExperimentRecord, begun: float) -> None:
+        """Keep a record that was read; reading began at `begun` on the monotonic clock."""
+        with self._lock:
+            if begun >= self._records.get(record.key, (0.0, None))[0]:
+                self._records[record.key] = (begun, record)
+
+    def forget(self, key: str) -> None:
+        """Have an experiment read again; a record that is being read now is not kept."""
+        with self._lock:
+            self._records[key] = (time.monotonic(), None)
+
+
+class ExperimentStore:
+    """Experiments, their configurations and their states: `bandits.store.ExperimentPort`.
+
+    Methods that take a transaction work within it; each of the others is one of its own.
+    Configurations never change, so each is decoded once.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """Work in `database`."""
+        self._database = database
+        self._cache = RecordCache()
         self._decoded: dict[tuple[int, int], Configuration] = {}
 
-    def record(self, transaction: Transaction, key: str) -> ExperimentRecord:
-        """Read an experiment.
-
-        Raises:
-            NotFound: there is none of this key.
-        """
-        return self._record(transaction, self._row(transaction, _OF_KEY, key))
-
-    def records(self, transaction: Transaction) -> list[ExperimentRecord]:
-        """Read every experiment, the newest first."""
-        rows = transaction.execute(select(experiments).order_by(experiments.c.id.desc())).all()
-        return [self._record(transaction, row) for row in rows]
-
-    def record_by_id(self, transaction: Transaction, experiment_id: int) -> ExperimentRecord:
-        """Read the experiment of this number, which must exist."""
-        query = select(experiments).where(experiments.c.id == experiment_id)
-        return self._record(transaction, transaction.execute(query).one())
-
-    def configuration(self, transaction: Transaction, key: str, version: int) -> Configuration:
-        """Read one version of a configuration.
-
-        Raises:
-            NotFound: there is no such experiment, or version of it.
-        """
-        row = self._row(transaction, _NUMBER, key)
-        return self._configuration(transaction, key, row.id, version)
-
     def create(
-        self,
-        transaction: Transaction,
-        configuration: Configuration,
-        *,
-        salt: bytes,
-        at: float,
-        by: str,
+        self, configuration: Configuration, *, salt: bytes, at: float, by: str
     ) -> ExperimentRecord:
-        """Add a draft.
-
-        Raises:
-            AlreadyExists: its key is taken.
-        """
+        """Add a draft."""
         key = configuration.experiment.key
         row = {
             "key": key,
@@ -78,19 +107,47 @@ class ExperimentTable:
             "learned_version": 0,
             "created_at": at,
         }
-        try:
-            query = insert(experiments).values(row).returning(experiments.c.id)
-            number = transaction.execute(query).scalar_one()
-        except IntegrityError:
-            raise AlreadyExists("experiment", key) from None
-        self._insert(transaction, number, configuration, at)
-        after = configuration.experiment
-        record_change(transaction, "create", f"experiment:{key}", at=at, by=by, after=after)
+
+        def work(transaction: Transaction) -> int:
+            try:
+                query = insert(experiments).values(row).returning(experiments.c.id)
+                number: int = transaction.execute(query).scalar_one()
+            except IntegrityError:
+                raise AlreadyExists("experiment", key) from None
+            _insert_configuration(transaction, number, configuration, at)
+            after = configuration.experiment
+            record_change(transaction, "create", f"experiment:{key}", at=at, by=by, after=after)
+            return number
+
+        number = write_again(self._database, work)
         return ExperimentRecord(number, key, "draft", salt, configuration, 0, at)
 
-    def configure(  # noqa: PLR0913 - as the port declares it
+    def record(self, key: str) -> ExperimentRecord:
+        """Read an experiment."""
+        begun = time.monotonic()
+        with self._database.reading() as transaction:
+            record = self.read(transaction, key)
+        self._cache.keep(record, begun)
+        return record
+
+    def recent(self, key: str) -> ExperimentRecord:
+        """Read an experiment as it was within the last second, to choose under it."""
+        return self._cache.get(key) or self.record(key)
+
+    def records(self) -> list[ExperimentRecord]:
+        """Read every experiment, the newest first."""
+        query = select(*_COLUMNS).order_by(experiments.c.id.desc())
+        with self._database.reading() as transaction:
+            rows = transaction.execute(query).all()
+            return [self._record(transaction, row) for row in rows]
+
+    def configuration(self, key: str, version: int) -> Configuration:
+        """Read one version of a configuration."""
+        with self._database.reading() as transaction:
+            return self.read_configuration(transaction, key, version)
+
+    def configure(
         self,
-        transaction: Transaction,
         key: str,
         configuration: Configuration,
         *,
@@ -98,31 +155,34 @@ class ExperimentTable:
         at: float,
         by: str,
     ) -> ExperimentRecord:
-        """Store the next version of a configuration.
+        """Store the next version of a configuration."""
 
-        Raises:
-            NotFound: there is none of this key.
-            StaleEdit: the stored version is not the one before this.
-            WrongState: its state is not one of `allowed`.
-        """
-        row = self._row(transaction, _TO_CHANGE, key)
-        old = self._record(transaction, row)
-        if configuration.version != old.configuration.version + 1:
-            raise StaleEdit(key, configuration.version - 1, old.configuration.version)
-        if old.state not in allowed:
-            raise WrongState(key, old.state, f"the edit was made for one that is {allowed[0]}")
-        self._insert(transaction, old.id, configuration, at)
-        values = {"configuration_version": configuration.version}
-        transaction.execute(update(experiments).where(experiments.c.id == old.id).values(values))
-        before, after = old.configuration.experiment, configuration.experiment
-        record_change(
-            transaction, "configure", f"experiment:{key}", at=at, by=by, before=before, after=after
-        )
-        return msgspec.structs.replace(old, configuration=configuration)
+        def work(transaction: Transaction) -> ExperimentRecord:
+            old = self.read(transaction, key, _TO_CHANGE)
+            if configuration.version != old.configuration.version + 1:
+                raise StaleEdit(key, configuration.version - 1, old.configuration.version)
+            if old.state not in allowed:
+                raise WrongState(key, old.state, f"the edit was made for one that is {allowed[0]}")
+            _insert_configuration(transaction, old.id, configuration, at)
+            _update(transaction, old.id, {"configuration_version": configuration.version})
+            before, after = old.configuration.experiment, configuration.experiment
+            record_change(
+                transaction,
+                "configure",
+                f"experiment:{key}",
+                at=at,
+                by=by,
+                before=before,
+                after=after,
+            )
+            return msgspec.structs.replace(old, configuration=configuration)
+
+        record = write_again(self._database, work)
+        self._cache.forget(key)
+        return record
 
     def move(  # noqa: PLR0913 - as the port declares it
         self,
-        transaction: Transaction,
         key: str,
         to: State,
         *,
@@ -131,84 +191,136 @@ class ExperimentTable:
         by: str,
         shipped: int | None = None,
     ) -> ExperimentRecord:
-        """Change an experiment's state.
+        """Change an experiment's state."""
+
+        def work(transaction: Transaction) -> ExperimentRecord:
+            old = self.read(transaction, key, _TO_CHANGE)
+            if old.state not in allowed:
+                raise WrongState(key, old.state, f"only {' or '.join(allowed)} can become {to}")
+            starts = to == "running" and old.started_at is None
+            stops = to == "stopped" and old.stopped_at is None
+            values = {
+                "state": to,
+                "started_at": at if starts else old.started_at,
+                "stopped_at": at if stops else old.stopped_at,
+                "shipped": old.shipped if shipped is None else shipped,
+            }
+            _update(transaction, old.id, values)
+            moved = msgspec.structs.replace(old, **values)
+            after: dict[str, Any] = {"state": to}
+            if shipped is not None:
+                after["ship"] = moved.shipped_variants
+            before = {"state": old.state}
+            record_change(
+                transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after
+            )
+            return moved
+
+        record = write_again(self._database, work)
+        self._cache.forget(key)
+        return record
+
+    def read(
+        self, transaction: Transaction, key: str, query: Select[Any] = _BY_KEY
+    ) -> ExperimentRecord:
+        """Read an experiment in a transaction.
 
         Raises:
             NotFound: there is none of this key.
-            WrongState: its state is not one of `allowed`.
         """
-        row = self._row(transaction, _TO_CHANGE, key)
-        old = self._record(transaction, row)
-        if old.state not in allowed:
-            raise WrongState(key, old.state, f"only {' or '.join(allowed)} can become {to}")
-        started_at = at if to == "running" and old.started_at is None else old.started_at
-        stopped_at = at if to == "stopped" and old.stopped_at is None else old.stopped_at
-        kept = old.shipped if shipped is None else shipped
-        values = {
-            "state": to,
-            "started_at": started_at,
-            "stopped_at": stopped_at,
-            "shipped": kept,
-        }
-        transaction.execute(update(experiments).where(experiments.c.id == old.id).values(values))
-        moved = msgspec.structs.replace(old, **values)
-        before: dict[str, Any] = {"state": old.state}
-        after: dict[str, Any] = {"state": to}
-        if shipped is not None:
-            after["ship"] = moved.shipped_variants
-        record_change(
-            transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after
-        )
-        return moved
-
-    def _row(self, transaction: Transaction, query: Select[Any], key: str) -> Found:
         row = transaction.execute(query, {"of_key": key}).one_or_none()
         if row is None:
             raise NotFound("experiment", key)
-        return row
+        return self._record(transaction, row)
 
-    def _record(self, transaction: Transaction, row: Found) -> ExperimentRecord:
+    def read_by_id(self, transaction: Transaction, experiment_id: int) -> ExperimentRecord:
+        """Read the experiment of this number, which must exist, in a transaction."""
+        return self._record(
+            transaction, transaction.execute(_BY_ID, {"of_id": experiment_id}).one()
+        )
+
+    def read_configuration(self, transaction: Transaction, key: str, version: int) -> Configuration:
+        """Read one version of a configuration in a transaction.
+
+        Raises:
+            NotFound: there is no such experiment, or version of it.
+        """
+        return self._configuration(transaction, key, read_id(transaction, key), version)
+
+    def check(self, transaction: Transaction, record: ExperimentRecord) -> None:
+        """Make sure that a record still holds, as the transaction sees it.
+
+        Raises:
+            StaleRead: its state or configuration has changed; it must be read again.
+        """
+        current = tuple(transaction.execute(_CURRENT, {"of_id": record.id}).one())
+        expected = (record.state, record.configuration.version, record.shipped)
+        if current != (*expected, record.learned_version):
+            self._cache.forget(record.key)
+        if current[:3] != expected:
+            raise StaleRead
+
+    def forget(self, key: str) -> None:
+        """Have an experiment's record read again, also to choose under it."""
+        self._cache.forget(key)
+
+    def _record(self, transaction: Transaction, row: NamedRow) -> ExperimentRecord:
+        number, key, state, salt, version, learned, created, started, stopped, *columns = row
+        shipped, *counts = columns
         return ExperimentRecord(
-            row.id,
-            row.key,
-            row.state,
-            row.salt,
-            self._configuration(transaction, row.key, row.id, row.configuration_version),
-            row.learned_version,
-            row.created_at,
-            row.started_at,
-            row.stopped_at,
-            row.shipped,
-            DataQualityCounts(
-                *(getattr(row, name) for name in DataQualityCounts.__struct_fields__)
-            ),
+            number,
+            key,
+            state,
+            salt,
+            self._configuration(transaction, key, number, version),
+            learned,
+            created,
+            started,
+            stopped,
+            shipped,
+            DataQualityCounts(*counts),
         )
 
     def _configuration(
         self, transaction: Transaction, key: str, experiment_id: int, version: int
     ) -> Configuration:
-        known = self._decoded.get((experiment_id, version))
-        if known is not None:
-            return known
-        query = select(configurations.c.body).where(
-            configurations.c.experiment_id == experiment_id, configurations.c.version == version
-        )
-        body = transaction.execute(query).scalar_one_or_none()
-        if body is None:
-            raise NotFound("configuration", f"{key}/{version}")
-        read = msgspec.json.decode(body, type=Configuration)
-        if len(self._decoded) >= _MOST_KEPT:
-            self._decoded.clear()
-        self._decoded[experiment_id, version] = read
-        return read
+        configuration = self._decoded.get((experiment_id, version))
+        if configuration is None:
+            values = {"of_id": experiment_id, "of_version": version}
+            body = transaction.execute(_CONFIGURATION, values).scalar_one_or_none()
+            if body is None:
+                raise NotFound("configuration", f"{key}/{version}")
+            configuration = msgspec.json.decode(body, type=Configuration)
+            if len(self._decoded) >= _MOST_DECODED:
+                self._decoded.clear()
+            self._decoded[experiment_id, version] = configuration
+        return configuration
 
-    def _insert(
-        self, transaction: Transaction, experiment_id: int, configuration: Configuration, at: float
-    ) -> None:
-        row = {
-            "experiment_id": experiment_id,
-            "version": configuration.version,
-            "created_at": at,
-            "body": msgspec.json.encode(configuration).decode(),
-        }
-        transaction.execute(insert(configurations).values(row))
+
+def read_id(transaction: Transaction, key: str) -> int:
+    """Read the number of an experiment.
+
+    Raises:
+        NotFound: there is none of this key.
+    """
+    number: int | None = transaction.execute(_ID, {"of_key": key}).scalar_one_or_none()
+    if number is None:
+        raise NotFound("experiment", key)
+    return number
+
+
+def _insert_configuration(
+    transaction: Transaction, experiment_id: int, configuration: Configuration, at: float
+) -> None:
+    row = {
+        "experiment_id": experiment_id,
+        "version": configuration.version,
+        "created_at": at,
+        "body": msgspec.json.encode(configuration).decode(),
+    }
+    transaction.execute(insert(configurations).values(row))
+
+
+def _update(transaction: Transaction, experiment_id: int, values: dict[str, Any]) -> None:
+    query = update(experiments).where(experiments.c.id == experiment_id)
+    transaction.execute(query.values(values))

@@ -1,4 +1,4 @@
-"""Bringing a database to the newest migration, or telling which one it is at."""
+"""Migrations: bringing a database to the newest one."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from storage.databases.url import open_database
+from storage.databases import open_database
 
 _FOLDER = Path(__file__).parent / "migrations"
 
@@ -33,7 +33,7 @@ def upgrade(database_url: str) -> str:
 
 
 def current(database_url: str) -> str | None:
-    """Tell the migration that a database is at, None where it is empty.
+    """Return the migration that a database is at, None where it is empty.
 
     Raises:
         InvalidInput: the URL is none of ours.
@@ -48,7 +48,7 @@ def current(database_url: str) -> str | None:
 
 
 def newest() -> str:
-    """Tell the newest migration there is."""
+    """Return the newest migration."""
     head = ScriptDirectory.from_config(config()).get_current_head()
     if head is None:
         raise RuntimeError("the migrations are not installed")
@@ -56,8 +56,8 @@ def newest() -> str:
 
 
 def config(connection: Connection | None = None) -> Config:
-    """Tell Alembic where the migrations are, and what to run them on."""
-    made = Config()
-    made.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
-    made.attributes["connection"] = connection
-    return made
+    """Return Alembic's configuration: the folder of migrations, and a connection."""
+    alembic = Config()
+    alembic.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
+    alembic.attributes["connection"] = connection
+    return alembic

@@ -1,4 +1,4 @@
-"""Where the database is: the flag, the environment variable, the default."""
+"""Address of the database: the flag, the environment variable, the default."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

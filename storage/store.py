@@ -1,11 +1,9 @@
-"""The store in a SQL database, composed of its parts; every method of a part is one transaction."""
+"""Store in a SQL database, composed of its parts; every method of a part is one transaction."""
 
 from storage.accounts import AccountStore
-from storage.databases import Database
-from storage.databases.url import open_database
-from storage.deletion.subject_store import SubjectStore
+from storage.databases import Database, open_database
+from storage.deletion.erase_subject import SubjectStore
 from storage.drafts import DraftTable
-from storage.experiment_store import ExperimentStore
 from storage.log.decision_log import DecisionLog
 from storage.snapshots.snapshot_store import SnapshotStore
 from storage.store_context import StoreContext
@@ -32,7 +30,7 @@ class SqlStore:
         context = StoreContext(database)
         self.database = database
         self.secret = context.secret
-        self.experiments = ExperimentStore(context)
+        self.experiments = context.experiments
         self.log = DecisionLog(context)
         self.snapshots = SnapshotStore(context)
         self.subjects = SubjectStore(context)

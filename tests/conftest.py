@@ -186,7 +186,7 @@ class Sender:
             contexts=np.ones((n, 1)),
             holdout=np.zeros(n, dtype=np.bool_),
             fallback=np.zeros(n, dtype=np.bool_),
-            restrictions=[b""] * n,
+            eligible_sets=[b""] * n,
             policy_version=0,
         )
         return replace(default, **columns)

@@ -49,7 +49,7 @@ def load_statistic(
         n_metrics = len(configuration.experiment.reward.metrics)
         return family.zeros(problem), ArmCounts.zeros(problem.n_arms, n_metrics)
     statistic: Statistic = load(family, stored.statistic)
-    return statistic.padded(problem), ArmCounts.load(stored.tally).padded(problem.n_arms)
+    return statistic.padded(problem), ArmCounts.load(stored.arm_counts).padded(problem.n_arms)
 
 
 class ActivePolicy:

@@ -280,7 +280,7 @@ def _results_key(record: ExperimentRecord) -> tuple[Any, ...]:
         record.state,
         record.configuration.version,
         record.learned_version,
-        record.mishaps,
+        record.data_quality,
     )
 
 

@@ -48,11 +48,13 @@ def take_in(folding: Fold, now: float) -> Snapshot | None:
 def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
     record, previous = folding.record, folding.previous
     at = now if previous is None else max(now, previous.at)  # a clock may step back
-    builder = SumsBuilder(record, folding.past, at)
+    builder = SumsBuilder(record, folding.history, at)
     sums = add_increment(builder, builder.load(previous), due)
     if not builder.invertible:
         sums = replace(sums, statistic=builder.fit(folding.learned()))
-    if previous is not None and InferenceState.is_missing(previous.grounds):  # of an older program
+    if previous is not None and InferenceState.is_missing(
+        previous.inference_state
+    ):  # of an older program
         log = sum_log(builder, builder.zeros, folding.learned(), folding.pending())
         sums = replace(sums, inference=log.inference)
     version = 1 if previous is None else previous.version + 1
@@ -112,9 +114,9 @@ def rebuild(audit: LogAudit) -> Sums:
     at, folded = 0.0, None
     if audit.snapshot is not None:  # a policy that came since may have learned otherwise
         at = audit.snapshot.at
-        folded = audit.past.configuration(audit.snapshot.configuration_version)
-    builder = SumsBuilder(audit.record, audit.past, at, folded)
-    sums = builder.load(audit.base)
+        folded = audit.history.configuration(audit.snapshot.configuration_version)
+    builder = SumsBuilder(audit.record, audit.history, at, folded)
+    sums = builder.load(audit.retained)
     if builder.invertible:
         return sum_log(builder, sums, audit.learned, audit.pending)
     learned = list(audit.learned)

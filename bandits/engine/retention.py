@@ -44,6 +44,6 @@ def remove_old(  # noqa: PLR0913 - what to remove, and how gently
 def _keep(removal: Removal) -> None:
     """Add the sums of a portion to the retained ones, as of the newest snapshot's time."""
     snapshot = removal.snapshot
-    builder = SumsBuilder(removal.record, removal.past, snapshot.at)
-    sums = builder.load(removal.base) + builder.sum_learned(removal.learned)
+    builder = SumsBuilder(removal.record, removal.history, snapshot.at)
+    sums = builder.load(removal.retained) + builder.sum_learned(removal.learned)
     removal.save(RetainedSums(snapshot.version, snapshot.at, *sums.dump()))

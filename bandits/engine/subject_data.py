@@ -28,7 +28,7 @@ def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> Su
             stored.holdout,
             stored.fallback,
             decode(declared.experiment.context, stored.context),
-            decode_restriction(stored.restriction),
+            decode_restriction(stored.eligible_set),
             [event_of(e) for e in store.log.events(stored.id)],
         )
 

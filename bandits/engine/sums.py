@@ -76,9 +76,9 @@ def load_inference_state(
     It is that over no decision where none is kept, or one of an earlier format.
     """
     n_arms = len(configuration.arms)
-    if stored is None or InferenceState.is_missing(stored.grounds):
+    if stored is None or InferenceState.is_missing(stored.inference_state):
         return InferenceState.zeros(n_arms, configuration.segmentation.size)
-    return InferenceState.load(stored.grounds).padded(n_arms)
+    return InferenceState.load(stored.inference_state).padded(n_arms)
 
 
 class Rewards(Struct, frozen=True, eq=False):
@@ -295,7 +295,7 @@ class EvidenceBuilder:
         Sets come with the floor of each (G,); one may be there twice, of two configurations.
         """
         numbers: dict[tuple[int, bytes], int] = {}
-        pairs = zip(decisions.configuration_versions.tolist(), decisions.restrictions, strict=True)
+        pairs = zip(decisions.configuration_versions.tolist(), decisions.eligible_sets, strict=True)
         strata = [numbers.setdefault(pair, len(numbers)) for pair in pairs]
         sets = np.zeros((len(numbers), self._n_arms), dtype=np.bool_)
         floors = np.zeros(len(numbers))
@@ -315,7 +315,7 @@ def _rows_by_origin(
     columns = (decisions.configuration_versions, decisions.policy_versions)
     versions = zip(*(column[rows].tolist() for column in columns), strict=True)
     for row, (configuration, policy) in zip(rows.tolist(), versions, strict=True):
-        origin = (configuration, policy, decisions.restrictions[row])
+        origin = (configuration, policy, decisions.eligible_sets[row])
         rows_by_origin.setdefault(origin, []).append(row)
     for origin, numbers in rows_by_origin.items():
         yield origin, np.array(numbers, dtype=np.int64)

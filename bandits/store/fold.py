@@ -64,7 +64,7 @@ class Fold(Protocol):
         ...
 
     @property
-    def past(self) -> HistoryReader:
+    def history(self) -> HistoryReader:
         """Reader of the configurations and snapshots that decisions rested on."""
         ...
 
@@ -98,12 +98,12 @@ class Removal(Protocol):
         ...
 
     @property
-    def base(self) -> RetainedSums | None:
+    def retained(self) -> RetainedSums | None:
         """Sums of earlier removals, None before the first."""
         ...
 
     @property
-    def past(self) -> HistoryReader:
+    def history(self) -> HistoryReader:
         """Reader of the configurations and snapshots that decisions rested on."""
         ...
 
@@ -112,8 +112,8 @@ class Removal(Protocol):
         """Learned decisions among them, with the events they were learned with."""
         ...
 
-    def save(self, base: RetainedSums) -> None:
-        """Remove the rows and keep `base` in their stead, in this transaction."""
+    def save(self, retained: RetainedSums) -> None:
+        """Remove the rows and keep `retained` in their stead, in this transaction."""
         ...
 
 
@@ -123,8 +123,8 @@ class LogAudit(Struct, frozen=True, eq=False):
     Attributes:
         derivable: true where no earlier snapshot's arrays were erased or pruned, so that the
             probabilities of every decision can be derived again.
-        base: sums of rows that the log no longer has, None where it has all.
-        mishaps: data-quality counts of all batches that folds have counted, also of those that the
+        retained: sums of rows that the log no longer has, None where it has all.
+        data_quality: counts of all batches that folds have counted, also of those that the
             log no longer has; of the newest version alone.
     """
 
@@ -132,7 +132,7 @@ class LogAudit(Struct, frozen=True, eq=False):
     snapshot: Snapshot | None
     learned: Iterator[DecisionColumns]
     pending: Iterator[DecisionColumns]
-    past: HistoryReader
+    history: HistoryReader
     derivable: bool = True
-    base: RetainedSums | None = None
-    mishaps: DataQualityCounts = DataQualityCounts()
+    retained: RetainedSums | None = None
+    data_quality: DataQualityCounts = DataQualityCounts()

@@ -147,7 +147,7 @@ class LogPort(Protocol):
         ...
 
     def admit(
-        self, record: ExperimentRecord, restrictions: Sequence[bytes], *, most: int
+        self, record: ExperimentRecord, eligible_sets: Sequence[bytes], *, most: int
     ) -> Sequence[bytes]:
         """Insert those of these distinct `eligible` restrictions that are new to an experiment.
 

@@ -53,7 +53,7 @@ class ExperimentRecord(Struct, frozen=True):
     started_at: float | None = None
     stopped_at: float | None = None
     shipped: int | None = None
-    mishaps: DataQualityCounts = DataQualityCounts()
+    data_quality: DataQualityCounts = DataQualityCounts()
 
     @property
     def closes_at(self) -> float | None:
@@ -90,8 +90,8 @@ class Snapshot(Struct, frozen=True, eq=False):
         upcoming: sends expected before the next fold.
         statistic: as `bandits.statistics.dump` writes it; empty where it is no longer kept, and can
             be made again from an audit of this version.
-        tally: arm counts, as `ArmCounts.dump` writes them.
-        grounds: inference state, as `InferenceState.dump` writes it; kept of the newest snapshot
+        arm_counts: as `ArmCounts.dump` writes them.
+        inference_state: as `InferenceState.dump` writes it; kept of the newest snapshot
             alone, empty in others.
     """
 
@@ -101,8 +101,8 @@ class Snapshot(Struct, frozen=True, eq=False):
     seed: int
     upcoming: int
     statistic: bytes
-    tally: bytes
-    grounds: bytes = b""
+    arm_counts: bytes
+    inference_state: bytes = b""
 
 
 class RetainedSums(Struct, frozen=True, eq=False):
@@ -112,15 +112,15 @@ class RetainedSums(Struct, frozen=True, eq=False):
         version: the newest snapshot when rows were removed last.
         at: the reference time of the statistic.
         statistic: as `bandits.statistics.dump` writes it.
-        tally: arm counts, as `ArmCounts.dump` writes them.
-        grounds: inference state, as `InferenceState.dump` writes it.
+        arm_counts: as `ArmCounts.dump` writes them.
+        inference_state: as `InferenceState.dump` writes it.
     """
 
     version: int
     at: float
     statistic: bytes
-    tally: bytes
-    grounds: bytes
+    arm_counts: bytes
+    inference_state: bytes
 
 
 class SnapshotPoint(Struct, frozen=True, eq=False):
@@ -128,7 +128,7 @@ class SnapshotPoint(Struct, frozen=True, eq=False):
 
     version: int
     at: float
-    tally: bytes
+    arm_counts: bytes
 
 
 class ExperimentState(Struct, frozen=True, eq=False):
@@ -158,7 +158,7 @@ class NewDecisions(Struct, frozen=True, eq=False):
         contexts: (n, d) as encoded for the policy; with d = 1, the constant, none is stored.
         holdout: (n,) held out: the control, and never learned from.
         fallback: (n,) the policy failed: the control, and never learned from.
-        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        eligible_sets: n encoded `eligible` sets, empty where there was none.
         policy_version: the snapshot's version they were drawn from.
         mended: values clipped, unknown, missing.
         shipped: the experiment is stopped and these all get the arm that it goes on sending: they
@@ -173,7 +173,7 @@ class NewDecisions(Struct, frozen=True, eq=False):
     contexts: FloatArray
     holdout: BoolArray
     fallback: BoolArray
-    restrictions: Sequence[bytes]
+    eligible_sets: Sequence[bytes]
     policy_version: int
     mended: tuple[int, int, int] = (0, 0, 0)
     shipped: bool = False
@@ -197,7 +197,7 @@ class StoredDecision(Struct, frozen=True, eq=False):
     context: FloatArray
     holdout: bool
     fallback: bool
-    restriction: bytes
+    eligible_set: bytes
     digest: bytes
     made_at: float
     started_at: float | None
@@ -302,7 +302,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         event_values: (e,) its value.
         event_times: (e,) when it was reported.
         propensities: (n,) the probability that each was drawn with.
-        restrictions: n encoded `eligible` restrictions, empty where there was none.
+        eligible_sets: n encoded `eligible` sets, empty where there was none.
         configuration_versions: (n,) int, the configuration that each was made under.
         policy_versions: (n,) int, the snapshot that each was drawn from.
         closed: (n,) bool, its reward window is over as far as folds have seen; see `FoldIncrement`.
@@ -317,7 +317,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
     event_values: FloatArray
     event_times: FloatArray
     propensities: FloatArray
-    restrictions: Sequence[bytes]
+    eligible_sets: Sequence[bytes]
     configuration_versions: IntArray
     policy_versions: IntArray
     closed: BoolArray
@@ -332,14 +332,14 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         arrays = {
             name: np.concatenate([getattr(part, name) for part in parts])
             for name in cls.__struct_fields__
-            if name not in ("event_rows", "restrictions")
+            if name not in ("event_rows", "eligible_sets")
         }
         return cls(
             **arrays,
             event_rows=np.concatenate(
                 [p.event_rows + before for p, before in zip(parts, rows, strict=True)]
             ),
-            restrictions=[r for part in parts for r in part.restrictions],
+            eligible_sets=[e for part in parts for e in part.eligible_sets],
         )
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: people, what they are signed in with, and the keys of programs."""
+"""Accounts: users, their sessions, and the API keys of programs."""
 
 from storage.accounts.users import AccountStore, Role, User
 

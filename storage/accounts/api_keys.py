@@ -1,6 +1,6 @@
-"""API keys: what programs show to be let in.
+"""API keys: random tokens by which programs are authenticated.
 
-They are random, so a plain hash of them is enough; it alone is stored.
+Only a hash is stored; a plain one is enough for a random token.
 """
 
 import hmac
@@ -14,7 +14,7 @@ from sqlalchemy import insert, or_, select, update
 
 from bandits.errors import Conflict, NotFound, Unavailable
 from storage.audit_log import record_change
-from storage.databases import Database, Found, Transaction
+from storage.databases import Database, NamedRow, Transaction
 from storage.schema import api_keys
 
 Scope = Literal["choose", "reward", "manage", "read"]
@@ -30,21 +30,21 @@ TOKEN_PREFIX = "bandits_"  # noqa: S105 - recognisable, for people and for secre
 _SELECTOR_BYTES = 6
 _TOO_LARGE = 2**63  # for a column; nothing has such a number
 _SECRET_BYTES = 32
-_FOUND_SECONDS = 1.0  # how long a key may be used that another process has revoked
-_COARSE_SECONDS = 300.0  # how exactly a key's last use is known: each note of it is a write
+_RECENT_SECONDS = 1.0  # for so long a key works that another process has revoked
+_COARSE_SECONDS = 300.0  # precision of the last use: each note of it is a write
 
 
 class ApiKey(Struct, frozen=True):
-    """A key that programs use.
+    """Key of a program.
 
     Attributes:
-        id: what to revoke it by.
-        name: what it is for, in its maker's words.
-        start: how its token begins, to recognise it by.
-        scopes: what it may do.
+        id: number by which it is revoked.
+        name: purpose, in its maker's words.
+        start: first characters of its token, to recognise it by.
+        scopes: operations that it allows.
         last_used_at: to within five minutes; None if never.
-        revoked_at: since when it is refused; None while it works.
-        previous_until: until when the token before the last rotation works too.
+        revoked_at: start of its refusal; None while it works.
+        previous_until: end of the grace in which the token before the last rotation works too.
     """
 
     id: int
@@ -59,25 +59,25 @@ class ApiKey(Struct, frozen=True):
 
 
 class NewKey(Struct, frozen=True):
-    """A key just made, and its token, which nobody can ask for again."""
+    """New key with its token, which is not stored."""
 
     key: ApiKey
     token: str
 
 
 class ApiKeyStore:
-    """The API keys of one database.
+    """API keys of one database.
 
-    Times are seconds since 1970; `by` names who does it. Any method may raise `Unavailable`.
+    Times are seconds since 1970; `by` is the author. Any method may raise `Unavailable`.
     """
 
     def __init__(self, database: Database) -> None:
-        """Work on `database`; `Accounts.keys` makes one."""
+        """Work on `database`; `AccountStore.keys` is one."""
         self._database = database
-        self._found: dict[bytes, tuple[float, ApiKey]] = {}  # by digest, with when it was read
+        self._recent: dict[bytes, tuple[float, ApiKey]] = {}  # by digest, with the time of reading
 
     def create(self, name: str, scopes: Sequence[Scope], *, at: float, by: str) -> NewKey:
-        """Make a key. Its token is in the answer and nowhere else."""
+        """Create a key. Its token is in the result and nowhere else."""
         selector, token = _new_token()
         ordered = tuple(dict.fromkeys(scopes))
         row = {
@@ -96,31 +96,31 @@ class ApiKeyStore:
         return NewKey(ApiKey(number, name, TOKEN_PREFIX + selector, ordered, at, by), token)
 
     def find(self, token: str, *, at: float) -> ApiKey:
-        """Find the key that `token` is of, and note that it is used.
+        """Find the key of `token`, and note its use.
 
-        The token's digest is compared in constant time. A key that was found is not looked up
-        again for a second; what is revoked through this object is refused at once.
+        The token's digest is compared in constant time. A key is not read again within a second;
+        one that is revoked through this object is refused at once.
 
         Raises:
             NotFound: there is none, or it is revoked.
         """
         digest = _digest(token)
-        found = self._found
-        if digest in found and 0 <= at - found[digest][0] < _FOUND_SECONDS:
-            return found[digest][1]
+        recent = self._recent
+        if digest in recent and 0 <= at - recent[digest][0] < _RECENT_SECONDS:
+            return recent[digest][1]
         selector = token.removeprefix(TOKEN_PREFIX).partition("_")[0]
         with self._database.reading() as transaction:
             either = or_(api_keys.c.selector == selector, api_keys.c.previous_selector == selector)
             plausible = selector.isascii() and selector.isalnum()
             query = select(api_keys).where(either)
             row = transaction.execute(query).one_or_none() if plausible else None
-        right = hmac.compare_digest(_known(row, selector, at), digest)
+        right = hmac.compare_digest(_expected_digest(row, selector, at), digest)
         if row is None or not right or row.revoked_at is not None:
             raise NotFound("API key", f"{TOKEN_PREFIX}…")
         if row.last_used_at is None or at - row.last_used_at >= _COARSE_SECONDS:
             self._touch(row.id, at)
         key = _key(row)
-        found[digest] = (at, key)
+        recent[digest] = (at, key)
         return key
 
     def _touch(self, key_id: int, at: float) -> None:
@@ -148,7 +148,7 @@ class ApiKeyStore:
         """
         selector, token = _new_token()
         with self._database.writing() as transaction:
-            row = _locked(transaction, key_id)
+            row = _read_to_change(transaction, key_id)
             if row.revoked_at is not None:
                 raise Conflict(f"API key {key_id} is revoked")
             values = {
@@ -158,13 +158,13 @@ class ApiKeyStore:
                 "previous_digest": row.digest,
                 "previous_until": at + grace_seconds,
             }
-            mine = update(api_keys).where(api_keys.c.id == key_id)
-            transaction.execute(mine.values(values))
+            query = update(api_keys).where(api_keys.c.id == key_id)
+            transaction.execute(query.values(values))
             after = {"name": row.name, "grace_seconds": grace_seconds}
             record_change(transaction, "rotate", f"key:{key_id}", at=at, by=by, after=after)
-            made = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
-        self._found = {}  # as when a key is revoked
-        return NewKey(_key(made), token)
+            rotated = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
+        self._recent = {}  # as when a key is revoked
+        return NewKey(_key(rotated), token)
 
     def revoke(self, key_id: int, *, at: float, by: str) -> None:
         """Refuse a key from now on; doing it again changes nothing.
@@ -173,25 +173,25 @@ class ApiKeyStore:
             NotFound: there is no such key.
         """
         with self._database.writing() as transaction:
-            row = _locked(transaction, key_id)
+            row = _read_to_change(transaction, key_id)
             if row.revoked_at is not None:
                 return
-            mine = update(api_keys).where(api_keys.c.id == key_id)
-            transaction.execute(mine.values(revoked_at=at))
+            query = update(api_keys).where(api_keys.c.id == key_id)
+            transaction.execute(query.values(revoked_at=at))
             record_change(
                 transaction, "revoke", f"key:{key_id}", at=at, by=by, before={"name": row.name}
             )
-        self._found = {}  # another one: who is looking a key up right now writes to the old
+        self._recent = {}  # another one: a thread that reads a key right now writes to the old
 
 
 def _new_token() -> tuple[str, str]:
-    """Make a token, and the part of it that finds its key."""
+    """Return a new selector, by which the key is found, and a token with it."""
     selector = secrets.token_hex(_SELECTOR_BYTES)
     return selector, f"{TOKEN_PREFIX}{selector}_{secrets.token_urlsafe(_SECRET_BYTES)}"
 
 
-def _known(row: Found | None, selector: str, at: float) -> bytes:
-    """Return the digest that a token with this selector must have, empty where none would do."""
+def _expected_digest(row: NamedRow | None, selector: str, at: float) -> bytes:
+    """Return the digest of the token with this selector, empty where none works."""
     if row is None:
         return b""
     if row.selector == selector:
@@ -199,7 +199,7 @@ def _known(row: Found | None, selector: str, at: float) -> bytes:
     return bytes(row.previous_digest) if at < row.previous_until else b""
 
 
-def _locked(transaction: Transaction, key_id: int) -> Found:
+def _read_to_change(transaction: Transaction, key_id: int) -> NamedRow:
     """Read a key's row, to change it.
 
     Raises:
@@ -216,7 +216,7 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode(errors="surrogatepass")).digest()
 
 
-def _key(row: Found) -> ApiKey:
+def _key(row: NamedRow) -> ApiKey:
     return ApiKey(
         row.id,
         row.name,

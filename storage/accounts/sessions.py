@@ -1,6 +1,6 @@
-"""Where people are signed in: one row for each browser, so that it can be seen and ended.
+"""Sessions of users: one row for each browser, so that users can see and end them.
 
-A browser keeps a random token; only its hash is stored, so whoever reads the table cannot sign in.
+A browser keeps a random token; only its hash is stored, so a reader of the table cannot sign in.
 """
 
 import secrets
@@ -11,24 +11,24 @@ from sqlalchemy import delete, insert, select, update
 
 from bandits.errors import NotFound, Unavailable
 from storage.audit_log import record_change
-from storage.databases import Database, Found, Transaction
+from storage.databases import Database, NamedRow, Transaction
 from storage.schema import sessions, users
 
-LASTING_SECONDS = 7 * 86_400.0  # not used for so long, a session is over
+LASTING_SECONDS = 7 * 86_400.0  # a session that is not used for so long is over
 _SECRET_BYTES = 32
-_COARSE_SECONDS = 300.0  # how exactly it is known when one was last used: each note is a write
+_COARSE_SECONDS = 300.0  # precision of the last use: each note of it is a write
 _LONGEST_AGENT = 400
 
 
 class Session(Struct, frozen=True):
-    """One browser that somebody is signed in with.
+    """One browser in which a user is signed in.
 
     Attributes:
-        id: what to end it by.
-        user_id: whose it is.
-        agent: what the browser calls itself.
-        address: where it signed in from.
-        seen_at: when it was last used, to within five minutes.
+        id: number by which it is ended.
+        user_id: number of its user.
+        agent: name that the browser gives itself.
+        address: address that it signed in from.
+        seen_at: time of its last use, to within five minutes.
     """
 
     id: int
@@ -43,14 +43,14 @@ class SessionStore:
     """The sessions of one database. Any method may raise `Unavailable`."""
 
     def __init__(self, database: Database) -> None:
-        """Work on `database`; `Accounts.sessions` makes one."""
+        """Work on `database`; `AccountStore.sessions` is one."""
         self._database = database
 
     def begin(self, user_id: int, *, agent: str, address: str, at: float) -> str:
-        """Sign somebody in and return the token that their browser keeps.
+        """Sign a user in and return the token for the browser to keep.
 
         Raises:
-            NotFound: there is nobody of this number.
+            NotFound: there is no user of this number.
         """
         token = secrets.token_urlsafe(_SECRET_BYTES)
         row = {
@@ -93,8 +93,8 @@ class SessionStore:
         except Unavailable:
             pass  # a busy database must not sign people out
 
-    def of(self, user_id: int, *, at: float) -> list[Session]:
-        """Read where somebody is signed in, the last used first."""
+    def active(self, user_id: int, *, at: float) -> list[Session]:
+        """Read the sessions of a user, the last used first."""
         alive = sessions.c.seen_at >= at - LASTING_SECONDS
         query = select(sessions).where(sessions.c.user_id == user_id, alive)
         order = (sessions.c.seen_at.desc(), sessions.c.id.desc())
@@ -107,7 +107,7 @@ class SessionStore:
             transaction.execute(delete(sessions).where(sessions.c.id == session_id))
 
     def end_others(self, session: Session, *, at: float, by: str) -> int:
-        """Sign the owner of `session` out everywhere else; return in how many places that was."""
+        """End all other sessions of the user of `session`; return how many."""
         others = (sessions.c.user_id == session.user_id) & (sessions.c.id != session.id)
         with self._database.writing() as transaction:
             query = delete(sessions).where(others).returning(sessions.c.id)
@@ -122,8 +122,8 @@ class SessionStore:
         return ended
 
 
-def end_every(transaction: Transaction, user_id: int) -> None:
-    """Sign somebody out everywhere, in the transaction of the change that calls for it."""
+def end_all(transaction: Transaction, user_id: int) -> None:
+    """End all sessions of a user, in the transaction of a change that requires it."""
     transaction.execute(delete(sessions).where(sessions.c.user_id == user_id))
 
 
@@ -131,5 +131,5 @@ def _digest(token: str) -> bytes:
     return sha256(token.encode(errors="surrogatepass")).digest()
 
 
-def _session(row: Found) -> Session:
+def _session(row: NamedRow) -> Session:
     return Session(row.id, row.user_id, row.agent, row.address, row.created_at, row.seen_at)

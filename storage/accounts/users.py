@@ -1,6 +1,6 @@
-"""Who may do what: people who sign in, API keys, and the log of what they changed.
+"""Users: people who sign in, with their roles and their password hashes.
 
-Passwords arrive hashed: how to hash them is the caller's business.
+Passwords arrive hashed; the caller hashes them.
 """
 
 from typing import Literal
@@ -11,23 +11,23 @@ from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound
 from storage.accounts.api_keys import ApiKeyStore
-from storage.accounts.sessions import SessionStore, end_every
+from storage.accounts.sessions import SessionStore, end_all
 from storage.audit_log import (
-    EVERYTHING,
+    NO_FILTER,
     AuditEntry,
     AuditFilter,
     authors,
     read_changes,
     record_change,
 )
-from storage.databases import Database, Found
+from storage.databases import Database, NamedRow
 from storage.schema import users
 
 Role = Literal["viewer", "manager", "admin"]
 
 
 class User(Struct, frozen=True):
-    """A person who signs in."""
+    """Person who signs in."""
 
     id: int
     email: str
@@ -37,21 +37,19 @@ class User(Struct, frozen=True):
 
 
 class AccountStore:
-    """People, keys and the audit log of one database.
+    """Users, sessions, API keys and the audit log of one database.
 
-    Times are seconds since 1970; `by` names who does it. Any method may raise `Unavailable`.
+    Times are seconds since 1970; `by` is the author. Any method may raise `Unavailable`.
     """
 
     def __init__(self, database: Database) -> None:
-        """Work on `database`; `SqlStore.accounts` makes one."""
+        """Work on `database`; `SqlStore.accounts` is one."""
         self._database = database
         self.keys = ApiKeyStore(database)
         self.sessions = SessionStore(database)
 
-    # People
-
     def add_user(self, email: str, password_hash: str, role: Role, *, at: float, by: str) -> User:
-        """Add a person; addresses are compared without regard to case.
+        """Add a user; addresses are compared without regard to case.
 
         Raises:
             AlreadyExists: the address is taken.
@@ -70,10 +68,10 @@ class AccountStore:
         return User(number, email, password_hash, role, at)
 
     def user(self, email: str) -> User:
-        """Read a person.
+        """Read a user.
 
         Raises:
-            NotFound: nobody has this address.
+            NotFound: no user has this address.
         """
         email = _folded(email)
         with self._database.reading() as transaction:
@@ -83,7 +81,7 @@ class AccountStore:
         return _user(row)
 
     def user_by_id(self, user_id: int) -> User:
-        """Read a person by number, as a session remembers them.
+        """Read a user by number, as a session has it.
 
         Raises:
             NotFound: there is none.
@@ -95,29 +93,29 @@ class AccountStore:
         return _user(row)
 
     def users(self) -> list[User]:
-        """Read everybody, by address."""
+        """Read all users, by address."""
         with self._database.reading() as transaction:
             return [_user(r) for r in transaction.execute(select(users).order_by(users.c.email))]
 
     def set_password(self, email: str, password_hash: str, *, at: float, by: str) -> None:
-        """Replace a person's password, and sign them out everywhere.
+        """Replace a user's password, and end all their sessions.
 
         Raises:
-            NotFound: nobody has this address.
+            NotFound: no user has this address.
         """
         self._change_user(email, {"password_hash": password_hash}, "set password", at=at, by=by)
 
     def rehash(self, email: str, password_hash: str) -> None:
-        """Store another hash of the same password: nothing that anybody would call a change."""
-        mine = update(users).where(users.c.email == _folded(email))
+        """Store another hash of the same password, which the audit log does not record."""
+        query = update(users).where(users.c.email == _folded(email))
         with self._database.writing() as transaction:
-            transaction.execute(mine.values(password_hash=password_hash))
+            transaction.execute(query.values(password_hash=password_hash))
 
     def set_role(self, email: str, role: Role, *, at: float, by: str) -> None:
-        """Replace a person's role.
+        """Replace a user's role.
 
         Raises:
-            NotFound: nobody has this address.
+            NotFound: no user has this address.
         """
         self._change_user(email, {"role": role}, "set role", at=at, by=by)
 
@@ -132,19 +130,19 @@ class AccountStore:
                 raise NotFound("user", email)
             transaction.execute(update(users).where(users.c.email == email).values(values))
             if "password_hash" in values:
-                end_every(transaction, row.id)
-            told = {"role"} & set(values)  # a hash is nobody's business
-            before = {k: getattr(row, k) for k in told} or None
-            after = {k: values[k] for k in told} or None
+                end_all(transaction, row.id)
+            names = {"role"} & set(values)  # hashes stay out of the audit log
+            before = {name: getattr(row, name) for name in names} or None
+            after = {name: values[name] for name in names} or None
             record_change(
                 transaction, action, f"user:{email}", at=at, by=by, before=before, after=after
             )
 
     def remove_user(self, email: str, *, at: float, by: str) -> None:
-        """Remove a person; what they did stays in the audit log.
+        """Remove a user; their changes stay in the audit log.
 
         Raises:
-            NotFound: nobody has this address.
+            NotFound: no user has this address.
         """
         email = _folded(email)
         with self._database.writing() as transaction:
@@ -152,37 +150,35 @@ class AccountStore:
             row = transaction.execute(query).one_or_none()
             if row is None:
                 raise NotFound("user", email)
-            end_every(transaction, row.id)
+            end_all(transaction, row.id)
             transaction.execute(delete(users).where(users.c.id == row.id))
             record_change(
                 transaction, "remove", f"user:{email}", at=at, by=by, before={"role": row.role}
             )
 
-    # The audit log
-
     def changes(
         self,
         *,
         subject: str | None = None,
-        sought: AuditFilter = EVERYTHING,
+        filters: AuditFilter = NO_FILTER,
         before_id: int | None = None,
         limit: int = 100,
     ) -> list[AuditEntry]:
-        """Read what was changed, the newest first.
+        """Read entries of the audit log, the newest first.
 
         Args:
-            subject: only of this: ``experiment:KEY``, ``user:EMAIL`` or ``key:ID``.
-            sought: only what fits this.
+            subject: only entries of this: ``experiment:KEY``, ``user:EMAIL`` or ``key:ID``.
+            filters: only entries that match.
             before_id: only entries before this one, to read on.
-            limit: how many at most.
+            limit: number of entries at most.
         """
         with self._database.reading() as transaction:
             return read_changes(
-                transaction, sought, subject=subject, before_id=before_id, limit=limit
+                transaction, filters, subject=subject, before_id=before_id, limit=limit
             )
 
     def authors(self) -> list[str]:
-        """List who ever changed something, as the audit log calls them."""
+        """List all authors of changes, as the audit log names them."""
         with self._database.reading() as transaction:
             return authors(transaction)
 
@@ -191,5 +187,5 @@ def _folded(email: str) -> str:
     return email.strip().casefold()
 
 
-def _user(row: Found) -> User:
+def _user(row: NamedRow) -> User:
     return User(row.id, row.email, row.password_hash, row.role, row.created_at)

@@ -1,9 +1,10 @@
-"""What the store asks of a database."""
+"""Database and transaction: what SQLite and PostgreSQL each do for the store."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import (
     Column,
@@ -11,7 +12,6 @@ from sqlalchemy import (
     Connection,
     Engine,
     Executable,
-    Result,
     Select,
     Table,
     insert,
@@ -28,16 +28,19 @@ from sqlalchemy.sql.dml import ReturningInsert
 
 from bandits.errors import BanditsError, InvalidInput, NotUpgraded, Unavailable
 
+T = TypeVar("T")
+
 Row = tuple[Any, ...]
-Found = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attributes too
+NamedRow = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attributes too
 
 # PostgreSQL's serialization_failure, deadlock_detected and foreign_key_violation: a decision that
 # was looked up a moment ago has been erased.
 _TO_REPEAT = ("40001", "40P01", "23503")
+_ATTEMPTS = 5
 
 
 class SerializationConflict(Unavailable):
-    """Another transaction came between; done again at once, it will most likely work."""
+    """Another transaction wrote the same rows; a second attempt will most likely succeed."""
 
     def __init__(self, reason: str = "others write the same rows at the same time") -> None:
         super().__init__(reason)
@@ -45,17 +48,18 @@ class SerializationConflict(Unavailable):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BulkInsert:
-    """A row that is inserted if something holds, and rows of another table that are numbered in it.
+    """Conditional insert of one row, and of rows of another table that are numbered in it.
 
     Attributes:
-        names: of the columns of the one row, which is of `into`;
-        row: selects it, or nothing.
-        returning: what is told of it when it is there: its number, called ``id``, first.
-        table: what the others are rows of.
-        numbered: their column that tells their number: that of the one times `places`, plus 0, 1, …
-        columns: their other columns,
-        unique: and that of those which no two rows have alike.
-        places: numbers that each row of `into` has for them.
+        into: table of the one row;
+        names: its columns;
+        row: query that selects the row where the condition holds, else nothing.
+        returning: columns of the inserted row to return: its number, labelled ``id``, first.
+        table: table of the other rows;
+        serial: their column of numbers: the number of the one row times `places`, plus 0, 1, …;
+        columns: their other columns;
+        unique: the one of these columns in which no two rows are equal.
+        places: numbers that each row of `into` has for rows of `table`.
     """
 
     into: Table
@@ -63,37 +67,100 @@ class BulkInsert:
     row: Select[*tuple[Any, ...]]
     returning: Sequence[ColumnElement[Any]]
     table: Table
-    numbered: str
+    serial: str
     columns: Sequence[str]
     unique: str
     places: int
 
-    def opening(
+    def insert_row(
         self, row: Select[*tuple[Any, ...]] | None = None
     ) -> ReturningInsert[*tuple[Any, ...]]:
-        """Return the statement that inserts the one row, where it is not selected otherwise."""
-        chosen = self.row if row is None else row
-        return insert(self.into).from_select(self.names, chosen).returning(*self.returning)
+        """Return the statement that inserts the one row, selected by `row` in place of its own."""
+        query = self.row if row is None else row
+        return insert(self.into).from_select(self.names, query).returning(*self.returning)
+
+
+class Transaction(ABC):
+    """A transaction on one connection; each kind of database has a class of its own.
+
+    Attributes:
+        execute: runs a statement. One that is kept in a constant and gets its values here costs a
+            tenth of one that is built anew.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        """Run statements on `connection`."""
+        self.connection = connection
+        self.execute = connection.execute
+
+    def fetch_plain(self, query: Executable, values: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run a statement; return its rows, which may be very many, as the driver gives them.
+
+        SQLAlchemy's own rows cost three times as much. SQLite's booleans are 0 and 1 here.
+        """
+        result = self.connection.execute(query, values)
+        rows = cast("list[Row]", result.cursor.fetchall())
+        result.close()
+        return rows
+
+    @abstractmethod
+    def lock(self, name: str, *, shared: bool = False) -> None:
+        """Wait until no other transaction holds the lock `name`, and hold it to the end.
+
+        Any number of transactions may hold it at once if all of them take it `shared`.
+        """
+
+    @abstractmethod
+    def is_any(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        """Return the condition that a column equals one of many values."""
+
+    @abstractmethod
+    def count(self, column: Column[Any], values: Sequence[Any]) -> int:
+        """Count the rows whose column equals one of many distinct values."""
+
+    @abstractmethod
+    def find_numbers(
+        self, number: Column[int], column: Column[Any], values: Sequence[Any]
+    ) -> list[int]:
+        """Return, for each of many values of a unique column, the row's number, or 0."""
+
+    @abstractmethod
+    def join_each(
+        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
+    ) -> Select[Any]:
+        """Select `rows`, which refer to `outer`, for each row of that, with `columns` of it behind.
+
+        The outer table is gone through first, whatever a planner guesses of its size: it cannot
+        guess how many rows the range of a batch's serials holds.
+        """
+
+    @abstractmethod
+    def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
+        """Insert rows but those that are in the table already; return how many were inserted.
+
+        Rows must be sorted by the table's unique columns: two transactions that insert the same
+        rows in different orders wait for each other for ever.
+        """
 
 
 class Database(Protocol):
-    """A database: how to connect to it, lock in it and write much to it."""
+    """A database: its connections, its transactions, and one quick way to append."""
 
     @property
     def engine(self) -> Engine:
-        """Its connections that read."""
+        """Connections for reading."""
         ...
 
     @property
     def writer(self) -> Engine:
-        """Its connections that write; they may be the same."""
+        """Connections for writing; they may be the same."""
         ...
 
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
         ...
 
-    def reading(self, *, consistent: bool = False) -> AbstractContextManager["Transaction"]:
+    def reading(self, *, consistent: bool = False) -> AbstractContextManager[Transaction]:
         """Open a transaction that only reads; if `consistent`, all of it sees one moment.
 
         Raises:
@@ -101,77 +168,28 @@ class Database(Protocol):
         """
         ...
 
-    def writing(self) -> AbstractContextManager["Transaction"]:
+    def writing(self) -> AbstractContextManager[Transaction]:
         """Open a transaction that is durable on leaving, or undone where an error leaves it.
 
         Raises:
-            Unavailable: it cannot be reached, is locked or full; nothing was stored.
-        """
-        ...
-
-    def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
-        """Wait until no other transaction holds the lock `name`, and hold it to the end.
-
-        Any number of transactions may hold it at once if all of them take it `shared`.
-        """
-        ...
-
-    def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-        """Tell whether a column is one of many values."""
-        ...
-
-    def packed(self, values: Sequence[Any]) -> str:
-        """Write many values as one for a statement."""
-        ...
-
-    def counting(self, column: Column[Any]) -> Select[Any]:
-        """Return a statement that counts rows whose column is one of distinct, packed `values`."""
-        ...
-
-    def numbers(
-        self,
-        transaction: "Transaction",
-        number: Column[int],
-        column: Column[Any],
-        values: Sequence[Any],
-    ) -> list[int]:
-        """Find, for each of many values, the number of the row whose unique column it is, or 0."""
-        ...
-
-    def for_each(
-        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
-    ) -> Select[Any]:
-        """Select `rows`, which refer to `outer`, for each row of that, with `columns` of it behind.
-
-        The outer table is gone through first, whatever a planner guesses of its size: what the
-        range of a batch's serials finds, none can guess.
-        """
-        ...
-
-    def insert(
-        self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]
-    ) -> int:
-        """Insert rows, leaving out those that are there before; return how many were inserted.
-
-        Rows must be sorted by the table's unique columns: two transactions that insert the same
-        rows in different orders wait for each other for ever.
+            Unavailable: the database cannot be reached, is locked or full; nothing was stored.
         """
         ...
 
     def append(
-        self, appending: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
+        self, statement: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
     ) -> Row | None:
         """Insert a row and at most a few hundred that are numbered in it, durable on return.
 
         Args:
-            appending: which.
-            values: of the parameters of `BulkInsert.row`.
-            rows: values of `BulkInsert.columns`, sorted by the unique one.
+            statement: tables, columns and condition.
+            values: parameters of `BulkInsert.row`.
+            rows: values of `BulkInsert.columns`, sorted by the unique column.
 
         Returns:
-            What is told of the one row. None where nothing was inserted: what had to hold does not,
-            one of the rows was there before, another process writes, or the connection was lost,
-            which may also be after they were inserted.
+            The columns `BulkInsert.returning`. None where nothing was inserted: the condition does
+            not hold, a row was there before, another process writes, or the connection was lost,
+            which may also be after the rows were inserted.
 
         Raises:
             Unavailable: the database cannot be reached.
@@ -179,100 +197,61 @@ class Database(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
-    """A transaction, and what its database can do in it."""
+def write_again(database: Database, work: Callable[[Transaction], T]) -> T:
+    """Do work in a transaction that writes, again where another transaction came between.
 
-    connection: Connection
-    database: Database
-
-    def execute(
-        self, query: Executable, values: Mapping[str, Any] | None = None
-    ) -> Result[*tuple[Any, ...]]:
-        """Run a statement, with values for its parameters.
-
-        A statement that is kept and given its values here costs a tenth of one that is built anew.
-        """
-        return self.connection.execute(query, values)
-
-    def many(self, query: Executable, values: Mapping[str, Any] | None = None) -> list[Row]:
-        """Run a statement; return its rows, which may be very many, as the driver gives them.
-
-        SQLAlchemy's own rows cost three times as much. SQLite's booleans are 0 and 1 here.
-        """
-        found = self.connection.execute(query, values)
-        rows = cast("list[Row]", found.cursor.fetchall())
-        found.close()
-        return rows
-
-    def lock(self, name: str, *, shared: bool = False) -> None:
-        """Take a lock as `Database.lock` does."""
-        self.database.lock(self.connection, name, shared=shared)
-
-    def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-        """Tell whether a column is one of many values."""
-        return self.database.among(column, values)
-
-    def count(self, column: Column[Any], values: Sequence[Any]) -> int:
-        """Count the rows of which a column is one of many distinct values."""
-        packed = {"values": self.database.packed(values)}
-        found: int = self.execute(self.database.counting(column), packed).scalar_one()
-        return found
-
-    def numbers(self, number: Column[int], column: Column[Any], values: Sequence[Any]) -> list[int]:
-        """Find, for each of many values, the number of the row whose unique column it is, or 0."""
-        return self.database.numbers(self, number, column, values)
-
-    def for_each(
-        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
-    ) -> Select[Any]:
-        """Select rows for each row of another table as `Database.for_each` does."""
-        return self.database.for_each(outer, columns, rows)
-
-    def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
-        """Insert rows as `Database.insert` does."""
-        return self.database.insert(self.connection, table, columns, rows)
+    Raises:
+        SerializationConflict: others came between every time.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            with database.writing() as transaction:
+                return work(transaction)
+        except SerializationConflict:
+            continue
+    with database.writing() as transaction:
+        return work(transaction)
 
 
 @contextmanager
 def translate_errors(
     lacks_tables: Callable[[object], bool], driver_errors: tuple[type[Exception], ...] = ()
 ) -> Iterator[None]:
-    """Turn what a database may fail with at run time into errors of ours.
+    """Translate errors of a database at run time into `BanditsError`.
 
     Args:
-        lacks_tables: tells of an error of its driver whether a table or a column is missing.
-        driver_errors: what its driver raises when it is used without SQLAlchemy.
+        lacks_tables: returns true of its driver's error where a table or a column is missing.
+        driver_errors: errors that its driver raises when it is used without SQLAlchemy.
 
     Raises:
         NotUpgraded: a table or a column is missing.
         Unavailable: it is locked, full, gone, damaged or has no free connection.
-        InvalidInput: it has no room for a value, such as a text with NUL in PostgreSQL.
+        InvalidInput: it cannot hold a value, such as a text with NUL in PostgreSQL.
     """
     try:
         yield
     except DBAPIError as error:
-        ours = NotUpgraded() if lacks_tables(error.orig) else _translated(error)
-        if ours is None:
+        translated = NotUpgraded() if lacks_tables(error.orig) else _translate(error)
+        if translated is None:
             raise
-        raise ours from error
+        raise translated from error
     except PoolTimeoutError as error:
         raise Unavailable("every connection to the database is in use") from error
     except driver_errors as error:
-        if _raced(error):
+        if _is_conflict(error):
             raise SerializationConflict from error
         if lacks_tables(error):
             raise NotUpgraded from error
         raise Unavailable(f"the database does not answer: {error}".strip()) from error
 
 
-def _raced(error: object) -> bool:
+def _is_conflict(error: object) -> bool:
     return getattr(error, "sqlstate", None) in _TO_REPEAT
 
 
-def _translated(error: DBAPIError) -> BanditsError | None:
-    """Say what an error of the database is to us, None where it is a mistake of ours."""
-    if _raced(error.orig):
+def _translate(error: DBAPIError) -> BanditsError | None:
+    """Translate an error of the database; None where the fault is in our statement."""
+    if _is_conflict(error.orig):
         return SerializationConflict()
     if isinstance(error, DataError):
         return InvalidInput.at("", f"cannot be stored: {error.orig}")

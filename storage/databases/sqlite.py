@@ -1,5 +1,6 @@
 """SQLite: one file, one writer at a time, readers beside it."""
 
+import operator
 import random
 import sqlite3
 import threading
@@ -14,7 +15,6 @@ from typing import Any, cast
 import msgspec
 from sqlalchemy import (
     URL,
-    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -35,23 +35,23 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from bandits.errors import Unavailable
-from storage.databases import BulkInsert, Row, Transaction, translate_errors
-from storage.databases.sqlite_file import DatabaseFile
+from bandits.errors import NoDatabase, Unavailable
+from storage.databases.database import BulkInsert, Row, Transaction, translate_errors
 from storage.schema import metadata
 
 BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.002
-_PRIMARY = 0xFF  # of an error's code; the rest tells more of its cause
+_PRIMARY = 0xFF  # of an error's code; the rest names its cause more closely
 _AT_ONCE = 200  # rows in one statement; for each number of rows the driver keeps one prepared
+_BUSY = "the database is busy writing"
 
 
 class Sqlite:
     """A SQLite file in write-ahead mode, every commit synchronised to the disk."""
 
     def __init__(self, url: URL, *, create: bool = False) -> None:
-        """Prepare to open the file of `url`; nothing is opened yet, nor made unless `create`."""
-        self._file = DatabaseFile(Path(url.database or ""), create=create)
+        """Prepare to open the file of `url`; it is opened on first use, and made if `create`."""
+        self._file = _DatabaseFile(Path(url.database or ""), create=create)
         self.engine = self._connections(
             url, _begin_reading, {"timeout": BUSY_SECONDS}, pool_size=8, max_overflow=56
         )
@@ -60,17 +60,17 @@ class Sqlite:
         self.writer = self._connections(
             url, _begin_writing, {"timeout": 0.0, "cached_statements": 512}, pool_size=1
         )
-        event.listen(self.writer, "connect", self._note_writing)
-        self._writing: sqlite3.Connection | None = None  # the writer's, as its driver gives it
+        event.listen(self.writer, "connect", self._keep_driver)
+        self._driver: sqlite3.Connection | None = None  # the writer's
         # Waiting threads of this process queue here rather than poll the file's lock.
-        self._queue = threading.Lock()
+        self._turn = threading.Lock()
 
     def _connections(
         self, url: URL, begin: Callable[[Connection], None], arguments: dict[str, Any], **pool: int
     ) -> Engine:
         engine = create_engine(
             url,
-            hide_parameters=True,  # an error that is logged tells no ids and no contexts
+            hide_parameters=True,  # logged errors have no ids and no contexts
             connect_args=arguments,
             pool_timeout=BUSY_SECONDS,
             **pool,
@@ -84,166 +84,201 @@ class Sqlite:
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
         self.engine.dispose()
-        self._writing = None
+        self._driver = None
         self.writer.dispose()
         self._file.note_closed()
 
-    def _note_writing(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
-        self._writing = cast("sqlite3.Connection", connection)
+    def _keep_driver(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
+        self._driver = cast("sqlite3.Connection", connection)
 
     @contextmanager
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:  # noqa: ARG002 - always is
         """Open a transaction that only reads; in write-ahead mode it sees one moment."""
         self._file.check()
         with translate_errors(self._lacks_tables), self.engine.begin() as connection:
-            yield Transaction(connection, self)
+            yield _SqliteTransaction(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open the one transaction that may write."""
-        with self._turn(), translate_errors(self._lacks_tables), self.writer.begin() as connection:
-            yield Transaction(connection, self)
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Wait until no other thread writes, and let none write meanwhile."""
-        if not self._queue.acquire(timeout=BUSY_SECONDS):
-            raise Unavailable("the database is busy writing")
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise Unavailable(_BUSY)
         try:
             self._file.check()
-            yield
+            with translate_errors(self._lacks_tables), self.writer.begin() as connection:
+                yield _SqliteTransaction(connection)
         finally:
-            self._queue.release()
+            self._turn.release()
 
     def _lacks_tables(self, error: object) -> bool:
-        """Tell whether a statement failed since the file lacks a table or a column of ours.
+        """Return true where a statement failed since the file lacks a table or a column of ours.
 
-        SQLite has one code for all that can be wrong with a statement, and tells the rest in words;
-        so its file is asked.
+        SQLite has one code for all faults of a statement, so the file's own columns are read.
         """
         if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR:
             return False
         with suppress(SQLAlchemyError), self.engine.begin() as connection:
-            return any(_lacking(connection, table) for table in metadata.tables.values())
+            return any(_missing_columns(connection, table) for table in metadata.tables.values())
         return False
 
-    def lock(self, connection: Connection, name: str, *, shared: bool = False) -> None:
-        """Do nothing: a transaction that may write is alone anyway."""
+    def append(
+        self, statement: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
+    ) -> Row | None:
+        """Insert a row and few that are numbered in it, past SQLAlchemy, or nothing."""
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise Unavailable(_BUSY)
+        driver = None
+        try:
+            self._file.check()
+            driver = self._driver
+            if driver is None:  # nothing was written yet
+                return None
+            row_sql, parameters, rows_sql = _append_statements(statement, len(rows))
+            driver.execute("BEGIN IMMEDIATE")
+            row: Row | None = driver.execute(row_sql, parameters(values)).fetchone()
+            if row is not None:
+                first = row[0] * statement.places
+                serials = zip(range(first, first + len(rows)))
+                numbered = chain.from_iterable(map(operator.add, serials, rows))
+                driver.execute(rows_sql, tuple(numbered))
+                driver.execute("COMMIT")
+        except sqlite3.Error:
+            return None
+        finally:
+            if driver is not None:
+                with suppress(sqlite3.Error):
+                    driver.rollback()  # which does nothing after a commit
+            self._turn.release()
+        return row
 
-    def among(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
-        """Tell whether a column is one of many numbers or texts."""
-        return column.in_(select(_listed(self.packed(values)).c.value))
 
-    def packed(self, values: Sequence[Any]) -> str:
-        """Write many values as JSON."""
-        return msgspec.json.encode(values).decode()
+class _SqliteTransaction(Transaction):
+    """A transaction of SQLite, where one that may write is alone."""
 
-    def counting(self, column: Column[Any]) -> Select[Any]:
+    def lock(self, name: str, *, shared: bool = False) -> None:
+        """Do nothing: no other transaction writes meanwhile."""
+
+    def is_any(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+        """Return the condition that a column equals one of many values."""
+        values_table = func.json_each(_pack(values)).table_valued("value")
+        return column.in_(select(values_table.c.value))
+
+    def count(self, column: Column[Any], values: Sequence[Any]) -> int:
         """Look the rows up for one value after the other, where `in` sorts the values before."""
-        return _counting(column)
+        count: int = self.execute(_count_query(column), {"values": _pack(values)}).scalar_one()
+        return count
 
-    def numbers(
-        self,
-        transaction: Transaction,
-        number: Column[int],
-        column: Column[Any],
-        values: Sequence[Any],
+    def find_numbers(
+        self, number: Column[int], column: Column[Any], values: Sequence[Any]
     ) -> list[int]:
-        """Find, for each of many values, the number of the row whose unique column it is, or 0."""
-        found = [0] * len(values)
-        packed = {"values": self.packed(values)}
-        for place, one in transaction.many(_numbering(number, column), packed):
-            found[place] = one
-        return found
+        """Return, for each of many values of a unique column, the row's number, or 0."""
+        numbers = [0] * len(values)
+        query = _number_query(number, column)
+        for place, row_number in self.fetch_plain(query, {"values": _pack(values)}):
+            numbers[place] = row_number
+        return numbers
 
-    def for_each(
+    def join_each(
         self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
     ) -> Select[Any]:
         """Join: SQLite looks the rows up for each of the outer ones, by their index."""
         return rows.add_columns(*columns).select_from(outer)
 
-    def insert(
-        self, connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Row]
-    ) -> int:
-        """Insert rows, leaving out those that are there before; return how many were inserted."""
-        if not rows:
-            return 0
+    def insert(self, table: Table, columns: Sequence[str], rows: Sequence[Row]) -> int:
+        """Insert rows but those that are in the table already; return how many were inserted."""
         # The driver lets other threads run at every row of executemany, and then waits for them;
         # and a statement of many rows takes less than one for each.
         inserted = 0
         for start in range(0, len(rows), _AT_ONCE):
-            some = rows[start : start + _AT_ONCE]
-            sql = f"{_insertion(table, columns, len(some))} ON CONFLICT DO NOTHING"
-            given = tuple(chain.from_iterable(some))
-            inserted += connection.exec_driver_sql(sql, given).rowcount
+            portion = rows[start : start + _AT_ONCE]
+            sql = f"{_insert_sql(table, columns, len(portion))} ON CONFLICT DO NOTHING"
+            parameters = tuple(chain.from_iterable(portion))
+            inserted += self.connection.exec_driver_sql(sql, parameters).rowcount
         return inserted
 
-    def append(
-        self, appending: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
-    ) -> Row | None:
-        """Insert a row and few that are numbered in it, past SQLAlchemy, or nothing."""
-        with self._turn():
-            driver = self._writing
-            if driver is None:  # nothing was written yet
-                return None
-            try:
-                driver.execute("BEGIN IMMEDIATE")
-                found = _append(driver, appending, values, rows)
-                if found is not None:
-                    driver.execute("COMMIT")
-            except sqlite3.Error:
-                return None
-            finally:
-                with suppress(sqlite3.Error):
-                    driver.rollback()  # which does nothing after a commit
-        return found
+
+class _DatabaseFile:
+    """The file of a SQLite database, which may be moved, removed or replaced while it is open.
+
+    An open file outlives its name: rows committed to a removed file are durable, and gone with the
+    process.
+    """
+
+    def __init__(self, path: Path, *, create: bool) -> None:
+        """Watch `path`; only with `create` may no file be there before it is opened."""
+        self._path = path
+        self._create = create
+        self._opened: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """Make sure that the file at the path is the one that is open, if one is.
+
+        Raises:
+            NoDatabase: there is no file at the path, or another one.
+        """
+        try:
+            status = self._path.stat()
+        except OSError:
+            if self._opened is not None:
+                raise NoDatabase(
+                    f"there is no database {self._path} any more; bring it back"
+                ) from None
+            if not self._create:  # a slip makes no empty database
+                raise NoDatabase(
+                    f"there is no database {self._path}; `bandits db upgrade` makes it"
+                ) from None
+            return
+        if self._opened is not None and self._opened != (status.st_dev, status.st_ino):
+            raise NoDatabase(
+                f"there is no database {self._path} any more: another file stands in its place;"
+                " stop whatever uses it, and start that again"
+            )
+
+    def note_opened(self, *_: object) -> None:
+        """Remember the file that was opened first."""
+        if self._opened is None:
+            with suppress(OSError):
+                status = self._path.stat()
+                self._opened = status.st_dev, status.st_ino
+
+    def note_closed(self) -> None:
+        """Forget the file that was open; any file at the path may be opened next."""
+        self._opened = None
 
 
-def _listed(packed: str | BindParameter[str]) -> TableValuedAlias:
-    """Make a table of packed values: ``key`` is the place of each ``value``."""
-    return func.json_each(packed).table_valued("key", "value")
+def _pack(values: Sequence[Any]) -> str:
+    """Pack numbers or texts for `json_each`."""
+    return msgspec.json.encode(values).decode()
+
+
+def _unpacked() -> TableValuedAlias:
+    """Return the table of the packed parameter ``values``: each ``value`` with its place, `key`."""
+    return func.json_each(bindparam("values", type_=Text())).table_valued("key", "value")
 
 
 @cache
-def _counting(column: Column[Any]) -> Select[Any]:
-    each = _listed(bindparam("values", type_=Text()))
-    return select(func.count()).where(column == each.c.value)
+def _count_query(column: Column[Any]) -> Select[Any]:
+    return select(func.count()).where(column == _unpacked().c.value)
 
 
 @cache
-def _numbering(number: Column[int], column: Column[Any]) -> Select[Any]:
-    each = _listed(bindparam("values", type_=Text()))
-    return select(each.c.key, number).where(column == each.c.value)
-
-
-def _append(
-    driver: sqlite3.Connection,
-    appending: BulkInsert,
-    values: Mapping[str, Any],
-    rows: Sequence[Row],
-) -> Row | None:
-    sql, names = _opening(appending)
-    found: Row | None = driver.execute(sql, [values[name] for name in names]).fetchone()
-    if found is not None:
-        first = found[0] * appending.places
-        numbered = ((number, *row) for number, row in enumerate(rows, first))
-        driver.execute(_inserting(appending, len(rows)), tuple(chain.from_iterable(numbered)))
-    return found
+def _number_query(number: Column[int], column: Column[Any]) -> Select[Any]:
+    values = _unpacked()
+    return select(values.c.key, number).where(column == values.c.value)
 
 
 @cache
-def _opening(appending: BulkInsert) -> tuple[str, Sequence[str]]:
-    """Return a statement, and the parameters that its marks stand for."""
-    compiled: SQLCompiler = appending.opening().compile(dialect=dialect())
-    return str(compiled), compiled.positiontup or ()
+def _append_statements(
+    statement: BulkInsert, n: int
+) -> tuple[str, Callable[[Mapping[str, Any]], Row], str]:
+    """Return SQL for the one row, the choice of its parameters, and SQL for n rows."""
+    compiled: SQLCompiler = statement.insert_row().compile(dialect=dialect())
+    parameters = operator.itemgetter(*(compiled.positiontup or ()))
+    rows = _insert_sql(statement.table, (statement.serial, *statement.columns), n)
+    return str(compiled), parameters, rows
 
 
-@cache
-def _inserting(appending: BulkInsert, n: int) -> str:
-    return _insertion(appending.table, (appending.numbered, *appending.columns), n)
-
-
-def _insertion(table: Table, columns: Sequence[str], n: int) -> str:
+def _insert_sql(table: Table, columns: Sequence[str], n: int) -> str:
     marks = f"({', '.join('?' * len(columns))})"
     return f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES {', '.join([marks] * n)}"  # noqa: S608 - names of our own
 
@@ -259,7 +294,7 @@ def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor.close()
 
 
-def _lacking(connection: Connection, table: Table) -> set[str]:
+def _missing_columns(connection: Connection, table: Table) -> set[str]:
     """Find the columns of a table that its file does not have."""
     rows = connection.exec_driver_sql(f"PRAGMA table_info({table.name})")
     return set(table.columns.keys()) - {row.name for row in rows}
@@ -271,7 +306,7 @@ def _is_locked(error: object) -> bool:
 
 
 def _write_ahead(cursor: Any) -> None:
-    """Switch to write-ahead mode; SQLite itself does not wait where another process does so too."""
+    """Switch to write-ahead mode; SQLite itself does not wait where another process does it too."""
     until = time.monotonic() + BUSY_SECONDS
     while True:
         try:

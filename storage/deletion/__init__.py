@@ -1,1 +1,1 @@
-"""Taking rows out of the log: of a subject who asks for it, and those that are old."""
+"""Deletion of rows of the log: of a subject on request, and of old decisions by retention."""

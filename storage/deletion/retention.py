@@ -1,9 +1,9 @@
-"""Removing old decisions, while what was learned from them stays.
+"""Retention: removing old decisions, while what was learned from them stays.
 
-A removal takes only what no fold will look at again: learned, its reward window closed, out of a
-forgetting window, and nothing that follows it still unseen. So no snapshot is made: what is known
-does not change. What the log lacks from then on is kept as a sum, the base, so that the log and the
-base together still give what is known. See docs/adr/0016-retention.md.
+Only decisions that no fold will read again are removed: learned, their reward window closed, out of
+a forgetting window, and no event or cancellation of them still uncounted. So the newest snapshot
+stays as it is. The sums of the removed decisions are retained, so that the log and the retained
+sums together still give the snapshot. See docs/adr/0016-retention.md.
 """
 
 from collections.abc import Sequence
@@ -15,20 +15,20 @@ from bandits.store.fold import HistoryReader
 from bandits.store.values import DecisionColumns, ExperimentRecord, RetainedSums, Snapshot
 from storage.databases import Transaction
 from storage.deletion.erase_subject import remove_decisions
-from storage.log.batches import FOLLOWING
+from storage.log.batches import REFERENCES
 from storage.schema import (
     CHOSEN,
     activations,
-    bases,
     batch_of,
     batches,
     cancellations,
     decisions,
     events,
+    retained_sums,
     subjects,
 )
 from storage.snapshots import backlog
-from storage.snapshots.data_quality import COLUMNS, keep_departed
+from storage.snapshots.data_quality import COLUMNS, retain_counts
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
 from storage.snapshots.snapshots import newest_snapshot
 
@@ -56,22 +56,22 @@ class RetentionBatch:
         self,
         transaction: Transaction,
         record: ExperimentRecord,
-        past: HistoryReader,
+        history: HistoryReader,
         *,
         before: float,
         most: int,
         following: Place | None,
     ) -> None:
-        """Find the rows, and let nobody add to them any more."""
+        """Find the rows, and keep other transactions from adding to them."""
         self.record = record
-        self.past = past
-        self.base = read_base(transaction, record)
+        self.history = history
+        self.retained = read_retained(transaction, record)
         self.following: Place | None = None
         self._transaction = transaction
         self._before = before
         self._serials: list[int] = []
         newest = newest_snapshot(transaction, record)
-        if newest is None or not newest.grounds or _decides_once(record):
+        if newest is None or not newest.inference_state or _decides_once(record):
             return
         self.snapshot: Snapshot = newest
         forgetting = record.configuration.experiment.forgetting
@@ -80,7 +80,7 @@ class RetentionBatch:
             self._before = min(before, newest.at - forgetting.window_seconds)
         numbers = self._first_batches(most, following)
         if numbers:
-            transaction.lock(FOLLOWING)
+            transaction.lock(REFERENCES)
             self._serials = self._settled(numbers)
 
     def __len__(self) -> int:
@@ -88,23 +88,30 @@ class RetentionBatch:
 
     @property
     def learned(self) -> DecisionColumns:
-        """Read those that were learned from, as they were learned."""
+        """Read the decisions that were learned from, as they were learned."""
         serials: list[int] = []
         counted = LEARNABLE & ~is_cancelled() & _folded.is_not(None)
         query = select(decisions.c.serial).select_from(_JOINED).where(counted)
         for start in range(0, len(self._serials), _AT_ONCE):
-            some = self._serials[start : start + _AT_ONCE]
-            mine = query.where(self._transaction.among(decisions.c.serial, some))
-            serials += self._transaction.execute(mine).scalars()
+            portion = self._serials[start : start + _AT_ONCE]
+            condition = self._transaction.is_any(decisions.c.serial, portion)
+            serials += self._transaction.execute(query.where(condition)).scalars()
         return Observations(self._transaction, self.record).numbered(sorted(serials))
 
-    def save(self, base: RetainedSums) -> None:
-        """Remove the rows, and keep what is known of them."""
-        here = bases.c.experiment_id == self.record.id
-        self._transaction.execute(delete(bases).where(here))
-        row = {f: getattr(base, f) for f in base.__struct_fields__}
-        self._transaction.execute(insert(bases).values(experiment_id=self.record.id, **row))
-        self._free()
+    def save(self, retained: RetainedSums) -> None:
+        """Remove the rows, and retain their sums."""
+        earlier = delete(retained_sums).where(retained_sums.c.experiment_id == self.record.id)
+        self._transaction.execute(earlier)
+        row = {
+            "experiment_id": self.record.id,
+            "version": retained.version,
+            "at": retained.at,
+            "statistic": retained.statistic,
+            "arm_counts": retained.arm_counts,
+            "inference_state": retained.inference_state,
+        }
+        self._transaction.execute(insert(retained_sums).values(row))
+        self._free_subjects()
         remove_decisions(self._transaction, self._serials)
 
     def _first_batches(self, most: int, following: Place | None) -> list[int]:
@@ -127,7 +134,7 @@ class RetentionBatch:
         numbers: list[int] = []
         policies: set[int] = set()  # their probabilities are derived again, under the lock
         size = 0
-        most = min(most, backlog.seen_at_most(self.record))
+        most = min(most, backlog.row_limit(self.record))
         for row in rows:
             policies.add(row.policy_version)
             if numbers and (size + row.size > most or len(policies) > backlog.MOST_ORIGINS):
@@ -140,7 +147,7 @@ class RetentionBatch:
         return numbers
 
     def _settled(self, numbers: Sequence[int]) -> list[int]:
-        """List the decisions of these batches that nothing will change any more."""
+        """List the decisions of these batches that no fold will read again."""
         waits = batches.c.due_at.is_(None)
         unstarted = and_(waits, or_(_activated.c.id.is_(None), _activated.c.due_at.is_(None)))
         started_at = case((waits, _activated.c.created_at), else_=batches.c.created_at)
@@ -153,37 +160,37 @@ class RetentionBatch:
             select(decisions.c.serial)
             .select_from(_JOINED)
             .where(
-                self._transaction.among(batches.c.id, numbers),
+                self._transaction.is_any(batches.c.id, numbers),
                 or_(unstarted, done),
-                ~_followed_unseen(events),
-                ~_followed_unseen(cancellations),
+                ~_has_uncounted(events),
+                ~_has_uncounted(cancellations),
             )
             .order_by(decisions.c.serial)
         )
         return list(self._transaction.execute(query).scalars())
 
-    def _free(self) -> None:
+    def _free_subjects(self) -> None:
         """Remove the claims of the decisions' subjects: the experiment decides no more."""
         for start in range(0, len(self._serials), _AT_ONCE):
-            some = self._serials[start : start + _AT_ONCE]
-            mine = self._transaction.among(decisions.c.serial, some)
+            portion = self._serials[start : start + _AT_ONCE]
+            condition = self._transaction.is_any(decisions.c.serial, portion)
             claims = delete(subjects).where(
                 subjects.c.experiment_id == self.record.id,
-                subjects.c.subject.in_(select(decisions.c.subject).where(mine)),
+                subjects.c.subject.in_(select(decisions.c.subject).where(condition)),
             )
             self._transaction.execute(claims)
 
 
-def remove_spent(
+def remove_empty(
     transaction: Transaction, record: ExperimentRecord, before: float, most: int
 ) -> int:
-    """Remove batches from before a time that told of events and kept none; return how many.
+    """Remove batches of events from before a time that have no rows; return how many.
 
     No row points to them, so no removal of decisions ever empties them.
 
     Args:
         transaction: one that writes.
-        record: whose they are; its lock must be held.
+        record: the experiment; its lock must be held.
         before: the time.
         most: how many at most.
     """
@@ -201,26 +208,33 @@ def remove_spent(
     )
     numbers = list(transaction.execute(query).scalars())
     if numbers:
-        gone = delete(batches).where(transaction.among(batches.c.id, numbers))
-        told = gone.returning(batches.c.experiment_id, batches.c.counted_version, *COLUMNS)
-        keep_departed(transaction, transaction.execute(told).all())
+        empty = delete(batches).where(transaction.is_any(batches.c.id, numbers))
+        counts = empty.returning(batches.c.experiment_id, batches.c.counted_version, *COLUMNS)
+        retain_counts(transaction, transaction.execute(counts).all())
     return len(numbers)
 
 
-def read_base(transaction: Transaction, record: ExperimentRecord) -> RetainedSums | None:
-    """Read what was learned from the rows that the log no longer has."""
-    columns = (bases.c[f] for f in RetainedSums.__struct_fields__)
-    row = transaction.execute(select(*columns).where(bases.c.experiment_id == record.id)).first()
+def read_retained(transaction: Transaction, record: ExperimentRecord) -> RetainedSums | None:
+    """Read the sums of decisions that were removed from the log, None where none were."""
+    query = select(
+        retained_sums.c.version,
+        retained_sums.c.at,
+        retained_sums.c.statistic,
+        retained_sums.c.arm_counts,
+        retained_sums.c.inference_state,
+    )
+    condition = retained_sums.c.experiment_id == record.id
+    row = transaction.execute(query.where(condition)).first()
     return None if row is None else RetainedSums(*row)
 
 
-def refuse_removed(base: RetainedSums | None, record: ExperimentRecord, version: int) -> None:
-    """Refuse to sum a snapshot anew that was made of rows that are gone.
+def refuse_removed(retained: RetainedSums | None, record: ExperimentRecord, version: int) -> None:
+    """Refuse to rebuild a snapshot that was made of decisions that were removed.
 
     Raises:
-        NotDerivable: it is older than the base, so it knew some of the rows otherwise.
+        NotDerivable: it is older than the retained sums, so it knew some of the rows otherwise.
     """
-    if base is not None and version < base.version:
+    if retained is not None and version < retained.version:
         raise NotDerivable(
             f"what {record.key} had learned at version {version} rested on decisions that were"
             " older than its retention and have been removed"
@@ -228,13 +242,13 @@ def refuse_removed(base: RetainedSums | None, record: ExperimentRecord, version:
 
 
 def _decides_once(record: ExperimentRecord) -> bool:
-    """Tell whether a subject may come again that must get what it got."""
+    """Return true where a subject may come again and has to get the same decision."""
     once = record.configuration.experiment.assignment == "per_subject"
     return once and record.stopped_at is None
 
 
-def _followed_unseen(table: Table) -> ColumnElement[bool]:
-    """Tell whether a decision has rows in a table that a fold will yet take in."""
+def _has_uncounted(table: Table) -> ColumnElement[bool]:
+    """Return the condition that a decision has rows in a table that a fold will yet count."""
     return exists().where(
         table.c.decision == decisions.c.serial,
         _following.c.id == table.c.batch_id,

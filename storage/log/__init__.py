@@ -1,1 +1,1 @@
-"""The log: appending decisions, what follows them, and what is found again, each one once."""
+"""The log: appending decisions and events, activating and cancelling, and querying."""

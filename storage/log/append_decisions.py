@@ -1,34 +1,151 @@
-"""Appending decisions: each id once and, where an experiment says so, each subject once."""
+"""Appending decisions: each id once and, where an experiment says so, each subject once.
+
+A few decisions are nearly always the same case: the experiment is as it was a moment ago, and
+their ids are new. They are appended as such, in as few exchanges with the database as there
+can be, in one transaction of their own. Where the case is another, that appends nothing, and the
+general way finds out.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from operator import gt
+from operator import gt, itemgetter
 from typing import Any
 
-from sqlalchemy import BigInteger, literal, select
+import numpy as np
+from msgspec import Struct
+from sqlalchemy import BigInteger, bindparam, literal, select
 
 from bandits.errors import IdReused
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
-from storage.databases import SerializationConflict, Transaction
+from storage.databases import BulkInsert, SerializationConflict, Transaction
 from storage.log.batches import close_batch, open_batch
+from storage.log.group_commit import MOST_ROWS
 from storage.log.queries import read_decisions
-from storage.schema import PLACES, decisions, of_batch, subjects
+from storage.schema import PLACES, batches, decisions, experiments, of_batch, subjects
+from storage.store_context import StoreContext
 
-COLUMNS = (
+_COLUMNS = (
     "id",
     "arm",
     "propensity",
     "context",
     "holdout",
     "fallback",
-    "restriction",
+    "eligible_set",
     "digest",
     "subject",
     "shipped",
 )
+_BATCH_COLUMNS = (
+    "kind",
+    "experiment_id",
+    "size",
+    "created_at",
+    "due_at",
+    "configuration_version",
+    "policy_version",
+    "clipped",
+    "unknown",
+    "missing",
+)
 _CLAIM = ("experiment_id", "subject", "decision_id")
 _AT_ONCE = 10_000  # subjects in one statement
+
+_EXPERIMENT_ID = bindparam("experiment_id", type_=experiments.c.id.type)
+_FAST_APPEND = BulkInsert(
+    into=batches,
+    names=_BATCH_COLUMNS,
+    row=select(*(bindparam(name, type_=batches.c[name].type) for name in _BATCH_COLUMNS)).where(
+        experiments.c.id == _EXPERIMENT_ID,
+        experiments.c.state == bindparam("state"),
+        experiments.c.configuration_version == bindparam("configuration_version"),
+        experiments.c.shipped.is_not_distinct_from(bindparam("arm_shipped")),
+    ),
+    returning=(
+        batches.c.id,
+        select(experiments.c.learned_version)
+        .where(experiments.c.id == _EXPERIMENT_ID)
+        .scalar_subquery()
+        .label("learned_version"),
+    ),
+    table=decisions,
+    serial="serial",
+    columns=_COLUMNS,
+    unique="id",
+    places=PLACES,
+)
+
+
+class AppendDecisionsCall(Struct, frozen=True, eq=False):
+    """A call that appends decisions.
+
+    Attributes:
+        context: database and experiments.
+        record: the experiment they were made under.
+        chosen: their columns,
+        hashes: and the hashes of their subjects.
+        at: when they were made, seconds since 1970.
+    """
+
+    context: StoreContext
+    record: ExperimentRecord
+    chosen: NewDecisions
+    hashes: Sequence[bytes]
+    at: float
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """Common properties of the decisions that one batch can hold."""
+        record, chosen = self.record, self.chosen
+        width = chosen.contexts.shape[1]
+        version = record.configuration.version
+        experiment = (record.id, record.state, version)
+        return ("choose", *experiment, chosen.policy_version, chosen.shipped, width)
+
+    def run(self) -> Mapping[int, StoredDecision]:
+        """Append the decisions; return the earlier one for each row that was not appended.
+
+        Raises:
+            IdReused: an id was there before with another digest, or in another experiment.
+            StaleRead: the experiment's state or configuration is no longer the record's.
+        """
+        record, chosen, context = self.record, self.chosen, self.context
+        if len(chosen.ids) <= MOST_ROWS and not _claims_subjects(record, chosen):
+            values = _batch_values(record, chosen, self.at)
+            values |= {"kind": "choose", "experiment_id": record.id, "created_at": self.at}
+            values |= {"state": record.state, "arm_shipped": record.shipped}
+            rows = sorted(zip(*_columns(chosen, self.hashes), strict=True), key=itemgetter(0))
+            batch = context.database.append(_FAST_APPEND, values, rows)
+            if batch is not None:
+                if batch[1] != record.learned_version:
+                    context.experiments.forget(record.key)
+                return {}
+        return context.write(lambda transaction: self.run_group(transaction, [self])[0])
+
+    def run_group(
+        self, transaction: Transaction, calls: Sequence["AppendDecisionsCall"]
+    ) -> list[Mapping[int, StoredDecision]]:
+        """Append the decisions of several calls of one kind as one batch.
+
+        Raises:
+            SerializationConflict: two calls ask for the same decision, or another transaction came
+                between.
+        """
+        self.context.experiments.check(transaction, self.record)
+        chosen = _concatenate([call.chosen for call in calls])
+        if len(set(chosen.ids)) < len(chosen.ids):
+            raise SerializationConflict
+        hashes = [digest for call in calls for digest in call.hashes]
+        at = max(call.at for call in calls)
+        earlier = append_decisions(transaction, self.record, chosen, hashes, at=at)
+        results: list[Mapping[int, StoredDecision]] = []
+        first = 0
+        for call in calls:
+            rows = range(first, first + len(call.chosen.ids))
+            results.append({row - first: earlier[row] for row in rows if row in earlier})
+            first = rows.stop
+        return results
 
 
 def append_decisions(
@@ -39,17 +156,26 @@ def append_decisions(
     *,
     at: float,
 ) -> Mapping[int, StoredDecision]:
-    """Append decisions; return the earlier one for each row that was not appended.
+    """Append decisions as a batch; return the earlier one for each row that was not appended.
 
     Raises:
         IdReused: an id was there before with another digest, or in another experiment.
-        Raced: another transaction came between; the whole must be done again.
+        SerializationConflict: another transaction came between; the whole must be done again.
     """
-    return _DecisionAppend(transaction, record, chosen, hashes).run(at)
+    batch = open_batch(transaction, "choose", record.id, at=at, **_batch_values(record, chosen, at))
+    append = _BatchAppend(transaction, record, chosen, hashes, batch)
+    earlier = append.each_subject_once() if _claims_subjects(record, chosen) else append.all()
+    if earlier:
+        close_batch(transaction, batch, len(chosen.ids) - len(earlier))
+    return earlier
 
 
-def opened(record: ExperimentRecord, chosen: NewDecisions, at: float) -> dict[str, Any]:
-    """Return what a batch of decisions is opened with, but for whose it is and since when."""
+def _claims_subjects(record: ExperimentRecord, chosen: NewDecisions) -> bool:
+    return record.configuration.experiment.assignment == "per_subject" and not chosen.shipped
+
+
+def _batch_values(record: ExperimentRecord, chosen: NewDecisions, at: float) -> dict[str, Any]:
+    """Return columns of a batch of decisions, but for its kind, its experiment and its time."""
     experiment = record.configuration.experiment
     clipped, unknown, missing = chosen.mended
     return {
@@ -63,102 +189,113 @@ def opened(record: ExperimentRecord, chosen: NewDecisions, at: float) -> dict[st
     }
 
 
-def columns_of(chosen: NewDecisions, hashes: Sequence[bytes]) -> list[Sequence[Any]]:
-    """Return decisions as the values of `COLUMNS`."""
+def _columns(chosen: NewDecisions, hashes: Sequence[bytes]) -> list[Sequence[Any]]:
+    """Return decisions as the values of `_COLUMNS`."""
+    n, d = chosen.contexts.shape
+    nulls = [None] * n
     return [
         chosen.ids,
         chosen.arms.tolist(),
         chosen.propensities.tolist(),
-        _contexts(chosen),
+        nulls if d == 1 else _pack_contexts(chosen),
         chosen.holdout.tolist(),
         chosen.fallback.tolist(),
-        _or_null(chosen.restrictions),
-        _or_null(chosen.digests),
+        _empty_as_null(chosen.eligible_sets) if any(chosen.eligible_sets) else nulls,
+        _empty_as_null(chosen.digests) if any(chosen.digests) else nulls,
         hashes,
-        [chosen.shipped] * len(chosen.ids),
+        [chosen.shipped] * n,
     ]
 
 
-def _contexts(chosen: NewDecisions) -> Sequence[bytes | None]:
+def _pack_contexts(chosen: NewDecisions) -> list[bytes]:
     n, d = chosen.contexts.shape
-    if d == 1:
-        return [None] * n
     packed = chosen.contexts.astype("<f8", copy=False).tobytes()
     width = 8 * d
     return [packed[i : i + width] for i in range(0, n * width, width)]
 
 
+def _empty_as_null(values: Sequence[bytes]) -> list[bytes | None]:
+    return [value or None for value in values]
+
+
+def _concatenate(parts: Sequence[NewDecisions]) -> NewDecisions:
+    """Concatenate the columns of decisions that one batch can hold."""
+    if len(parts) == 1:
+        return parts[0]
+    clipped, unknown, missing = (sum(n) for n in zip(*(p.mended for p in parts), strict=True))
+    return NewDecisions(
+        [i for p in parts for i in p.ids],
+        [s for p in parts for s in p.subjects],
+        [d for p in parts for d in p.digests],
+        np.concatenate([p.arms for p in parts]),
+        np.concatenate([p.propensities for p in parts]),
+        np.concatenate([p.contexts for p in parts]),
+        np.concatenate([p.holdout for p in parts]),
+        np.concatenate([p.fallback for p in parts]),
+        [r for p in parts for r in p.eligible_sets],
+        parts[0].policy_version,
+        (clipped, unknown, missing),
+        shipped=parts[0].shipped,
+    )
+
+
 @dataclass(frozen=True, slots=True)
-class _DecisionAppend:
-    """One call's rows on their way into the log."""
+class _BatchAppend:
+    """Append of decisions as the rows of an open batch."""
 
     transaction: Transaction
     record: ExperimentRecord
     chosen: NewDecisions
     hashes: Sequence[bytes]
+    batch: int
 
-    def run(self, at: float) -> Mapping[int, StoredDecision]:
-        experiment, chosen = self.record.configuration.experiment, self.chosen
-        batch = open_batch(
-            self.transaction, "choose", self.record.id, at=at, **opened(self.record, chosen, at)
-        )
-        once = experiment.assignment == "per_subject" and not chosen.shipped
-        earlier = self._once_each(batch) if once else self._all(batch)
-        if earlier:
-            close_batch(self.transaction, batch, len(chosen.ids) - len(earlier))
-        return earlier
-
-    def _all(self, batch: int) -> Mapping[int, StoredDecision]:
+    def all(self) -> Mapping[int, StoredDecision]:
         """Append every row whose id is new; to look first would cost more than to insert."""
         rows = range(len(self.chosen.ids))
-        if self._insert(batch, rows) == len(rows):
+        if self._insert(rows) == len(rows):
             return {}
-        return self._known(rows, batch)
+        inserted = select(decisions.c.id).where(of_batch(literal(self.batch, BigInteger)))
+        new_ids = set(self.transaction.execute(inserted).scalars())
+        return self._earlier([i for i in rows if self.chosen.ids[i] not in new_ids])
 
-    def _once_each(self, batch: int) -> Mapping[int, StoredDecision]:
+    def each_subject_once(self) -> Mapping[int, StoredDecision]:
         """Append every row whose id is new and whose subject has no decision yet."""
-        known = self._known([i for i, digest in enumerate(self.chosen.digests) if digest])
-        left = [i for i in range(len(self.chosen.ids)) if i not in known]
-        taken = self._claim(left)
-        fresh = [i for i in left if i not in taken]
-        if self._insert(batch, fresh) < len(fresh):
+        repeated = self._earlier([i for i, digest in enumerate(self.chosen.digests) if digest])
+        new_ids = [i for i in range(len(self.chosen.ids)) if i not in repeated]
+        owners = self._claim(new_ids)
+        rows = [i for i in new_ids if i not in owners]
+        if self._insert(rows) < len(rows):
             raise SerializationConflict  # an id that was not there a moment ago
-        found = read_decisions(self.transaction, list(set(taken.values())))
-        if any(decision_id not in found for decision_id in taken.values()):
+        stored = read_decisions(self.transaction, list(set(owners.values())))
+        if any(decision_id not in stored for decision_id in owners.values()):
             raise SerializationConflict  # it was erased a moment ago
-        return {**known, **{row: found[decision_id] for row, decision_id in taken.items()}}
+        return {**repeated, **{row: stored[decision_id] for row, decision_id in owners.items()}}
 
-    def _insert(self, batch: int, rows: Sequence[int]) -> int:
-        """Insert these rows sorted by their ids, which is the order they get places in."""
+    def _insert(self, rows: Sequence[int]) -> int:
+        """Insert these rows, in the order of their ids, which is the order of their serials."""
         ids = self.chosen.ids
-        columns = columns_of(self.chosen, self.hashes)
+        columns = _columns(self.chosen, self.hashes)
         if len(rows) < len(ids) or any(map(gt, ids, islice(ids, 1, None))):
             order = sorted(rows, key=ids.__getitem__)
             columns = [[column[i] for i in order] for column in columns]
-        first = batch * PLACES
+        first = self.batch * PLACES
         serials = range(first, first + len(rows))
         return self.transaction.insert(
-            decisions, ("serial", *COLUMNS), list(zip(serials, *columns, strict=True))
+            decisions, ("serial", *_COLUMNS), list(zip(serials, *columns, strict=True))
         )
 
-    def _known(self, rows: Sequence[int], batch: int | None = None) -> dict[int, StoredDecision]:
-        """Find the earlier decisions of rows whose ids were there before this batch."""
+    def _earlier(self, rows: Sequence[int]) -> dict[int, StoredDecision]:
+        """Read the decisions that have the ids of these rows already."""
         ids, digests = self.chosen.ids, self.chosen.digests
-        mine = set() if batch is None else self._ids_of(batch)
-        wanted = [ids[i] for i in rows if ids[i] not in mine]
-        found = read_decisions(self.transaction, wanted)
-        known = {i: found[ids[i]] for i in rows if ids[i] in found}
-        for i, stored in known.items():
-            if stored.digest != digests[i] or stored.experiment != self.record.key:
+        stored = read_decisions(self.transaction, [ids[i] for i in rows])
+        earlier = {i: stored[ids[i]] for i in rows if ids[i] in stored}
+        for i, decision in earlier.items():
+            if decision.digest != digests[i] or decision.experiment != self.record.key:
                 raise IdReused("decision", ids[i])
-        return known
-
-    def _ids_of(self, batch: int) -> set[str]:
-        query = select(decisions.c.id).where(of_batch(literal(batch, BigInteger)))
-        return set(self.transaction.execute(query).scalars())
+        return earlier
 
     def _claim(self, rows: Sequence[int]) -> dict[int, str]:
-        """Claim the subjects of these rows; return whose decision it is for the others.
+        """Claim the subjects of these rows; return the decision that has it, for the others.
 
         A fallback claims nothing: its subject may still get a decision of its own.
         """
@@ -177,6 +314,7 @@ class _DecisionAppend:
         return {i: owner for i in rows if (owner := owners.get(hashes[i], ids[i])) != ids[i]}
 
     def _owners(self, hashes: Sequence[bytes]) -> dict[bytes, str]:
+        """Read the decision of each subject that has one."""
         owners: dict[bytes, str] = {}
         for start in range(0, len(hashes), _AT_ONCE):
             query = select(subjects.c.subject, subjects.c.decision_id).where(
@@ -185,7 +323,3 @@ class _DecisionAppend:
             )
             owners.update((row[0], row[1]) for row in self.transaction.execute(query))
         return owners
-
-
-def _or_null(values: Sequence[bytes]) -> Sequence[bytes | None]:
-    return [v or None for v in values] if any(values) else [None] * len(values)

@@ -1,9 +1,10 @@
 """Appending metric events, each (decision, event id) once."""
 
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import chain, repeat
 from typing import NamedTuple
 
+from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import bindparam, select
 
@@ -11,35 +12,51 @@ from bandits.errors import IdReused
 from bandits.store import StaleRead
 from bandits.store.values import DecisionRef, DecisionRefs, Events
 from storage.databases import Transaction
-from storage.log.batches import FOLLOWING, close_batch, open_batch
+from storage.log.batches import REFERENCES, close_batch, open_batch
 from storage.schema import PLACES, activations, batches, decisions, events, experiments
+from storage.store_context import StoreContext
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")
 
-_Place = tuple[int, str]  # decision's number, event id
+_EventKey = tuple[int, str]  # decision's number, event id
 
 
-def read_targets(transaction: Transaction, ids: Sequence[str]) -> DecisionRefs:
-    """Find the decisions of ids."""
-    numbers = transaction.numbers(decisions.c.serial, decisions.c.id, ids)
-    made = _batches(transaction, {number // PLACES for number in numbers})
-    shared = {batch: each.target for batch, each in made.items()}
-    known = [shared.get(number // PLACES) for number in numbers]
-    waiting = {batch for batch, each in made.items() if each.waits}
-    ended = {batch for batch, each in made.items() if each.ships}
-    if waiting or ended:
-        activated = _activated(transaction, [n for n in numbers if n // PLACES in waiting])
-        shipped = _shipped(transaction, [n for n in numbers if n // PLACES in ended])
-        for row, number in enumerate(numbers):
-            if (batch := number // PLACES) in waiting or number in shipped:
-                target = shared[batch]
-                started_at = activated.get(number) if batch in waiting else target.started_at
-                known[row] = replace(target, started_at=started_at, shipped=number in shipped)
-    return DecisionRefs(known, numbers)
+class AppendEventsCall(Struct, frozen=True, eq=False):
+    """A call that appends events at a time, in seconds since 1970."""
+
+    context: StoreContext
+    events: Events
+    at: float
+
+    @property
+    def kind(self) -> str:
+        """All events can be appended together."""
+        return "reward"
+
+    def run(self) -> list[int]:
+        """Append the events; return the positions of those that were repeated."""
+        return self.context.write(
+            lambda transaction: append_events(transaction, self.events, at=self.at)
+        )
+
+    def run_group(
+        self, transaction: Transaction, calls: Sequence["AppendEventsCall"]
+    ) -> list[list[int]]:
+        """Append the events of several calls."""
+        columns = zip(*(call.events.columns for call in calls), strict=True)
+        merged = Events(*(list(chain.from_iterable(parts)) for parts in columns))
+        repeated = append_events(transaction, merged, at=max(call.at for call in calls))
+        results: list[list[int]] = []
+        first = 0
+        for call in calls:
+            rows = range(first, first + len(call.events))
+            results.append([row - first for row in repeated if row in rows])
+            first = rows.stop
+        return results
 
 
-class _DecisionRow(NamedTuple):
-    """What decisions of one batch share."""
+class _BatchRef(NamedTuple):
+    """Reference to the decisions of one batch."""
 
     target: DecisionRef
     waits: bool  # for activation
@@ -60,141 +77,148 @@ _BATCHES = (
 )
 
 
-def _batches(transaction: Transaction, numbers: set[int]) -> dict[int, _DecisionRow]:
-    made = {}
-    found = transaction.execute(_BATCHES, {"numbers": sorted(numbers)})
-    for number, key, experiment_id, created_at, waits, ships in found:
-        made[number] = _DecisionRow(
-            DecisionRef(key, experiment_id, created_at, shipped=False), waits, ships
-        )
-    return made
+def read_targets(transaction: Transaction, ids: Sequence[str]) -> DecisionRefs:
+    """Find the decisions of ids, to append events to them."""
+    numbers = transaction.find_numbers(decisions.c.serial, decisions.c.id, ids)
+    of_batch = _read_batches(transaction, {number // PLACES for number in numbers})
+    targets = {batch: ref.target for batch, ref in of_batch.items()}
+    refs = [targets.get(number // PLACES) for number in numbers]
+    waiting = {batch for batch, ref in of_batch.items() if ref.waits}
+    shipping = {batch for batch, ref in of_batch.items() if ref.ships}
+    if waiting or shipping:
+        activated = _activation_times(transaction, [n for n in numbers if n // PLACES in waiting])
+        shipped = _select_shipped(transaction, [n for n in numbers if n // PLACES in shipping])
+        for row, number in enumerate(numbers):
+            if (batch := number // PLACES) in waiting or number in shipped:
+                target = targets[batch]
+                started_at = activated.get(number) if batch in waiting else target.started_at
+                refs[row] = replace(target, started_at=started_at, shipped=number in shipped)
+    return DecisionRefs(refs, numbers)
 
 
-def _shipped(transaction: Transaction, numbers: Sequence[int]) -> frozenset[int]:
-    """Tell which of these decisions were made after the stop."""
+def _read_batches(transaction: Transaction, numbers: set[int]) -> dict[int, _BatchRef]:
+    refs = {}
+    rows = transaction.execute(_BATCHES, {"numbers": sorted(numbers)})
+    for number, key, experiment_id, created_at, waits, ships in rows:
+        target = DecisionRef(key, experiment_id, created_at, shipped=False)
+        refs[number] = _BatchRef(target, waits, ships)
+    return refs
+
+
+def _select_shipped(transaction: Transaction, numbers: Sequence[int]) -> frozenset[int]:
+    """Select those of these decisions that were made after the stop."""
     if not numbers:
         return frozenset()
-    some = transaction.among(decisions.c.serial, numbers)
-    query = select(decisions.c.serial).where(decisions.c.shipped, some)
+    query = select(decisions.c.serial).where(
+        decisions.c.shipped, transaction.is_any(decisions.c.serial, numbers)
+    )
     return frozenset(transaction.execute(query).scalars())
 
 
-def _activated(transaction: Transaction, numbers: Sequence[int]) -> dict[int, float]:
-    """Tell when the decisions were activated that wait for that."""
+def _activation_times(transaction: Transaction, numbers: Sequence[int]) -> dict[int, float]:
+    """Read when these decisions were activated, of those that were."""
     if not numbers:
         return {}
     query = (
         select(activations.c.decision, batches.c.created_at)
         .join(batches, batches.c.id == activations.c.batch_id)
-        .where(transaction.among(activations.c.decision, numbers))
+        .where(transaction.is_any(activations.c.decision, numbers))
     )
     return {row[0]: row[1] for row in transaction.execute(query)}
 
 
-def append_events(transaction: Transaction, given: Events, *, at: float) -> list[int]:
+def append_events(transaction: Transaction, new: Events, *, at: float) -> list[int]:
     """Append events of existing decisions; return the positions of those that were repeated.
 
     Raises:
-        IdReused: an event was there before, or twice in `given`, with another metric or value.
-        Outdated: a decision was erased since its number was read.
+        IdReused: an event was there before, or twice in `new`, with another metric or value.
+        StaleRead: a decision was erased since its number was read.
     """
-    transaction.lock(FOLLOWING, shared=True)
-    _check_still_there(transaction, given)
-    new: list[int] = []
-    for experiment_id, rows in _by_experiment(given):
-        new += _append(transaction, experiment_id, given, rows, at)
-    if len(new) == len(given):
-        return []
-    return sorted(set(range(len(given))).difference(new))
-
-
-def _check_still_there(transaction: Transaction, given: Events) -> None:
-    """Make sure that nobody erased a decision since its number was read.
-
-    Raises:
-        Outdated: somebody did.
-    """
-    numbers = list(set(given.numbers))
+    transaction.lock(REFERENCES, shared=True)
+    numbers = list(set(new.numbers))
     if transaction.count(decisions.c.serial, numbers) < len(numbers):
         raise StaleRead
+    appended: list[int] = []
+    for experiment_id, rows in _by_experiment(new):
+        appended += _append_batch(transaction, experiment_id, new, rows, at)
+    if len(appended) == len(new):
+        return []
+    return sorted(set(range(len(new))).difference(appended))
 
 
-def _by_experiment(given: Events) -> Iterator[tuple[int, Sequence[int]]]:
+def _by_experiment(new: Events) -> Iterator[tuple[int, Sequence[int]]]:
     """Yield the rows of each experiment, in the order of their numbers."""
-    experiment_ids = sorted({target.experiment_id for target in set(given.targets)})
+    experiment_ids = sorted({target.experiment_id for target in set(new.targets)})
     for experiment_id in experiment_ids:
-        rows: Sequence[int] = range(len(given))
+        rows: Sequence[int] = range(len(new))
         if len(experiment_ids) > 1:
-            rows = [r for r in rows if given.targets[r].experiment_id == experiment_id]
+            rows = [r for r in rows if new.targets[r].experiment_id == experiment_id]
         yield experiment_id, rows
 
 
-def _append(
-    transaction: Transaction, experiment_id: int, given: Events, rows: Sequence[int], at: float
+def _append_batch(
+    transaction: Transaction, experiment_id: int, new: Events, rows: Sequence[int], at: float
 ) -> Sequence[int]:
-    """Append events of one experiment; return the rows of those that are new."""
-    new = _distinct(given, rows)
-    told = given.take(new)
+    """Append events of one experiment; return the rows of those that were not there before."""
+    distinct = _distinct(new, rows)
+    events_once = new.take(distinct)
     batch = open_batch(
         transaction,
         "reward",
         experiment_id,
         at=at,
         due_at=at,
-        size=len(new),
-        repeated=len(rows) - len(new),
-        **_counts(told),
+        size=len(distinct),
+        repeated=len(rows) - len(distinct),
+        late=sum(events_once.late),
+        skewed=sum(events_once.skewed),
     )
-    columns = (told.metrics, told.values, told.occurred_at, told.late)
-    made = sorted(zip(told.numbers, told.event_ids, repeat(batch), *columns, strict=False))
-    size = transaction.insert(events, _COLUMNS, made)
-    if size < len(new):
-        new = _unknown(transaction, given, new, batch)
-        counts = _counts(given.take(new))
-        close_batch(transaction, batch, size, repeated=len(rows) - size, **counts)
-    return new
+    _, numbers, event_ids, *columns, late, _ = events_once.columns
+    values = sorted(zip(numbers, event_ids, repeat(batch), *columns, late, strict=False))
+    size = transaction.insert(events, _COLUMNS, values)
+    if size == len(distinct):
+        return distinct
+    appended = _without_earlier(transaction, new, distinct, batch)
+    kept = new.take(appended)
+    counts = {"late": sum(kept.late), "skewed": sum(kept.skewed)}
+    close_batch(transaction, batch, size, repeated=len(rows) - size, **counts)
+    return appended
 
 
-def _counts(told: Events) -> dict[str, int]:
-    """Count what a batch of events tells of its time."""
-    return {"late": sum(told.late), "skewed": sum(told.skewed)}
-
-
-def _distinct(given: Events, rows: Sequence[int]) -> Sequence[int]:
-    """Leave out rows of what came in an earlier one.
+def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:
+    """Leave out rows of events that came in an earlier row.
 
     Raises:
-        IdReused: it comes again with another metric or value.
+        IdReused: one comes again with another metric or value.
     """
-    told = given.take(rows)
-    if len(set(told.numbers)) == len(rows):
+    if len(set(new.take(rows).numbers)) == len(rows):
         return rows
-    first: dict[_Place, int] = {}
+    first: dict[_EventKey, int] = {}
     for row in rows:
-        earlier = first.setdefault((given.numbers[row], given.event_ids[row]), row)
-        _check_same(given, row, given.metrics[earlier], given.values[earlier])
+        earlier = first.setdefault((new.numbers[row], new.event_ids[row]), row)
+        _check_same(new, row, new.metrics[earlier], new.values[earlier])
     return list(first.values())
 
 
-def _unknown(
-    transaction: Transaction, given: Events, rows: Sequence[int], batch: int
+def _without_earlier(
+    transaction: Transaction, new: Events, rows: Sequence[int], batch: int
 ) -> Sequence[int]:
-    """Leave out rows of what was there before a batch.
+    """Leave out rows of events that were there before a batch.
 
     Raises:
-        IdReused: it was, with another metric or value.
+        IdReused: one was, with another metric or value.
     """
-    left = {(given.numbers[row], given.event_ids[row]): row for row in rows}
+    left = {(new.numbers[row], new.event_ids[row]): row for row in rows}
     columns = (events.c.decision, events.c.event_id, events.c.metric, events.c.value)
-    some = transaction.among(events.c.decision, list({number for number, _ in left}))
-    query = select(*columns).where(some, events.c.batch_id != batch)
+    same_decisions = transaction.is_any(events.c.decision, list({number for number, _ in left}))
+    query = select(*columns).where(same_decisions, events.c.batch_id != batch)
     for number, event_id, metric, value in transaction.execute(query):
         row = left.pop((number, event_id), None)
         if row is not None:
-            _check_same(given, row, metric, value)
+            _check_same(new, row, metric, value)
     return list(left.values())
 
 
-def _check_same(told: Events, row: int, metric: str, value: float) -> None:
-    if (told.metrics[row], told.values[row]) != (metric, value):
-        raise IdReused("event", told.event_ids[row])
+def _check_same(new: Events, row: int, metric: str, value: float) -> None:
+    if (new.metrics[row], new.values[row]) != (metric, value):
+        raise IdReused("event", new.event_ids[row])

@@ -8,26 +8,15 @@ from sqlalchemy import delete, func, insert, select, update
 
 from bandits.store.values import ExperimentRecord
 from storage.databases import Transaction
-from storage.schema import batches, restrictions
+from storage.schema import batches, eligible_sets
 
-# The lock of what refers to decisions: shared by who appends to them, alone for who deletes them.
-FOLLOWING = "what follows a decision"
+# The lock of rows that refer to decisions: shared by calls that insert such rows, alone for those
+# that delete decisions. Every process on a database has to use the same name.
+REFERENCES = "references to decisions"
 
 Kind = Literal["choose", "activate", "reward", "cancel"]
 
-OPENED = (
-    "kind",
-    "experiment_id",
-    "size",
-    "created_at",
-    "due_at",
-    "configuration_version",
-    "policy_version",
-    "clipped",
-    "unknown",
-    "missing",
-)  # what a batch of decisions is opened with
-_OPENING = insert(batches).returning(batches.c.id)
+_INSERT = insert(batches).returning(batches.c.id)
 
 
 def open_batch(
@@ -43,12 +32,12 @@ def open_batch(
 
     Args:
         transaction: one that writes.
-        kind: what its rows are.
-        experiment_id: whose they are.
+        kind: of its rows.
+        experiment_id: the experiment of all of them.
         at: when, seconds since 1970.
         due_at: when a fold may take it in; None for decisions that wait to be activated.
-        columns: its size, and what else is the same for all its rows. Where they turn out to be
-            fewer, `close_batch` says so.
+        columns: its size, and other columns. Where its rows turn out to be fewer, `close_batch`
+            corrects them.
     """
     row: dict[str, Any] = {
         "kind": kind,
@@ -57,40 +46,42 @@ def open_batch(
         "due_at": due_at,
         **columns,
     }
-    number: int = transaction.execute(_OPENING, row).scalar_one()
+    number: int = transaction.execute(_INSERT, row).scalar_one()
     return number
 
 
 def close_batch(transaction: Transaction, batch_id: int, size: int, **counts: int) -> None:
-    """Note that a batch got other counts than it was opened with; one of nothing is taken away."""
-    mine = batches.c.id == batch_id
+    """Correct the counts of a batch; delete it where it has neither rows nor counts."""
+    condition = batches.c.id == batch_id
     if size or any(counts.values()):
-        transaction.execute(update(batches).where(mine).values(size=size, **counts))
+        transaction.execute(update(batches).where(condition).values(size=size, **counts))
     else:
-        transaction.execute(delete(batches).where(mine))
+        transaction.execute(delete(batches).where(condition))
 
 
 _COLUMNS = ("experiment_id", "digest")
 
 
 def admit(
-    transaction: Transaction, record: ExperimentRecord, given: Sequence[bytes], *, most: int
+    transaction: Transaction, record: ExperimentRecord, eligible: Sequence[bytes], *, most: int
 ) -> Sequence[bytes]:
-    """Note which of these distinct restrictions are new; return those beyond `most`, if any.
+    """Insert eligible sets, all distinct, that are new; return those beyond `most`, if any.
 
-    Where some are beyond it, none is noted.
+    Where there are such, none is inserted.
     """
-    transaction.lock(f"restrictions {record.id}")
-    digests = {blake2b(r, digest_size=16).digest(): r for r in given}
-    mine = restrictions.c.experiment_id == record.id
-    query = select(restrictions.c.digest).where(mine, restrictions.c.digest.in_(list(digests)))
-    known = set(transaction.execute(query).scalars())
-    fresh = [digest for digest in digests if digest not in known]
-    if not fresh:
+    transaction.lock(f"eligible sets {record.id}")
+    digests = {blake2b(r, digest_size=16).digest(): r for r in eligible}
+    condition = eligible_sets.c.experiment_id == record.id
+    query = select(eligible_sets.c.digest).where(
+        condition, eligible_sets.c.digest.in_(list(digests))
+    )
+    stored = set(transaction.execute(query).scalars())
+    new = [digest for digest in digests if digest not in stored]
+    if not new:
         return []
-    count = select(func.count()).select_from(restrictions).where(mine)
+    count = select(func.count()).select_from(eligible_sets).where(condition)
     room = max(most - transaction.execute(count).scalar_one(), 0)
-    if len(fresh) > room:
-        return [digests[digest] for digest in fresh[room:]]
-    transaction.insert(restrictions, _COLUMNS, [(record.id, d) for d in sorted(fresh)])
+    if len(new) > room:
+        return [digests[digest] for digest in new[room:]]
+    transaction.insert(eligible_sets, _COLUMNS, [(record.id, d) for d in sorted(new)])
     return []

@@ -1,89 +1,64 @@
-"""Group commit: what several threads want to write goes into one transaction.
+"""Group commit: calls of several threads go into one transaction.
 
-A commit costs the same for one row as for a hundred, since it waits for the disk. A call that
-cannot be done together with others, because an id was there before or because it is wrong, takes
-the whole group's transaction back; then each is done in a transaction of its own.
+A commit costs the same for one row as for a hundred, since it waits for the disk. A call that comes
+while none is being committed is done at once; those that come meanwhile wait, and are then done
+together. A call that cannot be done together with others, because an id was there before or because
+it is wrong, undoes the group's transaction; then each call is done in a transaction of its own.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Generic, TypeVar
-
-from msgspec import Struct
+from collections.abc import Hashable, Sequence
+from functools import partial
+from operator import methodcaller
+from typing import Any, Protocol, TypeVar
 
 from bandits.batching_queue import BatchingQueue, NotCombinable
 from storage.databases import Database, SerializationConflict, Transaction
 
-C = TypeVar("C")
-R = TypeVar("R")
+MOST_ROWS = 200  # a call of more is a group of its own
+
+R_co = TypeVar("R_co", covariant=True)
 
 
-class CallType(Generic[C, R]):
-    """A kind of calls: how one is done alone, and how several are done together.
+class Call(Protocol[R_co]):
+    """A call that appends to the log, by itself or together with others of its kind."""
 
-    `together` may raise anything; then each is done alone.
+    @property
+    def kind(self) -> Hashable:
+        """Calls of equal kind can be done together, by the `run_group` of any of them."""
+        ...
+
+    def run(self) -> R_co:
+        """Do this call in a transaction of its own."""
+        ...
+
+    def run_group(self, transaction: Transaction, calls: Sequence[Any]) -> Sequence[R_co]:
+        """Do several calls of this kind; where it raises anything, each is done alone."""
+        ...
+
+
+def group_commit(database: Database) -> BatchingQueue[Call[Any], Any]:
+    """Return the queue of calls that append to the log of a database."""
+    return BatchingQueue(methodcaller("run"), partial(_commit, database))
+
+
+def _commit(database: Database, calls: Sequence[Call[Any]]) -> Sequence[Any]:
+    """Do calls in one transaction.
+
+    Raises:
+        NotCombinable: one of them has to be done alone; nothing was stored.
+        Unavailable: the transaction could not be committed.
     """
-
-    def __init__(
-        self,
-        alone: Callable[[C], R],
-        together: Callable[[Transaction, Sequence[C]], Sequence[R]],
-    ) -> None:
-        """Do a call by `alone`, which has its own transaction, or several in a given one."""
-        self.alone = alone
-        self.together = together
-
-
-class _Call(Struct, frozen=True, eq=False):
-    """A call, how it is done, and its kind: calls of one kind can be done together."""
-
-    work: CallType[Any, Any]
-    kind: Hashable
-    asked: Any
-
-
-class GroupCommit:
-    """The queue of calls to one database."""
-
-    def __init__(self, database: Database) -> None:
-        """Write to `database`."""
-        self._database = database
-        self._queue: BatchingQueue[_Call, Any] = BatchingQueue(_alone, self._commit)
-
-    def __len__(self) -> int:
-        """Tell how many calls wait behind the group that is being committed."""
-        return len(self._queue)
-
-    def do(self, work: CallType[C, R], kind: Hashable, call: C) -> R:
-        """Do a call, committed on return, together with what waits beside it.
-
-        Args:
-            work: how.
-            kind: calls of one kind can be done together.
-            call: what.
-
-        Raises:
-            Unavailable: the group could not be committed, or too many wait already; nothing of it
-                was stored.
-        """
-        result: R = self._queue.do(_Call(work, kind, call))
-        return result
-
-    def _commit(self, group: Sequence[_Call]) -> Sequence[Any]:
-        kinds: dict[Hashable, list[int]] = {}
-        for place, call in enumerate(group):
-            kinds.setdefault(call.kind, []).append(place)
-        results: list[Any] = [None] * len(group)
-        try:
-            with self._database.writing() as transaction:
-                for places in kinds.values():
-                    together = group[places[0]].work.together
-                    done = together(transaction, [group[i].asked for i in places])
-                    for place, result in zip(places, done, strict=True):
-                        results[place] = result
-        except SerializationConflict as error:
-            raise NotCombinable from error
-        return results
-
-
-def _alone(call: _Call) -> Any:
-    return call.work.alone(call.asked)
+    kinds: dict[Hashable, list[int]] = {}
+    for place, call in enumerate(calls):
+        kinds.setdefault(call.kind, []).append(place)
+    results: list[Any] = [None] * len(calls)
+    try:
+        with database.writing() as transaction:
+            for places in kinds.values():
+                group = [calls[place] for place in places]
+                group_results = group[0].run_group(transaction, group)
+                for place, result in zip(places, group_results, strict=True):
+                    results[place] = result
+    except SerializationConflict as error:
+        raise NotCombinable from error
+    return results

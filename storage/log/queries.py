@@ -8,7 +8,7 @@ from sqlalchemy import Select, desc, select
 
 from bandits.array_types import FloatArray
 from bandits.store.values import Event, ExperimentRecord, StoredDecision
-from storage.databases import Found, Transaction
+from storage.databases import NamedRow, Transaction
 from storage.schema import (
     CHOSEN,
     activations,
@@ -53,7 +53,7 @@ _STORED = with_marks(
     decisions.c.context,
     decisions.c.holdout,
     decisions.c.fallback,
-    decisions.c.restriction,
+    decisions.c.eligible_set,
     decisions.c.digest,
     batches.c.created_at.label("made_at"),
     batches.c.due_at,
@@ -65,29 +65,29 @@ _STORED = with_marks(
 
 def read_decisions(transaction: Transaction, ids: Sequence[str]) -> dict[str, StoredDecision]:
     """Read the decisions that exist among these ids."""
-    found = {}
+    stored = {}
     for start in range(0, len(ids), _AT_ONCE):
-        some = transaction.among(decisions.c.id, ids[start : start + _AT_ONCE])
-        for row in transaction.execute(_STORED.where(some)).all():
-            found[row[0]] = _stored(row)
-    return found
+        condition = transaction.is_any(decisions.c.id, ids[start : start + _AT_ONCE])
+        for row in transaction.execute(_STORED.where(condition)).all():
+            stored[row[0]] = _stored(row)
+    return stored
 
 
 def read_numbered(transaction: Transaction, serials: Sequence[int]) -> list[StoredDecision]:
     """Read the decisions of these serials, in the order of their serials."""
-    found: list[StoredDecision] = []
+    stored: list[StoredDecision] = []
     for start in range(0, len(serials), _AT_ONCE):
-        some = transaction.among(decisions.c.serial, serials[start : start + _AT_ONCE])
-        rows = transaction.execute(_STORED.where(some).order_by(decisions.c.serial))
-        found += [_stored(row) for row in rows]
-    return found
+        condition = transaction.is_any(decisions.c.serial, serials[start : start + _AT_ONCE])
+        rows = transaction.execute(_STORED.where(condition).order_by(decisions.c.serial))
+        stored += [_stored(row) for row in rows]
+    return stored
 
 
 def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> list[StoredDecision]:
     """Read the decisions of an experiment that were made last, the newest first.
 
-    They are taken from as many of its newest batches of decisions as it needs, however many of
-    rewards have come since.
+    Only as many of its newest batches of decisions are read as have that many rows, however many
+    batches of rewards have come since.
     """
     newest = (
         select(batches.c.id, batches.c.size)
@@ -95,20 +95,19 @@ def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> lis
         .order_by(batches.c.created_at.desc(), batches.c.id.desc())
         .limit(limit)
     )
-    wanted, found = [], 0
+    batch_ids, size = [], 0
     for row in transaction.execute(newest):
-        wanted.append(row.id)
-        found += row.size
-        if found >= limit:
+        batch_ids.append(row.id)
+        size += row.size
+        if size >= limit:
             break
-    made = transaction.for_each(
-        batches, [], select(decisions.c.serial).where(of_batch(batches.c.id))
-    )
-    query = made.where(batches.c.id.in_(wanted)).order_by(desc("serial")).limit(limit)
+    rows = select(decisions.c.serial).where(of_batch(batches.c.id))
+    serials = transaction.join_each(batches, [], rows).where(batches.c.id.in_(batch_ids))
+    query = serials.order_by(desc("serial")).limit(limit)
     return read_numbered(transaction, list(transaction.execute(query).scalars()))[::-1]
 
 
-def _stored(row: Found) -> StoredDecision:
+def _stored(row: NamedRow) -> StoredDecision:
     (
         decision_id,
         experiment,
@@ -134,7 +133,7 @@ def _stored(row: Found) -> StoredDecision:
         policy_version,
         arm,
         propensity,
-        _context(context),
+        _unpack_context(context),
         holdout,
         fallback,
         restriction or b"",
@@ -146,7 +145,7 @@ def _stored(row: Found) -> StoredDecision:
     )
 
 
-def _context(packed: bytes | None) -> FloatArray:
+def _unpack_context(packed: bytes | None) -> FloatArray:
     if packed is None:
         return _ALWAYS_ONE
     return np.frombuffer(packed, dtype="<f8").astype(np.float64, copy=False)
@@ -174,19 +173,19 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
 def newest_decisions(
     transaction: Transaction, record: ExperimentRecord, hashes: Sequence[bytes]
 ) -> dict[bytes, str]:
-    """Return, by the hash of a subject, the newest decision made for it in an experiment.
+    """Return the newest decision of each subject in an experiment, by the subject's hash.
 
-    Where each subject has one decision, that is looked up; else the experiment's log is gone
-    through, once for all of them: at most 10,000, as a statement takes.
+    Where each subject has one decision, it is looked up; else the experiment's log is read once
+    for all of them, at most 10,000, as many as a statement takes.
     """
     if record.configuration.experiment.assignment == "per_subject":
         query = select(subjects.c.subject, subjects.c.decision_id).where(
             subjects.c.experiment_id == record.id, subjects.c.subject.in_(hashes)
         )
     else:
-        mine = select(decisions.c.subject, decisions.c.id, decisions.c.serial).where(
+        rows = select(decisions.c.subject, decisions.c.id, decisions.c.serial).where(
             of_batch(batches.c.id), decisions.c.subject.in_(hashes)
         )
-        found = transaction.for_each(batches, [], mine)
-        query = found.where(batches.c.experiment_id == record.id).order_by("serial")
+        joined = transaction.join_each(batches, [], rows)
+        query = joined.where(batches.c.experiment_id == record.id).order_by("serial")
     return {row.subject: row[1] for row in transaction.execute(query)}

@@ -1,4 +1,4 @@
-"""What Alembic runs to migrate: on the connection, in the transaction, that it is given."""
+"""Alembic's environment: migrations run on the connection and transaction of the caller."""
 
 from alembic import context
 

@@ -17,7 +17,7 @@ found its decision.
 """
 
 from storage.schema.accounts import api_keys, audit_log, secrets, sessions, users
-from storage.schema.experiments import configurations, drafts, experiments, restrictions
+from storage.schema.experiments import configurations, drafts, eligible_sets, experiments
 from storage.schema.log import (
     CHOSEN,
     NEW,
@@ -33,7 +33,15 @@ from storage.schema.log import (
     subjects,
 )
 from storage.schema.metadata import metadata
-from storage.schema.snapshots import KEPT, bases, departed, erasures, grounds, snapshots
+from storage.schema.snapshots import (
+    KEPT,
+    QUALITY_COUNTS,
+    erasures,
+    inference_states,
+    retained_counts,
+    retained_sums,
+    snapshots,
+)
 
 __all__ = [
     "CHOSEN",
@@ -41,24 +49,25 @@ __all__ = [
     "NEW",
     "PENDING",
     "PLACES",
+    "QUALITY_COUNTS",
     "activations",
     "api_keys",
     "audit_log",
-    "bases",
     "batch_of",
     "batches",
     "cancellations",
     "configurations",
     "decisions",
-    "departed",
     "drafts",
+    "eligible_sets",
     "erasures",
     "events",
     "experiments",
-    "grounds",
+    "inference_states",
     "metadata",
     "of_batch",
-    "restrictions",
+    "retained_counts",
+    "retained_sums",
     "secrets",
     "sessions",
     "snapshots",

@@ -1,4 +1,4 @@
-"""Who may do what, and what they did: users, sessions, API keys, the audit log."""
+"""Tables of accounts: secrets, users, sessions, API keys, the audit log."""
 
 from sqlalchemy import (
     CheckConstraint,
@@ -12,6 +12,7 @@ from sqlalchemy import (
 )
 
 from storage.schema.metadata import Identifier, Serial, metadata
+from storage.stored_format import FormattedJson
 
 secrets = Table(
     "secrets",
@@ -69,7 +70,7 @@ audit_log = Table(
     Column("by", Text, nullable=False),
     Column("action", Text, nullable=False),
     Column("subject", Identifier, nullable=False),  # experiment:spring, user:a@b.example, key:3
-    Column("before", Text),
-    Column("after", Text),
+    Column("before", FormattedJson("audit_log.before", 1)),
+    Column("after", FormattedJson("audit_log.after", 1)),
     Index("ix_audit_log_subject_id", "subject", "id"),
 )

@@ -1,4 +1,4 @@
-"""Experiments, their configurations, what restricts them, and drafts."""
+"""Tables of experiments: their configurations, their eligible sets, and drafts."""
 
 from sqlalchemy import (
     CheckConstraint,
@@ -13,6 +13,7 @@ from sqlalchemy import (
 )
 
 from storage.schema.metadata import Identifier, Serial, metadata
+from storage.stored_format import FormattedJson
 
 experiments = Table(
     "experiments",
@@ -43,7 +44,8 @@ configurations = Table(
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("created_at", Double, nullable=False),
-    Column("body", Text, nullable=False),  # not JSONB, which forgets the order of metrics
+    # Not JSONB, which forgets the order of metrics.
+    Column("body", FormattedJson("configurations.body", 1), nullable=False),
 )
 
 drafts = Table(
@@ -51,16 +53,16 @@ drafts = Table(
     metadata,
     Column("id", Identifier, primary_key=True),
     Column("version", Integer, nullable=False),
-    Column("body", Text, nullable=False),
+    Column("body", FormattedJson("drafts.body", 1), nullable=False),
     Column("created_at", Double, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("changed_at", Double, nullable=False),
     Column("changed_by", Text, nullable=False),
 )
 
-# The different restrictions that requests had, of which an experiment takes only so many.
-restrictions = Table(
-    "restrictions",
+# The different eligible sets that requests had, of which an experiment takes only so many.
+eligible_sets = Table(
+    "eligible_sets",
     metadata,
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("digest", LargeBinary, primary_key=True),

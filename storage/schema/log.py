@@ -1,4 +1,4 @@
-"""The log: batches, and what each of them wrote. Rows are inserted and never changed."""
+"""Tables of the log: batches, and the rows of each. Rows are inserted and never changed."""
 
 from sqlalchemy import (
     Boolean,
@@ -90,7 +90,7 @@ decisions = Table(
     Column("context", LargeBinary),  # d little-endian doubles; null with d = 1, the constant
     Column("holdout", Boolean, nullable=False),
     Column("fallback", Boolean, nullable=False),
-    Column("restriction", LargeBinary),
+    Column("eligible_set", LargeBinary),
     Column("digest", LargeBinary),
     Column("subject", LargeBinary, nullable=False),
     Column("shipped", Boolean, nullable=False, server_default=false()),
@@ -102,7 +102,7 @@ batch_of = decisions.c.serial // _PLACES
 
 
 def of_batch(batch_id: ColumnElement[int]) -> ColumnElement[bool]:
-    """Tell whether a decision is of a batch, as a range of serials, which an index finds."""
+    """Return the condition that a decision is of a batch: a range of serials, for the index."""
     first = batch_id * _PLACES
     return decisions.c.serial.between(first, first + (_PLACES - literal_column("1", Integer)))
 

@@ -1,4 +1,4 @@
-"""What all tables have in common: how they are named, and the types of numbers and ids."""
+"""Metadata of the tables: naming conventions, and the types of numbers and ids."""
 
 from sqlalchemy import (
     BigInteger,

@@ -1,4 +1,4 @@
-"""What is learned from the log: snapshots, and what is kept beside them."""
+"""Tables of snapshots, and of sums that are kept beside them."""
 
 from sqlalchemy import (
     BigInteger,
@@ -7,12 +7,17 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     Table,
     text,
 )
 
 from storage.schema.metadata import Serial, metadata
+from storage.stored_format import FormattedBlob
+
+# As `bandits.store.values.DataQualityCounts` has them, in its order.
+QUALITY_COUNTS = ("clipped", "unknown", "missing", "repeated", "late", "skewed", "early")
+
+INFERENCE_FORMAT = 2  # as `bandits.inference.state` numbers it
 
 snapshots = Table(
     "snapshots",
@@ -23,8 +28,9 @@ snapshots = Table(
     Column("at", Double, nullable=False),
     Column("seed", BigInteger, nullable=False),
     Column("upcoming", BigInteger, nullable=False),
-    Column("statistic", LargeBinary, nullable=False),  # empty where it is no longer kept
-    Column("tally", LargeBinary, nullable=False),
+    # Empty where it is no longer kept.
+    Column("statistic", FormattedBlob("snapshots.statistic", 1), nullable=False),
+    Column("arm_counts", FormattedBlob("snapshots.arm_counts", 1), nullable=False),
     Index("ix_snapshots_experiment_id_at", "experiment_id", "at", "version"),
 )
 KEPT = text("length(statistic) > 0")
@@ -47,31 +53,35 @@ erasures = Table(
     Column("last_version", Integer, nullable=False),
 )
 
-# Of each experiment's newest snapshot alone: nobody asks for those of earlier ones.
-grounds = Table(
-    "grounds",
+# Of each experiment's newest snapshot alone: results are read of no other.
+inference_states = Table(
+    "inference_states",
     metadata,
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("version", Integer, nullable=False),
-    Column("content", LargeBinary, nullable=False),
+    Column("content", FormattedBlob("inference_states.content", INFERENCE_FORMAT), nullable=False),
 )
 
-# What was learned from decisions whose rows were removed because they are old: see
+# Sums over decisions that were learned from and whose rows were removed because they are old: see
 # `storage.deletion.retention`.
-bases = Table(
-    "bases",
+retained_sums = Table(
+    "retained_sums",
     metadata,
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("at", Double, nullable=False),
-    Column("statistic", LargeBinary, nullable=False),
-    Column("tally", LargeBinary, nullable=False),
-    Column("grounds", LargeBinary, nullable=False),
+    Column("statistic", FormattedBlob("retained_sums.statistic", 1), nullable=False),
+    Column("arm_counts", FormattedBlob("retained_sums.arm_counts", 1), nullable=False),
+    Column(
+        "inference_state",
+        FormattedBlob("retained_sums.inference_state", INFERENCE_FORMAT),
+        nullable=False,
+    ),
 )
 
 # Data-quality counts of batches that are no longer in the log: `storage.snapshots.data_quality`.
-departed = Table(
-    "departed",
+retained_counts = Table(
+    "retained_counts",
     metadata,
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("clipped", Integer, nullable=False),

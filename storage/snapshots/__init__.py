@@ -1,1 +1,1 @@
-"""What the learner reads and leaves: observations out of the log, folds, snapshots, and proof."""
+"""Snapshots: observations from the log, folds, stored snapshots and their verification."""

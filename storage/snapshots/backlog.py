@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ScalarSelect, func, select
 
 from bandits.store.values import ExperimentRecord, FoldBacklog
-from storage.databases import Found, Transaction
+from storage.databases import NamedRow, Transaction
 from storage.schema import (
     NEW,
     PENDING,
@@ -18,66 +18,68 @@ from storage.schema import (
     experiments,
 )
 
-MOST_ROWS = 200_000  # that a fold sees, that it learns, and that it closes
-MOST_CELLS = 1_000_000  # rows seen, by arms, by features, where each has probabilities of its own
-MOST_ORIGINS = 100  # policies to prepare again, for what was chosen long before a fold sees it
+MOST_ROWS = 200_000  # that a fold counts, that it learns, and that it closes
+MOST_CELLS = 1_000_000  # rows counted, by arms, by features, where each has its own probabilities
+MOST_ORIGINS = 100  # policies to prepare again, for decisions made long before a fold counts them
 MOST_BATCHES = 20_000
 
 _made_in = batches.alias("made_in")
 
 
-def seen_at_most(record: ExperimentRecord) -> int:
-    """Return how many rows a fold sees for the first time, if they are of several batches."""
+def row_limit(record: ExperimentRecord) -> int:
+    """Return how many rows a fold counts at most, if they are of several batches."""
     if not record.configuration.experiment.make_policy().statistic.contextual:
-        return MOST_ROWS  # probabilities are the same for everybody
+        return MOST_ROWS  # probabilities are the same for all
     problem = record.configuration.problem
     return min(MOST_ROWS, max(1, MOST_CELLS // (problem.n_arms * problem.n_features)))
 
 
-def affordable(transaction: Transaction, unseen: Sequence[Found]) -> Sequence[Found]:
-    """Keep the first batches, at least one, whose rows rest on few enough policies.
+def limit_origins(transaction: Transaction, uncounted: Sequence[NamedRow]) -> Sequence[NamedRow]:
+    """Keep the first batches, at least one, whose rows were decided by few enough policies.
 
-    What is chosen rests on the newest ones, what is activated or cancelled on any.
+    Chosen decisions were decided by the newest policies, activated or cancelled ones by any.
     """
-    rested: dict[int, set[tuple[int, bytes | None]]] = {}
+    origins_of: dict[int, set[tuple[int, bytes | None]]] = {}
     for kind, marks in (("activate", activations), ("cancel", cancellations)):
-        numbers = [row.id for row in unseen if row.kind == kind]
+        numbers = [row.id for row in uncounted if row.kind == kind]
+        if not numbers:
+            continue
         query = (
-            select(marks.c.batch_id, _made_in.c.policy_version, decisions.c.restriction)
+            select(marks.c.batch_id, _made_in.c.policy_version, decisions.c.eligible_set)
             .join(decisions, decisions.c.serial == marks.c.decision)
             .join(_made_in, _made_in.c.id == batch_of)
-            .where(transaction.among(marks.c.batch_id, numbers))
+            .where(transaction.is_any(marks.c.batch_id, numbers))
             .distinct()
         )
-        for number, version, restriction in transaction.execute(query) if numbers else ():
-            rested.setdefault(number, set()).add((version, restriction))
+        for number, version, eligible in transaction.execute(query):
+            origins_of.setdefault(number, set()).add((version, eligible))
     origins: set[tuple[int, bytes | None]] = set()
-    for i, row in enumerate(unseen):
-        origins |= rested.get(row.id, set())
+    for i, row in enumerate(uncounted):
+        origins |= origins_of.get(row.id, set())
         if i and len(origins) > MOST_ORIGINS:
-            return unseen[:i]
-    return unseen
+            return uncounted[:i]
+    return uncounted
 
 
-def read_waiting(transaction: Transaction, now: float) -> dict[int, FoldBacklog]:
+def read_backlog(transaction: Transaction, now: float) -> dict[int, FoldBacklog]:
     """Count the batches that folds would take at `now`, by experiment.
 
-    Each kind is looked up in an index of its own: what it costs is what waits.
+    Each kind is looked up in an index of its own: the cost is that of the backlog.
     """
 
-    def among(told: Any, *conditions: Any, first: bool = False) -> ScalarSelect[Any]:
-        mine = batches.c.experiment_id == experiments.c.id
-        query = select(told).where(mine, *conditions).correlate(experiments)
-        # By number, not by the least time: for that, SQLite would go through all that is folded.
+    def of_batches(value: Any, *conditions: Any, first: bool = False) -> ScalarSelect[Any]:
+        of_experiment = batches.c.experiment_id == experiments.c.id
+        query = select(value).where(of_experiment, *conditions).correlate(experiments)
+        # By number, not by the least time: for that, SQLite would read all that is folded.
         return (query.order_by(batches.c.id).limit(1) if first else query).scalar_subquery()
 
     due = (PENDING, batches.c.due_at <= now)
     query = select(
         experiments.c.id,
-        among(func.count(), NEW),
-        among(batches.c.created_at, NEW, first=True),
-        among(func.count(batches.c.id), *due),
-        among(func.min(batches.c.due_at), *due),
+        of_batches(func.count(), NEW),
+        of_batches(batches.c.created_at, NEW, first=True),
+        of_batches(func.count(batches.c.id), *due),
+        of_batches(func.min(batches.c.due_at), *due),
     ).where(experiments.c.state.in_(["running", "paused", "stopped"]))
     return {
         number: FoldBacklog(new + matured, min(since))

@@ -1,87 +1,93 @@
-"""What did not fit: counted by batch when it is written, kept by experiment when a fold sees it.
+"""Data-quality counts: input that did not fit, counted by batch and summed by experiment.
 
-Folds keep the sums in the experiment's own row, since what is wrong with a log is no reason for a
-new snapshot. Once a stopped experiment's result is final they stay as they are: later batches are
-taken to have nothing that did not fit. What batches counted that are no longer in the log, since
-their rows were erased or removed, is kept as departed, so that all of it can be verified.
+A batch gets its counts when it is written; the fold that counts it adds them to the experiment's
+own row, since faults of a log are no reason for a new snapshot. Once a stopped experiment's result
+is final its counts stay as they are: those of later batches are set to 0. The counts of batches
+that were erased or removed from the log are retained, so that all of it can be verified.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 
 from sqlalchemy import func, insert, select, update
 
 from bandits.store.values import DataQualityCounts, ExperimentRecord
-from storage.databases import Found, Transaction
+from storage.databases import NamedRow, Transaction
 from storage.log.batches import open_batch
-from storage.schema import batches, departed, experiments
+from storage.schema import QUALITY_COUNTS, batches, experiments, retained_counts
 
-NAMES = DataQualityCounts.__struct_fields__
-COLUMNS = tuple(batches.c[name] for name in NAMES)
+COLUMNS = tuple(batches.c[name] for name in QUALITY_COUNTS)
+_COUNTS = itemgetter(slice(-len(QUALITY_COUNTS), None))  # of a row that ends with `COLUMNS`
 
 
 def note_early(transaction: Transaction, early: Mapping[int, int], *, at: float) -> None:
-    """Count events of experiments, by number, that are not kept, each in a batch without rows."""
+    """Count early events, which are not kept, by experiment's number, in batches without rows."""
     for number in sorted(early):
         count = early[number]
         open_batch(transaction, "reward", number, size=0, at=at, due_at=at, early=count)
 
 
-def keep_mishaps(
-    transaction: Transaction, record: ExperimentRecord, counted: Sequence[Found]
+def add_counts(
+    transaction: Transaction, record: ExperimentRecord, counted: Sequence[NamedRow]
 ) -> None:
-    """Add those of the batches that a fold counts to the experiment's."""
-    count = [b for b in counted if _in_time(record, b)]
-    more = {name: sum(getattr(b, name) for b in count) for name in NAMES}
-    if any(more.values()):
-        values = {name: experiments.c[name] + n for name, n in more.items()}
-        mine = update(experiments).where(experiments.c.id == record.id)
-        transaction.execute(mine.values(values))
-    too_late = [b.id for b in counted if not _in_time(record, b) and _any(b)]
-    if too_late:
-        those = update(batches).where(transaction.among(batches.c.id, too_late))
-        transaction.execute(those.values(dict.fromkeys(NAMES, 0)))
-
-
-def _any(batch: Found) -> bool:
-    return any(getattr(batch, name) for name in NAMES)
-
-
-def _in_time(record: ExperimentRecord, batch: Found) -> bool:
-    if record.stopped_at is None or record.closes_at is None:
-        return True
-    latest = record.stopped_at if batch.kind == "choose" else record.closes_at
-    return bool(batch.created_at <= latest)
-
-
-def logged_mishaps(transaction: Transaction, record: ExperimentRecord) -> DataQualityCounts:
-    """Sum what every counted batch told, those included that are no longer in the log."""
-    sums = [func.coalesce(func.sum(column), 0) for column in COLUMNS]
-    here = (batches.c.experiment_id == record.id, batches.c.counted_version.is_not(None))
-    logged = transaction.execute(select(*sums).where(*here)).one()
-    query = select(*(departed.c[name] for name in NAMES))
-    gone = transaction.execute(query.where(departed.c.experiment_id == record.id)).first()
-    return DataQualityCounts(
-        *(int(a) + b for a, b in zip(logged, gone or (0,) * len(NAMES), strict=True))
-    )
-
-
-def keep_departed(transaction: Transaction, removed: Iterable[Found]) -> None:
-    """Keep what batches told that are removed now; the experiments' locks must be held.
+    """Add the counts of batches that a fold counts to the experiment's.
 
     Args:
         transaction: one that writes.
-        removed: of each batch its `experiment_id`, its `counted_version` and `COLUMNS`.
+        record: the experiment; its lock must be held.
+        counted: `id`, `kind`, `created_at` and, in the end, `COLUMNS` of each batch.
     """
-    more: defaultdict[int, Counter[str]] = defaultdict(Counter)
+    in_time = counted
+    if record.stopped_at is not None and counted:
+        in_time = [batch for batch in counted if _is_in_time(record, batch)]
+        late = [b.id for b in counted if any(_COUNTS(b)) and not _is_in_time(record, b)]
+        if late:
+            condition = transaction.is_any(batches.c.id, late)
+            transaction.execute(
+                update(batches).where(condition).values(dict.fromkeys(QUALITY_COUNTS, 0))
+            )
+    sums = list(map(sum, zip(*map(_COUNTS, in_time), strict=True)))
+    if any(sums):
+        values = {
+            name: experiments.c[name] + n for name, n in zip(QUALITY_COUNTS, sums, strict=True)
+        }
+        query = update(experiments).where(experiments.c.id == record.id)
+        transaction.execute(query.values(values))
+
+
+def _is_in_time(record: ExperimentRecord, batch: NamedRow) -> bool:
+    latest = record.stopped_at if batch.kind == "choose" else record.closes_at
+    return latest is None or bool(batch.created_at <= latest)
+
+
+def sum_counts(transaction: Transaction, record: ExperimentRecord) -> DataQualityCounts:
+    """Sum the counts of all counted batches, those included that are no longer in the log."""
+    sums = [func.coalesce(func.sum(column), 0) for column in COLUMNS]
+    counted = (batches.c.experiment_id == record.id, batches.c.counted_version.is_not(None))
+    logged = transaction.execute(select(*sums).where(*counted)).one()
+    query = select(*(retained_counts.c[name] for name in QUALITY_COUNTS))
+    row = transaction.execute(query.where(retained_counts.c.experiment_id == record.id)).first()
+    retained = row or (0,) * len(QUALITY_COUNTS)
+    return DataQualityCounts(*(int(a) + b for a, b in zip(logged, retained, strict=True)))
+
+
+def retain_counts(transaction: Transaction, removed: Iterable[NamedRow]) -> None:
+    """Retain the counts of batches that are removed now; the experiments' locks must be held.
+
+    Args:
+        transaction: one that writes.
+        removed: `experiment_id`, `counted_version` and, in the end, `COLUMNS` of each batch.
+    """
+    sums: defaultdict[int, Counter[str]] = defaultdict(Counter)
     for batch in removed:
-        if batch.counted_version is not None and _any(batch):
-            more[batch.experiment_id].update({name: getattr(batch, name) for name in NAMES})
-    for number, counts in more.items():
-        here = departed.c.experiment_id == number
-        values = {name: departed.c[name] + counts[name] for name in NAMES}
-        more_of_it = update(departed).where(here).values(values)
-        known = transaction.execute(more_of_it.returning(departed.c.experiment_id)).first()
-        if known is None:
-            new = {name: counts[name] for name in NAMES}
-            transaction.execute(insert(departed).values(experiment_id=number, **new))
+        if batch.counted_version is not None and any(_COUNTS(batch)):
+            sums[batch.experiment_id].update(dict(zip(QUALITY_COUNTS, _COUNTS(batch), strict=True)))
+    for number, counts in sums.items():
+        condition = retained_counts.c.experiment_id == number
+        values = {name: retained_counts.c[name] + counts[name] for name in QUALITY_COUNTS}
+        query = update(retained_counts).where(condition).values(values)
+        row = transaction.execute(query.returning(retained_counts.c.experiment_id)).first()
+        if row is None:
+            first = {name: counts[name] for name in QUALITY_COUNTS}
+            transaction.execute(insert(retained_counts).values(experiment_id=number, **first))

@@ -1,16 +1,17 @@
-"""Reading decisions and the events that count for them, in the columns that the learner takes.
+"""Observations: decisions and the events that count for them, in columns, as a fold learns them.
 
-What counts is what a fold has seen: see `storage.snapshots.fold`. Fallbacks, and what was sent
-after the stop, are left out everywhere.
+Events and cancellations count once a fold has counted their batch: see `storage.snapshots.fold`.
+Fallbacks, and decisions made after the stop, are left out everywhere.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
 import numpy as np
-from msgspec import Struct, field
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Integer,
     Select,
@@ -24,9 +25,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from bandits.array_types import AnyArray, FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray
 from bandits.store.values import DecisionColumns, ExperimentRecord
-from storage.databases import Found, Transaction
+from storage.databases import NamedRow, Transaction
 from storage.schema import (
     PLACES,
     activations,
@@ -42,7 +43,7 @@ PORTION = 100_000  # decisions at a time
 _BATCHES_AT_ONCE = 5_000
 _ROWS_AT_ONCE = 10_000
 
-_Columns = tuple[tuple[Any, ...], ...]
+_Columns = Sequence[Sequence[Any]]
 
 LEARNABLE = ~decisions.c.fallback & ~decisions.c.shipped
 
@@ -51,20 +52,17 @@ _of_cancellation = batches.alias("of_cancellation")
 _of_event = batches.alias("of_event")
 
 
-def _seen(version: ColumnElement[int | None], before: int | None) -> ColumnElement[bool]:
+def _counted(version: ColumnElement[int | None], before: int | None) -> ColumnElement[bool]:
     return version.is_not(None) if before is None else version < before
 
 
-def _by(version: ColumnElement[int | None], as_of: int | None) -> ColumnElement[bool]:
-    return version.is_not(None) if as_of is None else version <= as_of
-
-
-def is_cancelled(*, seen_before: int | None = None) -> ColumnElement[bool]:
-    """Tell whether a decision's cancellation was seen, or seen before a version."""
+def is_cancelled(*, counted_before: int | None = None) -> ColumnElement[bool]:
+    """Return the condition that a decision's cancellation was counted, or before a version."""
     its_batch = _of_cancellation.c.id == cancellations.c.batch_id
-    mine = cancellations.c.decision == decisions.c.serial
-    seen = _seen(_of_cancellation.c.counted_version, seen_before)
-    return exists().select_from(cancellations.join(_of_cancellation, its_batch)).where(mine, seen)
+    its_decision = cancellations.c.decision == decisions.c.serial
+    counted = _counted(_of_cancellation.c.counted_version, counted_before)
+    joined = cancellations.join(_of_cancellation, its_batch)
+    return exists().select_from(joined).where(its_decision, counted)
 
 
 # Of many rows: as the driver gives them, since to convert each costs more than to read it.
@@ -74,7 +72,7 @@ _COLUMNS = (
     type_coerce(decisions.c.holdout, Integer),
     type_coerce(decisions.c.context, NullType),
     decisions.c.propensity,
-    type_coerce(decisions.c.restriction, NullType),
+    type_coerce(decisions.c.eligible_set, NullType),
 )
 _CHOSEN = select(*_COLUMNS).where(of_batch(batches.c.id), LEARNABLE)
 _ACTIVATED = (
@@ -85,34 +83,17 @@ _ACTIVATED = (
 _NUMBERED = select(*_COLUMNS, func.coalesce(activations.c.batch_id, batch_of)).outerjoin_from(
     decisions, activations, activations.c.decision == decisions.c.serial
 )
-_BATCHES = (
-    batches.c.id,
+_BATCHES = select(
     batches.c.created_at,
-    batches.c.configuration_version,
-    batches.c.policy_version,
+    func.coalesce(batches.c.configuration_version, 0),
+    func.coalesce(batches.c.policy_version, 0),
     batches.c.closed_version,
-)
+).order_by(batches.c.id)
 _EVENTS = (
     select(events.c.decision, events.c.metric, events.c.value, _of_event.c.created_at)
     .join(_of_event, _of_event.c.id == events.c.batch_id)
     .where(~events.c.late)
 )
-
-
-class Starts(Struct):
-    """Numbers of batches that start decisions' clocks, by kind."""
-
-    chosen: list[int] = field(default_factory=list)
-    activated: list[int] = field(default_factory=list)
-
-    def add(self, number: int, kind: str) -> None:
-        """Take in one batch."""
-        (self.chosen if kind == "choose" else self.activated).append(number)
-
-    @property
-    def numbers(self) -> list[int]:
-        """All of them."""
-        return self.chosen + self.activated
 
 
 class Observations:
@@ -126,40 +107,39 @@ class Observations:
         Args:
             transaction: one that reads.
             record: the experiment.
-            as_of: go through what was learned and pending at this version; by now unless given.
+            as_of: read the learned and pending decisions of this version; the newest unless given.
         """
         self._as_of = as_of
-        experiment = record.configuration.experiment
         self._transaction = transaction
-        self._experiment_id = record.id
-        self._n_features = experiment.encoder().n_features
-        self._metrics = {name: i for i, name in enumerate(experiment.reward.names)}
+        self._record = record
 
-    def started_by(self, starts: Starts, *, seen_before: int | None = None) -> DecisionColumns:
-        """Read what these batches started and nobody cancelled.
+    def started_by(
+        self, starts: Sequence[NamedRow], *, counted_before: int | None = None
+    ) -> DecisionColumns:
+        """Read the decisions whose clocks these batches started and that are not cancelled.
 
         Args:
-            starts: the batches.
-            seen_before: only events and cancellations seen before this version count.
+            starts: `id` and `kind` of each batch.
+            counted_before: only events and cancellations counted before this version count.
         """
-        parts: list[_Columns] = []
-        left = ~is_cancelled(seen_before=seen_before)
-        chosen = self._transaction.for_each(batches, [batches.c.id], _CHOSEN.where(left))
-        for query, column, numbers in (
-            (chosen, batches.c.id, starts.chosen),
-            (_ACTIVATED.where(left), activations.c.batch_id, starts.activated),
-        ):
-            for start in range(0, len(numbers), _BATCHES_AT_ONCE):
-                mine = self._transaction.among(column, numbers[start : start + _BATCHES_AT_ONCE])
-                parts += self._read(query.where(mine))
-        return self._decided(parts, seen_before, None)
+        if not starts:
+            return self._none
+        left = ~is_cancelled(counted_before=counted_before)
+        chosen = [batch.id for batch in starts if batch.kind == "choose"]
+        rows = self._transaction.join_each(batches, [batches.c.id], _CHOSEN.where(left))
+        parts = self._read(rows, batches.c.id, chosen, _BATCHES_AT_ONCE)
+        if len(chosen) < len(starts):
+            activated = [batch.id for batch in starts if batch.kind != "choose"]
+            query = _ACTIVATED.where(left)
+            parts += self._read(query, activations.c.batch_id, activated, _BATCHES_AT_ONCE)
+        return self._with_events(parts, counted_before, None)
 
     def numbered(
         self,
         serials: Sequence[int],
         *,
         closed_before: int | None = None,
-        seen_before: int | None = None,
+        counted_before: int | None = None,
     ) -> DecisionColumns:
         """Read the decisions of these serials, cancelled or not.
 
@@ -167,42 +147,45 @@ class Observations:
             serials: theirs.
             closed_before: only those whose window closed before this version are `closed`; all
                 whose window closed unless given.
-            seen_before: only events seen before this version count.
+            counted_before: only events counted before this version count.
         """
-        parts: list[_Columns] = []
-        for start in range(0, len(serials), PORTION):
-            mine = self._transaction.among(decisions.c.serial, serials[start : start + PORTION])
-            parts += self._read(_NUMBERED.where(mine))
-        return self._decided(parts, seen_before, closed_before)
+        if not serials:
+            return self._none
+        parts = self._read(_NUMBERED, decisions.c.serial, serials, PORTION)
+        return self._with_events(parts, counted_before, closed_before)
 
     def learned(self) -> Iterator[DecisionColumns]:
-        """Go through everything learned, in portions."""
-        return self._portions(_by(batches.c.folded_version, self._as_of))
+        """Read all decisions learned from, in portions."""
+        return self._portions(self._marked(batches.c.folded_version))
 
     def pending(self) -> Iterator[DecisionColumns]:
-        """Go through everything sent and not learned yet, in portions."""
-        folded = func.coalesce(_by(batches.c.folded_version, self._as_of), false())
-        return self._portions(and_(_by(batches.c.counted_version, self._as_of), ~folded))
+        """Read all decisions sent and not learned from yet, in portions."""
+        folded = func.coalesce(self._marked(batches.c.folded_version), false())
+        return self._portions(and_(self._marked(batches.c.counted_version), ~folded))
+
+    def _marked(self, version: ColumnElement[int | None]) -> ColumnElement[bool]:
+        return version.is_not(None) if self._as_of is None else version <= self._as_of
 
     def _portions(self, condition: ColumnElement[bool]) -> Iterator[DecisionColumns]:
-        seen_before = None if self._as_of is None else self._as_of + 1
-        starts, size = Starts(), 0
-        for number, kind, n in self._start_batches(condition):
-            if size and size + n > PORTION:
-                yield self.started_by(starts, seen_before=seen_before)
-                starts, size = Starts(), 0
-            starts.add(number, kind)
-            size += n
+        counted_before = None if self._as_of is None else self._as_of + 1
+        starts: list[NamedRow] = []
+        size = 0
+        for batch in self._start_batches(condition):
+            if size and size + batch.size > PORTION:
+                yield self.started_by(starts, counted_before=counted_before)
+                starts, size = [], 0
+            starts.append(batch)
+            size += batch.size
         if size:
-            yield self.started_by(starts, seen_before=seen_before)
+            yield self.started_by(starts, counted_before=counted_before)
 
-    def _start_batches(self, condition: ColumnElement[bool]) -> Iterator[tuple[int, str, int]]:
-        """Go through start batches by time, some thousands at a time."""
+    def _start_batches(self, condition: ColumnElement[bool]) -> Iterator[NamedRow]:
+        """Read the batches that start clocks by time, some thousands at a time."""
         place = tuple_(batches.c.created_at, batches.c.id)
         query = (
             select(batches.c.id, batches.c.kind, batches.c.size, batches.c.created_at)
             .where(
-                batches.c.experiment_id == self._experiment_id,
+                batches.c.experiment_id == self._record.id,
                 batches.c.kind.in_(["choose", "activate"]),
                 batches.c.due_at.is_not(None),
                 condition,
@@ -212,84 +195,114 @@ class Observations:
         )
         rows = self._transaction.execute(query).all()
         while rows:
-            for row in rows:
-                yield row.id, row.kind, row.size
-            last = rows[-1]
-            following = query.where(place > (last.created_at, last.id))
+            yield from rows
+            following = query.where(place > (rows[-1].created_at, rows[-1].id))
             rows = self._transaction.execute(following).all()
 
-    def _read(self, query: Select[Any]) -> Iterator[_Columns]:
-        """Turn rows into columns, some thousands at a time: all at once slow Python down."""
-        for rows in self._transaction.execute(query).partitions(_ROWS_AT_ONCE):
-            yield tuple(zip(*rows, strict=True))
+    def _read(
+        self, query: Select[Any], column: Column[int], values: Sequence[int], at_once: int
+    ) -> list[_Columns]:
+        """Read the rows whose column has one of many values, `at_once` in a statement, as columns.
 
-    def _decided(
-        self, parts: Sequence[_Columns], seen_before: int | None, closed_before: int | None
+        They are turned into columns some thousands at a time: all at once slow Python down.
+        """
+        parts: list[_Columns] = []
+        for start in range(0, len(values), at_once):
+            condition = self._transaction.is_any(column, values[start : start + at_once])
+            result = self._transaction.execute(query.where(condition))
+            while rows := result.fetchmany(_ROWS_AT_ONCE):
+                parts.append(tuple(zip(*rows, strict=True)))
+        return parts
+
+    def _with_events(
+        self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
     ) -> DecisionColumns:
-        serials, arms, holdout, contexts, propensities, restrictions, started_in = (
-            list(chain.from_iterable(part[i] for part in parts)) for i in range(7)
+        """Add the decisions' batches and events to their own columns."""
+        if not parts:
+            return self._none
+        serials, arms, holdout, contexts, propensities, eligible, starting = map(
+            list, map(chain.from_iterable, zip(*parts, strict=True))
         )
         numbers = np.array(serials, dtype=np.int64)
-        made_in, starting = numbers // PLACES, np.array(started_in, dtype=np.int64)
-        made = self._batches(made_in)
-        started = made if np.array_equal(starting, made_in) else self._batches(starting)
-        event_rows, event_metrics, event_values, event_times = self._events(numbers, seen_before)
+        made_in, started_in = numbers // PLACES, np.array(starting, dtype=np.int64)
+        origin = self._batches(made_in)
+        started = origin if np.array_equal(started_in, made_in) else self._batches(started_in)
         return DecisionColumns(
             np.array(arms, dtype=np.int64),
             self._contexts(contexts),
             np.array(holdout, dtype=np.bool_),
             started[:, 0],
-            event_rows,
-            event_metrics,
-            event_values,
-            event_times,
+            *self._events(numbers, counted_before),
             np.array(propensities, dtype=np.float64),
-            [r or b"" for r in restrictions],
-            made[:, 1].astype(np.int64),
-            made[:, 2].astype(np.int64),
+            [encoded or b"" for encoded in eligible],
+            origin[:, 1].astype(np.int64),
+            origin[:, 2].astype(np.int64),
             started[:, 3] < (np.inf if closed_before is None else closed_before),
         )
+
+    @cached_property
+    def _none(self) -> DecisionColumns:
+        integers, floats, booleans = (np.zeros(0, dtype) for dtype in (np.int64, float, np.bool_))
+        return DecisionColumns(
+            integers,
+            np.zeros((0, self._n_features)),
+            booleans,
+            floats,
+            integers,
+            integers,
+            floats,
+            floats,
+            floats,
+            [],
+            integers,
+            integers,
+            booleans,
+        )
+
+    @cached_property
+    def _n_features(self) -> int:
+        return self._record.configuration.experiment.encoder().n_features
+
+    @cached_property
+    def _metrics(self) -> dict[str, int]:
+        names = self._record.configuration.experiment.reward.names
+        return dict(zip(names, range(len(names)), strict=True))
 
     def _batches(self, numbers: IntArray) -> FloatArray:
         """Return time, configuration, snapshot and closing of the batch of each row, (n, 4).
 
-        Activations have neither configuration nor snapshot: 0; what is open closes at infinity.
+        Activations have neither configuration nor snapshot: 0; open windows close at NaN.
         """
         distinct, places = np.unique(numbers, return_inverse=True)
-        found: list[Found] = []
+        rows: list[Any] = []
         for start in range(0, len(distinct), _BATCHES_AT_ONCE):
-            some = distinct[start : start + _BATCHES_AT_ONCE].tolist()
-            mine = self._transaction.among(batches.c.id, some)
-            found += self._transaction.execute(select(*_BATCHES).where(mine)).all()
-        table = np.array(
-            [
-                (time, configuration or 0, policy or 0, np.inf if closed is None else closed)
-                for _, time, configuration, policy, closed in sorted(found, key=lambda b: b.id)
-            ]
-        )
-        return table.reshape(-1, 4)[places]
+            portion = distinct[start : start + _BATCHES_AT_ONCE].tolist()
+            condition = self._transaction.is_any(batches.c.id, portion)
+            rows += self._transaction.fetch_plain(_BATCHES.where(condition))
+        return np.array(rows, dtype=np.float64).reshape(-1, 4)[places]
 
     def _contexts(self, packed: Sequence[bytes | None]) -> FloatArray:
         n, d = len(packed), self._n_features
         if d == 1:
             return np.broadcast_to(1.0, (n, 1))
-        known = b"".join([p for p in packed if p is not None])
-        return np.frombuffer(known, dtype="<f8").astype(np.float64, copy=False).reshape(n, d)
+        stored = b"".join([context for context in packed if context is not None])
+        return np.frombuffer(stored, dtype="<f8").astype(np.float64, copy=False).reshape(n, d)
 
     def _events(
-        self, serials: IntArray, seen_before: int | None
+        self, serials: IntArray, counted_before: int | None
     ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-        seen = _seen(_of_event.c.counted_version, seen_before)
-        parts: list[_Columns] = []
-        for start in range(0, len(serials), PORTION):
-            some = serials[start : start + PORTION].tolist()
-            mine = self._transaction.among(events.c.decision, some)
-            parts += self._read(_EVENTS.where(seen, mine))
-        of, metrics, values, times = (
-            list(chain.from_iterable(part[i] for part in parts)) for i in range(4)
-        )
+        """Return row, metric, value and time of each event that counts for these decisions."""
+        counted = _counted(_of_event.c.counted_version, counted_before)
+        query = _EVENTS.where(counted)
+        parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
+        columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
+        event_serials, metrics, values, times = columns if parts else ([], [], [], [])
         order = np.argsort(serials)
-        places = np.searchsorted(serials, np.array(of, dtype=np.int64), sorter=order)
-        positions: AnyArray = np.array([self._metrics[m] for m in metrics], dtype=np.int64)
-        amounts, moments = (np.array(c, dtype=np.float64) for c in (values, times))
-        return order[places], positions, amounts, moments
+        of_decision = np.array(event_serials, dtype=np.int64)
+        places = np.searchsorted(serials, of_decision, sorter=order)
+        return (
+            order[places],
+            np.array(list(map(self._metrics.__getitem__, metrics)), dtype=np.int64),
+            np.array(values, dtype=np.float64),
+            np.array(times, dtype=np.float64),
+        )

@@ -1,4 +1,4 @@
-"""What is learned, as the store shows it: folds, snapshots, and the proof of both."""
+"""Snapshot store: folds, snapshots, their history and their audit."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,10 +15,10 @@ from bandits.store.values import (
     SnapshotPoint,
 )
 from storage.databases import Transaction
-from storage.deletion.retention import RetentionBatch, read_base, refuse_removed, remove_spent
+from storage.deletion.retention import RetentionBatch, read_retained, refuse_removed, remove_empty
 from storage.snapshots import snapshots
-from storage.snapshots.backlog import read_waiting
-from storage.snapshots.data_quality import logged_mishaps
+from storage.snapshots.backlog import read_backlog
+from storage.snapshots.data_quality import sum_counts
 from storage.snapshots.fold import SqlFold
 from storage.snapshots.observations import Observations
 from storage.snapshots.snapshots import SqlHistoryReader
@@ -26,7 +26,7 @@ from storage.store_context import StoreContext
 
 
 class SnapshotStore:
-    """Folds of due batches into snapshots, their audit, and the removal of old ones."""
+    """Folds of due batches into snapshots, audit and retention: `bandits.store.SnapshotPort`."""
 
     def __init__(self, context: StoreContext) -> None:
         """Work in the database of `context`."""
@@ -37,25 +37,27 @@ class SnapshotStore:
     def fold(self, key: str, *, now: float) -> Iterator[SqlFold]:
         """Start a fold: take the experiment's lock and read what is due by `now`."""
         with self._context.folding(key) as (transaction, record):
-            past = SqlHistoryReader(transaction, record, self._context.experiments)
-            folding = SqlFold(transaction, record, past, now)
-            yield folding
-            if folding.due is not None and not folding.saved:  # else what was seen stays seen
+            history = SqlHistoryReader(transaction, record, self._context.experiments)
+            fold = SqlFold(transaction, record, history, now)
+            yield fold
+            if fold.due is not None and not fold.saved:  # else the marks stay
                 transaction.connection.rollback()
 
     @contextmanager
     def audit(self, key: str, version: int | None = None) -> Iterator[LogAudit]:
         """Read the whole log of one experiment, consistently, also while others write."""
         with self._database.reading(consistent=True) as transaction:
-            record = self._context.experiments.record(transaction, key)
-            base = read_base(transaction, record)
+            record = self._context.experiments.read(transaction, key)
+            retained = read_retained(transaction, record)
             if version is None:
                 snapshot = snapshots.newest_snapshot(transaction, record)
             else:
                 snapshot = snapshots.read_snapshot(transaction, record, version)
-                refuse_removed(base, record, version)
-                then = snapshot.configuration_version
-                configuration = self._context.experiments.configuration(transaction, key, then)
+                refuse_removed(retained, record, version)
+                number = snapshot.configuration_version
+                configuration = self._context.experiments.read_configuration(
+                    transaction, key, number
+                )
                 record = replace(record, configuration=configuration, learned_version=version)
             observations = Observations(transaction, record, as_of=version)
             yield LogAudit(
@@ -65,8 +67,8 @@ class SnapshotStore:
                 observations.pending(),
                 SqlHistoryReader(transaction, record, self._context.experiments),
                 snapshots.all_kept(transaction, record),
-                base,
-                logged_mishaps(transaction, record) if version is None else DataQualityCounts(),
+                retained,
+                sum_counts(transaction, record) if version is None else DataQualityCounts(),
             )
 
     def remove(
@@ -80,22 +82,22 @@ class SnapshotStore:
     ) -> RemovalResult:
         """Remove decisions that nothing can change any more, in one transaction."""
         with self._context.folding(key) as (transaction, record):
-            past = SqlHistoryReader(transaction, record, self._context.experiments)
-            removing = RetentionBatch(
-                transaction, record, past, before=before, most=most, following=following
+            history = SqlHistoryReader(transaction, record, self._context.experiments)
+            batch = RetentionBatch(
+                transaction, record, history, before=before, most=most, following=following
             )
-            if len(removing):
-                keep(removing)
-            following = removing.following
-            if following is None and remove_spent(transaction, record, before, most) == most:
+            if len(batch):
+                keep(batch)
+            following = batch.following
+            if following is None and remove_empty(transaction, record, before, most) == most:
                 following = (before, 0)  # no decisions any more, but there may be more of these
-            return RemovalResult(len(removing), following)
+            return RemovalResult(len(batch), following)
 
     def prune(self, key: str, *, before: float, most: int) -> int:
-        """Take the arrays of snapshots from before a time, the newest excepted."""
+        """Empty the arrays of snapshots from before a time, except the newest."""
 
         def work(transaction: Transaction) -> int:
-            record = self._context.experiments.record(transaction, key)
+            record = self._context.experiments.read(transaction, key)
             return snapshots.prune_snapshots(transaction, record, before=before, most=most)
 
         return self._context.write(work)
@@ -103,25 +105,25 @@ class SnapshotStore:
     def snapshot(self, key: str, version: int) -> Snapshot:
         """Read one snapshot."""
         with self._database.reading() as transaction:
-            record = self._context.experiments.record(transaction, key)
+            record = self._context.experiments.read(transaction, key)
             return snapshots.read_snapshot(transaction, record, version)
 
     def state(self, key: str, points: int) -> ExperimentState:
-        """Read how an experiment stands, all of one moment."""
+        """Read an experiment with its newest snapshot and its history, all of one moment."""
         with self._database.reading(consistent=True) as transaction:
-            record = self._context.experiments.record(transaction, key)
+            record = self._context.experiments.read(transaction, key)
             newest = snapshots.newest_snapshot(transaction, record)
             return ExperimentState(
                 record, newest, snapshots.read_history(transaction, record, points)
             )
 
     def backlog(self, now: float) -> Mapping[int, FoldBacklog]:
-        """Tell what waits for a fold."""
+        """Read the fold backlog of each experiment."""
         with self._database.reading() as transaction:
-            return read_waiting(transaction, now)
+            return read_backlog(transaction, now)
 
     def history(self, key: str, points: int) -> list[SnapshotPoint]:
         """Read at most `points` snapshots for a chart, spread over time, the newest included."""
         with self._database.reading() as transaction:
-            record = self._context.experiments.record(transaction, key)
+            record = self._context.experiments.read(transaction, key)
             return snapshots.read_history(transaction, record, points)

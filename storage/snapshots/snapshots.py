@@ -1,4 +1,4 @@
-"""Snapshots: the state of learning at one version, and the history that decisions rest on."""
+"""Snapshots: stored versions of what is learned, and the reader of earlier ones."""
 
 import numpy as np
 from sqlalchemy import Double, and_, column, delete, func, insert, select, update, values
@@ -7,8 +7,8 @@ from bandits.errors import NotDerivable, NotFound
 from bandits.store.values import ExperimentRecord, Snapshot, SnapshotPoint
 from bandits.versions import Configuration
 from storage.databases import Transaction
-from storage.experiments import ExperimentTable
-from storage.schema import KEPT, erasures, experiments, grounds, snapshots
+from storage.experiments import ExperimentStore
+from storage.schema import KEPT, erasures, experiments, inference_states, snapshots
 
 _COLUMNS = (
     snapshots.c.version,
@@ -17,11 +17,12 @@ _COLUMNS = (
     snapshots.c.seed,
     snapshots.c.upcoming,
     snapshots.c.statistic,
-    snapshots.c.tally,
-    func.coalesce(grounds.c.content, b""),
+    snapshots.c.arm_counts,
+    func.coalesce(inference_states.c.content, b""),
 )
-_KEPT = and_(
-    grounds.c.experiment_id == snapshots.c.experiment_id, grounds.c.version == snapshots.c.version
+_OF_SNAPSHOT = and_(
+    inference_states.c.experiment_id == snapshots.c.experiment_id,
+    inference_states.c.version == snapshots.c.version,
 )
 
 
@@ -34,7 +35,7 @@ def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: i
     """
     query = (
         select(*_COLUMNS)
-        .outerjoin_from(snapshots, grounds, _KEPT)
+        .outerjoin_from(snapshots, inference_states, _OF_SNAPSHOT)
         .where(snapshots.c.experiment_id == record.id, snapshots.c.version == version)
     )
     row = transaction.execute(query).one_or_none()
@@ -46,6 +47,11 @@ def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: i
 
 
 def _refuse_erased(transaction: Transaction, record: ExperimentRecord, version: int) -> None:
+    """Refuse a snapshot without arrays if it knew of decisions that were erased since.
+
+    Raises:
+        NotDerivable: it did.
+    """
     erased = select(erasures.c.id).where(
         erasures.c.experiment_id == record.id,
         erasures.c.first_version <= version,
@@ -61,7 +67,7 @@ def _refuse_erased(transaction: Transaction, record: ExperimentRecord, version: 
 def prune_snapshots(
     transaction: Transaction, record: ExperimentRecord, *, before: float, most: int
 ) -> int:
-    """Take the arrays of snapshots from before a time, the newest excepted; return how many."""
+    """Empty the arrays of snapshots from before a time, except the newest; return how many."""
     versions = (
         select(snapshots.c.version)
         .where(
@@ -73,11 +79,11 @@ def prune_snapshots(
         .order_by(snapshots.c.at)
         .limit(most)
     )
-    mine = update(snapshots).where(
+    query = update(snapshots).where(
         snapshots.c.experiment_id == record.id, snapshots.c.version.in_(versions)
     )
-    taken = mine.values(statistic=b"").returning(snapshots.c.version)
-    return len(transaction.execute(taken).all())
+    emptied = query.values(statistic=b"").returning(snapshots.c.version)
+    return len(transaction.execute(emptied).all())
 
 
 def newest_snapshot(transaction: Transaction, record: ExperimentRecord) -> Snapshot | None:
@@ -97,14 +103,20 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "seed": snapshot.seed,
         "upcoming": snapshot.upcoming,
         "statistic": snapshot.statistic,
-        "tally": snapshot.tally,
+        "arm_counts": snapshot.arm_counts,
     }
     transaction.execute(insert(snapshots).values(row))
-    transaction.execute(delete(grounds).where(grounds.c.experiment_id == record.id))
-    kept = {"experiment_id": record.id, "version": snapshot.version, "content": snapshot.grounds}
-    transaction.execute(insert(grounds).values(kept))
-    mine = update(experiments).where(experiments.c.id == record.id)
-    transaction.execute(mine.values(learned_version=snapshot.version))
+    transaction.execute(
+        delete(inference_states).where(inference_states.c.experiment_id == record.id)
+    )
+    state = {
+        "experiment_id": record.id,
+        "version": snapshot.version,
+        "content": snapshot.inference_state,
+    }
+    transaction.execute(insert(inference_states).values(state))
+    query = update(experiments).where(experiments.c.id == record.id)
+    transaction.execute(query.values(learned_version=snapshot.version))
 
 
 def read_history(
@@ -118,14 +130,14 @@ def read_history(
     newest = newest_snapshot(transaction, record)
     if newest is None or points < 1:
         return []
-    mine = snapshots.c.experiment_id == record.id
+    condition = snapshots.c.experiment_id == record.id
     first = transaction.execute(
-        select(snapshots.c.at).where(mine).order_by(snapshots.c.at).limit(1)
+        select(snapshots.c.at).where(condition).order_by(snapshots.c.at).limit(1)
     ).scalar_one()
     moments = np.linspace(first, newest.at, points).tolist()[:-1]
     versions = {newest.version, *_versions_at(transaction, record, moments)}
-    columns = (snapshots.c.version, snapshots.c.at, snapshots.c.tally)
-    query = select(*columns).where(mine, snapshots.c.version.in_(versions))
+    columns = (snapshots.c.version, snapshots.c.at, snapshots.c.arm_counts)
+    query = select(*columns).where(condition, snapshots.c.version.in_(versions))
     return [SnapshotPoint(*row) for row in transaction.execute(query.order_by(snapshots.c.version))]
 
 
@@ -147,7 +159,7 @@ def _versions_at(
 
 
 def all_kept(transaction: Transaction, record: ExperimentRecord) -> bool:
-    """Tell whether no snapshot's arrays were taken away."""
+    """Return true where every snapshot has its arrays."""
     query = select(snapshots.c.version).where(
         snapshots.c.experiment_id == record.id, func.length(snapshots.c.statistic) == 0
     )
@@ -155,10 +167,10 @@ def all_kept(transaction: Transaction, record: ExperimentRecord) -> bool:
 
 
 class SqlHistoryReader:
-    """Configurations and snapshots of one experiment: `bandits.store.fold.Past`."""
+    """Configurations and snapshots of one experiment: `bandits.store.fold.HistoryReader`."""
 
     def __init__(
-        self, transaction: Transaction, record: ExperimentRecord, experiments: ExperimentTable
+        self, transaction: Transaction, record: ExperimentRecord, experiments: ExperimentStore
     ) -> None:
         """Read through `transaction`."""
         self._transaction = transaction
@@ -169,10 +181,10 @@ class SqlHistoryReader:
         """Read one version of the configuration."""
         if version == self._record.configuration.version:
             return self._record.configuration
-        return self._experiments.configuration(self._transaction, self._record.key, version)
+        return self._experiments.read_configuration(self._transaction, self._record.key, version)
 
     def snapshot(self, version: int) -> Snapshot | None:
-        """Read one snapshot; None for version 0, when nothing was known."""
+        """Read one snapshot; None for version 0, before anything was learned."""
         if version == 0:
             return None
         snapshot = read_snapshot(self._transaction, self._record, version)

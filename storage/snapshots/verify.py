@@ -1,4 +1,4 @@
-"""Comparing what is stored as learned with the log, and its base, that it was learned from."""
+"""Verification: stored sums compared with sums rebuilt from the log and the retained sums."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields
@@ -20,10 +20,10 @@ TOLERANCE = 1e-9  # of the largest number of a sum: what rounding in another ord
 
 
 class VerifyReport(Struct, frozen=True, eq=False):
-    """One array of a statistic or a tally, as the log says and as it is stored.
+    """Array of a statistic or of other sums, rebuilt from the log and as stored.
 
     Attributes:
-        name: ``statistic.count``, ``tally.sent``, …
+        name: ``statistic.count``, ``arm_counts.sent``, …
         logged: rebuilt from the log.
         stored: in the newest snapshot, of the same shape.
     """
@@ -34,7 +34,7 @@ class VerifyReport(Struct, frozen=True, eq=False):
 
     @property
     def wrong(self) -> AnyArray:
-        """Where the two differ: whole numbers at all, others by more than rounding explains."""
+        """Places of a difference: any of whole numbers, of others more than by rounding."""
         whole = (self.logged == np.rint(self.logged)) & (self.stored == np.rint(self.stored))
         whole &= np.abs(self.logged) < _COUNTABLE
         largest = max(1.0, *(float(np.max(np.abs(a), initial=0.0)) for a in self._both))
@@ -58,16 +58,16 @@ class VerifyReport(Struct, frozen=True, eq=False):
 
 
 def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyReport]:
-    """Rebuild an experiment's statistic and tally from its log, beside the stored ones.
+    """Compare an experiment's stored sums with those rebuilt from its log.
 
     Args:
         audit: the log and the newest snapshot, in one view.
-        progress: told of every portion how many decisions it had.
+        progress: called after each portion, with its number of decisions.
     """
     watched = msgspec.structs.replace(
         audit,
-        learned=_watched(audit.learned, progress),
-        pending=_watched(audit.pending, progress),
+        learned=_report_progress(audit.learned, progress),
+        pending=_report_progress(audit.pending, progress),
     )
     logged = rebuild(watched)
     stored = load_sums(audit.record.configuration, audit.snapshot)
@@ -78,36 +78,39 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
             )
             for name, of_log, held in (
                 ("statistic", logged.statistic, stored.statistic),
-                ("tally", logged.counts, stored.counts),
+                ("arm_counts", logged.counts, stored.counts),
             )
             for field in fields(of_log)  # type: ignore[arg-type]  # every family is a dataclass
         ),
-        *_compare_grounds(
+        *_compare_inference(
             logged.inference,
             stored.inference,
             derivable=audit.derivable
             and np.array_equal(logged.inference.ratio.sent, logged.counts.sent[:-1]),
         ),
         *(
-            VerifyReport(f"mishaps.{name}", _count(audit.mishaps, name), _count(held, name))
-            for held in (audit.record.mishaps,)
-            for name in held.__struct_fields__
+            VerifyReport(
+                f"data_quality.{name}",
+                _count(audit.data_quality, name),
+                _count(audit.record.data_quality, name),
+            )
+            for name in DataQualityCounts.__struct_fields__
         ),
     ]
 
 
-def _count(mishaps: DataQualityCounts, name: str) -> FloatArray:
-    return np.array([getattr(mishaps, name)], dtype=np.float64)
+def _count(counts: DataQualityCounts, name: str) -> FloatArray:
+    return np.array([getattr(counts, name)], dtype=np.float64)
 
 
-def _compare_grounds(
+def _compare_inference(
     logged: InferenceState, stored: InferenceState, *, derivable: bool
 ) -> list[VerifyReport]:
-    """Compare what results rest on, each sum in the places that either has.
+    """Compare the sums of inference, each in the places that either has.
 
-    Probabilities of decisions that rested on a snapshot that was erased, or is no longer kept, are
-    not derived again, neither to add them nor to take them out: once there are any, nothing can be
-    said of the sums of probabilities.
+    Probabilities of decisions whose snapshot was erased, or is no longer kept, cannot be derived
+    again, neither to add nor to subtract them: once there are any, the sums of probabilities are
+    left out.
     """
     both = logged + stored
     one, other = (g.parts(like=both) for g in (logged, stored))
@@ -118,7 +121,7 @@ def _compare_grounds(
     ]
 
 
-def _watched(
+def _report_progress(
     portions: Iterator[DecisionColumns], progress: Callable[[int], None]
 ) -> Iterator[DecisionColumns]:
     for portion in portions:
@@ -127,7 +130,11 @@ def _watched(
 
 
 def count_sent(audit: LogAudit) -> int:
-    """Tell how many decisions there will be to go through."""
+    """Count the decisions that a comparison reads."""
     counts = load_sums(audit.record.configuration, audit.snapshot).counts
-    gone = 0.0 if audit.base is None else float(ArmCounts.load(audit.base.tally).sent.sum())
+    gone = (
+        0.0
+        if audit.retained is None
+        else float(ArmCounts.load(audit.retained.arm_counts).sent.sum())
+    )
     return int(counts.sent.sum() - gone)

@@ -113,8 +113,8 @@ def _multiply(store: SqlStore, more_waves: int) -> None:
         snapshot,
         version=snapshot.version + 1,
         statistic=statistic,
-        tally=tally,
-        grounds=grounds,
+        arm_counts=tally,
+        inference_state=grounds,
     )
     with store.database.writing() as transaction:
         connection = transaction.connection

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from storage.log.group_commit import CallType
 from tests.patience import LIMIT_SECONDS
 
 
@@ -20,12 +19,17 @@ def held(store) -> Callable[[], AbstractContextManager[None]]:
     def hold() -> Iterator[None]:
         entered, released = Event(), Event()
 
-        def wait(_call: None) -> None:
-            entered.set()
-            assert released.wait(LIMIT_SECONDS)
+        class HeldCall:
+            """A call that is done once the context is left."""
+
+            kind = "held"
+
+            def run(self) -> None:
+                entered.set()
+                assert released.wait(LIMIT_SECONDS)
 
         with ThreadPoolExecutor(1) as leader:
-            leading = leader.submit(store.log._groups.do, CallType(wait, None), "held", None)
+            leading = leader.submit(store.log._groups.do, HeldCall())
             assert entered.wait(LIMIT_SECONDS)
             try:
                 yield

@@ -14,7 +14,7 @@ from bandits.experiment import Experiment
 from bandits.schemas import Decision, Request
 from bandits.statistics import Moments
 from storage import open_store
-from storage.schema import batches, restrictions
+from storage.schema import batches, eligible_sets
 from tests.patience import LIMIT_SECONDS, wait_until
 
 RECENCY = {"kind": "number", "name": "recency", "low": 0, "high": 10}
@@ -56,7 +56,7 @@ def at_once(engine, paused):
 
 def admitted(store):
     with store.database.reading() as transaction:
-        return transaction.execute(select(func.count()).select_from(restrictions)).scalar_one()
+        return transaction.execute(select(func.count()).select_from(eligible_sets)).scalar_one()
 
 
 def sizes(store):

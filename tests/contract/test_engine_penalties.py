@@ -81,7 +81,7 @@ def test_receipts_agree_whatever_penalty_came_meanwhile(engine, sender, now, nam
     origins = {(r.configuration_version, r.policy_version) for r in receipts}
     assert origins == {(1, 0), (1, 1), (2, 1), (2, 2)}
     engine.learn("spring")
-    grounds = InferenceState.load(engine.store.snapshots.snapshot("spring", 3).grounds)
+    grounds = InferenceState.load(engine.store.snapshots.snapshot("spring", 3).inference_state)
     assert grounds.ratio.sent.sum() == len(ids), "results know what each was drawn from"
 
 

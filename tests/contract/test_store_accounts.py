@@ -193,7 +193,7 @@ class TestSessions:
         token = accounts.sessions.begin(ann.id, agent="Firefox", address="192.0.2.1", at=10.0)
         found = accounts.sessions.find(token, at=11.0)
         assert (found.user_id, found.agent, found.address) == (ann.id, "Firefox", "192.0.2.1")
-        assert accounts.sessions.of(ann.id, at=11.0) == [found]
+        assert accounts.sessions.active(ann.id, at=11.0) == [found]
         with store.database.reading() as transaction:
             (row,) = transaction.execute(select(sessions))
         assert token not in str(tuple(row))
@@ -207,9 +207,9 @@ class TestSessions:
         assert accounts.sessions.find(token, at=2 * week).seen_at == week
         with pytest.raises(NotFound):
             accounts.sessions.find(token, at=3 * week + 1)
-        assert accounts.sessions.of(ann.id, at=3 * week + 1) == []
+        assert accounts.sessions.active(ann.id, at=3 * week + 1) == []
         accounts.sessions.begin(ann.id, agent="new", address="", at=4 * week)
-        assert [s.agent for s in accounts.sessions.of(ann.id, at=0.0)] == ["new"], "swept"
+        assert [s.agent for s in accounts.sessions.active(ann.id, at=0.0)] == ["new"], "swept"
 
     def test_sessions_end_one_and_then_all_others_of_the_user(self, accounts, ann):
         bob = accounts.add_user("bob@shop.example", "hash", "viewer", at=5.0, by="cli")
@@ -221,8 +221,8 @@ class TestSessions:
         accounts.sessions.end(found[0].id)
         assert accounts.sessions.end_others(found[1], at=11.0, by=ann.email) == 1
         assert accounts.sessions.end_others(found[1], at=12.0, by=ann.email) == 0
-        assert accounts.sessions.of(ann.id, at=12.0) == [found[1]]
-        assert accounts.sessions.of(bob.id, at=12.0) == [found[3]]
+        assert accounts.sessions.active(ann.id, at=12.0) == [found[1]]
+        assert accounts.sessions.active(bob.id, at=12.0) == [found[3]]
         signed_out = [c for c in accounts.changes() if c.action == "sign out"]
         assert [(c.subject, c.before, c.after) for c in signed_out] == [
             ("user:ann@shop.example", {"sessions": 2}, {"sessions": 1})
@@ -270,11 +270,11 @@ class TestSearchingTheLog:
         ],
     )
     def test_audit_log_search_is_narrowed_by_each_filter(self, accounts, sought, times):
-        assert [c.at for c in accounts.changes(sought=sought)] == times
+        assert [c.at for c in accounts.changes(filters=sought)] == times
 
     def test_audit_log_search_is_read_page_by_page(self, accounts):
-        first = accounts.changes(sought=AuditFilter(kind="user"), limit=2)
-        on = accounts.changes(sought=AuditFilter(kind="user"), before_id=first[-1].id, limit=2)
+        first = accounts.changes(filters=AuditFilter(kind="user"), limit=2)
+        on = accounts.changes(filters=AuditFilter(kind="user"), before_id=first[-1].id, limit=2)
         assert [c.at for c in (*first, *on)] == [4.0, 2.0, 1.0]
 
     def test_audit_log_authors_are_listed_once(self, accounts):

@@ -62,7 +62,7 @@ def test_fast_append_writes_the_log_as_the_general_append_does(
             contexts=np.array([[1.0, 0.1], [1.0, 0.7], [1.0, 0.0]]),
             holdout=np.array([False, True, False]),
             fallback=np.array([True, False, False]),
-            restrictions=[b"r", b"", b""],
+            eligible_sets=[b"r", b"", b""],
             policy_version=17,
             mended=(1, 2, 3),
         )
@@ -107,7 +107,7 @@ def test_fast_append_under_a_changed_experiment_writes_nothing(store, sender, tr
     record = sender.start()
     other = open_store(database_url)
     for change in ("paused", "running"):
-        other.move("spring", change, allowed=["running", "paused"], at=1.0, by="test")
+        other.experiments.move("spring", change, allowed=["running", "paused"], at=1.0, by="test")
         if change == "paused":
             with pytest.raises(StaleRead):
                 store.log.append_decisions(record, sender.chosen(), at=2.0)

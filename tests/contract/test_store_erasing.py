@@ -13,7 +13,7 @@ from bandits.errors import NotDerivable, Unavailable
 from bandits.schemas import Request, Reward
 from storage.schema import batches, metadata, snapshots, subjects
 from storage.snapshots.verify import compare
-from storage.store_context import hash_subjects
+from storage.store_context import subject_hasher
 from tests.patience import LIMIT_SECONDS, join
 
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
@@ -176,7 +176,7 @@ def test_erase_leaves_no_row_that_names_the_subject(engine, store, sender, now):
     sender.click(ids, at=2.0, event_id="about u-0")
     fold(store, "spring", now=20.0)
     store.log.cancel(ids[:1], at=21.0)
-    (hashed,) = hash_subjects(store.secret("subjects"), ["u-0"])
+    (hashed,) = subject_hasher(store.secret("subjects"))(["u-0"])
     assert _places(store, hashed, ids[0])
     now[0] = 22.0
     erase(engine)
@@ -227,7 +227,7 @@ def test_receipts_that_rested_on_an_erased_subject_are_not_derivable(engine, sto
     engine.learn("spring")
     ids += [d.decision_id for d in engine.choose("spring", [Request("u-1")])]
     assert all(engine.receipt(i).derived for i in ids)
-    points = [(p.version, p.tally) for p in store.snapshots.history("spring", 100)]
+    points = [(p.version, p.arm_counts) for p in store.snapshots.history("spring", 100)]
     now[0] = 61.0
     erase(engine)
     ids += [d.decision_id for d in engine.choose("spring", [Request("u-1")])]
@@ -239,7 +239,9 @@ def test_receipts_that_rested_on_an_erased_subject_are_not_derivable(engine, sto
     with pytest.raises(NotDerivable, match="spring had learned at version 3"):
         store.snapshots.snapshot("spring", 3)
     store.snapshots.snapshot("spring", 1)  # before they came
-    assert [(p.version, p.tally) for p in store.snapshots.history("spring", 100)][:-1] == points
+    assert [(p.version, p.arm_counts) for p in store.snapshots.history("spring", 100)][
+        :-1
+    ] == points
     with store.database.reading() as transaction:
         kept = select(snapshots.c.version).where(snapshots.c.statistic != b"")
         assert transaction.execute(kept.order_by(snapshots.c.version)).scalars().all() == [1, 6]

@@ -175,7 +175,7 @@ def test_snapshot_history_is_spread_over_time_with_the_newest_included(store, se
     fold_at(store, sender, record, [float(m) for m in moments])
     every = store.snapshots.history("spring", 1000)
     assert [p.at for p in every] == moments
-    assert every[0].tally == b"tally 1"
+    assert every[0].arm_counts == b"tally 1"
     some = store.snapshots.history("spring", 4)  # at 1, 100.67, 200.33 and 300
     assert [p.at for p in some] == [1.0, 100.0, 200.0, 300.0]
     assert [p.version for p in store.snapshots.history("spring", 1)] == [33]

@@ -392,7 +392,7 @@ def test_a_fold_prepares_few_policies_of_long_ago(store, sender, monkeypatch, ma
         early.append(sender.choose(record, 1, at=float(at), policy_version=version))
     learn(store, 6.0)
     for ids in early:  # of five versions: 0 twice, then four more
-        getattr(store, mark)(ids, at=7.0)
+        getattr(store.log, mark)(ids, at=7.0)
     pauses = []
     fold(store, "spring", now=30.0, between=lambda: pauses.append(agreed(store)))
     assert len(pauses) == 2

@@ -155,10 +155,10 @@ def test_experiment_paused_by_another_server_chooses_no_more(store, sender, data
     engine = Engine(store)
     engine.choose("spring", [Request("ann")])
     other = open_store(database_url)
-    other.move("spring", "paused", allowed=["running"], at=1.0, by="test")
+    other.experiments.move("spring", "paused", allowed=["running"], at=1.0, by="test")
     with pytest.raises(WrongState):
         engine.choose("spring", [Request("bob")])
-    other.move("spring", "running", allowed=["paused"], at=2.0, by="test")
+    other.experiments.move("spring", "running", allowed=["paused"], at=2.0, by="test")
     engine.choose("spring", [Request("bob")])
     other.close()
 

@@ -91,12 +91,12 @@ def test_prune_takes_old_snapshots_only_and_charts_keep_all(engine, store, sende
         now[0] = 1.0 + day * 10 * DAY
         engine.choose("spring", [Request(f"u-{day}")])
         engine.learn("spring")
-    points = [(p.version, p.tally) for p in store.snapshots.history("spring", 100)]
+    points = [(p.version, p.arm_counts) for p in store.snapshots.history("spring", 100)]
     engine.prune("spring")
     versions = range(1, store.experiments.record("spring").learned_version + 1)
     kept = [v for v in versions if store.snapshots.snapshot("spring", v).statistic]
     assert kept == [2, 3, 4, 5]  # version 1 is 40 days old, version 2 is 30
-    assert [(p.version, p.tally) for p in store.snapshots.history("spring", 100)] == points
+    assert [(p.version, p.arm_counts) for p in store.snapshots.history("spring", 100)] == points
     assert store.snapshots.prune("spring", before=now[0] + 1, most=2) == 2
     assert (
         store.snapshots.prune("spring", before=now[0] + 1, most=2) == 1

@@ -24,7 +24,7 @@ def test_a_decision_reads_back_as_it_was_chosen(store, sender):
         contexts=np.array([[1.0, 0.1], [1.0, 0.7]]),
         holdout=np.array([False, True]),
         fallback=np.array([True, False]),
-        restrictions=[b'{"subject":["a"]}', b""],
+        eligible_sets=[b'{"subject":["a"]}', b""],
         policy_version=17,
         mended=(1, 2, 3),
     )
@@ -37,7 +37,7 @@ def test_a_decision_reads_back_as_it_was_chosen(store, sender):
     assert (x.propensity, y.propensity) == (0.123456789012345, 1.0)
     assert (x.context.tolist(), y.context.tolist()) == ([1.0, 0.1], [1.0, 0.7])
     assert (x.holdout, y.holdout, x.fallback, y.fallback) == (False, True, True, False)
-    assert (x.restriction, y.restriction) == (b'{"subject":["a"]}', b"")
+    assert (x.eligible_set, y.eligible_set) == (b'{"subject":["a"]}', b"")
     assert (x.digest, y.digest) == (b"", b"digest")
     assert (x.made_at, x.started_at, x.cancelled_at) == (5.25, 5.25, None)
 

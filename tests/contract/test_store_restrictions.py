@@ -13,7 +13,7 @@ from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.schemas import Request
 from bandits.versions import Configuration
-from storage.schema import decisions, restrictions
+from storage.schema import decisions, eligible_sets
 
 VARIANTS = "abcdefghi"
 SETS = [list(s) for size in range(1, 10) for s in combinations(VARIANTS, size)]
@@ -44,7 +44,7 @@ def test_eligible_set_limit_refuses_one_more_by_name_and_stores_nothing(store, s
     assert count(store, decisions) == MOST_SETS
     again = [Request("v", eligible={"s": [*reversed(SETS[100]), SETS[100][0]]}), Request("w")]
     assert len(there.choose("spring", again)) == 2
-    assert count(store, restrictions) == MOST_SETS
+    assert count(store, eligible_sets) == MOST_SETS
 
 
 def test_eligible_set_limit_refuses_a_batch_as_a_whole(store, sender):
@@ -55,17 +55,17 @@ def test_eligible_set_limit_refuses_a_batch_as_a_whole(store, sender):
     assert [f.pointer for f in caught.value.faults] == [
         f"/requests/{MOST_SETS + i}/eligible" for i in range(3)
     ]
-    assert count(store, restrictions) == count(store, decisions) == 0
+    assert count(store, eligible_sets) == count(store, decisions) == 0
 
 
 def test_eligible_sets_of_dry_runs_and_shipped_arms_are_not_counted(store, sender):
     sender.start(slots=SLOTS)
     engine = Engine(store)
     engine.choose("spring", [asking(i) for i in range(300)], dry_run=True)
-    assert count(store, restrictions) == 0
+    assert count(store, eligible_sets) == 0
     engine.stop("spring", by="test", ship={"s": "a"})
     engine.choose("spring", [asking(i) for i in range(300)])
-    assert count(store, restrictions) == 0
+    assert count(store, eligible_sets) == 0
 
 
 def test_eligible_set_limit_holds_for_concurrent_calls(store, sender):
@@ -78,7 +78,7 @@ def test_eligible_set_limit_holds_for_concurrent_calls(store, sender):
     with ThreadPoolExecutor(8) as pool:
         refused = [r for found in pool.map(ask, range(20)) for r in found]
     assert len(refused) == 13
-    assert count(store, restrictions) == 7
+    assert count(store, eligible_sets) == 7
     assert store.log.admit(store.experiments.record("autumn"), [b"0"], most=1) == []
 
 

@@ -51,7 +51,7 @@ def agrees(store, key="spring"):
 
 
 def known(snapshot):
-    return snapshot.version, snapshot.statistic, snapshot.tally, snapshot.grounds
+    return snapshot.version, snapshot.statistic, snapshot.arm_counts, snapshot.inference_state
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_verify_finds_a_removal_without_retained_sums(engine, store, sender, now
     engine.learn("spring")
     assert engine.retain("spring") == 6
     with store.snapshots.audit("spring") as audit:
-        assert audit.base is not None
-        compared = compare(replace(audit, base=None), lambda _: None)
-    assert {c.name for c in compared if c.wrong.any()} >= {"statistic.count", "tally.sent"}
+        assert audit.retained is not None
+        compared = compare(replace(audit, retained=None), lambda _: None)
+    assert {c.name for c in compared if c.wrong.any()} >= {"statistic.count", "arm_counts.sent"}
 
 
 def test_decisions_that_may_still_change_are_retained(engine, store, sender, now):
@@ -174,13 +174,13 @@ def test_reward_batches_without_rows_are_removed_in_time(engine, store, sender, 
     now[0] += 2 * DAY
     engine.reward([click])  # too young to go
     engine.learn("spring")
-    before = store.experiments.record("spring").mishaps
+    before = store.experiments.record("spring").data_quality
     now[0] += DAY
     assert remove_old(store, "spring", before=now[0] - 2 * DAY, between=int, most=2) == 1
     with store.database.reading() as transaction:
         told = transaction.execute(select(batches.c.kind, batches.c.repeated)).all()
     assert told == [("reward", 1)]
-    assert store.experiments.record("spring").mishaps == before
+    assert store.experiments.record("spring").data_quality == before
     assert (before.repeated, before.early) == (4, 5)
     agrees(store)
 

@@ -14,7 +14,7 @@ from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold, rebuild
 from storage import current, migrate, open_store, upgrade
 from storage.commands import db
-from storage.databases.url import open_database
+from storage.databases import open_database
 from storage.schema import metadata
 from storage.snapshots.verify import compare
 from tests.patience import LIMIT_SECONDS

@@ -209,7 +209,7 @@ def test_inference_state_of_an_older_form_is_known_to_be_lacking(engine, sender,
     now[0] += 200
     engine.learn("spring")
     kept = engine.store.snapshots.snapshot("spring", 1)
-    assert not InferenceState.is_missing(kept.grounds)
-    older = msgspec.msgpack.encode([1, *msgspec.msgpack.decode(kept.grounds)[1:-1]])
+    assert not InferenceState.is_missing(kept.inference_state)
+    older = msgspec.msgpack.encode([1, *msgspec.msgpack.decode(kept.inference_state)[1:-1]])
     assert InferenceState.is_missing(older)
     assert InferenceState.is_missing(b"")

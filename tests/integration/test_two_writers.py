@@ -20,7 +20,7 @@ SENDER = textwrap.dedent(
     import sys
     import numpy as np
     from bandits.engine.fold import fold
-    from bandits.store.values import Chosen, Events
+    from bandits.store.values import Events, NewDecisions
     from storage import open_store
     from storage.databases import postgresql
     from storage.databases import sqlite
@@ -38,7 +38,7 @@ SENDER = textwrap.dedent(
         both = [*ids, *shared]
         order = rng.permutation(2 * n)
         subjects = [f"subject {wave} {i % n}" for i in range(2 * n)]
-        chosen = Chosen(
+        chosen = NewDecisions(
             [both[i] for i in order], [subjects[i] for i in order], [b"body"] * 2 * n,
             order % 3, np.full(2 * n, 1 / 3), np.ones((2 * n, 1)), order < 0, order < 0,
             [b""] * 2 * n, 0,
@@ -101,7 +101,7 @@ def test_a_subject_has_one_decision_whoever_asks_at_once(store, sender, database
 
     def ask(pair):
         opened, chosen = pair
-        earlier = opened.append_decisions(record, chosen, at=1.0)
+        earlier = opened.log.append_decisions(record, chosen, at=1.0)
         answers = (earlier[r].id if r in earlier else chosen.ids[r] for r in range(200))
         return dict(zip(chosen.subjects, answers, strict=True))
 
@@ -123,7 +123,7 @@ def test_an_id_asked_for_by_many_at_once_is_decided_once(store, sender, database
     with ThreadPoolExecutor(len(groups)) as pool:
         earlier = list(
             pool.map(
-                lambda p: p[0].append_decisions(record, p[1], at=1.0),
+                lambda p: p[0].log.append_decisions(record, p[1], at=1.0),
                 zip(stores, groups, strict=True),
             )
         )
@@ -143,7 +143,7 @@ def test_two_edits_at_once_are_one_edit_and_one_refusal(store, sender, database_
 
     def edit(opened):
         try:
-            return opened.configure(
+            return opened.experiments.configure(
                 "spring", new, allowed=["running"], at=1.0, by="test"
             ).configuration.version
         except StaleEdit as error:

@@ -69,7 +69,7 @@ def test_a_row_lost_from_the_log_is_found(store, learned, database_url):
         transaction.execute(delete(events))
     result = run(database_url, "spring")
     assert result.exit_code == 1
-    for name in ("statistic.total", "statistic.square", "tally.reward", "tally.metrics"):
+    for name in ("statistic.total", "statistic.square", "arm_counts.reward", "arm_counts.metrics"):
         assert f"{name}[" in result.output
     assert "statistic.count[" not in result.output
 
@@ -83,7 +83,7 @@ def test_data_quality_count_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fix
     sender.click(sender.choose(learned, 2, at=24.0), at=2000.0, late=True, skewed=True)
     store.log.note_early({learned.id: 6}, at=2001.0)
     fold(store, "spring", now=3000.0)
-    assert store.experiments.record("spring").mishaps == DataQualityCounts(3, 4, 5, 0, 2, 2, 6)
+    assert store.experiments.record("spring").data_quality == DataQualityCounts(3, 4, 5, 0, 2, 2, 6)
     assert run(database_url, "spring").exit_code == 0
     with store.database.writing() as transaction:
         newest = select(func.max(batches.c.id)).scalar_subquery()
@@ -91,7 +91,7 @@ def test_data_quality_count_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fix
         transaction.execute(update(table).where(mine).values({name: table.c[name] + 1}))
     result = run(database_url, "spring")
     assert result.exit_code == 1
-    assert f"mishaps.{name}[0]: the log says" in result.output
+    assert f"data_quality.{name}[0]: the log says" in result.output
     assert result.output.count("differs") == 1
 
 
@@ -102,14 +102,16 @@ def test_data_quality_counts_outlive_their_rows(store, sender, database_url):
         store.log.append_decisions(record, chosen, at=at)
         sender.click(chosen.ids, at=at, skewed=True)
         fold(store, "spring", now=at)
-    before = store.experiments.record("spring").mishaps
+    before = store.experiments.record("spring").data_quality
     for name in ("ann", "u-1.0"):
         assert erase_subject(store, name, now=3.0, by="test").decisions > 0
     with store.database.reading() as transaction:
         kinds = list(transaction.execute(select(batches.c.kind)).scalars())
     assert sorted(kinds) == ["choose", "reward"]  # the first two are gone
     assert (
-        store.experiments.record("spring").mishaps == before == DataQualityCounts(2, 0, 4, 0, 0, 4)
+        store.experiments.record("spring").data_quality
+        == before
+        == DataQualityCounts(2, 0, 4, 0, 0, 4)
     )
     assert run(database_url).exit_code == 0
 
@@ -120,7 +122,7 @@ def test_rewards_after_the_final_result_count_nowhere(store, sender, database_ur
     store.experiments.move("spring", "stopped", allowed=["running"], at=30.0, by="test")
     sender.click(ids, at=5000.0, late=True)
     fold(store, "spring", now=6000.0)
-    assert store.experiments.record("spring").mishaps == DataQualityCounts()
+    assert store.experiments.record("spring").data_quality == DataQualityCounts()
     assert run(database_url).exit_code == 0
 
 

@@ -104,9 +104,9 @@ def test_eligible_sets_are_met_and_stored_in_one_spelling() -> None:
         Request("x"),
     ]
     chosen = assign_arms(live(), batch(*requests))
-    assert chosen.restrictions[0] == chosen.restrictions[2]
-    assert decode_restriction(chosen.restrictions[0]) == {"subject": ["b", "c"]}
-    assert decode_restriction(chosen.restrictions[3]) is None
+    assert chosen.eligible_sets[0] == chosen.eligible_sets[2]
+    assert decode_restriction(chosen.eligible_sets[0]) == {"subject": ["b", "c"]}
+    assert decode_restriction(chosen.eligible_sets[3]) is None
     assert chosen.arms[0] in (1, 2)
     assert chosen.arms[1] == 0
     assert chosen.propensities == pytest.approx([0.5, 1.0, 0.5, 1 / 3])

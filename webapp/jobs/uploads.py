@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from bandits.errors import InvalidInput, NotFound
 from storage.settings import parse_database_url
+from storage.stored_format import pack_json, unpack_json
 from webapp.files.recipients import RecipientColumns
 from webapp.files.reward_export import EventColumns
 from webapp.settings import Settings
@@ -31,6 +32,7 @@ _ID_BYTES = 8
 _COPY_BYTES = 1 << 20
 _ATTEMPTS, _RETRY_SECONDS = 5, 0.01  # `is_worked_on` holds the lock for a moment
 _DESCRIPTION, _LOCK = "upload.json", "working.lock"
+_FORMAT = 1  # of the description
 
 
 class Upload(Struct, frozen=True, kw_only=True):
@@ -128,7 +130,8 @@ class Uploads:
         """Write an upload's description, whole or not at all."""
         place = self._place(upload)
         unfinished = place / f".{_DESCRIPTION}"
-        unfinished.write_bytes(msgspec.json.encode(upload))
+        content = msgspec.json.encode(upload).decode()
+        unfinished.write_text(pack_json(content, _FORMAT))
         unfinished.replace(place / _DESCRIPTION)
 
     def remove(self, upload: Upload) -> None:
@@ -191,7 +194,9 @@ class Uploads:
 
     def _read(self, place: Path) -> Upload | None:
         with suppress(OSError, msgspec.MsgspecError):
-            return msgspec.json.decode((place / _DESCRIPTION).read_bytes(), type=Upload)
+            text = (place / _DESCRIPTION).read_text()
+            content = unpack_json(text, f"{_DESCRIPTION} of an upload", _FORMAT)
+            return msgspec.json.decode(content, type=Upload)
         return None
 
 

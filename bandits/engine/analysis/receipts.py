@@ -89,7 +89,7 @@ def _reason_not_drawn(stored: StoredDecision) -> str:
 def _derive(
     stored: StoredDecision, active: ActivePolicy
 ) -> tuple[dict[str, float], float, bool, Predictions | None] | None:
-    arms = active.eligible(stored.restriction)
+    arms = active.eligible(stored.eligible_set)
     again = active.probabilities_or_none(arms, stored.context[None])
     if again is None:
         return None

@@ -24,7 +24,7 @@ def summarise(
     points: Sequence[SnapshotPoint],
 ) -> Results:
     """Assemble results of the newest sums, the shares, the findings and the history."""
-    history = [(p, ArmCounts.load(p.tally).padded(active.problem.n_arms)) for p in points]
+    history = [(p, ArmCounts.load(p.arm_counts).padded(active.problem.n_arms)) for p in points]
     shares, basis = _shares(active, [counts for _, counts in history])
     analysis = Analysis(active, inference)
     return Results(
@@ -44,7 +44,7 @@ def summarise(
         analysis.outlook[0],
         analysis.arm_family,
         analysis.segments,
-        examine(active, inference, record.mishaps),
+        examine(active, inference, record.data_quality),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],
     )

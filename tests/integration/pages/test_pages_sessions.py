@@ -39,7 +39,7 @@ def test_sign_out_everywhere_else_leaves_this_browser(site, viewer, password):
 
 
 def test_session_of_another_user_cannot_be_ended(site, viewer, admin):
-    (own,) = site.accounts.sessions.of(site.accounts.user(viewer.email).id, at=site.clock())
+    (own,) = site.accounts.sessions.active(site.accounts.user(viewer.email).id, at=site.clock())
     assert admin.post(f"/settings/sessions/{own.id}/end").status_code == 404
     assert viewer.get("/").status_code == 200
 

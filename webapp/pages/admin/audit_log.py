@@ -37,7 +37,7 @@ def audit_log() -> ResponseReturnValue:
     """Show the changes, the newest first."""
     accounts = services().accounts
     changes = accounts.changes(
-        sought=_audit_filter(request.args),
+        filters=_audit_filter(request.args),
         before_id=request.args.get("before", type=int),
         limit=_PAGE + 1,
     )
@@ -66,7 +66,7 @@ def audit_log_csv() -> ResponseReturnValue:
 def _read_changes(accounts: AccountStore, search: AuditFilter) -> Iterator[AuditEntry]:
     """Read entries in portions, so that a long log never is in memory as a whole."""
     before = None
-    while portion := accounts.changes(sought=search, before_id=before, limit=_PORTION):
+    while portion := accounts.changes(filters=search, before_id=before, limit=_PORTION):
         yield from portion
         before = portion[-1].id
 

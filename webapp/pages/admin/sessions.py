@@ -36,7 +36,7 @@ class SignInPlace(Struct, frozen=True):
 def sign_in_places() -> list[SignInPlace]:
     """List the sessions of the person who is signed in, the last used first."""
     own, now = person(), services().engine.clock()
-    sessions = services().accounts.sessions.of(own.user.id, at=now)
+    sessions = services().accounts.sessions.active(own.user.id, at=now)
     return [
         SignInPlace(
             s.id, browser_name(s.agent), s.address, s.created_at, s.seen_at, s.id == own.session.id

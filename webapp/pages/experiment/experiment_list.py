@@ -128,5 +128,5 @@ def _counts(record: ExperimentRecord) -> tuple[int, int]:
     newest = services().engine.store.snapshots.history(record.key, 1)
     if not newest:
         return 0, 0
-    tally = ArmCounts.load(newest[-1].tally)
+    tally = ArmCounts.load(newest[-1].arm_counts)
     return round(tally.sent.sum()), round(tally.complete.sum())

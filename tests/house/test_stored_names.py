@@ -1,0 +1,175 @@
+"""Names that stand in the database and in files stay as they are, whatever the code calls them.
+
+A field that is renamed in Python keeps its stored name by `msgspec.field(name="…")`, or by the code
+that writes it. What stands in these tables changes with a new number of the format alone.
+"""
+
+from collections.abc import Iterator
+from dataclasses import fields
+
+import msgspec
+from msgspec import inspect
+from sqlalchemy import LargeBinary, Text
+
+from bandits.engine.arm_counts import ArmCounts
+from bandits.inference import state
+from bandits.inference.state import InferenceState
+from bandits.problem import Problem
+from bandits.statistics import LogisticSums, Moments, Ridge, SlotRidge, dump
+from bandits.store.values import DataQualityCounts
+from bandits.versions import Configuration
+from storage.schema import QUALITY_COUNTS, metadata
+from storage.stored_format import FormattedBlob, FormattedJson
+from webapp.jobs.uploads import Upload
+from webapp.pages.form.form_model import TypedDraft
+
+# Names of JSON objects, by the path to them.
+DOCUMENTS = {
+    "configuration": "version experiment arms",
+    "configuration/experiment": (
+        "key slots policy reward name exclude control floor holdout forgetting context"
+        " assignment learn_every_seconds await_activation strict starts_at ends_at"
+        " retention_days"
+    ),
+    "configuration/experiment/slots": "key variants kind name",
+    "configuration/experiment/slots/variants": "key payload name paused",
+    "configuration/experiment/policy": "name params",
+    "configuration/experiment/reward": "metrics window_seconds maturity_seconds goal costs",
+    "configuration/experiment/reward/metrics": "weight count low high",
+    "configuration/experiment/forgetting": "half_life_seconds window_seconds",
+    "configuration/experiment/context:number": "kind name low high default",
+    "configuration/experiment/context:category": "kind name values default",
+    "configuration/arms": "variants newcomer",
+    "draft": (
+        "name key slots exclude metrics window maturity goal context assignment holdout"
+        " floor await_activation strict starts_at ends_at retention_days policy parameters"
+        " learn_every forgetting forgetting_time version answers plan seen edits"
+    ),
+    "draft/slots": "kind key name variants control paste",
+    "draft/slots/variants": "key name text html percent more paused cost",
+    "draft/exclude": "levels",
+    "draft/metrics": "name weight count low high",
+    "draft/window": "amount unit",
+    "draft/maturity": "amount unit",
+    "draft/context": "kind name low high values default",
+    "draft/starts_at": "local offset",
+    "draft/ends_at": "local offset",
+    "draft/learn_every": "amount unit",
+    "draft/forgetting_time": "amount unit",
+    "draft/answers": "differ late price",
+    "draft/plan": "emails over waves base better rates worth earlier",
+    "draft/plan/over": "amount unit",
+    "upload": (
+        "id experiment kind name by created_at stage columns events subject anew contents"
+        " version total done written faults accepted repeated late unmatched"
+    ),
+    "upload/columns": "subject context",
+    "upload/events": "decision metrics metric value event occurred_at",
+}
+ARRAYS = {  # by family
+    "moments": "count total square pending",
+    "ridge": "gram moment pending",
+    "slot_ridge": "gram moment square count",
+    "logistic": "shift precision",
+}
+# Stored by their order, without names.
+ORDERS = {
+    "counts": "sent complete reward square metrics",
+    "inference": "arms groups ratio periods segments lateness floors",
+    "inference/ratio": "sent expected square",
+    "inference/lateness": "moved earned changed answered",
+}
+# Bytes that are no encoding of ours, with what they are.
+PLAIN_BYTES = {
+    "api_keys.digest": "SHA-256",
+    "api_keys.previous_digest": "SHA-256",
+    "decisions.context": "little-endian doubles, as the configuration's features are encoded",
+    "decisions.digest": "BLAKE2b of the request",
+    "decisions.eligible_set": "JSON of slots and variants; a set is known by these very bytes",
+    "decisions.subject": "BLAKE2b under a secret",
+    "eligible_sets.digest": "BLAKE2b of the set",
+    "experiments.salt": "random",
+    "secrets.value": "random",
+    "sessions.digest": "SHA-256",
+    "subjects.subject": "BLAKE2b under a secret",
+}
+PLAIN_TEXTS = {  # words, keys, ids, addresses
+    *("api_keys.name", "api_keys.scopes", "api_keys.selector", "api_keys.previous_selector"),
+    *("api_keys.created_by", "audit_log.by", "audit_log.action", "audit_log.subject"),
+    *("batches.kind", "decisions.id", "drafts.id", "drafts.created_by", "drafts.changed_by"),
+    *("events.event_id", "events.metric", "experiments.key", "experiments.state"),
+    *("secrets.name", "sessions.agent", "sessions.address", "subjects.decision_id"),
+    *("users.email", "users.password_hash", "users.role"),
+}
+
+
+def objects(info: inspect.Type, path: str) -> Iterator[tuple[str, str]]:
+    """Yield path and names of each object that values of a type hold."""
+    match info:
+        case inspect.StructType():
+            tag = [] if info.tag is None else [str(info.tag_field)]
+            yield path, " ".join([*tag, *(field.encode_name for field in info.fields)])
+            for field in info.fields:
+                yield from objects(field.type, f"{path}/{field.encode_name}")
+        case inspect.UnionType():
+            for member in info.types:
+                tag_of_member = getattr(member, "tag", None)
+                yield from objects(member, f"{path}:{tag_of_member}" if tag_of_member else path)
+        case inspect.DictType():
+            yield from objects(info.value_type, path)
+        case inspect.ListType() | inspect.VarTupleType():
+            yield from objects(info.item_type, path)
+        case inspect.TupleType():
+            for item in info.item_types:
+                yield from objects(item, path)
+
+
+def test_stored_documents_keep_their_names() -> None:
+    roots = {"configuration": Configuration, "draft": TypedDraft, "upload": Upload}
+    names = [o for path, root in roots.items() for o in objects(inspect.type_info(root), path)]
+    assert dict(names) == DOCUMENTS
+
+
+def test_stored_statistics_keep_the_names_of_their_arrays() -> None:
+    names = {}
+    for family in (Moments, Ridge, SlotRidge, LogisticSums):
+        content = msgspec.msgpack.decode(dump(family.zeros(Problem.of(2, 3))))
+        assert set(content) == {"family", "arrays"}
+        names[content["family"]] = " ".join(content["arrays"])
+    assert names == ARRAYS
+
+
+def test_stored_sums_keep_their_order() -> None:
+    zeros = InferenceState.zeros(2, 1)
+    sums = {
+        "counts": ArmCounts.zeros(2, 1),
+        "inference": zeros,
+        "inference/ratio": zeros.ratio,
+        "inference/lateness": zeros.lateness,
+    }
+    orders = {name: " ".join(f.name for f in fields(value)) for name, value in sums.items()}
+    assert orders == ORDERS
+
+
+def test_stored_counts_are_columns_in_the_order_of_their_fields() -> None:
+    assert DataQualityCounts.__struct_fields__ == QUALITY_COUNTS
+
+
+def test_inference_state_has_one_number() -> None:
+    tables = metadata.tables
+    columns = (tables["inference_states"].c.content, tables["retained_sums"].c.inference_state)
+    assert [column.type.number for column in columns] == [state._FORMAT] * 2
+
+
+def test_encoded_columns_declare_their_format() -> None:
+    plain_bytes, plain_texts = set(), set()
+    for column in (c for table in metadata.tables.values() for c in table.columns):
+        name = f"{column.table.name}.{column.name}"
+        if isinstance(column.type, FormattedBlob | FormattedJson):
+            assert (column.type.place, column.type.number >= 1) == (name, True)
+        elif isinstance(column.type, LargeBinary):
+            plain_bytes.add(name)
+        elif isinstance(column.type, Text):
+            plain_texts.add(name)
+    assert plain_bytes == set(PLAIN_BYTES)
+    assert plain_texts == PLAIN_TEXTS
