@@ -12,8 +12,7 @@ from typing import Literal
 from msgspec import Struct
 
 from bandits.inference.estimates import Lead
-from bandits.inference.guarantees import Guarantee, Promise
-from bandits.inference.intervals import Family, Finding
+from bandits.inference.intervals import Family, Finding, Guarantee, Promise
 
 
 class ArmResult(Struct, frozen=True):

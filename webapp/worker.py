@@ -1,5 +1,6 @@
 """Web worker: a process that serves the application and ends with its parent."""
 
+import fcntl
 import gc
 import logging
 import logging.config
@@ -10,20 +11,68 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
+from typing import IO
 
 from flask import Flask
 from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 
 from bandits.engine import Engine
+from bandits.errors import Unavailable
 from storage import open_store
 from storage.settings import parse_database_url
 from webapp import log_config
 from webapp.app import create_app
-from webapp.file_lock import FileLock
 from webapp.metrics import FoldMetrics
 from webapp.services import Services
 from webapp.settings import Settings
+
+WAIT_SECONDS = 5.0
+_RETRY_SECONDS = 0.05
+
+
+class FileLock:
+    """Lock of a process on a file, which ends at the latest with the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Use the file at `path`; `acquire` creates it if it is missing."""
+        self.path = path
+        self._file: IO[str] | None = None
+
+    def acquire(self, wait_seconds: float = WAIT_SECONDS) -> None:
+        """Take the lock, waiting for a holder that is just ending.
+
+        Raises:
+            Unavailable: another process keeps it; the message names that process.
+        """
+        file = self.path.open("a+", encoding="ascii")
+        deadline = time.monotonic() + wait_seconds
+        while not _try_lock(file):
+            if time.monotonic() >= deadline:
+                file.seek(0)
+                holder = file.read(20).strip() or "unknown"
+                file.close()
+                raise Unavailable(f"process {holder} already serves {self.path.with_suffix('')}")
+            time.sleep(_RETRY_SECONDS)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Release the lock."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _try_lock(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
 
 _DRAIN_SECONDS = 3.0  # shorter than a successor waits for the lock
 _log = logging.getLogger(__name__)

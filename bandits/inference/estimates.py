@@ -19,8 +19,18 @@ from bandits.inference import aipw
 from bandits.inference.aipw import Scores
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
-from bandits.inference.guarantees import GAIN, LIFT, RANDOMISED, RATE, WEIGHTED, Guarantee
-from bandits.inference.intervals import Family, Finding, Interval, NotYet
+from bandits.inference.intervals import (
+    GAIN,
+    LIFT,
+    RANDOMISED,
+    RATE,
+    WEIGHTED,
+    Family,
+    Finding,
+    Guarantee,
+    Interval,
+    NotYet,
+)
 
 BURN_IN_CONVERSIONS = 50  # in the compared arms together
 BURN_IN_DECISIONS = 25  # of each compared arm
@@ -36,7 +46,7 @@ class EstimationContext(Struct, frozen=True):
 
     Attributes:
         contextual: its policy uses the context.
-        drifting: rates were found to move; see `bandits.inference.drift`.
+        drifting: rates were found to move; see `bandits.inference.periods`.
         floor: the least probability that an eligible arm can have, or could when a counted decision
             was made.
         steady: a person vouches that rates stay constant for as long as it runs.

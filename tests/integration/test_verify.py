@@ -9,11 +9,11 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import delete, func, select, update
 
-from bandits.edit_rules import refused_changes
 from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold
 from bandits.engine.subject_data import erase_subject
 from bandits.experiment import Experiment
+from bandits.lifecycle import refused_changes
 from bandits.statistics import dump
 from bandits.store.values import DataQualityCounts
 from storage.commands import verify

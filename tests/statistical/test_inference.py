@@ -23,8 +23,8 @@ from bandits.inference import aipw
 from bandits.inference.aipw import Scores
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
-from bandits.inference.drift import drift_p_value
 from bandits.inference.estimates import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
+from bandits.inference.periods import drift_p_value
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.numerics.best_arm import WARNING, beta_best_arm
 from bandits.numerics.quadrature import beta_chances

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from bandits.edit_rules import refused_changes
 from bandits.experiment import Experiment
+from bandits.lifecycle import refused_changes
 from bandits.registry import make, policies
 
 SPRING: dict[str, Any] = {

@@ -5,7 +5,6 @@ from scipy import stats
 from bandits.inference import aipw
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
-from bandits.inference.drift import drift_p_value
 from bandits.inference.estimates import (
     EstimationContext,
     constant_rates,
@@ -17,8 +16,8 @@ from bandits.inference.estimates import (
     values,
     variant_weights,
 )
-from bandits.inference.guarantees import LIFT, RATE, WEIGHTED
-from bandits.inference.intervals import Family, Interval
+from bandits.inference.intervals import LIFT, RATE, WEIGHTED, Family, Interval
+from bandits.inference.periods import drift_p_value
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.numerics.best_arm import WARNING, beta_best_arm, student_best_arm
 

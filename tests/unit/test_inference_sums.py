@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bandits.inference.floors import FloorHistory
-from bandits.inference.guarantees import GUARANTEES, guarantees
+from bandits.inference.intervals import GUARANTEES, guarantees
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.periods import PeriodSums, period_of
 

@@ -12,12 +12,12 @@ import pytest
 
 from bandits.errors import InvalidInput, Unavailable
 from bandits.schemas import Decision
-from webapp import file_lock
-from webapp.file_lock import FileLock
+from webapp import worker
 from webapp.log_config import JsonFormatter, NoiseFilter, TextFormatter
 from webapp.metrics import RequestMetrics, family
 from webapp.server import Address, PortInUse, reserve
 from webapp.settings import Settings
+from webapp.worker import FileLock
 
 
 def test_file_lock_is_held_by_one_and_names_its_holder(tmp_path) -> None:
@@ -45,7 +45,7 @@ def test_file_lock_is_waited_for_five_seconds_unless_told_otherwise(
             first.release()
 
     clocks = SimpleNamespace(monotonic=lambda: clock.now, sleep=pause)
-    monkeypatch.setattr(file_lock, "time", clocks)
+    monkeypatch.setattr(worker, "time", clocks)
     with nullcontext() if taken else pytest.raises(Unavailable):
         second.acquire()
     assert clock.now == pytest.approx(min(ends_after, 5.0), abs=0.1)

@@ -19,11 +19,7 @@ from simulations.learners.memory import DecisionForgetting
 from simulations.learners.policy_learner import PolicyLearnerFactory
 from simulations.learners.scheduled_learner import ScheduledLearner
 from simulations.running.loop import run_learner
-from simulations.running.replications import (
-    Chunk,
-    CommonRandomNumbers,
-    Replications,
-)
+from simulations.running.replications import Chunk, CommonRandomNumbers, Replications
 from simulations.running.schedule import Run, Schedule
 
 EMAILS = Bernoulli((0.2, 0.18, 0.24))

@@ -1,8 +1,12 @@
 """Layout of every page: the person who is signed in, the theme, and globals of templates."""
 
+import gzip
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
 from typing import Any
 
-from flask import Flask, Response, redirect, request
+from flask import Flask, Response, abort, redirect, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
@@ -11,11 +15,36 @@ from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle
 from webapp.pages import pages
 from webapp.pages.access import allow_anybody, local_address
-from webapp.pages.assets import PLOTLY_VERSION
 from webapp.pages.experiment.labels import STATES, arm_name, slot_name, variant_name
 from webapp.pages.experiment.lifecycle import available_steps
 from webapp.pages.formatting import duration_text, period_text, plural
 from webapp.services import services
+
+PLOTLY_VERSION = version("plotly")
+_FOREVER = "public, max-age=31536000, immutable"  # the address changes with the version
+
+
+@pages.get("/assets/plotly-<version>.js")
+@allow_anybody
+def plotly_script(version: str) -> ResponseReturnValue:
+    """Serve the script, compressed where the browser takes that."""
+    if version != PLOTLY_VERSION:
+        abort(404)
+    compressed = request.accept_encodings.find("gzip") >= 0
+    script = _script()
+    response = Response(script if compressed else gzip.decompress(script))
+    response.content_type = "text/javascript; charset=utf-8"
+    response.headers["Cache-Control"] = _FOREVER
+    response.vary.add("Accept-Encoding")
+    if compressed:
+        response.content_encoding = "gzip"
+    return response
+
+
+@cache
+def _script() -> bytes:
+    return gzip.compress(files("plotly").joinpath("package_data/plotly.min.js").read_bytes(), 6)
+
 
 _THEMES = {"light", "dark"}
 _COOKIE = "theme"

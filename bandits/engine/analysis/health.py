@@ -3,8 +3,8 @@
 import numpy as np
 
 from bandits.engine.active_policy import ActivePolicy
-from bandits.inference.drift import FOUND
 from bandits.inference.late_rewards import DIFFERS, LIMIT, LateRewardSums
+from bandits.inference.periods import FOUND
 from bandits.inference.sample_ratio import ALARM, SampleRatio
 from bandits.inference.state import InferenceState
 from bandits.results import Drift, Health, LateRewards, Split

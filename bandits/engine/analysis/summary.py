@@ -11,7 +11,7 @@ from bandits.engine.analysis.health import examine
 from bandits.engine.analysis.receipts import label, moment
 from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Slot
-from bandits.inference.guarantees import guarantees
+from bandits.inference.intervals import guarantees
 from bandits.inference.state import InferenceState
 from bandits.results import ArmResult, GroupResult, HistoryPoint, Results, SlotResult, VariantResult
 from bandits.store.values import ExperimentRecord, SnapshotPoint

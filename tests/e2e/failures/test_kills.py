@@ -14,7 +14,7 @@ import pytest
 
 from bandits.errors import Unavailable
 from tests.patience import LIMIT_SECONDS, wait_until
-from webapp.file_lock import FileLock
+from webapp.worker import FileLock
 
 SOAK = os.environ.get("SOAK") == "1"
 ROUNDS = 50 if SOAK else 5

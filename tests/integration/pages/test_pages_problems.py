@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from bandits.errors import Unavailable
-from webapp.pages.assets import PLOTLY_VERSION
+from webapp.pages.layout import PLOTLY_VERSION
 
 
 @pytest.mark.parametrize("address", ["/nothing", "/experiments/none", "/experiments/none/live"])

@@ -5,8 +5,7 @@ from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
 from bandits.experiment import Experiment, Variant
-from bandits.inference.guarantees import Guarantee, Promise
-from bandits.inference.intervals import Finding, Interval
+from bandits.inference.intervals import Finding, Guarantee, Interval, Promise
 from bandits.results import FeatureResult, Results, Segment
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, Figure
