@@ -16,7 +16,6 @@ def init(app: Flask, settings: Settings) -> None:
     # Here, since they import the blueprint. Those that nothing below names add views to it.
     from webapp.pages import (  # noqa: PLC0415
         access,
-        assets,  # noqa: F401
         error_pages,
         formatting,
         headers,
