@@ -74,6 +74,7 @@ docs: .venv/installed
 	$(BIN)/python -m simulations.policy_docs
 	$(BIN)/python tests/house/command_line.py > docs/command-line.md
 	$(BIN)/python tests/house/scenario_keys.py
+	$(BIN)/python tests/house/rooms.py
 
 wheel: .venv/tested
 	rm -rf build dist
