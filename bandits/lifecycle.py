@@ -38,6 +38,8 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
         for name in (f.name for f in msgspec.structs.fields(Experiment))
         if name not in _FREE and getattr(old, name) != getattr(new, name)
     ]
+    if old.control_variants() == new.control_variants():  # the first variants, said or unsaid
+        faults = [fault for fault in faults if fault.pointer != "/control"]
     if old.policy != new.policy:
         before, after = old.make_policy().statistic, new.make_policy().statistic
         if before.family != after.family:

@@ -6,6 +6,7 @@ import re
 import signal
 import sqlite3
 import threading
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -32,8 +33,14 @@ def answers(url: str) -> bool:
 
 def test_server_is_ready_alive_and_measured(server, api) -> None:
     with httpx.Client(base_url=server.url, timeout=LIMIT_SECONDS) as anybody:
-        assert anybody.get("/healthz").json() == {"status": "alive"}
-        assert anybody.get("/readyz").json() == {"status": "ready"}
+        assert anybody.get("/healthz").json() == {
+            "status": "alive",
+            "version": version("email-bandits"),
+        }
+        assert anybody.get("/readyz").json() == {
+            "status": "ready",
+            "version": version("email-bandits"),
+        }
         assert anybody.get("/metrics").status_code == 401
     told = api.get("/metrics")
     assert told.headers["content-type"].startswith("text/plain; version=0.0.4")

@@ -1,5 +1,7 @@
 """Health of the server for operators and their machines: liveness, readiness and metrics."""
 
+from importlib.metadata import version
+
 from msgspec import Struct
 
 from bandits.engine import Engine
@@ -13,9 +15,10 @@ operations = OperationGroup("operations")
 
 
 class ServerHealth(Struct, frozen=True):
-    """State of the server in a word."""
+    """State of the server in a word, and the version that runs."""
 
     status: str
+    version: str = version("email-bandits")
 
 
 @operations("GET", "/healthz", scope=None, answers={200: ServerHealth})
