@@ -1,4 +1,4 @@
-"""Allocation: the newcomer cap and the floor, applied to a policy's probabilities."""
+"""Allocation: the newcomer cap (1,000 matured decisions) and the floor, on a policy's shares."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""CSV rows: whole rows of a file, and the positions of its columns."""
+"""CSV rows for all readers of CSV files: whole rows only, and the positions of columns."""
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Identifiers: keys of experiments, slots, variants, features and metrics, and JSON pointers."""
+"""Identifiers that people choose: keys of experiments, slots, variants; and JSON pointers."""
 
 from typing import Annotated
 

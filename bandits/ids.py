@@ -1,4 +1,4 @@
-"""Ids: UUIDv7, which ascend with time, and the pool of random bytes that they are made of."""
+"""Ids of decisions: UUIDv7, which ascend with time, and the random bytes that they are made of."""
 
 import os
 import time

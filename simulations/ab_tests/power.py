@@ -1,4 +1,4 @@
-"""Size of a test by its power, and boundaries of a sequential one."""
+"""Size of an A/B test by its power, and the O'Brien-Fleming boundaries of a sequential one."""
 
 from functools import cache
 from math import ceil, log, sqrt

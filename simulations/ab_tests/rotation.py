@@ -1,4 +1,4 @@
-"""Rotation of arms until a stopping rule ends the test: the core of every A/B test."""
+"""Rotation of arms until a stopping rule ends the test: the play of every A/B test."""
 
 from collections.abc import Sequence
 from typing import Protocol

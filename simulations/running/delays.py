@@ -1,4 +1,4 @@
-"""Delays of rewards: late, uneven, doubled or lost, and the folds that learn from them.
+"""Feedback of a simulation: rewards that come late, doubled or never.
 
 Time is counted in decisions: the decision at position p (from 0) is made at time p + 1, and a fold
 at the end of a batch sees everything up to the number of decisions made by then. The rules are the

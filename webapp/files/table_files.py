@@ -1,4 +1,4 @@
-"""Table files: CSV and parquet, read a portion at a time, and CSV lines that are safe to open."""
+"""Table files: reads CSV, its separator included, and parquet in portions; writes safe CSV."""
 
 import csv
 import io

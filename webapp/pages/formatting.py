@@ -1,4 +1,4 @@
-"""Formatting of numbers, times, durations, authors and CSV tables on pages."""
+"""Formatting on pages: numbers, percentages, times, durations, authors and CSV tables."""
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Response headers that keep browsers from doing what our pages never need."""
+"""Headers of every response, of pages and API: browsers may do only what our pages need."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
