@@ -120,16 +120,33 @@ class Unavailable(BanditsError):
         self.retry_after_seconds = retry_after_seconds
         super().__init__(reason)
 
+    @property
+    def log_text(self) -> str:
+        """Reason for the server's log."""
+        return str(self)
+
 
 class NotUpgraded(Unavailable):
-    """The database is of an older version; a retry helps only once it is upgraded."""
+    """The database is of an older version; a retry helps only once it is upgraded.
+
+    Attributes:
+        detail: the database's own words, which are for the server's log alone.
+    """
 
     def __init__(
         self,
         reason: str = "the database is of an older version than the server; `bandits db upgrade`"
         " upgrades it, and so does starting `bandits serve`",
+        *,
+        detail: object = "",
     ) -> None:
+        self.detail = str(detail)
         super().__init__(reason, retry_after_seconds=60)
+
+    @property
+    def log_text(self) -> str:
+        """Reason for the server's log, with the database's own words."""
+        return f"{self}: {self.detail}" if self.detail else str(self)
 
 
 class NoDatabase(Unavailable):

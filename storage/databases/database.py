@@ -231,7 +231,8 @@ def translate_errors(
     try:
         yield
     except DBAPIError as error:
-        translated = NotUpgraded() if lacks_tables(error.orig) else _translate(error)
+        missing = lacks_tables(error.orig)
+        translated = NotUpgraded(detail=error.orig) if missing else _translate(error)
         if translated is None:
             raise
         raise translated from error
@@ -241,7 +242,7 @@ def translate_errors(
         if _is_conflict(error):
             raise SerializationConflict from error
         if lacks_tables(error):
-            raise NotUpgraded from error
+            raise NotUpgraded(detail=error) from error
         raise Unavailable(f"the database does not answer: {error}".strip()) from error
 
 

@@ -135,7 +135,7 @@ def clock(monkeypatch) -> SimpleNamespace:
         standing.pauses.append(seconds)
 
     standing.monotonic, standing.sleep = lambda: standing.now, pause
-    for module in ("line", "unheard"):
+    for module in ("transport", "pending_cancellations"):
         monkeypatch.setattr(f"bandits.client.{module}.time", standing)
     return standing
 

@@ -117,7 +117,7 @@ def _refuse_unknown_address() -> Response | None:
 def _fail(error: Exception) -> Response:
     expected = isinstance(error, HTTPException | BanditsError)
     if isinstance(error, Unavailable):  # a traceback does not explain a busy database
-        current_app.logger.error("%s %s failed: %s", request.method, route(), error)
+        current_app.logger.error("%s %s failed: %s", request.method, route(), error.log_text)
     elif not expected or problems.problem_type(error).status >= 500:  # noqa: PLR2004 - server errors
         current_app.logger.error("%s %s failed", request.method, route(), exc_info=error)
     return problems.respond(error, g.request_id)

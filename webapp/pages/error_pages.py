@@ -102,7 +102,7 @@ def _forged_page(error: CSRFError) -> Response:  # noqa: ARG001 - Flask hands it
 
 
 def _unavailable_page(error: Unavailable) -> Response:
-    _log.error("%s %s failed: %s", request.method, route(), error)
+    _log.error("%s %s failed: %s", request.method, route(), error.log_text)
     response = _page(503, text=_DATABASE_TEXTS.get(type(error)))
     response.headers["Retry-After"] = str(error.retry_after_seconds)
     return response
