@@ -16,7 +16,8 @@ from storage import upgrade
 from storage.schema import PLACES
 
 DECISION = (
-    "serial, id, arm, propensity, context, holdout, fallback, restriction, digest, subject, shipped"
+    "serial, id, arm, propensity, context, holdout, fallback, eligible_set, digest, subject,"
+    " shipped"
 )
 EVENT = "decision, event_id, batch_id, metric, value, occurred_at, late"
 TYPES = {
