@@ -222,8 +222,13 @@ def find_a_receipt(page: Page) -> None:
 def stop_and_keep_sending(page: Page, client: Client) -> None:
     page.goto("/experiments/summer")
     page.get_by_role("link", name="Stop…").click()
-    page.locator("#ship").select_option("Ready for summer? · b · 15 % off")
-    page.get_by_role("button", name="Stop and keep sending this one…").click()
+    version = "Ready for summer? · b · 15 % off"
+    leading = page.get_by_role("link", name=f"Stop and keep sending “{version}”…")
+    if leading.count():  # on a slow machine its results are final by now, and it has a button
+        leading.click()
+    else:
+        page.locator("#ship").select_option(version)
+        page.get_by_role("button", name="Stop and keep sending this one…").click()
     page.get_by_role("button", name="Stop Summer and keep sending “Ready for summer?").click()
     expect(page.get_by_text("Stopped after 660 emails. Everybody now gets")).to_be_visible()
     decisions = list(client.choose_many("summer", [Request("after-1"), Request("after-2")]))
