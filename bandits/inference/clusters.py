@@ -10,11 +10,13 @@ of bucket b is Z_b = Σ e / (1 − h) over emails decided for, less Σ e / h ove
 a bucket of several recipients is a larger cluster, which is right as well).
 
 Few recipients are held out, so Σ Z_b² rests on few of them, and is small exactly when by bad luck
-few of those who click much are among them: a t-like error that claims a gain too often. By lot,
-both groups are alike, and the variance that the larger one shows, Σ_b A_b², A_b = Σ e over emails
-decided for, has all 256 buckets behind it and knows nothing of who was held out: scaled to what the
-lot makes of it, (1/h + 1/(1 − h)) / (1 − h) Σ A_b². The larger of the two and of independent emails
-counts.
+few of those who click much are among them: a t-like error that claims a gain too often. But
+recipients of both groups are alike by lot: the design effect of the larger group has all 256
+buckets behind it and knows nothing of who was held out. So that of both is drawn towards it, as if
+it had come from ten more conversions (`aipw` draws an arm's variance towards that of all): with k
+conversions of the smaller group that are worth as independent ones, it is their mean with weights k
+and 10, and at least 1. The weight is small, since the larger group's emails are better ones where
+there is a gain, and what varies more there would hide it.
 """
 
 from dataclasses import dataclass
@@ -28,6 +30,7 @@ from bandits.inference.aipw_sums import POWERS, ratio
 GROUPS = 2  # decided for, and held out
 BUCKETS = 256
 _BUCKET_BITS = 8
+_PRIOR_EVENTS = 10.0  # what the design effect of the larger group counts for
 _LITTLE = "<f8"  # how arrays are stored, whatever the machine
 
 
@@ -94,13 +97,14 @@ class ClusterSums:
         """Decisions of both groups."""
         return float(self.moments[0].sum())
 
-    def design_effect(self, decisions: float, holdout: float) -> float:
+    def design_effect(self, decisions: float, conversions: float, holdout: float) -> float:
         """Return by how much the variance is larger than that of as many independent emails.
 
         Args:
             decisions: of both groups, those included that left the log before these sums were
                 kept. What goes beyond 1 grows with the emails of a recipient, so it is taken in
                 proportion.
+            conversions: of the group that has fewer.
             holdout: h, the probability that a recipient is held out.
         """
         sends, earned, squares = self.moments
@@ -108,14 +112,17 @@ class ClusterSums:
         mean = ratio(total, n)
         noise = earned - mean[:, None] * sends  # (2, B), Σ e
         weights = np.array([1 / (1 - holdout), 1 / holdout])
-        independent = float(weights**2 @ np.maximum(squares.sum(axis=-1) - mean * total, 0.0))
-        if independent <= 0:
+        within = np.maximum(squares.sum(axis=-1) - mean * total, 0.0)  # (2,), Σ e²
+        independent = float(weights**2 @ within)
+        if within[0] <= 0 or independent <= 0:
             return 1.0
+        of_buckets = BUCKETS / (BUCKETS - 1)  # the scores sum to 0
         scores = weights[0] * noise[0] - weights[1] * noise[1]
-        by_lot = weights.sum() / (1 - holdout) * (noise[0] @ noise[0])
-        clustered = max(scores @ scores, by_lot) * BUCKETS / (BUCKETS - 1)
-        beyond = max(clustered / independent - 1.0, 0.0)
-        return float(1.0 + beyond * max(decisions / float(n.sum()), 1.0))
+        observed = of_buckets * (scores @ scores) / independent
+        of_larger = of_buckets * (noise[0] @ noise[0]) / within[0]
+        events = conversions / max(of_larger, 1.0)
+        drawn = (events * observed + _PRIOR_EVENTS * of_larger) / (events + _PRIOR_EVENTS)
+        return float(1.0 + max(drawn - 1.0, 0.0) * max(decisions / float(n.sum()), 1.0))
 
     def dump(self) -> bytes:
         """Serialise."""

@@ -38,7 +38,7 @@ from bandits.inference.intervals import (
 BURN_IN_CONVERSIONS = 50  # in the compared arms together
 BURN_IN_DECISIONS = 25  # of each compared arm
 BURN_IN_OF_GROUP = 10  # independent conversions of the control group, and of the others
-_TIGHTEST_OF_GROUP = 60.0  # independent conversions of the smaller group, where it is tightest
+_TIGHTEST_OF_GROUP = 50.0  # independent conversions of the smaller group, where it is tightest
 
 _NO_FLOOR = NotYet(
     "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
@@ -195,12 +195,13 @@ def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Fam
     if sends.min() < BURN_IN_DECISIONS:
         return _not_enough(0.0, 0.0)
     weights = groups.moments[..., 0, 1, :].sum(axis=0) / sends  # 1 / (1 − h) and 1 / h
-    design_effect = clusters.design_effect(n, float(1 / weights[1]))
-    independent = groups.earning.sum(axis=0) / design_effect
+    conversions = groups.earning.sum(axis=0)
+    design_effect = clusters.design_effect(n, float(conversions.min()), float(1 / weights[1]))
+    independent = conversions / design_effect
     if independent.sum() < BURN_IN_CONVERSIONS or independent.min() < BURN_IN_OF_GROUP:
         return _not_enough(float(independent.sum()), float(independent.min()))
     variation = scores.variation * design_effect
-    # Tightest at 60 independent conversions of the group that is drawn with probability 1/max.
+    # Tightest at 50 independent conversions of the group that is drawn with probability 1/max.
     size = float(groups.prediction[2])
     tightest = _TIGHTEST_OF_GROUP * weights.sum() * weights.max() * size * design_effect**2
     clustered = replace(scores, variation=variation, variation_expected=np.asarray(tightest))

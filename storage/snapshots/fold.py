@@ -73,7 +73,7 @@ _BATCHES = select(
 
 _KEYS = (
     select(batches.c.configuration_version, batches.c.policy_version, decisions.c.eligible_set)
-    .join(decisions, of_batch(batches.c.id))
+    .join_from(batches, decisions, of_batch(batches.c.id))
     .where(LEARNABLE)
     .distinct()
 )
