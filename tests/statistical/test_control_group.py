@@ -275,12 +275,10 @@ def test_smallest_gain_that_a_plan_shows_is_shown_in_four_of_five():
 def _is_shown(emails: int, rate: float, gain: float, seed: int) -> bool:
     """Send one email to each of many recipients; return true where the gain is above 0."""
     rng = np.random.default_rng(seed)
-    sizes = rng.multinomial(
-        emails, np.outer([1 - HOLDOUT, HOLDOUT], np.full(BUCKETS, 1 / BUCKETS)).ravel()
-    )
-    sends = sizes.reshape(1, 2, BUCKETS).astype(np.float64)
-    won = rng.binomial(sizes.reshape(1, 2, BUCKETS), np.array([rate * (1 + gain), rate])[:, None])
-    look = Look(sends, won.astype(np.float64), np.zeros(1), None)
+    shares = np.repeat([1 - HOLDOUT, HOLDOUT], BUCKETS) / BUCKETS
+    sizes = rng.multinomial(emails, shares).reshape(1, 2, BUCKETS)
+    won = rng.binomial(sizes, np.array([rate * (1 + gain), rate])[:, None])
+    look = Look(sizes.astype(np.float64), won.astype(np.float64), np.zeros(1), None)
     found = gain_over_control_group(look.groups(0), look.clusters(0), FAMILY)
     return found.measurable and found.low > 0
 
