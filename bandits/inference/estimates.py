@@ -207,7 +207,7 @@ def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Fam
         variation_expected=np.asarray(tightest_variation(weights, size, design_effect)),
     )
     total, margin = float(scores.total), float(clustered.margin(family.alpha_each))
-    per = n / sends[0]
+    per = n / float(sends[0])
     low, high = (total - margin) / per, (total + margin) / per
     return Interval(low, high, total / per, family.alpha_each, RANDOMISED.key, family)
 

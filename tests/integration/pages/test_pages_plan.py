@@ -337,9 +337,9 @@ def test_plan_says_what_its_control_group_can_show(simulate):
 
 
 def test_plan_counts_emails_of_one_recipient_together(simulate):
-    page = unescape(simulate(recipients="1,000").text)
+    page = unescape(simulate(recipients="500").text)
     assert "This plan is too small for its control group of 5\u202f% to show a gain." in page
-    assert "A recipient gets about 20 emails" in page
+    assert "A recipient gets about 40 emails" in page
 
 
 def test_audience_step_says_what_a_control_group_needs(manager, begun):
