@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import blake2b
 
+from bandits.allocation import NEWEST_RULE
 from bandits.engine.sums import Sums, SumsBuilder
 from bandits.inference.state import InferenceState
 from bandits.store import Store
@@ -68,6 +69,7 @@ def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
         _seed(record.salt, version),
         max(1, upcoming),
         *sums.dump(),
+        allocation_rule=NEWEST_RULE,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from bandits.allocation import NEWEST_RULE
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.experiment import Combination
 from bandits.versions import Configuration
@@ -93,6 +94,7 @@ class Snapshot(Struct, frozen=True, eq=False):
         arm_counts: as `ArmCounts.dump` writes them.
         inference_state: as `InferenceState.dump` writes it; kept of the newest snapshot
             alone, empty in others.
+        allocation_rule: the `AllocationRule` that decisions on it are made under.
     """
 
     version: int
@@ -103,6 +105,7 @@ class Snapshot(Struct, frozen=True, eq=False):
     statistic: bytes
     arm_counts: bytes
     inference_state: bytes = b""
+    allocation_rule: int = NEWEST_RULE
 
 
 class RetainedSums(Struct, frozen=True, eq=False):
