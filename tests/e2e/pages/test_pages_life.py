@@ -230,7 +230,7 @@ def stop_and_keep_sending(page: Page, client: Client) -> None:
         page.locator("#ship").select_option(version)
         page.get_by_role("button", name="Stop and keep sending this one…").click()
     page.get_by_role("button", name="Stop Summer and keep sending “Ready for summer?").click()
-    expect(page.get_by_text("Stopped after 660 emails. Everybody now gets")).to_be_visible()
+    expect(page.get_by_text("Stopped after 660 emails. Everyone now gets")).to_be_visible()
     decisions = list(client.choose_many("summer", [Request("after-1"), Request("after-2")]))
     assert {d.slots["discount"]["variant"] for d in decisions} == {"d15"}
     assert all(d.shipped for d in decisions)

@@ -23,7 +23,7 @@ def test_stop_asks_what_is_sent_then_and_names_it(site, manager):
     site.make()
     site.send("sale", 50)
     asked = manager.get("/experiments/sale/stop")
-    assert "Send nothing more" in words(asked.text)
+    assert "Stop sending" in words(asked.text)
     picked = manager.get("/experiments/sale/stop?ship=2")
     assert picked.location == "/experiments/sale/stop/2"
     confirmed = manager.get(picked.location)
@@ -50,7 +50,7 @@ def test_shipped_arm_is_sent_to_everybody_shown_and_logged(site, manager):
     decided = site.engine.choose("sale", [Request(f"late-{i}") for i in range(20)])
     assert {d.slots["content"]["variant"] for d in decided} == {"story"}
     text = words(manager.get("/experiments/sale").text)
-    assert "Everybody now gets “Plain · story · 0 % off”." in text
+    assert "Everyone now gets “Plain · story · 0 % off”." in text
     assert "everybody gets one version" in text
     history = words(manager.get("/experiments/sale/history").text)
     assert "Running → Stopped, everybody gets a · story · d0" in history
