@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from bandits.inference.estimates import Lead
 from bandits.inference.intervals import Family, Finding, Guarantee, Promise
+from bandits.verdict import Statement, StatementsReset, Verdict
 
 
 class ArmResult(Struct, frozen=True):
@@ -270,6 +271,9 @@ class Results(Struct, frozen=True):
         features: declared ones, the first few of them.
         guarantees: the promises of intervals, by `Interval.promise`.
         history: snapshots spread over time, the oldest first.
+        verdict: the next step, one for all who ask.
+        statements: claims that held when they were made, the oldest first; see `verdict` for now.
+        statements_reset: since when there are any, and why not from earlier; None from the start.
     """
 
     experiment: str
@@ -291,3 +295,6 @@ class Results(Struct, frozen=True):
     health: Health
     guarantees: dict[Promise, Guarantee]
     history: list[HistoryPoint]
+    verdict: Verdict
+    statements: list[Statement]
+    statements_reset: StatementsReset | None

@@ -32,6 +32,7 @@ from bandits.schemas import (
 )
 from bandits.store import Store
 from bandits.store.values import ExperimentRecord, MarkResult, Snapshot
+from bandits.verdict import Statements
 from bandits.versions import Configuration
 
 _HISTORY_POINTS = 120
@@ -268,7 +269,9 @@ class Engine:
         state = self.store.snapshots.state(key, _HISTORY_POINTS)
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
-        results = summarise(record, self._policies.newest(record), inference, state.points)
+        results = summarise(
+            record, self._policies.newest(record), inference, state.points, Statements()
+        )
         self._results[key] = (_results_key(record), results)
         return results
 

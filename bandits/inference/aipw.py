@@ -105,6 +105,17 @@ def gain_over_equal_split(evidence: AipwSums) -> Scores:
     return _scored(evidence, _everything(evidence), -_equal_shares(evidence), policy=1.0)
 
 
+def personal_gain(evidence: AipwSums, arm: int) -> Scores:
+    """Score R less μ(arm), over decisions that could have got the arm.
+
+    Its sum is what a policy that chooses by recipient earned more than that arm alone would have.
+    """
+    weights = np.zeros(evidence.n_arms)
+    weights[arm] = -1.0
+    used = evidence.eligible[:, arm]
+    return _scored(evidence, used, np.broadcast_to(weights, evidence.eligible.shape), policy=1.0)
+
+
 def _scored(evidence: AipwSums, used: BoolArray, weights: FloatArray, *, policy: float) -> Scores:
     """Score c·μ + policy · R over the strata that are `used` (G,), weights c (G, K)."""
     mean, variance, conversion = evidence.prediction
@@ -122,7 +133,7 @@ def _scored(evidence: AipwSums, used: BoolArray, weights: FloatArray, *, policy:
     between = (expected**2 * sends).sum(axis=(-2, -1)) - ratio(total**2, n)
     spread = (c**2).sum(axis=-1) * evidence.eligible[used].sum(axis=-1)
     spread = ratio((spread * sends.sum(axis=-1)).sum(axis=-1), n)
-    compared = evidence.eligible[used].any(axis=0) & ((c != 0).any(axis=0) | (policy != 0))
+    compared = evidence.eligible[used].any(axis=0) & (c != 0).any(axis=0)
     return Scores(
         n,
         total,
