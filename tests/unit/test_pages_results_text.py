@@ -1,5 +1,6 @@
 """Results as a page shows them: rows and their order, bars, and checks of health."""
 
+from dataclasses import replace as with_parts
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from bandits.inference.state import InferenceState
 from bandits.results import Results
 from bandits.segments import Segmentation
 from bandits.store.values import ExperimentRecord
-from bandits.verdict import Verdict
+from bandits.verdict import Statements, Verdict
 from bandits.versions import Configuration
 from webapp.pages.experiment.health import health_checks
 from webapp.pages.experiment.labels import reward_measure
@@ -51,23 +52,19 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
     arms = np.repeat(np.arange(k), sends)
     rewards = np.concatenate([np.arange(sends) < n for n in clicks]).astype(float)
     none = InferenceState.zeros(k, Segmentation(of.configuration.experiment.context).size)
-    grounds = InferenceState(
-        AipwSums.from_decisions(
+    grounds = with_parts(
+        none,
+        arms=AipwSums.from_decisions(
             np.ones((1, k), dtype=bool),
             np.zeros(k * sends, dtype=np.int64),
             arms,
             rewards,
             np.full(k * sends, 1 / k),
         ),
-        none.groups,
-        SampleRatio.from_draws(arms, np.full(k, 1 / k)),
-        none.periods,
-        none.segments,
-        none.lateness,
-        none.floors,
+        ratio=SampleRatio.from_draws(arms, np.full(k, 1 / k)),
     )
     live = ActivePolicy(of.key, of.salt, of.configuration, None)
-    summary = summarise(of, live, grounds, [])
+    summary = summarise(of, live, grounds, [], Statements())
     return replace(
         summary,
         arms=[replace(a, sent=sends, complete=sends, reward=float(n)) for a, n in

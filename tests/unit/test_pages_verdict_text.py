@@ -16,7 +16,7 @@ from bandits.inference.state import InferenceState
 from bandits.results import Results
 from bandits.segments import Segmentation
 from bandits.store.values import ExperimentRecord
-from bandits.verdict import Action, Reason, Statement, Verdict
+from bandits.verdict import Action, Reason, Statement, Statements, StatementsReset, Verdict
 from bandits.versions import Configuration
 from webapp.pages.experiment.verdict_text import VerdictText, verdict_text
 
@@ -65,7 +65,7 @@ def results(of: ExperimentRecord, verdict: Verdict, *statements: Statement) -> R
     declared = of.configuration.experiment
     none = InferenceState.zeros(len(of.configuration.arms), Segmentation(declared.context).size)
     active = ActivePolicy(of.key, of.salt, of.configuration, None)
-    empty = summarise(of, active, none, [])
+    empty = summarise(of, active, none, [], Statements())
     arms = [replace(a, sent=10_000, complete=10_000, closed=10_000) for a in empty.arms]
     closed = 10_000 * len(arms)
     return replace(empty, arms=arms, closed=closed, verdict=verdict, statements=list(statements))
@@ -94,7 +94,7 @@ def write(verdict: Verdict, n_arms: int = 2, /, **changes: Any) -> VerdictText:
 
 def words_of(text: VerdictText) -> list[str]:
     """List every sentence, without narrow spaces."""
-    parts = [text.headline, text.cost, text.action, text.why, *text.basis, text.caution]
+    parts = [text.text, *text.basis, text.caution, text.reset]
     whole = " ".join([*parts, *text.earlier]).replace("\u202f", " ")
     return [s for s in re.split(r"(?<=[.?!])\s+", whole) if s]
 
@@ -219,6 +219,9 @@ def test_verdict_text_names_versions_that_are_too_new() -> None:
     assert "“Emoji” is too new to compare." in text.why
     leads = write(running("leads", leads=True, rivals=(), uncompared=(2,)), 3)
     assert leads.headline == "“Question” is better than every version compared so far."
+    joined = write(running("not_enough", leads=True, rivals=(), uncompared=(2,)), 3)
+    assert joined.headline == "“Question” is better than every version compared so far."
+    assert joined.advice == "Keep running. “Emoji” is too new to compare."
     early = write(running("not_enough", rivals=(0, 2), uncompared=(0, 2), at_most=None), 3)
     assert "too new" not in early.text, "where nothing is compared, nothing is left out"
     assert early.headline.startswith("Too early to tell.")
@@ -280,3 +283,21 @@ def test_verdict_text_keeps_past_claims_with_their_dates() -> None:
     )
     assert earlier[1].startswith("On 7 Apr 2025: over emails")
     assert "than the control" in earlier[1]
+
+
+@pytest.mark.parametrize(("reason", "why"), [("erasure", "erased"), ("lifts_move", "changed")])
+def test_verdict_text_says_why_past_claims_are_gone(reason, why) -> None:
+    of = record()
+    reset = StatementsReset(NOW - timedelta(days=2), reason)
+    summary = replace(results(of, running("could_lose")), statements_reset=reset)
+    sentence = verdict_text(of, summary, NOW.timestamp()).reset
+    assert sentence.startswith("Findings before 10 May were removed:")
+    assert why in sentence
+
+
+def test_verdict_text_of_one_version_that_beats_a_personal_policy() -> None:
+    cost = Interval(-0.03, -0.01, -0.02, 0.05, "weighted", FAMILY)
+    text = write(running("leads", against="policy", cost=cost, at_most=0.0))
+    assert text.headline == "“Question” for everyone earns more than choosing by recipient."
+    assert text.cost.startswith("One version for all would cost nothing")
+    assert text.settled

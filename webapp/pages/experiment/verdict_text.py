@@ -35,6 +35,7 @@ class VerdictText(Struct, frozen=True):
         basis: what it rests on: emails, days, dates, and the last seven days.
         caution: a warning of a high chance that is no proof; mostly empty.
         earlier: claims of the past, each with its date, the newest first.
+        reset: a sentence on claims that were dropped; mostly empty.
         leader: arm that leads so far; None where none is named.
         settled: the next step is to stop and send the leader.
         proof: one of the intervals behind it, whose guarantee is a click away.
@@ -47,6 +48,7 @@ class VerdictText(Struct, frozen=True):
     basis: tuple[str, ...]
     caution: str
     earlier: tuple[str, ...]
+    reset: str
     leader: int | None
     settled: bool
     proof: Interval | None
@@ -128,6 +130,7 @@ def verdict_text(record: ExperimentRecord, results: Results, now: float) -> Verd
         basis=_basis(context) if results.closed and verdict.reason not in _WAITING else (),
         caution=_caution(context) if named else "",
         earlier=tuple(_statement(context, s) for s in _newest_first(results.statements)),
+        reset=_reset(context),
         leader=verdict.arm if named else None,
         settled=verdict.action == "ship" and not context.ended,
         proof=_proof(results) if named else None,
@@ -185,6 +188,8 @@ def _headline(context: VerdictContext) -> str:
         return headlines[context.verdict.reason]
     if context.verdict.arm is None:
         return "No version can be compared yet."
+    if context.personal and context.verdict.reason == "leads":
+        return f"{leader} for everyone {earns} more than choosing by recipient."
     if context.personal:
         would = "would have done best" if ended else "would do best so far"
         return f"Versions are chosen by recipient. For everyone alike, {leader} {would}."
@@ -197,7 +202,7 @@ def _leader(context: VerdictContext) -> str:
     rivals = _names(context, verdict.rivals)
     compared = len(context.results.arms) - 1 - len(verdict.uncompared)
     match verdict.reason:
-        case "not_enough":
+        case "not_enough" if verdict.at_most is None:
             early = "It was too early to tell." if context.ended else "Too early to tell."
             return f"{early} {leader} {is_} ahead, which may be luck."
         case "recent_contradicts":
@@ -320,7 +325,7 @@ def _why(context: VerdictContext) -> str:
         "not_started": f"It chooses between {plural(len(context.labels), 'version')} of the email.",
         "nothing_final": f"Results can change until {context.window} after an email was sent.",
         "split": "Ask your developers to find where emails are lost or repeated.",
-        "not_enough": "There are not enough final results yet to compare every version.",
+        "not_enough": _not_enough(context),
         "few_days": _few_days(verdict),
         "could_lose": "More results will narrow this down.",
         "recent_unknown": "Whether this still holds cannot be told yet from the last seven days.",
@@ -329,6 +334,12 @@ def _why(context: VerdictContext) -> str:
         "personal_unknown": "Whether one version would do as well cannot be told yet.",
     }
     return _joined(reasons.get(verdict.reason, ""), _too_new(context))
+
+
+def _not_enough(context: VerdictContext) -> str:
+    if _too_new(context):
+        return ""
+    return "There are not enough final results yet to compare every version."
 
 
 def _until_final(context: VerdictContext) -> str:
@@ -419,6 +430,17 @@ def _statement(context: VerdictContext, statement: Statement) -> str:
         f"On {when}: over emails sent {over}, {context.labels[statement.arm]} {better} than"
         f" {others}, by {by} per 1,000 emails."
     )
+
+
+def _reset(context: VerdictContext) -> str:
+    reset = context.results.statements_reset
+    if reset is None:
+        return ""
+    why = {
+        "erasure": "the data of a recipient was erased",
+        "lifts_move": "differences between versions changed over time",
+    }
+    return f"Findings before {day_text(reset.at, context.now)} were removed: {why[reset.reason]}."
 
 
 def _proof(results: Results) -> Interval | None:
