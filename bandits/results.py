@@ -272,7 +272,7 @@ class Results(Struct, frozen=True):
         guarantees: the promises of intervals, by `Interval.promise`.
         history: snapshots spread over time, the oldest first.
         verdict: the next step, one for all who ask.
-        statements: claims that held when they were made, the oldest first; see `verdict` for now.
+        statements: claims that held when they were made and do not hold now, the oldest first.
         statements_reset: since when there are any, and why not from earlier; None from the start.
     """
 

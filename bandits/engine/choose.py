@@ -229,7 +229,7 @@ class ChooseHandler:
         combined = grouped and len(requests) > 1
         if combined and len(batch.ids) < len(requests):
             raise NotCombinable
-        decisions = assign_arms(active, batch, shipped)
+        decisions = assign_arms(active, batch, shipped, keeps_control=record.keeps_control)
         if combined and shipped is None and (decisions.fallback & ~decisions.holdout).any():
             raise NotCombinable
         if not dry_run and shipped is None and any(batch.restrictions):

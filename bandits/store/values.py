@@ -9,6 +9,7 @@ from msgspec.structs import astuple
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.experiment import Combination
+from bandits.verdict import Statements
 from bandits.versions import Configuration
 
 State = Literal["draft", "running", "paused", "stopped", "archived"]
@@ -40,7 +41,8 @@ class ExperimentRecord(Struct, frozen=True):
     """An experiment as it is stored.
 
     Attributes:
-        shipped: the arm that a stopped experiment goes on sending to everybody, if any.
+        shipped: the arm that a stopped experiment goes on sending, if any.
+        keeps_control: its control group goes on getting the control.
     """
 
     id: int
@@ -53,6 +55,7 @@ class ExperimentRecord(Struct, frozen=True):
     started_at: float | None = None
     stopped_at: float | None = None
     shipped: int | None = None
+    keeps_control: bool = False
     data_quality: DataQualityCounts = DataQualityCounts()
 
     @property
@@ -137,6 +140,7 @@ class ExperimentState(Struct, frozen=True, eq=False):
     record: ExperimentRecord
     snapshot: Snapshot | None
     points: list[SnapshotPoint]
+    statements: Statements = Statements()
 
 
 class FoldBacklog(Struct, frozen=True):

@@ -62,6 +62,14 @@ inference_states = Table(
     Column("content", FormattedBlob("inference_states.content", INFERENCE_FORMAT), nullable=False),
 )
 
+# Claims that held when they were made, for pages alone: no sum, so no audit compares them.
+statements = Table(
+    "statements",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("content", FormattedBlob("statements.content", 1), nullable=False),
+)
+
 # Sums over decisions that were learned from and whose rows were removed because they are old: see
 # `storage.deletion.retention`.
 retained_sums = Table(

@@ -77,6 +77,7 @@ class ExperimentDocument(Struct, frozen=True):
         declaration: with every default filled in.
         shipped: by slot, the variant that a stopped experiment sends to every recipient.
         results_close_at: the time from which a stopped experiment's result is final.
+        keep_control_group: its control group goes on getting the control, instead of `shipped`.
     """
 
     key: str
@@ -90,6 +91,7 @@ class ExperimentDocument(Struct, frozen=True):
     declaration: Experiment
     shipped: Combination | None = None
     results_close_at: datetime | None = None
+    keep_control_group: bool = False
 
     @classmethod
     def from_record(cls, record: ExperimentRecord) -> "ExperimentDocument":
@@ -106,6 +108,7 @@ class ExperimentDocument(Struct, frozen=True):
             record.configuration.experiment,
             record.shipped_variants,
             None if record.closes_at is None else moment(record.closes_at),
+            record.keeps_control,
         )
 
 
@@ -258,9 +261,11 @@ class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         ship: by slot, the variant that every recipient gets from now on; without it, requests
             are refused.
+        keep_control_group: the control group goes on getting the control instead.
     """
 
     ship: Annotated[Combination, Meta(min_length=1)] | None = None
+    keep_control_group: bool = False
 
 
 @operations(
@@ -276,7 +281,11 @@ def stop_experiment(services: Services, key: str, body: StopRequest) -> Operatio
     recorded for receipts and never learned from. Without it, requests to choose are refused.
     Neither can be undone.
     """
-    return _answer(services.engine.stop(key, by=caller(), ship=body.ship))
+    return _answer(
+        services.engine.stop(
+            key, by=caller(), ship=body.ship, keep_control_group=body.keep_control_group
+        )
+    )
 
 
 @operations("POST", f"{_PATH}/archive", **_TRANSITION)

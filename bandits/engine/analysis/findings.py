@@ -24,7 +24,7 @@ from bandits.inference.estimates import (
     values,
     variant_weights,
 )
-from bandits.inference.intervals import ALPHA, Family, Finding, NotYet
+from bandits.inference.intervals import ALPHA, Family, Finding, Interval, NotYet
 from bandits.inference.state import InferenceState
 from bandits.numerics import best_arm
 from bandits.numerics.posterior import BetaPosterior, StudentPosterior
@@ -167,6 +167,18 @@ class Analysis:
             return recent_lead(self.facts, recent, self.lead, self.sendable)
         gain = personal_gain(self.facts, recent, self.lead.arm, self.personal_family)
         return (-gain.high, -gain.low) if gain.measurable else (-np.inf, np.inf)
+
+    @cached_property
+    def closest_lift(self) -> Interval | None:
+        """Lift of the leader over the compared arm that comes closest to it, None without any."""
+        if self.lead is None:
+            return None
+        units, sign = np.eye(len(self.closed)), -1.0 if self.minimised else 1.0
+        others = np.setdiff1d(self.sendable, [self.lead.arm, *self.lead.uncompared]).tolist()
+        weights = [units[self.lead.arm] - units[k] for k in others]
+        over = [self._contrast(w, self.lead.family) for w in weights]
+        measurable = [f for f in over if f.measurable]
+        return min(measurable, key=lambda f: sign * f.estimate, default=None)
 
     @property
     def personal_family(self) -> Family:

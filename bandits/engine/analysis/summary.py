@@ -6,7 +6,7 @@ import numpy as np
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.analysis.conclusions import conclude
+from bandits.engine.analysis.conclusions import conclude, past
 from bandits.engine.analysis.findings import Analysis
 from bandits.engine.analysis.health import examine
 from bandits.engine.analysis.receipts import label, moment
@@ -51,7 +51,7 @@ def summarise(
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],
         conclude(record, analysis, points[-1].at if points else None),
-        list(statements.statements),
+        past(statements.statements, analysis),
         statements.reset,
     )
 
