@@ -213,7 +213,8 @@ class ExperimentStore:
             after: dict[str, Any] = {"state": to}
             if shipped is not None:
                 after["ship"] = moved.shipped_variants
-                after["keep_control_group"] = keeps_control
+            if keeps_control:
+                after["keep_control_group"] = True
             before = {"state": old.state}
             record_change(
                 transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after

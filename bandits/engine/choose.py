@@ -21,14 +21,14 @@ MAX_BATCH = 10_000
 MOST_SETS = 256  # or fewer,
 _LEAST_SETS = 16
 # Where there are many arms and segments: 10 for each arm, in each segment and each recent day.
-_MOST_NUMBERS = 2_000_000
+_MOST_NUMBERS = 2_400_000
 _MOST_FAULTS = 100
 _CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
 
 
 def eligible_set_limit(configuration: Configuration) -> int:
     """Return how many different restrictions an experiment takes."""
-    segments = 1 + RECENT_DAYS + configuration.segmentation.size
+    segments = 1 + RECENT_DAYS + 1 + configuration.segmentation.size  # one day is closed in part
     affordable = _MOST_NUMBERS // (10 * len(configuration.arms) * segments)
     return max(_LEAST_SETS, min(MOST_SETS, affordable))
 
