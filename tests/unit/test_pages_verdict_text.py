@@ -143,16 +143,21 @@ def test_verdict_text_names_rivals_and_what_they_would_cost() -> None:
         "If you switched everyone to “Question” now, the most it could cost you is about 13 clicks"
         " per 1,000 emails (95 % sure)."
     ), "rounded up, never down"
-    assert text.advice == "Keep running until Thursday. More results will narrow this down."
+    assert text.advice == (
+        "Keep running. More results will narrow this down. Look again on Thursday."
+    ), "a day to look again is no day by which it is known"
     alike = write(running("could_lose", rivals=(0, 2, 3, 4)), 5)
     assert alike.headline == "No clear winner yet. “Question” is ahead."
     little = write(running("little_lost", at_most=0.001))
     assert little.headline.endswith("by little. “Plain” could be slightly better.")
 
 
-@pytest.mark.parametrize("recent", ["contradicts", "unknown"])
-def test_verdict_text_speaks_of_the_past_unless_recent_days_agree(recent) -> None:
-    cost = write(running("could_lose", recent=recent)).cost
+@pytest.mark.parametrize(
+    "facts",
+    [{"recent": "contradicts"}, {"recent": "unknown"}, {"closed_days": 2}, {"lifts_move": True}],
+)
+def test_verdict_text_speaks_of_the_past_where_it_may_not_last(facts) -> None:
+    cost = write(running("could_lose", **facts)).cost
     assert cost.startswith("Over these emails, sending only “Question” would have cost at most")
     assert "now" not in cost
 
@@ -193,6 +198,9 @@ def test_verdict_text_counts_days_and_names_the_dates() -> None:
         " mostly from 4 May to 10 May."
     )
     assert basis[1] == "The last seven days with final results agree."
+    one = write(running("few_days", closed_days=1)).basis
+    assert "sent on one day" in one[0]
+    assert len(one) == 1, "there is no week to judge"
     moving = write(running("lifts_move", lifts_move=True, recent="unknown")).basis
     assert "cannot be judged yet" in moving[1]
     assert moving[2] == "Differences between versions changed over time."
@@ -253,6 +261,8 @@ def test_verdict_text_after_a_stop_keeps_the_result_that_was() -> None:
         " They count until 2 days after the stop; then the result is final."
     )
     assert not text.settled
+    kept = write(running("leads"), **stopped, keeps_control=True)
+    assert "Everyone but the control group now gets “Question”." in kept.headline
     later = stopped | {"stopped_at": NOW.timestamp() - 9 * DAY}
     assert write(running("leads"), **later).action == "This result is final."
 

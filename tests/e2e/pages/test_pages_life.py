@@ -261,7 +261,7 @@ def read_the_audit_log(page: Page, email: str) -> None:
     page.get_by_role("button", name="Show").click()
     entries = page.locator("ol.changes > li")
     expect(entries).to_have_count(6)
-    expect(entries.first).to_contain_text("Running → Stopped, everybody gets")
+    expect(entries.first).to_contain_text("Running → Stopped, everyone gets")
     edit = entries.filter(has_text="Set-up changed")
     edit.locator("summary").click()
     expect(edit.locator("del", has_text="Ready for sumer?")).to_be_visible()

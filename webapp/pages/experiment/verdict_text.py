@@ -105,6 +105,13 @@ class VerdictContext(Struct, frozen=True):
         return self.verdict.against == "policy"
 
     @property
+    def lasting(self) -> bool:
+        """True where what the emails so far show may be said of those from now on."""
+        verdict = self.verdict
+        enough_days = verdict.closed_days >= verdict.days_needed
+        return verdict.recent == "agrees" and enough_days and not verdict.lifts_move
+
+    @property
     def final(self) -> bool:
         """True once the result cannot change any more: the last fold was after it closed."""
         return is_final(self.record, self.now)
@@ -170,7 +177,8 @@ def _state(context: VerdictContext) -> str:
         return ended
     if record.shipped is None:
         return f"{ended} Your sender's requests are refused."
-    return f"{ended} Everyone now gets {context.labels[record.shipped]}."
+    everyone = "Everyone but the control group" if record.keeps_control else "Everyone"
+    return f"{ended} {everyone} now gets {context.labels[record.shipped]}."
 
 
 def _headline(context: VerdictContext) -> str:
@@ -237,7 +245,7 @@ def _cost(context: VerdictContext) -> str:
 def _switching_cost(context: VerdictContext, at_most: float) -> str:
     sure, adds = _sure(context), context.results.goal == "minimise"
     amount = context.measure.at_most_per_thousand(at_most)
-    if context.ended or context.verdict.recent != "agrees":  # then it is about the past alone
+    if context.ended or not context.lasting:
         sending = f"Over these emails, sending only {context.leader} would have"
         if at_most == 0:
             return f"{sending} cost nothing {sure}."
@@ -286,7 +294,7 @@ def _action(context: VerdictContext) -> str:
 def _keep_running(context: VerdictContext) -> str:
     if context.record.state == "paused":
         return "Resume to learn more."
-    until = _when(context, "until")
+    until = _when(context, "until") if context.verdict.reason == "few_days" else ""
     return f"Keep running {until}." if until else "Keep running."
 
 
@@ -333,7 +341,11 @@ def _why(context: VerdictContext) -> str:
         "lifts_move": "Differences between versions change over time, so they may turn again.",
         "personal_unknown": "Whether one version would do as well cannot be told yet.",
     }
-    return _joined(reasons.get(verdict.reason, ""), _too_new(context))
+    look = ""
+    if verdict.action == "keep_running" and verdict.reason != "few_days":
+        when = _when(context, "on")
+        look = f"Look again {when}." if when else ""
+    return _joined(reasons.get(verdict.reason, ""), _too_new(context), look)
 
 
 def _not_enough(context: VerdictContext) -> str:
@@ -368,25 +380,32 @@ def _too_new(context: VerdictContext) -> str:
 def _basis(context: VerdictContext) -> tuple[str, ...]:
     verdict = context.verdict
     emails = f"Over {plural(context.results.closed, 'email')} with final results"
-    days = f"sent on {plural(verdict.closed_days, 'different day')}"
-    facts = [f"{emails}, {days}{_dates(context)}."]
+    days = "one day" if verdict.closed_days == 1 else f"{count(verdict.closed_days)} different days"
+    facts = [f"{emails}, sent on {days}{_dates(context)}."]
     if verdict.short_plan:
         facts.append(
             f"The plan is shorter than a week: {plural(verdict.days_needed, 'day')} of sending"
             f" {'is' if verdict.days_needed == 1 else 'are'} enough."
         )
-    if verdict.arm is not None and verdict.reason not in ("split", "not_enough"):
-        facts.append(_RECENT[verdict.recent])
-        if verdict.lifts_move:
-            facts.append("Differences between versions changed over time.")
+    if verdict.reason not in ("split", "not_enough") and verdict.closed_days >= _WEEK_DAYS:
+        facts.append(_recent(context))
+    if verdict.lifts_move:
+        facts.append("Differences between versions changed over time.")
     return tuple(facts)
 
 
-_RECENT = {
-    "agrees": "The last seven days with final results agree.",
-    "contradicts": "The last seven days with final results disagree.",
-    "unknown": "The last seven days cannot be judged yet.",
-}
+def _recent(context: VerdictContext) -> str:
+    """Write whether the last seven days agree, with the leader or with choosing by recipient."""
+    match context.verdict.recent, context.personal:
+        case "agrees", False:
+            return "The last seven days with final results agree."
+        case "agrees", True:
+            return f"In the last seven days, {context.leader} did about as well for everyone."
+        case "contradicts", False:
+            return "The last seven days with final results disagree."
+        case "contradicts", True:
+            return "In the last seven days too, choosing by recipient did better."
+    return "The last seven days cannot be judged yet."
 
 
 def _dates(context: VerdictContext) -> str:
