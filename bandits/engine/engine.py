@@ -16,7 +16,7 @@ from bandits.engine.choose import ChooseHandler
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
 from bandits.engine.retention import remove_old
-from bandits.engine.statements import StatementRecorder
+from bandits.engine.statement_recorder import StatementRecorder
 from bandits.engine.sums import load_inference_state
 from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment

@@ -85,7 +85,7 @@ def values(facts: EstimationContext, evidence: AipwSums, family: Family) -> list
         total, n = _counts(evidence)
         bounds = rate_bounds(total, n, family.alpha_each)
         return _exact(bounds, total / np.maximum(n, 1), n, family, RATE)
-    return [contrast(facts, evidence, unit, family) for unit in np.eye(evidence.n_arms)]
+    return contrast_rows(facts, evidence, np.eye(evidence.n_arms), family)
 
 
 def lifts(
@@ -101,7 +101,7 @@ def lifts(
         findings = _exact(bounds, mean - mean[reference], fewest, family, LIFT)
     else:
         units = np.eye(evidence.n_arms)
-        findings = [contrast(facts, evidence, unit - units[reference], family) for unit in units]
+        findings = contrast_rows(facts, evidence, units - units[reference], family)
     return {k: findings[k] for k in arms if k != reference}
 
 
@@ -129,12 +129,16 @@ def contrasts(
     n_segments = len(evidence.moments)
     if facts.floor <= 0:
         return [_NO_FLOOR] * n_segments
-    scores = aipw.contrast(evidence, weights)
-    columns = (scores.total, scores.variation, scores.variation_expected, scores.conversions)
-    rows = zip(scores.n, *columns, scores.fewest_sends, strict=True)
-    return [
-        _weighted(Scores(n, *rest), family, WEIGHTED, per=max(float(n), 1.0)) for n, *rest in rows
-    ]
+    return _each_weighted(aipw.contrast(evidence, weights), family)
+
+
+def contrast_rows(
+    facts: EstimationContext, evidence: AipwSums, weights: FloatArray, family: Family
+) -> list[Finding]:
+    """Find several contrasts, weights (C, K), as `contrast` does each of them."""
+    if facts.floor <= 0:
+        return [_NO_FLOOR] * len(weights)
+    return _each_weighted(aipw.contrast_rows(evidence, weights), family)
 
 
 def variant_weights(slot_levels: IntArray, slot: int, variant: int, against: int) -> FloatArray:
@@ -287,8 +291,9 @@ def _surest(
 ) -> int | None:
     """Choose the arm of the largest lower bound; None while no arm has one."""
     units = np.eye(evidence.n_arms)
-    values_by_arm = {k: contrast(facts, evidence, units[k], family) for k in sent.tolist()}
-    lows = {k: f.low for k, f in values_by_arm.items() if f.measurable}
+    arms = sent.tolist()
+    values_by_arm = zip(arms, contrast_rows(facts, evidence, units[arms], family), strict=True)
+    lows = {k: f.low for k, f in values_by_arm if f.measurable}
     return max(lows, key=lows.__getitem__, default=None)
 
 
@@ -322,9 +327,26 @@ def _exact(
     ]
 
 
+def _each_weighted(scores: Scores, family: Family) -> list[Finding]:
+    """Make the finding of each of several scored contrasts, per decision."""
+    margins = scores.margin(family.alpha_each)
+    columns = (scores.n, scores.total, margins, scores.conversions, scores.fewest_sends)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [_finding(row, family, WEIGHTED, per=max(row[0], 1.0)) for row in rows]
+
+
 def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: float) -> Finding:
     """Make the finding of a scored contrast, expressed per `per` of its decisions."""
-    n, conversions, fewest = float(scores.n), float(scores.conversions), float(scores.fewest_sends)
+    margin = scores.margin(family.alpha_each)
+    columns = (scores.n, scores.total, margin, scores.conversions, scores.fewest_sends)
+    return _finding(tuple(map(float, columns)), family, guarantee, per=per)
+
+
+def _finding(
+    row: tuple[float, ...], family: Family, guarantee: Guarantee, *, per: float
+) -> Finding:
+    """Make a finding of decisions, total, its margin, conversions, and the fewest sends."""
+    n, total, margin, conversions, fewest = row
     if n == 0:
         return NotYet(
             "No email could have been any of these variants and has complete results.",
@@ -337,6 +359,5 @@ def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: floa
             f"{BURN_IN_DECISIONS} complete emails of the rarest variant.",
             "the asymptotic interval errs too often before its burn-in",
         )
-    total, margin = float(scores.total), float(scores.margin(family.alpha_each))
     low, high = (total - margin) / per, (total + margin) / per
     return Interval(low, high, total / per, family.alpha_each, guarantee.key, family)

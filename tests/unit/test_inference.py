@@ -86,6 +86,18 @@ def test_the_gain_is_reward_less_the_equal_split_of_what_each_decision_could_hav
     assert aipw.equal_split(evidence).total + found.total == pytest.approx(log[3].sum())
 
 
+def test_contrasts_scored_together_are_those_scored_one_by_one():
+    evidence = AipwSums.from_decisions(*_random_log())
+    weights = np.eye(4)[[1, 2, 3, 2]] - np.eye(4)[[0, 0, 0, 1]]
+    weights = np.concatenate([weights, np.eye(4)])
+    together = aipw.contrast_rows(evidence, weights)
+    for i, row in enumerate(weights):
+        alone = aipw.contrast(evidence, row)
+        for name in ("n", "total", "variation", "variation_expected", "conversions"):
+            assert getattr(together, name)[i] == pytest.approx(getattr(alone, name))
+        assert together.fewest_sends[i] == alone.fewest_sends
+
+
 def test_values_under_equal_shares_are_the_arms_own_means():
     evidence = _evidence([30, 50, 45], [200, 250, 300], [1 / 3] * 3)
     np.testing.assert_allclose(evidence.means, [0.15, 0.2, 0.15])

@@ -1,4 +1,4 @@
-"""Statements of an experiment: claims are recorded at folds, and stay as what held then."""
+"""Statement recorder: claims are recorded at folds, and stay as what held then."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
