@@ -9,6 +9,7 @@ from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.conclusions import conclude, past
 from bandits.engine.analysis.findings import Analysis
 from bandits.engine.analysis.health import examine
+from bandits.engine.analysis.interactions import interactions
 from bandits.engine.analysis.receipts import label, moment
 from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Slot
@@ -53,6 +54,7 @@ def summarise(
         conclude(record, analysis, points[-1].at if points else None),
         past(statements.statements, analysis),
         statements.reset,
+        interactions(analysis),
     )
 
 

@@ -16,6 +16,7 @@ from tests.campaigns import (
     TASTES,
     CampaignMaker,
     by_variant,
+    make_ship,
 )
 from webapp.pages.experiment.verdict_text import VerdictText, verdict_text
 from webapp.services import Services
@@ -97,6 +98,16 @@ def test_pages_say_one_verdict_in_every_state(maker, tell, state):
     assert verdict.reason == REASONS[state]
     text = tell(key)
     assert text.settled == (state == "ship")
+
+
+def test_page_answers_what_a_campaign_brought(site, maker, manager):
+    key = make_ship(maker)
+    reader = type(manager)(site, manager.email)
+    page = words(reader.get(f"/experiments/{key}").text)
+    gain = maker.engine.results(key).gain.over_equal_split
+    assert f"Yes: {gain.estimate:,.0f} clicks more" in page
+    assert "“Still thinking about that balcony?” earned less than “48 hours only: 10 % off”" in page
+    assert "simulated" in reader.get(f"/experiments/{key}/live").json["parts"]["answers"]
 
 
 def test_story_of_a_personal_policy_that_earns_more_than_any_version(maker, tell):

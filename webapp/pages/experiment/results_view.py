@@ -12,6 +12,7 @@ from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, arm_styles
 from webapp.pages.experiment.health import HealthCheck, health_checks
 from webapp.pages.experiment.labels import Measure, arm_name, reward_measure, variant_names
+from webapp.pages.experiment.questions import Answer, answer_questions
 from webapp.pages.experiment.verdict_text import VerdictText, is_final, verdict_text
 
 _REACH = 4.0  # an interval this many times as wide as the middle one is drawn cut off
@@ -121,6 +122,7 @@ class ResultsView(Struct, frozen=True):
     parts: tuple[PartRows, ...]
     scales: BarScales
     health: tuple[HealthCheck, ...]
+    answers: tuple[Answer, ...]
     sent: int
     complete: int
     final: bool
@@ -203,6 +205,7 @@ def results_view(record: ExperimentRecord, results: Results, now: float) -> Resu
         parts,
         _scales(arms, parts),
         health_checks(experiment, results, quoted_labels, measure),
+        answer_questions(record, results),
         sent,
         complete,
         is_final(record, now),
