@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from bandits.inference.estimates import Lead
 from bandits.inference.intervals import Family, Finding, Guarantee, Promise
+from bandits.verdict import Statement, StatementsReset, Verdict
 
 
 class ArmResult(Struct, frozen=True):
@@ -160,6 +161,31 @@ class FeatureResult(Struct, frozen=True):
     family: Family
 
 
+class Interaction(Struct, frozen=True):
+    """Dependency of a variant's lift on the variant of another slot.
+
+    Attributes:
+        slot: of the variant whose lift it is.
+        other_slot: the slot that the lift may depend on.
+        other_variant: its variant.
+        lift: over the control's variant with `other_variant`, less the same with the control's
+            variant there, under an equal mix of further slots.
+    """
+
+    slot: str
+    variant: str
+    other_slot: str
+    other_variant: str
+    lift: Finding
+
+
+class InteractionResult(Struct, frozen=True):
+    """Interactions of every two slots; `family` holds all of them together."""
+
+    interactions: list[Interaction]
+    family: Family
+
+
 class Split(Struct, frozen=True):
     """Sends of each arm beside its probabilities: lists by arm.
 
@@ -270,6 +296,10 @@ class Results(Struct, frozen=True):
         features: declared ones, the first few of them.
         guarantees: the promises of intervals, by `Interval.promise`.
         history: snapshots spread over time, the oldest first.
+        verdict: the next step, one for all who ask.
+        statements: claims that held when they were made and do not hold now, the oldest first.
+        statements_reset: since when there are any, and why not from earlier; None from the start.
+        interactions: of every two slots; None with one slot, or where they would be too many.
     """
 
     experiment: str
@@ -291,3 +321,7 @@ class Results(Struct, frozen=True):
     health: Health
     guarantees: dict[Promise, Guarantee]
     history: list[HistoryPoint]
+    verdict: Verdict
+    statements: list[Statement]
+    statements_reset: StatementsReset | None
+    interactions: InteractionResult | None

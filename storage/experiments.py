@@ -38,6 +38,7 @@ _COLUMNS = (
     experiments.c.started_at,
     experiments.c.stopped_at,
     experiments.c.shipped,
+    experiments.c.keeps_control,
     *(experiments.c[name] for name in QUALITY_COUNTS),
 )
 _BY_KEY = select(*_COLUMNS).where(experiments.c.key == bindparam("of_key"))
@@ -190,6 +191,7 @@ class ExperimentStore:
         at: float,
         by: str,
         shipped: int | None = None,
+        keeps_control: bool = False,
     ) -> ExperimentRecord:
         """Change an experiment's state."""
 
@@ -204,12 +206,15 @@ class ExperimentStore:
                 "started_at": at if starts else old.started_at,
                 "stopped_at": at if stops else old.stopped_at,
                 "shipped": old.shipped if shipped is None else shipped,
+                "keeps_control": old.keeps_control or keeps_control,
             }
             _update(transaction, old.id, values)
             moved = msgspec.structs.replace(old, **values)
             after: dict[str, Any] = {"state": to}
             if shipped is not None:
                 after["ship"] = moved.shipped_variants
+            if keeps_control:
+                after["keep_control_group"] = True
             before = {"state": old.state}
             record_change(
                 transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after
@@ -266,7 +271,7 @@ class ExperimentStore:
 
     def _record(self, transaction: Transaction, row: NamedRow) -> ExperimentRecord:
         number, key, state, salt, version, learned, created, started, stopped, *columns = row
-        shipped, *counts = columns
+        shipped, keeps_control, *counts = columns
         return ExperimentRecord(
             number,
             key,
@@ -278,6 +283,7 @@ class ExperimentStore:
             started,
             stopped,
             shipped,
+            keeps_control,
             DataQualityCounts(*counts),
         )
 

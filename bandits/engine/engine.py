@@ -16,6 +16,7 @@ from bandits.engine.choose import ChooseHandler
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
 from bandits.engine.retention import remove_old
+from bandits.engine.statement_recorder import StatementRecorder
 from bandits.engine.sums import load_inference_state
 from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment
@@ -66,6 +67,7 @@ class Engine:
         self._policies = ActivePolicyCache(store, lambda audit: rebuild(audit).statistic)
         self._choose_handler = ChooseHandler(store, self._policies, clock)
         self._reward_handler = RewardHandler(store, clock)
+        self._statements = StatementRecorder(store, self._policies)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
     # Experiments
@@ -109,20 +111,36 @@ class Engine:
         """Stop choosing for a while; rewards are still learned."""
         return lifecycle.pause_experiment(self.store, key, at=self.clock(), by=by)
 
-    def stop(self, key: str, *, by: str, ship: Combination | None = None) -> ExperimentRecord:
+    def stop(
+        self,
+        key: str,
+        *,
+        by: str,
+        ship: Combination | None = None,
+        keep_control_group: bool = False,
+    ) -> ExperimentRecord:
         """Stop choosing for good; rewards under way are learned until `ExperimentRecord.closes_at`.
 
         Args:
             key: the experiment.
             by: the user, for the audit log.
             ship: the combination that all subjects get from now on; else requests are refused.
+            keep_control_group: the held-out subjects go on getting the control instead.
 
         Raises:
             NotFound: there is none of this key.
-            InvalidInput: at ``/ship/...``: it names no arm that can be sent.
+            InvalidInput: at ``/ship/...``: it names no arm that can be sent; at
+                ``/keep_control_group``: nothing is shipped, or there is no control group.
             WrongState: it is neither running nor paused.
         """
-        return lifecycle.stop_experiment(self.store, key, ship, at=self.clock(), by=by)
+        return lifecycle.stop_experiment(
+            self.store,
+            key,
+            ship,
+            keep_control_group=keep_control_group,
+            at=self.clock(),
+            by=by,
+        )
 
     def archive(self, key: str, *, by: str) -> ExperimentRecord:
         """Put a draft or a stopped experiment out of sight."""
@@ -221,7 +239,10 @@ class Engine:
             key: the experiment.
             between: called between the folds that a long backlog takes, to let others write.
         """
-        return fold(self.store, key, now=self.clock(), between=between)
+        snapshot = fold(self.store, key, now=self.clock(), between=between)
+        if snapshot is not None:
+            self._statements.record(key, snapshot.at)
+        return snapshot
 
     def prune(self, key: str, *, between: Callable[[], object] = lambda: None) -> None:
         """Delete the arrays of snapshots older than 30 days; the log makes them again."""
@@ -268,7 +289,9 @@ class Engine:
         state = self.store.snapshots.state(key, _HISTORY_POINTS)
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
-        results = summarise(record, self._policies.newest(record), inference, state.points)
+        results = summarise(
+            record, self._policies.newest(record), inference, state.points, state.statements
+        )
         self._results[key] = (_results_key(record), results)
         return results
 

@@ -12,9 +12,16 @@ from bandits.engine.active_policy import ActivePolicy, load_statistic
 from bandits.engine.arm_counts import ArmCounts
 from bandits.errors import NotDerivable, NotFound
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.cohorts import CohortCounts
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.periods import PeriodSums, period_of
+from bandits.inference.recent_days import (
+    DAY,
+    RECENT_DAYS,
+    last_closed_day,
+    sum_by_day,
+)
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.state import GROUPS, InferenceState
 from bandits.statistics import Statistic, dump
@@ -79,6 +86,12 @@ def load_inference_state(
     if stored is None or InferenceState.is_missing(stored.inference_state):
         return InferenceState.zeros(n_arms, configuration.segmentation.size)
     return InferenceState.load(stored.inference_state).padded(n_arms)
+
+
+def recent_end(record: ExperimentRecord, at: float) -> int:
+    """Number the last closed day as of `at`; once a result is final, the last of them all."""
+    until = at if record.closes_at is None else min(at, record.closes_at)
+    return last_closed_day(until, record.configuration.experiment.reward.window_seconds)
 
 
 class Rewards(Struct, frozen=True, eq=False):
@@ -174,8 +187,8 @@ class StatisticBuilder:
 class EvidenceBuilder:
     """Sum decisions of one experiment into inference state, each under its own configuration."""
 
-    def __init__(self, record: ExperimentRecord, past: HistoryReader) -> None:
-        """Sum with as many arms as the record's configuration has."""
+    def __init__(self, record: ExperimentRecord, past: HistoryReader, at: float) -> None:
+        """Sum with as many arms as the record's configuration has, as of `at`."""
         self._record = record
         self._past = past
         self._configuration = record.configuration
@@ -184,6 +197,7 @@ class EvidenceBuilder:
         self._n_arms = len(record.configuration.arms)
         self._segmentation = record.configuration.segmentation
         self._since = record.created_at if record.started_at is None else record.started_at
+        self.first_recent_day = recent_end(record, at) + 1 - RECENT_DAYS
         self._policies: dict[tuple[int, int], ActivePolicy | None] = {}
         self.zeros = InferenceState.zeros(self._n_arms, self._segmentation.size)
 
@@ -242,27 +256,30 @@ class EvidenceBuilder:
         if not counted.any():
             return self.zeros
         propensities = np.maximum(decisions.propensities, _LEAST)
-        eligible, strata, floors = self._strata(decisions)
+        eligible, requested, strata, floors = self._strata(decisions)
         drawn = np.flatnonzero(counted & ~decisions.holdout)
         arms, gross, net = decisions.arms[drawn], rewards.gross[drawn], rewards.net[drawn]
-        columns = (strata[drawn], arms, net, propensities[drawn])
+        columns = (eligible, strata[drawn], arms, net, propensities[drawn], gross != 0)
         reachable = counted & eligible[strata, self._configuration.control]
         periods = period_of(decisions.started_at[drawn], self._since)
         at_maturity = self._at_maturity(decisions, rewards.gross)[drawn]
+        days = np.floor(decisions.started_at[drawn] / DAY).astype(np.int64)
+        by_arm, recent = sum_by_day(columns, days, self.first_recent_day)
         return replace(
             self.zeros,
-            arms=AipwSums.from_decisions(eligible, *columns, earned=gross != 0),
+            arms=by_arm,
             groups=self._groups(decisions, reachable, rewards),
             periods=PeriodSums.from_decisions(periods, arms, net, self._n_arms),
             segments=AipwSums.by_segment(
-                eligible,
-                *columns,
+                *columns[:-1],
                 segments=self._segmentation.segments_of(decisions.contexts[drawn]),
                 n_segments=self._segmentation.size,
-                earned=gross != 0,
+                earned=columns[-1],
             ),
             lateness=LateRewardSums.from_decisions(arms, gross, at_maturity, self._n_arms),
             floors=FloorHistory.from_floors(floors[strata[drawn]]),
+            recent=recent,
+            cohorts=CohortCounts.from_decisions(eligible, requested, strata[drawn], periods),
         )
 
     def _groups(self, decisions: DecisionColumns, counted: BoolArray, rewards: Rewards) -> AipwSums:
@@ -289,22 +306,26 @@ class EvidenceBuilder:
         values = decisions.event_values[in_time]
         return self._rule.measure(rows, metrics, values, len(decisions))[0]
 
-    def _strata(self, decisions: DecisionColumns) -> tuple[BoolArray, IntArray, FloatArray]:
+    def _strata(
+        self, decisions: DecisionColumns
+    ) -> tuple[BoolArray, BoolArray, IntArray, FloatArray]:
         """Return the sets of arms that decisions could get (G, K), and which each could (n,).
 
-        Sets come with the floor of each (G,); one may be there twice, of two configurations.
+        Sets come with whether the request narrowed it (G,), second, and with the floor of each
+        (G,), last; one may be there twice, of two configurations.
         """
         numbers: dict[tuple[int, bytes], int] = {}
         pairs = zip(decisions.configuration_versions.tolist(), decisions.eligible_sets, strict=True)
         strata = [numbers.setdefault(pair, len(numbers)) for pair in pairs]
         sets = np.zeros((len(numbers), self._n_arms), dtype=np.bool_)
         floors = np.zeros(len(numbers))
+        requested = np.array([bool(restriction) for _, restriction in numbers], dtype=np.bool_)
         for i, (version, restriction) in enumerate(numbers):
             configuration = self._past.configuration(version)
             arms = configuration.eligible(decode_restriction(restriction))
             sets[i, arms] = True
             floors[i] = configuration.experiment.floor_among(len(arms))
-        return sets, np.array(strata, dtype=np.int64), floors
+        return sets, requested, np.array(strata, dtype=np.int64), floors
 
 
 def _rows_by_origin(
@@ -346,7 +367,7 @@ class SumsBuilder:
         self._configuration = record.configuration
         self._folded = folded
         self._statistic = StatisticBuilder(record.configuration, at, folded)
-        self._evidence = EvidenceBuilder(record, past)
+        self._evidence = EvidenceBuilder(record, past, at)
         self._n_arms = len(record.configuration.arms)
         self._n_metrics = len(record.configuration.experiment.reward.metrics)
         counts = ArmCounts.zeros(self._n_arms, self._n_metrics)
@@ -360,8 +381,15 @@ class SumsBuilder:
         return self.fade(load_sums(self._configuration, stored, self._folded), stored.at)
 
     def fade(self, sums: Sums, since: float) -> Sums:
-        """Apply a half-life to sums as of `since`; only the statistic forgets."""
-        return replace(sums, statistic=self._statistic.fade(sums.statistic, since))
+        """Bring sums as of `since` to the reference time.
+
+        The statistic forgets by its half-life, and days that are recent no more are left out.
+        """
+        return replace(
+            sums,
+            statistic=self._statistic.fade(sums.statistic, since),
+            inference=sums.inference.since(self._evidence.first_recent_day),
+        )
 
     def sum_pending(self, decisions: DecisionColumns) -> Sums:
         """Sum decisions that were sent, and are not learned."""

@@ -31,7 +31,7 @@ Statistics; arXiv 2103.06476), the martingale version, theorem 2.5: with S the s
 the sum of their variances, S/n ± sqrt((V + 1/ρ²) log((ρ² V + 1) / α²)) / n.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -92,6 +92,25 @@ def contrast(evidence: AipwSums, weights: FloatArray) -> Scores:
     return _scored(evidence, used, np.broadcast_to(weights, evidence.eligible.shape), policy=0.0)
 
 
+def contrast_rows(evidence: AipwSums, weights: FloatArray) -> Scores:
+    """Score several contrasts at once, as `contrast` does: weights (C, K), fields (C,).
+
+    Args:
+        evidence: without leading axes.
+        weights: (C, K) c of each.
+    """
+    used = np.all(evidence.eligible | (weights == 0)[:, None, :], axis=-1)
+    sets, rows = np.unique(used, axis=0, return_inverse=True)
+    out = Scores(*np.zeros((len(fields(Scores)), len(weights))))
+    for number, strata in enumerate(sets):
+        at = np.flatnonzero(rows.reshape(-1) == number)
+        c = np.broadcast_to(weights[at][:, None, :], (len(at), len(strata), evidence.n_arms))
+        scores = _scored(evidence, strata, c, policy=0.0)
+        for field in fields(Scores):
+            getattr(out, field.name)[at] = getattr(scores, field.name)
+    return out
+
+
 def equal_split(evidence: AipwSums) -> Scores:
     """Score the mean of μ over the arms that each decision could have got."""
     return _scored(evidence, _everything(evidence), _equal_shares(evidence), policy=0.0)
@@ -105,11 +124,22 @@ def gain_over_equal_split(evidence: AipwSums) -> Scores:
     return _scored(evidence, _everything(evidence), -_equal_shares(evidence), policy=1.0)
 
 
+def personal_gain(evidence: AipwSums, arm: int) -> Scores:
+    """Score R less μ(arm), over decisions that could have got the arm.
+
+    Its sum is what a policy that chooses by recipient earned more than that arm alone would have.
+    """
+    weights = np.zeros(evidence.n_arms)
+    weights[arm] = -1.0
+    used = evidence.eligible[:, arm]
+    return _scored(evidence, used, np.broadcast_to(weights, evidence.eligible.shape), policy=1.0)
+
+
 def _scored(evidence: AipwSums, used: BoolArray, weights: FloatArray, *, policy: float) -> Scores:
-    """Score c·μ + policy · R over the strata that are `used` (G,), weights c (G, K)."""
+    """Score c·μ + policy · R over the strata that are `used` (G,), weights c (..., G, K)."""
     mean, variance, conversion = evidence.prediction
     mean, variance = mean[..., None, :], variance[..., None, :]
-    moments, c = evidence.moments[..., used, :, :, :], weights[used]
+    moments, c = evidence.moments[..., used, :, :, :], weights[..., used, :]
     sends = moments[..., 0, 0, :]
     n = sends.sum(axis=(-2, -1))
     # A score is e_k + policy (R − m_k) + c_k (R − m_k) / π, where arm k was sent.
@@ -122,14 +152,15 @@ def _scored(evidence: AipwSums, used: BoolArray, weights: FloatArray, *, policy:
     between = (expected**2 * sends).sum(axis=(-2, -1)) - ratio(total**2, n)
     spread = (c**2).sum(axis=-1) * evidence.eligible[used].sum(axis=-1)
     spread = ratio((spread * sends.sum(axis=-1)).sum(axis=-1), n)
-    compared = evidence.eligible[used].any(axis=0) & ((c != 0).any(axis=0) | (policy != 0))
+    compared = evidence.eligible[used].any(axis=0) & (c != 0).any(axis=-2)
+    fewest = np.where(compared, sends.sum(axis=-2), np.inf).min(axis=-1, initial=np.inf)
     return Scores(
         n,
         total,
         np.maximum(within + between, 0.0),
         _TIGHTEST * spread * conversion,
-        evidence.earning[..., used, :].sum(axis=-2)[..., compared].sum(axis=-1),
-        sends.sum(axis=-2)[..., compared].min(axis=-1, initial=np.inf),
+        np.where(compared, evidence.earning[..., used, :].sum(axis=-2), 0.0).sum(axis=-1),
+        fewest,
     )
 
 

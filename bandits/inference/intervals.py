@@ -166,6 +166,11 @@ class Family(Struct, frozen=True):
         """Make the family of the same comparisons in each cell of a segmentation."""
         return cls("comparisons in segments", max(1, n_cells * n_comparisons), alpha)
 
+    @classmethod
+    def personal(cls, n_arms: int, alpha: float = ALPHA) -> "Family":
+        """Make the family of a policy that chooses by recipient against each arm for everybody."""
+        return cls("comparisons of one version for all", max(1, n_arms), alpha)
+
     @property
     def alpha_each(self) -> float:
         """The probability of error that one claim may have."""

@@ -4,19 +4,21 @@ They never forget. A decision comes into `ratio` when its clocks start, and into
 when its window closes, which is when its reward is final; a cancellation takes it out of both.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import msgspec
 
 from bandits.additive import Additive, field_values
 from bandits.array_types import FloatArray
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.cohorts import CohortCounts
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.periods import PeriodSums
+from bandits.inference.recent_days import RecentDays
 from bandits.inference.sample_ratio import SampleRatio
 
-_FORMAT = 2
+_FORMAT = 3
 GROUPS = 2  # decided for, and held out
 
 
@@ -33,6 +35,8 @@ class InferenceState(Additive):
         segments: those of `arms` by segment of the recipient; segments lead.
         lateness: how much of their reward came after maturity.
         floors: the minimum share that each of `arms` was made under.
+        recent: those of `arms` that were sent on the last closed days, by day.
+        cohorts: counts of `arms` by the time of sending and the arms that each could get.
     """
 
     arms: AipwSums
@@ -42,6 +46,8 @@ class InferenceState(Additive):
     segments: AipwSums
     lateness: LateRewardSums
     floors: FloorHistory
+    recent: RecentDays
+    cohorts: CohortCounts
 
     @classmethod
     def zeros(cls, n_arms: int, n_segments: int) -> "InferenceState":
@@ -54,6 +60,8 @@ class InferenceState(Additive):
             AipwSums.zeros(n_arms, (n_segments,)),
             LateRewardSums.zeros(n_arms),
             FloorHistory.zeros(),
+            RecentDays.zeros(n_arms),
+            CohortCounts.zeros(n_arms),
         )
 
     def padded(self, n_arms: int) -> "InferenceState":
@@ -66,6 +74,8 @@ class InferenceState(Additive):
             self.segments.padded(n_arms),
             self.lateness.padded(n_arms),
             self.floors,
+            self.recent.padded(n_arms),
+            self.cohorts.padded(n_arms),
         )
 
     def parts(self, like: "InferenceState") -> dict[str, FloatArray]:
@@ -73,7 +83,10 @@ class InferenceState(Additive):
         named: dict[str, FloatArray] = {
             "periods": self.periods.spread(like.periods.numbers),
             "floors": self.floors.spread(like.floors.values),
+            "cohorts": self.cohorts.spread(like.cohorts),
         }
+        recent = self.recent.spread(like.recent)
+        named |= {"recent.moments": recent.moments, "recent.earning": recent.earning}
         for name in ("arms", "groups", "segments"):
             evidence: AipwSums = getattr(self, name).spread(getattr(like, name).eligible)
             named[f"{name}.moments"] = evidence.moments
@@ -81,6 +94,10 @@ class InferenceState(Additive):
         for name, sums in (("ratio", self.ratio), ("lateness", self.lateness)):
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
         return named
+
+    def since(self, day: int) -> "InferenceState":
+        """Return the same sums with the `recent` days from one on."""
+        return replace(self, recent=self.recent.since(day))
 
     def dump(self) -> bytes:
         """Serialise."""
@@ -102,7 +119,7 @@ class InferenceState(Additive):
         form, *parts = msgspec.msgpack.decode(packed)
         if form != _FORMAT:
             raise ValueError(f"what results rest on has format {form}, known is {_FORMAT}")
-        arms, groups, ratio, periods, segments, lateness, floors = parts
+        arms, groups, ratio, periods, segments, lateness, floors, recent, cohorts = parts
         by_arm = AipwSums.load(arms)
         return cls(
             by_arm,
@@ -112,4 +129,6 @@ class InferenceState(Additive):
             AipwSums.load(segments),
             LateRewardSums.load(lateness),
             FloorHistory.load(floors),
+            RecentDays.load(recent),
+            CohortCounts.load(cohorts),
         )

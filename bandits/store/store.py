@@ -27,6 +27,7 @@ from bandits.store.values import (
     StoredDecision,
     SubjectPage,
 )
+from bandits.verdict import Statements
 from bandits.versions import Configuration
 
 
@@ -94,6 +95,7 @@ class ExperimentPort(Protocol):
         at: float,
         by: str,
         shipped: int | None = None,
+        keeps_control: bool = False,
     ) -> ExperimentRecord:
         """Change an experiment's state; `started_at` and `stopped_at` are set the first time.
 
@@ -104,6 +106,7 @@ class ExperimentPort(Protocol):
             at: when, seconds since 1970.
             by: the user, for the audit log.
             shipped: the arm that it goes on sending from now on; as it was unless given.
+            keeps_control: its control group goes on getting the control.
 
         Raises:
             NotFound: there is none of this key.
@@ -251,6 +254,22 @@ class SnapshotPort(Protocol):
 
     def state(self, key: str, points: int) -> ExperimentState:
         """Read an experiment, its newest snapshot and at most `points` of its history.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def statements(self, key: str) -> Statements:
+        """Read the dated statements of an experiment.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def keep_statements(self, key: str, statements: Statements, *, version: int) -> None:
+        """Keep dated statements, unless a later snapshot than `version` is the newest by now.
 
         Raises:
             NotFound: there is none of this key.

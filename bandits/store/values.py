@@ -10,6 +10,7 @@ from msgspec.structs import astuple
 from bandits.allocation import NEWEST_RULE
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.experiment import Combination
+from bandits.verdict import Statements
 from bandits.versions import Configuration
 
 State = Literal["draft", "running", "paused", "stopped", "archived"]
@@ -41,7 +42,8 @@ class ExperimentRecord(Struct, frozen=True):
     """An experiment as it is stored.
 
     Attributes:
-        shipped: the arm that a stopped experiment goes on sending to everybody, if any.
+        shipped: the arm that a stopped experiment goes on sending, if any.
+        keeps_control: its control group goes on getting the control.
     """
 
     id: int
@@ -54,6 +56,7 @@ class ExperimentRecord(Struct, frozen=True):
     started_at: float | None = None
     stopped_at: float | None = None
     shipped: int | None = None
+    keeps_control: bool = False
     data_quality: DataQualityCounts = DataQualityCounts()
 
     @property
@@ -140,6 +143,7 @@ class ExperimentState(Struct, frozen=True, eq=False):
     record: ExperimentRecord
     snapshot: Snapshot | None
     points: list[SnapshotPoint]
+    statements: Statements = Statements()
 
 
 class FoldBacklog(Struct, frozen=True):

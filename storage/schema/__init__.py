@@ -41,6 +41,7 @@ from storage.schema.snapshots import (
     retained_counts,
     retained_sums,
     snapshots,
+    statements,
 )
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "secrets",
     "sessions",
     "snapshots",
+    "statements",
     "subjects",
     "users",
 ]

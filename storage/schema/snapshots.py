@@ -17,7 +17,7 @@ from storage.stored_format import FormattedBlob
 # As `bandits.store.values.DataQualityCounts` has them, in its order.
 QUALITY_COUNTS = ("clipped", "unknown", "missing", "repeated", "late", "skewed", "early")
 
-INFERENCE_FORMAT = 2  # as `bandits.inference.state` numbers it
+INFERENCE_FORMAT = 3  # as `bandits.inference.state` numbers it
 
 snapshots = Table(
     "snapshots",
@@ -62,6 +62,14 @@ inference_states = Table(
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("content", FormattedBlob("inference_states.content", INFERENCE_FORMAT), nullable=False),
+)
+
+# Claims that held when they were made, for pages alone: no sum, so no audit compares them.
+statements = Table(
+    "statements",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("content", FormattedBlob("statements.content", 1), nullable=False),
 )
 
 # Sums over decisions that were learned from and whose rows were removed because they are old: see

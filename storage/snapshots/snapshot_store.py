@@ -14,6 +14,7 @@ from bandits.store.values import (
     Snapshot,
     SnapshotPoint,
 )
+from bandits.verdict import Statements
 from storage.databases import Transaction
 from storage.deletion.retention import RetentionBatch, read_retained, refuse_removed, remove_empty
 from storage.snapshots import snapshots
@@ -22,6 +23,7 @@ from storage.snapshots.data_quality import sum_counts
 from storage.snapshots.fold import SqlFold
 from storage.snapshots.observations import Observations
 from storage.snapshots.snapshots import SqlHistoryReader
+from storage.snapshots.statements import read_statements, write_statements
 from storage.store_context import StoreContext
 
 
@@ -114,8 +116,22 @@ class SnapshotStore:
             record = self._context.experiments.read(transaction, key)
             newest = snapshots.newest_snapshot(transaction, record)
             return ExperimentState(
-                record, newest, snapshots.read_history(transaction, record, points)
+                record,
+                newest,
+                snapshots.read_history(transaction, record, points),
+                read_statements(transaction, record),
             )
+
+    def statements(self, key: str) -> Statements:
+        """Read the dated statements of an experiment."""
+        with self._database.reading() as transaction:
+            return read_statements(transaction, self._context.experiments.read(transaction, key))
+
+    def keep_statements(self, key: str, statements: Statements, *, version: int) -> None:
+        """Keep dated statements, unless a later snapshot than `version` is the newest by now."""
+        with self._context.folding(key) as (transaction, record):
+            if record.learned_version == version:
+                write_statements(transaction, record, statements)
 
     def backlog(self, now: float) -> Mapping[int, FoldBacklog]:
         """Read the fold backlog of each experiment."""

@@ -17,6 +17,7 @@ from bandits.inference.state import InferenceState
 from bandits.problem import Problem
 from bandits.statistics import LogisticSums, Moments, Ridge, SlotRidge, dump
 from bandits.store.values import DataQualityCounts
+from bandits.verdict import Statements
 from bandits.versions import Configuration
 from storage.schema import QUALITY_COUNTS, metadata
 from storage.stored_format import FormattedBlob, FormattedJson
@@ -65,6 +66,11 @@ DOCUMENTS = {
     ),
     "upload/columns": "subject context",
     "upload/events": "decision metrics metric value event occurred_at",
+    "statements": "at statements reset",
+    "statements/statements": "at arm over_since over_until kind lift",
+    "statements/statements/lift": "type low high estimate alpha promise family",
+    "statements/statements/lift/family": "claims comparisons alpha",
+    "statements/reset": "at reason",
 }
 ARRAYS = {  # by family
     "moments": "count total square pending",
@@ -75,7 +81,7 @@ ARRAYS = {  # by family
 # Stored by their order, without names.
 ORDERS = {
     "counts": "sent complete reward square metrics",
-    "inference": "arms groups ratio periods segments lateness floors",
+    "inference": "arms groups ratio periods segments lateness floors recent cohorts",
     "inference/ratio": "sent expected square",
     "inference/lateness": "moved earned changed answered",
 }
@@ -125,7 +131,8 @@ def objects(info: inspect.Type, path: str) -> Iterator[tuple[str, str]]:
 
 
 def test_stored_documents_keep_their_names() -> None:
-    roots = {"configuration": Configuration, "draft": TypedDraft, "upload": Upload}
+    roots: dict[str, type] = {"configuration": Configuration, "draft": TypedDraft}
+    roots |= {"upload": Upload, "statements": Statements}
     names = [o for path, root in roots.items() for o in objects(inspect.type_info(root), path)]
     assert dict(names) == DOCUMENTS
 

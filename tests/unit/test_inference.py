@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from scipy import stats
 
 from bandits.inference import aipw
@@ -85,6 +86,18 @@ def test_the_gain_is_reward_less_the_equal_split_of_what_each_decision_could_hav
     assert aipw.equal_split(evidence).total + found.total == pytest.approx(log[3].sum())
 
 
+def test_contrasts_scored_together_are_those_scored_one_by_one():
+    evidence = AipwSums.from_decisions(*_random_log())
+    weights = np.eye(4)[[1, 2, 3, 2]] - np.eye(4)[[0, 0, 0, 1]]
+    weights = np.concatenate([weights, np.eye(4)])
+    together = aipw.contrast_rows(evidence, weights)
+    for i, row in enumerate(weights):
+        alone = aipw.contrast(evidence, row)
+        for name in ("n", "total", "variation", "variation_expected", "conversions"):
+            assert getattr(together, name)[i] == pytest.approx(getattr(alone, name))
+        assert together.fewest_sends[i] == alone.fewest_sends
+
+
 def test_values_under_equal_shares_are_the_arms_own_means():
     evidence = _evidence([30, 50, 45], [200, 250, 300], [1 / 3] * 3)
     np.testing.assert_allclose(evidence.means, [0.15, 0.2, 0.15])
@@ -131,6 +144,9 @@ def test_constant_rates_need_every_arm_to_be_eligible_always():
     assert not constant_rates(PLAIN, every + some)
     assert not constant_rates(PLAIN, some)
     assert not constant_rates(PLAIN, every.padded(4))
+    by_time_alone = replace(PLAIN, requested=False)  # an arm joined, or paused
+    assert constant_rates(by_time_alone, every + some)
+    assert constant_rates(by_time_alone, every.padded(4))
 
 
 def test_rates_are_shown_by_the_exact_sequence_at_the_familys_level():
@@ -219,15 +235,16 @@ def test_the_leader_is_compared_with_every_other_at_its_share_of_alpha():
     assert close.at_most == lift_bounds(200, 1_000, 190, 1_000, 0.025)[1]
 
 
-def test_a_paused_arm_does_not_compete_and_one_not_yet_measurable_could_still_be_better():
+def test_lead_leaves_out_a_paused_arm_and_names_one_that_is_not_measurable_yet():
     evidence = _evidence([60, 300, 2], [1_000, 1_000, 10], [0.45, 0.45, 0.1])
     without = lead(PLAIN, evidence, np.array([0, 1]), 0.05)
     assert without is not None
     assert without.leads
     every = lead(PLAIN, evidence, np.arange(3), 0.05)
-    assert every is not None
-    assert every.rivals == (2,)
-    assert every.at_most is None
+    assert every == replace(without, uncompared=(2,))
+    alone = lead(PLAIN, _evidence([60, 2, 2], [1_000, 10, 10], [0.8, 0.1, 0.1]), np.arange(3), 0.05)
+    assert alone is not None
+    assert (alone.leads, alone.at_most, alone.uncompared) == (False, None, (0, 2))
     assert lead(PLAIN, AipwSums.zeros(3), np.arange(3), 0.05) is None
 
 

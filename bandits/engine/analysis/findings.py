@@ -5,9 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
-from bandits.array_types import FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.health import drift_of, least_floor
+from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.estimates import (
     EstimationContext,
     Lead,
@@ -15,12 +16,15 @@ from bandits.inference.estimates import (
     contrasts,
     gain_over_control_group,
     gain_over_equal_split,
+    joined_arms,
     lead,
     lifts,
+    personal_gain,
+    recent_lead,
     values,
     variant_weights,
 )
-from bandits.inference.intervals import ALPHA, Family, Finding, NotYet
+from bandits.inference.intervals import ALPHA, Family, Finding, Interval, NotYet
 from bandits.inference.state import InferenceState
 from bandits.numerics import best_arm
 from bandits.numerics.posterior import BetaPosterior, StudentPosterior
@@ -57,13 +61,16 @@ class Analysis:
             floor=least_floor(active, inference),
             low=low,
             high=high,
+            requested=inference.cohorts.narrowed,
         )
         self.levels = active.problem.slot_levels
         self.control = self.levels[active.control]
         self.sendable = np.sort(active.unrestricted_arms)
-        n_lifts = int(sum(np.unique(column).size - 1 for column in self.levels.T))
+        joined = joined_arms(inference.arms)
+        joined[active.control] = True
+        n_lifts = int(sum(np.unique(column).size - 1 for column in self.levels[joined].T))
         self.slot_family = Family("comparisons with the control's variants", max(1, n_lifts))
-        self.arm_family = Family.against_control(active.problem.n_arms)
+        self.arm_family = Family.against_control(int(joined.sum()))
         segmentation = Segmentation(active.experiment.context)
         self.features = segmentation.features
         self.segment_family = Family.segments(max(1, segmentation.size), max(1, n_lifts))
@@ -92,7 +99,8 @@ class Analysis:
         """Find the mean reward per decision of a variant, under an equal mix of other slots."""
         if len(self.control) == 1:  # then a variant is an arm
             return self.values[self._arm_of(variant)]
-        shown = self.levels[:, slot] == variant
+        showing = self.levels[:, slot] == variant
+        shown = next((showing & c for c in self._cohorts if (showing & c).any()), showing)
         weights = shown / max(1, np.count_nonzero(shown))
         return self._if_closed(lambda: self._contrast(weights, _ALONE))
 
@@ -113,7 +121,26 @@ class Analysis:
 
     def _lift_weights(self, slot: int, variant: int) -> FloatArray | None:
         against = int(self.control[slot])
-        return None if variant == against else variant_weights(self.levels, slot, variant, against)
+        if variant == against:
+            return None
+        for cohort in self._cohorts:
+            weights = np.zeros(len(self.levels))
+            weights[cohort] = variant_weights(self.levels[cohort], slot, variant, against)
+            if weights.any():
+                return weights
+        return variant_weights(self.levels, slot, variant, against)
+
+    @cached_property
+    def _cohorts(self) -> list[BoolArray]:
+        """Sets of arms (K,) that time alone left to decisions, those with most decisions first.
+
+        An equal mix of a slot's other arms is over one of them, so that an arm that joins takes no
+        decision from the comparisons that there are.
+        """
+        cohorts = self.inference.cohorts
+        sets = cohorts.sets[~cohorts.requested]
+        sizes = [-cohorts.weights(np.flatnonzero(arms)).sum() for arms in sets]
+        return [sets[i] for i in np.argsort(sizes, kind="stable")]
 
     def _if_closed(self, find: Callable[[], Finding]) -> Finding:
         return find() if self.closed.any() else _NOTHING
@@ -121,15 +148,50 @@ class Analysis:
     @cached_property
     def lead(self) -> Lead | None:
         """Leader among the arms that can be sent, by the larger or the smaller reward."""
-        arms = self.inference.arms.negated if self.minimised else self.inference.arms
-        return lead(self.facts, arms, self.sendable, ALPHA)
+        return lead(self.facts, self._as_learned(self.inference.arms), self.sendable, ALPHA)
+
+    @cached_property
+    def personal_gain(self) -> Finding | None:
+        """Gain of a policy that decides by recipient over the leader for all; None for another."""
+        if not self.facts.contextual or self.lead is None:
+            return None
+        arms = self._as_learned(self.inference.arms)
+        return personal_gain(self.facts, arms, self.lead.arm, self.personal_family)
+
+    def recent_lead(self, first: int, last: int) -> tuple[float, float]:
+        """Bound the least that the leader earned more than all else on these days of sending."""
+        if self.lead is None:
+            return -np.inf, np.inf
+        recent = self._as_learned(self.inference.recent.total(first, last))
+        if not self.facts.contextual:
+            return recent_lead(self.facts, recent, self.lead, self.sendable)
+        gain = personal_gain(self.facts, recent, self.lead.arm, self.personal_family)
+        return (-gain.high, -gain.low) if gain.measurable else (-np.inf, np.inf)
+
+    @cached_property
+    def closest_lift(self) -> Interval | None:
+        """Lift of the leader over the compared arm that comes closest to it, None without any."""
+        if self.lead is None:
+            return None
+        units, sign = np.eye(len(self.closed)), -1.0 if self.minimised else 1.0
+        others = np.setdiff1d(self.sendable, [self.lead.arm, *self.lead.uncompared]).tolist()
+        weights = [units[self.lead.arm] - units[k] for k in others]
+        over = [self._contrast(w, self.lead.family) for w in weights]
+        measurable = [f for f in over if f.measurable]
+        return min(measurable, key=lambda f: sign * f.estimate, default=None)
+
+    @property
+    def personal_family(self) -> Family:
+        """Family of one arm for all against the policy: the arm is chosen among all of them."""
+        return Family.personal(int(joined_arms(self.inference.arms).sum()))
+
+    def _as_learned(self, evidence: AipwSums) -> AipwSums:
+        return evidence.negated if self.minimised else evidence
 
     @cached_property
     def gain(self) -> Gain:
         """Gain, or loss avoided, over an equal split and over the control group."""
-        arms, groups = self.inference.arms, self.inference.groups
-        if self.minimised:
-            arms, groups = arms.negated, groups.negated
+        arms, groups = map(self._as_learned, (self.inference.arms, self.inference.groups))
         family = Family("gains")
         over_equal = self._if_closed(lambda: gain_over_equal_split(self.facts, arms, family))
         if self.active.experiment.holdout == 0:

@@ -6,8 +6,10 @@ import numpy as np
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
+from bandits.engine.analysis.conclusions import conclude, past
 from bandits.engine.analysis.findings import Analysis
 from bandits.engine.analysis.health import examine
+from bandits.engine.analysis.interactions import interactions
 from bandits.engine.analysis.receipts import label, moment
 from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Slot
@@ -15,6 +17,7 @@ from bandits.inference.intervals import guarantees
 from bandits.inference.state import InferenceState
 from bandits.results import ArmResult, GroupResult, HistoryPoint, Results, SlotResult, VariantResult
 from bandits.store.values import ExperimentRecord, SnapshotPoint
+from bandits.verdict import Statements
 
 
 def summarise(
@@ -22,6 +25,7 @@ def summarise(
     active: ActivePolicy,
     inference: InferenceState,
     points: Sequence[SnapshotPoint],
+    statements: Statements,
 ) -> Results:
     """Assemble results of the newest sums, the shares, the findings and the history."""
     history = [(p, ArmCounts.load(p.arm_counts).padded(active.problem.n_arms)) for p in points]
@@ -47,6 +51,10 @@ def summarise(
         examine(active, inference, record.data_quality),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],
+        conclude(record, analysis, points[-1].at if points else None),
+        past(statements.statements, analysis),
+        statements.reset,
+        interactions(analysis),
     )
 
 

@@ -9,6 +9,7 @@ from flask import Response
 from flask.typing import ResponseReturnValue
 
 from bandits.inference.intervals import Finding
+from webapp.api.experiments import results_document
 from webapp.charts import average_rewards, send_shares
 from webapp.pages import pages
 from webapp.pages.access import needs
@@ -38,7 +39,7 @@ _FIGURES = (
 @pages.get("/experiments/<key:key>/results.csv")
 @needs("viewer")
 def results_csv(key: str) -> ResponseReturnValue:
-    """Export the table of versions."""
+    """Export the table of versions; each row ends with the campaign's verdict."""
     record, view = load_results_view(key)
     slots = [s.key for s in record.configuration.experiment.slots]
     metrics = list(record.configuration.experiment.reward.metrics)
@@ -47,10 +48,11 @@ def results_csv(key: str) -> ResponseReturnValue:
             *(row.result.variants[s] for s in slots),
             *_figures(row.result),
             *(row.result.metrics[m] for m in metrics),
+            view.verdict.text,
         ]
         for row in view.arms
     ]
-    return csv_response(f"{key}-results.csv", [*slots, *_FIGURES, *metrics], rows)
+    return csv_response(f"{key}-results.csv", [*slots, *_FIGURES, *metrics, "verdict"], rows)
 
 
 @pages.get("/experiments/<key:key>/parts.csv")
@@ -79,7 +81,7 @@ def health_csv(key: str) -> ResponseReturnValue:
 @needs("viewer")
 def results_json(key: str) -> ResponseReturnValue:
     """Export the results as the API answers them, with every interval's promise."""
-    body = msgspec.json.format(msgspec.json.encode(services().engine.results(key)))
+    body = msgspec.json.format(msgspec.json.encode(results_document(services(), key)))
     response = Response(body, content_type="application/json")
     response.headers["Content-Disposition"] = f'attachment; filename="{key}-results.json"'
     return response

@@ -17,7 +17,17 @@ from webapp.services import services
 from webapp.table_images import interval_picture, text_picture
 
 # Parts of the page that are updated.
-LIVE_PARTS = ("status", "summary", "shares", "rewards", "versions", "others", "parts", "health")
+LIVE_PARTS = (
+    "status",
+    "summary",
+    "shares",
+    "rewards",
+    "versions",
+    "others",
+    "parts",
+    "answers",
+    "health",
+)
 
 
 @pages.get("/experiments/<key:key>")
@@ -41,7 +51,11 @@ def live_results(key: str) -> ResponseReturnValue:
     record, view = load_results_view(key)
     charts = _charts(view)
     context = {"record": record, "view": view, "charts": charts}
-    exists = {"others": bool(view.others), "parts": len(view.parts) > 1}
+    exists = {
+        "others": bool(view.others),
+        "parts": len(view.parts) > 1,
+        "answers": bool(view.answers),
+    }
     parts = {
         n: render_template(f"experiment/live/{n}.html", **context)
         for n in LIVE_PARTS
