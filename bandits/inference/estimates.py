@@ -46,12 +46,14 @@ class EstimationContext(Struct, frozen=True):
 
     Attributes:
         contextual: its policy uses the context.
-        drifting: rates were found to move; see `bandits.inference.periods`.
+        drifting: the arms' levels were found to move; see `bandits.inference.periods`.
         floor: the least probability that an eligible arm can have, or could when a counted decision
             was made.
         steady: a person vouches that rates stay constant for as long as it runs.
         low: the least reward.
         high: the largest reward.
+        lifts_move: comparisons with the control were found to move; see
+            `bandits.inference.lift_periods`.
     """
 
     contextual: bool
@@ -60,6 +62,7 @@ class EstimationContext(Struct, frozen=True):
     low: float = 0.0
     high: float = 1.0
     steady: bool = False
+    lifts_move: bool = False
 
 
 def constant_rates(facts: EstimationContext, evidence: AipwSums) -> bool:

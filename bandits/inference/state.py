@@ -1,7 +1,8 @@
 """Inference state: sums that a fold keeps, so that results need no log.
 
-They never forget. A decision comes into `ratio` when its clocks start, and into everything else
-when its window closes, which is when its reward is final; a cancellation takes it out of both.
+They never forget. A decision comes into `ratio` when its clocks start, into `late_so_far` when it
+has matured, and into everything else when its window closes, which is when its reward is final; a
+cancellation takes it out of all of them.
 """
 
 from dataclasses import dataclass, fields
@@ -13,10 +14,11 @@ from bandits.array_types import FloatArray
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
+from bandits.inference.lift_periods import LiftPeriodSums
 from bandits.inference.periods import PeriodSums
 from bandits.inference.sample_ratio import SampleRatio
 
-_FORMAT = 2
+_FORMAT = 3
 GROUPS = 2  # decided for, and held out
 
 
@@ -33,6 +35,9 @@ class InferenceState(Additive):
         segments: those of `arms` by segment of the recipient; segments lead.
         lateness: how much of their reward came after maturity.
         floors: the minimum share that each of `arms` was made under.
+        lift_periods: those of `arms` by the time of sending, weighted for comparison with the
+            control.
+        late_so_far: how much of the reward of matured decisions came after maturity, as of now.
     """
 
     arms: AipwSums
@@ -42,6 +47,8 @@ class InferenceState(Additive):
     segments: AipwSums
     lateness: LateRewardSums
     floors: FloorHistory
+    lift_periods: LiftPeriodSums
+    late_so_far: LateRewardSums
 
     @classmethod
     def zeros(cls, n_arms: int, n_segments: int) -> "InferenceState":
@@ -54,6 +61,8 @@ class InferenceState(Additive):
             AipwSums.zeros(n_arms, (n_segments,)),
             LateRewardSums.zeros(n_arms),
             FloorHistory.zeros(),
+            LiftPeriodSums.zeros(n_arms),
+            LateRewardSums.zeros(n_arms),
         )
 
     def padded(self, n_arms: int) -> "InferenceState":
@@ -66,6 +75,8 @@ class InferenceState(Additive):
             self.segments.padded(n_arms),
             self.lateness.padded(n_arms),
             self.floors,
+            self.lift_periods.padded(n_arms),
+            self.late_so_far.padded(n_arms),
         )
 
     def parts(self, like: "InferenceState") -> dict[str, FloatArray]:
@@ -73,12 +84,14 @@ class InferenceState(Additive):
         named: dict[str, FloatArray] = {
             "periods": self.periods.spread(like.periods.numbers),
             "floors": self.floors.spread(like.floors.values),
+            "lift_periods": self.lift_periods.spread(like.lift_periods.numbers),
         }
         for name in ("arms", "groups", "segments"):
             evidence: AipwSums = getattr(self, name).spread(getattr(like, name).eligible)
             named[f"{name}.moments"] = evidence.moments
             named[f"{name}.earning"] = evidence.earning
-        for name, sums in (("ratio", self.ratio), ("lateness", self.lateness)):
+        for name in ("ratio", "lateness", "late_so_far"):
+            sums = getattr(self, name)
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
         return named
 
@@ -102,7 +115,7 @@ class InferenceState(Additive):
         form, *parts = msgspec.msgpack.decode(packed)
         if form != _FORMAT:
             raise ValueError(f"what results rest on has format {form}, known is {_FORMAT}")
-        arms, groups, ratio, periods, segments, lateness, floors = parts
+        arms, groups, ratio, periods, segments, lateness, floors, lift_periods, so_far = parts
         by_arm = AipwSums.load(arms)
         return cls(
             by_arm,
@@ -112,4 +125,6 @@ class InferenceState(Additive):
             AipwSums.load(segments),
             LateRewardSums.load(lateness),
             FloorHistory.load(floors),
+            LiftPeriodSums.load(lift_periods, by_arm.n_arms),
+            LateRewardSums.load(so_far),
         )
