@@ -192,8 +192,9 @@ class Split(Struct, frozen=True):
     Attributes:
         sent: drawn decisions whose clocks have started, whose probabilities could be derived again.
         expected: Σ of the probability of each arm over them.
-        p_values: two-sided, of each arm.
+        p_values: two-sided, of each arm; they hold however often one looks.
         alarmed: arms whose p-value is below `level`.
+        level: by arm, so that any arm of a sound experiment ever alarms in less than 1 %.
     """
 
     sent: list[int]
@@ -204,15 +205,16 @@ class Split(Struct, frozen=True):
 
 
 class LateRewards(Struct, frozen=True):
-    """Reward of closed decisions that was reported only after they had matured.
+    """Reward that was reported only after its decision had matured.
 
     Attributes:
-        share: of each arm's reward, None where it has none.
-        overall: of all reward.
+        share: of the reward of each arm's closed decisions, None where it has none.
+        overall: of the reward of all closed decisions.
         differs: arms answer at different speeds, more than chance explains, so that learning at
             maturity favours the quick ones.
         p_value: of "all arms answer at one speed".
-        warn: `differs`, or `overall` is above `limit`.
+        warn: `differs`, or `overall` is above `limit`, or `so_far` is beyond chance.
+        so_far: of all reward of matured decisions, open ones too: it grows until they close.
     """
 
     share: list[float | None]
@@ -221,15 +223,17 @@ class LateRewards(Struct, frozen=True):
     p_value: float
     warn: bool
     limit: float
+    so_far: float | None = None
 
 
 class Drift(Struct, frozen=True):
-    """Test of rates that moved while the experiment ran.
+    """Test of what moved while the experiment ran: the arms' levels, or their lifts.
 
     Attributes:
-        p_value: of "no arm's mean reward changed"; 1 on too little data.
-        found: then intervals for constant rates are not shown.
-        periods: how many were compared.
+        p_value: of "nothing moved", however often one looks; 1 on too little data.
+        found: it is low enough.
+        periods: how many were compared: of levels days, four weeks at a time after eight weeks; of
+            lifts whole weeks.
     """
 
     p_value: float
@@ -254,6 +258,10 @@ class Health(Struct, frozen=True):
         early: events before their decision was made or activated; not kept.
         maturing: share of sent decisions that have not matured, None before the first.
         open: share of sent decisions whose window is still open, None before the first.
+        drift: the same as `levels`, by its earlier name.
+        levels: of each arm's mean reward; where it was found to move, intervals for constant rates
+            and chances to be best are not shown.
+        lifts: of each arm's lift over the control, beyond what moves all arms alike.
     """
 
     split: Split
@@ -271,6 +279,8 @@ class Health(Struct, frozen=True):
     drift: Drift
     maturing: float | None
     open: float | None
+    levels: Drift
+    lifts: Drift
 
 
 class HistoryPoint(Struct, frozen=True):

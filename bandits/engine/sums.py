@@ -15,6 +15,7 @@ from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.cohorts import CohortCounts
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
+from bandits.inference.lift_periods import LiftPeriodSums
 from bandits.inference.periods import PeriodSums, period_of
 from bandits.inference.recent_days import (
     DAY,
@@ -250,17 +251,25 @@ class EvidenceBuilder:
             return None
         return ActivePolicy.restore(self._record, configuration, snapshot, self._past.configuration)
 
+    def sum_outcomes(self, decisions: DecisionColumns, rewards: Rewards) -> InferenceState:
+        """Sum decisions as matured, with their events so far, and as closed those that are."""
+        drawn = ~decisions.holdout
+        arms, gross = decisions.arms[drawn], rewards.gross[drawn]
+        at_maturity = self._at_maturity(decisions, rewards.gross)[drawn]
+        so_far = LateRewardSums.from_decisions(arms, gross, at_maturity, self._n_arms)
+        return replace(self.sum_closed(decisions, rewards), late_so_far=so_far)
+
     def sum_closed(self, decisions: DecisionColumns, rewards: Rewards) -> InferenceState:
         """Sum those of the decisions whose window has closed, with all their events."""
         counted = decisions.closed
         if not counted.any():
             return self.zeros
         propensities = np.maximum(decisions.propensities, _LEAST)
-        eligible, requested, strata, floors = self._strata(decisions)
+        strata = self._strata(decisions)
         drawn = np.flatnonzero(counted & ~decisions.holdout)
         arms, gross, net = decisions.arms[drawn], rewards.gross[drawn], rewards.net[drawn]
-        columns = (eligible, strata[drawn], arms, net, propensities[drawn], gross != 0)
-        reachable = counted & eligible[strata, self._configuration.control]
+        columns = (strata.eligible, strata.sets[drawn], arms, net, propensities[drawn], gross != 0)
+        reachable = counted & strata.eligible[strata.sets, self._configuration.control]
         periods = period_of(decisions.started_at[drawn], self._since)
         at_maturity = self._at_maturity(decisions, rewards.gross)[drawn]
         days = np.floor(decisions.started_at[drawn] / DAY).astype(np.int64)
@@ -277,10 +286,53 @@ class EvidenceBuilder:
                 earned=columns[-1],
             ),
             lateness=LateRewardSums.from_decisions(arms, gross, at_maturity, self._n_arms),
-            floors=FloorHistory.from_floors(floors[strata[drawn]]),
+            floors=FloorHistory.from_floors(strata.floors[strata.sets[drawn]]),
+            lift_periods=self._lift_periods(decisions, strata, drawn, periods, net),
             recent=recent,
-            cohorts=CohortCounts.from_decisions(eligible, requested, strata[drawn], periods),
+            cohorts=CohortCounts.from_decisions(
+                strata.eligible, strata.requested, strata.sets[drawn], periods
+            ),
         )
+
+    def _lift_periods(
+        self,
+        decisions: DecisionColumns,
+        strata: "_Strata",
+        rows: IntArray,
+        periods: IntArray,
+        rewards: FloatArray,
+    ) -> LiftPeriodSums:
+        """Sum rows (m,) for comparisons with the control, periods and rewards (m,) theirs.
+
+        A decision whose probabilities cannot be derived is left out, as of `ratio`.
+        """
+        arms, logged = decisions.arms[rows], np.maximum(decisions.propensities[rows], _LEAST)
+        origins, contextual = strata.origins[rows], strata.contextual[strata.origins[rows]]
+        shares = strata.eligible[strata.sets_of_origins].astype(np.float64)
+        for number in np.unique(origins[~contextual]).tolist():
+            shares[number] = self._allocation(strata.keys[number])
+        same = contextual | (np.abs(shares[origins, arms] - logged) <= _SAME)
+        return LiftPeriodSums.from_decisions(
+            periods[same],
+            origins[same],
+            arms[same],
+            rewards[same],
+            scales=np.where(contextual, 1 / logged, 1.0)[same],
+            shares=shares,
+            control=self._configuration.control,
+        )
+
+    def _allocation(self, origin: _Origin) -> FloatArray:
+        """Return the probabilities (K,) of decisions of one origin, 0 where they are not kept."""
+        active = self._policy(*origin[:2])
+        shares = np.zeros(self._n_arms)
+        if active is not None:
+            arms = active.eligible(origin[2])
+            one = np.ones((1, active.problem.n_features))
+            derived = active.probabilities_or_none(arms, one)
+            if derived is not None:
+                shares[arms] = derived
+        return shares
 
     def _groups(self, decisions: DecisionColumns, counted: BoolArray, rewards: Rewards) -> AipwSums:
         """Sum both groups; who could not get the control is in neither."""
@@ -306,26 +358,66 @@ class EvidenceBuilder:
         values = decisions.event_values[in_time]
         return self._rule.measure(rows, metrics, values, len(decisions))[0]
 
-    def _strata(
-        self, decisions: DecisionColumns
-    ) -> tuple[BoolArray, BoolArray, IntArray, FloatArray]:
-        """Return the sets of arms that decisions could get (G, K), and which each could (n,).
-
-        Sets come with whether the request narrowed it (G,), second, and with the floor of each
-        (G,), last; one may be there twice, of two configurations.
-        """
-        numbers: dict[tuple[int, bytes], int] = {}
-        pairs = zip(decisions.configuration_versions.tolist(), decisions.eligible_sets, strict=True)
-        strata = [numbers.setdefault(pair, len(numbers)) for pair in pairs]
-        sets = np.zeros((len(numbers), self._n_arms), dtype=np.bool_)
-        floors = np.zeros(len(numbers))
-        requested = np.array([bool(restriction) for _, restriction in numbers], dtype=np.bool_)
-        for i, (version, restriction) in enumerate(numbers):
+    def _strata(self, decisions: DecisionColumns) -> "_Strata":
+        """Return what n decisions could get; a set may be there twice, of two configurations."""
+        numbers: dict[_Origin, int] = {}
+        columns = (decisions.configuration_versions, decisions.policy_versions)
+        versions = zip(*(column.tolist() for column in columns), strict=True)
+        origins = np.array(
+            [
+                numbers.setdefault((configuration, policy, restriction), len(numbers))
+                for (configuration, policy), restriction in zip(
+                    versions, decisions.eligible_sets, strict=True
+                )
+            ],
+            dtype=np.int64,
+        )
+        pairs: dict[tuple[int, bytes], int] = {}
+        of_origins = [pairs.setdefault((o[0], o[2]), len(pairs)) for o in numbers]
+        requested = np.array([bool(restriction) for _, restriction in pairs], dtype=np.bool_)
+        sets = np.zeros((len(pairs), self._n_arms), dtype=np.bool_)
+        floors, contextual = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=np.bool_)
+        for i, (version, restriction) in enumerate(pairs):
             configuration = self._past.configuration(version)
             arms = configuration.eligible(decode_restriction(restriction))
             sets[i, arms] = True
             floors[i] = configuration.experiment.floor_among(len(arms))
-        return sets, requested, np.array(strata, dtype=np.int64), floors
+            contextual[i] = configuration.policy.statistic.contextual
+        of_origin = np.array(of_origins, dtype=np.int64)
+        return _Strata(
+            list(numbers),
+            origins,
+            of_origin,
+            of_origin[origins],
+            sets,
+            requested,
+            floors,
+            contextual[of_origin],
+        )
+
+
+class _Strata(Struct, frozen=True, eq=False):
+    """What n decisions of O origins could get: one of G sets of arms, and under which floor.
+
+    Attributes:
+        keys: O origins.
+        origins: (n,) the origin of each decision,
+        sets_of_origins: (O,) the set of each origin,
+        sets: (n,) and so the set of each decision.
+        eligible: (G, K) those sets,
+        requested: (G,) and which of them a request narrowed.
+        floors: (G,) of each set.
+        contextual: (O,) the shares depended on the recipient.
+    """
+
+    keys: list[_Origin]
+    origins: IntArray
+    sets_of_origins: IntArray
+    sets: IntArray
+    eligible: BoolArray
+    requested: BoolArray
+    floors: FloatArray
+    contextual: BoolArray
 
 
 def _rows_by_origin(
@@ -413,7 +505,7 @@ class SumsBuilder:
             ArmCounts.from_complete(
                 self._n_arms, decisions.arms, decisions.holdout, rewards.net, rewards.metrics
             ),
-            self._evidence.sum_closed(decisions, rewards),
+            self._evidence.sum_outcomes(decisions, rewards),
         )
 
     def sum_closing(self, decisions: DecisionColumns) -> Sums:

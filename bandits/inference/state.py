@@ -1,7 +1,8 @@
 """Inference state: sums that a fold keeps, so that results need no log.
 
-They never forget. A decision comes into `ratio` when its clocks start, and into everything else
-when its window closes, which is when its reward is final; a cancellation takes it out of both.
+They never forget. A decision comes into `ratio` when its clocks start, into `late_so_far` when it
+has matured, and into everything else when its window closes, which is when its reward is final; a
+cancellation takes it out of all of them.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -14,6 +15,7 @@ from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.cohorts import CohortCounts
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
+from bandits.inference.lift_periods import LiftPeriodSums
 from bandits.inference.periods import PeriodSums
 from bandits.inference.recent_days import RecentDays
 from bandits.inference.sample_ratio import SampleRatio
@@ -37,6 +39,9 @@ class InferenceState(Additive):
         floors: the minimum share that each of `arms` was made under.
         recent: those of `arms` that were sent on the last closed days, by day.
         cohorts: counts of `arms` by the time of sending and the arms that each could get.
+        lift_periods: those of `arms` by the time of sending, weighted for comparison with the
+            control.
+        late_so_far: how much of the reward of matured decisions came after maturity, as of now.
     """
 
     arms: AipwSums
@@ -48,6 +53,8 @@ class InferenceState(Additive):
     floors: FloorHistory
     recent: RecentDays
     cohorts: CohortCounts
+    lift_periods: LiftPeriodSums
+    late_so_far: LateRewardSums
 
     @classmethod
     def zeros(cls, n_arms: int, n_segments: int) -> "InferenceState":
@@ -62,6 +69,8 @@ class InferenceState(Additive):
             FloorHistory.zeros(),
             RecentDays.zeros(n_arms),
             CohortCounts.zeros(n_arms),
+            LiftPeriodSums.zeros(n_arms),
+            LateRewardSums.zeros(n_arms),
         )
 
     def padded(self, n_arms: int) -> "InferenceState":
@@ -76,6 +85,8 @@ class InferenceState(Additive):
             self.floors,
             self.recent.padded(n_arms),
             self.cohorts.padded(n_arms),
+            self.lift_periods.padded(n_arms),
+            self.late_so_far.padded(n_arms),
         )
 
     def parts(self, like: "InferenceState") -> dict[str, FloatArray]:
@@ -84,6 +95,7 @@ class InferenceState(Additive):
             "periods": self.periods.spread(like.periods.numbers),
             "floors": self.floors.spread(like.floors.values),
             "cohorts": self.cohorts.spread(like.cohorts),
+            "lift_periods": self.lift_periods.spread(like.lift_periods.numbers),
         }
         recent = self.recent.spread(like.recent)
         named |= {"recent.moments": recent.moments, "recent.earning": recent.earning}
@@ -91,7 +103,8 @@ class InferenceState(Additive):
             evidence: AipwSums = getattr(self, name).spread(getattr(like, name).eligible)
             named[f"{name}.moments"] = evidence.moments
             named[f"{name}.earning"] = evidence.earning
-        for name, sums in (("ratio", self.ratio), ("lateness", self.lateness)):
+        for name in ("ratio", "lateness", "late_so_far"):
+            sums = getattr(self, name)
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
         return named
 
@@ -119,7 +132,19 @@ class InferenceState(Additive):
         form, *parts = msgspec.msgpack.decode(packed)
         if form != _FORMAT:
             raise ValueError(f"what results rest on has format {form}, known is {_FORMAT}")
-        arms, groups, ratio, periods, segments, lateness, floors, recent, cohorts = parts
+        (
+            arms,
+            groups,
+            ratio,
+            periods,
+            segments,
+            lateness,
+            floors,
+            recent,
+            cohorts,
+            lift_periods,
+            so_far,
+        ) = parts
         by_arm = AipwSums.load(arms)
         return cls(
             by_arm,
@@ -131,4 +156,6 @@ class InferenceState(Additive):
             FloorHistory.load(floors),
             RecentDays.load(recent),
             CohortCounts.load(cohorts),
+            LiftPeriodSums.load(lift_periods, by_arm.n_arms),
+            LateRewardSums.load(so_far),
         )

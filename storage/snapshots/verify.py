@@ -117,7 +117,7 @@ def _compare_inference(
     return [
         VerifyReport(f"results.{name}", one[name], other[name])
         for name in one
-        if derivable or not name.startswith("ratio")
+        if derivable or not name.startswith(("ratio", "lift_periods"))
     ]
 
 

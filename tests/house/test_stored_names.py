@@ -81,7 +81,8 @@ ARRAYS = {  # by family
 # Stored by their order, without names.
 ORDERS = {
     "counts": "sent complete reward square metrics",
-    "inference": "arms groups ratio periods segments lateness floors recent cohorts",
+    "inference": "arms groups ratio periods segments lateness floors recent cohorts "
+    "lift_periods late_so_far",
     "inference/ratio": "sent expected square",
     "inference/lateness": "moved earned changed answered",
 }

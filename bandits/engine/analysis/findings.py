@@ -7,7 +7,7 @@ import numpy as np
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.analysis.health import drift_of, least_floor
+from bandits.engine.analysis.health import least_floor, levels_drift, lifts_drift
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.estimates import (
     EstimationContext,
@@ -57,11 +57,12 @@ class Analysis:
         self.minimised = active.experiment.reward.goal == "minimise"
         self.facts = EstimationContext(
             contextual=active.policy.statistic.contextual,
-            drifting=drift_of(inference).found,
+            drifting=levels_drift(inference).found,
             floor=least_floor(active, inference),
             low=low,
             high=high,
             requested=inference.cohorts.narrowed,
+            lifts_move=lifts_drift(active, inference).found,
         )
         self.levels = active.problem.slot_levels
         self.control = self.levels[active.control]
