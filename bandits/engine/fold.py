@@ -78,12 +78,16 @@ def add_increment(builder: SumsBuilder, sums: Sums, due: FoldIncrement) -> Sums:
         (builder.sum_pending, due.withdrawn),
         (builder.sum_learned, due.removed),
         (builder.sum_outcomes, due.before),
+        (builder.sum_events_so_far, due.before),
+        (builder.sum_events, due.events_before),
     )
     added = (
         (builder.sum_pending, due.entered),
         (builder.sum_learned, due.entered_due),
         (builder.sum_matured, due.matured),
         (builder.sum_outcomes, due.after),
+        (builder.sum_events_so_far, due.after),
+        (builder.sum_events, due.events_after),
         (builder.sum_closing, due.closing),
     )
     for sum_up, decisions in removed:

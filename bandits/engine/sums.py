@@ -12,11 +12,13 @@ from bandits.engine.active_policy import ActivePolicy, load_statistic
 from bandits.engine.arm_counts import ArmCounts
 from bandits.errors import NotDerivable, NotFound
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.event_sums import EventSums, EventValues
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.periods import PeriodSums, period_of
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.state import GROUPS, InferenceState
+from bandits.rewards import RewardRule
 from bandits.statistics import Statistic, dump
 from bandits.store.fold import HistoryReader
 from bandits.store.values import DecisionColumns, ExperimentRecord, RetainedSums, Snapshot
@@ -101,6 +103,20 @@ def measure_rewards(configuration: Configuration, decisions: DecisionColumns) ->
         decisions.event_rows, decisions.event_metrics, decisions.event_values, len(decisions)
     )
     return Rewards(gross, gross + configuration.costs[decisions.arms], metrics)
+
+
+def measure_events(rule: RewardRule, decisions: DecisionColumns) -> dict[str, EventValues]:
+    """Aggregate the events of decisions, declared and listed, by the names that occurred."""
+    measured = {}
+    for position in np.unique(decisions.event_metrics).tolist():
+        name = rule.event_names[position]
+        metric = rule.event(name)
+        of_name = decisions.event_metrics == position
+        rows, values = decisions.event_rows[of_name], decisions.event_values[of_name]
+        aggregated = metric.aggregate(rows, values, len(decisions))
+        times = np.bincount(rows[values != 0], minlength=len(decisions)).astype(np.float64)
+        measured[name] = EventValues(aggregated, times, valued=not metric.is_binary)
+    return measured
 
 
 class StatisticBuilder:
@@ -204,7 +220,40 @@ class EvidenceBuilder:
             for start in range(0, len(rows), _AT_ONCE):
                 part = rows[start : start + _AT_ONCE]
                 ratio = ratio + self._ratio(active, arms, decisions, part)
-        return replace(self.zeros, ratio=ratio)
+        return replace(self.zeros, ratio=ratio, events=self._events_so_far(decisions))
+
+    def sum_events_so_far(self, decisions: DecisionColumns) -> InferenceState:
+        """Sum the events of sent decisions, closed or not."""
+        return replace(self.zeros, events=self._events_so_far(decisions))
+
+    def sum_events(self, decisions: DecisionColumns) -> InferenceState:
+        """Sum all that events make, but the reward: so far, and of closed decisions."""
+        events = self._events_so_far(decisions)
+        if decisions.closed.any():
+            eligible, strata, _ = self._strata(decisions)
+            events = events + self._events_closed(decisions, eligible, strata)
+        return replace(self.zeros, events=events)
+
+    def _events_so_far(self, decisions: DecisionColumns) -> EventSums:
+        groups = self._groups_of(decisions)
+        return EventSums.from_sent(groups, measure_events(self._rule, decisions), self._n_arms)
+
+    def _events_closed(
+        self, decisions: DecisionColumns, eligible: BoolArray, strata: IntArray
+    ) -> EventSums:
+        """Sum the events of closed decisions, over those that are in the sums by arm."""
+        over = decisions.closed
+        events = {
+            name: EventValues(event.values[over], event.times[over], valued=event.valued)
+            for name, event in measure_events(self._rule, decisions).items()
+        }
+        propensities = np.maximum(decisions.propensities[over], _LEAST)
+        groups = self._groups_of(decisions)[over]
+        return EventSums.from_closed(eligible, strata[over], groups, propensities, events)
+
+    def _groups_of(self, decisions: DecisionColumns) -> IntArray:
+        """Return the arm of each decision, or K where it was held out, (n,)."""
+        return np.where(decisions.holdout, self._n_arms, decisions.arms)
 
     def _ratio(
         self, active: ActivePolicy, arms: IntArray, decisions: DecisionColumns, rows: IntArray
@@ -263,6 +312,7 @@ class EvidenceBuilder:
             ),
             lateness=LateRewardSums.from_decisions(arms, gross, at_maturity, self._n_arms),
             floors=FloorHistory.from_floors(floors[strata[drawn]]),
+            events=self._events_closed(decisions, eligible, strata),
         )
 
     def _groups(self, decisions: DecisionColumns, counted: BoolArray, rewards: Rewards) -> AipwSums:
@@ -392,6 +442,14 @@ class SumsBuilder:
         """Sum the difference that it makes when the reward window of learned decisions closes."""
         rewards = measure_rewards(self._configuration, decisions)
         return replace(self.zeros, inference=self._evidence.sum_closed(decisions, rewards))
+
+    def sum_events_so_far(self, decisions: DecisionColumns) -> Sums:
+        """Sum the events of sent decisions, as they are without waiting for a window to close."""
+        return replace(self.zeros, inference=self._evidence.sum_events_so_far(decisions))
+
+    def sum_events(self, decisions: DecisionColumns) -> Sums:
+        """Sum the events of decisions whose reward none of them changes."""
+        return replace(self.zeros, inference=self._evidence.sum_events(decisions))
 
     def sum_expired(self, decisions: DecisionColumns) -> Sums:
         """Sum learned decisions that leave the forgetting window: each weighs 1 until it does."""

@@ -1,7 +1,8 @@
 """Inference state: sums that a fold keeps, so that results need no log.
 
-They never forget. A decision comes into `ratio` when its clocks start, and into everything else
-when its window closes, which is when its reward is final; a cancellation takes it out of both.
+They never forget. A decision comes into `ratio`, and with each event so far into `events`, when its
+clocks start, and into everything else when its window closes, which is when its reward is final; a
+cancellation takes it out of all.
 """
 
 from dataclasses import dataclass, fields
@@ -11,12 +12,13 @@ import msgspec
 from bandits.additive import Additive, field_values
 from bandits.array_types import FloatArray
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.event_sums import EventSums
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.periods import PeriodSums
 from bandits.inference.sample_ratio import SampleRatio
 
-_FORMAT = 2
+_FORMAT = 3
 GROUPS = 2  # decided for, and held out
 
 
@@ -33,6 +35,7 @@ class InferenceState(Additive):
         segments: those of `arms` by segment of the recipient; segments lead.
         lateness: how much of their reward came after maturity.
         floors: the minimum share that each of `arms` was made under.
+        events: decisions with each event by name, from the moment that they are sent.
     """
 
     arms: AipwSums
@@ -42,6 +45,7 @@ class InferenceState(Additive):
     segments: AipwSums
     lateness: LateRewardSums
     floors: FloorHistory
+    events: EventSums
 
     @classmethod
     def zeros(cls, n_arms: int, n_segments: int) -> "InferenceState":
@@ -54,6 +58,7 @@ class InferenceState(Additive):
             AipwSums.zeros(n_arms, (n_segments,)),
             LateRewardSums.zeros(n_arms),
             FloorHistory.zeros(),
+            EventSums.zeros(n_arms),
         )
 
     def padded(self, n_arms: int) -> "InferenceState":
@@ -66,6 +71,7 @@ class InferenceState(Additive):
             self.segments.padded(n_arms),
             self.lateness.padded(n_arms),
             self.floors,
+            self.events.padded(n_arms),
         )
 
     def parts(self, like: "InferenceState") -> dict[str, FloatArray]:
@@ -80,6 +86,8 @@ class InferenceState(Additive):
             named[f"{name}.earning"] = evidence.earning
         for name, sums in (("ratio", self.ratio), ("lateness", self.lateness)):
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
+        events = self.events.parts(like.events)
+        named |= {f"events.{name}": array for name, array in events.items()}
         return named
 
     def dump(self) -> bytes:
@@ -102,7 +110,7 @@ class InferenceState(Additive):
         form, *parts = msgspec.msgpack.decode(packed)
         if form != _FORMAT:
             raise ValueError(f"what results rest on has format {form}, known is {_FORMAT}")
-        arms, groups, ratio, periods, segments, lateness, floors = parts
+        arms, groups, ratio, periods, segments, lateness, floors, events = parts
         by_arm = AipwSums.load(arms)
         return cls(
             by_arm,
@@ -112,4 +120,5 @@ class InferenceState(Additive):
             AipwSums.load(segments),
             LateRewardSums.load(lateness),
             FloorHistory.load(floors),
+            EventSums.load(events),
         )

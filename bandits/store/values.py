@@ -298,7 +298,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         holdout: (n,) bool.
         started_at: (n,) when each one's clocks started.
         event_rows: (e,) int, which of the n decisions each event is of.
-        event_metrics: (e,) int, the position of its metric in the reward rule.
+        event_metrics: (e,) int, the position of its name in `RewardRule.event_names`.
         event_values: (e,) its value.
         event_times: (e,) when it was reported.
         propensities: (n,) the probability that each was drawn with.
@@ -353,10 +353,10 @@ class FoldIncrement(Struct, frozen=True, eq=False):
         entered: sent since the last fold, not due yet: they become pending.
         entered_due: sent since the last fold and due at once: never pending.
         matured: pending until now, and due.
-        withdrawn: pending until now, and cancelled.
+        withdrawn: pending until now, and cancelled, with the events counted earlier.
         removed: learned earlier and now cancelled, with the events they were learned with.
-        before: learned earlier, not cancelled, and now corrected by further events; with the
-            events they were learned with.
+        before: learned earlier, not cancelled, and now corrected by further events of declared
+            metrics; with the events they were learned with.
         after: the same decisions with all their events.
         expired: learned earlier and, since the previous snapshot, grown older than the forgetting
             window (`previous.at - window <= started_at < at - window`), with the events they were
@@ -364,6 +364,9 @@ class FoldIncrement(Struct, frozen=True, eq=False):
             no window.
         closing: learned earlier, not cancelled, and their reward window closes with this fold;
             with all their events, whether or not they are in `before` too.
+        events_before: sent earlier, not cancelled, with further events now but none that corrects
+            what was learned; with the events counted earlier.
+        events_after: the same decisions with all their events.
     """
 
     entered: DecisionColumns
@@ -375,6 +378,8 @@ class FoldIncrement(Struct, frozen=True, eq=False):
     after: DecisionColumns
     expired: DecisionColumns
     closing: DecisionColumns
+    events_before: DecisionColumns
+    events_after: DecisionColumns
 
 
 class MarkResult(Struct, frozen=True):

@@ -17,7 +17,7 @@ from storage.stored_format import FormattedBlob
 # As `bandits.store.values.DataQualityCounts` has them, in its order.
 QUALITY_COUNTS = ("clipped", "unknown", "missing", "repeated", "late", "skewed", "early")
 
-INFERENCE_FORMAT = 2  # as `bandits.inference.state` numbers it
+INFERENCE_FORMAT = 3  # as `bandits.inference.state` numbers it
 
 snapshots = Table(
     "snapshots",

@@ -75,7 +75,7 @@ ARRAYS = {  # by family
 # Stored by their order, without names.
 ORDERS = {
     "counts": "sent complete reward square metrics",
-    "inference": "arms groups ratio periods segments lateness floors",
+    "inference": "arms groups ratio periods segments lateness floors events",
     "inference/ratio": "sent expected square",
     "inference/lateness": "moved earned changed answered",
 }
