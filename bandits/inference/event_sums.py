@@ -4,7 +4,7 @@ Only names that occurred take room. What is closed is kept for the weighting of
 `bandits.inference.aipw`, with what `AipwSums` of the same decisions has in any case left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -221,29 +221,43 @@ class EventSums:
             pad(self.valued),
         )
 
-    def rate_sums(self, name: str, arms: AipwSums) -> AipwSums:
-        """Return sums of the reward "it happened", over the closed decisions of `arms`."""
-        happened = self._row(name, arms).happened[0]
-        return _with_rewards(arms, np.stack([happened, happened], axis=1), happened[:, 0])
+    def rate_sums(self, names: Sequence[str], arms: AipwSums) -> AipwSums:
+        """Return sums of the reward "it happened" over the closed decisions of `arms`.
 
-    def value_sums(self, name: str, arms: AipwSums) -> AipwSums:
-        """Return sums of an event's value as the reward, over the closed decisions of `arms`."""
-        row = self._row(name, arms)
-        return _with_rewards(arms, row.valued[0], row.happened[0, :, 0])
+        Args:
+            names: E events, the leading axis.
+            arms: sums over the same decisions; its strata are all that these have.
+        """
+        happened = self._named(names, arms.eligible).happened
+        return _with_rewards(arms, np.stack([happened, happened], axis=2), happened[:, :, 0])
 
-    def _row(self, name: str, arms: AipwSums) -> "EventSums":
-        if name not in self.names:
-            return EventSums.zeros(arms.n_arms).spread((name,), arms.eligible)
-        row = [self.names.index(name)]
-        one = replace(
+    def value_sums(self, names: Sequence[str], arms: AipwSums) -> AipwSums:
+        """Return sums of the reward "its value" over the closed decisions of `arms`.
+
+        Args:
+            names: E events, the leading axis.
+            arms: sums over the same decisions; its strata are all that these have.
+        """
+        events = self._named(names, arms.eligible)
+        return _with_rewards(arms, events.valued, events.happened[:, :, 0])
+
+    def counts(self, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+        """Return `so_far` and `closed` of events in the order of `names`, (E, 4, K + 1) each."""
+        events = self._named(names, self.eligible)
+        return events.so_far, events.closed
+
+    def _named(self, names: Sequence[str], eligible: BoolArray) -> "EventSums":
+        """Give each of `names` a place, those of no event too, and leave all others out."""
+        rows = [e for e, name in enumerate(self.names) if name in names]
+        events = replace(
             self,
-            names=(name,),
-            so_far=self.so_far[row],
-            closed=self.closed[row],
-            happened=self.happened[row],
-            valued=self.valued[row],
+            names=tuple(self.names[e] for e in rows),
+            so_far=self.so_far[rows],
+            closed=self.closed[rows],
+            happened=self.happened[rows],
+            valued=self.valued[rows],
         )
-        return one.spread((name,), arms.eligible)
+        return events.spread(tuple(names), eligible)
 
     def parts(self, like: "EventSums") -> dict[str, FloatArray]:
         """Name every array, in the places that `like` has, which must have all of this one's."""
@@ -297,6 +311,7 @@ def _total(cells: IntArray, values: FloatArray, shape: tuple[int, int]) -> Float
 
 
 def _with_rewards(arms: AipwSums, rewards: FloatArray, earning: FloatArray) -> AipwSums:
-    """Put other rewards (G, 2, 3, K), powers from 1, in the place of those of `arms`."""
+    """Put other rewards (E, G, 2, 3, K), powers from 1, in the place of those of `arms`."""
     nothing = arms.moments[:, :1]
-    return AipwSums(arms.eligible, np.concatenate([nothing, rewards], axis=1), earning)
+    sends = np.broadcast_to(nothing, (len(rewards), *nothing.shape))
+    return AipwSums(arms.eligible, np.concatenate([sends, rewards], axis=2), earning)

@@ -327,9 +327,7 @@ class Observations:
         stored = b"".join([context for context in packed if context is not None])
         return np.frombuffer(stored, dtype="<f8").astype(np.float64, copy=False).reshape(n, d)
 
-    def _events(
-        self, serials: IntArray, counted_before: int | None
-    ) -> tuple[Any, ...]:
+    def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
         """Return row, name, value, time and counting version of each event of these decisions."""
         counted = _counted(_of_event.c.counted_version, counted_before)
         query = _EVENTS.where(counted)

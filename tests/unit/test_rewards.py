@@ -141,8 +141,10 @@ def test_maturity_may_not_outlast_the_window() -> None:
         (
             "opne",
             1.0,
-            "unknown metric 'opne'; known are click, order, unsubscribe, and without reward "
-            "delivered, open, machine_open, complaint, bounce, refund, reply",
+            (
+                "unknown metric 'opne'; known are click, order, unsubscribe, and without reward "
+                "delivered, open, machine_open, complaint, bounce, refund, reply"
+            ),
         ),
         ("open", 1.0, None),
         ("open", 2.0, "must lie in [0, 1]"),

@@ -6,6 +6,7 @@ import numpy as np
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
+from bandits.engine.analysis.events import event_results
 from bandits.engine.analysis.findings import Analysis
 from bandits.engine.analysis.health import examine
 from bandits.engine.analysis.receipts import label, moment
@@ -47,6 +48,7 @@ def summarise(
         examine(active, inference, record.data_quality),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],
+        event_results(analysis),
     )
 
 
