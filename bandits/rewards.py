@@ -58,16 +58,16 @@ _MONEY = Metric(count="sum", high=1e9)
 
 # Events that every experiment takes by name beside its declared metrics, and never learns from.
 LISTED_EVENTS: dict[str, Metric] = {
-    "delivered": _ONCE,
     "open": _ONCE,
-    "machine_open": _ONCE,
     "click": _ONCE,
+    "order": _MONEY,
+    "reply": _ONCE,
     "unsubscribe": _ONCE,
     "complaint": _ONCE,
     "bounce": _ONCE,
-    "order": _MONEY,
     "refund": _MONEY,
-    "reply": _ONCE,
+    "delivered": _ONCE,
+    "machine_open": _ONCE,
 }
 UNWANTED_EVENTS = frozenset({"unsubscribe", "complaint", "bounce", "refund"})
 
@@ -197,8 +197,8 @@ def refuse_value(rule: RewardRule, metric: str, value: float) -> str | None:
     """Return why an event does not fit the rule, or None; listed events fit every rule."""
     declared = rule.metrics.get(metric) or LISTED_EVENTS.get(metric)
     if declared is None:
-        known, listed = ", ".join(rule.names), ", ".join(rule.event_names[len(rule.metrics) :])
-        return f"unknown metric {metric!r}; known are {known}, and without reward {listed}"
+        names, listed = ", ".join(rule.names), ", ".join(rule.event_names[len(rule.metrics) :])
+        return f"unknown metric {metric!r}; known are {names}, and without reward {listed}"
     if not isfinite(value):
         return "must be a finite number"
     if not declared.low <= value <= declared.high:

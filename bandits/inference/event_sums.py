@@ -38,10 +38,11 @@ class EventSums:
     """Sums over sent decisions by name of their events; additive.
 
     Arms are followed by the held-out subjects, who all get the control, where there are K + 1.
-    A name takes 8 (K + 1) numbers, and 9 K in each stratum.
+    A name takes 8 (K + 1) numbers, and in each stratum 3 K, or 9 K where its events have values.
 
     Attributes:
         names: E of them, ascending: those that some decision has an event of.
+        amounts: V of these, whose events have values.
         sent: (K + 1,) decisions.
         over: (K + 1,) those of them whose window is over.
         so_far: (E, 4, K + 1) emails with the event, events, Σ value and Σ value² of an email.
@@ -49,11 +50,11 @@ class EventSums:
         eligible: (G, K) the strata of `happened` and `valued`, as `AipwSums` has them.
         happened: (E, G, 3, K) Σ 1{A = k} π^(−j) over closed decisions with the event that were not
             held out.
-        valued: (E, G, 2, 3, K) Σ 1{A = k} R^i π^(−j) over them, i from 1, R the value; 0 for
-            events that have none.
+        valued: (V, G, 2, 3, K) Σ 1{A = k} R^i π^(−j) over them, i from 1, R the value.
     """
 
     names: tuple[str, ...]
+    amounts: tuple[str, ...]
     sent: FloatArray
     over: FloatArray
     so_far: FloatArray
@@ -67,6 +68,7 @@ class EventSums:
         """Make the sums over no decision."""
         groups = np.zeros(n_arms + 1)
         return cls(
+            (),
             (),
             groups,
             groups,
@@ -85,15 +87,17 @@ class EventSums:
         none = cls.zeros(n_arms)
         sent = np.bincount(groups, minlength=n_arms + 1).astype(np.float64)
         counts = _count(groups, events, n_arms)
+        amounts = _amounts(events)
         sums = cls(
             tuple(sorted(events)),
+            amounts,
             sent,
             none.over,
             counts,
             np.zeros_like(counts),
             none.eligible,
             np.zeros((len(events), 0, POWERS, n_arms)),
-            np.zeros((len(events), 0, POWERS - 1, POWERS, n_arms)),
+            np.zeros((len(amounts), 0, POWERS - 1, POWERS, n_arms)),
         )
         return sums.without_empty()
 
@@ -117,26 +121,25 @@ class EventSums:
         """
         n_sets, n_arms = eligible.shape
         over = np.bincount(groups, minlength=n_arms + 1).astype(np.float64)
-        names = sorted(events)
+        names, amounts = tuple(sorted(events)), _amounts(events)
         happened = np.zeros((len(names), n_sets, POWERS, n_arms))
-        valued = np.zeros((len(names), n_sets, POWERS - 1, POWERS, n_arms))
+        valued = np.zeros((len(amounts), n_sets, POWERS - 1, POWERS, n_arms))
         weights = 1 / propensities
         for e, name in enumerate(names):
-            rows = np.flatnonzero((events[name].values != 0) & (groups < n_arms))
-            cells = strata[rows] * n_arms + groups[rows]
-            values = events[name].values[rows]
+            values = events[name].values
+            rows = np.flatnonzero((values != 0) & (groups < n_arms))
+            cells, values = strata[rows] * n_arms + groups[rows], values[rows]
             for j in range(POWERS):
                 weight = weights[rows] ** j
                 happened[e, :, j] = _total(cells, weight, (n_sets, n_arms))
-                if events[name].valued:
-                    for i in (1, 2):
-                        total = _total(cells, values**i * weight, (n_sets, n_arms))
-                        valued[e, :, i - 1, j] = total
+                if name in amounts:
+                    of_name = valued[amounts.index(name)]
+                    for i in range(1, POWERS):
+                        of_name[:, i - 1, j] = _total(cells, values**i * weight, (n_sets, n_arms))
         counts = _count(groups, events, n_arms)
-        none = np.zeros_like(counts)
-        sent = np.zeros(n_arms + 1)
-        sums = cls(tuple(names), sent, over, none, counts, eligible, happened, valued)
-        return sums.spread(sums.names, np.unique(eligible, axis=0)).without_empty()
+        none, sent = np.zeros_like(counts), np.zeros(n_arms + 1)
+        sums = cls(names, amounts, sent, over, none, counts, eligible, happened, valued)
+        return sums.spread(names, amounts, np.unique(eligible, axis=0)).without_empty()
 
     def __add__(self, other: "EventSums") -> "EventSums":
         return self._joined(other, 1.0)
@@ -149,10 +152,12 @@ class EventSums:
         if not other.names:
             return replace(self, sent=sent, over=over)
         names = tuple(sorted({*self.names, *other.names}))
+        amounts = tuple(sorted({*self.amounts, *other.amounts}))
         eligible = np.unique(np.concatenate([self.eligible, other.eligible]), axis=0)
-        first, second = self.spread(names, eligible), other.spread(names, eligible)
+        first, second = (e.spread(names, amounts, eligible) for e in (self, other))
         return EventSums(
             names,
+            amounts,
             sent,
             over,
             first.so_far + sign * second.so_far,
@@ -162,23 +167,27 @@ class EventSums:
             first.valued + sign * second.valued,
         ).without_empty()
 
-    def spread(self, names: tuple[str, ...], eligible: BoolArray) -> "EventSums":
-        """Give each of `names` and every stratum of `eligible` a place; all there are have one.
+    def spread(
+        self, names: tuple[str, ...], amounts: tuple[str, ...], eligible: BoolArray
+    ) -> "EventSums":
+        """Give each of `names`, `amounts` and strata `eligible` a place; all there are have one.
 
         Strata of `self` that are the same set are merged.
         """
         rows = [names.index(name) for name in self.names]
+        value_rows = [amounts.index(name) for name in self.amounts]
         places = {row.tobytes(): i for i, row in enumerate(eligible)}
         columns = [places[row.tobytes()] for row in self.eligible]
-        n_names, (n_sets, n_arms) = len(names), eligible.shape
-        so_far, closed = (np.zeros((n_names, COUNTS, n_arms + 1)) for _ in range(2))
+        n_sets, n_arms = eligible.shape
+        so_far, closed = (np.zeros((len(names), COUNTS, n_arms + 1)) for _ in range(2))
         so_far[rows], closed[rows] = self.so_far, self.closed
-        happened = np.zeros((n_names, n_sets, POWERS, n_arms))
-        valued = np.zeros((n_names, n_sets, POWERS - 1, POWERS, n_arms))
+        happened = np.zeros((len(names), n_sets, POWERS, n_arms))
+        valued = np.zeros((len(amounts), n_sets, POWERS - 1, POWERS, n_arms))
         for source, target in enumerate(columns):
             happened[rows, target] += self.happened[:, source]
-            valued[rows, target] += self.valued[:, source]
-        return EventSums(names, self.sent, self.over, so_far, closed, eligible, happened, valued)
+            valued[value_rows, target] += self.valued[:, source]
+        counts = (self.sent, self.over, so_far, closed)
+        return EventSums(names, amounts, *counts, eligible, happened, valued)
 
     def without_empty(self) -> "EventSums":
         """Drop names and strata without an event: numbers of emails are whole, so they leave 0."""
@@ -187,15 +196,24 @@ class EventSums:
         reached = np.any(self.happened[:, :, 0] != 0, axis=(0, 2))
         if named.all() and reached.all():
             return self
+        names = [name for name, kept in zip(self.names, named.tolist(), strict=True) if kept]
+        return self._only(names, reached)
+
+    def _only(self, names: Sequence[str], reached: BoolArray | None = None) -> "EventSums":
+        """Keep some names, and some strata (G,), all unless given."""
+        rows = [e for e, name in enumerate(self.names) if name in names]
+        value_rows = [v for v, name in enumerate(self.amounts) if name in names]
+        strata = np.ones(len(self.eligible), dtype=np.bool_) if reached is None else reached
         return EventSums(
-            tuple(name for name, kept in zip(self.names, named.tolist(), strict=True) if kept),
+            tuple(self.names[e] for e in rows),
+            tuple(self.amounts[v] for v in value_rows),
             self.sent,
             self.over,
-            self.so_far[named],
-            self.closed[named],
-            self.eligible[reached],
-            self.happened[named][:, reached],
-            self.valued[named][:, reached],
+            self.so_far[rows],
+            self.closed[rows],
+            self.eligible[strata],
+            self.happened[rows][:, strata],
+            self.valued[value_rows][:, strata],
         )
 
     def padded(self, n_arms: int) -> "EventSums":
@@ -212,6 +230,7 @@ class EventSums:
 
         return EventSums(
             self.names,
+            self.amounts,
             grown(self.sent),
             grown(self.over),
             grown(self.so_far),
@@ -228,52 +247,49 @@ class EventSums:
             names: E events, the leading axis.
             arms: sums over the same decisions; its strata are all that these have.
         """
-        happened = self._named(names, arms.eligible).happened
+        happened = self._named(names, (), arms.eligible).happened
         return _with_rewards(arms, np.stack([happened, happened], axis=2), happened[:, :, 0])
 
     def value_sums(self, names: Sequence[str], arms: AipwSums) -> AipwSums:
         """Return sums of the reward "its value" over the closed decisions of `arms`.
 
         Args:
-            names: E events, the leading axis.
+            names: V events that have values, the leading axis.
             arms: sums over the same decisions; its strata are all that these have.
         """
-        events = self._named(names, arms.eligible)
+        events = self._named(names, names, arms.eligible)
         return _with_rewards(arms, events.valued, events.happened[:, :, 0])
 
     def counts(self, names: Sequence[str]) -> tuple[FloatArray, FloatArray]:
         """Return `so_far` and `closed` of events in the order of `names`, (E, 4, K + 1) each."""
-        events = self._named(names, self.eligible)
+        events = self._named(names, (), self.eligible)
         return events.so_far, events.closed
 
-    def _named(self, names: Sequence[str], eligible: BoolArray) -> "EventSums":
-        """Give each of `names` a place, those of no event too, and leave all others out."""
-        rows = [e for e, name in enumerate(self.names) if name in names]
-        events = replace(
-            self,
-            names=tuple(self.names[e] for e in rows),
-            so_far=self.so_far[rows],
-            closed=self.closed[rows],
-            happened=self.happened[rows],
-            valued=self.valued[rows],
-        )
-        return events.spread(tuple(names), eligible)
+    def _named(
+        self, names: Sequence[str], amounts: Sequence[str], eligible: BoolArray
+    ) -> "EventSums":
+        """Give each of `names` a place, those without events too, and leave all others out."""
+        one = self._only(names)
+        kept = one if amounts else replace(one, amounts=(), valued=one.valued[:0])
+        return kept.spread(tuple(names), tuple(amounts), eligible)
 
     def parts(self, like: "EventSums") -> dict[str, FloatArray]:
         """Name every array, in the places that `like` has, which must have all of this one's."""
-        every = self.spread(like.names, like.eligible)
+        every = self.spread(like.names, like.amounts, like.eligible)
         return {name: getattr(every, name) for name in _ARRAYS}
 
     def dump(self) -> bytes:
         """Serialise."""
         arrays = [getattr(self, name).astype(_LITTLE).tobytes() for name in _ARRAYS]
         eligible = self.eligible.astype(np.uint8).tobytes()
-        return msgspec.msgpack.encode((self.names, self.eligible.shape, eligible, *arrays))
+        head = (self.names, self.amounts, self.eligible.shape, eligible)
+        return msgspec.msgpack.encode((*head, *arrays))
 
     @classmethod
     def load(cls, packed: bytes) -> "EventSums":
         """Read back what `dump` wrote."""
-        names, (n_sets, n_arms), packed_sets, *packed_arrays = msgspec.msgpack.decode(packed)
+        names, amounts, shape, packed_sets, *packed_arrays = msgspec.msgpack.decode(packed)
+        n_sets, n_arms = shape
         n, groups = len(names), n_arms + 1
         shapes = (
             (groups,),
@@ -281,14 +297,15 @@ class EventSums:
             (n, COUNTS, groups),
             (n, COUNTS, groups),
             (n, n_sets, POWERS, n_arms),
-            (n, n_sets, POWERS - 1, POWERS, n_arms),
+            (len(amounts), n_sets, POWERS - 1, POWERS, n_arms),
         )
         sent, over, so_far, closed, happened, valued = (
             np.frombuffer(array, _LITTLE).astype(np.float64).reshape(shape)
             for array, shape in zip(packed_arrays, shapes, strict=True)
         )
         eligible = np.frombuffer(packed_sets, np.uint8).astype(np.bool_).reshape(n_sets, n_arms)
-        return cls(tuple(names), sent, over, so_far, closed, eligible, happened, valued)
+        counts = (sent, over, so_far, closed)
+        return cls(tuple(names), tuple(amounts), *counts, eligible, happened, valued)
 
 
 _ARRAYS = ("sent", "over", "so_far", "closed", "happened", "valued")
@@ -304,6 +321,10 @@ def _count(groups: IntArray, events: Mapping[str, EventValues], n_arms: int) -> 
         for i, column in enumerate(columns):
             counts[e, i] = np.bincount(of_rows, column, n_arms + 1)
     return counts
+
+
+def _amounts(events: Mapping[str, EventValues]) -> tuple[str, ...]:
+    return tuple(name for name in sorted(events) if events[name].valued)
 
 
 def _total(cells: IntArray, values: FloatArray, shape: tuple[int, int]) -> FloatArray:

@@ -143,7 +143,7 @@ def test_maturity_may_not_outlast_the_window() -> None:
             1.0,
             (
                 "unknown metric 'opne'; known are click, order, unsubscribe, and without reward "
-                "delivered, open, machine_open, complaint, bounce, refund, reply"
+                "open, reply, complaint, bounce, refund, delivered, machine_open"
             ),
         ),
         ("open", 1.0, None),

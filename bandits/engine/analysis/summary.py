@@ -6,7 +6,7 @@ import numpy as np
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.analysis.events import event_results
+from bandits.engine.analysis.event_findings import event_results
 from bandits.engine.analysis.findings import Analysis
 from bandits.engine.analysis.health import examine
 from bandits.engine.analysis.receipts import label, moment

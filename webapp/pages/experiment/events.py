@@ -5,6 +5,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from bandits.inference.estimates import BURN_IN_CONVERSIONS
 from bandits.inference.intervals import Finding
 from bandits.results import ArmEvents, ArmResult, EventGroup, EventResult, Results
 from bandits.rewards import RewardRule
@@ -15,7 +16,8 @@ from webapp.pages.experiment.results_view import BarScale, missing_reasons
 from webapp.pages.formatting import amount, heading, phrase
 
 _PLURALS = {"delivered": "delivered", "reply": "replies"}
-_FIRST_ROWS = 12  # versions shown; the file has all
+_FIRST_ROWS = 3  # versions shown at once, with the control; others are a click away
+_MOST_ROWS = 12  # versions on the page; the file has all
 
 
 class EventCell(Struct, frozen=True):
@@ -40,7 +42,7 @@ class EventColumn(Struct, frozen=True):
     Attributes:
         title: "Clicks", or "Order per email".
         recipe: what it counts for in the score, "1 ×"; empty where it counts for nothing.
-        cells: one for each version, in the order of the rows.
+        cells: one for each version shown, by its number.
         control_group: its figure so far in the control group, None without one.
     """
 
@@ -48,7 +50,7 @@ class EventColumn(Struct, frozen=True):
     recipe: str
     less_is_better: bool
     measure: Measure
-    cells: tuple[EventCell, ...]
+    cells: dict[int, EventCell]
     control_group: float | None
     scale: BarScale | None
     reference: float | None
@@ -66,15 +68,19 @@ class EventsView(Struct, frozen=True):
     """Events of a campaign as its page shows them.
 
     Attributes:
+        first: versions shown at once.
+        others: versions that are a click away.
         came: some event was reported.
         recipe: how the score adds up, "1 × click + 0.5 × order"; empty where one event is all that
             counts, so that its column says it.
         open: share of sent emails whose results can still change, None before the first.
         hidden: versions that only the file has.
-        missing: why some intervals are not there yet.
+        waiting: some comparison has too few events yet,
+        missing: and why others, or intervals, cannot be there.
     """
 
-    rows: tuple[EventVersion, ...]
+    first: tuple[EventVersion, ...]
+    others: tuple[EventVersion, ...]
     columns: tuple[EventColumn, ...]
     came: bool
     recipe: str
@@ -83,8 +89,10 @@ class EventsView(Struct, frozen=True):
     score_reference: float | None
     open: float | None
     hidden: int
+    waiting: bool
     missing: tuple[str, ...]
     family: str
+    needed: int = BURN_IN_CONVERSIONS
 
 
 def events_view(record: ExperimentRecord, results: Results, order: Sequence[int]) -> EventsView:
@@ -96,10 +104,11 @@ def events_view(record: ExperimentRecord, results: Results, order: Sequence[int]
         order: numbers of arms, as their rows follow each other.
     """
     experiment = record.configuration.experiment
-    shown = order[:_FIRST_ROWS]
     control = next(arm.index for arm in results.arms if arm.control)
     labels = [arm_name(experiment, arm.variants) for arm in results.arms]
     styles = arm_styles(labels, control)
+    first = [*order[:_FIRST_ROWS], *({control} - {*order[:_FIRST_ROWS]})]
+    shown = [*first, *(k for k in order if k not in first)][:_MOST_ROWS]
     rows = tuple(
         EventVersion(
             styles[k], variant_names(experiment, results.arms[k].variants), results.arms[k]
@@ -110,9 +119,12 @@ def events_view(record: ExperimentRecord, results: Results, order: Sequence[int]
         column for event in results.events for column in _columns(event, shown, control)
     )
     score = results.arms[control].value
-    findings = [f for c in columns for cell in c.cells for f in (cell.final, cell.difference)]
+    cells = [cell for column in columns for cell in column.cells.values()]
+    reasons = missing_reasons([f for cell in cells for f in (cell.final, cell.difference)])
+    missing = [reason for reason in reasons if not reason.startswith("Not enough yet")]
     return EventsView(
-        rows,
+        rows[: len(first)],
+        rows[len(first) :],
         columns,
         any(arm.emails for event in results.events for arm in _groups(event)),
         recipe_text(experiment.reward),
@@ -121,7 +133,8 @@ def events_view(record: ExperimentRecord, results: Results, order: Sequence[int]
         score.estimate if score.measurable else None,
         _open_share(results.events[0]),
         len(order) - len(shown),
-        tuple(missing_reasons(findings)),
+        len(missing) < len(reasons),
+        tuple(missing),
         results.events[0].family.sentence,
     )
 
@@ -176,12 +189,12 @@ def _column(
 
     arms = [event.arms[k] for k in shown]
     differences = [a.difference if measure.is_rate else a.value_difference for a in arms]
-    cells = tuple(
-        EventCell(
+    cells = {
+        k: EventCell(
             so_far(arm), final(arm), difference, _verdict(difference, less=event.less_is_better)
         )
-        for arm, difference in zip(arms, differences, strict=True)
-    )
+        for k, arm, difference in zip(shown, arms, differences, strict=True)
+    }
     reference = final(event.arms[control])
     return EventColumn(
         measure.mean,
@@ -190,7 +203,7 @@ def _column(
         measure,
         cells,
         None if event.holdout is None else so_far(event.holdout),
-        BarScale.from_findings([cell.final for cell in cells]),
+        BarScale.from_findings([cell.final for cell in cells.values()]),
         reference.estimate if reference.measurable else None,
     )
 
