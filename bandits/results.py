@@ -288,6 +288,10 @@ class Health(Struct, frozen=True):
         early: events before their decision was made or activated; not kept.
         maturing: share of sent decisions that have not matured, None before the first.
         open: share of sent decisions whose window is still open, None before the first.
+        resummed: share of sent decisions that are in sums being made anew, after an upgrade to a
+            version that keeps more; until all are, what rests on these is not shown. None where
+            nothing is being summed.
+        left_out: closed decisions that such sums lack, since retention had removed their rows.
     """
 
     split: Split
@@ -305,6 +309,8 @@ class Health(Struct, frozen=True):
     drift: Drift
     maturing: float | None
     open: float | None
+    resummed: float | None = None
+    left_out: int = 0
 
 
 class HistoryPoint(Struct, frozen=True):

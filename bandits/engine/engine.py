@@ -15,6 +15,7 @@ from bandits.engine.analysis.summary import summarise
 from bandits.engine.choose import ChooseHandler
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
+from bandits.engine.resummation import resummed_part, sum_anew
 from bandits.engine.retention import remove_old
 from bandits.engine.sums import load_inference_state
 from bandits.errors import NotDerivable, NotFound
@@ -185,7 +186,9 @@ class Engine:
         )
         policy: ActivePolicy | str
         try:
-            policy = self._policies.past(record, configuration, stored.policy_version)
+            policy = self._policies.past(
+                record, configuration, stored.policy_version, stored.eligible_set
+            )
         except NotDerivable as error:
             policy = str(error)
         return explain_decision(stored, configuration, policy, self.store.log.events(decision_id))
@@ -256,6 +259,30 @@ class Engine:
         before = self.clock() - days * DAY
         return remove_old(self.store, key, before=before, between=between, enough=enough)
 
+    def sum_anew(
+        self,
+        key: str,
+        *,
+        between: Callable[[], object] = lambda: None,
+        portions: float = math.inf,
+    ) -> bool:
+        """Sum the log anew where an earlier version stored less than results are read from.
+
+        Folds go on meanwhile, and an interruption loses nothing.
+
+        Args:
+            key: the experiment.
+            between: called between transactions, to let others write.
+            portions: how many transactions are enough for now.
+
+        Returns:
+            True where nothing is left to be done.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        return sum_anew(self.store, key, between=between, portions=portions)
+
     def results(self, key: str) -> Results:
         """Compute the results of an experiment, from its snapshots alone.
 
@@ -268,8 +295,11 @@ class Engine:
         state = self.store.snapshots.state(key, _HISTORY_POINTS)
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
-        results = summarise(record, self._policies.newest(record), inference, state.points)
-        self._results[key] = (_results_key(record), results)
+        resummed = resummed_part(state, inference)
+        active = self._policies.newest(record)
+        results = summarise(record, active, inference, state.points, resummed)
+        if resummed is None:
+            self._results[key] = (_results_key(record), results)
         return results
 
 

@@ -9,27 +9,31 @@ from msgspec import Struct
 from bandits.additive import Additive
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy, load_statistic
+from bandits.engine.allocation_reader import AllocationReader
 from bandits.engine.arm_counts import ArmCounts
-from bandits.errors import NotDerivable, NotFound
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.clusters import GROUPS, ClusterSums, buckets_of
 from bandits.inference.event_sums import EventSums, EventValues
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.periods import PeriodSums, period_of
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.inference.state import GROUPS, InferenceState
+from bandits.inference.state import InferenceState
 from bandits.rewards import RewardRule
 from bandits.statistics import Statistic, dump
 from bandits.store.fold import HistoryReader
-from bandits.store.values import DecisionColumns, ExperimentRecord, RetainedSums, Snapshot
+from bandits.store.values import (
+    AllocationKey,
+    DecisionColumns,
+    ExperimentRecord,
+    RetainedSums,
+    Snapshot,
+)
 from bandits.versions import Configuration, decode_restriction
 
 _SAME = 1e-6  # a probability derived again may differ by rounding between machines
 _AT_ONCE = 10_000  # decisions whose probabilities are derived together
-_PAST_POLICIES = 8  # kept at hand
 _LEAST = 1e-9  # a smaller propensity, possible only without a floor, counts as this
-
-_Origin = tuple[int, int, bytes]  # configuration, snapshot and restriction of a decision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,33 +194,35 @@ class StatisticBuilder:
 class EvidenceBuilder:
     """Sum decisions of one experiment into inference state, each under its own configuration."""
 
-    def __init__(self, record: ExperimentRecord, past: HistoryReader) -> None:
+    def __init__(self, record: ExperimentRecord, past: AllocationReader) -> None:
         """Sum with as many arms as the record's configuration has."""
-        self._record = record
-        self._past = past
+        self.past = past
+        self._salt = record.salt
         self._configuration = record.configuration
         self._rule = record.configuration.experiment.reward
         self._holdout = record.configuration.experiment.holdout
         self._n_arms = len(record.configuration.arms)
         self._segmentation = record.configuration.segmentation
         self._since = record.created_at if record.started_at is None else record.started_at
-        self._policies: dict[tuple[int, int], ActivePolicy | None] = {}
         self.zeros = InferenceState.zeros(self._n_arms, self._segmentation.size)
 
     def sum_sent(self, decisions: DecisionColumns) -> InferenceState:
         """Sum decisions as sent, against the probabilities that they were drawn from.
 
-        These are derived again from the snapshot that the decision rested on. A decision is left
-        out where that is no longer kept, or where it no longer gives the probability that was
-        logged: one that was counted before stays counted, which speaks neither for nor against the
-        split.
+        These are read, or derived again from the snapshot that the decision rested on. A decision
+        is left out where that is not possible, or where it does not give the probability that was
+        logged; with a policy that uses the context, one that was counted before then stays counted,
+        which speaks neither for nor against the split.
         """
         ratio = SampleRatio.zeros(self._n_arms)
-        for origin, rows in _rows_by_origin(decisions, np.flatnonzero(~decisions.holdout)):
-            active = self._policy(*origin[:2])
+        for key, rows in _rows_by_key(decisions, np.flatnonzero(~decisions.holdout)):
+            if not self.past.contextual(key[0]):
+                ratio = ratio + self._ratio_of_allocation(key, decisions, rows)
+                continue
+            active = self.past.policy(*key[:2])
             if active is None:
                 continue
-            arms = active.eligible(origin[2])
+            arms = active.eligible(key[2])
             for start in range(0, len(rows), _AT_ONCE):
                 part = rows[start : start + _AT_ONCE]
                 ratio = ratio + self._ratio(active, arms, decisions, part)
@@ -255,35 +261,27 @@ class EvidenceBuilder:
         """Return the arm of each decision, or K where it was held out, (n,)."""
         return np.where(decisions.holdout, self._n_arms, decisions.arms)
 
+    def _ratio_of_allocation(
+        self, key: AllocationKey, decisions: DecisionColumns, rows: IntArray
+    ) -> SampleRatio:
+        allocation = self.past.allocation(*key)
+        if allocation is None:
+            return SampleRatio.zeros(self._n_arms)
+        arms = decisions.arms[rows]
+        same = np.abs(allocation[arms] - decisions.propensities[rows]) <= _SAME
+        return SampleRatio.from_draws(arms[same], allocation)
+
     def _ratio(
         self, active: ActivePolicy, arms: IntArray, decisions: DecisionColumns, rows: IntArray
     ) -> SampleRatio:
-        shared = not active.policy.statistic.contextual
-        contexts = decisions.contexts[rows[:1] if shared else rows]
-        derived = active.probabilities_or_none(arms, contexts)
+        derived = active.probabilities_or_none(arms, decisions.contexts[rows])
         if derived is None:
             return SampleRatio.zeros(self._n_arms)
         positions = np.searchsorted(arms, decisions.arms[rows])
-        of_chosen = derived[positions] if shared else derived[np.arange(len(rows)), positions]
+        of_chosen = derived[np.arange(len(rows)), positions]
         same = np.abs(of_chosen - decisions.propensities[rows]) <= _SAME
-        ratio = SampleRatio.from_draws(positions[same], derived if shared else derived[same])
+        ratio = SampleRatio.from_draws(positions[same], derived[same])
         return ratio.spread(arms, self._n_arms)
-
-    def _policy(self, configuration_version: int, policy_version: int) -> ActivePolicy | None:
-        key = (configuration_version, policy_version)
-        if key not in self._policies:
-            if len(self._policies) >= _PAST_POLICIES:
-                self._policies.pop(next(iter(self._policies)))
-            self._policies[key] = self._restore(*key)
-        return self._policies[key]
-
-    def _restore(self, configuration_version: int, policy_version: int) -> ActivePolicy | None:
-        configuration = self._past.configuration(configuration_version)
-        try:
-            snapshot = self._past.snapshot(policy_version)
-        except (NotDerivable, NotFound):  # its arrays are no longer kept
-            return None
-        return ActivePolicy.restore(self._record, configuration, snapshot, self._past.configuration)
 
     def sum_closed(self, decisions: DecisionColumns, rewards: Rewards) -> InferenceState:
         """Sum those of the decisions whose window has closed, with all their events."""
@@ -302,6 +300,7 @@ class EvidenceBuilder:
             self.zeros,
             arms=AipwSums.from_decisions(eligible, *columns, earned=gross != 0),
             groups=self._groups(decisions, reachable, rewards),
+            clusters=self._clusters(decisions, reachable, rewards),
             periods=PeriodSums.from_decisions(periods, arms, net, self._n_arms),
             segments=AipwSums.by_segment(
                 eligible,
@@ -329,6 +328,18 @@ class EvidenceBuilder:
             earned=rewards.gross[counted] != 0,
         )
 
+    def _clusters(
+        self, decisions: DecisionColumns, counted: BoolArray, rewards: Rewards
+    ) -> ClusterSums:
+        """Sum those of both groups by bucket of their recipients."""
+        if self._holdout == 0:
+            return self.zeros.clusters
+        return ClusterSums.from_decisions(
+            buckets_of(self._salt, decisions.subject_keys[counted]),
+            decisions.holdout[counted].astype(np.int64),
+            rewards.net[counted],
+        )
+
     def _at_maturity(self, decisions: DecisionColumns, gross: FloatArray) -> FloatArray:
         """Return rewards before costs as they were when silence came to count as zero, (n,)."""
         matured_at = decisions.started_at[decisions.event_rows] + self._rule.maturity
@@ -350,25 +361,25 @@ class EvidenceBuilder:
         sets = np.zeros((len(numbers), self._n_arms), dtype=np.bool_)
         floors = np.zeros(len(numbers))
         for i, (version, restriction) in enumerate(numbers):
-            configuration = self._past.configuration(version)
+            configuration = self.past.configuration(version)
             arms = configuration.eligible(decode_restriction(restriction))
             sets[i, arms] = True
             floors[i] = configuration.experiment.floor_among(len(arms))
         return sets, np.array(strata, dtype=np.int64), floors
 
 
-def _rows_by_origin(
+def _rows_by_key(
     decisions: DecisionColumns, rows: IntArray
-) -> Iterator[tuple[_Origin, IntArray]]:
+) -> Iterator[tuple[AllocationKey, IntArray]]:
     """Group rows by configuration, snapshot and restriction of their decisions."""
-    rows_by_origin: dict[_Origin, list[int]] = {}
+    rows_by_key: dict[AllocationKey, list[int]] = {}
     columns = (decisions.configuration_versions, decisions.policy_versions)
     versions = zip(*(column[rows].tolist() for column in columns), strict=True)
     for row, (configuration, policy) in zip(rows.tolist(), versions, strict=True):
-        origin = (configuration, policy, decisions.eligible_sets[row])
-        rows_by_origin.setdefault(origin, []).append(row)
-    for origin, numbers in rows_by_origin.items():
-        yield origin, np.array(numbers, dtype=np.int64)
+        key = (configuration, policy, decisions.eligible_sets[row])
+        rows_by_key.setdefault(key, []).append(row)
+    for key, numbers in rows_by_key.items():
+        yield key, np.array(numbers, dtype=np.int64)
 
 
 class SumsBuilder:
@@ -384,6 +395,8 @@ class SumsBuilder:
         past: HistoryReader,
         at: float,
         folded: Configuration | None = None,
+        *,
+        recording: bool = False,
     ) -> None:
         """Prepare to sum as of `at`, seconds since 1970.
 
@@ -392,11 +405,13 @@ class SumsBuilder:
             past: reads the configurations and snapshots that its decisions rested on.
             at: the reference time of forgetting.
             folded: the configuration whose policy learns, where that is not the record's.
+            recording: keep allocations that are derived, so that the transaction stores them.
         """
         self._configuration = record.configuration
         self._folded = folded
         self._statistic = StatisticBuilder(record.configuration, at, folded)
-        self._evidence = EvidenceBuilder(record, past)
+        self.allocations = AllocationReader(record, past, recording=recording)
+        self._evidence = EvidenceBuilder(record, self.allocations)
         self._n_arms = len(record.configuration.arms)
         self._n_metrics = len(record.configuration.experiment.reward.metrics)
         counts = ArmCounts.zeros(self._n_arms, self._n_metrics)
@@ -437,6 +452,11 @@ class SumsBuilder:
             ),
             self._evidence.sum_closed(decisions, rewards),
         )
+
+    def sum_inference(self, decisions: DecisionColumns) -> InferenceState:
+        """Sum counted decisions for inference alone, those that are closed with their outcomes."""
+        rewards = measure_rewards(self._configuration, decisions)
+        return self._evidence.sum_sent(decisions) + self._evidence.sum_closed(decisions, rewards)
 
     def sum_closing(self, decisions: DecisionColumns) -> Sums:
         """Sum the difference that it makes when the reward window of learned decisions closes."""

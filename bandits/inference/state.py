@@ -5,13 +5,18 @@ clocks start, and into everything else when its window closes, which is when its
 cancellation takes it out of all.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
 
 import msgspec
+import numpy as np
 
-from bandits.additive import Additive, field_values
+from bandits.additive import Additive, dump_arrays, field_values, load_arrays
 from bandits.array_types import FloatArray
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.clusters import GROUPS, ClusterSums
 from bandits.inference.event_sums import EventSums
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
@@ -19,7 +24,41 @@ from bandits.inference.periods import PeriodSums
 from bandits.inference.sample_ratio import SampleRatio
 
 _FORMAT = 3
-GROUPS = 2  # decided for, and held out
+_FIELDS = {2: 7}  # of earlier formats that are still read: how many of today's fields each has
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeftOut(Additive):
+    """Closed decisions that fields of a newer format lack; additive.
+
+    Their rows had been removed from the log before those fields were kept.
+
+    Attributes:
+        drawn: decisions that were not held out, a number without axes.
+        held_out: the others, likewise.
+    """
+
+    drawn: FloatArray
+    held_out: FloatArray
+
+    @classmethod
+    def zeros(cls) -> "LeftOut":
+        """Count none."""
+        return cls(np.zeros(()), np.zeros(()))
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return float(self.drawn + self.held_out)
+
+    def dump(self) -> bytes:
+        """Serialise."""
+        return dump_arrays(self)
+
+    @classmethod
+    def load(cls, packed: bytes) -> "LeftOut":
+        """Read back what `dump` wrote."""
+        return load_arrays(cls, packed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +74,8 @@ class InferenceState(Additive):
         segments: those of `arms` by segment of the recipient; segments lead.
         lateness: how much of their reward came after maturity.
         floors: the minimum share that each of `arms` was made under.
+        clusters: those of `groups` by bucket of their recipients; without a control group, none.
+        left_out: decisions of the fields before these two that are not in fields since.
         events: decisions with each event by name, from the moment that they are sent.
     """
 
@@ -45,6 +86,8 @@ class InferenceState(Additive):
     segments: AipwSums
     lateness: LateRewardSums
     floors: FloorHistory
+    clusters: ClusterSums
+    left_out: LeftOut
     events: EventSums
 
     @classmethod
@@ -58,6 +101,8 @@ class InferenceState(Additive):
             AipwSums.zeros(n_arms, (n_segments,)),
             LateRewardSums.zeros(n_arms),
             FloorHistory.zeros(),
+            ClusterSums.zeros(),
+            LeftOut.zeros(),
             EventSums.zeros(n_arms),
         )
 
@@ -71,6 +116,8 @@ class InferenceState(Additive):
             self.segments.padded(n_arms),
             self.lateness.padded(n_arms),
             self.floors,
+            self.clusters,
+            self.left_out,
             self.events.padded(n_arms),
         )
 
@@ -79,12 +126,14 @@ class InferenceState(Additive):
         named: dict[str, FloatArray] = {
             "periods": self.periods.spread(like.periods.numbers),
             "floors": self.floors.spread(like.floors.values),
+            "clusters": self.clusters.spread,
         }
         for name in ("arms", "groups", "segments"):
             evidence: AipwSums = getattr(self, name).spread(getattr(like, name).eligible)
             named[f"{name}.moments"] = evidence.moments
             named[f"{name}.earning"] = evidence.earning
-        for name, sums in (("ratio", self.ratio), ("lateness", self.lateness)):
+        for name in ("ratio", "lateness", "left_out"):
+            sums = getattr(self, name)
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
         events = self.events.parts(like.events)
         named |= {f"events.{name}": array for name, array in events.items()}
@@ -96,29 +145,56 @@ class InferenceState(Additive):
         return msgspec.msgpack.encode([_FORMAT, *parts])
 
     @classmethod
+    def format_of(cls, packed: bytes) -> int:
+        """Return the number of the format that a stored state is in, 0 where nothing is kept."""
+        return int(msgspec.msgpack.decode(packed)[0]) if packed else 0
+
+    @classmethod
+    def is_older(cls, packed: bytes) -> bool:
+        """Return true where nothing is kept, or an older format: the log is to be summed anew."""
+        return cls.format_of(packed) < _FORMAT
+
+    @classmethod
     def is_missing(cls, packed: bytes) -> bool:
-        """Return true where nothing is kept, or an older format: then the log is summed anew."""
-        return not packed or msgspec.msgpack.decode(packed)[0] < _FORMAT
+        """Return true where nothing is kept, or a format too old to read any sum from."""
+        return cls.format_of(packed) < min(_FIELDS)
+
+    @classmethod
+    def fields_since(cls, number: int) -> tuple[str, ...]:
+        """Name the fields that format `number` had, which its sums hold for also before all are."""
+        names = tuple(f.name for f in fields(cls))
+        return names if number >= _FORMAT else names[: _FIELDS.get(number, 0)]
 
     @classmethod
     def load(cls, packed: bytes) -> "InferenceState":
         """Read back what `dump` wrote.
 
+        Of an earlier format, the fields that it lacks are those over no decision, and its decisions
+        are `left_out` of them.
+
         Raises:
             ValueError: another version of this program wrote it, in another format.
         """
-        form, *parts = msgspec.msgpack.decode(packed)
-        if form != _FORMAT:
-            raise ValueError(f"what results rest on has format {form}, known is {_FORMAT}")
-        arms, groups, ratio, periods, segments, lateness, floors, events = parts
-        by_arm = AipwSums.load(arms)
-        return cls(
-            by_arm,
-            AipwSums.load(groups),
-            SampleRatio.load(ratio),
-            PeriodSums.load(periods, by_arm.n_arms),
-            AipwSums.load(segments),
-            LateRewardSums.load(lateness),
-            FloorHistory.load(floors),
-            EventSums.load(events),
+        number, *parts = msgspec.msgpack.decode(packed)
+        if number != _FORMAT and number not in _FIELDS:
+            raise ValueError(f"what results rest on has format {number}, known is {_FORMAT}")
+        n_arms = AipwSums.load(parts[0]).n_arms
+        loaders: tuple[Callable[[bytes], Any], ...] = (
+            AipwSums.load,
+            AipwSums.load,
+            SampleRatio.load,
+            partial(PeriodSums.load, n_arms=n_arms),
+            AipwSums.load,
+            LateRewardSums.load,
+            FloorHistory.load,
+            ClusterSums.load,
+            LeftOut.load,
+            EventSums.load,
         )
+        names = cls.fields_since(number)
+        known = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
+        if number == _FORMAT:
+            return cls(**known)
+        state = replace(cls.zeros(n_arms, len(known["segments"].moments)), **known)
+        before = LeftOut(np.asarray(state.arms.sends.sum()), np.asarray(state.groups.sends[1]))
+        return replace(state, left_out=before)

@@ -7,10 +7,12 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 from bandits.experiment import Combination
 from bandits.versions import Configuration
 
+AllocationKey = tuple[int, int, bytes]  # configuration, snapshot and restriction of decisions
+BatchPlace = tuple[float, int]  # time and number of a batch: batches of an experiment in order
 State = Literal["draft", "running", "paused", "stopped", "archived"]
 
 
@@ -123,6 +125,23 @@ class RetainedSums(Struct, frozen=True, eq=False):
     inference_state: bytes
 
 
+class Resummation(Struct, frozen=True, eq=False):
+    """Sums of inference being made anew from the log, since the stored ones lack some.
+
+    Every fold adds to them what it takes in of decisions up to the place, so that they are the sums
+    over all decisions up to there, as of the newest snapshot.
+
+    Attributes:
+        from_format: of the state that was stored when it began; its fields hold meanwhile.
+        place: of the last batch whose decisions are summed, None before the first.
+        inference_state: over the decisions so far, as `InferenceState.dump` writes it.
+    """
+
+    from_format: int
+    place: BatchPlace | None
+    inference_state: bytes
+
+
 class SnapshotPoint(Struct, frozen=True, eq=False):
     """One snapshot on a chart: its version, time and arm counts."""
 
@@ -132,11 +151,16 @@ class SnapshotPoint(Struct, frozen=True, eq=False):
 
 
 class ExperimentState(Struct, frozen=True, eq=False):
-    """An experiment, its newest snapshot (None before the first) and its history, of one moment."""
+    """An experiment, its newest snapshot (None before the first) and its history, of one moment.
+
+    Attributes:
+        resummation: sums of inference that are being made anew, as of the snapshot.
+    """
 
     record: ExperimentRecord
     snapshot: Snapshot | None
     points: list[SnapshotPoint]
+    resummation: Resummation | None = None
 
 
 class FoldBacklog(Struct, frozen=True):
@@ -306,6 +330,9 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         configuration_versions: (n,) int, the configuration that each was made under.
         policy_versions: (n,) int, the snapshot that each was drawn from.
         closed: (n,) bool, its reward window is over as far as folds have seen; see `FoldIncrement`.
+        start_batches: (n,) int, the number of the batch that started each one's clocks.
+        subject_keys: (n,) uint64, of each one's subject, as good as random; all 0 where the
+            experiment has no control group.
     """
 
     arms: IntArray
@@ -321,6 +348,8 @@ class DecisionColumns(Struct, frozen=True, eq=False):
     configuration_versions: IntArray
     policy_versions: IntArray
     closed: BoolArray
+    start_batches: IntArray
+    subject_keys: AnyArray
 
     def __len__(self) -> int:
         return len(self.arms)
@@ -341,6 +370,31 @@ class DecisionColumns(Struct, frozen=True, eq=False):
             ),
             eligible_sets=[e for part in parts for e in part.eligible_sets],
         )
+
+    def take(self, mask: BoolArray) -> "DecisionColumns":
+        """Return the decisions of a mask (n,), with their events."""
+        if mask.all():
+            return self
+        rows = np.cumsum(mask) - 1  # the new number of each that stays
+        stay = mask[self.event_rows]
+        arrays = {
+            name: getattr(self, name)[stay if name.startswith("event_") else mask]
+            for name in self.__struct_fields__
+            if name not in ("event_rows", "eligible_sets")
+        }
+        return DecisionColumns(
+            **arrays,
+            event_rows=rows[self.event_rows[stay]],
+            eligible_sets=[self.eligible_sets[i] for i in np.flatnonzero(mask).tolist()],
+        )
+
+    def until(self, place: "BatchPlace | None") -> "DecisionColumns":
+        """Return those whose clocks a batch started that is not after a place."""
+        if place is None:
+            return self.take(np.zeros(len(self), dtype=np.bool_))
+        at, number = place
+        tied = (self.started_at == at) & (self.start_batches <= number)
+        return self.take((self.started_at < at) | tied)
 
 
 class FoldIncrement(Struct, frozen=True, eq=False):
@@ -381,6 +435,10 @@ class FoldIncrement(Struct, frozen=True, eq=False):
     events_before: DecisionColumns
     events_after: DecisionColumns
 
+    def until(self, place: BatchPlace | None) -> "FoldIncrement":
+        """Return what of it is about decisions whose start is not after a place."""
+        return FoldIncrement(*(group.until(place) for group in astuple(self)))
+
 
 class MarkResult(Struct, frozen=True):
     """Counts of ids that were to be activated or cancelled, and the unknown ones."""
@@ -394,4 +452,4 @@ class RemovalResult(Struct, frozen=True):
     """Result of one portion of a removal: decisions removed, and where the next begins, if any."""
 
     decisions: int
-    following: tuple[float, int] | None
+    following: BatchPlace | None

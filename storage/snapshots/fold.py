@@ -17,22 +17,42 @@ decision out for good. Where nothing changes, marks are kept though no snapshot 
 batches need not be read again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import astuple
-from sqlalchemy import Select, case, select, update
+from sqlalchemy import ColumnElement, Select, TextClause, case, select, update
 
+from bandits.array_types import FloatArray
 from bandits.store.fold import HistoryReader
-from bandits.store.values import DecisionColumns, ExperimentRecord, FoldIncrement, Snapshot
+from bandits.store.values import (
+    AllocationKey,
+    DecisionColumns,
+    ExperimentRecord,
+    FoldIncrement,
+    Resummation,
+    Snapshot,
+)
 from storage.databases import NamedRow, Transaction
-from storage.schema import NEW, activations, batch_of, batches, cancellations, decisions, events
+from storage.schema import (
+    CHOSEN,
+    NEW,
+    activations,
+    batch_of,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    of_batch,
+)
 from storage.snapshots import backlog
+from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.data_quality import COLUMNS, add_counts
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
+from storage.snapshots.resummation import read_resummation, save_resummation
 from storage.snapshots.snapshots import insert_snapshot, newest_snapshot
 
 _activated = batches.alias("activated")
@@ -48,6 +68,14 @@ _BATCHES = select(
     batches.c.created_at,
     batches.c.due_at,
     *COLUMNS,
+)
+
+
+_KEYS = (
+    select(batches.c.configuration_version, batches.c.policy_version, decisions.c.eligible_set)
+    .join_from(batches, decisions, of_batch(batches.c.id))
+    .where(LEARNABLE)
+    .distinct()
 )
 
 
@@ -104,6 +132,8 @@ class SqlFold:
         latest = self._at if record.closes_at is None else min(self._at, record.closes_at)
         self._over = latest - record.configuration.experiment.reward.window_seconds
         selection = self._select() if cancels is None else self._select_cancels(cancels)
+        self.resummation = read_resummation(transaction, record)
+        self.unstarted = self._unstarted(selection, erasing=cancels is not None)
         self._mark(selection)
         due = self._read(selection)
         self.due = due if any(map(len, astuple(due))) else None
@@ -116,12 +146,37 @@ class SqlFold:
         """Read all decisions sent and not learned from once this fold is saved, in portions."""
         return self._observations.pending()
 
-    def save(self, snapshot: Snapshot) -> None:
+    def save_allocations(self, allocations: Mapping[AllocationKey, FloatArray]) -> None:
+        """Insert allocations that are not there yet."""
+        insert_allocations(self._transaction, self.record, allocations)
+
+    def save(self, snapshot: Snapshot, resummation: Resummation | None = None) -> None:
         """Insert the snapshot; the batches are marked already, in the same transaction."""
         if snapshot.version != self._version:
             raise ValueError(f"this fold makes version {self._version}, not {snapshot.version}")
         insert_snapshot(self._transaction, self.record, snapshot)
+        if resummation is not None:
+            save_resummation(self._transaction, self.record, resummation)
         self.saved = True
+
+    def _unstarted(self, selection: _FoldSelection, *, erasing: bool) -> Sequence[AllocationKey]:
+        """List the keys of decisions that wait to start, and in an erasure of all uncounted ones.
+
+        An erasure empties snapshots that decisions may rest on which no fold has counted.
+        """
+        if self.record.configuration.policy.statistic.contextual:
+            return ()
+        condition: ColumnElement[bool] | TextClause
+        if erasing:
+            condition = NEW
+        else:
+            waiting = [b.id for b in selection.at_once if b.kind == "choose"]
+            if not waiting:
+                return ()
+            condition = self._transaction.is_any(batches.c.id, waiting)
+        query = _KEYS.where(batches.c.experiment_id == self.record.id, condition, CHOSEN)
+        rows = self._transaction.execute(query)
+        return [(configuration, policy, kept or b"") for configuration, policy, kept in rows]
 
     def _select(self) -> _FoldSelection:
         """Select the batches that are due, as many as one fold takes."""

@@ -10,6 +10,7 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import (
     Column,
@@ -26,8 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from bandits.array_types import FloatArray, IntArray
-from bandits.store.values import DecisionColumns, ExperimentRecord
+from bandits.array_types import AnyArray, FloatArray, IntArray
+from bandits.store.values import BatchPlace, DecisionColumns, ExperimentRecord
 from storage.databases import NamedRow, Transaction
 from storage.schema import (
     PLACES,
@@ -75,15 +76,32 @@ _COLUMNS = (
     decisions.c.propensity,
     type_coerce(decisions.c.eligible_set, NullType),
 )
-_CHOSEN = select(*_COLUMNS).where(of_batch(batches.c.id), LEARNABLE)
-_ACTIVATED = (
-    select(*_COLUMNS, activations.c.batch_id)
-    .join(activations, activations.c.decision == decisions.c.serial)
-    .where(LEARNABLE)
-)
-_NUMBERED = select(*_COLUMNS, func.coalesce(activations.c.batch_id, batch_of)).outerjoin_from(
-    decisions, activations, activations.c.decision == decisions.c.serial
-)
+_SUBJECT = type_coerce(decisions.c.subject, NullType)  # read where there is a control group
+
+
+class _Queries(Struct, frozen=True):
+    """Queries of decisions, each with the batch that started the clocks as its last column."""
+
+    chosen: Select[Any]  # without the last column, which joining each batch adds
+    activated: Select[Any]
+    numbered: Select[Any]
+
+    @classmethod
+    def of_columns(cls, *columns: ColumnElement[Any]) -> "_Queries":
+        """Make the queries that read these columns."""
+        of_activation = activations.c.decision == decisions.c.serial
+        started_in = func.coalesce(activations.c.batch_id, batch_of)
+        return cls(
+            select(*columns).where(of_batch(batches.c.id), LEARNABLE),
+            select(*columns, activations.c.batch_id)
+            .join(activations, of_activation)
+            .where(LEARNABLE),
+            select(*columns, started_in).outerjoin_from(decisions, activations, of_activation),
+        )
+
+
+_PLAIN = _Queries.of_columns(*_COLUMNS)
+_WITH_SUBJECTS = _Queries.of_columns(*_COLUMNS, _SUBJECT)
 _BATCHES = select(
     batches.c.created_at,
     func.coalesce(batches.c.configuration_version, 0),
@@ -119,6 +137,8 @@ class Observations:
         self._as_of = as_of
         self._transaction = transaction
         self._record = record
+        self._grouped = record.configuration.experiment.holdout > 0
+        self._queries = _WITH_SUBJECTS if self._grouped else _PLAIN
 
     def started_by(
         self, starts: Sequence[NamedRow], *, counted_before: int | None = None
@@ -133,11 +153,13 @@ class Observations:
             return self._none
         left = ~is_cancelled(counted_before=counted_before)
         chosen = [batch.id for batch in starts if batch.kind == "choose"]
-        rows = self._transaction.join_each(batches, [batches.c.id], _CHOSEN.where(left))
+        rows = self._transaction.join_each(
+            batches, [batches.c.id], self._queries.chosen.where(left)
+        )
         parts = self._read(rows, batches.c.id, chosen, _BATCHES_AT_ONCE)
         if len(chosen) < len(starts):
             activated = [batch.id for batch in starts if batch.kind != "choose"]
-            query = _ACTIVATED.where(left)
+            query = self._queries.activated.where(left)
             parts += self._read(query, activations.c.batch_id, activated, _BATCHES_AT_ONCE)
         return self._with_events(parts, counted_before, None)
 
@@ -158,7 +180,7 @@ class Observations:
         """
         if not serials:
             return self._none
-        parts = self._read(_NUMBERED, decisions.c.serial, serials, PORTION)
+        parts = self._read(self._queries.numbered, decisions.c.serial, serials, PORTION)
         return self._with_events(parts, counted_before, closed_before)
 
     def before_and_after(
@@ -170,7 +192,7 @@ class Observations:
         """
         if not serials:
             return self._none, self._none
-        parts = self._read(_NUMBERED, decisions.c.serial, serials, PORTION)
+        parts = self._read(self._queries.numbered, decisions.c.serial, serials, PORTION)
         columns, versions = self._with_versions(parts, None, version)
         earlier = versions < version
         before = replace(
@@ -191,6 +213,27 @@ class Observations:
         folded = func.coalesce(self._marked(batches.c.folded_version), false())
         return self._portions(and_(self._marked(batches.c.counted_version), ~folded))
 
+    def counted_after(
+        self, place: BatchPlace | None, most: int
+    ) -> tuple[DecisionColumns, BatchPlace | None]:
+        """Read the counted decisions of the next start batches, about `most`, at least one batch.
+
+        Returns:
+            Them, and the place of the last batch; None where no batch comes after `place`.
+        """
+        starts: list[NamedRow] = []
+        size = 0
+        for batch in self._start_batches(batches.c.counted_version.is_not(None), place):
+            if size and size + batch.size > most:
+                break
+            starts.append(batch)
+            size += batch.size
+            if len(starts) == _BATCHES_AT_ONCE:
+                break
+        if not starts:
+            return self._none, None
+        return self.started_by(starts), (starts[-1].created_at, starts[-1].id)
+
     def _marked(self, version: ColumnElement[int | None]) -> ColumnElement[bool]:
         return version.is_not(None) if self._as_of is None else version <= self._as_of
 
@@ -207,8 +250,10 @@ class Observations:
         if size:
             yield self.started_by(starts, counted_before=counted_before)
 
-    def _start_batches(self, condition: ColumnElement[bool]) -> Iterator[NamedRow]:
-        """Read the batches that start clocks by time, some thousands at a time."""
+    def _start_batches(
+        self, condition: ColumnElement[bool], after: BatchPlace | None = None
+    ) -> Iterator[NamedRow]:
+        """Read the batches that start clocks by time, from a place on, some thousands at a time."""
         place = tuple_(batches.c.created_at, batches.c.id)
         query = (
             select(batches.c.id, batches.c.kind, batches.c.size, batches.c.created_at)
@@ -221,11 +266,10 @@ class Observations:
             .order_by(batches.c.created_at, batches.c.id)
             .limit(_BATCHES_AT_ONCE)
         )
-        rows = self._transaction.execute(query).all()
-        while rows:
+        following = query if after is None else query.where(place > after)
+        while rows := self._transaction.execute(following).all():
             yield from rows
             following = query.where(place > (rows[-1].created_at, rows[-1].id))
-            rows = self._transaction.execute(following).all()
 
     def _read(
         self, query: Select[Any], column: Column[int], values: Sequence[int], at_once: int
@@ -254,7 +298,7 @@ class Observations:
         """Add batches and events to columns of decisions; return what counted each event, too."""
         if not parts:
             return self._none, np.zeros(0, dtype=np.int64)
-        serials, arms, holdout, contexts, propensities, eligible, starting = map(
+        serials, arms, holdout, contexts, propensities, eligible, *subjects, starting = map(
             list, map(chain.from_iterable, zip(*parts, strict=True))
         )
         numbers = np.array(serials, dtype=np.int64)
@@ -276,6 +320,8 @@ class Observations:
             origin[:, 1].astype(np.int64),
             origin[:, 2].astype(np.int64),
             started[:, 3] < (np.inf if closed_before is None else closed_before),
+            started_in,
+            self._subject_keys(subjects[0]) if self._grouped else np.zeros(len(numbers), np.uint64),
         )
         return columns, versions
 
@@ -296,6 +342,8 @@ class Observations:
             integers,
             integers,
             booleans,
+            integers,
+            np.zeros(0, np.uint64),
         )
 
     @cached_property
@@ -326,6 +374,11 @@ class Observations:
             return np.broadcast_to(1.0, (n, 1))
         stored = b"".join([context for context in packed if context is not None])
         return np.frombuffer(stored, dtype="<f8").astype(np.float64, copy=False).reshape(n, d)
+
+    def _subject_keys(self, hashes: Sequence[bytes]) -> AnyArray:
+        """Return the first 64 bits of each subject's hash, (n,) uint64."""
+        words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(len(hashes), -1)
+        return words[:, 0].astype(np.uint64)
 
     def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
         """Return row, name, value, time and counting version of each event of these decisions."""

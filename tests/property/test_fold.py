@@ -99,6 +99,9 @@ class Origin:
         """Give what was known at first."""
         assert version == 0
 
+    def allocation(self, *key: object) -> None:
+        """Return that none is stored."""
+
 
 def decided(
     rows: Sequence[tuple[Row, tuple[Event, ...]]], *, closed_before: float = np.inf
@@ -127,6 +130,8 @@ def decided(
         np.ones(n, dtype=np.int64),
         np.zeros(n, dtype=np.int64),
         np.array([r.closed_at < closed_before for r, _ in rows], dtype=np.bool_),
+        np.ones(n, dtype=np.int64),
+        np.arange(n, dtype=np.uint64),
     )
 
 

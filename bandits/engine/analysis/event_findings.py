@@ -11,7 +11,7 @@ from bandits.engine.analysis.findings import Analysis
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.estimates import constant_rates, contrasts, values
 from bandits.inference.event_sums import EventSums
-from bandits.inference.intervals import Family, Finding, NotYet
+from bandits.inference.intervals import RESUMMING, Family, Finding, NotYet
 from bandits.results import ArmEvents, EventGroup, EventResult
 from bandits.rewards import LISTED_EVENTS, RewardRule
 
@@ -27,8 +27,11 @@ def event_results(analysis: Analysis) -> list[EventResult]:
     """Find the declared metrics and the listed events that came, by arm.
 
     Declared ones come first, in the order of their declaration, then the others as they are listed.
+    Of sums that are being made anew nothing is shown.
     """
     rule, events = analysis.active.experiment.reward, analysis.inference.events
+    if analysis.resumming:
+        events = EventSums.zeros(analysis.active.problem.n_arms)
     came = [name for name in LISTED_EVENTS if name in events.names]
     names = list(dict.fromkeys([*rule.metrics, *came]))
     rates = _EventFindings(analysis, names, events.rate_sums(names, analysis.inference.arms))
@@ -62,7 +65,8 @@ class _EventFindings:
         self.family = _family(analysis.active.experiment.reward, sums.n_arms)
         self._sums = sums
         self._control = analysis.active.control
-        self._any = bool(names) and bool(analysis.closed.any())
+        self._nothing = RESUMMING if analysis.resumming else _NONE_CLOSED
+        self._any = bool(names) and bool(analysis.closed.any()) and not analysis.resumming
         self._facts = analysis.facts
 
     def means(self, *, rates: bool) -> dict[str, list[Finding]]:
@@ -92,7 +96,7 @@ class _EventFindings:
 
     def _contrasts(self, weights: FloatArray, family: Family) -> list[Finding]:
         if not self._any:
-            return [_NONE_CLOSED] * len(self.names)
+            return [self._nothing] * len(self.names)
         return contrasts(self._facts, self._sums, weights, family)
 
     def _by_name(self, by_arm: Sequence[Sequence[F]]) -> dict[str, list[F]]:

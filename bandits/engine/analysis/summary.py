@@ -23,11 +23,15 @@ def summarise(
     active: ActivePolicy,
     inference: InferenceState,
     points: Sequence[SnapshotPoint],
+    resummed: float | None = None,
 ) -> Results:
-    """Assemble results of the newest sums, the shares, the findings and the history."""
+    """Assemble results of the newest sums, the shares, the findings and the history.
+
+    Of sums that are being made anew, with `resummed` as in `Health`, nothing is shown.
+    """
     history = [(p, ArmCounts.load(p.arm_counts).padded(active.problem.n_arms)) for p in points]
     shares, basis = _shares(active, [counts for _, counts in history])
-    analysis = Analysis(active, inference)
+    analysis = Analysis(active, inference, resumming=resummed is not None)
     return Results(
         record.key,
         record.state,
@@ -45,7 +49,7 @@ def summarise(
         analysis.outlook[0],
         analysis.arm_family,
         analysis.segments,
-        examine(active, inference, record.data_quality),
+        examine(active, inference, record.data_quality, resummed),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],
         event_results(analysis),
