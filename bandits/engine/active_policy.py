@@ -124,6 +124,23 @@ class ActivePolicy:
             folded = read_configuration(snapshot.configuration_version)
         return cls(record.key, record.salt, configuration, snapshot, folded)
 
+    @classmethod
+    def of_allocation(
+        cls,
+        record: ExperimentRecord,
+        configuration: Configuration,
+        restriction: bytes,
+        allocation: FloatArray,
+    ) -> "ActivePolicy":
+        """Restore the policy that decided by what it gave: the probability of each arm, (K,).
+
+        It knows nothing else, and answers for this restriction alone.
+        """
+        active = cls(record.key, record.salt, configuration, None)
+        arms = active.eligible(restriction)
+        active._shared[arms.tobytes()] = allocation[arms]
+        return active
+
     @cached_property
     def unrestricted_arms(self) -> IntArray:
         """Arms that may be chosen where a request does not restrict them."""
@@ -287,19 +304,45 @@ class ActivePolicyCache:
         return self._restore(record, record.configuration, snapshot)
 
     def past(
-        self, record: ExperimentRecord, configuration: Configuration, version: int
+        self,
+        record: ExperimentRecord,
+        configuration: Configuration,
+        version: int,
+        restriction: bytes,
     ) -> ActivePolicy:
         """Return the policy that decided under an earlier configuration and snapshot.
+
+        Where the snapshot's arrays are no longer kept, it is one of the probabilities that were
+        stored when its decisions were counted, if these do not depend on the context.
 
         Args:
             record: the experiment.
             configuration: the earlier one.
             version: the snapshot's.
+            restriction: the encoded `eligible` set of the decision.
 
         Raises:
             NotDerivable: the snapshot's statistic cannot be summed again.
         """
-        return self._restore(record, configuration, self._past_snapshot(record.key, version))
+        key = record.key
+        if (
+            version > 0
+            and not configuration.policy.statistic.contextual
+            and not self._kept(key, version)
+        ):
+            allocation = self._store.snapshots.allocation(
+                key, configuration.version, version, restriction
+            )
+            if allocation is not None:
+                return ActivePolicy.of_allocation(record, configuration, restriction, allocation)
+        return self._restore(record, configuration, self._past_snapshot(key, version))
+
+    def _kept(self, key: str, version: int) -> bool:
+        """Return true where the arrays of a snapshot are neither erased nor pruned."""
+        try:
+            return bool(self._store.snapshots.snapshot(key, version).statistic)
+        except NotDerivable:
+            return False
 
     def _restore(
         self, record: ExperimentRecord, configuration: Configuration, snapshot: Snapshot | None

@@ -5,6 +5,7 @@ from scipy import special, stats
 
 from bandits.inference import aipw
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.clusters import ClusterSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.estimates import (
     EstimationContext,
@@ -215,9 +216,17 @@ def test_a_gain_is_measurable_only_once_its_interval_excludes_0():
     assert 0 < found.low < found.estimate < found.high
 
 
+def _spread_out(successes: list[int], sends: list[int]) -> ClusterSums:
+    """Make cluster sums of recipients with one email each."""
+    groups = np.repeat([0, 1], sends)
+    rewards = np.concatenate([np.arange(n) < s for s, n in zip(successes, sends, strict=True)])
+    buckets = np.random.default_rng(5).integers(0, 256, len(groups))
+    return ClusterSums.from_decisions(buckets, groups, rewards.astype(float))
+
+
 def test_the_gain_over_the_control_group_is_the_difference_of_means_for_all_outside_it():
     groups = _evidence([2_850, 100], [95_000, 5_000], [0.95, 0.05])
-    found = gain_over_control_group(groups, ALONE)
+    found = gain_over_control_group(groups, _spread_out([2_850, 100], [95_000, 5_000]), ALONE)
     assert found.measurable
     assert found.estimate == pytest.approx(95_000 * (2_850 / 95_000 - 100 / 5_000))
     assert found.low < found.estimate < found.high

@@ -12,9 +12,12 @@ from bandits.store.values import DataQualityCounts
 
 
 def examine(
-    active: ActivePolicy, inference: InferenceState, data_quality: DataQualityCounts
+    active: ActivePolicy,
+    inference: InferenceState,
+    data_quality: DataQualityCounts,
+    resummed: float | None = None,
 ) -> Health:
-    """Check what could be wrong with an experiment's numbers."""
+    """Check what could be wrong with an experiment's numbers; `resummed` as in `Health`."""
     sent, complete = active.counts.sent.sum(), active.counts.complete.sum()
     closed = inference.arms.sends.sum() + inference.groups.sends[1]
     levels = levels_drift(inference)
@@ -36,6 +39,8 @@ def examine(
         float(1 - closed / sent) if sent > 0 else None,
         levels,
         lifts_drift(active, inference),
+        resummed,
+        0 if resummed is not None else round(inference.left_out.total),
     )
 
 
