@@ -9,7 +9,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandits.allocation import NEWCOMER_MATURED, apply_floor, cap_newcomers
+from bandits.allocation import (
+    NEWCOMER_MATURED,
+    AllocationRule,
+    apply_floor,
+    cap_newcomers,
+    renormalize_others,
+)
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.arm_counts import ArmCounts
 from bandits.errors import NotDerivable
@@ -84,13 +90,17 @@ class ActivePolicy:
         self.statistic, self.counts = load_statistic(configuration, snapshot, folded)
         self._seed = 0 if snapshot is None else snapshot.seed
         self._upcoming = 1 if snapshot is None else snapshot.upcoming
+        # Before the first snapshot nothing is known of any arm, and the older rule goes on.
+        rule = AllocationRule.RENORMALIZED if snapshot is None else snapshot.allocation_rule
+        self._rule = AllocationRule(rule)
         matured = self.counts.complete[:-1]
         self._newcomers = configuration.newcomers & (matured < NEWCOMER_MATURED)
         self._prepared: dict[bytes, Any] = {}
         self._shared: dict[bytes, FloatArray] = {}  # probabilities that are the same for everybody
         self._preparing = Lock()
         cells = self.problem.n_arms * max(self.problem.n_features, 1) ** 2
-        self._prepared_at_most = min(_PREPARED_SETS, 1 + _PREPARED_CELLS // cells)
+        # At least two: an eligible set, and the same without its newcomers.
+        self._prepared_at_most = min(_PREPARED_SETS, 2 + _PREPARED_CELLS // cells)
 
     @classmethod
     def restore(
@@ -176,13 +186,28 @@ class ActivePolicy:
         return probabilities
 
     def _compute(self, arms: IntArray, contexts: FloatArray) -> FloatArray:
+        shares = self._policy_shares(arms, contexts)
+        newcomers = self._newcomers[arms]
+        if newcomers.any() and not newcomers.all():
+            if self._rule == AllocationRule.RENORMALIZED:
+                among_others = renormalize_others(shares, newcomers)
+            else:
+                among_others = self._policy_shares(arms[~newcomers], contexts)
+            shares = cap_newcomers(shares, newcomers, among_others)
+        return apply_floor(shares, self.experiment.floor_among(len(arms)))
+
+    def _policy_shares(self, arms: IntArray, contexts: FloatArray) -> FloatArray:
+        """Return the policy's own probabilities among `arms`, before cap and floor.
+
+        Raises:
+            ArithmeticError: it returned no distribution.
+        """
         prepared = self._prepare(arms)
-        raw = np.asarray(self.policy.propensities(prepared, contexts), dtype=np.float64)
-        sums = raw.sum(axis=-1)
-        if not (np.all(raw >= 0) and np.all(np.abs(sums - 1) <= _SUM_TOLERANCE)):
+        shares = np.asarray(self.policy.propensities(prepared, contexts), dtype=np.float64)
+        sums = shares.sum(axis=-1)
+        if not (np.all(shares >= 0) and np.all(np.abs(sums - 1) <= _SUM_TOLERANCE)):
             raise ArithmeticError(f"{self.experiment.policy.name} returned no distribution")
-        capped = cap_newcomers(raw, self._newcomers[arms])
-        return apply_floor(capped, self.experiment.floor_among(len(arms)))
+        return shares
 
     def probabilities_or_none(self, arms: IntArray, contexts: FloatArray) -> FloatArray | None:
         """Return `probabilities`, or None where the policy failed and the control is answered."""

@@ -6,6 +6,7 @@ from hashlib import blake2b
 
 from msgspec import structs
 
+from bandits.allocation import NEWEST_RULE
 from bandits.engine.sums import Sums, SumsBuilder
 from bandits.inference.state import InferenceState
 from bandits.store import Store
@@ -70,6 +71,7 @@ def _next_snapshot(folding: Fold, builder: SumsBuilder, due: FoldIncrement, at: 
         seed_of(record.salt, version),
         max(1, upcoming),
         *sums.dump(),
+        allocation_rule=NEWEST_RULE,
     )
 
 
@@ -108,12 +110,16 @@ def add_increment(builder: SumsBuilder, sums: Sums, due: FoldIncrement) -> Sums:
         (builder.sum_pending, due.withdrawn),
         (builder.sum_learned, due.removed),
         (builder.sum_outcomes, due.before),
+        (builder.sum_events_so_far, due.before),
+        (builder.sum_events, due.events_before),
     )
     added = (
         (builder.sum_pending, due.entered),
         (builder.sum_learned, due.entered_due),
         (builder.sum_matured, due.matured),
         (builder.sum_outcomes, due.after),
+        (builder.sum_events_so_far, due.after),
+        (builder.sum_events, due.events_after),
         (builder.sum_closing, due.closing),
     )
     for sum_up, decisions in removed:

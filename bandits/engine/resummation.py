@@ -61,18 +61,18 @@ def _add(portion: ResummationPortion) -> bool:
     so_far = InferenceState.load(resummation.inference_state).padded(n_arms)
     if portion.place is None:
         retained = load_inference_state(portion.record.configuration, portion.retained)
-        whole = builder.trim(so_far + retained)
+        whole = so_far + retained
         version = snapshot.version + 1
         portion.finish(
             structs.replace(
                 snapshot,
                 version=version,
                 seed=seed_of(portion.record.salt, version),
-                inference_state=whole.dump(),
+                inference_state=builder.without_past_days(whole).dump(),
             )
         )
         return True
-    so_far = builder.trim(so_far) + builder.sum_inference(portion.decisions)
+    so_far = builder.without_past_days(so_far) + builder.sum_inference(portion.decisions)
     portion.save(structs.replace(resummation, place=portion.place, inference_state=so_far.dump()))
     portion.save_allocations(builder.allocations.derived)
     return False

@@ -63,14 +63,15 @@ class EstimationContext(Struct, frozen=True):
 
     Attributes:
         contextual: its policy uses the context.
-        drifting: rates were found to move; see `bandits.inference.periods`.
+        drifting: the arms' levels were found to move; see `bandits.inference.periods`.
         floor: the least probability that an eligible arm can have, or could when a counted decision
             was made.
         steady: a person vouches that rates stay constant for as long as it runs.
         low: the least reward.
         high: the largest reward.
         requested: requests may have narrowed the arms that they could get, perhaps by recipient.
-        lifts_move: lifts were found to move while it ran.
+        lifts_move: comparisons with the control were found to move; see
+            `bandits.inference.lift_periods`.
     """
 
     contextual: bool

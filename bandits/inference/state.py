@@ -1,7 +1,8 @@
 """Inference state: sums that a fold keeps, so that results need no log.
 
-They never forget. A decision comes into `ratio` when its clocks start, and into everything else
-when its window closes, which is when its reward is final; a cancellation takes it out of both.
+They never forget. A decision comes into `ratio`, and with each event so far into `events`, when its
+clocks start, into `late_so_far` when it has matured, and into everything else when its window
+closes, which is when its reward is final; a cancellation takes it out of all.
 """
 
 from collections.abc import Callable
@@ -17,8 +18,10 @@ from bandits.array_types import FloatArray
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.clusters import GROUPS, ClusterSums
 from bandits.inference.cohorts import CohortCounts
+from bandits.inference.event_sums import EventSums
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
+from bandits.inference.lift_periods import LiftPeriodSums
 from bandits.inference.periods import PeriodSums
 from bandits.inference.recent_days import RecentDays
 from bandits.inference.sample_ratio import SampleRatio
@@ -74,10 +77,14 @@ class InferenceState(Additive):
         segments: those of `arms` by segment of the recipient; segments lead.
         lateness: how much of their reward came after maturity.
         floors: the minimum share that each of `arms` was made under.
-        clusters: those of `groups` by bucket of their recipients; without a control group, none.
-        left_out: decisions of the fields before `clusters` that are not in it and fields since.
         recent: those of `arms` that were sent on the last closed days, by day.
         cohorts: counts of `arms` by the time of sending and the arms that each could get.
+        lift_periods: those of `arms` by the time of sending, weighted for comparison with the
+            control.
+        late_so_far: how much of the reward of matured decisions came after maturity, as of now.
+        clusters: those of `groups` by bucket of their recipients; without a control group, none.
+        left_out: decisions of the fields before these two that are not in fields since.
+        events: decisions with each event by name, from the moment that they are sent.
     """
 
     arms: AipwSums
@@ -87,10 +94,13 @@ class InferenceState(Additive):
     segments: AipwSums
     lateness: LateRewardSums
     floors: FloorHistory
-    clusters: ClusterSums
-    left_out: LeftOut
     recent: RecentDays
     cohorts: CohortCounts
+    lift_periods: LiftPeriodSums
+    late_so_far: LateRewardSums
+    clusters: ClusterSums
+    left_out: LeftOut
+    events: EventSums
 
     @classmethod
     def zeros(cls, n_arms: int, n_segments: int) -> "InferenceState":
@@ -103,10 +113,13 @@ class InferenceState(Additive):
             AipwSums.zeros(n_arms, (n_segments,)),
             LateRewardSums.zeros(n_arms),
             FloorHistory.zeros(),
-            ClusterSums.zeros(),
-            LeftOut.zeros(),
             RecentDays.zeros(n_arms),
             CohortCounts.zeros(n_arms),
+            LiftPeriodSums.zeros(n_arms),
+            LateRewardSums.zeros(n_arms),
+            ClusterSums.zeros(),
+            LeftOut.zeros(),
+            EventSums.zeros(n_arms),
         )
 
     def padded(self, n_arms: int) -> "InferenceState":
@@ -119,10 +132,13 @@ class InferenceState(Additive):
             self.segments.padded(n_arms),
             self.lateness.padded(n_arms),
             self.floors,
-            self.clusters,
-            self.left_out,
             self.recent.padded(n_arms),
             self.cohorts.padded(n_arms),
+            self.lift_periods.padded(n_arms),
+            self.late_so_far.padded(n_arms),
+            self.clusters,
+            self.left_out,
+            self.events.padded(n_arms),
         )
 
     def parts(self, like: "InferenceState") -> dict[str, FloatArray]:
@@ -131,6 +147,7 @@ class InferenceState(Additive):
             "periods": self.periods.spread(like.periods.numbers),
             "floors": self.floors.spread(like.floors.values),
             "cohorts": self.cohorts.spread(like.cohorts),
+            "lift_periods": self.lift_periods.spread(like.lift_periods.numbers),
             "clusters": self.clusters.spread,
         }
         recent = self.recent.spread(like.recent)
@@ -139,9 +156,11 @@ class InferenceState(Additive):
             evidence: AipwSums = getattr(self, name).spread(getattr(like, name).eligible)
             named[f"{name}.moments"] = evidence.moments
             named[f"{name}.earning"] = evidence.earning
-        for name in ("ratio", "lateness", "left_out"):
+        for name in ("ratio", "lateness", "late_so_far", "left_out"):
             sums = getattr(self, name)
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
+        events = self.events.parts(like.events)
+        named |= {f"events.{name}": array for name, array in events.items()}
         return named
 
     def since(self, day: int) -> "InferenceState":
@@ -196,10 +215,13 @@ class InferenceState(Additive):
             AipwSums.load,
             LateRewardSums.load,
             FloorHistory.load,
-            ClusterSums.load,
-            LeftOut.load,
             RecentDays.load,
             CohortCounts.load,
+            partial(LiftPeriodSums.load, n_arms=n_arms),
+            LateRewardSums.load,
+            ClusterSums.load,
+            LeftOut.load,
+            EventSums.load,
         )
         names = cls.fields_since(number)
         known = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}

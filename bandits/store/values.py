@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from bandits.allocation import NEWEST_RULE
 from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 from bandits.experiment import Combination
 from bandits.verdict import Statements
@@ -98,6 +99,7 @@ class Snapshot(Struct, frozen=True, eq=False):
         arm_counts: as `ArmCounts.dump` writes them.
         inference_state: as `InferenceState.dump` writes it; kept of the newest snapshot
             alone, empty in others.
+        allocation_rule: the `AllocationRule` that decisions on it are made under.
     """
 
     version: int
@@ -108,6 +110,7 @@ class Snapshot(Struct, frozen=True, eq=False):
     statistic: bytes
     arm_counts: bytes
     inference_state: bytes = b""
+    allocation_rule: int = NEWEST_RULE
 
 
 class RetainedSums(Struct, frozen=True, eq=False):
@@ -326,7 +329,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         holdout: (n,) bool.
         started_at: (n,) when each one's clocks started.
         event_rows: (e,) int, which of the n decisions each event is of.
-        event_metrics: (e,) int, the position of its metric in the reward rule.
+        event_metrics: (e,) int, the position of its name in `RewardRule.event_names`.
         event_values: (e,) its value.
         event_times: (e,) when it was reported.
         propensities: (n,) the probability that each was drawn with.
@@ -337,6 +340,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         start_batches: (n,) int, the number of the batch that started each one's clocks.
         subject_keys: (n,) uint64, of each one's subject, as good as random; all 0 where the
             experiment has no control group.
+        learned: (n,) bool, a fold has learned from it.
     """
 
     arms: IntArray
@@ -354,6 +358,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
     closed: BoolArray
     start_batches: IntArray
     subject_keys: AnyArray
+    learned: BoolArray
 
     def __len__(self) -> int:
         return len(self.arms)
@@ -411,10 +416,10 @@ class FoldIncrement(Struct, frozen=True, eq=False):
         entered: sent since the last fold, not due yet: they become pending.
         entered_due: sent since the last fold and due at once: never pending.
         matured: pending until now, and due.
-        withdrawn: pending until now, and cancelled.
+        withdrawn: pending until now, and cancelled, with the events counted earlier.
         removed: learned earlier and now cancelled, with the events they were learned with.
-        before: learned earlier, not cancelled, and now corrected by further events; with the
-            events they were learned with.
+        before: learned earlier, not cancelled, and now corrected by further events of declared
+            metrics; with the events they were learned with.
         after: the same decisions with all their events.
         expired: learned earlier and, since the previous snapshot, grown older than the forgetting
             window (`previous.at - window <= started_at < at - window`), with the events they were
@@ -422,6 +427,9 @@ class FoldIncrement(Struct, frozen=True, eq=False):
             no window.
         closing: learned earlier, not cancelled, and their reward window closes with this fold;
             with all their events, whether or not they are in `before` too.
+        events_before: sent earlier, not cancelled, with further events now but none that corrects
+            what was learned; with the events counted earlier.
+        events_after: the same decisions with all their events.
     """
 
     entered: DecisionColumns
@@ -433,6 +441,8 @@ class FoldIncrement(Struct, frozen=True, eq=False):
     after: DecisionColumns
     expired: DecisionColumns
     closing: DecisionColumns
+    events_before: DecisionColumns
+    events_after: DecisionColumns
 
     def until(self, place: BatchPlace | None) -> "FoldIncrement":
         """Return what of it is about decisions whose start is not after a place."""

@@ -33,6 +33,8 @@ snapshots = Table(
     # Empty where it is no longer kept.
     Column("statistic", FormattedBlob("snapshots.statistic", 1), nullable=False),
     Column("arm_counts", FormattedBlob("snapshots.arm_counts", 1), nullable=False),
+    # `bandits.allocation.AllocationRule`; snapshots from before there were two have the first.
+    Column("allocation_rule", Integer, nullable=False, server_default="1"),
     Index("ix_snapshots_experiment_id_at", "experiment_id", "at", "version"),
 )
 KEPT = text("length(statistic) > 0")

@@ -247,19 +247,24 @@ class SqlFold:
         cancels = [batch.id for batch in selection.at_once if batch.kind == "cancel"]
         rewards = [batch.id for batch in selection.at_once if batch.kind == "reward"]
         withdrawn, removed = self._cancelled(cancels)
-        corrected = sorted(self._corrected(rewards) - removed)
+        corrected, reported = self._reported(rewards)
         read, version = self._observations, self._version
-        numbered = partial(read.numbered, closed_before=version)
+        numbered = partial(read.numbered, closed_before=version, counted_before=version)
+        before, after = read.before_and_after(sorted(corrected - removed), version)
+        others = sorted(reported - corrected - removed - withdrawn)
+        events_before, events_after = read.before_and_after(others, version)
         return FoldIncrement(
             entered=read.started_by(selection.entered),
             entered_due=read.started_by(selection.entered_due),
             matured=read.started_by(selection.matured),
             withdrawn=numbered(sorted(withdrawn)),
-            removed=numbered(sorted(removed), counted_before=version),
-            before=numbered(corrected, counted_before=version),
-            after=numbered(corrected),
+            removed=numbered(sorted(removed)),
+            before=before,
+            after=after,
             expired=read.started_by(self._expiring(), counted_before=version),
             closing=read.started_by(selection.closing),
+            events_before=events_before,
+            events_after=events_after,
         )
 
     def _cancelled(self, cancels: Sequence[int]) -> tuple[set[int], set[int]]:
@@ -278,17 +283,28 @@ class SqlFold:
                     withdrawn.add(serial)
         return withdrawn, removed
 
-    def _corrected(self, rewards: Sequence[int]) -> set[int]:
-        """Find the decisions that were learned before and have an event in these batches."""
+    def _reported(self, rewards: Sequence[int]) -> tuple[set[int], set[int]]:
+        """Find the decisions that were sent before and have an event in these batches.
+
+        First those that were learned before and have one of a declared metric, which corrects what
+        was learned; then all.
+        """
+        corrected: set[int] = set()
+        reported: set[int] = set()
         if not rewards:
-            return set()
-        query = _from_start(decisions.c.serial).join(
+            return corrected, reported
+        declared = self.record.configuration.experiment.reward.metrics
+        query = _from_start(decisions.c.serial, _folded, events.c.metric).join(
             events, events.c.decision == decisions.c.serial
         )
         of_batches = self._transaction.is_any(events.c.batch_id, rewards)
         left = ~is_cancelled(counted_before=self._version)
-        learned = query.where(of_batches, ~events.c.late, _folded < self._version, left)
-        return set(self._transaction.execute(learned.distinct()).scalars())
+        sent = query.where(of_batches, ~events.c.late, _counted < self._version, left)
+        for serial, folded, metric in self._transaction.execute(sent):
+            reported.add(serial)
+            if folded is not None and folded < self._version and metric in declared:
+                corrected.add(serial)
+        return corrected, reported
 
     def _expiring(self) -> Sequence[NamedRow]:
         """Find the batches that leave the forgetting window with this fold."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -106,9 +107,16 @@ _BATCHES = select(
     func.coalesce(batches.c.configuration_version, 0),
     func.coalesce(batches.c.policy_version, 0),
     batches.c.closed_version,
+    batches.c.folded_version,
 ).order_by(batches.c.id)
 _EVENTS = (
-    select(events.c.decision, events.c.metric, events.c.value, _of_event.c.created_at)
+    select(
+        events.c.decision,
+        events.c.metric,
+        events.c.value,
+        _of_event.c.created_at,
+        _of_event.c.counted_version,
+    )
     .join(_of_event, _of_event.c.id == events.c.batch_id)
     .where(~events.c.late)
 )
@@ -175,6 +183,27 @@ class Observations:
             return self._none
         parts = self._read(self._queries.numbered, decisions.c.serial, serials, PORTION)
         return self._with_events(parts, counted_before, closed_before)
+
+    def before_and_after(
+        self, serials: Sequence[int], version: int
+    ) -> tuple[DecisionColumns, DecisionColumns]:
+        """Read decisions with the events counted before a version, and with all that are counted.
+
+        Those whose window closed before that version are `closed`.
+        """
+        if not serials:
+            return self._none, self._none
+        parts = self._read(self._queries.numbered, decisions.c.serial, serials, PORTION)
+        columns, versions = self._with_versions(parts, None, version)
+        earlier = versions < version
+        before = replace(
+            columns,
+            event_rows=columns.event_rows[earlier],
+            event_metrics=columns.event_metrics[earlier],
+            event_values=columns.event_values[earlier],
+            event_times=columns.event_times[earlier],
+        )
+        return before, columns
 
     def learned(self) -> Iterator[DecisionColumns]:
         """Read all decisions learned from, in portions."""
@@ -262,8 +291,14 @@ class Observations:
         self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
     ) -> DecisionColumns:
         """Add the decisions' batches and events to their own columns."""
+        return self._with_versions(parts, counted_before, closed_before)[0]
+
+    def _with_versions(
+        self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
+    ) -> tuple[DecisionColumns, IntArray]:
+        """Add batches and events to columns of decisions; return what counted each event, too."""
         if not parts:
-            return self._none
+            return self._none, np.zeros(0, dtype=np.int64)
         serials, arms, holdout, contexts, propensities, eligible, *subjects, starting = map(
             list, map(chain.from_iterable, zip(*parts, strict=True))
         )
@@ -271,12 +306,16 @@ class Observations:
         made_in, started_in = numbers // PLACES, np.array(starting, dtype=np.int64)
         origin = self._batches(made_in)
         started = origin if np.array_equal(started_in, made_in) else self._batches(started_in)
-        return DecisionColumns(
+        rows, names, values, times, versions = self._events(numbers, counted_before)
+        columns = DecisionColumns(
             np.array(arms, dtype=np.int64),
             self._contexts(contexts),
             np.array(holdout, dtype=np.bool_),
             started[:, 0],
-            *self._events(numbers, counted_before),
+            rows,
+            names,
+            values,
+            times,
             np.array(propensities, dtype=np.float64),
             [encoded or b"" for encoded in eligible],
             origin[:, 1].astype(np.int64),
@@ -284,7 +323,9 @@ class Observations:
             started[:, 3] < (np.inf if closed_before is None else closed_before),
             started_in,
             self._subject_keys(subjects[0]) if self._grouped else np.zeros(len(numbers), np.uint64),
+            ~np.isnan(started[:, 4]),
         )
+        return columns, versions
 
     @cached_property
     def _none(self) -> DecisionColumns:
@@ -305,6 +346,7 @@ class Observations:
             booleans,
             integers,
             np.zeros(0, np.uint64),
+            booleans,
         )
 
     @cached_property
@@ -312,14 +354,14 @@ class Observations:
         return self._record.configuration.experiment.encoder().n_features
 
     @cached_property
-    def _metrics(self) -> dict[str, int]:
-        names = self._record.configuration.experiment.reward.names
+    def _event_positions(self) -> dict[str, int]:
+        names = self._record.configuration.experiment.reward.event_names
         return dict(zip(names, range(len(names)), strict=True))
 
     def _batches(self, numbers: IntArray) -> FloatArray:
-        """Return time, configuration, snapshot and closing of the batch of each row, (n, 4).
+        """Return time, configuration, snapshot, closing and learning of each row's batch, (n, 5).
 
-        Activations have neither configuration nor snapshot: 0; open windows close at NaN.
+        Activations have neither configuration nor snapshot: 0; what is open, or not learned, is NaN.
         """
         distinct, places = np.unique(numbers, return_inverse=True)
         rows: list[Any] = []
@@ -327,7 +369,7 @@ class Observations:
             portion = distinct[start : start + _BATCHES_AT_ONCE].tolist()
             condition = self._transaction.is_any(batches.c.id, portion)
             rows += self._transaction.fetch_plain(_BATCHES.where(condition))
-        return np.array(rows, dtype=np.float64).reshape(-1, 4)[places]
+        return np.array(rows, dtype=np.float64).reshape(-1, 5)[places]
 
     def _contexts(self, packed: Sequence[bytes | None]) -> FloatArray:
         n, d = len(packed), self._n_features
@@ -341,21 +383,20 @@ class Observations:
         words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(len(hashes), -1)
         return words[:, 0].astype(np.uint64)
 
-    def _events(
-        self, serials: IntArray, counted_before: int | None
-    ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-        """Return row, metric, value and time of each event that counts for these decisions."""
+    def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
+        """Return row, name, value, time and counting version of each event of these decisions."""
         counted = _counted(_of_event.c.counted_version, counted_before)
         query = _EVENTS.where(counted)
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
         columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
-        event_serials, metrics, values, times = columns if parts else ([], [], [], [])
+        event_serials, names, values, times, versions = columns if parts else ([], [], [], [], [])
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
         places = np.searchsorted(serials, of_decision, sorter=order)
         return (
             order[places],
-            np.array(list(map(self._metrics.__getitem__, metrics)), dtype=np.int64),
+            np.array(list(map(self._event_positions.__getitem__, names)), dtype=np.int64),
             np.array(values, dtype=np.float64),
             np.array(times, dtype=np.float64),
+            np.array(versions, dtype=np.int64),
         )

@@ -30,6 +30,7 @@ _COLUMNS = (
     snapshots.c.statistic,
     snapshots.c.arm_counts,
     func.coalesce(inference_states.c.content, b""),
+    snapshots.c.allocation_rule,
 )
 _OF_SNAPSHOT = and_(
     inference_states.c.experiment_id == snapshots.c.experiment_id,
@@ -126,6 +127,7 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "upcoming": snapshot.upcoming,
         "statistic": snapshot.statistic,
         "arm_counts": snapshot.arm_counts,
+        "allocation_rule": snapshot.allocation_rule,
     }
     transaction.execute(insert(snapshots).values(row))
     transaction.execute(

@@ -81,9 +81,8 @@ ARRAYS = {  # by family
 # Stored by their order, without names.
 ORDERS = {
     "counts": "sent complete reward square metrics",
-    "inference": (
-        "arms groups ratio periods segments lateness floors clusters left_out recent cohorts"
-    ),
+    "inference": "arms groups ratio periods segments lateness floors recent cohorts "
+    "lift_periods late_so_far clusters left_out events",
     "inference/ratio": "sent expected square",
     "inference/lateness": "moved earned changed answered",
     "inference/left_out": "drawn held_out",

@@ -55,6 +55,7 @@ def decided(
         np.zeros(n, dtype=np.bool_),
         np.ones(n, dtype=np.int64),
         np.zeros(n, dtype=np.uint64),
+        np.ones(n, dtype=np.bool_),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.analysis.health import drift_of, least_floor
+from bandits.engine.analysis.health import least_floor, levels_drift, lifts_drift
 from bandits.inference import aipw
 from bandits.inference.aipw import Scores
 from bandits.inference.aipw_sums import AipwSums
@@ -69,11 +69,12 @@ class Analysis:
         self.minimised = active.experiment.reward.goal == "minimise"
         self.facts = EstimationContext(
             contextual=active.policy.statistic.contextual,
-            drifting=drift_of(inference).found,
+            drifting=levels_drift(inference).found,
             floor=least_floor(active, inference),
             low=low,
             high=high,
             requested=resumming or inference.left_out.total > 0 or inference.cohorts.narrowed,
+            lifts_move=lifts_drift(active, inference).found,
         )
         self.levels = active.problem.slot_levels
         self.control = self.levels[active.control]
@@ -213,10 +214,9 @@ class Analysis:
     @cached_property
     def gain(self) -> Gain:
         """Gain, or loss avoided, over an equal split and over the control group."""
-        arms, groups = map(self._as_learned, (self.inference.arms, self.inference.groups))
-        clusters = self.inference.clusters
-        if self.minimised:
-            clusters = clusters.negated
+        inference = self.inference
+        arms, groups = map(self._as_learned, (inference.arms, inference.groups))
+        clusters = inference.clusters.negated if self.minimised else inference.clusters
         family = Family("gains")
         over_equal = self._if_closed(lambda: gain_over_equal_split(self.facts, arms, family))
         if self.active.experiment.holdout == 0:

@@ -7,8 +7,10 @@ import numpy as np
 from bandits.array_types import FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.conclusions import conclude, past
+from bandits.engine.analysis.event_findings import event_results
 from bandits.engine.analysis.findings import Analysis
 from bandits.engine.analysis.health import examine
+from bandits.engine.analysis.interactions import interactions
 from bandits.engine.analysis.receipts import label, moment
 from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Slot
@@ -19,7 +21,7 @@ from bandits.store.values import ExperimentRecord, SnapshotPoint
 from bandits.verdict import Statements
 
 
-def summarise(  # noqa: PLR0913 - all that results are made of
+def summarise(  # noqa: PLR0913 - what results are made of, each from a source of its own
     record: ExperimentRecord,
     active: ActivePolicy,
     inference: InferenceState,
@@ -58,6 +60,8 @@ def summarise(  # noqa: PLR0913 - all that results are made of
         conclude(record, analysis, points[-1].at if points else None),
         past(statements.statements, analysis),
         statements.reset,
+        interactions(analysis),
+        event_results(analysis),
     )
 
 

@@ -52,7 +52,10 @@ def change_entry(change: AuditEntry) -> ChangeEntry:
             before, after = change.before["state"], change.after["state"]
             title = f"{STATES[before]} → {STATES[after]}"
             if shipped := change.after.get("ship"):
-                title += f", everybody gets {' · '.join(shipped.values())}"
+                everyone = "everyone"
+                if change.after.get("keep_control_group"):
+                    everyone = "everyone but the control group"
+                title += f", {everyone} gets {' · '.join(shipped.values())}"
             return ChangeEntry(title, change.by, change.at, ())
         case "create" if kind == "experiment":
             return ChangeEntry(TITLES[kind, "create"], change.by, change.at, ())
