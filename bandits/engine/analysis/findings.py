@@ -80,6 +80,7 @@ class Analysis:
         self.control = self.levels[active.control]
         self.sendable = np.sort(active.unrestricted_arms)
         joined = joined_arms(inference.arms)
+        joined |= not joined.any()  # before any decision is closed, all are to be compared
         joined[active.control] = True
         n_lifts = int(sum(np.unique(column).size - 1 for column in self.levels[joined].T))
         self.slot_family = Family("comparisons with the control's variants", max(1, n_lifts))
