@@ -22,7 +22,7 @@ from webapp.pages.experiment.labels import (
 from webapp.pages.form.prior_campaigns import shrink_rates
 from webapp.pages.formatting import amount, count, percent, short_number
 
-_DRAWS, _REPLICATIONS = 50, 20  # of rates, and of A/B tests with each
+_REPLICATIONS = 1000  # of a simulated A/B test
 _FEW = 3  # versions that are named one by one
 _PER_THOUSAND = 1000.0
 _OPEN = "Cannot be told yet."
@@ -180,21 +180,16 @@ def _simulated_test(
 ) -> SimulatedTest:
     """Simulate A/B tests of different sizes, each with rates drawn as uncertain as they are."""
     rng = np.random.default_rng(0)
-    drawn = np.clip(rng.normal(rates.means, rates.sds, (_DRAWS, len(rates.means))), 0.0, 1.0)
-    levels = tuple((k,) for k in range(len(rates.means)))
+    n_arms = len(rates.means)
+    drawn = np.clip(rng.normal(rates.means, rates.sds, (_REPLICATIONS, n_arms)), 0.0, 1.0)
+    truth = 1 - drawn if minimised else drawn
+    levels = tuple((k,) for k in range(n_arms))
+    plan = CampaignPlan((emails,), 0, rates.means, None, 0.0, 1.0, levels, shuffled=False)
     tests = []
     for share in SHARES:
-        extra = [
-            simulate_test(
-                CampaignPlan((emails,), 0, tuple(row), None, 0.0, 1.0, levels, shuffled=False),
-                share,
-                _REPLICATIONS,
-                rng,
-            ).extra[:, -1]
-            for row in (1 - drawn if minimised else drawn).tolist()
-        ]
+        extra = simulate_test(plan, share, _REPLICATIONS, rng, truth).extra[:, -1]
         low, high = np.quantile(extra, [0.05, 0.95]).tolist()
-        tests.append(SimulatedTest(share, float(np.mean(extra)), low, high))
+        tests.append(SimulatedTest(share, float(extra.mean()), low, high))
     return max(tests, key=lambda test: test.mean)
 
 
