@@ -62,8 +62,8 @@ class Decision(Struct, frozen=True, gc=False):
         holdout: the subject is held out: gets the control, is never learned from.
         fallback: the policy failed and the control was given; never learned from.
         repeat: it was decided before, and this is the earlier answer.
-        shipped: the experiment is stopped, and goes on sending this to all subjects;
-            never learned from.
+        shipped: the experiment is stopped, and goes on sending this to all subjects, or the control
+            to those held out, where it keeps its control group; never learned from.
     """
 
     decision_id: str | None

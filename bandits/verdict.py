@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.array_types import FloatArray
-from bandits.inference.estimates import Lead
+from bandits.inference.estimates import Lead, Recent
 from bandits.inference.intervals import Family, Finding, Interval
 from bandits.inference.recent_days import DAY, last_closed_day
 
@@ -34,7 +34,6 @@ Reason = Literal[
     "personal_unknown",
     "personal_equal",
 ]
-Recent = Literal["agrees", "contradicts", "unknown"]
 Against = Literal["versions", "policy"]
 
 LITTLE = 0.02  # of the leader's own value: giving up less than that matters little
@@ -71,7 +70,8 @@ class Verdict(Struct, frozen=True):
         short_plan: the plan is shorter than a week, so `days_needed` is less than seven, and the
             last seven days are not asked for.
         recent: of the last seven closed days by themselves: ``agrees`` where they show that next to
-            nothing is given up, ``contradicts`` where they show something else to be better.
+            nothing is given up, or are not enough for that and show no decline; ``contradicts``
+            where they show something else to be better.
         lifts_move: lifts were found to move while the experiment ran.
         since: start of the dates that hold 80 % of the comparison's weight, None without any.
         until: the last second of those dates.
@@ -173,17 +173,16 @@ class Comparison(Struct, frozen=True):
 
     Attributes:
         lead: None before any decision is closed.
-        value: mean reward per decision of the leader.
+        little: reward per decision that does not matter: `LITTLE` of the leader's own.
         gain: of a contextual policy over the leader for all; None for another policy.
-        recent: of the last closed days: the least that the leader may have earned more than every
-            other arm, or than the policy, and the most; infinite where that is not measurable.
+        recent: of the last closed days, by `recent_agreement`.
         split_alarmed: arms are not sent as often as their probabilities say.
     """
 
     lead: Lead | None
-    value: float
+    little: float
     gain: Finding | None
-    recent: tuple[float, float]
+    recent: Recent
     split_alarmed: bool
     lifts_move: bool
 
@@ -235,7 +234,7 @@ def verdict(progress: Progress, comparison: Comparison) -> Verdict:
         progress.closed_days,
         progress.days_needed,
         progress.days_needed < WEEK_DAYS,
-        _recent(comparison),
+        comparison.recent,
         comparison.lifts_move,
         _moment(since),
         None if until is None else _moment(until - 1),
@@ -263,7 +262,7 @@ def _common_step(progress: Progress, comparison: Comparison, lead: Lead) -> tupl
         return "keep_running", "not_enough"
     if progress.closed_days < progress.days_needed:
         return "keep_running", "few_days"
-    if not lead.leads and lead.at_most > _little(comparison):
+    if not lead.leads and lead.at_most > comparison.little:
         return "keep_running", "could_lose"
     return _ship(progress, comparison, "leads" if lead.leads else "little_lost")
 
@@ -274,7 +273,7 @@ def _personal_step(
     """Compare one arm for all with the policy's own value."""
     if not gain.measurable:
         return "keep_running", "personal_unknown"
-    if gain.high <= _little(comparison):
+    if gain.high <= comparison.little:
         if progress.closed_days < progress.days_needed:
             return "keep_running", "few_days"
         return _ship(progress, comparison, "leads" if gain.high < 0 else "personal_equal")
@@ -287,23 +286,11 @@ def _ship(progress: Progress, comparison: Comparison, reason: Reason) -> tuple[A
     """Advise to ship, unless what holds on average may not hold from now on."""
     if comparison.lifts_move:
         return "keep_running", "lifts_move"
-    recent = _recent(comparison)
-    if recent == "contradicts":
+    if comparison.recent == "contradicts":
         return "keep_running", "recent_contradicts"
-    if recent == "unknown" and progress.days_needed == WEEK_DAYS:
+    if comparison.recent == "unknown" and progress.days_needed == WEEK_DAYS:
         return "keep_running", "recent_unknown"
     return "ship", reason
-
-
-def _recent(comparison: Comparison) -> Recent:
-    low, high = comparison.recent
-    if high < 0:
-        return "contradicts"
-    return "agrees" if low >= -_little(comparison) else "unknown"
-
-
-def _little(comparison: Comparison) -> float:
-    return LITTLE * abs(comparison.value)
 
 
 def _next_look(progress: Progress, action: Action, reason: Reason) -> float | None:

@@ -31,7 +31,7 @@ Statistics; arXiv 2103.06476), the martingale version, theorem 2.5: with S the s
 the sum of their variances, S/n ± sqrt((V + 1/ρ²) log((ρ² V + 1) / α²)) / n.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -66,6 +66,16 @@ class Scores:
     def mean(self) -> FloatArray:
         """The estimate per decision; 0 without any."""
         return self.total / np.maximum(self.n, 1.0)
+
+    @property
+    def error(self) -> FloatArray:
+        """The standard error of the estimate; 0 without any."""
+        return np.sqrt(self.variation) / np.maximum(self.n, 1.0)
+
+    @property
+    def negated(self) -> "Scores":
+        """The scores of the opposite contrast."""
+        return replace(self, total=-self.total)
 
     def margin(self, alpha: float) -> FloatArray:
         """Return how far `total` may be from its mean given the past, at all times at once.

@@ -11,8 +11,11 @@ it is weighted (AIPW) unless a person vouches that rates are steady, for an emai
 within hours, say.
 """
 
+from typing import Literal
+
 import numpy as np
 from msgspec import Struct
+from scipy.special import ndtri
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.inference import aipw
@@ -34,6 +37,10 @@ from bandits.inference.intervals import (
 
 BURN_IN_CONVERSIONS = 50  # in the compared arms together
 BURN_IN_DECISIONS = 25  # of each compared arm
+PASSED = 1 / 3  # looks at which the last days of a steady leader show no decline
+LIKELY = 1.645  # standard errors of a one-sided bound of 95 %
+
+Recent = Literal["agrees", "contradicts", "unknown"]
 
 _NO_FLOOR = NotYet(
     "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
@@ -262,18 +269,42 @@ def lead(
     return Lead(best, settled and not rivals, rivals, at_most, family, uncompared)
 
 
-def recent_lead(
-    facts: EstimationContext, evidence: AipwSums, leader: Lead, among: IntArray
-) -> tuple[float, float]:
-    """Bound the least that the leader earned more than another arm, in decisions of its own choice.
+def recent_agreement(
+    facts: EstimationContext, now: Scores, before: Scores, little: float, family: Family
+) -> Recent:
+    """Compare the last days of a leader with what it is to be shipped for, against m others.
 
-    Both bounds are one-sided, so each errs half as often as the leader's family says. They are
-    infinite where a comparison is not measurable.
+    They agree where, against each of the others, their own sequence shows that at most `little` is
+    lost, or where they are not enough for that and show no decline: an estimate that is no less
+    than before by so much that a steady leader passes in a third of looks, and a lower bound of
+    95 % at `little` or better. They contradict where another is shown to be better. Bounds are
+    one-sided, so they err half as often as the family says.
+
+    Args:
+        facts: of the experiment.
+        now: scores of the leader less each of the others on the last days, (m,).
+        before: the same on earlier days.
+        little: reward per decision that does not matter.
+        family: of the comparisons.
     """
-    others = _against(facts, evidence, leader.arm, among, leader.family).values()
-    lows = [-f.high if f.measurable else -np.inf for f in others]
-    highs = [-f.low if f.measurable else np.inf for f in others]
-    return min(lows, default=0.0), min(highs, default=0.0)
+    if facts.floor <= 0:
+        return "unknown"
+    measurable = _measurable(now)
+    mean, error = now.mean, now.error
+    margin = now.margin(family.alpha_each) / np.maximum(now.n, 1.0)
+    if np.any(measurable & (mean + margin < 0)):
+        return "contradicts"
+    shown = measurable & (mean - margin >= -little)
+    unsure = max(int(np.count_nonzero(~shown)), 1)
+    least_change = ndtri(1 - PASSED ** (1 / unsure)) * np.hypot(error, before.error)
+    declined = _measurable(before) & (mean - before.mean < least_change)
+    likely = measurable & ~declined & (mean - LIKELY * error >= -little)
+    return "agrees" if np.all(shown | likely) else "unknown"
+
+
+def _measurable(scores: Scores) -> BoolArray:
+    enough: BoolArray = scores.conversions >= BURN_IN_CONVERSIONS
+    return enough & (scores.fewest_sends >= BURN_IN_DECISIONS)
 
 
 def personal_gain(

@@ -43,7 +43,7 @@ _SEVERAL = (
 )
 _CONSTANT = (
     "each arm's rate is constant; in particular no drift was found",
-    "the policy uses no context, and every decision could get every arm",
+    "the policy uses no context, and no request narrowed the arms that it could get",
     "rewards lie in [0, 1] as they are, not rescaled; any but 0 and 1 only widen the interval",
 )
 _LOGGED = "probabilities are logged as drawn, and no eligible arm's is below a floor above 0"

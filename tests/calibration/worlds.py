@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bandits.allocation import apply_floor
-from bandits.array_types import AnyArray, BoolArray, FloatArray
+from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
+from bandits.inference import aipw
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.estimates import (
     EstimationContext,
@@ -19,12 +20,12 @@ from bandits.inference.estimates import (
     joined_arms,
     lead,
     personal_gain,
-    recent_lead,
+    recent_agreement,
 )
 from bandits.inference.intervals import ALPHA, Family
 from bandits.inference.recent_days import DAY, RECENT_DAYS
 from bandits.numerics.quadrature import beta_chances
-from bandits.verdict import Comparison, Progress, Verdict, verdict
+from bandits.verdict import LITTLE, Comparison, Progress, Verdict, verdict
 
 Rates = Callable[[int], Sequence[Sequence[float]]]
 
@@ -166,18 +167,19 @@ def _judge_one(
     evidence, recent = one_of(look.evidence, campaign), one_of(look.recent, campaign)
     among = np.flatnonzero(world.eligible(look.day))
     leader = lead(facts, evidence, among, ALPHA)
-    gain, bounds, days, value = None, (-np.inf, np.inf), look.day + 1, 0.0
+    gain, of_late, days, value = None, "unknown", look.day + 1, 0.0
     if leader is not None:
         value = float(evidence.means[leader.arm])
         compared = np.setdiff1d(among, leader.uncompared)
         days = int(look.days[compared].min())
+        family = leader.family
         if world.personal:
             family = Family.personal(int(joined_arms(evidence).sum()))
             gain = personal_gain(facts, evidence, leader.arm, family)
-            of_late = personal_gain(facts, recent, leader.arm, family)
-            bounds = (-of_late.high, -of_late.low) if of_late.measurable else bounds
-        else:
-            bounds = recent_lead(facts, recent, leader, among)
+        now, before = (
+            _leader_scores(world, sums, leader.arm, among) for sums in (recent, evidence - recent)
+        )
+        of_late = recent_agreement(facts, now, before, LITTLE * value, family)
     progress = Progress(
         started=True,
         at=(look.day + 1) * DAY,
@@ -189,5 +191,14 @@ def _judge_one(
         closes_at=None,
         span=None,
     )
-    comparison = Comparison(leader, value, gain, bounds, split_alarmed=False, lifts_move=lifts_move)
+    comparison = Comparison(
+        leader, LITTLE * value, gain, of_late, split_alarmed=False, lifts_move=lifts_move
+    )
     return Judged(verdict(progress, comparison), leader, value)
+
+
+def _leader_scores(world: World, sums: AipwSums, leader: int, among: IntArray) -> aipw.Scores:
+    if world.personal:
+        return aipw.personal_gain(sums, leader).negated
+    units = np.eye(sums.n_arms)
+    return aipw.contrast_rows(sums, units[leader] - units[np.setdiff1d(among, [leader])])

@@ -9,11 +9,13 @@ from bandits.array_types import IntArray
 from bandits.engine.analysis.findings import Analysis
 from bandits.engine.analysis.receipts import moment
 from bandits.engine.sums import recent_end
+from bandits.inference.estimates import Recent
 from bandits.inference.intervals import Interval
 from bandits.inference.periods import period_bounds, period_days
 from bandits.inference.recent_days import DAY, RECENT_DAYS
 from bandits.store.values import ExperimentRecord
 from bandits.verdict import (
+    LITTLE,
     Comparison,
     Progress,
     Statement,
@@ -26,11 +28,12 @@ from bandits.verdict import (
 
 def conclude(record: ExperimentRecord, analysis: Analysis, at: float | None) -> Verdict:
     """Decide on the next step, as of a snapshot `at`, None before the first."""
+    little = LITTLE * _leader_value(analysis)
     comparison = Comparison(
         analysis.lead,
-        _leader_value(analysis),
+        little,
         analysis.personal_gain,
-        _recent(record, analysis, at),
+        _recent(record, analysis, at, little),
         bool(analysis.inference.ratio.alarms().any()),
         analysis.facts.lifts_move,
     )
@@ -38,22 +41,21 @@ def conclude(record: ExperimentRecord, analysis: Analysis, at: float | None) -> 
 
 
 def _leader_value(analysis: Analysis) -> float:
-    """Return the mean reward per decision of the leader, 0 without any."""
+    """Return the mean reward per decision of the leader, above 0; 0 without any."""
     if analysis.lead is None:
         return 0.0
     value = analysis.values[analysis.lead.arm]
-    return (
-        value.estimate
-        if value.measurable
-        else float(analysis.inference.arms.means[analysis.lead.arm])
-    )
+    means = analysis.inference.arms.means
+    return abs(value.estimate if value.measurable else float(means[analysis.lead.arm]))
 
 
-def _recent(record: ExperimentRecord, analysis: Analysis, at: float | None) -> tuple[float, float]:
+def _recent(
+    record: ExperimentRecord, analysis: Analysis, at: float | None, little: float
+) -> Recent:
     if at is None:
-        return -np.inf, np.inf
+        return "unknown"
     last = recent_end(record, at)
-    return analysis.recent_lead(last + 1 - RECENT_DAYS, last)
+    return analysis.recent(last + 1 - RECENT_DAYS, last, little)
 
 
 def _progress(record: ExperimentRecord, analysis: Analysis, at: float | None) -> Progress:

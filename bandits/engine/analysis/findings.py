@@ -8,10 +8,13 @@ import numpy as np
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.health import drift_of, least_floor
+from bandits.inference import aipw
+from bandits.inference.aipw import Scores
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.estimates import (
     EstimationContext,
     Lead,
+    Recent,
     contrast,
     contrasts,
     gain_over_control_group,
@@ -20,7 +23,7 @@ from bandits.inference.estimates import (
     lead,
     lifts,
     personal_gain,
-    recent_lead,
+    recent_agreement,
     values,
     variant_weights,
 )
@@ -158,15 +161,25 @@ class Analysis:
         arms = self._as_learned(self.inference.arms)
         return personal_gain(self.facts, arms, self.lead.arm, self.personal_family)
 
-    def recent_lead(self, first: int, last: int) -> tuple[float, float]:
-        """Bound the least that the leader earned more than all else on these days of sending."""
+    def recent(self, first: int, last: int, little: float) -> Recent:
+        """Compare these last days of sending with what the leader is to be shipped for."""
         if self.lead is None:
-            return -np.inf, np.inf
-        recent = self._as_learned(self.inference.recent.total(first, last))
-        if not self.facts.contextual:
-            return recent_lead(self.facts, recent, self.lead, self.sendable)
-        gain = personal_gain(self.facts, recent, self.lead.arm, self.personal_family)
-        return (-gain.high, -gain.low) if gain.measurable else (-np.inf, np.inf)
+            return "unknown"
+        recent = self.inference.recent
+        now = self._leader_scores(recent.total(first, last), self.lead.arm)
+        earlier = self.inference.arms - recent.total(first, int(recent.days.max(initial=last)))
+        before = self._leader_scores(earlier, self.lead.arm)
+        family = self.personal_family if self.facts.contextual else self.lead.family
+        return recent_agreement(self.facts, now, before, little, family)
+
+    def _leader_scores(self, evidence: AipwSums, leader: int) -> Scores:
+        """Score the leader less each other arm, or less a policy that decides by recipient."""
+        sums = self._as_learned(evidence)
+        if self.facts.contextual:
+            return aipw.personal_gain(sums, leader).negated
+        units = np.eye(len(self.closed))
+        others = np.setdiff1d(self.sendable, [leader])
+        return aipw.contrast_rows(sums, units[leader] - units[others])
 
     @cached_property
     def closest_lift(self) -> Interval | None:

@@ -22,7 +22,7 @@ from webapp.pages.experiment.labels import (
 from webapp.pages.form.prior_campaigns import shrink_rates
 from webapp.pages.formatting import amount, count, percent, short_number
 
-_REPLICATIONS = 1000  # of a simulated A/B test
+_REPLICATIONS = 300  # of a simulated A/B test
 _FEW = 3  # versions that are named one by one
 _PER_THOUSAND = 1000.0
 _OPEN = "Cannot be told yet."
