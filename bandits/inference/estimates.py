@@ -200,15 +200,29 @@ def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Fam
     independent = conversions / design_effect
     if independent.sum() < BURN_IN_CONVERSIONS or independent.min() < BURN_IN_OF_GROUP:
         return _not_enough(float(independent.sum()), float(independent.min()))
-    variation = scores.variation * design_effect
-    # Tightest at 50 independent conversions of the group that is drawn with probability 1/max.
     size = float(groups.prediction[2])
-    tightest = _TIGHTEST_OF_GROUP * weights.sum() * weights.max() * size * design_effect**2
-    clustered = replace(scores, variation=variation, variation_expected=np.asarray(tightest))
+    clustered = replace(
+        scores,
+        variation=scores.variation * design_effect,
+        variation_expected=np.asarray(tightest_variation(weights, size, design_effect)),
+    )
     total, margin = float(scores.total), float(clustered.margin(family.alpha_each))
-    per = n / sends[0]
+    per = n / float(sends[0])
     low, high = (total - margin) / per, (total + margin) / per
     return Interval(low, high, total / per, family.alpha_each, RANDOMISED.key, family)
+
+
+def tightest_variation(weights: FloatArray, conversion: float, design_effect: float) -> float:
+    """Return the variation of scores at which the interval of a randomised difference is tightest.
+
+    It is that of 50 independent conversions in the smaller group.
+
+    Args:
+        weights: (2,) one over the probability of either group.
+        conversion: the mean square of a conversion.
+        design_effect: of recipients who get several emails.
+    """
+    return float(_TIGHTEST_OF_GROUP * weights.max() * weights.sum() * conversion * design_effect**2)
 
 
 def _not_enough(independent: float, fewest: float) -> NotYet:

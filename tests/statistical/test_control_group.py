@@ -22,6 +22,7 @@ from bandits.array_types import AnyArray, FloatArray
 from bandits.inference.aipw import contrast
 from bandits.inference.aipw_sums import POWERS, AipwSums
 from bandits.inference.clusters import BUCKETS, ClusterSums
+from bandits.inference.control_group import smallest_gain_shown
 from bandits.inference.estimates import (
     BURN_IN_CONVERSIONS,
     BURN_IN_DECISIONS,
@@ -261,6 +262,25 @@ def test_gain_over_control_group_is_shown_where_it_is_five_standard_errors():
     outcome = _outcome(World(4, factors=(1.0, _factor(4)), shares=(0.0, 1.0)), seed=204)
     assert outcome.shown >= _least(CAMPAIGNS, EVER_SHOWN)
     assert outcome.erred <= _most(CAMPAIGNS, ALPHA)
+
+
+def test_smallest_gain_that_a_plan_shows_is_shown_in_four_of_five():
+    campaigns, emails, rate = 200, 100_000, 0.1
+    gain = smallest_gain_shown(emails, rate, HOLDOUT)
+    assert gain is not None
+    shown = sum(_is_shown(emails, rate, gain, seed) for seed in range(campaigns))
+    assert _least(campaigns, 0.8) <= shown <= _most(campaigns, 0.8)
+
+
+def _is_shown(emails: int, rate: float, gain: float, seed: int) -> bool:
+    """Send one email to each of many recipients; return true where the gain is above 0."""
+    rng = np.random.default_rng(seed)
+    shares = np.repeat([1 - HOLDOUT, HOLDOUT], BUCKETS) / BUCKETS
+    sizes = rng.multinomial(emails, shares).reshape(1, 2, BUCKETS)
+    won = rng.binomial(sizes, np.array([rate * (1 + gain), rate])[:, None])
+    look = Look(sizes.astype(np.float64), won.astype(np.float64), np.zeros(1), None)
+    found = gain_over_control_group(look.groups(0), look.clusters(0), FAMILY)
+    return found.measurable and found.low > 0
 
 
 def test_harness_finds_that_emails_of_one_recipient_are_not_independent():
