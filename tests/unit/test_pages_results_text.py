@@ -110,7 +110,7 @@ def test_versions_alike_have_no_difference_and_no_leader_of_worth() -> None:
 
 
 def test_a_high_chance_to_be_best_without_a_lead_is_said_to_be_no_proof() -> None:
-    verdict = said(record(), [1000, 1060])
+    verdict = said(record(), [1000, 1110])
     assert "could still be better" in verdict.headline
     assert "“Question” to be best is 9" in verdict.risk
     assert "no proof" in verdict.risk
