@@ -12,7 +12,8 @@ from functools import partial
 from threading import Event, Thread
 
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from msgspec import Struct
 
@@ -77,6 +78,8 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         interface=Interfaces.WSGI,
         workers=workers,
         blocking_threads=_THREADS,
+        http=HTTPModes.http1,  # a connection of either kind may stay silent for ever
+        http1_settings=HTTP1Settings(header_read_timeout=int(1000 * settings.request_seconds)),
         respawn_failed_workers=True,
         workers_kill_timeout=_KILL_SECONDS,
         log_dictconfig=log_config.configuration(settings.log_format, settings.log_level),

@@ -10,7 +10,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import IO
 
 from flask import Flask
@@ -26,6 +26,7 @@ from webapp.app import create_app
 from webapp.metrics import FoldMetrics
 from webapp.services import Services
 from webapp.settings import Settings
+from webapp.slow_bodies import BodyReads, SlowBodies, Sweeper
 
 WAIT_SECONDS = 5.0
 _RETRY_SECONDS = 0.05
@@ -98,6 +99,9 @@ def load(settings: Settings, folds: FoldMetrics) -> Flask:
         lock.acquire()
     app = application(settings, folds)
     app.extensions["bandits.lock"] = lock  # it is held for as long as the application lives
+    reads = BodyReads(settings.request_seconds)
+    app.wsgi_app = SlowBodies(app.wsgi_app, reads)  # type: ignore[method-assign]  # as its manual does
+    Thread(target=Sweeper(reads).run, args=(Event(),), name="slow bodies", daemon=True).start()
     gc.freeze()  # imported modules stay: collections may pass them over
     return app
 

@@ -124,6 +124,8 @@ class Operation(Struct, frozen=True, kw_only=True):
             del answer.headers["Content-Type"]
         if response.headers:
             answer.headers.extend(dict(response.headers))
+        if location := response.headers.get("Location"):
+            answer.headers["Location"] = request_ctx.request.script_root + location
         return answer
 
     def execute(

@@ -15,6 +15,8 @@ from bandits.errors import NotFound
 from storage.accounts import Role, User
 from storage.accounts.sessions import LASTING_SECONDS, Session
 from webapp.pages import pages
+from webapp.pages.anonymous_forms import read_anonymous_form
+from webapp.pages.known_device import remember_device
 from webapp.services import services
 
 ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
@@ -90,6 +92,10 @@ class PageSessions(SecureCookieSessionInterface):
         """Open the session of a page's request."""
         return None if request.path.startswith("/api/") else super().open_session(app, request)
 
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """Send cookies over HTTPS only where the request came by it, or the settings say so."""
+        return request.is_secure or super().get_cookie_secure(app)
+
 
 def init(app: Flask, ask_to_sign_in: Callable[[], ResponseReturnValue]) -> None:
     """Keep sessions in a cookie; `ask_to_sign_in` answers requests that need one and have none."""
@@ -116,6 +122,8 @@ def gate() -> ResponseReturnValue | None:
     role: Role | None = view.needs
     if role is not None and not current_user.is_authenticated:
         return current_app.login_manager.unauthorized()  # type: ignore[attr-defined,no-any-return]
+    if request.method not in SAFE_METHODS and not current_user.is_authenticated:
+        read_anonymous_form()
     if getattr(view, "takes_files", False):
         request.max_content_length = current_app.config["MAX_UPLOAD_BYTES"]
     if request.method not in SAFE_METHODS:
@@ -136,6 +144,7 @@ def start_session(user: User) -> None:
     signed_in = _load_person(token)
     if signed_in:
         login_user(signed_in)
+    remember_device(user.email)
 
 
 def _load_person(token: str) -> Person | None:
@@ -145,6 +154,11 @@ def _load_person(token: str) -> Person | None:
         return Person(accounts.user_by_id(signed_in.user_id), signed_in, token)
     except NotFound:
         return None
+
+
+def current_address() -> str:
+    """Return the address of the current request: path, prefix and query."""
+    return f"{request.script_root}{request.full_path}".rstrip("?")
 
 
 def local_address(address: str | None) -> str:

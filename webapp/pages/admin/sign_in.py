@@ -4,6 +4,7 @@ from flask import Response, flash, redirect, render_template, request, session, 
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, logout_user
 from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import HTTPException
 
 from bandits.errors import NotFound
 from storage.accounts import User
@@ -11,12 +12,14 @@ from webapp.pages import pages
 from webapp.pages.access import (
     SAFE_METHODS,
     allow_anybody,
+    current_address,
     local_address,
     needs,
     person,
     start_session,
 )
 from webapp.pages.admin.throttle import count_guess, forget_guesses
+from webapp.pages.anonymous_forms import read_anonymous_form
 from webapp.passwords import hash_password, is_outdated, matches
 from webapp.services import services
 
@@ -76,12 +79,22 @@ def ask_to_sign_in() -> ResponseReturnValue:
     if request.headers.get("X-Requested-With"):  # our script: it turns to the whole page
         return Response("sign in again", 401, content_type="text/plain")
     if request.method in SAFE_METHODS:
-        return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")))
+        return redirect(url_for("pages.sign_in", next=current_address()))
     # From elsewhere nothing is carried: it would be sent on in the name of who signs in.
     ours = request.headers.get("Sec-Fetch-Site") == "same-origin"
-    carried = MultiDict(request.form.items(multi=True)) if ours else MultiDict()
+    carried = _carried_form() if ours else MultiDict()
+    return Response(_sign_in_form(request.script_root + request.path, carried), 401)
+
+
+def _carried_form() -> MultiDict[str, str]:
+    """Return the form of the current request, nothing of one that is refused unread."""
+    try:
+        read_anonymous_form()
+    except HTTPException:
+        return MultiDict()
+    carried = MultiDict(request.form.items(multi=True))
     carried.poplist("csrf_token")
-    return Response(_sign_in_form(request.path, carried), 401)
+    return carried
 
 
 def _sign_in_form(
