@@ -4,6 +4,7 @@ import errno
 import logging
 import logging.config
 import multiprocessing
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from webapp.settings import Settings
 
 _THREADS = 64  # single choices wait for a commit that they share; waiting takes no core
 _KILL_SECONDS = 30
+_OTHERS = 0o077  # have no right to any file that the server creates
 _ANNOUNCE_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ def serve(settings: Settings, address: Address, workers: int) -> None:
             in use.
     """
     logging.config.dictConfig(log_config.configuration(settings.log_format, settings.log_level))
+    os.umask(_OTHERS)
     lock = worker.database_lock(settings.database_url)
     if lock is not None:
         if workers > 1:

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from bandits.engine import Engine
 from bandits.errors import Unavailable
 from storage import open_store
+from storage.private_files import open_own
 from storage.settings import parse_database_url
 from webapp import log_config
 from webapp.app import create_app
@@ -44,9 +45,10 @@ class FileLock:
         """Take the lock, waiting for a holder that is just ending.
 
         Raises:
-            Unavailable: another process keeps it; the message names that process.
+            Unavailable: another process keeps it, which the message names; or the file is not
+                this user's.
         """
-        file = self.path.open("a+", encoding="ascii")
+        file = open_own(self.path, "a+", encoding="ascii")
         deadline = time.monotonic() + wait_seconds
         while not _try_lock(file):
             if time.monotonic() >= deadline:

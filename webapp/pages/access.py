@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, abort, current_app, request, session, url_for
+from flask import Flask, Request, Response, abort, current_app, request, session, url_for
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, current_user, login_user
@@ -21,6 +21,7 @@ from webapp.services import services
 
 ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
 CSRF = "bandits.csrf"
+_FORMS = "webapp.pages.form."
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
@@ -131,6 +132,15 @@ def gate() -> ResponseReturnValue | None:
     if role is not None and not person().may(role):
         abort(403, role)
     return None
+
+
+@pages.after_request
+def keep_typed_forms(response: Response) -> Response:
+    """Let a browser's history keep the pages of the form: what is typed there is never lost."""
+    view: Any = current_app.view_functions.get(str(request.endpoint))
+    if view is not None and view.__module__.startswith(_FORMS):
+        response.headers.setdefault("Cache-Control", "private, no-cache")
+    return response
 
 
 def start_session(user: User) -> None:

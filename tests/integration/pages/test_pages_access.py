@@ -303,7 +303,7 @@ def test_headers_tell_browsers_what_pages_never_need(site, manager):
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["Referrer-Policy"] == "same-origin"
-    assert headers["Cache-Control"] == "private, no-cache"
+    assert headers["Cache-Control"] == "no-store"
 
 
 def test_no_page_has_script_or_style_of_its_own_inside(site, admin):
