@@ -51,6 +51,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     app.config["MAX_UPLOAD_BYTES"] = settings.max_upload_bytes
     app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
     app.config["SESSION_COOKIE_PATH"] = settings.url_prefix or "/"
+    app.config["SESSION_SECONDS"] = 3600 * settings.session_hours
     services.attach(app)
     request_context.init(app, settings)
     routes.init(app)

@@ -30,6 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         trusted_proxies: addresses and networks, separated by commas, of proxies whose headers
             name the caller.
         url_prefix: begins the path of every address, where the server is reached below a path.
+        session_hours: people sign in again after so long.
         request_seconds: a head that takes longer is ended; so is a slow body.
     """
 
@@ -44,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     access_log: bool = False
     trusted_proxies: Annotated[str, Meta(max_length=4000)] = ""
     url_prefix: Annotated[str, Meta(pattern=r"^((/[A-Za-z0-9_~\-][A-Za-z0-9_.~\-]*)+)?\Z")] = ""
+    session_hours: Annotated[float, Meta(ge=0.1, le=720)] = 12.0
     request_seconds: Annotated[float, Meta(ge=1, le=3600)] = 20.0
 
     @classmethod

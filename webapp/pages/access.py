@@ -5,7 +5,18 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, Response, abort, current_app, request, session, url_for
+from flask import (
+    Flask,
+    Request,
+    Response,
+    abort,
+    current_app,
+    flash,
+    redirect,
+    request,
+    session,
+    url_for,
+)
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, current_user, login_user
@@ -80,6 +91,12 @@ def allow_anybody(view: V) -> V:
     return view
 
 
+def open_with_any_password(view: V) -> V:
+    """Open a view to people who have yet to replace a password that somebody else set."""
+    view.with_any_password = True  # type: ignore[attr-defined]
+    return view
+
+
 def takes_files(view: V) -> V:
     """Allow a view bodies as long as an upload; other requests are limited to less."""
     view.takes_files = True  # type: ignore[attr-defined]
@@ -131,6 +148,13 @@ def gate() -> ResponseReturnValue | None:
         current_app.extensions[CSRF].protect()
     if role is not None and not person().may(role):
         abort(403, role)
+    if (
+        role is not None
+        and person().user.must_change_password
+        and not getattr(view, "with_any_password", False)
+    ):
+        flash("Choose a password of your own first: somebody else knows the one you have.")
+        return redirect(url_for("pages.account"))
     return None
 
 
@@ -161,6 +185,9 @@ def _load_person(token: str) -> Person | None:
     accounts, now = services().accounts, services().engine.clock()
     try:
         signed_in = accounts.sessions.find(token, at=now)
+        if now - signed_in.created_at >= current_app.config["SESSION_SECONDS"]:
+            accounts.sessions.end(signed_in.id)
+            return None
         return Person(accounts.user_by_id(signed_in.user_id), signed_in, token)
     except NotFound:
         return None
