@@ -6,8 +6,8 @@ A key that a person made, or that such a key made, ends with that person; others
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0025"
-down_revision = "0015"
+revision = "0019"
+down_revision = "0018"
 branch_labels = None
 depends_on = None
 
