@@ -197,7 +197,7 @@ def test_verdict_text_counts_days_and_names_the_dates() -> None:
         "Over 20,000 emails with final results, sent on 9 different days,"
         " mostly from 4 May to 10 May."
     )
-    assert basis[1] == "The last seven days with final results agree."
+    assert basis[1] == "Nothing in the last seven days with final results speaks against it."
     one = write(running("few_days", closed_days=1)).basis
     assert "sent on one day" in one[0]
     assert len(one) == 1, "there is no week to judge"

@@ -56,6 +56,8 @@ def tell(site, manager):
         pages = [words(reader.get(f"/experiments/{key}").text)]
         if record.state in {"running", "paused"}:
             pages.append(words(reader.get(f"/experiments/{key}/stop").text))
+        for sentence in text.earlier:
+            assert sentence in pages[0]
         for page in pages:
             assert plain in page
             assert not [sentence for sentence in OLD_SENTENCES if sentence in page]
@@ -151,7 +153,10 @@ def test_story_of_emails_that_all_were_sent_on_two_days(maker, tell):
     assert "Only 2 of 7 days of sending have final results." in text.why
     maker.clock.now += 7 * DAY
     maker.engine.learn(key)
-    assert "Stop and send “48 hours" not in tell(key).text, "what is final now speaks against it"
+    later = tell(key)
+    assert "Stop and send “48 hours" not in later.text, "what is final now speaks against it"
+    claim = r"On \d+ May: over emails sent from 12 May to 13 May, “48 hours only: 10 % off” earned"
+    assert re.match(claim, later.earlier[0]), "and what was said stays, with its date"
 
 
 def test_story_of_a_version_that_joins(site, maker, tell, manager):

@@ -27,7 +27,12 @@ _STATES = list(STATES)
 
 
 class ExperimentRow(Struct, frozen=True):
-    """One experiment's row; `gain` is None where nothing is complete."""
+    """One experiment's row.
+
+    Attributes:
+        gain: None where nothing is complete.
+        trusted: false while emails are not sent as intended.
+    """
 
     record: ExperimentRecord
     measure: Measure
@@ -35,6 +40,7 @@ class ExperimentRow(Struct, frozen=True):
     sent: int
     complete: int
     gain: Gain | None
+    trusted: bool
 
 
 # Sort keys of the list; True where the largest comes first.
@@ -122,7 +128,8 @@ def _row(record: ExperimentRecord) -> ExperimentRow:
     sent, complete = _counts(record)
     verdict = verdict_text(record, results, engine.clock())
     gain = results.gain if complete else None
-    return ExperimentRow(record, measure, verdict, sent, complete, gain)
+    trusted = results.verdict.action != "check_health"
+    return ExperimentRow(record, measure, verdict, sent, complete, gain, trusted)
 
 
 def _counts(record: ExperimentRecord) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from webapp.pages.experiment.labels import (
 from webapp.pages.form.prior_campaigns import shrink_rates
 from webapp.pages.formatting import amount, count, percent, short_number
 
-_REPLICATIONS = 500  # of a simulated A/B test
+_REPLICATIONS = 300  # of a simulated A/B test
 _FEW = 3  # versions that are named one by one
 _PER_THOUSAND = 1000.0
 _OPEN = "Cannot be told yet."
@@ -75,8 +75,8 @@ class QuestionContext(Struct, frozen=True):
 
 
 def answer_questions(record: ExperimentRecord, results: Results) -> tuple[Answer, ...]:
-    """Answer every question that a campaign with final results can be asked; else none."""
-    if not results.closed:
+    """Answer every question; none before results are final, or where they cannot be trusted."""
+    if not results.closed or results.verdict.action == "check_health":
         return ()
     experiment = record.configuration.experiment
     labels = [f"“{arm_name(experiment, a.variants)}”" for a in results.arms]
@@ -125,27 +125,41 @@ def _ab_test(context: QuestionContext) -> Answer:
     if not context.measure.is_rate:
         return Answer(question, "Cannot be told: only rates are simulated.", "open")
     rates = _measured_rates(results)
-    if rates is None:
+    if rates is None or not isinstance(gain, Interval):
         return Answer(question, _OPEN, "open")
-    share, mean, low, high = _simulated_test(results.closed, rates, context.minimised)
-    test = (
-        f"By simulation, an A/B test on {percent(share, 0)} of these emails gains about"
-        f" {context.total(mean)} over an equal split ({context.range(low, high)} in nine of ten)."
-    )
-    assumed = "It takes the rates measured here as the true ones."
-    if not isinstance(gain, Interval):
-        return Answer(question, f"{_OPEN} {test} {assumed}", "simulated")
-    here = f"This campaign gained {context.total(gain.estimate)}."
+    test = _simulated_test(results.closed, rates, context.minimised)
     verdict = "Too close to call."
-    if gain.low > high:
+    if gain.low > test.high:
         verdict = "Probably yes."
-    elif gain.high < low:
+    elif gain.high < test.low:
         verdict = "Probably not."
-    return Answer(question, f"{verdict} {here} {test} {assumed}", "simulated")
+    words = (
+        f"{verdict} This campaign gained {context.total(gain.estimate)}. By simulation, an A/B test"
+        f" on {percent(test.share, 0)} of these emails gains about {context.total(test.mean)}"
+        f" ({context.range(test.low, test.high)} in nine of ten)."
+        " Both are against an equal split, at the rates measured here."
+    )
+    return Answer(question, words, "simulated")
 
 
-def _measured_rates(results: Results) -> tuple[float, ...] | None:
-    """Estimate the rates of the arms that have one, shrunk towards each other; None for too few."""
+class MeasuredRates(Struct, frozen=True):
+    """Rates of arms, shrunk towards each other, and how uncertain each still is; hashable."""
+
+    means: tuple[float, ...]
+    sds: tuple[float, ...]
+
+
+class SimulatedTest(Struct, frozen=True):
+    """Gain over an equal split of the A/B test that does best, with 90 % of its range."""
+
+    share: float
+    mean: float
+    low: float
+    high: float
+
+
+def _measured_rates(results: Results) -> MeasuredRates | None:
+    """Estimate the rates of the arms that have one; None where they are not told apart."""
     sizes = results.health.effective_sample_size
     pairs = [
         (size, a.value.estimate)
@@ -153,25 +167,30 @@ def _measured_rates(results: Results) -> tuple[float, ...] | None:
         if isinstance(a.value, Interval)
     ]
     shrunk = shrink_rates(*map(np.array, zip(*pairs, strict=True))) if len(pairs) > 1 else None
-    return None if shrunk is None else tuple(np.clip(shrunk, 0.0, 1.0).round(6).tolist())
+    if shrunk is None or not shrunk[1].any():  # without a spread, nothing could be won
+        return None
+    return MeasuredRates(*(tuple(row.round(6).tolist()) for row in shrunk))
 
 
 @lru_cache(maxsize=256)
 def _simulated_test(
     emails: int,
-    rates: tuple[float, ...],
+    rates: MeasuredRates,
     minimised: bool,  # noqa: FBT001 - a key of the cache
-) -> tuple[float, float, float, float]:
-    """Simulate A/B tests: the share of the one that does best, its gain, and 90 % of its range."""
-    means = tuple(1 - rate for rate in rates) if minimised else rates
-    levels = tuple((k,) for k in range(len(rates)))
-    plan = CampaignPlan((emails,), 0, means, None, 0.0, 1.0, levels, shuffled=False)
+) -> SimulatedTest:
+    """Simulate A/B tests of different sizes, each with rates drawn as uncertain as they are."""
     rng = np.random.default_rng(0)
-    sides = []
+    n_arms = len(rates.means)
+    drawn = np.clip(rng.normal(rates.means, rates.sds, (_REPLICATIONS, n_arms)), 0.0, 1.0)
+    truth = 1 - drawn if minimised else drawn
+    levels = tuple((k,) for k in range(n_arms))
+    plan = CampaignPlan((emails,), 0, rates.means, None, 0.0, 1.0, levels, shuffled=False)
+    tests = []
     for share in SHARES:
-        extra = simulate_test(plan, share, _REPLICATIONS, rng).extra[:, -1]
-        sides.append((share, float(extra.mean()), *np.quantile(extra, [0.05, 0.95]).tolist()))
-    return max(sides, key=lambda side: side[1])
+        extra = simulate_test(plan, share, _REPLICATIONS, rng, truth).extra[:, -1]
+        low, high = np.quantile(extra, [0.05, 0.95]).tolist()
+        tests.append(SimulatedTest(share, float(extra.mean()), low, high))
+    return max(tests, key=lambda test: test.mean)
 
 
 def _dependencies(context: QuestionContext) -> list[Answer]:
@@ -237,7 +256,7 @@ def _droppable(context: QuestionContext) -> Answer:
             "open",
         )
     moving = verdict.lifts_move or verdict.recent == "contradicts"
-    if verdict.arm is None or verdict.at_most is None or verdict.reason == "split" or moving:
+    if verdict.arm is None or verdict.at_most is None or moving:
         return Answer(question, _OPEN, "open")
     kept = {verdict.arm, *verdict.rivals, *verdict.uncompared}
     worse = [a.index for a in arms if a.index not in kept and not a.paused]

@@ -396,16 +396,14 @@ def _basis(context: VerdictContext) -> tuple[str, ...]:
 
 def _recent(context: VerdictContext) -> str:
     """Write whether the last seven days agree, with the leader or with choosing by recipient."""
-    match context.verdict.recent, context.personal:
-        case "agrees", False:
-            return "The last seven days with final results agree."
-        case "agrees", True:
-            return f"In the last seven days, {context.leader} did about as well for everyone."
-        case "contradicts", False:
-            return "The last seven days with final results disagree."
-        case "contradicts", True:
-            return "In the last seven days too, choosing by recipient did better."
-    return "The last seven days cannot be judged yet."
+    recent = context.verdict.recent
+    if recent == "agrees":
+        return "Nothing in the last seven days with final results speaks against it."
+    if recent == "unknown":
+        return "The last seven days cannot be judged yet."
+    if context.personal:
+        return "In the last seven days too, choosing by recipient did better."
+    return "The last seven days with final results disagree."
 
 
 def _dates(context: VerdictContext) -> str:

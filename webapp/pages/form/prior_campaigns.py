@@ -42,12 +42,14 @@ def shrunk_rates(complete: Sequence[int], reward: Sequence[float]) -> tuple[floa
     """Estimate the rates of the worst and the best arm; None while there are too few results."""
     has_enough = np.array(complete) >= _ENOUGH
     n = np.array(complete, dtype=np.float64)[has_enough]
-    better = shrink_rates(n, np.array(reward)[has_enough] / n)
-    return None if better is None else (float(better.min()), float(better.max()))
+    shrunk = shrink_rates(n, np.array(reward)[has_enough] / n)
+    return None if shrunk is None else (float(shrunk[0].min()), float(shrunk[0].max()))
 
 
-def shrink_rates(n: FloatArray, rates: FloatArray) -> FloatArray | None:
+def shrink_rates(n: FloatArray, rates: FloatArray) -> tuple[FloatArray, FloatArray] | None:
     """Shrink rates (K,), of n results each (K,), towards their mean; None for fewer than two.
+
+    Returned are the rates and the standard deviation that each is still uncertain by.
 
     The best of several measured rates is too high by chance, and the worst too low. So each is
     shrunk towards the mean of all by the share of the spread that is chance (James and Stein, 1961,
@@ -63,5 +65,5 @@ def shrink_rates(n: FloatArray, rates: FloatArray) -> FloatArray | None:
     excess = float((weights * (rates - mean) ** 2).sum()) - (len(n) - 1)
     scale = float(weights.sum() - (weights**2).sum() / weights.sum())
     spread = max(0.0, excess / scale)
-    better: FloatArray = mean + spread / (spread + noise) * (rates - mean)
-    return better
+    kept = spread / (spread + noise)
+    return mean + kept * (rates - mean), np.sqrt(kept * noise)
