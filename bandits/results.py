@@ -131,6 +131,66 @@ class SegmentLift(Struct, frozen=True):
     lift: Finding
 
 
+class EventGroup(Struct, frozen=True):
+    """Events of one name among the emails of an arm, or of the control group.
+
+    Attributes:
+        sent: decisions whose clocks have started, not cancelled.
+        open: share of them whose reward window is still open, so that their events can still
+            come; None before the first.
+        emails: those of `sent` with at least one such event so far.
+        events: how many events they have.
+        rate: `emails` of `sent`: so far, never final while some are open.
+        value: Σ of the events' values, where they have one, such as money.
+        closed: decisions whose window is over.
+        closed_emails: those of them with at least one such event.
+    """
+
+    sent: int
+    open: float | None
+    emails: int
+    events: int
+    rate: float | None
+    value: float | None
+    closed: int
+    closed_emails: int
+
+
+class ArmEvents(EventGroup, frozen=True):
+    """Events of one name among the emails of an arm, and what closed decisions say of them.
+
+    Attributes:
+        closed_rate: the rate of emails with the event.
+        difference: how much higher that is than the control's; None for the control itself.
+        closed_value: the mean value per email, None where events have none.
+        value_difference: how much higher that is than the control's; None as the two above.
+    """
+
+    closed_rate: Finding
+    difference: Finding | None
+    closed_value: Finding | None
+    value_difference: Finding | None
+
+
+class EventResult(Struct, frozen=True):
+    """Events of one name, by arm: a declared metric, or a listed event that came.
+
+    Attributes:
+        weight: what one unit of it adds to the reward; None where it is not declared, and so
+            earns nothing.
+        less_is_better: the event is unwanted, as an unsubscribe is.
+        holdout: None without a control group.
+        family: the differences, of all events and arms, that hold together.
+    """
+
+    name: str
+    weight: float | None
+    less_is_better: bool
+    arms: list[ArmEvents]
+    holdout: EventGroup | None
+    family: Family
+
+
 class Segment(Struct, frozen=True):
     """The decisions of one value, or one band of values, of a feature.
 
@@ -192,8 +252,9 @@ class Split(Struct, frozen=True):
     Attributes:
         sent: drawn decisions whose clocks have started, whose probabilities could be derived again.
         expected: Σ of the probability of each arm over them.
-        p_values: two-sided, of each arm.
+        p_values: two-sided, of each arm; they hold however often one looks.
         alarmed: arms whose p-value is below `level`.
+        level: by arm, so that any arm of a sound experiment ever alarms in less than 1 %.
     """
 
     sent: list[int]
@@ -204,15 +265,16 @@ class Split(Struct, frozen=True):
 
 
 class LateRewards(Struct, frozen=True):
-    """Reward of closed decisions that was reported only after they had matured.
+    """Reward that was reported only after its decision had matured.
 
     Attributes:
-        share: of each arm's reward, None where it has none.
-        overall: of all reward.
+        share: of the reward of each arm's closed decisions, None where it has none.
+        overall: of the reward of all closed decisions.
         differs: arms answer at different speeds, more than chance explains, so that learning at
             maturity favours the quick ones.
         p_value: of "all arms answer at one speed".
-        warn: `differs`, or `overall` is above `limit`.
+        warn: `differs`, or `overall` is above `limit`, or `so_far` is beyond chance.
+        so_far: of all reward of matured decisions, open ones too: it grows until they close.
     """
 
     share: list[float | None]
@@ -221,15 +283,17 @@ class LateRewards(Struct, frozen=True):
     p_value: float
     warn: bool
     limit: float
+    so_far: float | None = None
 
 
 class Drift(Struct, frozen=True):
-    """Test of rates that moved while the experiment ran.
+    """Test of what moved while the experiment ran: the arms' levels, or their lifts.
 
     Attributes:
-        p_value: of "no arm's mean reward changed"; 1 on too little data.
-        found: then intervals for constant rates are not shown.
-        periods: how many were compared.
+        p_value: of "nothing moved", however often one looks; 1 on too little data.
+        found: it is low enough.
+        periods: how many were compared: of levels days, four weeks at a time after eight weeks; of
+            lifts whole weeks.
     """
 
     p_value: float
@@ -254,6 +318,14 @@ class Health(Struct, frozen=True):
         early: events before their decision was made or activated; not kept.
         maturing: share of sent decisions that have not matured, None before the first.
         open: share of sent decisions whose window is still open, None before the first.
+        drift: the same as `levels`, by its earlier name.
+        levels: of each arm's mean reward; where it was found to move, intervals for constant rates
+            and chances to be best are not shown.
+        lifts: of each arm's lift over the control, beyond what moves all arms alike.
+        resummed: share of sent decisions that are in sums being made anew, after an upgrade to a
+            version that keeps more; until all are, what rests on these is not shown. None where
+            nothing is being summed.
+        left_out: closed decisions that such sums lack, since retention had removed their rows.
     """
 
     split: Split
@@ -271,6 +343,10 @@ class Health(Struct, frozen=True):
     drift: Drift
     maturing: float | None
     open: float | None
+    levels: Drift
+    lifts: Drift
+    resummed: float | None = None
+    left_out: int = 0
 
 
 class HistoryPoint(Struct, frozen=True):
@@ -295,6 +371,7 @@ class Results(Struct, frozen=True):
         lift_family: the comparisons of arms with the control.
         features: declared ones, the first few of them.
         guarantees: the promises of intervals, by `Interval.promise`.
+        events: declared metrics, and listed events that came, from the first on; by name.
         history: snapshots spread over time, the oldest first.
         verdict: the next step, one for all who ask.
         statements: claims that held when they were made and do not hold now, the oldest first.
@@ -325,3 +402,4 @@ class Results(Struct, frozen=True):
     statements: list[Statement]
     statements_reset: StatementsReset | None
     interactions: InteractionResult | None
+    events: list[EventResult]

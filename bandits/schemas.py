@@ -81,6 +81,7 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     Attributes:
         event_id: the sender's id of this event; the same again counts once.
+        metric: a declared metric, or the name of a listed event, which earns nothing.
         occurred_at: when it happened, with its offset; now unless given.
     """
 

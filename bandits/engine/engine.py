@@ -15,6 +15,7 @@ from bandits.engine.analysis.summary import summarise
 from bandits.engine.choose import ChooseHandler
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
+from bandits.engine.resummation import resummed_part, sum_anew
 from bandits.engine.retention import remove_old
 from bandits.engine.statement_recorder import StatementRecorder
 from bandits.engine.sums import load_inference_state
@@ -203,7 +204,9 @@ class Engine:
         )
         policy: ActivePolicy | str
         try:
-            policy = self._policies.past(record, configuration, stored.policy_version)
+            policy = self._policies.past(
+                record, configuration, stored.policy_version, stored.eligible_set
+            )
         except NotDerivable as error:
             policy = str(error)
         return explain_decision(stored, configuration, policy, self.store.log.events(decision_id))
@@ -277,6 +280,30 @@ class Engine:
         before = self.clock() - days * DAY
         return remove_old(self.store, key, before=before, between=between, enough=enough)
 
+    def sum_anew(
+        self,
+        key: str,
+        *,
+        between: Callable[[], object] = lambda: None,
+        portions: float = math.inf,
+    ) -> bool:
+        """Sum the log anew where an earlier version stored less than results are read from.
+
+        Folds go on meanwhile, and an interruption loses nothing.
+
+        Args:
+            key: the experiment.
+            between: called between transactions, to let others write.
+            portions: how many transactions are enough for now.
+
+        Returns:
+            True where nothing is left to be done.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        return sum_anew(self.store, key, between=between, portions=portions)
+
     def results(self, key: str) -> Results:
         """Compute the results of an experiment, from its snapshots alone.
 
@@ -289,10 +316,13 @@ class Engine:
         state = self.store.snapshots.state(key, _HISTORY_POINTS)
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
+        resummed = resummed_part(state, inference)
+        active = self._policies.newest(record)
         results = summarise(
-            record, self._policies.newest(record), inference, state.points, state.statements
+            record, active, inference, state.points, state.statements, resummed=resummed
         )
-        self._results[key] = (_results_key(record), results)
+        if resummed is None:
+            self._results[key] = (_results_key(record), results)
         return results
 
 

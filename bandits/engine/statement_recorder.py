@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from bandits.engine.active_policy import ActivePolicyCache
 from bandits.engine.analysis.conclusions import claims
 from bandits.engine.analysis.findings import Analysis
+from bandits.engine.resummation import resummed_part
 from bandits.engine.sums import load_inference_state
 from bandits.store import Store
 from bandits.verdict import Statement, Statements, StatementsReset
@@ -33,6 +34,8 @@ class StatementRecorder:
             return
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
+        if resummed_part(state, inference) is not None:
+            return  # some decisions are not in them yet
         analysis = Analysis(self._policies.newest(record), inference)
         kept, now = state.statements, state.snapshot.at
         if analysis.facts.lifts_move:

@@ -11,6 +11,7 @@ it is weighted (AIPW) unless a person vouches that rates are steady, for an emai
 within hours, say.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.inference import aipw
 from bandits.inference.aipw import Scores
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.clusters import ClusterSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.intervals import (
     GAIN,
@@ -41,10 +43,18 @@ PASSED = 1 / 3  # looks at which the last days of a steady leader show no declin
 LIKELY = 1.645  # standard errors of a one-sided bound of 95 %
 
 Recent = Literal["agrees", "contradicts", "unknown"]
+BURN_IN_OF_GROUP = 10  # independent conversions of the control group, and of the others
+_TIGHTEST_OF_GROUP = 50.0  # independent conversions of the smaller group, where it is tightest
 
 _NO_FLOOR = NotYet(
     "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
     "without a floor, inverse-propensity weights have no bound",
+)
+
+_REMOVED = NotYet(
+    "This cannot be told: the emails' rows were removed after their time before it was known "
+    "which of them went to the same recipient.",
+    "no counted decision has a cluster",
 )
 
 
@@ -53,14 +63,15 @@ class EstimationContext(Struct, frozen=True):
 
     Attributes:
         contextual: its policy uses the context.
-        drifting: rates were found to move; see `bandits.inference.periods`.
+        drifting: the arms' levels were found to move; see `bandits.inference.periods`.
         floor: the least probability that an eligible arm can have, or could when a counted decision
             was made.
         steady: a person vouches that rates stay constant for as long as it runs.
         low: the least reward.
         high: the largest reward.
         requested: requests may have narrowed the arms that they could get, perhaps by recipient.
-        lifts_move: lifts were found to move while it ran.
+        lifts_move: comparisons with the control were found to move; see
+            `bandits.inference.lift_periods`.
     """
 
     contextual: bool
@@ -185,18 +196,64 @@ def gain_over_equal_split(facts: EstimationContext, evidence: AipwSums, family: 
     return gain
 
 
-def gain_over_control_group(groups: AipwSums, family: Family) -> Finding:
+def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Family) -> Finding:
     """Find what was earned in all more than if everybody outside it had got the control.
+
+    Emails of one recipient count together: the variance is that of independent emails times the
+    design effect of `clusters`, and so many times fewer are the conversions that the burn-in asks
+    for. Recipients who converted would be the better measure, and are not known from sums.
 
     Args:
         groups: over *all* recipients as one experiment of two arms, 0 those that were decided for
             and 1 the held out, drawn with probabilities 1 − h and h.
+        clusters: the same by bucket of their recipients.
         family: which claims hold together with this one.
     """
     scores = aipw.contrast(groups, np.array([1.0, -1.0]))
-    decided = float(groups.moments[..., 0, 0, 0].sum())
-    per = max(float(scores.n), 1.0) / max(decided, 1.0)
-    return _weighted(scores, family, RANDOMISED, per=per)
+    sends, n = groups.sends, float(scores.n)
+    if not clusters.decisions and n > 0:
+        return _REMOVED
+    if sends.min() < BURN_IN_DECISIONS:
+        return _not_enough(0.0, 0.0)
+    weights = groups.moments[..., 0, 1, :].sum(axis=0) / sends  # 1 / (1 − h) and 1 / h
+    conversions = groups.earning.sum(axis=0)
+    design_effect = clusters.design_effect(n, float(conversions.min()), float(1 / weights[1]))
+    independent = conversions / design_effect
+    if independent.sum() < BURN_IN_CONVERSIONS or independent.min() < BURN_IN_OF_GROUP:
+        return _not_enough(float(independent.sum()), float(independent.min()))
+    size = float(groups.prediction[2])
+    clustered = replace(
+        scores,
+        variation=scores.variation * design_effect,
+        variation_expected=np.asarray(tightest_variation(weights, size, design_effect)),
+    )
+    total, margin = float(scores.total), float(clustered.margin(family.alpha_each))
+    per = n / float(sends[0])
+    low, high = (total - margin) / per, (total + margin) / per
+    return Interval(low, high, total / per, family.alpha_each, RANDOMISED.key, family)
+
+
+def tightest_variation(weights: FloatArray, conversion: float, design_effect: float) -> float:
+    """Return the variation of scores at which the interval of a randomised difference is tightest.
+
+    It is that of 50 independent conversions in the smaller group.
+
+    Args:
+        weights: (2,) one over the probability of either group.
+        conversion: the mean square of a conversion.
+        design_effect: of recipients who get several emails.
+    """
+    return float(_TIGHTEST_OF_GROUP * weights.max() * weights.sum() * conversion * design_effect**2)
+
+
+def _not_enough(independent: float, fewest: float) -> NotYet:
+    """Make the finding of a control group with too few conversions that are independent."""
+    return NotYet(
+        f"Not enough yet: {min(independent, BURN_IN_CONVERSIONS):,.0f} of {BURN_IN_CONVERSIONS} "
+        f"successes, and {min(fewest, BURN_IN_OF_GROUP):,.0f} of {BURN_IN_OF_GROUP} in the "
+        "smaller group, where those of one recipient count together.",
+        "the asymptotic interval errs too often before its burn-in",
+    )
 
 
 class Lead(Struct, frozen=True):

@@ -1,4 +1,8 @@
-"""Late rewards: reward that is reported after maturity, when silence has counted as zero."""
+"""Late rewards: reward that is reported after maturity, when silence has counted as zero.
+
+Over closed decisions its share is known. Over all that have matured, open ones too, it is what came
+late so far, to which more may come: at least so much is known long before the first window closes.
+"""
 
 from dataclasses import dataclass
 
@@ -7,14 +11,16 @@ from scipy.special import chdtrc
 
 from bandits.additive import Additive, dump_arrays, field_values, load_arrays
 from bandits.array_types import FloatArray, IntArray
+from bandits.inference.confidence_sequences import rate_bounds
 
 LIMIT = 0.1  # of all reward: more than this coming after maturity is warned of
+SURE = 0.01  # the chance that open decisions are ever warned of without cause, at most
 DIFFERS = 0.001  # the p-value below which arms answer at different speeds; looked at often
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LateRewardSums(Additive):
-    """Sums over closed decisions, each (K,); additive.
+    """Sums over decisions, closed or matured, each (K,); additive.
 
     Attributes:
         moved: Σ |r − r at maturity|.
@@ -70,6 +76,16 @@ class LateRewardSums(Additive):
         """Share of each arm's reward that came after maturity, None without any."""
         pairs = zip(self.moved.tolist(), self.earned.tolist(), strict=True)
         return [moved / earned if earned > 0 else None for moved, earned in pairs]
+
+    @property
+    def surely_late(self) -> bool:
+        """True where more than `LIMIT` of reward came late, and of answers too beyond chance.
+
+        Answers are counted by the confidence sequence of a rate, so that it may be looked at often.
+        """
+        changed, answered = self.changed.sum(), self.answered.sum()
+        low, _ = rate_bounds(np.minimum(changed, answered), answered, SURE)
+        return (self.overall or 0.0) > LIMIT and bool(low > LIMIT)
 
     @property
     def differs_p_value(self) -> float:

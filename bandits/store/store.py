@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from bandits.store.fold import Fold, LogAudit, Removal
+from bandits.array_types import FloatArray
+from bandits.store.fold import Fold, LogAudit, Removal, ResummationPortion
 from bandits.store.values import (
     DecisionRefs,
     Event,
@@ -240,6 +241,41 @@ class SnapshotPort(Protocol):
         Raises:
             NotFound: there is no such experiment or snapshot.
             NotDerivable: the snapshot knew of decisions that were erased or removed since.
+        """
+        ...
+
+    def resumming(self, key: str) -> bool:
+        """Return true where sums of the newest snapshot are being made anew, or need to be.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def resum(self, key: str, *, most: int) -> AbstractContextManager[ResummationPortion | None]:
+        """Start a portion of a resummation: take the experiment's lock and read what comes next.
+
+        Args:
+            key: the experiment.
+            most: about how many decisions.
+
+        Returns:
+            None where the newest snapshot lacks nothing.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def allocation(
+        self, key: str, configuration_version: int, policy_version: int, restriction: bytes
+    ) -> FloatArray | None:
+        """Read what a fold stored of the probabilities that decisions were drawn from.
+
+        See `bandits.store.fold.HistoryReader.allocation`.
+
+        Raises:
+            NotFound: there is none of this key.
         """
         ...
 

@@ -58,7 +58,7 @@ DOCUMENTS = {
     "draft/learn_every": "amount unit",
     "draft/forgetting_time": "amount unit",
     "draft/answers": "differ late price",
-    "draft/plan": "emails over waves base better rates worth earlier",
+    "draft/plan": "emails over waves base better rates worth earlier recipients",
     "draft/plan/over": "amount unit",
     "upload": (
         "id experiment kind name by created_at stage columns events subject anew contents"
@@ -81,12 +81,15 @@ ARRAYS = {  # by family
 # Stored by their order, without names.
 ORDERS = {
     "counts": "sent complete reward square metrics",
-    "inference": "arms groups ratio periods segments lateness floors recent cohorts",
+    "inference": "arms groups ratio periods segments lateness floors recent cohorts "
+    "lift_periods late_so_far clusters left_out events",
     "inference/ratio": "sent expected square",
     "inference/lateness": "moved earned changed answered",
+    "inference/left_out": "drawn held_out",
 }
 # Bytes that are no encoding of ours, with what they are.
 PLAIN_BYTES = {
+    "allocations.eligible_set": "as of the decisions",
     "api_keys.digest": "SHA-256",
     "api_keys.previous_digest": "SHA-256",
     "decisions.context": "little-endian doubles, as the configuration's features are encoded",
@@ -153,6 +156,7 @@ def test_stored_sums_keep_their_order() -> None:
         "inference": zeros,
         "inference/ratio": zeros.ratio,
         "inference/lateness": zeros.lateness,
+        "inference/left_out": zeros.left_out,
     }
     orders = {name: " ".join(f.name for f in fields(value)) for name, value in sums.items()}
     assert orders == ORDERS
@@ -164,8 +168,12 @@ def test_stored_counts_are_columns_in_the_order_of_their_fields() -> None:
 
 def test_inference_state_has_one_number() -> None:
     tables = metadata.tables
-    columns = (tables["inference_states"].c.content, tables["retained_sums"].c.inference_state)
-    assert [column.type.number for column in columns] == [state._FORMAT] * 2
+    columns = (
+        tables["inference_states"].c.content,
+        tables["retained_sums"].c.inference_state,
+        tables["resummations"].c.content,
+    )
+    assert [column.type.number for column in columns] == [state._FORMAT] * 3
 
 
 def test_encoded_columns_declare_their_format() -> None:

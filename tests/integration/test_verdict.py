@@ -44,8 +44,10 @@ class Campaign:
 
     def send(self, n, rates, contexts=({},)):
         """Send n emails, whose rates are by variant, and by context in turn."""
+        names = [f"{self.now}-{i}" for i in range(n)]  # by which arms are drawn
         requests = [
-            Request(f"{self.now}-{i}", context=contexts[i % len(contexts)]) for i in range(n)
+            Request(name, decision_id=name, context=contexts[i % len(contexts)])
+            for i, name in enumerate(names)
         ]
         decisions = self.engine.choose("spring", requests)
         clicks = [
@@ -129,7 +131,8 @@ def test_verdict_on_rates_that_have_crossed_does_not_ship_by_their_average(campa
     spring.days(8, 600, {"a": (0.25,), "b": (0.12,)})
     conclusion = spring.verdict()
     assert (conclusion.arm, conclusion.leads) == (1, True)
-    assert (conclusion.action, conclusion.reason) == ("keep_running", "recent_contradicts")
+    assert (conclusion.action, conclusion.reason) == ("keep_running", "lifts_move")
+    assert (conclusion.lifts_move, conclusion.recent) == (True, "contradicts")
 
 
 def test_verdict_of_a_personal_policy_keeps_personalising(campaign) -> None:
@@ -172,10 +175,10 @@ def test_version_that_joins_leaves_what_was_known(campaign) -> None:
 
 def test_claim_that_more_data_withdraw_stays_as_a_dated_statement(campaign) -> None:
     spring = campaign()
-    spring.days(4, 400, BETTER)
+    spring.days(4, 400, {"a": (0.10,), "b": (0.17,)})
     assert spring.verdict().leads
     assert spring.results().statements == []  # it holds as of now
-    spring.days(4, 400, WORSE)
+    spring.days(8, 400, {"a": (0.15,), "b": (0.13,)})
     assert not spring.verdict().leads
     kinds = {s.kind: s for s in spring.results().statements}
     assert set(kinds) == {"leads", "better_than_control"}
@@ -189,10 +192,19 @@ def test_claim_that_more_data_withdraw_stays_as_a_dated_statement(campaign) -> N
 
 def test_erasure_drops_statements_that_rested_on_it(store) -> None:
     spring = Campaign(store)
-    spring.days(4, 400, BETTER)
-    spring.days(4, 400, WORSE)
+    spring.days(4, 400, {"a": (0.10,), "b": (0.17,)})
+    spring.days(8, 400, {"a": (0.15,), "b": (0.13,)})
     assert spring.results().statements
     spring.engine.erase(f"{START}-0", by="test")
     results = spring.results()
     assert results.statements == []
     assert results.statements_reset.reason == "erasure"
+
+
+def test_lifts_that_move_drop_statements_about_them(campaign) -> None:
+    spring = campaign()
+    spring.days(4, 400, BETTER)
+    spring.days(8, 400, WORSE)
+    results = spring.results()
+    assert results.verdict.lifts_move
+    assert (results.statements, results.statements_reset.reason) == ([], "lifts_move")

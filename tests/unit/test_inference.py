@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from scipy import stats
+from scipy import special, stats
 
 from bandits.inference import aipw
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.clusters import ClusterSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.estimates import (
     EstimationContext,
@@ -18,7 +19,8 @@ from bandits.inference.estimates import (
     variant_weights,
 )
 from bandits.inference.intervals import LIFT, RATE, WEIGHTED, Family, Interval
-from bandits.inference.periods import drift_p_value
+from bandits.inference.lift_periods import LiftPeriodSums
+from bandits.inference.periods import PeriodSums, levels_evidence, trend_factor
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.numerics.best_arm import WARNING, beta_best_arm, student_best_arm
 
@@ -214,9 +216,17 @@ def test_a_gain_is_measurable_only_once_its_interval_excludes_0():
     assert 0 < found.low < found.estimate < found.high
 
 
+def _spread_out(successes: list[int], sends: list[int]) -> ClusterSums:
+    """Make cluster sums of recipients with one email each."""
+    groups = np.repeat([0, 1], sends)
+    rewards = np.concatenate([np.arange(n) < s for s, n in zip(successes, sends, strict=True)])
+    buckets = np.random.default_rng(5).integers(0, 256, len(groups))
+    return ClusterSums.from_decisions(buckets, groups, rewards.astype(float))
+
+
 def test_the_gain_over_the_control_group_is_the_difference_of_means_for_all_outside_it():
     groups = _evidence([2_850, 100], [95_000, 5_000], [0.95, 0.05])
-    found = gain_over_control_group(groups, ALONE)
+    found = gain_over_control_group(groups, _spread_out([2_850, 100], [95_000, 5_000]), ALONE)
     assert found.measurable
     assert found.estimate == pytest.approx(95_000 * (2_850 / 95_000 - 100 / 5_000))
     assert found.low < found.estimate < found.high
@@ -316,19 +326,24 @@ def test_sample_ratios_add_up_over_shared_and_own_probabilities():
     np.testing.assert_allclose(one.variance, 4 * shared * (1 - shared))
 
 
-def test_sample_ratio_p_value_with_equal_probabilities_is_the_binomial_one():
-    for sent in (0, 1, 3, 9, 60):
-        ratio = SampleRatio(np.array([sent, 0]), np.array([3.0, 0]), np.array([0.03, 0]))
-        at_least, at_most = stats.binom.sf(sent - 1, 300, 0.01), stats.binom.cdf(sent, 300, 0.01)
-        expected = min(1, 2 * min(at_least, at_most))
-        np.testing.assert_allclose(ratio.p_values[0], expected, rtol=1e-9)
+def test_sample_ratio_p_value_holds_where_three_sends_are_expected():
+    n, share = 300, 0.01
+    sent = np.arange(n + 1.0)
+    expected = np.full(n + 1, n * share)
+    ratio = SampleRatio(sent[:, None], expected[:, None], expected[:, None] * share)
+    log_chances = stats.binom.logpmf(sent, n, share)
+    mean = np.exp(special.logsumexp(log_chances + ratio.evidence[:, 0]))
+    assert mean <= 1, "a supermartingale that starts at 1"
+    assert ratio.p_values[3, 0] == 1
+    assert ratio.p_values[30, 0] < ratio.level
 
 
-def test_sample_ratio_p_value_with_many_sends_is_the_normal_one():
-    expected, square = 2e6, 9e5
-    sent = expected + 2.5 * np.sqrt(expected - square)
-    ratio = SampleRatio(*(np.array([x]) for x in (sent, expected, square)))
-    assert ratio.p_values[0] == pytest.approx(2 * stats.norm.sf(2.5), rel=0.01)
+def test_sample_ratio_with_many_sends_alarms_at_about_four_standard_deviations():
+    expected, square = 50_000.0, 25_000.0
+    for deviation, alarmed in ((3.5, False), (-3.5, False), (4.1, True), (-4.1, True)):
+        sent = expected + deviation * np.sqrt(expected - square)
+        columns = ((sent, 1e5 - sent), (expected, expected), (square, square))
+        assert SampleRatio(*map(np.array, columns)).alarms().tolist() == [alarmed, alarmed]
 
 
 def test_an_arm_that_could_not_be_sent_alarms_when_it_was():
@@ -372,16 +387,68 @@ def test_expected_losses_take_leading_axes_and_are_never_below_0():
     np.testing.assert_allclose(rates.losses, [1 - 2e-6, 0], atol=1e-9)
 
 
-def test_drift_needs_two_periods_with_successes():
+def test_levels_need_two_periods_with_successes():
     zeros, some = np.zeros((4, 2)), np.full((4, 2), 9.0)
-    assert drift_p_value(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros((0, 2))) == 1
-    assert drift_p_value(zeros, zeros, zeros) == 1
-    assert drift_p_value(100 * some, zeros, zeros) == 1
-    assert drift_p_value(some[:1] * 100, some[:1] * 10, some[:1] * 10) == 1
+    days = np.arange(4)
+    assert levels_evidence(days[:0], zeros[:0], zeros[:0], zeros[:0]) == pytest.approx(0)
+    assert levels_evidence(days, zeros, zeros, zeros) == pytest.approx(0)
+    assert levels_evidence(days, 100 * some, zeros, zeros) == pytest.approx(0)
+    one = levels_evidence(days[:1], some[:1] * 100, some[:1] * 10, some[:1] * 10)
+    assert one == pytest.approx(0)
 
 
-def test_drift_of_one_arm_in_two_periods_is_the_chi_square_of_the_table():
-    won, sent = np.array([[40.0], [70.0]]), np.array([[400.0], [500.0]])
-    table = np.hstack([won, sent - won])
-    expected = stats.chi2_contingency(table, correction=False).pvalue
-    assert drift_p_value(sent, won, won) == pytest.approx(expected, rel=1e-9)
+def test_trend_factor_is_the_ratio_of_two_normal_densities():
+    rng = np.random.default_rng(3)
+    y, n, time = rng.normal(size=6), rng.integers(1, 9, 6).astype(float), np.arange(6.0)
+    vague = np.diag(1 / n) + 1e6  # a mean that may be anything
+    moved = vague + 0.3**2 * np.outer(time, time)
+    dense = stats.multivariate_normal.logpdf
+    expected = dense(y, np.zeros(6), moved) - dense(y, np.zeros(6), vague)
+    assert trend_factor(y, n, time, np.array(0.3)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_lift_sums_weigh_each_decision_by_the_other_arms_share():
+    shares = np.array([[0.2, 0.5, 0.3], [0.4, 0.0, 0.6]])  # arm 1 is the control
+    sums = LiftPeriodSums.from_decisions(
+        np.array([3, 3, 3, 5]),
+        np.array([0, 0, 1, 0]),
+        np.array([0, 1, 2, 2]),
+        np.array([2.0, 3.0, 7.0, 1.0]),
+        scales=np.ones(4),
+        shares=shares,
+        control=1,
+    )
+    assert sums.numbers.tolist() == [3, 5]
+    weight = 0.5 / 0.7  # h / π of arm 0: what both have, the control's part
+    first = sums.sums[0]
+    np.testing.assert_allclose(
+        first[:, 0], [1, weight, 2 * weight, weight**2, *(2 / 7 * x for x in (1, 3)), (2 / 7) ** 2]
+    )
+    np.testing.assert_allclose(first[:, 2], [0, 0, 0, 0, 3 / 8, 9 / 8, (3 / 8) ** 2])
+    assert first[1:, 1].tolist() == [0] * 6
+    np.testing.assert_allclose(sums.sums[1, :4, 2], [1, 5 / 8, 5 / 8, (5 / 8) ** 2])
+    again = LiftPeriodSums.load(sums.dump(), 3)
+    np.testing.assert_array_equal(again.sums, sums.sums)
+    nothing = sums.padded(4) - again.padded(4)
+    assert isinstance(nothing, LiftPeriodSums)
+    assert nothing.numbers.size == 0
+
+
+def test_lifts_are_looked_at_after_whole_weeks_alone():
+    rates = PeriodSums(np.arange(6), np.full((6, 3, 2), 100.0))
+    none = LiftPeriodSums.zeros(2)
+    assert none.p_value(rates, 0, 1.0) == (1.0, 0)
+    for days, weeks in (
+        (6, 0),
+        (7, 1),
+        (13, 1),
+        (14, 2),
+        (27, 2),
+        (28, 4),
+        (56, 8),
+        (58, 8),
+        (59, 16),
+    ):
+        rates = PeriodSums(np.arange(days), np.full((days, 3, 2), 100.0))
+        steady = LiftPeriodSums(np.arange(days), np.full((days, 7, 2), 100.0))
+        assert steady.p_value(rates, 0, 1.0) == (1.0, weeks)

@@ -1,6 +1,6 @@
 """Results as a page shows them: rows and their order, bars, and checks of health."""
 
-from dataclasses import replace as with_parts
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
     arms = np.repeat(np.arange(k), sends)
     rewards = np.concatenate([np.arange(sends) < n for n in clicks]).astype(float)
     none = InferenceState.zeros(k, Segmentation(of.configuration.experiment.context).size)
-    grounds = with_parts(
+    grounds = dataclasses.replace(
         none,
         arms=AipwSums.from_decisions(
             np.ones((1, k), dtype=bool),
@@ -179,8 +179,14 @@ def test_health_findings_have_a_row_each(health, title, tone) -> None:
 
 def test_drift_and_late_clicks_are_told_in_words() -> None:
     calm = results(record(3), [100, 110, 120], 1000).health
-    moved = checks(drift=replace(calm.drift, found=True, p_value=0.0, periods=9))
+    moved = checks(levels=replace(calm.levels, found=True, p_value=0.0, periods=9))
     assert moved["Rates moved"].tone == "watch"
+    assert moved["Steady comparisons"].tone == "open", "no week is over"
+    moved = checks(lifts=replace(calm.lifts, found=True, p_value=0.0, periods=4))
+    assert moved["Comparisons moved"].tone == "watch"
+    steady = checks(lifts=replace(calm.lifts, periods=4), levels=replace(calm.levels, periods=30))
+    assert "the first 4 weeks" in steady["Comparisons look steady"].sentence
+    assert "over 30 periods" in steady["Rates look steady"].sentence
     late = replace(
         calm.late_rewards, share=[0.02, 0.3, None], overall=0.16, differs=True, warn=True
     )
@@ -188,3 +194,12 @@ def test_drift_and_late_clicks_are_told_in_words() -> None:
     assert row.tone == "watch"
     assert "for Plain to 30.0" in row.sentence
     assert "for Question" in row.sentence
+
+
+def test_late_clicks_are_told_before_any_window_closes() -> None:
+    calm = results(record(3), [100, 110, 120], 1000).health.late_rewards
+    late = replace(calm, overall=None, so_far=0.4, warn=True)
+    (row,) = [c for t, c in checks(late_rewards=late).items() if t.startswith("Late clicks")]
+    assert row.tone == "watch"
+    assert "Already 40.0" in row.sentence.replace("\u202f", " ")
+    assert "let results take longer" in row.sentence

@@ -7,7 +7,7 @@ import numpy as np
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
-from bandits.engine.analysis.health import drift_of, least_floor
+from bandits.engine.analysis.health import least_floor, levels_drift, lifts_drift
 from bandits.inference import aipw
 from bandits.inference.aipw import Scores
 from bandits.inference.aipw_sums import AipwSums
@@ -27,7 +27,7 @@ from bandits.inference.estimates import (
     values,
     variant_weights,
 )
-from bandits.inference.intervals import ALPHA, Family, Finding, Interval, NotYet
+from bandits.inference.intervals import ALPHA, RESUMMING, Family, Finding, Interval, NotYet
 from bandits.inference.state import InferenceState
 from bandits.numerics import best_arm
 from bandits.numerics.posterior import BetaPosterior, StudentPosterior
@@ -52,19 +52,29 @@ _DRIFTING = (
 class Analysis:
     """Findings on one experiment, each computed when it is first read."""
 
-    def __init__(self, active: ActivePolicy, inference: InferenceState) -> None:
-        """Read `inference` for the arms of the active policy."""
+    def __init__(
+        self, active: ActivePolicy, inference: InferenceState, *, resumming: bool = False
+    ) -> None:
+        """Read `inference` for the arms of the active policy.
+
+        Args:
+            active: the newest policy.
+            inference: the newest sums.
+            resumming: some of the sums are being made anew, so that they lack decisions.
+        """
+        self.resumming = resumming
         low, high = active.experiment.reward.bounds
         self.active = active
         self.inference = inference
         self.minimised = active.experiment.reward.goal == "minimise"
         self.facts = EstimationContext(
             contextual=active.policy.statistic.contextual,
-            drifting=drift_of(inference).found,
+            drifting=levels_drift(inference).found,
             floor=least_floor(active, inference),
             low=low,
             high=high,
-            requested=inference.cohorts.narrowed,
+            requested=resumming or inference.left_out.total > 0 or inference.cohorts.narrowed,
+            lifts_move=lifts_drift(active, inference).found,
         )
         self.levels = active.problem.slot_levels
         self.control = self.levels[active.control]
@@ -204,12 +214,16 @@ class Analysis:
     @cached_property
     def gain(self) -> Gain:
         """Gain, or loss avoided, over an equal split and over the control group."""
-        arms, groups = map(self._as_learned, (self.inference.arms, self.inference.groups))
+        inference = self.inference
+        arms, groups = map(self._as_learned, (inference.arms, inference.groups))
+        clusters = inference.clusters.negated if self.minimised else inference.clusters
         family = Family("gains")
         over_equal = self._if_closed(lambda: gain_over_equal_split(self.facts, arms, family))
         if self.active.experiment.holdout == 0:
             return Gain(over_equal, None)
-        over_control = self._if_closed(lambda: gain_over_control_group(groups, family))
+        if self.resumming:
+            return Gain(over_equal, RESUMMING)
+        over_control = self._if_closed(lambda: gain_over_control_group(groups, clusters, family))
         return Gain(over_equal, over_control)
 
     @cached_property

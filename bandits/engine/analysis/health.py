@@ -3,20 +3,24 @@
 import numpy as np
 
 from bandits.engine.active_policy import ActivePolicy
+from bandits.inference import lift_periods, periods
 from bandits.inference.late_rewards import DIFFERS, LIMIT, LateRewardSums
-from bandits.inference.periods import FOUND
-from bandits.inference.sample_ratio import ALARM, SampleRatio
+from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.state import InferenceState
 from bandits.results import Drift, Health, LateRewards, Split
 from bandits.store.values import DataQualityCounts
 
 
 def examine(
-    active: ActivePolicy, inference: InferenceState, data_quality: DataQualityCounts
+    active: ActivePolicy,
+    inference: InferenceState,
+    data_quality: DataQualityCounts,
+    resummed: float | None = None,
 ) -> Health:
-    """Check what could be wrong with an experiment's numbers."""
+    """Check what could be wrong with an experiment's numbers; `resummed` as in `Health`."""
     sent, complete = active.counts.sent.sum(), active.counts.complete.sum()
     closed = inference.arms.sends.sum() + inference.groups.sends[1]
+    levels = levels_drift(inference)
     return Health(
         _split(inference.ratio),
         active.experiment.floor_among(len(active.unrestricted_arms)),
@@ -29,10 +33,14 @@ def examine(
         data_quality.late,
         data_quality.skewed,
         data_quality.early,
-        _late_rewards(inference.lateness),
-        drift_of(inference),
+        _late_rewards(inference.lateness, inference.late_so_far),
+        levels,
         float(1 - complete / sent) if sent > 0 else None,
         float(1 - closed / sent) if sent > 0 else None,
+        levels,
+        lifts_drift(active, inference),
+        resummed,
+        0 if resummed is not None else round(inference.left_out.total),
     )
 
 
@@ -43,10 +51,23 @@ def least_floor(active: ActivePolicy, inference: InferenceState) -> float:
     return now if least is None else min(least, now)
 
 
-def drift_of(inference: InferenceState) -> Drift:
-    """Test whether rates moved."""
-    p_value = inference.periods.drift_p_value
-    return Drift(p_value, p_value < FOUND, len(inference.periods.numbers))
+def levels_drift(inference: InferenceState) -> Drift:
+    """Test whether some arm's mean reward moved."""
+    evidence = inference.periods.levels_evidence(_conversion(inference))
+    p_value = float(np.exp(-max(evidence, 0.0)))
+    return Drift(p_value, p_value < periods.LEVEL, len(inference.periods.numbers))
+
+
+def lifts_drift(active: ActivePolicy, inference: InferenceState) -> Drift:
+    """Test whether some arm's lift over the control moved, beyond what moves all arms alike."""
+    sums, conversion = inference.lift_periods, _conversion(inference)
+    p_value, compared = sums.p_value(inference.periods, active.control, conversion)
+    return Drift(p_value, p_value < lift_periods.LEVEL, compared)
+
+
+def _conversion(inference: InferenceState) -> float:
+    """Return the mean square of a conversion."""
+    return float(inference.arms.prediction[2])
 
 
 def _split(ratio: SampleRatio) -> Split:
@@ -55,18 +76,19 @@ def _split(ratio: SampleRatio) -> Split:
         ratio.expected.tolist(),
         ratio.p_values.tolist(),
         np.flatnonzero(ratio.alarms()).tolist(),
-        ALARM,
+        ratio.level,
     )
 
 
-def _late_rewards(lateness: LateRewardSums) -> LateRewards:
-    p_value, overall = lateness.differs_p_value, lateness.overall
+def _late_rewards(closed: LateRewardSums, so_far: LateRewardSums) -> LateRewards:
+    p_value, overall = closed.differs_p_value, closed.overall
     differs = p_value < DIFFERS
     return LateRewards(
-        lateness.shares,
+        closed.shares,
         overall,
         differs,
         p_value,
-        differs or (overall or 0.0) > LIMIT,
+        differs or (overall or 0.0) > LIMIT or so_far.surely_late,
         LIMIT,
+        so_far.overall,
     )

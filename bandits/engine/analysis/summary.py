@@ -7,6 +7,7 @@ import numpy as np
 from bandits.array_types import FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.conclusions import conclude, past
+from bandits.engine.analysis.event_findings import event_results
 from bandits.engine.analysis.findings import Analysis
 from bandits.engine.analysis.health import examine
 from bandits.engine.analysis.interactions import interactions
@@ -20,17 +21,22 @@ from bandits.store.values import ExperimentRecord, SnapshotPoint
 from bandits.verdict import Statements
 
 
-def summarise(
+def summarise(  # noqa: PLR0913 - what results are made of, each from a source of its own
     record: ExperimentRecord,
     active: ActivePolicy,
     inference: InferenceState,
     points: Sequence[SnapshotPoint],
     statements: Statements,
+    *,
+    resummed: float | None = None,
 ) -> Results:
-    """Assemble results of the newest sums, the shares, the findings and the history."""
+    """Assemble results of the newest sums, the shares, the findings and the history.
+
+    Of sums that are being made anew, with `resummed` as in `Health`, nothing is shown.
+    """
     history = [(p, ArmCounts.load(p.arm_counts).padded(active.problem.n_arms)) for p in points]
     shares, basis = _shares(active, [counts for _, counts in history])
-    analysis = Analysis(active, inference)
+    analysis = Analysis(active, inference, resumming=resummed is not None)
     return Results(
         record.key,
         record.state,
@@ -48,13 +54,14 @@ def summarise(
         analysis.outlook[0],
         analysis.arm_family,
         analysis.segments,
-        examine(active, inference, record.data_quality),
+        examine(active, inference, record.data_quality, resummed),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],
         conclude(record, analysis, points[-1].at if points else None),
         past(statements.statements, analysis),
         statements.reset,
         interactions(analysis),
+        event_results(analysis),
     )
 
 

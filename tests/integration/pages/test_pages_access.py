@@ -35,6 +35,7 @@ NEEDS = {
     "edit": "manager",
     "end_other_sessions": "viewer",
     "end_session": "viewer",
+    "events_csv": "viewer",
     "experiment": "viewer",
     "experiments": "viewer",
     "files": "manager",

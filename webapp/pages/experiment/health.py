@@ -47,7 +47,8 @@ def health_checks(
         _floor(health),
         _maturing(experiment, health),
         _late_rewards(health, labels, measure),
-        _drift(health),
+        _levels(health),
+        _lifts(health),
         _weight(results, labels),
         _events(health),
         _clocks(health),
@@ -120,6 +121,15 @@ def _maturing(experiment: Experiment, health: Health) -> HealthCheck:
 def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> HealthCheck:
     late = health.late_rewards
     unit = measure.events
+    if late.warn and not late.differs and (late.overall or 0.0) <= late.limit:
+        return HealthCheck(
+            "watch",
+            f"Late {unit} at least {percent(late.so_far)}",
+            f"Already {percent(late.so_far)} of {unit} came after their email counted as complete,"
+            " and more may come until all results are in. It learns from less than there is, and"
+            " favours versions that are answered quickly. In the next experiment, let results take"
+            " longer to be complete.",
+        )
     if late.overall is None:
         return HealthCheck("open", f"Late {unit}", f"Told once there are {unit} to judge by.")
     summary = f"{percent(late.overall)} of {unit} came after their email's result was complete"
@@ -146,21 +156,49 @@ def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> He
     )
 
 
-def _drift(health: Health) -> HealthCheck:
-    drift = health.drift
-    if drift.found:
+def _levels(health: Health) -> HealthCheck:
+    levels = health.levels
+    if levels.found:
         return HealthCheck(
             "watch",
             "Rates moved",
-            "Rates were not the same all the time, as over a week or a season. The intervals shown"
-            " hold all the same; chances to be best would not, and are left out.",
+            "Versions did not do the same all the time, as over a week or a season. The intervals"
+            " shown hold all the same; chances to be best would not, and are left out.",
         )
-    if drift.periods < _FEW_PERIODS:
+    if levels.periods < _FEW_PERIODS:
         return HealthCheck(
-            "open", "Drift", "Whether rates move is told once there are results of several days."
+            "open", "Steady rates", "Told once there are results of emails from several days."
         )
     return HealthCheck(
-        "good", "No drift seen", f"Rates look the same over {plural(drift.periods, 'period')}."
+        "good",
+        "Rates look steady",
+        f"No version was seen to do better or worse as time went on, over"
+        f" {plural(levels.periods, 'period')}. A small change may not show yet.",
+    )
+
+
+def _lifts(health: Health) -> HealthCheck:
+    lifts = health.lifts
+    if lifts.found:
+        return HealthCheck(
+            "watch",
+            "Comparisons moved",
+            "How far versions are ahead of the control, or behind it, was not the same all the"
+            " time, beyond what a weekday does to all of them alike. A comparison shown is that of"
+            " the emails it rests on, not of the next ones: keep running, and look at the latest"
+            " days before you choose one version for good.",
+        )
+    if not lifts.periods:
+        return HealthCheck(
+            "open",
+            "Steady comparisons",
+            "Told after one week of emails with results, and again after 2, 4, 8, 16 and 32 weeks.",
+        )
+    return HealthCheck(
+        "good",
+        "Comparisons look steady",
+        f"How far each version is ahead of the control, or behind it, looks the same over the first"
+        f" {plural(lifts.periods, 'week')}. A small change may not show yet.",
     )
 
 

@@ -11,6 +11,7 @@ from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, Figure, reward_figure, share_figure
 from webapp.pages import pages
 from webapp.pages.access import needs
+from webapp.pages.experiment.events import events_view
 from webapp.pages.experiment.labels import slot_name, variant_name
 from webapp.pages.experiment.results_view import ResultsView, results_view
 from webapp.services import services
@@ -24,6 +25,7 @@ LIVE_PARTS = (
     "rewards",
     "versions",
     "others",
+    "events",
     "parts",
     "answers",
     "health",
@@ -39,6 +41,7 @@ def experiment(key: str) -> ResponseReturnValue:
         "experiment/results.html",
         record=record,
         view=view,
+        events=events_view(record, view.results, [row.result.index for row in view.ranked]),
         charts=_charts(view),
         tab="results",
     )
@@ -50,7 +53,8 @@ def live_results(key: str) -> ResponseReturnValue:
     """Answer with the parts of the page that change, and the charts, as JSON."""
     record, view = load_results_view(key)
     charts = _charts(view)
-    context = {"record": record, "view": view, "charts": charts}
+    events = events_view(record, view.results, [row.result.index for row in view.ranked])
+    context = {"record": record, "view": view, "events": events, "charts": charts}
     exists = {
         "others": bool(view.others),
         "parts": len(view.parts) > 1,
