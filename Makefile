@@ -97,7 +97,8 @@ clean:
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv/tested: .venv/installed requirements/test.txt requirements/check.txt tests/install-chromium
+.venv/tested: .venv/installed requirements/test.txt requirements/check.txt tests/install-chromium tests/install-proxies
 	$(BIN)/$(INSTALL) -r requirements/test.txt -r requirements/check.txt
 	tests/install-chromium
+	tests/install-proxies
 	touch $@

@@ -142,6 +142,11 @@ class ExperimentStore:
             rows = transaction.execute(query).all()
             return [self._record(transaction, row) for row in rows]
 
+    def look(self) -> None:
+        """Read one experiment if there is any: the database answers, and is migrated."""
+        with self._database.reading() as transaction:
+            transaction.execute(select(*_COLUMNS).limit(1)).all()
+
     def configuration(self, key: str, version: int) -> Configuration:
         """Read one version of a configuration."""
         with self._database.reading() as transaction:

@@ -13,17 +13,18 @@ a polynomial in m with coefficients Σ 1{A = k} R^i π^(−j), i and j from 0 to
 arm are kept, and m is set when they are read, to the inverse-propensity weighted mean reward of the
 arm (the ratio estimate of Hájek, 1971). Against the best constant that adds (m̂ − m)(1 − Σ w / n) to
 the mean of scores, a product of two errors that both vanish like n^(−1/2): nothing, to the order at
-which the interval is valid. A prediction from the context would help little, since most of the
-variance of a click is its own.
+which the interval is valid. A prediction from the context could take off the share of the variance
+that lies between contexts: Var p(x) / p̄ (1 − p̄) for a click, p(x) its rate. Where half of the
+recipients click at .30 and half at .10 that is 6 % of the variance and 3 % of the width; where they
+do at .50 and .02, 30 % and 16 %. It is given up for sums that can be added in any order.
 
 **The variance.** Σ (score − mean)² is right in the limit and treacherous before: an arm with bad
 luck is given fewer sends, at a larger weight each, so its sum of squares is small exactly when its
 mean is too low, and a nominal 5 % ever errs 10 to 20 %. The conditional variance of
 (R − m_k) 1{A = k} / π is v_k / π, v_k the variance of the reward. So it is estimated as v_k Σ w²,
 where v_k is drawn towards the variance over all arms as if that had come from fifty more events,
-and never below the arm's own; the larger of this and the sum of squares counts. That ever errs in
-4 % of campaigns or less in every case tried. It costs no width where arms are alike, 9 % where one
-is half as good again, 29 % where one is twice as good: there a winner is plain anyway.
+and never below the arm's own; the larger of this and the sum of squares counts. ADR 20 lists the
+worlds that it was tried in, how often it errs there, and what it costs in width.
 
 **The interval** is the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and
 Ramdas (2024, "Time-uniform central limit theory and asymptotic confidence sequences", Annals of

@@ -69,6 +69,10 @@ class ExperimentPort(Protocol):
         """Read every experiment, the newest first."""
         ...
 
+    def look(self) -> None:
+        """Read one experiment if there is any: the database answers, and is migrated."""
+        ...
+
     def configure(
         self,
         key: str,

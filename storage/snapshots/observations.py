@@ -361,7 +361,7 @@ class Observations:
     def _batches(self, numbers: IntArray) -> FloatArray:
         """Return time, configuration, snapshot, closing and learning of each row's batch, (n, 5).
 
-        Activations have neither configuration nor snapshot: 0; what is open, or not learned, is NaN.
+        Activations have neither configuration nor snapshot: 0; what is open or not learned is NaN.
         """
         distinct, places = np.unique(numbers, return_inverse=True)
         rows: list[Any] = []

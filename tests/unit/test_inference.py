@@ -22,7 +22,6 @@ from bandits.inference.intervals import LIFT, RATE, WEIGHTED, Family, Interval
 from bandits.inference.lift_periods import LiftPeriodSums
 from bandits.inference.periods import PeriodSums, levels_evidence, trend_factor
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.numerics.best_arm import WARNING, beta_best_arm, student_best_arm
 
 PLAIN = EstimationContext(contextual=False, drifting=False, floor=0.01)
 STEADY = EstimationContext(contextual=False, drifting=False, floor=0.01, steady=True)
@@ -351,40 +350,6 @@ def test_an_arm_that_could_not_be_sent_alarms_when_it_was():
     assert SampleRatio(some, none, none).alarms()[0]
     assert not SampleRatio(none, none, none).alarms()[0]
     assert not SampleRatio(some, some, some).alarms()[0]
-
-
-def test_expected_losses_of_rates_are_those_of_numerical_integration():
-    alpha, beta = np.array([20.0, 25.0, 1.0]), np.array([980.0, 975.0, 40.0])
-    x, weights = np.polynomial.legendre.leggauss(400)
-    x, weights = (x + 1) / 4, weights / 4
-    # All of the density lies below one half.
-    highest = 0.5 - weights @ stats.beta.cdf(x[:, None], alpha, beta).prod(axis=1)
-    outlook = beta_best_arm(alpha, beta)
-    np.testing.assert_allclose(outlook.losses, highest - alpha / (alpha + beta), atol=1e-10)
-    assert outlook.chances.sum() == pytest.approx(1)
-    assert outlook.warning == WARNING
-
-
-def test_expected_losses_of_two_normal_means_are_clarks():
-    mean, deviation = np.array([1.0, 1.3]), np.array([0.4, 0.7])
-    spread = np.hypot(*deviation)
-    z = (mean[1] - mean[0]) / spread
-    highest = mean[0] * stats.norm.cdf(-z) + mean[1] * stats.norm.cdf(z)
-    highest += spread * stats.norm.pdf(z)  # Clark (1961), equation 2
-    outlook = student_best_arm(np.full(2, 1e12), mean, deviation)
-    np.testing.assert_allclose(outlook.losses, highest - mean, atol=1e-9)
-    np.testing.assert_allclose(outlook.chances, [stats.norm.cdf(-z), stats.norm.cdf(z)], atol=1e-7)
-
-
-def test_expected_losses_take_leading_axes_and_are_never_below_0():
-    outlook = student_best_arm(
-        np.full((2, 3, 2), 12.0), np.arange(12.0).reshape(2, 3, 2), np.full((2, 3, 2), 0.01)
-    )
-    assert outlook.losses.shape == (2, 3, 2)
-    assert np.all(outlook.losses >= 0)
-    np.testing.assert_allclose(outlook.losses[..., 0], 1.0, atol=1e-9)
-    rates = beta_best_arm(np.array([1.0, 1e6]), np.array([1e6, 1.0]))
-    np.testing.assert_allclose(rates.losses, [1 - 2e-6, 0], atol=1e-9)
 
 
 def test_levels_need_two_periods_with_successes():

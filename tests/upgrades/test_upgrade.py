@@ -27,6 +27,10 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/guarantees/randomised/",  # as its text says
     "/health/resummed: more",
     "/health/left_out: more",
+    "/health/levels: more",
+    "/health/lifts: more",
+    "/events: more",
+    "/interactions: more",
     "/verdict: more",
     "/statements: more",
     "/statements_reset: more",

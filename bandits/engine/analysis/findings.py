@@ -10,7 +10,7 @@ from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.health import least_floor, levels_drift, lifts_drift
 from bandits.inference import aipw
 from bandits.inference.aipw import Scores
-from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.aipw_sums import AipwSums, ratio
 from bandits.inference.estimates import (
     EstimationContext,
     Lead,
@@ -29,16 +29,15 @@ from bandits.inference.estimates import (
 )
 from bandits.inference.intervals import ALPHA, RESUMMING, Family, Finding, Interval, NotYet
 from bandits.inference.state import InferenceState
-from bandits.numerics import best_arm
-from bandits.numerics.posterior import BetaPosterior, StudentPosterior
+from bandits.numerics.best_arm import BestArmEstimate, estimate_best_arm
 from bandits.results import BayesNote, FeatureResult, Gain, Segment, SegmentLift
 from bandits.segments import Segmentation
-from bandits.statistics import Moments
 
 _ALONE = Family("values")
 _NOTHING = NotYet(
     "No email's results are final yet.", "no decision that counts has closed its window"
 )
+_ALONE_SENT = "Only one version has final results, so there is nothing yet to compare it with."
 _CONTEXTUAL = (
     "This learning method decides by recipient, so no version is best for everybody, and one "
     "chance for all would mislead. Look at the value of each version and at segments."
@@ -47,6 +46,28 @@ _DRIFTING = (
     "Rates moved while this ran. Chances to be best take them as constant and would mislead; "
     "intervals and lifts hold all the same."
 )
+
+
+def compare_arms(sums: AipwSums, among: IntArray, span: float) -> BestArmEstimate:
+    """Estimate which of the arms `among` (m,), each sent before, earns most, (..., m).
+
+    Means are plain averages; the variance of a reward is drawn towards that of all arms as it is
+    for intervals.
+
+    Args:
+        sums: of all arms, (..., K).
+        among: the arms to compare.
+        span: the length of the interval that rewards lie in.
+    """
+    sends = sums.sends
+    everyone = sends.sum(axis=-1, keepdims=True)
+    _, variance, conversion = sums.prediction
+    # Where all rewards were equal: as if one more had been at an end of the range.
+    unseen = (span / 2) ** 2 / (everyone + 1)
+    variance = np.where(variance > 0, variance, unseen)
+    earned = np.sqrt(conversion) * ratio(sums.earning.sum(axis=(-2, -1)), everyone[..., 0])
+    means = sums.earned[..., among] / sends[..., among]
+    return estimate_best_arm(means, variance[..., among] / sends[..., among], earned)
 
 
 class Analysis:
@@ -233,25 +254,17 @@ class Analysis:
             return BayesNote(shown=False, note=_CONTEXTUAL), {}
         if self.facts.drifting:
             return BayesNote(shown=False, note=_DRIFTING), {}
-        if not self.closed.any():
+        sent = self.sendable[self.closed[self.sendable] > 0]
+        if not len(sent):
             return BayesNote(shown=False, note=_NOTHING.reason), {}
-        estimate = self._best_arm(self.sendable)
+        if len(sent) == 1 < len(self.sendable):
+            return BayesNote(shown=False, note=_ALONE_SENT), {}
+        low, high = self.active.experiment.reward.bounds
+        arms = self.inference.arms.negated if self.minimised else self.inference.arms
+        estimate = compare_arms(arms, sent, high - low)
         pairs = zip(estimate.chances.tolist(), estimate.losses.tolist(), strict=True)
-        by_arm = dict(zip(self.sendable.tolist(), pairs, strict=True))
+        by_arm = dict(zip(sent.tolist(), pairs, strict=True))
         return BayesNote(shown=True, note=estimate.warning), by_arm
-
-    def _best_arm(self, among: IntArray) -> best_arm.BestArmEstimate:
-        rule, sums = self.active.experiment.reward, self.inference.arms.moments.sum(axis=0)
-        count, total, square = (sums[i, 0, among] for i in range(3))
-        low, high = rule.bounds
-        if self.minimised:  # mirrored, as it is learned
-            ends = low + high
-            total, square = ends * count - total, ends**2 * count - 2 * ends * total + square
-        moments = Moments(count, total, square, np.zeros_like(count))
-        if low >= 0 and high <= 1:
-            rates = BetaPosterior.from_moments(moments, 1.0, 1.0)
-            return best_arm.beta_best_arm(rates.alpha, rates.beta)
-        return best_arm.student_best_arm(*StudentPosterior(moments, high - low, 1.0, 1.0).marginal)
 
     @cached_property
     def segments(self) -> list[FeatureResult]:

@@ -68,7 +68,7 @@ def live_results(key: str) -> ResponseReturnValue:
     content = {"state": record.state, "parts": parts, "charts": charts}
     body = msgspec.json.encode(content)
     response = Response(body, content_type="application/json")
-    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["Cache-Control"] = "no-store"
     response.set_etag(blake2b(body, digest_size=16).hexdigest())
     return response.make_conditional(request)
 
