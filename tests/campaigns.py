@@ -189,9 +189,9 @@ def make_personal(maker: CampaignMaker) -> str:
     return key
 
 
-def make_recent_contradicts(maker: CampaignMaker) -> str:
+def make_lifts_move(maker: CampaignMaker) -> str:
     """Make a campaign whose leader of the first ten days has been worse since."""
-    key = maker.make("recent-contradicts", days_ago=17, policy={"name": "uniform"})
+    key = maker.make("lifts-move", days_ago=17, policy={"name": "uniform"})
     maker.days(key, 10, 800, by_variant(a=0.15, b=0.35))
     maker.days(key, 7, 800, by_variant(a=0.25, b=0.15))
     return key
@@ -228,7 +228,7 @@ STATES: dict[str, Callable[[CampaignMaker], str]] = {
     "could lose": make_could_lose,
     "ship": make_ship,
     "keep personalising": make_personal,
-    "recent contradicts": make_recent_contradicts,
+    "lifts move": make_lifts_move,
     "split wrong": make_split_wrong,
     "shipped": make_shipped,
 }
