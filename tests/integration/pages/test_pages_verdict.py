@@ -100,6 +100,7 @@ def test_pages_say_one_verdict_in_every_state(maker, tell, state):
     assert verdict.reason == REASONS[state]
     text = tell(key)
     assert text.settled == (state == "ship")
+    assert bool(text.earlier) == (state == "could lose"), "what held once and does not hold now"
 
 
 def test_page_answers_what_a_campaign_brought(site, maker, manager):
