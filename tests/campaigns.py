@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from bandits.engine import Engine
 from bandits.experiment import Experiment
+from bandits.inference.intervals import Family, Interval
 from bandits.schemas import Decision, Request, Reward
+from bandits.verdict import Statement, Statements
 
 DAY = 86_400.0
 START = datetime(2026, 5, 12, 8, tzinfo=UTC).timestamp()  # a Tuesday morning
@@ -135,6 +137,10 @@ PERSONAL = {
 TASTES = by_channel(a={"x": 0.30, "y": 0.10}, b={"x": 0.12, "y": 0.33})
 
 
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)
+
+
 def make_draft(maker: CampaignMaker) -> str:
     """Make a campaign that has not started."""
     return maker.make("draft", 3, start=False)
@@ -169,9 +175,16 @@ def make_few_days(maker: CampaignMaker) -> str:
 
 
 def make_could_lose(maker: CampaignMaker) -> str:
-    """Make a campaign of nine days whose versions are hardly apart."""
+    """Make a campaign of nine days whose versions are hardly apart, though one led on the fifth."""
     key = maker.make("could-lose", 3, days_ago=9)
-    maker.days(key, 9, 400, by_variant(a=0.18, b=0.20, c=0.21))
+    maker.days(key, 8, 400, by_variant(a=0.18, b=0.20, c=0.21))
+    now = maker.clock.now
+    sent_from, sent_until, said = (_moment(now - d * DAY) for d in (8, 5, 4))
+    lift = Interval(0.004, 0.061, 0.032, 0.025, "weighted", Family.leading(3))
+    claim = Statement(said, 1, sent_from, sent_until, "leads", lift)
+    version = maker.engine.store.experiments.record(key).learned_version
+    maker.engine.store.snapshots.keep_statements(key, Statements(now, (claim,)), version=version)
+    maker.days(key, 1, 400, by_variant(a=0.18, b=0.20, c=0.21))
     return key
 
 
@@ -189,9 +202,9 @@ def make_personal(maker: CampaignMaker) -> str:
     return key
 
 
-def make_recent_contradicts(maker: CampaignMaker) -> str:
+def make_lifts_move(maker: CampaignMaker) -> str:
     """Make a campaign whose leader of the first ten days has been worse since."""
-    key = maker.make("recent-contradicts", days_ago=17, policy={"name": "uniform"})
+    key = maker.make("lifts-move", days_ago=17, policy={"name": "uniform"})
     maker.days(key, 10, 800, by_variant(a=0.15, b=0.35))
     maker.days(key, 7, 800, by_variant(a=0.25, b=0.15))
     return key
@@ -228,7 +241,7 @@ STATES: dict[str, Callable[[CampaignMaker], str]] = {
     "could lose": make_could_lose,
     "ship": make_ship,
     "keep personalising": make_personal,
-    "recent contradicts": make_recent_contradicts,
+    "lifts move": make_lifts_move,
     "split wrong": make_split_wrong,
     "shipped": make_shipped,
 }

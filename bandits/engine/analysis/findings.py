@@ -103,6 +103,8 @@ class Analysis:
         joined = joined_arms(inference.arms)
         joined |= not joined.any()  # before any decision is closed, all are to be compared
         joined[active.control] = True
+        if not inference.arms.sends.any():  # then every arm may yet join what is compared first
+            joined[:] = True
         n_lifts = int(sum(np.unique(column).size - 1 for column in self.levels[joined].T))
         self.slot_family = Family("comparisons with the control's variants", max(1, n_lifts))
         self.arm_family = Family.against_control(int(joined.sum()))

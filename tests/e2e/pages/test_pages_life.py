@@ -107,7 +107,7 @@ def simulate_and_start(page: Page) -> None:
     assert {r["way to send"] for r in rows} > {"this plan"}
     assert rows[-1]["emails sent"] == "30000"
     page.get_by_role("button", name="Start the campaign Summer").click()
-    expect(page.get_by_text("waiting for your sender")).to_be_visible()
+    expect(page.get_by_text("No recipients yet.")).to_be_visible()
 
 
 def send_through_the_api_and_watch(page: Page, client: Client) -> None:

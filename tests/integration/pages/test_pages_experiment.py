@@ -465,7 +465,7 @@ def test_impossible_decision_id_is_told_so(viewer):
     assert "cannot be a decision" in viewer.get("/decisions?id=" + "x" * 200).text
 
 
-def test_text_that_people_write_never_runs_as_script(site, admin):
+def test_text_that_people_write_never_runs_as_script(site, admin, password):
     nasty = {
         "key": "sale",
         "name": HOSTILE,
@@ -498,7 +498,7 @@ def test_text_that_people_write_never_runs_as_script(site, admin):
     decision = site.engine.choose("sale", [_request()("u", context={"f": HOSTILE})])[0]
     site.clock.now += 11
     site.engine.learn("sale")
-    admin.post("/settings/keys", {"name": HOSTILE, "scopes": "read"})
+    admin.post("/settings/keys", {"name": HOSTILE, "scopes": "read", "password": password})
     fields = admin.form("/experiments/sale/edit", "policy")
     admin.post("/experiments/sale/edit", fields | {"name": HOSTILE + "2"})
     for address in (
