@@ -57,7 +57,7 @@ DOCUMENTS = {
     "draft/learn_every": "amount unit",
     "draft/forgetting_time": "amount unit",
     "draft/answers": "differ late price",
-    "draft/plan": "emails over waves base better rates worth earlier",
+    "draft/plan": "emails over waves base better rates worth earlier recipients",
     "draft/plan/over": "amount unit",
     "upload": (
         "id experiment kind name by created_at stage columns events subject anew contents"
