@@ -19,9 +19,14 @@ import pytest
 
 HERE = Path(__file__).parent
 RELEASES = sorted(path for path in HERE.iterdir() if (path / "expected.json.xz").exists())
+CHANGED = (  # places of answers that are other ones on purpose
+    "/gain/over_control_group",  # emails of one recipient count together,
+    "/guarantees/randomised/",  # as its text says
+    "/health/resummed: more",
+    "/health/left_out: more",
+    "/events: more",
+)
 NOT_OURS = {"alembic_version", "sqlite_sequence"}
-# Fields of results that came since the releases; more of them take nothing away.
-FIELDS_SINCE = ("events",)
 
 
 def imported(name: str) -> Any:
@@ -58,7 +63,7 @@ class Upgraded:
         )
 
     def differences(self, part: str) -> list[str]:
-        """Do every step of a part; list where the answers are not those of then."""
+        """Do every step of a part; list where the answers are not those of then, by mistake."""
         found: list[str] = []
         with installation.Installation(self.url, self.files, self.clock) as server:
             for step in self.expected[part]:
@@ -68,8 +73,7 @@ class Upgraded:
                 place = f"{step['do']} {given}"[:200]
                 compare = filled_in if step["do"] == "form" else differences
                 found += compare(step["answer"], answer, place)
-        since = tuple(f"/{name}: more" for name in FIELDS_SINCE)
-        return [difference for difference in found if not difference.endswith(since)]
+        return [d for d in found if not any(place in d for place in CHANGED)]
 
 
 @pytest.fixture(params=RELEASES, ids=lambda path: path.name)
