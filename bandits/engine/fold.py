@@ -52,11 +52,11 @@ def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
     sums = add_increment(builder, builder.load(previous), due)
     if not builder.invertible:
         sums = replace(sums, statistic=builder.fit(folding.learned()))
-    if previous is not None and InferenceState.is_missing(
-        previous.inference_state
-    ):  # of an older program
+    if previous is not None and InferenceState.is_older(previous.inference_state):
+        number = InferenceState.format_of(previous.inference_state)
+        kept = {n: getattr(sums.inference, n) for n in InferenceState.fields_since(number)}
         log = sum_log(builder, builder.zeros, folding.learned(), folding.pending())
-        sums = replace(sums, inference=log.inference)
+        sums = replace(sums, inference=replace(log.inference, **kept))
     version = 1 if previous is None else previous.version + 1
     upcoming = len(due.entered) + len(due.entered_due)
     if upcoming == 0 and previous is not None:

@@ -5,7 +5,10 @@ has matured, and into everything else when its window closes, which is when its 
 cancellation takes it out of all of them.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -19,6 +22,7 @@ from bandits.inference.periods import PeriodSums
 from bandits.inference.sample_ratio import SampleRatio
 
 _FORMAT = 3
+_FIELDS = {2: 7}  # of earlier formats that are still read: how many of today's fields each has
 GROUPS = 2  # decided for, and held out
 
 
@@ -101,30 +105,48 @@ class InferenceState(Additive):
         return msgspec.msgpack.encode([_FORMAT, *parts])
 
     @classmethod
+    def format_of(cls, packed: bytes) -> int:
+        """Return the number of the format that a stored state is in, 0 where nothing is kept."""
+        return int(msgspec.msgpack.decode(packed)[0]) if packed else 0
+
+    @classmethod
+    def is_older(cls, packed: bytes) -> bool:
+        """Return true where nothing is kept, or an older format: the log is to be summed anew."""
+        return cls.format_of(packed) < _FORMAT
+
+    @classmethod
     def is_missing(cls, packed: bytes) -> bool:
-        """Return true where nothing is kept, or an older format: then the log is summed anew."""
-        return not packed or msgspec.msgpack.decode(packed)[0] < _FORMAT
+        """Return true where nothing is kept, or a format too old to read any sum from."""
+        return cls.format_of(packed) < min(_FIELDS)
+
+    @classmethod
+    def fields_since(cls, number: int) -> tuple[str, ...]:
+        """Name the fields that format `number` had."""
+        names = tuple(f.name for f in fields(cls))
+        return names if number >= _FORMAT else names[: _FIELDS.get(number, 0)]
 
     @classmethod
     def load(cls, packed: bytes) -> "InferenceState":
-        """Read back what `dump` wrote.
+        """Read back what `dump` wrote; fields that an earlier format lacks are over no decision.
 
         Raises:
             ValueError: another version of this program wrote it, in another format.
         """
-        form, *parts = msgspec.msgpack.decode(packed)
-        if form != _FORMAT:
-            raise ValueError(f"what results rest on has format {form}, known is {_FORMAT}")
-        arms, groups, ratio, periods, segments, lateness, floors, lift_periods, so_far = parts
-        by_arm = AipwSums.load(arms)
-        return cls(
-            by_arm,
-            AipwSums.load(groups),
-            SampleRatio.load(ratio),
-            PeriodSums.load(periods, by_arm.n_arms),
-            AipwSums.load(segments),
-            LateRewardSums.load(lateness),
-            FloorHistory.load(floors),
-            LiftPeriodSums.load(lift_periods, by_arm.n_arms),
-            LateRewardSums.load(so_far),
+        number, *parts = msgspec.msgpack.decode(packed)
+        if number not in {_FORMAT, *_FIELDS}:
+            raise ValueError(f"what results rest on has format {number}, known is {_FORMAT}")
+        n_arms = AipwSums.load(parts[0]).n_arms
+        loaders: tuple[Callable[[bytes], Any], ...] = (
+            AipwSums.load,
+            AipwSums.load,
+            SampleRatio.load,
+            partial(PeriodSums.load, n_arms=n_arms),
+            AipwSums.load,
+            LateRewardSums.load,
+            FloorHistory.load,
+            partial(LiftPeriodSums.load, n_arms=n_arms),
+            LateRewardSums.load,
         )
+        names = cls.fields_since(number)
+        known = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
+        return replace(cls.zeros(n_arms, len(known["segments"].moments)), **known)

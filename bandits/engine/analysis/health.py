@@ -10,6 +10,8 @@ from bandits.inference.state import InferenceState
 from bandits.results import Drift, Health, LateRewards, Split
 from bandits.store.values import DataQualityCounts
 
+_DIGITS = 12  # of a p-value: without any evidence it is 1, and not 1 but for rounding
+
 
 def examine(
     active: ActivePolicy, inference: InferenceState, data_quality: DataQualityCounts
@@ -49,7 +51,7 @@ def least_floor(active: ActivePolicy, inference: InferenceState) -> float:
 def levels_drift(inference: InferenceState) -> Drift:
     """Test whether some arm's mean reward moved."""
     evidence = inference.periods.levels_evidence(_conversion(inference))
-    p_value = float(np.exp(-max(evidence, 0.0)))
+    p_value = round(float(np.exp(-max(evidence, 0.0))), _DIGITS)
     return Drift(p_value, p_value < periods.LEVEL, len(inference.periods.numbers))
 
 
