@@ -14,12 +14,16 @@ _DIGITS = 12  # of a p-value: without any evidence it is 1, and not 1 but for ro
 
 
 def examine(
-    active: ActivePolicy, inference: InferenceState, data_quality: DataQualityCounts
+    active: ActivePolicy,
+    inference: InferenceState,
+    data_quality: DataQualityCounts,
+    *,
+    levels: Drift,
+    lifts: Drift,
 ) -> Health:
-    """Check what could be wrong with an experiment's numbers."""
+    """Check what could be wrong with an experiment's numbers; what moved was tested before."""
     sent, complete = active.counts.sent.sum(), active.counts.complete.sum()
     closed = inference.arms.sends.sum() + inference.groups.sends[1]
-    levels = levels_drift(inference)
     return Health(
         _split(inference.ratio),
         active.experiment.floor_among(len(active.unrestricted_arms)),
@@ -37,7 +41,7 @@ def examine(
         float(1 - complete / sent) if sent > 0 else None,
         float(1 - closed / sent) if sent > 0 else None,
         levels,
-        lifts_drift(active, inference),
+        lifts,
     )
 
 

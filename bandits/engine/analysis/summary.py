@@ -44,7 +44,13 @@ def summarise(
         analysis.outlook[0],
         analysis.arm_family,
         analysis.segments,
-        examine(active, inference, record.data_quality),
+        examine(
+            active,
+            inference,
+            record.data_quality,
+            levels=analysis.levels_drift,
+            lifts=analysis.lifts_drift,
+        ),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],
     )
