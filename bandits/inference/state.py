@@ -148,5 +148,5 @@ class InferenceState(Additive):
             LateRewardSums.load,
         )
         names = cls.fields_since(number)
-        known = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
-        return replace(cls.zeros(n_arms, len(known["segments"].moments)), **known)
+        values = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
+        return replace(cls.zeros(n_arms, len(values["segments"].moments)), **values)
