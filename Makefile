@@ -10,7 +10,7 @@ COMPILE := .venv/lock/bin/uv pip compile --quiet --python .venv/lock/bin/python 
 	--annotation-style line --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check bench soak audit lock canary docs wheel clean
+.PHONY: demo test check bench calibration soak audit lock canary docs wheel clean
 
 demo: .venv/installed
 	$(BIN)/bandits demo
@@ -35,6 +35,10 @@ bench: .venv/tested
 	$(BIN)/$(INSTALL) -r requirements/bench.txt
 	$(BIN)/$(INSTALL) --no-deps --upgrade --target .venv/peers -r requirements/obp.txt
 	$(BIN)/python tests/benchmarks/run.py
+
+# A figure for each claim that a page can show: error at every look, power, width.
+calibration: .venv/tested
+	$(BIN)/python tests/calibration/report.py
 
 # The long forms of the tests; then all of them in bad weather, beside eight busy processes.
 soak: .venv/tested wheel
@@ -93,7 +97,8 @@ clean:
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv/tested: .venv/installed requirements/test.txt requirements/check.txt tests/install-chromium
+.venv/tested: .venv/installed requirements/test.txt requirements/check.txt tests/install-chromium tests/install-proxies
 	$(BIN)/$(INSTALL) -r requirements/test.txt -r requirements/check.txt
 	tests/install-chromium
+	tests/install-proxies
 	touch $@

@@ -7,6 +7,8 @@ from typing import TextIO
 
 from bandits.errors import InvalidInput
 
+MAX_COLUMNS = 2_000
+MAX_HEADER = 200_000  # characters
 _DELIMITERS = ";\t"  # besides the comma, which wins a tie
 
 
@@ -18,8 +20,10 @@ def whole_rows(name: str | Path, file: TextIO) -> Iterator[tuple[int, list[str]]
     Raises:
         InvalidInput: a row has more or fewer fields than the header, or a quote has no end.
     """
-    header = file.readline()
+    header = file.readline(MAX_HEADER + 1)
     file.seek(0)
+    if len(header) > MAX_HEADER:
+        raise InvalidInput.at("", f"{name}, line 1: is longer than {MAX_HEADER:,} characters")
     delimiter = max(",", *_DELIMITERS, key=header.count)
     reader = csv.reader(file, strict=True, delimiter=delimiter)
     width = None
@@ -28,6 +32,9 @@ def whole_rows(name: str | Path, file: TextIO) -> Iterator[tuple[int, list[str]]
             if not row:
                 continue
             width = width or len(row)
+            if width > MAX_COLUMNS:
+                detail = f"has {width:,} columns; at most {MAX_COLUMNS:,} are taken"
+                raise InvalidInput.at("", f"{name}, line {reader.line_num}: {detail}")
             if len(row) != width:
                 detail = f"has {len(row)} fields, the header has {width}"
                 raise InvalidInput.at("", f"{name}, line {reader.line_num}: {detail}")

@@ -120,11 +120,19 @@ def pause_experiment(store: Store, key: str, *, at: float, by: str) -> Experimen
     return store.experiments.move(key, "paused", allowed=("running",), at=at, by=by)
 
 
-def stop_experiment(
-    store: Store, key: str, ship: Combination | None, *, at: float, by: str
+def stop_experiment(  # noqa: PLR0913 - a change, and who makes it when
+    store: Store,
+    key: str,
+    ship: Combination | None,
+    *,
+    keep_control_group: bool,
+    at: float,
+    by: str,
 ) -> ExperimentRecord:
     """Stop choosing for good, or send one combination from now on, as `Engine.stop` declares."""
     if ship is None:
+        if keep_control_group:
+            raise InvalidInput.at("/keep_control_group", "needs ship: without it nothing is sent")
         return store.experiments.move(key, "stopped", allowed=_STOPPABLE, at=at, by=by)
     record = store.experiments.record(key)
     if record.state not in _STOPPABLE:
@@ -133,7 +141,17 @@ def stop_experiment(
         arm = record.configuration.arm(ship)
     except InvalidInput as error:
         raise error.under("/ship") from None
-    return store.experiments.move(key, "stopped", allowed=_STOPPABLE, at=at, by=by, shipped=arm)
+    if keep_control_group and record.configuration.experiment.holdout == 0:
+        raise InvalidInput.at("/keep_control_group", "there is no control group: holdout is 0")
+    return store.experiments.move(
+        key,
+        "stopped",
+        allowed=_STOPPABLE,
+        at=at,
+        by=by,
+        shipped=arm,
+        keeps_control=keep_control_group,
+    )
 
 
 def archive_experiment(store: Store, key: str, *, at: float, by: str) -> ExperimentRecord:

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from bandits.inference.estimates import Lead
 from bandits.inference.intervals import Family, Finding, Guarantee, Promise
+from bandits.verdict import Statement, StatementsReset, Verdict
 
 
 class ArmResult(Struct, frozen=True):
@@ -130,6 +131,66 @@ class SegmentLift(Struct, frozen=True):
     lift: Finding
 
 
+class EventGroup(Struct, frozen=True):
+    """Events of one name among the emails of an arm, or of the control group.
+
+    Attributes:
+        sent: decisions whose clocks have started, not cancelled.
+        open: share of them whose reward window is still open, so that their events can still
+            come; None before the first.
+        emails: those of `sent` with at least one such event so far.
+        events: how many events they have.
+        rate: `emails` of `sent`: so far, never final while some are open.
+        value: Σ of the events' values, where they have one, such as money.
+        closed: decisions whose window is over.
+        closed_emails: those of them with at least one such event.
+    """
+
+    sent: int
+    open: float | None
+    emails: int
+    events: int
+    rate: float | None
+    value: float | None
+    closed: int
+    closed_emails: int
+
+
+class ArmEvents(EventGroup, frozen=True):
+    """Events of one name among the emails of an arm, and what closed decisions say of them.
+
+    Attributes:
+        closed_rate: the rate of emails with the event.
+        difference: how much higher that is than the control's; None for the control itself.
+        closed_value: the mean value per email, None where events have none.
+        value_difference: how much higher that is than the control's; None as the two above.
+    """
+
+    closed_rate: Finding
+    difference: Finding | None
+    closed_value: Finding | None
+    value_difference: Finding | None
+
+
+class EventResult(Struct, frozen=True):
+    """Events of one name, by arm: a declared metric, or a listed event that came.
+
+    Attributes:
+        weight: what one unit of it adds to the reward; None where it is not declared, and so
+            earns nothing.
+        less_is_better: the event is unwanted, as an unsubscribe is.
+        holdout: None without a control group.
+        family: the differences, of all events and arms, that hold together.
+    """
+
+    name: str
+    weight: float | None
+    less_is_better: bool
+    arms: list[ArmEvents]
+    holdout: EventGroup | None
+    family: Family
+
+
 class Segment(Struct, frozen=True):
     """The decisions of one value, or one band of values, of a feature.
 
@@ -157,6 +218,31 @@ class FeatureResult(Struct, frozen=True):
 
     feature: str
     segments: list[Segment]
+    family: Family
+
+
+class Interaction(Struct, frozen=True):
+    """Dependency of a variant's lift on the variant of another slot.
+
+    Attributes:
+        slot: of the variant whose lift it is.
+        other_slot: the slot that the lift may depend on.
+        other_variant: its variant.
+        lift: over the control's variant with `other_variant`, less the same with the control's
+            variant there, under an equal mix of further slots.
+    """
+
+    slot: str
+    variant: str
+    other_slot: str
+    other_variant: str
+    lift: Finding
+
+
+class InteractionResult(Struct, frozen=True):
+    """Interactions of every two slots; `family` holds all of them together."""
+
+    interactions: list[Interaction]
     family: Family
 
 
@@ -236,6 +322,10 @@ class Health(Struct, frozen=True):
         levels: of each arm's mean reward; where it was found to move, intervals for constant rates
             and chances to be best are not shown.
         lifts: of each arm's lift over the control, beyond what moves all arms alike.
+        resummed: share of sent decisions that are in sums being made anew, after an upgrade to a
+            version that keeps more; until all are, what rests on these is not shown. None where
+            nothing is being summed.
+        left_out: closed decisions that such sums lack, since retention had removed their rows.
     """
 
     split: Split
@@ -255,6 +345,8 @@ class Health(Struct, frozen=True):
     open: float | None
     levels: Drift
     lifts: Drift
+    resummed: float | None = None
+    left_out: int = 0
 
 
 class HistoryPoint(Struct, frozen=True):
@@ -279,7 +371,12 @@ class Results(Struct, frozen=True):
         lift_family: the comparisons of arms with the control.
         features: declared ones, the first few of them.
         guarantees: the promises of intervals, by `Interval.promise`.
+        events: declared metrics, and listed events that came, from the first on; by name.
         history: snapshots spread over time, the oldest first.
+        verdict: the next step, one for all who ask.
+        statements: claims that held when they were made and do not hold now, the oldest first.
+        statements_reset: since when there are any, and why not from earlier; None from the start.
+        interactions: of every two slots; None with one slot, or where they would be too many.
     """
 
     experiment: str
@@ -301,3 +398,8 @@ class Results(Struct, frozen=True):
     health: Health
     guarantees: dict[Promise, Guarantee]
     history: list[HistoryPoint]
+    verdict: Verdict
+    statements: list[Statement]
+    statements_reset: StatementsReset | None
+    interactions: InteractionResult | None
+    events: list[EventResult]

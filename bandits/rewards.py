@@ -53,6 +53,25 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
         return np.where(np.isneginf(top), 0.0, top)
 
 
+_ONCE = Metric()  # happened or not, however often it is reported
+_MONEY = Metric(count="sum", high=1e9)
+
+# Events that every experiment takes by name beside its declared metrics, and never learns from.
+LISTED_EVENTS: dict[str, Metric] = {
+    "open": _ONCE,
+    "click": _ONCE,
+    "order": _MONEY,
+    "reply": _ONCE,
+    "unsubscribe": _ONCE,
+    "complaint": _ONCE,
+    "bounce": _ONCE,
+    "refund": _MONEY,
+    "delivered": _ONCE,
+    "machine_open": _ONCE,
+}
+UNWANTED_EVENTS = frozenset({"unsubscribe", "complaint", "bounce", "refund"})
+
+
 class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
     """Rule that builds the reward of a decision from its events.
 
@@ -106,6 +125,26 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         """The metrics in alphabetical order: arrays by metric keep it however a rule is written."""
         return tuple(sorted(self.metrics))
 
+    @property
+    def event_names(self) -> tuple[str, ...]:
+        """The metrics as `names` has them, and behind them the listed events that are none."""
+        return (*self.names, *(name for name in LISTED_EVENTS if name not in self.metrics))
+
+    def event(self, name: str) -> Metric:
+        """Return how events of a name are counted, declared or listed.
+
+        Raises:
+            KeyError: it is neither.
+        """
+        return self.metrics.get(name) or LISTED_EVENTS[name]
+
+    def less_is_better(self, name: str) -> bool:
+        """Return true for an event that is unwanted: by its weight where it is declared."""
+        metric = self.metrics.get(name)
+        if metric is None:
+            return name in UNWANTED_EVENTS
+        return (metric.weight < 0) == (self.goal == "maximise")
+
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
         faults = []
@@ -136,7 +175,8 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
 
         Args:
             rows: (e,) which of the n decisions each event is of.
-            metrics: (e,) the position of its metric in `names`.
+            metrics: (e,) the position of its metric in `names`; listed events, whose positions
+                are behind these, earn nothing.
             values: (e,) its value.
             n: how many decisions there are.
 
@@ -154,10 +194,11 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def refuse_value(rule: RewardRule, metric: str, value: float) -> str | None:
-    """Return why an event does not fit the rule, or None."""
-    declared = rule.metrics.get(metric)
+    """Return why an event does not fit the rule, or None; listed events fit every rule."""
+    declared = rule.metrics.get(metric) or LISTED_EVENTS.get(metric)
     if declared is None:
-        return f"unknown metric {metric!r}; known are {', '.join(rule.names)}"
+        names, listed = ", ".join(rule.names), ", ".join(rule.event_names[len(rule.metrics) :])
+        return f"unknown metric {metric!r}; known are {names}, and without reward {listed}"
     if not isfinite(value):
         return "must be a finite number"
     if not declared.low <= value <= declared.high:

@@ -62,8 +62,8 @@ class Decision(Struct, frozen=True, gc=False):
         holdout: the subject is held out: gets the control, is never learned from.
         fallback: the policy failed and the control was given; never learned from.
         repeat: it was decided before, and this is the earlier answer.
-        shipped: the experiment is stopped, and goes on sending this to all subjects;
-            never learned from.
+        shipped: the experiment is stopped, and goes on sending this to all subjects, or the control
+            to those held out, where it keeps its control group; never learned from.
     """
 
     decision_id: str | None
@@ -81,6 +81,7 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 
     Attributes:
         event_id: the sender's id of this event; the same again counts once.
+        metric: a declared metric, or the name of a listed event, which earns nothing.
         occurred_at: when it happened, with its offset; now unless given.
     """
 

@@ -21,10 +21,11 @@ _TRIES = 8  # draws in which most rivals turn up
 
 @register("top_two_thompson", label="Top-two Thompson sampling", support=(0.0, 1.0))
 class TopTwoThompson(Parameters, frozen=True):
-    """Find out which variant is the best as soon as possible.
+    """Find out which variant is the best, by comparing it with its strongest rivals.
 
     For finding the best, not for earning: about half of the sends go to the strongest rivals until
-    the end, so that the decision is soon sure. Then stop, and ship the winner.
+    the end, and few to the rest. With three variants or more it costs less than a fixed split,
+    which measures all of them and can be sure as soon. Then stop, and ship the winner.
 
     With π the chances to be best, ψ_k = π_k (β + (1 − β) Σ_{j≠k} π_j / (1 − π_j)). Source: Russo
     (2020), "Simple Bayesian algorithms for best-arm identification", algorithm TTTS; its

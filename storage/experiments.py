@@ -38,6 +38,7 @@ _COLUMNS = (
     experiments.c.started_at,
     experiments.c.stopped_at,
     experiments.c.shipped,
+    experiments.c.keeps_control,
     *(experiments.c[name] for name in QUALITY_COUNTS),
 )
 _BY_KEY = select(*_COLUMNS).where(experiments.c.key == bindparam("of_key"))
@@ -141,6 +142,11 @@ class ExperimentStore:
             rows = transaction.execute(query).all()
             return [self._record(transaction, row) for row in rows]
 
+    def look(self) -> None:
+        """Read one experiment if there is any: the database answers, and is migrated."""
+        with self._database.reading() as transaction:
+            transaction.execute(select(*_COLUMNS).limit(1)).all()
+
     def configuration(self, key: str, version: int) -> Configuration:
         """Read one version of a configuration."""
         with self._database.reading() as transaction:
@@ -190,6 +196,7 @@ class ExperimentStore:
         at: float,
         by: str,
         shipped: int | None = None,
+        keeps_control: bool = False,
     ) -> ExperimentRecord:
         """Change an experiment's state."""
 
@@ -204,12 +211,15 @@ class ExperimentStore:
                 "started_at": at if starts else old.started_at,
                 "stopped_at": at if stops else old.stopped_at,
                 "shipped": old.shipped if shipped is None else shipped,
+                "keeps_control": old.keeps_control or keeps_control,
             }
             _update(transaction, old.id, values)
             moved = msgspec.structs.replace(old, **values)
             after: dict[str, Any] = {"state": to}
             if shipped is not None:
                 after["ship"] = moved.shipped_variants
+            if keeps_control:
+                after["keep_control_group"] = True
             before = {"state": old.state}
             record_change(
                 transaction, "move", f"experiment:{key}", at=at, by=by, before=before, after=after
@@ -266,7 +276,7 @@ class ExperimentStore:
 
     def _record(self, transaction: Transaction, row: NamedRow) -> ExperimentRecord:
         number, key, state, salt, version, learned, created, started, stopped, *columns = row
-        shipped, *counts = columns
+        shipped, keeps_control, *counts = columns
         return ExperimentRecord(
             number,
             key,
@@ -278,6 +288,7 @@ class ExperimentStore:
             started,
             stopped,
             shipped,
+            keeps_control,
             DataQualityCounts(*counts),
         )
 

@@ -52,7 +52,7 @@ class FormattedBlob(TypeDecorator[bytes]):
     def process_bind_param(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - all alike
         """Put the number before the content."""
         content: bytes | None = value
-        return _MARK + bytes([self.number]) + content if content else content
+        return pack_blob(content, self.number) if content else content
 
     def process_result_value(self, value: Any, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - all alike
         """Take the number away.
@@ -96,6 +96,11 @@ class FormattedJson(TypeDecorator[str]):
             NewerFormat: its format is not known.
         """
         return None if value is None else unpack_json(value, self.place, self.number)
+
+
+def pack_blob(content: bytes, number: int) -> bytes:
+    """Put the number of its format before encoded bytes, of which there are some."""
+    return _MARK + bytes([number]) + content
 
 
 def pack_json(content: str, number: int) -> str:

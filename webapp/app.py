@@ -10,6 +10,7 @@ from webapp import pages, request_context
 from webapp.api import routes
 from webapp.services import Services
 from webapp.settings import Settings
+from webapp.trusted_proxies import TrustedProxies, parse_networks
 
 
 class WholeRequest(Request):
@@ -49,8 +50,13 @@ def create_app(services: Services, settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
     app.config["MAX_UPLOAD_BYTES"] = settings.max_upload_bytes
     app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
+    app.config["SESSION_COOKIE_PATH"] = settings.url_prefix or "/"
+    app.config["SESSION_SECONDS"] = 3600 * settings.session_hours
     services.attach(app)
     request_context.init(app, settings)
     routes.init(app)
     pages.init(app, settings)
+    networks = parse_networks(settings.trusted_proxies)
+    if networks or settings.url_prefix:
+        app.wsgi_app = TrustedProxies(app.wsgi_app, networks, settings.url_prefix)  # type: ignore[method-assign]  # as its manual does
     return app

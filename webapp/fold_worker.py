@@ -17,6 +17,7 @@ _LOOK_SECONDS = 1.0  # until an experiment that was just started is noticed
 _QUIET_SECONDS = 3600.0  # between turns of a stopped experiment whose windows have all closed
 _PAUSE_SECONDS = 0.05  # between the folds of a long queue, so that senders get a turn
 _REMOVED_IN_A_TURN = 25_000  # old decisions, so that no other experiment waits long for its fold
+_SUMMED_IN_A_TURN = 10  # portions of a log that is summed anew, so that folds go on meanwhile
 _LONGEST_WAIT_SECONDS = 60.0  # after failures
 _CLOCK_AHEAD = (
     "the clock is %.1f days further on than the newest decision and the time since then: nothing"
@@ -34,6 +35,7 @@ class FoldWorker:
         self._stop = stop
         self._next: dict[str, float] = {}
         self._prune_at: dict[str, float] = {}
+        self._summed: set[str] = set()  # experiments whose sums lack nothing
         self._clock_guard = ClockGuard(engine.clock, lambda: newest_recorded(engine.store))
         self._failures: Counter[str] = Counter()
 
@@ -61,6 +63,8 @@ class FoldWorker:
                 if self._next.get(record.key, 0.0) <= time.monotonic():
                     self._next[record.key] = time.monotonic() + self._learn(record)
                 soonest = min(soonest, self._next[record.key])
+            elif record.started:  # archived
+                self._try_to_sum_anew(record)
         return max(soonest - time.monotonic(), 0.0)
 
     def _keep_to_schedule(self, record: ExperimentRecord) -> ExperimentRecord:
@@ -78,6 +82,7 @@ class FoldWorker:
         try:
             snapshot = self._engine.learn(record.key, between=self._let_others_write)
             self._prune(record)
+            summed = self._sum_anew(record)
         except Exception as error:  # noqa: BLE001 - one bad experiment must not stop the others
             self._failures[record.key] += 1
             self._folds.count_failure()
@@ -93,7 +98,24 @@ class FoldWorker:
             self._folds.count(seconds)
             fold = {"experiment": record.key, "milliseconds": round(seconds * 1000, 3)}
             _log.debug("learned version %d", snapshot.version, extra=fold)
-        return self._pace(record)
+        return self._pace(record) if summed else 0.0
+
+    def _sum_anew(self, record: ExperimentRecord) -> bool:
+        """Sum some of a log anew where an upgrade asks for it; return True if nothing is left."""
+        if record.key in self._summed:
+            return True
+        done = self._engine.sum_anew(
+            record.key, between=self._let_others_write, portions=_SUMMED_IN_A_TURN
+        )
+        if done:
+            self._summed.add(record.key)
+        return done
+
+    def _try_to_sum_anew(self, record: ExperimentRecord) -> None:
+        try:
+            self._sum_anew(record)
+        except BanditsError as error:
+            _log.warning("cannot sum anew yet: %s", error, extra={"experiment": record.key})
 
     def _prune(self, record: ExperimentRecord) -> None:
         """Delete old snapshots and old decisions, about hourly."""

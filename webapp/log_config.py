@@ -16,7 +16,7 @@ from webapp.request_context import CALLER, CURRENT_REQUEST, request_id, route
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning"]
 
-_FOR_PEOPLE = ("request_id", "experiment", "key", "milliseconds")
+_FOR_PEOPLE = ("request_id", "experiment", "key", "user", "address", "milliseconds")
 _EXTRA = (*_FOR_PEOPLE, "route", "method", "status")
 _OURS = ("bandits", "policies", "simulations", "storage", "webapp")
 _NOISE = (

@@ -1,14 +1,26 @@
 """Passwords of users: argon2id hashes (RFC 9106), and checks of their strength."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from werkzeug.exceptions import TooManyRequests
 
 MIN_LENGTH = 10
 MAX_LENGTH = 200  # hashing costs time in proportion
 
+_UNGUESSABLE = 3  # at least 10^8 guesses
+_SCORED = 72  # characters; scoring takes longer with each
+AT_ONCE = 2  # a hash takes 64 MiB and four cores
+_WAITING = 6  # besides those; each waits in one of a worker's places for requests
+_RETRY_SECONDS = 2
+
 _hasher = PasswordHasher()
+_hashing = BoundedSemaphore(AT_ONCE)
+_admitted = BoundedSemaphore(AT_ONCE + _WAITING)
 
 
 def refuse_password(password: str, email: str) -> str | None:
@@ -19,23 +31,60 @@ def refuse_password(password: str, email: str) -> str | None:
         return f"must have at most {MAX_LENGTH} characters"
     if password.casefold() == email.strip().casefold():
         return "must not be the e-mail address"
+    if _score(password, email) < _UNGUESSABLE:
+        return "is too easy to guess; a few unrelated words in a row do well"
     if len(set(password)) <= 2:  # noqa: PLR2004 - aaaaaaaaaa, ababababab
         return "must not repeat one or two characters"
     return None
 
 
+def _score(password: str, email: str) -> int:
+    """Score a password from 0 to 4 by the guesses that it takes (Wheeler, USENIX Security 2016)."""
+    from zxcvbn import zxcvbn  # noqa: PLC0415 - its lists of words take a while to load
+
+    own = [part for part in (email, *email.split("@")) if part]
+    score: int = zxcvbn(password[:_SCORED], user_inputs=[*own, "bandits"])["score"]
+    return score
+
+
 def hash_password(password: str) -> str:
-    """Hash a password for storing."""
-    return _hasher.hash(password)
+    """Hash a password for storing.
+
+    Raises:
+        TooManyRequests: too many passwords are hashed right now.
+    """
+    with _turn():
+        return _hasher.hash(password)
 
 
 def matches(password_hash: str | None, password: str) -> bool:
-    """Compare a password with its hash; without a hash it takes as long, and is False."""
-    try:
-        _hasher.verify(password_hash or _placeholder_hash(), password[:MAX_LENGTH])
-    except (VerificationError, InvalidHashError):
-        return False
+    """Compare a password with its hash; without a hash it takes as long, and is False.
+
+    Raises:
+        TooManyRequests: too many passwords are hashed right now.
+    """
+    with _turn():
+        try:
+            _hasher.verify(password_hash or _placeholder_hash(), password[:MAX_LENGTH])
+        except (VerificationError, InvalidHashError):
+            return False
     return password_hash is not None
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for a turn to hash.
+
+    Raises:
+        TooManyRequests: enough others wait already.
+    """
+    if not _admitted.acquire(blocking=False):
+        raise TooManyRequests(retry_after=_RETRY_SECONDS)
+    try:
+        with _hashing:
+            yield
+    finally:
+        _admitted.release()
 
 
 def is_outdated(password_hash: str) -> bool:

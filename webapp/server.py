@@ -4,6 +4,7 @@ import errno
 import logging
 import logging.config
 import multiprocessing
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from functools import partial
 from threading import Event, Thread
 
 from granian import Granian
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from msgspec import Struct
 
@@ -27,6 +29,7 @@ from webapp.settings import Settings
 
 _THREADS = 64  # single choices wait for a commit that they share; waiting takes no core
 _KILL_SECONDS = 30
+_OTHERS = 0o077  # have no right to any file that the server creates
 _ANNOUNCE_SECONDS = 0.05
 _log = logging.getLogger(__name__)
 
@@ -55,6 +58,7 @@ def serve(settings: Settings, address: Address, workers: int) -> None:
             in use.
     """
     logging.config.dictConfig(log_config.configuration(settings.log_format, settings.log_level))
+    os.umask(_OTHERS)
     lock = worker.database_lock(settings.database_url)
     if lock is not None:
         if workers > 1:
@@ -77,6 +81,8 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         interface=Interfaces.WSGI,
         workers=workers,
         blocking_threads=_THREADS,
+        http=HTTPModes.http1,  # a connection of either kind may stay silent for ever
+        http1_settings=HTTP1Settings(header_read_timeout=int(1000 * settings.request_seconds)),
         respawn_failed_workers=True,
         workers_kill_timeout=_KILL_SECONDS,
         log_dictconfig=log_config.configuration(settings.log_format, settings.log_level),

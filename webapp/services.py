@@ -9,6 +9,7 @@ from bandits.engine import Engine
 from storage.accounts import AccountStore
 from storage.drafts import DraftTable
 from webapp.metrics import FoldMetrics, RequestMetrics
+from webapp.readiness import Readiness
 
 _NAME = "bandits"
 
@@ -20,6 +21,7 @@ class Services:
     Attributes:
         metrics: of this process.
         folds: of the server's fold worker.
+        readiness: of the database, as `/readyz` answers it.
     """
 
     engine: Engine
@@ -27,6 +29,7 @@ class Services:
     drafts: DraftTable
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     folds: FoldMetrics = field(default_factory=FoldMetrics)
+    readiness: Readiness = field(default_factory=Readiness)
 
     def attach(self, app: Flask) -> None:
         """Make these the services of `app`."""

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from bandits.errors import Fault, InvalidInput
 from bandits.validation import refusal
+from webapp.trusted_proxies import parse_networks
 
 PREFIX = "BANDITS_"
 
@@ -26,6 +27,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         log_format: of the logs on standard error.
         log_level: the lowest level that is logged.
         access_log: write a log line for every request.
+        trusted_proxies: addresses and networks, separated by commas, of proxies whose headers
+            name the caller.
+        url_prefix: begins the path of every address, where the server is reached below a path.
+        session_hours: people sign in again after so long.
+        request_seconds: a head that takes longer is ended; so is a slow body.
     """
 
     database_url: Annotated[str, Meta(min_length=1)] = "sqlite:///bandits.db"
@@ -37,6 +43,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning"] = "info"
     access_log: bool = False
+    trusted_proxies: Annotated[str, Meta(max_length=4000)] = ""
+    url_prefix: Annotated[str, Meta(pattern=r"^((/[A-Za-z0-9_~\-][A-Za-z0-9_.~\-]*)+)?\Z")] = ""
+    session_hours: Annotated[float, Meta(ge=0.1, le=720)] = 12.0
+    request_seconds: Annotated[float, Meta(ge=1, le=3600)] = 20.0
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **flags: str | None) -> Self:
@@ -52,6 +62,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 value = environment.get(PREFIX + name.upper())
             if value is not None:
                 values[name] = value
+        try:
+            parse_networks(values.get("trusted_proxies", ""))
+        except ValueError as error:
+            raise InvalidInput.at(f"{PREFIX}TRUSTED_PROXIES", str(error)) from None
         try:
             return msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError:

@@ -10,7 +10,7 @@ import signal
 import time
 from contextlib import suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import IO
 
 from flask import Flask
@@ -20,12 +20,14 @@ from threadpoolctl import threadpool_limits
 from bandits.engine import Engine
 from bandits.errors import Unavailable
 from storage import open_store
+from storage.private_files import open_own
 from storage.settings import parse_database_url
 from webapp import log_config
 from webapp.app import create_app
 from webapp.metrics import FoldMetrics
 from webapp.services import Services
 from webapp.settings import Settings
+from webapp.slow_bodies import BodyReads, SlowBodies, Sweeper
 
 WAIT_SECONDS = 5.0
 _RETRY_SECONDS = 0.05
@@ -43,9 +45,10 @@ class FileLock:
         """Take the lock, waiting for a holder that is just ending.
 
         Raises:
-            Unavailable: another process keeps it; the message names that process.
+            Unavailable: another process keeps it, which the message names; or the file is not
+                this user's.
         """
-        file = self.path.open("a+", encoding="ascii")
+        file = open_own(self.path, "a+", encoding="ascii")
         deadline = time.monotonic() + wait_seconds
         while not _try_lock(file):
             if time.monotonic() >= deadline:
@@ -98,6 +101,9 @@ def load(settings: Settings, folds: FoldMetrics) -> Flask:
         lock.acquire()
     app = application(settings, folds)
     app.extensions["bandits.lock"] = lock  # it is held for as long as the application lives
+    reads = BodyReads(settings.request_seconds)
+    app.wsgi_app = SlowBodies(app.wsgi_app, reads)  # type: ignore[method-assign]  # as its manual does
+    Thread(target=Sweeper(reads).run, args=(Event(),), name="slow bodies", daemon=True).start()
     gc.freeze()  # imported modules stay: collections may pass them over
     return app
 

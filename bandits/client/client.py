@@ -185,7 +185,8 @@ class Client:
 
         Args:
             decision_id: the decision whose email it answers.
-            metric: a metric of the experiment's reward rule.
+            metric: a metric of the experiment's reward rule, or an event that every experiment
+                takes by name, such as ``open``, ``unsubscribe`` or ``refund``.
             value: its value.
             event_id: the mailer's own id of the event, so that a second report counts once; made
                 here unless given, so that retries of this call do.
@@ -201,6 +202,8 @@ class Client:
 
     def reward_many(self, rewards: Iterable[Reward], *, batch: int = MAX_BATCH) -> RewardReceipt:
         """Report any number of events, a batch at a time; return the counts of all of them.
+
+        Each names a declared metric, or an event that every experiment takes, such as ``open``.
 
         Raises:
             ApiError: the server refused a batch; those before it are recorded.

@@ -9,7 +9,13 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandits.allocation import NEWCOMER_MATURED, apply_floor, cap_newcomers
+from bandits.allocation import (
+    NEWCOMER_MATURED,
+    AllocationRule,
+    apply_floor,
+    cap_newcomers,
+    renormalize_others,
+)
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.arm_counts import ArmCounts
 from bandits.errors import NotDerivable
@@ -84,13 +90,17 @@ class ActivePolicy:
         self.statistic, self.counts = load_statistic(configuration, snapshot, folded)
         self._seed = 0 if snapshot is None else snapshot.seed
         self._upcoming = 1 if snapshot is None else snapshot.upcoming
+        # Before the first snapshot nothing is known of any arm, and the older rule goes on.
+        rule = AllocationRule.RENORMALIZED if snapshot is None else snapshot.allocation_rule
+        self._rule = AllocationRule(rule)
         matured = self.counts.complete[:-1]
         self._newcomers = configuration.newcomers & (matured < NEWCOMER_MATURED)
         self._prepared: dict[bytes, Any] = {}
         self._shared: dict[bytes, FloatArray] = {}  # probabilities that are the same for everybody
         self._preparing = Lock()
         cells = self.problem.n_arms * max(self.problem.n_features, 1) ** 2
-        self._prepared_at_most = min(_PREPARED_SETS, 1 + _PREPARED_CELLS // cells)
+        # At least two: an eligible set, and the same without its newcomers.
+        self._prepared_at_most = min(_PREPARED_SETS, 2 + _PREPARED_CELLS // cells)
 
     @classmethod
     def restore(
@@ -113,6 +123,23 @@ class ActivePolicy:
         if snapshot is not None and snapshot.configuration_version != configuration.version:
             folded = read_configuration(snapshot.configuration_version)
         return cls(record.key, record.salt, configuration, snapshot, folded)
+
+    @classmethod
+    def of_allocation(
+        cls,
+        record: ExperimentRecord,
+        configuration: Configuration,
+        restriction: bytes,
+        allocation: FloatArray,
+    ) -> "ActivePolicy":
+        """Restore the policy that decided by what it gave: the probability of each arm, (K,).
+
+        It knows nothing else, and answers for this restriction alone.
+        """
+        active = cls(record.key, record.salt, configuration, None)
+        arms = active.eligible(restriction)
+        active._shared[arms.tobytes()] = allocation[arms]
+        return active
 
     @cached_property
     def unrestricted_arms(self) -> IntArray:
@@ -159,13 +186,28 @@ class ActivePolicy:
         return probabilities
 
     def _compute(self, arms: IntArray, contexts: FloatArray) -> FloatArray:
+        shares = self._policy_shares(arms, contexts)
+        newcomers = self._newcomers[arms]
+        if newcomers.any() and not newcomers.all():
+            if self._rule == AllocationRule.RENORMALIZED:
+                among_others = renormalize_others(shares, newcomers)
+            else:
+                among_others = self._policy_shares(arms[~newcomers], contexts)
+            shares = cap_newcomers(shares, newcomers, among_others)
+        return apply_floor(shares, self.experiment.floor_among(len(arms)))
+
+    def _policy_shares(self, arms: IntArray, contexts: FloatArray) -> FloatArray:
+        """Return the policy's own probabilities among `arms`, before cap and floor.
+
+        Raises:
+            ArithmeticError: it returned no distribution.
+        """
         prepared = self._prepare(arms)
-        raw = np.asarray(self.policy.propensities(prepared, contexts), dtype=np.float64)
-        sums = raw.sum(axis=-1)
-        if not (np.all(raw >= 0) and np.all(np.abs(sums - 1) <= _SUM_TOLERANCE)):
+        shares = np.asarray(self.policy.propensities(prepared, contexts), dtype=np.float64)
+        sums = shares.sum(axis=-1)
+        if not (np.all(shares >= 0) and np.all(np.abs(sums - 1) <= _SUM_TOLERANCE)):
             raise ArithmeticError(f"{self.experiment.policy.name} returned no distribution")
-        capped = cap_newcomers(raw, self._newcomers[arms])
-        return apply_floor(capped, self.experiment.floor_among(len(arms)))
+        return shares
 
     def probabilities_or_none(self, arms: IntArray, contexts: FloatArray) -> FloatArray | None:
         """Return `probabilities`, or None where the policy failed and the control is answered."""
@@ -262,19 +304,45 @@ class ActivePolicyCache:
         return self._restore(record, record.configuration, snapshot)
 
     def past(
-        self, record: ExperimentRecord, configuration: Configuration, version: int
+        self,
+        record: ExperimentRecord,
+        configuration: Configuration,
+        version: int,
+        restriction: bytes,
     ) -> ActivePolicy:
         """Return the policy that decided under an earlier configuration and snapshot.
+
+        Where the snapshot's arrays are no longer kept, it is one of the probabilities that were
+        stored when its decisions were counted, if these do not depend on the context.
 
         Args:
             record: the experiment.
             configuration: the earlier one.
             version: the snapshot's.
+            restriction: the encoded `eligible` set of the decision.
 
         Raises:
             NotDerivable: the snapshot's statistic cannot be summed again.
         """
-        return self._restore(record, configuration, self._past_snapshot(record.key, version))
+        key = record.key
+        if (
+            version > 0
+            and not configuration.policy.statistic.contextual
+            and not self._kept(key, version)
+        ):
+            allocation = self._store.snapshots.allocation(
+                key, configuration.version, version, restriction
+            )
+            if allocation is not None:
+                return ActivePolicy.of_allocation(record, configuration, restriction, allocation)
+        return self._restore(record, configuration, self._past_snapshot(key, version))
+
+    def _kept(self, key: str, version: int) -> bool:
+        """Return true where the arrays of a snapshot are neither erased nor pruned."""
+        try:
+            return bool(self._store.snapshots.snapshot(key, version).statistic)
+        except NotDerivable:
+            return False
 
     def _restore(
         self, record: ExperimentRecord, configuration: Configuration, snapshot: Snapshot | None

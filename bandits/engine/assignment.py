@@ -86,15 +86,20 @@ class AssignmentBatch:
 
 
 def assign_arms(
-    active: ActivePolicy, batch: AssignmentBatch, shipped: int | None = None
+    active: ActivePolicy,
+    batch: AssignmentBatch,
+    shipped: int | None = None,
+    *,
+    keeps_control: bool = False,
 ) -> NewDecisions:
     """Decide for every distinct request.
 
     Args:
         active: the experiment's policy.
         batch: the requests.
-        shipped: the arm that everybody gets now that the experiment is stopped, the held out too;
-            who may not get it gets a fallback.
+        shipped: the arm that everybody gets now that the experiment is stopped; who may not get it
+            gets a fallback.
+        keeps_control: the held out go on getting the control then, instead.
 
     Raises:
         InvalidInput: at ``/requests/{row}/...``, every row that does not fit.
@@ -104,20 +109,20 @@ def assign_arms(
     arms = np.zeros(n, dtype=np.int64)
     propensities = np.ones(n)
     fallback = np.zeros(n, dtype=np.bool_)
-    holdout = active.held_out(batch.subjects) if shipped is None else np.zeros(n, dtype=np.bool_)
+    holds_out = shipped is None or keeps_control
+    holdout = active.held_out(batch.subjects) if holds_out else np.zeros(n, dtype=np.bool_)
     u = active.uniforms(batch.ids) if shipped is None else np.zeros(n)
     for restriction, rows in _rows_by_restriction(batch.restrictions).items():
         eligible = _eligible(active, batch, restriction, rows)
-        if shipped is not None:
-            fallback[rows] = shipped not in eligible
-            arms[rows] = shipped if shipped in eligible else active.fallback_arm(eligible)
-            continue
         held_out = rows[holdout[rows]]
         if len(held_out):
             arms[held_out] = active.fallback_arm(eligible)
             fallback[held_out] = active.control not in eligible  # they cannot get the control
         drawn = rows[~holdout[rows]]
-        if len(drawn):
+        if shipped is not None:
+            fallback[drawn] = shipped not in eligible
+            arms[drawn] = shipped if shipped in eligible else active.fallback_arm(eligible)
+        elif len(drawn):
             arms[drawn], propensities[drawn], fallback[drawn] = active.choose(
                 eligible, encoded.contexts[drawn], u[drawn]
             )

@@ -11,6 +11,7 @@ from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.assignment import AssignmentBatch, assign_arms
 from bandits.errors import Fault, InvalidInput, Unavailable, WrongState
 from bandits.identifiers import pointer
+from bandits.inference.recent_days import RECENT_DAYS
 from bandits.schemas import Decision, Request
 from bandits.store import StaleRead, Store
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
@@ -19,15 +20,21 @@ from bandits.versions import Configuration
 MAX_BATCH = 10_000
 MOST_SETS = 256  # or fewer,
 _LEAST_SETS = 16
-_MOST_NUMBERS = 2_000_000  # where there are many arms and segments: 10 for each arm, in each
+_MOST_NUMBERS = 2_400_000  # where there are many arms and segments: `eligible_set_limit`
 _MOST_FAULTS = 100
 _CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
 
 
 def eligible_set_limit(configuration: Configuration) -> int:
-    """Return how many different restrictions an experiment takes."""
-    segments = 1 + configuration.segmentation.size
-    affordable = _MOST_NUMBERS // (10 * len(configuration.arms) * segments)
+    """Return how many different restrictions an experiment takes.
+
+    For each arm they take 10 numbers in each segment and on each recent day, of which one is closed
+    in part, and 3 for each event by name, or 9 where its events have values.
+    """
+    rule = configuration.experiment.reward
+    events = sum(3 if rule.event(name).is_binary else 9 for name in rule.event_names)
+    numbers = 10 * (1 + RECENT_DAYS + 1 + configuration.segmentation.size) + events
+    affordable = _MOST_NUMBERS // (numbers * len(configuration.arms))
     return max(_LEAST_SETS, min(MOST_SETS, affordable))
 
 
@@ -227,7 +234,7 @@ class ChooseHandler:
         combined = grouped and len(requests) > 1
         if combined and len(batch.ids) < len(requests):
             raise NotCombinable
-        decisions = assign_arms(active, batch, shipped)
+        decisions = assign_arms(active, batch, shipped, keeps_control=record.keeps_control)
         if combined and shipped is None and (decisions.fallback & ~decisions.holdout).any():
             raise NotCombinable
         if not dry_run and shipped is None and any(batch.restrictions):

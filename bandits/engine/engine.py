@@ -15,7 +15,9 @@ from bandits.engine.analysis.summary import summarise
 from bandits.engine.choose import ChooseHandler
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
+from bandits.engine.resummation import resummed_part, sum_anew
 from bandits.engine.retention import remove_old
+from bandits.engine.statement_recorder import StatementRecorder
 from bandits.engine.sums import load_inference_state
 from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment
@@ -66,6 +68,7 @@ class Engine:
         self._policies = ActivePolicyCache(store, lambda audit: rebuild(audit).statistic)
         self._choose_handler = ChooseHandler(store, self._policies, clock)
         self._reward_handler = RewardHandler(store, clock)
+        self._statements = StatementRecorder(store, self._policies)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
     # Experiments
@@ -109,20 +112,36 @@ class Engine:
         """Stop choosing for a while; rewards are still learned."""
         return lifecycle.pause_experiment(self.store, key, at=self.clock(), by=by)
 
-    def stop(self, key: str, *, by: str, ship: Combination | None = None) -> ExperimentRecord:
+    def stop(
+        self,
+        key: str,
+        *,
+        by: str,
+        ship: Combination | None = None,
+        keep_control_group: bool = False,
+    ) -> ExperimentRecord:
         """Stop choosing for good; rewards under way are learned until `ExperimentRecord.closes_at`.
 
         Args:
             key: the experiment.
             by: the user, for the audit log.
             ship: the combination that all subjects get from now on; else requests are refused.
+            keep_control_group: the held-out subjects go on getting the control instead.
 
         Raises:
             NotFound: there is none of this key.
-            InvalidInput: at ``/ship/...``: it names no arm that can be sent.
+            InvalidInput: at ``/ship/...``: it names no arm that can be sent; at
+                ``/keep_control_group``: nothing is shipped, or there is no control group.
             WrongState: it is neither running nor paused.
         """
-        return lifecycle.stop_experiment(self.store, key, ship, at=self.clock(), by=by)
+        return lifecycle.stop_experiment(
+            self.store,
+            key,
+            ship,
+            keep_control_group=keep_control_group,
+            at=self.clock(),
+            by=by,
+        )
 
     def archive(self, key: str, *, by: str) -> ExperimentRecord:
         """Put a draft or a stopped experiment out of sight."""
@@ -185,7 +204,9 @@ class Engine:
         )
         policy: ActivePolicy | str
         try:
-            policy = self._policies.past(record, configuration, stored.policy_version)
+            policy = self._policies.past(
+                record, configuration, stored.policy_version, stored.eligible_set
+            )
         except NotDerivable as error:
             policy = str(error)
         return explain_decision(stored, configuration, policy, self.store.log.events(decision_id))
@@ -221,7 +242,10 @@ class Engine:
             key: the experiment.
             between: called between the folds that a long backlog takes, to let others write.
         """
-        return fold(self.store, key, now=self.clock(), between=between)
+        snapshot = fold(self.store, key, now=self.clock(), between=between)
+        if snapshot is not None:
+            self._statements.record(key, snapshot.at)
+        return snapshot
 
     def prune(self, key: str, *, between: Callable[[], object] = lambda: None) -> None:
         """Delete the arrays of snapshots older than 30 days; the log makes them again."""
@@ -256,6 +280,30 @@ class Engine:
         before = self.clock() - days * DAY
         return remove_old(self.store, key, before=before, between=between, enough=enough)
 
+    def sum_anew(
+        self,
+        key: str,
+        *,
+        between: Callable[[], object] = lambda: None,
+        portions: float = math.inf,
+    ) -> bool:
+        """Sum the log anew where an earlier version stored less than results are read from.
+
+        Folds go on meanwhile, and an interruption loses nothing.
+
+        Args:
+            key: the experiment.
+            between: called between transactions, to let others write.
+            portions: how many transactions are enough for now.
+
+        Returns:
+            True where nothing is left to be done.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        return sum_anew(self.store, key, between=between, portions=portions)
+
     def results(self, key: str) -> Results:
         """Compute the results of an experiment, from its snapshots alone.
 
@@ -268,8 +316,13 @@ class Engine:
         state = self.store.snapshots.state(key, _HISTORY_POINTS)
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
-        results = summarise(record, self._policies.newest(record), inference, state.points)
-        self._results[key] = (_results_key(record), results)
+        resummed = resummed_part(state, inference)
+        active = self._policies.newest(record)
+        results = summarise(
+            record, active, inference, state.points, state.statements, resummed=resummed
+        )
+        if resummed is None:
+            self._results[key] = (_results_key(record), results)
         return results
 
 

@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from hashlib import blake2b
 
+from msgspec import structs
+
+from bandits.allocation import NEWEST_RULE
 from bandits.engine.sums import Sums, SumsBuilder
 from bandits.inference.state import InferenceState
 from bandits.store import Store
 from bandits.store.fold import Fold, LogAudit
-from bandits.store.values import DecisionColumns, FoldIncrement, Snapshot
+from bandits.store.values import DecisionColumns, FoldIncrement, Resummation, Snapshot
 
 
 def _no_pause() -> None:
@@ -38,25 +41,25 @@ def fold(
 
 def take_in(folding: Fold, now: float) -> Snapshot | None:
     """Fold the increment that is due into a snapshot, and save it; None where nothing changed."""
-    if folding.due is None:
-        return None
-    snapshot = _next_snapshot(folding, folding.due, now)
-    folding.save(snapshot)
+    previous = folding.previous
+    at = now if previous is None else max(now, previous.at)  # a clock may step back
+    builder = SumsBuilder(folding.record, folding.history, at, recording=True)
+    for key in folding.unstarted:
+        builder.allocations.allocation(*key)
+    snapshot = None
+    if folding.due is not None:
+        snapshot = _next_snapshot(folding, builder, folding.due, at)
+        folding.save(snapshot, _resummed(folding, builder, folding.due))
+    if builder.allocations.derived:
+        folding.save_allocations(builder.allocations.derived)
     return snapshot
 
 
-def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
+def _next_snapshot(folding: Fold, builder: SumsBuilder, due: FoldIncrement, at: float) -> Snapshot:
     record, previous = folding.record, folding.previous
-    at = now if previous is None else max(now, previous.at)  # a clock may step back
-    builder = SumsBuilder(record, folding.history, at)
     sums = add_increment(builder, builder.load(previous), due)
     if not builder.invertible:
         sums = replace(sums, statistic=builder.fit(folding.learned()))
-    if previous is not None and InferenceState.is_older(previous.inference_state):
-        number = InferenceState.format_of(previous.inference_state)
-        kept = {n: getattr(sums.inference, n) for n in InferenceState.fields_since(number)}
-        log = sum_log(builder, builder.zeros, folding.learned(), folding.pending())
-        sums = replace(sums, inference=replace(log.inference, **kept))
     version = 1 if previous is None else previous.version + 1
     upcoming = len(due.entered) + len(due.entered_due)
     if upcoming == 0 and previous is not None:
@@ -65,10 +68,39 @@ def _next_snapshot(folding: Fold, due: FoldIncrement, now: float) -> Snapshot:
         version,
         record.configuration.version,
         at,
-        _seed(record.salt, version),
+        seed_of(record.salt, version),
         max(1, upcoming),
         *sums.dump(),
+        allocation_rule=NEWEST_RULE,
     )
+
+
+def _resummed(folding: Fold, builder: SumsBuilder, due: FoldIncrement) -> Resummation | None:
+    """Take into sums that are being made anew what is due of the decisions they have so far.
+
+    It begins where the previous snapshot's sums are of an older format: the next one's will not
+    say so any more.
+    """
+    previous, resummation = folding.previous, folding.resummation
+    if resummation is None:
+        if previous is None or not InferenceState.is_older(previous.inference_state):
+            return None
+        return begin_resummation(builder, previous)
+    if resummation.place is None:
+        return resummation
+    so_far = InferenceState.load(resummation.inference_state).padded(
+        len(folding.record.configuration.arms)
+    )
+    sums = add_increment(
+        builder, replace(builder.zeros, inference=so_far), due.until(resummation.place)
+    )
+    return structs.replace(resummation, inference_state=sums.inference.dump())
+
+
+def begin_resummation(builder: SumsBuilder, stored: Snapshot) -> Resummation:
+    """Begin to sum anew what a stored snapshot has in an older format."""
+    number = InferenceState.format_of(stored.inference_state)
+    return Resummation(number, None, builder.zeros.inference.dump())
 
 
 def add_increment(builder: SumsBuilder, sums: Sums, due: FoldIncrement) -> Sums:
@@ -78,12 +110,16 @@ def add_increment(builder: SumsBuilder, sums: Sums, due: FoldIncrement) -> Sums:
         (builder.sum_pending, due.withdrawn),
         (builder.sum_learned, due.removed),
         (builder.sum_outcomes, due.before),
+        (builder.sum_events_so_far, due.before),
+        (builder.sum_events, due.events_before),
     )
     added = (
         (builder.sum_pending, due.entered),
         (builder.sum_learned, due.entered_due),
         (builder.sum_matured, due.matured),
         (builder.sum_outcomes, due.after),
+        (builder.sum_events_so_far, due.after),
+        (builder.sum_events, due.events_after),
         (builder.sum_closing, due.closing),
     )
     for sum_up, decisions in removed:
@@ -124,6 +160,7 @@ def rebuild(audit: LogAudit) -> Sums:
     return replace(sums, statistic=builder.fit(learned))
 
 
-def _seed(salt: bytes, version: int) -> int:
+def seed_of(salt: bytes, version: int) -> int:
+    """Make the seed of a policy's frozen draws on a snapshot."""
     digest = blake2b(version.to_bytes(8, "big"), digest_size=8, key=salt).digest()
     return int.from_bytes(digest, "big") >> 1  # a signed 64-bit column holds it

@@ -244,9 +244,8 @@ def _fault(record: ExperimentRecord, row: int, reward: Reward) -> Fault | None:
     detail = refuse_value(rule, reward.metric, reward.value)
     if detail is None:
         return None
-    return Fault(
-        pointer("rewards", row, "value" if reward.metric in rule.metrics else "metric"), detail
-    )
+    exists = reward.metric in rule.event_names
+    return Fault(pointer("rewards", row, "value" if exists else "metric"), detail)
 
 
 def _refuse_ids(decision_ids: Sequence[str], event_ids: Sequence[str]) -> None:

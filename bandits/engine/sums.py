@@ -9,26 +9,39 @@ from msgspec import Struct
 from bandits.additive import Additive
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy, load_statistic
+from bandits.engine.allocation_reader import AllocationReader
 from bandits.engine.arm_counts import ArmCounts
-from bandits.errors import NotDerivable, NotFound
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.clusters import GROUPS, ClusterSums, buckets_of
+from bandits.inference.cohorts import CohortCounts
+from bandits.inference.event_sums import EventSums, EventValues
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.lift_periods import LiftPeriodSums
 from bandits.inference.periods import PeriodSums, period_of
+from bandits.inference.recent_days import (
+    DAY,
+    RECENT_DAYS,
+    last_closed_day,
+    sum_by_day,
+)
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.inference.state import GROUPS, InferenceState
+from bandits.inference.state import InferenceState
+from bandits.rewards import RewardRule
 from bandits.statistics import Statistic, dump
 from bandits.store.fold import HistoryReader
-from bandits.store.values import DecisionColumns, ExperimentRecord, RetainedSums, Snapshot
+from bandits.store.values import (
+    AllocationKey,
+    DecisionColumns,
+    ExperimentRecord,
+    RetainedSums,
+    Snapshot,
+)
 from bandits.versions import Configuration, decode_restriction
 
 _SAME = 1e-6  # a probability derived again may differ by rounding between machines
 _AT_ONCE = 10_000  # decisions whose probabilities are derived together
-_PAST_POLICIES = 8  # kept at hand
 _LEAST = 1e-9  # a smaller propensity, possible only without a floor, counts as this
-
-_Origin = tuple[int, int, bytes]  # configuration, snapshot and restriction of a decision
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +95,12 @@ def load_inference_state(
     return InferenceState.load(stored.inference_state).padded(n_arms)
 
 
+def recent_end(record: ExperimentRecord, at: float) -> int:
+    """Number the last closed day as of `at`; once a result is final, the last of them all."""
+    until = at if record.closes_at is None else min(at, record.closes_at)
+    return last_closed_day(until, record.configuration.experiment.reward.window_seconds)
+
+
 class Rewards(Struct, frozen=True, eq=False):
     """Rewards of n decisions, by the events that count for them.
 
@@ -102,6 +121,20 @@ def measure_rewards(configuration: Configuration, decisions: DecisionColumns) ->
         decisions.event_rows, decisions.event_metrics, decisions.event_values, len(decisions)
     )
     return Rewards(gross, gross + configuration.costs[decisions.arms], metrics)
+
+
+def measure_events(rule: RewardRule, decisions: DecisionColumns) -> dict[str, EventValues]:
+    """Aggregate the events of decisions, declared and listed, by the names that occurred."""
+    measured = {}
+    for position in np.unique(decisions.event_metrics).tolist():
+        name = rule.event_names[position]
+        metric = rule.event(name)
+        of_name = decisions.event_metrics == position
+        rows, values = decisions.event_rows[of_name], decisions.event_values[of_name]
+        aggregated = metric.aggregate(rows, values, len(decisions))
+        times = np.bincount(rows[values != 0], minlength=len(decisions)).astype(np.float64)
+        measured[name] = EventValues(aggregated, times, valued=not metric.is_binary)
+    return measured
 
 
 class StatisticBuilder:
@@ -175,71 +208,98 @@ class StatisticBuilder:
 class EvidenceBuilder:
     """Sum decisions of one experiment into inference state, each under its own configuration."""
 
-    def __init__(self, record: ExperimentRecord, past: HistoryReader) -> None:
-        """Sum with as many arms as the record's configuration has."""
-        self._record = record
-        self._past = past
+    def __init__(self, record: ExperimentRecord, past: AllocationReader, at: float) -> None:
+        """Sum with as many arms as the record's configuration has, as of `at`."""
+        self.past = past
+        self._salt = record.salt
         self._configuration = record.configuration
         self._rule = record.configuration.experiment.reward
         self._holdout = record.configuration.experiment.holdout
         self._n_arms = len(record.configuration.arms)
         self._segmentation = record.configuration.segmentation
         self._since = record.created_at if record.started_at is None else record.started_at
-        self._policies: dict[tuple[int, int], ActivePolicy | None] = {}
+        self.first_recent_day = recent_end(record, at) + 1 - RECENT_DAYS
         self.zeros = InferenceState.zeros(self._n_arms, self._segmentation.size)
 
     def sum_sent(self, decisions: DecisionColumns) -> InferenceState:
         """Sum decisions as sent, against the probabilities that they were drawn from.
 
-        These are derived again from the snapshot that the decision rested on. A decision is left
-        out where that is no longer kept, or where it no longer gives the probability that was
-        logged: one that was counted before stays counted, which speaks neither for nor against the
-        split.
+        These are read, or derived again from the snapshot that the decision rested on. A decision
+        is left out where that is not possible, or where it does not give the probability that was
+        logged; with a policy that uses the context, one that was counted before then stays counted,
+        which speaks neither for nor against the split.
         """
         ratio = SampleRatio.zeros(self._n_arms)
-        for origin, rows in _rows_by_origin(decisions, np.flatnonzero(~decisions.holdout)):
-            active = self._policy(*origin[:2])
+        for key, rows in _rows_by_key(decisions, np.flatnonzero(~decisions.holdout)):
+            if not self.past.contextual(key[0]):
+                ratio = ratio + self._ratio_of_allocation(key, decisions, rows)
+                continue
+            active = self.past.policy(*key[:2])
             if active is None:
                 continue
-            arms = active.eligible(origin[2])
+            arms = active.eligible(key[2])
             for start in range(0, len(rows), _AT_ONCE):
                 part = rows[start : start + _AT_ONCE]
                 ratio = ratio + self._ratio(active, arms, decisions, part)
-        return replace(self.zeros, ratio=ratio)
+        return replace(self.zeros, ratio=ratio, events=self._events_so_far(decisions))
+
+    def sum_events_so_far(self, decisions: DecisionColumns) -> InferenceState:
+        """Sum the events of sent decisions, closed or not."""
+        return replace(self.zeros, events=self._events_so_far(decisions))
+
+    def sum_events(self, decisions: DecisionColumns) -> InferenceState:
+        """Sum all that events make, but the reward: so far, and of closed decisions."""
+        events = self._events_so_far(decisions)
+        if decisions.closed.any():
+            events = events + self._events_closed(decisions, self._strata(decisions))
+        return replace(self.zeros, events=events)
+
+    def _events_so_far(self, decisions: DecisionColumns) -> EventSums:
+        groups = self._groups_of(decisions)
+        return EventSums.from_sent(groups, measure_events(self._rule, decisions), self._n_arms)
+
+    def _events_closed(self, decisions: DecisionColumns, strata: "_Strata") -> EventSums:
+        """Sum the events of closed decisions, over those that are in the sums by arm."""
+        over = decisions.closed
+        events = {
+            name: EventValues(event.values[over], event.times[over], valued=event.valued)
+            for name, event in measure_events(self._rule, decisions).items()
+        }
+        propensities = np.maximum(decisions.propensities[over], _LEAST)
+        groups = self._groups_of(decisions)[over]
+        return EventSums.from_closed(
+            strata.eligible, strata.sets[over], groups, propensities, events
+        )
+
+    def _groups_of(self, decisions: DecisionColumns) -> IntArray:
+        """Return the arm of each decision, or K where it was held out, (n,)."""
+        return np.where(decisions.holdout, self._n_arms, decisions.arms)
+
+    def _ratio_of_allocation(
+        self, key: AllocationKey, decisions: DecisionColumns, rows: IntArray
+    ) -> SampleRatio:
+        allocation = self.past.allocation(*key)
+        if allocation is None:
+            return SampleRatio.zeros(self._n_arms)
+        arms = decisions.arms[rows]
+        same = np.abs(allocation[arms] - decisions.propensities[rows]) <= _SAME
+        return SampleRatio.from_draws(arms[same], allocation)
 
     def _ratio(
         self, active: ActivePolicy, arms: IntArray, decisions: DecisionColumns, rows: IntArray
     ) -> SampleRatio:
-        shared = not active.policy.statistic.contextual
-        contexts = decisions.contexts[rows[:1] if shared else rows]
-        derived = active.probabilities_or_none(arms, contexts)
+        derived = active.probabilities_or_none(arms, decisions.contexts[rows])
         if derived is None:
             return SampleRatio.zeros(self._n_arms)
         positions = np.searchsorted(arms, decisions.arms[rows])
-        of_chosen = derived[positions] if shared else derived[np.arange(len(rows)), positions]
+        of_chosen = derived[np.arange(len(rows)), positions]
         same = np.abs(of_chosen - decisions.propensities[rows]) <= _SAME
-        ratio = SampleRatio.from_draws(positions[same], derived if shared else derived[same])
+        ratio = SampleRatio.from_draws(positions[same], derived[same])
         return ratio.spread(arms, self._n_arms)
 
-    def _policy(self, configuration_version: int, policy_version: int) -> ActivePolicy | None:
-        key = (configuration_version, policy_version)
-        if key not in self._policies:
-            if len(self._policies) >= _PAST_POLICIES:
-                self._policies.pop(next(iter(self._policies)))
-            self._policies[key] = self._restore(*key)
-        return self._policies[key]
-
-    def _restore(self, configuration_version: int, policy_version: int) -> ActivePolicy | None:
-        configuration = self._past.configuration(configuration_version)
-        try:
-            snapshot = self._past.snapshot(policy_version)
-        except (NotDerivable, NotFound):  # its arrays are no longer kept
-            return None
-        return ActivePolicy.restore(self._record, configuration, snapshot, self._past.configuration)
-
     def sum_outcomes(self, decisions: DecisionColumns, rewards: Rewards) -> InferenceState:
-        """Sum decisions as matured, with their events so far, and as closed those that are."""
-        drawn = ~decisions.holdout
+        """Sum the learned decisions with their events so far, and as closed those that are."""
+        drawn = decisions.learned & ~decisions.holdout
         arms, gross = decisions.arms[drawn], rewards.gross[drawn]
         at_maturity = self._at_maturity(decisions, rewards.gross)[drawn]
         so_far = LateRewardSums.from_decisions(arms, gross, at_maturity, self._n_arms)
@@ -254,25 +314,32 @@ class EvidenceBuilder:
         strata = self._strata(decisions)
         drawn = np.flatnonzero(counted & ~decisions.holdout)
         arms, gross, net = decisions.arms[drawn], rewards.gross[drawn], rewards.net[drawn]
-        columns = (strata.sets[drawn], arms, net, propensities[drawn])
+        columns = (strata.eligible, strata.sets[drawn], arms, net, propensities[drawn], gross != 0)
         reachable = counted & strata.eligible[strata.sets, self._configuration.control]
         periods = period_of(decisions.started_at[drawn], self._since)
         at_maturity = self._at_maturity(decisions, rewards.gross)[drawn]
+        days = np.floor(decisions.started_at[drawn] / DAY).astype(np.int64)
+        by_arm, recent = sum_by_day(columns, days, self.first_recent_day)
         return replace(
             self.zeros,
-            arms=AipwSums.from_decisions(strata.eligible, *columns, earned=gross != 0),
+            arms=by_arm,
             groups=self._groups(decisions, reachable, rewards),
+            clusters=self._clusters(decisions, reachable, rewards),
             periods=PeriodSums.from_decisions(periods, arms, net, self._n_arms),
             segments=AipwSums.by_segment(
-                strata.eligible,
-                *columns,
+                *columns[:-1],
                 segments=self._segmentation.segments_of(decisions.contexts[drawn]),
                 n_segments=self._segmentation.size,
-                earned=gross != 0,
+                earned=columns[-1],
             ),
             lateness=LateRewardSums.from_decisions(arms, gross, at_maturity, self._n_arms),
             floors=FloorHistory.from_floors(strata.floors[strata.sets[drawn]]),
             lift_periods=self._lift_periods(decisions, strata, drawn, periods, net),
+            recent=recent,
+            cohorts=CohortCounts.from_decisions(
+                strata.eligible, strata.requested, strata.sets[drawn], periods
+            ),
+            events=self._events_closed(decisions, strata),
         )
 
     def _lift_periods(
@@ -303,17 +370,10 @@ class EvidenceBuilder:
             control=self._configuration.control,
         )
 
-    def _allocation(self, origin: _Origin) -> FloatArray:
+    def _allocation(self, origin: AllocationKey) -> FloatArray:
         """Return the probabilities (K,) of decisions of one origin, 0 where they are not kept."""
-        active = self._policy(*origin[:2])
-        shares = np.zeros(self._n_arms)
-        if active is not None:
-            arms = active.eligible(origin[2])
-            one = np.ones((1, active.problem.n_features))
-            derived = active.probabilities_or_none(arms, one)
-            if derived is not None:
-                shares[arms] = derived
-        return shares
+        allocation = self.past.allocation(*origin)
+        return np.zeros(self._n_arms) if allocation is None else allocation
 
     def _groups(self, decisions: DecisionColumns, counted: BoolArray, rewards: Rewards) -> AipwSums:
         """Sum both groups; who could not get the control is in neither."""
@@ -327,6 +387,18 @@ class EvidenceBuilder:
             rewards.net[counted],
             np.where(groups == 1, self._holdout, 1 - self._holdout),
             earned=rewards.gross[counted] != 0,
+        )
+
+    def _clusters(
+        self, decisions: DecisionColumns, counted: BoolArray, rewards: Rewards
+    ) -> ClusterSums:
+        """Sum those of both groups by bucket of their recipients."""
+        if self._holdout == 0:
+            return self.zeros.clusters
+        return ClusterSums.from_decisions(
+            buckets_of(self._salt, decisions.subject_keys[counted]),
+            decisions.holdout[counted].astype(np.int64),
+            rewards.net[counted],
         )
 
     def _at_maturity(self, decisions: DecisionColumns, gross: FloatArray) -> FloatArray:
@@ -347,7 +419,7 @@ class EvidenceBuilder:
 
     def _strata(self, decisions: DecisionColumns) -> "_Strata":
         """Return what n decisions could get; a set may be there twice, of two configurations."""
-        numbers: dict[_Origin, int] = {}
+        numbers: dict[AllocationKey, int] = {}
         columns = (decisions.configuration_versions, decisions.policy_versions)
         versions = zip(*(column.tolist() for column in columns), strict=True)
         origins = np.array(
@@ -361,10 +433,11 @@ class EvidenceBuilder:
         )
         pairs: dict[tuple[int, bytes], int] = {}
         of_origins = [pairs.setdefault((o[0], o[2]), len(pairs)) for o in numbers]
+        requested = np.array([bool(restriction) for _, restriction in pairs], dtype=np.bool_)
         sets = np.zeros((len(pairs), self._n_arms), dtype=np.bool_)
         floors, contextual = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=np.bool_)
         for i, (version, restriction) in enumerate(pairs):
-            configuration = self._past.configuration(version)
+            configuration = self.past.configuration(version)
             arms = configuration.eligible(decode_restriction(restriction))
             sets[i, arms] = True
             floors[i] = configuration.experiment.floor_among(len(arms))
@@ -376,6 +449,7 @@ class EvidenceBuilder:
             of_origin,
             of_origin[origins],
             sets,
+            requested,
             floors,
             contextual[of_origin],
         )
@@ -389,32 +463,34 @@ class _Strata(Struct, frozen=True, eq=False):
         origins: (n,) the origin of each decision,
         sets_of_origins: (O,) the set of each origin,
         sets: (n,) and so the set of each decision.
-        eligible: (G, K) those sets.
+        eligible: (G, K) those sets,
+        requested: (G,) and which of them a request narrowed.
         floors: (G,) of each set.
         contextual: (O,) the shares depended on the recipient.
     """
 
-    keys: list[_Origin]
+    keys: list[AllocationKey]
     origins: IntArray
     sets_of_origins: IntArray
     sets: IntArray
     eligible: BoolArray
+    requested: BoolArray
     floors: FloatArray
     contextual: BoolArray
 
 
-def _rows_by_origin(
+def _rows_by_key(
     decisions: DecisionColumns, rows: IntArray
-) -> Iterator[tuple[_Origin, IntArray]]:
+) -> Iterator[tuple[AllocationKey, IntArray]]:
     """Group rows by configuration, snapshot and restriction of their decisions."""
-    rows_by_origin: dict[_Origin, list[int]] = {}
+    rows_by_key: dict[AllocationKey, list[int]] = {}
     columns = (decisions.configuration_versions, decisions.policy_versions)
     versions = zip(*(column[rows].tolist() for column in columns), strict=True)
     for row, (configuration, policy) in zip(rows.tolist(), versions, strict=True):
-        origin = (configuration, policy, decisions.eligible_sets[row])
-        rows_by_origin.setdefault(origin, []).append(row)
-    for origin, numbers in rows_by_origin.items():
-        yield origin, np.array(numbers, dtype=np.int64)
+        key = (configuration, policy, decisions.eligible_sets[row])
+        rows_by_key.setdefault(key, []).append(row)
+    for key, numbers in rows_by_key.items():
+        yield key, np.array(numbers, dtype=np.int64)
 
 
 class SumsBuilder:
@@ -430,6 +506,8 @@ class SumsBuilder:
         past: HistoryReader,
         at: float,
         folded: Configuration | None = None,
+        *,
+        recording: bool = False,
     ) -> None:
         """Prepare to sum as of `at`, seconds since 1970.
 
@@ -438,11 +516,13 @@ class SumsBuilder:
             past: reads the configurations and snapshots that its decisions rested on.
             at: the reference time of forgetting.
             folded: the configuration whose policy learns, where that is not the record's.
+            recording: keep allocations that are derived, so that the transaction stores them.
         """
         self._configuration = record.configuration
         self._folded = folded
         self._statistic = StatisticBuilder(record.configuration, at, folded)
-        self._evidence = EvidenceBuilder(record, past)
+        self.allocations = AllocationReader(record, past, recording=recording)
+        self._evidence = EvidenceBuilder(record, self.allocations, at)
         self._n_arms = len(record.configuration.arms)
         self._n_metrics = len(record.configuration.experiment.reward.metrics)
         counts = ArmCounts.zeros(self._n_arms, self._n_metrics)
@@ -456,8 +536,19 @@ class SumsBuilder:
         return self.fade(load_sums(self._configuration, stored, self._folded), stored.at)
 
     def fade(self, sums: Sums, since: float) -> Sums:
-        """Apply a half-life to sums as of `since`; only the statistic forgets."""
-        return replace(sums, statistic=self._statistic.fade(sums.statistic, since))
+        """Bring sums as of `since` to the reference time.
+
+        The statistic forgets by its half-life, and days that are recent no more are left out.
+        """
+        return replace(
+            sums,
+            statistic=self._statistic.fade(sums.statistic, since),
+            inference=self.without_past_days(sums.inference),
+        )
+
+    def without_past_days(self, inference: InferenceState) -> InferenceState:
+        """Leave out days that are recent no more."""
+        return inference.since(self._evidence.first_recent_day)
 
     def sum_pending(self, decisions: DecisionColumns) -> Sums:
         """Sum decisions that were sent, and are not learned."""
@@ -484,10 +575,23 @@ class SumsBuilder:
             self._evidence.sum_outcomes(decisions, rewards),
         )
 
+    def sum_inference(self, decisions: DecisionColumns) -> InferenceState:
+        """Sum counted decisions for inference alone, the learned ones with their outcomes."""
+        rewards = measure_rewards(self._configuration, decisions)
+        return self._evidence.sum_sent(decisions) + self._evidence.sum_outcomes(decisions, rewards)
+
     def sum_closing(self, decisions: DecisionColumns) -> Sums:
         """Sum the difference that it makes when the reward window of learned decisions closes."""
         rewards = measure_rewards(self._configuration, decisions)
         return replace(self.zeros, inference=self._evidence.sum_closed(decisions, rewards))
+
+    def sum_events_so_far(self, decisions: DecisionColumns) -> Sums:
+        """Sum the events of sent decisions, as they are without waiting for a window to close."""
+        return replace(self.zeros, inference=self._evidence.sum_events_so_far(decisions))
+
+    def sum_events(self, decisions: DecisionColumns) -> Sums:
+        """Sum the events of decisions whose reward none of them changes."""
+        return replace(self.zeros, inference=self._evidence.sum_events(decisions))
 
     def sum_expired(self, decisions: DecisionColumns) -> Sums:
         """Sum learned decisions that leave the forgetting window: each weighs 1 until it does."""

@@ -13,17 +13,18 @@ a polynomial in m with coefficients Σ 1{A = k} R^i π^(−j), i and j from 0 to
 arm are kept, and m is set when they are read, to the inverse-propensity weighted mean reward of the
 arm (the ratio estimate of Hájek, 1971). Against the best constant that adds (m̂ − m)(1 − Σ w / n) to
 the mean of scores, a product of two errors that both vanish like n^(−1/2): nothing, to the order at
-which the interval is valid. A prediction from the context would help little, since most of the
-variance of a click is its own.
+which the interval is valid. A prediction from the context could take off the share of the variance
+that lies between contexts: Var p(x) / p̄ (1 − p̄) for a click, p(x) its rate. Where half of the
+recipients click at .30 and half at .10 that is 6 % of the variance and 3 % of the width; where they
+do at .50 and .02, 30 % and 16 %. It is given up for sums that can be added in any order.
 
 **The variance.** Σ (score − mean)² is right in the limit and treacherous before: an arm with bad
 luck is given fewer sends, at a larger weight each, so its sum of squares is small exactly when its
 mean is too low, and a nominal 5 % ever errs 10 to 20 %. The conditional variance of
 (R − m_k) 1{A = k} / π is v_k / π, v_k the variance of the reward. So it is estimated as v_k Σ w²,
 where v_k is drawn towards the variance over all arms as if that had come from fifty more events,
-and never below the arm's own; the larger of this and the sum of squares counts. That ever errs in
-4 % of campaigns or less in every case tried. It costs no width where arms are alike, 9 % where one
-is half as good again, 29 % where one is twice as good: there a winner is plain anyway.
+and never below the arm's own; the larger of this and the sum of squares counts. ADR 20 lists the
+worlds that it was tried in, how often it errs there, and what it costs in width.
 
 **The interval** is the asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and
 Ramdas (2024, "Time-uniform central limit theory and asymptotic confidence sequences", Annals of
@@ -31,7 +32,7 @@ Statistics; arXiv 2103.06476), the martingale version, theorem 2.5: with S the s
 the sum of their variances, S/n ± sqrt((V + 1/ρ²) log((ρ² V + 1) / α²)) / n.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -67,6 +68,16 @@ class Scores:
         """The estimate per decision; 0 without any."""
         return self.total / np.maximum(self.n, 1.0)
 
+    @property
+    def error(self) -> FloatArray:
+        """The standard error of the estimate; 0 without any."""
+        return np.sqrt(self.variation) / np.maximum(self.n, 1.0)
+
+    @property
+    def negated(self) -> "Scores":
+        """The scores of the opposite contrast."""
+        return replace(self, total=-self.total)
+
     def margin(self, alpha: float) -> FloatArray:
         """Return how far `total` may be from its mean given the past, at all times at once.
 
@@ -92,6 +103,25 @@ def contrast(evidence: AipwSums, weights: FloatArray) -> Scores:
     return _scored(evidence, used, np.broadcast_to(weights, evidence.eligible.shape), policy=0.0)
 
 
+def contrast_rows(evidence: AipwSums, weights: FloatArray) -> Scores:
+    """Score several contrasts at once, as `contrast` does: weights (C, K), fields (C,).
+
+    Args:
+        evidence: without leading axes.
+        weights: (C, K) c of each.
+    """
+    used = np.all(evidence.eligible | (weights == 0)[:, None, :], axis=-1)
+    sets, rows = np.unique(used, axis=0, return_inverse=True)
+    out = Scores(*np.zeros((len(fields(Scores)), len(weights))))
+    for number, strata in enumerate(sets):
+        at = np.flatnonzero(rows.reshape(-1) == number)
+        c = np.broadcast_to(weights[at][:, None, :], (len(at), len(strata), evidence.n_arms))
+        scores = _scored(evidence, strata, c, policy=0.0)
+        for field in fields(Scores):
+            getattr(out, field.name)[at] = getattr(scores, field.name)
+    return out
+
+
 def equal_split(evidence: AipwSums) -> Scores:
     """Score the mean of μ over the arms that each decision could have got."""
     return _scored(evidence, _everything(evidence), _equal_shares(evidence), policy=0.0)
@@ -105,11 +135,22 @@ def gain_over_equal_split(evidence: AipwSums) -> Scores:
     return _scored(evidence, _everything(evidence), -_equal_shares(evidence), policy=1.0)
 
 
+def personal_gain(evidence: AipwSums, arm: int) -> Scores:
+    """Score R less μ(arm), over decisions that could have got the arm.
+
+    Its sum is what a policy that chooses by recipient earned more than that arm alone would have.
+    """
+    weights = np.zeros(evidence.n_arms)
+    weights[arm] = -1.0
+    used = evidence.eligible[:, arm]
+    return _scored(evidence, used, np.broadcast_to(weights, evidence.eligible.shape), policy=1.0)
+
+
 def _scored(evidence: AipwSums, used: BoolArray, weights: FloatArray, *, policy: float) -> Scores:
-    """Score c·μ + policy · R over the strata that are `used` (G,), weights c (G, K)."""
+    """Score c·μ + policy · R over the strata that are `used` (G,), weights c (..., G, K)."""
     mean, variance, conversion = evidence.prediction
     mean, variance = mean[..., None, :], variance[..., None, :]
-    moments, c = evidence.moments[..., used, :, :, :], weights[used]
+    moments, c = evidence.moments[..., used, :, :, :], weights[..., used, :]
     sends = moments[..., 0, 0, :]
     n = sends.sum(axis=(-2, -1))
     # A score is e_k + policy (R − m_k) + c_k (R − m_k) / π, where arm k was sent.
@@ -122,14 +163,15 @@ def _scored(evidence: AipwSums, used: BoolArray, weights: FloatArray, *, policy:
     between = (expected**2 * sends).sum(axis=(-2, -1)) - ratio(total**2, n)
     spread = (c**2).sum(axis=-1) * evidence.eligible[used].sum(axis=-1)
     spread = ratio((spread * sends.sum(axis=-1)).sum(axis=-1), n)
-    compared = evidence.eligible[used].any(axis=0) & ((c != 0).any(axis=0) | (policy != 0))
+    compared = evidence.eligible[used].any(axis=0) & (c != 0).any(axis=-2)
+    fewest = np.where(compared, sends.sum(axis=-2), np.inf).min(axis=-1, initial=np.inf)
     return Scores(
         n,
         total,
         np.maximum(within + between, 0.0),
         _TIGHTEST * spread * conversion,
-        evidence.earning[..., used, :].sum(axis=-2)[..., compared].sum(axis=-1),
-        sends.sum(axis=-2)[..., compared].min(axis=-1, initial=np.inf),
+        np.where(compared, evidence.earning[..., used, :].sum(axis=-2), 0.0).sum(axis=-1),
+        fewest,
     )
 
 

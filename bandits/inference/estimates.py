@@ -11,13 +11,18 @@ it is weighted (AIPW) unless a person vouches that rates are steady, for an emai
 within hours, say.
 """
 
+from dataclasses import replace
+from typing import Literal
+
 import numpy as np
 from msgspec import Struct
+from scipy.special import ndtri
 
-from bandits.array_types import FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.inference import aipw
 from bandits.inference.aipw import Scores
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.clusters import ClusterSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.intervals import (
     GAIN,
@@ -34,10 +39,22 @@ from bandits.inference.intervals import (
 
 BURN_IN_CONVERSIONS = 50  # in the compared arms together
 BURN_IN_DECISIONS = 25  # of each compared arm
+PASSED = 1 / 3  # looks at which the last days of a steady leader show no decline
+LIKELY = 1.645  # standard errors of a one-sided bound of 95 %
+
+Recent = Literal["agrees", "contradicts", "unknown"]
+BURN_IN_OF_GROUP = 10  # independent conversions of the control group, and of the others
+_TIGHTEST_OF_GROUP = 50.0  # independent conversions of the smaller group, where it is tightest
 
 _NO_FLOOR = NotYet(
     "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
     "without a floor, inverse-propensity weights have no bound",
+)
+
+_REMOVED = NotYet(
+    "This cannot be told: the emails' rows were removed after their time before it was known "
+    "which of them went to the same recipient.",
+    "no counted decision has a cluster",
 )
 
 
@@ -52,6 +69,7 @@ class EstimationContext(Struct, frozen=True):
         steady: a person vouches that rates stay constant for as long as it runs.
         low: the least reward.
         high: the largest reward.
+        requested: requests may have narrowed the arms that they could get, perhaps by recipient.
         lifts_move: comparisons with the control were found to move; see
             `bandits.inference.lift_periods`.
     """
@@ -62,12 +80,19 @@ class EstimationContext(Struct, frozen=True):
     low: float = 0.0
     high: float = 1.0
     steady: bool = False
+    requested: bool = True
     lifts_move: bool = False
 
 
 def constant_rates(facts: EstimationContext, evidence: AipwSums) -> bool:
-    """Return true where intervals for constant rates may be shown."""
+    """Return true where intervals for constant rates may be shown.
+
+    Arms that join or pause change who can get an arm with time alone: a rate that is constant stays
+    so. A request may narrow its arms by recipient: then an arm's rate is a mix that moves with the
+    shares.
+    """
     unrestricted = len(evidence.eligible) == 1 and bool(evidence.eligible.all())
+    unrestricted = unrestricted or not facts.requested
     unit = facts.low >= 0 and facts.high <= 1
     return unrestricted and unit and not facts.contextual and not facts.drifting
 
@@ -78,7 +103,7 @@ def values(facts: EstimationContext, evidence: AipwSums, family: Family) -> list
         total, n = _counts(evidence)
         bounds = rate_bounds(total, n, family.alpha_each)
         return _exact(bounds, total / np.maximum(n, 1), n, family, RATE)
-    return [contrast(facts, evidence, unit, family) for unit in np.eye(evidence.n_arms)]
+    return contrast_rows(facts, evidence, np.eye(evidence.n_arms), family)
 
 
 def lifts(
@@ -94,7 +119,7 @@ def lifts(
         findings = _exact(bounds, mean - mean[reference], fewest, family, LIFT)
     else:
         units = np.eye(evidence.n_arms)
-        findings = [contrast(facts, evidence, unit - units[reference], family) for unit in units]
+        findings = contrast_rows(facts, evidence, units - units[reference], family)
     return {k: findings[k] for k in arms if k != reference}
 
 
@@ -122,12 +147,16 @@ def contrasts(
     n_segments = len(evidence.moments)
     if facts.floor <= 0:
         return [_NO_FLOOR] * n_segments
-    scores = aipw.contrast(evidence, weights)
-    columns = (scores.total, scores.variation, scores.variation_expected, scores.conversions)
-    rows = zip(scores.n, *columns, scores.fewest_sends, strict=True)
-    return [
-        _weighted(Scores(n, *rest), family, WEIGHTED, per=max(float(n), 1.0)) for n, *rest in rows
-    ]
+    return _each_weighted(aipw.contrast(evidence, weights), family)
+
+
+def contrast_rows(
+    facts: EstimationContext, evidence: AipwSums, weights: FloatArray, family: Family
+) -> list[Finding]:
+    """Find several contrasts, weights (C, K), as `contrast` does each of them."""
+    if facts.floor <= 0:
+        return [_NO_FLOOR] * len(weights)
+    return _each_weighted(aipw.contrast_rows(evidence, weights), family)
 
 
 def variant_weights(slot_levels: IntArray, slot: int, variant: int, against: int) -> FloatArray:
@@ -167,18 +196,64 @@ def gain_over_equal_split(facts: EstimationContext, evidence: AipwSums, family: 
     return gain
 
 
-def gain_over_control_group(groups: AipwSums, family: Family) -> Finding:
+def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Family) -> Finding:
     """Find what was earned in all more than if everybody outside it had got the control.
+
+    Emails of one recipient count together: the variance is that of independent emails times the
+    design effect of `clusters`, and so many times fewer are the conversions that the burn-in asks
+    for. Recipients who converted would be the better measure, and are not known from sums.
 
     Args:
         groups: over *all* recipients as one experiment of two arms, 0 those that were decided for
             and 1 the held out, drawn with probabilities 1 − h and h.
+        clusters: the same by bucket of their recipients.
         family: which claims hold together with this one.
     """
     scores = aipw.contrast(groups, np.array([1.0, -1.0]))
-    decided = float(groups.moments[..., 0, 0, 0].sum())
-    per = max(float(scores.n), 1.0) / max(decided, 1.0)
-    return _weighted(scores, family, RANDOMISED, per=per)
+    sends, n = groups.sends, float(scores.n)
+    if not clusters.decisions and n > 0:
+        return _REMOVED
+    if sends.min() < BURN_IN_DECISIONS:
+        return _not_enough(0.0, 0.0)
+    weights = groups.moments[..., 0, 1, :].sum(axis=0) / sends  # 1 / (1 − h) and 1 / h
+    conversions = groups.earning.sum(axis=0)
+    design_effect = clusters.design_effect(n, float(conversions.min()), float(1 / weights[1]))
+    independent = conversions / design_effect
+    if independent.sum() < BURN_IN_CONVERSIONS or independent.min() < BURN_IN_OF_GROUP:
+        return _not_enough(float(independent.sum()), float(independent.min()))
+    size = float(groups.prediction[2])
+    clustered = replace(
+        scores,
+        variation=scores.variation * design_effect,
+        variation_expected=np.asarray(tightest_variation(weights, size, design_effect)),
+    )
+    total, margin = float(scores.total), float(clustered.margin(family.alpha_each))
+    per = n / float(sends[0])
+    low, high = (total - margin) / per, (total + margin) / per
+    return Interval(low, high, total / per, family.alpha_each, RANDOMISED.key, family)
+
+
+def tightest_variation(weights: FloatArray, conversion: float, design_effect: float) -> float:
+    """Return the variation of scores at which the interval of a randomised difference is tightest.
+
+    It is that of 50 independent conversions in the smaller group.
+
+    Args:
+        weights: (2,) one over the probability of either group.
+        conversion: the mean square of a conversion.
+        design_effect: of recipients who get several emails.
+    """
+    return float(_TIGHTEST_OF_GROUP * weights.max() * weights.sum() * conversion * design_effect**2)
+
+
+def _not_enough(independent: float, fewest: float) -> NotYet:
+    """Make the finding of a control group with too few conversions that are independent."""
+    return NotYet(
+        f"Not enough yet: {min(independent, BURN_IN_CONVERSIONS):,.0f} of {BURN_IN_CONVERSIONS} "
+        f"successes, and {min(fewest, BURN_IN_OF_GROUP):,.0f} of {BURN_IN_OF_GROUP} in the "
+        "smaller group, where those of one recipient count together.",
+        "the asymptotic interval errs too often before its burn-in",
+    )
 
 
 class Lead(Struct, frozen=True):
@@ -187,13 +262,15 @@ class Lead(Struct, frozen=True):
     Attributes:
         arm: the one whose value is surely the largest: the lower end of its interval is. Of an arm
             with few decisions the estimate alone may be the largest by luck. Where another is shown
-            to be better, it is that one. While some comparison is not measurable yet, the one of
-            the largest estimate.
-        leads: every other arm is shown to be worse; all comparisons at once.
-        rivals: arms that could still be better.
-        at_most: sending only `arm` gives up at most this much reward per decision, with the
-            family's confidence; None while some comparison is not measurable yet.
+            to be better, it is that one. While no comparison is measurable yet, the one of the
+            largest estimate.
+        leads: every other arm that is compared is shown to be worse; all comparisons at once.
+        rivals: arms that are compared and could still be better.
+        at_most: sending only `arm` gives up at most this much reward per decision against those
+            that are compared, with the family's confidence; None while none is.
         family: the comparisons this rests on.
+        uncompared: arms whose comparison with `arm` is not measurable yet, because they joined
+            later, say.
     """
 
     arm: int
@@ -201,15 +278,26 @@ class Lead(Struct, frozen=True):
     rivals: tuple[int, ...]
     at_most: float | None
     family: Family
+    uncompared: tuple[int, ...] = ()
+
+
+def joined_arms(evidence: AipwSums) -> BoolArray:
+    """Return which arms (K,) any counted decision could have got.
+
+    Families count these alone, paused or not, so that an arm that joins or pauses widens nothing
+    before its emails count.
+    """
+    joined: BoolArray = np.any(evidence.eligible, axis=0)
+    return joined
 
 
 def lead(
     facts: EstimationContext, evidence: AipwSums, among: IntArray, alpha: float
 ) -> Lead | None:
-    """Find the leader `among` arms that can still be sent (m,), each pair at α/(m − 1).
+    """Find the leader `among` arms that can still be sent (m,), each pair at α/(K − 1).
 
     However the data choose the leader, a wrong one has to beat the truly best arm in their own
-    comparison, so α/(m − 1) is enough. None before the first decision.
+    comparison, so α/(K − 1) is enough, K the arms that joined. None before the first decision.
     """
     total, n = _counts(evidence)
     constant = facts.steady and constant_rates(facts, evidence)
@@ -217,7 +305,7 @@ def lead(
     sent = among[n[among] > 0]
     if not len(sent):
         return None
-    family = Family.leading(len(among), alpha)
+    family = Family.leading(int(joined_arms(evidence).sum()), alpha)
     largest = int(sent[np.argmax(mean[sent])])
     best = _surest(facts, evidence, sent, family)
     lifts_over_best = {} if best is None else _against(facts, evidence, best, among, family)
@@ -227,13 +315,63 @@ def lead(
     if better:
         best = max(better, key=better.__getitem__)
         lifts_over_best = _against(facts, evidence, best, among, family)
-    if best is None or not all(f.measurable for f in lifts_over_best.values()):
+    compared = {k: f for k, f in lifts_over_best.items() if f.measurable}
+    if best is None or (lifts_over_best and not compared):
         best, lifts_over_best = largest, _against(facts, evidence, largest, among, family)
-    rivals = tuple(k for k, f in lifts_over_best.items() if not (f.measurable and f.high < 0))
-    highs = [f.high for f in lifts_over_best.values() if f.measurable]
-    settled = len(highs) == len(lifts_over_best)
-    at_most = max([0.0, *highs]) if settled else None
-    return Lead(best, not rivals, rivals, at_most, family)
+        compared = {k: f for k, f in lifts_over_best.items() if f.measurable}
+    rivals = tuple(k for k, f in compared.items() if f.high >= 0)
+    uncompared = tuple(k for k in lifts_over_best if k not in compared)
+    settled = bool(compared) or not uncompared
+    at_most = max([0.0, *(f.high for f in compared.values())]) if settled else None
+    return Lead(best, settled and not rivals, rivals, at_most, family, uncompared)
+
+
+def recent_agreement(
+    facts: EstimationContext, now: Scores, before: Scores, little: float, family: Family
+) -> Recent:
+    """Compare the last days of a leader with what it is to be shipped for, against m others.
+
+    They agree where, against each of the others, their own sequence shows that at most `little` is
+    lost, or where they are not enough for that and show no decline: an estimate that is no less
+    than before by so much that a steady leader passes in a third of looks, and a lower bound of
+    95 % at `little` or better. They contradict where another is shown to be better. Bounds are
+    one-sided, so they err half as often as the family says.
+
+    Args:
+        facts: of the experiment.
+        now: scores of the leader less each of the others on the last days, (m,).
+        before: the same on earlier days.
+        little: reward per decision that does not matter.
+        family: of the comparisons.
+    """
+    if facts.floor <= 0:
+        return "unknown"
+    measurable = _measurable(now)
+    mean, error = now.mean, now.error
+    margin = now.margin(family.alpha_each) / np.maximum(now.n, 1.0)
+    if np.any(measurable & (mean + margin < 0)):
+        return "contradicts"
+    shown = measurable & (mean - margin >= -little)
+    unsure = max(int(np.count_nonzero(~shown)), 1)
+    least_change = ndtri(1 - PASSED ** (1 / unsure)) * np.hypot(error, before.error)
+    declined = _measurable(before) & (mean - before.mean < least_change)
+    likely = measurable & ~declined & (mean - LIKELY * error >= -little)
+    return "agrees" if np.all(shown | likely) else "unknown"
+
+
+def _measurable(scores: Scores) -> BoolArray:
+    enough: BoolArray = scores.conversions >= BURN_IN_CONVERSIONS
+    return enough & (scores.fewest_sends >= BURN_IN_DECISIONS)
+
+
+def personal_gain(
+    facts: EstimationContext, evidence: AipwSums, arm: int, family: Family
+) -> Finding:
+    """Find what a policy that chooses by recipient earns more per decision than one arm for all."""
+    if facts.floor <= 0:
+        return _NO_FLOOR
+    scores = aipw.personal_gain(evidence, arm)
+    return _weighted(scores, family, WEIGHTED, per=max(float(scores.n), 1.0))
 
 
 def _surest(
@@ -241,8 +379,9 @@ def _surest(
 ) -> int | None:
     """Choose the arm of the largest lower bound; None while no arm has one."""
     units = np.eye(evidence.n_arms)
-    values_by_arm = {k: contrast(facts, evidence, units[k], family) for k in sent.tolist()}
-    lows = {k: f.low for k, f in values_by_arm.items() if f.measurable}
+    arms = sent.tolist()
+    values_by_arm = zip(arms, contrast_rows(facts, evidence, units[arms], family), strict=True)
+    lows = {k: f.low for k, f in values_by_arm if f.measurable}
     return max(lows, key=lows.__getitem__, default=None)
 
 
@@ -276,9 +415,26 @@ def _exact(
     ]
 
 
+def _each_weighted(scores: Scores, family: Family) -> list[Finding]:
+    """Make the finding of each of several scored contrasts, per decision."""
+    margins = scores.margin(family.alpha_each)
+    columns = (scores.n, scores.total, margins, scores.conversions, scores.fewest_sends)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [_finding(row, family, WEIGHTED, per=max(row[0], 1.0)) for row in rows]
+
+
 def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: float) -> Finding:
     """Make the finding of a scored contrast, expressed per `per` of its decisions."""
-    n, conversions, fewest = float(scores.n), float(scores.conversions), float(scores.fewest_sends)
+    margin = scores.margin(family.alpha_each)
+    columns = (scores.n, scores.total, margin, scores.conversions, scores.fewest_sends)
+    return _finding(tuple(map(float, columns)), family, guarantee, per=per)
+
+
+def _finding(
+    row: tuple[float, ...], family: Family, guarantee: Guarantee, *, per: float
+) -> Finding:
+    """Make a finding of decisions, total, its margin, conversions, and the fewest sends."""
+    n, total, margin, conversions, fewest = row
     if n == 0:
         return NotYet(
             "No email could have been any of these variants and has complete results.",
@@ -291,6 +447,5 @@ def _weighted(scores: Scores, family: Family, guarantee: Guarantee, *, per: floa
             f"{BURN_IN_DECISIONS} complete emails of the rarest variant.",
             "the asymptotic interval errs too often before its burn-in",
         )
-    total, margin = float(scores.total), float(scores.margin(family.alpha_each))
     low, high = (total - margin) / per, (total + margin) / per
     return Interval(low, high, total / per, family.alpha_each, guarantee.key, family)

@@ -41,9 +41,13 @@ _SEVERAL = (
     "decisions are independent, also where a recipient gets several: what somebody did with one "
     "email tells nothing of what they do with the next that the arms' mean rewards do not"
 )
+_TOGETHER = (
+    "where a recipient gets several emails, they count together, however alike what somebody does "
+    "with them is"
+)
 _CONSTANT = (
     "each arm's rate is constant; in particular no drift was found",
-    "the policy uses no context, and every decision could get every arm",
+    "the policy uses no context, and no request narrowed the arms that it could get",
     "rewards lie in [0, 1] as they are, not rescaled; any but 0 and 1 only widen the interval",
 )
 _LOGGED = "probabilities are logged as drawn, and no eligible arm's is below a floor above 0"
@@ -96,11 +100,15 @@ GAIN = Guarantee(
 RANDOMISED = Guarantee(
     key="randomised",
     name="Asymptotic confidence sequence of a randomised difference",
-    plain="valid however often you look: the control group was drawn by lot",
+    plain="valid however often you look: the control group was drawn by lot, and emails of one "
+    "recipient count together",
     exact="The probability that it ever misses the average difference of reward between being "
     "decided for and being held out tends to at most α as its start moves out. Asymptotic: it is "
-    "shown only from 50 conversions in both groups together and 25 decisions of each on.",
-    source="Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), theorem 2.5",
+    "shown only once both groups together have 50 conversions and each has 10, each divided by "
+    "the design effect of recipients who get several emails (their converting recipients are not "
+    "counted), and 25 decisions of each.",
+    source="Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (2024), theorem 2.5; variance over "
+    "256 clusters of recipients: Liang and Zeger (1986)",
     conditions=(
         "each recipient is held out with the same probability, for the whole experiment",
         _INDEPENDENT,
@@ -116,7 +124,13 @@ def guarantees(*, per_subject: bool) -> dict[Promise, Guarantee]:
     """State what intervals promise in an experiment, by how it assigns recipients."""
     own = _ONE_EACH if per_subject else _SEVERAL
     return {
-        key: structs.replace(guarantee, conditions=(*guarantee.conditions, own))
+        key: structs.replace(
+            guarantee,
+            conditions=(
+                *guarantee.conditions,
+                own if per_subject or guarantee is not RANDOMISED else _TOGETHER,
+            ),
+        )
         for key, guarantee in GUARANTEES.items()
     }
 
@@ -165,6 +179,11 @@ class Family(Struct, frozen=True):
     def segments(cls, n_cells: int, n_comparisons: int, alpha: float = ALPHA) -> "Family":
         """Make the family of the same comparisons in each cell of a segmentation."""
         return cls("comparisons in segments", max(1, n_cells * n_comparisons), alpha)
+
+    @classmethod
+    def personal(cls, n_arms: int, alpha: float = ALPHA) -> "Family":
+        """Make the family of a policy that chooses by recipient against each arm for everybody."""
+        return cls("comparisons of one version for all", max(1, n_arms), alpha)
 
     @property
     def alpha_each(self) -> float:
@@ -251,6 +270,12 @@ class NotYet(Struct, frozen=True, tag="not_yet"):
 
 
 Finding = Interval | NotYet
+
+RESUMMING = NotYet(
+    "This is being computed anew from the emails sent so far, after an upgrade. It will be back "
+    "soon.",
+    "its sums do not have every decision yet",
+)
 
 
 def _percent(alpha: float) -> str:

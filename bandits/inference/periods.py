@@ -183,6 +183,18 @@ def period_of(started_at: FloatArray, since: float) -> IntArray:
     return np.where(days < _DAILY, days, long).astype(np.int64)
 
 
+def period_bounds(numbers: IntArray, since: float) -> tuple[FloatArray, FloatArray]:
+    """Return start and end of numbered periods (P,), in seconds since 1970, (P,) each."""
+    days = np.where(numbers < _DAILY, numbers, _DAILY + (numbers - _DAILY) * _LONG)
+    starts = (np.floor(since / _DAY) + days) * _DAY
+    return starts, starts + period_days(numbers) * _DAY
+
+
+def period_days(numbers: IntArray) -> FloatArray:
+    """Return the number of days of each period, (P,)."""
+    return np.where(numbers < _DAILY, 1.0, float(_LONG))
+
+
 def number_after(days: int) -> int:
     """Number the period that begins so many days after the first, by whole periods."""
     return days if days <= _DAILY else _DAILY + (days - _DAILY) // _LONG

@@ -1,8 +1,8 @@
 """Inference state: sums that a fold keeps, so that results need no log.
 
-They never forget. A decision comes into `ratio` when its clocks start, into `late_so_far` when it
-has matured, and into everything else when its window closes, which is when its reward is final; a
-cancellation takes it out of all of them.
+They never forget. A decision comes into `ratio`, and with each event so far into `events`, when its
+clocks start, into `late_so_far` when it has matured, and into everything else when its window
+closes, which is when its reward is final; a cancellation takes it out of all.
 """
 
 from collections.abc import Callable
@@ -11,19 +11,57 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from bandits.additive import Additive, field_values
+from bandits.additive import Additive, dump_arrays, field_values, load_arrays
 from bandits.array_types import FloatArray
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.clusters import GROUPS, ClusterSums
+from bandits.inference.cohorts import CohortCounts
+from bandits.inference.event_sums import EventSums
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.lift_periods import LiftPeriodSums
 from bandits.inference.periods import PeriodSums
+from bandits.inference.recent_days import RecentDays
 from bandits.inference.sample_ratio import SampleRatio
 
 _FORMAT = 3
 _FIELDS = {2: 7}  # of earlier formats that are still read: how many of today's fields each has
-GROUPS = 2  # decided for, and held out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeftOut(Additive):
+    """Closed decisions that fields of a newer format lack; additive.
+
+    Their rows had been removed from the log before those fields were kept.
+
+    Attributes:
+        drawn: decisions that were not held out, a number without axes.
+        held_out: the others, likewise.
+    """
+
+    drawn: FloatArray
+    held_out: FloatArray
+
+    @classmethod
+    def zeros(cls) -> "LeftOut":
+        """Count none."""
+        return cls(np.zeros(()), np.zeros(()))
+
+    @property
+    def total(self) -> float:
+        """Both together."""
+        return float(self.drawn + self.held_out)
+
+    def dump(self) -> bytes:
+        """Serialise."""
+        return dump_arrays(self)
+
+    @classmethod
+    def load(cls, packed: bytes) -> "LeftOut":
+        """Read back what `dump` wrote."""
+        return load_arrays(cls, packed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,9 +77,14 @@ class InferenceState(Additive):
         segments: those of `arms` by segment of the recipient; segments lead.
         lateness: how much of their reward came after maturity.
         floors: the minimum share that each of `arms` was made under.
+        recent: those of `arms` that were sent on the last closed days, by day.
+        cohorts: counts of `arms` by the time of sending and the arms that each could get.
         lift_periods: those of `arms` by the time of sending, weighted for comparison with the
             control.
         late_so_far: how much of the reward of matured decisions came after maturity, as of now.
+        clusters: those of `groups` by bucket of their recipients; without a control group, none.
+        left_out: decisions of the fields before these two that are not in fields since.
+        events: decisions with each event by name, from the moment that they are sent.
     """
 
     arms: AipwSums
@@ -51,8 +94,13 @@ class InferenceState(Additive):
     segments: AipwSums
     lateness: LateRewardSums
     floors: FloorHistory
+    recent: RecentDays
+    cohorts: CohortCounts
     lift_periods: LiftPeriodSums
     late_so_far: LateRewardSums
+    clusters: ClusterSums
+    left_out: LeftOut
+    events: EventSums
 
     @classmethod
     def zeros(cls, n_arms: int, n_segments: int) -> "InferenceState":
@@ -65,8 +113,13 @@ class InferenceState(Additive):
             AipwSums.zeros(n_arms, (n_segments,)),
             LateRewardSums.zeros(n_arms),
             FloorHistory.zeros(),
+            RecentDays.zeros(n_arms),
+            CohortCounts.zeros(n_arms),
             LiftPeriodSums.zeros(n_arms),
             LateRewardSums.zeros(n_arms),
+            ClusterSums.zeros(),
+            LeftOut.zeros(),
+            EventSums.zeros(n_arms),
         )
 
     def padded(self, n_arms: int) -> "InferenceState":
@@ -79,8 +132,13 @@ class InferenceState(Additive):
             self.segments.padded(n_arms),
             self.lateness.padded(n_arms),
             self.floors,
+            self.recent.padded(n_arms),
+            self.cohorts.padded(n_arms),
             self.lift_periods.padded(n_arms),
             self.late_so_far.padded(n_arms),
+            self.clusters,
+            self.left_out,
+            self.events.padded(n_arms),
         )
 
     def parts(self, like: "InferenceState") -> dict[str, FloatArray]:
@@ -88,16 +146,26 @@ class InferenceState(Additive):
         named: dict[str, FloatArray] = {
             "periods": self.periods.spread(like.periods.numbers),
             "floors": self.floors.spread(like.floors.values),
+            "cohorts": self.cohorts.spread(like.cohorts),
             "lift_periods": self.lift_periods.spread(like.lift_periods.numbers),
+            "clusters": self.clusters.spread,
         }
+        recent = self.recent.spread(like.recent)
+        named |= {"recent.moments": recent.moments, "recent.earning": recent.earning}
         for name in ("arms", "groups", "segments"):
             evidence: AipwSums = getattr(self, name).spread(getattr(like, name).eligible)
             named[f"{name}.moments"] = evidence.moments
             named[f"{name}.earning"] = evidence.earning
-        for name in ("ratio", "lateness", "late_so_far"):
+        for name in ("ratio", "lateness", "late_so_far", "left_out"):
             sums = getattr(self, name)
             named |= {f"{name}.{f.name}": getattr(sums, f.name) for f in fields(sums)}
+        events = self.events.parts(like.events)
+        named |= {f"events.{name}": array for name, array in events.items()}
         return named
+
+    def since(self, day: int) -> "InferenceState":
+        """Return the same sums with the `recent` days from one on."""
+        return replace(self, recent=self.recent.since(day))
 
     def dump(self) -> bytes:
         """Serialise."""
@@ -121,7 +189,7 @@ class InferenceState(Additive):
 
     @classmethod
     def fields_since(cls, number: int) -> tuple[str, ...]:
-        """Name the fields that format `number` had."""
+        """Name the fields that format `number` had, which its sums hold for also before all are."""
         names = tuple(f.name for f in fields(cls))
         return names if number >= _FORMAT else names[: _FIELDS.get(number, 0)]
 
@@ -129,11 +197,14 @@ class InferenceState(Additive):
     def load(cls, packed: bytes) -> "InferenceState":
         """Read back what `dump` wrote; fields that an earlier format lacks are over no decision.
 
+        Of an earlier format, the fields that it lacks are those over no decision, and its decisions
+        are `left_out` of them.
+
         Raises:
             ValueError: another version of this program wrote it, in another format.
         """
         number, *parts = msgspec.msgpack.decode(packed)
-        if number not in {_FORMAT, *_FIELDS}:
+        if number != _FORMAT and number not in _FIELDS:
             raise ValueError(f"what results rest on has format {number}, known is {_FORMAT}")
         n_arms = AipwSums.load(parts[0]).n_arms
         loaders: tuple[Callable[[bytes], Any], ...] = (
@@ -144,9 +215,18 @@ class InferenceState(Additive):
             AipwSums.load,
             LateRewardSums.load,
             FloorHistory.load,
+            RecentDays.load,
+            CohortCounts.load,
             partial(LiftPeriodSums.load, n_arms=n_arms),
             LateRewardSums.load,
+            ClusterSums.load,
+            LeftOut.load,
+            EventSums.load,
         )
         names = cls.fields_since(number)
-        values = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
-        return replace(cls.zeros(n_arms, len(values["segments"].moments)), **values)
+        known = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
+        if number == _FORMAT:
+            return cls(**known)
+        state = replace(cls.zeros(n_arms, len(known["segments"].moments)), **known)
+        before = LeftOut(np.asarray(state.arms.sends.sum()), np.asarray(state.groups.sends[1]))
+        return replace(state, left_out=before)

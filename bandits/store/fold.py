@@ -1,15 +1,19 @@
 """Store side of folds: the log of an experiment to be folded, audited or removed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
+from bandits.array_types import FloatArray
 from bandits.store.values import (
+    AllocationKey,
+    BatchPlace,
     DataQualityCounts,
     DecisionColumns,
     ExperimentRecord,
     FoldIncrement,
+    Resummation,
     RetainedSums,
     Snapshot,
 )
@@ -32,6 +36,16 @@ class HistoryReader(Protocol):
 
         Raises:
             NotFound: there is none, or it is no longer kept.
+        """
+        ...
+
+    def allocation(
+        self, configuration_version: int, policy_version: int, restriction: bytes
+    ) -> FloatArray | None:
+        """Read the probability of each arm, (K,) as the record's configuration has them.
+
+        Arms that the decisions could not get have 0. None where it is not known: no fold has stored
+        it, or the policy uses the context, so that each decision has its own.
         """
         ...
 
@@ -68,6 +82,20 @@ class Fold(Protocol):
         """Reader of the configurations and snapshots that decisions rested on."""
         ...
 
+    @property
+    def unstarted(self) -> Sequence[AllocationKey]:
+        """Keys of decisions that this fold counts, or outlives, and has not in `due`.
+
+        They wait for their activation, or for the next fold while an erasure empties their
+        snapshot. None where the policy uses the context.
+        """
+        ...
+
+    @property
+    def resummation(self) -> Resummation | None:
+        """Sums of inference that are being made anew, as of the previous snapshot."""
+        ...
+
     def learned(self) -> Iterator[DecisionColumns]:
         """Go through all decisions that are learned once this fold is saved, in portions."""
         ...
@@ -76,8 +104,69 @@ class Fold(Protocol):
         """Go through all that are sent and not learned once it is saved, in portions."""
         ...
 
-    def save(self, snapshot: Snapshot) -> None:
-        """Mark the batches as folded and insert the snapshot, in this transaction."""
+    def save_allocations(self, allocations: Mapping[AllocationKey, FloatArray]) -> None:
+        """Insert allocations of a policy without context, (K,) each, in this transaction."""
+        ...
+
+    def save(self, snapshot: Snapshot, resummation: Resummation | None = None) -> None:
+        """Mark the batches as folded and insert the snapshot, in this transaction.
+
+        With it, sums that are being made anew, as of this snapshot.
+        """
+        ...
+
+
+class ResummationPortion(Protocol):
+    """Portion of the log to be summed anew, under the experiment's lock.
+
+    Leaving it unsaved changes nothing.
+    """
+
+    @property
+    def record(self) -> ExperimentRecord:
+        """The experiment, read under the lock."""
+        ...
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot."""
+        ...
+
+    @property
+    def retained(self) -> RetainedSums | None:
+        """Sums of rows that the log no longer has."""
+        ...
+
+    @property
+    def history(self) -> HistoryReader:
+        """Reader of the configurations and snapshots that decisions rested on."""
+        ...
+
+    @property
+    def resummation(self) -> Resummation | None:
+        """The sums so far, None before the first portion."""
+        ...
+
+    @property
+    def decisions(self) -> DecisionColumns:
+        """Counted decisions of the batches that come next, with the events that count for them."""
+        ...
+
+    @property
+    def place(self) -> BatchPlace | None:
+        """Place of the last of these batches, None where there was no further one."""
+        ...
+
+    def save_allocations(self, allocations: Mapping[AllocationKey, FloatArray]) -> None:
+        """Insert allocations of a policy without context, (K,) each, in this transaction."""
+        ...
+
+    def save(self, resummation: Resummation) -> None:
+        """Keep the sums so far, in this transaction."""
+        ...
+
+    def finish(self, snapshot: Snapshot) -> None:
+        """Insert a snapshot that has the new sums, and end it, in this transaction."""
         ...
 
 
@@ -123,6 +212,7 @@ class LogAudit(Struct, frozen=True, eq=False):
     Attributes:
         derivable: true where no earlier snapshot's arrays were erased or pruned, so that the
             probabilities of every decision can be derived again.
+        resummation: sums of inference that are being made anew, as of the newest snapshot.
         retained: sums of rows that the log no longer has, None where it has all.
         data_quality: counts of all batches that folds have counted, also of those that the
             log no longer has; of the newest version alone.
@@ -136,3 +226,4 @@ class LogAudit(Struct, frozen=True, eq=False):
     derivable: bool = True
     retained: RetainedSums | None = None
     data_quality: DataQualityCounts = DataQualityCounts()
+    resummation: Resummation | None = None

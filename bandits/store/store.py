@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from bandits.store.fold import Fold, LogAudit, Removal
+from bandits.array_types import FloatArray
+from bandits.store.fold import Fold, LogAudit, Removal, ResummationPortion
 from bandits.store.values import (
     DecisionRefs,
     Event,
@@ -27,6 +28,7 @@ from bandits.store.values import (
     StoredDecision,
     SubjectPage,
 )
+from bandits.verdict import Statements
 from bandits.versions import Configuration
 
 
@@ -67,6 +69,10 @@ class ExperimentPort(Protocol):
         """Read every experiment, the newest first."""
         ...
 
+    def look(self) -> None:
+        """Read one experiment if there is any: the database answers, and is migrated."""
+        ...
+
     def configure(
         self,
         key: str,
@@ -94,6 +100,7 @@ class ExperimentPort(Protocol):
         at: float,
         by: str,
         shipped: int | None = None,
+        keeps_control: bool = False,
     ) -> ExperimentRecord:
         """Change an experiment's state; `started_at` and `stopped_at` are set the first time.
 
@@ -104,6 +111,7 @@ class ExperimentPort(Protocol):
             at: when, seconds since 1970.
             by: the user, for the audit log.
             shipped: the arm that it goes on sending from now on; as it was unless given.
+            keeps_control: its control group goes on getting the control.
 
         Raises:
             NotFound: there is none of this key.
@@ -240,6 +248,41 @@ class SnapshotPort(Protocol):
         """
         ...
 
+    def resumming(self, key: str) -> bool:
+        """Return true where sums of the newest snapshot are being made anew, or need to be.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def resum(self, key: str, *, most: int) -> AbstractContextManager[ResummationPortion | None]:
+        """Start a portion of a resummation: take the experiment's lock and read what comes next.
+
+        Args:
+            key: the experiment.
+            most: about how many decisions.
+
+        Returns:
+            None where the newest snapshot lacks nothing.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def allocation(
+        self, key: str, configuration_version: int, policy_version: int, restriction: bytes
+    ) -> FloatArray | None:
+        """Read what a fold stored of the probabilities that decisions were drawn from.
+
+        See `bandits.store.fold.HistoryReader.allocation`.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
     def snapshot(self, key: str, version: int) -> Snapshot:
         """Read one snapshot.
 
@@ -251,6 +294,22 @@ class SnapshotPort(Protocol):
 
     def state(self, key: str, points: int) -> ExperimentState:
         """Read an experiment, its newest snapshot and at most `points` of its history.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def statements(self, key: str) -> Statements:
+        """Read the dated statements of an experiment.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def keep_statements(self, key: str, statements: Statements, *, version: int) -> None:
+        """Keep dated statements, unless a later snapshot than `version` is the newest by now.
 
         Raises:
             NotFound: there is none of this key.

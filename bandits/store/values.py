@@ -7,10 +7,14 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.allocation import NEWEST_RULE
+from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 from bandits.experiment import Combination
+from bandits.verdict import Statements
 from bandits.versions import Configuration
 
+AllocationKey = tuple[int, int, bytes]  # configuration, snapshot and restriction of decisions
+BatchPlace = tuple[float, int]  # time and number of a batch: batches of an experiment in order
 State = Literal["draft", "running", "paused", "stopped", "archived"]
 
 
@@ -40,7 +44,8 @@ class ExperimentRecord(Struct, frozen=True):
     """An experiment as it is stored.
 
     Attributes:
-        shipped: the arm that a stopped experiment goes on sending to everybody, if any.
+        shipped: the arm that a stopped experiment goes on sending, if any.
+        keeps_control: its control group goes on getting the control.
     """
 
     id: int
@@ -53,6 +58,7 @@ class ExperimentRecord(Struct, frozen=True):
     started_at: float | None = None
     stopped_at: float | None = None
     shipped: int | None = None
+    keeps_control: bool = False
     data_quality: DataQualityCounts = DataQualityCounts()
 
     @property
@@ -93,6 +99,7 @@ class Snapshot(Struct, frozen=True, eq=False):
         arm_counts: as `ArmCounts.dump` writes them.
         inference_state: as `InferenceState.dump` writes it; kept of the newest snapshot
             alone, empty in others.
+        allocation_rule: the `AllocationRule` that decisions on it are made under.
     """
 
     version: int
@@ -103,6 +110,7 @@ class Snapshot(Struct, frozen=True, eq=False):
     statistic: bytes
     arm_counts: bytes
     inference_state: bytes = b""
+    allocation_rule: int = NEWEST_RULE
 
 
 class RetainedSums(Struct, frozen=True, eq=False):
@@ -123,6 +131,23 @@ class RetainedSums(Struct, frozen=True, eq=False):
     inference_state: bytes
 
 
+class Resummation(Struct, frozen=True, eq=False):
+    """Sums of inference being made anew from the log, since the stored ones lack some.
+
+    Every fold adds to them what it takes in of decisions up to the place, so that they are the sums
+    over all decisions up to there, as of the newest snapshot.
+
+    Attributes:
+        from_format: of the state that was stored when it began; its fields hold meanwhile.
+        place: of the last batch whose decisions are summed, None before the first.
+        inference_state: over the decisions so far, as `InferenceState.dump` writes it.
+    """
+
+    from_format: int
+    place: BatchPlace | None
+    inference_state: bytes
+
+
 class SnapshotPoint(Struct, frozen=True, eq=False):
     """One snapshot on a chart: its version, time and arm counts."""
 
@@ -132,11 +157,17 @@ class SnapshotPoint(Struct, frozen=True, eq=False):
 
 
 class ExperimentState(Struct, frozen=True, eq=False):
-    """An experiment, its newest snapshot (None before the first) and its history, of one moment."""
+    """An experiment, its newest snapshot (None before the first) and its history, of one moment.
+
+    Attributes:
+        resummation: sums of inference that are being made anew, as of the snapshot.
+    """
 
     record: ExperimentRecord
     snapshot: Snapshot | None
     points: list[SnapshotPoint]
+    statements: Statements = Statements()
+    resummation: Resummation | None = None
 
 
 class FoldBacklog(Struct, frozen=True):
@@ -298,7 +329,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         holdout: (n,) bool.
         started_at: (n,) when each one's clocks started.
         event_rows: (e,) int, which of the n decisions each event is of.
-        event_metrics: (e,) int, the position of its metric in the reward rule.
+        event_metrics: (e,) int, the position of its name in `RewardRule.event_names`.
         event_values: (e,) its value.
         event_times: (e,) when it was reported.
         propensities: (n,) the probability that each was drawn with.
@@ -306,6 +337,10 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         configuration_versions: (n,) int, the configuration that each was made under.
         policy_versions: (n,) int, the snapshot that each was drawn from.
         closed: (n,) bool, its reward window is over as far as folds have seen; see `FoldIncrement`.
+        start_batches: (n,) int, the number of the batch that started each one's clocks.
+        subject_keys: (n,) uint64, of each one's subject, as good as random; all 0 where the
+            experiment has no control group.
+        learned: (n,) bool, a fold has learned from it.
     """
 
     arms: IntArray
@@ -321,6 +356,9 @@ class DecisionColumns(Struct, frozen=True, eq=False):
     configuration_versions: IntArray
     policy_versions: IntArray
     closed: BoolArray
+    start_batches: IntArray
+    subject_keys: AnyArray
+    learned: BoolArray
 
     def __len__(self) -> int:
         return len(self.arms)
@@ -342,6 +380,31 @@ class DecisionColumns(Struct, frozen=True, eq=False):
             eligible_sets=[e for part in parts for e in part.eligible_sets],
         )
 
+    def take(self, mask: BoolArray) -> "DecisionColumns":
+        """Return the decisions of a mask (n,), with their events."""
+        if mask.all():
+            return self
+        rows = np.cumsum(mask) - 1  # the new number of each that stays
+        stay = mask[self.event_rows]
+        arrays = {
+            name: getattr(self, name)[stay if name.startswith("event_") else mask]
+            for name in self.__struct_fields__
+            if name not in ("event_rows", "eligible_sets")
+        }
+        return DecisionColumns(
+            **arrays,
+            event_rows=rows[self.event_rows[stay]],
+            eligible_sets=[self.eligible_sets[i] for i in np.flatnonzero(mask).tolist()],
+        )
+
+    def until(self, place: "BatchPlace | None") -> "DecisionColumns":
+        """Return those whose clocks a batch started that is not after a place."""
+        if place is None:
+            return self.take(np.zeros(len(self), dtype=np.bool_))
+        at, number = place
+        tied = (self.started_at == at) & (self.start_batches <= number)
+        return self.take((self.started_at < at) | tied)
+
 
 class FoldIncrement(Struct, frozen=True, eq=False):
     """Decisions that a fold takes in. None is in two of the first five groups.
@@ -353,10 +416,10 @@ class FoldIncrement(Struct, frozen=True, eq=False):
         entered: sent since the last fold, not due yet: they become pending.
         entered_due: sent since the last fold and due at once: never pending.
         matured: pending until now, and due.
-        withdrawn: pending until now, and cancelled.
+        withdrawn: pending until now, and cancelled, with the events counted earlier.
         removed: learned earlier and now cancelled, with the events they were learned with.
-        before: learned earlier, not cancelled, and now corrected by further events; with the
-            events they were learned with.
+        before: learned earlier, not cancelled, and now corrected by further events of declared
+            metrics; with the events they were learned with.
         after: the same decisions with all their events.
         expired: learned earlier and, since the previous snapshot, grown older than the forgetting
             window (`previous.at - window <= started_at < at - window`), with the events they were
@@ -364,6 +427,9 @@ class FoldIncrement(Struct, frozen=True, eq=False):
             no window.
         closing: learned earlier, not cancelled, and their reward window closes with this fold;
             with all their events, whether or not they are in `before` too.
+        events_before: sent earlier, not cancelled, with further events now but none that corrects
+            what was learned; with the events counted earlier.
+        events_after: the same decisions with all their events.
     """
 
     entered: DecisionColumns
@@ -375,6 +441,12 @@ class FoldIncrement(Struct, frozen=True, eq=False):
     after: DecisionColumns
     expired: DecisionColumns
     closing: DecisionColumns
+    events_before: DecisionColumns
+    events_after: DecisionColumns
+
+    def until(self, place: BatchPlace | None) -> "FoldIncrement":
+        """Return what of it is about decisions whose start is not after a place."""
+        return FoldIncrement(*(group.until(place) for group in astuple(self)))
 
 
 class MarkResult(Struct, frozen=True):
@@ -389,4 +461,4 @@ class RemovalResult(Struct, frozen=True):
     """Result of one portion of a removal: decisions removed, and where the next begins, if any."""
 
     decisions: int
-    following: tuple[float, int] | None
+    following: BatchPlace | None

@@ -100,10 +100,23 @@ def simulate_policy(  # noqa: PLR0913, PLR0917 - the plan, and the policy on it
 
 
 def simulate_test(
-    campaign: CampaignPlan, share: float, replications: int, rng: Generator
+    campaign: CampaignPlan,
+    share: float,
+    replications: int,
+    rng: Generator,
+    truth: FloatArray | None = None,
 ) -> WaveCourse:
-    """Simulate a test on a share of the recipients, split equally, and send the rest the winner."""
-    truth = _true_means(campaign, replications, rng)
+    """Simulate a test on a share of the recipients, split equally, and send the rest the winner.
+
+    Args:
+        campaign: the plan.
+        share: of the recipients.
+        replications: R.
+        rng: of the draws.
+        truth: (R, K) mean rewards of the arms in each replication; the plan's unless given.
+    """
+    if truth is None:
+        truth = _true_means(campaign, replications, rng)
     n_arms, emails = truth.shape[1], sum(campaign.sizes)
     tested = _test_size(campaign, share)
     sent = np.full(truth.shape, tested // n_arms)

@@ -45,6 +45,7 @@ class ApiKey(Struct, frozen=True):
         last_used_at: to within five minutes; None if never.
         revoked_at: start of its refusal; None while it works.
         previous_until: end of the grace in which the token before the last rotation works too.
+        owner: address of the person that it ends with; None if it ends with nobody.
     """
 
     id: int
@@ -56,6 +57,7 @@ class ApiKey(Struct, frozen=True):
     last_used_at: float | None = None
     revoked_at: float | None = None
     previous_until: float | None = None
+    owner: str | None = None
 
 
 class NewKey(Struct, frozen=True):
@@ -76,8 +78,18 @@ class ApiKeyStore:
         self._database = database
         self._recent: dict[bytes, tuple[float, ApiKey]] = {}  # by digest, with the time of reading
 
-    def create(self, name: str, scopes: Sequence[Scope], *, at: float, by: str) -> NewKey:
-        """Create a key. Its token is in the result and nowhere else."""
+    def create(
+        self, name: str, scopes: Sequence[Scope], *, at: float, by: str, owner: str | None = None
+    ) -> NewKey:
+        """Create a key. Its token is in the result and nowhere else.
+
+        Args:
+            name: what it is for.
+            scopes: what it allows.
+            at: now.
+            by: author.
+            owner: the person that it ends with.
+        """
         selector, token = _new_token()
         ordered = tuple(dict.fromkeys(scopes))
         row = {
@@ -87,13 +99,15 @@ class ApiKeyStore:
             "scopes": " ".join(ordered),
             "created_at": at,
             "created_by": by,
+            "owner": owner,
         }
         with self._database.writing() as transaction:
             query = insert(api_keys).values(row).returning(api_keys.c.id)
             number = transaction.execute(query).scalar_one()
             after = {"name": name, "scopes": ordered}
             record_change(transaction, "create", f"key:{number}", at=at, by=by, after=after)
-        return NewKey(ApiKey(number, name, TOKEN_PREFIX + selector, ordered, at, by), token)
+        key = ApiKey(number, name, TOKEN_PREFIX + selector, ordered, at, by, owner=owner)
+        return NewKey(key, token)
 
     def find(self, token: str, *, at: float) -> ApiKey:
         """Find the key of `token`, and note its use.
@@ -183,6 +197,30 @@ class ApiKeyStore:
             )
         self._recent = {}  # another one: a thread that reads a key right now writes to the old
 
+    def forget(self) -> None:
+        """Read every key again when it is used next."""
+        self._recent = {}
+
+
+def end_or_hand_over(
+    transaction: Transaction, owner: str, heir: str | None, *, at: float, by: str
+) -> None:
+    """Revoke the keys of a person, or make them another's, in the transaction that removes them."""
+    query = select(api_keys.c.id, api_keys.c.name)
+    working = (api_keys.c.owner == owner) & api_keys.c.revoked_at.is_(None)
+    for key_id, name in transaction.execute(query.where(working).with_for_update()).all():
+        before = {"name": name, "owner": owner}
+        key = update(api_keys).where(api_keys.c.id == key_id)
+        if heir is None:
+            transaction.execute(key.values(revoked_at=at))
+            record_change(transaction, "revoke", f"key:{key_id}", at=at, by=by, before=before)
+            continue
+        transaction.execute(key.values(owner=heir))
+        after = {"name": name, "owner": heir}
+        record_change(
+            transaction, "hand over", f"key:{key_id}", at=at, by=by, before=before, after=after
+        )
+
 
 def _new_token() -> tuple[str, str]:
     """Return a new selector, by which the key is found, and a token with it."""
@@ -227,4 +265,5 @@ def _key(row: NamedRow) -> ApiKey:
         row.last_used_at,
         row.revoked_at,
         row.previous_until,
+        row.owner,
     )

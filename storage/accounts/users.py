@@ -3,6 +3,7 @@
 Passwords arrive hashed; the caller hashes them.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import Struct
@@ -10,7 +11,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound
-from storage.accounts.api_keys import ApiKeyStore
+from storage.accounts.api_keys import ApiKeyStore, end_or_hand_over
 from storage.accounts.sessions import SessionStore, end_all
 from storage.audit_log import (
     NO_FILTER,
@@ -23,17 +24,26 @@ from storage.audit_log import (
 from storage.databases import Database, NamedRow
 from storage.schema import users
 
+_ANONYMOUS = "anonymous"  # who may be anybody
+
 Role = Literal["viewer", "manager", "admin"]
 
 
 class User(Struct, frozen=True):
-    """Person who signs in."""
+    """Person who signs in.
+
+    Attributes:
+        must_change_password: somebody else set it.
+        totp_secret: of the second factor, in base 32; None without one.
+    """
 
     id: int
     email: str
     password_hash: str
     role: Role
     created_at: float
+    must_change_password: bool = False
+    totp_secret: str | None = None
 
 
 class AccountStore:
@@ -48,14 +58,37 @@ class AccountStore:
         self.keys = ApiKeyStore(database)
         self.sessions = SessionStore(database)
 
-    def add_user(self, email: str, password_hash: str, role: Role, *, at: float, by: str) -> User:
+    def add_user(  # noqa: PLR0913 - the fields of a user
+        self,
+        email: str,
+        password_hash: str,
+        role: Role,
+        *,
+        at: float,
+        by: str,
+        must_change: bool = False,
+    ) -> User:
         """Add a user; addresses are compared without regard to case.
+
+        Args:
+            email: address.
+            password_hash: of the password, hashed by the caller.
+            role: what they may do.
+            at: now.
+            by: author.
+            must_change: somebody else set the password, so the user has to replace it.
 
         Raises:
             AlreadyExists: the address is taken.
         """
         email = _folded(email)
-        row = {"email": email, "password_hash": password_hash, "role": role, "created_at": at}
+        row = {
+            "email": email,
+            "password_hash": password_hash,
+            "role": role,
+            "created_at": at,
+            "must_change_password": int(must_change),
+        }
         try:
             with self._database.writing() as transaction:
                 query = insert(users).values(row).returning(users.c.id)
@@ -65,7 +98,7 @@ class AccountStore:
                 )
         except IntegrityError:
             raise AlreadyExists("user", email) from None
-        return User(number, email, password_hash, role, at)
+        return User(number, email, password_hash, role, at, must_change)
 
     def user(self, email: str) -> User:
         """Read a user.
@@ -97,13 +130,59 @@ class AccountStore:
         with self._database.reading() as transaction:
             return [_user(r) for r in transaction.execute(select(users).order_by(users.c.email))]
 
-    def set_password(self, email: str, password_hash: str, *, at: float, by: str) -> None:
+    def set_password(
+        self, email: str, password_hash: str, *, at: float, by: str, must_change: bool = False
+    ) -> None:
         """Replace a user's password, and end all their sessions.
+
+        Args:
+            email: address of the user.
+            password_hash: of the new password.
+            at: now.
+            by: author.
+            must_change: somebody else set the password, so the user has to replace it.
 
         Raises:
             NotFound: no user has this address.
         """
-        self._change_user(email, {"password_hash": password_hash}, "set password", at=at, by=by)
+        values: dict[str, str | int | None] = {
+            "password_hash": password_hash,
+            "must_change_password": int(must_change),
+        }
+        self._change_user(email, values, "set password", at=at, by=by)
+
+    def set_totp(self, email: str, secret: str | None, *, at: float, by: str) -> None:
+        """Turn on a second factor with its secret, or turn it off.
+
+        Raises:
+            NotFound: no user has this address.
+        """
+        values: dict[str, str | int | None] = {"totp_secret": secret, "totp_step": None}
+        if secret is None:
+            self._change_user(email, values, "turn off codes", at=at, by=by)
+        else:
+            self._change_user(email, values, "turn on codes", at=at, by=by)
+
+    def take_totp_step(self, user_id: int, step: int) -> bool:
+        """Note that a code of this period was taken; False if it or a later one was before."""
+        unused = users.c.totp_step.is_(None) | (users.c.totp_step < step)
+        query = update(users).where(users.c.id == user_id, unused).values(totp_step=step)
+        with self._database.writing() as transaction:
+            return len(transaction.execute(query.returning(users.c.id)).all()) == 1
+
+    def record_sign_in(self, email: str, address: str, *, at: float) -> None:
+        """Note in the audit log that a user signed in from an address."""
+        by, after = _folded(email), {"address": address}
+        with self._database.writing() as transaction:
+            record_change(transaction, "sign in", f"user:{by}", at=at, by=by, after=after)
+
+    def record_failed_sign_in(self, email: str, address: str, reason: str, *, at: float) -> None:
+        """Note in the audit log that somebody failed to sign in as a user, and why."""
+        subject, after = f"user:{_folded(email)}", {"address": address, "reason": reason}
+        with self._database.writing() as transaction:
+            record_change(
+                transaction, "fail to sign in", subject, at=at, by=_ANONYMOUS, after=after
+            )
 
     def rehash(self, email: str, password_hash: str) -> None:
         """Store another hash of the same password, which the audit log does not record."""
@@ -120,7 +199,13 @@ class AccountStore:
         self._change_user(email, {"role": role}, "set role", at=at, by=by)
 
     def _change_user(
-        self, email: str, values: dict[str, str], action: str, *, at: float, by: str
+        self,
+        email: str,
+        values: Mapping[str, str | int | None],
+        action: str,
+        *,
+        at: float,
+        by: str,
     ) -> None:
         email = _folded(email)
         with self._database.writing() as transaction:
@@ -138,8 +223,14 @@ class AccountStore:
                 transaction, action, f"user:{email}", at=at, by=by, before=before, after=after
             )
 
-    def remove_user(self, email: str, *, at: float, by: str) -> None:
-        """Remove a user; their changes stay in the audit log.
+    def remove_user(self, email: str, *, at: float, by: str, heir: str | None = None) -> None:
+        """Remove a user; their changes stay in the audit log, and their API keys end.
+
+        Args:
+            email: address of the user.
+            at: now.
+            by: author.
+            heir: address of the person who is given their keys instead.
 
         Raises:
             NotFound: no user has this address.
@@ -152,9 +243,11 @@ class AccountStore:
                 raise NotFound("user", email)
             end_all(transaction, row.id)
             transaction.execute(delete(users).where(users.c.id == row.id))
+            end_or_hand_over(transaction, email, heir, at=at, by=by)
             record_change(
                 transaction, "remove", f"user:{email}", at=at, by=by, before={"role": row.role}
             )
+        self.keys.forget()
 
     def changes(
         self,
@@ -188,4 +281,12 @@ def _folded(email: str) -> str:
 
 
 def _user(row: NamedRow) -> User:
-    return User(row.id, row.email, row.password_hash, row.role, row.created_at)
+    return User(
+        row.id,
+        row.email,
+        row.password_hash,
+        row.role,
+        row.created_at,
+        bool(row.must_change_password),
+        row.totp_secret,
+    )

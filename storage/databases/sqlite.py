@@ -37,6 +37,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from bandits.errors import NoDatabase, Unavailable
 from storage.databases.database import BulkInsert, Row, Transaction, translate_errors
+from storage.private_files import create_private, make_private
 from storage.schema import metadata
 
 BUSY_SECONDS = 5.0  # to wait for another writer
@@ -75,7 +76,7 @@ class Sqlite:
             pool_timeout=BUSY_SECONDS,
             **pool,
         )
-        event.listen(engine, "do_connect", lambda *_: self._file.check())
+        event.listen(engine, "do_connect", lambda *_: self._file.prepare())
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "connect", self._file.note_opened)
         event.listen(engine, "begin", begin)
@@ -233,6 +234,23 @@ class _DatabaseFile:
                 f"there is no database {self._path} any more: another file stands in its place;"
                 " stop whatever uses it, and start that again"
             )
+
+    def prepare(self) -> None:
+        """Make sure of the file, and keep other users from it and from what stands beside it.
+
+        SQLite creates the files beside it with the rights that it has.
+
+        Raises:
+            NoDatabase: as `check`.
+        """
+        self.check()
+        if self._opened is not None:
+            return
+        if self._create:
+            with suppress(OSError):  # SQLite says why
+                create_private(self._path)
+        for ending in ("", "-wal", "-shm"):
+            make_private(Path(f"{self._path}{ending}"))
 
     def note_opened(self, *_: object) -> None:
         """Remember the file that was opened first."""

@@ -36,6 +36,7 @@ from storage.schema import (
 from storage.snapshots.data_quality import COLUMNS, retain_counts
 from storage.snapshots.fold import SqlFold, started_at_version
 from storage.snapshots.snapshots import SqlHistoryReader
+from storage.snapshots.statements import drop_statements
 from storage.store_context import StoreContext
 
 _AT_ONCE = 10_000  # decisions in one statement
@@ -161,6 +162,8 @@ class SubjectErasure:
         last = newest if subtracted else newest - 1
         if first is not None and first <= last:
             self._empty_snapshots(first, last)
+        if first is not None:
+            drop_statements(self._transaction, self._record, self._now)
         hashes = sorted(set(self._subjects.values()))
         for start in range(0, len(hashes), _AT_ONCE):
             claims = delete(subjects).where(

@@ -30,6 +30,7 @@ from storage.schema import (
 from storage.snapshots import backlog
 from storage.snapshots.data_quality import COLUMNS, retain_counts
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
+from storage.snapshots.resummation import lacks_sums, read_resummation
 from storage.snapshots.snapshots import newest_snapshot
 
 _AT_ONCE = 10_000  # claims in one statement
@@ -71,8 +72,10 @@ class RetentionBatch:
         self._before = before
         self._serials: list[int] = []
         newest = newest_snapshot(transaction, record)
-        if newest is None or not newest.inference_state or _decides_once(record):
+        if newest is None or _decides_once(record):
             return
+        if lacks_sums(newest, read_resummation(transaction, record)):
+            return  # until they are made anew, from these rows too
         self.snapshot: Snapshot = newest
         forgetting = record.configuration.experiment.forgetting
         if forgetting is not None and forgetting.window_seconds is not None:

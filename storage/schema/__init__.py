@@ -34,16 +34,21 @@ from storage.schema.log import (
 )
 from storage.schema.metadata import metadata
 from storage.schema.snapshots import (
+    ALLOCATION_FORMAT,
     KEPT,
     QUALITY_COUNTS,
+    allocations,
     erasures,
     inference_states,
+    resummations,
     retained_counts,
     retained_sums,
     snapshots,
+    statements,
 )
 
 __all__ = [
+    "ALLOCATION_FORMAT",
     "CHOSEN",
     "KEPT",
     "NEW",
@@ -51,6 +56,7 @@ __all__ = [
     "PLACES",
     "QUALITY_COUNTS",
     "activations",
+    "allocations",
     "api_keys",
     "audit_log",
     "batch_of",
@@ -66,11 +72,13 @@ __all__ = [
     "inference_states",
     "metadata",
     "of_batch",
+    "resummations",
     "retained_counts",
     "retained_sums",
     "secrets",
     "sessions",
     "snapshots",
+    "statements",
     "subjects",
     "users",
 ]

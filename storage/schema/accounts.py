@@ -1,12 +1,14 @@
 """Tables of accounts: secrets, users, sessions, API keys, the audit log."""
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Double,
     ForeignKey,
     Index,
     LargeBinary,
+    SmallInteger,
     Table,
     Text,
 )
@@ -29,6 +31,9 @@ users = Table(
     Column("password_hash", Text, nullable=False),
     Column("role", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("must_change_password", SmallInteger, nullable=False, server_default="0"),
+    Column("totp_secret", Text),  # of a second factor, where there is one,
+    Column("totp_step", BigInteger),  # and the period of the last code that was taken
     CheckConstraint("role IN ('viewer', 'manager', 'admin')", name="role"),
 )
 
@@ -57,6 +62,7 @@ api_keys = Table(
     Column("scopes", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("created_by", Text, nullable=False),
+    Column("owner", Text),  # the person it ends with
     Column("last_used_at", Double),
     Column("revoked_at", Double),
     Index("ix_api_keys_previous_selector", "previous_selector"),

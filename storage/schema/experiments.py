@@ -1,6 +1,7 @@
 """Tables of experiments: their configurations, their eligible sets, and drafts."""
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -10,6 +11,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    false,
 )
 
 from storage.schema.metadata import Identifier, Serial, metadata
@@ -27,7 +29,9 @@ experiments = Table(
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
     Column("stopped_at", Double),
-    Column("shipped", SmallInteger),  # the arm that a stopped one goes on sending
+    Column("shipped", SmallInteger),  # the arm that a stopped one goes on sending,
+    # and whether its control group goes on getting the control.
+    Column("keeps_control", Boolean, nullable=False, server_default=false()),
     Column("clipped", Integer, nullable=False, server_default="0"),
     Column("unknown", Integer, nullable=False, server_default="0"),
     Column("missing", Integer, nullable=False, server_default="0"),

@@ -7,6 +7,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     Table,
     text,
 )
@@ -17,6 +18,7 @@ from storage.stored_format import FormattedBlob
 # As `bandits.store.values.DataQualityCounts` has them, in its order.
 QUALITY_COUNTS = ("clipped", "unknown", "missing", "repeated", "late", "skewed", "early")
 
+ALLOCATION_FORMAT = 1  # doubles, least byte first
 INFERENCE_FORMAT = 3  # as `bandits.inference.state` numbers it
 
 snapshots = Table(
@@ -31,6 +33,8 @@ snapshots = Table(
     # Empty where it is no longer kept.
     Column("statistic", FormattedBlob("snapshots.statistic", 1), nullable=False),
     Column("arm_counts", FormattedBlob("snapshots.arm_counts", 1), nullable=False),
+    # `bandits.allocation.AllocationRule`; snapshots from before there were two have the first.
+    Column("allocation_rule", Integer, nullable=False, server_default="1"),
     Index("ix_snapshots_experiment_id_at", "experiment_id", "at", "version"),
 )
 KEPT = text("length(statistic) > 0")
@@ -62,6 +66,14 @@ inference_states = Table(
     Column("content", FormattedBlob("inference_states.content", INFERENCE_FORMAT), nullable=False),
 )
 
+# Claims that held when they were made, for pages alone: no sum, so no audit compares them.
+statements = Table(
+    "statements",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("content", FormattedBlob("statements.content", 1), nullable=False),
+)
+
 # Sums over decisions that were learned from and whose rows were removed because they are old: see
 # `storage.deletion.retention`.
 retained_sums = Table(
@@ -77,6 +89,35 @@ retained_sums = Table(
         FormattedBlob("retained_sums.inference_state", INFERENCE_FORMAT),
         nullable=False,
     ),
+)
+
+# Probabilities of every arm that decisions of one snapshot and eligible set were drawn from, where
+# the policy uses no context. They outlive the snapshot's arrays: `storage.snapshots.allocations`.
+allocations = Table(
+    "allocations",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("policy_version", Integer, primary_key=True, autoincrement=False),
+    Column("configuration_version", Integer, primary_key=True, autoincrement=False),
+    Column("eligible_set", LargeBinary, primary_key=True),  # empty where there was none
+    Column(
+        "probabilities",
+        FormattedBlob("allocations.probabilities", ALLOCATION_FORMAT),
+        nullable=False,
+    ),
+    sqlite_with_rowid=False,
+)
+
+# Sums of inference that are being made anew, over decisions whose start is not after a batch: see
+# `storage.snapshots.resummation`.
+resummations = Table(
+    "resummations",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("from_format", Integer, nullable=False),
+    Column("batch_created_at", Double),  # null before the first portion
+    Column("batch_id", Serial),
+    Column("content", FormattedBlob("resummations.content", INFERENCE_FORMAT), nullable=False),
 )
 
 # Data-quality counts of batches that are no longer in the log: `storage.snapshots.data_quality`.

@@ -17,22 +17,42 @@ decision out for good. Where nothing changes, marks are kept though no snapshot 
 batches need not be read again.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import astuple
-from sqlalchemy import Select, case, select, update
+from sqlalchemy import ColumnElement, Select, TextClause, case, select, update
 
+from bandits.array_types import FloatArray
 from bandits.store.fold import HistoryReader
-from bandits.store.values import DecisionColumns, ExperimentRecord, FoldIncrement, Snapshot
+from bandits.store.values import (
+    AllocationKey,
+    DecisionColumns,
+    ExperimentRecord,
+    FoldIncrement,
+    Resummation,
+    Snapshot,
+)
 from storage.databases import NamedRow, Transaction
-from storage.schema import NEW, activations, batch_of, batches, cancellations, decisions, events
+from storage.schema import (
+    CHOSEN,
+    NEW,
+    activations,
+    batch_of,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    of_batch,
+)
 from storage.snapshots import backlog
+from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.data_quality import COLUMNS, add_counts
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
+from storage.snapshots.resummation import read_resummation, save_resummation
 from storage.snapshots.snapshots import insert_snapshot, newest_snapshot
 
 _activated = batches.alias("activated")
@@ -48,6 +68,14 @@ _BATCHES = select(
     batches.c.created_at,
     batches.c.due_at,
     *COLUMNS,
+)
+
+
+_KEYS = (
+    select(batches.c.configuration_version, batches.c.policy_version, decisions.c.eligible_set)
+    .join_from(batches, decisions, of_batch(batches.c.id))
+    .where(LEARNABLE)
+    .distinct()
 )
 
 
@@ -104,6 +132,8 @@ class SqlFold:
         latest = self._at if record.closes_at is None else min(self._at, record.closes_at)
         self._over = latest - record.configuration.experiment.reward.window_seconds
         selection = self._select() if cancels is None else self._select_cancels(cancels)
+        self.resummation = read_resummation(transaction, record)
+        self.unstarted = self._unstarted(selection, erasing=cancels is not None)
         self._mark(selection)
         due = self._read(selection)
         self.due = due if any(map(len, astuple(due))) else None
@@ -116,12 +146,37 @@ class SqlFold:
         """Read all decisions sent and not learned from once this fold is saved, in portions."""
         return self._observations.pending()
 
-    def save(self, snapshot: Snapshot) -> None:
+    def save_allocations(self, allocations: Mapping[AllocationKey, FloatArray]) -> None:
+        """Insert allocations that are not there yet."""
+        insert_allocations(self._transaction, self.record, allocations)
+
+    def save(self, snapshot: Snapshot, resummation: Resummation | None = None) -> None:
         """Insert the snapshot; the batches are marked already, in the same transaction."""
         if snapshot.version != self._version:
             raise ValueError(f"this fold makes version {self._version}, not {snapshot.version}")
         insert_snapshot(self._transaction, self.record, snapshot)
+        if resummation is not None:
+            save_resummation(self._transaction, self.record, resummation)
         self.saved = True
+
+    def _unstarted(self, selection: _FoldSelection, *, erasing: bool) -> Sequence[AllocationKey]:
+        """List the keys of decisions that wait to start, and in an erasure of all uncounted ones.
+
+        An erasure empties snapshots that decisions may rest on which no fold has counted.
+        """
+        if self.record.configuration.policy.statistic.contextual:
+            return ()
+        condition: ColumnElement[bool] | TextClause
+        if erasing:
+            condition = NEW
+        else:
+            waiting = [b.id for b in selection.at_once if b.kind == "choose"]
+            if not waiting:
+                return ()
+            condition = self._transaction.is_any(batches.c.id, waiting)
+        query = _KEYS.where(batches.c.experiment_id == self.record.id, condition, CHOSEN)
+        rows = self._transaction.execute(query)
+        return [(configuration, policy, kept or b"") for configuration, policy, kept in rows]
 
     def _select(self) -> _FoldSelection:
         """Select the batches that are due, as many as one fold takes."""
@@ -192,19 +247,24 @@ class SqlFold:
         cancels = [batch.id for batch in selection.at_once if batch.kind == "cancel"]
         rewards = [batch.id for batch in selection.at_once if batch.kind == "reward"]
         withdrawn, removed = self._cancelled(cancels)
-        corrected = sorted(self._corrected(rewards) - removed)
+        corrected, reported = self._reported(rewards)
         read, version = self._observations, self._version
-        numbered = partial(read.numbered, closed_before=version)
+        numbered = partial(read.numbered, closed_before=version, counted_before=version)
+        before, after = read.before_and_after(sorted(corrected - removed), version)
+        others = sorted(reported - corrected - removed - withdrawn)
+        events_before, events_after = read.before_and_after(others, version)
         return FoldIncrement(
             entered=read.started_by(selection.entered),
             entered_due=read.started_by(selection.entered_due),
             matured=read.started_by(selection.matured),
             withdrawn=numbered(sorted(withdrawn)),
-            removed=numbered(sorted(removed), counted_before=version),
-            before=numbered(corrected, counted_before=version),
-            after=numbered(corrected),
+            removed=numbered(sorted(removed)),
+            before=before,
+            after=after,
             expired=read.started_by(self._expiring(), counted_before=version),
             closing=read.started_by(selection.closing),
+            events_before=events_before,
+            events_after=events_after,
         )
 
     def _cancelled(self, cancels: Sequence[int]) -> tuple[set[int], set[int]]:
@@ -223,17 +283,28 @@ class SqlFold:
                     withdrawn.add(serial)
         return withdrawn, removed
 
-    def _corrected(self, rewards: Sequence[int]) -> set[int]:
-        """Find the decisions that were learned before and have an event in these batches."""
+    def _reported(self, rewards: Sequence[int]) -> tuple[set[int], set[int]]:
+        """Find the decisions that were sent before and have an event in these batches.
+
+        First those that were learned before and have one of a declared metric, which corrects what
+        was learned; then all.
+        """
+        corrected: set[int] = set()
+        reported: set[int] = set()
         if not rewards:
-            return set()
-        query = _from_start(decisions.c.serial).join(
+            return corrected, reported
+        declared = self.record.configuration.experiment.reward.metrics
+        query = _from_start(decisions.c.serial, _folded, events.c.metric).join(
             events, events.c.decision == decisions.c.serial
         )
         of_batches = self._transaction.is_any(events.c.batch_id, rewards)
         left = ~is_cancelled(counted_before=self._version)
-        learned = query.where(of_batches, ~events.c.late, _folded < self._version, left)
-        return set(self._transaction.execute(learned.distinct()).scalars())
+        sent = query.where(of_batches, ~events.c.late, _counted < self._version, left)
+        for serial, folded, metric in self._transaction.execute(sent):
+            reported.add(serial)
+            if folded is not None and folded < self._version and metric in declared:
+                corrected.add(serial)
+        return corrected, reported
 
     def _expiring(self) -> Sequence[NamedRow]:
         """Find the batches that leave the forgetting window with this fold."""

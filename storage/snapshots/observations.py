@@ -10,6 +10,8 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -25,8 +27,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
-from bandits.array_types import FloatArray, IntArray
-from bandits.store.values import DecisionColumns, ExperimentRecord
+from bandits.array_types import AnyArray, FloatArray, IntArray
+from bandits.store.values import BatchPlace, DecisionColumns, ExperimentRecord
 from storage.databases import NamedRow, Transaction
 from storage.schema import (
     PLACES,
@@ -74,23 +76,47 @@ _COLUMNS = (
     decisions.c.propensity,
     type_coerce(decisions.c.eligible_set, NullType),
 )
-_CHOSEN = select(*_COLUMNS).where(of_batch(batches.c.id), LEARNABLE)
-_ACTIVATED = (
-    select(*_COLUMNS, activations.c.batch_id)
-    .join(activations, activations.c.decision == decisions.c.serial)
-    .where(LEARNABLE)
-)
-_NUMBERED = select(*_COLUMNS, func.coalesce(activations.c.batch_id, batch_of)).outerjoin_from(
-    decisions, activations, activations.c.decision == decisions.c.serial
-)
+_SUBJECT = type_coerce(decisions.c.subject, NullType)  # read where there is a control group
+
+
+class _Queries(Struct, frozen=True):
+    """Queries of decisions, each with the batch that started the clocks as its last column."""
+
+    chosen: Select[Any]  # without the last column, which joining each batch adds
+    activated: Select[Any]
+    numbered: Select[Any]
+
+    @classmethod
+    def of_columns(cls, *columns: ColumnElement[Any]) -> "_Queries":
+        """Make the queries that read these columns."""
+        of_activation = activations.c.decision == decisions.c.serial
+        started_in = func.coalesce(activations.c.batch_id, batch_of)
+        return cls(
+            select(*columns).where(of_batch(batches.c.id), LEARNABLE),
+            select(*columns, activations.c.batch_id)
+            .join(activations, of_activation)
+            .where(LEARNABLE),
+            select(*columns, started_in).outerjoin_from(decisions, activations, of_activation),
+        )
+
+
+_PLAIN = _Queries.of_columns(*_COLUMNS)
+_WITH_SUBJECTS = _Queries.of_columns(*_COLUMNS, _SUBJECT)
 _BATCHES = select(
     batches.c.created_at,
     func.coalesce(batches.c.configuration_version, 0),
     func.coalesce(batches.c.policy_version, 0),
     batches.c.closed_version,
+    batches.c.folded_version,
 ).order_by(batches.c.id)
 _EVENTS = (
-    select(events.c.decision, events.c.metric, events.c.value, _of_event.c.created_at)
+    select(
+        events.c.decision,
+        events.c.metric,
+        events.c.value,
+        _of_event.c.created_at,
+        _of_event.c.counted_version,
+    )
     .join(_of_event, _of_event.c.id == events.c.batch_id)
     .where(~events.c.late)
 )
@@ -112,6 +138,8 @@ class Observations:
         self._as_of = as_of
         self._transaction = transaction
         self._record = record
+        self._grouped = record.configuration.experiment.holdout > 0
+        self._queries = _WITH_SUBJECTS if self._grouped else _PLAIN
 
     def started_by(
         self, starts: Sequence[NamedRow], *, counted_before: int | None = None
@@ -126,11 +154,13 @@ class Observations:
             return self._none
         left = ~is_cancelled(counted_before=counted_before)
         chosen = [batch.id for batch in starts if batch.kind == "choose"]
-        rows = self._transaction.join_each(batches, [batches.c.id], _CHOSEN.where(left))
+        rows = self._transaction.join_each(
+            batches, [batches.c.id], self._queries.chosen.where(left)
+        )
         parts = self._read(rows, batches.c.id, chosen, _BATCHES_AT_ONCE)
         if len(chosen) < len(starts):
             activated = [batch.id for batch in starts if batch.kind != "choose"]
-            query = _ACTIVATED.where(left)
+            query = self._queries.activated.where(left)
             parts += self._read(query, activations.c.batch_id, activated, _BATCHES_AT_ONCE)
         return self._with_events(parts, counted_before, None)
 
@@ -151,8 +181,29 @@ class Observations:
         """
         if not serials:
             return self._none
-        parts = self._read(_NUMBERED, decisions.c.serial, serials, PORTION)
+        parts = self._read(self._queries.numbered, decisions.c.serial, serials, PORTION)
         return self._with_events(parts, counted_before, closed_before)
+
+    def before_and_after(
+        self, serials: Sequence[int], version: int
+    ) -> tuple[DecisionColumns, DecisionColumns]:
+        """Read decisions with the events counted before a version, and with all that are counted.
+
+        Those whose window closed before that version are `closed`.
+        """
+        if not serials:
+            return self._none, self._none
+        parts = self._read(self._queries.numbered, decisions.c.serial, serials, PORTION)
+        columns, versions = self._with_versions(parts, None, version)
+        earlier = versions < version
+        before = replace(
+            columns,
+            event_rows=columns.event_rows[earlier],
+            event_metrics=columns.event_metrics[earlier],
+            event_values=columns.event_values[earlier],
+            event_times=columns.event_times[earlier],
+        )
+        return before, columns
 
     def learned(self) -> Iterator[DecisionColumns]:
         """Read all decisions learned from, in portions."""
@@ -162,6 +213,27 @@ class Observations:
         """Read all decisions sent and not learned from yet, in portions."""
         folded = func.coalesce(self._marked(batches.c.folded_version), false())
         return self._portions(and_(self._marked(batches.c.counted_version), ~folded))
+
+    def counted_after(
+        self, place: BatchPlace | None, most: int
+    ) -> tuple[DecisionColumns, BatchPlace | None]:
+        """Read the counted decisions of the next start batches, about `most`, at least one batch.
+
+        Returns:
+            Them, and the place of the last batch; None where no batch comes after `place`.
+        """
+        starts: list[NamedRow] = []
+        size = 0
+        for batch in self._start_batches(batches.c.counted_version.is_not(None), place):
+            if size and size + batch.size > most:
+                break
+            starts.append(batch)
+            size += batch.size
+            if len(starts) == _BATCHES_AT_ONCE:
+                break
+        if not starts:
+            return self._none, None
+        return self.started_by(starts), (starts[-1].created_at, starts[-1].id)
 
     def _marked(self, version: ColumnElement[int | None]) -> ColumnElement[bool]:
         return version.is_not(None) if self._as_of is None else version <= self._as_of
@@ -179,8 +251,10 @@ class Observations:
         if size:
             yield self.started_by(starts, counted_before=counted_before)
 
-    def _start_batches(self, condition: ColumnElement[bool]) -> Iterator[NamedRow]:
-        """Read the batches that start clocks by time, some thousands at a time."""
+    def _start_batches(
+        self, condition: ColumnElement[bool], after: BatchPlace | None = None
+    ) -> Iterator[NamedRow]:
+        """Read the batches that start clocks by time, from a place on, some thousands at a time."""
         place = tuple_(batches.c.created_at, batches.c.id)
         query = (
             select(batches.c.id, batches.c.kind, batches.c.size, batches.c.created_at)
@@ -193,11 +267,10 @@ class Observations:
             .order_by(batches.c.created_at, batches.c.id)
             .limit(_BATCHES_AT_ONCE)
         )
-        rows = self._transaction.execute(query).all()
-        while rows:
+        following = query if after is None else query.where(place > after)
+        while rows := self._transaction.execute(following).all():
             yield from rows
             following = query.where(place > (rows[-1].created_at, rows[-1].id))
-            rows = self._transaction.execute(following).all()
 
     def _read(
         self, query: Select[Any], column: Column[int], values: Sequence[int], at_once: int
@@ -218,27 +291,41 @@ class Observations:
         self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
     ) -> DecisionColumns:
         """Add the decisions' batches and events to their own columns."""
+        return self._with_versions(parts, counted_before, closed_before)[0]
+
+    def _with_versions(
+        self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
+    ) -> tuple[DecisionColumns, IntArray]:
+        """Add batches and events to columns of decisions; return what counted each event, too."""
         if not parts:
-            return self._none
-        serials, arms, holdout, contexts, propensities, eligible, starting = map(
+            return self._none, np.zeros(0, dtype=np.int64)
+        serials, arms, holdout, contexts, propensities, eligible, *subjects, starting = map(
             list, map(chain.from_iterable, zip(*parts, strict=True))
         )
         numbers = np.array(serials, dtype=np.int64)
         made_in, started_in = numbers // PLACES, np.array(starting, dtype=np.int64)
         origin = self._batches(made_in)
         started = origin if np.array_equal(started_in, made_in) else self._batches(started_in)
-        return DecisionColumns(
+        rows, names, values, times, versions = self._events(numbers, counted_before)
+        columns = DecisionColumns(
             np.array(arms, dtype=np.int64),
             self._contexts(contexts),
             np.array(holdout, dtype=np.bool_),
             started[:, 0],
-            *self._events(numbers, counted_before),
+            rows,
+            names,
+            values,
+            times,
             np.array(propensities, dtype=np.float64),
             [encoded or b"" for encoded in eligible],
             origin[:, 1].astype(np.int64),
             origin[:, 2].astype(np.int64),
             started[:, 3] < (np.inf if closed_before is None else closed_before),
+            started_in,
+            self._subject_keys(subjects[0]) if self._grouped else np.zeros(len(numbers), np.uint64),
+            ~np.isnan(started[:, 4]),
         )
+        return columns, versions
 
     @cached_property
     def _none(self) -> DecisionColumns:
@@ -257,6 +344,9 @@ class Observations:
             integers,
             integers,
             booleans,
+            integers,
+            np.zeros(0, np.uint64),
+            booleans,
         )
 
     @cached_property
@@ -264,14 +354,14 @@ class Observations:
         return self._record.configuration.experiment.encoder().n_features
 
     @cached_property
-    def _metrics(self) -> dict[str, int]:
-        names = self._record.configuration.experiment.reward.names
+    def _event_positions(self) -> dict[str, int]:
+        names = self._record.configuration.experiment.reward.event_names
         return dict(zip(names, range(len(names)), strict=True))
 
     def _batches(self, numbers: IntArray) -> FloatArray:
-        """Return time, configuration, snapshot and closing of the batch of each row, (n, 4).
+        """Return time, configuration, snapshot, closing and learning of each row's batch, (n, 5).
 
-        Activations have neither configuration nor snapshot: 0; open windows close at NaN.
+        Activations have neither configuration nor snapshot: 0; what is open or not learned is NaN.
         """
         distinct, places = np.unique(numbers, return_inverse=True)
         rows: list[Any] = []
@@ -279,7 +369,7 @@ class Observations:
             portion = distinct[start : start + _BATCHES_AT_ONCE].tolist()
             condition = self._transaction.is_any(batches.c.id, portion)
             rows += self._transaction.fetch_plain(_BATCHES.where(condition))
-        return np.array(rows, dtype=np.float64).reshape(-1, 4)[places]
+        return np.array(rows, dtype=np.float64).reshape(-1, 5)[places]
 
     def _contexts(self, packed: Sequence[bytes | None]) -> FloatArray:
         n, d = len(packed), self._n_features
@@ -288,21 +378,25 @@ class Observations:
         stored = b"".join([context for context in packed if context is not None])
         return np.frombuffer(stored, dtype="<f8").astype(np.float64, copy=False).reshape(n, d)
 
-    def _events(
-        self, serials: IntArray, counted_before: int | None
-    ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-        """Return row, metric, value and time of each event that counts for these decisions."""
+    def _subject_keys(self, hashes: Sequence[bytes]) -> AnyArray:
+        """Return the first 64 bits of each subject's hash, (n,) uint64."""
+        words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(len(hashes), -1)
+        return words[:, 0].astype(np.uint64)
+
+    def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
+        """Return row, name, value, time and counting version of each event of these decisions."""
         counted = _counted(_of_event.c.counted_version, counted_before)
         query = _EVENTS.where(counted)
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
         columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
-        event_serials, metrics, values, times = columns if parts else ([], [], [], [])
+        event_serials, names, values, times, versions = columns if parts else ([], [], [], [], [])
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
         places = np.searchsorted(serials, of_decision, sorter=order)
         return (
             order[places],
-            np.array(list(map(self._metrics.__getitem__, metrics)), dtype=np.int64),
+            np.array(list(map(self._event_positions.__getitem__, names)), dtype=np.int64),
             np.array(values, dtype=np.float64),
             np.array(times, dtype=np.float64),
+            np.array(versions, dtype=np.int64),
         )

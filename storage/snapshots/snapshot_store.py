@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from msgspec.structs import replace
 
+from bandits.array_types import FloatArray
 from bandits.store.fold import LogAudit, Removal
 from bandits.store.values import (
     DataQualityCounts,
@@ -14,14 +15,22 @@ from bandits.store.values import (
     Snapshot,
     SnapshotPoint,
 )
+from bandits.verdict import Statements
 from storage.databases import Transaction
 from storage.deletion.retention import RetentionBatch, read_retained, refuse_removed, remove_empty
 from storage.snapshots import snapshots
+from storage.snapshots.allocations import read_allocation
 from storage.snapshots.backlog import read_backlog
 from storage.snapshots.data_quality import sum_counts
 from storage.snapshots.fold import SqlFold
 from storage.snapshots.observations import Observations
+from storage.snapshots.resummation import (
+    SqlResummationPortion,
+    lacks_sums,
+    read_resummation,
+)
 from storage.snapshots.snapshots import SqlHistoryReader
+from storage.snapshots.statements import read_statements, write_statements
 from storage.store_context import StoreContext
 
 
@@ -69,6 +78,7 @@ class SnapshotStore:
                 snapshots.all_kept(transaction, record),
                 retained,
                 sum_counts(transaction, record) if version is None else DataQualityCounts(),
+                read_resummation(transaction, record) if version is None else None,
             )
 
     def remove(
@@ -93,6 +103,34 @@ class SnapshotStore:
                 following = (before, 0)  # no decisions any more, but there may be more of these
             return RemovalResult(len(batch), following)
 
+    def resumming(self, key: str) -> bool:
+        """Return true where sums of the newest snapshot are being made anew, or need to be."""
+        with self._database.reading(consistent=True) as transaction:
+            record = self._context.experiments.read(transaction, key)
+            newest = snapshots.newest_snapshot(transaction, record)
+            return lacks_sums(newest, read_resummation(transaction, record))
+
+    @contextmanager
+    def resum(self, key: str, *, most: int) -> Iterator[SqlResummationPortion | None]:
+        """Start a portion of a resummation: take the lock and read what comes next."""
+        with self._context.folding(key) as (transaction, record):
+            newest = snapshots.newest_snapshot(transaction, record)
+            if newest is None or not lacks_sums(newest, read_resummation(transaction, record)):
+                yield None
+                return
+            history = SqlHistoryReader(transaction, record, self._context.experiments)
+            retained = read_retained(transaction, record)
+            yield SqlResummationPortion(transaction, record, history, newest, retained, most=most)
+
+    def allocation(
+        self, key: str, configuration_version: int, policy_version: int, restriction: bytes
+    ) -> FloatArray | None:
+        """Read what a fold stored of the probabilities that decisions were drawn from."""
+        with self._database.reading() as transaction:
+            record = self._context.experiments.read(transaction, key)
+            stored = (configuration_version, policy_version, restriction)
+            return read_allocation(transaction, record, stored)
+
     def prune(self, key: str, *, before: float, most: int) -> int:
         """Empty the arrays of snapshots from before a time, except the newest."""
 
@@ -114,8 +152,23 @@ class SnapshotStore:
             record = self._context.experiments.read(transaction, key)
             newest = snapshots.newest_snapshot(transaction, record)
             return ExperimentState(
-                record, newest, snapshots.read_history(transaction, record, points)
+                record,
+                newest,
+                snapshots.read_history(transaction, record, points),
+                read_statements(transaction, record),
+                read_resummation(transaction, record),
             )
+
+    def statements(self, key: str) -> Statements:
+        """Read the dated statements of an experiment."""
+        with self._database.reading() as transaction:
+            return read_statements(transaction, self._context.experiments.read(transaction, key))
+
+    def keep_statements(self, key: str, statements: Statements, *, version: int) -> None:
+        """Keep dated statements, unless a later snapshot than `version` is the newest by now."""
+        with self._context.folding(key) as (transaction, record):
+            if record.learned_version == version:
+                write_statements(transaction, record, statements)
 
     def backlog(self, now: float) -> Mapping[int, FoldBacklog]:
         """Read the fold backlog of each experiment."""

@@ -3,12 +3,23 @@
 import numpy as np
 from sqlalchemy import Double, and_, column, delete, func, insert, select, update, values
 
+from bandits.array_types import FloatArray
 from bandits.errors import NotDerivable, NotFound
 from bandits.store.values import ExperimentRecord, Snapshot, SnapshotPoint
 from bandits.versions import Configuration
 from storage.databases import Transaction
 from storage.experiments import ExperimentStore
-from storage.schema import KEPT, erasures, experiments, inference_states, snapshots
+from storage.schema import (
+    CHOSEN,
+    KEPT,
+    NEW,
+    batches,
+    erasures,
+    experiments,
+    inference_states,
+    snapshots,
+)
+from storage.snapshots.allocations import read_allocation
 
 _COLUMNS = (
     snapshots.c.version,
@@ -19,6 +30,7 @@ _COLUMNS = (
     snapshots.c.statistic,
     snapshots.c.arm_counts,
     func.coalesce(inference_states.c.content, b""),
+    snapshots.c.allocation_rule,
 )
 _OF_SNAPSHOT = and_(
     inference_states.c.experiment_id == snapshots.c.experiment_id,
@@ -67,13 +79,24 @@ def _refuse_erased(transaction: Transaction, record: ExperimentRecord, version: 
 def prune_snapshots(
     transaction: Transaction, record: ExperimentRecord, *, before: float, most: int
 ) -> int:
-    """Empty the arrays of snapshots from before a time, except the newest; return how many."""
+    """Empty the arrays of snapshots from before a time; return how many.
+
+    The newest keeps them, and one whose decisions no fold has counted yet: what these were drawn
+    from is still to be derived.
+    """
+    uncounted = (
+        select(batches.c.policy_version)
+        .where(batches.c.experiment_id == record.id, NEW, CHOSEN)
+        .distinct()
+    )
+    needed = [v for v in transaction.execute(uncounted).scalars() if v is not None]
     versions = (
         select(snapshots.c.version)
         .where(
             snapshots.c.experiment_id == record.id,
             snapshots.c.at < before,
             snapshots.c.version < record.learned_version,
+            snapshots.c.version.not_in(needed),
             KEPT,
         )
         .order_by(snapshots.c.at)
@@ -104,6 +127,7 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "upcoming": snapshot.upcoming,
         "statistic": snapshot.statistic,
         "arm_counts": snapshot.arm_counts,
+        "allocation_rule": snapshot.allocation_rule,
     }
     transaction.execute(insert(snapshots).values(row))
     transaction.execute(
@@ -167,7 +191,7 @@ def all_kept(transaction: Transaction, record: ExperimentRecord) -> bool:
 
 
 class SqlHistoryReader:
-    """Configurations and snapshots of one experiment: `bandits.store.fold.HistoryReader`."""
+    """Configurations, snapshots and allocations: `bandits.store.fold.HistoryReader`."""
 
     def __init__(
         self, transaction: Transaction, record: ExperimentRecord, experiments: ExperimentStore
@@ -191,3 +215,10 @@ class SqlHistoryReader:
         if not snapshot.statistic:
             raise NotFound("snapshot", f"{self._record.key}/{version}")  # no longer kept
         return snapshot
+
+    def allocation(
+        self, configuration_version: int, policy_version: int, restriction: bytes
+    ) -> FloatArray | None:
+        """Read what a fold stored of the probabilities that decisions were drawn from."""
+        key = (configuration_version, policy_version, restriction)
+        return read_allocation(self._transaction, self._record, key)

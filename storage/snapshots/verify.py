@@ -86,7 +86,7 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
             logged.inference,
             stored.inference,
             names=_whole_fields(audit),
-            derivable=audit.derivable
+            derivable=_is_derivable(audit)
             and np.array_equal(logged.inference.ratio.sent, logged.counts.sent[:-1]),
         ),
         *(
@@ -104,8 +104,15 @@ def _count(counts: DataQualityCounts, name: str) -> FloatArray:
     return np.array([getattr(counts, name)], dtype=np.float64)
 
 
+def _is_derivable(audit: LogAudit) -> bool:
+    """Return true where the probabilities of every decision are kept, or can be derived again."""
+    return audit.derivable or not audit.record.configuration.policy.statistic.contextual
+
+
 def _whole_fields(audit: LogAudit) -> tuple[str, ...]:
-    """Name the sums of inference that have every decision: not those of a format to come."""
+    """Name the sums of inference that have every decision: not all while some are made anew."""
+    if audit.resummation is not None:
+        return InferenceState.fields_since(audit.resummation.from_format)
     if audit.snapshot is None:
         return tuple(f.name for f in fields(InferenceState))
     return InferenceState.fields_since(InferenceState.format_of(audit.snapshot.inference_state))
@@ -116,9 +123,9 @@ def _compare_inference(
 ) -> list[VerifyReport]:
     """Compare `names` of the sums of inference, each in the places that either has.
 
-    Probabilities of decisions whose snapshot was erased, or is no longer kept, cannot be derived
-    again, neither to add nor to subtract them: once there are any, the sums of probabilities are
-    left out.
+    Where the policy uses the context, probabilities of decisions whose snapshot was erased, or is
+    no longer kept, cannot be derived again, neither to add nor to subtract them: once there are
+    any, the sums of probabilities are left out.
     """
     both = logged + stored
     one, other = (g.parts(like=both) for g in (logged, stored))

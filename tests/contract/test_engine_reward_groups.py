@@ -87,7 +87,7 @@ def test_reward_group_gives_each_call_the_receipt_it_gets_alone(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"metric": "open"}, {"value": 7.0}, {"event_id": "known", "value": 0.5}]
+    "wrong", [{"metric": "opne"}, {"value": 7.0}, {"event_id": "known", "value": 0.5}]
 )
 def test_refused_rewards_hinder_no_other_call(store, engine, sender, at_once, wrong):
     ids = sender.choose(sender.start(), 5, at=START)

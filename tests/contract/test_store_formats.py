@@ -9,6 +9,7 @@ from storage.schema import metadata
 from storage.stored_format import NewerFormat
 
 BLOBS = {
+    "allocations": ("probabilities",),
     "snapshots": ("statistic", "arm_counts"),
     "inference_states": ("content",),
     "retained_sums": ("statistic", "arm_counts", "inference_state"),
@@ -45,6 +46,7 @@ def read_all(store):
     )
     with store.snapshots.audit("spring") as audit:
         retained = audit.retained
+    store.snapshots.allocation("spring", 1, 0, b"")  # none once a migration is taken back
     return (
         [snapshot.statistic, snapshot.arm_counts, snapshot.inference_state],
         [retained.statistic, retained.arm_counts, retained.inference_state],

@@ -15,6 +15,8 @@ from storage.snapshots import backlog
 from storage.snapshots.verify import compare
 
 MATURITY, REWARD_WINDOW, WINDOW = 10.0, 25.0, 40.0
+EVENTS = {"e0": ("click", 1.0), "e1": ("click", 1.0), "e2": ("order", 7.5)}
+LISTED = {"e3": ("open", 1.0), "e4": ("refund", 2.5), "e5": ("refund", 4.0)}
 KINDS = ("choose", "reward", "activate", "cancel", "fold", "wait")
 
 
@@ -108,8 +110,8 @@ class Model:
         events, accepted, late_ones = [], 0, 0
         for _ in range(size):
             decision = self._some(rng, 1)[0]
-            event_id = f"e{rng.integers(3)}"
-            metric, value = ("click", 1.0) if event_id != "e2" else ("order", 7.5)
+            event_id = f"e{rng.integers(6)}"
+            metric, value = (EVENTS | LISTED)[event_id]
             late = bool(rng.random() < 0.2)
             events.append(Event(decision.id, event_id, metric, value, self.now, late))
             if (decision.id, event_id) in self.held:
@@ -186,6 +188,30 @@ class Model:
         np.testing.assert_allclose(grounds.segments.sends.sum(axis=0), sends)
         np.testing.assert_allclose(grounds.periods.sums[:, 0].sum(axis=0), sends)
         np.testing.assert_allclose(grounds.lateness.earned.sum(), earned.sum(), atol=1e-9)
+        self.check_events(grounds)
+
+    def check_events(self, grounds):
+        """Compare counts of each event with the decisions that were sent, and those closed."""
+        sent = [d for d in self._counting() if d.started_at is not None]
+        names = {m for d in sent for m, _ in d.events.values()}
+        assert grounds.events.names == tuple(sorted(names))
+        for e, name in enumerate(grounds.events.names):
+            so_far, closed = np.zeros((4, 4)), np.zeros((4, 4))
+            for d in sent:
+                values = [v for m, v in d.events.values() if m == name]
+                if values:
+                    total = max(values) if name in ("click", "open") else min(sum(values), 100.0)
+                    group = 3 if d.holdout else d.arm
+                    so_far[:, group] += 1, len(values), total, total**2
+                    closed[:, group] += [c * d.closed for c in (1, len(values), total, total**2)]
+            np.testing.assert_allclose(grounds.events.so_far[e], so_far, err_msg=name)
+            np.testing.assert_allclose(grounds.events.closed[e], closed, err_msg=name)
+            rates = grounds.events.rate_sums([name], grounds.arms)
+            np.testing.assert_allclose(rates.earned[0], closed[0, :3])
+            np.testing.assert_allclose(rates.sends[0], grounds.arms.sends)
+            values = grounds.events.value_sums([name], grounds.arms)
+            valued = name in ("order", "refund")
+            np.testing.assert_allclose(values.earned[0], closed[2, :3] * valued, atol=1e-9)
 
     def _counting(self):
         return [d for d in self.sent if not (d.cancelled or d.fallback)]

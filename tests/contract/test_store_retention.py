@@ -6,14 +6,22 @@ import msgspec
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from bandits.engine import Engine
 from bandits.engine.retention import remove_old
 from bandits.errors import NotDerivable, NotFound
 from bandits.inference.intervals import Interval
 from bandits.schemas import Request, Reward
-from storage.schema import activations, batches, cancellations, decisions, events, subjects
+from storage.schema import (
+    activations,
+    allocations,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    subjects,
+)
 from storage.snapshots import backlog
 from storage.snapshots.verify import compare
 
@@ -224,6 +232,9 @@ def test_rebuild_of_a_version_with_removed_decisions_is_refused(engine, store, s
     assert engine.retain("spring") == 1
     assert engine.receipt(later.decision_id).derived  # its snapshot is kept for a while
     store.snapshots.prune("spring", before=now[0] + 1.0, most=10)
+    assert engine.receipt(later.decision_id).derived  # what it was drawn from is stored
+    with store.database.writing() as transaction:
+        transaction.execute(delete(allocations))
     assert "removed" in engine.receipt(later.decision_id).not_derivable
     with pytest.raises(NotDerivable), store.snapshots.audit("spring", 1):
         pass

@@ -69,7 +69,7 @@ def test_pruned_snapshot_is_rebuilt_from_the_log(engine, store, sender, now, dec
 
 
 def test_pruned_snapshot_with_an_erased_subject_is_not_rebuilt(engine, store, sender, now):
-    sender.start(policy={"name": "thompson_gaussian"})
+    sender.start(policy={"name": "lints"})
     engine.choose("spring", [Request("u-0")])
     engine.learn("spring")
     (second,) = engine.choose("spring", [Request("u-1")])

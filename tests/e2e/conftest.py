@@ -25,7 +25,9 @@ BANDITS = Path(sys.executable).with_name("bandits")
 class Server:
     """A running `bandits serve`, and the command line on the same database."""
 
-    def __init__(self, folder: Path, *options: str, database_url: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, database_url: str | None = None, **settings: str
+    ) -> None:
         self.folder = folder
         self.database = folder / "bandits.db"
         self.database_url = database_url or f"sqlite:///{self.database}"
@@ -36,7 +38,7 @@ class Server:
                 [BANDITS, "serve", "--database", self.database_url, "--port", "0", *options],
                 stdout=subprocess.PIPE,
                 stderr=log,
-                env=environment(),
+                env=environment(**settings),
             )
         self.url = self._address(start)
         self._token = ""
@@ -114,8 +116,10 @@ def start_server(tmp_path) -> Iterator[Callable[..., Server]]:
     """Start servers that a test may do to what it likes; they share a database."""
     started: list[Server] = []
 
-    def start(*options: str, folder: Path = tmp_path, database_url: str | None = None) -> Server:
-        started.append(Server(folder, *options, database_url=database_url))
+    def start(
+        *options: str, folder: Path = tmp_path, database_url: str | None = None, **settings: str
+    ) -> Server:
+        started.append(Server(folder, *options, database_url=database_url, **settings))
         return started[-1]
 
     yield start

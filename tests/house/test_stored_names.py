@@ -17,6 +17,7 @@ from bandits.inference.state import InferenceState
 from bandits.problem import Problem
 from bandits.statistics import LogisticSums, Moments, Ridge, SlotRidge, dump
 from bandits.store.values import DataQualityCounts
+from bandits.verdict import Statements
 from bandits.versions import Configuration
 from storage.schema import QUALITY_COUNTS, metadata
 from storage.stored_format import FormattedBlob, FormattedJson
@@ -65,6 +66,11 @@ DOCUMENTS = {
     ),
     "upload/columns": "subject context",
     "upload/events": "decision metrics metric value event occurred_at",
+    "statements": "at statements reset",
+    "statements/statements": "at arm over_since over_until kind lift",
+    "statements/statements/lift": "type low high estimate alpha promise family",
+    "statements/statements/lift/family": "claims comparisons alpha",
+    "statements/reset": "at reason",
 }
 ARRAYS = {  # by family
     "moments": "count total square pending",
@@ -75,12 +81,15 @@ ARRAYS = {  # by family
 # Stored by their order, without names.
 ORDERS = {
     "counts": "sent complete reward square metrics",
-    "inference": "arms groups ratio periods segments lateness floors lift_periods late_so_far",
+    "inference": "arms groups ratio periods segments lateness floors recent cohorts "
+    "lift_periods late_so_far clusters left_out events",
     "inference/ratio": "sent expected square",
     "inference/lateness": "moved earned changed answered",
+    "inference/left_out": "drawn held_out",
 }
 # Bytes that are no encoding of ours, with what they are.
 PLAIN_BYTES = {
+    "allocations.eligible_set": "as of the decisions",
     "api_keys.digest": "SHA-256",
     "api_keys.previous_digest": "SHA-256",
     "decisions.context": "little-endian doubles, as the configuration's features are encoded",
@@ -125,7 +134,8 @@ def objects(info: inspect.Type, path: str) -> Iterator[tuple[str, str]]:
 
 
 def test_stored_documents_keep_their_names() -> None:
-    roots = {"configuration": Configuration, "draft": TypedDraft, "upload": Upload}
+    roots: dict[str, type] = {"configuration": Configuration, "draft": TypedDraft}
+    roots |= {"upload": Upload, "statements": Statements}
     names = [o for path, root in roots.items() for o in objects(inspect.type_info(root), path)]
     assert dict(names) == DOCUMENTS
 
@@ -146,6 +156,7 @@ def test_stored_sums_keep_their_order() -> None:
         "inference": zeros,
         "inference/ratio": zeros.ratio,
         "inference/lateness": zeros.lateness,
+        "inference/left_out": zeros.left_out,
     }
     orders = {name: " ".join(f.name for f in fields(value)) for name, value in sums.items()}
     assert orders == ORDERS
@@ -157,8 +168,12 @@ def test_stored_counts_are_columns_in_the_order_of_their_fields() -> None:
 
 def test_inference_state_has_one_number() -> None:
     tables = metadata.tables
-    columns = (tables["inference_states"].c.content, tables["retained_sums"].c.inference_state)
-    assert [column.type.number for column in columns] == [state._FORMAT] * 2
+    columns = (
+        tables["inference_states"].c.content,
+        tables["retained_sums"].c.inference_state,
+        tables["resummations"].c.content,
+    )
+    assert [column.type.number for column in columns] == [state._FORMAT] * 3
 
 
 def test_encoded_columns_declare_their_format() -> None:

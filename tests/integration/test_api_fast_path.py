@@ -101,7 +101,7 @@ def test_fast_path_decisions_equal_those_of_flask(api, slow, change, status) -> 
         ([CLICK | {"occurred_at": "2020-01-01T00:00:00Z"}], 200),
         ([CLICK | {"occurred_at": "2020-01-01T00:00:00"}], 422),
         ([CLICK | {"occurred_at": "2100-01-01T00:00:00Z"}], 200),
-        ([CLICK, CLICK | {"metric": "open"}, CLICK | {"value": 7}], 422),
+        ([CLICK, CLICK | {"metric": "opne"}, CLICK | {"value": 7}], 422),
         ([CLICK | {"event_id": "an event"}], 422),
         ([], 200),
         ({}, 422),

@@ -59,6 +59,8 @@ def test_every_route_takes_its_own_scope_and_no_other(api) -> None:
             challenge = refused.headers["WWW-Authenticate"]
             assert 'error="insufficient_scope"' in challenge
             assert f'scope="{scope}"' in challenge
+            if name == "rotate_key":  # of a key that may do more, it is refused
+                path = path.replace("/1/", f"/{api.accounts.keys.all()[1].id}/")  # noqa: PLW2901 - its own
             taken = api.client.open(path, method=method, json={}, headers=headers)
             assert taken.status_code not in {401, 403}, name
 

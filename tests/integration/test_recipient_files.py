@@ -229,10 +229,22 @@ def test_an_export_with_a_row_for_each_event_keeps_the_mailers_ids(write) -> Non
     ]
 
 
+def test_an_export_reports_listed_events_too(write) -> None:
+    columns = EventColumns(metrics={"click": "clicks", "open": "opens", "refund": "returned"})
+    table = write("decision_id,clicks,opens,returned\nd-1,1,3,12.5\nd-2,,1,\n")
+    assert [(r.decision_id, r.metric, r.value) for r in rewards(table, columns)] == [
+        ("d-1", "click", 1.0),
+        ("d-1", "open", 1.0),  # opened three times: an email counts once
+        ("d-1", "refund", 12.5),
+        ("d-2", "open", 1.0),
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ("d-1,open,1,", "line 2, column 'worth': "),
+        ("d-1,opne,1,", "line 2, column 'worth': "),
+        ("d-1,refund,-1,", "line 2, column 'worth': "),
         ("d-1,,1,", "line 2, column 'what': names no metric"),
         ("d 1,click,1,", "line 2, column 'decision_id': is no decision id"),
         ("d-1,order,9999,", "line 2, column 'worth': "),
@@ -269,7 +281,7 @@ def test_an_export_names_its_columns_and_metrics_rightly(write) -> None:
     table = write("decision_id,clicks\nd-1,1\n")
     for columns, said in [
         (EventColumns(), "name either"),
-        (EventColumns(metrics={"open": "clicks"}), "unknown metric 'open'; declared are click"),
+        (EventColumns(metrics={"opne": "clicks"}), "unknown metric 'opne'; known are click"),
         (EventColumns(metrics={"click": "opens"}), "no column 'opens'; columns are decision_id"),
     ]:
         assert said in refusal(lambda columns=columns: RewardExport(table, SPRING, columns))[0]

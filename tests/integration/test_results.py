@@ -7,6 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from bandits.engine import Engine
+from bandits.experiment import Experiment
 from bandits.inference.state import InferenceState
 from bandits.schemas import Request, Reward
 from storage.snapshots.verify import compare
@@ -213,6 +214,43 @@ def test_inference_state_of_an_older_form_is_known_to_be_lacking(engine, sender,
     older = msgspec.msgpack.encode([1, *msgspec.msgpack.decode(kept.inference_state)[1:-1]])
     assert InferenceState.is_missing(older)
     assert InferenceState.is_missing(b"")
+
+
+def test_chances_to_be_best_are_among_versions_that_were_sent(engine, sender, now):
+    record = sender.start(**DECLARED, floor=0.01)
+    click(engine, send(engine, 300)[:90])
+    variants = [{"key": v} for v in "abcd"]
+    plain = msgspec.to_builtins(record.configuration.experiment)
+    plain["slots"] = [{"key": "subject", "variants": variants}]
+    wider = msgspec.convert(plain, Experiment)
+    engine.edit("spring", wider, version=record.configuration.version, by="test")
+    now[0] += 200
+    engine.learn("spring")
+    results = engine.results("spring")
+    assert results.outlook.shown
+    assert results.arms[3].chance_best is results.arms[3].expected_loss is None
+    assert results.slots[0].variants[3].chance_best is None
+    assert sum(a.chance_best for a in results.arms[:3]) == pytest.approx(1)
+
+
+def test_chances_to_be_best_are_none_while_one_version_alone_was_sent(engine, sender, now):
+    sender.start(**DECLARED, floor=0.01)
+    send(engine, 30, eligible={"subject": ["b"]})
+    now[0] += 200
+    engine.learn("spring")
+    results = engine.results("spring")
+    assert not results.outlook.shown
+    assert results.outlook.note.startswith("Only one version has final results")
+    assert [a.chance_best for a in results.arms] == [None] * 3
+
+
+def test_chances_to_be_best_are_equal_where_nobody_clicked(engine, sender, now):
+    sender.start(**DECLARED, floor=0.01)
+    send(engine, 300)
+    now[0] += 200
+    engine.learn("spring")
+    chances = [a.chance_best for a in engine.results("spring").arms]
+    assert chances == pytest.approx([1 / 3] * 3, abs=0.01)
 
 
 def test_late_rewards_are_told_before_any_window_closes(engine, sender, now):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandits.allocation import apply_floor, cap_newcomers, default_floor
+from bandits.allocation import apply_floor, cap_newcomers, default_floor, renormalize_others
 from bandits.array_types import BoolArray, FloatArray
 from bandits.experiment import MAX_ARMS, MAX_FLOOR_TOTAL
 
@@ -30,18 +30,27 @@ def distributions(draw: Any) -> FloatArray:
 
 
 @st.composite
-def with_newcomers(draw: Any) -> tuple[FloatArray, BoolArray]:
-    """Draw probabilities, and which arms are new."""
+def with_newcomers(draw: Any) -> tuple[FloatArray, BoolArray, FloatArray]:
+    """Draw probabilities, which arms are new, though not all, and shares among the others."""
     probabilities = draw(distributions())
     n_arms = probabilities.shape[-1]
-    return probabilities, np.array(draw(st.lists(st.booleans(), min_size=n_arms, max_size=n_arms)))
+    new = st.lists(st.booleans(), min_size=n_arms, max_size=n_arms).filter(lambda x: not all(x))
+    newcomers = np.array(draw(new))
+    if draw(st.booleans()):
+        return probabilities, newcomers, renormalize_others(probabilities, newcomers)
+    weights = np.array(draw(st.lists(st.floats(0, 1), min_size=n_arms, max_size=n_arms)))
+    weights = np.where(weights.sum() > 0, weights, 1.0)[~newcomers]
+    weights = weights if weights.sum() > 0 else np.ones_like(weights)
+    shares = np.broadcast_to(weights / weights.sum(), (*probabilities.shape[:-1], len(weights)))
+    return probabilities, newcomers, shares
 
 
 @given(with_newcomers(), st.floats(0, 1))
-def test_floor_keeps_row_sums_at_one(given_: tuple[FloatArray, BoolArray], part: float) -> None:
-    probabilities, newcomers = given_
-    floor = part * MAX_FLOOR_TOTAL / probabilities.shape[-1]
-    out = apply_floor(cap_newcomers(probabilities, newcomers), floor)
+def test_floor_keeps_row_sums_at_one(
+    case: tuple[FloatArray, BoolArray, FloatArray], part: float
+) -> None:
+    floor = part * MAX_FLOOR_TOTAL / case[0].shape[-1]
+    out = apply_floor(cap_newcomers(*case), floor)
     assert out.sum(axis=-1) == pytest.approx(1, abs=ROUNDING)
     assert np.all(out >= 0)
 
@@ -69,45 +78,46 @@ def test_the_default_floor_takes_at_most_a_twentieth(n_arms: int) -> None:
 
 
 @given(with_newcomers())
-def test_newcomer_cap_limits_newcomers_and_takes_nothing_from_others(
-    given_: tuple[FloatArray, BoolArray],
+def test_newcomer_cap_limits_newcomers_and_shares_the_rest_as_asked(
+    case: tuple[FloatArray, BoolArray, FloatArray],
 ) -> None:
-    probabilities, newcomers = given_
-    out = cap_newcomers(probabilities, newcomers)
-    if newcomers.all():
-        assert out.tolist() == probabilities.tolist()
-        return
+    probabilities, newcomers, among_others = case
+    out = cap_newcomers(*case)
     cap = 1 / probabilities.shape[-1]
-    assert np.all(out[..., newcomers] <= cap)
-    assert np.all(out[..., newcomers] <= probabilities[..., newcomers])
+    expected = np.minimum(cap, probabilities[..., newcomers])
+    assert out[..., newcomers].tolist() == expected.tolist()
+    rest = 1 - expected.sum(axis=-1, keepdims=True)
+    assert out[..., ~newcomers] == pytest.approx(among_others * rest, abs=ROUNDING)
+
+
+@given(with_newcomers())
+def test_renormalize_others_keeps_their_ratios_and_takes_nothing_from_them(
+    case: tuple[FloatArray, BoolArray, FloatArray],
+) -> None:
+    probabilities, newcomers, _ = case
+    shares = renormalize_others(probabilities, newcomers)
+    out = cap_newcomers(probabilities, newcomers, shares)
     assert np.all(out[..., ~newcomers] >= probabilities[..., ~newcomers] - ROUNDING)
+    before = np.atleast_2d(probabilities)[:, ~newcomers]
+    for now, was in zip(np.atleast_2d(shares), before, strict=True):
+        if was.sum() > 0:
+            assert now == pytest.approx(was / was.sum(), abs=ROUNDING)
+        else:
+            assert now == pytest.approx(1 / len(now))
 
 
 @given(with_newcomers())
-def test_newcomer_cap_shares_the_excess_in_proportion(
-    given_: tuple[FloatArray, BoolArray],
+def test_newcomer_cap_leaves_its_arguments_untouched(
+    case: tuple[FloatArray, BoolArray, FloatArray],
 ) -> None:
-    probabilities, newcomers = given_
-    out = np.atleast_2d(cap_newcomers(probabilities, newcomers))[:, ~newcomers]
-    was = np.atleast_2d(probabilities)[:, ~newcomers]
-    for now, before in zip(out, was, strict=True):
-        if before.sum() > 0:
-            assert now / now.sum() == pytest.approx(before / before.sum(), abs=ROUNDING)
-        elif len(now):
-            assert now == pytest.approx(now[0])
-
-
-@given(with_newcomers())
-def test_newcomer_cap_leaves_its_argument_untouched(
-    given_: tuple[FloatArray, BoolArray],
-) -> None:
-    probabilities, newcomers = given_
-    copy = probabilities.copy()
-    apply_floor(cap_newcomers(probabilities, newcomers), 0.01)
-    assert probabilities.tolist() == copy.tolist()
+    copies = [array.tolist() for array in case]
+    apply_floor(cap_newcomers(*case), 0.01)
+    renormalize_others(*case[:2])
+    assert [array.tolist() for array in case] == copies
 
 
 def test_newcomer_cap_holds_after_the_floor_too() -> None:
     newcomers = np.array([False, False, True, True])
-    out = apply_floor(cap_newcomers(np.array([0.0, 0.0, 0.9, 0.1]), newcomers), 0.05)
+    shares = cap_newcomers(np.array([0.0, 0.0, 0.9, 0.1]), newcomers, np.array([1.0, 0.0]))
+    out = apply_floor(shares, 0.05)
     assert np.all(out[newcomers] <= 1 / 4 + ROUNDING)

@@ -77,7 +77,7 @@ class Row:
     restriction: bytes = b""
     stage: str = "new"
     closed_at: float = np.inf
-    learned_with: tuple[Event, ...] = ()
+    counted_with: tuple[Event, ...] = ()
 
     def reported(self, now: float) -> tuple[Event, ...]:
         """Its events so far."""
@@ -98,6 +98,9 @@ class Origin:
     def snapshot(self, version: int) -> Snapshot | None:
         """Give what was known at first."""
         assert version == 0
+
+    def allocation(self, *key: object) -> None:
+        """Return that none is stored."""
 
 
 def decided(
@@ -127,15 +130,21 @@ def decided(
         np.ones(n, dtype=np.int64),
         np.zeros(n, dtype=np.int64),
         np.array([r.closed_at < closed_before for r, _ in rows], dtype=np.bool_),
+        np.ones(n, dtype=np.int64),
+        np.array(
+            [hash((r.arm, r.recency, r.started_at)) % 2**64 for r, _ in rows], dtype=np.uint64
+        ),
+        np.ones(n, dtype=np.bool_),
     )
 
 
 class Log:
     """Decisions, and what is due at each fold."""
 
-    def __init__(self, rows: list[Row], window: float | None) -> None:
+    def __init__(self, rows: list[Row], window: float | None, n_metrics: int) -> None:
         self.rows = rows
         self.window = window
+        self.n_metrics = n_metrics  # declared ones; events behind them are listed
 
     def due(self, now: float, before: float | None) -> FoldIncrement:
         """Find what a fold at `now`, after one at `before`, has to take in."""
@@ -147,7 +156,7 @@ class Log:
                 continue
             self._expire(row, now, before, groups["expired"])
             self._place(row, now, groups)
-        earlier = ("removed", "before", "after")
+        earlier = ("removed", "before", "after", "events_before", "events_after")
         return FoldIncrement(
             *(
                 decided(groups[f], closed_before=now if f in earlier else np.inf)
@@ -159,18 +168,17 @@ class Log:
         if row.stage != "learned" or self.window is None or before is None:
             return
         if before - self.window <= row.started_at < now - self.window:
-            expired.append((row, row.learned_with))
+            expired.append((row, row.counted_with))
 
     def _place(self, row: Row, now: float, groups: dict[str, list[Any]]) -> None:
         found, cancelled = row.reported(now), row.cancelled_at <= now
         matured = row.started_at + MATURITY <= now
-        if row.stage == "learned" and (cancelled or found != row.learned_with):
-            groups["removed" if cancelled else "before"].append((row, row.learned_with))
-            if not cancelled:
-                groups["after"].append((row, found))
-        elif row.stage == "pending" and cancelled:
-            groups["withdrawn"].append((row, ()))
-        elif row.stage == "pending" and matured:
+        if cancelled and row.stage in ("pending", "learned"):
+            name = "withdrawn" if row.stage == "pending" else "removed"
+            groups[name].append((row, row.counted_with))
+        elif row.stage in ("pending", "learned") and found != row.counted_with:
+            self._correct(row, found, groups)
+        if row.stage == "pending" and matured and not cancelled:
             groups["matured"].append((row, found))
         elif row.stage == "new" and not cancelled:
             groups["entered_due" if matured else "entered"].append((row, found))
@@ -183,14 +191,21 @@ class Log:
             row.stage = "gone"
         elif row.stage != "gone":
             row.stage = "learned" if matured else "pending"
-            row.learned_with = found if matured else ()
+            row.counted_with = found
+
+    def _correct(self, row: Row, found: tuple[Event, ...], groups: dict[str, list[Any]]) -> None:
+        further = [e for e in found if e not in row.counted_with]
+        corrects = row.stage == "learned" and any(e.metric < self.n_metrics for e in further)
+        prefix = "" if corrects else "events_"
+        groups[f"{prefix}before"].append((row, row.counted_with))
+        groups[f"{prefix}after"].append((row, found))
 
     def audit(self, configuration: Configuration, at: float) -> LogAudit:
         """The whole log, one decision a portion."""
         portions: dict[str, list[DecisionColumns]] = {"learned": [], "pending": []}
         for row in self.rows:
             if row.stage in portions:
-                portions[row.stage].append(decided([(row, row.learned_with)]))
+                portions[row.stage].append(decided([(row, row.counted_with)]))
         record = ExperimentRecord(1, "spring", "running", b"salt", configuration, 1, 0.0)
         snapshot = Snapshot(1, 1, at, 0, 1, b"", b"")
         every = (iter(portions[name]) for name in ("learned", "pending"))
@@ -203,12 +218,12 @@ never = st.just(np.inf)
 
 
 @st.composite
-def rows(draw: Any, n_metrics: int) -> Row:
+def rows(draw: Any, n_metrics: int, n_listed: int = 0) -> Row:
     started_at = draw(times)
     events = st.builds(
         Event,
         reported_at=times.map(lambda t: started_at + t),
-        metric=st.integers(0, n_metrics - 1),
+        metric=st.integers(0, n_metrics - 1 + n_listed),
         value=st.sampled_from([0.25, 0.5, 1.0]),
     )
     arm = draw(st.integers(0, 2))
@@ -251,10 +266,13 @@ def test_folds_agree_with_a_rebuild_from_the_log(
     family: str, forgetting: dict[str, float] | None, data: st.DataObject
 ) -> None:
     config = configuration(family, forgetting)
-    n_metrics = len(config.experiment.reward.metrics)
+    rule = config.experiment.reward
+    n_metrics = len(rule.metrics)
+    n_listed = len(rule.event_names) - n_metrics
     log = Log(
-        data.draw(st.lists(rows(n_metrics), min_size=1, max_size=8)),
+        data.draw(st.lists(rows(n_metrics, n_listed), min_size=1, max_size=8)),
         (forgetting or {}).get("window_seconds"),
+        n_metrics,
     )
     moments = data.draw(st.lists(times.map(lambda t: 2 * t), min_size=1, max_size=6, unique=True))
     sums = builder(config, 0.0).zeros
@@ -281,7 +299,7 @@ def test_held_out_and_cancelled_decisions_leave_no_trace(family: str, data: st.D
     moments = [*data.draw(st.lists(times, max_size=4)), 1000.0]
 
     def learned_from(part: list[Row]) -> list[Any]:
-        log, build = Log([replace(r) for r in part], None), builder(config, 0.0)
+        log, build = Log([replace(r) for r in part], None, n_metrics), builder(config, 0.0)
         sums = build.zeros
         for now in sorted(moments):
             sums = add_increment(build, sums, log.due(now, None))
@@ -300,10 +318,10 @@ def test_a_family_that_cannot_subtract_is_learned_whole_however_the_log_is_read(
 ) -> None:
     config = configuration(family, None)
     everybody = data.draw(st.lists(rows(1), min_size=1, max_size=8))
-    log, now = Log(everybody, None), 1000.0
+    log, now = Log(everybody, None, 1), 1000.0
     log.due(now, None)
     sums = rebuild(log.audit(config, now))  # a decision a portion
-    learned = [decided([(r, r.learned_with) for r in everybody if r.stage == "learned"])]
+    learned = [decided([(r, r.counted_with) for r in everybody if r.stage == "learned"])]
     build = builder(config, now)
     same(sums.statistic, build.fit(learned))
     same(sums.counts, sum_log(build, build.zeros, learned, []).counts)

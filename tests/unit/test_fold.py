@@ -8,7 +8,7 @@ import pytest
 
 from bandits.engine.active_policy import load_statistic
 from bandits.engine.arm_counts import ArmCounts
-from bandits.engine.fold import _seed, add_increment
+from bandits.engine.fold import add_increment, seed_of
 from bandits.engine.sums import StatisticBuilder, SumsBuilder
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
@@ -53,6 +53,9 @@ def decided(
         np.ones(n, dtype=np.int64),
         np.zeros(n, dtype=np.int64),
         np.zeros(n, dtype=np.bool_),
+        np.ones(n, dtype=np.int64),
+        np.zeros(n, dtype=np.uint64),
+        np.ones(n, dtype=np.bool_),
     )
 
 
@@ -75,6 +78,9 @@ class Beginning:
     def snapshot(self, version: int) -> Snapshot | None:
         """Return that there is none."""
         assert version == 0
+
+    def allocation(self, *key: Any) -> None:
+        """Return that none is stored."""
 
 
 def folded(config: Configuration, *steps: tuple[float, FoldIncrement]) -> tuple[Any, ArmCounts]:
@@ -240,10 +246,10 @@ def test_a_snapshot_of_another_family_is_not_taken_for_this_one() -> None:
 
 
 def test_every_version_has_its_own_seed_that_a_database_can_hold() -> None:
-    seeds = [_seed(b"salt", version) for version in range(1, 1000)]
+    seeds = [seed_of(b"salt", version) for version in range(1, 1000)]
     assert len(set(seeds)) == len(seeds)
     assert all(0 <= s < 2**63 for s in seeds)
-    assert _seed(b"salt", 1) == seeds[0] != _seed(b"other", 1)
+    assert seed_of(b"salt", 1) == seeds[0] != seed_of(b"other", 1)
 
 
 def test_minimised_metric_is_learned_as_the_exact_mirror() -> None:

@@ -23,6 +23,8 @@ class Experiments:
         self.learned: list[str] = []
         self.pruned: list[str] = []
         self.retained: list[str] = []
+        self.summed: list[str] = []
+        self.portions_left = 0
         self.retention_days: int | None = 30
         self.old = 0
         self.failing: dict[str, Exception] = {}
@@ -72,6 +74,11 @@ class Experiments:
         self.old -= removed
         self.retained.append(key)
         return removed
+
+    def sum_anew(self, key: str, *, between: Any = None, portions: float) -> bool:
+        self.summed.append(key)
+        self.portions_left = int(max(self.portions_left - portions, 0))
+        return self.portions_left == 0
 
 
 @pytest.fixture

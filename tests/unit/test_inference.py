@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from scipy import special, stats
 
 from bandits.inference import aipw
 from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.clusters import ClusterSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.estimates import (
     EstimationContext,
@@ -20,7 +22,6 @@ from bandits.inference.intervals import LIFT, RATE, WEIGHTED, Family, Interval
 from bandits.inference.lift_periods import LiftPeriodSums
 from bandits.inference.periods import PeriodSums, levels_evidence, trend_factor
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.numerics.best_arm import WARNING, beta_best_arm, student_best_arm
 
 PLAIN = EstimationContext(contextual=False, drifting=False, floor=0.01)
 STEADY = EstimationContext(contextual=False, drifting=False, floor=0.01, steady=True)
@@ -86,6 +87,18 @@ def test_the_gain_is_reward_less_the_equal_split_of_what_each_decision_could_hav
     assert aipw.equal_split(evidence).total + found.total == pytest.approx(log[3].sum())
 
 
+def test_contrasts_scored_together_are_those_scored_one_by_one():
+    evidence = AipwSums.from_decisions(*_random_log())
+    weights = np.eye(4)[[1, 2, 3, 2]] - np.eye(4)[[0, 0, 0, 1]]
+    weights = np.concatenate([weights, np.eye(4)])
+    together = aipw.contrast_rows(evidence, weights)
+    for i, row in enumerate(weights):
+        alone = aipw.contrast(evidence, row)
+        for name in ("n", "total", "variation", "variation_expected", "conversions"):
+            assert getattr(together, name)[i] == pytest.approx(getattr(alone, name))
+        assert together.fewest_sends[i] == alone.fewest_sends
+
+
 def test_values_under_equal_shares_are_the_arms_own_means():
     evidence = _evidence([30, 50, 45], [200, 250, 300], [1 / 3] * 3)
     np.testing.assert_allclose(evidence.means, [0.15, 0.2, 0.15])
@@ -132,6 +145,9 @@ def test_constant_rates_need_every_arm_to_be_eligible_always():
     assert not constant_rates(PLAIN, every + some)
     assert not constant_rates(PLAIN, some)
     assert not constant_rates(PLAIN, every.padded(4))
+    by_time_alone = replace(PLAIN, requested=False)  # an arm joined, or paused
+    assert constant_rates(by_time_alone, every + some)
+    assert constant_rates(by_time_alone, every.padded(4))
 
 
 def test_rates_are_shown_by_the_exact_sequence_at_the_familys_level():
@@ -199,9 +215,17 @@ def test_a_gain_is_measurable_only_once_its_interval_excludes_0():
     assert 0 < found.low < found.estimate < found.high
 
 
+def _spread_out(successes: list[int], sends: list[int]) -> ClusterSums:
+    """Make cluster sums of recipients with one email each."""
+    groups = np.repeat([0, 1], sends)
+    rewards = np.concatenate([np.arange(n) < s for s, n in zip(successes, sends, strict=True)])
+    buckets = np.random.default_rng(5).integers(0, 256, len(groups))
+    return ClusterSums.from_decisions(buckets, groups, rewards.astype(float))
+
+
 def test_the_gain_over_the_control_group_is_the_difference_of_means_for_all_outside_it():
     groups = _evidence([2_850, 100], [95_000, 5_000], [0.95, 0.05])
-    found = gain_over_control_group(groups, ALONE)
+    found = gain_over_control_group(groups, _spread_out([2_850, 100], [95_000, 5_000]), ALONE)
     assert found.measurable
     assert found.estimate == pytest.approx(95_000 * (2_850 / 95_000 - 100 / 5_000))
     assert found.low < found.estimate < found.high
@@ -220,15 +244,16 @@ def test_the_leader_is_compared_with_every_other_at_its_share_of_alpha():
     assert close.at_most == lift_bounds(200, 1_000, 190, 1_000, 0.025)[1]
 
 
-def test_a_paused_arm_does_not_compete_and_one_not_yet_measurable_could_still_be_better():
+def test_lead_leaves_out_a_paused_arm_and_names_one_that_is_not_measurable_yet():
     evidence = _evidence([60, 300, 2], [1_000, 1_000, 10], [0.45, 0.45, 0.1])
     without = lead(PLAIN, evidence, np.array([0, 1]), 0.05)
     assert without is not None
     assert without.leads
     every = lead(PLAIN, evidence, np.arange(3), 0.05)
-    assert every is not None
-    assert every.rivals == (2,)
-    assert every.at_most is None
+    assert every == replace(without, uncompared=(2,))
+    alone = lead(PLAIN, _evidence([60, 2, 2], [1_000, 10, 10], [0.8, 0.1, 0.1]), np.arange(3), 0.05)
+    assert alone is not None
+    assert (alone.leads, alone.at_most, alone.uncompared) == (False, None, (0, 2))
     assert lead(PLAIN, AipwSums.zeros(3), np.arange(3), 0.05) is None
 
 
@@ -325,40 +350,6 @@ def test_an_arm_that_could_not_be_sent_alarms_when_it_was():
     assert SampleRatio(some, none, none).alarms()[0]
     assert not SampleRatio(none, none, none).alarms()[0]
     assert not SampleRatio(some, some, some).alarms()[0]
-
-
-def test_expected_losses_of_rates_are_those_of_numerical_integration():
-    alpha, beta = np.array([20.0, 25.0, 1.0]), np.array([980.0, 975.0, 40.0])
-    x, weights = np.polynomial.legendre.leggauss(400)
-    x, weights = (x + 1) / 4, weights / 4
-    # All of the density lies below one half.
-    highest = 0.5 - weights @ stats.beta.cdf(x[:, None], alpha, beta).prod(axis=1)
-    outlook = beta_best_arm(alpha, beta)
-    np.testing.assert_allclose(outlook.losses, highest - alpha / (alpha + beta), atol=1e-10)
-    assert outlook.chances.sum() == pytest.approx(1)
-    assert outlook.warning == WARNING
-
-
-def test_expected_losses_of_two_normal_means_are_clarks():
-    mean, deviation = np.array([1.0, 1.3]), np.array([0.4, 0.7])
-    spread = np.hypot(*deviation)
-    z = (mean[1] - mean[0]) / spread
-    highest = mean[0] * stats.norm.cdf(-z) + mean[1] * stats.norm.cdf(z)
-    highest += spread * stats.norm.pdf(z)  # Clark (1961), equation 2
-    outlook = student_best_arm(np.full(2, 1e12), mean, deviation)
-    np.testing.assert_allclose(outlook.losses, highest - mean, atol=1e-9)
-    np.testing.assert_allclose(outlook.chances, [stats.norm.cdf(-z), stats.norm.cdf(z)], atol=1e-7)
-
-
-def test_expected_losses_take_leading_axes_and_are_never_below_0():
-    outlook = student_best_arm(
-        np.full((2, 3, 2), 12.0), np.arange(12.0).reshape(2, 3, 2), np.full((2, 3, 2), 0.01)
-    )
-    assert outlook.losses.shape == (2, 3, 2)
-    assert np.all(outlook.losses >= 0)
-    np.testing.assert_allclose(outlook.losses[..., 0], 1.0, atol=1e-9)
-    rates = beta_best_arm(np.array([1.0, 1e6]), np.array([1e6, 1.0]))
-    np.testing.assert_allclose(rates.losses, [1 - 2e-6, 0], atol=1e-9)
 
 
 def test_levels_need_two_periods_with_successes():

@@ -1,7 +1,6 @@
-"""What an experiment's page says of its results: never a leader without the risk of being wrong."""
+"""Results as a page shows them: rows and their order, bars, and checks of health."""
 
 import dataclasses
-import re
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from bandits.inference.state import InferenceState
 from bandits.results import Results
 from bandits.segments import Segmentation
 from bandits.store.values import ExperimentRecord
+from bandits.verdict import Statements, Verdict
 from bandits.versions import Configuration
 from webapp.pages.experiment.health import health_checks
 from webapp.pages.experiment.labels import reward_measure
@@ -64,7 +64,7 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
         ratio=SampleRatio.from_draws(arms, np.full(k, 1 / k)),
     )
     live = ActivePolicy(of.key, of.salt, of.configuration, None)
-    summary = summarise(of, live, grounds, [])
+    summary = summarise(of, live, grounds, [], Statements())
     return replace(
         summary,
         arms=[replace(a, sent=sends, complete=sends, reward=float(n)) for a, n in
@@ -72,121 +72,23 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
     )  # fmt: skip
 
 
-def said(of: ExperimentRecord, clicks: list[int], sends: int = 10_000, *, days: float = 10.0):
-    """Judge results as of so many days after the start."""
-    return results_view(of, results(of, clicks, sends), days * DAY).verdict
-
-
-def test_a_clear_leader_is_named_with_the_risk_of_being_wrong() -> None:
-    verdict = said(record(), [800, 1600])
-    assert verdict.headline == "“Question” leads: every other version is shown to do worse."
-    assert verdict.risk.startswith(
-        "Were you to send only “Question” from now on, you would give up"
-    )
-    assert "at most 5" in verdict.risk
-    assert verdict.advice == "You can stop and keep sending it."
-    assert verdict.settled
-    assert verdict.proof is not None
-
-
-def test_a_rival_that_could_be_better_is_named_and_what_that_would_cost() -> None:
-    verdict = said(record(), [1000, 1040])
-    assert verdict.headline == "“Question” leads, but “Plain” could still be better."
-    lead = results(record(), [1000, 1040], 10_000).lead
-    said_at_most = float(re.search(r"at most ([\d.]+) clicks per 1,000 emails", verdict.risk)[1])
-    assert 1000 * lead.at_most <= said_at_most <= 1000 * lead.at_most * 1.1, "never too low"
-    assert not verdict.settled
-
-
-def test_versions_alike_have_no_difference_and_no_leader_of_worth() -> None:
-    verdict = said(record(4), [1000, 1010, 1005, 995])
-    assert verdict.headline.startswith(
-        "No difference is found yet. “Question” is the surest choice"
-    )
-    assert "give up at most" in verdict.risk
-
-
-def test_a_high_chance_to_be_best_without_a_lead_is_said_to_be_no_proof() -> None:
-    verdict = said(record(), [1000, 1060])
-    assert "could still be better" in verdict.headline
-    assert "“Question” to be best is 9" in verdict.risk
-    assert "no proof" in verdict.risk
-    assert "no proof" not in said(record(), [800, 1600]).risk, "a lead is shown, not believed"
-
-
-def test_small_expected_loss_is_said_to_be_little() -> None:
-    verdict = said(record(), [50_000, 50_050], 100_000)
-    assert (
-        verdict.headline
-        == "“Question” leads by little: “Plain” could be better, and it hardly matters."
-    )
-    assert verdict.settled
-
-
-def test_advice_waits_for_a_week_however_clear_the_lead() -> None:
-    early = said(record(), [800, 1600], days=3)
-    assert early.headline.startswith("“Question” leads")
-    assert "over a whole week" in early.advice
-
-
-def test_too_few_results_promise_nothing() -> None:
-    verdict = said(record(), [3, 9], 100)
-    assert verdict.headline.startswith("Too early to tell")
-    assert "cannot be told yet" in verdict.risk
-
-
-def test_leader_is_not_named_before_a_window_has_closed() -> None:
-    summary = results(record(), [800, 1600], 10_000)
-    verdict = results_view(record(), replace(summary, lead=None), DAY).verdict
-    assert verdict.leader is None
-    assert "no comparison holds yet" in verdict.headline
-    assert "2 days after an email was sent" in verdict.advice
-
-
-def test_minimised_metric_is_worded_as_too_many_and_not_as_lost() -> None:
-    rule = {"metrics": {"complaint": {}}, "goal": "minimise", "window_seconds": 2 * DAY}
-    verdict = said(record(reward=rule), [1600, 1500])
-    assert verdict.headline.startswith("“Question” leads")
-    assert "you would have at most" in verdict.risk
-    assert "too many" in verdict.risk
-
-
-def test_a_method_that_chooses_by_recipient_has_no_version_for_everybody() -> None:
+def test_a_method_that_chooses_by_recipient_shows_no_chances() -> None:
     personal = {
         "policy": {"name": "linucb"},
         "context": [{"name": "age", "kind": "number", "low": 0, "high": 100}],
     }
     of = record(**personal)
-    standing = results_view(
-        of, replace(results(of, [800, 1600], 10_000), share_basis="recent"), 10 * DAY
-    )
-    assert standing.verdict.headline.startswith("It chooses by recipient.")
-    assert not standing.results.outlook.shown, "chances to be best would mislead"
+    view = results_view(of, results(of, [800, 1600], 10_000), 10 * DAY)
+    assert not view.results.outlook.shown, "chances to be best would mislead"
 
 
-@pytest.mark.parametrize(
-    ("state", "changes", "sentence"),
-    [
-        ("paused", {}, "Paused: your sender's requests are refused until you resume. “Question”"),
-        ("stopped", {"stopped_at": 9 * DAY}, "Your sender's requests are refused. “Question”"),
-        ("stopped", {"stopped_at": 9 * DAY, "shipped": 1}, "Everybody now gets “Question”."),
-        (
-            "archived",
-            {"stopped_at": 9 * DAY, "shipped": 1},
-            "Stopped after 20,000 emails. “Question”",
-        ),
-    ],
-)
-def test_findings_are_told_in_each_state(state, changes, sentence) -> None:
-    verdict = said(record(state=state, **changes), [800, 1600])
-    assert sentence in verdict.headline
-    assert verdict.risk
-
-
-def test_a_stopped_result_says_until_when_it_moves_and_that_it_is_final() -> None:
-    stopped = record(state="stopped", stopped_at=9 * DAY)
-    assert "counted until 2 days after the stop" in said(stopped, [800, 1600]).advice
-    assert "This result is final" in said(stopped, [800, 1600], days=12).advice
+def test_a_version_too_new_to_compare_is_marked_where_others_are_compared() -> None:
+    of = record(3)
+    summary = results(of, [800, 1600, 0], 10_000)
+    partly = Verdict("keep_running", "could_lose", arm=1, rivals=(0,), uncompared=(2,))
+    assert results_view(of, replace(summary, verdict=partly), DAY).too_new == {2}
+    early = Verdict("keep_running", "not_enough", arm=1, rivals=(0, 2), uncompared=(0, 2))
+    assert results_view(of, replace(summary, verdict=early), DAY).too_new == set()
 
 
 def test_best_version_is_listed_first_whichever_way_is_better() -> None:

@@ -138,7 +138,18 @@ def test_maturity_may_not_outlast_the_window() -> None:
 @pytest.mark.parametrize(
     ("metric", "value", "says"),
     [
-        ("open", 1.0, "unknown metric 'open'; known are click, order, unsubscribe"),
+        (
+            "opne",
+            1.0,
+            (
+                "unknown metric 'opne'; known are click, order, unsubscribe, and without reward "
+                "open, reply, complaint, bounce, refund, delivered, machine_open"
+            ),
+        ),
+        ("open", 1.0, None),
+        ("open", 2.0, "must lie in [0, 1]"),
+        ("refund", 12.5, None),
+        ("refund", -12.5, "must lie in [0, 1e+09]"),
         ("click", math.nan, "must be a finite number"),
         ("click", 1.5, "must lie in [0, 1]"),
         ("order", -0.01, "must lie in [0, 50]"),

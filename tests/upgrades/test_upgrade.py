@@ -5,7 +5,6 @@ Each folder here is a release: its databases, its uploads, and what it answered,
 """
 
 import lzma
-import re
 import sqlite3
 import sys
 import tarfile
@@ -18,12 +17,36 @@ import msgspec
 import psycopg
 import pytest
 
+from bandits.allocation import AllocationRule
+from bandits.engine import fold
+
 HERE = Path(__file__).parent
 RELEASES = sorted(path for path in HERE.iterdir() if (path / "expected.json.xz").exists())
-# Alarms that follow another rule since, by intent, and those that are new.
-ANOTHER_RULE = re.compile(
-    r"results'}/1/health/"
-    r"(split/(p_values|level|alarmed)|drift|levels|lifts|late_rewards/so_far)\b"
+CHANGED = (  # places of answers that are other ones on purpose
+    "/gain/over_control_group",  # emails of one recipient count together,
+    "/guarantees/randomised/",  # as its text says
+    "/health/resummed: more",
+    "/health/left_out: more",
+    "/health/levels: more",
+    "/health/lifts: more",
+    "/events: more",
+    "/interactions: more",
+    "/verdict: more",
+    "/statements: more",
+    "/statements_reset: more",
+    "/keep_control_group: more",
+    "/lead/uncompared: more",
+    "/lead/rivals",  # of those that are compared, which is at most
+    "/lead/at_most",  # known then
+    "/family/comparisons",  # arms that a counted decision could have got
+    "_family/comparisons",
+    "/guarantees/rate/conditions",  # worded by what requests narrow
+    "/guarantees/lift/conditions",
+    "/health/split/p_values",  # of a check that holds at every look
+    "/health/split/level",
+    "/health/split/alarmed",
+    "/health/drift/",  # of each version by itself
+    "/late_rewards/so_far: more",
 )
 NOT_OURS = {"alembic_version", "sqlite_sequence"}
 
@@ -62,7 +85,7 @@ class Upgraded:
         )
 
     def differences(self, part: str) -> list[str]:
-        """Do every step of a part; list where the answers are not those of then."""
+        """Do every step of a part; list where the answers are not those of then, by mistake."""
         found: list[str] = []
         with installation.Installation(self.url, self.files, self.clock) as server:
             for step in self.expected[part]:
@@ -71,12 +94,8 @@ class Upgraded:
                 given = {k: v for k, v in step["with"].items() if k not in {"token", "password"}}
                 place = f"{step['do']} {given}"[:200]
                 compare = filled_in if step["do"] == "form" else differences
-                found += [
-                    difference
-                    for difference in compare(step["answer"], answer, place)
-                    if not ANOTHER_RULE.search(difference)
-                ]
-        return found
+                found += compare(step["answer"], answer, place)
+        return [d for d in found if not any(place in d for place in CHANGED)]
 
 
 @pytest.fixture(params=RELEASES, ids=lambda path: path.name)
@@ -103,7 +122,9 @@ def test_upgrade_changes_no_answer(upgraded):
     assert upgraded.differences("reading") == []
 
 
-def test_upgraded_database_goes_on_as_it_would_have(upgraded):
+def test_upgraded_database_goes_on_as_it_would_have(upgraded, monkeypatch):
+    # By the rule of these releases; the newest shares what newcomers leave in another way.
+    monkeypatch.setattr(fold, "NEWEST_RULE", AllocationRule.RENORMALIZED)
     assert upgraded.differences("going_on") == []
     assert len(installation.verify(upgraded.url)) > len(upgraded.expected["verified"])
 

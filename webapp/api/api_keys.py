@@ -1,5 +1,6 @@
 """API keys: creation, list, rotation and revocation."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -9,7 +10,8 @@ from bandits.engine.analysis.receipts import moment
 from bandits.errors import Conflict, NotFound
 from storage.accounts.api_keys import ApiKey, KeyName, Scope
 from webapp.api.bodies import Body
-from webapp.api.operation import OperationGroup, OperationResponse, caller
+from webapp.api.operation import OperationGroup, OperationResponse, caller, calling_key
+from webapp.api.problems import MissingScope
 from webapp.services import Services
 
 operations = OperationGroup("keys")
@@ -99,11 +101,27 @@ class KeyRotation(Struct, frozen=True, forbid_unknown_fields=True):
     gives={"key_id": "$response.body#/key/id"},
 )
 def create_key(services: Services, body: KeyRequest) -> OperationResponse:
-    """Create an API key; its token is shown this once."""
-    at = services.engine.clock()
-    new_key = services.accounts.keys.create(body.name, body.scopes, at=at, by=caller())
+    """Create an API key; its token is shown this once.
+
+    It may do no more than the key that creates it, and ends with the same person.
+    """
+    _refuse_more(body.scopes)
+    at, owner = services.engine.clock(), calling_key().owner
+    keys = services.accounts.keys
+    new_key = keys.create(body.name, body.scopes, at=at, by=caller(), owner=owner)
     content = NewKeyDocument(KeyDocument.from_key(new_key.key), new_key.token)
     return OperationResponse(content, 201, {"Cache-Control": "no-store"})
+
+
+def _refuse_more(scopes: Sequence[Scope]) -> None:
+    """Refuse a token that may do more than the key of the current request.
+
+    Raises:
+        MissingScope: it may.
+    """
+    for scope in scopes:
+        if scope not in calling_key().scopes:
+            raise MissingScope(scope)
 
 
 @operations("GET", "/keys", scope="manage", query=KeyQuery, answers={200: KeyList})
@@ -128,8 +146,12 @@ def rotate_key(services: Services, key_id: int, body: KeyRotation) -> OperationR
     """Give a key a new token, which is shown this once; the old token works for a while longer.
 
     So senders can change to the new token without a pause. If the old token leaked, ask for no
-    grace. A token that is still in its grace from an earlier rotation ends.
+    grace. A token that is still in its grace from an earlier rotation ends. The key may do no more
+    than the one that asks for it.
     """
+    for key in services.accounts.keys.all():
+        if key.id == key_id:
+            _refuse_more(key.scopes)
     new_key = services.accounts.keys.rotate(
         key_id, grace_seconds=body.grace_seconds, at=services.engine.clock(), by=caller()
     )

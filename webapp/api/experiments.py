@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 from flask import request
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from bandits.engine.analysis.receipts import moment
 from bandits.errors import (
@@ -22,8 +22,10 @@ from bandits.experiment import Combination, Experiment
 from bandits.results import Results
 from bandits.store.values import ExperimentRecord, State
 from bandits.validation import refusal
+from bandits.verdict import Verdict
 from webapp.api.bodies import JSON, MERGE_PATCH, Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller
+from webapp.pages.experiment.verdict_text import verdict_text
 from webapp.services import Services
 
 operations = OperationGroup("experiments")
@@ -75,6 +77,7 @@ class ExperimentDocument(Struct, frozen=True):
         declaration: with every default filled in.
         shipped: by slot, the variant that a stopped experiment sends to every recipient.
         results_close_at: the time from which a stopped experiment's result is final.
+        keep_control_group: its control group goes on getting the control, instead of `shipped`.
     """
 
     key: str
@@ -88,6 +91,7 @@ class ExperimentDocument(Struct, frozen=True):
     declaration: Experiment
     shipped: Combination | None = None
     results_close_at: datetime | None = None
+    keep_control_group: bool = False
 
     @classmethod
     def from_record(cls, record: ExperimentRecord) -> "ExperimentDocument":
@@ -104,6 +108,7 @@ class ExperimentDocument(Struct, frozen=True):
             record.configuration.experiment,
             record.shipped_variants,
             None if record.closes_at is None else moment(record.closes_at),
+            record.keeps_control,
         )
 
 
@@ -256,9 +261,11 @@ class StopRequest(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         ship: by slot, the variant that every recipient gets from now on; without it, requests
             are refused.
+        keep_control_group: the control group goes on getting the control instead.
     """
 
     ship: Annotated[Combination, Meta(min_length=1)] | None = None
+    keep_control_group: bool = False
 
 
 @operations(
@@ -274,7 +281,11 @@ def stop_experiment(services: Services, key: str, body: StopRequest) -> Operatio
     recorded for receipts and never learned from. Without it, requests to choose are refused.
     Neither can be undone.
     """
-    return _answer(services.engine.stop(key, by=caller(), ship=body.ship))
+    return _answer(
+        services.engine.stop(
+            key, by=caller(), ship=body.ship, keep_control_group=body.keep_control_group
+        )
+    )
 
 
 @operations("POST", f"{_PATH}/archive", **_TRANSITION)
@@ -283,7 +294,34 @@ def archive_experiment(services: Services, key: str) -> OperationResponse:
     return _answer(services.engine.archive(key, by=caller()))
 
 
-@operations("GET", f"{_PATH}/results", scope="read", answers={200: Results}, refusals=(NotFound,))
+class VerdictDocument(Verdict, frozen=True, kw_only=True):
+    """The verdict, and the sentences that pages write of it.
+
+    Attributes:
+        text: the state, the leader, the cost of switching and the next step, as of this request.
+    """
+
+    text: str
+
+
+class ResultsDocument(Results, frozen=True, kw_only=True):
+    """Results with the verdict in words."""
+
+    verdict: VerdictDocument
+
+
+def results_document(services: Services, key: str) -> ResultsDocument:
+    """Read the results of an experiment, with the verdict in words."""
+    engine = services.engine
+    record, results = engine.store.experiments.record(key), engine.results(key)
+    text = verdict_text(record, results, engine.clock()).text
+    verdict = VerdictDocument(**structs.asdict(results.verdict), text=text)
+    return ResultsDocument(**structs.asdict(results) | {"verdict": verdict})
+
+
+@operations(
+    "GET", f"{_PATH}/results", scope="read", answers={200: ResultsDocument}, refusals=(NotFound,)
+)
 def read_results(services: Services, key: str) -> OperationResponse:
     """Read the results of an experiment, as of its newest snapshot."""
-    return OperationResponse(services.engine.results(key))
+    return OperationResponse(results_document(services, key))

@@ -36,7 +36,7 @@ def healthz(_services: Services) -> OperationResponse:
 )
 def readyz(services: Services) -> OperationResponse:
     """Answer that requests can be served: the database answers and is migrated."""
-    services.engine.store.experiments.records()
+    services.readiness.check(services.engine.store.experiments.look)
     return OperationResponse(ServerHealth("ready"))
 
 

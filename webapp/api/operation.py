@@ -124,6 +124,8 @@ class Operation(Struct, frozen=True, kw_only=True):
             del answer.headers["Content-Type"]
         if response.headers:
             answer.headers.extend(dict(response.headers))
+        if location := response.headers.get("Location"):
+            answer.headers["Location"] = request_ctx.request.script_root + location
         return answer
 
     def execute(
@@ -206,8 +208,13 @@ def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> N
 
 def caller() -> str:
     """Name the caller of Flask's current request for the audit log."""
+    return f"key:{calling_key().id}"
+
+
+def calling_key() -> ApiKey:
+    """Return the API key of Flask's current request."""
     key: ApiKey = request_ctx.request.environ[CALLER]
-    return f"key:{key.id}"
+    return key
 
 
 def _query(environ: "WSGIEnvironment", kind: type[Struct]) -> dict[str, Struct]:

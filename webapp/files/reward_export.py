@@ -26,9 +26,10 @@ _YES = {"1", "true", "yes", "y"}
 class EventColumns(Struct, frozen=True):
     """Columns of a mailer's export.
 
-    An export has one row for each recipient, with a column for each metric (`metrics`: by metric,
-    its column; an empty cell, 0 and no mean that there was no event), or one row for each event
-    (`metric` is the column of its metric and `value`, if any, that of its value).
+    An export has one row for each recipient, with a column for each declared metric or listed
+    event (`metrics`: by name, its column; an empty cell, 0 and no mean that there was no event),
+    or one row for each event (`metric` is the column of its name and `value`, if any, that of its
+    value).
 
     Attributes:
         decision: the column of decision ids.
@@ -100,7 +101,7 @@ class RewardExport:
         """Find the columns.
 
         Raises:
-            InvalidInput: a column is missing, or a named metric is not declared.
+            InvalidInput: a column is missing, or an event is neither declared nor listed.
         """
         self._table = table
         self._rule = experiment.reward
@@ -110,9 +111,8 @@ class RewardExport:
                 "", "name either the column of each metric, or the one of metrics"
             )
         for metric in columns.metrics:
-            if metric not in self._rule.metrics:
-                declared = ", ".join(self._rule.metrics)
-                raise InvalidInput.at("", f"unknown metric {metric!r}; declared are {declared}")
+            if metric not in self._rule.event_names:
+                raise InvalidInput.at("", refuse_value(self._rule, metric, 1.0) or "")
         single = (columns.metric, columns.value, columns.event, columns.occurred_at)
         names = [columns.decision, *columns.metrics.values(), *filter(None, single)]
         self._used = list(dict.fromkeys(names))
@@ -205,8 +205,7 @@ class RewardExport:
 
     def _check_value(self, metric: str, column: str, value: float) -> float:
         """Check a value against its metric; a count of a metric that counts once is cut to 1."""
-        declared = self._rule.metrics.get(metric)
-        if declared is not None and declared.is_binary:
+        if metric in self._rule.event_names and self._rule.event(metric).is_binary:
             value = min(value, 1.0)
         if wrong := refuse_value(self._rule, metric, value):
             raise _CellError(column, wrong)

@@ -10,15 +10,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import Struct
 
-from bandits.csv_rows import missing_column, position, whole_rows
+from bandits.csv_rows import MAX_COLUMNS, missing_column, position, whole_rows
 from bandits.errors import InvalidInput
 
 # A spreadsheet would run a cell that begins with one of these; some take the wide ones, too.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _AT_ONCE = 500
+_NO_CELL = "is no text, number or truth value"
+MAX_CELL = 32_000  # bytes of a text in a parquet file
+MAX_ROW_GROUP = 2**29  # bytes, unpacked; one is held in memory at a time
+_SMALL, _INFLATION = 32_000_000, 50  # a file may unpack to so much, or to so many times its size
+_THRIFT_LIMITS = {"thrift_string_size_limit": 10_000_000, "thrift_container_size_limit": 100_000}
 
 
 def csv_lines(rows: Iterable[Iterable[Any]]) -> Iterator[str]:
@@ -147,8 +153,16 @@ class ParquetTable:
         """Read the schema."""
         self._path = path
         self._name = name
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, **_THRIFT_LIMITS) as file:
+            if file.metadata.num_columns > MAX_COLUMNS:
+                detail = f"has {file.metadata.num_columns:,} columns"
+                raise InvalidInput.at("", f"{name}: {detail}; at most {MAX_COLUMNS:,} are taken")
             self.columns: Sequence[str] = file.schema_arrow.names
+            _refuse_inflated(name, file.metadata, path.stat().st_size)
+            schema = file.schema_arrow
+            # Values that repeat are decoded once: a short file may repeat a long one for ever.
+            self._texts = [f.name for f in schema if _is_text(f.type)]
+            self._nested = [f.name for f in schema if pa.types.is_nested(f.type)]
 
     def place(self, line: int, column: str) -> str:
         """Describe the place of a cell."""
@@ -159,14 +173,29 @@ class ParquetTable:
         for name in columns:
             if name not in self.columns:
                 raise missing_column(self._name, self.columns, name)
+            if name in self._nested:
+                raise InvalidInput.at("", f"{self.place(1, name)}: {_NO_CELL}")
         first = 0
-        with _file_errors(self._name), pq.ParquetFile(self._path) as file:
+        texts = [name for name in columns if name in self._texts]
+        with (
+            _file_errors(self._name),
+            pq.ParquetFile(self._path, read_dictionary=texts, **_THRIFT_LIMITS) as file,
+        ):
             for batch in file.iter_batches(size, columns=list(columns)):
                 lines = range(first + 1, first + 1 + batch.num_rows)
+                for name in texts:
+                    self._refuse_long_cells(name, batch.column(name))
                 values = {name: batch.column(name).to_pylist() for name in columns}
                 cells = {name: self._cells(name, lines, values[name]) for name in columns}
                 yield Portion(first, lines, cells)
                 first += batch.num_rows
+
+    def _refuse_long_cells(self, name: str, column: Any) -> None:
+        texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+        longest = pc.max(pc.binary_length(texts)).as_py() or 0
+        if longest > MAX_CELL:
+            detail = f"has a cell of {longest:,} bytes; at most {MAX_CELL:,} are taken"
+            raise InvalidInput.at("", f"{self._name}, column {name!r}: {detail}")
 
     def _cells(self, name: str, lines: Sequence[int], values: list[Any]) -> list[Cell]:
         if {str, int, float, bool, type(None)}.issuperset(map(type, values)):
@@ -180,7 +209,31 @@ class ParquetTable:
             return float(value)
         if hasattr(value, "isoformat"):  # a date or a time
             return str(value.isoformat())
-        raise InvalidInput.at("", f"{self.place(line, name)}: is no text, number or truth value")
+        raise InvalidInput.at("", f"{self.place(line, name)}: {_NO_CELL}")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests = (
+        pa.types.is_string,
+        pa.types.is_binary,
+        pa.types.is_large_string,
+        pa.types.is_large_binary,
+    )
+    return any(test(kind) for test in tests)
+
+
+def _refuse_inflated(name: str, metadata: Any, size: int) -> None:
+    """Refuse a file that unpacks to far more than it is.
+
+    Raises:
+        InvalidInput: it does.
+    """
+    groups = [metadata.row_group(at).total_byte_size for at in range(metadata.num_row_groups)]
+    unpacked = sum(groups)
+    if unpacked > max(_SMALL, _INFLATION * size) or max(groups, default=0) > MAX_ROW_GROUP:
+        raise InvalidInput.at(
+            "", f"{name}: unpacks from {size / 1e6:.3g} MB to {unpacked / 1e6:,.0f} MB"
+        )
 
 
 _KINDS: Mapping[str, type[CsvTable] | type[ParquetTable]] = {

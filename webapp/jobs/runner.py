@@ -43,7 +43,7 @@ def choose(uploads: Uploads, upload: Upload, engine: Engine) -> None:
         f"{run}-{upload.id}" if upload.anew else run, RECIPIENTS_A_TRANSACTION
     )
     lines = _ChoiceLines(configuration.experiment, contents=upload.contents)
-    with uploads.answer(upload).open("ab") as answer:
+    with uploads.open_answer(upload) as answer:
         answer.truncate(upload.written)  # an incomplete portion is decided for again
         if not upload.written:
             answer.write(lines.header())
@@ -147,7 +147,7 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
         upload = replace(upload, total=sum(reported.rows for reported in export.portions()))
         uploads.save(upload)
     first = 0
-    with uploads.answer(upload).open("ab") as answer:
+    with uploads.open_answer(upload) as answer:
         answer.truncate(upload.written)
         if not upload.written:
             answer.write("".join(csv_lines([_HEAD])).encode())

@@ -3,9 +3,9 @@
 import fcntl
 import hashlib
 import os
+import re
 import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from bandits.errors import InvalidInput, NotFound
+from storage.private_files import make_private_folder, open_private
 from storage.settings import parse_database_url
 from storage.stored_format import pack_json, unpack_json
 from webapp.files.recipients import RecipientColumns
@@ -29,6 +30,7 @@ Stage = Literal["new", "working", "done", "refused", "broken"]
 
 KEPT_SECONDS = 7 * 86_400.0
 _ID_BYTES = 8
+_ID = re.compile(r"[0-9a-f]{16}")
 _COPY_BYTES = 1 << 20
 _ATTEMPTS, _RETRY_SECONDS = 5, 0.01  # `is_worked_on` holds the lock for a moment
 _DESCRIPTION, _LOCK = "upload.json", "working.lock"
@@ -90,6 +92,7 @@ class Uploads:
 
         Raises:
             InvalidInput: the disk refuses it.
+            Unavailable: the folder is not this user's.
         """
         upload = Upload(
             id=secrets.token_hex(_ID_BYTES),
@@ -99,10 +102,10 @@ class Uploads:
             by=by,
             created_at=at,
         )
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._place(upload).mkdir(mode=0o700)
+        make_private_folder(self._folder)
+        make_private_folder(self._place(upload))
         try:
-            with self.file(upload).open("wb") as copy:
+            with open_private(self.file(upload), "wb") as copy:
                 shutil.copyfileobj(file, copy, _COPY_BYTES)
             self.save(upload)
         except OSError as error:
@@ -116,7 +119,7 @@ class Uploads:
         Raises:
             NotFound: this experiment has no upload of this id, or no longer.
         """
-        upload = self._read(self._folder / upload_id)
+        upload = self._read(self._folder / upload_id) if _ID.fullmatch(upload_id) else None
         if upload is None or upload.experiment != experiment:
             raise NotFound("file", upload_id)
         return upload
@@ -131,7 +134,8 @@ class Uploads:
         place = self._place(upload)
         unfinished = place / f".{_DESCRIPTION}"
         content = msgspec.json.encode(upload).decode()
-        unfinished.write_text(pack_json(content, _FORMAT))
+        with open_private(unfinished, "w", encoding="utf-8") as file:
+            file.write(pack_json(content, _FORMAT))
         unfinished.replace(place / _DESCRIPTION)
 
     def remove(self, upload: Upload) -> None:
@@ -151,6 +155,10 @@ class Uploads:
     def answer(self, upload: Upload) -> Path:
         """Return the path of the answer: chosen variants, or rows without a match."""
         return self._place(upload) / "answer.csv"
+
+    def open_answer(self, upload: Upload) -> IO[bytes]:
+        """Open the answer to be continued."""
+        return open_private(self.answer(upload), "ab")
 
     def is_worked_on(self, upload: Upload) -> bool:
         """Return True while a thread of any process works on it."""
@@ -174,7 +182,7 @@ class Uploads:
         return None
 
     def _lock(self, upload: Upload) -> IO[bytes]:
-        file = (self._place(upload) / _LOCK).open("ab")
+        file = open_private(self._place(upload) / _LOCK, "ab")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -194,18 +202,26 @@ class Uploads:
 
     def _read(self, place: Path) -> Upload | None:
         with suppress(OSError, msgspec.MsgspecError):
-            text = (place / _DESCRIPTION).read_text()
+            if place.lstat().st_uid != os.geteuid() or place.is_symlink():
+                return None
+            with open_private(place / _DESCRIPTION, "r", encoding="utf-8") as file:
+                text = file.read()
             content = unpack_json(text, f"{_DESCRIPTION} of an upload", _FORMAT)
             return msgspec.json.decode(content, type=Upload)
         return None
 
 
 def uploads_folder(settings: Settings) -> Path:
-    """Return the folder of a server's uploads: by default beside SQLite's file."""
+    """Return the folder of a server's uploads: by default beside SQLite's file.
+
+    With PostgreSQL it is in this user's folder for the state of programs, which systemd may name.
+    """
     if settings.files_folder is not None:
         return Path(settings.files_folder)
     url = parse_database_url(settings.database_url)
     if url.drivername.startswith("sqlite"):
         return Path(f"{url.database}.files")
     digest = hashlib.blake2b(settings.database_url.encode(), digest_size=8).hexdigest()
-    return Path(tempfile.gettempdir()) / f"bandits-files-{os.getuid()}-{digest}"
+    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    parent = os.environ.get("STATE_DIRECTORY") or Path(state, "bandits")
+    return Path(parent, f"files-{digest}")

@@ -5,7 +5,18 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
-from flask import Flask, Request, abort, current_app, request, session, url_for
+from flask import (
+    Flask,
+    Request,
+    Response,
+    abort,
+    current_app,
+    flash,
+    redirect,
+    request,
+    session,
+    url_for,
+)
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, current_user, login_user
@@ -15,10 +26,13 @@ from bandits.errors import NotFound
 from storage.accounts import Role, User
 from storage.accounts.sessions import LASTING_SECONDS, Session
 from webapp.pages import pages
+from webapp.pages.anonymous_forms import read_anonymous_form
+from webapp.pages.known_device import remember_device
 from webapp.services import services
 
 ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
 CSRF = "bandits.csrf"
+_FORMS = "webapp.pages.form."
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
@@ -77,6 +91,12 @@ def allow_anybody(view: V) -> V:
     return view
 
 
+def open_with_any_password(view: V) -> V:
+    """Open a view to people who have yet to replace a password that somebody else set."""
+    view.with_any_password = True  # type: ignore[attr-defined]
+    return view
+
+
 def takes_files(view: V) -> V:
     """Allow a view bodies as long as an upload; other requests are limited to less."""
     view.takes_files = True  # type: ignore[attr-defined]
@@ -89,6 +109,10 @@ class PageSessions(SecureCookieSessionInterface):
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Open the session of a page's request."""
         return None if request.path.startswith("/api/") else super().open_session(app, request)
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """Send cookies over HTTPS only where the request came by it, or the settings say so."""
+        return request.is_secure or super().get_cookie_secure(app)
 
 
 def init(app: Flask, ask_to_sign_in: Callable[[], ResponseReturnValue]) -> None:
@@ -116,13 +140,31 @@ def gate() -> ResponseReturnValue | None:
     role: Role | None = view.needs
     if role is not None and not current_user.is_authenticated:
         return current_app.login_manager.unauthorized()  # type: ignore[attr-defined,no-any-return]
+    if request.method not in SAFE_METHODS and not current_user.is_authenticated:
+        read_anonymous_form()
     if getattr(view, "takes_files", False):
         request.max_content_length = current_app.config["MAX_UPLOAD_BYTES"]
     if request.method not in SAFE_METHODS:
         current_app.extensions[CSRF].protect()
     if role is not None and not person().may(role):
         abort(403, role)
+    if (
+        role is not None
+        and person().user.must_change_password
+        and not getattr(view, "with_any_password", False)
+    ):
+        flash("Choose a password of your own first: somebody else knows the one you have.")
+        return redirect(url_for("pages.account"))
     return None
+
+
+@pages.after_request
+def keep_typed_forms(response: Response) -> Response:
+    """Let a browser's history keep the pages of the form: what is typed there is never lost."""
+    view: Any = current_app.view_functions.get(str(request.endpoint))
+    if view is not None and view.__module__.startswith(_FORMS):
+        response.headers.setdefault("Cache-Control", "private, no-cache")
+    return response
 
 
 def start_session(user: User) -> None:
@@ -136,15 +178,24 @@ def start_session(user: User) -> None:
     signed_in = _load_person(token)
     if signed_in:
         login_user(signed_in)
+    remember_device(user.email)
 
 
 def _load_person(token: str) -> Person | None:
     accounts, now = services().accounts, services().engine.clock()
     try:
         signed_in = accounts.sessions.find(token, at=now)
+        if now - signed_in.created_at >= current_app.config["SESSION_SECONDS"]:
+            accounts.sessions.end(signed_in.id)
+            return None
         return Person(accounts.user_by_id(signed_in.user_id), signed_in, token)
     except NotFound:
         return None
+
+
+def current_address() -> str:
+    """Return the address of the current request: path, prefix and query."""
+    return f"{request.script_root}{request.full_path}".rstrip("?")
 
 
 def local_address(address: str | None) -> str:

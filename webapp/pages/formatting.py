@@ -58,6 +58,8 @@ def duration_text(seconds: float) -> str:
 _THIN = "\u202f"  # a narrow space that keeps a number and its sign on one line
 _NONE = "–"
 _NOTHING = 0.001  # per 1,000 emails, one in a million
+_NO_SHARE = 1e-8  # a smaller fraction is written as 0.0 %, as bounds of rare events may be
+_NO_DIFFERENCE = 1e-6  # a smaller one is written as 0.00
 _HUNDRED = 99.5  # from here on, whole numbers have digits enough
 _RARE = 0.001  # a chance this small, or this near to certain, is not written more exactly
 _SMALL = 0.005  # below it two decimals are zeros
@@ -83,7 +85,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     """Write a fraction as per cent: 18.3 %; below .1 % with its two leading digits."""
     if value is None or not isfinite(value):
         return _NONE
-    shown = 100 * value
+    shown = 100 * value if abs(value) >= _NO_SHARE else 0.0
     if 0 < abs(shown) < 10**-digits:
         digits = min(1 - floor(log10(abs(shown))), 6)
     return f"{shown:,.{digits}f}{_THIN}%".replace("-", "−")
@@ -132,7 +134,9 @@ def signed_number(value: float | None, *, points: bool) -> str:
     if value is None or not isfinite(value):
         return _NONE
     shown = 100 * value if points else value
-    text = f"{abs(shown):,.2f}" if abs(shown) >= _SMALL or not shown else f"{abs(shown):.2g}"
+    shown = 0.0 if abs(shown) < _NO_DIFFERENCE else shown
+    digits = 2 if abs(shown) >= _SMALL or not shown else min(1 - floor(log10(abs(shown))), 6)
+    text = f"{abs(shown):,.{digits}f}"
     return f"{'−' if shown < 0 else '+'}{text}"
 
 

@@ -49,7 +49,7 @@ _ALWAYS = (
     ("Permissions-Policy", "camera=(), geolocation=(), microphone=()"),
 )
 _UNFRAMED = ("X-Frame-Options", "DENY")
-_FRESH = ("Cache-Control", "private, no-cache")
+_UNSTORED = ("Cache-Control", "no-store")  # unless a response says better
 _ENCRYPTED = ("Strict-Transport-Security", "max-age=31536000")
 
 
@@ -83,11 +83,9 @@ class SecurityHeaders:
 
 def _missing(headers: list[tuple[str, str]], *, encrypted: bool) -> list[tuple[str, str]]:
     own_headers = {name.title(): value for name, value in headers}
-    new_headers = [*_ALWAYS]
+    new_headers = [*_ALWAYS, _UNSTORED]
     if "frame-ancestors 'none'" in own_headers.get("Content-Security-Policy", PAGE_POLICY):
         new_headers.append(_UNFRAMED)
-    if own_headers.get("Content-Type", "").startswith("text/html"):
-        new_headers.append(_FRESH)
     if encrypted:
         new_headers.append(_ENCRYPTED)
     return [header for header in new_headers if header[0] not in own_headers]

@@ -14,7 +14,7 @@ from bandits.registry import policies
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle
 from webapp.pages import pages
-from webapp.pages.access import allow_anybody, local_address
+from webapp.pages.access import allow_anybody, current_address, local_address
 from webapp.pages.experiment.labels import STATES, arm_name, slot_name, variant_name
 from webapp.pages.experiment.lifecycle import available_steps
 from webapp.pages.formatting import duration_text, period_text, plural
@@ -91,7 +91,7 @@ def _template_context() -> dict[str, Any]:
         "person": person,
         "may_manage": person is not None and person.may("manager"),
         "theme": choice if choice in _THEMES else "",
-        "here": request.full_path.rstrip("?"),
+        "here": current_address(),
         "plotly_version": PLOTLY_VERSION,
     }
 

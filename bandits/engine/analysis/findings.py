@@ -5,33 +5,39 @@ from functools import cached_property
 
 import numpy as np
 
-from bandits.array_types import FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.health import least_floor, levels_drift, lifts_drift
+from bandits.inference import aipw
+from bandits.inference.aipw import Scores
+from bandits.inference.aipw_sums import AipwSums, ratio
 from bandits.inference.estimates import (
     EstimationContext,
     Lead,
+    Recent,
     contrast,
     contrasts,
     gain_over_control_group,
     gain_over_equal_split,
+    joined_arms,
     lead,
     lifts,
+    personal_gain,
+    recent_agreement,
     values,
     variant_weights,
 )
-from bandits.inference.intervals import ALPHA, Family, Finding, NotYet
+from bandits.inference.intervals import ALPHA, RESUMMING, Family, Finding, Interval, NotYet
 from bandits.inference.state import InferenceState
-from bandits.numerics import best_arm
-from bandits.numerics.posterior import BetaPosterior, StudentPosterior
+from bandits.numerics.best_arm import BestArmEstimate, estimate_best_arm
 from bandits.results import BayesNote, FeatureResult, Gain, Segment, SegmentLift
 from bandits.segments import Segmentation
-from bandits.statistics import Moments
 
 _ALONE = Family("values")
 _NOTHING = NotYet(
     "No email's results are final yet.", "no decision that counts has closed its window"
 )
+_ALONE_SENT = "Only one version has final results, so there is nothing yet to compare it with."
 _CONTEXTUAL = (
     "This learning method decides by recipient, so no version is best for everybody, and one "
     "chance for all would mislead. Look at the value of each version and at segments."
@@ -42,11 +48,42 @@ _DRIFTING = (
 )
 
 
+def compare_arms(sums: AipwSums, among: IntArray, span: float) -> BestArmEstimate:
+    """Estimate which of the arms `among` (m,), each sent before, earns most, (..., m).
+
+    Means are plain averages; the variance of a reward is drawn towards that of all arms as it is
+    for intervals.
+
+    Args:
+        sums: of all arms, (..., K).
+        among: the arms to compare.
+        span: the length of the interval that rewards lie in.
+    """
+    sends = sums.sends
+    everyone = sends.sum(axis=-1, keepdims=True)
+    _, variance, conversion = sums.prediction
+    # Where all rewards were equal: as if one more had been at an end of the range.
+    unseen = (span / 2) ** 2 / (everyone + 1)
+    variance = np.where(variance > 0, variance, unseen)
+    earned = np.sqrt(conversion) * ratio(sums.earning.sum(axis=(-2, -1)), everyone[..., 0])
+    means = sums.earned[..., among] / sends[..., among]
+    return estimate_best_arm(means, variance[..., among] / sends[..., among], earned)
+
+
 class Analysis:
     """Findings on one experiment, each computed when it is first read."""
 
-    def __init__(self, active: ActivePolicy, inference: InferenceState) -> None:
-        """Read `inference` for the arms of the active policy."""
+    def __init__(
+        self, active: ActivePolicy, inference: InferenceState, *, resumming: bool = False
+    ) -> None:
+        """Read `inference` for the arms of the active policy.
+
+        Args:
+            active: the newest policy.
+            inference: the newest sums.
+            resumming: some of the sums are being made anew, so that they lack decisions.
+        """
+        self.resumming = resumming
         low, high = active.experiment.reward.bounds
         self.active = active
         self.inference = inference
@@ -59,14 +96,17 @@ class Analysis:
             floor=least_floor(active, inference),
             low=low,
             high=high,
+            requested=resumming or inference.left_out.total > 0 or inference.cohorts.narrowed,
             lifts_move=self.lifts_drift.found,
         )
         self.levels = active.problem.slot_levels
         self.control = self.levels[active.control]
         self.sendable = np.sort(active.unrestricted_arms)
-        n_lifts = int(sum(np.unique(column).size - 1 for column in self.levels.T))
+        joined = joined_arms(inference.arms)
+        joined[active.control] = True
+        n_lifts = int(sum(np.unique(column).size - 1 for column in self.levels[joined].T))
         self.slot_family = Family("comparisons with the control's variants", max(1, n_lifts))
-        self.arm_family = Family.against_control(active.problem.n_arms)
+        self.arm_family = Family.against_control(int(joined.sum()))
         segmentation = Segmentation(active.experiment.context)
         self.features = segmentation.features
         self.segment_family = Family.segments(max(1, segmentation.size), max(1, n_lifts))
@@ -95,7 +135,8 @@ class Analysis:
         """Find the mean reward per decision of a variant, under an equal mix of other slots."""
         if len(self.control) == 1:  # then a variant is an arm
             return self.values[self._arm_of(variant)]
-        shown = self.levels[:, slot] == variant
+        showing = self.levels[:, slot] == variant
+        shown = next((showing & c for c in self._cohorts if (showing & c).any()), showing)
         weights = shown / max(1, np.count_nonzero(shown))
         return self._if_closed(lambda: self._contrast(weights, _ALONE))
 
@@ -116,7 +157,26 @@ class Analysis:
 
     def _lift_weights(self, slot: int, variant: int) -> FloatArray | None:
         against = int(self.control[slot])
-        return None if variant == against else variant_weights(self.levels, slot, variant, against)
+        if variant == against:
+            return None
+        for cohort in self._cohorts:
+            weights = np.zeros(len(self.levels))
+            weights[cohort] = variant_weights(self.levels[cohort], slot, variant, against)
+            if weights.any():
+                return weights
+        return variant_weights(self.levels, slot, variant, against)
+
+    @cached_property
+    def _cohorts(self) -> list[BoolArray]:
+        """Sets of arms (K,) that time alone left to decisions, those with most decisions first.
+
+        An equal mix of a slot's other arms is over one of them, so that an arm that joins takes no
+        decision from the comparisons that there are.
+        """
+        cohorts = self.inference.cohorts
+        sets = cohorts.sets[~cohorts.requested]
+        sizes = [-cohorts.weights(np.flatnonzero(arms)).sum() for arms in sets]
+        return [sets[i] for i in np.argsort(sizes, kind="stable")]
 
     def _if_closed(self, find: Callable[[], Finding]) -> Finding:
         return find() if self.closed.any() else _NOTHING
@@ -124,20 +184,69 @@ class Analysis:
     @cached_property
     def lead(self) -> Lead | None:
         """Leader among the arms that can be sent, by the larger or the smaller reward."""
-        arms = self.inference.arms.negated if self.minimised else self.inference.arms
-        return lead(self.facts, arms, self.sendable, ALPHA)
+        return lead(self.facts, self._as_learned(self.inference.arms), self.sendable, ALPHA)
+
+    @cached_property
+    def personal_gain(self) -> Finding | None:
+        """Gain of a policy that decides by recipient over the leader for all; None for another."""
+        if not self.facts.contextual or self.lead is None:
+            return None
+        arms = self._as_learned(self.inference.arms)
+        return personal_gain(self.facts, arms, self.lead.arm, self.personal_family)
+
+    def recent(self, first: int, last: int, little: float) -> Recent:
+        """Compare these last days of sending with what the leader is to be shipped for."""
+        if self.lead is None:
+            return "unknown"
+        recent = self.inference.recent
+        now = self._leader_scores(recent.total(first, last), self.lead.arm)
+        earlier = self.inference.arms - recent.total(first, int(recent.days.max(initial=last)))
+        before = self._leader_scores(earlier, self.lead.arm)
+        family = self.personal_family if self.facts.contextual else self.lead.family
+        return recent_agreement(self.facts, now, before, little, family)
+
+    def _leader_scores(self, evidence: AipwSums, leader: int) -> Scores:
+        """Score the leader less each other arm, or less a policy that decides by recipient."""
+        sums = self._as_learned(evidence)
+        if self.facts.contextual:
+            return aipw.personal_gain(sums, leader).negated
+        units = np.eye(len(self.closed))
+        others = np.setdiff1d(self.sendable, [leader])
+        return aipw.contrast_rows(sums, units[leader] - units[others])
+
+    @cached_property
+    def closest_lift(self) -> Interval | None:
+        """Lift of the leader over the compared arm that comes closest to it, None without any."""
+        if self.lead is None:
+            return None
+        units, sign = np.eye(len(self.closed)), -1.0 if self.minimised else 1.0
+        others = np.setdiff1d(self.sendable, [self.lead.arm, *self.lead.uncompared]).tolist()
+        weights = [units[self.lead.arm] - units[k] for k in others]
+        over = [self._contrast(w, self.lead.family) for w in weights]
+        measurable = [f for f in over if f.measurable]
+        return min(measurable, key=lambda f: sign * f.estimate, default=None)
+
+    @property
+    def personal_family(self) -> Family:
+        """Family of one arm for all against the policy: the arm is chosen among all of them."""
+        return Family.personal(int(joined_arms(self.inference.arms).sum()))
+
+    def _as_learned(self, evidence: AipwSums) -> AipwSums:
+        return evidence.negated if self.minimised else evidence
 
     @cached_property
     def gain(self) -> Gain:
         """Gain, or loss avoided, over an equal split and over the control group."""
-        arms, groups = self.inference.arms, self.inference.groups
-        if self.minimised:
-            arms, groups = arms.negated, groups.negated
+        inference = self.inference
+        arms, groups = map(self._as_learned, (inference.arms, inference.groups))
+        clusters = inference.clusters.negated if self.minimised else inference.clusters
         family = Family("gains")
         over_equal = self._if_closed(lambda: gain_over_equal_split(self.facts, arms, family))
         if self.active.experiment.holdout == 0:
             return Gain(over_equal, None)
-        over_control = self._if_closed(lambda: gain_over_control_group(groups, family))
+        if self.resumming:
+            return Gain(over_equal, RESUMMING)
+        over_control = self._if_closed(lambda: gain_over_control_group(groups, clusters, family))
         return Gain(over_equal, over_control)
 
     @cached_property
@@ -147,25 +256,17 @@ class Analysis:
             return BayesNote(shown=False, note=_CONTEXTUAL), {}
         if self.facts.drifting:
             return BayesNote(shown=False, note=_DRIFTING), {}
-        if not self.closed.any():
+        sent = self.sendable[self.closed[self.sendable] > 0]
+        if not len(sent):
             return BayesNote(shown=False, note=_NOTHING.reason), {}
-        estimate = self._best_arm(self.sendable)
+        if len(sent) == 1 < len(self.sendable):
+            return BayesNote(shown=False, note=_ALONE_SENT), {}
+        low, high = self.active.experiment.reward.bounds
+        arms = self.inference.arms.negated if self.minimised else self.inference.arms
+        estimate = compare_arms(arms, sent, high - low)
         pairs = zip(estimate.chances.tolist(), estimate.losses.tolist(), strict=True)
-        by_arm = dict(zip(self.sendable.tolist(), pairs, strict=True))
+        by_arm = dict(zip(sent.tolist(), pairs, strict=True))
         return BayesNote(shown=True, note=estimate.warning), by_arm
-
-    def _best_arm(self, among: IntArray) -> best_arm.BestArmEstimate:
-        rule, sums = self.active.experiment.reward, self.inference.arms.moments.sum(axis=0)
-        count, total, square = (sums[i, 0, among] for i in range(3))
-        low, high = rule.bounds
-        if self.minimised:  # mirrored, as it is learned
-            ends = low + high
-            total, square = ends * count - total, ends**2 * count - 2 * ends * total + square
-        moments = Moments(count, total, square, np.zeros_like(count))
-        if low >= 0 and high <= 1:
-            rates = BetaPosterior.from_moments(moments, 1.0, 1.0)
-            return best_arm.beta_best_arm(rates.alpha, rates.beta)
-        return best_arm.student_best_arm(*StudentPosterior(moments, high - low, 1.0, 1.0).marginal)
 
     @cached_property
     def segments(self) -> list[FeatureResult]:

@@ -13,15 +13,19 @@ from bandits.store.values import DataQualityCounts
 _DIGITS = 12  # of a p-value: without any evidence it is 1, and not 1 but for rounding
 
 
-def examine(
+def examine(  # noqa: PLR0913 - all that health is of
     active: ActivePolicy,
     inference: InferenceState,
     data_quality: DataQualityCounts,
+    resummed: float | None = None,
     *,
     levels: Drift,
     lifts: Drift,
 ) -> Health:
-    """Check what could be wrong with an experiment's numbers; what moved was tested before."""
+    """Check what could be wrong with an experiment's numbers; `resummed` as in `Health`.
+
+    What moved was tested before.
+    """
     sent, complete = active.counts.sent.sum(), active.counts.complete.sum()
     closed = inference.arms.sends.sum() + inference.groups.sends[1]
     return Health(
@@ -42,6 +46,8 @@ def examine(
         float(1 - closed / sent) if sent > 0 else None,
         levels,
         lifts,
+        resummed,
+        0 if resummed is not None else round(inference.left_out.total),
     )
 
 

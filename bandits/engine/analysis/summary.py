@@ -6,8 +6,11 @@ import numpy as np
 
 from bandits.array_types import FloatArray, IntArray
 from bandits.engine.active_policy import ActivePolicy
+from bandits.engine.analysis.conclusions import conclude, past
+from bandits.engine.analysis.event_findings import event_results
 from bandits.engine.analysis.findings import Analysis
 from bandits.engine.analysis.health import examine
+from bandits.engine.analysis.interactions import interactions
 from bandits.engine.analysis.receipts import label, moment
 from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Slot
@@ -15,18 +18,25 @@ from bandits.inference.intervals import guarantees
 from bandits.inference.state import InferenceState
 from bandits.results import ArmResult, GroupResult, HistoryPoint, Results, SlotResult, VariantResult
 from bandits.store.values import ExperimentRecord, SnapshotPoint
+from bandits.verdict import Statements
 
 
-def summarise(
+def summarise(  # noqa: PLR0913 - what results are made of, each from a source of its own
     record: ExperimentRecord,
     active: ActivePolicy,
     inference: InferenceState,
     points: Sequence[SnapshotPoint],
+    statements: Statements,
+    *,
+    resummed: float | None = None,
 ) -> Results:
-    """Assemble results of the newest sums, the shares, the findings and the history."""
+    """Assemble results of the newest sums, the shares, the findings and the history.
+
+    Of sums that are being made anew, with `resummed` as in `Health`, nothing is shown.
+    """
     history = [(p, ArmCounts.load(p.arm_counts).padded(active.problem.n_arms)) for p in points]
     shares, basis = _shares(active, [counts for _, counts in history])
-    analysis = Analysis(active, inference)
+    analysis = Analysis(active, inference, resumming=resummed is not None)
     return Results(
         record.key,
         record.state,
@@ -48,11 +58,17 @@ def summarise(
             active,
             inference,
             record.data_quality,
+            resummed,
             levels=analysis.levels_drift,
             lifts=analysis.lifts_drift,
         ),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],
+        conclude(record, analysis, points[-1].at if points else None),
+        past(statements.statements, analysis),
+        statements.reset,
+        interactions(analysis),
+        event_results(analysis),
     )
 
 

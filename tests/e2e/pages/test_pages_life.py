@@ -230,7 +230,7 @@ def stop_and_keep_sending(page: Page, client: Client) -> None:
         page.locator("#ship").select_option(version)
         page.get_by_role("button", name="Stop and keep sending this one…").click()
     page.get_by_role("button", name="Stop Summer and keep sending “Ready for summer?").click()
-    expect(page.get_by_text("Stopped after 660 emails. Everybody now gets")).to_be_visible()
+    expect(page.get_by_text("Stopped after 660 emails. Everyone now gets")).to_be_visible()
     decisions = list(client.choose_many("summer", [Request("after-1"), Request("after-2")]))
     assert {d.slots["discount"]["variant"] for d in decisions} == {"d15"}
     assert all(d.shipped for d in decisions)
@@ -261,7 +261,7 @@ def read_the_audit_log(page: Page, email: str) -> None:
     page.get_by_role("button", name="Show").click()
     entries = page.locator("ol.changes > li")
     expect(entries).to_have_count(6)
-    expect(entries.first).to_contain_text("Running → Stopped, everybody gets")
+    expect(entries.first).to_contain_text("Running → Stopped, everyone gets")
     edit = entries.filter(has_text="Set-up changed")
     edit.locator("summary").click()
     expect(edit.locator("del", has_text="Ready for sumer?")).to_be_visible()

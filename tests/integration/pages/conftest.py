@@ -231,7 +231,8 @@ def clock() -> Clock:
 def app(sqlite) -> Iterator[Flask]:
     """One application, whose compiled templates all tests share; each gives it a database."""
     with closing(open_store(sqlite.upgraded())) as store:
-        settings = Settings(secret_key="made up for a test, long enough")
+        secret = "made up for a test, long enough"
+        settings = Settings(secret_key=secret, session_hours=720)  # tests move the clock by days
         yield create_app(Services(Engine(store), store.accounts, store.drafts), settings)
 
 

@@ -17,6 +17,7 @@ NEEDS = {
     "change_role": "admin",
     "clone_experiment": "manager",
     "confirm_discard": "manager",
+    "codes": "viewer",
     "confirm_remove_person": "admin",
     "confirm_revoke_key": "manager",
     "confirm_rotate_key": "manager",
@@ -35,6 +36,7 @@ NEEDS = {
     "edit": "manager",
     "end_other_sessions": "viewer",
     "end_session": "viewer",
+    "events_csv": "viewer",
     "experiment": "viewer",
     "experiments": "viewer",
     "files": "manager",
@@ -72,8 +74,11 @@ NEEDS = {
     "stop": "manager",
     "stop_experiment": "manager",
     "subject_decisions": "viewer",
+    "submit_code": None,
     "submit_sign_in": None,
     "take_step": "manager",
+    "turn_off_codes": "viewer",
+    "turn_on_codes": "viewer",
     "typed_preview": "manager",
     "upload": "manager",
     "variant_preview": "viewer",
@@ -303,7 +308,7 @@ def test_headers_tell_browsers_what_pages_never_need(site, manager):
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-Frame-Options"] == "DENY"
     assert headers["Referrer-Policy"] == "same-origin"
-    assert headers["Cache-Control"] == "private, no-cache"
+    assert headers["Cache-Control"] == "no-store"
 
 
 def test_no_page_has_script_or_style_of_its_own_inside(site, admin):

@@ -46,13 +46,14 @@ def test_the_list_shows_state_sends_and_gain(site, viewer):
     site.engine.choose("sale", [])
     (_, later, sale) = rows(viewer.get("/").text, "Campaigns")
     assert later[0].startswith("Later")
-    assert later[1:] == ["Draft", "0", "–", "–", "–"]
+    assert later[1:] == ["Draft", "Check the set-up, then start.", "0", "–", "–", "–"]
     assert sale[0].startswith("Spring sale")
-    assert sale[1:4] == ["Running", "200", "100 %"]
+    assert sale[1] == "Running"
+    assert sale[3:5] == ["200", "100 %"]
     gain = site.engine.results("sale").gain.over_equal_split
-    assert ("not yet measurable" in sale[4]) == (not gain.measurable)
+    assert ("not yet measurable" in sale[5]) == (not gain.measurable)
     started = datetime.fromtimestamp(site.clock.now - 11, UTC)
-    assert sale[5] == f"{started:%-d %b %Y, %H:%M} UTC"
+    assert sale[6] == f"{started:%-d %b %Y, %H:%M} UTC"
 
 
 def test_the_list_is_searched_and_filtered(site, viewer):
@@ -84,17 +85,16 @@ def test_each_state_is_told_in_words_with_the_next_step(site, manager):
     assert "Not started" in told()
     assert "6 versions of the email" in told()
     site.engine.start("sale", by="test")
-    assert "waiting for your sender" in told()
+    assert "No recipients yet. Upload a list or connect your mailer." in told()
     site.engine.choose("sale", [])
     decisions = site.send("sale", 0)
     assert decisions == []
     site.engine.choose("sale", [msgspec.convert({"subject_id": "u"}, type=_request())])
     site.engine.learn("sale")
-    assert "1 email sent; no result is complete yet" in told()
-    assert "10 seconds after its email was sent" in told()
+    assert "1 email sent. No results are final yet." in told()
+    assert "Results can change until 1000 seconds after an email was sent." in told()
     site.send("sale", 500, clicked)
-    assert "no comparison holds yet" in told()
-    assert "can no longer change, 1000 seconds after an email was sent" in told()
+    assert "501 emails sent. No results are final yet." in told()
     site.engine.pause("sale", by="test")
     assert "requests are refused until you resume" in told()
     site.engine.stop("sale", by="test")
@@ -111,7 +111,7 @@ def test_equal_shares_name_no_version_and_no_page_names_a_winner(site, viewer):
     site.make(policy={"name": "uniform"})
     site.send("sale", 300, clicked)
     text = words(viewer.get("/experiments/sale").text)
-    assert "no comparison holds yet" in text
+    assert "No results are final yet" in text
     for claim in ("winner", "wins", "significant", "beats"):
         assert claim not in text.lower()
 

@@ -328,3 +328,20 @@ class TestEarlierCampaigns:
         assert shrunk_rates([99, 99], [5, 6]) is None
         assert shrunk_rates([1000], [50]) is None
         assert shrunk_rates([1000, 1000], [0, 0]) is None
+
+
+def test_plan_says_what_its_control_group_can_show(simulate):
+    page = unescape(simulate().text)
+    assert "With 5\u202f% held out, this plan likely shows a gain of 38\u202f%." in page
+    assert "5\u202f% held out needs about 340,000 emails to show a gain of 10\u202f%" in page
+
+
+def test_plan_counts_emails_of_one_recipient_together(simulate):
+    page = unescape(simulate(recipients="500").text)
+    assert "This plan is too small for its control group of 5\u202f% to show a gain." in page
+    assert "A recipient gets about 40 emails" in page
+
+
+def test_audience_step_says_what_a_control_group_needs(manager, begun):
+    page = unescape(manager.get(f"{begun}/audience").text)
+    assert "5\u202f% held out needs about 1.9 million emails to show a gain of 10\u202f%" in page

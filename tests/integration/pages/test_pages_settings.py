@@ -7,8 +7,9 @@ import pytest
 from bandits.errors import NotFound
 
 
-def test_a_key_is_shown_once_and_works(site, manager):
-    answer = manager.post("/settings/keys", {"name": "Sender", "scopes": "choose"})
+def test_a_key_is_shown_once_and_works(site, manager, password):
+    sent = {"name": "Sender", "scopes": "choose", "password": password}
+    answer = manager.post("/settings/keys", sent)
     token = re.search(r'id="token">([^<]+)<', answer.text)[1]
     key = site.accounts.keys.find(token, at=site.clock())
     assert (key.name, key.scopes, key.created_by) == ("Sender", ("choose",), manager.email)
@@ -41,11 +42,11 @@ def test_key_form_keeps_ticks_and_name_after_an_error(manager):
 
 
 @pytest.mark.parametrize(("grace", "works"), [("0", False), ("3600", True), ("x", True)])
-def test_a_rotated_key_shows_its_new_token_once(site, manager, grace, works):
+def test_a_rotated_key_shows_its_new_token_once(site, manager, password, grace, works):
     new_key = site.accounts.keys.create("Sender", ["choose"], at=site.clock(), by="test")
     address = f"/settings/keys/{new_key.key.id}/rotate"
     assert "Give “Sender” a new token?" in manager.get(address).text
-    answer = manager.post(address, {"grace": grace})
+    answer = manager.post(address, {"grace": grace, "password": password})
     token = re.search(r'id="token">([^<]+)<', answer.text)[1]
     assert site.accounts.keys.find(token, at=site.clock()).id == new_key.key.id
     assert token not in manager.get("/settings/keys").text

@@ -23,7 +23,7 @@ def test_stop_asks_what_is_sent_then_and_names_it(site, manager):
     site.make()
     site.send("sale", 50)
     asked = manager.get("/experiments/sale/stop")
-    assert "Send nothing more" in words(asked.text)
+    assert "Stop sending" in words(asked.text)
     picked = manager.get("/experiments/sale/stop?ship=2")
     assert picked.location == "/experiments/sale/stop/2"
     confirmed = manager.get(picked.location)
@@ -50,12 +50,34 @@ def test_shipped_arm_is_sent_to_everybody_shown_and_logged(site, manager):
     decided = site.engine.choose("sale", [Request(f"late-{i}") for i in range(20)])
     assert {d.slots["content"]["variant"] for d in decided} == {"story"}
     text = words(manager.get("/experiments/sale").text)
-    assert "Everybody now gets “Plain · story · 0 % off”." in text
-    assert "everybody gets one version" in text
+    assert "Everyone now gets “Plain · story · 0 % off”." in text
+    assert "everyone gets one version" in text
     history = words(manager.get("/experiments/sale/history").text)
-    assert "Running → Stopped, everybody gets a · story · d0" in history
+    assert "Running → Stopped, everyone gets a · story · d0" in history
     archive = words(manager.get("/experiments/sale/archive").text)
-    assert "Everybody gets one version now. That ends" in archive
+    assert "Everyone gets one version now. That ends" in archive
+
+
+def test_stop_asks_what_the_control_group_gets_then(site, manager):
+    site.make(holdout=0.5)
+    site.send("sale", 50)
+    confirmed = manager.get("/experiments/sale/stop/0")
+    assert "What does the control group get?" in words(confirmed.text)
+    fields = manager.form("/experiments/sale/stop/0", "control_group")
+    assert manager.post("/experiments/sale/stop/0", fields | {"control_group": "control"})
+    after = site.engine.choose("sale", [Request(f"late-{i}") for i in range(40)])
+    shown = {(d.holdout, d.slots["content"]["variant"]) for d in after}
+    assert shown == {(False, "hero"), (True, "story")}
+    text = words(manager.get("/experiments/sale").text)
+    assert "Everyone but the control group now gets “Plain · hero · 0 % off”." in text
+    history = words(manager.get("/experiments/sale/history").text)
+    assert "Stopped, everyone but the control group gets a · hero · d0" in history
+
+
+def test_stop_asks_of_no_control_group_where_there_is_none(site, manager):
+    site.make(holdout=0.0)
+    site.send("sale", 50)
+    assert "control group" not in words(manager.get("/experiments/sale/stop/0").text)
 
 
 def test_stop_without_a_shipped_arm_sends_nothing_more(site, manager):

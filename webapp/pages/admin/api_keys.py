@@ -10,6 +10,7 @@ from bandits.errors import NotFound
 from storage.accounts.api_keys import ApiKey, KeyName, NewKey, Scope
 from webapp.pages import pages
 from webapp.pages.access import needs, person
+from webapp.pages.admin.confirmation import NOT_YOURS, is_own_password
 from webapp.services import services
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -48,28 +49,39 @@ def create_key() -> ResponseReturnValue:
         errors["name"] = "say in 1 to 100 characters what the key is for"
     if not scopes:
         errors["scopes"] = "tick at least one thing that the key may do"
+    if not errors and not is_own_password(request.form.get("password", "")):
+        errors["password"] = NOT_YOURS
     if errors:
         return _page(name, scopes, errors), 422
     keys, now = services().accounts.keys, services().engine.clock()
-    return _page(new_key=keys.create(name, scopes, at=now, by=person().email))
+    own = person().email
+    return _page(new_key=keys.create(name, scopes, at=now, by=own, owner=own))
 
 
 @pages.get("/settings/keys/<int:key_id>/rotate")
 @needs("manager")
 def confirm_rotate_key(key_id: int) -> ResponseReturnValue:
     """Ask how long the old token goes on working."""
-    return render_template("admin/rotate_key.html", key=_key(key_id), graces=GRACES, tab="keys")
+    return _rotation_page(_key(key_id))
 
 
 @pages.post("/settings/keys/<int:key_id>/rotate")
 @needs("manager")
 def rotate_key(key_id: int) -> ResponseReturnValue:
     """Give a key a new token and show it, for the only time."""
+    if not is_own_password(request.form.get("password", "")):
+        return _rotation_page(_key(key_id), {"password": NOT_YOURS}), 422
     keys, now = services().accounts.keys, services().engine.clock()
     grace = request.form.get("grace", 86_400, type=int)
     if grace not in GRACES:
         grace = 86_400
     return _page(new_key=keys.rotate(key_id, grace_seconds=grace, at=now, by=person().email))
+
+
+def _rotation_page(key: ApiKey, errors: dict[str, str] | None = None) -> str:
+    return render_template(
+        "admin/rotate_key.html", key=key, graces=GRACES, errors=errors or {}, tab="keys"
+    )
 
 
 @pages.get("/settings/keys/<int:key_id>/revoke")

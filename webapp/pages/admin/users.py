@@ -2,16 +2,16 @@
 
 from typing import cast, get_args
 
-from flask import abort, flash, redirect, render_template, request, url_for
+from flask import abort, current_app, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import AlreadyExists, NotFound
 from storage.accounts import Role, User
 from webapp.pages import pages
-from webapp.pages.access import needs, person, start_session
+from webapp.pages.access import needs, open_with_any_password, person, start_session
+from webapp.pages.admin.confirmation import NOT_YOURS, is_own_password
 from webapp.pages.admin.sessions import sign_in_places
-from webapp.pages.admin.throttle import count_guess, forget_guesses
-from webapp.passwords import hash_password, matches, refuse_password
+from webapp.passwords import hash_password, refuse_password
 from webapp.services import services
 
 ROLES: dict[Role, str] = {
@@ -25,6 +25,7 @@ _REGISTERED = "there is an account with this address already"
 
 @pages.get("/settings")
 @needs("viewer")
+@open_with_any_password
 def account() -> ResponseReturnValue:
     """Show the account of the person who is signed in."""
     return _account_page({})
@@ -32,18 +33,18 @@ def account() -> ResponseReturnValue:
 
 @pages.post("/settings")
 @needs("viewer")
+@open_with_any_password
 def change_password() -> ResponseReturnValue:
     """Change the password of the person who is signed in; their other sessions end."""
     accounts, user = services().accounts, person().user
     current, new = request.form.get("current", ""), request.form.get("new", "")
-    count_guess(user.email)
     errors = {}
-    if not matches(user.password_hash, current):
-        errors["current"] = "this is not your password"
-    else:
-        forget_guesses(user.email)
+    if not is_own_password(current):
+        errors["current"] = NOT_YOURS
     if refusal := refuse_password(new, user.email):
         errors["new"] = refusal
+    elif new == current:
+        errors["new"] = "must differ from the one you have"
     elif new != request.form.get("again", ""):
         errors["again"] = "differs from the new password above"
     if errors:
@@ -60,6 +61,7 @@ def _account_page(errors: dict[str, str]) -> str:
         errors=errors,
         roles=ROLES,
         sign_in_places=sign_in_places(),
+        session_hours=f"{current_app.config['SESSION_SECONDS'] / 3600:g}",
         tab="account",
     )
 
@@ -92,13 +94,21 @@ def add_person() -> ResponseReturnValue:
     if not errors:
         try:
             services().accounts.add_user(
-                email, hash_password(password), cast("Role", role), at=_now(), by=person().email
+                email,
+                hash_password(password),
+                cast("Role", role),
+                at=_now(),
+                by=person().email,
+                must_change=True,
             )
         except AlreadyExists:  # a moment ago
             errors["email"] = _REGISTERED
     if errors:
         return _people_page(email, role, errors), 422
-    flash(f"{email} can sign in now, as {role}. Tell them their password in person.")
+    flash(
+        f"{email} can sign in now, as {role}. Share the password securely: they choose their own"
+        " when they sign in."
+    )
     return redirect(url_for("pages.people"))
 
 
@@ -132,18 +142,28 @@ def reset_password(user_id: int) -> ResponseReturnValue:
         return render_template(
             "admin/reset_password.html", user=user, refusal=refusal, tab="people"
         ), 422
-    services().accounts.set_password(
-        user.email, hash_password(password), at=_now(), by=person().email
+    accounts, now, own = services().accounts, _now(), person().email
+    accounts.set_password(user.email, hash_password(password), at=now, by=own, must_change=True)
+    if user.totp_secret is not None and "codes_off" in request.form:
+        accounts.set_totp(user.email, None, at=now, by=own)
+    flash(
+        f"{user.email} has a new password and is signed out everywhere. Share it securely: they"
+        " choose their own when they sign in."
     )
-    flash(f"{user.email} has a new password and is signed out everywhere. Tell it in person.")
     return redirect(url_for("pages.people"))
 
 
 @pages.get("/settings/people/<int:user_id>/remove")
 @needs("admin")
 def confirm_remove_person(user_id: int) -> ResponseReturnValue:
-    """Ask before a person is removed."""
-    return render_template("admin/remove_person.html", user=_other_user(user_id), tab="people")
+    """Ask before a person is removed, and what becomes of their keys."""
+    user = _other_user(user_id)
+    keys = [
+        key
+        for key in services().accounts.keys.all()
+        if key.owner == user.email and key.revoked_at is None
+    ]
+    return render_template("admin/remove_person.html", user=user, keys=keys, tab="people")
 
 
 @pages.post("/settings/people/<int:user_id>/remove")
@@ -151,7 +171,9 @@ def confirm_remove_person(user_id: int) -> ResponseReturnValue:
 def remove_person(user_id: int) -> ResponseReturnValue:
     """Remove a person."""
     user = _other_user(user_id)
-    services().accounts.remove_user(user.email, at=_now(), by=person().email)
+    own = person().email
+    heir = own if request.form.get("keys") == "hand over" else None
+    services().accounts.remove_user(user.email, at=_now(), by=own, heir=heir)
     flash(f"{user.email} can no longer sign in.")
     return redirect(url_for("pages.people"))
 

@@ -150,7 +150,7 @@ def _mark(stored: StoredDecision) -> str:
     if stored.cancelled_at is not None:
         return "never sent"
     if stored.shipped:
-        return "after the stop"
+        return "control group, after the stop" if stored.holdout else "after the stop"
     if stored.fallback:
         return "stand-in"
     return "control group" if stored.holdout else ""

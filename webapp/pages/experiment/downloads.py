@@ -9,10 +9,12 @@ from flask import Response
 from flask.typing import ResponseReturnValue
 
 from bandits.inference.intervals import Finding
+from bandits.results import EventGroup
+from webapp.api.experiments import results_document
 from webapp.charts import average_rewards, send_shares
 from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.experiment.labels import slot_name, variant_name
+from webapp.pages.experiment.labels import arm_name, slot_name, variant_name
 from webapp.pages.experiment.results import load_results_view
 from webapp.pages.formatting import csv_response
 from webapp.services import services
@@ -34,11 +36,38 @@ _FIGURES = (
     "expected_loss",
 )
 
+_EVENT_FIGURES = (
+    "event",
+    "weight",
+    "less_is_better",
+    "version",
+    "sent",
+    "still_open",
+    "emails",
+    "events",
+    "rate_so_far",
+    "value_so_far",
+    "final",
+    "final_emails",
+    "rate",
+    "rate_low",
+    "rate_high",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "value",
+    "value_low",
+    "value_high",
+    "value_difference",
+    "value_difference_low",
+    "value_difference_high",
+)
+
 
 @pages.get("/experiments/<key:key>/results.csv")
 @needs("viewer")
 def results_csv(key: str) -> ResponseReturnValue:
-    """Export the table of versions."""
+    """Export the table of versions; each row ends with the campaign's verdict."""
     record, view = load_results_view(key)
     slots = [s.key for s in record.configuration.experiment.slots]
     metrics = list(record.configuration.experiment.reward.metrics)
@@ -47,10 +76,11 @@ def results_csv(key: str) -> ResponseReturnValue:
             *(row.result.variants[s] for s in slots),
             *_figures(row.result),
             *(row.result.metrics[m] for m in metrics),
+            view.verdict.text,
         ]
         for row in view.arms
     ]
-    return csv_response(f"{key}-results.csv", [*slots, *_FIGURES, *metrics], rows)
+    return csv_response(f"{key}-results.csv", [*slots, *_FIGURES, *metrics, "verdict"], rows)
 
 
 @pages.get("/experiments/<key:key>/parts.csv")
@@ -66,6 +96,26 @@ def parts_csv(key: str) -> ResponseReturnValue:
     return csv_response(f"{key}-parts.csv", ["part", "variant", "name", *_FIGURES], rows)
 
 
+@pages.get("/experiments/<key:key>/events.csv")
+@needs("viewer")
+def events_csv(key: str) -> ResponseReturnValue:
+    """Export every event by version."""
+    engine = services().engine
+    experiment = engine.store.experiments.record(key).configuration.experiment
+    results = engine.results(key)
+    labels = [arm_name(experiment, arm.variants) for arm in results.arms]
+    rows = []
+    for event in results.events:
+        head = [event.name, event.weight, event.less_is_better]
+        for label, arm in zip(labels, event.arms, strict=True):
+            findings = (arm.closed_rate, arm.difference, arm.closed_value, arm.value_difference)
+            intervals = [value for finding in findings for value in bounds(finding)]
+            rows.append([*head, label, *_event_counts(arm), *intervals])
+        if event.holdout is not None:
+            rows.append([*head, "control group", *_event_counts(event.holdout), *[None] * 12])
+    return csv_response(f"{key}-events.csv", _EVENT_FIGURES, rows)
+
+
 @pages.get("/experiments/<key:key>/health.csv")
 @needs("viewer")
 def health_csv(key: str) -> ResponseReturnValue:
@@ -79,7 +129,7 @@ def health_csv(key: str) -> ResponseReturnValue:
 @needs("viewer")
 def results_json(key: str) -> ResponseReturnValue:
     """Export the results as the API answers them, with every interval's promise."""
-    body = msgspec.json.format(msgspec.json.encode(services().engine.results(key)))
+    body = msgspec.json.format(msgspec.json.encode(results_document(services(), key)))
     response = Response(body, content_type="application/json")
     response.headers["Content-Disposition"] = f'attachment; filename="{key}-results.json"'
     return response
@@ -128,6 +178,19 @@ def _figures(result: Any) -> Sequence[Any]:
         *bounds(result.lift),
         result.chance_best,
         result.expected_loss,
+    ]
+
+
+def _event_counts(group: EventGroup) -> list[float | None]:
+    return [
+        group.sent,
+        group.open,
+        group.emails,
+        group.events,
+        group.rate,
+        group.value,
+        group.closed,
+        group.closed_emails,
     ]
 
 

@@ -15,6 +15,7 @@ from bandits.store.values import ExperimentRecord
 from webapp.pages import pages
 from webapp.pages.access import needs, person
 from webapp.pages.experiment.labels import STATES, Measure, reward_measure
+from webapp.pages.experiment.verdict_text import VerdictText, verdict_text
 from webapp.pages.form.slugs import unused_key
 from webapp.sample import sample_experiment
 from webapp.services import services
@@ -26,13 +27,20 @@ _STATES = list(STATES)
 
 
 class ExperimentRow(Struct, frozen=True):
-    """One experiment's row; `gain` is None where nothing has been sent."""
+    """One experiment's row.
+
+    Attributes:
+        gain: None where nothing is complete.
+        trusted: false while emails are not sent as intended.
+    """
 
     record: ExperimentRecord
     measure: Measure
-    sent: int = 0
-    complete: int = 0
-    gain: Gain | None = None
+    verdict: VerdictText
+    sent: int
+    complete: int
+    gain: Gain | None
+    trusted: bool
 
 
 # Sort keys of the list; True where the largest comes first.
@@ -115,12 +123,13 @@ def _matches(record: ExperimentRecord, search: str) -> bool:
 def _row(record: ExperimentRecord) -> ExperimentRow:
     """Read an experiment's row: as quick with ten million sends as with ten."""
     measure = reward_measure(record.configuration.experiment.reward)
+    engine = services().engine
+    results = engine.results(record.key)
     sent, complete = _counts(record)
-    if not complete:
-        return ExperimentRow(record, measure, sent, complete)
-    return ExperimentRow(
-        record, measure, sent, complete, services().engine.results(record.key).gain
-    )
+    verdict = verdict_text(record, results, engine.clock())
+    gain = results.gain if complete else None
+    trusted = results.verdict.action != "check_health"
+    return ExperimentRow(record, measure, verdict, sent, complete, gain, trusted)
 
 
 def _counts(record: ExperimentRecord) -> tuple[int, int]:

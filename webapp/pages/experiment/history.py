@@ -25,6 +25,11 @@ TITLES = {
     ("user", "set role"): "Role changed",
     ("user", "set password"): "New password",
     ("user", "sign out"): "Signed out elsewhere",
+    ("user", "sign in"): "Signed in",
+    ("user", "fail to sign in"): "Sign-in failed",
+    ("user", "turn on codes"): "Sign-in codes turned on",
+    ("user", "turn off codes"): "Sign-in codes turned off",
+    ("key", "hand over"): "Handed over",
     ("key", "create"): "Made",
     ("key", "revoke"): "Revoked",
     ("key", "rotate"): "Given a new token",
@@ -52,7 +57,10 @@ def change_entry(change: AuditEntry) -> ChangeEntry:
             before, after = change.before["state"], change.after["state"]
             title = f"{STATES[before]} → {STATES[after]}"
             if shipped := change.after.get("ship"):
-                title += f", everybody gets {' · '.join(shipped.values())}"
+                everyone = "everyone"
+                if change.after.get("keep_control_group"):
+                    everyone = "everyone but the control group"
+                title += f", {everyone} gets {' · '.join(shipped.values())}"
             return ChangeEntry(title, change.by, change.at, ())
         case "create" if kind == "experiment":
             return ChangeEntry(TITLES[kind, "create"], change.by, change.at, ())

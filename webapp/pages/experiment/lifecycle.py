@@ -114,7 +114,7 @@ def confirm_step(key: str, name: str) -> ResponseReturnValue:
     consequences = list(step.consequences)
     if name == "archive" and record.shipped is not None:
         consequences.insert(
-            0, "Everybody gets one version now. That ends: your sender's requests are refused."
+            0, "Everyone gets one version now. That ends: your sender's requests are refused."
         )
     return render_template(
         "experiment/confirm_step.html",

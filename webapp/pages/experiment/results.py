@@ -11,13 +11,25 @@ from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, Figure, reward_figure, share_figure
 from webapp.pages import pages
 from webapp.pages.access import needs
+from webapp.pages.experiment.events import events_view
 from webapp.pages.experiment.labels import slot_name, variant_name
 from webapp.pages.experiment.results_view import ResultsView, results_view
 from webapp.services import services
 from webapp.table_images import interval_picture, text_picture
 
 # Parts of the page that are updated.
-LIVE_PARTS = ("status", "summary", "shares", "rewards", "versions", "others", "parts", "health")
+LIVE_PARTS = (
+    "status",
+    "summary",
+    "shares",
+    "rewards",
+    "versions",
+    "others",
+    "events",
+    "parts",
+    "answers",
+    "health",
+)
 
 
 @pages.get("/experiments/<key:key>")
@@ -29,6 +41,7 @@ def experiment(key: str) -> ResponseReturnValue:
         "experiment/results.html",
         record=record,
         view=view,
+        events=events_view(record, view.results, [row.result.index for row in view.ranked]),
         charts=_charts(view),
         tab="results",
     )
@@ -40,8 +53,13 @@ def live_results(key: str) -> ResponseReturnValue:
     """Answer with the parts of the page that change, and the charts, as JSON."""
     record, view = load_results_view(key)
     charts = _charts(view)
-    context = {"record": record, "view": view, "charts": charts}
-    exists = {"others": bool(view.others), "parts": len(view.parts) > 1}
+    events = events_view(record, view.results, [row.result.index for row in view.ranked])
+    context = {"record": record, "view": view, "events": events, "charts": charts}
+    exists = {
+        "others": bool(view.others),
+        "parts": len(view.parts) > 1,
+        "answers": bool(view.answers),
+    }
     parts = {
         n: render_template(f"experiment/live/{n}.html", **context)
         for n in LIVE_PARTS
@@ -50,7 +68,7 @@ def live_results(key: str) -> ResponseReturnValue:
     content = {"state": record.state, "parts": parts, "charts": charts}
     body = msgspec.json.encode(content)
     response = Response(body, content_type="application/json")
-    response.headers["Cache-Control"] = "private, no-cache"
+    response.headers["Cache-Control"] = "no-store"
     response.set_etag(blake2b(body, digest_size=16).hexdigest())
     return response.make_conditional(request)
 

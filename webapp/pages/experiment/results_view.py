@@ -12,7 +12,8 @@ from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, arm_styles
 from webapp.pages.experiment.health import HealthCheck, health_checks
 from webapp.pages.experiment.labels import Measure, arm_name, reward_measure, variant_names
-from webapp.pages.experiment.results_text import ResultFacts, ResultsVerdict, results_verdict
+from webapp.pages.experiment.questions import Answer, answer_questions
+from webapp.pages.experiment.verdict_text import VerdictText, is_final, verdict_text
 
 _REACH = 4.0  # an interval this many times as wide as the middle one is drawn cut off
 
@@ -111,20 +112,19 @@ class ResultsView(Struct, frozen=True):
     Attributes:
         arms: rows in the arms' own order, as charts and exports list them.
         ranked: the best so far first, those without results last.
-        running_seconds: from the start until the stop, or now.
         final: the result cannot change any more.
     """
 
-    verdict: ResultsVerdict
+    verdict: VerdictText
     measure: Measure
     arms: tuple[ArmRow, ...]
     ranked: tuple[ArmRow, ...]
     parts: tuple[PartRows, ...]
     scales: BarScales
     health: tuple[HealthCheck, ...]
+    answers: tuple[Answer, ...]
     sent: int
     complete: int
-    running_seconds: float
     final: bool
     results: Results
 
@@ -137,6 +137,13 @@ class ResultsView(Struct, frozen=True):
     def others(self) -> tuple[ArmRow, ...]:
         """The rows that are a click away."""
         return self.ranked[FIRST_ROWS:]
+
+    @property
+    def too_new(self) -> frozenset[int]:
+        """Arms that are left out of a comparison which others are in."""
+        uncompared = self.results.verdict.uncompared
+        compares = len(uncompared) < len(self.arms) - 1 and self.verdict.leader is not None
+        return frozenset(uncompared if compares else ())
 
     @property
     def control(self) -> ArmRow:
@@ -189,27 +196,26 @@ def results_view(record: ExperimentRecord, results: Results, now: float) -> Resu
     )
     measure = reward_measure(experiment.reward)
     quoted_labels = [f"“{label}”" for label in labels]  # a subject line is a sentence of its own
-    facts = ResultFacts(record, results, measure, quoted_labels, now, sent, complete)
     parts = _parts(experiment, results)
     return ResultsView(
-        results_verdict(facts),
+        verdict_text(record, results, now),
         measure,
         arms,
         _ranked(arms, results),
         parts,
         _scales(arms, parts),
         health_checks(experiment, results, quoted_labels, measure),
+        answer_questions(record, results),
         sent,
         complete,
-        facts.seconds,
-        facts.final,
+        is_final(record, now),
         results,
     )
 
 
 def _ranked(arms: Sequence[ArmRow], results: Results) -> tuple[ArmRow, ...]:
     sign = 1.0 if results.goal == "minimise" else -1.0
-    leader = None if results.lead is None else results.lead.arm
+    leader = results.verdict.arm
 
     def place(row: ArmRow) -> tuple[bool, bool, float, int]:
         value = row.result.value

@@ -68,9 +68,11 @@ def ship_arm(key: str, arm: int) -> ResponseReturnValue:
     record = services().engine.store.experiments.record(key)
     _require_running(record)
     variants = _variants(record, arm)
-    services().engine.stop(key, by=person().email, ship=variants)
+    keeps_control = request.form.get("control_group") == "control"
+    services().engine.stop(key, by=person().email, ship=variants, keep_control_group=keeps_control)
     title, shipped = record.configuration.experiment.title, _quoted_name(record, arm)
-    flash(f"{title}: it is stopped, and everybody gets {shipped}.")
+    everyone = "everyone but the control group" if keeps_control else "everyone"
+    flash(f"{title} is stopped, and {everyone} gets {shipped}.")
     return redirect(url_for("pages.experiment", key=key))
 
 
@@ -95,12 +97,13 @@ def _confirmation(record: ExperimentRecord, arm: int | None) -> ResponseReturnVa
         record=record,
         name="stop",
         step=_STEP,
+        shipped=shipped,
         question=f"Stop and keep sending {shipped}?",
         button=f"Stop {experiment.title} and keep sending {shipped}",
         consequences=[
             (
-                f"Every recipient your sender asks about gets {shipped} from now on, the control"
-                " group and recipients who got another version before included."
+                f"Every recipient your sender asks about gets {shipped} from now on, also those who"
+                " got another version before."
             ),
             "Nothing more is learned, and it cannot be started again.",
             counting,

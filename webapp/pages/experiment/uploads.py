@@ -36,7 +36,7 @@ class ColumnMapping(Struct, frozen=True):
         by_subject: it holds subjects; in a file of results, otherwise decision ids.
         features: the column of each feature.
         in_rows: in a file of results, each row is an event that names its metric.
-        metrics: the column of each metric.
+        metrics: the column of each declared metric and listed event.
         extra: the columns `metric`, `value`, `event` and `occurred_at`.
         anew: decide again for subjects who have a decision.
         contents: write the payloads, besides the keys.
@@ -236,7 +236,7 @@ def _guess_mapping(upload: Upload, columns: Sequence[str], experiment: Experimen
         by_subject=not by_decision,
         features={f.name: columns_by_name.get(f.name.casefold(), "") for f in experiment.context},
         in_rows=bool(extra["metric"]),
-        metrics={m: columns_by_name.get(m.casefold(), "") for m in rule.metrics},
+        metrics={m: columns_by_name.get(m.casefold(), "") for m in rule.event_names},
         extra=extra,
     )
 
@@ -249,7 +249,7 @@ def _submitted_mapping(experiment: Experiment) -> ColumnMapping:
         by_subject=form.get("by") != "decision",
         features={f.name: form.get(f"feature:{f.name}", "") for f in experiment.context},
         in_rows=form.get("shape") == "rows",
-        metrics={m: form.get(f"metric:{m}", "") for m in experiment.reward.metrics},
+        metrics={m: form.get(f"metric:{m}", "") for m in experiment.reward.event_names},
         extra={n: form.get(n, "") for n in ("metric", "value", "event", "occurred_at")},
         anew="anew" in form,
         contents="contents" in form,

@@ -157,6 +157,7 @@ class TypedPlan(Struct, frozen=True):
         emails: number of emails.
         over: time from the first wave until the one after the last would leave.
         waves: number of equal waves.
+        recipients: number of recipients, where each gets several of the emails.
         base: success rate of the worst arm, in per cent.
         better: lead of the best arm over that rate, in per cent.
         rates: success rate of each arm in per cent, instead of `base` and `better`.
@@ -172,6 +173,7 @@ class TypedPlan(Struct, frozen=True):
     rates: tuple[str, ...] = ()
     worth: str = ""
     earlier: str = ""
+    recipients: str = ""
 
 
 class TypedDraft(TypedExperiment, frozen=True):

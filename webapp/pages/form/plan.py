@@ -36,6 +36,7 @@ class Plan(Struct, frozen=True):
         rates: success rates of all arms, or of the worst and the best only.
         has_rate_per_version: `rates` holds one for each arm.
         worth: mean reward of a success.
+        recipients: number of recipients; as many as emails where each gets one.
     """
 
     experiment: Experiment
@@ -45,6 +46,7 @@ class Plan(Struct, frozen=True):
     rates: tuple[float, ...]
     has_rate_per_version: bool
     worth: float
+    recipients: int = 0
 
     @property
     def wave_gap(self) -> float:
@@ -72,6 +74,13 @@ class Plan(Struct, frozen=True):
         return round(self.emails * (1 - self.experiment.holdout))
 
     @property
+    def emails_per_recipient(self) -> float:
+        """Emails of each recipient that count: one, where they keep the version of the first."""
+        if self.experiment.assignment == "per_subject":
+            return 1.0
+        return max(1.0, self.emails / self.recipients) if self.recipients else 1.0
+
+    @property
     def floor(self) -> float:
         """The minimum share of each version."""
         floor = self.experiment.floor
@@ -80,7 +89,8 @@ class Plan(Struct, frozen=True):
     def digest(self) -> bytes:
         """Return the identity of the plan, by which it is simulated once."""
         relevant = msgspec.structs.replace(self.experiment, key="plan", name="")
-        return msgspec.json.encode(msgspec.structs.replace(self, experiment=relevant))
+        simulated = msgspec.structs.replace(self, experiment=relevant, recipients=0)
+        return msgspec.json.encode(simulated)
 
 
 def read_plan(form: TypedDraft, experiment: Experiment) -> Plan:
@@ -113,9 +123,22 @@ def read_plan(form: TypedDraft, experiment: Experiment) -> Plan:
         worth = read("worth", typed.worth, 1e-9, 1e9, "what a success brings on average, above 0")
     if not faults and emails < waves:
         faults.append(Fault("plan/waves", "must not be more than there are emails"))
+    requirement = "a number of recipients, at most one for each email"
+    recipients = 0.0
+    if typed.recipients.strip():
+        recipients = read("recipients", typed.recipients, 1, max(emails, 1), requirement)
     if faults:
         raise InvalidInput(faults)
-    return Plan(experiment, int(emails), seconds, int(waves), rates, has_rate_per_version, worth)
+    return Plan(
+        experiment,
+        int(emails),
+        seconds,
+        int(waves),
+        rates,
+        has_rate_per_version,
+        worth,
+        int(recipients),
+    )
 
 
 Reader = Callable[[str, str, float, float, str], float]
@@ -194,6 +217,12 @@ def _reward_moments(
     variation = 0.0 if fixed else exp(_SIGMA**2) - 1  # of a log-normal value, squared
     means = rates * worth
     return means, np.sqrt(np.maximum(rates * worth**2 * (1 + variation) - means**2, 1e-18))
+
+
+def success_square(rule: RewardRule) -> float:
+    """Return the mean square of a success's worth over its squared mean."""
+    (metric, *others) = rule.metrics.values()
+    return 1.0 if not others and metric.is_binary else exp(_SIGMA**2)
 
 
 def nearest_viable_plan(plan: Plan) -> Plan:

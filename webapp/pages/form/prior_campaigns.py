@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec.structs import replace
 
+from bandits.array_types import FloatArray
 from bandits.store.values import ExperimentRecord
 from webapp.pages.form.form_model import TypedDraft
 from webapp.pages.form.plan import is_binary
@@ -38,17 +39,24 @@ def with_prior_rates(form: TypedDraft) -> TypedDraft:
 
 
 def shrunk_rates(complete: Sequence[int], reward: Sequence[float]) -> tuple[float, float] | None:
-    """Estimate the rates of the worst and the best arm; None while there are too few results.
+    """Estimate the rates of the worst and the best arm; None while there are too few results."""
+    has_enough = np.array(complete) >= _ENOUGH
+    n = np.array(complete, dtype=np.float64)[has_enough]
+    shrunk = shrink_rates(n, np.array(reward)[has_enough] / n)
+    return None if shrunk is None else (float(shrunk[0].min()), float(shrunk[0].max()))
+
+
+def shrink_rates(n: FloatArray, rates: FloatArray) -> tuple[FloatArray, FloatArray] | None:
+    """Shrink rates (K,), of n results each (K,), towards their mean; None for fewer than two.
+
+    Returned are the rates and the standard deviation that each is still uncertain by.
 
     The best of several measured rates is too high by chance, and the worst too low. So each is
     shrunk towards the mean of all by the share of the spread that is chance (James and Stein, 1961,
     in the form of DerSimonian and Laird, 1986).
     """
-    has_enough = np.array(complete) >= _ENOUGH
-    if has_enough.sum() < 2:  # noqa: PLR2004 - a spread needs two
+    if len(n) < 2:  # noqa: PLR2004 - a spread needs two
         return None
-    n = np.array(complete, dtype=np.float64)[has_enough]
-    rates = np.array(reward)[has_enough] / n
     mean = float((n * rates).sum() / n.sum())
     if not 0 < mean < 1:
         return None
@@ -57,5 +65,5 @@ def shrunk_rates(complete: Sequence[int], reward: Sequence[float]) -> tuple[floa
     excess = float((weights * (rates - mean) ** 2).sum()) - (len(n) - 1)
     scale = float(weights.sum() - (weights**2).sum() / weights.sum())
     spread = max(0.0, excess / scale)
-    better = mean + spread / (spread + noise) * (rates - mean)
-    return float(better.min()), float(better.max())
+    kept = spread / (spread + noise)
+    return mean + kept * (rates - mean), np.sqrt(kept * noise)

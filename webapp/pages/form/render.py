@@ -8,7 +8,7 @@ from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
 from bandits.errors import Fault
-from webapp.pages.form import advice, examples, form_model, steps
+from webapp.pages.form import advice, control_group_text, examples, form_model, steps
 from webapp.pages.form.draft_store import SavedDraft, draft_title
 from webapp.pages.form.field_paths import in_order, title_of
 from webapp.pages.form.fields import methods
@@ -118,6 +118,8 @@ def _step_context(form: TypedDraft, step: str, open_faults: Sequence[Fault]) -> 
     match step:
         case "success":
             return {"worked_example": examples.worked_example(form)}
+        case "audience":
+            return {"control_group": control_group_text.usual_sentence(form)}
         case "learning":
             return {"advice": advice.advise(form)}
         case "start":

@@ -8,7 +8,7 @@ from simulations.planning.forecast import PlanForecast
 from webapp.charts import Figure, forecast_figure
 from webapp.pages.access import person
 from webapp.pages.experiment.labels import arm_name
-from webapp.pages.form import prior_campaigns
+from webapp.pages.form import control_group_text, prior_campaigns
 from webapp.pages.form.forecast_text import forecast_verdict, reward_unit, test_label
 from webapp.pages.form.forecasts import Forecast, forecasts
 from webapp.pages.form.form_model import TypedDraft
@@ -33,7 +33,11 @@ def start_step_context(form: TypedDraft) -> dict[str, object]:
     except InvalidInput:  # the fields show it once a simulation is requested
         return context
     forecast = _forecast(plan)
-    context |= {"forecast": forecast, "plan": plan}
+    context |= {
+        "forecast": forecast,
+        "plan": plan,
+        "control_group": control_group_text.plan_sentences(plan),
+    }
     if forecast is not None and forecast.result is not None and forecast.over.is_set():
         context |= {
             "verdict": forecast_verdict(forecast),

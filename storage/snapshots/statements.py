@@ -1,0 +1,37 @@
+"""Dated statements of an experiment: claims that held when they were made, kept for pages.
+
+They are no sums, so no audit compares them: what rested on decisions that were erased is dropped.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+from sqlalchemy import delete, insert, select
+
+from bandits.store.values import ExperimentRecord
+from bandits.verdict import Statements, StatementsReset
+from storage.databases import Transaction
+from storage.schema import statements as table
+
+
+def read_statements(transaction: Transaction, record: ExperimentRecord) -> Statements:
+    """Read what is kept; nothing before anything was claimed."""
+    query = select(table.c.content).where(table.c.experiment_id == record.id)
+    content = transaction.execute(query).scalar_one_or_none()
+    return Statements() if content is None else msgspec.msgpack.decode(content, type=Statements)
+
+
+def write_statements(
+    transaction: Transaction, record: ExperimentRecord, statements: Statements
+) -> None:
+    """Keep statements instead of those before."""
+    transaction.execute(delete(table).where(table.c.experiment_id == record.id))
+    row = {"experiment_id": record.id, "content": msgspec.msgpack.encode(statements)}
+    transaction.execute(insert(table).values(row))
+
+
+def drop_statements(transaction: Transaction, record: ExperimentRecord, at: float) -> None:
+    """Drop statements since decisions that they rested on are erased, and note when."""
+    if read_statements(transaction, record).statements:
+        reset = StatementsReset(datetime.fromtimestamp(at, UTC), "erasure")
+        write_statements(transaction, record, Statements(at, (), reset))

@@ -1,0 +1,234 @@
+"""Campaigns in every state that a page can show, made through the engine by a clock that is set.
+
+Ids, salts and what recipients do follow from a seed, so that a campaign is the same each time.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from random import Random
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from bandits.engine import Engine
+from bandits.experiment import Experiment
+from bandits.schemas import Decision, Request, Reward
+
+DAY = 86_400.0
+START = datetime(2026, 5, 12, 8, tzinfo=UTC).timestamp()  # a Tuesday morning
+SUBJECTS = ("Still thinking about that balcony?", "48 hours only: 10 % off", "Your May favourites")
+
+Rate = Callable[[str, Any], float]  # of a click, by the variant and the recipient's channel
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class CampaignMaker:
+    """Makes campaigns with an engine that reads `clock`."""
+
+    def __init__(self, engine: Engine, clock: Clock) -> None:
+        self.engine = engine
+        self.clock = clock
+        self._sent = 0
+        self._random = Random(12)
+
+    def make(
+        self,
+        key: str,
+        n_versions: int = 2,
+        *,
+        days_ago: float = 0.0,
+        start: bool = True,
+        **declared: Any,
+    ) -> str:
+        """Declare a campaign of subject lines a, b and c, and start it some days before `START`."""
+        self.clock.now = START - days_ago * DAY
+        variants = [
+            {"key": k, "payload": {"text": SUBJECTS[i]}} for i, k in enumerate("abc"[:n_versions])
+        ]
+        standard = {
+            "key": key,
+            "name": key.replace("-", " ").capitalize(),
+            "slots": [{"key": "subject_line", "kind": "subject_line", "variants": variants}],
+            "policy": {"name": "thompson"},
+            "floor": 0.1,
+            "reward": {
+                "metrics": {"click": {}},
+                "window_seconds": 7200.0,
+                "maturity_seconds": 60.0,
+            },
+        }
+        self.engine.create(msgspec.convert(standard | declared, Experiment), by="anna@shop.example")
+        if start:
+            self.engine.start(key, by="anna@shop.example")
+        return key
+
+    def send(self, key: str, n: int, rate: Rate, channels: str = "") -> list[Decision]:
+        """Send n emails now, to recipients of these channels in turn; report their clicks."""
+        first, self._sent = self._sent, self._sent + n
+        requests = [
+            Request(
+                f"recipient-{i}",
+                {"channel": channels[i % len(channels)]} if channels else None,
+                decision_id=f"email-{i}",
+            )
+            for i in range(first, first + n)
+        ]
+        decisions = self.engine.choose(key, requests)
+        clicks = [
+            Reward(str(decision.decision_id), "first", "click")
+            for decision, request in zip(decisions, requests, strict=True)
+            if self._random.random()
+            < rate(_variant(decision), (request.context or {}).get("channel"))
+        ]
+        if clicks:
+            self.engine.reward(clicks)
+        return decisions
+
+    def days(self, key: str, n_days: int, n: int, rate: Rate, channels: str = "") -> None:
+        """Send n emails each day, and learn before each next one."""
+        for _ in range(n_days):
+            self.send(key, n, rate, channels)
+            self.clock.now += DAY
+            self.engine.learn(key)
+
+    def add_variant(self, key: str, variant: str, text: str) -> None:
+        """Let a version join."""
+        record = self.engine.store.experiments.record(key)
+        declared = record.configuration.experiment
+        (slot,) = declared.slots
+        added = msgspec.convert({"key": variant, "payload": {"text": text}}, type(slot.variants[0]))
+        variants = type(slot.variants)((*slot.variants, added))
+        edited = replace(declared, slots=type(declared.slots)((replace(slot, variants=variants),)))
+        version = record.configuration.version
+        self.engine.edit(key, edited, version=version, by="anna@shop.example")
+
+
+def _variant(decision: Decision) -> str:
+    return decision.slots["subject_line"]["variant"]
+
+
+def by_variant(**rates: float) -> Rate:
+    """Give every variant a rate, the same for all."""
+    return lambda variant, _: rates[variant]
+
+
+def by_channel(**rates: dict[str, float]) -> Rate:
+    """Give every variant a rate in each channel."""
+    return lambda variant, channel: rates[variant][channel]
+
+
+PERSONAL = {
+    "policy": {"name": "linucb"},
+    "floor": 0.05,
+    "context": [{"name": "channel", "kind": "category", "values": ["x", "y"]}],
+}
+TASTES = by_channel(a={"x": 0.30, "y": 0.10}, b={"x": 0.12, "y": 0.33})
+
+
+def make_draft(maker: CampaignMaker) -> str:
+    """Make a campaign that has not started."""
+    return maker.make("draft", 3, start=False)
+
+
+def make_nothing_sent(maker: CampaignMaker) -> str:
+    """Make a campaign that waits for its first recipient."""
+    return maker.make("nothing-sent")
+
+
+def make_nothing_final(maker: CampaignMaker) -> str:
+    """Make a campaign all of whose results can still change."""
+    key = maker.make("nothing-final", days_ago=600 / DAY)
+    maker.send(key, 300, by_variant(a=0.2, b=0.3))
+    maker.clock.now += 600
+    maker.engine.learn(key)
+    return key
+
+
+def make_too_early(maker: CampaignMaker) -> str:
+    """Make a campaign with a handful of results."""
+    key = maker.make("too-early", 3, days_ago=1)
+    maker.days(key, 1, 90, by_variant(a=0.1, b=0.2, c=0.1))
+    return key
+
+
+def make_few_days(maker: CampaignMaker) -> str:
+    """Make a campaign whose leader is shown within two days."""
+    key = maker.make("few-days", days_ago=2)
+    maker.days(key, 2, 800, by_variant(a=0.1, b=0.3))
+    return key
+
+
+def make_could_lose(maker: CampaignMaker) -> str:
+    """Make a campaign of nine days whose versions are hardly apart."""
+    key = maker.make("could-lose", 3, days_ago=9)
+    maker.days(key, 9, 400, by_variant(a=0.18, b=0.20, c=0.21))
+    return key
+
+
+def make_ship(maker: CampaignMaker) -> str:
+    """Make a campaign of nine days with a clear leader."""
+    key = maker.make("ship", days_ago=9)
+    maker.days(key, 9, 500, by_variant(a=0.1, b=0.3))
+    return key
+
+
+def make_personal(maker: CampaignMaker) -> str:
+    """Make a campaign that decides by recipient, where tastes cross."""
+    key = maker.make("personal", days_ago=9, **PERSONAL)
+    maker.days(key, 9, 800, TASTES, "xy")
+    return key
+
+
+def make_recent_contradicts(maker: CampaignMaker) -> str:
+    """Make a campaign whose leader of the first ten days has been worse since."""
+    key = maker.make("recent-contradicts", days_ago=17, policy={"name": "uniform"})
+    maker.days(key, 10, 800, by_variant(a=0.15, b=0.35))
+    maker.days(key, 7, 800, by_variant(a=0.25, b=0.15))
+    return key
+
+
+def make_split_wrong(maker: CampaignMaker) -> str:
+    """Make a campaign that loses a third of the emails of one version."""
+    key = maker.make("split-wrong", days_ago=8)
+    for _ in range(8):
+        decisions = maker.send(key, 300, by_variant(a=0.1, b=0.3))
+        lost = [d for d in decisions if d.slots["subject_line"]["variant"] == "b"]
+        maker.engine.cancel([str(d.decision_id) for d in lost[::3]])
+        maker.clock.now += DAY
+        maker.engine.learn(key)
+    return key
+
+
+def make_shipped(maker: CampaignMaker) -> str:
+    """Make a campaign that was stopped, whose leader everybody gets, and whose result is final."""
+    key = maker.make("shipped", days_ago=16, holdout=0.05)
+    maker.days(key, 9, 500, by_variant(a=0.1, b=0.3))
+    maker.engine.stop(key, by="anna@shop.example", ship={"subject_line": "b"})
+    maker.clock.now += 7 * DAY
+    maker.engine.learn(key)
+    return key
+
+
+STATES: dict[str, Callable[[CampaignMaker], str]] = {
+    "draft": make_draft,
+    "nothing sent": make_nothing_sent,
+    "nothing final": make_nothing_final,
+    "too early": make_too_early,
+    "few days": make_few_days,
+    "could lose": make_could_lose,
+    "ship": make_ship,
+    "keep personalising": make_personal,
+    "recent contradicts": make_recent_contradicts,
+    "split wrong": make_split_wrong,
+    "shipped": make_shipped,
+}

@@ -1,0 +1,132 @@
+"""Chances to be best and expected losses, against their definitions."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from bandits.numerics import best_arm
+from bandits.numerics.best_arm import WARNING, estimate_best_arm
+from bandits.numerics.quadrature import normal_chances
+
+
+def estimate(means, variances, earned=0.2):
+    return estimate_best_arm(np.array(means), np.array(variances), np.float64(earned))
+
+
+def by_hand(means, variances, earned):
+    """Integrate two arms over 4,000 values of τ, given which all is normal and needs no nodes."""
+    means, variances = np.array(means), np.array(variances)
+    noise = np.sqrt(1 / np.mean(1 / variances))
+    typical = min(noise, 0.02 * earned)
+    scales = np.geomspace(1e-3 * typical, 1e3 * noise, 4000)
+    total = variances + scales[:, None] ** 2
+    gap, spread = means[0] - means[1], total.sum(axis=1)
+    prior = scales / typical / (1 + (scales / typical) ** 2)  # times τ, the width in log τ
+    weights = prior * np.exp(-(gap**2) / spread / 2) / np.sqrt(spread)
+    weights /= weights.sum()
+    mean = gap * 2 * scales**2 / spread  # of θ_1 − θ_2, as of a regression on m_1 − m_2
+    deviation = np.sqrt(2 * scales**2 - 4 * scales**4 / spread)
+    chance = weights @ stats.norm.cdf(mean / deviation)
+    ahead = mean * stats.norm.cdf(mean / deviation) + deviation * stats.norm.pdf(mean / deviation)
+    return chance, weights @ (ahead - mean), weights @ ahead
+
+
+@pytest.mark.parametrize(
+    ("means", "variances"),
+    [
+        ([0.21, 0.20], [1e-5, 1e-5]),
+        ([0.21, 0.20], [1e-6, 4e-4]),  # a leader with most of the sends
+        ([0.20, 0.26], [1e-4, 9e-4]),
+        ([0.200, 0.201], [1e-4, 1e-4]),
+    ],
+)
+def test_estimate_of_two_arms_is_that_of_direct_integration(means, variances):
+    chance, *losses = by_hand(means, variances, 0.2)
+    result = estimate(means, variances)
+    assert result.chances == pytest.approx([chance, 1 - chance], abs=0.003)
+    assert result.losses == pytest.approx(losses, rel=0.02)
+    assert result.warning == WARNING
+
+
+def test_chances_of_independent_arms_are_those_of_composite_quadrature():
+    rng = np.random.default_rng(1)
+    for n_arms in (2, 5, 60):
+        deviations = 10 ** rng.uniform(-4, 0, (20, n_arms))
+        locations = rng.normal(0, 0.1, (20, n_arms))
+        chances, _ = best_arm._independent(locations, deviations)
+        assert chances == pytest.approx(normal_chances(locations, deviations), abs=2e-6)
+
+
+def test_losses_of_two_independent_arms_are_clarks():
+    mean, deviation = np.array([1.0, 1.3]), np.array([0.4, 0.7])
+    spread = np.hypot(*deviation)
+    z = (mean[1] - mean[0]) / spread
+    highest = mean[0] * stats.norm.cdf(-z) + mean[1] * stats.norm.cdf(z)
+    highest += spread * stats.norm.pdf(z)  # Clark (1961), equation 2
+    chances, losses = best_arm._independent(mean, deviation)
+    assert losses == pytest.approx(highest - mean, abs=1e-7)
+    assert chances == pytest.approx([stats.norm.cdf(-z), stats.norm.cdf(z)], abs=1e-7)
+
+
+def test_estimate_of_equal_arms_is_equal():
+    result = estimate([0.2] * 5, [1e-4] * 5)
+    assert result.chances == pytest.approx(1 / 5)
+    assert result.losses == pytest.approx(result.losses[0])
+
+
+def test_estimate_of_one_arm_is_certain():
+    result = estimate([0.2], [1e-4])
+    assert result.chances == pytest.approx([1.0])
+    assert result.losses == pytest.approx([0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 100.0, 1e6])
+def test_estimate_has_no_unit(unit):
+    rng = np.random.default_rng(2)
+    means, variances = rng.normal(0.2, 0.01, 7), 10 ** rng.uniform(-6, -4, 7)
+    plain, scaled = (
+        estimate(means, variances),
+        estimate(unit * means, unit**2 * variances, unit / 5),
+    )
+    assert scaled.chances == pytest.approx(plain.chances, rel=1e-9, abs=1e-12)
+    assert scaled.losses == pytest.approx(unit * plain.losses, rel=1e-6)
+
+
+def test_estimate_does_not_depend_on_the_order_of_arms_or_on_what_all_have():
+    rng = np.random.default_rng(3)
+    means, variances = rng.normal(0.2, 0.01, 7), 10 ** rng.uniform(-6, -4, 7)
+    order = rng.permutation(7)
+    plain = estimate(means, variances)
+    assert estimate(means[order], variances[order]).chances == pytest.approx(plain.chances[order])
+    assert estimate(means - 5, variances).chances == pytest.approx(plain.chances, abs=1e-9)
+
+
+def test_estimate_of_sure_arms_is_sure_and_of_unsure_arms_is_not():
+    sure = estimate([0.2, 0.3, 0.1], [1e-9, 1e-9, 1e-9])
+    assert sure.chances == pytest.approx([0, 1, 0], abs=1e-9)
+    assert sure.losses == pytest.approx([0.1, 0, 0.2], abs=1e-6)
+    unsure = estimate([0.2, 0.3, 0.1], [1.0, 1.0, 1.0])
+    assert unsure.chances == pytest.approx(1 / 3, abs=0.02)
+
+
+@pytest.mark.parametrize("n_arms", [2, 12, 60])
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_estimate_holds_for_whatever_was_sent(n_arms, scale):
+    rng = np.random.default_rng(4)
+    for earned in (0.0, 1e-9, 1.0):
+        means = scale * rng.choice([0.0, 1.0, -3.0], n_arms)
+        variances = scale**2 * 10 ** rng.uniform(-9, 1, n_arms)
+        result = estimate_best_arm(means, variances, np.float64(scale * earned))
+        assert np.isfinite(result.chances).all()
+        assert result.chances.sum() == pytest.approx(1)
+        assert np.all(result.losses >= 0)
+
+
+def test_estimate_takes_leading_axes():
+    rng = np.random.default_rng(5)
+    means, variances = rng.normal(0.2, 0.01, (2, 3, 4)), 10 ** rng.uniform(-6, -4, (2, 3, 4))
+    together = estimate_best_arm(means, variances, np.full((2, 3), 0.2))
+    for place in np.ndindex(2, 3):
+        alone = estimate_best_arm(means[place], variances[place], np.float64(0.2))
+        assert together.chances[place] == pytest.approx(alone.chances, abs=3e-3)  # weights left out
+        assert together.losses[place] == pytest.approx(alone.losses, rel=0.02, abs=1e-6)
