@@ -407,9 +407,15 @@ class EvidenceBuilder:
         in_time = decisions.event_times <= matured_at
         if in_time.all():
             return gross
-        rows, metrics = decisions.event_rows[in_time], decisions.event_metrics[in_time]
-        values = decisions.event_values[in_time]
-        return self._rule.measure(rows, metrics, values, len(decisions))[0]
+        late = np.zeros(len(decisions), dtype=np.bool_)
+        late[decisions.event_rows[~in_time]] = True
+        rewards = np.where(late, 0.0, gross)
+        both = in_time & late[decisions.event_rows]
+        if both.any():
+            rows, places = np.unique(decisions.event_rows[both], return_inverse=True)
+            metrics, values = decisions.event_metrics[both], decisions.event_values[both]
+            rewards[rows] = self._rule.measure(places.reshape(-1), metrics, values, len(rows))[0]
+        return rewards
 
     def _strata(self, decisions: DecisionColumns) -> "_Strata":
         """Return what n decisions could get; a set may be there twice, of two configurations."""

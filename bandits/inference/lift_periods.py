@@ -38,6 +38,7 @@ from bandits.inference.periods import (
 LEVEL = 0.01  # the chance of ever finding steady lifts to move, at most
 _WEEK = 7
 _PARTS = {1: 0.05, 2: 0.15, 4: 0.5, 8: 0.2, 16: 0.06, 32: 0.04}  # of `LEVEL`, by weeks
+_FEWEST_PERIODS = 2
 _FEWEST_WEIGHTED = 50.0  # decisions at equal weights that an arm's are worth, at least
 _LEAST_FACTOR = 0.05  # below this a period's common factor is not believed
 _TINY = 1e-300  # stands for 0 where one divides, and the quotient is not used
@@ -107,16 +108,18 @@ class LiftPeriodSums(ByPeriod):
         """
         if not len(self.numbers):
             return 1.0, 0
+        numbers = np.union1d(rates.numbers, self.numbers)
+        by_period = rates.spread(numbers)
         p_value = lifts_p_value(
-            rates.numbers,
-            rates.sums[:, 0],
-            rates.sums[:, 1],
-            rates.sums[:, 2],
-            self.spread(rates.numbers),
+            numbers,
+            by_period[:, 0],
+            by_period[:, 1],
+            by_period[:, 2],
+            self.spread(numbers),
             control=control,
             conversion=conversion,
         )
-        return float(p_value), max((look.weeks for look in _looks(rates.numbers)), default=0)
+        return float(p_value), max((look.weeks for look in _looks(numbers)), default=0)
 
 
 def _overlap(shares: FloatArray, control: int) -> tuple[FloatArray, FloatArray]:
@@ -174,8 +177,9 @@ def _looks(numbers: IntArray) -> list[_Look]:
     for weeks, part in _PARTS.items():
         after = number_after(weeks * _WEEK)
         first = after - 1 if is_daily(after - 1) else after  # a long period has to be complete
-        if len(numbers) and numbers[-1] >= first:
-            looks.append(_Look(weeks, numbers < after, part))
+        periods = numbers < after
+        if np.count_nonzero(periods) >= _FEWEST_PERIODS and numbers[-1] >= first:
+            looks.append(_Look(weeks, periods, part))
     return looks
 
 
@@ -234,10 +238,10 @@ def _shared_factors(
     raw = np.where(usable & (expected > 0), total.sum(axis=-1) / positive, 1.0)
     factor = _drawn(raw, spread / positive**2)
     around = square - 2 * mean * factor[..., None] * total + (mean * factor[..., None]) ** 2 * count
-    some = np.where(spread > 0, spread, 1.0)
+    divisor = np.where(spread > 0, spread, 1.0)
     size = np.asarray(conversion, dtype=np.float64)[..., None]
-    raw_spread = np.where(spread > 0, around.sum(axis=-1) / some, 1.0)
-    return factor, np.maximum(_drawn(raw_spread, size / some), _LEAST_FACTOR)
+    raw_spread = np.where(spread > 0, around.sum(axis=-1) / divisor, 1.0)
+    return factor, np.maximum(_drawn(raw_spread, size / divisor), _LEAST_FACTOR)
 
 
 def _drawn(factors: FloatArray, noise: FloatArray) -> FloatArray:

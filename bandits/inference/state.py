@@ -195,7 +195,7 @@ class InferenceState(Additive):
 
     @classmethod
     def load(cls, packed: bytes) -> "InferenceState":
-        """Read back what `dump` wrote.
+        """Read back what `dump` wrote; fields that an earlier format lacks are over no decision.
 
         Of an earlier format, the fields that it lacks are those over no decision, and its decisions
         are `left_out` of them.

@@ -251,3 +251,60 @@ def test_chances_to_be_best_are_equal_where_nobody_clicked(engine, sender, now):
     engine.learn("spring")
     chances = [a.chance_best for a in engine.results("spring").arms]
     assert chances == pytest.approx([1 / 3] * 3, abs=0.01)
+
+
+def test_late_rewards_are_told_before_any_window_closes(engine, sender, now):
+    sender.start(**DECLARED)
+    ids = send(engine, 300)
+    click(engine, ids[:40])
+    now[0] += 20
+    engine.learn("spring")
+    assert proven(engine).health.late_rewards.so_far == 0.0
+    click(engine, ids[40:100])
+    engine.learn("spring")
+    late = proven(engine).health.late_rewards
+    assert (late.overall, late.so_far, late.warn) == (None, 0.6, True)
+    engine.cancel(ids[40:100])
+    engine.learn("spring")
+    late = proven(engine).health.late_rewards
+    assert (late.so_far, late.warn) == (0.0, False)
+
+
+def test_few_late_rewards_are_no_reason_to_warn(engine, sender, now):
+    sender.start(**DECLARED)
+    ids = send(engine, 30)
+    now[0] += 20
+    engine.learn("spring")
+    click(engine, ids[:2])
+    engine.learn("spring")
+    late = proven(engine).health.late_rewards
+    assert (late.so_far, late.warn) == (1.0, False)
+
+
+AGE = {"kind": "number", "name": "age", "low": 0.0, "high": 99.0, "default": 0.0}
+
+
+@pytest.mark.parametrize("policy", ["uniform", "linucb"])
+def test_tastes_that_cross_move_levels_and_lifts(engine, sender, now, policy):
+    features = [AGE] if policy == "linucb" else []
+    sender.start(**(DECLARED | {"policy": {"name": policy}, "context": features, "floor": 0.15}))
+    for day in range(14):
+        now[0] = day * 86_400.0
+        context = {feature["name"]: 40.0 for feature in features}
+        requests = [Request(f"{day}-{i}", context=context) for i in range(300)]
+        decisions = engine.choose("spring", requests)
+        rates = {"a": 0.5 - 0.03 * day, "b": 0.1 + 0.03 * day, "c": 0.1 + 0.03 * day}
+        hits = [
+            str(d.decision_id)
+            for i, d in enumerate(decisions)
+            if (i * 0.618) % 1 < rates[d.slots["subject"]["variant"]]
+        ]
+        click(engine, hits)
+        now[0] += 200
+        engine.learn("spring")
+    engine.cancel(hits[:10])
+    engine.learn("spring")
+    health = proven(engine).health
+    assert (health.levels.found, health.lifts.found) == (True, True)
+    assert (health.levels.periods, health.lifts.periods) == (14, 2)
+    assert health.drift == health.levels

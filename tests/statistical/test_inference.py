@@ -24,7 +24,6 @@ from bandits.inference.aipw import Scores
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.estimates import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
-from bandits.inference.periods import drift_p_value
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.numerics.quadrature import beta_chances
 
@@ -250,11 +249,11 @@ def test_the_gain_over_an_equal_split_is_estimated_without_bias_and_pooled_means
 
 
 @pytest.mark.parametrize("world", [ADAPTIVE, UNLUCKY])
-def test_the_sample_ratio_check_has_its_size_under_thompson_sampling(world):
-    last = _last(world, 6)
-    alarms = {level: np.count_nonzero(last.ratio.alarms(level)[:, 0]) for level in (0.05, 0.001)}
-    assert _least(CAMPAIGNS, 0.05) <= alarms[0.05] <= _most(CAMPAIGNS, 0.05)
-    assert alarms[0.001] <= _most(CAMPAIGNS, 0.001)
+def test_sample_ratio_check_hardly_ever_alarms_under_thompson_sampling(world):
+    alarms = np.zeros(CAMPAIGNS, dtype=np.bool_)
+    for look in islice(_campaigns(world, 6), LEARN_EVERY - 1, None, LEARN_EVERY):
+        alarms |= look.ratio.alarms().any(axis=1)
+    assert np.count_nonzero(alarms) <= _most(CAMPAIGNS, 0.003)
 
 
 def test_sample_ratio_check_against_equal_shares_alarms_where_nothing_is_wrong():
@@ -271,18 +270,3 @@ def test_the_sample_ratio_check_finds_a_sender_that_swaps_one_email_in_twenty():
     found = replace(last.ratio, sent=sent).alarms().any(axis=1)
     enough = last.trials[:, 0] > 0.3 * last.decisions
     assert np.count_nonzero(found & enough) > 0.9 * np.count_nonzero(enough)
-
-
-def test_the_drift_check_has_its_size_under_thompson_sampling_and_finds_weekdays():
-    steady = _drift_p_values(UNLUCKY)
-    for level in (0.05, 0.001):
-        assert np.count_nonzero(steady < level) <= _most(CAMPAIGNS, level)
-    assert np.all(_drift_p_values(WEEKDAYS) < 0.001)
-
-
-def _drift_p_values(world: World) -> FloatArray:
-    """Test each campaign for drift over periods of a day each."""
-    days = [(k.trials, k.successes) for k in islice(_campaigns(world, 8), 4, None, LOOKS_A_DAY)]
-    counts, totals = (np.diff(np.stack(c), axis=0, prepend=0) for c in zip(*days, strict=True))
-    every = range(CAMPAIGNS)
-    return np.array([drift_p_value(counts[:, i], totals[:, i], totals[:, i]) for i in every])

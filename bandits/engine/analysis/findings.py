@@ -88,14 +88,16 @@ class Analysis:
         self.active = active
         self.inference = inference
         self.minimised = active.experiment.reward.goal == "minimise"
+        self.levels_drift = levels_drift(inference)
+        self.lifts_drift = lifts_drift(active, inference)
         self.facts = EstimationContext(
             contextual=active.policy.statistic.contextual,
-            drifting=levels_drift(inference).found,
+            drifting=self.levels_drift.found,
             floor=least_floor(active, inference),
             low=low,
             high=high,
             requested=resumming or inference.left_out.total > 0 or inference.cohorts.narrowed,
-            lifts_move=lifts_drift(active, inference).found,
+            lifts_move=self.lifts_drift.found,
         )
         self.levels = active.problem.slot_levels
         self.control = self.levels[active.control]

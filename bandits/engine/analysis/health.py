@@ -10,17 +10,24 @@ from bandits.inference.state import InferenceState
 from bandits.results import Drift, Health, LateRewards, Split
 from bandits.store.values import DataQualityCounts
 
+_DIGITS = 12  # of a p-value: without any evidence it is 1, and not 1 but for rounding
 
-def examine(
+
+def examine(  # noqa: PLR0913 - all that health is of
     active: ActivePolicy,
     inference: InferenceState,
     data_quality: DataQualityCounts,
     resummed: float | None = None,
+    *,
+    levels: Drift,
+    lifts: Drift,
 ) -> Health:
-    """Check what could be wrong with an experiment's numbers; `resummed` as in `Health`."""
+    """Check what could be wrong with an experiment's numbers; `resummed` as in `Health`.
+
+    What moved was tested before.
+    """
     sent, complete = active.counts.sent.sum(), active.counts.complete.sum()
     closed = inference.arms.sends.sum() + inference.groups.sends[1]
-    levels = levels_drift(inference)
     return Health(
         _split(inference.ratio),
         active.experiment.floor_among(len(active.unrestricted_arms)),
@@ -38,7 +45,7 @@ def examine(
         float(1 - complete / sent) if sent > 0 else None,
         float(1 - closed / sent) if sent > 0 else None,
         levels,
-        lifts_drift(active, inference),
+        lifts,
         resummed,
         0 if resummed is not None else round(inference.left_out.total),
     )
@@ -54,7 +61,7 @@ def least_floor(active: ActivePolicy, inference: InferenceState) -> float:
 def levels_drift(inference: InferenceState) -> Drift:
     """Test whether some arm's mean reward moved."""
     evidence = inference.periods.levels_evidence(_conversion(inference))
-    p_value = float(np.exp(-max(evidence, 0.0)))
+    p_value = round(float(np.exp(-max(evidence, 0.0))), _DIGITS)
     return Drift(p_value, p_value < periods.LEVEL, len(inference.periods.numbers))
 
 
