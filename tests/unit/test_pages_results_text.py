@@ -1,5 +1,6 @@
 """What an experiment's page says of its results: never a leader without the risk of being wrong."""
 
+import dataclasses
 import re
 from typing import Any
 
@@ -51,21 +52,15 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
     arms = np.repeat(np.arange(k), sends)
     rewards = np.concatenate([np.arange(sends) < n for n in clicks]).astype(float)
     none = InferenceState.zeros(k, Segmentation(of.configuration.experiment.context).size)
-    grounds = InferenceState(
-        AipwSums.from_decisions(
-            np.ones((1, k), dtype=bool),
-            np.zeros(k * sends, dtype=np.int64),
-            arms,
-            rewards,
-            np.full(k * sends, 1 / k),
-        ),
-        none.groups,
-        SampleRatio.from_draws(arms, np.full(k, 1 / k)),
-        none.periods,
-        none.segments,
-        none.lateness,
-        none.floors,
+    by_arm = AipwSums.from_decisions(
+        np.ones((1, k), dtype=bool),
+        np.zeros(k * sends, dtype=np.int64),
+        arms,
+        rewards,
+        np.full(k * sends, 1 / k),
     )
+    ratio = SampleRatio.from_draws(arms, np.full(k, 1 / k))
+    grounds = dataclasses.replace(none, arms=by_arm, ratio=ratio)
     live = ActivePolicy(of.key, of.salt, of.configuration, None)
     summary = summarise(of, live, grounds, [])
     return replace(
