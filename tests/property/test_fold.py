@@ -131,9 +131,7 @@ def decided(
         np.zeros(n, dtype=np.int64),
         np.array([r.closed_at < closed_before for r, _ in rows], dtype=np.bool_),
         np.ones(n, dtype=np.int64),
-        np.array(
-            [hash((r.arm, r.recency, r.started_at)) % 2**64 for r, _ in rows], dtype=np.uint64
-        ),
+        np.array([r.started_at for r, _ in rows], dtype=np.float64).view(np.uint64),
         np.ones(n, dtype=np.bool_),
     )
 

@@ -52,17 +52,15 @@ def results(of: ExperimentRecord, clicks: list[int], sends: int) -> Results:
     arms = np.repeat(np.arange(k), sends)
     rewards = np.concatenate([np.arange(sends) < n for n in clicks]).astype(float)
     none = InferenceState.zeros(k, Segmentation(of.configuration.experiment.context).size)
-    grounds = dataclasses.replace(
-        none,
-        arms=AipwSums.from_decisions(
-            np.ones((1, k), dtype=bool),
-            np.zeros(k * sends, dtype=np.int64),
-            arms,
-            rewards,
-            np.full(k * sends, 1 / k),
-        ),
-        ratio=SampleRatio.from_draws(arms, np.full(k, 1 / k)),
+    by_arm = AipwSums.from_decisions(
+        np.ones((1, k), dtype=bool),
+        np.zeros(k * sends, dtype=np.int64),
+        arms,
+        rewards,
+        np.full(k * sends, 1 / k),
     )
+    ratio = SampleRatio.from_draws(arms, np.full(k, 1 / k))
+    grounds = dataclasses.replace(none, arms=by_arm, ratio=ratio)
     live = ActivePolicy(of.key, of.salt, of.configuration, None)
     summary = summarise(of, live, grounds, [], Statements())
     return replace(
