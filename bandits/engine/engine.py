@@ -15,9 +15,9 @@ from bandits.engine.analysis.summary import summarise
 from bandits.engine.choose import ChooseHandler
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
-from bandits.engine.resummation import resummed_part, sum_anew
 from bandits.engine.retention import remove_old
 from bandits.engine.statement_recorder import StatementRecorder
+from bandits.engine.sum_anew import resummed_part, sum_anew
 from bandits.engine.sums import load_inference_state
 from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment

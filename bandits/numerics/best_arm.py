@@ -13,10 +13,10 @@ w_k = 1 / (v_k + τ²); a mean weighted by sends would be that of the arm that i
 is known, so the answers are mixed: over τ by its marginal likelihood times its prior, over μ by
 three nodes that are exact for polynomials of the fifth degree. Given both, arms are independent.
 
-**The prior of τ** is half of a Cauchy distribution, whose scale is the noise of a typical arm but
-at most a fiftieth of what an email earns: variants of an email rarely differ by more than some per
-cent of that, and the tail leaves room for those that do. It has no unit, so results in another
-currency are the same.
+**The prior of τ** is half of a Cauchy distribution. Its scale is the noise of a typical arm or, if
+that is less, the geometric mean of this noise and an eightieth of what an email earns: variants of
+an email differ by some per cent of that, rarely by as much as noise is after few sends, and the
+tail leaves room for those that do. It has no unit, so results in another currency are the same.
 
 How the data were collected needs no correction: given what has been seen, the likelihood of the
 arms' means is the same whatever rule chose the next arm.
@@ -38,7 +38,7 @@ WARNING = (
     "often you look."
 )
 
-_RELATIVE = 0.02  # the scale of τ where noise is larger, relative to what an email earns
+_RELATIVE = 1 / 80  # a small difference between arms, relative to what an email earns
 _N_SCALES = 32  # values of τ,
 _LEAST, _MOST = 0.02, 10.0  # from this part of the prior's scale to this multiple of differences
 _NEGLIGIBLE = 1e-3  # weight of a τ relative to the likeliest, below which it is left out
@@ -91,7 +91,8 @@ def _mix_scales(
 ) -> tuple[FloatArray, FloatArray]:
     """Return values of τ and their posterior weights, both (..., T)."""
     noise = np.sqrt(1.0 / np.mean(1.0 / variances, axis=-1))
-    typical = np.where(earned > 0, np.minimum(noise, _RELATIVE * earned), noise)
+    expected = np.where(earned > 0, np.sqrt(noise * _RELATIVE * earned), noise)
+    typical = np.minimum(noise, expected)
     largest = _MOST * np.maximum(np.ptp(means, axis=-1), noise)
     scales = np.geomspace(_LEAST * typical, largest, _N_SCALES, axis=-1)
     total = variances[..., None, :] + scales[..., None] ** 2

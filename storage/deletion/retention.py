@@ -30,7 +30,7 @@ from storage.schema import (
 from storage.snapshots import backlog
 from storage.snapshots.data_quality import COLUMNS, retain_counts
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
-from storage.snapshots.resummation import lacks_sums, read_resummation
+from storage.snapshots.resummations import lacks_sums, read_resummation
 from storage.snapshots.snapshots import newest_snapshot
 
 _AT_ONCE = 10_000  # claims in one statement

@@ -109,7 +109,7 @@ allocations = Table(
 )
 
 # Sums of inference that are being made anew, over decisions whose start is not after a batch: see
-# `storage.snapshots.resummation`.
+# `storage.snapshots.resummations`.
 resummations = Table(
     "resummations",
     metadata,

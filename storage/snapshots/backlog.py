@@ -1,6 +1,6 @@
 """Fold backlog: number and age of due batches, and how much of it one fold takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ScalarSelect, func, select
@@ -16,12 +16,15 @@ from storage.schema import (
     cancellations,
     decisions,
     experiments,
+    of_batch,
 )
 
 MOST_ROWS = 200_000  # that a fold counts, that it learns, and that it closes
 MOST_CELLS = 1_000_000  # rows counted, by arms, by features, where each has its own probabilities
 MOST_ORIGINS = 100  # policies to prepare again, for decisions made long before a fold counts them
 MOST_BATCHES = 20_000
+
+_Origin = tuple[int, bytes | None]  # policy version and eligible set of decisions
 
 _made_in = batches.alias("made_in")
 
@@ -39,7 +42,28 @@ def limit_origins(transaction: Transaction, uncounted: Sequence[NamedRow]) -> Se
 
     Chosen decisions were decided by the newest policies, activated or cancelled ones by any.
     """
-    origins_of: dict[int, set[tuple[int, bytes | None]]] = {}
+    return _limit(uncounted, _origins_marked(transaction, uncounted))
+
+
+def limit_past_origins(transaction: Transaction, starts: Sequence[NamedRow]) -> Sequence[NamedRow]:
+    """Keep the first of start batches of any time, at least one, as `limit_origins` does."""
+    origins_of = _origins_marked(transaction, starts)
+    query = (
+        select(batches.c.id, batches.c.policy_version, decisions.c.eligible_set)
+        .join_from(batches, decisions, of_batch(batches.c.id))
+        .where(transaction.is_any(batches.c.id, [b.id for b in starts if b.kind == "choose"]))
+        .distinct()
+    )
+    for number, version, eligible in transaction.execute(query):
+        origins_of.setdefault(number, set()).add((version, eligible))
+    return _limit(starts, origins_of)
+
+
+def _origins_marked(
+    transaction: Transaction, uncounted: Sequence[NamedRow]
+) -> dict[int, set[_Origin]]:
+    """Find the origins of decisions that are activated or cancelled, by batch."""
+    origins_of: dict[int, set[_Origin]] = {}
     for kind, marks in (("activate", activations), ("cancel", cancellations)):
         numbers = [row.id for row in uncounted if row.kind == kind]
         if not numbers:
@@ -53,7 +77,13 @@ def limit_origins(transaction: Transaction, uncounted: Sequence[NamedRow]) -> Se
         )
         for number, version, eligible in transaction.execute(query):
             origins_of.setdefault(number, set()).add((version, eligible))
-    origins: set[tuple[int, bytes | None]] = set()
+    return origins_of
+
+
+def _limit(
+    uncounted: Sequence[NamedRow], origins_of: Mapping[int, set[_Origin]]
+) -> Sequence[NamedRow]:
+    origins: set[_Origin] = set()
     for i, row in enumerate(uncounted):
         origins |= origins_of.get(row.id, set())
         if i and len(origins) > MOST_ORIGINS:

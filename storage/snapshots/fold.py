@@ -52,7 +52,7 @@ from storage.snapshots import backlog
 from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.data_quality import COLUMNS, add_counts
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
-from storage.snapshots.resummation import read_resummation, save_resummation
+from storage.snapshots.resummations import read_resummation, save_resummation
 from storage.snapshots.snapshots import insert_snapshot, newest_snapshot
 
 _activated = batches.alias("activated")

@@ -214,14 +214,8 @@ class Observations:
         folded = func.coalesce(self._marked(batches.c.folded_version), false())
         return self._portions(and_(self._marked(batches.c.counted_version), ~folded))
 
-    def counted_after(
-        self, place: BatchPlace | None, most: int
-    ) -> tuple[DecisionColumns, BatchPlace | None]:
-        """Read the counted decisions of the next start batches, about `most`, at least one batch.
-
-        Returns:
-            Them, and the place of the last batch; None where no batch comes after `place`.
-        """
+    def starts_after(self, place: BatchPlace | None, most: int) -> Sequence[NamedRow]:
+        """Read the counted start batches after a place, of about `most` decisions, at least one."""
         starts: list[NamedRow] = []
         size = 0
         for batch in self._start_batches(batches.c.counted_version.is_not(None), place):
@@ -231,9 +225,7 @@ class Observations:
             size += batch.size
             if len(starts) == _BATCHES_AT_ONCE:
                 break
-        if not starts:
-            return self._none, None
-        return self.started_by(starts), (starts[-1].created_at, starts[-1].id)
+        return starts
 
     def _marked(self, version: ColumnElement[int | None]) -> ColumnElement[bool]:
         return version.is_not(None) if self._as_of is None else version <= self._as_of

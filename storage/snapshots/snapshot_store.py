@@ -24,7 +24,7 @@ from storage.snapshots.backlog import read_backlog
 from storage.snapshots.data_quality import sum_counts
 from storage.snapshots.fold import SqlFold
 from storage.snapshots.observations import Observations
-from storage.snapshots.resummation import (
+from storage.snapshots.resummations import (
     SqlResummationPortion,
     lacks_sums,
     read_resummation,

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from bandits.engine import Engine
-from bandits.engine.resummation import sum_anew
+from bandits.engine.sum_anew import sum_anew
 from bandits.engine.sums import load_inference_state
 from bandits.inference.intervals import RESUMMING
 from bandits.inference.state import InferenceState

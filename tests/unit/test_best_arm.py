@@ -17,7 +17,7 @@ def by_hand(means, variances, earned):
     """Integrate two arms over 4,000 values of τ, given which all is normal and needs no nodes."""
     means, variances = np.array(means), np.array(variances)
     noise = np.sqrt(1 / np.mean(1 / variances))
-    typical = min(noise, 0.02 * earned)
+    typical = min(noise, np.sqrt(noise * earned / 80))
     scales = np.geomspace(1e-3 * typical, 1e3 * noise, 4000)
     total = variances + scales[:, None] ** 2
     gap, spread = means[0] - means[1], total.sum(axis=1)

@@ -111,6 +111,25 @@ def test_retention_removes_a_few_rows_at_each_turn_so_that_others_are_folded(tim
     assert engine.retained == ["a", "b", "a", "b", "a"]
 
 
+def test_log_is_summed_anew_a_few_portions_at_a_turn_until_nothing_is_left(time) -> None:
+    engine = Experiments(a="running", d="draft", e="archived")
+    engine.retention_days = None
+    engine.portions_left = 3 * fold_worker._SUMMED_IN_A_TURN
+    learner = FoldWorker(engine, Event())
+    waits = [learner.look() for _ in range(3)]
+    assert waits[0] == 0.0
+    assert engine.portions_left == 0
+    time.now += 100.0
+    learner.look()
+    assert engine.summed[:3] == ["a", "e", "a"]
+    assert sorted(set(engine.summed)) == ["a", "e"]
+    summed = len(engine.summed)
+    time.now += 100.0
+    learner.look()
+    assert len(engine.summed) == summed
+    assert set(engine.learned) == {"a"}
+
+
 def test_archived_experiment_is_folded_where_retention_is_declared(time) -> None:
     engine = Experiments(a="draft", b="running", e="archived")
     FoldWorker(engine, Event()).look()

@@ -101,6 +101,7 @@ class Analysis:
         self.control = self.levels[active.control]
         self.sendable = np.sort(active.unrestricted_arms)
         joined = joined_arms(inference.arms)
+        joined |= not joined.any()  # before any decision is closed, all are to be compared
         joined[active.control] = True
         if not inference.arms.sends.any():  # then every arm may yet join what is compared first
             joined[:] = True

@@ -18,8 +18,8 @@ def plan_sentences(plan: Plan) -> list[str]:
     holdout, rate = plan.experiment.holdout, plan.rates[0] if plan.rates[0] > 0 else _USUAL_RATE
     if holdout == 0:
         return []
-    square, each = success_square(plan.experiment.reward), plan.emails_per_recipient
-    smallest = smallest_gain_shown(plan.emails, rate, holdout, each, square)
+    square, per_recipient = success_square(plan.experiment.reward), plan.emails_per_recipient
+    smallest = smallest_gain_shown(plan.emails, rate, holdout, per_recipient, square)
     held_out = percent(holdout, 0)
     if smallest is None:
         sentences = [f"This plan is too small for its control group of {held_out} to show a gain."]
@@ -28,10 +28,11 @@ def plan_sentences(plan: Plan) -> list[str]:
             f"With {held_out} held out, this plan likely shows a gain of {percent(smallest, 0)}."
         ]
     if smallest is None or smallest > _WORTH_SHOWING:
-        sentences.append(_needed(rate, holdout, each, square))
-    if each > 1:
+        sentences.append(_needed(rate, holdout, per_recipient, square))
+    if per_recipient > 1:
         sentences.append(
-            f"A recipient gets about {each:.2g} emails, and what they do with them counts together."
+            f"A recipient gets about {per_recipient:.2g} emails, and what they do with them counts"
+            " together."
         )
     return sentences
 
@@ -43,8 +44,8 @@ def usual_sentence(form: TypedDraft) -> str:
     return "" if errors.faults or holdout == 0 else _needed(_USUAL_RATE, holdout, 1.0, 1.0)
 
 
-def _needed(rate: float, holdout: float, each: float, square: float) -> str:
-    emails = emails_to_show(_WORTH_SHOWING, rate, holdout, each, square)
+def _needed(rate: float, holdout: float, per_recipient: float, square: float) -> str:
+    emails = emails_to_show(_WORTH_SHOWING, rate, holdout, per_recipient, square)
     gain, held_out = percent(_WORTH_SHOWING, 0), percent(holdout, 0)
     if emails > _MANY:
         return f"No list is large enough for {held_out} held out to show a gain of {gain}."

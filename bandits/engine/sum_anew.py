@@ -17,7 +17,7 @@ from bandits.store import Store
 from bandits.store.fold import ResummationPortion
 from bandits.store.values import ExperimentState
 
-_AT_ONCE = 10_000  # decisions in a transaction, which holds writers up
+_AT_ONCE = 5_000  # decisions in a transaction, which holds writers up
 
 
 def sum_anew(

@@ -1,6 +1,6 @@
 """Resummation in the store: the sums so far, and the batches that come next.
 
-See `bandits.engine.resummation`. While it is under way nothing is removed for its age, so that no
+See `bandits.engine.sum_anew`. While it is under way nothing is removed for its age, so that no
 row is both in these sums and in the retained ones.
 """
 
@@ -20,6 +20,7 @@ from bandits.store.values import (
 )
 from storage.databases import Transaction
 from storage.schema import resummations
+from storage.snapshots import backlog
 from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.observations import Observations
 from storage.snapshots.snapshots import insert_snapshot
@@ -91,7 +92,11 @@ class SqlResummationPortion:
         self.resummation = _still_valid(read_resummation(transaction, record))
         self._transaction = transaction
         place = None if self.resummation is None else self.resummation.place
-        self.decisions, self.place = Observations(transaction, record).counted_after(place, most)
+        observations = Observations(transaction, record)
+        starts = observations.starts_after(place, min(most, backlog.row_limit(record)))
+        starts = backlog.limit_past_origins(transaction, starts) if starts else starts
+        self.decisions = observations.started_by(starts)
+        self.place = (starts[-1].created_at, starts[-1].id) if starts else None
 
     def save_allocations(self, allocations: Mapping[AllocationKey, FloatArray]) -> None:
         """Insert allocations that are not there yet."""
