@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from bandits.engine.active_policy import ActivePolicyCache
 from bandits.engine.analysis.conclusions import claims
 from bandits.engine.analysis.findings import Analysis
-from bandits.engine.resummation import resummed_part
+from bandits.engine.sum_anew import resummed_part
 from bandits.engine.sums import load_inference_state
 from bandits.store import Store
 from bandits.verdict import Statement, Statements, StatementsReset
