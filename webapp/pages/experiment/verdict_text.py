@@ -213,8 +213,12 @@ def _leader(context: VerdictContext) -> str:
         case "not_enough" if verdict.at_most is None:
             early = "It was too early to tell." if context.ended else "Too early to tell."
             return f"{early} {leader} {is_} ahead, which may be luck."
-        case "recent_contradicts":
-            return f"{leader} {is_} ahead over all days, but not over the last seven."
+        case "lifts_move" | "recent_contradicts" as reason:
+            turns = {
+                "lifts_move": "was better on average, but differences between versions change.",
+                "recent_contradicts": f"{is_} ahead over all days, but not over the last seven.",
+            }
+            return f"{leader} {turns[reason]}"
         case "little_lost" if rivals:
             slightly = could.replace("still ", "")
             return f"{leader} {is_} ahead by little. {rivals} {slightly} slightly better."
@@ -338,7 +342,7 @@ def _why(context: VerdictContext) -> str:
         "could_lose": "More results will narrow this down.",
         "recent_unknown": "Whether this still holds cannot be told yet from the last seven days.",
         "recent_contradicts": f"Recent results speak against {context.leader}.",
-        "lifts_move": "Differences between versions change over time, so they may turn again.",
+        "lifts_move": "What was better so far may not be better from now on.",
         "personal_unknown": "Whether one version would do as well cannot be told yet.",
     }
     look = ""
