@@ -104,11 +104,12 @@ PLAIN_BYTES = {
 }
 PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("api_keys.name", "api_keys.scopes", "api_keys.selector", "api_keys.previous_selector"),
-    *("api_keys.created_by", "audit_log.by", "audit_log.action", "audit_log.subject"),
+    *("api_keys.created_by", "api_keys.owner"),
+    *("audit_log.by", "audit_log.action", "audit_log.subject"),
     *("batches.kind", "decisions.id", "drafts.id", "drafts.created_by", "drafts.changed_by"),
     *("events.event_id", "events.metric", "experiments.key", "experiments.state"),
     *("secrets.name", "sessions.agent", "sessions.address", "subjects.decision_id"),
-    *("users.email", "users.password_hash", "users.role"),
+    *("users.email", "users.password_hash", "users.role", "users.totp_secret"),
 }
 
 

@@ -93,6 +93,7 @@ def nginx(folder: Path, upstream: int) -> tuple[Proxy, list[str]]:
         " -keyout key.pem -out cert.pem".split(),
         check=True,
         capture_output=True,
+        timeout=LIMIT_SECONDS,
         cwd=folder,
     )
     pairs = {
