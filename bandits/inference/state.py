@@ -224,9 +224,9 @@ class InferenceState(Additive):
             EventSums.load,
         )
         names = cls.fields_since(number)
-        known = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
+        values = {name: load(part) for name, load, part in zip(names, loaders, parts, strict=False)}
         if number == _FORMAT:
-            return cls(**known)
-        state = replace(cls.zeros(n_arms, len(known["segments"].moments)), **known)
+            return cls(**values)
+        state = replace(cls.zeros(n_arms, len(values["segments"].moments)), **values)
         before = LeftOut(np.asarray(state.arms.sends.sum()), np.asarray(state.groups.sends[1]))
         return replace(state, left_out=before)
