@@ -27,7 +27,8 @@ NOT_OURS = {"alembic_version", "sqlite_sequence"}
 
 # Chances to be best have another prior since (ADR 41), and say so; there are as many as before.
 REVISED = re.compile(
-    r"/(chance_best|expected_loss): [-\d.e]+ became [-\d.e]+$|/outlook/note: .Chances to be best take "
+    r"/(chance_best|expected_loss): [-\d.e]+ became [-\d.e]+$"
+    r"|/outlook/note: .Chances to be best take "
 )
 
 
