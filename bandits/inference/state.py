@@ -5,7 +5,7 @@ clocks start, into `late_so_far` when it has matured, and into everything else w
 closes, which is when its reward is final; a cancellation takes it out of all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
@@ -162,6 +162,11 @@ class InferenceState(Additive):
         events = self.events.parts(like.events)
         named |= {f"events.{name}": array for name, array in events.items()}
         return named
+
+    def restricted_to(self, names: Sequence[str]) -> "InferenceState":
+        """Return the fields of these names, and all others over no decision."""
+        zeros = InferenceState.zeros(self.arms.n_arms, len(self.segments.moments))
+        return replace(zeros, **{name: getattr(self, name) for name in names})
 
     def since(self, day: int) -> "InferenceState":
         """Return the same sums with the `recent` days from one on."""

@@ -127,13 +127,13 @@ def _compare_inference(
     no longer kept, cannot be derived again, neither to add nor to subtract them: once there are
     any, the sums of probabilities are left out.
     """
+    logged, stored = (state.restricted_to(names) for state in (logged, stored))
     both = logged + stored
     one, other = (g.parts(like=both) for g in (logged, stored))
     return [
         VerifyReport(f"results.{name}", one[name], other[name])
         for name in one
-        if name.partition(".")[0] in names
-        and (derivable or not name.startswith(("ratio", "lift_periods")))
+        if derivable or not name.startswith(("ratio", "lift_periods"))
     ]
 
 

@@ -92,4 +92,5 @@ def test_eligible_set_limit_is_lower_with_many_arms_and_segments():
     channels = {"kind": "category", "name": "c", "values": [str(i) for i in range(38)]}
     assert most(10) == MOST_SETS
     assert most(100, context=[channels]) == 45
-    assert most(100) == MOST_SETS
+    assert most(100) == 181
+    assert most(70) == MOST_SETS

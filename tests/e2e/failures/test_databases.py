@@ -49,7 +49,9 @@ def test_a_restart_of_postgresql_is_waited_for_by_senders_and_by_the_server(
             load.await_more(200)
             restartable.stop()
             check_refused(refusal(api, load.ledger.asked))
-            assert api.get("/readyz").status_code == 503
+            wait_until(
+                lambda: api.get("/readyz").status_code, "not ready", lambda code: code == 503
+            )
             assert api.get("/healthz").status_code == 200
             restartable.ensure_postgres_running()
             load.await_more(200)

@@ -47,7 +47,7 @@ def test_findings_come_with_their_promise_and_what_is_open_stays_open(open_page,
         summary = page.locator('[data-live="summary"]')
         expect(summary).to_contain_text("“Question” is better than every other version.")
         expect(summary).to_contain_text("Keep running")
-        page.get_by_text("How we know").focus()
+        summary.get_by_text("How we know").focus()
         page.keyboard.press("Enter")
         promise = summary.get_by_text("It holds where:").first
         expect(promise).to_be_visible()
