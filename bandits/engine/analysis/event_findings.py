@@ -44,7 +44,7 @@ def event_results(analysis: Analysis) -> list[EventResult]:
             rule.less_is_better(name),
             arms,
             control_group if analysis.active.experiment.holdout > 0 else None,
-            rates.family,
+            analysis.arm_family if name == rates.score else rates.family,
         )
         for name, arms, control_group in _rows(
             events, rates, _EventFindings(analysis, valued, sums)
@@ -56,7 +56,11 @@ class _EventFindings:
     """Findings on E events: the mean of each arm, and its difference from the control's.
 
     Differences of all events, those that have not come yet included, hold together, so that a
-    further event changes none of them; each mean stands by itself.
+    further event changes none of them; each mean stands by itself. An event that is the whole score
+    has the lifts of the score, so that a page says one thing of it.
+
+    Attributes:
+        score: the name of that event, None where the score is made otherwise.
     """
 
     def __init__(self, analysis: Analysis, names: Sequence[str], sums: AipwSums) -> None:
@@ -68,6 +72,8 @@ class _EventFindings:
         self._nothing = RESUMMING if analysis.resumming else _NONE_CLOSED
         self._any = bool(names) and bool(analysis.closed.any()) and not analysis.resumming
         self._facts = analysis.facts
+        self.score = _score(analysis)
+        self._lifts = analysis.lifts
 
     def means(self, *, rates: bool) -> dict[str, list[Finding]]:
         """Find the mean of each arm, by name."""
@@ -92,7 +98,10 @@ class _EventFindings:
             else self._contrasts(unit - units[self._control], self.family)
             for k, unit in enumerate(units)
         ]
-        return self._by_name([[None] * len(self.names) if f is None else f for f in findings])
+        by_name = self._by_name([[None] * len(self.names) if f is None else f for f in findings])
+        if self.score in by_name and self._any:
+            by_name[self.score] = [self._lifts.get(k) for k in range(len(units))]
+        return by_name
 
     def _contrasts(self, weights: FloatArray, family: Family) -> list[Finding]:
         if not self._any:
@@ -101,6 +110,15 @@ class _EventFindings:
 
     def _by_name(self, by_arm: Sequence[Sequence[F]]) -> dict[str, list[F]]:
         return {name: [row[e] for row in by_arm] for e, name in enumerate(self.names)}
+
+
+def _score(analysis: Analysis) -> str | None:
+    """Return the event that is the whole score: one binary metric of weight 1, without costs."""
+    rule = analysis.active.experiment.reward
+    if len(rule.metrics) > 1 or analysis.active.configuration.costs.any():
+        return None
+    [(name, metric)] = rule.metrics.items()
+    return name if metric.is_binary and metric.weight == 1 else None
 
 
 def _family(rule: RewardRule, n_arms: int) -> Family:
