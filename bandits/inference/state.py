@@ -83,7 +83,7 @@ class InferenceState(Additive):
             control.
         late_so_far: how much of the reward of matured decisions came after maturity, as of now.
         clusters: those of `groups` by bucket of their recipients; without a control group, none.
-        left_out: decisions of the fields before these two that are not in fields since.
+        left_out: closed decisions that the fields since `floors` lack; see `LeftOut`.
         events: decisions with each event by name, from the moment that they are sent.
     """
 

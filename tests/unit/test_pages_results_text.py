@@ -168,6 +168,8 @@ def test_a_split_that_is_not_as_intended_comes_first_and_says_what_to_do() -> No
         ({"early": 1}, "Events before their email", "watch"),
         ({"open": 0.4, "maturing": 0.1}, "10 % still maturing", "open"),
         ({"open": 0.4, "maturing": 0.0}, "40 % can still change", "open"),
+        ({"resummed": 0.4}, "Being computed anew", "open"),
+        ({"left_out": 30}, "Older emails left out", "open"),
     ],
 )
 def test_health_findings_have_a_row_each(health, title, tone) -> None:

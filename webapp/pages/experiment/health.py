@@ -53,11 +53,37 @@ def health_checks(
         _events(health),
         _clocks(health),
         _early(health),
+        _resummed(health),
+        _left_out(health),
     ]
     if experiment.context:
         checks.append(_context(health, sent))
     order: list[Tone] = ["wrong", "watch", "open", "good"]
     return tuple(sorted((c for c in checks if c is not None), key=lambda c: order.index(c.tone)))
+
+
+def _resummed(health: Health) -> HealthCheck | None:
+    if health.resummed is None:
+        return None
+    return HealthCheck(
+        "open",
+        "Being computed anew",
+        f"After an upgrade some figures are computed anew: {percent(health.resummed, 0)} of the"
+        " emails sent are in so far. Figures that need all of them are back once that is done."
+        " Sending and learning go on as ever.",
+    )
+
+
+def _left_out(health: Health) -> HealthCheck | None:
+    if not health.left_out:
+        return None
+    return HealthCheck(
+        "open",
+        "Older emails left out",
+        f"{plural(health.left_out, 'email')} had been removed for their age before this version"
+        " began to keep newer figures: events by name, the last seven days, the control group and"
+        " what moved do not count them. Rates and comparisons of versions do.",
+    )
 
 
 def _split(health: Health, labels: Sequence[str]) -> HealthCheck:
