@@ -133,7 +133,8 @@ def _compare_inference(
     return [
         VerifyReport(f"results.{name}", one[name], other[name])
         for name in one
-        if derivable or not name.startswith(("ratio", "lift_periods"))
+        if name.partition(".")[0] in names
+        and (derivable or not name.startswith(("ratio", "lift_periods")))
     ]
 
 
