@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
+from tests.patience import LIMIT_SECONDS
+
 CLIENT, SECRET = "bandits", "a secret that no log has"
 ANNA = {"sub": "u-1", "email": "anna@shop.example", "email_verified": True, "roles": ["team"]}
 
@@ -115,7 +117,7 @@ def running(clock: Any) -> Iterator[Provider]:
         yield server.provider
     finally:
         server.shutdown()
-        thread.join()
+        thread.join(LIMIT_SECONDS)
         server.server_close()
 
 

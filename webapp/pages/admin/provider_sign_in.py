@@ -63,7 +63,7 @@ def finish_provider_sign_in() -> ResponseReturnValue:
     return _admit(own, proven, flow.address)
 
 
-def _admit(own: IdentityProvider, proven: ProvenPerson, wanted: str) -> ResponseReturnValue:
+def _admit(own: IdentityProvider, proven: ProvenPerson, target: str) -> ResponseReturnValue:
     """Find or make the account of a proven person, and sign them in."""
     accounts, now = services().accounts, services().engine.clock()
     try:
@@ -73,22 +73,22 @@ def _admit(own: IdentityProvider, proven: ProvenPerson, wanted: str) -> Response
     else:
         user = _with_role(user, proven)
         if user.totp_secret is not None:
-            return code_form(user, wanted, issuer=own.issuer)
-        return enter(user, wanted, issuer=own.issuer)
+            return code_form(user, target, issuer=own.issuer)
+        return enter(user, target, issuer=own.issuer)
     account = find_user(proven.email)
     if account is not None:
-        return _ask_to_connect(own, account, proven, wanted)
+        return _ask_to_connect(own, account, proven, target)
     try:
         user = accounts.add_user(
             proven.email, "", proven.role, at=now, by=own.issuer, identity=proven.identity
         )
     except AlreadyExists:  # a moment ago, in another tab
         return _refuse(own, SignInRefused("two sign-ins at once"))
-    return enter(user, wanted, issuer=own.issuer)
+    return enter(user, target, issuer=own.issuer)
 
 
 def _ask_to_connect(
-    own: IdentityProvider, account: User, proven: ProvenPerson, wanted: str
+    own: IdentityProvider, account: User, proven: ProvenPerson, target: str
 ) -> ResponseReturnValue:
     """Ask for the password of the account that has this address: only its owner connects it."""
     if not account.password_hash:
@@ -97,7 +97,7 @@ def _ask_to_connect(
             " of your team to remove it."
         )
         return _refuse(own, SignInRefused("address of another identity", text))
-    session[_PROVEN] = [to_builtins(proven), wanted, services().engine.clock()]
+    session[_PROVEN] = [to_builtins(proven), target, services().engine.clock()]
     return _connect_page(own, account.email)
 
 
@@ -107,7 +107,7 @@ def connect_provider() -> ResponseReturnValue:
     """Connect an account with an identity, by the account's password and code, and sign in."""
     own, accounts, now = _own_provider(), services().accounts, services().engine.clock()
     try:
-        proven, wanted, at = convert(session.get(_PROVEN), tuple[ProvenPerson, str, float])
+        proven, target, at = convert(session.get(_PROVEN), tuple[ProvenPerson, str, float])
         user = accounts.user(proven.email)
     except (ValidationError, NotFound):
         return _refuse(own, SignInRefused("no sign-in was begun in this browser"))
@@ -125,7 +125,7 @@ def connect_provider() -> ResponseReturnValue:
         accounts.identities.connect(user.id, user.email, proven.identity, at=now)
     except AlreadyExists:
         return _refuse(own, SignInRefused("two sign-ins at once"))
-    return enter(_with_role(user, proven), wanted, issuer=own.issuer)
+    return enter(_with_role(user, proven), target, issuer=own.issuer)
 
 
 def _connect_page(own: IdentityProvider, email: str, *, wrong: bool = False) -> str:

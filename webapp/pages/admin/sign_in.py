@@ -90,7 +90,7 @@ def submit_code() -> ResponseReturnValue:
 
 def enter(
     user: User,
-    wanted: str,
+    target: str,
     carried: MultiDict[str, str] | None = None,
     *,
     issuer: str | None = None,
@@ -99,7 +99,7 @@ def enter(
 
     Args:
         user: who is proven.
-        wanted: address of the page.
+        target: address of the page.
         carried: fields of a form to send on.
         issuer: the provider that proved them, None for a password.
     """
@@ -109,7 +109,7 @@ def enter(
     start_session(user)
     if issuer is not None:
         session[_ISSUER] = issuer
-    to = local_address(wanted)
+    to = local_address(target)
     if carried:
         return render_template("admin/continue.html", address=to, carried=carried)
     return redirect(to)
@@ -156,7 +156,7 @@ def _digest(user: User) -> str:
 
 def code_form(
     user: User,
-    wanted: str,
+    target: str,
     carried: MultiDict[str, str] | None = None,
     *,
     issuer: str | None = None,
@@ -167,7 +167,7 @@ def code_form(
     return render_template(
         "admin/code.html",
         ticket=_tickets().dumps((user.id, _digest(user), issuer)),
-        address=wanted,
+        address=target,
         carried=[(_CARRIED + name, value) for name, value in fields],
         wrong=wrong,
     )
