@@ -100,8 +100,8 @@ class _BoundedTransport(httpx.HTTPTransport):
         Raises:
             httpx.ReadError: the answer is too long, too slow or compressed.
         """
-        response = super().handle_request(request)
         until, content = time.monotonic() + _ANSWER_SECONDS, b""
+        response = super().handle_request(request)
         try:
             for part in response.iter_raw():
                 content += part
@@ -266,7 +266,7 @@ class IdentityProvider:
                 self._rejects_us = True
                 raise ProviderAway("it does not take this server as its client") from None
             raise SignInRefused("the provider refused the code") from None
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise ProviderAway("its answer is none") from None
         self._rejects_us = False
         return token
@@ -297,7 +297,7 @@ class IdentityProvider:
             }
             claims = CodeIDToken(decoded.claims, decoded.header, options, proofs)
             claims.validate(now=int(at), leeway=_LEEWAY_SECONDS)
-        except (JoseError, ValueError, TypeError, KeyError) as error:
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise SignInRefused(f"invalid ID token: {type(error).__name__}") from None
         return dict(claims)
 

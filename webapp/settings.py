@@ -97,6 +97,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         settings.check_provider()
         return settings
 
+    def __repr__(self) -> str:
+        """Return the name alone: some values are secret."""
+        return "Settings(…)"
+
     def check_provider(self) -> None:
         """Check what belongs to a provider together.
 
@@ -105,7 +109,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """
         for name in ("public_url", "oidc_issuer"):
             url = getattr(self, name)
-            if url is not None and not is_encrypted(url):
+            if url is not None and (not is_encrypted(url) or urlsplit(url).query):
                 raise _fault(name, "must begin with https:// (http:// only for this machine)")
         if self.public_url is not None:
             path = urlsplit(self.public_url).path.rstrip("/")

@@ -406,6 +406,7 @@ def test_passwords_that_are_off_let_in_an_admin_while_the_provider_does_not_work
         ("PUBLIC_URL", "https://bandits.shop.example/elsewhere"),
         ("OIDC_ISSUER", "http://login.shop.example"),
         ("OIDC_ISSUER", "login.shop.example"),
+        ("OIDC_ISSUER", "https://login.shop.example/?realm=shop"),
         ("OIDC_CLIENT_ID", None),
         ("OIDC_CLIENT_SECRET", None),
         ("OIDC_CLIENT_SECRET", ""),
@@ -418,6 +419,10 @@ def test_settings_that_cannot_be_right_stop_the_server(name, value) -> None:
     with pytest.raises(InvalidInput, match=f"BANDITS_{name}") as refusal:
         settings("https://login.shop.example", **{f"BANDITS_{name}": value})
     assert SECRET not in str(refusal.value)
+
+
+def test_settings_show_no_secret() -> None:
+    assert SECRET not in repr(settings("https://login.shop.example"))
 
 
 def test_passwords_cannot_be_off_without_a_provider() -> None:
