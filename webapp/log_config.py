@@ -116,6 +116,7 @@ def configuration(form: Format, level: Level = "info") -> dict[str, Any]:
         "loggers": {
             "_granian": {"level": "WARNING"},
             "alembic": {"level": "WARNING"},
+            "httpx": {"level": "WARNING"},
             **{name: {"level": level.upper()} for name in _OURS},
         },
     }

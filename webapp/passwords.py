@@ -58,7 +58,7 @@ def hash_password(password: str) -> str:
 
 
 def matches(password_hash: str | None, password: str) -> bool:
-    """Compare a password with its hash; without a hash it takes as long, and is False.
+    """Compare a password with its hash; without one it takes as long, and is False.
 
     Raises:
         TooManyRequests: too many passwords are hashed right now.
@@ -68,7 +68,7 @@ def matches(password_hash: str | None, password: str) -> bool:
             _hasher.verify(password_hash or _placeholder_hash(), password[:MAX_LENGTH])
         except (VerificationError, InvalidHashError):
             return False
-    return password_hash is not None
+    return bool(password_hash)
 
 
 @contextmanager

@@ -1,16 +1,21 @@
 """Settings of a server: its flags, else ``BANDITS_...`` variables, else the defaults below."""
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
 
 from bandits.errors import Fault, InvalidInput
 from bandits.validation import refusal
+from storage.accounts import Role
 from webapp.trusted_proxies import parse_networks
 
 PREFIX = "BANDITS_"
+ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
+_PROVIDER = ("oidc_client_id", "oidc_client_secret", "oidc_roles", "public_url")
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,6 +37,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         url_prefix: begins the path of every address, where the server is reached below a path.
         session_hours: people sign in again after so long.
         request_seconds: a head that takes longer is ended; so is a slow body.
+        public_url: address that people reach the pages at, with `url_prefix`.
+        oidc_issuer: address of an OpenID Connect provider that people sign in by.
+        oidc_name: of the provider, on the sign-in page; by default its host.
+        oidc_client_id: of this server, as the provider knows it.
+        oidc_client_secret: of this server; no log has it.
+        oidc_role_claim: claim whose values give people their role; a dot leads deeper.
+        oidc_roles: roles of the claim's values: ``marketing=manager, it=admin``.
+        password_sign_in: people may sign in by passwords; without, an admin may while nobody can
+            be admin by the provider.
     """
 
     database_url: Annotated[str, Meta(min_length=1)] = "sqlite:///bandits.db"
@@ -47,6 +61,14 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url_prefix: Annotated[str, Meta(pattern=r"^((/[A-Za-z0-9_~\-][A-Za-z0-9_.~\-]*)+)?\Z")] = ""
     session_hours: Annotated[float, Meta(ge=0.1, le=720)] = 12.0
     request_seconds: Annotated[float, Meta(ge=1, le=3600)] = 20.0
+    public_url: Annotated[str, Meta(max_length=2000)] | None = None
+    oidc_issuer: Annotated[str, Meta(max_length=2000)] | None = None
+    oidc_name: Annotated[str, Meta(min_length=1, max_length=60)] | None = None
+    oidc_client_id: Annotated[str, Meta(min_length=1)] | None = None
+    oidc_client_secret: Annotated[str, Meta(min_length=1)] | None = None
+    oidc_role_claim: Annotated[str, Meta(min_length=1)] = "roles"
+    oidc_roles: Annotated[str, Meta(max_length=10_000)] = ""
+    password_sign_in: bool = True
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **flags: str | None) -> Self:
@@ -67,8 +89,74 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         except ValueError as error:
             raise InvalidInput.at(f"{PREFIX}TRUSTED_PROXIES", str(error)) from None
         try:
-            return msgspec.convert(values, cls, strict=False)
+            settings = msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError:
             (fault,) = refusal(values, cls, strict=False).faults
             name = PREFIX + fault.pointer.removeprefix("/").upper()  # each is a field of its own
             raise InvalidInput([Fault(name, fault.detail)]) from None
+        settings.check_provider()
+        return settings
+
+    def __repr__(self) -> str:
+        """Return the name alone: some values are secret."""
+        return "Settings(…)"
+
+    def check_provider(self) -> None:
+        """Check what belongs to a provider together.
+
+        Raises:
+            InvalidInput: something is missing or cannot be right; its place is a variable's name.
+        """
+        for name in ("public_url", "oidc_issuer"):
+            url = getattr(self, name)
+            if url is not None and (not is_encrypted(url) or urlsplit(url).query):
+                raise _fault(name, "must begin with https:// (http:// only for this machine)")
+        if self.public_url is not None:
+            path = urlsplit(self.public_url).path.rstrip("/")
+            if path != self.url_prefix:
+                raise _fault("public_url", f"its path must be the prefix, {self.url_prefix or '/'}")
+        roles_of_values(self.oidc_roles)
+        if self.oidc_issuer is None:
+            if not self.password_sign_in:
+                raise _fault("password_sign_in", "may be false only with a provider")
+            return
+        for name in _PROVIDER:
+            if not getattr(self, name):
+                raise _fault(name, "is needed for sign-in by OpenID Connect")
+
+
+def is_encrypted(url: str) -> bool:
+    """Return True for an address by HTTPS, or by HTTP on this machine; without query or user."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    try:
+        own = host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        own = False
+    if not host or not url.isprintable() or parts.username or parts.fragment:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and own)
+
+
+def roles_of_values(text: str) -> dict[str, Role]:
+    """Read the roles of a claim's values: ``marketing=manager, it=admin``.
+
+    Raises:
+        InvalidInput: a value has no role of ours.
+    """
+    roles: dict[str, Role] = {}
+    for pair in text.split(","):
+        value, _, role = (part.strip() for part in pair.rpartition("="))
+        if not pair.strip():
+            continue
+        if not value or role not in ROLES:
+            raise _fault("oidc_roles", f"must be VALUE=ROLE, …; roles are {', '.join(ROLES)}")
+        roles[value] = role
+    return roles
+
+
+def _fault(name: str, detail: str) -> InvalidInput:
+    return InvalidInput.at(PREFIX + name.upper(), detail)

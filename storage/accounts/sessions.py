@@ -106,6 +106,11 @@ class SessionStore:
         with self._database.writing() as transaction:
             transaction.execute(delete(sessions).where(sessions.c.id == session_id))
 
+    def end_all(self, user_id: int) -> None:
+        """Sign a user out everywhere."""
+        with self._database.writing() as transaction:
+            end_all(transaction, user_id)
+
     def end_others(self, session: Session, *, at: float, by: str) -> int:
         """End all other sessions of the user of `session`; return how many."""
         others = (sessions.c.user_id == session.user_id) & (sessions.c.id != session.id)

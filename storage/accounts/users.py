@@ -12,6 +12,12 @@ from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound
 from storage.accounts.api_keys import ApiKeyStore, end_or_hand_over
+from storage.accounts.identities import (
+    Identity,
+    IdentityStore,
+    insert_identity,
+    remove_identities,
+)
 from storage.accounts.sessions import SessionStore, end_all
 from storage.audit_log import (
     NO_FILTER,
@@ -33,6 +39,7 @@ class User(Struct, frozen=True):
     """Person who signs in.
 
     Attributes:
+        password_hash: empty for a person who signs in by a provider alone.
         must_change_password: somebody else set it.
         totp_secret: of the second factor, in base 32; None without one.
     """
@@ -57,6 +64,7 @@ class AccountStore:
         self._database = database
         self.keys = ApiKeyStore(database)
         self.sessions = SessionStore(database)
+        self.identities = IdentityStore(database)
 
     def add_user(  # noqa: PLR0913 - the fields of a user
         self,
@@ -67,19 +75,21 @@ class AccountStore:
         at: float,
         by: str,
         must_change: bool = False,
+        identity: Identity | None = None,
     ) -> User:
         """Add a user; addresses are compared without regard to case.
 
         Args:
             email: address.
-            password_hash: of the password, hashed by the caller.
+            password_hash: of the password, hashed by the caller; empty for none.
             role: what they may do.
             at: now.
             by: author.
             must_change: somebody else set the password, so the user has to replace it.
+            identity: by which they sign in.
 
         Raises:
-            AlreadyExists: the address is taken.
+            AlreadyExists: the address or the identity is taken.
         """
         email = _folded(email)
         row = {
@@ -93,9 +103,11 @@ class AccountStore:
             with self._database.writing() as transaction:
                 query = insert(users).values(row).returning(users.c.id)
                 number = transaction.execute(query).scalar_one()
-                record_change(
-                    transaction, "add", f"user:{email}", at=at, by=by, after={"role": role}
-                )
+                after: dict[str, str] = {"role": role}
+                if identity is not None:
+                    insert_identity(transaction, number, identity, at)
+                    after["provider"] = identity.issuer
+                record_change(transaction, "add", f"user:{email}", at=at, by=by, after=after)
         except IntegrityError:
             raise AlreadyExists("user", email) from None
         return User(number, email, password_hash, role, at, must_change)
@@ -170,9 +182,13 @@ class AccountStore:
         with self._database.writing() as transaction:
             return len(transaction.execute(query.returning(users.c.id)).all()) == 1
 
-    def record_sign_in(self, email: str, address: str, *, at: float) -> None:
-        """Note in the audit log that a user signed in from an address."""
+    def record_sign_in(
+        self, email: str, address: str, *, at: float, provider: str | None = None
+    ) -> None:
+        """Note in the audit log that a user signed in from an address, and by which provider."""
         by, after = _folded(email), {"address": address}
+        if provider is not None:
+            after["provider"] = provider
         with self._database.writing() as transaction:
             record_change(transaction, "sign in", f"user:{by}", at=at, by=by, after=after)
 
@@ -242,6 +258,7 @@ class AccountStore:
             if row is None:
                 raise NotFound("user", email)
             end_all(transaction, row.id)
+            remove_identities(transaction, row.id)
             transaction.execute(delete(users).where(users.c.id == row.id))
             end_or_hand_over(transaction, email, heir, at=at, by=by)
             record_change(

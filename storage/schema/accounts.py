@@ -11,6 +11,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
 )
 
 from storage.schema.metadata import Identifier, Serial, metadata
@@ -35,6 +36,17 @@ users = Table(
     Column("totp_secret", Text),  # of a second factor, where there is one,
     Column("totp_step", BigInteger),  # and the period of the last code that was taken
     CheckConstraint("role IN ('viewer', 'manager', 'admin')", name="role"),
+)
+
+identities = Table(  # at a provider, by which people sign in
+    "identities",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("issuer", Identifier, nullable=False),
+    Column("subject", Identifier, nullable=False),
+    Column("user_id", Serial, ForeignKey("users.id"), nullable=False, index=True),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("issuer", "subject"),
 )
 
 sessions = Table(

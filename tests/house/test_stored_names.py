@@ -103,6 +103,7 @@ PLAIN_BYTES = {
     "subjects.subject": "BLAKE2b under a secret",
 }
 PLAIN_TEXTS = {  # words, keys, ids, addresses
+    *("identities.issuer", "identities.subject"),
     *("api_keys.name", "api_keys.scopes", "api_keys.selector", "api_keys.previous_selector"),
     *("api_keys.created_by", "api_keys.owner"),
     *("audit_log.by", "audit_log.action", "audit_log.subject"),

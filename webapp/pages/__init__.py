@@ -24,6 +24,8 @@ def init(app: Flask, settings: Settings) -> None:
     from webapp.pages.admin import (  # noqa: F401, PLC0415
         api_keys,
         audit_log,
+        provider,
+        provider_sign_in,
         second_factor,
         sessions,
         sign_in,
@@ -54,6 +56,7 @@ def init(app: Flask, settings: Settings) -> None:
     for module in (throttle, headers, formatting, layout, error_pages, forecasts):
         module.init(app)
     uploads.init(app, settings)
+    provider.init(app, settings)
     # Werkzeug's own limit for forms is half a megabyte; an HTML block or two are more.
     app.config["MAX_FORM_MEMORY_SIZE"] = app.config["MAX_CONTENT_LENGTH"]
     app.register_blueprint(pages)

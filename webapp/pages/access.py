@@ -29,8 +29,8 @@ from webapp.pages import pages
 from webapp.pages.anonymous_forms import read_anonymous_form
 from webapp.pages.known_device import remember_device
 from webapp.services import services
+from webapp.settings import ROLES
 
-ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
 CSRF = "bandits.csrf"
 _FORMS = "webapp.pages.form."
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}

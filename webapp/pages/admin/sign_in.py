@@ -23,13 +23,16 @@ from webapp.pages.access import (
     person,
     start_session,
 )
+from webapp.pages.admin.provider import password_opens, provider, takes_passwords
 from webapp.pages.admin.second_factor import takes_code
 from webapp.pages.admin.throttle import count_guess, forget_guesses
 from webapp.pages.anonymous_forms import read_anonymous_form
 from webapp.passwords import hash_password, is_outdated, matches
 from webapp.services import services
 
+WRONG_PASSWORD = "wrong password"  # noqa: S105 - a reason
 _CARRIED = "carried:"
+_ISSUER = "issuer"  # in the session: of the provider that it was begun by
 _TICKET_SECONDS = 300
 _log = logging.getLogger(__name__)
 
@@ -40,7 +43,7 @@ def sign_in() -> ResponseReturnValue:
     """Show the form, or the way to make the first account."""
     if current_user.is_authenticated:
         return redirect(local_address(request.args.get("next")))
-    if not services().accounts.users():
+    if provider() is None and not services().accounts.users():
         return render_template("admin/first_run.html")
     return _sign_in_form(request.args.get("next", ""), MultiDict())
 
@@ -52,52 +55,72 @@ def submit_sign_in() -> ResponseReturnValue:
     email, password = request.form.get("email", ""), request.form.get("password", "")
     carried = _carried()
     count_guess(email)
-    user = _find_user(email)
+    user = find_user(email)
     if not matches(None if user is None else user.password_hash, password) or user is None:
-        _record_failure(user, "wrong password")
+        record_failure(user, WRONG_PASSWORD)
         return Response(
             _sign_in_form(request.form.get("next", ""), carried, email, wrong=True), 422
         )
+    if not password_opens(user):
+        record_failure(user, "password sign-in is off")
+        return Response(_sign_in_form(request.form.get("next", ""), carried, email, off=True), 422)
     _rehash(user, password)
     if user.totp_secret is not None:
-        return _code_form(user, carried)
+        return code_form(user, request.form.get("next", ""), carried)
     forget_guesses(email)
-    return _enter(user, carried)
+    return enter(user, request.form.get("next", ""), carried)
 
 
 @pages.post("/sign-in/code")
 @allow_anybody
 def submit_code() -> ResponseReturnValue:
     """Check the code of the second factor, after the password, and start a session."""
-    carried, user = _carried(), _user_of_ticket(request.form.get("ticket", ""))
+    carried, address = _carried(), request.form.get("next", "")
+    user, issuer = _user_of_ticket(request.form.get("ticket", ""))
     if user is None:
         flash("That took too long. Enter your password again.")
         return redirect(url_for("pages.sign_in"))
     count_guess(user.email)
     if not takes_code(user, request.form.get("code", "")):
-        _record_failure(user, "wrong code")
-        return Response(_code_form(user, carried, wrong=True), 422)
+        record_failure(user, "wrong code")
+        return Response(code_form(user, address, carried, issuer=issuer, wrong=True), 422)
     forget_guesses(user.email)
-    return _enter(user, carried)
+    return enter(user, address, carried, issuer=issuer)
 
 
-def _enter(user: User, carried: MultiDict[str, str]) -> ResponseReturnValue:
-    """Start a session, and go where the person wanted to."""
+def enter(
+    user: User,
+    target: str,
+    carried: MultiDict[str, str] | None = None,
+    *,
+    issuer: str | None = None,
+) -> ResponseReturnValue:
+    """Start a session, and go where the person wanted to.
+
+    Args:
+        user: who is proven.
+        target: address of the page.
+        carried: fields of a form to send on.
+        issuer: the provider that proved them, None for a password.
+    """
     address, now = request.remote_addr or "", services().engine.clock()
-    services().accounts.record_sign_in(user.email, address, at=now)
+    services().accounts.record_sign_in(user.email, address, at=now, provider=issuer)
     _log.info("signed in", extra={"user": user.id, "address": address})
     start_session(user)
-    to = local_address(request.form.get("next"))
+    if issuer is not None:
+        session[_ISSUER] = issuer
+    to = local_address(target)
     if carried:
         return render_template("admin/continue.html", address=to, carried=carried)
     return redirect(to)
 
 
-def _record_failure(user: User | None, failure: str) -> None:
+def record_failure(user: User | None, failure: str) -> None:
     """Note a failure: for an account in the audit log, else in the log alone."""
     address = request.remote_addr or ""
     if user is None:  # what was typed may be a password, so it is not noted
-        _log.warning("sign-in failed: no such account", extra={"address": address})
+        unknown = "no such account" if failure == WRONG_PASSWORD else failure
+        _log.warning("sign-in failed: %s", unknown, extra={"address": address})
         return
     _log.warning("sign-in failed: %s", failure, extra={"user": user.id, "address": address})
     now = services().engine.clock()
@@ -117,31 +140,41 @@ def _tickets() -> URLSafeTimedSerializer:
     return URLSafeTimedSerializer(str(current_app.secret_key), salt="second factor")
 
 
-def _user_of_ticket(ticket: str) -> User | None:
-    """Return the user whose password was right a moment ago, None where it is too long ago."""
+def _user_of_ticket(ticket: str) -> tuple[User | None, str | None]:
+    """Return the user who was proven a moment ago and by which provider, None if too long ago."""
     try:
-        user_id, digest = _tickets().loads(ticket, max_age=_TICKET_SECONDS)
+        user_id, digest, issuer = _tickets().loads(ticket, max_age=_TICKET_SECONDS)
         user = services().accounts.user_by_id(user_id)
-    except (BadSignature, NotFound):
-        return None
-    return user if digest == _digest(user) else None
+    except (BadSignature, NotFound, ValueError):
+        return None, None
+    return (user if digest == _digest(user) else None), issuer
 
 
 def _digest(user: User) -> str:
     return sha256(user.password_hash.encode()).hexdigest()
 
 
-def _code_form(user: User, carried: MultiDict[str, str], *, wrong: bool = False) -> str:
+def code_form(
+    user: User,
+    target: str,
+    carried: MultiDict[str, str] | None = None,
+    *,
+    issuer: str | None = None,
+    wrong: bool = False,
+) -> str:
+    """Ask somebody who is proven for the code of their second factor; for arguments see `enter`."""
+    fields = (carried or MultiDict()).items(multi=True)
     return render_template(
         "admin/code.html",
-        ticket=_tickets().dumps((user.id, _digest(user))),
-        address=request.form.get("next", ""),
-        carried=[(_CARRIED + name, value) for name, value in carried.items(multi=True)],
+        ticket=_tickets().dumps((user.id, _digest(user), issuer)),
+        address=target,
+        carried=[(_CARRIED + name, value) for name, value in fields],
         wrong=wrong,
     )
 
 
-def _find_user(email: str) -> User | None:
+def find_user(email: str) -> User | None:
+    """Return the user of an address, None where there is none."""
     try:
         return services().accounts.user(email)
     except NotFound:
@@ -177,14 +210,23 @@ def _carried_form() -> MultiDict[str, str]:
 
 
 def _sign_in_form(
-    address: str, carried: MultiDict[str, str], email: str = "", *, wrong: bool = False
+    address: str,
+    carried: MultiDict[str, str],
+    email: str = "",
+    *,
+    wrong: bool = False,
+    off: bool = False,
 ) -> str:
+    own = provider()
     return render_template(
         "admin/sign_in.html",
         address=address,
         carried=[(_CARRIED + name, value) for name, value in carried.items(multi=True)],
         email=email,
         wrong=wrong,
+        off=off,
+        provider_name=None if own is None else own.name,
+        with_passwords=takes_passwords(),
     )
 
 
@@ -194,7 +236,11 @@ def _sign_in_form(
 def sign_out() -> ResponseReturnValue:
     """End the session."""
     services().accounts.sessions.end(person().session.id)
+    own = provider() if session.get(_ISSUER) else None
     logout_user()
     session.clear()
-    flash("You are signed out.")
+    if own is None:
+        flash("You are signed out.")
+    else:
+        flash(f"You are signed out of Bandits. You may still be signed in at {own.name}.")
     return redirect(url_for("pages.sign_in"))

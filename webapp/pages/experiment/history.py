@@ -27,6 +27,7 @@ TITLES = {
     ("user", "sign out"): "Signed out elsewhere",
     ("user", "sign in"): "Signed in",
     ("user", "fail to sign in"): "Sign-in failed",
+    ("user", "connect"): "Connected with the sign-in provider",
     ("user", "turn on codes"): "Sign-in codes turned on",
     ("user", "turn off codes"): "Sign-in codes turned off",
     ("key", "hand over"): "Handed over",
