@@ -16,7 +16,7 @@ from bandits.engine.analysis.findings import compare_arms
 from bandits.engine.analysis.interactions import interaction_weights
 from bandits.inference import lift_periods, periods
 from bandits.inference.aipw_sums import AipwSums, ratio
-from bandits.inference.confidence_sequences import rate_bounds
+from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.estimates import (
     constant_rates,
     contrasts,
@@ -25,7 +25,7 @@ from bandits.inference.estimates import (
     joined_arms,
     variant_weights,
 )
-from bandits.inference.intervals import ALPHA, Family, Finding
+from bandits.inference.intervals import ALPHA, Family, Finding, NotYet
 from bandits.inference.lift_periods import lifts_p_value, weighted_levels
 from bandits.inference.periods import levels_evidence
 from bandits.inference.sample_ratio import ALARM
@@ -37,6 +37,7 @@ BINS = (0.0, 0.5, 0.8, 0.95, 1.0)  # of chances to be best
 TOO_SURE = 0.03  # by how much a chance may exceed how often it is right, as ADR 41 has it
 _ALONE = Family("values")
 _TINY = 1e-12
+NOTHING = NotYet("There is no leader yet.", "no decision is closed")
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,24 @@ def lifts(world: World, look: Look) -> Claims:
             [_contrast(world, look, look.evidence, units[k] - units[0], family) for k in others]
         )
     }
+
+
+def steady_lifts(world: World, look: Look) -> Claims:
+    """The same by the exact interval, which is shown where a person vouches for steady rates."""
+    sums, n_arms = look.evidence, look.evidence.n_arms
+    if look.truth.levels_moved or not constant_rates(facts_of(world), sums):
+        return {}
+    arms = np.flatnonzero(joined_arms(sums))
+    others = arms[arms > 0]
+    if not len(others):
+        return {}
+    total, n = sums.earned, sums.sends
+    alpha = Family.against_control(len(arms)).alpha_each
+    low, high = lift_bounds(total[:, :1], n[:, :1], total[:, others], n[:, others], alpha)
+    units = np.eye(n_arms)
+    truth = np.stack([look.truth.contrast(units[k] - units[0]) for k in others], axis=1)
+    wrong, made = _missed(low, high, truth).any(axis=1), _apart(low, high).any(axis=1)
+    return {"lift, if vouched steady": Figures(wrong, made, (high - low)[:, 0])}
 
 
 def slots(world: World, look: Look) -> Claims:
@@ -296,6 +315,11 @@ def verdicts(world: World, look: Look) -> Claims:
     if world.personal:
         keeps = np.array([j.verdict.action == "keep_personalising" for j in judged])
         figures["keep personalising"] = Figures(keeps & (lost <= 0), keeps, nothing)
+        costs = [j.verdict.cost for j in judged]
+        low, high = _intervals([NOTHING if cost is None else cost for cost in costs])
+        figures["gain over one arm for all"] = Figures(
+            _missed(low, high, lost), _apart(low, high), high - low
+        )
     return figures
 
 
@@ -321,6 +345,7 @@ def _lost(
 CLAIMS: tuple[Claim, ...] = (
     rates,
     lifts,
+    steady_lifts,
     slots,
     segments,
     events,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.random import Generator
+from scipy.stats import beta
 
 from bandits.allocation import apply_floor
 from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
@@ -36,6 +37,7 @@ from bandits.verdict import LITTLE, Comparison, Progress, Verdict, verdict
 Rates = Callable[[int], Sequence[Sequence[float]] | FloatArray]
 
 _ALIKE = (0.3, 1.2)  # Beta distribution of how much recipients who return click
+_EVERYBODY = beta.ppf((np.arange(2000) + 0.5) / 2000, *_ALIKE) * sum(_ALIKE) / _ALIKE[0]
 _REFUNDED, _HALF_REFUNDED = 0.10, 0.05  # parts of orders
 _ORDER_PRIOR = (1000.0, 1.0, 1.0)  # of the policy that learns from orders
 
@@ -117,18 +119,33 @@ class Truth:
 
     def __init__(self) -> None:
         self._by_set: dict[bytes, tuple[BoolArray, FloatArray, FloatArray]] = {}
-        self._by_day: list[tuple[BoolArray, FloatArray]] = []
+        self._rates: list[FloatArray] = []
         self.worth: FloatArray = np.zeros(1)
         self.gain: FloatArray = np.zeros(1)
 
-    def add(self, eligible: BoolArray, n: FloatArray, means: FloatArray, worth: FloatArray) -> None:
-        """Add a day: arms (K,), decisions (R,), means (R, C, K), the policy's own value (R,)."""
+    def add(
+        self,
+        rates: FloatArray,
+        eligible: BoolArray,
+        n: FloatArray,
+        means: FloatArray,
+        worth: FloatArray,
+    ) -> None:
+        """Add a day.
+
+        Args:
+            rates: (C, K) of the world.
+            eligible: (K,) arms that could be had.
+            n: (R,) decisions.
+            means: (R, C, K) true mean rewards.
+            worth: (R,) the policy's own value.
+        """
+        self._rates.append(rates.mean(axis=0))
         key = eligible.tobytes()
         nothing = (eligible, np.zeros_like(n), np.zeros_like(means))
         _, count, total = self._by_set.get(key, nothing)
         self._by_set[key] = (eligible, count + n, total + n[:, None, None] * means)
         overall = means.mean(axis=1)
-        self._by_day.append((eligible, overall))
         self.worth = self.worth + n * worth
         self.gain = self.gain + n * (worth - overall[:, eligible].mean(axis=-1))
 
@@ -140,7 +157,7 @@ class Truth:
         """Return the same by kind of recipient, (R, C)."""
         used = [v for v in self._by_set.values() if v[0][weights != 0].all()]
         if not used:
-            return np.zeros((self._by_day[0][1].shape[0], 1))
+            return np.zeros((len(self.worth), 1))
         count, total = (np.sum([v[i] for v in used], axis=0) for i in (1, 2))
         values: FloatArray = total @ weights / np.maximum(count, 1)[:, None]
         return values
@@ -156,7 +173,7 @@ class Truth:
         return self._differ(lambda m: m - m[:1]) and self._differ(lambda m: m / m[:1])
 
     def _differ(self, what: Callable[[FloatArray], FloatArray]) -> bool:
-        days = np.array([what(means[0]) for _, means in self._by_day])
+        days = np.array([what(rates) for rates in self._rates])
         return bool(np.ptp(days, axis=0).max() > 1e-9)
 
 
@@ -299,17 +316,29 @@ class _Subjects:
         chance = np.take_along_axis(chances, arms[..., None], axis=-1)[..., 0]
         clicked = self.rng.random(self.shape) < chance
         self._group((row * 2 + self.held_out) * BUCKETS + self.buckets, clicked)
-        self.groups.gain = self.groups.gain + np.einsum(
-            "rnk,rk->r", chances - chances[..., :1], shares
-        )
         decided = ~self.held_out
         cells = (row * n_arms + arms)[decided]
         sent, won = (
             np.bincount(cells, w, campaigns * n_arms).reshape(campaigns, 1, n_arms)
             for w in (None, clicked[decided])
         )
-        means = np.einsum("rnk,rn->rk", chances, decided) / decided.sum(axis=1)[:, None]
+        means, everyone = self._means(rates, chances, decided)
+        gain = ((everyone - everyone[:, :1]) * shares).sum(axis=1)
+        self.groups.gain = self.groups.gain + self.shape[1] * gain
         return Sent(sent, won, won * 1.0, won * 1.0, means[:, None])
+
+    def _means(
+        self, rates: FloatArray, chances: FloatArray, decided: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the true means (R, K) of those decided for, and of everybody.
+
+        New recipients are drawn from all there are, and those who return are always the same.
+        """
+        if not self.world.returning:
+            means = np.minimum(_EVERYBODY[:, None, None] * rates, 1.0).mean(axis=0)
+            return means, means
+        of_decided = np.einsum("rnk,rn->rk", chances, decided) / decided.sum(axis=1)[:, None]
+        return of_decided, chances.mean(axis=1)
 
     def _group(self, cells: IntArray, clicked: BoolArray) -> None:
         shape = self.groups.sends.shape
@@ -456,7 +485,8 @@ class _Sums:
         self.ratio = SampleRatio(*(s + c.sum(axis=1) for s, c in zip(sums, columns, strict=True)))
         self._add_period(day, emails, shares)
         worth = (shares * emails.means).sum(axis=-1).mean(axis=-1)
-        self.truth.add(eligible, emails.sent.sum(axis=(1, 2)).astype(float), emails.means, worth)
+        decisions = emails.sent.sum(axis=(1, 2)).astype(float)
+        self.truth.add(self.world.at(day), eligible, decisions, emails.means, worth)
         return today
 
     def _events(
