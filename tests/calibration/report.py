@@ -63,6 +63,10 @@ WORLDS: dict[str, World] = {
     "crossing .22 to .18 and back": World(
         lambda d: [[0.22 - 0.04 * d / 27, 0.18 + 0.04 * d / 27]], 28, 2_000, 0.10
     ),
+    "equal, .05, floor .1 %": World(lambda _: [[0.05] * 2], 100, 2_000, 0.001),
+    "crossing, floor 1 %": World(
+        lambda d: [[0.22 - 0.04 * d / 27, 0.18 + 0.04 * d / 27]], 28, 2_000, 0.01
+    ),
     "a third joins on day 30": World(
         lambda _: [[0.20, 0.22, 0.22]], 100, 1_000, 0.05, joins=(0, 0, 30)
     ),
