@@ -36,13 +36,15 @@ bench: .venv/tested
 	$(BIN)/$(INSTALL) --no-deps --upgrade --target .venv/peers -r requirements/obp.txt
 	$(BIN)/python tests/benchmarks/run.py
 
-# A figure for each claim that a page can show: error at every look, power, width.
+# A figure for each claim that a page can show: error at every look, power, width. Fails where one errs
+# more often than it may. `--campaigns 40` is a first look; tests/README.md explains the table.
 calibration: .venv/tested
 	$(BIN)/python tests/calibration/report.py
 
 # The long forms of the tests; then all of them in bad weather, beside eight busy processes.
 soak: .venv/tested wheel
 	SOAK=1 $(BIN)/pytest -n 2
+	$(BIN)/python tests/calibration/report.py
 	$(BIN)/python tests/busy.py 8 $(BIN)/pytest -n 2
 
 # Asks PyPI what is known of the packages installed here; in a folder of its own, not to add to them.

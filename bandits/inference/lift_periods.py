@@ -24,10 +24,12 @@ import numpy as np
 from scipy.special import ndtr
 
 from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.inference.aipw_sums import ratio
 from bandits.inference.periods import (
     FEWEST_EVENTS,
     ArmMoments,
     ByPeriod,
+    PeriodSums,
     arm_moments,
     is_daily,
     midpoints,
@@ -120,6 +122,35 @@ class LiftPeriodSums(ByPeriod):
             conversion=conversion,
         )
         return float(p_value), max((look.weeks for look in _looks(numbers)), default=0)
+
+    def levels(self, rates: PeriodSums, control: int) -> PeriodSums:
+        """Return levels of arms among all recipients, in `rates` as those who got them answered.
+
+        A policy that decides by recipient learns whom to send an arm, so that arm's plain mean
+        moves while no rate does.
+        """
+        square, total = rates.sums[:, 2].sum(axis=0), rates.sums[:, 1].sum(axis=0)
+        columns = weighted_levels(self.sums, ratio(square, total), control)
+        return PeriodSums(self.numbers, np.stack(columns, axis=1))
+
+
+def weighted_levels(
+    sums: FloatArray, sizes: FloatArray, control: int
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return decisions, Σ r and Σ r² (..., P, K) that are worth as much as weighted ones.
+
+    Args:
+        sums: (..., P, 7, K) of `LiftPeriodSums`.
+        sizes: (..., K) Σ r² / Σ r of each arm; 1 where rewards are 0 or 1.
+        control: the arm to compare with; its sums are those beside the arm that most go with.
+    """
+    levels = sums[..., 1:4, :].copy()
+    beside = sums[..., 4:7, :]
+    most = beside[..., 0, :].sum(axis=-2).argmax(axis=-1)[..., None, None, None]
+    levels[..., control] = np.take_along_axis(beside, most, axis=-1)[..., 0]
+    weight, total, square = (levels[..., i, :] for i in range(3))
+    count, mean = ratio(weight**2, square), ratio(total, weight)
+    return count, count * mean, count * np.maximum(mean * sizes[..., None, :], mean**2)
 
 
 def _overlap(shares: FloatArray, control: int) -> tuple[FloatArray, FloatArray]:

@@ -1,19 +1,22 @@
 """Worlds: campaigns side by side whose truth is known, with the verdict on each of them.
 
 Campaigns run day by day, R at once, by Thompson sampling with a floor or in equal shares. Emails of
-a day are closed by its end. What is judged is the engine's own code, campaign by campaign.
+a day are closed by its end. What is judged is the engine's own code.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.random import Generator
+from scipy.stats import beta
 
 from bandits.allocation import apply_floor
 from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 from bandits.inference import aipw
-from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.aipw_sums import POWERS, AipwSums
+from bandits.inference.clusters import BUCKETS, ClusterSums
 from bandits.inference.estimates import (
     EstimationContext,
     Lead,
@@ -23,11 +26,20 @@ from bandits.inference.estimates import (
     recent_agreement,
 )
 from bandits.inference.intervals import ALPHA, Family
+from bandits.inference.periods import number_after
 from bandits.inference.recent_days import DAY, RECENT_DAYS
+from bandits.inference.sample_ratio import SampleRatio
+from bandits.numerics.posterior import StudentPosterior
 from bandits.numerics.quadrature import beta_chances
+from bandits.statistics import Moments
 from bandits.verdict import LITTLE, Comparison, Progress, Verdict, verdict
 
-Rates = Callable[[int], Sequence[Sequence[float]]]
+Rates = Callable[[int], Sequence[Sequence[float]] | FloatArray]
+
+_ALIKE = (0.3, 1.2)  # Beta distribution of how much recipients who return click
+_EVERYBODY = beta.ppf((np.arange(2000) + 0.5) / 2000, *_ALIKE) * sum(_ALIKE) / _ALIKE[0]
+_REFUNDED, _HALF_REFUNDED = 0.10, 0.05  # parts of orders
+_ORDER_PRIOR = (1000.0, 1.0, 1.0)  # of the policy that learns from orders
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,16 @@ class World:
         joins: the day on which each arm joins; on the first unless given.
         personal: the policy learns by kind of recipient, and is judged by its own value.
         uniform: equal shares instead of Thompson sampling.
+        pauses: arm, first day and the day after the last of each pause.
+        switched: from this day on the arm of the largest mean gets all but the floors.
+        half_life: days after which the policy has forgotten half; it forgets nothing unless given.
+        spread: each campaign's arms have rates of their own: these times 1 + N(0, spread²).
+        order: mean and deviation of the logarithm of an order; a reward is 0 or 1 unless given.
+        holdout: the share of recipients who are held out.
+        returning: the same recipients come every day, each with a rate of their own.
+        slots: how many variants each slot has, where arms are all their combinations.
+        events: name and rates by arm of events beside the reward.
+        loss: the part of the last arm's emails that are drawn and never sent.
     """
 
     rates: Rates
@@ -51,15 +73,167 @@ class World:
     joins: tuple[int, ...] = ()
     personal: bool = False
     uniform: bool = False
+    pauses: tuple[tuple[int, int, int], ...] = ()
+    switched: int | None = None
+    half_life: float | None = None
+    spread: float = 0.0
+    order: tuple[float, float] | None = None
+    holdout: float = 0.0
+    returning: bool = False
+    slots: tuple[int, ...] = ()
+    events: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    loss: float = 0.0
 
     def at(self, day: int) -> FloatArray:
         """Return the rates of a day, (C, K)."""
         return np.array(self.rates(day), dtype=np.float64)
 
     def eligible(self, day: int) -> BoolArray:
-        """Mark the arms (K,) that have joined by a day."""
-        joins = np.array(self.joins or np.zeros(self.at(0).shape[1]))
-        return np.asarray(joins <= day)
+        """Mark the arms (K,) that have joined by a day and are not paused."""
+        eligible = np.array(self.joins or np.zeros(self.at(0).shape[1])) <= day
+        for arm, start, end in self.pauses:
+            eligible[arm] &= not start <= day < end
+        return np.asarray(eligible)
+
+    @property
+    def by_subject(self) -> bool:
+        """Recipients are drawn one by one."""
+        return self.returning or self.holdout > 0
+
+    @property
+    def worth(self) -> float:
+        """Mean reward of a conversion."""
+        if self.order is None:
+            return 1.0
+        mean, deviation = self.order
+        return float(np.exp(mean + deviation**2 / 2) * (1 - _REFUNDED - _HALF_REFUNDED / 2))
+
+    @property
+    def slot_levels(self) -> IntArray:
+        """The variant of each slot that each arm shows, (K, number of slots)."""
+        return np.stack(np.unravel_index(np.arange(np.prod(self.slots)), self.slots), axis=1)
+
+
+class Truth:
+    """What arms and policy are really worth, over the decisions made, by the arms that they had."""
+
+    def __init__(self) -> None:
+        self._by_set: dict[bytes, tuple[BoolArray, FloatArray, FloatArray]] = {}
+        self._rates: list[FloatArray] = []
+        self.worth: FloatArray = np.zeros(1)
+        self.gain: FloatArray = np.zeros(1)
+
+    def add(
+        self,
+        rates: FloatArray,
+        eligible: BoolArray,
+        n: FloatArray,
+        means: FloatArray,
+        worth: FloatArray,
+    ) -> None:
+        """Add a day.
+
+        Args:
+            rates: (C, K) of the world.
+            eligible: (K,) arms that could be had.
+            n: (R,) decisions.
+            means: (R, C, K) true mean rewards.
+            worth: (R,) the policy's own value.
+        """
+        self._rates.append(rates.mean(axis=0))
+        key = eligible.tobytes()
+        nothing = (eligible, np.zeros_like(n), np.zeros_like(means))
+        _, count, total = self._by_set.get(key, nothing)
+        self._by_set[key] = (eligible, count + n, total + n[:, None, None] * means)
+        overall = means.mean(axis=1)
+        self.worth = self.worth + n * worth
+        self.gain = self.gain + n * (worth - overall[:, eligible].mean(axis=-1))
+
+    def contrast(self, weights: FloatArray) -> FloatArray:
+        """Return Σ_k c_k μ(k) (R,) over decisions that could have got every arm with a weight."""
+        return self.by_kind(weights).mean(axis=-1)
+
+    def by_kind(self, weights: FloatArray) -> FloatArray:
+        """Return the same by kind of recipient, (R, C)."""
+        used = [v for v in self._by_set.values() if v[0][weights != 0].all()]
+        if not used:
+            return np.zeros((len(self.worth), 1))
+        count, total = (np.sum([v[i] for v in used], axis=0) for i in (1, 2))
+        values: FloatArray = total @ weights / np.maximum(count, 1)[:, None]
+        return values
+
+    @property
+    def levels_moved(self) -> bool:
+        """Some arm's mean changed by the day."""
+        return self._differ(lambda means: means)
+
+    @property
+    def lifts_moved(self) -> bool:
+        """Lifts over the first arm changed, as differences and also as multiples."""
+        return self._differ(lambda m: m - m[:1]) and self._differ(lambda m: m / m[:1])
+
+    def _differ(self, what: Callable[[FloatArray], FloatArray]) -> bool:
+        days = np.array([what(rates) for rates in self._rates])
+        return bool(np.ptp(days, axis=0).max() > 1e-9)
+
+
+@dataclass
+class Days:
+    """Sums by period: decisions, Σ r and Σ r² (R, P, K), and what lifts need (R, P, 7, K)."""
+
+    count: FloatArray
+    total: FloatArray
+    square: FloatArray
+    lifts: FloatArray
+    last: int = 0
+
+    @classmethod
+    def zeros(cls, world: World, campaigns: int) -> "Days":
+        """Make the sums over no decision."""
+        shape, n_arms = (campaigns, number_after(world.days) + 1), world.at(0).shape[1]
+        return cls(*(np.zeros((*shape, n_arms)) for _ in range(3)), np.zeros((*shape, 7, n_arms)))
+
+    @property
+    def numbers(self) -> IntArray:
+        """Periods so far."""
+        return np.arange(self.last + 1)
+
+    @property
+    def so_far(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Decisions, Σ r and Σ r² of these periods."""
+        return tuple(a[:, : self.last + 1] for a in (self.count, self.total, self.square))
+
+
+@dataclass
+class Groups:
+    """Both groups' emails by bucket (R, 2, B), and what all emails gain over the control, (R,)."""
+
+    sends: FloatArray
+    won: FloatArray
+    gain: FloatArray
+
+    def emails(self, campaign: int, holdout: float) -> AipwSums:
+        """Sum both groups as emails, rewards 0 and 1."""
+        weights = np.array([1 / (1 - holdout), 1 / holdout]) ** np.arange(POWERS)[:, None]
+        n, won = self.sends[campaign].sum(axis=-1), self.won[campaign].sum(axis=-1)
+        moments = np.stack([n, won, won])[:, None] * weights
+        return AipwSums(np.ones((1, 2), dtype=np.bool_), moments[None], won[None])
+
+    def clusters(self, campaign: int) -> ClusterSums:
+        """Sum both groups by bucket."""
+        won = self.won[campaign]
+        return ClusterSums(np.stack([self.sends[campaign], won, won]))
+
+
+@dataclass(frozen=True)
+class Sent:
+    """Emails of a day: decisions, conversions, Σ r, Σ r² (R, C, K); true means (R, C, K)."""
+
+    sent: AnyArray
+    earning: AnyArray
+    total: FloatArray
+    square: FloatArray
+    means: FloatArray
 
 
 @dataclass(frozen=True)
@@ -69,10 +243,17 @@ class Look:
     Attributes:
         evidence: sums of all days, replications lead.
         recent: sums of the last seven days.
-        days: (K,) days since each arm joined.
+        days: (K,) days on which each arm could be had.
         shares: (R, C, K) the day's shares.
         rates: (C, K) the day's rates.
         value: (R,) what the policy's shares were worth so far, per decision.
+        means: (R, K) the day's true mean rewards.
+        truth: of all days.
+        kinds: sums by kind of recipient, (R, C) lead.
+        events: sums of each event "it happened", (E, R) lead.
+        ratio: (R, K) sends against shares.
+        periods: sums by period.
+        groups: of worlds with a control group.
     """
 
     day: int
@@ -82,60 +263,268 @@ class Look:
     shares: FloatArray
     rates: FloatArray
     value: FloatArray
+    means: FloatArray
+    truth: Truth
+    kinds: AipwSums
+    events: AipwSums
+    ratio: SampleRatio
+    periods: Days
+    groups: Groups | None
 
 
-def evidence_of(eligible: BoolArray, sent: AnyArray, won: AnyArray, shares: FloatArray) -> AipwSums:
-    """Sum decisions (R, K) whose reward is 0 or 1 and whose shares (R, K) are the same."""
+def evidence_of(
+    eligible: BoolArray,
+    sent: AnyArray,
+    rewards: tuple[FloatArray, FloatArray, AnyArray],
+    shares: FloatArray,
+) -> AipwSums:
+    """Sum decisions (..., K) of the same shares: Σ r, Σ r² and conversions of each are given."""
+    total, square, earning = rewards
     inverse = np.where(eligible, 1 / np.where(shares > 0, shares, 1.0), 0.0)
-    weights = np.stack([eligible.astype(float) + 0 * inverse, inverse, inverse**2], axis=1)
-    moments = np.stack([sent, won, won], axis=1)[:, :, None, :] * weights[:, None]
-    return AipwSums(eligible[None], moments[:, None], won[:, None].astype(np.float64))
+    weights = np.stack([eligible.astype(float) + 0 * inverse, inverse, inverse**2], axis=-2)
+    moments = np.stack([sent, total, square], axis=-2)[..., None, :] * weights[..., None, :, :]
+    return AipwSums(
+        eligible[None], moments[..., None, :, :, :], earning[..., None, :].astype(np.float64)
+    )
+
+
+class _Subjects:
+    """Recipients drawn one by one: N a day, new ones every day unless they return."""
+
+    def __init__(self, world: World, rng: Generator, campaigns: int) -> None:
+        self.world, self.rng, self.shape = world, rng, (campaigns, world.daily)
+        shape = (campaigns, 2, BUCKETS)
+        self.groups = Groups(np.zeros(shape), np.zeros(shape), np.zeros(campaigns))
+        self._come()
+
+    def _come(self) -> None:
+        first, second = _ALIKE
+        self.own = self.rng.beta(first, second, self.shape) * (first + second) / first
+        self.held_out = self.rng.random(self.shape) < self.world.holdout
+        self.buckets = self.rng.integers(0, BUCKETS, self.shape)
+
+    def send(self, rates: FloatArray, shares: FloatArray) -> Sent:
+        """Send one email to each, at rates (R, K) and shares (R, K)."""
+        if not self.world.returning:
+            self._come()
+        (campaigns, _), n_arms = self.shape, rates.shape[-1]
+        row = np.arange(campaigns)[:, None]
+        bounds = np.cumsum(shares, axis=1)[:, None, :-1]
+        drawn = (self.rng.random(self.shape)[..., None] >= bounds).sum(axis=-1)
+        arms = np.where(self.held_out, 0, drawn)
+        chances = np.minimum(self.own[..., None] * rates[:, None, :], 1.0)  # (R, N, K)
+        chance = np.take_along_axis(chances, arms[..., None], axis=-1)[..., 0]
+        clicked = self.rng.random(self.shape) < chance
+        self._group((row * 2 + self.held_out) * BUCKETS + self.buckets, clicked)
+        decided = ~self.held_out
+        cells = (row * n_arms + arms)[decided]
+        sent, won = (
+            np.bincount(cells, w, campaigns * n_arms).reshape(campaigns, 1, n_arms)
+            for w in (None, clicked[decided])
+        )
+        means, everyone = self._means(rates, chances, decided)
+        gain = ((everyone - everyone[:, :1]) * shares).sum(axis=1)
+        self.groups.gain = self.groups.gain + self.shape[1] * gain
+        return Sent(sent, won, won * 1.0, won * 1.0, means[:, None])
+
+    def _means(
+        self, rates: FloatArray, chances: FloatArray, decided: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the true means (R, K) of those decided for, and of everybody.
+
+        New recipients are drawn from all there are, and those who return are always the same.
+        """
+        if not self.world.returning:
+            means = np.minimum(_EVERYBODY[:, None, None] * rates, 1.0).mean(axis=0)
+            return means, means
+        of_decided = np.einsum("rnk,rn->rk", chances, decided) / decided.sum(axis=1)[:, None]
+        return of_decided, chances.mean(axis=1)
+
+    def _group(self, cells: IntArray, clicked: BoolArray) -> None:
+        shape = self.groups.sends.shape
+        sends, won = (
+            np.bincount(cells.ravel(), w, int(np.prod(shape))).reshape(shape)
+            for w in (None, clicked.ravel())
+        )
+        self.groups.sends, self.groups.won = self.groups.sends + sends, self.groups.won + won
+
+
+def _send(world: World, rng: Generator, rates: FloatArray, shares: FloatArray) -> Sent:
+    """Send a day's emails to recipients who are alike within a kind, at rates (R, C, K)."""
+    sent = rng.multinomial(world.daily // rates.shape[1], shares)
+    if world.loss:
+        sent[..., -1] -= rng.binomial(sent[..., -1], world.loss)
+    ordered = rng.binomial(sent, rates)
+    if world.order is None:
+        return Sent(sent, ordered, ordered * 1.0, ordered * 1.0, rates)
+    size = int(ordered.sum())
+    refund = rng.random(size)
+    kept = np.where(refund < _REFUNDED, 0.0, 1.0)
+    kept[(refund >= _REFUNDED) & (refund < _REFUNDED + _HALF_REFUNDED)] = 0.5
+    rewards = rng.lognormal(*world.order, size) * kept
+    place = np.repeat(np.arange(ordered.size), ordered.ravel())
+    earning, total, square = (
+        np.bincount(place, w, ordered.size).reshape(ordered.shape)
+        for w in (kept > 0, rewards, rewards**2)
+    )
+    return Sent(sent, earning, total, square, rates * world.worth)
+
+
+class _Policy:
+    """Thompson sampling in R campaigns, by kind of recipient where it is personal."""
+
+    def __init__(self, world: World, campaigns: int) -> None:
+        self.world = world
+        n_kinds, n_arms = world.at(0).shape
+        self.sums = np.zeros((3, campaigns, n_kinds, n_arms))
+
+    def learn(self, emails: Sent) -> None:
+        """Take a day in."""
+        half_life = self.world.half_life
+        kept = 1.0 if half_life is None else 0.5 ** (1 / half_life)
+        self.sums = kept * self.sums + np.stack([emails.sent, emails.total, emails.square])
+
+    def shares(self, day: int) -> FloatArray:
+        """Return shares (R, C, K)."""
+        joined = np.flatnonzero(self.world.eligible(day))
+        shares = np.zeros(self.sums.shape[1:])
+        if self.world.uniform:
+            shares[..., joined] = 1 / len(joined)
+            return shares
+        sums = self.sums if self.world.personal else self.sums.sum(axis=2, keepdims=True)
+        sums = sums[..., joined]
+        chances = self._chances(sums.reshape(3, -1, len(joined)), day)
+        shares[..., joined] = apply_floor(chances, self.world.floor).reshape(sums.shape[1:])
+        return shares
+
+    def _chances(self, sums: FloatArray, day: int) -> FloatArray:
+        sent, total, square = sums
+        if self.world.switched is not None and day >= self.world.switched:
+            best = (total / np.maximum(sent, 1)).argmax(axis=-1)
+            chances: FloatArray = np.eye(sent.shape[-1])[best]
+            return chances
+        if self.world.order is None:
+            return beta_chances(total + 1, sent - total + 1)
+        moments = Moments(sent, total, square, np.zeros_like(sent))
+        return StudentPosterior(moments, *_ORDER_PRIOR).chances
 
 
 def looks(world: World, seed: int, campaigns: int) -> Iterator[Look]:
     """Run campaigns, and look at the end of each day."""
     rng = np.random.default_rng(seed)
     n_kinds, n_arms = world.at(0).shape
-    successes = trials = np.zeros((campaigns, n_kinds, n_arms))
+    policy, subjects = _Policy(world, campaigns), None
+    if world.by_subject:
+        subjects = _Subjects(world, rng, campaigns)
+    own = 1 + world.spread * rng.standard_normal((campaigns, 1, n_arms)) if world.spread else 1.0
     by_day: deque[AipwSums] = deque(maxlen=RECENT_DAYS)
-    total, worth = AipwSums.zeros(n_arms, (campaigns,)), np.zeros(campaigns)
+    sums = _Sums(world, campaigns)
     for day in range(world.days):
-        eligible, rates = world.eligible(day), world.at(day)
-        shares = _shares(world, eligible, successes, trials)
-        sent = rng.multinomial(world.daily // n_kinds, shares)
-        won = rng.binomial(sent, rates)
-        successes, trials = successes + won, trials + sent
-        today = AipwSums.zeros(n_arms, (campaigns,))
-        for kind in range(n_kinds):
-            columns = (sent[:, kind], won[:, kind], shares[:, kind])
-            today = today + evidence_of(eligible, *columns)
-        by_day.append(today)
-        total, recent = total + today, AipwSums.zeros(n_arms, (campaigns,))
+        rates, shares = world.at(day), policy.shares(day)
+        each = np.broadcast_to(np.clip(rates * own, 0, 1), (campaigns, n_kinds, n_arms))
+        if subjects is not None:
+            emails = subjects.send(each[:, 0], shares[:, 0])
+        else:
+            emails = _send(world, rng, each, shares)
+        policy.learn(emails)
+        by_day.append(sums.add(day, emails, shares, rng))
+        recent = AipwSums.zeros(n_arms, (campaigns,))
         for part in by_day:
             recent = recent + part
-        worth = worth + (shares * rates).sum(axis=-1).mean(axis=-1)
-        joins = np.array(world.joins or np.zeros(n_arms))
-        since = np.maximum(day + 1 - joins, 0)
-        yield Look(day, total, recent, since, shares, rates, worth / (day + 1))
+        value = sums.truth.worth / np.maximum(sums.evidence.sends.sum(axis=-1), 1)
+        yield Look(
+            day,
+            sums.evidence,
+            recent,
+            sums.days,
+            shares,
+            rates,
+            value,
+            emails.means.mean(axis=1),
+            sums.truth,
+            sums.kinds,
+            sums.events,
+            sums.ratio,
+            sums.periods,
+            subjects.groups if subjects is not None and world.holdout > 0 else None,
+        )
 
 
-def _shares(
-    world: World, eligible: BoolArray, successes: FloatArray, trials: FloatArray
-) -> FloatArray:
-    """Return shares (R, C, K): by kind of recipient where the policy is personal."""
-    joined = np.flatnonzero(eligible)
-    shares = np.zeros(trials.shape)
-    if world.uniform:
-        shares[..., joined] = 1 / len(joined)
-        return shares
-    if not world.personal:
-        successes, trials = (a.sum(axis=1, keepdims=True) for a in (successes, trials))
-    won, sent = successes[..., joined], trials[..., joined]
-    chances = beta_chances(
-        (won + 1).reshape(-1, len(joined)), (sent - won + 1).reshape(-1, len(joined))
-    )
-    shares[..., joined] = apply_floor(chances, world.floor).reshape(won.shape)
-    return shares
+@dataclass
+class _Sums:
+    """Sums over all days of R campaigns."""
+
+    world: World
+    campaigns: int
+    truth: Truth = field(default_factory=Truth)
+
+    def __post_init__(self) -> None:
+        n_kinds, n_arms = self.world.at(0).shape
+        self.evidence = AipwSums.zeros(n_arms, (self.campaigns,))
+        self.kinds = AipwSums.zeros(n_arms, (self.campaigns, n_kinds))
+        self.events = AipwSums.zeros(n_arms, (len(self.world.events), self.campaigns))
+        none = np.zeros((self.campaigns, n_arms))
+        self.ratio = SampleRatio(none, none, none)
+        self.periods = Days.zeros(self.world, self.campaigns)
+        self.days: FloatArray = np.zeros(n_arms)
+
+    def add(self, day: int, emails: Sent, shares: FloatArray, rng: Generator) -> AipwSums:
+        """Add a day, and return its own sums by arm."""
+        eligible = self.world.eligible(day)
+        self.days = self.days + eligible
+        rewards = (emails.total, emails.square, emails.earning)
+        kinds = evidence_of(eligible, emails.sent, rewards, shares)
+        self.kinds = self.kinds + kinds
+        today = AipwSums(eligible[None], kinds.moments.sum(axis=1), kinds.earning.sum(axis=1))
+        self.evidence = self.evidence + today
+        if self.world.events:
+            self.events = self.events + self._events(eligible, emails, shares, rng)
+        n = emails.sent.sum(axis=-1, keepdims=True)
+        columns = (emails.sent, n * shares, n * shares**2)
+        sums = (self.ratio.sent, self.ratio.expected, self.ratio.square)
+        self.ratio = SampleRatio(*(s + c.sum(axis=1) for s, c in zip(sums, columns, strict=True)))
+        self._add_period(day, emails, shares)
+        worth = (shares * emails.means).sum(axis=-1).mean(axis=-1)
+        decisions = emails.sent.sum(axis=(1, 2)).astype(float)
+        self.truth.add(self.world.at(day), eligible, decisions, emails.means, worth)
+        return today
+
+    def _events(
+        self, eligible: BoolArray, emails: Sent, shares: FloatArray, rng: Generator
+    ) -> AipwSums:
+        sent = emails.sent
+        happened = np.stack([rng.binomial(sent, rates) for _, rates in self.world.events])
+        many = np.broadcast_to(sent, happened.shape)
+        sums = evidence_of(eligible, many, (happened, happened, happened), shares[None])
+        return AipwSums(eligible[None], sums.moments.sum(axis=2), sums.earning.sum(axis=2))
+
+    def _add_period(self, day: int, emails: Sent, shares: FloatArray) -> None:
+        days, number = self.periods, number_after(day)
+        days.last = number
+        for sums, column in zip(
+            (days.count, days.total, days.square),
+            (emails.sent, emails.total, emails.square),
+            strict=True,
+        ):
+            sums[:, number] += column.sum(axis=1)
+        days.lifts[:, number] += _lift_sums(emails, shares, personal=self.world.personal)
+
+
+def _lift_sums(emails: Sent, shares: FloatArray, *, personal: bool) -> FloatArray:
+    """Sum as `LiftPeriodSums` does, the first arm being the control: (R, 7, K)."""
+    both = (shares > 0) & (shares[..., :1] > 0)
+    both[..., 0] = False
+    inverse = 1 / np.where(shares > 0, shares, 1.0)
+    if personal:
+        own, of_control = both * inverse / 2, both * inverse[..., :1] / 2
+    else:
+        together = np.where(both, shares[..., :1] + shares, 1.0)
+        own, of_control = both * shares[..., :1] / together, both * shares / together
+    n, total = emails.sent, emails.total
+    counted = n * (both | (np.arange(n.shape[-1]) == 0))
+    parts = [counted, own * n, own * total, own**2 * n]
+    parts += [of_control * n[..., :1], of_control * total[..., :1], of_control**2 * n[..., :1]]
+    return np.stack([part.sum(axis=1) for part in parts], axis=1)
 
 
 @dataclass(frozen=True)
@@ -152,18 +541,25 @@ def one_of(evidence: AipwSums, campaign: int) -> AipwSums:
     return AipwSums(evidence.eligible, evidence.moments[campaign], evidence.earning[campaign])
 
 
-def judge(world: World, look: Look, *, lifts_move: bool = False) -> list[Judged]:
-    """Reach the verdict on each campaign, by the code that the engine runs."""
-    facts = EstimationContext(
-        contextual=world.personal, drifting=False, floor=world.floor, requested=False
+def facts_of(world: World, *, drifting: bool = False) -> EstimationContext:
+    """State what the engine knows of campaigns in a world."""
+    return EstimationContext(
+        contextual=world.personal,
+        drifting=drifting,
+        floor=world.floor,
+        high=1.0 if world.order is None else np.inf,
+        requested=False,
     )
-    campaigns = len(look.value)
-    return [_judge_one(world, facts, look, r, lifts_move=lifts_move) for r in range(campaigns)]
 
 
-def _judge_one(
-    world: World, facts: EstimationContext, look: Look, campaign: int, *, lifts_move: bool
-) -> Judged:
+def judge(world: World, look: Look, *, lifts_move: bool | BoolArray = False) -> list[Judged]:
+    """Reach the verdict on each campaign, by the code that the engine runs."""
+    moved = np.broadcast_to(lifts_move, len(look.value)).tolist()
+    return [_judge_one(world, look, r, lifts_move=moves) for r, moves in enumerate(moved)]
+
+
+def _judge_one(world: World, look: Look, campaign: int, *, lifts_move: bool) -> Judged:
+    facts = facts_of(world)
     evidence, recent = one_of(look.evidence, campaign), one_of(look.recent, campaign)
     among = np.flatnonzero(world.eligible(look.day))
     leader = lead(facts, evidence, among, ALPHA)

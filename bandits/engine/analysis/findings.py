@@ -88,7 +88,7 @@ class Analysis:
         self.active = active
         self.inference = inference
         self.minimised = active.experiment.reward.goal == "minimise"
-        self.levels_drift = levels_drift(inference)
+        self.levels_drift = levels_drift(active, inference)
         self.lifts_drift = lifts_drift(active, inference)
         self.facts = EstimationContext(
             contextual=active.policy.statistic.contextual,

@@ -58,9 +58,12 @@ def least_floor(active: ActivePolicy, inference: InferenceState) -> float:
     return now if least is None else min(least, now)
 
 
-def levels_drift(inference: InferenceState) -> Drift:
-    """Test whether some arm's mean reward moved."""
-    evidence = inference.periods.levels_evidence(_conversion(inference))
+def levels_drift(active: ActivePolicy, inference: InferenceState) -> Drift:
+    """Test whether some arm's mean reward moved, among all recipients whoever got which arm."""
+    sums = inference.periods
+    if active.policy.statistic.contextual:
+        sums = inference.lift_periods.levels(sums, active.control)
+    evidence = sums.levels_evidence(_conversion(inference))
     p_value = round(float(np.exp(-max(evidence, 0.0))), _DIGITS)
     return Drift(p_value, p_value < periods.LEVEL, len(inference.periods.numbers))
 
