@@ -237,10 +237,13 @@ class ByPeriod:
         return self._joined(other, -1.0)
 
     def _joined(self, other: Self, sign: float) -> Self:
-        every = np.concatenate([self.numbers, other.numbers])
-        numbers, place = np.unique(every, return_inverse=True)
-        sums = np.zeros((len(numbers), *self.sums.shape[1:]))
-        np.add.at(sums, place.reshape(-1), np.concatenate([self.sums, sign * other.sums]))
+        if not len(other.numbers):
+            return self
+        if not len(self.numbers) and sign > 0:
+            return other
+        numbers = np.union1d(self.numbers, other.numbers)
+        sums = self.spread(numbers)
+        sums[np.searchsorted(numbers, other.numbers)] += sign * other.sums
         kept = np.any(sums[:, 0] != 0, axis=-1)  # whole numbers: what is taken out leaves 0
         return type(self)(numbers[kept], sums[kept])
 
