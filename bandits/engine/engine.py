@@ -317,7 +317,7 @@ class Engine:
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
         resummed = resummed_part(state, inference)
-        active = self._policies.newest(record)
+        active = self._policies.newest(record, state.snapshot)
         results = summarise(
             record, active, inference, state.points, state.statements, resummed=resummed
         )

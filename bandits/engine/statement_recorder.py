@@ -29,14 +29,16 @@ class StatementRecorder:
         if at - self._recorded_at.get(key, -_EVERY_SECONDS) < _EVERY_SECONDS:
             return
         self._recorded_at[key] = at
-        state = self._store.snapshots.state(key, 1)
+        state = self._store.snapshots.state(key, 0)
         if state.snapshot is None or at - state.statements.at < _EVERY_SECONDS:
             return
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
         if resummed_part(state, inference) is not None:
             return  # some decisions are not in them yet
-        analysis = Analysis(self._policies.newest(record), inference)
+        if not inference.arms.sends.any():
+            return  # nothing is claimed before a decision has closed
+        analysis = Analysis(self._policies.newest(record, state.snapshot), inference)
         kept, now = state.statements, state.snapshot.at
         if analysis.facts.lifts_move:
             statements = _reset(kept, now)
