@@ -285,20 +285,29 @@ class ActivePolicyCache:
         self._rebuilt: tuple[str, int, Snapshot] | None = None
         self._rebuilding = Lock()
 
-    def newest(self, record: ExperimentRecord) -> ActivePolicy:
-        """Return the policy that decides under a record; it is made once for each version."""
+    def newest(self, record: ExperimentRecord, snapshot: Snapshot | None = None) -> ActivePolicy:
+        """Return the policy that decides under a record; it is made once for each version.
+
+        Args:
+            record: the experiment.
+            snapshot: the record's newest, where it is read already.
+        """
         versions = (record.configuration.version, record.learned_version)
         cached = self._newest.get(record.key)
         if cached is None or cached[0] != versions:
             with self._renewing:  # one thread reads the new snapshot, the others wait for it
                 cached = self._newest.get(record.key)
                 if cached is None or cached[0] != versions:
-                    cached = self._newest[record.key] = (versions, self._read(record))
+                    cached = self._newest[record.key] = (
+                        versions,
+                        self._read(record, snapshot),
+                    )
         return cached[1]
 
-    def _read(self, record: ExperimentRecord) -> ActivePolicy:
+    def _read(self, record: ExperimentRecord, snapshot: Snapshot | None = None) -> ActivePolicy:
         try:
-            snapshot = self._snapshot(record.key, record.learned_version)
+            if snapshot is None or snapshot.version != record.learned_version:
+                snapshot = self._snapshot(record.key, record.learned_version)
         except NotDerivable:  # a subject was erased since `record` was read: there is a newer one
             return self._read(self._store.experiments.record(record.key))
         return self._restore(record, record.configuration, snapshot)

@@ -242,10 +242,8 @@ class Engine:
             key: the experiment.
             between: called between the folds that a long backlog takes, to let others write.
         """
-        snapshot = fold(self.store, key, now=self.clock(), between=between)
-        if snapshot is not None:
-            self._statements.record(key, snapshot.at)
-        return snapshot
+        record = self._statements.record
+        return fold(self.store, key, now=self.clock(), between=between, conclude=record)
 
     def prune(self, key: str, *, between: Callable[[], object] = lambda: None) -> None:
         """Delete the arrays of snapshots older than 30 days; the log makes them again."""
@@ -317,7 +315,7 @@ class Engine:
         record = state.record
         inference = load_inference_state(record.configuration, state.snapshot)
         resummed = resummed_part(state, inference)
-        active = self._policies.newest(record)
+        active = self._policies.newest(record, state.snapshot)
         results = summarise(
             record, active, inference, state.points, state.statements, resummed=resummed
         )

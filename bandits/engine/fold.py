@@ -11,19 +11,36 @@ from bandits.engine.sums import Sums, SumsBuilder
 from bandits.inference.state import InferenceState
 from bandits.store import Store
 from bandits.store.fold import Fold, LogAudit
-from bandits.store.values import DecisionColumns, FoldIncrement, Resummation, Snapshot
+from bandits.store.values import (
+    DecisionColumns,
+    ExperimentRecord,
+    FoldIncrement,
+    Resummation,
+    Snapshot,
+)
 
 
 def _no_pause() -> None:
     """Go on at once."""
 
 
+def _nothing(_record: ExperimentRecord, _snapshot: Snapshot) -> None:
+    """Conclude nothing."""
+
+
 def fold(
-    store: Store, key: str, *, now: float, between: Callable[[], object] = _no_pause
+    store: Store,
+    key: str,
+    *,
+    now: float,
+    between: Callable[[], object] = _no_pause,
+    conclude: Callable[[ExperimentRecord, Snapshot], object] = _nothing,
 ) -> Snapshot | None:
     """Fold what is due by `now`, exactly once; return the newest snapshot, None if nothing changed.
 
     A long backlog takes several folds; `between` is called between them, to let others write.
+    `conclude` is called once, when all is committed, unless the snapshot's sums of inference lack
+    decisions.
 
     Raises:
         NotFound: there is no experiment of this key.
@@ -35,8 +52,18 @@ def fold(
             newest = take_in(folding, now) or newest
             more = folding.more
         if not more:
-            return newest
+            break
         between()
+    if newest is not None and not _is_resumming(folding):
+        conclude(structs.replace(folding.record, learned_version=newest.version), newest)
+    return newest
+
+
+def _is_resumming(folding: Fold) -> bool:
+    """Return true where the sums of a fold's snapshot lack decisions, and are made anew."""
+    previous = folding.previous
+    older = previous is not None and InferenceState.is_older(previous.inference_state)
+    return older or folding.resummation is not None
 
 
 def take_in(folding: Fold, now: float) -> Snapshot | None:
@@ -82,9 +109,9 @@ def _resummed(folding: Fold, builder: SumsBuilder, due: FoldIncrement) -> Resumm
     say so any more.
     """
     previous, resummation = folding.previous, folding.resummation
+    if previous is None or not _is_resumming(folding):
+        return None
     if resummation is None:
-        if previous is None or not InferenceState.is_older(previous.inference_state):
-            return None
         return begin_resummation(builder, previous)
     if resummation.place is None:
         return resummation

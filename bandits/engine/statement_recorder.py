@@ -1,14 +1,14 @@
 """Statement recorder: claims are recorded at folds, and stay as what held then."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from bandits.engine.active_policy import ActivePolicyCache
 from bandits.engine.analysis.conclusions import claims
 from bandits.engine.analysis.findings import Analysis
-from bandits.engine.sum_anew import resummed_part
 from bandits.engine.sums import load_inference_state
 from bandits.store import Store
+from bandits.store.values import ExperimentRecord, Snapshot
 from bandits.verdict import Statement, Statements, StatementsReset
 
 _EVERY_SECONDS = 600.0  # claims are looked at no more often, since that costs what results cost
@@ -24,26 +24,39 @@ class StatementRecorder:
         self._policies = policies
         self._recorded_at: dict[str, float] = {}
 
-    def record(self, key: str, at: float) -> None:
-        """Record what holds as of a snapshot `at`, unless that was done a short while ago."""
-        if at - self._recorded_at.get(key, -_EVERY_SECONDS) < _EVERY_SECONDS:
+    def record(self, record: ExperimentRecord, snapshot: Snapshot) -> None:
+        """Record what holds as of a snapshot, unless that was done a short while ago.
+
+        Args:
+            record: the experiment, as of the snapshot.
+            snapshot: the newest, over all decisions that are counted.
+        """
+        key, now = record.key, snapshot.at
+        if now - self._recorded_at.get(key, -_EVERY_SECONDS) < _EVERY_SECONDS:
             return
-        self._recorded_at[key] = at
-        state = self._store.snapshots.state(key, 1)
-        if state.snapshot is None or at - state.statements.at < _EVERY_SECONDS:
-            return
-        record = state.record
-        inference = load_inference_state(record.configuration, state.snapshot)
-        if resummed_part(state, inference) is not None:
-            return  # some decisions are not in them yet
-        analysis = Analysis(self._policies.newest(record), inference)
-        kept, now = state.statements, state.snapshot.at
+        self._recorded_at[key] = now
+        inference = load_inference_state(record.configuration, snapshot)
+        if not inference.arms.sends.any():
+            return  # nothing is claimed before a decision has closed
+        analysis = Analysis(self._policies.newest(record, snapshot), inference)
         if analysis.facts.lifts_move:
-            statements = _reset(kept, now)
-        else:
-            statements = merge_statements(kept, claims(record, analysis, now), now)
+            self._keep(record, snapshot, lambda kept: _reset(kept, now))
+        elif new := claims(record, analysis, now):
+            self._keep(record, snapshot, lambda kept: merge_statements(kept, new, now))
+
+    def _keep(
+        self,
+        record: ExperimentRecord,
+        snapshot: Snapshot,
+        change: Callable[[Statements], Statements],
+    ) -> None:
+        """Change the statements that are kept, unless another process did a short while ago."""
+        kept = self._store.snapshots.statements(record.key)
+        if snapshot.at - kept.at < _EVERY_SECONDS:
+            return
+        statements = change(kept)
         if (statements.statements, statements.reset) != (kept.statements, kept.reset):
-            self._store.snapshots.keep_statements(key, statements, version=state.snapshot.version)
+            self._store.snapshots.keep_statements(record.key, statements, version=snapshot.version)
 
 
 def _reset(kept: Statements, at: float) -> Statements:

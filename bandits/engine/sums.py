@@ -1,7 +1,8 @@
 """Sums that a fold keeps: of the policy's statistic, of counts by arm and of inference."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -220,6 +221,7 @@ class EvidenceBuilder:
         self._since = record.created_at if record.started_at is None else record.started_at
         self.first_recent_day = recent_end(record, at) + 1 - RECENT_DAYS
         self.zeros = InferenceState.zeros(self._n_arms, self._segmentation.size)
+        self._last: tuple[DecisionColumns, _Origins] | None = None
 
     def sum_sent(self, decisions: DecisionColumns) -> InferenceState:
         """Sum decisions as sent, against the probabilities that they were drawn from.
@@ -230,7 +232,8 @@ class EvidenceBuilder:
         which speaks neither for nor against the split.
         """
         ratio = SampleRatio.zeros(self._n_arms)
-        for key, rows in _rows_by_key(decisions, np.flatnonzero(~decisions.holdout)):
+        drawn = np.flatnonzero(~decisions.holdout)
+        for key, rows in _rows_by_origin(self._origins(decisions), drawn):
             if not self.past.contextual(key[0]):
                 ratio = ratio + self._ratio_of_allocation(key, decisions, rows)
                 continue
@@ -357,7 +360,8 @@ class EvidenceBuilder:
         arms, logged = decisions.arms[rows], np.maximum(decisions.propensities[rows], _LEAST)
         origins, contextual = strata.origins[rows], strata.contextual[strata.origins[rows]]
         shares = strata.eligible[strata.sets_of_origins].astype(np.float64)
-        for number in np.unique(origins[~contextual]).tolist():
+        taken = (np.bincount(origins, minlength=len(shares)) > 0) & ~strata.contextual
+        for number in np.flatnonzero(taken).tolist():
             shares[number] = self._allocation(strata.keys[number])
         same = contextual | (np.abs(shares[origins, arms] - logged) <= _SAME)
         return LiftPeriodSums.from_decisions(
@@ -417,22 +421,17 @@ class EvidenceBuilder:
             rewards[rows] = self._rule.measure(places.reshape(-1), metrics, values, len(rows))[0]
         return rewards
 
+    def _origins(self, decisions: DecisionColumns) -> "_Origins":
+        """Return the origins of n decisions, kept for those that are summed as sent and learned."""
+        if self._last is None or self._last[0] is not decisions:
+            self._last = (decisions, _origins_of(decisions))
+        return self._last[1]
+
     def _strata(self, decisions: DecisionColumns) -> "_Strata":
         """Return what n decisions could get; a set may be there twice, of two configurations."""
-        numbers: dict[AllocationKey, int] = {}
-        columns = (decisions.configuration_versions, decisions.policy_versions)
-        versions = zip(*(column.tolist() for column in columns), strict=True)
-        origins = np.array(
-            [
-                numbers.setdefault((configuration, policy, restriction), len(numbers))
-                for (configuration, policy), restriction in zip(
-                    versions, decisions.eligible_sets, strict=True
-                )
-            ],
-            dtype=np.int64,
-        )
+        keys, origins = self._origins(decisions)
         pairs: dict[tuple[int, bytes], int] = {}
-        of_origins = [pairs.setdefault((o[0], o[2]), len(pairs)) for o in numbers]
+        of_origins = [pairs.setdefault((o[0], o[2]), len(pairs)) for o in keys]
         requested = np.array([bool(restriction) for _, restriction in pairs], dtype=np.bool_)
         sets = np.zeros((len(pairs), self._n_arms), dtype=np.bool_)
         floors, contextual = np.zeros(len(pairs)), np.zeros(len(pairs), dtype=np.bool_)
@@ -444,7 +443,7 @@ class EvidenceBuilder:
             contextual[i] = configuration.policy.statistic.contextual
         of_origin = np.array(of_origins, dtype=np.int64)
         return _Strata(
-            list(numbers),
+            keys,
             origins,
             of_origin,
             of_origin[origins],
@@ -453,6 +452,18 @@ class EvidenceBuilder:
             floors,
             contextual[of_origin],
         )
+
+
+class _Origins(NamedTuple):
+    """Origins of n decisions: configuration, snapshot and restriction.
+
+    Attributes:
+        keys: O origins.
+        numbers: (n,) that of each decision.
+    """
+
+    keys: list[AllocationKey]
+    numbers: IntArray
 
 
 class _Strata(Struct, frozen=True, eq=False):
@@ -479,18 +490,33 @@ class _Strata(Struct, frozen=True, eq=False):
     contextual: BoolArray
 
 
-def _rows_by_key(
-    decisions: DecisionColumns, rows: IntArray
-) -> Iterator[tuple[AllocationKey, IntArray]]:
-    """Group rows by configuration, snapshot and restriction of their decisions."""
-    rows_by_key: dict[AllocationKey, list[int]] = {}
-    columns = (decisions.configuration_versions, decisions.policy_versions)
-    versions = zip(*(column[rows].tolist() for column in columns), strict=True)
-    for row, (configuration, policy) in zip(rows.tolist(), versions, strict=True):
-        key = (configuration, policy, decisions.eligible_sets[row])
-        rows_by_key.setdefault(key, []).append(row)
-    for key, numbers in rows_by_key.items():
-        yield key, np.array(numbers, dtype=np.int64)
+def _origins_of(decisions: DecisionColumns) -> "_Origins":
+    """Number what n decisions were drawn from, in the order in which it first occurs."""
+    sets = decisions.eligible_sets
+    places = {restriction: i for i, restriction in enumerate(dict.fromkeys(sets))}
+    columns = [decisions.configuration_versions, decisions.policy_versions]
+    if len(places) > 1:
+        columns.append(np.fromiter(map(places.__getitem__, sets), np.int64, len(sets)))
+    varying = [column for column in columns if (column != column[:1]).any()]
+    first, numbers = np.arange(min(len(sets), 1)), np.zeros(len(sets), dtype=np.int64)
+    if varying:
+        for column in varying:
+            values, codes = np.unique(column, return_inverse=True)
+            numbers = numbers * len(values) + codes
+        _, first, codes = np.unique(numbers, return_index=True, return_inverse=True)
+        numbers = np.argsort(np.argsort(first))[codes]
+    versions = (decisions.configuration_versions, decisions.policy_versions)
+    keys = [(int(versions[0][i]), int(versions[1][i]), sets[i]) for i in np.sort(first).tolist()]
+    return _Origins(keys, numbers)
+
+
+def _rows_by_origin(origins: "_Origins", rows: IntArray) -> list[tuple[AllocationKey, IntArray]]:
+    """Group ascending rows (m,) by origin, in the order of their first rows."""
+    numbers = origins.numbers[rows]
+    order = np.argsort(numbers, kind="stable")
+    groups = np.split(rows[order], np.flatnonzero(np.diff(numbers[order])) + 1)
+    groups = sorted((group for group in groups if len(group)), key=lambda group: int(group[0]))
+    return [(origins.keys[origins.numbers[group[0]]], group) for group in groups]
 
 
 class SumsBuilder:

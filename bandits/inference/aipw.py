@@ -111,7 +111,10 @@ def contrast_rows(evidence: AipwSums, weights: FloatArray) -> Scores:
         weights: (C, K) c of each.
     """
     used = np.all(evidence.eligible | (weights == 0)[:, None, :], axis=-1)
-    sets, rows = np.unique(used, axis=0, return_inverse=True)
+    if (used == used[:1]).all():  # nearly always, and there is nothing to sort then
+        sets, rows = used[:1], np.zeros(len(used), dtype=np.int64)
+    else:
+        sets, rows = np.unique(used, axis=0, return_inverse=True)
     out = Scores(*np.zeros((len(fields(Scores)), len(weights))))
     for number, strata in enumerate(sets):
         at = np.flatnonzero(rows.reshape(-1) == number)

@@ -138,11 +138,28 @@ class AipwSums:
         return self._joined(other, -1.0)
 
     def _joined(self, other: "AipwSums", sign: float) -> "AipwSums":
+        if not len(other.eligible):
+            return self
+        if not len(self.eligible) and sign > 0:
+            return other
+        if np.array_equal(self.eligible, other.eligible):  # nearly always: both are in order
+            moments = self.moments + sign * other.moments
+            earning = self.earning + sign * other.earning
+            return AipwSums(self.eligible, moments, earning).without_empty()
         return _canonical(
             np.concatenate([self.eligible, other.eligible]),
             np.concatenate([self.moments, sign * other.moments], axis=-4),
             np.concatenate([self.earning, sign * other.earning], axis=-2),
         )
+
+    def without_empty(self) -> "AipwSums":
+        """Drop strata without a decision: counts are whole, so what goes leaves 0."""
+        lead = tuple(range(self.earning.ndim - 2))
+        kept = np.any(self.moments[..., 0, 0, :] != 0, axis=(*lead, -1))
+        if kept.all():
+            return self
+        moments, earning = self.moments[..., kept, :, :, :], self.earning[..., kept, :]
+        return AipwSums(self.eligible[kept], moments, earning)
 
     def spread(self, eligible: BoolArray) -> "AipwSums":
         """Give every stratum of `eligible` (G, K) its place, which must include all there are."""
@@ -239,6 +256,8 @@ def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
 
 def _canonical(eligible: BoolArray, moments: FloatArray, earning: FloatArray) -> AipwSums:
     """Merge strata that are the same set of arms, drop the empty ones, and put them in order."""
+    if len(eligible) == 1:
+        return AipwSums(eligible, moments, earning).without_empty()
     sets, place = np.unique(eligible, axis=0, return_inverse=True)
     lead = moments.shape[:-4]
     n_sets, n_arms = sets.shape
@@ -247,6 +266,4 @@ def _canonical(eligible: BoolArray, moments: FloatArray, earning: FloatArray) ->
     for source, target in enumerate(place.ravel().tolist()):
         joined[..., target, :, :, :] += moments[..., source, :, :, :]
         earned[..., target, :] += earning[..., source, :]
-    by_set = np.any(joined[..., 0, 0, :] != 0, axis=-1)
-    kept = by_set.any(axis=tuple(range(len(lead))))  # counts are whole: what goes leaves 0
-    return AipwSums(sets[kept], joined[..., kept, :, :, :], earned[..., kept, :])
+    return AipwSums(sets, joined, earned).without_empty()

@@ -56,10 +56,17 @@ class CohortCounts:
         return self._joined(other, -1.0)
 
     def _joined(self, other: "CohortCounts", sign: float) -> "CohortCounts":
+        if not len(other.sets):
+            return self
+        if not len(self.sets) and sign > 0:
+            return other
         numbers = np.union1d(self.numbers, other.numbers)
+        if np.array_equal(self.rows, other.rows):  # nearly always: both are in order
+            added = self.at(numbers) + sign * other.at(numbers)
+            return _without_empty(self.sets, self.requested, numbers, added)
         counts = np.zeros((len(numbers), len(self.sets) + len(other.sets)))
-        counts[np.searchsorted(numbers, self.numbers), : len(self.sets)] = self.counts
-        counts[np.searchsorted(numbers, other.numbers), len(self.sets) :] = sign * other.counts
+        counts[:, : len(self.sets)] = self.at(numbers)
+        counts[:, len(self.sets) :] = sign * other.at(numbers)
         return _canonical(
             np.concatenate([self.sets, other.sets]),
             np.concatenate([self.requested, other.requested]),
@@ -67,9 +74,17 @@ class CohortCounts:
             counts,
         )
 
+    def at(self, numbers: IntArray) -> FloatArray:
+        """Return counts (P, G) in the places of these periods, which must include all there are."""
+        counts = np.zeros((len(numbers), len(self.sets)))
+        counts[np.searchsorted(numbers, self.numbers)] = self.counts
+        return counts
+
     def padded(self, n_arms: int) -> "CohortCounts":
         """Append arms that no decision could get, until there are `n_arms`."""
         missing = n_arms - self.sets.shape[-1]
+        if not missing:
+            return self
         sets = np.pad(self.sets, [(0, 0), (0, missing)])
         return CohortCounts(sets, self.requested, self.numbers, self.counts)
 
@@ -122,8 +137,19 @@ def _canonical(
     sets: BoolArray, requested: BoolArray, numbers: IntArray, counts: FloatArray
 ) -> CohortCounts:
     """Merge rows that are alike, drop empty rows and periods, and put them in order."""
-    rows, place = np.unique(np.column_stack([requested, sets]), axis=0, return_inverse=True)
-    merged = np.zeros((len(numbers), len(rows)))
-    np.add.at(merged.T, place.reshape(-1), counts.T)
-    used, kept = (merged != 0).any(axis=0), (merged != 0).any(axis=1)  # whole: what goes leaves 0
-    return CohortCounts(rows[used, 1:], rows[used, 0], numbers[kept], merged[np.ix_(kept, used)])
+    rows, merged = np.column_stack([requested, sets]), counts
+    if len(rows) > 1:
+        rows, place = np.unique(rows, axis=0, return_inverse=True)
+        merged = np.zeros((len(numbers), len(rows)))
+        np.add.at(merged.T, place.reshape(-1), counts.T)
+    return _without_empty(rows[:, 1:], rows[:, 0], numbers, merged)
+
+
+def _without_empty(
+    sets: BoolArray, requested: BoolArray, numbers: IntArray, counts: FloatArray
+) -> CohortCounts:
+    """Drop empty rows and periods: counts are whole, so what goes leaves 0."""
+    used, kept = (counts != 0).any(axis=0), (counts != 0).any(axis=1)
+    if used.all() and kept.all():
+        return CohortCounts(sets, requested, numbers, counts)
+    return CohortCounts(sets[used], requested[used], numbers[kept], counts[np.ix_(kept, used)])

@@ -139,7 +139,8 @@ class EventSums:
         counts = _count(groups, events, n_arms)
         none, sent = np.zeros_like(counts), np.zeros(n_arms + 1)
         sums = cls(names, amounts, sent, over, none, counts, eligible, happened, valued)
-        return sums.spread(names, amounts, np.unique(eligible, axis=0)).without_empty()
+        distinct = eligible if n_sets == 1 else np.unique(eligible, axis=0)
+        return sums.spread(names, amounts, distinct).without_empty()
 
     def __add__(self, other: "EventSums") -> "EventSums":
         return self._joined(other, 1.0)
@@ -151,9 +152,13 @@ class EventSums:
         sent, over = self.sent + sign * other.sent, self.over + sign * other.over
         if not other.names:
             return replace(self, sent=sent, over=over)
+        if not self.names and sign > 0:
+            return replace(other, sent=sent, over=over)
         names = tuple(sorted({*self.names, *other.names}))
         amounts = tuple(sorted({*self.amounts, *other.amounts}))
-        eligible = np.unique(np.concatenate([self.eligible, other.eligible]), axis=0)
+        eligible = self.eligible
+        if not np.array_equal(eligible, other.eligible):
+            eligible = np.unique(np.concatenate([self.eligible, other.eligible]), axis=0)
         first, second = (e.spread(names, amounts, eligible) for e in (self, other))
         return EventSums(
             names,
@@ -174,6 +179,12 @@ class EventSums:
 
         Strata of `self` that are the same set are merged.
         """
+        if (
+            names == self.names
+            and amounts == self.amounts
+            and np.array_equal(eligible, self.eligible)
+        ):
+            return self
         rows = [names.index(name) for name in self.names]
         value_rows = [amounts.index(name) for name in self.amounts]
         places = {row.tobytes(): i for i, row in enumerate(eligible)}

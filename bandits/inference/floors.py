@@ -38,6 +38,10 @@ class FloorHistory:
         return self._joined(other, -1.0)
 
     def _joined(self, other: "FloorHistory", sign: float) -> "FloorHistory":
+        if not len(other.values):
+            return self
+        if not len(self.values) and sign > 0:
+            return other
         every = np.concatenate([self.values, other.values])
         values, place = np.unique(every, return_inverse=True)
         counts = np.concatenate([self.counts, sign * other.counts])

@@ -15,7 +15,6 @@ from typing import ClassVar, Self
 
 import msgspec
 import numpy as np
-from scipy.special import logsumexp
 
 from bandits.array_types import FloatArray, IntArray
 
@@ -107,7 +106,20 @@ def levels_evidence(
         by_arm = np.where(enough, factors[shape](relative * arms.scale), 0.0)
         product, mean = by_arm.sum(axis=-1), logmeanexp(by_arm)
         mixture += [np.log(weight * _ALL_ARMS) + product, np.log(weight * (1 - _ALL_ARMS)) + mean]
-    return np.asarray(logsumexp(mixture, axis=0))
+    return logsumexp(np.array(mixture), axis=0)
+
+
+def logsumexp(logs: FloatArray, axis: int) -> FloatArray:
+    """Return the logarithm of the sum of exp over an axis, of finite numbers.
+
+    It is what `scipy.special.logsumexp` returns, which takes ten times as long on a few numbers.
+    """
+    largest = logs.max(axis=axis, keepdims=True)
+    is_largest = logs == largest
+    n_largest = is_largest.astype(np.float64).sum(axis=axis, keepdims=True)
+    rest = np.exp(np.where(is_largest, -np.inf, logs) - largest).sum(axis=axis, keepdims=True)
+    total = np.log1p(rest / n_largest) + np.log(n_largest) + largest
+    return np.asarray(total.squeeze(axis=axis))
 
 
 def logmeanexp(logs: FloatArray) -> FloatArray:
@@ -237,10 +249,13 @@ class ByPeriod:
         return self._joined(other, -1.0)
 
     def _joined(self, other: Self, sign: float) -> Self:
-        every = np.concatenate([self.numbers, other.numbers])
-        numbers, place = np.unique(every, return_inverse=True)
-        sums = np.zeros((len(numbers), *self.sums.shape[1:]))
-        np.add.at(sums, place.reshape(-1), np.concatenate([self.sums, sign * other.sums]))
+        if not len(other.numbers):
+            return self
+        if not len(self.numbers) and sign > 0:
+            return other
+        numbers = np.union1d(self.numbers, other.numbers)
+        sums = self.spread(numbers)
+        sums[np.searchsorted(numbers, other.numbers)] += sign * other.sums
         kept = np.any(sums[:, 0] != 0, axis=-1)  # whole numbers: what is taken out leaves 0
         return type(self)(numbers[kept], sums[kept])
 

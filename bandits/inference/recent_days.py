@@ -48,6 +48,10 @@ class RecentDays:
         return self._joined(other, -1.0)
 
     def _joined(self, other: "RecentDays", sign: float) -> "RecentDays":
+        if not len(other.days):
+            return self
+        if not len(self.days) and sign > 0:
+            return other
         days = np.union1d(self.days, other.days)
         one, two = self.at(days), other.at(days)
         return RecentDays(days, one + two if sign > 0 else one - two).without_empty_days()
@@ -74,8 +78,7 @@ class RecentDays:
         if kept.all():
             return self
         sums = AipwSums(self.sums.eligible, self.sums.moments[kept], self.sums.earning[kept])
-        empty = AipwSums.zeros(self.sums.n_arms, (int(np.count_nonzero(kept)),))
-        return RecentDays(self.days[kept], sums + empty)  # the sum drops sets without a decision
+        return RecentDays(self.days[kept], sums.without_empty())
 
     def since(self, day: int) -> "RecentDays":
         """Return the days from one on."""
@@ -128,5 +131,4 @@ def sum_by_day(columns: Any, days: IntArray, first: int) -> tuple[AipwSums, Rece
     )
     every = AipwSums(sums.eligible, sums.moments.sum(axis=0), sums.earning.sum(axis=0))
     kept = AipwSums(sums.eligible, sums.moments[:-1], sums.earning[:-1])
-    empty = AipwSums.zeros(sums.n_arms, (len(recent),))
-    return every, RecentDays.from_slots(recent, kept + empty)
+    return every, RecentDays.from_slots(recent, kept.without_empty())

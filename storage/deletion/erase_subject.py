@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 from sqlalchemy import delete, func, insert, select, update
 
-from bandits.store.fold import HistoryReader
 from bandits.store.values import ExperimentRecord, SubjectPage
 from storage.audit_log import record_change
 from storage.databases import Transaction
@@ -106,7 +105,7 @@ class SubjectErasure:
         self,
         transaction: Transaction,
         record: ExperimentRecord,
-        history: HistoryReader,
+        history: SqlHistoryReader,
         ids: Sequence[str],
         now: float,
     ) -> None:

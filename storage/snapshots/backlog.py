@@ -31,7 +31,7 @@ _made_in = batches.alias("made_in")
 
 def row_limit(record: ExperimentRecord) -> int:
     """Return how many rows a fold counts at most, if they are of several batches."""
-    if not record.configuration.experiment.make_policy().statistic.contextual:
+    if not record.configuration.policy.statistic.contextual:
         return MOST_ROWS  # probabilities are the same for all
     problem = record.configuration.problem
     return min(MOST_ROWS, max(1, MOST_CELLS // (problem.n_arms * problem.n_features)))

@@ -27,7 +27,6 @@ from msgspec.structs import astuple
 from sqlalchemy import ColumnElement, Select, TextClause, case, select, update
 
 from bandits.array_types import FloatArray
-from bandits.store.fold import HistoryReader
 from bandits.store.values import (
     AllocationKey,
     DecisionColumns,
@@ -53,7 +52,7 @@ from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.data_quality import COLUMNS, add_counts
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
 from storage.snapshots.resummations import read_resummation, save_resummation
-from storage.snapshots.snapshots import insert_snapshot, newest_snapshot
+from storage.snapshots.snapshots import SqlHistoryReader, insert_snapshot
 
 _activated = batches.alias("activated")
 _waited = batches.c.due_at.is_(None)
@@ -105,7 +104,7 @@ class SqlFold:
         self,
         transaction: Transaction,
         record: ExperimentRecord,
-        history: HistoryReader,
+        history: SqlHistoryReader,
         now: float,
         *,
         cancels: Sequence[int] | None = None,
@@ -121,7 +120,7 @@ class SqlFold:
         """
         self.record = record
         self.history = history
-        self.previous = newest_snapshot(transaction, record)
+        self.previous = history.newest()
         self.saved = False
         self.more = False
         self._transaction = transaction

@@ -154,7 +154,7 @@ class SnapshotStore:
             return ExperimentState(
                 record,
                 newest,
-                snapshots.read_history(transaction, record, points),
+                snapshots.read_history(transaction, record, points, newest),
                 read_statements(transaction, record),
                 read_resummation(transaction, record),
             )
@@ -179,4 +179,5 @@ class SnapshotStore:
         """Read at most `points` snapshots for a chart, spread over time, the newest included."""
         with self._database.reading() as transaction:
             record = self._context.experiments.read(transaction, key)
-            return snapshots.read_history(transaction, record, points)
+            newest = snapshots.newest_snapshot(transaction, record)
+            return snapshots.read_history(transaction, record, points, newest)

@@ -144,14 +144,13 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
 
 
 def read_history(
-    transaction: Transaction, record: ExperimentRecord, points: int
+    transaction: Transaction, record: ExperimentRecord, points: int, newest: Snapshot | None
 ) -> list[SnapshotPoint]:
-    """Read at most `points` snapshots, spread over time, the newest included.
+    """Read at most `points` snapshots, spread over time, the `newest` included.
 
     For each of `points` moments it takes the snapshot that was the newest then: as many look-ups
     in an index as there are points, however many snapshots there are.
     """
-    newest = newest_snapshot(transaction, record)
     if newest is None or points < 1:
         return []
     condition = snapshots.c.experiment_id == record.id
@@ -200,6 +199,7 @@ class SqlHistoryReader:
         self._transaction = transaction
         self._record = record
         self._experiments = experiments
+        self._last: Snapshot | None = None
 
     def configuration(self, version: int) -> Configuration:
         """Read one version of the configuration."""
@@ -207,14 +207,20 @@ class SqlHistoryReader:
             return self._record.configuration
         return self._experiments.read_configuration(self._transaction, self._record.key, version)
 
+    def newest(self) -> Snapshot | None:
+        """Read the newest snapshot, None before the first."""
+        self._last = newest_snapshot(self._transaction, self._record)
+        return self._last
+
     def snapshot(self, version: int) -> Snapshot | None:
         """Read one snapshot; None for version 0, before anything was learned."""
         if version == 0:
             return None
-        snapshot = read_snapshot(self._transaction, self._record, version)
-        if not snapshot.statistic:
+        if self._last is None or self._last.version != version:
+            self._last = read_snapshot(self._transaction, self._record, version)
+        if not self._last.statistic:
             raise NotFound("snapshot", f"{self._record.key}/{version}")  # no longer kept
-        return snapshot
+        return self._last
 
     def allocation(
         self, configuration_version: int, policy_version: int, restriction: bytes

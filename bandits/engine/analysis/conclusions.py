@@ -106,10 +106,11 @@ def compared_arms(analysis: Analysis) -> IntArray:
 def claims(record: ExperimentRecord, analysis: Analysis, at: float) -> list[Statement]:
     """State what holds as of a snapshot `at`: who leads, and what is better than the control."""
     statements, lead, control = [], analysis.lead, analysis.active.control
-    lead_lift = analysis.closest_lift
-    if lead is not None and lead_lift is not None and lead.leads and not analysis.facts.contextual:
-        dates = _dates(record, analysis, at, compared_arms(analysis))
-        statements.append(Statement(moment(at), lead.arm, *dates, "leads", lead_lift))
+    if lead is not None and lead.leads and not analysis.facts.contextual:
+        lead_lift = analysis.closest_lift
+        if lead_lift is not None:
+            dates = _dates(record, analysis, at, compared_arms(analysis))
+            statements.append(Statement(moment(at), lead.arm, *dates, "leads", lead_lift))
     for arm, lift in analysis.lifts.items():
         if lift.measurable and is_better(lift, minimised=analysis.minimised):
             dates = _dates(record, analysis, at, np.array([arm, control]))
