@@ -33,9 +33,9 @@ from bandits.array_types import FloatArray
 
 WARNING = (
     "Chances to be best take rates as constant, and judge each version in the light of the others. "
-    "They are no proof: between two versions that do not differ at all, whoever looks a hundred "
-    "times for a chance of 95 % finds a winner in up to one test of ten. Intervals hold however "
-    "often you look."
+    "They can look high by luck: where two versions do not differ at all, one reaches a chance of "
+    "95 % in up to one test of ten, if you look a hundred times. Do not stop on a chance alone. "
+    "Intervals hold however often you look."
 )
 
 _RELATIVE = 1 / 80  # a small difference between arms, relative to what an email earns

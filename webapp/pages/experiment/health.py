@@ -131,7 +131,7 @@ def _floor(health: Health) -> HealthCheck:
 def _maturing(experiment: Experiment, health: Health) -> HealthCheck:
     rule = experiment.reward
     if health.maturing is None or health.open is None:
-        return HealthCheck("open", "Results complete", "Told once emails were sent.")
+        return HealthCheck("open", "Results complete", "Shown once emails are sent.")
     if health.open <= 0:
         return HealthCheck("good", "All results are in", "No email's result can change any more.")
     sentence = (
@@ -157,7 +157,7 @@ def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> He
             " longer to be complete.",
         )
     if late.overall is None:
-        return HealthCheck("open", f"Late {unit}", f"Told once there are {unit} to judge by.")
+        return HealthCheck("open", f"Late {unit}", f"Shown once {unit} arrive.")
     summary = f"{percent(late.overall)} of {unit} came after their email's result was complete"
     if not late.overall:
         return HealthCheck(
@@ -192,9 +192,7 @@ def _levels(health: Health) -> HealthCheck:
             " shown hold all the same; chances to be best would not, and are left out.",
         )
     if levels.periods < _FEW_PERIODS:
-        return HealthCheck(
-            "open", "Steady rates", "Told once there are results of emails from several days."
-        )
+        return HealthCheck("open", "Steady rates", "Shown once results of several days arrive.")
     return HealthCheck(
         "good",
         "Rates look steady",
