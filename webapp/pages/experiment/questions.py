@@ -20,7 +20,7 @@ from webapp.pages.experiment.labels import (
     variant_name,
 )
 from webapp.pages.form.prior_campaigns import shrink_rates
-from webapp.pages.formatting import amount, count, percent, short_number
+from webapp.pages.formatting import count, gain, percent, short_number
 
 _REPLICATIONS = 300  # of a simulated A/B test
 _FEW = 3  # versions that are named one by one
@@ -62,8 +62,7 @@ class QuestionContext(Struct, frozen=True):
 
     def total(self, value: float) -> str:
         """Write a total of the reward, without its sign."""
-        number = count(abs(value)) if self.measure.is_rate else amount(abs(value))
-        return self.measure.quantity(number)
+        return self.measure.quantity(self._number(value))
 
     def range(self, low: float, high: float) -> str:
         """Write a range of gains with their signs."""
@@ -71,7 +70,7 @@ class QuestionContext(Struct, frozen=True):
         return "between {} and {}".format(*ends)
 
     def _number(self, value: float) -> str:
-        return count(abs(value)) if self.measure.is_rate else amount(abs(value))
+        return gain(abs(value), whole=self.measure.is_rate).removeprefix("+")
 
 
 def answer_questions(record: ExperimentRecord, results: Results) -> tuple[Answer, ...]:
