@@ -204,6 +204,19 @@ class Days:
         return tuple(a[:, : self.last + 1] for a in (self.count, self.total, self.square))
 
 
+def sum_groups(sends: FloatArray, won: FloatArray, holdout: float) -> AipwSums:
+    """Sum both groups of a campaign, (2, B) each by bucket, as emails; rewards are 0 and 1."""
+    weights = np.array([1 / (1 - holdout), 1 / holdout]) ** np.arange(POWERS)[:, None]
+    n, successes = sends.sum(axis=-1), won.sum(axis=-1)
+    moments = np.stack([n, successes, successes])[:, None] * weights
+    return AipwSums(np.ones((1, 2), dtype=np.bool_), moments[None], successes[None])
+
+
+def sum_clusters(sends: FloatArray, won: FloatArray) -> ClusterSums:
+    """Sum both groups of a campaign, (2, B) each, by bucket; rewards are 0 and 1."""
+    return ClusterSums(np.stack([sends, won, won]))
+
+
 @dataclass
 class Groups:
     """Both groups' emails by bucket (R, 2, B), and what all emails gain over the control, (R,)."""
@@ -214,15 +227,11 @@ class Groups:
 
     def emails(self, campaign: int, holdout: float) -> AipwSums:
         """Sum both groups as emails, rewards 0 and 1."""
-        weights = np.array([1 / (1 - holdout), 1 / holdout]) ** np.arange(POWERS)[:, None]
-        n, won = self.sends[campaign].sum(axis=-1), self.won[campaign].sum(axis=-1)
-        moments = np.stack([n, won, won])[:, None] * weights
-        return AipwSums(np.ones((1, 2), dtype=np.bool_), moments[None], won[None])
+        return sum_groups(self.sends[campaign], self.won[campaign], holdout)
 
     def clusters(self, campaign: int) -> ClusterSums:
         """Sum both groups by bucket."""
-        won = self.won[campaign]
-        return ClusterSums(np.stack([self.sends[campaign], won, won]))
+        return sum_clusters(self.sends[campaign], self.won[campaign])
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from scipy.stats import beta, binom
 from bandits.allocation import apply_floor
 from bandits.array_types import AnyArray, FloatArray
 from bandits.inference.aipw import contrast
-from bandits.inference.aipw_sums import POWERS, AipwSums
+from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.clusters import BUCKETS, ClusterSums
 from bandits.inference.control_group import smallest_gain_shown
 from bandits.inference.estimates import (
@@ -30,6 +30,7 @@ from bandits.inference.estimates import (
 )
 from bandits.inference.intervals import Family
 from bandits.numerics.quadrature import beta_chances
+from tests.calibration.worlds import sum_clusters, sum_groups
 
 SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 600 if SOAK else 60
@@ -85,15 +86,11 @@ class Look:
 
     def groups(self, campaign: int) -> AipwSums:
         """Sum both groups as emails, rewards 0 and 1."""
-        weights = np.array([1 / (1 - HOLDOUT), 1 / HOLDOUT]) ** np.arange(POWERS)[:, None]
-        n, won = self.sends[campaign].sum(axis=-1), self.won[campaign].sum(axis=-1)
-        moments = np.stack([n, won, won])[:, None] * weights
-        return AipwSums(np.ones((1, 2), dtype=np.bool_), moments[None], won[None])
+        return sum_groups(self.sends[campaign], self.won[campaign], HOLDOUT)
 
     def clusters(self, campaign: int) -> ClusterSums:
         """Sum both groups by bucket."""
-        won = self.won[campaign]
-        return ClusterSums(np.stack([self.sends[campaign], won, won]))
+        return sum_clusters(self.sends[campaign], self.won[campaign])
 
 
 class Campaigns:
