@@ -83,7 +83,8 @@ def estimate_best_arm(
     chances, losses = _independent(locations, np.broadcast_to(deviations, locations.shape))
     mixed = (weights[..., None] * _MEAN_WEIGHTS)[..., None]
     losses = (losses * mixed).sum(axis=(-3, -2))
-    return BestArmEstimate((chances * mixed).sum(axis=(-3, -2)), losses)
+    chances = (chances * mixed).sum(axis=(-3, -2))
+    return BestArmEstimate(np.minimum(chances, 1.0), losses)  # not above it by rounding
 
 
 def _mix_scales(

@@ -130,3 +130,9 @@ def test_estimate_takes_leading_axes():
         alone = estimate_best_arm(means[place], variances[place], np.float64(0.2))
         assert together.chances[place] == pytest.approx(alone.chances, abs=3e-3)  # weights left out
         assert together.losses[place] == pytest.approx(alone.losses, rel=0.02, abs=1e-6)
+
+
+def test_chance_is_never_above_one_by_rounding() -> None:
+    means = np.array([0.5, 0.75, 0.5]) + np.linspace(-0.01, 0.01, 500)[:, None] ** 3
+    variances = np.broadcast_to(0.25 / np.linspace(500, 3000, 500)[:, None], means.shape)
+    assert (estimate_best_arm(means, variances, np.full(500, 0.5)).chances <= 1).all()
