@@ -68,7 +68,7 @@ def _add(portion: ResummationPortion) -> bool:
                 snapshot,
                 version=version,
                 seed=seed_of(portion.record.salt, version),
-                inference_state=builder.without_past_days(whole).dump(),
+                inference_state=whole.dump(),
             )
         )
         return True

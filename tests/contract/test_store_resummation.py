@@ -206,3 +206,41 @@ def test_state_of_an_older_format_has_its_own_fields(engine, store, sender, now)
                 np.testing.assert_array_equal(array, whole.parts(like=whole)[part])
     assert older.left_out.total == whole.groups.sends.sum()
     assert not older.clusters.moments.size
+
+
+def test_resummation_of_many_days_keeps_the_last_ones_apart(engine, store, sender, now):
+    campaign(engine, sender, now, days=9)
+    upgrade(store)
+    for _ in range(4):
+        assert not portion(store, most=20)
+    for _ in range(3):  # what was recent in the first portions is so no more
+        send(engine, now, 20)
+        now[0] += DAY
+        engine.learn("spring")
+    while not portion(store, most=20):
+        pass
+    assert "results.recent.moments" in agrees(store)
+
+
+def test_resummation_records_no_statement_before_it_has_every_decision(engine, store, sender, now):
+    sender.start(**(DECLARED | {"policy": {"name": "uniform"}, "holdout": 0.0}))
+    chosen = engine.choose("spring", [Request(f"u-{i}") for i in range(600)])
+    better = [d.decision_id for d in chosen if d.slots["subject"]["variant"] == "b"]
+    engine.reward([Reward(i, "e", "click") for i in better])
+    now[0] += 2 * DAY
+    engine.learn("spring")
+    assert store.snapshots.statements("spring").statements
+    with store.database.writing() as transaction:
+        transaction.execute(text("DELETE FROM statements"))
+    upgrade(store)
+    engine = Engine(store, clock=lambda: now[0])  # of the newer version
+    send(engine, now, 5)
+    now[0] += 2 * DAY
+    engine.learn("spring")
+    assert store.snapshots.statements("spring").statements == ()
+    while not portion(store):
+        pass
+    send(engine, now, 5)
+    now[0] += 2 * DAY
+    engine.learn("spring")
+    assert store.snapshots.statements("spring").statements

@@ -242,3 +242,19 @@ def test_event_that_is_the_whole_score_differs_as_the_score_does(engine, sender,
     assert [arm.difference for arm in clicked.arms] == [arm.lift for arm in results.arms]
     assert clicked.family == results.lift_family
     assert opened.family.comparisons > clicked.family.comparisons
+
+
+def test_event_of_a_score_with_costs_differs_by_itself(engine, sender, now):
+    costs = {"subject": {"b": 0.25}}
+    sender.start(
+        policy={"name": "uniform"},
+        reward={"metrics": {"click": {}}, "window_seconds": 100.0, "costs": costs},
+    )
+    ids = send(engine, 3000)
+    report(engine, ids[::2], "click")
+    now[0] += 110
+    results = learned(engine)
+    clicked = event(results, "click")
+    index = next(arm.index for arm in results.arms if arm.variants["subject"] == "b")
+    assert clicked.arms[index].difference.estimate > results.arms[index].lift.estimate + 0.1
+    assert clicked.family != results.lift_family
