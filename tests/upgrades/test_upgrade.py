@@ -38,7 +38,8 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/keep_control_group: more",
     "/lead/uncompared: more",
     "/lead/rivals",  # of those that are compared, which is at most
-    "/lead/at_most",  # known then
+    "/lead/at_most",  # known then,
+    "rates/results'}/1/lead/arm: 0 became 1",  # and leads where one version is not compared yet
     "/family/comparisons",  # arms that a counted decision could have got
     "_family/comparisons",
     "/guarantees/rate/conditions",  # worded by what requests narrow
