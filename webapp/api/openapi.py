@@ -211,7 +211,7 @@ def _parameters(operation: Operation, schemas: _SchemaRegistry) -> list[Json]:
         for p in PART.finditer(operation.path)
     ]
     for name, schema in schemas.query(operation.query).items():
-        described = _present({k: v for k, v in schema.items() if k != "description"})
+        described = {k: v for k, v in schema.items() if k != "description"}
         meaning = schema.get("description", "")
         parameters.append(
             {"name": name, "in": "query", "description": meaning, "schema": described}
@@ -231,16 +231,6 @@ def _parameters(operation: Operation, schemas: _SchemaRegistry) -> list[Json]:
             }
         )
     return parameters
-
-
-def _present(schema: Json) -> Json:
-    """Describe a value that is there: in a query, null is to leave the parameter out."""
-    match schema:
-        case {"type": [str(kind), "null"], "enum": [*words, None], **rest}:
-            return {**rest, "type": kind, "enum": words}
-        case {"type": [str(kind), "null"], **rest}:
-            return {**rest, "type": kind}
-    return schema
 
 
 def _part(part: re.Match[str], schemas: _SchemaRegistry) -> Json:
