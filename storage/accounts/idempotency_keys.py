@@ -112,10 +112,12 @@ class IdempotencyKeyStore:
         return ids_from_bytes(b"".join(digests), claim.created_at)
 
     def keep(self, claim: Claim, answer: KeptAnswer) -> None:
-        """Keep the answer to a request, unless it is longer than 64 kB."""
+        """Keep the answer to a request, unless it is longer than 64 kB or another one was first."""
         if len(answer.content) > LARGEST_ANSWER:
             return
-        query = update(idempotency_keys).where(*_is(claim.api_key_id, claim.key))
+        query = update(idempotency_keys).where(
+            *_is(claim.api_key_id, claim.key), idempotency_keys.c.answer.is_(None)
+        )
         with self._database.writing() as transaction:
             transaction.execute(query.values(answer=msgspec.msgpack.encode(answer)))
 

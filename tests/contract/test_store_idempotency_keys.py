@@ -67,6 +67,13 @@ def test_release_gives_a_key_back_unless_it_was_answered(keys, claim):
     assert claim(request=b"other").answer == ANSWER
 
 
+def test_keep_leaves_the_first_answer_as_it_is(keys, claim):
+    first = claim()
+    keys.keep(first, ANSWER)
+    keys.keep(claim(), KeptAnswer(200, {}, b"{}"))
+    assert claim().answer == ANSWER
+
+
 def test_keep_leaves_out_a_long_answer(keys, claim):
     first = claim()
     keys.keep(first, KeptAnswer(200, {}, b"x" * (LARGEST_ANSWER + 1)))
