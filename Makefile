@@ -10,7 +10,7 @@ COMPILE := .venv/lock/bin/uv pip compile --quiet --python .venv/lock/bin/python 
 	--annotation-style line --custom-compile-command 'make lock'
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test check bench calibration soak audit lock canary docs wheel clean
+.PHONY: demo test check bench calibration soak audit lock canary docs clients wheel clean
 
 demo: .venv/installed
 	$(BIN)/bandits demo
@@ -82,6 +82,10 @@ docs: .venv/installed
 	$(BIN)/python tests/house/scenario_keys.py
 	$(BIN)/python tests/house/rooms.py
 
+# Clients for TypeScript and PHP, from the API's own description.
+clients: .venv/tested
+	$(BIN)/python tests/clients.py build/clients
+
 wheel: .venv/tested
 	rm -rf build dist
 	$(BIN)/pyproject-build --wheel --no-isolation > build.log 2>&1 || { cat build.log; false; }
@@ -99,8 +103,9 @@ clean:
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-.venv/tested: .venv/installed requirements/test.txt requirements/check.txt tests/install-chromium tests/install-proxies
+.venv/tested: .venv/installed requirements/test.txt requirements/check.txt tests/install-chromium tests/install-proxies tests/install-languages
 	$(BIN)/$(INSTALL) -r requirements/test.txt -r requirements/check.txt
 	tests/install-chromium
 	tests/install-proxies
+	tests/install-languages
 	touch $@

@@ -10,14 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bandits.client import Client
+    from bandits.client import AsyncClient, Client
     from bandits.engine import Engine
     from bandits.errors import BanditsError
     from bandits.experiment import Experiment
 
-__all__ = ["BanditsError", "Client", "Engine", "Experiment"]
+__all__ = ["AsyncClient", "BanditsError", "Client", "Engine", "Experiment"]
 
 _MODULES = {
+    "AsyncClient": "bandits.client",
     "BanditsError": "bandits.errors",
     "Client": "bandits.client",
     "Engine": "bandits.engine",

@@ -33,14 +33,19 @@ def time_ordered_id(now: float | None = None) -> str:
 
 def time_ordered_ids(n: int, now: float | None = None) -> list[str]:
     """Make n UUIDv7 for the same millisecond, ascending so that an index takes them in order."""
-    milliseconds = int((time.time() if now is None else now) * 1000)
-    head = f"{milliseconds & 0xFFFFFFFFFFFF:012x}"
-    head = f"{head[:8]}-{head[8:]}"
-    digits = (random_bytes() if n == 1 else os.urandom(_RANDOM_BYTES * n)).hex()
-    ids = [
-        f"{head}-7{digits[i : i + 3]}-{'89ab'[int(digits[i + 3], 16) & 3]}{digits[i + 4 : i + 7]}"
-        f"-{digits[i + 7 : i + 19]}"
-        for i in range(0, 20 * n, 20)
-    ]
+    random = random_bytes() if n == 1 else os.urandom(_RANDOM_BYTES * n)
+    ids = ids_from_bytes(random, time.time() if now is None else now)
     ids.sort()
     return ids
+
+
+def ids_from_bytes(random: bytes, now: float) -> list[str]:
+    """Make a UUIDv7 of each ten bytes, for the same millisecond."""
+    head = f"{int(now * 1000) & 0xFFFFFFFFFFFF:012x}"
+    head = f"{head[:8]}-{head[8:]}"
+    digits = random.hex()
+    return [
+        f"{head}-7{digits[i : i + 3]}-{'89ab'[int(digits[i + 3], 16) & 3]}{digits[i + 4 : i + 7]}"
+        f"-{digits[i + 7 : i + 19]}"
+        for i in range(0, len(digits), 2 * _RANDOM_BYTES)
+    ]

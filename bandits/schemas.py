@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta, Struct
 
@@ -51,6 +51,18 @@ class Request(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tru
     personalize: bool = True
 
 
+class SlotChoice(TypedDict):
+    """The variant that a slot of the email has.
+
+    Attributes:
+        variant: its key.
+        payload: as it is declared; absent in a fallback that a client answered by itself.
+    """
+
+    variant: str
+    payload: NotRequired[dict[str, Any]]
+
+
 class Decision(Struct, frozen=True, gc=False):
     """The email to send.
 
@@ -67,7 +79,7 @@ class Decision(Struct, frozen=True, gc=False):
     """
 
     decision_id: str | None
-    slots: dict[str, dict[str, Any]]
+    slots: dict[str, SlotChoice]
     propensity: float
     policy_version: int
     holdout: bool = False
@@ -164,7 +176,7 @@ class DecisionReceipt(Struct, frozen=True):
     configuration_version: int
     policy_version: int
     policy: str
-    slots: dict[str, dict[str, Any]]
+    slots: dict[str, SlotChoice]
     propensity: float
     holdout: bool
     fallback: bool
@@ -196,7 +208,7 @@ class SubjectDecision(Struct, frozen=True):
     made_at: datetime
     started_at: datetime | None
     cancelled_at: datetime | None
-    slots: dict[str, dict[str, Any]]
+    slots: dict[str, SlotChoice]
     propensity: float
     holdout: bool
     fallback: bool

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,6 +12,7 @@ from bandits.errors import InvalidInput
 from bandits.experiment import Combination, Experiment, unknown
 from bandits.policy import AnyPolicy
 from bandits.problem import Problem
+from bandits.schemas import SlotChoice
 from bandits.segments import Segmentation
 
 
@@ -139,7 +139,7 @@ class Configuration(Struct, frozen=True, dict=True):
             raise InvalidInput.at("", "leaves no arm to choose")
         return np.array(left)
 
-    def slots_of(self, arm: int) -> dict[str, dict[str, Any]]:
+    def slots_of(self, arm: int) -> dict[str, SlotChoice]:
         """Return the variant and payload of each slot of an arm, as the sender gets them."""
         payloads = {(s.key, v.key): v.payload for s in self.experiment.slots for v in s.variants}
         keys = [s.key for s in self.experiment.slots]

@@ -1,23 +1,19 @@
 """Context of a store: its database, its experiments and its secrets, shared by all its parts."""
 
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TypeVar
 
-from sqlalchemy import select
-
 from bandits.sampling import keyed_digests
 from bandits.store.values import ExperimentRecord
 from storage.databases import Database, Transaction, write_again
 from storage.experiments import ExperimentStore, read_id
-from storage.schema import secrets as secrets_table
+from storage.secrets_table import read_secret
 
 T = TypeVar("T")
 
 _SUBJECTS = "subjects"
-_SECRET_BYTES = 32
 _HASH_BYTES = 16
 
 
@@ -56,13 +52,4 @@ class StoreContext:
 
     def secret(self, name: str) -> bytes:
         """Return the 32 secret bytes that this database keeps as `name`, made when first needed."""
-        query = select(secrets_table.c.value).where(secrets_table.c.name == name)
-        with self.database.reading() as transaction:
-            value = transaction.execute(query).scalar_one_or_none()
-        if value is None:
-            row = (name, secrets.token_bytes(_SECRET_BYTES))
-            columns = ("name", "value")
-            with self.database.writing() as transaction:
-                transaction.insert(secrets_table, columns, [row])
-                value = transaction.execute(query).scalar_one()
-        return bytes(value)
+        return read_secret(self.database, name)

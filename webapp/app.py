@@ -54,7 +54,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     app.config["SESSION_SECONDS"] = 3600 * settings.session_hours
     services.attach(app)
     request_context.init(app, settings)
-    routes.init(app)
+    routes.init(app, settings.url_prefix)
     pages.init(app, settings)
     networks = parse_networks(settings.trusted_proxies)
     if networks or settings.url_prefix:

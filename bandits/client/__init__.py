@@ -1,4 +1,4 @@
-"""Client for senders: retries that cannot decide or count twice, and always an email.
+"""Clients for senders: retries that cannot decide or count twice, and always an email.
 
 ::
 
@@ -7,8 +7,12 @@
         if email.decision_id:
             client.reward(email.decision_id, "click", event_id="click-1")
 
+    async with AsyncClient("http://127.0.0.1:8000", token) as client:
+        email = await client.choose("spring", "u-1", fallback={"subject_line": "a"})
+
 Every request carries ids made here before its first try, so a retry after a lost answer gets the
-same decision, and an event counts once.
+same decision, and an event counts once. Many at a time are `Request`s and `Reward`s, or dicts of
+their fields.
 
 ::
 
@@ -18,8 +22,24 @@ same decision, and an event counts once.
     └── ConnectionFailed  no answer came in time, however often it was tried
 """
 
+from bandits.client.async_client import AsyncClient
 from bandits.client.batching import MAX_BATCH
-from bandits.client.client import Client, DeclaredExperiment
-from bandits.client.transport import ApiError, ConnectionFailed
+from bandits.client.client import Client
+from bandits.client.exchange import ApiError, ConnectionFailed
+from bandits.client.sender import DeclaredExperiment
+from bandits.errors import InvalidInput
+from bandits.schemas import Decision, Request, Reward, RewardReceipt
 
-__all__ = ["MAX_BATCH", "ApiError", "Client", "ConnectionFailed", "DeclaredExperiment"]
+__all__ = [
+    "MAX_BATCH",
+    "ApiError",
+    "AsyncClient",
+    "Client",
+    "ConnectionFailed",
+    "Decision",
+    "DeclaredExperiment",
+    "InvalidInput",
+    "Request",
+    "Reward",
+    "RewardReceipt",
+]

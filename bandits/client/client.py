@@ -1,39 +1,29 @@
 """Client of the API: choose and report, for one recipient or any number of them."""
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import datetime
 from types import TracebackType
-from typing import Self
-from urllib.parse import quote
+from typing import Any, Self, TypeVar
 
 import httpx
-from msgspec import Struct
 
-from bandits.client.batching import MAX_BATCH, halving, portions, too_large, with_ids
-from bandits.client.pending_cancellations import PendingCancellations
-from bandits.client.transport import ApiError, ConnectionFailed, Timeouts, Transport
-from bandits.errors import InvalidInput
-from bandits.experiment import Experiment
+from bandits.client.batching import MAX_BATCH, Portions
+from bandits.client.exchange import Exchange, HttpCall, Timeouts, session_options
+from bandits.client.sender import (
+    DeclaredExperiment,
+    Sender,
+    add_marks,
+    add_receipts,
+    empty_receipt,
+    make_request,
+)
 from bandits.features import Context
-from bandits.ids import time_ordered_ids
 from bandits.schemas import Decision, Request, Reward, RewardReceipt
-from bandits.store.values import MarkResult, State
+from bandits.store.values import MarkResult
 
-_log = logging.getLogger("bandits.client")
-
-
-class DeclaredExperiment(Struct, frozen=True):
-    """An experiment as the server has it."""
-
-    key: str
-    state: State
-    declaration: Experiment
-
-
-class _DecisionList(Struct):
-    decisions: list[Decision]
+T = TypeVar("T")
 
 
 class Client:
@@ -47,26 +37,38 @@ class Client:
         timeout_seconds: float = 5.0,
         deadline_seconds: float = 15.0,
         batch_timeout_seconds: float = 60.0,
+        recovery_seconds: float = 30.0,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare to talk to the server at `url` with an API key; nothing is sent yet.
 
         Args:
             url: where the server is, without ``/api/v1``.
             token: an API key with the scopes ``choose`` and ``reward``.
-            timeout_seconds: how long one try may take.
+            timeout_seconds: how long one try may wait for the server, to connect, to take the
+                request, and to answer.
             deadline_seconds: how long to go on trying, from a call's first try.
-            batch_timeout_seconds: how long one try of a batch may take; a batch's deadline is at
-                least that.
+            batch_timeout_seconds: as `timeout_seconds`, of a batch, whose deadline is at least
+                that.
+            recovery_seconds: how long calls with a fallback leave a server alone that did not
+                answer; then one of them tries it.
             transport: carries requests; the network unless given.
             sleep: waits between tries.
+            clock: seconds that only grow.
+
+        Raises:
+            InvalidInput: `token` has characters that no token has.
         """
-        self._transport = Transport(url, token, transport=transport, sleep=sleep)
-        self._single = Timeouts(timeout_seconds, deadline_seconds)
-        longest = max(deadline_seconds, batch_timeout_seconds)
-        self._batch = Timeouts(batch_timeout_seconds, longest)
-        self._pending = PendingCancellations(self._transport, self._single)
+        self._http = httpx.Client(**session_options(url, token), transport=transport)
+        self._sleep = sleep
+        self._sender = Sender(
+            single=Timeouts(timeout_seconds, deadline_seconds),
+            batch=Timeouts(batch_timeout_seconds, max(deadline_seconds, batch_timeout_seconds)),
+            recovery_seconds=recovery_seconds,
+            clock=clock,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -81,8 +83,8 @@ class Client:
 
     def close(self) -> None:
         """Cancel decisions whose fallback was sent, if the server answers; close connections."""
-        self._pending.cancel()
-        self._transport.close()
+        self._carry_out(self._sender.cancel_pending())
+        self._http.close()
 
     def experiment(self, key: str) -> DeclaredExperiment:
         """Read an experiment; the API key needs the scope ``read``.
@@ -91,9 +93,7 @@ class Client:
             ApiError: there is none of this key (404), or the API key may not read (403).
             ConnectionFailed: no answer came in time.
         """
-        return self._transport.call(
-            f"/experiments/{quote(key, safe='')}", DeclaredExperiment, self._single
-        )
+        return self._carry_out(self._sender.experiment(key))
 
     def choose(  # noqa: PLR0913 - options, by keyword
         self,
@@ -116,29 +116,23 @@ class Client:
             eligible: for a slot, the variants that they may get.
             personalize: whether the context may be used; if not, it is not even sent.
             fallback: a variant for each slot, answered (with ``fallback`` true and no decision id)
-                where the server gives none, so that there is always an email to send. While the
-                server is down, it is tried only once. Should it have decided after all, that
-                decision is cancelled by a later call.
+                where the server gives none, so that there is always an email to send. A server
+                that takes a request and does not answer costs one time-out; after that, or after
+                a deadline of other failures, the fallback is answered at once, and every
+                `recovery_seconds` one call tries the server. Should it have decided after all,
+                that decision is cancelled by a later call.
 
         Raises:
             ApiError: the server refused; only without `fallback`.
             ConnectionFailed: no answer came in time; only without `fallback`.
         """
-        (request,) = with_ids(
-            [_request(subject_id, context, decision_id, eligible, personalize=personalize)]
-        )
-        path = f"/experiments/{quote(experiment, safe='')}/choose"
-
-        def ask(*, once: bool) -> list[Decision]:
-            return [self._transport.call(path, Decision, self._single, body=request, once=once)]
-
-        (decision,) = self._ask_or_fall_back(ask, [request], fallback)
-        return decision
+        request = make_request(subject_id, context, decision_id, eligible, personalize=personalize)
+        return self._carry_out(self._sender.choose(experiment, request, fallback))
 
     def choose_many(
         self,
         experiment: str,
-        requests: Iterable[Request],
+        requests: Iterable[Request | Mapping[str, Any]],
         *,
         batch: int = MAX_BATCH,
         fallback: Mapping[str, str] | None = None,
@@ -149,28 +143,21 @@ class Client:
 
         Args:
             experiment: its key.
-            requests: those without a decision id get one before they are first sent.
+            requests: `Request`s, or dicts of their fields; those without a decision id get one
+                before they are first sent.
             batch: how many to send at once; fewer where a batch would be too large a body.
             fallback: as `choose` has it, for every recipient of a batch that is not answered.
 
         Raises:
             ApiError: the server refused a batch; those before it were yielded.
+            InvalidInput: a dict has other fields than a request; only without `fallback`.
             ConnectionFailed: no answer came in time; only without `fallback`.
         """
-        path = f"/experiments/{quote(experiment, safe='')}/choose/batch"
-
-        def send(part: Sequence[Request]) -> list[Decision]:
-            def ask(*, once: bool) -> list[Decision]:
-                body = {"requests": part}
-                return self._transport.call(
-                    path, _DecisionList, self._batch, body=body, once=once
-                ).decisions
-
-            return self._ask_or_fall_back(ask, part, fallback)
-
-        for portion in portions(requests, batch):
-            for decisions in halving(send, with_ids(portion)):
-                yield from decisions
+        portions = Portions(requests, batch)
+        for portion in portions:
+            yield from self._carry_out(
+                self._sender.choose_portion(experiment, portions, portion, fallback)
+            )
 
     def reward(
         self,
@@ -196,35 +183,28 @@ class Client:
             ApiError: the server refused: an unknown metric, a value out of bounds.
             ConnectionFailed: no answer came in time.
         """
-        event_id = time_ordered_ids(1)[0] if event_id is None else event_id
-        body = {"rewards": [Reward(decision_id, event_id, metric, value, occurred_at)]}
-        return self._transport.call("/rewards", RewardReceipt, self._single, body=body)
+        return self._carry_out(
+            self._sender.reward(decision_id, metric, value, event_id, occurred_at)
+        )
 
-    def reward_many(self, rewards: Iterable[Reward], *, batch: int = MAX_BATCH) -> RewardReceipt:
+    def reward_many(
+        self, rewards: Iterable[Reward | Mapping[str, Any]], *, batch: int = MAX_BATCH
+    ) -> RewardReceipt:
         """Report any number of events, a batch at a time; return the counts of all of them.
 
-        Each names a declared metric, or an event that every experiment takes, such as ``open``.
+        Each is a `Reward` or a dict of its fields, and names a declared metric, or an event that
+        every experiment takes, such as ``open``.
 
         Raises:
             ApiError: the server refused a batch; those before it are recorded.
+            InvalidInput: a dict has other fields than a reward; batches before it are recorded.
             ConnectionFailed: no answer came in time; sending everything again counts nothing twice.
         """
-
-        def send(part: Sequence[Reward]) -> RewardReceipt:
-            body = {"rewards": part}
-            return self._transport.call("/rewards", RewardReceipt, self._batch, body=body)
-
-        total = RewardReceipt(0, 0, 0, [], [])
-        for portion in portions(rewards, batch):
-            for more in halving(send, portion):
-                total = RewardReceipt(
-                    total.accepted + more.accepted,
-                    total.repeated + more.repeated,
-                    total.late + more.late,
-                    total.unknown + more.unknown,
-                    total.early + more.early,
-                    total.skewed + more.skewed,
-                )
+        total = empty_receipt()
+        portions = Portions(rewards, batch)
+        for portion in portions:
+            more = self._carry_out(self._sender.reward_portion(portions, portion))
+            total = add_receipts(total, more)
         return total
 
     def activate(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
@@ -234,7 +214,10 @@ class Client:
             ApiError: the server refused a batch; those before it are recorded.
             ConnectionFailed: no answer came in time; a second report changes nothing.
         """
-        return self._mark("/decisions/activate", decision_ids, batch)
+        total = MarkResult(0, 0, ())
+        for portion in Portions(decision_ids, batch):
+            total = add_marks(total, self._carry_out(self._sender.activate_portion(portion)))
+        return total
 
     def cancel(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
         """Cancel decisions: their emails were never sent, and nothing is learned from them.
@@ -243,62 +226,34 @@ class Client:
             ApiError: the server refused a batch; those before it are recorded.
             ConnectionFailed: no answer came in time; a second report changes nothing.
         """
-        return self._mark("/decisions/cancel", decision_ids, batch)
-
-    def _mark(self, path: str, decision_ids: Iterable[str], batch: int) -> MarkResult:
         total = MarkResult(0, 0, ())
-        for portion in portions(decision_ids, batch):
-            more = self._transport.call(
-                path, MarkResult, self._batch, body={"decision_ids": portion}
-            )
-            total = MarkResult(
-                total.accepted + more.accepted,
-                total.repeated + more.repeated,
-                total.unknown + more.unknown,
-            )
+        for portion in Portions(decision_ids, batch):
+            total = add_marks(total, self._carry_out(self._sender.cancel_portion(portion)))
         return total
 
-    def _ask_or_fall_back(
-        self,
-        ask: Callable[..., list[Decision]],
-        requests: Sequence[Request],
-        fallback: Mapping[str, str] | None,
-    ) -> list[Decision]:
-        """Ask for decisions, and return the fallback for each where no answer comes."""
-        once = fallback is not None and self._pending.server_is_down
-        try:
-            decisions = ask(once=once)
-        except (ApiError, InvalidInput, ConnectionFailed) as error:
-            splits = too_large(error) and len(requests) > 1
-            if fallback is None or splits:
-                raise
-            _log.warning("sending the fallback to %d: %s", len(requests), error)
-            if isinstance(error, ConnectionFailed):
-                self._pending.add(requests)
-            slots = {slot: {"variant": variant} for slot, variant in fallback.items()}
-            return [Decision(None, slots, 1.0, 0, fallback=True) for _ in requests]
-        if self._pending:
-            self._pending.cancel(answered=requests)
-        return decisions
+    def _carry_out(self, exchange: Exchange[T]) -> T:
+        """Make the calls of an exchange, and return what it returns."""
+        with closing(exchange):  # also where it is interrupted
+            try:
+                call = next(exchange)
+                while True:
+                    try:
+                        response = self._send(call)
+                    except httpx.RequestError as error:
+                        call = exchange.throw(error)
+                    else:
+                        call = exchange.send(response)
+            except StopIteration as done:
+                answer: T = done.value
+                return answer
 
-
-def _request(
-    subject_id: str,
-    context: Context | None,
-    decision_id: str | None,
-    eligible: Mapping[str, Sequence[str]] | None,
-    *,
-    personalize: bool,
-) -> Request:
-    return Request(
-        subject_id,
-        dict(context) if context is not None and personalize else None,
-        decision_id,
-        None if eligible is None else {slot: _as_list(v) for slot, v in eligible.items()},
-        personalize,
-    )
-
-
-def _as_list(variants: Sequence[str]) -> list[str]:
-    """List them, unless they are one text: its letters are no variants, and the server says so."""
-    return variants if isinstance(variants, str) else list(variants)  # type: ignore[return-value]
+    def _send(self, call: HttpCall) -> httpx.Response:
+        if call.delay_seconds:
+            self._sleep(call.delay_seconds)
+        return self._http.request(
+            call.method,
+            call.path,
+            content=call.content,
+            headers=call.headers,
+            timeout=call.timeout_seconds,
+        )

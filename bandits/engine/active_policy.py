@@ -21,6 +21,7 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.errors import NotDerivable
 from bandits.policy import Contributions
 from bandits.sampling import draw, uniforms
+from bandits.schemas import SlotChoice
 from bandits.statistics import Statistic, dump, load
 from bandits.store import Store
 from bandits.store.fold import LogAudit
@@ -147,7 +148,7 @@ class ActivePolicy:
         return self.configuration.eligible()
 
     @cached_property
-    def slots(self) -> list[dict[str, dict[str, Any]]]:
+    def slots(self) -> list[dict[str, SlotChoice]]:
         """Variant and payload of every slot, by arm, as the sender gets them."""
         return [self.configuration.slots_of(arm) for arm in range(self.problem.n_arms)]
 

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import repeat
 from threading import Lock
-from typing import Any
 
 from bandits.batching_queue import BatchingQueue, NotCombinable
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
@@ -12,7 +11,7 @@ from bandits.engine.assignment import AssignmentBatch, assign_arms
 from bandits.errors import Fault, InvalidInput, Unavailable, WrongState
 from bandits.identifiers import pointer
 from bandits.inference.recent_days import RECENT_DAYS
-from bandits.schemas import Decision, Request
+from bandits.schemas import Decision, Request, SlotChoice
 from bandits.store import StaleRead, Store
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
 from bandits.versions import Configuration
@@ -100,7 +99,7 @@ def repeated_decisions_response(
     configuration = cache(store.experiments.configuration)
 
     @cache
-    def slots(experiment: str, version: int, arm: int) -> dict[str, dict[str, Any]]:
+    def slots(experiment: str, version: int, arm: int) -> dict[str, SlotChoice]:
         return configuration(experiment, version).slots_of(arm)
 
     for row, stored in earlier.items():

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound
 from storage.accounts.api_keys import ApiKeyStore, end_or_hand_over
+from storage.accounts.idempotency_keys import IdempotencyKeyStore
 from storage.accounts.identities import (
     Identity,
     IdentityStore,
@@ -54,7 +55,7 @@ class User(Struct, frozen=True):
 
 
 class AccountStore:
-    """Users, sessions, API keys and the audit log of one database.
+    """Users, sessions, API keys, idempotency keys and the audit log of one database.
 
     Times are seconds since 1970; `by` is the author. Any method may raise `Unavailable`.
     """
@@ -65,6 +66,7 @@ class AccountStore:
         self.keys = ApiKeyStore(database)
         self.sessions = SessionStore(database)
         self.identities = IdentityStore(database)
+        self.idempotency_keys = IdempotencyKeyStore(database)
 
     def add_user(  # noqa: PLR0913 - the fields of a user
         self,

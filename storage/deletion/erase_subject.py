@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from sqlalchemy import delete, func, insert, select, update
 
 from bandits.store.values import ExperimentRecord, SubjectPage
+from storage.accounts.idempotency_keys import drop_answers
 from storage.audit_log import record_change
 from storage.databases import Transaction
 from storage.log.batches import REFERENCES, open_batch
@@ -163,6 +164,7 @@ class SubjectErasure:
             self._empty_snapshots(first, last)
         if first is not None:
             drop_statements(self._transaction, self._record, self._now)
+        drop_answers(self._transaction)
         hashes = sorted(set(self._subjects.values()))
         for start in range(0, len(hashes), _AT_ONCE):
             claims = delete(subjects).where(

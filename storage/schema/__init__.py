@@ -16,7 +16,15 @@ more than to write the row. A row is only ever written in the transaction that w
 found its decision.
 """
 
-from storage.schema.accounts import api_keys, audit_log, identities, secrets, sessions, users
+from storage.schema.accounts import (
+    api_keys,
+    audit_log,
+    idempotency_keys,
+    identities,
+    secrets,
+    sessions,
+    users,
+)
 from storage.schema.experiments import configurations, drafts, eligible_sets, experiments
 from storage.schema.log import (
     CHOSEN,
@@ -69,6 +77,7 @@ __all__ = [
     "erasures",
     "events",
     "experiments",
+    "idempotency_keys",
     "identities",
     "inference_states",
     "metadata",

@@ -1,7 +1,8 @@
-"""Tables of accounts: secrets, users, sessions, API keys, the audit log."""
+"""Tables of accounts: secrets, users, sessions, API keys, idempotency keys, the audit log."""
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -15,7 +16,7 @@ from sqlalchemy import (
 )
 
 from storage.schema.metadata import Identifier, Serial, metadata
-from storage.stored_format import FormattedJson
+from storage.stored_format import FormattedBlob, FormattedJson
 
 secrets = Table(
     "secrets",
@@ -78,6 +79,17 @@ api_keys = Table(
     Column("last_used_at", Double),
     Column("revoked_at", Double),
     Index("ix_api_keys_previous_selector", "previous_selector"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("api_key_id", Serial, primary_key=True, autoincrement=False),
+    Column("key", Identifier, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),  # of the request
+    Column("created_at", Double, nullable=False, index=True),
+    Column("repeatable", Boolean, nullable=False),  # so that its answer may be dropped
+    Column("answer", FormattedBlob("idempotency_keys.answer", 1)),
 )
 
 audit_log = Table(

@@ -1,5 +1,6 @@
 """The sender's client against a real server, over a line that loses, delays, refuses and resets."""
 
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -11,11 +12,11 @@ from typing import Any
 import httpx
 import pytest
 
-from bandits.client import Client, ConnectionFailed
-from bandits.schemas import Request, Reward
+from bandits.client import Client, ConnectionFailed, Request, Reward
 from tests.patience import CLIENT_LIMITS, LIMIT_SECONDS
 from webapp.api.experiments import EXAMPLE
 
+SOAK = os.environ.get("SOAK") == "1"
 SPRING = EXAMPLE | {"reward": {"metrics": {"click": {}}, "maturity_seconds": 0}, "context": []}
 
 
@@ -126,7 +127,7 @@ class Patient(httpx.HTTPTransport):
 
 
 @pytest.fixture
-def clock(monkeypatch) -> SimpleNamespace:
+def clock() -> SimpleNamespace:
     """The client's clock: it stands still but for the pauses between tries."""
     standing = SimpleNamespace(now=1000.0, pauses=[])
 
@@ -134,9 +135,7 @@ def clock(monkeypatch) -> SimpleNamespace:
         standing.now += seconds
         standing.pauses.append(seconds)
 
-    standing.monotonic, standing.sleep = lambda: standing.now, pause
-    for module in ("transport", "pending_cancellations"):
-        monkeypatch.setattr(f"bandits.client.{module}.time", standing)
+    standing.options = {"clock": lambda: standing.now, "sleep": pause}
     return standing
 
 
@@ -173,13 +172,14 @@ def test_batches_of_any_length_get_through_a_bad_line_in_order(connect, line) ->
 
 def test_unanswered_decision_is_cancelled_once_the_server_answers(connect, line, clock) -> None:
     plain = {"subject_line": "plain", "discount": "none"}
-    with connect(*["lose"] * 1000, sleep=clock.sleep) as client:
+    with connect(*["lose"] * 1000, **clock.options) as client:
         email = client.choose("lost", "f-1", decision_id="lost-f-1", fallback=plain)
         assert email.fallback
         assert email.decision_id is None
         assert email.slots["subject_line"]["variant"] == "plain"
         line.treatments.clear()
         line.paths.clear()
+        clock.now += 30
         assert not client.choose("lost", "f-2", fallback=plain).fallback
     assert [p.rpartition("/")[2] for p in line.paths] == ["choose", "cancel"]
     with line.behind.client() as api:
@@ -188,35 +188,59 @@ def test_unanswered_decision_is_cancelled_once_the_server_answers(connect, line,
 
 def test_unanswered_decision_asked_for_again_is_not_cancelled(connect, line, clock) -> None:
     plain = {"subject_line": "plain", "discount": "none"}
-    with connect(*["lose"] * 1000, sleep=clock.sleep) as client:
+    with connect(*["lose"] * 1000, **clock.options) as client:
         assert client.choose("lost", "g-1", decision_id="lost-g-1", fallback=plain).fallback
         line.treatments.clear()
+        clock.now += 30
         assert client.choose("lost", "g-1", decision_id="lost-g-1", fallback=plain).repeat
     with line.behind.client() as api:
         assert api.get("/api/v1/decisions/lost-g-1").json()["cancelled_at"] is None
 
 
-def test_unanswered_batch_is_sent_the_fallback_and_the_next_is_not(
-    connect,
-) -> None:
+def test_unanswered_batch_is_sent_the_fallback_and_so_is_the_next(connect) -> None:
     plain = {"subject_line": "plain", "discount": "none"}
     options = {"deadline_seconds": 0.05, "batch_timeout_seconds": 0.05}
     people = [Request(f"h-{i}") for i in range(4)]
     with connect("reset", **options) as client:
         decided = list(client.choose_many("lost", people, batch=2, fallback=plain))
-    assert [d.fallback for d in decided][:2] == [True, True]
-    assert len(decided) == 4
+    assert [d.fallback for d in decided] == [True] * 4
 
 
-def test_client_tries_once_while_the_server_is_down(clock) -> None:
+def test_client_sends_the_fallback_at_once_while_the_server_is_down(clock) -> None:
+    plain = {"subject_line": "a"}
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
-        with Client(url, "token", sleep=clock.sleep) as client:
-            assert client.choose("lost", "u", fallback={"subject_line": "a"}).fallback
-            tried = len(clock.pauses)
-            assert tried > 0
-            assert client.choose("lost", "v", fallback={"subject_line": "a"}).fallback
-            assert len(clock.pauses) == tried
+        with Client(url, "token", **clock.options) as client:
+            assert client.choose("lost", "u", fallback=plain).fallback
+            tries = len(clock.pauses)
+            assert tries > 0
+            assert client.choose("lost", "v", fallback=plain).fallback
+            assert len(clock.pauses) == tries
             with pytest.raises(ConnectionFailed, match="ConnectError"):
                 client.choose("lost", "w")
+
+
+@pytest.mark.soak
+def test_server_that_accepts_and_never_answers_costs_one_time_out(clock) -> None:
+    plain = {"subject_line": "a"}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Client(url, "token", timeout_seconds=0.2, **clock.options) as client:
+            for i in range(100_000 if SOAK else 10_000):
+                assert client.choose("lost", f"u-{i}", fallback=plain).fallback
+            assert connections(silent) == 1
+        assert connections(silent) == 1  # the farewell: its decision is still to be cancelled
+    assert clock.pauses == []
+
+
+def connections(server: socket.socket) -> int:
+    """Count the connections that wait at a server, and end them."""
+    server.settimeout(0)
+    count = 0
+    while True:
+        try:
+            server.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1

@@ -98,6 +98,7 @@ PLAIN_BYTES = {
     "decisions.subject": "BLAKE2b under a secret",
     "eligible_sets.digest": "BLAKE2b of the set",
     "experiments.salt": "random",
+    "idempotency_keys.digest": "BLAKE2b under a secret",
     "secrets.value": "random",
     "sessions.digest": "SHA-256",
     "subjects.subject": "BLAKE2b under a secret",
@@ -109,6 +110,7 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("audit_log.by", "audit_log.action", "audit_log.subject"),
     *("batches.kind", "decisions.id", "drafts.id", "drafts.created_by", "drafts.changed_by"),
     *("events.event_id", "events.metric", "experiments.key", "experiments.state"),
+    *("idempotency_keys.key",),
     *("secrets.name", "sessions.agent", "sessions.address", "subjects.decision_id"),
     *("users.email", "users.password_hash", "users.role", "users.totp_secret"),
 }

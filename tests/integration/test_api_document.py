@@ -1,6 +1,8 @@
 """docs/api.md: everything that the API has is in it."""
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -9,6 +11,7 @@ import pytest
 from bandits import errors
 from storage.accounts.api_keys import Scope
 from webapp.api import problems
+from webapp.api.experiments import EXAMPLE
 from webapp.api.routes import every_operation
 
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text()
@@ -63,3 +66,33 @@ def test_every_error_that_the_engine_raises_has_a_type_of_its_own() -> None:
     # The root stands for the unforeseen; the others are raised as a process starts.
     for kind in kinds - {errors.BanditsError, errors.DuplicatePolicy, errors.ShadowedPackage}:
         assert problems.TYPE_BY_EXCEPTION[kind].status < 500 or issubclass(kind, errors.Unavailable)
+
+
+def exchanges() -> Iterator[tuple[str, str]]:
+    """Go through the requests that the page shows, and the answers to them."""
+    for block in re.findall(r"^```http\n(.*?)\n```", PAGE, re.MULTILINE | re.DOTALL):
+        texts = block.split("\n\n")
+        yield from zip(texts[::2], texts[1::2], strict=True)
+
+
+def test_examples_are_answered_as_the_page_shows(api) -> None:
+    api.post("/experiments", EXAMPLE)
+    api.post(f"/experiments/{EXAMPLE['key']}/start")
+    reader = api.key("read")
+    for request, answer in exchanges():
+        head, _, body = request.partition("{")
+        line, *fields = head.splitlines()
+        method, _, path = line.partition(" ")
+        headers = dict(field.replace("READER", reader).split(": ", 1) for field in fields)
+        response = api.call(
+            method,
+            path.removeprefix(api.prefix),
+            headers=headers,
+            raw=f"{{{body}".encode() if body else None,
+        )
+        status, _, content = answer.partition("\n")
+        assert response.status_code == int(status), request
+        if content:
+            shown = json.loads(content)
+            assert response.json == shown | {"request_id": response.json["request_id"]}, request
+    assert len(list(exchanges())) > 10

@@ -236,6 +236,7 @@ def test_reward_metrics_count_the_fast_path_too(api, slow) -> None:
         ({"CONTENT_LENGTH": "10001"}, True),
         ({"HTTP_TRANSFER_ENCODING": "chunked"}, True),
         ({"HTTP_CONTENT_ENCODING": "br"}, True),
+        ({"HTTP_IDEMPOTENCY_KEY": "k"}, True),
         ({"QUERY_STRING": "a=1"}, True),
         ({"HTTP_AUTHORIZATION": "Bearer wrong"}, True),
     ],

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import jsonschema_rs
@@ -15,6 +16,9 @@ from bandits.registry import policies, register
 from bandits.statistics import Moments
 from policies.fixed_split import Uniform
 from webapp.api.routes import every_operation
+from webapp.app import create_app
+from webapp.services import services_of
+from webapp.settings import Settings
 
 
 def document(api) -> dict[str, Any]:
@@ -86,14 +90,88 @@ def test_every_example_is_taken_by_what_reads_it(api) -> None:
             assert validator.is_valid(media["example"]), path
 
 
+def policy_choices(schemas: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the schema of each policy's choice, by the policy's name."""
+    mapping = schemas["PolicyChoice"]["discriminator"]["mapping"]
+    assert [c["$ref"] for c in schemas["PolicyChoice"]["oneOf"]] == list(mapping.values())
+    choices = {name: schemas[ref.rpartition("/")[2]] for name, ref in mapping.items()}
+    for name, choice in choices.items():
+        assert choice["properties"]["name"]["enum"] == [name]
+    return choices
+
+
 def test_each_policys_parameters_are_listed_with_their_bounds(api) -> None:
     schemas = document(api)["components"]["schemas"]
-    choices = {c["properties"]["name"]["const"]: c for c in schemas["PolicyChoice"]["oneOf"]}
+    choices = policy_choices(schemas)
     assert set(choices) == set(policies())
     parameters = schemas["EpsilonGreedy"]["properties"]
     assert choices["epsilon_greedy"]["properties"]["params"]["$ref"].endswith("/EpsilonGreedy")
     assert parameters["epsilon"]["maximum"] <= 1
     assert parameters["epsilon"]["description"]
+
+
+def parts(node: Any) -> Iterator[dict[str, Any]]:
+    """Go through every object in a document."""
+    if isinstance(node, dict):
+        yield node
+        for part in node.values():
+            yield from parts(part)
+    elif isinstance(node, list):
+        for part in node:
+            yield from parts(part)
+
+
+def test_unions_have_names_and_are_of_nothing_else(api) -> None:
+    schemas = document(api)["components"]["schemas"]
+    names = {"ContextValue", "Feature", "Finding", "PolicyChoice"}
+    php = (Path(__file__).parents[2] / "docs/clients/php.yaml").read_text()
+    for name in names:
+        assert schemas[name]["title"] == name
+        assert php.count(f"\n  {name}: ") == 2, "PHP's generator has no unions"
+    null = {"type": "null"}
+    for name in schemas.keys() - names:
+        for part in parts(schemas[name]):
+            if "anyOf" in part:  # a reference that may be null
+                assert [set(one) for one in part["anyOf"] if one != null] == [{"$ref"}], name
+            assert "oneOf" not in part, name
+
+
+def test_defaulted_fields_are_optional_and_null_is_no_default(api) -> None:
+    for part in parts(document(api)["components"]["schemas"]):
+        for name, schema in part.get("properties", {}).items():
+            if isinstance(schema, dict) and "default" in schema:
+                assert name not in part["required"], name
+                assert schema["default"] is not None, name
+
+
+def test_properties_are_described_as_in_the_code(api) -> None:
+    schemas = document(api)["components"]["schemas"]
+    assert schemas["Decision"]["description"] == "The email to send."
+    described = schemas["Decision"]["properties"]["repeat"]["description"]
+    assert described == "it was decided before, and this is the earlier answer."
+    assert [n for n, s in schemas.items() if "Attributes:" in s.get("description", "")] == []
+
+
+def test_listed_texts_have_a_type(api) -> None:
+    for part in parts(document(api)):
+        if isinstance(part.get("enum"), list):
+            assert part["type"] in ("string", ["string", "null"])
+
+
+def test_slots_of_a_decision_have_a_type(api) -> None:
+    schemas = document(api)["components"]["schemas"]
+    for name in ("Decision", "DecisionReceipt", "SubjectDecision"):
+        slots = schemas[name]["properties"]["slots"]["additionalProperties"]
+        assert slots == {"$ref": "#/components/schemas/SlotChoice"}
+    assert schemas["SlotChoice"]["required"] == ["variant"]
+
+
+@pytest.mark.parametrize(("prefix", "server"), [("", "/"), ("/bandits", "/bandits")])
+def test_server_is_where_the_document_was_read(api, prefix, server) -> None:
+    settings = Settings(secret_key="made up for a test, long enough", url_prefix=prefix)
+    app = create_app(services_of(api.app), settings)
+    answer = app.test_client().get("/api/v1/openapi.json")
+    assert [s["url"] for s in answer.json["servers"]] == [server]
 
 
 @pytest.fixture
@@ -114,8 +192,7 @@ def newcomer(monkeypatch) -> type[Parameters]:
 def test_a_new_policy_appears_by_itself_and_is_taken(newcomer, make_api, problem) -> None:
     with make_api() as api:
         schemas = document(api)["components"]["schemas"]
-        names = [c["properties"]["name"]["const"] for c in schemas["PolicyChoice"]["oneOf"]]
-        assert "cautious_uniform" in names
+        assert "cautious_uniform" in policy_choices(schemas)
         assert schemas[newcomer.__name__]["properties"]["care"]["exclusiveMaximum"] == 1
         created = api.create(policy={"name": "cautious_uniform", "params": {"care": 0.25}})
         assert created.status_code == 201

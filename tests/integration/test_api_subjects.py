@@ -1,14 +1,22 @@
 """Subjects over the API: reading what is stored of them, and erasure."""
 
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-STRANGE = ["ann@shop.example", "a/b/erase", "Ø 1?x=2#y", "x" * 256, "../keys", "a\nb"]
+STRANGE = [
+    *("ann@shop.example", "a/b/erase", "Ø 1?x=2#y", "x" * 256, "../keys", "a\nb"),
+    *("read", "erase", "u-1/erase", "/", " "),
+]
 
 
 def subject(name: str) -> str:
     return f"/subjects/{quote(name, safe='')}"
+
+
+def read(api, name: str) -> list[dict[str, Any]]:
+    return api.post("/subjects/read", {"subject_id": name}).json["decisions"]
 
 
 def test_subject_is_told_everything_that_is_stored(api) -> None:
@@ -19,7 +27,7 @@ def test_subject_is_told_everything_that_is_stored(api) -> None:
     api.choose("u-2")
     reward = {"decision_id": chosen["decision_id"], "event_id": "e", "metric": "click"}
     api.post("/rewards", {"rewards": [reward]})
-    answer = api.get("/subjects/u-1")
+    answer = api.post("/subjects/read", {"subject_id": "u-1"})
     assert answer.headers["Cache-Control"] == "no-store"
     page = answer.json
     assert page["next"] is None
@@ -28,7 +36,8 @@ def test_subject_is_told_everything_that_is_stored(api) -> None:
     assert decision["context"] == context
     assert decision["eligible"] == eligible
     assert [e["metric"] for e in decision["events"]] == ["click"]
-    assert api.get("/subjects/nobody").json == {"decisions": [], "next": None}
+    nobody = api.post("/subjects/read", {"subject_id": "nobody"})
+    assert nobody.json == {"decisions": [], "next": None}
 
 
 def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
@@ -39,8 +48,8 @@ def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
     clock.now += 20
     for key in ("spring", "autumn"):
         api.engine.learn(key)
-    decisions_of_subject = api.get("/subjects/u-1").json["decisions"]
-    erased = api.post("/subjects/u-1/erase")
+    decisions_of_subject = read(api, "u-1")
+    erased = api.post("/subjects/erase", {"subject_id": "u-1"})
     assert erased.json == {"decisions": 2, "experiments": ["autumn", "spring"]}
     for decision in decisions_of_subject:
         problem(api.get(f"/decisions/{decision['decision_id']}"), 404, "not-found")
@@ -48,7 +57,8 @@ def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
         results = api.get(f"/experiments/{key}/results").json
         assert sum(arm["sent"] for arm in results["arms"]) == 1
     assert api.get(f"/decisions/{chosen['decision_id']}").status_code == 200
-    assert api.post("/subjects/u-1/erase").json == {"decisions": 0, "experiments": []}
+    again = api.post("/subjects/erase", {"subject_id": "u-1"})
+    assert again.json == {"decisions": 0, "experiments": []}
 
 
 @pytest.mark.parametrize("name", STRANGE)
@@ -56,17 +66,53 @@ def test_a_subject_may_be_called_anything(api, name) -> None:
     api.start()
     api.choose(name)
     api.choose("other")
-    assert len(api.get(subject(name)).json["decisions"]) == 1
-    assert api.post(f"{subject(name)}/erase").json["decisions"] == 1
-    assert api.get(subject(name)).json["decisions"] == []
-    assert len(api.get(subject("other")).json["decisions"]) == 1
+    assert len(read(api, name)) == 1
+    assert api.post("/subjects/erase", {"subject_id": name}).json["decisions"] == 1
+    assert read(api, name) == []
+    assert len(read(api, "other")) == 1
+
+
+@pytest.mark.parametrize("body", [{}, {"subject_id": ""}, {"subject_id": "x" * 257}, {"id": "u"}])
+def test_a_body_without_a_subject_is_invalid(api, problem, body) -> None:
+    problem(api.post("/subjects/read", body), 422, "invalid")
+    problem(api.post("/subjects/erase", body), 422, "invalid")
+
+
+def test_subject_history_pages_follow_each_other(api, problem) -> None:
+    api.start()
+    ids = [api.choose("u-1")["decision_id"] for _ in range(3)]
+    subject = {"subject_id": "u-1"}
+    first = api.post("/subjects/read", subject | {"limit": 2}).json
+    second = api.post("/subjects/read", subject | {"limit": 2, "after": first["next"]}).json
+    assert [d["decision_id"] for d in first["decisions"] + second["decisions"]] == ids
+    assert second["next"] is None
+    problem(api.post("/subjects/read", subject | {"limit": 0}), 422, "invalid")
+
+
+# The addresses that hold the id.
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_deprecated_addresses_go_on_and_say_so(api, name) -> None:
+    api.start()
+    api.choose(name)
+    api.choose("other")
+    answer = api.get(subject(name))
+    assert answer.headers["Deprecation"].startswith("@")
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.json["decisions"] == read(api, name)
+    erased = api.post(f"{subject(name)}/erase")
+    assert erased.json["decisions"] == 1
+    assert erased.headers["Deprecation"].startswith("@")
+    assert read(api, name) == []
+    assert len(read(api, "other")) == 1
 
 
 def test_a_name_that_no_subject_can_have_is_not_found(api, problem) -> None:
     problem(api.get(subject("x" * 257)), 404, "not-found")
 
 
-def test_subject_history_pages_follow_each_other(api, problem) -> None:
+def test_deprecated_history_pages_follow_each_other(api, problem) -> None:
     api.start()
     ids = [api.choose("u-1")["decision_id"] for _ in range(3)]
     first = api.get("/subjects/u-1?limit=2").json
@@ -74,3 +120,17 @@ def test_subject_history_pages_follow_each_other(api, problem) -> None:
     assert [d["decision_id"] for d in first["decisions"] + second["decisions"]] == ids
     assert second["next"] is None
     problem(api.get("/subjects/u-1?limit=0"), 422, "invalid")
+
+
+def test_only_deprecated_operations_are_described_so(api) -> None:
+    paths = api.get("/openapi.json").json["paths"]
+    deprecated = {
+        f"{method} {path}"
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        if operation.get("deprecated")
+    }
+    assert deprecated == {
+        "get /api/v1/subjects/{subject_id}",
+        "post /api/v1/subjects/{subject_id}/erase",
+    }

@@ -1,50 +1,130 @@
-"""The sender's client against the real application, over a line that loses answers."""
+"""Both clients of senders against the real application, over a line that loses answers."""
 
+import asyncio
+import inspect
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, Self
 
 import httpx
 import numpy as np
 import pytest
 from flask import Flask
 
-from bandits.client import ApiError, Client, ConnectionFailed
-from bandits.errors import InvalidInput
-from bandits.schemas import Request, Reward
+from bandits.client import (
+    ApiError,
+    AsyncClient,
+    Client,
+    ConnectionFailed,
+    InvalidInput,
+    Request,
+    Reward,
+)
+from tests.patience import LIMIT_SECONDS
+
+PLAIN = {"subject_line": "a"}
 
 
-class BadLine(httpx.BaseTransport):
+class BadLine(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Hands requests to an application, and treats the answers as told, one word for each."""
 
     def __init__(self, app: Flask, *treatments: str) -> None:
         self.wsgi = httpx.WSGITransport(app)
         self.treatments = list(treatments)
-        self.tries = 0
+        self.paths: list[str] = []
+        self.arrival: asyncio.Future[None] | None = None
+
+    @property
+    def tries(self) -> int:
+        return len(self.paths)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        self.tries += 1
+        self.paths.append(request.url.path)
         treatment = self.treatments.pop(0) if self.treatments else "deliver"
         if treatment == "busy":
             return httpx.Response(503, headers={"Retry-After": "2"})
+        if treatment == "too large":
+            return httpx.Response(413)
         if treatment == "refuse":
             raise httpx.ConnectError("connection refused", request=request)
+        if treatment == "hang":
+            raise httpx.ReadTimeout("timed out", request=request)
         response = self.wsgi.handle_request(request)
-        response.read()
+        content = response.read()
         if treatment == "lose":  # the server has done it, but nobody hears
             raise httpx.ReadError("connection lost", request=request)
-        return response
+        return httpx.Response(response.status_code, headers=response.headers, content=content)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if self.treatments[:1] == ["never"]:  # the server has done it, and never says so
+            self.treatments.pop(0)
+            self.handle_request(request)
+            if self.arrival is not None:
+                self.arrival.set_result(None)
+            await asyncio.get_running_loop().create_future()
+        return self.handle_request(request)
+
+
+class BlockingClient:
+    """The asynchronous client, called as the other one is."""
+
+    def __init__(self, url: str, token: str, **options: Any) -> None:
+        self._runner = asyncio.Runner()
+        if note := options.pop("sleep", None):
+
+            async def pause(seconds: float) -> None:
+                note(seconds)
+
+            options["sleep"] = pause
+        self.client = AsyncClient(url, token, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._runner.run(self.client.close())
+        self._runner.close()
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self.client, name)
+
+        async def call(*parts: Any, **named: Any) -> Any:
+            if inspect.isasyncgenfunction(method):
+                return [decision async for decision in method(*parts, **named)]
+            return await method(*parts, **named)
+
+        return lambda *parts, **named: self._runner.run(call(*parts, **named))
+
+
+@pytest.fixture(params=[Client, BlockingClient], ids=["Client", "AsyncClient"])
+def make_client(request) -> type[Client | BlockingClient]:
+    return request.param
 
 
 @pytest.fixture
-def connect(api) -> Callable[..., Client]:
+def connect(api, make_client) -> Callable[..., Client]:
     """Make a client of a server with a running experiment; `waits` collects its pauses."""
     api.start()
 
-    def make(*treatments: str, waits: list[float] | None = None, **options: float) -> Client:
+    def make(*treatments: str, waits: list[float] | None = None, **options: Any) -> Client:
         pauses = [] if waits is None else waits
-        line = BadLine(api.app, *treatments)
-        return Client("http://test", api.token, transport=line, sleep=pauses.append, **options)
+        options.setdefault("transport", BadLine(api.app, *treatments))
+        return make_client("http://test", api.token, sleep=pauses.append, **options)
 
     return make
+
+
+@pytest.fixture
+def line(api) -> BadLine:
+    return BadLine(api.app)
+
+
+@pytest.fixture
+def client_clock() -> SimpleNamespace:
+    """A clock of the client that stands still until it is set."""
+    standing = SimpleNamespace(now=1000.0)
+    standing.read = lambda: standing.now
+    return standing
 
 
 def test_a_lost_answer_is_asked_for_again_and_decides_once(connect, api) -> None:
@@ -81,12 +161,13 @@ def test_fallback_is_sent_when_no_answer_comes(connect) -> None:
     assert decision.slots == {"subject_line": {"variant": "a"}}
 
 
-def test_refusal_is_not_tried_again(connect) -> None:
-    with connect() as client, pytest.raises(ApiError, match="undeclared feature") as caught:
+def test_refusal_is_not_tried_again(connect, line) -> None:
+    refusal = pytest.raises(ApiError, match="undeclared feature")
+    with connect(transport=line) as client, refusal as caught:
         client.choose("spring", "u-1", context={"age": 30})
     assert caught.value.status == 422
     assert caught.value.faults[0].pointer == "/context/age"
-    assert client._transport._http._transport.tries == 1
+    assert line.tries == 1
 
 
 def test_batches_carry_any_number_of_recipients_and_events(connect) -> None:
@@ -145,16 +226,187 @@ def test_an_empty_event_id_is_refused_rather_than_counted_twice(connect) -> None
             client.reward(str(decision.decision_id), "click", event_id="")
 
 
-def test_a_token_may_end_with_its_line_and_never_comes_into_an_error(api) -> None:
+def test_a_token_may_end_with_its_line_and_never_comes_into_an_error(api, line) -> None:
     api.start()
-    with Client("http://test", f"{api.token}\n", transport=BadLine(api.app)) as client:
+    with Client("http://test", f"{api.token}\n", transport=line) as client:
         assert client.choose("spring", "u-1").decision_id
-    with pytest.raises(InvalidInput) as caught:
-        Client("http://test", "secret\nof-two-lines")
-    assert "secret" not in str(caught.value)
+    for kind in (Client, AsyncClient):
+        with pytest.raises(InvalidInput) as caught:
+            kind("http://test", "secret\nof-two-lines")
+        assert "secret" not in str(caught.value)
 
 
 def test_a_refusal_tells_each_place_once(connect) -> None:
     with connect() as client, pytest.raises(ApiError) as caught:
         client.choose("spring", "u-1", context={"age": 30})
     assert str(caught.value).count("/context/age") == 1
+
+
+def test_time_out_costs_one_try_and_then_fallbacks_come_at_once(
+    connect, line, client_clock
+) -> None:
+    line.treatments = ["hang"] * 10
+    waits: list[float] = []
+    with connect(transport=line, waits=waits, clock=client_clock.read) as client:
+        emails = [client.choose("spring", f"u-{i}", fallback=PLAIN) for i in range(100)]
+        assert [e.fallback for e in emails] == [True] * 100
+        many = client.choose_many("spring", [Request(f"v-{i}") for i in range(9)], fallback=PLAIN)
+        assert all(e.fallback for e in many)
+        assert line.tries == 1
+        assert waits == []
+
+
+def test_client_tries_a_server_that_did_not_answer_every_thirty_seconds(
+    connect, line, client_clock
+) -> None:
+    line.treatments = ["lose", "hang", "hang", "busy"]
+    options = {"transport": line, "clock": client_clock.read, "deadline_seconds": 0.0}
+    with connect(**options) as client:
+
+        def fallbacks(n: int) -> int:
+            return sum(client.choose("spring", "u", fallback=PLAIN).fallback for _ in range(n))
+
+        for tries in (1, 2, 3, 4):
+            assert fallbacks(5) == 5
+            assert line.tries == tries
+            client_clock.now += 29.9
+            assert fallbacks(5) == 5
+            assert line.tries == tries
+            client_clock.now += 0.2
+        assert fallbacks(5) == 0
+        assert line.paths[4:6] == ["/api/v1/experiments/spring/choose", "/api/v1/decisions/cancel"]
+        assert line.tries == 4 + 5 + 1
+
+
+def test_decisions_that_were_never_asked_for_are_not_cancelled(
+    connect, line, client_clock, api
+) -> None:
+    line.treatments = ["lose", "deliver"]
+    options = {"transport": line, "clock": client_clock.read, "deadline_seconds": 0.0}
+    with connect(**options) as client:
+        for i in range(3):
+            client.choose("spring", f"u-{i}", decision_id=f"d-{i}", fallback=PLAIN)
+        client_clock.now += 30
+        client.choose("spring", "u-3", fallback=PLAIN)
+    assert api.get("/decisions/d-0").json["cancelled_at"]
+    for i in (1, 2):
+        assert api.get(f"/decisions/d-{i}").status_code == 404
+
+
+def test_calls_without_a_fallback_try_and_an_answer_ends_the_pause(
+    connect, line, client_clock
+) -> None:
+    line.treatments = ["hang"]
+    with connect(transport=line, clock=client_clock.read) as client:
+        assert client.choose("spring", "u-1", fallback=PLAIN).fallback
+        assert client.choose("spring", "u-2").decision_id
+        assert not client.choose("spring", "u-3", fallback=PLAIN).fallback
+
+
+def test_refusals_keep_the_way_open(connect, line, client_clock) -> None:
+    with connect(transport=line, clock=client_clock.read) as client:
+        for _ in range(3):
+            assert client.choose("spring", "u", context={"age": 3}, fallback=PLAIN).fallback
+        assert not client.choose("spring", "u", fallback=PLAIN).fallback
+    assert line.tries == 4
+
+
+def test_dicts_are_taken_for_requests_and_rewards(connect, api) -> None:
+    rows = [
+        {"subject_id": "u-1", "context": {"recency": np.int64(3), "channel": np.str_("Web")}},
+        {"subject_id": "u-2", "decision_id": "d-2", "eligible": {"subject_line": ["b"]}},
+        Request("u-3"),
+    ]
+    with connect() as client:
+        decisions = list(client.choose_many("spring", iter(rows)))
+        assert decisions[1].decision_id == "d-2"
+        assert decisions[1].slots["subject_line"]["variant"] == "b"
+        events = [
+            {"decision_id": "d-2", "event_id": "e", "metric": "order", "value": np.float64(20)},
+            Reward("d-2", "f", "click"),
+        ]
+        assert client.reward_many(events).accepted == 2
+    context = api.engine.receipt(str(decisions[0].decision_id)).context
+    assert context == {"recency": 3, "channel": "Web"}
+    assert {e["value"] for e in api.engine.receipt("d-2").events} == {20, 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "place"),
+    [
+        ({"subject": "u"}, "/requests/1/subject"),
+        ({"subject_id": 7}, "/requests/1/subject_id"),
+        ({"subject_id": "u", "context": {"channel": object()}}, "/requests/1"),
+    ],
+)
+def test_a_dict_that_is_no_request_is_refused_unsent_or_its_batch_falls_back(
+    connect, line, row, place
+) -> None:
+    rows = [{"subject_id": "u-0"}, row]
+    with connect(transport=line) as client:
+        with pytest.raises(InvalidInput) as caught:
+            list(client.choose_many("spring", rows))
+        assert caught.value.faults[0].pointer == place
+        assert line.tries == 0
+        answers = list(
+            client.choose_many("spring", [*rows, Request("u-1")], batch=2, fallback=PLAIN)
+        )
+        assert [a.fallback for a in answers] == [True, True, False]
+
+
+def test_a_dict_that_is_no_reward_is_refused_unsent(connect, line) -> None:
+    with connect(transport=line) as client, pytest.raises(InvalidInput) as caught:
+        client.reward_many([{"decision_id": "d", "metric": "click"}])
+    assert [(f.pointer, f.detail) for f in caught.value.faults] == [
+        ("/rewards/0/event_id", "is required")
+    ]
+    assert line.tries == 0
+
+
+def test_batches_that_make_too_large_a_body_go_in_halves_and_in_order(connect, line) -> None:
+    line.treatments = ["too large", "too large", "deliver", "too large"]
+    with connect(transport=line) as client:
+        people = [Request(f"u-{i}", decision_id=f"d-{i}") for i in range(8)]
+        answers = list(client.choose_many("spring", people, fallback=PLAIN))
+        assert [a.decision_id for a in answers] == [f"d-{i}" for i in range(8)]
+        line.treatments = ["too large"]
+        events = [Reward(f"d-{i}", "e", "click") for i in range(8)]
+        assert client.reward_many(events).accepted == 8
+        line.treatments = ["too large"]
+        with pytest.raises(ApiError, match="413"):
+            client.reward_many(events[:1])
+
+
+def test_task_that_is_cancelled_has_its_decision_cancelled(api, line) -> None:
+    api.start()
+    line.treatments = ["never"]
+
+    async def give_up_and_go_on() -> None:
+        async with AsyncClient("http://test", api.token, transport=line) as client:
+            line.arrival = asyncio.get_running_loop().create_future()
+            choice = client.choose("spring", "u-1", decision_id="d-1", fallback=PLAIN)
+            task = asyncio.create_task(choice)
+            await asyncio.wait_for(line.arrival, LIMIT_SECONDS)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert not (await client.choose("spring", "u-2", fallback=PLAIN)).fallback
+
+    asyncio.run(give_up_and_go_on())
+    assert api.get("/decisions/d-1").json["cancelled_at"]
+
+
+def test_asynchronous_client_has_every_method_of_the_other_with_its_parameters() -> None:
+    def methods(kind: type) -> dict[str, list[tuple[str, Any, Any]]]:
+        return {
+            name: [(p.name, p.default, p.kind) for p in inspect.signature(m).parameters.values()]
+            for name, m in vars(kind).items()
+            if inspect.isfunction(m) and not name.startswith("_")
+        }
+
+    assert methods(AsyncClient) == methods(Client)
+    options = set(inspect.signature(Client).parameters)
+    assert set(inspect.signature(AsyncClient).parameters) == options
+    for name in methods(AsyncClient):
+        method = getattr(AsyncClient, name)
+        assert inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(method), name

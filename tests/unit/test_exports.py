@@ -6,16 +6,17 @@ import sys
 import pytest
 
 import bandits
-from bandits.client import Client
+from bandits.client import AsyncClient, Client
 from bandits.engine import Engine
 from bandits.errors import BanditsError
 from bandits.experiment import Experiment
 from tests.patience import LIMIT_SECONDS
 
 
-def test_package_offers_engine_experiment_client_and_errors() -> None:
+def test_package_offers_engine_experiment_clients_and_errors() -> None:
     offered = {name: getattr(bandits, name) for name in bandits.__all__}
     assert offered == {
+        "AsyncClient": AsyncClient,
         "BanditsError": BanditsError,
         "Client": Client,
         "Engine": Engine,

@@ -1,8 +1,9 @@
 """Decisions: choosing an email, activating, cancelling and explaining what was chosen."""
 
+from collections.abc import Callable
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from bandits.engine import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
@@ -38,6 +39,23 @@ class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
     decision_ids: Annotated[list[Id], Meta(max_length=MAX_BATCH)]
 
 
+def _identify(body: Request, make_ids: Callable[[int], list[str]]) -> Request:
+    """Give an id to a request without one."""
+    return body if body.decision_id else structs.replace(body, decision_id=make_ids(1)[0])
+
+
+def _identify_batch(body: ChooseBatch, make_ids: Callable[[int], list[str]]) -> ChooseBatch:
+    """Give an id to each request without one; a dry run records none."""
+    if body.dry_run:
+        return body
+    ids = make_ids(len(body.requests))
+    requests = [
+        r if r.decision_id else structs.replace(r, decision_id=i)
+        for r, i in zip(body.requests, ids, strict=True)
+    ]
+    return structs.replace(body, requests=requests)
+
+
 @operations(
     "POST",
     "/experiments/<key:key>/choose",
@@ -47,6 +65,9 @@ class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
     answers={201: Decision, 200: Decision},
     refusals=(NotFound, WrongState, IdReused),
     fast=True,
+    idempotent=True,
+    repeatable=True,
+    identify=_identify,
 )
 def choose(services: Services, key: str, body: Request) -> OperationResponse:
     """Decide which email to send to one recipient.
@@ -70,6 +91,9 @@ def choose(services: Services, key: str, body: Request) -> OperationResponse:
     body=Body(ChooseBatch, example={"requests": [_REQUEST, {"subject_id": "u-2"}]}),
     answers={201: DecisionList, 200: DecisionList},
     refusals=(NotFound, WrongState, IdReused),
+    idempotent=True,
+    repeatable=True,
+    identify=_identify_batch,
 )
 def choose_batch(services: Services, key: str, body: ChooseBatch) -> OperationResponse:
     """Decide for up to 10,000 recipients; all decisions are recorded, or none.
@@ -89,6 +113,8 @@ def choose_batch(services: Services, key: str, body: ChooseBatch) -> OperationRe
     scope="choose",
     body=Body(DecisionIds, example=_IDS),
     answers={200: MarkResult},
+    idempotent=True,
+    repeatable=True,
 )
 def activate_decisions(services: Services, body: DecisionIds) -> OperationResponse:
     """Activate decisions whose emails are sent now, for experiments that wait for it."""
@@ -101,6 +127,8 @@ def activate_decisions(services: Services, body: DecisionIds) -> OperationRespon
     scope="choose",
     body=Body(DecisionIds, example=_IDS),
     answers={200: MarkResult},
+    idempotent=True,
+    repeatable=True,
 )
 def cancel_decisions(services: Services, body: DecisionIds) -> OperationResponse:
     """Cancel decisions whose emails were never sent: nothing is learned from them.

@@ -144,6 +144,7 @@ def _answer(record: ExperimentRecord, status: int = 200) -> OperationResponse:
     body=Body(Experiment, example=EXAMPLE),
     answers={201: ExperimentDocument},
     refusals=(AlreadyExists,),
+    idempotent=True,
     headers={**_ETAG, "Location": "where it is"},
     gives={"key": "$response.body#/key"},
 )
@@ -240,6 +241,7 @@ _TRANSITION: dict[str, Any] = {
     "answers": {200: ExperimentDocument},
     "refusals": (NotFound, WrongState),
     "headers": _ETAG,
+    "idempotent": True,
 }
 
 

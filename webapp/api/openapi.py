@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bandits.features import CategoryFeature, NumberFeature, Scalar
 from bandits.identifiers import Key
+from bandits.inference.intervals import Finding
 from bandits.registry import policies
 from bandits.schemas import Id, SubjectId
 from webapp.api.operation import PART, Operation
@@ -20,10 +22,17 @@ Json = dict[str, Any]
 _REFERENCE = "#/components/schemas/{name}"
 _PARTS: dict[str, Any] = {"key": Key, "decision_id": Id, "subject_id": SubjectId, "int": int}
 _ALWAYS = {401: "WWW-Authenticate", 503: "Retry-After"}
+_ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w|\Z)", re.MULTILINE | re.DOTALL)
+# Names of types that msgspec has no name for, so that a generator does not make one up.
+_UNIONS: Mapping[str, Any] = {
+    "Finding": Finding,
+    "Feature": NumberFeature | CategoryFeature,
+    "ContextValue": Scalar,
+}
 
 
-def openapi(operations: Iterable[tuple[str, Operation]]) -> Json:
-    """Describe operations, each below a prefix."""
+def openapi(operations: Iterable[tuple[str, Operation]], *, server: str = "/") -> Json:
+    """Describe operations, each below a prefix, of the API below the address `server`."""
     every = list(operations)
     schemas = _SchemaRegistry([operation for _, operation in every])
     paths: dict[str, Json] = {}
@@ -42,6 +51,7 @@ def openapi(operations: Iterable[tuple[str, Operation]]) -> Json:
             "description": "Choose the email for each recipient, and report what became of it.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
+        "servers": [{"url": server, "description": "The server that this document was read from"}],
         "paths": paths,
         "components": {
             "schemas": schemas.components,
@@ -67,15 +77,17 @@ class _SchemaRegistry:
         queries = [o.query for o in operations]
         parts = list(_PARTS.values())
         parameters = list(policies().values())
-        schemas, components = msgspec.json.schema_components(
-            [*types, *queries, *parts, *parameters], ref_template=_REFERENCE
-        )
+        every = [*types, *queries, *parts, *parameters, *_UNIONS.values()]
+        schemas, components = msgspec.json.schema_components(every, ref_template=_REFERENCE)
+        unions = dict(zip(_UNIONS, schemas[-len(_UNIONS) :], strict=True))
         self._by_type = {
-            repr(t): _portable(s)
-            for t, s in zip([*types, *queries, *parts, *parameters], schemas, strict=True)
+            repr(t): _portable(_named(s, unions)) for t, s in zip(every, schemas, strict=True)
         }
-        self.components: Json = _portable(components)
+        self.components: Json = _portable(_named(components, unions))
         self._queries = {q: self.components.pop(q.__name__) for q in set(queries)}
+        for component in self.components.values():
+            _describe_properties(component)
+        self.components |= {n: _exclusive(n, _portable(s)) for n, s in unions.items()}
         self.components["PolicyChoice"] = self._policy_choice(self.components["PolicyChoice"])
 
     def schema(self, kind: Any) -> Json:
@@ -89,32 +101,83 @@ class _SchemaRegistry:
         return properties
 
     def _policy_choice(self, declared: Json) -> Json:
-        """Describe the parameters of each registered policy."""
-        choices = [
-            {
-                "title": policy.label,
+        """Describe the choice of each registered policy, with its parameters."""
+        references = {}
+        for name, policy in policies().items():
+            component = f"{policy.__name__}Choice"
+            references[name] = _REFERENCE.format(name=component)
+            self.components[component] = {
+                "title": component,
+                "description": policy.label,
                 "type": "object",
-                "properties": {"name": {"const": name}, "params": self.schema(policy)},
+                "properties": {
+                    "name": {"type": "string", "enum": [name]},
+                    "params": self.schema(policy),
+                },
                 "required": ["name"],
                 "additionalProperties": False,
             }
-            for name, policy in policies().items()
-        ]
         return {
             "title": declared["title"],
             "description": declared["description"],
-            "oneOf": choices,
+            "oneOf": [{"$ref": reference} for reference in references.values()],
+            "discriminator": {"propertyName": "name", "mapping": references},
         }
+
+
+def _exclusive(name: str, union: Json) -> Json:
+    """Name a union, and say that a value is of exactly one of its parts."""
+    rest = {k: v for k, v in union.items() if k != "anyOf"}
+    return {"title": name, "oneOf": union["anyOf"], **rest}
+
+
+def _describe_properties(component: Json) -> None:
+    """Move what a docstring says of attributes to the properties themselves."""
+    meaning, _, attributes = component.get("description", "").partition("\n\nAttributes:\n")
+    if not attributes:
+        return
+    component["description"] = meaning
+    for name, text in _ATTRIBUTE.findall(attributes):
+        schema = component["properties"].get(name, {"$ref": ""})
+        if "$ref" not in schema:
+            form = f" ({schema['description']})" if "description" in schema else ""
+            schema["description"] = " ".join(text.split()) + form
+
+
+def _named(schema: Any, unions: Mapping[str, Json]) -> Any:
+    """Refer to unions by their names wherever they stand in a schema."""
+    for name, union in unions.items():
+        if schema == union:
+            return {"$ref": _REFERENCE.format(name=name)}
+    if isinstance(schema, dict):
+        return {k: _named(v, unions) for k, v in schema.items()}
+    return [_named(s, unions) for s in schema] if isinstance(schema, list) else schema
 
 
 def _portable(schema: Any) -> Any:
-    r"""Write patterns as ECMA 262 has them: Python's ``\Z`` is its ``$``."""
-    if isinstance(schema, dict):
-        return {
-            k: v.replace(r"\Z", "$") if k == "pattern" and isinstance(v, str) else _portable(v)
-            for k, v in schema.items()
-        }
-    return [_portable(s) for s in schema] if isinstance(schema, list) else schema
+    r"""Write a schema so that other languages' tools read it.
+
+    Patterns are as ECMA 262 has them, where Python's ``\Z`` is ``$``; texts that are listed have a
+    type; what may be null has two types rather than two schemas, and no null for its default.
+    """
+    if isinstance(schema, list):
+        return [_portable(s) for s in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {name: _portable(part) for name, part in schema.items()}
+    if isinstance(pattern := plain.get("pattern"), str):
+        plain["pattern"] = pattern.replace(r"\Z", "$")
+    if "type" not in plain and all(isinstance(v, str) for v in plain.get("enum", [None])):
+        plain["type"] = "string"
+    match plain.get("anyOf"):
+        case [{"type": str(kind), **rest}, {"type": "null"}]:
+            del plain["anyOf"]
+            plain = {**rest, **plain, "type": [kind, "null"]}
+            if words := plain.get("enum"):
+                plain["enum"] = [*words, None]
+    if plain.get("default", "") is None:
+        del plain["default"]
+    return plain
 
 
 def _describe(operation: Operation, schemas: _SchemaRegistry) -> Json:
@@ -128,6 +191,8 @@ def _describe(operation: Operation, schemas: _SchemaRegistry) -> Json:
         "parameters": _parameters(operation, schemas),
         "responses": _responses(operation, schemas),
     }
+    if operation.deprecated:
+        described["deprecated"] = True
     if operation.body is not None:
         media: Json = {"schema": schemas.schema(operation.body.content)}
         if operation.body.example is not None:
@@ -154,6 +219,17 @@ def _parameters(operation: Operation, schemas: _SchemaRegistry) -> list[Json]:
     for name, meaning in operation.takes.items():
         header = {"name": name, "in": "header", "required": True, "description": meaning}
         parameters.append({**header, "schema": {"type": "string"}})
+    if operation.idempotent:
+        parameters.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "the same key with the same request, within a day, gets the same"
+                " answer",
+                "schema": schemas.schema(Id),
+            }
+        )
     return parameters
 
 
@@ -167,7 +243,7 @@ def _responses(operation: Operation, schemas: _SchemaRegistry) -> Json:
     for status, kind in operation.answers.items():
         headers = {
             name: {"description": meaning, "schema": {"type": "string"}}
-            for name, meaning in operation.headers.items()
+            for name, meaning in operation.every_header.items()
         }
         responses[str(status)] = {"description": _description(kind), "headers": headers}
         if kind is not None:

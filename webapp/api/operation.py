@@ -8,6 +8,8 @@ each of these requests than the engine. So an operation that is declared `fast` 
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,9 +19,18 @@ from flask.globals import request_ctx
 from msgspec import Struct, field
 from werkzeug.wrappers import Request
 
-from bandits.errors import InvalidInput, NoDatabase, NotFound, NotUpgraded, Unavailable
+from bandits.errors import (
+    BanditsError,
+    InvalidInput,
+    NoDatabase,
+    NotFound,
+    NotUpgraded,
+    Unavailable,
+)
+from bandits.schemas import ID_TOLD, misfits
 from bandits.validation import refusal
 from storage.accounts.api_keys import ApiKey, Scope
+from storage.accounts.idempotency_keys import KeptAnswer
 from webapp.api.bodies import JSON, Body
 from webapp.api.problems import (
     TYPE_BY_EXCEPTION,
@@ -45,10 +56,17 @@ if TYPE_CHECKING:
 # A part of a path, as Flask writes it.
 PART = re.compile(r"<(?P<converter>\w+)(?:\([^)]*\))?:(?P<name>\w+)>")
 
+DEPRECATED_SINCE = "@1795996800"  # 2026-11-30, as RFC 9745 writes it; so far of all
 _CHALLENGE = 'Bearer realm="bandits"'
 _FAILURE = "bandits.failure"  # in the WSGI environment: the error of a request on the fast path
 _LONGEST = 10_000  # bytes of a body on the fast path
-_UNUSUAL = ("QUERY_STRING", "HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING")
+_IDEMPOTENCY_KEY = "HTTP_IDEMPOTENCY_KEY"
+_UNUSUAL = (
+    "QUERY_STRING",
+    "HTTP_CONTENT_ENCODING",
+    "HTTP_TRANSFER_ENCODING",
+    _IDEMPOTENCY_KEY,
+)
 
 H = TypeVar("H", bound=Callable[..., "OperationResponse"])
 
@@ -80,6 +98,10 @@ class Operation(Struct, frozen=True, kw_only=True):
         takes: header fields that it reads, each with its meaning.
         gives: parts of other operations' paths that its responses hold, each with its place.
         fast: `FastPath` may answer it.
+        idempotent: an ``Idempotency-Key`` is honoured: the same request again gets the same answer.
+        repeatable: doing the same request twice changes nothing, since all has ids.
+        identify: gives ids to what has none in a body, by a function that makes so many.
+        deprecated: another operation does the same, and does it better.
     """
 
     handler: Callable[..., OperationResponse]
@@ -96,6 +118,10 @@ class Operation(Struct, frozen=True, kw_only=True):
     gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
     fast: bool = False
+    idempotent: bool = False
+    repeatable: bool = False
+    identify: Callable[[Any, Callable[[int], list[str]]], Any] | None = None
+    deprecated: bool = False
 
     @property
     def name(self) -> str:
@@ -113,6 +139,16 @@ class Operation(Struct, frozen=True, kw_only=True):
             types += [TYPE_BY_EXCEPTION[MalformedBody], TYPE_BY_STATUS[413], TYPE_BY_STATUS[415]]
         return sorted({t.name: t for t in types}.values(), key=lambda t: (t.status, t.name))
 
+    @property
+    def every_header(self) -> Mapping[str, str]:
+        """Headers of its responses, each with its meaning."""
+        headers = dict(self.headers)
+        if self.idempotent:
+            headers["Idempotent-Replayed"] = "true where this is the answer of an earlier request"
+        if self.deprecated:
+            headers["Deprecation"] = "since when it is deprecated: RFC 9745"
+        return headers
+
     def respond(self, **parts: Any) -> Response:
         """Answer Flask's current request, whose path has these parts."""
         environ = request_ctx.request.environ
@@ -124,6 +160,8 @@ class Operation(Struct, frozen=True, kw_only=True):
             del answer.headers["Content-Type"]
         if response.headers:
             answer.headers.extend(dict(response.headers))
+        if self.deprecated:
+            answer.headers["Deprecation"] = DEPRECATED_SINCE
         if location := response.headers.get("Location"):
             answer.headers["Location"] = request_ctx.request.script_root + location
         return answer
@@ -149,12 +187,52 @@ class Operation(Struct, frozen=True, kw_only=True):
             parts |= _query(environ, self.query)
         if self.body is not None:
             parts["body"] = self.body.decode(read_body(environ))
+        if self.idempotent and (key := environ.get(_IDEMPOTENCY_KEY)) is not None:
+            return self._handle_once(services, environ, key, parts)
+        return self._handle(services, parts)
+
+    def _handle(self, services: Services, parts: dict[str, Any]) -> tuple[OperationResponse, bytes]:
         response = self.handler(services, **parts)
         if response.content is None:
             return response, b""
         if self.media_type != JSON:
             return response, response.content.encode()
         return response, msgspec.json.encode(response.content)
+
+    def _handle_once(
+        self, services: Services, environ: "WSGIEnvironment", key: str, parts: dict[str, Any]
+    ) -> tuple[OperationResponse, bytes]:
+        """Handle a request with an idempotency key, or answer as it was answered before.
+
+        Where that answer is not kept, the request is handled again: ids that are made for it are
+        the same as then, and what has changed its state refuses to change it twice.
+        """
+        if misfits([key]):
+            raise InvalidInput.at("/Idempotency-Key", f"must be {ID_TOLD}")
+        keys = services.accounts.idempotency_keys
+        request = [self.name.encode(), msgspec.json.encode(parts, order="sorted")]
+        claim = keys.claim(
+            environ[CALLER].id,
+            key,
+            b" ".join(request),
+            repeatable=self.repeatable,
+            at=services.engine.clock(),
+        )
+        if claim.answer is not None:
+            headers = {**claim.answer.headers, "Idempotent-Replayed": "true"}
+            return OperationResponse(None, claim.answer.status, headers), claim.answer.content
+        if self.identify is not None:
+            parts["body"] = self.identify(parts["body"], partial(keys.ids, claim))
+        try:
+            response, content = self._handle(services, parts)
+        except BanditsError:
+            if claim.is_new:  # nothing was done, and nothing is being done
+                with suppress(Unavailable):
+                    keys.release(claim)
+            raise
+        with suppress(Unavailable):  # it is done, whether or not that is kept
+            keys.keep(claim, KeptAnswer(response.status, response.headers, content))
+        return response, content
 
     def _read_body(self, _environ: "WSGIEnvironment") -> bytes:
         """Read the body of Flask's current request, which checks its type and length."""

@@ -36,6 +36,8 @@ class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True):
     answers={200: RewardReceipt},
     refusals=(IdReused,),
     fast=True,
+    idempotent=True,
+    repeatable=True,
 )
 def record_rewards(services: Services, body: RewardBatch) -> OperationResponse:
     """Record what up to 10,000 recipients did.

@@ -83,13 +83,18 @@ def every_operation() -> Iterator[tuple[str, Operation]]:
     yield from (("", operation) for operation in health.operations)
 
 
-def init(app: Flask) -> None:
+def init(app: Flask, url_prefix: str) -> None:
     """Add every operation to `app`, and answer errors of theirs with problem documents.
 
     A server that logs each request serves none by the fast path: its log lines are Flask's.
+
+    Args:
+        app: the application.
+        url_prefix: begins the path of every address, where the server is reached below a path.
     """
     app.url_map.converters.update(CONVERTERS)
-    app.extensions[_DOCUMENT] = msgspec.json.encode(openapi(every_operation()))
+    description = openapi(every_operation(), server=url_prefix or "/")
+    app.extensions[_DOCUMENT] = msgspec.json.encode(description)
     blueprint = Blueprint("api", __name__)
     for prefix, operation in every_operation():
         blueprint.add_url_rule(
