@@ -26,6 +26,7 @@ from bandits.store.values import (
     SnapshotPoint,
     State,
     StoredDecision,
+    StoredSignal,
     SubjectPage,
 )
 from bandits.verdict import Statements
@@ -374,6 +375,19 @@ class SubjectPort(Protocol):
 
     def subject_decisions(self, subject_id: str) -> dict[str, list[str]]:
         """Find the ids of a subject's decisions, by experiment; this may go through the log."""
+        ...
+
+    def signals(self, subject_id: str, ids: Sequence[str]) -> list[StoredSignal]:
+        """Read the events of a subject that connections received and that are not in the log.
+
+        Args:
+            subject_id: the subject.
+            ids: of its decisions.
+        """
+        ...
+
+    def erase_signals(self, subject_id: str, ids: Sequence[str]) -> int:
+        """Erase what `signals` reads; return the number of events."""
         ...
 
     def erase(

@@ -243,6 +243,22 @@ class SubjectPage(Struct, frozen=True, eq=False):
     next: int | None
 
 
+class StoredSignal(Struct, frozen=True):
+    """Event that a connection received of a subject, and that is not in the log.
+
+    Attributes:
+        connection: the key of its connection.
+        received_at: seconds since 1970.
+        reason: why it did not fit; empty where it waits for its decision.
+        content: as it is stored, a JSON text.
+    """
+
+    connection: str
+    received_at: float
+    reason: str
+    content: str
+
+
 class DecisionRef(Struct, frozen=True, eq=False):
     """Reference of events to a decision; decisions of one batch share one.
 

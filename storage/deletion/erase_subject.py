@@ -14,8 +14,9 @@ from contextlib import contextmanager
 
 from sqlalchemy import delete, func, insert, select, update
 
-from bandits.store.values import ExperimentRecord, SubjectPage
+from bandits.store.values import ExperimentRecord, StoredSignal, SubjectPage
 from storage.audit_log import record_change
+from storage.connections import ConnectionStore
 from storage.databases import Transaction
 from storage.log.batches import REFERENCES, open_batch
 from storage.log.queries import read_numbered
@@ -44,10 +45,11 @@ _AT_ONCE = 10_000  # decisions in one statement
 class SubjectStore:
     """Data of single subjects, read and erased: `bandits.store.SubjectPort`."""
 
-    def __init__(self, context: StoreContext) -> None:
-        """Work in the database of `context`."""
+    def __init__(self, context: StoreContext, connections: ConnectionStore) -> None:
+        """Work in the database of `context`, and of `connections`."""
         self._context = context
         self._database = context.database
+        self._connections = connections
 
     def subject(self, subject_id: str, *, after: int = 0, limit: int) -> SubjectPage:
         """Read a subject's decisions in every experiment; this scans the log."""
@@ -78,6 +80,14 @@ class SubjectStore:
             for key, decision_id in transaction.execute(query):
                 ids[key].append(decision_id)
         return dict(ids)
+
+    def signals(self, subject_id: str, ids: Sequence[str]) -> list[StoredSignal]:
+        """Read the events of a subject that connections received and that are not in the log."""
+        return self._connections.of_subject(subject_id, ids)
+
+    def erase_signals(self, subject_id: str, ids: Sequence[str]) -> int:
+        """Erase what `signals` reads."""
+        return self._connections.erase_of_subject(subject_id, ids)
 
     def _hash(self, subject_id: str) -> bytes:
         return self._context.hash_subjects([subject_id])[0]

@@ -17,6 +17,13 @@ found its decision.
 """
 
 from storage.schema.accounts import api_keys, audit_log, identities, secrets, sessions, users
+from storage.schema.connections import (
+    CONNECTION_COUNTS,
+    connections,
+    refusal_marks,
+    refusals,
+    unmatched_events,
+)
 from storage.schema.experiments import configurations, drafts, eligible_sets, experiments
 from storage.schema.log import (
     CHOSEN,
@@ -50,6 +57,7 @@ from storage.schema.snapshots import (
 __all__ = [
     "ALLOCATION_FORMAT",
     "CHOSEN",
+    "CONNECTION_COUNTS",
     "KEPT",
     "NEW",
     "PENDING",
@@ -63,6 +71,7 @@ __all__ = [
     "batches",
     "cancellations",
     "configurations",
+    "connections",
     "decisions",
     "drafts",
     "eligible_sets",
@@ -73,6 +82,8 @@ __all__ = [
     "inference_states",
     "metadata",
     "of_batch",
+    "refusal_marks",
+    "refusals",
     "resummations",
     "retained_counts",
     "retained_sums",
@@ -81,5 +92,6 @@ __all__ = [
     "snapshots",
     "statements",
     "subjects",
+    "unmatched_events",
     "users",
 ]
