@@ -147,7 +147,10 @@ class SubjectErasure:
         """Cancel them in one batch, those with an uncounted cancellation included."""
         at = self._now
         n = len(self._subjects)
-        batch = open_batch(self._transaction, "cancel", self._record.id, size=n, at=at, due_at=at)
+        number = self._record.id
+        batch = open_batch(
+            self._transaction, "cancel", number, actor=None, size=n, at=at, due_at=at
+        )
         rows = [(serial, batch) for serial in sorted(self._subjects)]
         self._transaction.insert(cancellations, ("decision", "batch_id"), rows)
         uncounted = select(batches.c.id).where(

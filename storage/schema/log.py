@@ -26,6 +26,7 @@ batches = Table(
     Column("id", Serial, primary_key=True),
     Column("experiment_id", Serial, ForeignKey("experiments.id"), nullable=False),
     Column("kind", Text, nullable=False),
+    Column("actor", Text),  # `bandits.actors.Actor`; null where it was not noted yet
     Column("size", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("due_at", Double),  # null for decisions that wait for their activation
