@@ -5,6 +5,7 @@ from storage.connections.connections import (
     ConnectionCounts,
     ConnectionSecrets,
     ConnectionStore,
+    DeliveryOutcome,
 )
 from storage.connections.encryption import Cipher, NoEncryptionKey, parse_keys
 from storage.connections.refusals import NewRefusal, Refusal
@@ -16,6 +17,7 @@ __all__ = [
     "ConnectionCounts",
     "ConnectionSecrets",
     "ConnectionStore",
+    "DeliveryOutcome",
     "NewRefusal",
     "NewUnmatchedEvent",
     "NoEncryptionKey",

@@ -7,10 +7,10 @@ secrets before it go on working for a while.
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, TypeVar
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct
 from sqlalchemy import Select, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
@@ -51,8 +51,6 @@ _UNMATCHED = (
     .scalar_subquery()
     .label("unmatched")
 )
-
-T = TypeVar("T")
 
 
 class ConnectionCounts(Struct, frozen=True):
@@ -145,13 +143,6 @@ class DeliveryOutcome(Struct, frozen=True):
     without_decision: int = 0
     unmatched: Sequence[NewUnmatchedEvent] = ()
     refused: Sequence[NewRefusal] = ()
-
-
-class SubjectSignals(Struct, frozen=True):
-    """Numbers of the events of a subject that are not in the log."""
-
-    unmatched: list[int] = field(default_factory=list)
-    refused: list[int] = field(default_factory=list)
 
 
 class ConnectionStore:
@@ -372,13 +363,7 @@ class ConnectionStore:
         hasher = self._context.hash_subjects
 
         def work(transaction: Transaction) -> None:
-            counts = Counter(
-                deliveries=1,
-                recorded=outcome.recorded,
-                repeated=outcome.repeated,
-                late=outcome.late,
-                without_decision=outcome.without_decision,
-            )
+            counts = _counts_of(outcome) + Counter(deliveries=1)
             waiting = list(outcome.unmatched)
             refused = list(outcome.refused)
             if waiting:
@@ -450,33 +435,30 @@ class ConnectionStore:
 
     def replace_refusal(
         self, key: str, refusal_id: int, outcome: DeliveryOutcome, *, at: float, by: str
-    ) -> None:
+    ) -> bool:
         """Remove an event that was replayed, and keep what became of it.
 
-        Where it does not fit once more, it stays, with the new reason.
+        Where it does not fit once more, it comes back, with the new reason.
+
+        Returns:
+            False where it was removed meanwhile.
 
         Raises:
             NotFound: there is no connection of this key.
         """
         hasher = self._context.hash_subjects
 
-        def work(transaction: Transaction) -> None:
+        def work(transaction: Transaction) -> bool:
             row = _read_to_change(transaction, key)
             query = select(refusals.c.size).where(
                 refusals.c.connection_id == row.id, refusals.c.id == refusal_id
             )
             size = transaction.execute(query).scalar_one_or_none()
-            if size is None:  # another person replayed it meanwhile
-                return
+            if size is None:
+                return False
             refusal_rows.remove_refusals(transaction, [refusal_id])
-            counts = Counter(
-                refused=-1,
-                refusal_bytes=-size,
-                recorded=outcome.recorded,
-                repeated=outcome.repeated,
-                late=outcome.late,
-                without_decision=outcome.without_decision,
-            )
+            counts = _counts_of(outcome)
+            counts.update(refused=-1, refusal_bytes=-size)
             _add(transaction, row.id, counts, {})
             marked = [(event, _mark_of(hasher, event)) for event in outcome.unmatched]
             if marked:
@@ -485,29 +467,39 @@ class ConnectionStore:
                 self._keep_refusals(transaction, row.id, outcome.refused, at)
             after = {"refused_event": refusal_id}
             record_change(transaction, "replay", f"connection:{key}", at=at, by=by, after=after)
+            return True
 
-        self._context.write(work)
+        return self._context.write(work)
 
-    def ready_events(self, *, after: int = 0, limit: int = _PORTION) -> list[UnmatchedEvent]:
-        """Read events whose decisions' clocks run by now, by ascending number."""
+    def ready_events(self, key: str, *, limit: int = _PORTION) -> list[UnmatchedEvent]:
+        """Read events of a connection whose decisions' clocks run by now, the oldest first.
+
+        Raises:
+            NotFound: there is no connection of this key.
+        """
         with self._database.reading() as transaction:
-            return unmatched_rows.read_ready(transaction, after=after, limit=limit)
+            number = _read(transaction, key).id
+            return unmatched_rows.read_ready(transaction, number, limit=limit)
 
-    def settle_events(self, events: Sequence[UnmatchedEvent], outcomes: Sequence[str]) -> None:
-        """Remove events that waited, and count each by its outcome.
+    def settle_events(
+        self,
+        connection_id: int,
+        events: Sequence[UnmatchedEvent],
+        outcome: DeliveryOutcome,
+        *,
+        at: float,
+    ) -> None:
+        """Remove events of a connection that waited, and keep what became of them.
 
-        Args:
-            events: that are recorded, or did not fit.
-            outcomes: of each: a name among `CONNECTION_COUNTS`.
+        Raises:
+            NotFound: the connection was deleted meanwhile, and they with it.
         """
 
         def work(transaction: Transaction) -> None:
             unmatched_rows.remove_unmatched(transaction, [event.id for event in events])
-            counts: dict[int, Counter[str]] = {}
-            for event, outcome in zip(events, outcomes, strict=True):
-                counts.setdefault(event.connection_id, Counter())[outcome] += 1
-            for number, counted in sorted(counts.items()):
-                _add(transaction, number, counted, {})
+            _add(transaction, connection_id, _counts_of(outcome), {})
+            if outcome.refused:
+                self._keep_refusals(transaction, connection_id, outcome.refused, at)
 
         self._context.write(work)
 
@@ -597,7 +589,7 @@ class ConnectionStore:
         return msgspec.json.decode(self._cipher.unseal(sealed), type=dict[str, str])
 
 
-def _query() -> Select:
+def _query() -> Select[Any]:
     return select(connections, _UNMATCHED)
 
 
@@ -662,8 +654,17 @@ def _pack(values: Mapping[str, str]) -> str:
     return msgspec.json.encode(values).decode()
 
 
+def _counts_of(outcome: DeliveryOutcome) -> Counter[str]:
+    return Counter(
+        recorded=outcome.recorded,
+        repeated=outcome.repeated,
+        late=outcome.late,
+        without_decision=outcome.without_decision,
+    )
+
+
 def _refusal_of(event: NewUnmatchedEvent) -> NewRefusal:
-    return NewRefusal(NO_ROOM, msgspec.json.encode(event))
+    return NewRefusal(NO_ROOM, event.body, event.body)
 
 
 def _mark_of(hasher: Hasher, event: NewUnmatchedEvent) -> bytes | None:

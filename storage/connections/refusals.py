@@ -22,10 +22,17 @@ _COLUMNS = ("connection_id", "digest", "received_at", "reason", "body", "size")
 
 
 class NewRefusal(Struct, frozen=True):
-    """Event that did not fit: the reason, and what was sent."""
+    """Event that did not fit.
+
+    Attributes:
+        reason: for people.
+        body: stored sealed, to be replayed.
+        text: the part of it that may name a subject.
+    """
 
     reason: str
     body: bytes
+    text: bytes
 
 
 class Refusal(Struct, frozen=True):
@@ -61,7 +68,7 @@ def insert_refusals(  # noqa: PLR0913 - what is inserted, and what it is made wi
             continue
         condition = (refusals.c.connection_id == connection_id) & (refusals.c.digest == digest)
         number = transaction.execute(select(refusals.c.id).where(condition)).scalar_one()
-        marks = [(mark, number) for mark in marks_in(hasher, refusal.body)]
+        marks = [(mark, number) for mark in marks_in(hasher, refusal.text)]
         transaction.insert(refusal_marks, ("mark", "refusal_id"), marks)
         inserted += 1
         total += len(sealed)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 from sqlalchemy import delete, func, or_, select
 
-from storage.databases import Transaction
+from storage.databases import NamedRow, Transaction
 from storage.schema import activations, batch_of, batches, decisions, unmatched_events
 
 UNMATCHED_SECONDS = 86_400.0  # that an event waits
@@ -39,6 +39,7 @@ class NewUnmatchedEvent(Struct, frozen=True):
     Attributes:
         occurred_at: seconds since 1970.
         recipient: as the sender names them, empty where it does not; only a mark is stored.
+        body: of the refusal that it becomes where there is no room for it.
     """
 
     decision_id: str
@@ -46,7 +47,8 @@ class NewUnmatchedEvent(Struct, frozen=True):
     metric: str
     value: float
     occurred_at: float
-    recipient: str = ""
+    recipient: str
+    body: bytes
 
 
 class UnmatchedEvent(Struct, frozen=True):
@@ -86,13 +88,16 @@ def count_unmatched(transaction: Transaction, connection_id: int) -> int:
     return count
 
 
-def read_ready(transaction: Transaction, *, after: int, limit: int) -> list[UnmatchedEvent]:
-    """Read events after a number whose decisions' clocks run by now, by ascending number."""
-    query = _READY.where(unmatched_events.c.id > after).order_by(unmatched_events.c.id)
+def read_ready(
+    transaction: Transaction, connection_id: int, *, limit: int
+) -> list[UnmatchedEvent]:
+    """Read events of a connection whose decisions' clocks run by now, the oldest first."""
+    query = _READY.where(unmatched_events.c.connection_id == connection_id)
+    query = query.order_by(unmatched_events.c.id)
     return [_event(row) for row in transaction.execute(query.limit(limit))]
 
 
-def _event(row: object) -> UnmatchedEvent:
+def _event(row: NamedRow) -> UnmatchedEvent:
     columns = UnmatchedEvent.__struct_fields__
     return UnmatchedEvent(*(getattr(row, name) for name in columns))
 
@@ -113,13 +118,10 @@ def read_of_subject(
     transaction: Transaction, ids: Sequence[str], marks: Sequence[bytes]
 ) -> list[UnmatchedEvent]:
     """Read the events of a subject, by the ids of its decisions and the marks of its names."""
+    of_decisions = transaction.is_any(unmatched_events.c.decision_id, ids)
+    marked = unmatched_events.c.mark.in_(marks)
     events = {}
-    for query in _of_subject(transaction, ids, marks):
+    for condition in (of_decisions, marked):
+        query = select(unmatched_events).where(condition)
         events.update({row.id: _event(row) for row in transaction.execute(query)})
     return list(events.values())
-
-
-def _of_subject(transaction: Transaction, ids: Sequence[str], marks: Sequence[bytes]) -> list:
-    conditions = [transaction.is_any(unmatched_events.c.decision_id, ids)]
-    conditions.append(unmatched_events.c.mark.in_(marks))
-    return [select(unmatched_events).where(condition) for condition in conditions]

@@ -15,8 +15,19 @@ from sqlalchemy import (
     false,
 )
 
-from storage.schema.metadata import Identifier, Serial, metadata
+from storage.schema.metadata import SUBJECT_DATA, Identifier, Serial, SubjectData, metadata
 from storage.stored_format import FormattedJson
+
+_UNMATCHED = SubjectData(
+    export="`SubjectStore.signals`, by the ids of the subject's decisions and its mark",
+    erasure="`SubjectStore.erase_signals`, by the same",
+    retention="`ConnectionStore.remove_expired`, after a day",
+)
+_REFUSED = SubjectData(
+    export="`SubjectStore.signals`, by the marks of the subject and of its decisions' ids",
+    erasure="`SubjectStore.erase_signals`, by the same",
+    retention="`ConnectionStore.remove_expired`, after 30 days or 100 MB",
+)
 
 CONNECTION_COUNTS = (
     "deliveries",
@@ -66,6 +77,7 @@ unmatched_events = Table(  # whose decision does not exist yet, or waits for its
     Column("mark", LargeBinary, index=True),  # of the recipient: see `storage.connections.marks`
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
+    info={SUBJECT_DATA: _UNMATCHED},
 )
 
 refusals = Table(  # events that did not fit, kept for people to look at and to replay
@@ -80,6 +92,7 @@ refusals = Table(  # events that did not fit, kept for people to look at and to 
     Column("size", Integer, nullable=False),
     UniqueConstraint("connection_id", "digest"),
     sqlite_autoincrement=True,
+    info={SUBJECT_DATA: _REFUSED},
 )
 
 refusal_marks = Table(  # of all names and ids in a refusal's body
@@ -89,4 +102,5 @@ refusal_marks = Table(  # of all names and ids in a refusal's body
     Column("refusal_id", Serial, primary_key=True, autoincrement=False),
     Index("ix_refusal_marks_refusal_id", "refusal_id"),
     sqlite_with_rowid=False,
+    info={SUBJECT_DATA: _REFUSED},
 )

@@ -18,7 +18,15 @@ from sqlalchemy import (
     text,
 )
 
-from storage.schema.metadata import Identifier, Serial, metadata
+from storage.schema.metadata import SUBJECT_DATA, Identifier, Serial, SubjectData, metadata
+
+_OF_SUBJECTS = {
+    SUBJECT_DATA: SubjectData(
+        export="`SubjectStore.subject`, by the hash of the subject",
+        erasure="`SubjectStore.erase`, with the decisions",
+        retention="`storage.deletion.retention`, after the experiment's `retention_days`",
+    )
+}
 
 batches = Table(
     "batches",
@@ -95,6 +103,7 @@ decisions = Table(
     Column("digest", LargeBinary),
     Column("subject", LargeBinary, nullable=False),
     Column("shipped", Boolean, nullable=False, server_default=false()),
+    info=_OF_SUBJECTS,
 )
 
 PLACES = 1 << 20  # that a batch has for decisions
@@ -115,6 +124,7 @@ subjects = Table(
     Column("subject", LargeBinary, primary_key=True),
     Column("decision_id", Identifier, nullable=False),
     sqlite_with_rowid=False,
+    info=_OF_SUBJECTS,
 )
 
 events = Table(
@@ -128,6 +138,7 @@ events = Table(
     Column("occurred_at", Double, nullable=False),
     Column("late", Boolean, nullable=False),
     sqlite_with_rowid=False,
+    info=_OF_SUBJECTS,
 )
 
 activations = Table(
@@ -135,6 +146,7 @@ activations = Table(
     metadata,
     Column("decision", Serial, primary_key=True, autoincrement=False),
     Column("batch_id", Serial, nullable=False, index=True),
+    info=_OF_SUBJECTS,
 )
 
 cancellations = Table(
@@ -142,4 +154,5 @@ cancellations = Table(
     metadata,
     Column("decision", Serial, primary_key=True, autoincrement=False),
     Column("batch_id", Serial, nullable=False, index=True),
+    info=_OF_SUBJECTS,
 )
