@@ -6,7 +6,7 @@ texts; `receive` works with its functions.
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Protocol
+from secrets import token_hex
 
 from msgspec import Struct
 
@@ -32,7 +32,8 @@ class ConnectionField(Struct, frozen=True, kw_only=True):
         label: on pages.
         help: one sentence: where at the sender it stands, or is to be put.
         secret: kept encrypted, never shown again.
-        generated: where none is given, we make one at random and show it once.
+        generated: where none is given, `generate` makes one, which is shown once.
+        prefix: begins a generated value.
         default: where none is given; ``{address}`` stands for the connection's own address.
         fault: what is wrong with a value, None if nothing is.
     """
@@ -42,6 +43,7 @@ class ConnectionField(Struct, frozen=True, kw_only=True):
     help: str
     secret: bool = True
     generated: bool = False
+    prefix: str = ""
     default: str = ""
     fault: Callable[[str], str | None] = any_text
 
@@ -49,6 +51,10 @@ class ConnectionField(Struct, frozen=True, kw_only=True):
     def required(self) -> bool:
         """True where a person has to give it."""
         return not (self.generated or self.default)
+
+    def generate(self) -> str:
+        """Make a value at random: 256 bits as hexadecimal digits, which are base64 as well."""
+        return self.prefix + token_hex(32)
 
 
 class DeliveryAnswer(Struct, frozen=True):
@@ -70,23 +76,11 @@ _STATUSES = {
 }
 
 
-class VerifyDelivery(Protocol):
-    """Prove that a delivery is the sender's."""
+class ProofContext(Struct, frozen=True):
+    """What a proof may rest on beside the delivery: the time, and certificates."""
 
-    def __call__(
-        self,
-        delivery: Delivery,
-        values: FieldValues,
-        *,
-        now: datetime,
-        certificates: CertificateCache,
-    ) -> None:
-        """Return if it is proved.
-
-        Raises:
-            DeliveryRefused: it is not.
-        """
-        ...
+    now: datetime
+    certificates: CertificateCache
 
 
 class ConnectionKind(Struct, frozen=True, kw_only=True):
@@ -103,7 +97,7 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
         proof: how a delivery is proved.
         limits: what the sender does not tell, in Markdown; may be empty.
         names: the sender's names of events, and what becomes of each; for people.
-        verify: proves a delivery.
+        verify: returns if a delivery is the sender's, else raises `DeliveryRefused`.
         parse: reads a proved delivery; it takes no notice of time, so that a delivery may be read
             again years later.
         media_types: content types that the sender uses.
@@ -122,7 +116,7 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
     retries: str
     proof: str
     names: Mapping[str, str]
-    verify: VerifyDelivery
+    verify: Callable[[Delivery, FieldValues, ProofContext], None]
     parse: Callable[[Delivery], SignalBatch]
     limits: str = ""
     media_types: tuple[str, ...] = (JSON,)

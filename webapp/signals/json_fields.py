@@ -17,6 +17,7 @@ from webapp.signals.signal_event import EventUnreadable
 MAX_DEPTH = 32
 MAX_TEXT = 1_000  # of an id or an address; links and agents are cut instead
 MAX_PASSED = 20  # decisions that one email may stand for
+_INTEGERS = 2**64
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -78,7 +79,7 @@ def text_at(item: Any, *path: str) -> str | None:
         EventUnreadable: something else stands there, or the text is too long.
     """
     value = part_at(item, *path)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < _INTEGERS:
         value = str(value)
     if value is None or value == "":
         return None

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from webapp.signals.certificates import CertificateCache
-from webapp.signals.connection_kind import ConnectionKind, FieldValues
+from webapp.signals.connection_kind import ConnectionKind, FieldValues, ProofContext
 from webapp.signals.delivery import MAX_BODY_BYTES, RefusalCause, Delivery, DeliveryRefused
 from webapp.signals.signal_event import SignalBatch
 
@@ -35,7 +35,7 @@ def receive(
     if delivery.method != "POST":
         raise DeliveryRefused(RefusalCause.METHOD, f"{delivery.method} is not taken, POST is")
     _check_body(kind, delivery)
-    kind.verify(delivery, values, now=now, certificates=certificates)
+    kind.verify(delivery, values, ProofContext(now, certificates))
     batch = kind.parse(delivery)
     if batch.confirmation is not None:
         certificates.get(batch.confirmation)

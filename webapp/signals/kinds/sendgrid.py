@@ -2,7 +2,6 @@
 
 from base64 import b64decode
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -12,8 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from webapp.signals.bounces import bounce_class
-from webapp.signals.certificates import CertificateCache
-from webapp.signals.connection_kind import ConnectionField, ConnectionKind, FieldValues
+from webapp.signals.connection_kind import ConnectionField, ConnectionKind, FieldValues, ProofContext
 from webapp.signals.delivery import Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.json_fields import (
     decoded_list,
@@ -77,13 +75,7 @@ def _key_fault(text: str) -> str | None:
     return None
 
 
-def _verify(
-    delivery: Delivery,
-    values: FieldValues,
-    *,
-    now: datetime,  # noqa: ARG001 - retries, which come for a day, are not known to be signed anew
-    certificates: CertificateCache,  # noqa: ARG001 - it has no certificate
-) -> None:
+def _verify(delivery: Delivery, values: FieldValues, _: ProofContext) -> None:
     """Check the signature, ECDSA with SHA-256 over the timestamp's header and the raw body."""
     signature, timestamp = delivery.headers.get(SIGNATURE), delivery.headers.get(TIMESTAMP)
     if not signature or not timestamp:
