@@ -1,0 +1,212 @@
+"""Webhooks over a real server: doubled, late, out of order, partly bad, and a kill -9 in between."""
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from threading import Event
+
+import httpx
+import pytest
+
+from storage import open_store
+from tests.patience import LIMIT_SECONDS, wait_until
+from tests.webhook_senders import Request, SendGrid, Shop
+
+CAMPAIGN = {
+    "key": "spring",
+    "slots": [{"key": "subject_line", "variants": [{"key": "a"}, {"key": "b"}]}],
+    "policy": {"name": "thompson_gaussian"},
+    "reward": {
+        "metrics": {"click": {}, "order": {"count": "sum", "high": 1000.0}},
+        "window_seconds": 86400,
+        "maturity_seconds": 0,
+    },
+    "learn_every_seconds": 0.5,
+}
+PEOPLE = 40
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request) -> str:
+    return request.getfixturevalue(request.param).empty()
+
+
+class Mailing:
+    """A campaign that was sent, and what its mailer and shop have to report."""
+
+    def __init__(self, server) -> None:
+        self.sendgrid, self.shop = SendGrid(), Shop()
+        for sender, key in ((self.sendgrid, "mailer"), (self.shop, "shop")):
+            (value,) = sender.values.values()
+            server.bandits("connection", "add", sender.kind, key, "--secret", "-", input=value)
+        with server.client() as api:
+            assert api.post("/api/v1/experiments", json=CAMPAIGN).status_code == 201
+            assert api.post("/api/v1/experiments/spring/start").status_code == 200
+        self.ids = [f"d-{i}" for i in range(PEOPLE)]
+        self.at = time.time()
+
+    def choose(self, server, ids: list[str]) -> None:
+        rows = [{"subject_id": f"u-{i}", "decision_id": i} for i in ids]
+        with server.client() as api:
+            answer = api.post("/api/v1/experiments/spring/choose/batch", json={"requests": rows})
+            assert answer.is_success, answer.text
+
+    def deliveries(self) -> Iterator[tuple[str, Request]]:
+        """Make each delivery: batches with bad events among good ones, and single orders."""
+        for start in range(0, PEOPLE, 4):
+            events = []
+            for decision_id in self.ids[start : start + 4]:
+                events.append(self.sendgrid.event(decision_id, "open", self.at))
+                events.append(self.sendgrid.event(decision_id, "click", self.at + 1))
+            events.insert(3, {"event": "click", "timestamp": f"yesterday {start}"})
+            random.Random(start).shuffle(events)
+            yield "/webhooks/sendgrid/mailer", self.sendgrid.request(events)
+        for i, decision_id in enumerate(self.ids[::2]):
+            order = self.shop.request(f"o-{i}", decision_id, 10.0 + i, at=self.at)
+            yield "/webhooks/standard_webhooks/shop", order
+
+
+def test_every_event_counts_once_whatever_happens(start_server, url) -> None:
+    server = start_server(database_url=url)
+    mailing = Mailing(server)
+    mailing.choose(server, mailing.ids[: PEOPLE // 2])  # the others' events come first
+    deliveries = list(mailing.deliveries()) * 2  # each comes twice,
+    random.Random(5).shuffle(deliveries)  # in any order
+    restarted, answered = Event(), []
+
+    def deliver(delivery: tuple[str, Request]) -> None:
+        """Send as a mailer does: again until it is taken."""
+        path, (body, headers) = delivery
+        while True:
+            try:
+                answer = httpx.post(
+                    server.url + path, content=body, headers=headers, timeout=LIMIT_SECONDS
+                )
+            except httpx.HTTPError:
+                restarted.wait(LIMIT_SECONDS)
+                continue
+            if answer.status_code == 200:
+                answered.append(path)
+                return
+            assert answer.status_code == 503, answer.text
+
+    with ThreadPoolExecutor(8) as pool:
+        sent = [pool.submit(deliver, delivery) for delivery in deliveries]
+        wait_until(lambda: len(answered) >= 10, "answered deliveries")
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait(LIMIT_SECONDS)
+        server = start_server(database_url=url)
+        restarted.set()
+        for future in sent:
+            future.result(LIMIT_SECONDS)
+
+    mailing.choose(server, mailing.ids[PEOPLE // 2 :])
+    with closing(open_store(url)) as store:
+        connections = store.connections
+
+        def waiting() -> int:
+            return sum(connection.unmatched for connection in connections.all())
+
+        wait_until(waiting, "match of all events", lambda n: n == 0)
+        for i, decision_id in enumerate(mailing.ids):
+            events = store.log.events(decision_id)
+            expected = {"open": 1.0, "click": 1.0} | ({"order": 10.0 + i / 2} if i % 2 == 0 else {})
+            assert {e.metric: e.value for e in events} == expected
+            assert len(events) == len(expected)
+        mailer, shop = connections.find("mailer"), connections.find("shop")
+        assert mailer.counts.refused == PEOPLE // 4
+        assert (mailer.counts.rejected, shop.counts.rejected) == (0, 0)
+        clicks = 2 * PEOPLE
+        assert mailer.counts.recorded <= clicks  # what was counted just before the kill is repeated
+        assert mailer.counts.recorded + mailer.counts.repeated >= clicks
+    assert server.stop() == 0
+    assert "Traceback" not in server.log.read_text()
+    verified = server.bandits("verify", check=False)
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_commands_add_list_pause_rotate_encrypt_and_delete(server, tmp_path) -> None:
+    sendgrid, key = SendGrid(), "k" * 40
+    (secret,) = sendgrid.values.values()
+    added = server.bandits("connection", "add", "sendgrid", "commands", "--secret", secret)
+    assert added.stdout == "/webhooks/sendgrid/commands\n"
+    assert "unencrypted" in added.stderr
+    address = f"{server.url}/webhooks/sendgrid/commands"
+
+    def deliver() -> int:
+        body, headers = sendgrid.request([])
+        return httpx.post(address, content=body, headers=headers, timeout=LIMIT_SECONDS).status_code
+
+    assert deliver() == 200
+    server.bandits("connection", "pause", "commands")
+    assert wait_until(deliver, "pause", lambda status: status == 503)
+    (line,) = [
+        each
+        for each in server.bandits("connection", "list").stdout.splitlines()
+        if each.split()[0] == "commands"
+    ]
+    assert line.split()[1:3] == ["sendgrid", "paused"]
+    assert secret not in line
+    server.bandits("connection", "resume", "commands")
+    assert wait_until(deliver, "resumption", lambda status: status == 200)
+
+    old, sendgrid = sendgrid, SendGrid()
+    (fresh,) = sendgrid.values.values()
+    server.bandits("connection", "rotate", "commands", "--secret", "-", input=fresh + "\n")
+    assert wait_until(deliver, "rotation", lambda status: status == 200)
+    sendgrid = old
+    assert deliver() == 200
+    shop = server.bandits("connection", "add", "standard_webhooks", "made").stdout.splitlines()
+    assert shop[1].startswith("signing_secret: whsec_")
+    refused = server.bandits("connection", "encrypt", check=False)
+    assert (refused.returncode, "BANDITS_ENCRYPTION_KEY is not set" in refused.stderr) == (2, True)
+    for wrong in (
+        ["add", "sendgrid", "commands", "--secret", secret],
+        ["add", "sendgrid", "other", "--secret", "x"],
+        ["add", "pigeon", "other"],
+        ["add", "sendgrid", "other", "--value", "nothing"],
+        ["pause", "nobody"],
+        ["delete", "nobody", "--yes"],
+    ):
+        failed = server.bandits("connection", *wrong, check=False)
+        assert failed.returncode == 2, wrong
+        assert "Traceback" not in failed.stderr
+        assert secret not in failed.stdout + failed.stderr
+    assert key not in server.log.read_text()
+    server.bandits("connection", "delete", "commands", input="y\n")
+    server.bandits("connection", "delete", "made", "--yes")
+    assert wait_until(deliver, "deletion", lambda status: status == 404)
+
+
+def test_server_with_a_key_keeps_secrets_encrypted(start_server, sqlite) -> None:
+    url, key = sqlite.empty(), "k" * 40
+    server = start_server(database_url=url, BANDITS_ENCRYPTION_KEY=key)
+    sendgrid = SendGrid()
+    with server.client() as api:
+        body = {"kind": "sendgrid", "key": "mailer", "values": sendgrid.values}
+        made = api.post("/api/v1/connections", json=body)
+        assert made.json()["connection"]["encrypted"] is True
+        content, headers = sendgrid.request([{"bad": "event of ann@shop.example"}])
+        sent = httpx.post(
+            f"{server.url}/webhooks/sendgrid/mailer",
+            content=content,
+            headers=headers,
+            timeout=LIMIT_SECONDS,
+        )
+        assert sent.status_code == 200
+        (refused,) = api.get("/api/v1/connections/mailer/refused").json()["refused"]
+        read = api.get(f"/api/v1/connections/mailer/refused/{refused['id']}").json()
+        assert "ann@shop.example" in read["content"]
+    assert server.stop() == 0
+    database = url.removeprefix("sqlite:///")
+    with open(database, "rb") as file:  # noqa: PTH123 - as anybody who copies it reads it
+        stored = file.read()
+    assert b"ann@shop.example" not in stored
+    (secret,) = sendgrid.values.values()
+    assert secret.encode() not in stored
+    log = server.log.read_text()
+    assert secret not in log
+    assert key not in log
