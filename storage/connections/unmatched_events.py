@@ -88,9 +88,7 @@ def count_unmatched(transaction: Transaction, connection_id: int) -> int:
     return count
 
 
-def read_ready(
-    transaction: Transaction, connection_id: int, *, limit: int
-) -> list[UnmatchedEvent]:
+def read_ready(transaction: Transaction, connection_id: int, *, limit: int) -> list[UnmatchedEvent]:
     """Read events of a connection whose decisions' clocks run by now, the oldest first."""
     query = _READY.where(unmatched_events.c.connection_id == connection_id)
     query = query.order_by(unmatched_events.c.id)

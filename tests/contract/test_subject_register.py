@@ -72,7 +72,8 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
         engine.activate([f"{tag}-3"])
         engine.cancel([f"{tag}-2"])
         engine.reward([Reward(f"{tag}-1", f"click of {tag}-1".replace(" ", "-"), "click")])
-        assert made.decision_id and cancelled.decision_id
+        assert made.decision_id
+        assert cancelled.decision_id
     connection = store.connections.add(
         "sendgrid", "mailer", {}, fields={}, metrics={}, at=1.0, by="test"
     )
@@ -101,7 +102,12 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
 
     exported = engine.subject(subject)
     assert len(exported.decisions) == 3
-    assert sorted(signal.reason or "" for signal in exported.signals) == ["", "", "reason", "reason"]
+    assert sorted(signal.reason or "" for signal in exported.signals) == [
+        "",
+        "",
+        "reason",
+        "reason",
+    ]
     receipt = engine.erase(subject, by="test")
     assert (receipt.decisions, receipt.signals) == (3, 4)
 

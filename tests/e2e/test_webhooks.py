@@ -1,4 +1,4 @@
-"""Webhooks over a real server: doubled, late, out of order, partly bad, and a kill -9 in between."""
+"""Webhooks over a real server: doubled, late, out of order, partly bad, and a kill -9."""
 
 import random
 import signal

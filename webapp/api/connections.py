@@ -212,9 +212,7 @@ def create_connection(services: Services, body: ConnectionRequest) -> OperationR
     return OperationResponse(_new(new), 201, _NO_STORE)
 
 
-@operations(
-    "GET", _PATH, scope="manage", answers={200: ConnectionDocument}, refusals=(NotFound,)
-)
+@operations("GET", _PATH, scope="manage", answers={200: ConnectionDocument}, refusals=(NotFound,))
 def read_connection(services: Services, connection: str) -> OperationResponse:
     """Read a connection's state: its last events, its counts, its last rejection."""
     return _found(services.connections.find(connection))
@@ -244,7 +242,11 @@ def change_connection(
 
 
 @operations(
-    "POST", f"{_PATH}/pause", scope="manage", answers={200: ConnectionDocument}, refusals=(NotFound,)
+    "POST",
+    f"{_PATH}/pause",
+    scope="manage",
+    answers={200: ConnectionDocument},
+    refusals=(NotFound,),
 )
 def pause_connection(services: Services, connection: str) -> OperationResponse:
     """Pause a connection: its sender is asked to come again, for as long as it does that."""
@@ -315,9 +317,7 @@ def list_refused_events(
     services: Services, connection: str, query: RefusedQuery
 ) -> OperationResponse:
     """List events of verified requests that did not fit, each with its reason."""
-    refusals = services.connections.refusals(
-        connection, before=query.after, limit=query.limit + 1
-    )
+    refusals = services.connections.refusals(connection, before=query.after, limit=query.limit + 1)
     page = refusals[: query.limit]
     following = page[-1].id if len(refusals) > len(page) else None
     return OperationResponse(RefusedList([_refused(r) for r in page], following))
@@ -345,9 +345,7 @@ def read_refused_event(services: Services, connection: str, refusal_id: int) -> 
     answers={200: ReplayDocument},
     refusals=(NotFound,),
 )
-def replay_refused_event(
-    services: Services, connection: str, refusal_id: int
-) -> OperationResponse:
+def replay_refused_event(services: Services, connection: str, refusal_id: int) -> OperationResponse:
     """Take a refused event once more, after what it did not fit to was changed; it counts once.
 
     Where it does not fit again, it stays in the list.

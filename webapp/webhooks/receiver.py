@@ -90,8 +90,6 @@ class WebhookReceiver:
         if connection.kind != kind.name:
             raise NotFound("connection", key)
         try:
-            if request.method == "POST" and connection.paused:
-                raise DeliveryRefused(RefusalCause.UNAVAILABLE, "the connection is paused")
             batch = self._receive(kind, connection, secrets, at)
         except DeliveryRefused as error:
             if error.cause is not RefusalCause.UNAVAILABLE:
@@ -113,8 +111,11 @@ class WebhookReceiver:
         """Read the current request's body where there is a place, and prove it.
 
         Raises:
-            DeliveryRefused: it is not proved, too large, or no place is free.
+            DeliveryRefused: it is not proved, too large, the connection is paused, or no place is
+                free.
         """
+        if request.method == "POST" and connection.paused:
+            raise DeliveryRefused(RefusalCause.UNAVAILABLE, "the connection is paused")
         request.max_content_length = MAX_BODY_BYTES
         try:
             with self._places.taken(request.remote_addr or ""):

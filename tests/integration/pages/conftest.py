@@ -233,7 +233,9 @@ def app(sqlite) -> Iterator[Flask]:
     with closing(open_store(sqlite.upgraded())) as store:
         secret = "made up for a test, long enough"
         settings = Settings(secret_key=secret, session_hours=720)  # tests move the clock by days
-        yield create_app(Services(Engine(store), store.accounts, store.drafts, store.connections), settings)
+        yield create_app(
+            Services(Engine(store), store.accounts, store.drafts, store.connections), settings
+        )
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Pages of connections: added by kind, tested, rotated, paused, deleted; events that did not fit."""
+"""Pages of connections: added by kind, tested, rotated, paused, deleted; refused events."""
 
 import re
 

@@ -317,9 +317,7 @@ def _typed_metrics() -> dict[str, str]:
 def _by_field(faults: tuple[Fault, ...]) -> dict[str, str]:
     """Return faults by the field's name in the form."""
     names = {"/key": "key", "/metrics": "metrics"}
-    return {
-        names.get(f.pointer, f.pointer.replace("/values/", "value-")): f.detail for f in faults
-    }
+    return {names.get(f.pointer, f.pointer.replace("/values/", "value-")): f.detail for f in faults}
 
 
 def _checks(found: Connection, kind: ConnectionKind) -> list[Check]:
@@ -331,9 +329,13 @@ def _checks(found: Connection, kind: ConnectionKind) -> list[Check]:
     except NoEncryptionKey as error:
         checks.append(Check(passed=False, text=f"The secrets cannot be read: {error}."))
     encrypted = receiver().address(found).startswith("https://")
-    text = "The address is encrypted (https)." if encrypted else (
-        "The address is not encrypted. Most mailers deliver to https:// addresses alone: set"
-        " BANDITS_PUBLIC_URL to the address that they reach this server at."
+    text = (
+        "The address is encrypted (https)."
+        if encrypted
+        else (
+            "The address is not encrypted. Most mailers deliver to https:// addresses alone: set"
+            " BANDITS_PUBLIC_URL to the address that they reach this server at."
+        )
     )
     checks.append(Check(passed=encrypted, text=text))
     if found.paused:
