@@ -1,6 +1,7 @@
 """Amazon's certificates and confirmations: fetched from its own hosts only, seldom, and kept."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import msgspec
@@ -282,3 +283,12 @@ def test_complaint_of_several_recipients_names_none_of_them() -> None:
     delivery = amazon_deliver([item], amazon_key(CURRENT), SENT_AT, 1)
     (event,) = receive_from_amazon(delivery, Web().certificates()).events
     assert event.recipient is None
+
+
+def test_deliveries_that_come_together_fetch_a_certificate_once() -> None:
+    web = Web()
+    certificates = web.certificates()
+    with ThreadPoolExecutor(16) as pool:
+        batches = list(pool.map(lambda _: receive_from_amazon(deliver(), certificates), range(64)))
+    assert all(batch.events for batch in batches)
+    assert web.fetched == [AMAZON_CERTIFICATE]
