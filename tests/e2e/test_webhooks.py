@@ -13,7 +13,8 @@ import pytest
 
 from storage import open_store
 from tests.patience import LIMIT_SECONDS, wait_until
-from tests.webhook_senders import Request, SendGrid, Shop
+from tests.senders import STRANGER
+from tests.webhook_senders import Mailer, Request, Shop, sendgrid_event
 
 CAMPAIGN = {
     "key": "spring",
@@ -38,7 +39,7 @@ class Mailing:
     """A campaign that was sent, and what its mailer and shop have to report."""
 
     def __init__(self, server) -> None:
-        self.sendgrid, self.shop = SendGrid(), Shop()
+        self.sendgrid, self.shop = Mailer(), Shop()
         for sender, key in ((self.sendgrid, "mailer"), (self.shop, "shop")):
             (value,) = sender.values.values()
             server.bandits("connection", "add", sender.kind, key, "--secret", "-", input=value)
@@ -59,13 +60,15 @@ class Mailing:
         for start in range(0, PEOPLE, 4):
             events = []
             for decision_id in self.ids[start : start + 4]:
-                events.append(self.sendgrid.event(decision_id, "open", self.at))
-                events.append(self.sendgrid.event(decision_id, "click", self.at + 1))
+                events.append(sendgrid_event(decision_id, "open", self.at))
+                events.append(sendgrid_event(decision_id, "click", self.at + 1))
             events.insert(3, {"event": "click", "timestamp": f"yesterday {start}"})
             random.Random(start).shuffle(events)
-            yield "/webhooks/sendgrid/mailer", self.sendgrid.request(events)
+            yield "/webhooks/sendgrid/mailer", self.sendgrid.request(events, at=self.at)
         for i, decision_id in enumerate(self.ids[::2]):
-            order = self.shop.request(f"o-{i}", decision_id, 10.0 + i, at=self.at)
+            order = self.shop.request(
+                f"o-{i}", decision_id, 10.0 + i, at=self.at, signed_at=self.at
+            )
             yield "/webhooks/standard_webhooks/shop", order
 
 
@@ -129,7 +132,7 @@ def test_every_event_counts_once_whatever_happens(start_server, url) -> None:
 
 
 def test_commands_add_list_pause_rotate_encrypt_and_delete(server, tmp_path) -> None:
-    sendgrid, key = SendGrid(), "k" * 40
+    sendgrid, key = Mailer(), "k" * 40
     (secret,) = sendgrid.values.values()
     added = server.bandits("connection", "add", "sendgrid", "commands", "--secret", secret)
     assert added.stdout == "/webhooks/sendgrid/commands\n"
@@ -137,7 +140,7 @@ def test_commands_add_list_pause_rotate_encrypt_and_delete(server, tmp_path) -> 
     address = f"{server.url}/webhooks/sendgrid/commands"
 
     def deliver() -> int:
-        body, headers = sendgrid.request([])
+        body, headers = sendgrid.request([], at=time.time())
         return httpx.post(address, content=body, headers=headers, timeout=LIMIT_SECONDS).status_code
 
     assert deliver() == 200
@@ -153,7 +156,7 @@ def test_commands_add_list_pause_rotate_encrypt_and_delete(server, tmp_path) -> 
     server.bandits("connection", "resume", "commands")
     assert wait_until(deliver, "resumption", lambda status: status == 200)
 
-    old, sendgrid = sendgrid, SendGrid()
+    old, sendgrid = sendgrid, Mailer(number=STRANGER)
     (fresh,) = sendgrid.values.values()
     server.bandits("connection", "rotate", "commands", "--secret", "-", input=fresh + "\n")
     assert wait_until(deliver, "rotation", lambda status: status == 200)
@@ -184,12 +187,14 @@ def test_commands_add_list_pause_rotate_encrypt_and_delete(server, tmp_path) -> 
 def test_server_with_a_key_keeps_secrets_encrypted(start_server, sqlite) -> None:
     url, key = sqlite.empty(), "k" * 40
     server = start_server(database_url=url, BANDITS_ENCRYPTION_KEY=key)
-    sendgrid = SendGrid()
+    sendgrid = Mailer()
     with server.client() as api:
         body = {"kind": "sendgrid", "key": "mailer", "values": sendgrid.values}
         made = api.post("/api/v1/connections", json=body)
         assert made.json()["connection"]["encrypted"] is True
-        content, headers = sendgrid.request([{"bad": "event of ann@shop.example"}])
+        content, headers = sendgrid.request(
+            [{"bad": "event of ann@shop.example"}], at=time.time()
+        )
         sent = httpx.post(
             f"{server.url}/webhooks/sendgrid/mailer",
             content=content,

@@ -3,15 +3,15 @@
 import pytest
 
 from tests.integration.conftest import NOW
-from tests.webhook_senders import SendGrid
+from tests.webhook_senders import Mailer, sendgrid_event
 
 BODY = {"kind": "sendgrid", "key": "mailer", "metrics": {"order": "buy"}}
 SHOP = {"kind": "standard_webhooks", "key": "shop"}
 
 
 @pytest.fixture
-def sendgrid() -> SendGrid:
-    return SendGrid()
+def sendgrid() -> Mailer:
+    return Mailer()
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_pause_change_and_delete(api, problem, mailer):
 def test_refused_event_is_read_and_replayed_once_it_fits(api, problem, mailer, sendgrid):
     api.start()
     made = api.choose()["decision_id"]
-    events = [sendgrid.event(made, "click", NOW + i, email="ann@shop.example") for i in (1, 2)]
+    events = [sendgrid_event(made, "click", NOW + i, email="ann@shop.example") for i in (1, 2)]
     api.call("PUT", "/connections/mailer", {"metrics": {"click": "visit"}})
     body, headers = sendgrid.request(events, at=NOW)
     assert api.client.post(mailer["path"], data=body, headers=headers).status_code == 200
@@ -126,8 +126,8 @@ def test_refused_event_is_read_and_replayed_once_it_fits(api, problem, mailer, s
 def test_subject_reads_and_erases_what_connections_keep(api, mailer, sendgrid):
     api.start()
     made = api.choose("u-1")["decision_id"]
-    bad = sendgrid.event(made, "click", NOW, timestamp="?")
-    waits = sendgrid.event("not-yet", "click", NOW, email="u-1")
+    bad = sendgrid_event(made, "click", NOW, timestamp="?")
+    waits = sendgrid_event("not-yet", "click", NOW, email="u-1")
     body, headers = sendgrid.request([bad, waits], at=NOW)
     assert api.client.post(mailer["path"], data=body, headers=headers).status_code == 200
     signals = api.get("/subjects/u-1").json["signals"]

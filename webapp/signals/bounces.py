@@ -4,7 +4,7 @@ import re
 
 from webapp.signals.signal_event import BounceClass
 
-_CODE = re.compile(r"(?<![\d.])5\.(\d{1,3})\.(\d{1,3})(?![\d.])")
+_CODE = re.compile(r"(?<!\d)(?<!\d\.)5\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)")
 # By subject, the details that say it; other details of these subjects say neither.
 _BY_DETAIL: dict[str, dict[str, BounceClass]] = {
     "2": {"1": "address", "3": "content"},  # mailbox disabled; message too long for it

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from threading import Lock
 
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509 import load_pem_x509_certificate
@@ -26,6 +27,7 @@ class CertificateCache:
     def __init__(self, fetch: Fetch) -> None:
         """Fetch by `fetch` what is not kept."""
         self._fetch = fetch
+        self._lock = Lock()  # of a fetch: deliveries that come together need one
         self._kept: dict[str, tuple[datetime, CertificatePublicKeyTypes]] = {}
         self._fetched: list[datetime] = []
 
@@ -35,25 +37,32 @@ class CertificateCache:
         Raises:
             DeliveryRefused: it cannot be fetched at the moment, so the sender shall come again.
         """
-        if address in self._kept:
-            fetched_at, key = self._kept[address]
-            if _is_within(_KEPT, fetched_at, now):
+        if (key := self._lookup(address, now)) is not None:
+            return key
+        with self._lock:
+            if (key := self._lookup(address, now)) is not None:  # another delivery fetched it
                 return key
-        # A stranger's forged deliveries may not make this server flood the sender's.
+            key = self._fetch_key(address, now)
+            if len(self._kept) >= _MOST:
+                del self._kept[min(self._kept, key=lambda kept: self._kept[kept][0])]
+            self._kept[address] = (now, key)
+            return key
+
+    def _lookup(self, address: str, now: datetime) -> CertificatePublicKeyTypes | None:
+        fetched_at, key = self._kept.get(address, (now - _KEPT, None))
+        return key if _is_within(_KEPT, fetched_at, now) else None
+
+    def _fetch_key(self, address: str, now: datetime) -> CertificatePublicKeyTypes:
+        """Fetch a certificate, but few a minute: a stranger's forged deliveries ask for many."""
         self._fetched = [then for then in self._fetched if _is_within(_MINUTE, then, now)]
         if len(self._fetched) >= FETCHES_A_MINUTE:
             raise DeliveryRefused(RefusalCause.UNAVAILABLE, "too many certificates are asked for")
         self._fetched.append(now)
         try:
-            key = load_pem_x509_certificate(self.get(address)).public_key()
+            return load_pem_x509_certificate(self.get(address)).public_key()
         except ValueError:
-            raise DeliveryRefused(
-                RefusalCause.UNAVAILABLE, f"{address} is not a certificate"
-            ) from None
-        if len(self._kept) >= _MOST:
-            self._kept.pop(min(self._kept, key=lambda kept: self._kept[kept][0]), None)
-        self._kept[address] = (now, key)
-        return key
+            detail = f"{address} is not a certificate"
+            raise DeliveryRefused(RefusalCause.UNAVAILABLE, detail) from None
 
     def get(self, address: str) -> bytes:
         """Fetch an address that was checked before; nothing of it is kept.

@@ -179,9 +179,11 @@ def passed_ids(fields: Any) -> tuple[str, ...]:
     Raises:
         EventUnreadable: one of them is no id.
     """
+    if not isinstance(fields, dict):
+        return ()
     ids: dict[str, None] = {}
-    for name in _PASSED_NAMES:
-        value = part_at(fields, name)
+    for name in [name for name in _PASSED_NAMES if name in fields]:
+        value = fields[name]
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
         if value is None or value == "":

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from tests.integration.pages.conftest import NOW
-from tests.webhook_senders import SendGrid
+from tests.senders import STRANGER
+from tests.webhook_senders import Mailer, sendgrid_event
 from webapp.signals.kind_registry import connection_kinds
 
 NEW = "/settings/connections/new/sendgrid"
@@ -13,8 +14,8 @@ MAILER = "/settings/connections/mailer"
 
 
 @pytest.fixture
-def sendgrid() -> SendGrid:
-    return SendGrid()
+def sendgrid() -> Mailer:
+    return Mailer()
 
 
 @pytest.fixture
@@ -98,13 +99,13 @@ def test_test_page_tells_what_arrived(site, admin, mailer, sendgrid):
     page = admin.get(f"{MAILER}/test").text
     assert "Nothing has arrived yet" in page
     assert "not encrypted" in page
-    deliver(site, SendGrid())
+    deliver(site, Mailer(number=STRANGER))
     assert "The last delivery was refused: signature wrong" in admin.get(f"{MAILER}/test").text
-    deliver(site, sendgrid, sendgrid.event(None, "click", NOW))
+    deliver(site, sendgrid, sendgrid_event(None, "click", NOW))
     site.clock.now += 1
     page = admin.get(f"{MAILER}/test").text
     assert "No event has named a decision yet" in page
-    deliver(site, sendgrid, sendgrid.event("d-1", "click", NOW))
+    deliver(site, sendgrid, sendgrid_event("d-1", "click", NOW))
     assert "Events name decisions of ours" in admin.get(f"{MAILER}/test").text
 
 
@@ -119,7 +120,7 @@ def test_pause_resume_and_settings(site, admin, mailer):
 
 
 def test_rotation_needs_the_password_and_keeps_the_old_secret(site, admin, mailer, password):
-    fresh = SendGrid().values["verification_key"]
+    fresh = Mailer(number=STRANGER).values["verification_key"]
     sent = {"value-verification_key": fresh, "grace": "3600"}
     assert admin.post(f"{MAILER}/rotate", sent | {"password": "no"}).status_code == 422
     assert admin.post(f"{MAILER}/rotate", {"password": password}).status_code == 422
@@ -141,7 +142,7 @@ def test_delete_asks_first(site, admin, mailer):
 def test_event_that_did_not_fit_is_shown_escaped_and_taken_again(site, admin, mailer, sendgrid):
     site.make()
     (decision,) = site.send("sale", 1)
-    hostile = sendgrid.event(
+    hostile = sendgrid_event(
         decision.decision_id, "click", site.clock(), url="</pre><script>alert(1)</script>"
     )
     admin.post(MAILER, {"metrics": "click = visit"})
