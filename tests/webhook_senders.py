@@ -1,4 +1,4 @@
-"""Senders of webhooks on the wire: what `tests.senders` plays, as bodies and headers of requests."""
+"""Senders of webhooks on the wire: what `tests.senders` plays, as bodies and headers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -192,9 +192,7 @@ def test_server_with_a_key_keeps_secrets_encrypted(start_server, sqlite) -> None
         body = {"kind": "sendgrid", "key": "mailer", "values": sendgrid.values}
         made = api.post("/api/v1/connections", json=body)
         assert made.json()["connection"]["encrypted"] is True
-        content, headers = sendgrid.request(
-            [{"bad": "event of ann@shop.example"}], at=time.time()
-        )
+        content, headers = sendgrid.request([{"bad": "event of ann@shop.example"}], at=time.time())
         sent = httpx.post(
             f"{server.url}/webhooks/sendgrid/mailer",
             content=content,
