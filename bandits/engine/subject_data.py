@@ -8,7 +8,7 @@ from bandits.engine.fold import take_in
 from bandits.features import decode
 from bandits.schemas import ErasureReceipt, SubjectDecision, SubjectDecisions, SubjectSignal
 from bandits.store import Store
-from bandits.store.values import StoredDecision
+from bandits.store.values import StoredDecision, SubjectPage
 from bandits.versions import decode_restriction
 
 
@@ -37,12 +37,15 @@ def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> Su
         )
 
     page = store.subjects.subject(subject_id, after=after, limit=limit)
-    signals = [] if after else _read_signals(store, subject_id)
+    signals = [] if after else _read_signals(store, subject_id, page)
     return SubjectDecisions([describe(s) for s in page.decisions], page.next, signals)
 
 
-def _read_signals(store: Store, subject_id: str) -> list[SubjectSignal]:
-    ids = list(chain.from_iterable(store.subjects.subject_decisions(subject_id).values()))
+def _read_signals(store: Store, subject_id: str, first: SubjectPage) -> list[SubjectSignal]:
+    """Read a subject's signals, by the ids of its decisions; the first page may have all of them."""
+    ids = [stored.id for stored in first.decisions]
+    if first.next is not None:
+        ids = list(chain.from_iterable(store.subjects.subject_decisions(subject_id).values()))
     return [
         SubjectSignal(s.connection, moment(s.received_at), s.reason or None, s.content)
         for s in store.subjects.signals(subject_id, ids)

@@ -139,12 +139,12 @@ def test_bad_events_are_listed_and_the_rest_is_recorded(shop):
     assert (outcome.recorded, outcome.without_decision, len(outcome.refused)) == (2, 1, 6)
     reasons = [r.reason for r in shop.store.connections.refusals("mailer", limit=10)]
     assert sorted(r.partition(";")[0].partition(" [")[0] for r in reasons) == [
-        "campaign spring: must be a finite number",
         "campaign spring: must lie in",
         "campaign spring: unknown metric 'clikc'",
         "ids of decisions and events must be 1 to 128 printable ASCII characters without spaces",
         "it happened more than a day before its email was chosen or activated",
         "no time",
+        "the value must be a finite number",
     ]
 
 
@@ -158,7 +158,8 @@ def test_event_id_with_another_value_is_refused_alone(shop):
 
 
 def test_event_waits_for_its_decision_and_is_counted_when_that_comes(shop, now):
-    outcome = shop.deliver(event("d-1"), event("d-1", "e-2"), event("d-2"))
+    endless = event("d-1", "e-3", value=float("inf"))
+    outcome = shop.deliver(event("d-1"), event("d-1", "e-2"), event("d-2"), endless)
     assert (outcome.recorded, len(outcome.unmatched)) == (0, 3)
     shop.deliver(event("d-1"))
     assert shop.state.unmatched == 3

@@ -7,6 +7,7 @@ waits for its activation, waits too; one that does not fit is refused alone, wit
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from math import isfinite
 
 import msgspec
 from msgspec import Struct
@@ -91,9 +92,8 @@ class SignalRecorder:
         for event in batch.events:
             outcome.without_decision += not event.decision_ids
             for row in _rows(connection, event):
-                if misfits([row.reward.decision_id, row.reward.event_id]):
-                    reason = f"ids of decisions and events must be {ID_TOLD}"
-                    outcome.refused.append(_refusal(reason, RefusedSignal(row.event)))
+                if (fault := _form_fault(row.reward)) is not None:
+                    outcome.refused.append(_refusal(fault, RefusedSignal(row.event)))
                 else:
                     rows.append(row)
         for start in range(0, len(rows), MAX_BATCH):
@@ -192,6 +192,13 @@ def _rows(connection: Connection, event: SignalEvent) -> Iterator[_Row]:
     for decision_id in event.decision_ids:
         single = replace(event, decision_ids=(decision_id,), position=0)
         yield _Row(single, _reward(single, metric))
+
+
+def _form_fault(reward: Reward) -> str | None:
+    """Return what keeps a reward from any decision, None if nothing does."""
+    if misfits([reward.decision_id, reward.event_id]):
+        return f"ids of decisions and events must be {ID_TOLD}"
+    return None if isfinite(reward.value) else "the value must be a finite number"
 
 
 def _reward(event: SignalEvent, metric: str) -> Reward:
