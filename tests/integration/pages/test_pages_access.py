@@ -103,6 +103,7 @@ NEEDS = {
 RANKS = [None, "viewer", "manager", "admin"]
 PARTS = {
     "key": "sale",
+    "connection_key": "mailer",
     "kind": "sendgrid",
     "refusal_id": 1,
     "arm": 1,

@@ -85,35 +85,35 @@ def create_connection(kind: str) -> ResponseReturnValue:
     return _page(new.connection, new=new)
 
 
-@pages.get("/settings/connections/<key:key>")
+@pages.get("/settings/connections/<key:connection_key>")
 @needs("admin")
-def connection(key: str) -> ResponseReturnValue:
+def connection(connection_key: str) -> ResponseReturnValue:
     """Show a connection: its address, its state, and the metrics that its events feed."""
-    return _page(services().connections.find(key))
+    return _page(services().connections.find(connection_key))
 
 
-@pages.post("/settings/connections/<key:key>")
+@pages.post("/settings/connections/<key:connection_key>")
 @needs("admin")
-def change_connection(key: str) -> ResponseReturnValue:
+def change_connection(connection_key: str) -> ResponseReturnValue:
     """Change the values of a connection that are not secret."""
     store = services().connections
-    found = store.find(key)
+    found = store.find(connection_key)
     try:
         metrics = _typed_metrics()
         values = _typed_values(connection_kind(found.kind), secret=False)
         at, by = services().engine.clock(), person().email
-        configure_connection(store, key, values, metrics=metrics, at=at, by=by)
+        configure_connection(store, connection_key, values, metrics=metrics, at=at, by=by)
     except InvalidInput as error:
         return _page(found, errors=_by_field(error.faults)), 422
     flash("Saved.")
-    return redirect(url_for("pages.connection", key=key))
+    return redirect(url_for("pages.connection", connection_key=connection_key))
 
 
-@pages.get("/settings/connections/<key:key>/test")
+@pages.get("/settings/connections/<key:connection_key>/test")
 @needs("admin")
-def check_connection(key: str) -> ResponseReturnValue:
+def check_connection(connection_key: str) -> ResponseReturnValue:
     """Check a connection: its secrets, its address, and what has arrived."""
-    found = services().connections.find(key)
+    found = services().connections.find(connection_key)
     kind = connection_kind(found.kind)
     return render_template(
         "admin/check_connection.html",
@@ -125,39 +125,39 @@ def check_connection(key: str) -> ResponseReturnValue:
     )
 
 
-@pages.post("/settings/connections/<key:key>/pause")
+@pages.post("/settings/connections/<key:connection_key>/pause")
 @needs("admin")
-def pause_connection(key: str) -> ResponseReturnValue:
+def pause_connection(connection_key: str) -> ResponseReturnValue:
     """Take no events for now."""
     at, by = services().engine.clock(), person().email
-    services().connections.set_paused(key, paused=True, at=at, by=by)
-    flash(f"“{key}” is paused.")
-    return redirect(url_for("pages.connection", key=key))
+    services().connections.set_paused(connection_key, paused=True, at=at, by=by)
+    flash(f"“{connection_key}” is paused.")
+    return redirect(url_for("pages.connection", connection_key=connection_key))
 
 
-@pages.post("/settings/connections/<key:key>/resume")
+@pages.post("/settings/connections/<key:connection_key>/resume")
 @needs("admin")
-def resume_connection(key: str) -> ResponseReturnValue:
+def resume_connection(connection_key: str) -> ResponseReturnValue:
     """Take events again."""
     at, by = services().engine.clock(), person().email
-    services().connections.set_paused(key, paused=False, at=at, by=by)
-    flash(f"“{key}” takes events again.")
-    return redirect(url_for("pages.connection", key=key))
+    services().connections.set_paused(connection_key, paused=False, at=at, by=by)
+    flash(f"“{connection_key}” takes events again.")
+    return redirect(url_for("pages.connection", connection_key=connection_key))
 
 
-@pages.get("/settings/connections/<key:key>/rotate")
+@pages.get("/settings/connections/<key:connection_key>/rotate")
 @needs("admin")
-def confirm_rotate_connection(key: str) -> ResponseReturnValue:
+def confirm_rotate_connection(connection_key: str) -> ResponseReturnValue:
     """Ask for the new secrets, and how long those until now go on working."""
-    return _rotation_form(services().connections.find(key))
+    return _rotation_form(services().connections.find(connection_key))
 
 
-@pages.post("/settings/connections/<key:key>/rotate")
+@pages.post("/settings/connections/<key:connection_key>/rotate")
 @needs("admin")
-def rotate_connection_secrets(key: str) -> ResponseReturnValue:
+def rotate_connection_secrets(connection_key: str) -> ResponseReturnValue:
     """Give a connection new secrets."""
     store = services().connections
-    found = store.find(key)
+    found = store.find(connection_key)
     if not is_own_password(request.form.get("password", "")):
         return _rotation_form(found, {"password": NOT_YOURS}), 422
     grace = request.form.get("grace", _DAY, type=int)
@@ -165,7 +165,7 @@ def rotate_connection_secrets(key: str) -> ResponseReturnValue:
     try:
         new = rotate_connection(
             store,
-            key,
+            connection_key,
             values,
             grace_seconds=grace if grace in GRACES else _DAY,
             at=services().engine.clock(),
@@ -176,31 +176,31 @@ def rotate_connection_secrets(key: str) -> ResponseReturnValue:
     return _page(new.connection, new=new)
 
 
-@pages.get("/settings/connections/<key:key>/delete")
+@pages.get("/settings/connections/<key:connection_key>/delete")
 @needs("admin")
-def confirm_delete_connection(key: str) -> ResponseReturnValue:
+def confirm_delete_connection(connection_key: str) -> ResponseReturnValue:
     """Ask before a connection is deleted."""
-    found = services().connections.find(key)
+    found = services().connections.find(connection_key)
     return render_template("admin/delete_connection.html", connection=found, tab="connections")
 
 
-@pages.post("/settings/connections/<key:key>/delete")
+@pages.post("/settings/connections/<key:connection_key>/delete")
 @needs("admin")
-def delete_connection(key: str) -> ResponseReturnValue:
+def delete_connection(connection_key: str) -> ResponseReturnValue:
     """Delete a connection."""
-    services().connections.delete(key, at=services().engine.clock(), by=person().email)
-    flash(f"The connection “{key}” is deleted: its sender’s events are refused from now on.")
+    services().connections.delete(connection_key, at=services().engine.clock(), by=person().email)
+    flash(f"“{connection_key}” is deleted: its sender’s events are refused from now on.")
     return redirect(url_for("pages.connections"))
 
 
-@pages.get("/settings/connections/<key:key>/refused/<int:refusal_id>")
+@pages.get("/settings/connections/<key:connection_key>/refused/<int:refusal_id>")
 @needs("admin")
-def refused_event(key: str, refusal_id: int) -> ResponseReturnValue:
+def refused_event(connection_key: str, refusal_id: int) -> ResponseReturnValue:
     """Show what was sent as an event that did not fit."""
     store = services().connections
-    found = store.find(key)
-    text = signal_text(store.refusal_body(key, refusal_id))
-    (refusal,) = store.refusals(key, before=refusal_id + 1, limit=1)
+    found = store.find(connection_key)
+    text = signal_text(store.refusal_body(connection_key, refusal_id))
+    (refusal,) = store.refusals(connection_key, before=refusal_id + 1, limit=1)
     return render_template(
         "admin/refused_event.html",
         connection=found,
@@ -210,15 +210,15 @@ def refused_event(key: str, refusal_id: int) -> ResponseReturnValue:
     )
 
 
-@pages.post("/settings/connections/<key:key>/refused/<int:refusal_id>/replay")
+@pages.post("/settings/connections/<key:connection_key>/refused/<int:refusal_id>/replay")
 @needs("admin")
-def replay_refused_event(key: str, refusal_id: int) -> ResponseReturnValue:
+def replay_refused_event(connection_key: str, refusal_id: int) -> ResponseReturnValue:
     """Take a refused event once more."""
     try:
-        outcome = replay_refusal(services(), key, refusal_id, by=person().email)
+        outcome = replay_refusal(services(), connection_key, refusal_id, by=person().email)
     except NotFound:
         flash("This event is gone: somebody else took it again, or it was too old.")
-        return redirect(url_for("pages.connection", key=key))
+        return redirect(url_for("pages.connection", connection_key=connection_key))
     if outcome.refused:
         flash(f"It still does not fit: {outcome.refused[0].reason}.")
     elif outcome.unmatched:
@@ -227,7 +227,7 @@ def replay_refused_event(key: str, refusal_id: int) -> ResponseReturnValue:
         flash("The event names no decision, so it counts for nothing.")
     else:
         flash("The event is counted." if outcome.recorded else "The event had been counted before.")
-    return redirect(url_for("pages.connection", key=key))
+    return redirect(url_for("pages.connection", connection_key=connection_key))
 
 
 def _form(kind: ConnectionKind, errors: Mapping[str, str] | None = None) -> str:
