@@ -123,7 +123,7 @@ def field_values(
         held = [stored.get(field.name, field.default.replace(_ADDRESS, address))]
         if field.secret and secrets.previous and field.name in secrets.previous:
             held.append(secrets.previous[field.name])
-        values[field.name] = tuple(dict.fromkeys(held))
+        values[field.name] = tuple(dict.fromkeys(filter(None, held)))  # an empty one proves nothing
     return values
 
 
