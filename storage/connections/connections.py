@@ -126,7 +126,7 @@ class ConnectionSecrets(Struct, frozen=True):
 
 
 class DeliveryOutcome(Struct, frozen=True):
-    """What became of the events of one verified request.
+    """Outcome of the events of one verified request.
 
     Attributes:
         recorded: number of those counted,

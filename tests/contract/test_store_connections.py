@@ -45,7 +45,7 @@ def keep(store, connection, at=6.0, **outcome) -> None:
 
 
 class TestConnections:
-    def test_one_reads_back_without_its_secrets(self, store):
+    def test_connection_reads_back_without_its_secrets(self, store):
         added = add(store)
         assert (added.key, added.kind, added.paused) == ("mailer", "sendgrid", False)
         assert (added.fields, added.metrics) == ({"url": "https://x.example"}, {"order": "buy"})

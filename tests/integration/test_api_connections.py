@@ -61,7 +61,7 @@ def test_missing_secret_is_made_and_shown_once(api):
         ({"metrics": {"order": "not a metric"}}, "/metrics/order"),
     ],
 )
-def test_what_does_not_fit_is_refused_at_its_place(api, problem, sendgrid, changed, place):
+def test_value_that_does_not_fit_is_refused_at_its_place(api, problem, sendgrid, changed, place):
     answer = api.post("/connections", BODY | {"values": sendgrid.values} | changed)
     document = problem(answer, 422, "invalid")
     assert place in {fault["pointer"] for fault in document["errors"]}

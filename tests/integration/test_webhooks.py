@@ -169,7 +169,7 @@ def test_methods_are_answered_as_each_kind_expects(hooks):
     assert hooks.api.client.head("/webhooks/mandrill/old").status_code == 200
 
 
-def test_too_large_a_body_is_refused(hooks):
+def test_body_that_is_too_large_is_refused(hooks):
     request = (b"[" + b" " * MAX_BODY_BYTES + b"]", {"Content-Type": "application/json"})
     assert hooks.post(SENDGRID, request).status_code == 413
 

@@ -156,7 +156,7 @@ class RefusedQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReplayDocument(Struct, frozen=True):
-    """What became of a refused event that was replayed; `reasons` are those of a new refusal."""
+    """Outcome of a refused event that was replayed; `reasons` are those of a new refusal."""
 
     recorded: int
     repeated: int
@@ -215,7 +215,7 @@ def create_connection(services: Services, body: ConnectionRequest) -> OperationR
 @operations("GET", _PATH, scope="manage", answers={200: ConnectionDocument}, refusals=(NotFound,))
 def read_connection(services: Services, connection: str) -> OperationResponse:
     """Read a connection's state: its last events, its counts, its last rejection."""
-    return _found(services.connections.find(connection))
+    return _respond(services.connections.find(connection))
 
 
 @operations(
@@ -238,7 +238,7 @@ def change_connection(
         at=services.engine.clock(),
         by=caller(),
     )
-    return _found(changed)
+    return _respond(changed)
 
 
 @operations(
@@ -251,7 +251,7 @@ def change_connection(
 def pause_connection(services: Services, connection: str) -> OperationResponse:
     """Pause a connection: its sender is asked to come again, for as long as it does that."""
     at, by = services.engine.clock(), caller()
-    return _found(services.connections.set_paused(connection, paused=True, at=at, by=by))
+    return _respond(services.connections.set_paused(connection, paused=True, at=at, by=by))
 
 
 @operations(
@@ -264,7 +264,7 @@ def pause_connection(services: Services, connection: str) -> OperationResponse:
 def resume_connection(services: Services, connection: str) -> OperationResponse:
     """Take events of a paused connection again."""
     at, by = services.engine.clock(), caller()
-    return _found(services.connections.set_paused(connection, paused=False, at=at, by=by))
+    return _respond(services.connections.set_paused(connection, paused=False, at=at, by=by))
 
 
 @operations(
@@ -354,7 +354,7 @@ def replay_refused_event(services: Services, connection: str, refusal_id: int) -
     return OperationResponse(ReplayDocument.from_outcome(outcome))
 
 
-def _found(connection: Connection) -> OperationResponse:
+def _respond(connection: Connection) -> OperationResponse:
     return OperationResponse(ConnectionDocument.from_connection(connection))
 
 

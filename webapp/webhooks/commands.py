@@ -91,8 +91,8 @@ def list_command(database: str) -> None:
         connections = store.connections.all()
     heads = ("key", "kind", "state", "last event", "counted", "waiting", "refused", "rejected")
     table = Table(*heads, box=None)
-    for each in connections:
-        table.add_row(*_row(each))
+    for row in map(_row, connections):
+        table.add_row(*row)
     console = Console(markup=False, emoji=False)
     if not console.is_terminal:  # for programs: one line a connection, nothing cut
         console = Console(width=_WIDE, markup=False, emoji=False)
@@ -202,8 +202,10 @@ def _values(kind: ConnectionKind, secret: str | None, pairs: Sequence[str]) -> d
         return values
     names = [field.name for field in kind.fields if field.secret]
     if len(names) != 1:
-        known = ", ".join(names) or "none"
-        raise click.UsageError(f"{kind.name} has not one secret ({known}); use --value FIELD=VALUE")
+        listed = ", ".join(names) or "none"
+        raise click.UsageError(
+            f"{kind.name} has not one secret ({listed}); use --value FIELD=VALUE"
+        )
     text = sys.stdin.readline().rstrip("\n") if secret == _STDIN else secret
     return {**values, names[0]: text}
 

@@ -132,8 +132,8 @@ def value_faults(fields: tuple[ConnectionField, ...], values: Mapping[str, str])
     by_name = {field.name: field for field in fields}
     faults = []
     for name in values.keys() - by_name.keys():
-        known = ", ".join(by_name) or "none"
-        faults.append(Fault(pointer("values", name), f"is no field of it; there is {known}"))
+        listed = ", ".join(by_name) or "none"
+        faults.append(Fault(pointer("values", name), f"is no field of it; there is {listed}"))
     for name, field in by_name.items():
         value = values.get(name, "")
         detail = None

@@ -81,7 +81,7 @@ def test_secret_that_we_make_is_shown_once(admin, password):
         ({"password": "wrong"}, "password-error"),
     ],
 )
-def test_what_does_not_fit_stands_beside_its_field(site, admin, typed, changed, place):
+def test_value_that_does_not_fit_is_told_beside_its_field(site, admin, typed, changed, place):
     answer = admin.post(NEW, typed | changed)
     assert answer.status_code == 422
     assert f'id="{place}"' in answer.text

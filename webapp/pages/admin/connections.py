@@ -33,7 +33,7 @@ _EVENT_PAIR = re.compile(r"[:=]")
 _MARKDOWN = re.compile(r"`(?P<code>[^`]+)`|\*\*(?P<strong>[^*]+)\*\*|\[(?P<label>[^]]+)\]\([^)]*\)")
 
 
-class Check(Struct, frozen=True):
+class ConnectionCheck(Struct, frozen=True):
     """One check of a connection: whether it is passed, None while that is open, and what it is."""
 
     passed: bool | None
@@ -97,14 +97,14 @@ def connection(connection_key: str) -> ResponseReturnValue:
 def change_connection(connection_key: str) -> ResponseReturnValue:
     """Change the values of a connection that are not secret."""
     store = services().connections
-    found = store.find(connection_key)
+    connection = store.find(connection_key)
     try:
         metrics = _typed_metrics()
-        values = _typed_values(connection_kind(found.kind), secret=False)
+        values = _typed_values(connection_kind(connection.kind), secret=False)
         at, by = services().engine.clock(), person().email
         configure_connection(store, connection_key, values, metrics=metrics, at=at, by=by)
     except InvalidInput as error:
-        return _page(found, errors=_by_field(error.faults)), 422
+        return _page(connection, errors=_by_field(error.faults)), 422
     flash("Saved.")
     return redirect(url_for("pages.connection", connection_key=connection_key))
 
@@ -113,14 +113,14 @@ def change_connection(connection_key: str) -> ResponseReturnValue:
 @needs("admin")
 def check_connection(connection_key: str) -> ResponseReturnValue:
     """Check a connection: its secrets, its address, and what has arrived."""
-    found = services().connections.find(connection_key)
-    kind = connection_kind(found.kind)
+    connection = services().connections.find(connection_key)
+    kind = connection_kind(connection.kind)
     return render_template(
         "admin/check_connection.html",
-        connection=found,
+        connection=connection,
         kind=kind,
-        address=receiver().address(found),
-        checks=_checks(found, kind),
+        address=receiver().address(connection),
+        checks=_checks(connection, kind),
         tab="connections",
     )
 
@@ -157,11 +157,11 @@ def confirm_rotate_connection(connection_key: str) -> ResponseReturnValue:
 def rotate_connection_secrets(connection_key: str) -> ResponseReturnValue:
     """Give a connection new secrets."""
     store = services().connections
-    found = store.find(connection_key)
+    connection = store.find(connection_key)
     if not is_own_password(request.form.get("password", "")):
-        return _rotation_form(found, {"password": NOT_YOURS}), 422
+        return _rotation_form(connection, {"password": NOT_YOURS}), 422
     grace = request.form.get("grace", _DAY, type=int)
-    values = _typed_values(connection_kind(found.kind), secret=True)
+    values = _typed_values(connection_kind(connection.kind), secret=True)
     try:
         new = rotate_connection(
             store,
@@ -172,7 +172,7 @@ def rotate_connection_secrets(connection_key: str) -> ResponseReturnValue:
             by=person().email,
         )
     except InvalidInput as error:
-        return _rotation_form(found, _by_field(error.faults)), 422
+        return _rotation_form(connection, _by_field(error.faults)), 422
     return _page(new.connection, new=new)
 
 
@@ -180,8 +180,8 @@ def rotate_connection_secrets(connection_key: str) -> ResponseReturnValue:
 @needs("admin")
 def confirm_delete_connection(connection_key: str) -> ResponseReturnValue:
     """Ask before a connection is deleted."""
-    found = services().connections.find(connection_key)
-    return render_template("admin/delete_connection.html", connection=found, tab="connections")
+    connection = services().connections.find(connection_key)
+    return render_template("admin/delete_connection.html", connection=connection, tab="connections")
 
 
 @pages.post("/settings/connections/<key:connection_key>/delete")
@@ -198,12 +198,12 @@ def delete_connection(connection_key: str) -> ResponseReturnValue:
 def refused_event(connection_key: str, refusal_id: int) -> ResponseReturnValue:
     """Show what was sent as an event that did not fit."""
     store = services().connections
-    found = store.find(connection_key)
+    connection = store.find(connection_key)
     text = signal_text(store.refusal_body(connection_key, refusal_id))
     (refusal,) = store.refusals(connection_key, before=refusal_id + 1, limit=1)
     return render_template(
         "admin/refused_event.html",
-        connection=found,
+        connection=connection,
         refusal=refusal,
         text=text,
         tab="connections",
@@ -243,18 +243,18 @@ def _form(kind: ConnectionKind, errors: Mapping[str, str] | None = None) -> str:
 
 
 def _page(
-    found: Connection,
+    connection: Connection,
     *,
     new: NewConnection | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> str:
     before = request.args.get("before", type=int)
-    refusals = services().connections.refusals(found.key, before=before, limit=_PAGE + 1)
-    kind = connection_kind(found.kind)
-    address = receiver().address(found)
+    refusals = services().connections.refusals(connection.key, before=before, limit=_PAGE + 1)
+    kind = connection_kind(connection.kind)
+    address = receiver().address(connection)
     return render_template(
         "admin/connection.html",
-        connection=found,
+        connection=connection,
         kind=kind,
         labels={field.name: field.label for field in kind.fields},
         address=address,
@@ -264,7 +264,7 @@ def _page(
         limits=_markup(kind.limits),
         generated=new.generated if new else {},
         is_new=new is not None,
-        metrics_text="\n".join(f"{k} = {v}" for k, v in found.metrics.items()),
+        metrics_text="\n".join(f"{k} = {v}" for k, v in connection.metrics.items()),
         typed=request.form if errors else {},
         errors=errors or {},
         refusals=refusals[:_PAGE],
@@ -278,11 +278,11 @@ def _last(refusals: list[Refusal]) -> int:
     return refusals[_PAGE - 1].id
 
 
-def _rotation_form(found: Connection, errors: Mapping[str, str] | None = None) -> str:
-    kind = connection_kind(found.kind)
+def _rotation_form(connection: Connection, errors: Mapping[str, str] | None = None) -> str:
+    kind = connection_kind(connection.kind)
     return render_template(
         "admin/rotate_connection.html",
-        connection=found,
+        connection=connection,
         kind=kind,
         fields=[field for field in kind.fields if field.secret],
         graces=GRACES,
@@ -320,15 +320,15 @@ def _by_field(faults: tuple[Fault, ...]) -> dict[str, str]:
     return {names.get(f.pointer, f.pointer.replace("/values/", "value-")): f.detail for f in faults}
 
 
-def _checks(found: Connection, kind: ConnectionKind) -> list[Check]:
+def _checks(connection: Connection, kind: ConnectionKind) -> list[ConnectionCheck]:
     store, at = services().connections, services().engine.clock()
     checks = []
     try:
-        store.open(found.key, at=at)
-        checks.append(Check(passed=True, text="The secrets can be read."))
+        store.open(connection.key, at=at)
+        checks.append(ConnectionCheck(passed=True, text="The secrets can be read."))
     except NoEncryptionKey as error:
-        checks.append(Check(passed=False, text=f"The secrets cannot be read: {error}."))
-    encrypted = receiver().address(found).startswith("https://")
+        checks.append(ConnectionCheck(passed=False, text=f"The secrets cannot be read: {error}."))
+    encrypted = receiver().address(connection).startswith("https://")
     text = (
         "The address is encrypted (https)."
         if encrypted
@@ -337,22 +337,26 @@ def _checks(found: Connection, kind: ConnectionKind) -> list[Check]:
             " BANDITS_PUBLIC_URL to the address that they reach this server at."
         )
     )
-    checks.append(Check(passed=encrypted, text=text))
-    if found.paused:
-        checks.append(Check(passed=False, text="The connection is paused: resume it first."))
-    if found.rejected_at is not None and found.rejected_at > (found.delivered_at or 0.0):
-        text = f"The last delivery was refused: {found.rejection}."
-        checks.append(Check(passed=False, text=text))
-    elif found.delivered_at is None:
+    checks.append(ConnectionCheck(passed=encrypted, text=text))
+    if connection.paused:
+        checks.append(
+            ConnectionCheck(passed=False, text="The connection is paused: resume it first.")
+        )
+    if connection.rejected_at is not None and connection.rejected_at > (
+        connection.delivered_at or 0.0
+    ):
+        text = f"The last delivery was refused: {connection.rejection}."
+        checks.append(ConnectionCheck(passed=False, text=text))
+    elif connection.delivered_at is None:
         text = f"Nothing has arrived yet. Send a test event at {kind.label}, then check again."
-        checks.append(Check(passed=None, text=text))
+        checks.append(ConnectionCheck(passed=None, text=text))
     else:
-        checks.append(Check(passed=True, text="The last delivery was verified."))
-    if found.event_at is None:
+        checks.append(ConnectionCheck(passed=True, text="The last delivery was verified."))
+    if connection.event_at is None:
         text = "No event has named a decision yet: see “How a decision travels” for the field."
-        checks.append(Check(passed=None, text=text))
+        checks.append(ConnectionCheck(passed=None, text=text))
     else:
-        checks.append(Check(passed=True, text="Events name decisions of ours."))
+        checks.append(ConnectionCheck(passed=True, text="Events name decisions of ours."))
     return checks
 
 
