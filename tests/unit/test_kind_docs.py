@@ -21,7 +21,7 @@ def test_page_has_steps_fields_events_and_answers(name: str) -> None:
         assert f"| `{field.name}` |" in text
     for sent_name in kind.names:
         assert f"| {sent_name} |" in text
-    assert f"| the database is away for a moment | {429 if name == 'brevo' else 503} |" in text
+    assert f"| database not available: send it again | {429 if name == 'brevo' else 503} |" in text
     assert "bandits_decision" in kind.passing
 
 

@@ -20,25 +20,25 @@ _ADDRESS = "https://YOUR-SERVER/webhooks/{name}/KEY"
 _HEAD = """\
 # Connections
 
-A connection lets a mailer or a shop report events by itself: deliveries, opens, clicks, orders. It has a
-key, which you choose, and an address of its own, `/webhooks/KIND/KEY`. Everything that comes there is proved
-before it is read, counted once however often it comes, and never credited by guess: an event says which
-decision it is of by the id that you passed through with the email.
+A connection lets a mailer or a shop report events by itself: deliveries, opens, clicks, orders. You choose
+its key, and it gets an address of its own, `/webhooks/KIND/KEY`. Each delivery is verified before it is read,
+and each event counts once, however often it is sent. An event names its decision by the id that you sent along
+with the email.
 
-These pages are made from the code by `make docs`.
+`make docs` makes these pages from the code.
 
 | | kind | |
 |---|---|---|
 """
 _CAUSES = {
-    RefusalCause.SIGNATURE_MISSING: "the proof is missing",
-    RefusalCause.SIGNATURE_WRONG: "the proof is wrong",
-    RefusalCause.SIGNATURE_STALE: "the signature is too old",
-    RefusalCause.UNREADABLE: "the body cannot be read at all",
-    RefusalCause.TOO_LARGE: "the body is too large",
-    RefusalCause.MEDIA_TYPE: "the content type is another, or the body is compressed",
-    RefusalCause.METHOD: "the method is another",
-    RefusalCause.UNAVAILABLE: "the database is away for a moment",
+    RefusalCause.SIGNATURE_MISSING: "signature or password missing",
+    RefusalCause.SIGNATURE_WRONG: "signature or password wrong",
+    RefusalCause.SIGNATURE_STALE: "signature too old",
+    RefusalCause.UNREADABLE: "body not readable",
+    RefusalCause.TOO_LARGE: "body over 4 MB, or over 10,000 events",
+    RefusalCause.MEDIA_TYPE: "wrong content type, or compressed body",
+    RefusalCause.METHOD: "wrong method",
+    RefusalCause.UNAVAILABLE: "database not available: send it again",
 }
 
 
@@ -55,12 +55,12 @@ def kind_page(kind: ConnectionKind) -> str:
     """Write the page of one kind."""
     parts = [
         f"# {kind.label}\n\n{kind.purpose} The kind of connection is `{kind.name}`.",
-        f"## Set it up\n\n{_steps(kind)}",
-        f"## Pass the decision through\n\n{kind.passing}",
-        f"## What a connection needs\n\n{_fields(kind)}",
-        f"## What becomes of its events\n\n{_names(kind)}",
-        f"## How a delivery is proved\n\n{kind.proof}",
-        f"## What it is answered, and when it comes again\n\n{_answers(kind)}",
+        f"## Setup\n\n{_steps(kind)}",
+        f"## The decision's id\n\n{kind.passing}",
+        f"## Fields of the connection\n\n{_fields(kind)}",
+        f"## Events\n\n{_names(kind)}",
+        f"## Verification\n\n{kind.proof}",
+        f"## Answers and retries\n\n{_answers(kind)}",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -81,7 +81,7 @@ def _fields(kind: ConnectionKind) -> str:
         for field in kind.fields
     ]
     head = "| field | | | secret |\n|---|---|---|---|\n"
-    rotation = "While a secret is being changed, the one before it is still taken."
+    rotation = "After a change, the previous value is accepted for a while."
     return head + "\n".join(rows) + f"\n\n{rotation}"
 
 
@@ -91,15 +91,15 @@ def _names(kind: ConnectionKind) -> str:
         ours = f"`{name}`" if name in LISTED_EVENTS else name or "ignored"
         rows.append(f"| {sent_name} | {ours} |")
     table = "| sent | counted as |\n|---|---|\n" + "\n".join(rows)
-    rest = "Any other event is listed as refused, with its reason; the rest of its delivery counts."
+    rest = "Any other event is refused and listed with its reason. The rest of its delivery counts."
     return "\n\n".join(part for part in (table, rest, kind.limits) if part)
 
 
 def _answers(kind: ConnectionKind) -> str:
-    probes = "".join(f" A {method} request is answered 200 too." for method in kind.probes)
-    done = f"A delivery that was taken, also one that had come before, is answered 200.{probes}"
+    probes = "".join(f" So is a {method} request." for method in kind.probes)
+    done = f"A verified delivery is answered 200, also if it came before.{probes}"
     rows = [f"| {text} | {kind.answer(cause).status} |" for cause, text in _CAUSES.items()]
-    table = "| otherwise | status |\n|---|---|\n" + "\n".join(rows)
+    table = "| problem | status |\n|---|---|\n" + "\n".join(rows)
     return "\n\n".join((done, table, kind.retries))
 
 

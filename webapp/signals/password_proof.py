@@ -24,8 +24,8 @@ PASSWORD_FIELDS = (
     ),
 )
 PROOF = (
-    "A user name and a password (basic authentication), or the password as a bearer token. The"
-    " mailer signs nothing, so whoever knows the password can report events: keep it as a key."
+    "The mailer sends a user name and a password (basic authentication), or the password as a bearer"
+    " token. It signs nothing, so anyone who knows the password can report events: keep it secret."
 )
 
 

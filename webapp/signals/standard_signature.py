@@ -18,8 +18,8 @@ TOLERANCE = timedelta(minutes=5)
 _SHORTEST = 16  # bytes
 _BRANDS = ("webhook", "svix")
 PROOF = (
-    "An HMAC over the delivery's id, its time and the raw body (Standard Webhooks). A delivery"
-    " that is more than five minutes old is refused, since each retry is signed anew."
+    "The sender signs the delivery's id, its time and the raw body (HMAC, Standard Webhooks). A"
+    " signature older than five minutes is refused, because each retry has a new one."
 )
 
 

@@ -242,18 +242,16 @@ KIND = ConnectionKind(
         " emails are sent with, and tick Deliveries, Opens, Clicks, Bounces, Complaints, Rejects,"
         " Rendering failures and Subscriptions.",
     ),
-    passing="Send each email with the message tag `bandits_decision`, the decision's id"
-    ' (`"EmailTags": [{"Name": "bandits_decision", "Value": "…"}]`, or the header'
-    " `X-SES-MESSAGE-TAGS`); an email of several campaigns has `bandits_1`, `bandits_2` …. Amazon"
-    " takes letters, digits, `_` and `-` in a tag: an id of your own may have no others.",
-    proof="An RSA signature by Amazon's certificate, which this server fetches from"
-    " `sns.<region>.amazonaws.com` and keeps for a day, and the topic's ARN. The server has to reach"
-    " that host by HTTPS.",
-    retries="Amazon SNS delivers again three times, 20 seconds apart, when it is answered 5xx or not at"
-    " all. Give the subscription a delivery policy of more retries, up to an hour, which is the most"
-    " that Amazon takes.",
-    limits="Send one recipient a message: of opens and clicks of an email to several, Amazon does not"
-    " say whose they are.",
+    passing="Send each email with the message tag `bandits_decision`:"
+    ' `"EmailTags": [{"Name": "bandits_decision", "Value": "…"}]`, or the header'
+    " `X-SES-MESSAGE-TAGS`. An email of several campaigns has `bandits_1`, `bandits_2` …. Amazon allows"
+    " only letters, digits, `_` and `-` in a tag, so an id of your own must keep to them.",
+    proof="Amazon signs each message with a certificate (RSA). This server fetches it from"
+    " `sns.<region>.amazonaws.com`, so it needs outgoing HTTPS to that host. Messages of other topics"
+    " are refused.",
+    retries="Amazon SNS retries three times, 20 seconds apart, after a 5xx answer or none. Give the"
+    " subscription a delivery policy with more retries; Amazon allows up to an hour.",
+    limits="Send each message to one recipient. With several, Amazon does not say who opened or clicked.",
     names={
         **_NAMES,
         "Bounce of another type than Permanent": "",

@@ -138,14 +138,14 @@ KIND = ConnectionKind(
         "Tick Delivered, Opened, First opening, Proxy open, Unique proxy open, Clicked,"
         " Unsubscribed, Complaint, Hard bounce, Invalid email and Blocked.",
     ),
-    passing="Send each email with the header `X-Mailin-custom`, whose value is the decision's id; an"
-    " email of several campaigns has `bandits_1:…|bandits_2:…` there. An id of your own is written"
+    passing="Send each email with the header `X-Mailin-custom`, and the decision's id as its value. An email"
+    " of several campaigns has `bandits_1:…|bandits_2:…` there. Write an id of your own as"
     " `bandits_decision:…`.",
     proof=PROOF,
-    retries="Brevo delivers again after 10 minutes and 1, 2 and 8 hours where no answer came, or 429,"
-    " which is the answer while the database is away. After any other 4xx or 5xx it discards the event"
-    " for good: so change the password here, with the old one still valid, before you change it there.",
-    limits="Brevo does not tell the network address of who opens or clicks.",
+    retries="Brevo retries after 10 minutes and 1, 2 and 8 hours, but only after 429 or no answer. After any"
+    " other error it drops the event for good. So change the password here first, and at Brevo while"
+    " the old one is still accepted.",
+    limits="Brevo does not report the network address of an open or a click.",
     names={**_NAMES, **dict.fromkeys(sorted(_IGNORED), "")},
     verify=verify_password,
     parse=_parse,

@@ -130,13 +130,14 @@ KIND = ConnectionKind(
         "Add it for Delivered messages, Opens, Clicks, Unsubscribes, Spam complaints and Permanent"
         " failure.",
     ),
-    passing="Send each email with the variable `v:bandits_decision`, the decision's id; an email of"
-    " several campaigns has `v:bandits_1`, `v:bandits_2` ….",
-    proof="An HMAC over a time and a token in the body. The events themselves are not signed, so a"
-    " signature of more than a day ago is refused; Mailgun's own retries end before.",
-    retries="Mailgun delivers again after 5, 10 and 15 minutes and 1, 2 and 4 hours, until it is"
-    " answered 200, or 406, which means never again and is the answer to a body that cannot be read.",
-    limits="Webhooks of before 2018 (form posts) are not read. Machine opens are not told apart.",
+    passing="Send each email with the variable `v:bandits_decision`. An email of several campaigns has"
+    " `v:bandits_1`, `v:bandits_2` ….",
+    proof="Mailgun signs a timestamp and a token (HMAC), but not the event itself. So signatures older"
+    " than a day are refused; Mailgun's own retries end before that.",
+    retries="Mailgun retries after 5, 10 and 15 minutes and 1, 2 and 4 hours, until it gets 200. After 406"
+    " it never retries: that is the answer to a body that cannot be read.",
+    limits="Form posts of Mailgun's old webhooks (before 2018) are not supported. Machine opens are not"
+    " marked.",
     names={
         **{name: ours for name, ours in _NAMES.items() if name != "failed"},
         "failed, `severity` permanent": "bounce",

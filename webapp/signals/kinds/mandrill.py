@@ -132,8 +132,8 @@ def _bounce_class(item: Any) -> BounceClass | None:
 KIND = ConnectionKind(
     name="mandrill",
     label="Mandrill (Mailchimp Transactional)",
-    purpose="Events of emails that Mailchimp Transactional sends for you; campaigns of Mailchimp"
-    " Marketing have no such webhooks.",
+    purpose="Events of emails that Mailchimp Transactional sends for you. Mailchimp Marketing has no such"
+    " webhooks.",
     fields=(
         ConnectionField(
             name="webhook_key",
@@ -155,14 +155,14 @@ KIND = ConnectionKind(
         " Message is marked as spam, Message bounced and Message is rejected.",
         "Copy the webhook's key into the connection.",
     ),
-    passing="Send each email with the metadata `bandits_decision`, the decision's id"
-    ' (`"metadata": {"bandits_decision": "…"}`, or `recipient_metadata` where a message has several'
-    " recipients); an email of several campaigns has `bandits_1`, `bandits_2` ….",
-    proof="An HMAC over the webhook's address and the form, which only Mailchimp can make. An old one"
-    " is taken, since it has no time.",
-    retries="Mailchimp delivers a batch again until it is answered 200. It tries a new webhook by a"
-    " HEAD request and by an empty batch.",
-    limits="Machine opens are not told apart, and times are whole seconds.",
+    passing="Send each email with the metadata `bandits_decision`:"
+    ' `"metadata": {"bandits_decision": "…"}`, or `recipient_metadata` for a message to several'
+    " recipients. An email of several campaigns has `bandits_1`, `bandits_2` ….",
+    proof="Mailchimp signs the webhook's URL and the form (HMAC). Old signatures are accepted, because"
+    " they carry no time.",
+    retries="Mailchimp retries a batch until it gets 200. It tests a new webhook with a HEAD request and an"
+    " empty batch.",
+    limits="Machine opens are not marked.",
     names={**_NAMES, **dict.fromkeys(sorted(_IGNORED), "")},
     verify=_verify,
     parse=_parse,

@@ -174,13 +174,14 @@ KIND = ConnectionKind(
         "Tick Email Open Event, Page Hit Event and Contact Channel Subscription Change Event, and save.",
     ),
     passing="Write the decision's id into a custom field of the contact with the alias"
-    " `bandits_decision`; several campaigns have `bandits_1`, `bandits_2` …. The field holds the"
-    " newest decision: a late click on an earlier email counts for that one.",
-    proof="An HMAC over the raw body by the secret. An old one is taken, since it has no time.",
-    retries="Mautic sends again only where no answer came. After any answer, an error too, the events"
-    " are gone, and after 100 errors in a row it switches the webhook off.",
-    limits="Of an email's opens the first counts. Mautic tells no network address, and reports bounces"
-    " only as a change of the contact's channel.",
+    " `bandits_decision`. For several campaigns use `bandits_1`, `bandits_2` …. The field holds the"
+    " newest decision, so a late click on an earlier email counts for the newest.",
+    proof="Mautic signs the raw body with the secret (HMAC). Old signatures are accepted, because they"
+    " carry no time.",
+    retries="Mautic retries only if it got no answer. After any answer, also an error, the events are gone."
+    " After 100 errors in a row it switches the webhook off.",
+    limits="Only the first open of an email counts. Mautic reports no network address, and a bounce only"
+    " as a change of the contact's email channel.",
     names={
         _OPEN: "open",
         f"{_HIT} from a link of an email": "click",

@@ -137,14 +137,13 @@ KIND = ConnectionKind(
         "Under basic authentication, put in the connection's user name and password.",
         "Tick Open, Click, Delivery, Bounce, Spam Complaint and Subscription Change, and save.",
     ),
-    passing="Send each email with the metadata `bandits_decision`, the decision's id"
-    ' (`"Metadata": {"bandits_decision": "…"}`); an email of several campaigns has `bandits_1`,'
-    " `bandits_2` …. Postmark shortens or refuses long values: leave the id to Bandits, whose ids have"
-    " 36 characters.",
+    passing="Send each email with the metadata `bandits_decision`:"
+    ' `"Metadata": {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`,'
+    " `bandits_2` …. Postmark limits the length of values; our own ids (36 characters) fit.",
     proof=PROOF,
-    retries="Postmark delivers again for about ten hours, until it is answered 200, or 403, which is"
-    " never the answer here.",
-    limits="Machine opens are not told apart.",
+    retries="Postmark retries for about ten hours until it gets 200. After 403 it stops, so 403 is never"
+    " answered here.",
+    limits="Machine opens are not marked.",
     names={
         **{name: ours for name, ours in _NAMES.items() if name not in {"SubscriptionChange", "Bounce"}},
         "SubscriptionChange by the recipient (`ManualSuppression`)": "unsubscribe",

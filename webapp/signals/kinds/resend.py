@@ -151,15 +151,16 @@ KIND = ConnectionKind(
         " email.complained, email.failed, email.suppressed and contact.updated.",
         "Copy the signing secret into the connection.",
     ),
-    passing="Send each email with the tag `bandits_decision`, the decision's id"
-    ' (`"tags": [{"name": "bandits_decision", "value": "…"}]`); an email of several campaigns has'
-    " `bandits_1`, `bandits_2` …. Resend takes letters, digits, `_` and `-` in a tag: an id of your own"
-    " may have no others.",
+    passing="Send each email with the tag `bandits_decision`:"
+    ' `"tags": [{"name": "bandits_decision", "value": "…"}]`. An email of several campaigns has'
+    " `bandits_1`, `bandits_2` …. Resend allows only letters, digits, `_` and `-` in a tag, so an id of"
+    " your own must keep to them.",
     proof=PROOF,
-    retries="Resend delivers again after 5 seconds, 5 and 30 minutes and 2, 5, 10 and 10 hours, signed"
-    " anew each time, until it is answered 2xx.",
-    limits="Resend does not tell who opened, by which agent or from where, so that machine opens are"
-    " not told apart. Send one recipient an email: of several it is not said whose event it is.",
+    retries="Resend retries after 5 seconds, 5 and 30 minutes and 2, 5, 10 and 10 hours, until it gets a"
+    " 2xx answer. Each retry has a new signature.",
+    limits="Machine opens cannot be recognised, because Resend reports neither agent nor network address"
+    " of an open. Send each email to one recipient; with several, Resend does not say whose event it"
+    " is.",
     names={
         **{name: ours for name, ours in _NAMES.items() if name != "contact.updated"},
         "email.bounced of the type Transient or Undetermined": "",

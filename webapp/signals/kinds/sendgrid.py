@@ -166,12 +166,12 @@ KIND = ConnectionKind(
         " Unsubscribes.",
         "Turn on Signed Event Webhook, save, and copy the verification key into the connection.",
     ),
-    passing="Send each email with the custom argument `bandits_decision`, the decision's id"
-    ' (`"custom_args": {"bandits_decision": "…"}`); an email of several campaigns has'
-    " `bandits_1`, `bandits_2` ….",
-    proof="An ECDSA signature over the timestamp and the raw body, which only SendGrid can make."
-    " An old one is taken, since SendGrid comes again for a day.",
-    retries="SendGrid delivers again for 24 hours, at growing intervals, until it is answered 2xx.",
+    passing="Send each email with the custom argument `bandits_decision`:"
+    ' `"custom_args": {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`,'
+    " `bandits_2` ….",
+    proof="SendGrid signs the timestamp and the raw body with its own key (ECDSA). Old signatures are"
+    " accepted, because SendGrid retries for a day.",
+    retries="SendGrid retries for 24 hours, at growing intervals, until it gets a 2xx answer.",
     names={
         **_NAMES,
         "open with `sg_machine_open`": "machine_open",

@@ -70,8 +70,8 @@ def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
 KIND = ConnectionKind(
     name="standard_webhooks",
     label="Shop or own system (Standard Webhooks)",
-    purpose="Orders, refunds and any other events that your shop, or a program of your own, signs as"
-    " [Standard Webhooks](https://www.standardwebhooks.com) asks for.",
+    purpose="Orders, refunds and other events from your shop or your own program, signed as"
+    " [Standard Webhooks](https://www.standardwebhooks.com).",
     fields=(
         ConnectionField(
             name="signing_secret",
@@ -91,13 +91,12 @@ KIND = ConnectionKind(
         "Sign it by a library of Standard Webhooks: headers `webhook-id`, the same whenever an event is"
         " sent again, `webhook-timestamp` and `webhook-signature`.",
     ),
-    passing="`data.bandits_decision` is the decision's id, `data.bandits_1`, `data.bandits_2` … are"
-    " those of an email of several campaigns; or `data.message_id`, `data.subject_id` or `data.email`"
-    " say whom it is of. `data.value` is the amount of an order or refund, 1 unless given, and"
-    " `data.url` the address that was clicked.",
+    passing="`data.bandits_decision` is the decision's id. An event of an email of several campaigns has"
+    " `data.bandits_1`, `data.bandits_2` …. `data.value` is the amount of an order or refund, 1 if"
+    " missing. `data.message_id`, `data.subject_id`, `data.email` and `data.url` are optional.",
     proof=PROOF,
-    retries="The sender should send again, signed anew and with the same `webhook-id`, until it is"
-    " answered 2xx.",
+    retries="The sender should retry until it gets a 2xx answer, with a new signature and the same"
+    " `webhook-id`.",
     names={**{name: name for name in LISTED_EVENTS}, "a metric of the campaign": "that metric"},
     verify=verify_standard_signature,
     parse=_parse,
