@@ -92,7 +92,8 @@ class TestConnections:
         assert only.connections.refusal_body("mailer", kept.id) == b"who: ann"
         with only.database.reading() as transaction:
             columns = (connections.c.secrets, connections.c.previous_secrets, refusals.c.body)
-            sealed = transaction.execute(select(*columns)).one()
+            query = select(*columns).where(refusals.c.connection_id == connections.c.id)
+            sealed = transaction.execute(query).one()
         assert not any(b"ann" in value or b"new" in value for value in sealed)
         only.close()
 
