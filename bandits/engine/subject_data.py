@@ -42,7 +42,7 @@ def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> Su
 
 
 def _read_signals(store: Store, subject_id: str, first: SubjectPage) -> list[SubjectSignal]:
-    """Read a subject's signals, by the ids of its decisions; the first page may have all of them."""
+    """Read a subject's signals, by the ids of its decisions: the first page may have them all."""
     ids = [stored.id for stored in first.decisions]
     if first.next is not None:
         ids = list(chain.from_iterable(store.subjects.subject_decisions(subject_id).values()))

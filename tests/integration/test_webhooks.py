@@ -84,7 +84,7 @@ def test_delivery_sets_no_cookie_and_needs_no_form(hooks):
 
 def test_bad_event_leaves_its_batch_alone(hooks):
     made = hooks.api.choose()["decision_id"]
-    unreadable = {"event": "click", "sg_event_id": "x", "bandits_decision": made}
+    unreadable = {"event": "nonsense", "sg_event_id": "x", "bandits_decision": made}
     events = [hooks.event(made, timestamp="?"), unreadable, 7, hooks.event(made, "open")]
     assert hooks.post(SENDGRID, hooks.signed(*events)).status_code == 200
     assert [e.metric for e in hooks.api.engine.store.log.events(made)] == ["open"]
