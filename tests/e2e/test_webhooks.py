@@ -13,7 +13,6 @@ import pytest
 
 from storage import open_store
 from tests.patience import LIMIT_SECONDS, wait_until
-from tests.senders import STRANGER
 from tests.webhook_senders import Mailer, Request, Shop, sendgrid_event
 
 CAMPAIGN = {
@@ -129,59 +128,6 @@ def test_every_event_counts_once_whatever_happens(start_server, url) -> None:
     assert "Traceback" not in server.log.read_text()
     verified = server.bandits("verify", check=False)
     assert verified.returncode == 0, verified.stdout + verified.stderr
-
-
-def test_commands_add_list_pause_rotate_encrypt_and_delete(server, tmp_path) -> None:
-    sendgrid, key = Mailer(), "k" * 40
-    (secret,) = sendgrid.values.values()
-    added = server.bandits("connection", "add", "sendgrid", "commands", "--secret", secret)
-    assert added.stdout == "/webhooks/sendgrid/commands\n"
-    assert "unencrypted" in added.stderr
-    address = f"{server.url}/webhooks/sendgrid/commands"
-
-    def deliver() -> int:
-        body, headers = sendgrid.request([], at=time.time())
-        return httpx.post(address, content=body, headers=headers, timeout=LIMIT_SECONDS).status_code
-
-    assert deliver() == 200
-    server.bandits("connection", "pause", "commands")
-    assert wait_until(deliver, "pause", lambda status: status == 503)
-    (line,) = [
-        each
-        for each in server.bandits("connection", "list").stdout.splitlines()
-        if each.split()[0] == "commands"
-    ]
-    assert line.split()[1:3] == ["sendgrid", "paused"]
-    assert secret not in line
-    server.bandits("connection", "resume", "commands")
-    assert wait_until(deliver, "resumption", lambda status: status == 200)
-
-    old, sendgrid = sendgrid, Mailer(number=STRANGER)
-    (fresh,) = sendgrid.values.values()
-    server.bandits("connection", "rotate", "commands", "--secret", "-", input=fresh + "\n")
-    assert wait_until(deliver, "rotation", lambda status: status == 200)
-    sendgrid = old
-    assert deliver() == 200
-    shop = server.bandits("connection", "add", "standard_webhooks", "made").stdout.splitlines()
-    assert shop[1].startswith("signing_secret: whsec_")
-    refused = server.bandits("connection", "encrypt", check=False)
-    assert (refused.returncode, "BANDITS_ENCRYPTION_KEY is not set" in refused.stderr) == (2, True)
-    for wrong in (
-        ["add", "sendgrid", "commands", "--secret", secret],
-        ["add", "sendgrid", "other", "--secret", "x"],
-        ["add", "pigeon", "other"],
-        ["add", "sendgrid", "other", "--value", "nothing"],
-        ["pause", "nobody"],
-        ["delete", "nobody", "--yes"],
-    ):
-        failed = server.bandits("connection", *wrong, check=False)
-        assert failed.returncode == 2, wrong
-        assert "Traceback" not in failed.stderr
-        assert secret not in failed.stdout + failed.stderr
-    assert key not in server.log.read_text()
-    server.bandits("connection", "delete", "commands", input="y\n")
-    server.bandits("connection", "delete", "made", "--yes")
-    assert wait_until(deliver, "deletion", lambda status: status == 404)
 
 
 def test_server_with_a_key_keeps_secrets_encrypted(start_server, sqlite) -> None:

@@ -3,13 +3,13 @@
 import re
 from collections.abc import Mapping
 
+import msgspec
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from markupsafe import Markup, escape
 from msgspec import Struct
 
 from bandits.errors import AlreadyExists, Fault, InvalidInput, NotFound
-from bandits.rewards import LISTED_EVENTS
 from storage.connections import Connection, NoEncryptionKey, Refusal
 from webapp.pages import pages
 from webapp.pages.access import needs, person
@@ -49,6 +49,7 @@ def connections() -> ResponseReturnValue:
         "admin/connections.html",
         connections=store.all(),
         kinds=connection_kinds(),
+        purposes={name: _markup(kind.purpose) for name, kind in connection_kinds().items()},
         encrypts=store.encrypts,
         tab="connections",
     )
@@ -199,7 +200,7 @@ def refused_event(connection_key: str, refusal_id: int) -> ResponseReturnValue:
     """Show what was sent as an event that did not fit."""
     store = services().connections
     connection = store.find(connection_key)
-    text = signal_text(store.refusal_body(connection_key, refusal_id))
+    text = _readable(signal_text(store.refusal_body(connection_key, refusal_id)))
     (refusal,) = store.refusals(connection_key, before=refusal_id + 1, limit=1)
     return render_template(
         "admin/refused_event.html",
@@ -234,10 +235,10 @@ def _form(kind: ConnectionKind, errors: Mapping[str, str] | None = None) -> str:
     return render_template(
         "admin/new_connection.html",
         kind=kind,
+        purpose=_markup(kind.purpose),
         typed=request.form,
         errors=errors or {},
         encrypts=services().connections.encrypts,
-        events=list(LISTED_EVENTS),
         tab="connections",
     )
 
@@ -353,11 +354,19 @@ def _checks(connection: Connection, kind: ConnectionKind) -> list[ConnectionChec
     else:
         checks.append(ConnectionCheck(passed=True, text="The last delivery was verified."))
     if connection.event_at is None:
-        text = "No event has named a decision yet: see “How a decision travels” for the field."
+        text = "No event has named a decision yet: see “Add the decision to each email”."
         checks.append(ConnectionCheck(passed=None, text=text))
     else:
         checks.append(ConnectionCheck(passed=True, text="Events name decisions of ours."))
     return checks
+
+
+def _readable(text: str) -> str:
+    """Indent a JSON text; another one stays as it is."""
+    try:
+        return msgspec.json.format(text)
+    except msgspec.DecodeError:
+        return text
 
 
 def _markup(text: str) -> Markup:
