@@ -20,10 +20,10 @@ _ADDRESS = "https://YOUR-SERVER/webhooks/{name}/KEY"
 _HEAD = """\
 # Connections
 
-A connection lets a mailer or a shop report events by itself: deliveries, opens, clicks, orders. You choose
-its key, and it gets an address of its own, `/webhooks/KIND/KEY`. Each delivery is verified before it is read,
-and each event counts once, however often it is sent. An event names its decision by the id that you sent along
-with the email.
+A connection lets a mailer or a shop report events by itself: deliveries, opens, clicks, orders. You
+choose its key, and it gets an address of its own, `/webhooks/KIND/KEY`. Each delivery is verified
+before it is read, and each event counts once, however often it is sent. An event names its decision
+by the id that you sent along with the email.
 
 `make docs` makes these pages from the code.
 
@@ -98,9 +98,13 @@ def _names(kind: ConnectionKind) -> str:
 def _answers(kind: ConnectionKind) -> str:
     probes = "".join(f" So is a {method} request." for method in kind.probes)
     done = f"A verified delivery is answered 200, also if it came before.{probes}"
-    rows = [f"| {text} | {kind.answer(cause).status} |" for cause, text in _CAUSES.items()]
+    rows = [
+        f"| {text} | {kind.answer(cause).status} |"
+        for cause, text in _CAUSES.items()
+        if cause is not RefusalCause.SIGNATURE_STALE or kind.oldest is not None
+    ]
     table = "| problem | status |\n|---|---|\n" + "\n".join(rows)
-    return "\n\n".join((done, table, kind.retries))
+    return f"{done}\n\n{table}\n\n{kind.retries}"
 
 
 def main(arguments: list[str]) -> None:

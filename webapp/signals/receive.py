@@ -4,7 +4,7 @@ from datetime import datetime
 
 from webapp.signals.certificates import CertificateCache
 from webapp.signals.connection_kind import ConnectionKind, FieldValues, ProofContext
-from webapp.signals.delivery import MAX_BODY_BYTES, RefusalCause, Delivery, DeliveryRefused
+from webapp.signals.delivery import MAX_BODY_BYTES, Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.signal_event import SignalBatch
 
 
