@@ -11,7 +11,7 @@ from secrets import token_hex
 from msgspec import Struct
 
 from webapp.signals.certificates import CertificateCache
-from webapp.signals.delivery import JSON, Delivery, RefusalCause
+from webapp.signals.delivery import JSON, MAX_BODY_BYTES, Delivery, RefusalCause
 from webapp.signals.signal_event import SignalBatch
 
 # By field, the values that hold: the newest, then those that a rotation leaves for a while.
@@ -102,6 +102,7 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
         parse: reads a proved delivery; it takes no notice of time, so that a delivery may be read
             again years later.
         media_types: content types that the sender uses.
+        max_body_bytes: the most that is read; less where a body has to be decoded to be proved.
         probes: methods other than POST by which the sender tries the address; success without more.
         statuses: by cause, where the sender expects another status than most do.
         retry_after_seconds: told with "come again".
@@ -122,6 +123,7 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
     limits: str = ""
     oldest: timedelta | None = None
     media_types: tuple[str, ...] = (JSON,)
+    max_body_bytes: int = MAX_BODY_BYTES
     probes: tuple[str, ...] = ()
     statuses: Mapping[RefusalCause, int] = {}
     retry_after_seconds: int = 60

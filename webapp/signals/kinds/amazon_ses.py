@@ -263,13 +263,16 @@ KIND = ConnectionKind(
         " clicked."
     ),
     names={
-        **_NAMES,
-        "Bounce of another type than Permanent": "",
+        **{name: ours for name, ours in _NAMES.items() if name not in {"Subscription", "Bounce"}},
         "Complaint `OnAccountSuppressionList`": "bounce",
-        "Subscription without `unsubscribeAll`": "",
+        "Bounce `Permanent`": "bounce",
+        "Bounce, any other": "",
+        "Subscription with `unsubscribeAll`": "unsubscribe",
+        "Subscription, any other": "",
         **dict.fromkeys(sorted(_IGNORED), ""),
     },
     verify=_verify,
     parse=_parse,
     media_types=("text/plain", JSON),
+    max_body_bytes=1024 * 1024,  # a message of SNS has 256 kB at most, and is escaped within a text
 )

@@ -161,6 +161,7 @@ KIND = ConnectionKind(
     verify=_verify,
     parse=_parse,
     oldest=OLDEST,
+    max_body_bytes=256 * 1024,
     statuses={
         RefusalCause.UNREADABLE: NEVER_AGAIN,
         RefusalCause.TOO_LARGE: NEVER_AGAIN,
