@@ -269,9 +269,13 @@ AMAZON = Sender(
     key=amazon_key,
     deliver=amazon_deliver,
     samples={
-        "delivered": Sample(amazon_item("Delivery", delivery={"recipients": [PERSON]}), "delivered"),
+        "delivered": Sample(
+            amazon_item("Delivery", delivery={"recipients": [PERSON]}), "delivered"
+        ),
         "open": Sample(amazon_item("Open", open=AMAZON_SEEN), "open", OPENED),
-        "click": Sample(amazon_item("Click", click={**AMAZON_SEEN, "link": LINK}), "click", CLICKED),
+        "click": Sample(
+            amazon_item("Click", click={**AMAZON_SEEN, "link": LINK}), "click", CLICKED
+        ),
         "unsubscribe": Sample(
             amazon_item(
                 "Subscription", subscription={"newTopicPreferences": {"unsubscribeAll": True}}
@@ -279,7 +283,9 @@ AMAZON = Sender(
             "unsubscribe",
         ),
         "complaint": Sample(
-            amazon_item("Complaint", complaint={"complainedRecipients": [{"emailAddress": PERSON}]}),
+            amazon_item(
+                "Complaint", complaint={"complainedRecipients": [{"emailAddress": PERSON}]}
+            ),
             "complaint",
         ),
         "complaint of long ago": Sample(
@@ -482,9 +488,7 @@ POSTMARK = Sender(
             "bounce",
             {"bounce": "content"},
         ),
-        "spam notice": Sample(
-            postmark_bounce("SpamNotification"), "bounce", {"bounce": "content"}
-        ),
+        "spam notice": Sample(postmark_bounce("SpamNotification"), "bounce", {"bounce": "content"}),
         "unsubscribe as a bounce": Sample(postmark_bounce("Unsubscribe"), "unsubscribe"),
         "soft bounce": Sample(postmark_bounce("SoftBounce"), None),
         "suppressed after a bounce": Sample(
@@ -752,9 +756,7 @@ RESEND = Sender(
         "suppressed": Sample(resend_item("email.suppressed"), "bounce", {"bounce": "address"}),
         "failed": Sample(resend_item("email.failed"), "bounce"),
         "tags as a list": Sample(
-            resend_item(
-                "email.opened", tags=[{"name": "bandits_decision", "value": DECISION}]
-            ),
+            resend_item("email.opened", tags=[{"name": "bandits_decision", "value": DECISION}]),
             "open",
         ),
         "unsubscribe": Sample(

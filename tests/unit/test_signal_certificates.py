@@ -29,7 +29,9 @@ from webapp.signals.receive import receive
 from webapp.signals.signal_event import SignalBatch
 
 AMAZON = connection_kind("amazon_ses")
-CONFIRMATION = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=a:b&Token=2f3"
+CONFIRMATION = (
+    "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=a:b&Token=2f3"
+)
 ITEM = amazon_item("Open", open={})
 
 
@@ -128,7 +130,9 @@ def test_certificate_of_a_look_alike_is_never_fetched(address: str) -> None:
     assert web.fetched == []
 
 
-@pytest.mark.parametrize("region", ["us-east-1", "ap-southeast-2", "us-gov-west-1", "us-iso-east-1"])
+@pytest.mark.parametrize(
+    "region", ["us-east-1", "ap-southeast-2", "us-gov-west-1", "us-iso-east-1"]
+)
 def test_certificates_of_amazons_regions_are_taken(region: str) -> None:
     assert CERTIFICATE_ADDRESS.fullmatch(f"https://sns.{region}.amazonaws.com{PATH}")
     assert CONFIRMATION_ADDRESS.fullmatch(

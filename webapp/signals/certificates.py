@@ -9,9 +9,9 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from webapp.signals.delivery import DeliveryRefused, RefusalCause
 
-# GET of an https address that was checked before: the body of a 200 of at most `MAX_BYTES`. It follows
-# no redirect, reaches public addresses only, ends within seconds, and raises OSError where any of
-# that fails.
+# GET of an https address that was checked before: the body of a 200 of at most `MAX_BYTES`. It
+# follows no redirect, reaches public addresses only, ends within seconds, and raises OSError where
+# any of that fails.
 Fetch = Callable[[str], bytes]
 
 MAX_BYTES = 64 * 1024

@@ -5,13 +5,13 @@ texts; `receive` works with its functions.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from secrets import token_hex
 
 from msgspec import Struct
 
 from webapp.signals.certificates import CertificateCache
-from webapp.signals.delivery import JSON, RefusalCause, Delivery
+from webapp.signals.delivery import JSON, MAX_BODY_BYTES, Delivery, RefusalCause
 from webapp.signals.signal_event import SignalBatch
 
 # By field, the values that hold: the newest, then those that a rotation leaves for a while.
@@ -58,7 +58,7 @@ class ConnectionField(Struct, frozen=True, kw_only=True):
 
 
 class DeliveryAnswer(Struct, frozen=True):
-    """DeliveryAnswer to a delivery: a status and headers; its body is for people and may say anything."""
+    """Answer to a delivery: a status and headers; its body is for people."""
 
     status: int
     headers: Mapping[str, str]
@@ -96,11 +96,13 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
         retries: what the sender does when it is not answered as it expects.
         proof: how a delivery is proved.
         limits: what the sender does not tell, in Markdown; may be empty.
+        oldest: the age from which a signature is refused; None where it never is.
         names: the sender's names of events, and what becomes of each; for people.
         verify: returns if a delivery is the sender's, else raises `DeliveryRefused`.
         parse: reads a proved delivery; it takes no notice of time, so that a delivery may be read
             again years later.
         media_types: content types that the sender uses.
+        max_body_bytes: the most that is read; less where a body has to be decoded to be proved.
         probes: methods other than POST by which the sender tries the address; success without more.
         statuses: by cause, where the sender expects another status than most do.
         retry_after_seconds: told with "come again".
@@ -119,7 +121,9 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
     verify: Callable[[Delivery, FieldValues, ProofContext], None]
     parse: Callable[[Delivery], SignalBatch]
     limits: str = ""
+    oldest: timedelta | None = None
     media_types: tuple[str, ...] = (JSON,)
+    max_body_bytes: int = MAX_BODY_BYTES
     probes: tuple[str, ...] = ()
     statuses: Mapping[RefusalCause, int] = {}
     retry_after_seconds: int = 60

@@ -1,4 +1,4 @@
-"""Fields of senders' JSON: texts, numbers and times, each within bounds, or the event is unreadable."""
+"""Fields of senders' JSON: texts, numbers and times within bounds, or the event is unreadable."""
 
 import re
 from collections.abc import Iterable

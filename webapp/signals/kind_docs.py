@@ -12,6 +12,7 @@ from bandits.rewards import LISTED_EVENTS
 from webapp.signals.connection_kind import ConnectionKind
 from webapp.signals.delivery import RefusalCause
 from webapp.signals.kind_registry import connection_kinds
+from webapp.signals.signal_event import MAX_EVENTS
 
 FOLDER = Path("docs/connections")
 INDEX = "README.md"
@@ -20,10 +21,10 @@ _ADDRESS = "https://YOUR-SERVER/webhooks/{name}/KEY"
 _HEAD = """\
 # Connections
 
-A connection lets a mailer or a shop report events by itself: deliveries, opens, clicks, orders. You choose
-its key, and it gets an address of its own, `/webhooks/KIND/KEY`. Each delivery is verified before it is read,
-and each event counts once, however often it is sent. An event names its decision by the id that you sent along
-with the email.
+A connection lets a mailer or a shop report events by itself: deliveries, opens, clicks, orders. You
+choose its key, and it gets an address of its own, `/webhooks/KIND/KEY`. Each delivery is verified
+before it is read, and each event counts once, however often it is sent. An event names its decision
+by the id that you sent along with the email.
 
 `make docs` makes these pages from the code.
 
@@ -35,7 +36,7 @@ _CAUSES = {
     RefusalCause.SIGNATURE_WRONG: "signature or password wrong",
     RefusalCause.SIGNATURE_STALE: "signature too old",
     RefusalCause.UNREADABLE: "body not readable",
-    RefusalCause.TOO_LARGE: "body over 4 MB, or over 10,000 events",
+    RefusalCause.TOO_LARGE: "body over {size} kB, or over {events:,} events",
     RefusalCause.MEDIA_TYPE: "wrong content type, or compressed body",
     RefusalCause.METHOD: "wrong method",
     RefusalCause.UNAVAILABLE: "database not available: send it again",
@@ -98,9 +99,14 @@ def _names(kind: ConnectionKind) -> str:
 def _answers(kind: ConnectionKind) -> str:
     probes = "".join(f" So is a {method} request." for method in kind.probes)
     done = f"A verified delivery is answered 200, also if it came before.{probes}"
-    rows = [f"| {text} | {kind.answer(cause).status} |" for cause, text in _CAUSES.items()]
+    size = kind.max_body_bytes // 1024
+    rows = [
+        f"| {text.format(size=size, events=MAX_EVENTS)} | {kind.answer(cause).status} |"
+        for cause, text in _CAUSES.items()
+        if cause is not RefusalCause.SIGNATURE_STALE or kind.oldest is not None
+    ]
     table = "| problem | status |\n|---|---|\n" + "\n".join(rows)
-    return "\n\n".join((done, table, kind.retries))
+    return f"{done}\n\n{table}\n\n{kind.retries}"
 
 
 def main(arguments: list[str]) -> None:

@@ -1,10 +1,17 @@
-"""Proof by password, for senders who sign nothing: basic authentication, or the password as token."""
+"""Proof by password, for senders who sign nothing: basic authentication or a bearer token."""
 
 from base64 import b64decode
-from hmac import compare_digest
 
+from webapp.signals.comparison import is_one_of
 from webapp.signals.connection_kind import ConnectionField, FieldValues, ProofContext
 from webapp.signals.delivery import Delivery, DeliveryRefused, RefusalCause
+
+_SHORTEST = 16
+
+
+def _password_fault(text: str) -> str | None:
+    return None if len(text) >= _SHORTEST else f"must have {_SHORTEST} characters at least"
+
 
 PASSWORD_FIELDS = (
     ConnectionField(
@@ -20,12 +27,13 @@ PASSWORD_FIELDS = (
         label="Password",
         help="The password that the mailer sends; leave it empty to get a new one.",
         generated=True,
-        fault=lambda text: None if len(text) >= 16 else "must have 16 characters at least",
+        fault=_password_fault,
     ),
 )
 PROOF = (
-    "The mailer sends a user name and a password (basic authentication), or the password as a bearer"
-    " token. It signs nothing, so anyone who knows the password can report events: keep it secret."
+    "The mailer sends a user name and a password (basic authentication), or the password as a"
+    " bearer token. It signs nothing, so anyone who knows the password can report events: keep it"
+    " secret."
 )
 
 
@@ -39,7 +47,7 @@ def verify_password(delivery: Delivery, values: FieldValues, _: ProofContext) ->
     credentials = credentials.strip()
     match scheme.lower():
         case "bearer":
-            actual = credentials.encode("utf-8", "replace")
+            actual: str | bytes = credentials
             expected = [password.encode() for password in values["password"]]
         case "basic":
             actual = _decoded(credentials)
@@ -52,7 +60,7 @@ def verify_password(delivery: Delivery, values: FieldValues, _: ProofContext) ->
             raise DeliveryRefused(
                 RefusalCause.SIGNATURE_MISSING, "the delivery has no user name and password"
             )
-    if not any([compare_digest(actual, one) for one in expected]):  # all of them, in equal time
+    if not is_one_of(actual, expected):
         raise DeliveryRefused(
             RefusalCause.SIGNATURE_WRONG, "the user name or the password is another"
         )

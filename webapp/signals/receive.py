@@ -4,7 +4,7 @@ from datetime import datetime
 
 from webapp.signals.certificates import CertificateCache
 from webapp.signals.connection_kind import ConnectionKind, FieldValues, ProofContext
-from webapp.signals.delivery import MAX_BODY_BYTES, RefusalCause, Delivery, DeliveryRefused
+from webapp.signals.delivery import Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.signal_event import SignalBatch
 
 
@@ -45,9 +45,9 @@ def receive(
 def _check_body(kind: ConnectionKind, delivery: Delivery) -> None:
     """Refuse a body that is too large, or not of the kind's types."""
     size = len(delivery.body)
-    if size > MAX_BODY_BYTES:
+    if size > kind.max_body_bytes:
         raise DeliveryRefused(
-            RefusalCause.TOO_LARGE, f"{size:,} bytes; at most {MAX_BODY_BYTES:,} are taken"
+            RefusalCause.TOO_LARGE, f"{size:,} bytes; at most {kind.max_body_bytes:,} are taken"
         )
     if delivery.media_type not in kind.media_types:
         expected = " or ".join(kind.media_types)

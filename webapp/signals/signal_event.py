@@ -8,7 +8,7 @@ from typing import Any, Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from webapp.signals.delivery import RefusalCause, Delivery, DeliveryRefused
+from webapp.signals.delivery import Delivery, DeliveryRefused, RefusalCause
 
 MAX_EVENTS = 10_000  # of one delivery
 BounceClass = Literal["address", "content"]
@@ -107,7 +107,8 @@ def read_batch(
     """
     if len(items) > MAX_EVENTS:
         raise DeliveryRefused(
-            RefusalCause.TOO_LARGE, f"{len(items):,} events in one delivery; {MAX_EVENTS:,} are taken"
+            RefusalCause.TOO_LARGE,
+            f"{len(items):,} events in one delivery; {MAX_EVENTS:,} are taken",
         )
     events: list[SignalEvent] = []
     unreadable: list[UnreadableEvent] = []

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from functools import partial
 from hashlib import sha256
-from hmac import compare_digest, digest
+from hmac import digest
 from typing import Any
 
+from webapp.signals.comparison import is_one_of
 from webapp.signals.connection_kind import FieldValues, ProofContext
 from webapp.signals.delivery import Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.json_fields import decoded_object, number_of
@@ -63,9 +64,7 @@ def verify_standard_signature(
     actual = [part[3:] for part in signatures.split(" ") if part.startswith("v1,")]
     keys = [key for text in values["signing_secret"] if (key := _key(text))]
     expected = [b64encode(digest(key, signed, sha256)) for key in keys]
-    if not any(
-        [compare_digest(one.encode("utf-8", "replace"), e) for one in actual for e in expected]
-    ):
+    if not any(is_one_of(one, expected) for one in actual):
         raise DeliveryRefused(
             RefusalCause.SIGNATURE_WRONG, "the delivery is not signed by the signing secret"
         )

@@ -5,12 +5,11 @@ from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import (
-    SHA1,  # noqa: S303 - of signature version 1, which topics have unless they are set to 2
+    SHA1,  # of signature version 1, which topics have unless they are set to 2
     SHA256,
 )
 
@@ -43,10 +42,10 @@ from webapp.signals.signal_event import (
 )
 
 # A region as in us-east-1: a looser pattern lets S3 buckets called sns pass (sns.s3-us-west-2.…).
-_HOST = r"https://sns\.[a-z]{2}(?:-[a-z]{2,12}){1,3}-\d{1,2}\.amazonaws\.com(?:\.cn)?"
+_HOST = r"https://sns\.[a-z]{2}(?:-[a-z]{2,12}){1,3}-[0-9]{1,2}\.amazonaws\.com(?:\.cn)?"
 CERTIFICATE_ADDRESS = re.compile(_HOST + r"/SimpleNotificationService-[a-z0-9]{1,100}\.pem")
 CONFIRMATION_ADDRESS = re.compile(_HOST + r"/\?Action=ConfirmSubscription&[!-~]{1,2000}")
-_TOPIC = re.compile(r"arn:aws[a-z-]{0,10}:sns:[a-z0-9-]{1,30}:\d{12}:[A-Za-z0-9_-]{1,256}")
+_TOPIC = re.compile(r"arn:aws[a-z-]{0,10}:sns:[a-z0-9-]{1,30}:[0-9]{12}:[A-Za-z0-9_-]{1,256}")
 _SIGNED_OF_NOTIFICATION = ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type")
 _SIGNED_OF_SUBSCRIPTION = (
     "Message",
@@ -117,9 +116,7 @@ def _verify(delivery: Delivery, values: FieldValues, context: ProofContext) -> N
 def _signed_text(envelope: Mapping[str, Any]) -> bytes | None:
     """Return the text that is signed: each field's name and value on lines; None if one misses."""
     names = _SIGNED.get(str(part_at(envelope, "Type")), ())
-    fields = [
-        (name, envelope.get(name)) for name in names if name != "Subject" or name in envelope
-    ]
+    fields = [(name, envelope.get(name)) for name in names if name != "Subject" or name in envelope]
     if not fields or not all(isinstance(value, str) for _, value in fields):
         return None
     return "".join(f"{name}\n{value}\n" for name, value in fields).encode("utf-8", "replace")
@@ -190,7 +187,7 @@ def _name(kind: str, record: Any) -> str | None:
 
 def _was_not_sent(record: Any) -> bool:
     """Return True for a complaint of long ago, because of which Amazon did not send this email."""
-    return part_at(record, "complaint", "complaintSubType") == "OnAccountSuppressionList"
+    return bool(part_at(record, "complaint", "complaintSubType") == "OnAccountSuppressionList")
 
 
 def _recipients(kind: str, record: Any) -> list[Any]:
@@ -236,30 +233,46 @@ KIND = ConnectionKind(
     ),
     steps=(
         "In Amazon SNS, create a standard topic, and copy its ARN into the connection.",
-        "Create a subscription of the topic with the protocol HTTPS and `{address}` as endpoint;"
-        " leave raw message delivery off. It is confirmed by itself.",
-        "In Amazon SES, add the topic as event destination to the configuration set that your"
-        " emails are sent with, and tick Deliveries, Opens, Clicks, Bounces, Complaints, Rejects,"
-        " Rendering failures and Subscriptions.",
+        (
+            "Create a subscription of the topic with the protocol HTTPS and `{address}` as"
+            " endpoint; leave raw message delivery off. It is confirmed by itself."
+        ),
+        (
+            "In Amazon SES, add the topic as event destination to the configuration set that your"
+            " emails are sent with, and tick Deliveries, Opens, Clicks, Bounces, Complaints,"
+            " Rejects, Rendering failures and Subscriptions."
+        ),
     ),
-    passing="Send each email with the message tag `bandits_decision`:"
-    ' `"EmailTags": [{"Name": "bandits_decision", "Value": "…"}]`, or the header'
-    " `X-SES-MESSAGE-TAGS`. An email of several campaigns has `bandits_1`, `bandits_2` …. Amazon allows"
-    " only letters, digits, `_` and `-` in a tag, so an id of your own must keep to them.",
-    proof="Amazon signs each message with a certificate (RSA). This server fetches it from"
-    " `sns.<region>.amazonaws.com`, so it needs outgoing HTTPS to that host. Messages of other topics"
-    " are refused.",
-    retries="Amazon SNS retries three times, 20 seconds apart, after a 5xx answer or none. Give the"
-    " subscription a delivery policy with more retries; Amazon allows up to an hour.",
-    limits="Send each message to one recipient. With several, Amazon does not say who opened or clicked.",
+    passing=(
+        'Send each email with the message tag `bandits_decision`: `"EmailTags": [{"Name":'
+        ' "bandits_decision", "Value": "…"}]`, or the header `X-SES-MESSAGE-TAGS`. An email of'
+        " several campaigns has `bandits_1`, `bandits_2` …. Amazon allows only letters, digits,"
+        " `_` and `-` in a tag, so an id of your own must keep to them."
+    ),
+    proof=(
+        "Amazon signs each message with a certificate (RSA). This server fetches it from"
+        " `sns.<region>.amazonaws.com`, so it needs outgoing HTTPS to that host. Messages of"
+        " other topics are refused."
+    ),
+    retries=(
+        "Amazon SNS retries three times, 20 seconds apart, after a 5xx answer or none. Give the"
+        " subscription a delivery policy with more retries; Amazon allows up to an hour."
+    ),
+    limits=(
+        "Send each message to one recipient. With several, Amazon does not say who opened or"
+        " clicked."
+    ),
     names={
-        **_NAMES,
-        "Bounce of another type than Permanent": "",
+        **{name: ours for name, ours in _NAMES.items() if name not in {"Subscription", "Bounce"}},
         "Complaint `OnAccountSuppressionList`": "bounce",
-        "Subscription without `unsubscribeAll`": "",
+        "Bounce `Permanent`": "bounce",
+        "Bounce, any other": "",
+        "Subscription with `unsubscribeAll`": "unsubscribe",
+        "Subscription, any other": "",
         **dict.fromkeys(sorted(_IGNORED), ""),
     },
     verify=_verify,
     parse=_parse,
     media_types=("text/plain", JSON),
+    max_body_bytes=1024 * 1024,  # a message of SNS has 256 kB at most, and is escaped within a text
 )

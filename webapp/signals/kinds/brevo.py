@@ -1,4 +1,4 @@
-"""Brevo: single events or batches, proved by a password, and never sent again after a wrong answer."""
+"""Brevo: single events or batches, proved by a password; one wrong answer loses them."""
 
 import re
 from collections.abc import Iterator
@@ -132,19 +132,30 @@ KIND = ConnectionKind(
     purpose="Events of transactional emails that Brevo sends for you.",
     fields=PASSWORD_FIELDS,
     steps=(
-        "In Brevo, open Transactional, Settings, Webhook, and add a webhook with `{address}` as URL.",
-        "As authentication, choose basic with the connection's user name and password, or token with"
-        " the password alone.",
-        "Tick Delivered, Opened, First opening, Proxy open, Unique proxy open, Clicked,"
-        " Unsubscribed, Complaint, Hard bounce, Invalid email and Blocked.",
+        (
+            "In Brevo, open Transactional, Settings, Webhook, and add a webhook with `{address}`"
+            " as URL."
+        ),
+        (
+            "As authentication, choose basic with the connection's user name and password, or"
+            " token with the password alone."
+        ),
+        (
+            "Tick Delivered, Opened, First opening, Proxy open, Unique proxy open, Clicked,"
+            " Unsubscribed, Complaint, Hard bounce, Invalid email and Blocked."
+        ),
     ),
-    passing="Send each email with the header `X-Mailin-custom`, and the decision's id as its value. An email"
-    " of several campaigns has `bandits_1:…|bandits_2:…` there. Write an id of your own as"
-    " `bandits_decision:…`.",
+    passing=(
+        "Send each email with the header `X-Mailin-custom`, and the decision's id as its value."
+        " An email of several campaigns has `bandits_1:…|bandits_2:…` there. Write an id of your"
+        " own as `bandits_decision:…`."
+    ),
     proof=PROOF,
-    retries="Brevo retries after 10 minutes and 1, 2 and 8 hours, but only after 429 or no answer. After any"
-    " other error it drops the event for good. So change the password here first, and at Brevo while"
-    " the old one is still accepted.",
+    retries=(
+        "Brevo retries after 10 minutes and 1, 2 and 8 hours, but only after 429 or no answer."
+        " After any other error it drops the event for good. So change the password here first,"
+        " and at Brevo while the old one is still accepted."
+    ),
     limits="Brevo does not report the network address of an open or a click.",
     names={**_NAMES, **dict.fromkeys(sorted(_IGNORED), "")},
     verify=verify_password,

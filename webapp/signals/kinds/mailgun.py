@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from datetime import timedelta
 from hashlib import sha256
-from hmac import compare_digest, digest
+from hmac import digest
 from typing import Any
 
 from webapp.signals.bounces import bounce_class
+from webapp.signals.comparison import is_one_of
 from webapp.signals.connection_kind import (
     ConnectionField,
     ConnectionKind,
@@ -55,14 +56,14 @@ def _verify(delivery: Delivery, values: FieldValues, context: ProofContext) -> N
     block = part_at(decoded_object(delivery.body), "signature")
     timestamp, token = part_at(block, "timestamp"), part_at(block, "token")
     signatures = [part_at(block, name) for name in ("signature", "parent-signature")]
-    actual = [text.lower().encode("utf-8", "replace") for text in signatures if isinstance(text, str)]
+    actual = [text.lower() for text in signatures if isinstance(text, str)]
     if not isinstance(timestamp, str) or not isinstance(token, str) or not actual:
         raise DeliveryRefused(
             RefusalCause.SIGNATURE_MISSING, "the body has no signature with timestamp and token"
         )
     signed = f"{timestamp}{token}".encode("utf-8", "replace")
     expected = [digest(k.encode(), signed, sha256).hex().encode() for k in values["signing_key"]]
-    if not any([compare_digest(one, e) for one in actual for e in expected]):
+    if not any(is_one_of(one, expected) for one in actual):
         raise DeliveryRefused(
             RefusalCause.SIGNATURE_WRONG, "the delivery is not signed by the webhook signing key"
         )
@@ -102,7 +103,7 @@ def _events(item: Any) -> Iterator[SignalEvent]:
 
 
 def _is_temporary(item: Any) -> bool:
-    return part_at(item, "event") == "failed" and part_at(item, "severity") != "permanent"
+    return bool(part_at(item, "event") == "failed" and part_at(item, "severity") != "permanent")
 
 
 def _bounce_class(item: Any) -> BounceClass | None:
@@ -125,19 +126,32 @@ KIND = ConnectionKind(
         ),
     ),
     steps=(
-        "In Mailgun, open API security, and copy the HTTP webhook signing key into the connection.",
-        "Open Sending, Webhooks, choose your domain, and add a webhook with `{address}` as URL.",
-        "Add it for Delivered messages, Opens, Clicks, Unsubscribes, Spam complaints and Permanent"
-        " failure.",
+        (
+            "In Mailgun, open API security, and copy the HTTP webhook signing key into the"
+            " connection."
+        ),
+        ("Open Sending, Webhooks, choose your domain, and add a webhook with `{address}` as URL."),
+        (
+            "Add it for Delivered messages, Opens, Clicks, Unsubscribes, Spam complaints and"
+            " Permanent failure."
+        ),
     ),
-    passing="Send each email with the variable `v:bandits_decision`. An email of several campaigns has"
-    " `v:bandits_1`, `v:bandits_2` ….",
-    proof="Mailgun signs a timestamp and a token (HMAC), but not the event itself. So signatures older"
-    " than a day are refused; Mailgun's own retries end before that.",
-    retries="Mailgun retries after 5, 10 and 15 minutes and 1, 2 and 4 hours, until it gets 200. After 406"
-    " it never retries: that is the answer to a body that cannot be read.",
-    limits="Form posts of Mailgun's old webhooks (before 2018) are not supported. Machine opens are not"
-    " marked.",
+    passing=(
+        "Send each email with the variable `v:bandits_decision`. An email of several campaigns"
+        " has `v:bandits_1`, `v:bandits_2` …."
+    ),
+    proof=(
+        "Mailgun signs a timestamp and a token (HMAC), but not the event itself. So signatures"
+        " older than a day are refused; Mailgun's own retries end before that."
+    ),
+    retries=(
+        "Mailgun retries after 5, 10 and 15 minutes and 1, 2 and 4 hours, until it gets 200."
+        " After 406 it never retries: that is the answer to a body that cannot be read."
+    ),
+    limits=(
+        "Form posts of Mailgun's old webhooks (before 2018) are not supported. Machine opens are"
+        " not marked."
+    ),
     names={
         **{name: ours for name, ours in _NAMES.items() if name != "failed"},
         "failed, `severity` permanent": "bounce",
@@ -146,6 +160,8 @@ KIND = ConnectionKind(
     },
     verify=_verify,
     parse=_parse,
+    oldest=OLDEST,
+    max_body_bytes=256 * 1024,
     statuses={
         RefusalCause.UNREADABLE: NEVER_AGAIN,
         RefusalCause.TOO_LARGE: NEVER_AGAIN,

@@ -3,13 +3,14 @@
 from base64 import b64encode
 from collections.abc import Iterator
 from hashlib import sha1
-from hmac import compare_digest, digest
+from hmac import digest
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
 from webapp.signals.bounces import bounce_class
+from webapp.signals.comparison import is_one_of
 from webapp.signals.connection_kind import (
     ConnectionField,
     ConnectionKind,
@@ -77,7 +78,7 @@ def _verify(delivery: Delivery, values: FieldValues, _: ProofContext) -> None:
         for key in keys
         for address in values["url"]
     ]
-    if not any([compare_digest(actual.encode("utf-8", "replace"), one) for one in expected]):
+    if not is_one_of(actual, expected):
         raise DeliveryRefused(
             RefusalCause.SIGNATURE_WRONG,
             "the delivery is not signed by the webhook key for the URL of the connection",
@@ -132,8 +133,10 @@ def _bounce_class(item: Any) -> BounceClass | None:
 KIND = ConnectionKind(
     name="mandrill",
     label="Mandrill (Mailchimp Transactional)",
-    purpose="Events of emails that Mailchimp Transactional sends for you. Mailchimp Marketing has no such"
-    " webhooks.",
+    purpose=(
+        "Events of emails that Mailchimp Transactional sends for you. Mailchimp Marketing has no"
+        " such webhooks."
+    ),
     fields=(
         ConnectionField(
             name="webhook_key",
@@ -149,19 +152,29 @@ KIND = ConnectionKind(
         ),
     ),
     steps=(
-        "In Mailchimp Transactional, open Settings, Webhooks, and add a webhook with `{address}` as"
-        " Post to URL.",
-        "Tick Message is delivered, Message is opened, Message is clicked, Recipient unsubscribes,"
-        " Message is marked as spam, Message bounced and Message is rejected.",
+        (
+            "In Mailchimp Transactional, open Settings, Webhooks, and add a webhook with"
+            " `{address}` as Post to URL."
+        ),
+        (
+            "Tick Message is delivered, Message is opened, Message is clicked, Recipient"
+            " unsubscribes, Message is marked as spam, Message bounced and Message is rejected."
+        ),
         "Copy the webhook's key into the connection.",
     ),
-    passing="Send each email with the metadata `bandits_decision`:"
-    ' `"metadata": {"bandits_decision": "…"}`, or `recipient_metadata` for a message to several'
-    " recipients. An email of several campaigns has `bandits_1`, `bandits_2` ….",
-    proof="Mailchimp signs the webhook's URL and the form (HMAC). Old signatures are accepted, because"
-    " they carry no time.",
-    retries="Mailchimp retries a batch until it gets 200. It tests a new webhook with a HEAD request and an"
-    " empty batch.",
+    passing=(
+        'Send each email with the metadata `bandits_decision`: `"metadata": {"bandits_decision":'
+        ' "…"}`, or `recipient_metadata` for a message to several recipients. An email of several'
+        " campaigns has `bandits_1`, `bandits_2` …."
+    ),
+    proof=(
+        "Mailchimp signs the webhook's URL and the form (HMAC). Old signatures are accepted,"
+        " because they carry no time."
+    ),
+    retries=(
+        "Mailchimp retries a batch until it gets 200. It tests a new webhook with a HEAD request"
+        " and an empty batch."
+    ),
     limits="Machine opens are not marked.",
     names={**_NAMES, **dict.fromkeys(sorted(_IGNORED), "")},
     verify=_verify,

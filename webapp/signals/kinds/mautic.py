@@ -4,11 +4,12 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from hashlib import sha256
-from hmac import compare_digest, digest
+from hmac import digest
 from typing import Any
 
 import msgspec
 
+from webapp.signals.comparison import is_one_of
 from webapp.signals.connection_kind import (
     ConnectionField,
     ConnectionKind,
@@ -51,7 +52,7 @@ def _verify(delivery: Delivery, values: FieldValues, _: ProofContext) -> None:
             RefusalCause.SIGNATURE_MISSING, "give the webhook a secret at Mautic: nothing is signed"
         )
     expected = [b64encode(digest(k.encode(), delivery.body, sha256)) for k in values["secret"]]
-    if not any([compare_digest(actual.encode("utf-8", "replace"), one) for one in expected]):
+    if not is_one_of(actual, expected):
         raise DeliveryRefused(
             RefusalCause.SIGNATURE_WRONG, "the delivery is not signed by the secret"
         )
@@ -169,19 +170,30 @@ KIND = ConnectionKind(
         ),
     ),
     steps=(
-        "In Mautic, open Settings, Webhooks, and create a webhook with `{address}` as POST URL.",
+        ("In Mautic, open Settings, Webhooks, and create a webhook with `{address}` as POST URL."),
         "Put the connection's secret into the field Secret.",
-        "Tick Email Open Event, Page Hit Event and Contact Channel Subscription Change Event, and save.",
+        (
+            "Tick Email Open Event, Page Hit Event and Contact Channel Subscription Change Event,"
+            " and save."
+        ),
     ),
-    passing="Write the decision's id into a custom field of the contact with the alias"
-    " `bandits_decision`. For several campaigns use `bandits_1`, `bandits_2` …. The field holds the"
-    " newest decision, so a late click on an earlier email counts for the newest.",
-    proof="Mautic signs the raw body with the secret (HMAC). Old signatures are accepted, because they"
-    " carry no time.",
-    retries="Mautic retries only if it got no answer. After any answer, also an error, the events are gone."
-    " After 100 errors in a row it switches the webhook off.",
-    limits="Only the first open of an email counts. Mautic reports no network address, and a bounce only"
-    " as a change of the contact's email channel.",
+    passing=(
+        "Write the decision's id into a custom field of the contact with the alias"
+        " `bandits_decision`. For several campaigns use `bandits_1`, `bandits_2` …. The field"
+        " holds the newest decision, so a late click on an earlier email counts for the newest."
+    ),
+    proof=(
+        "Mautic signs the raw body with the secret (HMAC). Old signatures are accepted, because"
+        " they carry no time."
+    ),
+    retries=(
+        "Mautic retries only if it got no answer. After any answer, also an error, the events are"
+        " gone. After 100 errors in a row it switches the webhook off."
+    ),
+    limits=(
+        "Only the first open of an email counts. Mautic reports no network address, and a bounce"
+        " only as a change of the contact's email channel."
+    ),
     names={
         _OPEN: "open",
         f"{_HIT} from a link of an email": "click",

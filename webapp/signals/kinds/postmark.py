@@ -132,20 +132,30 @@ KIND = ConnectionKind(
     purpose="Events of emails that Postmark sends for you.",
     fields=PASSWORD_FIELDS,
     steps=(
-        "In Postmark, open your server, the message stream, Webhooks, and add a webhook with"
-        " `{address}` as URL.",
+        (
+            "In Postmark, open your server, the message stream, Webhooks, and add a webhook with"
+            " `{address}` as URL."
+        ),
         "Under basic authentication, put in the connection's user name and password.",
-        "Tick Open, Click, Delivery, Bounce, Spam Complaint and Subscription Change, and save.",
+        ("Tick Open, Click, Delivery, Bounce, Spam Complaint and Subscription Change, and save."),
     ),
-    passing="Send each email with the metadata `bandits_decision`:"
-    ' `"Metadata": {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`,'
-    " `bandits_2` …. Postmark limits the length of values; our own ids (36 characters) fit.",
+    passing=(
+        'Send each email with the metadata `bandits_decision`: `"Metadata": {"bandits_decision":'
+        ' "…"}`. An email of several campaigns has `bandits_1`, `bandits_2` …. Postmark limits'
+        " the length of values; our own ids (36 characters) fit."
+    ),
     proof=PROOF,
-    retries="Postmark retries for about ten hours until it gets 200. After 403 it stops, so 403 is never"
-    " answered here.",
+    retries=(
+        "Postmark retries for about ten hours until it gets 200. After 403 it stops, so 403 is"
+        " never answered here."
+    ),
     limits="Machine opens are not marked.",
     names={
-        **{name: ours for name, ours in _NAMES.items() if name not in {"SubscriptionChange", "Bounce"}},
+        **{
+            name: ours
+            for name, ours in _NAMES.items()
+            if name not in {"SubscriptionChange", "Bounce"}
+        },
         "SubscriptionChange by the recipient (`ManualSuppression`)": "unsubscribe",
         "SubscriptionChange, any other": "",
         **{f"Bounce {kind}": "bounce" for kind in _PERMANENT},

@@ -26,6 +26,7 @@ from webapp.signals.signal_event import (
 )
 from webapp.signals.standard_signature import (
     PROOF,
+    TOLERANCE,
     read_alone,
     secret_fault,
     verify_standard_signature,
@@ -78,9 +79,7 @@ def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
     message_id = message_id_at(data, "email_id")
     recipient = _recipient(data)
     identity = (
-        (own_id,)
-        if own_id
-        else (message_id, sent_name, recipient, text_at(item, "created_at"))
+        (own_id,) if own_id else (message_id, sent_name, recipient, text_at(item, "created_at"))
     )
     click = part_at(data, "click")
     yield SignalEvent(
@@ -147,20 +146,28 @@ KIND = ConnectionKind(
     ),
     steps=(
         "In Resend, open Webhooks, and add a webhook with `{address}` as endpoint URL.",
-        "Choose the events email.delivered, email.opened, email.clicked, email.bounced,"
-        " email.complained, email.failed, email.suppressed and contact.updated.",
+        (
+            "Choose the events email.delivered, email.opened, email.clicked, email.bounced,"
+            " email.complained, email.failed, email.suppressed and contact.updated."
+        ),
         "Copy the signing secret into the connection.",
     ),
-    passing="Send each email with the tag `bandits_decision`:"
-    ' `"tags": [{"name": "bandits_decision", "value": "…"}]`. An email of several campaigns has'
-    " `bandits_1`, `bandits_2` …. Resend allows only letters, digits, `_` and `-` in a tag, so an id of"
-    " your own must keep to them.",
+    passing=(
+        'Send each email with the tag `bandits_decision`: `"tags": [{"name": "bandits_decision",'
+        ' "value": "…"}]`. An email of several campaigns has `bandits_1`, `bandits_2` …. Resend'
+        " allows only letters, digits, `_` and `-` in a tag, so an id of your own must keep to"
+        " them."
+    ),
     proof=PROOF,
-    retries="Resend retries after 5 seconds, 5 and 30 minutes and 2, 5, 10 and 10 hours, until it gets a"
-    " 2xx answer. Each retry has a new signature.",
-    limits="Machine opens cannot be recognised, because Resend reports neither agent nor network address"
-    " of an open. Send each email to one recipient; with several, Resend does not say whose event it"
-    " is.",
+    retries=(
+        "Resend retries after 5 seconds, 5 and 30 minutes and 2, 5, 10 and 10 hours, until it"
+        " gets a 2xx answer. Each retry has a new signature."
+    ),
+    limits=(
+        "Machine opens cannot be recognised, because Resend reports neither agent nor network"
+        " address of an open. Send each email to one recipient; with several, Resend does not say"
+        " whose event it is."
+    ),
     names={
         **{name: ours for name, ours in _NAMES.items() if name != "contact.updated"},
         "email.bounced of the type Transient or Undetermined": "",
@@ -169,4 +176,5 @@ KIND = ConnectionKind(
     },
     verify=verify_standard_signature,
     parse=_parse,
+    oldest=TOLERANCE,
 )

@@ -11,7 +11,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from webapp.signals.bounces import bounce_class
-from webapp.signals.connection_kind import ConnectionField, ConnectionKind, FieldValues, ProofContext
+from webapp.signals.connection_kind import (
+    ConnectionField,
+    ConnectionKind,
+    FieldValues,
+    ProofContext,
+)
 from webapp.signals.delivery import Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.json_fields import (
     decoded_list,
@@ -160,17 +165,25 @@ KIND = ConnectionKind(
         ),
     ),
     steps=(
-        "In SendGrid, open Settings, Mail Settings, Event Webhooks, and create a webhook with"
-        " `{address}` as Post URL.",
-        "Tick Delivered, Opened, Clicked, Bounced, Dropped, Spam Reports, Unsubscribed and Group"
-        " Unsubscribes.",
-        "Turn on Signed Event Webhook, save, and copy the verification key into the connection.",
+        (
+            "In SendGrid, open Settings, Mail Settings, Event Webhooks, and create a webhook with"
+            " `{address}` as Post URL."
+        ),
+        (
+            "Tick Delivered, Opened, Clicked, Bounced, Dropped, Spam Reports, Unsubscribed and"
+            " Group Unsubscribes."
+        ),
+        ("Turn on Signed Event Webhook, save, and copy the verification key into the connection."),
     ),
-    passing="Send each email with the custom argument `bandits_decision`:"
-    ' `"custom_args": {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`,'
-    " `bandits_2` ….",
-    proof="SendGrid signs the timestamp and the raw body with its own key (ECDSA). Old signatures are"
-    " accepted, because SendGrid retries for a day.",
+    passing=(
+        'Send each email with the custom argument `bandits_decision`: `"custom_args":'
+        ' {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`, `bandits_2`'
+        " …."
+    ),
+    proof=(
+        "SendGrid signs the timestamp and the raw body with its own key (ECDSA). Old signatures"
+        " are accepted, because SendGrid retries for a day."
+    ),
     retries="SendGrid retries for 24 hours, at growing intervals, until it gets a 2xx answer.",
     names={
         **_NAMES,

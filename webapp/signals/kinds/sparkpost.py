@@ -138,18 +138,27 @@ KIND = ConnectionKind(
     purpose="Events of emails that SparkPost sends for you.",
     fields=PASSWORD_FIELDS,
     steps=(
-        "In SparkPost, open Configuration, Webhooks, and create a webhook with `{address}` as target.",
+        (
+            "In SparkPost, open Configuration, Webhooks, and create a webhook with `{address}` as"
+            " target."
+        ),
         "Choose basic authentication, and put in the connection's user name and password.",
-        "Select Delivery, Bounce, Out of Band, Spam Complaint, Policy Rejection, Generation Failure,"
-        " Generation Rejection, Open, Click, List Unsubscribe and Link Unsubscribe.",
+        (
+            "Select Delivery, Bounce, Out of Band, Spam Complaint, Policy Rejection, Generation"
+            " Failure, Generation Rejection, Open, Click, List Unsubscribe and Link Unsubscribe."
+        ),
     ),
-    passing="Send each recipient with the metadata `bandits_decision`:"
-    ' `"metadata": {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`,'
-    " `bandits_2` ….",
+    passing=(
+        'Send each recipient with the metadata `bandits_decision`: `"metadata":'
+        ' {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`, `bandits_2`'
+        " …."
+    ),
     proof=PROOF,
     retries="SparkPost retries for 8 hours until it gets 200. It waits 10 seconds for each answer.",
-    limits="Only the first open of an email counts, because SparkPost reports two pixels for each open."
-    " Machine opens are not marked.",
+    limits=(
+        "Only the first open of an email counts, because SparkPost reports two pixels for each"
+        " open. Machine opens are not marked."
+    ),
     names={
         **{name: ours for name, ours in _NAMES.items() if name not in _CLASSIFIED},
         "bounce or out_of_band of the classes 10, 30, 51, 52, 53": "bounce",

@@ -24,6 +24,7 @@ from webapp.signals.signal_event import EventUnreadable, SignalBatch, SignalEven
 from webapp.signals.standard_signature import (
     PROOF,
     SECRET_PREFIX,
+    TOLERANCE,
     read_alone,
     secret_fault,
     verify_standard_signature,
@@ -70,8 +71,10 @@ def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
 KIND = ConnectionKind(
     name="standard_webhooks",
     label="Shop or own system (Standard Webhooks)",
-    purpose="Orders, refunds and other events from your shop or your own program, signed as"
-    " [Standard Webhooks](https://www.standardwebhooks.com).",
+    purpose=(
+        "Orders, refunds and other events from your shop or your own program, signed as Standard"
+        " Webhooks (standardwebhooks.com)."
+    ),
     fields=(
         ConnectionField(
             name="signing_secret",
@@ -83,21 +86,32 @@ KIND = ConnectionKind(
         ),
     ),
     steps=(
-        "Leave the signing secret empty, and copy the one that is shown into your shop or program; or"
-        " put in the one that it shows.",
-        "Let it POST each event to `{address}`, as JSON:"
-        ' `{"type": "order", "timestamp": "2027-03-01T09:30:00Z", "data": {"bandits_decision": "…",'
-        ' "value": 49.9}}`.',
-        "Sign it by a library of Standard Webhooks: headers `webhook-id`, the same whenever an event is"
-        " sent again, `webhook-timestamp` and `webhook-signature`.",
+        (
+            "Leave the signing secret empty, and copy the one that is shown into your shop or"
+            " program; or put in the one that it shows."
+        ),
+        (
+            'Let it POST each event to `{address}`, as JSON: `{"type": "order", "timestamp":'
+            ' "2027-03-01T09:30:00Z", "data": {"bandits_decision": "…", "value": 49.9}}`.'
+        ),
+        (
+            "Sign it by a library of Standard Webhooks: headers `webhook-id`, the same whenever"
+            " an event is sent again, `webhook-timestamp` and `webhook-signature`."
+        ),
     ),
-    passing="`data.bandits_decision` is the decision's id. An event of an email of several campaigns has"
-    " `data.bandits_1`, `data.bandits_2` …. `data.value` is the amount of an order or refund, 1 if"
-    " missing. `data.message_id`, `data.subject_id`, `data.email` and `data.url` are optional.",
+    passing=(
+        "`data.bandits_decision` is the decision's id. An event of an email of several campaigns"
+        " has `data.bandits_1`, `data.bandits_2` …. `data.value` is the amount of an order or"
+        " refund, 1 if missing. `data.message_id`, `data.subject_id`, `data.email` and `data.url`"
+        " are optional."
+    ),
     proof=PROOF,
-    retries="The sender should retry until it gets a 2xx answer, with a new signature and the same"
-    " `webhook-id`.",
+    retries=(
+        "The sender should retry until it gets a 2xx answer, with a new signature and the same"
+        " `webhook-id`."
+    ),
     names={**{name: name for name in LISTED_EVENTS}, "a metric of the campaign": "that metric"},
     verify=verify_standard_signature,
     parse=_parse,
+    oldest=TOLERANCE,
 )
