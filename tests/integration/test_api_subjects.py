@@ -28,7 +28,7 @@ def test_subject_is_told_everything_that_is_stored(api) -> None:
     assert decision["context"] == context
     assert decision["eligible"] == eligible
     assert [e["metric"] for e in decision["events"]] == ["click"]
-    assert api.get("/subjects/nobody").json == {"decisions": [], "next": None}
+    assert api.get("/subjects/nobody").json == {"decisions": [], "next": None, "signals": []}
 
 
 def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
@@ -41,14 +41,14 @@ def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
         api.engine.learn(key)
     decisions_of_subject = api.get("/subjects/u-1").json["decisions"]
     erased = api.post("/subjects/u-1/erase")
-    assert erased.json == {"decisions": 2, "experiments": ["autumn", "spring"]}
+    assert erased.json == {"decisions": 2, "experiments": ["autumn", "spring"], "signals": 0}
     for decision in decisions_of_subject:
         problem(api.get(f"/decisions/{decision['decision_id']}"), 404, "not-found")
     for key in ("spring", "autumn"):
         results = api.get(f"/experiments/{key}/results").json
         assert sum(arm["sent"] for arm in results["arms"]) == 1
     assert api.get(f"/decisions/{chosen['decision_id']}").status_code == 200
-    assert api.post("/subjects/u-1/erase").json == {"decisions": 0, "experiments": []}
+    assert api.post("/subjects/u-1/erase").json == {"decisions": 0, "experiments": [], "signals": 0}
 
 
 @pytest.mark.parametrize("name", STRANGE)

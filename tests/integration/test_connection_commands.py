@@ -47,7 +47,7 @@ def test_add_prints_the_path_and_says_that_secrets_are_plain(run, secret):
 
 
 def test_secret_comes_from_standard_input_or_by_its_name_or_is_made(run, secret):
-    run("add", "sendgrid", "mailer", "--secret", "-", input=f"{secret}\n")
+    run("add", "sendgrid", "mailer", "--secret-stdin", input=f"{secret}\n")
     assert opened(run)[1].current == {"verification_key": secret}
     named = run("add", "sendgrid", "other", "--value", f"verification_key={secret}")
     assert named.exit_code == 0

@@ -22,12 +22,12 @@ from webapp.webhooks.connection_setup import NewConnection, add_connection, rota
 _WIDE = 240
 _BY = "command line"
 _KEYS = "BANDITS_ENCRYPTION_KEY"
-_STDIN = "-"
 
 _secret_option = click.option(
-    "--secret",
-    metavar="SECRET",
-    help="the secret of a kind that has one; - reads it from standard input",
+    "--secret", metavar="SECRET", help="the secret of a kind that has one"
+)
+_stdin_option = click.option(
+    "--secret-stdin", is_flag=True, help="read that secret from standard input"
 )
 _values_option = click.option(
     "--value",
@@ -46,6 +46,7 @@ def connection() -> None:
 @connection.command("add")
 @database_option
 @_secret_option
+@_stdin_option
 @_values_option
 @click.option(
     "--metric",
@@ -60,6 +61,7 @@ def add_command(  # noqa: PLR0913 - one for each option
     *,
     database: str,
     secret: str | None,
+    secret_stdin: bool,
     pairs: Sequence[str],
     metrics: Sequence[str],
     kind: str,
@@ -73,7 +75,7 @@ def add_command(  # noqa: PLR0913 - one for each option
             store.connections,
             kind,
             key,
-            _values(declared, secret, pairs),
+            _values(declared, _secret(secret, from_stdin=secret_stdin), pairs),
             metrics=_pairs(metrics, "--metric"),
             at=time.time(),
             by=_BY,
@@ -120,6 +122,7 @@ def resume_command(database: str, key: str) -> None:
 @connection.command("rotate")
 @database_option
 @_secret_option
+@_stdin_option
 @_values_option
 @click.option(
     "--grace-hours",
@@ -129,8 +132,14 @@ def resume_command(database: str, key: str) -> None:
     help="how long the secrets until now work beside the new ones; 0 where they leaked",
 )
 @click.argument("key")
-def rotate_command(
-    *, database: str, secret: str | None, pairs: Sequence[str], grace_hours: float, key: str
+def rotate_command(  # noqa: PLR0913 - one for each option
+    *,
+    database: str,
+    secret: str | None,
+    secret_stdin: bool,
+    pairs: Sequence[str],
+    grace_hours: float,
+    key: str,
 ) -> None:
     """Give KEY new secrets."""
     with _opened(database) as store:
@@ -138,7 +147,7 @@ def rotate_command(
         new = rotate_connection(
             store.connections,
             key,
-            _values(kind, secret, pairs),
+            _values(kind, _secret(secret, from_stdin=secret_stdin), pairs),
             grace_seconds=grace_hours * 3600,
             at=time.time(),
             by=_BY,
@@ -191,6 +200,10 @@ def _opened(database: str) -> Iterator[SqlStore]:
         store.close()
 
 
+def _secret(secret: str | None, *, from_stdin: bool) -> str | None:
+    return sys.stdin.readline().rstrip("\n") if from_stdin else secret
+
+
 def _values(kind: ConnectionKind, secret: str | None, pairs: Sequence[str]) -> dict[str, str]:
     """Read the values of fields: those that are named, and the secret of a kind with one.
 
@@ -206,8 +219,7 @@ def _values(kind: ConnectionKind, secret: str | None, pairs: Sequence[str]) -> d
         raise click.UsageError(
             f"{kind.name} has not one secret ({listed}); use --value FIELD=VALUE"
         )
-    text = sys.stdin.readline().rstrip("\n") if secret == _STDIN else secret
-    return {**values, names[0]: text}
+    return {**values, names[0]: secret}
 
 
 def _pairs(texts: Sequence[str], option: str) -> dict[str, str]:
