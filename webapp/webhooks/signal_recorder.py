@@ -5,7 +5,7 @@ engine, which counts it once by decision and event id. One whose decision does n
 waits for its activation, waits too; one that does not fit is refused alone, with the reason.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 
@@ -91,11 +91,9 @@ class SignalRecorder:
         rows: list[_Row] = []
         for event in batch.events:
             outcome.without_decision += not event.decision_ids
-            for row in _rows(connection, event):
-                if (fault := _form_fault(row.reward)) is not None:
-                    outcome.refused.append(_refusal(fault, RefusedSignal(row.event)))
-                else:
-                    rows.append(row)
+            metric = connection.metrics.get(event.name, event.name)
+            rows += [_Row(event, _reward(event, i, metric)) for i in event.decision_ids]
+        rows = _well_formed(rows, outcome)
         for start in range(0, len(rows), MAX_BATCH):
             self._record_portion(rows[start : start + MAX_BATCH], outcome)
         return outcome.result()
@@ -137,7 +135,7 @@ class SignalRecorder:
                 decision_ids=(event.decision_id,),
                 value=event.value,
             )
-            rows.append(_Row(signal, _reward(signal, event.metric)))
+            rows.append(_Row(signal, _reward(signal, event.decision_id, event.metric)))
         self._record_portion(rows, outcome)
         outcome.without_decision += len(outcome.unmatched)  # erased meanwhile
         outcome.unmatched.clear()
@@ -147,23 +145,27 @@ class SignalRecorder:
         refs = self._engine.store.log.targets([row.reward.decision_id for row in rows]).refs
         now = self._engine.clock()
         ready: list[_Row] = []
+        faults: dict[tuple[DecisionRef, str, float], str | None] = {}
         for row, ref in zip(rows, refs, strict=True):
             if ref is None or ref.started_at is None:
                 outcome.unmatched.append(_unmatched(row, now))
-            elif (fault := self._fault(row.reward, ref)) is not None:
-                outcome.refused.append(_refusal(fault, RefusedSignal(row.event)))
+                continue
+            reward = row.reward
+            key = (ref, reward.metric, reward.value)
+            if key not in faults:
+                faults[key] = self._fault(*key)
+            fault, lead = faults[key], _lead_seconds(reward, ref.started_at)
+            if fault is not None or lead > UNMATCHED_SECONDS:
+                outcome.refused.append(_refused_row(fault or _TOO_EARLY, row))
             else:
-                ready.append(_started(row, ref))
+                ready.append(row if lead <= SKEW_SECONDS else _moved(row, ref.started_at))
         self._record_all(ready, outcome)
 
-    def _fault(self, reward: Reward, ref: DecisionRef) -> str | None:
+    def _fault(self, ref: DecisionRef, metric: str, value: float) -> str | None:
+        """Return what is wrong with a metric or its value for a decision, None if nothing is."""
         record = self._engine.store.experiments.recent(ref.experiment)
-        rule = record.configuration.experiment.reward
-        if (fault := refuse_value(rule, reward.metric, reward.value)) is not None:
-            return f"campaign {ref.experiment}: {fault}"
-        earliest = (ref.started_at or 0.0) - UNMATCHED_SECONDS
-        occurred_at = reward.occurred_at
-        return _TOO_EARLY if occurred_at and occurred_at.timestamp() < earliest else None
+        fault = refuse_value(record.configuration.experiment.reward, metric, value)
+        return None if fault is None else f"campaign {ref.experiment}: {fault}"
 
     def _record_all(self, rows: Sequence[_Row], outcome: "_Outcome") -> None:
         """Record rows that fit; where others make the engine refuse them, half by half."""
@@ -174,7 +176,7 @@ class SignalRecorder:
         except (IdReused, InvalidInput) as error:
             if len(rows) == 1:
                 reason = REUSED if isinstance(error, IdReused) else str(error)
-                outcome.refused.append(_refusal(reason, RefusedSignal(rows[0].event)))
+                outcome.refused.append(_refused_row(reason, rows[0]))
                 return
             middle = len(rows) // 2
             self._record_all(rows[:middle], outcome)
@@ -186,39 +188,45 @@ class SignalRecorder:
         outcome.without_decision += len(receipt.unknown) + len(receipt.early)
 
 
-def _rows(connection: Connection, event: SignalEvent) -> Iterator[_Row]:
-    """Yield a row for each decision that an event names."""
-    metric = connection.metrics.get(event.name, event.name)
-    for decision_id in event.decision_ids:
-        single = replace(event, decision_ids=(decision_id,), position=0)
-        yield _Row(single, _reward(single, metric))
+def _well_formed(rows: Sequence[_Row], outcome: _Outcome) -> list[_Row]:
+    """Leave out rows that fit no decision, whichever it is; those are refused."""
+    bad = set(misfits([row.reward.decision_id for row in rows]))
+    bad |= set(misfits([row.reward.event_id for row in rows]))
+    faults = dict.fromkeys(bad, f"ids of decisions and events must be {ID_TOLD}")
+    for place, row in enumerate(rows):
+        if not isfinite(row.reward.value):
+            faults.setdefault(place, "the value must be a finite number")
+    outcome.refused += [_refused_row(fault, rows[place]) for place, fault in sorted(faults.items())]
+    return [row for place, row in enumerate(rows) if place not in faults]
 
 
-def _form_fault(reward: Reward) -> str | None:
-    """Return what keeps a reward from any decision, None if nothing does."""
-    if misfits([reward.decision_id, reward.event_id]):
-        return f"ids of decisions and events must be {ID_TOLD}"
-    return None if isfinite(reward.value) else "the value must be a finite number"
-
-
-def _reward(event: SignalEvent, metric: str) -> Reward:
-    """Return the reward that an event of a single decision is recorded as."""
-    (decision_id,) = event.decision_ids
+def _reward(event: SignalEvent, decision_id: str, metric: str) -> Reward:
+    """Return the reward that an event of a decision is recorded as."""
     return Reward(decision_id, event.event_id, metric, event.value, event.occurred_at)
 
 
-def _started(row: _Row, ref: DecisionRef) -> _Row:
+def _lead_seconds(reward: Reward, started_at: float) -> float:
+    """Return how long before its decision's clock ran an event happened; 0 without a time."""
+    return 0.0 if reward.occurred_at is None else started_at - reward.occurred_at.timestamp()
+
+
+def _moved(row: _Row, started_at: float) -> _Row:
     """Move an event that happened before its decision's clock ran to the start of that clock.
 
     Mailers report what happened; the start is when we were told of the sending, which may be later.
     """
-    reward, started_at = row.reward, ref.started_at
-    if reward.occurred_at is None or started_at is None:
-        return row
-    if reward.occurred_at.timestamp() >= started_at - SKEW_SECONDS:
-        return row
-    moved = replace(reward, occurred_at=datetime.fromtimestamp(started_at, UTC))
-    return replace(row, reward=moved)
+    reward = replace(row.reward, occurred_at=datetime.fromtimestamp(started_at, UTC))
+    return _Row(row.event, reward)
+
+
+def _alone(row: _Row) -> RefusedSignal:
+    """Return the event of a row, of its decision alone, so that it can be replayed."""
+    ids = (row.reward.decision_id,)
+    return RefusedSignal(replace(row.event, decision_ids=ids, position=0))
+
+
+def _refused_row(reason: str, row: _Row) -> NewRefusal:
+    return _refusal(reason, _alone(row))
 
 
 def _unmatched(row: _Row, now: float) -> NewUnmatchedEvent:
@@ -230,7 +238,7 @@ def _unmatched(row: _Row, now: float) -> NewUnmatchedEvent:
         reward.value,
         now if reward.occurred_at is None else reward.occurred_at.timestamp(),
         row.event.subject_id or row.event.recipient or "",
-        msgspec.json.encode(RefusedSignal(row.event)),
+        msgspec.json.encode(_alone(row)),
     )
 
 
