@@ -46,7 +46,7 @@ def refused(server) -> str:
     body = {"kind": mailer.kind, "key": "mailer", "values": dict(mailer.values)}
     with server.client() as api:
         api.post("/api/v1/connections", json=body).raise_for_status()
-        content, headers = mailer.request([{"event": "click"}], at=time.time())
+        content, headers = mailer.request([{"event": "nonsense"}], at=time.time())
         address = "/webhooks/sendgrid/mailer"
         api.post(address, content=content, headers=headers).raise_for_status()
         answer = api.get("/api/v1/connections/mailer/refused").raise_for_status()
