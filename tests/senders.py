@@ -506,6 +506,15 @@ POSTMARK = Sender(
             ),
             None,
         ),
+        "suppression lifted": Sample(
+            postmark_item(
+                "SubscriptionChange",
+                "ChangedAt",
+                SuppressSending=False,
+                SuppressionReason="ManualSuppression",
+            ),
+            None,
+        ),
     },
     broken=postmark_item("Teleport", "ReceivedAt"),
 )
