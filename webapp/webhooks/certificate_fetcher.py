@@ -26,7 +26,8 @@ def fetch(address: str) -> bytes:
     if parts.scheme != "https" or not parts.hostname:
         raise OSError("it is no https address")
     for *_, place in socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_STREAM):
-        if not ip_address(str(place[0]).partition("%")[0]).is_global:
+        number = ip_address(str(place[0]).partition("%")[0])
+        if not (getattr(number, "ipv4_mapped", None) or number).is_global:
             raise OSError("its name leads into a private network")
     until = time.monotonic() + _SECONDS
     try:
