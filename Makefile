@@ -28,6 +28,7 @@ check: .venv/tested wheel
 	$(BIN)/check-wheel-contents --toplevel bandits,policies,simulations,storage,webapp dist
 	$(BIN)/pip check
 	$(BIN)/python -m simulations.policy_docs --check
+	$(BIN)/python -m webapp.signals.kind_docs --check
 	$(BIN)/pytest tests/house
 
 # Beside other people's libraries. obp's pins are older than Python 3.11, so it gets its own folder.
@@ -78,6 +79,7 @@ canary: .venv/tested
 # The pages that are made from the code.
 docs: .venv/installed
 	$(BIN)/python -m simulations.policy_docs
+	$(BIN)/python -m webapp.signals.kind_docs
 	$(BIN)/python tests/house/command_line.py > docs/command-line.md
 	$(BIN)/python tests/house/scenario_keys.py
 	$(BIN)/python tests/house/rooms.py

@@ -217,15 +217,40 @@ class SubjectDecision(Struct, frozen=True):
     events: list[dict[str, Any]]
 
 
+class SubjectSignal(Struct, frozen=True):
+    """Event that a connection received of a subject, and that no decision has.
+
+    Attributes:
+        connection: the key of the connection.
+        reason: why it did not fit; null while it waits for its decision.
+        content: as it is stored.
+    """
+
+    connection: str
+    received_at: datetime
+    reason: str | None
+    content: str
+
+
 class SubjectDecisions(Struct, frozen=True):
-    """All that is stored of a subject, the oldest first; `next` continues, null at the end."""
+    """All that is stored of a subject, the oldest first; `next` continues, null at the end.
+
+    Attributes:
+        signals: events from connections that no decision has; on the first page alone.
+    """
 
     decisions: list[SubjectDecision]
     next: int | None
+    signals: list[SubjectSignal] = []
 
 
 class ErasureReceipt(Struct, frozen=True):
-    """Receipt of an erasure: the number of decisions, and their experiments."""
+    """Receipt of an erasure: the number of decisions, and their experiments.
+
+    Attributes:
+        signals: number of events from connections that no decision had.
+    """
 
     decisions: int
     experiments: list[str]
+    signals: int = 0

@@ -18,7 +18,8 @@ class AuditEntry(Struct, frozen=True):
         at: seconds since 1970.
         by: author: an e-mail address, ``key:NAME``, ``cli``.
         action: ``create``, ``configure``, ``move``, ``add``, ``remove``, ``revoke``, …
-        subject: object of the change: ``experiment:KEY``, ``user:EMAIL`` or ``key:ID``.
+        subject: object of the change: ``experiment:KEY``, ``user:EMAIL``, ``key:ID`` or
+            ``connection:KEY``.
         before: value before, as JSON decodes; None where there was none.
         after: value after.
     """
@@ -37,7 +38,7 @@ class AuditFilter(Struct, frozen=True):
 
     Attributes:
         by: author, as the log names them.
-        kind: kind of the object: ``experiment``, ``user`` or ``key``.
+        kind: kind of the object: ``experiment``, ``user``, ``key`` or ``connection``.
         text: part of the object's name or of the action, in any case.
         since: earliest moment.
         until: end, itself excluded.

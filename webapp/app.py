@@ -11,6 +11,7 @@ from webapp.api import routes
 from webapp.services import Services
 from webapp.settings import Settings
 from webapp.trusted_proxies import TrustedProxies, parse_networks
+from webapp.webhooks import receiver
 
 
 class WholeRequest(Request):
@@ -39,7 +40,7 @@ class Application(Flask):
 
 
 def create_app(services: Services, settings: Settings) -> Flask:
-    """Make the application: the API below ``/api/v1``, the pages at ``/``, health and metrics.
+    """Make the application: API below ``/api/v1``, webhooks, pages at ``/``, health and metrics.
 
     Args:
         services: for the handlers of the API and, by `webapp.services.services`, for the pages.
@@ -55,6 +56,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     services.attach(app)
     request_context.init(app, settings)
     routes.init(app, settings.url_prefix)
+    receiver.init(app, settings)
     pages.init(app, settings)
     networks = parse_networks(settings.trusted_proxies)
     if networks or settings.url_prefix:

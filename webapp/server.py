@@ -26,6 +26,7 @@ from webapp import log_config, worker
 from webapp.fold_worker import FoldWorker
 from webapp.metrics import FoldMetrics
 from webapp.settings import Settings
+from webapp.webhooks.match_worker import MatchWorker
 
 _THREADS = 64  # single choices wait for a commit that they share; waiting takes no core
 _KILL_SECONDS = 30
@@ -66,7 +67,8 @@ def serve(settings: Settings, address: Address, workers: int) -> None:
         lock.acquire()  # fails now, in one line, rather than later in a worker
         lock.release()
     upgrade(settings.database_url)
-    with reserve(address) as bound, closing(open_store(settings.database_url)) as store:
+    store = open_store(settings.database_url, settings.encryption_keys)
+    with reserve(address) as bound, closing(store):
         _run(settings, bound, workers, store)
 
 
@@ -90,14 +92,18 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
     )
     stop, folds = Event(), FoldMetrics()
     fold_thread = Thread(target=FoldWorker(Engine(store), stop, folds).run, name="learner")
-    server.on_startup(fold_thread.start)
+    matcher = MatchWorker(Engine(store), store.connections, stop)
+    match_thread = Thread(target=matcher.run, name="matcher")
+    for thread in (fold_thread, match_thread):
+        server.on_startup(thread.start)
     server.on_startup(Thread(target=_announce, args=(settings, address), daemon=True).start)
     try:
         server.serve(target_loader=partial(worker.load, settings, folds), wrap_loader=False)
     finally:
         stop.set()
-        if fold_thread.is_alive():
-            fold_thread.join()
+        for thread in (fold_thread, match_thread):
+            if thread.is_alive():
+                thread.join()
         _log.info("stopped")
 
 

@@ -7,6 +7,7 @@ from flask import Flask, current_app
 
 from bandits.engine import Engine
 from storage.accounts import AccountStore
+from storage.connections import ConnectionStore
 from storage.drafts import DraftTable
 from webapp.metrics import FoldMetrics, RequestMetrics
 from webapp.readiness import Readiness
@@ -16,7 +17,7 @@ _NAME = "bandits"
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The engine, the accounts, the drafts and the metrics of one application.
+    """The engine, the stores beside it and the metrics of one application.
 
     Attributes:
         metrics: of this process.
@@ -27,6 +28,7 @@ class Services:
     engine: Engine
     accounts: AccountStore
     drafts: DraftTable
+    connections: ConnectionStore
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     folds: FoldMetrics = field(default_factory=FoldMetrics)
     readiness: Readiness = field(default_factory=Readiness)

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from bandits.errors import Fault, InvalidInput
 from bandits.validation import refusal
 from storage.accounts import Role
+from storage.connections import parse_keys
 from webapp.trusted_proxies import parse_networks
 
 PREFIX = "BANDITS_"
@@ -44,6 +45,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         oidc_client_secret: of this server; no log has it.
         oidc_role_claim: claim whose values give people their role; a dot leads deeper.
         oidc_roles: roles of the claim's values: ``marketing=manager, it=admin``.
+        encryption_key: encrypts secrets of connections; several are separated by commas, of which
+            the first encrypts and all decrypt. No log has it.
         password_sign_in: people may sign in by passwords; without, an admin may while nobody can
             be admin by the provider.
     """
@@ -69,6 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     oidc_role_claim: Annotated[str, Meta(min_length=1)] = "roles"
     oidc_roles: Annotated[str, Meta(max_length=10_000)] = ""
     password_sign_in: bool = True
+    encryption_key: Annotated[str, Meta(max_length=4000)] = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **flags: str | None) -> Self:
@@ -89,6 +93,10 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         except ValueError as error:
             raise InvalidInput.at(f"{PREFIX}TRUSTED_PROXIES", str(error)) from None
         try:
+            parse_keys(values.get("encryption_key", ""))
+        except ValueError as error:
+            raise InvalidInput.at(f"{PREFIX}ENCRYPTION_KEY", str(error)) from None
+        try:
             settings = msgspec.convert(values, cls, strict=False)
         except msgspec.ValidationError:
             (fault,) = refusal(values, cls, strict=False).faults
@@ -100,6 +108,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __repr__(self) -> str:
         """Return the name alone: some values are secret."""
         return "Settings(…)"
+
+    @property
+    def encryption_keys(self) -> tuple[str, ...]:
+        """Keys of `encryption_key`, the one that encrypts first."""
+        return parse_keys(self.encryption_key)
 
     def check_provider(self) -> None:
         """Check what belongs to a provider together.

@@ -130,10 +130,16 @@ def set_batch_scheduling() -> None:
 
 def application(settings: Settings, folds: FoldMetrics | None = None) -> Flask:
     """Make the application on the database of `settings`, which is migrated already."""
-    store = open_store(settings.database_url)
+    store = open_store(settings.database_url, settings.encryption_keys)
     if settings.secret_key is None:
         settings = replace(settings, secret_key=store.secret("sessions").hex())
-    services = Services(Engine(store), store.accounts, store.drafts, folds=folds or FoldMetrics())
+    services = Services(
+        Engine(store),
+        store.accounts,
+        store.drafts,
+        store.connections,
+        folds=folds or FoldMetrics(),
+    )
     return create_app(services, settings)
 
 

@@ -5,6 +5,7 @@ from functools import cache, partial
 from itertools import repeat
 from threading import Lock
 
+from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue, NotCombinable
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.assignment import AssignmentBatch, assign_arms
@@ -133,16 +134,19 @@ class ChooseHandler:
         self._policies = policies
         self._clock = clock
         self._eligible_sets = EligibleSetRegistry(store)
-        self._queues: dict[str, BatchingQueue[Request, _Outcome]] = {}
+        # By experiment and actor: a group is written as a batch, which is of one actor.
+        self._queues: dict[tuple[str, Actor], BatchingQueue[Request, _Outcome]] = {}
 
-    def choose(self, key: str, requests: Sequence[Request], *, dry_run: bool) -> list[Decision]:
+    def choose(
+        self, key: str, requests: Sequence[Request], *, actor: Actor, dry_run: bool
+    ) -> list[Decision]:
         """Decide for each request, as `Engine.choose` declares."""
         if len(requests) > MAX_BATCH:
             raise InvalidInput.at("/requests", f"must be at most {MAX_BATCH:,}")
         if len(requests) == 1 and not dry_run:  # of which there may be thousands a second
-            queue = self._queues.get(key)
+            queue = self._queues.get((key, actor))
             if queue is None:
-                queue = self._add_queue(key)
+                queue = self._add_queue(key, actor)
             try:
                 decision, earlier = queue.do(requests[0])
             except (StaleRead, WrongState):
@@ -151,46 +155,50 @@ class ChooseHandler:
                 return [decision] if earlier is None else self._repeat([decision], {0: earlier})
         for _ in range(_CHANGES):
             try:
-                return self._choose_batch(key, requests, dry_run=dry_run)
+                return self._choose_batch(key, requests, actor=actor, dry_run=dry_run)
             except StaleRead:
                 continue
         raise Unavailable(f"experiment {key} is being changed")
 
-    def _add_queue(self, key: str) -> BatchingQueue[Request, _Outcome]:
-        """Make the queue of an experiment.
+    def _add_queue(self, key: str, actor: Actor) -> BatchingQueue[Request, _Outcome]:
+        """Make the queue of an experiment and an actor.
 
         Raises:
             NotFound: there is none of this key.
         """
         self._store.experiments.recent(key)
-        queue = BatchingQueue(partial(self._choose_one, key), partial(self._choose_group, key))
-        return self._queues.setdefault(key, queue)
+        queue = BatchingQueue(
+            partial(self._choose_one, key, actor), partial(self._choose_group, key, actor)
+        )
+        return self._queues.setdefault((key, actor), queue)
 
-    def _choose_one(self, key: str, request: Request) -> _Outcome:
+    def _choose_one(self, key: str, actor: Actor, request: Request) -> _Outcome:
         """Decide for the request of one caller."""
         record = self._store.experiments.recent(key)
-        _, decisions, earlier = self._decide(record, [request], grouped=True)
+        _, decisions, earlier = self._decide(record, [request], actor=actor, grouped=True)
         return decisions[0], earlier.get(0)
 
-    def _choose_group(self, key: str, requests: Sequence[Request]) -> list[_Outcome]:
+    def _choose_group(
+        self, key: str, actor: Actor, requests: Sequence[Request]
+    ) -> list[_Outcome]:
         """Decide for one request of each of several callers.
 
         Raises:
             NotCombinable: one of them may stand out; nothing was recorded.
         """
         record = self._store.experiments.recent(key)
-        _, decisions, earlier = self._decide(record, requests, grouped=True)
+        _, decisions, earlier = self._decide(record, requests, actor=actor, grouped=True)
         return [(decision, earlier.get(row)) for row, decision in enumerate(decisions)]
 
     def _choose_batch(
-        self, key: str, requests: Sequence[Request], *, dry_run: bool
+        self, key: str, requests: Sequence[Request], *, actor: Actor, dry_run: bool
     ) -> list[Decision]:
         """Decide under the newest record, which must still hold when decisions are appended."""
         record = self._store.experiments.record(key)
         if not requests:
             _shipped_arm(record)
             return []
-        rows, decisions, earlier = self._decide(record, requests, dry_run=dry_run)
+        rows, decisions, earlier = self._decide(record, requests, actor=actor, dry_run=dry_run)
         if earlier:
             decisions = self._repeat(decisions, earlier)
         return [decisions[row] for row in rows]
@@ -208,6 +216,7 @@ class ChooseHandler:
         record: ExperimentRecord,
         requests: Sequence[Request],
         *,
+        actor: Actor,
         dry_run: bool = False,
         grouped: bool = False,
     ) -> tuple[Sequence[int], list[Decision], Mapping[int, StoredDecision]]:
@@ -216,6 +225,7 @@ class ChooseHandler:
         Args:
             record: the experiment, as it must still be when decisions are appended.
             requests: of one caller, or one each of several.
+            actor: all of these callers.
             dry_run: append nothing.
             grouped: a leader decides for all callers that wait.
 
@@ -241,7 +251,9 @@ class ChooseHandler:
         responses = new_decisions_response(active, decisions, dry_run=dry_run)
         if dry_run:
             return batch.rows, responses, {}
-        earlier = self._store.log.append_decisions(record, decisions, at=now, grouped=grouped)
+        earlier = self._store.log.append_decisions(
+            record, decisions, actor=actor, at=now, grouped=grouped
+        )
         return batch.rows, responses, earlier
 
 

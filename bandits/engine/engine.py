@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bandits import lifecycle
+from bandits.actors import PROGRAM, Actor
 from bandits.engine import subject_data
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.analysis.preview import Preview, preview_choice
@@ -154,13 +155,19 @@ class Engine:
     # Decisions
 
     def choose(
-        self, key: str, requests: Sequence[Request], *, dry_run: bool = False
+        self,
+        key: str,
+        requests: Sequence[Request],
+        *,
+        actor: Actor = PROGRAM,
+        dry_run: bool = False,
     ) -> list[Decision]:
         """Decide for each request, and commit the decisions before answering.
 
         Args:
             key: the experiment.
             requests: at most 10,000.
+            actor: who asks, for the log.
             dry_run: decide without recording; the answers have no decision id.
 
         Raises:
@@ -169,7 +176,7 @@ class Engine:
             InvalidInput: at ``/requests/{row}/...``; nothing was recorded.
             IdReused: a decision id came before with another body; nothing was recorded.
         """
-        return self._choose_handler.choose(key, requests, dry_run=dry_run)
+        return self._choose_handler.choose(key, requests, actor=actor, dry_run=dry_run)
 
     def preview(self, key: str, context: Mapping[str, Scalar]) -> Preview:
         """Compute what a subject with this context would get; nothing is recorded.
@@ -181,13 +188,13 @@ class Engine:
         policy = self._policies.newest(self.store.experiments.record(key))
         return preview_choice(policy, context, self.clock())
 
-    def activate(self, ids: Sequence[str]) -> MarkResult:
+    def activate(self, ids: Sequence[str], *, actor: Actor = PROGRAM) -> MarkResult:
         """Start the clocks of decisions that waited to be sent."""
-        return self.store.log.activate(_distinct(ids), at=self.clock())
+        return self.store.log.activate(_distinct(ids), actor=actor, at=self.clock())
 
-    def cancel(self, ids: Sequence[str]) -> MarkResult:
+    def cancel(self, ids: Sequence[str], *, actor: Actor = PROGRAM) -> MarkResult:
         """Cancel decisions that were never sent, also when already learned."""
-        return self.store.log.cancel(_distinct(ids), at=self.clock())
+        return self.store.log.cancel(_distinct(ids), actor=actor, at=self.clock())
 
     def receipt(self, decision_id: str) -> DecisionReceipt:
         """Explain one decision, deriving it again from its snapshot.
@@ -213,15 +220,19 @@ class Engine:
 
     # Rewards
 
-    def reward(self, rewards: Sequence[Reward]) -> RewardReceipt:
+    def reward(self, rewards: Sequence[Reward], *, actor: Actor = PROGRAM) -> RewardReceipt:
         """Record rewards of decisions; doubled, late, early and unknown ones are normal.
+
+        Args:
+            rewards: at most 10,000.
+            actor: who reports them, for the log.
 
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range;
                 nothing was recorded.
             IdReused: an event id came before with another metric or value; nothing was recorded.
         """
-        return self._reward_handler.record(rewards)
+        return self._reward_handler.record(rewards, actor=actor)
 
     # Subjects
 

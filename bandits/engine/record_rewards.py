@@ -4,10 +4,12 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import accumulate, chain, pairwise
 
 from msgspec import Struct
 
+from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue
 from bandits.engine.choose import MAX_BATCH
 from bandits.errors import Fault, InvalidInput, Unavailable
@@ -58,27 +60,36 @@ class RewardHandler:
         """Record in `store`; `clock` gives seconds since 1970."""
         self._store = store
         self._clock = clock
-        self._queue: BatchingQueue[Sequence[Reward], RewardReceipt] = BatchingQueue(
-            self._record_call, self._record_calls
-        )
+        # By actor: a group is written as batches, each of which is of one actor.
+        self._queues: dict[Actor, BatchingQueue[Sequence[Reward], RewardReceipt]] = {}
 
-    def record(self, rewards: Sequence[Reward]) -> RewardReceipt:
+    def record(self, rewards: Sequence[Reward], *, actor: Actor) -> RewardReceipt:
         """Record rewards, as `Engine.reward` declares."""
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
-        return self._record_call(rewards) if len(rewards) > _FEW else self._queue.do(rewards)
+        if len(rewards) > _FEW:
+            return self._record_call(actor, rewards)
+        queue = self._queues.get(actor)
+        if queue is None:
+            alone, together = partial(self._record_call, actor), partial(self._record_calls, actor)
+            queue = self._queues.setdefault(actor, BatchingQueue(alone, together))
+        return queue.do(rewards)
 
-    def _record_call(self, rewards: Sequence[Reward]) -> RewardReceipt:
-        outcome = self._append(rewards, grouped=len(rewards) <= _FEW)
+    def _record_call(self, actor: Actor, rewards: Sequence[Reward]) -> RewardReceipt:
+        outcome = self._append(rewards, actor=actor, grouped=len(rewards) <= _FEW)
         return outcome.receipt(0, len(rewards))
 
-    def _record_calls(self, calls: Sequence[Sequence[Reward]]) -> list[RewardReceipt]:
+    def _record_calls(
+        self, actor: Actor, calls: Sequence[Sequence[Reward]]
+    ) -> list[RewardReceipt]:
         """Record the rewards of several calls, all of them or none."""
-        outcome = self._append(list(chain.from_iterable(calls)), grouped=True)
+        outcome = self._append(list(chain.from_iterable(calls)), actor=actor, grouped=True)
         ends = list(accumulate(map(len, calls), initial=0))
         return [outcome.receipt(first, end) for first, end in pairwise(ends)]
 
-    def _append(self, rewards: Sequence[Reward], *, grouped: bool) -> "_RewardOutcome":
+    def _append(
+        self, rewards: Sequence[Reward], *, actor: Actor, grouped: bool
+    ) -> "_RewardOutcome":
         """Append rewards, all of them or none.
 
         Raises:
@@ -92,11 +103,13 @@ class RewardHandler:
             now = self._clock()
             placed = _place(self._store, rewards, ids, now)
             try:
-                repeated = self._store.log.append_events(placed.events, at=now, grouped=grouped)
+                repeated = self._store.log.append_events(
+                    placed.events, actor=actor, at=now, grouped=grouped
+                )
             except StaleRead:  # a decision was erased since it was looked up: it is unknown now
                 continue
             if placed.early_counts:
-                self._store.log.note_early(placed.early_counts, at=now)
+                self._store.log.note_early(placed.early_counts, actor=actor, at=now)
             return _RewardOutcome(ids, placed, repeated)
         raise Unavailable("decisions of these rewards are being erased")
 

@@ -1,18 +1,22 @@
 """Data of one subject, to be read and erased."""
 
 from functools import cache
+from itertools import chain
 
 from bandits.engine.analysis.receipts import event_of, moment
 from bandits.engine.fold import take_in
 from bandits.features import decode
-from bandits.schemas import ErasureReceipt, SubjectDecision, SubjectDecisions
+from bandits.schemas import ErasureReceipt, SubjectDecision, SubjectDecisions, SubjectSignal
 from bandits.store import Store
-from bandits.store.values import StoredDecision
+from bandits.store.values import StoredDecision, SubjectPage
 from bandits.versions import decode_restriction
 
 
 def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> SubjectDecisions:
-    """Read at most `limit` of a subject's decisions after a place, the oldest first."""
+    """Read at most `limit` of a subject's decisions after a place, the oldest first.
+
+    The first page has the events of connections too that no decision has.
+    """
     configuration = cache(store.experiments.configuration)
 
     def describe(stored: StoredDecision) -> SubjectDecision:
@@ -33,7 +37,19 @@ def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> Su
         )
 
     page = store.subjects.subject(subject_id, after=after, limit=limit)
-    return SubjectDecisions([describe(s) for s in page.decisions], page.next)
+    signals = [] if after else _read_signals(store, subject_id, page)
+    return SubjectDecisions([describe(s) for s in page.decisions], page.next, signals)
+
+
+def _read_signals(store: Store, subject_id: str, first: SubjectPage) -> list[SubjectSignal]:
+    """Read a subject's signals, by the ids of its decisions: the first page may have them all."""
+    ids = [stored.id for stored in first.decisions]
+    if first.next is not None:
+        ids = list(chain.from_iterable(store.subjects.subject_decisions(subject_id).values()))
+    return [
+        SubjectSignal(s.connection, moment(s.received_at), s.reason or None, s.content)
+        for s in store.subjects.signals(subject_id, ids)
+    ]
 
 
 def erase_subject(store: Store, subject_id: str, *, now: float, by: str) -> ErasureReceipt:
@@ -43,7 +59,11 @@ def erase_subject(store: Store, subject_id: str, *, now: float, by: str) -> Eras
     with the others.
     """
     ids_by_experiment = store.subjects.subject_decisions(subject_id)
+    every_id = list(chain.from_iterable(ids_by_experiment.values()))
+    # First, while the log still tells the ids; and again for those that came in between.
+    signals = store.subjects.erase_signals(subject_id, every_id)
     for key, ids in sorted(ids_by_experiment.items()):
         with store.subjects.erase(key, ids, now=now, by=by) as folding:
             take_in(folding, now)
-    return ErasureReceipt(sum(map(len, ids_by_experiment.values())), sorted(ids_by_experiment))
+    signals += store.subjects.erase_signals(subject_id, every_id)
+    return ErasureReceipt(len(every_id), sorted(ids_by_experiment), signals)

@@ -2,14 +2,15 @@
 
 Times are seconds since 1970-01-01 UTC. The log is append-only: decisions, events, activations and
 cancellations are inserted and never changed. Each commit of such rows writes one *batch* row per
-experiment; a fold takes due batches into the next snapshot and marks them, in the transaction that
-inserts it.
+experiment, kind and actor; a fold takes due batches into the next snapshot and marks them, in the
+transaction that inserts it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from bandits.actors import PROGRAM, Actor
 from bandits.array_types import FloatArray
 from bandits.store.fold import Fold, LogAudit, Removal, ResummationPortion
 from bandits.store.values import (
@@ -26,6 +27,7 @@ from bandits.store.values import (
     SnapshotPoint,
     State,
     StoredDecision,
+    StoredSignal,
     SubjectPage,
 )
 from bandits.verdict import Statements
@@ -132,13 +134,20 @@ class LogPort(Protocol):
     """Decisions, their events, activations and cancellations."""
 
     def append_decisions(
-        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float, grouped: bool = False
+        self,
+        record: ExperimentRecord,
+        chosen: NewDecisions,
+        *,
+        actor: Actor = PROGRAM,
+        at: float,
+        grouped: bool = False,
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return.
 
         Args:
             record: the experiment.
             chosen: the decisions.
+            actor: who asks for them.
             at: when, seconds since 1970.
             grouped: the caller has already grouped what several threads ask for, so that there is
                 nothing to gain from waiting for company.
@@ -193,11 +202,14 @@ class LogPort(Protocol):
         """Find the decisions of ids, to append events to them."""
         ...
 
-    def append_events(self, events: Events, *, at: float, grouped: bool = False) -> Sequence[int]:
+    def append_events(
+        self, events: Events, *, actor: Actor = PROGRAM, at: float, grouped: bool = False
+    ) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return.
 
         Args:
             events: of decisions as `targets` returned them.
+            actor: who reports them.
             at: when, seconds since 1970.
             grouped: as for `append_decisions`.
 
@@ -211,15 +223,17 @@ class LogPort(Protocol):
         """
         ...
 
-    def note_early(self, early: Mapping[int, int], *, at: float) -> None:
+    def note_early(
+        self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float
+    ) -> None:
         """Count events of experiments, by number, that came before their decisions' clocks ran."""
         ...
 
-    def activate(self, ids: Sequence[str], *, at: float) -> MarkResult:
+    def activate(self, ids: Sequence[str], *, actor: Actor = PROGRAM, at: float) -> MarkResult:
         """Start the clocks of decisions; repeated where they run already or were cancelled."""
         ...
 
-    def cancel(self, ids: Sequence[str], *, at: float) -> MarkResult:
+    def cancel(self, ids: Sequence[str], *, actor: Actor = PROGRAM, at: float) -> MarkResult:
         """Cancel decisions: they are not learned from, and their subjects are free."""
         ...
 
@@ -374,6 +388,19 @@ class SubjectPort(Protocol):
 
     def subject_decisions(self, subject_id: str) -> dict[str, list[str]]:
         """Find the ids of a subject's decisions, by experiment; this may go through the log."""
+        ...
+
+    def signals(self, subject_id: str, ids: Sequence[str]) -> list[StoredSignal]:
+        """Read the events of a subject that connections received and that are not in the log.
+
+        Args:
+            subject_id: the subject.
+            ids: of its decisions.
+        """
+        ...
+
+    def erase_signals(self, subject_id: str, ids: Sequence[str]) -> int:
+        """Erase what `signals` reads; return the number of events."""
         ...
 
     def erase(

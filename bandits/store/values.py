@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct
 from msgspec.structs import astuple
 
+from bandits.actors import Actor
 from bandits.allocation import NEWEST_RULE
 from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 from bandits.experiment import Combination
@@ -217,6 +218,7 @@ class StoredDecision(Struct, frozen=True, eq=False):
         context: (d,) as encoded for the policy.
         started_at: when its clocks started: made, or activated; None while it waits for that.
         shipped: it was made after the stop, and is never learned from.
+        actor: who asked for it; None where that was not noted yet.
     """
 
     id: str
@@ -234,6 +236,7 @@ class StoredDecision(Struct, frozen=True, eq=False):
     started_at: float | None
     cancelled_at: float | None
     shipped: bool = False
+    actor: Actor | None = None
 
 
 class SubjectPage(Struct, frozen=True, eq=False):
@@ -241,6 +244,22 @@ class SubjectPage(Struct, frozen=True, eq=False):
 
     decisions: Sequence[StoredDecision]
     next: int | None
+
+
+class StoredSignal(Struct, frozen=True):
+    """Event that a connection received of a subject, and that is not in the log.
+
+    Attributes:
+        connection: the key of its connection.
+        received_at: seconds since 1970.
+        reason: why it did not fit; empty where it waits for its decision.
+        content: as it is stored, a JSON text.
+    """
+
+    connection: str
+    received_at: float
+    reason: str
+    content: str
 
 
 class DecisionRef(Struct, frozen=True, eq=False):

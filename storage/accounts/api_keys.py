@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 from sqlalchemy import insert, or_, select, update
 
+from bandits.actors import Actor
 from bandits.errors import Conflict, NotFound, Unavailable
 from storage.audit_log import record_change
 from storage.databases import Database, NamedRow, Transaction
@@ -58,6 +59,11 @@ class ApiKey(Struct, frozen=True):
     revoked_at: float | None = None
     previous_until: float | None = None
     owner: str | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """The key as the log and the audit log name it."""
+        return Actor(f"key:{self.id}")
 
 
 class NewKey(Struct, frozen=True):

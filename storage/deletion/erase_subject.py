@@ -14,9 +14,10 @@ from contextlib import contextmanager
 
 from sqlalchemy import delete, func, insert, select, update
 
-from bandits.store.values import ExperimentRecord, SubjectPage
+from bandits.store.values import ExperimentRecord, StoredSignal, SubjectPage
 from storage.accounts.idempotency_keys import drop_answers
 from storage.audit_log import record_change
+from storage.connections import ConnectionStore
 from storage.databases import Transaction
 from storage.log.batches import REFERENCES, open_batch
 from storage.log.queries import read_numbered
@@ -45,10 +46,11 @@ _AT_ONCE = 10_000  # decisions in one statement
 class SubjectStore:
     """Data of single subjects, read and erased: `bandits.store.SubjectPort`."""
 
-    def __init__(self, context: StoreContext) -> None:
-        """Work in the database of `context`."""
+    def __init__(self, context: StoreContext, connections: ConnectionStore) -> None:
+        """Work in the database of `context`, and of `connections`."""
         self._context = context
         self._database = context.database
+        self._connections = connections
 
     def subject(self, subject_id: str, *, after: int = 0, limit: int) -> SubjectPage:
         """Read a subject's decisions in every experiment; this scans the log."""
@@ -79,6 +81,14 @@ class SubjectStore:
             for key, decision_id in transaction.execute(query):
                 ids[key].append(decision_id)
         return dict(ids)
+
+    def signals(self, subject_id: str, ids: Sequence[str]) -> list[StoredSignal]:
+        """Read the events of a subject that connections received and that are not in the log."""
+        return self._connections.of_subject(subject_id, ids)
+
+    def erase_signals(self, subject_id: str, ids: Sequence[str]) -> int:
+        """Erase what `signals` reads."""
+        return self._connections.erase_of_subject(subject_id, ids)
 
     def _hash(self, subject_id: str) -> bytes:
         return self._context.hash_subjects([subject_id])[0]
@@ -138,7 +148,10 @@ class SubjectErasure:
         """Cancel them in one batch, those with an uncounted cancellation included."""
         at = self._now
         n = len(self._subjects)
-        batch = open_batch(self._transaction, "cancel", self._record.id, size=n, at=at, due_at=at)
+        number = self._record.id
+        batch = open_batch(
+            self._transaction, "cancel", number, actor=None, size=n, at=at, due_at=at
+        )
         rows = [(serial, batch) for serial in sorted(self._subjects)]
         self._transaction.insert(cancellations, ("decision", "batch_id"), rows)
         uncounted = select(batches.c.id).where(

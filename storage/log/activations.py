@@ -7,6 +7,7 @@ from typing import Literal
 from msgspec import Struct
 from sqlalchemy import Table, delete
 
+from bandits.actors import Actor
 from bandits.store.values import ExperimentRecord, MarkResult
 from storage.databases import NamedRow, SerializationConflict, Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
@@ -34,15 +35,22 @@ class MarkCall(Struct, frozen=True, eq=False):
 
     Attributes:
         context: database and experiments.
-        kind: the mark.
+        mark: what is done.
         ids: of the decisions.
+        actor: who does it.
         at: when, seconds since 1970.
     """
 
     context: StoreContext
-    kind: Literal["activate", "cancel"]
+    mark: Literal["activate", "cancel"]
     ids: Sequence[str]
+    actor: Actor
     at: float
+
+    @property
+    def kind(self) -> tuple[str, Actor]:
+        """One actor's marks of a kind can be made together."""
+        return self.mark, self.actor
 
     def run(self) -> MarkResult:
         """Mark the decisions."""
@@ -60,39 +68,45 @@ class MarkCall(Struct, frozen=True, eq=False):
         return [MarkResult(len(call.ids), 0, ()) for call in calls]
 
     def _mark(self, transaction: Transaction, ids: Sequence[str], at: float) -> MarkResult:
-        mark = _activate if self.kind == "activate" else _cancel
+        mark = _activate if self.mark == "activate" else _cancel
         transaction.lock(REFERENCES, shared=True)
         rows: list[NamedRow] = []
         for start in range(0, len(ids), _AT_ONCE):
             condition = transaction.is_any(decisions.c.id, ids[start : start + _AT_ONCE])
             rows += transaction.execute(_TARGETS.where(condition)).all()
-        accepted = mark(transaction, self.context, rows, at)
+        accepted = mark(transaction, self.context, rows, actor=self.actor, at=at)
         existing = {row.id for row in rows}
         unknown = tuple(i for i in dict.fromkeys(ids) if i not in existing)
         return MarkResult(accepted, sum(i in existing for i in ids) - accepted, unknown)
 
 
-def _activate(transaction: Transaction, context: StoreContext, rows: _Rows, at: float) -> int:
+def _activate(
+    transaction: Transaction, context: StoreContext, rows: _Rows, *, actor: Actor, at: float
+) -> int:
     """Start the clocks of those of these decisions that wait for it; return how many."""
     accepted = 0
     waiting = [r for r in rows if r.due_at is None and r.activation is None]
     for experiment_id, group in _by_experiment(waiting).items():
         record = context.experiments.read_by_id(transaction, experiment_id)
         due_at = _due_at(record, at + record.configuration.experiment.reward.maturity)
+        size = len(group)
         batch = open_batch(
-            transaction, "activate", experiment_id, size=len(group), at=at, due_at=due_at
+            transaction, "activate", experiment_id, actor=actor, size=size, at=at, due_at=due_at
         )
         accepted += _insert(transaction, activations, batch, group)
     return accepted
 
 
-def _cancel(transaction: Transaction, context: StoreContext, rows: _Rows, at: float) -> int:
+def _cancel(
+    transaction: Transaction, context: StoreContext, rows: _Rows, *, actor: Actor, at: float
+) -> int:
     """Take these decisions out of learning, and free their subjects; return how many."""
     accepted = 0
     for experiment_id, group in _by_experiment(rows).items():
         due_at = _due_at(context.experiments.read_by_id(transaction, experiment_id), at)
+        size = len(group)
         batch = open_batch(
-            transaction, "cancel", experiment_id, size=len(group), at=at, due_at=due_at
+            transaction, "cancel", experiment_id, actor=actor, size=size, at=at, due_at=due_at
         )
         accepted += _insert(transaction, cancellations, batch, group)
         _free_subjects(transaction, experiment_id, group)

@@ -16,6 +16,7 @@ import numpy as np
 from msgspec import Struct
 from sqlalchemy import BigInteger, bindparam, literal, select
 
+from bandits.actors import Actor
 from bandits.errors import IdReused
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
 from storage.databases import BulkInsert, SerializationConflict, Transaction
@@ -40,6 +41,7 @@ _COLUMNS = (
 _BATCH_COLUMNS = (
     "kind",
     "experiment_id",
+    "actor",
     "size",
     "created_at",
     "due_at",
@@ -85,6 +87,7 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
         record: the experiment they were made under.
         chosen: their columns,
         hashes: and the hashes of their subjects.
+        actor: who asked for them.
         at: when they were made, seconds since 1970.
     """
 
@@ -92,6 +95,7 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
     record: ExperimentRecord
     chosen: NewDecisions
     hashes: Sequence[bytes]
+    actor: Actor
     at: float
 
     @property
@@ -101,7 +105,7 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
         width = chosen.contexts.shape[1]
         version = record.configuration.version
         experiment = (record.id, record.state, version)
-        return ("choose", *experiment, chosen.policy_version, chosen.shipped, width)
+        return ("choose", self.actor, *experiment, chosen.policy_version, chosen.shipped, width)
 
     def run(self) -> Mapping[int, StoredDecision]:
         """Append the decisions; return the earlier one for each row that was not appended.
@@ -114,6 +118,7 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
         if len(chosen.ids) <= MOST_ROWS and not _claims_subjects(record, chosen):
             values = _batch_values(record, chosen, self.at)
             values |= {"kind": "choose", "experiment_id": record.id, "created_at": self.at}
+            values |= {"actor": self.actor}
             values |= {"state": record.state, "arm_shipped": record.shipped}
             rows = sorted(zip(*_columns(chosen, self.hashes), strict=True), key=itemgetter(0))
             batch = context.database.append(_FAST_APPEND, values, rows)
@@ -138,7 +143,8 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
             raise SerializationConflict
         hashes = [digest for call in calls for digest in call.hashes]
         at = max(call.at for call in calls)
-        earlier = append_decisions(transaction, self.record, chosen, hashes, at=at)
+        actor = self.actor
+        earlier = append_decisions(transaction, self.record, chosen, hashes, actor=actor, at=at)
         results: list[Mapping[int, StoredDecision]] = []
         first = 0
         for call in calls:
@@ -148,12 +154,13 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
         return results
 
 
-def append_decisions(
+def append_decisions(  # noqa: PLR0913 - what is appended, by whom and when
     transaction: Transaction,
     record: ExperimentRecord,
     chosen: NewDecisions,
     hashes: Sequence[bytes],
     *,
+    actor: Actor,
     at: float,
 ) -> Mapping[int, StoredDecision]:
     """Append decisions as a batch; return the earlier one for each row that was not appended.
@@ -162,7 +169,8 @@ def append_decisions(
         IdReused: an id was there before with another digest, or in another experiment.
         SerializationConflict: another transaction came between; the whole must be done again.
     """
-    batch = open_batch(transaction, "choose", record.id, at=at, **_batch_values(record, chosen, at))
+    values = _batch_values(record, chosen, at)
+    batch = open_batch(transaction, "choose", record.id, actor=actor, at=at, **values)
     append = _BatchAppend(transaction, record, chosen, hashes, batch)
     earlier = append.each_subject_once() if _claims_subjects(record, chosen) else append.all()
     if earlier:
@@ -175,7 +183,7 @@ def _claims_subjects(record: ExperimentRecord, chosen: NewDecisions) -> bool:
 
 
 def _batch_values(record: ExperimentRecord, chosen: NewDecisions, at: float) -> dict[str, Any]:
-    """Return columns of a batch of decisions, but for its kind, its experiment and its time."""
+    """Return columns of a batch of decisions, but for kind, experiment, actor and time."""
     experiment = record.configuration.experiment
     clipped, unknown, missing = chosen.mended
     return {

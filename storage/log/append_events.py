@@ -8,6 +8,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import bindparam, select
 
+from bandits.actors import Actor
 from bandits.errors import IdReused
 from bandits.store import StaleRead
 from bandits.store.values import DecisionRef, DecisionRefs, Events
@@ -22,21 +23,24 @@ _EventKey = tuple[int, str]  # decision's number, event id
 
 
 class AppendEventsCall(Struct, frozen=True, eq=False):
-    """A call that appends events at a time, in seconds since 1970."""
+    """A call that appends events of an actor at a time, in seconds since 1970."""
 
     context: StoreContext
     events: Events
+    actor: Actor
     at: float
 
     @property
-    def kind(self) -> str:
-        """All events can be appended together."""
-        return "reward"
+    def kind(self) -> tuple[str, Actor]:
+        """All events of one actor can be appended together."""
+        return "reward", self.actor
 
     def run(self) -> list[int]:
         """Append the events; return the positions of those that were repeated."""
         return self.context.write(
-            lambda transaction: append_events(transaction, self.events, at=self.at)
+            lambda transaction: append_events(
+                transaction, self.events, actor=self.actor, at=self.at
+            )
         )
 
     def run_group(
@@ -45,7 +49,8 @@ class AppendEventsCall(Struct, frozen=True, eq=False):
         """Append the events of several calls."""
         columns = zip(*(call.events.columns for call in calls), strict=True)
         merged = Events(*(list(chain.from_iterable(parts)) for parts in columns))
-        repeated = append_events(transaction, merged, at=max(call.at for call in calls))
+        at = max(call.at for call in calls)
+        repeated = append_events(transaction, merged, actor=self.actor, at=at)
         results: list[list[int]] = []
         first = 0
         for call in calls:
@@ -127,7 +132,9 @@ def _activation_times(transaction: Transaction, numbers: Sequence[int]) -> dict[
     return {row[0]: row[1] for row in transaction.execute(query)}
 
 
-def append_events(transaction: Transaction, new: Events, *, at: float) -> list[int]:
+def append_events(
+    transaction: Transaction, new: Events, *, actor: Actor, at: float
+) -> list[int]:
     """Append events of existing decisions; return the positions of those that were repeated.
 
     Raises:
@@ -140,7 +147,7 @@ def append_events(transaction: Transaction, new: Events, *, at: float) -> list[i
         raise StaleRead
     appended: list[int] = []
     for experiment_id, rows in _by_experiment(new):
-        appended += _append_batch(transaction, experiment_id, new, rows, at)
+        appended += _append_batch(transaction, experiment_id, new, rows, actor=actor, at=at)
     if len(appended) == len(new):
         return []
     return sorted(set(range(len(new))).difference(appended))
@@ -156,8 +163,14 @@ def _by_experiment(new: Events) -> Iterator[tuple[int, Sequence[int]]]:
         yield experiment_id, rows
 
 
-def _append_batch(
-    transaction: Transaction, experiment_id: int, new: Events, rows: Sequence[int], at: float
+def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
+    transaction: Transaction,
+    experiment_id: int,
+    new: Events,
+    rows: Sequence[int],
+    *,
+    actor: Actor,
+    at: float,
 ) -> Sequence[int]:
     """Append events of one experiment; return the rows of those that were not there before."""
     distinct = _distinct(new, rows)
@@ -166,6 +179,7 @@ def _append_batch(
         transaction,
         "reward",
         experiment_id,
+        actor=actor,
         at=at,
         due_at=at,
         size=len(distinct),

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from sqlalchemy import delete, func, insert, select, update
 
+from bandits.actors import Actor
 from bandits.store.values import ExperimentRecord
 from storage.databases import Transaction
 from storage.schema import batches, eligible_sets
@@ -19,11 +20,12 @@ Kind = Literal["choose", "activate", "reward", "cancel"]
 _INSERT = insert(batches).returning(batches.c.id)
 
 
-def open_batch(
+def open_batch(  # noqa: PLR0913 - a row's columns, by keyword
     transaction: Transaction,
     kind: Kind,
     experiment_id: int,
     *,
+    actor: Actor | None,
     at: float,
     due_at: float | None,
     **columns: int,
@@ -34,6 +36,7 @@ def open_batch(
         transaction: one that writes.
         kind: of its rows.
         experiment_id: the experiment of all of them.
+        actor: who writes them; None for rows that are gone when the transaction ends.
         at: when, seconds since 1970.
         due_at: when a fold may take it in; None for decisions that wait to be activated.
         columns: its size, and other columns. Where its rows turn out to be fewer, `close_batch`
@@ -42,6 +45,7 @@ def open_batch(
     row: dict[str, Any] = {
         "kind": kind,
         "experiment_id": experiment_id,
+        "actor": actor,
         "created_at": at,
         "due_at": due_at,
         **columns,

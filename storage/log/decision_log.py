@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from bandits.actors import PROGRAM, Actor
 from bandits.store.values import (
     DecisionRefs,
     Event,
@@ -32,35 +33,43 @@ class DecisionLog:
         self._groups = group_commit.group_commit(context.database)
 
     def append_decisions(
-        self, record: ExperimentRecord, chosen: NewDecisions, *, at: float, grouped: bool = False
+        self,
+        record: ExperimentRecord,
+        chosen: NewDecisions,
+        *,
+        actor: Actor = PROGRAM,
+        at: float,
+        grouped: bool = False,
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return."""
         if not chosen.ids:
             return {}
         hashes = self._context.hash_subjects(chosen.subjects)
-        call = AppendDecisionsCall(self._context, record, chosen, hashes, at)
+        call = AppendDecisionsCall(self._context, record, chosen, hashes, actor, at)
         if grouped or len(chosen.ids) > group_commit.MOST_ROWS:
             return call.run()
         earlier: Mapping[int, StoredDecision] = self._groups.do(call)
         return earlier
 
-    def append_events(self, events: Events, *, at: float, grouped: bool = False) -> Sequence[int]:
+    def append_events(
+        self, events: Events, *, actor: Actor = PROGRAM, at: float, grouped: bool = False
+    ) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return."""
         if not len(events):
             return []
-        call = AppendEventsCall(self._context, events, at)
+        call = AppendEventsCall(self._context, events, actor, at)
         if grouped or len(events) > group_commit.MOST_ROWS:
             return call.run()
         repeated: Sequence[int] = self._groups.do(call)
         return repeated
 
-    def activate(self, ids: Sequence[str], *, at: float) -> MarkResult:
+    def activate(self, ids: Sequence[str], *, actor: Actor = PROGRAM, at: float) -> MarkResult:
         """Start the clocks of decisions."""
-        return self._mark(MarkCall(self._context, "activate", ids, at))
+        return self._mark(MarkCall(self._context, "activate", ids, actor, at))
 
-    def cancel(self, ids: Sequence[str], *, at: float) -> MarkResult:
+    def cancel(self, ids: Sequence[str], *, actor: Actor = PROGRAM, at: float) -> MarkResult:
         """Take decisions out of learning, and free their subjects."""
-        return self._mark(MarkCall(self._context, "cancel", ids, at))
+        return self._mark(MarkCall(self._context, "cancel", ids, actor, at))
 
     def _mark(self, call: MarkCall) -> MarkResult:
         if len(call.ids) > group_commit.MOST_ROWS:
@@ -74,9 +83,11 @@ class DecisionLog:
         """Insert new eligible sets of requests; return those beyond `most`."""
         return self._context.write(lambda c: batches.admit(c, record, eligible_sets, most=most))
 
-    def note_early(self, early: Mapping[int, int], *, at: float) -> None:
+    def note_early(
+        self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float
+    ) -> None:
         """Count events of experiments that came before their decisions' clocks ran."""
-        self._context.write(lambda c: note_early(c, early, at=at))
+        self._context.write(lambda c: note_early(c, early, actor=actor, at=at))
 
     def decisions(self, ids: Sequence[str]) -> dict[str, StoredDecision]:
         """Read the decisions that exist among these ids."""

@@ -60,6 +60,7 @@ _STORED = with_marks(
     _activated.c.created_at.label("activated_at"),
     _cancelled.c.created_at.label("cancelled_at"),
     decisions.c.shipped,
+    batches.c.actor,
 )
 
 
@@ -125,6 +126,7 @@ def _stored(row: NamedRow) -> StoredDecision:
         activated_at,
         cancelled_at,
         shipped,
+        actor,
     ) = row
     return StoredDecision(
         decision_id,
@@ -142,6 +144,7 @@ def _stored(row: NamedRow) -> StoredDecision:
         activated_at if due_at is None else made_at,
         cancelled_at,
         shipped,
+        actor,
     )
 
 

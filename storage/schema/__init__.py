@@ -25,6 +25,13 @@ from storage.schema.accounts import (
     sessions,
     users,
 )
+from storage.schema.connections import (
+    CONNECTION_COUNTS,
+    connections,
+    refusal_marks,
+    refusals,
+    unmatched_events,
+)
 from storage.schema.experiments import configurations, drafts, eligible_sets, experiments
 from storage.schema.log import (
     CHOSEN,
@@ -58,6 +65,7 @@ from storage.schema.snapshots import (
 __all__ = [
     "ALLOCATION_FORMAT",
     "CHOSEN",
+    "CONNECTION_COUNTS",
     "KEPT",
     "NEW",
     "PENDING",
@@ -71,6 +79,7 @@ __all__ = [
     "batches",
     "cancellations",
     "configurations",
+    "connections",
     "decisions",
     "drafts",
     "eligible_sets",
@@ -82,6 +91,8 @@ __all__ = [
     "inference_states",
     "metadata",
     "of_batch",
+    "refusal_marks",
+    "refusals",
     "resummations",
     "retained_counts",
     "retained_sums",
@@ -90,5 +101,6 @@ __all__ = [
     "snapshots",
     "statements",
     "subjects",
+    "unmatched_events",
     "users",
 ]

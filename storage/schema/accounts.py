@@ -15,7 +15,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from storage.schema.metadata import Identifier, Serial, metadata
+from storage.schema.metadata import SUBJECT_DATA, Identifier, Serial, SubjectData, metadata
 from storage.stored_format import FormattedBlob, FormattedJson
 
 secrets = Table(
@@ -90,6 +90,13 @@ idempotency_keys = Table(
     Column("created_at", Double, nullable=False, index=True),
     Column("repeatable", Boolean, nullable=False),  # so that its answer may be dropped
     Column("answer", FormattedBlob("idempotency_keys.answer", 1)),
+    info={
+        SUBJECT_DATA: SubjectData(
+            export="by the decision that an answer repeats",
+            erasure="`drop_answers`, all that may speak of subjects",
+            retention="`IdempotencyKeyStore.claim`, after a day",
+        )
+    },
 )
 
 audit_log = Table(

@@ -18,7 +18,15 @@ from sqlalchemy import (
     text,
 )
 
-from storage.schema.metadata import Identifier, Serial, metadata
+from storage.schema.metadata import SUBJECT_DATA, Identifier, Serial, SubjectData, metadata
+
+_OF_SUBJECTS = {
+    SUBJECT_DATA: SubjectData(
+        export="`SubjectStore.subject`, by the hash of the subject",
+        erasure="`SubjectStore.erase`, with the decisions",
+        retention="`storage.deletion.retention`, after the experiment's `retention_days`",
+    )
+}
 
 batches = Table(
     "batches",
@@ -26,6 +34,7 @@ batches = Table(
     Column("id", Serial, primary_key=True),
     Column("experiment_id", Serial, ForeignKey("experiments.id"), nullable=False),
     Column("kind", Text, nullable=False),
+    Column("actor", Text),  # `bandits.actors.Actor`; null where it was not noted yet
     Column("size", Integer, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("due_at", Double),  # null for decisions that wait for their activation
@@ -94,6 +103,7 @@ decisions = Table(
     Column("digest", LargeBinary),
     Column("subject", LargeBinary, nullable=False),
     Column("shipped", Boolean, nullable=False, server_default=false()),
+    info=_OF_SUBJECTS,
 )
 
 PLACES = 1 << 20  # that a batch has for decisions
@@ -114,6 +124,7 @@ subjects = Table(
     Column("subject", LargeBinary, primary_key=True),
     Column("decision_id", Identifier, nullable=False),
     sqlite_with_rowid=False,
+    info=_OF_SUBJECTS,
 )
 
 events = Table(
@@ -127,6 +138,7 @@ events = Table(
     Column("occurred_at", Double, nullable=False),
     Column("late", Boolean, nullable=False),
     sqlite_with_rowid=False,
+    info=_OF_SUBJECTS,
 )
 
 activations = Table(
@@ -134,6 +146,7 @@ activations = Table(
     metadata,
     Column("decision", Serial, primary_key=True, autoincrement=False),
     Column("batch_id", Serial, nullable=False, index=True),
+    info=_OF_SUBJECTS,
 )
 
 cancellations = Table(
@@ -141,4 +154,5 @@ cancellations = Table(
     metadata,
     Column("decision", Serial, primary_key=True, autoincrement=False),
     Column("batch_id", Serial, nullable=False, index=True),
+    info=_OF_SUBJECTS,
 )

@@ -12,6 +12,7 @@ from operator import itemgetter
 
 from sqlalchemy import func, insert, select, update
 
+from bandits.actors import Actor
 from bandits.store.values import DataQualityCounts, ExperimentRecord
 from storage.databases import NamedRow, Transaction
 from storage.log.batches import open_batch
@@ -21,11 +22,14 @@ COLUMNS = tuple(batches.c[name] for name in QUALITY_COUNTS)
 _COUNTS = itemgetter(slice(-len(QUALITY_COUNTS), None))  # of a row that ends with `COLUMNS`
 
 
-def note_early(transaction: Transaction, early: Mapping[int, int], *, at: float) -> None:
+def note_early(
+    transaction: Transaction, early: Mapping[int, int], *, actor: Actor, at: float
+) -> None:
     """Count early events, which are not kept, by experiment's number, in batches without rows."""
     for number in sorted(early):
         count = early[number]
-        open_batch(transaction, "reward", number, size=0, at=at, due_at=at, early=count)
+        counts = {"size": 0, "early": count}
+        open_batch(transaction, "reward", number, actor=actor, at=at, due_at=at, **counts)
 
 
 def add_counts(

@@ -8,6 +8,7 @@ from msgspec import convert, to_builtins
 from msgspec.structs import replace
 from sqlalchemy import func, select
 
+from bandits.actors import PROGRAM
 from bandits.engine import Engine, choose
 from bandits.errors import IdReused, InvalidInput, Unavailable, WrongState
 from bandits.experiment import Experiment
@@ -44,7 +45,7 @@ def at_once(engine, paused):
                 first = pool.submit(engine.choose, "spring", [Request("first")])
                 assert entered.wait(LIMIT_SECONDS)
                 futures = [pool.submit(engine.choose, "spring", [r]) for r in requests]
-                queue = engine._choose_handler._queues["spring"]
+                queue = engine._choose_handler._queues["spring", PROGRAM]
                 wait_until(lambda: len(queue), "waiting requests", lambda n: n == len(requests))
                 if between:
                     between()

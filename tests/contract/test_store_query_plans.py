@@ -9,6 +9,7 @@ from sqlalchemy import event, insert
 from bandits.engine import Engine
 from bandits.engine.fold import fold, rebuild
 from bandits.schemas import Reward
+from storage.connections import DeliveryOutcome, NewUnmatchedEvent
 from storage.schema import batches
 
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
@@ -33,6 +34,21 @@ def scans(store):
     for engine in {store.database.engine, store.database.writer}:
         event.listen(engine, "before_cursor_execute", explain)
     return found
+
+
+@pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
+def test_waiting_events_find_their_decisions_by_index(store, sender, scans):
+    connection = store.connections.add(
+        "sendgrid", "mailer", {}, fields={}, metrics={}, at=1.0, by="test"
+    )
+    record = sender.start(await_activation=True)
+    ids = sender.choose(record, 20, at=1.0)
+    events = [NewUnmatchedEvent(i, "e", "click", 1.0, 1.0, "", b"") for i in ids]
+    outcome = DeliveryOutcome(unmatched=events)
+    store.connections.record_delivery(connection.id, outcome, at=1.0)
+    store.log.activate(ids[:5], at=2.0)
+    assert len(store.connections.ready_events("mailer")) == 5
+    assert scans == []
 
 
 def live(store, sender, assignment):

@@ -49,6 +49,7 @@ PARALLEL = {
     "audit_log": "who changed what: stored, and shown on a page",
     "charts": "charts: of a simulation's report, and of pages",
     "commands": "the commands of a package",
+    "connections": "mailers and shops that report events: tables, store, API and pages",
     "decisions": "decisions: answered by the API, shown on a page",
     "drafts": "drafts of experiments: tables, store and pages",
     "experiments": "experiments: tables, store, API and pages",

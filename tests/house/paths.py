@@ -139,7 +139,9 @@ class Server:
         self.now = NOW
         self.store = open_store(url)
         self.engine = Engine(self.store, lambda: self.now, bytes)
-        services = Services(self.engine, self.store.accounts, self.store.drafts)
+        services = Services(
+            self.engine, self.store.accounts, self.store.drafts, self.store.connections
+        )
         self._app = create_app(services, Settings(secret_key="made up for a test, long enough"))
         keys = self.store.accounts.keys
         key = keys.create("paths", ("choose", "reward", "manage"), at=NOW, by="paths")

@@ -81,6 +81,11 @@ def test_the_policies_page_is_what_the_policies_declare() -> None:
     assert made.returncode == 0, made.stderr + made.stdout
 
 
+def test_the_pages_of_connections_are_what_their_kinds_declare() -> None:
+    made = run([sys.executable, "-m", "webapp.signals.kind_docs", "--check"])
+    assert made.returncode == 0, made.stderr + made.stdout
+
+
 @pytest.mark.parametrize(("page", "words"), bandits_commands())
 def test_a_command_in_a_page_exists_with_its_options(page: str, words: list[str]) -> None:
     command: click.Command = group

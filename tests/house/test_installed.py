@@ -89,7 +89,18 @@ def test_wheel_has_templates_styles_and_scenarios_too(
 def test_commands_load() -> None:
     commands = entry_points(group="bandits.commands")
     names = {entry.name for entry in commands}
-    assert names == {"choose", "serve", "demo", "key", "user", "simulate", "replay", "db", "verify"}
+    assert names == {
+        "choose",
+        "serve",
+        "demo",
+        "key",
+        "user",
+        "connection",
+        "simulate",
+        "replay",
+        "db",
+        "verify",
+    }
     for entry in commands:
         assert entry.load().name
 

@@ -23,6 +23,7 @@ from storage.schema import QUALITY_COUNTS, metadata
 from storage.stored_format import FormattedBlob, FormattedJson
 from webapp.jobs.uploads import Upload
 from webapp.pages.form.form_model import TypedDraft
+from webapp.webhooks.signal_recorder import RefusedSignal
 
 # Names of JSON objects, by the path to them.
 DOCUMENTS = {
@@ -41,6 +42,12 @@ DOCUMENTS = {
     "configuration/experiment/context:number": "kind name low high default",
     "configuration/experiment/context:category": "kind name values default",
     "configuration/arms": "variants newcomer",
+    "refusal": "event delivery",
+    "refusal/event": (
+        "name event_id position occurred_at decision_ids message_id recipient subject_id value link"
+        " agent network_address machine bounce"
+    ),
+    "refusal/delivery": "method headers body",
     "draft": (
         "name key slots exclude metrics window maturity goal context assignment holdout"
         " floor await_activation strict starts_at ends_at retention_days policy parameters"
@@ -92,6 +99,8 @@ PLAIN_BYTES = {
     "allocations.eligible_set": "as of the decisions",
     "api_keys.digest": "SHA-256",
     "api_keys.previous_digest": "SHA-256",
+    "connections.secrets": "JSON of texts, sealed: the first byte tells whether it is encrypted",
+    "connections.previous_secrets": "as the secrets",
     "decisions.context": "little-endian doubles, as the configuration's features are encoded",
     "decisions.digest": "BLAKE2b of the request",
     "decisions.eligible_set": "JSON of slots and variants; a set is known by these very bytes",
@@ -99,16 +108,24 @@ PLAIN_BYTES = {
     "eligible_sets.digest": "BLAKE2b of the set",
     "experiments.salt": "random",
     "idempotency_keys.digest": "BLAKE2b under a secret",
+    "refusal_marks.mark": "BLAKE2b under a secret",
+    "refusals.body": "JSON of a refused signal, sealed as secrets are",
+    "refusals.digest": "SHA-256",
     "secrets.value": "random",
     "sessions.digest": "SHA-256",
     "subjects.subject": "BLAKE2b under a secret",
+    "unmatched_events.mark": "BLAKE2b under a secret",
 }
 PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("identities.issuer", "identities.subject"),
     *("api_keys.name", "api_keys.scopes", "api_keys.selector", "api_keys.previous_selector"),
     *("api_keys.created_by", "api_keys.owner"),
     *("audit_log.by", "audit_log.action", "audit_log.subject"),
-    *("batches.kind", "decisions.id", "drafts.id", "drafts.created_by", "drafts.changed_by"),
+    *("batches.kind", "batches.actor", "decisions.id"),
+    *("connections.key", "connections.kind", "connections.created_by", "connections.rejection"),
+    *("refusals.reason", "unmatched_events.decision_id", "unmatched_events.event_id"),
+    *("unmatched_events.metric",),
+    *("drafts.id", "drafts.created_by", "drafts.changed_by"),
     *("events.event_id", "events.metric", "experiments.key", "experiments.state"),
     *("idempotency_keys.key",),
     *("secrets.name", "sessions.agent", "sessions.address", "subjects.decision_id"),
@@ -139,7 +156,7 @@ def objects(info: inspect.Type, path: str) -> Iterator[tuple[str, str]]:
 
 def test_stored_documents_keep_their_names() -> None:
     roots: dict[str, type] = {"configuration": Configuration, "draft": TypedDraft}
-    roots |= {"upload": Upload, "statements": Statements}
+    roots |= {"upload": Upload, "statements": Statements, "refusal": RefusedSignal}
     names = [o for path, root in roots.items() for o in objects(inspect.type_info(root), path)]
     assert dict(names) == DOCUMENTS
 

@@ -52,7 +52,9 @@ class Api:
         self.engine = Engine(store, clock)
         self.accounts = store.accounts
         settings = Settings(secret_key="made up for a test, long enough")
-        self.app = create_app(Services(self.engine, store.accounts, store.drafts), settings)
+        self.app = create_app(
+            Services(self.engine, store.accounts, store.drafts, store.connections), settings
+        )
         self.client = self.app.test_client()
         self.token = self.key(*get_args(Scope))
 

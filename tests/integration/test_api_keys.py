@@ -12,6 +12,7 @@ from webapp.api.routes import every_operation
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 OPEN = {"healthz", "readyz", "openapi_document", "explain_problem"}
 PARTS = {"key": "spring", "decision_id": "d", "subject_id": "u", "key_id": "1", "name": "invalid"}
+PARTS |= {"connection": "mailer", "refusal_id": "1"}
 
 
 def routes(app: Flask) -> list[tuple[str, str, str]]:

@@ -111,7 +111,7 @@ def test_a_compressed_body_is_refused_and_never_unpacked(api, coding) -> None:
     for rule, operation in BODIES:
         answer = open_as_admin(
             api,
-            re.sub(r"<int.*?>", "1", rule.replace("<key:key>", "spring")),
+            re.sub(r"<int.*?>", "1", re.sub(r"<key:.*?>", "spring", rule)),
             operation.method,
             data=bomb,
             content_type=operation.body.media_types[0],

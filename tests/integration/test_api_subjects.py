@@ -37,7 +37,7 @@ def test_subject_is_told_everything_that_is_stored(api) -> None:
     assert decision["eligible"] == eligible
     assert [e["metric"] for e in decision["events"]] == ["click"]
     nobody = api.post("/subjects/read", {"subject_id": "nobody"})
-    assert nobody.json == {"decisions": [], "next": None}
+    assert nobody.json == {"decisions": [], "next": None, "signals": []}
 
 
 def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
@@ -50,7 +50,7 @@ def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
         api.engine.learn(key)
     decisions_of_subject = read(api, "u-1")
     erased = api.post("/subjects/erase", {"subject_id": "u-1"})
-    assert erased.json == {"decisions": 2, "experiments": ["autumn", "spring"]}
+    assert erased.json == {"decisions": 2, "experiments": ["autumn", "spring"], "signals": 0}
     for decision in decisions_of_subject:
         problem(api.get(f"/decisions/{decision['decision_id']}"), 404, "not-found")
     for key in ("spring", "autumn"):
@@ -58,7 +58,7 @@ def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
         assert sum(arm["sent"] for arm in results["arms"]) == 1
     assert api.get(f"/decisions/{chosen['decision_id']}").status_code == 200
     again = api.post("/subjects/erase", {"subject_id": "u-1"})
-    assert again.json == {"decisions": 0, "experiments": []}
+    assert again.json == {"decisions": 0, "experiments": [], "signals": 0}
 
 
 @pytest.mark.parametrize("name", STRANGE)

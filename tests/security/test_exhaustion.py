@@ -70,7 +70,9 @@ def test_form_whose_session_ended_is_kept_however_long(site, manager, read_form)
 def test_places_for_anonymous_bodies_are_few(site) -> None:
     """80 half-sent forms: before nobody was answered for 15 s, after within 0.01 s."""
     with site.app.test_request_context("/sign-in", method="POST"):
-        held = [anonymous_forms._place(f"10.0.0.{i}") for i in range(anonymous_forms.AT_ONCE)]
+        held = [
+            anonymous_forms._places.taken(f"10.0.0.{i}") for i in range(anonymous_forms.AT_ONCE)
+        ]
         for place in held:
             place.__enter__()
         try:

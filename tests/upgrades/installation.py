@@ -190,7 +190,9 @@ class Installation:
             files_folder=str(files),
             secret_key=self._store.secret("sessions").hex(),
         )
-        services = Services(self._engine, self._store.accounts, self._store.drafts)
+        parts = (self._store.accounts, self._store.drafts)
+        connections = getattr(self._store, "connections", None)  # of a version that has them
+        services = Services(self._engine, *parts, *([] if connections is None else [connections]))
         self._app = create_app(services, settings)
         self._browsers: dict[str, FlaskClient] = {}
 

@@ -9,6 +9,7 @@ from bandits.engine import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
 from bandits.schemas import Decision, DecisionReceipt, Id, Request
 from bandits.store.values import MarkResult
+from storage.accounts.api_keys import ApiKey
 from webapp.api.bodies import Body
 from webapp.api.operation import OperationGroup, OperationResponse
 from webapp.services import Services
@@ -64,19 +65,20 @@ def _identify_batch(body: ChooseBatch, make_ids: Callable[[int], list[str]]) -> 
     gives={"decision_id": "$response.body#/decision_id"},
     answers={201: Decision, 200: Decision},
     refusals=(NotFound, WrongState, IdReused),
+    takes_caller=True,
     fast=True,
     idempotent=True,
     repeatable=True,
     identify=_identify,
 )
-def choose(services: Services, key: str, body: Request) -> OperationResponse:
+def choose(services: Services, key: str, body: Request, caller: ApiKey) -> OperationResponse:
     """Decide which email to send to one recipient.
 
     Answers 201 for a new decision and 200 for an earlier one: of the same `decision_id`, or of the
     same subject where the experiment decides once per subject.
     """
     try:
-        (decision,) = services.engine.choose(key, [body])
+        (decision,) = services.engine.choose(key, [body], actor=caller.actor)
     except InvalidInput as error:
         faults = [Fault(f.pointer.removeprefix(_FIRST), f.detail) for f in error.faults]
         raise InvalidInput(faults) from None
@@ -94,13 +96,18 @@ def choose(services: Services, key: str, body: Request) -> OperationResponse:
     idempotent=True,
     repeatable=True,
     identify=_identify_batch,
+    takes_caller=True,
 )
-def choose_batch(services: Services, key: str, body: ChooseBatch) -> OperationResponse:
+def choose_batch(
+    services: Services, key: str, body: ChooseBatch, caller: ApiKey
+) -> OperationResponse:
     """Decide for up to 10,000 recipients; all decisions are recorded, or none.
 
     Answers 201 if every decision is new, else 200.
     """
-    decisions = services.engine.choose(key, body.requests, dry_run=body.dry_run)
+    decisions = services.engine.choose(
+        key, body.requests, actor=caller.actor, dry_run=body.dry_run
+    )
     if not body.dry_run:
         services.metrics.count_decisions(key, decisions)
     new = bool(decisions) and not body.dry_run and not any(d.repeat for d in decisions)
@@ -115,10 +122,13 @@ def choose_batch(services: Services, key: str, body: ChooseBatch) -> OperationRe
     answers={200: MarkResult},
     idempotent=True,
     repeatable=True,
+    takes_caller=True,
 )
-def activate_decisions(services: Services, body: DecisionIds) -> OperationResponse:
+def activate_decisions(
+    services: Services, body: DecisionIds, caller: ApiKey
+) -> OperationResponse:
     """Activate decisions whose emails are sent now, for experiments that wait for it."""
-    return OperationResponse(services.engine.activate(body.decision_ids))
+    return OperationResponse(services.engine.activate(body.decision_ids, actor=caller.actor))
 
 
 @operations(
@@ -129,13 +139,14 @@ def activate_decisions(services: Services, body: DecisionIds) -> OperationRespon
     answers={200: MarkResult},
     idempotent=True,
     repeatable=True,
+    takes_caller=True,
 )
-def cancel_decisions(services: Services, body: DecisionIds) -> OperationResponse:
+def cancel_decisions(services: Services, body: DecisionIds, caller: ApiKey) -> OperationResponse:
     """Cancel decisions whose emails were never sent: nothing is learned from them.
 
     Their subjects may be decided for again.
     """
-    return OperationResponse(services.engine.cancel(body.decision_ids))
+    return OperationResponse(services.engine.cancel(body.decision_ids, actor=caller.actor))
 
 
 @operations(

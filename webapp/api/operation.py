@@ -87,8 +87,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     """One route and method of the API.
 
     Attributes:
-        handler: takes the services, then by name the path's parts, and `body` and `query` where
-            declared.
+        handler: takes the services, then by name the path's parts, and `body`, `query` and
+            `caller` where declared.
         path: as Flask writes rules.
         scope: what the caller's API key must allow; None where no key is needed.
         answers: the type of the content for each status, None where there is none.
@@ -96,6 +96,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         headers: of its responses, each with its meaning.
         media_type: of its responses; text is sent as it is, all else as JSON.
         takes: header fields that it reads, each with its meaning.
+        takes_caller: the handler takes the API key of the request as `caller`.
         gives: parts of other operations' paths that its responses hold, each with its place.
         fast: `FastPath` may answer it.
         idempotent: an ``Idempotency-Key`` is honoured: the same request again gets the same answer.
@@ -115,6 +116,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     refusals: tuple[type[Exception], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
     takes: Mapping[str, str] = field(default_factory=dict)
+    takes_caller: bool = False
     gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
     fast: bool = False
@@ -183,6 +185,8 @@ class Operation(Struct, frozen=True, kw_only=True):
         """
         if self.scope is not None:
             authorize(environ, self.scope, services)
+        if self.takes_caller:
+            parts["caller"] = environ[CALLER]
         if self.query is not NoQuery or environ.get("QUERY_STRING"):
             parts |= _query(environ, self.query)
         if self.body is not None:
@@ -210,7 +214,8 @@ class Operation(Struct, frozen=True, kw_only=True):
         if misfits([key]):
             raise InvalidInput.at("/Idempotency-Key", f"must be {ID_TOLD}")
         keys = services.accounts.idempotency_keys
-        request = [self.name.encode(), msgspec.json.encode(parts, order="sorted")]
+        asked = {name: part for name, part in parts.items() if name != "caller"}
+        request = [self.name.encode(), msgspec.json.encode(asked, order="sorted")]
         claim = keys.claim(
             environ[CALLER].id,
             key,
@@ -286,7 +291,7 @@ def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> N
 
 def caller() -> str:
     """Name the caller of Flask's current request for the audit log."""
-    return f"key:{calling_key().id}"
+    return calling_key().actor
 
 
 def calling_key() -> ApiKey:

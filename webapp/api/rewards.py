@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from bandits.engine import MAX_BATCH
 from bandits.errors import IdReused
 from bandits.schemas import Reward, RewardReceipt
+from storage.accounts.api_keys import ApiKey
 from webapp.api.bodies import Body
 from webapp.api.operation import OperationGroup, OperationResponse
 from webapp.services import Services
@@ -35,15 +36,16 @@ class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True):
     body=Body(RewardBatch, example={"rewards": [_REWARD]}),
     answers={200: RewardReceipt},
     refusals=(IdReused,),
+    takes_caller=True,
     fast=True,
     idempotent=True,
     repeatable=True,
 )
-def record_rewards(services: Services, body: RewardBatch) -> OperationResponse:
+def record_rewards(services: Services, body: RewardBatch, caller: ApiKey) -> OperationResponse:
     """Record what up to 10,000 recipients did.
 
     Doubled, late, early and unknown rewards are normal: they are counted and listed.
     """
-    receipt = services.engine.reward(body.rewards)
+    receipt = services.engine.reward(body.rewards, actor=caller.actor)
     services.metrics.count_rewards(receipt)
     return OperationResponse(receipt)

@@ -9,6 +9,7 @@ from typing import IO
 
 from msgspec.structs import replace
 
+from bandits.actors import actor_of
 from bandits.engine import Engine
 from bandits.errors import BanditsError, InvalidInput
 from bandits.experiment import Experiment
@@ -43,6 +44,7 @@ def choose(uploads: Uploads, upload: Upload, engine: Engine) -> None:
         f"{run}-{upload.id}" if upload.anew else run, RECIPIENTS_A_TRANSACTION
     )
     lines = _ChoiceLines(configuration.experiment, contents=upload.contents)
+    actor = actor_of("person", upload.by)
     with uploads.open_answer(upload) as answer:
         answer.truncate(upload.written)  # an incomplete portion is decided for again
         if not upload.written:
@@ -50,7 +52,7 @@ def choose(uploads: Uploads, upload: Upload, engine: Engine) -> None:
         for portion in portions:
             if portion.first < upload.done:
                 continue
-            decisions = engine.choose(upload.experiment, portion.requests)
+            decisions = engine.choose(upload.experiment, portion.requests, actor=actor)
             answer.write(lines.rows(portion.requests, decisions))
             answer.flush()
             done = portion.first + len(portion.requests)
@@ -147,6 +149,7 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
         upload = replace(upload, total=sum(reported.rows for reported in export.portions()))
         uploads.save(upload)
     first = 0
+    actor = actor_of("person", upload.by)
     with uploads.open_answer(upload) as answer:
         answer.truncate(upload.written)
         if not upload.written:
@@ -155,7 +158,7 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
             first, before = first + reported.rows, first
             if before < upload.done:
                 continue
-            receipt = engine.reward(reported.rewards)
+            receipt = engine.reward(reported.rewards, actor=actor)
             reasons = dict.fromkeys(receipt.unknown, _UNKNOWN) | dict.fromkeys(
                 receipt.early, _EARLY
             )

@@ -24,6 +24,7 @@ def init(app: Flask, settings: Settings) -> None:
     from webapp.pages.admin import (  # noqa: F401, PLC0415
         api_keys,
         audit_log,
+        connections,
         provider,
         provider_sign_in,
         second_factor,

@@ -34,6 +34,7 @@ from webapp.settings import ROLES
 CSRF = "bandits.csrf"
 _FORMS = "webapp.pages.form."
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+_WITHOUT_SESSION = ("/api/", "/webhooks/")
 
 V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
 
@@ -104,11 +105,13 @@ def takes_files(view: V) -> V:
 
 
 class PageSessions(SecureCookieSessionInterface):
-    """Sessions in a signed cookie, for pages: the API reads no cookie and sets none."""
+    """Sessions in a signed cookie, for pages: API and webhooks read no cookie and set none."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Open the session of a page's request."""
-        return None if request.path.startswith("/api/") else super().open_session(app, request)
+        if request.path.startswith(_WITHOUT_SESSION):
+            return None
+        return super().open_session(app, request)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Send cookies over HTTPS only where the request came by it, or the settings say so."""

@@ -1,6 +1,7 @@
 """axe-core in Chromium on every page there is, with something on it."""
 
 import re
+import time
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -8,8 +9,10 @@ from msgspec import to_builtins
 from playwright.sync_api import Page
 
 from storage import upgrade
+from tests.webhook_senders import Mailer
 from webapp.sample import KEY, sample_experiment
 from webapp.settings import Settings
+from webapp.signals.kind_registry import connection_kinds
 from webapp.worker import application
 
 # What answers something else than a page of ours: data, scripts, a block of an email.
@@ -34,6 +37,20 @@ def decision(server) -> str:
         clicks = [{"decision_id": d, "event_id": "c", "metric": "click"} for d in ids[::5]]
         api.post("/api/v1/rewards", json={"rewards": clicks}).raise_for_status()
     return ids[0]
+
+
+@pytest.fixture(scope="module")
+def refused(server) -> str:
+    """A connection with an event that did not fit; returns the number of that event."""
+    mailer = Mailer()
+    body = {"kind": mailer.kind, "key": "mailer", "values": dict(mailer.values)}
+    with server.client() as api:
+        api.post("/api/v1/connections", json=body).raise_for_status()
+        content, headers = mailer.request([{"event": "nonsense"}], at=time.time())
+        address = "/webhooks/sendgrid/mailer"
+        api.post(address, content=content, headers=headers).raise_for_status()
+        answer = api.get("/api/v1/connections/mailer/refused").raise_for_status()
+    return str(answer.json()["refused"][0]["id"])
 
 
 @pytest.fixture
@@ -61,7 +78,7 @@ def upload(page: Page, kind: str, text: str) -> str:
     return page.url
 
 
-def addresses(page: Page, decision: str, folder: str) -> dict[str, list[str]]:
+def addresses(page: Page, decision: str, refused: str, folder: str) -> dict[str, list[str]]:
     """Give each rule of the address map that answers pages its addresses."""
     page.goto("/new-experiment")
     page.locator('nav[aria-label="Steps"] button').first.click()
@@ -78,6 +95,9 @@ def addresses(page: Page, decision: str, folder: str) -> dict[str, list[str]]:
     values = {
         "key": [KEY],
         "name": ["pause"],
+        "connection_key": ["mailer"],
+        "kind": list(connection_kinds()),
+        "refusal_id": [refused],
         "decision_id": [decision],
         "user_id": [person],
         "key_id": [key],
@@ -102,8 +122,8 @@ def addresses(page: Page, decision: str, folder: str) -> dict[str, list[str]]:
     return every
 
 
-def test_axe_finds_nothing_grave_on_any_page(page, decision, tmp_path):
-    every = addresses(page, decision, str(tmp_path))
+def test_axe_finds_nothing_grave_on_any_page(page, decision, refused, tmp_path):
+    every = addresses(page, decision, refused, str(tmp_path))
     assert len(every) > 20
     grave = []
     for paths in every.values():

@@ -184,7 +184,7 @@ class Site:
         self.store = store
         self.engine = Engine(store, clock)
         self.accounts = store.accounts
-        Services(self.engine, store.accounts, store.drafts).attach(app)
+        Services(self.engine, store.accounts, store.drafts, store.connections).attach(app)
         throttle.init(app)
 
     def add(self, role: Role, email: str | None = None) -> str:
@@ -233,7 +233,9 @@ def app(sqlite) -> Iterator[Flask]:
     with closing(open_store(sqlite.upgraded())) as store:
         secret = "made up for a test, long enough"
         settings = Settings(secret_key=secret, session_hours=720)  # tests move the clock by days
-        yield create_app(Services(Engine(store), store.accounts, store.drafts), settings)
+        yield create_app(
+            Services(Engine(store), store.accounts, store.drafts, store.connections), settings
+        )
 
 
 @pytest.fixture

@@ -7,10 +7,14 @@ from html.parser import HTMLParser
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import pytest
+from msgspec import json
 from msgspec.structs import replace
 from werkzeug.datastructures import MultiDict
 
 from bandits.schemas import Request, Reward
+from storage.connections import DeliveryOutcome, NewRefusal
+from webapp.signals.delivery import Delivery
+from webapp.webhooks.signal_recorder import RefusedSignal
 
 # Out of an attribute, out of every element that holds text, into a template, into an address.
 HOSTILE = (
@@ -220,7 +224,19 @@ def hostile_site(site, declared):
     site.engine.learn("sale")
     site.accounts.add_user('"><q9-tag>@shop.example', "x", "viewer", at=1, by=HOSTILE)
     site.accounts.keys.create(HOSTILE[:100], ["read"], at=1.0, by=HOSTILE)
+    connect(site.store.connections)
     return site
+
+
+def connect(connections):
+    """Add two connections: one had a rejected delivery and an event that did not fit, one rests."""
+    parts = {"fields": {"url": HOSTILE}, "metrics": {HOSTILE: HOSTILE}, "at": 1.0, "by": HOSTILE}
+    mailer, _ = (connections.add("mandrill", key, {}, **parts) for key in ("mailer", "resting"))
+    connections.set_paused("resting", paused=True, at=1.0, by=HOSTILE)
+    signal = RefusedSignal(delivery=Delivery("POST", {}, HOSTILE.encode()))
+    refusal = NewRefusal(HOSTILE, json.encode(signal), signal.text)
+    connections.record_delivery(mailer.id, DeliveryOutcome(refused=[refusal]), at=1.0)
+    connections.note_rejections(mailer.id, 1, HOSTILE, at=1.0)
 
 
 def uploaded(site):

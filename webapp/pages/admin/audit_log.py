@@ -17,7 +17,13 @@ from webapp.pages.experiment.history import ChangeEntry, change_entry
 from webapp.pages.formatting import csv_response
 from webapp.services import services
 
-KINDS = {"experiment": "Experiments", "draft": "Drafts", "user": "People", "key": "API keys"}
+KINDS = {
+    "experiment": "Experiments",
+    "draft": "Drafts",
+    "user": "People",
+    "key": "API keys",
+    "connection": "Connections",
+}
 _PAGE = 50
 _PORTION = 1000  # entries that an export reads at a time
 

@@ -1,0 +1,20 @@
+"""Actors: who wrote rows of the log. An API key, a person, a connection, or a program itself."""
+
+from typing import Literal, NewType, cast
+
+ActorKind = Literal["key", "person", "connection", "program"]
+Actor = NewType("Actor", str)  # kind and name, such as key:3 or person:anna@shop.example
+
+
+def actor_of(kind: ActorKind, name: str | int) -> Actor:
+    """Name an actor: a key by its number, a person by their address, others by their keys."""
+    return Actor(f"{kind}:{name}")
+
+
+def split_actor(actor: Actor) -> tuple[ActorKind, str]:
+    """Return the kind of an actor and its name among those of its kind."""
+    kind, _, name = actor.partition(":")
+    return cast("ActorKind", kind), name
+
+
+PROGRAM = actor_of("program", "engine")  # that uses the engine itself, and says no more

@@ -1,0 +1,125 @@
+"""Unmatched events: their decision does not exist yet, or waits for its activation.
+
+Mailers report some events before the sender has told us of the sending. Such an event waits, and is
+recorded once its decision's clock runs.
+"""
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from sqlalchemy import delete, func, or_, select
+
+from storage.databases import NamedRow, Transaction
+from storage.schema import activations, batch_of, batches, decisions, unmatched_events
+
+UNMATCHED_SECONDS = 86_400.0  # that an event waits
+MOST_UNMATCHED = 100_000  # of one connection
+_COLUMNS = (
+    "connection_id",
+    "decision_id",
+    "event_id",
+    "metric",
+    "value",
+    "occurred_at",
+    "received_at",
+    "mark",
+)
+_READY = (
+    select(unmatched_events)
+    .join(decisions, decisions.c.id == unmatched_events.c.decision_id)
+    .join(batches, batches.c.id == batch_of)
+    .outerjoin(activations, activations.c.decision == decisions.c.serial)
+    .where(or_(batches.c.due_at.is_not(None), activations.c.decision.is_not(None)))
+)
+
+
+class NewUnmatchedEvent(Struct, frozen=True):
+    """Event to be kept until its decision's clock runs.
+
+    Attributes:
+        occurred_at: seconds since 1970.
+        recipient: as the sender names them, empty where it does not; only a mark is stored.
+        body: of the refusal that it becomes where there is no room for it.
+    """
+
+    decision_id: str
+    event_id: str
+    metric: str
+    value: float
+    occurred_at: float
+    recipient: str
+    body: bytes
+
+
+class UnmatchedEvent(Struct, frozen=True):
+    """Event that waits for its decision; times are seconds since 1970."""
+
+    id: int
+    connection_id: int
+    decision_id: str
+    event_id: str
+    metric: str
+    value: float
+    occurred_at: float
+    received_at: float
+
+
+def insert_unmatched(
+    transaction: Transaction,
+    connection_id: int,
+    new: Sequence[tuple[NewUnmatchedEvent, bytes | None]],
+    *,
+    at: float,
+) -> int:
+    """Insert events with the marks of their recipients, each once; return how many are new."""
+    rows = [
+        (connection_id, e.decision_id, e.event_id, e.metric, e.value, e.occurred_at, at, mark)
+        for e, mark in new
+    ]
+    rows.sort(key=lambda row: row[1:3])
+    return transaction.insert(unmatched_events, _COLUMNS, rows)
+
+
+def count_unmatched(transaction: Transaction, connection_id: int) -> int:
+    """Count the events of a connection that wait."""
+    condition = unmatched_events.c.connection_id == connection_id
+    query = select(func.count()).select_from(unmatched_events).where(condition)
+    count: int = transaction.execute(query).scalar_one()
+    return count
+
+
+def read_ready(transaction: Transaction, connection_id: int, *, limit: int) -> list[UnmatchedEvent]:
+    """Read events of a connection whose decisions' clocks run by now, the oldest first."""
+    query = _READY.where(unmatched_events.c.connection_id == connection_id)
+    query = query.order_by(unmatched_events.c.id)
+    return [_event(row) for row in transaction.execute(query.limit(limit))]
+
+
+def _event(row: NamedRow) -> UnmatchedEvent:
+    columns = UnmatchedEvent.__struct_fields__
+    return UnmatchedEvent(*(getattr(row, name) for name in columns))
+
+
+def remove_unmatched(transaction: Transaction, numbers: Sequence[int]) -> None:
+    """Delete events by their numbers."""
+    condition = transaction.is_any(unmatched_events.c.id, numbers)
+    transaction.execute(delete(unmatched_events).where(condition))
+
+
+def remove_expired(transaction: Transaction, *, before: float) -> list[int]:
+    """Delete the events that came before a time; return the connection of each."""
+    query = delete(unmatched_events).where(unmatched_events.c.received_at < before)
+    return list(transaction.execute(query.returning(unmatched_events.c.connection_id)).scalars())
+
+
+def read_of_subject(
+    transaction: Transaction, ids: Sequence[str], marks: Sequence[bytes]
+) -> list[UnmatchedEvent]:
+    """Read the events of a subject, by the ids of its decisions and the marks of its names."""
+    of_decisions = transaction.is_any(unmatched_events.c.decision_id, ids)
+    marked = unmatched_events.c.mark.in_(marks)
+    events = {}
+    for condition in (of_decisions, marked):
+        query = select(unmatched_events).where(condition)
+        events.update({row.id: _event(row) for row in transaction.execute(query)})
+    return list(events.values())

@@ -1,0 +1,281 @@
+"""Signals become events of decisions, each once and each for itself, in every database."""
+
+from datetime import UTC, datetime
+from threading import Event as Flag
+from threading import Thread
+
+import pytest
+
+from bandits.schemas import Request
+from storage.connections import DeliveryOutcome
+from tests.patience import join, wait_until
+from webapp.signals.delivery import Delivery
+from webapp.signals.signal_event import SignalBatch, SignalEvent, UnreadableEvent
+from webapp.webhooks import signal_recorder
+from webapp.webhooks.match_worker import MatchWorker
+from webapp.webhooks.signal_recorder import REUSED, SignalRecorder
+
+NOW = 1_800_000_000.0
+HOUR = 3600.0
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [NOW]
+
+
+@pytest.fixture
+def shop(store, engine, sender):
+    """A running campaign, one that waits for activations, and a connection."""
+    rule = {"metrics": {"click": {}, "buy": {"count": "sum", "high": 100.0}}}
+    rule |= {"window_seconds": 100 * HOUR, "maturity_seconds": HOUR}
+    sender.start("spring", reward=rule)
+    sender.start("waits", reward=rule, await_activation=True)
+    return Shop(store, engine)
+
+
+class Shop:
+    """A connection, and the campaigns that it reports to."""
+
+    def __init__(self, store, engine) -> None:
+        self.store, self.engine = store, engine
+        self.connection = store.connections.add(
+            "sendgrid", "mailer", {}, fields={}, metrics={"order": "buy"}, at=NOW, by="test"
+        )
+        self.recorder = SignalRecorder(engine)
+
+    def choose(self, decision_id: str, key: str = "spring") -> str:
+        self.engine.choose(key, [Request(f"subject of {decision_id}", decision_id=decision_id)])
+        return decision_id
+
+    def deliver(self, *events: SignalEvent, unreadable=()) -> DeliveryOutcome:
+        """Record a delivery as the receiver does."""
+        batch = SignalBatch(events, tuple(unreadable))
+        outcome = self.recorder.record(self.connection, batch)
+        at = self.engine.clock()
+        self.store.connections.record_delivery(self.connection.id, outcome, at=at)
+        return outcome
+
+    def match(self) -> int:
+        return MatchWorker(self.engine, self.store.connections, Flag()).look()
+
+    def events(self, decision_id: str):
+        return {e.event_id: e for e in self.store.log.events(decision_id)}
+
+    @property
+    def state(self):
+        return self.store.connections.find("mailer")
+
+
+def event(decision_id: str | None, event_id: str = "e-1", **more) -> SignalEvent:
+    ids = () if decision_id is None else (decision_id,)
+    parts = {"name": "click", "decision_ids": ids, "occurred_at": at(NOW)} | more
+    return SignalEvent(event_id=event_id, **parts)
+
+
+def at(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def test_event_is_counted_once_however_often_it_comes(shop):
+    made = shop.choose("d-1")
+    first = shop.deliver(event(made), event(made, "e-2"), event(made))
+    again = shop.deliver(event(made, "e-2"), event(made))
+    assert (first.recorded, first.repeated) == (2, 1)
+    assert (again.recorded, again.repeated) == (0, 2)
+    assert set(shop.events(made)) == {"e-1", "e-2"}
+
+
+def test_events_come_in_any_order_and_count_at_their_own_times(shop, now):
+    made = shop.choose("d-1")
+    now[0] += 3 * HOUR
+    late, early = event(made, "e-2", occurred_at=at(NOW + 2 * HOUR)), event(made)
+    assert shop.deliver(late, early).recorded == 2
+    times = {i: e.occurred_at for i, e in shop.events(made).items()}
+    assert times == {"e-1": NOW, "e-2": NOW + 2 * HOUR}
+
+
+def test_event_without_a_time_counts_as_of_now(shop, now):
+    made = shop.choose("d-1")
+    now[0] += HOUR
+    assert shop.deliver(event(made, occurred_at=None)).recorded == 1
+    assert shop.events(made)["e-1"].occurred_at == NOW + HOUR
+
+
+def test_event_after_its_window_is_late(shop, now):
+    made = shop.choose("d-1")
+    now[0] += 200 * HOUR
+    outcome = shop.deliver(event(made, occurred_at=at(now[0])))
+    assert (outcome.recorded, outcome.late) == (0, 1)
+
+
+def test_event_name_feeds_the_metric_that_the_connection_says(shop):
+    made = shop.choose("d-1")
+    assert shop.deliver(event(made, name="order", value=9.5)).recorded == 1
+    stored = shop.events(made)["e-1"]
+    assert (stored.metric, stored.value) == ("buy", 9.5)
+
+
+def test_event_of_several_decisions_is_recorded_for_each(shop):
+    made = [shop.choose("d-1"), shop.choose("d-2", "waits")]
+    outcome = shop.deliver(event(None, decision_ids=tuple(made)))
+    assert (outcome.recorded, len(outcome.unmatched)) == (1, 1)
+
+
+def test_bad_events_are_listed_and_the_rest_is_recorded(shop):
+    made = shop.choose("d-1")
+    unread = UnreadableEvent(7, "no time", Delivery("POST", {}, b'[{"event": 1}]'))
+    outcome = shop.deliver(
+        event(made),
+        event(made, "e-2", name="clikc"),
+        event(made, "e-3", name="order", value=1e9),
+        event(made, "e-4", value=float("nan")),
+        event("no id of ours: ä"),
+        event(None, "e-5"),
+        event(made, "e-6", name="open"),
+        event(made, "e-7", occurred_at=at(NOW - 25 * HOUR)),
+        unreadable=[unread],
+    )
+    assert (outcome.recorded, outcome.without_decision, len(outcome.refused)) == (2, 1, 6)
+    reasons = [r.reason for r in shop.store.connections.refusals("mailer", limit=10)]
+    assert sorted(r.partition(";")[0].partition(" [")[0] for r in reasons) == [
+        "campaign spring: must lie in",
+        "campaign spring: unknown metric 'clikc'",
+        "ids of decisions and events must be 1 to 128 printable ASCII characters without spaces",
+        "it happened more than a day before its email was chosen or activated",
+        "no time",
+        "the value must be a finite number",
+    ]
+
+
+def test_event_id_with_another_value_is_refused_alone(shop):
+    made = [shop.choose(f"d-{i}") for i in range(9)]
+    shop.deliver(*(event(i) for i in made))
+    changed = [event(i, name="order", value=2.0) if i in made[3:5] else event(i) for i in made]
+    outcome = shop.deliver(*changed, *(event(i, "e-2") for i in made))
+    assert (outcome.recorded, outcome.repeated) == (9, 7)
+    assert [r.reason for r in outcome.refused] == [REUSED] * 2
+
+
+def test_event_waits_for_its_decision_and_is_counted_when_that_comes(shop, now):
+    endless = event("d-1", "e-3", value=float("inf"))
+    outcome = shop.deliver(event("d-1"), event("d-1", "e-2"), event("d-2"), endless)
+    assert (outcome.recorded, len(outcome.unmatched)) == (0, 3)
+    shop.deliver(event("d-1"))
+    assert shop.state.unmatched == 3
+    assert shop.match() == 0
+    now[0] += HOUR
+    made = shop.choose("d-1")
+    assert shop.match() == 2
+    assert {e.occurred_at for e in shop.events(made).values()} == {now[0]}  # not before it
+    assert (shop.state.unmatched, shop.state.counts.recorded) == (1, 2)
+    now[0] += 23.5 * HOUR
+    assert shop.match() == 0
+    assert (shop.state.unmatched, shop.state.counts.expired) == (0, 1)
+
+
+def test_event_waits_for_the_activation_of_its_decision(shop, now):
+    made = shop.choose("d-1", "waits")
+    shop.deliver(event(made))
+    assert shop.match() == 0
+    now[0] += HOUR
+    shop.engine.activate([made])
+    assert shop.match() == 1
+    assert shop.events(made)["e-1"].occurred_at == NOW + HOUR
+    assert shop.deliver(event(made)).repeated == 1
+
+
+def test_event_that_arrives_after_a_late_activation_counts_as_of_it(shop, now):
+    made = shop.choose("d-1", "waits")
+    now[0] += HOUR
+    shop.engine.activate([made])
+    assert shop.deliver(event(made)).recorded == 1
+    assert shop.events(made)["e-1"].occurred_at == NOW + HOUR
+
+
+def test_waiting_event_that_does_not_fit_its_decision_is_listed(shop):
+    shop.deliver(event("d-1", name="clikc"))
+    shop.choose("d-1")
+    assert shop.match() == 1
+    (kept,) = shop.store.connections.refusals("mailer", limit=10)
+    assert "clikc" in kept.reason
+    assert shop.state.counts.refused == 1
+
+
+def test_matching_that_broke_off_counts_once(shop, monkeypatch):
+    shop.deliver(event("d-1"))
+    made = shop.choose("d-1")
+    with monkeypatch.context() as patch:
+
+        def fail(*_, **__):
+            raise KeyboardInterrupt
+
+        patch.setattr(shop.store.connections, "settle_events", fail)
+        with pytest.raises(KeyboardInterrupt):
+            shop.match()
+    assert set(shop.events(made)) == {"e-1"}
+    assert shop.match() == 1
+    assert len(shop.events(made)) == 1
+    assert (shop.state.unmatched, shop.state.counts.repeated) == (0, 1)
+
+
+def test_replayed_event_counts_once_it_fits(shop):
+    made = shop.choose("d-1")
+    shop.deliver(event(made, name="purchase"))
+    (kept,) = shop.store.connections.refusals("mailer", limit=10)
+    body = shop.store.connections.refusal_body("mailer", kept.id)
+
+    def replay():
+        connection = shop.store.connections.find("mailer")
+        return shop.recorder.replay(connection, body, lambda _: SignalBatch())
+
+    assert "purchase" in replay().refused[0].reason
+    metrics = {"purchase": "buy"}
+    shop.store.connections.configure("mailer", fields={}, metrics=metrics, at=NOW, by="test")
+    assert [replay().recorded, replay().repeated] == [1, 1]
+    assert shop.events(made)["e-1"].metric == "buy"
+
+
+def test_replayed_delivery_is_read_by_its_kind(shop):
+    made = shop.choose("d-1")
+    delivery = Delivery("POST", {"a": "b"}, b"raw bytes \xff")
+    unread = UnreadableEvent(0, "no time", delivery)
+    refused = shop.deliver(unreadable=[unread]).refused[0]
+    read = []
+
+    def parse(given: Delivery) -> SignalBatch:
+        read.append(given)
+        return SignalBatch((event(made),))
+
+    assert shop.recorder.replay(shop.connection, refused.body, parse).recorded == 1
+    assert read == [delivery]
+
+
+def test_many_events_pass_in_portions(shop, monkeypatch):
+    monkeypatch.setattr(signal_recorder, "MAX_BATCH", 4)
+    made = [shop.choose(f"d-{i}") for i in range(10)]
+    assert shop.deliver(*(event(i) for i in made)).recorded == 10
+
+
+def test_rows_are_written_in_the_name_of_the_connection(shop):
+    made = shop.choose("d-1")
+    shop.deliver(event(made))
+    with shop.store.database.reading() as transaction:
+        query = "SELECT actor FROM batches WHERE kind = 'reward'"
+        actors = transaction.connection.exec_driver_sql(query).scalars().all()
+    assert actors == ["connection:mailer"]
+
+
+def test_worker_matches_until_it_is_stopped(shop):
+    stop = Flag()
+    worker = MatchWorker(shop.engine, shop.store.connections, stop)
+    shop.deliver(event("d-1"))
+    shop.choose("d-1")
+    thread = Thread(target=worker.run)
+    thread.start()
+    try:
+        wait_until(lambda: not shop.state.unmatched, "match")
+    finally:
+        stop.set()
+        join(thread)
+    assert shop.state.counts.recorded == 1

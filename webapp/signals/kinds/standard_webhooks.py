@@ -1,0 +1,117 @@
+"""Standard Webhooks: events that a shop, or anything of one's own, signs and sends."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from bandits.identifiers import Key
+from bandits.rewards import LISTED_EVENTS
+from webapp.signals.connection_kind import ConnectionField, ConnectionKind
+from webapp.signals.delivery import Delivery
+from webapp.signals.json_fields import (
+    event_id,
+    iso_time_at,
+    loose_text,
+    message_id_at,
+    number_of,
+    part_at,
+    passed_ids,
+    required_text,
+    text_at,
+)
+from webapp.signals.signal_event import EventUnreadable, SignalBatch, SignalEvent
+from webapp.signals.standard_signature import (
+    PROOF,
+    SECRET_PREFIX,
+    TOLERANCE,
+    read_alone,
+    secret_fault,
+    verify_standard_signature,
+)
+
+
+def _parse(delivery: Delivery) -> SignalBatch:
+    return read_alone(delivery, _events)
+
+
+def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
+    name = required_text(item, "type")
+    try:
+        msgspec.convert(name, Key)
+    except msgspec.ValidationError:
+        raise EventUnreadable("type is not the name of an event or metric") from None
+    data = part_at(item, "data")
+    if not isinstance(data, dict):
+        raise EventUnreadable("data is not an object")
+    sent_value = data.get("value", 1.0)
+    value = None if isinstance(sent_value, str) else number_of(sent_value)
+    if value is None:
+        raise EventUnreadable("data.value is not a number")
+    subject_id, message_id = text_at(data, "subject_id"), message_id_at(data, "message_id")
+    decision_ids = passed_ids(data)
+    identity = (
+        (own_id,)
+        if own_id
+        else (name, text_at(item, "timestamp"), subject_id, message_id, *decision_ids, value)
+    )
+    yield SignalEvent(
+        name=name,
+        event_id=event_id("standard_webhooks", *identity),
+        occurred_at=iso_time_at(item, "timestamp"),
+        decision_ids=decision_ids,
+        message_id=message_id,
+        recipient=text_at(data, "email"),
+        subject_id=subject_id,
+        value=value,
+        link=loose_text(data, "url"),
+    )
+
+
+KIND = ConnectionKind(
+    name="standard_webhooks",
+    label="Shop or own system (Standard Webhooks)",
+    purpose=(
+        "Orders, refunds and other events from your shop or your own program, signed as Standard"
+        " Webhooks (standardwebhooks.com)."
+    ),
+    fields=(
+        ConnectionField(
+            name="signing_secret",
+            label="Signing secret",
+            help="The secret that the sender signs with; leave it empty to get a new one.",
+            generated=True,
+            prefix=SECRET_PREFIX,
+            fault=secret_fault,
+        ),
+    ),
+    steps=(
+        (
+            "Leave the signing secret empty, and copy the one that is shown into your shop or"
+            " program; or put in the one that it shows."
+        ),
+        (
+            'Let it POST each event to `{address}`, as JSON: `{"type": "order", "timestamp":'
+            ' "2027-03-01T09:30:00Z", "data": {"bandits_decision": "…", "value": 49.9}}`.'
+        ),
+        (
+            "Sign it by a library of Standard Webhooks: headers `webhook-id`, the same whenever"
+            " an event is sent again, `webhook-timestamp` and `webhook-signature`."
+        ),
+    ),
+    passing=(
+        "`data.bandits_decision` is the decision's id. An event of an email of several campaigns"
+        " has `data.bandits_1`, `data.bandits_2` …. `data.value` is the amount of an order or"
+        " refund, 1 if missing. `data.message_id`, `data.subject_id`, `data.email` and `data.url`"
+        " are optional."
+    ),
+    proof=PROOF,
+    retries=(
+        "The sender should retry until it gets a 2xx answer, with a new signature and the same"
+        " `webhook-id`."
+    ),
+    names={**{name: name for name in LISTED_EVENTS}, "a metric of the campaign": "that metric"},
+    verify=verify_standard_signature,
+    parse=_parse,
+    oldest=TOLERANCE,
+)

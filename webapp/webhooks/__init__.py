@@ -1,0 +1,1 @@
+"""Webhooks: deliveries of mailers and shops, recorded as events of decisions."""

@@ -1,0 +1,60 @@
+"""Match worker: records events that waited, once their decision is there, and removes old ones."""
+
+import logging
+import time
+from threading import Event
+
+from bandits.engine import Engine
+from storage.connections import ConnectionStore
+from webapp.webhooks.signal_recorder import SignalRecorder
+
+_LOOK_SECONDS = 2.0
+_PAUSE_SECONDS = 0.05  # between portions, so that senders get a turn
+_PRUNE_SECONDS = 60.0
+_LONGEST_WAIT_SECONDS = 60.0  # after failures
+_PORTION = 1000
+_log = logging.getLogger(__name__)
+
+
+class MatchWorker:
+    """Thread that matches events of connections until it is stopped."""
+
+    def __init__(self, engine: Engine, connections: ConnectionStore, stop: Event) -> None:
+        """Record by `engine` the events that wait in `connections`, until `stop` is set."""
+        self._engine = engine
+        self._connections = connections
+        self._recorder = SignalRecorder(engine)
+        self._stop = stop
+        self._prune_at = 0.0
+
+    def run(self) -> None:
+        """Match until stopped; no error ends the loop."""
+        failures = 0
+        while not self._stop.is_set():
+            wait = _LOOK_SECONDS
+            try:
+                self.look()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - without it no event that waits is counted
+                failures += 1
+                wait = min(_LOOK_SECONDS * 2.0**failures, _LONGEST_WAIT_SECONDS)
+                _log.warning("cannot match events, trying again in %g s: %s", wait, error)
+            self._stop.wait(wait)
+
+    def look(self) -> int:
+        """Record every event whose decision is there by now; return how many waited no longer."""
+        settled = 0
+        for connection in self._connections.all():
+            while connection.unmatched and not self._stop.is_set():
+                events = self._connections.ready_events(connection.key, limit=_PORTION)
+                if not events:
+                    break
+                outcome = self._recorder.settle(connection.key, events)
+                at = self._engine.clock()
+                self._connections.settle_events(connection.id, events, outcome, at=at)
+                settled += len(events)
+                self._stop.wait(_PAUSE_SECONDS)
+        if self._prune_at <= time.monotonic():
+            self._connections.remove_expired(at=self._engine.clock())
+            self._prune_at = time.monotonic() + _PRUNE_SECONDS
+        return settled

@@ -1,0 +1,246 @@
+"""Signal recorder: events of a delivery become rewards of decisions, each for itself.
+
+An event is matched by the decision ids that the sender passed through. It is recorded by the
+engine, which counts it once by decision and event id. One whose decision does not exist yet, or
+waits for its activation, waits too; one that does not fit is refused alone, with the reason.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from math import isfinite
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from bandits.actors import Actor, actor_of
+from bandits.engine import MAX_BATCH, Engine
+from bandits.engine.record_rewards import SKEW_SECONDS
+from bandits.errors import IdReused, InvalidInput
+from bandits.rewards import refuse_value
+from bandits.schemas import ID_TOLD, Reward, misfits
+from bandits.store.values import DecisionRef
+from storage.connections import (
+    Connection,
+    DeliveryOutcome,
+    NewRefusal,
+    NewUnmatchedEvent,
+    UnmatchedEvent,
+)
+from storage.connections.unmatched_events import UNMATCHED_SECONDS
+from webapp.signals.delivery import Delivery, DeliveryRefused
+from webapp.signals.signal_event import SignalBatch, SignalEvent
+
+Parse = Callable[[Delivery], SignalBatch]
+
+REUSED = "this event came before with another metric or value; the first one counts"
+_TOO_EARLY = "it happened more than a day before its email was chosen or activated"
+
+
+class RefusedSignal(Struct, frozen=True, omit_defaults=True):
+    """Content of a refused event: one that was read, or the delivery of one that could not be."""
+
+    event: SignalEvent | None = None
+    delivery: Delivery | None = None
+
+    @property
+    def text(self) -> bytes:
+        """The event as people read it, and as its subject is looked for."""
+        return msgspec.json.encode(self.event) if self.delivery is None else self.delivery.body
+
+
+class _Row(Struct, frozen=True):
+    """An event of one decision, and the reward that it is recorded as."""
+
+    event: SignalEvent
+    reward: Reward
+
+
+class _Outcome:
+    """Outcome of one delivery while its events are recorded, in the name of `actor`."""
+
+    def __init__(self, actor: Actor) -> None:
+        self.actor = actor
+        self.recorded = self.repeated = self.late = self.without_decision = 0
+        self.unmatched: list[NewUnmatchedEvent] = []
+        self.refused: list[NewRefusal] = []
+
+    def result(self) -> DeliveryOutcome:
+        """Return the outcome as the store keeps it."""
+        counts = (self.recorded, self.repeated, self.late, self.without_decision)
+        return DeliveryOutcome(*counts, self.unmatched, self.refused)
+
+
+class SignalRecorder:
+    """Recorder of signals in the log of an engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Record by `engine`."""
+        self._engine = engine
+
+    def record(self, connection: Connection, batch: SignalBatch) -> DeliveryOutcome:
+        """Record the events of a delivery that was proved; again, it changes nothing.
+
+        Raises:
+            Unavailable: the store cannot record; what was recorded so far is found repeated when
+                the delivery comes again.
+        """
+        outcome = _Outcome(actor_of("connection", connection.key))
+        for unread in batch.unreadable:
+            outcome.refused.append(_refusal(unread.reason, RefusedSignal(delivery=unread.delivery)))
+        rows: list[_Row] = []
+        for event in batch.events:
+            outcome.without_decision += not event.decision_ids
+            metric = connection.metrics.get(event.name, event.name)
+            rows += [_Row(event, _reward(event, i, metric)) for i in event.decision_ids]
+        rows = _well_formed(rows, outcome)
+        for start in range(0, len(rows), MAX_BATCH):
+            self._record_portion(rows[start : start + MAX_BATCH], outcome)
+        return outcome.result()
+
+    def replay(self, connection: Connection, content: bytes, parse: Parse) -> DeliveryOutcome:
+        """Record an event again that was refused; a delivery was proved when it came.
+
+        Args:
+            connection: that received it.
+            content: as `NewRefusal.body` has it.
+            parse: of the connection's kind.
+
+        Raises:
+            Unavailable: the store cannot record.
+        """
+        signal = msgspec.json.decode(content, type=RefusedSignal)
+        if signal.delivery is None:
+            events = () if signal.event is None else (signal.event,)
+            return self.record(connection, SignalBatch(events))
+        try:
+            batch = parse(signal.delivery)
+        except DeliveryRefused as error:
+            return DeliveryOutcome(refused=[_refusal(error.detail, signal)])
+        return self.record(connection, batch)
+
+    def settle(self, connection_key: str, events: Sequence[UnmatchedEvent]) -> DeliveryOutcome:
+        """Record events of a connection that waited, and whose decisions' clocks run by now.
+
+        An event counts as of the start of that clock where it happened before.
+        """
+        outcome = _Outcome(actor_of("connection", connection_key))
+        rows = []
+        for event in events:
+            occurred_at = datetime.fromtimestamp(event.occurred_at, UTC)
+            signal = SignalEvent(
+                name=event.metric,
+                event_id=event.event_id,
+                occurred_at=occurred_at,
+                decision_ids=(event.decision_id,),
+                value=event.value,
+            )
+            rows.append(_Row(signal, _reward(signal, event.decision_id, event.metric)))
+        self._record_portion(rows, outcome)
+        outcome.without_decision += len(outcome.unmatched)  # erased meanwhile
+        outcome.unmatched.clear()
+        return outcome.result()
+
+    def _record_portion(self, rows: Sequence[_Row], outcome: "_Outcome") -> None:
+        refs = self._engine.store.log.targets([row.reward.decision_id for row in rows]).refs
+        now = self._engine.clock()
+        ready: list[_Row] = []
+        faults: dict[tuple[DecisionRef, str, float], str | None] = {}
+        for row, ref in zip(rows, refs, strict=True):
+            if ref is None or ref.started_at is None:
+                outcome.unmatched.append(_unmatched(row, now))
+                continue
+            reward = row.reward
+            key = (ref, reward.metric, reward.value)
+            if key not in faults:
+                faults[key] = self._fault(*key)
+            fault, lead = faults[key], _lead_seconds(reward, ref.started_at)
+            if fault is not None or lead > UNMATCHED_SECONDS:
+                outcome.refused.append(_refused_row(fault or _TOO_EARLY, row))
+            else:
+                ready.append(row if lead <= SKEW_SECONDS else _moved(row, ref.started_at))
+        self._record_all(ready, outcome)
+
+    def _fault(self, ref: DecisionRef, metric: str, value: float) -> str | None:
+        """Return what is wrong with a metric or its value for a decision, None if nothing is."""
+        record = self._engine.store.experiments.recent(ref.experiment)
+        fault = refuse_value(record.configuration.experiment.reward, metric, value)
+        return None if fault is None else f"campaign {ref.experiment}: {fault}"
+
+    def _record_all(self, rows: Sequence[_Row], outcome: "_Outcome") -> None:
+        """Record rows that fit; where others make the engine refuse them, half by half."""
+        if not rows:
+            return
+        try:
+            receipt = self._engine.reward([row.reward for row in rows], actor=outcome.actor)
+        except (IdReused, InvalidInput) as error:
+            if len(rows) == 1:
+                reason = REUSED if isinstance(error, IdReused) else str(error)
+                outcome.refused.append(_refused_row(reason, rows[0]))
+                return
+            middle = len(rows) // 2
+            self._record_all(rows[:middle], outcome)
+            self._record_all(rows[middle:], outcome)
+            return
+        outcome.recorded += receipt.accepted
+        outcome.repeated += receipt.repeated
+        outcome.late += receipt.late
+        outcome.without_decision += len(receipt.unknown) + len(receipt.early)
+
+
+def _well_formed(rows: Sequence[_Row], outcome: _Outcome) -> list[_Row]:
+    """Leave out rows that fit no decision, whichever it is; those are refused."""
+    bad = set(misfits([row.reward.decision_id for row in rows]))
+    bad |= set(misfits([row.reward.event_id for row in rows]))
+    faults = dict.fromkeys(bad, f"ids of decisions and events must be {ID_TOLD}")
+    for place, row in enumerate(rows):
+        if not isfinite(row.reward.value):
+            faults.setdefault(place, "the value must be a finite number")
+    outcome.refused += [_refused_row(fault, rows[place]) for place, fault in sorted(faults.items())]
+    return [row for place, row in enumerate(rows) if place not in faults]
+
+
+def _reward(event: SignalEvent, decision_id: str, metric: str) -> Reward:
+    """Return the reward that an event of a decision is recorded as."""
+    return Reward(decision_id, event.event_id, metric, event.value, event.occurred_at)
+
+
+def _lead_seconds(reward: Reward, started_at: float) -> float:
+    """Return how long before its decision's clock ran an event happened; 0 without a time."""
+    return 0.0 if reward.occurred_at is None else started_at - reward.occurred_at.timestamp()
+
+
+def _moved(row: _Row, started_at: float) -> _Row:
+    """Move an event that happened before its decision's clock ran to the start of that clock.
+
+    Mailers report what happened; the start is when we were told of the sending, which may be later.
+    """
+    reward = replace(row.reward, occurred_at=datetime.fromtimestamp(started_at, UTC))
+    return _Row(row.event, reward)
+
+
+def _alone(row: _Row) -> RefusedSignal:
+    """Return the event of a row, of its decision alone, so that it can be replayed."""
+    ids = (row.reward.decision_id,)
+    return RefusedSignal(replace(row.event, decision_ids=ids, position=0))
+
+
+def _refused_row(reason: str, row: _Row) -> NewRefusal:
+    return _refusal(reason, _alone(row))
+
+
+def _unmatched(row: _Row, now: float) -> NewUnmatchedEvent:
+    reward = row.reward
+    return NewUnmatchedEvent(
+        reward.decision_id,
+        reward.event_id,
+        reward.metric,
+        reward.value,
+        now if reward.occurred_at is None else reward.occurred_at.timestamp(),
+        row.event.subject_id or row.event.recipient or "",
+        msgspec.json.encode(_alone(row)),
+    )
+
+
+def _refusal(reason: str, signal: RefusedSignal) -> NewRefusal:
+    return NewRefusal(reason, msgspec.json.encode(signal), signal.text)
