@@ -186,5 +186,6 @@ def test_every_post_that_changes_an_experiment_or_the_log_takes_a_key(api) -> No
         if "Idempotency-Key" in [p["name"] for p in o.get("post", {}).get("parameters", ())]
     }
     posts = {o.name for _, o in every_operation() if o.method == "POST"}
-    without = {"create_key", "rotate_key", "read_subject_data", "erase_subject_data"}
-    assert posts - with_key == without | {"erase_subject"}
+    secrets = {"create_key", "rotate_key", "create_connection", "rotate_connection_secrets"}
+    subjects = {"read_subject_data", "erase_subject_data", "erase_subject"}
+    assert posts - with_key == secrets | subjects

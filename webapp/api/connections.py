@@ -247,6 +247,7 @@ def change_connection(
     scope="manage",
     answers={200: ConnectionDocument},
     refusals=(NotFound,),
+    idempotent=True,
 )
 def pause_connection(services: Services, connection: str) -> OperationResponse:
     """Pause a connection: its sender is asked to come again, for as long as it does that."""
@@ -260,6 +261,7 @@ def pause_connection(services: Services, connection: str) -> OperationResponse:
     scope="manage",
     answers={200: ConnectionDocument},
     refusals=(NotFound,),
+    idempotent=True,
 )
 def resume_connection(services: Services, connection: str) -> OperationResponse:
     """Take events of a paused connection again."""
@@ -344,6 +346,8 @@ def read_refused_event(services: Services, connection: str, refusal_id: int) -> 
     scope="manage",
     answers={200: ReplayDocument},
     refusals=(NotFound,),
+    idempotent=True,
+    repeatable=True,
 )
 def replay_refused_event(services: Services, connection: str, refusal_id: int) -> OperationResponse:
     """Take a refused event once more, after what it did not fit to was changed; it counts once.
