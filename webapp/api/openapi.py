@@ -12,14 +12,14 @@ from msgspec import Struct
 from bandits.identifiers import Key
 from bandits.registry import policies
 from bandits.schemas import Id, SubjectId
-from webapp.api.operation import PART, Operation
+from webapp.api.operation import PART, RATE_MEANINGS, Operation
 from webapp.api.problems import MEDIA_TYPE, ProblemDetails, ProblemType
 
 Json = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
 _PARTS: dict[str, Any] = {"key": Key, "decision_id": Id, "subject_id": SubjectId, "int": int}
-_ALWAYS = {401: "WWW-Authenticate", 503: "Retry-After"}
+_ALWAYS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 
 
 def openapi(operations: Iterable[tuple[str, Operation]]) -> Json:
@@ -164,10 +164,11 @@ def _part(part: re.Match[str], schemas: _SchemaRegistry) -> Json:
 
 def _responses(operation: Operation, schemas: _SchemaRegistry) -> Json:
     responses: Json = {}
+    rates = {} if operation.scope is None else RATE_MEANINGS
     for status, kind in operation.answers.items():
         headers = {
             name: {"description": meaning, "schema": {"type": "string"}}
-            for name, meaning in operation.headers.items()
+            for name, meaning in {**operation.headers, **rates}.items()
         }
         responses[str(status)] = {"description": _description(kind), "headers": headers}
         if kind is not None:

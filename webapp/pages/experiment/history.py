@@ -34,6 +34,7 @@ TITLES = {
     ("key", "create"): "Made",
     ("key", "revoke"): "Revoked",
     ("key", "rotate"): "Given a new token",
+    ("key", "limit"): "Limit changed",
     ("draft", "remove"): "Draft ended",
     ("experiment", "erase"): "A recipient's decisions erased",
     ("experiment", "configure"): "Set-up changed",
