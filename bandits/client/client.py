@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import httpx
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bandits.client.batching import MAX_BATCH, halving, portions, too_large, with_ids
 from bandits.client.pending_cancellations import PendingCancellations
@@ -246,7 +247,7 @@ class Client:
         return self._mark("/decisions/cancel", decision_ids, batch)
 
     def _mark(self, path: str, decision_ids: Iterable[str], batch: int) -> MarkResult:
-        total = MarkResult(0, 0, ())
+        total, first = MarkResult(0, 0, ()), 0
         for portion in portions(decision_ids, batch):
             more = self._transport.call(
                 path, MarkResult, self._batch, body={"decision_ids": portion}
@@ -255,7 +256,9 @@ class Client:
                 total.accepted + more.accepted,
                 total.repeated + more.repeated,
                 total.unknown + more.unknown,
+                (*total.refused, *(replace(r, row=first + r.row) for r in more.refused)),
             )
+            first += len(portion)
         return total
 
     def _ask_or_fall_back(

@@ -29,8 +29,8 @@ DOCUMENTS = {
     "configuration": "version experiment arms",
     "configuration/experiment": (
         "key slots policy reward name exclude control floor holdout forgetting context"
-        " assignment learn_every_seconds await_activation strict starts_at ends_at"
-        " retention_days"
+        " assignment learn_every_seconds await_activation send_within_seconds strict starts_at"
+        " ends_at retention_days"
     ),
     "configuration/experiment/slots": "key variants kind name",
     "configuration/experiment/slots/variants": "key payload name paused",
@@ -43,8 +43,8 @@ DOCUMENTS = {
     "configuration/arms": "variants newcomer",
     "draft": (
         "name key slots exclude metrics window maturity goal context assignment holdout"
-        " floor await_activation strict starts_at ends_at retention_days policy parameters"
-        " learn_every forgetting forgetting_time version answers plan seen edits"
+        " floor await_activation send_within strict starts_at ends_at retention_days policy"
+        " parameters learn_every forgetting forgetting_time version answers plan seen edits"
     ),
     "draft/slots": "kind key name variants control paste",
     "draft/slots/variants": "key name text html percent more paused cost",
@@ -55,6 +55,7 @@ DOCUMENTS = {
     "draft/context": "kind name low high values default",
     "draft/starts_at": "local offset",
     "draft/ends_at": "local offset",
+    "draft/send_within": "amount unit",
     "draft/learn_every": "amount unit",
     "draft/forgetting_time": "amount unit",
     "draft/answers": "differ late price",
@@ -107,7 +108,7 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("api_keys.name", "api_keys.scopes", "api_keys.selector", "api_keys.previous_selector"),
     *("api_keys.created_by", "api_keys.owner"),
     *("audit_log.by", "audit_log.action", "audit_log.subject"),
-    *("batches.kind", "batches.actor", "decisions.id"),
+    *("batches.kind", "batches.actor", "decisions.id", "eligible_sets.actor"),
     *("drafts.id", "drafts.created_by", "drafts.changed_by"),
     *("events.event_id", "events.metric", "experiments.key", "experiments.state"),
     *("secrets.name", "sessions.agent", "sessions.address", "subjects.decision_id"),
