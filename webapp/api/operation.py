@@ -244,9 +244,10 @@ def count_rows(
         TooManyRows: it does; nothing was counted.
     """
     key: ApiKey = environ[CALLER]
-    rates, now = services.rates, time.monotonic()
+    rates = services.rates
     limit = key.rows_per_minute or rates.rows_per_minute
     with rates.changing:
+        now = time.monotonic()
         owed, then = rates.owed.get(key.id, (0.0, now))
         owed = max(owed - (now - then) * limit / _MINUTE, 0.0)
         refused = refuse and owed >= limit
