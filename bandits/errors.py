@@ -19,7 +19,7 @@
     └── ShadowedPackage     another package is imported in place of one of ours
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -93,11 +93,16 @@ class FixedOnceStarted(Conflict):
 
 
 class IdReused(Conflict):
-    """An id that came before came again with another body."""
+    """An id that came before came again with another body.
 
-    def __init__(self, kind: str, key: str) -> None:
+    Attributes:
+        rows: positions of all such rows among those of the call, where they are known.
+    """
+
+    def __init__(self, kind: str, key: str, rows: Sequence[int] = ()) -> None:
         self.kind = kind
         self.key = key
+        self.rows = rows
         super().__init__(f"{kind} {key!r} was used before with another body")
 
 

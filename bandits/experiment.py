@@ -73,6 +73,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         floor: the least probability of each eligible arm; min(.01, .05/K) unless given.
         holdout: the part of subjects who always get the control and are never learned from.
         await_activation: a decision's clocks start when it is activated, not when it is made.
+        send_within_seconds: for how long after its clocks started a decision may still be cancelled
+            as never sent; later, what came of it may be known.
         strict: refuse contexts that would otherwise be clipped or mended.
         starts_at: when a draft starts by itself.
         ends_at: when it stops by itself once it has started.
@@ -93,6 +95,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     assignment: Literal["per_decision", "per_subject"] = "per_decision"
     learn_every_seconds: Annotated[float, Meta(ge=0.1, le=86_400)] = 60.0
     await_activation: bool = False
+    send_within_seconds: Annotated[float, Meta(ge=300, le=_YEAR)] = 86_400.0
     strict: bool = False
     starts_at: Moment | None = None
     ends_at: Moment | None = None

@@ -9,7 +9,10 @@ from bandits.store import Store
 from bandits.store.values import ExperimentRecord, State
 
 _FREE = frozenset(
-    {"name", "floor", "policy", "slots", "learn_every_seconds", "ends_at", "retention_days"}
+    {
+        *("name", "floor", "policy", "slots", "learn_every_seconds", "send_within_seconds"),
+        *("ends_at", "retention_days"),
+    }
 )
 _FIXED = "may not change once the experiment has started"
 _WHY = {
@@ -29,9 +32,9 @@ _WHY = {
 def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     """List the changes that a started experiment does not allow.
 
-    Allowed are the name, the floor, how often to learn, when it ends, how long decisions are
-    retained, the policy within its statistic family, a variant's payload, name and pausing, and
-    variants added at the end of a slot.
+    Allowed are the name, the floor, how often to learn, until when emails may be cancelled, when it
+    ends, how long decisions are retained, the policy within its statistic family, a variant's
+    payload, name and pausing, and variants added at the end of a slot.
     """
     faults = [
         Fault(pointer(name), f"{_FIXED}: {_WHY[name]}" if name in _WHY else _FIXED)

@@ -301,6 +301,19 @@ class Drift(Struct, frozen=True):
     periods: int
 
 
+class EligibleSetCount(Struct, frozen=True):
+    """Number of different eligible sets that one actor was the first to ask for.
+
+    Attributes:
+        actor: the API key (``key:3``), person or connection; None where that was not noted yet.
+        share: part of those that results are kept for.
+    """
+
+    actor: str | None
+    sets: int
+    share: float
+
+
 class Health(Struct, frozen=True):
     """Checks of the data, to look at before the results.
 
@@ -326,6 +339,7 @@ class Health(Struct, frozen=True):
             version that keeps more; until all are, what rests on these is not shown. None where
             nothing is being summed.
         left_out: closed decisions that such sums lack, since retention had removed their rows.
+        eligible_sets: by who asked for them first; what one actor uses, others lack.
     """
 
     split: Split
@@ -347,6 +361,7 @@ class Health(Struct, frozen=True):
     lifts: Drift
     resummed: float | None = None
     left_out: int = 0
+    eligible_sets: list[EligibleSetCount] = []
 
 
 class HistoryPoint(Struct, frozen=True):

@@ -104,8 +104,37 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
 
 
+RefusalReason = Literal["another_key", "too_late", "id_reused", "eligible_sets", "invalid"]
+
+
+class RefusedRow(Struct, frozen=True):
+    """A row of a call that was refused alone; nothing of it was stored.
+
+    Attributes:
+        row: its position in the call, from 0.
+        id: of its decision; null where the call gave it none.
+        reason: ``another_key``: another key chose this decision. ``too_late``: its time to send is
+            over. ``id_reused``: its id came before with another body, maybe of another key.
+            ``eligible_sets``: its restriction is one more than the key may introduce. ``invalid``:
+            a value does not fit.
+        detail: the same in words.
+    """
+
+    row: int
+    id: str | None
+    reason: RefusalReason
+    detail: str
+
+
+class PartialDecisions(Struct, frozen=True):
+    """Decisions in the order of their requests, null where the row is among the `refused`."""
+
+    decisions: list[Decision | None]
+    refused: list[RefusedRow]
+
+
 class RewardReceipt(Struct, frozen=True):
-    """Counts of recorded rewards; each is counted in exactly one of the first five.
+    """Counts of recorded rewards; each is counted in exactly one of the first five, or refused.
 
     Attributes:
         accepted: stored, and inside their window.
@@ -117,6 +146,7 @@ class RewardReceipt(Struct, frozen=True):
             not stored, send them again later.
         skewed: of the first three, those from more than five minutes in the future: they count as
             of when they were reported, and the sender's clock, or this server's, is wrong.
+        refused: those that did not fit, where others were to be taken all the same (`partial`).
     """
 
     accepted: int
@@ -125,6 +155,7 @@ class RewardReceipt(Struct, frozen=True):
     unknown: list[str]
     early: list[str]
     skewed: int = 0
+    refused: list[RefusedRow] = []
 
 
 class Prediction(Struct, frozen=True):
@@ -169,6 +200,8 @@ class DecisionReceipt(Struct, frozen=True):
         shipped: the experiment was stopped, and went on sending this to all subjects.
         predictions: the contribution of each feature, where the policy's rule rests on a linear
             score and can be derived again.
+        actor: who asked for it: an API key (``key:3``), a person or a program; None where that was
+            not noted yet.
     """
 
     decision_id: str
@@ -192,6 +225,7 @@ class DecisionReceipt(Struct, frozen=True):
     reward: float
     shipped: bool = False
     predictions: Predictions | None = None
+    actor: str | None = None
 
 
 class SubjectDecision(Struct, frozen=True):

@@ -53,6 +53,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     app.config["SESSION_COOKIE_SECURE"] = settings.secure_cookies
     app.config["SESSION_COOKIE_PATH"] = settings.url_prefix or "/"
     app.config["SESSION_SECONDS"] = 3600 * settings.session_hours
+    services.rates.rows_per_minute = settings.rows_per_minute
     services.attach(app)
     request_context.init(app, settings)
     routes.init(app, settings.url_prefix)

@@ -26,6 +26,7 @@ ROLES: tuple[Role, ...] = get_args(Role)
 
 _WIDE = 240
 _BY = "command line"
+_ROWS = click.IntRange(1, 2**31 - 1)
 
 
 def read_scopes(_: click.Context, __: click.Parameter, value: str) -> tuple[Scope, ...]:
@@ -107,7 +108,7 @@ def serve(  # noqa: PLR0913 - one for each option
 
 @click.group()
 def key() -> None:
-    """Make, list, rotate and revoke API keys."""
+    """Make, list, limit, rotate and revoke API keys."""
 
 
 @key.command("create")
@@ -122,11 +123,21 @@ def key() -> None:
 @click.option(
     "--name", default="made on the command line", callback=read_name, help="what it is for"
 )
-def create_key(database: str, scopes: Sequence[Scope], name: str) -> None:
+@click.option(
+    "--rows-per-minute",
+    type=_ROWS,
+    help="recipients, events and ids that it may send to a web worker in a minute; the server's"
+    " default unless given",
+)
+def create_key(
+    database: str, scopes: Sequence[Scope], name: str, rows_per_minute: int | None
+) -> None:
     """Make a key and print its token, which is never shown again."""
     upgrade(database)
     with closing(open_store(database)) as store:
-        new_key = store.accounts.keys.create(name, scopes, at=time.time(), by=_BY)
+        new_key = store.accounts.keys.create(
+            name, scopes, at=time.time(), by=_BY, rows_per_minute=rows_per_minute
+        )
     click.echo(new_key.token)
 
 
@@ -136,7 +147,8 @@ def list_keys(database: str) -> None:
     """List every key, without its token."""
     with closing(open_store(database)) as store:
         keys = store.accounts.keys.all()
-    table = Table("id", "begins with", "name", "scopes", "made", "last used", "state", box=None)
+    heads = ("id", "begins with", "name", "scopes", "rows a minute", "made", "last used", "state")
+    table = Table(*heads, box=None)
     for api_key in keys:
         table.add_row(*_row(api_key))
     console = Console(markup=False, emoji=False)
@@ -151,6 +163,7 @@ def _row(api_key: ApiKey) -> list[str]:
         api_key.start,
         api_key.name,
         ", ".join(api_key.scopes),
+        "default" if api_key.rows_per_minute is None else f"{api_key.rows_per_minute:,}",
         _day(api_key.created_at),
         "never" if api_key.last_used_at is None else _day(api_key.last_used_at),
         "active" if api_key.revoked_at is None else "revoked",
@@ -177,6 +190,16 @@ def rotate_key(database: str, grace_hours: float, key_id: int) -> None:
     with closing(open_store(database)) as store:
         new_key = store.accounts.keys.rotate(key_id, grace_seconds=seconds, at=time.time(), by=_BY)
     click.echo(new_key.token)
+
+
+@key.command("limit")
+@database_option
+@click.argument("key_id", type=click.IntRange(1, 2**31 - 1), metavar="ID")
+@click.argument("rows_per_minute", type=_ROWS, metavar="ROWS", required=False)
+def limit_key(database: str, key_id: int, rows_per_minute: int | None) -> None:
+    """Let a key send ROWS rows a minute to a web worker; without ROWS, the server's default."""
+    with closing(open_store(database)) as store:
+        store.accounts.keys.limit(key_id, rows_per_minute, at=time.time(), by=_BY)
 
 
 @key.command("revoke")

@@ -20,6 +20,7 @@ WSGIEnvironment = dict[str, Any]
 
 # Names in the WSGI environment.
 CALLER = "bandits.caller"  # the API key, once it was checked
+RATE_HEADERS = "bandits.rate_headers"  # of the response to it, on how much it may still send
 STARTED = "bandits.started"  # the time that the request came, by `time.perf_counter`
 _SENT_ID = "HTTP_X_REQUEST_ID"
 
@@ -68,6 +69,7 @@ def _start_request() -> None:
 def _finish_request(response: Response) -> Response:
     seconds = time.perf_counter() - request.environ[STARTED]
     response.headers.add(HEADER, g.request_id)
+    response.headers.extend(request.environ.get(RATE_HEADERS, ()))
     services().metrics.count_request(route(), request.method, response.status_code, seconds)
     if current_app.config["ACCESS_LOG"]:
         _log.info(

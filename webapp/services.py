@@ -1,6 +1,7 @@
 """Services of one application: the engine and stores that its views and handlers work with."""
 
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import cast
 
 from flask import Flask, current_app
@@ -11,8 +12,25 @@ from storage.connections import ConnectionStore
 from storage.drafts import DraftTable
 from webapp.metrics import FoldMetrics, RequestMetrics
 from webapp.readiness import Readiness
+from webapp.settings import DEFAULT_ROWS_PER_MINUTE
 
 _NAME = "bandits"
+
+
+@dataclass(slots=True)
+class KeyRates:
+    """Rows that API keys sent to this process, as `webapp.api.operation` counts them.
+
+    Attributes:
+        rows_per_minute: limit of keys that have none of their own.
+        owed: by a key's number, the rows that its limit has not taken away yet, as of a time of
+            `time.monotonic`.
+        changing: held while a key's rows are counted.
+    """
+
+    rows_per_minute: int = DEFAULT_ROWS_PER_MINUTE
+    owed: dict[int, tuple[float, float]] = field(default_factory=dict)
+    changing: Lock = field(default_factory=Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +41,7 @@ class Services:
         metrics: of this process.
         folds: of the server's fold worker.
         readiness: of the database, as `/readyz` answers it.
+        rates: of this process.
     """
 
     engine: Engine
@@ -32,6 +51,7 @@ class Services:
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     folds: FoldMetrics = field(default_factory=FoldMetrics)
     readiness: Readiness = field(default_factory=Readiness)
+    rates: KeyRates = field(default_factory=KeyRates)
 
     def attach(self, app: Flask) -> None:
         """Make these the services of `app`."""

@@ -15,6 +15,7 @@ from storage.connections import parse_keys
 from webapp.trusted_proxies import parse_networks
 
 PREFIX = "BANDITS_"
+DEFAULT_ROWS_PER_MINUTE = 10_000_000  # more than a web worker can answer
 ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
 _PROVIDER = ("oidc_client_id", "oidc_client_secret", "oidc_roles", "public_url")
 
@@ -38,6 +39,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         url_prefix: begins the path of every address, where the server is reached below a path.
         session_hours: people sign in again after so long.
         request_seconds: a head that takes longer is ended; so is a slow body.
+        rows_per_minute: that an API key without a limit of its own may send to a web worker.
         public_url: address that people reach the pages at, with `url_prefix`.
         oidc_issuer: address of an OpenID Connect provider that people sign in by.
         oidc_name: of the provider, on the sign-in page; by default its host.
@@ -64,6 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url_prefix: Annotated[str, Meta(pattern=r"^((/[A-Za-z0-9_~\-][A-Za-z0-9_.~\-]*)+)?\Z")] = ""
     session_hours: Annotated[float, Meta(ge=0.1, le=720)] = 12.0
     request_seconds: Annotated[float, Meta(ge=1, le=3600)] = 20.0
+    rows_per_minute: Annotated[int, Meta(ge=1, le=2_147_483_647)] = DEFAULT_ROWS_PER_MINUTE
     public_url: Annotated[str, Meta(max_length=2000)] | None = None
     oidc_issuer: Annotated[str, Meta(max_length=2000)] | None = None
     oidc_name: Annotated[str, Meta(min_length=1, max_length=60)] | None = None

@@ -135,16 +135,18 @@ class AsyncClient:
 
     async def activate(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
         """Activate decisions: see `Client.activate`."""
-        total = MarkResult(0, 0, ())
+        total, first = MarkResult(0, 0, ()), 0
         for portion in Portions(decision_ids, batch):
-            total = add_marks(total, await self._carry_out(self._sender.activate_portion(portion)))
+            more = await self._carry_out(self._sender.activate_portion(portion))
+            total, first = add_marks(total, more, first), first + len(portion)
         return total
 
     async def cancel(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
         """Cancel decisions: see `Client.cancel`."""
-        total = MarkResult(0, 0, ())
+        total, first = MarkResult(0, 0, ()), 0
         for portion in Portions(decision_ids, batch):
-            total = add_marks(total, await self._carry_out(self._sender.cancel_portion(portion)))
+            more = await self._carry_out(self._sender.cancel_portion(portion))
+            total, first = add_marks(total, more, first), first + len(portion)
         return total
 
     async def _carry_out(self, exchange: Exchange[T]) -> T:

@@ -214,9 +214,10 @@ class Client:
             ApiError: the server refused a batch; those before it are recorded.
             ConnectionFailed: no answer came in time; a second report changes nothing.
         """
-        total = MarkResult(0, 0, ())
+        total, first = MarkResult(0, 0, ()), 0
         for portion in Portions(decision_ids, batch):
-            total = add_marks(total, self._carry_out(self._sender.activate_portion(portion)))
+            more = self._carry_out(self._sender.activate_portion(portion))
+            total, first = add_marks(total, more, first), first + len(portion)
         return total
 
     def cancel(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
@@ -226,9 +227,10 @@ class Client:
             ApiError: the server refused a batch; those before it are recorded.
             ConnectionFailed: no answer came in time; a second report changes nothing.
         """
-        total = MarkResult(0, 0, ())
+        total, first = MarkResult(0, 0, ()), 0
         for portion in Portions(decision_ids, batch):
-            total = add_marks(total, self._carry_out(self._sender.cancel_portion(portion)))
+            more = self._carry_out(self._sender.cancel_portion(portion))
+            total, first = add_marks(total, more, first), first + len(portion)
         return total
 
     def _carry_out(self, exchange: Exchange[T]) -> T:

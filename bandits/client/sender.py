@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bandits.client.batching import MAX_BATCH, Portions, as_structs, decision_ids, with_ids
 from bandits.client.circuit_breaker import CircuitBreaker
@@ -24,7 +25,7 @@ from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import Context
 from bandits.ids import time_ordered_ids
-from bandits.schemas import Decision, Request, Reward, RewardReceipt, SlotChoice
+from bandits.schemas import Decision, RefusedRow, Request, Reward, RewardReceipt, SlotChoice
 from bandits.store.values import MarkResult, State
 
 _TOO_LARGE = 413
@@ -43,7 +44,8 @@ class DeclaredExperiment(Struct, frozen=True):
 
 
 class _DecisionList(Struct):
-    decisions: list[Decision]
+    decisions: list[Decision | None]
+    refused: list[RefusedRow] = []
 
 
 class Sender:
@@ -98,7 +100,10 @@ class Sender:
         portion: Sequence[Request | Mapping[str, Any]],
         fallback: Mapping[str, str] | None,
     ) -> Exchange[list[Decision]]:
-        """Choose for a portion of recipients; none of one that is split."""
+        """Choose for a portion of recipients; none of one that is split.
+
+        Where there is a fallback, it is sent to those alone whose rows the server refuses.
+        """
         path = f"/experiments/{quote(experiment, safe='')}/choose/batch"
         try:
             requests = with_ids(as_structs(Request, portion, "requests"))
@@ -108,11 +113,11 @@ class Sender:
             return _fall_back(len(portion), fallback, error)
 
         def ask(persistence: Persistence) -> Exchange[list[Decision]]:
-            body = {"requests": requests}
+            body = {"requests": requests, "partial": fallback is not None}
             answer = yield from self._call(
                 path, _DecisionList, self._batch, body=body, persistence=persistence
             )
-            return answer.decisions
+            return _fill(answer, fallback or {})
 
         try:
             return (yield from self._ask_or_fall_back(ask, requests, fallback))
@@ -268,12 +273,13 @@ def add_receipts(one: RewardReceipt, other: RewardReceipt) -> RewardReceipt:
     )
 
 
-def add_marks(one: MarkResult, other: MarkResult) -> MarkResult:
-    """Add the counts of two results."""
+def add_marks(one: MarkResult, other: MarkResult, first: int) -> MarkResult:
+    """Add the counts of two results, of which the other's rows begin with row `first`."""
     return MarkResult(
         one.accepted + other.accepted,
         one.repeated + other.repeated,
         one.unknown + other.unknown,
+        (*one.refused, *(replace(refused, row=first + refused.row) for refused in other.refused)),
     )
 
 
@@ -285,6 +291,15 @@ def _as_list(variants: Sequence[str]) -> list[str]:
 def _fall_back(n: int, fallback: Mapping[str, str], error: Exception) -> list[Decision]:
     _log.warning("sending the fallback to %d: %s", n, error)
     return _fallbacks(n, fallback)
+
+
+def _fill(answer: _DecisionList, fallback: Mapping[str, str]) -> list[Decision]:
+    """Return the decisions of an answer, and the fallback in the rows that were refused."""
+    if answer.refused:
+        first = answer.refused[0]
+        detail = f"{first.detail} ({first.id})"
+        _log.warning("sending the fallback to %d: %s", len(answer.refused), detail)
+    return [d or _fallbacks(1, fallback)[0] for d in answer.decisions]
 
 
 def _fallbacks(n: int, fallback: Mapping[str, str]) -> list[Decision]:

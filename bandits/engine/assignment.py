@@ -69,7 +69,7 @@ class AssignmentBatch:
         self.ids, self.digests, self.rows = [], [], rows
         for request in requests:
             key = request.decision_id
-            digest = b"" if key is None else _digest(salt, request)
+            digest = b"" if key is None else request_digest(salt, request)
             if key is not None and key in first:
                 row = first[key]
                 if self.digests[row] != digest:
@@ -188,7 +188,7 @@ def _fault_of_call(batch: AssignmentBatch, encoded: Sequence[int], fault: Fault)
     return Fault(f"/requests/{place}/context/{rest}", fault.detail)
 
 
-def _digest(salt: bytes, request: Request) -> bytes:
+def request_digest(salt: bytes, request: Request) -> bytes:
     """Hash a request's body; the salt keeps anybody from finding out a subject by trying."""
     context = (request.context or {}) if request.personalize else None
     body = (request.subject_id, context, request.eligible or {})

@@ -1,6 +1,6 @@
 """Choose: decide for requests, and record the decisions before anything is answered."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import cache, partial
 from itertools import repeat
 from threading import Lock
@@ -8,20 +8,30 @@ from threading import Lock
 from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue, NotCombinable
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
-from bandits.engine.assignment import AssignmentBatch, assign_arms
+from bandits.engine.assignment import AssignmentBatch, assign_arms, request_digest
 from bandits.errors import Fault, InvalidInput, Unavailable, WrongState
 from bandits.identifiers import pointer
 from bandits.inference.recent_days import RECENT_DAYS
-from bandits.schemas import Decision, Request, SlotChoice
+from bandits.results import EligibleSetCount
+from bandits.schemas import (
+    Decision,
+    PartialDecisions,
+    RefusalReason,
+    RefusedRow,
+    Request,
+    SlotChoice,
+)
 from bandits.store import StaleRead, Store
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
-from bandits.versions import Configuration
+from bandits.versions import Configuration, encode_restriction
 
 MAX_BATCH = 10_000
-MOST_SETS = 256  # or fewer,
+MOST_SETS = 342  # of which one actor may introduce 256; or fewer,
 _LEAST_SETS = 16
 _MOST_NUMBERS = 2_400_000  # where there are many arms and segments: `eligible_set_limit`
 _MOST_FAULTS = 100
+_REUSED = "this id was used before with another body"
+_TAKEN = "another key used this id before, with another body; use another id"
 _CHANGES = 5  # of an experiment while it decides, before the sender is asked to come again
 
 
@@ -38,6 +48,33 @@ def eligible_set_limit(configuration: Configuration) -> int:
     return max(_LEAST_SETS, min(MOST_SETS, affordable))
 
 
+def eligible_set_counts(
+    configuration: Configuration, counts: Mapping[Actor | None, int]
+) -> list[EligibleSetCount]:
+    """List who introduced how many of an experiment's restrictions, and what part of its limit."""
+    most = eligible_set_limit(configuration)
+    return [EligibleSetCount(actor, n, n / most) for actor, n in counts.items()]
+
+
+class TooManySets(InvalidInput):
+    """Requests have more different restrictions than their actor may introduce.
+
+    Attributes:
+        restrictions: those that are too many.
+        detail: what would fit.
+    """
+
+    def __init__(self, rows: Sequence[int], restrictions: Collection[bytes], most: int) -> None:
+        self.restrictions = restrictions
+        self.detail = (
+            "is one more set of variants than this key may introduce: three quarters of what other"
+            f" keys left of the {most} that this experiment keeps results for; ask for one that"
+            " came before, or leave it out"
+        )
+        places = [pointer("requests", row, "eligible") for row in rows[:_MOST_FAULTS]]
+        super().__init__(Fault(place, self.detail) for place in places)
+
+
 class EligibleSetRegistry:
     """Registry of the restrictions that experiments have admitted."""
 
@@ -47,29 +84,22 @@ class EligibleSetRegistry:
         self._admitted: dict[int, set[bytes]] = {}
         self._changing = Lock()
 
-    def admit(
-        self, record: ExperimentRecord, batch: AssignmentBatch, restrictions: Sequence[bytes]
-    ) -> None:
+    def admit(self, record: ExperimentRecord, batch: AssignmentBatch, actor: Actor) -> None:
         """Admit the restrictions of a batch, or none of them.
 
         Raises:
-            InvalidInput: at ``/requests/{row}/eligible``: they would be too many.
+            TooManySets: at ``/requests/{row}/eligible``: they would be too many.
         """
         admitted = self._admitted.get(record.id, set())
+        restrictions = batch.restrictions
         new = [r for r in dict.fromkeys(restrictions) if r and r not in admitted]
         if not new:
             return
         most = eligible_set_limit(record.configuration)
-        refused = set(self._store.log.admit(record, new, most=most))
+        refused = set(self._store.log.admit(record, new, actor=actor, most=most))
         if refused:
-            detail = (
-                f"is one more set of variants than the {most} that this experiment keeps results"
-                " for; ask for one that came before, or leave it out"
-            )
             rows = [i for i, row in enumerate(batch.rows) if restrictions[row] in refused]
-            raise InvalidInput(
-                Fault(pointer("requests", i, "eligible"), detail) for i in rows[:_MOST_FAULTS]
-            )
+            raise TooManySets(rows, refused, most)
         with self._changing:
             self._admitted[record.id] = self._admitted.get(record.id, set()) | set(new)
 
@@ -117,6 +147,86 @@ def repeated_decisions_response(
                 shipped=stored.shipped,
             ),
         )
+
+
+class _PartialCall:
+    """A call whose rows are refused each by itself.
+
+    Attributes:
+        rows: positions of requests that are not refused so far.
+    """
+
+    def __init__(self, record: ExperimentRecord, requests: Sequence[Request], actor: Actor) -> None:
+        """Refuse ids that come again with another body in this very call."""
+        self.rows: list[int] = list(range(len(requests)))
+        self._key, self._salt = record.key, record.salt
+        self._requests = requests
+        self._actor = actor
+        self._refused: dict[int, RefusedRow] = {}
+        first: dict[str, int] = {}
+        for row, request in enumerate(requests):
+            if request.decision_id is not None:
+                earlier = first.setdefault(request.decision_id, row)
+                if earlier != row and self._digest(row) != self._digest(earlier):
+                    self._refuse(row, "id_reused", _REUSED)
+        self._leave_out_refused()
+
+    def refuse_sets(self, error: TooManySets) -> None:
+        """Refuse rows with restrictions that are too many."""
+        for row in self.rows:
+            eligible = self._requests[row].eligible
+            if eligible and encode_restriction(eligible) in error.restrictions:
+                self._refuse(row, "eligible_sets", error.detail)
+        self._leave_out_refused()
+
+    def refuse_reused(
+        self, places: Sequence[int], earlier: Mapping[int, StoredDecision]
+    ) -> dict[int, StoredDecision]:
+        """Refuse rows whose id came before with another body; return the other earlier decisions.
+
+        Args:
+            places: of each row, its position among the distinct decisions.
+            earlier: by that position.
+        """
+        repeats = {}
+        for row, place in zip(self.rows, places, strict=True):
+            stored = earlier.get(place)
+            if stored is None:
+                continue
+            if stored.id == self._requests[row].decision_id and (
+                stored.experiment != self._key or stored.digest != self._digest(row)
+            ):
+                another = stored.actor not in (self._actor, None)
+                self._refuse(row, "id_reused", _TAKEN if another else _REUSED)
+            else:
+                repeats[place] = stored
+        return repeats
+
+    def in_its_rows(self, error: InvalidInput) -> InvalidInput:
+        """Return an error whose rows are positions among all requests of the call."""
+        faults = []
+        for fault in error.faults:
+            _, place, row, *rest = fault.pointer.split("/", 3)
+            pointer_of_row = "/".join(["", place, str(self.rows[int(row)]), *rest])
+            faults.append(Fault(pointer_of_row, fault.detail))
+        return InvalidInput(faults)
+
+    def answer(self, rows: Sequence[int], decisions: Sequence[Decision]) -> PartialDecisions:
+        """Answer with the decisions of these rows, but for those that are refused."""
+        answers: list[Decision | None] = [None] * len(self._requests)
+        for row, decision in zip(rows, decisions, strict=True):
+            if row not in self._refused:
+                answers[row] = decision
+        return PartialDecisions(answers, [self._refused[row] for row in sorted(self._refused)])
+
+    def _digest(self, row: int) -> bytes:
+        return request_digest(self._salt, self._requests[row])
+
+    def _refuse(self, row: int, reason: RefusalReason, detail: str) -> None:
+        self._refused[row] = RefusedRow(row, self._requests[row].decision_id, reason, detail)
+
+    def _leave_out_refused(self) -> None:
+        self.rows = [row for row in self.rows if row not in self._refused]
 
 
 # A decision, and the one that was made before it and holds instead.
@@ -178,9 +288,7 @@ class ChooseHandler:
         _, decisions, earlier = self._decide(record, [request], actor=actor, grouped=True)
         return decisions[0], earlier.get(0)
 
-    def _choose_group(
-        self, key: str, actor: Actor, requests: Sequence[Request]
-    ) -> list[_Outcome]:
+    def _choose_group(self, key: str, actor: Actor, requests: Sequence[Request]) -> list[_Outcome]:
         """Decide for one request of each of several callers.
 
         Raises:
@@ -203,6 +311,35 @@ class ChooseHandler:
             decisions = self._repeat(decisions, earlier)
         return [decisions[row] for row in rows]
 
+    def choose_partial(
+        self, key: str, requests: Sequence[Request], *, actor: Actor
+    ) -> PartialDecisions:
+        """Decide for each request that is not refused, as `Engine.choose_partial` declares."""
+        if len(requests) > MAX_BATCH:
+            raise InvalidInput.at("/requests", f"must be at most {MAX_BATCH:,}")
+        call = _PartialCall(self._store.experiments.record(key), requests, actor)
+        for _ in range(_CHANGES):
+            record = self._store.experiments.record(key)
+            if not call.rows:
+                _shipped_arm(record)
+                return call.answer([], [])
+            try:
+                places, decisions, earlier = self._decide(
+                    record, [requests[row] for row in call.rows], actor=actor, partial=True
+                )
+            except StaleRead:
+                continue
+            except TooManySets as error:
+                call.refuse_sets(error)
+                continue
+            except InvalidInput as error:
+                raise call.in_its_rows(error) from None
+            rows = call.rows
+            repeats = call.refuse_reused(places, earlier)
+            decisions = self._repeat(decisions, repeats)
+            return call.answer(rows, [decisions[place] for place in places])
+        raise Unavailable(f"experiment {key} is being changed")
+
     def _repeat(
         self, decisions: list[Decision], earlier: Mapping[int, StoredDecision]
     ) -> list[Decision]:
@@ -211,7 +348,7 @@ class ChooseHandler:
             decisions[row] = decision
         return decisions
 
-    def _decide(
+    def _decide(  # noqa: PLR0913 - for whom and how, by keyword
         self,
         record: ExperimentRecord,
         requests: Sequence[Request],
@@ -219,15 +356,17 @@ class ChooseHandler:
         actor: Actor,
         dry_run: bool = False,
         grouped: bool = False,
+        partial: bool = False,
     ) -> tuple[Sequence[int], list[Decision], Mapping[int, StoredDecision]]:
         """Decide and append, unless it is a dry run.
 
         Args:
             record: the experiment, as it must still be when decisions are appended.
             requests: of one caller, or one each of several.
-            actor: all of these callers.
+            actor: who asks: all of these callers.
             dry_run: append nothing.
             grouped: a leader decides for all callers that wait.
+            partial: among the earlier ones are those with the same id and another body.
 
         Returns:
             For each request the row of its decision, the decisions, and the earlier ones by row.
@@ -247,12 +386,12 @@ class ChooseHandler:
         if combined and shipped is None and (decisions.fallback & ~decisions.holdout).any():
             raise NotCombinable
         if not dry_run and shipped is None and any(batch.restrictions):
-            self._eligible_sets.admit(record, batch, batch.restrictions)
+            self._eligible_sets.admit(record, batch, actor)
         responses = new_decisions_response(active, decisions, dry_run=dry_run)
         if dry_run:
             return batch.rows, responses, {}
         earlier = self._store.log.append_decisions(
-            record, decisions, actor=actor, at=now, grouped=grouped
+            record, decisions, actor=actor, at=now, grouped=grouped, partial=partial
         )
         return batch.rows, responses, earlier
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from msgspec.structs import replace
+
 from bandits import lifecycle
 from bandits.actors import PROGRAM, Actor
 from bandits.engine import subject_data
@@ -13,7 +15,7 @@ from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.analysis.preview import Preview, preview_choice
 from bandits.engine.analysis.receipts import explain_decision
 from bandits.engine.analysis.summary import summarise
-from bandits.engine.choose import ChooseHandler
+from bandits.engine.choose import ChooseHandler, eligible_set_counts
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
 from bandits.engine.retention import remove_old
@@ -28,6 +30,7 @@ from bandits.schemas import (
     Decision,
     DecisionReceipt,
     ErasureReceipt,
+    PartialDecisions,
     Request,
     Reward,
     RewardReceipt,
@@ -178,6 +181,27 @@ class Engine:
         """
         return self._choose_handler.choose(key, requests, actor=actor, dry_run=dry_run)
 
+    def choose_partial(
+        self, key: str, requests: Sequence[Request], *, actor: Actor = PROGRAM
+    ) -> PartialDecisions:
+        """Decide for each request that nothing of others stands against.
+
+        A row is refused by itself where its decision id came before with another body, which may
+        have been another actor's, or where its restriction is one more than the actor may
+        introduce. The other rows are committed together before answering.
+
+        Args:
+            key: the experiment.
+            requests: at most 10,000.
+            actor: who asks, for the log.
+
+        Raises:
+            NotFound: there is no such experiment.
+            WrongState: it is neither running, nor stopped and still sending an arm.
+            InvalidInput: at ``/requests/{row}/...``; nothing was recorded.
+        """
+        return self._choose_handler.choose_partial(key, requests, actor=actor)
+
     def preview(self, key: str, context: Mapping[str, Scalar]) -> Preview:
         """Compute what a subject with this context would get; nothing is recorded.
 
@@ -188,13 +212,33 @@ class Engine:
         policy = self._policies.newest(self.store.experiments.record(key))
         return preview_choice(policy, context, self.clock())
 
-    def activate(self, ids: Sequence[str], *, actor: Actor = PROGRAM) -> MarkResult:
-        """Start the clocks of decisions that waited to be sent."""
-        return self.store.log.activate(_distinct(ids), actor=actor, at=self.clock())
+    def activate(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False
+    ) -> MarkResult:
+        """Start the clocks of decisions that waited to be sent.
 
-    def cancel(self, ids: Sequence[str], *, actor: Actor = PROGRAM) -> MarkResult:
-        """Cancel decisions that were never sent, also when already learned."""
-        return self.store.log.cancel(_distinct(ids), actor=actor, at=self.clock())
+        Args:
+            ids: of decisions.
+            actor: who reports it, for the log.
+            own_only: refuse decisions that another actor asked for, each by itself.
+        """
+        marks = self.store.log.activate(
+            _distinct(ids), actor=actor, own_only=own_only, at=self.clock()
+        )
+        return _in_rows_of_call(marks, ids)
+
+    def cancel(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False
+    ) -> MarkResult:
+        """Cancel decisions that were never sent, also when already learned.
+
+        Those whose clocks have run for longer than `Experiment.send_within_seconds` are refused,
+        each by itself. The arguments are those of `activate`.
+        """
+        marks = self.store.log.cancel(
+            _distinct(ids), actor=actor, own_only=own_only, at=self.clock()
+        )
+        return _in_rows_of_call(marks, ids)
 
     def receipt(self, decision_id: str) -> DecisionReceipt:
         """Explain one decision, deriving it again from its snapshot.
@@ -220,18 +264,24 @@ class Engine:
 
     # Rewards
 
-    def reward(self, rewards: Sequence[Reward], *, actor: Actor = PROGRAM) -> RewardReceipt:
+    def reward(
+        self, rewards: Sequence[Reward], *, actor: Actor = PROGRAM, partial: bool = False
+    ) -> RewardReceipt:
         """Record rewards of decisions; doubled, late, early and unknown ones are normal.
 
         Args:
             rewards: at most 10,000.
             actor: who reports them, for the log.
+            partial: record the others where some are refused, and list these in the receipt.
 
         Raises:
-            InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range;
+            InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range, and
+                not `partial`; nothing was recorded.
+            IdReused: an event id came before with another metric or value, and not `partial`;
                 nothing was recorded.
-            IdReused: an event id came before with another metric or value; nothing was recorded.
         """
+        if partial:
+            return self._reward_handler.record_partial(rewards, actor=actor)
         return self._reward_handler.record(rewards, actor=actor)
 
     # Subjects
@@ -328,7 +378,13 @@ class Engine:
         resummed = resummed_part(state, inference)
         active = self._policies.newest(record, state.snapshot)
         results = summarise(
-            record, active, inference, state.points, state.statements, resummed=resummed
+            record,
+            active,
+            inference,
+            state.points,
+            state.statements,
+            resummed=resummed,
+            eligible_sets=eligible_set_counts(record.configuration, state.eligible_sets),
         )
         if resummed is None:
             self._results[key] = (_results_key(record), results)
@@ -348,3 +404,12 @@ def _results_key(record: ExperimentRecord) -> tuple[Any, ...]:
 
 def _distinct(ids: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(ids))
+
+
+def _in_rows_of_call(marks: MarkResult, ids: Sequence[str]) -> MarkResult:
+    """Name refused rows by their first positions among `ids`, of which some may come again."""
+    if not marks.refused:
+        return marks
+    first = {decision_id: row for row, decision_id in reversed(list(enumerate(ids)))}
+    refused = tuple(replace(r, row=first[r.id]) for r in marks.refused if r.id is not None)
+    return replace(marks, refused=refused)

@@ -8,20 +8,29 @@ from functools import partial
 from itertools import accumulate, chain, pairwise
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue
 from bandits.engine.choose import MAX_BATCH
-from bandits.errors import Fault, InvalidInput, Unavailable
+from bandits.errors import Fault, IdReused, InvalidInput, Unavailable
 from bandits.identifiers import pointer
 from bandits.rewards import refuse_value
-from bandits.schemas import ID_TOLD, Reward, RewardReceipt, misfits
+from bandits.schemas import (
+    ID_TOLD,
+    RefusalReason,
+    RefusedRow,
+    Reward,
+    RewardReceipt,
+    misfits,
+)
 from bandits.store import StaleRead, Store
 from bandits.store.values import DecisionRef, Events, ExperimentRecord
 
 SKEW_SECONDS = 300.0  # that a sender's clock may run behind or ahead of ours
 _MOST_FAULTS = 100
 _ATTEMPTS = 5
+_REUSED = "this event id was used before with another metric or value"
 _FEW = 50  # rewards of a call that is recorded together with others
 
 _Placed = tuple[float, bool, bool]  # time of an event, whether it is late, whether it is skewed
@@ -75,39 +84,70 @@ class RewardHandler:
             queue = self._queues.setdefault(actor, BatchingQueue(alone, together))
         return queue.do(rewards)
 
+    def record_partial(self, rewards: Sequence[Reward], *, actor: Actor) -> RewardReceipt:
+        """Record those rewards that fit, and list the others, as `Engine.reward` declares."""
+        if len(rewards) > MAX_BATCH:
+            raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
+        rows = range(len(rewards))
+        refused: dict[int, RefusedRow] = {}
+        while True:  # each time with fewer rows
+            left = [row for row in rows if row not in refused]
+            call = [rewards[row] for row in left]
+            reason: RefusalReason
+            try:
+                outcome = self._append(call, actor=actor, grouped=False, most_faults=len(call))
+            except InvalidInput as error:
+                reason = "invalid"
+                details = {int(f.pointer.split("/")[2]): f.detail for f in reversed(error.faults)}
+            except IdReused as error:
+                reason = "id_reused"
+                details = dict.fromkeys(error.rows, _REUSED)
+            else:
+                receipt = outcome.receipt(0, len(call))
+                return replace(receipt, refused=[refused[row] for row in sorted(refused)])
+            for place, detail in details.items():
+                row = left[place]
+                refused[row] = RefusedRow(row, rewards[row].decision_id, reason, detail)
+
     def _record_call(self, actor: Actor, rewards: Sequence[Reward]) -> RewardReceipt:
         outcome = self._append(rewards, actor=actor, grouped=len(rewards) <= _FEW)
         return outcome.receipt(0, len(rewards))
 
-    def _record_calls(
-        self, actor: Actor, calls: Sequence[Sequence[Reward]]
-    ) -> list[RewardReceipt]:
+    def _record_calls(self, actor: Actor, calls: Sequence[Sequence[Reward]]) -> list[RewardReceipt]:
         """Record the rewards of several calls, all of them or none."""
         outcome = self._append(list(chain.from_iterable(calls)), actor=actor, grouped=True)
         ends = list(accumulate(map(len, calls), initial=0))
         return [outcome.receipt(first, end) for first, end in pairwise(ends)]
 
     def _append(
-        self, rewards: Sequence[Reward], *, actor: Actor, grouped: bool
+        self,
+        rewards: Sequence[Reward],
+        *,
+        actor: Actor,
+        grouped: bool,
+        most_faults: int = _MOST_FAULTS,
     ) -> "_RewardOutcome":
         """Append rewards, all of them or none.
 
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range.
-            IdReused: an event id came before with another metric or value.
+            IdReused: event ids came before with another metric or value, in the rows that it names.
             Unavailable: their decisions are being erased.
         """
         ids = [r.decision_id for r in rewards]
-        _refuse_ids(ids, [r.event_id for r in rewards])
+        _refuse_ids(ids, [r.event_id for r in rewards], most_faults)
         for _ in range(_ATTEMPTS):
             now = self._clock()
-            placed = _place(self._store, rewards, ids, now)
+            placed = _place(self._store, rewards, ids, now, most_faults)
             try:
                 repeated = self._store.log.append_events(
                     placed.events, actor=actor, at=now, grouped=grouped
                 )
             except StaleRead:  # a decision was erased since it was looked up: it is unknown now
                 continue
+            except IdReused as error:
+                rows = [placed.rows[i] for i in error.rows]
+                raise IdReused(error.kind, error.key, rows) from None
             if placed.early_counts:
                 self._store.log.note_early(placed.early_counts, actor=actor, at=now)
             return _RewardOutcome(ids, placed, repeated)
@@ -168,7 +208,7 @@ def _range_of(rows: Sequence[int], first: int, end: int) -> range:
 
 
 def _place(
-    store: Store, rewards: Sequence[Reward], ids: Sequence[str], now: float
+    store: Store, rewards: Sequence[Reward], ids: Sequence[str], now: float, most_faults: int
 ) -> _PlacedRewards:
     """Look up the decisions of rewards, check their values, and place them in time.
 
@@ -209,7 +249,7 @@ def _place(
         refs.append(ref)
         placed.append(time)
     if faults:
-        raise InvalidInput(faults[:_MOST_FAULTS])
+        raise InvalidInput(faults[:most_faults])
     kept = rewards if len(rows) == len(rewards) else [rewards[row] for row in rows]
     times, late, skewed = zip(*placed, strict=True) if placed else ((), (), ())
     events = Events(
@@ -261,7 +301,7 @@ def _fault(record: ExperimentRecord, row: int, reward: Reward) -> Fault | None:
     return Fault(pointer("rewards", row, "value" if exists else "metric"), detail)
 
 
-def _refuse_ids(decision_ids: Sequence[str], event_ids: Sequence[str]) -> None:
+def _refuse_ids(decision_ids: Sequence[str], event_ids: Sequence[str], most_faults: int) -> None:
     """Refuse ids of other characters than `Id` takes.
 
     Raises:
@@ -274,4 +314,4 @@ def _refuse_ids(decision_ids: Sequence[str], event_ids: Sequence[str]) -> None:
         for row in misfits(ids)
     ]
     if faults:
-        raise InvalidInput(faults[:_MOST_FAULTS])
+        raise InvalidInput(faults[:most_faults])

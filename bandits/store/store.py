@@ -133,7 +133,7 @@ class ExperimentPort(Protocol):
 class LogPort(Protocol):
     """Decisions, their events, activations and cancellations."""
 
-    def append_decisions(
+    def append_decisions(  # noqa: PLR0913 - what is appended, by whom and how
         self,
         record: ExperimentRecord,
         chosen: NewDecisions,
@@ -141,6 +141,7 @@ class LogPort(Protocol):
         actor: Actor = PROGRAM,
         at: float,
         grouped: bool = False,
+        partial: bool = False,
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return.
 
@@ -151,25 +152,42 @@ class LogPort(Protocol):
             at: when, seconds since 1970.
             grouped: the caller has already grouped what several threads ask for, so that there is
                 nothing to gain from waiting for company.
+            partial: append the other rows where an id was there before with another digest or in
+                another experiment.
 
         Returns:
             For each row that was not appended, since its id was there before or (with
             ``per_subject``) its subject has a decision: that earlier decision.
 
         Raises:
-            IdReused: an id was there before with another digest; nothing was appended.
+            IdReused: an id was there before with another digest, or in another experiment, and not
+                `partial`; nothing was appended.
             StaleRead: the experiment's state or configuration is no longer the record's; nothing
                 was appended.
         """
         ...
 
     def admit(
-        self, record: ExperimentRecord, eligible_sets: Sequence[bytes], *, most: int
+        self,
+        record: ExperimentRecord,
+        eligible_sets: Sequence[bytes],
+        *,
+        actor: Actor = PROGRAM,
+        most: int,
     ) -> Sequence[bytes]:
         """Insert those of these distinct `eligible` restrictions that are new to an experiment.
 
+        An actor may introduce three quarters of what the others have left of `most`, so that
+        nobody can use up what others need, however many actors there are.
+
+        Args:
+            record: the experiment.
+            eligible_sets: the restrictions.
+            actor: who asks for them.
+            most: how many the experiment may have.
+
         Returns:
-            Those by which it would have more than `most`, in the same order; where there are any,
+            Those by which the actor would have too many, in the same order; where there are any,
             none is inserted.
         """
         ...
@@ -218,23 +236,37 @@ class LogPort(Protocol):
             there before, or came earlier in `events`.
 
         Raises:
-            IdReused: one was there with another metric or value; nothing was appended.
+            IdReused: some were there with another metric or value, in the rows that it names;
+                nothing was appended.
             StaleRead: a decision was erased since; nothing was appended.
         """
         ...
 
-    def note_early(
-        self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float
-    ) -> None:
+    def note_early(self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float) -> None:
         """Count events of experiments, by number, that came before their decisions' clocks ran."""
         ...
 
-    def activate(self, ids: Sequence[str], *, actor: Actor = PROGRAM, at: float) -> MarkResult:
-        """Start the clocks of decisions; repeated where they run already or were cancelled."""
+    def activate(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
+    ) -> MarkResult:
+        """Start the clocks of decisions; repeated where they run already or were cancelled.
+
+        Args:
+            ids: distinct ids of decisions.
+            actor: who does it.
+            own_only: refuse decisions that another actor asked for. Those whose actor was not noted
+                are anybody's.
+            at: when, seconds since 1970.
+        """
         ...
 
-    def cancel(self, ids: Sequence[str], *, actor: Actor = PROGRAM, at: float) -> MarkResult:
-        """Cancel decisions: they are not learned from, and their subjects are free."""
+    def cancel(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
+    ) -> MarkResult:
+        """Cancel decisions: they are not learned from, and their subjects are free.
+
+        Those whose time to send is over are refused; the arguments are those of `activate`.
+        """
         ...
 
 

@@ -1,6 +1,6 @@
 """Values that pass between the engine and a store. Times are seconds since 1970-01-01 UTC."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from bandits.actors import Actor
 from bandits.allocation import NEWEST_RULE
 from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 from bandits.experiment import Combination
+from bandits.schemas import RefusedRow
 from bandits.verdict import Statements
 from bandits.versions import Configuration
 
@@ -162,6 +163,7 @@ class ExperimentState(Struct, frozen=True, eq=False):
 
     Attributes:
         resummation: sums of inference that are being made anew, as of the snapshot.
+        eligible_sets: number of eligible sets by who asked for them first, None where unknown.
     """
 
     record: ExperimentRecord
@@ -169,6 +171,7 @@ class ExperimentState(Struct, frozen=True, eq=False):
     points: list[SnapshotPoint]
     statements: Statements = Statements()
     resummation: Resummation | None = None
+    eligible_sets: Mapping[Actor | None, int] = {}
 
 
 class FoldBacklog(Struct, frozen=True):
@@ -469,11 +472,12 @@ class FoldIncrement(Struct, frozen=True, eq=False):
 
 
 class MarkResult(Struct, frozen=True):
-    """Counts of ids that were to be activated or cancelled, and the unknown ones."""
+    """Counts of ids that were to be activated or cancelled, the unknown and the refused ones."""
 
     accepted: int
     repeated: int
     unknown: tuple[str, ...]
+    refused: tuple[RefusedRow, ...] = ()
 
 
 class RemovalResult(Struct, frozen=True):

@@ -26,6 +26,7 @@ KeyName = Annotated[
         description="what the key is for: 1 to 100 characters, none of them a control character",
     ),
 ]
+RowsPerMinute = Annotated[int, Meta(ge=1, le=2_147_483_647)]
 
 TOKEN_PREFIX = "bandits_"  # noqa: S105 - recognisable, for people and for secret scanners
 _SELECTOR_BYTES = 6
@@ -47,6 +48,7 @@ class ApiKey(Struct, frozen=True):
         revoked_at: start of its refusal; None while it works.
         previous_until: end of the grace in which the token before the last rotation works too.
         owner: address of the person that it ends with; None if it ends with nobody.
+        rows_per_minute: that it may send to a web worker; None for the server's default.
     """
 
     id: int
@@ -59,6 +61,7 @@ class ApiKey(Struct, frozen=True):
     revoked_at: float | None = None
     previous_until: float | None = None
     owner: str | None = None
+    rows_per_minute: int | None = None
 
     @property
     def actor(self) -> Actor:
@@ -84,8 +87,15 @@ class ApiKeyStore:
         self._database = database
         self._recent: dict[bytes, tuple[float, ApiKey]] = {}  # by digest, with the time of reading
 
-    def create(
-        self, name: str, scopes: Sequence[Scope], *, at: float, by: str, owner: str | None = None
+    def create(  # noqa: PLR0913 - a row's columns
+        self,
+        name: str,
+        scopes: Sequence[Scope],
+        *,
+        at: float,
+        by: str,
+        owner: str | None = None,
+        rows_per_minute: int | None = None,
     ) -> NewKey:
         """Create a key. Its token is in the result and nowhere else.
 
@@ -95,6 +105,7 @@ class ApiKeyStore:
             at: now.
             by: author.
             owner: the person that it ends with.
+            rows_per_minute: limit of its own.
         """
         selector, token = _new_token()
         ordered = tuple(dict.fromkeys(scopes))
@@ -106,13 +117,17 @@ class ApiKeyStore:
             "created_at": at,
             "created_by": by,
             "owner": owner,
+            "rows_per_minute": rows_per_minute,
         }
         with self._database.writing() as transaction:
             query = insert(api_keys).values(row).returning(api_keys.c.id)
             number = transaction.execute(query).scalar_one()
-            after = {"name": name, "scopes": ordered}
+            after: dict[str, object] = {"name": name, "scopes": ordered}
+            if rows_per_minute is not None:
+                after["rows_per_minute"] = rows_per_minute
             record_change(transaction, "create", f"key:{number}", at=at, by=by, after=after)
-        key = ApiKey(number, name, TOKEN_PREFIX + selector, ordered, at, by, owner=owner)
+        start, limit = TOKEN_PREFIX + selector, rows_per_minute
+        key = ApiKey(number, name, start, ordered, at, by, owner=owner, rows_per_minute=limit)
         return NewKey(key, token)
 
     def find(self, token: str, *, at: float) -> ApiKey:
@@ -185,6 +200,28 @@ class ApiKeyStore:
             rotated = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
         self._recent = {}  # as when a key is revoked
         return NewKey(_key(rotated), token)
+
+    def limit(self, key_id: int, rows_per_minute: int | None, *, at: float, by: str) -> ApiKey:
+        """Set how many rows a key may send in a minute, None for the server's default.
+
+        Raises:
+            NotFound: there is no such key.
+            Conflict: it is revoked.
+        """
+        with self._database.writing() as transaction:
+            row = _read_to_change(transaction, key_id)
+            if row.revoked_at is not None:
+                raise Conflict(f"API key {key_id} is revoked")
+            query = update(api_keys).where(api_keys.c.id == key_id)
+            transaction.execute(query.values(rows_per_minute=rows_per_minute))
+            before = {"name": row.name, "rows_per_minute": row.rows_per_minute}
+            after = {"name": row.name, "rows_per_minute": rows_per_minute}
+            record_change(
+                transaction, "limit", f"key:{key_id}", at=at, by=by, before=before, after=after
+            )
+            limited = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
+        self._recent = {}  # as when a key is revoked
+        return _key(limited)
 
     def revoke(self, key_id: int, *, at: float, by: str) -> None:
         """Refuse a key from now on; doing it again changes nothing.
@@ -272,4 +309,5 @@ def _key(row: NamedRow) -> ApiKey:
         row.revoked_at,
         row.previous_until,
         row.owner,
+        row.rows_per_minute,
     )

@@ -89,6 +89,7 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
         hashes: and the hashes of their subjects.
         actor: who asked for them.
         at: when they were made, seconds since 1970.
+        partial: rows whose id came before with another body are left out; else all are refused.
     """
 
     context: StoreContext
@@ -97,6 +98,7 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
     hashes: Sequence[bytes]
     actor: Actor
     at: float
+    partial: bool = False
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -105,7 +107,8 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
         width = chosen.contexts.shape[1]
         version = record.configuration.version
         experiment = (record.id, record.state, version)
-        return ("choose", self.actor, *experiment, chosen.policy_version, chosen.shipped, width)
+        call = ("choose", self.actor, self.partial)
+        return (*call, *experiment, chosen.policy_version, chosen.shipped, width)
 
     def run(self) -> Mapping[int, StoredDecision]:
         """Append the decisions; return the earlier one for each row that was not appended.
@@ -143,8 +146,15 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
             raise SerializationConflict
         hashes = [digest for call in calls for digest in call.hashes]
         at = max(call.at for call in calls)
-        actor = self.actor
-        earlier = append_decisions(transaction, self.record, chosen, hashes, actor=actor, at=at)
+        earlier = append_decisions(
+            transaction,
+            self.record,
+            chosen,
+            hashes,
+            actor=self.actor,
+            at=at,
+            partial=self.partial,
+        )
         results: list[Mapping[int, StoredDecision]] = []
         first = 0
         for call in calls:
@@ -162,16 +172,18 @@ def append_decisions(  # noqa: PLR0913 - what is appended, by whom and when
     *,
     actor: Actor,
     at: float,
+    partial: bool,
 ) -> Mapping[int, StoredDecision]:
     """Append decisions as a batch; return the earlier one for each row that was not appended.
 
     Raises:
-        IdReused: an id was there before with another digest, or in another experiment.
+        IdReused: an id was there before with another digest, or in another experiment, and not
+            `partial`.
         SerializationConflict: another transaction came between; the whole must be done again.
     """
     values = _batch_values(record, chosen, at)
     batch = open_batch(transaction, "choose", record.id, actor=actor, at=at, **values)
-    append = _BatchAppend(transaction, record, chosen, hashes, batch)
+    append = _BatchAppend(transaction, record, chosen, hashes, batch, partial)
     earlier = append.each_subject_once() if _claims_subjects(record, chosen) else append.all()
     if earlier:
         close_batch(transaction, batch, len(chosen.ids) - len(earlier))
@@ -256,6 +268,7 @@ class _BatchAppend:
     chosen: NewDecisions
     hashes: Sequence[bytes]
     batch: int
+    partial: bool
 
     def all(self) -> Mapping[int, StoredDecision]:
         """Append every row whose id is new; to look first would cost more than to insert."""
@@ -298,7 +311,8 @@ class _BatchAppend:
         stored = read_decisions(self.transaction, [ids[i] for i in rows])
         earlier = {i: stored[ids[i]] for i in rows if ids[i] in stored}
         for i, decision in earlier.items():
-            if decision.digest != digests[i] or decision.experiment != self.record.key:
+            same = decision.digest == digests[i] and decision.experiment == self.record.key
+            if not same and not self.partial:
                 raise IdReused("decision", ids[i])
         return earlier
 

@@ -132,9 +132,7 @@ def _activation_times(transaction: Transaction, numbers: Sequence[int]) -> dict[
     return {row[0]: row[1] for row in transaction.execute(query)}
 
 
-def append_events(
-    transaction: Transaction, new: Events, *, actor: Actor, at: float
-) -> list[int]:
+def append_events(transaction: Transaction, new: Events, *, actor: Actor, at: float) -> list[int]:
     """Append events of existing decisions; return the positions of those that were repeated.
 
     Raises:
@@ -208,9 +206,12 @@ def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:
     if len(set(new.take(rows).numbers)) == len(rows):
         return rows
     first: dict[_EventKey, int] = {}
+    others: list[int] = []
     for row in rows:
         earlier = first.setdefault((new.numbers[row], new.event_ids[row]), row)
-        _check_same(new, row, new.metrics[earlier], new.values[earlier])
+        if not _is_same(new, row, new.metrics[earlier], new.values[earlier]):
+            others.append(row)
+    _refuse(new, others)
     return list(first.values())
 
 
@@ -226,13 +227,24 @@ def _without_earlier(
     columns = (events.c.decision, events.c.event_id, events.c.metric, events.c.value)
     same_decisions = transaction.is_any(events.c.decision, list({number for number, _ in left}))
     query = select(*columns).where(same_decisions, events.c.batch_id != batch)
+    others: list[int] = []
     for number, event_id, metric, value in transaction.execute(query):
         row = left.pop((number, event_id), None)
-        if row is not None:
-            _check_same(new, row, metric, value)
+        if row is not None and not _is_same(new, row, metric, value):
+            others.append(row)
+    _refuse(new, others)
     return list(left.values())
 
 
-def _check_same(new: Events, row: int, metric: str, value: float) -> None:
-    if (new.metrics[row], new.values[row]) != (metric, value):
-        raise IdReused("event", new.event_ids[row])
+def _is_same(new: Events, row: int, metric: str, value: float) -> bool:
+    return (new.metrics[row], new.values[row]) == (metric, value)
+
+
+def _refuse(new: Events, rows: Sequence[int]) -> None:
+    """Refuse rows whose event came with another metric or value.
+
+    Raises:
+        IdReused: there are any.
+    """
+    if rows:
+        raise IdReused("event", new.event_ids[min(rows)], sorted(rows))

@@ -63,15 +63,20 @@ def close_batch(transaction: Transaction, batch_id: int, size: int, **counts: in
         transaction.execute(delete(batches).where(condition))
 
 
-_COLUMNS = ("experiment_id", "digest")
+_COLUMNS = ("experiment_id", "digest", "actor")
 
 
 def admit(
-    transaction: Transaction, record: ExperimentRecord, eligible: Sequence[bytes], *, most: int
+    transaction: Transaction,
+    record: ExperimentRecord,
+    eligible: Sequence[bytes],
+    *,
+    actor: Actor,
+    most: int,
 ) -> Sequence[bytes]:
-    """Insert eligible sets, all distinct, that are new; return those beyond `most`, if any.
+    """Insert eligible sets, all distinct, that are new; return those that are too many, if any.
 
-    Where there are such, none is inserted.
+    As `bandits.store.LogPort.admit` declares: where there are such, none is inserted.
     """
     transaction.lock(f"eligible sets {record.id}")
     digests = {blake2b(r, digest_size=16).digest(): r for r in eligible}
@@ -83,9 +88,23 @@ def admit(
     new = [digest for digest in digests if digest not in stored]
     if not new:
         return []
-    count = select(func.count()).select_from(eligible_sets).where(condition)
-    room = max(most - transaction.execute(count).scalar_one(), 0)
+    used = count_eligible_sets(transaction, record)
+    own = used.pop(actor, 0)
+    room = max((most - sum(used.values())) * 3 // 4 - own, 0)
     if len(new) > room:
         return [digests[digest] for digest in new[room:]]
-    transaction.insert(eligible_sets, _COLUMNS, [(record.id, d) for d in sorted(new)])
+    transaction.insert(eligible_sets, _COLUMNS, [(record.id, d, actor) for d in sorted(new)])
     return []
+
+
+def count_eligible_sets(
+    transaction: Transaction, record: ExperimentRecord
+) -> dict[Actor | None, int]:
+    """Count an experiment's eligible sets by who asked for them first, None where unknown."""
+    query = (
+        select(eligible_sets.c.actor, func.count())
+        .where(eligible_sets.c.experiment_id == record.id)
+        .group_by(eligible_sets.c.actor)
+        .order_by(eligible_sets.c.actor)
+    )
+    return {row[0]: row[1] for row in transaction.execute(query)}

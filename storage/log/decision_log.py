@@ -32,7 +32,7 @@ class DecisionLog:
         self._database = context.database
         self._groups = group_commit.group_commit(context.database)
 
-    def append_decisions(
+    def append_decisions(  # noqa: PLR0913 - as the port declares
         self,
         record: ExperimentRecord,
         chosen: NewDecisions,
@@ -40,12 +40,13 @@ class DecisionLog:
         actor: Actor = PROGRAM,
         at: float,
         grouped: bool = False,
+        partial: bool = False,
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return."""
         if not chosen.ids:
             return {}
         hashes = self._context.hash_subjects(chosen.subjects)
-        call = AppendDecisionsCall(self._context, record, chosen, hashes, actor, at)
+        call = AppendDecisionsCall(self._context, record, chosen, hashes, actor, at, partial)
         if grouped or len(chosen.ids) > group_commit.MOST_ROWS:
             return call.run()
         earlier: Mapping[int, StoredDecision] = self._groups.do(call)
@@ -63,13 +64,17 @@ class DecisionLog:
         repeated: Sequence[int] = self._groups.do(call)
         return repeated
 
-    def activate(self, ids: Sequence[str], *, actor: Actor = PROGRAM, at: float) -> MarkResult:
+    def activate(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
+    ) -> MarkResult:
         """Start the clocks of decisions."""
-        return self._mark(MarkCall(self._context, "activate", ids, actor, at))
+        return self._mark(MarkCall(self._context, "activate", ids, actor, own_only, at))
 
-    def cancel(self, ids: Sequence[str], *, actor: Actor = PROGRAM, at: float) -> MarkResult:
+    def cancel(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
+    ) -> MarkResult:
         """Take decisions out of learning, and free their subjects."""
-        return self._mark(MarkCall(self._context, "cancel", ids, actor, at))
+        return self._mark(MarkCall(self._context, "cancel", ids, actor, own_only, at))
 
     def _mark(self, call: MarkCall) -> MarkResult:
         if len(call.ids) > group_commit.MOST_ROWS:
@@ -78,14 +83,19 @@ class DecisionLog:
         return result
 
     def admit(
-        self, record: ExperimentRecord, eligible_sets: Sequence[bytes], *, most: int
+        self,
+        record: ExperimentRecord,
+        eligible_sets: Sequence[bytes],
+        *,
+        actor: Actor = PROGRAM,
+        most: int,
     ) -> Sequence[bytes]:
-        """Insert new eligible sets of requests; return those beyond `most`."""
-        return self._context.write(lambda c: batches.admit(c, record, eligible_sets, most=most))
+        """Insert new eligible sets of requests; return those that are too many."""
+        return self._context.write(
+            lambda c: batches.admit(c, record, eligible_sets, actor=actor, most=most)
+        )
 
-    def note_early(
-        self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float
-    ) -> None:
+    def note_early(self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float) -> None:
         """Count events of experiments that came before their decisions' clocks ran."""
         self._context.write(lambda c: note_early(c, early, actor=actor, at=at))
 

@@ -26,7 +26,7 @@ _AT_ONCE = 20_000  # ids in one statement
 _ALWAYS_ONE = np.ones(1)
 _ALWAYS_ONE.flags.writeable = False
 
-_activated = batches.alias("activated")
+activated = batches.alias("activated")  # batches of the activations that `with_marks` joins
 _cancelled = batches.alias("cancelled")
 
 
@@ -36,7 +36,7 @@ def with_marks(*columns: Any) -> Select[Any]:
         decisions.join(batches, batches.c.id == batch_of)
         .join(experiments, experiments.c.id == batches.c.experiment_id)
         .outerjoin(activations, activations.c.decision == decisions.c.serial)
-        .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
+        .outerjoin(activated, activated.c.id == activations.c.batch_id)
         .outerjoin(cancellations, cancellations.c.decision == decisions.c.serial)
         .outerjoin(_cancelled, _cancelled.c.id == cancellations.c.batch_id)
     )
@@ -57,7 +57,7 @@ _STORED = with_marks(
     decisions.c.digest,
     batches.c.created_at.label("made_at"),
     batches.c.due_at,
-    _activated.c.created_at.label("activated_at"),
+    activated.c.created_at.label("activated_at"),
     _cancelled.c.created_at.label("cancelled_at"),
     decisions.c.shipped,
     batches.c.actor,

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     SmallInteger,
     Table,
@@ -76,6 +77,7 @@ api_keys = Table(
     Column("created_at", Double, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("owner", Text),  # the person it ends with
+    Column("rows_per_minute", Integer),  # that it may send to a web worker; null for the default
     Column("last_used_at", Double),
     Column("revoked_at", Double),
     Index("ix_api_keys_previous_selector", "previous_selector"),

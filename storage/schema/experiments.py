@@ -70,5 +70,6 @@ eligible_sets = Table(
     metadata,
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("digest", LargeBinary, primary_key=True),
+    Column("actor", Text),  # who asked for it first; null where that was not noted yet
     sqlite_with_rowid=False,
 )

@@ -18,6 +18,7 @@ from bandits.store.values import (
 from bandits.verdict import Statements
 from storage.databases import Transaction
 from storage.deletion.retention import RetentionBatch, read_retained, refuse_removed, remove_empty
+from storage.log.batches import count_eligible_sets
 from storage.snapshots import snapshots
 from storage.snapshots.allocations import read_allocation
 from storage.snapshots.backlog import read_backlog
@@ -157,6 +158,7 @@ class SnapshotStore:
                 snapshots.read_history(transaction, record, points, newest),
                 read_statements(transaction, record),
                 read_resummation(transaction, record),
+                count_eligible_sets(transaction, record),
             )
 
     def statements(self, key: str) -> Statements:

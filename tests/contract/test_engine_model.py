@@ -7,7 +7,7 @@ steps back. The model knows only what was answered and what the documents promis
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -35,7 +35,7 @@ from storage.snapshots.verify import compare
 
 SOAK = os.environ.get("SOAK") == "1"
 KEY = "spring"
-WINDOW, MATURITY, SKEW = 1000.0, 100.0, 300.0
+WINDOW, MATURITY, SKEW, SEND_WITHIN = 1000.0, 100.0, 300.0, 900.0
 METRICS = {"click": {}, "order": {"weight": 0.5, "count": "sum", "high": 3.0}}
 BOUNDS = (0.0, 2.5)
 START = 1_800_000_000.0
@@ -118,6 +118,7 @@ class Life(RuleBasedStateMachine):
             "context": [feature] if contextual else [],
             "assignment": assignment,
             "await_activation": waits,
+            "send_within_seconds": SEND_WITHIN,
             "holdout": holdout,
         }
         self.contextual = contextual
@@ -224,16 +225,25 @@ class Life(RuleBasedStateMachine):
 
     @rule(some=some_ids)
     def cancel(self, some: Sequence[str]) -> None:
-        new = [i for i in set(some) if i in self.kept and not self.kept[i].cancelled]
-        self._check_marked(self.engine.cancel(some), some, len(new))
+        left = [i for i in set(some) if i in self.kept and not self.kept[i].cancelled]
+        late = {i for i in left if self._is_sent(self.kept[i])}
+        new = [i for i in left if i not in late]
+        self._check_marked(self.engine.cancel(some), some, len(new), late)
         for i in new:
             self.kept[i].cancelled = True
             self._free(i)
 
-    def _check_marked(self, marked: Any, some: Sequence[str], accepted: int) -> None:
+    def _is_sent(self, kept: Kept) -> bool:
+        """Return True where the time to send is over."""
+        return kept.started_at is not None and self.now > kept.started_at + SEND_WITHIN
+
+    def _check_marked(
+        self, marked: Any, some: Sequence[str], accepted: int, late: Collection[str] = ()
+    ) -> None:
         there = {i for i in some if i in self.kept}
         assert marked.accepted == accepted
-        assert marked.repeated == len(there) - accepted
+        assert {(some[r.row], r.reason) for r in marked.refused} == {(i, "too_late") for i in late}
+        assert marked.repeated == len(there) - accepted - len(late)
         assert set(marked.unknown) == set(some) - there
 
     def _free(self, decision: str) -> None:

@@ -64,6 +64,7 @@ def test_group_commit_writes_a_batch_for_each_actor(store, sender, held, other) 
     record = sender.start(await_activation=True)
     known = [*sender.choose(record, 8, at=1.0)]
     store.log.activate(known[4:], at=1.0)
+    clicks = [sender.told([Event(i, "e", "click", 1.0, 2.0)]) for i in known[4:]]
     commits: list[int] = []
     event.listen(store.database.writer, "commit", lambda _connection: commits.append(1))
     actors = [KEY, other, KEY, other]
@@ -71,8 +72,7 @@ def test_group_commit_writes_a_batch_for_each_actor(store, sender, held, other) 
         lambda a=a: store.log.append_decisions(record, sender.chosen(), actor=a, at=2.0)
         for a in actors
     ]
-    for actor, waiting, sent in zip(actors, known[:4], known[4:], strict=True):
-        events = sender.told([Event(sent, "e", "click", 1.0, 2.0)])
+    for actor, waiting, sent, events in zip(actors, known[:4], known[4:], clicks, strict=True):
         calls += [
             lambda e=events, a=actor: store.log.append_events(e, actor=a, at=2.0),
             lambda i=waiting, a=actor: store.log.activate([i], actor=a, at=2.0),

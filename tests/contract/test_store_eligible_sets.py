@@ -1,12 +1,13 @@
 """An experiment keeps results for so many sets of variants, whichever process is asked."""
 
 from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations
+from itertools import combinations, islice
 
 import pytest
 from msgspec import convert
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 
+from bandits.actors import PROGRAM, actor_of
 from bandits.engine import Engine
 from bandits.engine.choose import MOST_SETS, eligible_set_limit
 from bandits.errors import InvalidInput
@@ -18,6 +19,7 @@ from storage.schema import decisions, eligible_sets
 VARIANTS = "abcdefghi"
 SETS = [list(s) for size in range(1, 10) for s in combinations(VARIANTS, size)]
 SLOTS = [{"key": "s", "variants": [{"key": v} for v in VARIANTS]}]
+OWN_SETS = 256  # that one actor may introduce, where it is the only one
 
 
 def asking(number):
@@ -32,28 +34,28 @@ def count(store, table):
 def test_eligible_set_limit_refuses_one_more_by_name_and_stores_nothing(store, sender):
     sender.start(slots=SLOTS)
     here, there = Engine(store), Engine(store)
-    here.choose("spring", [asking(i) for i in range(MOST_SETS)])
+    here.choose("spring", [asking(i) for i in range(OWN_SETS)])
     for engine in (here, there):
         with pytest.raises(InvalidInput) as caught:
-            engine.choose("spring", [asking(0), Request("u"), asking(MOST_SETS), asking(300)])
+            engine.choose("spring", [asking(0), Request("u"), asking(OWN_SETS), asking(300)])
         places = [f.pointer for f in caught.value.faults]
         assert places == ["/requests/2/eligible", "/requests/3/eligible"]
-        assert "256" in caught.value.faults[0].detail
+        assert f"{MOST_SETS}" in caught.value.faults[0].detail
         with pytest.raises(InvalidInput):
             engine.choose("spring", [asking(300)])
-    assert count(store, decisions) == MOST_SETS
+    assert count(store, decisions) == OWN_SETS
     again = [Request("v", eligible={"s": [*reversed(SETS[100]), SETS[100][0]]}), Request("w")]
     assert len(there.choose("spring", again)) == 2
-    assert count(store, eligible_sets) == MOST_SETS
+    assert count(store, eligible_sets) == OWN_SETS
 
 
 def test_eligible_set_limit_refuses_a_batch_as_a_whole(store, sender):
     sender.start(slots=SLOTS)
     engine = Engine(store)
     with pytest.raises(InvalidInput) as caught:
-        engine.choose("spring", [asking(i) for i in range(MOST_SETS + 3)])
+        engine.choose("spring", [asking(i) for i in range(OWN_SETS + 3)])
     assert [f.pointer for f in caught.value.faults] == [
-        f"/requests/{MOST_SETS + i}/eligible" for i in range(3)
+        f"/requests/{OWN_SETS + i}/eligible" for i in range(3)
     ]
     assert count(store, eligible_sets) == count(store, decisions) == 0
 
@@ -77,9 +79,36 @@ def test_eligible_set_limit_holds_for_concurrent_calls(store, sender):
 
     with ThreadPoolExecutor(8) as pool:
         refused = [r for found in pool.map(ask, range(20)) for r in found]
-    assert len(refused) == 13
-    assert count(store, eligible_sets) == 7
-    assert store.log.admit(store.experiments.record("autumn"), [b"0"], most=1) == []
+    assert len(refused) == 15
+    assert count(store, eligible_sets) == 5
+    assert store.log.admit(store.experiments.record("autumn"), [b"0"], most=2) == []
+
+
+def test_eligible_sets_of_one_key_leave_room_for_others_however_many(store, sender):
+    record = sender.start()
+    numbers = iter(range(10**6))
+
+    def refused(k, n):
+        """Let a key introduce n sets; return how many are too many."""
+        sets = [b"%d" % number for number in islice(numbers, n)]
+        return len(store.log.admit(record, sets, actor=actor_of("key", k), most=MOST_SETS))
+
+    for key, most in enumerate([256, 64, 16, 4]):
+        assert (refused(key, most + 1), refused(key, most), refused(key, 1)) == (1, 0, 1)
+    assert (refused(0, 1), refused(9, 1)) == (1, 0)
+    assert count(store, eligible_sets) == 341
+
+
+def test_eligible_sets_are_counted_by_who_introduced_them(store, sender):
+    record = sender.start(slots=SLOTS)
+    engine, key = Engine(store), actor_of("key", 3)
+    engine.choose("spring", [asking(i) for i in range(3)], actor=key)
+    engine.choose("spring", [asking(i) for i in range(5)], actor=PROGRAM)
+    with store.database.writing() as transaction:
+        transaction.execute(insert(eligible_sets).values(experiment_id=record.id, digest=b"before"))
+    counts = engine.results("spring").health.eligible_sets
+    assert {(c.actor, c.sets) for c in counts} == {(None, 1), (key, 3), (PROGRAM, 2)}
+    assert sum(c.share for c in counts) == pytest.approx(6 / MOST_SETS)
 
 
 def test_eligible_set_limit_is_lower_with_many_arms_and_segments():
@@ -93,4 +122,4 @@ def test_eligible_set_limit_is_lower_with_many_arms_and_segments():
     assert most(10) == MOST_SETS
     assert most(100, context=[channels]) == 45
     assert most(100) == 181
-    assert most(70) == MOST_SETS
+    assert most(50) == MOST_SETS

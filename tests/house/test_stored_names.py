@@ -30,8 +30,8 @@ DOCUMENTS = {
     "configuration": "version experiment arms",
     "configuration/experiment": (
         "key slots policy reward name exclude control floor holdout forgetting context"
-        " assignment learn_every_seconds await_activation strict starts_at ends_at"
-        " retention_days"
+        " assignment learn_every_seconds await_activation send_within_seconds strict starts_at"
+        " ends_at retention_days"
     ),
     "configuration/experiment/slots": "key variants kind name",
     "configuration/experiment/slots/variants": "key payload name paused",
@@ -50,8 +50,8 @@ DOCUMENTS = {
     "refusal/delivery": "method headers body",
     "draft": (
         "name key slots exclude metrics window maturity goal context assignment holdout"
-        " floor await_activation strict starts_at ends_at retention_days policy parameters"
-        " learn_every forgetting forgetting_time version answers plan seen edits"
+        " floor await_activation send_within strict starts_at ends_at retention_days policy"
+        " parameters learn_every forgetting forgetting_time version answers plan seen edits"
     ),
     "draft/slots": "kind key name variants control paste",
     "draft/slots/variants": "key name text html percent more paused cost",
@@ -62,6 +62,7 @@ DOCUMENTS = {
     "draft/context": "kind name low high values default",
     "draft/starts_at": "local offset",
     "draft/ends_at": "local offset",
+    "draft/send_within": "amount unit",
     "draft/learn_every": "amount unit",
     "draft/forgetting_time": "amount unit",
     "draft/answers": "differ late price",
@@ -121,7 +122,7 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("api_keys.name", "api_keys.scopes", "api_keys.selector", "api_keys.previous_selector"),
     *("api_keys.created_by", "api_keys.owner"),
     *("audit_log.by", "audit_log.action", "audit_log.subject"),
-    *("batches.kind", "batches.actor", "decisions.id"),
+    *("batches.kind", "batches.actor", "decisions.id", "eligible_sets.actor"),
     *("connections.key", "connections.kind", "connections.created_by", "connections.rejection"),
     *("refusals.reason", "unmatched_events.decision_id", "unmatched_events.event_id"),
     *("unmatched_events.metric",),

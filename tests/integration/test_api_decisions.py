@@ -69,7 +69,7 @@ def test_a_batch_answers_in_order_and_tells_new_from_repeated(api) -> None:
 def test_an_empty_batch_is_no_error(api) -> None:
     api.start()
     empty = batch(api, [])
-    assert (empty.status_code, empty.json) == (200, {"decisions": []})
+    assert (empty.status_code, empty.json) == (200, {"decisions": [], "refused": []})
 
 
 def test_a_dry_run_decides_and_records_nothing(api, clock) -> None:
@@ -125,11 +125,12 @@ def test_rewards_doubled_late_early_and_unknown_are_counted_and_listed(api, cloc
     )
     assert answer.status_code == 200
     expected = {"accepted": 2, "repeated": 1, "late": 0}
-    assert answer.json == expected | {"unknown": ["nobody's"], "early": [two], "skewed": 0}
+    listed = {"unknown": ["nobody's"], "early": [two], "refused": []}
+    assert answer.json == expected | listed | {"skewed": 0}
     clock.now += 2000
     answer = api.post("/rewards", {"rewards": [event(one), event(three)]})
     expected = {"accepted": 0, "repeated": 1, "late": 1}
-    assert answer.json == expected | {"unknown": [], "early": [], "skewed": 0}
+    assert answer.json == expected | {"unknown": [], "early": [], "skewed": 0, "refused": []}
     api.engine.learn("spring")
     health = api.get("/experiments/spring/results").json["health"]
     assert (health["repeated"], health["late"], health["early"]) == (2, 1, 1)
@@ -153,7 +154,7 @@ def test_events_from_the_future_count_as_of_now_and_are_reported(api, clock) -> 
         {"rewards": [event_ahead(0), event_ahead(299), event_ahead(301), event_ahead(86_400)]},
     )
     counts = {"accepted": 4, "repeated": 0, "late": 0, "skewed": 2}
-    assert answer.json == counts | {"unknown": [], "early": []}
+    assert answer.json == counts | {"unknown": [], "early": [], "refused": []}
     events = api.get(f"/decisions/{decision}").json["events"]
     now = datetime.fromtimestamp(clock.now, UTC)
     assert {datetime.fromisoformat(e["occurred_at"]) for e in events} == {now}
@@ -191,7 +192,7 @@ def test_activation_starts_the_clocks_where_the_experiment_waits_for_it(api, clo
     assert api.post("/rewards", {"rewards": [event]}).json["early"] == [decision]
     clock.now += 5000
     answer = api.post("/decisions/activate", {"decision_ids": [decision, "nobody's"]})
-    assert answer.json == {"accepted": 1, "repeated": 0, "unknown": ["nobody's"]}
+    assert answer.json == {"accepted": 1, "repeated": 0, "unknown": ["nobody's"], "refused": []}
     again = api.post("/decisions/activate", {"decision_ids": [decision]})
     assert again.json["repeated"] == 1
     assert api.post("/rewards", {"rewards": [event]}).json["accepted"] == 1
@@ -205,7 +206,7 @@ def test_a_cancelled_decision_leaves_what_is_learned_and_frees_its_subject(api, 
     arms = api.get("/experiments/spring/results").json["arms"]
     assert sum(a["complete"] for a in arms) == 1
     answer = api.post("/decisions/cancel", {"decision_ids": [first, first, "nobody's"]})
-    assert answer.json == {"accepted": 1, "repeated": 0, "unknown": ["nobody's"]}
+    assert answer.json == {"accepted": 1, "repeated": 0, "unknown": ["nobody's"], "refused": []}
     api.engine.learn("spring")
     arms = api.get("/experiments/spring/results").json["arms"]
     assert sum(a["sent"] + a["complete"] for a in arms) == 0

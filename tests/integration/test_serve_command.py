@@ -114,3 +114,14 @@ def test_a_key_is_listed_by_the_name_it_was_given_whatever_brackets_it_has(bandi
     status, out, _ = bandits("key", "list")
     assert status == 0
     assert "[/] [old] :key:" in out
+
+
+def test_key_limit_is_set_and_lifted(bandits) -> None:
+    assert bandits("key", "create", "--scopes", "read", "--rows-per-minute", "6000")[0] == 0
+    assert "6,000" in bandits("key", "list")[1]
+    assert bandits("key", "limit", "1", "70")[0] == 0
+    assert " 70 " in bandits("key", "list")[1]
+    assert bandits("key", "limit", "1")[0] == 0
+    assert " default " in bandits("key", "list")[1]
+    assert bandits("key", "limit", "1", "0")[0] == 2
+    assert bandits("key", "limit", "9", "70")[0] == 2

@@ -15,7 +15,7 @@ from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.intervals import Family, Interval, NotYet
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.state import InferenceState
-from bandits.results import Results
+from bandits.results import EligibleSetCount, Results
 from bandits.segments import Segmentation
 from bandits.store.values import ExperimentRecord
 from bandits.verdict import Statements, Verdict
@@ -130,6 +130,9 @@ def test_a_scale_of_rates_never_begins_below_none() -> None:
     assert lifts.low <= 0, "a lift is read against none"
 
 
+FULL = [EligibleSetCount("person:anna@shop.example", 256, 0.75), EligibleSetCount(None, 3, 0.01)]
+
+
 def checks(**health: Any):
     """List the checks of results whose health is as given."""
     of = record(3)
@@ -170,6 +173,8 @@ def test_a_split_that_is_not_as_intended_comes_first_and_says_what_to_do() -> No
         ({"open": 0.4, "maturing": 0.0}, "40 % can still change", "open"),
         ({"resummed": 0.4}, "Being computed anew", "open"),
         ({"left_out": 30}, "Older emails left out", "open"),
+        ({"eligible_sets": [EligibleSetCount(None, 3, 0.01)]}, "Restricted emails", "open"),
+        ({"eligible_sets": FULL}, "Restrictions nearly used up", "watch"),
     ],
 )
 def test_health_findings_have_a_row_each(health, title, tone) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from bandits.engine.analysis.receipts import moment
-from bandits.errors import Conflict, NotFound
-from storage.accounts.api_keys import ApiKey, KeyName, Scope
+from bandits.errors import Conflict, InvalidInput, NotFound
+from storage.accounts.api_keys import ApiKey, KeyName, RowsPerMinute, Scope
 from webapp.api.bodies import Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller, calling_key
 from webapp.api.problems import MissingScope
@@ -22,10 +22,17 @@ _NO_STORE = {"Cache-Control": "no-store: the token is in the body"}
 
 
 class KeyRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Name and scopes of a new key."""
+    """Name and scopes of a new key, and its limit, null for the server's default."""
 
     name: KeyName
     scopes: Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=10)]
+    rows_per_minute: RowsPerMinute | None = None
+
+
+class KeyLimit(Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows that a key may send to a web worker in a minute; null for the server's default."""
+
+    rows_per_minute: RowsPerMinute | None
 
 
 class KeyDocument(Struct, frozen=True):
@@ -36,6 +43,7 @@ class KeyDocument(Struct, frozen=True):
         last_used_at: to within five minutes.
         revoked_at: null while it works.
         previous_until: end of the token before the last rotation; null if that has ended.
+        rows_per_minute: limit of its own; null for the server's default.
     """
 
     id: int
@@ -47,6 +55,7 @@ class KeyDocument(Struct, frozen=True):
     last_used_at: datetime | None
     revoked_at: datetime | None
     previous_until: datetime | None
+    rows_per_minute: int | None
 
     @classmethod
     def from_key(cls, key: ApiKey) -> "KeyDocument":
@@ -61,6 +70,7 @@ class KeyDocument(Struct, frozen=True):
             None if key.last_used_at is None else moment(key.last_used_at),
             None if key.revoked_at is None else moment(key.revoked_at),
             None if key.previous_until is None else moment(key.previous_until),
+            key.rows_per_minute,
         )
 
 
@@ -106,9 +116,11 @@ def create_key(services: Services, body: KeyRequest) -> OperationResponse:
     It may do no more than the key that creates it, and ends with the same person.
     """
     _refuse_more(body.scopes)
+    limit = _refuse_faster(body.rows_per_minute)
     at, owner = services.engine.clock(), calling_key().owner
-    keys = services.accounts.keys
-    new_key = keys.create(body.name, body.scopes, at=at, by=caller(), owner=owner)
+    new_key = services.accounts.keys.create(
+        body.name, body.scopes, at=at, by=caller(), owner=owner, rows_per_minute=limit
+    )
     content = NewKeyDocument(KeyDocument.from_key(new_key.key), new_key.token)
     return OperationResponse(content, 201, {"Cache-Control": "no-store"})
 
@@ -122,6 +134,20 @@ def _refuse_more(scopes: Sequence[Scope]) -> None:
     for scope in scopes:
         if scope not in calling_key().scopes:
             raise MissingScope(scope)
+
+
+def _refuse_faster(rows_per_minute: int | None) -> int | None:
+    """Refuse a limit above that of the key of the current request; return it.
+
+    Raises:
+        InvalidInput: at ``/rows_per_minute``: it is, or there is none and that key has one.
+    """
+    own = calling_key().rows_per_minute
+    if own is not None and (rows_per_minute is None or rows_per_minute > own):
+        raise InvalidInput.at(
+            "/rows_per_minute", f"must be at most {own:,}, the limit of the key that asks for it"
+        )
+    return rows_per_minute
 
 
 @operations("GET", "/keys", scope="manage", query=KeyQuery, answers={200: KeyList})
@@ -157,6 +183,24 @@ def rotate_key(services: Services, key_id: int, body: KeyRotation) -> OperationR
     )
     content = NewKeyDocument(KeyDocument.from_key(new_key.key), new_key.token)
     return OperationResponse(content, headers={"Cache-Control": "no-store"})
+
+
+@operations(
+    "PUT",
+    f"{_PATH}/limit",
+    scope="manage",
+    body=Body(KeyLimit, example={"rows_per_minute": 6000}),
+    answers={200: KeyDocument},
+    refusals=(NotFound, Conflict),
+)
+def limit_key(services: Services, key_id: int, body: KeyLimit) -> OperationResponse:
+    """Set how many rows a key may send to a web worker in a minute: recipients, events and ids.
+
+    Any other request is one row. No key sets a limit above its own.
+    """
+    limit = _refuse_faster(body.rows_per_minute)
+    limited = services.accounts.keys.limit(key_id, limit, at=services.engine.clock(), by=caller())
+    return OperationResponse(KeyDocument.from_key(limited))
 
 
 @operations(

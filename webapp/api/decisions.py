@@ -1,13 +1,13 @@
 """Decisions: choosing an email, activating, cancelling and explaining what was chosen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct, structs
 
 from bandits.engine import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
-from bandits.schemas import Decision, DecisionReceipt, Id, Request
+from bandits.schemas import Decision, DecisionReceipt, Id, RefusedRow, Request
 from bandits.store.values import MarkResult
 from storage.accounts.api_keys import ApiKey
 from webapp.api.bodies import Body
@@ -22,16 +22,24 @@ _IDS = {"decision_ids": ["spring-u-1", "spring-u-2"]}
 
 
 class ChooseBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Recipients to decide for; a dry run decides without recording."""
+    """Recipients to decide for.
+
+    Attributes:
+        dry_run: decide without recording.
+        partial: refuse a row by itself where its id came before with another body, or where it has
+            one more restriction than the key may introduce, and decide for the others.
+    """
 
     requests: Annotated[list[Request], Meta(max_length=MAX_BATCH)]
     dry_run: bool = False
+    partial: bool = False
 
 
 class DecisionList(Struct, frozen=True):
-    """The decisions, in the order of the requests."""
+    """The decisions, in the order of the requests; null in rows that are `refused`."""
 
-    decisions: list[Decision]
+    decisions: Sequence[Decision | None]
+    refused: list[RefusedRow] = []
 
 
 class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
@@ -97,21 +105,31 @@ def choose(services: Services, key: str, body: Request, caller: ApiKey) -> Opera
     repeatable=True,
     identify=_identify_batch,
     takes_caller=True,
+    rows=lambda body: len(body.requests),
 )
 def choose_batch(
     services: Services, key: str, body: ChooseBatch, caller: ApiKey
 ) -> OperationResponse:
     """Decide for up to 10,000 recipients; all decisions are recorded, or none.
 
-    Answers 201 if every decision is new, else 200.
+    With `partial`, rows that others' ids stand against are refused by themselves. Answers 201 if
+    every decision is new, else 200.
     """
-    decisions = services.engine.choose(
-        key, body.requests, actor=caller.actor, dry_run=body.dry_run
-    )
+    if body.partial and body.dry_run:
+        raise InvalidInput.at("/partial", "must not be true in a dry run: that refuses no row")
+    if body.partial:
+        answer = services.engine.choose_partial(key, body.requests, actor=caller.actor)
+        content = DecisionList(answer.decisions, answer.refused)
+        decisions = [d for d in answer.decisions if d is not None]
+    else:
+        decisions = services.engine.choose(
+            key, body.requests, actor=caller.actor, dry_run=body.dry_run
+        )
+        content = DecisionList(decisions)
     if not body.dry_run:
         services.metrics.count_decisions(key, decisions)
     new = bool(decisions) and not body.dry_run and not any(d.repeat for d in decisions)
-    return OperationResponse(DecisionList(decisions), 201 if new else 200)
+    return OperationResponse(content, 201 if new and not content.refused else 200)
 
 
 @operations(
@@ -123,12 +141,16 @@ def choose_batch(
     idempotent=True,
     repeatable=True,
     takes_caller=True,
+    rows=lambda body: len(body.decision_ids),
 )
-def activate_decisions(
-    services: Services, body: DecisionIds, caller: ApiKey
-) -> OperationResponse:
-    """Activate decisions whose emails are sent now, for experiments that wait for it."""
-    return OperationResponse(services.engine.activate(body.decision_ids, actor=caller.actor))
+def activate_decisions(services: Services, body: DecisionIds, caller: ApiKey) -> OperationResponse:
+    """Activate decisions whose emails are sent now, for experiments that wait for it.
+
+    Those that another key chose are listed in `refused`, unless this one has the scope `manage`.
+    """
+    own_only = "manage" not in caller.scopes
+    marks = services.engine.activate(body.decision_ids, actor=caller.actor, own_only=own_only)
+    return OperationResponse(marks)
 
 
 @operations(
@@ -140,13 +162,17 @@ def activate_decisions(
     idempotent=True,
     repeatable=True,
     takes_caller=True,
+    rows=lambda body: len(body.decision_ids),
 )
 def cancel_decisions(services: Services, body: DecisionIds, caller: ApiKey) -> OperationResponse:
     """Cancel decisions whose emails were never sent: nothing is learned from them.
 
-    Their subjects may be decided for again.
+    Their subjects may be decided for again. Those that another key chose are listed in `refused`,
+    unless this one has the scope `manage`, and so are those whose time to send is over.
     """
-    return OperationResponse(services.engine.cancel(body.decision_ids, actor=caller.actor))
+    own_only = "manage" not in caller.scopes
+    marks = services.engine.cancel(body.decision_ids, actor=caller.actor, own_only=own_only)
+    return OperationResponse(marks)
 
 
 @operations(

@@ -14,14 +14,14 @@ from bandits.identifiers import Key
 from bandits.inference.intervals import Finding
 from bandits.registry import policies
 from bandits.schemas import Id, SubjectId
-from webapp.api.operation import PART, Operation
+from webapp.api.operation import PART, RATE_MEANINGS, Operation
 from webapp.api.problems import MEDIA_TYPE, ProblemDetails, ProblemType
 
 Json = dict[str, Any]
 
 _REFERENCE = "#/components/schemas/{name}"
 _PARTS: dict[str, Any] = {"key": Key, "decision_id": Id, "subject_id": SubjectId, "int": int}
-_ALWAYS = {401: "WWW-Authenticate", 503: "Retry-After"}
+_ALWAYS = {401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w|\Z)", re.MULTILINE | re.DOTALL)
 # Names of types that msgspec has no name for, so that a generator does not make one up.
 _UNIONS: Mapping[str, Any] = {
@@ -240,10 +240,11 @@ def _part(part: re.Match[str], schemas: _SchemaRegistry) -> Json:
 
 def _responses(operation: Operation, schemas: _SchemaRegistry) -> Json:
     responses: Json = {}
+    rates = {} if operation.scope is None else RATE_MEANINGS
     for status, kind in operation.answers.items():
         headers = {
             name: {"description": meaning, "schema": {"type": "string"}}
-            for name, meaning in operation.every_header.items()
+            for name, meaning in {**operation.every_header, **rates}.items()
         }
         responses[str(status)] = {"description": _description(kind), "headers": headers}
         if kind is not None:

@@ -9,8 +9,9 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
+from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -39,11 +40,13 @@ from webapp.api.problems import (
     MissingScope,
     NotAuthenticated,
     ProblemType,
+    TooManyRows,
 )
 from webapp.request_context import (
     CALLER,
     CURRENT_REQUEST,
     HEADER,
+    RATE_HEADERS,
     STARTED,
     CurrentRequest,
     request_id,
@@ -60,7 +63,12 @@ DEPRECATED_SINCE = "@1795996800"  # 2026-11-30, as RFC 9745 writes it; so far of
 _CHALLENGE = 'Bearer realm="bandits"'
 _FAILURE = "bandits.failure"  # in the WSGI environment: the error of a request on the fast path
 _LONGEST = 10_000  # bytes of a body on the fast path
+_MINUTE = 60
 _IDEMPOTENCY_KEY = "HTTP_IDEMPOTENCY_KEY"
+RATE_MEANINGS = {
+    "RateLimit-Policy": "rows that the key may send (`q`) in a window of so many seconds (`w`)",
+    "RateLimit": "rows that are left (`r`), and in how many seconds all are again (`t`)",
+}
 _UNUSUAL = (
     "QUERY_STRING",
     "HTTP_CONTENT_ENCODING",
@@ -98,6 +106,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         takes: header fields that it reads, each with its meaning.
         takes_caller: the handler takes the API key of the request as `caller`.
         gives: parts of other operations' paths that its responses hold, each with its place.
+        rows: counts the rows of a body, each of which counts towards the caller's rate.
         fast: `FastPath` may answer it.
         idempotent: an ``Idempotency-Key`` is honoured: the same request again gets the same answer.
         repeatable: doing the same request twice changes nothing, since all has ids.
@@ -119,6 +128,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     takes_caller: bool = False
     gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
+    rows: Callable[[Any], int] | None = None
     fast: bool = False
     idempotent: bool = False
     repeatable: bool = False
@@ -136,7 +146,8 @@ class Operation(Struct, frozen=True, kw_only=True):
         unavailable = (Unavailable, NotUpgraded, NoDatabase)
         types = [TYPE_BY_EXCEPTION[e] for e in (*self.refusals, InvalidInput)]
         if self.scope is not None:
-            types += [TYPE_BY_EXCEPTION[e] for e in (NotAuthenticated, MissingScope, *unavailable)]
+            refused = (NotAuthenticated, MissingScope, TooManyRows)
+            types += [TYPE_BY_EXCEPTION[e] for e in (*refused, *unavailable)]
         if self.body is not None:
             types += [TYPE_BY_EXCEPTION[MalformedBody], TYPE_BY_STATUS[413], TYPE_BY_STATUS[415]]
         return sorted({t.name: t for t in types}.values(), key=lambda t: (t.status, t.name))
@@ -191,6 +202,8 @@ class Operation(Struct, frozen=True, kw_only=True):
             parts |= _query(environ, self.query)
         if self.body is not None:
             parts["body"] = self.body.decode(read_body(environ))
+        if self.rows is not None and (rows := self.rows(parts["body"])) > 1:
+            count_rows(environ, services, rows - 1)  # one was counted with the request
         if self.idempotent and (key := environ.get(_IDEMPOTENCY_KEY)) is not None:
             return self._handle_once(services, environ, key, parts)
         return self._handle(services, parts)
@@ -274,6 +287,7 @@ def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> N
     Raises:
         NotAuthenticated: there is no ``Authorization`` header, or its token is unknown or revoked.
         MissingScope: the key does not allow `scope`.
+        TooManyRows: it has sent as many rows lately as it may.
     """
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     token = token.strip()
@@ -287,6 +301,50 @@ def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> N
     if scope not in key.scopes:
         raise MissingScope(scope)
     environ[CALLER] = key
+    count_rows(environ, services, 1, refuse=True)
+
+
+def count_rows(
+    environ: "WSGIEnvironment", services: Services, rows: int, *, refuse: bool = False
+) -> None:
+    """Count rows towards the rate of a request's caller, and note the headers that tell of it.
+
+    A key owes the rows that it sent, and each minute takes its limit of them away. While it owes
+    less than its limit, a call of any size is taken, and is owed in full.
+
+    Args:
+        environ: of the request.
+        services: with the rates so far.
+        rows: of the request.
+        refuse: raise where the key owes its limit already.
+
+    Raises:
+        TooManyRows: it does; nothing was counted.
+    """
+    key: ApiKey = environ[CALLER]
+    rates = services.rates
+    limit = key.rows_per_minute or rates.rows_per_minute
+    with rates.changing:
+        now = time.monotonic()
+        owed, then = rates.owed.get(key.id, (0.0, now))
+        owed = max(owed - (now - then) * limit / _MINUTE, 0.0)
+        refused = refuse and owed >= limit
+        if not refused:
+            owed += rows
+        rates.owed[key.id] = owed, now
+    left = max(int(limit - owed), 0)
+    environ[RATE_HEADERS] = (
+        _policy(limit),
+        ("RateLimit", f'"key";r={left};t={ceil(owed * _MINUTE / limit)}'),
+    )
+    if refused:
+        raise TooManyRows(limit, ceil((owed - limit + 1) * _MINUTE / limit))
+
+
+@cache
+def _policy(limit: int) -> tuple[str, str]:
+    """Return the header that tells a limit of rows."""
+    return "RateLimit-Policy", f'"key";q={limit};w={_MINUTE}'
 
 
 def caller() -> str:
@@ -382,6 +440,7 @@ class FastPath:
             ("Content-Type", JSON),
             ("Content-Length", str(len(content))),
             *response.headers.items(),
+            *environ.get(RATE_HEADERS, ()),
             (HEADER, request_id(environ)),
         ]
         start_response(route.status_lines[response.status], headers)

@@ -39,6 +39,17 @@ class MissingScope(BanditsError):
         super().__init__(f"this API key lacks the scope {scope!r}")
 
 
+class TooManyRows(BanditsError):
+    """The API key has sent as many rows lately as it may."""
+
+    def __init__(self, rows_per_minute: int, retry_after_seconds: int) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(
+            f"this API key may send {rows_per_minute:,} rows a minute (recipients, events, ids;"
+            f" another request is one); go on in {retry_after_seconds:,} seconds"
+        )
+
+
 class ProblemType(Struct, frozen=True):
     """Type of problems, with advice to the caller in `help`."""
 
@@ -77,6 +88,9 @@ _NOT_FOUND = ProblemType("not-found", 404, "There is no such thing", "Check the 
 _TOO_LARGE = ProblemType(
     "too-large", 413, "The request is too large", "Split it into several smaller requests."
 )
+_TOO_MANY = ProblemType(
+    "too-many-requests", 429, "Too many requests", "Wait `Retry-After` seconds."
+)
 _INTERNAL = ProblemType(
     "internal",
     500,
@@ -99,6 +113,7 @@ TYPE_BY_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
             "The API key does not allow this",
             "Use a key with the scope that `detail` names.",
         ),
+        TooManyRows: _TOO_MANY,
         errors.NotFound: _NOT_FOUND,
         errors.AlreadyExists: ProblemType(
             "already-exists", 409, "The key is taken", "Choose another key, or edit what is there."
@@ -178,9 +193,7 @@ TYPE_BY_STATUS: Mapping[int, ProblemType] = MappingProxyType(
             "The body is of a type that is not taken",
             "Send `Content-Type: application/json`, without a content coding.",
         ),
-        429: ProblemType(
-            "too-many-requests", 429, "Too many requests", "Wait `Retry-After` seconds."
-        ),
+        429: _TOO_MANY,
         500: _INTERNAL,
     }
 )

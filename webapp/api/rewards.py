@@ -23,10 +23,15 @@ _REWARD = {
 }
 
 
-class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True):
-    """Events of recipients."""
+class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Events of recipients.
+
+    Attributes:
+        partial: list the rows that do not fit as `refused`, and record the others.
+    """
 
     rewards: Annotated[list[Reward], Meta(max_length=MAX_BATCH)]
+    partial: bool = False
 
 
 @operations(
@@ -37,6 +42,7 @@ class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True):
     answers={200: RewardReceipt},
     refusals=(IdReused,),
     takes_caller=True,
+    rows=lambda body: len(body.rewards),
     fast=True,
     idempotent=True,
     repeatable=True,
@@ -44,8 +50,9 @@ class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True):
 def record_rewards(services: Services, body: RewardBatch, caller: ApiKey) -> OperationResponse:
     """Record what up to 10,000 recipients did.
 
-    Doubled, late, early and unknown rewards are normal: they are counted and listed.
+    Doubled, late, early and unknown rewards are normal: they are counted and listed. One that does
+    not fit refuses all of them, or with `partial` itself alone.
     """
-    receipt = services.engine.reward(body.rewards, actor=caller.actor)
+    receipt = services.engine.reward(body.rewards, actor=caller.actor, partial=body.partial)
     services.metrics.count_rewards(receipt)
     return OperationResponse(receipt)

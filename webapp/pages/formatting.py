@@ -10,6 +10,7 @@ import msgspec
 from flask import Flask, Response, g
 from markupsafe import Markup
 
+from bandits.actors import Actor, split_actor
 from webapp.files.table_files import csv_lines
 from webapp.pages import pages
 from webapp.services import services
@@ -22,6 +23,23 @@ def author(by: str) -> str:
         g.key_names = {f"key:{key.id}": key.name for key in services().accounts.keys.all()}
     name = g.key_names.get(by)
     return by if name is None else f"the API key “{name}”"
+
+
+@pages.app_template_filter()
+def actor_name(actor: str | None) -> str:
+    """Name who wrote rows of the log."""
+    if actor is None:
+        return "senders of an earlier version"
+    kind, name = split_actor(Actor(actor))
+    match kind:
+        case "key":
+            return author(actor)
+        case "connection":
+            return f"the connection “{name}”"
+        case "person":
+            return name
+        case "program":
+            return "a program on the server"
 
 
 def csv_response(name: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:

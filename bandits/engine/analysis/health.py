@@ -1,5 +1,7 @@
 """Health of an experiment: the checks of its results, from sums alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bandits.engine.active_policy import ActivePolicy
@@ -7,7 +9,7 @@ from bandits.inference import lift_periods, periods
 from bandits.inference.late_rewards import DIFFERS, LIMIT, LateRewardSums
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.state import InferenceState
-from bandits.results import Drift, Health, LateRewards, Split
+from bandits.results import Drift, EligibleSetCount, Health, LateRewards, Split
 from bandits.store.values import DataQualityCounts
 
 _DIGITS = 12  # of a p-value: without any evidence it is 1, and not 1 but for rounding
@@ -21,6 +23,7 @@ def examine(  # noqa: PLR0913 - all that health is of
     *,
     levels: Drift,
     lifts: Drift,
+    eligible_sets: Sequence[EligibleSetCount] = (),
 ) -> Health:
     """Check what could be wrong with an experiment's numbers; `resummed` as in `Health`.
 
@@ -48,6 +51,7 @@ def examine(  # noqa: PLR0913 - all that health is of
         lifts,
         resummed,
         0 if resummed is not None else round(inference.left_out.total),
+        list(eligible_sets),
     )
 
 

@@ -75,6 +75,7 @@ def explain_decision(
         float(rewards[0] + configuration.costs[stored.arm]),
         stored.shipped,
         predictions,
+        stored.actor,
     )
 
 

@@ -16,7 +16,15 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Slot
 from bandits.inference.intervals import guarantees
 from bandits.inference.state import InferenceState
-from bandits.results import ArmResult, GroupResult, HistoryPoint, Results, SlotResult, VariantResult
+from bandits.results import (
+    ArmResult,
+    EligibleSetCount,
+    GroupResult,
+    HistoryPoint,
+    Results,
+    SlotResult,
+    VariantResult,
+)
 from bandits.store.values import ExperimentRecord, SnapshotPoint
 from bandits.verdict import Statements
 
@@ -29,6 +37,7 @@ def summarise(  # noqa: PLR0913 - what results are made of, each from a source o
     statements: Statements,
     *,
     resummed: float | None = None,
+    eligible_sets: Sequence[EligibleSetCount] = (),
 ) -> Results:
     """Assemble results of the newest sums, the shares, the findings and the history.
 
@@ -61,6 +70,7 @@ def summarise(  # noqa: PLR0913 - what results are made of, each from a source o
             resummed,
             levels=analysis.levels_drift,
             lifts=analysis.lifts_drift,
+            eligible_sets=eligible_sets,
         ),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],

@@ -349,6 +349,7 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
         "2 % for each version",
         "Same recipient, same variant yes",
         "is removed after 30 days, not before the stop",
+        "Unsent emails can be cancelled for 1 day",
         "10 seconds: then silence counts as nothing",
         "when your sender reports the email as sent",
     ):
@@ -356,6 +357,16 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
     assert 'sandbox loading="lazy"' in page
     assert "/api/v1/experiments/sale/choose" in page
     assert "&#34;channel&#34;:&#34;Web&#34;" in page
+
+
+def test_health_names_the_key_that_introduced_the_restrictions(site, viewer):
+    site.make()
+    key = site.accounts.keys.create("Newsletter", ["choose"], at=site.clock(), by="test").key
+    requests = [_request()(f"u{v}", eligible={"subject_line": [v]}) for v in "ab"]
+    site.engine.choose("sale", requests, actor=key.actor)
+    text = words(viewer.get("/experiments/sale").text)
+    assert "Senders narrowed emails to 2 different sets of versions" in text
+    assert "2 came first from the API key “Newsletter”" in text
 
 
 def test_a_stored_block_is_shown_in_a_frame_that_can_do_nothing(site, viewer):

@@ -35,6 +35,26 @@ def test_a_key_without_name_or_scope_is_refused_beside_the_field(site, manager, 
     assert site.accounts.keys.all() == []
 
 
+@pytest.mark.parametrize(("typed", "limit"), [("", None), ("6,000", 6000), (" 1 ", 1)])
+def test_key_form_sets_a_limit_of_rows(site, manager, password, typed, limit):
+    sent = {"name": "Sender", "scopes": "choose", "password": password, "rows_per_minute": typed}
+    assert manager.post("/settings/keys", sent).status_code == 200
+    (key,) = site.accounts.keys.all()
+    assert key.rows_per_minute == limit
+    shown = "default" if limit is None else f"{limit:,}"
+    assert f'data-label="Rows a minute">{shown}<' in manager.get("/settings/keys").text
+
+
+@pytest.mark.parametrize("typed", ["0", "-1", "1.5", "many", "2147483648", "1e3"])
+def test_key_form_refuses_a_limit_that_is_none(site, manager, password, typed):
+    sent = {"name": "Sender", "scopes": "choose", "password": password, "rows_per_minute": typed}
+    answer = manager.post("/settings/keys", sent)
+    assert answer.status_code == 422
+    assert "enter a whole number from 1" in answer.text
+    assert f'value="{typed}"' in answer.text
+    assert site.accounts.keys.all() == []
+
+
 def test_key_form_keeps_ticks_and_name_after_an_error(manager):
     text = manager.post("/settings/keys", {"name": "", "scopes": "manage"}).text
     assert re.search(r'value="manage" id="scope-manage" checked', text)

@@ -7,7 +7,7 @@ from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound
-from storage.accounts.api_keys import ApiKey, KeyName, NewKey, Scope
+from storage.accounts.api_keys import ApiKey, KeyName, NewKey, RowsPerMinute, Scope
 from webapp.pages import pages
 from webapp.pages.access import needs, person
 from webapp.pages.admin.confirmation import NOT_YOURS, is_own_password
@@ -49,13 +49,20 @@ def create_key() -> ResponseReturnValue:
         errors["name"] = "say in 1 to 100 characters what the key is for"
     if not scopes:
         errors["scopes"] = "tick at least one thing that the key may do"
+    typed_limit = request.form.get("rows_per_minute", "").strip()
+    try:
+        limit = _read_limit(typed_limit)
+    except ValueError:
+        errors["rows_per_minute"] = "enter a whole number from 1, or leave it empty"
     if not errors and not is_own_password(request.form.get("password", "")):
         errors["password"] = NOT_YOURS
     if errors:
-        return _page(name, scopes, errors), 422
+        return _page(name, scopes, errors, typed_limit=typed_limit), 422
     keys, now = services().accounts.keys, services().engine.clock()
     own = person().email
-    return _page(new_key=keys.create(name, scopes, at=now, by=own, owner=own))
+    return _page(
+        new_key=keys.create(name, scopes, at=now, by=own, owner=own, rows_per_minute=limit)
+    )
 
 
 @pages.get("/settings/keys/<int:key_id>/rotate")
@@ -101,6 +108,17 @@ def revoke_key(key_id: int) -> ResponseReturnValue:
     return redirect(url_for("pages.api_keys"))
 
 
+def _read_limit(typed: str) -> int | None:
+    """Read a limit of rows a minute; an empty field is none.
+
+    Raises:
+        ValueError: it is no whole number, or too large.
+    """
+    if not typed:
+        return None
+    return msgspec.convert(int(typed.replace(",", "")), RowsPerMinute)
+
+
 def _key(key_id: int) -> ApiKey:
     """Find a key.
 
@@ -118,12 +136,16 @@ def _page(
     scopes: list[Scope] | None = None,
     errors: dict[str, str] | None = None,
     new_key: NewKey | None = None,
+    *,
+    typed_limit: str = "",
 ) -> str:
     return render_template(
         "admin/api_keys.html",
         keys=services().accounts.keys.all(),
         name=name,
         ticked_scopes=["choose", "reward"] if scopes is None else scopes,
+        limit=typed_limit,
+        default_limit=services().rates.rows_per_minute,
         errors=errors or {},
         new_key=new_key,
         scope_texts=SCOPE_TEXTS,

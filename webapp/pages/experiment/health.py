@@ -8,10 +8,11 @@ from msgspec import Struct
 from bandits.experiment import Experiment
 from bandits.results import Health, Results
 from webapp.pages.experiment.labels import Measure
-from webapp.pages.formatting import count, duration_text, percent, plural
+from webapp.pages.formatting import actor_name, count, duration_text, percent, plural
 
 _MUCH = 0.05  # share of sent emails: more contexts with repaired values look like a broken feed
 _THIN = 0.1  # an effective size below this part of the complete emails is a warning
+_FULL = 0.7  # share of the restrictions that results are kept for; one sender reaches .75
 _FEW_PERIODS = 2
 
 Tone = Literal["good", "watch", "wrong", "open"]
@@ -55,6 +56,7 @@ def health_checks(
         _early(health),
         _resummed(health),
         _left_out(health),
+        _eligible_sets(health),
     ]
     if experiment.context:
         checks.append(_context(health, sent))
@@ -83,6 +85,28 @@ def _left_out(health: Health) -> HealthCheck | None:
         f"{plural(health.left_out, 'email')} had been removed for their age before this version"
         " began to keep newer figures: events by name, the last seven days, the control group and"
         " what moved do not count them. Rates and comparisons of versions do.",
+    )
+
+
+def _eligible_sets(health: Health) -> HealthCheck | None:
+    """Report who narrowed emails to how many sets of versions; None where nobody did."""
+    if not health.eligible_sets:
+        return None
+    used = sum(c.share for c in health.eligible_sets)
+    most = max(health.eligible_sets, key=lambda c: c.sets)
+    total = sum(c.sets for c in health.eligible_sets)
+    sentence = (
+        f"Senders narrowed emails to {plural(total, 'different set')} of versions,"
+        f" {percent(used, 0)} of those that results are kept for. {count(most.sets)} came first"
+        f" from {actor_name(most.actor)}, {percent(most.share, 0)} of the limit."
+    )
+    if used < _FULL:
+        return HealthCheck("open", "Restricted emails", sentence)
+    return HealthCheck(
+        "watch",
+        "Restrictions nearly used up",
+        f"{sentence} Further sets of versions will soon be refused. Ask whether this sender needs"
+        " so many.",
     )
 
 

@@ -41,6 +41,7 @@ TITLES = {
     ("connection", "replay"): "Refused event taken again",
     ("connection", "resume"): "Resumed",
     ("connection", "rotate"): "Given new secrets",
+    ("key", "limit"): "Limit changed",
     ("draft", "remove"): "Draft ended",
     ("experiment", "erase"): "A recipient's decisions erased",
     ("experiment", "configure"): "Set-up changed",

@@ -24,6 +24,7 @@ _LABELS = {
     "policy": "Learning method",
     "window": "Results count for",
     "maturity": "Results complete after",
+    "send_within": "Unsent emails can be cancelled for",
     "learn_every": "Learn every",
     "forgetting_time": "Forgetting",
     "assignment": "Same recipient, same variant",
@@ -59,6 +60,7 @@ _ORDER = [
     "window",
     "maturity",
     "await_activation",
+    "send_within",
     "exclude",
     "assignment",
     "holdout",
@@ -106,8 +108,8 @@ def field_of(pointer: str, form: TypedExperiment) -> str:  # noqa: C901, PLR0911
             return "policy"
         case [("starts_at" | "ends_at") as name]:
             return f"{name}/local"
-        case ["learn_every_seconds"]:
-            return "learn_every/amount"
+        case [("learn_every_seconds" | "send_within_seconds") as name]:
+            return f"{name.removesuffix('_seconds')}/amount"
         case ["forgetting", *_]:
             return "forgetting_time/amount"
         case _:

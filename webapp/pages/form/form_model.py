@@ -130,6 +130,7 @@ class TypedExperiment(Struct, frozen=True):
     holdout: str = ""
     floor: str = ""
     await_activation: str = ""
+    send_within: TypedDuration = TypedDuration("1", "days")
     strict: str = ""
     starts_at: TypedMoment = TypedMoment()
     ends_at: TypedMoment = TypedMoment()

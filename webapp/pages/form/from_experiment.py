@@ -50,6 +50,7 @@ def fill_form(configuration: Configuration) -> TypedExperiment:
         holdout=_percent(experiment.holdout),
         floor="" if experiment.floor is None else _percent(experiment.floor),
         await_activation=_tick(experiment.await_activation),
+        send_within=_duration(experiment.send_within_seconds),
         strict=_tick(experiment.strict),
         starts_at=_moment(experiment.starts_at),
         ends_at=_moment(experiment.ends_at),

@@ -57,6 +57,9 @@ def parse_experiment(form: TypedExperiment) -> Experiment:
             "learn_every", form.learn_every, Experiment, "learn_every_seconds", empty=60.0
         ),
         await_activation=form.await_activation == "yes",
+        send_within_seconds=errors.seconds(
+            "send_within", form.send_within, Experiment, "send_within_seconds", empty=86_400.0
+        ),
         strict=form.strict == "yes",
         starts_at=errors.moment("starts_at", form.starts_at),
         ends_at=errors.moment("ends_at", form.ends_at),

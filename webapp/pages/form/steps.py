@@ -21,7 +21,8 @@ STEPS = MappingProxyType(
     {
         "parts": FormStep("What are we testing?", ("name", "key", "slots", "exclude")),
         "success": FormStep(
-            "What counts as success?", ("metrics", "goal", "window", "maturity", "await_activation")
+            "What counts as success?",
+            ("metrics", "goal", "window", "maturity", "await_activation", "send_within"),
         ),
         "audience": FormStep(
             "Who, and how careful?",
