@@ -6,6 +6,7 @@ from storage.deletion.erase_subject import SubjectStore
 from storage.drafts import DraftTable
 from storage.log.decision_log import DecisionLog
 from storage.snapshots.snapshot_store import SnapshotStore
+from storage.snapshots.void_store import VoidStore
 from storage.store_context import StoreContext
 
 
@@ -19,7 +20,7 @@ def open_store(database_url: str) -> "SqlStore":
 
 
 class SqlStore:
-    """Experiments, log, snapshots and subjects in a SQL database: `bandits.store.Store`.
+    """Experiments, log, snapshots, subjects and voids in a SQL database: `bandits.store.Store`.
 
     Any method of a part may raise `Unavailable`, also where `storage.upgrade` has not been run;
     then nothing was stored.
@@ -34,6 +35,7 @@ class SqlStore:
         self.log = DecisionLog(context)
         self.snapshots = SnapshotStore(context)
         self.subjects = SubjectStore(context)
+        self.voids = VoidStore(context)
         self.accounts = AccountStore(database)
         self.drafts = DraftTable(database)
 

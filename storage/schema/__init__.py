@@ -24,6 +24,7 @@ from storage.schema.log import (
     PENDING,
     PLACES,
     activations,
+    actor_counts,
     batch_of,
     batches,
     cancellations,
@@ -31,6 +32,7 @@ from storage.schema.log import (
     events,
     of_batch,
     subjects,
+    voids,
 )
 from storage.schema.metadata import metadata
 from storage.schema.snapshots import (
@@ -56,6 +58,7 @@ __all__ = [
     "PLACES",
     "QUALITY_COUNTS",
     "activations",
+    "actor_counts",
     "allocations",
     "api_keys",
     "audit_log",
@@ -82,4 +85,5 @@ __all__ = [
     "statements",
     "subjects",
     "users",
+    "voids",
 ]
