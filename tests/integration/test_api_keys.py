@@ -11,7 +11,14 @@ from webapp.api.routes import every_operation
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 OPEN = {"healthz", "readyz", "openapi_document", "explain_problem"}
-PARTS = {"key": "spring", "decision_id": "d", "subject_id": "u", "key_id": "1", "name": "invalid"}
+PARTS = {
+    "key": "spring",
+    "decision_id": "d",
+    "subject_id": "u",
+    "key_id": "1",
+    "void_id": "1",
+    "name": "invalid",
+}
 
 
 def routes(app: Flask) -> list[tuple[str, str, str]]:

@@ -10,7 +10,16 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from bandits.errors import BanditsError, NotFound, Unavailable
-from webapp.api import api_keys, decisions, experiments, health, problems, rewards, subjects
+from webapp.api import (
+    api_keys,
+    decisions,
+    experiments,
+    health,
+    problems,
+    rewards,
+    subjects,
+    voids,
+)
 from webapp.api.openapi import openapi
 from webapp.api.operation import FastPath, Operation, OperationGroup, OperationResponse
 from webapp.request_context import route
@@ -75,7 +84,7 @@ def explain_problem(_services: Services, name: str) -> OperationResponse:
 
 def every_operation() -> Iterator[tuple[str, Operation]]:
     """Yield all operations, each with the prefix of its address."""
-    for module in (experiments, decisions, rewards, subjects, api_keys):
+    for module in (experiments, decisions, rewards, subjects, voids, api_keys):
         yield from ((PREFIX, operation) for operation in module.operations)
     document, explain = _descriptions
     yield PREFIX, document
