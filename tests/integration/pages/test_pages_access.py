@@ -20,6 +20,7 @@ NEEDS = {
     "connect_provider": None,
     "codes": "viewer",
     "confirm_remove_person": "admin",
+    "confirm_restore": "admin",
     "confirm_revoke_key": "manager",
     "confirm_rotate_key": "manager",
     "confirm_ship": "manager",
@@ -54,11 +55,13 @@ NEEDS = {
     "plan_csv": "manager",
     "plotly_script": None,
     "preview": "viewer",
+    "preview_void": "admin",
     "remove_person": "admin",
     "remove_upload": "manager",
     "reset_columns": "manager",
     "reset_password": "admin",
     "reset_password_form": "admin",
+    "restore_void": "admin",
     "results_csv": "viewer",
     "results_json": "viewer",
     "revoke_key": "manager",
@@ -85,6 +88,8 @@ NEEDS = {
     "typed_preview": "manager",
     "upload": "manager",
     "variant_preview": "viewer",
+    "void_deeds": "admin",
+    "voids": "admin",
 }
 RANKS = [None, "viewer", "manager", "admin"]
 PARTS = {
@@ -97,6 +102,7 @@ PARTS = {
     "slot": 0,
     "variant": 0,
     "key_id": 1,
+    "number": 1,
     "session_id": 1,
     "upload_id": "0123456789abcdef",
     "user_id": 999,
