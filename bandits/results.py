@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from bandits.inference.estimates import Lead
 from bandits.inference.intervals import Family, Finding, Guarantee, Promise
+from bandits.inference.sender_checks import SenderAlarm
 from bandits.verdict import Statement, StatementsReset, Verdict
 
 
@@ -339,6 +340,8 @@ class Health(Struct, frozen=True):
             version that keeps more; until all are, what rests on these is not shown. None where
             nothing is being summed.
         left_out: closed decisions that such sums lack, since retention had removed their rows.
+        voided: decisions that are void, and so in none of the figures.
+        senders: API keys whose emails are not what their draws, or the other keys, would make.
         eligible_sets: by who asked for them first; what one actor uses, others lack.
     """
 
@@ -361,6 +364,8 @@ class Health(Struct, frozen=True):
     lifts: Drift
     resummed: float | None = None
     left_out: int = 0
+    voided: int = 0
+    senders: list[SenderAlarm] = []
     eligible_sets: list[EligibleSetCount] = []
 
 

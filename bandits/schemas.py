@@ -288,3 +288,66 @@ class ErasureReceipt(Struct, frozen=True):
     decisions: int
     experiments: list[str]
     signals: int = 0
+
+
+class VoidedArm(Struct, frozen=True):
+    """Part of a void: decisions of one combination, by slot, and events of such."""
+
+    variants: dict[str, str]
+    decisions: int
+    events: int
+
+
+class VoidedExperiment(Struct, frozen=True):
+    """What leaves an experiment with a void.
+
+    Attributes:
+        decisions: decisions that the actor had asked for, all arms and the control group.
+        events: events of these decisions, or reported by the actor.
+        activated: decisions of others that the actor had reported as sent.
+        cancelled: decisions of others that the actor had cancelled: they count again.
+        held_out: how many of `decisions` are in the control group.
+        arms: decisions and events by arm, without the control group.
+        void: by which it is restored; null where nothing was done.
+        refused: why nothing can be done; null where it can.
+    """
+
+    experiment: str
+    decisions: int = 0
+    events: int = 0
+    activated: int = 0
+    cancelled: int = 0
+    held_out: int = 0
+    arms: list[VoidedArm] = []
+    void: int | None = None
+    refused: str | None = None
+
+
+class VoidReceipt(Struct, frozen=True):
+    """Receipt of a void, or with `dry_run` what it would take."""
+
+    actor: str
+    since: datetime
+    until: datetime
+    dry_run: bool
+    experiments: list[VoidedExperiment]
+
+
+class VoidEntry(Struct, frozen=True):
+    """One void.
+
+    Attributes:
+        decisions: decisions that left by it.
+        restored_at: when they came back; null while it is in force.
+    """
+
+    id: int
+    experiment: str
+    actor: str
+    since: datetime
+    until: datetime
+    decisions: int
+    at: datetime
+    by: str
+    restored_at: datetime | None
+    restored_by: str | None

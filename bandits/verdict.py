@@ -123,11 +123,12 @@ class StatementsReset(Struct, frozen=True):
     """When earlier statements were dropped, and why.
 
     Attributes:
-        reason: ``erasure`` of a subject, whose decisions they rested on, or ``lifts_move``.
+        reason: ``erasure`` of a subject, whose decisions they rested on, ``void`` where what an
+            actor did was voided or restored, or ``lifts_move``.
     """
 
     at: datetime
-    reason: Literal["erasure", "lifts_move"]
+    reason: Literal["erasure", "void", "lifts_move"]
 
 
 class Statements(Struct, frozen=True):

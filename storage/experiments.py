@@ -39,6 +39,7 @@ _COLUMNS = (
     experiments.c.stopped_at,
     experiments.c.shipped,
     experiments.c.keeps_control,
+    experiments.c.voided,
     *(experiments.c[name] for name in QUALITY_COUNTS),
 )
 _BY_KEY = select(*_COLUMNS).where(experiments.c.key == bindparam("of_key"))
@@ -276,7 +277,7 @@ class ExperimentStore:
 
     def _record(self, transaction: Transaction, row: NamedRow) -> ExperimentRecord:
         number, key, state, salt, version, learned, created, started, stopped, *columns = row
-        shipped, keeps_control, *counts = columns
+        shipped, keeps_control, voided, *counts = columns
         return ExperimentRecord(
             number,
             key,
@@ -290,6 +291,7 @@ class ExperimentStore:
             shipped,
             keeps_control,
             DataQualityCounts(*counts),
+            voided,
         )
 
     def _configuration(

@@ -9,6 +9,7 @@ from storage.deletion.erase_subject import SubjectStore
 from storage.drafts import DraftTable
 from storage.log.decision_log import DecisionLog
 from storage.snapshots.snapshot_store import SnapshotStore
+from storage.snapshots.void_store import VoidStore
 from storage.store_context import StoreContext
 
 
@@ -26,7 +27,7 @@ def open_store(database_url: str, encryption_keys: Sequence[str] = ()) -> "SqlSt
 
 
 class SqlStore:
-    """Experiments, log, snapshots and subjects in a SQL database: `bandits.store.Store`.
+    """Experiments, log, snapshots, subjects and voids in a SQL database: `bandits.store.Store`.
 
     Any method of a part may raise `Unavailable`, also where `storage.upgrade` has not been run;
     then nothing was stored.
@@ -42,6 +43,7 @@ class SqlStore:
         self.snapshots = SnapshotStore(context)
         self.connections = ConnectionStore(context, cipher or Cipher())
         self.subjects = SubjectStore(context, self.connections)
+        self.voids = VoidStore(context)
         self.accounts = AccountStore(database)
         self.drafts = DraftTable(database)
 

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 
 from bandits import lifecycle
 from bandits.actors import PROGRAM, Actor
-from bandits.engine import subject_data
+from bandits.engine import subject_data, voids
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
+from bandits.engine.analysis.health import check_senders
 from bandits.engine.analysis.preview import Preview, preview_choice
 from bandits.engine.analysis.receipts import explain_decision
 from bandits.engine.analysis.summary import summarise
@@ -35,9 +36,11 @@ from bandits.schemas import (
     Reward,
     RewardReceipt,
     SubjectDecisions,
+    VoidEntry,
+    VoidReceipt,
 )
 from bandits.store import Store
-from bandits.store.values import ExperimentRecord, MarkResult, Snapshot
+from bandits.store.values import ActorCounts, Deeds, ExperimentRecord, MarkResult, Snapshot
 from bandits.versions import Configuration
 
 _HISTORY_POINTS = 120
@@ -294,6 +297,61 @@ class Engine:
         """Erase a subject: no row is left, and every sum is as if it had never been."""
         return subject_data.erase_subject(self.store, subject_id, now=self.clock(), by=by)
 
+    # Voids
+
+    def actors(self, key: str) -> list[ActorCounts]:
+        """Count the rows that each actor wrote to the log of an experiment, by actor.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        return self.store.voids.actors(key)
+
+    def void(
+        self, deeds: Deeds, *, by: str, experiment: str | None = None, dry_run: bool = False
+    ) -> VoidReceipt:
+        """Take what an actor did between two times out of learning and results.
+
+        The sums are then as if these rows had never been in the log, and subjects that decide once
+        are free again. The log itself stays, so that `restore` puts all of it back.
+
+        Args:
+            deeds: whose, from when until when.
+            by: the user, for the audit log.
+            experiment: its key; every experiment unless given.
+            dry_run: only count what would leave.
+
+        Raises:
+            NotFound: there is no such experiment.
+            InvalidInput: at ``/until``: it is not after `since`, or in the future; at ``/actor``:
+                it did nothing then.
+            WrongState: the experiment's result is final, or rows from then were removed for their
+                age; of every experiment, such are passed over and named.
+        """
+        now = self.clock()
+        return voids.void(self.store, deeds, experiment, now=now, by=by, dry_run=dry_run)
+
+    def restore(self, number: int, *, by: str) -> VoidEntry:
+        """Put back what a void took out.
+
+        A subject that decides once, and has got another decision since, keeps that: the earlier
+        one is cancelled.
+
+        Raises:
+            NotFound: there is no such void.
+            WrongState: it was restored before, its experiment's result is final, or rows from then
+                were removed for their age.
+        """
+        return voids.restore(self.store, number, now=self.clock(), by=by)
+
+    def voids(self, key: str | None = None) -> list[VoidEntry]:
+        """List every void, the newest first, of one experiment if given.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        return [voids.entry_of(record) for record in self.store.voids.records(key)]
+
     # Learning and results
 
     def learn(self, key: str, *, between: Callable[[], object] = lambda: None) -> Snapshot | None:
@@ -384,6 +442,7 @@ class Engine:
             state.points,
             state.statements,
             resummed=resummed,
+            senders=check_senders(state),
             eligible_sets=eligible_set_counts(record.configuration, state.eligible_sets),
         )
         if resummed is None:
@@ -399,6 +458,7 @@ def _results_key(record: ExperimentRecord) -> tuple[Any, ...]:
         record.configuration.version,
         record.learned_version,
         record.data_quality,
+        record.voided,
     )
 
 

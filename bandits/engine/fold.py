@@ -99,6 +99,7 @@ def _next_snapshot(folding: Fold, builder: SumsBuilder, due: FoldIncrement, at: 
         max(1, upcoming),
         *sums.dump(),
         allocation_rule=NEWEST_RULE,
+        senders=sums.senders.dump(),
     )
 
 
@@ -144,6 +145,8 @@ def add_increment(builder: SumsBuilder, sums: Sums, due: FoldIncrement) -> Sums:
         (builder.sum_pending, due.entered),
         (builder.sum_learned, due.entered_due),
         (builder.sum_matured, due.matured),
+        (builder.sum_pending, due.resumed),
+        (builder.sum_learned, due.relearned),
         (builder.sum_outcomes, due.after),
         (builder.sum_events_so_far, due.after),
         (builder.sum_events, due.events_after),

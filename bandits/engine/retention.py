@@ -46,4 +46,6 @@ def _keep(removal: Removal) -> None:
     snapshot = removal.snapshot
     builder = SumsBuilder(removal.record, removal.history, snapshot.at)
     sums = builder.load(removal.retained) + builder.sum_learned(removal.learned)
-    removal.save(RetainedSums(snapshot.version, snapshot.at, *sums.dump()))
+    removal.save(
+        RetainedSums(snapshot.version, snapshot.at, *sums.dump(), senders=sums.senders.dump())
+    )

@@ -27,6 +27,7 @@ from bandits.inference.recent_days import (
     sum_by_day,
 )
 from bandits.inference.sample_ratio import SampleRatio
+from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
 from bandits.rewards import RewardRule
 from bandits.statistics import Statistic, dump
@@ -53,14 +54,16 @@ class Sums(Additive):
         statistic: for the policy; it may forget.
         counts: for pages.
         inference: for results.
+        senders: for checks of the keys that senders use.
     """
 
     statistic: Statistic
     counts: ArmCounts
     inference: InferenceState
+    senders: SenderSums
 
     def dump(self) -> tuple[bytes, bytes, bytes]:
-        """Serialise the three, as `Snapshot` and `RetainedSums` hold them."""
+        """Serialise the first three, as `Snapshot` and `RetainedSums` hold them."""
         return dump(self.statistic), self.counts.dump(), self.inference.dump()
 
 
@@ -80,7 +83,8 @@ def load_sums(
         ValueError: the statistic is of another family than the policy's.
     """
     statistic, counts = load_statistic(configuration, stored, folded)
-    return Sums(statistic, counts, load_inference_state(configuration, stored))
+    senders = SenderSums.load(b"" if stored is None else stored.senders, len(configuration.arms))
+    return Sums(statistic, counts, load_inference_state(configuration, stored), senders)
 
 
 def load_inference_state(
@@ -222,6 +226,7 @@ class EvidenceBuilder:
         self.first_recent_day = recent_end(record, at) + 1 - RECENT_DAYS
         self.zeros = InferenceState.zeros(self._n_arms, self._segmentation.size)
         self._last: tuple[DecisionColumns, _Origins] | None = None
+        self._last_ratios: tuple[DecisionColumns, dict[int, SampleRatio]] | None = None
 
     def sum_sent(self, decisions: DecisionColumns) -> InferenceState:
         """Sum decisions as sent, against the probabilities that they were drawn from.
@@ -232,19 +237,54 @@ class EvidenceBuilder:
         which speaks neither for nor against the split.
         """
         ratio = SampleRatio.zeros(self._n_arms)
-        drawn = np.flatnonzero(~decisions.holdout)
-        for key, rows in _rows_by_origin(self._origins(decisions), drawn):
-            if not self.past.contextual(key[0]):
-                ratio = ratio + self._ratio_of_allocation(key, decisions, rows)
-                continue
-            active = self.past.policy(*key[:2])
-            if active is None:
-                continue
-            arms = active.eligible(key[2])
-            for start in range(0, len(rows), _AT_ONCE):
-                part = rows[start : start + _AT_ONCE]
-                ratio = ratio + self._ratio(active, arms, decisions, part)
+        for of_key in self._ratios(decisions).values():
+            ratio = ratio + of_key
         return replace(self.zeros, ratio=ratio, events=self._events_so_far(decisions))
+
+    def sum_senders_sent(self, decisions: DecisionColumns) -> SenderSums:
+        """Sum decisions as sent by the keys that asked for them."""
+        drawn = ~decisions.holdout
+        keys = decisions.keys[drawn]
+        if not keys.any():
+            return SenderSums.zeros(self._n_arms)
+        restricted = np.array(list(map(bool, decisions.eligible_sets)), dtype=np.bool_)[drawn]
+        return SenderSums.from_sent(keys, restricted, self._ratios(decisions), self._n_arms)
+
+    def sum_senders_learned(self, decisions: DecisionColumns, rewards: Rewards) -> SenderSums:
+        """Sum learned decisions by the keys that asked for them, with their events so far."""
+        drawn = decisions.learned & ~decisions.holdout & (decisions.keys > 0)
+        keys, answered = decisions.keys[drawn], rewards.gross[drawn] != 0
+        return SenderSums.from_learned(keys, answered, self._n_arms)
+
+    def _ratios(self, decisions: DecisionColumns) -> dict[int, SampleRatio]:
+        """Sum drawn decisions against their probabilities, by the key that asked for them."""
+        if self._last_ratios is not None and self._last_ratios[0] is decisions:
+            return self._last_ratios[1]
+        ratios: dict[int, SampleRatio] = {}
+        drawn = np.flatnonzero(~decisions.holdout)
+        for origin, rows in _rows_by_origin(self._origins(decisions), drawn):
+            keys = decisions.keys[rows]
+            for key in np.unique(keys).tolist():
+                of_key = rows if (keys == key).all() else rows[keys == key]
+                ratio = ratios.get(key, SampleRatio.zeros(self._n_arms))
+                ratios[key] = ratio + self._ratio_of_origin(origin, decisions, of_key)
+        self._last_ratios = (decisions, ratios)
+        return ratios
+
+    def _ratio_of_origin(
+        self, origin: AllocationKey, decisions: DecisionColumns, rows: IntArray
+    ) -> SampleRatio:
+        if not self.past.contextual(origin[0]):
+            return self._ratio_of_allocation(origin, decisions, rows)
+        ratio = SampleRatio.zeros(self._n_arms)
+        active = self.past.policy(*origin[:2])
+        if active is None:
+            return ratio
+        arms = active.eligible(origin[2])
+        for start in range(0, len(rows), _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            ratio = ratio + self._ratio(active, arms, decisions, part)
+        return ratio
 
     def sum_events_so_far(self, decisions: DecisionColumns) -> InferenceState:
         """Sum the events of sent decisions, closed or not."""
@@ -552,7 +592,8 @@ class SumsBuilder:
         self._n_arms = len(record.configuration.arms)
         self._n_metrics = len(record.configuration.experiment.reward.metrics)
         counts = ArmCounts.zeros(self._n_arms, self._n_metrics)
-        self.zeros = Sums(self._statistic.zeros, counts, self._evidence.zeros)
+        senders = SenderSums.zeros(self._n_arms)
+        self.zeros = Sums(self._statistic.zeros, counts, self._evidence.zeros, senders)
         self.invertible = self._statistic.family.invertible
 
     def load(self, stored: Snapshot | RetainedSums | None) -> Sums:
@@ -599,6 +640,7 @@ class SumsBuilder:
                 self._n_arms, decisions.arms, decisions.holdout, rewards.net, rewards.metrics
             ),
             self._evidence.sum_outcomes(decisions, rewards),
+            self._evidence.sum_senders_learned(decisions, rewards),
         )
 
     def sum_inference(self, decisions: DecisionColumns) -> InferenceState:
@@ -638,4 +680,9 @@ class SumsBuilder:
     def _sum_sent(self, decisions: DecisionColumns) -> Sums:
         arms, holdout = decisions.arms, decisions.holdout
         counts = ArmCounts.from_sent(self._n_arms, self._n_metrics, arms, holdout)
-        return Sums(self.zeros.statistic, counts, self._evidence.sum_sent(decisions))
+        return Sums(
+            self.zeros.statistic,
+            counts,
+            self._evidence.sum_sent(decisions),
+            self._evidence.sum_senders_sent(decisions),
+        )

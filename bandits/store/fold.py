@@ -116,6 +116,23 @@ class Fold(Protocol):
         ...
 
 
+class RevisionFold(Fold, Protocol):
+    """Fold that takes in what a void, or its restoration, changes, and nothing else.
+
+    Where that is `due`, it has to be saved, or nothing changes.
+    """
+
+    @property
+    def number(self) -> int:
+        """The void, by which it is restored."""
+        ...
+
+    @property
+    def following(self) -> float | None:
+        """Time from which the rest of the deeds is still to be done, None where nothing is left."""
+        ...
+
+
 class ResummationPortion(Protocol):
     """Portion of the log to be summed anew, under the experiment's lock.
 

@@ -12,9 +12,12 @@ from typing import Protocol
 
 from bandits.actors import PROGRAM, Actor
 from bandits.array_types import FloatArray
-from bandits.store.fold import Fold, LogAudit, Removal, ResummationPortion
+from bandits.store.fold import Fold, LogAudit, Removal, ResummationPortion, RevisionFold
 from bandits.store.values import (
+    ActorCounts,
     DecisionRefs,
+    DeedCounts,
+    Deeds,
     Event,
     Events,
     ExperimentRecord,
@@ -29,6 +32,7 @@ from bandits.store.values import (
     StoredDecision,
     StoredSignal,
     SubjectPage,
+    VoidRecord,
 )
 from bandits.verdict import Statements
 from bandits.versions import Configuration
@@ -456,8 +460,75 @@ class SubjectPort(Protocol):
         ...
 
 
+class VoidPort(Protocol):
+    """What actors did, and what of it is void."""
+
+    def actors(self, key: str) -> list[ActorCounts]:
+        """Count the rows that each actor wrote to the log of an experiment, by actor.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def count(self, key: str, deeds: Deeds, *, now: float) -> DeedCounts:
+        """Count what would leave learning and results with `deeds`.
+
+        Raises:
+            NotFound: there is none of this key.
+            WrongState: its result is final, or rows from then were removed for their age.
+        """
+        ...
+
+    def void(
+        self, key: str, deeds: Deeds, *, call: int | None, now: float, by: str
+    ) -> AbstractContextManager[RevisionFold]:
+        """Make what an actor did void, from now on and in every sum, in one transaction.
+
+        Of very much it is the first part; go on from `RevisionFold.following`.
+
+        Args:
+            key: the experiment.
+            deeds: what becomes void, also of rows that are committed later.
+            call: `RevisionFold.number` of the first part, None for that.
+            now: seconds since 1970.
+            by: the user, for the audit log.
+
+        Raises:
+            NotFound: there is none of this key.
+            WrongState: its result is final, or rows from then were removed for their age.
+        """
+        ...
+
+    def restore(self, number: int, *, now: float, by: str) -> AbstractContextManager[RevisionFold]:
+        """Let a void, or its first part that is in force, count again, in one transaction.
+
+        Raises:
+            NotFound: there is no such void.
+            WrongState: it was restored before, its experiment's result is final, or rows from then
+                were removed for their age.
+        """
+        ...
+
+    def records(self, key: str | None = None) -> list[VoidRecord]:
+        """List every void, the newest first, of one experiment if given.
+
+        Raises:
+            NotFound: there is none of this key.
+        """
+        ...
+
+    def record(self, number: int) -> VoidRecord:
+        """Read one void.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+
 class Store(Protocol):
-    """Experiments, the log, the snapshots and the subjects.
+    """Experiments, the log, the snapshots, the subjects and the voids.
 
     Every method may raise `Unavailable`; then nothing was stored.
     """
@@ -480,4 +551,9 @@ class Store(Protocol):
     @property
     def subjects(self) -> SubjectPort:
         """Data of single subjects."""
+        ...
+
+    @property
+    def voids(self) -> VoidPort:
+        """What actors did, and what of it is void."""
         ...

@@ -48,6 +48,7 @@ class ExperimentRecord(Struct, frozen=True):
     Attributes:
         shipped: the arm that a stopped experiment goes on sending, if any.
         keeps_control: its control group goes on getting the control.
+        voided: decisions that are void; None where nothing ever was. See `bandits.engine.voids`.
     """
 
     id: int
@@ -62,6 +63,7 @@ class ExperimentRecord(Struct, frozen=True):
     shipped: int | None = None
     keeps_control: bool = False
     data_quality: DataQualityCounts = DataQualityCounts()
+    voided: int | None = None
 
     @property
     def closes_at(self) -> float | None:
@@ -102,6 +104,7 @@ class Snapshot(Struct, frozen=True, eq=False):
         inference_state: as `InferenceState.dump` writes it; kept of the newest snapshot
             alone, empty in others.
         allocation_rule: the `AllocationRule` that decisions on it are made under.
+        senders: as `SenderSums.dump` writes them; kept of the newest snapshot alone.
     """
 
     version: int
@@ -113,6 +116,7 @@ class Snapshot(Struct, frozen=True, eq=False):
     arm_counts: bytes
     inference_state: bytes = b""
     allocation_rule: int = NEWEST_RULE
+    senders: bytes = b""
 
 
 class RetainedSums(Struct, frozen=True, eq=False):
@@ -124,6 +128,9 @@ class RetainedSums(Struct, frozen=True, eq=False):
         statistic: as `bandits.statistics.dump` writes it.
         arm_counts: as `ArmCounts.dump` writes them.
         inference_state: as `InferenceState.dump` writes it.
+        senders: as `SenderSums.dump` writes them.
+        removed_before: no row of a decision that started later was removed; None where that was
+            not noted yet.
     """
 
     version: int
@@ -131,6 +138,8 @@ class RetainedSums(Struct, frozen=True, eq=False):
     statistic: bytes
     arm_counts: bytes
     inference_state: bytes
+    senders: bytes = b""
+    removed_before: float | None = None
 
 
 class Resummation(Struct, frozen=True, eq=False):
@@ -163,6 +172,7 @@ class ExperimentState(Struct, frozen=True, eq=False):
 
     Attributes:
         resummation: sums of inference that are being made anew, as of the snapshot.
+        actors: rows that each actor wrote.
         eligible_sets: number of eligible sets by who asked for them first, None where unknown.
     """
 
@@ -171,6 +181,7 @@ class ExperimentState(Struct, frozen=True, eq=False):
     points: list[SnapshotPoint]
     statements: Statements = Statements()
     resummation: Resummation | None = None
+    actors: "Sequence[ActorCounts]" = ()
     eligible_sets: Mapping[Actor | None, int] = {}
 
 
@@ -363,6 +374,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         subject_keys: (n,) uint64, of each one's subject, as good as random; all 0 where the
             experiment has no control group.
         learned: (n,) bool, a fold has learned from it.
+        keys: (n,) int, the number of the API key that asked for each, 0 where none did or is known.
     """
 
     arms: IntArray
@@ -381,6 +393,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
     start_batches: IntArray
     subject_keys: AnyArray
     learned: BoolArray
+    keys: IntArray
 
     def __len__(self) -> int:
         return len(self.arms)
@@ -431,6 +444,9 @@ class DecisionColumns(Struct, frozen=True, eq=False):
 class FoldIncrement(Struct, frozen=True, eq=False):
     """Decisions that a fold takes in. None is in two of the first five groups.
 
+    A fold that voids or restores what an actor did takes in nothing else: a decision that it
+    concerns is in `withdrawn` or `removed` as it was, and in `resumed` or `relearned` as it is now.
+
     A decision whose window closes with this fold is `closed` where it is in `entered_due` or
     `matured`, else it is in `closing`; elsewhere `closed` are those of an earlier fold.
 
@@ -452,6 +468,8 @@ class FoldIncrement(Struct, frozen=True, eq=False):
         events_before: sent earlier, not cancelled, with further events now but none that corrects
             what was learned; with the events counted earlier.
         events_after: the same decisions with all their events.
+        resumed: pending from now on again, or still, with the events that count now.
+        relearned: learned from now on again, or still, likewise.
     """
 
     entered: DecisionColumns
@@ -465,6 +483,8 @@ class FoldIncrement(Struct, frozen=True, eq=False):
     closing: DecisionColumns
     events_before: DecisionColumns
     events_after: DecisionColumns
+    resumed: DecisionColumns
+    relearned: DecisionColumns
 
     def until(self, place: BatchPlace | None) -> "FoldIncrement":
         """Return what of it is about decisions whose start is not after a place."""
@@ -478,6 +498,71 @@ class MarkResult(Struct, frozen=True):
     repeated: int
     unknown: tuple[str, ...]
     refused: tuple[RefusedRow, ...] = ()
+
+
+class Deeds(Struct, frozen=True):
+    """All that one actor did in an experiment between two times, the second excluded."""
+
+    actor: Actor
+    since: float
+    until: float
+
+
+class DeedCounts(Struct, frozen=True, eq=False):
+    """Counts of what `Deeds` wrote to the log, and of what leaves learning and results with it.
+
+    Attributes:
+        decisions: (K + 1,) int, decisions that it asked for, held-out ones last; those that are
+            cancelled or void already are left out.
+        events: (K + 1,) int, events that leave: of these decisions, or reported by the actor.
+        activated: decisions that the actor reported as sent, and are not among `decisions`.
+        cancelled: decisions that the actor cancelled, and are not among `decisions`.
+    """
+
+    decisions: IntArray
+    events: IntArray
+    activated: int
+    cancelled: int
+
+
+class ActorCounts(Struct, frozen=True):
+    """Rows that an actor wrote to the log of an experiment, as far as folds have seen it.
+
+    Attributes:
+        first_at: when the first of them was written.
+        last_at: when the last was.
+        answered: decisions it had asked for that were cancelled after an event of theirs.
+    """
+
+    actor: Actor
+    first_at: float
+    last_at: float
+    chosen: int = 0
+    activated: int = 0
+    rewarded: int = 0
+    cancelled: int = 0
+    answered: int = 0
+
+
+class VoidRecord(Struct, frozen=True):
+    """Void of what an actor did, as it is kept.
+
+    Attributes:
+        id: by which it is restored.
+        experiment: the key of its experiment.
+        decisions: decisions that left by it.
+        by: who voided it.
+        restored_at: when it was restored; None while it is in force.
+    """
+
+    id: int
+    experiment: str
+    deeds: Deeds
+    decisions: int
+    at: float
+    by: str
+    restored_at: float | None = None
+    restored_by: str | None = None
 
 
 class RemovalResult(Struct, frozen=True):

@@ -176,7 +176,7 @@ class SubjectErasure:
         if first is not None and first <= last:
             self._empty_snapshots(first, last)
         if first is not None:
-            drop_statements(self._transaction, self._record, self._now)
+            drop_statements(self._transaction, self._record, self._now, "erasure")
         drop_answers(self._transaction)
         hashes = sorted(set(self._subjects.values()))
         for start in range(0, len(hashes), _AT_ONCE):

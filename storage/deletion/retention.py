@@ -8,7 +8,19 @@ sums together still give the snapshot. See docs/adr/0016-retention.md.
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Table, and_, case, delete, exists, insert, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+)
 
 from bandits.errors import NotDerivable
 from bandits.store.fold import HistoryReader
@@ -93,13 +105,16 @@ class RetentionBatch:
     def learned(self) -> DecisionColumns:
         """Read the decisions that were learned from, as they were learned."""
         serials: list[int] = []
-        counted = LEARNABLE & ~is_cancelled() & _folded.is_not(None)
-        query = select(decisions.c.serial).select_from(_JOINED).where(counted)
+        observations = Observations(self._transaction, self.record)
+        voids = observations.voids
+        counted = LEARNABLE & ~is_cancelled(voids) & _folded.is_not(None)
+        outside = (*voids.outside(batches), *voids.outside(_activated))
+        query = select(decisions.c.serial).select_from(_JOINED).where(counted, *outside)
         for start in range(0, len(self._serials), _AT_ONCE):
             portion = self._serials[start : start + _AT_ONCE]
             condition = self._transaction.is_any(decisions.c.serial, portion)
             serials += self._transaction.execute(query.where(condition)).scalars()
-        return Observations(self._transaction, self.record).numbered(sorted(serials))
+        return observations.numbered(sorted(serials))
 
     def save(self, retained: RetainedSums) -> None:
         """Remove the rows, and retain their sums."""
@@ -112,10 +127,17 @@ class RetentionBatch:
             "statistic": retained.statistic,
             "arm_counts": retained.arm_counts,
             "inference_state": retained.inference_state,
+            "senders": retained.senders,
+            "removed_before": self._removed_before(),
         }
         self._transaction.execute(insert(retained_sums).values(row))
         self._free_subjects()
         remove_decisions(self._transaction, self._serials)
+
+    def _removed_before(self) -> float:
+        """Return a time before which all decisions started whose rows are removed."""
+        earlier = removed_before(self.retained)
+        return self._before if earlier is None else max(earlier, self._before)
 
     def _first_batches(self, most: int, following: Place | None) -> list[int]:
         """List the next batches of choices that are old, and note where to go on."""
@@ -225,10 +247,19 @@ def read_retained(transaction: Transaction, record: ExperimentRecord) -> Retaine
         retained_sums.c.statistic,
         retained_sums.c.arm_counts,
         retained_sums.c.inference_state,
+        func.coalesce(retained_sums.c.senders, b""),
+        retained_sums.c.removed_before,
     )
     condition = retained_sums.c.experiment_id == record.id
     row = transaction.execute(query.where(condition)).first()
     return None if row is None else RetainedSums(*row)
+
+
+def removed_before(retained: RetainedSums | None) -> float | None:
+    """Return a time before which all decisions started whose rows are removed, None without any."""
+    if retained is None or retained.removed_before is not None:
+        return None if retained is None else retained.removed_before
+    return retained.at  # it was not noted yet
 
 
 def refuse_removed(retained: RetainedSums | None, record: ExperimentRecord, version: int) -> None:

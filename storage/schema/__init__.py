@@ -39,6 +39,7 @@ from storage.schema.log import (
     PENDING,
     PLACES,
     activations,
+    actor_counts,
     batch_of,
     batches,
     cancellations,
@@ -46,6 +47,7 @@ from storage.schema.log import (
     events,
     of_batch,
     subjects,
+    voids,
 )
 from storage.schema.metadata import metadata
 from storage.schema.snapshots import (
@@ -72,6 +74,7 @@ __all__ = [
     "PLACES",
     "QUALITY_COUNTS",
     "activations",
+    "actor_counts",
     "allocations",
     "api_keys",
     "audit_log",
@@ -103,4 +106,5 @@ __all__ = [
     "subjects",
     "unmatched_events",
     "users",
+    "voids",
 ]

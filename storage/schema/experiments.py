@@ -39,6 +39,7 @@ experiments = Table(
     Column("late", Integer, nullable=False, server_default="0"),
     Column("skewed", Integer, nullable=False, server_default="0"),
     Column("early", Integer, nullable=False, server_default="0"),
+    Column("voided", Integer),  # decisions that are void; null where nothing ever was
     CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
 )
 

@@ -1,6 +1,7 @@
 """Tables of the log: batches, and the rows of each. Rows are inserted and never changed."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -155,4 +156,38 @@ cancellations = Table(
     Column("decision", Serial, primary_key=True, autoincrement=False),
     Column("batch_id", Serial, nullable=False, index=True),
     info=_OF_SUBJECTS,
+)
+
+# What an actor did between two times, the second excluded, taken out of learning and results; or,
+# where `restores` names such a row, back in. A call that concerns many rows writes several, each of
+# a part of the time; `call_id` is the first of them. See `storage.snapshots.voids`.
+voids = Table(
+    "voids",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("call_id", Serial),  # null for the first
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), nullable=False, index=True),
+    Column("restores", Serial),
+    Column("actor", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    Column("until", Double, nullable=False),
+    Column("version", Integer, nullable=False),  # the first snapshot that obeys
+    Column("decisions", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+)
+
+# Rows that each actor wrote, as far as folds have seen them: `storage.snapshots.actor_counts`.
+actor_counts = Table(
+    "actor_counts",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("actor", Identifier, primary_key=True),
+    Column("first_at", Double, nullable=False),
+    Column("last_at", Double, nullable=False),
+    Column("chosen", BigInteger, nullable=False),
+    Column("activated", BigInteger, nullable=False),
+    Column("rewarded", BigInteger, nullable=False),
+    Column("cancelled", BigInteger, nullable=False),
+    Column("answered", BigInteger, nullable=False),
 )

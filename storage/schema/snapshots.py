@@ -64,6 +64,7 @@ inference_states = Table(
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("content", FormattedBlob("inference_states.content", INFERENCE_FORMAT), nullable=False),
+    Column("senders", FormattedBlob("inference_states.senders", 1)),
 )
 
 # Claims that held when they were made, for pages alone: no sum, so no audit compares them.
@@ -89,6 +90,8 @@ retained_sums = Table(
         FormattedBlob("retained_sums.inference_state", INFERENCE_FORMAT),
         nullable=False,
     ),
+    Column("senders", FormattedBlob("retained_sums.senders", 1)),
+    Column("removed_before", Double),  # null where none was noted yet
 )
 
 # Probabilities of every arm that decisions of one snapshot and eligible set were drawn from, where

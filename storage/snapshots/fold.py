@@ -15,6 +15,8 @@ The order in which batches are committed, counted and learned makes no differenc
 counted before its decision is learned waits for it, and a cancellation counted first keeps its
 decision out for good. Where nothing changes, marks are kept though no snapshot is written: such
 batches need not be read again.
+
+A batch that is void is marked like any other, so that it can be restored, and read by no fold.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +25,7 @@ from itertools import chain
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 from sqlalchemy import ColumnElement, Select, TextClause, case, select, update
 
 from bandits.array_types import FloatArray
@@ -48,11 +50,15 @@ from storage.schema import (
     of_batch,
 )
 from storage.snapshots import backlog
+from storage.snapshots.actor_counts import count_answered, count_rows
 from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.data_quality import COLUMNS, add_counts
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
 from storage.snapshots.resummations import read_resummation, save_resummation
+from storage.snapshots.revision import Revision
 from storage.snapshots.snapshots import SqlHistoryReader, insert_snapshot
+
+_AT_ONCE = 10_000  # decisions in one statement
 
 _activated = batches.alias("activated")
 _waited = batches.c.due_at.is_(None)
@@ -66,6 +72,7 @@ _BATCHES = select(
     batches.c.size,
     batches.c.created_at,
     batches.c.due_at,
+    batches.c.actor,
     *COLUMNS,
 )
 
@@ -100,7 +107,7 @@ class _FoldSelection(Struct, frozen=True):
 class SqlFold:
     """One fold in progress: `bandits.store.fold.Fold`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what is folded, and what of it
         self,
         transaction: Transaction,
         record: ExperimentRecord,
@@ -108,6 +115,7 @@ class SqlFold:
         now: float,
         *,
         cancels: Sequence[int] | None = None,
+        revision: Revision | None = None,
     ) -> None:
         """Mark and read what is due by `now`; the experiment's lock must be held.
 
@@ -117,6 +125,7 @@ class SqlFold:
             history: reads earlier snapshots and configurations.
             now: seconds since 1970.
             cancels: batches of cancellations, to take these and nothing else.
+            revision: of what is void, to take what it changes and nothing else.
         """
         self.record = record
         self.history = history
@@ -130,11 +139,16 @@ class SqlFold:
         # Decisions that start after a stop would close after the result is final: they never do.
         latest = self._at if record.closes_at is None else min(self._at, record.closes_at)
         self._over = latest - record.configuration.experiment.reward.window_seconds
-        selection = self._select() if cancels is None else self._select_cancels(cancels)
+        if revision is not None:
+            selection = _FoldSelection()
+        else:
+            selection = self._select() if cancels is None else self._select_cancels(cancels)
         self.resummation = read_resummation(transaction, record)
         self.unstarted = self._unstarted(selection, erasing=cancels is not None)
         self._mark(selection)
         due = self._read(selection)
+        if revision is not None:
+            due = self._revised(due, revision)
         self.due = due if any(map(len, astuple(due))) else None
 
     def learned(self) -> Iterator[DecisionColumns]:
@@ -183,6 +197,8 @@ class SqlFold:
         uncounted = backlog.limit_origins(self._transaction, first) if first else first
         self.more = self.more or len(uncounted) < len(first)
         add_counts(self._transaction, self.record, uncounted)
+        left = self._observations.voids.left(uncounted)
+        count_rows(self._transaction, self.record, left)
         entered: list[NamedRow] = []
         entered_due: list[NamedRow] = []
         at_once: list[NamedRow] = []
@@ -243,9 +259,12 @@ class SqlFold:
                 self._transaction.execute(query.values({mark: self._version}))
 
     def _read(self, selection: _FoldSelection) -> FoldIncrement:
-        cancels = [batch.id for batch in selection.at_once if batch.kind == "cancel"]
-        rewards = [batch.id for batch in selection.at_once if batch.kind == "reward"]
+        at_once = self._observations.voids.left(selection.at_once)
+        cancels = [batch.id for batch in at_once if batch.kind == "cancel"]
+        rewards = [batch.id for batch in at_once if batch.kind == "reward"]
         withdrawn, removed = self._cancelled(cancels)
+        if cancels:
+            count_answered(self._transaction, self.record, cancels, self._observations.voids)
         corrected, reported = self._reported(rewards)
         read, version = self._observations, self._version
         numbered = partial(read.numbered, closed_before=version, counted_before=version)
@@ -264,14 +283,42 @@ class SqlFold:
             closing=read.started_by(selection.closing),
             events_before=events_before,
             events_after=events_after,
+            resumed=read.numbered([]),
+            relearned=read.numbered([]),
         )
+
+    def _revised(self, due: FoldIncrement, revision: Revision) -> FoldIncrement:
+        """Save a revision; add the decisions that it concerns, as they were and as they are now."""
+        withdrawn, removed = self._counted_among(revision.serials)
+        voids = revision.save(self._version)
+        self._observations = Observations(self._transaction, self.record, voids=voids)
+        resumed, relearned = self._counted_among(revision.serials)
+        return replace(
+            due, withdrawn=withdrawn, removed=removed, resumed=resumed, relearned=relearned
+        )
+
+    def _counted_among(self, serials: Sequence[int]) -> tuple[DecisionColumns, DecisionColumns]:
+        """Read those of these decisions that count as pending, and those that are learned from."""
+        pending: list[int] = []
+        learned: list[int] = []
+        voids = self._observations.voids
+        query = self._from_start_in_force(decisions.c.serial, _folded).where(
+            _counted.is_not(None), ~is_cancelled(voids)
+        )
+        for start in range(0, len(serials), _AT_ONCE):
+            portion = serials[start : start + _AT_ONCE]
+            condition = self._transaction.is_any(decisions.c.serial, portion)
+            for serial, folded in self._transaction.execute(query.where(condition)):
+                (pending if folded is None else learned).append(serial)
+        read = self._observations.numbered
+        return read(sorted(pending)), read(sorted(learned))
 
     def _cancelled(self, cancels: Sequence[int]) -> tuple[set[int], set[int]]:
         """Find the pending and the learned decisions that these batches cancel."""
         withdrawn: set[int] = set()
         removed: set[int] = set()
         if cancels:
-            query = _from_start(decisions.c.serial, _counted, _folded).join(
+            query = self._from_start_in_force(decisions.c.serial, _counted, _folded).join(
                 cancellations, cancellations.c.decision == decisions.c.serial
             )
             condition = self._transaction.is_any(cancellations.c.batch_id, cancels)
@@ -293,11 +340,11 @@ class SqlFold:
         if not rewards:
             return corrected, reported
         declared = self.record.configuration.experiment.reward.metrics
-        query = _from_start(decisions.c.serial, _folded, events.c.metric).join(
+        query = self._from_start_in_force(decisions.c.serial, _folded, events.c.metric).join(
             events, events.c.decision == decisions.c.serial
         )
         of_batches = self._transaction.is_any(events.c.batch_id, rewards)
-        left = ~is_cancelled(counted_before=self._version)
+        left = ~is_cancelled(self._observations.voids, counted_before=self._version)
         sent = query.where(of_batches, ~events.c.late, _counted < self._version, left)
         for serial, folded, metric in self._transaction.execute(sent):
             reported.add(serial)
@@ -305,12 +352,18 @@ class SqlFold:
                 corrected.add(serial)
         return corrected, reported
 
+    def _from_start_in_force(self, *columns: Any) -> Select[Any]:
+        """Select columns of decisions whose batch, and whose activation, is not void."""
+        voids = self._observations.voids
+        return _from_start(*columns).where(*voids.outside(batches), *voids.outside(_activated))
+
     def _expiring(self) -> Sequence[NamedRow]:
         """Find the batches that leave the forgetting window with this fold."""
         forgetting = self.record.configuration.experiment.forgetting
         if self.previous is None or forgetting is None or forgetting.window_seconds is None:
             return ()
-        query = select(batches.c.id, batches.c.kind).where(
+        columns = (batches.c.id, batches.c.kind, batches.c.created_at, batches.c.actor)
+        query = select(*columns).where(
             batches.c.experiment_id == self.record.id,
             batches.c.kind.in_(["choose", "activate"]),
             batches.c.created_at >= self.previous.at - forgetting.window_seconds,

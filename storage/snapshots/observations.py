@@ -1,7 +1,8 @@
 """Observations: decisions and the events that count for them, in columns, as a fold learns them.
 
 Events and cancellations count once a fold has counted their batch: see `storage.snapshots.fold`.
-Fallbacks, and decisions made after the stop, are left out everywhere.
+Fallbacks, and decisions made after the stop, are left out everywhere, and so is what is void: see
+`storage.snapshots.voids`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import NullType
 
+from bandits.actors import key_number
 from bandits.array_types import AnyArray, FloatArray, IntArray
 from bandits.store.values import BatchPlace, DecisionColumns, ExperimentRecord
 from storage.databases import NamedRow, Transaction
@@ -40,6 +42,7 @@ from storage.schema import (
     events,
     of_batch,
 )
+from storage.snapshots.voids import NOTHING_VOID, Voids, read_voids
 
 PORTION = 100_000  # decisions at a time
 _BATCHES_AT_ONCE = 5_000
@@ -58,13 +61,19 @@ def _counted(version: ColumnElement[int | None], before: int | None) -> ColumnEl
     return version.is_not(None) if before is None else version < before
 
 
-def is_cancelled(*, counted_before: int | None = None) -> ColumnElement[bool]:
-    """Return the condition that a decision's cancellation was counted, or before a version."""
+def is_cancelled(
+    voids: Voids = NOTHING_VOID, *, counted_before: int | None = None
+) -> ColumnElement[bool]:
+    """Return the condition that a decision's cancellation was counted, or before a version.
+
+    One that is void does not cancel it.
+    """
     its_batch = _of_cancellation.c.id == cancellations.c.batch_id
     its_decision = cancellations.c.decision == decisions.c.serial
     counted = _counted(_of_cancellation.c.counted_version, counted_before)
     joined = cancellations.join(_of_cancellation, its_batch)
-    return exists().select_from(joined).where(its_decision, counted)
+    outside = voids.outside(_of_cancellation)
+    return exists().select_from(joined).where(its_decision, counted, *outside)
 
 
 # Of many rows: as the driver gives them, since to convert each costs more than to read it.
@@ -108,6 +117,7 @@ _BATCHES = select(
     func.coalesce(batches.c.policy_version, 0),
     batches.c.closed_version,
     batches.c.folded_version,
+    batches.c.actor,
 ).order_by(batches.c.id)
 _EVENTS = (
     select(
@@ -126,7 +136,12 @@ class Observations:
     """The decisions of one experiment as a transaction sees them."""
 
     def __init__(
-        self, transaction: Transaction, record: ExperimentRecord, *, as_of: int | None = None
+        self,
+        transaction: Transaction,
+        record: ExperimentRecord,
+        *,
+        as_of: int | None = None,
+        voids: Voids | None = None,
     ) -> None:
         """Read through `transaction`, under the record's configuration.
 
@@ -134,7 +149,9 @@ class Observations:
             transaction: one that reads.
             record: the experiment.
             as_of: read the learned and pending decisions of this version; the newest unless given.
+            voids: what is void, as is stored unless given.
         """
+        self.voids = read_voids(transaction, record, as_of=as_of) if voids is None else voids
         self._as_of = as_of
         self._transaction = transaction
         self._record = record
@@ -147,12 +164,13 @@ class Observations:
         """Read the decisions whose clocks these batches started and that are not cancelled.
 
         Args:
-            starts: `id` and `kind` of each batch.
+            starts: `id`, `kind`, `created_at` and `actor` of each batch.
             counted_before: only events and cancellations counted before this version count.
         """
+        starts = self.voids.left(starts) if self.voids.deeds else starts
         if not starts:
             return self._none
-        left = ~is_cancelled(counted_before=counted_before)
+        left = ~is_cancelled(self.voids, counted_before=counted_before)
         chosen = [batch.id for batch in starts if batch.kind == "choose"]
         rows = self._transaction.join_each(
             batches, [batches.c.id], self._queries.chosen.where(left)
@@ -160,7 +178,7 @@ class Observations:
         parts = self._read(rows, batches.c.id, chosen, _BATCHES_AT_ONCE)
         if len(chosen) < len(starts):
             activated = [batch.id for batch in starts if batch.kind != "choose"]
-            query = self._queries.activated.where(left)
+            query = self._queries.activated.where(left, *self.voids.chosen_outside())
             parts += self._read(query, activations.c.batch_id, activated, _BATCHES_AT_ONCE)
         return self._with_events(parts, counted_before, None)
 
@@ -249,7 +267,13 @@ class Observations:
         """Read the batches that start clocks by time, from a place on, some thousands at a time."""
         place = tuple_(batches.c.created_at, batches.c.id)
         query = (
-            select(batches.c.id, batches.c.kind, batches.c.size, batches.c.created_at)
+            select(
+                batches.c.id,
+                batches.c.kind,
+                batches.c.size,
+                batches.c.created_at,
+                batches.c.actor,
+            )
             .where(
                 batches.c.experiment_id == self._record.id,
                 batches.c.kind.in_(["choose", "activate"]),
@@ -316,6 +340,7 @@ class Observations:
             started_in,
             self._subject_keys(subjects[0]) if self._grouped else np.zeros(len(numbers), np.uint64),
             ~np.isnan(started[:, 4]),
+            origin[:, 5].astype(np.int64),
         )
         return columns, versions
 
@@ -339,6 +364,7 @@ class Observations:
             integers,
             np.zeros(0, np.uint64),
             booleans,
+            integers,
         )
 
     @cached_property
@@ -351,17 +377,20 @@ class Observations:
         return dict(zip(names, range(len(names)), strict=True))
 
     def _batches(self, numbers: IntArray) -> FloatArray:
-        """Return time, configuration, snapshot, closing and learning of each row's batch, (n, 5).
+        """Return what a fold needs of each row's batch, (n, 6).
 
-        Activations have neither configuration nor snapshot: 0; what is open or not learned is NaN.
+        They are its time, configuration, snapshot, closing, learning, and the API key that wrote
+        it. Activations have neither configuration nor snapshot: 0, as without a key; what is open
+        or not learned is NaN.
         """
         distinct, places = np.unique(numbers, return_inverse=True)
         rows: list[Any] = []
         for start in range(0, len(distinct), _BATCHES_AT_ONCE):
             portion = distinct[start : start + _BATCHES_AT_ONCE].tolist()
             condition = self._transaction.is_any(batches.c.id, portion)
-            rows += self._transaction.fetch_plain(_BATCHES.where(condition))
-        return np.array(rows, dtype=np.float64).reshape(-1, 5)[places]
+            plain = self._transaction.fetch_plain(_BATCHES.where(condition))
+            rows += [(*row[:-1], key_number(row[-1])) for row in plain]
+        return np.array(rows, dtype=np.float64).reshape(-1, 6)[places]
 
     def _contexts(self, packed: Sequence[bytes | None]) -> FloatArray:
         n, d = len(packed), self._n_features
@@ -378,7 +407,7 @@ class Observations:
     def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
         """Return row, name, value, time and counting version of each event of these decisions."""
         counted = _counted(_of_event.c.counted_version, counted_before)
-        query = _EVENTS.where(counted)
+        query = _EVENTS.where(counted, *self.voids.outside(_of_event))
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
         columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
         event_serials, names, values, times, versions = columns if parts else ([], [], [], [], [])

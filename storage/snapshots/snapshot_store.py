@@ -20,6 +20,7 @@ from storage.databases import Transaction
 from storage.deletion.retention import RetentionBatch, read_retained, refuse_removed, remove_empty
 from storage.log.batches import count_eligible_sets
 from storage.snapshots import snapshots
+from storage.snapshots.actor_counts import read_actors
 from storage.snapshots.allocations import read_allocation
 from storage.snapshots.backlog import read_backlog
 from storage.snapshots.data_quality import sum_counts
@@ -158,6 +159,7 @@ class SnapshotStore:
                 snapshots.read_history(transaction, record, points, newest),
                 read_statements(transaction, record),
                 read_resummation(transaction, record),
+                read_actors(transaction, record),
                 count_eligible_sets(transaction, record),
             )
 

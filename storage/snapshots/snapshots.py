@@ -1,5 +1,7 @@
 """Snapshots: stored versions of what is learned, and the reader of earlier ones."""
 
+from typing import Any
+
 import numpy as np
 from sqlalchemy import Double, and_, column, delete, func, insert, select, update, values
 
@@ -31,6 +33,7 @@ _COLUMNS = (
     snapshots.c.arm_counts,
     func.coalesce(inference_states.c.content, b""),
     snapshots.c.allocation_rule,
+    func.coalesce(inference_states.c.senders, b""),
 )
 _OF_SNAPSHOT = and_(
     inference_states.c.experiment_id == snapshots.c.experiment_id,
@@ -55,7 +58,8 @@ def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: i
         raise NotFound("snapshot", f"{record.key}/{version}")
     if not row.statistic:
         _refuse_erased(transaction, record, version)
-    return Snapshot(*row)
+    columns: tuple[Any, ...] = tuple(row)
+    return Snapshot(*columns)
 
 
 def _refuse_erased(transaction: Transaction, record: ExperimentRecord, version: int) -> None:
@@ -137,6 +141,7 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "experiment_id": record.id,
         "version": snapshot.version,
         "content": snapshot.inference_state,
+        "senders": snapshot.senders,
     }
     transaction.execute(insert(inference_states).values(state))
     query = update(experiments).where(experiments.c.id == record.id)

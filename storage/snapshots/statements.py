@@ -1,9 +1,11 @@
 """Dated statements of an experiment: claims that held when they were made, kept for pages.
 
-They are no sums, so no audit compares them: what rested on decisions that were erased is dropped.
+They are no sums, so no audit compares them: what rested on decisions that were erased, or are void,
+is dropped.
 """
 
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 from sqlalchemy import delete, insert, select
@@ -30,8 +32,13 @@ def write_statements(
     transaction.execute(insert(table).values(row))
 
 
-def drop_statements(transaction: Transaction, record: ExperimentRecord, at: float) -> None:
-    """Drop statements since decisions that they rested on are erased, and note when."""
+def drop_statements(
+    transaction: Transaction,
+    record: ExperimentRecord,
+    at: float,
+    reason: Literal["erasure", "void"],
+) -> None:
+    """Drop statements since decisions that they rested on are gone, and note when and why."""
     if read_statements(transaction, record).statements:
-        reset = StatementsReset(datetime.fromtimestamp(at, UTC), "erasure")
+        reset = StatementsReset(datetime.fromtimestamp(at, UTC), reason)
         write_statements(transaction, record, Statements(at, (), reset))

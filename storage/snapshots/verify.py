@@ -10,7 +10,8 @@ from msgspec import Struct
 from bandits.array_types import AnyArray, FloatArray
 from bandits.engine.arm_counts import ArmCounts
 from bandits.engine.fold import rebuild
-from bandits.engine.sums import load_sums
+from bandits.engine.sums import Sums, load_sums
+from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
 from bandits.store.fold import LogAudit
 from bandits.store.values import DataQualityCounts, DecisionColumns
@@ -86,9 +87,9 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
             logged.inference,
             stored.inference,
             names=_whole_fields(audit),
-            derivable=_is_derivable(audit)
-            and np.array_equal(logged.inference.ratio.sent, logged.counts.sent[:-1]),
+            derivable=(derivable := _is_whole(audit, logged)),
         ),
+        *_compare_senders(logged.senders, stored.senders, derivable=derivable),
         *(
             VerifyReport(
                 f"data_quality.{name}",
@@ -102,6 +103,12 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
 
 def _count(counts: DataQualityCounts, name: str) -> FloatArray:
     return np.array([getattr(counts, name)], dtype=np.float64)
+
+
+def _is_whole(audit: LogAudit, logged: Sums) -> bool:
+    """Return true where the probabilities of every decision are in the sums of them."""
+    ratio = logged.inference.ratio
+    return _is_derivable(audit) and np.array_equal(ratio.sent, logged.counts.sent[:-1])
 
 
 def _is_derivable(audit: LogAudit) -> bool:
@@ -136,6 +143,18 @@ def _compare_inference(
         if name.partition(".")[0] in names
         and (derivable or not name.startswith(("ratio", "lift_periods")))
     ]
+
+
+def _compare_senders(
+    logged: SenderSums, stored: SenderSums, *, derivable: bool
+) -> list[VerifyReport]:
+    """Compare sums by key, in the places that either has; probabilities as `_compare_inference`."""
+    keys = np.union1d(logged.keys, stored.keys)
+    one, other = logged.spread(keys), stored.spread(keys)
+    reports = [VerifyReport("senders.counts", one.counts, other.counts)]
+    if derivable:
+        reports.append(VerifyReport("senders.ratio", one.ratio, other.ratio))
+    return reports
 
 
 def _report_progress(

@@ -133,7 +133,8 @@ def test_verify_finds_a_removal_without_retained_sums(engine, store, sender, now
 
 
 def test_decisions_that_may_still_change_are_retained(engine, store, sender, now):
-    record = sender.start(reward=RULE, retention_days=2, **PLAIN)
+    late = {"send_within_seconds": 30 * DAY}  # a cancellation comes after ten days
+    record = sender.start(reward=RULE, retention_days=2, **late, **PLAIN)
     unseen = sender.choose(record, 2, at=0.0)
     now[0] = 10 * DAY
     assert engine.retain("spring") == 0  # no fold has seen them

@@ -32,6 +32,7 @@ OF_NOBODY = {  # and why
     "snapshots": "sums, from which erasure subtracts",
     "statements": "claims on sums",
     "users": "people who work here",
+    "voids": "of keys and people who work here, by time",
 }
 
 

@@ -73,6 +73,7 @@ PARALLEL = {
     "summary": "results in short: of an experiment, and of a simulation",
     "uploads": "uploaded files: kept, and shown on a page",
     "users": "people who sign in: store and pages",
+    "voids": "what actors did and is void: engine, store, API and pages",
 }
 # What API documents say, by class and field: such a name is a user's and stays.
 API_FIELDS = {"Drift.found": "in the results of an experiment"}

@@ -121,6 +121,7 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("identities.issuer", "identities.subject"),
     *("api_keys.name", "api_keys.scopes", "api_keys.selector", "api_keys.previous_selector"),
     *("api_keys.created_by", "api_keys.owner"),
+    *("actor_counts.actor", "voids.actor", "voids.created_by"),
     *("audit_log.by", "audit_log.action", "audit_log.subject"),
     *("batches.kind", "batches.actor", "decisions.id", "eligible_sets.actor"),
     *("connections.key", "connections.kind", "connections.created_by", "connections.rejection"),

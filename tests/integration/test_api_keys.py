@@ -11,8 +11,16 @@ from webapp.api.routes import every_operation
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 OPEN = {"healthz", "readyz", "openapi_document", "explain_problem"}
-PARTS = {"key": "spring", "decision_id": "d", "subject_id": "u", "key_id": "1", "name": "invalid"}
-PARTS |= {"connection": "mailer", "refusal_id": "1"}
+PARTS = {
+    "key": "spring",
+    "decision_id": "d",
+    "subject_id": "u",
+    "key_id": "1",
+    "void_id": "1",
+    "name": "invalid",
+    "connection": "mailer",
+    "refusal_id": "1",
+}
 
 
 def routes(app: Flask) -> list[tuple[str, str, str]]:

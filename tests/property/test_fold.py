@@ -133,6 +133,7 @@ def decided(
         np.ones(n, dtype=np.int64),
         np.array([r.started_at for r, _ in rows], dtype=np.float64).view(np.uint64),
         np.ones(n, dtype=np.bool_),
+        np.array([(r.arm + r.holdout) % 3 for r, _ in rows], dtype=np.int64),
     )
 
 
@@ -284,6 +285,8 @@ def test_folds_agree_with_a_rebuild_from_the_log(
         same(sums.statistic, again.statistic)
         same(sums.counts, again.counts)
         same_grounds(sums.inference, again.inference)
+        assert sums.senders.keys.tolist() == again.senders.keys.tolist()
+        same(sums.senders, again.senders)
         before = now
 
 

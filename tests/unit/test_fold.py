@@ -56,6 +56,7 @@ def decided(
         np.ones(n, dtype=np.int64),
         np.zeros(n, dtype=np.uint64),
         np.ones(n, dtype=np.bool_),
+        np.zeros(n, dtype=np.int64),
     )
 
 

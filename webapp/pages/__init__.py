@@ -44,6 +44,7 @@ def init(app: Flask, settings: Settings) -> None:
         segments,
         stop,
         uploads,
+        voids,
     )
     from webapp.pages.form import (  # noqa: F401, PLC0415
         forecasts,

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from bandits.actors import key_number
 from bandits.engine.active_policy import ActivePolicy
 from bandits.inference import lift_periods, periods
 from bandits.inference.late_rewards import DIFFERS, LIMIT, LateRewardSums
 from bandits.inference.sample_ratio import SampleRatio
+from bandits.inference.sender_checks import KeyCounts, SenderAlarm, sender_alarms
+from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
 from bandits.results import Drift, EligibleSetCount, Health, LateRewards, Split
-from bandits.store.values import DataQualityCounts
+from bandits.store.values import ExperimentRecord, ExperimentState
 
 _DIGITS = 12  # of a p-value: without any evidence it is 1, and not 1 but for rounding
 
@@ -18,17 +21,19 @@ _DIGITS = 12  # of a p-value: without any evidence it is 1, and not 1 but for ro
 def examine(  # noqa: PLR0913 - all that health is of
     active: ActivePolicy,
     inference: InferenceState,
-    data_quality: DataQualityCounts,
+    record: ExperimentRecord,
     resummed: float | None = None,
     *,
     levels: Drift,
     lifts: Drift,
+    senders: list[SenderAlarm],
     eligible_sets: Sequence[EligibleSetCount] = (),
 ) -> Health:
     """Check what could be wrong with an experiment's numbers; `resummed` as in `Health`.
 
-    What moved was tested before.
+    What moved, and senders, were tested before.
     """
+    data_quality = record.data_quality
     sent, complete = active.counts.sent.sum(), active.counts.complete.sum()
     closed = inference.arms.sends.sum() + inference.groups.sends[1]
     return Health(
@@ -51,8 +56,25 @@ def examine(  # noqa: PLR0913 - all that health is of
         lifts,
         resummed,
         0 if resummed is not None else round(inference.left_out.total),
+        record.voided or 0,
+        senders,
         list(eligible_sets),
     )
+
+
+def check_senders(state: ExperimentState) -> list[SenderAlarm]:
+    """Check each API key that sends for an experiment: `bandits.inference.sender_checks`."""
+    configuration, snapshot = state.record.configuration, state.snapshot
+    if snapshot is None:
+        return []
+    sums = SenderSums.load(snapshot.senders, len(configuration.arms))
+    counts = []
+    for actor in state.actors:
+        if key := key_number(actor.actor):
+            columns = (actor.chosen, actor.activated, actor.cancelled, actor.answered)
+            counts.append(KeyCounts(key, actor.first_at, *columns))
+    awaits = configuration.experiment.await_activation
+    return sender_alarms(sums, counts, awaits=awaits, now=snapshot.at)
 
 
 def least_floor(active: ActivePolicy, inference: InferenceState) -> float:

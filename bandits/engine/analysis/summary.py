@@ -15,6 +15,7 @@ from bandits.engine.analysis.receipts import label, moment
 from bandits.engine.arm_counts import ArmCounts
 from bandits.experiment import Slot
 from bandits.inference.intervals import guarantees
+from bandits.inference.sender_checks import SenderAlarm
 from bandits.inference.state import InferenceState
 from bandits.results import (
     ArmResult,
@@ -37,6 +38,7 @@ def summarise(  # noqa: PLR0913 - what results are made of, each from a source o
     statements: Statements,
     *,
     resummed: float | None = None,
+    senders: Sequence[SenderAlarm] = (),
     eligible_sets: Sequence[EligibleSetCount] = (),
 ) -> Results:
     """Assemble results of the newest sums, the shares, the findings and the history.
@@ -66,10 +68,11 @@ def summarise(  # noqa: PLR0913 - what results are made of, each from a source o
         examine(
             active,
             inference,
-            record.data_quality,
+            record,
             resummed,
             levels=analysis.levels_drift,
             lifts=analysis.lifts_drift,
+            senders=list(senders),
             eligible_sets=eligible_sets,
         ),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),

@@ -26,6 +26,7 @@ NEEDS = {
     "connections": "admin",
     "codes": "viewer",
     "confirm_remove_person": "admin",
+    "confirm_restore": "admin",
     "confirm_revoke_key": "manager",
     "confirm_rotate_key": "manager",
     "confirm_ship": "manager",
@@ -64,6 +65,7 @@ NEEDS = {
     "plan_csv": "manager",
     "plotly_script": None,
     "preview": "viewer",
+    "preview_void": "admin",
     "refused_event": "admin",
     "remove_person": "admin",
     "remove_upload": "manager",
@@ -71,6 +73,7 @@ NEEDS = {
     "reset_columns": "manager",
     "reset_password": "admin",
     "reset_password_form": "admin",
+    "restore_void": "admin",
     "resume_connection": "admin",
     "results_csv": "viewer",
     "results_json": "viewer",
@@ -99,6 +102,8 @@ NEEDS = {
     "typed_preview": "manager",
     "upload": "manager",
     "variant_preview": "viewer",
+    "void_deeds": "admin",
+    "voids": "admin",
 }
 RANKS = [None, "viewer", "manager", "admin"]
 PARTS = {
@@ -114,6 +119,7 @@ PARTS = {
     "slot": 0,
     "variant": 0,
     "key_id": 1,
+    "number": 1,
     "session_id": 1,
     "upload_id": "0123456789abcdef",
     "user_id": 999,

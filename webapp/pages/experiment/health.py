@@ -5,7 +5,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+from bandits.actors import actor_of
 from bandits.experiment import Experiment
+from bandits.inference.sender_checks import SenderAlarm
 from bandits.results import Health, Results
 from webapp.pages.experiment.labels import Measure
 from webapp.pages.formatting import actor_name, count, duration_text, percent, plural
@@ -25,11 +27,16 @@ WORDS: dict[Tone, str] = {
 
 
 class HealthCheck(Struct, frozen=True):
-    """One row: its tone, its title, and a sentence on its meaning and remedy."""
+    """One row: its tone, its title, and a sentence on its meaning and remedy.
+
+    Attributes:
+        actor: whose emails may have to be void; empty for the list of what is void already.
+    """
 
     tone: Tone
     title: str
     sentence: str
+    actor: str | None = None
 
     @property
     def word(self) -> str:
@@ -56,6 +63,8 @@ def health_checks(
         _early(health),
         _resummed(health),
         _left_out(health),
+        _voided(health),
+        *(_sender(alarm, labels, measure) for alarm in health.senders),
         _eligible_sets(health),
     ]
     if experiment.context:
@@ -86,6 +95,64 @@ def _left_out(health: Health) -> HealthCheck | None:
         " began to keep newer figures: events by name, the last seven days, the control group and"
         " what moved do not count them. Rates and comparisons of versions do.",
     )
+
+
+def _voided(health: Health) -> HealthCheck | None:
+    """Report emails that are void; None without any."""
+    if not health.voided:
+        return None
+    return HealthCheck(
+        "open",
+        f"{plural(health.voided, 'email')} void",
+        "Somebody decided that they do not count. They are in no figure of this page, and nothing"
+        " was learned from them.",
+        "",
+    )
+
+
+def _sender(alarm: SenderAlarm, labels: Sequence[str], measure: Measure) -> HealthCheck:
+    """Report a key whose emails are unlike its draws, or unlike those of the other keys."""
+    actor = actor_of("key", alarm.key)
+    name = actor_name(actor)
+    share, expected = percent(alarm.share), percent(alarm.expected)
+    emails = plural(alarm.emails, "email")
+    match alarm.check:
+        case "split":
+            title = f"{name} drops versions"
+            label = "one version" if alarm.arm is None else labels[alarm.arm]
+            sentence = (
+                f"{share} of its {emails} that count are {label}, where chance gave {expected}. It"
+                " cancels some versions, or never reports them as sent, so no comparison can be"
+                " trusted."
+            )
+        case "restricted":
+            title = f"{name} limits versions"
+            sentence = (
+                f"{share} of its {emails} could only be some of the versions. For other keys it is"
+                f" {expected}. That may be right for its recipients; if not, it steers what is"
+                " learned."
+            )
+        case "unanswered":
+            title = f"Hardly any {measure.events} for {name}"
+            sentence = (
+                f"{share} of its {emails} brought something, and {expected} of the others' did."
+                " Its emails may never be sent, or its results never be reported."
+            )
+        case "cancelled":
+            title = f"{name} cancels emails that were sent"
+            sentence = (
+                f"{share} of its {emails} that were cancelled had results before, so they had been"
+                " sent. Cancelling by results makes every comparison wrong."
+            )
+        case "never_activated":
+            title = f"{name} reports no email as sent"
+            sentence = (
+                f"It asked for {emails} and reported none of them as sent; other keys report"
+                f" {expected} of theirs."
+            )
+    remedy = " If the key was stolen, revoke it and void what it did."
+    tone: Tone = "wrong" if alarm.check in {"split", "cancelled"} else "watch"
+    return HealthCheck(tone, title[0].upper() + title[1:], sentence + remedy, actor)
 
 
 def _eligible_sets(health: Health) -> HealthCheck | None:

@@ -43,6 +43,8 @@ TITLES = {
     ("connection", "rotate"): "Given new secrets",
     ("key", "limit"): "Limit changed",
     ("draft", "remove"): "Draft ended",
+    ("experiment", "void"): "What a sender did voided",
+    ("experiment", "restore"): "What a sender did restored",
     ("experiment", "erase"): "A recipient's decisions erased",
     ("experiment", "configure"): "Set-up changed",
     ("experiment", "create"): "Created as a draft",

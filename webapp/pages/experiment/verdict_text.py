@@ -459,6 +459,7 @@ def _reset(context: VerdictContext) -> str:
         return ""
     why = {
         "erasure": "the data of a recipient was erased",
+        "void": "what a sender did was voided or restored",
         "lifts_move": "differences between versions changed over time",
     }
     return f"Findings before {day_text(reset.at, context.now)} were removed: {why[reset.reason]}."
