@@ -29,7 +29,7 @@ from storage.schema import (
 )
 from storage.snapshots import backlog
 from storage.snapshots.data_quality import COLUMNS, retain_counts
-from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
+from storage.snapshots.observations import IS_CANCELLED, LEARNABLE, Observations
 from storage.snapshots.resummations import lacks_sums, read_resummation
 from storage.snapshots.snapshots import newest_snapshot
 
@@ -93,7 +93,7 @@ class RetentionBatch:
     def learned(self) -> DecisionColumns:
         """Read the decisions that were learned from, as they were learned."""
         serials: list[int] = []
-        counted = LEARNABLE & ~is_cancelled() & _folded.is_not(None)
+        counted = LEARNABLE & ~IS_CANCELLED & _folded.is_not(None)
         query = select(decisions.c.serial).select_from(_JOINED).where(counted)
         for start in range(0, len(self._serials), _AT_ONCE):
             portion = self._serials[start : start + _AT_ONCE]

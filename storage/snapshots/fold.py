@@ -24,7 +24,7 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import astuple
-from sqlalchemy import ColumnElement, Select, TextClause, case, select, update
+from sqlalchemy import Column, Integer, Select, bindparam, case, select, update
 
 from bandits.array_types import FloatArray
 from bandits.store.values import (
@@ -50,7 +50,7 @@ from storage.schema import (
 from storage.snapshots import backlog
 from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.data_quality import COLUMNS, add_counts
-from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
+from storage.snapshots.observations import BEFORE, LEARNABLE, WAS_CANCELLED, Observations
 from storage.snapshots.resummations import read_resummation, save_resummation
 from storage.snapshots.snapshots import SqlHistoryReader, insert_snapshot
 
@@ -60,6 +60,22 @@ _counted = case((_waited, _activated.c.counted_version), else_=batches.c.counted
 _folded = case((_waited, _activated.c.folded_version), else_=batches.c.folded_version)
 
 
+def _from_start(*columns: Any) -> Select[Any]:
+    """Select columns of decisions to learn from, with the batches that may start them."""
+    joined = (
+        decisions.join(batches, batches.c.id == batch_of)
+        .outerjoin(activations, activations.c.decision == decisions.c.serial)
+        .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
+    )
+    return select(*columns).select_from(joined).where(LEARNABLE)
+
+
+def started_at_version(aggregate: Callable[[Any], Any]) -> Select[Any]:
+    """Select an aggregate of the versions that first counted decisions as sent."""
+    return _from_start(aggregate(_counted))
+
+
+_of_experiment = batches.c.experiment_id == bindparam("of_experiment")
 _BATCHES = select(
     batches.c.id,
     batches.c.kind,
@@ -70,12 +86,52 @@ _BATCHES = select(
 )
 
 
+def _first(*conditions: Any, order: Column[Any]) -> Select[Any]:
+    query = _BATCHES.where(_of_experiment, *conditions).order_by(order)
+    return query.limit(bindparam("most", type_=Integer))
+
+
+# Every fold runs these statements, so they are made once and get their values here.
+_UNCOUNTED = _first(NEW, order=batches.c.id)
+_MATURED = _first(
+    batches.c.counted_version.is_not(None),
+    batches.c.folded_version.is_(None),
+    batches.c.due_at <= bindparam("until"),
+    order=batches.c.due_at,
+)
+_CLOSING = _first(
+    batches.c.folded_version.is_not(None),
+    batches.c.closed_version.is_(None),
+    batches.c.created_at <= bindparam("until"),
+    order=batches.c.created_at,
+)
+_MARKS = {
+    mark: update(batches).values({mark: bindparam("of_version")})
+    for mark in ("counted_version", "folded_version", "closed_version")
+}
+_CANCELLED = _from_start(decisions.c.serial, _counted, _folded).join(
+    cancellations, cancellations.c.decision == decisions.c.serial
+)
+_REPORTED = (
+    _from_start(decisions.c.serial, _folded, events.c.metric)
+    .join(events, events.c.decision == decisions.c.serial)
+    .where(~events.c.late, _counted < BEFORE, ~WAS_CANCELLED)
+)
+_EXPIRING = select(batches.c.id, batches.c.kind).where(
+    _of_experiment,
+    batches.c.kind.in_(["choose", "activate"]),
+    batches.c.created_at >= bindparam("since"),
+    batches.c.created_at < bindparam("until"),
+    batches.c.folded_version < BEFORE,
+    batches.c.due_at.is_not(None),
+)
 _KEYS = (
     select(batches.c.configuration_version, batches.c.policy_version, decisions.c.eligible_set)
     .join_from(batches, decisions, of_batch(batches.c.id))
-    .where(LEARNABLE)
+    .where(LEARNABLE, _of_experiment, CHOSEN)
     .distinct()
 )
+_UNCOUNTED_KEYS = _KEYS.where(NEW)
 
 
 class _FoldSelection(Struct, frozen=True):
@@ -165,21 +221,19 @@ class SqlFold:
         """
         if self.record.configuration.policy.statistic.contextual:
             return ()
-        condition: ColumnElement[bool] | TextClause
+        of_experiment = {"of_experiment": self.record.id}
         if erasing:
-            condition = NEW
+            rows = self._transaction.execute(_UNCOUNTED_KEYS, of_experiment)
         else:
             waiting = [b.id for b in selection.at_once if b.kind == "choose"]
             if not waiting:
                 return ()
-            condition = self._transaction.is_any(batches.c.id, waiting)
-        query = _KEYS.where(batches.c.experiment_id == self.record.id, condition, CHOSEN)
-        rows = self._transaction.execute(query)
+            rows = self._transaction.execute_any(_KEYS, batches.c.id, waiting, of_experiment)
         return [(configuration, policy, kept or b"") for configuration, policy, kept in rows]
 
     def _select(self) -> _FoldSelection:
         """Select the batches that are due, as many as one fold takes."""
-        first = self._first(NEW, most=backlog.row_limit(self.record))
+        first = self._first(_UNCOUNTED, most=backlog.row_limit(self.record))
         uncounted = backlog.limit_origins(self._transaction, first) if first else first
         self.more = self.more or len(uncounted) < len(first)
         add_counts(self._transaction, self.record, uncounted)
@@ -193,31 +247,23 @@ class SqlFold:
                 entered_due.append(batch)
             else:
                 entered.append(batch)
-        matured = self._first(
-            batches.c.counted_version.is_not(None),
-            batches.c.folded_version.is_(None),
-            batches.c.due_at <= self._at,
-            order=batches.c.due_at,
-        )
-        closing = self._first(
-            batches.c.folded_version.is_not(None),
-            batches.c.closed_version.is_(None),
-            batches.c.created_at <= self._over,
-            order=batches.c.created_at,
-        )
+        matured = self._first(_MATURED, until=self._at)
+        closing = self._first(_CLOSING, until=self._over)
         return _FoldSelection(entered, entered_due, matured, closing, at_once)
 
     def _select_cancels(self, numbers: Sequence[int]) -> _FoldSelection:
-        query = _BATCHES.where(self._transaction.is_any(batches.c.id, numbers))
-        return _FoldSelection(at_once=self._transaction.execute(query).all())
+        return _FoldSelection(
+            at_once=self._transaction.execute_any(_BATCHES, batches.c.id, numbers).all()
+        )
 
     def _first(
-        self, *conditions: Any, order: Any = batches.c.id, most: int | None = None
+        self, query: Select[Any], *, until: float | None = None, most: int | None = None
     ) -> Sequence[NamedRow]:
         """Read the first batches, as many as a fold takes: `most` rows, where given."""
-        query = _BATCHES.where(batches.c.experiment_id == self.record.id, *conditions)
-        query = query.order_by(order).limit(backlog.MOST_BATCHES)
-        rows = self._transaction.execute(query).all()
+        values: dict[str, float] = {"of_experiment": self.record.id, "most": backlog.MOST_BATCHES}
+        if until is not None:
+            values["until"] = until
+        rows = self._transaction.execute(query, values).all()
         self.more = self.more or len(rows) == backlog.MOST_BATCHES
         limit = backlog.MOST_ROWS if most is None else most
         size = 0
@@ -238,9 +284,8 @@ class SqlFold:
         ):
             numbers = [batch.id for batch in chain(taken, selection.at_once)]
             if numbers:
-                condition = self._transaction.is_any(batches.c.id, numbers)
-                query = update(batches).where(condition)
-                self._transaction.execute(query.values({mark: self._version}))
+                version = {"of_version": self._version}
+                self._transaction.execute_any(_MARKS[mark], batches.c.id, numbers, version)
 
     def _read(self, selection: _FoldSelection) -> FoldIncrement:
         cancels = [batch.id for batch in selection.at_once if batch.kind == "cancel"]
@@ -271,11 +316,8 @@ class SqlFold:
         withdrawn: set[int] = set()
         removed: set[int] = set()
         if cancels:
-            query = _from_start(decisions.c.serial, _counted, _folded).join(
-                cancellations, cancellations.c.decision == decisions.c.serial
-            )
-            condition = self._transaction.is_any(cancellations.c.batch_id, cancels)
-            for serial, counted, folded in self._transaction.execute(query.where(condition)):
+            rows = self._transaction.execute_any(_CANCELLED, cancellations.c.batch_id, cancels)
+            for serial, counted, folded in rows:
                 if folded is not None and folded < self._version:
                     removed.add(serial)
                 elif counted is not None and counted < self._version:
@@ -293,13 +335,9 @@ class SqlFold:
         if not rewards:
             return corrected, reported
         declared = self.record.configuration.experiment.reward.metrics
-        query = _from_start(decisions.c.serial, _folded, events.c.metric).join(
-            events, events.c.decision == decisions.c.serial
-        )
-        of_batches = self._transaction.is_any(events.c.batch_id, rewards)
-        left = ~is_cancelled(counted_before=self._version)
-        sent = query.where(of_batches, ~events.c.late, _counted < self._version, left)
-        for serial, folded, metric in self._transaction.execute(sent):
+        before = {"before": self._version}
+        sent = self._transaction.execute_any(_REPORTED, events.c.batch_id, rewards, before)
+        for serial, folded, metric in sent:
             reported.add(serial)
             if folded is not None and folded < self._version and metric in declared:
                 corrected.add(serial)
@@ -310,27 +348,10 @@ class SqlFold:
         forgetting = self.record.configuration.experiment.forgetting
         if self.previous is None or forgetting is None or forgetting.window_seconds is None:
             return ()
-        query = select(batches.c.id, batches.c.kind).where(
-            batches.c.experiment_id == self.record.id,
-            batches.c.kind.in_(["choose", "activate"]),
-            batches.c.created_at >= self.previous.at - forgetting.window_seconds,
-            batches.c.created_at < self._at - forgetting.window_seconds,
-            batches.c.folded_version < self._version,
-            batches.c.due_at.is_not(None),
-        )
-        return self._transaction.execute(query).all()
-
-
-def started_at_version(aggregate: Callable[[Any], Any]) -> Select[Any]:
-    """Select an aggregate of the versions that first counted decisions as sent."""
-    return _from_start(aggregate(_counted))
-
-
-def _from_start(*columns: Any) -> Select[Any]:
-    """Select columns of decisions to learn from, with the batches that may start them."""
-    joined = (
-        decisions.join(batches, batches.c.id == batch_of)
-        .outerjoin(activations, activations.c.decision == decisions.c.serial)
-        .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
-    )
-    return select(*columns).select_from(joined).where(LEARNABLE)
+        values = {
+            "of_experiment": self.record.id,
+            "since": self.previous.at - forgetting.window_seconds,
+            "until": self._at - forgetting.window_seconds,
+            "before": self._version,
+        }
+        return self._transaction.execute(_EXPIRING, values).all()

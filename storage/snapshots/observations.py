@@ -4,8 +4,8 @@ Events and cancellations count once a fold has counted their batch: see `storage
 Fallbacks, and decisions made after the stop, are left out everywhere.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, cached_property
 from itertools import chain
 from typing import Any
 
@@ -18,6 +18,7 @@ from sqlalchemy import (
     Integer,
     Select,
     and_,
+    bindparam,
     exists,
     false,
     func,
@@ -46,6 +47,7 @@ _BATCHES_AT_ONCE = 5_000
 _ROWS_AT_ONCE = 10_000
 
 _Columns = Sequence[Sequence[Any]]
+_NONE: Mapping[str, Any] = {}
 
 LEARNABLE = ~decisions.c.fallback & ~decisions.c.shipped
 
@@ -54,17 +56,21 @@ _of_cancellation = batches.alias("of_cancellation")
 _of_event = batches.alias("of_event")
 
 
-def _counted(version: ColumnElement[int | None], before: int | None) -> ColumnElement[bool]:
-    return version.is_not(None) if before is None else version < before
+# Every fold runs these statements, so they are made once and get their values here.
+BEFORE = bindparam("before", type_=Integer)  # a version
+_EVER = (1 << 31) - 1  # above every version
 
 
-def is_cancelled(*, counted_before: int | None = None) -> ColumnElement[bool]:
-    """Return the condition that a decision's cancellation was counted, or before a version."""
+def _is_cancelled(counted: ColumnElement[bool]) -> ColumnElement[bool]:
     its_batch = _of_cancellation.c.id == cancellations.c.batch_id
     its_decision = cancellations.c.decision == decisions.c.serial
-    counted = _counted(_of_cancellation.c.counted_version, counted_before)
     joined = cancellations.join(_of_cancellation, its_batch)
     return exists().select_from(joined).where(its_decision, counted)
+
+
+# Conditions that a decision's cancellation was counted, and that it was before `BEFORE`.
+IS_CANCELLED = _is_cancelled(_of_cancellation.c.counted_version.is_not(None))
+WAS_CANCELLED = _is_cancelled(_of_cancellation.c.counted_version < BEFORE)
 
 
 # Of many rows: as the driver gives them, since to convert each costs more than to read it.
@@ -92,16 +98,23 @@ class _Queries(Struct, frozen=True):
         of_activation = activations.c.decision == decisions.c.serial
         started_in = func.coalesce(activations.c.batch_id, batch_of)
         return cls(
-            select(*columns).where(of_batch(batches.c.id), LEARNABLE),
+            select(*columns).where(of_batch(batches.c.id), LEARNABLE, ~WAS_CANCELLED),
             select(*columns, activations.c.batch_id)
             .join(activations, of_activation)
-            .where(LEARNABLE),
+            .where(LEARNABLE, ~WAS_CANCELLED),
             select(*columns, started_in).outerjoin_from(decisions, activations, of_activation),
         )
 
 
 _PLAIN = _Queries.of_columns(*_COLUMNS)
 _WITH_SUBJECTS = _Queries.of_columns(*_COLUMNS, _SUBJECT)
+
+
+@cache
+def _chosen_by_batch(kind: type[Transaction], chosen: Select[Any]) -> Select[Any]:
+    return kind.join_each(batches, [batches.c.id], chosen)
+
+
 _BATCHES = select(
     batches.c.created_at,
     func.coalesce(batches.c.configuration_version, 0),
@@ -118,7 +131,7 @@ _EVENTS = (
         _of_event.c.counted_version,
     )
     .join(_of_event, _of_event.c.id == events.c.batch_id)
-    .where(~events.c.late)
+    .where(~events.c.late, _of_event.c.counted_version < BEFORE)
 )
 
 
@@ -152,16 +165,14 @@ class Observations:
         """
         if not starts:
             return self._none
-        left = ~is_cancelled(counted_before=counted_before)
+        before = {"before": _EVER if counted_before is None else counted_before}
         chosen = [batch.id for batch in starts if batch.kind == "choose"]
-        rows = self._transaction.join_each(
-            batches, [batches.c.id], self._queries.chosen.where(left)
-        )
-        parts = self._read(rows, batches.c.id, chosen, _BATCHES_AT_ONCE)
+        query = _chosen_by_batch(type(self._transaction), self._queries.chosen)
+        parts = self._read(query, batches.c.id, chosen, _BATCHES_AT_ONCE, before)
         if len(chosen) < len(starts):
             activated = [batch.id for batch in starts if batch.kind != "choose"]
-            query = self._queries.activated.where(left)
-            parts += self._read(query, activations.c.batch_id, activated, _BATCHES_AT_ONCE)
+            query, column = self._queries.activated, activations.c.batch_id
+            parts += self._read(query, column, activated, _BATCHES_AT_ONCE, before)
         return self._with_events(parts, counted_before, None)
 
     def numbered(
@@ -265,18 +276,24 @@ class Observations:
             following = query.where(place > (rows[-1].created_at, rows[-1].id))
 
     def _read(
-        self, query: Select[Any], column: Column[int], values: Sequence[int], at_once: int
+        self,
+        query: Select[Any],
+        column: Column[int],
+        values: Sequence[int],
+        at_once: int,
+        parameters: Mapping[str, Any] = _NONE,
     ) -> list[_Columns]:
         """Read the rows whose column has one of many values, `at_once` in a statement, as columns.
 
         They are turned into columns some thousands at a time: all at once slow Python down.
         """
         parts: list[_Columns] = []
+        statement = self._transaction.where_any(query, column)
         for start in range(0, len(values), at_once):
-            condition = self._transaction.is_any(column, values[start : start + at_once])
-            result = self._transaction.execute(query.where(condition))
-            while rows := result.fetchmany(_ROWS_AT_ONCE):
-                parts.append(tuple(zip(*rows, strict=True)))
+            packed = self._transaction.pack(values[start : start + at_once])
+            given = {"values": packed, **parameters}
+            portions = self._transaction.plain_portions(statement, given, _ROWS_AT_ONCE)
+            parts += (tuple(zip(*rows, strict=True)) for rows in portions)
         return parts
 
     def _with_events(
@@ -356,11 +373,12 @@ class Observations:
         Activations have neither configuration nor snapshot: 0; what is open or not learned is NaN.
         """
         distinct, places = np.unique(numbers, return_inverse=True)
+        statement = self._transaction.where_any(_BATCHES, batches.c.id)
         rows: list[Any] = []
         for start in range(0, len(distinct), _BATCHES_AT_ONCE):
             portion = distinct[start : start + _BATCHES_AT_ONCE].tolist()
-            condition = self._transaction.is_any(batches.c.id, portion)
-            rows += self._transaction.fetch_plain(_BATCHES.where(condition))
+            packed = {"values": self._transaction.pack(portion)}
+            rows += self._transaction.fetch_plain(statement, packed)
         return np.array(rows, dtype=np.float64).reshape(-1, 5)[places]
 
     def _contexts(self, packed: Sequence[bytes | None]) -> FloatArray:
@@ -377,9 +395,8 @@ class Observations:
 
     def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
         """Return row, name, value, time and counting version of each event of these decisions."""
-        counted = _counted(_of_event.c.counted_version, counted_before)
-        query = _EVENTS.where(counted)
-        parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
+        before = {"before": _EVER if counted_before is None else counted_before}
+        parts = self._read(_EVENTS, events.c.decision, serials.tolist(), PORTION, before)
         columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
         event_serials, names, values, times, versions = columns if parts else ([], [], [], [], [])
         order = np.argsort(serials)
