@@ -123,11 +123,11 @@ class AipwSums:
 
         weights = 1 / propensities
         rewarded = np.flatnonzero(rewards)  # the others add 0 to Σ R and Σ R²
-        every = cells, rewards, weights
-        some = cells[:, rewarded], rewards[rewarded], weights[rewarded]
+        columns = cells, rewards, weights
+        rewarded_columns = cells[:, rewarded], rewards[rewarded], weights[rewarded]
         powers = [
             total(of_cells, r**i * w**j)
-            for i, (of_cells, r, w) in enumerate((every, some, some))
+            for i, (of_cells, r, w) in enumerate((columns, rewarded_columns, rewarded_columns))
             for j in range(POWERS)
         ]
         shape = (n_segments, n_sets, POWERS, POWERS, n_arms)

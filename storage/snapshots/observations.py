@@ -291,8 +291,8 @@ class Observations:
         statement = self._transaction.where_any(query, column)
         for start in range(0, len(values), at_once):
             packed = self._transaction.pack(values[start : start + at_once])
-            given = {"values": packed, **parameters}
-            portions = self._transaction.plain_portions(statement, given, _ROWS_AT_ONCE)
+            bound = {"values": packed, **parameters}
+            portions = self._transaction.plain_portions(statement, bound, _ROWS_AT_ONCE)
             parts += (tuple(zip(*rows, strict=True)) for rows in portions)
         return parts
 
