@@ -58,7 +58,6 @@ _of_event = batches.alias("of_event")
 
 # Every fold runs these statements, so they are made once and get their values here.
 BEFORE = bindparam("before", type_=Integer)  # a version
-_EVER = (1 << 31) - 1  # above every version
 
 
 def _is_cancelled(counted: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -93,21 +92,26 @@ class _Queries(Struct, frozen=True):
     numbered: Select[Any]
 
     @classmethod
-    def of_columns(cls, *columns: ColumnElement[Any]) -> "_Queries":
-        """Make the queries that read these columns."""
+    def of_columns(cls, cancelled: ColumnElement[bool], *columns: ColumnElement[Any]) -> "_Queries":
+        """Make the queries that read these columns, two of them of what is not cancelled."""
         of_activation = activations.c.decision == decisions.c.serial
         started_in = func.coalesce(activations.c.batch_id, batch_of)
         return cls(
-            select(*columns).where(of_batch(batches.c.id), LEARNABLE, ~WAS_CANCELLED),
+            select(*columns).where(of_batch(batches.c.id), LEARNABLE, ~cancelled),
             select(*columns, activations.c.batch_id)
             .join(activations, of_activation)
-            .where(LEARNABLE, ~WAS_CANCELLED),
+            .where(LEARNABLE, ~cancelled),
             select(*columns, started_in).outerjoin_from(decisions, activations, of_activation),
         )
 
 
-_PLAIN = _Queries.of_columns(*_COLUMNS)
-_WITH_SUBJECTS = _Queries.of_columns(*_COLUMNS, _SUBJECT)
+_QUERIES = {  # by whether subjects are read, and whether only what was before a version counts
+    (grouped, earlier): _Queries.of_columns(
+        WAS_CANCELLED if earlier else IS_CANCELLED, *_COLUMNS, *([_SUBJECT] if grouped else [])
+    )
+    for grouped in (False, True)
+    for earlier in (False, True)
+}
 
 
 @cache
@@ -131,7 +135,7 @@ _EVENTS = (
         _of_event.c.counted_version,
     )
     .join(_of_event, _of_event.c.id == events.c.batch_id)
-    .where(~events.c.late, _of_event.c.counted_version < BEFORE)
+    .where(~events.c.late, _of_event.c.counted_version.is_not(None))
 )
 
 
@@ -152,7 +156,7 @@ class Observations:
         self._transaction = transaction
         self._record = record
         self._grouped = record.configuration.experiment.holdout > 0
-        self._queries = _WITH_SUBJECTS if self._grouped else _PLAIN
+        self._queries = _QUERIES[self._grouped, False]
 
     def started_by(
         self, starts: Sequence[NamedRow], *, counted_before: int | None = None
@@ -165,13 +169,14 @@ class Observations:
         """
         if not starts:
             return self._none
-        before = {"before": _EVER if counted_before is None else counted_before}
+        before = _NONE if counted_before is None else {"before": counted_before}
+        queries = _QUERIES[self._grouped, counted_before is not None]
         chosen = [batch.id for batch in starts if batch.kind == "choose"]
-        query = _chosen_by_batch(type(self._transaction), self._queries.chosen)
+        query = _chosen_by_batch(type(self._transaction), queries.chosen)
         parts = self._read(query, batches.c.id, chosen, _BATCHES_AT_ONCE, before)
         if len(chosen) < len(starts):
             activated = [batch.id for batch in starts if batch.kind != "choose"]
-            query, column = self._queries.activated, activations.c.batch_id
+            query, column = queries.activated, activations.c.batch_id
             parts += self._read(query, column, activated, _BATCHES_AT_ONCE, before)
         return self._with_events(parts, counted_before, None)
 
@@ -395,17 +400,22 @@ class Observations:
 
     def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
         """Return row, name, value, time and counting version of each event of these decisions."""
-        before = {"before": _EVER if counted_before is None else counted_before}
-        parts = self._read(_EVENTS, events.c.decision, serials.tolist(), PORTION, before)
+        parts = self._read(_EVENTS, events.c.decision, serials.tolist(), PORTION)
         columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
         event_serials, names, values, times, versions = columns if parts else ([], [], [], [], [])
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
         places = np.searchsorted(serials, of_decision, sorter=order)
-        return (
+        event_columns = (
             order[places],
             np.array(list(map(self._event_positions.__getitem__, names)), dtype=np.int64),
             np.array(values, dtype=np.float64),
             np.array(times, dtype=np.float64),
             np.array(versions, dtype=np.int64),
         )
+        if counted_before is None:
+            return event_columns
+        # Not in the statement: where PostgreSQL guesses that few batches are earlier, it reads all
+        # of their events, and compares each with every decision.
+        earlier = event_columns[-1] < counted_before
+        return tuple(column[earlier] for column in event_columns)
