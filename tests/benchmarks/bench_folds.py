@@ -58,7 +58,9 @@ class World(Struct, frozen=True):
     least_ratio: float
 
 
-DAILY = World("folds of 200 emails sent, 200 learned and 200 closed", 200, 6, 5, 3, (2, 4, 5), 0.0)
+DAILY = World(
+    "folds of 200 emails sent, 200 learned and 200 closed", 200, 6, 5, 3, (2, 4, 5), 0.033
+)
 CLOSING = World("folds that only close 2,000 emails", 2_000, 1, 2, 2, (0,), 0.13)
 
 
