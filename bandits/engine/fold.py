@@ -24,7 +24,7 @@ def _no_pause() -> None:
     """Go on at once."""
 
 
-def _nothing(_record: ExperimentRecord, _snapshot: Snapshot) -> None:
+def _nothing(_record: ExperimentRecord, _snapshot: Snapshot, _inference: InferenceState) -> None:
     """Conclude nothing."""
 
 
@@ -34,19 +34,19 @@ def fold(
     *,
     now: float,
     between: Callable[[], object] = _no_pause,
-    conclude: Callable[[ExperimentRecord, Snapshot], object] = _nothing,
+    conclude: Callable[[ExperimentRecord, Snapshot, InferenceState], object] = _nothing,
 ) -> Snapshot | None:
     """Fold what is due by `now`, exactly once; return the newest snapshot, None if nothing changed.
 
     A long backlog takes several folds; `between` is called between them, to let others write.
-    `conclude` is called once, when all is committed, unless the snapshot's sums of inference lack
-    decisions.
+    `conclude` is called once with the snapshot and its sums of inference, when all is committed,
+    unless these lack decisions.
 
     Raises:
         NotFound: there is no experiment of this key.
         Unavailable: the store cannot record; nothing changed.
     """
-    newest: Snapshot | None = None
+    newest: tuple[Snapshot, InferenceState] | None = None
     while True:
         with store.snapshots.fold(key, now=now) as folding:
             newest = take_in(folding, now) or newest
@@ -54,9 +54,13 @@ def fold(
         if not more:
             break
         between()
-    if newest is not None and not _is_resumming(folding):
-        conclude(structs.replace(folding.record, learned_version=newest.version), newest)
-    return newest
+    if newest is None:
+        return None
+    snapshot, inference = newest
+    if not _is_resumming(folding):
+        record = structs.replace(folding.record, learned_version=snapshot.version)
+        conclude(record, snapshot, inference)
+    return snapshot
 
 
 def _is_resumming(folding: Fold) -> bool:
@@ -66,27 +70,37 @@ def _is_resumming(folding: Fold) -> bool:
     return older or folding.resummation is not None
 
 
-def take_in(folding: Fold, now: float) -> Snapshot | None:
-    """Fold the increment that is due into a snapshot, and save it; None where nothing changed."""
+def take_in(folding: Fold, now: float) -> tuple[Snapshot, InferenceState] | None:
+    """Fold the increment that is due into a snapshot, and save it; None where nothing changed.
+
+    Returns:
+        The snapshot, and its sums of inference as they are before they are serialised.
+    """
     previous = folding.previous
     at = now if previous is None else max(now, previous.at)  # a clock may step back
     builder = SumsBuilder(folding.record, folding.history, at, recording=True)
     for key in folding.unstarted:
         builder.allocations.allocation(*key)
-    snapshot = None
+    taken = None
     if folding.due is not None:
-        snapshot = _next_snapshot(folding, builder, folding.due, at)
+        sums = _next_sums(folding, builder, folding.due)
+        snapshot = _next_snapshot(folding, sums, folding.due, at)
         folding.save(snapshot, _resummed(folding, builder, folding.due))
+        taken = snapshot, sums.inference
     if builder.allocations.derived:
         folding.save_allocations(builder.allocations.derived)
-    return snapshot
+    return taken
 
 
-def _next_snapshot(folding: Fold, builder: SumsBuilder, due: FoldIncrement, at: float) -> Snapshot:
-    record, previous = folding.record, folding.previous
-    sums = add_increment(builder, builder.load(previous), due)
+def _next_sums(folding: Fold, builder: SumsBuilder, due: FoldIncrement) -> Sums:
+    sums = add_increment(builder, builder.load(folding.previous), due)
     if not builder.invertible:
         sums = replace(sums, statistic=builder.fit(folding.learned()))
+    return sums
+
+
+def _next_snapshot(folding: Fold, sums: Sums, due: FoldIncrement, at: float) -> Snapshot:
+    record, previous = folding.record, folding.previous
     version = 1 if previous is None else previous.version + 1
     upcoming = len(due.entered) + len(due.entered_due)
     if upcoming == 0 and previous is not None:

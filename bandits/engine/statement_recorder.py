@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from bandits.engine.active_policy import ActivePolicyCache
 from bandits.engine.analysis.conclusions import claims
 from bandits.engine.analysis.findings import Analysis
-from bandits.engine.sums import load_inference_state
+from bandits.inference.state import InferenceState
 from bandits.store import Store
 from bandits.store.values import ExperimentRecord, Snapshot
 from bandits.verdict import Statement, Statements, StatementsReset
@@ -24,18 +24,20 @@ class StatementRecorder:
         self._policies = policies
         self._recorded_at: dict[str, float] = {}
 
-    def record(self, record: ExperimentRecord, snapshot: Snapshot) -> None:
+    def record(
+        self, record: ExperimentRecord, snapshot: Snapshot, inference: InferenceState
+    ) -> None:
         """Record what holds as of a snapshot, unless that was done a short while ago.
 
         Args:
             record: the experiment, as of the snapshot.
             snapshot: the newest, over all decisions that are counted.
+            inference: its sums.
         """
         key, now = record.key, snapshot.at
         if now - self._recorded_at.get(key, -_EVERY_SECONDS) < _EVERY_SECONDS:
             return
         self._recorded_at[key] = now
-        inference = load_inference_state(record.configuration, snapshot)
         if not inference.arms.sends.any():
             return  # nothing is claimed before a decision has closed
         analysis = Analysis(self._policies.newest(record, snapshot), inference)

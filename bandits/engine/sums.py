@@ -8,7 +8,7 @@ import numpy as np
 from msgspec import Struct
 
 from bandits.additive import Additive
-from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray, distinct_places
 from bandits.engine.active_policy import ActivePolicy, load_statistic
 from bandits.engine.allocation_reader import AllocationReader
 from bandits.engine.arm_counts import ArmCounts
@@ -131,7 +131,7 @@ def measure_rewards(configuration: Configuration, decisions: DecisionColumns) ->
 def measure_events(rule: RewardRule, decisions: DecisionColumns) -> dict[str, EventValues]:
     """Aggregate the events of decisions, declared and listed, by the names that occurred."""
     measured = {}
-    for position in np.unique(decisions.event_metrics).tolist():
+    for position in np.flatnonzero(np.bincount(decisions.event_metrics)).tolist():
         name = rule.event_names[position]
         metric = rule.event(name)
         of_name = decisions.event_metrics == position
@@ -227,6 +227,7 @@ class EvidenceBuilder:
         self.zeros = InferenceState.zeros(self._n_arms, self._segmentation.size)
         self._last: tuple[DecisionColumns, _Origins] | None = None
         self._last_ratios: tuple[DecisionColumns, dict[int, SampleRatio]] | None = None
+        self._measured: tuple[DecisionColumns, dict[str, EventValues]] | None = None
 
     def sum_sent(self, decisions: DecisionColumns) -> InferenceState:
         """Sum decisions as sent, against the probabilities that they were drawn from.
@@ -299,20 +300,26 @@ class EvidenceBuilder:
 
     def _events_so_far(self, decisions: DecisionColumns) -> EventSums:
         groups = self._groups_of(decisions)
-        return EventSums.from_sent(groups, measure_events(self._rule, decisions), self._n_arms)
+        return EventSums.from_sent(groups, self._events(decisions), self._n_arms)
 
     def _events_closed(self, decisions: DecisionColumns, strata: "_Strata") -> EventSums:
         """Sum the events of closed decisions, over those that are in the sums by arm."""
         over = decisions.closed
         events = {
             name: EventValues(event.values[over], event.times[over], valued=event.valued)
-            for name, event in measure_events(self._rule, decisions).items()
+            for name, event in self._events(decisions).items()
         }
         propensities = np.maximum(decisions.propensities[over], _LEAST)
         groups = self._groups_of(decisions)[over]
         return EventSums.from_closed(
             strata.eligible, strata.sets[over], groups, propensities, events
         )
+
+    def _events(self, decisions: DecisionColumns) -> dict[str, EventValues]:
+        """Aggregate the events of n decisions, kept for their sums so far and of closed ones."""
+        if self._measured is None or self._measured[0] is not decisions:
+            self._measured = (decisions, measure_events(self._rule, decisions))
+        return self._measured[1]
 
     def _groups_of(self, decisions: DecisionColumns) -> IntArray:
         """Return the arm of each decision, or K where it was held out, (n,)."""
@@ -541,10 +548,13 @@ def _origins_of(decisions: DecisionColumns) -> "_Origins":
     first, numbers = np.arange(min(len(sets), 1)), np.zeros(len(sets), dtype=np.int64)
     if varying:
         for column in varying:
-            values, codes = np.unique(column, return_inverse=True)
+            values, codes = distinct_places(column)
             numbers = numbers * len(values) + codes
-        _, first, codes = np.unique(numbers, return_index=True, return_inverse=True)
-        numbers = np.argsort(np.argsort(first))[codes]
+        if len(varying) > 1:
+            values, numbers = np.unique(numbers, return_inverse=True)
+        first = np.zeros(len(values), dtype=np.int64)
+        first[numbers[::-1]] = np.arange(len(numbers))[::-1]  # what is assigned last stays
+        numbers = np.argsort(np.argsort(first))[numbers]
     versions = (decisions.configuration_versions, decisions.policy_versions)
     keys = [(int(versions[0][i]), int(versions[1][i]), sets[i]) for i in np.sort(first).tolist()]
     return _Origins(keys, numbers)

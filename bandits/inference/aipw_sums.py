@@ -115,20 +115,27 @@ class AipwSums:
         size = n_sets * n_arms
         cells = segments * size + (strata * n_arms + arms)
 
-        def total(values: FloatArray) -> FloatArray:
+        def total(cells: IntArray, values: FloatArray) -> FloatArray:
             sums = np.zeros(n_segments * size)
             for cells_of_feature in cells:
                 sums += np.bincount(cells_of_feature, values, n_segments * size)
             return sums.reshape(n_segments, n_sets, n_arms)
 
         weights = 1 / propensities
-        powers = [total(rewards**i * weights**j) for i in range(POWERS) for j in range(POWERS)]
+        rewarded = np.flatnonzero(rewards)  # the others add 0 to Σ R and Σ R²
+        columns = cells, rewards, weights
+        rewarded_columns = cells[:, rewarded], rewards[rewarded], weights[rewarded]
+        powers = [
+            total(of_cells, r**i * w**j)
+            for i, (of_cells, r, w) in enumerate((columns, rewarded_columns, rewarded_columns))
+            for j in range(POWERS)
+        ]
         shape = (n_segments, n_sets, POWERS, POWERS, n_arms)
-        conversions = rewards != 0 if earned is None else earned
+        converted = np.flatnonzero(rewards if earned is None else earned)
         return _canonical(
             eligible,
             np.stack(powers, axis=2).reshape(shape),
-            total(conversions.astype(np.float64)),
+            total(cells[:, converted], np.ones(len(converted))),
         )
 
     def __add__(self, other: "AipwSums") -> "AipwSums":

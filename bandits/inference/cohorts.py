@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray, distinct_places
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,8 +44,8 @@ class CohortCounts:
         cls, sets: BoolArray, requested: BoolArray, strata: IntArray, periods: IntArray
     ) -> "CohortCounts":
         """Count n decisions, each of its set and its period, (n,) both."""
-        numbers, rows = np.unique(periods, return_inverse=True)
-        cells = rows.reshape(-1) * len(sets) + strata
+        numbers, rows = distinct_places(periods)
+        cells = rows * len(sets) + strata
         counts = np.bincount(cells, minlength=len(numbers) * len(sets)).astype(np.float64)
         return _canonical(sets, requested, numbers, counts.reshape(len(numbers), len(sets)))
 

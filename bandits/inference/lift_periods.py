@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr
 
-from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray, distinct_places
 from bandits.inference.aipw_sums import ratio
 from bandits.inference.periods import (
     FEWEST_EVENTS,
@@ -81,11 +81,11 @@ class LiftPeriodSums(ByPeriod):
                 the recipient, 1 for those that could.
             control: the arm to compare with.
         """
-        periods, place = np.unique(numbers, return_inverse=True)
+        periods, place = distinct_places(numbers)
         n_sets, n_arms = shares.shape
         own, of_control = _overlap(shares, control)
         weights = own[strata, arms] * scales
-        cells = place.reshape(-1) * n_arms + arms
+        cells = place * n_arms + arms
         counted = ((weights > 0) | (arms == control)).astype(np.float64)
         size = len(periods) * n_arms
         by_arm = [
@@ -93,7 +93,7 @@ class LiftPeriodSums(ByPeriod):
             for w in (counted, weights, weights * rewards, weights**2)
         ]
         rows = np.flatnonzero(arms == control)
-        cells, size = place.reshape(-1)[rows] * n_sets + strata[rows], len(periods) * n_sets
+        cells, size = place[rows] * n_sets + strata[rows], len(periods) * n_sets
         s, r = scales[rows], rewards[rows]
         of_sets = [np.bincount(cells, w, size).reshape(-1, n_sets) for w in (s, s * r, s**2)]
         powers = (of_control, of_control, of_control**2)

@@ -16,7 +16,7 @@ from typing import ClassVar, Self
 import msgspec
 import numpy as np
 
-from bandits.array_types import FloatArray, IntArray
+from bandits.array_types import FloatArray, IntArray, distinct_places
 
 LEVEL = 0.02  # 1 / the evidence that is found; at 100 looks at most .008 of steady campaigns do
 FEWEST_EVENTS = 20.0  # of an arm, below which the normal approximation is not trusted
@@ -298,8 +298,8 @@ class PeriodSums(ByPeriod):
         cls, numbers: IntArray, arms: IntArray, rewards: FloatArray, n_arms: int
     ) -> "PeriodSums":
         """Sum n decisions: the period of each, its arm and its reward, (n,) each."""
-        periods, place = np.unique(numbers, return_inverse=True)
-        cells = place.reshape(-1) * n_arms + arms
+        periods, place = distinct_places(numbers)
+        cells = place * n_arms + arms
         size = len(periods) * n_arms
         sums = [np.bincount(cells, w, size) for w in (np.ones(len(arms)), rewards, rewards**2)]
         return cls(

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.array_types import BoolArray, FloatArray, IntArray, distinct_places
 from bandits.inference.aipw_sums import AipwSums
 
 DAY = 86_400.0
@@ -124,8 +124,10 @@ def sum_by_day(columns: Any, days: IntArray, first: int) -> tuple[AipwSums, Rece
         first: the first day that is kept apart.
     """
     *decisions, earned = columns
-    recent = np.unique(days[days >= first])
-    slots = np.where(days >= first, np.searchsorted(recent, days), len(recent))
+    slots = np.full(len(days), -1)
+    late = days >= first
+    recent, slots[late] = distinct_places(days[late])
+    slots[~late] = len(recent)
     sums = AipwSums.by_segment(
         *decisions, segments=slots[None], n_segments=len(recent) + 1, earned=earned
     )

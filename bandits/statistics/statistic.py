@@ -96,6 +96,8 @@ class NoPending(Additive):
 def pad_arms(array: FloatArray, n_arms: int, axis: int) -> FloatArray:
     """Append zeros along the arm axis until it has `n_arms`."""
     missing = n_arms - array.shape[axis]
+    if not missing:
+        return array
     widths = [(0, 0)] * array.ndim
     widths[axis] = (0, missing)
     return np.pad(array, widths)

@@ -1,6 +1,7 @@
 """Databases: SQLite and PostgreSQL behind one interface, opened by a URL."""
 
 from storage.databases.database import (
+    STATEMENTS_KEPT,
     BulkInsert,
     Database,
     NamedRow,
@@ -15,6 +16,7 @@ from storage.databases.sqlite import Sqlite
 from storage.settings import parse_database_url
 
 __all__ = [
+    "STATEMENTS_KEPT",
     "BulkInsert",
     "Database",
     "NamedRow",

@@ -10,10 +10,12 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    CursorResult,
     Engine,
     Executable,
     Select,
     Table,
+    Update,
     insert,
 )
 from sqlalchemy.exc import (
@@ -37,6 +39,8 @@ NamedRow = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attrib
 # was looked up a moment ago has been erased.
 _TO_REPEAT = ("40001", "40P01", "23503")
 _ATTEMPTS = 5
+_NONE: Mapping[str, Any] = {}
+STATEMENTS_KEPT = 256  # statements that are made once, of each kind
 
 
 class SerializationConflict(Unavailable):
@@ -103,6 +107,15 @@ class Transaction(ABC):
         result.close()
         return rows
 
+    def plain_portions(
+        self, query: Executable, values: Mapping[str, Any], size: int
+    ) -> Iterator[list[Row]]:
+        """Run a statement; give its rows as `fetch_plain` does, so many at a time."""
+        result = self.connection.execute(query, values)
+        while rows := cast("list[Row]", result.cursor.fetchmany(size)):
+            yield rows
+        result.close()
+
     @abstractmethod
     def lock(self, name: str, *, shared: bool = False) -> None:
         """Wait until no other transaction holds the lock `name`, and hold it to the end.
@@ -114,6 +127,28 @@ class Transaction(ABC):
     def is_any(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Return the condition that a column equals one of many values."""
 
+    def execute_any(
+        self,
+        statement: Select[Any] | Update,
+        column: Column[Any],
+        values: Sequence[Any],
+        parameters: Mapping[str, Any] = _NONE,
+    ) -> CursorResult[*tuple[Any, ...]]:
+        """Run a statement that is kept, where a column equals one of many values."""
+        packed = {"values": self.pack(values), **parameters}
+        return self.execute(self.where_any(statement, column), packed)
+
+    @abstractmethod
+    def where_any(self, statement: Select[Any] | Update, column: Column[Any]) -> Executable:
+        """Return a statement where a column equals one of the values in the parameter ``values``.
+
+        It is made once for each statement that is kept; see `pack`.
+        """
+
+    @abstractmethod
+    def pack(self, values: Sequence[Any]) -> str:
+        """Pack many values into the parameter ``values`` of `where_any`."""
+
     @abstractmethod
     def count(self, column: Column[Any], values: Sequence[Any]) -> int:
         """Count the rows whose column equals one of many distinct values."""
@@ -124,10 +159,9 @@ class Transaction(ABC):
     ) -> list[int]:
         """Return, for each of many values of a unique column, the row's number, or 0."""
 
+    @staticmethod
     @abstractmethod
-    def join_each(
-        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
-    ) -> Select[Any]:
+    def join_each(outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]) -> Select[Any]:
         """Select `rows`, which refer to `outer`, for each row of that, with `columns` of it behind.
 
         The outer table is gone through first, whatever a planner guesses of its size: it cannot

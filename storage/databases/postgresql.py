@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -16,9 +16,11 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Executable,
     Select,
     Table,
     Text,
+    Update,
     any_,
     bindparam,
     cast,
@@ -37,11 +39,19 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from bandits.errors import InvalidInput
-from storage.databases.database import BulkInsert, Row, Transaction, translate_errors
+from storage.databases.database import (
+    STATEMENTS_KEPT,
+    BulkInsert,
+    Row,
+    Transaction,
+    translate_errors,
+)
 
 _FEW = 200  # rows that are sent as one JSON text sooner than copied
 _MISSING = ("42P01", "42703")  # undefined_table and undefined_column
 LOCK_SECONDS = 10.0  # to wait for what another transaction holds
+_LOCK = text("SELECT pg_advisory_xact_lock(:number)")
+_LOCK_SHARED = text("SELECT pg_advisory_xact_lock_shared(:number)")
 
 
 class Postgresql:
@@ -148,12 +158,19 @@ class _PostgresqlTransaction(Transaction):
         """Wait for the advisory lock `name` and hold it until the transaction ends."""
         digest = blake2b(name.encode(), digest_size=8).digest()
         number = int.from_bytes(digest, "big", signed=True)
-        function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        self.execute(text(f"SELECT {function}(:number)"), {"number": number})
+        self.execute(_LOCK_SHARED if shared else _LOCK, {"number": number})
 
     def is_any(self, column: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
         """Return the condition that a column equals one of many values."""
         return _is_any(column, literal(_array(values), Text()))
+
+    def where_any(self, statement: Select[Any] | Update, column: Column[Any]) -> Executable:
+        """Return a statement where a column equals one of the values in ``values``, made once."""
+        return _where_any(statement, column)
+
+    def pack(self, values: Sequence[Any]) -> str:
+        """Pack many values into the parameter ``values``."""
+        return _array(values)
 
     def count(self, column: Column[Any], values: Sequence[Any]) -> int:
         """Count the rows whose column equals one of many distinct values."""
@@ -168,9 +185,8 @@ class _PostgresqlTransaction(Transaction):
         numbers: dict[Any, int] = dict(rows)
         return [numbers.get(value, 0) for value in values]
 
-    def join_each(
-        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
-    ) -> Select[Any]:
+    @staticmethod
+    def join_each(outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]) -> Select[Any]:
         """Join laterally; the offset keeps the planner from turning it round."""
         lateral = rows.offset(literal_column("0")).lateral()
         return select(*lateral.c, *columns).select_from(outer).join(lateral, true())
@@ -236,6 +252,11 @@ def _append_sql(statement: BulkInsert) -> str:
 def _is_any(column: Column[Any], packed: BindParameter[str]) -> ColumnElement[bool]:
     element = Text() if isinstance(column.type, Text) else BigInteger()
     return column == any_(cast(packed, ARRAY(element)))
+
+
+@lru_cache(STATEMENTS_KEPT)
+def _where_any(statement: Select[Any] | Update, column: Column[Any]) -> Executable:
+    return statement.where(_is_any(column, bindparam("values", type_=Text())))
 
 
 @cache

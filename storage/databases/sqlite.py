@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -19,10 +19,12 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Executable,
     Select,
     Table,
     TableValuedAlias,
     Text,
+    Update,
     bindparam,
     create_engine,
     event,
@@ -36,7 +38,13 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from bandits.errors import NoDatabase, Unavailable
-from storage.databases.database import BulkInsert, Row, Transaction, translate_errors
+from storage.databases.database import (
+    STATEMENTS_KEPT,
+    BulkInsert,
+    Row,
+    Transaction,
+    translate_errors,
+)
 from storage.private_files import create_private, make_private
 from storage.schema import metadata
 
@@ -164,6 +172,14 @@ class _SqliteTransaction(Transaction):
         values_table = func.json_each(_pack(values)).table_valued("value")
         return column.in_(select(values_table.c.value))
 
+    def where_any(self, statement: Select[Any] | Update, column: Column[Any]) -> Executable:
+        """Return a statement where a column equals one of the values in ``values``, made once."""
+        return _where_any(statement, column)
+
+    def pack(self, values: Sequence[Any]) -> str:
+        """Pack many values into the parameter ``values``."""
+        return _pack(values)
+
     def count(self, column: Column[Any], values: Sequence[Any]) -> int:
         """Look the rows up for one value after the other, where `in` sorts the values before."""
         count: int = self.execute(_count_query(column), {"values": _pack(values)}).scalar_one()
@@ -179,9 +195,8 @@ class _SqliteTransaction(Transaction):
             numbers[place] = row_number
         return numbers
 
-    def join_each(
-        self, outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]
-    ) -> Select[Any]:
+    @staticmethod
+    def join_each(outer: Table, columns: Sequence[Column[Any]], rows: Select[Any]) -> Select[Any]:
         """Join: SQLite looks the rows up for each of the outer ones, by their index."""
         return rows.add_columns(*columns).select_from(outer)
 
@@ -272,6 +287,11 @@ def _pack(values: Sequence[Any]) -> str:
 def _unpacked() -> TableValuedAlias:
     """Return the table of the packed parameter ``values``: each ``value`` with its place, `key`."""
     return func.json_each(bindparam("values", type_=Text())).table_valued("key", "value")
+
+
+@lru_cache(STATEMENTS_KEPT)
+def _where_any(statement: Select[Any] | Update, column: Column[Any]) -> Executable:
+    return statement.where(column.in_(select(_unpacked().c.value)))
 
 
 @cache

@@ -63,4 +63,5 @@ def read_allocation(
     if packed is None:
         return None
     probabilities = np.frombuffer(packed, _LITTLE).astype(np.float64)
-    return np.pad(probabilities, (0, len(record.configuration.arms) - len(probabilities)))
+    missing = len(record.configuration.arms) - len(probabilities)
+    return np.pad(probabilities, (0, missing)) if missing else probabilities

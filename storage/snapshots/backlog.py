@@ -27,6 +27,19 @@ MOST_BATCHES = 20_000
 _Origin = tuple[int, bytes | None]  # policy version and eligible set of decisions
 
 _made_in = batches.alias("made_in")
+_MARKS = {"activate": activations, "cancel": cancellations}
+_MARKED = {
+    kind: select(marks.c.batch_id, _made_in.c.policy_version, decisions.c.eligible_set)
+    .join(decisions, decisions.c.serial == marks.c.decision)
+    .join(_made_in, _made_in.c.id == batch_of)
+    .distinct()
+    for kind, marks in _MARKS.items()
+}
+_CHOSEN = (
+    select(batches.c.id, batches.c.policy_version, decisions.c.eligible_set)
+    .join_from(batches, decisions, of_batch(batches.c.id))
+    .distinct()
+)
 
 
 def row_limit(record: ExperimentRecord) -> int:
@@ -48,13 +61,8 @@ def limit_origins(transaction: Transaction, uncounted: Sequence[NamedRow]) -> Se
 def limit_past_origins(transaction: Transaction, starts: Sequence[NamedRow]) -> Sequence[NamedRow]:
     """Keep the first of start batches of any time, at least one, as `limit_origins` does."""
     origins_of = _origins_marked(transaction, starts)
-    query = (
-        select(batches.c.id, batches.c.policy_version, decisions.c.eligible_set)
-        .join_from(batches, decisions, of_batch(batches.c.id))
-        .where(transaction.is_any(batches.c.id, [b.id for b in starts if b.kind == "choose"]))
-        .distinct()
-    )
-    for number, version, eligible in transaction.execute(query):
+    chosen = [b.id for b in starts if b.kind == "choose"]
+    for number, version, eligible in transaction.execute_any(_CHOSEN, batches.c.id, chosen):
         origins_of.setdefault(number, set()).add((version, eligible))
     return _limit(starts, origins_of)
 
@@ -64,18 +72,12 @@ def _origins_marked(
 ) -> dict[int, set[_Origin]]:
     """Find the origins of decisions that are activated or cancelled, by batch."""
     origins_of: dict[int, set[_Origin]] = {}
-    for kind, marks in (("activate", activations), ("cancel", cancellations)):
+    for kind, marks in _MARKS.items():
         numbers = [row.id for row in uncounted if row.kind == kind]
         if not numbers:
             continue
-        query = (
-            select(marks.c.batch_id, _made_in.c.policy_version, decisions.c.eligible_set)
-            .join(decisions, decisions.c.serial == marks.c.decision)
-            .join(_made_in, _made_in.c.id == batch_of)
-            .where(transaction.is_any(marks.c.batch_id, numbers))
-            .distinct()
-        )
-        for number, version, eligible in transaction.execute(query):
+        origins = transaction.execute_any(_MARKED[kind], marks.c.batch_id, numbers)
+        for number, version, eligible in origins:
             origins_of.setdefault(number, set()).add((version, eligible))
     return origins_of
 

@@ -20,13 +20,13 @@ A batch that is void is marked like any other, so that it can be restored, and r
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import astuple, replace
-from sqlalchemy import ColumnElement, Select, TextClause, case, select, update
+from sqlalchemy import Column, Integer, Select, bindparam, case, select, update
 
 from bandits.array_types import FloatArray
 from bandits.store.values import (
@@ -37,7 +37,7 @@ from bandits.store.values import (
     Resummation,
     Snapshot,
 )
-from storage.databases import NamedRow, Transaction
+from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
 from storage.schema import (
     CHOSEN,
     NEW,
@@ -53,10 +53,11 @@ from storage.snapshots import backlog
 from storage.snapshots.actor_counts import count_answered, count_rows
 from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.data_quality import COLUMNS, add_counts
-from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
+from storage.snapshots.observations import BEFORE, LEARNABLE, Observations, is_cancelled
 from storage.snapshots.resummations import read_resummation, save_resummation
 from storage.snapshots.revision import Revision
 from storage.snapshots.snapshots import SqlHistoryReader, insert_snapshot
+from storage.snapshots.voids import Voids
 
 _AT_ONCE = 10_000  # decisions in one statement
 
@@ -66,6 +67,22 @@ _counted = case((_waited, _activated.c.counted_version), else_=batches.c.counted
 _folded = case((_waited, _activated.c.folded_version), else_=batches.c.folded_version)
 
 
+def _from_start(*columns: Any) -> Select[Any]:
+    """Select columns of decisions to learn from, with the batches that may start them."""
+    joined = (
+        decisions.join(batches, batches.c.id == batch_of)
+        .outerjoin(activations, activations.c.decision == decisions.c.serial)
+        .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
+    )
+    return select(*columns).select_from(joined).where(LEARNABLE)
+
+
+def started_at_version(aggregate: Callable[[Any], Any]) -> Select[Any]:
+    """Select an aggregate of the versions that first counted decisions as sent."""
+    return _from_start(aggregate(_counted))
+
+
+_of_experiment = batches.c.experiment_id == bindparam("of_experiment")
 _BATCHES = select(
     batches.c.id,
     batches.c.kind,
@@ -77,12 +94,75 @@ _BATCHES = select(
 )
 
 
+def _first(*conditions: Any, order: Column[Any]) -> Select[Any]:
+    query = _BATCHES.where(_of_experiment, *conditions).order_by(order)
+    return query.limit(bindparam("most", type_=Integer))
+
+
+# Every fold runs these statements, so they are made once, and get their values here.
+_UNCOUNTED = _first(NEW, order=batches.c.id)
+_MATURED = _first(
+    batches.c.counted_version.is_not(None),
+    batches.c.folded_version.is_(None),
+    batches.c.due_at <= bindparam("until"),
+    order=batches.c.due_at,
+)
+_CLOSING = _first(
+    batches.c.folded_version.is_not(None),
+    batches.c.closed_version.is_(None),
+    batches.c.created_at <= bindparam("until"),
+    order=batches.c.created_at,
+)
+_MARKS = {
+    mark: update(batches).values({mark: bindparam("of_version")})
+    for mark in ("counted_version", "folded_version", "closed_version")
+}
+_EXPIRING = select(batches.c.id, batches.c.kind, batches.c.created_at, batches.c.actor).where(
+    _of_experiment,
+    batches.c.kind.in_(["choose", "activate"]),
+    batches.c.created_at >= bindparam("since"),
+    batches.c.created_at < bindparam("until"),
+    batches.c.folded_version < BEFORE,
+    batches.c.due_at.is_not(None),
+)
 _KEYS = (
     select(batches.c.configuration_version, batches.c.policy_version, decisions.c.eligible_set)
     .join_from(batches, decisions, of_batch(batches.c.id))
-    .where(LEARNABLE)
+    .where(LEARNABLE, _of_experiment, CHOSEN)
     .distinct()
 )
+_UNCOUNTED_KEYS = _KEYS.where(NEW)
+
+
+class _InForce(Struct, frozen=True):
+    """Queries of decisions whose batch, and whose activation, is not void.
+
+    Attributes:
+        cancelled: serial, counting and learning version of those with a cancellation.
+        reported: serial, learning version and metric of those sent before `BEFORE`, by event.
+        counted: serial and learning version of those that are counted and not cancelled.
+    """
+
+    cancelled: Select[Any]
+    reported: Select[Any]
+    counted: Select[Any]
+
+
+@lru_cache(STATEMENTS_KEPT)
+def _in_force(voids: Voids) -> _InForce:
+    outside = (*voids.outside(batches), *voids.outside(_activated))
+    sent = (_counted < BEFORE, ~is_cancelled(voids, earlier=True))
+    return _InForce(
+        _from_start(decisions.c.serial, _counted, _folded)
+        .join(cancellations, cancellations.c.decision == decisions.c.serial)
+        .where(*outside),
+        _from_start(decisions.c.serial, _folded, events.c.metric)
+        .join(events, events.c.decision == decisions.c.serial)
+        .where(~events.c.late, *sent, *outside),
+        _from_start(decisions.c.serial, _folded).where(
+            _counted.is_not(None), ~is_cancelled(voids), *outside
+        ),
+    )
 
 
 class _FoldSelection(Struct, frozen=True):
@@ -179,21 +259,19 @@ class SqlFold:
         """
         if self.record.configuration.policy.statistic.contextual:
             return ()
-        condition: ColumnElement[bool] | TextClause
+        of_experiment = {"of_experiment": self.record.id}
         if erasing:
-            condition = NEW
+            rows = self._transaction.execute(_UNCOUNTED_KEYS, of_experiment)
         else:
             waiting = [b.id for b in selection.at_once if b.kind == "choose"]
             if not waiting:
                 return ()
-            condition = self._transaction.is_any(batches.c.id, waiting)
-        query = _KEYS.where(batches.c.experiment_id == self.record.id, condition, CHOSEN)
-        rows = self._transaction.execute(query)
+            rows = self._transaction.execute_any(_KEYS, batches.c.id, waiting, of_experiment)
         return [(configuration, policy, kept or b"") for configuration, policy, kept in rows]
 
     def _select(self) -> _FoldSelection:
         """Select the batches that are due, as many as one fold takes."""
-        first = self._first(NEW, most=backlog.row_limit(self.record))
+        first = self._first(_UNCOUNTED, most=backlog.row_limit(self.record))
         uncounted = backlog.limit_origins(self._transaction, first) if first else first
         self.more = self.more or len(uncounted) < len(first)
         add_counts(self._transaction, self.record, uncounted)
@@ -209,31 +287,23 @@ class SqlFold:
                 entered_due.append(batch)
             else:
                 entered.append(batch)
-        matured = self._first(
-            batches.c.counted_version.is_not(None),
-            batches.c.folded_version.is_(None),
-            batches.c.due_at <= self._at,
-            order=batches.c.due_at,
-        )
-        closing = self._first(
-            batches.c.folded_version.is_not(None),
-            batches.c.closed_version.is_(None),
-            batches.c.created_at <= self._over,
-            order=batches.c.created_at,
-        )
+        matured = self._first(_MATURED, until=self._at)
+        closing = self._first(_CLOSING, until=self._over)
         return _FoldSelection(entered, entered_due, matured, closing, at_once)
 
     def _select_cancels(self, numbers: Sequence[int]) -> _FoldSelection:
-        query = _BATCHES.where(self._transaction.is_any(batches.c.id, numbers))
-        return _FoldSelection(at_once=self._transaction.execute(query).all())
+        return _FoldSelection(
+            at_once=self._transaction.execute_any(_BATCHES, batches.c.id, numbers).all()
+        )
 
     def _first(
-        self, *conditions: Any, order: Any = batches.c.id, most: int | None = None
+        self, query: Select[Any], *, until: float | None = None, most: int | None = None
     ) -> Sequence[NamedRow]:
         """Read the first batches, as many as a fold takes: `most` rows, where given."""
-        query = _BATCHES.where(batches.c.experiment_id == self.record.id, *conditions)
-        query = query.order_by(order).limit(backlog.MOST_BATCHES)
-        rows = self._transaction.execute(query).all()
+        values: dict[str, float] = {"of_experiment": self.record.id, "most": backlog.MOST_BATCHES}
+        if until is not None:
+            values["until"] = until
+        rows = self._transaction.execute(query, values).all()
         self.more = self.more or len(rows) == backlog.MOST_BATCHES
         limit = backlog.MOST_ROWS if most is None else most
         size = 0
@@ -254,9 +324,8 @@ class SqlFold:
         ):
             numbers = [batch.id for batch in chain(taken, selection.at_once)]
             if numbers:
-                condition = self._transaction.is_any(batches.c.id, numbers)
-                query = update(batches).where(condition)
-                self._transaction.execute(query.values({mark: self._version}))
+                version = {"of_version": self._version}
+                self._transaction.execute_any(_MARKS[mark], batches.c.id, numbers, version)
 
     def _read(self, selection: _FoldSelection) -> FoldIncrement:
         at_once = self._observations.voids.left(selection.at_once)
@@ -301,14 +370,11 @@ class SqlFold:
         """Read those of these decisions that count as pending, and those that are learned from."""
         pending: list[int] = []
         learned: list[int] = []
-        voids = self._observations.voids
-        query = self._from_start_in_force(decisions.c.serial, _folded).where(
-            _counted.is_not(None), ~is_cancelled(voids)
-        )
+        query = _in_force(self._observations.voids).counted
         for start in range(0, len(serials), _AT_ONCE):
             portion = serials[start : start + _AT_ONCE]
-            condition = self._transaction.is_any(decisions.c.serial, portion)
-            for serial, folded in self._transaction.execute(query.where(condition)):
+            rows = self._transaction.execute_any(query, decisions.c.serial, portion)
+            for serial, folded in rows:
                 (pending if folded is None else learned).append(serial)
         read = self._observations.numbered
         return read(sorted(pending)), read(sorted(learned))
@@ -318,11 +384,9 @@ class SqlFold:
         withdrawn: set[int] = set()
         removed: set[int] = set()
         if cancels:
-            query = self._from_start_in_force(decisions.c.serial, _counted, _folded).join(
-                cancellations, cancellations.c.decision == decisions.c.serial
-            )
-            condition = self._transaction.is_any(cancellations.c.batch_id, cancels)
-            for serial, counted, folded in self._transaction.execute(query.where(condition)):
+            query = _in_force(self._observations.voids).cancelled
+            rows = self._transaction.execute_any(query, cancellations.c.batch_id, cancels)
+            for serial, counted, folded in rows:
                 if folded is not None and folded < self._version:
                     removed.add(serial)
                 elif counted is not None and counted < self._version:
@@ -340,50 +404,24 @@ class SqlFold:
         if not rewards:
             return corrected, reported
         declared = self.record.configuration.experiment.reward.metrics
-        query = self._from_start_in_force(decisions.c.serial, _folded, events.c.metric).join(
-            events, events.c.decision == decisions.c.serial
-        )
-        of_batches = self._transaction.is_any(events.c.batch_id, rewards)
-        left = ~is_cancelled(self._observations.voids, counted_before=self._version)
-        sent = query.where(of_batches, ~events.c.late, _counted < self._version, left)
-        for serial, folded, metric in self._transaction.execute(sent):
+        query = _in_force(self._observations.voids).reported
+        before = {"before": self._version}
+        sent = self._transaction.execute_any(query, events.c.batch_id, rewards, before)
+        for serial, folded, metric in sent:
             reported.add(serial)
             if folded is not None and folded < self._version and metric in declared:
                 corrected.add(serial)
         return corrected, reported
-
-    def _from_start_in_force(self, *columns: Any) -> Select[Any]:
-        """Select columns of decisions whose batch, and whose activation, is not void."""
-        voids = self._observations.voids
-        return _from_start(*columns).where(*voids.outside(batches), *voids.outside(_activated))
 
     def _expiring(self) -> Sequence[NamedRow]:
         """Find the batches that leave the forgetting window with this fold."""
         forgetting = self.record.configuration.experiment.forgetting
         if self.previous is None or forgetting is None or forgetting.window_seconds is None:
             return ()
-        columns = (batches.c.id, batches.c.kind, batches.c.created_at, batches.c.actor)
-        query = select(*columns).where(
-            batches.c.experiment_id == self.record.id,
-            batches.c.kind.in_(["choose", "activate"]),
-            batches.c.created_at >= self.previous.at - forgetting.window_seconds,
-            batches.c.created_at < self._at - forgetting.window_seconds,
-            batches.c.folded_version < self._version,
-            batches.c.due_at.is_not(None),
-        )
-        return self._transaction.execute(query).all()
-
-
-def started_at_version(aggregate: Callable[[Any], Any]) -> Select[Any]:
-    """Select an aggregate of the versions that first counted decisions as sent."""
-    return _from_start(aggregate(_counted))
-
-
-def _from_start(*columns: Any) -> Select[Any]:
-    """Select columns of decisions to learn from, with the batches that may start them."""
-    joined = (
-        decisions.join(batches, batches.c.id == batch_of)
-        .outerjoin(activations, activations.c.decision == decisions.c.serial)
-        .outerjoin(_activated, _activated.c.id == activations.c.batch_id)
-    )
-    return select(*columns).select_from(joined).where(LEARNABLE)
+        values = {
+            "of_experiment": self.record.id,
+            "since": self.previous.at - forgetting.window_seconds,
+            "until": self._at - forgetting.window_seconds,
+            "before": self._version,
+        }
+        return self._transaction.execute(_EXPIRING, values).all()

@@ -5,8 +5,8 @@ Fallbacks, and decisions made after the stop, are left out everywhere, and so is
 `storage.snapshots.voids`.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from itertools import chain
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy import (
     Integer,
     Select,
     and_,
+    bindparam,
     exists,
     false,
     func,
@@ -31,7 +32,7 @@ from sqlalchemy.types import NullType
 from bandits.actors import key_number
 from bandits.array_types import AnyArray, FloatArray, IntArray
 from bandits.store.values import BatchPlace, DecisionColumns, ExperimentRecord
-from storage.databases import NamedRow, Transaction
+from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
 from storage.schema import (
     PLACES,
     activations,
@@ -49,6 +50,7 @@ _BATCHES_AT_ONCE = 5_000
 _ROWS_AT_ONCE = 10_000
 
 _Columns = Sequence[Sequence[Any]]
+_NONE: Mapping[str, Any] = {}
 
 LEARNABLE = ~decisions.c.fallback & ~decisions.c.shipped
 
@@ -57,20 +59,19 @@ _of_cancellation = batches.alias("of_cancellation")
 _of_event = batches.alias("of_event")
 
 
-def _counted(version: ColumnElement[int | None], before: int | None) -> ColumnElement[bool]:
-    return version.is_not(None) if before is None else version < before
+# Every fold runs these statements, so they are made once, and get their values here.
+BEFORE = bindparam("before", type_=Integer)  # a version
 
 
-def is_cancelled(
-    voids: Voids = NOTHING_VOID, *, counted_before: int | None = None
-) -> ColumnElement[bool]:
-    """Return the condition that a decision's cancellation was counted, or before a version.
+def is_cancelled(voids: Voids = NOTHING_VOID, *, earlier: bool = False) -> ColumnElement[bool]:
+    """Return the condition that a decision's cancellation was counted, or before `BEFORE`.
 
     One that is void does not cancel it.
     """
+    version = _of_cancellation.c.counted_version
+    counted = version < BEFORE if earlier else version.is_not(None)
     its_batch = _of_cancellation.c.id == cancellations.c.batch_id
     its_decision = cancellations.c.decision == decisions.c.serial
-    counted = _counted(_of_cancellation.c.counted_version, counted_before)
     joined = cancellations.join(_of_cancellation, its_batch)
     outside = voids.outside(_of_cancellation)
     return exists().select_from(joined).where(its_decision, counted, *outside)
@@ -96,21 +97,33 @@ class _Queries(Struct, frozen=True):
     numbered: Select[Any]
 
     @classmethod
-    def of_columns(cls, *columns: ColumnElement[Any]) -> "_Queries":
-        """Make the queries that read these columns."""
+    def of_columns(
+        cls, voids: Voids, cancelled: ColumnElement[bool], *columns: ColumnElement[Any]
+    ) -> "_Queries":
+        """Make the queries that read these columns, two of them of what is in force."""
         of_activation = activations.c.decision == decisions.c.serial
         started_in = func.coalesce(activations.c.batch_id, batch_of)
         return cls(
-            select(*columns).where(of_batch(batches.c.id), LEARNABLE),
+            select(*columns).where(of_batch(batches.c.id), LEARNABLE, ~cancelled),
             select(*columns, activations.c.batch_id)
             .join(activations, of_activation)
-            .where(LEARNABLE),
+            .where(LEARNABLE, ~cancelled, *voids.chosen_outside()),
             select(*columns, started_in).outerjoin_from(decisions, activations, of_activation),
         )
 
 
-_PLAIN = _Queries.of_columns(*_COLUMNS)
-_WITH_SUBJECTS = _Queries.of_columns(*_COLUMNS, _SUBJECT)
+@lru_cache(STATEMENTS_KEPT)
+def _queries(voids: Voids, *, grouped: bool, earlier: bool) -> _Queries:
+    """Make queries that read subjects if `grouped`, and only what counted before `BEFORE`."""
+    columns = (*_COLUMNS, _SUBJECT) if grouped else _COLUMNS
+    return _Queries.of_columns(voids, is_cancelled(voids, earlier=earlier), *columns)
+
+
+@lru_cache(STATEMENTS_KEPT)
+def _chosen_by_batch(kind: type[Transaction], chosen: Select[Any]) -> Select[Any]:
+    return kind.join_each(batches, [batches.c.id], chosen)
+
+
 _BATCHES = select(
     batches.c.created_at,
     func.coalesce(batches.c.configuration_version, 0),
@@ -128,8 +141,13 @@ _EVENTS = (
         _of_event.c.counted_version,
     )
     .join(_of_event, _of_event.c.id == events.c.batch_id)
-    .where(~events.c.late)
+    .where(~events.c.late, _of_event.c.counted_version.is_not(None))
 )
+
+
+@lru_cache(STATEMENTS_KEPT)
+def _events_query(voids: Voids) -> Select[Any]:
+    return _EVENTS.where(*voids.outside(_of_event))
 
 
 class Observations:
@@ -156,7 +174,7 @@ class Observations:
         self._transaction = transaction
         self._record = record
         self._grouped = record.configuration.experiment.holdout > 0
-        self._queries = _WITH_SUBJECTS if self._grouped else _PLAIN
+        self._numbered = _queries(self.voids, grouped=self._grouped, earlier=False).numbered
 
     def started_by(
         self, starts: Sequence[NamedRow], *, counted_before: int | None = None
@@ -170,16 +188,15 @@ class Observations:
         starts = self.voids.left(starts) if self.voids.deeds else starts
         if not starts:
             return self._none
-        left = ~is_cancelled(self.voids, counted_before=counted_before)
+        before = _NONE if counted_before is None else {"before": counted_before}
+        queries = _queries(self.voids, grouped=self._grouped, earlier=counted_before is not None)
         chosen = [batch.id for batch in starts if batch.kind == "choose"]
-        rows = self._transaction.join_each(
-            batches, [batches.c.id], self._queries.chosen.where(left)
-        )
-        parts = self._read(rows, batches.c.id, chosen, _BATCHES_AT_ONCE)
+        query = _chosen_by_batch(type(self._transaction), queries.chosen)
+        parts = self._read(query, batches.c.id, chosen, _BATCHES_AT_ONCE, before)
         if len(chosen) < len(starts):
             activated = [batch.id for batch in starts if batch.kind != "choose"]
-            query = self._queries.activated.where(left, *self.voids.chosen_outside())
-            parts += self._read(query, activations.c.batch_id, activated, _BATCHES_AT_ONCE)
+            query, column = queries.activated, activations.c.batch_id
+            parts += self._read(query, column, activated, _BATCHES_AT_ONCE, before)
         return self._with_events(parts, counted_before, None)
 
     def numbered(
@@ -199,7 +216,7 @@ class Observations:
         """
         if not serials:
             return self._none
-        parts = self._read(self._queries.numbered, decisions.c.serial, serials, PORTION)
+        parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
         return self._with_events(parts, counted_before, closed_before)
 
     def before_and_after(
@@ -211,7 +228,7 @@ class Observations:
         """
         if not serials:
             return self._none, self._none
-        parts = self._read(self._queries.numbered, decisions.c.serial, serials, PORTION)
+        parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
         columns, versions = self._with_versions(parts, None, version)
         earlier = versions < version
         before = replace(
@@ -289,18 +306,24 @@ class Observations:
             following = query.where(place > (rows[-1].created_at, rows[-1].id))
 
     def _read(
-        self, query: Select[Any], column: Column[int], values: Sequence[int], at_once: int
+        self,
+        query: Select[Any],
+        column: Column[int],
+        values: Sequence[int],
+        at_once: int,
+        parameters: Mapping[str, Any] = _NONE,
     ) -> list[_Columns]:
         """Read the rows whose column has one of many values, `at_once` in a statement, as columns.
 
         They are turned into columns some thousands at a time: all at once slow Python down.
         """
         parts: list[_Columns] = []
+        statement = self._transaction.where_any(query, column)
         for start in range(0, len(values), at_once):
-            condition = self._transaction.is_any(column, values[start : start + at_once])
-            result = self._transaction.execute(query.where(condition))
-            while rows := result.fetchmany(_ROWS_AT_ONCE):
-                parts.append(tuple(zip(*rows, strict=True)))
+            packed = self._transaction.pack(values[start : start + at_once])
+            bound = {"values": packed, **parameters}
+            portions = self._transaction.plain_portions(statement, bound, _ROWS_AT_ONCE)
+            parts += (tuple(zip(*rows, strict=True)) for rows in portions)
         return parts
 
     def _with_events(
@@ -384,11 +407,12 @@ class Observations:
         or not learned is NaN.
         """
         distinct, places = np.unique(numbers, return_inverse=True)
+        statement = self._transaction.where_any(_BATCHES, batches.c.id)
         rows: list[Any] = []
         for start in range(0, len(distinct), _BATCHES_AT_ONCE):
             portion = distinct[start : start + _BATCHES_AT_ONCE].tolist()
-            condition = self._transaction.is_any(batches.c.id, portion)
-            plain = self._transaction.fetch_plain(_BATCHES.where(condition))
+            packed = {"values": self._transaction.pack(portion)}
+            plain = self._transaction.fetch_plain(statement, packed)
             rows += [(*row[:-1], key_number(row[-1])) for row in plain]
         return np.array(rows, dtype=np.float64).reshape(-1, 6)[places]
 
@@ -406,18 +430,23 @@ class Observations:
 
     def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
         """Return row, name, value, time and counting version of each event of these decisions."""
-        counted = _counted(_of_event.c.counted_version, counted_before)
-        query = _EVENTS.where(counted, *self.voids.outside(_of_event))
+        query = _events_query(self.voids)
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
         columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
         event_serials, names, values, times, versions = columns if parts else ([], [], [], [], [])
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
         places = np.searchsorted(serials, of_decision, sorter=order)
-        return (
+        event_columns = (
             order[places],
             np.array(list(map(self._event_positions.__getitem__, names)), dtype=np.int64),
             np.array(values, dtype=np.float64),
             np.array(times, dtype=np.float64),
             np.array(versions, dtype=np.int64),
         )
+        if counted_before is None:
+            return event_columns
+        # Not in the statement: where PostgreSQL guesses that few batches are earlier, it reads all
+        # of their events, and compares each with every decision.
+        earlier = event_columns[-1] < counted_before
+        return tuple(column[earlier] for column in event_columns)

@@ -6,7 +6,7 @@ row is both in these sums and in the retained ones.
 
 from collections.abc import Mapping
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from bandits.array_types import FloatArray
 from bandits.inference.state import InferenceState
@@ -31,12 +31,12 @@ _COLUMNS = (
     resummations.c.batch_id,
     resummations.c.content,
 )
+_READ = select(*_COLUMNS).where(resummations.c.experiment_id == bindparam("of_experiment"))
 
 
 def read_resummation(transaction: Transaction, record: ExperimentRecord) -> Resummation | None:
     """Read the sums so far, None where none are being made."""
-    query = select(*_COLUMNS).where(resummations.c.experiment_id == record.id)
-    row = transaction.execute(query).one_or_none()
+    row = transaction.execute(_READ, {"of_experiment": record.id}).one_or_none()
     if row is None:
         return None
     place = None if row.batch_id is None else (row.batch_created_at, row.batch_id)

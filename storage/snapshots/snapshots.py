@@ -3,7 +3,19 @@
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Double, and_, column, delete, func, insert, select, update, values
+from sqlalchemy import (
+    BindParameter,
+    Double,
+    and_,
+    bindparam,
+    column,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy import values as value_rows
 
 from bandits.array_types import FloatArray
 from bandits.errors import NotDerivable, NotFound
@@ -39,6 +51,24 @@ _OF_SNAPSHOT = and_(
     inference_states.c.experiment_id == snapshots.c.experiment_id,
     inference_states.c.version == snapshots.c.version,
 )
+# Every fold runs these statements, so they are made once and get their values here.
+_of_experiment: BindParameter[int] = bindparam("of_experiment")
+_READ = (
+    select(*_COLUMNS)
+    .outerjoin_from(snapshots, inference_states, _OF_SNAPSHOT)
+    .where(
+        snapshots.c.experiment_id == _of_experiment,
+        snapshots.c.version == bindparam("of_version"),
+    )
+)
+_INSERT = insert(snapshots)
+_DELETE_STATE = delete(inference_states).where(inference_states.c.experiment_id == _of_experiment)
+_INSERT_STATE = insert(inference_states)
+_MAKE_NEWEST = (
+    update(experiments)
+    .where(experiments.c.id == _of_experiment)
+    .values(learned_version=bindparam("of_version"))
+)
 
 
 def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: int) -> Snapshot:
@@ -48,12 +78,8 @@ def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: i
         NotFound: there is none of this version.
         NotDerivable: it knew of decisions that were erased since.
     """
-    query = (
-        select(*_COLUMNS)
-        .outerjoin_from(snapshots, inference_states, _OF_SNAPSHOT)
-        .where(snapshots.c.experiment_id == record.id, snapshots.c.version == version)
-    )
-    row = transaction.execute(query).one_or_none()
+    values = {"of_experiment": record.id, "of_version": version}
+    row = transaction.execute(_READ, values).one_or_none()
     if row is None:
         raise NotFound("snapshot", f"{record.key}/{version}")
     if not row.statistic:
@@ -133,19 +159,17 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "arm_counts": snapshot.arm_counts,
         "allocation_rule": snapshot.allocation_rule,
     }
-    transaction.execute(insert(snapshots).values(row))
-    transaction.execute(
-        delete(inference_states).where(inference_states.c.experiment_id == record.id)
-    )
+    transaction.execute(_INSERT, row)
+    transaction.execute(_DELETE_STATE, {"of_experiment": record.id})
     state = {
         "experiment_id": record.id,
         "version": snapshot.version,
         "content": snapshot.inference_state,
         "senders": snapshot.senders,
     }
-    transaction.execute(insert(inference_states).values(state))
-    query = update(experiments).where(experiments.c.id == record.id)
-    transaction.execute(query.values(learned_version=snapshot.version))
+    transaction.execute(_INSERT_STATE, state)
+    newest = {"of_experiment": record.id, "of_version": snapshot.version}
+    transaction.execute(_MAKE_NEWEST, newest)
 
 
 def read_history(
@@ -174,7 +198,7 @@ def _versions_at(
 ) -> list[int]:
     if not moments:
         return []
-    moment = values(column("at", Double), name="moments").data([(m,) for m in moments]).cte()
+    moment = value_rows(column("at", Double), name="moments").data([(m,) for m in moments]).cte()
     newest_then = (
         select(snapshots.c.version)
         .where(snapshots.c.experiment_id == record.id, snapshots.c.at <= moment.c.at)

@@ -8,18 +8,22 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
-from sqlalchemy import delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
 from bandits.store.values import ExperimentRecord
 from bandits.verdict import Statements, StatementsReset
 from storage.databases import Transaction
 from storage.schema import statements as table
 
+_of_experiment = table.c.experiment_id == bindparam("of_experiment")
+_READ = select(table.c.content).where(_of_experiment)
+_DELETE = delete(table).where(_of_experiment)
+_INSERT = insert(table)
+
 
 def read_statements(transaction: Transaction, record: ExperimentRecord) -> Statements:
     """Read what is kept; nothing before anything was claimed."""
-    query = select(table.c.content).where(table.c.experiment_id == record.id)
-    content = transaction.execute(query).scalar_one_or_none()
+    content = transaction.execute(_READ, {"of_experiment": record.id}).scalar_one_or_none()
     return Statements() if content is None else msgspec.msgpack.decode(content, type=Statements)
 
 
@@ -27,9 +31,9 @@ def write_statements(
     transaction: Transaction, record: ExperimentRecord, statements: Statements
 ) -> None:
     """Keep statements instead of those before."""
-    transaction.execute(delete(table).where(table.c.experiment_id == record.id))
+    transaction.execute(_DELETE, {"of_experiment": record.id})
     row = {"experiment_id": record.id, "content": msgspec.msgpack.encode(statements)}
-    transaction.execute(insert(table).values(row))
+    transaction.execute(_INSERT, row)
 
 
 def drop_statements(

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from bandits.engine.active_policy import load_statistic
 from bandits.engine.arm_counts import ArmCounts
@@ -461,3 +462,38 @@ def test_two_fold_workers_take_every_batch_once(store, sender):
     assert errors == []
     learn(store, 1e6)
     assert counts(moments(store)[0]) == (0, 40, 20)
+
+
+def test_fold_builds_no_statement_anew(store, sender):
+    """One that is kept costs a tenth, and a small fold is mostly its statements."""
+    statements = []
+
+    def keep(_connection, statement, *_):
+        if not isinstance(statement, str):  # of the driver's own
+            statements.append(statement)
+
+    event.listen(store.database.writer, "before_execute", keep)
+    record = sender.start(forgetting={"window_seconds": 40.0}, await_activation=True)
+    waiting, built = [], []
+    for at in range(0, 60, 5):
+        waiting += sender.choose(record, 3, at=float(at))
+        store.log.activate(waiting[-4:-1], at=float(at))
+        store.log.cancel(waiting[:1], at=float(at))
+        sender.click(waiting[-9:-6] or waiting, at=float(at), event_id=f"e-{at}")
+        before = len(statements)
+        assert learn(store, float(at)) is not None
+        built = [s for s in statements[before:] if all(s is not t for t in statements[:before])]
+    assert len(statements) - before > 20
+    assert built == []
+
+
+def test_fold_concludes_on_the_sums_that_it_stores(store, sender):
+    record = sender.start()
+    sender.click(sender.choose(record, 3, at=1.0)[:2], at=2.0)
+    concluded = []
+    fold(store, "spring", now=2000.0, conclude=lambda *given: concluded.append(given))
+    ((as_of, snapshot, inference),) = concluded
+    assert as_of == store.experiments.record("spring")
+    assert snapshot.version == as_of.learned_version
+    assert inference.arms.sends.sum() == 3
+    assert inference.dump() == store.snapshots.snapshot("spring", 1).inference_state

@@ -113,6 +113,7 @@ class Reads:
     def __init__(self, engine):
         self.whole = []  # statements that go through a whole table or index
         self.rows = 0  # that were looked at
+        self.indexes = set()  # that were used
         event.listen(engine, "before_cursor_execute", self._explain)
 
     def _explain(self, connection, _cursor, statement, parameters, _context, many):
@@ -124,6 +125,7 @@ class Reads:
             cursor.execute(f"EXPLAIN ({options}) {statement}", parameters)
             ((plan,),) = cursor.fetchone()
         for node in _nodes(plan["Plan"]):
+            self.indexes.add(node.get("Index Name"))
             self.rows += node.get("Rows Removed by Join Filter", 0) * node.get("Actual Loops", 1)
             if node["Node Type"].endswith("Scan") and node.get("Relation Name") in LOG:
                 looked_at = ("Actual Rows", "Rows Removed by Filter")
@@ -197,6 +199,20 @@ def test_a_fold_of_many_small_batches_reads_each_row_a_few_times(store, sender):
     reads = Reads(store.database.engine)
     fold(store, "spring", now=5000.0)
     assert 4 * n < reads.rows < 20 * 4 * n
+
+
+@pytest.mark.parametrize("makers", ["postgresql"], indirect=True)
+def test_fold_looks_up_events_before_a_version_by_their_decisions(store, sender):
+    """By their batches, each would be compared with every decision of the fold: for seconds."""
+    record = sender.start(forgetting={"window_seconds": 40.0})
+    for at in range(5):
+        ids = sender.choose(record, 10_000, at=float(at))
+        sender.click(ids[:1000], at=float(at))
+    fold(store, "spring", now=20.0)
+    reads = Reads(store.database.engine)
+    fold(store, "spring", now=60.0)  # all of them leave the window
+    assert "pk_events" in reads.indexes
+    assert "ix_events_batch_id" not in reads.indexes
 
 
 def rewarded(store, record, n):
