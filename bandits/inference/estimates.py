@@ -44,7 +44,7 @@ LIKELY = 1.645  # standard errors of a one-sided bound of 95 %
 
 Recent = Literal["agrees", "contradicts", "unknown"]
 BURN_IN_OF_GROUP = 10  # independent conversions of the control group, and of the others
-_TIGHTEST_OF_GROUP = 50.0  # independent conversions of the smaller group, where it is tightest
+_TIGHTEST_OF_GROUP = 25.0  # independent conversions of the smaller group, where it is tightest
 
 _NO_FLOOR = NotYet(
     "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
@@ -217,7 +217,7 @@ def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Fam
         return _not_enough(0.0, 0.0)
     weights = groups.moments[..., 0, 1, :].sum(axis=0) / sends  # 1 / (1 − h) and 1 / h
     conversions = groups.earning.sum(axis=0)
-    design_effect = clusters.design_effect(n, float(conversions.min()), float(1 / weights[1]))
+    design_effect = clusters.design_effect(sends, conversions, float(1 / weights[1]))
     independent = conversions / design_effect
     if independent.sum() < BURN_IN_CONVERSIONS or independent.min() < BURN_IN_OF_GROUP:
         return _not_enough(float(independent.sum()), float(independent.min()))
@@ -236,7 +236,7 @@ def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Fam
 def tightest_variation(weights: FloatArray, conversion: float, design_effect: float) -> float:
     """Return the variation of scores at which the interval of a randomised difference is tightest.
 
-    It is that of 50 independent conversions in the smaller group.
+    It is that of 25 independent conversions in the smaller group.
 
     Args:
         weights: (2,) one over the probability of either group.
