@@ -70,8 +70,8 @@ class Verdict(Struct, frozen=True):
         short_plan: the plan is shorter than a week, so `days_needed` is less than seven, and the
             last seven days are not asked for.
         recent: of the last seven closed days by themselves: ``agrees`` where they show that next to
-            nothing is given up, or are not enough for that and show no decline; ``contradicts``
-            where they show something else to be better.
+            nothing is given up, or are not enough for that and neither they nor the trend over all
+            days show a decline; ``contradicts`` where they show something else to be better.
         lifts_move: lifts were found to move while the experiment ran.
         since: start of the dates that hold 80 % of the comparison's weight, None without any.
         until: the last second of those dates.

@@ -11,12 +11,16 @@ a bucket of several recipients is a larger cluster, which is right as well).
 
 Few recipients are held out, so Σ Z_b² rests on few of them, and is small exactly when by bad luck
 few of those who click much are among them: a t-like error that claims a gain too often. But
-recipients of both groups are alike by lot: the design effect of the larger group has all 256
+recipients of both groups are alike by lot: the design effect of those decided for has all 256
 buckets behind it and knows nothing of who was held out. So that of both is drawn towards it, as if
-it had come from ten more conversions (`aipw` draws an arm's variance towards that of all): with k
-conversions of the smaller group that are worth as independent ones, it is their mean with weights k
-and 10, and at least 1. The weight is small, since the larger group's emails are better ones where
-there is a gain, and what varies more there would hide it.
+it had come from twenty more conversions (`aipw` draws an arm's variance towards that of all): with
+k conversions of the smaller group that are worth as independent ones, it is their mean with weights
+k and 20, and at least 1.
+
+Better emails make recipients more alike: where everybody clicks f times as often, the correlation
+of a recipient's emails, Var p / (p̄ (1 − p̄)), is at least f times as large. So what goes beyond 1 in
+the design effect of those decided for is divided by f, the ratio of both conversion rates, before
+it stands for the held out. As it is, it would hide a gain, and the more the larger that is.
 """
 
 from dataclasses import dataclass
@@ -30,7 +34,7 @@ from bandits.inference.aipw_sums import POWERS, ratio
 GROUPS = 2  # decided for, and held out
 BUCKETS = 256
 _BUCKET_BITS = 8
-_PRIOR_EVENTS = 10.0  # what the design effect of the larger group counts for
+_PRIOR_EVENTS = 20.0  # what the design effect of those decided for counts for
 _LITTLE = "<f8"  # how arrays are stored, whatever the machine
 
 
@@ -97,14 +101,16 @@ class ClusterSums:
         """Decisions of both groups."""
         return float(self.moments[0].sum())
 
-    def design_effect(self, decisions: float, conversions: float, holdout: float) -> float:
+    def design_effect(
+        self, decisions: FloatArray, conversions: FloatArray, holdout: float
+    ) -> float:
         """Return by how much the variance is larger than that of as many independent emails.
 
         Args:
-            decisions: of both groups, those included that left the log before these sums were
+            decisions: (2,) of each group, those included that left the log before these sums were
                 kept. What goes beyond 1 grows with the emails of a recipient, so it is taken in
                 proportion.
-            conversions: of the group that has fewer.
+            conversions: (2,) of each group.
             holdout: h, the probability that a recipient is held out.
         """
         sends, earned, squares = self.moments
@@ -119,10 +125,14 @@ class ClusterSums:
         of_buckets = BUCKETS / (BUCKETS - 1)  # the scores sum to 0
         scores = weights[0] * noise[0] - weights[1] * noise[1]
         observed = of_buckets * (scores @ scores) / independent
-        of_larger = of_buckets * (noise[0] @ noise[0]) / within[0]
-        events = conversions / max(of_larger, 1.0)
-        drawn = (events * observed + _PRIOR_EVENTS * of_larger) / (events + _PRIOR_EVENTS)
-        return float(1.0 + max(drawn - 1.0, 0.0) * max(decisions / float(n.sum()), 1.0))
+        of_decided = of_buckets * (noise[0] @ noise[0]) / within[0]
+        rates = conversions / np.maximum(decisions, 1.0)
+        better = rates[0] / rates[1] if rates.all() else 1.0
+        expected = 1.0 + max(of_decided - 1.0, 0.0) / better
+        events = float(conversions.min()) / expected
+        drawn = (events * observed + _PRIOR_EVENTS * expected) / (events + _PRIOR_EVENTS)
+        left = max(float(decisions.sum() / n.sum()), 1.0)
+        return float(1.0 + max(drawn - 1.0, 0.0) * left)
 
     def dump(self) -> bytes:
         """Serialise."""

@@ -39,12 +39,14 @@ from bandits.inference.intervals import (
 
 BURN_IN_CONVERSIONS = 50  # in the compared arms together
 BURN_IN_DECISIONS = 25  # of each compared arm
-PASSED = 1 / 3  # looks at which the last days of a steady leader show no decline
+PASSED = 1 / 2  # looks at which the last days of a steady leader are no worse than those before,
+PASSED_TREND = 0.6  # and at which its lift shows no trend downwards
+PASSED_ALONE = 1 / 3  # the first, where no trend is looked for
 LIKELY = 1.645  # standard errors of a one-sided bound of 95 %
 
 Recent = Literal["agrees", "contradicts", "unknown"]
 BURN_IN_OF_GROUP = 10  # independent conversions of the control group, and of the others
-_TIGHTEST_OF_GROUP = 50.0  # independent conversions of the smaller group, where it is tightest
+_TIGHTEST_OF_GROUP = 25.0  # independent conversions of the smaller group, where it is tightest
 
 _NO_FLOOR = NotYet(
     "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
@@ -217,7 +219,7 @@ def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Fam
         return _not_enough(0.0, 0.0)
     weights = groups.moments[..., 0, 1, :].sum(axis=0) / sends  # 1 / (1 − h) and 1 / h
     conversions = groups.earning.sum(axis=0)
-    design_effect = clusters.design_effect(n, float(conversions.min()), float(1 / weights[1]))
+    design_effect = clusters.design_effect(sends, conversions, float(1 / weights[1]))
     independent = conversions / design_effect
     if independent.sum() < BURN_IN_CONVERSIONS or independent.min() < BURN_IN_OF_GROUP:
         return _not_enough(float(independent.sum()), float(independent.min()))
@@ -236,7 +238,7 @@ def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Fam
 def tightest_variation(weights: FloatArray, conversion: float, design_effect: float) -> float:
     """Return the variation of scores at which the interval of a randomised difference is tightest.
 
-    It is that of 50 independent conversions in the smaller group.
+    It is that of 25 independent conversions in the smaller group.
 
     Args:
         weights: (2,) one over the probability of either group.
@@ -326,21 +328,30 @@ def lead(
     return Lead(best, settled and not rivals, rivals, at_most, family, uncompared)
 
 
-def recent_agreement(
-    facts: EstimationContext, now: Scores, before: Scores, little: float, family: Family
+def recent_agreement(  # noqa: PLR0913 - all that it rests on
+    facts: EstimationContext,
+    now: Scores,
+    before: Scores,
+    trends: FloatArray | None,
+    *,
+    little: float,
+    family: Family,
 ) -> Recent:
     """Compare the last days of a leader with what it is to be shipped for, against m others.
 
     They agree where, against each of the others, their own sequence shows that at most `little` is
     lost, or where they are not enough for that and show no decline: an estimate that is no less
-    than before by so much that a steady leader passes in a third of looks, and a lower bound of
-    95 % at `little` or better. They contradict where another is shown to be better. Bounds are
-    one-sided, so they err half as often as the family says.
+    than before, and no trend downwards over all days, both by so much that a steady leader passes
+    in half of looks and in six of ten; and a lower bound of 95 % at `little` or better. They
+    contradict where another is shown to be better. Bounds are one-sided, so they err half as often
+    as the family says.
 
     Args:
         facts: of the experiment.
         now: scores of the leader less each of the others on the last days, (m,).
         before: the same on earlier days.
+        trends: (m,) z of the trend in the same differences over all days; None where a trend says
+            nothing, since a policy that learns catches up with a leader that is steady.
         little: reward per decision that does not matter.
         family: of the comparisons.
     """
@@ -353,10 +364,18 @@ def recent_agreement(
         return "contradicts"
     shown = measurable & (mean - margin >= -little)
     unsure = max(int(np.count_nonzero(~shown)), 1)
-    least_change = ndtri(1 - PASSED ** (1 / unsure)) * np.hypot(error, before.error)
+    passed = PASSED_ALONE if trends is None else PASSED
+    least_change = _least_passing(passed, unsure) * np.hypot(error, before.error)
     declined = _measurable(before) & (mean - before.mean < least_change)
+    if trends is not None:
+        declined |= trends < _least_passing(PASSED_TREND, unsure)
     likely = measurable & ~declined & (mean - LIKELY * error >= -little)
     return "agrees" if np.all(shown | likely) else "unknown"
+
+
+def _least_passing(passed: float, m: int) -> float:
+    """Return the standard normal that m independent ones exceed together with this probability."""
+    return float(ndtri(1 - passed ** (1 / m)))
 
 
 def _measurable(scores: Scores) -> BoolArray:

@@ -144,6 +144,40 @@ def trend(
     return (weights * slope * y).sum(axis=-1), (weights * slope**2).sum(axis=-1)
 
 
+def lift_trends(  # noqa: PLR0913 - sums of three kinds
+    numbers: IntArray,
+    count: FloatArray,
+    total: FloatArray,
+    square: FloatArray,
+    *,
+    leader: int,
+    conversion: FloatArray | float = 1.0,
+) -> FloatArray:
+    """Return z of the trend in how much more an arm earns than each other, (..., K).
+
+    Of plain means by period: within one, shares and rates hardly move together.
+
+    Args:
+        numbers: (P,) ascending numbers of periods; see `period_of`.
+        count: (..., P, K) decisions whose window has closed, by period and arm.
+        total: (..., P, K) Σ r over them.
+        square: (..., P, K) Σ r².
+        leader: the arm.
+        conversion: (...,) the mean square of a conversion.
+
+    Returns:
+        Below 0 where the arm falls behind; 0 for itself, and without two periods of both.
+    """
+    variance = arm_moments(count, total, square, conversion).variance[..., None, :]
+    mean, noise = (a / np.maximum(count, 1.0) for a in (total, variance))
+    lifts = np.swapaxes(mean[..., [leader]] - mean, -1, -2)
+    spread = np.swapaxes(noise[..., [leader]] + noise, -1, -2)
+    both = np.swapaxes((count > 0) & (count[..., [leader]] > 0), -1, -2)
+    weights = np.where(both & (spread > 0), 1 / np.maximum(spread, _TINY), 0.0)
+    score, information = trend(lifts, weights, midpoints(numbers))
+    return np.divide(score, np.sqrt(information), out=np.zeros_like(score), where=information > 0)
+
+
 def trend_factor(
     y: FloatArray, weights: FloatArray, time: FloatArray, scale: FloatArray
 ) -> FloatArray:
@@ -313,3 +347,8 @@ class PeriodSums(ByPeriod):
             return 0.0
         count, total, square = (self.sums[:, i] for i in range(self.N_SUMS))
         return float(levels_evidence(self.numbers, count, total, square, conversion))
+
+    def lift_trends(self, leader: int, conversion: float) -> FloatArray:
+        """Return z (K,) of the trend in how much more an arm earns than each other."""
+        count, total, square = (self.sums[:, i] for i in range(self.N_SUMS))
+        return lift_trends(self.numbers, count, total, square, leader=leader, conversion=conversion)

@@ -59,6 +59,10 @@ WORLDS: dict[str, World] = {
     "equal shares, .20 and .22": World(lambda _: [[0.20, 0.22]], 60, 1_000, 0.05, uniform=True),
     "equal, weekends at × .6": World(lambda d: [[0.2 * _weekends(d)] * 2], 100, 1_000, 0.05),
     "falling .25 to .17, .20": World(lambda d: [[0.20, 0.25 - 0.08 * d / 59]], 60, 2_000, 0.10),
+    "falling .25 to .17, .20, 1,000 a day": World(
+        lambda d: [[0.20, 0.25 - 0.08 * d / 59]], 60, 1_000, 0.10
+    ),
+    "falling .23 to .19, .20": World(lambda d: [[0.20, 0.23 - 0.04 * d / 59]], 60, 2_000, 0.10),
     "novelty +.05 fades, −.01": World(lambda d: [[0.20, 0.19 + _novelty(d)]], 60, 2_000, 0.10),
     "crossing .22 to .18 and back": World(
         lambda d: [[0.22 - 0.04 * d / 27, 0.18 + 0.04 * d / 27]], 28, 2_000, 0.10
@@ -106,8 +110,18 @@ WORLDS: dict[str, World] = {
     "control group, returning, equal": World(
         lambda _: [[0.2] * 2], 52, 600, 0.01, holdout=0.05, returning=True
     ),
+    "control group, 50 of 1,000, .20 and .38": World(
+        lambda _: [[0.20, 0.38]], 12, 1_000, 0.01, holdout=0.05, returning=True
+    ),
     "last arm loses 5 % unsent": World(lambda _: [[0.2] * 2], 100, 1_000, 0.05, loss=0.05),
     "five near .20 ± .005": World(lambda _: [[0.2] * 5], 10, 2_000, 0.01, spread=0.025),
+    "five near .20 ± .005, 500 each": World(lambda _: [[0.2] * 5], 5, 500, 0.01, spread=0.025),
+    "eight near .10, one .02 ahead": World(
+        lambda _: [[0.10] * 7 + [0.12]], 4, 2_500, 0.01, spread=0.02
+    ),
+    "five near .20, one .06 behind": World(
+        lambda _: [[0.20] * 4 + [0.14]], 4, 2_500, 0.01, spread=0.025
+    ),
     "two near .20 ± .005": World(lambda _: [[0.2] * 2], 16, 5_000, 0.10, spread=0.025),
     "twelve near .02 ± .002": World(lambda _: [[0.02] * 12], 12, 12_500, 0.004, spread=0.10),
 }

@@ -26,7 +26,7 @@ from bandits.inference.estimates import (
     recent_agreement,
 )
 from bandits.inference.intervals import ALPHA, Family
-from bandits.inference.periods import number_after
+from bandits.inference.periods import lift_trends, number_after
 from bandits.inference.recent_days import DAY, RECENT_DAYS
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.numerics.posterior import StudentPosterior
@@ -584,7 +584,8 @@ def _judge_one(world: World, look: Look, campaign: int, *, lifts_move: bool) -> 
         now, before = (
             _leader_scores(world, sums, leader.arm, among) for sums in (recent, evidence - recent)
         )
-        of_late = recent_agreement(facts, now, before, LITTLE * value, family)
+        trends = None if world.personal else _trends(look, campaign, leader.arm, among)
+        of_late = recent_agreement(facts, now, before, trends, little=LITTLE * value, family=family)
     progress = Progress(
         started=True,
         at=(look.day + 1) * DAY,
@@ -600,6 +601,13 @@ def _judge_one(world: World, look: Look, campaign: int, *, lifts_move: bool) -> 
         leader, LITTLE * value, gain, of_late, split_alarmed=False, lifts_move=lifts_move
     )
     return Judged(verdict(progress, comparison), leader, value)
+
+
+def _trends(look: Look, campaign: int, leader: int, among: IntArray) -> FloatArray:
+    columns = (column[campaign] for column in look.periods.so_far)
+    conversion = float(look.evidence.prediction[2][campaign])
+    trends = lift_trends(look.periods.numbers, *columns, leader=leader, conversion=conversion)
+    return trends[np.setdiff1d(among, [leader])]
 
 
 def _leader_scores(world: World, sums: AipwSums, leader: int, among: IntArray) -> aipw.Scores:

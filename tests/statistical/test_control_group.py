@@ -48,6 +48,8 @@ EVER_SHOWN = 0.9
 # to speak of, so there are more of them where each gets one.
 SUBJECTS = {1: 4000, 4: 2000, 12: 1500, 26: 1000, 52: 1000}
 SUBJECTS_IN_FULL = {1: 4000, 4: 4000, 12: 2000, 26: 2000, 52: 2000}
+AT_ONCE = 2000 if SOAK else 400  # campaigns that are looked at in the end alone
+FEW_SUBJECTS = 1000  # 50 are held out
 FAMILY = Family("gains", alpha=ALPHA)
 
 
@@ -261,6 +263,32 @@ def test_gain_over_control_group_is_shown_where_it_is_five_standard_errors():
     assert outcome.erred <= _most(CAMPAIGNS, ALPHA)
 
 
+@pytest.mark.parametrize("emails", [4, 12, 52])
+def test_gain_over_fifty_held_out_of_a_thousand_is_shown_where_it_is_five_standard_errors(emails):
+    """And is not where it is three, so that the test can fail."""
+    clear, faint = (_shown_in_the_end(emails, errors) for errors in (5.0, 3.0))
+    assert clear >= _least(AT_ONCE, EVER_SHOWN)
+    assert faint < _least(AT_ONCE, EVER_SHOWN)
+
+
+def _shown_in_the_end(emails: int, errors: float) -> int:
+    """Count campaigns that show a gain of so many standard errors at their last look."""
+    rng, shape = np.random.default_rng(emails), (AT_ONCE, FEW_SUBJECTS)
+    rates, held_out = rng.beta(0.3, 1.2, shape), rng.random(shape) < HOLDOUT
+    better = np.minimum(_factor(emails, errors, FEW_SUBJECTS) * rates, 1.0)
+    won = rng.binomial(emails, np.where(held_out, rates, better))
+    buckets = rng.integers(0, BUCKETS, shape)
+    row = np.arange(AT_ONCE)[:, None]
+    cells, size = (row * 2 + held_out) * BUCKETS + buckets, AT_ONCE * 2 * BUCKETS
+    sums = [np.bincount(cells.ravel(), w, size) for w in (np.full(won.size, emails), won.ravel())]
+    sends, successes = (s.reshape(AT_ONCE, 2, BUCKETS) for s in sums)
+    look = Look(sends, successes, np.zeros(AT_ONCE), None)
+    gains = [
+        gain_over_control_group(look.groups(r), look.clusters(r), FAMILY) for r in range(AT_ONCE)
+    ]
+    return sum(gain.measurable and gain.low > 0 for gain in gains)
+
+
 def test_smallest_gain_that_a_plan_shows_is_shown_in_four_of_five():
     campaigns, emails, rate = 200, 100_000, 0.1
     gain = smallest_gain_shown(emails, rate, HOLDOUT)
@@ -284,7 +312,7 @@ def test_harness_finds_that_emails_of_one_recipient_are_not_independent():
     assert _outcome(World(52), seed=52).naive_erred > _most(CAMPAIGNS, ALPHA)
 
 
-def _factor(emails: int, errors: float = 5.0) -> float:
+def _factor(emails: int, errors: float = 5.0, subjects: int | None = None) -> float:
     """Return what rates are multiplied with to gain so many standard errors of one look.
 
     The standard errors are those of no gain, clustered by recipient; no rate exceeds 1.
@@ -293,7 +321,7 @@ def _factor(emails: int, errors: float = 5.0) -> float:
     mean = a / (a + b)
     between = mean * (1 - mean) / (a + b + 1)
     within = mean * (1 - mean) - between
-    n = World(emails).subjects
+    n = subjects or World(emails).subjects
     variance = (between + within / emails) * (1 / HOLDOUT + 1 / (1 - HOLDOUT)) / n
     aim = mean + errors * np.sqrt(variance)
     rates = beta.ppf((np.arange(2000) + 0.5) / 2000, a, b)

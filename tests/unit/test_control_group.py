@@ -62,15 +62,24 @@ def test_design_effect_of_what_left_the_log_is_taken_in_proportion():
     assert whole - 1 == pytest.approx(2 * (half - 1))
 
 
-def design_effect_of(*, emails, times=1.0, subjects=20_000, holdout=0.2):
+def test_design_effect_of_those_decided_for_counts_by_how_much_better_their_emails_are():
+    """With hardly any conversion of the held out it is theirs, its excess over the gain."""
+    hardly = 1e-9
+    as_good, better = (design_effect_of(emails=10, rates=(f * hardly, hardly)) for f in (1.0, 3.0))
+    assert as_good - 1 == pytest.approx(3 * (better - 1), rel=1e-4)
+    assert as_good == pytest.approx(1 + 9 * 0.4, rel=0.25)
+
+
+def design_effect_of(*, emails, times=1.0, subjects=20_000, holdout=0.2, rates=(0.2, 0.2)):
     draws = np.random.default_rng(7)
-    rates = draws.beta(0.3, 1.2, subjects)
+    own = draws.beta(0.3, 1.2, subjects)
     who = np.repeat(np.arange(subjects), emails)
     groups = (draws.random(subjects) < holdout)[who].astype(np.int64)
     buckets = draws.integers(0, BUCKETS, subjects)[who]
-    clicks = (draws.random(len(who)) < rates[who]).astype(float)
+    clicks = (draws.random(len(who)) < own[who]).astype(float)
     sums = ClusterSums.from_decisions(buckets, groups, clicks)
-    return sums.design_effect(len(who) * times, clicks[groups == 1].sum(), holdout)
+    decisions = np.bincount(groups)
+    return sums.design_effect(decisions * times, decisions * np.array(rates), holdout)
 
 
 def test_cluster_sums_without_decisions_are_the_identity_of_addition():

@@ -2,12 +2,15 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from bandits.inference.estimates import Lead
+from bandits.inference.aipw import Scores
+from bandits.inference.estimates import EstimationContext, Lead, recent_agreement
 from bandits.inference.intervals import WEIGHTED, Family, Interval, NotYet
+from bandits.inference.periods import arm_moments, lift_trends
 from bandits.inference.recent_days import DAY
 from bandits.verdict import Comparison, Progress, needed_days, verdict, weight_span
 
 HOUR = 3_600.0
+FACTS = EstimationContext(contextual=False, drifting=False, floor=0.05)
 PAIR = Family("comparisons of the leader with another", 1)
 LEADS = Lead(1, leads=True, rivals=(), at_most=0.0, family=PAIR)
 CLOSE = Lead(1, leads=False, rivals=(0,), at_most=0.003, family=PAIR)
@@ -123,3 +126,47 @@ def test_verdict_names_the_dates_of_its_comparison():
     assert conclusion.until is not None
     assert conclusion.since.timestamp() == 12 * DAY
     assert conclusion.until.timestamp() == 17 * DAY - 1
+
+
+def scores(mean, error, n=10_000.0):
+    variation = (error * n) ** 2
+    fields = (n, mean * n, variation, variation, 1_000.0, 5_000.0)
+    return Scores(*(np.array([field]) for field in fields))
+
+
+@pytest.mark.parametrize(
+    ("now", "trend", "recent"),
+    [
+        (scores(0.03, 0.012), 0.0, "agrees"),
+        (scores(0.03, 0.012), -0.2, "agrees"),  # a steady leader's in six of ten looks
+        (scores(0.03, 0.012), -0.3, "unknown"),
+        (scores(0.03, 0.012), None, "unknown"),  # where no trend is looked for, it must be better
+        (scores(0.036, 0.014), None, "agrees"),
+        (scores(0.024, 0.012), 0.0, "unknown"),  # less than before
+        (scores(0.03, 0.03), 0.0, "unknown"),  # and too unsure
+        (scores(0.03, 0.001), -3.0, "agrees"),  # shown by its own sequence
+        (scores(-0.05, 0.001), 3.0, "contradicts"),
+    ],
+)
+def test_recent_days_agree_where_they_show_no_decline(now, trend, recent):
+    trends = None if trend is None else np.array([trend])
+    before = scores(0.028, 0.01)
+    assert recent_agreement(FACTS, now, before, trends, little=0.004, family=PAIR) == recent
+
+
+def test_lift_trends_are_those_of_weighted_least_squares():
+    rng = np.random.default_rng(1)
+    count = rng.integers(200, 2_000, (12, 3)).astype(float)
+    total = np.round(count * (0.3 - 0.01 * np.arange(12)[:, None] * [1, 0, 0]))
+    z = lift_trends(np.arange(12), count, total, total, leader=0)
+    variance = arm_moments(count, total, total, 1.0).variance
+    for arm in (1, 2):
+        weights = 1 / (variance[0] / count[:, 0] + variance[arm] / count[:, arm])
+        lift = total[:, 0] / count[:, 0] - total[:, arm] / count[:, arm]
+        time = np.arange(12) - np.average(np.arange(12), weights=weights)
+        slope = (weights * time * lift).sum() / (weights * time**2).sum()
+        assert z[arm] == pytest.approx(slope * np.sqrt((weights * time**2).sum()))
+        assert z[arm] < -5
+    assert z[0] == 0
+    assert lift_trends(np.arange(12), count, total, total, leader=1)[0] == pytest.approx(-z[1])
+    assert not lift_trends(np.arange(1), count[:1], total[:1], total[:1], leader=0).any()

@@ -205,8 +205,9 @@ class Analysis:
         now = self._leader_scores(recent.total(first, last), self.lead.arm)
         earlier = self.inference.arms - recent.total(first, int(recent.days.max(initial=last)))
         before = self._leader_scores(earlier, self.lead.arm)
+        trends = self._leader_trends(self.lead.arm)
         family = self.personal_family if self.facts.contextual else self.lead.family
-        return recent_agreement(self.facts, now, before, little, family)
+        return recent_agreement(self.facts, now, before, trends, little=little, family=family)
 
     def _leader_scores(self, evidence: AipwSums, leader: int) -> Scores:
         """Score the leader less each other arm, or less a policy that decides by recipient."""
@@ -214,8 +215,19 @@ class Analysis:
         if self.facts.contextual:
             return aipw.personal_gain(sums, leader).negated
         units = np.eye(len(self.closed))
-        others = np.setdiff1d(self.sendable, [leader])
-        return aipw.contrast_rows(sums, units[leader] - units[others])
+        return aipw.contrast_rows(sums, units[leader] - units[self._others(leader)])
+
+    def _leader_trends(self, leader: int) -> FloatArray | None:
+        """Return z of the trend in how much better the leader is than each other arm."""
+        if self.facts.contextual:
+            return None
+        conversion = float(self.inference.arms.prediction[2])
+        trends = self.inference.periods.lift_trends(leader, conversion)[self._others(leader)]
+        return -trends if self.minimised else trends
+
+    def _others(self, leader: int) -> IntArray:
+        """Return the other arms that can be sent."""
+        return np.setdiff1d(self.sendable, [leader])
 
     @cached_property
     def closest_lift(self) -> Interval | None:

@@ -332,8 +332,8 @@ class TestEarlierCampaigns:
 
 def test_plan_says_what_its_control_group_can_show(simulate):
     page = unescape(simulate().text)
-    assert "With 5\u202f% held out, this plan likely shows a gain of 38\u202f%." in page
-    assert "5\u202f% held out needs about 340,000 emails to show a gain of 10\u202f%" in page
+    assert "With 5\u202f% held out, this plan likely shows a gain of 39\u202f%." in page
+    assert "5\u202f% held out needs about 360,000 emails to show a gain of 10\u202f%" in page
 
 
 def test_plan_counts_emails_of_one_recipient_together(simulate):
@@ -344,4 +344,4 @@ def test_plan_counts_emails_of_one_recipient_together(simulate):
 
 def test_audience_step_says_what_a_control_group_needs(manager, begun):
     page = unescape(manager.get(f"{begun}/audience").text)
-    assert "5\u202f% held out needs about 1.9 million emails to show a gain of 10\u202f%" in page
+    assert "5\u202f% held out needs about 2 million emails to show a gain of 10\u202f%" in page

@@ -56,6 +56,6 @@ def _needed(rate: float, holdout: float, per_recipient: float, square: float) ->
 
 
 def _rounded(emails: float) -> str:
-    """Write a number of emails with two digits: 1.9 million, 870,000."""
+    """Write a number of emails with two digits: 2 million, 870,000."""
     digits = float(f"{emails:.2g}")
     return f"{digits / _MILLION:,g} million" if digits >= _MILLION else count(digits)
