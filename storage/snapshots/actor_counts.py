@@ -6,13 +6,27 @@ rows that are erased or removed later stay counted.
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from math import inf
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, exists, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Integer,
+    Select,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from bandits.actors import Actor
 from bandits.store.values import ActorCounts, Deeds, ExperimentRecord
-from storage.databases import NamedRow, Transaction
+from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
 from storage.schema import actor_counts, batch_of, batches, cancellations, decisions, events
 from storage.snapshots.voids import Voids
 
@@ -30,6 +44,27 @@ _READ = select(
     actor_counts.c.first_at,
     actor_counts.c.last_at,
     *(actor_counts.c[name] for name in _NAMES),
+)
+
+
+# Every fold runs it, so it is made once, and gets its values here.
+_FIRST, _LAST = (bindparam(name, type_=Double) for name in ("first", "last"))
+_ADD = (
+    update(actor_counts)
+    .where(
+        actor_counts.c.experiment_id == bindparam("of_experiment"),
+        actor_counts.c.actor == bindparam("of_actor"),
+    )
+    .values(
+        {name: actor_counts.c[name] + bindparam(f"more_{name}", type_=Integer) for name in _NAMES}
+        | {
+            "first_at": case(
+                (actor_counts.c.first_at > _FIRST, _FIRST), else_=actor_counts.c.first_at
+            ),
+            "last_at": case((actor_counts.c.last_at < _LAST, _LAST), else_=actor_counts.c.last_at),
+        }
+    )
+    .returning(actor_counts.c.actor)
 )
 
 
@@ -64,9 +99,8 @@ def count_answered(
     transaction: Transaction, record: ExperimentRecord, cancels: Sequence[int], voids: Voids
 ) -> None:
     """Count decisions that batches cancel after an event of theirs, by who had asked for them."""
-    condition = transaction.is_any(cancellations.c.batch_id, cancels)
-    query = _answered(condition, *voids.outside(batches))
-    for actor, count in transaction.execute(query).all():
+    query = _answered_in_force(voids)
+    for actor, count in transaction.execute_any(query, cancellations.c.batch_id, cancels).all():
         _add(transaction, record, actor, Counter(answered=count), ())
 
 
@@ -115,6 +149,11 @@ def _answered(*conditions: ColumnElement[bool]) -> Select[Any]:
     )
 
 
+@lru_cache(STATEMENTS_KEPT)
+def _answered_in_force(voids: Voids) -> Select[Any]:
+    return _answered(*voids.outside(batches))
+
+
 def _add(
     transaction: Transaction,
     record: ExperimentRecord,
@@ -123,16 +162,11 @@ def _add(
     times: Sequence[float],
 ) -> None:
     """Add counts, of rows that were written at these times, to an actor's."""
-    table = actor_counts.c
-    values: dict[str, Any] = {name: table[name] + n for name, n in counts.items()}
-    if times:
-        first, last = min(times), max(times)
-        values["first_at"] = case((table.first_at > first, first), else_=table.first_at)
-        values["last_at"] = case((table.last_at < last, last), else_=table.last_at)
-    condition = (table.experiment_id == record.id, table.actor == actor)
-    query = update(actor_counts).where(*condition).values(values).returning(table.actor)
-    if transaction.execute(query).first() is None and times:
+    place = {"of_experiment": record.id, "of_actor": actor}
+    added = {f"more_{name}": counts.get(name, 0) for name in _NAMES}
+    span = {"first": min(times, default=inf), "last": max(times, default=-inf)}
+    if transaction.execute(_ADD, {**place, **added, **span}).first() is None and times:
         row: dict[str, Any] = dict.fromkeys(_NAMES, 0) | dict(counts)
         row |= {"experiment_id": record.id, "actor": actor}
         row |= {"first_at": min(times), "last_at": max(times)}
-        transaction.execute(insert(actor_counts).values(row))
+        transaction.execute(insert(actor_counts), row)

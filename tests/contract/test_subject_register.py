@@ -12,6 +12,7 @@ from storage.schema.metadata import SUBJECT_DATA, SubjectData
 
 OF_SUBJECTS = {name: t for name, t in metadata.tables.items() if SUBJECT_DATA in t.info}
 OF_NOBODY = {  # and why
+    "actor_counts": "of keys and people who work here",
     "allocations": "probabilities by restriction",
     "api_keys": "of programs",
     "audit_log": "who changed what; an erasure names no subject",

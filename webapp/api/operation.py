@@ -227,8 +227,8 @@ class Operation(Struct, frozen=True, kw_only=True):
         if misfits([key]):
             raise InvalidInput.at("/Idempotency-Key", f"must be {ID_TOLD}")
         keys = services.accounts.idempotency_keys
-        asked = {name: part for name, part in parts.items() if name != "caller"}
-        request = [self.name.encode(), msgspec.json.encode(asked, order="sorted")]
+        sent_parts = {name: part for name, part in parts.items() if name != "caller"}
+        request = [self.name.encode(), msgspec.json.encode(sent_parts, order="sorted")]
         claim = keys.claim(
             environ[CALLER].id,
             key,
