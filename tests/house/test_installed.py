@@ -98,6 +98,7 @@ def test_commands_load() -> None:
         "connection",
         "simulate",
         "replay",
+        "void",
         "db",
         "verify",
     }

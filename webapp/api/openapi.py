@@ -13,7 +13,7 @@ from bandits.features import CategoryFeature, NumberFeature, Scalar
 from bandits.identifiers import Key
 from bandits.inference.intervals import Finding
 from bandits.registry import policies
-from bandits.schemas import Id, SubjectId
+from bandits.schemas import Decision, Id, SubjectId
 from webapp.api.operation import PART, RATE_MEANINGS, Operation
 from webapp.api.problems import MEDIA_TYPE, ProblemDetails, ProblemType
 
@@ -28,6 +28,7 @@ _UNIONS: Mapping[str, Any] = {
     "Finding": Finding,
     "Feature": NumberFeature | CategoryFeature,
     "ContextValue": Scalar,
+    "DecisionOrNull": Decision | None,
 }
 
 

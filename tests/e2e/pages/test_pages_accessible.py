@@ -2,6 +2,7 @@
 
 import re
 import time
+from datetime import UTC, datetime
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -53,6 +54,18 @@ def refused(server) -> str:
     return str(answer.json()["refused"][0]["id"])
 
 
+@pytest.fixture(scope="module")
+def voided(server, decision) -> str:
+    """A void of one email; returns its number."""
+    since = datetime.now(UTC)
+    with server.client() as api:
+        chosen = api.post(f"/api/v1/experiments/{KEY}/choose", json={"subject_id": "voided"})
+        actor = api.get(f"/api/v1/decisions/{chosen.json()['decision_id']}").json()["actor"]
+        body = {"actor": actor, "since": since.isoformat(), "experiment": KEY}
+        receipt = api.post("/api/v1/voids", json=body).raise_for_status().json()
+    return str(receipt["experiments"][0]["void"])
+
+
 @pytest.fixture
 def page(open_page, decision) -> Page:
     return open_page()
@@ -78,7 +91,9 @@ def upload(page: Page, kind: str, text: str) -> str:
     return page.url
 
 
-def addresses(page: Page, decision: str, refused: str, folder: str) -> dict[str, list[str]]:
+def addresses(
+    page: Page, decision: str, refused: str, voided: str, folder: str
+) -> dict[str, list[str]]:
     """Give each rule of the address map that answers pages its addresses."""
     page.goto("/new-experiment")
     page.locator('nav[aria-label="Steps"] button').first.click()
@@ -101,6 +116,7 @@ def addresses(page: Page, decision: str, refused: str, folder: str) -> dict[str,
         "decision_id": [decision],
         "user_id": [person],
         "key_id": [key],
+        "number": [voided],
         "arm": ["1"],
         "upload_id": [url.rsplit("/", 1)[1] for url in (*uploads, begun)],
         "draft_id": [draft],
@@ -122,8 +138,8 @@ def addresses(page: Page, decision: str, refused: str, folder: str) -> dict[str,
     return every
 
 
-def test_axe_finds_nothing_grave_on_any_page(page, decision, refused, tmp_path):
-    every = addresses(page, decision, refused, str(tmp_path))
+def test_axe_finds_nothing_grave_on_any_page(page, decision, refused, voided, tmp_path):
+    every = addresses(page, decision, refused, voided, str(tmp_path))
     assert len(every) > 20
     grave = []
     for paths in every.values():

@@ -11,7 +11,9 @@ from msgspec import json
 from msgspec.structs import replace
 from werkzeug.datastructures import MultiDict
 
+from bandits.actors import actor_of
 from bandits.schemas import Request, Reward
+from bandits.store.values import Deeds
 from storage.connections import DeliveryOutcome, NewRefusal
 from webapp.signals.delivery import Delivery
 from webapp.webhooks.signal_recorder import RefusedSignal
@@ -179,6 +181,15 @@ class Intruder:
         answer = self.visitor.client.post(form.action, data=sent, follow_redirects=True)
         return self.read(answer, f"{form.action} after {set(fields) and 'typing'}")
 
+    def type_into_form(self, answer, endpoint):
+        """Type into the one form of a page that is sent to an endpoint."""
+        (form,) = (
+            form
+            for form in self.read(answer, endpoint).forms
+            if self.endpoint(form.action, form.method.upper()) == endpoint
+        )
+        self.type_into(form)
+
     def type_into(self, form):
         """Type into all fields together, then into each alone, leaving the others as they are."""
         where = self.endpoint(form.action, form.method.upper())
@@ -216,14 +227,20 @@ def hostile_site(site, declared):
     context = [{"name": "channel", "kind": "category", "values": [HOSTILE[:200], "Web"]}]
     site.make(name=HOSTILE[:200], slots=slots, context=context, policy={"name": "lints"})
     site.make(key="other", name=HOSTILE[:200], start=False)
+    key = site.accounts.keys.create(HOSTILE[:100], ["read"], at=1.0, by=HOSTILE).key
     (decision,) = site.engine.choose(
-        "sale", [Request(HOSTILE[:200], {"channel": HOSTILE[:200]}, decision_id="d<q9-tag>")]
+        "sale",
+        [Request(HOSTILE[:200], {"channel": HOSTILE[:200]}, decision_id="d<q9-tag>")],
+        actor=key.actor,
     )
     site.engine.reward([Reward(decision.decision_id, "<q9-tag/q9=1>", "click")])
-    site.clock.now += 11
+    site.clock.now += 1
+    site.engine.choose("sale", [Request("voided", {})], actor=actor_of("person", HOSTILE[:100]))
+    site.clock.now += 10
+    hostile_deeds = Deeds(actor_of("person", HOSTILE[:100]), 1.0, site.clock())
+    site.engine.void(hostile_deeds, by=HOSTILE, experiment="sale")
     site.engine.learn("sale")
     site.accounts.add_user('"><q9-tag>@shop.example', "x", "viewer", at=1, by=HOSTILE)
-    site.accounts.keys.create(HOSTILE[:100], ["read"], at=1.0, by=HOSTILE)
     connect(site.store.connections)
     return site
 
@@ -275,15 +292,16 @@ def test_hostile_text_in_every_field_of_every_form_is_never_markup(hostile_site,
             for form in reader.forms:
                 if intruder.endpoint(form.action, form.method.upper()) not in LEFT_OUT:
                     intruder.type_into(form)
+    typed = admin.form("/experiments/sale/voids?actor=key:1", "since")
+    confirmation = admin.post("/experiments/sale/voids/preview", typed)
+    intruder.type_into_form(confirmation, "pages.void_deeds")
     stranger = Intruder(hostile_site, hostile_site.visitor())
     for _, reader in list(stranger.pages(f"/sign-in?next={quote(HOSTILE)}")):
         for form in reader.forms:
             stranger.type_into(form)
     coded = hostile_site.visitor("viewer", "coded@shop.example")
     hostile_site.accounts.set_totp(coded.email, "JBSWY3DP" * 4, at=1.0, by=HOSTILE)
-    for form in intruder.read(coded.get("/settings/codes"), "codes").forms:
-        if intruder.endpoint(form.action, form.method.upper()) == "pages.turn_off_codes":
-            intruder.type_into(form)
+    intruder.type_into_form(coded.get("/settings/codes"), "pages.turn_off_codes")
     words = {"email": coded.email, "password": password, "next": HOSTILE}
     asked = stranger.visitor.post("/sign-in", words | {f"carried:{HOSTILE}": HOSTILE})
     for form in stranger.read(asked, "code").forms:
