@@ -38,6 +38,7 @@ from storage.snapshots.data_quality import COLUMNS, retain_counts
 from storage.snapshots.fold import SqlFold, started_at_version
 from storage.snapshots.snapshots import SqlHistoryReader
 from storage.snapshots.statements import drop_statements
+from storage.snapshots.voids import read_voids
 from storage.store_context import StoreContext
 
 _AT_ONCE = 10_000  # decisions in one statement
@@ -145,7 +146,7 @@ class SubjectErasure:
         return SqlFold(self._transaction, self._record, self._history, self._now, cancels=cancels)
 
     def _cancel(self) -> int:
-        """Cancel them in one batch, those with an uncounted cancellation included."""
+        """Cancel them in one batch, those whose cancellation is uncounted or void included."""
         at = self._now
         n = len(self._subjects)
         number = self._record.id
@@ -154,12 +155,15 @@ class SubjectErasure:
         )
         rows = [(serial, batch) for serial in sorted(self._subjects)]
         self._transaction.insert(cancellations, ("decision", "batch_id"), rows)
-        uncounted = select(batches.c.id).where(
-            batches.c.id == cancellations.c.batch_id, batches.c.counted_version.is_(None)
+        voids = read_voids(self._transaction, self._record)
+        in_force = select(batches.c.id).where(
+            batches.c.id == cancellations.c.batch_id,
+            batches.c.counted_version.is_not(None),
+            *voids.outside(batches),
         )
         for portion in self._portions():
             condition = self._transaction.is_any(cancellations.c.decision, portion)
-            query = update(cancellations).where(condition, uncounted.exists())
+            query = update(cancellations).where(condition, ~in_force.exists())
             self._transaction.execute(query.values(batch_id=batch))
         return batch
 

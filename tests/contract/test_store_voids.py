@@ -328,6 +328,20 @@ def test_erasing_somebody_of_whom_emails_are_void_subtracts_them_once(engine, se
     campaigns.agree("spring", "clean")
 
 
+def test_erasing_somebody_whose_cancellation_is_void_subtracts_them(engine, sender, store, now):
+    campaigns = Campaigns(sender)
+    campaigns.choose(HONEST, "h", 6, at=1.0)
+    campaigns.learn(20.0)
+    for key in ("spring", "whole"):
+        store.log.cancel(campaigns._ids(key, "h", [0, 5]), actor=THIEF, at=21.0)
+    campaigns.learn(22.0)
+    now[0] = 23.0
+    void(engine, 22.0, since=21.0)
+    engine.erase("h-0", by="anna")
+    campaigns.learn(24.0)
+    campaigns.agree("spring", "clean")
+
+
 def test_void_is_refused_in_words_where_nothing_can_change(engine, sender, store, now):
     sender.start(retention_days=1)
     engine.choose("spring", [Request("u-1")], actor=THIEF)
