@@ -24,6 +24,7 @@ from webapp.api import (
 from webapp.api.openapi import openapi
 from webapp.api.operation import FastPath, Operation, OperationGroup, OperationResponse
 from webapp.request_context import route
+from webapp.row_numbers import RowNumberConverter
 from webapp.services import Services
 
 
@@ -51,6 +52,7 @@ CONVERTERS: dict[str, type[BaseConverter]] = {
     "key": KeyConverter,
     "decision_id": DecisionIdConverter,
     "subject_id": SubjectIdConverter,
+    "int": RowNumberConverter,
 }
 
 

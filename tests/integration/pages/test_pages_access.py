@@ -167,6 +167,22 @@ def test_pages_above_a_role_are_refused(site, role):
             assert status not in {401, 403, 500}, (endpoint, method, status)
 
 
+def test_number_that_no_row_has_is_no_failure_of_ours(site):
+    site.make()
+    admin = site.visitor("admin")
+    rules = [r for r in site.app.url_map.iter_rules() if r.endpoint.startswith("pages.")]
+    numbered = [r for r in rules if "<int" in r.rule]
+    assert len(numbered) > 10
+    for rule in numbered:
+        address = re.sub(r"<int[^>]*>", str(2**63), re.sub(r"<key:[^>]*>", "sale", rule.rule))
+        for method in rule.methods - {"HEAD", "OPTIONS"}:
+            sent = {"csrf_token": admin.token} if method == "POST" else None
+            answer = admin.client.open(address, method=method, data=sent)
+            assert answer.status_code in {404, 405}, (rule.rule, method)
+    for page in ("/experiments/sale/history", "/settings/audit-log"):
+        assert admin.get(f"{page}?before={2**63}").status_code == 200
+
+
 def test_a_form_without_our_token_changes_nothing(site, admin):
     site.make()
     before = site.accounts.changes()

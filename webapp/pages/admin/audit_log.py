@@ -15,6 +15,7 @@ from webapp.pages import pages
 from webapp.pages.access import needs
 from webapp.pages.experiment.history import ChangeEntry, change_entry
 from webapp.pages.formatting import csv_response
+from webapp.row_numbers import row_number
 from webapp.services import services
 
 KINDS = {
@@ -44,7 +45,7 @@ def audit_log() -> ResponseReturnValue:
     accounts = services().accounts
     changes = accounts.changes(
         filters=_audit_filter(request.args),
-        before_id=request.args.get("before", type=int),
+        before_id=request.args.get("before", type=row_number),
         limit=_PAGE + 1,
     )
     query = {k: v for k, v in request.args.items() if k != "before" and v}

@@ -15,6 +15,7 @@ from webapp.pages import pages
 from webapp.pages.access import needs, person
 from webapp.pages.admin.api_keys import GRACES
 from webapp.pages.admin.confirmation import NOT_YOURS, is_own_password
+from webapp.row_numbers import row_number
 from webapp.services import services
 from webapp.signals.connection_kind import ConnectionKind
 from webapp.signals.kind_registry import connection_kind, connection_kinds
@@ -249,7 +250,7 @@ def _page(
     new: NewConnection | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> str:
-    before = request.args.get("before", type=int)
+    before = request.args.get("before", type=row_number)
     refusals = services().connections.refusals(connection.key, before=before, limit=_PAGE + 1)
     kind = connection_kind(connection.kind)
     address = receiver().address(connection)

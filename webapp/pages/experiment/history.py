@@ -16,6 +16,7 @@ from webapp.pages import pages
 from webapp.pages.access import needs
 from webapp.pages.experiment.labels import STATES, reward_measure
 from webapp.pages.form.fields import methods
+from webapp.row_numbers import row_number
 from webapp.services import services
 
 _LONGEST = 400
@@ -169,7 +170,7 @@ def _sample_reward(declared: Experiment) -> str:
 def history(key: str) -> ResponseReturnValue:
     """Show the changes with their authors, the newest first."""
     record = services().engine.store.experiments.record(key)
-    before = request.args.get("before", type=int)
+    before = request.args.get("before", type=row_number)
     changes = services().accounts.changes(
         subject=f"experiment:{key}", before_id=before, limit=_CHANGES + 1
     )
