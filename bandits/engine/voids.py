@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
+from msgspec.structs import replace
 
 from bandits.actors import Actor, ActorKind, split_actor
 from bandits.engine.analysis.receipts import moment
@@ -28,6 +29,7 @@ def void(  # noqa: PLR0913 - what becomes void, by whom and when
         raise InvalidInput.at("/until", "must be later than `since`")
     if deeds.until > now:
         raise InvalidInput.at("/until", "must not be in the future")
+    deeds = replace(deeds, since=max(deeds.since, 0.0))  # there is nothing before 1970
     if experiment is not None:
         counts = store.voids.count(experiment, deeds, now=now)
         if not _any(counts):

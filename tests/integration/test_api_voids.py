@@ -77,6 +77,14 @@ def test_void_that_cannot_be_made_is_a_problem_in_words(api, stolen, problem):
     problem(api.post(f"/voids/{number}/restore"), 409, "wrong-state")
 
 
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00+14:00", "1969-12-31T23:59:59Z"])
+def test_void_from_the_beginning_of_time_takes_all(api, stolen, since):
+    body = {"actor": f"key:{stolen}", "since": since, "dry_run": True}
+    receipt = api.post("/voids", body).json
+    assert receipt["since"] == "1970-01-01T00:00:00Z"
+    assert receipt["experiments"] != []
+
+
 def test_void_needs_the_scope_manage(api, stolen, problem):
     token = api.key("choose", "reward", "read")
     body = {"actor": f"key:{stolen}", "since": moment(0.0)}
