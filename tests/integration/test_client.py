@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flask import Flask
 
+from bandits.actors import actor_of
 from bandits.client import (
     ApiError,
     AsyncClient,
@@ -291,6 +292,31 @@ def test_decisions_that_were_never_asked_for_are_not_cancelled(
     assert api.get("/decisions/d-0").json["cancelled_at"]
     for i in (1, 2):
         assert api.get(f"/decisions/d-{i}").status_code == 404
+
+
+def test_fallback_is_sent_to_those_alone_whose_ids_another_key_took(connect, api) -> None:
+    api.engine.choose("spring", [Request("x", decision_id="d-1")], actor=actor_of("key", 99))
+    requests = [Request(f"u-{i}", decision_id=f"d-{i}") for i in range(3)]
+    with connect() as client:
+        chosen = list(client.choose_many("spring", requests, fallback=PLAIN))
+        assert [d.decision_id for d in chosen] == ["d-0", None, "d-2"]
+        assert [d.fallback for d in chosen] == [False, True, False]
+        with pytest.raises(ApiError):
+            list(client.choose_many("spring", requests))
+
+
+def test_rows_that_are_refused_keep_their_places_over_batches(make_client, api, line) -> None:
+    api.start()
+    for i in range(5):
+        owner = actor_of("key", 99) if i in {1, 4} else actor_of("key", 2)
+        api.engine.choose("spring", [Request("x", decision_id=f"d-{i}")], actor=owner)
+    with make_client("http://test", api.key("choose"), transport=line) as client:
+        marks = client.cancel([f"d-{i}" for i in range(5)], batch=2)
+    assert marks.accepted == 3
+    assert [(r.row, r.id, r.reason) for r in marks.refused] == [
+        (1, "d-1", "another_key"),
+        (4, "d-4", "another_key"),
+    ]
 
 
 def test_calls_without_a_fallback_try_and_an_answer_ends_the_pause(
