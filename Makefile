@@ -44,7 +44,7 @@ calibration: .venv/tested
 
 # The long forms of the tests; then all of them in bad weather, beside eight busy processes.
 soak: .venv/tested wheel
-	SOAK=1 $(BIN)/pytest -n 2
+	SOAK=1 $(BIN)/pytest -n 2 --durations 40
 	$(BIN)/python tests/calibration/report.py
 	$(BIN)/python tests/busy.py 8 $(BIN)/pytest -n 2
 

@@ -151,6 +151,18 @@ def test_upgraded_database_goes_on_as_it_would_have(upgraded, monkeypatch):
     assert len(installation.verify(upgraded.url)) > len(upgraded.expected["verified"])
 
 
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ("a,0.3333333333333333,b", True),
+        ("a,0.33333334,b", False),
+        ("b,0.33333333333333337,b", False),
+    ],
+)
+def test_answers_are_compared_but_for_rounding_also_in_texts(found, expected):
+    assert installation.alike("a,0.33333333333333337,b", found) is expected
+
+
 def test_releases_are_there():
     assert RELEASES != []
 
