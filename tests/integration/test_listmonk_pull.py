@@ -16,7 +16,7 @@ from webapp.egress import EgressGuard
 from webapp.listmonk.commands import listmonk
 from webapp.listmonk.listmonk_api import ListmonkUnavailable
 from webapp.listmonk.pull_worker import OVERLAP_SECONDS, PullWorker
-from webapp.webhooks.connection_setup import add_connection
+from webapp.webhooks.connection_setup import add_connection, rotate_connection
 
 LOCAL = "127.0.0.0/8"
 
@@ -154,3 +154,10 @@ def test_push_tells_where_it_broke_off(server, sqlite, monkeypatch):
     assert answer.exit_code != 0
     assert "403" in str(answer.exception or answer.output)
     assert not isinstance(answer.exception, ListmonkUnavailable)
+
+
+def test_rotation_of_the_password_keeps_the_token(desk):
+    rotated = rotate_connection(desk.connections, "lists", {}, grace_seconds=0, at=NOW, by="test")
+    _, secrets = desk.connections.open("lists", at=NOW)
+    assert secrets.current["api_token"] == "a token"
+    assert secrets.current["password"] == rotated.generated["password"] != PASSWORD

@@ -114,7 +114,11 @@ class Messenger:
         delivery = Delivery.of("POST", request.headers, b"")
         values = field_values(kind, connection, secrets, receiver().address(connection))
         context = ProofContext(datetime.fromtimestamp(at, UTC), receiver().certificates)
-        kind.verify(delivery, values, context)
+        try:
+            kind.verify(delivery, values, context)
+        except DeliveryRefused as error:
+            receiver().rejections.note(services.connections, connection.id, str(error), at=at)
+            raise
         return connection
 
     def _send(
