@@ -1,12 +1,15 @@
 """Mail server: takes mails by real SMTP, or refuses them, as a test says."""
 
+import asyncio
 from collections import Counter
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from threading import Thread
 from typing import Any
 
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from tests.patience import LIMIT_SECONDS
 
 
 class MailServer:
@@ -23,19 +26,35 @@ class MailServer:
         self.contents: list[bytes] = []
         self.connections: Counter[Any] = Counter()
         self.answer = self.recipient_answer = "250 OK"
-        self._controller = Controller(self, hostname="127.0.0.1", port=0)
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, daemon=True)
+        self._port = 0
 
     def start(self) -> "MailServer":
-        self._controller.start()
+        self._thread.start()
+        self._server = asyncio.run_coroutine_threadsafe(
+            self._loop.create_server(lambda: SMTP(self, loop=self._loop), "127.0.0.1", self._port),
+            self._loop,
+        ).result(LIMIT_SECONDS)
+        self._port = self._server.sockets[0].getsockname()[1]
         return self
 
     def stop(self) -> None:
-        self._controller.stop()
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(LIMIT_SECONDS)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(LIMIT_SECONDS)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:  # the conversations that go on
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     @property
     def url(self) -> str:
-        port = self._controller.server.sockets[0].getsockname()[1]
-        return f"smtp+plain://127.0.0.1:{port}"
+        return f"smtp+plain://127.0.0.1:{self._port}"
 
     @property
     def count(self) -> int:

@@ -57,18 +57,16 @@ def test_nothing_is_sent_where_it_cannot_be_noted(server, submission):
 @pytest.mark.parametrize(("code", "kind"), [("451 later", MailDeferred), ("550 no", MailRefused)])
 def test_refusal_is_told_and_the_next_mail_goes(server, submission, at, code, kind):
     setattr(server, at, code)
-    with pytest.raises(kind, match=code):
+    with pytest.raises(kind, match=code[:3]):
         send(submission)
     setattr(server, at, "250 OK")
     send(submission)
     assert server.count == 1
 
 
-def test_server_that_is_not_there_defers(server):
-    server.stop()
+def test_server_that_is_not_there_defers():
     with pytest.raises(MailDeferred):
         send(MailSubmission(SmtpServer("127.0.0.1", 1, "none")))
-    server.start()
 
 
 def test_address_beyond_ascii_needs_a_server_that_takes_it(server, submission):

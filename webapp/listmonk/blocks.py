@@ -6,6 +6,7 @@ They are marked by comments, which editors and listmonk's templates leave alone:
 
 import re
 from collections.abc import Mapping
+from itertools import zip_longest
 
 from msgspec import Struct
 
@@ -41,7 +42,7 @@ class BlockTemplate(Struct, frozen=True):
         parts: list[str | Block] = []
         broken: set[str] = set()
         end = 0
-        for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        for mark, following in zip_longest(marks, marks[1:]):
             if mark.start() < end:  # it closed the block before it
                 continue
             parts.append(body[end : mark.start()])

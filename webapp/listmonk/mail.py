@@ -1,5 +1,6 @@
 """Mail of a recipient: MIME of what listmonk rendered, with the subject and body that are sent."""
 
+from email.errors import MessageError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -73,7 +74,7 @@ def make_mail(postback: Postback, recipient: Recipient, *, subject: str, body: s
         for attachment in postback.attachments or []:
             _attach(mail, attachment)
         content = mail.as_bytes()
-    except (ValueError, IndexError, LookupError) as error:
+    except (ValueError, LookupError, MessageError) as error:
         # `email` refuses what is no address or header by any of these.
         raise Unsendable(f"an address or header does not fit: {error}") from None
     return Mail(sender, recipient.email, content)

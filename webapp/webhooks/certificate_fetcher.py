@@ -5,6 +5,7 @@ no redirect, and calls no private network.
 """
 
 import time
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -21,14 +22,13 @@ def fetch(address: str) -> bytes:
     Raises:
         OSError: it cannot be fetched, whatever the cause.
     """
-    if not address.startswith("https://"):
-        raise OSError("it is no https address")
+    root, path = _parts(address)
     until = time.monotonic() + _SECONDS
     headers = {"Accept-Encoding": "identity"}
     try:
         with (
-            _PUBLIC.client(address, seconds=_SECONDS) as http,
-            http.stream("GET", "", headers=headers) as response,
+            _PUBLIC.client(root, seconds=_SECONDS) as http,
+            http.stream("GET", path, headers=headers) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 raise OSError(f"the answer has status {response.status_code}")
@@ -40,3 +40,14 @@ def fetch(address: str) -> bytes:
             return content
     except httpx.HTTPError as error:
         raise OSError(f"no answer: {type(error).__name__}") from None
+
+
+def _parts(address: str) -> tuple[str, str]:
+    """Return the server of an https address, and the path there with its query."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme != "https" or not parts.hostname:
+        raise OSError("it is no https address")
+    return f"https://{parts.netloc}", urlunsplit(("", "", parts.path or "/", parts.query, ""))
