@@ -940,8 +940,22 @@ LISTMONK_SAYS = {
     "subject_id": LISTMONK_SUBSCRIBER,
     "message_id": None,
 }
+
+
+def listmonk_key(number: int) -> Key:
+    key = password_key(number)
+    others = {
+        "subject_slot": "subject_line",
+        "subject_id": "uuid",
+        "api_url": "https://lists.example",
+        "api_user": "bandits",
+        "api_token": f"token {number}",
+    }
+    return Key({**key.fields, **others}, key.private)
+
+
 LISTMONK = Sender(
-    key=password_key,
+    key=listmonk_key,
     deliver=listmonk_deliver,
     samples={
         "click": Sample(listmonk_row(url=LINK), "click", {**LISTMONK_SAYS, "link": LINK}),

@@ -39,13 +39,14 @@ def mails() -> Iterator[MailServer]:
     server.stop()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request) -> str:
-    return request.getfixturevalue(request.param).empty()
+@pytest.mark.parametrize(
+    ("database", "number"), [("postgresql", signal.SIGTERM), ("sqlite", signal.SIGKILL)]
+)
+def test_every_subscriber_gets_one_mail_whatever_happens(
+    start_server, request, mails, database, number
+) -> None:
+    url = request.getfixturevalue(database).empty()
 
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_every_subscriber_gets_one_mail_whatever_happens(start_server, url, mails, number) -> None:
     def start():
         return start_server(database_url=url, BANDITS_SMTP_URL=mails.url)
 

@@ -102,9 +102,9 @@ KIND = ConnectionKind(
         ),
     ),
     steps=(
-        "Set `BANDITS_SMTP_URL` to the mail server that sends for you, and restart the server.",
         (
-            "In listmonk, open Settings, Messengers, and add one with `{messenger}` as root URL and"
+            "Start the server with `BANDITS_SMTP_URL`, the mail server that sends for you. In"
+            " listmonk, open Settings, Messengers, and add one with `{messenger}` as root URL and"
             " the connection's user name and password."
         ),
         (
