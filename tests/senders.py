@@ -3,6 +3,8 @@
 Bodies are samples of our own. `SENDERS` has one of each kind of connection.
 """
 
+import csv
+import io
 import json
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
@@ -902,9 +904,70 @@ MAUTIC = Sender(
     batches=True,
 )
 
+# listmonk
+
+LISTMONK_CAMPAIGN = "2e7e4b51-f31b-418a-a120-e41800cb689f"
+LISTMONK_SUBSCRIBER = "e44b4135-1e1d-40c5-8a30-0f9a886c2884"
+
+
+def listmonk_deliver(items: Sequence[Any], key: Key, at: datetime, number: int) -> Delivery:
+    """Write rows with the columns of the first; what is no row has one field."""
+    del at, number
+    names = list(items[0]) if isinstance(items[0], dict) else list(listmonk_row())
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    for item in items:
+        fields = item if isinstance(item, dict) else {names[0]: item} if names else {}
+        writer.writerow([fields.get(name, "") for name in names])
+    credentials = b64encode(key.private.encode()).decode()
+    headers = {"Content-Type": "text/csv; charset=utf-8", "Authorization": f"Basic {credentials}"}
+    return Delivery.of("POST", headers.items(), file.getvalue().encode("utf-8", "replace"))
+
+
+def listmonk_row(**more: str) -> dict[str, str]:
+    return {
+        "campaign_uuid": LISTMONK_CAMPAIGN,
+        "subscriber_uuid": LISTMONK_SUBSCRIBER,
+        "email": PERSON,
+        "created_at": "2026-03-02T09:30:05Z",
+        **more,
+    }
+
+
+LISTMONK_SAYS = {
+    "decision_ids": (f"{LISTMONK_CAMPAIGN}.{LISTMONK_SUBSCRIBER}",),
+    "subject_id": LISTMONK_SUBSCRIBER,
+    "message_id": None,
+}
+
+
+def listmonk_key(number: int) -> Key:
+    key = password_key(number)
+    others = {
+        "subject_slot": "subject_line",
+        "subject_id": "uuid",
+        "api_url": "https://lists.example",
+        "api_user": "bandits",
+        "api_token": f"token {number}",
+    }
+    return Key({**key.fields, **others}, key.private)
+
+
+LISTMONK = Sender(
+    key=listmonk_key,
+    deliver=listmonk_deliver,
+    samples={
+        "click": Sample(listmonk_row(url=LINK), "click", {**LISTMONK_SAYS, "link": LINK}),
+        "view": Sample(listmonk_row(), "open", LISTMONK_SAYS),
+    },
+    broken=listmonk_row(url=LINK, subscriber_uuid="teleport to no id"),
+)
+
 SENDERS: Mapping[str, Sender] = {
     "amazon_ses": AMAZON,
     "brevo": BREVO,
+    "listmonk": LISTMONK,
     "mailgun": MAILGUN,
     "mandrill": MANDRILL,
     "mautic": MAUTIC,

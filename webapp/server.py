@@ -23,7 +23,9 @@ from bandits.errors import InvalidInput, Unavailable
 from storage import SqlStore, open_store, upgrade
 from storage.settings import parse_database_url
 from webapp import log_config, worker
+from webapp.egress import EgressGuard
 from webapp.fold_worker import FoldWorker
+from webapp.listmonk.pull_worker import PullWorker
 from webapp.metrics import FoldMetrics
 from webapp.settings import Settings
 from webapp.webhooks.match_worker import MatchWorker
@@ -94,14 +96,19 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
     fold_thread = Thread(target=FoldWorker(Engine(store), stop, folds).run, name="learner")
     matcher = MatchWorker(Engine(store), store.connections, stop)
     match_thread = Thread(target=matcher.run, name="matcher")
-    for thread in (fold_thread, match_thread):
+    puller = PullWorker(
+        Engine(store), store.connections, EgressGuard(settings.egress_networks), stop
+    )
+    pull_thread = Thread(target=puller.run, name="puller")
+    threads = (fold_thread, match_thread, pull_thread)
+    for thread in threads:
         server.on_startup(thread.start)
     server.on_startup(Thread(target=_announce, args=(settings, address), daemon=True).start)
     try:
         server.serve(target_loader=partial(worker.load, settings, folds), wrap_loader=False)
     finally:
         stop.set()
-        for thread in (fold_thread, match_thread):
+        for thread in threads:
             if thread.is_alive():
                 thread.join()
         _log.info("stopped")

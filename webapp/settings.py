@@ -12,6 +12,7 @@ from bandits.errors import Fault, InvalidInput
 from bandits.validation import refusal
 from storage.accounts import Role
 from storage.connections import parse_keys
+from webapp.smtp import parse_smtp_url
 from webapp.trusted_proxies import parse_networks
 
 PREFIX = "BANDITS_"
@@ -47,6 +48,9 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         oidc_client_secret: of this server; no log has it.
         oidc_role_claim: claim whose values give people their role; a dot leads deeper.
         oidc_roles: roles of the claim's values: ``marketing=manager, it=admin``.
+        smtp_url: mail server that messages are sent by: ``smtp://user:password@host:587``; no log
+            has it.
+        egress_networks: private networks that the server may call, separated by commas.
         encryption_key: encrypts secrets of connections; several are separated by commas, of which
             the first encrypts and all decrypt. No log has it.
         password_sign_in: people may sign in by passwords; without, an admin may while nobody can
@@ -76,6 +80,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     oidc_roles: Annotated[str, Meta(max_length=10_000)] = ""
     password_sign_in: bool = True
     encryption_key: Annotated[str, Meta(max_length=4000)] = ""
+    smtp_url: Annotated[str, Meta(max_length=2000)] | None = None
+    egress_networks: Annotated[str, Meta(max_length=4000)] = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str], **flags: str | None) -> Self:
@@ -95,6 +101,15 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             parse_networks(values.get("trusted_proxies", ""))
         except ValueError as error:
             raise InvalidInput.at(f"{PREFIX}TRUSTED_PROXIES", str(error)) from None
+        try:
+            parse_networks(values.get("egress_networks", ""))
+        except ValueError as error:
+            raise InvalidInput.at(f"{PREFIX}EGRESS_NETWORKS", str(error)) from None
+        try:
+            if smtp_url := values.get("smtp_url"):
+                parse_smtp_url(smtp_url)
+        except ValueError as error:
+            raise InvalidInput.at(f"{PREFIX}SMTP_URL", str(error)) from None
         try:
             parse_keys(values.get("encryption_key", ""))
         except ValueError as error:

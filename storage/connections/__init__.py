@@ -9,6 +9,7 @@ from storage.connections.connections import (
 )
 from storage.connections.encryption import Cipher, NoEncryptionKey, parse_keys
 from storage.connections.refusals import NewRefusal, Refusal
+from storage.connections.sent_messages import SentMessageTable
 from storage.connections.unmatched_events import NewUnmatchedEvent, UnmatchedEvent
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "NewUnmatchedEvent",
     "NoEncryptionKey",
     "Refusal",
+    "SentMessageTable",
     "UnmatchedEvent",
     "parse_keys",
 ]

@@ -6,18 +6,19 @@ secrets before it go on working for a while.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bandits.errors import AlreadyExists, NotFound
 from bandits.store.values import StoredSignal
 from storage.audit_log import record_change
 from storage.connections import refusals as refusal_rows
+from storage.connections import sent_messages as sent_rows
 from storage.connections import unmatched_events as unmatched_rows
 from storage.connections.encryption import Cipher, is_encrypted
 from storage.connections.marks import Hasher, marks_of
@@ -29,7 +30,13 @@ from storage.connections.unmatched_events import (
     UnmatchedEvent,
 )
 from storage.databases import NamedRow, Transaction
-from storage.schema import CONNECTION_COUNTS, connections, refusals, unmatched_events
+from storage.schema import (
+    CONNECTION_COUNTS,
+    connections,
+    refusals,
+    sent_messages,
+    unmatched_events,
+)
 from storage.store_context import StoreContext
 
 ConnectionKey = Annotated[
@@ -44,6 +51,7 @@ NO_ROOM = f"more than {MOST_UNMATCHED:,} events of this connection wait for thei
 
 _RECENT_SECONDS = 1.0  # for so long a connection works as it was read
 _PORTION = 1000
+_SENT = '{"sent": true}'
 _UNMATCHED = (
     select(func.count())
     .select_from(unmatched_events)
@@ -157,6 +165,7 @@ class ConnectionStore:
         self._database = context.database
         self._cipher = cipher
         self._recent: dict[str, tuple[float, Connection, ConnectionSecrets]] = {}
+        self.sent_messages = sent_rows.SentMessageTable(context)
 
     @property
     def encrypts(self) -> bool:
@@ -323,7 +332,7 @@ class ConnectionStore:
         def work(transaction: Transaction) -> None:
             row = _read_to_change(transaction, key)
             refusal_rows.remove_oldest(transaction, row.id, row.refusal_bytes + 1)
-            for table in (refusals, unmatched_events):
+            for table in (refusals, unmatched_events, sent_messages):
                 transaction.execute(table.delete().where(table.c.connection_id == row.id))
             transaction.execute(connections.delete().where(connections.c.id == row.id))
             before = {"kind": row.kind}
@@ -521,6 +530,7 @@ class ConnectionStore:
                 sizes[connection_id] += size
             for number, size in sorted(sizes.items()):
                 _add(transaction, number, Counter(refusal_bytes=-size), {})
+            sent_rows.remove_expired(transaction, before=at - sent_rows.KEPT_SECONDS)
             return expired.total()
 
         return self._context.write(work)
@@ -537,6 +547,11 @@ class ConnectionStore:
             query = select(connections.c.id, connections.c.key)
             keys = {row[0]: row[1] for row in transaction.execute(query)}
             waiting, refused = self._rows_of(transaction, subject_id, ids)
+            for condition in self._sent_to(subject_id, ids):
+                query = select(sent_messages).where(condition)
+                for row in transaction.execute(query):
+                    key = keys[row.connection_id]
+                    signals.append(StoredSignal(key, row.changed_at, "", _SENT))
         for event in waiting:
             content = msgspec.json.encode(event).decode()
             key = keys[event.connection_id]
@@ -559,9 +574,18 @@ class ConnectionStore:
                 sizes[row.connection_id] += row.size
             for number, size in sorted(sizes.items()):
                 _add(transaction, number, Counter(refusal_bytes=-size), {})
-            return len(waiting) + len(refused)
+            count = len(waiting) + len(refused)
+            for condition in self._sent_to(subject_id, ids):
+                count += transaction.execute(delete(sent_messages).where(condition)).rowcount
+            return count
 
         return self._context.write(work)
+
+    def _sent_to(self, subject_id: str, ids: Sequence[str]) -> Iterator[ColumnElement[bool]]:
+        """Yield conditions that together find the sent messages of a subject."""
+        for start in range(0, len(ids) + 1, _PORTION):
+            names = [subject_id, *ids[start : start + _PORTION]]
+            yield sent_rows.of_subject(marks_of(self._context.hash_subjects, names))
 
     def _rows_of(
         self, transaction: Transaction, subject_id: str, ids: Sequence[str]

@@ -30,6 +30,7 @@ from storage.schema.connections import (
     connections,
     refusal_marks,
     refusals,
+    sent_messages,
     unmatched_events,
 )
 from storage.schema.experiments import configurations, drafts, eligible_sets, experiments
@@ -100,6 +101,7 @@ __all__ = [
     "retained_counts",
     "retained_sums",
     "secrets",
+    "sent_messages",
     "sessions",
     "snapshots",
     "statements",

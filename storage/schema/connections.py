@@ -3,6 +3,7 @@
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Double,
     ForeignKey,
@@ -27,6 +28,12 @@ _REFUSED = SubjectData(
     export="`SubjectStore.signals`, by the marks of the subject and of its decisions' ids",
     erasure="`SubjectStore.erase_signals`, by the same",
     retention="`ConnectionStore.remove_expired`, after 30 days or 100 MB",
+)
+
+_SENT = SubjectData(
+    export="`SubjectStore.signals`, by the marks of the subject and of its decisions' ids",
+    erasure="`SubjectStore.erase_signals`, by the same",
+    retention="`ConnectionStore.remove_expired`, after 30 days",
 )
 
 CONNECTION_COUNTS = (
@@ -103,4 +110,17 @@ refusal_marks = Table(  # of all names and ids in a refusal's body
     Index("ix_refusal_marks_refusal_id", "refusal_id"),
     sqlite_with_rowid=False,
     info={SUBJECT_DATA: _REFUSED},
+)
+
+sent_messages = Table(  # that a messenger handed to the mail server: see the module of this name
+    "sent_messages",
+    metadata,
+    Column("message", LargeBinary, primary_key=True),  # mark of its id
+    Column("subject", LargeBinary, nullable=False, index=True),  # mark of the recipient
+    Column("connection_id", Serial, ForeignKey("connections.id"), nullable=False, index=True),
+    Column("state", Text, nullable=False),
+    Column("changed_at", Double, nullable=False, index=True),
+    CheckConstraint("state IN ('sending', 'sent')", name="state"),
+    sqlite_with_rowid=False,
+    info={SUBJECT_DATA: _SENT},
 )

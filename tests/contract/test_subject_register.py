@@ -96,6 +96,8 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
         ],
     )
     store.connections.record_delivery(connection.id, outcome, at=1.0)
+    store.connections.sent_messages.begin(connection.id, "ann-1", subject, at=1.0)
+    store.connections.sent_messages.begin(connection.id, "list.ann", email, at=1.0)
     keys = store.accounts.idempotency_keys
     claim = keys.claim(1, "first", b"request", repeatable=True, at=1.0)
     keys.keep(claim, KeptAnswer(201, {}, b'{"decision_id": "ann-1"}'))
@@ -111,11 +113,13 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
     assert sorted(signal.reason or "" for signal in exported.signals) == [
         "",
         "",
+        "",
+        "",
         "reason",
         "reason",
     ]
     receipt = engine.erase(subject, by="test")
-    assert (receipt.decisions, receipt.signals) == (3, 4)
+    assert (receipt.decisions, receipt.signals) == (3, 6)
 
     after = cells(store)
     assert {name for name, values in after.items() if names_ann(values, hashes)} == set()

@@ -119,7 +119,7 @@ def test_rejections_are_counted_together_so_that_strangers_cost_no_writes(hooks)
         answer = hooks.api.client.post(SENDGRID, data=b"[]", content_type="application/json")
         assert answer.status_code == 401
     assert hooks.state().counts.rejected == 1
-    receiver_of(hooks)._rejections._noted.clear()
+    receiver_of(hooks).rejections._noted.clear()
     hooks.api.client.post(SENDGRID, data=b"[]", content_type="application/json")
     assert hooks.state().counts.rejected == 21
 

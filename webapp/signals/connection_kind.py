@@ -35,6 +35,7 @@ class ConnectionField(Struct, frozen=True, kw_only=True):
         generated: where none is given, `generate` makes one, which is shown once.
         prefix: begins a generated value.
         default: where none is given; ``{address}`` stands for the connection's own address.
+        optional: the connection works without a value, and does less.
         fault: what is wrong with a value, None if nothing is.
     """
 
@@ -45,12 +46,13 @@ class ConnectionField(Struct, frozen=True, kw_only=True):
     generated: bool = False
     prefix: str = ""
     default: str = ""
+    optional: bool = False
     fault: Callable[[str], str | None] = any_text
 
     @property
     def required(self) -> bool:
         """True where a person has to give it."""
-        return not (self.generated or self.default)
+        return not (self.generated or self.default or self.optional)
 
     def generate(self) -> str:
         """Make a value at random: 256 bits as hexadecimal digits, which are base64 as well."""
@@ -91,7 +93,8 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
         label: on pages.
         purpose: one sentence.
         fields: the values that a connection needs, in the order of the form.
-        steps: what to do at the sender, in Markdown; ``{address}`` is the connection's address.
+        steps: what to do at the sender, in Markdown; ``{address}`` is the connection's address,
+            ``{messenger}`` the one for whole messages.
         passing: how a decision's id travels through the sender and comes back, in Markdown.
         retries: what the sender does when it is not answered as it expects.
         proof: how a delivery is proved.
@@ -107,6 +110,7 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
         statuses: by cause, where the sender expects another status than most do.
         retry_after_seconds: told with "come again".
         password: deliveries are proved by a user name and password (RFC 7617).
+        messenger: it hands over whole messages, to ``/messengers/{name}/{connection}``.
     """
 
     name: str
@@ -128,6 +132,15 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
     statuses: Mapping[RefusalCause, int] = {}
     retry_after_seconds: int = 60
     password: bool = False
+    messenger: bool = False
+
+    def steps_at(self, address: str) -> list[str]:
+        """Return the steps for a connection with this address."""
+        messenger = address.replace("/webhooks/", "/messengers/")
+        return [
+            step.replace("{address}", address).replace("{messenger}", messenger)
+            for step in self.steps
+        ]
 
     def answer(self, cause: RefusalCause | None = None) -> DeliveryAnswer:
         """Return the answer that the sender expects: success, or the refusal for a cause."""

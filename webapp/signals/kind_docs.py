@@ -71,7 +71,7 @@ def _steps(kind: ConnectionKind) -> str:
     address = _ADDRESS.format(name=kind.name)
     steps = (
         f"Add a connection of the kind {kind.label}, with a key of your choice.",
-        *(step.replace("{address}", address) for step in kind.steps),
+        *kind.steps_at(address),
     )
     return "\n".join(f"{n}. {step}" for n, step in enumerate(steps, start=1))
 

@@ -70,7 +70,7 @@ def add_command(  # noqa: PLR0913 - one for each option
     """Add the connection KEY of a KIND, such as sendgrid; prints the path of its webhook."""
     declared = connection_kind(kind)
     upgrade(database)
-    with _opened(database) as store:
+    with opened_store(database) as store:
         new = add_connection(
             store.connections,
             kind,
@@ -89,7 +89,7 @@ def add_command(  # noqa: PLR0913 - one for each option
 @database_option
 def list_command(database: str) -> None:
     """List connections and their state, without their secrets."""
-    with _opened(database) as store:
+    with opened_store(database) as store:
         connections = store.connections.all()
     heads = ("key", "kind", "state", "last event", "counted", "waiting", "refused", "rejected")
     table = Table(*heads, box=None)
@@ -106,7 +106,7 @@ def list_command(database: str) -> None:
 @click.argument("key")
 def pause_command(database: str, key: str) -> None:
     """Take no events of KEY for now; its sender is asked to come again."""
-    with _opened(database) as store:
+    with opened_store(database) as store:
         store.connections.set_paused(key, paused=True, at=time.time(), by=_BY)
 
 
@@ -115,7 +115,7 @@ def pause_command(database: str, key: str) -> None:
 @click.argument("key")
 def resume_command(database: str, key: str) -> None:
     """Take events of KEY again."""
-    with _opened(database) as store:
+    with opened_store(database) as store:
         store.connections.set_paused(key, paused=False, at=time.time(), by=_BY)
 
 
@@ -142,7 +142,7 @@ def rotate_command(  # noqa: PLR0913 - one for each option
     key: str,
 ) -> None:
     """Give KEY new secrets."""
-    with _opened(database) as store:
+    with opened_store(database) as store:
         kind = connection_kind(store.connections.find(key).kind)
         new = rotate_connection(
             store.connections,
@@ -161,7 +161,7 @@ def rotate_command(  # noqa: PLR0913 - one for each option
 @click.argument("key")
 def delete_command(*, database: str, yes: bool, key: str) -> None:
     """Delete KEY with its secrets and refused events; what was counted stays counted."""
-    with _opened(database) as store:
+    with opened_store(database) as store:
         store.connections.find(key)
         if not yes:
             click.confirm(f"Delete the connection {key}?", abort=True, err=True)
@@ -175,7 +175,7 @@ def encrypt_command(database: str) -> None:
 
     Afterwards, the other keys may be removed from there.
     """
-    with _opened(database) as store:
+    with opened_store(database) as store:
         if not store.connections.encrypts:
             raise click.UsageError(f"{_KEYS} is not set")
         count = store.connections.reseal()
@@ -183,7 +183,7 @@ def encrypt_command(database: str) -> None:
 
 
 @contextmanager
-def _opened(database: str) -> Iterator[SqlStore]:
+def opened_store(database: str) -> Iterator[SqlStore]:
     """Open the store with the keys of the environment.
 
     Raises:

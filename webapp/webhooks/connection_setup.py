@@ -70,6 +70,8 @@ def rotate_connection(  # noqa: PLR0913 - the parts of a rotation
 ) -> NewConnection:
     """Give a connection new secrets; those until now work for a while longer.
 
+    An optional one that is not given stays.
+
     Raises:
         NotFound: there is no such connection.
         InvalidInput: at ``/values/{field}``.
@@ -77,6 +79,10 @@ def rotate_connection(  # noqa: PLR0913 - the parts of a rotation
     kind = connection_kind(store.find(key).kind)
     fields = tuple(field for field in kind.fields if field.secret)
     complete, generated = _complete(fields, values)
+    _, secrets = store.open(key, at=at)
+    for field in fields:
+        if field.optional and field.name in secrets.current:
+            complete.setdefault(field.name, secrets.current[field.name])
     if faults := value_faults(fields, complete):
         raise InvalidInput(faults)
     rotated = store.rotate(key, complete, grace_seconds=grace_seconds, at=at, by=by)

@@ -73,7 +73,7 @@ class WebhookReceiver:
         self.public_url = public_url
         self.certificates = CertificateCache(fetch)
         self._places = BodyPlaces(AT_ONCE, _OF_ONE_ADDRESS)
-        self._rejections = RejectionLog()
+        self.rejections = RejectionLog()
 
     def answer(self, services: Services, kind: ConnectionKind, key: str) -> Response:
         """Answer Flask's current request.
@@ -93,7 +93,7 @@ class WebhookReceiver:
             batch = self._receive(kind, connection, secrets, at)
         except DeliveryRefused as error:
             if error.cause is not RefusalCause.UNAVAILABLE:
-                self._rejections.note(store, connection.id, str(error), at=at)
+                self.rejections.note(store, connection.id, str(error), at=at)
             return _respond(kind, error.cause)
         if request.method != "POST":
             return _respond(kind)

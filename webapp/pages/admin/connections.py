@@ -260,7 +260,7 @@ def _page(
         kind=kind,
         labels={field.name: field.label for field in kind.fields},
         address=address,
-        steps=[_markup(step.replace("{address}", address)) for step in kind.steps],
+        steps=[_markup(step) for step in kind.steps_at(address)],
         passing=_markup(kind.passing),
         retries=_markup(kind.retries),
         limits=_markup(kind.limits),

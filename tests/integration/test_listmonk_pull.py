@@ -1,0 +1,163 @@
+"""Clicks and views of a listmonk server, pulled; and choices pushed into its subscribers."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from threading import Event
+
+import pytest
+from click.testing import CliRunner
+
+from bandits.schemas import Request
+from storage import open_store
+from tests.integration.conftest import NOW, Api, Clock
+from tests.listmonk_server import CAMPAIGN, PASSWORD, ListmonkServer, subscriber_uuid
+from webapp.egress import EgressGuard
+from webapp.listmonk.commands import listmonk
+from webapp.listmonk.listmonk_api import ListmonkUnavailable
+from webapp.listmonk.pull_worker import OVERLAP_SECONDS, PullWorker
+from webapp.webhooks.connection_setup import add_connection, rotate_connection
+
+LOCAL = "127.0.0.0/8"
+
+
+@pytest.fixture
+def server() -> Iterator[ListmonkServer]:
+    server = ListmonkServer().start()
+    yield server
+    server.stop()
+
+
+def connect(store, server: ListmonkServer, at: float):
+    values = {
+        "password": PASSWORD,
+        "api_url": server.url,
+        "api_user": "bandits",
+        "api_token": "a token",
+    }
+    return add_connection(store, "listmonk", "lists", values, metrics={}, at=at, by="test")
+
+
+class Desk:
+    """A campaign whose choices went out by listmonk."""
+
+    def __init__(self, api, server: ListmonkServer) -> None:
+        self.api, self.server = api, server
+        self.connections = api.app.extensions["bandits"].connections
+        connect(self.connections, server, NOW)
+        api.start()
+        ids = [f"{CAMPAIGN}.{subscriber_uuid(n)}" for n in range(20)]
+        requests = [Request(f"u-{i}", decision_id=i) for i in ids]
+        api.engine.choose("spring", requests)
+        self.worker = self.new_worker()
+
+    def new_worker(self, networks: str = LOCAL) -> PullWorker:
+        return PullWorker(self.api.engine, self.connections, EgressGuard(networks), Event())
+
+    def events(self, number: int) -> list[str]:
+        log = self.api.engine.store.log
+        return [e.metric for e in log.events(f"{CAMPAIGN}.{subscriber_uuid(number)}")]
+
+    def state(self):
+        return self.connections.find("lists")
+
+
+@pytest.fixture
+def desk(api, server) -> Desk:
+    return Desk(api, server)
+
+
+def told(seconds: float) -> str:
+    return datetime.fromtimestamp(NOW + seconds, UTC).isoformat(timespec="microseconds")
+
+
+def test_clicks_and_views_are_counted_once_however_often_they_are_pulled(desk):
+    desk.server.clicks = [(n, "https://shop.example/a", told(n)) for n in range(5)]
+    desk.server.views = [(n, told(n)) for n in range(10)]
+    desk.api.clock.now += 60
+    assert desk.worker.look() == 15
+    desk.server.clicks.append((0, "https://shop.example/a", told(30)))
+    desk.api.clock.now += 60
+    assert desk.new_worker().look() == 1
+    assert sorted(desk.events(0)) == ["click", "click", "open"]
+    assert desk.state().counts.recorded == 16
+
+
+def test_pull_begins_before_the_last_complete_one(desk, monkeypatch):
+    desk.server.views = [(0, told(1))]
+    desk.api.clock.now += 60
+    desk.worker.look()
+    desk.server.status = 500
+    desk.api.clock.now += 10_000
+    assert desk.new_worker().look() == 0
+    assert "answered 500" in desk.state().rejection
+    desk.server.status = 200
+    desk.new_worker().look()
+    since = datetime.fromisoformat(desk.server.queries[-1]["since"][0]).timestamp()
+    assert since == NOW + 60 - OVERLAP_SECONDS
+
+
+def test_server_is_asked_at_its_turn_alone(desk):
+    desk.worker.look()
+    desk.worker.look()
+    assert len(desk.server.queries) == 1
+    desk.connections.set_paused("lists", paused=True, at=NOW, by="test")
+    desk.new_worker().look()
+    assert len(desk.server.queries) == 1
+
+
+def test_private_address_is_called_only_where_it_is_allowed(desk):
+    desk.new_worker(networks="").look()
+    assert desk.server.queries == []
+    assert "private network" in desk.state().rejection
+
+
+def test_row_that_cannot_be_read_takes_no_other_with_it(desk):
+    desk.server.clicks = [(0, "https://a.example", "yesterday"), (1, "https://a.example", told(1))]
+    desk.worker.look()
+    assert (desk.events(0), desk.events(1)) == ([], ["click"])
+    assert desk.state().counts.refused == 1
+
+
+def test_push_writes_choices_into_attributes_and_again_the_same(server, sqlite, monkeypatch):
+    monkeypatch.setenv("BANDITS_EGRESS_NETWORKS", LOCAL)
+    server.subscribers = {n: {"city": "Ghent"} for n in range(1, 604)}
+    url = sqlite.upgraded()
+    with closing(open_store(url)) as store:
+        connect(store.connections, server, NOW)
+        api = Api(store, Clock())
+        variants = [{"key": "a", "payload": {"text": "A subject"}}, {"key": "b"}]
+        api.start(slots=[{"key": "subject_line", "variants": variants}])
+    arguments = ["push", "--database", url, "--connection", "lists", "--list", "3"]
+    arguments += ["--campaign", CAMPAIGN, "spring"]
+    answer = CliRunner().invoke(listmonk, arguments)
+    assert answer.exit_code == 0, answer.output
+    assert "603 subscribers" in answer.output
+    first = {n: dict(a) for n, a in server.subscribers.items()}
+    own = first[1]["bandits"]["spring"]
+    assert own["decision"] == f"{CAMPAIGN}.{subscriber_uuid(1)}"
+    assert {a["bandits"]["spring"]["subject_line"] for a in first.values()} == {"A subject", "b"}
+    assert first[1]["city"] == "Ghent"
+    assert CliRunner().invoke(listmonk, arguments).exit_code == 0
+    assert server.subscribers == first
+
+
+def test_push_tells_where_it_broke_off(server, sqlite, monkeypatch):
+    monkeypatch.setenv("BANDITS_EGRESS_NETWORKS", LOCAL)
+    url = sqlite.upgraded()
+    server.status = 403
+    with closing(open_store(url)) as store:
+        connect(store.connections, server, NOW)
+        Api(store, Clock()).start()
+    arguments = ["push", "--database", url, "--connection", "lists", "--list", "3"]
+    answer = CliRunner().invoke(listmonk, [*arguments, "--campaign", CAMPAIGN, "spring"])
+    assert answer.exit_code != 0
+    assert "403" in str(answer.exception or answer.output)
+    assert not isinstance(answer.exception, ListmonkUnavailable)
+
+
+def test_rotation_of_the_password_keeps_the_token(desk):
+    rotated = rotate_connection(desk.connections, "lists", {}, grace_seconds=0, at=NOW, by="test")
+    _, secrets = desk.connections.open("lists", at=NOW)
+    assert secrets.current["api_token"] == "a token"
+    assert secrets.current["password"] == rotated.generated["password"] != PASSWORD
