@@ -135,7 +135,7 @@ def _key(key_id: int) -> ApiKey:
     raise NotFound("API key", str(key_id))
 
 
-def _page(
+def _page(  # noqa: PLR0913 - what was typed, and what came of it
     name: str = "",
     scopes: list[Scope] | None = None,
     errors: dict[str, str] | None = None,
