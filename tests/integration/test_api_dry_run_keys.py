@@ -28,10 +28,9 @@ def test_nothing_of_a_sender_is_recorded(api, token):
     api.start(await_activation=True)
     real = api.choose("u-0")["decision_id"]
     before = rows(api)
-    call = {"token": token, "headers": {"Idempotency-Key": "k"}}
-    one = api.post(
-        "/experiments/spring/choose", {"subject_id": "u-1", "decision_id": "d-1"}, **call
-    )
+    request = {"subject_id": "u-1", "decision_id": "d-1"}
+    headers = {"Idempotency-Key": "k-1"}
+    one = api.post("/experiments/spring/choose", request, token=token, headers=headers)
     assert (one.status_code, one.json["decision_id"]) == (201, "d-1")
     requests = {"requests": [{"subject_id": "u-2"}, {"subject_id": "u-3", "decision_id": "d-3"}]}
     many = api.post("/experiments/spring/choose/batch", requests, token=token)

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct, structs
 
 from bandits.engine import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
+from bandits.ids import time_ordered_id
 from bandits.schemas import Decision, DecisionReceipt, Id, RefusedRow, Request
 from bandits.store.values import MarkResult
 from storage.accounts.api_keys import ApiKey
@@ -187,7 +188,7 @@ def _dry_choice(services: Services, key: str, requests: Sequence[Request]) -> li
     """Decide without recording, under the ids that the decisions would have."""
     decisions = services.engine.choose(key, requests, dry_run=True)
     return [
-        structs.replace(decision, decision_id=request.decision_id)
+        structs.replace(decision, decision_id=request.decision_id or time_ordered_id())
         for decision, request in zip(decisions, requests, strict=True)
     ]
 
