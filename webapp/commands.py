@@ -129,14 +129,27 @@ def key() -> None:
     help="recipients, events and ids that it may send to a web worker in a minute; the server's"
     " default unless given",
 )
+@click.option(
+    "--dry-run", is_flag=True, help="answer its calls, and record nothing: to try a sender out"
+)
 def create_key(
-    database: str, scopes: Sequence[Scope], name: str, rows_per_minute: int | None
+    *,
+    database: str,
+    scopes: Sequence[Scope],
+    name: str,
+    rows_per_minute: int | None,
+    dry_run: bool,
 ) -> None:
     """Make a key and print its token, which is never shown again."""
     upgrade(database)
     with closing(open_store(database)) as store:
         new_key = store.accounts.keys.create(
-            name, scopes, at=time.time(), by=_BY, rows_per_minute=rows_per_minute
+            name,
+            scopes,
+            at=time.time(),
+            by=_BY,
+            rows_per_minute=rows_per_minute,
+            dry_run=dry_run,
         )
     click.echo(new_key.token)
 

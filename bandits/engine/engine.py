@@ -287,6 +287,14 @@ class Engine:
             return self._reward_handler.record_partial(rewards, actor=actor)
         return self._reward_handler.record(rewards, actor=actor)
 
+    def try_rewards(self, rewards: Sequence[Reward], *, partial: bool = False) -> RewardReceipt:
+        """Check rewards as `reward` does, and record nothing.
+
+        Those of decisions that do not exist, such as those of a dry run, are `unknown`; none is
+        `repeated`.
+        """
+        return self._reward_handler.try_rewards(rewards, partial=partial)
+
     # Subjects
 
     def subject(self, subject_id: str, *, after: int = 0, limit: int = 1000) -> SubjectDecisions:

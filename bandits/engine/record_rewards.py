@@ -86,28 +86,24 @@ class RewardHandler:
 
     def record_partial(self, rewards: Sequence[Reward], *, actor: Actor) -> RewardReceipt:
         """Record those rewards that fit, and list the others, as `Engine.reward` declares."""
+
+        def append(call: Sequence[Reward]) -> _RewardOutcome:
+            return self._append(call, actor=actor, grouped=False, most_faults=len(call))
+
+        return _fitting(rewards, append)
+
+    def try_rewards(self, rewards: Sequence[Reward], *, partial: bool) -> RewardReceipt:
+        """Check rewards, as `Engine.try_rewards` declares."""
+
+        def place(call: Sequence[Reward]) -> _RewardOutcome:
+            ids = [r.decision_id for r in call]
+            most = len(call) if partial else _MOST_FAULTS
+            _refuse_ids(ids, [r.event_id for r in call], most)
+            return _RewardOutcome(ids, _place(self._store, call, ids, self._clock(), most), ())
+
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
-        rows = range(len(rewards))
-        refused: dict[int, RefusedRow] = {}
-        while True:  # each time with fewer rows
-            left = [row for row in rows if row not in refused]
-            call = [rewards[row] for row in left]
-            reason: RefusalReason
-            try:
-                outcome = self._append(call, actor=actor, grouped=False, most_faults=len(call))
-            except InvalidInput as error:
-                reason = "invalid"
-                details = {int(f.pointer.split("/")[2]): f.detail for f in reversed(error.faults)}
-            except IdReused as error:
-                reason = "id_reused"
-                details = dict.fromkeys(error.rows, _REUSED)
-            else:
-                receipt = outcome.receipt(0, len(call))
-                return replace(receipt, refused=[refused[row] for row in sorted(refused)])
-            for place, detail in details.items():
-                row = left[place]
-                refused[row] = RefusedRow(row, rewards[row].decision_id, reason, detail)
+        return _fitting(rewards, place) if partial else place(rewards).receipt(0, len(rewards))
 
     def _record_call(self, actor: Actor, rewards: Sequence[Reward]) -> RewardReceipt:
         outcome = self._append(rewards, actor=actor, grouped=len(rewards) <= _FEW)
@@ -200,6 +196,40 @@ class _RewardOutcome(Struct, frozen=True, eq=False):
             [self.ids[placed.early[i]] for i in _range_of(placed.early, first, end)],
             sum(events.skewed[stored.start : stored.stop]),
         )
+
+
+def _fitting(
+    rewards: Sequence[Reward], record: Callable[[Sequence[Reward]], _RewardOutcome]
+) -> RewardReceipt:
+    """Record those rewards that fit, and list the others in the receipt.
+
+    Args:
+        rewards: of one call.
+        record: all that it is given, or raises `InvalidInput` or `IdReused`, which name rows.
+
+    Raises:
+        InvalidInput: there are too many.
+    """
+    if len(rewards) > MAX_BATCH:
+        raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
+    refused: dict[int, RefusedRow] = {}
+    while True:  # each time with fewer rows
+        left = [row for row in range(len(rewards)) if row not in refused]
+        reason: RefusalReason
+        try:
+            outcome = record([rewards[row] for row in left])
+        except InvalidInput as error:
+            reason = "invalid"
+            details = {int(f.pointer.split("/")[2]): f.detail for f in reversed(error.faults)}
+        except IdReused as error:
+            reason = "id_reused"
+            details = dict.fromkeys(error.rows, _REUSED)
+        else:
+            receipt = outcome.receipt(0, len(left))
+            return replace(receipt, refused=[refused[row] for row in sorted(refused)])
+        for place, detail in details.items():
+            row = left[place]
+            refused[row] = RefusedRow(row, rewards[row].decision_id, reason, detail)
 
 
 def _range_of(rows: Sequence[int], first: int, end: int) -> range:

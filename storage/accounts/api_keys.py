@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from sqlalchemy import insert, or_, select, update
 
 from bandits.actors import Actor
-from bandits.errors import Conflict, NotFound, Unavailable
+from bandits.errors import Conflict, InvalidInput, NotFound, Unavailable
 from storage.audit_log import record_change
 from storage.databases import Database, NamedRow, Transaction
 from storage.schema import api_keys
@@ -49,6 +49,7 @@ class ApiKey(Struct, frozen=True):
         previous_until: end of the grace in which the token before the last rotation works too.
         owner: address of the person that it ends with; None if it ends with nobody.
         rows_per_minute: that it may send to a web worker; None for the server's default.
+        dry_run: its calls are answered, and nothing of them is recorded.
     """
 
     id: int
@@ -62,6 +63,7 @@ class ApiKey(Struct, frozen=True):
     previous_until: float | None = None
     owner: str | None = None
     rows_per_minute: int | None = None
+    dry_run: bool = False
 
     @property
     def actor(self) -> Actor:
@@ -96,6 +98,7 @@ class ApiKeyStore:
         by: str,
         owner: str | None = None,
         rows_per_minute: int | None = None,
+        dry_run: bool = False,
     ) -> NewKey:
         """Create a key. Its token is in the result and nowhere else.
 
@@ -106,7 +109,13 @@ class ApiKeyStore:
             by: author.
             owner: the person that it ends with.
             rows_per_minute: limit of its own.
+            dry_run: nothing of its calls is recorded.
+
+        Raises:
+            InvalidInput: at ``/scopes``: a key that records nothing may not manage.
         """
+        if dry_run and "manage" in scopes:
+            raise InvalidInput.at("/scopes", "must not hold manage, since nothing is recorded")
         selector, token = _new_token()
         ordered = tuple(dict.fromkeys(scopes))
         row = {
@@ -118,6 +127,7 @@ class ApiKeyStore:
             "created_by": by,
             "owner": owner,
             "rows_per_minute": rows_per_minute,
+            "dry_run": dry_run,
         }
         with self._database.writing() as transaction:
             query = insert(api_keys).values(row).returning(api_keys.c.id)
@@ -125,9 +135,20 @@ class ApiKeyStore:
             after: dict[str, object] = {"name": name, "scopes": ordered}
             if rows_per_minute is not None:
                 after["rows_per_minute"] = rows_per_minute
+            if dry_run:
+                after["dry_run"] = True
             record_change(transaction, "create", f"key:{number}", at=at, by=by, after=after)
-        start, limit = TOKEN_PREFIX + selector, rows_per_minute
-        key = ApiKey(number, name, start, ordered, at, by, owner=owner, rows_per_minute=limit)
+        key = ApiKey(
+            number,
+            name,
+            TOKEN_PREFIX + selector,
+            ordered,
+            at,
+            by,
+            owner=owner,
+            rows_per_minute=rows_per_minute,
+            dry_run=dry_run,
+        )
         return NewKey(key, token)
 
     def find(self, token: str, *, at: float) -> ApiKey:
@@ -310,4 +331,5 @@ def _key(row: NamedRow) -> ApiKey:
         row.previous_until,
         row.owner,
         row.rows_per_minute,
+        bool(row.dry_run),
     )

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from storage.schema.metadata import SUBJECT_DATA, Identifier, Serial, SubjectData, metadata
@@ -78,6 +79,7 @@ api_keys = Table(
     Column("created_by", Text, nullable=False),
     Column("owner", Text),  # the person it ends with
     Column("rows_per_minute", Integer),  # that it may send to a web worker; null for the default
+    Column("dry_run", Boolean, nullable=False, server_default=false()),  # nothing is recorded
     Column("last_used_at", Double),
     Column("revoked_at", Double),
     Index("ix_api_keys_previous_selector", "previous_selector"),

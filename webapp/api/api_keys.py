@@ -22,11 +22,17 @@ _NO_STORE = {"Cache-Control": "no-store: the token is in the body"}
 
 
 class KeyRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Name and scopes of a new key, and its limit, null for the server's default."""
+    """A new key.
+
+    Attributes:
+        rows_per_minute: limit of its own; null for the server's default.
+        dry_run: its calls are checked and answered, and nothing of them is recorded.
+    """
 
     name: KeyName
     scopes: Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=10)]
     rows_per_minute: RowsPerMinute | None = None
+    dry_run: bool = False
 
 
 class KeyLimit(Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,6 +50,7 @@ class KeyDocument(Struct, frozen=True):
         revoked_at: null while it works.
         previous_until: end of the token before the last rotation; null if that has ended.
         rows_per_minute: limit of its own; null for the server's default.
+        dry_run: nothing of its calls is recorded.
     """
 
     id: int
@@ -56,6 +63,7 @@ class KeyDocument(Struct, frozen=True):
     revoked_at: datetime | None
     previous_until: datetime | None
     rows_per_minute: int | None
+    dry_run: bool
 
     @classmethod
     def from_key(cls, key: ApiKey) -> "KeyDocument":
@@ -71,6 +79,7 @@ class KeyDocument(Struct, frozen=True):
             None if key.revoked_at is None else moment(key.revoked_at),
             None if key.previous_until is None else moment(key.previous_until),
             key.rows_per_minute,
+            key.dry_run,
         )
 
 
@@ -119,7 +128,13 @@ def create_key(services: Services, body: KeyRequest) -> OperationResponse:
     limit = _refuse_faster(body.rows_per_minute)
     at, owner = services.engine.clock(), calling_key().owner
     new_key = services.accounts.keys.create(
-        body.name, body.scopes, at=at, by=caller(), owner=owner, rows_per_minute=limit
+        body.name,
+        body.scopes,
+        at=at,
+        by=caller(),
+        owner=owner,
+        rows_per_minute=limit,
+        dry_run=body.dry_run,
     )
     content = NewKeyDocument(KeyDocument.from_key(new_key.key), new_key.token)
     return OperationResponse(content, 201, {"Cache-Control": "no-store"})

@@ -7,6 +7,7 @@ from msgspec import Meta, Struct, structs
 
 from bandits.engine import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
+from bandits.ids import time_ordered_id
 from bandits.schemas import Decision, DecisionReceipt, Id, RefusedRow, Request
 from bandits.store.values import MarkResult
 from storage.accounts.api_keys import ApiKey
@@ -86,6 +87,8 @@ def choose(services: Services, key: str, body: Request, caller: ApiKey) -> Opera
     same subject where the experiment decides once per subject.
     """
     try:
+        if caller.dry_run:
+            return OperationResponse(_dry_choice(services, key, [body])[0], 201)
         (decision,) = services.engine.choose(key, [body], actor=caller.actor)
     except InvalidInput as error:
         faults = [Fault(f.pointer.removeprefix(_FIRST), f.detail) for f in error.faults]
@@ -117,6 +120,8 @@ def choose_batch(
     """
     if body.partial and body.dry_run:
         raise InvalidInput.at("/partial", "must not be true in a dry run: that refuses no row")
+    if caller.dry_run and not body.dry_run:
+        return OperationResponse(DecisionList(_dry_choice(services, key, body.requests)), 201)
     if body.partial:
         answer = services.engine.choose_partial(key, body.requests, actor=caller.actor)
         content = DecisionList(answer.decisions, answer.refused)
@@ -148,6 +153,8 @@ def activate_decisions(services: Services, body: DecisionIds, caller: ApiKey) ->
 
     Those that another key chose are listed in `refused`, unless this one has the scope `manage`.
     """
+    if caller.dry_run:
+        return OperationResponse(_dry_marks(body.decision_ids))
     own_only = "manage" not in caller.scopes
     marks = services.engine.activate(body.decision_ids, actor=caller.actor, own_only=own_only)
     return OperationResponse(marks)
@@ -170,9 +177,25 @@ def cancel_decisions(services: Services, body: DecisionIds, caller: ApiKey) -> O
     Their subjects may be decided for again. Those that another key chose are listed in `refused`,
     unless this one has the scope `manage`, and so are those whose time to send is over.
     """
+    if caller.dry_run:
+        return OperationResponse(_dry_marks(body.decision_ids))
     own_only = "manage" not in caller.scopes
     marks = services.engine.cancel(body.decision_ids, actor=caller.actor, own_only=own_only)
     return OperationResponse(marks)
+
+
+def _dry_choice(services: Services, key: str, requests: Sequence[Request]) -> list[Decision]:
+    """Decide without recording, under the ids that the decisions would have."""
+    decisions = services.engine.choose(key, requests, dry_run=True)
+    return [
+        structs.replace(decision, decision_id=request.decision_id or time_ordered_id())
+        for decision, request in zip(decisions, requests, strict=True)
+    ]
+
+
+def _dry_marks(ids: Sequence[str]) -> MarkResult:
+    """Answer as if all were new; nobody knows which a dry run has made."""
+    return MarkResult(accepted=len(set(ids)), repeated=len(ids) - len(set(ids)), unknown=())
 
 
 @operations(

@@ -226,6 +226,8 @@ class Operation(Struct, frozen=True, kw_only=True):
         """
         if misfits([key]):
             raise InvalidInput.at("/Idempotency-Key", f"must be {ID_TOLD}")
+        if environ[CALLER].dry_run:  # nothing is done that could be done twice
+            return self._handle(services, parts)
         keys = services.accounts.idempotency_keys
         sent_parts = {name: part for name, part in parts.items() if name != "caller"}
         request = [self.name.encode(), msgspec.json.encode(sent_parts, order="sorted")]

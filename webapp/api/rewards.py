@@ -53,6 +53,8 @@ def record_rewards(services: Services, body: RewardBatch, caller: ApiKey) -> Ope
     Doubled, late, early and unknown rewards are normal: they are counted and listed. One that does
     not fit refuses all of them, or with `partial` itself alone.
     """
+    if caller.dry_run:
+        return OperationResponse(services.engine.try_rewards(body.rewards, partial=body.partial))
     receipt = services.engine.reward(body.rewards, actor=caller.actor, partial=body.partial)
     services.metrics.count_rewards(receipt)
     return OperationResponse(receipt)

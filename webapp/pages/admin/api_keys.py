@@ -49,6 +49,9 @@ def create_key() -> ResponseReturnValue:
         errors["name"] = "say in 1 to 100 characters what the key is for"
     if not scopes:
         errors["scopes"] = "tick at least one thing that the key may do"
+    dry_run = "dry_run" in request.form
+    if dry_run and "manage" in scopes:
+        errors["scopes"] = "a test key records nothing, so it may not manage"
     typed_limit = request.form.get("rows_per_minute", "").strip()
     try:
         limit = _read_limit(typed_limit)
@@ -57,12 +60,13 @@ def create_key() -> ResponseReturnValue:
     if not errors and not is_own_password(request.form.get("password", "")):
         errors["password"] = NOT_YOURS
     if errors:
-        return _page(name, scopes, errors, typed_limit=typed_limit), 422
+        return _page(name, scopes, errors, typed_limit=typed_limit, dry_run=dry_run), 422
     keys, now = services().accounts.keys, services().engine.clock()
     own = person().email
-    return _page(
-        new_key=keys.create(name, scopes, at=now, by=own, owner=own, rows_per_minute=limit)
+    new_key = keys.create(
+        name, scopes, at=now, by=own, owner=own, rows_per_minute=limit, dry_run=dry_run
     )
+    return _page(new_key=new_key)
 
 
 @pages.get("/settings/keys/<int:key_id>/rotate")
@@ -131,13 +135,14 @@ def _key(key_id: int) -> ApiKey:
     raise NotFound("API key", str(key_id))
 
 
-def _page(
+def _page(  # noqa: PLR0913 - what was typed, and what came of it
     name: str = "",
     scopes: list[Scope] | None = None,
     errors: dict[str, str] | None = None,
     new_key: NewKey | None = None,
     *,
     typed_limit: str = "",
+    dry_run: bool = False,
 ) -> str:
     return render_template(
         "admin/api_keys.html",
@@ -145,6 +150,7 @@ def _page(
         name=name,
         ticked_scopes=["choose", "reward"] if scopes is None else scopes,
         limit=typed_limit,
+        dry_run=dry_run,
         default_limit=services().rates.rows_per_minute,
         errors=errors or {},
         new_key=new_key,

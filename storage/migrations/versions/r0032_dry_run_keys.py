@@ -1,0 +1,18 @@
+"""Keep which API keys record nothing."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0032"
+down_revision = "0024"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    column = sa.Column("dry_run", sa.Boolean(), nullable=False, server_default=sa.false())
+    op.add_column("api_keys", column)
+
+
+def downgrade() -> None:
+    op.drop_column("api_keys", "dry_run")
