@@ -55,7 +55,7 @@ def test_rewards_are_checked_as_those_of_any_key(api, token, problem):
         {"decision_id": real, "event_id": "e-1", "metric": metric} for metric in ("click", "klick")
     )
     faults = problem(
-        api.post("/rewards", {"rewards": [good, bad]}, token=token), 422, "invalid-input"
+        api.post("/rewards", {"rewards": [good, bad]}, token=token), 422, "invalid"
     )["errors"]
     assert faults[0]["pointer"] == "/rewards/1/metric"
     answer = api.post("/rewards", {"rewards": [good, bad], "partial": True}, token=token).json
@@ -65,5 +65,5 @@ def test_rewards_are_checked_as_those_of_any_key(api, token, problem):
 
 def test_test_key_may_not_manage(api, problem):
     body = {"name": "ci", "scopes": ["choose", "manage"], "dry_run": True}
-    faults = problem(api.post("/keys", body), 422, "invalid-input")["errors"]
+    faults = problem(api.post("/keys", body), 422, "invalid")["errors"]
     assert faults[0]["pointer"] == "/scopes"
