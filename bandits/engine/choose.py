@@ -8,7 +8,7 @@ from threading import Lock
 from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue, NotCombinable
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
-from bandits.engine.assignment import AssignmentBatch, assign_arms, request_digest
+from bandits.engine.assignment import AssignmentBatch, assign_arms, request_digest, stand_in
 from bandits.errors import Fault, InvalidInput, Unavailable, WrongState
 from bandits.identifiers import pointer
 from bandits.inference.recent_days import RECENT_DAYS
@@ -21,7 +21,7 @@ from bandits.schemas import (
     Request,
     SlotChoice,
 )
-from bandits.store import StaleRead, Store
+from bandits.store import StaleRead, Store, UnfitRepeat
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
 from bandits.versions import Configuration, encode_restriction
 
@@ -386,14 +386,20 @@ class ChooseHandler:
         if combined and shipped is None and (decisions.fallback & ~decisions.holdout).any():
             raise NotCombinable
         if not dry_run and shipped is None and any(batch.restrictions):
-            self._eligible_sets.admit(record, batch, actor)
-        responses = new_decisions_response(active, decisions, dry_run=dry_run)
-        if dry_run:
-            return batch.rows, responses, {}
-        earlier = self._store.log.append_decisions(
-            record, decisions, actor=actor, at=now, grouped=grouped, partial=partial
-        )
-        return batch.rows, responses, earlier
+            self._eligible_sets.admit(record, batch, actor, now)
+        append = self._store.log.append_decisions
+        while True:
+            responses = new_decisions_response(active, decisions, dry_run=dry_run)
+            if dry_run:
+                return batch.rows, responses, {}
+            try:
+                earlier = append(
+                    record, decisions, actor=actor, at=now, grouped=grouped, partial=partial
+                )
+            except UnfitRepeat as error:  # at most once for each row
+                decisions = stand_in(active, decisions, error.rows)
+            else:
+                return batch.rows, responses, earlier
 
 
 def _shipped_arm(record: ExperimentRecord) -> int | None:

@@ -42,6 +42,18 @@ class StaleRead(Exception):
     """A write rests on a row that has changed since it was read; read it again."""
 
 
+class UnfitRepeat(Exception):
+    """Subjects have decisions that the eligible sets of rows exclude; nothing was appended.
+
+    Attributes:
+        rows: positions of these rows, ascending.
+    """
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__(rows)
+        self.rows = rows
+
+
 class ExperimentPort(Protocol):
     """Experiments and their configurations."""
 
@@ -149,9 +161,14 @@ class LogPort(Protocol):
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return.
 
+        A decision that is void stands in nobody's way: its subject is free, and a row that has its
+        id gets it; the void one then has another id, and is itself in all else. Who is answered
+        with another actor's decision that waits for its activation may activate it.
+
         Args:
             record: the experiment.
-            chosen: the decisions.
+            chosen: the decisions. With ``per_subject`` a row of a fallback is appended where the
+                subject's decision is outside the row's eligible set.
             actor: who asks for them.
             at: when, seconds since 1970.
             grouped: the caller has already grouped what several threads ask for, so that there is
@@ -166,6 +183,8 @@ class LogPort(Protocol):
         Raises:
             IdReused: an id was there before with another digest, or in another experiment, and not
                 `partial`; nothing was appended.
+            UnfitRepeat: with ``per_subject``, subjects have decisions that the eligible sets of
+                rows exclude, and these are no fallbacks; nothing was appended.
             StaleRead: the experiment's state or configuration is no longer the record's; nothing
                 was appended.
         """
