@@ -72,9 +72,9 @@ class Decision(Struct, frozen=True, gc=False):
         propensity: the very probability that it was drawn with.
         policy_version: the snapshot's version that it was drawn from.
         holdout: the subject is held out: gets the control, is never learned from.
-        fallback: a stand-in, never learned from: the policy failed and the control was given; or the
-            request's `eligible` rules out what the subject has to get, and the control was given,
-            or else the first combination that may be.
+        fallback: a stand-in, never learned from: the policy failed, or the request's `eligible`
+            rules out what the subject has to get. It is the control, or where `eligible` rules that
+            out, the first combination that it leaves.
         repeat: it was decided before, and this is the earlier answer.
         shipped: the experiment is stopped, and goes on sending this to all subjects, or the control
             to those held out, where it keeps its control group; never learned from.

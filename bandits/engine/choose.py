@@ -76,32 +76,41 @@ class TooManySets(InvalidInput):
 
 
 class EligibleSetRegistry:
-    """Registry of the restrictions that experiments have admitted."""
+    """Registry of the restrictions that experiments have admitted, by who asked for them."""
 
     def __init__(self, store: Store) -> None:
         """Begin with none; `store` has those that other processes admitted."""
         self._store = store
-        self._admitted: dict[int, set[bytes]] = {}
+        # By experiment, and by the number of its void decisions: a void may take some back.
+        self._admitted: dict[int, tuple[int | None, dict[Actor, set[bytes]]]] = {}
         self._changing = Lock()
 
-    def admit(self, record: ExperimentRecord, batch: AssignmentBatch, actor: Actor) -> None:
+    def admit(
+        self, record: ExperimentRecord, batch: AssignmentBatch, actor: Actor, at: float
+    ) -> None:
         """Admit the restrictions of a batch, or none of them.
 
         Raises:
             TooManySets: at ``/requests/{row}/eligible``: they would be too many.
         """
-        admitted = self._admitted.get(record.id, set())
+        admitted = self._of(record).get(actor, set())
         restrictions = batch.restrictions
         new = [r for r in dict.fromkeys(restrictions) if r and r not in admitted]
         if not new:
             return
         most = eligible_set_limit(record.configuration)
-        refused = set(self._store.log.admit(record, new, actor=actor, most=most))
+        refused = set(self._store.log.admit(record, new, actor=actor, at=at, most=most))
         if refused:
             rows = [i for i, row in enumerate(batch.rows) if restrictions[row] in refused]
             raise TooManySets(rows, refused, most)
         with self._changing:
-            self._admitted[record.id] = self._admitted.get(record.id, set()) | set(new)
+            sets = self._of(record)
+            sets = sets | {actor: sets.get(actor, set()) | set(new)}
+            self._admitted[record.id] = record.voided, sets
+
+    def _of(self, record: ExperimentRecord) -> dict[Actor, set[bytes]]:
+        voided, admitted = self._admitted.get(record.id, (None, {}))
+        return admitted if voided == record.voided else {}
 
 
 def new_decisions_response(

@@ -196,17 +196,21 @@ class LogPort(Protocol):
         eligible_sets: Sequence[bytes],
         *,
         actor: Actor = PROGRAM,
+        at: float,
         most: int,
     ) -> Sequence[bytes]:
         """Insert those of these distinct `eligible` restrictions that are new to an experiment.
 
         An actor may introduce three quarters of what the others have left of `most`, so that
-        nobody can use up what others need, however many actors there are.
+        nobody can use up what others need, however many actors there are. One that only void
+        requests had is new, and counts for nobody. Who asks for any is noted, so that it counts as
+        theirs where those before them become void.
 
         Args:
             record: the experiment.
             eligible_sets: the restrictions.
             actor: who asks for them.
+            at: when, seconds since 1970.
             most: how many the experiment may have.
 
         Returns:

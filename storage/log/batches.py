@@ -1,15 +1,17 @@
 """Batches: the rows that one transaction wrote to the log, and the eligible sets they name."""
 
+from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 
 from bandits.actors import Actor
 from bandits.store.values import ExperimentRecord
 from storage.databases import Transaction
-from storage.schema import batches, eligible_sets
+from storage.schema import batches, eligible_set_uses, eligible_sets
+from storage.snapshots.voids import VoidLookup
 
 # The lock of rows that refer to decisions: shared by calls that insert such rows, alone for those
 # that delete decisions. Every process on a database has to use the same name.
@@ -63,15 +65,17 @@ def close_batch(transaction: Transaction, batch_id: int, size: int, **counts: in
         transaction.execute(delete(batches).where(condition))
 
 
-_COLUMNS = ("experiment_id", "digest", "actor")
+_SETS = ("experiment_id", "digest", "actor")
+_USES = (*_SETS, "used_at")
 
 
-def admit(
+def admit(  # noqa: PLR0913 - what is admitted, for whom and when
     transaction: Transaction,
     record: ExperimentRecord,
     eligible: Sequence[bytes],
     *,
     actor: Actor,
+    at: float,
     most: int,
 ) -> Sequence[bytes]:
     """Insert eligible sets, all distinct, that are new; return those that are too many, if any.
@@ -80,31 +84,67 @@ def admit(
     """
     transaction.lock(f"eligible sets {record.id}")
     digests = {blake2b(r, digest_size=16).digest(): r for r in eligible}
-    condition = eligible_sets.c.experiment_id == record.id
-    query = select(eligible_sets.c.digest).where(
-        condition, eligible_sets.c.digest.in_(list(digests))
-    )
-    stored = set(transaction.execute(query).scalars())
-    new = [digest for digest in digests if digest not in stored]
-    if not new:
-        return []
-    used = count_eligible_sets(transaction, record)
+    uses = _EligibleSetUses(transaction, record)
+    new = [digest for digest in digests if digest not in uses.first]
+    used = Counter(uses.first.values())
     own = used.pop(actor, 0)
-    room = max((most - sum(used.values())) * 3 // 4 - own, 0)
+    room = max((most - used.total()) * 3 // 4 - own, 0)
     if len(new) > room:
         return [digests[digest] for digest in new[room:]]
-    transaction.insert(eligible_sets, _COLUMNS, [(record.id, d, actor) for d in sorted(new)])
+    uses.note(sorted(digests), actor, at)
     return []
 
 
 def count_eligible_sets(
     transaction: Transaction, record: ExperimentRecord
 ) -> dict[Actor | None, int]:
-    """Count an experiment's eligible sets by who asked for them first, None where unknown."""
-    query = (
-        select(eligible_sets.c.actor, func.count())
-        .where(eligible_sets.c.experiment_id == record.id)
-        .group_by(eligible_sets.c.actor)
-        .order_by(eligible_sets.c.actor)
-    )
-    return {row[0]: row[1] for row in transaction.execute(query)}
+    """Count an experiment's eligible sets by who asked for them first, None where unknown.
+
+    Those that only void requests had do not count.
+    """
+    counts = Counter(_EligibleSetUses(transaction, record).first.values())
+    return dict(sorted(counts.items(), key=lambda count: count[0] or ""))
+
+
+class _EligibleSetUses:
+    """Uses of an experiment's eligible sets by who asked for them.
+
+    Attributes:
+        first: by the digest of each set that counts, who asked first, of those whose use counts.
+    """
+
+    def __init__(self, transaction: Transaction, record: ExperimentRecord) -> None:
+        """Read them; what is void counts for nothing."""
+        self._transaction = transaction
+        self._record = record
+        self._noted: set[tuple[bytes, Actor]] = set()
+        self._void: set[tuple[bytes, Actor]] = set()
+        self.first: dict[bytes, Actor | None] = {}
+        later: list[tuple[bytes, Actor]] = []
+        voids = VoidLookup(transaction)
+        uses = select(*(eligible_set_uses.c[name] for name in _USES[1:]))
+        own = uses.where(eligible_set_uses.c.experiment_id == record.id)
+        for digest, user, at in transaction.execute(own.order_by("used_at", "actor")).all():
+            void = voids.number(record.id, user, at) is not None
+            self._noted.add((digest, user))
+            (self._void.add if void else later.append)((digest, user))
+        sets = select(*(eligible_sets.c[name] for name in _SETS[1:]))
+        for digest, user in transaction.execute(
+            sets.where(eligible_sets.c.experiment_id == record.id)
+        ):
+            if (digest, user) not in self._void:  # nor those from before uses were noted
+                self.first[digest] = user
+        for digest, user in later:
+            self.first.setdefault(digest, user)
+
+    def note(self, digests: Sequence[bytes], actor: Actor, at: float) -> None:
+        """Note that an actor asked for these sets, in their order, where no use of it counts yet."""
+        number = self._record.id
+        sets = [(number, digest, actor) for digest in digests]
+        self._transaction.insert(eligible_sets, _SETS, sets)
+        if void := [digest for digest in digests if (digest, actor) in self._void]:
+            own = (eligible_set_uses.c.experiment_id == number, eligible_set_uses.c.actor == actor)
+            again = update(eligible_set_uses).where(*own, eligible_set_uses.c.digest.in_(void))
+            self._transaction.execute(again.values(used_at=at))
+        uses = [(*one, at) for one in sets if one[1:] not in self._noted]
+        self._transaction.insert(eligible_set_uses, _USES, uses)

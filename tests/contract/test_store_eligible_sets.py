@@ -75,13 +75,13 @@ def test_eligible_set_limit_holds_for_concurrent_calls(store, sender):
     sender.start("autumn")
 
     def ask(number):
-        return store.log.admit(record, [b"%d" % number], most=7)
+        return store.log.admit(record, [b"%d" % number], at=1.0, most=7)
 
     with ThreadPoolExecutor(8) as pool:
         refused = [r for found in pool.map(ask, range(20)) for r in found]
     assert len(refused) == 15
     assert count(store, eligible_sets) == 5
-    assert store.log.admit(store.experiments.record("autumn"), [b"0"], most=2) == []
+    assert store.log.admit(store.experiments.record("autumn"), [b"0"], at=1.0, most=2) == []
 
 
 def test_eligible_sets_of_one_key_leave_room_for_others_however_many(store, sender):
@@ -91,7 +91,8 @@ def test_eligible_sets_of_one_key_leave_room_for_others_however_many(store, send
     def refused(k, n):
         """Let a key introduce n sets; return how many are too many."""
         sets = [b"%d" % number for number in islice(numbers, n)]
-        return len(store.log.admit(record, sets, actor=actor_of("key", k), most=MOST_SETS))
+        key = actor_of("key", k)
+        return len(store.log.admit(record, sets, actor=key, at=1.0, most=MOST_SETS))
 
     for key, most in enumerate([256, 64, 16, 4]):
         assert (refused(key, most + 1), refused(key, most), refused(key, 1)) == (1, 0, 1)
