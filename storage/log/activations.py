@@ -1,20 +1,29 @@
 """Activating and cancelling decisions."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import Table, delete
+from sqlalchemy import Table, delete, select, update
 
 from bandits.actors import Actor
 from bandits.schemas import RefusalReason, RefusedRow
 from bandits.store.values import ExperimentRecord, MarkResult
 from storage.databases import NamedRow, SerializationConflict, Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
-from storage.log.queries import activated, with_marks
-from storage.schema import activations, batches, cancellations, decisions, experiments, subjects
-from storage.store_context import StoreContext
+from storage.log.queries import activated, cancelled, with_marks
+from storage.schema import (
+    activations,
+    batches,
+    cancellations,
+    decisions,
+    experiments,
+    repeats,
+    subjects,
+)
+from storage.snapshots.voids import VoidLookup
+from storage.store_context import FoldLockNeeded, StoreContext
 
 _AT_ONCE = 10_000  # ids in one statement
 
@@ -27,8 +36,10 @@ _TARGETS = with_marks(
     batches.c.created_at,
     batches.c.due_at,
     activated.c.created_at.label("activated_at"),
-    activations.c.batch_id.label("activation"),
-    cancellations.c.batch_id.label("cancellation"),
+    cancelled.c.created_at.label("cancelled_at"),
+    activated.c.actor.label("activated_by"),
+    cancelled.c.actor.label("cancelled_by"),
+    experiments.c.voided,
 )
 
 _ANOTHER_KEY = (
@@ -39,8 +50,59 @@ _TOO_LATE = (
     " to send that its experiment declares (send_within_seconds)"
 )
 
-_Rows = Sequence[NamedRow]
 _Records = Mapping[int, ExperimentRecord]  # by the experiment's number
+
+
+class _Target(Struct, frozen=True, gc=False):
+    """Decision to be marked.
+
+    Attributes:
+        due_at: None where its clocks start with its activation.
+        activated_at: None where it was not, or that is void;
+        has_activation: and whether there is a row of it.
+        cancelled_at: as `activated_at`.
+        has_cancellation: as `has_activation`.
+    """
+
+    id: str
+    serial: int
+    subject: bytes
+    experiment_id: int
+    actor: Actor | None
+    created_at: float
+    due_at: float | None
+    activated_at: float | None
+    has_activation: bool
+    cancelled_at: float | None
+    has_cancellation: bool
+
+    @classmethod
+    def of(cls, row: NamedRow, voids: VoidLookup) -> "_Target":
+        """Make it of a row; marks that are void are none."""
+        times = []
+        for actor, at in (
+            (row.activated_by, row.activated_at),
+            (row.cancelled_by, row.cancelled_at),
+        ):
+            marked = at is not None and row.voided is not None
+            void = marked and voids.number(row.experiment_id, actor, at) is not None
+            times.append(None if void else at)
+        return cls(
+            row.id,
+            row.serial,
+            row.subject,
+            row.experiment_id,
+            row.actor,
+            row.created_at,
+            row.due_at,
+            times[0],
+            row.activated_at is not None,
+            times[1],
+            row.cancelled_at is not None,
+        )
+
+
+_Targets = Sequence[_Target]
 
 
 class MarkCall(Struct, frozen=True, eq=False):
@@ -69,7 +131,9 @@ class MarkCall(Struct, frozen=True, eq=False):
 
     def run(self) -> MarkResult:
         """Mark the decisions."""
-        return self.context.write(lambda transaction: self._mark(transaction, self.ids, self.at))
+        return self.context.replace(
+            lambda transaction, locked: self._mark(transaction, self.ids, self.at, locked)
+        )
 
     def run_group(self, transaction: Transaction, calls: Sequence["MarkCall"]) -> list[MarkResult]:
         """Mark the decisions of several calls of one kind.
@@ -83,21 +147,39 @@ class MarkCall(Struct, frozen=True, eq=False):
             raise SerializationConflict
         return [MarkResult(len(call.ids), 0, ()) for call in calls]
 
-    def _mark(self, transaction: Transaction, ids: Sequence[str], at: float) -> MarkResult:
+    def _mark(
+        self,
+        transaction: Transaction,
+        ids: Sequence[str],
+        at: float,
+        locked: Collection[int] = (),
+    ) -> MarkResult:
+        """Mark the decisions.
+
+        Raises:
+            FoldLockNeeded: marks that are void give way, and not all locks for it are held.
+        """
         mark = _activate if self.mark == "activate" else _cancel
         transaction.lock(REFERENCES, shared=True)
-        rows: list[NamedRow] = []
+        voids = VoidLookup(transaction)
+        rows: list[_Target] = []
         for start in range(0, len(ids), _AT_ONCE):
             condition = transaction.is_any(decisions.c.id, ids[start : start + _AT_ONCE])
-            rows += transaction.execute(_TARGETS.where(condition)).all()
+            stored = transaction.execute(_TARGETS.where(condition)).all()
+            rows += [_Target.of(row, voids) for row in stored]
         numbers = {row.experiment_id for row in rows}
         records = {n: self.context.experiments.read_by_id(transaction, n) for n in sorted(numbers)}
+        answered = self._answered(transaction, rows)
         reasons = {
             row.id: reason
             for row in rows
             if (reason := self._refusal(row, records[row.experiment_id], at)) is not None
+            and row.serial not in answered
         }
         allowed = [row for row in rows if row.id not in reasons] if reasons else rows
+        replaced = {row.experiment_id for row in allowed if _gives_way(row, self.mark)}
+        if needed := replaced.difference(locked):
+            raise FoldLockNeeded(needed)
         accepted = mark(transaction, records, allowed, actor=self.actor, at=at)
         existing = {row.id for row in allowed}
         unknown = tuple(i for i in dict.fromkeys(ids) if i not in existing and i not in reasons)
@@ -106,13 +188,25 @@ class MarkCall(Struct, frozen=True, eq=False):
         )
         return MarkResult(accepted, sum(i in existing for i in ids) - accepted, unknown, refused)
 
+    def _answered(self, transaction: Transaction, rows: _Targets) -> set[int]:
+        """Find those of other actors' decisions that this one was answered with, to activate."""
+        if not self.own_only or self.mark != "activate":
+            return set()
+        others = [row.serial for row in rows if row.actor not in (self.actor, None)]
+        serials: set[int] = set()
+        for start in range(0, len(others), _AT_ONCE):
+            condition = transaction.is_any(repeats.c.decision, others[start : start + _AT_ONCE])
+            query = select(repeats.c.decision).where(condition, repeats.c.actor == self.actor)
+            serials.update(transaction.execute(query).scalars())
+        return serials
+
     def _refusal(
-        self, row: NamedRow, record: ExperimentRecord, at: float
+        self, row: _Target, record: ExperimentRecord, at: float
     ) -> tuple[RefusalReason, str] | None:
         """Return why a decision may not be marked, by a word and a sentence, or None."""
         if self.own_only and row.actor not in (self.actor, None):
             return "another_key", _ANOTHER_KEY
-        if self.mark == "activate" or row.cancellation is not None:
+        if self.mark == "activate" or row.cancelled_at is not None:
             return None
         started_at = row.activated_at if row.due_at is None else row.created_at
         limit = record.configuration.experiment.send_within_seconds
@@ -122,11 +216,11 @@ class MarkCall(Struct, frozen=True, eq=False):
 
 
 def _activate(
-    transaction: Transaction, records: _Records, rows: _Rows, *, actor: Actor, at: float
+    transaction: Transaction, records: _Records, rows: _Targets, *, actor: Actor, at: float
 ) -> int:
     """Start the clocks of those of these decisions that wait for it; return how many."""
     accepted = 0
-    waiting = [r for r in rows if r.due_at is None and r.activation is None]
+    waiting = [r for r in rows if r.due_at is None and r.activated_at is None]
     for experiment_id, group in _by_experiment(waiting).items():
         record = records[experiment_id]
         due_at = _due_at(record, at + record.configuration.experiment.reward.maturity)
@@ -139,7 +233,7 @@ def _activate(
 
 
 def _cancel(
-    transaction: Transaction, records: _Records, rows: _Rows, *, actor: Actor, at: float
+    transaction: Transaction, records: _Records, rows: _Targets, *, actor: Actor, at: float
 ) -> int:
     """Take these decisions out of learning, and free their subjects; return how many."""
     accepted = 0
@@ -159,24 +253,40 @@ def _due_at(record: ExperimentRecord, at: float) -> float | None:
     return None if record.closes_at is not None and at > record.closes_at else at
 
 
-def _by_experiment(rows: _Rows) -> dict[int, list[NamedRow]]:
+def _by_experiment(rows: _Targets) -> dict[int, list[_Target]]:
     """Group decisions that are not cancelled by experiment, in the order that all callers use."""
     groups = defaultdict(list)
     for row in sorted(rows, key=lambda r: (r.experiment_id, r.serial)):
-        if row.cancellation is None:
+        if row.cancelled_at is None:
             groups[row.experiment_id].append(row)
     return groups
 
 
-def _insert(transaction: Transaction, table: Table, batch: int, rows: _Rows) -> int:
+def _gives_way(row: _Target, mark: Literal["activate", "cancel"]) -> bool:
+    """Return true where a decision's mark is void, and a new one takes its place."""
+    if row.cancelled_at is not None:
+        return False
+    if mark == "cancel":
+        return row.has_cancellation
+    return row.due_at is None and row.activated_at is None and row.has_activation
+
+
+def _insert(transaction: Transaction, table: Table, batch: int, rows: _Targets) -> int:
+    """Insert marks, and put them in the places of those that are void; return how many."""
     marks = [(row.serial, batch) for row in rows]
+    mark: Literal["activate", "cancel"] = "activate" if table is activations else "cancel"
+    void = [row.serial for row in rows if _gives_way(row, mark)]
     size = transaction.insert(table, ("decision", "batch_id"), marks)
+    for start in range(0, len(void), _AT_ONCE):
+        condition = transaction.is_any(table.c.decision, void[start : start + _AT_ONCE])
+        transaction.execute(update(table).where(condition).values(batch_id=batch))
+    size += len(void)
     if size < len(marks):
         close_batch(transaction, batch, size)
     return size
 
 
-def _free_subjects(transaction: Transaction, experiment_id: int, rows: _Rows) -> None:
+def _free_subjects(transaction: Transaction, experiment_id: int, rows: _Targets) -> None:
     for start in range(0, len(rows), _AT_ONCE):
         portion = rows[start : start + _AT_ONCE]
         claims = delete(subjects).where(

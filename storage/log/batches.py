@@ -67,6 +67,7 @@ def close_batch(transaction: Transaction, batch_id: int, size: int, **counts: in
 
 _SETS = ("experiment_id", "digest", "actor")
 _USES = (*_SETS, "used_at")
+_BEFORE = 0.0  # the time of uses that were not noted yet: a void of all that an actor did has them
 
 
 def admit(  # noqa: PLR0913 - what is admitted, for whom and when
@@ -107,7 +108,7 @@ def count_eligible_sets(
 
 
 class _EligibleSetUses:
-    """Uses of an experiment's eligible sets by who asked for them.
+    """Uses of an experiment's eligible sets, by who asked for them.
 
     Attributes:
         first: by the digest of each set that counts, who asked first, of those whose use counts.
@@ -117,34 +118,41 @@ class _EligibleSetUses:
         """Read them; what is void counts for nothing."""
         self._transaction = transaction
         self._record = record
-        self._noted: set[tuple[bytes, Actor]] = set()
-        self._void: set[tuple[bytes, Actor]] = set()
+        self._times: dict[tuple[bytes, Actor | None], float] = {}
         self.first: dict[bytes, Actor | None] = {}
-        later: list[tuple[bytes, Actor]] = []
+        columns = (eligible_sets.c[name] for name in _SETS[1:])
+        sets = select(*columns).where(eligible_sets.c.experiment_id == record.id)
+        introduced = [(row[0], row[1]) for row in transaction.execute(sets)]
+        self._times.update(dict.fromkeys(introduced, _BEFORE))
+        columns = (eligible_set_uses.c[name] for name in _USES[1:])
+        uses = select(*columns).where(eligible_set_uses.c.experiment_id == record.id)
+        for digest, user, at in transaction.execute(uses.order_by("used_at", "actor")):
+            self._times[digest, user] = at
         voids = VoidLookup(transaction)
-        uses = select(*(eligible_set_uses.c[name] for name in _USES[1:]))
-        own = uses.where(eligible_set_uses.c.experiment_id == record.id)
-        for digest, user, at in transaction.execute(own.order_by("used_at", "actor")).all():
-            void = voids.number(record.id, user, at) is not None
-            self._noted.add((digest, user))
-            (self._void.add if void else later.append)((digest, user))
-        sets = select(*(eligible_sets.c[name] for name in _SETS[1:]))
-        for digest, user in transaction.execute(
-            sets.where(eligible_sets.c.experiment_id == record.id)
-        ):
-            if (digest, user) not in self._void:  # nor those from before uses were noted
-                self.first[digest] = user
-        for digest, user in later:
-            self.first.setdefault(digest, user)
+        self._void = {
+            (digest, user)
+            for (digest, user), at in self._times.items()
+            if voids.number(record.id, user, at) is not None
+        }
+        for digest, user in self._times:  # who introduced each comes first
+            if (digest, user) not in self._void:
+                self.first.setdefault(digest, user)
 
     def note(self, digests: Sequence[bytes], actor: Actor, at: float) -> None:
-        """Note that an actor asked for these sets, in their order, where no use of it counts yet."""
+        """Note that an actor asked for these sets, ascending, where no use of it counts yet."""
         number = self._record.id
-        sets = [(number, digest, actor) for digest in digests]
-        self._transaction.insert(eligible_sets, _SETS, sets)
-        if void := [digest for digest in digests if (digest, actor) in self._void]:
-            own = (eligible_set_uses.c.experiment_id == number, eligible_set_uses.c.actor == actor)
-            again = update(eligible_set_uses).where(*own, eligible_set_uses.c.digest.in_(void))
+        void = [digest for digest in digests if (digest, actor) in self._void]
+        rows = [
+            (number, digest, actor)
+            for digest in digests
+            if digest in void or (digest, actor) not in self._times
+        ]
+        self._transaction.insert(eligible_sets, _SETS, rows)
+        self._transaction.insert(eligible_set_uses, _USES, [(*row, at) for row in rows])
+        if void:
+            again = update(eligible_set_uses).where(
+                eligible_set_uses.c.experiment_id == number,
+                eligible_set_uses.c.actor == actor,
+                eligible_set_uses.c.digest.in_(void),
+            )
             self._transaction.execute(again.values(used_at=at))
-        uses = [(*one, at) for one in sets if one[1:] not in self._noted]
-        self._transaction.insert(eligible_set_uses, _USES, uses)

@@ -29,7 +29,7 @@ _ALWAYS_ONE = np.ones(1)
 _ALWAYS_ONE.flags.writeable = False
 
 activated = batches.alias("activated")  # batches of the activations that `with_marks` joins
-_cancelled = batches.alias("cancelled")
+cancelled = batches.alias("cancelled")  # and of the cancellations
 
 
 def with_marks(*columns: Any) -> Select[Any]:
@@ -40,7 +40,7 @@ def with_marks(*columns: Any) -> Select[Any]:
         .outerjoin(activations, activations.c.decision == decisions.c.serial)
         .outerjoin(activated, activated.c.id == activations.c.batch_id)
         .outerjoin(cancellations, cancellations.c.decision == decisions.c.serial)
-        .outerjoin(_cancelled, _cancelled.c.id == cancellations.c.batch_id)
+        .outerjoin(cancelled, cancelled.c.id == cancellations.c.batch_id)
     )
     return select(*columns).select_from(joined)
 
@@ -60,13 +60,13 @@ _STORED = with_marks(
     batches.c.created_at.label("made_at"),
     batches.c.due_at,
     activated.c.created_at.label("activated_at"),
-    _cancelled.c.created_at.label("cancelled_at"),
+    cancelled.c.created_at.label("cancelled_at"),
     decisions.c.shipped,
     batches.c.actor,
     batches.c.experiment_id,
     experiments.c.voided,
     activated.c.actor.label("activated_by"),
-    _cancelled.c.actor.label("cancelled_by"),
+    cancelled.c.actor.label("cancelled_by"),
     former_ids.c.id.label("former_id"),
 ).outerjoin(former_ids, former_ids.c.decision == decisions.c.serial)
 

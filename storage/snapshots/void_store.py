@@ -235,8 +235,10 @@ def _refuse(transaction: Transaction, record: ExperimentRecord, since: float, no
     removed = removed_before(read_retained(transaction, record))
     if removed is None:
         return
-    # An event that counts comes within the window of its decision.
-    earliest = removed + record.configuration.experiment.reward.window_seconds
+    # An event that counts comes within the window of its decision, a cancellation within the time
+    # to send.
+    declared = record.configuration.experiment
+    earliest = removed + max(declared.reward.window_seconds, declared.send_within_seconds)
     if since < earliest:
         reason = (
             "rows of emails were removed after its retention_days, and what was learned from them"
