@@ -22,6 +22,7 @@ from storage.schema import (
     repeats,
     subjects,
 )
+from storage.snapshots.snapshots import note_gone
 from storage.snapshots.voids import VoidLookup
 from storage.store_context import FoldLockNeeded, StoreContext
 
@@ -36,9 +37,11 @@ _TARGETS = with_marks(
     batches.c.created_at,
     batches.c.due_at,
     activated.c.created_at.label("activated_at"),
-    cancelled.c.created_at.label("cancelled_at"),
     activated.c.actor.label("activated_by"),
+    activated.c.counted_version.label("activated_counted"),
+    cancelled.c.created_at.label("cancelled_at"),
     cancelled.c.actor.label("cancelled_by"),
+    cancelled.c.counted_version.label("cancelled_counted"),
     experiments.c.voided,
 )
 
@@ -53,16 +56,34 @@ _TOO_LATE = (
 _Records = Mapping[int, ExperimentRecord]  # by the experiment's number
 
 
-class _Target(Struct, frozen=True, gc=False):
-    """Decision to be marked.
+class _Mark(Struct, frozen=True, gc=False):
+    """Activation or cancellation of a decision.
 
     Attributes:
-        due_at: None where its clocks start with its activation.
-        activated_at: None where it was not, or that is void;
-        has_activation: and whether there is a row of it.
-        cancelled_at: as `activated_at`.
-        has_cancellation: as `has_activation`.
+        at: when it was made; None where there is none, or it is void.
+        is_void: there is one, and it gives way to another.
+        known: the first and the last version of snapshots that knew of one that is void now.
     """
+
+    at: float | None
+    is_void: bool = False
+    known: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, row: NamedRow, name: str, voids: VoidLookup) -> "_Mark":
+        """Make it of a row with its time, actor and counting version."""
+        at, actor, counted = (getattr(row, f"{name}_{part}") for part in ("at", "by", "counted"))
+        if at is None or row.voided is None:
+            return cls(at)
+        void = voids.row(row.experiment_id, actor, at)
+        if void is None:
+            return cls(at)
+        known = counted is not None and counted < void.version
+        return cls(None, is_void=True, known=(counted, void.version - 1) if known else None)
+
+
+class _Target(Struct, frozen=True, gc=False):
+    """Decision to be marked; `due_at` is None where its clocks start with its activation."""
 
     id: str
     serial: int
@@ -71,22 +92,12 @@ class _Target(Struct, frozen=True, gc=False):
     actor: Actor | None
     created_at: float
     due_at: float | None
-    activated_at: float | None
-    has_activation: bool
-    cancelled_at: float | None
-    has_cancellation: bool
+    activation: _Mark
+    cancellation: _Mark
 
     @classmethod
     def of(cls, row: NamedRow, voids: VoidLookup) -> "_Target":
-        """Make it of a row; marks that are void are none."""
-        times = []
-        for actor, at in (
-            (row.activated_by, row.activated_at),
-            (row.cancelled_by, row.cancelled_at),
-        ):
-            marked = at is not None and row.voided is not None
-            void = marked and voids.number(row.experiment_id, actor, at) is not None
-            times.append(None if void else at)
+        """Make it of a row."""
         return cls(
             row.id,
             row.serial,
@@ -95,10 +106,8 @@ class _Target(Struct, frozen=True, gc=False):
             row.actor,
             row.created_at,
             row.due_at,
-            times[0],
-            row.activated_at is not None,
-            times[1],
-            row.cancelled_at is not None,
+            _Mark.of(row, "activated", voids),
+            _Mark.of(row, "cancelled", voids),
         )
 
 
@@ -177,7 +186,7 @@ class MarkCall(Struct, frozen=True, eq=False):
             and row.serial not in answered
         }
         allowed = [row for row in rows if row.id not in reasons] if reasons else rows
-        replaced = {row.experiment_id for row in allowed if _gives_way(row, self.mark)}
+        replaced = {row.experiment_id for row in allowed if _replaced(row, self.mark)}
         if needed := replaced.difference(locked):
             raise FoldLockNeeded(needed)
         accepted = mark(transaction, records, allowed, actor=self.actor, at=at)
@@ -206,9 +215,9 @@ class MarkCall(Struct, frozen=True, eq=False):
         """Return why a decision may not be marked, by a word and a sentence, or None."""
         if self.own_only and row.actor not in (self.actor, None):
             return "another_key", _ANOTHER_KEY
-        if self.mark == "activate" or row.cancelled_at is not None:
+        if self.mark == "activate" or row.cancellation.at is not None:
             return None
-        started_at = row.activated_at if row.due_at is None else row.created_at
+        started_at = row.activation.at if row.due_at is None else row.created_at
         limit = record.configuration.experiment.send_within_seconds
         if started_at is not None and at > started_at + limit:
             return "too_late", _TOO_LATE.format(limit)
@@ -220,7 +229,7 @@ def _activate(
 ) -> int:
     """Start the clocks of those of these decisions that wait for it; return how many."""
     accepted = 0
-    waiting = [r for r in rows if r.due_at is None and r.activated_at is None]
+    waiting = [r for r in rows if r.due_at is None and r.activation.at is None]
     for experiment_id, group in _by_experiment(waiting).items():
         record = records[experiment_id]
         due_at = _due_at(record, at + record.configuration.experiment.reward.maturity)
@@ -257,30 +266,36 @@ def _by_experiment(rows: _Targets) -> dict[int, list[_Target]]:
     """Group decisions that are not cancelled by experiment, in the order that all callers use."""
     groups = defaultdict(list)
     for row in sorted(rows, key=lambda r: (r.experiment_id, r.serial)):
-        if row.cancelled_at is None:
+        if row.cancellation.at is None:
             groups[row.experiment_id].append(row)
     return groups
 
 
-def _gives_way(row: _Target, mark: Literal["activate", "cancel"]) -> bool:
-    """Return true where a decision's mark is void, and a new one takes its place."""
-    if row.cancelled_at is not None:
-        return False
-    if mark == "cancel":
-        return row.has_cancellation
-    return row.due_at is None and row.activated_at is None and row.has_activation
+def _replaced(row: _Target, mark: Literal["activate", "cancel"]) -> _Mark | None:
+    """Return the void mark of a decision that a new one takes the place of, None without any."""
+    if row.cancellation.at is not None:
+        return None
+    if mark == "activate" and (row.due_at is not None or row.activation.at is not None):
+        return None
+    old = row.activation if mark == "activate" else row.cancellation
+    return old if old.is_void else None
 
 
 def _insert(transaction: Transaction, table: Table, batch: int, rows: _Targets) -> int:
-    """Insert marks, and put them in the places of those that are void; return how many."""
+    """Insert marks of one experiment, also in the places of those that are void; return how many.
+
+    Earlier snapshots knew of these.
+    """
     marks = [(row.serial, batch) for row in rows]
-    mark: Literal["activate", "cancel"] = "activate" if table is activations else "cancel"
-    void = [row.serial for row in rows if _gives_way(row, mark)]
     size = transaction.insert(table, ("decision", "batch_id"), marks)
-    for start in range(0, len(void), _AT_ONCE):
-        condition = transaction.is_any(table.c.decision, void[start : start + _AT_ONCE])
+    mark: Literal["activate", "cancel"] = "activate" if table is activations else "cancel"
+    void = {row.serial: old for row in rows if (old := _replaced(row, mark)) is not None}
+    if void:
+        condition = transaction.is_any(table.c.decision, list(void))
         transaction.execute(update(table).where(condition).values(batch_id=batch))
-    size += len(void)
+        knowing = [old.known for old in void.values() if old.known is not None]
+        note_gone(transaction, rows[0].experiment_id, knowing)
+        size += len(void)
     if size < len(marks):
         close_batch(transaction, batch, size)
     return size

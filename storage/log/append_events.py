@@ -1,6 +1,6 @@
 """Appending metric events, each (decision, event id) once."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from bandits.store.values import DecisionRef, DecisionRefs, Events
 from storage.databases import Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
 from storage.schema import PLACES, activations, batches, decisions, events, experiments
+from storage.snapshots.snapshots import note_gone
 from storage.snapshots.voids import VoidLookup
 from storage.store_context import FoldLockNeeded, StoreContext
 
@@ -31,6 +32,7 @@ _STORED = (
         batches.c.experiment_id,
         batches.c.actor,
         batches.c.created_at,
+        batches.c.counted_version,
         experiments.c.voided,
     )
     .join(batches, batches.c.id == events.c.batch_id)
@@ -232,15 +234,17 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
     if size == len(distinct):
         return distinct
     appended, void = _without_earlier(transaction, new, distinct, batch)
-    if void and experiment_id not in locked:
-        raise FoldLockNeeded([experiment_id])
     if void:
-        _, *replacements, _ = new.take(void).columns
+        if experiment_id not in locked:
+            raise FoldLockNeeded([experiment_id])
+        _, *columns, _ = new.take(sorted(void)).columns
         parameters = [
             dict(zip(_REPLACED, row, strict=True), new_batch=batch)
-            for row in zip(*replacements, strict=True)
+            for row in zip(*columns, strict=True)
         ]
         transaction.execute(_REPLACE, parameters)
+        knowing = [versions for versions in void.values() if versions is not None]
+        note_gone(transaction, experiment_id, knowing)
     kept = new.take(appended)
     counts = {"late": sum(kept.late), "skewed": sum(kept.skewed)}
     close_batch(transaction, batch, len(kept), repeated=len(rows) - len(kept), **counts)
@@ -267,11 +271,12 @@ def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:
 
 def _without_earlier(
     transaction: Transaction, new: Events, rows: Sequence[int], batch: int
-) -> tuple[Sequence[int], Sequence[int]]:
+) -> tuple[Sequence[int], Mapping[int, tuple[int, int] | None]]:
     """Leave out rows of events that were there before a batch, and count.
 
     Returns:
-        The others, and which of these have the id of one that is void.
+        The others; and those of them that have the id of one that is void, each with the first and
+        the last version of snapshots that knew of that, if any did.
 
     Raises:
         IdReused: one was there, with another metric or value.
@@ -281,21 +286,31 @@ def _without_earlier(
     query = _STORED.where(same_decisions, events.c.batch_id != batch)
     voids = VoidLookup(transaction)
     others: list[int] = []
-    void: list[int] = []
-    for number, event_id, metric, value, experiment_id, actor, at, voided in transaction.execute(
-        query
-    ).all():
+    void: dict[int, tuple[int, int] | None] = {}
+    for (
+        number,
+        event_id,
+        metric,
+        value,
+        experiment_id,
+        actor,
+        at,
+        counted,
+        voided,
+    ) in transaction.execute(query).all():
         row = left.get((number, event_id))
         if row is None:
             continue
-        if voided is not None and voids.number(experiment_id, actor, at) is not None:
-            void.append(row)
+        covering = None if voided is None else voids.row(experiment_id, actor, at)
+        if covering is not None:
+            known = counted is not None and counted < covering.version
+            void[row] = (counted, covering.version - 1) if known else None
             continue
         del left[number, event_id]
         if not _is_same(new, row, metric, value):
             others.append(row)
     _refuse(new, others)
-    return list(left.values()), sorted(void)
+    return list(left.values()), void
 
 
 def _is_same(new: Events, row: int, metric: str, value: float) -> bool:

@@ -25,6 +25,7 @@ _COLUMNS = (
     voids.c.actor,
     voids.c.since,
     voids.c.until,
+    voids.c.version,
 )
 
 
@@ -119,12 +120,19 @@ class VoidLookup:
 
     def number(self, experiment_id: int, actor: Actor | None, at: float) -> int | None:
         """Return the number of a void that covers what an actor wrote then, None without any."""
+        row = self.row(experiment_id, actor, at)
+        if row is None:
+            return None
+        number: int = row.id if row.call_id is None else row.call_id
+        return number
+
+    def row(self, experiment_id: int, actor: Actor | None, at: float) -> NamedRow | None:
+        """Return the first row of a void that covers what an actor wrote then, None without any."""
         if actor is None:
             return None
         if experiment_id not in self._rows:
             self._rows[experiment_id] = rows_in_force(self._transaction, experiment_id)
         for row in self._rows[experiment_id]:
             if row.actor == actor and row.since <= at < row.until:
-                number: int = row.id if row.call_id is None else row.call_id
-                return number
+                return row
         return None
