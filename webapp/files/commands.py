@@ -133,8 +133,8 @@ def _summary(total: int, counts: ChoiceCounts, out: Path) -> str:
         sentences.append(f"{counts.holdout:,} are held out and get the control")
     if counts.fallback:
         sentences.append(
-            f"{counts.fallback:,} get a stand-in: the policy failed, or their row rules out what they"
-            " have to get"
+            f"{counts.fallback:,} get a stand-in: the policy failed, or their row rules out what "
+            "they must get"
         )
     return "; ".join(sentences)
 
