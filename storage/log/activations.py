@@ -62,12 +62,12 @@ class _Mark(Struct, frozen=True, gc=False):
     Attributes:
         at: when it was made; None where there is none, or it is void.
         is_void: there is one, and it gives way to another.
-        known: the first and the last version of snapshots that knew of one that is void now.
+        versions: the first and the last of snapshots that knew of one that is void now.
     """
 
     at: float | None
     is_void: bool = False
-    known: tuple[int, int] | None = None
+    versions: tuple[int, int] | None = None
 
     @classmethod
     def of(cls, row: NamedRow, name: str, voids: VoidLookup) -> "_Mark":
@@ -78,8 +78,8 @@ class _Mark(Struct, frozen=True, gc=False):
         void = voids.row(row.experiment_id, actor, at)
         if void is None:
             return cls(at)
-        known = counted is not None and counted < void.version
-        return cls(None, is_void=True, known=(counted, void.version - 1) if known else None)
+        counts = counted is not None and counted < void.version
+        return cls(None, is_void=True, versions=(counted, void.version - 1) if counts else None)
 
 
 class _Target(Struct, frozen=True, gc=False):
@@ -293,8 +293,8 @@ def _insert(transaction: Transaction, table: Table, batch: int, rows: _Targets) 
     if void:
         condition = transaction.is_any(table.c.decision, list(void))
         transaction.execute(update(table).where(condition).values(batch_id=batch))
-        knowing = [old.known for old in void.values() if old.known is not None]
-        note_gone(transaction, rows[0].experiment_id, knowing)
+        versions = [old.versions for old in void.values() if old.versions is not None]
+        note_gone(transaction, rows[0].experiment_id, versions)
         size += len(void)
     if size < len(marks):
         close_batch(transaction, batch, size)

@@ -243,8 +243,7 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
             for row in zip(*columns, strict=True)
         ]
         transaction.execute(_REPLACE, parameters)
-        knowing = [versions for versions in void.values() if versions is not None]
-        note_gone(transaction, experiment_id, knowing)
+        note_gone(transaction, experiment_id, filter(None, void.values()))
     kept = new.take(appended)
     counts = {"late": sum(kept.late), "skewed": sum(kept.skewed)}
     close_batch(transaction, batch, len(kept), repeated=len(rows) - len(kept), **counts)
@@ -303,8 +302,8 @@ def _without_earlier(
             continue
         covering = None if voided is None else voids.row(experiment_id, actor, at)
         if covering is not None:
-            known = counted is not None and counted < covering.version
-            void[row] = (counted, covering.version - 1) if known else None
+            counts = counted is not None and counted < covering.version
+            void[row] = (counted, covering.version - 1) if counts else None
             continue
         del left[number, event_id]
         if not _is_same(new, row, metric, value):

@@ -90,16 +90,16 @@ def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: i
 
 
 def note_gone(
-    transaction: Transaction, experiment_id: int, knowing: Iterable[tuple[int, int]]
+    transaction: Transaction, experiment_id: int, ranges: Iterable[tuple[int, int]]
 ) -> None:
     """Note that rows of the log are gone which snapshots knew of: none of these is made again.
 
     Args:
         transaction: one that writes.
         experiment_id: the experiment's number.
-        knowing: the first and the last version of snapshots that knew of any.
+        ranges: the first and the last version of snapshots that knew of each.
     """
-    for first, last in sorted(set(knowing)):
+    for first, last in sorted(set(ranges)):
         noted = select(erasures.c.id).where(
             erasures.c.experiment_id == experiment_id,
             erasures.c.first_version <= first,

@@ -1,4 +1,4 @@
-"""What is void stands in nobody's way: its ids, its events and its marks give way to what comes."""
+"""Void rows give way to what comes: ids of decisions and events, activations, cancellations."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -47,8 +47,8 @@ def test_id_of_a_void_decision_goes_to_who_asks_for_it(engine, sender, now, assi
     squatted_in, alike = squats
     sender.start(assignment=assignment)
     sender.start("other", assignment=assignment)
-    asked = [own(i) if alike else Request(f"x-{i}", decision_id=f"d-{i}") for i in range(4)]
-    drawn = engine.choose(squatted_in, asked, actor=THIEF)
+    first = [own(i) if alike else Request(f"x-{i}", decision_id=f"d-{i}") for i in range(4)]
+    drawn = engine.choose(squatted_in, first, actor=THIEF)
     assert learn(engine, now, squatted_in) == 4
     requests = [own(i) for i in range(6)]
     if not alike:
@@ -270,8 +270,8 @@ def test_who_was_answered_with_a_waiting_decision_activates_it(engine, store, se
     assert learn(engine, now) == 2
     engine.choose("spring", [Request("u-0")], actor=OTHER)  # it runs: there is nothing to activate
     with store.database.reading() as transaction:
-        noted = transaction.execute(select(repeats.c.actor)).scalars().all()
-    assert noted == [OWNER, OWNER]
+        actors = transaction.execute(select(repeats.c.actor)).scalars().all()
+    assert actors == [OWNER, OWNER]
     engine.erase("u-0", by="anna")
     with store.database.reading() as transaction:
         assert len(transaction.execute(select(repeats)).all()) == 1

@@ -240,13 +240,13 @@ def test_receipt_says_that_it_is_void(api, clock, honest, stolen) -> None:
     assert api.get("/decisions/spring-u").json["void"] is None
     number = void(api, clock)
     receipt = api.get("/decisions/spring-u").json
-    told = receipt["void"]
-    assert (told["id"], told["actor"], told["by"]) == (number, "key:3", "key:1")
-    assert told["since"] == "2020-01-01T00:00:00Z"
-    assert told["at"].startswith("2027-01-15T08:00:01")
+    entry = receipt["void"]
+    assert (entry["id"], entry["actor"], entry["by"]) == (number, "key:3", "key:1")
+    assert entry["since"] == "2020-01-01T00:00:00Z"
+    assert entry["at"].startswith("2027-01-15T08:00:01")
     assert receipt["events"][0]["void"] is False
-    told = api.post("/subjects/read", {"subject_id": "u"}).json["decisions"]
-    assert [d["void"] for d in told] == [number]
+    stored = api.post("/subjects/read", {"subject_id": "u"}).json["decisions"]
+    assert [d["void"] for d in stored] == [number]
     api.post(f"/voids/{number}/restore")
     assert api.get("/decisions/spring-u").json["void"] is None
 
@@ -257,11 +257,11 @@ def test_thief_that_chose_first_owns_no_answer(api, clock, honest, stolen) -> No
     """
     api.start(**DECLARED, assignment="per_subject", await_activation=True)
     people = [f"u-{i}" for i in range(20)]
-    taken = [{"subject_id": u, "eligible": {"subject_line": ["a"]}} for u in people]
-    choose_batch(api, stolen, taken)
-    asked = [{"subject_id": u, "eligible": {"subject_line": ["b", "c"]}} for u in people[:10]]
-    asked += [{"subject_id": u} for u in people[10:]]
-    answers = choose_batch(api, honest, asked).json["decisions"]
+    first = [{"subject_id": u, "eligible": {"subject_line": ["a"]}} for u in people]
+    choose_batch(api, stolen, first)
+    requests = [{"subject_id": u, "eligible": {"subject_line": ["b", "c"]}} for u in people[:10]]
+    requests += [{"subject_id": u} for u in people[10:]]
+    answers = choose_batch(api, honest, requests).json["decisions"]
     sent = [d["slots"]["subject_line"]["variant"] for d in answers]
     assert set(sent[:10]) <= {"b", "c"}
     assert [(d["fallback"], d["repeat"]) for d in answers] == [(True, False)] * 10 + [
