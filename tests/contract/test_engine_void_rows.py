@@ -1,12 +1,14 @@
 """Void rows give way to what comes: ids of decisions and events, activations, cancellations."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from random import Random
 
 import pytest
 from sqlalchemy import func, select
 
 from bandits.actors import actor_of
-from bandits.errors import IdReused
+from bandits.errors import IdReused, InvalidInput
 from bandits.schemas import Request, Reward
 from bandits.store.values import Deeds
 from storage.schema import former_ids, repeats
@@ -204,6 +206,7 @@ def test_mark_takes_the_place_of_a_void_one(engine, sender, now):
 
 
 ONLY_A, NOT_A = {"subject": ["a"]}, {"subject": ["b", "c"]}
+SETS = [None, ONLY_A, NOT_A]
 
 
 @pytest.mark.parametrize("partial", [False, True])
@@ -255,7 +258,7 @@ def test_subject_gets_stand_ins_from_concurrent_single_calls(engine, sender, now
     assert learn(engine, now) == 12
 
 
-def test_who_was_answered_with_a_waiting_decision_activates_it(engine, store, sender, now):
+def test_key_answered_with_a_waiting_decision_activates_it(engine, store, sender, now):
     sender.start(assignment="per_subject", await_activation=True)
     first = engine.choose("spring", [Request(f"u-{i}") for i in range(4)], actor=THIEF)
     ids = [d.decision_id for d in first]
@@ -277,10 +280,54 @@ def test_who_was_answered_with_a_waiting_decision_activates_it(engine, store, se
         assert len(transaction.execute(select(repeats)).all()) == 1
 
 
-def test_who_was_answered_by_the_same_body_activates_it(engine, sender):
+def test_key_answered_for_the_same_body_activates_its_decision(engine, sender):
     sender.start(await_activation=True)
     engine.choose("spring", [own(0), own(1)], actor=THIEF)
     answer = engine.choose_partial("spring", [own(0), Request("x", decision_id="d-1")], actor=OWNER)
     assert [r.id for r in answer.refused] == ["d-1"]
     marks = engine.activate(["d-0", "d-1"], actor=OWNER, own_only=True)
     assert (marks.accepted, [r.id for r in marks.refused]) == (1, ["d-1"])
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {},
+        {"await_activation": True, "assignment": "per_subject"},
+        {"policy": {"name": "thompson_gaussian"}, "holdout": 0.2},
+    ],
+    ids=["plain", "waiting", "holdout"],
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_sums_equal_the_log_whatever_gave_way(engine, sender, now, declared, seed):
+    sender.start(send_within_seconds=300.0, **declared)
+    rng = Random(seed)
+    voids = []
+    for _ in range(60):
+        now[0] += rng.choice([0.5, 1.0, 8.0])
+        actor = rng.choice([OWNER, THIEF])
+        ids = rng.sample([f"d-{i}" for i in range(12)], 4)
+        match rng.choice(["choose", "choose", "reward", "reward", "mark", "learn", "void"]):
+            case "choose":
+                requests = [
+                    Request(f"u-{rng.randrange(8)}", decision_id=i, eligible=rng.choice(SETS))
+                    for i in ids
+                ]
+                engine.choose_partial("spring", requests, actor=actor)
+            case "reward":
+                events = [Reward(i, f"e-{rng.randrange(2)}", "click") for i in ids]
+                engine.reward(events, actor=actor, partial=True)
+            case "mark":
+                rng.choice([engine.activate, engine.activate, engine.cancel])(ids, actor=actor)
+            case "learn":
+                learn(engine, now)
+            case "void" if voids and rng.randrange(2):
+                engine.restore(voids.pop(), by="anna")
+                learn(engine, now)
+            case _:
+                since = now[0] - rng.choice([10.0, 40.0])
+                with suppress(InvalidInput):  # nothing was done then
+                    voids.append(void(engine, now, since=since))
+    while voids:
+        engine.restore(voids.pop(), by="anna")
+        learn(engine, now)
