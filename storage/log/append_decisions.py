@@ -416,7 +416,7 @@ class _BatchAppend:
         self.transaction.lock(REFERENCES, shared=True)
         rows = self.transaction.execute(
             select(decisions.c.serial, decisions.c.id, decisions.c.subject, batches.c.experiment_id)
-            .join(batches, batches.c.id == batch_of)
+            .join_from(decisions, batches, batches.c.id == batch_of)
             .where(self.transaction.is_any(decisions.c.id, ids))
             .order_by(decisions.c.serial)
             .with_for_update(of=decisions)

@@ -35,7 +35,7 @@ _STORED = (
         batches.c.counted_version,
         experiments.c.voided,
     )
-    .join(batches, batches.c.id == events.c.batch_id)
+    .join_from(events, batches, batches.c.id == events.c.batch_id)
     .join(experiments, experiments.c.id == batches.c.experiment_id)
 )
 _REPLACED = ("of", "named", "new_metric", "new_value", "new_time", "new_late")

@@ -191,7 +191,7 @@ _EVENTS = (
         batches.c.created_at,
         experiments.c.voided,
     )
-    .join(decisions, decisions.c.serial == events.c.decision)
+    .join_from(events, decisions, decisions.c.serial == events.c.decision)
     .join(batches, batches.c.id == events.c.batch_id)
     .join(experiments, experiments.c.id == batches.c.experiment_id)
     .order_by(events.c.occurred_at, events.c.event_id)
