@@ -75,14 +75,17 @@ class TooManySets(InvalidInput):
         super().__init__(Fault(place, self.detail) for place in places)
 
 
+_AsOf = tuple[int, int] | None  # void decisions and version of an experiment
+
+
 class EligibleSetRegistry:
     """Registry of the restrictions that experiments have admitted, by who asked for them."""
 
     def __init__(self, store: Store) -> None:
         """Begin with none; `store` has those that other processes admitted."""
         self._store = store
-        # By experiment, and by the number of its void decisions: a void may take some back.
-        self._admitted: dict[int, tuple[int | None, dict[Actor, set[bytes]]]] = {}
+        # By experiment; where anything was ever void as of a snapshot, since a void takes some back.
+        self._admitted: dict[int, tuple[_AsOf, dict[Actor, set[bytes]]]] = {}
         self._changing = Lock()
 
     def admit(
@@ -106,11 +109,15 @@ class EligibleSetRegistry:
         with self._changing:
             sets = self._of(record)
             sets = sets | {actor: sets.get(actor, set()) | set(new)}
-            self._admitted[record.id] = record.voided, sets
+            self._admitted[record.id] = _as_of(record), sets
 
     def _of(self, record: ExperimentRecord) -> dict[Actor, set[bytes]]:
-        voided, admitted = self._admitted.get(record.id, (None, {}))
-        return admitted if voided == record.voided else {}
+        as_of, admitted = self._admitted.get(record.id, (None, {}))
+        return admitted if as_of == _as_of(record) else {}
+
+
+def _as_of(record: ExperimentRecord) -> _AsOf:
+    return None if record.voided is None else (record.voided, record.learned_version)
 
 
 def new_decisions_response(
