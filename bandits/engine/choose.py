@@ -84,7 +84,7 @@ class EligibleSetRegistry:
     def __init__(self, store: Store) -> None:
         """Begin with none; `store` has those that other processes admitted."""
         self._store = store
-        # By experiment; where anything was ever void as of a snapshot, since a void takes some back.
+        # By experiment; where anything was ever void, as of a snapshot: a void takes some back.
         self._admitted: dict[int, tuple[_AsOf, dict[Actor, set[bytes]]]] = {}
         self._changing = Lock()
 

@@ -205,7 +205,7 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
     for row in transaction.execute(_EVENTS.where(decisions.c.id == decision_id)).all():
         *columns, experiment_id, actor, reported_at, voided = row
         void = voided is not None and voids.number(experiment_id, actor, reported_at) is not None
-        read.append(Event(*columns, void=void))
+        read.append(Event(*columns, void))
     return read
 
 
