@@ -72,7 +72,9 @@ class Decision(Struct, frozen=True, gc=False):
         propensity: the very probability that it was drawn with.
         policy_version: the snapshot's version that it was drawn from.
         holdout: the subject is held out: gets the control, is never learned from.
-        fallback: the policy failed and the control was given; never learned from.
+        fallback: a stand-in, never learned from: the policy failed, or the request's `eligible`
+            rules out what the subject has to get. It is the control, or where `eligible` rules that
+            out, the first combination that it leaves.
         repeat: it was decided before, and this is the earlier answer.
         shipped: the experiment is stopped, and goes on sending this to all subjects, or the control
             to those held out, where it keeps its control group; never learned from.
@@ -195,13 +197,18 @@ class DecisionReceipt(Struct, frozen=True):
         uniform: the number in [0, 1) that drew, from the decision's id.
         derived: true where deriving it again gives the same arm and propensity.
         not_derivable: why it cannot be derived again, None where it was.
-        events: those reported since, with those that never count.
+        started_at: when its clock started; null while it waits to be reported as sent.
+        cancelled_at: when it was cancelled, null where that is void.
+        events: those reported since, with those that never count: ``late``, or ``void``.
         reward: the sum so far.
         shipped: the experiment was stopped, and went on sending this to all subjects.
         predictions: the contribution of each feature, where the policy's rule rests on a linear
             score and can be derived again.
         actor: who asked for it: an API key (``key:3``), a person or a program; None where that was
             not noted yet.
+        void: the void that it is part of, since when and by whom: it counts for nothing; null where
+            it counts.
+        former_id: the id that it was drawn with, where that is a later decision's now.
     """
 
     decision_id: str
@@ -226,6 +233,8 @@ class DecisionReceipt(Struct, frozen=True):
     shipped: bool = False
     predictions: Predictions | None = None
     actor: str | None = None
+    void: "VoidEntry | None" = None
+    former_id: str | None = None
 
 
 class SubjectDecision(Struct, frozen=True):
@@ -235,6 +244,8 @@ class SubjectDecision(Struct, frozen=True):
         context: the values that the policy saw, by feature.
         eligible: the restriction of the request, if any.
         events: those reported since, with those that never count.
+        void: the number of the void that it is part of; null where it counts.
+        former_id: the id that it had before a later decision got that one.
     """
 
     decision_id: str
@@ -249,6 +260,8 @@ class SubjectDecision(Struct, frozen=True):
     context: dict[str, Any]
     eligible: dict[str, list[str]] | None
     events: list[dict[str, Any]]
+    void: int | None = None
+    former_id: str | None = None
 
 
 class SubjectSignal(Struct, frozen=True):
@@ -339,6 +352,7 @@ class VoidEntry(Struct, frozen=True):
     Attributes:
         decisions: decisions that left by it.
         restored_at: when they came back; null while it is in force.
+        given_on: decisions of the actor then whose ids later decisions have.
     """
 
     id: int
@@ -351,3 +365,4 @@ class VoidEntry(Struct, frozen=True):
     by: str
     restored_at: datetime | None
     restored_by: str | None
+    given_on: int = 0

@@ -139,6 +139,18 @@ class Configuration(Struct, frozen=True, dict=True):
             raise InvalidInput.at("", "leaves no arm to choose")
         return np.array(left)
 
+    def allowed(self, restriction: bytes) -> frozenset[int]:
+        """Return the arms within a request's encoded restriction, paused ones included."""
+        eligible = decode_restriction(restriction) or {}
+        return frozenset(
+            i
+            for i, arm in enumerate(self.arms)
+            if all(
+                slot.key not in eligible or variant in eligible[slot.key]
+                for slot, variant in zip(self.experiment.slots, arm.variants, strict=True)
+            )
+        )
+
     def slots_of(self, arm: int) -> dict[str, SlotChoice]:
         """Return the variant and payload of each slot of an arm, as the sender gets them."""
         payloads = {(s.key, v.key): v.payload for s in self.experiment.slots for v in s.variants}

@@ -1,6 +1,6 @@
 """Context of a store: its database, its experiments and its secrets, shared by all its parts."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import TypeVar
@@ -22,6 +22,32 @@ def subject_hasher(secret: bytes) -> Callable[[Sequence[str]], list[bytes]]:
     return partial(keyed_digests, secret, size=_HASH_BYTES)
 
 
+def _fold_lock(experiment_id: int) -> str:
+    return f"fold {experiment_id}"
+
+
+def _work_under(
+    work: Callable[[Transaction, Collection[int]], T],
+    locked: Collection[int],
+    transaction: Transaction,
+) -> T:
+    for experiment_id in sorted(locked):
+        transaction.lock(_fold_lock(experiment_id))
+    return work(transaction, locked)
+
+
+class FoldLockNeeded(Exception):
+    """Rows in the log give way to new ones, which needs the locks of their experiments' folds.
+
+    Attributes:
+        experiments: the experiments' numbers.
+    """
+
+    def __init__(self, experiments: Collection[int]) -> None:
+        super().__init__(experiments)
+        self.experiments = frozenset(experiments)
+
+
 class StoreContext:
     """Database, experiments and secrets that all parts of one store share."""
 
@@ -34,13 +60,27 @@ class StoreContext:
     def folding(self, key: str) -> Iterator[tuple[Transaction, ExperimentRecord]]:
         """Open a transaction that holds an experiment's lock, and read its record under it."""
         with self.database.writing() as transaction:
-            transaction.lock(f"fold {read_id(transaction, key)}")
+            transaction.lock(_fold_lock(read_id(transaction, key)))
             yield transaction, self.experiments.read(transaction, key)
         self.experiments.forget(key)
 
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Do work in a transaction, again where another came between."""
         return write_again(self.database, work)
+
+    def replace(self, work: Callable[[Transaction, Collection[int]], T]) -> T:
+        """Do work as `write` does, and again under the locks of folds where it needs these.
+
+        Args:
+            work: gets the numbers of the experiments whose locks are held, at first of none. Where
+                these are not enough it raises `FoldLockNeeded`.
+        """
+        locked: frozenset[int] = frozenset()
+        while True:
+            try:
+                return self.write(partial(_work_under, work, locked))
+            except FoldLockNeeded as error:
+                locked |= error.experiments
 
     @cached_property
     def hash_subjects(self) -> Callable[[Sequence[str]], list[bytes]]:

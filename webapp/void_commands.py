@@ -105,6 +105,11 @@ def restore_void(database: str, number: int) -> None:
     with closing(open_store(database)) as store:
         entry = Engine(store).restore(number, by=_BY)
     click.echo(f"{entry.experiment}: {entry.decisions:,} emails of {entry.actor} count again")
+    if entry.given_on:
+        click.echo(
+            f"{entry.given_on:,} of them have new ids: later emails were chosen under theirs, and"
+            " keep them"
+        )
 
 
 def _print_receipt(receipt: VoidReceipt) -> None:

@@ -6,6 +6,7 @@ from operator import attrgetter
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from bandits.array_types import IntArray
 from bandits.engine.active_policy import ActivePolicy
@@ -141,6 +142,20 @@ def assign_arms(
         (counts.clipped, counts.unknown, counts.missing),
         shipped is not None,
     )
+
+
+def stand_in(active: ActivePolicy, decisions: NewDecisions, rows: Sequence[int]) -> NewDecisions:
+    """Let these rows be fallbacks within their own eligible sets.
+
+    Their subjects have decisions that these sets exclude: the email has to leave, and nothing is
+    learned from it, since a subject is one observation.
+    """
+    arms, propensities = decisions.arms.copy(), decisions.propensities.copy()
+    fallback = decisions.fallback.copy()
+    for row in rows:
+        arms[row] = active.fallback_arm(active.eligible(decisions.eligible_sets[row]))
+    propensities[rows], fallback[rows] = 1.0, True
+    return replace(decisions, arms=arms, propensities=propensities, fallback=fallback)
 
 
 def _encode(active: ActivePolicy, batch: AssignmentBatch) -> EncodedContexts:

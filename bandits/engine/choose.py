@@ -8,7 +8,7 @@ from threading import Lock
 from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue, NotCombinable
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
-from bandits.engine.assignment import AssignmentBatch, assign_arms, request_digest
+from bandits.engine.assignment import AssignmentBatch, assign_arms, request_digest, stand_in
 from bandits.errors import Fault, InvalidInput, Unavailable, WrongState
 from bandits.identifiers import pointer
 from bandits.inference.recent_days import RECENT_DAYS
@@ -21,7 +21,7 @@ from bandits.schemas import (
     Request,
     SlotChoice,
 )
-from bandits.store import StaleRead, Store
+from bandits.store import StaleRead, Store, UnfitRepeat
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
 from bandits.versions import Configuration, encode_restriction
 
@@ -75,33 +75,49 @@ class TooManySets(InvalidInput):
         super().__init__(Fault(place, self.detail) for place in places)
 
 
+_AsOf = tuple[int, int] | None  # void decisions and version of an experiment
+
+
 class EligibleSetRegistry:
-    """Registry of the restrictions that experiments have admitted."""
+    """Registry of the restrictions that experiments have admitted, by who asked for them."""
 
     def __init__(self, store: Store) -> None:
         """Begin with none; `store` has those that other processes admitted."""
         self._store = store
-        self._admitted: dict[int, set[bytes]] = {}
+        # By experiment; where anything was ever void, as of a snapshot: a void takes some back.
+        self._admitted: dict[int, tuple[_AsOf, dict[Actor, set[bytes]]]] = {}
         self._changing = Lock()
 
-    def admit(self, record: ExperimentRecord, batch: AssignmentBatch, actor: Actor) -> None:
+    def admit(
+        self, record: ExperimentRecord, batch: AssignmentBatch, actor: Actor, at: float
+    ) -> None:
         """Admit the restrictions of a batch, or none of them.
 
         Raises:
             TooManySets: at ``/requests/{row}/eligible``: they would be too many.
         """
-        admitted = self._admitted.get(record.id, set())
+        admitted = self._of(record).get(actor, set())
         restrictions = batch.restrictions
         new = [r for r in dict.fromkeys(restrictions) if r and r not in admitted]
         if not new:
             return
         most = eligible_set_limit(record.configuration)
-        refused = set(self._store.log.admit(record, new, actor=actor, most=most))
+        refused = set(self._store.log.admit(record, new, actor=actor, at=at, most=most))
         if refused:
             rows = [i for i, row in enumerate(batch.rows) if restrictions[row] in refused]
             raise TooManySets(rows, refused, most)
         with self._changing:
-            self._admitted[record.id] = self._admitted.get(record.id, set()) | set(new)
+            sets = self._of(record)
+            sets = sets | {actor: sets.get(actor, set()) | set(new)}
+            self._admitted[record.id] = _as_of(record), sets
+
+    def _of(self, record: ExperimentRecord) -> dict[Actor, set[bytes]]:
+        as_of, admitted = self._admitted.get(record.id, (None, {}))
+        return admitted if as_of == _as_of(record) else {}
+
+
+def _as_of(record: ExperimentRecord) -> _AsOf:
+    return None if record.voided is None else (record.voided, record.learned_version)
 
 
 def new_decisions_response(
@@ -386,14 +402,20 @@ class ChooseHandler:
         if combined and shipped is None and (decisions.fallback & ~decisions.holdout).any():
             raise NotCombinable
         if not dry_run and shipped is None and any(batch.restrictions):
-            self._eligible_sets.admit(record, batch, actor)
-        responses = new_decisions_response(active, decisions, dry_run=dry_run)
-        if dry_run:
-            return batch.rows, responses, {}
-        earlier = self._store.log.append_decisions(
-            record, decisions, actor=actor, at=now, grouped=grouped, partial=partial
-        )
-        return batch.rows, responses, earlier
+            self._eligible_sets.admit(record, batch, actor, now)
+        append = self._store.log.append_decisions
+        while True:
+            responses = new_decisions_response(active, decisions, dry_run=dry_run)
+            if dry_run:
+                return batch.rows, responses, {}
+            try:
+                earlier = append(
+                    record, decisions, actor=actor, at=now, grouped=grouped, partial=partial
+                )
+            except UnfitRepeat as error:  # at most once for each row
+                decisions = stand_in(active, decisions, error.rows)
+            else:
+                return batch.rows, responses, earlier
 
 
 def _shipped_arm(record: ExperimentRecord) -> int | None:

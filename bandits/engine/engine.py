@@ -263,7 +263,9 @@ class Engine:
             )
         except NotDerivable as error:
             policy = str(error)
-        return explain_decision(stored, configuration, policy, self.store.log.events(decision_id))
+        events = self.store.log.events(decision_id)
+        void = None if stored.void is None else voids.entry_of(self.store.voids.record(stored.void))
+        return explain_decision(stored, configuration, policy, events, void)
 
     # Rewards
 

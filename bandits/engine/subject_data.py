@@ -34,6 +34,8 @@ def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> Su
             decode(declared.experiment.context, stored.context),
             decode_restriction(stored.eligible_set),
             [event_of(e) for e in store.log.events(stored.id)],
+            stored.void,
+            stored.former_id,
         )
 
     page = store.subjects.subject(subject_id, after=after, limit=limit)

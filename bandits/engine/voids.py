@@ -99,6 +99,7 @@ def entry_of(record: VoidRecord) -> VoidEntry:
         record.by,
         None if record.restored_at is None else moment(record.restored_at),
         record.restored_by,
+        record.given_on,
     )
 
 

@@ -9,7 +9,7 @@ them together does not:
 - *restricted*: it narrows requests to some variants far more often than the other keys do.
 - *unanswered*: its emails hardly ever earn anything while those of the other keys do.
 - *cancelled*: it cancels decisions after events of them came, and so after they were sent.
-- *never activated*: it asks for decisions and has never reported one as sent.
+- *never activated*: it asks for decisions, and none was ever reported as sent, by whomever.
 
 The first four hold at every look: rates by the confidence sequence of `rate_bounds`, with margins
 that senders of different audiences stay within. `ALARMS` add up to the chance that any key of a
@@ -37,7 +37,7 @@ ALARMS = MappingProxyType(
 MORE = 0.25  # of its emails: so many more are restricted than of the other keys
 LESS = 0.2  # of the other keys' rate: a key's emails earn less often than that
 AFTER = 0.01  # of cancelled decisions: events came before so many of them
-UNSENT_SECONDS = 86_400.0  # since its first decision, none of which was reported as sent
+UNSENT_SECONDS = 86_400.0  # since its first row, where none of its emails was reported as sent
 
 
 class SenderAlarm(Struct, frozen=True):
@@ -95,7 +95,7 @@ def sender_alarms(
         *_split(sums),
         *_against_others(sums),
         *_cancelled(counts),
-        *(_never_activated(counts, now) if awaits else ()),
+        *(_never_activated(sums, counts, now) if awaits else ()),
     ]
     return sorted(alarms, key=lambda alarm: alarm.key)
 
@@ -162,16 +162,25 @@ def _cancelled(counts: Sequence[KeyCounts]) -> list[SenderAlarm]:
     return alarms
 
 
-def _never_activated(counts: Sequence[KeyCounts], now: float) -> list[SenderAlarm]:
-    """Find keys that never reported an email as sent, where others do so for most of theirs."""
+def _never_activated(
+    sums: SenderSums, counts: Sequence[KeyCounts], now: float
+) -> list[SenderAlarm]:
+    """Find keys none of whose emails was reported as sent, where most of the others' were.
+
+    It matters whose emails they are, not who reports them: a key with the scope ``manage`` may do
+    so for others, and then has rows of that kind and they have none.
+    """
+    sent = dict(zip(sums.keys.tolist(), sums.counts[:, 0].tolist(), strict=True))
     alarms = []
     for count in counts:
-        chosen = sum(c.chosen for c in counts if c is not count)
-        activated = sum(c.activated for c in counts if c is not count)
-        silent = count.chosen > 0 and not count.activated and count.cancelled < count.chosen
+        others = [c for c in counts if c is not count]
+        chosen = sum(c.chosen for c in others)
+        # Held-out subjects are in none of the sums; who reports only others' is in the counts.
+        activated = max(sum(c.activated for c in others), sum(sent.get(c.key, 0) for c in others))
+        silent = not count.activated and not sent.get(count.key) and count.cancelled < count.chosen
         late = now - count.first_at > UNSENT_SECONDS
-        if silent and late and activated > chosen / 2:
-            expected = activated / chosen
+        if silent and late and activated > chosen / 2 > 0:
+            expected = min(activated / chosen, 1.0)
             alarms.append(
                 SenderAlarm(count.key, "never_activated", None, 0.0, expected, count.chosen)
             )

@@ -42,6 +42,18 @@ class StaleRead(Exception):
     """A write rests on a row that has changed since it was read; read it again."""
 
 
+class UnfitRepeat(Exception):
+    """Subjects have decisions that the eligible sets of rows exclude; nothing was appended.
+
+    Attributes:
+        rows: positions of these rows, ascending.
+    """
+
+    def __init__(self, rows: Sequence[int]) -> None:
+        super().__init__(rows)
+        self.rows = rows
+
+
 class ExperimentPort(Protocol):
     """Experiments and their configurations."""
 
@@ -149,9 +161,14 @@ class LogPort(Protocol):
     ) -> Mapping[int, StoredDecision]:
         """Append decisions in one transaction, durable on return.
 
+        A decision that is void stands in nobody's way: its subject is free, and a row that has its
+        id gets it; the void one then has another id, and is itself in all else. Who is answered
+        with another actor's decision that waits for its activation may activate it.
+
         Args:
             record: the experiment.
-            chosen: the decisions.
+            chosen: the decisions. With ``per_subject`` a row of a fallback is appended where the
+                subject's decision is outside the row's eligible set.
             actor: who asks for them.
             at: when, seconds since 1970.
             grouped: the caller has already grouped what several threads ask for, so that there is
@@ -166,6 +183,8 @@ class LogPort(Protocol):
         Raises:
             IdReused: an id was there before with another digest, or in another experiment, and not
                 `partial`; nothing was appended.
+            UnfitRepeat: with ``per_subject``, subjects have decisions that the eligible sets of
+                rows exclude, and these are no fallbacks; nothing was appended.
             StaleRead: the experiment's state or configuration is no longer the record's; nothing
                 was appended.
         """
@@ -177,17 +196,21 @@ class LogPort(Protocol):
         eligible_sets: Sequence[bytes],
         *,
         actor: Actor = PROGRAM,
+        at: float,
         most: int,
     ) -> Sequence[bytes]:
         """Insert those of these distinct `eligible` restrictions that are new to an experiment.
 
         An actor may introduce three quarters of what the others have left of `most`, so that
-        nobody can use up what others need, however many actors there are.
+        nobody can use up what others need, however many actors there are. One that only void
+        requests had is new, and counts for nobody. Who asks for any is noted, so that it counts as
+        theirs where those before them become void.
 
         Args:
             record: the experiment.
             eligible_sets: the restrictions.
             actor: who asks for them.
+            at: when, seconds since 1970.
             most: how many the experiment may have.
 
         Returns:

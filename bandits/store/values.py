@@ -231,8 +231,11 @@ class StoredDecision(Struct, frozen=True, eq=False):
     Attributes:
         context: (d,) as encoded for the policy.
         started_at: when its clocks started: made, or activated; None while it waits for that.
+        cancelled_at: when it was cancelled, None where it was not, or that is void.
         shipped: it was made after the stop, and is never learned from.
         actor: who asked for it; None where that was not noted yet.
+        void: the number of the void that it is part of, None where it counts.
+        former_id: the id that it was drawn with, where a later decision has that one now.
     """
 
     id: str
@@ -251,6 +254,8 @@ class StoredDecision(Struct, frozen=True, eq=False):
     cancelled_at: float | None
     shipped: bool = False
     actor: Actor | None = None
+    void: int | None = None
+    former_id: str | None = None
 
 
 class SubjectPage(Struct, frozen=True, eq=False):
@@ -343,7 +348,12 @@ class Events(Struct, frozen=True, eq=False):
 
 
 class Event(Struct, frozen=True, gc=False):
-    """One stored metric event of a decision; `late` ones came after its window and never count."""
+    """One stored metric event of a decision.
+
+    Attributes:
+        late: it came after its window, and never counts.
+        void: it does not count, since what its reporter did then is void.
+    """
 
     decision_id: str
     event_id: str
@@ -351,6 +361,7 @@ class Event(Struct, frozen=True, gc=False):
     value: float
     occurred_at: float
     late: bool = False
+    void: bool = False
 
 
 class DecisionColumns(Struct, frozen=True, eq=False):
@@ -553,6 +564,7 @@ class VoidRecord(Struct, frozen=True):
         decisions: decisions that left by it.
         by: who voided it.
         restored_at: when it was restored; None while it is in force.
+        given_on: decisions of the actor then whose ids later decisions have.
     """
 
     id: int
@@ -563,6 +575,7 @@ class VoidRecord(Struct, frozen=True):
     by: str
     restored_at: float | None = None
     restored_by: str | None = None
+    given_on: int = 0
 
 
 class RemovalResult(Struct, frozen=True):

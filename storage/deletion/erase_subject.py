@@ -30,7 +30,9 @@ from storage.schema import (
     erasures,
     events,
     experiments,
+    former_ids,
     of_batch,
+    repeats,
     snapshots,
     subjects,
 )
@@ -226,6 +228,8 @@ def remove_decisions(transaction: Transaction, serials: Sequence[int]) -> None:
             condition = transaction.is_any(table.c.decision, portion)
             query = delete(table).where(condition).returning(table.c.batch_id)
             batch_ids.update(transaction.execute(query).scalars())
+        for table in (repeats, former_ids):
+            transaction.execute(delete(table).where(transaction.is_any(table.c.decision, portion)))
         condition = transaction.is_any(decisions.c.serial, portion)
         query = delete(decisions).where(condition).returning(batch_of)
         batch_ids.update(transaction.execute(query).scalars())

@@ -1,20 +1,30 @@
 """Activating and cancelling decisions."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Literal
 
 from msgspec import Struct
-from sqlalchemy import Table, delete
+from sqlalchemy import Table, delete, select, update
 
 from bandits.actors import Actor
 from bandits.schemas import RefusalReason, RefusedRow
 from bandits.store.values import ExperimentRecord, MarkResult
 from storage.databases import NamedRow, SerializationConflict, Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
-from storage.log.queries import activated, with_marks
-from storage.schema import activations, batches, cancellations, decisions, experiments, subjects
-from storage.store_context import StoreContext
+from storage.log.queries import activated, cancelled, with_marks
+from storage.schema import (
+    activations,
+    batches,
+    cancellations,
+    decisions,
+    experiments,
+    repeats,
+    subjects,
+)
+from storage.snapshots.snapshots import note_gone
+from storage.snapshots.voids import VoidLookup
+from storage.store_context import FoldLockNeeded, StoreContext
 
 _AT_ONCE = 10_000  # ids in one statement
 
@@ -27,8 +37,12 @@ _TARGETS = with_marks(
     batches.c.created_at,
     batches.c.due_at,
     activated.c.created_at.label("activated_at"),
-    activations.c.batch_id.label("activation"),
-    cancellations.c.batch_id.label("cancellation"),
+    activated.c.actor.label("activated_by"),
+    activated.c.counted_version.label("activated_counted"),
+    cancelled.c.created_at.label("cancelled_at"),
+    cancelled.c.actor.label("cancelled_by"),
+    cancelled.c.counted_version.label("cancelled_counted"),
+    experiments.c.voided,
 )
 
 _ANOTHER_KEY = (
@@ -39,8 +53,65 @@ _TOO_LATE = (
     " to send that its experiment declares (send_within_seconds)"
 )
 
-_Rows = Sequence[NamedRow]
 _Records = Mapping[int, ExperimentRecord]  # by the experiment's number
+
+
+class _Mark(Struct, frozen=True, gc=False):
+    """Activation or cancellation of a decision.
+
+    Attributes:
+        at: when it was made; None where there is none, or it is void.
+        is_void: there is one, and it gives way to another.
+        versions: the first and the last of snapshots that knew of one that is void now.
+    """
+
+    at: float | None
+    is_void: bool = False
+    versions: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, row: NamedRow, name: str, voids: VoidLookup) -> "_Mark":
+        """Make it of a row with its time, actor and counting version."""
+        at, actor, counted = (getattr(row, f"{name}_{part}") for part in ("at", "by", "counted"))
+        if at is None or row.voided is None:
+            return cls(at)
+        void = voids.row(row.experiment_id, actor, at)
+        if void is None:
+            return cls(at)
+        counts = counted is not None and counted < void.version
+        return cls(None, is_void=True, versions=(counted, void.version - 1) if counts else None)
+
+
+class _Target(Struct, frozen=True, gc=False):
+    """Decision to be marked; `due_at` is None where its clocks start with its activation."""
+
+    id: str
+    serial: int
+    subject: bytes
+    experiment_id: int
+    actor: Actor | None
+    created_at: float
+    due_at: float | None
+    activation: _Mark
+    cancellation: _Mark
+
+    @classmethod
+    def of(cls, row: NamedRow, voids: VoidLookup) -> "_Target":
+        """Make it of a row."""
+        return cls(
+            row.id,
+            row.serial,
+            row.subject,
+            row.experiment_id,
+            row.actor,
+            row.created_at,
+            row.due_at,
+            _Mark.of(row, "activated", voids),
+            _Mark.of(row, "cancelled", voids),
+        )
+
+
+_Targets = Sequence[_Target]
 
 
 class MarkCall(Struct, frozen=True, eq=False):
@@ -69,7 +140,9 @@ class MarkCall(Struct, frozen=True, eq=False):
 
     def run(self) -> MarkResult:
         """Mark the decisions."""
-        return self.context.write(lambda transaction: self._mark(transaction, self.ids, self.at))
+        return self.context.replace(
+            lambda transaction, locked: self._mark(transaction, self.ids, self.at, locked)
+        )
 
     def run_group(self, transaction: Transaction, calls: Sequence["MarkCall"]) -> list[MarkResult]:
         """Mark the decisions of several calls of one kind.
@@ -83,21 +156,39 @@ class MarkCall(Struct, frozen=True, eq=False):
             raise SerializationConflict
         return [MarkResult(len(call.ids), 0, ()) for call in calls]
 
-    def _mark(self, transaction: Transaction, ids: Sequence[str], at: float) -> MarkResult:
+    def _mark(
+        self,
+        transaction: Transaction,
+        ids: Sequence[str],
+        at: float,
+        locked: Collection[int] = (),
+    ) -> MarkResult:
+        """Mark the decisions.
+
+        Raises:
+            FoldLockNeeded: marks that are void give way, and not all locks for it are held.
+        """
         mark = _activate if self.mark == "activate" else _cancel
         transaction.lock(REFERENCES, shared=True)
-        rows: list[NamedRow] = []
+        voids = VoidLookup(transaction)
+        rows: list[_Target] = []
         for start in range(0, len(ids), _AT_ONCE):
             condition = transaction.is_any(decisions.c.id, ids[start : start + _AT_ONCE])
-            rows += transaction.execute(_TARGETS.where(condition)).all()
+            stored = transaction.execute(_TARGETS.where(condition)).all()
+            rows += [_Target.of(row, voids) for row in stored]
         numbers = {row.experiment_id for row in rows}
         records = {n: self.context.experiments.read_by_id(transaction, n) for n in sorted(numbers)}
+        answered = self._answered(transaction, rows)
         reasons = {
             row.id: reason
             for row in rows
             if (reason := self._refusal(row, records[row.experiment_id], at)) is not None
+            and row.serial not in answered
         }
         allowed = [row for row in rows if row.id not in reasons] if reasons else rows
+        replaced = {row.experiment_id for row in allowed if _replaced(row, self.mark)}
+        if needed := replaced.difference(locked):
+            raise FoldLockNeeded(needed)
         accepted = mark(transaction, records, allowed, actor=self.actor, at=at)
         existing = {row.id for row in allowed}
         unknown = tuple(i for i in dict.fromkeys(ids) if i not in existing and i not in reasons)
@@ -106,15 +197,27 @@ class MarkCall(Struct, frozen=True, eq=False):
         )
         return MarkResult(accepted, sum(i in existing for i in ids) - accepted, unknown, refused)
 
+    def _answered(self, transaction: Transaction, rows: _Targets) -> set[int]:
+        """Find those of other actors' decisions that this one was answered with, to activate."""
+        if not self.own_only or self.mark != "activate":
+            return set()
+        others = [row.serial for row in rows if row.actor not in (self.actor, None)]
+        serials: set[int] = set()
+        for start in range(0, len(others), _AT_ONCE):
+            condition = transaction.is_any(repeats.c.decision, others[start : start + _AT_ONCE])
+            query = select(repeats.c.decision).where(condition, repeats.c.actor == self.actor)
+            serials.update(transaction.execute(query).scalars())
+        return serials
+
     def _refusal(
-        self, row: NamedRow, record: ExperimentRecord, at: float
+        self, row: _Target, record: ExperimentRecord, at: float
     ) -> tuple[RefusalReason, str] | None:
         """Return why a decision may not be marked, by a word and a sentence, or None."""
         if self.own_only and row.actor not in (self.actor, None):
             return "another_key", _ANOTHER_KEY
-        if self.mark == "activate" or row.cancellation is not None:
+        if self.mark == "activate" or row.cancellation.at is not None:
             return None
-        started_at = row.activated_at if row.due_at is None else row.created_at
+        started_at = row.activation.at if row.due_at is None else row.created_at
         limit = record.configuration.experiment.send_within_seconds
         if started_at is not None and at > started_at + limit:
             return "too_late", _TOO_LATE.format(limit)
@@ -122,11 +225,11 @@ class MarkCall(Struct, frozen=True, eq=False):
 
 
 def _activate(
-    transaction: Transaction, records: _Records, rows: _Rows, *, actor: Actor, at: float
+    transaction: Transaction, records: _Records, rows: _Targets, *, actor: Actor, at: float
 ) -> int:
     """Start the clocks of those of these decisions that wait for it; return how many."""
     accepted = 0
-    waiting = [r for r in rows if r.due_at is None and r.activation is None]
+    waiting = [r for r in rows if r.due_at is None and r.activation.at is None]
     for experiment_id, group in _by_experiment(waiting).items():
         record = records[experiment_id]
         due_at = _due_at(record, at + record.configuration.experiment.reward.maturity)
@@ -139,7 +242,7 @@ def _activate(
 
 
 def _cancel(
-    transaction: Transaction, records: _Records, rows: _Rows, *, actor: Actor, at: float
+    transaction: Transaction, records: _Records, rows: _Targets, *, actor: Actor, at: float
 ) -> int:
     """Take these decisions out of learning, and free their subjects; return how many."""
     accepted = 0
@@ -159,24 +262,46 @@ def _due_at(record: ExperimentRecord, at: float) -> float | None:
     return None if record.closes_at is not None and at > record.closes_at else at
 
 
-def _by_experiment(rows: _Rows) -> dict[int, list[NamedRow]]:
+def _by_experiment(rows: _Targets) -> dict[int, list[_Target]]:
     """Group decisions that are not cancelled by experiment, in the order that all callers use."""
     groups = defaultdict(list)
     for row in sorted(rows, key=lambda r: (r.experiment_id, r.serial)):
-        if row.cancellation is None:
+        if row.cancellation.at is None:
             groups[row.experiment_id].append(row)
     return groups
 
 
-def _insert(transaction: Transaction, table: Table, batch: int, rows: _Rows) -> int:
+def _replaced(row: _Target, mark: Literal["activate", "cancel"]) -> _Mark | None:
+    """Return the void mark of a decision that a new one takes the place of, None without any."""
+    if row.cancellation.at is not None:
+        return None
+    if mark == "activate" and (row.due_at is not None or row.activation.at is not None):
+        return None
+    old = row.activation if mark == "activate" else row.cancellation
+    return old if old.is_void else None
+
+
+def _insert(transaction: Transaction, table: Table, batch: int, rows: _Targets) -> int:
+    """Insert marks of one experiment, also in the places of those that are void; return how many.
+
+    Earlier snapshots knew of these.
+    """
     marks = [(row.serial, batch) for row in rows]
     size = transaction.insert(table, ("decision", "batch_id"), marks)
+    mark: Literal["activate", "cancel"] = "activate" if table is activations else "cancel"
+    void = {row.serial: old for row in rows if (old := _replaced(row, mark)) is not None}
+    if void:
+        condition = transaction.is_any(table.c.decision, list(void))
+        transaction.execute(update(table).where(condition).values(batch_id=batch))
+        versions = [old.versions for old in void.values() if old.versions is not None]
+        note_gone(transaction, rows[0].experiment_id, versions)
+        size += len(void)
     if size < len(marks):
         close_batch(transaction, batch, size)
     return size
 
 
-def _free_subjects(transaction: Transaction, experiment_id: int, rows: _Rows) -> None:
+def _free_subjects(transaction: Transaction, experiment_id: int, rows: _Targets) -> None:
     for start in range(0, len(rows), _AT_ONCE):
         portion = rows[start : start + _AT_ONCE]
         claims = delete(subjects).where(

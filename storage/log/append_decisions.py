@@ -6,24 +6,37 @@ can be, in one transaction of their own. Where the case is another, that appends
 general way finds out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from operator import gt, itemgetter
 from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from sqlalchemy import BigInteger, bindparam, literal, select
+from sqlalchemy import BigInteger, bindparam, delete, literal, select, update
 
 from bandits.actors import Actor
 from bandits.errors import IdReused
+from bandits.ids import time_ordered_ids
+from bandits.store import UnfitRepeat
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
 from storage.databases import BulkInsert, SerializationConflict, Transaction
-from storage.log.batches import close_batch, open_batch
+from storage.log.batches import REFERENCES, close_batch, open_batch
 from storage.log.group_commit import MOST_ROWS
 from storage.log.queries import read_decisions
-from storage.schema import PLACES, batches, decisions, experiments, of_batch, subjects
+from storage.schema import (
+    PLACES,
+    batch_of,
+    batches,
+    decisions,
+    experiments,
+    former_ids,
+    of_batch,
+    repeats,
+    subjects,
+)
 from storage.store_context import StoreContext
 
 _COLUMNS = (
@@ -53,6 +66,11 @@ _BATCH_COLUMNS = (
 )
 _CLAIM = ("experiment_id", "subject", "decision_id")
 _AT_ONCE = 10_000  # subjects in one statement
+_RENAME = (
+    update(decisions)
+    .where(decisions.c.serial == bindparam("of", type_=decisions.c.serial.type))
+    .values(id=bindparam("new", type_=decisions.c.id.type))
+)
 
 _EXPERIMENT_ID = bindparam("experiment_id", type_=experiments.c.id.type)
 _FAST_APPEND = BulkInsert(
@@ -115,6 +133,7 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
 
         Raises:
             IdReused: an id was there before with another digest, or in another experiment.
+            UnfitRepeat: subjects have decisions that rows may not be answered with.
             StaleRead: the experiment's state or configuration is no longer the record's.
         """
         record, chosen, context = self.record, self.chosen, self.context
@@ -179,11 +198,12 @@ def append_decisions(  # noqa: PLR0913 - what is appended, by whom and when
     Raises:
         IdReused: an id was there before with another digest, or in another experiment, and not
             `partial`.
+        UnfitRepeat: subjects have decisions that rows may not be answered with.
         SerializationConflict: another transaction came between; the whole must be done again.
     """
     values = _batch_values(record, chosen, at)
     batch = open_batch(transaction, "choose", record.id, actor=actor, at=at, **values)
-    append = _BatchAppend(transaction, record, chosen, hashes, batch, partial)
+    append = _BatchAppend(transaction, record, chosen, hashes, batch, actor, at, partial)
     earlier = append.each_subject_once() if _claims_subjects(record, chosen) else append.all()
     if earlier:
         close_batch(transaction, batch, len(chosen.ids) - len(earlier))
@@ -268,6 +288,8 @@ class _BatchAppend:
     chosen: NewDecisions
     hashes: Sequence[bytes]
     batch: int
+    actor: Actor
+    at: float
     partial: bool
 
     def all(self) -> Mapping[int, StoredDecision]:
@@ -277,44 +299,158 @@ class _BatchAppend:
             return {}
         inserted = select(decisions.c.id).where(of_batch(literal(self.batch, BigInteger)))
         new_ids = set(self.transaction.execute(inserted).scalars())
-        return self._earlier([i for i in rows if self.chosen.ids[i] not in new_ids])
+        used = [i for i in rows if self.chosen.ids[i] not in new_ids]
+        earlier = self._earlier(used)
+        free = [i for i in used if i not in earlier]
+        if free and self._insert(free, place=len(rows)) < len(free):
+            raise SerializationConflict  # another call took one a moment ago
+        return earlier
 
     def each_subject_once(self) -> Mapping[int, StoredDecision]:
-        """Append every row whose id is new and whose subject has no decision yet."""
+        """Append every row whose id is new and whose subject has no decision yet.
+
+        Raises:
+            UnfitRepeat: a subject has one that the row's eligible set excludes.
+        """
         repeated = self._earlier([i for i, digest in enumerate(self.chosen.digests) if digest])
         new_ids = [i for i in range(len(self.chosen.ids)) if i not in repeated]
         owners = self._claim(new_ids)
+        stored = self._read_owners(owners)
+        void = {i for i, o in owners.items() if o in stored and stored[o].void is not None}
+        if void:  # committed after the void was, which frees the subjects of those before
+            self._free_subjects(void, owners)
+            owners = {i: o for i, o in owners.items() if i not in void} | self._claim(sorted(void))
+            stored = self._read_owners(owners)
+        owners = self._fitting(owners, stored)
         rows = [i for i in new_ids if i not in owners]
         if self._insert(rows) < len(rows):
             raise SerializationConflict  # an id that was not there a moment ago
-        stored = read_decisions(self.transaction, list(set(owners.values())))
-        if any(decision_id not in stored for decision_id in owners.values()):
-            raise SerializationConflict  # it was erased a moment ago
-        return {**repeated, **{row: stored[decision_id] for row, decision_id in owners.items()}}
+        of_this_call = set(owners.values()).difference(stored)
+        stored |= read_decisions(self.transaction, list(of_this_call))
+        self._note_repeats(stored[owner] for owner in owners.values())
+        return {**repeated, **{row: stored[owner] for row, owner in owners.items()}}
 
-    def _insert(self, rows: Sequence[int]) -> int:
-        """Insert these rows, in the order of their ids, which is the order of their serials."""
+    def _read_owners(self, owners: Mapping[int, str]) -> dict[str, StoredDecision]:
+        """Read the decisions that have the subjects of these rows, but for those of this call."""
+        earlier = set(owners.values()).difference(self.chosen.ids)
+        stored = read_decisions(self.transaction, list(earlier))
+        if len(stored) < len(earlier):
+            raise SerializationConflict  # one was erased a moment ago
+        return stored
+
+    def _free_subjects(self, rows: Collection[int], owners: Mapping[int, str]) -> None:
+        """Free the subjects of these rows from the decisions that have them."""
+        claims = delete(subjects).where(
+            subjects.c.experiment_id == self.record.id,
+            subjects.c.subject.in_([self.hashes[i] for i in rows]),
+            self.transaction.is_any(subjects.c.decision_id, [owners[i] for i in rows]),
+        )
+        self.transaction.execute(claims)
+
+    def _fitting(
+        self, owners: Mapping[int, str], stored: Mapping[str, StoredDecision]
+    ) -> dict[int, str]:
+        """Return the rows that may be answered with their subject's decision, with its id.
+
+        The others are appended, if they are stand-ins already.
+
+        Raises:
+            UnfitRepeat: they are not.
+        """
+        ids, fallback = self.chosen.ids, self.chosen.fallback
+        restrictions = self.chosen.eligible_sets
+        if not any(restrictions[i] for i in owners):
+            return dict(owners)
+        arms: dict[str, int] = dict(zip(ids, self.chosen.arms.tolist(), strict=True))
+        arms |= {owner: decision.arm for owner, decision in stored.items()}
+        allowed = cache(self.record.configuration.allowed)
+        unfit = {
+            i
+            for i, owner in owners.items()
+            if restrictions[i] and arms[owner] not in allowed(restrictions[i])
+        }
+        if rows := sorted(i for i in unfit if not fallback[i]):
+            raise UnfitRepeat(rows)
+        return {i: owner for i, owner in owners.items() if i not in unfit}
+
+    def _insert(self, rows: Sequence[int], *, place: int = 0) -> int:
+        """Insert these rows from a place on, in the order of their ids, which serials follow."""
         ids = self.chosen.ids
         columns = _columns(self.chosen, self.hashes)
         if len(rows) < len(ids) or any(map(gt, ids, islice(ids, 1, None))):
             order = sorted(rows, key=ids.__getitem__)
             columns = [[column[i] for i in order] for column in columns]
-        first = self.batch * PLACES
+        first = self.batch * PLACES + place
         serials = range(first, first + len(rows))
         return self.transaction.insert(
             decisions, ("serial", *_COLUMNS), list(zip(serials, *columns, strict=True))
         )
 
     def _earlier(self, rows: Sequence[int]) -> dict[int, StoredDecision]:
-        """Read the decisions that have the ids of these rows already."""
+        """Read the decisions that have the ids of these rows already, and count.
+
+        Those that are void give their ids up to these rows.
+        """
         ids, digests = self.chosen.ids, self.chosen.digests
         stored = read_decisions(self.transaction, [ids[i] for i in rows])
-        earlier = {i: stored[ids[i]] for i in rows if ids[i] in stored}
+        if void := [decision_id for decision_id, d in stored.items() if d.void is not None]:
+            self._release(void)
+        earlier = {
+            i: stored[ids[i]] for i in rows if ids[i] in stored and stored[ids[i]].void is None
+        }
+        same = []
         for i, decision in earlier.items():
-            same = decision.digest == digests[i] and decision.experiment == self.record.key
-            if not same and not self.partial:
+            if decision.digest == digests[i] and decision.experiment == self.record.key:
+                same.append(decision)
+            elif not self.partial:
                 raise IdReused("decision", ids[i])
+        self._note_repeats(same)
         return earlier
+
+    def _release(self, ids: Sequence[str]) -> None:
+        """Give void decisions of these ids other ids, and note those that they had.
+
+        Raises:
+            SerializationConflict: another call did so for one of them a moment ago.
+        """
+        self.transaction.lock(REFERENCES, shared=True)
+        rows = self.transaction.execute(
+            select(decisions.c.serial, decisions.c.id, decisions.c.subject, batches.c.experiment_id)
+            .join_from(decisions, batches, batches.c.id == batch_of)
+            .where(self.transaction.is_any(decisions.c.id, ids))
+            .order_by(decisions.c.serial)
+            .with_for_update(of=decisions)
+        ).all()
+        if len(rows) < len(ids):
+            raise SerializationConflict
+        claims = delete(subjects).where(
+            subjects.c.experiment_id.in_({row.experiment_id for row in rows}),
+            subjects.c.subject.in_([row.subject for row in rows]),
+            self.transaction.is_any(subjects.c.decision_id, ids),
+        )
+        self.transaction.execute(claims)  # of what was committed after the void was
+        former = [(row.serial, row.id) for row in rows]
+        self.transaction.insert(former_ids, ("decision", "id"), former)
+        fresh = time_ordered_ids(len(rows), self.at)
+        values = [{"of": row.serial, "new": i} for row, i in zip(rows, fresh, strict=True)]
+        self.transaction.execute(_RENAME, values)
+
+    def _note_repeats(self, answered: Iterable[StoredDecision]) -> None:
+        """Note that the actor was answered with decisions of others that wait to be activated."""
+        others = {
+            decision.id
+            for decision in answered
+            if decision.started_at is None
+            and decision.cancelled_at is None
+            and decision.actor not in {self.actor, None}
+        }
+        if others:
+            self.transaction.lock(REFERENCES, shared=True)
+            numbers = self.transaction.find_numbers(
+                decisions.c.serial, decisions.c.id, sorted(others)
+            )
+            rows = [(number, self.actor) for number in sorted(numbers) if number]
+            self.transaction.insert(repeats, ("decision", "actor"), rows)
 
     def _claim(self, rows: Sequence[int]) -> dict[int, str]:
         """Claim the subjects of these rows; return the decision that has it, for the others.

@@ -1,12 +1,12 @@
 """Appending metric events, each (decision, event id) once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
 from bandits.actors import Actor
 from bandits.errors import IdReused
@@ -15,11 +15,41 @@ from bandits.store.values import DecisionRef, DecisionRefs, Events
 from storage.databases import Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
 from storage.schema import PLACES, activations, batches, decisions, events, experiments
-from storage.store_context import StoreContext
+from storage.snapshots.snapshots import note_gone
+from storage.snapshots.voids import VoidLookup
+from storage.store_context import FoldLockNeeded, StoreContext
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")
 
 _EventKey = tuple[int, str]  # decision's number, event id
+
+_STORED = (
+    select(
+        events.c.decision,
+        events.c.event_id,
+        events.c.metric,
+        events.c.value,
+        batches.c.experiment_id,
+        batches.c.actor,
+        batches.c.created_at,
+        batches.c.counted_version,
+        experiments.c.voided,
+    )
+    .join_from(events, batches, batches.c.id == events.c.batch_id)
+    .join(experiments, experiments.c.id == batches.c.experiment_id)
+)
+_REPLACED = ("of", "named", "new_metric", "new_value", "new_time", "new_late")
+_REPLACE = (
+    update(events)
+    .where(events.c.decision == bindparam("of"), events.c.event_id == bindparam("named"))
+    .values(
+        batch_id=bindparam("new_batch"),
+        metric=bindparam("new_metric"),
+        value=bindparam("new_value"),
+        occurred_at=bindparam("new_time"),
+        late=bindparam("new_late"),
+    )
+)
 
 
 class AppendEventsCall(Struct, frozen=True, eq=False):
@@ -37,9 +67,9 @@ class AppendEventsCall(Struct, frozen=True, eq=False):
 
     def run(self) -> list[int]:
         """Append the events; return the positions of those that were repeated."""
-        return self.context.write(
-            lambda transaction: append_events(
-                transaction, self.events, actor=self.actor, at=self.at
+        return self.context.replace(
+            lambda transaction, locked: append_events(
+                transaction, self.events, actor=self.actor, at=self.at, locked=locked
             )
         )
 
@@ -132,10 +162,20 @@ def _activation_times(transaction: Transaction, numbers: Sequence[int]) -> dict[
     return {row[0]: row[1] for row in transaction.execute(query)}
 
 
-def append_events(transaction: Transaction, new: Events, *, actor: Actor, at: float) -> list[int]:
+def append_events(
+    transaction: Transaction,
+    new: Events,
+    *,
+    actor: Actor,
+    at: float,
+    locked: Collection[int] = (),
+) -> list[int]:
     """Append events of existing decisions; return the positions of those that were repeated.
 
+    One that is void gives way to a new one of its id.
+
     Raises:
+        FoldLockNeeded: some do in an experiment that is not among the `locked` ones.
         IdReused: an event was there before, or twice in `new`, with another metric or value.
         StaleRead: a decision was erased since its number was read.
     """
@@ -145,7 +185,9 @@ def append_events(transaction: Transaction, new: Events, *, actor: Actor, at: fl
         raise StaleRead
     appended: list[int] = []
     for experiment_id, rows in _by_experiment(new):
-        appended += _append_batch(transaction, experiment_id, new, rows, actor=actor, at=at)
+        appended += _append_batch(
+            transaction, experiment_id, new, rows, actor=actor, at=at, locked=locked
+        )
     if len(appended) == len(new):
         return []
     return sorted(set(range(len(new))).difference(appended))
@@ -169,6 +211,7 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
     *,
     actor: Actor,
     at: float,
+    locked: Collection[int],
 ) -> Sequence[int]:
     """Append events of one experiment; return the rows of those that were not there before."""
     distinct = _distinct(new, rows)
@@ -190,10 +233,20 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
     size = transaction.insert(events, _COLUMNS, values)
     if size == len(distinct):
         return distinct
-    appended = _without_earlier(transaction, new, distinct, batch)
+    appended, void = _without_earlier(transaction, new, distinct, batch)
+    if void:
+        if experiment_id not in locked:
+            raise FoldLockNeeded([experiment_id])
+        _, *columns, _ = new.take(sorted(void)).columns
+        parameters = [
+            dict(zip(_REPLACED, row, strict=True), new_batch=batch)
+            for row in zip(*columns, strict=True)
+        ]
+        transaction.execute(_REPLACE, parameters)
+        note_gone(transaction, experiment_id, filter(None, void.values()))
     kept = new.take(appended)
     counts = {"late": sum(kept.late), "skewed": sum(kept.skewed)}
-    close_batch(transaction, batch, size, repeated=len(rows) - size, **counts)
+    close_batch(transaction, batch, len(kept), repeated=len(rows) - len(kept), **counts)
     return appended
 
 
@@ -217,23 +270,46 @@ def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:
 
 def _without_earlier(
     transaction: Transaction, new: Events, rows: Sequence[int], batch: int
-) -> Sequence[int]:
-    """Leave out rows of events that were there before a batch.
+) -> tuple[Sequence[int], Mapping[int, tuple[int, int] | None]]:
+    """Leave out rows of events that were there before a batch, and count.
+
+    Returns:
+        The others; and those of them that have the id of one that is void, each with the first and
+        the last version of snapshots that knew of that, if any did.
 
     Raises:
-        IdReused: one was, with another metric or value.
+        IdReused: one was there, with another metric or value.
     """
     left = {(new.numbers[row], new.event_ids[row]): row for row in rows}
-    columns = (events.c.decision, events.c.event_id, events.c.metric, events.c.value)
     same_decisions = transaction.is_any(events.c.decision, list({number for number, _ in left}))
-    query = select(*columns).where(same_decisions, events.c.batch_id != batch)
+    query = _STORED.where(same_decisions, events.c.batch_id != batch)
+    voids = VoidLookup(transaction)
     others: list[int] = []
-    for number, event_id, metric, value in transaction.execute(query):
-        row = left.pop((number, event_id), None)
-        if row is not None and not _is_same(new, row, metric, value):
+    void: dict[int, tuple[int, int] | None] = {}
+    for (
+        number,
+        event_id,
+        metric,
+        value,
+        experiment_id,
+        actor,
+        at,
+        counted,
+        voided,
+    ) in transaction.execute(query).all():
+        row = left.get((number, event_id))
+        if row is None:
+            continue
+        covering = None if voided is None else voids.row(experiment_id, actor, at)
+        if covering is not None:
+            counts = counted is not None and counted < covering.version
+            void[row] = (counted, covering.version - 1) if counts else None
+            continue
+        del left[number, event_id]
+        if not _is_same(new, row, metric, value):
             others.append(row)
     _refuse(new, others)
-    return list(left.values())
+    return list(left.values()), void
 
 
 def _is_same(new: Events, row: int, metric: str, value: float) -> bool:

@@ -88,11 +88,12 @@ class DecisionLog:
         eligible_sets: Sequence[bytes],
         *,
         actor: Actor = PROGRAM,
+        at: float,
         most: int,
     ) -> Sequence[bytes]:
         """Insert new eligible sets of requests; return those that are too many."""
         return self._context.write(
-            lambda c: batches.admit(c, record, eligible_sets, actor=actor, most=most)
+            lambda c: batches.admit(c, record, eligible_sets, actor=actor, at=at, most=most)
         )
 
     def note_early(self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float) -> None:

@@ -18,16 +18,18 @@ from storage.schema import (
     decisions,
     events,
     experiments,
+    former_ids,
     of_batch,
     subjects,
 )
+from storage.snapshots.voids import VoidLookup
 
 _AT_ONCE = 20_000  # ids in one statement
 _ALWAYS_ONE = np.ones(1)
 _ALWAYS_ONE.flags.writeable = False
 
 activated = batches.alias("activated")  # batches of the activations that `with_marks` joins
-_cancelled = batches.alias("cancelled")
+cancelled = batches.alias("cancelled")  # and of the cancellations
 
 
 def with_marks(*columns: Any) -> Select[Any]:
@@ -38,7 +40,7 @@ def with_marks(*columns: Any) -> Select[Any]:
         .outerjoin(activations, activations.c.decision == decisions.c.serial)
         .outerjoin(activated, activated.c.id == activations.c.batch_id)
         .outerjoin(cancellations, cancellations.c.decision == decisions.c.serial)
-        .outerjoin(_cancelled, _cancelled.c.id == cancellations.c.batch_id)
+        .outerjoin(cancelled, cancelled.c.id == cancellations.c.batch_id)
     )
     return select(*columns).select_from(joined)
 
@@ -58,29 +60,36 @@ _STORED = with_marks(
     batches.c.created_at.label("made_at"),
     batches.c.due_at,
     activated.c.created_at.label("activated_at"),
-    _cancelled.c.created_at.label("cancelled_at"),
+    cancelled.c.created_at.label("cancelled_at"),
     decisions.c.shipped,
     batches.c.actor,
-)
+    batches.c.experiment_id,
+    experiments.c.voided,
+    activated.c.actor.label("activated_by"),
+    cancelled.c.actor.label("cancelled_by"),
+    former_ids.c.id.label("former_id"),
+).outerjoin(former_ids, former_ids.c.decision == decisions.c.serial)
 
 
 def read_decisions(transaction: Transaction, ids: Sequence[str]) -> dict[str, StoredDecision]:
     """Read the decisions that exist among these ids."""
     stored = {}
+    voids = VoidLookup(transaction)
     for start in range(0, len(ids), _AT_ONCE):
         condition = transaction.is_any(decisions.c.id, ids[start : start + _AT_ONCE])
         for row in transaction.execute(_STORED.where(condition)).all():
-            stored[row[0]] = _stored(row)
+            stored[row[0]] = _stored(row, voids)
     return stored
 
 
 def read_numbered(transaction: Transaction, serials: Sequence[int]) -> list[StoredDecision]:
     """Read the decisions of these serials, in the order of their serials."""
     stored: list[StoredDecision] = []
+    voids = VoidLookup(transaction)
     for start in range(0, len(serials), _AT_ONCE):
         condition = transaction.is_any(decisions.c.serial, serials[start : start + _AT_ONCE])
-        rows = transaction.execute(_STORED.where(condition).order_by(decisions.c.serial))
-        stored += [_stored(row) for row in rows]
+        rows = transaction.execute(_STORED.where(condition).order_by(decisions.c.serial)).all()
+        stored += [_stored(row, voids) for row in rows]
     return stored
 
 
@@ -108,7 +117,8 @@ def read_latest(transaction: Transaction, experiment_id: int, limit: int) -> lis
     return read_numbered(transaction, list(transaction.execute(query).scalars()))[::-1]
 
 
-def _stored(row: NamedRow) -> StoredDecision:
+def _stored(row: NamedRow, voids: VoidLookup) -> StoredDecision:
+    """Make a decision of a row; an activation or a cancellation that is void is none."""
     (
         decision_id,
         experiment,
@@ -127,7 +137,19 @@ def _stored(row: NamedRow) -> StoredDecision:
         cancelled_at,
         shipped,
         actor,
+        experiment_id,
+        voided,
+        activated_by,
+        cancelled_by,
+        former_id,
     ) = row
+    void = None
+    if voided is not None:
+        void = voids.number(experiment_id, actor, made_at)
+        if activated_at is not None and voids.number(experiment_id, activated_by, activated_at):
+            activated_at = None
+        if cancelled_at is not None and voids.number(experiment_id, cancelled_by, cancelled_at):
+            cancelled_at = None
     return StoredDecision(
         decision_id,
         experiment,
@@ -145,6 +167,8 @@ def _stored(row: NamedRow) -> StoredDecision:
         cancelled_at,
         shipped,
         actor,
+        void,
+        former_id,
     )
 
 
@@ -154,23 +178,35 @@ def _unpack_context(packed: bytes | None) -> FloatArray:
     return np.frombuffer(packed, dtype="<f8").astype(np.float64, copy=False)
 
 
-def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
-    """Read a decision's events in order of their time."""
-    columns = (
+_EVENTS = (
+    select(
         decisions.c.id,
         events.c.event_id,
         events.c.metric,
         events.c.value,
         events.c.occurred_at,
         events.c.late,
+        batches.c.experiment_id,
+        batches.c.actor,
+        batches.c.created_at,
+        experiments.c.voided,
     )
-    query = (
-        select(*columns)
-        .join(decisions, decisions.c.serial == events.c.decision)
-        .where(decisions.c.id == decision_id)
-        .order_by(events.c.occurred_at, events.c.event_id)
-    )
-    return [Event(*row) for row in transaction.execute(query)]
+    .join_from(events, decisions, decisions.c.serial == events.c.decision)
+    .join(batches, batches.c.id == events.c.batch_id)
+    .join(experiments, experiments.c.id == batches.c.experiment_id)
+    .order_by(events.c.occurred_at, events.c.event_id)
+)
+
+
+def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
+    """Read a decision's events in order of their time."""
+    voids = VoidLookup(transaction)
+    read = []
+    for row in transaction.execute(_EVENTS.where(decisions.c.id == decision_id)).all():
+        *columns, experiment_id, actor, reported_at, voided = row
+        void = voided is not None and voids.number(experiment_id, actor, reported_at) is not None
+        read.append(Event(*columns, void))
+    return read
 
 
 def newest_decisions(

@@ -1,7 +1,7 @@
 """The tables, as they are after every migration.
 
 ``decisions``, ``events``, ``activations`` and ``cancellations`` are the log: rows are inserted and
-never changed, and removed only where a subject is erased or retention lets go of them. Each
+not changed, and removed only where a subject is erased or retention lets go of them. Each
 transaction that writes some of them first writes a row of ``batches`` for each experiment, and the
 log's rows point to it. What is the same for all rows of a batch (experiment, time, versions) is in
 the batch alone. A fold marks batches: see `storage.snapshots.fold`.
@@ -33,7 +33,13 @@ from storage.schema.connections import (
     sent_messages,
     unmatched_events,
 )
-from storage.schema.experiments import configurations, drafts, eligible_sets, experiments
+from storage.schema.experiments import (
+    configurations,
+    drafts,
+    eligible_set_uses,
+    eligible_sets,
+    experiments,
+)
 from storage.schema.log import (
     CHOSEN,
     NEW,
@@ -46,7 +52,9 @@ from storage.schema.log import (
     cancellations,
     decisions,
     events,
+    former_ids,
     of_batch,
+    repeats,
     subjects,
     voids,
 )
@@ -86,10 +94,12 @@ __all__ = [
     "connections",
     "decisions",
     "drafts",
+    "eligible_set_uses",
     "eligible_sets",
     "erasures",
     "events",
     "experiments",
+    "former_ids",
     "idempotency_keys",
     "identities",
     "inference_states",
@@ -97,6 +107,7 @@ __all__ = [
     "of_batch",
     "refusal_marks",
     "refusals",
+    "repeats",
     "resummations",
     "retained_counts",
     "retained_sums",

@@ -74,3 +74,15 @@ eligible_sets = Table(
     Column("actor", Text),  # who asked for it first; null where that was not noted yet
     sqlite_with_rowid=False,
 )
+
+# Who asked for each of them, and since when it counts as asked for. Sets from before this was noted
+# have no such row of their first actor.
+eligible_set_uses = Table(
+    "eligible_set_uses",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True),
+    Column("actor", Identifier, primary_key=True),
+    Column("used_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)

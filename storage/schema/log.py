@@ -1,4 +1,7 @@
-"""Tables of the log: batches, and the rows of each. Rows are inserted and never changed."""
+"""Tables of the log: batches, and the rows of each. Rows are inserted, and not changed.
+
+A void decision's id alone may go to a later decision: see `former_ids`.
+"""
 
 from sqlalchemy import (
     BigInteger,
@@ -155,6 +158,27 @@ cancellations = Table(
     metadata,
     Column("decision", Serial, primary_key=True, autoincrement=False),
     Column("batch_id", Serial, nullable=False, index=True),
+    info=_OF_SUBJECTS,
+)
+
+# Who else was answered with a decision that waited: their email is this one, so they may report it
+# as sent. The decision stays its own actor's in all else.
+repeats = Table(
+    "repeats",
+    metadata,
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("actor", Identifier, primary_key=True),
+    sqlite_with_rowid=False,
+    info=_OF_SUBJECTS,
+)
+
+# Ids that void decisions had until a later request asked for them: that one's decision has the id
+# now, and the void one an id of ours. Its draw was made from the former one.
+former_ids = Table(
+    "former_ids",
+    metadata,
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("id", Identifier, nullable=False),
     info=_OF_SUBJECTS,
 )
 

@@ -46,8 +46,9 @@ Index(
     postgresql_where=KEPT,
 )
 
-# From which version to which snapshots knew of decisions that were erased since: their arrays are
-# gone, and must not be made again from a log that lacks those rows.
+# From which version to which snapshots knew of rows that are gone since: of decisions that were
+# erased, or void ones that gave way to others. Their arrays are gone, at once or once snapshots are
+# thinned, and must not be made again from a log that lacks those rows.
 erasures = Table(
     "erasures",
     metadata,

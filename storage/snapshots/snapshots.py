@@ -1,5 +1,6 @@
 """Snapshots: stored versions of what is learned, and the reader of earlier ones."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,29 @@ def read_snapshot(transaction: Transaction, record: ExperimentRecord, version: i
     return Snapshot(*columns)
 
 
+def note_gone(
+    transaction: Transaction, experiment_id: int, ranges: Iterable[tuple[int, int]]
+) -> None:
+    """Note that rows of the log are gone which snapshots knew of: none of these is made again.
+
+    Args:
+        transaction: one that writes.
+        experiment_id: the experiment's number.
+        ranges: the first and the last version of snapshots that knew of each.
+    """
+    for first, last in sorted(set(ranges)):
+        noted = select(erasures.c.id).where(
+            erasures.c.experiment_id == experiment_id,
+            erasures.c.first_version <= first,
+            erasures.c.last_version >= last,
+        )
+        if transaction.execute(noted.limit(1)).first() is None:
+            row = {"experiment_id": experiment_id, "first_version": first, "last_version": last}
+            transaction.execute(insert(erasures).values(row))
+
+
 def _refuse_erased(transaction: Transaction, record: ExperimentRecord, version: int) -> None:
-    """Refuse a snapshot without arrays if it knew of decisions that were erased since.
+    """Refuse a snapshot without arrays if it knew of rows that are gone since.
 
     Raises:
         NotDerivable: it did.
@@ -101,8 +123,8 @@ def _refuse_erased(transaction: Transaction, record: ExperimentRecord, version: 
     )
     if transaction.execute(erased.limit(1)).first():
         raise NotDerivable(
-            f"what {record.key} had learned at version {version} rested on decisions that have"
-            " been erased since"
+            f"what {record.key} had learned at version {version} rested on rows that have been"
+            " erased since, or were void and gave way to others"
         )
 
 

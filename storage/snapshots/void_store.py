@@ -23,6 +23,7 @@ from storage.schema import (
     decisions,
     events,
     experiments,
+    former_ids,
     of_batch,
     voids,
 )
@@ -49,7 +50,17 @@ _RECORDS = select(
     voids.c.decisions,
     voids.c.created_at,
     voids.c.created_by,
+    voids.c.experiment_id,
 ).join(experiments, experiments.c.id == voids.c.experiment_id)
+_GIVEN_ON = (
+    select(
+        batches.c.experiment_id, batches.c.actor, batches.c.created_at, func.count().label("ids")
+    )
+    .select_from(former_ids)
+    .join(decisions, decisions.c.serial == former_ids.c.decision)
+    .join(batches, batches.c.id == batch_of)
+    .group_by(batches.c.experiment_id, batches.c.actor, batches.c.created_at)
+)
 
 
 _GROUP = case((decisions.c.holdout, -1), else_=decisions.c.arm).label("arm_or_last")
@@ -92,7 +103,7 @@ class VoidStore:
         """Let what is void count again, or the first part of it, in one transaction."""
         key = self.record(number).experiment
         with self._context.folding(key) as (transaction, record):
-            rows = rows_in_force(transaction, record)
+            rows = rows_in_force(transaction, record.id)
             parts = [row for row in rows if number in {row.id, row.call_id}]
             if not parts:
                 raise WrongState(key, record.state, f"void {number} was restored before")
@@ -134,7 +145,8 @@ class VoidStore:
                 record = self._context.experiments.read(transaction, key)
                 query = query.where(voids.c.experiment_id == record.id)
             rows = transaction.execute(query.order_by(voids.c.id)).all()
-        return _records(rows)[::-1]
+            given_on = transaction.execute(_GIVEN_ON).all() if rows else []
+        return _records(rows, given_on)[::-1]
 
     def record(self, number: int) -> VoidRecord:
         """Read one void."""
@@ -148,7 +160,8 @@ class VoidStore:
             rows = transaction.execute(
                 _RECORDS.where(voids.c.experiment_id == of).order_by(voids.c.id)
             ).all()
-        (record,) = (r for r in _records(rows) if r.id == number)
+            given_on = transaction.execute(_GIVEN_ON.where(batches.c.experiment_id == of)).all()
+        (record,) = (r for r in _records(rows, given_on) if r.id == number)
         return record
 
 
@@ -169,8 +182,13 @@ class SqlRevisionFold(SqlFold):
         self.number = revision.number
 
 
-def _records(rows: Sequence[NamedRow]) -> list[VoidRecord]:
-    """Put the rows of each void together, in the order of their first."""
+def _records(rows: Sequence[NamedRow], given_on: Sequence[NamedRow]) -> list[VoidRecord]:
+    """Put the rows of each void together, in the order of their first.
+
+    Args:
+        rows: of voids, and of their restorations.
+        given_on: `ids` of decisions that later ones have, by experiment, actor and time.
+    """
     parts: defaultdict[int, list[NamedRow]] = defaultdict(list)
     ends: dict[int, NamedRow] = {}
     for row in rows:
@@ -183,6 +201,12 @@ def _records(rows: Sequence[NamedRow]) -> list[VoidRecord]:
         last = [ends[row.id] for row in group if row.id in ends]
         restored = last[-1] if len(last) == len(group) else None
         deeds = Deeds(group[0].actor, group[0].since, group[-1].until)
+        ids = sum(
+            row.ids
+            for row in given_on
+            if (row.experiment_id, row.actor) == (group[0].experiment_id, deeds.actor)
+            and deeds.since <= row.created_at < deeds.until
+        )
         records.append(
             VoidRecord(
                 number,
@@ -193,6 +217,7 @@ def _records(rows: Sequence[NamedRow]) -> list[VoidRecord]:
                 group[0].created_by,
                 None if restored is None else restored.created_at,
                 None if restored is None else restored.created_by,
+                ids,
             )
         )
     return records
@@ -210,8 +235,10 @@ def _refuse(transaction: Transaction, record: ExperimentRecord, since: float, no
     removed = removed_before(read_retained(transaction, record))
     if removed is None:
         return
-    # An event that counts comes within the window of its decision.
-    earliest = removed + record.configuration.experiment.reward.window_seconds
+    # An event that counts comes within the window of its decision, a cancellation within the time
+    # to send.
+    declared = record.configuration.experiment
+    earliest = removed + max(declared.reward.window_seconds, declared.send_within_seconds)
     if since < earliest:
         reason = (
             "rows of emails were removed after its retention_days, and what was learned from them"

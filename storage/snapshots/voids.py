@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import ColumnElement, and_, exists, false, func, select
 
+from bandits.actors import Actor
 from bandits.store.values import Deeds, ExperimentRecord
 from storage.databases import NamedRow, Transaction
 from storage.schema import batch_of, batches, voids
@@ -24,6 +25,7 @@ _COLUMNS = (
     voids.c.actor,
     voids.c.since,
     voids.c.until,
+    voids.c.version,
 )
 
 
@@ -88,7 +90,7 @@ def read_voids(
     """Read what is void of an experiment, as of a version, now unless given."""
     if record.voided is None:
         return NOTHING_VOID
-    return Voids.of(map(deeds_of, rows_in_force(transaction, record, as_of=as_of)))
+    return Voids.of(map(deeds_of, rows_in_force(transaction, record.id, as_of=as_of)))
 
 
 def deeds_of(row: NamedRow) -> Deeds:
@@ -97,12 +99,40 @@ def deeds_of(row: NamedRow) -> Deeds:
 
 
 def rows_in_force(
-    transaction: Transaction, record: ExperimentRecord, *, as_of: int | None = None
+    transaction: Transaction, experiment_id: int, *, as_of: int | None = None
 ) -> list[NamedRow]:
     """Read the rows of voids that are not restored, as of a version, now unless given."""
-    query = select(*_COLUMNS).where(voids.c.experiment_id == record.id)
+    query = select(*_COLUMNS).where(voids.c.experiment_id == experiment_id)
     if as_of is not None:
         query = query.where(voids.c.version <= as_of)
     rows = transaction.execute(query.order_by(voids.c.id)).all()
     restored = {row.restores for row in rows}
     return [row for row in rows if row.restores is None and row.id not in restored]
+
+
+class VoidLookup:
+    """Look-up of the voids that cover rows of any experiments, whose voids are read once."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        """Read through `transaction`, where there is anything to read."""
+        self._transaction = transaction
+        self._rows: dict[int, list[NamedRow]] = {}
+
+    def number(self, experiment_id: int, actor: Actor | None, at: float) -> int | None:
+        """Return the number of a void that covers what an actor wrote then, None without any."""
+        row = self.row(experiment_id, actor, at)
+        if row is None:
+            return None
+        number: int = row.id if row.call_id is None else row.call_id
+        return number
+
+    def row(self, experiment_id: int, actor: Actor | None, at: float) -> NamedRow | None:
+        """Return the first row of a void that covers what an actor wrote then, None without any."""
+        if actor is None:
+            return None
+        if experiment_id not in self._rows:
+            self._rows[experiment_id] = rows_in_force(self._transaction, experiment_id)
+        for row in self._rows[experiment_id]:
+            if row.actor == actor and row.since <= at < row.until:
+                return row
+        return None

@@ -389,6 +389,55 @@ def test_retention_removes_void_rows_and_keeps_them_out_of_the_sums(engine, send
         engine.restore(engine.voids("spring")[0].id, by="anna")
 
 
+def test_retention_keeps_what_only_a_void_cancellation_took_out(engine, sender, store, now):
+    campaigns = Campaigns(sender, retention_days=1, send_within_seconds=300.0)
+    campaigns.choose(HONEST, "h", 6, at=1.0)
+    campaigns.click(HONEST, "h", [0, 1], at=2.0)
+    campaigns.learn(5.0)
+    campaigns.cancel(THIEF, "h", [0, 3], at=6.0)  # pending,
+    campaigns.learn(20.0)
+    campaigns.cancel(THIEF, "h", [1, 4], at=30.0)  # learned,
+    campaigns.learn(31.0, 60.0)
+    campaigns.cancel(THIEF, "h", [2], at=70.0)  # and closed
+    campaigns.learn(80.0)
+    now[0] = 81.0
+    void(engine, 81.0)
+    campaigns.learn(82.0)
+    campaigns.agree("spring", "clean")
+    now[0] = 2 * 86_400.0
+    for key in ("spring", "clean"):
+        engine.retain(key)
+    assert store.log.decisions([f"spring-h-{i}" for i in range(6)]) == {}
+    campaigns.agree("spring", "clean")
+
+
+def test_void_of_cancellations_of_removed_rows_is_refused_in_words(engine, sender, store, now):
+    """They come within the time to send, which may be longer than the reward window."""
+    day = 86_400.0
+    campaigns = Campaigns(sender, retention_days=1, send_within_seconds=2 * day)
+    campaigns.choose(HONEST, "h", 6, at=1.0)
+    campaigns.learn(60.0)
+    campaigns.cancel(THIEF, "h", [0], at=day)
+    campaigns.choose(HONEST, "i", 6, at=2 * day)
+    campaigns.cancel(THIEF, "i", [1], at=2 * day)
+    campaigns.learn(2 * day + 60.0)
+    now[0] = 2 * day + 61.0
+    assert [engine.retain(key) for key in campaigns.KEYS] == [6, 6, 6]
+    before = sums_of(store, "spring")
+    for since in (0.0, day, 2 * day):
+        with pytest.raises(WrongState, match="retention_days"):
+            void(engine, now[0], since=since)
+    agree(before, sums_of(store, "spring"))
+    late = 4 * day
+    campaigns.choose(HONEST, "j", 6, at=late)
+    campaigns.cancel(THIEF, "j", [1, 2], at=late)
+    campaigns.learn(late + 60.0)
+    now[0] = late + 61.0
+    void(engine, now[0], since=late)
+    assert sums_of(store, "spring").counts.sent.sum() == 5 + 5 + 6
+    assert sums_of(store, "clean").counts.sent.sum() == 18
+
+
 def test_void_everywhere_passes_over_where_it_is_refused(engine, sender, store, now):
     campaigns = Campaigns(sender)
     campaigns.choose(HONEST, "h", 3, at=1.0)

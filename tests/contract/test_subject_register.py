@@ -3,7 +3,9 @@
 import pytest
 from sqlalchemy import LargeBinary, select
 
+from bandits.actors import actor_of
 from bandits.schemas import Request, Reward
+from bandits.store.values import Deeds
 from storage.accounts.idempotency_keys import KeptAnswer
 from storage.connections import DeliveryOutcome, NewRefusal, NewUnmatchedEvent
 from storage.connections.marks import marks_of
@@ -20,6 +22,7 @@ OF_NOBODY = {  # and why
     "configurations": "declared by people who work here",
     "connections": "of mailers and shops",
     "drafts": "typed by people who work here",
+    "eligible_set_uses": "of keys and people who work here",
     "eligible_sets": "restrictions, without whom they were for",
     "erasures": "ranges of snapshots",
     "experiments": "declared by people who work here",
@@ -67,7 +70,12 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
     sender.start("spring", assignment="per_subject")
     sender.start("waits", await_activation=True)
     subject, email = "ann@shop.example", "Ann@Shop.example"
-    for name in (subject, "bob@shop.example"):
+    names, thief = (subject, "bob@shop.example"), actor_of("key", 1)
+    for name in names:
+        engine.choose("waits", [Request(name, decision_id=f"{name[:3]}-1")], actor=thief)
+    now[0] = 1.5
+    engine.void(Deeds(thief, 0.0, 1.5), by="test")
+    for name in names:
         tag = name[:3]
         (made,) = engine.choose("spring", [Request(name, decision_id=f"{tag}-1")])
         (cancelled,) = engine.choose("waits", [Request(name, decision_id=f"{tag}-2")])
@@ -106,10 +114,10 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
     hashes = set(store.log._context.hash_subjects([subject]))
     hashes |= set(marks_of(store.log._context.hash_subjects, [subject, *ids(subject)]))
     about = {name for name, values in before.items() if names_ann(values, hashes)}
-    assert about == set(OF_SUBJECTS) - {"activations", "cancellations"}  # they have numbers alone
+    assert about == set(OF_SUBJECTS) - {"activations", "cancellations", "repeats"}  # numbers
 
     exported = engine.subject(subject)
-    assert len(exported.decisions) == 3
+    assert len(exported.decisions) == 4
     assert sorted(signal.reason or "" for signal in exported.signals) == [
         "",
         "",
@@ -119,12 +127,12 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
         "reason",
     ]
     receipt = engine.erase(subject, by="test")
-    assert (receipt.decisions, receipt.signals) == (3, 6)
+    assert (receipt.decisions, receipt.signals) == (4, 6)
 
     after = cells(store)
     assert {name for name, values in after.items() if names_ann(values, hashes)} == set()
     left = engine.subject("bob@shop.example")
-    assert (len(left.decisions), len(left.signals)) == (3, 2)
+    assert (len(left.decisions), len(left.signals)) == (4, 2)
     assert engine.erase(subject, by="test").signals == 0
 
 

@@ -222,6 +222,21 @@ def test_cancelling_what_was_answered_is_found(engine: Engine, now: list[float])
     assert (3, "cancelled") in campaign.alarms()
 
 
+def test_key_whose_emails_a_manager_reports_as_sent_is_not_alarmed_about(
+    engine: Engine, now: list[float]
+) -> None:
+    """Before: each key alarmed whose emails another one reported as sent."""
+    campaign = Campaign(engine, now, await_activation=True)
+    made = campaign.choose(NEWSLETTER, 100) + campaign.choose(SHOP, 100)
+    campaign.choose(STOLEN, 100)
+    manager = actor_of("key", 9)
+    engine.activate([d.decision_id for d in made if d.decision_id], actor=manager)
+    engine.learn("spring")
+    now[0] += 86_401.0
+    engine.learn("spring")
+    assert campaign.alarms() == {(3, "never_activated"): 0.0}
+
+
 def test_key_that_never_reports_its_emails_as_sent_is_found(
     engine: Engine, now: list[float]
 ) -> None:

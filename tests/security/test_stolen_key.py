@@ -4,9 +4,11 @@ Each test names what the attack achieved before its defence, and what it achieve
 """
 
 import os
+import re
 from itertools import combinations
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -181,6 +183,118 @@ def test_squatted_ids_refuse_their_own_rows_alone(api, honest, stolen, problem) 
     problem(choose_batch(api, honest, squats, partial=True, dry_run=True), 422, "invalid")
 
 
+def void(api, clock, token=None):
+    """Void all that the stolen key did, as a manager does."""
+    clock.now += 1.0
+    body = {"actor": "key:3", "since": "2020-01-01T00:00:00Z"}
+    answer = api.post("/voids", body, token=token)
+    assert answer.status_code == 200, answer.text
+    clock.now += 1.0
+    return answer.json["experiments"][0]["void"]
+
+
+def test_void_gives_squatted_ids_back(api, clock, honest, stolen, problem) -> None:
+    """Before: the owner got 409 for ever, or the void email as if it were its own."""
+    api.start(**DECLARED)
+    squats = [{"subject_id": "x", "decision_id": f"spring-u-{i}"} for i in range(5)]
+    requests = [{"subject_id": f"u-{i}", "decision_id": f"spring-u-{i}"} for i in range(10)]
+    choose_batch(api, stolen, squats + requests[5:7])
+    problem(choose_batch(api, honest, requests), 409, "id-reused")
+    number = void(api, clock)
+    answer = choose_batch(api, honest, requests)
+    assert answer.status_code == 201  # every one is new
+    clicks = [{"decision_id": f"spring-u-{i}", "event_id": "c", "metric": "click"} for i in (0, 5)]
+    assert api.post("/rewards", {"rewards": clicks}, token=honest).json["accepted"] == 2
+    learn(api, clock)
+    arms = api.get("/experiments/spring/results").json["arms"]
+    assert (sum(a["sent"] for a in arms), sum(a["reward"] for a in arms)) == (10, 2)
+    receipt = api.get("/decisions/spring-u-0").json
+    assert (receipt["actor"], receipt["void"]) == ("key:2", None)
+    entry = api.post(f"/voids/{number}/restore").json
+    assert entry["given_on"] == 7
+    assert api.get("/decisions/spring-u-0").json["actor"] == "key:2"
+
+
+def test_void_gives_event_ids_back(api, clock, honest) -> None:
+    """Before: a mailer's event that a thief reported first was lost, also once that was void."""
+    api.start(**DECLARED)
+    stolen = api.key("reward")
+    requests = [{"subject_id": "u", "decision_id": "spring-u"}]
+    choose_batch(api, honest, requests)
+    click = {"decision_id": "spring-u", "event_id": "c", "metric": "click"}
+    false = {"rewards": [click | {"value": 0}]}
+    assert api.post("/rewards", false, token=stolen).json["accepted"] == 1
+    assert api.post("/rewards", {"rewards": [click]}, token=honest).status_code == 409
+    void(api, clock)
+    assert api.post("/rewards", {"rewards": [click]}, token=honest).json["accepted"] == 1
+    assert api.get("/decisions/spring-u").json["reward"] == 1.0
+
+
+def test_receipt_says_that_it_is_void(api, clock, honest, stolen) -> None:
+    """Before: nothing in a receipt told it from one that counts."""
+    api.start(**DECLARED)
+    requests = [{"subject_id": "u", "decision_id": "spring-u"}]
+    choose_batch(api, stolen, requests)
+    click = {"decision_id": "spring-u", "event_id": "c", "metric": "click"}
+    api.post("/rewards", {"rewards": [click]}, token=honest)
+    assert api.get("/decisions/spring-u").json["void"] is None
+    number = void(api, clock)
+    receipt = api.get("/decisions/spring-u").json
+    entry = receipt["void"]
+    assert (entry["id"], entry["actor"], entry["by"]) == (number, "key:3", "key:1")
+    assert entry["since"] == "2020-01-01T00:00:00Z"
+    assert entry["at"].startswith("2027-01-15T08:00:01")
+    assert receipt["events"][0]["void"] is False
+    stored = api.post("/subjects/read", {"subject_id": "u"}).json["decisions"]
+    assert [d["void"] for d in stored] == [number]
+    api.post(f"/voids/{number}/restore")
+    assert api.get("/decisions/spring-u").json["void"] is None
+
+
+def test_thief_that_chose_first_owns_no_answer(api, clock, honest, stolen) -> None:
+    """Before: who chose first for known recipients, within variants of its choice, had them sent
+    also where they were ruled out, and their sender could not report them as sent.
+    """
+    api.start(**DECLARED, assignment="per_subject", await_activation=True)
+    people = [f"u-{i}" for i in range(20)]
+    first = [{"subject_id": u, "eligible": {"subject_line": ["a"]}} for u in people]
+    choose_batch(api, stolen, first)
+    requests = [{"subject_id": u, "eligible": {"subject_line": ["b", "c"]}} for u in people[:10]]
+    requests += [{"subject_id": u} for u in people[10:]]
+    answers = choose_batch(api, honest, requests).json["decisions"]
+    sent = [d["slots"]["subject_line"]["variant"] for d in answers]
+    assert set(sent[:10]) <= {"b", "c"}
+    assert [(d["fallback"], d["repeat"]) for d in answers] == [(True, False)] * 10 + [
+        (False, True)
+    ] * 10
+    ids = {"decision_ids": [d["decision_id"] for d in answers]}
+    marks = api.post("/decisions/activate", ids, token=honest).json
+    assert (marks["accepted"], marks["refused"]) == (20, [])
+    refused = api.post("/decisions/cancel", ids, token=honest).json["refused"]
+    assert [r["id"] for r in refused] == ids["decision_ids"][10:]
+    learn(api, clock)
+    arms = api.get("/experiments/spring/results").json["arms"]
+    assert sum(a["sent"] for a in arms) == 10  # stand-ins are never learned from
+
+
+def test_void_gives_restrictions_back(api, clock, honest, stolen) -> None:
+    """Before: 256 sets of a thief stayed counted, and left its owner 64."""
+    variants = "abcdefghi"
+    api.start(**DECLARED, slots=[{"key": "s", "variants": [{"key": v} for v in variants]}])
+    sets = iter(s for size in range(1, 10) for s in combinations(variants, size))
+
+    def introduce(token, n):
+        requests = [{"subject_id": "u", "eligible": {"s": list(next(sets))}} for _ in range(n)]
+        return choose_batch(api, token, requests).status_code
+
+    assert introduce(stolen, 200) == 201
+    void(api, clock)
+    assert introduce(honest, 256) == 201
+    assert introduce(honest, 1) == 422
+    counts = api.get("/experiments/spring/results").json["health"]["eligible_sets"]
+    assert [(c["actor"], c["sets"]) for c in counts] == [("key:2", 256)]
+
+
 def test_rewards_that_do_not_fit_refuse_themselves_alone_where_partial(api, honest) -> None:
     api.start(**DECLARED)
     ids = [
@@ -270,6 +384,66 @@ def test_rate_counts_malformed_requests_too(api, ticks) -> None:
     token = limited(api, 3)
     statuses = [api.post("/rewards", raw=b"{", token=token).status_code for _ in range(5)]
     assert statuses == [400, 400, 400, 429, 429]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "rows"),
+    [
+        ("/experiments/spring/choose/batch", {"requests": [{"subject": "u"}] * 500}, 500),
+        ("/experiments/spring/choose/batch", {"requests": [{"subject_id": "u"}] * 10_001}, 10_001),
+        ("/experiments/sprung/choose/batch", {"requests": [{"subject_id": "u"}] * 500}, 500),
+        ("/rewards", {"rewards": [{"decision_id": "d"}] * 500}, 500),
+        ("/rewards", {"rewards": [{"decision_id": "d"}] * 500, "more": 1}, 500),
+        ("/decisions/cancel", {"decision_ids": ["d"] * 499 + [1]}, 500),
+        ("/decisions/activate", {"decision_ids": {}, "rest": "x" * 20_000}, 200),
+        ("/rewards", b'{"rewards": [], "rewards": [' + b'"%s",' % (b"x" * 97) * 50 + b"0]}", 50),
+        ("/rewards", b'{"rewards": [' + b"0," * 5_000, 100),
+        ("/rewards", b'{"rewards": [0]}', 1),
+    ],
+)
+def test_rate_counts_the_rows_of_a_refused_body(api, ticks, path, body, rows) -> None:
+    """Before: a refused batch of 10,000 rows cost its key one; after: its rows, or one for every
+    100 bytes where they cannot be counted.
+    """
+    api.start()
+    token = limited(api, 100_000, "choose", "reward")
+    raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    answer = api.post(path, raw=raw, token=token)
+    assert answer.status_code in {400, 404, 422}
+    left = int(re.search("r=([0-9]+)", answer.headers["RateLimit"])[1])
+    assert 100_000 - left == rows
+
+
+def test_rate_counts_a_body_that_is_too_long_as_one_row(api, ticks) -> None:
+    token = limited(api, 100)
+    answer = api.post("/rewards", raw=b"0" * 9_000_000, token=token)
+    assert answer.status_code == 413
+    assert answer.headers["RateLimit"].startswith('"key";r=99;')
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("POST /keys", 403),
+        ("GET /nothing", 404),
+        ("GET /experiments/none", 404),
+        ("DELETE /experiments", 405),
+        ("OPTIONS /experiments", 200),
+    ],
+)
+def test_rate_counts_what_is_refused_for_its_scope_address_or_method(
+    api, ticks, problem, request_line, status
+) -> None:
+    """Before: 403, 404 and 405 cost nothing; after: a row, and beyond the limit they are 429."""
+    method, path = request_line.split()
+    token = limited(api, 3, "read")
+    answers = [api.call(method, path, token=token) for _ in range(4)]
+    assert [a.status_code for a in answers] == [status] * 3 + [429]
+    assert answers[2].headers["RateLimit"] == '"key";r=0;t=60'
+    problem(answers[3], 429, "too-many-requests")
+    for stranger in ("bandits_wrong", ""):
+        again = [api.call(method, path, token=stranger).status_code for _ in range(4)]
+        assert 429 not in again
 
 
 def test_rate_of_a_key_is_set_and_lifted_while_it_works(api, ticks) -> None:

@@ -63,6 +63,25 @@ def test_key_that_reports_nothing_as_sent_alarms_beside_one_that_does() -> None:
     assert silent(cancelled=10) == []  # a sender that gave up all of them says so
 
 
+def reported_by_a_manager(*, sent: dict[int, int], chosen: int = 10) -> list[int]:
+    """Check keys 2 and 3, whose emails key 1 alone reports as sent."""
+    sums = SenderSums.zeros(2)
+    for key, n in sent.items():
+        keys = np.full(n, key)
+        sums += SenderSums.from_sent(keys, np.zeros(n, dtype=np.bool_), {}, 2)
+    counts = [KeyCounts(1, 0.0, 0, sum(sent.values()), 0, 0)]
+    counts += [KeyCounts(key, 0.0, chosen, 0, 0, 0) for key in (2, 3)]
+    alarms = sender_alarms(sums, counts, awaits=True, now=UNSENT_SECONDS + 1.0)
+    return [alarm.key for alarm in alarms if alarm.check == "never_activated"]
+
+
+def test_key_whose_emails_another_reports_as_sent_does_not_alarm() -> None:
+    assert reported_by_a_manager(sent={2: 10, 3: 9}) == []
+    assert reported_by_a_manager(sent={2: 10}) == [3]
+    assert reported_by_a_manager(sent={2: 4}) == []  # too few of the others' to compare with
+    assert reported_by_a_manager(sent={2: 10}, chosen=0) == []
+
+
 def test_checks_of_what_is_sent_are_not_made_where_nothing_waits_for_it() -> None:
     counts = (KeyCounts(1, 0.0, 10, 10, 0, 0), KeyCounts(2, 0.0, 10, 0, 0, 0))
     now = UNSENT_SECONDS + 1.0

@@ -10,11 +10,18 @@ from werkzeug.exceptions import UnsupportedMediaType
 
 from bandits.errors import Fault, InvalidInput
 from bandits.validation import misfit
-from webapp.api.json_scan import Outline, is_lean, refuse_repeated_names, repeated_name
+from webapp.api.json_scan import (
+    Outline,
+    is_lean,
+    is_unambiguous,
+    refuse_repeated_names,
+    repeated_name,
+)
 from webapp.api.problems import MalformedBody
 
 _DIGITS = 400  # more than the largest double has
 MAX_DEPTH = 64
+_ROW_BYTES = 100  # of a row that cannot be told from others, about as a short one has
 _SHORT = 2000  # bytes, up to which to count names is faster than to scan the text
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -92,6 +99,20 @@ class Body(Generic[T]):
             raise UnsupportedMediaType(f"expected Content-Type {expected}, got {actual!r}")
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise UnsupportedMediaType("compressed bodies are not taken")
+
+
+def count_refused(text: bytes, rows: str, *, parsed: bool) -> int:
+    """Count the rows of a body that was refused.
+
+    Args:
+        text: of the body.
+        rows: the name of the list that holds them. Where there is none, or it is not clear which,
+            every hundred bytes are a row.
+        parsed: the text is JSON.
+    """
+    content = msgspec.json.decode(text) if parsed and is_unambiguous(text) else None
+    entries = content.get(rows) if isinstance(content, dict) else None
+    return len(entries) if isinstance(entries, list) else len(text) // _ROW_BYTES
 
 
 def invalid_body(text: bytes, kind: Any) -> InvalidInput:

@@ -108,7 +108,7 @@ def choose(services: Services, key: str, body: Request, caller: ApiKey) -> Opera
     repeatable=True,
     identify=_identify_batch,
     takes_caller=True,
-    rows=lambda body: len(body.requests),
+    rows="requests",
 )
 def choose_batch(
     services: Services, key: str, body: ChooseBatch, caller: ApiKey
@@ -146,7 +146,7 @@ def choose_batch(
     idempotent=True,
     repeatable=True,
     takes_caller=True,
-    rows=lambda body: len(body.decision_ids),
+    rows="decision_ids",
 )
 def activate_decisions(services: Services, body: DecisionIds, caller: ApiKey) -> OperationResponse:
     """Activate decisions whose emails are sent now, for experiments that wait for it.
@@ -169,7 +169,7 @@ def activate_decisions(services: Services, body: DecisionIds, caller: ApiKey) ->
     idempotent=True,
     repeatable=True,
     takes_caller=True,
-    rows=lambda body: len(body.decision_ids),
+    rows="decision_ids",
 )
 def cancel_decisions(services: Services, body: DecisionIds, caller: ApiKey) -> OperationResponse:
     """Cancel decisions whose emails were never sent: nothing is learned from them.

@@ -108,6 +108,15 @@ def refuse_repeated_names(text: bytes, decoded: Any = None) -> None:
         raise InvalidInput([Fault(place, "comes twice in one object")])
 
 
+def is_unambiguous(text: bytes) -> bool:
+    """Return True if a text is JSON whose objects have each name once, and numbers fit a double."""
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return False
+    return Outline(text).names == _count_encoded(value)
+
+
 def repeated_name(text: bytes) -> str | None:
     """Return the pointer of the first name of a JSON text that comes twice in one object."""
     return _repeated(json.loads(text, object_pairs_hook=_NamePairs, parse_int=float))

@@ -32,7 +32,7 @@ from bandits.schemas import ID_TOLD, misfits
 from bandits.validation import refusal
 from storage.accounts.api_keys import ApiKey, Scope
 from storage.accounts.idempotency_keys import KeptAnswer
-from webapp.api.bodies import JSON, Body
+from webapp.api.bodies import JSON, Body, count_refused
 from webapp.api.problems import (
     TYPE_BY_EXCEPTION,
     TYPE_BY_STATUS,
@@ -106,7 +106,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         takes: header fields that it reads, each with its meaning.
         takes_caller: the handler takes the API key of the request as `caller`.
         gives: parts of other operations' paths that its responses hold, each with its place.
-        rows: counts the rows of a body, each of which counts towards the caller's rate.
+        rows: name of the list in the body whose entries each count towards the caller's rate.
         fast: `FastPath` may answer it.
         idempotent: an ``Idempotency-Key`` is honoured: the same request again gets the same answer.
         repeatable: doing the same request twice changes nothing, since all has ids.
@@ -128,7 +128,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     takes_caller: bool = False
     gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
-    rows: Callable[[Any], int] | None = None
+    rows: str | None = None
     fast: bool = False
     idempotent: bool = False
     repeatable: bool = False
@@ -201,8 +201,15 @@ class Operation(Struct, frozen=True, kw_only=True):
         if self.query is not NoQuery or environ.get("QUERY_STRING"):
             parts |= _query(environ, self.query)
         if self.body is not None:
-            parts["body"] = self.body.decode(read_body(environ))
-        if self.rows is not None and (rows := self.rows(parts["body"])) > 1:
+            text = read_body(environ)
+            try:
+                parts["body"] = self.body.decode(text)
+            except BanditsError as error:
+                if self.rows is not None:
+                    rows = count_refused(text, self.rows, parsed=isinstance(error, InvalidInput))
+                    count_rows(environ, services, max(rows - 1, 0))
+                raise
+        if self.rows is not None and (rows := len(getattr(parts["body"], self.rows))) > 1:
             count_rows(environ, services, rows - 1)  # one was counted with the request
         if self.idempotent and (key := environ.get(_IDEMPOTENCY_KEY)) is not None:
             return self._handle_once(services, environ, key, parts)
@@ -283,12 +290,14 @@ class OperationGroup:
         return declare
 
 
-def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> None:
-    """Find the API key that a request carries, check its scope, and note it as the caller.
+def authorize(environ: "WSGIEnvironment", scope: Scope | None, services: Services) -> None:
+    """Find the API key that a request carries, note it as the caller, and check its scope.
+
+    The request counts towards the key's rate, whatever becomes of it.
 
     Raises:
         NotAuthenticated: there is no ``Authorization`` header, or its token is unknown or revoked.
-        MissingScope: the key does not allow `scope`.
+        MissingScope: the key does not allow `scope`, where one is needed.
         TooManyRows: it has sent as many rows lately as it may.
     """
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -300,10 +309,10 @@ def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> N
     except NotFound:
         challenge = f'{_CHALLENGE}, error="invalid_token"'
         raise NotAuthenticated("this API key is unknown or revoked", challenge) from None
-    if scope not in key.scopes:
-        raise MissingScope(scope)
     environ[CALLER] = key
     count_rows(environ, services, 1, refuse=True)
+    if scope is not None and scope not in key.scopes:
+        raise MissingScope(scope)
 
 
 def count_rows(

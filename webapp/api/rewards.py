@@ -42,7 +42,7 @@ class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     answers={200: RewardReceipt},
     refusals=(IdReused,),
     takes_caller=True,
-    rows=lambda body: len(body.rewards),
+    rows="rewards",
     fast=True,
     idempotent=True,
     repeatable=True,

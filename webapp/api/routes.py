@@ -22,10 +22,17 @@ from webapp.api import (
     voids,
 )
 from webapp.api.openapi import openapi
-from webapp.api.operation import FastPath, Operation, OperationGroup, OperationResponse
+from webapp.api.operation import (
+    FastPath,
+    Operation,
+    OperationGroup,
+    OperationResponse,
+    authorize,
+)
+from webapp.api.problems import NotAuthenticated
 from webapp.request_context import route
 from webapp.row_numbers import RowNumberConverter
-from webapp.services import Services
+from webapp.services import Services, services
 
 
 class KeyConverter(BaseConverter):
@@ -124,11 +131,22 @@ def init(app: Flask, url_prefix: str) -> None:
 
 
 def _refuse_unknown_address() -> Response | None:
-    """Answer an unknown address or method of the API with a problem, not with a page."""
+    """Answer an unknown address or method of the API with a problem, not with a page.
+
+    No operation counts such a request towards the rate of its key, nor one for options.
+    """
     error = request.routing_exception
-    if error is None or not request.path.startswith(_PREFIXES):
+    if not request.path.startswith(_PREFIXES):
         return None
-    return problems.respond(error, g.request_id)
+    if error is None and request.method != "OPTIONS":
+        return None
+    try:
+        authorize(request.environ, None, services())
+    except NotAuthenticated:  # nobody's
+        pass
+    except BanditsError as refusal:
+        return _fail(refusal)
+    return None if error is None else problems.respond(error, g.request_id)
 
 
 def _fail(error: Exception) -> Response:

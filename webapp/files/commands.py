@@ -132,7 +132,10 @@ def _summary(total: int, counts: ChoiceCounts, out: Path) -> str:
     if counts.holdout:
         sentences.append(f"{counts.holdout:,} are held out and get the control")
     if counts.fallback:
-        sentences.append(f"{counts.fallback:,} get the control because the policy failed")
+        sentences.append(
+            f"{counts.fallback:,} get a stand-in: the policy failed, or their row rules out what "
+            "they must get"
+        )
     return "; ".join(sentences)
 
 

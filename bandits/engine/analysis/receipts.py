@@ -10,7 +10,7 @@ from bandits.array_types import FloatArray
 from bandits.engine.active_policy import ActivePolicy
 from bandits.features import decode
 from bandits.policy import Contributions
-from bandits.schemas import DecisionReceipt, Prediction, Predictions
+from bandits.schemas import DecisionReceipt, Prediction, Predictions, VoidEntry
 from bandits.store.values import Event, StoredDecision
 from bandits.versions import Configuration
 
@@ -32,6 +32,7 @@ def explain_decision(
     configuration: Configuration,
     active: ActivePolicy | str,
     events: Sequence[Event],
+    void: VoidEntry | None = None,
 ) -> DecisionReceipt:
     """Write the receipt of a decision.
 
@@ -40,13 +41,14 @@ def explain_decision(
         configuration: the one that it was made under.
         active: the policy that decided, or why it cannot be restored.
         events: every event of the decision.
+        void: the one that it is part of, if any.
     """
     if reason := _reason_not_drawn(stored):
         active = f"nothing was drawn: {reason}"
     derived = None if isinstance(active, str) else _derive(stored, active)
     propensities, u, same, predictions = derived or (None, None, None, None)
     rule = configuration.experiment.reward
-    counting = [e for e in events if not e.late and e.metric in rule.metrics]
+    counting = [e for e in events if not (e.late or e.void) and e.metric in rule.metrics]
     rewards, _ = rule.measure(
         np.zeros(len(counting), dtype=np.int64),
         np.array([rule.names.index(e.metric) for e in counting], dtype=np.int64),
@@ -76,6 +78,8 @@ def explain_decision(
         stored.shipped,
         predictions,
         stored.actor,
+        void,
+        stored.former_id,
     )
 
 
@@ -95,7 +99,7 @@ def _derive(
     if again is None:
         return None
     probabilities: FloatArray = np.atleast_2d(again)[0]
-    u = active.uniforms([stored.id])
+    u = active.uniforms([stored.former_id or stored.id])
     chosen, propensity, _ = active.choose(arms, stored.context[None], u)
     labels = [label(active.configuration, int(a)) for a in arms]
     same = int(chosen[0]) == stored.arm and abs(float(propensity[0]) - stored.propensity) <= _SAME
@@ -128,6 +132,7 @@ def event_of(event: Event) -> dict[str, Any]:
         "value": event.value,
         "occurred_at": moment(event.occurred_at),
         "late": event.late,
+        "void": event.void,
     }
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from bandits.actors import actor_of
 from bandits.schemas import Request, Reward
+from bandits.store.values import Deeds
 from tests.integration.pages.conftest import FormReader
 
 
@@ -55,6 +56,40 @@ def test_void_is_shown_confirmed_and_restored(site, admin, stolen):
     again = admin.post(f"/experiments/sale/voids/{entry.id}/restore", follow_redirects=True).text
     assert "40 emails of the API key “Old sender” count again" in again
     assert "40 emails void" not in admin.get("/experiments/sale").text
+
+
+def test_void_is_told_on_receipts_and_in_lists(site, admin, stolen):
+    (chosen,) = site.engine.choose("sale", [Request("t-0", decision_id="t-0")], actor=stolen)
+    (own,) = site.engine.choose("sale", [Request("h-0", decision_id="h-0")])
+    for decision in (chosen, own):
+        site.engine.reward([Reward(decision.decision_id, "e-1", "click")], actor=stolen)
+    site.clock.now += 1.0
+    deeds = Deeds(stolen, 0.0, site.clock.now)
+    number = site.engine.void(deeds, by="key:1", experiment="sale").experiments[0].void
+    page = admin.get("/decisions/t-0").text
+    assert "This email is void and counts for nothing." in page
+    assert "What the API key “Old sender” did from" in page
+    assert "by the API key “Old sender”" in page
+    assert "no: void" in page
+    page = admin.get("/decisions/h-0").text
+    assert "This email is void" not in page
+    assert "no: void" in page
+    listed = admin.get("/experiments/sale/decisions").text
+    assert listed.count('<span class="tag">void</span>') == 41
+    typed = admin.form("/decisions", "who") | {"who": "t-0"}
+    assert admin.post("/decisions", typed).text.count('<span class="tag">void</span>') == 2
+    site.clock.now += 1.0
+    site.engine.choose("sale", [Request("o-0", decision_id="t-0")])
+    page = admin.get("/decisions/t-0").text
+    assert "This email is void" not in page
+    former = next(d for d in site.engine.subject("t-0").decisions if d.former_id == "t-0")
+    page = admin.get(f"/decisions/{former.decision_id}").text
+    assert "a later email has it now" in page
+    assert "Deriving it again gives the same version" in page
+    page = admin.get(f"/experiments/sale/voids/{number}/restore").text
+    assert "1 email of these keeps a new id" in page
+    done = admin.post(f"/experiments/sale/voids/{number}/restore", follow_redirects=True).text
+    assert "1 email of these got new ids: later emails have theirs." in done
 
 
 @pytest.mark.parametrize(

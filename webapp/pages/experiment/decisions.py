@@ -147,6 +147,8 @@ def latest_decisions(key: str) -> ResponseReturnValue:
 
 
 def _mark(stored: StoredDecision) -> str:
+    if stored.void is not None:
+        return "void"
     if stored.cancelled_at is not None:
         return "never sent"
     if stored.shipped:

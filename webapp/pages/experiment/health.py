@@ -145,10 +145,10 @@ def _sender(alarm: SenderAlarm, labels: Sequence[str], measure: Measure) -> Heal
                 " sent. Cancelling by results makes every comparison wrong."
             )
         case "never_activated":
-            title = f"{name} reports no email as sent"
+            title = f"No email of {name} was sent"
             sentence = (
-                f"It asked for {emails} and reported none of them as sent; other keys report"
-                f" {expected} of theirs."
+                f"It asked for {emails}, and nobody reported any of them as sent. Of other keys'"
+                f" emails, {expected} were."
             )
     remedy = " If the key was stolen, revoke it and void what it did."
     tone: Tone = "wrong" if alarm.check in {"split", "cancelled"} else "watch"

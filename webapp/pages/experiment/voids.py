@@ -134,6 +134,8 @@ def restore_void(key: str, number: int) -> ResponseReturnValue:
     """Restore a void."""
     entry = services().engine.restore(_entry(key, number).id, by=person().email)
     flash(f"{plural(entry.decisions, 'email')} of {actor_name(entry.actor)} count again.")
+    if entry.given_on:
+        flash(f"{plural(entry.given_on, 'email')} of these got new ids: later emails have theirs.")
     return redirect(url_for("pages.voids", key=key))
 
 
