@@ -39,9 +39,7 @@ from bandits.inference.intervals import (
 
 BURN_IN_CONVERSIONS = 50  # in the compared arms together
 BURN_IN_DECISIONS = 25  # of each compared arm
-PASSED = 1 / 2  # looks at which the last days of a steady leader are no worse than those before,
-PASSED_TREND = 0.6  # and at which its lift shows no trend downwards
-PASSED_ALONE = 1 / 3  # the first, where no trend is looked for
+PASSED_ALONE = 1 / 3  # looks at which a steady leader is no worse, where no trend is looked for
 LIKELY = 1.645  # standard errors of a one-sided bound of 95 %
 
 Recent = Literal["agrees", "contradicts", "unknown"]
@@ -341,8 +339,9 @@ def recent_agreement(  # noqa: PLR0913 - all that it rests on
 
     They agree where, against each of the others, their own sequence shows that at most `little` is
     lost, or where they are not enough for that and show no decline: an estimate that is no less
-    than before, and no trend downwards over all days, both by so much that a steady leader passes
-    in half of looks and in six of ten; and a lower bound of 95 % at `little` or better. They
+    than before, and no trend downwards over all days, each by so much that a steady leader passes
+    in m/(m + 1) of looks; and a lower bound of 95 % at `little` or better. A leader that declines
+    has to pass against all that it may fall behind, so bars are lower where these are more. They
     contradict where another is shown to be better. Bounds are one-sided, so they err half as often
     as the family says.
 
@@ -364,11 +363,11 @@ def recent_agreement(  # noqa: PLR0913 - all that it rests on
         return "contradicts"
     shown = measurable & (mean - margin >= -little)
     unsure = max(int(np.count_nonzero(~shown)), 1)
-    passed = PASSED_ALONE if trends is None else PASSED
+    passed = PASSED_ALONE if trends is None else unsure / (unsure + 1)
     least_change = _least_passing(passed, unsure) * np.hypot(error, before.error)
     declined = _measurable(before) & (mean - before.mean < least_change)
     if trends is not None:
-        declined |= trends < _least_passing(PASSED_TREND, unsure)
+        declined |= trends < _least_passing(passed, unsure)
     likely = measurable & ~declined & (mean - LIKELY * error >= -little)
     return "agrees" if np.all(shown | likely) else "unknown"
 

@@ -96,9 +96,11 @@ class Grid:
 
 def grid_of(n_arms: int) -> Grid:
     """Return a grid that is exact to .002 in chances of so many arms."""
+    if n_arms < _TOGETHER[1]:
+        return Grid(wide=24, scales=24, centres=7, wider=1.5, step=0.02)
     if n_arms <= _FEW_ARMS:
-        return Grid(wide=24, scales=10, centres=7, wider=1.5, step=0.05)
-    return Grid(wide=24, scales=8, centres=2, wider=1.0, step=0.1)
+        return Grid(wide=24, scales=24, centres=9, wider=1.5, step=0.1)
+    return Grid(wide=24, scales=16, centres=5, wider=1.5, step=0.15)
 
 
 class BestArmEstimate(Struct, frozen=True, eq=False):
