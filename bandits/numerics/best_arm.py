@@ -95,9 +95,13 @@ class Grid:
 
 
 def grid_of(n_arms: int) -> Grid:
-    """Return a grid that is exact to .002 in chances of so many arms."""
+    """Return a grid that is exact to .002 in chances, to .005 of two or three arms.
+
+    Of few arms μ may have two likely values, one beside each, and the largest is less certain to
+    lie beyond any point.
+    """
     if n_arms < _TOGETHER[1]:
-        return Grid(wide=24, scales=24, centres=7, wider=1.5, step=0.02)
+        return Grid(wide=24, scales=24, centres=15, wider=1.5, step=0.03)
     if n_arms <= _FEW_ARMS:
         return Grid(wide=24, scales=24, centres=9, wider=1.5, step=0.1)
     return Grid(wide=24, scales=16, centres=5, wider=1.5, step=0.15)
