@@ -21,7 +21,7 @@ from scipy.special import ndtri
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.inference import aipw
 from bandits.inference.aipw import Scores
-from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.aipw_sums import AipwSums, ratio
 from bandits.inference.clusters import ClusterSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.intervals import (
@@ -45,6 +45,7 @@ LIKELY = 1.645  # standard errors of a one-sided bound of 95 %
 Recent = Literal["agrees", "contradicts", "unknown"]
 BURN_IN_OF_GROUP = 10  # independent conversions of the control group, and of the others
 _TIGHTEST_OF_GROUP = 25.0  # independent conversions of the smaller group, where it is tightest
+_PRIOR_OF_GROUP = 6.0  # independent conversions that the variance over both groups counts for
 
 _NO_FLOOR = NotYet(
     "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
@@ -224,13 +225,37 @@ def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Fam
     size = float(groups.prediction[2])
     clustered = replace(
         scores,
-        variation=scores.variation * design_effect,
+        variation=np.asarray(_group_variation(groups, size, design_effect) * design_effect),
         variation_expected=np.asarray(tightest_variation(weights, size, design_effect)),
     )
     total, margin = float(scores.total), float(clustered.margin(family.alpha_each))
     per = n / float(sends[0])
     low, high = (total - margin) / per, (total + margin) / per
     return Interval(low, high, total / per, family.alpha_each, RANDOMISED.key, family)
+
+
+def _group_variation(groups: AipwSums, conversion: float, design_effect: float) -> float:
+    """Return the variation of scores of two groups, were emails of one recipient independent.
+
+    The variance of each is drawn towards that over both, and never below its own. A gain makes them
+    differ, so it is drawn by little, and by as much as the group's *independent* conversions leave
+    open: a group of many emails to few recipients has hardly more of these than one of few emails.
+
+    Args:
+        groups: of `gain_over_control_group`.
+        conversion: the mean square of a conversion.
+        design_effect: of recipients who get several emails.
+    """
+    moments = groups.moments.sum(axis=0)
+    sends, total, square = moments[:, 0]
+    mean = ratio(moments[1, 1], moments[0, 1])
+    own = np.maximum(ratio(moments[2, 1], moments[0, 1]) - mean**2, 0.0)
+    both = square.sum() / sends.sum() - (total.sum() / sends.sum()) ** 2
+    events = sends * own / conversion / design_effect
+    drawn = (events * own + _PRIOR_OF_GROUP * both) / (events + _PRIOR_OF_GROUP)
+    observed = moments[2, 2] - 2 * mean * moments[1, 2] + mean**2 * moments[0, 2]
+    modelled = np.maximum(own, drawn) * moments[0, 2]
+    return float(max(observed.sum(), modelled.sum()))
 
 
 def tightest_variation(weights: FloatArray, conversion: float, design_effect: float) -> float:
