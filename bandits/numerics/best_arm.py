@@ -101,7 +101,7 @@ def grid_of(n_arms: int) -> Grid:
     lie beyond any point.
     """
     if n_arms < _TOGETHER[1]:
-        return Grid(wide=24, scales=24, centres=15, wider=1.5, step=0.03)
+        return Grid(wide=24, scales=12, centres=15, wider=1.5, step=0.04)
     if n_arms <= _FEW_ARMS:
         return Grid(wide=24, scales=24, centres=9, wider=1.5, step=0.1)
     return Grid(wide=24, scales=16, centres=5, wider=1.5, step=0.15)
