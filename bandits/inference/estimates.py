@@ -21,7 +21,7 @@ from scipy.special import ndtri
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.inference import aipw
 from bandits.inference.aipw import Scores
-from bandits.inference.aipw_sums import AipwSums
+from bandits.inference.aipw_sums import AipwSums, ratio
 from bandits.inference.clusters import ClusterSums
 from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.intervals import (
@@ -39,14 +39,13 @@ from bandits.inference.intervals import (
 
 BURN_IN_CONVERSIONS = 50  # in the compared arms together
 BURN_IN_DECISIONS = 25  # of each compared arm
-PASSED = 1 / 2  # looks at which the last days of a steady leader are no worse than those before,
-PASSED_TREND = 0.6  # and at which its lift shows no trend downwards
-PASSED_ALONE = 1 / 3  # the first, where no trend is looked for
+PASSED_ALONE = 1 / 3  # looks at which a steady leader is no worse, where no trend is looked for
 LIKELY = 1.645  # standard errors of a one-sided bound of 95 %
 
 Recent = Literal["agrees", "contradicts", "unknown"]
 BURN_IN_OF_GROUP = 10  # independent conversions of the control group, and of the others
 _TIGHTEST_OF_GROUP = 25.0  # independent conversions of the smaller group, where it is tightest
+_PRIOR_OF_GROUP = 6.0  # independent conversions that the variance over both groups counts for
 
 _NO_FLOOR = NotYet(
     "This needs a minimum share above 0 for every variant, whenever a counted email was chosen.",
@@ -226,13 +225,37 @@ def gain_over_control_group(groups: AipwSums, clusters: ClusterSums, family: Fam
     size = float(groups.prediction[2])
     clustered = replace(
         scores,
-        variation=scores.variation * design_effect,
+        variation=np.asarray(_group_variation(groups, size, design_effect) * design_effect),
         variation_expected=np.asarray(tightest_variation(weights, size, design_effect)),
     )
     total, margin = float(scores.total), float(clustered.margin(family.alpha_each))
     per = n / float(sends[0])
     low, high = (total - margin) / per, (total + margin) / per
     return Interval(low, high, total / per, family.alpha_each, RANDOMISED.key, family)
+
+
+def _group_variation(groups: AipwSums, conversion: float, design_effect: float) -> float:
+    """Return the variation of scores of two groups, were emails of one recipient independent.
+
+    The variance of each is drawn towards that over both, and never below its own. A gain makes them
+    differ, so it is drawn by little, and by as much as the group's *independent* conversions leave
+    open: a group of many emails to few recipients has hardly more of these than one of few emails.
+
+    Args:
+        groups: of `gain_over_control_group`.
+        conversion: the mean square of a conversion.
+        design_effect: of recipients who get several emails.
+    """
+    moments = groups.moments.sum(axis=0)
+    sends, total, square = moments[:, 0]
+    mean = ratio(moments[1, 1], moments[0, 1])
+    own = np.maximum(ratio(moments[2, 1], moments[0, 1]) - mean**2, 0.0)
+    both = square.sum() / sends.sum() - (total.sum() / sends.sum()) ** 2
+    events = sends * own / conversion / design_effect
+    drawn = (events * own + _PRIOR_OF_GROUP * both) / (events + _PRIOR_OF_GROUP)
+    observed = moments[2, 2] - 2 * mean * moments[1, 2] + mean**2 * moments[0, 2]
+    modelled = np.maximum(own, drawn) * moments[0, 2]
+    return float(max(observed.sum(), modelled.sum()))
 
 
 def tightest_variation(weights: FloatArray, conversion: float, design_effect: float) -> float:
@@ -341,8 +364,9 @@ def recent_agreement(  # noqa: PLR0913 - all that it rests on
 
     They agree where, against each of the others, their own sequence shows that at most `little` is
     lost, or where they are not enough for that and show no decline: an estimate that is no less
-    than before, and no trend downwards over all days, both by so much that a steady leader passes
-    in half of looks and in six of ten; and a lower bound of 95 % at `little` or better. They
+    than before, and no trend downwards over all days, each by so much that a steady leader passes
+    in m/(m + 1) of looks; and a lower bound of 95 % at `little` or better. A leader that declines
+    has to pass against all that it may fall behind, so bars are lower where these are more. They
     contradict where another is shown to be better. Bounds are one-sided, so they err half as often
     as the family says.
 
@@ -364,11 +388,11 @@ def recent_agreement(  # noqa: PLR0913 - all that it rests on
         return "contradicts"
     shown = measurable & (mean - margin >= -little)
     unsure = max(int(np.count_nonzero(~shown)), 1)
-    passed = PASSED_ALONE if trends is None else PASSED
+    passed = PASSED_ALONE if trends is None else unsure / (unsure + 1)
     least_change = _least_passing(passed, unsure) * np.hypot(error, before.error)
     declined = _measurable(before) & (mean - before.mean < least_change)
     if trends is not None:
-        declined |= trends < _least_passing(PASSED_TREND, unsure)
+        declined |= trends < _least_passing(passed, unsure)
     likely = measurable & ~declined & (mean - LIKELY * error >= -little)
     return "agrees" if np.all(shown | likely) else "unknown"
 

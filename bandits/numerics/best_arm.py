@@ -31,12 +31,14 @@ How the data were collected needs no correction: given what has been seen, the l
 arms' means is the same whatever rule chose the next arm.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from msgspec import Struct
-from numpy.polynomial import hermite_e, legendre
-from scipy.special import ndtr
+from numpy.polynomial import hermite_e
+from scipy.special import expit, ndtr, ndtri
 
 from bandits.array_types import BoolArray, FloatArray
 
@@ -50,17 +52,59 @@ WARNING = (
 _RELATIVE = 0.008  # a small difference between arms, relative to what an email earns
 _APART = 0.05  # part of arms that are apart from the others,
 _FURTHER = 20.0  # and how many times further from the common mean they may be
-_KINDS = np.array([1.0, _FURTHER])  # of arms: their deviations in units of τ,
-_SHARES = np.array([1.0 - _APART, _APART])  # and how many are of each
-_N_WIDE, _N_SCALES = 24, 12  # values of τ, first over all, then where they count,
-_LEAST, _MOST = 0.02, 10.0  # from this part of the prior's scale to this multiple of differences
-_NEGLIGIBLE = 1e-3  # weight of τ and μ relative to the likeliest, below which they are left out
+_LEAST, _MOST = 0.02, 10.0  # τ: from this part of the prior's scale to this multiple of differences
 _ROUNDS = 6  # towards the common mean, from the median on
-_REACH = 6.0  # standard deviations beyond which a normal density is nothing
-_DENSE = 28  # nodes for an interval that is as long as all deviations are alike
-_SMALLEST = 1e-300  # in place of a distribution function that rounded to 0
-_WIDER = 1.5  # by how much nodes of μ are further out than for a normal distribution
 _FEW_ARMS = 12  # up to which μ needs more nodes, since one arm's kind moves it
+_BELOW = 1e-5  # chance of the largest to lie before the first point
+_TOGETHER = (1, 4, 16)  # numbers of arms whose distribution functions bound that of the largest
+_REACH = 5.0  # standard deviations beyond which a normal density is nothing
+_RARE = 1e-6  # share of a kind that is nothing
+_SMALLEST = 1e-300  # in place of a distribution function that rounded to 0
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """How finely answers are mixed over τ and μ, and densities are summed.
+
+    Attributes:
+        wide: values of τ from the least to the most that are looked at,
+        scales: and values where these count.
+        centres: values of μ for each,
+        wider: and by how much they are further out than for a normal distribution.
+        step: between points of a density, as a part of their distance from the first.
+        negligible: weight of τ and μ relative to the likeliest, below which they are left out.
+    """
+
+    wide: int
+    scales: int
+    centres: int
+    wider: float
+    step: float
+    negligible: float = 1e-3
+
+    def finer(self, times: int) -> "Grid":
+        """Return a grid with so many times as many values and points."""
+        return replace(
+            self,
+            wide=self.wide * times,
+            scales=self.scales * times,
+            centres=self.centres * times,
+            step=self.step / times,
+            negligible=self.negligible / times**2,
+        )
+
+
+def grid_of(n_arms: int) -> Grid:
+    """Return a grid that is exact to .002 in chances, to .005 of two or three arms.
+
+    Of few arms μ may have two likely values, one beside each, and the largest is less certain to
+    lie beyond any point.
+    """
+    if n_arms < _TOGETHER[1]:
+        return Grid(wide=24, scales=12, centres=15, wider=1.5, step=0.04)
+    if n_arms <= _FEW_ARMS:
+        return Grid(wide=24, scales=24, centres=9, wider=1.5, step=0.1)
+    return Grid(wide=24, scales=16, centres=5, wider=1.5, step=0.15)
 
 
 class BestArmEstimate(Struct, frozen=True, eq=False):
@@ -78,7 +122,7 @@ class BestArmEstimate(Struct, frozen=True, eq=False):
 
 
 def estimate_best_arm(
-    means: FloatArray, variances: FloatArray, earned: FloatArray
+    means: FloatArray, variances: FloatArray, earned: FloatArray, grid: Grid | None = None
 ) -> BestArmEstimate:
     """Judge arms by the mean rewards that they have shown.
 
@@ -86,159 +130,223 @@ def estimate_best_arm(
         means: (..., K), of which the largest is the best.
         variances: (..., K) above 0, of these means around the true ones.
         earned: (...) what an email earns, at least 0: the size of its mean reward.
+        grid: how finely; unless given, as `grid_of` has it.
     """
-    prior_scale, scales = _wide_scales(means, variances, earned)
-    coarse = _weigh(means, variances, scales, prior_scale)[0].sum(axis=-1)
-    scales = _narrowed(scales, coarse > _NEGLIGIBLE * coarse.max(axis=-1, keepdims=True))
-    weights, centres, total, kinds = _weigh(means, variances, scales, prior_scale)
-    weights = _flat(weights, 0)
-    kept = (weights > _NEGLIGIBLE).reshape(-1, weights.shape[-1]).any(axis=0)
-    weights = weights[..., kept]
+    grid = grid or grid_of(means.shape[-1])
+    prior_scale, scales = _wide_scales(means, variances, earned, grid)
+    rough = _weigh(means, variances, scales, prior_scale, replace(grid, centres=1))
+    scales = _narrowed(scales, rough.weights[..., 0] > grid.negligible, grid)
+    nodes = _weigh(means, variances, scales, prior_scale, grid)
+    tau, mu = np.nonzero((nodes.weights > grid.negligible).reshape(-1, *nodes.shape).any(axis=0))
+    weights = nodes.weights[..., tau, mu]
     weights = weights / weights.sum(axis=-1, keepdims=True)
-    spreads = scales[..., None, None] ** 2 * _KINDS**2
-    drawn = np.broadcast_to((spreads / total)[..., None, :, :], kinds.shape)
-    drawn, kinds = (_flat(a, 2)[..., kept, :, :] for a in (drawn, kinds))
-    centres = _flat(centres, 0)[..., kept, None, None]
-    locations = drawn * means[..., None, :, None] + (1 - drawn) * centres
-    deviations = np.sqrt(drawn * variances[..., None, :, None])
-    chances, losses = _independent(locations, deviations, kinds)
+    centres, apart = nodes.centres[..., tau, mu, None], nodes.apart[..., tau, mu, :]
+    locations, deviations = [], []
+    for further in (1.0, _FURTHER):
+        drawn = _drawn(variances, further * scales)[..., tau, :]
+        locations.append(centres + drawn * (means[..., None, :] - centres))
+        deviations.append(np.sqrt(drawn * variances[..., None, :]))
+    chances, losses = _independent(locations, deviations, (1 - apart, apart), grid.step)
     losses = (losses * weights[..., None]).sum(axis=-2)
     chances = (chances * weights[..., None]).sum(axis=-2)
     return BestArmEstimate(np.minimum(chances, 1.0), losses)  # not above it by rounding
 
 
-def _flat(array: FloatArray, after: int) -> FloatArray:
-    """Make one axis of those of τ and μ, which so many others come after."""
-    lead, rest = array.shape[: array.ndim - 2 - after], array.shape[array.ndim - after :]
-    return array.reshape(*lead, -1, *rest)
+def _drawn(variances: FloatArray, scales: FloatArray) -> FloatArray:
+    """Return the weight (..., T, K) of an arm's own mean beside μ, for deviations (..., T)."""
+    squares = scales[..., None] ** 2
+    return squares / (variances[..., None, :] + squares)
 
 
 def _wide_scales(
-    means: FloatArray, variances: FloatArray, earned: FloatArray
+    means: FloatArray, variances: FloatArray, earned: FloatArray, grid: Grid
 ) -> tuple[FloatArray, FloatArray]:
     """Return the scale of τ's prior (...,), and values of τ (..., T) that leave out none."""
     noise = np.sqrt(1.0 / np.mean(1.0 / variances, axis=-1))
     typical = np.where(earned > 0, np.minimum(noise, _RELATIVE * earned), noise)
     largest = _MOST * np.maximum(np.ptp(means, axis=-1), noise)
-    return typical, np.geomspace(_LEAST * typical, largest, _N_WIDE, axis=-1)
+    return typical, np.geomspace(_LEAST * typical, largest, grid.wide, axis=-1)
 
 
-def _narrowed(scales: FloatArray, kept: BoolArray) -> FloatArray:
+def _narrowed(scales: FloatArray, kept: BoolArray, grid: Grid) -> FloatArray:
     """Return as many values of τ as are enough, from one before the kept (..., T) to one after."""
-    place = np.arange(_N_WIDE)
-    first = np.where(kept, place, _N_WIDE).min(axis=-1, keepdims=True)
+    place = np.arange(grid.wide)
+    first = np.where(kept, place, grid.wide).min(axis=-1, keepdims=True)
     last = np.where(kept, place, 0).max(axis=-1, keepdims=True)
-    ends = [np.maximum(first - 1, 0), np.minimum(last + 1, _N_WIDE - 1)]
+    ends = [np.maximum(first - 1, 0), np.minimum(last + 1, grid.wide - 1)]
     low, high = (np.take_along_axis(scales, end, axis=-1)[..., 0] for end in ends)
-    return np.geomspace(low, high, _N_SCALES, axis=-1)
+    return np.geomspace(low, high, grid.scales, axis=-1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Nodes:
+    """Values of τ, T of them, and M of μ for each.
+
+    Attributes:
+        weights: (..., T, M) relative to the likeliest.
+        centres: (..., T, M) values of μ.
+        apart: (..., T, M, K) the chance of each arm to be apart.
+    """
+
+    weights: FloatArray
+    centres: FloatArray
+    apart: FloatArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """T and M."""
+        return self.weights.shape[-2:]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Likelihood:
+    """Likelihood of μ, given each of T values of τ, by what arms have shown.
+
+    Attributes:
+        means: (..., 1, K).
+        near: (..., T, K) 1 / variance of an arm's mean around μ, where it is not apart,
+        far: and where it is.
+        log_odds: (..., T, K) of an arm to be apart, whose mean is μ.
+    """
+
+    means: FloatArray
+    near: FloatArray
+    far: FloatArray
+    log_odds: FloatArray
+
+    @classmethod
+    def of(cls, means: FloatArray, variances: FloatArray, scales: FloatArray) -> "_Likelihood":
+        """Take means and variances (..., K), and values of τ (..., T)."""
+        spreads = [(further * scales[..., None]) ** 2 for further in (1.0, _FURTHER)]
+        near, far = (1 / (variances[..., None, :] + spread) for spread in spreads)
+        log_odds = np.log(_APART / (1 - _APART)) + np.log(far / near) / 2
+        return cls(means[..., None, :], near, far, log_odds)
+
+    def mode(self) -> tuple[FloatArray, FloatArray]:
+        """Find the likeliest μ, and the standard deviation about it, (..., T) each.
+
+        By expectation and maximisation over kinds of arms (Dempster, Laird and Rubin, 1977); of
+        these the deviation is, were they those that the likeliest μ says.
+        """
+        lost = self.near - self.far
+        centre = np.median(self.means, axis=-1)
+        for _ in range(_ROUNDS):
+            squares = (self.means - centre[..., None]) ** 2
+            precisions = self.near - expit(self.log_odds + lost * squares / 2) * lost
+            information = precisions.sum(axis=-1)
+            centre = (precisions * self.means).sum(axis=-1) / information
+        return centre, 1.0 / np.sqrt(information)
+
+    def at(self, centres: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the log-likelihood of values of μ (..., T, M), and chances to be apart by arm.
+
+        Returns:
+            (..., T, M) up to a constant, and (..., T, M, K).
+        """
+        near, lost = self.near[..., None, :], (self.near - self.far)[..., None, :]
+        squares = (self.means[..., None, :] - centres[..., None]) ** 2
+        log_odds = self.log_odds[..., None, :] + lost * squares / 2
+        logs = np.logaddexp(0.0, log_odds) - near * squares / 2
+        return logs.sum(axis=-1) + np.log(near).sum(axis=-1) / 2, expit(log_odds)
 
 
 def _weigh(
-    means: FloatArray, variances: FloatArray, scales: FloatArray, prior_scale: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """Weigh values of τ (..., T), with M of μ for each, by prior and likelihood.
-
-    Returns:
-        Weights (..., T, M) up to a factor; the values of μ, likewise; variances of the means around
-        μ, by kind, (..., T, K, J); and the chances of each arm's kind, (..., T, M, K, J).
-    """
-    total = variances[..., None, :, None] + scales[..., None, None] ** 2 * _KINDS**2
-    centre, deviation = _common_mean(means, total)
-    nodes, log_node_weights = _mean_nodes(7 if means.shape[-1] <= _FEW_ARMS else 3)
+    means: FloatArray,
+    variances: FloatArray,
+    scales: FloatArray,
+    prior_scale: FloatArray,
+    grid: Grid,
+) -> _Nodes:
+    """Weigh values of τ (..., T), with some of μ for each, by prior and likelihood."""
+    likelihood = _Likelihood.of(means, variances, scales)
+    centre, deviation = likelihood.mode()
+    nodes, log_node_weights = _mean_nodes(grid.centres, grid.wider)
     centres = centre[..., None] + deviation[..., None] * nodes
-    log_likelihood, kinds = _kinds_of_arms(means, total, centres)
+    log_likelihood, apart = likelihood.at(centres)
     # As points are evenly spaced in log τ, each stands for an interval as wide as τ.
     relative = scales / prior_scale[..., None]
     log_prior = np.log(relative) - np.log1p(relative**2)
     log_weights = log_likelihood + (log_prior + np.log(deviation))[..., None] + log_node_weights
     weights = np.exp(log_weights - log_weights.max(axis=(-2, -1), keepdims=True))
-    return weights, centres, total, kinds
-
-
-def _common_mean(means: FloatArray, total: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return mean and standard deviation of μ for each τ, both (..., T).
-
-    It is where the likelihood of the means (..., K) is largest, given that they are around μ with
-    variances (..., T, K, J) by kind (Dempster, Laird and Rubin, 1977).
-    """
-    around = means[..., None, :, None]
-    centre = np.broadcast_to(np.median(means, axis=-1)[..., None], total.shape[:-2])
-    for _ in range(_ROUNDS):
-        _, kinds = _kinds_of_arms(means, total, centre[..., None])
-        precisions = kinds[..., 0, :, :] / total
-        information = precisions.sum(axis=(-2, -1))
-        centre = (precisions * around).sum(axis=(-2, -1)) / information
-    return centre, 1.0 / np.sqrt(information)
-
-
-def _kinds_of_arms(
-    means: FloatArray, total: FloatArray, centres: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return the log-likelihood of means (..., K) around μ, and the chances of each arm's kind.
-
-    Args:
-        means: (..., K).
-        total: (..., T, K, J) their variances around μ, by kind.
-        centres: (..., T, M) values of μ.
-
-    Returns:
-        (..., T, M), and (..., T, M, K, J), whose last axis sums to 1.
-    """
-    variances = total[..., None, :, :]
-    squares = (means[..., None, None, :, None] - centres[..., None, None]) ** 2 / variances
-    logs = np.log(_SHARES) - (np.log(variances) + squares) / 2
-    largest = logs.max(axis=-1, keepdims=True)
-    parts = np.exp(logs - largest)
-    every = parts.sum(axis=-1, keepdims=True)
-    return (largest + np.log(every))[..., 0].sum(axis=-1), parts / every
+    return _Nodes(weights, centres, apart)
 
 
 def _independent(
-    locations: FloatArray, deviations: FloatArray, kinds: FloatArray
+    locations: Sequence[FloatArray],
+    deviations: Sequence[FloatArray],
+    shares: Sequence[FloatArray],
+    step: float,
 ) -> tuple[FloatArray, FloatArray]:
     """Return chances to be the largest of K independent variates, and losses, both (..., K).
 
-    Each is a mixture of J normal ones, (..., K, J): their locations, deviations and weights.
+    Each is a mixture of normal ones, of which locations, deviations and shares are given by kind,
+    (..., K) each.
 
-    All of the largest lies above l, the largest over arms of the least location − 6 deviations. At
-    a distance from l, only those matter whose deviation is at least a twelfth of it. So nodes are
-    evenly dense in u where the distance is 12 s sinh u, with s the smallest deviation that matters:
-    close together near l, and in proportion to the distance further on.
+    The density of the largest is next to nothing at the first point and at the last, so the error
+    of a sum over points that are evenly spaced in some u falls faster than any power of the step.
+    At a distance from the first point only those variates matter whose deviation is at least a
+    fifth of it. So points are at distances of sinh u: close together at first, and in proportion
+    to the distance further on.
     """
-    low = (locations - _REACH * deviations).min(axis=-1).max(axis=-1)[..., None]
-    highest = locations + _REACH * deviations
-    matter = np.where(highest > low[..., None], deviations, np.inf)
-    unit = matter.min(axis=(-2, -1))[..., None] * 2 * _REACH
-    reach = np.arcsinh((highest.max(axis=(-2, -1))[..., None] - low) / unit)
-    nodes, weights = _legendre(int(np.ceil(_DENSE * reach.max() / np.arcsinh(1.0))))
-    u = reach * (1 + nodes) / 2
-    points = low + unit * np.sinh(u)
-    z = (points[..., None, None, :] - locations[..., None]) / deviations[..., None]
-    below = np.maximum((kinds[..., None] * ndtr(z)).sum(axis=-2), _SMALLEST)
-    joint = below.prod(axis=-2) * weights * reach * unit * np.cosh(u)
-    z *= z
-    z *= -0.5
-    density = ((kinds / deviations)[..., None] * np.exp(z, out=z)).sum(axis=-2)
-    largest = density / below * joint[..., None, :]
-    chances = largest.sum(axis=-1)
-    total = chances.sum(axis=-1, keepdims=True)
-    expected = (kinds * locations).sum(axis=-1)
+    low = _first_point(locations, deviations, shares)
+    highest = [
+        np.where(share > _RARE, location + _REACH * deviation, -np.inf)
+        for location, deviation, share in zip(locations, deviations, shares, strict=True)
+    ]
+    matter = [
+        np.where(end > low[..., None], deviation, np.inf).min(axis=-1)
+        for end, deviation in zip(highest, deviations, strict=True)
+    ]
+    unit = _REACH * np.minimum(*matter)[..., None]
+    high = np.maximum(*(end.max(axis=-1) for end in highest))
+    reach = np.arcsinh((high - low)[..., None] / unit)
+    n_points = int(np.ceil(reach.max() / step))
+    u = reach * (np.arange(n_points) + 0.5) / n_points
+    points = low[..., None] + unit * np.sinh(u)
+    below, density = np.zeros((2, *locations[0].shape, n_points))
+    for location, deviation, share in zip(locations, deviations, shares, strict=True):
+        z = (points[..., None, :] - location[..., None]) / deviation[..., None]
+        below += share[..., None] * ndtr(z)
+        z *= z
+        z *= -0.5
+        density += (share / deviation)[..., None] * np.exp(z, out=z)
+    np.maximum(below, _SMALLEST, out=below)
+    density /= below
+    joint = below.prod(axis=-2) * np.cosh(u)
+    expected = sum(share * location for share, location in zip(shares, locations, strict=True))
     leader = expected.max(axis=-1, keepdims=True)  # differences from it keep their digits
-    gain = (largest.sum(axis=-2) * (points - leader)).sum(axis=-1, keepdims=True) / total
-    return chances / total, np.maximum(gain + (leader - expected), 0.0)
+    chances = (density @ joint[..., None])[..., 0]
+    total = chances.sum(axis=-1, keepdims=True)
+    gain = (density @ (joint * (points - leader))[..., None])[..., 0].sum(axis=-1, keepdims=True)
+    return chances / total, np.maximum(gain / total + (leader - expected), 0.0)
 
 
-@lru_cache(maxsize=2)
-def _mean_nodes(n_nodes: int) -> tuple[FloatArray, FloatArray]:
+def _first_point(
+    locations: Sequence[FloatArray], deviations: Sequence[FloatArray], shares: Sequence[FloatArray]
+) -> FloatArray:
+    """Return a point (...,) that the largest variate hardly ever lies before.
+
+    Where m of them lie before it with a chance of at most p each, all do with one of p^m.
+    """
+    n_arms, best = locations[0].shape[-1], np.full(locations[0].shape[:-1], -np.inf)
+    for m in _TOGETHER:
+        if m > n_arms:
+            break
+        of_each = _BELOW ** (1 / m) / 2  # kind
+        ends = [
+            location + deviation * ndtri(of_each / np.maximum(share, of_each))
+            for location, deviation, share in zip(locations, deviations, shares, strict=True)
+        ]
+        by_arm = np.minimum(*ends)
+        best = np.maximum(best, np.partition(by_arm, n_arms - m, axis=-1)[..., n_arms - m])
+    return best
+
+
+@lru_cache(maxsize=8)
+def _mean_nodes(n_nodes: int, wider: float) -> tuple[FloatArray, FloatArray]:
     """Return nodes of μ, in standard deviations, and the logarithms of what they weigh.
 
     That is the likelihood there, over the normal density that nodes are made for.
     """
     nodes, weights = hermite_e.hermegauss(n_nodes)
-    return _WIDER * nodes, np.log(weights) + nodes**2 / 2
-
-
-@lru_cache(maxsize=64)
-def _legendre(n_nodes: int) -> tuple[FloatArray, FloatArray]:
-    """Return Gauss–Legendre nodes and weights on [-1, 1]."""
-    return legendre.leggauss(n_nodes)
+    return wider * nodes, np.log(weights) + nodes**2 / 2

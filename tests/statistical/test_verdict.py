@@ -4,13 +4,13 @@ A verdict *errs* in a campaign when at any look it advises what the truth of tha
 against. With R campaigns and a true error of at most α, the number that err exceeds `_most(R, α)`
 with probability at most 1e-4: that is each test's false-alarm rate; power falls below `_least(R,
 p)` as rarely. The rule that pages followed before (better than every other on average, or little to
-lose, after a week) is the negative control: in the same campaigns it errs. Run as a program it
-prints, by world, the shares of 300 campaigns that stop wrongly and rightly, looked at daily.
+lose, after a week) is the negative control: in the same campaigns it errs. `measure_claims`
+counts both in all worlds.
 """
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -37,29 +37,31 @@ def _falling(first: float, last: float, daily: int, *others: float, floor: float
 
 
 # Each with the share of campaigns that stop in its time, at least.
-FALLING = {"1,000 a day": (_falling(0.25, 0.17, 1_000), 0.85)}
-if SOAK:
-    FALLING |= {
-        "500 a day": (_falling(0.25, 0.17, 500), 0.6),
-        "2,000 a day": (_falling(0.25, 0.17, 2_000), 0.95),
-        "4,000 a day": (_falling(0.25, 0.17, 4_000), 0.95),
-        "1,000 a day, floor 5 %": (_falling(0.25, 0.17, 1_000, floor=0.05), 0.5),
-        "slowly": (_falling(0.23, 0.19, 2_000), 0.8),
-        "fast": (_falling(0.25, 0.09, 1_000), 0.75),
-        "five versions": (_falling(0.25, 0.17, 3_000, 0.19, 0.18, 0.20, floor=0.05), 0.6),
-    }
+FALLING_IN_FULL = {
+    "1,000 a day": (_falling(0.25, 0.17, 1_000), 0.85),
+    "500 a day": (_falling(0.25, 0.17, 500), 0.6),
+    "2,000 a day": (_falling(0.25, 0.17, 2_000), 0.95),
+    "4,000 a day": (_falling(0.25, 0.17, 4_000), 0.95),
+    "1,000 a day, floor 5 %": (_falling(0.25, 0.17, 1_000, floor=0.05), 0.5),
+    "slowly": (_falling(0.23, 0.19, 2_000), 0.8),
+    "fast": (_falling(0.25, 0.09, 1_000), 0.75),
+    "five versions": (_falling(0.25, 0.17, 3_000, 0.19, 0.18, 0.20, floor=0.05), 0.6),
+}
+FALLING = FALLING_IN_FULL if SOAK else {"1,000 a day": FALLING_IN_FULL["1,000 a day"]}
 # Each with the share of campaigns that stop for the better version, at least.
-STEADY = {".20 and .25": (World(lambda _: [[0.20, 0.25]], 40, 2_000, 0.10), 0.9)}
-if SOAK:
-    STEADY |= {
-        ".20 and .22": (World(lambda _: [[0.20, 0.22]], 28, 3_571, 0.10), 0.95),
-        ".02 and .025": (World(lambda _: [[0.02, 0.025]], 50, 8_000, 0.05), 0.93),
-        "five": (World(lambda _: [[0.20, 0.18, 0.21, 0.22, 0.24]], 40, 5_000, 0.05), 0.87),
-    }
+STEADY_IN_FULL = {
+    ".20 and .25": (World(lambda _: [[0.20, 0.25]], 40, 2_000, 0.10), 0.9),
+    ".20 and .22": (World(lambda _: [[0.20, 0.22]], 28, 3_571, 0.10), 0.95),
+    ".02 and .025": (World(lambda _: [[0.02, 0.025]], 50, 8_000, 0.05), 0.93),
+    "five": (World(lambda _: [[0.20, 0.18, 0.21, 0.22, 0.24]], 40, 5_000, 0.05), 0.87),
+    "ten": (World(lambda _: [[0.10] * 9 + [0.13]], 40, 5_000, 0.02), 0.7),
+}
+STEADY = STEADY_IN_FULL if SOAK else {".20 and .25": STEADY_IN_FULL[".20 and .25"]}
 CLOSE = World(lambda _: [[0.20, 0.21]], 60, 1_000, 0.05)
 PERSONAL = World(lambda _: [[0.30, 0.12], [0.10, 0.33]], 21, 2_000, 0.05, personal=True)
 ALIKE = World(lambda _: [[0.20, 0.20], [0.20, 0.20]], 21, 2_000, 0.05, personal=True)
 ONE_BEST = World(lambda _: [[0.20, 0.30], [0.15, 0.25]], 28, 4_000, 0.01, personal=True)
+LATE = (6, 10, 15, 20)  # days at which a personal policy is looked at
 JOINING = World(lambda _: [[0.10, 0.20, 0.10]], 16, 2_000, 0.05, joins=(0, 0, 8))
 
 
@@ -160,7 +162,7 @@ def _personal(look: Look, judged: Judged, campaign: int) -> dict[str, bool]:
 
 
 def test_verdict_keeps_a_personal_policy_that_earns_more_than_any_version():
-    counts = _ever(PERSONAL, (6, 10, 15, 20), _personal)
+    counts = _ever(PERSONAL, LATE, _personal)
     assert counts["keeps"] >= _least(0.95)
     assert counts["ships"] == 0
     assert counts["missed"] <= _most(ALPHA)
@@ -168,7 +170,7 @@ def test_verdict_keeps_a_personal_policy_that_earns_more_than_any_version():
 
 
 def test_verdict_does_not_keep_a_personal_policy_where_recipients_are_alike():
-    counts = _ever(ALIKE, (6, 10, 15, 20), _personal)
+    counts = _ever(ALIKE, LATE, _personal)
     assert counts["keeps"] <= _most(ALPHA)
     assert counts["missed"] <= _most(ALPHA)
 
@@ -183,12 +185,25 @@ def _width(finding: Finding) -> float:
     return finding.high - finding.low if finding.measurable else np.inf
 
 
-@pytest.mark.parametrize("day", [7, 9, 15])
-def test_version_that_joins_leaves_the_comparison_of_the_others(day):
-    """The old lift covers, and is no wider than before it joined; nor is the control's value.
+@dataclass(frozen=True)
+class Joined:
+    """Campaigns some days after a version has joined.
 
-    That was taken from other sums once a second set of arms had a decision, and then it was wider.
+    Attributes:
+        known: the lift between the old versions is no wider than before,
+        erred: and misses the truth.
+        wider: the control's value is wider,
+        wider_before: and was where it was taken from other sums from then on.
     """
+
+    known: int = 0
+    erred: int = 0
+    wider: int = 0
+    wider_before: int = 0
+
+
+def _joined(day: int) -> Joined:
+    """Count campaigns on a day, the version having joined on the eighth."""
     facts = EstimationContext(contextual=False, drifting=False, floor=0.05, requested=False)
     by_day = {look.day: look for look in looks(JOINING, 1, CAMPAIGNS) if look.day in (7, day)}
     known = erred = wider = wider_before = 0
@@ -203,21 +218,14 @@ def test_version_that_joins_leaves_the_comparison_of_the_others(day):
         assert now.measurable
         erred += not now.contains(0.10)
         known += _width(now) <= _width(before)
-    assert erred <= _most(ALPHA)
-    assert known >= _least(0.95)
-    assert wider == 0
-    assert day != 9 or wider_before > CAMPAIGNS / 2
+    return Joined(known, erred, wider, wider_before)
 
 
-def report(only: str) -> Iterator[str]:
-    """Write a line for each world whose name contains `only`, as the rule is and as it was."""
-    for name, (world, _) in (FALLING | STEADY).items():
-        if only in name:
-            counts = _shipped(world, tuple(range(world.days)), 300)
-            shares = ", ".join(f"{claim} {count / 300:.3f}" for claim, count in counts.items())
-            yield f"{name}: {shares}"
-
-
-if __name__ == "__main__":
-    lines = report(sys.argv[1] if len(sys.argv) > 1 else "")
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+@pytest.mark.parametrize("day", [7, 9, 15])
+def test_version_that_joins_leaves_the_comparison_of_the_others(day):
+    """The old lift covers, and is no wider than before it joined; nor is the control's value."""
+    joined = _joined(day)
+    assert joined.erred <= _most(ALPHA)
+    assert joined.known >= _least(0.95)
+    assert joined.wider == 0
+    assert day != 9 or joined.wider_before > CAMPAIGNS / 2

@@ -128,18 +128,17 @@ def test_verdict_names_the_dates_of_its_comparison():
     assert conclusion.until.timestamp() == 17 * DAY - 1
 
 
-def scores(mean, error, n=10_000.0):
+def scores(mean, error, n=10_000.0, others=1):
     variation = (error * n) ** 2
     fields = (n, mean * n, variation, variation, 1_000.0, 5_000.0)
-    return Scores(*(np.array([field]) for field in fields))
+    return Scores(*(np.full(others, field) for field in fields))
 
 
 @pytest.mark.parametrize(
     ("now", "trend", "recent"),
     [
-        (scores(0.03, 0.012), 0.0, "agrees"),
-        (scores(0.03, 0.012), -0.2, "agrees"),  # a steady leader's in six of ten looks
-        (scores(0.03, 0.012), -0.3, "unknown"),
+        (scores(0.03, 0.012), 0.0, "agrees"),  # a steady leader's in half of looks
+        (scores(0.03, 0.012), -0.1, "unknown"),
         (scores(0.03, 0.012), None, "unknown"),  # where no trend is looked for, it must be better
         (scores(0.036, 0.014), None, "agrees"),
         (scores(0.024, 0.012), 0.0, "unknown"),  # less than before
@@ -152,6 +151,19 @@ def test_recent_days_agree_where_they_show_no_decline(now, trend, recent):
     trends = None if trend is None else np.array([trend])
     before = scores(0.028, 0.01)
     assert recent_agreement(FACTS, now, before, trends, little=0.004, family=PAIR) == recent
+
+
+@pytest.mark.parametrize(("others", "bar"), [(1, 0.0), (2, -0.90), (4, -1.61), (9, -2.27)])
+def test_bars_are_passed_by_a_steady_leader_in_more_looks_the_more_others_there_are(others, bar):
+    family = Family("comparisons of the leader with another", others)
+
+    def agreement(trend):
+        now, before = (scores(mean, 0.012, others=others) for mean in (0.03, 0.028))
+        trends = np.append(np.full(others - 1, 9.0), trend)
+        return recent_agreement(FACTS, now, before, trends, little=0.004, family=family)
+
+    assert agreement(bar + 0.01) == "agrees"
+    assert agreement(bar - 0.01) == "unknown"
 
 
 def test_lift_trends_are_those_of_weighted_least_squares():
