@@ -130,7 +130,7 @@ def test_results_tables_show_what_the_engine_says(site, viewer):
         row = by_name[_name(arm)]
         assert row[1:3] == [f"{arm.sent:,}", f"{arm.complete:,}"]
         assert row[3] == f"{100 * arm.share_now:.1f} %"
-        assert f"{100 * arm.mean:.1f} % so far, raw" in row[4]
+        assert f"{100 * arm.mean:.1f} % so far (simple average)" in row[4]
         assert row[0].endswith("control") == arm.control
     held = results.holdout
     assert table[6][1:3] == [f"{held.sent:,}", f"{held.complete:,}"]
@@ -433,7 +433,7 @@ def test_a_receipt_tells_why(site, viewer):
     assert f"drawn with a chance of {100 * decision.propensity:.1f} %" in text
     assert "Subject line What would you like?" in text
     assert "Clicks so far 1" in text
-    assert "Deriving it again gives the same version" in text
+    assert "Verified: recomputing gives the same choice." in text
     assert "click 1" in text
     chances = rows(viewer.get(answer.location).text, "The chances then")[1:]
     assert len(chances) == 6

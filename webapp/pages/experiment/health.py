@@ -13,7 +13,8 @@ from webapp.pages.experiment.labels import Measure
 from webapp.pages.formatting import actor_name, count, duration_text, percent, plural
 
 _MUCH = 0.05  # share of sent emails: more contexts with repaired values look like a broken feed
-_THIN = 0.1  # an effective size below this part of the complete emails is a warning
+_THIN = 0.25  # an effective size below this part of the final emails is a warning,
+_EVEN = 0.5  # and from this part on nothing to speak of
 _FULL = 0.7  # share of the restrictions that results are kept for; one sender reaches .75
 _FEW_PERIODS = 2
 
@@ -180,9 +181,7 @@ def _eligible_sets(health: Health) -> HealthCheck | None:
 def _split(health: Health, labels: Sequence[str]) -> HealthCheck:
     split = health.split
     if not sum(split.sent):
-        return HealthCheck(
-            "open", "Split", "Checked once emails were sent: nothing to compare yet."
-        )
+        return HealthCheck("open", "Split", "Shown once emails are sent.")
     if not split.alarmed:
         return HealthCheck(
             "good", "Split as intended", "Each version was sent as often as its chances said."
@@ -221,18 +220,18 @@ def _floor(health: Health) -> HealthCheck:
 
 def _maturing(experiment: Experiment, health: Health) -> HealthCheck:
     rule = experiment.reward
-    if health.maturing is None or health.open is None:
-        return HealthCheck("open", "Results complete", "Shown once emails are sent.")
+    if health.open is None:
+        return HealthCheck("open", "Final results", "Shown once emails are sent.")
     if health.open <= 0:
-        return HealthCheck("good", "All results are in", "No email's result can change any more.")
+        return HealthCheck("good", "All results are final", "Nothing that arrives later counts.")
+    title = f"{percent(health.open, 0)} of the results may still change"
     sentence = (
-        f"A result is complete {duration_text(rule.maturity)} after sending. Comparisons count the"
-        f" {percent(1 - health.open, 0)} of emails whose results can no longer change,"
-        f" {duration_text(rule.window_seconds)} after sending: read early figures with care."
+        f"A result is final {duration_text(rule.window_seconds)} after sending. Comparisons count"
+        " only final results."
     )
-    if health.maturing <= 0:
-        return HealthCheck("open", f"{percent(health.open, 0)} can still change", sentence)
-    return HealthCheck("open", f"{percent(health.maturing, 0)} still maturing", sentence)
+    if rule.maturity < rule.window_seconds:
+        sentence += f" Learning starts sooner, {duration_text(rule.maturity)} after sending."
+    return HealthCheck("open", title, sentence)
 
 
 def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> HealthCheck:
@@ -307,7 +306,7 @@ def _lifts(health: Health) -> HealthCheck:
         return HealthCheck(
             "open",
             "Steady comparisons",
-            "Told after one week of emails with results, and again after 2, 4, 8, 16 and 32 weeks.",
+            "Shown after a week of final results, and again after 2, 4, 8, 16 and 32 weeks.",
         )
     return HealthCheck(
         "good",
@@ -326,33 +325,32 @@ def _weight(results: Results, labels: Sequence[str]) -> HealthCheck | None:
     if not weights:
         return None
     least, arm = min(weights, key=lambda pair: pair[0])
-    summary = (
-        f"Shares changed while it ran, so the {count(arm.closed)} complete emails of"
-        f" {labels[arm.index]} tell as much as {count(sizes[arm.index])} sent at equal shares."
-    )
-    if least < _THIN:
+    if least >= _EVEN:
         return HealthCheck(
-            "watch",
-            "Few emails weigh much",
-            f"{summary} Its interval is wide for that reason; a higher minimum share helps.",
+            "good",
+            "Sent evenly enough",
+            "Shares changed little enough that no comparison loses much by it.",
         )
-    cost = round(max(1 - least, 0.0), 2)
-    return HealthCheck("good", f"Uneven shares cost {percent(cost, 0)} at most", summary)
+    return HealthCheck(
+        "watch" if least < _THIN else "open",
+        "Uneven sending",
+        f"Uneven sending makes the result of {labels[arm.index]} less certain:"
+        f" {plural(arm.closed, 'email')} are worth about {count(sizes[arm.index])} evenly split"
+        " ones. A higher minimum share helps.",
+    )
 
 
 def _events(health: Health) -> HealthCheck:
     if not health.repeated and not health.late:
         return HealthCheck(
-            "good", "No doubled or late events", "Every event was counted as it came."
+            "good", "No duplicate or late events", "Every event was counted as it came."
         )
     parts = []
     if health.repeated:
-        parts.append(f"{plural(health.repeated, 'event')} came again and counted once")
+        parts.append(f"{plural(health.repeated, 'duplicate event')} ignored.")
     if health.late:
-        parts.append(f"{plural(health.late, 'event')} came too late to count")
-    return HealthCheck(
-        "open", "Doubled and late events", f"{' and '.join(parts)}: a few are normal."
-    )
+        parts.append(f"{plural(health.late, 'event')} came too late to count.")
+    return HealthCheck("open", "Duplicate and late events", f"{' '.join(parts)} A few are normal.")
 
 
 def _clocks(health: Health) -> HealthCheck | None:

@@ -158,9 +158,14 @@ class ResultsView(Struct, frozen=True):
 
     @property
     def waiting_reasons(self) -> list[str]:
-        """Reasons of findings of arms that are not measurable yet, once there are results."""
+        """Reasons of findings of arms that are not measurable yet, once there are results.
+
+        Of comparisons that have too few results, each with its own figures, one stands for all.
+        """
         findings = [f for row in self.arms for f in (row.result.value, row.result.lift)]
-        return missing_reasons(findings) if self.complete else []
+        reasons = missing_reasons(findings) if self.complete else []
+        few = [reason for reason in reasons if reason.startswith("Not enough yet")]
+        return [*few[:1], *(reason for reason in reasons if reason not in few)]
 
     @property
     def proofs(self) -> list[Interval]:
