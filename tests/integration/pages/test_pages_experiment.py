@@ -49,7 +49,7 @@ def test_the_list_shows_state_sends_and_gain(site, viewer):
     assert later[1:] == ["Draft", "Check the set-up, then start.", "0", "–", "–", "–"]
     assert sale[0].startswith("Spring sale")
     assert sale[1] == "Running"
-    assert sale[3:5] == ["200", "100 %"]
+    assert sale[3:5] == ["200", "0 %"]
     gain = site.engine.results("sale").gain.over_equal_split
     assert ("not yet measurable" in sale[5]) == (not gain.measurable)
     started = datetime.fromtimestamp(site.clock.now - 11, UTC)
@@ -122,18 +122,18 @@ def test_results_tables_show_what_the_engine_says(site, viewer):
     results = site.engine.results("sale")
     page = viewer.get("/experiments/sale").text
     head, *table = rows(page, "Click rate by version")
-    assert head[:5] == ["Version", "Sent", "Complete", "Share now", "Click rate"]
+    assert head[:5] == ["Version", "Sent", "Final", "Share now", "Click rate"]
     assert head[-1].startswith("Against control")
     assert len(table) == 7, "six versions and the control group"
     by_name = {row[0].removesuffix(" control"): row for row in table}
     for arm in results.arms:
         row = by_name[_name(arm)]
-        assert row[1:3] == [f"{arm.sent:,}", f"{arm.complete:,}"]
+        assert row[1:3] == [f"{arm.sent:,}", f"{arm.closed:,}"]
         assert row[3] == f"{100 * arm.share_now:.1f} %"
         assert f"{100 * arm.mean:.1f} % so far (simple average)" in row[4]
         assert row[0].endswith("control") == arm.control
     held = results.holdout
-    assert table[6][1:3] == [f"{held.sent:,}", f"{held.complete:,}"]
+    assert table[6][1:3] == [f"{held.sent:,}", f"{results.events[0].holdout.closed:,}"]
     part = rows(page, 'data-live="parts"')
     question = [a for a in results.arms if a.variants["subject_line"] == "b"]
     assert part[2][1] == f"{sum(a.sent for a in question):,}"
