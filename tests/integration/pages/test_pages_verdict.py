@@ -140,6 +140,7 @@ REASONS = {
     "keep personalising": "personal_better",
     "lifts move": "lifts_move",
     "split wrong": "split",
+    "many events": "not_enough",
     "shipped": "leads",
 }
 
