@@ -195,7 +195,7 @@ def test_story_of_a_campaign_that_is_three_hours_old(maker, tell):
     assert text.headline.endswith("is better than every other version.")
     assert (text.action, text.settled) == ("Keep running until Monday.", False)
     assert text.why == (
-        "Only 1 of 7 days of sending have final results."
+        "Only 1 of 7 days of sending has final results."
         " A whole week guards against weekday effects."
     )
 

@@ -137,5 +137,3 @@ def _row(record: ExperimentRecord) -> ExperimentRow:
     trusted = results.verdict.action != "check_health"
     sent, still_open = _count_sent(record), results.health.open
     return ExperimentRow(record, measure, verdict, sent, still_open, gain, trusted)
-
-

@@ -368,7 +368,8 @@ def _few_days(verdict: Verdict) -> str:
     days = f"{count(verdict.closed_days)} of {plural(verdict.days_needed, 'day')}"
     guard = "All days of this short plan are needed" if verdict.short_plan else "A whole week"
     guards = ": weekdays differ." if verdict.short_plan else " guards against weekday effects."
-    return f"Only {days} of sending have final results. {guard}{guards}"
+    have = "has" if verdict.closed_days == 1 else "have"
+    return f"Only {days} of sending {have} final results. {guard}{guards}"
 
 
 def _too_new(context: VerdictContext) -> str:
