@@ -208,4 +208,4 @@ def test_late_clicks_are_told_before_any_window_closes() -> None:
     (row,) = [c for t, c in checks(late_rewards=late).items() if t.startswith("Late clicks")]
     assert row.tone == "watch"
     assert "Already 40.0" in row.sentence.replace("\u202f", " ")
-    assert "let results take longer" in row.sentence
+    assert "wait longer before" in row.sentence

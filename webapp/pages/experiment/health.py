@@ -17,6 +17,7 @@ _THIN = 0.25  # an effective size below this part of the final emails is a warni
 _EVEN = 0.5  # and from this part on nothing to speak of
 _FULL = 0.7  # share of the restrictions that results are kept for; one sender reaches .75
 _FEW_PERIODS = 2
+_WAIT_LONGER = "In the next campaign, wait longer before an email counts as “no response”."
 
 Tone = Literal["good", "watch", "wrong", "open"]
 WORDS: dict[Tone, str] = {
@@ -241,17 +242,18 @@ def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> He
         return HealthCheck(
             "watch",
             f"Late {unit} at least {percent(late.so_far)}",
-            f"Already {percent(late.so_far)} of {unit} came after their email counted as complete,"
-            " and more may come until all results are in. It learns from less than there is, and"
-            " favours versions that are answered quickly. In the next experiment, let results take"
-            " longer to be complete.",
+            f"Already {percent(late.so_far)} of {unit} came after their email counted as “no"
+            " response”, and more may come until all results are final. Learning misses them, and"
+            f" favours versions that are answered quickly. {_WAIT_LONGER}",
         )
     if late.overall is None:
         return HealthCheck("open", f"Late {unit}", f"Shown once {unit} arrive.")
-    summary = f"{percent(late.overall)} of {unit} came after their email's result was complete"
+    summary = f"{percent(late.overall)} of {unit} came after their email counted as “no response”"
     if not late.overall:
         return HealthCheck(
-            "good", f"No late {unit}", f"All {unit} came before their email was complete."
+            "good",
+            f"No late {unit}",
+            f"All {unit} came before their email counted as “no response”.",
         )
     if not late.warn:
         return HealthCheck(
@@ -263,12 +265,12 @@ def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> He
         f", from {percent(least)} for {labels[quick]} to {percent(most)} for {labels[slow]}, so"
         " learning favours versions that are answered quickly"
         if late.differs
-        else ", so it learns from less than there is"
+        else ", so learning misses them"
     )
     return HealthCheck(
         "watch",
         f"Late {unit} {percent(late.overall)}",
-        f"{summary}{apart}. In the next experiment, let results take longer to be complete.",
+        f"{summary}{apart}. {_WAIT_LONGER}",
     )
 
 
