@@ -394,13 +394,13 @@ def _context(health: Health, sent: int) -> HealthCheck:
     parts = [f"{count(n)} {one if n == 1 else many}" for n, one, many in counts if n]
     if not parts:
         return HealthCheck(
-            "good", "Recipients' features fit", "Every value was within what is declared."
+            "good", "Recipient attributes fit", "Every value was within what is declared."
         )
     summary = ", ".join(parts)
     if health.clipped + health.unknown + health.missing > _MUCH * max(sent, 1):
         return HealthCheck(
             "watch",
-            "Recipients' features do not fit",
-            f"{summary}: ask your developers whether the features sent are the ones declared.",
+            "Recipient attributes do not fit",
+            f"{summary}: ask your developers whether the attributes sent are the ones declared.",
         )
-    return HealthCheck("open", "Recipients' features", f"{summary}: few enough not to matter.")
+    return HealthCheck("open", "Recipient attributes", f"{summary}: few enough not to matter.")

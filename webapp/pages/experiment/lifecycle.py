@@ -47,7 +47,7 @@ STEPS = MappingProxyType(
                     " about."
                 ),
                 (
-                    "Parts, success and recipients' features are fixed from then on. You can still"
+                    "Parts, success and recipient attributes are fixed from then on. You can still"
                     " correct texts, add variants, change the minimum share, and pause."
                 ),
             ),
