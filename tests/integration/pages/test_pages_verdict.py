@@ -230,6 +230,7 @@ def test_story_of_a_version_that_joins(site, maker, tell, manager):
     known = [(a.value, a.lift) for a in before.arms]
     assert [(a.value, a.lift) for a in after.arms[:2]] == known, "what is known of the others stays"
     assert after.arms[1].lift.low > 0
+    assert (text.action, text.settled) == ("Keep running.", False)
     assert "“Your May favourites” is too new to compare." in text.why
     assert "better than every version compared so far" in text.headline
     reader = type(manager)(site, manager.email)
