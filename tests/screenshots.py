@@ -7,6 +7,7 @@ side in sheets that can be read whole: `FOLDER/narrow-light-03.png`. Nothing is 
 pictures are not kept in the repository.
 """
 
+import logging
 import sys
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
@@ -77,6 +78,7 @@ class Strip(NamedTuple):
 
 def main(folder: Path, states: list[str]) -> None:
     """Make the campaigns, serve them, and take the pictures."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory() as temporary:
         url = f"sqlite:///{temporary}/campaigns.db"
