@@ -173,10 +173,10 @@ def lay_out(browser: Browser, folder: Path, look: str, pictures: list[Picture]) 
     for number, strips in enumerate(_sheets(pictures), start=1):
         columns = "".join(_column(strip) for strip in strips)
         page.set_content(
-            "<body style='margin:0;display:flex;gap:8px;background:#888;width:max-content;"
+            "<!doctype html><body style='margin:0;display:flex;gap:8px;background:#888;"
             f"font:12px sans-serif'>{columns}</body>"
         )
-        page.locator("body").screenshot(path=folder / f"{look}-{number:02}.png")
+        page.screenshot(path=folder / f"{look}-{number:02}.png", full_page=True)
     page.close()
 
 

@@ -40,9 +40,12 @@ function overTime(trace) {
   const x = trace.x.map(inZone);
   if (x.length !== 1) return { ...trace, x };
   if (!trace.stackgroup) return { ...trace, x, mode: "markers", marker: { size: 9, color: trace.line.color } };
-  const { startedAt } = document.querySelector("[data-started-at]").dataset;
-  const started = inZone(new Date(1000 * startedAt).toISOString());
-  return { ...trace, x: [started, ...x], y: [...trace.y, ...trace.y] };
+  return { ...trace, x: [startedAt(), ...x], y: [...trace.y, ...trace.y] };
+}
+
+function startedAt() {
+  const { dataset } = document.querySelector("[data-started-at]");
+  return inZone(new Date(1000 * dataset.startedAt).toISOString());
 }
 
 function styled(figure, width) {
@@ -65,6 +68,10 @@ function styled(figure, width) {
   const dated = layout.xaxis.type === "date";
   if (dated) layout.xaxis.tickformatstops = [{ dtickrange: [null, 1000], value: "%H:%M:%S" }];
   const data = figure.data.map((trace) => (dated ? overTime(trace) : trace));
+  if (dated && data.length && data.every((trace) => trace.x.length === 1)) {
+    const [from, until] = [startedAt(), data[0].x[0]].map((moment) => new Date(moment).getTime());
+    layout.xaxis.range = [from, until + (until - from) / 20];
+  }
   return { data, layout };
 }
 

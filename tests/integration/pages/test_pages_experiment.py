@@ -169,6 +169,34 @@ def test_live_answer_moves_and_is_not_modified_while_nothing_does(site, viewer):
         assert part.strip() in page, "the page starts as the live answer goes on"
 
 
+def test_campaign_before_its_first_email_lists_versions_and_has_no_empty_table(site, viewer):
+    site.make()
+    page = viewer.get("/experiments/sale").text
+    assert 'class="results"' not in page.split('data-live="parts"')[0]
+    assert page.count('class="chart empty"') == 2
+    assert "Each has a share of 16.7 % at first." in words(page)
+    site.send("sale", 60, clicked)
+    assert 'class="chart empty"' not in viewer.get("/experiments/sale").text
+
+
+def test_narrow_charts_have_a_legend_of_their_versions(site, viewer):
+    site.make(slots=[{"key": "s", "variants": [{"key": f"v{i}"} for i in range(14)]}],
+              exclude=[], control={})  # fmt: skip
+    site.send("sale", 600, clicked_never)
+    live = viewer.get("/experiments/sale/live").json
+    names = re.findall(r"</span>([^<]+)</li>", live["parts"]["shares_legend"])
+    assert names == [trace["meta"] for trace in live["charts"]["shares"]["data"]]
+    assert names[-1] == "3 others"
+    swatches = re.findall(r'class="swatch ([^"]+)"', live["parts"]["shares_legend"])
+    assert len(set(swatches)) == len(names), "each looks different"
+    assert swatches[-1] == "grey pattern-3"
+
+
+def clicked_never(_decision):
+    """Nobody clicks."""
+    return False
+
+
 def test_charts_are_plotly_figures_of_shares_and_averages(site, viewer):
     site.make()
     for _ in range(3):

@@ -171,6 +171,20 @@ def test_segments_list_every_comparison_and_how_many_there_are(site, viewer):
     assert {row["segment"] for row in table} == {"Web", "Shop", "none of the listed"}
 
 
+def test_segments_are_not_compared_while_emails_are_not_sent_as_intended(site, viewer):
+    site.make(context=CHANNEL, policy={"name": "uniform"}, floor=0.1)
+    decisions = site.send("sale", 900)
+    lost = [d for d in decisions if not d.holdout and d.slots["subject_line"]["variant"] == "b"]
+    site.engine.cancel([str(d.decision_id) for d in lost])
+    site.clock.now += 2000
+    site.engine.learn("sale")
+    assert site.engine.results("sale").verdict.action == "check_health"
+    page = viewer.get("/experiments/sale/segments").text
+    assert "no comparison can be trusted" in page
+    assert "<table" not in page
+    assert "no comparison can be trusted" in viewer.get("/segments").text
+
+
 def test_segments_page_says_of_all_campaigns_which_variant_is_for_whom(site, viewer):
     empty = words(viewer.get("/segments").text)
     assert "Which version for whom?" in empty

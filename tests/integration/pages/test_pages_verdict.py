@@ -155,6 +155,32 @@ def test_pages_say_one_verdict_in_every_state(maker, tell, state):
     assert bool(text.earlier) == (state == "could lose"), "what held once and does not hold now"
 
 
+def test_pages_compare_nothing_while_emails_are_not_sent_as_intended(site, maker, manager):
+    key = STATES["split wrong"](maker)
+    reader = type(manager)(site, manager.email)
+    page = reader.get(f"/experiments/{key}").text
+    lift = maker.engine.results(key).arms[1].lift
+    assert lift.measurable
+    assert f"+{100 * lift.estimate:.2f}" not in page
+    text = words(page)
+    assert "vs. control" not in text
+    assert ", better" not in text
+    assert "> 99.9 %" not in text, "no chance to be best"
+    assert "“–” cannot be told yet. Emails are not sent as intended." in text
+    assert "Versions are not compared: emails are not sent as intended." in text
+
+
+def test_stop_page_gives_the_cost_only_where_it_holds_from_now_on(site, maker, manager):
+    reader = type(manager)(site, manager.email)
+
+    def stop(state):
+        return words(reader.get(f"/experiments/{STATES[state](maker)}/stop").text)
+
+    assert "What that costs from now on cannot be told yet." in stop("lifts move")
+    personal = stop("keep personalising")
+    assert "You can still end the campaign now. The cost is above." in personal
+
+
 def test_page_answers_what_a_campaign_brought(site, maker, manager):
     key = make_ship(maker)
     reader = type(manager)(site, manager.email)

@@ -314,7 +314,8 @@ def _lifts(health: Health) -> HealthCheck:
         "good",
         "Comparisons look steady",
         f"How far each version is ahead of the control, or behind it, looks the same over the first"
-        f" {plural(lifts.periods, 'week')}. A small change may not show yet.",
+        f" {'week' if lifts.periods == 1 else plural(lifts.periods, 'week')}."
+        " A small change may not show yet.",
     )
 
 
