@@ -378,7 +378,7 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
         "Same recipient, same variant yes",
         "is removed after 30 days, not before the stop",
         "Unsent emails can be cancelled for 1 day",
-        "10 seconds: then silence counts as nothing",
+        "Count as “no response” after 10 seconds",
         "when your sender reports the email as sent",
     ):
         assert sentence in text, sentence
