@@ -92,12 +92,22 @@ function labelRoom(labels) {
   const width = (text) => pen.measureText(text).width;
   let widest = 0;
   for (const label of labels) {
-    let [, mark, name] = label.text.match(/^(.*<\/span>)(.*)$/s);
-    while (width(name) > 230) name = `${name.replace(/…$/, "").slice(0, -1).trimEnd()}…`;
+    const [, mark, fullName] = label.text.match(/^(.*<\/span>)(.*)$/s);
+    const name = shortName(fullName, (text) => width(text) <= 230);
     label.text = mark + name;
     widest = Math.max(widest, width(name));
   }
   return widest + 32;
+}
+
+// Of a version's parts the longest is cut: the others may be all that tells it from the next.
+function shortName(name, fits) {
+  const parts = name.split(" · ");
+  while (!fits(parts.join(" · ")) && parts.some((part) => part.length > 2)) {
+    const longest = parts.reduce((best, part, i) => (part.length > parts[best].length ? i : best), 0);
+    parts[longest] = `${parts[longest].replace(/…$/, "").slice(0, -1).trimEnd()}…`;
+  }
+  return parts.join(" · ");
 }
 
 // A picture carries its title, since it leaves the page with the headings.
