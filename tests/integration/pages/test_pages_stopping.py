@@ -172,7 +172,7 @@ def test_segments_list_every_comparison_and_how_many_there_are(site, viewer):
 
 
 def test_segments_are_not_compared_while_emails_are_not_sent_as_intended(site, viewer):
-    site.make(context=CHANNEL, policy={"name": "uniform"}, floor=0.1)
+    site.make(context=CHANNEL, policy={"name": "uniform"}, floor=0.05)
     decisions = site.send("sale", 900)
     lost = [d for d in decisions if not d.holdout and d.slots["subject_line"]["variant"] == "b"]
     site.engine.cancel([str(d.decision_id) for d in lost])
