@@ -3,7 +3,7 @@
 Ids, salts and what recipients do follow from a seed, so that a campaign is the same each time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -96,6 +96,21 @@ class CampaignMaker:
             self.engine.reward(clicks)
         return decisions
 
+    def report(self, decisions: list[Decision], shares: Mapping[str, float]) -> None:
+        """Report events of emails, each of a share of them; orders and refunds have amounts."""
+        events = [
+            Reward(
+                str(decision.decision_id),
+                name,
+                name,
+                round(self._random.uniform(5, 90), 2) if name in MONEY else 1.0,
+            )
+            for name, share in shares.items()
+            for decision in decisions
+            if self._random.random() < share
+        ]
+        self.engine.reward(events)
+
     def days(self, key: str, n_days: int, n: int, rate: Rate, channels: str = "") -> None:
         """Send n emails each day, and learn before each next one."""
         for _ in range(n_days):
@@ -135,6 +150,21 @@ PERSONAL = {
     "context": [{"name": "channel", "kind": "category", "values": ["x", "y"]}],
 }
 TASTES = by_channel(a={"x": 0.30, "y": 0.10}, b={"x": 0.12, "y": 0.33})
+
+
+# Of each event that a mailer or shop may report: the share of emails that have it.
+EVENTS = {
+    "delivered": 0.98,
+    "open": 0.4,
+    "machine_open": 0.3,
+    "order": 0.05,
+    "reply": 0.01,
+    "unsubscribe": 0.02,
+    "complaint": 0.004,
+    "bounce": 0.02,
+    "refund": 0.005,
+}
+MONEY = ("order", "refund")
 
 
 def _moment(at: float) -> datetime:
@@ -222,6 +252,47 @@ def make_split_wrong(maker: CampaignMaker) -> str:
     return key
 
 
+def make_many_events(maker: CampaignMaker) -> str:
+    """Make a campaign of three parts, of whose emails every kind of event is reported."""
+    payloads = {
+        "subject_line": [{"text": text} for text in SUBJECTS],
+        "content": [{"html": "<h1>Balcony</h1>"}, {"html": "<p>Anna's tomatoes</p>"}],
+        "discount": [{"percent": 0}, {"percent": 10}],
+    }
+    slots = [
+        {
+            "key": kind,
+            "kind": kind,
+            "variants": [{"key": "abc"[i], "payload": p} for i, p in enumerate(of_kind)],
+        }
+        for kind, of_kind in payloads.items()
+    ]
+    reward = {
+        "metrics": {
+            "click": {},
+            "order": {"weight": 0.5, "count": "sum", "high": 500.0},
+            "unsubscribe": {"weight": -3.0},
+        },
+        "window_seconds": 7200.0,
+        "maturity_seconds": 60.0,
+    }
+    key = maker.make(
+        "many-events",
+        slots=slots,
+        reward=reward,
+        policy={"name": "uniform"},
+        floor=0.02,
+        holdout=0.05,
+        days_ago=2,
+    )
+    for _ in range(2):
+        decisions = maker.send(key, 2400, by_variant(a=0.08, b=0.16, c=0.1))
+        maker.report(decisions, EVENTS)
+        maker.clock.now += DAY
+        maker.engine.learn(key)
+    return key
+
+
 def make_shipped(maker: CampaignMaker) -> str:
     """Make a campaign that was stopped, whose leader everybody gets, and whose result is final."""
     key = maker.make("shipped", days_ago=16, holdout=0.05)
@@ -243,5 +314,6 @@ STATES: dict[str, Callable[[CampaignMaker], str]] = {
     "keep personalising": make_personal,
     "lifts move": make_lifts_move,
     "split wrong": make_split_wrong,
+    "many events": make_many_events,
     "shipped": make_shipped,
 }

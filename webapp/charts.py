@@ -146,6 +146,21 @@ def reward_figure(
     return {"data": data, "layout": layout}
 
 
+def figure_styles(figure: Figure) -> list[ArmStyle]:
+    """Return the styles of what a chart of arms shows, in its order."""
+    styles = []
+    for trace in figure["data"]:
+        colour = trace["line"]["color"]
+        pattern = (
+            PATTERNS.index(trace["fillpattern"]["shape"])
+            if "fillpattern" in trace
+            else DASHES.index(trace["line"]["dash"])
+        )
+        hue = HUES.index(colour) if colour in HUES else None
+        styles.append(ArmStyle(trace["meta"], hue, pattern))
+    return styles
+
+
 def _y_range(means: FloatArray) -> list[float]:
     """Choose the y axis for lines (n, k): from zero, not stretched by early noise."""
     settled = means[len(means) // 2 :]

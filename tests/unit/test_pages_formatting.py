@@ -139,10 +139,15 @@ def test_no_number_is_written_with_an_exponent() -> None:
         ({"revenue": {"high": 500.0, "count": "sum"}}, "Revenue per email", "4.1 of revenue per"),
         (
             {"order": {"weight": 8.0}, "click": {}, "unsubscribe": {"weight": -5.0}},
-            "Worth per email in clicks",
-            "4.1 clicks’ worth per 1,000",
+            "Score per email",
+            "4.1 clicks in value per 1,000 emails",
         ),
-        ({"order": {"weight": 8.0}}, "Worth per email", "a worth of 4.1 per 1,000 emails"),
+        ({"order": {"weight": 8.0}}, "Score per email", "4.1 in value per 1,000 emails"),
+        (
+            {"click": {}, "order": {"count": "sum", "high": 500.0}},
+            "Score per email",
+            "4.1 in value per 1,000 emails",
+        ),
     ],
 )
 def test_measure_has_a_unit(metrics, mean, bound) -> None:

@@ -105,7 +105,10 @@ def test_answer_on_an_ab_test_is_labelled_as_simulated() -> None:
     ab_test = answers()[TEST]
     assert ab_test.kind == "simulated"
     assert "By simulation, an A/B test on" in ab_test.answer
-    assert "Both are against an equal split, at the rates measured here." in ab_test.answer
+    assert (
+        "Both compare with sending every version equally, at the rates measured here."
+        in ab_test.answer
+    )
     extra = 40_000 * (0.14 - 0.1125)
     numbers = re.search(r"about ([\d,]+) clicks \(between ([\d,]+) and ([\d,]+)", ab_test.answer)
     mean, low, high = (float(n.replace(",", "")) for n in numbers.groups())

@@ -165,12 +165,13 @@ def test_a_split_that_is_not_as_intended_comes_first_and_says_what_to_do() -> No
     [
         ({"floor": 0.0}, "No minimum share", "watch"),
         ({"least_floor": 0.0}, "Not always a minimum share", "watch"),
-        ({"effective_sample_size": [1000.0, 20.0, 1000.0]}, "Few emails weigh much", "watch"),
-        ({"repeated": 3, "late": 1}, "Doubled and late events", "open"),
+        ({"effective_sample_size": [1000.0, 20.0, 1000.0]}, "Uneven sending", "watch"),
+        ({"repeated": 3, "late": 1}, "Duplicate and late events", "open"),
         ({"skewed": 1}, "A clock is wrong", "watch"),
         ({"early": 1}, "Events before their email", "watch"),
-        ({"open": 0.4, "maturing": 0.1}, "10 % still maturing", "open"),
-        ({"open": 0.4, "maturing": 0.0}, "40 % can still change", "open"),
+        ({"open": 0.4, "maturing": 0.1}, "40 % of the results may still change", "open"),
+        ({"effective_sample_size": [1000.0, 400.0, 1000.0]}, "Uneven sending", "open"),
+        ({"effective_sample_size": [1000.0, 600.0, 1000.0]}, "Sent evenly enough", "good"),
         ({"resummed": 0.4}, "Being computed anew", "open"),
         ({"left_out": 30}, "Older emails left out", "open"),
         ({"eligible_sets": [EligibleSetCount(None, 3, 0.01)]}, "Restricted emails", "open"),
@@ -207,4 +208,4 @@ def test_late_clicks_are_told_before_any_window_closes() -> None:
     (row,) = [c for t, c in checks(late_rewards=late).items() if t.startswith("Late clicks")]
     assert row.tone == "watch"
     assert "Already 40.0" in row.sentence.replace("\u202f", " ")
-    assert "let results take longer" in row.sentence
+    assert "wait longer before" in row.sentence

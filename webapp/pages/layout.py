@@ -12,7 +12,7 @@ from flask_login import current_user
 
 from bandits.registry import policies
 from bandits.store.values import ExperimentRecord
-from webapp.charts import ArmStyle
+from webapp.charts import ArmStyle, figure_styles
 from webapp.pages import pages
 from webapp.pages.access import allow_anybody, current_address, local_address
 from webapp.pages.experiment.labels import STATES, arm_name, slot_name, variant_name
@@ -78,6 +78,7 @@ def init(app: Flask) -> None:
         slot_name=slot_name,
         states=STATES,
         swatch=_swatch,
+        figure_styles=figure_styles,
         hue=_hue,
         day_text=_day_text,
         method_name=_method_name,

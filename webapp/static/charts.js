@@ -40,9 +40,12 @@ function overTime(trace) {
   const x = trace.x.map(inZone);
   if (x.length !== 1) return { ...trace, x };
   if (!trace.stackgroup) return { ...trace, x, mode: "markers", marker: { size: 9, color: trace.line.color } };
-  const { startedAt } = document.querySelector("[data-started-at]").dataset;
-  const started = inZone(new Date(1000 * startedAt).toISOString());
-  return { ...trace, x: [started, ...x], y: [...trace.y, ...trace.y] };
+  return { ...trace, x: [startedAt(), ...x], y: [...trace.y, ...trace.y] };
+}
+
+function startedAt() {
+  const { dataset } = document.querySelector("[data-started-at]");
+  return inZone(new Date(1000 * dataset.startedAt).toISOString());
 }
 
 function styled(figure, width) {
@@ -65,6 +68,10 @@ function styled(figure, width) {
   const dated = layout.xaxis.type === "date";
   if (dated) layout.xaxis.tickformatstops = [{ dtickrange: [null, 1000], value: "%H:%M:%S" }];
   const data = figure.data.map((trace) => (dated ? overTime(trace) : trace));
+  if (dated && data.length && data.every((trace) => trace.x.length === 1)) {
+    const [from, until] = [startedAt(), data[0].x[0]].map((moment) => new Date(moment).getTime());
+    layout.xaxis.range = [from, until + (until - from) / 20];
+  }
   return { data, layout };
 }
 
@@ -85,12 +92,22 @@ function labelRoom(labels) {
   const width = (text) => pen.measureText(text).width;
   let widest = 0;
   for (const label of labels) {
-    let [, mark, name] = label.text.match(/^(.*<\/span>)(.*)$/s);
-    while (width(name) > 230) name = `${name.replace(/…$/, "").slice(0, -1).trimEnd()}…`;
+    const [, mark, fullName] = label.text.match(/^(.*<\/span>)(.*)$/s);
+    const name = shortName(fullName, (text) => width(text) <= 230);
     label.text = mark + name;
     widest = Math.max(widest, width(name));
   }
   return widest + 32;
+}
+
+// Of a version's parts the longest is cut: the others may be all that tells it from the next.
+function shortName(name, fits) {
+  const parts = name.split(" · ");
+  while (!fits(parts.join(" · ")) && parts.some((part) => part.length > 2)) {
+    const longest = parts.reduce((best, part, i) => (part.length > parts[best].length ? i : best), 0);
+    parts[longest] = `${parts[longest].replace(/…$/, "").slice(0, -1).trimEnd()}…`;
+  }
+  return parts.join(" · ");
 }
 
 // A picture carries its title, since it leaves the page with the headings.

@@ -17,6 +17,7 @@ function draw(name, figure) {
   if (button) button.hidden = false;
   const element = document.querySelector(`[data-chart="${name}"]`);
   if (!element) return;
+  element.classList.remove("empty");
   plotly().then((Plotly) => {
     element.querySelector(".waiting")?.remove();
     const { data, layout } = styled(charts.get(name), element.clientWidth);

@@ -199,6 +199,27 @@ def test_no_page_is_wider_than_its_screen(open_page, width):
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address
 
 
+EVENTS = ("delivered", "open", "reply", "unsubscribe", "complaint", "bounce", "order", "refund")
+
+
+def test_events_are_read_without_scrolling_sideways(open_page, server):
+    with server.client() as api, server.sender() as client:
+        campaign = BY_CHANNEL | {"key": "all-events", "context": []}
+        api.post("/api/v1/experiments", json=campaign).raise_for_status()
+        api.post("/api/v1/experiments/all-events/start").raise_for_status()
+        decisions = list(client.choose_many("all-events", [Request(f"u-{i}") for i in range(60)]))
+        client.reward_many(
+            Reward(str(d.decision_id), name, name) for d in decisions[:9] for name in EVENTS
+        )
+    page = open_page(viewport={"width": 1440, "height": 900})
+    page.goto("/experiments/all-events")
+    events = page.locator('[data-live="events"]')
+    expect(events).to_contain_text("Bounces")
+    for width in (1440, 1000, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert events.evaluate("e => e.scrollWidth <= e.clientWidth"), width
+
+
 def hold(page: Page, address: str) -> list[Route]:
     """Hold back what the page asks for at an address; return the list that it comes into."""
     held: list[Route] = []

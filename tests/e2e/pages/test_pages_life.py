@@ -214,7 +214,7 @@ def find_a_receipt(page: Page) -> None:
     page.get_by_role("rowheader").get_by_role("link").click()
     expect(page.get_by_role("heading", name="Why this email?")).to_be_visible()
     expect(page.get_by_text("It was drawn with a chance of")).to_be_visible()
-    expect(page.get_by_text("Deriving it again gives the same")).to_be_visible()
+    expect(page.get_by_text("Verified: recomputing gives the same choice")).to_be_visible()
     features = page.locator("section", has=page.locator("#context"))
     expect(features).to_contain_text("Phone")
 

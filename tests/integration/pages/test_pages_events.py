@@ -94,6 +94,26 @@ SUBJECT = {
 }
 
 
+def test_events_panel_stacks_more_events_than_fit_side_by_side(site, viewer):
+    site.make(reward=REWARD, policy=POLICY)
+    report(site, {"click": (40, 1.0)})
+    assert 'class="results events"' in panel(viewer)
+    report(site, {"open": (90, 1.0), "complaint": (1, 1.0), "delivered": (9, 1.0)})
+    html = panel(viewer)
+    assert html.count('class="results events blocks"') == 2, "versions shown at once, and others"
+    cells = re.findall(r'<td role="cell" class="drawn[^"]*" data-label="([^"]*)"', html)
+    assert set(cells) == {
+        "Score",
+        "Clicks",
+        "Orders",
+        "Order value per email",
+        "Unsubscribes (less is better)",
+        "Delivered",
+        "Opens",
+        "Complaints (less is better)",
+    }
+
+
 def test_events_are_exported(site, viewer):
     site.make(reward=REWARD, policy=POLICY)
     report(site, {"open": (100, 1.0), "order": (8, 25.0)})

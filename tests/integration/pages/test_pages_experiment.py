@@ -49,7 +49,7 @@ def test_the_list_shows_state_sends_and_gain(site, viewer):
     assert later[1:] == ["Draft", "Check the set-up, then start.", "0", "–", "–", "–"]
     assert sale[0].startswith("Spring sale")
     assert sale[1] == "Running"
-    assert sale[3:5] == ["200", "100 %"]
+    assert sale[3:5] == ["200", "0 %"]
     gain = site.engine.results("sale").gain.over_equal_split
     assert ("not yet measurable" in sale[5]) == (not gain.measurable)
     started = datetime.fromtimestamp(site.clock.now - 11, UTC)
@@ -122,18 +122,18 @@ def test_results_tables_show_what_the_engine_says(site, viewer):
     results = site.engine.results("sale")
     page = viewer.get("/experiments/sale").text
     head, *table = rows(page, "Click rate by version")
-    assert head[:5] == ["Version", "Sent", "Complete", "Share now", "Click rate"]
+    assert head[:5] == ["Version", "Sent", "Final", "Share now", "Click rate"]
     assert head[-1].startswith("Against control")
     assert len(table) == 7, "six versions and the control group"
     by_name = {row[0].removesuffix(" control"): row for row in table}
     for arm in results.arms:
         row = by_name[_name(arm)]
-        assert row[1:3] == [f"{arm.sent:,}", f"{arm.complete:,}"]
+        assert row[1:3] == [f"{arm.sent:,}", f"{arm.closed:,}"]
         assert row[3] == f"{100 * arm.share_now:.1f} %"
-        assert f"{100 * arm.mean:.1f} % so far, raw" in row[4]
+        assert f"{100 * arm.mean:.1f} % so far (simple average)" in row[4]
         assert row[0].endswith("control") == arm.control
     held = results.holdout
-    assert table[6][1:3] == [f"{held.sent:,}", f"{held.complete:,}"]
+    assert table[6][1:3] == [f"{held.sent:,}", f"{results.events[0].holdout.closed:,}"]
     part = rows(page, 'data-live="parts"')
     question = [a for a in results.arms if a.variants["subject_line"] == "b"]
     assert part[2][1] == f"{sum(a.sent for a in question):,}"
@@ -167,6 +167,34 @@ def test_live_answer_moves_and_is_not_modified_while_nothing_does(site, viewer):
     for name, part in after.json["parts"].items():
         assert f'data-live="{name}"' in page
         assert part.strip() in page, "the page starts as the live answer goes on"
+
+
+def test_campaign_before_its_first_email_lists_versions_and_has_no_empty_table(site, viewer):
+    site.make()
+    page = viewer.get("/experiments/sale").text
+    assert 'class="results"' not in page.split('data-live="parts"')[0]
+    assert page.count('class="chart empty"') == 2
+    assert "Each has a share of 16.7 % at first." in words(page)
+    site.send("sale", 60, clicked)
+    assert 'class="chart empty"' not in viewer.get("/experiments/sale").text
+
+
+def test_narrow_charts_have_a_legend_of_their_versions(site, viewer):
+    site.make(slots=[{"key": "s", "variants": [{"key": f"v{i}"} for i in range(14)]}],
+              exclude=[], control={})  # fmt: skip
+    site.send("sale", 600, clicked_never)
+    live = viewer.get("/experiments/sale/live").json
+    names = re.findall(r"</span>([^<]+)</li>", live["parts"]["shares_legend"])
+    assert names == [trace["meta"] for trace in live["charts"]["shares"]["data"]]
+    assert names[-1] == "3 others"
+    swatches = re.findall(r'class="swatch ([^"]+)"', live["parts"]["shares_legend"])
+    assert len(set(swatches)) == len(names), "each looks different"
+    assert swatches[-1] == "grey pattern-3"
+
+
+def clicked_never(_decision):
+    """Nobody clicks."""
+    return False
 
 
 def test_charts_are_plotly_figures_of_shares_and_averages(site, viewer):
@@ -350,7 +378,7 @@ def test_the_setup_tells_everything_that_is_declared(site, viewer):
         "Same recipient, same variant yes",
         "is removed after 30 days, not before the stop",
         "Unsent emails can be cancelled for 1 day",
-        "10 seconds: then silence counts as nothing",
+        "Count as “no response” after 10 seconds",
         "when your sender reports the email as sent",
     ):
         assert sentence in text, sentence
@@ -433,7 +461,7 @@ def test_a_receipt_tells_why(site, viewer):
     assert f"drawn with a chance of {100 * decision.propensity:.1f} %" in text
     assert "Subject line What would you like?" in text
     assert "Clicks so far 1" in text
-    assert "Deriving it again gives the same version" in text
+    assert "Verified: recomputing gives the same choice." in text
     assert "click 1" in text
     chances = rows(viewer.get(answer.location).text, "The chances then")[1:]
     assert len(chances) == 6

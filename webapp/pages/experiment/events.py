@@ -18,6 +18,7 @@ from webapp.pages.formatting import amount, heading, phrase
 _PLURALS = {"delivered": "delivered", "reply": "replies"}
 _FIRST_ROWS = 3  # versions shown at once, with the control; others are a click away
 _MOST_ROWS = 12  # versions on the page; the file has all
+_MOST_COLUMNS = 6  # side by side; with more, each version is a block of figures
 
 
 class EventCell(Struct, frozen=True):
@@ -93,6 +94,11 @@ class EventsView(Struct, frozen=True):
     missing: tuple[str, ...]
     family: str
     needed: int = BURN_IN_CONVERSIONS
+
+    @property
+    def is_wide(self) -> bool:
+        """True where columns would not fit side by side."""
+        return len(self.columns) + bool(self.recipe) > _MOST_COLUMNS
 
 
 def events_view(record: ExperimentRecord, results: Results, order: Sequence[int]) -> EventsView:

@@ -30,7 +30,8 @@ class ExperimentRow(Struct, frozen=True):
     """One experiment's row.
 
     Attributes:
-        gain: None where nothing is complete.
+        open: share of the emails sent whose results can still change, None before the first.
+        gain: None where nothing is final.
         trusted: false while emails are not sent as intended.
     """
 
@@ -38,16 +39,22 @@ class ExperimentRow(Struct, frozen=True):
     measure: Measure
     verdict: VerdictText
     sent: int
-    complete: int
+    open: float | None
     gain: Gain | None
     trusted: bool
+
+
+def _count_sent(record: ExperimentRecord) -> int:
+    """Read the number of emails sent from the newest snapshot."""
+    newest = services().engine.store.snapshots.history(record.key, 1)
+    return round(ArmCounts.load(newest[-1].arm_counts).sent.sum()) if newest else 0
 
 
 # Sort keys of the list; True where the largest comes first.
 SORTS: dict[str, tuple[Callable[[ExperimentRecord], Any], bool]] = {
     "name": (lambda r: r.configuration.experiment.title.casefold(), False),
     "state": (lambda r: _STATES.index(r.state), False),
-    "sent": (lambda r: _counts(r)[0], True),
+    "sent": (_count_sent, True),
     "started": (lambda r: r.started_at or 0.0, True),
 }
 
@@ -125,17 +132,8 @@ def _row(record: ExperimentRecord) -> ExperimentRow:
     measure = reward_measure(record.configuration.experiment.reward)
     engine = services().engine
     results = engine.results(record.key)
-    sent, complete = _counts(record)
     verdict = verdict_text(record, results, engine.clock())
-    gain = results.gain if complete else None
+    gain = results.gain if results.closed else None
     trusted = results.verdict.action != "check_health"
-    return ExperimentRow(record, measure, verdict, sent, complete, gain, trusted)
-
-
-def _counts(record: ExperimentRecord) -> tuple[int, int]:
-    """Read the numbers of sent and of complete emails from the newest snapshot."""
-    newest = services().engine.store.snapshots.history(record.key, 1)
-    if not newest:
-        return 0, 0
-    tally = ArmCounts.load(newest[-1].arm_counts)
-    return round(tally.sent.sum()), round(tally.complete.sum())
+    sent, still_open = _count_sent(record), results.health.open
+    return ExperimentRow(record, measure, verdict, sent, still_open, gain, trusted)

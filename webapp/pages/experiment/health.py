@@ -13,9 +13,11 @@ from webapp.pages.experiment.labels import Measure
 from webapp.pages.formatting import actor_name, count, duration_text, percent, plural
 
 _MUCH = 0.05  # share of sent emails: more contexts with repaired values look like a broken feed
-_THIN = 0.1  # an effective size below this part of the complete emails is a warning
+_THIN = 0.25  # an effective size below this part of the final emails is a warning,
+_EVEN = 0.5  # and from this part on nothing to speak of
 _FULL = 0.7  # share of the restrictions that results are kept for; one sender reaches .75
 _FEW_PERIODS = 2
+_WAIT_LONGER = "In the next campaign, wait longer before an email counts as “no response”."
 
 Tone = Literal["good", "watch", "wrong", "open"]
 WORDS: dict[Tone, str] = {
@@ -180,9 +182,7 @@ def _eligible_sets(health: Health) -> HealthCheck | None:
 def _split(health: Health, labels: Sequence[str]) -> HealthCheck:
     split = health.split
     if not sum(split.sent):
-        return HealthCheck(
-            "open", "Split", "Checked once emails were sent: nothing to compare yet."
-        )
+        return HealthCheck("open", "Split", "Shown once emails are sent.")
     if not split.alarmed:
         return HealthCheck(
             "good", "Split as intended", "Each version was sent as often as its chances said."
@@ -221,18 +221,18 @@ def _floor(health: Health) -> HealthCheck:
 
 def _maturing(experiment: Experiment, health: Health) -> HealthCheck:
     rule = experiment.reward
-    if health.maturing is None or health.open is None:
-        return HealthCheck("open", "Results complete", "Shown once emails are sent.")
+    if health.open is None:
+        return HealthCheck("open", "Final results", "Shown once emails are sent.")
     if health.open <= 0:
-        return HealthCheck("good", "All results are in", "No email's result can change any more.")
+        return HealthCheck("good", "All results are final", "Nothing that arrives later counts.")
+    title = f"{percent(health.open, 0)} of the results may still change"
     sentence = (
-        f"A result is complete {duration_text(rule.maturity)} after sending. Comparisons count the"
-        f" {percent(1 - health.open, 0)} of emails whose results can no longer change,"
-        f" {duration_text(rule.window_seconds)} after sending: read early figures with care."
+        f"A result is final {duration_text(rule.window_seconds)} after sending. Comparisons count"
+        " only final results."
     )
-    if health.maturing <= 0:
-        return HealthCheck("open", f"{percent(health.open, 0)} can still change", sentence)
-    return HealthCheck("open", f"{percent(health.maturing, 0)} still maturing", sentence)
+    if rule.maturity < rule.window_seconds:
+        sentence += f" Learning starts sooner, {duration_text(rule.maturity)} after sending."
+    return HealthCheck("open", title, sentence)
 
 
 def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> HealthCheck:
@@ -242,17 +242,18 @@ def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> He
         return HealthCheck(
             "watch",
             f"Late {unit} at least {percent(late.so_far)}",
-            f"Already {percent(late.so_far)} of {unit} came after their email counted as complete,"
-            " and more may come until all results are in. It learns from less than there is, and"
-            " favours versions that are answered quickly. In the next experiment, let results take"
-            " longer to be complete.",
+            f"Already {percent(late.so_far)} of {unit} came after their email counted as “no"
+            " response”, and more may come until all results are final. Learning misses them, and"
+            f" favours versions that are answered quickly. {_WAIT_LONGER}",
         )
     if late.overall is None:
         return HealthCheck("open", f"Late {unit}", f"Shown once {unit} arrive.")
-    summary = f"{percent(late.overall)} of {unit} came after their email's result was complete"
+    summary = f"{percent(late.overall)} of {unit} came after their email counted as “no response”"
     if not late.overall:
         return HealthCheck(
-            "good", f"No late {unit}", f"All {unit} came before their email was complete."
+            "good",
+            f"No late {unit}",
+            f"All {unit} came before their email counted as “no response”.",
         )
     if not late.warn:
         return HealthCheck(
@@ -264,12 +265,12 @@ def _late_rewards(health: Health, labels: Sequence[str], measure: Measure) -> He
         f", from {percent(least)} for {labels[quick]} to {percent(most)} for {labels[slow]}, so"
         " learning favours versions that are answered quickly"
         if late.differs
-        else ", so it learns from less than there is"
+        else ", so learning misses them"
     )
     return HealthCheck(
         "watch",
         f"Late {unit} {percent(late.overall)}",
-        f"{summary}{apart}. In the next experiment, let results take longer to be complete.",
+        f"{summary}{apart}. {_WAIT_LONGER}",
     )
 
 
@@ -307,13 +308,14 @@ def _lifts(health: Health) -> HealthCheck:
         return HealthCheck(
             "open",
             "Steady comparisons",
-            "Told after one week of emails with results, and again after 2, 4, 8, 16 and 32 weeks.",
+            "Shown after a week of final results, and again after 2, 4, 8, 16 and 32 weeks.",
         )
     return HealthCheck(
         "good",
         "Comparisons look steady",
         f"How far each version is ahead of the control, or behind it, looks the same over the first"
-        f" {plural(lifts.periods, 'week')}. A small change may not show yet.",
+        f" {'week' if lifts.periods == 1 else plural(lifts.periods, 'week')}."
+        " A small change may not show yet.",
     )
 
 
@@ -326,33 +328,32 @@ def _weight(results: Results, labels: Sequence[str]) -> HealthCheck | None:
     if not weights:
         return None
     least, arm = min(weights, key=lambda pair: pair[0])
-    summary = (
-        f"Shares changed while it ran, so the {count(arm.closed)} complete emails of"
-        f" {labels[arm.index]} tell as much as {count(sizes[arm.index])} sent at equal shares."
-    )
-    if least < _THIN:
+    if least >= _EVEN:
         return HealthCheck(
-            "watch",
-            "Few emails weigh much",
-            f"{summary} Its interval is wide for that reason; a higher minimum share helps.",
+            "good",
+            "Sent evenly enough",
+            "Shares changed little enough that no comparison loses much by it.",
         )
-    cost = round(max(1 - least, 0.0), 2)
-    return HealthCheck("good", f"Uneven shares cost {percent(cost, 0)} at most", summary)
+    return HealthCheck(
+        "watch" if least < _THIN else "open",
+        "Uneven sending",
+        f"Uneven sending makes the result of {labels[arm.index]} less certain:"
+        f" {plural(arm.closed, 'email')} are worth about {count(sizes[arm.index])} evenly split"
+        " ones. A higher minimum share helps.",
+    )
 
 
 def _events(health: Health) -> HealthCheck:
     if not health.repeated and not health.late:
         return HealthCheck(
-            "good", "No doubled or late events", "Every event was counted as it came."
+            "good", "No duplicate or late events", "Every event was counted as it came."
         )
     parts = []
     if health.repeated:
-        parts.append(f"{plural(health.repeated, 'event')} came again and counted once")
+        parts.append(f"{plural(health.repeated, 'duplicate event')} ignored.")
     if health.late:
-        parts.append(f"{plural(health.late, 'event')} came too late to count")
-    return HealthCheck(
-        "open", "Doubled and late events", f"{' and '.join(parts)}: a few are normal."
-    )
+        parts.append(f"{plural(health.late, 'event')} came too late to count.")
+    return HealthCheck("open", "Duplicate and late events", f"{' '.join(parts)} A few are normal.")
 
 
 def _clocks(health: Health) -> HealthCheck | None:
@@ -394,13 +395,13 @@ def _context(health: Health, sent: int) -> HealthCheck:
     parts = [f"{count(n)} {one if n == 1 else many}" for n, one, many in counts if n]
     if not parts:
         return HealthCheck(
-            "good", "Recipients' features fit", "Every value was within what is declared."
+            "good", "Recipient attributes fit", "Every value was within what is declared."
         )
     summary = ", ".join(parts)
     if health.clipped + health.unknown + health.missing > _MUCH * max(sent, 1):
         return HealthCheck(
             "watch",
-            "Recipients' features do not fit",
-            f"{summary}: ask your developers whether the features sent are the ones declared.",
+            "Recipient attributes do not fit",
+            f"{summary}: ask your developers whether the attributes sent are the ones declared.",
         )
-    return HealthCheck("open", "Recipients' features", f"{summary}: few enough not to matter.")
+    return HealthCheck("open", "Recipient attributes", f"{summary}: few enough not to matter.")

@@ -27,10 +27,11 @@ class Measure(Struct, frozen=True):
 
     Attributes:
         is_rate: the mean is the share of emails with a success.
-        total: name of the sum over emails: "Clicks", "Revenue", "Worth in clicks".
-        mean: name of the mean: "Click rate", "Revenue per email", "Worth per email in clicks".
-        amount: pattern of a quantity: "{} clicks", "{} of revenue", "{} clicks' worth".
+        total: name of the sum over emails: "Clicks", "Revenue", "Value".
+        mean: name of the mean: "Click rate", "Revenue per email", "Score per email".
+        amount: pattern of a quantity: "{} clicks", "{} of revenue", "{} clicks in value".
         events: name of the events, for sentences on events rather than on their reward.
+        unit: unit of a total that its name does not tell: "in clicks"; mostly empty.
     """
 
     is_rate: bool
@@ -38,6 +39,7 @@ class Measure(Struct, frozen=True):
     mean: str
     amount: str
     events: str
+    unit: str = ""
 
     def quantity(self, number: str) -> str:
         """Write a number with the unit of the reward."""
@@ -60,7 +62,7 @@ def reward_measure(rule: RewardRule) -> Measure:
     """Name the reward: clicks and click rate where one binary metric is all that counts.
 
     Where several metrics count, each with its weight, the unit is a binary one of weight 1, such as
-    a click.
+    a click; none where amounts count, since money is no number of clicks.
     """
     (name, metric), *others = rule.metrics.items()
     word = name.replace("_", " ")
@@ -83,30 +85,25 @@ def reward_measure(rule: RewardRule) -> Measure:
             amount=f"{{}} of {word}",
             events="results",
         )
-    return _worth_measure(rule)
+    return _score_measure(rule)
 
 
-def _worth_measure(rule: RewardRule) -> Measure:
+def _score_measure(rule: RewardRule) -> Measure:
+    """Name the weighted sum of several metrics: an email's score, whose total is its value."""
+    binary = all(metric.is_binary for metric in rule.metrics.values())
     units = [
         f"{name.replace('_', ' ')}s"
         for name, metric in rule.metrics.items()
-        if metric.weight == 1 and metric.is_binary
+        if binary and metric.weight == 1
     ]
-    if not units:
-        return Measure(
-            is_rate=False,
-            total="Worth",
-            mean="Worth per email",
-            amount="a worth of {}",
-            events="results",
-        )
-    unit = units[0]
+    unit = f"{units[0]} " if units else ""
     return Measure(
         is_rate=False,
-        total=f"Worth in {unit}",
-        mean=f"Worth per email in {unit}",
-        amount=f"{{}} {unit}’ worth",
+        total="Value",
+        mean="Score per email",
+        amount=f"{{}} {unit}in value",
         events="results",
+        unit=f"in {units[0]}" if units else "",
     )
 
 

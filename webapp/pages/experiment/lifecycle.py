@@ -22,7 +22,7 @@ class LifecycleStep(Struct, frozen=True):
         button: text of its button.
         question: heading of its confirmation.
         consequences: sentences of its confirmation.
-        done: sentence after it.
+        done: rest of the sentence after it, which begins with the campaign.
         states: states from which it can be taken.
         final: it cannot be undone.
     """
@@ -47,11 +47,11 @@ STEPS = MappingProxyType(
                     " about."
                 ),
                 (
-                    "Parts, success and recipients' features are fixed from then on. You can still"
+                    "Parts, success and recipient attributes are fixed from then on. You can still"
                     " correct texts, add variants, change the minimum share, and pause."
                 ),
             ),
-            "It is running.",
+            "is now running.",
             ("draft",),
             Engine.start,
         ),
@@ -59,7 +59,7 @@ STEPS = MappingProxyType(
             "Resume",
             "Resume choosing emails?",
             ("Your sender gets answers again. Nothing that was learned is lost.",),
-            "It is running again.",
+            "is running again.",
             ("paused",),
             Engine.start,
         ),
@@ -70,7 +70,7 @@ STEPS = MappingProxyType(
                 "Your sender's requests are refused until you resume.",
                 "Results of emails already sent go on being counted and learned.",
             ),
-            "It is paused.",
+            "is paused.",
             ("running",),
             Engine.pause,
         ),
@@ -78,7 +78,7 @@ STEPS = MappingProxyType(
             "Stop",
             "Stop for good?",
             ("Your sender's requests are refused from now on, and it cannot be started again.",),
-            "It is stopped.",
+            "is stopped.",
             ("running", "paused"),
             Engine.stop,
             final=True,
@@ -90,7 +90,7 @@ STEPS = MappingProxyType(
                 "It leaves the list of campaigns; you find it there under “Archived”.",
                 "Its results and history stay.",
             ),
-            "It is archived.",
+            "is archived.",
             ("draft", "stopped"),
             Engine.archive,
             final=True,
@@ -135,5 +135,5 @@ def take_step(key: str, name: str) -> ResponseReturnValue:
     if record.state not in step.states:  # resuming is no way to start a draft unseen
         raise WrongState(key, record.state, f"it cannot {name} now")
     step.take(engine, key, by=person().email)
-    flash(f"{record.configuration.experiment.title}: {step.done}")
+    flash(f"{record.configuration.experiment.title} {step.done}")
     return redirect(url_for("pages.experiment", key=key))

@@ -136,7 +136,7 @@ def _ab_test(context: QuestionContext) -> Answer:
         f"{verdict} This campaign gained {context.total(gain.estimate)}. By simulation, an A/B test"
         f" on {percent(test.share, 0)} of these emails gains about {context.total(test.mean)}"
         f" ({context.range(test.low, test.high)} in nine of ten)."
-        " Both are against an equal split, at the rates measured here."
+        " Both compare with sending every version equally, at the rates measured here."
     )
     return Answer(question, words, "simulated")
 

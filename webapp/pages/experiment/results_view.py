@@ -129,6 +129,11 @@ class ResultsView(Struct, frozen=True):
     results: Results
 
     @property
+    def trusted(self) -> bool:
+        """False while emails are not sent as intended: then nothing is compared."""
+        return self.results.verdict.action != "check_health"
+
+    @property
     def first(self) -> tuple[ArmRow, ...]:
         """The rows shown at once."""
         return self.ranked[:FIRST_ROWS]
@@ -158,9 +163,16 @@ class ResultsView(Struct, frozen=True):
 
     @property
     def waiting_reasons(self) -> list[str]:
-        """Reasons of findings of arms that are not measurable yet, once there are results."""
+        """Reasons of findings of arms that are not measurable yet, once there are results.
+
+        Of comparisons that have too few results, each with its own figures, one stands for all.
+        """
+        if not self.trusted:
+            return ["Emails are not sent as intended."]
         findings = [f for row in self.arms for f in (row.result.value, row.result.lift)]
-        return missing_reasons(findings) if self.complete else []
+        reasons = missing_reasons(findings) if self.complete else []
+        few = [reason for reason in reasons if reason.startswith("Not enough yet")]
+        return [*few[:1], *(reason for reason in reasons if reason not in few)]
 
     @property
     def proofs(self) -> list[Interval]:

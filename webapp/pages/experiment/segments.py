@@ -50,8 +50,13 @@ class FeatureRows(Struct, frozen=True):
 
 
 class SegmentsView(Struct, frozen=True):
-    """Comparisons of one experiment as the page shows them."""
+    """Comparisons of one experiment as the page shows them.
 
+    Attributes:
+        trusted: false while emails are not sent as intended: then nothing is compared.
+    """
+
+    trusted: bool
     measure: Measure
     features: tuple[FeatureRows, ...]
     scale: BarScale | None
@@ -124,6 +129,7 @@ def segments_view(experiment: Experiment, results: Results) -> SegmentsView:
     features = tuple(_feature(f, variants, parts) for f in results.features)
     lifts = [c.lift for f in features for row in f.segments for c in row.comparisons]
     return SegmentsView(
+        results.verdict.action != "check_health",
         reward_measure(experiment.reward),
         features,
         BarScale.from_findings(lifts, 0.0),

@@ -43,7 +43,7 @@ def stop_experiment(key: str) -> ResponseReturnValue:
     record = services().engine.store.experiments.record(key)
     _require_running(record)
     services().engine.stop(key, by=person().email)
-    flash(f"{record.configuration.experiment.title}: {_STEP.done}")
+    flash(f"{record.configuration.experiment.title} {_STEP.done}")
     return redirect(url_for("pages.experiment", key=key))
 
 

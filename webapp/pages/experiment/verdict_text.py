@@ -30,6 +30,7 @@ class VerdictText(Struct, frozen=True):
     Attributes:
         headline: the state, and the leader where one is named.
         cost: what switching everybody to the leader could cost; empty where none is named.
+        cost_holds: the cost is that of emails from now on, not only of those sent so far.
         action: the next step, short enough for a list.
         why: reason for the next step; may be empty.
         basis: what it rests on: emails, days, dates, and the last seven days.
@@ -43,6 +44,7 @@ class VerdictText(Struct, frozen=True):
 
     headline: str
     cost: str
+    cost_holds: bool
     action: str
     why: str
     basis: tuple[str, ...]
@@ -132,6 +134,7 @@ def verdict_text(record: ExperimentRecord, results: Results, now: float) -> Verd
     return VerdictText(
         headline=_joined(_state(context), _headline(context)),
         cost=_cost(context) if named else "",
+        cost_holds=named and verdict.at_most is not None and (context.personal or context.lasting),
         action=_action(context),
         why=_why(context),
         basis=_basis(context) if results.closed and verdict.reason not in _WAITING else (),
@@ -368,7 +371,8 @@ def _few_days(verdict: Verdict) -> str:
     days = f"{count(verdict.closed_days)} of {plural(verdict.days_needed, 'day')}"
     guard = "All days of this short plan are needed" if verdict.short_plan else "A whole week"
     guards = ": weekdays differ." if verdict.short_plan else " guards against weekday effects."
-    return f"Only {days} of sending have final results. {guard}{guards}"
+    have = "has" if verdict.closed_days == 1 else "have"
+    return f"Only {days} of sending {have} final results. {guard}{guards}"
 
 
 def _too_new(context: VerdictContext) -> str:

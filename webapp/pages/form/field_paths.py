@@ -23,7 +23,7 @@ _LABELS = {
     "floor": "Minimum share",
     "policy": "Learning method",
     "window": "Results count for",
-    "maturity": "Results complete after",
+    "maturity": "Count as “no response” after",
     "send_within": "Unsent emails can be cancelled for",
     "learn_every": "Learn every",
     "forgetting_time": "Forgetting",

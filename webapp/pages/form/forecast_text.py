@@ -6,7 +6,7 @@ from bandits.registry import policies
 from simulations.planning.forecast import ForecastSide, PlanForecast
 from webapp.pages.form.forecasts import Forecast
 from webapp.pages.form.plan import Plan, is_binary
-from webapp.pages.formatting import amount, count, duration_text, percent
+from webapp.pages.formatting import amount, count, duration_text, percent, phrase
 
 _ENDS_TOO_SOON = (
     "This campaign ends before its first results are complete, so it cannot learn as planned."
@@ -29,14 +29,14 @@ class ForecastVerdict(Struct, frozen=True):
     Attributes:
         headline: the better way to send the campaign.
         reasons: sentences that explain it.
-        unit: unit of the reward: "clicks", "fewer unsubscribes", "of success".
+        gain: name of what a way to send gains: "Extra clicks", "Fewer unsubscribes".
         rows: the ways to send it.
         notes: limits of the simulation.
     """
 
     headline: str
     reasons: tuple[str, ...]
-    unit: str
+    gain: str
     rows: tuple[ForecastRow, ...]
     notes: tuple[str, ...]
 
@@ -51,17 +51,31 @@ def forecast_verdict(forecast: Forecast) -> ForecastVerdict:
     return ForecastVerdict(
         headline,
         tuple(reasons),
-        reward_unit(plan),
+        gain_name(plan),
         (_row("This plan", simulation.policy), _row(test_label(simulation.test), simulation.test)),
         tuple(_notes(plan, simulation)),
     )
 
 
-def reward_unit(plan: Plan) -> str:
-    """Write the unit of a plan's reward."""
-    names = list(plan.experiment.reward.metrics)
-    word = f"{names[0]}s" if is_binary(plan.experiment.reward) else "of success"
-    return f"fewer {word}" if plan.experiment.reward.goal == "minimise" else word
+def gain_name(plan: Plan) -> str:
+    """Name what a way to send gains: "Extra clicks", "Fewer unsubscribes", "Extra value"."""
+    rule = plan.experiment.reward
+    if not is_binary(rule):
+        return "Avoided value" if rule.goal == "minimise" else "Extra value"
+    return f"{'Fewer' if rule.goal == 'minimise' else 'Extra'} {_events(plan)}"
+
+
+def _gain(plan: Plan, value: float) -> str:
+    """Write a gain: "17 more clicks", "17 fewer unsubscribes", "17 more in value"."""
+    rule, size = plan.experiment.reward, _short_count(abs(value))
+    more = (value >= 0) == (rule.goal == "maximise")
+    if not is_binary(rule):
+        return f"{size} {'more' if more else 'less'} in value"
+    return f"{size} {'more' if more else 'fewer'} {_events(plan)}"
+
+
+def _events(plan: Plan) -> str:
+    return f"{phrase(next(iter(plan.experiment.reward.metrics)))}s"
 
 
 def test_label(test: ForecastSide) -> str:
@@ -77,29 +91,29 @@ def _row(label: str, side: ForecastSide) -> ForecastRow:
 def _answer(
     plan: Plan, simulation: PlanForecast, alternative: tuple[Plan, PlanForecast] | None
 ) -> tuple[str, list[str]]:
-    unit, gain, margin = reward_unit(plan), simulation.difference, simulation.margin
+    gain, margin = simulation.difference, simulation.margin
     between = f"{_signed_count(gain - margin)} to {_signed_count(gain + margin)}"
     if plan.informed == 0:
         return (
             _ENDS_TOO_SOON,
             [
                 _alternative_text(plan, alternative),
-                f"Or run an A/B test: {_brings(simulation.test, unit)}.",
+                f"Or run an A/B test: it {_brings(plan, simulation.test)}.",
             ],
         )
     if _is_fixed_split(plan):
         return (
             "A fixed split learns nothing on the way: it measures, and earns nothing by it.",
-            [f"An A/B test that ships its winner {_brings(simulation.test, unit)}."],
+            [f"An A/B test that ships its winner {_brings(plan, simulation.test)}."],
         )
     if gain - margin > 0:
         return (
-            f"The bandit is the better choice: about {count(gain)} {unit} more than an A/B test.",
+            f"The bandit is the better choice: about {_gain(plan, gain)} than an A/B test.",
             [f"That difference is {between} with 95 % confidence over the simulated campaigns."],
         )
     if gain + margin < 0:
         return (
-            f"An A/B test is the better choice for this plan: about {count(-gain)} {unit} more.",
+            f"An A/B test is the better choice for this plan: about {_gain(plan, -gain)}.",
             [
                 (
                     f"The bandit's difference to it is {between}. The A/B test sends most emails"
@@ -110,7 +124,7 @@ def _answer(
         )
     return (
         "Bandit and A/B test bring about the same.",
-        [f"The bandit's difference to the best A/B test is {between} {unit}."],
+        [f"The bandit's difference to the best A/B test is {between}."],
     )
 
 
@@ -127,14 +141,14 @@ def _alternative_text(plan: Plan, alternative: tuple[Plan, PlanForecast] | None)
     return (
         f"Spread it over {other_plan.waves} waves, one every {gap} ({time}): then"
         f" {percent(other_plan.informed, 0)} of the emails leave when results are known, and it"
-        f" {_brings(simulation.policy, reward_unit(plan))}."
+        f" {_brings(other_plan, simulation.policy)}."
     )
 
 
-def _brings(side: ForecastSide, unit: str) -> str:
+def _brings(plan: Plan, side: ForecastSide) -> str:
     return (
-        f"brings about {_signed_count(side.extra.mean)} {unit} against an equal split"
-        f" ({_signed_count(side.low)} to {_signed_count(side.high)})"
+        f"brings about {_gain(plan, side.extra.mean)} than sending every version equally"
+        f" (90 % range: {_signed_count(side.low)} to {_signed_count(side.high)})"
     )
 
 
@@ -188,8 +202,12 @@ def _notes(plan: Plan, simulation: PlanForecast) -> list[str]:
 
 
 def _signed_count(value: float) -> str:
-    shown = count(value) if abs(value) >= 1 or value == 0 else amount(value)
+    shown = _short_count(value)
     return f"+{shown}" if value > 0 else shown
+
+
+def _short_count(value: float) -> str:
+    return count(value) if abs(value) >= 1 or value == 0 else amount(value)
 
 
 def _is_fixed_split(plan: Plan) -> bool:

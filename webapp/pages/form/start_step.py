@@ -9,7 +9,7 @@ from webapp.charts import Figure, forecast_figure
 from webapp.pages.access import person
 from webapp.pages.experiment.labels import arm_name
 from webapp.pages.form import control_group_text, prior_campaigns
-from webapp.pages.form.forecast_text import forecast_verdict, reward_unit, test_label
+from webapp.pages.form.forecast_text import forecast_verdict, gain_name, test_label
 from webapp.pages.form.forecasts import Forecast, forecasts
 from webapp.pages.form.form_model import TypedDraft
 from webapp.pages.form.parse import parse_experiment
@@ -63,4 +63,4 @@ def _versions(declared: Experiment) -> list[str]:
 def plan_figure(plan: Plan, result: PlanForecast) -> Figure:
     """Draw the extra reward of both ways during the campaign."""
     sides = {"This plan": result.policy, test_label(result.test): result.test}
-    return forecast_figure(sides, f"Extra {reward_unit(plan)}")
+    return forecast_figure(sides, gain_name(plan))

@@ -192,7 +192,7 @@ def _submit(drafts: DraftService, draft: SavedDraft, *, start: bool) -> Response
         draft = drafts.open(draft.stored.id)
         return render_step(StepView(draft, draft.form, "start", error.faults, status=422))
     title = record.configuration.experiment.title
-    flash(f"{title}: it is running." if start else f"{title} is ready. Nothing is sent yet.")
+    flash(f"{title} is now running." if start else f"{title} is ready. Nothing is sent yet.")
     return redirect(url_for("pages.experiment", key=record.key))
 
 
