@@ -343,7 +343,12 @@ class Events(Struct, frozen=True, eq=False):
 
 
 class Event(Struct, frozen=True, gc=False):
-    """One stored metric event of a decision; `late` ones came after its window and never count."""
+    """One stored metric event of a decision.
+
+    Attributes:
+        late: it came after its decision's window, and never counts.
+        void: what its reporter did is void, or a later event of the same id stands in its place.
+    """
 
     decision_id: str
     event_id: str
@@ -351,6 +356,7 @@ class Event(Struct, frozen=True, gc=False):
     value: float
     occurred_at: float
     late: bool = False
+    void: bool = False
 
 
 class DecisionColumns(Struct, frozen=True, eq=False):
