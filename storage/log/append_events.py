@@ -152,6 +152,7 @@ def append_events(transaction: Transaction, new: Events, *, actor: Actor, at: fl
     numbers = list(set(new.numbers))
     if transaction.count(decisions.c.serial, numbers) < len(numbers):
         raise StaleRead
+    new = _under_earlier_ids(transaction, new, actor)
     appended: list[int] = []
     for experiment_id, rows in _by_experiment(new):
         appended += _append_batch(transaction, experiment_id, new, rows, actor=actor, at=at)
@@ -180,7 +181,6 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
     at: float,
 ) -> Sequence[int]:
     """Append events of one experiment; return the rows of those that were not there before."""
-    new = _under_earlier_ids(transaction, new, actor)
     distinct = _distinct(new, rows)
     events_once = new.take(distinct)
     batch = open_batch(

@@ -30,13 +30,15 @@ from bandits.errors import (
 )
 from bandits.schemas import ID_TOLD, misfits
 from bandits.validation import refusal
-from storage.accounts.api_keys import ApiKey, Scope
+from storage.accounts.api_keys import ApiKey
 from storage.accounts.idempotency_keys import KeptAnswer
+from storage.accounts.roles import SCOPE_ROLES, Role, Scope, includes
 from webapp.api.bodies import JSON, Body
 from webapp.api.problems import (
     TYPE_BY_EXCEPTION,
     TYPE_BY_STATUS,
     MalformedBody,
+    MissingRole,
     MissingScope,
     NotAuthenticated,
     ProblemType,
@@ -99,6 +101,8 @@ class Operation(Struct, frozen=True, kw_only=True):
             `caller` where declared.
         path: as Flask writes rules.
         scope: what the caller's API key must allow; None where no key is needed.
+        least_role: of the people who may do the same on pages, where that is more than
+            `SCOPE_ROLES` says of the scope.
         answers: the type of the content for each status, None where there is none.
         refusals: errors that `handler` may raise beyond those that follow from the rest.
         headers: of its responses, each with its meaning.
@@ -129,6 +133,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
     rows: Callable[[Any], int] | None = None
+    least_role: Role | None = None
     fast: bool = False
     idempotent: bool = False
     repeatable: bool = False
@@ -139,6 +144,11 @@ class Operation(Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """Id of the operation, by which clients call it: its handler's name."""
         return self.handler.__name__
+
+    @property
+    def role(self) -> Role | None:
+        """Role that the owner of the caller's API key must have; None where no key is needed."""
+        return self.least_role or (SCOPE_ROLES[self.scope] if self.scope else None)
 
     @property
     def problems(self) -> list[ProblemType]:
@@ -195,7 +205,7 @@ class Operation(Struct, frozen=True, kw_only=True):
             parts: of the path, by name; the body and the query are added.
         """
         if self.scope is not None:
-            authorize(environ, self.scope, services)
+            authorize(environ, self.scope, services, self.role)
         if self.takes_caller:
             parts["caller"] = environ[CALLER]
         if self.query is not NoQuery or environ.get("QUERY_STRING"):
@@ -281,12 +291,21 @@ class OperationGroup:
         return declare
 
 
-def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> None:
-    """Find the API key that a request carries, check its scope, and note it as the caller.
+def authorize(
+    environ: "WSGIEnvironment", scope: Scope, services: Services, role: Role | None = None
+) -> None:
+    """Find the API key that a request carries, check its rights, and note it as the caller.
+
+    Args:
+        environ: of the request.
+        scope: that the key must have.
+        services: with the keys.
+        role: that the key's owner must have by now; that of the scope unless given.
 
     Raises:
         NotAuthenticated: there is no ``Authorization`` header, or its token is unknown or revoked.
         MissingScope: the key does not allow `scope`.
+        MissingRole: its owner may not do what it asks for.
         TooManyRows: it has sent as many rows lately as it may.
     """
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -300,6 +319,9 @@ def authorize(environ: "WSGIEnvironment", scope: Scope, services: Services) -> N
         raise NotAuthenticated("this API key is unknown or revoked", challenge) from None
     if scope not in key.scopes:
         raise MissingScope(scope)
+    needed = role or SCOPE_ROLES[scope]
+    if not includes(key.role, needed):
+        raise MissingRole(needed)
     environ[CALLER] = key
     count_rows(environ, services, 1, refuse=True)
 
