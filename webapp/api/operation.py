@@ -215,7 +215,9 @@ class Operation(Struct, frozen=True, kw_only=True):
         if self.rows is not None and (rows := self.rows(parts["body"])) > 1:
             count_rows(environ, services, rows - 1)  # one was counted with the request
         if self.idempotent and (key := environ.get(_IDEMPOTENCY_KEY)) is not None:
-            return self._handle_once(services, environ, key, parts)
+            _check_key(key)
+            if not getattr(parts.get("body"), "dry_run", False):  # which changes nothing
+                return self._handle_once(services, environ, key, parts)
         return self._handle(services, parts)
 
     def _handle(self, services: Services, parts: dict[str, Any]) -> tuple[OperationResponse, bytes]:
@@ -234,8 +236,6 @@ class Operation(Struct, frozen=True, kw_only=True):
         Where that answer is not kept, the request is handled again: ids that are made for it are
         the same as then, and what has changed its state refuses to change it twice.
         """
-        if misfits([key]):
-            raise InvalidInput.at("/Idempotency-Key", f"must be {ID_TOLD}")
         keys = services.accounts.idempotency_keys
         sent_parts = {name: part for name, part in parts.items() if name != "caller"}
         request = [self.name.encode(), msgspec.json.encode(sent_parts, order="sorted")]
@@ -367,6 +367,19 @@ def count_rows(
 def _policy(limit: int) -> tuple[str, str]:
     """Return the header that tells a limit of rows."""
     return "RateLimit-Policy", f'"key";q={limit};w={_MINUTE}'
+
+
+def _check_key(key: str) -> None:
+    """Check an idempotency key; a second header with one comes after a comma.
+
+    Raises:
+        MalformedBody: there may be two.
+        InvalidInput: it is no id.
+    """
+    if "," in key:
+        raise MalformedBody("send one `Idempotency-Key`, and no comma in it")
+    if misfits([key]):
+        raise InvalidInput.at("/Idempotency-Key", f"must be {ID_TOLD}")
 
 
 def caller() -> str:

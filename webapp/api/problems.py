@@ -21,7 +21,7 @@ FOLDER = "/problems"
 
 
 class MalformedBody(BanditsError):
-    """The body of a request is not JSON as RFC 8259 and this API read it."""
+    """The body of a request is not JSON as RFC 8259 and this API read it, or a header is twice."""
 
 
 class NotAuthenticated(BanditsError):
