@@ -89,6 +89,12 @@ class Campaign:
         while self.engine.learn("spring"):
             pass
 
+    def close(self) -> None:
+        """Let the windows of all emails so far close."""
+        self.now[0] += 10_000.0
+        while self.engine.learn("spring"):
+            pass
+
     def share(self, version: str) -> float:
         """Return the share of a version now."""
         arms = self.engine.results("spring").arms
@@ -174,8 +180,9 @@ def test_calls_that_poison_the_winner_are_found_and_voided_without_a_trace(
     campaign.wave(poison)
     campaign.wave(poison)
     assert campaign.share("a") < 0.1
-    assert {(3, "restricted"), (3, "unanswered")} <= campaign.alarms().keys()
-    assert {key for key, _ in campaign.alarms()} == {3}
+    assert campaign.alarms().keys() == {(3, "restricted")}
+    campaign.close()
+    assert campaign.alarms().keys() == {(3, "restricted"), (3, "unanswered")}
     receipts = [engine.receipt(d.decision_id or "") for d in campaign.honest[-50:]]
     assert campaign.void(STOLEN) == CALLS
     assert campaign.share("a") > 0.9
@@ -201,8 +208,13 @@ def test_cancelling_what_was_drawn_is_found_and_voided(
     assert campaign.alarms() == {}
     campaign.wave(drop)
     assert campaign.alarms() == {(3, "split"): pytest.approx(1.0)}
+    verdict = engine.results("spring").verdict
+    assert (verdict.action, verdict.reason) == ("check_health", "sender")
+    assert verdict.sender is not None
+    assert verdict.sender.key == 3
     campaign.void(STOLEN)
     assert campaign.alarms() == {}
+    assert engine.results("spring").verdict.reason != "sender"
     campaign.wave()
     agree(stored(store), rebuilt_without(store, STOLEN))
 
@@ -220,6 +232,30 @@ def test_cancelling_what_was_answered_is_found(engine: Engine, now: list[float])
 
     campaign.wave(hide)
     assert (3, "cancelled") in campaign.alarms()
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_cancelling_what_bounced_is_no_alarm_unless_a_bounce_counts(
+    engine: Engine, now: list[float], declared: bool
+) -> None:
+    """Before: whoever tidied up after bounces seemed to cancel by results."""
+    metrics = {"click": {}, **({"bounce": {"weight": -1.0}} if declared else {})}
+    rule = {"metrics": metrics, "window_seconds": 10_000.0, "maturity_seconds": 100.0}
+    campaign = Campaign(engine, now, reward=rule)
+
+    def tidy() -> None:
+        made = campaign.choose(SHOP, CALLS // 6)
+        ids = [d.decision_id for d in made[::10] if d.decision_id]
+        engine.reward(
+            [Reward(i, "connection:m:b", "bounce") for i in ids], actor=actor_of("connection", "m")
+        )
+        now[0] += 10.0
+        assert engine.cancel(ids, actor=SHOP).accepted == len(ids)
+
+    campaign.wave(tidy)
+    assert ((2, "cancelled") in campaign.alarms()) == declared
+    verdict = engine.results("spring").verdict
+    assert (verdict.reason == "sender") == declared
 
 
 def test_key_that_never_reports_its_emails_as_sent_is_found(
