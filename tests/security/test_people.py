@@ -1,12 +1,14 @@
 """People: sign-ins are on record, weak passwords refused, sessions and keys end."""
 
 import logging
+import re
+from html import unescape
 
 import pyotp
 import pytest
 
 from bandits.errors import NotFound
-from webapp.pages.admin.second_factor import takes_code
+from webapp.pages.admin.second_factor import qr_code, takes_code
 from webapp.passwords import refuse_password
 
 ANNA = "anna@shop.example"
@@ -257,6 +259,9 @@ def test_codes_are_turned_on_and_off_with_the_password(site, viewer, password, c
     with viewer.client.session_transaction() as session:
         secret = session["new_totp_secret"]
     assert secret[:4] in page
+    (address,) = re.findall(r'href="(otpauth:[^"]+)"', page)
+    assert f"secret={secret}" in address
+    assert qr_code(unescape(address)) in page
     right = {"code": pyotp.TOTP(secret).at(int(clock.now)), "password": password}
     for wrong in ({"code": "000000"}, {"password": "a guess"}):
         assert viewer.post("/settings/codes", right | wrong).status_code == 422
