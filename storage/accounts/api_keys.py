@@ -14,7 +14,7 @@ from sqlalchemy import insert, or_, select, update
 
 from bandits.actors import Actor
 from bandits.errors import Conflict, NotFound, Unavailable
-from storage.accounts.roles import SCOPE_ROLES, Role, Scope, includes
+from storage.accounts.roles import RANKS, SCOPE_ROLES, Role, Scope, includes
 from storage.audit_log import record_change
 from storage.databases import Database, NamedRow, Transaction
 from storage.schema import api_keys, users
@@ -73,10 +73,14 @@ class ApiKey(Struct, frozen=True):
         """The key as the log and the audit log name it."""
         return Actor(f"key:{self.id}")
 
+    def may(self, needed: Role) -> bool:
+        """Return true where its owner's role is `needed`, or a higher one."""
+        return RANKS[self.role] >= RANKS[needed]
+
     @property
     def idle_scopes(self) -> tuple[Scope, ...]:
         """Scopes that it cannot use, since its owner's role is too low by now."""
-        return tuple(s for s in self.scopes if not includes(self.role, SCOPE_ROLES[s]))
+        return tuple(s for s in self.scopes if not self.may(SCOPE_ROLES[s]))
 
     def exceeds(self, role: Role) -> bool:
         """Return true where it may do what people of a role may not."""

@@ -8,6 +8,7 @@ Role = Literal["viewer", "manager", "admin"]
 Scope = Literal["choose", "reward", "manage", "read"]
 
 ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
+RANKS: Mapping[Role, int] = MappingProxyType({role: rank for rank, role in enumerate(ROLES)})
 # The least role whose people may do on pages what the scope opens in the API. Some of what
 # `manage` opens takes more: see `Operation.role`.
 SCOPE_ROLES: Mapping[Scope, Role] = MappingProxyType(
@@ -17,4 +18,4 @@ SCOPE_ROLES: Mapping[Scope, Role] = MappingProxyType(
 
 def includes(role: Role, needed: Role) -> bool:
     """Return true where people of a role may do all that those of another may."""
-    return ROLES.index(role) >= ROLES.index(needed)
+    return RANKS[role] >= RANKS[needed]

@@ -32,7 +32,7 @@ from bandits.schemas import ID_TOLD, misfits
 from bandits.validation import refusal
 from storage.accounts.api_keys import ApiKey
 from storage.accounts.idempotency_keys import KeptAnswer
-from storage.accounts.roles import SCOPE_ROLES, Role, Scope, includes
+from storage.accounts.roles import SCOPE_ROLES, Role, Scope
 from webapp.api.bodies import JSON, Body
 from webapp.api.problems import (
     TYPE_BY_EXCEPTION,
@@ -320,7 +320,7 @@ def authorize(
     if scope not in key.scopes:
         raise MissingScope(scope)
     needed = role or SCOPE_ROLES[scope]
-    if not includes(key.role, needed):
+    if not key.may(needed):
         raise MissingRole(needed)
     environ[CALLER] = key
     count_rows(environ, services, 1, refuse=True)
