@@ -131,6 +131,7 @@ def test_pages_name_the_key_that_no_comparison_can_be_trusted_for(site, maker, t
     assert text.headline.startswith(f"The API key “Old sender” {does}")
     assert text.action == "Look at Health before you act."
     assert text.leader is None
+    assert text.earlier == (), "no claim is recorded while none can be trusted"
 
 
 def test_page_answers_what_a_campaign_brought(site, maker, manager):
