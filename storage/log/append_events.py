@@ -270,7 +270,7 @@ def _without_earlier(
         IdReused: one that counts was there, with another metric or value.
     """
     left = {(new.numbers[row], new.event_ids[row]): row for row in rows}
-    keys = left.keys()
+    keys: Collection[_EventKey] = left.keys()
     while earlier := _read_earlier(transaction, keys, batch):
         void = _void_batches(transaction, experiment_id, earlier)
         others: list[int] = []

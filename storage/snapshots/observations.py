@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -181,9 +181,15 @@ class _EventRows(Struct, frozen=True, eq=False):
         return self if places is None else self._take(np.array(places, dtype=np.int64))
 
     def _take(self, places: IntArray) -> "_EventRows":
-        *columns, stored_ids = astuple(self)
-        ids = [stored_ids[place] for place in places.tolist()] if stored_ids else ()
-        return _EventRows(*(column[places] for column in columns), ids)
+        ids = [self.stored_ids[place] for place in places.tolist()] if self.stored_ids else ()
+        return _EventRows(
+            self.rows[places],
+            self.metrics[places],
+            self.values[places],
+            self.times[places],
+            self.versions[places],
+            ids,
+        )
 
     def put_into(self, decisions_read: DecisionColumns) -> DecisionColumns:
         """Return columns of the decisions with these events."""
