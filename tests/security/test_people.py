@@ -135,7 +135,7 @@ def test_change_of_a_role_says_which_keys_it_limits(site, admin, password) -> No
     assert (
         "1 API key of theirs may only do what that role may" in admin.get("/settings/people").text
     )
-    assert "otto@shop.example is viewer, so it may not choose" in admin.get("/settings/keys").text
+    assert "otto@shop.example is a viewer, so it may not choose" in admin.get("/settings/keys").text
 
 
 def test_session_ends_however_much_it_is_used(site, viewer, monkeypatch) -> None:
