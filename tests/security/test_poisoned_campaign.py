@@ -1,6 +1,7 @@
 """A stolen ``choose`` key: what it does to a campaign is found, voided, and leaves no trace.
 
-In full with SOAK=1: 20,000 hostile calls among honest ones.
+In full with SOAK=1: 20,000 hostile calls among honest ones, in both kinds of databases. Contract
+tests void, restore and compare in both kinds in any case.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from storage.schema import (
     experiments,
     voids,
 )
-from tests.conftest import SOAK
+from tests.conftest import SOAK, Makers
 
 NEWSLETTER, SHOP, STOLEN = (actor_of("key", number) for number in (1, 2, 3))
 CALLS = 20_000 if SOAK else 3_000
@@ -112,6 +113,13 @@ class Campaign:
         assert self.engine.void(deeds, by="anna", dry_run=True).dry_run
         (part,) = self.engine.void(deeds, by="anna", experiment="spring").experiments
         return part.decisions
+
+
+@pytest.fixture(params=["sqlite", "postgresql"] if SOAK else ["sqlite"])
+def makers(request: pytest.FixtureRequest) -> Makers:
+    """Kinds of databases to attack."""
+    makers: Makers = request.getfixturevalue(request.param)
+    return makers
 
 
 @pytest.fixture
@@ -241,7 +249,7 @@ def test_cancelling_what_bounced_is_no_alarm_unless_a_bounce_counts(
     """Before: whoever tidied up after bounces seemed to cancel by results."""
     metrics = {"click": {}, **({"bounce": {"weight": -1.0}} if declared else {})}
     rule = {"metrics": metrics, "window_seconds": 10_000.0, "maturity_seconds": 100.0}
-    campaign = Campaign(engine, now, reward=rule)
+    campaign = Campaign(engine, now, reward=rule, policy={"name": "uniform"})
 
     def tidy() -> None:
         made = campaign.choose(SHOP, CALLS // 6)
