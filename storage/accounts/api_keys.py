@@ -149,8 +149,8 @@ class ApiKeyStore:
             if rows_per_minute is not None:
                 after["rows_per_minute"] = rows_per_minute
             record_change(transaction, "create", f"key:{number}", at=at, by=by, after=after)
-            made = transaction.execute(_KEYS.where(api_keys.c.id == number)).one()
-        return NewKey(_key(made), token)
+            row_with_role = transaction.execute(_KEYS.where(api_keys.c.id == number)).one()
+        return NewKey(_key(row_with_role), token)
 
     def find(self, token: str, *, at: float) -> ApiKey:
         """Find the key of `token`, and note its use.

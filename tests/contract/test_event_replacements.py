@@ -235,7 +235,7 @@ STEPS = st.lists(
 )
 
 
-def test_one_event_of_each_id_counts_whatever_is_void(engine, sender, now):
+def test_event_of_each_id_counts_once_whatever_is_void(engine, sender, now):
     numbers = count()
 
     @settings(

@@ -82,7 +82,7 @@ def test_looks_that_are_not_paid_for_alarm_often() -> None:
     assert count_alarmed(look) > MOST
 
 
-SLOW_CAMPAIGNS, SLOW_LOOKS = (500, 40) if SOAK else (40, 24)
+SLOW_CAMPAIGNS, SLOW_LOOKS = (500, 40) if SOAK else (24, 20)
 DAILY, WINDOW, JOINS = 6_000, 6, 8  # emails a day; days until it closes, and a key joins
 MOST_SLOW = int(binom.ppf(1 - 1e-4, SLOW_CAMPAIGNS, ERROR))
 SHARES = np.array([0.6, 0.3, 0.1])
