@@ -343,12 +343,7 @@ class Events(Struct, frozen=True, eq=False):
 
 
 class Event(Struct, frozen=True, gc=False):
-    """One stored metric event of a decision.
-
-    Attributes:
-        late: it came after its decision's window, and never counts.
-        void: what its reporter did is void, or a later event of the same id stands in its place.
-    """
+    """One stored metric event of a decision; `late` ones came after its window and never count."""
 
     decision_id: str
     event_id: str
@@ -356,7 +351,6 @@ class Event(Struct, frozen=True, gc=False):
     value: float
     occurred_at: float
     late: bool = False
-    void: bool = False
 
 
 class DecisionColumns(Struct, frozen=True, eq=False):

@@ -1,10 +1,6 @@
-"""Appending metric events, each (decision, event id) once.
+"""Appending metric events, each (decision, event id) once."""
 
-What is void does not count as an event that came before: see `storage.log.replacements`.
-"""
-
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -14,14 +10,11 @@ from sqlalchemy import bindparam, select
 
 from bandits.actors import Actor
 from bandits.errors import IdReused
-from bandits.event_ids import is_connection, sent_event_ids
 from bandits.store import StaleRead
 from bandits.store.values import DecisionRef, DecisionRefs, Events
 from storage.databases import Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
-from storage.log.replacements import replacement_id, split_id
 from storage.schema import PLACES, activations, batches, decisions, events, experiments
-from storage.snapshots.voids import voids_of
 from storage.store_context import StoreContext
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")
@@ -88,8 +81,6 @@ _BATCHES = (
     .where(batches.c.id.in_(bindparam("numbers", expanding=True)))
 )
 
-_WRITERS = select(batches.c.id, batches.c.actor, batches.c.created_at)
-
 
 def read_targets(transaction: Transaction, ids: Sequence[str]) -> DecisionRefs:
     """Find the decisions of ids, to append events to them."""
@@ -152,7 +143,6 @@ def append_events(transaction: Transaction, new: Events, *, actor: Actor, at: fl
     numbers = list(set(new.numbers))
     if transaction.count(decisions.c.serial, numbers) < len(numbers):
         raise StaleRead
-    new = _under_earlier_ids(transaction, new, actor)
     appended: list[int] = []
     for experiment_id, rows in _by_experiment(new):
         appended += _append_batch(transaction, experiment_id, new, rows, actor=actor, at=at)
@@ -195,43 +185,16 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
         late=sum(events_once.late),
         skewed=sum(events_once.skewed),
     )
-    size = _insert(transaction, events_once, batch)
+    _, numbers, event_ids, *columns, late, _ = events_once.columns
+    values = sorted(zip(numbers, event_ids, repeat(batch), *columns, late, strict=False))
+    size = transaction.insert(events, _COLUMNS, values)
     if size == len(distinct):
         return distinct
-    appended = _without_earlier(transaction, experiment_id, new, distinct, batch)
+    appended = _without_earlier(transaction, new, distinct, batch)
     kept = new.take(appended)
     counts = {"late": sum(kept.late), "skewed": sum(kept.skewed)}
-    repeated = len(rows) - len(appended)
-    close_batch(transaction, batch, len(appended), repeated=repeated, **counts)
+    close_batch(transaction, batch, size, repeated=len(rows) - size, **counts)
     return appended
-
-
-def _insert(transaction: Transaction, new: Events, batch: int) -> int:
-    """Insert events whose decision has none of the same id; return how many."""
-    _, numbers, event_ids, *columns, late, _ = new.columns
-    values = sorted(zip(numbers, event_ids, repeat(batch), *columns, late, strict=False))
-    return transaction.insert(events, _COLUMNS, values)
-
-
-def _under_earlier_ids(transaction: Transaction, new: Events, actor: Actor) -> Events:
-    """Give events of a connection the ids that it reported them under before it had its own.
-
-    Its events were then stored under the ids that the sender gave them. One that comes again has to
-    be found there. A row of somebody else under such an id is not the connection's.
-    """
-    if not is_connection(actor):
-        return new
-    query = (
-        select(events.c.decision, events.c.event_id)
-        .join(batches, batches.c.id == events.c.batch_id)
-        .where(transaction.is_any(events.c.decision, list(set(new.numbers))))
-        .where(batches.c.actor == actor)
-    )
-    earlier = {(row[0], split_id(row[1])[0]) for row in transaction.execute(query)}
-    sent_ids = sent_event_ids(actor, new.event_ids)
-    columns = zip(new.numbers, sent_ids, new.event_ids, strict=True)
-    event_ids = [sent if (number, sent) in earlier else own for number, sent, own in columns]
-    return replace(new, event_ids=event_ids)
 
 
 def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:
@@ -252,86 +215,25 @@ def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:
     return list(first.values())
 
 
-class _EarlierEvent(NamedTuple):
-    """Event that came before under the same id; `place` is its number among these."""
-
-    place: int
-    batch: int
-    metric: str
-    value: float
-
-
 def _without_earlier(
-    transaction: Transaction, experiment_id: int, new: Events, rows: Sequence[int], batch: int
+    transaction: Transaction, new: Events, rows: Sequence[int], batch: int
 ) -> Sequence[int]:
-    """Leave out rows of events that were there before a batch, and replace those that are void.
+    """Leave out rows of events that were there before a batch.
 
     Raises:
-        IdReused: one that counts was there, with another metric or value.
+        IdReused: one was, with another metric or value.
     """
     left = {(new.numbers[row], new.event_ids[row]): row for row in rows}
-    keys: Collection[_EventKey] = left.keys()
-    while earlier := _read_earlier(transaction, keys, batch):
-        void = _void_batches(transaction, experiment_id, earlier)
-        others: list[int] = []
-        free: dict[_EventKey, str] = {}
-        for key, stored in earlier.items():
-            in_force = [event for event in stored if event.batch not in void]
-            if not in_force:
-                free[key] = replacement_id(key[1], max(stored).place + 1)
-                continue
-            row, newest = left.pop(key), max(in_force)
-            if not _is_same(new, row, newest.metric, newest.value):
-                others.append(row)
-        _refuse(new, others)
-        replacing = new.take(sorted(left[key] for key in free))
-        ids = map(free.__getitem__, zip(replacing.numbers, replacing.event_ids, strict=True))
-        replacing = replace(replacing, event_ids=list(ids))
-        if _insert(transaction, replacing, batch) == len(free):
-            break
-        # Another call has replaced some meanwhile: look at those again.
-        keys = free.keys() - _read_own(transaction, free.keys(), batch)
+    columns = (events.c.decision, events.c.event_id, events.c.metric, events.c.value)
+    same_decisions = transaction.is_any(events.c.decision, list({number for number, _ in left}))
+    query = select(*columns).where(same_decisions, events.c.batch_id != batch)
+    others: list[int] = []
+    for number, event_id, metric, value in transaction.execute(query):
+        row = left.pop((number, event_id), None)
+        if row is not None and not _is_same(new, row, metric, value):
+            others.append(row)
+    _refuse(new, others)
     return list(left.values())
-
-
-def _read_earlier(
-    transaction: Transaction, keys: Collection[_EventKey], batch: int
-) -> dict[_EventKey, list[_EarlierEvent]]:
-    """Read the events of these decisions and ids that are of other batches."""
-    columns = (events.c.decision, events.c.event_id, events.c.batch_id)
-    query = select(*columns, events.c.metric, events.c.value).where(
-        transaction.is_any(events.c.decision, list({number for number, _ in keys})),
-        events.c.batch_id != batch,
-    )
-    earlier: defaultdict[_EventKey, list[_EarlierEvent]] = defaultdict(list)
-    for number, stored_id, *stored in transaction.execute(query):
-        event_id, place = split_id(stored_id)
-        if (number, event_id) in keys:
-            earlier[number, event_id].append(_EarlierEvent(place, *stored))
-    return earlier
-
-
-def _read_own(transaction: Transaction, keys: Collection[_EventKey], batch: int) -> set[_EventKey]:
-    """Find the decisions and ids of a batch's own events."""
-    query = select(events.c.decision, events.c.event_id).where(
-        transaction.is_any(events.c.decision, list({number for number, _ in keys})),
-        events.c.batch_id == batch,
-    )
-    return {(row[0], split_id(row[1])[0]) for row in transaction.execute(query)}
-
-
-def _void_batches(
-    transaction: Transaction,
-    experiment_id: int,
-    earlier: Mapping[_EventKey, Sequence[_EarlierEvent]],
-) -> frozenset[int]:
-    """Find which batches of these events are void."""
-    voids = voids_of(transaction, experiment_id)
-    if not voids.deeds:
-        return frozenset()
-    numbers = sorted({event.batch for stored in earlier.values() for event in stored})
-    rows = transaction.execute_any(_WRITERS, batches.c.id, numbers)
-    return frozenset(row.id for row in rows if voids.cover(row))
 
 
 def _is_same(new: Events, row: int, metric: str, value: float) -> bool:

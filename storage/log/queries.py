@@ -9,7 +9,6 @@ from sqlalchemy import Select, desc, select
 from bandits.array_types import FloatArray
 from bandits.store.values import Event, ExperimentRecord, StoredDecision
 from storage.databases import NamedRow, Transaction
-from storage.log.replacements import newest_places, split_id
 from storage.schema import (
     CHOSEN,
     activations,
@@ -22,7 +21,6 @@ from storage.schema import (
     of_batch,
     subjects,
 )
-from storage.snapshots.voids import NOTHING_VOID, voids_of
 
 _AT_ONCE = 20_000  # ids in one statement
 _ALWAYS_ONE = np.ones(1)
@@ -157,32 +155,22 @@ def _unpack_context(packed: bytes | None) -> FloatArray:
 
 
 def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
-    """Read a decision's events in order of their time, those that are void included."""
+    """Read a decision's events in order of their time."""
+    columns = (
+        decisions.c.id,
+        events.c.event_id,
+        events.c.metric,
+        events.c.value,
+        events.c.occurred_at,
+        events.c.late,
+    )
     query = (
-        select(events, batches.c.experiment_id, batches.c.actor, batches.c.created_at)
+        select(*columns)
         .join(decisions, decisions.c.serial == events.c.decision)
-        .join(batches, batches.c.id == events.c.batch_id)
         .where(decisions.c.id == decision_id)
         .order_by(events.c.occurred_at, events.c.event_id)
     )
-    rows = transaction.execute(query).all()
-    voids = voids_of(transaction, rows[0].experiment_id) if rows else NOTHING_VOID
-    in_force = [row for row in voids.left(rows) if not row.late]
-    newest = newest_places([row.decision for row in in_force], [row.event_id for row in in_force])
-    counting = in_force if newest is None else [in_force[place] for place in newest]
-    counting_ids = {row.event_id for row in counting}
-    return [
-        Event(
-            decision_id,
-            split_id(row.event_id)[0],
-            row.metric,
-            row.value,
-            row.occurred_at,
-            row.late,
-            not row.late and row.event_id not in counting_ids,
-        )
-        for row in rows
-    ]
+    return [Event(*row) for row in transaction.execute(query)]
 
 
 def newest_decisions(

@@ -397,21 +397,19 @@ class SqlFold:
         """Find the decisions that were sent before and have an event in these batches.
 
         First those that were learned before and have one of a declared metric, which corrects what
-        was learned, or one that may stand in the place of such an event; then all.
+        was learned; then all.
         """
         corrected: set[int] = set()
         reported: set[int] = set()
         if not rewards:
             return corrected, reported
         declared = self.record.configuration.experiment.reward.metrics
-        replaces = self.record.voided is not None
         query = _in_force(self._observations.voids).reported
         before = {"before": self._version}
         sent = self._transaction.execute_any(query, events.c.batch_id, rewards, before)
         for serial, folded, metric in sent:
             reported.add(serial)
-            correcting = replaces or metric in declared
-            if folded is not None and folded < self._version and correcting:
+            if folded is not None and folded < self._version and metric in declared:
                 corrected.add(serial)
         return corrected, reported
 

@@ -33,7 +33,6 @@ from bandits.actors import key_number
 from bandits.array_types import AnyArray, FloatArray, IntArray
 from bandits.store.values import BatchPlace, DecisionColumns, ExperimentRecord
 from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
-from storage.log.replacements import newest_places
 from storage.schema import (
     PLACES,
     activations,
@@ -147,59 +146,8 @@ _EVENTS = (
 
 
 @lru_cache(STATEMENTS_KEPT)
-def _events_query(voids: Voids, *, with_ids: bool) -> Select[Any]:
-    query = _EVENTS.where(*voids.outside(_of_event))
-    return query.add_columns(events.c.event_id) if with_ids else query
-
-
-class _EventRows(Struct, frozen=True, eq=False):
-    """e events of decisions that are read together, none of them void.
-
-    Attributes:
-        rows: (e,) int, which of the decisions each is of.
-        metrics: (e,) int, the position of its name.
-        values: (e,) its value.
-        times: (e,) when it was reported.
-        versions: (e,) int, which version counted it.
-        stored_ids: e ids, where an event may stand in the place of another; else none.
-    """
-
-    rows: IntArray
-    metrics: IntArray
-    values: FloatArray
-    times: FloatArray
-    versions: IntArray
-    stored_ids: Sequence[str] = ()
-
-    def before(self, version: int) -> "_EventRows":
-        """Return those that an earlier version counted."""
-        return self._take(np.flatnonzero(self.versions < version))
-
-    def newest(self) -> "_EventRows":
-        """Leave out those in whose place another stands."""
-        places = newest_places(self.rows.tolist(), self.stored_ids) if self.stored_ids else None
-        return self if places is None else self._take(np.array(places, dtype=np.int64))
-
-    def _take(self, places: IntArray) -> "_EventRows":
-        ids = [self.stored_ids[place] for place in places.tolist()] if self.stored_ids else ()
-        return _EventRows(
-            self.rows[places],
-            self.metrics[places],
-            self.values[places],
-            self.times[places],
-            self.versions[places],
-            ids,
-        )
-
-    def put_into(self, decisions_read: DecisionColumns) -> DecisionColumns:
-        """Return columns of the decisions with these events."""
-        return replace(
-            decisions_read,
-            event_rows=self.rows,
-            event_metrics=self.metrics,
-            event_values=self.values,
-            event_times=self.times,
-        )
+def _events_query(voids: Voids) -> Select[Any]:
+    return _EVENTS.where(*voids.outside(_of_event))
 
 
 class Observations:
@@ -226,7 +174,6 @@ class Observations:
         self._transaction = transaction
         self._record = record
         self._grouped = record.configuration.experiment.holdout > 0
-        self._with_replacements = record.voided is not None
         self._numbered = _queries(self.voids, grouped=self._grouped, earlier=False).numbered
 
     def started_by(
@@ -282,11 +229,16 @@ class Observations:
         if not serials:
             return self._none, self._none
         parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
-        if not parts:
-            return self._none, self._none
-        counted = self._events(_serials(parts), None)
-        after = self._columns(parts, counted.newest(), version)
-        return counted.before(version).newest().put_into(after), after
+        columns, versions = self._with_versions(parts, None, version)
+        earlier = versions < version
+        before = replace(
+            columns,
+            event_rows=columns.event_rows[earlier],
+            event_metrics=columns.event_metrics[earlier],
+            event_values=columns.event_values[earlier],
+            event_times=columns.event_times[earlier],
+        )
+        return before, columns
 
     def learned(self) -> Iterator[DecisionColumns]:
         """Read all decisions learned from, in portions."""
@@ -378,15 +330,14 @@ class Observations:
         self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
     ) -> DecisionColumns:
         """Add the decisions' batches and events to their own columns."""
-        if not parts:
-            return self._none
-        events_of = self._events(_serials(parts), counted_before)
-        return self._columns(parts, events_of.newest(), closed_before)
+        return self._with_versions(parts, counted_before, closed_before)[0]
 
-    def _columns(
-        self, parts: Sequence[_Columns], events_of: _EventRows, closed_before: int | None
-    ) -> DecisionColumns:
-        """Add the decisions' batches to their own columns and these events."""
+    def _with_versions(
+        self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
+    ) -> tuple[DecisionColumns, IntArray]:
+        """Add batches and events to columns of decisions; return what counted each event, too."""
+        if not parts:
+            return self._none, np.zeros(0, dtype=np.int64)
         serials, arms, holdout, contexts, propensities, eligible, *subjects, starting = map(
             list, map(chain.from_iterable, zip(*parts, strict=True))
         )
@@ -394,15 +345,16 @@ class Observations:
         made_in, started_in = numbers // PLACES, np.array(starting, dtype=np.int64)
         origin = self._batches(made_in)
         started = origin if np.array_equal(started_in, made_in) else self._batches(started_in)
-        return DecisionColumns(
+        rows, names, values, times, versions = self._events(numbers, counted_before)
+        columns = DecisionColumns(
             np.array(arms, dtype=np.int64),
             self._contexts(contexts),
             np.array(holdout, dtype=np.bool_),
             started[:, 0],
-            events_of.rows,
-            events_of.metrics,
-            events_of.values,
-            events_of.times,
+            rows,
+            names,
+            values,
+            times,
             np.array(propensities, dtype=np.float64),
             [encoded or b"" for encoded in eligible],
             origin[:, 1].astype(np.int64),
@@ -413,6 +365,7 @@ class Observations:
             ~np.isnan(started[:, 4]),
             origin[:, 5].astype(np.int64),
         )
+        return columns, versions
 
     @cached_property
     def _none(self) -> DecisionColumns:
@@ -475,28 +428,25 @@ class Observations:
         words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(len(hashes), -1)
         return words[:, 0].astype(np.uint64)
 
-    def _events(self, serials: IntArray, counted_before: int | None) -> _EventRows:
-        """Read the events of these decisions, those included in whose place others stand."""
-        query = _events_query(self.voids, with_ids=self._with_replacements)
+    def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
+        """Return row, name, value, time and counting version of each event of these decisions."""
+        query = _events_query(self.voids)
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
         columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
-        event_serials, names, values, times, versions, *stored_ids = columns if parts else [[]] * 5
+        event_serials, names, values, times, versions = columns if parts else ([], [], [], [], [])
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
         places = np.searchsorted(serials, of_decision, sorter=order)
-        event_rows = _EventRows(
+        event_columns = (
             order[places],
             np.array(list(map(self._event_positions.__getitem__, names)), dtype=np.int64),
             np.array(values, dtype=np.float64),
             np.array(times, dtype=np.float64),
             np.array(versions, dtype=np.int64),
-            *stored_ids,
         )
+        if counted_before is None:
+            return event_columns
         # Not in the statement: where PostgreSQL guesses that few batches are earlier, it reads all
         # of their events, and compares each with every decision.
-        return event_rows if counted_before is None else event_rows.before(counted_before)
-
-
-def _serials(parts: Sequence[_Columns]) -> IntArray:
-    """Return the serials of decisions, their first column, (n,)."""
-    return np.array(list(chain.from_iterable(part[0] for part in parts)), dtype=np.int64)
+        earlier = event_columns[-1] < counted_before
+        return tuple(column[earlier] for column in event_columns)

@@ -74,7 +74,7 @@ class Revision:
         self._record = record
         self.at, self.by = at, by
         self._restores, self._call = restores, call
-        rows = [] if record.voided is None else rows_in_force(transaction, record.id)
+        rows = [] if record.voided is None else rows_in_force(transaction, record)
         self._before = Voids.of(map(deeds_of, rows))
         self._others = [deeds_of(row) for row in rows if row.id != restores]
         self.deeds = deeds

@@ -92,7 +92,7 @@ class VoidStore:
         """Let what is void count again, or the first part of it, in one transaction."""
         key = self.record(number).experiment
         with self._context.folding(key) as (transaction, record):
-            rows = rows_in_force(transaction, record.id)
+            rows = rows_in_force(transaction, record)
             parts = [row for row in rows if number in {row.id, row.call_id}]
             if not parts:
                 raise WrongState(key, record.state, f"void {number} was restored before")

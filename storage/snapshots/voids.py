@@ -88,12 +88,7 @@ def read_voids(
     """Read what is void of an experiment, as of a version, now unless given."""
     if record.voided is None:
         return NOTHING_VOID
-    return voids_of(transaction, record.id, as_of=as_of)
-
-
-def voids_of(transaction: Transaction, experiment_id: int, *, as_of: int | None = None) -> Voids:
-    """Read what is void of the experiment of a number, as `read_voids`."""
-    return Voids.of(map(deeds_of, rows_in_force(transaction, experiment_id, as_of=as_of)))
+    return Voids.of(map(deeds_of, rows_in_force(transaction, record, as_of=as_of)))
 
 
 def deeds_of(row: NamedRow) -> Deeds:
@@ -102,10 +97,10 @@ def deeds_of(row: NamedRow) -> Deeds:
 
 
 def rows_in_force(
-    transaction: Transaction, experiment_id: int, *, as_of: int | None = None
+    transaction: Transaction, record: ExperimentRecord, *, as_of: int | None = None
 ) -> list[NamedRow]:
     """Read the rows of voids that are not restored, as of a version, now unless given."""
-    query = select(*_COLUMNS).where(voids.c.experiment_id == experiment_id)
+    query = select(*_COLUMNS).where(voids.c.experiment_id == record.id)
     if as_of is not None:
         query = query.where(voids.c.version <= as_of)
     rows = transaction.execute(query.order_by(voids.c.id)).all()

@@ -46,7 +46,7 @@ def explain_decision(
     derived = None if isinstance(active, str) else _derive(stored, active)
     propensities, u, same, predictions = derived or (None, None, None, None)
     rule = configuration.experiment.reward
-    counting = [e for e in events if not (e.late or e.void) and e.metric in rule.metrics]
+    counting = [e for e in events if not e.late and e.metric in rule.metrics]
     rewards, _ = rule.measure(
         np.zeros(len(counting), dtype=np.int64),
         np.array([rule.names.index(e.metric) for e in counting], dtype=np.int64),
@@ -128,7 +128,6 @@ def event_of(event: Event) -> dict[str, Any]:
         "value": event.value,
         "occurred_at": moment(event.occurred_at),
         "late": event.late,
-        "void": event.void,
     }
 
 
