@@ -94,7 +94,8 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     """An event of a recipient: a click, an order.
 
     Attributes:
-        event_id: the sender's id of this event; the same again counts once.
+        event_id: the sender's id of this event; the same again counts once. It must not begin with
+            ``connection:``, as those of connections do.
         metric: a declared metric, or the name of a listed event, which earns nothing.
         occurred_at: when it happened, with its offset; now unless given.
     """

@@ -15,12 +15,14 @@ from bandits.array_types import FloatArray
 from bandits.inference.estimates import Lead, Recent
 from bandits.inference.intervals import Family, Finding, Interval
 from bandits.inference.recent_days import DAY, last_closed_day
+from bandits.inference.sender_checks import SenderAlarm
 
 Action = Literal["wait", "check_health", "keep_running", "ship", "keep_personalising"]
 Reason = Literal[
     "not_started",
     "nothing_sent",
     "nothing_final",
+    "sender",
     "split",
     "not_enough",
     "few_days",
@@ -45,7 +47,8 @@ class Verdict(Struct, frozen=True):
     """The next step of an experiment, and the comparison that it rests on.
 
     Reasons, by action. ``wait``: ``not_started``, ``nothing_sent``, ``nothing_final``.
-    ``check_health``: ``split``, arms are not sent by their probabilities. ``keep_running``:
+    ``check_health``: ``sender``, an API key drops arms or cancels by results, so that no comparison
+    can be trusted; ``split``, arms are not sent by their probabilities. ``keep_running``:
     ``not_enough`` (some arm is not compared yet), ``few_days``, ``could_lose`` (another may be
     better by more than little), ``lifts_move``, ``recent_unknown`` and ``recent_contradicts`` (the
     last seven closed days), ``personal_unknown`` (the policy and one arm for all cannot be told
@@ -77,6 +80,7 @@ class Verdict(Struct, frozen=True):
         until: the last second of those dates.
         next_at: when another look may say more, None where nothing is awaited.
         family: the comparisons that it rests on.
+        sender: what an API key does that makes comparisons wrong; None but for ``sender``.
     """
 
     action: Action
@@ -97,6 +101,7 @@ class Verdict(Struct, frozen=True):
     until: datetime | None = None
     next_at: datetime | None = None
     family: Family | None = None
+    sender: SenderAlarm | None = None
 
 
 class Statement(Struct, frozen=True):
@@ -178,6 +183,7 @@ class Comparison(Struct, frozen=True):
         gain: of a contextual policy over the leader for all; None for another policy.
         recent: of the last closed days, by `recent_agreement`.
         split_alarmed: arms are not sent as often as their probabilities say.
+        sender: the alarm of an API key after which no comparison can be trusted.
     """
 
     lead: Lead | None
@@ -186,6 +192,7 @@ class Comparison(Struct, frozen=True):
     recent: Recent
     split_alarmed: bool
     lifts_move: bool
+    sender: SenderAlarm | None = None
 
 
 def needed_days(start: float | None, end: float | None) -> int:
@@ -241,6 +248,7 @@ def verdict(progress: Progress, comparison: Comparison) -> Verdict:
         None if until is None else _moment(until - 1),
         _moment(_next_look(progress, action, reason)),
         family,
+        comparison.sender if reason == "sender" else None,
     )
 
 
@@ -248,6 +256,8 @@ def _step(progress: Progress, comparison: Comparison) -> tuple[Action, Reason]:
     lead = comparison.lead
     if not progress.started:
         return "wait", "not_started"
+    if comparison.sender is not None:
+        return "check_health", "sender"
     if comparison.split_alarmed:
         return "check_health", "split"
     if lead is None:

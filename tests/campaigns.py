@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from bandits.actors import PROGRAM, Actor
 from bandits.engine import Engine
 from bandits.experiment import Experiment
 from bandits.inference.intervals import Family, Interval
@@ -74,7 +75,9 @@ class CampaignMaker:
             self.engine.start(key, by="anna@shop.example")
         return key
 
-    def send(self, key: str, n: int, rate: Rate, channels: str = "") -> list[Decision]:
+    def send(
+        self, key: str, n: int, rate: Rate, channels: str = "", *, actor: Actor = PROGRAM
+    ) -> list[Decision]:
         """Send n emails now, to recipients of these channels in turn; report their clicks."""
         first, self._sent = self._sent, self._sent + n
         requests = [
@@ -85,7 +88,7 @@ class CampaignMaker:
             )
             for i in range(first, first + n)
         ]
-        decisions = self.engine.choose(key, requests)
+        decisions = self.engine.choose(key, requests, actor=actor)
         clicks = [
             Reward(str(decision.decision_id), "first", "click")
             for decision, request in zip(decisions, requests, strict=True)

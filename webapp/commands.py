@@ -16,7 +16,8 @@ from bandits.cli import NumberRange
 from bandits.errors import BanditsError, InvalidInput
 from storage import open_store, upgrade
 from storage.accounts import Role
-from storage.accounts.api_keys import ApiKey, KeyName, Scope
+from storage.accounts.api_keys import ApiKey, KeyName
+from storage.accounts.roles import Scope
 from storage.settings import database_option
 from webapp.passwords import hash_password, refuse_password
 from webapp.settings import Settings

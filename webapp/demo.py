@@ -26,7 +26,8 @@ from bandits.errors import BanditsError, InvalidInput, NotFound, Unavailable
 from bandits.schemas import Request
 from storage import open_store, upgrade
 from storage.accounts import AccountStore
-from storage.accounts.api_keys import NewKey, Scope
+from storage.accounts.api_keys import NewKey
+from storage.accounts.roles import Scope
 from webapp.passwords import hash_password
 from webapp.sample import KEY, SampleRecipients, sample_experiment
 from webapp.server import Address, PortInUse, reserve, serve

@@ -19,7 +19,8 @@ from msgspec import Struct
 
 from bandits.errors import BanditsError
 from storage.accounts import Identity, Role
-from webapp.settings import ROLES, Settings, is_encrypted, roles_of_values
+from storage.accounts.roles import ROLES
+from webapp.settings import Settings, is_encrypted, roles_of_values
 
 RETURN_PATH = "/sign-in/provider/return"
 FLOW_SECONDS = 600.0  # from leaving for the provider to coming back

@@ -10,14 +10,13 @@ from msgspec import Meta, Struct
 
 from bandits.errors import Fault, InvalidInput
 from bandits.validation import refusal
-from storage.accounts import Role
+from storage.accounts import ROLES, Role
 from storage.connections import parse_keys
 from webapp.smtp import parse_smtp_url
 from webapp.trusted_proxies import parse_networks
 
 PREFIX = "BANDITS_"
 DEFAULT_ROWS_PER_MINUTE = 10_000_000  # more than a web worker can answer
-ROLES: tuple[Role, ...] = ("viewer", "manager", "admin")  # each may do all that those before may
 _PROVIDER = ("oidc_client_id", "oidc_client_secret", "oidc_roles", "public_url")
 
 

@@ -452,7 +452,7 @@ class Engine:
             state.points,
             state.statements,
             resummed=resummed,
-            senders=check_senders(state),
+            senders=check_senders(record, state.snapshot, state.actors),
             eligible_sets=eligible_set_counts(record.configuration, state.eligible_sets),
         )
         if resummed is None:

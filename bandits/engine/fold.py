@@ -8,6 +8,7 @@ from msgspec import structs
 
 from bandits.allocation import NEWEST_RULE
 from bandits.engine.sums import Sums, SumsBuilder
+from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
 from bandits.store import Store
 from bandits.store.fold import Fold, LogAudit
@@ -96,6 +97,9 @@ def _next_sums(folding: Fold, builder: SumsBuilder, due: FoldIncrement) -> Sums:
     sums = add_increment(builder, builder.load(folding.previous), due)
     if not builder.invertible:
         sums = replace(sums, statistic=builder.fit(folding.learned()))
+    if folding.previous is not None and SenderSums.is_older(folding.previous.senders):
+        closed = builder.count_senders_closed(folding.learned())
+        sums = replace(sums, senders=sums.senders.without_closed() + closed)
     return sums
 
 

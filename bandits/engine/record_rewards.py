@@ -14,6 +14,7 @@ from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue
 from bandits.engine.choose import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, Unavailable
+from bandits.event_ids import RESERVED_TOLD, foreign_rows, sent_event_ids
 from bandits.identifiers import pointer
 from bandits.rewards import refuse_value
 from bandits.schemas import (
@@ -131,7 +132,7 @@ class RewardHandler:
             Unavailable: their decisions are being erased.
         """
         ids = [r.decision_id for r in rewards]
-        _refuse_ids(ids, [r.event_id for r in rewards], most_faults)
+        _refuse_ids(ids, [r.event_id for r in rewards], actor, most_faults)
         for _ in range(_ATTEMPTS):
             now = self._clock()
             placed = _place(self._store, rewards, ids, now, most_faults)
@@ -331,17 +332,23 @@ def _fault(record: ExperimentRecord, row: int, reward: Reward) -> Fault | None:
     return Fault(pointer("rewards", row, "value" if exists else "metric"), detail)
 
 
-def _refuse_ids(decision_ids: Sequence[str], event_ids: Sequence[str], most_faults: int) -> None:
-    """Refuse ids of other characters than `Id` takes.
+def _refuse_ids(
+    decision_ids: Sequence[str], event_ids: Sequence[str], actor: Actor, most_faults: int
+) -> None:
+    """Refuse ids of other characters than `Id` takes, and event ids that are of others.
 
     Raises:
-        InvalidInput: some have them.
+        InvalidInput: some are.
     """
-    columns = {"decision_id": decision_ids, "event_id": event_ids}
+    columns = {"decision_id": decision_ids, "event_id": sent_event_ids(actor, event_ids)}
     faults = [
         Fault(pointer("rewards", row, name), f"must be {ID_TOLD}")
         for name, ids in columns.items()
         for row in misfits(ids)
+    ]
+    faults += [
+        Fault(pointer("rewards", row, "event_id"), RESERVED_TOLD)
+        for row in foreign_rows(actor, event_ids)
     ]
     if faults:
         raise InvalidInput(faults[:most_faults])

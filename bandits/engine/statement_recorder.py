@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from bandits.engine.active_policy import ActivePolicyCache
 from bandits.engine.analysis.conclusions import claims
 from bandits.engine.analysis.findings import Analysis
+from bandits.engine.analysis.health import check_senders
+from bandits.inference.sender_checks import distrusted
 from bandits.inference.state import InferenceState
 from bandits.store import Store
 from bandits.store.values import ExperimentRecord, Snapshot
@@ -40,11 +42,18 @@ class StatementRecorder:
         self._recorded_at[key] = now
         if not inference.arms.sends.any():
             return  # nothing is claimed before a decision has closed
+        if inference.ratio.alarms().any() or self._distrusts(record, snapshot):
+            return  # no comparison can be trusted
         analysis = Analysis(self._policies.newest(record, snapshot), inference)
         if analysis.facts.lifts_move:
             self._keep(record, snapshot, lambda kept: _reset(kept, now))
         elif new := claims(record, analysis, now):
             self._keep(record, snapshot, lambda kept: merge_statements(kept, new, now))
+
+    def _distrusts(self, record: ExperimentRecord, snapshot: Snapshot) -> bool:
+        """Return true where what an API key does makes comparisons wrong."""
+        alarms = check_senders(record, snapshot, self._store.voids.actors(record.key))
+        return distrusted(alarms) is not None
 
     def _keep(
         self,

@@ -251,11 +251,11 @@ class EvidenceBuilder:
         restricted = np.array(list(map(bool, decisions.eligible_sets)), dtype=np.bool_)[drawn]
         return SenderSums.from_sent(keys, restricted, self._ratios(decisions), self._n_arms)
 
-    def sum_senders_learned(self, decisions: DecisionColumns, rewards: Rewards) -> SenderSums:
-        """Sum learned decisions by the keys that asked for them, with their events so far."""
-        drawn = decisions.learned & ~decisions.holdout & (decisions.keys > 0)
+    def sum_senders_closed(self, decisions: DecisionColumns, rewards: Rewards) -> SenderSums:
+        """Sum those of the decisions whose window has closed by the keys that asked for them."""
+        drawn = decisions.closed & ~decisions.holdout & (decisions.keys > 0)
         keys, answered = decisions.keys[drawn], rewards.gross[drawn] != 0
-        return SenderSums.from_learned(keys, answered, self._n_arms)
+        return SenderSums.from_closed(keys, answered, self._n_arms)
 
     def _ratios(self, decisions: DecisionColumns) -> dict[int, SampleRatio]:
         """Sum drawn decisions against their probabilities, by the key that asked for them."""
@@ -650,7 +650,7 @@ class SumsBuilder:
                 self._n_arms, decisions.arms, decisions.holdout, rewards.net, rewards.metrics
             ),
             self._evidence.sum_outcomes(decisions, rewards),
-            self._evidence.sum_senders_learned(decisions, rewards),
+            self._evidence.sum_senders_closed(decisions, rewards),
         )
 
     def sum_inference(self, decisions: DecisionColumns) -> InferenceState:
@@ -661,7 +661,19 @@ class SumsBuilder:
     def sum_closing(self, decisions: DecisionColumns) -> Sums:
         """Sum the difference that it makes when the reward window of learned decisions closes."""
         rewards = measure_rewards(self._configuration, decisions)
-        return replace(self.zeros, inference=self._evidence.sum_closed(decisions, rewards))
+        return replace(
+            self.zeros,
+            inference=self._evidence.sum_closed(decisions, rewards),
+            senders=self._evidence.sum_senders_closed(decisions, rewards),
+        )
+
+    def count_senders_closed(self, portions: Iterable[DecisionColumns]) -> SenderSums:
+        """Sum all learned decisions anew, in portions, as closed ones of the keys that asked."""
+        sums = self.zeros.senders
+        for decisions in portions:
+            rewards = measure_rewards(self._configuration, decisions)
+            sums = sums + self._evidence.sum_senders_closed(decisions, rewards)
+        return sums
 
     def sum_events_so_far(self, decisions: DecisionColumns) -> Sums:
         """Sum the events of sent decisions, as they are without waiting for a window to close."""

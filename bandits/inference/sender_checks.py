@@ -7,8 +7,10 @@ them together does not:
   sender learns what was drawn: so where some arm is missing, the key cancels, or never reports as
   sent, what it does not like. This is the test of `SampleRatio`, on the key's own decisions.
 - *restricted*: it narrows requests to some variants far more often than the other keys do.
-- *unanswered*: its emails hardly ever earn anything while those of the other keys do.
-- *cancelled*: it cancels decisions after events of them came, and so after they were sent.
+- *unanswered*: its emails hardly ever earn anything while those of the other keys do, as far as
+  their reward windows have closed.
+- *cancelled*: it cancels decisions after events of them came, and so after they were sent. Events
+  that earn nothing and are a reason to cancel do not count: see `excuses`.
 - *never activated*: it asks for decisions, and none was ever reported as sent, by whomever.
 
 The first four hold at every look: rates by the confidence sequence of `rate_bounds`, with margins
@@ -28,6 +30,7 @@ from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.inference.confidence_sequences import rate_bounds
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.inference.sender_sums import SenderSums
+from bandits.rewards import RewardRule
 
 Check = Literal["split", "restricted", "unanswered", "cancelled", "never_activated"]
 
@@ -37,6 +40,8 @@ ALARMS = MappingProxyType(
 MORE = 0.25  # of its emails: so many more are restricted than of the other keys
 LESS = 0.2  # of the other keys' rate: a key's emails earn less often than that
 AFTER = 0.01  # of cancelled decisions: events came before so many of them
+DISTRUSTED: tuple[Check, ...] = ("split", "cancelled")  # after these no comparison can be trusted
+_REASONS = frozenset({"bounce", "complaint", "unsubscribe"})
 UNSENT_SECONDS = 86_400.0  # since its first row, where none of its emails was reported as sent
 
 
@@ -69,7 +74,8 @@ class KeyCounts(Struct, frozen=True):
     Attributes:
         key: its number.
         first_at: when it first asked, or did anything else.
-        answered: of the decisions it had asked for, cancelled after an event of theirs.
+        answered: of the decisions it had asked for, cancelled after an event of theirs that is no
+            excuse.
     """
 
     key: int
@@ -100,6 +106,21 @@ def sender_alarms(
     return sorted(alarms, key=lambda alarm: alarm.key)
 
 
+def excuses(rule: RewardRule) -> tuple[str, ...]:
+    """Name the events after which a decision may be cancelled without an alarm, sorted.
+
+    Whoever cancels what bounced does so after an event, with nothing wrong. Where such an event is
+    a declared metric it earns something, so that to cancel by it is to cancel by results.
+    """
+    return tuple(sorted(_REASONS - rule.metrics.keys()))
+
+
+def distrusted(alarms: Sequence[SenderAlarm]) -> SenderAlarm | None:
+    """Return the first alarm after which no comparison can be trusted, None without any."""
+    serious = [alarm for alarm in alarms if alarm.check in DISTRUSTED]
+    return min(serious, key=lambda a: (DISTRUSTED.index(a.check), a.key), default=None)
+
+
 def levels(check: str, keys: IntArray) -> FloatArray:
     """Return the parts of a check's error that keys have, (S,)."""
     numbers = keys.astype(np.float64)
@@ -124,15 +145,15 @@ def _against_others(sums: SenderSums) -> list[SenderAlarm]:
         return []
     own = sums.counts.T
     rest = own.sum(axis=1, keepdims=True) - own
-    sent, restricted, complete, answered = range(4)
+    sent, restricted, closed, answered = range(4)
     alpha = levels("restricted", sums.keys) / 2
     low, _ = rate_bounds(own[restricted], own[sent], alpha)
     _, high = rate_bounds(rest[restricted], rest[sent], alpha)
     alarms = _alarms(sums, "restricted", low > high + MORE, restricted, sent)
     alpha = levels("unanswered", sums.keys) / 2
-    _, high = rate_bounds(own[answered], own[complete], alpha)
-    low, _ = rate_bounds(rest[answered], rest[complete], alpha)
-    return alarms + _alarms(sums, "unanswered", high < LESS * low, answered, complete)
+    _, high = rate_bounds(own[answered], own[closed], alpha)
+    low, _ = rate_bounds(rest[answered], rest[closed], alpha)
+    return alarms + _alarms(sums, "unanswered", high < LESS * low, answered, closed)
 
 
 def _alarms(

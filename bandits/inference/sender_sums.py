@@ -1,8 +1,9 @@
 """Sender sums: what API keys asked for, by key, for checks of one key against the others.
 
 Only decisions whose key is known are in them; held-out subjects and fallbacks are not. A decision
-comes in when its clocks start and, once it has matured, counts as answered while it has earned
-something; a cancellation takes it out of all.
+comes in when its clocks start and, once its reward window has closed, counts as answered if it has
+earned something: before that, a shop whose orders come late would seem to get none. A cancellation
+takes it out of all.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from bandits.additive import field_values
 from bandits.array_types import BoolArray, FloatArray, IntArray
 from bandits.inference.sample_ratio import SampleRatio
 
-COUNTS = ("sent", "restricted", "complete", "answered")
+COUNTS = ("sent", "restricted", "closed", "answered")
+FORMAT = 2  # before, the last two counts were of matured decisions
 _RATIO = 3  # sends, Σ π and Σ π² of each arm
 _LITTLE = "<f8"  # how sums are stored, whatever the machine
 
@@ -27,7 +29,7 @@ class SenderSums:
     Attributes:
         keys: (S,) int, ascending, those that have a decision.
         counts: (S, 4) decisions, as `COUNTS` names them: sent; of these, narrowed to an eligible
-            set; matured; of these, with a reward.
+            set; of those sent, closed; of these, with a reward.
         ratio: (S, 3, K) the fields of `SampleRatio`, in their order.
     """
 
@@ -66,8 +68,8 @@ class SenderSums:
         return sums
 
     @classmethod
-    def from_learned(cls, keys: IntArray, answered: BoolArray, n_arms: int) -> "SenderSums":
-        """Sum n decisions as matured; keys, answered (n,)."""
+    def from_closed(cls, keys: IntArray, answered: BoolArray, n_arms: int) -> "SenderSums":
+        """Sum n decisions whose window has closed; keys, answered (n,)."""
         distinct, places = _places(keys)
         sums = cls._empty(distinct, n_arms)
         sums.counts[:, 2] = np.bincount(places[keys > 0], minlength=len(distinct))
@@ -110,6 +112,12 @@ class SenderSums:
             self.keys, self.counts, np.pad(self.ratio, [(0, 0), (0, 0), (0, missing)])
         )
 
+    def without_closed(self) -> "SenderSums":
+        """Return the sums with no decision closed."""
+        counts = self.counts.copy()
+        counts[:, 2:] = 0.0
+        return SenderSums(self.keys, counts, self.ratio)
+
     @property
     def sample_ratio(self) -> SampleRatio:
         """Sends of each key against the probabilities of each arm, (S, K) each."""
@@ -120,21 +128,28 @@ class SenderSums:
         if not len(self.keys):
             return b""
         arrays = [a.astype(_LITTLE).tobytes() for a in (self.counts, self.ratio)]
-        return msgspec.msgpack.encode((self.keys.tolist(), self.ratio.shape[-1], *arrays))
+        return msgspec.msgpack.encode((FORMAT, self.keys.tolist(), self.ratio.shape[-1], *arrays))
+
+    @staticmethod
+    def is_older(packed: bytes) -> bool:
+        """Return true where closed decisions were not counted yet; `load` then gives none."""
+        return bool(packed) and isinstance(msgspec.msgpack.decode(packed)[0], list)
 
     @classmethod
     def load(cls, packed: bytes, n_arms: int) -> "SenderSums":
         """Read back what `dump` wrote, with room for `n_arms`."""
         if not packed:
             return cls.zeros(n_arms)
-        keys, width, *arrays = msgspec.msgpack.decode(packed)
-        counts, ratio = (np.frombuffer(a, _LITTLE).astype(np.float64) for a in arrays)
+        *_, keys, width, stored_counts, stored_ratio = msgspec.msgpack.decode(packed)
+        counts, ratio = (
+            np.frombuffer(a, _LITTLE).astype(np.float64) for a in (stored_counts, stored_ratio)
+        )
         sums = cls(
             np.array(keys, dtype=np.int64),
             counts.reshape(len(keys), len(COUNTS)),
             ratio.reshape(len(keys), _RATIO, width),
         )
-        return sums.padded(n_arms)
+        return (sums.without_closed() if cls.is_older(packed) else sums).padded(n_arms)
 
 
 def _places(keys: IntArray) -> tuple[IntArray, IntArray]:

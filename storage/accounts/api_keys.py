@@ -7,18 +7,18 @@ import hmac
 import secrets
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import Meta, Struct
 from sqlalchemy import insert, or_, select, update
 
 from bandits.actors import Actor
 from bandits.errors import Conflict, InvalidInput, NotFound, Unavailable
+from storage.accounts.roles import RANKS, SCOPE_ROLES, Role, Scope, includes
 from storage.audit_log import record_change
 from storage.databases import Database, NamedRow, Transaction
-from storage.schema import api_keys
+from storage.schema import api_keys, users
 
-Scope = Literal["choose", "reward", "manage", "read"]
 KeyName = Annotated[
     str,
     Meta(
@@ -34,6 +34,8 @@ _TOO_LARGE = 2**63  # for a column; nothing has such a number
 _SECRET_BYTES = 32
 _RECENT_SECONDS = 1.0  # for so long a key works that another process has revoked
 _COARSE_SECONDS = 300.0  # precision of the last use: each note of it is a write
+_ROLE = select(users.c.role).where(users.c.email == api_keys.c.owner).scalar_subquery()
+_KEYS = select(api_keys, _ROLE.label("owner_role"))
 
 
 class ApiKey(Struct, frozen=True):
@@ -50,6 +52,8 @@ class ApiKey(Struct, frozen=True):
         owner: address of the person that it ends with; None if it ends with nobody.
         rows_per_minute: that it may send to a web worker; None for the server's default.
         dry_run: its calls are answered, and nothing of them is recorded.
+        role: of its owner as of now, which it may do no more than; admin where it has none, as
+            those of the command line, whose users have the database.
     """
 
     id: int
@@ -64,11 +68,30 @@ class ApiKey(Struct, frozen=True):
     owner: str | None = None
     rows_per_minute: int | None = None
     dry_run: bool = False
+    role: Role = "admin"
 
     @property
     def actor(self) -> Actor:
         """The key as the log and the audit log name it."""
         return Actor(f"key:{self.id}")
+
+    def may(self, needed: Role) -> bool:
+        """Return true where its owner's role is `needed`, or a higher one."""
+        return RANKS[self.role] >= RANKS[needed]
+
+    @property
+    def idle_scopes(self) -> tuple[Scope, ...]:
+        """Scopes that it cannot use, since its owner's role is too low by now."""
+        return tuple(s for s in self.scopes if not self.may(SCOPE_ROLES[s]))
+
+    def exceeds(self, role: Role) -> bool:
+        """Return true where it may do what people of a role may not."""
+        # Of what one scope opens, `manage` alone takes more than one role.
+        usable = set(self.scopes) - set(self.idle_scopes)
+        return any(
+            not includes(role, self.role if scope == "manage" else SCOPE_ROLES[scope])
+            for scope in usable
+        )
 
 
 class NewKey(Struct, frozen=True):
@@ -138,18 +161,8 @@ class ApiKeyStore:
             if dry_run:
                 after["dry_run"] = True
             record_change(transaction, "create", f"key:{number}", at=at, by=by, after=after)
-        key = ApiKey(
-            number,
-            name,
-            TOKEN_PREFIX + selector,
-            ordered,
-            at,
-            by,
-            owner=owner,
-            rows_per_minute=rows_per_minute,
-            dry_run=dry_run,
-        )
-        return NewKey(key, token)
+            row_with_role = transaction.execute(_KEYS.where(api_keys.c.id == number)).one()
+        return NewKey(_key(row_with_role), token)
 
     def find(self, token: str, *, at: float) -> ApiKey:
         """Find the key of `token`, and note its use.
@@ -168,7 +181,7 @@ class ApiKeyStore:
         with self._database.reading() as transaction:
             either = or_(api_keys.c.selector == selector, api_keys.c.previous_selector == selector)
             plausible = selector.isascii() and selector.isalnum()
-            query = select(api_keys).where(either)
+            query = _KEYS.where(either)
             row = transaction.execute(query).one_or_none() if plausible else None
         right = hmac.compare_digest(_expected_digest(row, selector, at), digest)
         if row is None or not right or row.revoked_at is not None:
@@ -190,7 +203,7 @@ class ApiKeyStore:
     def all(self) -> list[ApiKey]:
         """Read every key, the newest first."""
         with self._database.reading() as transaction:
-            query = select(api_keys).order_by(api_keys.c.id.desc())
+            query = _KEYS.order_by(api_keys.c.id.desc())
             return [_key(row) for row in transaction.execute(query)]
 
     def rotate(self, key_id: int, *, grace_seconds: float, at: float, by: str) -> NewKey:
@@ -218,7 +231,7 @@ class ApiKeyStore:
             transaction.execute(query.values(values))
             after = {"name": row.name, "grace_seconds": grace_seconds}
             record_change(transaction, "rotate", f"key:{key_id}", at=at, by=by, after=after)
-            rotated = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
+            rotated = transaction.execute(_KEYS.where(api_keys.c.id == key_id)).one()
         self._recent = {}  # as when a key is revoked
         return NewKey(_key(rotated), token)
 
@@ -240,7 +253,7 @@ class ApiKeyStore:
             record_change(
                 transaction, "limit", f"key:{key_id}", at=at, by=by, before=before, after=after
             )
-            limited = transaction.execute(select(api_keys).where(api_keys.c.id == key_id)).one()
+            limited = transaction.execute(_KEYS.where(api_keys.c.id == key_id)).one()
         self._recent = {}  # as when a key is revoked
         return _key(limited)
 
@@ -332,4 +345,11 @@ def _key(row: NamedRow) -> ApiKey:
         row.owner,
         row.rows_per_minute,
         bool(row.dry_run),
+        _role(row),
     )
+
+
+def _role(row: NamedRow) -> Role:
+    """Return the role that a key has of its owner; an owner who is not there has the least."""
+    role: Role | None = "admin" if row.owner is None else row.owner_role
+    return role or "viewer"

@@ -1,23 +1,33 @@
-"""Idempotency keys: what requests with one were answered, so that they may be sent again."""
+"""Idempotency keys: what requests with one were answered, so that they may be sent again.
+
+The answers to requests of one API key take at most `LARGEST_SUM` bytes: the oldest make room. A
+request whose answer is not there is done again, and answered with the same decisions.
+"""
 
 import hmac
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from hashlib import blake2b
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 
 from bandits.errors import InvalidInput
 from bandits.ids import ids_from_bytes
 from bandits.sampling import keyed_digests
 from storage.databases import Database, SerializationConflict, Transaction, write_again
-from storage.schema import idempotency_keys
+from storage.schema import ANSWERED, answer_sizes, idempotency_keys
 from storage.secrets_table import read_secret
 
 KEPT_SECONDS = 86_400.0
 LARGEST_ANSWER = 64_000  # bytes
+LARGEST_SUM = 16_000_000  # bytes of answers that are kept for one API key
+
+_SIZE = func.length(idempotency_keys.c.answer)
+_DROPPED_AT_ONCE = 1_000
+_PART_LEFT = 0.75  # of the largest sum, so that not every answer has to make room
 
 _SECRET = "idempotency keys"  # noqa: S105 - its name in the table of secrets
 _DIGEST_BYTES = 32
@@ -85,8 +95,7 @@ class IdempotencyKeyStore:
         row = (api_key_id, key, digest, at, repeatable)
 
         def find_or_insert(transaction: Transaction) -> Claim:
-            old = idempotency_keys.c.created_at < at - KEPT_SECONDS
-            transaction.execute(delete(idempotency_keys).where(old))
+            _remove_before(transaction, at - KEPT_SECONDS)
             if transaction.insert(idempotency_keys, _COLUMNS, [row]):
                 return Claim(api_key_id, key, at, None, is_new=True)
             query = select(idempotency_keys).where(*_is(api_key_id, key))
@@ -112,14 +121,27 @@ class IdempotencyKeyStore:
         return ids_from_bytes(b"".join(digests), claim.created_at)
 
     def keep(self, claim: Claim, answer: KeptAnswer) -> None:
-        """Keep the answer to a request, unless it is longer than 64 kB or another one was first."""
+        """Keep the answer to a request, unless it is longer than 64 kB or another one was first.
+
+        The oldest answers to requests of the same API key make room for it.
+        """
         if len(answer.content) > LARGEST_ANSWER:
             return
         query = update(idempotency_keys).where(
             *_is(claim.api_key_id, claim.key), idempotency_keys.c.answer.is_(None)
         )
-        with self._database.writing() as transaction:
-            transaction.execute(query.values(answer=msgspec.msgpack.encode(answer)))
+        answered = query.values(answer=msgspec.msgpack.encode(answer)).returning(_SIZE)
+
+        def work(transaction: Transaction) -> None:
+            size = transaction.execute(answered).scalar_one_or_none()
+            if size is None:
+                return
+            transaction.insert(answer_sizes, ("api_key_id", "size"), [(claim.api_key_id, 0)])
+            whole = _add_size(transaction, claim.api_key_id, size)
+            if whole > LARGEST_SUM:
+                _drop_oldest(transaction, claim.api_key_id, whole - _PART_LEFT * LARGEST_SUM)
+
+        write_again(self._database, work)
 
     def release(self, claim: Claim) -> None:
         """Give a key back: its request was refused, so nothing was done."""
@@ -134,6 +156,61 @@ def drop_answers(transaction: Transaction) -> None:
         idempotency_keys.c.repeatable, idempotency_keys.c.answer.is_not(None)
     )
     transaction.execute(query.values(answer=None))
+    left = (
+        select(func.coalesce(func.sum(_SIZE), 0))
+        .where(idempotency_keys.c.api_key_id == answer_sizes.c.api_key_id, ANSWERED)
+        .scalar_subquery()
+    )
+    transaction.execute(update(answer_sizes).values(size=left))
+
+
+def _remove_before(transaction: Transaction, at: float) -> None:
+    """Remove the keys that were first used before a time, with their answers."""
+    old = delete(idempotency_keys).where(idempotency_keys.c.created_at < at)
+    sizes: Counter[int] = Counter()
+    for number, size in transaction.execute(old.returning(idempotency_keys.c.api_key_id, _SIZE)):
+        sizes[number] += size or 0
+    for number, size in sorted(sizes.items()):
+        if size:
+            _add_size(transaction, number, -size)
+
+
+def _drop_oldest(transaction: Transaction, api_key_id: int, excess: float) -> None:
+    """Drop the oldest answers to requests of an API key, so many bytes of them.
+
+    Those first that are made again where their request comes again.
+    """
+    answers = (
+        select(idempotency_keys.c.key, _SIZE)
+        .where(idempotency_keys.c.api_key_id == api_key_id, ANSWERED)
+        .order_by(idempotency_keys.c.repeatable.desc(), idempotency_keys.c.created_at)
+        .limit(_DROPPED_AT_ONCE)
+    )
+    while excess > 0 and (rows := transaction.execute(answers).all()):
+        dropped: list[str] = []
+        freed = 0
+        for key, size in rows:
+            if freed >= excess:
+                break
+            dropped.append(key)
+            freed += size
+        _add_size(transaction, api_key_id, -freed)
+        excess -= freed
+        of_keys = idempotency_keys.c.key.in_(dropped)
+        query = update(idempotency_keys).where(idempotency_keys.c.api_key_id == api_key_id, of_keys)
+        transaction.execute(query.values(answer=None))
+
+
+def _add_size(transaction: Transaction, api_key_id: int, size: int) -> int:
+    """Add to the bytes of answers to requests of an API key; return how many these are."""
+    query = (
+        update(answer_sizes)
+        .where(answer_sizes.c.api_key_id == api_key_id)
+        .values(size=answer_sizes.c.size + size)
+        .returning(answer_sizes.c.size)
+    )
+    whole: int = transaction.execute(query).scalar_one_or_none() or 0
+    return whole
 
 
 def _is(api_key_id: int, key: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

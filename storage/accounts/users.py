@@ -4,7 +4,6 @@ Passwords arrive hashed; the caller hashes them.
 """
 
 from collections.abc import Mapping
-from typing import Literal
 
 from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
@@ -19,6 +18,7 @@ from storage.accounts.identities import (
     insert_identity,
     remove_identities,
 )
+from storage.accounts.roles import Role
 from storage.accounts.sessions import SessionStore, end_all
 from storage.audit_log import (
     NO_FILTER,
@@ -32,8 +32,6 @@ from storage.databases import Database, NamedRow
 from storage.schema import users
 
 _ANONYMOUS = "anonymous"  # who may be anybody
-
-Role = Literal["viewer", "manager", "admin"]
 
 
 class User(Struct, frozen=True):
@@ -209,12 +207,13 @@ class AccountStore:
             transaction.execute(query.values(password_hash=password_hash))
 
     def set_role(self, email: str, role: Role, *, at: float, by: str) -> None:
-        """Replace a user's role.
+        """Replace a user's role; their API keys may do no more than that from now on.
 
         Raises:
             NotFound: no user has this address.
         """
         self._change_user(email, {"role": role}, "set role", at=at, by=by)
+        self.keys.forget()
 
     def _change_user(
         self,

@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, select, update
 
 from bandits.actors import Actor
 from bandits.errors import IdReused
+from bandits.event_ids import is_connection, sent_event_ids
 from bandits.store import StaleRead
 from bandits.store.values import DecisionRef, DecisionRefs, Events
 from storage.databases import Transaction
@@ -183,6 +184,7 @@ def append_events(
     numbers = list(set(new.numbers))
     if transaction.count(decisions.c.serial, numbers) < len(numbers):
         raise StaleRead
+    new = _under_earlier_ids(transaction, new, actor)
     appended: list[int] = []
     for experiment_id, rows in _by_experiment(new):
         appended += _append_batch(
@@ -248,6 +250,27 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
     counts = {"late": sum(kept.late), "skewed": sum(kept.skewed)}
     close_batch(transaction, batch, len(kept), repeated=len(rows) - len(kept), **counts)
     return appended
+
+
+def _under_earlier_ids(transaction: Transaction, new: Events, actor: Actor) -> Events:
+    """Give events of a connection the ids that it reported them under before it had its own.
+
+    Its events were then stored under the ids that the sender gave them. One that comes again has to
+    be found there. A row of somebody else under such an id is not the connection's.
+    """
+    if not is_connection(actor):
+        return new
+    query = (
+        select(events.c.decision, events.c.event_id)
+        .join(batches, batches.c.id == events.c.batch_id)
+        .where(transaction.is_any(events.c.decision, list(set(new.numbers))))
+        .where(batches.c.actor == actor)
+    )
+    earlier = {(row[0], row[1]) for row in transaction.execute(query)}
+    sent_ids = sent_event_ids(actor, new.event_ids)
+    columns = zip(new.numbers, sent_ids, new.event_ids, strict=True)
+    event_ids = [sent if (number, sent) in earlier else own for number, sent, own in columns]
+    return replace(new, event_ids=event_ids)
 
 
 def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:

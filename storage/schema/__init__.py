@@ -17,6 +17,8 @@ found its decision.
 """
 
 from storage.schema.accounts import (
+    ANSWERED,
+    answer_sizes,
     api_keys,
     audit_log,
     idempotency_keys,
@@ -75,6 +77,7 @@ from storage.schema.snapshots import (
 
 __all__ = [
     "ALLOCATION_FORMAT",
+    "ANSWERED",
     "CHOSEN",
     "CONNECTION_COUNTS",
     "KEPT",
@@ -85,6 +88,7 @@ __all__ = [
     "activations",
     "actor_counts",
     "allocations",
+    "answer_sizes",
     "api_keys",
     "audit_log",
     "batch_of",

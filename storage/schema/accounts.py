@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 from storage.schema.metadata import SUBJECT_DATA, Identifier, Serial, SubjectData, metadata
@@ -101,6 +102,23 @@ idempotency_keys = Table(
             retention="`IdempotencyKeyStore.claim`, after a day",
         )
     },
+)
+
+# Answers that are kept for the requests of one API key; in queries the very same words.
+ANSWERED = text("answer IS NOT NULL")
+Index(
+    "ix_idempotency_keys_answered",
+    idempotency_keys.c.api_key_id,
+    idempotency_keys.c.created_at,
+    sqlite_where=ANSWERED,
+    postgresql_where=ANSWERED,
+)
+
+answer_sizes = Table(  # of the answers that are kept, by API key, so that none has too many
+    "answer_sizes",
+    metadata,
+    Column("api_key_id", Serial, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),  # bytes
 )
 
 audit_log = Table(

@@ -20,6 +20,7 @@ QUALITY_COUNTS = ("clipped", "unknown", "missing", "repeated", "late", "skewed",
 
 ALLOCATION_FORMAT = 1  # doubles, least byte first
 INFERENCE_FORMAT = 3  # as `bandits.inference.state` numbers it
+SENDERS_FORMAT = 2  # as `bandits.inference.sender_sums` numbers it
 
 snapshots = Table(
     "snapshots",
@@ -65,7 +66,7 @@ inference_states = Table(
     Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
     Column("version", Integer, nullable=False),
     Column("content", FormattedBlob("inference_states.content", INFERENCE_FORMAT), nullable=False),
-    Column("senders", FormattedBlob("inference_states.senders", 1)),
+    Column("senders", FormattedBlob("inference_states.senders", SENDERS_FORMAT)),
 )
 
 # Claims that held when they were made, for pages alone: no sum, so no audit compares them.
@@ -91,7 +92,7 @@ retained_sums = Table(
         FormattedBlob("retained_sums.inference_state", INFERENCE_FORMAT),
         nullable=False,
     ),
-    Column("senders", FormattedBlob("retained_sums.senders", 1)),
+    Column("senders", FormattedBlob("retained_sums.senders", SENDERS_FORMAT)),
     Column("removed_before", Double),  # null where none was noted yet
 )
 

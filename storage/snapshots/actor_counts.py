@@ -25,6 +25,7 @@ from sqlalchemy import (
 )
 
 from bandits.actors import Actor
+from bandits.inference.sender_checks import excuses
 from bandits.store.values import ActorCounts, Deeds, ExperimentRecord
 from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
 from storage.schema import actor_counts, batch_of, batches, cancellations, decisions, events
@@ -98,8 +99,11 @@ def count_rows(
 def count_answered(
     transaction: Transaction, record: ExperimentRecord, cancels: Sequence[int], voids: Voids
 ) -> None:
-    """Count decisions that batches cancel after an event of theirs, by who had asked for them."""
-    query = _answered_in_force(voids)
+    """Count decisions that batches cancel after an event of theirs, by who had asked for them.
+
+    An event that excuses it does not count: `bandits.inference.sender_checks.excuses`.
+    """
+    query = _answered_in_force(voids, excuses(record.configuration.experiment.reward))
     for actor, count in transaction.execute_any(query, cancellations.c.batch_id, cancels).all():
         _add(transaction, record, actor, Counter(answered=count), ())
 
@@ -127,17 +131,19 @@ def move_answered(
     )
     for start in range(0, len(serials), _AT_ONCE):
         portion = serials[start : start + _AT_ONCE]
-        query = _answered(transaction.is_any(cancellations.c.decision, portion), *own)
+        of_portion = transaction.is_any(cancellations.c.decision, portion)
+        query = _answered(excuses(record.configuration.experiment.reward), of_portion, *own)
         for actor, count in transaction.execute(query).all():
             _add(transaction, record, actor, Counter(answered=sign * count), ())
 
 
-def _answered(*conditions: ColumnElement[bool]) -> Select[Any]:
+def _answered(excused: Sequence[str], *conditions: ColumnElement[bool]) -> Select[Any]:
     """Select actors, and how many of the decisions they asked for were cancelled too late."""
     event = exists().where(
         events.c.decision == cancellations.c.decision,
         events.c.batch_id < cancellations.c.batch_id,
         ~events.c.late,
+        events.c.metric.not_in(excused),
     )
     return (
         select(batches.c.actor, func.count())
@@ -150,8 +156,8 @@ def _answered(*conditions: ColumnElement[bool]) -> Select[Any]:
 
 
 @lru_cache(STATEMENTS_KEPT)
-def _answered_in_force(voids: Voids) -> Select[Any]:
-    return _answered(*voids.outside(batches))
+def _answered_in_force(voids: Voids, excused: tuple[str, ...]) -> Select[Any]:
+    return _answered(excused, *voids.outside(batches))
 
 
 def _add(

@@ -6,8 +6,11 @@ from threading import Thread
 
 import pytest
 
-from bandits.schemas import Request
-from storage.connections import DeliveryOutcome
+from bandits.actors import actor_of
+from bandits.errors import InvalidInput
+from bandits.schemas import Request, Reward
+from bandits.store.values import Event
+from storage.connections import DeliveryOutcome, NewUnmatchedEvent
 from tests.patience import join, wait_until
 from webapp.signals.delivery import Delivery
 from webapp.signals.signal_event import SignalBatch, SignalEvent, UnreadableEvent
@@ -15,6 +18,7 @@ from webapp.webhooks import signal_recorder
 from webapp.webhooks.match_worker import MatchWorker
 from webapp.webhooks.signal_recorder import REUSED, SignalRecorder
 
+CONNECTION = actor_of("connection", "mailer")
 NOW = 1_800_000_000.0
 HOUR = 3600.0
 
@@ -60,7 +64,9 @@ class Shop:
         return MatchWorker(self.engine, self.store.connections, Flag()).look()
 
     def events(self, decision_id: str):
-        return {e.event_id: e for e in self.store.log.events(decision_id)}
+        """Read the events of a decision, by the ids that the sender gave them."""
+        events = self.store.log.events(decision_id)
+        return {e.event_id.removeprefix(f"{CONNECTION}:"): e for e in events}
 
     @property
     def state(self):
@@ -279,3 +285,62 @@ def test_worker_matches_until_it_is_stopped(shop):
         stop.set()
         join(thread)
     assert shop.state.counts.recorded == 1
+
+
+@pytest.mark.parametrize("forged", ["e-1", "connection:shop:e-1", "connection:mailer:e-1"])
+def test_event_that_a_key_reports_first_keeps_no_event_of_a_sender_out(shop, forged):
+    """Before: a key that guessed the id had the sender's own event refused, or take no effect."""
+    made = shop.choose("d-1")
+    reward = Reward(made, forged, "buy", 90.0)
+    if forged == "e-1":
+        assert shop.engine.reward([reward], actor=actor_of("key", 9)).accepted == 1
+    else:
+        with pytest.raises(InvalidInput) as refused:
+            shop.engine.reward([reward], actor=actor_of("key", 9))
+        assert [f.pointer for f in refused.value.faults] == ["/rewards/0/event_id"]
+        assert "must not begin with `connection:`" in str(refused.value)
+        partial = shop.engine.reward([reward], actor=actor_of("key", 9), partial=True)
+        assert [row.reason for row in partial.refused] == ["invalid"]
+    outcome = shop.deliver(event(made, name="order", value=5.0))
+    assert (outcome.recorded, outcome.repeated, list(outcome.refused)) == (1, 0, [])
+    assert shop.store.log.events(made)[-1].event_id == "connection:mailer:e-1"
+
+
+def test_connections_of_one_kind_have_events_of_the_same_ids(shop):
+    """Before: the second shop's `order-1` was refused as the first one's, or was that one."""
+    second = shop.store.connections.add(
+        "sendgrid", "shop", {}, fields={}, metrics={"order": "buy"}, at=NOW, by="test"
+    )
+    made, later = shop.choose("d-1"), "d-2"
+    for connection, value in ((shop.connection, 5.0), (second, 7.0)):
+        orders = [event(i, name="order", value=value) for i in (made, later)]
+        outcome = shop.recorder.record(connection, SignalBatch(tuple(orders)))
+        assert (outcome.recorded, len(outcome.unmatched), list(outcome.refused)) == (1, 1, [])
+        shop.store.connections.record_delivery(connection.id, outcome, at=NOW)
+    shop.choose(later)
+    assert shop.match() == 2
+    for decision in (made, later):
+        assert sorted(e.value for e in shop.store.log.events(decision)) == [5.0, 7.0]
+
+
+def test_event_from_before_connections_had_ids_of_their_own_counts_once(shop, sender):
+    """It was stored by the id that the sender gave it, and comes again in a later version."""
+    made = shop.choose("d-1")
+    stored = sender.told([Event(made, "e-1", "click", 1.0, NOW)])
+    assert shop.store.log.append_events(stored, actor=CONNECTION, at=NOW) == []
+    again = shop.deliver(event(made), event(made, "e-2"))
+    assert (again.recorded, again.repeated) == (1, 1)
+    changed = shop.deliver(event(made, name="order", value=5.0))
+    assert [refusal.reason for refusal in changed.refused] == [REUSED]
+    assert set(shop.events(made)) == {"e-1", "e-2"}
+
+
+def test_event_that_waited_before_connections_had_ids_of_their_own_counts_once(shop):
+    waiting = NewUnmatchedEvent("d-1", "e-1", "click", 1.0, NOW, "", b"")
+    outcome = DeliveryOutcome(unmatched=[waiting])
+    shop.store.connections.record_delivery(shop.connection.id, outcome, at=NOW)
+    shop.deliver(event("d-1"))
+    shop.choose("d-1")
+    shop.match()
+    assert (shop.state.counts.recorded, shop.state.counts.repeated) == (1, 1)
+    assert set(shop.events("d-1")) == {"e-1"}

@@ -40,7 +40,7 @@ def test_actor_is_noted_of_decisions_rewards_and_marks(store, sender, now) -> No
     assert engine.choose("spring", requests[:1], actor=OTHER)[0].repeat
     engine.activate(["d-0", "d-1"], actor=KEY)
     engine.cancel(["d-3"], actor=PROGRAM)
-    rewards = [Reward(i, "e", "click") for i in ("d-0", "d-1", "d-2")]
+    rewards = [Reward(i, f"{CONNECTION}:e", "click") for i in ("d-0", "d-1", "d-2")]
     receipt = engine.reward(rewards, actor=CONNECTION)
     assert (receipt.accepted, receipt.early) == (2, ["d-2"])
     assert written(store, "choose") == [(KEY, 1), (OTHER, 296), (PERSON, 3)]

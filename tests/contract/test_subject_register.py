@@ -16,6 +16,7 @@ OF_SUBJECTS = {name: t for name, t in metadata.tables.items() if SUBJECT_DATA in
 OF_NOBODY = {  # and why
     "actor_counts": "of keys and people who work here",
     "allocations": "probabilities by restriction",
+    "answer_sizes": "bytes by API key",
     "api_keys": "of programs",
     "audit_log": "who changed what; an erasure names no subject",
     "batches": "counts by transaction",

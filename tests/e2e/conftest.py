@@ -16,7 +16,7 @@ import pytest
 
 from bandits.client import Client
 from storage import open_store
-from storage.accounts.api_keys import Scope
+from storage.accounts.roles import Scope
 from tests.patience import CLIENT_LIMITS, LIMIT_SECONDS, wait_until
 
 BANDITS = Path(sys.executable).with_name("bandits")

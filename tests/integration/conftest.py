@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from bandits.engine import Engine
 from storage import SqlStore, open_store
-from storage.accounts.api_keys import Scope
+from storage.accounts.roles import Scope
 from webapp.app import create_app
 from webapp.services import Services
 from webapp.settings import Settings

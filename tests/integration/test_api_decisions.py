@@ -185,6 +185,18 @@ def test_a_reward_that_does_not_fit_the_rule_names_its_row(api, problem) -> None
     assert api.get(f"/decisions/{decision}").json["events"] == []
 
 
+def test_a_reward_under_the_id_of_a_connection_is_refused(api, problem) -> None:
+    """Before: a `reward` key that guessed the id kept the mailer's own event out."""
+    api.start()
+    event = {"decision_id": api.choose()["decision_id"], "event_id": "1", "metric": "click"}
+    forged = event | {"event_id": "connection:mailer:sendgrid:order-1"}
+    refusal = problem(api.post("/rewards", {"rewards": [event, forged]}), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == ["/rewards/1/event_id"]
+    assert "must not begin with `connection:`" in refusal["errors"][0]["detail"]
+    partial = api.post("/rewards", {"rewards": [event, forged], "partial": True}).json
+    assert (partial["accepted"], [r["row"] for r in partial["refused"]]) == (1, [1])
+
+
 def test_activation_starts_the_clocks_where_the_experiment_waits_for_it(api, clock) -> None:
     api.start(await_activation=True)
     decision = api.choose()["decision_id"]

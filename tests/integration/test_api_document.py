@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from bandits import errors
-from storage.accounts.api_keys import Scope
+from storage.accounts.roles import Scope
 from webapp.api import problems
 from webapp.api.experiments import EXAMPLE
 from webapp.api.routes import every_operation

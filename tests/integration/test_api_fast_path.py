@@ -9,7 +9,7 @@ import pytest
 
 from bandits.errors import Unavailable
 from policies.thompson_gaussian import ThompsonGaussian
-from storage.accounts.api_keys import Scope
+from storage.accounts.roles import Scope
 from webapp.api.experiments import EXAMPLE
 from webapp.api.operation import PART, FastPath
 from webapp.api.routes import every_operation

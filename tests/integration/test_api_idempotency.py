@@ -77,6 +77,28 @@ def test_key_that_is_no_id_is_refused(api, post, problem, key) -> None:
     assert refusal["errors"][0]["pointer"] == "/Idempotency-Key"
 
 
+@pytest.mark.parametrize("keys", [["k-1", "k-2"], ["k-1", "k-1"], ["k-1,k-2"]])
+def test_two_keys_of_one_request_are_refused(api, problem, keys) -> None:
+    """Before: both together were the key."""
+    api.start()
+    headers = [("Authorization", f"Bearer {api.token}")]
+    headers += [("Idempotency-Key", key) for key in keys]
+    answer = api.client.post(f"{api.prefix}{CHOOSE}", json=PERSON, headers=headers)
+    assert "Idempotency-Key" in problem(answer, 400, "malformed")["detail"]
+    assert sent(api) == 0
+
+
+def test_dry_run_is_kept_for_no_key(api, post) -> None:
+    """Before: the answer of each was, for a day."""
+    api.start()
+    body = {"requests": [PERSON], "dry_run": True}
+    for _ in range(2):
+        answer = post(f"{CHOOSE}/batch", body)
+        assert (answer.status_code, "Idempotent-Replayed" in answer.headers) == (200, False)
+    done = post(f"{CHOOSE}/batch", body | {"dry_run": False})
+    assert done.status_code == 201, "the key is still free"
+
+
 def test_keys_of_two_callers_have_nothing_to_do_with_each_other(api, post) -> None:
     api.start()
     other = api.key("choose")

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from flask import Flask
 
-from storage.accounts.api_keys import Scope
+from storage.accounts.roles import ROLES, Role, Scope, includes
 from webapp.api.routes import every_operation
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -72,6 +72,80 @@ def test_every_route_takes_its_own_scope_and_no_other(api) -> None:
                 path = path.replace("/1/", f"/{api.accounts.keys.all()[1].id}/")  # noqa: PLW2901 - its own
             taken = api.client.open(path, method=method, json={}, headers=headers)
             assert taken.status_code not in {401, 403}, name
+
+
+# Pages that show or do the same as an operation of another name.
+PAGES = {
+    "limit_key": "create_key",
+    "list_connections": "connections",
+    "list_keys": "api_keys",
+    "list_refused_events": "connection",
+    "read_connection": "connection",
+    "read_refused_event": "refused_event",
+}
+
+
+def owned_key(api, role: Role, *scopes: Scope) -> str:
+    """Make a key of a person with a role, and return its token."""
+    owner = f"{role}@shop.example"
+    api.accounts.add_user(owner, "", role, at=api.clock(), by="test")
+    made = api.accounts.keys.create("own", scopes, at=api.clock(), by=owner, owner=owner)
+    return made.token
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_key_takes_every_route_that_its_owner_may_and_no_other(api, role) -> None:
+    """Before: the key that a manager made voided, and made connections, which take an admin."""
+    api.start()
+    headers = {"Authorization": f"Bearer {owned_key(api, role, *SCOPES)}"}
+    operations = {o.name: o for _, o in every_operation()}
+    for name, method, path in routes(api.app):
+        needed = operations[name].role
+        if needed is None:
+            continue
+        if name == "rotate_key":  # of a key that may do more, it is refused
+            path = path.replace("/1/", f"/{api.accounts.keys.all()[0].id}/")  # noqa: PLW2901 - its own
+        answer = api.client.open(path, method=method, json={}, headers=headers)
+        if includes(role, needed):
+            assert answer.status_code not in {401, 403}, name
+        else:
+            assert answer.status_code == 403, name
+            assert answer.json["type"] == "/problems/forbidden"
+            assert repr(needed) in answer.json["detail"]
+
+
+def test_every_route_takes_the_role_that_the_same_takes_on_pages(api) -> None:
+    views = api.app.view_functions
+    compared = 0
+    for _, operation in every_operation():
+        view = views.get(f"pages.{PAGES.get(operation.name, operation.name)}")
+        if view is not None and operation.role is not None:
+            assert includes(operation.role, view.needs), operation.name
+            compared += 1
+    assert compared > len(PAGES) + 10
+
+
+def test_key_may_do_no_more_than_its_owner_may_by_now(api, problem) -> None:
+    """Before: the keys of a manager who became a viewer went on as they were."""
+    api.start()
+    token = owned_key(api, "admin", *SCOPES)
+    (owner,) = (k.owner for k in api.accounts.keys.all() if k.owner)
+    deeds = {"actor": "key:9", "since": "2026-01-01T00:00:00Z", "until": "2026-01-02T00:00:00Z"}
+
+    def statuses() -> list[int]:
+        choose = api.post("/experiments/spring/choose", {"subject_id": "u"}, token=token)
+        voided = api.post("/voids", deeds | {"dry_run": True}, token=token)
+        read = api.get("/experiments", token=token)
+        return [choose.status_code, voided.status_code, read.status_code]
+
+    assert 403 not in statuses()
+    for role, expected in (("manager", [201, 403, 200]), ("viewer", [403, 403, 200])):
+        api.accounts.set_role(owner, role, at=api.clock(), by="test")
+        assert statuses() == expected
+    api.accounts.set_role(owner, "manager", at=api.clock(), by="test")
+    made = api.post("/keys", {"name": "child", "scopes": ["manage"]}, token=token)
+    problem(api.post("/voids", deeds, token=made.json["token"]), 403, "forbidden")
+    problem(api.post("/keys/1/rotate", {}, token=token), 403, "forbidden")  # of an admin's
 
 
 @pytest.mark.parametrize(

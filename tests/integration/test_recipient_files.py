@@ -229,6 +229,14 @@ def test_an_export_with_a_row_for_each_event_keeps_the_mailers_ids(write) -> Non
     ]
 
 
+def test_an_export_uses_no_ids_of_connections(write) -> None:
+    """Before: a file could report a mailer's event before the mailer did."""
+    columns = EventColumns(metric="what", event="id")
+    table = write("decision_id,what,id\nd-1,click,e-1\nd-1,click,connection:mailer:e-2\n")
+    (detail,) = refusal(lambda: rewards(table, columns))
+    assert "line 3, column 'id': must not begin with `connection:`" in detail
+
+
 def test_an_export_reports_listed_events_too(write) -> None:
     columns = EventColumns(metrics={"click": "clicks", "open": "opens", "refund": "returned"})
     table = write("decision_id,clicks,opens,returned\nd-1,1,3,12.5\nd-2,,1,\n")

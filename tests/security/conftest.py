@@ -12,6 +12,7 @@ from tests.integration.pages.conftest import (  # noqa: F401 - fixtures
     clock,
     manager,
     password,
+    quick_passwords,
     read_form,
     site,
     viewer,

@@ -10,10 +10,12 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from argon2 import Type
 from werkzeug.exceptions import TooManyRequests
 
 from bandits.csv_rows import MAX_COLUMNS
 from bandits.errors import InvalidInput, Unavailable
+from tests.integration.pages.conftest import HASH, SERVERS_HASHER
 from tests.patience import LIMIT_SECONDS
 from webapp import passwords
 from webapp.files.table_files import open_table
@@ -107,6 +109,13 @@ def test_passwords_are_hashed_two_at_once_and_few_wait(site) -> None:
         for turn in turns:
             turn.__exit__(None, None, None)
     assert visitor.post("/sign-in", {"email": "a@b.example"}).status_code == 422
+
+
+def test_passwords_are_hashed_by_argon2id_in_64_mebibytes() -> None:
+    """What the other tests of pages do without, since it takes their time."""
+    kind, memory = SERVERS_HASHER.type, SERVERS_HASHER.memory_cost
+    assert (kind, memory, SERVERS_HASHER.time_cost) == (Type.ID, 65_536, 3)
+    assert SERVERS_HASHER.check_needs_rehash(HASH), "a weaker hash is made again at sign-in"
 
 
 HALVES = {

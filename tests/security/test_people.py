@@ -1,12 +1,14 @@
 """People: sign-ins are on record, weak passwords refused, sessions and keys end."""
 
 import logging
+import re
+from html import unescape
 
 import pyotp
 import pytest
 
 from bandits.errors import NotFound
-from webapp.pages.admin.second_factor import takes_code
+from webapp.pages.admin.second_factor import qr_code, takes_code
 from webapp.passwords import refuse_password
 
 ANNA = "anna@shop.example"
@@ -114,6 +116,28 @@ def test_a_stolen_session_makes_no_token(site, manager, password, path) -> None:
     assert 'id="token"' in manager.post(path, FORM | {"password": password}).text
 
 
+def test_manager_gets_no_token_of_a_key_that_may_do_more(site, manager, password) -> None:
+    """Before: they rotated an admin's key, and voided with it."""
+    site.accounts.keys.create("Operator", ["manage"], at=site.clock(), by="cli")
+    assert "Rotate…" not in manager.get("/settings/keys").text
+    for path in ("/settings/keys/1/rotate", "/settings/keys/1/revoke"):
+        expected = 403 if "rotate" in path else 200
+        assert manager.get(path).status_code == expected
+    refused = manager.post("/settings/keys/1/rotate", {"password": password})
+    assert (refused.status_code, 'id="token"' in refused.text) == (403, False)
+
+
+def test_change_of_a_role_says_which_keys_it_limits(site, admin, password) -> None:
+    otto = site.visitor("manager", "otto@shop.example")
+    otto.post("/settings/keys", FORM | {"password": password})
+    address = f"/settings/people/{site.accounts.user(otto.email).id}/role"
+    admin.post(address, {"role": "viewer"})
+    assert (
+        "1 API key of theirs may only do what that role may" in admin.get("/settings/people").text
+    )
+    assert "otto@shop.example is a viewer, so it may not choose" in admin.get("/settings/keys").text
+
+
 def test_session_ends_however_much_it_is_used(site, viewer, monkeypatch) -> None:
     """Before: a session that was used once a week lasted for ever."""
     monkeypatch.setitem(site.app.config, "SESSION_SECONDS", 12 * 3600.0)
@@ -166,6 +190,7 @@ def test_key_makes_and_rotates_none_that_may_do_more(api, problem) -> None:
 
 
 def test_key_that_a_key_makes_ends_with_the_same_person(api) -> None:
+    api.accounts.add_user(ANNA, "", "manager", at=api.clock(), by="test")
     key = api.accounts.keys.create("own", ["manage"], at=api.clock(), by=ANNA, owner=ANNA)
     api.post("/keys", {"name": "child", "scopes": ["manage"]}, token=key.token)
     assert api.accounts.keys.all()[0].owner == ANNA
@@ -234,6 +259,9 @@ def test_codes_are_turned_on_and_off_with_the_password(site, viewer, password, c
     with viewer.client.session_transaction() as session:
         secret = session["new_totp_secret"]
     assert secret[:4] in page
+    (address,) = re.findall(r'href="(otpauth:[^"]+)"', page)
+    assert f"secret={secret}" in address
+    assert qr_code(unescape(address)) in page
     right = {"code": pyotp.TOTP(secret).at(int(clock.now)), "password": password}
     for wrong in ({"code": "000000"}, {"password": "a guess"}):
         assert viewer.post("/settings/codes", right | wrong).status_code == 422

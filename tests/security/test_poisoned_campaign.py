@@ -1,6 +1,7 @@
 """A stolen ``choose`` key: what it does to a campaign is found, voided, and leaves no trace.
 
-In full with SOAK=1: 20,000 hostile calls among honest ones.
+In full with SOAK=1: 20,000 hostile calls among honest ones, in both kinds of databases. Contract
+tests void, restore and compare in both kinds in any case.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from storage.schema import (
     experiments,
     voids,
 )
-from tests.conftest import SOAK
+from tests.conftest import SOAK, Makers
 
 NEWSLETTER, SHOP, STOLEN = (actor_of("key", number) for number in (1, 2, 3))
 CALLS = 20_000 if SOAK else 3_000
@@ -89,6 +90,12 @@ class Campaign:
         while self.engine.learn("spring"):
             pass
 
+    def close(self) -> None:
+        """Let the windows of all emails so far close."""
+        self.now[0] += 10_000.0
+        while self.engine.learn("spring"):
+            pass
+
     def share(self, version: str) -> float:
         """Return the share of a version now."""
         arms = self.engine.results("spring").arms
@@ -106,6 +113,13 @@ class Campaign:
         assert self.engine.void(deeds, by="anna", dry_run=True).dry_run
         (part,) = self.engine.void(deeds, by="anna", experiment="spring").experiments
         return part.decisions
+
+
+@pytest.fixture(params=["sqlite", "postgresql"] if SOAK else ["sqlite"])
+def makers(request: pytest.FixtureRequest) -> Makers:
+    """Kinds of databases to attack."""
+    makers: Makers = request.getfixturevalue(request.param)
+    return makers
 
 
 @pytest.fixture
@@ -174,8 +188,9 @@ def test_calls_that_poison_the_winner_are_found_and_voided_without_a_trace(
     campaign.wave(poison)
     campaign.wave(poison)
     assert campaign.share("a") < 0.1
-    assert {(3, "restricted"), (3, "unanswered")} <= campaign.alarms().keys()
-    assert {key for key, _ in campaign.alarms()} == {3}
+    assert campaign.alarms().keys() == {(3, "restricted")}
+    campaign.close()
+    assert campaign.alarms().keys() == {(3, "restricted"), (3, "unanswered")}
     receipts = [engine.receipt(d.decision_id or "") for d in campaign.honest[-50:]]
     assert campaign.void(STOLEN) == CALLS
     assert campaign.share("a") > 0.9
@@ -201,8 +216,13 @@ def test_cancelling_what_was_drawn_is_found_and_voided(
     assert campaign.alarms() == {}
     campaign.wave(drop)
     assert campaign.alarms() == {(3, "split"): pytest.approx(1.0)}
+    verdict = engine.results("spring").verdict
+    assert (verdict.action, verdict.reason) == ("check_health", "sender")
+    assert verdict.sender is not None
+    assert verdict.sender.key == 3
     campaign.void(STOLEN)
     assert campaign.alarms() == {}
+    assert engine.results("spring").verdict.reason != "sender"
     campaign.wave()
     agree(stored(store), rebuilt_without(store, STOLEN))
 
@@ -235,6 +255,30 @@ def test_key_whose_emails_a_manager_reports_as_sent_is_not_alarmed_about(
     now[0] += 86_401.0
     engine.learn("spring")
     assert campaign.alarms() == {(3, "never_activated"): 0.0}
+
+
+@pytest.mark.parametrize("declared", [False, True])
+def test_cancelling_what_bounced_is_no_alarm_unless_a_bounce_counts(
+    engine: Engine, now: list[float], declared: bool
+) -> None:
+    """Before: whoever tidied up after bounces seemed to cancel by results."""
+    metrics = {"click": {}, **({"bounce": {"weight": -1.0}} if declared else {})}
+    rule = {"metrics": metrics, "window_seconds": 10_000.0, "maturity_seconds": 100.0}
+    campaign = Campaign(engine, now, reward=rule, policy={"name": "uniform"})
+
+    def tidy() -> None:
+        made = campaign.choose(SHOP, CALLS // 6)
+        ids = [d.decision_id for d in made[::10] if d.decision_id]
+        engine.reward(
+            [Reward(i, "connection:m:b", "bounce") for i in ids], actor=actor_of("connection", "m")
+        )
+        now[0] += 10.0
+        assert engine.cancel(ids, actor=SHOP).accepted == len(ids)
+
+    campaign.wave(tidy)
+    assert ((2, "cancelled") in campaign.alarms()) == declared
+    verdict = engine.results("spring").verdict
+    assert (verdict.reason == "sender") == declared
 
 
 def test_key_that_never_reports_its_emails_as_sent_is_found(

@@ -12,12 +12,14 @@ from bandits.engine.active_policy import ActivePolicy
 from bandits.engine.analysis.summary import summarise
 from bandits.experiment import Experiment
 from bandits.inference.intervals import Family, Interval, NotYet
+from bandits.inference.sender_checks import SenderAlarm
 from bandits.inference.state import InferenceState
 from bandits.results import Results
 from bandits.segments import Segmentation
 from bandits.store.values import ExperimentRecord
 from bandits.verdict import Action, Reason, Statement, Statements, StatementsReset, Verdict
 from bandits.versions import Configuration
+from webapp.pages.experiment import verdict_text as pages_verdict_text
 from webapp.pages.experiment.verdict_text import VerdictText, verdict_text
 
 DAY = 86_400.0
@@ -29,6 +31,7 @@ ACTIONS: dict[Reason, Action] = {
     "not_started": "wait",
     "nothing_sent": "wait",
     "nothing_final": "wait",
+    "sender": "check_health",
     "split": "check_health",
     "leads": "ship",
     "little_lost": "ship",
@@ -117,7 +120,9 @@ def test_verdict_text_is_short_and_plain_for_every_reason(reason, state, goal) -
         assert not JARGON.search(sentence), sentence
 
 
-@pytest.mark.parametrize("reason", sorted(set(get_args(Reason)) - set(ACTIONS) | {"split"}))
+@pytest.mark.parametrize(
+    "reason", sorted(set(get_args(Reason)) - set(ACTIONS) | {"split", "sender"})
+)
 def test_verdict_text_advises_a_stop_only_where_the_verdict_does(reason) -> None:
     text = write(running(reason))
     assert not text.settled
@@ -241,6 +246,18 @@ def test_verdict_text_of_a_split_alarm_names_no_leader() -> None:
     assert text.leader is None
     assert "Question" not in text.text
     assert text.action == "Look at Health before you act."
+
+
+def test_verdict_text_of_a_key_that_cannot_be_trusted_names_it_and_no_leader(monkeypatch) -> None:
+    monkeypatch.setattr(pages_verdict_text, "actor_name", lambda actor: f"the API key “{actor}”")
+    for check, does in (("split", "drops some versions"), ("cancelled", "cancels emails after")):
+        text = write(running("sender", sender=SenderAlarm(3, check, None, 1.0, 0.5, 900)))
+        assert text.headline.startswith(f"The API key “key:3” {does}")
+        assert text.leader is None
+        assert "Question" not in text.text
+        assert text.action == "Look at Health before you act."
+        assert "void what it did" in text.why
+        assert all(len(sentence.split()) <= LONGEST for sentence in words_of(text))
 
 
 def test_verdict_text_of_less_is_better_adds_instead_of_costs() -> None:

@@ -1,12 +1,19 @@
 """Sums by the key that asked, and the checks that rest on facts."""
 
+import msgspec
 import numpy as np
 import pytest
 
 from bandits.actors import Actor, key_number
 from bandits.inference.sample_ratio import SampleRatio
-from bandits.inference.sender_checks import UNSENT_SECONDS, KeyCounts, sender_alarms
+from bandits.inference.sender_checks import (
+    UNSENT_SECONDS,
+    KeyCounts,
+    excuses,
+    sender_alarms,
+)
 from bandits.inference.sender_sums import SenderSums
+from bandits.rewards import RewardRule
 
 KEYS = np.array([7, 0, 3, 7])
 ARMS = np.array([0, 1, 1, 1])
@@ -28,7 +35,7 @@ def test_key_of_an_actor_is_its_number(actor: Actor | None, number: int) -> None
 
 
 def test_decisions_are_summed_by_known_key() -> None:
-    sums = sent() + SenderSums.from_learned(KEYS, np.array([False, True, True, True]), 2)
+    sums = sent() + SenderSums.from_closed(KEYS, np.array([False, True, True, True]), 2)
     assert sums.keys.tolist() == [3, 7]
     assert sums.counts.tolist() == [[1, 0, 1, 1], [2, 1, 2, 1]]
     assert sums.sample_ratio.sent.tolist() == [[0, 1], [1, 1]]
@@ -46,6 +53,30 @@ def test_sums_are_read_back_with_room_for_new_arms() -> None:
     assert read.ratio[:, 0].tolist() == [[0, 1, 0], [1, 1, 0]]
     assert SenderSums.zeros(2).dump() == b""
     assert SenderSums.load(b"", 2).ratio.shape == (0, 3, 2)
+
+
+def test_sums_of_the_format_before_have_no_closed_decisions() -> None:
+    """They counted matured ones, whose events may still come."""
+    sums = sent() + SenderSums.from_closed(KEYS, np.array([False, True, True, True]), 2)
+    _, *stored = msgspec.msgpack.decode(sums.dump())
+    earlier = msgspec.msgpack.encode(stored)
+    assert SenderSums.is_older(earlier)
+    assert not SenderSums.is_older(sums.dump())
+    assert not SenderSums.is_older(b"")
+    read = SenderSums.load(earlier, 2)
+    assert read.counts.tolist() == [[1, 0, 0, 0], [2, 1, 0, 0]]
+    assert read.ratio.tolist() == sums.ratio.tolist()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "excused"),
+    [
+        ({"click": {}}, ("bounce", "complaint", "unsubscribe")),
+        ({"click": {}, "unsubscribe": {"weight": -5.0}}, ("bounce", "complaint")),
+    ],
+)
+def test_event_that_earns_something_excuses_no_cancellation(metrics, excused) -> None:
+    assert excuses(msgspec.convert({"metrics": metrics}, RewardRule)) == excused
 
 
 def silent(**changes: int) -> list[tuple[int, str]]:

@@ -7,6 +7,7 @@ from bandits.inference.estimates import EstimationContext, Lead, recent_agreemen
 from bandits.inference.intervals import WEIGHTED, Family, Interval, NotYet
 from bandits.inference.periods import arm_moments, lift_trends
 from bandits.inference.recent_days import DAY
+from bandits.inference.sender_checks import SenderAlarm
 from bandits.verdict import Comparison, Progress, needed_days, verdict, weight_span
 
 HOUR = 3_600.0
@@ -30,6 +31,8 @@ SURE = Comparison(
     LEADS, little=0.004, gain=None, recent="agrees", split_alarmed=False, lifts_move=False
 )
 
+DROPS = SenderAlarm(3, "split", 0, 1.0, 0.5, 900)
+
 
 def gain(low, high):
     family = Family.personal(2)
@@ -44,6 +47,8 @@ def gain(low, high):
         ({"lead": OPEN}, ("keep_running", "could_lose")),
         ({"lead": None}, ("wait", "nothing_final")),
         ({"split_alarmed": True}, ("check_health", "split")),
+        ({"sender": DROPS, "split_alarmed": True}, ("check_health", "sender")),
+        ({"sender": DROPS, "lead": None}, ("check_health", "sender")),
         ({"lifts_move": True}, ("keep_running", "lifts_move")),
         ({"recent": "unknown"}, ("keep_running", "recent_unknown")),
         ({"recent": "contradicts"}, ("keep_running", "recent_contradicts")),

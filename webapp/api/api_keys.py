@@ -1,6 +1,5 @@
 """API keys: creation, list, rotation and revocation."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
@@ -8,10 +7,11 @@ from msgspec import Meta, Struct
 
 from bandits.engine.analysis.receipts import moment
 from bandits.errors import Conflict, InvalidInput, NotFound
-from storage.accounts.api_keys import ApiKey, KeyName, RowsPerMinute, Scope
+from storage.accounts.api_keys import ApiKey, KeyName, RowsPerMinute
+from storage.accounts.roles import Scope
 from webapp.api.bodies import Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller, calling_key
-from webapp.api.problems import MissingScope
+from webapp.api.problems import MissingRole, MissingScope
 from webapp.services import Services
 
 operations = OperationGroup("keys")
@@ -124,7 +124,7 @@ def create_key(services: Services, body: KeyRequest) -> OperationResponse:
 
     It may do no more than the key that creates it, and ends with the same person.
     """
-    _refuse_more(body.scopes)
+    _refuse_more(*body.scopes)
     limit = _refuse_faster(body.rows_per_minute)
     at, owner = services.engine.clock(), calling_key().owner
     new_key = services.accounts.keys.create(
@@ -140,7 +140,7 @@ def create_key(services: Services, body: KeyRequest) -> OperationResponse:
     return OperationResponse(content, 201, {"Cache-Control": "no-store"})
 
 
-def _refuse_more(scopes: Sequence[Scope]) -> None:
+def _refuse_more(*scopes: Scope) -> None:
     """Refuse a token that may do more than the key of the current request.
 
     Raises:
@@ -192,7 +192,9 @@ def rotate_key(services: Services, key_id: int, body: KeyRotation) -> OperationR
     """
     for key in services.accounts.keys.all():
         if key.id == key_id:
-            _refuse_more(key.scopes)
+            _refuse_more(*key.scopes)
+            if key.exceeds(calling_key().role):
+                raise MissingRole(key.role)
     new_key = services.accounts.keys.rotate(
         key_id, grace_seconds=body.grace_seconds, at=services.engine.clock(), by=caller()
     )

@@ -178,7 +178,9 @@ class ReplayDocument(Struct, frozen=True):
         )
 
 
-@operations("GET", "/connections", scope="manage", answers={200: ConnectionList})
+@operations(
+    "GET", "/connections", scope="manage", least_role="admin", answers={200: ConnectionList}
+)
 def list_connections(services: Services) -> OperationResponse:
     """List connections with their state, without their secrets."""
     documents = map(ConnectionDocument.from_connection, services.connections.all())
@@ -189,6 +191,7 @@ def list_connections(services: Services) -> OperationResponse:
     "POST",
     "/connections",
     scope="manage",
+    least_role="admin",
     body=Body(ConnectionRequest, example=_EXAMPLE),
     answers={201: NewConnectionDocument},
     refusals=(NotFound, AlreadyExists),
@@ -212,7 +215,14 @@ def create_connection(services: Services, body: ConnectionRequest) -> OperationR
     return OperationResponse(_new(new), 201, _NO_STORE)
 
 
-@operations("GET", _PATH, scope="manage", answers={200: ConnectionDocument}, refusals=(NotFound,))
+@operations(
+    "GET",
+    _PATH,
+    scope="manage",
+    least_role="admin",
+    answers={200: ConnectionDocument},
+    refusals=(NotFound,),
+)
 def read_connection(services: Services, connection: str) -> OperationResponse:
     """Read a connection's state: its last events, its counts, its last rejection."""
     return _respond(services.connections.find(connection))
@@ -222,6 +232,7 @@ def read_connection(services: Services, connection: str) -> OperationResponse:
     "PUT",
     _PATH,
     scope="manage",
+    least_role="admin",
     body=Body(ConnectionSettings, example={"metrics": {"order": "purchase"}}),
     answers={200: ConnectionDocument},
     refusals=(NotFound,),
@@ -245,6 +256,7 @@ def change_connection(
     "POST",
     f"{_PATH}/pause",
     scope="manage",
+    least_role="admin",
     answers={200: ConnectionDocument},
     refusals=(NotFound,),
     idempotent=True,
@@ -259,6 +271,7 @@ def pause_connection(services: Services, connection: str) -> OperationResponse:
     "POST",
     f"{_PATH}/resume",
     scope="manage",
+    least_role="admin",
     answers={200: ConnectionDocument},
     refusals=(NotFound,),
     idempotent=True,
@@ -273,6 +286,7 @@ def resume_connection(services: Services, connection: str) -> OperationResponse:
     "POST",
     f"{_PATH}/rotate",
     scope="manage",
+    least_role="admin",
     body=Body(ConnectionRotation, example={"values": {}, "grace_seconds": 86400}),
     answers={200: NewConnectionDocument},
     refusals=(NotFound,),
@@ -297,7 +311,9 @@ def rotate_connection_secrets(
     return OperationResponse(_new(new), headers=_NO_STORE)
 
 
-@operations("DELETE", _PATH, scope="manage", answers={204: None}, refusals=(NotFound,))
+@operations(
+    "DELETE", _PATH, scope="manage", least_role="admin", answers={204: None}, refusals=(NotFound,)
+)
 def delete_connection(services: Services, connection: str) -> OperationResponse:
     """Delete a connection with its secrets, its waiting and its refused events.
 
@@ -311,6 +327,7 @@ def delete_connection(services: Services, connection: str) -> OperationResponse:
     "GET",
     f"{_PATH}/refused",
     scope="manage",
+    least_role="admin",
     query=RefusedQuery,
     answers={200: RefusedList},
     refusals=(NotFound,),
@@ -329,6 +346,7 @@ def list_refused_events(
     "GET",
     _REFUSED,
     scope="manage",
+    least_role="admin",
     answers={200: RefusedDocument},
     refusals=(NotFound,),
     headers={"Cache-Control": "no-store: it is about a person"},
@@ -344,6 +362,7 @@ def read_refused_event(services: Services, connection: str, refusal_id: int) -> 
     "POST",
     f"{_REFUSED}/replay",
     scope="manage",
+    least_role="admin",
     answers={200: ReplayDocument},
     refusals=(NotFound,),
     idempotent=True,

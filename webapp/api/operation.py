@@ -30,13 +30,15 @@ from bandits.errors import (
 )
 from bandits.schemas import ID_TOLD, misfits
 from bandits.validation import refusal
-from storage.accounts.api_keys import ApiKey, Scope
+from storage.accounts.api_keys import ApiKey
 from storage.accounts.idempotency_keys import KeptAnswer
+from storage.accounts.roles import SCOPE_ROLES, Role, Scope
 from webapp.api.bodies import JSON, Body, count_refused
 from webapp.api.problems import (
     TYPE_BY_EXCEPTION,
     TYPE_BY_STATUS,
     MalformedBody,
+    MissingRole,
     MissingScope,
     NotAuthenticated,
     ProblemType,
@@ -99,6 +101,8 @@ class Operation(Struct, frozen=True, kw_only=True):
             `caller` where declared.
         path: as Flask writes rules.
         scope: what the caller's API key must allow; None where no key is needed.
+        least_role: of the people who may do the same on pages, where that is more than
+            `SCOPE_ROLES` says of the scope.
         answers: the type of the content for each status, None where there is none.
         refusals: errors that `handler` may raise beyond those that follow from the rest.
         headers: of its responses, each with its meaning.
@@ -129,6 +133,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
     rows: str | None = None
+    least_role: Role | None = None
     fast: bool = False
     idempotent: bool = False
     repeatable: bool = False
@@ -139,6 +144,11 @@ class Operation(Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """Id of the operation, by which clients call it: its handler's name."""
         return self.handler.__name__
+
+    @property
+    def role(self) -> Role | None:
+        """Role that the owner of the caller's API key must have; None where no key is needed."""
+        return self.least_role or (SCOPE_ROLES[self.scope] if self.scope else None)
 
     @property
     def problems(self) -> list[ProblemType]:
@@ -195,7 +205,7 @@ class Operation(Struct, frozen=True, kw_only=True):
             parts: of the path, by name; the body and the query are added.
         """
         if self.scope is not None:
-            authorize(environ, self.scope, services)
+            authorize(environ, self.scope, services, self.role)
         if self.takes_caller:
             parts["caller"] = environ[CALLER]
         if self.query is not NoQuery or environ.get("QUERY_STRING"):
@@ -212,7 +222,10 @@ class Operation(Struct, frozen=True, kw_only=True):
         if self.rows is not None and (rows := len(getattr(parts["body"], self.rows))) > 1:
             count_rows(environ, services, rows - 1)  # one was counted with the request
         if self.idempotent and (key := environ.get(_IDEMPOTENCY_KEY)) is not None:
-            return self._handle_once(services, environ, key, parts)
+            _check_key(key)
+            dry_run = getattr(parts.get("body"), "dry_run", False) or environ[CALLER].dry_run
+            if not dry_run:  # which changes nothing
+                return self._handle_once(services, environ, key, parts)
         return self._handle(services, parts)
 
     def _handle(self, services: Services, parts: dict[str, Any]) -> tuple[OperationResponse, bytes]:
@@ -231,10 +244,6 @@ class Operation(Struct, frozen=True, kw_only=True):
         Where that answer is not kept, the request is handled again: ids that are made for it are
         the same as then, and what has changed its state refuses to change it twice.
         """
-        if misfits([key]):
-            raise InvalidInput.at("/Idempotency-Key", f"must be {ID_TOLD}")
-        if environ[CALLER].dry_run:  # nothing is done that could be done twice
-            return self._handle(services, parts)
         keys = services.accounts.idempotency_keys
         sent_parts = {name: part for name, part in parts.items() if name != "caller"}
         request = [self.name.encode(), msgspec.json.encode(sent_parts, order="sorted")]
@@ -290,14 +299,26 @@ class OperationGroup:
         return declare
 
 
-def authorize(environ: "WSGIEnvironment", scope: Scope | None, services: Services) -> None:
-    """Find the API key that a request carries, note it as the caller, and check its scope.
+def authorize(
+    environ: "WSGIEnvironment",
+    scope: Scope | None,
+    services: Services,
+    role: Role | None = None,
+) -> None:
+    """Find the API key that a request carries, note it as the caller, and check its rights.
 
     The request counts towards the key's rate, whatever becomes of it.
+
+    Args:
+        environ: of the request.
+        scope: that the key must have, where one is needed.
+        services: with the keys.
+        role: that the key's owner must have by now; that of the scope unless given.
 
     Raises:
         NotAuthenticated: there is no ``Authorization`` header, or its token is unknown or revoked.
         MissingScope: the key does not allow `scope`, where one is needed.
+        MissingRole: its owner may not do what it asks for.
         TooManyRows: it has sent as many rows lately as it may.
     """
     scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -311,8 +332,13 @@ def authorize(environ: "WSGIEnvironment", scope: Scope | None, services: Service
         raise NotAuthenticated("this API key is unknown or revoked", challenge) from None
     environ[CALLER] = key
     count_rows(environ, services, 1, refuse=True)
-    if scope is not None and scope not in key.scopes:
+    if scope is None:
+        return
+    if scope not in key.scopes:
         raise MissingScope(scope)
+    needed = role or SCOPE_ROLES[scope]
+    if not key.may(needed):
+        raise MissingRole(needed)
 
 
 def count_rows(
@@ -356,6 +382,19 @@ def count_rows(
 def _policy(limit: int) -> tuple[str, str]:
     """Return the header that tells a limit of rows."""
     return "RateLimit-Policy", f'"key";q={limit};w={_MINUTE}'
+
+
+def _check_key(key: str) -> None:
+    """Check an idempotency key; a second header with one comes after a comma.
+
+    Raises:
+        MalformedBody: there may be two.
+        InvalidInput: it is no id.
+    """
+    if "," in key:
+        raise MalformedBody("send one `Idempotency-Key`, and no comma in it")
+    if misfits([key]):
+        raise InvalidInput.at("/Idempotency-Key", f"must be {ID_TOLD}")
 
 
 def caller() -> str:

@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, UnsupportedMediaType
 
 from bandits import errors
 from bandits.errors import BanditsError, Fault, NoDatabase
+from storage.accounts import Role
 
 NO_DATABASE = (
     "there is no database where the server looks for it: its file was moved, removed or replaced,"
@@ -20,7 +21,7 @@ FOLDER = "/problems"
 
 
 class MalformedBody(BanditsError):
-    """The body of a request is not JSON as RFC 8259 and this API read it."""
+    """The body of a request is not JSON as RFC 8259 and this API read it, or a header is twice."""
 
 
 class NotAuthenticated(BanditsError):
@@ -37,6 +38,15 @@ class MissingScope(BanditsError):
     def __init__(self, scope: str) -> None:
         self.scope = scope
         super().__init__(f"this API key lacks the scope {scope!r}")
+
+
+class MissingRole(BanditsError):
+    """The person whom the API key belongs to may not do this, so the key may not either."""
+
+    def __init__(self, role: Role) -> None:
+        super().__init__(
+            f"this takes the role {role!r}, which the owner of this API key does not have"
+        )
 
 
 class TooManyRows(BanditsError):
@@ -78,6 +88,12 @@ class ProblemDetails(Struct, frozen=True, omit_defaults=True):
 _MALFORMED = ProblemType(
     "malformed", 400, "The request cannot be read", "Send valid JSON, UTF-8, each name once."
 )
+_FORBIDDEN = ProblemType(
+    "forbidden",
+    403,
+    "The API key does not allow this",
+    "Use a key with the scope, or of somebody with the role, that `detail` names.",
+)
 _INVALID = ProblemType(
     "invalid",
     422,
@@ -107,12 +123,8 @@ TYPE_BY_EXCEPTION: Mapping[type[BanditsError], ProblemType] = MappingProxyType(
             "An API key is needed",
             "Send `Authorization: Bearer TOKEN` with a key that has not been revoked.",
         ),
-        MissingScope: ProblemType(
-            "forbidden",
-            403,
-            "The API key does not allow this",
-            "Use a key with the scope that `detail` names.",
-        ),
+        MissingScope: _FORBIDDEN,
+        MissingRole: _FORBIDDEN,
         TooManyRows: _TOO_MANY,
         errors.NotFound: _NOT_FOUND,
         errors.AlreadyExists: ProblemType(

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from bandits.errors import Fault, InvalidInput
+from bandits.event_ids import RESERVED, RESERVED_TOLD
 from bandits.experiment import Experiment
 from bandits.rewards import refuse_value
 from bandits.schemas import Id, Reward, RewardReceipt
@@ -199,9 +200,12 @@ class RewardExport:
             when = "" if occurred_at is None else f"@{occurred_at.astimezone(UTC).isoformat()}"
             return f"{metric}={value:g}{when}"
         try:
-            return msgspec.convert(str(cell), Id)
+            event_id = msgspec.convert(str(cell), Id)
         except msgspec.ValidationError:
             raise _CellError(column, "is no event id") from None
+        if event_id.startswith(RESERVED):
+            raise _CellError(column, RESERVED_TOLD)
+        return event_id
 
     def _check_value(self, metric: str, column: str, value: float) -> float:
         """Check a value against its metric; a count of a metric that counts once is cut to 1."""

@@ -24,12 +24,12 @@ from flask_wtf.csrf import CSRFProtect
 
 from bandits.errors import NotFound
 from storage.accounts import Role, User
+from storage.accounts.roles import includes
 from storage.accounts.sessions import LASTING_SECONDS, Session
 from webapp.pages import pages
 from webapp.pages.anonymous_forms import read_anonymous_form
 from webapp.pages.known_device import remember_device
 from webapp.services import services
-from webapp.settings import ROLES
 
 CSRF = "bandits.csrf"
 _FORMS = "webapp.pages.form."
@@ -68,7 +68,7 @@ class Person:
 
     def may(self, role: Role) -> bool:
         """Return True if the account's role includes `role`."""
-        return ROLES.index(self.role) >= ROLES.index(role)
+        return includes(self.role, role)
 
 
 def person() -> Person:

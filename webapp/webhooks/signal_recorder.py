@@ -17,6 +17,7 @@ from bandits.actors import Actor, actor_of
 from bandits.engine import MAX_BATCH, Engine
 from bandits.engine.record_rewards import SKEW_SECONDS
 from bandits.errors import IdReused, InvalidInput
+from bandits.event_ids import connection_event_id, sent_event_ids
 from bandits.rewards import refuse_value
 from bandits.schemas import ID_TOLD, Reward, misfits
 from bandits.store.values import DecisionRef
@@ -92,7 +93,7 @@ class SignalRecorder:
         for event in batch.events:
             outcome.without_decision += not event.decision_ids
             metric = connection.metrics.get(event.name, event.name)
-            rows += [_Row(event, _reward(event, i, metric)) for i in event.decision_ids]
+            rows += [_row(outcome.actor, event, i, metric) for i in event.decision_ids]
         rows = _well_formed(rows, outcome)
         for start in range(0, len(rows), MAX_BATCH):
             self._record_portion(rows[start : start + MAX_BATCH], outcome)
@@ -126,16 +127,17 @@ class SignalRecorder:
         """
         outcome = _Outcome(actor_of("connection", connection_key))
         rows = []
-        for event in events:
+        sent_ids = sent_event_ids(outcome.actor, [event.event_id for event in events])
+        for event, sent_id in zip(events, sent_ids, strict=True):
             occurred_at = datetime.fromtimestamp(event.occurred_at, UTC)
             signal = SignalEvent(
                 name=event.metric,
-                event_id=event.event_id,
+                event_id=sent_id,
                 occurred_at=occurred_at,
                 decision_ids=(event.decision_id,),
                 value=event.value,
             )
-            rows.append(_Row(signal, _reward(signal, event.decision_id, event.metric)))
+            rows.append(_row(outcome.actor, signal, event.decision_id, event.metric))
         self._record_portion(rows, outcome)
         outcome.without_decision += len(outcome.unmatched)  # erased meanwhile
         outcome.unmatched.clear()
@@ -191,7 +193,7 @@ class SignalRecorder:
 def _well_formed(rows: Sequence[_Row], outcome: _Outcome) -> list[_Row]:
     """Leave out rows that fit no decision, whichever it is; those are refused."""
     bad = set(misfits([row.reward.decision_id for row in rows]))
-    bad |= set(misfits([row.reward.event_id for row in rows]))
+    bad |= set(misfits([row.event.event_id for row in rows]))
     faults = dict.fromkeys(bad, f"ids of decisions and events must be {ID_TOLD}")
     for place, row in enumerate(rows):
         if not isfinite(row.reward.value):
@@ -200,9 +202,11 @@ def _well_formed(rows: Sequence[_Row], outcome: _Outcome) -> list[_Row]:
     return [row for place, row in enumerate(rows) if place not in faults]
 
 
-def _reward(event: SignalEvent, decision_id: str, metric: str) -> Reward:
-    """Return the reward that an event of a decision is recorded as."""
-    return Reward(decision_id, event.event_id, metric, event.value, event.occurred_at)
+def _row(actor: Actor, event: SignalEvent, decision_id: str, metric: str) -> _Row:
+    """Return an event of a decision, and the reward that it is recorded as."""
+    event_id = connection_event_id(actor, event.event_id)
+    reward = Reward(decision_id, event_id, metric, event.value, event.occurred_at)
+    return _Row(event, reward)
 
 
 def _lead_seconds(reward: Reward, started_at: float) -> float:

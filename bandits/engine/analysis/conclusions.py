@@ -13,6 +13,7 @@ from bandits.inference.estimates import Recent
 from bandits.inference.intervals import Interval
 from bandits.inference.periods import period_bounds, period_days
 from bandits.inference.recent_days import DAY, RECENT_DAYS
+from bandits.inference.sender_checks import SenderAlarm, distrusted
 from bandits.store.values import ExperimentRecord
 from bandits.verdict import (
     LITTLE,
@@ -26,8 +27,20 @@ from bandits.verdict import (
 )
 
 
-def conclude(record: ExperimentRecord, analysis: Analysis, at: float | None) -> Verdict:
-    """Decide on the next step, as of a snapshot `at`, None before the first."""
+def conclude(
+    record: ExperimentRecord,
+    analysis: Analysis,
+    at: float | None,
+    senders: Sequence[SenderAlarm] = (),
+) -> Verdict:
+    """Decide on the next step, as of a snapshot `at`, None before the first.
+
+    Args:
+        record: the experiment.
+        analysis: of its sums.
+        at: time of the snapshot.
+        senders: alarms of the API keys that send for it.
+    """
     little = LITTLE * _leader_value(analysis)
     comparison = Comparison(
         analysis.lead,
@@ -36,6 +49,7 @@ def conclude(record: ExperimentRecord, analysis: Analysis, at: float | None) -> 
         _recent(record, analysis, at, little),
         bool(analysis.inference.ratio.alarms().any()),
         analysis.facts.lifts_move,
+        distrusted(senders),
     )
     return verdict(_progress(record, analysis, at), comparison)
 

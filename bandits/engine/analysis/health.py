@@ -13,7 +13,7 @@ from bandits.inference.sender_checks import KeyCounts, SenderAlarm, sender_alarm
 from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
 from bandits.results import Drift, EligibleSetCount, Health, LateRewards, Split
-from bandits.store.values import ExperimentRecord, ExperimentState
+from bandits.store.values import ActorCounts, ExperimentRecord, Snapshot
 
 _DIGITS = 12  # of a p-value: without any evidence it is 1, and not 1 but for rounding
 
@@ -62,14 +62,22 @@ def examine(  # noqa: PLR0913 - all that health is of
     )
 
 
-def check_senders(state: ExperimentState) -> list[SenderAlarm]:
-    """Check each API key that sends for an experiment: `bandits.inference.sender_checks`."""
-    configuration, snapshot = state.record.configuration, state.snapshot
+def check_senders(
+    record: ExperimentRecord, snapshot: Snapshot | None, actors: Sequence[ActorCounts]
+) -> list[SenderAlarm]:
+    """Check each API key that sends for an experiment: `bandits.inference.sender_checks`.
+
+    Args:
+        record: the experiment.
+        snapshot: its newest, None before the first.
+        actors: what each actor wrote.
+    """
+    configuration = record.configuration
     if snapshot is None:
         return []
     sums = SenderSums.load(snapshot.senders, len(configuration.arms))
     counts = []
-    for actor in state.actors:
+    for actor in actors:
         if key := key_number(actor.actor):
             columns = (actor.chosen, actor.activated, actor.cancelled, actor.answered)
             counts.append(KeyCounts(key, actor.first_at, *columns))

@@ -77,7 +77,7 @@ def summarise(  # noqa: PLR0913 - what results are made of, each from a source o
         ),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],
-        conclude(record, analysis, points[-1].at if points else None),
+        conclude(record, analysis, points[-1].at if points else None, senders),
         past(statements.statements, analysis),
         statements.reset,
         interactions(analysis),

@@ -99,7 +99,8 @@ def tell(site, manager):
     def tell(key: str) -> VerdictText:
         reader = type(manager)(site, manager.email)  # whose session began today
         record, results = site.store.experiments.record(key), site.engine.results(key)
-        text = verdict_text(record, results, site.clock())
+        with site.app.app_context():
+            text = verdict_text(record, results, site.clock())
         plain = text.text.replace("\u202f", " ")
         page = reader.get(f"/experiments/{key}").text
         live = reader.get(f"/experiments/{key}/live").json["parts"]["summary"]
@@ -179,6 +180,36 @@ def test_stop_page_gives_the_cost_only_where_it_holds_from_now_on(site, maker, m
     assert "What that costs from now on cannot be told yet." in stop("lifts move")
     personal = stop("keep personalising")
     assert "You can still end the campaign now. The cost is above." in personal
+
+
+@pytest.mark.parametrize("check", ["split", "cancelled"])
+def test_pages_name_the_key_that_no_comparison_can_be_trusted_for(site, maker, tell, check):
+    """Before: Health said so, and the page advised to stop and send the winner."""
+    shop, old = (
+        site.accounts.keys.create(name, ["choose"], at=START, by="test").key.actor
+        for name in ("Shop", "Old sender")
+    )
+    key = maker.make("distrusted", days_ago=8, policy={"name": "uniform"})
+    for _ in range(8):
+        maker.send(key, 300, by_variant(a=0.1, b=0.3), actor=shop)
+        rates = by_variant(a=1.0, b=1.0) if check == "cancelled" else by_variant(a=0.1, b=0.3)
+        decisions = maker.send(key, 120, rates, actor=old)
+        dropped = [d for d in decisions if d.slots["subject_line"]["variant"] == "b"]
+        if check == "cancelled":
+            dropped = decisions[:10]
+        maker.clock.now += 60.0
+        maker.engine.cancel([str(d.decision_id) for d in dropped], actor=old)
+        maker.clock.now += DAY - 60.0
+        maker.engine.learn(key)
+    verdict = maker.engine.results(key).verdict
+    assert (verdict.action, verdict.reason) == ("check_health", "sender")
+    assert (verdict.sender.key, verdict.sender.check) == (2, check)
+    text = tell(key)
+    does = "drops some versions" if check == "split" else "cancels emails after"
+    assert text.headline.startswith(f"The API key “Old sender” {does}")
+    assert text.action == "Look at Health before you act."
+    assert text.leader is None
+    assert text.earlier == (), "no claim is recorded while none can be trusted"
 
 
 def test_page_answers_what_a_campaign_brought(site, maker, manager):

@@ -3,11 +3,12 @@
 from typing import get_args
 
 import msgspec
-from flask import flash, redirect, render_template, request, url_for
+from flask import abort, flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import NotFound
-from storage.accounts.api_keys import ApiKey, KeyName, NewKey, RowsPerMinute, Scope
+from storage.accounts.api_keys import ApiKey, KeyName, NewKey, RowsPerMinute
+from storage.accounts.roles import Scope
 from webapp.pages import pages
 from webapp.pages.access import needs, person
 from webapp.pages.admin.confirmation import NOT_YOURS, is_own_password
@@ -18,7 +19,8 @@ SCOPE_TEXTS: dict[Scope, str] = {
     "choose": "ask which email to send",
     "reward": "report opens, clicks, orders and unsubscribes",
     "read": "read experiments, results and receipts",
-    "manage": "create, change, start and stop experiments, and make keys",
+    "manage": "create, change, start and stop experiments, and make keys; and, if you are an admin,"
+    " void what a key did and change connections",
 }
 GRACES = {
     0: "no longer: it leaked",
@@ -73,20 +75,33 @@ def create_key() -> ResponseReturnValue:
 @needs("manager")
 def confirm_rotate_key(key_id: int) -> ResponseReturnValue:
     """Ask how long the old token goes on working."""
-    return _rotation_page(_key(key_id))
+    return _rotation_page(_key_to_rotate(key_id))
 
 
 @pages.post("/settings/keys/<int:key_id>/rotate")
 @needs("manager")
 def rotate_key(key_id: int) -> ResponseReturnValue:
     """Give a key a new token and show it, for the only time."""
+    key = _key_to_rotate(key_id)
     if not is_own_password(request.form.get("password", "")):
-        return _rotation_page(_key(key_id), {"password": NOT_YOURS}), 422
+        return _rotation_page(key, {"password": NOT_YOURS}), 422
     keys, now = services().accounts.keys, services().engine.clock()
     grace = request.form.get("grace", 86_400, type=int)
     if grace not in GRACES:
         grace = 86_400
     return _page(new_key=keys.rotate(key_id, grace_seconds=grace, at=now, by=person().email))
+
+
+def _key_to_rotate(key_id: int) -> ApiKey:
+    """Find a key whose token the person who is signed in may have; others are forbidden.
+
+    Raises:
+        NotFound: no key has this number.
+    """
+    key = _key(key_id)
+    if key.exceeds(person().role):
+        abort(403, key.role)
+    return key
 
 
 def _rotation_page(key: ApiKey, errors: dict[str, str] | None = None) -> str:

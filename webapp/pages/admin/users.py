@@ -11,6 +11,7 @@ from webapp.pages import pages
 from webapp.pages.access import needs, open_with_any_password, person, start_session
 from webapp.pages.admin.confirmation import NOT_YOURS, is_own_password
 from webapp.pages.admin.sessions import sign_in_places
+from webapp.pages.formatting import plural
 from webapp.passwords import hash_password, refuse_password
 from webapp.services import services
 
@@ -120,7 +121,16 @@ def change_role(user_id: int) -> ResponseReturnValue:
     if role not in get_args(Role):
         abort(400)
     services().accounts.set_role(user.email, cast("Role", role), at=_now(), by=person().email)
-    flash(f"{user.email} is {role} now.")
+    idle = [
+        key
+        for key in services().accounts.keys.all()
+        if key.owner == user.email and key.revoked_at is None and key.idle_scopes
+    ]
+    limited = (
+        f" {plural(len(idle), 'API key')} of theirs may only do what that role may: give senders"
+        " that use them a key of somebody else."
+    )
+    flash(f"{user.email} is {role} now.{limited if idle else ''}")
     return redirect(url_for("pages.people"))
 
 

@@ -10,18 +10,28 @@ from datetime import UTC, datetime
 
 from msgspec import Struct
 
+from bandits.actors import actor_of
 from bandits.inference.intervals import Interval
 from bandits.results import Results
 from bandits.store.values import ExperimentRecord
 from bandits.verdict import Action, Reason, Statement, Verdict
 from webapp.pages.experiment.labels import Measure, arm_name, reward_measure
-from webapp.pages.formatting import chance, count, duration_text, percent, plural, short_number
+from webapp.pages.formatting import (
+    actor_name,
+    chance,
+    count,
+    duration_text,
+    percent,
+    plural,
+    short_number,
+)
 
 _FEW = 2  # versions that are named one by one
 _HIGH = 0.9  # a chance to be best that readers take for a proof
 _WEEK_DAYS = 7
 _PER_THOUSAND = 1000.0
 _WAITING: tuple[Reason, ...] = ("not_started", "nothing_sent", "nothing_final")
+_DISTRUSTED: tuple[Reason, ...] = ("sender", "split")  # no comparison can be trusted
 
 
 class VerdictText(Struct, frozen=True):
@@ -130,7 +140,7 @@ def verdict_text(record: ExperimentRecord, results: Results, now: float) -> Verd
     labels = [f"“{arm_name(experiment, a.variants)}”" for a in results.arms]
     context = VerdictContext(record, results, reward_measure(experiment.reward), labels, now)
     verdict = results.verdict
-    named = verdict.arm is not None and verdict.reason not in (*_WAITING, "split")
+    named = verdict.arm is not None and verdict.reason not in (*_WAITING, *_DISTRUSTED)
     return VerdictText(
         headline=_joined(_state(context), _headline(context)),
         cost=_cost(context) if named else "",
@@ -191,6 +201,7 @@ def _headline(context: VerdictContext) -> str:
         "not_started": "" if context.record.state == "archived" else "Not started yet.",
         "nothing_sent": "" if ended else "No recipients yet.",
         "nothing_final": f"{plural(context.sent, 'email')} sent. No results are final yet.",
+        "sender": _sender(context),
         "split": "Emails are not sent as intended, so no comparison can be trusted.",
         "personal_better": f"Choosing by recipient {earns} more than any one version.",
         "personal_equal": f"{leader} for everyone {earns} about as much as choosing by recipient.",
@@ -205,6 +216,19 @@ def _headline(context: VerdictContext) -> str:
         would = "would have done best" if ended else "would do best so far"
         return f"Versions are chosen by recipient. For everyone alike, {leader} {would}."
     return _leader(context)
+
+
+def _sender(context: VerdictContext) -> str:
+    """Name the API key that makes comparisons wrong, and what it does; empty where none does."""
+    sender = context.verdict.sender
+    if sender is None:
+        return ""
+    name = actor_name(actor_of("key", sender.key))
+    does = {
+        "split": "drops some versions",
+        "cancelled": "cancels emails after results of them came",
+    }[sender.check]
+    return f"{name[0].upper()}{name[1:]} {does}, so no comparison can be trusted."
 
 
 def _leader(context: VerdictContext) -> str:
@@ -339,6 +363,10 @@ def _why(context: VerdictContext) -> str:
     reasons: dict[Reason, str] = {
         "not_started": f"It chooses between {plural(len(context.labels), 'version')} of the email.",
         "nothing_final": f"Results can change until {context.window} after an email was sent.",
+        "sender": (
+            "If the key was stolen, revoke it and void what it did."
+            " If not, ask your developers what its sender does."
+        ),
         "split": "Ask your developers to find where emails are lost or repeated.",
         "not_enough": _not_enough(context),
         "few_days": _few_days(verdict),
@@ -379,7 +407,7 @@ def _too_new(context: VerdictContext) -> str:
     """Name the versions that are left out of a comparison which others are in."""
     verdict = context.verdict
     others = len(context.results.arms) - 1 - len(verdict.uncompared)
-    if not verdict.uncompared or others <= 0 or verdict.reason in (*_WAITING, "split"):
+    if not verdict.uncompared or others <= 0 or verdict.reason in (*_WAITING, *_DISTRUSTED):
         return ""
     is_ = "is" if len(verdict.uncompared) == 1 else "are"
     return f"{_names(context, verdict.uncompared)} {is_} too new to compare."
@@ -395,7 +423,7 @@ def _basis(context: VerdictContext) -> tuple[str, ...]:
             f"The plan is shorter than a week: {plural(verdict.days_needed, 'day')} of sending"
             f" {'is' if verdict.days_needed == 1 else 'are'} enough."
         )
-    if verdict.reason not in ("split", "not_enough") and verdict.closed_days >= _WEEK_DAYS:
+    if verdict.reason not in (*_DISTRUSTED, "not_enough") and verdict.closed_days >= _WEEK_DAYS:
         facts.append(_recent(context))
     if verdict.lifts_move:
         facts.append("Differences between versions changed over time.")
