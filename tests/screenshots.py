@@ -43,7 +43,14 @@ def main(folder: Path, states: list[str]) -> None:
             store.accounts.add_user(EMAIL, hash_password(PASSWORD), "admin", at=clock(), by="test")
             maker = CampaignMaker(engine, clock)
             keys = [STATES[state](maker) for state in states or STATES]
-            services = Services(engine, store.accounts, store.drafts, store.connections)
+            services = Services(
+                engine,
+                store.accounts,
+                store.drafts,
+                store.connections,
+                store.tracked_links,
+                store.spool,
+            )
             app = create_app(services, Settings(secret_key="made up for pictures, long enough"))
             app.extensions["bandits.uploads"] = Uploads(Path(temporary) / "files")
             server = make_server("127.0.0.1", 0, app, threaded=True)

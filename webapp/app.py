@@ -8,6 +8,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from webapp import pages, request_context
 from webapp.api import routes
+from webapp.links import link_views
 from webapp.services import Services
 from webapp.settings import Settings
 from webapp.trusted_proxies import TrustedProxies, parse_networks
@@ -40,7 +41,7 @@ class Application(Flask):
 
 
 def create_app(services: Services, settings: Settings) -> Flask:
-    """Make the application: API below ``/api/v1``, webhooks, pages at ``/``, health and metrics.
+    """Make the application: API below ``/api/v1``, webhooks, links, pages at ``/``, and health.
 
     Args:
         services: for the handlers of the API and, by `webapp.services.services`, for the pages.
@@ -58,6 +59,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     request_context.init(app, settings)
     routes.init(app, settings.url_prefix)
     receiver.init(app, settings)
+    link_views.init(app, settings)
     pages.init(app, settings)
     networks = parse_networks(settings.trusted_proxies)
     if networks or settings.url_prefix:

@@ -26,6 +26,7 @@ from webapp import log_config, worker
 from webapp.fold_worker import FoldWorker
 from webapp.metrics import FoldMetrics
 from webapp.settings import Settings
+from webapp.spool_worker import SpoolWorker
 from webapp.webhooks.match_worker import MatchWorker
 
 _THREADS = 64  # single choices wait for a commit that they share; waiting takes no core
@@ -67,7 +68,7 @@ def serve(settings: Settings, address: Address, workers: int) -> None:
         lock.acquire()  # fails now, in one line, rather than later in a worker
         lock.release()
     upgrade(settings.database_url)
-    store = open_store(settings.database_url, settings.encryption_keys)
+    store = open_store(settings.database_url, settings.encryption_keys, settings.spool_path)
     with reserve(address) as bound, closing(store):
         _run(settings, bound, workers, store)
 
@@ -94,14 +95,16 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
     fold_thread = Thread(target=FoldWorker(Engine(store), stop, folds).run, name="learner")
     matcher = MatchWorker(Engine(store), store.connections, stop)
     match_thread = Thread(target=matcher.run, name="matcher")
-    for thread in (fold_thread, match_thread):
+    spool_thread = Thread(target=SpoolWorker(Engine(store), store, stop).run, name="spool")
+    threads = (fold_thread, match_thread, spool_thread)
+    for thread in threads:
         server.on_startup(thread.start)
     server.on_startup(Thread(target=_announce, args=(settings, address), daemon=True).start)
     try:
         server.serve(target_loader=partial(worker.load, settings, folds), wrap_loader=False)
     finally:
         stop.set()
-        for thread in (fold_thread, match_thread):
+        for thread in threads:
             if thread.is_alive():
                 thread.join()
         _log.info("stopped")
