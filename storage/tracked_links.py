@@ -218,7 +218,7 @@ class TrackedLinkStore:
 
         return self._context.write(work)
 
-    def keys(self) -> list[StoredTrackingKey]:
+    def all(self) -> list[StoredTrackingKey]:
         """Read every key, the newest first."""
         with self._database.reading() as transaction:
             query = select(tracking_keys).order_by(tracking_keys.c.id.desc())

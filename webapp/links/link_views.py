@@ -13,9 +13,10 @@ from bandits.tracking_tokens import BadToken, TokenKind
 from webapp.links.key_ring import KeyRing
 from webapp.links.link_path import BROKEN_LINK, BUSY, TrackedLinkPath
 from webapp.links.link_reader import LinkReader
-from webapp.services import services
+from webapp.services import services_of
 from webapp.settings import Settings
 
+PUBLIC_URL = "bandits.public_url"  # under this name the config of an application has it
 _READER = "bandits.link_reader"
 
 tracked_links = Blueprint("tracked_links", __name__)
@@ -54,8 +55,8 @@ def _unavailable(error: Unavailable) -> Response:
 
 def init(app: Flask, settings: Settings) -> None:
     """Add tracked links to `app`."""
-    with app.app_context():
-        own = services()
+    app.config[PUBLIC_URL] = settings.public_url
+    own = services_of(app)
     ring = KeyRing(own.tracked_links.rules)
     reader = LinkReader(ring, own.spool, own.engine.clock)
     app.extensions[_READER] = reader
