@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import quantiles
 from threading import Event, Thread
 
-from drivers import places
+from drivers import sqlite
 from measuring import Row, compare
 from msgspec.json import encode
 from msgspec.structs import replace
@@ -29,11 +29,11 @@ ADDRESS = "https://shop.example/sale?utm_source=newsletter"
 
 def run(rounds: int) -> list[Row]:
     """Measure clicks as fast as they go, and at a steady pace while the learner folds."""
-    with tempfile.TemporaryDirectory() as name, places(Path(name)) as found:
-        place = next(p for p in found if p.name == "SQLite")
-        with serving(place.url, Path(name)) as server:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with sqlite(folder) as place, serving(place.url, folder) as server:
             links = _links(server, place.url)
-            row = _fastest(server, links, rounds, Path(name))
+            row = _fastest(server, links, rounds, folder)
             return [row, _steady(server, links, row)]
 
 

@@ -125,8 +125,9 @@ def send(server, smtp_port: int, tracking: Tracking, shop: str) -> list[str]:
         for i, decision in enumerate(decisions):
             html = (
                 "<html><body><p>Hello &amp; welcome</p>"
-                f'<a id="sale" href="{shop}/sale?a=1&amp;b={i}">Sale</a> <a href="{shop}/news">News</a> <a href="mailto:a@shop.example">Write</a>'
-                "</body></html>"
+                f'<a id="sale" href="{shop}/sale?a=1&amp;b={i}">Sale</a>'
+                f'<a href="{shop}/news">News</a>'
+                '<a href="mailto:a@shop.example">Write</a></body></html>'
             )
             email = rewrite(html, decision, tracking)
             message = EmailMessage(policy=SMTP)
