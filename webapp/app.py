@@ -57,9 +57,9 @@ def create_app(services: Services, settings: Settings) -> Flask:
     services.rates.rows_per_minute = settings.rows_per_minute
     services.attach(app)
     request_context.init(app, settings)
+    link_views.init(app, settings)
     routes.init(app, settings.url_prefix)
     receiver.init(app, settings)
-    link_views.init(app, settings)
     pages.init(app, settings)
     networks = parse_networks(settings.trusted_proxies)
     if networks or settings.url_prefix:
