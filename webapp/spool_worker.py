@@ -129,9 +129,8 @@ class SpoolWorker:
                 expired += len(ids)
             elif ids:
                 waiting.append(replace(hit, decision_ids=ids).record(at))
-            if hit.kind is TokenKind.UNSUBSCRIBE:
-                known = (i for i in hit.decision_ids if (i, hit.event_id) not in unknown)
-                for decision_id in known:
+            if hit.kind is TokenKind.UNSUBSCRIBE:  # of an erased subject too: it is a new wish
+                for decision_id in hit.decision_ids:
                     unsubscribed.setdefault(decision_id, at)
         counts = TrackingCounts(
             outcome.recorded,

@@ -123,10 +123,20 @@ def test_erased_subject_gets_no_event_from_its_links(links):
     assert links.store.spool.find(["d-1"]) == []
     assert links.store.tracked_links.unsubscribes(limit=9) == []
     links.hit("d-1")
-    links.hit("d-1", kind=TokenKind.UNSUBSCRIBE)
+    links.hit("d-1", kind=TokenKind.OPEN)
     links.worker.look()
     assert links.counts == {"recorded": 2, "without_decision": 2}
     assert links.store.tracked_links.unsubscribes(limit=9) == []
+
+
+def test_erased_subject_who_unsubscribes_later_is_heard(links):
+    links.choose("d-1")
+    links.engine.erase("subject of d-1", by="test")
+    links.hit("d-1", kind=TokenKind.UNSUBSCRIBE)
+    links.worker.look()
+    assert links.events("d-1") == []
+    (row,) = links.store.tracked_links.unsubscribes(limit=9)
+    assert row.decision_id == "d-1"
 
 
 def test_event_before_its_activation_waits_for_a_day(links, sender):
