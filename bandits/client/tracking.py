@@ -2,7 +2,7 @@
 
 ::
 
-    tracking = Tracking("bandits_tracking_…", "https://links.shop.example", ["shop.example"])
+    tracking = LinkTracking("bandits_tracking_…", "https://links.shop.example", ["shop.example"])
     email = rewrite(html, decision, tracking)
     message.set_content(email.html, subtype="html")
     for name, value in email.headers.items():
@@ -58,7 +58,7 @@ _HONEYPOT = (
 )
 
 
-class Tracking(Struct, frozen=True):
+class LinkTracking(Struct, frozen=True):
     """Where links lead and by what they are signed.
 
     Attributes:
@@ -74,7 +74,7 @@ class Tracking(Struct, frozen=True):
 
     def __repr__(self) -> str:
         """Return what is not secret."""
-        return f"Tracking({self.public_url!r})"
+        return f"LinkTracking({self.public_url!r})"
 
 
 class TrackedEmail(Struct, frozen=True):
@@ -97,7 +97,7 @@ class TrackedEmail(Struct, frozen=True):
 def rewrite(  # noqa: PLR0913 - options, by keyword
     html: str,
     decision: Decision,
-    tracking: Tracking,
+    tracking: LinkTracking,
     *,
     others: Sequence[Decision] = (),
     personalize: bool = True,
@@ -178,7 +178,7 @@ def _ascii_address(address: str) -> str:
 class LinkSigner:
     """Addresses of the server for one email."""
 
-    def __init__(self, tracking: Tracking, decision_ids: tuple[str, ...]) -> None:
+    def __init__(self, tracking: LinkTracking, decision_ids: tuple[str, ...]) -> None:
         """Sign for the email of `decision_ids`.
 
         Raises:

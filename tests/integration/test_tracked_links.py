@@ -4,7 +4,7 @@ from threading import Event
 
 import pytest
 
-from bandits.client.tracking import Tracking, rewrite
+from bandits.client.tracking import LinkTracking, rewrite
 from bandits.errors import Unavailable
 from bandits.schemas import Decision
 from bandits.tracking_tokens import TokenKind, TrackingKey, TrackingToken
@@ -264,7 +264,7 @@ class TestApi:
         email = rewrite(
             BODY["html"],
             Decision("d-1", {}, 1.0, 0),
-            Tracking(links.new.text, ROOT, ["shop.example"]),
+            LinkTracking(links.new.text, ROOT, ["shop.example"]),
         )
         assert answer.json == {
             "html": email.html,

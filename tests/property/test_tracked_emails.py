@@ -5,13 +5,13 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandits.client.tracking import Tracking, rewrite
+from bandits.client.tracking import LinkTracking, rewrite
 from bandits.schemas import Decision
 from bandits.tracking_tokens import BadToken, SignedToken, TokenKind, TrackingKey
 
 KEY = TrackingKey("0a1b2c3d", "s" * 43)
 ROOT = "https://links.shop.example"
-TRACKING = Tracking(KEY.text, ROOT, ["shop.example"])
+TRACKING = LinkTracking(KEY.text, ROOT, ["shop.example"])
 TRACKED = re.compile(rf"{ROOT}/t/([\w\-]+\.[\w\-]+\.[\w\-]+)")
 
 LINKS = st.builds(

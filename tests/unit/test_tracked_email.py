@@ -4,14 +4,14 @@ import re
 
 import pytest
 
-from bandits.client.tracking import TrackedEmail, Tracking, clean_address, rewrite
+from bandits.client.tracking import LinkTracking, TrackedEmail, clean_address, rewrite
 from bandits.errors import InvalidInput
 from bandits.schemas import Decision
 from bandits.tracking_tokens import SignedToken, TokenKind, TrackingKey, TrackingToken
 
 KEY = TrackingKey("0a1b2c3d", "s" * 43)
 ROOT = "https://links.shop.example"
-TRACKING = Tracking(KEY.text, ROOT, ["shop.example", "*.shop.example"])
+TRACKING = LinkTracking(KEY.text, ROOT, ["shop.example", "*.shop.example"])
 DECISION = Decision("d-1", {}, 0.5, 3)
 TRACKED = re.compile(rf"{ROOT}/(?P<path>[tou])/(?P<token>[\w.\-]+?)(?P<gif>\.gif)?(?=[\"'<> ]|$)")
 
@@ -217,9 +217,9 @@ def test_fallback_without_an_id_stays_as_it_is():
 @pytest.mark.parametrize(
     ("tracking", "place"),
     [
-        (Tracking("bandits_x", ROOT, []), "/key"),
-        (Tracking(KEY.text, "links.shop.example", []), "/public_url"),
-        (Tracking(KEY.text, ROOT, ["https://shop.example"]), "/hosts"),
+        (LinkTracking("bandits_x", ROOT, []), "/key"),
+        (LinkTracking(KEY.text, "links.shop.example", []), "/public_url"),
+        (LinkTracking(KEY.text, ROOT, ["https://shop.example"]), "/hosts"),
     ],
 )
 def test_wrong_part_is_told_by_its_place(tracking, place):

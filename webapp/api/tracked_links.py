@@ -6,7 +6,7 @@ from typing import Annotated
 from flask import current_app
 from msgspec import Meta, Struct
 
-from bandits.client.tracking import Tracking, rewrite
+from bandits.client.tracking import LinkTracking, rewrite
 from bandits.engine.analysis.receipts import moment
 from bandits.errors import Conflict, NotFound
 from bandits.schemas import Decision, Id
@@ -267,7 +267,7 @@ def rewrite_email(services: Services, body: EmailRequest) -> OperationResponse:
     email = rewrite(
         body.html,
         first,
-        Tracking(key.text, public_url, services.tracked_links.hosts()),
+        LinkTracking(key.text, public_url, services.tracked_links.hosts()),
         others=others,
         personalize=body.personalize,
         opted_out=body.opted_out,

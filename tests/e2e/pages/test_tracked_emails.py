@@ -20,7 +20,7 @@ import httpx
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
 
-from bandits.client.tracking import Tracking, rewrite
+from bandits.client.tracking import LinkTracking, rewrite
 from bandits.schemas import Decision
 from storage import open_store
 from tests.conftest import SOAK
@@ -117,7 +117,7 @@ def shop_server() -> Iterator[str]:
         join(thread)
 
 
-def send(server, smtp_port: int, tracking: Tracking, shop: str) -> list[str]:
+def send(server, smtp_port: int, tracking: LinkTracking, shop: str) -> list[str]:
     """Send an email to each person; return the decisions."""
     with server.sender() as client, smtplib.SMTP("127.0.0.1", smtp_port) as line:
         people = [{"subject_id": f"u-{i}", "decision_id": f"d-{i}"} for i in range(PEOPLE)]
@@ -209,7 +209,7 @@ def act(person: Person, i: int, email: EmailMessage) -> None:
         person.unsubscribe(email)
 
 
-def start_campaign(server) -> Tracking:
+def start_campaign(server) -> LinkTracking:
     """Start a campaign, and make a key for its emails."""
     with server.client() as api:
         assert api.post("/api/v1/experiments", json=CAMPAIGN).status_code == 201
@@ -218,7 +218,7 @@ def start_campaign(server) -> Tracking:
         assert hosts.status_code == 200
         key = api.post("/api/v1/tracking/keys", json={"name": "e2e"}).json()["text"]
         told = api.get("/api/v1/tracking").json()
-        return Tracking(key, told["public_url"], told["hosts"])
+        return LinkTracking(key, told["public_url"], told["hosts"])
 
 
 def test_click_counts_once_through_smtp_scripts_browser_and_kill(start_server, browser, tmp_path):
@@ -309,7 +309,7 @@ def test_link_of_a_key_made_beside_the_server_works_soon(start_server):
     email = rewrite(
         '<a href="https://shop.example/">x</a>',
         Decision("d-1", {}, 1.0, 0),
-        Tracking(key, server.url, ["shop.example"]),
+        LinkTracking(key, server.url, ["shop.example"]),
     )
     link = email.html.split('"')[1]
     answer = wait_until(
