@@ -38,6 +38,7 @@ ONE_CLICK = "List-Unsubscribe=One-Click"  # RFC 8058
 
 _LINKING = {"a", "area"}
 _LINKING_PREFIX = "v:"  # a button as Outlook draws it
+_COMMENT = "<!--"
 _CONDITIONAL = re.compile(r"\s*\[if\b")
 _TAG_NAME = re.compile(r"<[^\s/>]+")
 _ATTRIBUTE = re.compile(
@@ -245,6 +246,7 @@ class _EmailParser(HTMLParser):
         super().__init__(convert_charrefs=False)
         self.links: list[_Link] = []
         self.end = start + len(html)
+        self._html = html
         self._start = start
         self._lines = [0]
         self._lines += [match.end() for match in re.finditer("\n", html)]
@@ -265,8 +267,10 @@ class _EmailParser(HTMLParser):
 
     def handle_comment(self, data: str) -> None:
         """Read what a conditional comment has for Outlook."""
-        if _CONDITIONAL.match(data):
-            self.links += _EmailParser(data, self._position() + len("<!--")).links
+        start = self._position()
+        is_whole = self._html.startswith(_COMMENT, start - self._start)  # no odd declaration
+        if is_whole and _CONDITIONAL.match(data):
+            self.links += _EmailParser(data, start + len(_COMMENT)).links
 
     def _position(self) -> int:
         line, column = self.getpos()

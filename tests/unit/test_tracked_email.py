@@ -162,6 +162,8 @@ def test_scripts_and_comments_are_no_links_but_conditional_comments_are():
         "<a",
         "</body></body>",
         "<![CDATA[x]]><?php ?>",
+        "<![if !mso]><a href='https://shop.example/1'>x</a><![endif]></[if mso]>",
+        "<!--[if mso]><a href='https://shop.example/1'>x</a>",
         '<a {{#if x}}href="https://shop.example/"{{/if}}>x</a>',
         "<a href='https://shop.example/\">x</a>",
     ],

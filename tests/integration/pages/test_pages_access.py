@@ -126,6 +126,7 @@ PARTS = {
     "slot": 0,
     "variant": 0,
     "key_id": 1,
+    "key_number": 1,
     "number": 1,
     "session_id": 1,
     "upload_id": "0123456789abcdef",
