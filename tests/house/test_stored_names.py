@@ -45,7 +45,7 @@ DOCUMENTS = {
     "refusal": "event delivery",
     "refusal/event": (
         "name event_id position occurred_at decision_ids message_id recipient subject_id value link"
-        " agent network_address machine bounce"
+        " agent network_address machine head honeypot bounce"
     ),
     "refusal/delivery": "method headers body",
     "draft": (

@@ -67,7 +67,8 @@ class TrackedHit(Struct, frozen=True, omit_defaults=True):
             link=self.address or None,
             agent=self.agent or None,
             network_address=self.network_address or None,
-            machine=self.is_machine,
+            head=self.head,
+            honeypot=self.kind is TokenKind.HONEYPOT,
         )
 
 
