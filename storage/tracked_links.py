@@ -5,9 +5,8 @@ kept for as long as the database, since people follow links of old emails.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
 
 from bandits.actors import Actor, actor_of
@@ -23,14 +22,6 @@ from storage.store_context import StoreContext
 MOST_HOSTS = 100
 UNSUBSCRIBE_SECONDS = 400 * 86_400.0
 _AT_ONCE = 1000
-
-TrackingKeyName = Annotated[
-    str,
-    Meta(
-        pattern=r"^[^\x00-\x1f\x7f]{1,100}\Z",
-        description="what the key is for: 1 to 100 characters, none of them a control character",
-    ),
-]
 
 
 class TrackingCounts(Struct, frozen=True):

@@ -11,12 +11,12 @@ from bandits.engine.analysis.receipts import moment
 from bandits.errors import Conflict, NotFound
 from bandits.schemas import Decision, Id
 from bandits.tracking_tokens import MOST_DECISIONS
+from storage.accounts.api_keys import KeyName
 from storage.tracked_links import (
     MOST_HOSTS,
     NewTrackingKey,
     StoredTrackingKey,
     TrackingCounts,
-    TrackingKeyName,
 )
 from webapp.api.bodies import Body
 from webapp.api.operation import OperationGroup, OperationResponse, caller
@@ -100,7 +100,7 @@ class LinkHosts(Struct, frozen=True, forbid_unknown_fields=True):
 class TrackingKeyRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Name of a new key."""
 
-    name: TrackingKeyName
+    name: KeyName
 
 
 class NewTrackingKeyDocument(Struct, frozen=True):

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-import msgspec
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +13,8 @@ from bandits.errors import InvalidInput
 from storage import SqlStore, open_store, upgrade
 from storage.connections import parse_keys
 from storage.settings import database_option
-from storage.tracked_links import StoredTrackingKey, TrackingKeyName
+from storage.tracked_links import StoredTrackingKey
+from webapp.commands import read_name
 
 _WIDE = 240
 _BY = "command line"
@@ -25,18 +25,6 @@ _number = click.argument("key_id", type=click.IntRange(1, 2**31 - 1), metavar="I
 @click.group()
 def tracking() -> None:
     """Keys of tracked links, and the hosts that these may lead to."""
-
-
-def read_name(_: click.Context, __: click.Parameter, value: str) -> str:
-    """Read the name of a key.
-
-    Raises:
-        click.BadParameter: no key may have this name.
-    """
-    try:
-        return msgspec.convert(value, TrackingKeyName)
-    except msgspec.ValidationError:
-        raise click.BadParameter("must be 1 to 100 characters, no control characters") from None
 
 
 @tracking.command("create")
