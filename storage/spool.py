@@ -39,7 +39,8 @@ SUBJECT_DATA_OF_SPOOL = SubjectData(
 )
 MOST_BYTES = 1_000_000_000
 _SEGMENT_BYTES = 16_000_000  # of one file, so that not all of an hour is read again after a crash
-_MOST_RECORDS = 1000  # in a portion that is recorded together
+_MOST_RECORDS = 1000  # in a portion that is recorded together,
+_PORTION_BYTES = 8_000_000  # which ends with the record that exceeds this: a webhook may have 4 MB
 _MEASURED_SECONDS = 1.0
 _ATTEMPTS = 20  # to write before a file is taken away
 _HEAD = b"bandits spool 1\n"
@@ -364,11 +365,13 @@ class _LiveFile:
 
 def _portions(records: Iterator[SpoolRecord]) -> Iterator[list[SpoolRecord]]:
     portion: list[SpoolRecord] = []
+    size = 0
     for record in records:
         portion.append(record)
-        if len(portion) == _MOST_RECORDS:
+        size += len(record.head) + len(record.text)
+        if len(portion) == _MOST_RECORDS or size >= _PORTION_BYTES:
             yield portion
-            portion = []
+            portion, size = [], 0
     if portion:
         yield portion
 

@@ -74,6 +74,21 @@ def test_drain_of_no_folder_makes_none(spool, folder):
     assert not folder.exists()
 
 
+def test_portions_are_bounded_by_number_and_by_size(spool, monkeypatch):
+    monkeypatch.setattr(spool_module, "_MOST_RECORDS", 3)
+    monkeypatch.setattr(spool_module, "_PORTION_BYTES", 1000)
+    for size in (1, 1, 1, 1, 2000, 1):
+        spool.append(record("x" * size))
+    portions: list[int] = []
+
+    def handle(records):
+        portions.append(len(records))
+        return []
+
+    assert spool.drain(handle, now=NOW, wait_seconds=1.0) == 6
+    assert portions == [3, 2, 1]
+
+
 def test_folder_and_files_are_private(spool, folder):
     spool.append(record())
     assert folder.stat().st_mode & 0o777 == 0o700
