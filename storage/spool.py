@@ -185,6 +185,11 @@ class Spool:
                         path.unlink()
         return matches
 
+    def close(self) -> None:
+        """Close the file that is written to; the next record begins another one."""
+        with self._writing:
+            self._close()
+
     def size(self) -> int:
         """Measure the bytes of all files."""
         total = 0

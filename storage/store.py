@@ -61,5 +61,6 @@ class SqlStore:
         self.drafts = DraftTable(database)
 
     def close(self) -> None:
-        """Close every connection; the next use opens new ones."""
+        """Close every connection and file; the next use opens new ones."""
         self.database.close()
+        self.spool.close()

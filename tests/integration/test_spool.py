@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -28,8 +29,22 @@ def folder(tmp_path) -> Path:
 
 
 @pytest.fixture
-def spool(folder) -> Spool:
-    return Spool(folder, Cipher())
+def opened(folder) -> Iterator[Callable[..., Spool]]:
+    """Open spools in the folder, by the keys that are given."""
+    spools: list[Spool] = []
+
+    def open_spool(*keys: str, **options) -> Spool:
+        spools.append(Spool(folder, Cipher(keys), **options))
+        return spools[-1]
+
+    yield open_spool
+    for spool in spools:
+        spool.close()
+
+
+@pytest.fixture
+def spool(opened) -> Spool:
+    return opened()
 
 
 def record(text: str = "one", *, at: float = NOW) -> SpoolRecord:
@@ -95,13 +110,13 @@ def test_folder_and_files_are_private(spool, folder):
     assert {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o600}
 
 
-def test_records_are_encrypted_where_there_is_a_key(folder):
-    secret = Spool(folder, Cipher([KEY]))
+def test_records_are_encrypted_where_there_is_a_key(opened, folder):
+    secret = opened(KEY)
     secret.append(record("ann@shop.example"))
     (file,) = files(folder)
     assert b"ann@shop" not in file.read_bytes()
-    assert drained(Spool(folder, Cipher(["o" * 40]))) == []  # of another key: they stay
-    assert drained(Spool(folder, Cipher(["o" * 40, KEY]))) == ["ann@shop.example"]
+    assert drained(opened("o" * 40)) == []  # of another key: they stay
+    assert drained(opened("o" * 40, KEY)) == ["ann@shop.example"]
 
 
 def test_failed_drain_keeps_everything(spool):
@@ -139,18 +154,18 @@ def test_waiting_records_come_again_later(spool):
     assert drained(spool, now=NOW + 999) == []
 
 
-def test_writers_and_drains_at_the_same_time_lose_nothing(spool, folder, monkeypatch):
+def test_writers_and_drains_at_the_same_time_lose_nothing(spool, opened, monkeypatch):
     monkeypatch.setattr(spool_module, "_SEGMENT_BYTES", 2000)
     done, seen = Event(), []
 
     def drain() -> None:
-        other = Spool(folder, Cipher())  # as the launcher has another one
+        other = opened()  # as the launcher has another one
         while not done.is_set():
             seen.extend(drained(other))
         seen.extend(drained(other))
 
     def write(writer: int) -> None:
-        own = spool if writer < 4 else Spool(folder, Cipher())
+        own = spool if writer < 4 else opened()
         for i in range(50):
             own.append(record(f"{writer}-{i}"))
 
@@ -222,8 +237,8 @@ def test_file_of_another_version_stays(spool, folder, caplog):
         spool.erase(["ann"])
 
 
-def test_full_spool_takes_nothing_and_loses_nothing(folder):
-    spool = Spool(folder, Cipher(), most_bytes=2000)
+def test_full_spool_takes_nothing_and_loses_nothing(opened):
+    spool = opened(most_bytes=2000)
     sent = [record(f"{i:0100}") for i in range(20)]
     taken = 0
     with suppress(SpoolFull):
@@ -254,8 +269,8 @@ def test_full_disk_leaves_no_part_of_a_record(spool, folder, monkeypatch):
     assert sorted(drained(spool)) == ["after", "before"]
 
 
-def test_erase_removes_what_names_a_subject_and_no_more(folder):
-    spool = Spool(folder, Cipher([KEY]))
+def test_erase_removes_what_names_a_subject_and_no_more(opened):
+    spool = opened(KEY)
     for text in (
         '{"decision_ids": ["ann-1"]}',
         '[{"email": "Ann@Shop.example"}]',
@@ -271,7 +286,7 @@ def test_erase_removes_what_names_a_subject_and_no_more(folder):
     assert drained(spool) == ['{"decision_ids": ["bob-1"]}', "late"]
 
 
-def test_erase_waits_for_a_drain_that_has_begun(spool, folder):
+def test_erase_waits_for_a_drain_that_has_begun(spool, opened):
     spool.append(record("ann-1"))
     begun, go_on = Event(), Event()
 
@@ -283,7 +298,7 @@ def test_erase_waits_for_a_drain_that_has_begun(spool, folder):
     with ThreadPoolExecutor(2) as pool:
         draining = pool.submit(spool.drain, handle, now=NOW, wait_seconds=1.0)
         assert begun.wait(LIMIT_SECONDS)
-        erasing = pool.submit(Spool(folder, Cipher()).erase, ["ann-1"])
+        erasing = pool.submit(opened().erase, ["ann-1"])
         go_on.set()
         assert draining.result(LIMIT_SECONDS) == 1
         assert erasing.result(LIMIT_SECONDS) == 0
