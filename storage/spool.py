@@ -42,7 +42,8 @@ _SEGMENT_BYTES = 16_000_000  # of one file, so that not all of an hour is read a
 _MOST_RECORDS = 1000  # in a portion that is recorded together,
 _PORTION_BYTES = 8_000_000  # which ends with the record that exceeds this: a webhook may have 4 MB
 _MEASURED_SECONDS = 1.0
-_ATTEMPTS = 20  # to write before a file is taken away
+_EMPTY_SECONDS = 60.0  # for so long a file is left to whoever is about to write its first record
+_ATTEMPTS = 5  # to write before a file is taken away
 _HEAD = b"bandits spool 1\n"
 _LAYOUT = Layout("<II")  # length and CRC-32 of what follows: one group, sealed
 _LIVE, _SEALED, _NEW = ".live", ".sealed", ".new"
@@ -282,8 +283,13 @@ class Spool:
         for path in self.folder.glob(f"*{_LIVE}"):
             with suppress(FileNotFoundError), path.open("r+b") as file:
                 fcntl.flock(file, fcntl.LOCK_EX)
-                if _is_at(path, file.fileno()):
+                status = os.fstat(file.fileno())
+                if not _is_at(path, file.fileno()):
+                    continue
+                if status.st_size > len(_HEAD):
                     path.rename(self._sealed_name(now))
+                elif time.time() - status.st_mtime > _EMPTY_SECONDS:
+                    path.unlink()
 
     def _sealed_name(self, due_at: float) -> Path:
         name = f"{_milliseconds(due_at):014}-{random_bytes().hex()}{_SEALED}"
