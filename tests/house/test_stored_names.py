@@ -100,6 +100,7 @@ PLAIN_BYTES = {
     "allocations.eligible_set": "as of the decisions",
     "api_keys.digest": "SHA-256",
     "api_keys.previous_digest": "SHA-256",
+    "tracking_keys.secret": "a text, sealed: the first byte tells whether it is encrypted",
     "connections.secrets": "JSON of texts, sealed: the first byte tells whether it is encrypted",
     "connections.previous_secrets": "as the secrets",
     "decisions.context": "little-endian doubles, as the configuration's features are encoded",

@@ -227,7 +227,7 @@ class TestUnsubscribe:
             {},
         ],
     )
-    def test_one_click_needs_no_cookie_and_no_form_token(self, links, path, body):
+    def test_unsubscribe_by_one_click_needs_no_cookie_and_no_form_token(self, links, path, body):
         answer = links.client.post(path, **body)
         assert answer.status_code == 200
         assert "You are unsubscribed" in answer.text

@@ -88,10 +88,10 @@ class WebhookReceiver:
             connection, secrets = store.open(key, at=at)
         except Unavailable as error:
             _log.warning("webhook %s: %s", key, error)
-            known = store.recall(key)
-            if known is None:
+            remembered = store.recall(key)
+            if remembered is None:
                 return _respond(kind, RefusalCause.UNAVAILABLE)
-            connection, secrets = known
+            connection, secrets = remembered
         if connection.kind != kind.name:
             raise NotFound("connection", key)
         try:

@@ -7,6 +7,7 @@ from flask import current_app, flash, redirect, render_template, request, url_fo
 from flask.typing import ResponseReturnValue
 
 from bandits.errors import Conflict, InvalidInput, NotFound
+from storage.accounts.api_keys import KeyName
 from storage.tracked_links import NewTrackingKey, StoredTrackingKey
 from webapp.links.link_views import PUBLIC_URL, link_reader
 from webapp.pages import pages
@@ -46,7 +47,7 @@ def create_tracking_key() -> ResponseReturnValue:
     """Make a key and show it, for the only time."""
     name, errors = request.form.get("name", "").strip(), {}
     try:
-        msgspec.convert(name)
+        msgspec.convert(name, KeyName)
     except msgspec.ValidationError:
         errors["name"] = "say in 1 to 100 characters what the key is for"
     if not is_own_password(request.form.get("password", "")):
