@@ -100,7 +100,6 @@ PLAIN_BYTES = {
     "allocations.eligible_set": "as of the decisions",
     "api_keys.digest": "SHA-256",
     "api_keys.previous_digest": "SHA-256",
-    "tracking_keys.secret": "a text, sealed: the first byte tells whether it is encrypted",
     "connections.secrets": "JSON of texts, sealed: the first byte tells whether it is encrypted",
     "connections.previous_secrets": "as the secrets",
     "decisions.context": "little-endian doubles, as the configuration's features are encoded",
@@ -116,6 +115,7 @@ PLAIN_BYTES = {
     "secrets.value": "random",
     "sessions.digest": "SHA-256",
     "subjects.subject": "BLAKE2b under a secret",
+    "tracking_keys.secret": "a text, sealed: the first byte tells whether it is encrypted",
     "unmatched_events.mark": "BLAKE2b under a secret",
 }
 PLAIN_TEXTS = {  # words, keys, ids, addresses
@@ -132,6 +132,8 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("events.event_id", "events.metric", "experiments.key", "experiments.state"),
     *("idempotency_keys.key",),
     *("secrets.name", "sessions.agent", "sessions.address", "subjects.decision_id"),
+    *("tracking_keys.key_id", "tracking_keys.name", "tracking_keys.created_by"),
+    *("link_hosts.host", "link_hosts.added_by", "unsubscribes.decision_id"),
     *("users.email", "users.password_hash", "users.role", "users.totp_secret"),
 }
 
