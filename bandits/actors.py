@@ -1,14 +1,14 @@
-"""Actors: who wrote rows of the log. An API key, a person, a connection, or a program itself."""
+"""Actors: who wrote rows of the log. A key, a person, a connection, or a program itself."""
 
 from typing import Literal, NewType, cast
 
-ActorKind = Literal["key", "person", "connection", "program"]
+ActorKind = Literal["key", "person", "connection", "tracking", "program"]
 _DIGITS = 18  # of the largest numbers that a column holds
 Actor = NewType("Actor", str)  # kind and name, such as key:3 or person:anna@shop.example
 
 
 def actor_of(kind: ActorKind, name: str | int) -> Actor:
-    """Name an actor: a key by its number, a person by their address, others by their keys."""
+    """Name an actor: an API key by its number, a person by their address, others by their keys."""
     return Actor(f"{kind}:{name}")
 
 

@@ -1,6 +1,9 @@
-"""Address of the database: the flag, the environment variable, the default."""
+"""Address of the database: the flag, the environment variable, the default; folders beside it."""
 
+import hashlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -53,3 +56,21 @@ def parse_database_url(database_url: str) -> URL:
     if driver.startswith("sqlite") and url.database in (None, "", ":memory:"):
         raise InvalidInput.at("", "SQLite needs a file: its memory is not shared or durable")
     return url.set(drivername=driver)
+
+
+def data_folder(database_url: str, name: str) -> Path:
+    """Return the folder that a server keeps files of one purpose in unless a setting names another.
+
+    It is beside SQLite's file. With PostgreSQL it is in this user's folder for the state of
+    programs, which systemd may name.
+
+    Raises:
+        InvalidInput: the URL is none of ours.
+    """
+    url = parse_database_url(database_url)
+    if url.drivername.startswith("sqlite"):
+        return Path(f"{url.database}.{name}")
+    digest = hashlib.blake2b(database_url.encode(), digest_size=8).hexdigest()
+    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    parent = os.environ.get("STATE_DIRECTORY") or Path(state, "bandits")
+    return Path(parent, f"{name}-{digest}")

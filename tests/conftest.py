@@ -139,9 +139,9 @@ def database_url(makers) -> Iterator[str]:
 
 
 @pytest.fixture
-def store(database_url) -> Iterator[SqlStore]:
+def store(database_url, tmp_path) -> Iterator[SqlStore]:
     """A store in a new database, of each kind."""
-    opened = open_store(database_url)
+    opened = open_store(database_url, spool_folder=tmp_path / "spool")
     yield opened
     opened.close()
 

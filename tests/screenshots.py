@@ -90,6 +90,8 @@ def main(folder: Path, states: list[str]) -> None:
                 store.accounts,
                 store.drafts,
                 store.connections,
+                store.tracked_links,
+                store.spool,
             )
             app = create_app(services, Settings(secret_key="made up for pictures, long enough"))
             app.extensions["bandits.uploads"] = Uploads(Path(temporary) / "files")

@@ -8,6 +8,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from webapp import pages, request_context
 from webapp.api import routes
+from webapp.links import link_views
 from webapp.listmonk import messenger
 from webapp.services import Services
 from webapp.settings import Settings
@@ -41,7 +42,7 @@ class Application(Flask):
 
 
 def create_app(services: Services, settings: Settings) -> Flask:
-    """Make the application: API, webhooks, messengers, pages at ``/``, health and metrics.
+    """Make the application: API, webhooks, messengers, links, pages at ``/``, and health.
 
     Args:
         services: for the handlers of the API and, by `webapp.services.services`, for the pages.
@@ -57,6 +58,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     services.rates.rows_per_minute = settings.rows_per_minute
     services.attach(app)
     request_context.init(app, settings)
+    link_views.init(app, settings)
     routes.init(app, settings.url_prefix)
     receiver.init(app, settings)
     messenger.init(app, settings)

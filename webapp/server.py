@@ -28,6 +28,7 @@ from webapp.fold_worker import FoldWorker
 from webapp.listmonk.pull_worker import PullWorker
 from webapp.metrics import FoldMetrics
 from webapp.settings import Settings
+from webapp.spool_worker import SpoolWorker
 from webapp.webhooks.match_worker import MatchWorker
 
 _THREADS = 64  # single choices wait for a commit that they share; waiting takes no core
@@ -69,7 +70,7 @@ def serve(settings: Settings, address: Address, workers: int) -> None:
         lock.acquire()  # fails now, in one line, rather than later in a worker
         lock.release()
     upgrade(settings.database_url)
-    store = open_store(settings.database_url, settings.encryption_keys)
+    store = open_store(settings.database_url, settings.encryption_keys, settings.spool_path)
     with reserve(address) as bound, closing(store):
         _run(settings, bound, workers, store)
 
@@ -100,7 +101,8 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         Engine(store), store.connections, EgressGuard(settings.egress_networks), stop
     )
     pull_thread = Thread(target=puller.run, name="puller")
-    threads = (fold_thread, match_thread, pull_thread)
+    spool_thread = Thread(target=SpoolWorker(Engine(store), store, stop).run, name="spool")
+    threads = (fold_thread, match_thread, pull_thread, spool_thread)
     for thread in threads:
         server.on_startup(thread.start)
     server.on_startup(Thread(target=_announce, args=(settings, address), daemon=True).start)

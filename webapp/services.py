@@ -10,6 +10,8 @@ from bandits.engine import Engine
 from storage.accounts import AccountStore
 from storage.connections import ConnectionStore
 from storage.drafts import DraftTable
+from storage.spool import Spool
+from storage.tracked_links import TrackedLinkStore
 from webapp.metrics import FoldMetrics, RequestMetrics
 from webapp.readiness import Readiness
 from webapp.settings import DEFAULT_ROWS_PER_MINUTE
@@ -48,6 +50,8 @@ class Services:
     accounts: AccountStore
     drafts: DraftTable
     connections: ConnectionStore
+    tracked_links: TrackedLinkStore
+    spool: Spool
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     folds: FoldMetrics = field(default_factory=FoldMetrics)
     readiness: Readiness = field(default_factory=Readiness)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -31,6 +32,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         max_upload_bytes: a longer file of recipients or results is refused.
         files_folder: keeps uploaded files for a week; by default beside SQLite's file, else in the
             system's folder for temporary files.
+        spool_folder: keeps events that are answered and not in the database yet; by default beside
+            SQLite's file, else where programs keep their state.
         log_format: of the logs on standard error.
         log_level: the lowest level that is logged.
         access_log: write a log line for every request.
@@ -40,7 +43,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         session_hours: people sign in again after so long.
         request_seconds: a head that takes longer is ended; so is a slow body.
         rows_per_minute: that an API key without a limit of its own may send to a web worker.
-        public_url: address that people reach the pages at, with `url_prefix`.
+        public_url: address that people reach the server at, with `url_prefix`: tracked links and
+            webhooks begin with it.
         oidc_issuer: address of an OpenID Connect provider that people sign in by.
         oidc_name: of the provider, on the sign-in page; by default its host.
         oidc_client_id: of this server, as the provider knows it.
@@ -62,6 +66,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_body_bytes: Annotated[int, Meta(ge=10_000, le=1_000_000_000)] = 8_000_000
     max_upload_bytes: Annotated[int, Meta(ge=10_000, le=10_000_000_000)] = 200_000_000
     files_folder: Annotated[str, Meta(min_length=1)] | None = None
+    spool_folder: Annotated[str, Meta(min_length=1)] | None = None
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning"] = "info"
     access_log: bool = False
@@ -130,6 +135,11 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def encryption_keys(self) -> tuple[str, ...]:
         """Keys of `encryption_key`, the one that encrypts first."""
         return parse_keys(self.encryption_key)
+
+    @property
+    def spool_path(self) -> Path | None:
+        """Folder of the spool; None for the default."""
+        return None if self.spool_folder is None else Path(self.spool_folder)
 
     def check_provider(self) -> None:
         """Check what belongs to a provider together.

@@ -130,7 +130,7 @@ def set_batch_scheduling() -> None:
 
 def application(settings: Settings, folds: FoldMetrics | None = None) -> Flask:
     """Make the application on the database of `settings`, which is migrated already."""
-    store = open_store(settings.database_url, settings.encryption_keys)
+    store = open_store(settings.database_url, settings.encryption_keys, settings.spool_path)
     if settings.secret_key is None:
         settings = replace(settings, secret_key=store.secret("sessions").hex())
     services = Services(
@@ -138,6 +138,8 @@ def application(settings: Settings, folds: FoldMetrics | None = None) -> Flask:
         store.accounts,
         store.drafts,
         store.connections,
+        store.tracked_links,
+        store.spool,
         folds=folds or FoldMetrics(),
     )
     return create_app(services, settings)

@@ -235,8 +235,12 @@ class ConnectionStore:
         if recent is not None and time.monotonic() - recent[0] < _RECENT_SECONDS:
             return recent[1:]
         begun = time.monotonic()
-        with self._database.reading() as transaction:
-            row = _read(transaction, key)
+        try:
+            with self._database.reading() as transaction:
+                row = _read(transaction, key)
+        except NotFound:  # deleted, maybe by another process
+            self._recent.pop(key, None)
+            raise
         connection = _connection(row)
         previous = None
         if row.previous_until is not None and at < row.previous_until:
@@ -244,6 +248,14 @@ class ConnectionStore:
         secrets = ConnectionSecrets(self._unseal(row.secrets), previous)
         self._recent[key] = begun, connection, secrets
         return connection, secrets
+
+    def recall(self, key: str) -> tuple[Connection, ConnectionSecrets] | None:
+        """Return a connection as `open` read it last, however long ago; None if it never did.
+
+        For use while the database is away: what was changed elsewhere since then is not known.
+        """
+        recent = self._recent.get(key)
+        return None if recent is None else recent[1:]
 
     def rotate(
         self, key: str, secrets: Mapping[str, str], *, grace_seconds: float, at: float, by: str

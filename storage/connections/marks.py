@@ -29,7 +29,15 @@ def marks_of(hasher: Hasher, names: Iterable[str]) -> list[bytes]:
 
 
 def marks_in(hasher: Hasher, body: bytes) -> list[bytes]:
-    """Return the marks of all names in an event: its texts and numbers, and the words of each."""
+    """Return the marks of all names in an event."""
+    return marks_of(hasher, names_in(body))
+
+
+def names_in(body: bytes) -> set[str]:
+    """Find all that may be a name in an event: its texts and numbers, and the words of each.
+
+    They are as they stand there: compare them as `normalise` writes them.
+    """
     try:
         texts = list(_leaves(msgspec.json.decode(body)))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -37,7 +45,7 @@ def marks_in(hasher: Hasher, body: bytes) -> list[bytes]:
     names = [text for text in texts if len(text) <= _LONGEST]
     spelled = {form for text in texts for form in (text, unquote(text))}
     names += [word for text in spelled for word in _WORD.findall(text)]
-    return marks_of(hasher, names)
+    return set(names)
 
 
 def _leaves(value: Any) -> Iterator[str]:

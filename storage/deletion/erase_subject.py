@@ -41,7 +41,9 @@ from storage.snapshots.fold import SqlFold, started_at_version
 from storage.snapshots.snapshots import SqlHistoryReader
 from storage.snapshots.statements import drop_statements
 from storage.snapshots.voids import read_voids
+from storage.spool import Spool
 from storage.store_context import StoreContext
+from storage.tracked_links import TrackedLinkStore
 
 _AT_ONCE = 10_000  # decisions in one statement
 
@@ -49,11 +51,19 @@ _AT_ONCE = 10_000  # decisions in one statement
 class SubjectStore:
     """Data of single subjects, read and erased: `bandits.store.SubjectPort`."""
 
-    def __init__(self, context: StoreContext, connections: ConnectionStore) -> None:
-        """Work in the database of `context`, and of `connections`."""
+    def __init__(
+        self,
+        context: StoreContext,
+        connections: ConnectionStore,
+        tracked_links: TrackedLinkStore,
+        spool: Spool,
+    ) -> None:
+        """Work in the database of `context`, and in what is kept beside the log."""
         self._context = context
         self._database = context.database
         self._connections = connections
+        self._tracked_links = tracked_links
+        self._spool = spool
 
     def subject(self, subject_id: str, *, after: int = 0, limit: int) -> SubjectPage:
         """Read a subject's decisions in every experiment; this scans the log."""
@@ -86,12 +96,18 @@ class SubjectStore:
         return dict(ids)
 
     def signals(self, subject_id: str, ids: Sequence[str]) -> list[StoredSignal]:
-        """Read the events of a subject that connections received and that are not in the log."""
-        return self._connections.of_subject(subject_id, ids)
+        """Read the events of a subject that were received and that are not in the log."""
+        waiting = [
+            StoredSignal(r.topic, r.received_at, "", r.text.decode(errors="replace"))
+            for r in self._spool.find([subject_id, *ids])
+        ]
+        return [*self._connections.of_subject(subject_id, ids), *waiting]
 
     def erase_signals(self, subject_id: str, ids: Sequence[str]) -> int:
-        """Erase what `signals` reads."""
-        return self._connections.erase_of_subject(subject_id, ids)
+        """Erase what `signals` reads, and that the subject has unsubscribed."""
+        waiting = self._spool.erase([subject_id, *ids])  # first: it may be on its way to the others
+        self._tracked_links.erase_of_decisions(ids)
+        return waiting + self._connections.erase_of_subject(subject_id, ids)
 
     def _hash(self, subject_id: str) -> bytes:
         return self._context.hash_subjects([subject_id])[0]

@@ -74,6 +74,7 @@ from storage.schema.snapshots import (
     snapshots,
     statements,
 )
+from storage.schema.tracked_links import TRACKING_COUNTS, link_hosts, tracking_keys, unsubscribes
 
 __all__ = [
     "ALLOCATION_FORMAT",
@@ -85,6 +86,7 @@ __all__ = [
     "PENDING",
     "PLACES",
     "QUALITY_COUNTS",
+    "TRACKING_COUNTS",
     "activations",
     "actor_counts",
     "allocations",
@@ -107,6 +109,7 @@ __all__ = [
     "idempotency_keys",
     "identities",
     "inference_states",
+    "link_hosts",
     "metadata",
     "of_batch",
     "refusal_marks",
@@ -121,7 +124,9 @@ __all__ = [
     "snapshots",
     "statements",
     "subjects",
+    "tracking_keys",
     "unmatched_events",
+    "unsubscribes",
     "users",
     "voids",
 ]

@@ -1,4 +1,4 @@
-"""A bare Flask view that answers given bytes, on the same server: what any answer costs."""
+"""Bare Flask views that answer given bytes or redirect, on the same server: what that costs."""
 
 import sys
 from functools import partial
@@ -14,13 +14,17 @@ THREADS = 64  # as many as the product's server has
 
 
 def load(answer: bytes) -> Flask:
-    """Make an application of one view."""
+    """Make an application of two views: one answers, one redirects."""
     set_batch_scheduling()
     app = Flask("bare")
 
     @app.post("/choose")
     def choose() -> Response:
         return Response(answer, 201, content_type="application/json")
+
+    @app.get("/t/<token>")
+    def lead_on(token: str) -> Response:
+        return Response(status=302, headers={"Location": "https://shop.example/sale"})
 
     return app
 

@@ -102,7 +102,17 @@ def _visitor(store: SqlStore) -> FlaskClient:
     """Sign somebody in."""
     engine = Engine(store)
     settings = Settings(secret_key=secrets.token_hex())
-    app = create_app(Services(engine, store.accounts, store.drafts, store.connections), settings)
+    app = create_app(
+        Services(
+            engine,
+            store.accounts,
+            store.drafts,
+            store.connections,
+            store.tracked_links,
+            store.spool,
+        ),
+        settings,
+    )
     client = app.test_client()
     user = store.accounts.add_user("a@shop.example", "!", "viewer", at=engine.clock(), by="bench")
     begin = store.accounts.sessions.begin

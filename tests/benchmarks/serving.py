@@ -118,7 +118,7 @@ def _answered(connection: socket.socket) -> bytes:
     while b"\r\n\r\n" not in read:
         read += connection.recv(65536)
     head, _, body = read.partition(b"\r\n\r\n")
-    if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201")):
+    if not head.startswith((b"HTTP/1.1 200", b"HTTP/1.1 201", b"HTTP/1.1 302")):
         raise RuntimeError(read.decode())
     length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
     parts, left = [body], length - len(body)

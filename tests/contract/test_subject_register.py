@@ -11,6 +11,7 @@ from storage.connections import DeliveryOutcome, NewRefusal, NewUnmatchedEvent
 from storage.connections.marks import marks_of
 from storage.schema import metadata
 from storage.schema.metadata import SUBJECT_DATA, SubjectData
+from storage.spool import SUBJECT_DATA_OF_SPOOL, SpoolRecord
 
 OF_SUBJECTS = {name: t for name, t in metadata.tables.items() if SUBJECT_DATA in t.info}
 OF_NOBODY = {  # and why
@@ -29,6 +30,7 @@ OF_NOBODY = {  # and why
     "experiments": "declared by people who work here",
     "identities": "of people who work here",
     "inference_states": "sums",
+    "link_hosts": "websites that links may lead to",
     "resummations": "sums",
     "retained_counts": "sums",
     "retained_sums": "sums",
@@ -36,6 +38,7 @@ OF_NOBODY = {  # and why
     "sessions": "of people who work here",
     "snapshots": "sums, from which erasure subtracts",
     "statements": "claims on sums",
+    "tracking_keys": "of senders",
     "users": "people who work here",
     "voids": "of keys and people who work here, by time",
 }
@@ -48,8 +51,8 @@ def test_table_declares_its_data_of_subjects_or_has_none(name):
 
 def test_declarations_are_whole():
     assert set(OF_NOBODY) <= set(metadata.tables)
-    for table in OF_SUBJECTS.values():
-        declared = table.info[SUBJECT_DATA]
+    declarations = [table.info[SUBJECT_DATA] for table in OF_SUBJECTS.values()]
+    for declared in (*declarations, SUBJECT_DATA_OF_SPOOL):
         assert isinstance(declared, SubjectData)
         assert all((declared.export, declared.erasure, declared.retention))
 
@@ -107,6 +110,9 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
     store.connections.record_delivery(connection.id, outcome, at=1.0)
     store.connections.sent_messages.begin(connection.id, "ann-1", subject, at=1.0)
     store.connections.sent_messages.begin(connection.id, "list.ann", email, at=1.0)
+    store.tracked_links.note({}, {"ann-1": 1.0, "bob-1": 1.0}, at=1.0)
+    for text in (b'{"decision_ids": ["ann-3"]}', b'["Ann@Shop.example"]', b'["bob-1"]'):
+        store.spool.append(SpoolRecord("test", 1.0, b"", text))
     keys = store.accounts.idempotency_keys
     claim = keys.claim(1, "first", b"request", repeatable=True, at=1.0)
     keys.keep(claim, KeptAnswer(201, {}, b'{"decision_id": "ann-1"}'))
@@ -128,12 +134,13 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
         "reason",
     ]
     receipt = engine.erase(subject, by="test")
-    assert (receipt.decisions, receipt.signals) == (4, 6)
+    assert (receipt.decisions, receipt.signals) == (4, 8)
+    assert store.spool.find([subject, *ids(subject)]) == []
 
     after = cells(store)
     assert {name for name, values in after.items() if names_ann(values, hashes)} == set()
     left = engine.subject("bob@shop.example")
-    assert (len(left.decisions), len(left.signals)) == (4, 2)
+    assert (len(left.decisions), len(left.signals)) == (4, 3)
     assert engine.erase(subject, by="test").signals == 0
 
 

@@ -71,6 +71,7 @@ PARALLEL = {
     "store": "the port, and the store behind it",
     "subjects": "subjects: read and erased by engine, store and API",
     "summary": "results in short: of an experiment, and of a simulation",
+    "tracked_links": "links of emails: tables, store, API and pages",
     "uploads": "uploaded files: kept, and shown on a page",
     "users": "people who sign in: store and pages",
     "voids": "what actors did and is void: engine, store, API and pages",

@@ -140,7 +140,12 @@ class Server:
         self.store = open_store(url)
         self.engine = Engine(self.store, lambda: self.now, bytes)
         services = Services(
-            self.engine, self.store.accounts, self.store.drafts, self.store.connections
+            self.engine,
+            self.store.accounts,
+            self.store.drafts,
+            self.store.connections,
+            self.store.tracked_links,
+            self.store.spool,
         )
         self._app = create_app(services, Settings(secret_key="made up for a test, long enough"))
         keys = self.store.accounts.keys

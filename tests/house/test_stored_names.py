@@ -45,7 +45,7 @@ DOCUMENTS = {
     "refusal": "event delivery",
     "refusal/event": (
         "name event_id position occurred_at decision_ids message_id recipient subject_id value link"
-        " agent network_address machine bounce"
+        " agent network_address machine head honeypot bounce"
     ),
     "refusal/delivery": "method headers body",
     "draft": (
@@ -116,6 +116,7 @@ PLAIN_BYTES = {
     "secrets.value": "random",
     "sessions.digest": "SHA-256",
     "subjects.subject": "BLAKE2b under a secret",
+    "tracking_keys.secret": "a text, sealed: the first byte tells whether it is encrypted",
     "unmatched_events.mark": "BLAKE2b under a secret",
 }
 PLAIN_TEXTS = {  # words, keys, ids, addresses
@@ -133,6 +134,8 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("events.event_id", "events.metric", "experiments.key", "experiments.state"),
     *("idempotency_keys.key",),
     *("secrets.name", "sessions.agent", "sessions.address", "subjects.decision_id"),
+    *("tracking_keys.key_id", "tracking_keys.name", "tracking_keys.created_by"),
+    *("link_hosts.host", "link_hosts.added_by", "unsubscribes.decision_id"),
     *("users.email", "users.password_hash", "users.role", "users.totp_secret"),
 }
 

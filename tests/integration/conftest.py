@@ -53,7 +53,15 @@ class Api:
         self.accounts = store.accounts
         settings = Settings(secret_key="made up for a test, long enough")
         self.app = create_app(
-            Services(self.engine, store.accounts, store.drafts, store.connections), settings
+            Services(
+                self.engine,
+                store.accounts,
+                store.drafts,
+                store.connections,
+                store.tracked_links,
+                store.spool,
+            ),
+            settings,
         )
         self.client = self.app.test_client()
         self.token = self.key(*get_args(Scope))

@@ -91,7 +91,10 @@ def test_encrypt_seals_what_was_plain(run, secret):
     refused = run("encrypt")
     assert refused.exit_code == 2
     assert "BANDITS_ENCRYPTION_KEY is not set" in refused.stderr
-    assert "encrypted the secrets of 1 connections" in run("encrypt", key=KEY).stderr
+    assert (
+        "encrypted the secrets of 1 connections and 0 tracking keys"
+        in run("encrypt", key=KEY).stderr
+    )
     with pytest.raises(BanditsError):
         opened(run)
     assert opened(run, keys=[KEY])[1].current == {"verification_key": secret}

@@ -1,5 +1,7 @@
 """Webhooks as senders meet them: proved, counted once, and answered as each sender expects."""
 
+from threading import Event
+
 import pytest
 
 from bandits.errors import Unavailable
@@ -10,6 +12,7 @@ from tests.webhook_senders import Mailer, Shop, sendgrid_event
 from webapp.signals.delivery import MAX_BODY_BYTES
 from webapp.signals.kind_registry import connection_kinds
 from webapp.signals.kinds.sendgrid import SIGNATURE, TIMESTAMP
+from webapp.spool_worker import SpoolWorker
 from webapp.webhooks.connection_setup import add_connection
 from webapp.webhooks.receiver import receiver
 
@@ -204,9 +207,40 @@ def test_database_away_is_never_answered_with_success(hooks, monkeypatch, place,
 
     with monkeypatch.context() as patch:
         patch.setattr(hooks.connections, place, fail, raising=True)
+        patch.setattr(hooks.api.engine.store.spool, "append", fail)
         assert hooks.post(path, request).status_code == status
     assert hooks.post(path, request).status_code == 200
     assert len(hooks.api.engine.store.log.events(made)) == 1
+
+
+@pytest.mark.parametrize("place", ["open", "record_delivery"])
+def test_delivery_that_is_proved_while_the_database_is_away_is_kept(hooks, monkeypatch, place):
+    made = hooks.api.choose()["decision_id"]
+    assert hooks.post(SENDGRID, hooks.signed()).status_code == 200  # the secret is in memory
+
+    def fail(*_, **__):
+        raise Unavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hooks.connections, place, fail, raising=True)
+        stranger = Mailer(number=STRANGER).request([hooks.event(made)], at=NOW)
+        assert hooks.post(SENDGRID, stranger).status_code == 401
+        for _ in range(2):
+            assert hooks.post(SENDGRID, hooks.signed(hooks.event(made))).status_code == 200
+        assert hooks.post(SHOP, hooks.order("o-1", made, 5.0)).status_code in {200, 503}
+    worker = SpoolWorker(hooks.api.engine, hooks.api.engine.store, Event())
+    worker.look()
+    assert [e.metric for e in hooks.api.engine.store.log.events(made)].count("click") == 1
+    assert worker.look() == 0
+
+
+def test_delivery_to_a_connection_that_was_never_read_is_not_kept(hooks, monkeypatch):
+    def fail(*_, **__):
+        raise Unavailable("away")
+
+    monkeypatch.setattr(hooks.connections, "open", fail)
+    assert hooks.post(SENDGRID, hooks.signed()).status_code == 503
+    assert hooks.api.engine.store.spool.size() == 0
 
 
 def test_failure_of_ours_asks_the_sender_to_come_again(hooks, monkeypatch, caplog):

@@ -202,9 +202,9 @@ class Installation:
             files_folder=str(files),
             secret_key=self._store.secret("sessions").hex(),
         )
-        parts = (self._store.accounts, self._store.drafts)
-        connections = getattr(self._store, "connections", None)  # of a version that has them
-        services = Services(self._engine, *parts, *([] if connections is None else [connections]))
+        names = ("accounts", "drafts", "connections", "tracked_links", "spool")
+        parts = [getattr(self._store, n) for n in names if hasattr(self._store, n)]  # of a version
+        services = Services(self._engine, *parts)
         self._app = create_app(services, settings)
         self._browsers: dict[str, FlaskClient] = {}
 

@@ -46,6 +46,12 @@ def metrics(services: Services) -> OperationResponse:
     lines = [
         *services.metrics.lines(),
         *services.folds.lines(),
+        *family(
+            "bandits_spool_bytes",
+            "gauge",
+            "Events that are answered and not in the database yet.",
+            [({}, services.spool.size())],
+        ),
         *_experiment_lines(services.engine),
     ]
     return OperationResponse("\n".join([*lines, ""]))

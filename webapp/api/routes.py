@@ -19,6 +19,7 @@ from webapp.api import (
     problems,
     rewards,
     subjects,
+    tracked_links,
     voids,
 )
 from webapp.api.openapi import openapi
@@ -94,7 +95,16 @@ def explain_problem(_services: Services, name: str) -> OperationResponse:
 
 def every_operation() -> Iterator[tuple[str, Operation]]:
     """Yield all operations, each with the prefix of its address."""
-    for module in (experiments, decisions, rewards, subjects, voids, connections, api_keys):
+    for module in (
+        experiments,
+        decisions,
+        rewards,
+        subjects,
+        voids,
+        connections,
+        tracked_links,
+        api_keys,
+    ):
         yield from ((PREFIX, operation) for operation in module.operations)
     document, explain = _descriptions
     yield PREFIX, document

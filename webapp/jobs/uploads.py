@@ -1,7 +1,6 @@
 """Uploads: files that users have uploaded, and the progress of their jobs."""
 
 import fcntl
-import hashlib
 import os
 import re
 import secrets
@@ -17,7 +16,7 @@ from msgspec import Struct
 
 from bandits.errors import InvalidInput, NotFound
 from storage.private_files import make_private_folder, open_private
-from storage.settings import parse_database_url
+from storage.settings import data_folder
 from storage.stored_format import pack_json, unpack_json
 from webapp.files.recipients import RecipientColumns
 from webapp.files.reward_export import EventColumns
@@ -212,16 +211,7 @@ class Uploads:
 
 
 def uploads_folder(settings: Settings) -> Path:
-    """Return the folder of a server's uploads: by default beside SQLite's file.
-
-    With PostgreSQL it is in this user's folder for the state of programs, which systemd may name.
-    """
+    """Return the folder of a server's uploads."""
     if settings.files_folder is not None:
         return Path(settings.files_folder)
-    url = parse_database_url(settings.database_url)
-    if url.drivername.startswith("sqlite"):
-        return Path(f"{url.database}.files")
-    digest = hashlib.blake2b(settings.database_url.encode(), digest_size=8).hexdigest()
-    state = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    parent = os.environ.get("STATE_DIRECTORY") or Path(state, "bandits")
-    return Path(parent, f"files-{digest}")
+    return data_folder(settings.database_url, "files")

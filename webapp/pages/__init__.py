@@ -31,6 +31,7 @@ def init(app: Flask, settings: Settings) -> None:
         sessions,
         sign_in,
         throttle,
+        tracked_links,
         users,
     )
     from webapp.pages.experiment import (  # noqa: F401, PLC0415

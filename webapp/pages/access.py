@@ -34,7 +34,7 @@ from webapp.services import services
 CSRF = "bandits.csrf"
 _FORMS = "webapp.pages.form."
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-_WITHOUT_SESSION = ("/api/", "/webhooks/")
+_WITHOUT_SESSION = ("/api/", "/webhooks/", "/u/")
 
 V = TypeVar("V", bound=Callable[..., ResponseReturnValue])
 
@@ -105,7 +105,7 @@ def takes_files(view: V) -> V:
 
 
 class PageSessions(SecureCookieSessionInterface):
-    """Sessions in a signed cookie, for pages: API and webhooks read no cookie and set none."""
+    """Sessions in a signed cookie, for pages: API, webhooks and links read no cookie."""
 
     def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
         """Open the session of a page's request."""

@@ -36,6 +36,8 @@ def actor_name(actor: str | None) -> str:
             return author(actor)
         case "connection":
             return f"the connection “{name}”"
+        case "tracking":
+            return f"tracked links of the key {name}"
         case "person":
             return name
         case "program":

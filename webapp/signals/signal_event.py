@@ -31,6 +31,8 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
         agent: the user agent that opened or clicked.
         network_address: the address it came from.
         machine: true where the sender itself says that no person did this.
+        head: the request was for the head of a page alone.
+        honeypot: the link cannot be seen in the email.
         bounce: ``address`` where the address is the reason, ``content`` where the email is; None
             if it is no bounce, or the sender does not tell.
         position: of the event in its delivery, from 0.
@@ -49,6 +51,8 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     agent: str | None = None
     network_address: str | None = None
     machine: bool = False
+    head: bool = False
+    honeypot: bool = False
     bounce: BounceClass | None = None
 
 

@@ -179,7 +179,8 @@ def encrypt_command(database: str) -> None:
         if not store.connections.encrypts:
             raise click.UsageError(f"{_KEYS} is not set")
         count = store.connections.reseal()
-    click.echo(f"encrypted the secrets of {count} connections", err=True)
+        keys = store.tracked_links.reseal()
+    click.echo(f"encrypted the secrets of {count} connections and {keys} tracking keys", err=True)
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Webhook receiver: proves a delivery, records its events, and answers as its sender expects.
 
 Senders differ in which answers make them come again, and one kind never does after a 5xx. So each
-refusal is the kind's own, and whatever fails here is answered with its "come again".
+refusal is the kind's own, and whatever fails here is answered with its "come again". While the
+database is away, deliveries that can be proved all the same go to the spool.
 """
 
 import logging
@@ -27,6 +28,7 @@ from webapp.signals.signal_event import SignalBatch
 from webapp.webhooks.certificate_fetcher import fetch
 from webapp.webhooks.connection_setup import field_values
 from webapp.webhooks.signal_recorder import SignalRecorder
+from webapp.webhooks.spooled_delivery import spool_record
 
 PATH = "/webhooks/<kind>/<connection>"
 AT_ONCE = 16  # of the places for requests that a worker has
@@ -86,11 +88,14 @@ class WebhookReceiver:
             connection, secrets = store.open(key, at=at)
         except Unavailable as error:
             _log.warning("webhook %s: %s", key, error)
-            return _respond(kind, RefusalCause.UNAVAILABLE)
+            remembered = store.recall(key)
+            if remembered is None:
+                return _respond(kind, RefusalCause.UNAVAILABLE)
+            connection, secrets = remembered
         if connection.kind != kind.name:
             raise NotFound("connection", key)
         try:
-            batch = self._receive(kind, connection, secrets, at)
+            delivery, batch = self._receive(kind, connection, secrets, at)
         except DeliveryRefused as error:
             if error.cause is not RefusalCause.UNAVAILABLE:
                 self.rejections.note(store, connection.id, str(error), at=at)
@@ -101,13 +106,17 @@ class WebhookReceiver:
             outcome = SignalRecorder(services.engine).record(connection, batch)
             store.record_delivery(connection.id, outcome, at=at)
         except Unavailable as error:
-            _log.warning("webhook %s cannot record: %s", key, error)
-            return _respond(kind, RefusalCause.UNAVAILABLE)
+            _log.warning("webhook %s is kept in the spool: %s", key, error)
+            try:
+                services.spool.append(spool_record(kind.name, key, delivery, at=at))
+            except Unavailable as full:
+                _log.warning("webhook %s cannot be kept: %s", key, full)
+                return _respond(kind, RefusalCause.UNAVAILABLE)
         return _respond(kind)
 
     def _receive(
         self, kind: ConnectionKind, connection: Connection, secrets: ConnectionSecrets, at: float
-    ) -> SignalBatch:
+    ) -> tuple[Delivery, SignalBatch]:
         """Read the current request's body where there is a place, and prove it.
 
         Raises:
@@ -121,13 +130,14 @@ class WebhookReceiver:
             with self._places.taken(request.remote_addr or ""):
                 body = request.get_data(cache=False) if request.method == "POST" else b""
                 delivery = Delivery.of(request.method, request.headers, body)
-                return receive(
+                batch = receive(
                     kind,
                     delivery,
                     self.values(kind, connection, secrets),
                     now=datetime.fromtimestamp(at, UTC),
                     certificates=self.certificates,
                 )
+                return delivery, batch
         except TooManyRequests:
             raise DeliveryRefused(RefusalCause.UNAVAILABLE, "too many at once") from None
         except RequestEntityTooLarge:

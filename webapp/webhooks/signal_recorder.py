@@ -5,7 +5,7 @@ engine, which counts it once by decision and event id. One whose decision does n
 waits for its activation, waits too; one that does not fit is refused alone, with the reason.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 
@@ -86,13 +86,28 @@ class SignalRecorder:
             Unavailable: the store cannot record; what was recorded so far is found repeated when
                 the delivery comes again.
         """
-        outcome = _Outcome(actor_of("connection", connection.key))
+        return self.record_as(actor_of("connection", connection.key), connection.metrics, batch)
+
+    def record_as(
+        self, actor: Actor, metrics: Mapping[str, str], batch: SignalBatch
+    ) -> DeliveryOutcome:
+        """Record events in the name of an actor; again, it changes nothing.
+
+        Args:
+            actor: that the log names.
+            metrics: the metric that events of a name feed, where it is not the name itself.
+            batch: the events.
+
+        Raises:
+            Unavailable: as `record`.
+        """
+        outcome = _Outcome(actor)
         for unread in batch.unreadable:
             outcome.refused.append(_refusal(unread.reason, RefusedSignal(delivery=unread.delivery)))
         rows: list[_Row] = []
         for event in batch.events:
             outcome.without_decision += not event.decision_ids
-            metric = connection.metrics.get(event.name, event.name)
+            metric = metrics.get(event.name, event.name)
             rows += [_row(outcome.actor, event, i, metric) for i in event.decision_ids]
         rows = _well_formed(rows, outcome)
         for start in range(0, len(rows), MAX_BATCH):

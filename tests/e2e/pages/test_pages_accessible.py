@@ -9,7 +9,9 @@ from axe_playwright_python.sync_playwright import Axe
 from msgspec import to_builtins
 from playwright.sync_api import Page
 
+from bandits.tracking_tokens import TokenKind, TrackingKey, TrackingToken
 from storage import upgrade
+from tests.patience import wait_until
 from tests.webhook_senders import Mailer
 from webapp.sample import KEY, sample_experiment
 from webapp.settings import Settings
@@ -66,8 +68,14 @@ def voided(server, decision) -> str:
     return str(receipt["experiments"][0]["void"])
 
 
+@pytest.fixture(scope="module")
+def tracking(server) -> TrackingKey:
+    """The first tracking key of the server."""
+    return TrackingKey.parse(server.bandits("tracking", "create", "axe").stdout)
+
+
 @pytest.fixture
-def page(open_page, decision) -> Page:
+def page(open_page, decision, tracking) -> Page:
     return open_page()
 
 
@@ -116,6 +124,7 @@ def addresses(
         "decision_id": [decision],
         "user_id": [person],
         "key_id": [key],
+        "key_number": ["1"],
         "number": [voided],
         "arm": ["1"],
         "upload_id": [url.rsplit("/", 1)[1] for url in (*uploads, begun)],
@@ -155,6 +164,19 @@ def test_axe_finds_nothing_grave_on_any_page(page, decision, refused, voided, tm
 
 def test_axe_finds_nothing_grave_before_signing_in(open_page):
     assert found(open_page(signed_in=False)) == []
+
+
+def test_axe_finds_nothing_grave_where_readers_unsubscribe(open_page, tracking):
+    page = open_page(signed_in=False)
+    token = TrackingToken(TokenKind.UNSUBSCRIBE, ("axe",)).sign(tracking)
+    wait_until(lambda: page.goto(f"/u/{token}").status, "page", lambda status: status == 200)
+    for scheme, size in LOOKS:
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.set_viewport_size(size)
+        assert found(page) == []
+    page.get_by_role("button", name="Unsubscribe").click()
+    page.get_by_role("heading", name="You are unsubscribed").wait_for()
+    assert found(page) == []
 
 
 def test_axe_would_find_something_grave(page):

@@ -194,6 +194,7 @@ def test_no_page_is_wider_than_its_screen(open_page, width):
         "/settings/people",
         "/settings/connections",
         "/settings/connections/new/mandrill",
+        "/settings/tracked-links",
     ):
         page.goto(address)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, address

@@ -187,7 +187,14 @@ class Site:
         self.store = store
         self.engine = Engine(store, clock)
         self.accounts = store.accounts
-        Services(self.engine, store.accounts, store.drafts, store.connections).attach(app)
+        Services(
+            self.engine,
+            store.accounts,
+            store.drafts,
+            store.connections,
+            store.tracked_links,
+            store.spool,
+        ).attach(app)
         throttle.init(app)
 
     def add(self, role: Role, email: str | None = None) -> str:
@@ -244,7 +251,15 @@ def app(sqlite) -> Iterator[Flask]:
         secret = "made up for a test, long enough"
         settings = Settings(secret_key=secret, session_hours=720)  # tests move the clock by days
         yield create_app(
-            Services(Engine(store), store.accounts, store.drafts, store.connections), settings
+            Services(
+                Engine(store),
+                store.accounts,
+                store.drafts,
+                store.connections,
+                store.tracked_links,
+                store.spool,
+            ),
+            settings,
         )
 
 

@@ -85,7 +85,14 @@ class Paper(HTMLParser):
 def maker(site) -> CampaignMaker:
     """A maker of campaigns whose draws follow from a seed."""
     site.engine = Engine(site.store, site.clock, lambda n: b"s" * n)
-    Services(site.engine, site.accounts, site.store.drafts, site.store.connections).attach(site.app)
+    Services(
+        site.engine,
+        site.accounts,
+        site.store.drafts,
+        site.store.connections,
+        site.store.tracked_links,
+        site.store.spool,
+    ).attach(site.app)
     site.clock.now = START
     return CampaignMaker(site.engine, site.clock)
 

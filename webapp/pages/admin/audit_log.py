@@ -24,6 +24,8 @@ KINDS = {
     "user": "People",
     "key": "API keys",
     "connection": "Connections",
+    "tracking_key": "Tracking keys",
+    "link_hosts": "Websites of tracked links",
 }
 _PAGE = 50
 _PORTION = 1000  # entries that an export reads at a time

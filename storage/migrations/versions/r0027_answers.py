@@ -6,8 +6,8 @@ Sets from before are used by who is noted as their first actor, at a time that i
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0025"
-down_revision = "0024"
+revision = "0027"
+down_revision = "0026"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,309 @@
+"""Tracked emails: links, pixel and one-click unsubscribe of an HTML email, made without a server.
+
+::
+
+    tracking = LinkTracking("bandits_tracking_…", "https://links.shop.example", ["shop.example"])
+    email = rewrite(html, decision, tracking)
+    message.set_content(email.html, subtype="html")
+    for name, value in email.headers.items():
+        message[name] = value
+
+Every link to one of the hosts becomes a link to the server, which notes the click and leads on.
+All else of the HTML stays as it is, to the byte: `html.parser` finds the places, and only the
+values of ``href`` are replaced.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from html import escape, unescape
+from html.parser import HTMLParser
+from urllib.parse import quote, urlsplit
+
+from msgspec import Struct
+
+from bandits.errors import InvalidInput
+from bandits.schemas import Decision
+from bandits.tracking_tokens import (
+    LONGEST_TOKEN,
+    TokenKind,
+    TrackingKey,
+    TrackingToken,
+    allows,
+    host_of,
+    is_host_rule,
+)
+
+CLICK_PATH, OPEN_PATH, UNSUBSCRIBE_PATH = "/t/", "/o/", "/u/"
+ONE_CLICK = "List-Unsubscribe=One-Click"  # RFC 8058
+
+_LINKING = {"a", "area"}
+_LINKING_PREFIX = "v:"  # a button as Outlook draws it
+_COMMENT = "<!--"
+_CONDITIONAL = re.compile(r"\s*\[if\b")
+_TAG_NAME = re.compile(r"<[^\s/>]+")
+_ATTRIBUTE = re.compile(
+    r"[\s/]*(?P<name>[^\s/>=]+)"
+    r"(?:\s*=\s*(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<bare>[^\s>\"'][^\s>]*)))?"
+)
+# What mailers and template languages fill in later: a signature over it would be wrong then.
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{%|%\}|%%|\*\||\|\*|\[\[|\]\]|<%|%>|\$\{|#\{|\[%|%[A-Z_]+%")
+_REMOVED = str.maketrans("", "", "\t\n\r")  # by browsers, from the middle of an address
+_AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
+_PIXEL = (
+    '<img src="{address}" width="1" height="1" alt="" '
+    'style="display:block;width:1px;height:1px;border:0">'
+)
+_HONEYPOT = (
+    '<a href="{address}" tabindex="-1" aria-hidden="true" rel="nofollow" '
+    'style="display:none;mso-hide:all"></a>'
+)
+
+
+class LinkTracking(Struct, frozen=True):
+    """Where links lead and by what they are signed.
+
+    Attributes:
+        key: a tracking key, as it was shown when it was made.
+        public_url: address of the server, as recipients reach it: its `BANDITS_PUBLIC_URL`.
+        hosts: hosts that the server allows links to: ``shop.example``, or ``*.shop.example`` for
+            all below it. Links to others are left alone.
+    """
+
+    key: str
+    public_url: str
+    hosts: Sequence[str]
+
+    def __repr__(self) -> str:
+        """Return what is not secret."""
+        return f"LinkTracking({self.public_url!r})"
+
+
+class TrackedEmail(Struct, frozen=True):
+    """An email whose links are tracked.
+
+    Attributes:
+        html: the email.
+        headers: ``List-Unsubscribe`` and ``List-Unsubscribe-Post``, to be added to the message and
+            signed by DKIM with it.
+        unsubscribe_url: for a link in the email's text; None where there is no decision.
+        links: number of links that are tracked now.
+    """
+
+    html: str
+    headers: dict[str, str]
+    unsubscribe_url: str | None
+    links: int
+
+
+def rewrite(  # noqa: PLR0913 - options, by keyword
+    html: str,
+    decision: Decision,
+    tracking: LinkTracking,
+    *,
+    others: Sequence[Decision] = (),
+    personalize: bool = True,
+    opted_out: bool = False,
+    unsubscribe_mailto: str | None = None,
+) -> TrackedEmail:
+    """Track the links of an email, and make its headers for one-click unsubscribe.
+
+    Left alone are links to other hosts, anchors, ``mailto:`` and all other schemes, addresses with
+    a placeholder of a template (``{{…}}``, ``%%…%%``, ``*|…|*`` and their like), and links that are
+    tracked already, so that doing it again changes no link.
+
+    Args:
+        html: of the email.
+        decision: that the email was made by. Where it is a fallback without an id, nothing can be
+            counted: the email stays as it is.
+        tracking: the key, the server's address and the hosts.
+        others: further decisions of the same email, at most four; each gets every event.
+        personalize: false where the recipient's data may not be used: no pixel is placed.
+        opted_out: the recipient wants no tracking: only the headers are made.
+        unsubscribe_mailto: an address for mail programs that unsubscribe by email.
+
+    Raises:
+        InvalidInput: the key, the address, a host or an id is wrong.
+    """
+    ids = tuple(d.decision_id for d in (decision, *others) if d.decision_id is not None)
+    if not ids:
+        return TrackedEmail(html, {}, None, 0)
+    signer = LinkSigner(tracking, ids)
+    unsubscribe_url = signer.unsubscribe_url()
+    ways = [f"<{unsubscribe_url}>"]
+    if unsubscribe_mailto is not None:
+        ways.append(f"<mailto:{_mail_address(unsubscribe_mailto)}>")
+    headers = {"List-Unsubscribe": ", ".join(ways), "List-Unsubscribe-Post": ONE_CLICK}
+    if opted_out:
+        return TrackedEmail(html, headers, unsubscribe_url, 0)
+    email = _EmailParser(html)
+    edits, first_address = [], ""
+    for link in email.links:
+        address = clean_address(link.text)
+        if address is None or (tracked := signer.click_url(address)) is None:
+            continue
+        first_address = first_address or address
+        edits.append((link.start, link.end, tracked if link.quoted else f'"{tracked}"'))
+    added = _HONEYPOT.format(address=signer.honeypot_url(first_address)) if edits else ""
+    if personalize and not signer.is_pixel_in(html):
+        added += _PIXEL.format(address=signer.pixel_url())
+    edits.append((email.end, email.end, added))
+    n = len(edits) - 1
+    return TrackedEmail(_edited(html, edits), headers, unsubscribe_url, n)
+
+
+def clean_address(href: str) -> str | None:
+    """Return the address that a browser makes of an ``href``, in ASCII; None if it is left alone.
+
+    None too where it holds a placeholder, or may not be signed.
+    """
+    address = unescape(href).strip(" \t\n\r\f").translate(_REMOVED)
+    if _PLACEHOLDER.search(address):
+        return None
+    if not address.isascii():
+        address = _ascii_address(address)
+    address = quote(address, safe=_AS_IT_IS)
+    return None if host_of(address) is None else address
+
+
+def _ascii_address(address: str) -> str:
+    """Write a host by IDNA; the rest is percent-encoded by `quote`."""
+    try:
+        parts = urlsplit(address)
+        if parts.netloc and not parts.netloc.isascii():
+            parts = parts._replace(netloc=parts.netloc.encode("idna").decode())
+        return parts.geturl()
+    except (UnicodeError, ValueError):
+        return ""
+
+
+class LinkSigner:
+    """Addresses of the server for one email."""
+
+    def __init__(self, tracking: LinkTracking, decision_ids: tuple[str, ...]) -> None:
+        """Sign for the email of `decision_ids`.
+
+        Raises:
+            InvalidInput: the key, the address or a host is wrong.
+        """
+        try:
+            self._key = TrackingKey.parse(tracking.key)
+        except InvalidInput as error:
+            raise error.under("/key") from None
+        self._root = tracking.public_url.rstrip("/")
+        if host_of(self._root) is None:
+            raise InvalidInput.at("/public_url", "must be the http(s) address of the server")
+        self._hosts = frozenset(host.lower() for host in tracking.hosts)
+        if wrong := sorted(host for host in self._hosts if not is_host_rule(host)):
+            raise InvalidInput.at("/hosts", f"{wrong[0]!r} is no host")
+        self._ids = decision_ids
+
+    def click_url(self, address: str) -> str | None:
+        """Return the tracked link to an address; None where that is to be left alone."""
+        if self._is_own(address) or not allows(self._hosts, address):
+            return None
+        url = self._url(CLICK_PATH, TokenKind.CLICK, address)
+        return None if len(url) > LONGEST_TOKEN else url
+
+    def honeypot_url(self, address: str) -> str:
+        """Return a link that only machines follow; it leads to an address of the email."""
+        return self._url(CLICK_PATH, TokenKind.HONEYPOT, address)
+
+    def pixel_url(self) -> str:
+        """Return the address of the pixel."""
+        return f"{self._url(OPEN_PATH, TokenKind.OPEN)}.gif"
+
+    def unsubscribe_url(self) -> str:
+        """Return the address for unsubscribing."""
+        return self._url(UNSUBSCRIBE_PATH, TokenKind.UNSUBSCRIBE)
+
+    def is_pixel_in(self, html: str) -> bool:
+        """Return True for an email that has a pixel of the server already."""
+        return f"{self._root}{OPEN_PATH}" in html
+
+    def _is_own(self, address: str) -> bool:
+        return address.startswith(
+            tuple(self._root + path for path in (CLICK_PATH, OPEN_PATH, UNSUBSCRIBE_PATH))
+        )
+
+    def _url(self, path: str, kind: TokenKind, address: str = "") -> str:
+        return self._root + path + TrackingToken(kind, self._ids, address).sign(self._key)
+
+
+class _Link(Struct, frozen=True):
+    """Value of an ``href``: its place in the HTML, without quotes, and its text there."""
+
+    start: int
+    end: int
+    text: str
+    quoted: bool
+
+
+class _EmailParser(HTMLParser):
+    """Links of an email, and the place before its end."""
+
+    def __init__(self, html: str, start: int = 0) -> None:
+        """Read `html`, whose first character is at `start` of the email."""
+        super().__init__(convert_charrefs=False)
+        self.links: list[_Link] = []
+        self.end = start + len(html)
+        self._html = html
+        self._start = start
+        self._lines = [0]
+        self._lines += [match.end() for match in re.finditer("\n", html)]
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take a link's value."""
+        if tag not in _LINKING and not tag.startswith(_LINKING_PREFIX):
+            return
+        if any(name == "href" and value for name, value in attrs):
+            self.links += _links_in(self.get_starttag_text() or "", self._position())
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note the last end of the body."""
+        if tag == "body":
+            self.end = self._position()
+
+    def handle_comment(self, data: str) -> None:
+        """Read what a conditional comment has for Outlook."""
+        start = self._position()
+        is_whole = self._html.startswith(_COMMENT, start - self._start)  # no odd declaration
+        if is_whole and _CONDITIONAL.match(data):
+            self.links += _EmailParser(data, start + len(_COMMENT)).links
+
+    def _position(self) -> int:
+        line, column = self.getpos()
+        return self._start + self._lines[line - 1] + column
+
+
+def _links_in(tag: str, start: int) -> Iterator[_Link]:
+    """Find the first ``href`` of a start tag."""
+    name = _TAG_NAME.match(tag)
+    for match in _ATTRIBUTE.finditer(tag, name.end() if name else 0):
+        if match["name"].lower() == "href":
+            group = match.lastgroup or ""
+            if group != "name":
+                places = start + match.start(group), start + match.end(group)
+                yield _Link(*places, match[group], quoted=group != "bare")
+            return
+
+
+def _edited(html: str, edits: Collection[tuple[int, int, str]]) -> str:
+    """Replace parts of a text, each from a start to an end."""
+    parts, last = [], 0
+    for start, end, text in sorted(edits):
+        parts += [html[last:start], text]
+        last = end
+    return "".join([*parts, html[last:]])
+
+
+def _mail_address(text: str) -> str:
+    """Return an address for ``mailto:``.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    if "@" not in text or not text.isascii() or re.search(r"[\s<>,]", text):
+        raise InvalidInput.at("/unsubscribe_mailto", "must be an email address")
+    return escape(text)

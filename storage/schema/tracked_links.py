@@ -1,0 +1,55 @@
+"""Tables of tracked links: the keys that sign them, the hosts they lead to, and unsubscribes."""
+
+from sqlalchemy import BigInteger, Column, Double, LargeBinary, Table, Text
+
+from storage.schema.metadata import SUBJECT_DATA, Identifier, Serial, SubjectData, metadata
+
+TRACKING_COUNTS = (
+    "recorded",
+    "repeated",
+    "late",
+    "without_decision",
+    "expired",
+    "refused",
+    "machine",
+)
+
+tracking_keys = Table(
+    "tracking_keys",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("key_id", Identifier, nullable=False, unique=True),  # which each token names
+    Column("name", Text, nullable=False),
+    Column("secret", LargeBinary, nullable=False),  # as `storage.connections.encryption` seals
+    Column("created_at", Double, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("replaced_at", Double),  # by a rotation: its links go on to work and to count
+    Column("revoked_at", Double),  # its links lead on, and count no more
+    Column("event_at", Double),  # the last event of its links
+    *(Column(name, BigInteger, nullable=False, server_default="0") for name in TRACKING_COUNTS),
+    sqlite_autoincrement=True,
+)
+
+link_hosts = Table(  # that tracked links may lead to
+    "link_hosts",
+    metadata,
+    Column("host", Identifier, primary_key=True),
+    Column("added_at", Double, nullable=False),
+    Column("added_by", Text, nullable=False),
+)
+
+unsubscribes = Table(  # for senders to take over
+    "unsubscribes",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("decision_id", Identifier, nullable=False, unique=True),
+    Column("at", Double, nullable=False, index=True),
+    sqlite_autoincrement=True,
+    info={
+        SUBJECT_DATA: SubjectData(
+            export="by the decision's event `unsubscribe`",
+            erasure="`SubjectStore.erase_signals`, by the ids of the subject's decisions",
+            retention="`TrackedLinkStore.remove_expired`, after 400 days",
+        )
+    },
+)

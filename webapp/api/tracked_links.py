@@ -1,0 +1,301 @@
+"""Tracked links: their keys and hosts, emails with such links, and those who unsubscribed."""
+
+from datetime import datetime
+from typing import Annotated
+
+from flask import current_app
+from msgspec import Meta, Struct
+
+from bandits.client.tracking import LinkTracking, rewrite
+from bandits.engine.analysis.receipts import moment
+from bandits.errors import Conflict, NotFound
+from bandits.schemas import Decision, Id
+from bandits.tracking_tokens import MOST_DECISIONS
+from storage.accounts.api_keys import KeyName
+from storage.tracked_links import (
+    MOST_HOSTS,
+    NewTrackingKey,
+    StoredTrackingKey,
+    TrackingCounts,
+)
+from webapp.api.bodies import Body
+from webapp.api.operation import OperationGroup, OperationResponse, caller
+from webapp.links.link_views import PUBLIC_URL, link_reader
+from webapp.services import Services
+
+operations = OperationGroup("tracking")
+
+NO_PUBLIC_URL = (
+    "the server does not know the address that recipients reach it at: set BANDITS_PUBLIC_URL and"
+    " start it again"
+)
+_KEY = "/tracking/keys/<int(max=2147483647):key_number>"
+_LAST = 2**53  # the largest whole number that every JSON reader keeps
+_SECRET = {"Cache-Control": "no-store: the key is in the body"}
+_NO_STORE = {"Cache-Control": "no-store"}
+
+
+class TrackingKeyDocument(Struct, frozen=True):
+    """A key of tracked links, without its secret.
+
+    Attributes:
+        key_id: stands in each of its links.
+        signs: new links are to be signed with it.
+        replaced_at: of its rotation: its links go on to work and to count.
+        revoked_at: from when its links lead on, and count no more.
+        event_at: of the last event of its links.
+        encrypted: its secret is stored encrypted.
+    """
+
+    id: int
+    key_id: str
+    name: str
+    signs: bool
+    created_at: datetime
+    created_by: str
+    replaced_at: datetime | None
+    revoked_at: datetime | None
+    event_at: datetime | None
+    encrypted: bool
+    counts: TrackingCounts
+
+    @classmethod
+    def from_key(cls, key: StoredTrackingKey) -> "TrackingKeyDocument":
+        """Describe a stored key."""
+        return cls(
+            key.id,
+            key.key_id,
+            key.name,
+            key.signs,
+            moment(key.created_at),
+            key.created_by,
+            _moment(key.replaced_at),
+            _moment(key.revoked_at),
+            _moment(key.event_at),
+            key.encrypted,
+            key.counts,
+        )
+
+
+class TrackingSettings(Struct, frozen=True):
+    """All that a sender needs beside a key, to make links by itself.
+
+    Attributes:
+        public_url: that links begin with; null where the server does not know it.
+        hosts: that links may lead to.
+        keys: the newest first.
+    """
+
+    public_url: str | None
+    hosts: list[str]
+    keys: list[TrackingKeyDocument]
+
+
+class LinkHosts(Struct, frozen=True, forbid_unknown_fields=True):
+    """Hosts that links may lead to: ``shop.example``, or ``*.shop.example`` for all below it."""
+
+    hosts: Annotated[list[str], Meta(max_length=MOST_HOSTS)]
+
+
+class TrackingKeyRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Name of a new key."""
+
+    name: KeyName
+
+
+class NewTrackingKeyDocument(Struct, frozen=True):
+    """A new key, and its text with the secret, which no other answer ever shows."""
+
+    key: TrackingKeyDocument
+    text: str
+
+    @classmethod
+    def from_new(cls, new: NewTrackingKey) -> "NewTrackingKeyDocument":
+        """Describe a key that was just made."""
+        return cls(TrackingKeyDocument.from_key(new.key), new.text)
+
+
+class EmailRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """An HTML email whose links are to be tracked.
+
+    Attributes:
+        decision_ids: that the email was made by; each gets every event.
+        personalize: false where the recipient's data may not be used: no pixel is placed.
+        opted_out: the recipient wants no tracking: only the headers are made.
+        unsubscribe_mailto: an address for mail programs that unsubscribe by email.
+        key_id: of the key that signs; the newest unless given.
+    """
+
+    html: Annotated[str, Meta(max_length=2_000_000)]
+    decision_ids: Annotated[list[Id], Meta(min_length=1, max_length=MOST_DECISIONS)]
+    personalize: bool = True
+    opted_out: bool = False
+    unsubscribe_mailto: Annotated[str, Meta(min_length=3, max_length=254)] | None = None
+    key_id: str | None = None
+
+
+class EmailDocument(Struct, frozen=True):
+    """An email with tracked links.
+
+    Attributes:
+        headers: to be added to the message.
+        unsubscribe_url: for a link in the email's text.
+        links: number of links that are tracked now.
+    """
+
+    html: str
+    headers: dict[str, str]
+    unsubscribe_url: str | None
+    links: int
+
+
+class UnsubscribeDocument(Struct, frozen=True):
+    """A recipient who unsubscribed, by the decision of the email that they did it from."""
+
+    decision_id: str
+    at: datetime
+
+
+class UnsubscribeList(Struct, frozen=True):
+    """Those who unsubscribed, the oldest first; `next` continues the list, also later."""
+
+    unsubscribes: list[UnsubscribeDocument]
+    next: int
+
+
+class UnsubscribeQuery(Struct, frozen=True, forbid_unknown_fields=True):
+    """Page of a list of those who unsubscribed."""
+
+    after: Annotated[int, Meta(ge=0, le=_LAST, description="`next` of the page before")] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000, description="how many at most")] = 1000
+
+
+@operations("GET", "/tracking", scope="read", answers={200: TrackingSettings})
+def read_tracking(services: Services) -> OperationResponse:
+    """Read where links begin, where they may lead, and the keys without their secrets."""
+    links = services.tracked_links
+    keys = [TrackingKeyDocument.from_key(key) for key in links.all()]
+    return OperationResponse(TrackingSettings(current_app.config[PUBLIC_URL], links.hosts(), keys))
+
+
+@operations(
+    "PUT",
+    "/tracking/hosts",
+    scope="manage",
+    body=Body(LinkHosts, example={"hosts": ["shop.example", "*.shop.example"]}),
+    answers={200: LinkHosts},
+)
+def set_link_hosts(services: Services, body: LinkHosts) -> OperationResponse:
+    """Let links lead to these hosts alone; links of sent emails to any other stop working."""
+    at, by = services.engine.clock(), caller()
+    hosts = services.tracked_links.set_hosts(body.hosts, at=at, by=by)
+    link_reader().ring.forget()
+    return OperationResponse(LinkHosts(hosts))
+
+
+@operations(
+    "POST",
+    "/tracking/keys",
+    scope="manage",
+    body=Body(TrackingKeyRequest, example={"name": "newsletter sender"}),
+    answers={201: NewTrackingKeyDocument},
+    headers=_SECRET,
+    gives={"key_number": "$response.body#/key/id"},
+)
+def create_tracking_key(services: Services, body: TrackingKeyRequest) -> OperationResponse:
+    """Make a key that a sender signs links with by itself; its text is shown this once."""
+    at, by = services.engine.clock(), caller()
+    new = services.tracked_links.create(body.name, at=at, by=by)
+    return OperationResponse(NewTrackingKeyDocument.from_new(new), 201, _NO_STORE)
+
+
+@operations(
+    "POST",
+    f"{_KEY}/rotate",
+    scope="manage",
+    answers={200: NewTrackingKeyDocument},
+    refusals=(NotFound, Conflict),
+    headers=_SECRET,
+)
+def rotate_tracking_key(services: Services, key_number: int) -> OperationResponse:
+    """Make a key that replaces this one; links that it signed go on to work and to count."""
+    at, by = services.engine.clock(), caller()
+    new = services.tracked_links.rotate(key_number, at=at, by=by)
+    return OperationResponse(NewTrackingKeyDocument.from_new(new), headers=_NO_STORE)
+
+
+@operations(
+    "POST",
+    f"{_KEY}/revoke",
+    scope="manage",
+    answers={200: TrackingKeyDocument},
+    refusals=(NotFound,),
+    idempotent=True,
+)
+def revoke_tracking_key(services: Services, key_number: int) -> OperationResponse:
+    """Count no event of a key's links from now on, where it leaked; they lead on all the same."""
+    at, by = services.engine.clock(), caller()
+    revoked = services.tracked_links.revoke(key_number, at=at, by=by)
+    link_reader().ring.forget()
+    return OperationResponse(TrackingKeyDocument.from_key(revoked))
+
+
+@operations(
+    "POST",
+    "/tracking/rewrite",
+    scope="choose",
+    body=Body(
+        EmailRequest,
+        example={
+            "html": '<a href="https://shop.example/">Shop</a>',
+            "decision_ids": ["019b4d3e-0000-7000-8000-000000000000"],
+        },
+    ),
+    answers={200: EmailDocument},
+    refusals=(NotFound, Conflict),
+)
+def rewrite_email(services: Services, body: EmailRequest) -> OperationResponse:
+    """Track the links of an HTML email, place the pixel, and make the headers to unsubscribe by.
+
+    Nothing is stored. The client does the same without a request: `bandits.client.tracking`.
+    """
+    public_url = current_app.config[PUBLIC_URL]
+    if public_url is None:
+        raise Conflict(NO_PUBLIC_URL)
+    key = services.tracked_links.signing_key(body.key_id)
+    first, *others = [Decision(i, {}, 1.0, 0) for i in body.decision_ids]
+    email = rewrite(
+        body.html,
+        first,
+        LinkTracking(key.text, public_url, services.tracked_links.hosts()),
+        others=others,
+        personalize=body.personalize,
+        opted_out=body.opted_out,
+        unsubscribe_mailto=body.unsubscribe_mailto,
+    )
+    return OperationResponse(
+        EmailDocument(email.html, email.headers, email.unsubscribe_url, email.links)
+    )
+
+
+@operations(
+    "GET",
+    "/tracking/unsubscribes",
+    scope="read",
+    query=UnsubscribeQuery,
+    answers={200: UnsubscribeList},
+)
+def list_unsubscribes(services: Services, query: UnsubscribeQuery) -> OperationResponse:
+    """List those who unsubscribed, the oldest first, so that the sender takes them off its list.
+
+    Ask again with the last `next`: it is the same where nothing new came. They are kept for 400
+    days.
+    """
+    rows = services.tracked_links.unsubscribes(after=query.after, limit=query.limit)
+    documents = [UnsubscribeDocument(row.decision_id, moment(row.at)) for row in rows]
+    following = rows[-1].id if rows else query.after
+    return OperationResponse(UnsubscribeList(documents, following))
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else moment(seconds)

@@ -1,0 +1,153 @@
+"""Spool worker: records what workers have answered and written to the spool."""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from threading import Event
+
+from msgspec.structs import replace
+
+from bandits.engine import Engine
+from bandits.errors import Unavailable
+from bandits.tracking_tokens import TokenKind
+from storage import SqlStore
+from storage.connections import NewUnmatchedEvent
+from storage.spool import SpoolRecord
+from storage.tracked_links import TrackingCounts, tracking_actor
+from webapp.links import tracked_hit
+from webapp.links.tracked_hit import TrackedHit, hit_of
+from webapp.signals.signal_event import SignalBatch
+from webapp.webhooks import spooled_delivery
+from webapp.webhooks.signal_recorder import SignalRecorder
+
+WAIT_SECONDS = 86_400.0  # for an activation
+_LOOK_SECONDS = 0.5
+_AGAIN_SECONDS = 30.0  # between looks at events whose decision waits for its activation
+_PRUNE_SECONDS = 3600.0
+_LONGEST_WAIT_SECONDS = 30.0  # after failures
+_log = logging.getLogger(__name__)
+
+
+class SpoolWorker:
+    """Thread that drains the spool until it is stopped."""
+
+    def __init__(self, engine: Engine, store: SqlStore, stop: Event) -> None:
+        """Record by `engine` what is in the spool of `store`, until `stop` is set."""
+        self._engine = engine
+        self._store = store
+        self._stop = stop
+        self._recorder = SignalRecorder(engine)
+        self._prune_at = 0.0
+
+    def run(self) -> None:
+        """Drain until stopped; no error ends the loop."""
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self.look()
+                failures = 0
+            except Exception as error:  # noqa: BLE001 - without it nothing of the spool is counted
+                failures += 1
+                _log.warning("cannot record what is in the spool: %s", error)
+            self._stop.wait(min(_LOOK_SECONDS * 2.0**failures, _LONGEST_WAIT_SECONDS))
+
+    def look(self) -> int:
+        """Record everything in the spool that is due; return how many records."""
+        now = self._engine.clock()
+        count = self._store.spool.drain(self._handle, now=now, wait_seconds=_AGAIN_SECONDS)
+        if self._prune_at <= time.monotonic():
+            self._store.tracked_links.remove_expired(at=now)
+            self._prune_at = time.monotonic() + _PRUNE_SECONDS
+        return count
+
+    def _handle(self, records: Sequence[SpoolRecord]) -> list[SpoolRecord]:
+        """Record a portion; where one of it fails in a way of its own, it alone waits.
+
+        Raises:
+            Unavailable: the store cannot record, or the thread is to stop.
+        """
+        if self._stop.is_set():
+            raise Unavailable("the server stops")
+        try:
+            return self._record(records)
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - one bad record must not stop the others
+            if len(records) > 1:
+                return [waiting for record in records for waiting in self._handle([record])]
+            age = self._engine.clock() - records[0].received_at
+            _log.error("cannot record one of the %s", records[0].topic, exc_info=error)
+            return list(records) if age < WAIT_SECONDS else []
+
+    def _record(self, records: Sequence[SpoolRecord]) -> list[SpoolRecord]:
+        hits = defaultdict(list)
+        for record in records:
+            if record.topic == tracked_hit.TOPIC:
+                hit = hit_of(record)
+                hits[hit.key_id].append((record.received_at, hit))
+            else:
+                spooled_delivery.record_delivery(record, self._recorder, self._store.connections)
+        waiting: list[SpoolRecord] = []
+        counts: dict[str, TrackingCounts] = {}
+        unsubscribed: dict[str, float] = {}
+        for key_id, hits_of_key in hits.items():
+            counts[key_id], ahead = self._record_hits(key_id, hits_of_key, unsubscribed)
+            waiting += ahead
+        if counts:
+            at = max(at for hits_of_key in hits.values() for at, _ in hits_of_key)
+            self._store.tracked_links.note(counts, unsubscribed, at=at)
+        return waiting
+
+    def _record_hits(
+        self,
+        key_id: str,
+        hits: Sequence[tuple[float, TrackedHit]],
+        unsubscribed: dict[str, float],
+    ) -> tuple[TrackingCounts, list[SpoolRecord]]:
+        """Record hits of one key's links, each with its time.
+
+        Args:
+            key_id: of the key.
+            hits: in the order that they came.
+            unsubscribed: gets the decisions of those who unsubscribed.
+
+        Returns:
+            What became of them, and those that wait for an activation.
+        """
+        counted = [(at, hit) for at, hit in hits if not hit.is_machine]
+        events = tuple(hit.event(at) for at, hit in counted)
+        outcome = self._recorder.record_as(tracking_actor(key_id), {}, SignalBatch(events))
+        for reason in sorted({refusal.reason for refusal in outcome.refused}):
+            _log.warning("events of tracked links do not fit: %s", reason)
+        unknown = self._unknown(outcome.unmatched)
+        waiting, expired = [], 0
+        ahead = {(e.decision_id, e.event_id) for e in outcome.unmatched} - unknown
+        for at, hit in counted:
+            ids = tuple(i for i in hit.decision_ids if (i, hit.event_id) in ahead)
+            if ids and self._engine.clock() - at >= WAIT_SECONDS:
+                expired += len(ids)
+            elif ids:
+                waiting.append(replace(hit, decision_ids=ids).record(at))
+            if hit.kind is TokenKind.UNSUBSCRIBE:  # of an erased subject too: it is a new wish
+                for decision_id in hit.decision_ids:
+                    unsubscribed.setdefault(decision_id, at)
+        counts = TrackingCounts(
+            outcome.recorded,
+            outcome.repeated,
+            outcome.late,
+            outcome.without_decision + len(unknown),
+            expired,
+            len(outcome.refused),
+            len(hits) - len(counted),
+        )
+        return counts, waiting
+
+    def _unknown(self, events: Sequence[NewUnmatchedEvent]) -> set[tuple[str, str]]:
+        """Find the events whose decision does not exist: of an erased subject, say."""
+        refs = self._store.log.targets([event.decision_id for event in events]).refs
+        return {
+            (event.decision_id, event.event_id)
+            for event, ref in zip(events, refs, strict=True)
+            if ref is None
+        }
