@@ -54,9 +54,9 @@ def test_rewards_are_checked_as_those_of_any_key(api, token, problem):
     good, bad = (
         {"decision_id": real, "event_id": "e-1", "metric": metric} for metric in ("click", "klick")
     )
-    faults = problem(
-        api.post("/rewards", {"rewards": [good, bad]}, token=token), 422, "invalid"
-    )["errors"]
+    faults = problem(api.post("/rewards", {"rewards": [good, bad]}, token=token), 422, "invalid")[
+        "errors"
+    ]
     assert faults[0]["pointer"] == "/rewards/1/metric"
     answer = api.post("/rewards", {"rewards": [good, bad], "partial": True}, token=token).json
     assert (answer["accepted"], answer["refused"][0]["row"]) == (1, 1)
