@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue
+from bandits.engine.attribution import SKEW_SECONDS, AttributedRewards, attribute
 from bandits.engine.choose import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, Unavailable
 from bandits.identifiers import pointer
@@ -27,7 +28,6 @@ from bandits.schemas import (
 from bandits.store import StaleRead, Store
 from bandits.store.values import DecisionRef, Events, ExperimentRecord
 
-SKEW_SECONDS = 300.0  # that a sender's clock may run behind or ahead of ours
 _MOST_FAULTS = 100
 _ATTEMPTS = 5
 _REUSED = "this event id was used before with another metric or value"
@@ -107,7 +107,7 @@ class RewardHandler:
                 return replace(receipt, refused=[refused[row] for row in sorted(refused)])
             for place, detail in details.items():
                 row = left[place]
-                refused[row] = RefusedRow(row, rewards[row].decision_id, reason, detail)
+                refused[row] = RefusedRow(row, rewards[row].decision_id or None, reason, detail)
 
     def _record_call(self, actor: Actor, rewards: Sequence[Reward]) -> RewardReceipt:
         outcome = self._append(rewards, actor=actor, grouped=len(rewards) <= _FEW)
@@ -134,23 +134,26 @@ class RewardHandler:
             IdReused: event ids came before with another metric or value, in the rows that it names.
             Unavailable: their decisions are being erased.
         """
-        ids = [r.decision_id for r in rewards]
-        _refuse_ids(ids, [r.event_id for r in rewards], most_faults)
+        _refuse_ids(rewards, most_faults)
         for _ in range(_ATTEMPTS):
             now = self._clock()
-            placed = _place(self._store, rewards, ids, now, most_faults)
             try:
+                attributed = attribute(
+                    self._store, rewards, source=actor, now=now, most_faults=most_faults
+                )
+                placed = _place(self._store, attributed, now, most_faults)
                 repeated = self._store.log.append_events(
                     placed.events, actor=actor, at=now, grouped=grouped
                 )
             except StaleRead:  # a decision was erased since it was looked up: it is unknown now
                 continue
             except IdReused as error:
-                rows = [placed.rows[i] for i in error.rows]
+                rows = sorted({attributed.rows[placed.rows[i]] for i in error.rows})
                 raise IdReused(error.kind, error.key, rows) from None
             if placed.early_counts:
                 self._store.log.note_early(placed.early_counts, actor=actor, at=now)
-            return _RewardOutcome(ids, placed, repeated)
+            events = [rewards[row].event_id for row in attributed.unattributed]
+            return _RewardOutcome(attributed, events, placed, repeated)
         raise Unavailable("decisions of these rewards are being erased")
 
 
@@ -176,18 +179,23 @@ class _RewardOutcome(Struct, frozen=True, eq=False):
     """Rewards that were recorded once each.
 
     Attributes:
-        ids: of their decisions.
-        placed: the rewards, by row.
+        attributed: the rewards, by decision.
+        unattributed: the event ids of those that belong to no decision.
+        placed: the rewards by decision, by their places among these.
         repeated: positions in `placed.events` of those that were there before.
     """
 
-    ids: Sequence[str]
+    attributed: AttributedRewards
+    unattributed: Sequence[str]
     placed: _PlacedRewards
     repeated: Sequence[int]
 
     def receipt(self, first: int, end: int) -> RewardReceipt:
         """Count the outcomes of the rows from `first` to before `end`."""
-        placed, events = self.placed, self.placed.events
+        attributed, placed, events = self.attributed, self.placed, self.placed.events
+        left = _range_of(attributed.unattributed, first, end)
+        first, end = attributed.places(first, end)
+        rewards = attributed.rewards
         stored = _range_of(placed.rows, first, end)
         repeated = _range_of(self.repeated, stored.start, stored.stop)
         late = sum(events.late[stored.start : stored.stop])
@@ -196,9 +204,10 @@ class _RewardOutcome(Struct, frozen=True, eq=False):
             len(stored) - len(repeated) - late,
             len(repeated),
             late,
-            [self.ids[placed.unknown[i]] for i in _range_of(placed.unknown, first, end)],
-            [self.ids[placed.early[i]] for i in _range_of(placed.early, first, end)],
+            [rewards[placed.unknown[i]].decision_id for i in _range_of(placed.unknown, first, end)],
+            [rewards[placed.early[i]].decision_id for i in _range_of(placed.early, first, end)],
             sum(events.skewed[stored.start : stored.stop]),
+            unattributed=[self.unattributed[i] for i in left],
         )
 
 
@@ -208,14 +217,15 @@ def _range_of(rows: Sequence[int], first: int, end: int) -> range:
 
 
 def _place(
-    store: Store, rewards: Sequence[Reward], ids: Sequence[str], now: float, most_faults: int
+    store: Store, attributed: AttributedRewards, now: float, most_faults: int
 ) -> _PlacedRewards:
     """Look up the decisions of rewards, check their values, and place them in time.
 
     Raises:
         InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range.
     """
-    targets = store.log.targets(ids)
+    rewards = attributed.rewards
+    targets = store.log.targets([reward.decision_id for reward in rewards])
     records: dict[str, ExperimentRecord] = {}
     # Clocks of the decisions, metrics and values that fit each other.
     clocks: dict[tuple[DecisionRef, str, float], _RewardClock] = {}
@@ -249,7 +259,7 @@ def _place(
         refs.append(ref)
         placed.append(time)
     if faults:
-        raise InvalidInput(faults[:most_faults])
+        raise InvalidInput(attributed.at_rows(InvalidInput(faults)).faults[:most_faults])
     kept = rewards if len(rows) == len(rewards) else [rewards[row] for row in rows]
     times, late, skewed = zip(*placed, strict=True) if placed else ((), (), ())
     events = Events(
@@ -301,13 +311,16 @@ def _fault(record: ExperimentRecord, row: int, reward: Reward) -> Fault | None:
     return Fault(pointer("rewards", row, "value" if exists else "metric"), detail)
 
 
-def _refuse_ids(decision_ids: Sequence[str], event_ids: Sequence[str], most_faults: int) -> None:
+def _refuse_ids(rewards: Sequence[Reward], most_faults: int) -> None:
     """Refuse ids of other characters than `Id` takes.
 
     Raises:
         InvalidInput: some have them.
     """
-    columns = {"decision_id": decision_ids, "event_id": event_ids}
+    decision_ids = [reward.decision_id for reward in rewards]
+    if not all(decision_ids):  # rewards by subject
+        decision_ids = [i or "-" for i in decision_ids]
+    columns = {"decision_id": decision_ids, "event_id": [r.event_id for r in rewards]}
     faults = [
         Fault(pointer("rewards", row, name), f"must be {ID_TOLD}")
         for name, ids in columns.items()

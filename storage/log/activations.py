@@ -13,7 +13,15 @@ from bandits.store.values import ExperimentRecord, MarkResult
 from storage.databases import NamedRow, SerializationConflict, Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
 from storage.log.queries import activated, with_marks
-from storage.schema import activations, batches, cancellations, decisions, experiments, subjects
+from storage.schema import (
+    activations,
+    batches,
+    cancellations,
+    decisions,
+    experiments,
+    message_ids,
+    subjects,
+)
 from storage.store_context import StoreContext
 
 _AT_ONCE = 10_000  # ids in one statement
@@ -53,6 +61,7 @@ class MarkCall(Struct, frozen=True, eq=False):
         actor: who does it,
         own_only: and may do it only to what they asked for themselves.
         at: when, seconds since 1970.
+        messages: ids of decisions, and the mailer's id of the email of each.
     """
 
     context: StoreContext
@@ -61,6 +70,7 @@ class MarkCall(Struct, frozen=True, eq=False):
     actor: Actor
     own_only: bool
     at: float
+    messages: Sequence[tuple[str, str]] = ()
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -69,7 +79,9 @@ class MarkCall(Struct, frozen=True, eq=False):
 
     def run(self) -> MarkResult:
         """Mark the decisions."""
-        return self.context.write(lambda transaction: self._mark(transaction, self.ids, self.at))
+        return self.context.write(
+            lambda transaction: self._mark(transaction, self.ids, self.messages, self.at)
+        )
 
     def run_group(self, transaction: Transaction, calls: Sequence["MarkCall"]) -> list[MarkResult]:
         """Mark the decisions of several calls of one kind.
@@ -79,11 +91,19 @@ class MarkCall(Struct, frozen=True, eq=False):
                 not clear.
         """
         ids = [i for call in calls for i in call.ids]
-        if self._mark(transaction, ids, max(call.at for call in calls)).accepted < len(ids):
+        messages = [pair for call in calls for pair in call.messages]
+        at = max(call.at for call in calls)
+        if self._mark(transaction, ids, messages, at).accepted < len(ids):
             raise SerializationConflict
         return [MarkResult(len(call.ids), 0, ()) for call in calls]
 
-    def _mark(self, transaction: Transaction, ids: Sequence[str], at: float) -> MarkResult:
+    def _mark(
+        self,
+        transaction: Transaction,
+        ids: Sequence[str],
+        messages: Sequence[tuple[str, str]],
+        at: float,
+    ) -> MarkResult:
         mark = _activate if self.mark == "activate" else _cancel
         transaction.lock(REFERENCES, shared=True)
         rows: list[NamedRow] = []
@@ -99,6 +119,8 @@ class MarkCall(Struct, frozen=True, eq=False):
         }
         allowed = [row for row in rows if row.id not in reasons] if reasons else rows
         accepted = mark(transaction, records, allowed, actor=self.actor, at=at)
+        if messages:
+            _insert_message_ids(transaction, allowed, messages)
         existing = {row.id for row in allowed}
         unknown = tuple(i for i in dict.fromkeys(ids) if i not in existing and i not in reasons)
         refused = tuple(
@@ -174,6 +196,15 @@ def _insert(transaction: Transaction, table: Table, batch: int, rows: _Rows) -> 
     if size < len(marks):
         close_batch(transaction, batch, size)
     return size
+
+
+def _insert_message_ids(
+    transaction: Transaction, rows: _Rows, messages: Sequence[tuple[str, str]]
+) -> None:
+    """Insert the mailer's ids of the emails of these decisions; the same again changes nothing."""
+    serials = {row.id: row.serial for row in rows}
+    pairs = {(name, serials[i]) for i, name in messages if i in serials}
+    transaction.insert(message_ids, ("message_id", "decision"), sorted(pairs))
 
 
 def _free_subjects(transaction: Transaction, experiment_id: int, rows: _Rows) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import Select, desc, select
 
 from bandits.array_types import FloatArray
-from bandits.store.values import Event, ExperimentRecord, StoredDecision
+from bandits.store.values import Event, StoredDecision
 from storage.databases import NamedRow, Transaction
 from storage.schema import (
     CHOSEN,
@@ -19,15 +19,15 @@ from storage.schema import (
     events,
     experiments,
     of_batch,
-    subjects,
 )
 
 _AT_ONCE = 20_000  # ids in one statement
 _ALWAYS_ONE = np.ones(1)
 _ALWAYS_ONE.flags.writeable = False
 
-activated = batches.alias("activated")  # batches of the activations that `with_marks` joins
-_cancelled = batches.alias("cancelled")
+# Batches of the activations and of the cancellations that `with_marks` joins.
+activated = batches.alias("activated")
+cancelled = batches.alias("cancelled")
 
 
 def with_marks(*columns: Any) -> Select[Any]:
@@ -38,7 +38,7 @@ def with_marks(*columns: Any) -> Select[Any]:
         .outerjoin(activations, activations.c.decision == decisions.c.serial)
         .outerjoin(activated, activated.c.id == activations.c.batch_id)
         .outerjoin(cancellations, cancellations.c.decision == decisions.c.serial)
-        .outerjoin(_cancelled, _cancelled.c.id == cancellations.c.batch_id)
+        .outerjoin(cancelled, cancelled.c.id == cancellations.c.batch_id)
     )
     return select(*columns).select_from(joined)
 
@@ -58,7 +58,7 @@ _STORED = with_marks(
     batches.c.created_at.label("made_at"),
     batches.c.due_at,
     activated.c.created_at.label("activated_at"),
-    _cancelled.c.created_at.label("cancelled_at"),
+    cancelled.c.created_at.label("cancelled_at"),
     decisions.c.shipped,
     batches.c.actor,
 )
@@ -171,24 +171,3 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
         .order_by(events.c.occurred_at, events.c.event_id)
     )
     return [Event(*row) for row in transaction.execute(query)]
-
-
-def newest_decisions(
-    transaction: Transaction, record: ExperimentRecord, hashes: Sequence[bytes]
-) -> dict[bytes, str]:
-    """Return the newest decision of each subject in an experiment, by the subject's hash.
-
-    Where each subject has one decision, it is looked up; else the experiment's log is read once
-    for all of them, at most 10,000, as many as a statement takes.
-    """
-    if record.configuration.experiment.assignment == "per_subject":
-        query = select(subjects.c.subject, subjects.c.decision_id).where(
-            subjects.c.experiment_id == record.id, subjects.c.subject.in_(hashes)
-        )
-    else:
-        rows = select(decisions.c.subject, decisions.c.id, decisions.c.serial).where(
-            of_batch(batches.c.id), decisions.c.subject.in_(hashes)
-        )
-        joined = transaction.join_each(batches, [], rows)
-        query = joined.where(batches.c.experiment_id == record.id).order_by("serial")
-    return {row.subject: row[1] for row in transaction.execute(query)}

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct, structs
 
 from bandits.engine import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
-from bandits.schemas import Decision, DecisionReceipt, Id, RefusedRow, Request
+from bandits.schemas import Decision, DecisionReceipt, Id, MessageId, RefusedRow, Request
 from bandits.store.values import MarkResult
 from storage.accounts.api_keys import ApiKey
 from webapp.api.bodies import Body
@@ -19,6 +19,8 @@ operations = OperationGroup("decisions")
 _FIRST = "/requests/0"
 _REQUEST = {"subject_id": "u-1", "context": {"recency": 3, "channel": "Web"}}
 _IDS = {"decision_ids": ["spring-u-1", "spring-u-2"]}
+_EMAIL = {"decision_id": "spring-u-2", "message_id": "4f1c@mail.shop.example"}
+_SENT = {"decision_ids": ["spring-u-1"], "decisions": [_EMAIL]}
 
 
 class ChooseBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -46,6 +48,31 @@ class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
     """Decisions, by their ids."""
 
     decision_ids: Annotated[list[Id], Meta(max_length=MAX_BATCH)]
+
+
+class SentEmail(Struct, frozen=True, forbid_unknown_fields=True):
+    """An email that is sent now.
+
+    Attributes:
+        decision_id: the decision that it is sent for.
+        message_id: the mailer's id of the email, with or without <>. Events of connections that
+            name it are this decision's.
+    """
+
+    decision_id: Id
+    message_id: MessageId
+
+
+class SentDecisions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Decisions whose emails are sent now.
+
+    Attributes:
+        decision_ids: of decisions.
+        decisions: those whose email has an id of the mailer, with it.
+    """
+
+    decision_ids: Annotated[list[Id], Meta(max_length=MAX_BATCH)] = []
+    decisions: Annotated[list[SentEmail], Meta(max_length=MAX_BATCH)] = []
 
 
 def _identify(body: Request, make_ids: Callable[[int], list[str]]) -> Request:
@@ -136,20 +163,29 @@ def choose_batch(
     "POST",
     "/decisions/activate",
     scope="choose",
-    body=Body(DecisionIds, example=_IDS),
+    body=Body(SentDecisions, example=_SENT),
     answers={200: MarkResult},
     idempotent=True,
     repeatable=True,
     takes_caller=True,
-    rows=lambda body: len(body.decision_ids),
+    rows=lambda body: len(body.decision_ids) + len(body.decisions),
 )
-def activate_decisions(services: Services, body: DecisionIds, caller: ApiKey) -> OperationResponse:
+def activate_decisions(
+    services: Services, body: SentDecisions, caller: ApiKey
+) -> OperationResponse:
     """Activate decisions whose emails are sent now, for experiments that wait for it.
 
-    Those that another key chose are listed in `refused`, unless this one has the scope `manage`.
+    Of every experiment, it takes the mailer's ids of the emails, by which events find their
+    decisions. Those that another key chose are listed in `refused`, unless this one has the scope
+    `manage`.
     """
-    own_only = "manage" not in caller.scopes
-    marks = services.engine.activate(body.decision_ids, actor=caller.actor, own_only=own_only)
+    if len(body.decision_ids) + len(body.decisions) > MAX_BATCH:
+        raise InvalidInput.at("/decisions", f"must be at most {MAX_BATCH:,} with decision_ids")
+    ids = [*body.decision_ids, *(email.decision_id for email in body.decisions)]
+    messages = [(e.decision_id, e.message_id.strip("<>")) for e in body.decisions]
+    marks = services.engine.activate(
+        ids, messages=messages, actor=caller.actor, own_only="manage" not in caller.scopes
+    )
     return OperationResponse(marks)
 
 

@@ -31,6 +31,7 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
         agent: the user agent that opened or clicked.
         network_address: the address it came from.
         machine: true where the sender itself says that no person did this.
+        original_event_id: the `event_id` of the event that this one corrects: the order of a refund.
         bounce: ``address`` where the address is the reason, ``content`` where the email is; None
             if it is no bounce, or the sender does not tell.
         position: of the event in its delivery, from 0.
@@ -50,6 +51,7 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     network_address: str | None = None
     machine: bool = False
     bounce: BounceClass | None = None
+    original_event_id: str | None = None
 
 
 class UnreadableEvent(Struct, frozen=True):

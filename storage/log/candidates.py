@@ -1,0 +1,220 @@
+"""Candidates: the decisions that an event may be of which names its subject, or its email's id.
+
+Subjects are compared by two hashes: of what was sent, to the byte, and of the same trimmed, in NFC
+and without case. The second finds a shop's `Ann@Shop.example` again that a mailer calls
+`ann@shop.example`; where it is of more than one subject, the first one decides.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from sqlalchemy import select
+
+from bandits.actors import Actor
+from bandits.store import StaleRead
+from bandits.store.values import Candidate, ExperimentRecord
+from storage.connections.marks import Hasher, normalise
+from storage.databases import NamedRow, Transaction
+from storage.log.batches import REFERENCES
+from storage.log.queries import activated, cancelled, with_marks
+from storage.log.subject_index import MATCH_KEY, find_subjects
+from storage.schema import (
+    attributions,
+    batches,
+    decisions,
+    message_ids,
+    of_batch,
+    subjects,
+)
+from storage.snapshots.voids import Voids, read_voids
+
+_AT_ONCE = 10_000  # rows in one statement
+_CANDIDATES = with_marks(
+    decisions.c.serial,
+    decisions.c.id,
+    decisions.c.subject,
+    MATCH_KEY.label("match_key"),
+    batches.c.experiment_id,
+    batches.c.actor,
+    batches.c.created_at,
+    batches.c.due_at,
+    activated.c.actor.label("activated_by"),
+    activated.c.created_at.label("activated_at"),
+    cancelled.c.actor.label("cancelled_by"),
+    cancelled.c.created_at.label("cancelled_at"),
+)
+
+
+class _BatchOrigin(NamedTuple):
+    """Who wrote a batch, and when: what a void goes by."""
+
+    actor: Actor | None
+    created_at: float
+
+
+def match_keys(hasher: Hasher, names: Sequence[str]) -> list[bytes | None]:
+    """Hash subjects as they are compared without case, None where that is the subject itself."""
+    joined = "".join(names)
+    if joined.isascii() and joined == joined.lower() and len(joined.split()) <= 1:
+        return [None] * len(names)
+    spelled = [normalise(name) for name in names]
+    other = [i for i, name in enumerate(names) if spelled[i] != name]
+    keys: list[bytes | None] = [None] * len(names)
+    for i, key in zip(other, hasher([spelled[i] for i in other]), strict=True):
+        keys[i] = key
+    return keys
+
+
+def find_candidates(
+    transaction: Transaction,
+    records: Sequence[ExperimentRecord],
+    hasher: Hasher,
+    names: Sequence[str],
+) -> list[list[Candidate]]:
+    """Find the decisions of each of these subjects in experiments, the oldest first.
+
+    Those are left out that were never sent as far as we know: cancelled, not activated, or void.
+
+    Args:
+        transaction: one that sees one moment.
+        records: the experiments. The log is read of those that have no index, by the subject to
+            the byte.
+        hasher: of subjects.
+        names: of the subjects.
+    """
+    hashes = hasher(names)
+    keys = [key or digest for key, digest in zip(match_keys(hasher, names), hashes, strict=True)]
+    indexed = [r.id for r in records if r.configuration.experiment.attribution is not None]
+    serials = set(find_subjects(transaction, indexed, sorted(set(keys))))
+    for record in records:
+        if record.id not in indexed:
+            serials.update(_scan(transaction, record, sorted(set(hashes))))
+    found = _read_sent(transaction, records, sorted(serials))
+    by_key, by_subject = defaultdict(list), defaultdict(list)
+    for row, candidate in found:
+        by_key[row.match_key].append((row.subject, candidate))
+        by_subject[row.subject].append(candidate)
+    answers: list[list[Candidate]] = []
+    for key, digest in zip(keys, hashes, strict=True):
+        alike = by_key[key]
+        unique = len({subject for subject, _ in alike}) == 1
+        answers.append([c for _, c in alike] if unique else by_subject[digest])
+    return answers
+
+
+def _scan(transaction: Transaction, record: ExperimentRecord, hashes: Sequence[bytes]) -> list[int]:
+    """Find the decisions of subjects in the log of an experiment, which is read once for all."""
+    serials: list[int] = []
+    for start in range(0, len(hashes), _AT_ONCE):
+        portion = hashes[start : start + _AT_ONCE]
+        if record.configuration.experiment.assignment == "per_subject":
+            query = (
+                select(decisions.c.serial)
+                .join(subjects, subjects.c.decision_id == decisions.c.id)
+                .where(
+                    subjects.c.experiment_id == record.id,
+                    subjects.c.subject.in_(portion),
+                )
+            )
+        else:
+            rows = select(decisions.c.serial).where(
+                of_batch(batches.c.id), decisions.c.subject.in_(portion)
+            )
+            joined = transaction.join_each(batches, [], rows)
+            query = joined.where(batches.c.experiment_id == record.id)
+        serials += transaction.execute(query).scalars()
+    return serials
+
+
+def _read_sent(
+    transaction: Transaction, records: Sequence[ExperimentRecord], serials: Sequence[int]
+) -> list[tuple[NamedRow, Candidate]]:
+    """Read those of these decisions that were sent, in the order of their serials."""
+    by_number = {record.id: record for record in records}
+    voids = {number: read_voids(transaction, record) for number, record in by_number.items()}
+    found = []
+    for start in range(0, len(serials), _AT_ONCE):
+        condition = transaction.is_any(decisions.c.serial, serials[start : start + _AT_ONCE])
+        for row in transaction.execute(_CANDIDATES.where(condition).order_by(decisions.c.serial)):
+            started_at = _started_at(row, voids[row.experiment_id])
+            if started_at is not None:
+                key = by_number[row.experiment_id].key
+                found.append((row, Candidate(row.serial, row.id, key, started_at)))
+    return found
+
+
+def _started_at(row: NamedRow, voids: Voids) -> float | None:
+    """Return when the clock of a decision started, None where it was never sent."""
+    if voids.cover(row):
+        return None
+    if row.cancelled_at is not None and not voids.cover(
+        _BatchOrigin(row.cancelled_by, row.cancelled_at)
+    ):
+        return None
+    if row.due_at is not None:
+        return float(row.created_at)
+    if row.activated_at is None or voids.cover(_BatchOrigin(row.activated_by, row.activated_at)):
+        return None
+    return float(row.activated_at)
+
+
+def read_attributions(
+    transaction: Transaction, source: str, event_ids: Sequence[str]
+) -> dict[str, list[tuple[int, str]]]:
+    """Read where events of a source went: numbers and ids of decisions, by event id."""
+    went = defaultdict(list)
+    columns = (attributions.c.event_id, decisions.c.serial, decisions.c.id)
+    query = (
+        select(*columns)
+        .join(decisions, decisions.c.serial == attributions.c.decision)
+        .where(attributions.c.source == source)
+        .order_by(decisions.c.serial)
+    )
+    for start in range(0, len(event_ids), _AT_ONCE):
+        portion = transaction.is_any(attributions.c.event_id, event_ids[start : start + _AT_ONCE])
+        for event_id, serial, decision_id in transaction.execute(query.where(portion)):
+            went[event_id].append((serial, decision_id))
+    return dict(went)
+
+
+def attribute(
+    transaction: Transaction, source: str, credited: Mapping[str, Sequence[int]]
+) -> dict[str, list[tuple[int, str]]]:
+    """Note where events of a source go, each once; return where each of them goes.
+
+    Raises:
+        StaleRead: a decision was erased since its number was read.
+    """
+    transaction.lock(REFERENCES, shared=True)
+    transaction.lock(f"attributions of {source}")
+    earlier = read_attributions(transaction, source, list(credited))
+    new = {event_id: serials for event_id, serials in credited.items() if event_id not in earlier}
+    numbers = sorted(set(chain.from_iterable(new.values())))
+    if transaction.count(decisions.c.serial, numbers) < len(numbers):
+        raise StaleRead
+    rows = sorted((source, event_id, serial) for event_id in new for serial in new[event_id])
+    transaction.insert(attributions, ("source", "event_id", "decision"), rows)
+    return read_attributions(transaction, source, list(credited))
+
+
+def has_message_ids(transaction: Transaction) -> bool:
+    """Return True where the mailer's id of any email was told."""
+    query = select(message_ids.c.decision).limit(1)
+    return transaction.execute(query).first() is not None
+
+
+def read_message_decisions(transaction: Transaction, names: Sequence[str]) -> dict[str, list[str]]:
+    """Read the ids of the decisions that emails were sent for, by the mailer's id of the email."""
+    ids = defaultdict(list)
+    query = (
+        select(message_ids.c.message_id, decisions.c.id)
+        .join(decisions, decisions.c.serial == message_ids.c.decision)
+        .order_by(decisions.c.serial)
+    )
+    for start in range(0, len(names), _AT_ONCE):
+        portion = transaction.is_any(message_ids.c.message_id, names[start : start + _AT_ONCE])
+        for message_id, decision_id in transaction.execute(query.where(portion)):
+            ids[message_id].append(decision_id)
+    return dict(ids)
