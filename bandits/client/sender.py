@@ -155,9 +155,25 @@ class Sender:
             portions.split(portion)
             return empty_receipt()
 
-    def activate_portion(self, portion: Sequence[str]) -> Exchange[MarkResult]:
-        """Activate a portion of decisions."""
-        return self._mark("/decisions/activate", portion)
+    def activate_portion(self, portion: Sequence[str | tuple[str, str]]) -> Exchange[MarkResult]:
+        """Activate a portion of decisions, of which some come with the mailer's id of their email."""
+        rows = sorted(range(len(portion)), key=lambda row: not isinstance(portion[row], str))
+        body = {
+            "decision_ids": [sent for sent in portion if isinstance(sent, str)],
+            "decisions": [
+                {"decision_id": sent[0], "message_id": sent[1]}
+                for sent in portion
+                if not isinstance(sent, str)
+            ],
+        }
+        marks = yield from self._call(
+            "/decisions/activate",
+            MarkResult,
+            self._batch,
+            body={k: v for k, v in body.items() if v},
+        )
+        refused = (replace(refused, row=rows[refused.row]) for refused in marks.refused)
+        return replace(marks, refused=tuple(sorted(refused, key=lambda r: r.row)))
 
     def cancel_portion(self, portion: Sequence[str]) -> Exchange[MarkResult]:
         """Cancel a portion of decisions."""
@@ -270,6 +286,7 @@ def add_receipts(one: RewardReceipt, other: RewardReceipt) -> RewardReceipt:
         one.unknown + other.unknown,
         one.early + other.early,
         one.skewed + other.skewed,
+        unattributed=one.unattributed + other.unattributed,
     )
 
 

@@ -91,7 +91,8 @@ def test_edit_rules_cover_every_field_of_an_experiment() -> None:
 
 
 def test_edit_may_change_the_rule_of_attribution_where_there_is_one() -> None:
-    last, every = (msgspec.convert(SPRING | {"attribution": a}, Experiment) for a in ("last", "all"))
+    rules = ("last", "all")
+    last, every = (msgspec.convert(SPRING | {"attribution": rule}, Experiment) for rule in rules)
     assert refused_changes(last, every) == []
     assert [f.pointer for f in refused_changes(every, msgspec.convert(SPRING, Experiment))] == [
         "/attribution"

@@ -31,7 +31,8 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
         agent: the user agent that opened or clicked.
         network_address: the address it came from.
         machine: true where the sender itself says that no person did this.
-        original_event_id: the `event_id` of the event that this one corrects: the order of a refund.
+        original_event_id: the `event_id` of the event that this one corrects, such as the order
+            of a refund.
         bounce: ``address`` where the address is the reason, ``content`` where the email is; None
             if it is no bounce, or the sender does not tell.
         position: of the event in its delivery, from 0.

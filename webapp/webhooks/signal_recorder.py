@@ -112,9 +112,13 @@ class SignalRecorder:
     def _match(
         self, events: Sequence[tuple[SignalEvent, str]], outcome: "_Outcome"
     ) -> tuple[list[_Row], list[_Row]]:
-        """Match events with their metrics that name no decision; return rows of decisions, subjects.
+        """Match events that name no decision; return rows of decisions, and rows of subjects.
 
         One whose message id was not told yet waits for that, where such ids are told at all.
+
+        Args:
+            events: with the metrics that they feed.
+            outcome: takes those that match nothing.
         """
         log, now = self._engine.store.log, self._engine.clock()
         names = {e.message_id for e, _ in events if e.message_id is not None}
