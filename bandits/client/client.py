@@ -214,8 +214,8 @@ class Client:
         """Activate decisions: their emails are sent now, where the experiment waits for that.
 
         Args:
-            decision_ids: their ids; or pairs of such an id and the mailer's id of the email, by which
-                events of the mailer find the decision.
+            decision_ids: of the decisions; or pairs of such an id and the mailer's id of the email,
+                by which the mailer's events find the decision.
             batch: how many to send at once.
 
         Raises:

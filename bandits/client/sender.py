@@ -156,22 +156,19 @@ class Sender:
             return empty_receipt()
 
     def activate_portion(self, portion: Sequence[str | tuple[str, str]]) -> Exchange[MarkResult]:
-        """Activate a portion of decisions, of which some come with the mailer's id of their email."""
+        """Activate a portion of decisions, with the mailer's ids of emails where they are given."""
         rows = sorted(range(len(portion)), key=lambda row: not isinstance(portion[row], str))
-        body = {
-            "decision_ids": [sent for sent in portion if isinstance(sent, str)],
-            "decisions": [
-                {"decision_id": sent[0], "message_id": sent[1]}
-                for sent in portion
-                if not isinstance(sent, str)
-            ],
-        }
-        marks = yield from self._call(
-            "/decisions/activate",
-            MarkResult,
-            self._batch,
-            body={k: v for k, v in body.items() if v},
-        )
+        ids: list[str] = []
+        emails: list[dict[str, str]] = []
+        for sent in portion:
+            if isinstance(sent, str):
+                ids.append(sent)
+            else:
+                emails.append({"decision_id": sent[0], "message_id": sent[1]})
+        body: dict[str, Any] = {"decision_ids": ids}
+        if emails:  # a server of an earlier version takes no others
+            body["decisions"] = emails
+        marks = yield from self._call("/decisions/activate", MarkResult, self._batch, body=body)
         refused = (replace(refused, row=rows[refused.row]) for refused in marks.refused)
         return replace(marks, refused=tuple(sorted(refused, key=lambda r: r.row)))
 
