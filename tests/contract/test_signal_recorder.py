@@ -256,14 +256,11 @@ def test_event_finds_its_decision_by_the_id_of_the_email(shop):
     emails = [(made[0], "mail-1"), (made[1], "mail-1"), (made[2], "mail-2")]
     assert shop.engine.activate(made, messages=emails).accepted == 1
     assert shop.engine.activate(made, messages=emails).repeated == 3
-    outcome = shop.deliver(
-        event(None, message_id="mail-1"),
-        event(None, "e-2"),
-        event("d-3", "e-3", message_id="mail-1"),
-    )
+    of_email = event(None, message_id="mail-1")
+    outcome = shop.deliver(of_email, event(None, "e-2"), event("d-3", "e-3", message_id="mail-1"))
     assert (outcome.recorded, outcome.without_decision) == (3, 1)
     assert [set(shop.events(i)) for i in made] == [{"e-1"}, {"e-1"}, {"e-3"}]
-    assert shop.deliver(event(None, message_id="mail-1")).repeated == 2
+    assert shop.deliver(of_email).repeated == 2
 
 
 def test_event_waits_for_the_id_of_its_email(shop, now):
