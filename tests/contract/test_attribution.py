@@ -323,7 +323,7 @@ def test_subject_is_refused_where_no_campaign_is_found_so(shop):
     assert error.value.faults[0].pointer == "/rewards/0/subject_id"
 
 
-def test_event_is_credited_once_though_two_report_it_at_once(shop, paused):
+def test_event_is_credited_once_though_two_report_it_at_once(shop):
     """The second finds another decision than the first, and yet goes where that went."""
     shop.start("spring")
     shop.start("summer")

@@ -63,7 +63,8 @@ def entries(store):
         )
 
 
-def test_subjects_are_found_at_every_stage_of_the_index(store, sender, small):
+@pytest.mark.usefixtures("small")
+def test_subjects_are_found_at_every_stage_of_the_index(store, sender):
     log, other = Log(sender), Log(sender, "other")
     rng = np.random.default_rng(1)
     for step in range(30):
@@ -86,7 +87,8 @@ def test_subjects_are_found_at_every_stage_of_the_index(store, sender, small):
     assert (log.found(), other.found()) == (log.all, other.all)
 
 
-def test_indexing_twice_changes_nothing(store, sender, small):
+@pytest.mark.usefixtures("small")
+def test_indexing_twice_changes_nothing(store, sender):
     log = Log(sender)
     log.choose(NAMES, at=1.0)
     log.index()
@@ -131,8 +133,10 @@ def test_subjects_are_found_without_regard_to_case_where_that_is_unique(store, s
     assert sorted(stored) == sorted(hashes)  # to the byte
 
 
+@pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("indexed", [False, True])
-def test_erased_and_removed_decisions_leave_the_index(store, sender, engine, now, small, indexed):
+def test_erased_and_removed_decisions_leave_the_index(sender, engine, now, indexed):
+    store = sender.store
     rule = {"metrics": {"click": {}}, "window_seconds": 10.0, "maturity_seconds": 1.0}
     log = Log(sender, reward=rule, retention_days=1)
     for step in range(6):
@@ -153,7 +157,7 @@ def test_erased_and_removed_decisions_leave_the_index(store, sender, engine, now
     now[0] = 3 * 86_400.0
     assert engine.retain("spring") == sum(map(len, log.made.values()))
     assert (count(store, subject_pages), count(store, subject_runs)) == (0, 0)
-    assert log.found() == dict.fromkeys(NAMES, [])
+    assert log.found() == {name: [] for name in NAMES}
 
 
 def test_single_choices_are_found(engine, store, sender, now):
