@@ -12,16 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
-from bandits.errors import Fault, InvalidInput
+from bandits.errors import Fault, IdReused, InvalidInput
 from bandits.identifiers import pointer
 from bandits.rewards import refuse_value
 from bandits.schemas import Reward
 from bandits.store import Store
-from bandits.store.values import Candidate, ExperimentRecord
+from bandits.store.values import Attribution, Candidate, Credit, ExperimentRecord
 
 SKEW_SECONDS = 300.0  # that a sender's clock may run behind or ahead of ours
 
-Credit = tuple[int, str]  # number and id of a decision
 _Rank = tuple[bool, float, int]
 
 _NEEDS_TIME = "is required with subject_id: it tells which email the event is of"
@@ -74,6 +73,7 @@ def attribute(
     Raises:
         InvalidInput: at ``/rewards/{row}/...``: a reward by subject has no time, or asks for an
             experiment that is not found so; or an event that no experiment takes.
+        IdReused: event ids came before with another subject, in the rows that it names.
         StaleRead: a decision was erased meanwhile.
     """
     if _all_by_decision(rewards):
@@ -86,7 +86,11 @@ def attribute(
     if faults:
         raise InvalidInput(faults[:most_faults])
     events = _SubjectEvents(store, records, source, now)
-    credited = events.credit([rewards[row] for row in by_subject])
+    try:
+        credited = events.credit([rewards[row] for row in by_subject])
+    except IdReused as error:
+        rows_reused = [by_subject[place] for place in error.rows]
+        raise IdReused(error.kind, error.key, rows_reused) from None
     by_row = dict(zip(by_subject, credited, strict=True))
     copies: list[Reward] = []
     rows: list[int] = []
@@ -139,31 +143,46 @@ class _SubjectEvents:
         self, store: Store, records: Mapping[str, ExperimentRecord], source: str, now: float
     ) -> None:
         self._store = store
-        self._records = records
-        self._open = {key: r for key, r in records.items() if not _is_final(r, now)}
         self._source = source
         self._now = now
+        self._open = {key: r for key, r in records.items() if not _is_final(r, now)}
+        rules = {key: r.configuration.experiment.reward for key, r in self._open.items()}
+        self._rules = rules
+        self._windows = {key: rule.window_seconds for key, rule in rules.items()}
 
     def credit(self, events: Sequence[Reward]) -> list[Sequence[Credit]]:
-        """Return the decisions that each event is credited to, by number and id."""
+        """Return the decisions that each event is credited to, by number and id.
+
+        Raises:
+            IdReused: an event id came before with another subject, in the places that it names.
+            StaleRead: a decision was erased meanwhile.
+        """
+        names = list(dict.fromkeys(str(e.subject_id) for e in events))
+        keys = dict(zip(names, self._store.log.match_keys(names), strict=True))
         ids = {e.event_id for e in events}
         ids |= {e.original_event_id for e in events if e.original_event_id is not None}
-        went: dict[str, Sequence[Credit]] = {
-            **self._store.log.attributions(self._source, list(ids))
-        }
-        new = [e for e in events if e.event_id not in went]
-        if new:
-            credited = self._credit_new(new, went)
-            numbers = {i: [number for number, _ in c] for i, c in credited.items() if c}
-            if numbers:
-                went |= self._store.log.attribute(self._source, numbers)
-        return [went.get(e.event_id, ()) for e in events]
+        went = self._store.log.attributions(self._source, list(ids))
+        credited = self._credit_new([e for e in events if e.event_id not in went], names, went)
+        numbers = {i: [number for number, _ in c] for i, c in credited.items() if c}
+        if numbers:
+            went |= self._store.log.attribute(self._source, numbers)
+        places = [
+            place
+            for place, e in enumerate(events)
+            if e.event_id in went
+            and e.original_event_id is None  # else it may be of a customer who has another id now
+            and went[e.event_id].match_key != keys[str(e.subject_id)]
+        ]
+        if places:
+            raise IdReused("event", events[places[0]].event_id, places)
+        return [went[e.event_id].credits if e.event_id in went else () for e in events]
 
     def _credit_new(
-        self, events: Sequence[Reward], went: Mapping[str, Sequence[Credit]]
+        self, events: Sequence[Reward], names: Sequence[str], went: Mapping[str, Attribution]
     ) -> dict[str, Sequence[Credit]]:
-        """Return where events go that came never before, the first of each id."""
-        names = list(dict.fromkeys(str(e.subject_id) for e in events))
+        """Return where events go that never came before, the first of each id."""
+        if not events:
+            return {}
         found = self._store.log.candidates(list(self._open.values()), names)
         candidates = dict(zip(names, found, strict=True))
         credited: dict[str, Sequence[Credit]] = {}
@@ -172,32 +191,34 @@ class _SubjectEvents:
             if event.event_id in credited:
                 continue
             original = event.original_event_id or ""
-            earlier = went.get(original) or credited.get(original)
-            if earlier:
-                credited[event.event_id] = earlier
-                continue
-            best = self._best(event, candidates[str(event.subject_id)])
-            credited[event.event_id] = [(c.number, c.decision_id) for c in best]
+            earlier = went[original].credits if original in went else credited.get(original)
+            if not earlier:
+                best = self._best(event, candidates[str(event.subject_id)])
+                earlier = [(c.number, c.decision_id) for c in best]
+            credited[event.event_id] = earlier
         return credited
 
     def _best(self, event: Reward, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the decisions that an event is credited to by its subject and time."""
         assert event.occurred_at is not None  # noqa: S101 - `_faults` refuses it
         at = min(event.occurred_at.timestamp(), self._now)
-        rules = {key: r.configuration.experiment.reward for key, r in self._open.items()}
-        takers = {key for key, rule in rules.items() if event.metric in rule.metrics}
-        if not takers:  # one of the listed events, that every experiment takes
-            takers = set(rules)
-        if event.experiment is not None:
-            takers &= {event.experiment}
-        windows = {key: rules[key].window_seconds for key in takers}
+        takers = self._takers(event)
         newest = {}
-        for key in takers:
-            one = _newest([c for c in candidates if c.experiment == key], at, windows)
-            if one is not None:
+        for key in sorted(takers):
+            of_experiment = [c for c in candidates if c.experiment == key]
+            if (one := _newest(of_experiment, at, self._windows)) is not None:
                 newest[key] = one
-        last = _newest(newest.values(), at, windows)
-        return [c for key, c in sorted(newest.items()) if c is last or self._takes_all(key)]
+        last = _newest(newest.values(), at, self._windows)
+        return [c for key, c in newest.items() if c is last or self._takes_all(key)]
+
+    def _takers(self, event: Reward) -> Iterable[str]:
+        """Return the experiments that an event may be of, by its name or by the one it names."""
+        if event.experiment is not None:
+            rule = self._rules.get(event.experiment)
+            takes = rule is not None and event.metric in rule.event_names
+            return [event.experiment] if takes else []
+        declaring = [key for key, rule in self._rules.items() if event.metric in rule.metrics]
+        return declaring or self._rules  # else it is a listed event, which every one takes
 
     def _takes_all(self, key: str) -> bool:
         return self._open[key].configuration.experiment.attribution == "all"

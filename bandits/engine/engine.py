@@ -288,7 +288,8 @@ class Engine:
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range, a
                 subject without a time, and not `partial`; nothing was recorded.
-            IdReused: an event id came before with another metric or value, and not `partial`;
+            IdReused: an event id came before with another metric, value or subject, and not
+                `partial`;
                 nothing was recorded.
         """
         if partial:

@@ -30,7 +30,7 @@ from bandits.store.values import DecisionRef, Events, ExperimentRecord
 
 _MOST_FAULTS = 100
 _ATTEMPTS = 5
-_REUSED = "this event id was used before with another metric or value"
+_REUSED = "this event id was used before with another metric, value or subject"
 _FEW = 50  # rewards of a call that is recorded together with others
 
 _Placed = tuple[float, bool, bool]  # time of an event, whether it is late, whether it is skewed
@@ -131,7 +131,8 @@ class RewardHandler:
 
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range.
-            IdReused: event ids came before with another metric or value, in the rows that it names.
+            IdReused: event ids came before with another metric, value or subject, in the rows that
+                it names.
             Unavailable: their decisions are being erased.
         """
         _refuse_ids(rewards, most_faults)
@@ -141,7 +142,10 @@ class RewardHandler:
                 attributed = attribute(
                     self._store, rewards, source=actor, now=now, most_faults=most_faults
                 )
-                placed = _place(self._store, attributed, now, most_faults)
+            except StaleRead:  # a decision was erased since it was found
+                continue
+            placed = _place(self._store, attributed, now, most_faults)
+            try:
                 repeated = self._store.log.append_events(
                     placed.events, actor=actor, at=now, grouped=grouped
                 )

@@ -15,6 +15,7 @@ from bandits.array_types import FloatArray
 from bandits.store.fold import Fold, LogAudit, Removal, ResummationPortion, RevisionFold
 from bandits.store.values import (
     ActorCounts,
+    Attribution,
     Candidate,
     DecisionRefs,
     DeedCounts,
@@ -225,15 +226,17 @@ class LogPort(Protocol):
         """
         ...
 
-    def attributions(
-        self, source: str, event_ids: Sequence[str]
-    ) -> dict[str, list[tuple[int, str]]]:
-        """Read where events of a source went: numbers and ids of decisions, by event id."""
+    def match_keys(self, subjects: Sequence[str]) -> list[bytes]:
+        """Hash subjects as they are matched: without regard to case, spaces and Unicode's forms."""
+        ...
+
+    def attributions(self, source: str, event_ids: Sequence[str]) -> dict[str, Attribution]:
+        """Read where events of a source went, by event id; others are left out."""
         ...
 
     def attribute(
         self, source: str, credited: Mapping[str, Sequence[int]]
-    ) -> dict[str, list[tuple[int, str]]]:
+    ) -> dict[str, Attribution]:
         """Note where events of a source go, each once, in one transaction, durable on return.
 
         Args:

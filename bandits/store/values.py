@@ -308,6 +308,21 @@ class Candidate(Struct, frozen=True):
     started_at: float
 
 
+Credit = tuple[int, str]  # number and id of a decision
+
+
+class Attribution(Struct, frozen=True):
+    """Where an event of a subject went.
+
+    Attributes:
+        match_key: the hash that its subject is matched by.
+        credits: number and id of each decision that it is credited to.
+    """
+
+    match_key: bytes
+    credits: Sequence[Credit]
+
+
 class DecisionRefs(Struct, frozen=True, eq=False):
     """The decisions of n ids, to append events to them.
 

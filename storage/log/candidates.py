@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from bandits.actors import Actor
 from bandits.store import StaleRead
-from bandits.store.values import Candidate, ExperimentRecord
+from bandits.store.values import Attribution, Candidate, ExperimentRecord
 from storage.connections.marks import Hasher, normalise
 from storage.databases import NamedRow, Transaction
 from storage.log.batches import REFERENCES
@@ -54,8 +54,8 @@ class _BatchOrigin(NamedTuple):
     created_at: float
 
 
-def match_keys(hasher: Hasher, names: Sequence[str]) -> list[bytes | None]:
-    """Hash subjects as they are compared without case, None where that is the subject itself."""
+def other_match_keys(hasher: Hasher, names: Sequence[str]) -> list[bytes | None]:
+    """Hash subjects as they are matched, None where that is the hash of the subject itself."""
     joined = "".join(names)
     if joined.isascii() and joined == joined.lower() and len(joined.split()) <= 1:
         return [None] * len(names)
@@ -65,6 +65,11 @@ def match_keys(hasher: Hasher, names: Sequence[str]) -> list[bytes | None]:
     for i, key in zip(other, hasher([spelled[i] for i in other]), strict=True):
         keys[i] = key
     return keys
+
+
+def match_keys(hasher: Hasher, names: Sequence[str]) -> list[bytes]:
+    """Hash subjects as they are matched: without regard to case, spaces and Unicode's forms."""
+    return hasher([normalise(name) for name in names])
 
 
 def find_candidates(
@@ -85,7 +90,7 @@ def find_candidates(
         names: of the subjects.
     """
     hashes = hasher(names)
-    keys = [key or digest for key, digest in zip(match_keys(hasher, names), hashes, strict=True)]
+    keys = match_keys(hasher, names)
     indexed = [r.id for r in records if r.configuration.experiment.attribution is not None]
     serials = set(find_subjects(transaction, indexed, sorted(set(keys))))
     for record in records:
@@ -162,10 +167,10 @@ def _started_at(row: NamedRow, voids: Voids) -> float | None:
 
 def read_attributions(
     transaction: Transaction, source: str, event_ids: Sequence[str]
-) -> dict[str, list[tuple[int, str]]]:
-    """Read where events of a source went: numbers and ids of decisions, by event id."""
+) -> dict[str, Attribution]:
+    """Read where events of a source went, by event id; others are left out."""
     went = defaultdict(list)
-    columns = (attributions.c.event_id, decisions.c.serial, decisions.c.id)
+    columns = (attributions.c.event_id, MATCH_KEY, decisions.c.serial, decisions.c.id)
     query = (
         select(*columns)
         .join(decisions, decisions.c.serial == attributions.c.decision)
@@ -174,14 +179,14 @@ def read_attributions(
     )
     for start in range(0, len(event_ids), _AT_ONCE):
         portion = transaction.is_any(attributions.c.event_id, event_ids[start : start + _AT_ONCE])
-        for event_id, serial, decision_id in transaction.execute(query.where(portion)):
-            went[event_id].append((serial, decision_id))
-    return dict(went)
+        for event_id, key, *credited in transaction.execute(query.where(portion)):
+            went[event_id].append((key, tuple(credited)))
+    return {i: Attribution(rows[0][0], [c for _, c in rows]) for i, rows in went.items()}
 
 
 def attribute(
     transaction: Transaction, source: str, credited: Mapping[str, Sequence[int]]
-) -> dict[str, list[tuple[int, str]]]:
+) -> dict[str, Attribution]:
     """Note where events of a source go, each once; return where each of them goes.
 
     Raises:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bandits.actors import PROGRAM, Actor
 from bandits.store.values import (
+    Attribution,
     Candidate,
     DecisionRefs,
     Event,
@@ -19,7 +20,7 @@ from storage.log import batches, candidates, group_commit, queries, subject_inde
 from storage.log.activations import MarkCall
 from storage.log.append_decisions import AppendDecisionsCall
 from storage.log.append_events import AppendEventsCall, read_targets
-from storage.log.candidates import match_keys
+from storage.log.candidates import other_match_keys
 from storage.snapshots.data_quality import note_early
 from storage.store_context import StoreContext
 
@@ -54,7 +55,7 @@ class DecisionLog:
         hashes = self._context.hash_subjects(chosen.subjects)
         keys: Sequence[bytes | None] = [None] * len(hashes)
         if record.configuration.experiment.attribution is not None:
-            keys = match_keys(self._context.hash_subjects, chosen.subjects)
+            keys = other_match_keys(self._context.hash_subjects, chosen.subjects)
         call = AppendDecisionsCall(
             self._context, record, chosen, hashes, keys, actor, at, partial=partial
         )
@@ -150,16 +151,18 @@ class DecisionLog:
             if not self._context.write(lambda c: subject_index.index_pending(c, record.id)):
                 return
 
-    def attributions(
-        self, source: str, event_ids: Sequence[str]
-    ) -> dict[str, list[tuple[int, str]]]:
-        """Read where events of a source went: numbers and ids of decisions, by event id."""
+    def match_keys(self, subjects: Sequence[str]) -> list[bytes]:
+        """Hash subjects as they are matched."""
+        return candidates.match_keys(self._context.hash_subjects, subjects)
+
+    def attributions(self, source: str, event_ids: Sequence[str]) -> dict[str, Attribution]:
+        """Read where events of a source went, by event id; others are left out."""
         with self._database.reading() as transaction:
             return candidates.read_attributions(transaction, source, event_ids)
 
     def attribute(
         self, source: str, credited: Mapping[str, Sequence[int]]
-    ) -> dict[str, list[tuple[int, str]]]:
+    ) -> dict[str, Attribution]:
         """Note where events of a source go, each once, in one transaction, durable on return."""
         return self._context.write(lambda c: candidates.attribute(c, source, credited))
 

@@ -130,7 +130,8 @@ def test_order_goes_only_where_its_metric_is_declared(shop):
     assert shop.earned(spring, clicks) == [10.0, 0.0]
     assert [e.metric for e in shop.store.log.events(clicks)] == ["click"]
     shop.report(shop.order("r-1", 1.0, metric="reply"))  # that none declares, and every one takes
-    assert [e.metric for e in shop.store.log.events(clicks)] == ["click", "reply"]
+    shop.report(shop.order("o-2", 1.0, experiment="clicks"))  # which it takes by name too
+    assert {e.metric for e in shop.store.log.events(clicks)} == {"click", "reply", "order"}
 
 
 def test_order_after_the_window_belongs_to_nobody(shop, now):
@@ -178,6 +179,21 @@ def test_retry_with_another_value_is_refused(shop):
     assert [(r.row, r.id, r.reason) for r in receipt.refused] == [(1, None, "id_reused")]
 
 
+def test_event_id_of_another_subject_is_refused(shop):
+    shop.start("spring")
+    spring, other = shop.send("spring"), shop.send("spring", "bob")
+    shop.report(shop.order(subject="Ann"))
+    with pytest.raises(IdReused) as error:
+        shop.report(Reward(other, "o-1", "order", 1.0), shop.order(subject="bob"))
+    assert error.value.rows == [1]
+    with pytest.raises(IdReused) as error:
+        shop.report(shop.order("o-2"), shop.order("o-2", subject="bob"))
+    assert error.value.rows == [1]
+    receipt = shop.report(shop.order("o-2"), shop.order("o-2", subject="bob"), partial=True)
+    assert (receipt.accepted, [r.row for r in receipt.refused]) == (1, [1])
+    assert shop.earned(spring, other) == [20.0, 0.0]
+
+
 def test_refund_goes_where_its_order_went(shop):
     shop.start("spring", attribution="all")
     shop.start("summer", attribution="all")
@@ -185,7 +201,8 @@ def test_refund_goes_where_its_order_went(shop):
     spring, summer = shop.send("spring"), shop.send("summer")
     shop.report(shop.order())
     newer = shop.send("spring")
-    shop.report(shop.order("r-1", -4.0, original_event_id="o-1"))
+    refund = shop.order("r-1", -4.0, original_event_id="o-1", subject="ann's new id")
+    assert [shop.report(refund).accepted, shop.report(refund).repeated] == [2, 2]
     assert shop.earned(spring, summer, newer) == [6.0, 6.0, 0.0]
     shop.report(shop.order("r-2", -3.0))  # which names no order, and so is of the newest
     shop.report(shop.order("r-3", -2.0, original_event_id="o-0"))  # or one of nobody
