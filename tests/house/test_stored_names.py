@@ -116,6 +116,7 @@ PLAIN_BYTES = {
     "refusals.digest": "SHA-256",
     "secrets.value": "random",
     "sessions.digest": "SHA-256",
+    "subject_pages.entries": "big-endian, 8 bytes of a hash under a secret, 8 of a serial",
     "subjects.subject": "BLAKE2b under a secret",
     "unmatched_events.mark": "BLAKE2b under a secret",
 }
@@ -128,7 +129,8 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("batches.kind", "batches.actor", "decisions.id", "eligible_sets.actor"),
     *("connections.key", "connections.kind", "connections.created_by", "connections.rejection"),
     *("refusals.reason", "unmatched_events.decision_id", "unmatched_events.event_id"),
-    *("unmatched_events.metric",),
+    *("unmatched_events.metric", "unmatched_events.message_id", "message_ids.message_id"),
+    *("attributions.source", "attributions.event_id", "experiments.attribution"),
     *("drafts.id", "drafts.created_by", "drafts.changed_by"),
     *("events.event_id", "events.metric", "experiments.key", "experiments.state"),
     *("idempotency_keys.key",),
