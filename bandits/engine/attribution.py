@@ -127,11 +127,11 @@ def match_subjects(
     candidates = dict(zip(names, store.log.candidates([record], names), strict=True))
     matches: list[str | None] = []
     for subject, at in zip(subjects, times, strict=True):
-        known = candidates[subject]
+        of_subject = candidates[subject]
         if at is None:
-            best = max(known, key=lambda c: (c.started_at, c.number), default=None)
+            best = max(of_subject, key=lambda c: (c.started_at, c.number), default=None)
         else:
-            best = _newest(known, min(at, now), {key: window})
+            best = _newest(of_subject, min(at, now), {key: window})
         matches.append(None if best is None else best.decision_id)
     return matches
 
@@ -183,8 +183,8 @@ class _SubjectEvents:
         """Return where events go that never came before, the first of each id."""
         if not events:
             return {}
-        found = self._store.log.candidates(list(self._open.values()), names)
-        candidates = dict(zip(names, found, strict=True))
+        candidates_of_names = self._store.log.candidates(list(self._open.values()), names)
+        candidates = dict(zip(names, candidates_of_names, strict=True))
         credited: dict[str, Sequence[Credit]] = {}
         # An order may come in one call with its refund, in any order.
         for event in sorted(events, key=lambda e: e.original_event_id is not None):
@@ -274,8 +274,10 @@ def _faults_without_subject(rewards: Sequence[Reward]) -> list[Fault]:
             continue
         if not reward.decision_id:
             faults.append(Fault(pointer("rewards", row, "decision_id"), _NEEDS_EITHER))
-        given = [n for n in ("experiment", "original_event_id") if getattr(reward, n) is not None]
-        faults += [Fault(pointer("rewards", row, name), _NEEDS_SUBJECT) for name in given]
+        misplaced = [
+            n for n in ("experiment", "original_event_id") if getattr(reward, n) is not None
+        ]
+        faults += [Fault(pointer("rewards", row, name), _NEEDS_SUBJECT) for name in misplaced]
     return faults
 
 

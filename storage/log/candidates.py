@@ -96,9 +96,9 @@ def find_candidates(
     for record in records:
         if record.id not in indexed:
             serials.update(_scan(transaction, record, sorted(set(hashes))))
-    found = _read_sent(transaction, records, sorted(serials))
+    sent = _read_sent(transaction, records, sorted(serials))
     by_key, by_subject = defaultdict(list), defaultdict(list)
-    for row, candidate in found:
+    for row, candidate in sent:
         by_key[row.match_key].append((row.subject, candidate))
         by_subject[row.subject].append(candidate)
     answers: list[list[Candidate]] = []
@@ -139,15 +139,15 @@ def _read_sent(
     """Read those of these decisions that were sent, in the order of their serials."""
     by_number = {record.id: record for record in records}
     voids = {number: read_voids(transaction, record) for number, record in by_number.items()}
-    found = []
+    sent = []
     for start in range(0, len(serials), _AT_ONCE):
         condition = transaction.is_any(decisions.c.serial, serials[start : start + _AT_ONCE])
         for row in transaction.execute(_CANDIDATES.where(condition).order_by(decisions.c.serial)):
             started_at = _started_at(row, voids[row.experiment_id])
             if started_at is not None:
                 key = by_number[row.experiment_id].key
-                found.append((row, Candidate(row.serial, row.id, key, started_at)))
-    return found
+                sent.append((row, Candidate(row.serial, row.id, key, started_at)))
+    return sent
 
 
 def _started_at(row: NamedRow, voids: Voids) -> float | None:

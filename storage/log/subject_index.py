@@ -118,19 +118,19 @@ def find_subjects(
         experiment_ids: experiments that are indexed.
         keys: hashes; a serial may be of another whose first eight bytes are the same.
     """
-    wanted = np.unique(_beginnings(keys))
+    distinct_keys = np.unique(_beginnings(keys))
     query = select(subject_runs.c.id, subject_runs.c.bits).where(
         transaction.is_any(subject_runs.c.experiment_id, experiment_ids)
     )
     pages: list[int] = []
     for run, bits in transaction.execute(query).all():
-        pages += _page_ids(run, bits, wanted)
+        pages += _page_ids(run, bits, distinct_keys)
     serials: list[int] = []
     for start in range(0, len(pages), _PAGES_AT_ONCE):
         condition = transaction.is_any(subject_pages.c.id, pages[start : start + _PAGES_AT_ONCE])
         packed = transaction.fetch_plain(select(subject_pages.c.entries).where(condition))
         entries = _Entries.unpack([row[0] for row in packed])
-        serials += entries.serials[np.isin(entries.keys, wanted)].tolist()
+        serials += entries.serials[np.isin(entries.keys, distinct_keys)].tolist()
     return serials + _find_pending(transaction, experiment_ids, keys)
 
 
