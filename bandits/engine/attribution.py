@@ -274,10 +274,9 @@ def _faults_without_subject(rewards: Sequence[Reward]) -> list[Fault]:
             continue
         if not reward.decision_id:
             faults.append(Fault(pointer("rewards", row, "decision_id"), _NEEDS_EITHER))
-        misplaced = [
-            n for n in ("experiment", "original_event_id") if getattr(reward, n) is not None
-        ]
-        faults += [Fault(pointer("rewards", row, name), _NEEDS_SUBJECT) for name in misplaced]
+        places = {"experiment": reward.experiment, "original_event_id": reward.original_event_id}
+        names = [name for name, content in places.items() if content is not None]
+        faults += [Fault(pointer("rewards", row, name), _NEEDS_SUBJECT) for name in names]
     return faults
 
 
