@@ -259,6 +259,7 @@ class SubjectDecision(Struct, frozen=True):
         context: the values that the policy saw, by feature.
         eligible: the restriction of the request, if any.
         events: those reported since, with those that never count.
+        message_ids: the mailer's ids of the email, where they were told.
     """
 
     decision_id: str
@@ -273,6 +274,7 @@ class SubjectDecision(Struct, frozen=True):
     context: dict[str, Any]
     eligible: dict[str, list[str]] | None
     events: list[dict[str, Any]]
+    message_ids: list[str] = []
 
 
 class SubjectSignal(Struct, frozen=True):

@@ -263,6 +263,10 @@ class LogPort(Protocol):
         """Find the ids of the decisions of emails, by the mailer's id; others are left out."""
         ...
 
+    def message_ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Read the mailer's ids of the emails of decisions, by the decision's id."""
+        ...
+
     def has_message_ids(self) -> bool:
         """Return True where the mailer's id of any email was told."""
         ...

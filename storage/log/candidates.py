@@ -223,3 +223,18 @@ def read_message_decisions(transaction: Transaction, names: Sequence[str]) -> di
         for message_id, decision_id in transaction.execute(query.where(portion)):
             ids[message_id].append(decision_id)
     return dict(ids)
+
+
+def read_message_ids(transaction: Transaction, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Read the mailer's ids of the emails of decisions, by the decision's id."""
+    names = defaultdict(list)
+    query = (
+        select(decisions.c.id, message_ids.c.message_id)
+        .join(decisions, decisions.c.serial == message_ids.c.decision)
+        .order_by(message_ids.c.message_id)
+    )
+    for start in range(0, len(ids), _AT_ONCE):
+        portion = transaction.is_any(decisions.c.id, ids[start : start + _AT_ONCE])
+        for decision_id, message_id in transaction.execute(query.where(portion)):
+            names[decision_id].append(message_id)
+    return dict(names)

@@ -181,6 +181,11 @@ class DecisionLog:
         with self._database.reading() as transaction:
             return candidates.read_message_decisions(transaction, message_ids)
 
+    def message_ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Read the mailer's ids of the emails of decisions, by the decision's id."""
+        with self._database.reading() as transaction:
+            return candidates.read_message_ids(transaction, ids)
+
     def has_message_ids(self) -> bool:
         """Return True where the mailer's id of any email was told."""
         with self._database.reading() as transaction:

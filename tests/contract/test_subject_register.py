@@ -119,6 +119,7 @@ def test_erased_subject_is_in_no_cell_of_any_table(engine, store, sender, now):
 
     exported = engine.subject(subject)
     assert len(exported.decisions) == 3
+    assert [d.message_ids for d in exported.decisions] == [["mail-of-ann-1"], [], []]
     assert sorted(signal.reason or "" for signal in exported.signals) == [
         "",
         "",

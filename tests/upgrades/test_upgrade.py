@@ -56,6 +56,7 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/declaration/send_within_seconds: more",
     "/declaration/attribution: more",
     "/unattributed: more",
+    "/message_ids: more",
     "/health/eligible_sets: more",
     "/health/voided: more",
     "/health/senders: more",
