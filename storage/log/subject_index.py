@@ -154,6 +154,7 @@ def forget_decisions(transaction: Transaction, serials: Sequence[int]) -> None:
     columns = (decisions.c.serial, MATCH_KEY, batches.c.experiment_id)
     query = (
         select(*columns)
+        .select_from(decisions)
         .join(batches, batches.c.id == batch_of)
         .where(
             transaction.is_any(decisions.c.serial, serials),
