@@ -50,7 +50,7 @@ class AttributedRewards(Struct, frozen=True, eq=False):
 
     def at_rows(self, error: InvalidInput) -> InvalidInput:
         """Name the row of a fault, where it names the place in `rewards`, each fault once."""
-        faults = {}
+        faults: dict[str, Fault] = {}
         for fault in error.faults:
             _, top, place, *rest = fault.pointer.split("/")
             moved = "/".join(["", top, str(self.rows[int(place)]), *rest])

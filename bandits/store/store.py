@@ -222,7 +222,7 @@ class LogPort(Protocol):
         Those are left out that were never sent as far as we know: cancelled, not activated, void.
         A subject is found to the byte, and without regard to case, spaces around it and Unicode's
         forms where it is the only one that is spelled so. Of experiments without attribution the
-        log is read, and subjects are found to the byte.
+        log is read, where subjects are found that are stored in that form, or to the byte.
         """
         ...
 

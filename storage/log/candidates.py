@@ -84,8 +84,8 @@ def find_candidates(
 
     Args:
         transaction: one that sees one moment.
-        records: the experiments. The log is read of those that have no index, by the subject to
-            the byte.
+        records: the experiments. The log is read of those that have no index, for subjects to the
+            byte, or that are stored as they are matched.
         hasher: of subjects.
         names: of the subjects.
     """
@@ -95,7 +95,7 @@ def find_candidates(
     serials = set(find_subjects(transaction, indexed, sorted(set(keys))))
     for record in records:
         if record.id not in indexed:
-            serials.update(_scan(transaction, record, sorted(set(hashes))))
+            serials.update(_scan(transaction, record, sorted({*hashes, *keys})))
     sent = _read_sent(transaction, records, sorted(serials))
     by_key, by_subject = defaultdict(list), defaultdict(list)
     for row, candidate in sent:
@@ -105,7 +105,7 @@ def find_candidates(
     for key, digest in zip(keys, hashes, strict=True):
         alike = by_key[key]
         unique = len({subject for subject, _ in alike}) == 1
-        answers.append([c for _, c in alike] if unique else by_subject[digest])
+        answers.append(by_subject[digest] or ([c for _, c in alike] if unique else []))
     return answers
 
 
