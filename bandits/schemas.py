@@ -124,6 +124,18 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     original_event_id: OneOfManyIds | None = None
 
 
+def missing_fields(rewards: Sequence[Reward]) -> list[tuple[int, str]]:
+    """Find the required fields that rewards lack, by position and name."""
+    columns = {"event_id": [r.event_id for r in rewards], "metric": [r.metric for r in rewards]}
+    return [
+        (row, name)
+        for name, texts in columns.items()
+        if "" in texts
+        for row, text in enumerate(texts)
+        if not text
+    ]
+
+
 RefusalReason = Literal["another_key", "too_late", "id_reused", "eligible_sets", "invalid"]
 
 

@@ -21,11 +21,20 @@ from bandits.client.exchange import (
     exchange,
 )
 from bandits.client.pending_cancellations import PendingCancellations
-from bandits.errors import InvalidInput
+from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import Context
+from bandits.identifiers import pointer
 from bandits.ids import time_ordered_ids
-from bandits.schemas import Decision, RefusedRow, Request, Reward, RewardReceipt, SlotChoice
+from bandits.schemas import (
+    Decision,
+    RefusedRow,
+    Request,
+    Reward,
+    RewardReceipt,
+    SlotChoice,
+    missing_fields,
+)
 from bandits.store.values import MarkResult, State
 
 _TOO_LARGE = 413
@@ -146,7 +155,10 @@ class Sender:
         portion: Sequence[Reward | Mapping[str, Any]],
     ) -> Exchange[RewardReceipt]:
         """Report a portion of events; none of one that is split."""
-        body = {"rewards": as_structs(Reward, portion, "rewards")}
+        rewards = as_structs(Reward, portion, "rewards")
+        if missing := missing_fields(rewards):
+            raise InvalidInput(Fault(pointer("rewards", *at), "is required") for at in missing)
+        body = {"rewards": rewards}
         try:
             return (yield from self._call("/rewards", RewardReceipt, self._batch, body=body))
         except ApiError as error:

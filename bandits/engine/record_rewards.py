@@ -24,6 +24,7 @@ from bandits.schemas import (
     Reward,
     RewardReceipt,
     misfits,
+    missing_fields,
 )
 from bandits.store import StaleRead, Store
 from bandits.store.values import DecisionRef, Events, ExperimentRecord
@@ -316,16 +317,22 @@ def _fault(record: ExperimentRecord, row: int, reward: Reward) -> Fault | None:
 
 
 def _refuse_ids(rewards: Sequence[Reward], most_faults: int) -> None:
-    """Refuse ids of other characters than `Id` takes.
+    """Refuse rewards without a field that is required, and ids of other characters than `Id` takes.
 
     Raises:
-        InvalidInput: some have them.
+        InvalidInput: some are so.
     """
-    decision_ids = [reward.decision_id for reward in rewards]
-    if not all(decision_ids):  # rewards by subject
-        decision_ids = [i or "-" for i in decision_ids]
-    columns = {"decision_id": decision_ids, "event_id": [r.event_id for r in rewards]}
     faults = [
+        Fault(pointer("rewards", row, name), "is required") for row, name in missing_fields(rewards)
+    ]
+    columns = {
+        "decision_id": [r.decision_id for r in rewards],
+        "event_id": [r.event_id for r in rewards],
+    }
+    for name, ids in columns.items():
+        if "" in ids:  # of a subject, or missing
+            columns[name] = [i or "-" for i in ids]
+    faults += [
         Fault(pointer("rewards", row, name), f"must be {ID_TOLD}")
         for name, ids in columns.items()
         for row in misfits(ids)

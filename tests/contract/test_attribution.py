@@ -310,7 +310,8 @@ REFUSED = [
     ({"experiment": "silent"}, "experiment", "is not found by subject"),
     ({"experiment": "nothing"}, "experiment", "is not found by subject"),
     ({"value": 501.0}, "value", "must lie in [-500, 500]"),
-    ({"event_id": ""}, "event_id", "must be 1 to 128"),
+    ({"event_id": ""}, "event_id", "is required"),
+    ({"metric": ""}, "metric", "is required"),
     ({"subject_id": None}, "decision_id", "is required, or subject_id and occurred_at"),
     ({"subject_id": None, "decision_id": "d", "experiment": "spring"}, "experiment", "needs subj"),
 ]

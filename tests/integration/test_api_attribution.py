@@ -32,7 +32,7 @@ def test_order_needs_the_scope_reward_alone(api, clock, problem) -> None:
     api.choose("ann")
     order = {"subject_id": "ann", "event_id": "o-1", "metric": "order"}
     body = {"rewards": [order | {"occurred_at": iso(clock.now)}]}
-    problem(api.post("/rewards", body, token=api.key("choose")), 403, "missing-scope")
+    problem(api.post("/rewards", body, token=api.key("choose")), 403, "forbidden")
     assert api.post("/rewards", body, token=api.key("reward")).json["accepted"] == 1
 
 
