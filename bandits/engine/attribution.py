@@ -162,10 +162,10 @@ class _SubjectEvents:
         ids = {e.event_id for e in events}
         ids |= {e.original_event_id for e in events if e.original_event_id is not None}
         went = self._store.log.attributions(self._source, list(ids))
-        credited = self._credit_new([e for e in events if e.event_id not in went], names, went)
-        numbers = {i: [number for number, _ in c] for i, c in credited.items() if c}
-        if numbers:
-            went |= self._store.log.attribute(self._source, numbers)
+        credited = self._credit_new([e for e in events if e.event_id not in went], keys, went)
+        if credited:
+            numbers = {i: [number for number, _ in a.credits] for i, a in credited.items()}
+            went |= credited | self._store.log.attribute(self._source, numbers)
         places = [
             place
             for place, e in enumerate(events)
@@ -178,24 +178,29 @@ class _SubjectEvents:
         return [went[e.event_id].credits if e.event_id in went else () for e in events]
 
     def _credit_new(
-        self, events: Sequence[Reward], names: Sequence[str], went: Mapping[str, Attribution]
-    ) -> dict[str, Sequence[Credit]]:
-        """Return where events go that never came before, the first of each id."""
+        self, events: Sequence[Reward], keys: Mapping[str, bytes], went: Mapping[str, Attribution]
+    ) -> dict[str, Attribution]:
+        """Return where events go that came never before, the first of each id, if anywhere."""
         if not events:
             return {}
+        names = list(keys)
         candidates_of_names = self._store.log.candidates(list(self._open.values()), names)
         candidates = dict(zip(names, candidates_of_names, strict=True))
-        credited: dict[str, Sequence[Credit]] = {}
+        credited: dict[str, Attribution] = {}
         # An order may come in one call with its refund, in any order.
         for event in sorted(events, key=lambda e: e.original_event_id is not None):
             if event.event_id in credited:
                 continue
+            subject = str(event.subject_id)
             original = event.original_event_id or ""
-            earlier = went[original].credits if original in went else credited.get(original)
-            if not earlier:
-                best = self._best(event, candidates[str(event.subject_id)])
-                earlier = [(c.number, c.decision_id) for c in best]
-            credited[event.event_id] = earlier
+            order = went.get(original) or credited.get(original)
+            if order is None:
+                best = self._best(event, candidates[subject])
+                goes_to: Sequence[Credit] = [(c.number, c.decision_id) for c in best]
+            else:
+                goes_to = order.credits
+            if goes_to:
+                credited[event.event_id] = Attribution(keys[subject], goes_to)
         return credited
 
     def _best(self, event: Reward, candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -244,7 +244,7 @@ class LogPort(Protocol):
             credited: numbers of decisions, by event id.
 
         Returns:
-            Where each of them goes, as `attributions`: as was noted first, if it was before.
+            Where those of them go that were noted before, as `attributions`.
 
         Raises:
             StaleRead: a decision was erased since; nothing was noted.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from bandits.actors import Actor
 from bandits.store import StaleRead
@@ -44,6 +44,18 @@ _CANDIDATES = with_marks(
     activated.c.created_at.label("activated_at"),
     cancelled.c.actor.label("cancelled_by"),
     cancelled.c.created_at.label("cancelled_at"),
+).order_by(decisions.c.serial)
+# Every call of a sender runs these, so they are made once, and get their values there.
+_WENT = (
+    select(attributions.c.event_id, MATCH_KEY, decisions.c.serial, decisions.c.id)
+    .join(decisions, decisions.c.serial == attributions.c.decision)
+    .where(attributions.c.source == bindparam("of_source"))
+    .order_by(decisions.c.serial)
+)
+_OF_MESSAGES = (
+    select(message_ids.c.message_id, decisions.c.id)
+    .join(decisions, decisions.c.serial == message_ids.c.decision)
+    .order_by(decisions.c.serial)
 )
 
 
@@ -141,8 +153,8 @@ def _read_sent(
     voids = {number: read_voids(transaction, record) for number, record in by_number.items()}
     sent = []
     for start in range(0, len(serials), _AT_ONCE):
-        condition = transaction.is_any(decisions.c.serial, serials[start : start + _AT_ONCE])
-        for row in transaction.execute(_CANDIDATES.where(condition).order_by(decisions.c.serial)):
+        portion = serials[start : start + _AT_ONCE]
+        for row in transaction.execute_any(_CANDIDATES, decisions.c.serial, portion):
             started_at = _started_at(row, voids[row.experiment_id])
             if started_at is not None:
                 key = by_number[row.experiment_id].key
@@ -170,24 +182,19 @@ def read_attributions(
 ) -> dict[str, Attribution]:
     """Read where events of a source went, by event id; others are left out."""
     went = defaultdict(list)
-    columns = (attributions.c.event_id, MATCH_KEY, decisions.c.serial, decisions.c.id)
-    query = (
-        select(*columns)
-        .join(decisions, decisions.c.serial == attributions.c.decision)
-        .where(attributions.c.source == source)
-        .order_by(decisions.c.serial)
-    )
+    of_source = {"of_source": source}
     for start in range(0, len(event_ids), _AT_ONCE):
-        portion = transaction.is_any(attributions.c.event_id, event_ids[start : start + _AT_ONCE])
-        for event_id, key, *credited in transaction.execute(query.where(portion)):
+        portion = event_ids[start : start + _AT_ONCE]
+        rows = transaction.execute_any(_WENT, attributions.c.event_id, portion, of_source)
+        for event_id, key, *credited in rows:
             went[event_id].append((key, tuple(credited)))
-    return {i: Attribution(rows[0][0], [c for _, c in rows]) for i, rows in went.items()}
+    return {i: Attribution(parts[0][0], [c for _, c in parts]) for i, parts in went.items()}
 
 
 def attribute(
     transaction: Transaction, source: str, credited: Mapping[str, Sequence[int]]
 ) -> dict[str, Attribution]:
-    """Note where events of a source go, each once; return where each of them goes.
+    """Note where events of a source go, each once; return where those go that were noted before.
 
     Raises:
         StaleRead: a decision was erased since its number was read.
@@ -201,7 +208,7 @@ def attribute(
         raise StaleRead
     rows = sorted((source, event_id, serial) for event_id in new for serial in new[event_id])
     transaction.insert(attributions, ("source", "event_id", "decision"), rows)
-    return read_attributions(transaction, source, list(credited))
+    return earlier
 
 
 def has_message_ids(transaction: Transaction) -> bool:
@@ -213,14 +220,10 @@ def has_message_ids(transaction: Transaction) -> bool:
 def read_message_decisions(transaction: Transaction, names: Sequence[str]) -> dict[str, list[str]]:
     """Read the ids of the decisions that emails were sent for, by the mailer's id of the email."""
     ids = defaultdict(list)
-    query = (
-        select(message_ids.c.message_id, decisions.c.id)
-        .join(decisions, decisions.c.serial == message_ids.c.decision)
-        .order_by(decisions.c.serial)
-    )
     for start in range(0, len(names), _AT_ONCE):
-        portion = transaction.is_any(message_ids.c.message_id, names[start : start + _AT_ONCE])
-        for message_id, decision_id in transaction.execute(query.where(portion)):
+        portion = names[start : start + _AT_ONCE]
+        rows = transaction.execute_any(_OF_MESSAGES, message_ids.c.message_id, portion)
+        for message_id, decision_id in rows:
             ids[message_id].append(decision_id)
     return dict(ids)
 

@@ -50,6 +50,8 @@ _PENDING = (
     # A fold that marks one of them is not waited for: the next turn takes it.
     .with_for_update(skip_locked=True)
 )
+_RUNS = select(subject_runs.c.id, subject_runs.c.bits)
+_ENTRIES = select(subject_pages.c.entries)
 _PENDING_ROWS = select(func.coalesce(func.sum(batches.c.size), 0)).where(
     batches.c.experiment_id == bindparam("of_experiment"), INDEX_PENDING
 )
@@ -119,16 +121,15 @@ def find_subjects(
         keys: hashes; a serial may be of another whose first eight bytes are the same.
     """
     distinct_keys = np.unique(_beginnings(keys))
-    query = select(subject_runs.c.id, subject_runs.c.bits).where(
-        transaction.is_any(subject_runs.c.experiment_id, experiment_ids)
-    )
     pages: list[int] = []
-    for run, bits in transaction.execute(query).all():
+    runs = transaction.execute_any(_RUNS, subject_runs.c.experiment_id, experiment_ids)
+    for run, bits in runs.all():
         pages += _page_ids(run, bits, distinct_keys)
     serials: list[int] = []
     for start in range(0, len(pages), _PAGES_AT_ONCE):
-        condition = transaction.is_any(subject_pages.c.id, pages[start : start + _PAGES_AT_ONCE])
-        packed = transaction.fetch_plain(select(subject_pages.c.entries).where(condition))
+        query = transaction.where_any(_ENTRIES, subject_pages.c.id)
+        packed_ids = transaction.pack(pages[start : start + _PAGES_AT_ONCE])
+        packed = transaction.fetch_plain(query, {"values": packed_ids})
         entries = _Entries.unpack([row[0] for row in packed])
         serials += entries.serials[np.isin(entries.keys, distinct_keys)].tolist()
     return serials + _find_pending(transaction, experiment_ids, keys)

@@ -67,6 +67,7 @@ def test_subjects_find_their_decisions_by_index(store, sender, scans):
     found = store.log.candidates([record], subjects)
     assert [len(of_one) for of_one in found] == [3] * 20
     credited = {f"e-{of_one[0].number}": [of_one[0].number] for of_one in found}
+    assert store.log.attribute("key:1", credited) == {}
     assert store.log.attribute("key:1", credited) == store.log.attributions("key:1", list(credited))
     assert scans == []
 
