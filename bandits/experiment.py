@@ -79,6 +79,9 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         starts_at: when a draft starts by itself.
         ends_at: when it stops by itself once it has started.
         retention_days: after how long the rows of decisions are removed, if ever.
+        attribution: take events that name a subject and a time in place of a decision. ``last``: an
+            event is this experiment's where its email is the newest of all experiments that are
+            found so; ``all``: whatever others the subject got. None: it is not found by subject.
     """
 
     key: Key
@@ -100,6 +103,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     starts_at: Moment | None = None
     ends_at: Moment | None = None
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
+    attribution: Literal["last", "all"] | None = None
 
     @property
     def title(self) -> str:

@@ -26,6 +26,7 @@ _WHY = {
     "strict": "values so far were mended, or refused, by the old rule",
     "reward": "results so far were counted by the old rule",
     "starts_at": "it has started",
+    "attribution": "emails so far were indexed by subject, or not",
 }
 
 
@@ -34,7 +35,8 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
 
     Allowed are the name, the floor, how often to learn, until when emails may be cancelled, when it
     ends, how long decisions are retained, the policy within its statistic family, a variant's
-    payload, name and pausing, and variants added at the end of a slot.
+    payload, name and pausing, variants added at the end of a slot, and the rule of attribution
+    where there is one.
     """
     faults = [
         Fault(pointer(name), f"{_FIXED}: {_WHY[name]}" if name in _WHY else _FIXED)
@@ -43,6 +45,8 @@ def refused_changes(old: Experiment, new: Experiment) -> list[Fault]:
     ]
     if old.control_variants() == new.control_variants():  # the first variants, said or unsaid
         faults = [fault for fault in faults if fault.pointer != "/control"]
+    if None not in (old.attribution, new.attribution):
+        faults = [fault for fault in faults if fault.pointer != "/attribution"]
     if old.policy != new.policy:
         before, after = old.make_policy().statistic, new.make_policy().statistic
         if before.family != after.family:

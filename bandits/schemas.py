@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from msgspec import Meta, Struct
 
 from bandits.features import Scalar
+from bandits.identifiers import Key
 
 _ID = r"^[\x21-\x7e]{1,128}\Z"
 _LONGEST_ID = 128
@@ -31,6 +32,13 @@ def misfits(ids: Sequence[str]) -> list[int]:
     return [i for i, text in enumerate(ids) if re.search(_ID, text) is None]
 
 
+MessageId = Annotated[
+    str,
+    Meta(
+        pattern=r"^<?[!-;=?-~]{1,254}>?\Z",
+        description="1 to 254 printable ASCII characters without spaces, < and >, or so in <>",
+    ),
+]
 SubjectId = Annotated[str, Meta(min_length=1, max_length=256, description="who is decided for")]
 
 
@@ -91,20 +99,44 @@ class Decision(Struct, frozen=True, gc=False):
 
 
 class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """An event of a recipient: a click, an order.
+    """An event of a recipient: a click, an order. It names its decision, or its subject and time.
 
     Attributes:
-        event_id: the sender's id of this event; the same again counts once. It must not begin with
-            ``connection:``, as those of connections do.
-        metric: a declared metric, or the name of a listed event, which earns nothing.
-        occurred_at: when it happened, with its offset; now unless given.
+        decision_id: the decision that it is of; left out where it has a `subject_id`.
+        event_id: the sender's id of this event, required; the same again counts once. It must
+            not begin with ``connection:`` or ``tracking:``, as those of mailers and links do.
+        metric: a declared metric, or the name of a listed event, which earns nothing; required.
+        occurred_at: when it happened, with its offset; now unless given. Required with
+            `subject_id`.
+        subject_id: who did it, where the sender does not know the decision: the event is credited
+            to the newest decision of theirs at that time, among experiments that declare
+            `attribution`.
+        experiment: with `subject_id`: credit this experiment alone.
+        original_event_id: with `subject_id`: the event that this one corrects, such as the order
+            of a refund. It goes where that went.
     """
 
-    decision_id: OneOfManyIds
-    event_id: OneOfManyIds
-    metric: str
+    # Empty where it is not given: fields without a default cannot follow one that has some.
+    decision_id: OneOfManyIds = ""
+    event_id: OneOfManyIds = ""
+    metric: str = ""
     value: float = 1.0
     occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
+    subject_id: SubjectId | None = None
+    experiment: Key | None = None
+    original_event_id: OneOfManyIds | None = None
+
+
+def missing_fields(rewards: Sequence[Reward]) -> list[tuple[int, str]]:
+    """Find the required fields that rewards lack, by position and name."""
+    columns = {"event_id": [r.event_id for r in rewards], "metric": [r.metric for r in rewards]}
+    return [
+        (row, name)
+        for name, texts in columns.items()
+        if "" in texts
+        for row, text in enumerate(texts)
+        if not text
+    ]
 
 
 RefusalReason = Literal["another_key", "too_late", "id_reused", "eligible_sets", "invalid"]
@@ -139,6 +171,8 @@ class PartialDecisions(Struct, frozen=True):
 class RewardReceipt(Struct, frozen=True):
     """Counts of recorded rewards; each is counted in exactly one of the first five, or refused.
 
+    One by subject that counts in several experiments is counted for each of them.
+
     Attributes:
         accepted: stored, and inside their window.
         repeated: there before; counted once.
@@ -150,6 +184,7 @@ class RewardReceipt(Struct, frozen=True):
         skewed: of the first three, those from more than five minutes in the future: they count as
             of when they were reported, and the sender's clock, or this server's, is wrong.
         refused: those that did not fit, where others were to be taken all the same (`partial`).
+        unattributed: the event ids of those by subject that belong to no decision; not stored.
     """
 
     accepted: int
@@ -159,6 +194,7 @@ class RewardReceipt(Struct, frozen=True):
     early: list[str]
     skewed: int = 0
     refused: list[RefusedRow] = []
+    unattributed: list[str] = []
 
 
 class Prediction(Struct, frozen=True):
@@ -247,6 +283,7 @@ class SubjectDecision(Struct, frozen=True):
         events: those reported since, with those that never count.
         void: the number of the void that it is part of; null where it counts.
         former_id: the id that it had before a later decision got that one.
+        message_ids: the mailer's ids of the email, where they were told.
     """
 
     decision_id: str
@@ -263,6 +300,7 @@ class SubjectDecision(Struct, frozen=True):
     events: list[dict[str, Any]]
     void: int | None = None
     former_id: str | None = None
+    message_ids: list[str] = []
 
 
 class SubjectSignal(Struct, frozen=True):

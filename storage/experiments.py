@@ -44,6 +44,11 @@ _COLUMNS = (
 )
 _BY_KEY = select(*_COLUMNS).where(experiments.c.key == bindparam("of_key"))
 _BY_ID = select(*_COLUMNS).where(experiments.c.id == bindparam("of_id"))
+_FOUND_BY_SUBJECT = (
+    select(*_COLUMNS)
+    .where(experiments.c.attribution.is_not(None))
+    .order_by(experiments.c.id.desc())
+)
 _TO_CHANGE = _BY_KEY.with_for_update()
 _ID = _BY_KEY.with_only_columns(experiments.c.id)
 _CONFIGURATION = select(configurations.c.body).where(
@@ -108,6 +113,7 @@ class ExperimentStore:
             "configuration_version": configuration.version,
             "learned_version": 0,
             "created_at": at,
+            "attribution": configuration.experiment.attribution,
         }
 
         def work(transaction: Transaction) -> int:
@@ -143,6 +149,12 @@ class ExperimentStore:
             rows = transaction.execute(query).all()
             return [self._record(transaction, row) for row in rows]
 
+    def found_by_subject(self) -> list[ExperimentRecord]:
+        """Read every experiment that takes events by subject, the newest first."""
+        with self._database.reading() as transaction:
+            rows = transaction.execute(_FOUND_BY_SUBJECT).all()
+            return [self._record(transaction, row) for row in rows]
+
     def look(self) -> None:
         """Read one experiment if there is any: the database answers, and is migrated."""
         with self._database.reading() as transaction:
@@ -171,7 +183,11 @@ class ExperimentStore:
             if old.state not in allowed:
                 raise WrongState(key, old.state, f"the edit was made for one that is {allowed[0]}")
             _insert_configuration(transaction, old.id, configuration, at)
-            _update(transaction, old.id, {"configuration_version": configuration.version})
+            values = {
+                "configuration_version": configuration.version,
+                "attribution": configuration.experiment.attribution,
+            }
+            _update(transaction, old.id, values)
             before, after = old.configuration.experiment, configuration.experiment
             record_change(
                 transaction,

@@ -50,6 +50,19 @@ class Shop:
         item = {"type": "order", "timestamp": iso(moment(at)), "data": data}
         return request_of(standard_delivery(item, self._key, moment(signed_at), own_id))
 
+    def event(
+        self,
+        own_id: str,
+        name: str,
+        data: Mapping[str, Any],
+        *,
+        at: float,
+        signed_at: float,
+    ) -> Request:
+        """Sign a delivery of one event that happened at a time."""
+        item = {"type": name, "timestamp": iso(moment(at)), "data": data}
+        return request_of(standard_delivery(item, self._key, moment(signed_at), own_id))
+
 
 def sendgrid_event(decision_id: str | None, event: str, at: float, **more: Any) -> dict[str, Any]:
     """Make an event as SendGrid words it; without a decision it is of another email."""

@@ -60,6 +60,7 @@ class RequestMetrics:
             self._rewards["late"] += receipt.late
             self._rewards["unknown"] += len(receipt.unknown)
             self._rewards["early"] += len(receipt.early)
+            self._rewards["unattributed"] += len(receipt.unattributed)
             self._skewed += receipt.skewed
 
     def lines(self) -> list[str]:

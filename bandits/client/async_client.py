@@ -133,7 +133,9 @@ class AsyncClient:
             total = add_receipts(total, more)
         return total
 
-    async def activate(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
+    async def activate(
+        self, decision_ids: Iterable[str | tuple[str, str]], *, batch: int = MAX_BATCH
+    ) -> MarkResult:
         """Activate decisions: see `Client.activate`."""
         total, first = MarkResult(0, 0, ()), 0
         for portion in Portions(decision_ids, batch):

@@ -193,7 +193,8 @@ class Client:
         """Report any number of events, a batch at a time; return the counts of all of them.
 
         Each is a `Reward` or a dict of its fields, and names a declared metric, or an event that
-        every experiment takes, such as ``open``.
+        every experiment takes, such as ``open``. One whose decision is not known has `subject_id`
+        and `occurred_at` in place of `decision_id`.
 
         Raises:
             ApiError: the server refused a batch; those before it are recorded.
@@ -207,8 +208,15 @@ class Client:
             total = add_receipts(total, more)
         return total
 
-    def activate(self, decision_ids: Iterable[str], *, batch: int = MAX_BATCH) -> MarkResult:
+    def activate(
+        self, decision_ids: Iterable[str | tuple[str, str]], *, batch: int = MAX_BATCH
+    ) -> MarkResult:
         """Activate decisions: their emails are sent now, where the experiment waits for that.
+
+        Args:
+            decision_ids: of the decisions; or pairs of such an id and the mailer's id of the email,
+                by which the mailer's events find the decision.
+            batch: how many to send at once.
 
         Raises:
             ApiError: the server refused a batch; those before it are recorded.

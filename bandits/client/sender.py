@@ -21,11 +21,20 @@ from bandits.client.exchange import (
     exchange,
 )
 from bandits.client.pending_cancellations import PendingCancellations
-from bandits.errors import InvalidInput
+from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment
 from bandits.features import Context
+from bandits.identifiers import pointer
 from bandits.ids import time_ordered_ids
-from bandits.schemas import Decision, RefusedRow, Request, Reward, RewardReceipt, SlotChoice
+from bandits.schemas import (
+    Decision,
+    RefusedRow,
+    Request,
+    Reward,
+    RewardReceipt,
+    SlotChoice,
+    missing_fields,
+)
 from bandits.store.values import MarkResult, State
 
 _TOO_LARGE = 413
@@ -146,7 +155,10 @@ class Sender:
         portion: Sequence[Reward | Mapping[str, Any]],
     ) -> Exchange[RewardReceipt]:
         """Report a portion of events; none of one that is split."""
-        body = {"rewards": as_structs(Reward, portion, "rewards")}
+        rewards = as_structs(Reward, portion, "rewards")
+        if missing := missing_fields(rewards):
+            raise InvalidInput(Fault(pointer("rewards", *at), "is required") for at in missing)
+        body = {"rewards": rewards}
         try:
             return (yield from self._call("/rewards", RewardReceipt, self._batch, body=body))
         except ApiError as error:
@@ -155,9 +167,22 @@ class Sender:
             portions.split(portion)
             return empty_receipt()
 
-    def activate_portion(self, portion: Sequence[str]) -> Exchange[MarkResult]:
-        """Activate a portion of decisions."""
-        return self._mark("/decisions/activate", portion)
+    def activate_portion(self, portion: Sequence[str | tuple[str, str]]) -> Exchange[MarkResult]:
+        """Activate a portion of decisions, with the mailer's ids of emails where they are given."""
+        rows = sorted(range(len(portion)), key=lambda row: not isinstance(portion[row], str))
+        ids: list[str] = []
+        emails: list[dict[str, str]] = []
+        for sent in portion:
+            if isinstance(sent, str):
+                ids.append(sent)
+            else:
+                emails.append({"decision_id": sent[0], "message_id": sent[1]})
+        body: dict[str, Any] = {"decision_ids": ids}
+        if emails:  # a server of an earlier version takes no others
+            body["decisions"] = emails
+        marks = yield from self._call("/decisions/activate", MarkResult, self._batch, body=body)
+        refused = (replace(refused, row=rows[refused.row]) for refused in marks.refused)
+        return replace(marks, refused=tuple(sorted(refused, key=lambda r: r.row)))
 
     def cancel_portion(self, portion: Sequence[str]) -> Exchange[MarkResult]:
         """Cancel a portion of decisions."""
@@ -270,6 +295,7 @@ def add_receipts(one: RewardReceipt, other: RewardReceipt) -> RewardReceipt:
         one.unknown + other.unknown,
         one.early + other.early,
         one.skewed + other.skewed,
+        unattributed=one.unattributed + other.unattributed,
     )
 
 

@@ -16,6 +16,7 @@ from bandits.engine.analysis.health import check_senders
 from bandits.engine.analysis.preview import Preview, preview_choice
 from bandits.engine.analysis.receipts import explain_decision
 from bandits.engine.analysis.summary import summarise
+from bandits.engine.attribution import match_subjects
 from bandits.engine.choose import ChooseHandler, eligible_set_counts
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
@@ -216,17 +217,24 @@ class Engine:
         return preview_choice(policy, context, self.clock())
 
     def activate(
-        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False
+        self,
+        ids: Sequence[str],
+        *,
+        messages: Sequence[tuple[str, str]] = (),
+        actor: Actor = PROGRAM,
+        own_only: bool = False,
     ) -> MarkResult:
         """Start the clocks of decisions that waited to be sent.
 
         Args:
             ids: of decisions.
+            messages: ids of decisions among these, and the mailer's id of the email of each, by
+                which its events find their decisions. Kept of decisions too that did not wait.
             actor: who reports it, for the log.
             own_only: refuse decisions that another actor asked for, each by itself.
         """
         marks = self.store.log.activate(
-            _distinct(ids), actor=actor, own_only=own_only, at=self.clock()
+            _distinct(ids), messages=messages, actor=actor, own_only=own_only, at=self.clock()
         )
         return _in_rows_of_call(marks, ids)
 
@@ -280,22 +288,55 @@ class Engine:
             partial: record the others where some are refused, and list these in the receipt.
 
         Raises:
-            InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range, and
-                not `partial`; nothing was recorded.
-            IdReused: an event id came before with another metric or value, and not `partial`;
+            InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range, a
+                subject without a time, and not `partial`; nothing was recorded.
+            IdReused: an event id came before with another metric, value or subject, and not
+                `partial`;
                 nothing was recorded.
         """
         if partial:
             return self._reward_handler.record_partial(rewards, actor=actor)
         return self._reward_handler.record(rewards, actor=actor)
 
-    def try_rewards(self, rewards: Sequence[Reward], *, partial: bool = False) -> RewardReceipt:
+    def try_rewards(
+        self, rewards: Sequence[Reward], *, actor: Actor = PROGRAM, partial: bool = False
+    ) -> RewardReceipt:
         """Check rewards as `reward` does, and record nothing.
 
         Those of decisions that do not exist, such as those of a dry run, are `unknown`; none is
         `repeated`.
         """
-        return self._reward_handler.try_rewards(rewards, partial=partial)
+        return self._reward_handler.try_rewards(rewards, actor=actor, partial=partial)
+
+    def match_subjects(
+        self, key: str, subjects: Sequence[str], times: Sequence[float | None]
+    ) -> list[str | None]:
+        """Find the decision of an experiment that each event of a subject is of, None without any.
+
+        That is the newest one at or before the event whose reward window was open; of an event
+        whose time is not known, the newest one. Nothing is recorded.
+
+        Args:
+            key: the experiment.
+            subjects: n.
+            times: n, seconds since 1970, None where not known.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        return match_subjects(self.store, key, subjects, times, self.clock())
+
+    def index_subjects(self, *, between: Callable[[], object] = lambda: None) -> None:
+        """Index new decisions by subject, of experiments that are found so.
+
+        Nobody has to: what is not indexed yet is found more slowly.
+
+        Args:
+            between: called between transactions, to let others write.
+        """
+        for record in self.store.experiments.found_by_subject():
+            while self.store.log.index_subjects(record.key):
+                between()
 
     # Subjects
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue
+from bandits.engine.attribution import SKEW_SECONDS, AttributedRewards, attribute
 from bandits.engine.choose import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, Unavailable
 from bandits.event_ids import RESERVED_TOLD, foreign_rows, sent_event_ids
@@ -24,14 +25,14 @@ from bandits.schemas import (
     Reward,
     RewardReceipt,
     misfits,
+    missing_fields,
 )
 from bandits.store import StaleRead, Store
 from bandits.store.values import DecisionRef, Events, ExperimentRecord
 
-SKEW_SECONDS = 300.0  # that a sender's clock may run behind or ahead of ours
 _MOST_FAULTS = 100
 _ATTEMPTS = 5
-_REUSED = "this event id was used before with another metric or value"
+_REUSED = "this event id was used before with another metric, value or subject"
 _FEW = 50  # rewards of a call that is recorded together with others
 
 _Placed = tuple[float, bool, bool]  # time of an event, whether it is late, whether it is skewed
@@ -93,14 +94,20 @@ class RewardHandler:
 
         return _fitting(rewards, append)
 
-    def try_rewards(self, rewards: Sequence[Reward], *, partial: bool) -> RewardReceipt:
+    def try_rewards(
+        self, rewards: Sequence[Reward], *, actor: Actor, partial: bool
+    ) -> RewardReceipt:
         """Check rewards, as `Engine.try_rewards` declares."""
 
         def place(call: Sequence[Reward]) -> _RewardOutcome:
-            ids = [r.decision_id for r in call]
             most = len(call) if partial else _MOST_FAULTS
-            _refuse_ids(ids, [r.event_id for r in call], most)
-            return _RewardOutcome(ids, _place(self._store, call, ids, self._clock(), most), ())
+            _refuse_ids(call, actor, most)
+            now = self._clock()
+            attributed = attribute(
+                self._store, call, source=actor, now=now, most_faults=most, note=False
+            )
+            lost = [call[row].event_id for row in attributed.unattributed]
+            return _RewardOutcome(attributed, lost, _place(self._store, attributed, now, most), ())
 
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
@@ -128,14 +135,20 @@ class RewardHandler:
 
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range.
-            IdReused: event ids came before with another metric or value, in the rows that it names.
+            IdReused: event ids came before with another metric, value or subject, in the rows that
+                it names.
             Unavailable: their decisions are being erased.
         """
-        ids = [r.decision_id for r in rewards]
-        _refuse_ids(ids, [r.event_id for r in rewards], actor, most_faults)
+        _refuse_ids(rewards, actor, most_faults)
         for _ in range(_ATTEMPTS):
             now = self._clock()
-            placed = _place(self._store, rewards, ids, now, most_faults)
+            try:
+                attributed = attribute(
+                    self._store, rewards, source=actor, now=now, most_faults=most_faults
+                )
+            except StaleRead:  # a decision was erased since it was found
+                continue
+            placed = _place(self._store, attributed, now, most_faults)
             try:
                 repeated = self._store.log.append_events(
                     placed.events, actor=actor, at=now, grouped=grouped
@@ -143,11 +156,12 @@ class RewardHandler:
             except StaleRead:  # a decision was erased since it was looked up: it is unknown now
                 continue
             except IdReused as error:
-                rows = [placed.rows[i] for i in error.rows]
+                rows = sorted({attributed.rows[placed.rows[i]] for i in error.rows})
                 raise IdReused(error.kind, error.key, rows) from None
             if placed.early_counts:
                 self._store.log.note_early(placed.early_counts, actor=actor, at=now)
-            return _RewardOutcome(ids, placed, repeated)
+            events = [rewards[row].event_id for row in attributed.unattributed]
+            return _RewardOutcome(attributed, events, placed, repeated)
         raise Unavailable("decisions of these rewards are being erased")
 
 
@@ -173,18 +187,23 @@ class _RewardOutcome(Struct, frozen=True, eq=False):
     """Rewards that were recorded once each.
 
     Attributes:
-        ids: of their decisions.
-        placed: the rewards, by row.
+        attributed: the rewards, by decision.
+        unattributed: the event ids of those that belong to no decision.
+        placed: the rewards by decision, by their places among these.
         repeated: positions in `placed.events` of those that were there before.
     """
 
-    ids: Sequence[str]
+    attributed: AttributedRewards
+    unattributed: Sequence[str]
     placed: _PlacedRewards
     repeated: Sequence[int]
 
     def receipt(self, first: int, end: int) -> RewardReceipt:
         """Count the outcomes of the rows from `first` to before `end`."""
-        placed, events = self.placed, self.placed.events
+        attributed, placed, events = self.attributed, self.placed, self.placed.events
+        left = _range_of(attributed.unattributed, first, end)
+        first, end = attributed.places(first, end)
+        rewards = attributed.rewards
         stored = _range_of(placed.rows, first, end)
         repeated = _range_of(self.repeated, stored.start, stored.stop)
         late = sum(events.late[stored.start : stored.stop])
@@ -193,9 +212,10 @@ class _RewardOutcome(Struct, frozen=True, eq=False):
             len(stored) - len(repeated) - late,
             len(repeated),
             late,
-            [self.ids[placed.unknown[i]] for i in _range_of(placed.unknown, first, end)],
-            [self.ids[placed.early[i]] for i in _range_of(placed.early, first, end)],
+            [rewards[placed.unknown[i]].decision_id for i in _range_of(placed.unknown, first, end)],
+            [rewards[placed.early[i]].decision_id for i in _range_of(placed.early, first, end)],
             sum(events.skewed[stored.start : stored.stop]),
+            unattributed=[self.unattributed[i] for i in left],
         )
 
 
@@ -230,7 +250,7 @@ def _fitting(
             return replace(receipt, refused=[refused[row] for row in sorted(refused)])
         for place, detail in details.items():
             row = left[place]
-            refused[row] = RefusedRow(row, rewards[row].decision_id, reason, detail)
+            refused[row] = RefusedRow(row, rewards[row].decision_id or None, reason, detail)
 
 
 def _range_of(rows: Sequence[int], first: int, end: int) -> range:
@@ -239,14 +259,15 @@ def _range_of(rows: Sequence[int], first: int, end: int) -> range:
 
 
 def _place(
-    store: Store, rewards: Sequence[Reward], ids: Sequence[str], now: float, most_faults: int
+    store: Store, attributed: AttributedRewards, now: float, most_faults: int
 ) -> _PlacedRewards:
     """Look up the decisions of rewards, check their values, and place them in time.
 
     Raises:
         InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range.
     """
-    targets = store.log.targets(ids)
+    rewards = attributed.rewards
+    targets = store.log.targets([reward.decision_id for reward in rewards])
     records: dict[str, ExperimentRecord] = {}
     # Clocks of the decisions, metrics and values that fit each other.
     clocks: dict[tuple[DecisionRef, str, float], _RewardClock] = {}
@@ -280,7 +301,7 @@ def _place(
         refs.append(ref)
         placed.append(time)
     if faults:
-        raise InvalidInput(faults[:most_faults])
+        raise InvalidInput(attributed.at_rows(InvalidInput(faults)).faults[:most_faults])
     kept = rewards if len(rows) == len(rewards) else [rewards[row] for row in rows]
     times, late, skewed = zip(*placed, strict=True) if placed else ((), (), ())
     events = Events(
@@ -332,16 +353,24 @@ def _fault(record: ExperimentRecord, row: int, reward: Reward) -> Fault | None:
     return Fault(pointer("rewards", row, "value" if exists else "metric"), detail)
 
 
-def _refuse_ids(
-    decision_ids: Sequence[str], event_ids: Sequence[str], actor: Actor, most_faults: int
-) -> None:
-    """Refuse ids of other characters than `Id` takes, and event ids that are of others.
+def _refuse_ids(rewards: Sequence[Reward], actor: Actor, most_faults: int) -> None:
+    """Refuse rewards that lack a field or have ids of other characters or of others' events.
 
     Raises:
-        InvalidInput: some are.
+        InvalidInput: some are so.
     """
-    columns = {"decision_id": decision_ids, "event_id": sent_event_ids(actor, event_ids)}
     faults = [
+        Fault(pointer("rewards", row, name), "is required") for row, name in missing_fields(rewards)
+    ]
+    event_ids = [r.event_id for r in rewards]
+    columns = {
+        "decision_id": [r.decision_id for r in rewards],
+        "event_id": list(sent_event_ids(actor, event_ids)),
+    }
+    for name, ids in columns.items():
+        if "" in ids:  # of a subject, or missing
+            columns[name] = [i or "-" for i in ids]
+    faults += [
         Fault(pointer("rewards", row, name), f"must be {ID_TOLD}")
         for name, ids in columns.items()
         for row in misfits(ids)

@@ -36,9 +36,11 @@ def read_subject(store: Store, subject_id: str, *, after: int, limit: int) -> Su
             [event_of(e) for e in store.log.events(stored.id)],
             stored.void,
             stored.former_id,
+            message_ids.get(stored.id, []),
         )
 
     page = store.subjects.subject(subject_id, after=after, limit=limit)
+    message_ids = store.log.message_ids([stored.id for stored in page.decisions])
     signals = [] if after else _read_signals(store, subject_id, page)
     return SubjectDecisions([describe(s) for s in page.decisions], page.next, signals)
 

@@ -15,6 +15,8 @@ from bandits.array_types import FloatArray
 from bandits.store.fold import Fold, LogAudit, Removal, ResummationPortion, RevisionFold
 from bandits.store.values import (
     ActorCounts,
+    Attribution,
+    Candidate,
     DecisionRefs,
     DeedCounts,
     Deeds,
@@ -85,6 +87,10 @@ class ExperimentPort(Protocol):
 
     def records(self) -> list[ExperimentRecord]:
         """Read every experiment, the newest first."""
+        ...
+
+    def found_by_subject(self) -> list[ExperimentRecord]:
+        """Read every experiment that takes events by subject, the newest first."""
         ...
 
     def look(self) -> None:
@@ -231,12 +237,61 @@ class LogPort(Protocol):
         """
         ...
 
-    def newest_decisions(self, key: str, subjects: Sequence[str]) -> dict[str, str]:
-        """Find the newest decision of each subject in an experiment; others are left out.
+    def candidates(
+        self, records: Sequence[ExperimentRecord], subjects: Sequence[str]
+    ) -> list[list[Candidate]]:
+        """Find the decisions of each of n subjects in experiments, the oldest first.
+
+        Those are left out that were never sent as far as we know: cancelled, not activated, void.
+        A subject is found to the byte, and without regard to case, spaces around it and Unicode's
+        forms where it is the only one that is spelled so. Of experiments without attribution the
+        log is read, where subjects are found that are stored in that form, or to the byte.
+        """
+        ...
+
+    def match_keys(self, subjects: Sequence[str]) -> list[bytes]:
+        """Hash subjects as they are matched: without regard to case, spaces and Unicode's forms."""
+        ...
+
+    def attributions(self, source: str, event_ids: Sequence[str]) -> dict[str, Attribution]:
+        """Read where events of a source went, by event id; others are left out."""
+        ...
+
+    def attribute(
+        self, source: str, credited: Mapping[str, Sequence[int]]
+    ) -> dict[str, Attribution]:
+        """Note where events of a source go, each once, in one transaction, durable on return.
+
+        Args:
+            source: who reports them.
+            credited: numbers of decisions, by event id.
+
+        Returns:
+            Where those of them go that were noted before, as `attributions`.
+
+        Raises:
+            StaleRead: a decision was erased since; nothing was noted.
+        """
+        ...
+
+    def index_subjects(self, key: str) -> bool:
+        """Index some of an experiment's new decisions by subject; return True where more are left.
 
         Raises:
             NotFound: there is no experiment of this key.
         """
+        ...
+
+    def message_decisions(self, message_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Find the ids of the decisions of emails, by the mailer's id; others are left out."""
+        ...
+
+    def message_ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Read the mailer's ids of the emails of decisions, by the decision's id."""
+        ...
+
+    def has_message_ids(self) -> bool:
+        """Return True where the mailer's id of any email was told."""
         ...
 
     def events(self, decision_id: str) -> list[Event]:
@@ -274,12 +329,20 @@ class LogPort(Protocol):
         ...
 
     def activate(
-        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
+        self,
+        ids: Sequence[str],
+        *,
+        messages: Sequence[tuple[str, str]] = (),
+        actor: Actor = PROGRAM,
+        own_only: bool = False,
+        at: float,
     ) -> MarkResult:
         """Start the clocks of decisions; repeated where they run already or were cancelled.
 
         Args:
             ids: distinct ids of decisions.
+            messages: ids of decisions among these, and the mailer's id of the email of each; kept
+                of repeated ones too.
             actor: who does it.
             own_only: refuse decisions that another actor asked for. Those whose actor was not noted
                 are anybody's.

@@ -297,6 +297,37 @@ class DecisionRef(Struct, frozen=True, eq=False):
     shipped: bool
 
 
+class Candidate(Struct, frozen=True):
+    """Decision that an event of its subject may be of: it was sent, and counts.
+
+    Attributes:
+        number: the store's own number of it; later decisions have larger ones.
+        decision_id: its id.
+        experiment: the key of its experiment.
+        started_at: when its clocks started.
+    """
+
+    number: int
+    decision_id: str
+    experiment: str
+    started_at: float
+
+
+Credit = tuple[int, str]  # number and id of a decision
+
+
+class Attribution(Struct, frozen=True):
+    """Where an event of a subject went.
+
+    Attributes:
+        match_key: the hash that its subject is matched by.
+        credits: number and id of each decision that it is credited to.
+    """
+
+    match_key: bytes
+    credits: Sequence[Credit]
+
+
 class DecisionRefs(Struct, frozen=True, eq=False):
     """The decisions of n ids, to append events to them.
 

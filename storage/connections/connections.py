@@ -389,7 +389,10 @@ class ConnectionStore:
             refused = list(outcome.refused)
             if waiting:
                 room = MOST_UNMATCHED - unmatched_rows.count_unmatched(transaction, connection_id)
-                refused += [_refusal_of(event) for event in waiting[max(room, 0) :]]
+                surplus = waiting[max(room, 0) :]
+                refused += [_refusal_of(event) for event in surplus if event.decision_id]
+                # Of emails whose ids were not told, nobody knows whether they are ours.
+                counts["without_decision"] += sum(not event.decision_id for event in surplus)
                 waiting = waiting[: max(room, 0)]
             values: dict[str, object] = {"delivered_at": at}
             if waiting or outcome.recorded or outcome.repeated or outcome.late:

@@ -1,16 +1,25 @@
 """Unmatched events: their decision does not exist yet, or waits for its activation.
 
 Mailers report some events before the sender has told us of the sending. Such an event waits, and is
-recorded once its decision's clock runs.
+recorded once its decision's clock runs. It waits for a decision by its id, or for the decisions
+that an email was sent for, by the mailer's id of that.
 """
 
 from collections.abc import Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy import delete, func, or_, select
 
 from storage.databases import NamedRow, Transaction
-from storage.schema import activations, batch_of, batches, decisions, unmatched_events
+from storage.schema import (
+    activations,
+    batch_of,
+    batches,
+    decisions,
+    message_ids,
+    unmatched_events,
+)
 
 UNMATCHED_SECONDS = 86_400.0  # that an event waits
 MOST_UNMATCHED = 100_000  # of one connection
@@ -23,13 +32,23 @@ _COLUMNS = (
     "occurred_at",
     "received_at",
     "mark",
+    "message_id",
 )
+_RUNS = or_(batches.c.due_at.is_not(None), activations.c.decision.is_not(None))
 _READY = (
     select(unmatched_events)
     .join(decisions, decisions.c.id == unmatched_events.c.decision_id)
     .join(batches, batches.c.id == batch_of)
     .outerjoin(activations, activations.c.decision == decisions.c.serial)
-    .where(or_(batches.c.due_at.is_not(None), activations.c.decision.is_not(None)))
+    .where(_RUNS)
+)
+_READY_BY_MESSAGE = (
+    select(unmatched_events, decisions.c.id.label("matched_id"))
+    .join(message_ids, message_ids.c.message_id == unmatched_events.c.message_id)
+    .join(decisions, decisions.c.serial == message_ids.c.decision)
+    .join(batches, batches.c.id == batch_of)
+    .outerjoin(activations, activations.c.decision == decisions.c.serial)
+    .where(_RUNS)
 )
 
 
@@ -37,9 +56,11 @@ class NewUnmatchedEvent(Struct, frozen=True):
     """Event to be kept until its decision's clock runs.
 
     Attributes:
+        decision_id: empty where it waits for a message id.
         occurred_at: seconds since 1970.
         recipient: as the sender names them, empty where it does not; only a mark is stored.
         body: of the refusal that it becomes where there is no room for it.
+        message_id: the mailer's id of the email, where it waits for that.
     """
 
     decision_id: str
@@ -49,10 +70,16 @@ class NewUnmatchedEvent(Struct, frozen=True):
     occurred_at: float
     recipient: str
     body: bytes
+    message_id: str | None = None
 
 
 class UnmatchedEvent(Struct, frozen=True):
-    """Event that waits for its decision; times are seconds since 1970."""
+    """Event that waits for its decision; times are seconds since 1970.
+
+    Attributes:
+        decision_id: empty where it waits for a message id.
+        message_id: the mailer's id of the email, where it waits for that.
+    """
 
     id: int
     connection_id: int
@@ -62,6 +89,7 @@ class UnmatchedEvent(Struct, frozen=True):
     value: float
     occurred_at: float
     received_at: float
+    message_id: str | None = None
 
 
 def insert_unmatched(
@@ -73,7 +101,10 @@ def insert_unmatched(
 ) -> int:
     """Insert events with the marks of their recipients, each once; return how many are new."""
     rows = [
-        (connection_id, e.decision_id, e.event_id, e.metric, e.value, e.occurred_at, at, mark)
+        (
+            *(connection_id, e.decision_id, e.event_id, e.metric, e.value, e.occurred_at, at),
+            *(mark, e.message_id),
+        )
         for e, mark in new
     ]
     rows.sort(key=lambda row: row[1:3])
@@ -89,10 +120,19 @@ def count_unmatched(transaction: Transaction, connection_id: int) -> int:
 
 
 def read_ready(transaction: Transaction, connection_id: int, *, limit: int) -> list[UnmatchedEvent]:
-    """Read events of a connection whose decisions' clocks run by now, the oldest first."""
-    query = _READY.where(unmatched_events.c.connection_id == connection_id)
-    query = query.order_by(unmatched_events.c.id)
-    return [_event(row) for row in transaction.execute(query.limit(limit))]
+    """Read events of a connection whose decisions' clocks run by now, the oldest first.
+
+    One that waits for a message id comes once for each decision of the email.
+    """
+    of_connection = unmatched_events.c.connection_id == connection_id
+    ordered = (unmatched_events.c.id, decisions.c.serial)
+    query = _READY.where(of_connection).order_by(*ordered).limit(limit)
+    ready = [_event(row) for row in transaction.execute(query)]
+    query = _READY_BY_MESSAGE.where(of_connection).order_by(*ordered).limit(limit)
+    rows = transaction.execute(query).all()
+    if len(rows) == limit:  # the last event may have more decisions
+        rows = [row for row in rows if row.id != rows[-1].id] or rows
+    return ready + [replace(_event(row), decision_id=row.matched_id) for row in rows]
 
 
 def _event(row: NamedRow) -> UnmatchedEvent:

@@ -21,8 +21,10 @@ from storage.connections import ConnectionStore
 from storage.databases import Transaction
 from storage.log.batches import REFERENCES, open_batch
 from storage.log.queries import read_numbered
+from storage.log.subject_index import forget_decisions
 from storage.schema import (
     activations,
+    attributions,
     batch_of,
     batches,
     cancellations,
@@ -31,6 +33,7 @@ from storage.schema import (
     events,
     experiments,
     former_ids,
+    message_ids,
     of_batch,
     repeats,
     snapshots,
@@ -240,6 +243,10 @@ def remove_decisions(transaction: Transaction, serials: Sequence[int]) -> None:
     batch_ids: set[int] = set()
     for start in range(0, len(serials), _AT_ONCE):
         portion = serials[start : start + _AT_ONCE]
+        forget_decisions(transaction, portion)
+        for table in (attributions, message_ids):
+            condition = transaction.is_any(table.c.decision, portion)
+            transaction.execute(delete(table).where(condition))
         for table in (events, activations, cancellations):
             condition = transaction.is_any(table.c.decision, portion)
             query = delete(table).where(condition).returning(table.c.batch_id)

@@ -19,6 +19,7 @@ from storage.schema import (
     cancellations,
     decisions,
     experiments,
+    message_ids,
     repeats,
     subjects,
 )
@@ -124,6 +125,7 @@ class MarkCall(Struct, frozen=True, eq=False):
         actor: who does it,
         own_only: and may do it only to what they asked for themselves.
         at: when, seconds since 1970.
+        messages: ids of decisions, and the mailer's id of the email of each.
     """
 
     context: StoreContext
@@ -132,6 +134,7 @@ class MarkCall(Struct, frozen=True, eq=False):
     actor: Actor
     own_only: bool
     at: float
+    messages: Sequence[tuple[str, str]] = ()
 
     @property
     def kind(self) -> tuple[object, ...]:
@@ -141,7 +144,9 @@ class MarkCall(Struct, frozen=True, eq=False):
     def run(self) -> MarkResult:
         """Mark the decisions."""
         return self.context.replace(
-            lambda transaction, locked: self._mark(transaction, self.ids, self.at, locked)
+            lambda transaction, locked: self._mark(
+                transaction, self.ids, self.messages, self.at, locked
+            )
         )
 
     def run_group(self, transaction: Transaction, calls: Sequence["MarkCall"]) -> list[MarkResult]:
@@ -152,7 +157,9 @@ class MarkCall(Struct, frozen=True, eq=False):
                 not clear.
         """
         ids = [i for call in calls for i in call.ids]
-        if self._mark(transaction, ids, max(call.at for call in calls)).accepted < len(ids):
+        messages = [pair for call in calls for pair in call.messages]
+        at = max(call.at for call in calls)
+        if self._mark(transaction, ids, messages, at).accepted < len(ids):
             raise SerializationConflict
         return [MarkResult(len(call.ids), 0, ()) for call in calls]
 
@@ -160,6 +167,7 @@ class MarkCall(Struct, frozen=True, eq=False):
         self,
         transaction: Transaction,
         ids: Sequence[str],
+        messages: Sequence[tuple[str, str]],
         at: float,
         locked: Collection[int] = (),
     ) -> MarkResult:
@@ -190,6 +198,8 @@ class MarkCall(Struct, frozen=True, eq=False):
         if needed := replaced.difference(locked):
             raise FoldLockNeeded(needed)
         accepted = mark(transaction, records, allowed, actor=self.actor, at=at)
+        if messages:
+            _insert_message_ids(transaction, allowed, messages)
         existing = {row.id for row in allowed}
         unknown = tuple(i for i in dict.fromkeys(ids) if i not in existing and i not in reasons)
         refused = tuple(
@@ -299,6 +309,15 @@ def _insert(transaction: Transaction, table: Table, batch: int, rows: _Targets) 
     if size < len(marks):
         close_batch(transaction, batch, size)
     return size
+
+
+def _insert_message_ids(
+    transaction: Transaction, rows: _Targets, messages: Sequence[tuple[str, str]]
+) -> None:
+    """Insert the mailer's ids of the emails of these decisions; the same again changes nothing."""
+    serials = {row.id: row.serial for row in rows}
+    pairs = {(name, serials[i]) for i, name in messages if i in serials}
+    transaction.insert(message_ids, ("message_id", "decision"), sorted(pairs))
 
 
 def _free_subjects(transaction: Transaction, experiment_id: int, rows: _Targets) -> None:

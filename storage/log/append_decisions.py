@@ -50,6 +50,7 @@ _COLUMNS = (
     "digest",
     "subject",
     "shipped",
+    "match_key",
 )
 _BATCH_COLUMNS = (
     "kind",
@@ -63,6 +64,7 @@ _BATCH_COLUMNS = (
     "clipped",
     "unknown",
     "missing",
+    "index_pending",
 )
 _CLAIM = ("experiment_id", "subject", "decision_id")
 _AT_ONCE = 10_000  # subjects in one statement
@@ -104,7 +106,8 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
         context: database and experiments.
         record: the experiment they were made under.
         chosen: their columns,
-        hashes: and the hashes of their subjects.
+        hashes: and the hashes of their subjects,
+        match_keys: and those that events match by, None where it is the same.
         actor: who asked for them.
         at: when they were made, seconds since 1970.
         partial: rows whose id came before with another body are left out; else all are refused.
@@ -114,6 +117,7 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
     record: ExperimentRecord
     chosen: NewDecisions
     hashes: Sequence[bytes]
+    match_keys: Sequence[bytes | None]
     actor: Actor
     at: float
     partial: bool = False
@@ -142,7 +146,8 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
             values |= {"kind": "choose", "experiment_id": record.id, "created_at": self.at}
             values |= {"actor": self.actor}
             values |= {"state": record.state, "arm_shipped": record.shipped}
-            rows = sorted(zip(*_columns(chosen, self.hashes), strict=True), key=itemgetter(0))
+            columns = _columns(chosen, self.hashes, self.match_keys)
+            rows = sorted(zip(*columns, strict=True), key=itemgetter(0))
             batch = context.database.append(_FAST_APPEND, values, rows)
             if batch is not None:
                 if batch[1] != record.learned_version:
@@ -164,12 +169,14 @@ class AppendDecisionsCall(Struct, frozen=True, eq=False):
         if len(set(chosen.ids)) < len(chosen.ids):
             raise SerializationConflict
         hashes = [digest for call in calls for digest in call.hashes]
+        match_keys = [key for call in calls for key in call.match_keys]
         at = max(call.at for call in calls)
         earlier = append_decisions(
             transaction,
             self.record,
             chosen,
             hashes,
+            match_keys,
             actor=self.actor,
             at=at,
             partial=self.partial,
@@ -188,6 +195,7 @@ def append_decisions(  # noqa: PLR0913 - what is appended, by whom and when
     record: ExperimentRecord,
     chosen: NewDecisions,
     hashes: Sequence[bytes],
+    match_keys: Sequence[bytes | None],
     *,
     actor: Actor,
     at: float,
@@ -203,7 +211,9 @@ def append_decisions(  # noqa: PLR0913 - what is appended, by whom and when
     """
     values = _batch_values(record, chosen, at)
     batch = open_batch(transaction, "choose", record.id, actor=actor, at=at, **values)
-    append = _BatchAppend(transaction, record, chosen, hashes, batch, actor, at, partial)
+    append = _BatchAppend(
+        transaction, record, chosen, hashes, match_keys, batch, actor, at, partial
+    )
     earlier = append.each_subject_once() if _claims_subjects(record, chosen) else append.all()
     if earlier:
         close_batch(transaction, batch, len(chosen.ids) - len(earlier))
@@ -226,10 +236,13 @@ def _batch_values(record: ExperimentRecord, chosen: NewDecisions, at: float) -> 
         "clipped": clipped,
         "unknown": unknown,
         "missing": missing,
+        "index_pending": None if experiment.attribution is None else True,
     }
 
 
-def _columns(chosen: NewDecisions, hashes: Sequence[bytes]) -> list[Sequence[Any]]:
+def _columns(
+    chosen: NewDecisions, hashes: Sequence[bytes], match_keys: Sequence[bytes | None]
+) -> list[Sequence[Any]]:
     """Return decisions as the values of `_COLUMNS`."""
     n, d = chosen.contexts.shape
     nulls = [None] * n
@@ -244,6 +257,7 @@ def _columns(chosen: NewDecisions, hashes: Sequence[bytes]) -> list[Sequence[Any
         _empty_as_null(chosen.digests) if any(chosen.digests) else nulls,
         hashes,
         [chosen.shipped] * n,
+        match_keys,
     ]
 
 
@@ -287,6 +301,7 @@ class _BatchAppend:
     record: ExperimentRecord
     chosen: NewDecisions
     hashes: Sequence[bytes]
+    match_keys: Sequence[bytes | None]
     batch: int
     actor: Actor
     at: float
@@ -376,7 +391,7 @@ class _BatchAppend:
     def _insert(self, rows: Sequence[int], *, place: int = 0) -> int:
         """Insert these rows from a place on, in the order of their ids, which serials follow."""
         ids = self.chosen.ids
-        columns = _columns(self.chosen, self.hashes)
+        columns = _columns(self.chosen, self.hashes, self.match_keys)
         if len(rows) < len(ids) or any(map(gt, ids, islice(ids, 1, None))):
             order = sorted(rows, key=ids.__getitem__)
             columns = [[column[i] for i in order] for column in columns]

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 from bandits.actors import PROGRAM, Actor
 from bandits.store.values import (
+    Attribution,
+    Candidate,
     DecisionRefs,
     Event,
     Events,
@@ -12,12 +14,17 @@ from bandits.store.values import (
     NewDecisions,
     StoredDecision,
 )
-from storage.log import batches, group_commit, queries
+from storage.databases import Transaction
+from storage.experiments import read_id
+from storage.log import batches, candidates, group_commit, queries, subject_index
 from storage.log.activations import MarkCall
 from storage.log.append_decisions import AppendDecisionsCall
 from storage.log.append_events import AppendEventsCall, read_targets
+from storage.log.candidates import other_match_keys
 from storage.snapshots.data_quality import note_early
 from storage.store_context import StoreContext
+
+_MOST_PENDING = 20_000  # decisions that are looked through for each call rather than indexed
 
 
 class DecisionLog:
@@ -46,7 +53,12 @@ class DecisionLog:
         if not chosen.ids:
             return {}
         hashes = self._context.hash_subjects(chosen.subjects)
-        call = AppendDecisionsCall(self._context, record, chosen, hashes, actor, at, partial)
+        keys: Sequence[bytes | None] = [None] * len(hashes)
+        if record.configuration.experiment.attribution is not None:
+            keys = other_match_keys(self._context.hash_subjects, chosen.subjects)
+        call = AppendDecisionsCall(
+            self._context, record, chosen, hashes, keys, actor, at, partial=partial
+        )
         if grouped or len(chosen.ids) > group_commit.MOST_ROWS:
             return call.run()
         earlier: Mapping[int, StoredDecision] = self._groups.do(call)
@@ -65,10 +77,16 @@ class DecisionLog:
         return repeated
 
     def activate(
-        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
+        self,
+        ids: Sequence[str],
+        *,
+        messages: Sequence[tuple[str, str]] = (),
+        actor: Actor = PROGRAM,
+        own_only: bool = False,
+        at: float,
     ) -> MarkResult:
         """Start the clocks of decisions."""
-        return self._mark(MarkCall(self._context, "activate", ids, actor, own_only, at))
+        return self._mark(MarkCall(self._context, "activate", ids, actor, own_only, at, messages))
 
     def cancel(
         self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
@@ -111,14 +129,68 @@ class DecisionLog:
             record = self._context.experiments.read(transaction, key)
             return queries.read_latest(transaction, record.id, limit)
 
-    def newest_decisions(self, key: str, subjects: Sequence[str]) -> dict[str, str]:
-        """Find the newest decision of each subject in an experiment; others are left out."""
-        hashes = self._context.hash_subjects(subjects)
+    def candidates(
+        self, records: Sequence[ExperimentRecord], subjects: Sequence[str]
+    ) -> list[list[Candidate]]:
+        """Find the decisions of each subject in experiments, the oldest first."""
+        for record in records:
+            self._index_many(record)
+        with self._database.reading(consistent=True) as transaction:
+            return candidates.find_candidates(
+                transaction, records, self._context.hash_subjects, subjects
+            )
+
+    def _index_many(self, record: ExperimentRecord) -> None:
+        """Index new decisions where there are many, as they would be read for each subject."""
+        if record.configuration.experiment.attribution is None:
+            return
+        while True:
+            with self._database.reading() as transaction:
+                rows = subject_index.count_pending_rows(transaction, record.id)
+            if rows < _MOST_PENDING:
+                return
+            if not self._context.write(lambda c: subject_index.index_pending(c, record.id)):
+                return
+
+    def match_keys(self, subjects: Sequence[str]) -> list[bytes]:
+        """Hash subjects as they are matched."""
+        return candidates.match_keys(self._context.hash_subjects, subjects)
+
+    def attributions(self, source: str, event_ids: Sequence[str]) -> dict[str, Attribution]:
+        """Read where events of a source went, by event id; others are left out."""
         with self._database.reading() as transaction:
-            record = self._context.experiments.read(transaction, key)
-            ids = queries.newest_decisions(transaction, record, hashes)
-        pairs = zip(subjects, hashes, strict=True)
-        return {subject: ids[digest] for subject, digest in pairs if digest in ids}
+            return candidates.read_attributions(transaction, source, event_ids)
+
+    def attribute(
+        self, source: str, credited: Mapping[str, Sequence[int]]
+    ) -> dict[str, Attribution]:
+        """Note where events of a source go, each once, in one transaction, durable on return."""
+        return self._context.write(lambda c: candidates.attribute(c, source, credited))
+
+    def index_subjects(self, key: str) -> bool:
+        """Index some of an experiment's new decisions by subject; return True if more are left."""
+
+        def work(transaction: Transaction) -> bool:
+            return subject_index.index_pending(transaction, read_id(transaction, key))
+
+        with self._database.reading() as transaction:
+            pending = subject_index.count_pending_rows(transaction, read_id(transaction, key))
+        return pending > 0 and self._context.write(work)
+
+    def message_decisions(self, message_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Find the ids of the decisions of emails, by the mailer's id; others are left out."""
+        with self._database.reading() as transaction:
+            return candidates.read_message_decisions(transaction, message_ids)
+
+    def message_ids(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Read the mailer's ids of the emails of decisions, by the decision's id."""
+        with self._database.reading() as transaction:
+            return candidates.read_message_ids(transaction, ids)
+
+    def has_message_ids(self) -> bool:
+        """Return True where the mailer's id of any email was told."""
+        with self._database.reading() as transaction:
+            return candidates.has_message_ids(transaction)
 
     def events(self, decision_id: str) -> list[Event]:
         """Read a decision's events in order of their time."""

@@ -7,7 +7,7 @@ import numpy as np
 from sqlalchemy import Select, desc, select
 
 from bandits.array_types import FloatArray
-from bandits.store.values import Event, ExperimentRecord, StoredDecision
+from bandits.store.values import Event, StoredDecision
 from storage.databases import NamedRow, Transaction
 from storage.schema import (
     CHOSEN,
@@ -20,7 +20,6 @@ from storage.schema import (
     experiments,
     former_ids,
     of_batch,
-    subjects,
 )
 from storage.snapshots.voids import VoidLookup
 
@@ -207,24 +206,3 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
         void = voided is not None and voids.number(experiment_id, actor, reported_at) is not None
         read.append(Event(*columns, void))
     return read
-
-
-def newest_decisions(
-    transaction: Transaction, record: ExperimentRecord, hashes: Sequence[bytes]
-) -> dict[bytes, str]:
-    """Return the newest decision of each subject in an experiment, by the subject's hash.
-
-    Where each subject has one decision, it is looked up; else the experiment's log is read once
-    for all of them, at most 10,000, as many as a statement takes.
-    """
-    if record.configuration.experiment.assignment == "per_subject":
-        query = select(subjects.c.subject, subjects.c.decision_id).where(
-            subjects.c.experiment_id == record.id, subjects.c.subject.in_(hashes)
-        )
-    else:
-        rows = select(decisions.c.subject, decisions.c.id, decisions.c.serial).where(
-            of_batch(batches.c.id), decisions.c.subject.in_(hashes)
-        )
-        joined = transaction.join_each(batches, [], rows)
-        query = joined.where(batches.c.experiment_id == record.id).order_by("serial")
-    return {row.subject: row[1] for row in transaction.execute(query)}

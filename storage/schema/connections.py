@@ -75,13 +75,14 @@ unmatched_events = Table(  # whose decision does not exist yet, or waits for its
     metadata,
     Column("id", Serial, primary_key=True),
     Column("connection_id", Serial, ForeignKey("connections.id"), nullable=False, index=True),
-    Column("decision_id", Identifier, nullable=False),
+    Column("decision_id", Identifier, nullable=False),  # empty where it waits for a message id
     Column("event_id", Identifier, nullable=False),
     Column("metric", Text, nullable=False),
     Column("value", Double, nullable=False),
     Column("occurred_at", Double, nullable=False),
     Column("received_at", Double, nullable=False, index=True),
     Column("mark", LargeBinary, index=True),  # of the recipient: see `storage.connections.marks`
+    Column("message_id", Identifier),
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
     info={SUBJECT_DATA: _UNMATCHED},

@@ -40,6 +40,7 @@ experiments = Table(
     Column("skewed", Integer, nullable=False, server_default="0"),
     Column("early", Integer, nullable=False, server_default="0"),
     Column("voided", Integer),  # decisions that are void; null where nothing ever was
+    Column("attribution", Text),  # as the newest configuration declares it
     CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
 )
 

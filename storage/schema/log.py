@@ -54,6 +54,7 @@ batches = Table(
     Column("late", Integer, nullable=False, server_default="0"),
     Column("skewed", Integer, nullable=False, server_default="0"),
     Column("early", Integer, nullable=False, server_default="0"),
+    Column("index_pending", Boolean),  # its subjects are to be indexed: `storage.log.subject_index`
     CheckConstraint("kind IN ('choose', 'activate', 'reward', 'cancel')", name="kind"),
     sqlite_autoincrement=True,  # a number is never given again, nor are the serials made from it
 )
@@ -62,6 +63,7 @@ NEW = text("counted_version IS NULL AND (due_at IS NOT NULL OR kind = 'choose')"
 CHOSEN = text("kind = 'choose'")
 PENDING = text("counted_version IS NOT NULL AND folded_version IS NULL")
 _OPEN = text("folded_version IS NOT NULL AND closed_version IS NULL")
+INDEX_PENDING = text("index_pending")
 Index(
     "ix_batches_new",
     batches.c.experiment_id,
@@ -92,6 +94,13 @@ Index(
     sqlite_where=CHOSEN,
     postgresql_where=CHOSEN,
 )
+Index(
+    "ix_batches_index_pending",
+    batches.c.experiment_id,
+    batches.c.id,
+    sqlite_where=INDEX_PENDING,
+    postgresql_where=INDEX_PENDING,
+)
 
 decisions = Table(
     "decisions",
@@ -107,6 +116,9 @@ decisions = Table(
     Column("digest", LargeBinary),
     Column("subject", LargeBinary, nullable=False),
     Column("shipped", Boolean, nullable=False, server_default=false()),
+    # Hash of the subject as events are matched, where that is not the subject to the byte and its
+    # experiment is found by subject.
+    Column("match_key", LargeBinary),
     info=_OF_SUBJECTS,
 )
 
@@ -179,6 +191,48 @@ former_ids = Table(
     metadata,
     Column("decision", Serial, primary_key=True, autoincrement=False),
     Column("id", Identifier, nullable=False),
+    info=_OF_SUBJECTS,
+)
+
+# Sorted runs of an experiment's decisions by subject, each of 2 ** `bits` pages, which are numbered
+# in `subject_pages`: see `storage.log.subject_index`.
+subject_runs = Table(
+    "subject_runs",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), nullable=False, index=True),
+    Column("bits", SmallInteger, nullable=False),
+    Column("size", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+subject_pages = Table(
+    "subject_pages",
+    metadata,
+    Column("id", Serial, primary_key=True, autoincrement=False),
+    Column("entries", LargeBinary, nullable=False),  # sorted: 8 bytes of a hash, 8 of a serial
+    info=_OF_SUBJECTS,
+)
+
+# Where events of a subject went: (source, event id) is credited once, to these decisions.
+attributions = Table(
+    "attributions",
+    metadata,
+    Column("source", Identifier, primary_key=True),  # an actor, or the files of an experiment
+    Column("event_id", Identifier, primary_key=True),
+    Column("decision", Serial, primary_key=True, autoincrement=False, index=True),
+    sqlite_with_rowid=False,
+    info=_OF_SUBJECTS,
+)
+
+# The mailer's ids of emails, as they were told. An email may be of several campaigns, and may be
+# sent a second time under another id; so only the pair is unique.
+message_ids = Table(
+    "message_ids",
+    metadata,
+    Column("message_id", Identifier, primary_key=True),
+    Column("decision", Serial, primary_key=True, autoincrement=False, index=True),
+    sqlite_with_rowid=False,
     info=_OF_SUBJECTS,
 )
 

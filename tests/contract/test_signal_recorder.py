@@ -10,7 +10,7 @@ from bandits.actors import actor_of
 from bandits.errors import InvalidInput
 from bandits.schemas import Request, Reward
 from bandits.store.values import Event
-from storage.connections import DeliveryOutcome, NewUnmatchedEvent
+from storage.connections import DeliveryOutcome, NewUnmatchedEvent, connections
 from tests.patience import join, wait_until
 from webapp.signals.delivery import Delivery
 from webapp.signals.signal_event import SignalBatch, SignalEvent, UnreadableEvent
@@ -255,6 +255,72 @@ def test_replayed_delivery_is_read_by_its_kind(shop):
 
     assert shop.recorder.replay(shop.connection, refused.body, parse).recorded == 1
     assert read == [delivery]
+
+
+def test_event_finds_its_decision_by_the_id_of_the_email(shop):
+    made = [shop.choose("d-1"), shop.choose("d-2", "waits"), shop.choose("d-3")]
+    emails = [(made[0], "mail-1"), (made[1], "mail-1"), (made[2], "mail-2")]
+    assert shop.engine.activate(made, messages=emails).accepted == 1
+    assert shop.engine.activate(made, messages=emails).repeated == 3
+    of_email = event(None, message_id="mail-1")
+    outcome = shop.deliver(of_email, event(None, "e-2"), event("d-3", "e-3", message_id="mail-1"))
+    assert (outcome.recorded, outcome.without_decision) == (3, 1)
+    assert [set(shop.events(i)) for i in made] == [{"e-1"}, {"e-1"}, {"e-3"}]
+    assert shop.deliver(of_email).repeated == 2
+
+
+def test_event_waits_for_the_id_of_its_email(shop, now):
+    early = event(None, message_id="mail-1")
+    assert shop.deliver(early).without_decision == 1  # nobody tells such ids here
+    made = [shop.choose("d-1", "waits"), shop.choose("d-2")]
+    shop.engine.activate(made[1:], messages=[(made[1], "mail-2")])
+    outcome = shop.deliver(early, event(None, "e-2", message_id="mail-2"))
+    assert (outcome.recorded, len(outcome.unmatched)) == (1, 1)
+    shop.deliver(early)
+    assert shop.state.unmatched == 1
+    assert shop.match() == 0
+    now[0] += HOUR
+    shop.engine.activate(made[:1], messages=[(made[0], "mail-1")])
+    assert shop.match() == 1
+    assert shop.events(made[0])["e-1"].occurred_at == now[0]
+    assert (shop.match(), shop.state.unmatched) == (0, 0)
+    shop.deliver(event(None, "e-3", message_id="mail-3"))
+    now[0] += 25 * HOUR
+    shop.match()
+    assert (shop.state.unmatched, shop.state.counts.expired) == (0, 1)
+
+
+def test_emails_of_nobody_leave_room_for_those_that_are_ours(shop, monkeypatch):
+    monkeypatch.setattr(connections, "MOST_UNMATCHED", 1)
+    shop.engine.activate([shop.choose("d-0")], messages=[("d-0", "mail-0")])
+    shop.deliver(*(event(None, f"e-{i}", message_id=f"mail-{i}") for i in range(1, 4)))
+    assert shop.state.counts.refused == 0
+    assert (shop.state.unmatched, shop.state.counts.without_decision) == (1, 2)
+
+
+def test_event_finds_its_decision_by_subject_and_time(shop, sender, now):
+    rule = {"metrics": {"buy": {"count": "sum", "low": -50.0, "high": 50.0}}}
+    sender.start("found", reward=rule | {"window_seconds": 100 * HOUR}, attribution="last")
+    for subject in ("ann", "Bob@Shop.example"):
+        shop.engine.choose("found", [Request(subject, decision_id=f"of-{subject}")])
+    now[0] += HOUR
+    order = {"name": "order", "occurred_at": at(NOW + 60.0)}
+    outcome = shop.deliver(
+        event(None, "o-1", value=9.5, subject_id="ann", **order),
+        event(None, "o-2", value=4.0, recipient="bob@shop.example", **order),
+        event(None, "o-3", subject_id="nobody", **order),
+        event(None, "o-4", subject_id="ann", **(order | {"occurred_at": None})),
+        event(None, "o-5", subject_id="ann", **(order | {"name": "odrer"})),
+        event(None, "o-6", value=-4.0, subject_id="ann", original_event_id="o-1", **order),
+    )
+    assert (outcome.recorded, outcome.without_decision, len(outcome.refused)) == (3, 1, 2)
+    assert {i: e.value for i, e in shop.events("of-ann").items()} == {"o-1": 9.5, "o-6": -4.0}
+    assert set(shop.events("of-Bob@Shop.example")) == {"o-2"}
+    again = shop.deliver(event(None, "o-1", value=9.5, subject_id="ann", **order))
+    assert (again.recorded, again.repeated) == (0, 1)
+    reasons = " ".join(r.reason for r in outcome.refused)
+    assert "needs its time" in reasons
+    assert "odrer" in reasons
 
 
 def test_many_events_pass_in_portions(shop, monkeypatch):

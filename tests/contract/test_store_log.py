@@ -349,16 +349,22 @@ def test_ids_and_subjects_may_be_any_text(store, sender, name):
 
 
 @pytest.mark.parametrize("assignment", ["per_decision", "per_subject"])
-def test_newest_decisions_of_many_subjects_are_found(store, sender, assignment):
+def test_candidates_are_found_without_an_index(store, sender, assignment):
     record = sender.start(assignment=assignment)
-    sender.start(key="other", assignment=assignment)
-    other = store.experiments.record("other")
+    other = sender.start(key="other", assignment=assignment)
     append = store.log.append_decisions
     append(record, sender.chosen(2, ids=["a1", "b1"], subjects=["ann", "bob"]), at=1.0)
     append(record, sender.chosen(1, ids=["a2"], subjects=["ann"]), at=2.0)
     append(other, sender.chosen(1, ids=["a3"], subjects=["ann"]), at=3.0)
-    found = store.log.newest_decisions("spring", ["bob", "ann", "nobody"])
-    assert found == {"ann": "a2" if assignment == "per_decision" else "a1", "bob": "b1"}
-    assert store.log.newest_decisions("spring", []) == {}
-    with pytest.raises(NotFound):
-        store.log.newest_decisions("nothing", ["ann"])
+    append(record, sender.chosen(1, ids=["b2"], subjects=["BOB"]), at=4.0)
+    found = store.log.candidates([record], ["bob", "ann", "nobody", "Ann", "BOB", "boB"])
+    of_ann = [("a1", 1.0), ("a2", 2.0)] if assignment == "per_decision" else [("a1", 1.0)]
+    assert [[(c.decision_id, c.started_at) for c in of_one] for of_one in found] == [
+        [("b1", 1.0)],
+        of_ann,
+        [],
+        of_ann,
+        [("b2", 4.0)],
+        [("b1", 1.0)],  # other spellings than the plain one are not known of
+    ]
+    assert store.log.candidates([record], []) == []

@@ -15,6 +15,7 @@ from storage.schema import batches
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 INDEX = re.search(r"^CREATE INDEX .*;$", PAGE, re.MULTILINE)[0]
 LOG = ("decisions", "events", "batches", "subjects", "activations", "cancellations", "snapshots")
+MATCHING = ("subject_pages", "attributions", "message_ids", "unmatched_events")
 
 
 @pytest.fixture
@@ -28,7 +29,9 @@ def scans(store):
         driver = connection.connection.driver_connection
         plan = [row[3] for row in driver.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)]
         scanned = {step.split()[1] for step in plan if step.startswith("SCAN")}
-        if scanned.intersection([*LOG, "of_event", "of_cancellation", "activated", "cancelled"]):
+        if scanned.intersection(
+            [*LOG, *MATCHING, "of_event", "of_cancellation", "activated", "cancelled"]
+        ):
             found.append((statement, plan))
 
     for engine in {store.database.engine, store.database.writer}:
@@ -44,10 +47,28 @@ def test_waiting_events_find_their_decisions_by_index(store, sender, scans):
     record = sender.start(await_activation=True)
     ids = sender.choose(record, 20, at=1.0)
     events = [NewUnmatchedEvent(i, "e", "click", 1.0, 1.0, "", b"") for i in ids]
+    events += [NewUnmatchedEvent("", f"e-{m}", "click", 1.0, 1.0, "", b"", m) for m in "abc"]
     outcome = DeliveryOutcome(unmatched=events)
     store.connections.record_delivery(connection.id, outcome, at=1.0)
-    store.log.activate(ids[:5], at=2.0)
-    assert len(store.connections.ready_events("mailer")) == 5
+    store.log.activate(ids[:5], messages=[(ids[0], "a"), (ids[1], "b")], at=2.0)
+    assert len(store.connections.ready_events("mailer")) == 7
+    assert set(store.log.message_decisions(["a", "b", "c"])) == {"a", "b"}
+    assert scans == []
+
+
+@pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
+def test_subjects_find_their_decisions_by_index(store, sender, scans):
+    record = sender.start(attribution="last")
+    subjects = [f"u-{i}" for i in range(20)]
+    for at in (1.0, 2.0, 3.0):
+        sender.choose(record, 20, at=at, subjects=subjects)
+        if at < 3.0:
+            store.log.index_subjects("spring")
+    found = store.log.candidates([record], subjects)
+    assert [len(of_one) for of_one in found] == [3] * 20
+    credited = {f"e-{of_one[0].number}": [of_one[0].number] for of_one in found}
+    assert store.log.attribute("key:1", credited) == {}
+    assert store.log.attribute("key:1", credited) == store.log.attributions("key:1", list(credited))
     assert scans == []
 
 

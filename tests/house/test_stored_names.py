@@ -31,7 +31,7 @@ DOCUMENTS = {
     "configuration/experiment": (
         "key slots policy reward name exclude control floor holdout forgetting context"
         " assignment learn_every_seconds await_activation send_within_seconds strict starts_at"
-        " ends_at retention_days"
+        " ends_at retention_days attribution"
     ),
     "configuration/experiment/slots": "key variants kind name",
     "configuration/experiment/slots/variants": "key payload name paused",
@@ -45,13 +45,14 @@ DOCUMENTS = {
     "refusal": "event delivery",
     "refusal/event": (
         "name event_id position occurred_at decision_ids message_id recipient subject_id value link"
-        " agent network_address machine head honeypot bounce"
+        " agent network_address machine head honeypot bounce original_event_id"
     ),
     "refusal/delivery": "method headers body",
     "draft": (
         "name key slots exclude metrics window maturity goal context assignment holdout"
         " floor await_activation send_within strict starts_at ends_at retention_days policy"
-        " parameters learn_every forgetting forgetting_time version answers plan seen edits"
+        " parameters learn_every forgetting forgetting_time version attribution answers plan seen"
+        " edits"
     ),
     "draft/slots": "kind key name variants control paste",
     "draft/slots/variants": "key name text html percent more paused cost",
@@ -105,6 +106,7 @@ PLAIN_BYTES = {
     "decisions.context": "little-endian doubles, as the configuration's features are encoded",
     "decisions.digest": "BLAKE2b of the request",
     "decisions.eligible_set": "JSON of slots and variants; a set is known by these very bytes",
+    "decisions.match_key": "BLAKE2b under a secret",
     "decisions.subject": "BLAKE2b under a secret",
     "eligible_set_uses.digest": "BLAKE2b of the set",
     "eligible_sets.digest": "BLAKE2b of the set",
@@ -115,6 +117,7 @@ PLAIN_BYTES = {
     "refusals.digest": "SHA-256",
     "secrets.value": "random",
     "sessions.digest": "SHA-256",
+    "subject_pages.entries": "big-endian, 8 bytes of a hash under a secret, 8 of a serial",
     "subjects.subject": "BLAKE2b under a secret",
     "tracking_keys.secret": "a text, sealed: the first byte tells whether it is encrypted",
     "unmatched_events.mark": "BLAKE2b under a secret",
@@ -129,7 +132,8 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("eligible_set_uses.actor", "former_ids.id", "repeats.actor"),
     *("connections.key", "connections.kind", "connections.created_by", "connections.rejection"),
     *("refusals.reason", "unmatched_events.decision_id", "unmatched_events.event_id"),
-    *("unmatched_events.metric",),
+    *("unmatched_events.metric", "unmatched_events.message_id", "message_ids.message_id"),
+    *("attributions.source", "attributions.event_id", "experiments.attribution"),
     *("drafts.id", "drafts.created_by", "drafts.changed_by"),
     *("events.event_id", "events.metric", "experiments.key", "experiments.state"),
     *("idempotency_keys.key",),

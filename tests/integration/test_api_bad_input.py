@@ -329,6 +329,7 @@ MANY = [{"key": f"s{i}", "variants": [{"key": f"v{j}"} for j in range(10)]} for 
         ({"learn_every_seconds": 0}, "/learn_every_seconds"),
         ({"assignment": "both"}, "/assignment"),
         ({"send_within_seconds": 299}, "/send_within_seconds"),
+        ({"attribution": "first"}, "/attribution"),
         ({"retention_days": 0}, "/retention_days"),
         ({"retention_days": -1}, "/retention_days"),
         ({"retention_days": 36_501}, "/retention_days"),

@@ -125,12 +125,13 @@ def test_rewards_doubled_late_early_and_unknown_are_counted_and_listed(api, cloc
     )
     assert answer.status_code == 200
     expected = {"accepted": 2, "repeated": 1, "late": 0}
-    listed = {"unknown": ["nobody's"], "early": [two], "refused": []}
+    listed = {"unknown": ["nobody's"], "early": [two], "refused": [], "unattributed": []}
     assert answer.json == expected | listed | {"skewed": 0}
     clock.now += 2000
     answer = api.post("/rewards", {"rewards": [event(one), event(three)]})
     expected = {"accepted": 0, "repeated": 1, "late": 1}
-    assert answer.json == expected | {"unknown": [], "early": [], "skewed": 0, "refused": []}
+    listed = {"unknown": [], "early": [], "refused": [], "unattributed": []}
+    assert answer.json == expected | listed | {"skewed": 0}
     api.engine.learn("spring")
     health = api.get("/experiments/spring/results").json["health"]
     assert (health["repeated"], health["late"], health["early"]) == (2, 1, 1)
@@ -154,7 +155,8 @@ def test_events_from_the_future_count_as_of_now_and_are_reported(api, clock) -> 
         {"rewards": [event_ahead(0), event_ahead(299), event_ahead(301), event_ahead(86_400)]},
     )
     counts = {"accepted": 4, "repeated": 0, "late": 0, "skewed": 2}
-    assert answer.json == counts | {"unknown": [], "early": [], "refused": []}
+    listed = {"unknown": [], "early": [], "refused": [], "unattributed": []}
+    assert answer.json == counts | listed
     events = api.get(f"/decisions/{decision}").json["events"]
     now = datetime.fromtimestamp(clock.now, UTC)
     assert {datetime.fromisoformat(e["occurred_at"]) for e in events} == {now}

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, Self
 
@@ -182,6 +183,39 @@ def test_batches_carry_any_number_of_recipients_and_events(connect) -> None:
         assert (receipt.accepted, receipt.repeated, receipt.unknown) == (25, 25, ["nobody's"])
         cancelled = client.cancel([*ids[:5], "nobody's"], batch=4)
         assert (cancelled.accepted, cancelled.unknown) == (5, ("nobody's",))
+
+
+def test_orders_are_reported_by_who_placed_them(connect, api, clock) -> None:
+    api.start("found", attribution="last")
+    with connect() as client:
+        decision = str(client.choose("found", "ann").decision_id)
+        clock.now += 60.0
+        at = datetime.fromtimestamp(clock.now, UTC)
+        orders = [
+            Reward("", "o-1", "order", 5.0, at, subject_id="ann"),
+            {"subject_id": "bob", "event_id": "o-2", "metric": "order", "occurred_at": at},
+        ]
+        receipts = [client.reward_many(orders, batch=1) for _ in range(2)]
+    assert [(r.accepted, r.repeated, r.unattributed) for r in receipts] == [
+        (1, 0, ["o-2"]),
+        (0, 1, ["o-2"]),
+    ]
+    assert [e["value"] for e in api.engine.receipt(decision).events] == [5.0]
+
+
+def test_ids_of_emails_are_told_beside_plain_ids(connect, api) -> None:
+    with connect() as client:
+        ids = [str(client.choose("spring", f"u-{i}").decision_id) for i in range(4)]
+        other = api.key("choose")
+    sent = [(ids[0], "mail-0"), ids[1], (ids[2], "<mail-2>"), ids[3]]
+    with connect() as client:
+        assert client.activate(sent, batch=3).repeated == 4
+    log = api.engine.store.log
+    assert log.message_decisions(["mail-0", "mail-2"]) == {"mail-0": [ids[0]], "mail-2": [ids[2]]}
+    api.token = other
+    with connect() as client:
+        refused = client.activate(sent, batch=3).refused
+    assert [(row.row, row.id) for row in refused] == list(enumerate(ids))
 
 
 def test_numpy_values_are_sent_as_numbers_and_texts(connect, api) -> None:

@@ -59,6 +59,7 @@ REFUSED: list[tuple[dict[str, Any], list[str]]] = [
     ({"assignment": "per_subject"}, ["/assignment"]),
     ({"await_activation": True}, ["/await_activation"]),
     ({"strict": True}, ["/strict"]),
+    ({"attribution": "last"}, ["/attribution"]),
     ({"starts_at": "2026-12-01T00:00:00Z"}, ["/starts_at"]),
     ({"reward": {"metrics": {"click": {}}}}, ["/reward"]),
     ({"context": [{"kind": "category", "name": "x", "values": ["a"]}]}, ["/context"]),
@@ -87,6 +88,15 @@ def test_edit_that_would_falsify_the_log_is_refused(
 def test_edit_rules_cover_every_field_of_an_experiment() -> None:
     tried = {name for changes in (*FREE, *(c for c, _ in REFUSED)) for name in changes}
     assert tried == {f.name for f in msgspec.structs.fields(Experiment)}
+
+
+def test_edit_may_change_the_rule_of_attribution_where_there_is_one() -> None:
+    rules = ("last", "all")
+    last, every = (msgspec.convert(SPRING | {"attribution": rule}, Experiment) for rule in rules)
+    assert refused_changes(last, every) == []
+    assert [f.pointer for f in refused_changes(every, msgspec.convert(SPRING, Experiment))] == [
+        "/attribution"
+    ]
 
 
 def test_edit_to_a_policy_of_another_statistic_is_refused() -> None:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bandits.engine.record_rewards import SKEW_SECONDS, resolve_event_time
+from bandits.engine.attribution import SKEW_SECONDS
+from bandits.engine.record_rewards import resolve_event_time
 
 START, NOW = 1_000_000.0, 1_010_000.0
 

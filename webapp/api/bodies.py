@@ -1,7 +1,7 @@
 """Request bodies: strict JSON of a declared type, with every fault at its place."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -101,18 +101,19 @@ class Body(Generic[T]):
             raise UnsupportedMediaType("compressed bodies are not taken")
 
 
-def count_refused(text: bytes, rows: str, *, parsed: bool) -> int:
+def count_refused(text: bytes, rows: Sequence[str], *, parsed: bool) -> int:
     """Count the rows of a body that was refused.
 
     Args:
         text: of the body.
-        rows: the name of the list that holds them. Where there is none, or it is not clear which,
+        rows: the names of the lists that hold them. Where there is none, or it is not clear which,
             every hundred bytes are a row.
         parsed: the text is JSON.
     """
     content = msgspec.json.decode(text) if parsed and is_unambiguous(text) else None
-    entries = content.get(rows) if isinstance(content, dict) else None
-    return len(entries) if isinstance(entries, list) else len(text) // _ROW_BYTES
+    entries = [content.get(name) for name in rows] if isinstance(content, dict) else []
+    sizes = [len(listed) for listed in entries if isinstance(listed, list)]
+    return sum(sizes) if sizes else len(text) // _ROW_BYTES
 
 
 def invalid_body(text: bytes, kind: Any) -> InvalidInput:

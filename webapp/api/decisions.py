@@ -8,7 +8,7 @@ from msgspec import Meta, Struct, structs
 from bandits.engine import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, NotFound, WrongState
 from bandits.ids import time_ordered_id
-from bandits.schemas import Decision, DecisionReceipt, Id, RefusedRow, Request
+from bandits.schemas import Decision, DecisionReceipt, Id, MessageId, RefusedRow, Request
 from bandits.store.values import MarkResult
 from storage.accounts.api_keys import ApiKey
 from webapp.api.bodies import Body
@@ -20,6 +20,8 @@ operations = OperationGroup("decisions")
 _FIRST = "/requests/0"
 _REQUEST = {"subject_id": "u-1", "context": {"recency": 3, "channel": "Web"}}
 _IDS = {"decision_ids": ["spring-u-1", "spring-u-2"]}
+_EMAIL = {"decision_id": "spring-u-2", "message_id": "4f1c@mail.shop.example"}
+_SENT = {"decision_ids": ["spring-u-1"], "decisions": [_EMAIL]}
 
 
 class ChooseBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -47,6 +49,31 @@ class DecisionIds(Struct, frozen=True, forbid_unknown_fields=True):
     """Decisions, by their ids."""
 
     decision_ids: Annotated[list[Id], Meta(max_length=MAX_BATCH)]
+
+
+class SentEmail(Struct, frozen=True, forbid_unknown_fields=True):
+    """An email that is sent now.
+
+    Attributes:
+        decision_id: the decision that it is sent for.
+        message_id: the mailer's id of the email, with or without <>. Events of connections that
+            name it are this decision's.
+    """
+
+    decision_id: Id
+    message_id: MessageId
+
+
+class SentDecisions(Struct, frozen=True, forbid_unknown_fields=True):
+    """Decisions whose emails are sent now.
+
+    Attributes:
+        decision_ids: of decisions.
+        decisions: those whose email has an id of the mailer, with it.
+    """
+
+    decision_ids: Annotated[list[Id], Meta(max_length=MAX_BATCH)] = []
+    decisions: Annotated[list[SentEmail], Meta(max_length=MAX_BATCH)] = []
 
 
 def _identify(body: Request, make_ids: Callable[[int], list[str]]) -> Request:
@@ -108,7 +135,7 @@ def choose(services: Services, key: str, body: Request, caller: ApiKey) -> Opera
     repeatable=True,
     identify=_identify_batch,
     takes_caller=True,
-    rows="requests",
+    rows=("requests",),
 )
 def choose_batch(
     services: Services, key: str, body: ChooseBatch, caller: ApiKey
@@ -141,22 +168,31 @@ def choose_batch(
     "POST",
     "/decisions/activate",
     scope="choose",
-    body=Body(DecisionIds, example=_IDS),
+    body=Body(SentDecisions, example=_SENT),
     answers={200: MarkResult},
     idempotent=True,
     repeatable=True,
     takes_caller=True,
-    rows="decision_ids",
+    rows=("decision_ids", "decisions"),
 )
-def activate_decisions(services: Services, body: DecisionIds, caller: ApiKey) -> OperationResponse:
+def activate_decisions(
+    services: Services, body: SentDecisions, caller: ApiKey
+) -> OperationResponse:
     """Activate decisions whose emails are sent now, for experiments that wait for it.
 
-    Those that another key chose are listed in `refused`, unless this one has the scope `manage`.
+    Of every experiment, it takes the mailer's ids of the emails, by which events find their
+    decisions. Those that another key chose are listed in `refused`, unless this one has the scope
+    `manage`.
     """
+    ids = [*body.decision_ids, *(email.decision_id for email in body.decisions)]
+    if len(ids) > MAX_BATCH:
+        raise InvalidInput.at("/decisions", f"must be at most {MAX_BATCH:,} with decision_ids")
     if caller.dry_run:
-        return OperationResponse(_dry_marks(body.decision_ids))
-    own_only = "manage" not in caller.scopes
-    marks = services.engine.activate(body.decision_ids, actor=caller.actor, own_only=own_only)
+        return OperationResponse(_dry_marks(ids))
+    messages = [(e.decision_id, e.message_id.strip("<>")) for e in body.decisions]
+    marks = services.engine.activate(
+        ids, messages=messages, actor=caller.actor, own_only="manage" not in caller.scopes
+    )
     return OperationResponse(marks)
 
 
@@ -169,7 +205,7 @@ def activate_decisions(services: Services, body: DecisionIds, caller: ApiKey) ->
     idempotent=True,
     repeatable=True,
     takes_caller=True,
-    rows="decision_ids",
+    rows=("decision_ids",),
 )
 def cancel_decisions(services: Services, body: DecisionIds, caller: ApiKey) -> OperationResponse:
     """Cancel decisions whose emails were never sent: nothing is learned from them.

@@ -30,6 +30,8 @@ _UNIONS: Mapping[str, Any] = {
     "ContextValue": Scalar,
     "DecisionOrNull": Decision | None,
 }
+# Fields that are required though their struct has an empty text for them: see `Reward`.
+_REQUIRED: Mapping[str, Sequence[str]] = {"Reward": ("event_id", "metric")}
 
 
 def openapi(operations: Iterable[tuple[str, Operation]], *, server: str = "/") -> Json:
@@ -88,6 +90,8 @@ class _SchemaRegistry:
         self._queries = {q: self.components.pop(q.__name__) for q in set(queries)}
         for component in self.components.values():
             _describe_properties(component)
+        for name, required in _REQUIRED.items():
+            _require(self.components[name], required)
         self.components |= {n: _exclusive(n, _portable(s)) for n, s in unions.items()}
         self.components["PolicyChoice"] = self._policy_choice(self.components["PolicyChoice"])
 
@@ -143,6 +147,14 @@ def _describe_properties(component: Json) -> None:
         if "$ref" not in schema:
             form = f" ({schema['description']})" if "description" in schema else ""
             schema["description"] = " ".join(text.split()) + form
+
+
+def _require(component: Json, names: Sequence[str]) -> None:
+    """Require properties; an empty text stands for none, so it is nobody's default."""
+    component["required"] = list(names)
+    for schema in component["properties"].values():
+        if schema.get("default") == "":
+            del schema["default"]
 
 
 def _named(schema: Any, unions: Mapping[str, Json]) -> Any:

@@ -110,7 +110,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         takes: header fields that it reads, each with its meaning.
         takes_caller: the handler takes the API key of the request as `caller`.
         gives: parts of other operations' paths that its responses hold, each with its place.
-        rows: name of the list in the body whose entries each count towards the caller's rate.
+        rows: names of the lists in the body whose entries each count towards the caller's rate.
         fast: `FastPath` may answer it.
         idempotent: an ``Idempotency-Key`` is honoured: the same request again gets the same answer.
         repeatable: doing the same request twice changes nothing, since all has ids.
@@ -132,7 +132,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     takes_caller: bool = False
     gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
-    rows: str | None = None
+    rows: tuple[str, ...] = ()
     least_role: Role | None = None
     fast: bool = False
     idempotent: bool = False
@@ -215,11 +215,11 @@ class Operation(Struct, frozen=True, kw_only=True):
             try:
                 parts["body"] = self.body.decode(text)
             except BanditsError as error:
-                if self.rows is not None:
+                if self.rows:
                     rows = count_refused(text, self.rows, parsed=isinstance(error, InvalidInput))
                     count_rows(environ, services, max(rows - 1, 0))
                 raise
-        if self.rows is not None and (rows := len(getattr(parts["body"], self.rows))) > 1:
+        if self.rows and (rows := sum(len(getattr(parts["body"], n)) for n in self.rows)) > 1:
             count_rows(environ, services, rows - 1)  # one was counted with the request
         if self.idempotent and (key := environ.get(_IDEMPOTENCY_KEY)) is not None:
             _check_key(key)

@@ -42,7 +42,7 @@ class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     answers={200: RewardReceipt},
     refusals=(IdReused,),
     takes_caller=True,
-    rows="rewards",
+    rows=("rewards",),
     fast=True,
     idempotent=True,
     repeatable=True,
@@ -54,7 +54,8 @@ def record_rewards(services: Services, body: RewardBatch, caller: ApiKey) -> Ope
     not fit refuses all of them, or with `partial` itself alone.
     """
     if caller.dry_run:
-        return OperationResponse(services.engine.try_rewards(body.rewards, partial=body.partial))
+        tried = services.engine.try_rewards(body.rewards, actor=caller.actor, partial=body.partial)
+        return OperationResponse(tried)
     receipt = services.engine.reward(body.rewards, actor=caller.actor, partial=body.partial)
     services.metrics.count_rewards(receipt)
     return OperationResponse(receipt)

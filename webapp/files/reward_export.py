@@ -237,13 +237,22 @@ def _number(column: str, cell: Cell) -> float | None:
 
 
 def _moment(column: str | None, cells: Mapping[str, Cell]) -> datetime | None:
-    cell: Any = None if column is None else cells[column]
+    cell = None if column is None else cells[column]
     if column is None or cell is None:
         return None
+    moment = read_moment(cell)
+    if moment is None:
+        raise _CellError(column, f"{cell!r} is no time as RFC 3339 writes it")
+    return moment
+
+
+def read_moment(cell: Cell) -> datetime | None:
+    """Read a time, as RFC 3339 or in seconds since 1970; None where it is none."""
+    content: Any = cell
     try:
-        if not isinstance(cell, str) or _SECONDS.fullmatch(cell):
-            return datetime.fromtimestamp(float(cell), UTC)
-        moment = datetime.fromisoformat(cell)
-    except (ValueError, OverflowError, OSError):
-        raise _CellError(column, f"{cell!r} is no time as RFC 3339 writes it") from None
+        if not isinstance(content, str) or _SECONDS.fullmatch(content):
+            return datetime.fromtimestamp(float(content), UTC)
+        moment = datetime.fromisoformat(content)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

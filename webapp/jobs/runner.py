@@ -16,7 +16,7 @@ from bandits.experiment import Experiment
 from bandits.schemas import Decision, Request
 from webapp.files.choices import ChoiceRows
 from webapp.files.recipients import RecipientColumns, RecipientFile, cell_name, run_digest
-from webapp.files.reward_export import EventColumns, RewardExport
+from webapp.files.reward_export import EventColumns, RewardExport, read_moment
 from webapp.files.table_files import PORTION, Portion, Table, csv_lines, open_table
 from webapp.jobs.uploads import Kind, Stage, Upload, Uploads
 
@@ -80,20 +80,27 @@ class _ChoiceLines:
         return "".join(csv_lines(zip(*columns, strict=True))).encode()
 
 
-NewestDecisions = Callable[[Sequence[str]], Mapping[str, str]]  # by subject
+# From subjects, and times of events as far as known, to the decision of each, None without any.
+MatchSubjects = Callable[[Sequence[str], Sequence[float | None]], Sequence[str | None]]
 
 FOUND = "the decision that was found"
 _HEAD = ("line", "recipient or decision", "why it was not counted")
 _UNKNOWN = "no email was chosen under this decision id, or none that is still kept"
-_NOBODY = "no email of this campaign was chosen for this recipient"
+_NOBODY = "this campaign has no email to this recipient that it can count for"
 _EARLY = "it happened before its email was chosen or sent"
 
 
 class SubjectMatcher:
-    """Table with one more column: the newest decision of each row's recipient."""
+    """Table with one more column: the decision of each row's recipient that the row is of."""
 
-    def __init__(self, table: Table, subject: str, newest: NewestDecisions) -> None:
-        """Look up the recipients of the column `subject`."""
+    def __init__(
+        self, table: Table, subject: str, match: MatchSubjects, time: str | None = None
+    ) -> None:
+        """Look up the recipients of the column `subject` at the times of the column `time`.
+
+        Raises:
+            InvalidInput: there is no column of subjects.
+        """
         if subject not in table.columns:
             raise InvalidInput.at(
                 "", f"no column {subject!r}; columns are {', '.join(table.columns)}"
@@ -101,7 +108,8 @@ class SubjectMatcher:
         self.columns: Sequence[str] = [*table.columns, FOUND]
         self._table = table
         self._subject = subject
-        self._newest = newest
+        self._match = match
+        self._time = time if time in table.columns else None
         self.missing_prefix = f"nobody-{token_hex(8)}-"  # begins the ids of rows without a decision
 
     def place(self, line: int, column: str) -> str:
@@ -110,21 +118,29 @@ class SubjectMatcher:
 
     def portions(self, columns: Sequence[str], size: int = PORTION) -> Iterator[Portion]:
         """Read these columns, `size` rows at a time."""
-        table_columns = [c for c in dict.fromkeys([self._subject, *columns]) if c != FOUND]
+        own = [self._subject] if self._time is None else [self._subject, self._time]
+        table_columns = [c for c in dict.fromkeys([*own, *columns]) if c != FOUND]
         for portion in self._table.portions(table_columns, size):
             names = [
                 "" if cell is None else cell_name(cell) for cell in portion.cells[self._subject]
             ]
-            newest = self._newest([name for name in dict.fromkeys(names) if name])
+            matches = self._match(names, self._times(portion))
             decisions = [
-                newest.get(name, f"{self.missing_prefix}{line}")
-                for line, name in zip(portion.lines, names, strict=True)
+                match if name and match else f"{self.missing_prefix}{line}"
+                for line, name, match in zip(portion.lines, names, matches, strict=True)
             ]
             cells: Mapping[str, Sequence[str | float | bool | None]] = {
                 **portion.cells,
                 FOUND: decisions,
             }
             yield Portion(portion.first, portion.lines, cells)
+
+    def _times(self, portion: Portion) -> list[float | None]:
+        """Read the times of rows; None also where one is unreadable, which is refused later."""
+        if self._time is None:
+            return [None] * len(portion.lines)
+        moments = [None if c is None else read_moment(c) for c in portion.cells[self._time]]
+        return [None if moment is None else moment.timestamp() for moment in moments]
 
 
 def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
@@ -140,8 +156,8 @@ def report(uploads: Uploads, upload: Upload, engine: Engine) -> None:
     columns = upload.events or EventColumns()
     missing_prefix = ""
     if upload.subject is not None:
-        newest = partial(engine.store.log.newest_decisions, upload.experiment)
-        matcher = SubjectMatcher(table, upload.subject, newest)
+        match = partial(engine.match_subjects, upload.experiment)
+        matcher = SubjectMatcher(table, upload.subject, match, columns.occurred_at)
         table, missing_prefix = matcher, matcher.missing_prefix
         columns = replace(columns, decision=FOUND)
     export = RewardExport(table, experiment, columns)

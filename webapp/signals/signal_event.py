@@ -33,6 +33,8 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
         machine: true where the sender itself says that no person did this.
         head: the request was for the head of a page alone.
         honeypot: the link cannot be seen in the email.
+        original_event_id: the `event_id` of the event that this one corrects, such as the order
+            of a refund.
         bounce: ``address`` where the address is the reason, ``content`` where the email is; None
             if it is no bounce, or the sender does not tell.
         position: of the event in its delivery, from 0.
@@ -54,6 +56,7 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     head: bool = False
     honeypot: bool = False
     bounce: BounceClass | None = None
+    original_event_id: str | None = None
 
 
 class UnreadableEvent(Struct, frozen=True):

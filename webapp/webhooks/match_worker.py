@@ -1,4 +1,4 @@
-"""Match worker: records events that waited, once their decision is there, and removes old ones."""
+"""Match worker: records events that waited for their decision, and indexes decisions by subject."""
 
 import logging
 import time
@@ -43,6 +43,7 @@ class MatchWorker:
 
     def look(self) -> int:
         """Record every event whose decision is there by now; return how many waited no longer."""
+        self._engine.index_subjects(between=self._let_others_write)
         settled = 0
         for connection in self._connections.all():
             while connection.unmatched and not self._stop.is_set():
@@ -53,8 +54,11 @@ class MatchWorker:
                 at = self._engine.clock()
                 self._connections.settle_events(connection.id, events, outcome, at=at)
                 settled += len(events)
-                self._stop.wait(_PAUSE_SECONDS)
+                self._let_others_write()
         if self._prune_at <= time.monotonic():
             self._connections.remove_expired(at=self._engine.clock())
             self._prune_at = time.monotonic() + _PRUNE_SECONDS
         return settled
+
+    def _let_others_write(self) -> None:
+        self._stop.wait(_PAUSE_SECONDS)

@@ -1,8 +1,10 @@
 """Signal recorder: events of a delivery become rewards of decisions, each for itself.
 
-An event is matched by the decision ids that the sender passed through. It is recorded by the
-engine, which counts it once by decision and event id. One whose decision does not exist yet, or
-waits for its activation, waits too; one that does not fit is refused alone, with the reason.
+An event is matched by the decision ids that the sender passed through, else by the mailer's id of
+the email where those are told, else by its subject and time where an experiment is found so. It is
+recorded by the engine, which counts it once by decision and event id. One whose decision does not
+exist yet, or waits for its activation, waits too; one that does not fit is refused alone, with the
+reason.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +17,7 @@ from msgspec.structs import replace
 
 from bandits.actors import Actor, actor_of
 from bandits.engine import MAX_BATCH, Engine
-from bandits.engine.record_rewards import SKEW_SECONDS
+from bandits.engine.attribution import SKEW_SECONDS
 from bandits.errors import IdReused, InvalidInput
 from bandits.event_ids import connection_event_id, sent_event_ids
 from bandits.rewards import refuse_value
@@ -35,6 +37,7 @@ from webapp.signals.signal_event import SignalBatch, SignalEvent
 Parse = Callable[[Delivery], SignalBatch]
 
 REUSED = "this event came before with another metric or value; the first one counts"
+_NO_TIME = "an event that names its subject alone needs its time, which tells the email"
 _TOO_EARLY = "it happened more than a day before its email was chosen or activated"
 
 
@@ -51,7 +54,7 @@ class RefusedSignal(Struct, frozen=True, omit_defaults=True):
 
 
 class _Row(Struct, frozen=True):
-    """An event of one decision, and the reward that it is recorded as."""
+    """An event of one decision, or of a subject, and the reward that it is recorded as."""
 
     event: SignalEvent
     reward: Reward
@@ -105,14 +108,56 @@ class SignalRecorder:
         for unread in batch.unreadable:
             outcome.refused.append(_refusal(unread.reason, RefusedSignal(delivery=unread.delivery)))
         rows: list[_Row] = []
+        others: list[tuple[SignalEvent, str]] = []
         for event in batch.events:
-            outcome.without_decision += not event.decision_ids
             metric = metrics.get(event.name, event.name)
-            rows += [_row(outcome.actor, event, i, metric) for i in event.decision_ids]
-        rows = _well_formed(rows, outcome)
+            rows += [_row(actor, event, i, metric) for i in event.decision_ids]
+            if not event.decision_ids:
+                others.append((event, metric))
+        of_subjects: list[_Row] = []
+        if others:
+            of_messages, of_subjects = self._match(others, outcome)
+            rows += of_messages
+        rows, of_subjects = _well_formed(rows, outcome), _well_formed(of_subjects, outcome)
         for start in range(0, len(rows), MAX_BATCH):
             self._record_portion(rows[start : start + MAX_BATCH], outcome)
+        for start in range(0, len(of_subjects), MAX_BATCH):
+            self._record_all(of_subjects[start : start + MAX_BATCH], outcome)
         return outcome.result()
+
+    def _match(
+        self, events: Sequence[tuple[SignalEvent, str]], outcome: "_Outcome"
+    ) -> tuple[list[_Row], list[_Row]]:
+        """Match events that name no decision; return rows of decisions, and rows of subjects.
+
+        One whose message id was not told yet waits for that, where such ids are told at all.
+
+        Args:
+            events: with the metrics that they feed.
+            outcome: takes those that match nothing.
+        """
+        actor, log, now = outcome.actor, self._engine.store.log, self._engine.clock()
+        names = {e.message_id for e, _ in events if e.message_id is not None}
+        decisions = log.message_decisions(sorted(names)) if names else {}
+        waits = bool(names) and log.has_message_ids()
+        found_by_subject = bool(self._engine.store.experiments.found_by_subject())
+        of_messages: list[_Row] = []
+        of_subjects: list[_Row] = []
+        for event, metric in events:
+            subject_id = event.subject_id or event.recipient
+            if ids := decisions.get(event.message_id or ""):
+                of_messages += [_row(actor, event, i, metric) for i in ids]
+            elif waits and event.message_id is not None:
+                waiting = _row(actor, event, "", metric)
+                outcome.unmatched.append(_unmatched(waiting, now, event.message_id))
+            elif not (found_by_subject and subject_id):
+                outcome.without_decision += 1
+            elif event.occurred_at is None:
+                signal = RefusedSignal(replace(event, position=0))
+                outcome.refused.append(_refusal(_NO_TIME, signal))
+            else:
+                of_subjects.append(_row_of_subject(actor, event, subject_id, metric))
+        return of_messages, of_subjects
 
     def replay(self, connection: Connection, content: bytes, parse: Parse) -> DeliveryOutcome:
         """Record an event again that was refused; a delivery was proved when it came.
@@ -203,11 +248,12 @@ class SignalRecorder:
         outcome.repeated += receipt.repeated
         outcome.late += receipt.late
         outcome.without_decision += len(receipt.unknown) + len(receipt.early)
+        outcome.without_decision += len(receipt.unattributed)
 
 
 def _well_formed(rows: Sequence[_Row], outcome: _Outcome) -> list[_Row]:
     """Leave out rows that fit no decision, whichever it is; those are refused."""
-    bad = set(misfits([row.reward.decision_id for row in rows]))
+    bad = set(misfits([row.reward.decision_id or "-" for row in rows]))
     bad |= set(misfits([row.event.event_id for row in rows]))
     faults = dict.fromkeys(bad, f"ids of decisions and events must be {ID_TOLD}")
     for place, row in enumerate(rows):
@@ -221,6 +267,14 @@ def _row(actor: Actor, event: SignalEvent, decision_id: str, metric: str) -> _Ro
     """Return an event of a decision, and the reward that it is recorded as."""
     event_id = connection_event_id(actor, event.event_id)
     reward = Reward(decision_id, event_id, metric, event.value, event.occurred_at)
+    return _Row(event, reward)
+
+
+def _row_of_subject(actor: Actor, event: SignalEvent, subject_id: str, metric: str) -> _Row:
+    """Return an event of a subject, and the reward that it is recorded as."""
+    row, original = _row(actor, event, "", metric), event.original_event_id
+    original_id = None if original is None else connection_event_id(actor, original)
+    reward = replace(row.reward, subject_id=subject_id, original_event_id=original_id)
     return _Row(event, reward)
 
 
@@ -239,8 +293,8 @@ def _moved(row: _Row, started_at: float) -> _Row:
 
 
 def _alone(row: _Row) -> RefusedSignal:
-    """Return the event of a row, of its decision alone, so that it can be replayed."""
-    ids = (row.reward.decision_id,)
+    """Return the event of a row, of its decision alone if any, so that it can be replayed."""
+    ids = (row.reward.decision_id,) if row.reward.decision_id else ()
     return RefusedSignal(replace(row.event, decision_ids=ids, position=0))
 
 
@@ -248,7 +302,7 @@ def _refused_row(reason: str, row: _Row) -> NewRefusal:
     return _refusal(reason, _alone(row))
 
 
-def _unmatched(row: _Row, now: float) -> NewUnmatchedEvent:
+def _unmatched(row: _Row, now: float, message_id: str | None = None) -> NewUnmatchedEvent:
     reward = row.reward
     return NewUnmatchedEvent(
         reward.decision_id,
@@ -258,6 +312,7 @@ def _unmatched(row: _Row, now: float) -> NewUnmatchedEvent:
         now if reward.occurred_at is None else reward.occurred_at.timestamp(),
         row.event.subject_id or row.event.recipient or "",
         msgspec.json.encode(_alone(row)),
+        message_id,
     )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
@@ -209,8 +210,28 @@ def test_an_export_is_matched_by_recipient(site, desk, assignment):
     assert len(site.engine.receipt(str(new[0].decision_id)).events) == 1, "the newest is meant"
     assert len(site.engine.receipt(str(old[1].decision_id)).events) == 1
     (missed,) = desk.answer(address)
-    assert missed["why it was not counted"].startswith("no email of this campaign was chosen")
+    assert missed["why it was not counted"].startswith("this campaign has no email")
     assert "nobody" not in missed["recipient or decision"]
+
+
+@pytest.mark.parametrize("attribution", [None, "last"])
+def test_an_export_is_matched_by_recipient_and_time(site, desk, attribution):
+    """Results of the first send arrive after the second."""
+    site.make(attribution=attribution)
+    first = site.engine.choose("sale", [Request(f"r{i}") for i in range(3)])
+    at = datetime.fromtimestamp(site.clock.now + 20.0, UTC).isoformat()
+    site.clock.now += 3600
+    second = site.engine.choose("sale", [Request(f"r{i}") for i in range(3)])
+    site.clock.now += 60
+    rows = f"r0,1,{at}\nr1,1,{at}\nr2,1,\nr2,1,2026-01-01T00:00:00Z\n"
+    text = f"subject_id,click,occurred_at\n{rows}"
+    for counted in ("3 events<", "0 events<"):
+        address, page = desk.work(text, "results", who="subject_id", by="subject")
+        assert counted in page
+        (missed,) = desk.answer(address)
+        assert missed["line"] == "5"
+    clicked = [len(site.engine.receipt(str(d.decision_id)).events) for d in (*first, *second)]
+    assert clicked == [1, 1, 0, 0, 0, 1]
 
 
 def test_an_export_with_a_value_that_does_not_fit_reports_nothing(site, desk):

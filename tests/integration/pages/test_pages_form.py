@@ -422,7 +422,7 @@ VARIED = [
     {"forgetting": {"half_life_seconds": 90.0}, "await_activation": True},
     {"starts_at": "2026-12-01T09:00:00Z", "ends_at": "2027-03-31T21:59:59+02:00"},
     {"forgetting": {"window_seconds": 86_400.0}, "learn_every_seconds": 0.5},
-    {"retention_days": 30, "send_within_seconds": 7200.0},
+    {"retention_days": 30, "send_within_seconds": 7200.0, "attribution": "all"},
     {
         "policy": {"name": "linucb", "params": {"alpha": 1.5}},
         "context": [

@@ -274,7 +274,8 @@ def _with_mapping(
         return replace(upload, columns=columns, anew=mapping.anew, contents=mapping.contents)
     events = _events(mapping)
     if mapping.by_subject:
-        RewardExport(SubjectMatcher(table, mapping.id_column, lambda _: {}), experiment, events)
+        matcher = SubjectMatcher(table, mapping.id_column, lambda names, _: [None] * len(names))
+        RewardExport(matcher, experiment, events)
         return replace(upload, events=events, subject=mapping.id_column)
     RewardExport(table, experiment, events)
     return replace(upload, events=events)

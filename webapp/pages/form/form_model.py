@@ -141,6 +141,7 @@ class TypedExperiment(Struct, frozen=True):
     forgetting: str = "never"
     forgetting_time: TypedDuration = TypedDuration()
     version: str = ""
+    attribution: str = ""
 
 
 class TypedAnswers(Struct, frozen=True):

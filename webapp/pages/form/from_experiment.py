@@ -54,6 +54,7 @@ def fill_form(configuration: Configuration) -> TypedExperiment:
         strict=_tick(experiment.strict),
         starts_at=_moment(experiment.starts_at),
         ends_at=_moment(experiment.ends_at),
+        attribution=experiment.attribution or "",
         retention_days="" if experiment.retention_days is None else str(experiment.retention_days),
         policy=experiment.policy.name,
         parameters={

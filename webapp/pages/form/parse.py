@@ -66,11 +66,20 @@ def parse_experiment(form: TypedExperiment) -> Experiment:
         retention_days=errors.whole_number(
             "retention_days", form.retention_days, Experiment, "retention_days"
         ),
+        attribution=_attribution(form.attribution),
     )
     faults = errors.faults or cross_field_faults(form, experiment)
     if faults:
         raise InvalidInput(faults)
     return experiment
+
+
+def _attribution(typed: str) -> Literal["last", "all"] | None:
+    match typed:
+        case "last" | "all":
+            return typed
+        case _:
+            return None
 
 
 def _filled_keys(keys: Sequence[str], make_key: Callable[[int], str]) -> list[str]:

@@ -30,6 +30,8 @@ from webapp.signals.standard_signature import (
     verify_standard_signature,
 )
 
+_NAME = "standard_webhooks"
+
 
 def _parse(delivery: Delivery) -> SignalBatch:
     return read_alone(delivery, _events)
@@ -55,9 +57,10 @@ def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
         if own_id
         else (name, text_at(item, "timestamp"), subject_id, message_id, *decision_ids, value)
     )
+    original_id = text_at(data, "original_id")
     yield SignalEvent(
         name=name,
-        event_id=event_id("standard_webhooks", *identity),
+        event_id=event_id(_NAME, *identity),
         occurred_at=iso_time_at(item, "timestamp"),
         decision_ids=decision_ids,
         message_id=message_id,
@@ -65,11 +68,12 @@ def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
         subject_id=subject_id,
         value=value,
         link=loose_text(data, "url"),
+        original_event_id=None if original_id is None else event_id(_NAME, original_id),
     )
 
 
 KIND = ConnectionKind(
-    name="standard_webhooks",
+    name=_NAME,
     label="Shop or own system (Standard Webhooks)",
     purpose=(
         "Orders, refunds and other events from your shop or your own program, signed as Standard"
@@ -103,7 +107,9 @@ KIND = ConnectionKind(
         "`data.bandits_decision` is the decision's id. An event of an email of several campaigns"
         " has `data.bandits_1`, `data.bandits_2` …. `data.value` is the amount of an order or"
         " refund, 1 if missing. `data.message_id`, `data.subject_id`, `data.email` and `data.url`"
-        " are optional."
+        " are optional. Where your shop knows the customer alone, send `data.subject_id` and"
+        " `timestamp`, and let a campaign count such orders. `data.original_id` of a refund is the"
+        " `webhook-id` of its order."
     ),
     proof=PROOF,
     retries=(
