@@ -79,6 +79,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         starts_at: when a draft starts by itself.
         ends_at: when it stops by itself once it has started.
         retention_days: after how long the rows of decisions are removed, if ever.
+        machine_rules: version of the rules by which opens and clicks of machines are left out;
+            none unless given, so that all count.
     """
 
     key: Key
@@ -100,6 +102,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     starts_at: Moment | None = None
     ends_at: Moment | None = None
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
+    machine_rules: Literal[1] | None = None  # the versions of `bandits.machines.RULES`
 
     @property
     def title(self) -> str:

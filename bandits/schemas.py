@@ -88,6 +88,35 @@ class Decision(Struct, frozen=True, gc=False):
     shipped: bool = False
 
 
+class Tracking(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """Request behind an open or a click, by which machines are told from people.
+
+    None of these texts is stored: of an address the keyed hash of its network is, of a link its
+    keyed hash, of a program and of a mailbox the class.
+
+    Attributes:
+        kind: what it was; unless given, an open where the metric's name is one, else a click.
+        ip: the address that it came from; what is none tells nothing.
+        user_agent: the program that made it, as its request says.
+        url: the link that was followed.
+        recipient: the e-mail address that it was sent to, or its domain alone.
+        machine: the sender itself says that no person did this.
+        head: it asked for the head of the page alone.
+        honeypot: nobody can see this link in the email.
+        unsubscribe: this link unsubscribes; one whose address says so need not be marked.
+    """
+
+    kind: Literal["open", "click"] | None = None
+    ip: Annotated[str, Meta(max_length=100)] | None = None
+    user_agent: Annotated[str, Meta(max_length=4_000)] | None = None
+    url: Annotated[str, Meta(max_length=8_000)] | None = None
+    recipient: Annotated[str, Meta(max_length=320)] | None = None
+    machine: bool = False
+    head: bool = False
+    honeypot: bool = False
+    unsubscribe: bool = False
+
+
 class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """An event of a recipient: a click, an order.
 
@@ -95,6 +124,8 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         event_id: the sender's id of this event; the same again counts once.
         metric: a declared metric, or the name of a listed event, which earns nothing.
         occurred_at: when it happened, with its offset; now unless given.
+        tracking: of an open or a click, the request behind it. Where the campaign leaves machines
+            out, only events with it are judged; all others count.
     """
 
     decision_id: OneOfManyIds
@@ -102,6 +133,7 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     metric: str
     value: float = 1.0
     occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
+    tracking: Tracking | None = None
 
 
 RefusalReason = Literal["another_key", "too_late", "id_reused", "eligible_sets", "invalid"]

@@ -108,6 +108,7 @@ class ExperimentStore:
             "configuration_version": configuration.version,
             "learned_version": 0,
             "created_at": at,
+            "machine_rules": configuration.experiment.machine_rules,
         }
 
         def work(transaction: Transaction) -> int:
@@ -171,7 +172,11 @@ class ExperimentStore:
             if old.state not in allowed:
                 raise WrongState(key, old.state, f"the edit was made for one that is {allowed[0]}")
             _insert_configuration(transaction, old.id, configuration, at)
-            _update(transaction, old.id, {"configuration_version": configuration.version})
+            values = {
+                "configuration_version": configuration.version,
+                "machine_rules": configuration.experiment.machine_rules,
+            }
+            _update(transaction, old.id, values)
             before, after = old.configuration.experiment, configuration.experiment
             record_change(
                 transaction,

@@ -15,6 +15,7 @@ from bandits.batching_queue import BatchingQueue
 from bandits.engine.choose import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, Unavailable
 from bandits.identifiers import pointer
+from bandits.machines import EventTrace, event_trace
 from bandits.rewards import refuse_value
 from bandits.schemas import (
     ID_TOLD,
@@ -72,10 +73,19 @@ class RewardHandler:
         # By actor: a group is written as batches, each of which is of one actor.
         self._queues: dict[Actor, BatchingQueue[Sequence[Reward], RewardReceipt]] = {}
 
-    def record(self, rewards: Sequence[Reward], *, actor: Actor) -> RewardReceipt:
+    def record(
+        self,
+        rewards: Sequence[Reward],
+        *,
+        actor: Actor,
+        traces: Sequence[EventTrace | None] | None = None,
+    ) -> RewardReceipt:
         """Record rewards, as `Engine.reward` declares."""
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
+        if traces is not None:
+            outcome = self._append(rewards, actor=actor, grouped=False, traces=traces)
+            return outcome.receipt(0, len(rewards))
         if len(rewards) > _FEW:
             return self._record_call(actor, rewards)
         queue = self._queues.get(actor)
@@ -126,6 +136,7 @@ class RewardHandler:
         actor: Actor,
         grouped: bool,
         most_faults: int = _MOST_FAULTS,
+        traces: Sequence[EventTrace | None] | None = None,
     ) -> "_RewardOutcome":
         """Append rewards, all of them or none.
 
@@ -136,9 +147,11 @@ class RewardHandler:
         """
         ids = [r.decision_id for r in rewards]
         _refuse_ids(ids, [r.event_id for r in rewards], most_faults)
+        if traces is None:
+            traces = self._traces(rewards)
         for _ in range(_ATTEMPTS):
             now = self._clock()
-            placed = _place(self._store, rewards, ids, now, most_faults)
+            placed = _place(self._store, rewards, ids, now, most_faults, traces)
             try:
                 repeated = self._store.log.append_events(
                     placed.events, actor=actor, at=now, grouped=grouped
@@ -152,6 +165,16 @@ class RewardHandler:
                 self._store.log.note_early(placed.early_counts, actor=actor, at=now)
             return _RewardOutcome(ids, placed, repeated)
         raise Unavailable("decisions of these rewards are being erased")
+
+    def _traces(self, rewards: Sequence[Reward]) -> Sequence[EventTrace | None]:
+        """Return what is kept of the request behind each reward; nothing where none has any."""
+        if all(reward.tracking is None for reward in rewards):
+            return ()
+        key = self._store.log.trace_key()
+        return [
+            None if reward.tracking is None else event_trace(reward.tracking, reward.metric, key)
+            for reward in rewards
+        ]
 
 
 class _PlacedRewards(Struct, frozen=True, eq=False):
@@ -207,8 +230,13 @@ def _range_of(rows: Sequence[int], first: int, end: int) -> range:
     return range(bisect_left(rows, first), bisect_left(rows, end))
 
 
-def _place(
-    store: Store, rewards: Sequence[Reward], ids: Sequence[str], now: float, most_faults: int
+def _place(  # noqa: PLR0913, PLR0917 - rewards, what is known of them, and when
+    store: Store,
+    rewards: Sequence[Reward],
+    ids: Sequence[str],
+    now: float,
+    most_faults: int,
+    traces: Sequence[EventTrace | None],
 ) -> _PlacedRewards:
     """Look up the decisions of rewards, check their values, and place them in time.
 
@@ -261,6 +289,7 @@ def _place(
         times,
         late,
         skewed,
+        [traces[row] for row in rows] if traces else (),
     )
     return _PlacedRewards(unknown, early, rows, events, early_counts)
 

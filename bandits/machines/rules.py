@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bandits.array_types import BoolArray, IntArray
 from bandits.machines.agents import AgentClass
-from bandits.machines.networks import UNKNOWN_NETWORK, NetworkCounts
+from bandits.machines.networks import UNKNOWN_NETWORK, FrozenRows, NetworkCounts
 from bandits.machines.tracked_events import EventKind, TrackedEvents
 
 NEWEST_RULES = 1
@@ -172,7 +172,7 @@ def count_networks(events: TrackedEvents, version: int = NEWEST_RULES) -> Networ
         KeyError: there is no such version.
     """
     rules = RULES[version]
-    clicks = events.take(_sweepable(events) & (events.networks != UNKNOWN_NETWORK))
+    clicks = events.take(is_countable(events))
     clicks = clicks.take(np.lexsort((clicks.received, clicks.minutes, clicks.networks)))
     first = np.ones(len(clicks), dtype=np.bool_)
     first[1:] = (np.diff(clicks.networks) != 0) | (np.diff(clicks.minutes) != 0)
@@ -181,11 +181,33 @@ def count_networks(events: TrackedEvents, version: int = NEWEST_RULES) -> Networ
     rows = np.flatnonzero(clicks.received <= frozen_at)
     rows = rows[np.lexsort((clicks.times[rows], clicks.emails[rows]))]
     clicks, frozen_at = clicks.take(rows), frozen_at[rows]
-    sweeps = find_sweeps(clicks, rules)
-    swept = sweeps.sure | sweeps.close | (clicks.agents == AgentClass.CRAWLER)
-    return NetworkCounts.from_clicks(
-        clicks.networks, clicks.minutes, clicks.emails, swept, frozen_at
-    )
+    columns = (clicks.networks, clicks.minutes, clicks.emails)
+    rows = FrozenRows.from_clicks(*columns, _swept(clicks, rules), frozen_at)
+    return NetworkCounts.from_rows(rows)
+
+
+def find_swept(events: TrackedEvents, version: int = NEWEST_RULES) -> BoolArray:
+    """Mark those of n events, in any order, that are clicks made as no person does, (n,) bool.
+
+    Raises:
+        KeyError: there is no such version.
+    """
+    order = np.lexsort((events.times, events.emails))
+    swept = np.empty(len(events), dtype=np.bool_)
+    swept[order] = _swept(events.take(order), RULES[version])
+    return swept
+
+
+def is_countable(events: TrackedEvents) -> BoolArray:
+    """Mark clicks of known networks that may be part of a sweep, by which networks are counted."""
+    return _sweepable(events) & (events.networks != UNKNOWN_NETWORK)
+
+
+def _swept(events: TrackedEvents, rules: MachineRules) -> BoolArray:
+    """Mark events, sorted by email and time, that are clicks made as no person does."""
+    sweeps = find_sweeps(events, rules)
+    crawls = _sweepable(events) & (events.agents == AgentClass.CRAWLER)
+    return sweeps.sure | sweeps.close | crawls
 
 
 def _sorted_reasons(events: TrackedEvents, counts: NetworkCounts, rules: MachineRules) -> IntArray:

@@ -6,11 +6,14 @@ recorded once its decision's clock runs.
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 from sqlalchemy import delete, func, or_, select
 
+from bandits.machines import EventTrace
 from storage.databases import NamedRow, Transaction
 from storage.schema import activations, batch_of, batches, decisions, unmatched_events
+from storage.stored_format import pack_blob
 
 UNMATCHED_SECONDS = 86_400.0  # that an event waits
 MOST_UNMATCHED = 100_000  # of one connection
@@ -23,6 +26,7 @@ _COLUMNS = (
     "occurred_at",
     "received_at",
     "mark",
+    "trace",
 )
 _READY = (
     select(unmatched_events)
@@ -40,6 +44,7 @@ class NewUnmatchedEvent(Struct, frozen=True):
         occurred_at: seconds since 1970.
         recipient: as the sender names them, empty where it does not; only a mark is stored.
         body: of the refusal that it becomes where there is no room for it.
+        trace: of the request behind an open or a click.
     """
 
     decision_id: str
@@ -49,6 +54,7 @@ class NewUnmatchedEvent(Struct, frozen=True):
     occurred_at: float
     recipient: str
     body: bytes
+    trace: EventTrace | None = None
 
 
 class UnmatchedEvent(Struct, frozen=True):
@@ -62,6 +68,7 @@ class UnmatchedEvent(Struct, frozen=True):
     value: float
     occurred_at: float
     received_at: float
+    trace: EventTrace | None = None
 
 
 def insert_unmatched(
@@ -72,10 +79,10 @@ def insert_unmatched(
     at: float,
 ) -> int:
     """Insert events with the marks of their recipients, each once; return how many are new."""
-    rows = [
-        (connection_id, e.decision_id, e.event_id, e.metric, e.value, e.occurred_at, at, mark)
-        for e, mark in new
-    ]
+    rows = []
+    for e, mark in new:
+        key = (connection_id, e.decision_id, e.event_id)
+        rows.append((*key, e.metric, e.value, e.occurred_at, at, mark, _pack(e.trace)))
     rows.sort(key=lambda row: row[1:3])
     return transaction.insert(unmatched_events, _COLUMNS, rows)
 
@@ -96,8 +103,16 @@ def read_ready(transaction: Transaction, connection_id: int, *, limit: int) -> l
 
 
 def _event(row: NamedRow) -> UnmatchedEvent:
-    columns = UnmatchedEvent.__struct_fields__
-    return UnmatchedEvent(*(getattr(row, name) for name in columns))
+    *columns, _ = UnmatchedEvent.__struct_fields__
+    trace = None if row.trace is None else msgspec.msgpack.decode(row.trace, type=EventTrace)
+    return UnmatchedEvent(*(getattr(row, name) for name in columns), trace)
+
+
+def _pack(trace: EventTrace | None) -> bytes | None:
+    """Encode a trace as the column holds it; rows are inserted past its type."""
+    if trace is None:
+        return None
+    return pack_blob(msgspec.msgpack.encode(trace), unmatched_events.c.trace.type.number)
 
 
 def remove_unmatched(transaction: Transaction, numbers: Sequence[int]) -> None:

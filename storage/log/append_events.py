@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import chain, repeat
+from operator import itemgetter
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -10,14 +11,18 @@ from sqlalchemy import bindparam, select
 
 from bandits.actors import Actor
 from bandits.errors import IdReused
+from bandits.machines import EventTrace
 from bandits.store import StaleRead
 from bandits.store.values import DecisionRef, DecisionRefs, Events
-from storage.databases import Transaction
+from storage.databases import Row, Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
 from storage.schema import PLACES, activations, batches, decisions, events, experiments
+from storage.snapshots.network_counts import FREEZE_SECONDS
 from storage.store_context import StoreContext
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")
+_TRACED = (*_COLUMNS, *EventTrace._fields)
+_UNTRACED = (None,) * len(EventTrace._fields)
 
 _EventKey = tuple[int, str]  # decision's number, event id
 
@@ -184,10 +189,9 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
         repeated=len(rows) - len(distinct),
         late=sum(events_once.late),
         skewed=sum(events_once.skewed),
+        **_freezing(events_once, at),
     )
-    _, numbers, event_ids, *columns, late, _ = events_once.columns
-    values = sorted(zip(numbers, event_ids, repeat(batch), *columns, late, strict=False))
-    size = transaction.insert(events, _COLUMNS, values)
+    size = transaction.insert(events, *_rows(events_once, batch))
     if size == len(distinct):
         return distinct
     appended = _without_earlier(transaction, new, distinct, batch)
@@ -195,6 +199,23 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
     counts = {"late": sum(kept.late), "skewed": sum(kept.skewed)}
     close_batch(transaction, batch, size, repeated=len(rows) - size, **counts)
     return appended
+
+
+def _freezing(new: Events, at: float) -> dict[str, float]:
+    """Return when the networks of events may be counted, nothing where none is known."""
+    return {"freezes_at": at + FREEZE_SECONDS} if any(new.traces) else {}
+
+
+def _rows(new: Events, batch: int) -> tuple[Sequence[str], list[Row]]:
+    """Return columns of events, and the rows of a batch, sorted by decision and event id."""
+    keys = (new.numbers, new.event_ids, repeat(batch))
+    columns = (new.metrics, new.values, new.occurred_at, new.late)
+    rows: list[Row] = list(zip(*keys, *columns, strict=False))
+    if not any(new.traces):
+        return _COLUMNS, sorted(rows)
+    traces = ((None if trace is None else tuple(trace)) or _UNTRACED for trace in new.traces)
+    traced = [(*row, *trace) for row, trace in zip(rows, traces, strict=True)]
+    return _TRACED, sorted(traced, key=itemgetter(0, 1))
 
 
 def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:

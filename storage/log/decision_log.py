@@ -1,6 +1,7 @@
 """Decision log: decisions, their events, activations and cancellations."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from bandits.actors import PROGRAM, Actor
 from bandits.store.values import (
@@ -18,6 +19,8 @@ from storage.log.append_decisions import AppendDecisionsCall
 from storage.log.append_events import AppendEventsCall, read_targets
 from storage.snapshots.data_quality import note_early
 from storage.store_context import StoreContext
+
+_TRACES = "networks and links"
 
 
 class DecisionLog:
@@ -94,6 +97,14 @@ class DecisionLog:
         return self._context.write(
             lambda c: batches.admit(c, record, eligible_sets, actor=actor, most=most)
         )
+
+    def trace_key(self) -> bytes:
+        """Return the secret that networks and links of events are hashed with."""
+        return self._trace_key
+
+    @cached_property
+    def _trace_key(self) -> bytes:
+        return self._context.secret(_TRACES)
 
     def note_early(self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float) -> None:
         """Count events of experiments that came before their decisions' clocks ran."""

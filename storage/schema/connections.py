@@ -16,7 +16,7 @@ from sqlalchemy import (
 )
 
 from storage.schema.metadata import SUBJECT_DATA, Identifier, Serial, SubjectData, metadata
-from storage.stored_format import FormattedJson
+from storage.stored_format import FormattedBlob, FormattedJson
 
 _UNMATCHED = SubjectData(
     export="`SubjectStore.signals`, by the ids of the subject's decisions and its mark",
@@ -75,6 +75,7 @@ unmatched_events = Table(  # whose decision does not exist yet, or waits for its
     Column("occurred_at", Double, nullable=False),
     Column("received_at", Double, nullable=False, index=True),
     Column("mark", LargeBinary, index=True),  # of the recipient: see `storage.connections.marks`
+    Column("trace", FormattedBlob("unmatched_events.trace", 1)),  # `bandits.machines.EventTrace`
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
     info={SUBJECT_DATA: _UNMATCHED},

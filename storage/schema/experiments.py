@@ -40,6 +40,7 @@ experiments = Table(
     Column("skewed", Integer, nullable=False, server_default="0"),
     Column("early", Integer, nullable=False, server_default="0"),
     Column("voided", Integer),  # decisions that are void; null where nothing ever was
+    Column("machine_rules", SmallInteger),  # as the configuration names them
     CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
 )
 

@@ -2,13 +2,14 @@
 
 Events and cancellations count once a fold has counted their batch: see `storage.snapshots.fold`.
 Fallbacks, and decisions made after the stop, are left out everywhere, and so is what is void: see
-`storage.snapshots.voids`.
+`storage.snapshots.voids`. Where rules against machines are in force, events that are not a person's
+are left out too: an email's own events are judged, those that a reader takes for counted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -30,7 +31,8 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from bandits.actors import key_number
-from bandits.array_types import AnyArray, FloatArray, IntArray
+from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
+from bandits.machines import EventVerdict, VerdictReason, judge_events
 from bandits.store.values import BatchPlace, DecisionColumns, ExperimentRecord
 from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
 from storage.schema import (
@@ -43,11 +45,21 @@ from storage.schema import (
     events,
     of_batch,
 )
+from storage.snapshots.network_counts import (
+    DELIVERED,
+    TraceColumns,
+    read_network_counts,
+    tracked_events,
+)
+from storage.snapshots.rules_in_force import read_rules
 from storage.snapshots.voids import NOTHING_VOID, Voids, read_voids
 
 PORTION = 100_000  # decisions at a time
 _BATCHES_AT_ONCE = 5_000
 _ROWS_AT_ONCE = 10_000
+
+_VERDICTS = np.array([reason.verdict for reason in VerdictReason], dtype=np.int64)
+_OCCURRED_AT = 1  # place of that time among the columns of a trace
 
 _Columns = Sequence[Sequence[Any]]
 _NONE: Mapping[str, Any] = {}
@@ -145,9 +157,53 @@ _EVENTS = (
 )
 
 
+_TRACES = (
+    func.coalesce(events.c.kind, -1),  # of an event without a trace
+    events.c.occurred_at,
+    func.coalesce(events.c.link, 0),
+    func.coalesce(events.c.network, 0),
+    func.coalesce(events.c.agent, 0),
+    func.coalesce(events.c.signs, 0),
+    func.coalesce(events.c.mailbox, 0),
+)
+
+
 @lru_cache(STATEMENTS_KEPT)
-def _events_query(voids: Voids) -> Select[Any]:
-    return _EVENTS.where(*voids.outside(_of_event))
+def _events_query(voids: Voids, *, traced: bool) -> Select[Any]:
+    query = _EVENTS.where(*voids.outside(_of_event))
+    return query.add_columns(*_TRACES) if traced else query
+
+
+class _EventColumns(NamedTuple):
+    """e events that count for n decisions, but for those that are not a person's.
+
+    Attributes:
+        rows: (e,) int, which decision each is of.
+        names: (e,) int, the position of its name.
+        values: (e,).
+        times: (e,) when it was reported.
+        versions: (e,) int, the version that counted it.
+        traces: seven columns (e,) of numbers, as `_TRACES` has them, where rules are in force.
+    """
+
+    rows: IntArray
+    names: IntArray
+    values: FloatArray
+    times: FloatArray
+    versions: IntArray
+    traces: tuple[AnyArray, ...] = ()
+
+    def take(self, mask: BoolArray) -> "_EventColumns":
+        """Return those of a mask (e,)."""
+        *columns, traces = self
+        return _EventColumns(*(c[mask] for c in columns), tuple(t[mask] for t in traces))
+
+
+class _Decisions(NamedTuple):
+    """n decisions without their events, and when each was made, (n,)."""
+
+    columns: DecisionColumns
+    made_at: FloatArray
 
 
 class Observations:
@@ -170,6 +226,7 @@ class Observations:
             voids: what is void, as is stored unless given.
         """
         self.voids = read_voids(transaction, record, as_of=as_of) if voids is None else voids
+        self._rules = read_rules(transaction, record, as_of=as_of)
         self._as_of = as_of
         self._transaction = transaction
         self._record = record
@@ -229,16 +286,11 @@ class Observations:
         if not serials:
             return self._none, self._none
         parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
-        columns, versions = self._with_versions(parts, None, version)
-        earlier = versions < version
-        before = replace(
-            columns,
-            event_rows=columns.event_rows[earlier],
-            event_metrics=columns.event_metrics[earlier],
-            event_values=columns.event_values[earlier],
-            event_times=columns.event_times[earlier],
-        )
-        return before, columns
+        if not parts:
+            return self._none, self._none
+        read, found = self._without_events(parts, version)
+        before = self._counted(read, found.take(found.versions < version))
+        return before, self._counted(read, found)
 
     def learned(self) -> Iterator[DecisionColumns]:
         """Read all decisions learned from, in portions."""
@@ -330,14 +382,18 @@ class Observations:
         self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
     ) -> DecisionColumns:
         """Add the decisions' batches and events to their own columns."""
-        return self._with_versions(parts, counted_before, closed_before)[0]
-
-    def _with_versions(
-        self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
-    ) -> tuple[DecisionColumns, IntArray]:
-        """Add batches and events to columns of decisions; return what counted each event, too."""
         if not parts:
-            return self._none, np.zeros(0, dtype=np.int64)
+            return self._none
+        read, found = self._without_events(parts, closed_before, counted_before)
+        return self._counted(read, found)
+
+    def _without_events(
+        self,
+        parts: Sequence[_Columns],
+        closed_before: int | None,
+        counted_before: int | None = None,
+    ) -> tuple[_Decisions, _EventColumns]:
+        """Add batches to columns of decisions; return them beside their events."""
         serials, arms, holdout, contexts, propensities, eligible, *subjects, starting = map(
             list, map(chain.from_iterable, zip(*parts, strict=True))
         )
@@ -345,16 +401,16 @@ class Observations:
         made_in, started_in = numbers // PLACES, np.array(starting, dtype=np.int64)
         origin = self._batches(made_in)
         started = origin if np.array_equal(started_in, made_in) else self._batches(started_in)
-        rows, names, values, times, versions = self._events(numbers, counted_before)
+        integers, floats = np.zeros(0, dtype=np.int64), np.zeros(0)
         columns = DecisionColumns(
             np.array(arms, dtype=np.int64),
             self._contexts(contexts),
             np.array(holdout, dtype=np.bool_),
             started[:, 0],
-            rows,
-            names,
-            values,
-            times,
+            integers,
+            integers,
+            floats,
+            floats,
             np.array(propensities, dtype=np.float64),
             [encoded or b"" for encoded in eligible],
             origin[:, 1].astype(np.int64),
@@ -365,7 +421,70 @@ class Observations:
             ~np.isnan(started[:, 4]),
             origin[:, 5].astype(np.int64),
         )
-        return columns, versions
+        return _Decisions(columns, origin[:, 0]), self._events(numbers, counted_before)
+
+    def _counted(self, read: _Decisions, found: _EventColumns) -> DecisionColumns:
+        """Add to decisions those of their events that count."""
+        reasons = self._judge(read, found) if self._rules.any else None
+        if reasons is None:
+            return self._with(read.columns, found)
+        judged = reasons >= 0
+        persons = ~judged | (_VERDICTS[reasons] == EventVerdict.PERSON)
+        return replace(
+            self._with(read.columns, found.take(persons)),
+            verdict_rows=found.rows[judged],
+            verdict_metrics=found.names[judged],
+            verdict_reasons=reasons[judged],
+            verdict_mailboxes=found.traces[-1][judged],
+        )
+
+    @staticmethod
+    def _with(columns: DecisionColumns, found: _EventColumns) -> DecisionColumns:
+        return replace(
+            columns,
+            event_rows=found.rows,
+            event_metrics=found.names,
+            event_values=found.values,
+            event_times=found.times,
+        )
+
+    def _judge(self, read: _Decisions, found: _EventColumns) -> IntArray | None:
+        """Judge e events by the rules in force.
+
+        Returns:
+            The reason of each, (e,) int; −1 where it is not judged. None where no event is.
+        """
+        traced = np.zeros(len(found.rows), dtype=np.bool_)
+        kinds, occurred_at, links, networks, agents, signs, _ = found.traces
+        columns = read.columns
+        versions = self._rules.split(columns.started_at, columns.start_batches)
+        for _, of_version in versions:
+            traced |= (kinds >= 0) & of_version[found.rows]
+        if not traced.any():
+            return None
+        delivered_at = self._delivered_at(read, found)
+        columns_of = (kinds, occurred_at, found.times, links, networks, agents, signs)
+        tracked = tracked_events(
+            TraceColumns(*(column[traced] for column in columns_of)),
+            found.rows[traced],
+            delivered_at[found.rows[traced]],
+        )
+        counts = read_network_counts(self._transaction, tracked.networks, tracked.minutes)
+        reasons = np.full(len(found.rows), -1)
+        places = np.flatnonzero(traced)
+        for version, of_version in versions:
+            mask = of_version[found.rows[traced]]
+            judged = judge_events(tracked.take(mask), counts, version)
+            reasons[places[mask]] = judged.reasons
+        return reasons
+
+    def _delivered_at(self, read: _Decisions, found: _EventColumns) -> FloatArray:
+        """Return when each of n decisions' emails was delivered, else when it was made, (n,)."""
+        delivered_at = np.full(len(read.made_at), np.inf)
+        position = self._event_positions.get(DELIVERED)
+        deliveries = found.names == position
+        np.minimum.at(delivered_at, found.rows[deliveries], found.traces[1][deliveries])
+        return np.where(np.isinf(delivered_at), read.made_at, delivered_at)
 
     @cached_property
     def _none(self) -> DecisionColumns:
@@ -428,25 +547,30 @@ class Observations:
         words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(len(hashes), -1)
         return words[:, 0].astype(np.uint64)
 
-    def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
-        """Return row, name, value, time and counting version of each event of these decisions."""
-        query = _events_query(self.voids)
+    def _events(self, serials: IntArray, counted_before: int | None) -> _EventColumns:
+        """Read the events of these decisions that were counted, before a version if given."""
+        traced = self._rules.any
+        query = _events_query(self.voids, traced=traced)
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
-        columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
-        event_serials, names, values, times, versions = columns if parts else ([], [], [], [], [])
+        none: list[list[Any]] = [[] for _ in query.selected_columns]
+        columns = list(map(list, map(chain.from_iterable, zip(*parts, strict=True)))) or none
+        event_serials, names, values, times, versions, *traces = columns
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
         places = np.searchsorted(serials, of_decision, sorter=order)
-        event_columns = (
+        found = _EventColumns(
             order[places],
             np.array(list(map(self._event_positions.__getitem__, names)), dtype=np.int64),
             np.array(values, dtype=np.float64),
             np.array(times, dtype=np.float64),
             np.array(versions, dtype=np.int64),
+            tuple(
+                np.array(column, dtype=np.float64 if i == _OCCURRED_AT else np.int64)
+                for i, column in enumerate(traces)
+            ),
         )
         if counted_before is None:
-            return event_columns
+            return found
         # Not in the statement: where PostgreSQL guesses that few batches are earlier, it reads all
         # of their events, and compares each with every decision.
-        earlier = event_columns[-1] < counted_before
-        return tuple(column[earlier] for column in event_columns)
+        return found.take(found.versions < counted_before)

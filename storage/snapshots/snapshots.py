@@ -46,6 +46,7 @@ _COLUMNS = (
     func.coalesce(inference_states.c.content, b""),
     snapshots.c.allocation_rule,
     func.coalesce(inference_states.c.senders, b""),
+    func.coalesce(inference_states.c.verdicts, b""),
 )
 _OF_SNAPSHOT = and_(
     inference_states.c.experiment_id == snapshots.c.experiment_id,
@@ -146,6 +147,14 @@ def newest_snapshot(transaction: Transaction, record: ExperimentRecord) -> Snaps
     return read_snapshot(transaction, record, record.learned_version)
 
 
+def newest_time(transaction: Transaction, record: ExperimentRecord) -> float | None:
+    """Read the reference time of the newest snapshot, None before the first."""
+    query = select(snapshots.c.at).where(
+        snapshots.c.experiment_id == record.id, snapshots.c.version == record.learned_version
+    )
+    return transaction.execute(query).scalar_one_or_none()
+
+
 def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot: Snapshot) -> None:
     """Add a snapshot and make it the newest; (experiment, version) is unique."""
     row = {
@@ -166,6 +175,7 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "version": snapshot.version,
         "content": snapshot.inference_state,
         "senders": snapshot.senders,
+        "verdicts": snapshot.verdicts,
     }
     transaction.execute(_INSERT_STATE, state)
     newest = {"of_experiment": record.id, "of_version": snapshot.version}
