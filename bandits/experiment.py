@@ -25,6 +25,7 @@ _MAX_PAYLOAD_BYTES = 100_000
 _YEAR = 31_536_000
 DAY = 86_400
 
+MachineRulesVersion = Literal[1]  # those of `bandits.machines.RULES`
 Label = Annotated[str, Meta(max_length=200)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -102,7 +103,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     starts_at: Moment | None = None
     ends_at: Moment | None = None
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
-    machine_rules: Literal[1] | None = None  # the versions of `bandits.machines.RULES`
+    machine_rules: MachineRulesVersion | None = None
 
     @property
     def title(self) -> str:

@@ -466,7 +466,7 @@ class Engine:
         Raises:
             NotFound: there is no such experiment.
         """
-        return describe_set_aside(self.store.snapshots.state(key, 1))
+        return describe_set_aside(self.store.snapshots.state(key, 1), self.clock())
 
     def results(self, key: str) -> Results:
         """Compute the results of an experiment, from its snapshots alone.

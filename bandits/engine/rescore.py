@@ -35,7 +35,7 @@ def rescore(  # noqa: PLR0913 - what is judged anew, and how gently
     Raises:
         NotFound: there is no experiment of this key.
     """
-    if not store.snapshots.needs_rescoring(key):
+    if not store.snapshots.needs_rescoring(key, now=now):
         return True
     done = 0
     while done < portions:

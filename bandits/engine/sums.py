@@ -251,11 +251,14 @@ class EvidenceBuilder:
         """Count the judged events of sent decisions."""
         if not len(decisions.verdict_rows):
             return EventVerdictCounts.zeros(self._n_arms)
-        return EventVerdictCounts.from_events(
-            self._rule.event_names,
+        columns = (
             decisions.verdict_metrics,
             decisions.verdict_reasons,
             decisions.verdict_mailboxes,
+        )
+        return EventVerdictCounts.from_events(
+            self._rule.event_names,
+            np.stack(columns, axis=1),
             self._groups_of(decisions)[decisions.verdict_rows],
             self._n_arms,
         )

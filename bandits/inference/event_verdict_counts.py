@@ -34,29 +34,20 @@ class EventVerdictCounts:
         return cls((), np.zeros((0, n_arms + 1)))
 
     @classmethod
-    def from_events(  # noqa: PLR0913 - columns of one table
-        cls,
-        names: tuple[str, ...],
-        positions: IntArray,
-        reasons: IntArray,
-        mailboxes: IntArray,
-        groups: IntArray,
-        n_arms: int,
+    def from_events(
+        cls, names: tuple[str, ...], events: IntArray, groups: IntArray, n_arms: int
     ) -> "EventVerdictCounts":
         """Count n events.
 
         Args:
             names: of events.
-            positions: (n,) int, the position of each one's name.
-            reasons: (n,) int.
-            mailboxes: (n,) int.
+            events: (n, 3) int, the position of each one's name, its reason and its mailbox.
             groups: (n,) int, the arm of its decision, K where it was held out.
             n_arms: K.
         """
-        if not len(positions):
+        if not len(events):
             return cls.zeros(n_arms)
-        columns = np.stack([positions, reasons, mailboxes], axis=1)
-        distinct, places = np.unique(columns, axis=0, return_inverse=True)
+        distinct, places = np.unique(events, axis=0, return_inverse=True)
         cells = places.reshape(-1) * (n_arms + 1) + groups
         counts = np.bincount(cells, minlength=len(distinct) * (n_arms + 1)).astype(np.float64)
         keys = [(names[p], r, m) for p, r, m in distinct.tolist()]

@@ -26,6 +26,8 @@ class EventTrace(NamedTuple):
         agent: `AgentClass`.
         signs: the sum of `EventSign`.
         mailbox: `MailboxClass`.
+        happened_at: when it happened, seconds since 1970, where its event counts as of a later
+            time: see `webapp.webhooks.signal_recorder`.
     """
 
     kind: int
@@ -34,6 +36,7 @@ class EventTrace(NamedTuple):
     agent: int
     signs: int
     mailbox: int
+    happened_at: float | None = None
 
 
 def event_trace(tracking: Tracking, metric: str, key: bytes) -> EventTrace:

@@ -96,6 +96,11 @@ class VerdictReason(IntEnum):
     CHECKED = 15
 
     @property
+    def label(self) -> str:
+        """The reason in few words."""
+        return _LABELS[self]
+
+    @property
     def words(self) -> str:
         """The reason as a sentence."""
         return _WORDS[self]
@@ -109,6 +114,24 @@ class VerdictReason(IntEnum):
         return EventVerdict.UNSURE if unsure else EventVerdict.MACHINE
 
 
+_LABELS = {
+    VerdictReason.NONE: "A person",
+    VerdictReason.FLAGGED: "Flagged by your sender",
+    VerdictReason.HEAD: "Head of the page alone",
+    VerdictReason.HONEYPOT: "Hidden link",
+    VerdictReason.CRAWLER: "Scanner or crawler",
+    VerdictReason.PRIVACY_PROXY: "Privacy proxy",
+    VerdictReason.PROGRAM: "No browser",
+    VerdictReason.INSTANT: "Too soon to be read",
+    VerdictReason.SWEEP: "Many links within seconds",
+    VerdictReason.UNSUBSCRIBE: "Unsubscribe link and another",
+    VerdictReason.VISIT: "Network of such a sweep",
+    VerdictReason.SCANNER: "Network that sweeps emails",
+    VerdictReason.EARLY: "At once, from a busy network",
+    VerdictReason.CHECKED_BY_SCANNER: "Checked by a scanner",
+    VerdictReason.CLOSE: "Two links within a second",
+    VerdictReason.CHECKED: "Two networks at once",
+}
 _WORDS = {
     VerdictReason.NONE: "Nothing speaks for a machine.",
     VerdictReason.FLAGGED: "The sender says that a machine did it.",

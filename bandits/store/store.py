@@ -325,10 +325,10 @@ class SnapshotPort(Protocol):
         """
         ...
 
-    def needs_rescoring(self, key: str) -> bool:
+    def needs_rescoring(self, key: str, *, now: float) -> bool:
         """Return true where decisions are judged by other rules than the configuration names.
 
-        Where a result is final, or no decision is judged yet, none needs it.
+        Where the result is final by `now`, seconds since 1970, or nothing is learned, none is.
 
         Raises:
             NotFound: there is no such experiment.

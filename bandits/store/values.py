@@ -169,6 +169,19 @@ class RulesInForce(Struct, frozen=True):
         """True where some decisions are judged by rules."""
         return self.version is not None or (self.place is not None and self.earlier is not None)
 
+    def needs_change(self, record: ExperimentRecord, now: float) -> bool:
+        """Return true where decisions are to be judged by other rules, as of `now`.
+
+        A change that is under way is finished; none begins where nothing is learned, or where the
+        result is final.
+        """
+        if self.place is not None:
+            return True
+        same = self.version == record.configuration.experiment.machine_rules
+        if same or record.learned_version == 0:
+            return False
+        return record.closes_at is None or now <= record.closes_at
+
     def split(self, started_at: FloatArray, start_batches: IntArray) -> list[tuple[int, BoolArray]]:
         """Mark the n decisions that each version judges, by their starts (n,); the rest has none.
 

@@ -12,7 +12,14 @@ from sqlalchemy import delete, func, or_, select
 
 from bandits.machines import EventTrace
 from storage.databases import NamedRow, Transaction
-from storage.schema import activations, batch_of, batches, decisions, unmatched_events
+from storage.schema import (
+    TRACE_FORMAT,
+    activations,
+    batch_of,
+    batches,
+    decisions,
+    unmatched_events,
+)
 from storage.stored_format import pack_blob
 
 UNMATCHED_SECONDS = 86_400.0  # that an event waits
@@ -112,7 +119,7 @@ def _pack(trace: EventTrace | None) -> bytes | None:
     """Encode a trace as the column holds it; rows are inserted past its type."""
     if trace is None:
         return None
-    return pack_blob(msgspec.msgpack.encode(trace), unmatched_events.c.trace.type.number)
+    return pack_blob(msgspec.msgpack.encode(trace), TRACE_FORMAT)
 
 
 def remove_unmatched(transaction: Transaction, numbers: Sequence[int]) -> None:

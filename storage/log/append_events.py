@@ -213,8 +213,7 @@ def _rows(new: Events, batch: int) -> tuple[Sequence[str], list[Row]]:
     rows: list[Row] = list(zip(*keys, *columns, strict=False))
     if not any(new.traces):
         return _COLUMNS, sorted(rows)
-    traces = ((None if trace is None else tuple(trace)) or _UNTRACED for trace in new.traces)
-    traced = [(*row, *trace) for row, trace in zip(rows, traces, strict=True)]
+    traced = [(*row, *(t or _UNTRACED)) for row, t in zip(rows, new.traces, strict=True)]
     return _TRACED, sorted(traced, key=itemgetter(0, 1))
 
 

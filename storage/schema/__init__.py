@@ -27,6 +27,7 @@ from storage.schema.accounts import (
 )
 from storage.schema.connections import (
     CONNECTION_COUNTS,
+    TRACE_FORMAT,
     connections,
     refusal_marks,
     refusals,
@@ -78,6 +79,7 @@ __all__ = [
     "PENDING",
     "PLACES",
     "QUALITY_COUNTS",
+    "TRACE_FORMAT",
     "UNFROZEN",
     "activations",
     "actor_counts",

@@ -29,6 +29,8 @@ _REFUSED = SubjectData(
     retention="`ConnectionStore.remove_expired`, after 30 days or 100 MB",
 )
 
+TRACE_FORMAT = 1
+
 CONNECTION_COUNTS = (
     "deliveries",
     "recorded",
@@ -75,7 +77,8 @@ unmatched_events = Table(  # whose decision does not exist yet, or waits for its
     Column("occurred_at", Double, nullable=False),
     Column("received_at", Double, nullable=False, index=True),
     Column("mark", LargeBinary, index=True),  # of the recipient: see `storage.connections.marks`
-    Column("trace", FormattedBlob("unmatched_events.trace", 1)),  # `bandits.machines.EventTrace`
+    # `bandits.machines.EventTrace`; null where the request behind it is not known.
+    Column("trace", FormattedBlob("unmatched_events.trace", TRACE_FORMAT)),
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
     info={SUBJECT_DATA: _UNMATCHED},

@@ -155,6 +155,7 @@ events = Table(
     Column("agent", SmallInteger),
     Column("signs", SmallInteger),
     Column("mailbox", SmallInteger),
+    Column("happened_at", Double),
     sqlite_with_rowid=False,
     info=_OF_SUBJECTS,
 )

@@ -61,7 +61,7 @@ _EVENTS = (
         events.c.decision,
         events.c.batch_id,
         events.c.kind,
-        events.c.occurred_at,
+        func.coalesce(events.c.happened_at, events.c.occurred_at),
         _reported_in.c.created_at,
         events.c.link,
         events.c.network,

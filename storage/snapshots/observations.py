@@ -159,7 +159,7 @@ _EVENTS = (
 
 _TRACES = (
     func.coalesce(events.c.kind, -1),  # of an event without a trace
-    events.c.occurred_at,
+    func.coalesce(events.c.happened_at, events.c.occurred_at),
     func.coalesce(events.c.link, 0),
     func.coalesce(events.c.network, 0),
     func.coalesce(events.c.agent, 0),
@@ -479,12 +479,17 @@ class Observations:
         return reasons
 
     def _delivered_at(self, read: _Decisions, found: _EventColumns) -> FloatArray:
-        """Return when each of n decisions' emails was delivered, else when it was made, (n,)."""
-        delivered_at = np.full(len(read.made_at), np.inf)
-        position = self._event_positions.get(DELIVERED)
-        deliveries = found.names == position
-        np.minimum.at(delivered_at, found.rows[deliveries], found.traces[1][deliveries])
-        return np.where(np.isinf(delivered_at), read.made_at, delivered_at)
+        """Return when each of n decisions' emails was delivered, else when it was made, (n,).
+
+        A delivery from before the activation counts as of that, which is too late for this.
+        """
+        started_at = read.columns.started_at
+        delivered_at = np.full(len(started_at), np.inf)
+        deliveries = found.names == self._event_positions.get(DELIVERED)
+        rows, times = found.rows[deliveries], found.traces[_OCCURRED_AT][deliveries]
+        np.minimum.at(delivered_at, rows, times)
+        moved = (delivered_at <= started_at) & (started_at != read.made_at)
+        return np.where(np.isinf(delivered_at) | moved, read.made_at, delivered_at)
 
     @cached_property
     def _none(self) -> DecisionColumns:

@@ -10,11 +10,9 @@ from bandits.engine.arm_counts import ArmCounts
 from bandits.store.fold import LogAudit, Removal
 from bandits.store.values import (
     DataQualityCounts,
-    ExperimentRecord,
     ExperimentState,
     FoldBacklog,
     RemovalResult,
-    RulesInForce,
     Snapshot,
     SnapshotPoint,
 )
@@ -130,20 +128,18 @@ class SnapshotStore:
             retained = read_retained(transaction, record)
             yield SqlResummationPortion(transaction, record, history, newest, retained, most=most)
 
-    def needs_rescoring(self, key: str) -> bool:
+    def needs_rescoring(self, key: str, *, now: float) -> bool:
         """Return true where decisions are judged by other rules than the configuration names."""
         with self._database.reading(consistent=True) as transaction:
             record = self._context.experiments.read(transaction, key)
-            newest = snapshots.newest_time(transaction, record)
-            return _needs_rescoring(record, read_rules(transaction, record), newest)
+            return read_rules(transaction, record).needs_change(record, now)
 
     @contextmanager
     def rescore(self, key: str, *, now: float, most: int) -> Iterator[SqlFold | None]:
         """Start a fold that judges decisions by the configuration's rules, in one transaction."""
         with self._context.folding(key) as (transaction, record):
             rules = read_rules(transaction, record)
-            newest = snapshots.newest_time(transaction, record)
-            needed = _needs_rescoring(record, rules, newest)
+            needed = rules.needs_change(record, now)
             if not needed or (rules.place is None and counted_too_soon(transaction, record)):
                 yield None
                 return
@@ -229,16 +225,3 @@ class SnapshotStore:
             record = self._context.experiments.read(transaction, key)
             newest = snapshots.newest_snapshot(transaction, record)
             return snapshots.read_history(transaction, record, points, newest)
-
-
-def _needs_rescoring(record: ExperimentRecord, rules: RulesInForce, newest: float | None) -> bool:
-    """Return true where decisions are to be judged by other rules.
-
-    A change that is under way is finished; none begins where nothing is learned, or where the
-    result is final as of the newest snapshot's time.
-    """
-    if rules.place is not None:
-        return True
-    if newest is None or rules.version == record.configuration.experiment.machine_rules:
-        return False
-    return record.closes_at is None or newest <= record.closes_at

@@ -147,14 +147,6 @@ def newest_snapshot(transaction: Transaction, record: ExperimentRecord) -> Snaps
     return read_snapshot(transaction, record, record.learned_version)
 
 
-def newest_time(transaction: Transaction, record: ExperimentRecord) -> float | None:
-    """Read the reference time of the newest snapshot, None before the first."""
-    query = select(snapshots.c.at).where(
-        snapshots.c.experiment_id == record.id, snapshots.c.version == record.learned_version
-    )
-    return transaction.execute(query).scalar_one_or_none()
-
-
 def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot: Snapshot) -> None:
     """Add a snapshot and make it the newest; (experiment, version) is unique."""
     row = {

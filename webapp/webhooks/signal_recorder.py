@@ -17,8 +17,9 @@ from bandits.actors import Actor, actor_of
 from bandits.engine import MAX_BATCH, Engine
 from bandits.engine.record_rewards import SKEW_SECONDS
 from bandits.errors import IdReused, InvalidInput
+from bandits.machines import EventTrace, event_trace
 from bandits.rewards import refuse_value
-from bandits.schemas import ID_TOLD, Reward, misfits
+from bandits.schemas import ID_TOLD, Reward, Tracking, misfits
 from bandits.store.values import DecisionRef
 from storage.connections import (
     Connection,
@@ -34,6 +35,7 @@ from webapp.signals.signal_event import SignalBatch, SignalEvent
 Parse = Callable[[Delivery], SignalBatch]
 
 REUSED = "this event came before with another metric or value; the first one counts"
+_TRACKED = frozenset({"open", "click", "machine_open"})
 _TOO_EARLY = "it happened more than a day before its email was chosen or activated"
 
 
@@ -54,6 +56,7 @@ class _Row(Struct, frozen=True):
 
     event: SignalEvent
     reward: Reward
+    trace: EventTrace | None = None  # in place of the reward's tracking, where there is one
 
 
 class _Outcome:
@@ -135,7 +138,8 @@ class SignalRecorder:
                 decision_ids=(event.decision_id,),
                 value=event.value,
             )
-            rows.append(_Row(signal, _reward(signal, event.decision_id, event.metric)))
+            reward = _reward(signal, event.decision_id, event.metric)
+            rows.append(_Row(signal, replace(reward, tracking=None), event.trace))
         self._record_portion(rows, outcome)
         outcome.without_decision += len(outcome.unmatched)  # erased meanwhile
         outcome.unmatched.clear()
@@ -148,7 +152,7 @@ class SignalRecorder:
         faults: dict[tuple[DecisionRef, str, float], str | None] = {}
         for row, ref in zip(rows, refs, strict=True):
             if ref is None or ref.started_at is None:
-                outcome.unmatched.append(_unmatched(row, now))
+                outcome.unmatched.append(_unmatched(row, self._trace(row), now))
                 continue
             reward = row.reward
             key = (ref, reward.metric, reward.value)
@@ -158,7 +162,7 @@ class SignalRecorder:
             if fault is not None or lead > UNMATCHED_SECONDS:
                 outcome.refused.append(_refused_row(fault or _TOO_EARLY, row))
             else:
-                ready.append(row if lead <= SKEW_SECONDS else _moved(row, ref.started_at))
+                ready.append(row if lead <= SKEW_SECONDS else self._moved(row, ref.started_at))
         self._record_all(ready, outcome)
 
     def _fault(self, ref: DecisionRef, metric: str, value: float) -> str | None:
@@ -167,12 +171,34 @@ class SignalRecorder:
         fault = refuse_value(record.configuration.experiment.reward, metric, value)
         return None if fault is None else f"campaign {ref.experiment}: {fault}"
 
+    def _moved(self, row: _Row, started_at: float) -> _Row:
+        """Move an event that happened before its decision's clock ran to the start of that clock.
+
+        Mailers report what happened; the start is when we were told of the sending, which may be
+        later. What is kept of the request behind it has its own time.
+        """
+        trace, happened_at = self._trace(row), row.reward.occurred_at
+        if trace is not None and happened_at is not None:
+            trace = trace._replace(happened_at=happened_at.timestamp())
+        reward = replace(row.reward, occurred_at=datetime.fromtimestamp(started_at, UTC))
+        return replace(row, reward=reward, trace=trace)
+
+    def _trace(self, row: _Row) -> EventTrace | None:
+        """Return what is kept of the request behind an event."""
+        tracking = row.reward.tracking
+        if row.trace is not None or tracking is None:
+            return row.trace
+        return event_trace(tracking, row.reward.metric, self._engine.store.log.trace_key())
+
     def _record_all(self, rows: Sequence[_Row], outcome: "_Outcome") -> None:
         """Record rows that fit; where others make the engine refuse them, half by half."""
         if not rows:
             return
         try:
-            receipt = self._engine.reward([row.reward for row in rows], actor=outcome.actor)
+            rewards = [row.reward for row in rows]
+            reduced = any(row.trace is not None for row in rows)
+            traces = [self._trace(row) for row in rows] if reduced else None
+            receipt = self._engine.reward(rewards, actor=outcome.actor, traces=traces)
         except (IdReused, InvalidInput) as error:
             if len(rows) == 1:
                 reason = REUSED if isinstance(error, IdReused) else str(error)
@@ -202,21 +228,25 @@ def _well_formed(rows: Sequence[_Row], outcome: _Outcome) -> list[_Row]:
 
 def _reward(event: SignalEvent, decision_id: str, metric: str) -> Reward:
     """Return the reward that an event of a decision is recorded as."""
-    return Reward(decision_id, event.event_id, metric, event.value, event.occurred_at)
+    tracking = _tracking(event) if event.name in _TRACKED else None
+    return Reward(decision_id, event.event_id, metric, event.value, event.occurred_at, tracking)
+
+
+def _tracking(event: SignalEvent) -> Tracking:
+    """Return the request behind an open or a click, as far as its sender reports it."""
+    return Tracking(
+        "click" if event.name == "click" else "open",
+        event.network_address,
+        event.agent,
+        event.link,
+        event.recipient,
+        machine=event.machine or event.name == "machine_open",
+    )
 
 
 def _lead_seconds(reward: Reward, started_at: float) -> float:
     """Return how long before its decision's clock ran an event happened; 0 without a time."""
     return 0.0 if reward.occurred_at is None else started_at - reward.occurred_at.timestamp()
-
-
-def _moved(row: _Row, started_at: float) -> _Row:
-    """Move an event that happened before its decision's clock ran to the start of that clock.
-
-    Mailers report what happened; the start is when we were told of the sending, which may be later.
-    """
-    reward = replace(row.reward, occurred_at=datetime.fromtimestamp(started_at, UTC))
-    return _Row(row.event, reward)
 
 
 def _alone(row: _Row) -> RefusedSignal:
@@ -229,7 +259,7 @@ def _refused_row(reason: str, row: _Row) -> NewRefusal:
     return _refusal(reason, _alone(row))
 
 
-def _unmatched(row: _Row, now: float) -> NewUnmatchedEvent:
+def _unmatched(row: _Row, trace: EventTrace | None, now: float) -> NewUnmatchedEvent:
     reward = row.reward
     return NewUnmatchedEvent(
         reward.decision_id,
@@ -239,6 +269,7 @@ def _unmatched(row: _Row, now: float) -> NewUnmatchedEvent:
         now if reward.occurred_at is None else reward.occurred_at.timestamp(),
         row.event.subject_id or row.event.recipient or "",
         msgspec.json.encode(_alone(row)),
+        trace,
     )
 
 

@@ -14,8 +14,13 @@ from bandits.store.values import ExperimentState
 _PERSON = VerdictReason.NONE
 
 
-def describe_set_aside(state: ExperimentState) -> SetAside:
-    """Describe what was set aside of an experiment, as of its newest snapshot."""
+def describe_set_aside(state: ExperimentState, now: float) -> SetAside:
+    """Describe what was set aside of an experiment, as of its newest snapshot.
+
+    Args:
+        state: of the experiment.
+        now: seconds since 1970.
+    """
     record, snapshot = state.record, state.snapshot
     n_arms = len(record.configuration.arms)
     packed = b"" if snapshot is None else snapshot.verdicts
@@ -27,9 +32,9 @@ def describe_set_aside(state: ExperimentState) -> SetAside:
         None if snapshot is None else moment(snapshot.at),
         record.configuration.experiment.machine_rules,
         rules.version,
-        _rescored(state),
+        _rescored(state, now),
         rules.left,
-        record.closes_at is not None and snapshot is not None and snapshot.at > record.closes_at,
+        record.closes_at is not None and now > record.closes_at,
         _reasons(verdicts),
         _by_name(state, verdicts),
         _by_mailbox(verdicts),
@@ -37,10 +42,10 @@ def describe_set_aside(state: ExperimentState) -> SetAside:
     )
 
 
-def _rescored(state: ExperimentState) -> float | None:
+def _rescored(state: ExperimentState, now: float) -> float | None:
     """Return the part that is judged by the configuration's rules; None where all are."""
     rules, wanted = state.rules, state.record.configuration.experiment.machine_rules
-    if state.snapshot is None or (rules.place is None and rules.version == wanted):
+    if state.snapshot is None or not rules.needs_change(state.record, now):
         return None
     if rules.place is None or rules.version != wanted or state.record.started_at is None:
         return 0.0

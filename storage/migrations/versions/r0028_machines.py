@@ -16,6 +16,7 @@ TRACE = {
     "agent": sa.SmallInteger,
     "signs": sa.SmallInteger,
     "mailbox": sa.SmallInteger,
+    "happened_at": sa.Double,
 }
 
 

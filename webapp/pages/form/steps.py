@@ -22,7 +22,10 @@ STEPS = MappingProxyType(
         "parts": FormStep("What are we testing?", ("name", "key", "slots", "exclude")),
         "success": FormStep(
             "What counts as success?",
-            ("metrics", "goal", "window", "maturity", "await_activation", "send_within"),
+            (
+                *("metrics", "goal", "window", "maturity", "machine_rules", "await_activation"),
+                "send_within",
+            ),
         ),
         "audience": FormStep(
             "Who, and how careful?",
