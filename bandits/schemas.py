@@ -227,7 +227,8 @@ class DecisionReceipt(Struct, frozen=True):
         uniform: the number in [0, 1) that drew, from the decision's id.
         derived: true where deriving it again gives the same arm and propensity.
         not_derivable: why it cannot be derived again, None where it was.
-        events: those reported since, with those that never count.
+        events: those reported since, with those that never count. Where the request behind one was
+            reported, `tracking` is what is kept of it, and `set_aside` why it does not count.
         reward: the sum so far.
         shipped: the experiment was stopped, and went on sending this to all subjects.
         predictions: the contribution of each feature, where the policy's rule rests on a linear

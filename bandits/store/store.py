@@ -246,6 +246,10 @@ class LogPort(Protocol):
         """
         ...
 
+    def reasons(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        """Read `VerdictReason` of the judged events of decisions, by their ids and event id."""
+        ...
+
     def trace_key(self) -> bytes:
         """Return the 32 secret bytes that networks and links of events are hashed with."""
         ...

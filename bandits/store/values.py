@@ -413,7 +413,12 @@ class Events(Struct, frozen=True, eq=False):
 
 
 class Event(Struct, frozen=True, gc=False):
-    """One stored metric event of a decision; `late` ones came after its window and never count."""
+    """One stored metric event of a decision; `late` ones came after its window and never count.
+
+    Attributes:
+        trace: of the request behind an open or a click, where that was reported.
+        reason: `bandits.machines.VerdictReason`; None where it was not judged.
+    """
 
     decision_id: str
     event_id: str
@@ -421,6 +426,13 @@ class Event(Struct, frozen=True, gc=False):
     value: float
     occurred_at: float
     late: bool = False
+    trace: EventTrace | None = None
+    reason: int | None = None
+
+    @property
+    def set_aside(self) -> bool:
+        """True where it is not a person's, so that it does not count."""
+        return bool(self.reason)
 
 
 _NO_ROWS: IntArray = np.zeros(0, dtype=np.int64)

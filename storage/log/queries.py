@@ -7,6 +7,7 @@ import numpy as np
 from sqlalchemy import Select, desc, select
 
 from bandits.array_types import FloatArray
+from bandits.machines import EventTrace
 from bandits.store.values import Event, ExperimentRecord, StoredDecision
 from storage.databases import NamedRow, Transaction
 from storage.schema import (
@@ -163,6 +164,7 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
         events.c.value,
         events.c.occurred_at,
         events.c.late,
+        *(events.c[name] for name in EventTrace._fields),
     )
     query = (
         select(*columns)
@@ -170,7 +172,14 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
         .where(decisions.c.id == decision_id)
         .order_by(events.c.occurred_at, events.c.event_id)
     )
-    return [Event(*row) for row in transaction.execute(query)]
+    return [_event(*row) for row in transaction.execute(query)]
+
+
+def _event(*columns: Any) -> Event:
+    """Make an event of its own columns and those of its trace, where it has one."""
+    n = len(EventTrace._fields)
+    own, trace = columns[:-n], EventTrace(*columns[-n:])
+    return Event(*own, None if trace.kind is None else trace)
 
 
 def newest_decisions(

@@ -6,6 +6,7 @@ Fallbacks, and decisions made after the stop, are left out everywhere, and so is
 are left out too: an email's own events are judged, those that a reader takes for counted.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
@@ -169,9 +170,10 @@ _TRACES = (
 
 
 @lru_cache(STATEMENTS_KEPT)
-def _events_query(voids: Voids, *, traced: bool) -> Select[Any]:
+def _events_query(voids: Voids, *, traced: bool, named: bool) -> Select[Any]:
     query = _EVENTS.where(*voids.outside(_of_event))
-    return query.add_columns(*_TRACES) if traced else query
+    query = query.add_columns(*_TRACES) if traced else query
+    return query.add_columns(events.c.event_id) if named else query
 
 
 class _EventColumns(NamedTuple):
@@ -184,6 +186,7 @@ class _EventColumns(NamedTuple):
         times: (e,) when it was reported.
         versions: (e,) int, the version that counted it.
         traces: seven columns (e,) of numbers, as `_TRACES` has them, where rules are in force.
+        ids: e ids, where they are asked for.
     """
 
     rows: IntArray
@@ -192,18 +195,20 @@ class _EventColumns(NamedTuple):
     times: FloatArray
     versions: IntArray
     traces: tuple[AnyArray, ...] = ()
+    ids: Sequence[str] = ()
 
     def take(self, mask: BoolArray) -> "_EventColumns":
-        """Return those of a mask (e,)."""
-        *columns, traces = self
+        """Return those of a mask (e,), without their ids."""
+        *columns, traces, _ = self
         return _EventColumns(*(c[mask] for c in columns), tuple(t[mask] for t in traces))
 
 
 class _Decisions(NamedTuple):
-    """n decisions without their events, and when each was made, (n,)."""
+    """n decisions without their events, when each was made, and their serials, (n,)."""
 
     columns: DecisionColumns
     made_at: FloatArray
+    serials: IntArray
 
 
 class Observations:
@@ -291,6 +296,28 @@ class Observations:
         read, found = self._without_events(parts, version)
         before = self._counted(read, found.take(found.versions < version))
         return before, self._counted(read, found)
+
+    def reasons(self, serials: Sequence[int]) -> dict[int, dict[str, int]]:
+        """Read the reasons of events that were judged, by the serial of the decision and event id.
+
+        They are `bandits.machines.VerdictReason`; only events that were counted are judged.
+        """
+        if not self._rules.any:
+            return {}
+        parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
+        if not parts:
+            return {}
+        read, found = self._without_events(parts, None, named=True)
+        reasons = self._judge(read, found)
+        by_decision: defaultdict[int, dict[str, int]] = defaultdict(dict)
+        if reasons is not None:
+            of_events = zip(
+                read.serials[found.rows].tolist(), found.ids, reasons.tolist(), strict=True
+            )
+            for serial, event_id, reason in of_events:
+                if reason >= 0:
+                    by_decision[serial][event_id] = reason
+        return dict(by_decision)
 
     def learned(self) -> Iterator[DecisionColumns]:
         """Read all decisions learned from, in portions."""
@@ -392,6 +419,8 @@ class Observations:
         parts: Sequence[_Columns],
         closed_before: int | None,
         counted_before: int | None = None,
+        *,
+        named: bool = False,
     ) -> tuple[_Decisions, _EventColumns]:
         """Add batches to columns of decisions; return them beside their events."""
         serials, arms, holdout, contexts, propensities, eligible, *subjects, starting = map(
@@ -421,7 +450,8 @@ class Observations:
             ~np.isnan(started[:, 4]),
             origin[:, 5].astype(np.int64),
         )
-        return _Decisions(columns, origin[:, 0]), self._events(numbers, counted_before)
+        read = _Decisions(columns, origin[:, 0], numbers)
+        return read, self._events(numbers, counted_before, named=named)
 
     def _counted(self, read: _Decisions, found: _EventColumns) -> DecisionColumns:
         """Add to decisions those of their events that count."""
@@ -552,13 +582,15 @@ class Observations:
         words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(len(hashes), -1)
         return words[:, 0].astype(np.uint64)
 
-    def _events(self, serials: IntArray, counted_before: int | None) -> _EventColumns:
+    def _events(
+        self, serials: IntArray, counted_before: int | None, *, named: bool
+    ) -> _EventColumns:
         """Read the events of these decisions that were counted, before a version if given."""
-        traced = self._rules.any
-        query = _events_query(self.voids, traced=traced)
+        query = _events_query(self.voids, traced=self._rules.any, named=named)
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
         none: list[list[Any]] = [[] for _ in query.selected_columns]
         columns = list(map(list, map(chain.from_iterable, zip(*parts, strict=True)))) or none
+        ids = columns.pop() if named else ()
         event_serials, names, values, times, versions, *traces = columns
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
@@ -573,6 +605,7 @@ class Observations:
                 np.array(column, dtype=np.float64 if i == _OCCURRED_AT else np.int64)
                 for i, column in enumerate(traces)
             ),
+            ids,
         )
         if counted_before is None:
             return found

@@ -200,8 +200,8 @@ def edit_experiment(services: Services, key: str, body: dict[str, Any]) -> Opera
 
     Objects are merged, null restores a default, a list replaces the whole list. Once started, only
     these may change: `name`, `floor`, `learn_every_seconds`, `send_within_seconds`, `ends_at`,
-    `retention_days`, `machine_rules`, `policy` within its statistic family, a variant's `payload`, `name` and
-    `paused`; variants may be added at the end of a slot.
+    `retention_days`, `machine_rules`, `policy` within its statistic family, a variant's `payload`,
+    `name` and `paused`; variants may be added at the end of a slot.
     """
     record = services.engine.store.experiments.record(key)
     version = _version_of_edit(record.configuration.version)
