@@ -44,6 +44,7 @@ from storage.snapshots import backlog
 FREEZE_SECONDS = RULES[NEWEST_RULES].freeze_seconds
 DELIVERED = "delivered"  # the listed event
 _AT_ONCE = 5_000  # values in one statement
+_MOST_EVENTS = 50_000  # whose networks one fold counts
 _REMOVED_AT_ONCE = 10_000
 _MINUTE = 60.0
 _LOCK = "network counts"
@@ -153,12 +154,12 @@ def freeze_networks(transaction: Transaction, *, now: float) -> bool:
     due = transaction.execute(
         _DUE.where(batches.c.freezes_at <= now).limit(backlog.MOST_BATCHES)
     ).all()
-    sizes = np.cumsum([batch.size for batch in due])
-    taken = max(1, int(np.searchsorted(sizes, backlog.MOST_ROWS, side="right"))) if due else 0
-    more = taken < len(due) or len(due) == backlog.MOST_BATCHES
-    due = due[:taken]
     if not due:
         return False
+    sizes = np.cumsum([batch.size for batch in due])
+    taken = max(1, int(np.searchsorted(sizes, _MOST_EVENTS, side="right")))
+    more = taken < len(due) or len(due) == backlog.MOST_BATCHES
+    due = due[:taken]
     # What was received before the last of these rows is frozen is in them.
     until = due[-1].freezes_at + FREEZE_SECONDS
     near = transaction.execute(
