@@ -290,13 +290,13 @@ class SqlFold:
         Where nothing is learned yet, these are the configuration's from now on.
         """
         rules = read_rules(self._transaction, self.record)
-        wanted = self.record.configuration.experiment.machine_rules
-        if wanted is None and not rules.any:
+        version = self.record.configuration.experiment.machine_rules
+        if version is None and not rules.any:
             return rules
         self.more = freeze_networks(self._transaction, now=self._at)
-        changed = wanted != rules.version and self.record.learned_version == 0
+        changed = version != rules.version and self.record.learned_version == 0
         if changed and not counted_too_soon(self._transaction, self.record):
-            rules = RulesInForce(wanted, wanted)
+            rules = RulesInForce(version, version)
             write_rules(self._transaction, self.record, rules, version=self._version)
         return rules
 

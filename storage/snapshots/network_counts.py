@@ -186,14 +186,12 @@ class _UnfrozenEvents:
             packed = {"values": transaction.pack(numbers[start : start + _AT_ONCE])}
             parts += transaction.fetch_plain(statement, packed)
         columns = list(zip(*parts, strict=True)) if parts else [()] * 11
-        serials, batch_ids, kinds, times, received, links, networks, agents, signs, made, who = (
-            columns
-        )
-        traces = TraceColumns(kinds, times, received, links, networks, agents, signs)
-        every = tracked_events(traces, self._emails(who, made), self._delivered_at(serials, made))
-        known = every.networks != UNKNOWN_NETWORK
-        self._events = every.take(known)
-        self._batches = np.array(batch_ids, dtype=np.int64)[known]
+        serials, batch_ids, kinds, *request, made_at, subjects = columns
+        emails, delivered_at = self._emails(subjects, made_at), self._delivered_at(serials, made_at)
+        tracked = tracked_events(TraceColumns(kinds, *request), emails, delivered_at)
+        in_network = tracked.networks != UNKNOWN_NETWORK
+        self._events = tracked.take(in_network)
+        self._batches = np.array(batch_ids, dtype=np.int64)[in_network]
 
     @staticmethod
     def _emails(subjects: Sequence[bytes], made_at: Sequence[float]) -> IntArray:
@@ -259,13 +257,13 @@ class _UnfrozenEvents:
         """Read the rows of the same networks from the week before."""
         networks = np.unique(rows.networks).tolist()
         since = float(rows.frozen_at.min()) - WEEK_SECONDS if len(rows) else 0.0
-        found: list[Any] = []
+        stored: list[Any] = []
         query = _EARLIER.where(network_counts.c.frozen_at > since)
         for start in range(0, len(networks), _AT_ONCE):
             portion = networks[start : start + _AT_ONCE]
             condition = self._transaction.is_any(network_counts.c.network, portion)
-            found += self._transaction.fetch_plain(query.where(condition))
-        columns = zip(*found, strict=True) if found else [()] * 5
+            stored += self._transaction.fetch_plain(query.where(condition))
+        columns = zip(*stored, strict=True) if stored else [()] * 5
         *whole, frozen_at = map(np.array, columns)
         counts = (column.astype(np.int64) for column in whole)
         return FrozenRows(*counts, frozen_at.astype(np.float64))
@@ -282,7 +280,7 @@ def read_network_counts(
 ) -> NetworkCounts:
     """Read the counts of networks and minutes, (n,) each; those that have no row are left out."""
     distinct = np.unique(networks[networks != UNKNOWN_NETWORK]).tolist()
-    found: list[Any] = []
+    stored: list[Any] = []
     if distinct:
         period = network_counts.c.minute.between(int(minutes.min()), int(minutes.max()))
         query: Select[Any] = _ROWS.where(period)
@@ -290,8 +288,8 @@ def read_network_counts(
             condition = transaction.is_any(
                 network_counts.c.network, distinct[start : start + _AT_ONCE]
             )
-            found += transaction.fetch_plain(query.where(condition))
-    columns = np.array(found, dtype=np.int64).reshape(-1, len(NetworkCounts.__struct_fields__)).T
+            stored += transaction.fetch_plain(query.where(condition))
+    columns = np.array(stored, dtype=np.int64).reshape(-1, len(NetworkCounts.__struct_fields__)).T
     order = np.lexsort((columns[1], columns[0]))
     return NetworkCounts(*columns[:, order])
 

@@ -293,9 +293,9 @@ class Observations:
         parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
         if not parts:
             return self._none, self._none
-        read, found = self._without_events(parts, version)
-        before = self._counted(read, found.take(found.versions < version))
-        return before, self._counted(read, found)
+        read, reported = self._without_events(parts, version)
+        before = self._counted(read, reported.take(reported.versions < version))
+        return before, self._counted(read, reported)
 
     def reasons(self, serials: Sequence[int]) -> dict[int, dict[str, int]]:
         """Read the reasons of events that were judged, by the serial of the decision and event id.
@@ -307,12 +307,12 @@ class Observations:
         parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
         if not parts:
             return {}
-        read, found = self._without_events(parts, None, named=True)
-        reasons = self._judge(read, found)
+        read, reported = self._without_events(parts, None, named=True)
+        reasons = self._judge(read, reported)
         by_decision: defaultdict[int, dict[str, int]] = defaultdict(dict)
         if reasons is not None:
             of_events = zip(
-                read.serials[found.rows].tolist(), found.ids, reasons.tolist(), strict=True
+                read.serials[reported.rows].tolist(), reported.ids, reasons.tolist(), strict=True
             )
             for serial, event_id, reason in of_events:
                 if reason >= 0:
@@ -411,8 +411,8 @@ class Observations:
         """Add the decisions' batches and events to their own columns."""
         if not parts:
             return self._none
-        read, found = self._without_events(parts, closed_before, counted_before)
-        return self._counted(read, found)
+        read, reported = self._without_events(parts, closed_before, counted_before)
+        return self._counted(read, reported)
 
     def _without_events(
         self,
@@ -453,70 +453,70 @@ class Observations:
         read = _Decisions(columns, origin[:, 0], numbers)
         return read, self._events(numbers, counted_before, named=named)
 
-    def _counted(self, read: _Decisions, found: _EventColumns) -> DecisionColumns:
+    def _counted(self, read: _Decisions, reported: _EventColumns) -> DecisionColumns:
         """Add to decisions those of their events that count."""
-        reasons = self._judge(read, found) if self._rules.any else None
+        reasons = self._judge(read, reported) if self._rules.any else None
         if reasons is None:
-            return self._with(read.columns, found)
+            return self._with(read.columns, reported)
         judged = reasons >= 0
         persons = ~judged | (_VERDICTS[reasons] == EventVerdict.PERSON)
         return replace(
-            self._with(read.columns, found.take(persons)),
-            verdict_rows=found.rows[judged],
-            verdict_metrics=found.names[judged],
+            self._with(read.columns, reported.take(persons)),
+            verdict_rows=reported.rows[judged],
+            verdict_metrics=reported.names[judged],
             verdict_reasons=reasons[judged],
-            verdict_mailboxes=found.traces[-1][judged],
+            verdict_mailboxes=reported.traces[-1][judged],
         )
 
     @staticmethod
-    def _with(columns: DecisionColumns, found: _EventColumns) -> DecisionColumns:
+    def _with(columns: DecisionColumns, reported: _EventColumns) -> DecisionColumns:
         return replace(
             columns,
-            event_rows=found.rows,
-            event_metrics=found.names,
-            event_values=found.values,
-            event_times=found.times,
+            event_rows=reported.rows,
+            event_metrics=reported.names,
+            event_values=reported.values,
+            event_times=reported.times,
         )
 
-    def _judge(self, read: _Decisions, found: _EventColumns) -> IntArray | None:
+    def _judge(self, read: _Decisions, reported: _EventColumns) -> IntArray | None:
         """Judge e events by the rules in force.
 
         Returns:
             The reason of each, (e,) int; −1 where it is not judged. None where no event is.
         """
-        traced = np.zeros(len(found.rows), dtype=np.bool_)
-        kinds, occurred_at, links, networks, agents, signs, _ = found.traces
+        traced = np.zeros(len(reported.rows), dtype=np.bool_)
+        kinds, occurred_at, links, networks, agents, signs, _ = reported.traces
         columns = read.columns
         versions = self._rules.split(columns.started_at, columns.start_batches)
         for _, of_version in versions:
-            traced |= (kinds >= 0) & of_version[found.rows]
+            traced |= (kinds >= 0) & of_version[reported.rows]
         if not traced.any():
             return None
-        delivered_at = self._delivered_at(read, found)
-        columns_of = (kinds, occurred_at, found.times, links, networks, agents, signs)
+        delivered_at = self._delivered_at(read, reported)
+        columns_of = (kinds, occurred_at, reported.times, links, networks, agents, signs)
         tracked = tracked_events(
             TraceColumns(*(column[traced] for column in columns_of)),
-            found.rows[traced],
-            delivered_at[found.rows[traced]],
+            reported.rows[traced],
+            delivered_at[reported.rows[traced]],
         )
         counts = read_network_counts(self._transaction, tracked.networks, tracked.minutes)
-        reasons = np.full(len(found.rows), -1)
+        reasons = np.full(len(reported.rows), -1)
         places = np.flatnonzero(traced)
         for version, of_version in versions:
-            mask = of_version[found.rows[traced]]
+            mask = of_version[reported.rows[traced]]
             judged = judge_events(tracked.take(mask), counts, version)
             reasons[places[mask]] = judged.reasons
         return reasons
 
-    def _delivered_at(self, read: _Decisions, found: _EventColumns) -> FloatArray:
+    def _delivered_at(self, read: _Decisions, reported: _EventColumns) -> FloatArray:
         """Return when each of n decisions' emails was delivered, else when it was made, (n,).
 
         A delivery from before the activation counts as of that, which is too late for this.
         """
         started_at = read.columns.started_at
         delivered_at = np.full(len(started_at), np.inf)
-        deliveries = found.names == self._event_positions.get(DELIVERED)
-        rows, times = found.rows[deliveries], found.traces[_OCCURRED_AT][deliveries]
+        deliveries = reported.names == self._event_positions.get(DELIVERED)
+        rows, times = reported.rows[deliveries], reported.traces[_OCCURRED_AT][deliveries]
         np.minimum.at(delivered_at, rows, times)
         moved = (delivered_at <= started_at) & (started_at != read.made_at)
         return np.where(np.isinf(delivered_at) | moved, read.made_at, delivered_at)
@@ -595,7 +595,7 @@ class Observations:
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
         places = np.searchsorted(serials, of_decision, sorter=order)
-        found = _EventColumns(
+        reported = _EventColumns(
             order[places],
             np.array(list(map(self._event_positions.__getitem__, names)), dtype=np.int64),
             np.array(values, dtype=np.float64),
@@ -608,7 +608,7 @@ class Observations:
             ids,
         )
         if counted_before is None:
-            return found
+            return reported
         # Not in the statement: where PostgreSQL guesses that few batches are earlier, it reads all
         # of their events, and compares each with every decision.
-        return found.take(found.versions < counted_before)
+        return reported.take(reported.versions < counted_before)

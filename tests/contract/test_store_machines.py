@@ -274,7 +274,7 @@ def rows(store):
         return [tuple(row) for row in transaction.execute(query)]
 
 
-def test_nothing_of_a_request_is_stored_as_it_came(mail):
+def test_address_program_and_link_are_stored_nowhere(mail):
     mail.start()
     (decision,) = mail.send(1)
     mail.click(mail.report(decision, 5, OFFICE, recipient="ann@gmail.com"))

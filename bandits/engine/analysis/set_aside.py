@@ -44,10 +44,10 @@ def describe_set_aside(state: ExperimentState, now: float) -> SetAside:
 
 def _rescored(state: ExperimentState, now: float) -> float | None:
     """Return the part that is judged by the configuration's rules; None where all are."""
-    rules, wanted = state.rules, state.record.configuration.experiment.machine_rules
+    rules, version = state.rules, state.record.configuration.experiment.machine_rules
     if state.snapshot is None or not rules.needs_change(state.record, now):
         return None
-    if rules.place is None or rules.version != wanted or state.record.started_at is None:
+    if rules.place is None or rules.version != version or state.record.started_at is None:
         return 0.0
     period = state.snapshot.at - state.record.started_at
     return float(np.clip((rules.place[0] - state.record.started_at) / max(period, 1.0), 0.0, 1.0))
@@ -97,11 +97,8 @@ def _by_mailbox(verdicts: EventVerdictCounts) -> list[JudgedEvents]:
     for _, reason, mailbox, counts in verdicts.rows():
         (persons if reason == _PERSON else aside)[mailbox] += round(counts.sum())
     classes = [c for c in MailboxClass if c in persons or c in aside]
-    known = [c for c in classes if c is not MailboxClass.UNKNOWN]
-    return [
-        JudgedEvents(c.name.lower(), c.words, persons[c], aside[c])
-        for c in (*known, *(c for c in classes if c not in known))
-    ]
+    by_name = sorted(classes, key=lambda c: c is MailboxClass.UNKNOWN)  # which comes last
+    return [JudgedEvents(c.name.lower(), c.words, persons[c], aside[c]) for c in by_name]
 
 
 def _by_arm(state: ExperimentState, verdicts: EventVerdictCounts) -> list[ArmJudgedEvents]:

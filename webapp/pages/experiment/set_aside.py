@@ -44,7 +44,7 @@ class ReasonRow(Struct, frozen=True):
 
 
 class SetAsideView(Struct, frozen=True):
-    """What was set aside, as the page shows it.
+    """View of what was set aside, as the page shows it.
 
     Attributes:
         everything: all events together.
