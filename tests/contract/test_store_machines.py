@@ -290,6 +290,23 @@ def test_address_program_and_link_are_stored_nowhere(mail):
     assert [cell for cell in cells if any(word in cell for word in words)] == []
 
 
+@pytest.mark.parametrize("n", [3, 600])
+def test_events_with_their_request_and_without_are_appended_in_turn(mail, n):
+    mail.start()
+    ids = mail.send(n)
+    mail.now[0] += 600.0
+    for turn in range(2):
+        mail.engine.reward([Reward(i, f"plain-{turn}", "open") for i in ids])
+        mail.click(*(mail.report(i, turn, HOME) for i in ids))
+    events = mail.store.log.events(ids[0])
+    assert sorted((e.metric, e.trace is None) for e in events) == [
+        *[("click", False), ("open", False)],
+        *[("open", True), ("open", True)],
+    ]
+    mail.learn()
+    assert mail.clicked() == n
+
+
 def test_hash_of_a_network_is_of_its_installation_alone(mail, store, makers):
     from storage import open_store  # noqa: PLC0415 - beside the store of the test
 

@@ -111,7 +111,7 @@ def test_page_says_how_far_a_change_of_the_rules_has_come(site, manager, scanned
 
 
 def test_form_offers_the_newest_rules_to_a_new_campaign(site, manager):
-    page = manager.get("/experiments/new").text
+    page = manager.get("/new-experiment/one-page").text
     fields = FormReader(page, "name").fields
     assert fields["machine_rules"] == "1"
 
