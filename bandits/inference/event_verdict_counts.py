@@ -65,11 +65,8 @@ class EventVerdictCounts:
             return self
         keys = tuple(sorted({*self.keys, *other.keys}))
         counts = self.spread(keys) + sign * other.spread(keys)
-        kept = counts.any(axis=1)  # whole numbers: what is taken out leaves 0
-        return EventVerdictCounts(
-            tuple(key for key, stays in zip(keys, kept.tolist(), strict=True) if stays),
-            counts[kept],
-        )
+        kept = np.flatnonzero(np.any(counts != 0, axis=1))  # whole numbers: taken out, they are 0
+        return EventVerdictCounts(tuple(keys[i] for i in kept.tolist()), counts[kept])
 
     def spread(self, keys: tuple[VerdictKey, ...]) -> FloatArray:
         """Return the counts (R, K + 1) in the places of these keys, which include all there are."""

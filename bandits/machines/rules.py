@@ -205,8 +205,8 @@ def count_networks(events: TrackedEvents, version: int = NEWEST_RULES) -> Networ
     rows = rows[np.lexsort((clicks.times[rows], clicks.emails[rows]))]
     clicks, frozen_at = clicks.take(rows), frozen_at[rows]
     columns = (clicks.networks, clicks.minutes, clicks.emails)
-    rows = FrozenRows.from_clicks(*columns, _swept(clicks, rules), frozen_at)
-    return NetworkCounts.from_rows(rows)
+    counted = FrozenRows.from_clicks(*columns, _swept(clicks, rules), frozen_at)
+    return NetworkCounts.from_rows(counted)
 
 
 def find_swept(events: TrackedEvents, version: int = NEWEST_RULES) -> BoolArray:

@@ -110,9 +110,10 @@ def read_ready(transaction: Transaction, connection_id: int, *, limit: int) -> l
 
 
 def _event(row: NamedRow) -> UnmatchedEvent:
-    *columns, _ = UnmatchedEvent.__struct_fields__
-    trace = None if row.trace is None else msgspec.msgpack.decode(row.trace, type=EventTrace)
-    return UnmatchedEvent(*(getattr(row, name) for name in columns), trace)
+    columns = {name: getattr(row, name) for name in UnmatchedEvent.__struct_fields__}
+    if row.trace is not None:
+        columns["trace"] = msgspec.msgpack.decode(row.trace, type=EventTrace)
+    return UnmatchedEvent(**columns)
 
 
 def _pack(trace: EventTrace | None) -> bytes | None:

@@ -172,14 +172,14 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
         .where(decisions.c.id == decision_id)
         .order_by(events.c.occurred_at, events.c.event_id)
     )
-    return [_event(*row) for row in transaction.execute(query)]
+    return [_event(row) for row in transaction.execute(query)]
 
 
-def _event(*columns: Any) -> Event:
-    """Make an event of its own columns and those of its trace, where it has one."""
-    n = len(EventTrace._fields)
-    own, trace = columns[:-n], EventTrace(*columns[-n:])
-    return Event(*own, None if trace.kind is None else trace)
+def _event(row: NamedRow) -> Event:
+    """Make an event of a row: its own columns, and those of its trace where it has one."""
+    trace = EventTrace(*row[-len(EventTrace._fields) :])
+    own = (row.id, row.event_id, row.metric, row.value, row.occurred_at, row.late)
+    return Event(*own, None if row.kind is None else trace)
 
 
 def newest_decisions(

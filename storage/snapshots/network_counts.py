@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from sqlalchemy import Select, and_, delete, func, select, update
 
-from bandits.array_types import BoolArray, FloatArray, IntArray
+from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 from bandits.machines import (
     NEWEST_RULES,
     RULES,
@@ -99,16 +99,19 @@ _COLUMNS = (*("network", "minute", "emails", "swept", "week_emails", "week_swept
 _FROZEN = update(batches).values(freezes_at=None)
 
 
+_Column = Sequence[float] | AnyArray
+
+
 class TraceColumns(NamedTuple):
     """Columns of n stored events with a trace, as they are read."""
 
-    kinds: Sequence[int]
-    times: Sequence[float]
-    received: Sequence[float]
-    links: Sequence[int]
-    networks: Sequence[int]
-    agents: Sequence[int]
-    signs: Sequence[int]
+    kinds: _Column
+    times: _Column
+    received: _Column
+    links: _Column
+    networks: _Column
+    agents: _Column
+    signs: _Column
 
 
 def tracked_events(
@@ -255,18 +258,18 @@ class _UnfrozenEvents:
 
     def _earlier(self, rows: FrozenRows) -> FrozenRows:
         """Read the rows of the same networks from the week before."""
-        networks = np.unique(rows.networks).tolist()
+        distinct = np.unique(rows.networks).tolist()
         since = float(rows.frozen_at.min()) - WEEK_SECONDS if len(rows) else 0.0
         stored: list[Any] = []
         query = _EARLIER.where(network_counts.c.frozen_at > since)
-        for start in range(0, len(networks), _AT_ONCE):
-            portion = networks[start : start + _AT_ONCE]
+        for start in range(0, len(distinct), _AT_ONCE):
+            portion = distinct[start : start + _AT_ONCE]
             condition = self._transaction.is_any(network_counts.c.network, portion)
             stored += self._transaction.fetch_plain(query.where(condition))
         columns = zip(*stored, strict=True) if stored else [()] * 5
-        *whole, frozen_at = map(np.array, columns)
-        counts = (column.astype(np.int64) for column in whole)
-        return FrozenRows(*counts, frozen_at.astype(np.float64))
+        networks, minutes, emails, swept, frozen_at = columns
+        whole = (np.array(column, dtype=np.int64) for column in (networks, minutes, emails, swept))
+        return FrozenRows(*whole, frozen_at=np.array(frozen_at, dtype=np.float64))
 
 
 def _contains(rows: FrozenRows | NetworkCounts, keys: IntArray) -> BoolArray:

@@ -199,8 +199,14 @@ class _EventColumns(NamedTuple):
 
     def take(self, mask: BoolArray) -> "_EventColumns":
         """Return those of a mask (e,), without their ids."""
-        *columns, traces, _ = self
-        return _EventColumns(*(c[mask] for c in columns), tuple(t[mask] for t in traces))
+        return _EventColumns(
+            self.rows[mask],
+            self.names[mask],
+            self.values[mask],
+            self.times[mask],
+            self.versions[mask],
+            tuple(column[mask] for column in self.traces),
+        )
 
 
 class _Decisions(NamedTuple):
@@ -493,9 +499,16 @@ class Observations:
         if not traced.any():
             return None
         delivered_at = self._delivered_at(read, reported)
-        columns_of = (kinds, occurred_at, reported.times, links, networks, agents, signs)
         tracked = tracked_events(
-            TraceColumns(*(column[traced] for column in columns_of)),
+            TraceColumns(
+                kinds[traced],
+                occurred_at[traced],
+                reported.times[traced],
+                links[traced],
+                networks[traced],
+                agents[traced],
+                signs[traced],
+            ),
             reported.rows[traced],
             delivered_at[reported.rows[traced]],
         )

@@ -3,9 +3,9 @@
 The rules alone are measured in `test_machines`; here are the log, the counts of networks, folds
 that run while events arrive, and rewards. Each email is a decision, each event is reported when the
 log says it was received, with a network and a program of the kind that the log has, and the engine
-learns every hour, or quarter of one. The bounds are those of `test_machines`, for the same rates: with a
-true share of people lost of 1 %, or of machines' clicks caught of 95 %, a bound is missed with
-probability at most 1e-4. The negative control is the same campaign without rules.
+learns every hour, or quarter of one. The bounds are those of `test_machines`, for the same rates:
+with a true share of people lost of 1 %, or of machines' clicks caught of 95 %, a bound is missed
+with probability at most 1e-4. The negative control is the same campaign without rules.
 """
 
 import os

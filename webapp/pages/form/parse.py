@@ -87,10 +87,11 @@ def _machine_rules(errors: FieldErrors, typed: str) -> MachineRulesVersion | Non
     if not typed:
         return None
     try:
-        return msgspec.convert(typed, MachineRulesVersion, strict=False)
+        version: MachineRulesVersion = msgspec.convert(typed, MachineRulesVersion, strict=False)
     except msgspec.ValidationError:
         errors.add("machine_rules", "choose one of the list")
         return None
+    return version
 
 
 def _filled_keys(keys: Sequence[str], make_key: Callable[[int], str]) -> list[str]:
