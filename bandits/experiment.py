@@ -25,7 +25,7 @@ _MAX_PAYLOAD_BYTES = 100_000
 _YEAR = 31_536_000
 DAY = 86_400
 
-MachineRulesVersion = Literal[1]  # those of `bandits.machines.RULES`
+MachineRulesVersion = Annotated[int, Meta(ge=1, le=1)]  # those of `bandits.machines.RULES`
 Label = Annotated[str, Meta(max_length=200)]
 Moment = Annotated[datetime, Meta(tz=True)]
 

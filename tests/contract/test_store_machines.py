@@ -3,7 +3,6 @@
 from dataclasses import fields
 from datetime import UTC, datetime
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +14,6 @@ from bandits.actors import PROGRAM
 from bandits.engine import Engine
 from bandits.engine.rescore import rescore
 from bandits.engine.sums import load_sums
-from bandits.experiment import Experiment
 from bandits.schemas import Request, Reward, Tracking
 from bandits.store.values import Deeds
 from storage.schema import batches, metadata, network_counts
@@ -533,20 +531,6 @@ def test_upgraded_log_without_traces_is_folded_as_before(mail):
         assert transaction.execute(select(batches.c.freezes_at).distinct()).scalars().all() == [
             None
         ]
-
-
-def test_each_version_of_the_rules_can_be_configured():
-    from bandits.machines import RULES  # noqa: PLC0415
-
-    for version in RULES:
-        declared = {
-            "key": "k",
-            "slots": [{"key": "s", "variants": [{"key": "a"}, {"key": "b"}]}],
-            "policy": {"name": "thompson"},
-            "reward": {"metrics": {"click": {}}},
-            "machine_rules": version,
-        }
-        assert msgspec.convert(declared, Experiment).machine_rules == version
 
 
 class Course:
