@@ -25,6 +25,7 @@ _MAX_PAYLOAD_BYTES = 100_000
 _YEAR = 31_536_000
 DAY = 86_400
 
+MachineRulesVersion = Annotated[int, Meta(ge=1, le=1)]  # those of `bandits.machines.RULES`
 Label = Annotated[str, Meta(max_length=200)]
 Moment = Annotated[datetime, Meta(tz=True)]
 
@@ -82,6 +83,8 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
         attribution: take events that name a subject and a time in place of a decision. ``last``: an
             event is this experiment's where its email is the newest of all experiments that are
             found so; ``all``: whatever others the subject got. None: it is not found by subject.
+        machine_rules: version of the rules by which opens and clicks of machines are left out;
+            none unless given, so that all count.
     """
 
     key: Key
@@ -104,6 +107,7 @@ class Experiment(Struct, frozen=True, forbid_unknown_fields=True):
     ends_at: Moment | None = None
     retention_days: Annotated[int, Meta(ge=1, le=36_500)] | None = None
     attribution: Literal["last", "all"] | None = None
+    machine_rules: MachineRulesVersion | None = None
 
     @property
     def title(self) -> str:

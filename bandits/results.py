@@ -423,3 +423,93 @@ class Results(Struct, frozen=True):
     statements_reset: StatementsReset | None
     interactions: InteractionResult | None
     events: list[EventResult]
+
+
+class SetAsideReason(Struct, frozen=True):
+    """Events that one rule sets aside.
+
+    Attributes:
+        reason: its name, such as ``sweep``.
+        words: the same as a sentence.
+        verdict: ``unsure`` where it may have been a person.
+        events: by name of the event.
+        total: of them all.
+        arms: K numbers, by arm,
+        control_group: and those of held-out recipients.
+    """
+
+    reason: str
+    words: str
+    verdict: Literal["machine", "unsure"]
+    events: dict[str, int]
+    total: int
+    arms: list[int]
+    control_group: int
+
+
+class JudgedEvents(Struct, frozen=True):
+    """Judged events of one kind: those of one name, or to one class of mailboxes.
+
+    Attributes:
+        name: of the event, or the class's.
+        words: the same for people.
+        persons: events that count,
+        set_aside: and those that do not.
+        not_judged: events that count, and that were reported without the request behind them; None
+            of mailboxes.
+    """
+
+    name: str
+    words: str
+    persons: int
+    set_aside: int
+    not_judged: int | None = None
+
+
+class ArmJudgedEvents(Struct, frozen=True):
+    """Judged events of one arm, by slot and variant; of the control group without."""
+
+    variants: dict[str, str] | None
+    persons: int
+    set_aside: int
+
+
+class SetAside(Struct, frozen=True):
+    """Opens and clicks that were set aside, as of the newest snapshot.
+
+    Attributes:
+        rules: the version that the configuration names; None where all events count.
+        in_force: the version that emails are judged by.
+        rescored: the part of the emails that are judged by the configuration's version so far; None
+            where all are.
+        left: emails that stay as they were judged before a change of the version, since they had
+            been removed from the log.
+        final: the result is final, so that a change of the version changes nothing.
+        reasons: those that occurred, the most frequent first.
+        events: by name.
+        mailboxes: by class; the address is known only where it was reported.
+        arms: by arm, the control group last where there is one.
+    """
+
+    experiment: str
+    version: int
+    at: datetime | None
+    rules: int | None
+    in_force: int | None
+    rescored: float | None
+    left: int
+    final: bool
+    reasons: list[SetAsideReason]
+    events: list[JudgedEvents]
+    mailboxes: list[JudgedEvents]
+    arms: list[ArmJudgedEvents]
+
+    @property
+    def persons(self) -> int:
+        """Judged events that count."""
+        return sum(event.persons for event in self.events)
+
+    @property
+    def total(self) -> int:
+        """Events that are set aside."""
+        return sum(reason.total for reason in self.reasons)

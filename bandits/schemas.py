@@ -98,6 +98,35 @@ class Decision(Struct, frozen=True, gc=False):
     shipped: bool = False
 
 
+class Tracking(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """Request behind an open or a click, by which machines are told from people.
+
+    None of these texts is stored: of an address the keyed hash of its network is, of a link its
+    keyed hash, of a program and of a mailbox the class.
+
+    Attributes:
+        kind: what it was; unless given, an open where the metric's name is one, else a click.
+        ip: the address that it came from; what is none tells nothing.
+        user_agent: the program that made it, as its request says.
+        url: the link that was followed.
+        recipient: the e-mail address that it was sent to, or its domain alone.
+        machine: the sender itself says that no person did this.
+        head: it asked for the head of the page alone.
+        honeypot: nobody can see this link in the email.
+        unsubscribe: this link unsubscribes; one whose address says so need not be marked.
+    """
+
+    kind: Literal["open", "click"] | None = None
+    ip: Annotated[str, Meta(max_length=100)] | None = None
+    user_agent: Annotated[str, Meta(max_length=4_000)] | None = None
+    url: Annotated[str, Meta(max_length=8_000)] | None = None
+    recipient: Annotated[str, Meta(max_length=320)] | None = None
+    machine: bool = False
+    head: bool = False
+    honeypot: bool = False
+    unsubscribe: bool = False
+
+
 class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """An event of a recipient: a click, an order. It names its decision, or its subject and time.
 
@@ -114,6 +143,8 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         experiment: with `subject_id`: credit this experiment alone.
         original_event_id: with `subject_id`: the event that this one corrects, such as the order
             of a refund. It goes where that went.
+        tracking: of an open or a click, the request behind it. Where the campaign leaves machines
+            out, only events with it are judged; all others count.
     """
 
     # Empty where it is not given: fields without a default cannot follow one that has some.
@@ -125,6 +156,7 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     subject_id: SubjectId | None = None
     experiment: Key | None = None
     original_event_id: OneOfManyIds | None = None
+    tracking: Tracking | None = None
 
 
 def missing_fields(rewards: Sequence[Reward]) -> list[tuple[int, str]]:
@@ -236,7 +268,9 @@ class DecisionReceipt(Struct, frozen=True):
         not_derivable: why it cannot be derived again, None where it was.
         started_at: when its clock started; null while it waits to be reported as sent.
         cancelled_at: when it was cancelled, null where that is void.
-        events: those reported since, with those that never count: ``late``, or ``void``.
+        events: those reported since, with those that never count: ``late``, or ``void``. Where the
+            request behind one was reported, `tracking` is what is kept of it, and `set_aside` why
+            it does not count.
         reward: the sum so far.
         shipped: the experiment was stopped, and went on sending this to all subjects.
         predictions: the contribution of each feature, where the policy's rule rests on a linear

@@ -129,11 +129,12 @@ class StatementsReset(Struct, frozen=True):
 
     Attributes:
         reason: ``erasure`` of a subject, whose decisions they rested on, ``void`` where what an
-            actor did was voided or restored, or ``lifts_move``.
+            actor did was voided or restored, ``lifts_move``, or ``machine_rules`` where emails were
+            judged by other rules.
     """
 
     at: datetime
-    reason: Literal["erasure", "void", "lifts_move"]
+    reason: Literal["erasure", "void", "lifts_move", "machine_rules"]
 
 
 class Statements(Struct, frozen=True):

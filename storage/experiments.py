@@ -114,6 +114,7 @@ class ExperimentStore:
             "learned_version": 0,
             "created_at": at,
             "attribution": configuration.experiment.attribution,
+            "machine_rules": configuration.experiment.machine_rules,
         }
 
         def work(transaction: Transaction) -> int:
@@ -186,6 +187,7 @@ class ExperimentStore:
             values = {
                 "configuration_version": configuration.version,
                 "attribution": configuration.experiment.attribution,
+                "machine_rules": configuration.experiment.machine_rules,
             }
             _update(transaction, old.id, values)
             before, after = old.configuration.experiment, configuration.experiment

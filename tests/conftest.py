@@ -217,7 +217,7 @@ class Sender:
     def told(self, events: Sequence[Event], *, skewed: bool = False) -> Events:
         """Look up the decisions of events, so that they can be appended."""
         found = self.store.log.targets([e.decision_id for e in events])
-        _, event_ids, metrics, values, times, late, _ = zip(*map(astuple, events), strict=True)
+        _, event_ids, metrics, values, times, late, *_ = zip(*map(astuple, events), strict=True)
         lagging = [skewed] * len(events)
         return Events(found.refs, found.numbers, event_ids, metrics, values, times, late, lagging)
 

@@ -18,6 +18,7 @@ _QUIET_SECONDS = 3600.0  # between turns of a stopped experiment whose windows h
 _PAUSE_SECONDS = 0.05  # between the folds of a long queue, so that senders get a turn
 _REMOVED_IN_A_TURN = 25_000  # old decisions, so that no other experiment waits long for its fold
 _SUMMED_IN_A_TURN = 10  # portions of a log that is summed anew, so that folds go on meanwhile
+_RESCORED_IN_A_TURN = 10  # portions of a log that other rules judge, likewise
 _LONGEST_WAIT_SECONDS = 60.0  # after failures
 _CLOCK_AHEAD = (
     "the clock is %.1f days further on than the newest decision and the time since then: nothing"
@@ -82,7 +83,7 @@ class FoldWorker:
         try:
             snapshot = self._engine.learn(record.key, between=self._let_others_write)
             self._prune(record)
-            summed = self._sum_anew(record)
+            summed = self._sum_anew(record) and self._rescore(record)
         except Exception as error:  # noqa: BLE001 - one bad experiment must not stop the others
             self._failures[record.key] += 1
             self._folds.count_failure()
@@ -111,6 +112,12 @@ class FoldWorker:
             self._summed.add(record.key)
         return done
 
+    def _rescore(self, record: ExperimentRecord) -> bool:
+        """Judge some emails anew where the rules have changed; return True if nothing is left."""
+        return self._engine.rescore(
+            record.key, between=self._let_others_write, portions=_RESCORED_IN_A_TURN
+        )
+
     def _try_to_sum_anew(self, record: ExperimentRecord) -> None:
         try:
             self._sum_anew(record)
@@ -121,6 +128,7 @@ class FoldWorker:
         """Delete old snapshots and old decisions, about hourly."""
         if self._prune_at.get(record.key, 0.0) <= time.monotonic():
             self._engine.prune(record.key, between=self._let_others_write)
+            self._engine.prune_networks(between=self._let_others_write)
             removed = self._retain(record)
             if removed < _REMOVED_IN_A_TURN:  # else there is more, at its next turn
                 self._prune_at[record.key] = time.monotonic() + _QUIET_SECONDS

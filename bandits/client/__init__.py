@@ -28,7 +28,7 @@ from bandits.client.client import Client
 from bandits.client.exchange import ApiError, ConnectionFailed
 from bandits.client.sender import DeclaredExperiment
 from bandits.errors import InvalidInput
-from bandits.schemas import Decision, Request, Reward, RewardReceipt
+from bandits.schemas import Decision, Request, Reward, RewardReceipt, Tracking
 
 __all__ = [
     "MAX_BATCH",
@@ -42,4 +42,5 @@ __all__ = [
     "Request",
     "Reward",
     "RewardReceipt",
+    "Tracking",
 ]

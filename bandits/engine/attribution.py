@@ -58,7 +58,7 @@ class AttributedRewards(Struct, frozen=True, eq=False):
         return InvalidInput(faults.values())
 
 
-def attribute(
+def attribute(  # noqa: PLR0913 - rewards, of whom, when, and how it is done
     store: Store,
     rewards: Sequence[Reward],
     *,

@@ -15,11 +15,13 @@ from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.analysis.health import check_senders
 from bandits.engine.analysis.preview import Preview, preview_choice
 from bandits.engine.analysis.receipts import explain_decision
+from bandits.engine.analysis.set_aside import describe_set_aside
 from bandits.engine.analysis.summary import summarise
 from bandits.engine.attribution import match_subjects
 from bandits.engine.choose import ChooseHandler, eligible_set_counts
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
+from bandits.engine.rescore import rescore
 from bandits.engine.retention import remove_old
 from bandits.engine.statement_recorder import StatementRecorder
 from bandits.engine.sum_anew import resummed_part, sum_anew
@@ -27,7 +29,8 @@ from bandits.engine.sums import load_inference_state
 from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment
 from bandits.features import Scalar
-from bandits.results import Results
+from bandits.machines import EventTrace
+from bandits.results import Results, SetAside
 from bandits.schemas import (
     Decision,
     DecisionReceipt,
@@ -278,7 +281,12 @@ class Engine:
     # Rewards
 
     def reward(
-        self, rewards: Sequence[Reward], *, actor: Actor = PROGRAM, partial: bool = False
+        self,
+        rewards: Sequence[Reward],
+        *,
+        actor: Actor = PROGRAM,
+        partial: bool = False,
+        traces: Sequence[EventTrace | None] | None = None,
     ) -> RewardReceipt:
         """Record rewards of decisions; doubled, late, early and unknown ones are normal.
 
@@ -286,6 +294,7 @@ class Engine:
             rewards: at most 10,000.
             actor: who reports them, for the log.
             partial: record the others where some are refused, and list these in the receipt.
+            traces: of the requests behind them, where these were reduced before; not `partial`.
 
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range, a
@@ -296,7 +305,7 @@ class Engine:
         """
         if partial:
             return self._reward_handler.record_partial(rewards, actor=actor)
-        return self._reward_handler.record(rewards, actor=actor)
+        return self._reward_handler.record(rewards, actor=actor, traces=traces)
 
     def try_rewards(
         self, rewards: Sequence[Reward], *, actor: Actor = PROGRAM, partial: bool = False
@@ -423,6 +432,11 @@ class Engine:
         ):
             between()
 
+    def prune_networks(self, *, between: Callable[[], object] = lambda: None) -> None:
+        """Delete counts of networks that no event in the log can be judged by any more."""
+        while self.store.snapshots.prune_networks(now=self.clock()):
+            between()
+
     def retain(
         self,
         key: str,
@@ -471,6 +485,39 @@ class Engine:
             NotFound: there is no such experiment.
         """
         return sum_anew(self.store, key, between=between, portions=portions)
+
+    def rescore(
+        self,
+        key: str,
+        *,
+        between: Callable[[], object] = lambda: None,
+        portions: float = math.inf,
+    ) -> bool:
+        """Judge opens and clicks anew where the experiment's rules against machines have changed.
+
+        Folds go on meanwhile, and an interruption loses nothing. What is final stays, and so does
+        what was removed from the log.
+
+        Args:
+            key: the experiment.
+            between: called between transactions, to let others write.
+            portions: how many transactions are enough for now.
+
+        Returns:
+            True where nothing is left to be done, or nothing can be at the moment.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        return rescore(self.store, key, now=self.clock(), between=between, portions=portions)
+
+    def set_aside(self, key: str) -> SetAside:
+        """Count the judged events of an experiment: persons', and those that are set aside.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        return describe_set_aside(self.store.snapshots.state(key, 1), self.clock())
 
     def results(self, key: str) -> Results:
         """Compute the results of an experiment, from its snapshots alone.

@@ -41,7 +41,7 @@ def fold(
 
     A long backlog takes several folds; `between` is called between them, to let others write.
     `conclude` is called once with the snapshot and its sums of inference, when all is committed,
-    unless these lack decisions.
+    unless these lack decisions, or hold some that other rules judged.
 
     Raises:
         NotFound: there is no experiment of this key.
@@ -58,7 +58,7 @@ def fold(
     if newest is None:
         return None
     snapshot, inference = newest
-    if not _is_resumming(folding):
+    if not (_is_resumming(folding) or folding.rescoring):
         record = structs.replace(folding.record, learned_version=snapshot.version)
         conclude(record, snapshot, inference)
     return snapshot
@@ -118,6 +118,7 @@ def _next_snapshot(folding: Fold, sums: Sums, due: FoldIncrement, at: float) -> 
         *sums.dump(),
         allocation_rule=NEWEST_RULE,
         senders=sums.senders.dump(),
+        verdicts=sums.verdicts.dump(),
     )
 
 

@@ -17,6 +17,7 @@ from bandits.engine.choose import MAX_BATCH
 from bandits.errors import Fault, IdReused, InvalidInput, Unavailable
 from bandits.event_ids import RESERVED_TOLD, foreign_rows, sent_event_ids
 from bandits.identifiers import pointer
+from bandits.machines import EventTrace, event_trace
 from bandits.rewards import refuse_value
 from bandits.schemas import (
     ID_TOLD,
@@ -74,10 +75,19 @@ class RewardHandler:
         # By actor: a group is written as batches, each of which is of one actor.
         self._queues: dict[Actor, BatchingQueue[Sequence[Reward], RewardReceipt]] = {}
 
-    def record(self, rewards: Sequence[Reward], *, actor: Actor) -> RewardReceipt:
+    def record(
+        self,
+        rewards: Sequence[Reward],
+        *,
+        actor: Actor,
+        traces: Sequence[EventTrace | None] | None = None,
+    ) -> RewardReceipt:
         """Record rewards, as `Engine.reward` declares."""
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
+        if traces is not None:
+            outcome = self._append(rewards, actor=actor, grouped=False, traces=traces)
+            return outcome.receipt(0, len(rewards))
         if len(rewards) > _FEW:
             return self._record_call(actor, rewards)
         queue = self._queues.get(actor)
@@ -107,7 +117,8 @@ class RewardHandler:
                 self._store, call, source=actor, now=now, most_faults=most, note=False
             )
             lost = [call[row].event_id for row in attributed.unattributed]
-            return _RewardOutcome(attributed, lost, _place(self._store, attributed, now, most), ())
+            placed = _place(self._store, attributed, now, most, ())
+            return _RewardOutcome(attributed, lost, placed, ())
 
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
@@ -130,6 +141,7 @@ class RewardHandler:
         actor: Actor,
         grouped: bool,
         most_faults: int = _MOST_FAULTS,
+        traces: Sequence[EventTrace | None] | None = None,
     ) -> "_RewardOutcome":
         """Append rewards, all of them or none.
 
@@ -140,6 +152,8 @@ class RewardHandler:
             Unavailable: their decisions are being erased.
         """
         _refuse_ids(rewards, actor, most_faults)
+        if traces is None:
+            traces = self._traces(rewards)
         for _ in range(_ATTEMPTS):
             now = self._clock()
             try:
@@ -148,7 +162,7 @@ class RewardHandler:
                 )
             except StaleRead:  # a decision was erased since it was found
                 continue
-            placed = _place(self._store, attributed, now, most_faults)
+            placed = _place(self._store, attributed, now, most_faults, traces)
             try:
                 repeated = self._store.log.append_events(
                     placed.events, actor=actor, at=now, grouped=grouped
@@ -163,6 +177,16 @@ class RewardHandler:
             events = [rewards[row].event_id for row in attributed.unattributed]
             return _RewardOutcome(attributed, events, placed, repeated)
         raise Unavailable("decisions of these rewards are being erased")
+
+    def _traces(self, rewards: Sequence[Reward]) -> Sequence[EventTrace | None]:
+        """Return what is kept of the request behind each reward; nothing where none has any."""
+        if all(reward.tracking is None for reward in rewards):
+            return ()
+        key = self._store.log.trace_key()
+        return [
+            None if reward.tracking is None else event_trace(reward.tracking, reward.metric, key)
+            for reward in rewards
+        ]
 
 
 class _PlacedRewards(Struct, frozen=True, eq=False):
@@ -259,7 +283,11 @@ def _range_of(rows: Sequence[int], first: int, end: int) -> range:
 
 
 def _place(
-    store: Store, attributed: AttributedRewards, now: float, most_faults: int
+    store: Store,
+    attributed: AttributedRewards,
+    now: float,
+    most_faults: int,
+    traces: Sequence[EventTrace | None],
 ) -> _PlacedRewards:
     """Look up the decisions of rewards, check their values, and place them in time.
 
@@ -313,6 +341,7 @@ def _place(
         times,
         late,
         skewed,
+        [traces[attributed.rows[row]] for row in rows] if traces else (),
     )
     return _PlacedRewards(unknown, early, rows, events, early_counts)
 

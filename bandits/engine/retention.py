@@ -47,5 +47,11 @@ def _keep(removal: Removal) -> None:
     builder = SumsBuilder(removal.record, removal.history, snapshot.at)
     sums = builder.load(removal.retained) + builder.sum_learned(removal.learned)
     removal.save(
-        RetainedSums(snapshot.version, snapshot.at, *sums.dump(), senders=sums.senders.dump())
+        RetainedSums(
+            snapshot.version,
+            snapshot.at,
+            *sums.dump(),
+            senders=sums.senders.dump(),
+            verdicts=sums.verdicts.dump(),
+        )
     )

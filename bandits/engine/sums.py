@@ -16,6 +16,7 @@ from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.clusters import GROUPS, ClusterSums, buckets_of
 from bandits.inference.cohorts import CohortCounts
 from bandits.inference.event_sums import EventSums, EventValues
+from bandits.inference.event_verdict_counts import EventVerdictCounts
 from bandits.inference.floors import FloorHistory
 from bandits.inference.late_rewards import LateRewardSums
 from bandits.inference.lift_periods import LiftPeriodSums
@@ -55,12 +56,14 @@ class Sums(Additive):
         counts: for pages.
         inference: for results.
         senders: for checks of the keys that senders use.
+        verdicts: of judged events, for the page of what was set aside.
     """
 
     statistic: Statistic
     counts: ArmCounts
     inference: InferenceState
     senders: SenderSums
+    verdicts: EventVerdictCounts
 
     def dump(self) -> tuple[bytes, bytes, bytes]:
         """Serialise the first three, as `Snapshot` and `RetainedSums` hold them."""
@@ -83,8 +86,10 @@ def load_sums(
         ValueError: the statistic is of another family than the policy's.
     """
     statistic, counts = load_statistic(configuration, stored, folded)
-    senders = SenderSums.load(b"" if stored is None else stored.senders, len(configuration.arms))
-    return Sums(statistic, counts, load_inference_state(configuration, stored), senders)
+    n_arms = len(configuration.arms)
+    senders = SenderSums.load(b"" if stored is None else stored.senders, n_arms)
+    verdicts = EventVerdictCounts.load(b"" if stored is None else stored.verdicts, n_arms)
+    return Sums(statistic, counts, load_inference_state(configuration, stored), senders, verdicts)
 
 
 def load_inference_state(
@@ -241,6 +246,22 @@ class EvidenceBuilder:
         for of_key in self._ratios(decisions).values():
             ratio = ratio + of_key
         return replace(self.zeros, ratio=ratio, events=self._events_so_far(decisions))
+
+    def count_verdicts(self, decisions: DecisionColumns) -> EventVerdictCounts:
+        """Count the judged events of sent decisions."""
+        if not len(decisions.verdict_rows):
+            return EventVerdictCounts.zeros(self._n_arms)
+        columns = (
+            decisions.verdict_metrics,
+            decisions.verdict_reasons,
+            decisions.verdict_mailboxes,
+        )
+        return EventVerdictCounts.from_events(
+            self._rule.event_names,
+            np.stack(columns, axis=1),
+            self._groups_of(decisions)[decisions.verdict_rows],
+            self._n_arms,
+        )
 
     def sum_senders_sent(self, decisions: DecisionColumns) -> SenderSums:
         """Sum decisions as sent by the keys that asked for them."""
@@ -603,7 +624,8 @@ class SumsBuilder:
         self._n_metrics = len(record.configuration.experiment.reward.metrics)
         counts = ArmCounts.zeros(self._n_arms, self._n_metrics)
         senders = SenderSums.zeros(self._n_arms)
-        self.zeros = Sums(self._statistic.zeros, counts, self._evidence.zeros, senders)
+        verdicts = EventVerdictCounts.zeros(self._n_arms)
+        self.zeros = Sums(self._statistic.zeros, counts, self._evidence.zeros, senders, verdicts)
         self.invertible = self._statistic.family.invertible
 
     def load(self, stored: Snapshot | RetainedSums | None) -> Sums:
@@ -651,6 +673,7 @@ class SumsBuilder:
             ),
             self._evidence.sum_outcomes(decisions, rewards),
             self._evidence.sum_senders_closed(decisions, rewards),
+            self.zeros.verdicts,
         )
 
     def sum_inference(self, decisions: DecisionColumns) -> InferenceState:
@@ -677,11 +700,19 @@ class SumsBuilder:
 
     def sum_events_so_far(self, decisions: DecisionColumns) -> Sums:
         """Sum the events of sent decisions, as they are without waiting for a window to close."""
-        return replace(self.zeros, inference=self._evidence.sum_events_so_far(decisions))
+        return replace(
+            self.zeros,
+            inference=self._evidence.sum_events_so_far(decisions),
+            verdicts=self._evidence.count_verdicts(decisions),
+        )
 
     def sum_events(self, decisions: DecisionColumns) -> Sums:
         """Sum the events of decisions whose reward none of them changes."""
-        return replace(self.zeros, inference=self._evidence.sum_events(decisions))
+        return replace(
+            self.zeros,
+            inference=self._evidence.sum_events(decisions),
+            verdicts=self._evidence.count_verdicts(decisions),
+        )
 
     def sum_expired(self, decisions: DecisionColumns) -> Sums:
         """Sum learned decisions that leave the forgetting window: each weighs 1 until it does."""
@@ -707,4 +738,5 @@ class SumsBuilder:
             counts,
             self._evidence.sum_sent(decisions),
             self._evidence.sum_senders_sent(decisions),
+            self._evidence.count_verdicts(decisions),
         )

@@ -1,7 +1,9 @@
 """Networks: keyed hashes of addresses, and how many emails' links were followed from each."""
 
+import re
+from functools import lru_cache
 from hashlib import blake2b
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import numpy as np
 from msgspec import Struct
@@ -9,9 +11,12 @@ from msgspec import Struct
 from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 
 UNKNOWN_NETWORK = 0
-_WEEK_SECONDS = 7 * 86_400.0
+WEEK_SECONDS = 7 * 86_400.0
 _SHORTEST_KEY = 16  # bytes
 _PREFIX_BYTES = {4: 3, 6: 6}  # /24 and /48: what one household or company has
+
+_BYTE = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_QUAD = re.compile(rf"({_BYTE}\.{_BYTE}\.{_BYTE})\.{_BYTE}", re.ASCII)
 
 # An address of these is a proxy's or this machine's own: it tells nothing of who is outside.
 _INSIDE = [
@@ -35,17 +40,82 @@ def network_hash(address: str | None, key: bytes) -> int:
     """
     if len(key) < _SHORTEST_KEY:
         raise ValueError(f"a key of networks has at least {_SHORTEST_KEY} bytes, not {len(key)}")
+    text = (address or "").strip()
+    quad = _QUAD.fullmatch(text)
+    if quad is not None:
+        return _prefix_hash(quad[1], key)
     try:
-        parsed = ip_address((address or "").strip())
+        parsed = ip_address(text)
     except ValueError:
         return UNKNOWN_NETWORK
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
-    if any(parsed in network for network in _INSIDE):
+    return _hash(parsed, key)
+
+
+@lru_cache(maxsize=65_536)
+def _prefix_hash(prefix: str, key: bytes) -> int:
+    """Hash the network of three of four numbers; whole addresses are kept nowhere, not even here.
+
+    Most events come from few networks, and to read an address takes longer than all else of it.
+    """
+    return _hash(ip_address(f"{prefix}.0"), key)
+
+
+def _hash(address: IPv4Address | IPv6Address, key: bytes) -> int:
+    if any(address in network for network in _INSIDE):
         return UNKNOWN_NETWORK
-    prefix = parsed.packed[: _PREFIX_BYTES[parsed.version]]
+    prefix = address.packed[: _PREFIX_BYTES[address.version]]
     digest = blake2b(prefix, digest_size=8, key=key).digest()
     return int.from_bytes(digest, "big", signed=True) or 1
+
+
+class FrozenRows(Struct, frozen=True, eq=False):
+    """Rows of networks and minutes as they were frozen: m rows, sorted by both.
+
+    Attributes:
+        networks: (m,) int.
+        minutes: (m,) int, since 1970-01-01 UTC.
+        emails: (m,) int, emails with a click from that network in that minute,
+        swept: (m,) int, and those of them whose links were followed as no person does.
+        frozen_at: (m,) when each row was frozen, seconds since 1970.
+    """
+
+    networks: IntArray
+    minutes: IntArray
+    emails: IntArray
+    swept: IntArray
+    frozen_at: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.networks)
+
+    @classmethod
+    def from_clicks(
+        cls,
+        networks: IntArray,
+        minutes: IntArray,
+        emails: IntArray,
+        swept: BoolArray,
+        frozen_at: FloatArray,
+    ) -> "FrozenRows":
+        """Count n clicks, each of a known network, a minute and an email.
+
+        Args:
+            networks: (n,) int.
+            minutes: (n,) int.
+            emails: (n,) int, the email's number.
+            swept: (n,) bool, the click was made as no person does.
+            frozen_at: (n,) when the row of that network and minute is frozen.
+        """
+        order = np.lexsort((swept, emails, minutes, networks))  # a sweep last of its email
+        networks, minutes, emails = networks[order], minutes[order], emails[order]
+        last_of_row = _last_of_runs(networks, minutes)
+        last_of_email = last_of_row | _last_of_runs(networks, minutes, emails)
+        ends = np.flatnonzero(last_of_row)
+        n_emails = np.diff(np.cumsum(last_of_email)[ends], prepend=0)
+        n_swept = np.diff(np.cumsum(last_of_email & swept[order])[ends], prepend=0)
+        return cls(networks[ends], minutes[ends], n_emails, n_swept, frozen_at[order][ends])
 
 
 class NetworkCounts(Struct, frozen=True, eq=False):
@@ -68,37 +138,20 @@ class NetworkCounts(Struct, frozen=True, eq=False):
     week_swept: IntArray
 
     @classmethod
-    def from_clicks(
-        cls,
-        networks: IntArray,
-        minutes: IntArray,
-        emails: IntArray,
-        swept: BoolArray,
-        frozen_at: FloatArray,
-    ) -> "NetworkCounts":
-        """Count n clicks, each of a known network, a minute and an email.
-
-        Args:
-            networks: (n,) int.
-            minutes: (n,) int.
-            emails: (n,) int, the email's number.
-            swept: (n,) bool, the click was made as no person does.
-            frozen_at: (n,) when the row of that network and minute is frozen.
-        """
-        order = np.lexsort((swept, emails, minutes, networks))  # a sweep last of its email
-        networks, minutes, emails = networks[order], minutes[order], emails[order]
-        last_of_row = _last_of_runs(networks, minutes)
-        last_of_email = last_of_row | _last_of_runs(networks, minutes, emails)
-        ends = np.flatnonzero(last_of_row)
-        n_emails = np.diff(np.cumsum(last_of_email)[ends], prepend=0)
-        n_swept = np.diff(np.cumsum(last_of_email & swept[order])[ends], prepend=0)
-        networks, minutes, frozen_at = networks[ends], minutes[ends], frozen_at[order][ends]
+    def from_rows(cls, rows: FrozenRows, earlier: FrozenRows | None = None) -> "NetworkCounts":
+        """Sum the week of each of m rows, over these and over `earlier` ones of their networks."""
+        parts = [rows] if earlier is None else [earlier, rows]
+        networks, frozen_at, *counts = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("networks", "frozen_at", "emails", "swept")
+        )
         by_time = np.lexsort((frozen_at, networks))
-        rows = (networks[by_time], frozen_at[by_time])
-        stop = _places(rows, (networks, frozen_at), after=True)
-        start = _places(rows, (networks, frozen_at - _WEEK_SECONDS), after=True)
-        sums = [np.concatenate([[0], np.cumsum(c[by_time])]) for c in (n_emails, n_swept)]
-        return cls(networks, minutes, n_emails, *(total[stop] - total[start] for total in sums))
+        ordered = (networks[by_time], frozen_at[by_time])
+        stop = _places(ordered, (rows.networks, rows.frozen_at), after=True)
+        start = _places(ordered, (rows.networks, rows.frozen_at - WEEK_SECONDS), after=True)
+        sums = [np.concatenate([[0], np.cumsum(count[by_time])]) for count in counts]
+        week = [total[stop] - total[start] for total in sums]
+        return cls(rows.networks, rows.minutes, rows.emails, *week)
 
     def rows(self, networks: IntArray, minutes: IntArray) -> tuple[IntArray, IntArray, IntArray]:
         """Return `emails`, `week_emails` and `week_swept` of networks and minutes (n,); 0 of none.

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from bandits.array_types import BoolArray, IntArray
 from bandits.machines.agents import AgentClass
-from bandits.machines.networks import UNKNOWN_NETWORK, NetworkCounts
+from bandits.machines.networks import UNKNOWN_NETWORK, FrozenRows, NetworkCounts
 from bandits.machines.tracked_events import EventKind, TrackedEvents
 
 NEWEST_RULES = 1
@@ -96,6 +96,11 @@ class VerdictReason(IntEnum):
     CHECKED = 15
 
     @property
+    def label(self) -> str:
+        """The reason in few words."""
+        return _LABELS[self]
+
+    @property
     def words(self) -> str:
         """The reason as a sentence."""
         return _WORDS[self]
@@ -109,6 +114,24 @@ class VerdictReason(IntEnum):
         return EventVerdict.UNSURE if unsure else EventVerdict.MACHINE
 
 
+_LABELS = {
+    VerdictReason.NONE: "A person",
+    VerdictReason.FLAGGED: "Flagged by your sender",
+    VerdictReason.HEAD: "Head of the page alone",
+    VerdictReason.HONEYPOT: "Hidden link",
+    VerdictReason.CRAWLER: "Scanner or crawler",
+    VerdictReason.PRIVACY_PROXY: "Privacy proxy",
+    VerdictReason.PROGRAM: "No browser",
+    VerdictReason.INSTANT: "Too soon to be read",
+    VerdictReason.SWEEP: "Many links within seconds",
+    VerdictReason.UNSUBSCRIBE: "Unsubscribe link and another",
+    VerdictReason.VISIT: "Network of such a sweep",
+    VerdictReason.SCANNER: "Network that sweeps emails",
+    VerdictReason.EARLY: "At once, from a busy network",
+    VerdictReason.CHECKED_BY_SCANNER: "Checked by a scanner",
+    VerdictReason.CLOSE: "Two links within a second",
+    VerdictReason.CHECKED: "Two networks at once",
+}
 _WORDS = {
     VerdictReason.NONE: "Nothing speaks for a machine.",
     VerdictReason.FLAGGED: "The sender says that a machine did it.",
@@ -172,7 +195,7 @@ def count_networks(events: TrackedEvents, version: int = NEWEST_RULES) -> Networ
         KeyError: there is no such version.
     """
     rules = RULES[version]
-    clicks = events.take(_sweepable(events) & (events.networks != UNKNOWN_NETWORK))
+    clicks = events.take(is_countable(events))
     clicks = clicks.take(np.lexsort((clicks.received, clicks.minutes, clicks.networks)))
     first = np.ones(len(clicks), dtype=np.bool_)
     first[1:] = (np.diff(clicks.networks) != 0) | (np.diff(clicks.minutes) != 0)
@@ -181,11 +204,33 @@ def count_networks(events: TrackedEvents, version: int = NEWEST_RULES) -> Networ
     rows = np.flatnonzero(clicks.received <= frozen_at)
     rows = rows[np.lexsort((clicks.times[rows], clicks.emails[rows]))]
     clicks, frozen_at = clicks.take(rows), frozen_at[rows]
-    sweeps = find_sweeps(clicks, rules)
-    swept = sweeps.sure | sweeps.close | (clicks.agents == AgentClass.CRAWLER)
-    return NetworkCounts.from_clicks(
-        clicks.networks, clicks.minutes, clicks.emails, swept, frozen_at
-    )
+    columns = (clicks.networks, clicks.minutes, clicks.emails)
+    counted = FrozenRows.from_clicks(*columns, _swept(clicks, rules), frozen_at)
+    return NetworkCounts.from_rows(counted)
+
+
+def find_swept(events: TrackedEvents, version: int = NEWEST_RULES) -> BoolArray:
+    """Mark those of n events, in any order, that are clicks made as no person does, (n,) bool.
+
+    Raises:
+        KeyError: there is no such version.
+    """
+    order = np.lexsort((events.times, events.emails))
+    swept = np.empty(len(events), dtype=np.bool_)
+    swept[order] = _swept(events.take(order), RULES[version])
+    return swept
+
+
+def is_countable(events: TrackedEvents) -> BoolArray:
+    """Mark clicks of known networks that may be part of a sweep, by which networks are counted."""
+    return _sweepable(events) & (events.networks != UNKNOWN_NETWORK)
+
+
+def _swept(events: TrackedEvents, rules: MachineRules) -> BoolArray:
+    """Mark events, sorted by email and time, that are clicks made as no person does."""
+    sweeps = find_sweeps(events, rules)
+    crawls = _sweepable(events) & (events.agents == AgentClass.CRAWLER)
+    return sweeps.sure | sweeps.close | crawls
 
 
 def _sorted_reasons(events: TrackedEvents, counts: NetworkCounts, rules: MachineRules) -> IntArray:

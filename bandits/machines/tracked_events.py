@@ -1,7 +1,7 @@
 """Tracked events: opens and clicks with what verdicts rest on, column by column."""
 
 from collections.abc import Sequence
-from enum import IntEnum
+from enum import IntEnum, IntFlag
 
 import numpy as np
 from msgspec import Struct
@@ -14,6 +14,15 @@ class EventKind(IntEnum):
 
     OPEN = 0
     CLICK = 1
+
+
+class EventSign(IntFlag):
+    """Sign that a sender or a link itself gives; the sum of an event's is stored."""
+
+    FLAGGED = 1
+    HEAD = 2
+    HONEYPOT = 4
+    UNSUBSCRIBE = 8
 
 
 class TrackedEvents(Struct, frozen=True, eq=False):

@@ -96,6 +96,11 @@ class Fold(Protocol):
         """Sums of inference that are being made anew, as of the previous snapshot."""
         ...
 
+    @property
+    def rescoring(self) -> bool:
+        """True while some decisions are judged by other rules against machines than the rest."""
+        ...
+
     def learned(self) -> Iterator[DecisionColumns]:
         """Go through all decisions that are learned once this fold is saved, in portions."""
         ...

@@ -324,6 +324,14 @@ class LogPort(Protocol):
         """
         ...
 
+    def reasons(self, ids: Sequence[str]) -> Mapping[str, Mapping[str, int]]:
+        """Read `VerdictReason` of the judged events of decisions, by their ids and event id."""
+        ...
+
+    def trace_key(self) -> bytes:
+        """Return the 32 secret bytes that networks and links of events are hashed with."""
+        ...
+
     def note_early(self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float) -> None:
         """Count events of experiments, by number, that came before their decisions' clocks ran."""
         ...
@@ -407,6 +415,34 @@ class SnapshotPort(Protocol):
         """
         ...
 
+    def needs_rescoring(self, key: str, *, now: float) -> bool:
+        """Return true where decisions are judged by other rules than the configuration names.
+
+        Where the result is final by `now`, seconds since 1970, or nothing is learned, none is.
+
+        Raises:
+            NotFound: there is no such experiment.
+        """
+        ...
+
+    def rescore(self, key: str, *, now: float, most: int) -> AbstractContextManager[Fold | None]:
+        """Start a fold that judges decisions by the configuration's rules, and takes nothing else.
+
+        Args:
+            key: the experiment.
+            now: seconds since 1970.
+            most: about how many decisions it looks at; the next one goes on behind them.
+
+        Returns:
+            None where nothing needs it any more, or where it has to wait: events that a fold has
+            counted came so lately that their networks are still being counted.
+
+        Raises:
+            NotFound: there is no such experiment.
+            Unavailable: the store cannot record; nothing changed.
+        """
+        ...
+
     def allocation(
         self, key: str, configuration_version: int, policy_version: int, restriction: bytes
     ) -> FloatArray | None:
@@ -467,6 +503,20 @@ class SnapshotPort(Protocol):
 
         Returns:
             The number of snapshots.
+        """
+        ...
+
+    def prune_networks(self, *, now: float) -> int:
+        """Remove counts of networks that no event in the log can be judged by any more.
+
+        Args:
+            now: seconds since 1970.
+
+        Returns:
+            How many were removed; 0 where none is left.
+
+        Raises:
+            Unavailable: the store cannot record; nothing was removed.
         """
         ...
 

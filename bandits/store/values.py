@@ -5,12 +5,13 @@ from typing import Any, Literal
 
 import numpy as np
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, force_setattr
 
 from bandits.actors import Actor
 from bandits.allocation import NEWEST_RULE
 from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
 from bandits.experiment import Combination
+from bandits.machines import EventTrace
 from bandits.schemas import RefusedRow
 from bandits.verdict import Statements
 from bandits.versions import Configuration
@@ -105,6 +106,7 @@ class Snapshot(Struct, frozen=True, eq=False):
             alone, empty in others.
         allocation_rule: the `AllocationRule` that decisions on it are made under.
         senders: as `SenderSums.dump` writes them; kept of the newest snapshot alone.
+        verdicts: as `EventVerdictCounts.dump` writes them; likewise.
     """
 
     version: int
@@ -117,6 +119,7 @@ class Snapshot(Struct, frozen=True, eq=False):
     inference_state: bytes = b""
     allocation_rule: int = NEWEST_RULE
     senders: bytes = b""
+    verdicts: bytes = b""
 
 
 class RetainedSums(Struct, frozen=True, eq=False):
@@ -131,6 +134,7 @@ class RetainedSums(Struct, frozen=True, eq=False):
         senders: as `SenderSums.dump` writes them.
         removed_before: no row of a decision that started later was removed; None where that was
             not noted yet.
+        verdicts: as `EventVerdictCounts.dump` writes them.
     """
 
     version: int
@@ -140,6 +144,63 @@ class RetainedSums(Struct, frozen=True, eq=False):
     inference_state: bytes
     senders: bytes = b""
     removed_before: float | None = None
+    verdicts: bytes = b""
+
+
+class RulesInForce(Struct, frozen=True):
+    """Versions of the rules against machines that decisions are judged by; None is no rules.
+
+    While a change of the version is carried out, in the order of start batches, there are two.
+
+    Attributes:
+        version: for decisions whose clock a batch that is not after `place` started,
+        earlier: and for all others.
+        place: None where all are judged by `version`.
+        left: decisions that stay as they were judged before: their rows were removed.
+    """
+
+    version: int | None = None
+    earlier: int | None = None
+    place: BatchPlace | None = None
+    left: int = 0
+
+    @property
+    def any(self) -> bool:
+        """True where some decisions are judged by rules."""
+        return self.version is not None or (self.place is not None and self.earlier is not None)
+
+    def needs_change(self, record: ExperimentRecord, now: float) -> bool:
+        """Return true where decisions are to be judged by other rules, as of `now`.
+
+        A change that is under way is finished; none begins where nothing is learned, or where the
+        result is final.
+        """
+        if self.place is not None:
+            return True
+        same = self.version == record.configuration.experiment.machine_rules
+        if same or record.learned_version == 0:
+            return False
+        return record.closes_at is None or now <= record.closes_at
+
+    def split(self, started_at: FloatArray, start_batches: IntArray) -> list[tuple[int, BoolArray]]:
+        """Mark the n decisions that each version judges, by their starts (n,); the rest has none.
+
+        Args:
+            started_at: (n,) when the clock of each started.
+            start_batches: (n,) int, the number of the batch that started it.
+        """
+        if self.place is None:
+            done = np.ones(len(started_at), dtype=np.bool_)
+        else:
+            done = is_until(self.place, started_at, start_batches)
+        versions = ((self.version, done), (self.earlier, ~done))
+        return [(version, mask) for version, mask in versions if version is not None and mask.any()]
+
+
+def is_until(place: BatchPlace, started_at: FloatArray, start_batches: IntArray) -> BoolArray:
+    """Mark decisions (n,) whose clock a batch started that is not after a place."""
+    at, number = place
+    return (started_at < at) | ((started_at == at) & (start_batches <= number))
 
 
 class Resummation(Struct, frozen=True, eq=False):
@@ -172,6 +233,7 @@ class ExperimentState(Struct, frozen=True, eq=False):
 
     Attributes:
         resummation: sums of inference that are being made anew, as of the snapshot.
+        rules: that decisions are judged by, as of the snapshot.
         actors: rows that each actor wrote.
         eligible_sets: number of eligible sets by who asked for them first, None where unknown.
     """
@@ -183,6 +245,7 @@ class ExperimentState(Struct, frozen=True, eq=False):
     resummation: Resummation | None = None
     actors: "Sequence[ActorCounts]" = ()
     eligible_sets: Mapping[Actor | None, int] = {}
+    rules: RulesInForce = RulesInForce()
 
 
 class FoldBacklog(Struct, frozen=True):
@@ -352,6 +415,8 @@ class Events(Struct, frozen=True, eq=False):
         occurred_at: n times.
         late: n, true where it came after its window; it never counts then.
         skewed: n, true where it came from the future; only their number is kept.
+        traces: n, of the request behind an open or a click; None of others. None of all unless
+            given.
     """
 
     targets: Sequence[DecisionRef]
@@ -362,6 +427,11 @@ class Events(Struct, frozen=True, eq=False):
     occurred_at: Sequence[float]
     late: Sequence[bool]
     skewed: Sequence[bool]
+    traces: Sequence[EventTrace | None] = ()
+
+    def __post_init__(self) -> None:
+        if not self.traces:
+            force_setattr(self, "traces", [None] * len(self.numbers))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -384,6 +454,8 @@ class Event(Struct, frozen=True, gc=False):
     Attributes:
         late: it came after its window, and never counts.
         void: it does not count, since what its reporter did then is void.
+        trace: of the request behind an open or a click, where that was reported.
+        reason: `bandits.machines.VerdictReason`; None where it was not judged.
     """
 
     decision_id: str
@@ -393,6 +465,17 @@ class Event(Struct, frozen=True, gc=False):
     occurred_at: float
     late: bool = False
     void: bool = False
+    trace: EventTrace | None = None
+    reason: int | None = None
+
+    @property
+    def set_aside(self) -> bool:
+        """True where it is not a person's, so that it does not count."""
+        return bool(self.reason)
+
+
+_NO_ROWS: IntArray = np.zeros(0, dtype=np.int64)
+_OF_ROWS = ("event_rows", "verdict_rows", "eligible_sets")  # of the columns
 
 
 class DecisionColumns(Struct, frozen=True, eq=False):
@@ -417,6 +500,11 @@ class DecisionColumns(Struct, frozen=True, eq=False):
             experiment has no control group.
         learned: (n,) bool, a fold has learned from it.
         keys: (n,) int, the number of the API key that asked for each, 0 where none did or is known.
+        verdict_rows: (v,) int, which of the n decisions each event is of that was judged: a
+            person's or not. Those that are not a person's are not among the e events.
+        verdict_metrics: (v,) int, the position of its name, as in `event_metrics`.
+        verdict_reasons: (v,) int, `bandits.machines.VerdictReason`.
+        verdict_mailboxes: (v,) int, `bandits.machines.MailboxClass`.
     """
 
     arms: IntArray
@@ -436,6 +524,10 @@ class DecisionColumns(Struct, frozen=True, eq=False):
     subject_keys: AnyArray
     learned: BoolArray
     keys: IntArray
+    verdict_rows: IntArray = _NO_ROWS
+    verdict_metrics: IntArray = _NO_ROWS
+    verdict_reasons: IntArray = _NO_ROWS
+    verdict_mailboxes: IntArray = _NO_ROWS
 
     def __len__(self) -> int:
         return len(self.arms)
@@ -447,13 +539,13 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         arrays = {
             name: np.concatenate([getattr(part, name) for part in parts])
             for name in cls.__struct_fields__
-            if name not in ("event_rows", "eligible_sets")
+            if name not in _OF_ROWS
         }
+        for name in ("event_rows", "verdict_rows"):
+            shifted = [getattr(p, name) + before for p, before in zip(parts, rows, strict=True)]
+            arrays[name] = np.concatenate(shifted)
         return cls(
             **arrays,
-            event_rows=np.concatenate(
-                [p.event_rows + before for p, before in zip(parts, rows, strict=True)]
-            ),
             eligible_sets=[e for part in parts for e in part.eligible_sets],
         )
 
@@ -462,15 +554,16 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         if mask.all():
             return self
         rows = np.cumsum(mask) - 1  # the new number of each that stays
-        stay = mask[self.event_rows]
+        stay = {"event": mask[self.event_rows], "verdict": mask[self.verdict_rows]}
         arrays = {
-            name: getattr(self, name)[stay if name.startswith("event_") else mask]
+            name: getattr(self, name)[stay.get(name.partition("_")[0], mask)]
             for name in self.__struct_fields__
-            if name not in ("event_rows", "eligible_sets")
+            if name not in _OF_ROWS
         }
         return DecisionColumns(
             **arrays,
-            event_rows=rows[self.event_rows[stay]],
+            event_rows=rows[self.event_rows[stay["event"]]],
+            verdict_rows=rows[self.verdict_rows[stay["verdict"]]],
             eligible_sets=[self.eligible_sets[i] for i in np.flatnonzero(mask).tolist()],
         )
 
@@ -478,9 +571,7 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         """Return those whose clocks a batch started that is not after a place."""
         if place is None:
             return self.take(np.zeros(len(self), dtype=np.bool_))
-        at, number = place
-        tied = (self.started_at == at) & (self.start_batches <= number)
-        return self.take((self.started_at < at) | tied)
+        return self.take(is_until(place, self.started_at, self.start_batches))
 
 
 class FoldIncrement(Struct, frozen=True, eq=False):

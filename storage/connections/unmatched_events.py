@@ -7,12 +7,15 @@ that an email was sent for, by the mailer's id of that.
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import delete, func, or_, select
 
+from bandits.machines import EventTrace
 from storage.databases import NamedRow, Transaction
 from storage.schema import (
+    TRACE_FORMAT,
     activations,
     batch_of,
     batches,
@@ -20,6 +23,7 @@ from storage.schema import (
     message_ids,
     unmatched_events,
 )
+from storage.stored_format import pack_blob
 
 UNMATCHED_SECONDS = 86_400.0  # that an event waits
 MOST_UNMATCHED = 100_000  # of one connection
@@ -33,6 +37,7 @@ _COLUMNS = (
     "received_at",
     "mark",
     "message_id",
+    "trace",
 )
 _RUNS = or_(batches.c.due_at.is_not(None), activations.c.decision.is_not(None))
 _READY = (
@@ -61,6 +66,7 @@ class NewUnmatchedEvent(Struct, frozen=True):
         recipient: as the sender names them, empty where it does not; only a mark is stored.
         body: of the refusal that it becomes where there is no room for it.
         message_id: the mailer's id of the email, where it waits for that.
+        trace: of the request behind an open or a click.
     """
 
     decision_id: str
@@ -71,6 +77,7 @@ class NewUnmatchedEvent(Struct, frozen=True):
     recipient: str
     body: bytes
     message_id: str | None = None
+    trace: EventTrace | None = None
 
 
 class UnmatchedEvent(Struct, frozen=True):
@@ -90,6 +97,7 @@ class UnmatchedEvent(Struct, frozen=True):
     occurred_at: float
     received_at: float
     message_id: str | None = None
+    trace: EventTrace | None = None
 
 
 def insert_unmatched(
@@ -100,13 +108,11 @@ def insert_unmatched(
     at: float,
 ) -> int:
     """Insert events with the marks of their recipients, each once; return how many are new."""
-    rows = [
-        (
-            *(connection_id, e.decision_id, e.event_id, e.metric, e.value, e.occurred_at, at),
-            *(mark, e.message_id),
-        )
-        for e, mark in new
-    ]
+    rows = []
+    for e, mark in new:
+        key = (connection_id, e.decision_id, e.event_id)
+        told = (e.metric, e.value, e.occurred_at, at, mark, e.message_id, _pack(e.trace))
+        rows.append((*key, *told))
     rows.sort(key=lambda row: row[1:3])
     return transaction.insert(unmatched_events, _COLUMNS, rows)
 
@@ -136,8 +142,17 @@ def read_ready(transaction: Transaction, connection_id: int, *, limit: int) -> l
 
 
 def _event(row: NamedRow) -> UnmatchedEvent:
-    columns = UnmatchedEvent.__struct_fields__
-    return UnmatchedEvent(*(getattr(row, name) for name in columns))
+    columns = {name: getattr(row, name) for name in UnmatchedEvent.__struct_fields__}
+    if row.trace is not None:
+        columns["trace"] = msgspec.msgpack.decode(row.trace, type=EventTrace)
+    return UnmatchedEvent(**columns)
+
+
+def _pack(trace: EventTrace | None) -> bytes | None:
+    """Encode a trace as the column holds it; rows are inserted past its type."""
+    if trace is None:
+        return None
+    return pack_blob(msgspec.msgpack.encode(trace), TRACE_FORMAT)
 
 
 def remove_unmatched(transaction: Transaction, numbers: Sequence[int]) -> None:

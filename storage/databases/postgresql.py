@@ -203,7 +203,7 @@ class _PostgresqlTransaction(Transaction):
                 " ON CONFLICT DO NOTHING"
             )
             return self.connection.exec_driver_sql(sql, (_json(columns, rows),)).rowcount
-        incoming = f"incoming_{table.name}"
+        incoming = f"incoming_{table.name}_{len(columns)}"  # some columns may be left out
         like = f"SELECT {names} FROM {table.name} LIMIT 0"  # noqa: S608
         self.connection.exec_driver_sql(
             f"CREATE TEMPORARY TABLE IF NOT EXISTS {incoming} ON COMMIT DELETE ROWS AS {like}"

@@ -43,6 +43,7 @@ from storage.snapshots import backlog
 from storage.snapshots.data_quality import COLUMNS, retain_counts
 from storage.snapshots.observations import LEARNABLE, Observations, is_cancelled
 from storage.snapshots.resummations import lacks_sums, read_resummation
+from storage.snapshots.rules_in_force import read_rules
 from storage.snapshots.snapshots import newest_snapshot
 
 _AT_ONCE = 10_000  # claims in one statement
@@ -88,6 +89,8 @@ class RetentionBatch:
             return
         if lacks_sums(newest, read_resummation(transaction, record)):
             return  # until they are made anew, from these rows too
+        if read_rules(transaction, record).place is not None:
+            return  # until all are judged by the same rules
         self.snapshot: Snapshot = newest
         forgetting = record.configuration.experiment.forgetting
         if forgetting is not None and forgetting.window_seconds is not None:
@@ -128,6 +131,7 @@ class RetentionBatch:
             "arm_counts": retained.arm_counts,
             "inference_state": retained.inference_state,
             "senders": retained.senders,
+            "verdicts": retained.verdicts,
             "removed_before": self._removed_before(),
         }
         self._transaction.execute(insert(retained_sums).values(row))
@@ -249,6 +253,7 @@ def read_retained(transaction: Transaction, record: ExperimentRecord) -> Retaine
         retained_sums.c.inference_state,
         func.coalesce(retained_sums.c.senders, b""),
         retained_sums.c.removed_before,
+        func.coalesce(retained_sums.c.verdicts, b""),
     )
     condition = retained_sums.c.experiment_id == record.id
     row = transaction.execute(query.where(condition)).first()

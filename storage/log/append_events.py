@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain, repeat
+from operator import itemgetter
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -11,16 +12,20 @@ from sqlalchemy import bindparam, select, update
 from bandits.actors import Actor
 from bandits.errors import IdReused
 from bandits.event_ids import is_connection, sent_event_ids
+from bandits.machines import EventTrace
 from bandits.store import StaleRead
 from bandits.store.values import DecisionRef, DecisionRefs, Events
-from storage.databases import Transaction
+from storage.databases import Row, Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
 from storage.schema import PLACES, activations, batches, decisions, events, experiments
+from storage.snapshots.network_counts import FREEZE_SECONDS
 from storage.snapshots.snapshots import note_gone
 from storage.snapshots.voids import VoidLookup
 from storage.store_context import FoldLockNeeded, StoreContext
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")
+_TRACED = (*_COLUMNS, *EventTrace._fields)
+_UNTRACED = (None,) * len(EventTrace._fields)
 
 _EventKey = tuple[int, str]  # decision's number, event id
 
@@ -39,17 +44,10 @@ _STORED = (
     .join_from(events, batches, batches.c.id == events.c.batch_id)
     .join(experiments, experiments.c.id == batches.c.experiment_id)
 )
-_REPLACED = ("of", "named", "new_metric", "new_value", "new_time", "new_late")
 _REPLACE = (
     update(events)
     .where(events.c.decision == bindparam("of"), events.c.event_id == bindparam("named"))
-    .values(
-        batch_id=bindparam("new_batch"),
-        metric=bindparam("new_metric"),
-        value=bindparam("new_value"),
-        occurred_at=bindparam("new_time"),
-        late=bindparam("new_late"),
-    )
+    .values({name: bindparam(f"new_{name}") for name in _TRACED[2:]})
 )
 
 
@@ -229,27 +227,52 @@ def _append_batch(  # noqa: PLR0913 - what is appended, by whom and when
         repeated=len(rows) - len(distinct),
         late=sum(events_once.late),
         skewed=sum(events_once.skewed),
+        **_freezing(events_once, at),
     )
-    _, numbers, event_ids, *columns, late, _ = events_once.columns
-    values = sorted(zip(numbers, event_ids, repeat(batch), *columns, late, strict=False))
-    size = transaction.insert(events, _COLUMNS, values)
+    size = transaction.insert(events, *_rows(events_once, batch))
     if size == len(distinct):
         return distinct
     appended, void = _without_earlier(transaction, new, distinct, batch)
     if void:
         if experiment_id not in locked:
             raise FoldLockNeeded([experiment_id])
-        _, *columns, _ = new.take(sorted(void)).columns
-        parameters = [
-            dict(zip(_REPLACED, row, strict=True), new_batch=batch)
-            for row in zip(*columns, strict=True)
-        ]
-        transaction.execute(_REPLACE, parameters)
+        _replace(transaction, new.take(sorted(void)), batch)
         note_gone(transaction, experiment_id, filter(None, void.values()))
     kept = new.take(appended)
     counts = {"late": sum(kept.late), "skewed": sum(kept.skewed)}
     close_batch(transaction, batch, len(kept), repeated=len(rows) - len(kept), **counts)
     return appended
+
+
+def _freezing(new: Events, at: float) -> dict[str, float]:
+    """Return when the networks of events may be counted, nothing where none is known."""
+    return {"freezes_at": at + FREEZE_SECONDS} if any(new.traces) else {}
+
+
+def _rows(new: Events, batch: int) -> tuple[Sequence[str], list[Row]]:
+    """Return columns of events, and the rows of a batch, sorted by decision and event id."""
+    keys = (new.numbers, new.event_ids, repeat(batch))
+    columns = (new.metrics, new.values, new.occurred_at, new.late)
+    rows: list[Row] = list(zip(*keys, *columns, strict=False))
+    if not any(new.traces):
+        return _COLUMNS, sorted(rows)
+    traced = [(*row, *(t or _UNTRACED)) for row, t in zip(rows, new.traces, strict=True)]
+    return _TRACED, sorted(traced, key=itemgetter(0, 1))
+
+
+def _replace(transaction: Transaction, new: Events, batch: int) -> None:
+    """Put events in the places of those of the same ids."""
+    _, rows = _rows(new, batch)
+    parameters = [
+        {
+            "of": decision,
+            "named": event_id,
+            **dict.fromkeys((f"new_{name}" for name in _TRACED[2:]), None),
+            **{f"new_{name}": value for name, value in zip(_TRACED[2:], rest, strict=False)},
+        }
+        for decision, event_id, *rest in rows
+    ]
+    transaction.execute(_REPLACE, parameters)
 
 
 def _under_earlier_ids(transaction: Transaction, new: Events, actor: Actor) -> Events:

@@ -30,7 +30,7 @@ def open_batch(  # noqa: PLR0913 - a row's columns, by keyword
     actor: Actor | None,
     at: float,
     due_at: float | None,
-    **columns: int,
+    **columns: float,
 ) -> int:
     """Insert a batch, its rows to follow; return its number.
 

@@ -1,6 +1,10 @@
 """Decision log: decisions, their events, activations and cancellations."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from msgspec.structs import replace
 
 from bandits.actors import PROGRAM, Actor
 from bandits.store.values import (
@@ -22,9 +26,11 @@ from storage.log.append_decisions import AppendDecisionsCall
 from storage.log.append_events import AppendEventsCall, read_targets
 from storage.log.candidates import other_match_keys
 from storage.snapshots.data_quality import note_early
+from storage.snapshots.observations import Observations
 from storage.store_context import StoreContext
 
 _MOST_PENDING = 20_000  # decisions that are looked through for each call rather than indexed
+_TRACES = "networks and links"
 
 
 class DecisionLog:
@@ -114,6 +120,14 @@ class DecisionLog:
             lambda c: batches.admit(c, record, eligible_sets, actor=actor, at=at, most=most)
         )
 
+    def trace_key(self) -> bytes:
+        """Return the secret that networks and links of events are hashed with."""
+        return self._trace_key
+
+    @cached_property
+    def _trace_key(self) -> bytes:
+        return self._context.secret(_TRACES)
+
     def note_early(self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float) -> None:
         """Count events of experiments that came before their decisions' clocks ran."""
         self._context.write(lambda c: note_early(c, early, actor=actor, at=at))
@@ -194,8 +208,29 @@ class DecisionLog:
 
     def events(self, decision_id: str) -> list[Event]:
         """Read a decision's events in order of their time."""
-        with self._database.reading() as transaction:
-            return queries.read_events(transaction, decision_id)
+        with self._database.reading(consistent=True) as transaction:
+            events = queries.read_events(transaction, decision_id)
+            if all(event.trace is None for event in events):
+                return events
+            reasons = self._reasons(transaction, [decision_id])[decision_id]
+        return [replace(event, reason=reasons.get(event.event_id)) for event in events]
+
+    def reasons(self, ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Read the reasons of judged events, by decision and event id."""
+        with self._database.reading(consistent=True) as transaction:
+            return self._reasons(transaction, ids)
+
+    def _reasons(self, transaction: Transaction, ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        targets = read_targets(transaction, ids)
+        by_experiment: defaultdict[str, list[int]] = defaultdict(list)
+        for ref, number in zip(targets.refs, targets.numbers, strict=True):
+            if ref is not None:
+                by_experiment[ref.experiment].append(number)
+        by_number: dict[int, dict[str, int]] = {}
+        for key, numbers in by_experiment.items():
+            record = self._context.experiments.read(transaction, key)
+            by_number |= Observations(transaction, record).reasons(sorted(numbers))
+        return {i: by_number.get(n, {}) for i, n in zip(ids, targets.numbers, strict=True)}
 
     def targets(self, ids: Sequence[str]) -> DecisionRefs:
         """Find the decisions of ids, to append events to them."""

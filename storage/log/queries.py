@@ -7,6 +7,7 @@ import numpy as np
 from sqlalchemy import Select, desc, select
 
 from bandits.array_types import FloatArray
+from bandits.machines import EventTrace
 from bandits.store.values import Event, StoredDecision
 from storage.databases import NamedRow, Transaction
 from storage.schema import (
@@ -189,6 +190,7 @@ _EVENTS = (
         batches.c.actor,
         batches.c.created_at,
         experiments.c.voided,
+        *(events.c[name] for name in EventTrace._fields),
     )
     .join_from(events, decisions, decisions.c.serial == events.c.decision)
     .join(batches, batches.c.id == events.c.batch_id)
@@ -200,9 +202,16 @@ _EVENTS = (
 def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
     """Read a decision's events in order of their time."""
     voids = VoidLookup(transaction)
-    read = []
-    for row in transaction.execute(_EVENTS.where(decisions.c.id == decision_id)).all():
-        *columns, experiment_id, actor, reported_at, voided = row
-        void = voided is not None and voids.number(experiment_id, actor, reported_at) is not None
-        read.append(Event(*columns, void))
-    return read
+    rows = transaction.execute(_EVENTS.where(decisions.c.id == decision_id)).all()
+    return [_event(row, voids) for row in rows]
+
+
+def _event(row: NamedRow, voids: VoidLookup) -> Event:
+    """Make an event of a row: its own columns, whether it is void, and its trace if it has one."""
+    own = (row.id, row.event_id, row.metric, row.value, row.occurred_at, row.late)
+    void = (
+        row.voided is not None
+        and voids.number(row.experiment_id, row.actor, row.created_at) is not None
+    )
+    trace = EventTrace(*(getattr(row, name) for name in EventTrace._fields))
+    return Event(*own, void, None if row.kind is None else trace)

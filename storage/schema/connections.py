@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from storage.schema.metadata import SUBJECT_DATA, Identifier, Serial, SubjectData, metadata
-from storage.stored_format import FormattedJson
+from storage.stored_format import FormattedBlob, FormattedJson
 
 _UNMATCHED = SubjectData(
     export="`SubjectStore.signals`, by the ids of the subject's decisions and its mark",
@@ -35,6 +35,7 @@ _SENT = SubjectData(
     erasure="`SubjectStore.erase_signals`, by the same",
     retention="`ConnectionStore.remove_expired`, after 30 days",
 )
+TRACE_FORMAT = 1
 
 CONNECTION_COUNTS = (
     "deliveries",
@@ -83,6 +84,8 @@ unmatched_events = Table(  # whose decision does not exist yet, or waits for its
     Column("received_at", Double, nullable=False, index=True),
     Column("mark", LargeBinary, index=True),  # of the recipient: see `storage.connections.marks`
     Column("message_id", Identifier),
+    # `bandits.machines.EventTrace`; null where the request behind it is not known.
+    Column("trace", FormattedBlob("unmatched_events.trace", TRACE_FORMAT)),
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
     info={SUBJECT_DATA: _UNMATCHED},

@@ -41,6 +41,7 @@ experiments = Table(
     Column("early", Integer, nullable=False, server_default="0"),
     Column("voided", Integer),  # decisions that are void; null where nothing ever was
     Column("attribution", Text),  # as the newest configuration declares it
+    Column("machine_rules", SmallInteger),  # as the configuration names them
     CheckConstraint("state IN ('draft', 'running', 'paused', 'stopped', 'archived')", name="state"),
 )
 

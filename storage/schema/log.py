@@ -55,6 +55,8 @@ batches = Table(
     Column("skewed", Integer, nullable=False, server_default="0"),
     Column("early", Integer, nullable=False, server_default="0"),
     Column("index_pending", Boolean),  # its subjects are to be indexed: `storage.log.subject_index`
+    # Of events with a trace, until their networks are counted: when these may be. Null otherwise.
+    Column("freezes_at", Double),
     CheckConstraint("kind IN ('choose', 'activate', 'reward', 'cancel')", name="kind"),
     sqlite_autoincrement=True,  # a number is never given again, nor are the serials made from it
 )
@@ -84,6 +86,14 @@ Index(
     batches.c.created_at,
     sqlite_where=_OPEN,
     postgresql_where=_OPEN,
+)
+UNFROZEN = text("freezes_at IS NOT NULL")
+Index(
+    "ix_batches_unfrozen",
+    batches.c.freezes_at,
+    batches.c.id,
+    sqlite_where=UNFROZEN,
+    postgresql_where=UNFROZEN,
 )
 Index("ix_batches_by_time", batches.c.experiment_id, batches.c.created_at, batches.c.id)
 Index(
@@ -153,9 +163,41 @@ events = Table(
     Column("value", Double, nullable=False),
     Column("occurred_at", Double, nullable=False),
     Column("late", Boolean, nullable=False),
+    # `bandits.machines.EventTrace`; null where the request behind it is not known.
+    Column("kind", SmallInteger),
+    Column("link", BigInteger),
+    Column("network", BigInteger),
+    Column("agent", SmallInteger),
+    Column("signs", SmallInteger),
+    Column("mailbox", SmallInteger),
+    Column("happened_at", Double),
     sqlite_with_rowid=False,
     info=_OF_SUBJECTS,
 )
+
+# Emails whose links were followed from a network in a minute, of all experiments: of no subject.
+# A row is written once: `storage.snapshots.network_counts`.
+network_counts = Table(
+    "network_counts",
+    metadata,
+    Column("network", BigInteger, primary_key=True, autoincrement=False),
+    Column("minute", Integer, primary_key=True, autoincrement=False),
+    Column("emails", Integer, nullable=False),
+    Column("swept", Integer, nullable=False),
+    Column("week_emails", Integer, nullable=False),
+    Column("week_swept", Integer, nullable=False),
+    Column("frozen_at", Double, nullable=False),
+    sqlite_with_rowid=False,
+)
+CLICKED = text("emails > 0")
+Index(
+    "ix_network_counts_clicked",
+    network_counts.c.network,
+    network_counts.c.frozen_at,
+    sqlite_where=CLICKED,
+    postgresql_where=CLICKED,
+)
+Index("ix_network_counts_minute", network_counts.c.minute)
 
 activations = Table(
     "activations",

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
+    SmallInteger,
     Table,
     text,
 )
@@ -67,6 +68,7 @@ inference_states = Table(
     Column("version", Integer, nullable=False),
     Column("content", FormattedBlob("inference_states.content", INFERENCE_FORMAT), nullable=False),
     Column("senders", FormattedBlob("inference_states.senders", SENDERS_FORMAT)),
+    Column("verdicts", FormattedBlob("inference_states.verdicts", 1)),
 )
 
 # Claims that held when they were made, for pages alone: no sum, so no audit compares them.
@@ -94,6 +96,7 @@ retained_sums = Table(
     ),
     Column("senders", FormattedBlob("retained_sums.senders", SENDERS_FORMAT)),
     Column("removed_before", Double),  # null where none was noted yet
+    Column("verdicts", FormattedBlob("retained_sums.verdicts", 1)),
 )
 
 # Probabilities of every arm that decisions of one snapshot and eligible set were drawn from, where
@@ -123,6 +126,21 @@ resummations = Table(
     Column("batch_created_at", Double),  # null before the first portion
     Column("batch_id", Serial),
     Column("content", FormattedBlob("resummations.content", INFERENCE_FORMAT), nullable=False),
+)
+
+# Rules against machines that decisions are judged by, from a version of the snapshot on; the last
+# row is in force. Up to a batch `rules` hold, behind it `earlier_rules`; for all where it is null:
+# see `storage.snapshots.rules_in_force`.
+rule_changes = Table(
+    "rule_changes",
+    metadata,
+    Column("experiment_id", Serial, ForeignKey("experiments.id"), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("rules", SmallInteger),
+    Column("earlier_rules", SmallInteger),
+    Column("batch_created_at", Double),
+    Column("batch_id", Serial),
+    Column("left_over", BigInteger, nullable=False),
 )
 
 # Data-quality counts of batches that are no longer in the log: `storage.snapshots.data_quality`.

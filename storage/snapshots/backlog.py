@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ScalarSelect, func, select
+from sqlalchemy import ScalarSelect, func, or_, select
 
 from bandits.store.values import ExperimentRecord, FoldBacklog
 from storage.databases import NamedRow, Transaction
@@ -105,16 +105,19 @@ def read_backlog(transaction: Transaction, now: float) -> dict[int, FoldBacklog]
         # By number, not by the least time: for that, SQLite would read all that is folded.
         return (query.order_by(batches.c.id).limit(1) if first else query).scalar_subquery()
 
+    # Opens and clicks wait where machines are left out: see `storage.snapshots.network_counts`.
+    frozen = or_(batches.c.freezes_at.is_(None), batches.c.freezes_at <= now)
+    new = (NEW, or_(experiments.c.machine_rules.is_(None), frozen))
     due = (PENDING, batches.c.due_at <= now)
     query = select(
         experiments.c.id,
-        of_batches(func.count(), NEW),
-        of_batches(batches.c.created_at, NEW, first=True),
+        of_batches(func.count(), *new),
+        of_batches(batches.c.created_at, *new, first=True),
         of_batches(func.count(batches.c.id), *due),
         of_batches(func.min(batches.c.due_at), *due),
     ).where(experiments.c.state.in_(["running", "paused", "stopped"]))
     return {
-        number: FoldBacklog(new + matured, min(since))
-        for number, new, created, matured, due_at in transaction.execute(query)
+        number: FoldBacklog(counted + matured, min(since))
+        for number, counted, created, matured, due_at in transaction.execute(query)
         if (since := [s for s in (created, due_at) if s is not None])
     }

@@ -17,6 +17,9 @@ decision out for good. Where nothing changes, marks are kept though no snapshot 
 batches need not be read again.
 
 A batch that is void is marked like any other, so that it can be restored, and read by no fold.
+
+Where machines are left out, a batch with opens and clicks waits until their networks are counted:
+see `storage.snapshots.network_counts`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +38,7 @@ from bandits.store.values import (
     ExperimentRecord,
     FoldIncrement,
     Resummation,
+    RulesInForce,
     Snapshot,
 )
 from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
@@ -53,9 +57,12 @@ from storage.snapshots import backlog
 from storage.snapshots.actor_counts import count_answered, count_rows
 from storage.snapshots.allocations import insert_allocations
 from storage.snapshots.data_quality import COLUMNS, add_counts
+from storage.snapshots.network_counts import freeze_networks
 from storage.snapshots.observations import BEFORE, LEARNABLE, Observations, is_cancelled
 from storage.snapshots.resummations import read_resummation, save_resummation
 from storage.snapshots.revision import Revision
+from storage.snapshots.rule_change import RuleChange
+from storage.snapshots.rules_in_force import counted_too_soon, read_rules, write_rules
 from storage.snapshots.snapshots import SqlHistoryReader, insert_snapshot
 from storage.snapshots.voids import Voids
 
@@ -101,6 +108,7 @@ def _first(*conditions: Any, order: Column[Any]) -> Select[Any]:
 
 # Every fold runs these statements, so they are made once, and get their values here.
 _UNCOUNTED = _first(NEW, order=batches.c.id)
+_UNCOUNTED_FROZEN = _first(NEW, batches.c.freezes_at.is_(None), order=batches.c.id)
 _MATURED = _first(
     batches.c.counted_version.is_not(None),
     batches.c.folded_version.is_(None),
@@ -195,7 +203,7 @@ class SqlFold:
         now: float,
         *,
         cancels: Sequence[int] | None = None,
-        revision: Revision | None = None,
+        revision: Revision | RuleChange | None = None,
     ) -> None:
         """Mark and read what is due by `now`; the experiment's lock must be held.
 
@@ -205,7 +213,7 @@ class SqlFold:
             history: reads earlier snapshots and configurations.
             now: seconds since 1970.
             cancels: batches of cancellations, to take these and nothing else.
-            revision: of what is void, to take what it changes and nothing else.
+            revision: of what is void or of the rules, to take what it changes and nothing else.
         """
         self.record = record
         self.history = history
@@ -213,9 +221,11 @@ class SqlFold:
         self.saved = False
         self.more = False
         self._transaction = transaction
-        self._observations = Observations(transaction, record)
         self._version = record.learned_version + 1
         self._at = now if self.previous is None else max(now, self.previous.at)
+        takes_all = cancels is None and revision is None
+        self._rules = self._settle_rules() if takes_all else read_rules(transaction, record)
+        self._observations = Observations(transaction, record)
         # Decisions that start after a stop would close after the result is final: they never do.
         latest = self._at if record.closes_at is None else min(self._at, record.closes_at)
         self._over = latest - record.configuration.experiment.reward.window_seconds
@@ -230,6 +240,11 @@ class SqlFold:
         if revision is not None:
             due = self._revised(due, revision)
         self.due = due if any(map(len, astuple(due))) else None
+
+    @property
+    def rescoring(self) -> bool:
+        """True while some decisions are judged by other rules against machines than the rest."""
+        return self._rules.place is not None
 
     def learned(self) -> Iterator[DecisionColumns]:
         """Read all decisions learned from once this fold is saved, in portions."""
@@ -269,9 +284,27 @@ class SqlFold:
             rows = self._transaction.execute_any(_KEYS, batches.c.id, waiting, of_experiment)
         return [(configuration, policy, kept or b"") for configuration, policy, kept in rows]
 
+    def _settle_rules(self) -> RulesInForce:
+        """Count networks that are due where machines are left out, and return the rules in force.
+
+        Where nothing is learned yet, these are the configuration's from now on.
+        """
+        rules = read_rules(self._transaction, self.record)
+        version = self.record.configuration.experiment.machine_rules
+        if version is None and not rules.any:
+            return rules
+        self.more = freeze_networks(self._transaction, now=self._at)
+        changed = version != rules.version and self.record.learned_version == 0
+        if changed and not counted_too_soon(self._transaction, self.record):
+            rules = RulesInForce(version, version)
+            write_rules(self._transaction, self.record, rules, version=self._version)
+        return rules
+
     def _select(self) -> _FoldSelection:
         """Select the batches that are due, as many as one fold takes."""
-        first = self._first(_UNCOUNTED, most=backlog.row_limit(self.record))
+        judges = self._rules.any or self.record.configuration.experiment.machine_rules is not None
+        uncounted_query = _UNCOUNTED_FROZEN if judges else _UNCOUNTED
+        first = self._first(uncounted_query, most=backlog.row_limit(self.record))
         uncounted = backlog.limit_origins(self._transaction, first) if first else first
         self.more = self.more or len(uncounted) < len(first)
         add_counts(self._transaction, self.record, uncounted)
@@ -356,11 +389,12 @@ class SqlFold:
             relearned=read.numbered([]),
         )
 
-    def _revised(self, due: FoldIncrement, revision: Revision) -> FoldIncrement:
+    def _revised(self, due: FoldIncrement, revision: Revision | RuleChange) -> FoldIncrement:
         """Save a revision; add the decisions that it concerns, as they were and as they are now."""
         withdrawn, removed = self._counted_among(revision.serials)
         voids = revision.save(self._version)
         self._observations = Observations(self._transaction, self.record, voids=voids)
+        self._rules = read_rules(self._transaction, self.record)
         resumed, relearned = self._counted_among(revision.serials)
         return replace(
             due, withdrawn=withdrawn, removed=removed, resumed=resumed, relearned=relearned
@@ -397,7 +431,7 @@ class SqlFold:
         """Find the decisions that were sent before and have an event in these batches.
 
         First those that were learned before and have one of a declared metric, which corrects what
-        was learned; then all.
+        was learned; then all. Where events are judged, each of them may change what others are.
         """
         corrected: set[int] = set()
         reported: set[int] = set()
@@ -409,7 +443,8 @@ class SqlFold:
         sent = self._transaction.execute_any(query, events.c.batch_id, rewards, before)
         for serial, folded, metric in sent:
             reported.add(serial)
-            if folded is not None and folded < self._version and metric in declared:
+            corrects = metric in declared or self._rules.any
+            if folded is not None and folded < self._version and corrects:
                 corrected.add(serial)
         return corrected, reported
 

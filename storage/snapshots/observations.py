@@ -2,13 +2,15 @@
 
 Events and cancellations count once a fold has counted their batch: see `storage.snapshots.fold`.
 Fallbacks, and decisions made after the stop, are left out everywhere, and so is what is void: see
-`storage.snapshots.voids`.
+`storage.snapshots.voids`. Where rules against machines are in force, events that are not a person's
+are left out too: an email's own events are judged, those that a reader takes for counted.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from msgspec import Struct
@@ -30,7 +32,8 @@ from sqlalchemy import (
 from sqlalchemy.types import NullType
 
 from bandits.actors import key_number
-from bandits.array_types import AnyArray, FloatArray, IntArray
+from bandits.array_types import AnyArray, BoolArray, FloatArray, IntArray
+from bandits.machines import EventVerdict, VerdictReason, judge_events
 from bandits.store.values import BatchPlace, DecisionColumns, ExperimentRecord
 from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
 from storage.schema import (
@@ -43,11 +46,21 @@ from storage.schema import (
     events,
     of_batch,
 )
+from storage.snapshots.network_counts import (
+    DELIVERED,
+    TraceColumns,
+    read_network_counts,
+    tracked_events,
+)
+from storage.snapshots.rules_in_force import read_rules
 from storage.snapshots.voids import NOTHING_VOID, Voids, read_voids
 
 PORTION = 100_000  # decisions at a time
 _BATCHES_AT_ONCE = 5_000
 _ROWS_AT_ONCE = 10_000
+
+_VERDICTS = np.array([reason.verdict for reason in VerdictReason], dtype=np.int64)
+_OCCURRED_AT = 1  # place of that time among the columns of a trace
 
 _Columns = Sequence[Sequence[Any]]
 _NONE: Mapping[str, Any] = {}
@@ -145,9 +158,63 @@ _EVENTS = (
 )
 
 
+_TRACES = (
+    func.coalesce(events.c.kind, -1),  # of an event without a trace
+    func.coalesce(events.c.happened_at, events.c.occurred_at),
+    func.coalesce(events.c.link, 0),
+    func.coalesce(events.c.network, 0),
+    func.coalesce(events.c.agent, 0),
+    func.coalesce(events.c.signs, 0),
+    func.coalesce(events.c.mailbox, 0),
+)
+
+
 @lru_cache(STATEMENTS_KEPT)
-def _events_query(voids: Voids) -> Select[Any]:
-    return _EVENTS.where(*voids.outside(_of_event))
+def _events_query(voids: Voids, *, traced: bool, named: bool) -> Select[Any]:
+    query = _EVENTS.where(*voids.outside(_of_event))
+    query = query.add_columns(*_TRACES) if traced else query
+    return query.add_columns(events.c.event_id) if named else query
+
+
+class _EventColumns(NamedTuple):
+    """e events that count for n decisions, but for those that are not a person's.
+
+    Attributes:
+        rows: (e,) int, which decision each is of.
+        names: (e,) int, the position of its name.
+        values: (e,).
+        times: (e,) when it was reported.
+        versions: (e,) int, the version that counted it.
+        traces: seven columns (e,) of numbers, as `_TRACES` has them, where rules are in force.
+        ids: e ids, where they are asked for.
+    """
+
+    rows: IntArray
+    names: IntArray
+    values: FloatArray
+    times: FloatArray
+    versions: IntArray
+    traces: tuple[AnyArray, ...] = ()
+    ids: Sequence[str] = ()
+
+    def take(self, mask: BoolArray) -> "_EventColumns":
+        """Return those of a mask (e,), without their ids."""
+        return _EventColumns(
+            self.rows[mask],
+            self.names[mask],
+            self.values[mask],
+            self.times[mask],
+            self.versions[mask],
+            tuple(column[mask] for column in self.traces),
+        )
+
+
+class _Decisions(NamedTuple):
+    """n decisions without their events, when each was made, and their serials, (n,)."""
+
+    columns: DecisionColumns
+    made_at: FloatArray
+    serials: IntArray
 
 
 class Observations:
@@ -170,6 +237,7 @@ class Observations:
             voids: what is void, as is stored unless given.
         """
         self.voids = read_voids(transaction, record, as_of=as_of) if voids is None else voids
+        self._rules = read_rules(transaction, record, as_of=as_of)
         self._as_of = as_of
         self._transaction = transaction
         self._record = record
@@ -229,16 +297,33 @@ class Observations:
         if not serials:
             return self._none, self._none
         parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
-        columns, versions = self._with_versions(parts, None, version)
-        earlier = versions < version
-        before = replace(
-            columns,
-            event_rows=columns.event_rows[earlier],
-            event_metrics=columns.event_metrics[earlier],
-            event_values=columns.event_values[earlier],
-            event_times=columns.event_times[earlier],
-        )
-        return before, columns
+        if not parts:
+            return self._none, self._none
+        read, reported = self._without_events(parts, version)
+        before = self._counted(read, reported.take(reported.versions < version))
+        return before, self._counted(read, reported)
+
+    def reasons(self, serials: Sequence[int]) -> dict[int, dict[str, int]]:
+        """Read the reasons of events that were judged, by the serial of the decision and event id.
+
+        They are `bandits.machines.VerdictReason`; only events that were counted are judged.
+        """
+        if not self._rules.any:
+            return {}
+        parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
+        if not parts:
+            return {}
+        read, reported = self._without_events(parts, None, named=True)
+        reasons = self._judge(read, reported)
+        by_decision: defaultdict[int, dict[str, int]] = defaultdict(dict)
+        if reasons is not None:
+            of_events = zip(
+                read.serials[reported.rows].tolist(), reported.ids, reasons.tolist(), strict=True
+            )
+            for serial, event_id, reason in of_events:
+                if reason >= 0:
+                    by_decision[serial][event_id] = reason
+        return dict(by_decision)
 
     def learned(self) -> Iterator[DecisionColumns]:
         """Read all decisions learned from, in portions."""
@@ -330,14 +415,20 @@ class Observations:
         self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
     ) -> DecisionColumns:
         """Add the decisions' batches and events to their own columns."""
-        return self._with_versions(parts, counted_before, closed_before)[0]
-
-    def _with_versions(
-        self, parts: Sequence[_Columns], counted_before: int | None, closed_before: int | None
-    ) -> tuple[DecisionColumns, IntArray]:
-        """Add batches and events to columns of decisions; return what counted each event, too."""
         if not parts:
-            return self._none, np.zeros(0, dtype=np.int64)
+            return self._none
+        read, reported = self._without_events(parts, closed_before, counted_before)
+        return self._counted(read, reported)
+
+    def _without_events(
+        self,
+        parts: Sequence[_Columns],
+        closed_before: int | None,
+        counted_before: int | None = None,
+        *,
+        named: bool = False,
+    ) -> tuple[_Decisions, _EventColumns]:
+        """Add batches to columns of decisions; return them beside their events."""
         serials, arms, holdout, contexts, propensities, eligible, *subjects, starting = map(
             list, map(chain.from_iterable, zip(*parts, strict=True))
         )
@@ -345,16 +436,16 @@ class Observations:
         made_in, started_in = numbers // PLACES, np.array(starting, dtype=np.int64)
         origin = self._batches(made_in)
         started = origin if np.array_equal(started_in, made_in) else self._batches(started_in)
-        rows, names, values, times, versions = self._events(numbers, counted_before)
+        integers, floats = np.zeros(0, dtype=np.int64), np.zeros(0)
         columns = DecisionColumns(
             np.array(arms, dtype=np.int64),
             self._contexts(contexts),
             np.array(holdout, dtype=np.bool_),
             started[:, 0],
-            rows,
-            names,
-            values,
-            times,
+            integers,
+            integers,
+            floats,
+            floats,
             np.array(propensities, dtype=np.float64),
             [encoded or b"" for encoded in eligible],
             origin[:, 1].astype(np.int64),
@@ -365,7 +456,83 @@ class Observations:
             ~np.isnan(started[:, 4]),
             origin[:, 5].astype(np.int64),
         )
-        return columns, versions
+        read = _Decisions(columns, origin[:, 0], numbers)
+        return read, self._events(numbers, counted_before, named=named)
+
+    def _counted(self, read: _Decisions, reported: _EventColumns) -> DecisionColumns:
+        """Add to decisions those of their events that count."""
+        reasons = self._judge(read, reported) if self._rules.any else None
+        if reasons is None:
+            return self._with(read.columns, reported)
+        judged = reasons >= 0
+        persons = ~judged | (_VERDICTS[reasons] == EventVerdict.PERSON)
+        return replace(
+            self._with(read.columns, reported.take(persons)),
+            verdict_rows=reported.rows[judged],
+            verdict_metrics=reported.names[judged],
+            verdict_reasons=reasons[judged],
+            verdict_mailboxes=reported.traces[-1][judged],
+        )
+
+    @staticmethod
+    def _with(columns: DecisionColumns, reported: _EventColumns) -> DecisionColumns:
+        return replace(
+            columns,
+            event_rows=reported.rows,
+            event_metrics=reported.names,
+            event_values=reported.values,
+            event_times=reported.times,
+        )
+
+    def _judge(self, read: _Decisions, reported: _EventColumns) -> IntArray | None:
+        """Judge e events by the rules in force.
+
+        Returns:
+            The reason of each, (e,) int; −1 where it is not judged. None where no event is.
+        """
+        traced = np.zeros(len(reported.rows), dtype=np.bool_)
+        kinds, occurred_at, links, networks, agents, signs, _ = reported.traces
+        columns = read.columns
+        versions = self._rules.split(columns.started_at, columns.start_batches)
+        for _, of_version in versions:
+            traced |= (kinds >= 0) & of_version[reported.rows]
+        if not traced.any():
+            return None
+        delivered_at = self._delivered_at(read, reported)
+        tracked = tracked_events(
+            TraceColumns(
+                kinds[traced],
+                occurred_at[traced],
+                reported.times[traced],
+                links[traced],
+                networks[traced],
+                agents[traced],
+                signs[traced],
+            ),
+            reported.rows[traced],
+            delivered_at[reported.rows[traced]],
+        )
+        counts = read_network_counts(self._transaction, tracked.networks, tracked.minutes)
+        reasons = np.full(len(reported.rows), -1)
+        places = np.flatnonzero(traced)
+        for version, of_version in versions:
+            mask = of_version[reported.rows[traced]]
+            judged = judge_events(tracked.take(mask), counts, version)
+            reasons[places[mask]] = judged.reasons
+        return reasons
+
+    def _delivered_at(self, read: _Decisions, reported: _EventColumns) -> FloatArray:
+        """Return when each of n decisions' emails was delivered, else when it was made, (n,).
+
+        A delivery from before the activation counts as of that, which is too late for this.
+        """
+        started_at = read.columns.started_at
+        delivered_at = np.full(len(started_at), np.inf)
+        deliveries = reported.names == self._event_positions.get(DELIVERED)
+        rows, times = reported.rows[deliveries], reported.traces[_OCCURRED_AT][deliveries]
+        np.minimum.at(delivered_at, rows, times)
+        moved = (delivered_at <= started_at) & (started_at != read.made_at)
+        return np.where(np.isinf(delivered_at) | moved, read.made_at, delivered_at)
 
     @cached_property
     def _none(self) -> DecisionColumns:
@@ -428,25 +595,33 @@ class Observations:
         words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(len(hashes), -1)
         return words[:, 0].astype(np.uint64)
 
-    def _events(self, serials: IntArray, counted_before: int | None) -> tuple[Any, ...]:
-        """Return row, name, value, time and counting version of each event of these decisions."""
-        query = _events_query(self.voids)
+    def _events(
+        self, serials: IntArray, counted_before: int | None, *, named: bool
+    ) -> _EventColumns:
+        """Read the events of these decisions that were counted, before a version if given."""
+        query = _events_query(self.voids, traced=self._rules.any, named=named)
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
-        columns = map(list, map(chain.from_iterable, zip(*parts, strict=True)))
-        event_serials, names, values, times, versions = columns if parts else ([], [], [], [], [])
+        none: list[list[Any]] = [[] for _ in query.selected_columns]
+        columns = list(map(list, map(chain.from_iterable, zip(*parts, strict=True)))) or none
+        ids = columns.pop() if named else ()
+        event_serials, names, values, times, versions, *traces = columns
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
         places = np.searchsorted(serials, of_decision, sorter=order)
-        event_columns = (
+        reported = _EventColumns(
             order[places],
             np.array(list(map(self._event_positions.__getitem__, names)), dtype=np.int64),
             np.array(values, dtype=np.float64),
             np.array(times, dtype=np.float64),
             np.array(versions, dtype=np.int64),
+            tuple(
+                np.array(column, dtype=np.float64 if i == _OCCURRED_AT else np.int64)
+                for i, column in enumerate(traces)
+            ),
+            ids,
         )
         if counted_before is None:
-            return event_columns
+            return reported
         # Not in the statement: where PostgreSQL guesses that few batches are earlier, it reads all
         # of their events, and compares each with every decision.
-        earlier = event_columns[-1] < counted_before
-        return tuple(column[earlier] for column in event_columns)
+        return reported.take(reported.versions < counted_before)

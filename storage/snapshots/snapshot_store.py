@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from msgspec.structs import replace
 
 from bandits.array_types import FloatArray
+from bandits.engine.arm_counts import ArmCounts
 from bandits.store.fold import LogAudit, Removal
 from bandits.store.values import (
     DataQualityCounts,
@@ -25,12 +26,15 @@ from storage.snapshots.allocations import read_allocation
 from storage.snapshots.backlog import read_backlog
 from storage.snapshots.data_quality import sum_counts
 from storage.snapshots.fold import SqlFold
+from storage.snapshots.network_counts import remove_old_networks
 from storage.snapshots.observations import Observations
 from storage.snapshots.resummations import (
     SqlResummationPortion,
     lacks_sums,
     read_resummation,
 )
+from storage.snapshots.rule_change import RuleChange
+from storage.snapshots.rules_in_force import counted_too_soon, read_rules
 from storage.snapshots.snapshots import SqlHistoryReader
 from storage.snapshots.statements import read_statements, write_statements
 from storage.store_context import StoreContext
@@ -124,6 +128,37 @@ class SnapshotStore:
             retained = read_retained(transaction, record)
             yield SqlResummationPortion(transaction, record, history, newest, retained, most=most)
 
+    def needs_rescoring(self, key: str, *, now: float) -> bool:
+        """Return true where decisions are judged by other rules than the configuration names."""
+        with self._database.reading(consistent=True) as transaction:
+            record = self._context.experiments.read(transaction, key)
+            return read_rules(transaction, record).needs_change(record, now)
+
+    @contextmanager
+    def rescore(self, key: str, *, now: float, most: int) -> Iterator[SqlFold | None]:
+        """Start a fold that judges decisions by the configuration's rules, in one transaction."""
+        with self._context.folding(key) as (transaction, record):
+            rules = read_rules(transaction, record)
+            needed = rules.needs_change(record, now)
+            if not needed or (rules.place is None and counted_too_soon(transaction, record)):
+                yield None
+                return
+            retained = read_retained(transaction, record)
+            sent = 0.0 if retained is None else ArmCounts.load(retained.arm_counts).sent.sum()
+            change = RuleChange(
+                transaction,
+                record,
+                record.configuration.experiment.machine_rules,
+                at=now,
+                most=most,
+                left=int(sent),
+            )
+            history = SqlHistoryReader(transaction, record, self._context.experiments)
+            fold = SqlFold(transaction, record, history, now, revision=change)
+            yield fold
+            if fold.due is not None and not fold.saved:
+                transaction.connection.rollback()
+
     def allocation(
         self, key: str, configuration_version: int, policy_version: int, restriction: bytes
     ) -> FloatArray | None:
@@ -141,6 +176,10 @@ class SnapshotStore:
             return snapshots.prune_snapshots(transaction, record, before=before, most=most)
 
         return self._context.write(work)
+
+    def prune_networks(self, *, now: float) -> int:
+        """Remove counts of networks that no event in the log can be judged by any more."""
+        return self._context.write(lambda transaction: remove_old_networks(transaction, now=now))
 
     def snapshot(self, key: str, version: int) -> Snapshot:
         """Read one snapshot."""
@@ -161,6 +200,7 @@ class SnapshotStore:
                 read_resummation(transaction, record),
                 read_actors(transaction, record),
                 count_eligible_sets(transaction, record),
+                read_rules(transaction, record),
             )
 
     def statements(self, key: str) -> Statements:

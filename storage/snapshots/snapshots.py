@@ -47,6 +47,7 @@ _COLUMNS = (
     func.coalesce(inference_states.c.content, b""),
     snapshots.c.allocation_rule,
     func.coalesce(inference_states.c.senders, b""),
+    func.coalesce(inference_states.c.verdicts, b""),
 )
 _OF_SNAPSHOT = and_(
     inference_states.c.experiment_id == snapshots.c.experiment_id,
@@ -188,6 +189,7 @@ def insert_snapshot(transaction: Transaction, record: ExperimentRecord, snapshot
         "version": snapshot.version,
         "content": snapshot.inference_state,
         "senders": snapshot.senders,
+        "verdicts": snapshot.verdicts,
     }
     transaction.execute(_INSERT_STATE, state)
     newest = {"of_experiment": record.id, "of_version": snapshot.version}

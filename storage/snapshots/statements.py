@@ -1,7 +1,7 @@
 """Dated statements of an experiment: claims that held when they were made, kept for pages.
 
-They are no sums, so no audit compares them: what rested on decisions that were erased, or are void,
-is dropped.
+They are no sums, so no audit compares them: what rested on decisions that were erased, are void or
+were judged by other rules is dropped.
 """
 
 from datetime import UTC, datetime
@@ -40,7 +40,7 @@ def drop_statements(
     transaction: Transaction,
     record: ExperimentRecord,
     at: float,
-    reason: Literal["erasure", "void"],
+    reason: Literal["erasure", "void", "machine_rules"],
 ) -> None:
     """Drop statements since decisions that they rested on are gone, and note when and why."""
     if read_statements(transaction, record).statements:

@@ -11,6 +11,7 @@ from bandits.array_types import AnyArray, FloatArray
 from bandits.engine.arm_counts import ArmCounts
 from bandits.engine.fold import rebuild
 from bandits.engine.sums import Sums, load_sums
+from bandits.inference.event_verdict_counts import EventVerdictCounts
 from bandits.inference.sender_sums import SenderSums
 from bandits.inference.state import InferenceState
 from bandits.store.fold import LogAudit
@@ -95,6 +96,7 @@ def compare(audit: LogAudit, progress: Callable[[int], None]) -> list[VerifyRepo
             derivable=derivable,
             older=audit.snapshot is not None and SenderSums.is_older(audit.snapshot.senders),
         ),
+        _compare_verdicts(logged.verdicts, stored.verdicts),
         *(
             VerifyReport(
                 f"data_quality.{name}",
@@ -165,6 +167,12 @@ def _compare_senders(
     if derivable:
         reports.append(VerifyReport("senders.ratio", one.ratio, other.ratio))
     return reports
+
+
+def _compare_verdicts(logged: EventVerdictCounts, stored: EventVerdictCounts) -> VerifyReport:
+    """Compare counts of judged events, in the places that either has."""
+    keys = tuple(sorted({*logged.keys, *stored.keys}))
+    return VerifyReport("verdicts.counts", logged.spread(keys), stored.spread(keys))
 
 
 def _report_progress(

@@ -20,7 +20,7 @@ from msgspec import Struct, convert
 
 from bandits.engine import Engine
 from bandits.experiment import Experiment
-from bandits.schemas import Request, Reward
+from bandits.schemas import Request, Reward, Tracking
 from storage import open_store, upgrade
 
 AT_ONCE = 5  # campaigns whose folds are timed together
@@ -28,6 +28,7 @@ VERSIONS = 5
 CLICKED = 0.1
 DAY = 86_400.0
 START = 20_000 * DAY
+BROWSER = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/120.0 Safari/537.36"
 DECISIONS = """SELECT serial, arm, holdout, context, propensity, eligible_set, batches.id
     FROM batches JOIN decisions ON serial BETWEEN batches.id << 20 AND (batches.id + 1 << 20) - 1
     WHERE experiment_id = :campaign AND kind = 'choose'
@@ -45,6 +46,7 @@ class World(Struct, frozen=True):
         last_day: the day that is measured, counted from 0.
         window_days: of rewards; they are learned from after one day.
         read: the days whose emails that fold reads.
+        rules: version of the rules against machines; None where every click counts.
         least_ratio: of reading to folding; five sixths of what it was before claims, events by
             name and shares were kept, so that such folds cost at most 1.2 times as much.
     """
@@ -56,10 +58,14 @@ class World(Struct, frozen=True):
     window_days: int
     read: tuple[int, ...]
     least_ratio: float
+    rules: int | None = None
 
 
 DAILY = World(
     "folds of 200 emails sent, 200 learned and 200 closed", 200, 6, 5, 3, (2, 4, 5), 0.033
+)
+JUDGED = World(
+    "such folds, where the clicks of machines are left out", 200, 6, 5, 3, (2, 4, 5), 0.02, 1
 )
 CLOSING = World("folds that only close 2,000 emails", 2_000, 1, 2, 2, (0,), 0.13)
 
@@ -112,7 +118,17 @@ class Campaigns:
     def _send(self, key: str) -> None:
         made = self._engine.choose(key, [Request(f"u-{i}") for i in range(self._world.emails)])
         clicked = [str(d.decision_id) for d in made if self._rng.random() < CLICKED]
-        self._engine.reward([Reward(decision, "e", "click") for decision in clicked])
+        rewards = [
+            Reward(decision, "e", "click", tracking=_tracking(self._rng)) for decision in clicked
+        ]
+        self._engine.reward(rewards)
+
+
+def _tracking(rng: np.random.Generator) -> Tracking:
+    """Describe a click from one of a thousand networks."""
+    third, fourth = divmod(int(rng.integers(1000)), 250)
+    link = f"https://shop.example/{rng.integers(8)}"
+    return Tracking(ip=f"198.51.{third}.{fourth}", user_agent=BROWSER, url=link)
 
 
 def _experiment(key: str, world: World) -> Experiment:
@@ -122,17 +138,18 @@ def _experiment(key: str, world: World) -> Experiment:
         "slots": [{"key": "subject", "variants": [{"key": f"v{i}"} for i in range(VERSIONS)]}],
         "policy": {"name": "thompson"},
         "reward": {"metrics": {"click": {}}, **window},
+        "machine_rules": world.rules,
     }
     return convert(declared, Experiment)
 
 
 def run(rounds: int) -> list[Row]:
-    """Measure both kinds of folds."""
+    """Measure each kind of folds."""
     return list(_rows(rounds))
 
 
 def _rows(rounds: int) -> Iterator[Row]:
-    for world in (DAILY, CLOSING):
+    for world in (DAILY, JUDGED, CLOSING):
         number = (rounds + 1) * AT_ONCE
         with (
             tempfile.TemporaryDirectory() as folder,

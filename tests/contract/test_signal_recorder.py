@@ -21,6 +21,7 @@ from webapp.webhooks.signal_recorder import REUSED, SignalRecorder
 CONNECTION = actor_of("connection", "mailer")
 NOW = 1_800_000_000.0
 HOUR = 3600.0
+CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/120.0 Safari/537.36"
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def shop(store, engine, sender):
     rule = {"metrics": {"click": {}, "buy": {"count": "sum", "high": 100.0}}}
     rule |= {"window_seconds": 100 * HOUR, "maturity_seconds": HOUR}
     sender.start("spring", reward=rule)
-    sender.start("waits", reward=rule, await_activation=True)
+    sender.start("waits", reward=rule, await_activation=True, machine_rules=1)
     return Shop(store, engine)
 
 
@@ -197,6 +198,62 @@ def test_event_that_arrives_after_a_late_activation_counts_as_of_it(shop, now):
     shop.engine.activate([made])
     assert shop.deliver(event(made)).recorded == 1
     assert shop.events(made)["e-1"].occurred_at == NOW + HOUR
+
+
+def followed(decision_id, number, happened_at, **more):
+    """A click as mailers report it, with the request behind it."""
+    request = {
+        "link": f"https://shop.example/{number}",
+        "agent": CHROME,
+        "recipient": "a@gmail.com",
+    }
+    request |= {"network_address": "198.51.100.7", "occurred_at": at(happened_at)}
+    return event(decision_id, f"e-{number}", **(request | more))
+
+
+def aside(shop, now, key="waits"):
+    now[0] += 121.0
+    shop.engine.learn(key)
+    return {row.reason: row.total for row in shop.engine.set_aside(key).reasons}
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_clicks_before_a_late_activation_are_judged_by_their_own_times(shop, now, early):
+    made = shop.choose("d-1", "waits")
+    clicks = [followed(made, i, NOW + 600 + 60 * i) for i in range(3)]  # by and by, as people do
+    now[0] += HOUR
+    if early:
+        shop.deliver(*clicks)
+        assert shop.match() == 0
+    shop.engine.activate([made])
+    if early:
+        assert shop.match() == 3
+    else:
+        assert shop.deliver(*clicks).recorded == 3
+    assert {e.occurred_at for e in shop.events(made).values()} == {NOW + HOUR}
+    delivered = event(made, "d", name="delivered", occurred_at=at(NOW + 5))
+    shop.deliver(delivered)
+    assert aside(shop, now) == {}
+    (judged,) = shop.engine.set_aside("waits").mailboxes
+    assert (judged.name, judged.persons) == ("google", 3)
+
+
+def test_scan_before_an_activation_is_set_aside(shop, now):
+    made = shop.choose("d-1", "waits")
+    shop.deliver(*(followed(made, i, NOW + 600) for i in range(6)))
+    now[0] += HOUR
+    shop.engine.activate([made])
+    assert shop.match() == 6
+    assert aside(shop, now) == {"sweep": 6}
+
+
+def test_machine_open_of_a_sender_is_set_aside_as_flagged(shop, now):
+    made = shop.choose("d-1", "waits")
+    shop.engine.activate([made])
+    now[0] += 600.0
+    flagged = event(made, name="machine_open", machine=True, occurred_at=at(now[0]))
+    assert shop.deliver(flagged).recorded == 1
+    assert aside(shop, now) == {"flagged": 1}
 
 
 def test_waiting_event_that_does_not_fit_its_decision_is_listed(shop):

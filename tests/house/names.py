@@ -66,6 +66,7 @@ PARALLEL = {
     "rewards": "rewards: declared, and reported through the API",
     "segments": "segments: declared, and shown on a page",
     "sessions": "sessions of people: tables, store and pages",
+    "set_aside": "events that do not count: computed by the engine, shown on a page",
     "settings": "the settings of a package",
     "snapshots": "snapshots: tables and store",
     "store": "the port, and the store behind it",

@@ -31,7 +31,7 @@ DOCUMENTS = {
     "configuration/experiment": (
         "key slots policy reward name exclude control floor holdout forgetting context"
         " assignment learn_every_seconds await_activation send_within_seconds strict starts_at"
-        " ends_at retention_days attribution"
+        " ends_at retention_days attribution machine_rules"
     ),
     "configuration/experiment/slots": "key variants kind name",
     "configuration/experiment/slots/variants": "key payload name paused",
@@ -50,7 +50,8 @@ DOCUMENTS = {
     "refusal/delivery": "method headers body",
     "draft": (
         "name key slots exclude metrics window maturity goal context assignment holdout"
-        " floor await_activation send_within strict starts_at ends_at retention_days policy"
+        " floor await_activation send_within strict starts_at ends_at retention_days machine_rules"
+        " policy"
         " parameters learn_every forgetting forgetting_time version attribution answers plan seen"
         " edits"
     ),

@@ -41,6 +41,7 @@ FREE: list[dict[str, Any]] = [
     {"learn_every_seconds": 5},
     {"ends_at": "2026-12-01T00:00:00Z"},
     {"retention_days": 30},
+    {"machine_rules": 1},
     {"send_within_seconds": 3600},
     {"control": {"subject": "a", "discount": "d0"}},  # as it was, now spelled out
     {"policy": {"name": "thompson"}},

@@ -8,6 +8,7 @@ import pytest
 
 from bandits.errors import Fault, InvalidInput
 from bandits.experiment import Experiment, covers
+from bandits.machines import RULES
 from bandits.versions import Arm, Configuration
 
 SPRING: dict[str, Any] = {
@@ -238,3 +239,14 @@ def test_a_configuration_reads_back_as_it_was_written() -> None:
     )
     packed = msgspec.json.encode(configuration)
     assert msgspec.json.decode(packed, type=Configuration) == configuration
+
+
+@pytest.mark.parametrize("version", [*RULES, None])
+def test_experiment_takes_each_version_of_the_rules_against_machines(version) -> None:
+    assert experiment(machine_rules=version).machine_rules == version
+
+
+@pytest.mark.parametrize("version", [0, max(RULES) + 1])
+def test_experiment_takes_no_other_version_of_them(version) -> None:
+    with pytest.raises(msgspec.ValidationError):
+        experiment(machine_rules=version)

@@ -25,6 +25,9 @@ class Experiments:
         self.retained: list[str] = []
         self.summed: list[str] = []
         self.portions_left = 0
+        self.unscored = 0  # portions that other rules judge
+        self.rescored: list[str] = []
+        self.networks_pruned = 0
         self.retention_days: int | None = 30
         self.old = 0
         self.failing: dict[str, Exception] = {}
@@ -80,6 +83,14 @@ class Experiments:
         self.portions_left = int(max(self.portions_left - portions, 0))
         return self.portions_left == 0
 
+    def rescore(self, key: str, *, between: Any = None, portions: float) -> bool:
+        self.rescored.append(key)
+        self.unscored = int(max(self.unscored - portions, 0))
+        return self.unscored == 0
+
+    def prune_networks(self, *, between: Any = None) -> None:
+        self.networks_pruned += 1
+
 
 @pytest.fixture
 def time(monkeypatch) -> SimpleNamespace:
@@ -128,6 +139,20 @@ def test_log_is_summed_anew_a_few_portions_at_a_turn_until_nothing_is_left(time)
     learner.look()
     assert len(engine.summed) == summed
     assert set(engine.learned) == {"a"}
+
+
+def test_emails_are_judged_anew_a_few_portions_at_a_turn_whenever_rules_change(time) -> None:
+    engine = Experiments(a="running")
+    engine.unscored = 2 * fold_worker._RESCORED_IN_A_TURN
+    learner = FoldWorker(engine, Event())
+    assert learner.look() == 0.0
+    assert learner.look() > 0.0
+    assert engine.unscored == 0
+    time.now += 100.0
+    engine.unscored = 1  # the rules change once more
+    learner.look()
+    assert engine.unscored == 0
+    assert engine.learned == ["a"] * 3
 
 
 def test_archived_experiment_is_folded_where_retention_is_declared(time) -> None:

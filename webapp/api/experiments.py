@@ -19,7 +19,7 @@ from bandits.errors import (
     WrongState,
 )
 from bandits.experiment import Combination, Experiment
-from bandits.results import Results
+from bandits.results import Results, SetAside
 from bandits.store.values import ExperimentRecord, State
 from bandits.validation import refusal
 from bandits.verdict import Verdict
@@ -200,8 +200,9 @@ def edit_experiment(services: Services, key: str, body: dict[str, Any]) -> Opera
 
     Objects are merged, null restores a default, a list replaces the whole list. Once started, only
     these may change: `name`, `floor`, `learn_every_seconds`, `send_within_seconds`, `ends_at`,
-    `retention_days`, `attribution` from one rule to the other, `policy` within its statistic
-    family, a variant's `payload`, `name` and `paused`; variants may be added at the end of a slot.
+    `retention_days`, `machine_rules`, `attribution` from one rule to the other, `policy` within its
+    statistic family, a variant's `payload`, `name` and `paused`; variants may be added at the end
+    of a slot.
     """
     record = services.engine.store.experiments.record(key)
     version = _version_of_edit(record.configuration.version)
@@ -327,3 +328,11 @@ def results_document(services: Services, key: str) -> ResultsDocument:
 def read_results(services: Services, key: str) -> OperationResponse:
     """Read the results of an experiment, as of its newest snapshot."""
     return OperationResponse(results_document(services, key))
+
+
+@operations(
+    "GET", f"{_PATH}/set-aside", scope="read", answers={200: SetAside}, refusals=(NotFound,)
+)
+def read_set_aside(services: Services, key: str) -> OperationResponse:
+    """Read which opens and clicks were set aside as made by machines, as of the newest snapshot."""
+    return OperationResponse(services.engine.set_aside(key))

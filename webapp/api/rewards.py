@@ -20,6 +20,11 @@ _REWARD = {
     "metric": "click",
     "value": 1,
     "occurred_at": "2026-11-22T09:00:00Z",
+    "tracking": {
+        "ip": "203.0.113.7",
+        "user_agent": "Mozilla/5.0 …",
+        "url": "https://shop.example/",
+    },
 }
 
 

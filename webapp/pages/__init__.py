@@ -43,6 +43,7 @@ def init(app: Flask, settings: Settings) -> None:
         preview,
         results,
         segments,
+        set_aside,
         stop,
         uploads,
         voids,

@@ -155,8 +155,9 @@ async function drawFigures() {
     const button = document.querySelector(`[data-figure-png="${element.id}"]`);
     if (button) {
       button.hidden = false;
+      const size = { width: 1200, height: layout.height || 560, scale: 2 };
       button.onclick = () => Plotly.downloadImage(element,
-        { format: "png", width: 1200, height: 560, scale: 2, filename: "plan" });
+        { format: "png", ...size, filename: button.dataset.figureName || "plan" });
     }
   }
 }

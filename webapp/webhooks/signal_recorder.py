@@ -20,8 +20,9 @@ from bandits.engine import MAX_BATCH, Engine
 from bandits.engine.attribution import SKEW_SECONDS
 from bandits.errors import IdReused, InvalidInput
 from bandits.event_ids import connection_event_id, sent_event_ids
+from bandits.machines import EventTrace, event_trace
 from bandits.rewards import refuse_value
-from bandits.schemas import ID_TOLD, Reward, misfits
+from bandits.schemas import ID_TOLD, Reward, Tracking, misfits
 from bandits.store.values import DecisionRef
 from storage.connections import (
     Connection,
@@ -38,6 +39,7 @@ Parse = Callable[[Delivery], SignalBatch]
 
 REUSED = "this event came before with another metric or value; the first one counts"
 _NO_TIME = "an event that names its subject alone needs its time, which tells the email"
+_TRACKED = frozenset({"open", "click", "machine_open"})
 _TOO_EARLY = "it happened more than a day before its email was chosen or activated"
 
 
@@ -58,6 +60,7 @@ class _Row(Struct, frozen=True):
 
     event: SignalEvent
     reward: Reward
+    trace: EventTrace | None = None  # in place of the reward's tracking, where there is one
 
 
 class _Outcome:
@@ -149,7 +152,8 @@ class SignalRecorder:
                 of_messages += [_row(actor, event, i, metric) for i in ids]
             elif waits and event.message_id is not None:
                 waiting = _row(actor, event, "", metric)
-                outcome.unmatched.append(_unmatched(waiting, now, event.message_id))
+                trace = self._trace(waiting)
+                outcome.unmatched.append(_unmatched(waiting, trace, now, event.message_id))
             elif not (found_by_subject and subject_id):
                 outcome.without_decision += 1
             elif event.occurred_at is None:
@@ -197,7 +201,8 @@ class SignalRecorder:
                 decision_ids=(event.decision_id,),
                 value=event.value,
             )
-            rows.append(_row(outcome.actor, signal, event.decision_id, event.metric))
+            row = _row(outcome.actor, signal, event.decision_id, event.metric)
+            rows.append(_Row(signal, replace(row.reward, tracking=None), event.trace))
         self._record_portion(rows, outcome)
         outcome.without_decision += len(outcome.unmatched)  # erased meanwhile
         outcome.unmatched.clear()
@@ -210,7 +215,7 @@ class SignalRecorder:
         faults: dict[tuple[DecisionRef, str, float], str | None] = {}
         for row, ref in zip(rows, refs, strict=True):
             if ref is None or ref.started_at is None:
-                outcome.unmatched.append(_unmatched(row, now))
+                outcome.unmatched.append(_unmatched(row, self._trace(row), now))
                 continue
             reward = row.reward
             key = (ref, reward.metric, reward.value)
@@ -220,7 +225,7 @@ class SignalRecorder:
             if fault is not None or lead > UNMATCHED_SECONDS:
                 outcome.refused.append(_refused_row(fault or _TOO_EARLY, row))
             else:
-                ready.append(row if lead <= SKEW_SECONDS else _moved(row, ref.started_at))
+                ready.append(row if lead <= SKEW_SECONDS else self._moved(row, ref.started_at))
         self._record_all(ready, outcome)
 
     def _fault(self, ref: DecisionRef, metric: str, value: float) -> str | None:
@@ -229,12 +234,34 @@ class SignalRecorder:
         fault = refuse_value(record.configuration.experiment.reward, metric, value)
         return None if fault is None else f"campaign {ref.experiment}: {fault}"
 
+    def _moved(self, row: _Row, started_at: float) -> _Row:
+        """Move an event that happened before its decision's clock ran to the start of that clock.
+
+        Mailers report what happened; the start is when we were told of the sending, which may be
+        later. What is kept of the request behind it has its own time.
+        """
+        trace, happened_at = self._trace(row), row.reward.occurred_at
+        if trace is not None and happened_at is not None:
+            trace = trace._replace(happened_at=happened_at.timestamp())
+        reward = replace(row.reward, occurred_at=datetime.fromtimestamp(started_at, UTC))
+        return replace(row, reward=reward, trace=trace)
+
+    def _trace(self, row: _Row) -> EventTrace | None:
+        """Return what is kept of the request behind an event."""
+        tracking = row.reward.tracking
+        if row.trace is not None or tracking is None:
+            return row.trace
+        return event_trace(tracking, row.reward.metric, self._engine.store.log.trace_key())
+
     def _record_all(self, rows: Sequence[_Row], outcome: "_Outcome") -> None:
         """Record rows that fit; where others make the engine refuse them, half by half."""
         if not rows:
             return
         try:
-            receipt = self._engine.reward([row.reward for row in rows], actor=outcome.actor)
+            rewards = [row.reward for row in rows]
+            reduced = any(row.trace is not None for row in rows)
+            traces = [self._trace(row) for row in rows] if reduced else None
+            receipt = self._engine.reward(rewards, actor=outcome.actor, traces=traces)
         except (IdReused, InvalidInput) as error:
             if len(rows) == 1:
                 reason = REUSED if isinstance(error, IdReused) else str(error)
@@ -266,7 +293,10 @@ def _well_formed(rows: Sequence[_Row], outcome: _Outcome) -> list[_Row]:
 def _row(actor: Actor, event: SignalEvent, decision_id: str, metric: str) -> _Row:
     """Return an event of a decision, and the reward that it is recorded as."""
     event_id = connection_event_id(actor, event.event_id)
-    reward = Reward(decision_id, event_id, metric, event.value, event.occurred_at)
+    tracking = _tracking(event) if event.name in _TRACKED else None
+    reward = Reward(
+        decision_id, event_id, metric, event.value, event.occurred_at, tracking=tracking
+    )
     return _Row(event, reward)
 
 
@@ -278,18 +308,23 @@ def _row_of_subject(actor: Actor, event: SignalEvent, subject_id: str, metric: s
     return _Row(event, reward)
 
 
+def _tracking(event: SignalEvent) -> Tracking:
+    """Return the request behind an open or a click, as far as its sender reports it."""
+    return Tracking(
+        "click" if event.name == "click" else "open",
+        event.network_address,
+        event.agent,
+        event.link,
+        event.recipient,
+        machine=event.machine or event.name == "machine_open",
+        head=event.head,
+        honeypot=event.honeypot,
+    )
+
+
 def _lead_seconds(reward: Reward, started_at: float) -> float:
     """Return how long before its decision's clock ran an event happened; 0 without a time."""
     return 0.0 if reward.occurred_at is None else started_at - reward.occurred_at.timestamp()
-
-
-def _moved(row: _Row, started_at: float) -> _Row:
-    """Move an event that happened before its decision's clock ran to the start of that clock.
-
-    Mailers report what happened; the start is when we were told of the sending, which may be later.
-    """
-    reward = replace(row.reward, occurred_at=datetime.fromtimestamp(started_at, UTC))
-    return _Row(row.event, reward)
 
 
 def _alone(row: _Row) -> RefusedSignal:
@@ -302,7 +337,9 @@ def _refused_row(reason: str, row: _Row) -> NewRefusal:
     return _refusal(reason, _alone(row))
 
 
-def _unmatched(row: _Row, now: float, message_id: str | None = None) -> NewUnmatchedEvent:
+def _unmatched(
+    row: _Row, trace: EventTrace | None, now: float, message_id: str | None = None
+) -> NewUnmatchedEvent:
     reward = row.reward
     return NewUnmatchedEvent(
         reward.decision_id,
@@ -313,6 +350,7 @@ def _unmatched(row: _Row, now: float, message_id: str | None = None) -> NewUnmat
         row.event.subject_id or row.event.recipient or "",
         msgspec.json.encode(_alone(row)),
         message_id,
+        trace,
     )
 
 

@@ -9,6 +9,14 @@ import numpy as np
 from bandits.array_types import FloatArray
 from bandits.engine.active_policy import ActivePolicy
 from bandits.features import decode
+from bandits.machines import (
+    AgentClass,
+    EventKind,
+    EventSign,
+    EventTrace,
+    MailboxClass,
+    VerdictReason,
+)
 from bandits.policy import Contributions
 from bandits.schemas import DecisionReceipt, Prediction, Predictions, VoidEntry
 from bandits.store.values import Event, StoredDecision
@@ -48,7 +56,9 @@ def explain_decision(
     derived = None if isinstance(active, str) else _derive(stored, active)
     propensities, u, same, predictions = derived or (None, None, None, None)
     rule = configuration.experiment.reward
-    counting = [e for e in events if not (e.late or e.void) and e.metric in rule.metrics]
+    counting = [
+        e for e in events if not (e.late or e.void or e.set_aside) and e.metric in rule.metrics
+    ]
     rewards, _ = rule.measure(
         np.zeros(len(counting), dtype=np.int64),
         np.array([rule.names.index(e.metric) for e in counting], dtype=np.int64),
@@ -126,7 +136,7 @@ def _predictions(
 
 def event_of(event: Event) -> dict[str, Any]:
     """Write down an event of a decision."""
-    return {
+    written = {
         "event_id": event.event_id,
         "metric": event.metric,
         "value": event.value,
@@ -134,6 +144,28 @@ def event_of(event: Event) -> dict[str, Any]:
         "late": event.late,
         "void": event.void,
     }
+    if event.trace is not None:
+        written["tracking"] = _tracking(event.trace)
+        words = VerdictReason(event.reason).words if event.reason else None
+        written["set_aside"] = words
+    return written
+
+
+def _tracking(trace: EventTrace) -> dict[str, Any]:
+    """Write down all that is kept of the request behind an event."""
+    return {
+        "kind": EventKind(trace.kind).name.lower(),
+        "program": AgentClass(trace.agent).name.lower(),
+        "mailbox": MailboxClass(trace.mailbox).name.lower(),
+        "network": _hexadecimal(trace.network),
+        "link": _hexadecimal(trace.link),
+        "signs": [sign.name.lower() for sign in EventSign if trace.signs & sign and sign.name],
+    }
+
+
+def _hexadecimal(number: int) -> str | None:
+    """Write a 64-bit hash; None of what is not known."""
+    return f"{number % 2**64:016x}" if number else None
 
 
 def _moment(seconds: float | None) -> datetime | None:

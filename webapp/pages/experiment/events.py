@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from bandits.inference.estimates import BURN_IN_CONVERSIONS
 from bandits.inference.intervals import Finding
-from bandits.results import ArmEvents, ArmResult, EventGroup, EventResult, Results
+from bandits.results import ArmEvents, ArmResult, EventGroup, EventResult, Results, SetAside
 from bandits.rewards import RewardRule
 from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, arm_styles
@@ -76,6 +76,7 @@ class EventsView(Struct, frozen=True):
             counts, so that its column says it.
         open: share of sent emails whose results can still change, None before the first.
         hidden: versions that only the file has.
+        set_aside: judged events that do not count, by name: ("Clicks", 310).
         waiting: some comparison has too few events yet,
         missing: and why others, or intervals, cannot be there.
     """
@@ -90,6 +91,7 @@ class EventsView(Struct, frozen=True):
     score_reference: float | None
     open: float | None
     hidden: int
+    set_aside: tuple[tuple[str, int], ...]
     waiting: bool
     missing: tuple[str, ...]
     family: str
@@ -101,13 +103,16 @@ class EventsView(Struct, frozen=True):
         return len(self.columns) + bool(self.recipe) > _MOST_COLUMNS
 
 
-def events_view(record: ExperimentRecord, results: Results, order: Sequence[int]) -> EventsView:
+def events_view(
+    record: ExperimentRecord, results: Results, order: Sequence[int], aside: SetAside | None = None
+) -> EventsView:
     """Build the panel's rows and columns.
 
     Args:
         record: the experiment.
         results: its results.
         order: numbers of arms, as their rows follow each other.
+        aside: what was set aside, where machines are left out.
     """
     experiment = record.configuration.experiment
     control = next(arm.index for arm in results.arms if arm.control)
@@ -139,6 +144,7 @@ def events_view(record: ExperimentRecord, results: Results, order: Sequence[int]
         score.estimate if score.measurable else None,
         _open_share(results.events[0]),
         len(order) - len(shown),
+        tuple((e.name, e.set_aside) for e in (aside.events if aside else ()) if e.set_aside),
         len(missing) < len(reasons),
         tuple(missing),
         results.events[0].family.sentence,

@@ -11,7 +11,7 @@ from bandits.store.values import ExperimentRecord
 from webapp.charts import ArmStyle, Figure, reward_figure, share_figure
 from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.experiment.events import events_view
+from webapp.pages.experiment.events import EventsView, events_view
 from webapp.pages.experiment.labels import slot_name, variant_name
 from webapp.pages.experiment.results_view import ResultsView, results_view
 from webapp.services import services
@@ -43,7 +43,7 @@ def experiment(key: str) -> ResponseReturnValue:
         "experiment/results.html",
         record=record,
         view=view,
-        events=events_view(record, view.results, [row.result.index for row in view.ranked]),
+        events=_events(record, view),
         charts=_charts(view),
         tab="results",
     )
@@ -55,7 +55,7 @@ def live_results(key: str) -> ResponseReturnValue:
     """Answer with the parts of the page that change, and the charts, as JSON."""
     record, view = load_results_view(key)
     charts = _charts(view)
-    events = events_view(record, view.results, [row.result.index for row in view.ranked])
+    events = _events(record, view)
     context = {"record": record, "view": view, "events": events, "charts": charts}
     exists = {
         "others": bool(view.others),
@@ -73,6 +73,14 @@ def live_results(key: str) -> ResponseReturnValue:
     response.headers["Cache-Control"] = "no-store"
     response.set_etag(blake2b(body, digest_size=16).hexdigest())
     return response.make_conditional(request)
+
+
+def _events(record: ExperimentRecord, view: ResultsView) -> EventsView:
+    """Build the panel of events, with those set aside where machines are left out."""
+    judges = record.configuration.experiment.machine_rules is not None
+    aside = services().engine.set_aside(record.key) if judges else None
+    order = [row.result.index for row in view.ranked]
+    return events_view(record, view.results, order, aside)
 
 
 def load_results_view(key: str) -> tuple[ExperimentRecord, ResultsView]:

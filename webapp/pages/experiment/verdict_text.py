@@ -492,6 +492,7 @@ def _reset(context: VerdictContext) -> str:
     why = {
         "erasure": "the data of a recipient was erased",
         "void": "what a sender did was voided or restored",
+        "machine_rules": "the rules against machines were changed",
         "lifts_move": "differences between versions changed over time",
     }
     return f"Findings before {day_text(reset.at, context.now)} were removed: {why[reset.reason]}."

@@ -36,6 +36,7 @@ _LABELS = {
     "starts_at": "Starts by itself",
     "ends_at": "Ends by itself",
     "retention_days": "Keep each recipient's data for",
+    "machine_rules": "Opens and clicks of machines",
     "context": "What is known of recipients",
     "exclude": "Left-out combinations",
 }
@@ -60,6 +61,7 @@ _ORDER = [
     "high",
     "window",
     "maturity",
+    "machine_rules",
     "await_activation",
     "send_within",
     "attribution",

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from bandits.errors import InvalidInput
+from bandits.machines import NEWEST_RULES
 
 Kind = Literal["subject_line", "content", "discount", "other"]
 
@@ -135,6 +136,7 @@ class TypedExperiment(Struct, frozen=True):
     starts_at: TypedMoment = TypedMoment()
     ends_at: TypedMoment = TypedMoment()
     retention_days: str = ""
+    machine_rules: str = ""
     policy: str = ""
     parameters: dict[str, dict[str, str]] = {}
     learn_every: TypedDuration = TypedDuration(unit="seconds")
@@ -217,6 +219,7 @@ def new_form(kind: type[F]) -> F:
         window=TypedDuration("7", "days"),
         maturity=TypedDuration("1", "days"),
         holdout="5",
+        machine_rules=str(NEWEST_RULES),
         policy="thompson",
         learn_every=TypedDuration("60", "seconds"),
     )

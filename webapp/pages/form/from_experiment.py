@@ -56,6 +56,7 @@ def fill_form(configuration: Configuration) -> TypedExperiment:
         ends_at=_moment(experiment.ends_at),
         attribution=experiment.attribution or "",
         retention_days="" if experiment.retention_days is None else str(experiment.retention_days),
+        machine_rules="" if experiment.machine_rules is None else str(experiment.machine_rules),
         policy=experiment.policy.name,
         parameters={
             experiment.policy.name: {

@@ -7,7 +7,15 @@ from typing import Any, Literal
 import msgspec
 
 from bandits.errors import InvalidInput
-from bandits.experiment import Combination, Experiment, Forgetting, PolicyChoice, Slot, Variant
+from bandits.experiment import (
+    Combination,
+    Experiment,
+    Forgetting,
+    MachineRulesVersion,
+    PolicyChoice,
+    Slot,
+    Variant,
+)
 from bandits.features import CategoryFeature, Feature, NumberFeature
 from bandits.registry import make
 from bandits.rewards import Metric, RewardRule
@@ -67,6 +75,7 @@ def parse_experiment(form: TypedExperiment) -> Experiment:
             "retention_days", form.retention_days, Experiment, "retention_days"
         ),
         attribution=_attribution(form.attribution),
+        machine_rules=_machine_rules(errors, form.machine_rules),
     )
     faults = errors.faults or cross_field_faults(form, experiment)
     if faults:
@@ -80,6 +89,18 @@ def _attribution(typed: str) -> Literal["last", "all"] | None:
             return typed
         case _:
             return None
+
+
+def _machine_rules(errors: FieldErrors, typed: str) -> MachineRulesVersion | None:
+    """Read the version of the rules against machines; empty for none."""
+    if not typed:
+        return None
+    try:
+        version: MachineRulesVersion = msgspec.convert(typed, MachineRulesVersion, strict=False)
+    except msgspec.ValidationError:
+        errors.add("machine_rules", "choose one of the list")
+        return None
+    return version
 
 
 def _filled_keys(keys: Sequence[str], make_key: Callable[[int], str]) -> list[str]:

@@ -8,6 +8,8 @@ from flask.typing import ResponseReturnValue
 from msgspec import Struct
 
 from bandits.errors import Fault
+from bandits.machines import NEWEST_RULES
+from webapp.pages import pages
 from webapp.pages.form import advice, control_group_text, examples, form_model, steps
 from webapp.pages.form.draft_store import SavedDraft, draft_title
 from webapp.pages.form.field_paths import in_order, title_of
@@ -80,6 +82,18 @@ def _field_texts(form: TypedDraft, step: str) -> dict[str, str]:
     for name in STEPS[step].fields:
         visit(name, msgspec.to_builtins(getattr(form, name)))
     return texts
+
+
+@pages.app_template_global()
+def machine_rule_choices(chosen: str) -> list[tuple[str, str]]:
+    """List the choices of rules against machines: the newest, an older one in use, or none."""
+    newest = str(NEWEST_RULES)
+    older = [(chosen, f"set them aside, by the rules of version {chosen}")]
+    return [
+        (newest, "set them aside"),
+        *(older if chosen not in ("", newest) else []),
+        ("", "count them too"),
+    ]
 
 
 def render_step(view: StepView) -> ResponseReturnValue:

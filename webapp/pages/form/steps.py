@@ -23,8 +23,8 @@ STEPS = MappingProxyType(
         "success": FormStep(
             "What counts as success?",
             (
-                *("metrics", "goal", "window", "maturity", "await_activation", "send_within"),
-                "attribution",
+                *("metrics", "goal", "window", "maturity", "machine_rules", "await_activation"),
+                *("send_within", "attribution"),
             ),
         ),
         "audience": FormStep(
