@@ -53,7 +53,7 @@ class Paper(HTMLParser):
         sheet = (Path(webapp.__file__).parent / "static/styles/print.css").read_text()
         (selectors,) = re.findall(r"([^{}]+)\{\s*display: none !important;\s*\}", sheet)
         self.hidden = [selector.split() for selector in selectors.split(",")]
-        self.open: list[set[str]] = []  # ".class" and "[attribute]" of the elements around
+        self.open: list[set[str]] = []  # ".class", "#id" and "[attribute]" of the elements around
         self.texts: list[str] = []
         self.feed(html)
 
@@ -65,7 +65,8 @@ class Paper(HTMLParser):
         if tag not in self.VOID:
             classes = {f".{name}" for key, value in attrs if key == "class" and value
                        for name in value.split()}  # fmt: skip
-            self.open.append({tag, *classes, *(f"[{key}]" for key, _ in attrs)})
+            ids = {f"#{value}" for key, value in attrs if key == "id"}
+            self.open.append({tag, *classes, *ids, *(f"[{key}]" for key, _ in attrs)})
 
     def handle_endtag(self, tag: str) -> None:
         if tag not in self.VOID:
