@@ -54,6 +54,7 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/late_rewards/so_far: more",
     "/actor: more",
     "/declaration/send_within_seconds: more",
+    "/declaration/machine_rules: more",
     "/health/eligible_sets: more",
     "/health/voided: more",
     "/health/senders: more",
