@@ -267,9 +267,10 @@ class _UnfrozenEvents:
             condition = self._transaction.is_any(network_counts.c.network, portion)
             stored += self._transaction.fetch_plain(query.where(condition))
         columns = zip(*stored, strict=True) if stored else [()] * 5
-        networks, minutes, emails, swept, frozen_at = columns
-        whole = (np.array(column, dtype=np.int64) for column in (networks, minutes, emails, swept))
-        return FrozenRows(*whole, frozen_at=np.array(frozen_at, dtype=np.float64))
+        *counts, frozen_at = columns
+        whole = np.array(counts, dtype=np.int64)
+        times = np.array(frozen_at, dtype=np.float64)
+        return FrozenRows(whole[0], whole[1], whole[2], whole[3], times)
 
 
 def _contains(rows: FrozenRows | NetworkCounts, keys: IntArray) -> BoolArray:

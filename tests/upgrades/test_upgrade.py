@@ -57,6 +57,7 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/declaration/attribution: more",
     "/unattributed: more",
     "/message_ids: more",
+    "/declaration/machine_rules: more",
     "/health/eligible_sets: more",
     "/health/voided: more",
     "/health/senders: more",
