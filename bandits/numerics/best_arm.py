@@ -313,7 +313,7 @@ def _independent(
     np.maximum(below, _SMALLEST, out=below)
     density /= below
     joint = below.prod(axis=-2) * np.cosh(u)
-    expected = sum(share * location for share, location in zip(shares, locations, strict=True))
+    expected = shares[0] * locations[0] + shares[1] * locations[1]
     leader = expected.max(axis=-1, keepdims=True)  # differences from it keep their digits
     chances = (density @ joint[..., None])[..., 0]
     total = chances.sum(axis=-1, keepdims=True)

@@ -177,10 +177,10 @@ def time_tag(value: datetime | float | str | None) -> Markup:
     """Write a moment in UTC as a time element; the page's script shows it in the reader's zone."""
     if value is None:
         return Markup(_NONE)  # noqa: S704 - a constant
-    moment = _moment(value)
-    iso = moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    shown = f"{moment.astimezone(UTC):%-d %b %Y, %H:%M} UTC"
-    return Markup('<time datetime="{}">{}</time>').format(iso, shown)
+    moment = _moment(value).astimezone(UTC)
+    iso = moment.isoformat(timespec="seconds").replace("+00:00", "Z")
+    shown = f"{moment:%-d %b %Y, %H:%M} UTC"
+    return Markup(f'<time datetime="{iso}">{shown}</time>')  # noqa: S704 - our own words alone
 
 
 def _moment(value: datetime | float | str) -> datetime:

@@ -132,5 +132,7 @@ def arm_name(experiment: Experiment, variants: Mapping[str, str]) -> str:
 
 def variant_names(experiment: Experiment, variants: Mapping[str, str]) -> tuple[str, ...]:
     """Return the labels of an arm's variants, one a slot."""
-    by_key = {(s.key, v.key): variant_name(v) for s in experiment.slots for v in s.variants}
-    return tuple(by_key[s.key, variants[s.key]] for s in experiment.slots)
+    shown = [
+        next(v for v in slot.variants if v.key == variants[slot.key]) for slot in experiment.slots
+    ]
+    return tuple(variant_name(variant) for variant in shown)
