@@ -84,8 +84,8 @@ class TrackedEmail(Struct, frozen=True):
 
     Attributes:
         html: the email.
-        headers: ``List-Unsubscribe`` and ``List-Unsubscribe-Post``, to be added to the message, each
-            on one line whatever its length, and signed by DKIM with it.
+        headers: ``List-Unsubscribe`` and ``List-Unsubscribe-Post``, to be added to the message,
+            each on one line whatever its length, and signed by DKIM with it.
         unsubscribe_url: for a link in the email's text; None where there is no decision.
         links: number of links that are tracked now.
     """
