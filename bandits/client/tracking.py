@@ -4,6 +4,7 @@
 
     tracking = LinkTracking("bandits_tracking_…", "https://links.shop.example", ["shop.example"])
     email = rewrite(html, decision, tracking)
+    message = EmailMessage(policy=SMTP.clone(max_line_length=998))  # one line for each header
     message.set_content(email.html, subtype="html")
     for name, value in email.headers.items():
         message[name] = value
@@ -83,8 +84,8 @@ class TrackedEmail(Struct, frozen=True):
 
     Attributes:
         html: the email.
-        headers: ``List-Unsubscribe`` and ``List-Unsubscribe-Post``, to be added to the message and
-            signed by DKIM with it.
+        headers: ``List-Unsubscribe`` and ``List-Unsubscribe-Post``, to be added to the message,
+            each on one line whatever its length, and signed by DKIM with it.
         unsubscribe_url: for a link in the email's text; None where there is no decision.
         links: number of links that are tracked now.
     """

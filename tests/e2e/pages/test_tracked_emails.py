@@ -112,9 +112,11 @@ def shop_server() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as server:
         thread = Thread(target=server.serve_forever, name="shop")
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        join(thread)
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            join(thread)
 
 
 def send(server, smtp_port: int, tracking: LinkTracking, shop: str) -> list[str]:
@@ -130,7 +132,7 @@ def send(server, smtp_port: int, tracking: LinkTracking, shop: str) -> list[str]
                 '<a href="mailto:a@shop.example">Write</a></body></html>'
             )
             email = rewrite(html, decision, tracking)
-            message = EmailMessage(policy=SMTP)
+            message = EmailMessage(policy=SMTP.clone(max_line_length=998))
             message["Subject"] = decision.slots["subject_line"]["variant"]
             message["From"], message["To"] = "shop@shop.example", f"u-{i}@person.example"
             for name, value in email.headers.items():
@@ -152,7 +154,7 @@ class Person:
         while True:
             try:
                 answer = httpx.request(method, url, timeout=LIMIT_SECONDS, **options)
-            except httpx.HTTPError:
+            except (httpx.NetworkError, httpx.RemoteProtocolError, httpx.TimeoutException):
                 self._restarted.wait(LIMIT_SECONDS)
                 continue
             self._answered.append(answer.status_code)
