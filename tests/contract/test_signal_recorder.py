@@ -426,7 +426,7 @@ def test_event_that_a_key_reports_first_keeps_no_event_of_a_sender_out(shop, for
         assert [row.reason for row in partial.refused] == ["invalid"]
     outcome = shop.deliver(event(made, name="order", value=5.0))
     assert (outcome.recorded, outcome.repeated, list(outcome.refused)) == (1, 0, [])
-    assert shop.store.log.events(made)[-1].event_id == "connection:mailer:e-1"
+    assert "connection:mailer:e-1" in {e.event_id for e in shop.store.log.events(made)}
 
 
 def test_connections_of_one_kind_have_events_of_the_same_ids(shop):

@@ -1,11 +1,15 @@
 """Stored values carry the number of their format, and a newer one is refused, in every database."""
 
+import msgspec
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
+from bandits.actors import actor_of
 from bandits.engine.fold import fold
+from bandits.engine.sums import load_sums
 from storage import migrate
-from storage.schema import metadata
+from storage.schema import inference_states, metadata
+from storage.snapshots.verify import compare
 from storage.stored_format import NewerFormat
 
 BLOBS = {
@@ -94,3 +98,33 @@ def test_format_numbers_go_where_the_migration_is_taken_back(filled, makers):
             assert not stored.startswith(b"\xc1" if revision == "0014" else '{"format"')
     filled.experiments._decoded.clear()
     assert read_all(filled) == before
+
+
+def test_sender_sums_of_the_format_before_are_counted_anew_by_the_next_fold(store, sender):
+    """They counted matured decisions where closed ones are counted now."""
+    rule = {"metrics": {"click": {}}, "window_seconds": 20.0, "maturity_seconds": 10.0}
+    record = sender.start(reward=rule)
+
+    def choose(n, at):
+        chosen = sender.chosen(n)
+        store.log.append_decisions(record, chosen, actor=actor_of("key", 7), at=at)
+        return chosen.ids
+
+    def counts(now):
+        while fold(store, "spring", now=now):
+            pass
+        with store.snapshots.audit("spring") as audit:
+            assert [d for c in compare(audit, lambda _: None) for d in c.differences()] == []
+            return load_sums(audit.record.configuration, audit.snapshot).senders.counts.tolist()
+
+    sender.click(choose(6, at=1.0)[:2], at=2.0)
+    assert counts(15.0) == [[6, 0, 0, 0]]
+    assert counts(30.0) == [[6, 0, 6, 2]]
+    version = store.experiments.record("spring").learned_version
+    stored = store.snapshots.snapshot("spring", version).senders
+    earlier = msgspec.msgpack.encode(msgspec.msgpack.decode(stored)[1:])
+    with store.database.writing() as transaction:
+        transaction.execute(update(inference_states).values(senders=earlier))
+    assert counts(30.0) == [[6, 0, 0, 0]]
+    choose(1, at=31.0)
+    assert counts(32.0) == [[7, 0, 6, 2]]
