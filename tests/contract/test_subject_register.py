@@ -140,7 +140,7 @@ def test_erased_subject_is_in_no_cell_of_any_table(  # noqa: PLR0915 - a row of 
 
     exported = engine.subject(subject)
     assert len(exported.decisions) == 4
-    assert [d.message_ids for d in exported.decisions] == [["mail-of-ann-1"], [], [], []]
+    assert [d.message_ids for d in exported.decisions] == [[], ["mail-of-ann-1"], [], []]
     assert sorted(signal.reason or "" for signal in exported.signals) == [
         "",
         "",
