@@ -1,6 +1,6 @@
 """API of a listmonk server: exports of clicks and views, and attributes of subscribers."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from types import TracebackType
@@ -132,11 +132,11 @@ def _check(response: httpx.Response) -> None:
         raise ListmonkUnavailable(f"it answered {response.status_code}")
 
 
-def _rows(lines: Iterator[str]) -> Iterator[bytes]:
+def _rows(lines: Iterator[str]) -> Generator[bytes, None, None]:
     """Cut a CSV file into files with its header; no field of an export has a line end."""
-    header = next(lines, None)
+    header = next(lines, "")
     rows: list[str] = []
-    for line in lines if header is not None else ():
+    for line in lines:
         if len(line) > _LONGEST_LINE:
             raise ListmonkUnavailable("a line of its answer is too long")
         rows.append(line)

@@ -10,8 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    column = sa.Column("dry_run", sa.Boolean(), nullable=False, server_default=sa.false())
-    op.add_column("api_keys", column)
+    op.add_column(
+        "api_keys",
+        sa.Column("dry_run", sa.Boolean(), nullable=False, server_default=sa.false()),
+    )
 
 
 def downgrade() -> None:
