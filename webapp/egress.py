@@ -65,10 +65,10 @@ class EgressGuard:
     def _resolve(self, host: str, port: int) -> IPv4Address | IPv6Address:
         """Return the first address of a name, where all of them may be called."""
         try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise EgressRefused(f"no address is known of {host}") from None
-        addresses = [_plain(str(place[0])) for *_, place in found]
+        addresses = [_plain(str(place[0])) for *_, place in places]
         for address in addresses:
             if not address.is_global and not any(address in n for n in self._networks):
                 raise EgressRefused(f"{host} leads into a private network")

@@ -24,7 +24,7 @@ _COLUMNS = ("message", "subject", "connection_id", "state", "changed_at")
 class SentMessageTable:
     """Sent messages of one database; times are seconds since 1970.
 
-    Messages are found by a keyed hash of their ids. Any method may raise `Unavailable`.
+    Messages are state by a keyed hash of their ids. Any method may raise `Unavailable`.
     """
 
     def __init__(self, context: StoreContext) -> None:
@@ -44,12 +44,12 @@ class SentMessageTable:
         message, subject = self._hash(message_id), self._hash(subject_id)
 
         def work(transaction: Transaction) -> State | None:
-            found = _state(transaction, message, at)
-            if found is None:
+            state = _state(transaction, message, at)
+            if state is None:
                 row = (message, subject, connection_id, "sending", at)
                 if transaction.insert(sent_messages, _COLUMNS, [row]) == 0:
                     return "sending"  # another began meanwhile
-            return found
+            return state
 
         return self._context.write(work)
 

@@ -111,8 +111,8 @@ def insert_unmatched(
     rows = []
     for e, mark in new:
         key = (connection_id, e.decision_id, e.event_id)
-        told = (e.metric, e.value, e.occurred_at, at, mark, e.message_id, _pack(e.trace))
-        rows.append((*key, *told))
+        values = (e.metric, e.value, e.occurred_at, at, mark, e.message_id, _pack(e.trace))
+        rows.append((*key, *values))
     rows.sort(key=lambda row: row[1:3])
     return transaction.insert(unmatched_events, _COLUMNS, rows)
 

@@ -40,7 +40,7 @@ def test_message_of_a_process_that_ended_counts_as_sent(sent, connection):
     assert sent.state("m-1", at=1.1 + UNANSWERED_SECONDS) == "sent"
 
 
-def test_one_of_many_at_once_sends(sent, connection):
+def test_message_of_many_calls_at_once_is_begun_by_one(sent, connection):
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: sent.begin(connection, "m", "ann", at=1.0), range(16)))
     assert (found.count(None), found.count("sending")) == (1, 15)

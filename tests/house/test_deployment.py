@@ -24,7 +24,7 @@ SETTINGS = {PREFIX + name.upper() for name in Settings.__struct_fields__}
     [CONTAINER, msgspec.json.encode(COMPOSE).decode(), msgspec.json.encode(OBJECTS).decode(), UNIT],
 )
 def test_settings_that_are_named_exist(text):
-    names = set(re.findall(r"BANDITS_[A-Z_]+", text)) - {"BANDITS_DB_PASSWORD"}
+    names = set(re.findall(r"BANDITS_[A-Z_]+", text)) - {"DATABASE_PASSWORD"}
     assert names
     assert names <= SETTINGS
 

@@ -24,7 +24,7 @@ def token(api) -> str:
     return made["token"]
 
 
-def test_nothing_of_a_sender_is_recorded(api, token):
+def test_dry_run_key_leaves_no_row(api, token):
     api.start(await_activation=True)
     real = api.choose("u-0")["decision_id"]
     before = rows(api)

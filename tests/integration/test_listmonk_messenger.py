@@ -251,7 +251,7 @@ def test_recipient_that_is_no_address_is_refused(desk, email):
     assert desk.server.count == 0
 
 
-def test_nothing_is_taken_without_a_mail_server(desk):
+def test_message_is_refused_without_a_mail_server(desk):
     desk.use(None)
     answer = desk.post()
     assert answer.status_code == 503

@@ -42,7 +42,7 @@ def test_connection_that_ended_meanwhile_is_replaced(server, submission):
     assert server.count == 2
 
 
-def test_nothing_is_sent_where_it_cannot_be_noted(server, submission):
+def test_mail_is_not_sent_where_it_cannot_be_noted(server, submission):
     def fail() -> None:
         raise KeyError("noted")
 

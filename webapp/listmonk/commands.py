@@ -16,7 +16,7 @@ from storage.settings import database_option
 from webapp.egress import EgressGuard
 from webapp.listmonk.listmonk_api import ListmonkApi, ListmonkUnavailable, Subscriber
 from webapp.listmonk.postback import message_id
-from webapp.listmonk.recipients import context_of, subject_id_of
+from webapp.listmonk.subscribers import context_of, subject_id_of
 from webapp.webhooks.commands import opened_store
 
 _ATTRIBUTE = "bandits"

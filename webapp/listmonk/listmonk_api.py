@@ -99,12 +99,12 @@ class ListmonkApi:
             }
             response = self._call("GET", "api/subscribers", params=query)
             try:
-                found = msgspec.json.decode(response.content, type=_Page).data.results
+                subscribers = msgspec.json.decode(response.content, type=_Page).data.results
             except (msgspec.DecodeError, UnicodeDecodeError):
                 raise ListmonkUnavailable("its answer is no page of subscribers") from None
-            if found:
-                yield found
-            if len(found) < _PAGE:
+            if subscribers:
+                yield subscribers
+            if len(subscribers) < _PAGE:
                 return
             page += 1
 

@@ -23,6 +23,8 @@ _OURS = {
     "subject",
     "to",
 }
+# Longer headers would be folded into encoded words, which break addresses in List-Unsubscribe.
+_LINES = SMTP.clone(max_line_length=998)
 _OCTETS = ("application", "octet-stream")
 
 
@@ -57,7 +59,7 @@ def make_mail(postback: Postback, recipient: Recipient, *, subject: str, body: s
     name, sender = parseaddr(postback.from_email or own)
     if not sender:
         raise Unsendable("the message names no sender")
-    mail = EmailMessage(policy=SMTP)
+    mail = EmailMessage(policy=_LINES)
     try:
         mail["From"] = Address(name, addr_spec=sender)
         mail["To"] = Address(recipient.name, addr_spec=recipient.email)

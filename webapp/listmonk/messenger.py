@@ -24,7 +24,7 @@ from storage.connections import Connection, ConnectionSecrets
 from webapp.listmonk.blocks import BlockTemplate
 from webapp.listmonk.mail import Unsendable, make_mail
 from webapp.listmonk.postback import Postback, Recipient, read_postback
-from webapp.listmonk.recipients import context_of, subject_id_of
+from webapp.listmonk.subscribers import context_of, subject_id_of
 from webapp.services import Services, services
 from webapp.settings import Settings
 from webapp.signals.connection_kind import ConnectionKind, ProofContext
@@ -163,8 +163,8 @@ class Messenger:
         """Choose what a recipient gets; the control where nothing can be decided."""
         template = BlockTemplate.parse(postback.body)
         if template.broken:
-            told = ", ".join(sorted(template.broken))
-            _log.warning("messenger %s: blocks of %s are not closed", connection.key, told)
+            slots = ", ".join(sorted(template.broken))
+            _log.warning("messenger %s: blocks of %s are not closed", connection.key, slots)
         key, decision_id = postback.experiment, postback.message_id(recipient)
         experiment = None if key is None else self._experiment(services, key)
         if experiment is None or decision_id is None:
@@ -235,7 +235,7 @@ class Messenger:
         at = services.engine.clock()
         try:
             sent = services.connections.sent_messages
-            found = sent.begin(connection.id, message_id, subject_id, at=at)
+            state = sent.begin(connection.id, message_id, subject_id, at=at)
         except Unavailable:
             with self._lock:
                 if message_id in self._unnoted:
@@ -244,8 +244,8 @@ class Messenger:
                 while len(self._unnoted) > _MOST_UNNOTED:
                     del self._unnoted[next(iter(self._unnoted))]
             return
-        if found is not None:
-            raise SendingTwice(sent=found == "sent")
+        if state is not None:
+            raise SendingTwice(sent=state == "sent")
 
     def _forget(self, services: Services, message_id: str) -> None:
         """Note that a message was not sent."""

@@ -63,8 +63,8 @@ class Postback(Struct, frozen=True):
         """Key of the experiment, by the campaign's tag ``bandits:KEY``; None without one."""
         tags = (self.campaign.tags if self.campaign is not None else None) or []
         for tag in tags:
-            prefix, found, key = tag.partition(_EXPERIMENT_TAG)
-            if found and not prefix:
+            prefix, marker, key = tag.partition(_EXPERIMENT_TAG)
+            if marker and not prefix:
                 return key.strip()
         return None
 
@@ -87,9 +87,9 @@ class Postback(Struct, frozen=True):
         yield "X-Listmonk-Campaign", self.campaign.uuid
         if recipient.uuid:
             yield "X-Listmonk-Subscriber", recipient.uuid
-        for found in _UNSUBSCRIBE.finditer(self.body):
-            if found.groups() == (self.campaign.uuid, recipient.uuid):
-                yield "List-Unsubscribe", f"<{found.group()}>"
+        for address in _UNSUBSCRIBE.finditer(self.body):
+            if address.groups() == (self.campaign.uuid, recipient.uuid):
+                yield "List-Unsubscribe", f"<{address.group()}>"
                 yield "List-Unsubscribe-Post", "List-Unsubscribe=One-Click"
                 break
         for headers in self.campaign.headers or []:

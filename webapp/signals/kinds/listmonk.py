@@ -46,8 +46,8 @@ def _events(item: dict[str, Any]) -> Iterator[SignalEvent]:
     campaign, subscriber, created_at = (required_text(item, name) for name in _REQUIRED)
     decision_id = f"{campaign}.{subscriber}"
     if misfits([decision_id]):
-        told = decision_id[:_TOLD]
-        raise EventUnreadable(f"campaign_uuid and subscriber_uuid are no ids: the value {told!r}")
+        start = decision_id[:_TOLD]
+        raise EventUnreadable(f"campaign_uuid and subscriber_uuid are no ids: the value {start!r}")
     name = "open" if "url" not in item else "click"
     yield SignalEvent(
         name=name,
