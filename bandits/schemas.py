@@ -153,10 +153,10 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     metric: str = ""
     value: float = 1.0
     occurred_at: Annotated[datetime, Meta(tz=True)] | None = None
+    tracking: Tracking | None = None
     subject_id: SubjectId | None = None
     experiment: Key | None = None
     original_event_id: OneOfManyIds | None = None
-    tracking: Tracking | None = None
 
 
 def missing_fields(rewards: Sequence[Reward]) -> list[tuple[int, str]]:
