@@ -32,6 +32,6 @@ def context_of(
     experiment: Experiment, attribs: Mapping[str, Any] | None
 ) -> dict[str, Scalar] | None:
     """Return the attributes that the experiment declares as features, None without any."""
-    given = attribs or {}
-    values = {f.name: given.get(f.name) for f in experiment.context}
+    attributes = attribs or {}
+    values = {f.name: attributes.get(f.name) for f in experiment.context}
     return {n: v for n, v in values.items() if isinstance(v, str | int | float)} or None

@@ -39,6 +39,8 @@ NEEDS = {
     "create_draft": "manager",
     "create_edit_draft": "manager",
     "create_experiment": "manager",
+    "set_aside": "viewer",
+    "set_aside_csv": "viewer",
     "create_key": "manager",
     "create_sample": "manager",
     "create_tracking_key": "admin",

@@ -85,7 +85,7 @@ def test_void_is_told_on_receipts_and_in_lists(site, admin, stolen):
     former = next(d for d in site.engine.subject("t-0").decisions if d.former_id == "t-0")
     page = admin.get(f"/decisions/{former.decision_id}").text
     assert "a later email has it now" in page
-    assert "Deriving it again gives the same version" in page
+    assert "recomputing gives the same choice" in page
     page = admin.get(f"/experiments/sale/voids/{number}/restore").text
     assert "1 email of these keeps a new id" in page
     done = admin.post(f"/experiments/sale/voids/{number}/restore", follow_redirects=True).text
