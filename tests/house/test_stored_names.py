@@ -117,6 +117,8 @@ PLAIN_BYTES = {
     "refusals.body": "JSON of a refused signal, sealed as secrets are",
     "refusals.digest": "SHA-256",
     "secrets.value": "random",
+    "sent_messages.message": "BLAKE2b under a secret",
+    "sent_messages.subject": "BLAKE2b under a secret",
     "sessions.digest": "SHA-256",
     "subject_pages.entries": "big-endian, 8 bytes of a hash under a secret, 8 of a serial",
     "subjects.subject": "BLAKE2b under a secret",

@@ -242,6 +242,8 @@ def hostile_site(site, declared):
     site.engine.learn("sale")
     site.accounts.add_user('"><q9-tag>@shop.example', "x", "viewer", at=1, by=HOSTILE)
     connect(site.store.connections)
+    for _ in range(2):
+        site.store.tracked_links.create(HOSTILE[:100], at=1.0, by=HOSTILE)
     return site
 
 
