@@ -98,6 +98,8 @@ def test_commands_load() -> None:
         "connection",
         "simulate",
         "replay",
+        "listmonk",
+        "tracking",
         "void",
         "db",
         "verify",

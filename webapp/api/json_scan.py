@@ -19,6 +19,7 @@ from msgspec.inspect import (
     FloatType,
     IntType,
     ListType,
+    LiteralType,
     Metadata,
     NoneType,
     StrType,
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from bandits.errors import Fault, InvalidInput
 from bandits.identifiers import pointer
 
-_SCALARS = (StrType, FloatType, IntType, BoolType, NoneType, DateTimeType)
+_SCALARS = (StrType, FloatType, IntType, BoolType, NoneType, DateTimeType, LiteralType)
 _REST = bytes(set(range(256)) - set(b'":{}[]'))
 _STEP = np.zeros(256, dtype=np.int8)
 _STEP[list(b"{[")] = 1

@@ -119,8 +119,9 @@ KIND = ConnectionKind(
         ),
     ),
     passing=(
-        "Nothing to do: the decision's id is the campaign's uuid and the subscriber's, joined by a"
-        " dot. A message that comes again gets the same variants and is not sent twice."
+        "No `bandits_decision` is needed: the decision's id is the campaign's uuid and the"
+        " subscriber's, joined by a dot. A message that comes again gets the same variants and is"
+        " not sent twice."
     ),
     proof=PROOF,
     retries=(
