@@ -9,6 +9,8 @@ from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.patience import LIMIT_SECONDS
+
 CAMPAIGN = "2e7e4b51-f31b-418a-a120-e41800cb689f"
 PASSWORD = "a long password of listmonk"
 AUTH = ("bandits", PASSWORD)
@@ -82,7 +84,7 @@ class ListmonkServer:
     def stop(self) -> None:
         self._http.shutdown()
         self._http.server_close()
-        self._thread.join()
+        self._thread.join(LIMIT_SECONDS)
 
     def answer(self, method: str, url: str, body: bytes) -> tuple[str, bytes]:
         """Answer a request: its type and body."""

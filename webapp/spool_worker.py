@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from bandits.engine import Engine
 from bandits.errors import Unavailable
+from bandits.event_ids import connection_event_id
 from bandits.tracking_tokens import TokenKind
 from storage import SqlStore
 from storage.connections import NewUnmatchedEvent
@@ -117,14 +118,16 @@ class SpoolWorker:
         """
         counted = [(at, hit) for at, hit in hits if not hit.is_machine]
         events = tuple(hit.event(at) for at, hit in counted)
-        outcome = self._recorder.record_as(tracking_actor(key_id), {}, SignalBatch(events))
+        actor = tracking_actor(key_id)
+        outcome = self._recorder.record_as(actor, {}, SignalBatch(events))
         for reason in sorted({refusal.reason for refusal in outcome.refused}):
             _log.warning("events of tracked links do not fit: %s", reason)
         unknown = self._unknown(outcome.unmatched)
         waiting, expired = [], 0
         ahead = {(e.decision_id, e.event_id) for e in outcome.unmatched} - unknown
         for at, hit in counted:
-            ids = tuple(i for i in hit.decision_ids if (i, hit.event_id) in ahead)
+            event_id = connection_event_id(actor, hit.event_id)
+            ids = tuple(i for i in hit.decision_ids if (i, event_id) in ahead)
             if ids and self._engine.clock() - at >= WAIT_SECONDS:
                 expired += len(ids)
             elif ids:

@@ -57,7 +57,7 @@ class Shop:
     def order(self, event_id="o-1", value=10.0, *, at=None, subject="ann", **more):
         """Make an order of now, or of a time."""
         occurred_at = datetime.fromtimestamp(self.now[0] if at is None else at, UTC)
-        reward = Reward("", event_id, "order", value, occurred_at, subject)
+        reward = Reward("", event_id, "order", value, occurred_at, subject_id=subject)
         return replace(reward, **more)
 
     def report(self, *orders, **options):
