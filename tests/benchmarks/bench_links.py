@@ -23,6 +23,7 @@ from tests.patience import join
 CLIENTS = 16
 CLICKS = 6_000
 PACE = 500  # a second
+BETWEEN_SECONDS = 0.5  # batches of choices
 BATCH = 5_000
 ADDRESS = "https://shop.example/sale?utm_source=newsletter"
 
@@ -94,13 +95,13 @@ def _steady(server: Server, links: Callable[[int], bytes], fastest: Row) -> Row:
                 rows = [{"subject_id": f"b{next(batches)}-{i}"} for i in range(1000)]
                 path = f"/api/v1/experiments/{KEY}/choose/batch"
                 send(post(path, encode({"requests": rows}), server.token))
-                stop.wait(0.5)
+                stop.wait(BETWEEN_SECONDS)
 
     def click() -> None:
         with line(server.place) as send:
             while (number := next(numbers)) < 20 * PACE:
                 due = begin + number / PACE
-                time.sleep(max(due - time.perf_counter(), 0.0))
+                stop.wait(max(due - time.perf_counter(), 0.0))
                 send(links(number))
                 seconds.append(time.perf_counter() - due)
 
