@@ -191,7 +191,7 @@ def test_a_full_disk_is_unavailable_and_nothing_acknowledged_is_lost(store, send
 
 
 def _small_disk(connection, _entry):
-    connection.execute("PRAGMA max_page_count = 100")
+    connection.execute("PRAGMA max_page_count = 200")
 
 
 @pytest.mark.parametrize("makers", ["postgresql"], indirect=True)

@@ -131,7 +131,8 @@ def test_a_query_where_none_is_taken_is_told_so(api, problem) -> None:
     assert refusal["errors"] == [{"pointer": "/dry_run", "detail": "unknown field; none is taken"}]
 
 
-@pytest.mark.parametrize("path", POSTS)
+# Of two fields of an activation, either will do.
+@pytest.mark.parametrize("path", [p for p in POSTS if p != "/decisions/activate"])
 def test_a_missing_field_is_named(api, problem, path) -> None:
     for name in BODIES[path]:
         body = {k: v for k, v in BODIES[path].items() if k != name}
