@@ -22,6 +22,7 @@ from storage.store_context import StoreContext
 MOST_HOSTS = 100
 UNSUBSCRIBE_SECONDS = 400 * 86_400.0
 _AT_ONCE = 1000
+_ALL = "all"  # hosts are one list
 
 
 class TrackingCounts(Struct, frozen=True):
@@ -182,8 +183,7 @@ class TrackedLinkStore:
         after = {"name": name}
         if replaced_key_id is not None:
             after["replaces"] = replaced_key_id
-        subject = f"tracking_key:{key.id}"
-        record_change(transaction, action, subject, at=at, by=by, after=after)
+        record_change(transaction, action, f"tracking_key:{key.id}", at=at, by=by, after=after)
         stored = transaction.execute(
             select(tracking_keys).where(tracking_keys.c.id == number)
         ).one()
@@ -202,8 +202,10 @@ class TrackedLinkStore:
             row = _read_to_change(transaction, number)
             if row.revoked_at is None:
                 _update(transaction, number, {"revoked_at": at})
-                subject, before = f"tracking_key:{row.key_id}", {"name": row.name}
-                record_change(transaction, "revoke", subject, at=at, by=by, before=before)
+                before = {"name": row.name}
+                record_change(
+                    transaction, "revoke", f"tracking_key:{row.key_id}", at=at, by=by, before=before
+                )
             query = select(tracking_keys).where(tracking_keys.c.id == number)
             return _key(transaction.execute(query).one())
 
@@ -284,9 +286,14 @@ class TrackedLinkStore:
             transaction.execute(delete(link_hosts).where(link_hosts.c.host.in_(removed)))
             rows = [(host, at, by) for host in after if host not in before]
             transaction.insert(link_hosts, ("host", "added_at", "added_by"), rows)
-            subject = "link_hosts:all"
             record_change(
-                transaction, "configure", subject, at=at, by=by, before=before, after=after
+                transaction,
+                "configure",
+                f"link_hosts:{_ALL}",
+                at=at,
+                by=by,
+                before=before,
+                after=after,
             )
 
         self._context.write(work)

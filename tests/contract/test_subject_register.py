@@ -98,7 +98,7 @@ def test_erased_subject_is_in_no_cell_of_any_table(  # noqa: PLR0915 - a row of 
         engine.choose("found", [Request(name.title(), decision_id=f"{tag}-4")])
         engine.activate([f"{tag}-1"], messages=[(f"{tag}-1", f"mail-of-{tag}-1")])
         ordered_at = datetime.fromtimestamp(now[0], UTC)
-        order = Reward("", f"order-of-{tag}-1", "click", 1.0, ordered_at, name)
+        order = Reward("", f"order-of-{tag}-1", "click", 1.0, ordered_at, subject_id=name)
         assert engine.reward([order]).accepted == 1
         assert made.decision_id
         assert cancelled.decision_id
@@ -141,14 +141,8 @@ def test_erased_subject_is_in_no_cell_of_any_table(  # noqa: PLR0915 - a row of 
     exported = engine.subject(subject)
     assert len(exported.decisions) == 4
     assert [d.message_ids for d in exported.decisions] == [[], ["mail-of-ann-1"], [], []]
-    assert sorted(signal.reason or "" for signal in exported.signals) == [
-        "",
-        "",
-        "",
-        "",
-        "reason",
-        "reason",
-    ]
+    reasons = sorted(signal.reason or "" for signal in exported.signals)
+    assert reasons == [""] * 6 + ["reason"] * 2
     receipt = engine.erase(subject, by="test")
     assert (receipt.decisions, receipt.signals) == (4, 8)
     assert store.spool.find([subject, *ids(subject)]) == []

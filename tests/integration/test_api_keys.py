@@ -20,6 +20,7 @@ PARTS = {
     "name": "invalid",
     "connection": "mailer",
     "refusal_id": "1",
+    "key_number": "1",
 }
 
 

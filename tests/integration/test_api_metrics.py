@@ -68,6 +68,7 @@ def test_rewards_are_counted_by_what_became_of_them(api, clock, read) -> None:
         "late": 1,
         "unknown": 1,
         "early": 1,
+        "unattributed": 0,
     }
 
 
