@@ -34,6 +34,8 @@ TITLES = {
     ("key", "hand over"): "Handed over",
     ("key", "create"): "Made",
     ("key", "revoke"): "Revoked",
+    ("tracking_key", "create"): "Made",
+    ("tracking_key", "rotate"): "Replaced",
     ("tracking_key", "revoke"): "Revoked",
     ("link_hosts", "configure"): "Changed",
     ("key", "rotate"): "Given a new token",
