@@ -163,8 +163,8 @@ class Messenger:
         """Choose what a recipient gets; the control where nothing can be decided."""
         template = BlockTemplate.parse(postback.body)
         if template.broken:
-            slots = ", ".join(sorted(template.broken))
-            _log.warning("messenger %s: blocks of %s are not closed", connection.key, slots)
+            unclosed = ", ".join(sorted(template.broken))
+            _log.warning("messenger %s: blocks of %s are not closed", connection.key, unclosed)
         key, decision_id = postback.experiment, postback.message_id(recipient)
         experiment = None if key is None else self._experiment(services, key)
         if experiment is None or decision_id is None:
