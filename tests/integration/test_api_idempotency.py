@@ -84,7 +84,7 @@ def test_two_keys_of_one_request_are_refused(api, problem, keys) -> None:
     headers = [("Authorization", f"Bearer {api.token}")]
     headers += [("Idempotency-Key", key) for key in keys]
     answer = api.client.post(f"{api.prefix}{CHOOSE}", json=PERSON, headers=headers)
-    assert "Idempotency-Key" in problem(answer, 400, "malformed")["detail"]
+    assert problem(answer, 422, "invalid")["errors"][0]["pointer"] == "/Idempotency-Key"
     assert sent(api) == 0
 
 

@@ -388,11 +388,10 @@ def _check_key(key: str) -> None:
     """Check an idempotency key; a second header with one comes after a comma.
 
     Raises:
-        MalformedBody: there may be two.
-        InvalidInput: it is no id.
+        InvalidInput: it is no id, or there may be two.
     """
     if "," in key:
-        raise MalformedBody("send one `Idempotency-Key`, and no comma in it")
+        raise InvalidInput.at("/Idempotency-Key", "must be sent once, and have no comma")
     if misfits([key]):
         raise InvalidInput.at("/Idempotency-Key", f"must be {ID_TOLD}")
 
