@@ -253,7 +253,7 @@ def test_chances_of_a_version_far_ahead_of_alike_others_are_not_too_sure():
 
 
 def test_chances_by_a_flat_prior_are_less_often_right_than_they_say():
-    first, *_ = _looks(FIVE)
+    first, *_ = _looks(FIVE_AT_FIRST)
     assert _too_sure(first.said_flat, first.right_flat) > 0
 
 
