@@ -11,6 +11,7 @@ from copy import copy
 from threading import Lock
 from typing import Generic, TypeVar
 
+from bandits import wait_limit
 from bandits.errors import Unavailable
 
 C = TypeVar("C")
@@ -65,7 +66,8 @@ class BatchingQueue(Generic[C, R]):
         """Do a call, together with the calls that wait beside it.
 
         Raises:
-            Unavailable: its group could not be done, or too many wait already; nothing was done.
+            Unavailable: its group could not be done, too many wait already, or its turn did not
+                come within the limit of its waits; nothing was done.
         """
         with self._changing:
             if self._led:
@@ -87,12 +89,27 @@ class BatchingQueue(Generic[C, R]):
         return queued
 
     def _wait(self, queued: _QueuedCall[C, R]) -> R:
-        queued.woken.acquire()  # its leader, or the one before it, releases it
+        # Its leader, or the one before it, releases it.
+        if not wait_limit.acquire(queued.woken):
+            self._withdraw(queued)
+            queued.woken.acquire()
         if queued.leads:
             self._lead(queued)
         if queued.error is not None:
             raise queued.error
         return queued.results[0] if queued.results else self._alone(queued.call)
+
+    def _withdraw(self, queued: _QueuedCall[C, R]) -> None:
+        """Take a call out of the queue, unless it is being done already.
+
+        Raises:
+            Unavailable: it was taken out.
+        """
+        with self._changing:
+            if queued not in self._waiting:
+                return
+            self._waiting.remove(queued)
+        raise Unavailable("the calls before this one are not recorded yet")
 
     def _lead(self, leader: _QueuedCall[C, R]) -> None:
         with self._changing:

@@ -157,9 +157,10 @@ class ExperimentStore:
             return [self._record(transaction, row) for row in rows]
 
     def look(self) -> None:
-        """Read one experiment if there is any: the database answers, and is migrated."""
+        """Read one experiment if there is any: the database answers, is migrated, and writable."""
         with self._database.reading() as transaction:
             transaction.execute(select(*_COLUMNS).limit(1)).all()
+        self._database.check_writable()
 
     def configuration(self, key: str, version: int) -> Configuration:
         """Read one version of a configuration."""

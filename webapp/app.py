@@ -12,6 +12,7 @@ from webapp.links import link_views
 from webapp.listmonk import messenger
 from webapp.services import Services
 from webapp.settings import Settings
+from webapp.stall_guard import StallGuard
 from webapp.trusted_proxies import TrustedProxies, parse_networks
 from webapp.webhooks import receiver
 
@@ -63,6 +64,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     receiver.init(app, settings)
     messenger.init(app, settings)
     pages.init(app, settings)
+    app.wsgi_app = StallGuard(app.wsgi_app, services.progress)  # type: ignore[method-assign]  # as its manual does
     networks = parse_networks(settings.trusted_proxies)
     if networks or settings.url_prefix:
         app.wsgi_app = TrustedProxies(app.wsgi_app, networks, settings.url_prefix)  # type: ignore[method-assign]  # as its manual does

@@ -29,9 +29,10 @@ from webapp.listmonk.pull_worker import PullWorker
 from webapp.metrics import FoldMetrics
 from webapp.settings import Settings
 from webapp.spool_worker import SpoolWorker
+from webapp.stall_guard import AT_ONCE
 from webapp.webhooks.match_worker import MatchWorker
 
-_THREADS = 64  # single choices wait for a commit that they share; waiting takes no core
+_SPARE_THREADS = 8  # for what needs no database, while it keeps all others waiting
 _KILL_SECONDS = 30
 _OTHERS = 0o077  # have no right to any file that the server creates
 _ANNOUNCE_SECONDS = 0.05
@@ -85,7 +86,7 @@ def _run(settings: Settings, address: Address, workers: int, store: SqlStore) ->
         address.port,
         interface=Interfaces.WSGI,
         workers=workers,
-        blocking_threads=_THREADS,
+        blocking_threads=AT_ONCE + _SPARE_THREADS,
         http=HTTPModes.http1,  # a connection of either kind may stay silent for ever
         http1_settings=HTTP1Settings(header_read_timeout=int(1000 * settings.request_seconds)),
         respawn_failed_workers=True,

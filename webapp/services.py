@@ -9,6 +9,7 @@ from flask import Flask, current_app
 from bandits.engine import Engine
 from storage.accounts import AccountStore
 from storage.connections import ConnectionStore
+from storage.databases import Progress
 from storage.drafts import DraftTable
 from storage.spool import Spool
 from storage.tracked_links import TrackedLinkStore
@@ -42,6 +43,7 @@ class Services:
     Attributes:
         metrics: of this process.
         folds: of the server's fold worker.
+        progress: of the work of this process in the database.
         readiness: of the database, as `/readyz` answers it.
         rates: of this process.
     """
@@ -54,6 +56,7 @@ class Services:
     spool: Spool
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     folds: FoldMetrics = field(default_factory=FoldMetrics)
+    progress: Progress = field(default_factory=Progress)
     readiness: Readiness = field(default_factory=Readiness)
     rates: KeyRates = field(default_factory=KeyRates)
 

@@ -141,6 +141,7 @@ def application(settings: Settings, folds: FoldMetrics | None = None) -> Flask:
         store.tracked_links,
         store.spool,
         folds=folds or FoldMetrics(),
+        progress=store.database.progress,
     )
     return create_app(services, settings)
 

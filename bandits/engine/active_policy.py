@@ -27,6 +27,7 @@ from bandits.store import Store
 from bandits.store.fold import LogAudit
 from bandits.store.values import ExperimentRecord, RetainedSums, Snapshot
 from bandits.versions import Configuration, decode_restriction
+from bandits.wait_limit import held
 
 _log = logging.getLogger(__name__)
 _SUM_TOLERANCE = 1e-9  # rows of a policy that sum to 1 only this closely are still taken
@@ -296,7 +297,8 @@ class ActivePolicyCache:
         versions = (record.configuration.version, record.learned_version)
         cached = self._newest.get(record.key)
         if cached is None or cached[0] != versions:
-            with self._renewing:  # one thread reads the new snapshot, the others wait for it
+            # One thread reads the new snapshot, the others wait for it.
+            with held(self._renewing, "what was learned last is being read"):
                 cached = self._newest.get(record.key)
                 if cached is None or cached[0] != versions:
                     cached = self._newest[record.key] = (
@@ -368,7 +370,8 @@ class ActivePolicyCache:
         snapshot = self._snapshot(key, version)
         if snapshot is None or snapshot.statistic:
             return snapshot
-        with self._rebuilding:  # one at a time: it goes through the log
+        # One at a time: it goes through the log.
+        with held(self._rebuilding, "an earlier state is being derived for somebody else"):
             if self._rebuilt is None or self._rebuilt[:2] != (key, version):
                 with self._store.snapshots.audit(key, version) as audit:
                     statistic = dump(self._rebuild(audit))

@@ -1,5 +1,6 @@
 """Database and transaction: what SQLite and PostgreSQL each do for the store."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -38,6 +39,7 @@ NamedRow = Any  # a row as SQLAlchemy gives it: a tuple whose columns are attrib
 # PostgreSQL's serialization_failure, deadlock_detected and foreign_key_violation: a decision that
 # was looked up a moment ago has been erased.
 _TO_REPEAT = ("40001", "40P01", "23503")
+_READ_ONLY = "25006"  # read_only_sql_transaction
 _ATTEMPTS = 5
 _NONE: Mapping[str, Any] = {}
 STATEMENTS_KEPT = 256  # statements that are made once, of each kind
@@ -48,6 +50,40 @@ class SerializationConflict(Unavailable):
 
     def __init__(self, reason: str = "others write the same rows at the same time") -> None:
         super().__init__(reason)
+
+
+class ReadOnlyDatabase(Unavailable):
+    """The database takes no writes: it is a standby, was set to read-only, or its disk is."""
+
+    def __init__(
+        self, reason: str = "the database takes no writes now: it is a standby, or read-only"
+    ) -> None:
+        super().__init__(reason)
+
+
+class Progress:
+    """Progress of a database: whether the work that is under way comes to an end."""
+
+    def __init__(self) -> None:
+        """Start with nothing under way."""
+        self._begun: dict[object, float] = {}
+        self._ended = 0.0
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Note a piece of work while it lasts."""
+        work = object()
+        self._begun[work] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._begun[work]
+            self._ended = time.monotonic()
+
+    def stalled_seconds(self) -> float:
+        """Return for how long work was under way and none ended; 0 where there is none."""
+        begun = min(self._begun.copy().values(), default=None)
+        return 0.0 if begun is None else time.monotonic() - max(begun, self._ended)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,8 +226,22 @@ class Database(Protocol):
         """Connections for writing; they may be the same."""
         ...
 
+    @property
+    def progress(self) -> Progress:
+        """Progress of the work of this process."""
+        ...
+
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
+        ...
+
+    def check_writable(self) -> None:
+        """Make sure that the database takes writes, without one.
+
+        Raises:
+            ReadOnlyDatabase: it does not.
+            Unavailable: it cannot be reached, or does not answer.
+        """
         ...
 
     def reading(self, *, consistent: bool = False) -> AbstractContextManager[Transaction]:
@@ -277,6 +327,8 @@ def translate_errors(
             raise SerializationConflict from error
         if lacks_tables(error):
             raise NotUpgraded(detail=error) from error
+        if is_read_only(error):
+            raise ReadOnlyDatabase from error
         raise Unavailable(f"the database does not answer: {error}".strip()) from error
 
 
@@ -284,10 +336,17 @@ def _is_conflict(error: object) -> bool:
     return getattr(error, "sqlstate", None) in _TO_REPEAT
 
 
+def is_read_only(error: object) -> bool:
+    """Return True for a driver's error that says that the database takes no writes."""
+    return getattr(error, "sqlstate", None) == _READ_ONLY
+
+
 def _translate(error: DBAPIError) -> BanditsError | None:
     """Translate an error of the database; None where the fault is in our statement."""
     if _is_conflict(error.orig):
         return SerializationConflict()
+    if is_read_only(error.orig):
+        return ReadOnlyDatabase()
     if isinstance(error, DataError):
         return InvalidInput.at("", f"cannot be stored: {error.orig}")
     if isinstance(error, IntegrityError | InternalError | ProgrammingError):

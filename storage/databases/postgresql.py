@@ -38,18 +38,34 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from bandits.errors import InvalidInput
+from bandits import wait_limit
+from bandits.errors import InvalidInput, Unavailable
 from storage.databases.database import (
     STATEMENTS_KEPT,
     BulkInsert,
+    Progress,
+    ReadOnlyDatabase,
     Row,
     Transaction,
+    is_read_only,
     translate_errors,
 )
 
 _FEW = 200  # rows that are sent as one JSON text sooner than copied
 _MISSING = ("42P01", "42703")  # undefined_table and undefined_column
-LOCK_SECONDS = 10.0  # to wait for what another transaction holds
+LOCK_SECONDS = 10.0  # to wait for what another transaction holds, unless a limit ends sooner
+_CONNECTIONS = 32
+_USUAL_SHARE = 0.6  # of `LOCK_SECONDS`: how long a statement waits for a lock, told nothing else
+_TIMED_OUT = ("55P03", "57014")  # lock_not_available and query_canceled
+_NETWORK = {  # ends a connection to a machine that is gone; the watch ends other silence
+    "connect_timeout": 4,
+    "tcp_user_timeout": 8000,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+}
+_BUSY = "every connection to the database is in use"
+_LIMIT_LOCKS = text("SELECT set_config('lock_timeout', :limit, true)")
 _LOCK = text("SELECT pg_advisory_xact_lock(:number)")
 _LOCK_SHARED = text("SELECT pg_advisory_xact_lock_shared(:number)")
 
@@ -65,6 +81,8 @@ class Postgresql:
         """
         try:
             import psycopg  # noqa: PLC0415 - an extra
+
+            from storage.databases.connection_watch import ConnectionWatch  # noqa: PLC0415 - needs it
         except ImportError:
             raise InvalidInput.at(
                 "", "PostgreSQL needs its driver: pip install 'email-bandits[postgres]'"
@@ -72,12 +90,16 @@ class Postgresql:
         self.engine = create_engine(
             url,
             hide_parameters=True,  # logged errors have no ids and no contexts
-            connect_args={"connect_timeout": 5},
+            connect_args=_NETWORK | dict(url.query),
             pool_pre_ping=True,  # a restarted server is met with a new connection
             pool_size=8,
-            max_overflow=24,
+            max_overflow=_CONNECTIONS - 8,
             pool_timeout=LOCK_SECONDS,
         )
+        self.progress = Progress()
+        self._watch = ConnectionWatch(self._forget_connections)
+        # One connection is that of `append`. Who waits for a place waits within its limit.
+        self._places = threading.BoundedSemaphore(_CONNECTIONS - 1)
         self._error = psycopg.Error
         self._driver_errors = (
             psycopg.OperationalError,
@@ -85,17 +107,62 @@ class Postgresql:
             psycopg.errors.ForeignKeyViolation,
             psycopg.errors.UndefinedTable,
             psycopg.errors.UndefinedColumn,
+            psycopg.errors.ReadOnlySqlTransaction,
         )
         self.writer = self.engine
         self._append_lock = threading.Lock()
         self._append_connection: Connection | None = None  # of `append`, held for good
         event.listen(self.engine, "connect", _prepare)
 
+        def connect(
+            _dialect: object, _entry: object, names: list[Any], more: dict[str, Any]
+        ) -> Any:
+            return watch.connect(*names, **more)
+
+        watch = self._watch
+        event.listen(self.engine, "do_connect", connect)
+
     def close(self) -> None:
         """Close every connection; the next use opens new ones."""
+        self._watch.close()
         with self._append_lock:
             self._drop_append_connection()
         self.engine.dispose()
+
+    def _forget_connections(self) -> None:
+        """Close the connections that are not in use: their server is silent, or another one."""
+        if self._append_lock.acquire(blocking=False):  # who holds it notices by itself
+            try:
+                self._drop_append_connection()
+            finally:
+                self._append_lock.release()
+        self.engine.dispose()
+
+    def check_writable(self) -> None:
+        """Make sure that the database takes writes, without one."""
+        with self.reading() as transaction:
+            read_only = transaction.execute(text("SHOW transaction_read_only")).scalar_one()
+        if read_only == "on":
+            self._forget_connections()  # a new one may lead to the server that takes them
+            raise ReadOnlyDatabase
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        """Take a place for work, and translate its errors."""
+        self._watch.check()
+        if not self._places.acquire(timeout=wait_limit.seconds_left(LOCK_SECONDS)):
+            raise Unavailable(_BUSY)
+        try:
+            with (
+                self.progress.noted(),
+                translate_errors(_lacks_tables, self._driver_errors),
+            ):
+                yield
+        except ReadOnlyDatabase:
+            self._forget_connections()
+            raise
+        finally:
+            self._places.release()
 
     @contextmanager
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:
@@ -103,16 +170,15 @@ class Postgresql:
         engine = self.engine
         if consistent:
             engine = engine.execution_options(isolation_level="REPEATABLE READ")
-        with translate_errors(_lacks_tables, self._driver_errors), engine.begin() as connection:
+        with self._working(), engine.begin() as connection:
+            _limit_lock_waits(connection)
             yield _PostgresqlTransaction(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open a transaction; each of its statements sees what was committed before it."""
-        with (
-            translate_errors(_lacks_tables, self._driver_errors),
-            self.engine.begin() as connection,
-        ):
+        with self._working(), self.engine.begin() as connection:
+            _limit_lock_waits(connection)
             yield _PostgresqlTransaction(connection)
 
     def append(
@@ -125,15 +191,29 @@ class Postgresql:
             "unique_values": _array([row[unique] for row in rows]),
             "rows": _json((statement.serial, *statement.columns), numbered),
         }
-        with self._append_lock:
-            driver = self._appender()
-            try:
-                result = driver.execute(_append_sql(statement), {**values, **packed})
-                row: Row | None = result.fetchone()
-            except self._error:
-                if driver.closed:
-                    self._drop_append_connection()
-                return None
+        self._watch.check()
+        left = wait_limit.seconds_left(LOCK_SECONDS)
+        if left < _USUAL_SHARE * LOCK_SECONDS:
+            return None  # its statements have no time-out of their own
+        if not self._append_lock.acquire(timeout=left):
+            raise Unavailable(_BUSY)
+        try:
+            with self.progress.noted():
+                return self._append_row(_append_sql(statement), {**values, **packed})
+        finally:
+            self._append_lock.release()
+
+    def _append_row(self, sql: str, values: Mapping[str, Any]) -> Row | None:
+        """Append by the statement made for it, where its lock is held."""
+        driver = self._appender()
+        try:
+            row: Row | None = driver.execute(sql, values).fetchone()
+        except self._error as error:
+            if driver.closed or is_read_only(error):
+                self._drop_append_connection()
+            if getattr(error, "sqlstate", None) in _TIMED_OUT:  # it would wait as long again
+                raise Unavailable(f"the database does not answer: {error}".strip()) from error
+            return None
         return row
 
     def _appender(self) -> Any:
@@ -156,6 +236,9 @@ class _PostgresqlTransaction(Transaction):
 
     def lock(self, name: str, *, shared: bool = False) -> None:
         """Wait for the advisory lock `name` and hold it until the transaction ends."""
+        if not shared:  # these are held for longer: a fold, an erasure
+            seconds = wait_limit.seconds_left(LOCK_SECONDS)
+            self.execute(_LIMIT_LOCKS, {"limit": _milliseconds(seconds)})
         digest = blake2b(name.encode(), digest_size=8).digest()
         number = int.from_bytes(digest, "big", signed=True)
         self.execute(_LOCK_SHARED if shared else _LOCK, {"number": number})
@@ -288,6 +371,18 @@ def _json(columns: Sequence[str], rows: Sequence[Row]) -> str:
     return msgspec.json.encode([dict(zip(columns, row, strict=True)) for row in encodable]).decode()
 
 
+def _milliseconds(seconds: float) -> str:
+    return str(max(round(1000 * seconds), 1))  # 0 would be none
+
+
+def _limit_lock_waits(connection: Connection) -> None:
+    """Limit waits for locks where less is left of them than statements wait by themselves."""
+    usual = _USUAL_SHARE * LOCK_SECONDS
+    seconds = wait_limit.seconds_left(usual)
+    if seconds < usual:
+        connection.execute(_LIMIT_LOCKS, {"limit": _milliseconds(seconds)})
+
+
 def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
     cursor.execute("SET synchronous_commit = on")
@@ -296,6 +391,6 @@ def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     for plan in ("seqscan", "hashjoin", "mergejoin"):
         cursor.execute(f"SET enable_{plan} = off")
     cursor.execute("SET jit = off")
-    cursor.execute(f"SET lock_timeout = {LOCK_SECONDS * 1000:.0f}")
+    cursor.execute(f"SET lock_timeout = {_milliseconds(_USUAL_SHARE * LOCK_SECONDS)}")
     cursor.close()
     connection.commit()

@@ -1,6 +1,7 @@
 """SQLite: one file, one writer at a time, readers beside it."""
 
 import operator
+import os
 import random
 import sqlite3
 import threading
@@ -37,10 +38,13 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from bandits import wait_limit
 from bandits.errors import NoDatabase, Unavailable
 from storage.databases.database import (
     STATEMENTS_KEPT,
     BulkInsert,
+    Progress,
+    ReadOnlyDatabase,
     Row,
     Transaction,
     translate_errors,
@@ -73,6 +77,8 @@ class Sqlite:
         self._driver: sqlite3.Connection | None = None  # the writer's
         # Waiting threads of this process queue here rather than poll the file's lock.
         self._turn = threading.Lock()
+        # Of a short wait for the file nothing follows: a fold may write for a second or two.
+        self.progress = Progress()
 
     def _connections(
         self, url: URL, begin: Callable[[Connection], None], arguments: dict[str, Any], **pool: int
@@ -97,12 +103,17 @@ class Sqlite:
         self.writer.dispose()
         self._file.note_closed()
 
+    def check_writable(self) -> None:
+        """Make sure that the file and its file system take writes, without one."""
+        self._file.check_writable()
+
     def _keep_driver(self, connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         self._driver = cast("sqlite3.Connection", connection)
 
     @contextmanager
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:  # noqa: ARG002 - always is
         """Open a transaction that only reads; in write-ahead mode it sees one moment."""
+        wait_limit.seconds_left(BUSY_SECONDS)
         self._file.check()
         with translate_errors(self._lacks_tables), self.engine.begin() as connection:
             yield _SqliteTransaction(connection)
@@ -110,12 +121,18 @@ class Sqlite:
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open the one transaction that may write."""
-        if not self._turn.acquire(timeout=BUSY_SECONDS):
-            raise Unavailable(_BUSY)
-        try:
+        with self._my_turn():
             self._file.check()
             with translate_errors(self._lacks_tables), self.writer.begin() as connection:
                 yield _SqliteTransaction(connection)
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        """Wait for the turn to write, and have it."""
+        if not self._turn.acquire(timeout=wait_limit.seconds_left(BUSY_SECONDS)):
+            raise Unavailable(_BUSY)
+        try:
+            yield
         finally:
             self._turn.release()
 
@@ -134,8 +151,12 @@ class Sqlite:
         self, statement: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
     ) -> Row | None:
         """Insert a row and few that are numbered in it, past SQLAlchemy, or nothing."""
-        if not self._turn.acquire(timeout=BUSY_SECONDS):
-            raise Unavailable(_BUSY)
+        with self._my_turn():
+            return self._append(statement, values, rows)
+
+    def _append(
+        self, statement: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
+    ) -> Row | None:
         driver = None
         try:
             self._file.check()
@@ -157,7 +178,6 @@ class Sqlite:
             if driver is not None:
                 with suppress(sqlite3.Error):
                     driver.rollback()  # which does nothing after a commit
-            self._turn.release()
         return row
 
 
@@ -249,6 +269,17 @@ class _DatabaseFile:
                 f"there is no database {self._path} any more: another file stands in its place;"
                 " stop whatever uses it, and start that again"
             )
+
+    def check_writable(self) -> None:
+        """Make sure that the file may be written, and that its file system is not read-only.
+
+        Raises:
+            ReadOnlyDatabase: it may not, or it is.
+        """
+        with suppress(OSError):  # `check` says what is wrong
+            read_only = os.statvfs(self._path).f_flag & os.ST_RDONLY
+            if read_only or not os.access(self._path, os.W_OK):
+                raise ReadOnlyDatabase(f"{self._path} cannot be written: it is read-only")
 
     def prepare(self) -> None:
         """Make sure of the file, and keep other users from it and from what stands beside it.
@@ -367,7 +398,7 @@ def _begin_writing(connection: Connection) -> None:
     SQLite's own waiting asks ten times a second in the end: among processes that write without a
     pause, such as a server beside the learner, one may miss every gap between the others.
     """
-    until = time.monotonic() + BUSY_SECONDS
+    until = time.monotonic() + wait_limit.seconds_left(BUSY_SECONDS)
     while True:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
