@@ -8,6 +8,7 @@ import pytest
 from bandits import batching_queue
 from bandits.batching_queue import BatchingQueue, NotCombinable
 from bandits.errors import Unavailable
+from bandits.wait_limit import limit_waits
 from tests.patience import LIMIT_SECONDS, wait_until
 
 
@@ -98,3 +99,24 @@ def test_leader_that_fails_does_not_hold_up_the_others():
     with pytest.raises(ValueError, match="-1"):
         doubling.queue.do(-1)
     assert doubling.queue.do(1) == 2
+
+
+def test_call_whose_limit_ends_in_the_queue_is_taken_out_and_never_done():
+    doubling = Doubling()
+
+    def ask_with_limit(n):
+        with limit_waits(0.0):
+            return doubling.queue.do(n)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(doubling.queue.do, 0)
+        assert doubling.entered.wait(LIMIT_SECONDS)
+        try:
+            with pytest.raises(Unavailable, match="not recorded yet"):
+                ask_with_limit(5)
+            assert len(doubling.queue) == 0
+        finally:
+            doubling.released.set()
+        assert first.result() == 0
+    assert (doubling.alone, doubling.groups) == ([0], [])
+    assert doubling.queue.do(6) == 12
