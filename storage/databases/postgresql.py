@@ -90,7 +90,7 @@ class Postgresql:
         self.engine = create_engine(
             url,
             hide_parameters=True,  # logged errors have no ids and no contexts
-            connect_args=_NETWORK | dict(url.query),
+            connect_args={name: url.query.get(name, ours) for name, ours in _NETWORK.items()},
             pool_pre_ping=True,  # a restarted server is met with a new connection
             pool_size=8,
             max_overflow=_CONNECTIONS - 8,

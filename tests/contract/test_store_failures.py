@@ -1,5 +1,6 @@
 """What every store says when the database cannot do what it should."""
 
+import os
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from bandits.errors import InvalidInput, NoDatabase, NotUpgraded, Unavailable
 from storage import current, open_store, upgrade
+from storage.databases import ReadOnlyDatabase
 from storage.schema import decisions
 from tests.patience import LIMIT_SECONDS
 
@@ -114,6 +116,19 @@ def test_mistyped_path_makes_no_new_database(tmp_path):
     with pytest.raises(NoDatabase, match="there is no database"):
         current(f"sqlite:///{path}")
     assert not path.exists()
+
+
+@pytest.mark.parametrize("makers", ["sqlite"], indirect=True)
+def test_database_on_a_file_system_that_is_read_only_is_not_ready(store, monkeypatch):
+    store.experiments.look()
+    status = os.statvfs("/")
+    fields = [*status[:8], status.f_flag | os.ST_RDONLY, status.f_namemax]
+    with monkeypatch.context() as patch:  # to mount one takes rights
+        patch.setattr(os, "statvfs", lambda _path: os.statvfs_result(fields))
+        with pytest.raises(ReadOnlyDatabase, match="cannot be written: it is read-only"):
+            store.experiments.look()
+        assert store.experiments.records() == []
+    store.experiments.look()
 
 
 @pytest.mark.parametrize("brief", [True, False])
