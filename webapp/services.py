@@ -9,7 +9,7 @@ from flask import Flask, current_app
 from bandits.engine import Engine
 from storage.accounts import AccountStore
 from storage.connections import ConnectionStore
-from storage.databases import Progress
+from storage.databases import DatabaseProgress
 from storage.drafts import DraftTable
 from storage.spool import Spool
 from storage.tracked_links import TrackedLinkStore
@@ -56,7 +56,7 @@ class Services:
     spool: Spool
     metrics: RequestMetrics = field(default_factory=RequestMetrics)
     folds: FoldMetrics = field(default_factory=FoldMetrics)
-    progress: Progress = field(default_factory=Progress)
+    progress: DatabaseProgress = field(default_factory=DatabaseProgress)
     readiness: Readiness = field(default_factory=Readiness)
     rates: KeyRates = field(default_factory=KeyRates)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bandits.client.tracking import CLICK_PATH, OPEN_PATH
 from bandits.wait_limit import limit_waits
-from storage.databases import Progress
+from storage.databases import DatabaseProgress
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -25,7 +25,7 @@ class StallGuard:
     """WSGI middleware that limits what requests wait for the database, and how many do."""
 
     def __init__(
-        self, inner: "WSGIApplication", progress: Progress, at_once: int = AT_ONCE
+        self, inner: "WSGIApplication", progress: DatabaseProgress, at_once: int = AT_ONCE
     ) -> None:
         """Wrap `inner`.
 
@@ -51,7 +51,9 @@ class StallGuard:
                 try:
                     return self._inner(environ, start_response)
                 finally:
-                    self._leave()
+                    with self._changed:
+                        self._count -= 1
+                        self._changed.notify()
         with limit_waits(0.0):  # whatever needs the database is refused in its own way
             return self._inner(environ, start_response)
 
@@ -65,8 +67,3 @@ class StallGuard:
                 self._changed.wait(STALLED_SECONDS - stalled)
             self._count += 1
         return True
-
-    def _leave(self) -> None:
-        with self._changed:
-            self._count -= 1
-            self._changed.notify()

@@ -170,8 +170,8 @@ class _WatchedConnection(psycopg.Connection[Any]):
 
 def _server_of(connection: psycopg.Connection[Any]) -> dict[str, Any]:
     """Return the parameters that lead to the server of a connection, whatever else it is."""
-    asked = connection.info
-    return {"host": asked.host, "port": asked.port, "target_session_attrs": "any"}
+    info = connection.info
+    return {"host": info.host, "port": info.port, "target_session_attrs": "any"}
 
 
 def _is_answered(connection: psycopg.Connection[Any]) -> bool:

@@ -61,8 +61,8 @@ class ReadOnlyDatabase(Unavailable):
         super().__init__(reason)
 
 
-class Progress:
-    """Progress of a database: whether the work that is under way comes to an end."""
+class DatabaseProgress:
+    """DatabaseProgress of a database: whether the work that is under way comes to an end."""
 
     def __init__(self) -> None:
         """Start with nothing under way."""
@@ -227,8 +227,8 @@ class Database(Protocol):
         ...
 
     @property
-    def progress(self) -> Progress:
-        """Progress of the work of this process."""
+    def progress(self) -> DatabaseProgress:
+        """DatabaseProgress of the work of this process."""
         ...
 
     def close(self) -> None:

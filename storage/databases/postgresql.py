@@ -43,7 +43,7 @@ from bandits.errors import InvalidInput, Unavailable
 from storage.databases.database import (
     STATEMENTS_KEPT,
     BulkInsert,
-    Progress,
+    DatabaseProgress,
     ReadOnlyDatabase,
     Row,
     Transaction,
@@ -96,7 +96,7 @@ class Postgresql:
             max_overflow=_CONNECTIONS - 8,
             pool_timeout=LOCK_SECONDS,
         )
-        self.progress = Progress()
+        self.progress = DatabaseProgress()
         self._watch = ConnectionWatch(self._forget_connections)
         # One connection is that of `append`. Who waits for a place waits within its limit.
         self._places = threading.BoundedSemaphore(_CONNECTIONS - 1)

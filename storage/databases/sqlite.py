@@ -43,7 +43,7 @@ from bandits.errors import NoDatabase, Unavailable
 from storage.databases.database import (
     STATEMENTS_KEPT,
     BulkInsert,
-    Progress,
+    DatabaseProgress,
     ReadOnlyDatabase,
     Row,
     Transaction,
@@ -78,7 +78,7 @@ class Sqlite:
         # Waiting threads of this process queue here rather than poll the file's lock.
         self._turn = threading.Lock()
         # Of a short wait for the file nothing follows: a fold may write for a second or two.
-        self.progress = Progress()
+        self.progress = DatabaseProgress()
 
     def _connections(
         self, url: URL, begin: Callable[[Connection], None], arguments: dict[str, Any], **pool: int
@@ -121,18 +121,12 @@ class Sqlite:
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open the one transaction that may write."""
-        with self._my_turn():
-            self._file.check()
-            with translate_errors(self._lacks_tables), self.writer.begin() as connection:
-                yield _SqliteTransaction(connection)
-
-    @contextmanager
-    def _my_turn(self) -> Iterator[None]:
-        """Wait for the turn to write, and have it."""
         if not self._turn.acquire(timeout=wait_limit.seconds_left(BUSY_SECONDS)):
             raise Unavailable(_BUSY)
         try:
-            yield
+            self._file.check()
+            with translate_errors(self._lacks_tables), self.writer.begin() as connection:
+                yield _SqliteTransaction(connection)
         finally:
             self._turn.release()
 
@@ -151,12 +145,8 @@ class Sqlite:
         self, statement: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
     ) -> Row | None:
         """Insert a row and few that are numbered in it, past SQLAlchemy, or nothing."""
-        with self._my_turn():
-            return self._append(statement, values, rows)
-
-    def _append(
-        self, statement: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
-    ) -> Row | None:
+        if not self._turn.acquire(timeout=wait_limit.seconds_left(BUSY_SECONDS)):
+            raise Unavailable(_BUSY)
         driver = None
         try:
             self._file.check()
@@ -178,6 +168,7 @@ class Sqlite:
             if driver is not None:
                 with suppress(sqlite3.Error):
                     driver.rollback()  # which does nothing after a commit
+            self._turn.release()
         return row
 
 

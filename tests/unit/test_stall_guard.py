@@ -7,7 +7,7 @@ import pytest
 
 from bandits.errors import Unavailable
 from bandits.wait_limit import seconds_left
-from storage.databases import Progress
+from storage.databases import DatabaseProgress
 from tests.patience import LIMIT_SECONDS, wait_until
 from webapp import stall_guard
 from webapp.stall_guard import StallGuard
@@ -16,7 +16,7 @@ from webapp.stall_guard import StallGuard
 class Application:
     """Answers with the seconds that it may wait; work in the database takes until `released`."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: DatabaseProgress) -> None:
         self.progress = progress
         self.entered = 0
         self.released = Event()
@@ -33,8 +33,8 @@ class Application:
 
 
 @pytest.fixture
-def progress() -> Progress:
-    return Progress()
+def progress() -> DatabaseProgress:
+    return DatabaseProgress()
 
 
 @pytest.fixture
