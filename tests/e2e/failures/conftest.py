@@ -23,6 +23,7 @@ from tests.patience import CLIENT_LIMITS, LIMIT_SECONDS, join, wait_until
 SENDERS = 16
 PAUSE_SECONDS = 0.03  # between a sender's calls, at most
 FOLD_SECONDS = 0.2
+_SEND_WITHIN_SECONDS = 3 * 86_400.0  # also where a clock is stepped by a day
 _RULE = {"metrics": {"click": {}, "order": {"count": "sum", "high": 100.0}}, "maturity_seconds": 0}
 _PARTS = [{"key": "subject_line", "variants": [{"key": v} for v in "abc"]}]
 EXPERIMENTS: list[dict[str, Any]] = [
@@ -264,6 +265,7 @@ def start_load() -> Iterator[Callable[..., Load]]:
         with server.client() as api:
             for declared in EXPERIMENTS:
                 body = declared | {"slots": _PARTS, "reward": _RULE, "learn_every_seconds": 0.1}
+                body["send_within_seconds"] = _SEND_WITHIN_SECONDS
                 assert api.post("/api/v1/experiments", json=body).status_code == 201
                 path = f"/api/v1/experiments/{declared['key']}/start"
                 assert api.post(path).status_code == 200
