@@ -21,6 +21,7 @@ from bandits.engine.attribution import match_subjects
 from bandits.engine.choose import ChooseHandler, eligible_set_counts
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
+from bandits.engine.record_signals import Keep, SignalHandler, SignalOutcome
 from bandits.engine.rescore import rescore
 from bandits.engine.retention import remove_old
 from bandits.engine.statement_recorder import StatementRecorder
@@ -79,6 +80,7 @@ class Engine:
         self._policies = ActivePolicyCache(store, lambda audit: rebuild(audit).statistic)
         self._choose_handler = ChooseHandler(store, self._policies, clock)
         self._reward_handler = RewardHandler(store, clock)
+        self._signal_handler = SignalHandler(store, clock)
         self._statements = StatementRecorder(store, self._policies)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
@@ -316,6 +318,24 @@ class Engine:
         `repeated`.
         """
         return self._reward_handler.try_rewards(rewards, actor=actor, partial=partial)
+
+    def record_signals(
+        self,
+        signals: Sequence[Reward],
+        *,
+        actor: Actor,
+        traces: Sequence[EventTrace | None] = (),
+        keep: Keep | None = None,
+    ) -> SignalOutcome:
+        """Record events that a sender reports by itself, each for itself, in one transaction.
+
+        Args:
+            signals: any number of them, by decision or by subject, with well-formed ids.
+            actor: who reports them, for the log.
+            traces: of the requests behind them; of none unless given.
+            keep: keeps what becomes of them, in the same transaction.
+        """
+        return self._signal_handler.record(signals, actor=actor, traces=traces, keep=keep)
 
     def match_subjects(
         self, key: str, subjects: Sequence[str], times: Sequence[float | None]

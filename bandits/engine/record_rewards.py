@@ -3,7 +3,6 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from itertools import accumulate, chain, pairwise
 
@@ -12,8 +11,9 @@ from msgspec.structs import replace
 
 from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue
-from bandits.engine.attribution import SKEW_SECONDS, AttributedRewards, attribute
+from bandits.engine.attribution import AttributedRewards, attribute
 from bandits.engine.choose import MAX_BATCH
+from bandits.engine.event_time import PlacedTime, RewardClock
 from bandits.errors import Fault, IdReused, InvalidInput, Unavailable
 from bandits.event_ids import RESERVED_TOLD, foreign_rows, sent_event_ids
 from bandits.identifiers import pointer
@@ -35,34 +35,6 @@ _MOST_FAULTS = 100
 _ATTEMPTS = 5
 _REUSED = "this event id was used before with another metric, value or subject"
 _FEW = 50  # rewards of a call that is recorded together with others
-
-_Placed = tuple[float, bool, bool]  # time of an event, whether it is late, whether it is skewed
-
-
-def resolve_event_time(
-    occurred_at: datetime | None, started_at: float, now: float
-) -> tuple[float, bool] | None:
-    """Place an event in time, by our clock; None where it is too early to be of its decision.
-
-    Nothing happens after it is reported, so an event from the future happened now. Nobody answers
-    an email before it is sent either: where our own clock was stepped back since, an event that is
-    reported without a time happened at the start.
-
-    Args:
-        occurred_at: the time by the sender's clock, if it is reported.
-        started_at: when the decision's clocks started, seconds since 1970.
-        now: the same, by our clock.
-
-    Returns:
-        The time of the event, and whether the two clocks are further apart than is forgiven.
-    """
-    newest = max(now, started_at)
-    if occurred_at is None:
-        return newest, False
-    seconds = occurred_at.timestamp()
-    if seconds < started_at - SKEW_SECONDS:
-        return None
-    return min(seconds, newest), seconds > now + SKEW_SECONDS
 
 
 class RewardHandler:
@@ -298,10 +270,10 @@ def _place(
     targets = store.log.targets([reward.decision_id for reward in rewards])
     records: dict[str, ExperimentRecord] = {}
     # Clocks of the decisions, metrics and values that fit each other.
-    clocks: dict[tuple[DecisionRef, str, float], _RewardClock] = {}
+    clocks: dict[tuple[DecisionRef, str, float], RewardClock] = {}
     rows: list[int] = []
     refs: list[DecisionRef] = []
-    placed: list[_Placed] = []
+    placed: list[PlacedTime] = []
     unknown: list[int] = []
     early: list[int] = []
     early_counts: Counter[int] = Counter()
@@ -319,7 +291,7 @@ def _place(
             if fault := _fault(record, row, reward):
                 faults.append(fault)
                 continue
-            clock = clocks[key] = _RewardClock(record, ref, now)
+            clock = clocks[key] = RewardClock(record, ref, now)
         time = clock.reported if reward.occurred_at is None else clock.place(reward.occurred_at)
         if time is None:
             early.append(row)
@@ -344,33 +316,6 @@ def _place(
         [traces[attributed.rows[row]] for row in rows] if traces else (),
     )
     return _PlacedRewards(unknown, early, rows, events, early_counts)
-
-
-class _RewardClock:
-    """Clock of the rewards of decisions that share a reference.
-
-    Attributes:
-        reported: place of a reward that is reported without its time; None where it is too early.
-    """
-
-    def __init__(self, record: ExperimentRecord, ref: DecisionRef, now: float) -> None:
-        """Place rewards that are reported at `now`, by the server's clock."""
-        closed = record.closes_at is not None and now > record.closes_at
-        self._all_late = closed and not ref.shipped  # a stopped experiment's result is final
-        self._window = record.configuration.experiment.reward.window_seconds
-        self._started_at = ref.started_at
-        self._now = now
-        self.reported = self.place(None)
-
-    def place(self, occurred_at: datetime | None) -> _Placed | None:
-        """Place a reward by the sender's clock, if that is reported; None where it is too early."""
-        if self._started_at is None:
-            return None
-        resolved = resolve_event_time(occurred_at, self._started_at, self._now)
-        if resolved is None:
-            return None
-        at, skewed = resolved
-        return at, self._all_late or at > self._started_at + self._window, skewed
 
 
 def _fault(record: ExperimentRecord, row: int, reward: Reward) -> Fault | None:

@@ -8,7 +8,7 @@ transaction that inserts it.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from bandits.actors import PROGRAM, Actor
 from bandits.array_types import FloatArray
@@ -38,6 +38,10 @@ from bandits.store.values import (
 )
 from bandits.verdict import Statements
 from bandits.versions import Configuration
+
+# Writes more in a transaction of the store, where these positions of what was to be appended were
+# repeated. It may be called again, where others came between.
+Beside = Callable[[Any, Sequence[int]], None]
 
 
 class StaleRead(Exception):
@@ -303,7 +307,13 @@ class LogPort(Protocol):
         ...
 
     def append_events(
-        self, events: Events, *, actor: Actor = PROGRAM, at: float, grouped: bool = False
+        self,
+        events: Events,
+        *,
+        actor: Actor = PROGRAM,
+        at: float,
+        grouped: bool = False,
+        beside: Beside | None = None,
     ) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return.
 
@@ -312,6 +322,8 @@ class LogPort(Protocol):
             actor: who reports them.
             at: when, seconds since 1970.
             grouped: as for `append_decisions`.
+            beside: writes more in this transaction, also where there is no event; the call is then
+                `grouped`.
 
         Returns:
             The positions of those that were repeated, ascending: their (decision, event id) was

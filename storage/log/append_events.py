@@ -13,7 +13,7 @@ from bandits.actors import Actor
 from bandits.errors import IdReused
 from bandits.event_ids import is_connection, sent_event_ids
 from bandits.machines import EventTrace
-from bandits.store import StaleRead
+from bandits.store import Beside, StaleRead
 from bandits.store.values import DecisionRef, DecisionRefs, Events
 from storage.databases import Row, Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
@@ -52,12 +52,21 @@ _REPLACE = (
 
 
 class AppendEventsCall(Struct, frozen=True, eq=False):
-    """A call that appends events of an actor at a time, in seconds since 1970."""
+    """A call that appends events.
+
+    Attributes:
+        context: database and experiments.
+        events: of existing decisions, maybe none.
+        actor: who reports them.
+        at: when, seconds since 1970.
+        beside: writes more in the same transaction; such a call is done by itself.
+    """
 
     context: StoreContext
     events: Events
     actor: Actor
     at: float
+    beside: Beside | None = None
 
     @property
     def kind(self) -> tuple[str, Actor]:
@@ -66,11 +75,17 @@ class AppendEventsCall(Struct, frozen=True, eq=False):
 
     def run(self) -> list[int]:
         """Append the events; return the positions of those that were repeated."""
-        return self.context.replace(
-            lambda transaction, locked: append_events(
+        return self.context.replace(self._append)
+
+    def _append(self, transaction: Transaction, locked: Collection[int]) -> list[int]:
+        repeated: list[int] = []
+        if len(self.events):
+            repeated = append_events(
                 transaction, self.events, actor=self.actor, at=self.at, locked=locked
             )
-        )
+        if self.beside is not None:
+            self.beside(transaction, repeated)
+        return repeated
 
     def run_group(
         self, transaction: Transaction, calls: Sequence["AppendEventsCall"]

@@ -7,6 +7,7 @@ from functools import cached_property
 from msgspec.structs import replace
 
 from bandits.actors import PROGRAM, Actor
+from bandits.store import Beside
 from bandits.store.values import (
     Attribution,
     Candidate,
@@ -71,13 +72,19 @@ class DecisionLog:
         return earlier
 
     def append_events(
-        self, events: Events, *, actor: Actor = PROGRAM, at: float, grouped: bool = False
+        self,
+        events: Events,
+        *,
+        actor: Actor = PROGRAM,
+        at: float,
+        grouped: bool = False,
+        beside: Beside | None = None,
     ) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return."""
-        if not len(events):
+        if not len(events) and beside is None:
             return []
-        call = AppendEventsCall(self._context, events, actor, at)
-        if grouped or len(events) > group_commit.MOST_ROWS:
+        call = AppendEventsCall(self._context, events, actor, at, beside)
+        if grouped or beside is not None or len(events) > group_commit.MOST_ROWS:
             return call.run()
         repeated: Sequence[int] = self._groups.do(call)
         return repeated

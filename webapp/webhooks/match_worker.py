@@ -50,9 +50,7 @@ class MatchWorker:
                 events = self._connections.ready_events(connection.key, limit=_PORTION)
                 if not events:
                     break
-                outcome = self._recorder.settle(connection.key, events)
-                at = self._engine.clock()
-                self._connections.settle_events(connection.id, events, outcome, at=at)
+                self._recorder.settle(self._connections, connection, events)
                 settled += len(events)
                 self._let_others_write()
         if self._prune_at <= time.monotonic():
