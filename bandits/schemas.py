@@ -210,13 +210,16 @@ class RewardReceipt(Struct, frozen=True):
         repeated: there before; counted once.
         late: stored, but after their window, or after a stopped experiment's result was final:
             they never count.
-        unknown: the decision ids of those whose decision does not exist, or no longer; not stored.
-        early: the decision ids of those that came before their decision was made or activated;
-            not stored, send them again later.
+        unknown: the decision ids of those whose decision does not exist, or no longer.
+        early: the decision ids of those that came before their decision was made or activated.
         skewed: of the first three, those from more than five minutes in the future: they count as
             of when they were reported, and the sender's clock, or this server's, is wrong.
         refused: those that did not fit, where others were to be taken all the same (`partial`).
         unattributed: the event ids of those by subject that belong to no decision; not stored.
+        waiting: number of the unknown and early ones that wait: each counts once its decision is
+            made and activated, if that is within a day. The others are not stored.
+        cancelled: number of those whose decision was cancelled before it was activated: not
+            stored. These are in none of the first five.
     """
 
     accepted: int
@@ -227,6 +230,8 @@ class RewardReceipt(Struct, frozen=True):
     skewed: int = 0
     refused: list[RefusedRow] = []
     unattributed: list[str] = []
+    waiting: int = 0
+    cancelled: int = 0
 
 
 class Prediction(Struct, frozen=True):

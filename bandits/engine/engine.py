@@ -21,7 +21,12 @@ from bandits.engine.attribution import match_subjects
 from bandits.engine.choose import ChooseHandler, eligible_set_counts
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
-from bandits.engine.record_signals import Keep, SignalHandler, SignalOutcome
+from bandits.engine.record_signals import (
+    Keep,
+    SettledEvents,
+    SignalHandler,
+    SignalOutcome,
+)
 from bandits.engine.rescore import rescore
 from bandits.engine.retention import remove_old
 from bandits.engine.statement_recorder import StatementRecorder
@@ -289,6 +294,7 @@ class Engine:
         actor: Actor = PROGRAM,
         partial: bool = False,
         traces: Sequence[EventTrace | None] | None = None,
+        wait: bool = False,
     ) -> RewardReceipt:
         """Record rewards of decisions; doubled, late, early and unknown ones are normal.
 
@@ -297,6 +303,8 @@ class Engine:
             actor: who reports them, for the log.
             partial: record the others where some are refused, and list these in the receipt.
             traces: of the requests behind them, where these were reduced before; not `partial`.
+            wait: keep those whose decision does not exist or waits for its activation, for a day;
+                `settle_waiting` has to be called then.
 
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range, a
@@ -306,18 +314,31 @@ class Engine:
                 nothing was recorded.
         """
         if partial:
-            return self._reward_handler.record_partial(rewards, actor=actor)
-        return self._reward_handler.record(rewards, actor=actor, traces=traces)
+            return self._reward_handler.record_partial(rewards, actor=actor, wait=wait)
+        return self._reward_handler.record(rewards, actor=actor, traces=traces, wait=wait)
 
     def try_rewards(
-        self, rewards: Sequence[Reward], *, actor: Actor = PROGRAM, partial: bool = False
+        self,
+        rewards: Sequence[Reward],
+        *,
+        actor: Actor = PROGRAM,
+        partial: bool = False,
+        wait: bool = False,
     ) -> RewardReceipt:
         """Check rewards as `reward` does, and record nothing.
 
         Those of decisions that do not exist, such as those of a dry run, are `unknown`; none is
         `repeated`.
         """
-        return self._reward_handler.try_rewards(rewards, actor=actor, partial=partial)
+        return self._reward_handler.try_rewards(rewards, actor=actor, partial=partial, wait=wait)
+
+    def settle_waiting(self, *, limit: int = 1000) -> SettledEvents:
+        """Record events that waited, and whose decisions' clocks run by now; some of them.
+
+        An event counts as of the start of that clock where it happened before. Those whose decision
+        was cancelled meanwhile are counted as such, and wait no longer.
+        """
+        return self._signal_handler.settle(limit=limit)
 
     def record_signals(
         self,

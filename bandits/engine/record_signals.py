@@ -5,8 +5,10 @@ does not fit is refused alone, and one whose decision's clock does not run yet i
 the caller keeps of the delivery is written in the transaction of the events.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 from msgspec import Struct
@@ -19,7 +21,7 @@ from bandits.machines import EventTrace
 from bandits.rewards import refuse_value
 from bandits.schemas import Reward
 from bandits.store import StaleRead, Store
-from bandits.store.values import DecisionRef, Events
+from bandits.store.values import DecisionRef, Events, KeptEvent
 
 WAITING_SECONDS = 86_400.0  # that an event may come before its decision's clock runs
 REUSED = "this event came before with another metric or value; the first one counts"
@@ -35,6 +37,7 @@ class SignalOutcome(Struct, frozen=True):
         repeated: that were there before,
         late: and that came too late to count; one of several decisions counts for each.
         unattributed: number of those by subject that belong to no decision.
+        cancelled: number of those whose decision was cancelled before it was activated.
         waiting: rows of those whose decision does not exist, or waits for its activation.
         refused: why, by row, of those that did not fit.
     """
@@ -43,8 +46,21 @@ class SignalOutcome(Struct, frozen=True):
     repeated: int
     late: int
     unattributed: int
+    cancelled: int
     waiting: Sequence[int]
     refused: Mapping[int, str]
+
+
+class SettledEvents(Struct, frozen=True):
+    """Events that waited, and do no longer.
+
+    Attributes:
+        count: their number.
+        refused: why, by actor, of those that did not fit their decision.
+    """
+
+    count: int
+    refused: Mapping[Actor, Sequence[str]]
 
 
 Keep = Callable[[Any, SignalOutcome], None]  # in the store's transaction, maybe more than once
@@ -83,6 +99,37 @@ class SignalHandler:
                 refused.update(_reasons(error, rows))
         raise Unavailable("decisions of these events are being erased")
 
+    def settle(self, *, limit: int) -> SettledEvents:
+        """Record events that waited, as `Engine.settle_waiting` declares."""
+        ready = self._store.log.ready_events(limit=limit)
+        refused: dict[Actor, Sequence[str]] = {}
+        for actor, group in groupby(ready, key=lambda kept: kept.actor):
+            reasons = self._settle(actor, list(group))
+            if reasons:
+                refused[actor] = reasons
+        return SettledEvents(len(ready), refused)
+
+    def _settle(self, actor: Actor, group: Sequence[KeptEvent]) -> Sequence[str]:
+        """Record events of an actor that waited, and return why some were refused."""
+        events = [kept.event for kept in group]
+        signals = [
+            Reward(
+                event.decision_id,
+                event.event_id,
+                event.metric,
+                event.value,
+                datetime.fromtimestamp(event.occurred_at, UTC),
+            )
+            for event in events
+        ]
+        outcome = self.record(
+            signals,
+            actor=actor,
+            traces=[event.trace for event in events],
+            keep=lambda transaction, _: self._store.log.remove_waiting(transaction, group),
+        )
+        return [outcome.refused[row] for row in sorted(outcome.refused)]
+
     def _append(self, portion: "_Portion", actor: Actor, keep: Keep | None) -> SignalOutcome:
         """Append what fits of a portion, and keep what becomes of it.
 
@@ -112,6 +159,8 @@ class SignalHandler:
         except IdReused as error:
             places = sorted({attributed.rows[placed.places[i]] for i in error.rows})
             raise IdReused(error.kind, error.key, places) from None
+        if placed.cancelled:
+            self._store.log.note_unkept({}, placed.cancelled, actor=actor, at=now)
         return outcomes[-1]
 
 
@@ -142,12 +191,14 @@ class _PlacedSignals(Struct, frozen=True, eq=False):
         events: these, as they are stored.
         waiting: places of those whose decision's clock does not run,
         refused: and of those that do not fit, with the reason.
+        cancelled: number of those whose decision was cancelled before it ran, by experiment.
     """
 
     places: Sequence[int]
     events: Events
     waiting: Sequence[int]
     refused: Mapping[int, str]
+    cancelled: Counter[int]
 
 
 def _place(
@@ -168,9 +219,13 @@ def _place(
     traces: list[EventTrace | None] = []
     waiting: list[int] = []
     refused: dict[int, str] = {}
+    cancelled: Counter[int] = Counter()
     for place, (signal, ref) in enumerate(zip(signals, targets.refs, strict=True)):
         if ref is None or ref.started_at is None:
-            waiting.append(place)
+            if ref is not None and ref.cancelled:
+                cancelled[ref.experiment_id] += 1
+            else:
+                waiting.append(place)
             continue
         key = (ref, signal.metric, signal.value)
         clock = clocks.get(key)
@@ -179,18 +234,9 @@ def _place(
         if isinstance(clock, str):
             refused[place] = clock
             continue
-        trace = portion.trace(attributed.rows[place])
-        happened_at, time = signal.occurred_at, clock.reported
-        if happened_at is not None:
-            lead = ref.started_at - happened_at.timestamp()
-            if lead > WAITING_SECONDS:
-                refused[place] = TOO_EARLY
-                continue
-            if lead > SKEW_SECONDS:
-                if trace is not None:
-                    trace = trace._replace(happened_at=happened_at.timestamp())
-                happened_at = datetime.fromtimestamp(ref.started_at, UTC)
-            time = clock.place(happened_at)
+        time, trace = clock.reported, portion.trace(attributed.rows[place])
+        if signal.occurred_at is not None:
+            time, trace = _moved(signal.occurred_at, ref.started_at, clock, trace)
         if time is None:
             refused[place] = TOO_EARLY
             continue
@@ -211,7 +257,21 @@ def _place(
         skewed,
         traces,
     )
-    return _PlacedSignals(places, events, waiting, refused)
+    return _PlacedSignals(places, events, waiting, refused, cancelled)
+
+
+def _moved(
+    happened_at: datetime, started_at: float, clock: RewardClock, trace: EventTrace | None
+) -> tuple[PlacedTime | None, EventTrace | None]:
+    """Place an event in time, at its decision's start where it happened before; None: too early."""
+    lead = started_at - happened_at.timestamp()
+    if lead > WAITING_SECONDS:
+        return None, trace
+    if lead <= SKEW_SECONDS:
+        return clock.place(happened_at), trace
+    if trace is not None:
+        trace = trace._replace(happened_at=happened_at.timestamp())
+    return clock.place(datetime.fromtimestamp(started_at, UTC)), trace
 
 
 def _clock(store: Store, signal: Reward, ref: DecisionRef, now: float) -> RewardClock | str:
@@ -237,6 +297,7 @@ def _outcome(
         len(repeated),
         late,
         len(attributed.unattributed),
+        placed.cancelled.total(),
         [rows[place] for place in placed.waiting],
         {**portion.refused, **{rows[place]: why for place, why in placed.refused.items()}},
     )

@@ -25,6 +25,7 @@ from bandits.store.values import (
     ExperimentRecord,
     ExperimentState,
     FoldBacklog,
+    KeptEvent,
     MarkResult,
     NewDecisions,
     RemovalResult,
@@ -35,6 +36,7 @@ from bandits.store.values import (
     StoredSignal,
     SubjectPage,
     VoidRecord,
+    WaitingEvent,
 )
 from bandits.verdict import Statements
 from bandits.versions import Configuration
@@ -344,8 +346,48 @@ class LogPort(Protocol):
         """Return the 32 secret bytes that networks and links of events are hashed with."""
         ...
 
-    def note_early(self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float) -> None:
-        """Count events of experiments, by number, that came before their decisions' clocks ran."""
+    def keep_waiting(
+        self, transaction: Any, new: Sequence[WaitingEvent], *, actor: Actor, at: float
+    ) -> Sequence[int]:
+        """Keep events that wait for their decision, each once, in a transaction of the store.
+
+        Returns:
+            The positions of those for which there is no room, ascending.
+
+        Raises:
+            IdReused: some wait already with another metric or value, in the rows that it names.
+        """
+        ...
+
+    def ready_events(self, *, limit: int) -> list[KeptEvent]:
+        """Read waiting events whose decisions' clocks run, or never will; an actor's together."""
+        ...
+
+    def remove_waiting(self, transaction: Any, kept: Sequence[KeptEvent]) -> None:
+        """Delete events that waited, in a transaction of the store."""
+        ...
+
+    def remove_expired(self, *, at: float) -> Mapping[Actor, int]:
+        """Delete events that have waited for a day; return how many, by actor."""
+        ...
+
+    def note_unkept(
+        self,
+        early: Mapping[int, int],
+        cancelled: Mapping[int, int],
+        *,
+        actor: Actor = PROGRAM,
+        at: float,
+    ) -> None:
+        """Count events of experiments that are not kept.
+
+        Args:
+            early: numbers of events that came before their decision's clock ran, by the number of
+                the experiment,
+            cancelled: and of those whose decision was cancelled before that.
+            actor: who reported them.
+            at: when, seconds since 1970.
+        """
         ...
 
     def activate(

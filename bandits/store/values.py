@@ -32,6 +32,7 @@ class DataQualityCounts(Struct, frozen=True):
         late: events after their decision's window.
         skewed: events from the future, beyond the tolerance of a clock.
         early: events before their decision was made or activated; none of them is kept.
+        cancelled: events after their decision was cancelled; none of them counts.
     """
 
     clipped: int = 0
@@ -41,6 +42,7 @@ class DataQualityCounts(Struct, frozen=True):
     late: int = 0
     skewed: int = 0
     early: int = 0
+    cancelled: int = 0
 
 
 class ExperimentRecord(Struct, frozen=True):
@@ -352,12 +354,14 @@ class DecisionRef(Struct, frozen=True, eq=False):
         experiment_id: and the store's own number of that.
         started_at: when its clocks started; None while it waits for that.
         shipped: it was made after the stop, and is never learned from.
+        cancelled: it was cancelled while it waited, so its clocks never start.
     """
 
     experiment: str
     experiment_id: int
     started_at: float | None
     shipped: bool
+    cancelled: bool = False
 
 
 class Candidate(Struct, frozen=True):
@@ -446,6 +450,36 @@ class Events(Struct, frozen=True, eq=False):
         if len(rows) == len(self):
             return self
         return Events(*([column[row] for row in rows] for column in self.columns))
+
+
+class WaitingEvent(Struct, frozen=True):
+    """Event that waits until its decision is made and activated.
+
+    Attributes:
+        occurred_at: seconds since 1970.
+        trace: of the request behind an open or a click, where that was reported.
+    """
+
+    decision_id: str
+    event_id: str
+    metric: str
+    value: float
+    occurred_at: float
+    trace: EventTrace | None = None
+
+
+class KeptEvent(Struct, frozen=True):
+    """Waiting event as it is stored.
+
+    Attributes:
+        actor: who reported it.
+        received_at: seconds since 1970.
+    """
+
+    id: int
+    actor: Actor
+    received_at: float
+    event: WaitingEvent
 
 
 class Event(Struct, frozen=True, gc=False):

@@ -17,7 +17,15 @@ from bandits.store import Beside, StaleRead
 from bandits.store.values import DecisionRef, DecisionRefs, Events
 from storage.databases import Row, Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
-from storage.schema import PLACES, activations, batches, decisions, events, experiments
+from storage.schema import (
+    PLACES,
+    activations,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    experiments,
+)
 from storage.snapshots.network_counts import FREEZE_SECONDS
 from storage.snapshots.snapshots import note_gone
 from storage.snapshots.voids import VoidLookup
@@ -137,11 +145,17 @@ def read_targets(transaction: Transaction, ids: Sequence[str]) -> DecisionRefs:
     if waiting or shipping:
         activated = _activation_times(transaction, [n for n in numbers if n // PLACES in waiting])
         shipped = _select_shipped(transaction, [n for n in numbers if n // PLACES in shipping])
+        unstarted = [n for n in numbers if n // PLACES in waiting and n not in activated]
+        cancelled = _select_cancelled(transaction, unstarted)
         for row, number in enumerate(numbers):
             if (batch := number // PLACES) in waiting or number in shipped:
                 target = targets[batch]
-                started_at = activated.get(number) if batch in waiting else target.started_at
-                refs[row] = replace(target, started_at=started_at, shipped=number in shipped)
+                refs[row] = replace(
+                    target,
+                    started_at=activated.get(number) if batch in waiting else target.started_at,
+                    shipped=number in shipped,
+                    cancelled=number in cancelled,
+                )
     return DecisionRefs(refs, numbers)
 
 
@@ -161,6 +175,15 @@ def _select_shipped(transaction: Transaction, numbers: Sequence[int]) -> frozens
     query = select(decisions.c.serial).where(
         decisions.c.shipped, transaction.is_any(decisions.c.serial, numbers)
     )
+    return frozenset(transaction.execute(query).scalars())
+
+
+def _select_cancelled(transaction: Transaction, numbers: Sequence[int]) -> frozenset[int]:
+    """Select those of these decisions that were cancelled."""
+    if not numbers:
+        return frozenset()
+    condition = transaction.is_any(cancellations.c.decision, numbers)
+    query = select(cancellations.c.decision).where(condition)
     return frozenset(transaction.execute(query).scalars())
 
 

@@ -35,6 +35,7 @@ from storage.schema.connections import (
     refusals,
     sent_messages,
     unmatched_events,
+    waiting_events,
 )
 from storage.schema.experiments import (
     configurations,
@@ -149,4 +150,5 @@ __all__ = [
     "unsubscribes",
     "users",
     "voids",
+    "waiting_events",
 ]

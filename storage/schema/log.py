@@ -54,6 +54,7 @@ batches = Table(
     Column("late", Integer, nullable=False, server_default="0"),
     Column("skewed", Integer, nullable=False, server_default="0"),
     Column("early", Integer, nullable=False, server_default="0"),
+    Column("cancelled", Integer, nullable=False, server_default="0"),
     Column("index_pending", Boolean),  # its subjects are to be indexed: `storage.log.subject_index`
     # Of events with a trace, until their networks are counted: when these may be. Null otherwise.
     Column("freezes_at", Double),

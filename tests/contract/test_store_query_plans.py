@@ -15,7 +15,7 @@ from storage.schema import batches
 PAGE = (Path(__file__).parents[2] / "docs/operations.md").read_text()
 INDEX = re.search(r"^CREATE INDEX .*;$", PAGE, re.MULTILINE)[0]
 LOG = ("decisions", "events", "batches", "subjects", "activations", "cancellations", "snapshots")
-MATCHING = ("subject_pages", "attributions", "message_ids", "unmatched_events")
+MATCHING = ("subject_pages", "attributions", "message_ids", "unmatched_events", "waiting_events")
 
 
 @pytest.fixture

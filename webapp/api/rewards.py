@@ -55,12 +55,17 @@ class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
 def record_rewards(services: Services, body: RewardBatch, caller: ApiKey) -> OperationResponse:
     """Record what up to 10,000 recipients did.
 
-    Doubled, late, early and unknown rewards are normal: they are counted and listed. One that does
-    not fit refuses all of them, or with `partial` itself alone.
+    Doubled, late, early and unknown rewards are normal: they are counted and listed. Early ones
+    and those of decisions that do not exist yet wait for a day. One that does not fit refuses all
+    of them, or with `partial` itself alone.
     """
     if caller.dry_run:
-        tried = services.engine.try_rewards(body.rewards, actor=caller.actor, partial=body.partial)
+        tried = services.engine.try_rewards(
+            body.rewards, actor=caller.actor, partial=body.partial, wait=True
+        )
         return OperationResponse(tried)
-    receipt = services.engine.reward(body.rewards, actor=caller.actor, partial=body.partial)
+    receipt = services.engine.reward(
+        body.rewards, actor=caller.actor, partial=body.partial, wait=True
+    )
     services.metrics.count_rewards(receipt)
     return OperationResponse(receipt)

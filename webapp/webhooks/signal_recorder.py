@@ -250,6 +250,7 @@ class SignalRecorder:
                 signals.late,
                 others.without_decision
                 + signals.unattributed
+                + signals.cancelled
                 + len(signals.waiting)
                 - len(waiting),
                 [*others.unmatched, *(_unmatched(rows[i], traces[i], now) for i in waiting)],
