@@ -180,10 +180,10 @@ class RefusedRow(Struct, frozen=True):
     Attributes:
         row: its position in the call, from 0.
         id: of its decision; null where the call gave it none.
-        reason: ``another_key``: another key chose this decision. ``too_late``: its time to send is
-            over. ``id_reused``: its id came before with another body, maybe of another key.
-            ``eligible_sets``: its restriction is one more than the key may introduce. ``invalid``:
-            a value does not fit.
+        reason: ``another_key``: another key chose this decision, or reported this event.
+            ``too_late``: its time to send is over, or the result is final. ``id_reused``: its id
+            came before with another body, maybe of another key. ``eligible_sets``: its restriction
+            is one more than the key may introduce. ``invalid``: a value does not fit.
         detail: the same in words.
     """
 
@@ -232,6 +232,35 @@ class RewardReceipt(Struct, frozen=True):
     unattributed: list[str] = []
     waiting: int = 0
     cancelled: int = 0
+
+
+class Withdrawal(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Event that is taken back: an order that was cancelled, a click that was none.
+
+    Attributes:
+        decision_id: the decision that it is of.
+        event_id: its id, as it was reported or will be.
+    """
+
+    decision_id: OneOfManyIds
+    event_id: OneOfManyIds
+
+
+class WithdrawalReceipt(Struct, frozen=True):
+    """Counts of withdrawn events; each is counted in exactly one field.
+
+    Attributes:
+        accepted: they do not count any more, or never will.
+        repeated: withdrawn before.
+        unknown: the decision ids of those whose decision does not exist, or no longer: nothing was
+            withdrawn.
+        refused: those that may not be withdrawn, where others were to be all the same (`partial`).
+    """
+
+    accepted: int
+    repeated: int
+    unknown: list[str]
+    refused: list[RefusedRow] = []
 
 
 class Prediction(Struct, frozen=True):
@@ -401,6 +430,7 @@ class VoidedExperiment(Struct, frozen=True):
         arms: decisions and events by arm, without the control group.
         void: by which it is restored; null where nothing was done.
         refused: why nothing can be done; null where it can.
+        withdrawn: events of decisions of others that the actor had taken back: they count again.
     """
 
     experiment: str
@@ -412,6 +442,7 @@ class VoidedExperiment(Struct, frozen=True):
     arms: list[VoidedArm] = []
     void: int | None = None
     refused: str | None = None
+    withdrawn: int = 0
 
 
 class VoidReceipt(Struct, frozen=True):

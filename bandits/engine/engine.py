@@ -32,6 +32,7 @@ from bandits.engine.retention import remove_old
 from bandits.engine.statement_recorder import StatementRecorder
 from bandits.engine.sum_anew import resummed_part, sum_anew
 from bandits.engine.sums import load_inference_state
+from bandits.engine.withdraw import withdraw
 from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment
 from bandits.features import Scalar
@@ -48,6 +49,8 @@ from bandits.schemas import (
     SubjectDecisions,
     VoidEntry,
     VoidReceipt,
+    Withdrawal,
+    WithdrawalReceipt,
 )
 from bandits.store import Store
 from bandits.store.values import ActorCounts, Deeds, ExperimentRecord, MarkResult, Snapshot
@@ -331,6 +334,32 @@ class Engine:
         `repeated`.
         """
         return self._reward_handler.try_rewards(rewards, actor=actor, partial=partial, wait=wait)
+
+    def withdraw(
+        self,
+        rows: Sequence[Withdrawal],
+        *,
+        actor: Actor = PROGRAM,
+        own_only: bool = False,
+        partial: bool = False,
+    ) -> WithdrawalReceipt:
+        """Take events back: what is learned and all results are as if they had never been reported.
+
+        They stay in the log. An event that is withdrawn before it is reported never counts.
+
+        Args:
+            rows: at most 10,000.
+            actor: who withdraws them, for the log.
+            own_only: refuse what another actor has reported.
+            partial: withdraw the others where some are refused, and list these in the receipt.
+
+        Raises:
+            InvalidInput: at ``/withdrawals/{row}/...``: another actor reported it, or its
+                experiment's result is final, and not `partial`; nothing was withdrawn.
+        """
+        return withdraw(
+            self.store, rows, self.clock, actor=actor, own_only=own_only, partial=partial
+        )
 
     def settle_waiting(self, *, limit: int = 1000) -> SettledEvents:
         """Record events that waited, and whose decisions' clocks run by now; some of them.

@@ -37,6 +37,8 @@ from bandits.store.values import (
     SubjectPage,
     VoidRecord,
     WaitingEvent,
+    WithdrawalResult,
+    WithdrawnEvent,
 )
 from bandits.verdict import Statements
 from bandits.versions import Configuration
@@ -344,6 +346,40 @@ class LogPort(Protocol):
 
     def trace_key(self) -> bytes:
         """Return the 32 secret bytes that networks and links of events are hashed with."""
+        ...
+
+    def withdraw(
+        self,
+        new: Sequence[WithdrawnEvent],
+        *,
+        actor: Actor = PROGRAM,
+        own_only: bool = False,
+        partial: bool = False,
+        at: float,
+    ) -> WithdrawalResult:
+        """Withdraw events of existing decisions, each once, durable on return.
+
+        Args:
+            new: the events, whether they are in the log or not.
+            actor: who withdraws them,
+            own_only: and may withdraw only what it reported itself.
+            partial: withdraw the others where some are another actor's; else none.
+            at: when, seconds since 1970.
+
+        Raises:
+            StaleRead: a decision was erased since it was read; nothing was withdrawn.
+        """
+        ...
+
+    def drop_waiting(
+        self, keys: Sequence[tuple[str, str]], *, actor: Actor | None
+    ) -> list[tuple[str, str]]:
+        """Delete waiting events by decision and event id; return those that there were.
+
+        Args:
+            keys: theirs.
+            actor: only those that this one reported; anybody's unless given.
+        """
         ...
 
     def keep_waiting(

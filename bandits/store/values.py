@@ -468,6 +468,32 @@ class WaitingEvent(Struct, frozen=True):
     trace: EventTrace | None = None
 
 
+class WithdrawnEvent(Struct, frozen=True):
+    """Event of a decision that is withdrawn, whether it is in the log or not.
+
+    Attributes:
+        number: the store's own number of the decision,
+        event_id: the event's id among those of that,
+        experiment_id: and the store's own number of the experiment.
+    """
+
+    number: int
+    event_id: str
+    experiment_id: int
+
+
+class WithdrawalResult(Struct, frozen=True):
+    """Result of withdrawing events, by their positions.
+
+    Attributes:
+        repeated: those that were withdrawn before.
+        foreign: those of another actor; nothing was withdrawn where these refuse all.
+    """
+
+    repeated: Sequence[int] = ()
+    foreign: Sequence[int] = ()
+
+
 class KeptEvent(Struct, frozen=True):
     """Waiting event as it is stored.
 
@@ -490,6 +516,7 @@ class Event(Struct, frozen=True, gc=False):
         void: it does not count, since what its reporter did then is void.
         trace: of the request behind an open or a click, where that was reported.
         reason: `bandits.machines.VerdictReason`; None where it was not judged.
+        withdrawn: it was taken back, and does not count.
     """
 
     decision_id: str
@@ -501,6 +528,7 @@ class Event(Struct, frozen=True, gc=False):
     void: bool = False
     trace: EventTrace | None = None
     reason: int | None = None
+    withdrawn: bool = False
 
     @property
     def set_aside(self) -> bool:
@@ -684,12 +712,14 @@ class DeedCounts(Struct, frozen=True, eq=False):
         events: (K + 1,) int, events that leave: of these decisions, or reported by the actor.
         activated: decisions that the actor reported as sent, and are not among `decisions`.
         cancelled: decisions that the actor cancelled, and are not among `decisions`.
+        withdrawn: events that the actor withdrew, of decisions that are not among `decisions`.
     """
 
     decisions: IntArray
     events: IntArray
     activated: int
     cancelled: int
+    withdrawn: int = 0
 
 
 class ActorCounts(Struct, frozen=True):

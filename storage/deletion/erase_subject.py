@@ -41,6 +41,7 @@ from storage.schema import (
     repeats,
     snapshots,
     subjects,
+    withdrawals,
 )
 from storage.snapshots.data_quality import COLUMNS, retain_counts
 from storage.snapshots.fold import SqlFold, started_at_version
@@ -264,7 +265,7 @@ def remove_decisions(transaction: Transaction, serials: Sequence[int]) -> None:
         for table in (attributions, message_ids):
             condition = transaction.is_any(table.c.decision, portion)
             transaction.execute(delete(table).where(condition))
-        for table in (events, activations, cancellations):
+        for table in (events, activations, cancellations, withdrawals):
             condition = transaction.is_any(table.c.decision, portion)
             query = delete(table).where(condition).returning(table.c.batch_id)
             batch_ids.update(transaction.execute(query).scalars())
@@ -281,7 +282,7 @@ def _remove_empty_batches(transaction: Transaction, numbers: Sequence[int]) -> N
     rows = [select(decisions.c.serial).where(of_batch(batches.c.id)).exists()]
     rows += [
         select(table.c.batch_id).where(table.c.batch_id == batches.c.id).exists()
-        for table in (events, activations, cancellations)
+        for table in (events, activations, cancellations, withdrawals)
     ]
     for start in range(0, len(numbers), _AT_ONCE):
         condition = transaction.is_any(batches.c.id, numbers[start : start + _AT_ONCE])

@@ -20,6 +20,8 @@ from bandits.store.values import (
     NewDecisions,
     StoredDecision,
     WaitingEvent,
+    WithdrawalResult,
+    WithdrawnEvent,
 )
 from storage.databases import Transaction
 from storage.experiments import read_id
@@ -30,6 +32,7 @@ from storage.log import (
     queries,
     subject_index,
     waiting_events,
+    withdrawals,
 )
 from storage.log.activations import MarkCall
 from storage.log.append_decisions import AppendDecisionsCall
@@ -143,6 +146,29 @@ class DecisionLog:
     @cached_property
     def _trace_key(self) -> bytes:
         return self._context.secret(_TRACES)
+
+    def withdraw(
+        self,
+        new: Sequence[WithdrawnEvent],
+        *,
+        actor: Actor = PROGRAM,
+        own_only: bool = False,
+        partial: bool = False,
+        at: float,
+    ) -> WithdrawalResult:
+        """Withdraw events of existing decisions, each once, durable on return."""
+        if not new:
+            return WithdrawalResult()
+        options = {"own_only": own_only, "partial": partial}
+        return self._context.write(
+            lambda c: withdrawals.withdraw(c, new, actor=actor, at=at, **options)
+        )
+
+    def drop_waiting(
+        self, keys: Sequence[tuple[str, str]], *, actor: Actor | None
+    ) -> list[tuple[str, str]]:
+        """Delete waiting events by decision and event id; return those that there were."""
+        return self._context.write(lambda c: waiting_events.drop_waiting(c, keys, actor=actor))
 
     def keep_waiting(
         self, transaction: Transaction, new: Sequence[WaitingEvent], *, actor: Actor, at: float

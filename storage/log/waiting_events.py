@@ -129,6 +129,21 @@ def read_of_decisions(transaction: Transaction, ids: Sequence[str]) -> list[Kept
     return [_event(row) for row in transaction.execute(query)]
 
 
+def drop_waiting(
+    transaction: Transaction, keys: Sequence[tuple[str, str]], *, actor: Actor | None
+) -> list[tuple[str, str]]:
+    """Delete events by decision and event id, one actor's if given; return those there were."""
+    ids = list({decision_id for decision_id, _ in keys})
+    condition = transaction.is_any(waiting_events.c.decision_id, ids)
+    columns = (waiting_events.c.id, waiting_events.c.decision_id, waiting_events.c.event_id)
+    query = select(*columns).where(condition)
+    if actor is not None:
+        query = query.where(waiting_events.c.actor == actor)
+    rows = [row for row in transaction.execute(query) if (row[1], row[2]) in set(keys)]
+    remove_waiting(transaction, [row[0] for row in rows])
+    return [(row[1], row[2]) for row in rows]
+
+
 def erase_of_decisions(transaction: Transaction, ids: Sequence[str]) -> int:
     """Delete the events that wait for any of these decisions; return how many there were."""
     condition = transaction.is_any(waiting_events.c.decision_id, ids)

@@ -69,6 +69,7 @@ from storage.schema.log import (
     subject_runs,
     subjects,
     voids,
+    withdrawals,
 )
 from storage.schema.metadata import metadata
 from storage.schema.snapshots import (
@@ -151,4 +152,5 @@ __all__ = [
     "users",
     "voids",
     "waiting_events",
+    "withdrawals",
 ]

@@ -216,6 +216,18 @@ cancellations = Table(
     info=_OF_SUBJECTS,
 )
 
+# Events that were taken back, which may be reported later: `storage.log.withdrawals`.
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("event_id", Identifier, primary_key=True),
+    Column("batch_id", Serial, primary_key=True, autoincrement=False, index=True),
+    Column("own_only", Boolean, nullable=False),  # takes back only what its actor reported
+    sqlite_with_rowid=False,
+    info=_OF_SUBJECTS,
+)
+
 # Who else was answered with a decision that waited: their email is this one, so they may report it
 # as sent. The decision stays its own actor's in all else.
 repeats = Table(

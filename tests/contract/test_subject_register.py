@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import LargeBinary, select
 
 from bandits.actors import actor_of
-from bandits.schemas import Request, Reward
+from bandits.schemas import Request, Reward, Withdrawal
 from bandits.store.values import Deeds
 from storage.accounts.idempotency_keys import KeptAnswer
 from storage.connections import DeliveryOutcome, NewRefusal, NewUnmatchedEvent
@@ -102,6 +102,7 @@ def test_erased_subject_is_in_no_cell_of_any_table(  # noqa: PLR0915 - a row of 
         assert engine.reward([order]).accepted == 1
         engine.choose("waits", [Request(name, decision_id=f"{tag}-5")])
         assert engine.reward([Reward(f"{tag}-5", "early", "click")], wait=True).waiting == 1
+        engine.withdraw([Withdrawal(f"{tag}-1", f"order-of-{tag}-1")])
         assert made.decision_id
         assert cancelled.decision_id
     connection = store.connections.add(

@@ -1,4 +1,4 @@
-"""Keep events that come before their decision's clock runs, and count those of cancelled ones."""
+"""Keep events that come early, count those of cancelled decisions, and take events back."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -37,9 +37,20 @@ def upgrade() -> None:
     )
     for column in ("actor", "received_at"):
         op.create_index(op.f(f"ix_waiting_events_{column}"), "waiting_events", [column])
+    op.create_table(
+        "withdrawals",
+        sa.Column("decision", SERIAL, autoincrement=False, nullable=False),
+        sa.Column("event_id", IDENTIFIER, nullable=False),
+        sa.Column("batch_id", SERIAL, autoincrement=False, nullable=False),
+        sa.Column("own_only", sa.Boolean(), nullable=False),
+        sa.PrimaryKeyConstraint("decision", "event_id", "batch_id", name=op.f("pk_withdrawals")),
+        sqlite_with_rowid=False,
+    )
+    op.create_index(op.f("ix_withdrawals_batch_id"), "withdrawals", ["batch_id"])
 
 
 def downgrade() -> None:
+    op.drop_table("withdrawals")
     op.drop_table("waiting_events")
     for table in reversed(COUNTED):
         op.drop_column(table, "cancelled")
