@@ -330,6 +330,7 @@ class Health(Struct, frozen=True):
         late: events after their window; never counted.
         skewed: events from the future by a sender's clock; they count as of their report.
         early: events before their decision was made or activated; not kept.
+        cancelled: events after their decision was cancelled; they do not count.
         maturing: share of sent decisions that have not matured, None before the first.
         open: share of sent decisions whose window is still open, None before the first.
         drift: the same as `levels`, by its earlier name.
@@ -367,6 +368,7 @@ class Health(Struct, frozen=True):
     voided: int = 0
     senders: list[SenderAlarm] = []
     eligible_sets: list[EligibleSetCount] = []
+    cancelled: int = 0
 
 
 class HistoryPoint(Struct, frozen=True):

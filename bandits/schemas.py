@@ -180,10 +180,10 @@ class RefusedRow(Struct, frozen=True):
     Attributes:
         row: its position in the call, from 0.
         id: of its decision; null where the call gave it none.
-        reason: ``another_key``: another key chose this decision. ``too_late``: its time to send is
-            over. ``id_reused``: its id came before with another body, maybe of another key.
-            ``eligible_sets``: its restriction is one more than the key may introduce. ``invalid``:
-            a value does not fit.
+        reason: ``another_key``: another key chose this decision, or reported this event.
+            ``too_late``: its time to send is over, or the result is final. ``id_reused``: its id
+            came before with another body, maybe of another key. ``eligible_sets``: its restriction
+            is one more than the key may introduce. ``invalid``: a value does not fit.
         detail: the same in words.
     """
 
@@ -210,13 +210,16 @@ class RewardReceipt(Struct, frozen=True):
         repeated: there before; counted once.
         late: stored, but after their window, or after a stopped experiment's result was final:
             they never count.
-        unknown: the decision ids of those whose decision does not exist, or no longer; not stored.
-        early: the decision ids of those that came before their decision was made or activated;
-            not stored, send them again later.
+        unknown: the decision ids of those whose decision does not exist, or no longer.
+        early: the decision ids of those that came before their decision was made or activated.
         skewed: of the first three, those from more than five minutes in the future: they count as
             of when they were reported, and the sender's clock, or this server's, is wrong.
         refused: those that did not fit, where others were to be taken all the same (`partial`).
         unattributed: the event ids of those by subject that belong to no decision; not stored.
+        waiting: number of the unknown and early ones that wait: each counts once its decision is
+            made and activated, if that is within a day. The others are not stored.
+        cancelled: number of those whose decision was cancelled before it was activated: not
+            stored. These are in none of the first five.
     """
 
     accepted: int
@@ -227,6 +230,37 @@ class RewardReceipt(Struct, frozen=True):
     skewed: int = 0
     refused: list[RefusedRow] = []
     unattributed: list[str] = []
+    waiting: int = 0
+    cancelled: int = 0
+
+
+class Withdrawal(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Event that is taken back: an order that was cancelled, a click that was none.
+
+    Attributes:
+        decision_id: the decision that it is of.
+        event_id: its id, as it was reported or will be.
+    """
+
+    decision_id: OneOfManyIds
+    event_id: OneOfManyIds
+
+
+class WithdrawalReceipt(Struct, frozen=True):
+    """Counts of withdrawn events; each is counted in exactly one field.
+
+    Attributes:
+        accepted: they do not count any more, or never will.
+        repeated: withdrawn before.
+        unknown: the decision ids of those whose decision does not exist, or no longer: nothing was
+            withdrawn.
+        refused: those that may not be withdrawn, where others were to be all the same (`partial`).
+    """
+
+    accepted: int
+    repeated: int
+    unknown: list[str]
+    refused: list[RefusedRow] = []
 
 
 class Prediction(Struct, frozen=True):
@@ -396,6 +430,7 @@ class VoidedExperiment(Struct, frozen=True):
         arms: decisions and events by arm, without the control group.
         void: by which it is restored; null where nothing was done.
         refused: why nothing can be done; null where it can.
+        withdrawn: events of decisions of others that the actor had taken back: they count again.
     """
 
     experiment: str
@@ -407,6 +442,7 @@ class VoidedExperiment(Struct, frozen=True):
     arms: list[VoidedArm] = []
     void: int | None = None
     refused: str | None = None
+    withdrawn: int = 0
 
 
 class VoidReceipt(Struct, frozen=True):

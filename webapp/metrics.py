@@ -61,6 +61,7 @@ class RequestMetrics:
             self._rewards["unknown"] += len(receipt.unknown)
             self._rewards["early"] += len(receipt.early)
             self._rewards["unattributed"] += len(receipt.unattributed)
+            self._rewards["cancelled"] += receipt.cancelled
             self._skewed += receipt.skewed
 
     def lines(self) -> list[str]:

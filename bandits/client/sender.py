@@ -296,6 +296,8 @@ def add_receipts(one: RewardReceipt, other: RewardReceipt) -> RewardReceipt:
         one.early + other.early,
         one.skewed + other.skewed,
         unattributed=one.unattributed + other.unattributed,
+        waiting=one.waiting + other.waiting,
+        cancelled=one.cancelled + other.cancelled,
     )
 
 

@@ -21,11 +21,18 @@ from bandits.engine.attribution import match_subjects
 from bandits.engine.choose import ChooseHandler, eligible_set_counts
 from bandits.engine.fold import fold, rebuild
 from bandits.engine.record_rewards import RewardHandler
+from bandits.engine.record_signals import (
+    Keep,
+    SettledEvents,
+    SignalHandler,
+    SignalOutcome,
+)
 from bandits.engine.rescore import rescore
 from bandits.engine.retention import remove_old
 from bandits.engine.statement_recorder import StatementRecorder
 from bandits.engine.sum_anew import resummed_part, sum_anew
 from bandits.engine.sums import load_inference_state
+from bandits.engine.withdraw import withdraw
 from bandits.errors import NotDerivable, NotFound
 from bandits.experiment import DAY, Combination, Experiment
 from bandits.features import Scalar
@@ -42,6 +49,8 @@ from bandits.schemas import (
     SubjectDecisions,
     VoidEntry,
     VoidReceipt,
+    Withdrawal,
+    WithdrawalReceipt,
 )
 from bandits.store import Store
 from bandits.store.values import ActorCounts, Deeds, ExperimentRecord, MarkResult, Snapshot
@@ -79,6 +88,7 @@ class Engine:
         self._policies = ActivePolicyCache(store, lambda audit: rebuild(audit).statistic)
         self._choose_handler = ChooseHandler(store, self._policies, clock)
         self._reward_handler = RewardHandler(store, clock)
+        self._signal_handler = SignalHandler(store, clock)
         self._statements = StatementRecorder(store, self._policies)
         self._results: dict[str, tuple[tuple[Any, ...], Results]] = {}
 
@@ -287,6 +297,7 @@ class Engine:
         actor: Actor = PROGRAM,
         partial: bool = False,
         traces: Sequence[EventTrace | None] | None = None,
+        wait: bool = False,
     ) -> RewardReceipt:
         """Record rewards of decisions; doubled, late, early and unknown ones are normal.
 
@@ -295,6 +306,8 @@ class Engine:
             actor: who reports them, for the log.
             partial: record the others where some are refused, and list these in the receipt.
             traces: of the requests behind them, where these were reduced before; not `partial`.
+            wait: keep those whose decision does not exist or waits for its activation, for a day;
+                `settle_waiting` has to be called then.
 
         Raises:
             InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range, a
@@ -304,18 +317,75 @@ class Engine:
                 nothing was recorded.
         """
         if partial:
-            return self._reward_handler.record_partial(rewards, actor=actor)
-        return self._reward_handler.record(rewards, actor=actor, traces=traces)
+            return self._reward_handler.record_partial(rewards, actor=actor, wait=wait)
+        return self._reward_handler.record(rewards, actor=actor, traces=traces, wait=wait)
 
     def try_rewards(
-        self, rewards: Sequence[Reward], *, actor: Actor = PROGRAM, partial: bool = False
+        self,
+        rewards: Sequence[Reward],
+        *,
+        actor: Actor = PROGRAM,
+        partial: bool = False,
+        wait: bool = False,
     ) -> RewardReceipt:
         """Check rewards as `reward` does, and record nothing.
 
         Those of decisions that do not exist, such as those of a dry run, are `unknown`; none is
         `repeated`.
         """
-        return self._reward_handler.try_rewards(rewards, actor=actor, partial=partial)
+        return self._reward_handler.try_rewards(rewards, actor=actor, partial=partial, wait=wait)
+
+    def withdraw(
+        self,
+        rows: Sequence[Withdrawal],
+        *,
+        actor: Actor = PROGRAM,
+        own_only: bool = False,
+        partial: bool = False,
+    ) -> WithdrawalReceipt:
+        """Take events back: what is learned and all results are as if they had never been reported.
+
+        They stay in the log. An event that is withdrawn before it is reported never counts.
+
+        Args:
+            rows: at most 10,000.
+            actor: who withdraws them, for the log.
+            own_only: refuse what another actor has reported.
+            partial: withdraw the others where some are refused, and list these in the receipt.
+
+        Raises:
+            InvalidInput: at ``/withdrawals/{row}/...``: another actor reported it, or its
+                experiment's result is final, and not `partial`; nothing was withdrawn.
+        """
+        return withdraw(
+            self.store, rows, self.clock, actor=actor, own_only=own_only, partial=partial
+        )
+
+    def settle_waiting(self, *, limit: int = 1000) -> SettledEvents:
+        """Record events that waited, and whose decisions' clocks run by now; some of them.
+
+        An event counts as of the start of that clock where it happened before. Those whose decision
+        was cancelled meanwhile are counted as such, and wait no longer.
+        """
+        return self._signal_handler.settle(limit=limit)
+
+    def record_signals(
+        self,
+        signals: Sequence[Reward],
+        *,
+        actor: Actor,
+        traces: Sequence[EventTrace | None] = (),
+        keep: Keep | None = None,
+    ) -> SignalOutcome:
+        """Record events that a sender reports by itself, each for itself, in one transaction.
+
+        Args:
+            signals: any number of them, by decision or by subject, with well-formed ids.
+            actor: who reports them, for the log.
+            traces: of the requests behind them; of none unless given.
+            keep: keeps what becomes of them, in the same transaction.
+        """
+        return self._signal_handler.record(signals, actor=actor, traces=traces, keep=keep)
 
     def match_subjects(
         self, key: str, subjects: Sequence[str], times: Sequence[float | None]

@@ -3,17 +3,18 @@
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import partial
 from itertools import accumulate, chain, pairwise
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from bandits.actors import Actor
 from bandits.batching_queue import BatchingQueue
-from bandits.engine.attribution import SKEW_SECONDS, AttributedRewards, attribute
+from bandits.engine.attribution import AttributedRewards, attribute
 from bandits.engine.choose import MAX_BATCH
+from bandits.engine.event_time import PlacedTime, RewardClock
 from bandits.errors import Fault, IdReused, InvalidInput, Unavailable
 from bandits.event_ids import RESERVED_TOLD, foreign_rows, sent_event_ids
 from bandits.identifiers import pointer
@@ -29,40 +30,12 @@ from bandits.schemas import (
     missing_fields,
 )
 from bandits.store import StaleRead, Store
-from bandits.store.values import DecisionRef, Events, ExperimentRecord
+from bandits.store.values import DecisionRef, Events, ExperimentRecord, WaitingEvent
 
 _MOST_FAULTS = 100
 _ATTEMPTS = 5
 _REUSED = "this event id was used before with another metric, value or subject"
 _FEW = 50  # rewards of a call that is recorded together with others
-
-_Placed = tuple[float, bool, bool]  # time of an event, whether it is late, whether it is skewed
-
-
-def resolve_event_time(
-    occurred_at: datetime | None, started_at: float, now: float
-) -> tuple[float, bool] | None:
-    """Place an event in time, by our clock; None where it is too early to be of its decision.
-
-    Nothing happens after it is reported, so an event from the future happened now. Nobody answers
-    an email before it is sent either: where our own clock was stepped back since, an event that is
-    reported without a time happened at the start.
-
-    Args:
-        occurred_at: the time by the sender's clock, if it is reported.
-        started_at: when the decision's clocks started, seconds since 1970.
-        now: the same, by our clock.
-
-    Returns:
-        The time of the event, and whether the two clocks are further apart than is forgiven.
-    """
-    newest = max(now, started_at)
-    if occurred_at is None:
-        return newest, False
-    seconds = occurred_at.timestamp()
-    if seconds < started_at - SKEW_SECONDS:
-        return None
-    return min(seconds, newest), seconds > now + SKEW_SECONDS
 
 
 class RewardHandler:
@@ -72,8 +45,8 @@ class RewardHandler:
         """Record in `store`; `clock` gives seconds since 1970."""
         self._store = store
         self._clock = clock
-        # By actor: a group is written as batches, each of which is of one actor.
-        self._queues: dict[Actor, BatchingQueue[Sequence[Reward], RewardReceipt]] = {}
+        # By actor, and whether early ones wait: a group is written as batches of one actor.
+        self._queues: dict[tuple[Actor, bool], BatchingQueue[Sequence[Reward], RewardReceipt]] = {}
 
     def record(
         self,
@@ -81,31 +54,35 @@ class RewardHandler:
         *,
         actor: Actor,
         traces: Sequence[EventTrace | None] | None = None,
+        wait: bool = False,
     ) -> RewardReceipt:
         """Record rewards, as `Engine.reward` declares."""
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
         if traces is not None:
-            outcome = self._append(rewards, actor=actor, grouped=False, traces=traces)
+            outcome = self._append(rewards, actor=actor, grouped=False, traces=traces, wait=wait)
             return outcome.receipt(0, len(rewards))
         if len(rewards) > _FEW:
-            return self._record_call(actor, rewards)
-        queue = self._queues.get(actor)
+            return self._record_call(actor, wait, rewards)
+        queue = self._queues.get((actor, wait))
         if queue is None:
-            alone, together = partial(self._record_call, actor), partial(self._record_calls, actor)
-            queue = self._queues.setdefault(actor, BatchingQueue(alone, together))
+            alone = partial(self._record_call, actor, wait)
+            together = partial(self._record_calls, actor, wait)
+            queue = self._queues.setdefault((actor, wait), BatchingQueue(alone, together))
         return queue.do(rewards)
 
-    def record_partial(self, rewards: Sequence[Reward], *, actor: Actor) -> RewardReceipt:
+    def record_partial(
+        self, rewards: Sequence[Reward], *, actor: Actor, wait: bool = False
+    ) -> RewardReceipt:
         """Record those rewards that fit, and list the others, as `Engine.reward` declares."""
 
         def append(call: Sequence[Reward]) -> _RewardOutcome:
-            return self._append(call, actor=actor, grouped=False, most_faults=len(call))
+            return self._append(call, actor=actor, grouped=False, most_faults=len(call), wait=wait)
 
         return _fitting(rewards, append)
 
     def try_rewards(
-        self, rewards: Sequence[Reward], *, actor: Actor, partial: bool
+        self, rewards: Sequence[Reward], *, actor: Actor, partial: bool, wait: bool = False
     ) -> RewardReceipt:
         """Check rewards, as `Engine.try_rewards` declares."""
 
@@ -117,24 +94,30 @@ class RewardHandler:
                 self._store, call, source=actor, now=now, most_faults=most, note=False
             )
             lost = [call[row].event_id for row in attributed.unattributed]
-            placed = _place(self._store, attributed, now, most, ())
+            placed = _place(self._store, attributed, now, most, (), wait=wait)
             return _RewardOutcome(attributed, lost, placed, ())
 
         if len(rewards) > MAX_BATCH:
             raise InvalidInput.at("/rewards", f"must be at most {MAX_BATCH:,}")
         return _fitting(rewards, place) if partial else place(rewards).receipt(0, len(rewards))
 
-    def _record_call(self, actor: Actor, rewards: Sequence[Reward]) -> RewardReceipt:
-        outcome = self._append(rewards, actor=actor, grouped=len(rewards) <= _FEW)
+    def _record_call(self, actor: Actor, wait: bool, rewards: Sequence[Reward]) -> RewardReceipt:  # noqa: FBT001 - bound by `partial`
+        outcome = self._append(rewards, actor=actor, grouped=len(rewards) <= _FEW, wait=wait)
         return outcome.receipt(0, len(rewards))
 
-    def _record_calls(self, actor: Actor, calls: Sequence[Sequence[Reward]]) -> list[RewardReceipt]:
+    def _record_calls(
+        self,
+        actor: Actor,
+        wait: bool,  # noqa: FBT001 - bound by `partial`
+        calls: Sequence[Sequence[Reward]],
+    ) -> list[RewardReceipt]:
         """Record the rewards of several calls, all of them or none."""
-        outcome = self._append(list(chain.from_iterable(calls)), actor=actor, grouped=True)
+        rewards = list(chain.from_iterable(calls))
+        outcome = self._append(rewards, actor=actor, grouped=True, wait=wait)
         ends = list(accumulate(map(len, calls), initial=0))
         return [outcome.receipt(first, end) for first, end in pairwise(ends)]
 
-    def _append(
+    def _append(  # noqa: PLR0913 - what is appended, by whom and how
         self,
         rewards: Sequence[Reward],
         *,
@@ -142,6 +125,7 @@ class RewardHandler:
         grouped: bool,
         most_faults: int = _MOST_FAULTS,
         traces: Sequence[EventTrace | None] | None = None,
+        wait: bool = False,
     ) -> "_RewardOutcome":
         """Append rewards, all of them or none.
 
@@ -162,20 +146,24 @@ class RewardHandler:
                 )
             except StaleRead:  # a decision was erased since it was found
                 continue
-            placed = _place(self._store, attributed, now, most_faults, traces)
+            placed = _place(self._store, attributed, now, most_faults, traces, wait=wait)
+            keeper = _WaitingKeeper(self._store, placed, actor, now) if placed.waiting else None
             try:
                 repeated = self._store.log.append_events(
-                    placed.events, actor=actor, at=now, grouped=grouped
+                    placed.events, actor=actor, at=now, grouped=grouped, beside=keeper
                 )
             except StaleRead:  # a decision was erased since it was looked up: it is unknown now
                 continue
             except IdReused as error:
-                rows = sorted({attributed.rows[placed.rows[i]] for i in error.rows})
+                places = [*placed.rows, *placed.waiting]
+                rows = sorted({attributed.rows[places[i]] for i in error.rows})
                 raise IdReused(error.kind, error.key, rows) from None
-            if placed.early_counts:
-                self._store.log.note_early(placed.early_counts, actor=actor, at=now)
+            surplus = keeper.surplus if keeper is not None else ()
+            early, cancelled = placed.unkept(surplus)
+            if early or cancelled:
+                self._store.log.note_unkept(early, cancelled, actor=actor, at=now)
             events = [rewards[row].event_id for row in attributed.unattributed]
-            return _RewardOutcome(attributed, events, placed, repeated)
+            return _RewardOutcome(attributed, events, placed, repeated, surplus)
         raise Unavailable("decisions of these rewards are being erased")
 
     def _traces(self, rewards: Sequence[Reward]) -> Sequence[EventTrace | None]:
@@ -195,16 +183,64 @@ class _PlacedRewards(Struct, frozen=True, eq=False):
     Attributes:
         unknown: rows of those whose decision does not exist,
         early: of those that came before their decision's clock ran,
+        cancelled: of those whose decision was cancelled before it did,
         rows: and of all others.
         events: these, as they are stored.
-        early_counts: the number of early ones by experiment.
+        waiting: rows of those unknown and early ones that wait for their decision,
+        waiting_events: and these, as they are kept.
+        experiments: the experiment's number of each early and cancelled one, by row.
     """
 
     unknown: Sequence[int]
     early: Sequence[int]
+    cancelled: Sequence[int]
     rows: Sequence[int]
     events: Events
-    early_counts: Mapping[int, int]
+    waiting: Sequence[int]
+    waiting_events: Sequence[WaitingEvent]
+    experiments: Mapping[int, int]
+
+    def unkept(self, surplus: Sequence[int]) -> tuple[Counter[int], Counter[int]]:
+        """Count the early and the cancelled ones that are not kept, by experiment's number.
+
+        Args:
+            surplus: places among the waiting ones for which there was no room.
+        """
+        kept = set(self.waiting).difference(self.waiting[place] for place in surplus)
+        early = Counter(self.experiments[row] for row in self.early if row not in kept)
+        return early, Counter(self.experiments[row] for row in self.cancelled)
+
+
+class _WaitingKeeper:
+    """Keeper of the rewards that wait, in the transaction of the others.
+
+    Attributes:
+        surplus: places among those that wait for which there was no room.
+    """
+
+    def __init__(self, store: Store, placed: _PlacedRewards, actor: Actor, now: float) -> None:
+        self.surplus: Sequence[int] = ()
+        self._store = store
+        self._placed = placed
+        self._actor = actor
+        self._now = now
+
+    def __call__(self, transaction: Any, _: Sequence[int]) -> None:
+        """Keep them.
+
+        Raises:
+            IdReused: some wait already with another metric or value, in rows behind those of the
+                events.
+        """
+        waiting = self._placed.waiting_events
+        try:
+            self.surplus = self._store.log.keep_waiting(
+                transaction, waiting, actor=self._actor, at=self._now
+            )
+        except IdReused as error:
+            first = len(self._placed.rows)
+            rows = [first + row for row in error.rows]
+            raise IdReused(error.kind, error.key, rows) from None
 
 
 class _RewardOutcome(Struct, frozen=True, eq=False):
@@ -215,12 +251,14 @@ class _RewardOutcome(Struct, frozen=True, eq=False):
         unattributed: the event ids of those that belong to no decision.
         placed: the rewards by decision, by their places among these.
         repeated: positions in `placed.events` of those that were there before.
+        surplus: positions in `placed.waiting` of those for which there was no room.
     """
 
     attributed: AttributedRewards
     unattributed: Sequence[str]
     placed: _PlacedRewards
     repeated: Sequence[int]
+    surplus: Sequence[int] = ()
 
     def receipt(self, first: int, end: int) -> RewardReceipt:
         """Count the outcomes of the rows from `first` to before `end`."""
@@ -232,6 +270,8 @@ class _RewardOutcome(Struct, frozen=True, eq=False):
         repeated = _range_of(self.repeated, stored.start, stored.stop)
         late = sum(events.late[stored.start : stored.stop])
         late -= sum([events.late[self.repeated[i]] for i in repeated])
+        waiting = _range_of(placed.waiting, first, end)
+        surplus = _range_of(self.surplus, waiting.start, waiting.stop)
         return RewardReceipt(
             len(stored) - len(repeated) - late,
             len(repeated),
@@ -240,6 +280,8 @@ class _RewardOutcome(Struct, frozen=True, eq=False):
             [rewards[placed.early[i]].decision_id for i in _range_of(placed.early, first, end)],
             sum(events.skewed[stored.start : stored.stop]),
             unattributed=[self.unattributed[i] for i in left],
+            waiting=len(waiting) - len(surplus),
+            cancelled=len(_range_of(placed.cancelled, first, end)),
         )
 
 
@@ -282,14 +324,18 @@ def _range_of(rows: Sequence[int], first: int, end: int) -> range:
     return range(bisect_left(rows, first), bisect_left(rows, end))
 
 
-def _place(
+def _place(  # noqa: PLR0913 - rewards, when, and how it is done
     store: Store,
     attributed: AttributedRewards,
     now: float,
     most_faults: int,
     traces: Sequence[EventTrace | None],
+    *,
+    wait: bool,
 ) -> _PlacedRewards:
     """Look up the decisions of rewards, check their values, and place them in time.
+
+    Where early ones `wait`, those do whose decision does not exist or waits for its activation.
 
     Raises:
         InvalidInput: at ``/rewards/{row}/...``: an unknown metric, a value out of range.
@@ -298,17 +344,20 @@ def _place(
     targets = store.log.targets([reward.decision_id for reward in rewards])
     records: dict[str, ExperimentRecord] = {}
     # Clocks of the decisions, metrics and values that fit each other.
-    clocks: dict[tuple[DecisionRef, str, float], _RewardClock] = {}
+    clocks: dict[tuple[DecisionRef, str, float], RewardClock] = {}
     rows: list[int] = []
     refs: list[DecisionRef] = []
-    placed: list[_Placed] = []
+    placed: list[PlacedTime] = []
     unknown: list[int] = []
     early: list[int] = []
-    early_counts: Counter[int] = Counter()
+    cancelled: list[int] = []
+    waiting: list[int] = []
+    experiments: dict[int, int] = {}
     faults: list[Fault] = []
     for row, (reward, ref) in enumerate(zip(rewards, targets.refs, strict=True)):
         if ref is None:
             unknown.append(row)
+            waiting.append(row)
             continue
         key = (ref, reward.metric, reward.value)
         clock = clocks.get(key)
@@ -319,11 +368,13 @@ def _place(
             if fault := _fault(record, row, reward):
                 faults.append(fault)
                 continue
-            clock = clocks[key] = _RewardClock(record, ref, now)
+            clock = clocks[key] = RewardClock(record, ref, now)
         time = clock.reported if reward.occurred_at is None else clock.place(reward.occurred_at)
         if time is None:
-            early.append(row)
-            early_counts[ref.experiment_id] += 1
+            experiments[row] = ref.experiment_id
+            (cancelled if ref.cancelled else early).append(row)
+            if ref.started_at is None and not ref.cancelled:
+                waiting.append(row)
             continue
         rows.append(row)
         refs.append(ref)
@@ -343,34 +394,20 @@ def _place(
         skewed,
         [traces[attributed.rows[row]] for row in rows] if traces else (),
     )
-    return _PlacedRewards(unknown, early, rows, events, early_counts)
+    if not wait:
+        waiting = []
+    kept_events = [
+        _waiting_event(rewards[row], traces[attributed.rows[row]] if traces else None, now)
+        for row in waiting
+    ]
+    return _PlacedRewards(
+        unknown, early, cancelled, rows, events, waiting, kept_events, experiments
+    )
 
 
-class _RewardClock:
-    """Clock of the rewards of decisions that share a reference.
-
-    Attributes:
-        reported: place of a reward that is reported without its time; None where it is too early.
-    """
-
-    def __init__(self, record: ExperimentRecord, ref: DecisionRef, now: float) -> None:
-        """Place rewards that are reported at `now`, by the server's clock."""
-        closed = record.closes_at is not None and now > record.closes_at
-        self._all_late = closed and not ref.shipped  # a stopped experiment's result is final
-        self._window = record.configuration.experiment.reward.window_seconds
-        self._started_at = ref.started_at
-        self._now = now
-        self.reported = self.place(None)
-
-    def place(self, occurred_at: datetime | None) -> _Placed | None:
-        """Place a reward by the sender's clock, if that is reported; None where it is too early."""
-        if self._started_at is None:
-            return None
-        resolved = resolve_event_time(occurred_at, self._started_at, self._now)
-        if resolved is None:
-            return None
-        at, skewed = resolved
-        return at, self._all_late or at > self._started_at + self._window, skewed
+def _waiting_event(reward: Reward, trace: EventTrace | None, now: float) -> WaitingEvent:
+    at = now if reward.occurred_at is None else min(reward.occurred_at.timestamp(), now)
+    return WaitingEvent(reward.decision_id, reward.event_id, reward.metric, reward.value, at, trace)
 
 
 def _fault(record: ExperimentRecord, row: int, reward: Reward) -> Fault | None:

@@ -113,7 +113,11 @@ def _acted(store: Store, key: str, deeds: Deeds) -> bool:
 
 def _any(counts: DeedCounts) -> bool:
     return bool(
-        np.any(counts.decisions) or np.any(counts.events) or counts.activated or counts.cancelled
+        np.any(counts.decisions)
+        or np.any(counts.events)
+        or counts.activated
+        or counts.cancelled
+        or counts.withdrawn
     )
 
 
@@ -137,6 +141,7 @@ def _describe(store: Store, key: str, counts: DeedCounts, number: int | None) ->
         int(counts.decisions[-1]),
         arms,
         number,
+        withdrawn=counts.withdrawn,
     )
 
 

@@ -8,7 +8,7 @@ transaction that inserts it.
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from bandits.actors import PROGRAM, Actor
 from bandits.array_types import FloatArray
@@ -25,6 +25,7 @@ from bandits.store.values import (
     ExperimentRecord,
     ExperimentState,
     FoldBacklog,
+    KeptEvent,
     MarkResult,
     NewDecisions,
     RemovalResult,
@@ -35,9 +36,16 @@ from bandits.store.values import (
     StoredSignal,
     SubjectPage,
     VoidRecord,
+    WaitingEvent,
+    WithdrawalResult,
+    WithdrawnEvent,
 )
 from bandits.verdict import Statements
 from bandits.versions import Configuration
+
+# Writes more in a transaction of the store, where these positions of what was to be appended were
+# repeated. It may be called again, where others came between.
+Beside = Callable[[Any, Sequence[int]], None]
 
 
 class StaleRead(Exception):
@@ -303,7 +311,13 @@ class LogPort(Protocol):
         ...
 
     def append_events(
-        self, events: Events, *, actor: Actor = PROGRAM, at: float, grouped: bool = False
+        self,
+        events: Events,
+        *,
+        actor: Actor = PROGRAM,
+        at: float,
+        grouped: bool = False,
+        beside: Beside | None = None,
     ) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return.
 
@@ -312,6 +326,8 @@ class LogPort(Protocol):
             actor: who reports them.
             at: when, seconds since 1970.
             grouped: as for `append_decisions`.
+            beside: writes more in this transaction, also where there is no event; the call is then
+                `grouped`.
 
         Returns:
             The positions of those that were repeated, ascending: their (decision, event id) was
@@ -332,8 +348,82 @@ class LogPort(Protocol):
         """Return the 32 secret bytes that networks and links of events are hashed with."""
         ...
 
-    def note_early(self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float) -> None:
-        """Count events of experiments, by number, that came before their decisions' clocks ran."""
+    def withdraw(
+        self,
+        new: Sequence[WithdrawnEvent],
+        *,
+        actor: Actor = PROGRAM,
+        own_only: bool = False,
+        partial: bool = False,
+        at: float,
+    ) -> WithdrawalResult:
+        """Withdraw events of existing decisions, each once, durable on return.
+
+        Args:
+            new: the events, whether they are in the log or not.
+            actor: who withdraws them,
+            own_only: and may withdraw only what it reported itself.
+            partial: withdraw the others where some are another actor's; else none.
+            at: when, seconds since 1970.
+
+        Raises:
+            StaleRead: a decision was erased since it was read; nothing was withdrawn.
+        """
+        ...
+
+    def drop_waiting(
+        self, keys: Sequence[tuple[str, str]], *, actor: Actor | None
+    ) -> list[tuple[str, str]]:
+        """Delete waiting events by decision and event id; return those that there were.
+
+        Args:
+            keys: theirs.
+            actor: only those that this one reported; anybody's unless given.
+        """
+        ...
+
+    def keep_waiting(
+        self, transaction: Any, new: Sequence[WaitingEvent], *, actor: Actor, at: float
+    ) -> Sequence[int]:
+        """Keep events that wait for their decision, each once, in a transaction of the store.
+
+        Returns:
+            The positions of those for which there is no room, ascending.
+
+        Raises:
+            IdReused: some wait already with another metric or value, in the rows that it names.
+        """
+        ...
+
+    def ready_events(self, *, limit: int) -> list[KeptEvent]:
+        """Read waiting events whose decisions' clocks run, or never will; an actor's together."""
+        ...
+
+    def remove_waiting(self, transaction: Any, kept: Sequence[KeptEvent]) -> None:
+        """Delete events that waited, in a transaction of the store."""
+        ...
+
+    def remove_expired(self, *, at: float) -> Mapping[Actor, int]:
+        """Delete events that have waited for a day; return how many, by actor."""
+        ...
+
+    def note_unkept(
+        self,
+        early: Mapping[int, int],
+        cancelled: Mapping[int, int],
+        *,
+        actor: Actor = PROGRAM,
+        at: float,
+    ) -> None:
+        """Count events of experiments that are not kept.
+
+        Args:
+            early: numbers of events that came before their decision's clock ran, by the number of
+                the experiment,
+            cancelled: and of those whose decision was cancelled before that.
+            actor: who reported them.
+            at: when, seconds since 1970.
+        """
         ...
 
     def activate(

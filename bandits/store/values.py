@@ -32,6 +32,7 @@ class DataQualityCounts(Struct, frozen=True):
         late: events after their decision's window.
         skewed: events from the future, beyond the tolerance of a clock.
         early: events before their decision was made or activated; none of them is kept.
+        cancelled: events after their decision was cancelled; none of them counts.
     """
 
     clipped: int = 0
@@ -41,6 +42,7 @@ class DataQualityCounts(Struct, frozen=True):
     late: int = 0
     skewed: int = 0
     early: int = 0
+    cancelled: int = 0
 
 
 class ExperimentRecord(Struct, frozen=True):
@@ -352,12 +354,14 @@ class DecisionRef(Struct, frozen=True, eq=False):
         experiment_id: and the store's own number of that.
         started_at: when its clocks started; None while it waits for that.
         shipped: it was made after the stop, and is never learned from.
+        cancelled: it was cancelled while it waited, so its clocks never start.
     """
 
     experiment: str
     experiment_id: int
     started_at: float | None
     shipped: bool
+    cancelled: bool = False
 
 
 class Candidate(Struct, frozen=True):
@@ -448,6 +452,62 @@ class Events(Struct, frozen=True, eq=False):
         return Events(*([column[row] for row in rows] for column in self.columns))
 
 
+class WaitingEvent(Struct, frozen=True):
+    """Event that waits until its decision is made and activated.
+
+    Attributes:
+        occurred_at: seconds since 1970.
+        trace: of the request behind an open or a click, where that was reported.
+    """
+
+    decision_id: str
+    event_id: str
+    metric: str
+    value: float
+    occurred_at: float
+    trace: EventTrace | None = None
+
+
+class WithdrawnEvent(Struct, frozen=True):
+    """Event of a decision that is withdrawn, whether it is in the log or not.
+
+    Attributes:
+        number: the store's own number of the decision,
+        event_id: the event's id among those of that,
+        experiment_id: and the store's own number of the experiment.
+    """
+
+    number: int
+    event_id: str
+    experiment_id: int
+
+
+class WithdrawalResult(Struct, frozen=True):
+    """Result of withdrawing events, by their positions.
+
+    Attributes:
+        repeated: those that were withdrawn before.
+        foreign: those of another actor; nothing was withdrawn where these refuse all.
+    """
+
+    repeated: Sequence[int] = ()
+    foreign: Sequence[int] = ()
+
+
+class KeptEvent(Struct, frozen=True):
+    """Waiting event as it is stored.
+
+    Attributes:
+        actor: who reported it.
+        received_at: seconds since 1970.
+    """
+
+    id: int
+    actor: Actor
+    received_at: float
+    event: WaitingEvent
+
+
 class Event(Struct, frozen=True, gc=False):
     """One stored metric event of a decision.
 
@@ -456,6 +516,7 @@ class Event(Struct, frozen=True, gc=False):
         void: it does not count, since what its reporter did then is void.
         trace: of the request behind an open or a click, where that was reported.
         reason: `bandits.machines.VerdictReason`; None where it was not judged.
+        withdrawn: it was taken back, and does not count.
     """
 
     decision_id: str
@@ -467,6 +528,7 @@ class Event(Struct, frozen=True, gc=False):
     void: bool = False
     trace: EventTrace | None = None
     reason: int | None = None
+    withdrawn: bool = False
 
     @property
     def set_aside(self) -> bool:
@@ -650,12 +712,14 @@ class DeedCounts(Struct, frozen=True, eq=False):
         events: (K + 1,) int, events that leave: of these decisions, or reported by the actor.
         activated: decisions that the actor reported as sent, and are not among `decisions`.
         cancelled: decisions that the actor cancelled, and are not among `decisions`.
+        withdrawn: events that the actor withdrew, of decisions that are not among `decisions`.
     """
 
     decisions: IntArray
     events: IntArray
     activated: int
     cancelled: int
+    withdrawn: int = 0
 
 
 class ActorCounts(Struct, frozen=True):

@@ -6,6 +6,7 @@ from storage.connections.connections import (
     ConnectionSecrets,
     ConnectionStore,
     DeliveryOutcome,
+    OutcomeWriter,
 )
 from storage.connections.encryption import Cipher, NoEncryptionKey, parse_keys
 from storage.connections.refusals import NewRefusal, Refusal
@@ -22,6 +23,7 @@ __all__ = [
     "NewRefusal",
     "NewUnmatchedEvent",
     "NoEncryptionKey",
+    "OutcomeWriter",
     "Refusal",
     "SentMessageTable",
     "UnmatchedEvent",

@@ -153,6 +153,10 @@ class DeliveryOutcome(Struct, frozen=True):
     refused: Sequence[NewRefusal] = ()
 
 
+# Keeps what became of events in the transaction that writes them; it may be called again.
+OutcomeWriter = Callable[[Transaction, DeliveryOutcome], None]
+
+
 class ConnectionStore:
     """Connections of one database, and their events that are not in the log.
 
@@ -381,30 +385,45 @@ class ConnectionStore:
         Raises:
             NotFound: the connection was deleted meanwhile.
         """
-        hasher = self._context.hash_subjects
+        write = self.delivery_writer(connection_id, at=at)
+        self._context.write(lambda transaction: write(transaction, outcome))
 
-        def work(transaction: Transaction) -> None:
-            counts = _counts_of(outcome) + Counter(deliveries=1)
-            waiting = list(outcome.unmatched)
-            refused = list(outcome.refused)
-            if waiting:
-                room = MOST_UNMATCHED - unmatched_rows.count_unmatched(transaction, connection_id)
-                surplus = waiting[max(room, 0) :]
-                refused += [_refusal_of(event) for event in surplus if event.decision_id]
-                # Of emails whose ids were not told, nobody knows whether they are ours.
-                counts["without_decision"] += sum(not event.decision_id for event in surplus)
-                waiting = waiting[: max(room, 0)]
-            values: dict[str, object] = {"delivered_at": at}
-            if waiting or outcome.recorded or outcome.repeated or outcome.late:
-                values["event_at"] = at
-            _add(transaction, connection_id, counts, values)
-            if waiting:
-                marked = [(event, _mark_of(hasher, event)) for event in waiting]
-                unmatched_rows.insert_unmatched(transaction, connection_id, marked, at=at)
-            if refused:
-                self._keep_refusals(transaction, connection_id, refused, at)
+    def delivery_writer(self, connection_id: int, *, at: float) -> OutcomeWriter:
+        """Return what does as `record_delivery`, in the transaction that writes the events."""
+        hasher = self._context.hash_subjects  # its secret may need a transaction of its own
 
-        self._context.write(work)
+        def write(transaction: Transaction, outcome: DeliveryOutcome) -> None:
+            self._keep_delivery(transaction, connection_id, outcome, hasher, at)
+
+        return write
+
+    def _keep_delivery(
+        self,
+        transaction: Transaction,
+        connection_id: int,
+        outcome: DeliveryOutcome,
+        hasher: Hasher,
+        at: float,
+    ) -> None:
+        counts = _counts_of(outcome) + Counter(deliveries=1)
+        waiting = list(outcome.unmatched)
+        refused = list(outcome.refused)
+        if waiting:
+            room = MOST_UNMATCHED - unmatched_rows.count_unmatched(transaction, connection_id)
+            surplus = waiting[max(room, 0) :]
+            refused += [_refusal_of(event) for event in surplus if event.decision_id]
+            # Of emails whose ids were not told, nobody knows whether they are ours.
+            counts["without_decision"] += sum(not event.decision_id for event in surplus)
+            waiting = waiting[: max(room, 0)]
+        values: dict[str, object] = {"delivered_at": at}
+        if waiting or outcome.recorded or outcome.repeated or outcome.late:
+            values["event_at"] = at
+        _add(transaction, connection_id, counts, values)
+        if waiting:
+            marked = [(event, _mark_of(hasher, event)) for event in waiting]
+            unmatched_rows.insert_unmatched(transaction, connection_id, marked, at=at)
+        if refused:
+            self._keep_refusals(transaction, connection_id, refused, at)
 
     def _keep_refusals(
         self, transaction: Transaction, connection_id: int, new: Sequence[NewRefusal], at: float
@@ -505,27 +524,23 @@ class ConnectionStore:
             number = _read(transaction, key).id
             return unmatched_rows.read_ready(transaction, number, limit=limit)
 
-    def settle_events(
-        self,
-        connection_id: int,
-        events: Sequence[UnmatchedEvent],
-        outcome: DeliveryOutcome,
-        *,
-        at: float,
-    ) -> None:
-        """Remove events of a connection that waited, and keep what became of them.
+    def settlement_writer(
+        self, connection_id: int, events: Sequence[UnmatchedEvent], *, at: float
+    ) -> OutcomeWriter:
+        """Return what removes events that waited, in the transaction that writes them.
 
-        Raises:
-            NotFound: the connection was deleted meanwhile, and they with it.
+        It counts what became of them, and keeps those that did not fit. It raises `NotFound` where
+        the connection was deleted meanwhile, and they with it.
         """
+        _ = self._context.hash_subjects  # its secret may need a transaction of its own
 
-        def work(transaction: Transaction) -> None:
+        def write(transaction: Transaction, outcome: DeliveryOutcome) -> None:
             unmatched_rows.remove_unmatched(transaction, [event.id for event in events])
             _add(transaction, connection_id, _counts_of(outcome), {})
             if outcome.refused:
                 self._keep_refusals(transaction, connection_id, outcome.refused, at)
 
-        self._context.write(work)
+        return write
 
     def remove_expired(self, *, at: float) -> int:
         """Remove events that waited for too long, and old refusals; return how many events."""

@@ -19,6 +19,7 @@ from storage.schema import (
     activations,
     batch_of,
     batches,
+    cancellations,
     decisions,
     message_ids,
     unmatched_events,
@@ -39,13 +40,18 @@ _COLUMNS = (
     "message_id",
     "trace",
 )
-_RUNS = or_(batches.c.due_at.is_not(None), activations.c.decision.is_not(None))
+_SETTLED = or_(  # the clock runs, or never will
+    batches.c.due_at.is_not(None),
+    activations.c.decision.is_not(None),
+    cancellations.c.decision.is_not(None),
+)
 _READY = (
     select(unmatched_events)
     .join(decisions, decisions.c.id == unmatched_events.c.decision_id)
     .join(batches, batches.c.id == batch_of)
     .outerjoin(activations, activations.c.decision == decisions.c.serial)
-    .where(_RUNS)
+    .outerjoin(cancellations, cancellations.c.decision == decisions.c.serial)
+    .where(_SETTLED)
 )
 _READY_BY_MESSAGE = (
     select(unmatched_events, decisions.c.id.label("matched_id"))
@@ -53,7 +59,8 @@ _READY_BY_MESSAGE = (
     .join(decisions, decisions.c.serial == message_ids.c.decision)
     .join(batches, batches.c.id == batch_of)
     .outerjoin(activations, activations.c.decision == decisions.c.serial)
-    .where(_RUNS)
+    .outerjoin(cancellations, cancellations.c.decision == decisions.c.serial)
+    .where(_SETTLED)
 )
 
 

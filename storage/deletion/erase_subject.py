@@ -11,7 +11,9 @@ quick and every decision four times as dear: docs/adr/0014-erasing.md.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
+import msgspec
 from sqlalchemy import delete, func, insert, select, update
 
 from bandits.store.values import ExperimentRecord, StoredSignal, SubjectPage
@@ -19,6 +21,7 @@ from storage.accounts.idempotency_keys import drop_answers
 from storage.audit_log import record_change
 from storage.connections import ConnectionStore
 from storage.databases import Transaction
+from storage.log import waiting_events
 from storage.log.batches import REFERENCES, open_batch
 from storage.log.queries import read_numbered
 from storage.log.subject_index import forget_decisions
@@ -38,6 +41,7 @@ from storage.schema import (
     repeats,
     snapshots,
     subjects,
+    withdrawals,
 )
 from storage.snapshots.data_quality import COLUMNS, retain_counts
 from storage.snapshots.fold import SqlFold, started_at_version
@@ -104,12 +108,21 @@ class SubjectStore:
             StoredSignal(r.topic, r.received_at, "", r.text.decode(errors="replace"))
             for r in self._spool.find([subject_id, *ids])
         ]
+        for portion in _portions_of(ids):
+            with self._database.reading() as transaction:
+                kept = waiting_events.read_of_decisions(transaction, portion)
+            waiting += [
+                StoredSignal(k.actor, k.received_at, "", msgspec.json.encode(k.event).decode())
+                for k in kept
+            ]
         return [*self._connections.of_subject(subject_id, ids), *waiting]
 
     def erase_signals(self, subject_id: str, ids: Sequence[str]) -> int:
         """Erase what `signals` reads, and that the subject has unsubscribed."""
         waiting = self._spool.erase([subject_id, *ids])  # first: it may be on its way to the others
         self._tracked_links.erase_of_decisions(ids)
+        for portion in _portions_of(ids):
+            waiting += self._context.write(partial(waiting_events.erase_of_decisions, ids=portion))
         return waiting + self._connections.erase_of_subject(subject_id, ids)
 
     def _hash(self, subject_id: str) -> bytes:
@@ -129,6 +142,11 @@ class SubjectStore:
             erasure.finish(subtracted=fold.saved)
             after = {"decisions": len(erasure)}  # the subject is not named anywhere
             record_change(transaction, "erase", f"experiment:{key}", at=now, by=by, after=after)
+
+
+def _portions_of(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), _AT_ONCE):
+        yield ids[start : start + _AT_ONCE]
 
 
 class SubjectErasure:
@@ -247,7 +265,7 @@ def remove_decisions(transaction: Transaction, serials: Sequence[int]) -> None:
         for table in (attributions, message_ids):
             condition = transaction.is_any(table.c.decision, portion)
             transaction.execute(delete(table).where(condition))
-        for table in (events, activations, cancellations):
+        for table in (events, activations, cancellations, withdrawals):
             condition = transaction.is_any(table.c.decision, portion)
             query = delete(table).where(condition).returning(table.c.batch_id)
             batch_ids.update(transaction.execute(query).scalars())
@@ -264,7 +282,7 @@ def _remove_empty_batches(transaction: Transaction, numbers: Sequence[int]) -> N
     rows = [select(decisions.c.serial).where(of_batch(batches.c.id)).exists()]
     rows += [
         select(table.c.batch_id).where(table.c.batch_id == batches.c.id).exists()
-        for table in (events, activations, cancellations)
+        for table in (events, activations, cancellations, withdrawals)
     ]
     for start in range(0, len(numbers), _AT_ONCE):
         condition = transaction.is_any(batches.c.id, numbers[start : start + _AT_ONCE])

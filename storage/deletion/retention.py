@@ -38,6 +38,7 @@ from storage.schema import (
     events,
     retained_sums,
     subjects,
+    withdrawals,
 )
 from storage.snapshots import backlog
 from storage.snapshots.data_quality import COLUMNS, retain_counts
@@ -193,6 +194,7 @@ class RetentionBatch:
                 or_(unstarted, done),
                 ~_has_uncounted(events),
                 ~_has_uncounted(cancellations),
+                ~_has_uncounted(withdrawals),
             )
             .order_by(decisions.c.serial)
         )

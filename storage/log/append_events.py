@@ -13,11 +13,19 @@ from bandits.actors import Actor
 from bandits.errors import IdReused
 from bandits.event_ids import is_connection, sent_event_ids
 from bandits.machines import EventTrace
-from bandits.store import StaleRead
+from bandits.store import Beside, StaleRead
 from bandits.store.values import DecisionRef, DecisionRefs, Events
 from storage.databases import Row, Transaction
 from storage.log.batches import REFERENCES, close_batch, open_batch
-from storage.schema import PLACES, activations, batches, decisions, events, experiments
+from storage.schema import (
+    PLACES,
+    activations,
+    batches,
+    cancellations,
+    decisions,
+    events,
+    experiments,
+)
 from storage.snapshots.network_counts import FREEZE_SECONDS
 from storage.snapshots.snapshots import note_gone
 from storage.snapshots.voids import VoidLookup
@@ -52,12 +60,21 @@ _REPLACE = (
 
 
 class AppendEventsCall(Struct, frozen=True, eq=False):
-    """A call that appends events of an actor at a time, in seconds since 1970."""
+    """A call that appends events.
+
+    Attributes:
+        context: database and experiments.
+        events: of existing decisions, maybe none.
+        actor: who reports them.
+        at: when, seconds since 1970.
+        beside: writes more in the same transaction; such a call is done by itself.
+    """
 
     context: StoreContext
     events: Events
     actor: Actor
     at: float
+    beside: Beside | None = None
 
     @property
     def kind(self) -> tuple[str, Actor]:
@@ -66,11 +83,17 @@ class AppendEventsCall(Struct, frozen=True, eq=False):
 
     def run(self) -> list[int]:
         """Append the events; return the positions of those that were repeated."""
-        return self.context.replace(
-            lambda transaction, locked: append_events(
+        return self.context.replace(self._append)
+
+    def _append(self, transaction: Transaction, locked: Collection[int]) -> list[int]:
+        repeated: list[int] = []
+        if len(self.events):
+            repeated = append_events(
                 transaction, self.events, actor=self.actor, at=self.at, locked=locked
             )
-        )
+        if self.beside is not None:
+            self.beside(transaction, repeated)
+        return repeated
 
     def run_group(
         self, transaction: Transaction, calls: Sequence["AppendEventsCall"]
@@ -122,11 +145,17 @@ def read_targets(transaction: Transaction, ids: Sequence[str]) -> DecisionRefs:
     if waiting or shipping:
         activated = _activation_times(transaction, [n for n in numbers if n // PLACES in waiting])
         shipped = _select_shipped(transaction, [n for n in numbers if n // PLACES in shipping])
+        unstarted = [n for n in numbers if n // PLACES in waiting and n not in activated]
+        cancelled = _select_cancelled(transaction, unstarted)
         for row, number in enumerate(numbers):
             if (batch := number // PLACES) in waiting or number in shipped:
                 target = targets[batch]
-                started_at = activated.get(number) if batch in waiting else target.started_at
-                refs[row] = replace(target, started_at=started_at, shipped=number in shipped)
+                refs[row] = replace(
+                    target,
+                    started_at=activated.get(number) if batch in waiting else target.started_at,
+                    shipped=number in shipped,
+                    cancelled=number in cancelled,
+                )
     return DecisionRefs(refs, numbers)
 
 
@@ -146,6 +175,15 @@ def _select_shipped(transaction: Transaction, numbers: Sequence[int]) -> frozens
     query = select(decisions.c.serial).where(
         decisions.c.shipped, transaction.is_any(decisions.c.serial, numbers)
     )
+    return frozenset(transaction.execute(query).scalars())
+
+
+def _select_cancelled(transaction: Transaction, numbers: Sequence[int]) -> frozenset[int]:
+    """Select those of these decisions that were cancelled."""
+    if not numbers:
+        return frozenset()
+    condition = transaction.is_any(cancellations.c.decision, numbers)
+    query = select(cancellations.c.decision).where(condition)
     return frozenset(transaction.execute(query).scalars())
 
 

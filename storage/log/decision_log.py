@@ -1,12 +1,13 @@
 """Decision log: decisions, their events, activations and cancellations."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 from msgspec.structs import replace
 
 from bandits.actors import PROGRAM, Actor
+from bandits.store import Beside
 from bandits.store.values import (
     Attribution,
     Candidate,
@@ -14,18 +15,30 @@ from bandits.store.values import (
     Event,
     Events,
     ExperimentRecord,
+    KeptEvent,
     MarkResult,
     NewDecisions,
     StoredDecision,
+    WaitingEvent,
+    WithdrawalResult,
+    WithdrawnEvent,
 )
 from storage.databases import Transaction
 from storage.experiments import read_id
-from storage.log import batches, candidates, group_commit, queries, subject_index
+from storage.log import (
+    batches,
+    candidates,
+    group_commit,
+    queries,
+    subject_index,
+    waiting_events,
+    withdrawals,
+)
 from storage.log.activations import MarkCall
 from storage.log.append_decisions import AppendDecisionsCall
 from storage.log.append_events import AppendEventsCall, read_targets
 from storage.log.candidates import other_match_keys
-from storage.snapshots.data_quality import note_early
+from storage.snapshots.data_quality import note_unkept
 from storage.snapshots.observations import Observations
 from storage.store_context import StoreContext
 
@@ -71,13 +84,19 @@ class DecisionLog:
         return earlier
 
     def append_events(
-        self, events: Events, *, actor: Actor = PROGRAM, at: float, grouped: bool = False
+        self,
+        events: Events,
+        *,
+        actor: Actor = PROGRAM,
+        at: float,
+        grouped: bool = False,
+        beside: Beside | None = None,
     ) -> Sequence[int]:
         """Append events of existing decisions in one transaction, durable on return."""
-        if not len(events):
+        if not len(events) and beside is None:
             return []
-        call = AppendEventsCall(self._context, events, actor, at)
-        if grouped or len(events) > group_commit.MOST_ROWS:
+        call = AppendEventsCall(self._context, events, actor, at, beside)
+        if grouped or beside is not None or len(events) > group_commit.MOST_ROWS:
             return call.run()
         repeated: Sequence[int] = self._groups.do(call)
         return repeated
@@ -128,9 +147,58 @@ class DecisionLog:
     def _trace_key(self) -> bytes:
         return self._context.secret(_TRACES)
 
-    def note_early(self, early: Mapping[int, int], *, actor: Actor = PROGRAM, at: float) -> None:
-        """Count events of experiments that came before their decisions' clocks ran."""
-        self._context.write(lambda c: note_early(c, early, actor=actor, at=at))
+    def withdraw(
+        self,
+        new: Sequence[WithdrawnEvent],
+        *,
+        actor: Actor = PROGRAM,
+        own_only: bool = False,
+        partial: bool = False,
+        at: float,
+    ) -> WithdrawalResult:
+        """Withdraw events of existing decisions, each once, durable on return."""
+        if not new:
+            return WithdrawalResult()
+        options = {"own_only": own_only, "partial": partial}
+        return self._context.write(
+            lambda c: withdrawals.withdraw(c, new, actor=actor, at=at, **options)
+        )
+
+    def drop_waiting(
+        self, keys: Sequence[tuple[str, str]], *, actor: Actor | None
+    ) -> list[tuple[str, str]]:
+        """Delete waiting events by decision and event id; return those that there were."""
+        return self._context.write(lambda c: waiting_events.drop_waiting(c, keys, actor=actor))
+
+    def keep_waiting(
+        self, transaction: Transaction, new: Sequence[WaitingEvent], *, actor: Actor, at: float
+    ) -> Sequence[int]:
+        """Keep events that wait for their decision, each once."""
+        return waiting_events.keep_waiting(transaction, new, actor=actor, at=at)
+
+    def ready_events(self, *, limit: int) -> list[KeptEvent]:
+        """Read waiting events whose decisions' clocks run, or never will; an actor's together."""
+        with self._database.reading() as transaction:
+            return waiting_events.read_ready(transaction, limit=limit)
+
+    def remove_waiting(self, transaction: Transaction, kept: Sequence[KeptEvent]) -> None:
+        """Delete events that waited."""
+        waiting_events.remove_waiting(transaction, [event.id for event in kept])
+
+    def remove_expired(self, *, at: float) -> Mapping[Actor, int]:
+        """Delete events that have waited for a day; return how many, by actor."""
+        return Counter(self._context.write(lambda c: waiting_events.remove_expired(c, at=at)))
+
+    def note_unkept(
+        self,
+        early: Mapping[int, int],
+        cancelled: Mapping[int, int],
+        *,
+        actor: Actor = PROGRAM,
+        at: float,
+    ) -> None:
+        """Count events of experiments that are not kept."""
+        self._context.write(lambda c: note_unkept(c, early, cancelled, actor=actor, at=at))
 
     def decisions(self, ids: Sequence[str]) -> dict[str, StoredDecision]:
         """Read the decisions that exist among these ids."""

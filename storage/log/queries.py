@@ -10,6 +10,7 @@ from bandits.array_types import FloatArray
 from bandits.machines import EventTrace
 from bandits.store.values import Event, StoredDecision
 from storage.databases import NamedRow, Transaction
+from storage.log.withdrawals import is_withdrawn, read_withdrawals
 from storage.schema import (
     CHOSEN,
     activations,
@@ -181,6 +182,7 @@ def _unpack_context(packed: bytes | None) -> FloatArray:
 _EVENTS = (
     select(
         decisions.c.id,
+        decisions.c.serial,
         events.c.event_id,
         events.c.metric,
         events.c.value,
@@ -203,10 +205,12 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
     """Read a decision's events in order of their time."""
     voids = VoidLookup(transaction)
     rows = transaction.execute(_EVENTS.where(decisions.c.id == decision_id)).all()
-    return [_event(row, voids) for row in rows]
+    numbers = sorted({row.serial for row in rows})
+    withdrawn = read_withdrawals(transaction, numbers) if numbers else []
+    return [_event(row, voids, withdrawn) for row in rows]
 
 
-def _event(row: NamedRow, voids: VoidLookup) -> Event:
+def _event(row: NamedRow, voids: VoidLookup, withdrawn: Sequence[NamedRow]) -> Event:
     """Make an event of a row: its own columns, whether it is void, and its trace if it has one."""
     own = (row.id, row.event_id, row.metric, row.value, row.occurred_at, row.late)
     void = (
@@ -214,4 +218,5 @@ def _event(row: NamedRow, voids: VoidLookup) -> Event:
         and voids.number(row.experiment_id, row.actor, row.created_at) is not None
     )
     trace = EventTrace(*(getattr(row, name) for name in EventTrace._fields))
-    return Event(*own, void, None if row.kind is None else trace)
+    taken_back = is_withdrawn(withdrawn, row.event_id, row.actor)
+    return Event(*own, void, None if row.kind is None else trace, withdrawn=taken_back)

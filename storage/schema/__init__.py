@@ -35,6 +35,7 @@ from storage.schema.connections import (
     refusals,
     sent_messages,
     unmatched_events,
+    waiting_events,
 )
 from storage.schema.experiments import (
     configurations,
@@ -68,6 +69,7 @@ from storage.schema.log import (
     subject_runs,
     subjects,
     voids,
+    withdrawals,
 )
 from storage.schema.metadata import metadata
 from storage.schema.snapshots import (
@@ -149,4 +151,6 @@ __all__ = [
     "unsubscribes",
     "users",
     "voids",
+    "waiting_events",
+    "withdrawals",
 ]

@@ -24,6 +24,11 @@ _UNMATCHED = SubjectData(
     erasure="`SubjectStore.erase_signals`, by the same",
     retention="`ConnectionStore.remove_expired`, after a day",
 )
+_WAITING = SubjectData(
+    export="`SubjectStore.signals`, by the ids of the subject's decisions",
+    erasure="`SubjectStore.erase_signals`, by the same",
+    retention="`DecisionLog.remove_expired`, after a day",
+)
 _REFUSED = SubjectData(
     export="`SubjectStore.signals`, by the marks of the subject and of its decisions' ids",
     erasure="`SubjectStore.erase_signals`, by the same",
@@ -89,6 +94,25 @@ unmatched_events = Table(  # whose decision does not exist yet, or waits for its
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
     info={SUBJECT_DATA: _UNMATCHED},
+)
+
+# Reported by anybody else than a connection, likewise: `storage.log.waiting_events`.
+waiting_events = Table(
+    "waiting_events",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("actor", Identifier, nullable=False, index=True),
+    Column("decision_id", Identifier, nullable=False),
+    Column("event_id", Identifier, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("value", Double, nullable=False),
+    Column("occurred_at", Double, nullable=False),
+    Column("received_at", Double, nullable=False, index=True),
+    # `bandits.machines.EventTrace`; null where the request behind it is not known.
+    Column("trace", FormattedBlob("waiting_events.trace", TRACE_FORMAT)),
+    UniqueConstraint("decision_id", "event_id"),
+    sqlite_autoincrement=True,
+    info={SUBJECT_DATA: _WAITING},
 )
 
 refusals = Table(  # events that did not fit, kept for people to look at and to replay

@@ -39,6 +39,7 @@ experiments = Table(
     Column("late", Integer, nullable=False, server_default="0"),
     Column("skewed", Integer, nullable=False, server_default="0"),
     Column("early", Integer, nullable=False, server_default="0"),
+    Column("cancelled", Integer, nullable=False, server_default="0"),
     Column("voided", Integer),  # decisions that are void; null where nothing ever was
     Column("attribution", Text),  # as the newest configuration declares it
     Column("machine_rules", SmallInteger),  # as the configuration names them

@@ -54,6 +54,7 @@ batches = Table(
     Column("late", Integer, nullable=False, server_default="0"),
     Column("skewed", Integer, nullable=False, server_default="0"),
     Column("early", Integer, nullable=False, server_default="0"),
+    Column("cancelled", Integer, nullable=False, server_default="0"),
     Column("index_pending", Boolean),  # its subjects are to be indexed: `storage.log.subject_index`
     # Of events with a trace, until their networks are counted: when these may be. Null otherwise.
     Column("freezes_at", Double),
@@ -212,6 +213,18 @@ cancellations = Table(
     metadata,
     Column("decision", Serial, primary_key=True, autoincrement=False),
     Column("batch_id", Serial, nullable=False, index=True),
+    info=_OF_SUBJECTS,
+)
+
+# Events that were taken back, which may be reported later: `storage.log.withdrawals`.
+withdrawals = Table(
+    "withdrawals",
+    metadata,
+    Column("decision", Serial, primary_key=True, autoincrement=False),
+    Column("event_id", Identifier, primary_key=True),
+    Column("batch_id", Serial, primary_key=True, autoincrement=False, index=True),
+    Column("own_only", Boolean, nullable=False),  # takes back only what its actor reported
+    sqlite_with_rowid=False,
     info=_OF_SUBJECTS,
 )
 

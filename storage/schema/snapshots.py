@@ -17,7 +17,16 @@ from storage.schema.metadata import Serial, metadata
 from storage.stored_format import FormattedBlob
 
 # As `bandits.store.values.DataQualityCounts` has them, in its order.
-QUALITY_COUNTS = ("clipped", "unknown", "missing", "repeated", "late", "skewed", "early")
+QUALITY_COUNTS = (
+    "clipped",
+    "unknown",
+    "missing",
+    "repeated",
+    "late",
+    "skewed",
+    "early",
+    "cancelled",
+)
 
 ALLOCATION_FORMAT = 1  # doubles, least byte first
 INFERENCE_FORMAT = 3  # as `bandits.inference.state` numbers it
@@ -155,4 +164,5 @@ retained_counts = Table(
     Column("late", Integer, nullable=False),
     Column("skewed", Integer, nullable=False),
     Column("early", Integer, nullable=False, server_default="0"),
+    Column("cancelled", Integer, nullable=False, server_default="0"),
 )

@@ -29,7 +29,7 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import astuple, replace
-from sqlalchemy import Column, Integer, Select, bindparam, case, select, update
+from sqlalchemy import Column, Integer, Select, and_, bindparam, case, select, update
 
 from bandits.array_types import FloatArray
 from bandits.store.values import (
@@ -52,6 +52,7 @@ from storage.schema import (
     decisions,
     events,
     of_batch,
+    withdrawals,
 )
 from storage.snapshots import backlog
 from storage.snapshots.actor_counts import count_answered, count_rows
@@ -148,11 +149,13 @@ class _InForce(Struct, frozen=True):
     Attributes:
         cancelled: serial, counting and learning version of those with a cancellation.
         reported: serial, learning version and metric of those sent before `BEFORE`, by event.
+        withdrawn: the same, by event that is withdrawn.
         counted: serial and learning version of those that are counted and not cancelled.
     """
 
     cancelled: Select[Any]
     reported: Select[Any]
+    withdrawn: Select[Any]
     counted: Select[Any]
 
 
@@ -166,6 +169,16 @@ def _in_force(voids: Voids) -> _InForce:
         .where(*outside),
         _from_start(decisions.c.serial, _folded, events.c.metric)
         .join(events, events.c.decision == decisions.c.serial)
+        .where(~events.c.late, *sent, *outside),
+        _from_start(decisions.c.serial, _folded, events.c.metric)
+        .join(withdrawals, withdrawals.c.decision == decisions.c.serial)
+        .join(
+            events,
+            and_(
+                events.c.decision == withdrawals.c.decision,
+                events.c.event_id == withdrawals.c.event_id,
+            ),
+        )
         .where(~events.c.late, *sent, *outside),
         _from_start(decisions.c.serial, _folded).where(
             _counted.is_not(None), ~is_cancelled(voids), *outside
@@ -428,7 +441,7 @@ class SqlFold:
         return withdrawn, removed
 
     def _reported(self, rewards: Sequence[int]) -> tuple[set[int], set[int]]:
-        """Find the decisions that were sent before and have an event in these batches.
+        """Find the decisions that were sent before and have an event in these batches, or lose one.
 
         First those that were learned before and have one of a declared metric, which corrects what
         was learned; then all. Where events are judged, each of them may change what others are.
@@ -438,10 +451,12 @@ class SqlFold:
         if not rewards:
             return corrected, reported
         declared = self.record.configuration.experiment.reward.metrics
-        query = _in_force(self._observations.voids).reported
+        queries = _in_force(self._observations.voids)
         before = {"before": self._version}
-        sent = self._transaction.execute_any(query, events.c.batch_id, rewards, before)
-        for serial, folded, metric in sent:
+        execute = self._transaction.execute_any
+        sent = execute(queries.reported, events.c.batch_id, rewards, before).all()
+        withdrawn = execute(queries.withdrawn, withdrawals.c.batch_id, rewards, before).all()
+        for serial, folded, metric in chain(sent, withdrawn):
             reported.add(serial)
             corrects = metric in declared or self._rules.any
             if folded is not None and folded < self._version and corrects:

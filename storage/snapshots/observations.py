@@ -9,7 +9,7 @@ are left out too: an email's own events are judged, those that a reader takes fo
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    or_,
     select,
     tuple_,
     type_coerce,
@@ -45,6 +46,7 @@ from storage.schema import (
     decisions,
     events,
     of_batch,
+    withdrawals,
 )
 from storage.snapshots.network_counts import (
     DELIVERED,
@@ -70,6 +72,9 @@ LEARNABLE = ~decisions.c.fallback & ~decisions.c.shipped
 _activated = batches.alias("activated")
 _of_cancellation = batches.alias("of_cancellation")
 _of_event = batches.alias("of_event")
+_of_withdrawal = batches.alias("of_withdrawal")
+_ANY_WITHDRAWN = select(withdrawals.c.decision).limit(1)
+_NEVER = 2**31 - 1  # later than any version
 
 
 # Every fold runs these statements, so they are made once, and get their values here.
@@ -170,10 +175,34 @@ _TRACES = (
 
 
 @lru_cache(STATEMENTS_KEPT)
-def _events_query(voids: Voids, *, traced: bool, named: bool) -> Select[Any]:
+def _events_query(voids: Voids, *, traced: bool, named: bool, withdrawn: bool) -> Select[Any]:
     query = _EVENTS.where(*voids.outside(_of_event))
     query = query.add_columns(*_TRACES) if traced else query
+    query = query.add_columns(_withdrawn_version(voids)) if withdrawn else query
     return query.add_columns(events.c.event_id) if named else query
+
+
+def _withdrawn_version(voids: Voids) -> ColumnElement[int]:
+    """Select the version that counted the first withdrawal of an event, `_NEVER` without any."""
+    own = or_(
+        ~withdrawals.c.own_only,
+        _of_withdrawal.c.actor == _of_event.c.actor,
+        _of_event.c.actor.is_(None),
+    )
+    query = (
+        select(func.min(_of_withdrawal.c.counted_version))
+        .select_from(
+            withdrawals.join(_of_withdrawal, _of_withdrawal.c.id == withdrawals.c.batch_id)
+        )
+        .where(
+            withdrawals.c.decision == events.c.decision,
+            withdrawals.c.event_id == events.c.event_id,
+            own,
+            *voids.outside(_of_withdrawal),
+        )
+        .correlate(events, _of_event)
+    )
+    return func.coalesce(query.scalar_subquery(), _NEVER)
 
 
 class _EventColumns(NamedTuple):
@@ -185,6 +214,7 @@ class _EventColumns(NamedTuple):
         values: (e,).
         times: (e,) when it was reported.
         versions: (e,) int, the version that counted it.
+        withdrawn: (e,) int, the version that counted its withdrawal; `_NEVER` of most.
         traces: seven columns (e,) of numbers, as `_TRACES` has them, where rules are in force.
         ids: e ids, where they are asked for.
     """
@@ -194,19 +224,28 @@ class _EventColumns(NamedTuple):
     values: FloatArray
     times: FloatArray
     versions: IntArray
+    withdrawn: IntArray
     traces: tuple[AnyArray, ...] = ()
     ids: Sequence[str] = ()
 
     def take(self, mask: BoolArray) -> "_EventColumns":
-        """Return those of a mask (e,), without their ids."""
+        """Return those of a mask (e,)."""
         return _EventColumns(
             self.rows[mask],
             self.names[mask],
             self.values[mask],
             self.times[mask],
             self.versions[mask],
+            self.withdrawn[mask],
             tuple(column[mask] for column in self.traces),
+            tuple(compress(self.ids, mask.tolist())),
         )
+
+    def counted(self, before: int | None) -> "_EventColumns":
+        """Return those that count by all versions before one, by all there are unless given."""
+        version = _NEVER if before is None else before
+        mask = (self.versions < version) & (self.withdrawn >= version)
+        return self if mask.all() else self.take(mask)
 
 
 class _Decisions(NamedTuple):
@@ -238,6 +277,7 @@ class Observations:
         """
         self.voids = read_voids(transaction, record, as_of=as_of) if voids is None else voids
         self._rules = read_rules(transaction, record, as_of=as_of)
+        self._withdraws = transaction.execute(_ANY_WITHDRAWN).first() is not None
         self._as_of = as_of
         self._transaction = transaction
         self._record = record
@@ -299,9 +339,10 @@ class Observations:
         parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
         if not parts:
             return self._none, self._none
-        read, reported = self._without_events(parts, version)
-        before = self._counted(read, reported.take(reported.versions < version))
-        return before, self._counted(read, reported)
+        read = self._without_events(parts, version)
+        reported = self._events(read.serials)
+        before = self._counted(read, reported.counted(version))
+        return before, self._counted(read, reported.counted(None))
 
     def reasons(self, serials: Sequence[int]) -> dict[int, dict[str, int]]:
         """Read the reasons of events that were judged, by the serial of the decision and event id.
@@ -313,7 +354,8 @@ class Observations:
         parts = self._read(self._numbered, decisions.c.serial, serials, PORTION)
         if not parts:
             return {}
-        read, reported = self._without_events(parts, None, named=True)
+        read = self._without_events(parts, None)
+        reported = self._events(read.serials, named=True).counted(None)
         reasons = self._judge(read, reported)
         by_decision: defaultdict[int, dict[str, int]] = defaultdict(dict)
         if reasons is not None:
@@ -417,18 +459,11 @@ class Observations:
         """Add the decisions' batches and events to their own columns."""
         if not parts:
             return self._none
-        read, reported = self._without_events(parts, closed_before, counted_before)
-        return self._counted(read, reported)
+        read = self._without_events(parts, closed_before)
+        return self._counted(read, self._events(read.serials).counted(counted_before))
 
-    def _without_events(
-        self,
-        parts: Sequence[_Columns],
-        closed_before: int | None,
-        counted_before: int | None = None,
-        *,
-        named: bool = False,
-    ) -> tuple[_Decisions, _EventColumns]:
-        """Add batches to columns of decisions; return them beside their events."""
+    def _without_events(self, parts: Sequence[_Columns], closed_before: int | None) -> _Decisions:
+        """Add the decisions' batches to their own columns."""
         serials, arms, holdout, contexts, propensities, eligible, *subjects, starting = map(
             list, map(chain.from_iterable, zip(*parts, strict=True))
         )
@@ -456,8 +491,7 @@ class Observations:
             ~np.isnan(started[:, 4]),
             origin[:, 5].astype(np.int64),
         )
-        read = _Decisions(columns, origin[:, 0], numbers)
-        return read, self._events(numbers, counted_before, named=named)
+        return _Decisions(columns, origin[:, 0], numbers)
 
     def _counted(self, read: _Decisions, reported: _EventColumns) -> DecisionColumns:
         """Add to decisions those of their events that count."""
@@ -595,33 +629,34 @@ class Observations:
         words = np.frombuffer(b"".join(hashes), dtype=">u8").reshape(len(hashes), -1)
         return words[:, 0].astype(np.uint64)
 
-    def _events(
-        self, serials: IntArray, counted_before: int | None, *, named: bool
-    ) -> _EventColumns:
-        """Read the events of these decisions that were counted, before a version if given."""
-        query = _events_query(self.voids, traced=self._rules.any, named=named)
+    def _events(self, serials: IntArray, *, named: bool = False) -> _EventColumns:
+        """Read the events of these decisions that were counted, also those that were withdrawn.
+
+        What counts before a version is not told in the statement: where PostgreSQL guesses that few
+        batches are earlier, it reads all of their events, and compares each with every decision.
+        """
+        query = _events_query(
+            self.voids, traced=self._rules.any, named=named, withdrawn=self._withdraws
+        )
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
         none: list[list[Any]] = [[] for _ in query.selected_columns]
         columns = list(map(list, map(chain.from_iterable, zip(*parts, strict=True)))) or none
         ids = columns.pop() if named else ()
+        withdrawn = columns.pop() if self._withdraws else [_NEVER] * len(columns[0])
         event_serials, names, values, times, versions, *traces = columns
         order = np.argsort(serials)
         of_decision = np.array(event_serials, dtype=np.int64)
         places = np.searchsorted(serials, of_decision, sorter=order)
-        reported = _EventColumns(
+        return _EventColumns(
             order[places],
             np.array(list(map(self._event_positions.__getitem__, names)), dtype=np.int64),
             np.array(values, dtype=np.float64),
             np.array(times, dtype=np.float64),
             np.array(versions, dtype=np.int64),
+            np.array(withdrawn, dtype=np.int64),
             tuple(
                 np.array(column, dtype=np.float64 if i == _OCCURRED_AT else np.int64)
                 for i, column in enumerate(traces)
             ),
             ids,
         )
-        if counted_before is None:
-            return reported
-        # Not in the statement: where PostgreSQL guesses that few batches are earlier, it reads all
-        # of their events, and compares each with every decision.
-        return reported.take(reported.versions < counted_before)

@@ -22,6 +22,7 @@ from storage.schema import (
     of_batch,
     subjects,
     voids,
+    withdrawals,
 )
 from storage.snapshots import backlog
 from storage.snapshots.actor_counts import count_rows, move_answered
@@ -30,7 +31,12 @@ from storage.snapshots.voids import Voids, deeds_of, rows_in_force
 _AT_ONCE = 10_000  # decisions in one statement
 _BATCHES_AT_ONCE = 5_000
 
-_MARKS = {"activate": activations, "reward": events, "cancel": cancellations}
+_MARKS = (
+    ("activate", activations),
+    ("reward", events),
+    ("reward", withdrawals),
+    ("cancel", cancellations),
+)
 
 
 class Revision:
@@ -92,7 +98,7 @@ class Revision:
         for numbers in self._numbers("choose"):
             condition = self._transaction.is_any(batches.c.id, numbers)
             serials.update(self._transaction.execute(chosen.where(condition)).scalars())
-        for kind, marks in _MARKS.items():
+        for kind, marks in _MARKS:
             for numbers in self._numbers(kind):
                 condition = self._transaction.is_any(marks.c.batch_id, numbers)
                 query = select(marks.c.decision).where(condition)

@@ -26,6 +26,7 @@ from storage.schema import (
     former_ids,
     of_batch,
     voids,
+    withdrawals,
 )
 from storage.snapshots import backlog
 from storage.snapshots.actor_counts import read_actors
@@ -273,6 +274,7 @@ class _Counter:
             self._of_chosen(chosen) + self._reported(),
             self._of_others("activate", activations),
             self._of_others("cancel", cancellations),
+            self._of_others("reward", withdrawals),
         )
 
     def _of_chosen(self, rows: Select[Any]) -> IntArray:

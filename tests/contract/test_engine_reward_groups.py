@@ -31,7 +31,7 @@ def at_once(engine, paused):
                 first = pool.submit(engine.reward, before)
                 assert entered.wait(LIMIT_SECONDS)
                 futures = [pool.submit(engine.reward, call) for call in calls]
-                queue = engine._reward_handler._queues[PROGRAM]
+                queue = engine._reward_handler._queues[PROGRAM, False]
                 wait_until(lambda: len(queue), "waiting calls", lambda n: n == len(calls))
             assert first.result().accepted == len(before)
             return [f.exception() or f.result() for f in futures]
@@ -115,7 +115,7 @@ def test_failed_commit_is_told_to_every_reward_call(store, engine, sender, pause
             futures = [pool.submit(engine.reward, [click(ids[0])])]
             assert entered.wait(LIMIT_SECONDS)
             futures += [pool.submit(engine.reward, [click(i)]) for i in ids[1:]]
-            queue = engine._reward_handler._queues[PROGRAM]
+            queue = engine._reward_handler._queues[PROGRAM, False]
             wait_until(lambda: len(queue), "waiting calls", lambda n: n == 3)
             event.listen(store.database.writer, "commit", fail)
         errors = [f.exception() for f in futures]

@@ -7,16 +7,18 @@ from threading import Thread
 import pytest
 
 from bandits.actors import actor_of
-from bandits.errors import InvalidInput
+from bandits.engine import record_rewards
+from bandits.engine.record_signals import REUSED
+from bandits.errors import InvalidInput, Unavailable
 from bandits.schemas import Request, Reward
 from bandits.store.values import Event
 from storage.connections import DeliveryOutcome, NewUnmatchedEvent, connections
+from storage.connections import unmatched_events as connection_rows
 from tests.patience import join, wait_until
 from webapp.signals.delivery import Delivery
 from webapp.signals.signal_event import SignalBatch, SignalEvent, UnreadableEvent
-from webapp.webhooks import signal_recorder
 from webapp.webhooks.match_worker import MatchWorker
-from webapp.webhooks.signal_recorder import REUSED, SignalRecorder
+from webapp.webhooks.signal_recorder import SignalRecorder
 
 CONNECTION = actor_of("connection", "mailer")
 NOW = 1_800_000_000.0
@@ -56,10 +58,8 @@ class Shop:
     def deliver(self, *events: SignalEvent, unreadable=()) -> DeliveryOutcome:
         """Record a delivery as the receiver does."""
         batch = SignalBatch(events, tuple(unreadable))
-        outcome = self.recorder.record(self.connection, batch)
         at = self.engine.clock()
-        self.store.connections.record_delivery(self.connection.id, outcome, at=at)
-        return outcome
+        return self.recorder.deliver(self.store.connections, self.connection, batch, at=at)
 
     def match(self) -> int:
         return MatchWorker(self.engine, self.store.connections, Flag()).look()
@@ -273,13 +273,39 @@ def test_matching_that_broke_off_counts_once(shop, monkeypatch):
         def fail(*_, **__):
             raise KeyboardInterrupt
 
-        patch.setattr(shop.store.connections, "settle_events", fail)
+        patch.setattr(connection_rows, "remove_unmatched", fail)
         with pytest.raises(KeyboardInterrupt):
             shop.match()
-    assert set(shop.events(made)) == {"e-1"}
+    assert (set(shop.events(made)), shop.state.unmatched) == (set(), 1)  # all of it or nothing
     assert shop.match() == 1
-    assert len(shop.events(made)) == 1
-    assert (shop.state.unmatched, shop.state.counts.repeated) == (0, 1)
+    assert set(shop.events(made)) == {"e-1"}
+    assert (shop.state.unmatched, shop.state.counts.recorded) == (0, 1)
+
+
+def test_delivery_that_cannot_be_counted_stores_none_of_its_events(shop, monkeypatch):
+    made = shop.choose("d-1")
+    with monkeypatch.context() as patch:
+
+        def fail(*_, **__):
+            raise Unavailable("away")
+
+        patch.setattr(connection_rows, "insert_unmatched", fail)
+        with pytest.raises(Unavailable):
+            shop.deliver(event(made), event("d-2"), event(made, "e-3", name="clikc"))
+    assert shop.events(made) == {}
+    assert (shop.state.counts.deliveries, shop.state.unmatched, shop.state.counts.refused) == (
+        0,
+    ) * 3
+    outcome = shop.deliver(event(made), event("d-2"), event(made, "e-3", name="clikc"))
+    assert (outcome.recorded, len(outcome.unmatched), len(outcome.refused)) == (1, 1, 1)
+    assert (shop.state.counts.deliveries, shop.state.unmatched, shop.state.counts.refused) == (
+        1,
+    ) * 3
+
+
+def test_delivery_without_events_is_one_transaction_and_counts(shop):
+    assert shop.deliver() == DeliveryOutcome(unmatched=[], refused=[])
+    assert shop.state.counts.deliveries == 1
 
 
 def test_replayed_event_counts_once_it_fits(shop):
@@ -380,10 +406,13 @@ def test_event_finds_its_decision_by_subject_and_time(shop, sender, now):
     assert "odrer" in reasons
 
 
-def test_many_events_pass_in_portions(shop, monkeypatch):
-    monkeypatch.setattr(signal_recorder, "MAX_BATCH", 4)
+def test_more_events_than_a_call_of_the_api_may_have_are_one_batch(shop, monkeypatch):
+    monkeypatch.setattr(record_rewards, "MAX_BATCH", 4)
     made = [shop.choose(f"d-{i}") for i in range(10)]
     assert shop.deliver(*(event(i) for i in made)).recorded == 10
+    with shop.store.database.reading() as transaction:
+        query = "SELECT size FROM batches WHERE kind = 'reward'"
+        assert transaction.connection.exec_driver_sql(query).scalars().all() == [10]
 
 
 def test_rows_are_written_in_the_name_of_the_connection(shop):

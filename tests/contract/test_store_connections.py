@@ -251,7 +251,8 @@ def test_ready_events_are_those_whose_decision_runs(store, sender):
     ready = store.connections.ready_events("mailer")
     assert [event.decision_id for event in ready] == [made, told]
     outcome = DeliveryOutcome(recorded=1, late=1)
-    store.connections.settle_events(connection.id, ready, outcome, at=7.0)
+    with store.database.writing() as transaction:
+        store.connections.settlement_writer(connection.id, ready, at=7.0)(transaction, outcome)
     found = store.connections.find("mailer")
     assert (found.unmatched, found.counts.recorded, found.counts.late) == (2, 1, 1)
     assert store.connections.ready_events("mailer") == []

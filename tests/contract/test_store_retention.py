@@ -179,7 +179,7 @@ def test_reward_batches_without_rows_are_removed_in_time(engine, store, sender, 
     click = Reward(made.decision_id, "e", "click")
     for _ in range(4):
         engine.reward([click])
-    store.log.note_early({record.id: 5}, at=now[0])
+    store.log.note_unkept({record.id: 5}, {}, at=now[0])
     now[0] += 2 * DAY
     engine.reward([click])  # too young to go
     engine.learn("spring")

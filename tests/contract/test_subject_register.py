@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import LargeBinary, select
 
 from bandits.actors import actor_of
-from bandits.schemas import Request, Reward
+from bandits.schemas import Request, Reward, Withdrawal
 from bandits.store.values import Deeds
 from storage.accounts.idempotency_keys import KeptAnswer
 from storage.connections import DeliveryOutcome, NewRefusal, NewUnmatchedEvent
@@ -100,6 +100,9 @@ def test_erased_subject_is_in_no_cell_of_any_table(  # noqa: PLR0915 - a row of 
         ordered_at = datetime.fromtimestamp(now[0], UTC)
         order = Reward("", f"order-of-{tag}-1", "click", 1.0, ordered_at, subject_id=name)
         assert engine.reward([order]).accepted == 1
+        engine.choose("waits", [Request(name, decision_id=f"{tag}-5")])
+        assert engine.reward([Reward(f"{tag}-5", "early", "click")], wait=True).waiting == 1
+        engine.withdraw([Withdrawal(f"{tag}-1", f"order-of-{tag}-1")])
         assert made.decision_id
         assert cancelled.decision_id
     connection = store.connections.add(
@@ -139,24 +142,24 @@ def test_erased_subject_is_in_no_cell_of_any_table(  # noqa: PLR0915 - a row of 
     assert about == set(OF_SUBJECTS) - {"activations", "cancellations", "repeats"}  # numbers
 
     exported = engine.subject(subject)
-    assert len(exported.decisions) == 4
-    assert [d.message_ids for d in exported.decisions] == [[], ["mail-of-ann-1"], [], []]
+    assert len(exported.decisions) == 5
+    assert [d.message_ids for d in exported.decisions] == [[], ["mail-of-ann-1"], [], [], []]
     reasons = sorted(signal.reason or "" for signal in exported.signals)
-    assert reasons == [""] * 6 + ["reason"] * 2
+    assert reasons == [""] * 7 + ["reason"] * 2
     receipt = engine.erase(subject, by="test")
-    assert (receipt.decisions, receipt.signals) == (4, 8)
+    assert (receipt.decisions, receipt.signals) == (5, 9)
     assert store.spool.find([subject, *ids(subject)]) == []
     assert engine.erase(subject.title(), by="test").decisions == 1
 
     after = cells(store)
     assert {name for name, values in after.items() if names_ann(values, hashes)} == set()
     left = engine.subject("bob@shop.example")
-    assert (len(left.decisions), len(left.signals)) == (4, 3)
+    assert (len(left.decisions), len(left.signals)) == (5, 4)
     assert engine.erase(subject, by="test").signals == 0
 
 
 def ids(subject: str) -> list[str]:
-    return [f"{subject[:3]}-{i}" for i in (1, 2, 3, 4)]
+    return [f"{subject[:3]}-{i}" for i in (1, 2, 3, 4, 5)]
 
 
 def names_ann(values: set[bytes], hashes: set[bytes]) -> bool:

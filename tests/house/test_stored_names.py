@@ -136,6 +136,9 @@ PLAIN_TEXTS = {  # words, keys, ids, addresses
     *("connections.key", "connections.kind", "connections.created_by", "connections.rejection"),
     *("refusals.reason", "unmatched_events.decision_id", "unmatched_events.event_id"),
     *("unmatched_events.metric", "unmatched_events.message_id", "message_ids.message_id"),
+    "withdrawals.event_id",
+    *("waiting_events.actor", "waiting_events.decision_id", "waiting_events.event_id"),
+    "waiting_events.metric",
     *("attributions.source", "attributions.event_id", "experiments.attribution"),
     *("drafts.id", "drafts.created_by", "drafts.changed_by"),
     *(

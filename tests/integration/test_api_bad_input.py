@@ -21,6 +21,7 @@ BODIES = {
     "/rewards": {"rewards": [{"decision_id": "d", "event_id": "e", "metric": "click"}]},
     "/decisions/activate": {"decision_ids": ["d"]},
     "/decisions/cancel": {"decision_ids": ["d"]},
+    "/rewards/withdraw": {"withdrawals": [{"decision_id": "d", "event_id": "e"}]},
     "/keys": {"name": "n", "scopes": ["read"]},
 }
 POSTS = sorted(BODIES)
@@ -274,6 +275,7 @@ def test_moments_at_both_ends_of_the_calendar_are_taken(api, moment) -> None:
         ("/rewards", "rewards", {"decision_id": "d", "event_id": "e", "metric": "m"}),
         ("/decisions/activate", "decision_ids", "d"),
         ("/decisions/cancel", "decision_ids", "d"),
+        ("/rewards/withdraw", "withdrawals", {"decision_id": "d", "event_id": "e"}),
     ],
 )
 def test_batch_of_ten_thousand_rows_is_taken_and_one_more_is_too_many(

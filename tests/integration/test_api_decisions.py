@@ -126,12 +126,12 @@ def test_rewards_doubled_late_early_and_unknown_are_counted_and_listed(api, cloc
     assert answer.status_code == 200
     expected = {"accepted": 2, "repeated": 1, "late": 0}
     listed = {"unknown": ["nobody's"], "early": [two], "refused": [], "unattributed": []}
-    assert answer.json == expected | listed | {"skewed": 0}
+    assert answer.json == expected | listed | {"skewed": 0, "waiting": 1, "cancelled": 0}
     clock.now += 2000
     answer = api.post("/rewards", {"rewards": [event(one), event(three)]})
     expected = {"accepted": 0, "repeated": 1, "late": 1}
     listed = {"unknown": [], "early": [], "refused": [], "unattributed": []}
-    assert answer.json == expected | listed | {"skewed": 0}
+    assert answer.json == expected | listed | {"skewed": 0, "waiting": 0, "cancelled": 0}
     api.engine.learn("spring")
     health = api.get("/experiments/spring/results").json["health"]
     assert (health["repeated"], health["late"], health["early"]) == (2, 1, 1)
@@ -156,7 +156,7 @@ def test_events_from_the_future_count_as_of_now_and_are_reported(api, clock) -> 
     )
     counts = {"accepted": 4, "repeated": 0, "late": 0, "skewed": 2}
     listed = {"unknown": [], "early": [], "refused": [], "unattributed": []}
-    assert answer.json == counts | listed
+    assert answer.json == counts | listed | {"waiting": 0, "cancelled": 0}
     events = api.get(f"/decisions/{decision}").json["events"]
     now = datetime.fromtimestamp(clock.now, UTC)
     assert {datetime.fromisoformat(e["occurred_at"]) for e in events} == {now}
@@ -316,3 +316,25 @@ def test_a_database_whose_file_is_gone_is_told_as_that(api, problem, way):
     problem(answer, 503, "no-database")
     assert answer.headers["Retry-After"] == "60"
     assert path.name not in answer.text
+
+
+def test_withdrawn_event_counts_for_nothing_and_only_its_own_key_takes_it_back(api) -> None:
+    api.start()
+    decision = api.choose()["decision_id"]
+    event = {"decision_id": decision, "event_id": "e", "metric": "click"}
+    api.post("/rewards", {"rewards": [event]})
+    row = {"decision_id": decision, "event_id": "e"}
+    stranger = api.key("reward")
+    refusal = api.post("/rewards/withdraw", {"withdrawals": [row]}, token=stranger)
+    assert refusal.status_code == 422
+    assert [e["pointer"] for e in refusal.json["errors"]] == ["/withdrawals/0/event_id"]
+    partial = {"withdrawals": [row], "partial": True}
+    answer = api.post("/rewards/withdraw", partial, token=stranger).json
+    assert [r["reason"] for r in answer["refused"]] == ["another_key"]
+    for counts in ((1, 0), (0, 1)):
+        answer = api.post("/rewards/withdraw", {"withdrawals": [row]}).json
+        assert (answer["accepted"], answer["repeated"]) == counts
+    receipt = api.get(f"/decisions/{decision}").json
+    assert (receipt["reward"], receipt["events"][0]["withdrawn"]) == (0.0, True)
+    answer = api.post("/rewards/withdraw", {"withdrawals": [row | {"decision_id": "lost"}]}).json
+    assert answer["unknown"] == ["lost"]

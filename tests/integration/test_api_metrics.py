@@ -69,6 +69,7 @@ def test_rewards_are_counted_by_what_became_of_them(api, clock, read) -> None:
         "unknown": 1,
         "early": 1,
         "unattributed": 0,
+        "cancelled": 0,
     }
 
 

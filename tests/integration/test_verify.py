@@ -81,9 +81,10 @@ def test_data_quality_count_off_by_one_is_found(  # noqa: PLR0913, PLR0917 - fix
 ):
     store.log.append_decisions(learned, sender.chosen(2, mended=(3, 4, 5)), at=24.0)
     sender.click(sender.choose(learned, 2, at=24.0), at=2000.0, late=True, skewed=True)
-    store.log.note_early({learned.id: 6}, at=2001.0)
+    store.log.note_unkept({learned.id: 6}, {learned.id: 7}, at=2001.0)
     fold(store, "spring", now=3000.0)
-    assert store.experiments.record("spring").data_quality == DataQualityCounts(3, 4, 5, 0, 2, 2, 6)
+    expected = DataQualityCounts(3, 4, 5, 0, 2, 2, 6, 7)
+    assert store.experiments.record("spring").data_quality == expected
     assert run(database_url, "spring").exit_code == 0
     with store.database.writing() as transaction:
         newest = select(func.max(batches.c.id)).scalar_subquery()

@@ -190,7 +190,7 @@ def test_paused_connection_asks_its_sender_to_come_again(hooks):
     assert len(hooks.api.engine.store.log.events(made)) == 1
 
 
-@pytest.mark.parametrize("place", ["open", "record_delivery"])
+@pytest.mark.parametrize("place", ["open", "delivery_writer"])
 @pytest.mark.parametrize(("kind", "status"), [("sendgrid", 503), ("brevo", 429)])
 def test_database_away_is_never_answered_with_success(hooks, monkeypatch, place, kind, status):
     made = hooks.api.choose()["decision_id"]
@@ -213,7 +213,7 @@ def test_database_away_is_never_answered_with_success(hooks, monkeypatch, place,
     assert len(hooks.api.engine.store.log.events(made)) == 1
 
 
-@pytest.mark.parametrize("place", ["open", "record_delivery"])
+@pytest.mark.parametrize("place", ["open", "delivery_writer"])
 def test_delivery_that_is_proved_while_the_database_is_away_is_kept(hooks, monkeypatch, place):
     made = hooks.api.choose()["decision_id"]
     assert hooks.post(SENDGRID, hooks.signed()).status_code == 200  # the secret is in memory

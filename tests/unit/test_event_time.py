@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from bandits.engine.attribution import SKEW_SECONDS
-from bandits.engine.record_rewards import resolve_event_time
+from bandits.engine.event_time import resolve_event_time
 
 START, NOW = 1_000_000.0, 1_010_000.0
 

@@ -81,9 +81,10 @@ class PullWorker:
             for name in _EXPORTS:
                 for part in api.export(name, complete_at - OVERLAP_SECONDS):
                     batch = parse(Delivery("POST", {}, part))
-                    outcome = self._recorder.record(connection, batch)
                     # Until all is here, the time of the last complete pull stays.
-                    self._connections.record_delivery(connection.id, outcome, at=complete_at)
+                    outcome = self._recorder.deliver(
+                        self._connections, connection, batch, at=complete_at
+                    )
                     recorded += outcome.recorded
         self._connections.record_delivery(connection.id, DeliveryOutcome(), at=at)
         return recorded

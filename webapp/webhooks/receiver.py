@@ -103,8 +103,7 @@ class WebhookReceiver:
         if request.method != "POST":
             return _respond(kind)
         try:
-            outcome = SignalRecorder(services.engine).record(connection, batch)
-            store.record_delivery(connection.id, outcome, at=at)
+            SignalRecorder(services.engine).deliver(store, connection, batch, at=at)
         except Unavailable as error:
             _log.warning("webhook %s is kept in the spool: %s", key, error)
             try:

@@ -4,7 +4,7 @@ An event is matched by the decision ids that the sender passed through, else by 
 the email where those are told, else by its subject and time where an experiment is found so. It is
 recorded by the engine, which counts it once by decision and event id. One whose decision does not
 exist yet, or waits for its activation, waits too; one that does not fit is refused alone, with the
-reason.
+reason. What becomes of a delivery is kept in the transaction of its events.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,31 +16,28 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bandits.actors import Actor, actor_of
-from bandits.engine import MAX_BATCH, Engine
-from bandits.engine.attribution import SKEW_SECONDS
-from bandits.errors import IdReused, InvalidInput
+from bandits.engine import Engine
+from bandits.engine.record_signals import SignalOutcome
 from bandits.event_ids import connection_event_id, sent_event_ids
 from bandits.machines import EventTrace, event_trace
-from bandits.rewards import refuse_value
 from bandits.schemas import ID_TOLD, Reward, Tracking, misfits
-from bandits.store.values import DecisionRef
 from storage.connections import (
     Connection,
+    ConnectionStore,
     DeliveryOutcome,
     NewRefusal,
     NewUnmatchedEvent,
+    OutcomeWriter,
     UnmatchedEvent,
 )
-from storage.connections.unmatched_events import UNMATCHED_SECONDS
+from storage.databases import Transaction
 from webapp.signals.delivery import Delivery, DeliveryRefused
 from webapp.signals.signal_event import SignalBatch, SignalEvent
 
 Parse = Callable[[Delivery], SignalBatch]
 
-REUSED = "this event came before with another metric or value; the first one counts"
 _NO_TIME = "an event that names its subject alone needs its time, which tells the email"
 _TRACKED = frozenset({"open", "click", "machine_open"})
-_TOO_EARLY = "it happened more than a day before its email was chosen or activated"
 
 
 class RefusedSignal(Struct, frozen=True, omit_defaults=True):
@@ -63,19 +60,14 @@ class _Row(Struct, frozen=True):
     trace: EventTrace | None = None  # in place of the reward's tracking, where there is one
 
 
-class _Outcome:
-    """Outcome of one delivery while its events are recorded, in the name of `actor`."""
+class _Unrecorded:
+    """Events of one delivery, in the name of `actor`, that are not handed to the engine."""
 
     def __init__(self, actor: Actor) -> None:
         self.actor = actor
-        self.recorded = self.repeated = self.late = self.without_decision = 0
+        self.without_decision = 0
         self.unmatched: list[NewUnmatchedEvent] = []
         self.refused: list[NewRefusal] = []
-
-    def result(self) -> DeliveryOutcome:
-        """Return the outcome as the store keeps it."""
-        counts = (self.recorded, self.repeated, self.late, self.without_decision)
-        return DeliveryOutcome(*counts, self.unmatched, self.refused)
 
 
 class SignalRecorder:
@@ -85,17 +77,43 @@ class SignalRecorder:
         """Record by `engine`."""
         self._engine = engine
 
-    def record(self, connection: Connection, batch: SignalBatch) -> DeliveryOutcome:
-        """Record the events of a delivery that was proved; again, it changes nothing.
+    def deliver(
+        self, connections: ConnectionStore, connection: Connection, batch: SignalBatch, *, at: float
+    ) -> DeliveryOutcome:
+        """Record the events of a delivery that was proved, and count it, in one transaction.
+
+        Again, it counts as a delivery once more, and its events change nothing.
 
         Raises:
-            Unavailable: the store cannot record; what was recorded so far is found repeated when
-                the delivery comes again.
+            Unavailable: the store cannot record; nothing was stored.
+            NotFound: the connection was deleted meanwhile.
         """
-        return self.record_as(actor_of("connection", connection.key), connection.metrics, batch)
+        keep = connections.delivery_writer(connection.id, at=at)
+        return self.record(connection, batch, keep=keep)
+
+    def record(
+        self, connection: Connection, batch: SignalBatch, *, keep: OutcomeWriter | None = None
+    ) -> DeliveryOutcome:
+        """Record the events of a delivery that was proved; again, it changes nothing.
+
+        Args:
+            connection: that received it.
+            batch: the events.
+            keep: keeps what becomes of them, in their transaction.
+
+        Raises:
+            Unavailable: the store cannot record; nothing was stored.
+        """
+        actor = actor_of("connection", connection.key)
+        return self.record_as(actor, connection.metrics, batch, keep=keep)
 
     def record_as(
-        self, actor: Actor, metrics: Mapping[str, str], batch: SignalBatch
+        self,
+        actor: Actor,
+        metrics: Mapping[str, str],
+        batch: SignalBatch,
+        *,
+        keep: OutcomeWriter | None = None,
     ) -> DeliveryOutcome:
         """Record events in the name of an actor; again, it changes nothing.
 
@@ -103,35 +121,29 @@ class SignalRecorder:
             actor: that the log names.
             metrics: the metric that events of a name feed, where it is not the name itself.
             batch: the events.
+            keep: keeps what becomes of them, in their transaction.
 
         Raises:
             Unavailable: as `record`.
         """
-        outcome = _Outcome(actor)
+        others = _Unrecorded(actor)
         for unread in batch.unreadable:
-            outcome.refused.append(_refusal(unread.reason, RefusedSignal(delivery=unread.delivery)))
+            others.refused.append(_refusal(unread.reason, RefusedSignal(delivery=unread.delivery)))
         rows: list[_Row] = []
-        others: list[tuple[SignalEvent, str]] = []
+        unnamed: list[tuple[SignalEvent, str]] = []
         for event in batch.events:
             metric = metrics.get(event.name, event.name)
             rows += [_row(actor, event, i, metric) for i in event.decision_ids]
             if not event.decision_ids:
-                others.append((event, metric))
-        of_subjects: list[_Row] = []
-        if others:
-            of_messages, of_subjects = self._match(others, outcome)
-            rows += of_messages
-        rows, of_subjects = _well_formed(rows, outcome), _well_formed(of_subjects, outcome)
-        for start in range(0, len(rows), MAX_BATCH):
-            self._record_portion(rows[start : start + MAX_BATCH], outcome)
-        for start in range(0, len(of_subjects), MAX_BATCH):
-            self._record_all(of_subjects[start : start + MAX_BATCH], outcome)
-        return outcome.result()
+                unnamed.append((event, metric))
+        if unnamed:
+            rows += self._match(unnamed, others)
+        return self._record(_well_formed(rows, others), others, keep)
 
     def _match(
-        self, events: Sequence[tuple[SignalEvent, str]], outcome: "_Outcome"
-    ) -> tuple[list[_Row], list[_Row]]:
-        """Match events that name no decision; return rows of decisions, and rows of subjects.
+        self, events: Sequence[tuple[SignalEvent, str]], outcome: "_Unrecorded"
+    ) -> list[_Row]:
+        """Match events that name no decision; return rows of decisions, then rows of subjects.
 
         One whose message id was not told yet waits for that, where such ids are told at all.
 
@@ -161,7 +173,7 @@ class SignalRecorder:
                 outcome.refused.append(_refusal(_NO_TIME, signal))
             else:
                 of_subjects.append(_row_of_subject(actor, event, subject_id, metric))
-        return of_messages, of_subjects
+        return of_messages + of_subjects
 
     def replay(self, connection: Connection, content: bytes, parse: Parse) -> DeliveryOutcome:
         """Record an event again that was refused; a delivery was proved when it came.
@@ -184,14 +196,18 @@ class SignalRecorder:
             return DeliveryOutcome(refused=[_refusal(error.detail, signal)])
         return self.record(connection, batch)
 
-    def settle(self, connection_key: str, events: Sequence[UnmatchedEvent]) -> DeliveryOutcome:
+    def settle(
+        self, connections: ConnectionStore, connection: Connection, events: Sequence[UnmatchedEvent]
+    ) -> DeliveryOutcome:
         """Record events of a connection that waited, and whose decisions' clocks run by now.
 
-        An event counts as of the start of that clock where it happened before.
+        An event counts as of the start of that clock where it happened before. It waits no longer,
+        in the transaction that records it.
         """
-        outcome = _Outcome(actor_of("connection", connection_key))
+        others = _Unrecorded(actor_of("connection", connection.key))
+        at = self._engine.clock()
         rows = []
-        sent_ids = sent_event_ids(outcome.actor, [event.event_id for event in events])
+        sent_ids = sent_event_ids(others.actor, [event.event_id for event in events])
         for event, sent_id in zip(events, sent_ids, strict=True):
             occurred_at = datetime.fromtimestamp(event.occurred_at, UTC)
             signal = SignalEvent(
@@ -201,50 +217,55 @@ class SignalRecorder:
                 decision_ids=(event.decision_id,),
                 value=event.value,
             )
-            row = _row(outcome.actor, signal, event.decision_id, event.metric)
+            row = _row(others.actor, signal, event.decision_id, event.metric)
             rows.append(_Row(signal, replace(row.reward, tracking=None), event.trace))
-        self._record_portion(rows, outcome)
-        outcome.without_decision += len(outcome.unmatched)  # erased meanwhile
-        outcome.unmatched.clear()
-        return outcome.result()
+        keep = connections.settlement_writer(connection.id, events, at=at)
+        return self._record(rows, others, keep, may_wait=False)
 
-    def _record_portion(self, rows: Sequence[_Row], outcome: "_Outcome") -> None:
-        refs = self._engine.store.log.targets([row.reward.decision_id for row in rows]).refs
-        now = self._engine.clock()
-        ready: list[_Row] = []
-        faults: dict[tuple[DecisionRef, str, float], str | None] = {}
-        for row, ref in zip(rows, refs, strict=True):
-            if ref is None or ref.started_at is None:
-                outcome.unmatched.append(_unmatched(row, self._trace(row), now))
-                continue
-            reward = row.reward
-            key = (ref, reward.metric, reward.value)
-            if key not in faults:
-                faults[key] = self._fault(*key)
-            fault, lead = faults[key], _lead_seconds(reward, ref.started_at)
-            if fault is not None or lead > UNMATCHED_SECONDS:
-                outcome.refused.append(_refused_row(fault or _TOO_EARLY, row))
-            else:
-                ready.append(row if lead <= SKEW_SECONDS else self._moved(row, ref.started_at))
-        self._record_all(ready, outcome)
+    def _record(
+        self,
+        rows: Sequence[_Row],
+        others: "_Unrecorded",
+        keep: OutcomeWriter | None,
+        *,
+        may_wait: bool = True,
+    ) -> DeliveryOutcome:
+        """Record rows of well-formed ids; what waits no more is without a decision: it is erased.
 
-    def _fault(self, ref: DecisionRef, metric: str, value: float) -> str | None:
-        """Return what is wrong with a metric or its value for a decision, None if nothing is."""
-        record = self._engine.store.experiments.recent(ref.experiment)
-        fault = refuse_value(record.configuration.experiment.reward, metric, value)
-        return None if fault is None else f"campaign {ref.experiment}: {fault}"
-
-    def _moved(self, row: _Row, started_at: float) -> _Row:
-        """Move an event that happened before its decision's clock ran to the start of that clock.
-
-        Mailers report what happened; the start is when we were told of the sending, which may be
-        later. What is kept of the request behind it has its own time.
+        Args:
+            rows: events of decisions or of subjects.
+            others: the events of the delivery that are not among them.
+            keep: keeps what becomes of all of them, in one transaction.
+            may_wait: those whose decision does not exist, or waits for its activation, wait.
         """
-        trace, happened_at = self._trace(row), row.reward.occurred_at
-        if trace is not None and happened_at is not None:
-            trace = trace._replace(happened_at=happened_at.timestamp())
-        reward = replace(row.reward, occurred_at=datetime.fromtimestamp(started_at, UTC))
-        return replace(row, reward=reward, trace=trace)
+        traces = [self._trace(row) for row in rows]
+        outcomes: list[DeliveryOutcome] = []
+
+        def write(transaction: Transaction, signals: SignalOutcome) -> None:
+            waiting = [row for row in signals.waiting if may_wait and rows[row].reward.decision_id]
+            now = self._engine.clock()
+            outcome = DeliveryOutcome(
+                signals.recorded,
+                signals.repeated,
+                signals.late,
+                others.without_decision
+                + signals.unattributed
+                + signals.cancelled
+                + len(signals.waiting)
+                - len(waiting),
+                [*others.unmatched, *(_unmatched(rows[i], traces[i], now) for i in waiting)],
+                [
+                    *others.refused,
+                    *(_refused_row(why, rows[i]) for i, why in sorted(signals.refused.items())),
+                ],
+            )
+            outcomes.append(outcome)
+            if keep is not None:
+                keep(transaction, outcome)
+
+        rewards = [row.reward for row in rows]
+        self._engine.record_signals(rewards, actor=others.actor, traces=traces, keep=write)
+        return outcomes[-1]
 
     def _trace(self, row: _Row) -> EventTrace | None:
         """Return what is kept of the request behind an event."""
@@ -253,32 +274,8 @@ class SignalRecorder:
             return row.trace
         return event_trace(tracking, row.reward.metric, self._engine.store.log.trace_key())
 
-    def _record_all(self, rows: Sequence[_Row], outcome: "_Outcome") -> None:
-        """Record rows that fit; where others make the engine refuse them, half by half."""
-        if not rows:
-            return
-        try:
-            rewards = [row.reward for row in rows]
-            reduced = any(row.trace is not None for row in rows)
-            traces = [self._trace(row) for row in rows] if reduced else None
-            receipt = self._engine.reward(rewards, actor=outcome.actor, traces=traces)
-        except (IdReused, InvalidInput) as error:
-            if len(rows) == 1:
-                reason = REUSED if isinstance(error, IdReused) else str(error)
-                outcome.refused.append(_refused_row(reason, rows[0]))
-                return
-            middle = len(rows) // 2
-            self._record_all(rows[:middle], outcome)
-            self._record_all(rows[middle:], outcome)
-            return
-        outcome.recorded += receipt.accepted
-        outcome.repeated += receipt.repeated
-        outcome.late += receipt.late
-        outcome.without_decision += len(receipt.unknown) + len(receipt.early)
-        outcome.without_decision += len(receipt.unattributed)
 
-
-def _well_formed(rows: Sequence[_Row], outcome: _Outcome) -> list[_Row]:
+def _well_formed(rows: Sequence[_Row], outcome: _Unrecorded) -> list[_Row]:
     """Leave out rows that fit no decision, whichever it is; those are refused."""
     bad = set(misfits([row.reward.decision_id or "-" for row in rows]))
     bad |= set(misfits([row.event.event_id for row in rows]))
@@ -320,11 +317,6 @@ def _tracking(event: SignalEvent) -> Tracking:
         head=event.head,
         honeypot=event.honeypot,
     )
-
-
-def _lead_seconds(reward: Reward, started_at: float) -> float:
-    """Return how long before its decision's clock ran an event happened; 0 without a time."""
-    return 0.0 if reward.occurred_at is None else started_at - reward.occurred_at.timestamp()
 
 
 def _alone(row: _Row) -> RefusedSignal:

@@ -40,7 +40,6 @@ def record_delivery(
     try:
         connection = connections.find(head.connection)
         batch = connection_kind(head.kind).parse(Delivery(head.method, head.headers, record.text))
-        outcome = recorder.record(connection, batch)
-        connections.record_delivery(connection.id, outcome, at=record.received_at)
+        recorder.deliver(connections, connection, batch, at=record.received_at)
     except NotFound:  # the connection was deleted meanwhile, as its other events were
         return

@@ -59,6 +59,7 @@ def examine(  # noqa: PLR0913 - all that health is of
         record.voided or 0,
         senders,
         list(eligible_sets),
+        data_quality.cancelled,
     )
 
 

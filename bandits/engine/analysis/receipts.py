@@ -56,8 +56,11 @@ def explain_decision(
     derived = None if isinstance(active, str) else _derive(stored, active)
     propensities, u, same, predictions = derived or (None, None, None, None)
     rule = configuration.experiment.reward
+    uncounted = [e.late or e.void or e.withdrawn or e.set_aside for e in events]
     counting = [
-        e for e in events if not (e.late or e.void or e.set_aside) and e.metric in rule.metrics
+        e
+        for e, left_out in zip(events, uncounted, strict=True)
+        if not left_out and e.metric in rule.metrics
     ]
     rewards, _ = rule.measure(
         np.zeros(len(counting), dtype=np.int64),
@@ -143,6 +146,7 @@ def event_of(event: Event) -> dict[str, Any]:
         "occurred_at": moment(event.occurred_at),
         "late": event.late,
         "void": event.void,
+        "withdrawn": event.withdrawn,
     }
     if event.trace is not None:
         written["tracking"] = _tracking(event.trace)

@@ -344,7 +344,7 @@ def _weight(results: Results, labels: Sequence[str]) -> HealthCheck | None:
 
 
 def _events(health: Health) -> HealthCheck:
-    if not health.repeated and not health.late:
+    if not health.repeated and not health.late and not health.cancelled:
         return HealthCheck(
             "good", "No duplicate or late events", "Every event was counted as it came."
         )
@@ -353,6 +353,8 @@ def _events(health: Health) -> HealthCheck:
         parts.append(f"{plural(health.repeated, 'duplicate event')} ignored.")
     if health.late:
         parts.append(f"{plural(health.late, 'event')} came too late to count.")
+    if health.cancelled:
+        parts.append(f"{plural(health.cancelled, 'event')} came for cancelled emails.")
     return HealthCheck("open", "Duplicate and late events", f"{' '.join(parts)} A few are normal.")
 
 
