@@ -24,9 +24,9 @@ from typing import IO
 import msgspec
 from msgspec import Struct
 
-from bandits.batching_queue import BatchingQueue
 from bandits.errors import Unavailable
 from bandits.ids import random_bytes
+from bandits.waits import BatchingQueue
 from storage.connections.encryption import Cipher, NoEncryptionKey
 from storage.connections.marks import names_in, normalise
 from storage.private_files import make_private_folder, open_own

@@ -10,9 +10,9 @@ from webapp import pages, request_context
 from webapp.api import routes
 from webapp.links import link_views
 from webapp.listmonk import messenger
+from webapp.middleware import SecurityHeaders, StallGuard
 from webapp.services import Services
 from webapp.settings import Settings
-from webapp.stall_guard import StallGuard
 from webapp.trusted_proxies import TrustedProxies, parse_networks
 from webapp.webhooks import receiver
 
@@ -64,6 +64,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     receiver.init(app, settings)
     messenger.init(app, settings)
     pages.init(app, settings)
+    app.wsgi_app = SecurityHeaders(app.wsgi_app)  # type: ignore[method-assign]  # as its manual does
     app.wsgi_app = StallGuard(app.wsgi_app, services.progress)  # type: ignore[method-assign]  # as its manual does
     networks = parse_networks(settings.trusted_proxies)
     if networks or settings.url_prefix:

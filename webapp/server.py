@@ -27,9 +27,9 @@ from webapp.egress import EgressGuard
 from webapp.fold_worker import FoldWorker
 from webapp.listmonk.pull_worker import PullWorker
 from webapp.metrics import FoldMetrics
+from webapp.middleware import AT_ONCE
 from webapp.settings import Settings
 from webapp.spool_worker import SpoolWorker
-from webapp.stall_guard import AT_ONCE
 from webapp.webhooks.match_worker import MatchWorker
 
 _SPARE_THREADS = 8  # for what needs no database, while it keeps all others waiting

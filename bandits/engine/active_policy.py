@@ -27,7 +27,7 @@ from bandits.store import Store
 from bandits.store.fold import LogAudit
 from bandits.store.values import ExperimentRecord, RetainedSums, Snapshot
 from bandits.versions import Configuration, decode_restriction
-from bandits.wait_limit import held
+from bandits.waits import held
 
 _log = logging.getLogger(__name__)
 _SUM_TOLERANCE = 1e-9  # rows of a policy that sum to 1 only this closely are still taken

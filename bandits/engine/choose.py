@@ -6,7 +6,6 @@ from itertools import repeat
 from threading import Lock
 
 from bandits.actors import Actor
-from bandits.batching_queue import BatchingQueue, NotCombinable
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
 from bandits.engine.assignment import AssignmentBatch, assign_arms, request_digest, stand_in
 from bandits.errors import Fault, InvalidInput, Unavailable, WrongState
@@ -24,6 +23,7 @@ from bandits.schemas import (
 from bandits.store import StaleRead, Store, UnfitRepeat
 from bandits.store.values import ExperimentRecord, NewDecisions, StoredDecision
 from bandits.versions import Configuration, encode_restriction
+from bandits.waits import BatchingQueue, NotCombinable
 
 MAX_BATCH = 10_000
 MOST_SETS = 342  # of which one actor may introduce 256; or fewer,

@@ -11,7 +11,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from bandits.actors import Actor
-from bandits.batching_queue import BatchingQueue
 from bandits.engine.attribution import AttributedRewards, attribute
 from bandits.engine.choose import MAX_BATCH
 from bandits.engine.event_time import PlacedTime, RewardClock
@@ -31,6 +30,7 @@ from bandits.schemas import (
 )
 from bandits.store import StaleRead, Store
 from bandits.store.values import DecisionRef, Events, ExperimentRecord, WaitingEvent
+from bandits.waits import BatchingQueue
 
 _MOST_FAULTS = 100
 _ATTEMPTS = 5

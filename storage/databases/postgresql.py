@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from bandits import wait_limit
+from bandits import waits
 from bandits.errors import InvalidInput, Unavailable
 from storage.databases.database import (
     STATEMENTS_KEPT,
@@ -150,7 +150,7 @@ class Postgresql:
     def _working(self) -> Iterator[None]:
         """Take a place for work, and translate its errors."""
         self._watch.check()
-        if not self._places.acquire(timeout=wait_limit.seconds_left(LOCK_SECONDS)):
+        if not self._places.acquire(timeout=waits.seconds_left(LOCK_SECONDS)):
             raise Unavailable(_BUSY)
         try:
             with (
@@ -192,7 +192,7 @@ class Postgresql:
             "rows": _json((statement.serial, *statement.columns), numbered),
         }
         self._watch.check()
-        left = wait_limit.seconds_left(LOCK_SECONDS)
+        left = waits.seconds_left(LOCK_SECONDS)
         if left < _USUAL_SHARE * LOCK_SECONDS:
             return None  # its statements have no time-out of their own
         if not self._append_lock.acquire(timeout=left):
@@ -237,7 +237,7 @@ class _PostgresqlTransaction(Transaction):
     def lock(self, name: str, *, shared: bool = False) -> None:
         """Wait for the advisory lock `name` and hold it until the transaction ends."""
         if not shared:  # these are held for longer: a fold, an erasure
-            seconds = wait_limit.seconds_left(LOCK_SECONDS)
+            seconds = waits.seconds_left(LOCK_SECONDS)
             self.execute(_LIMIT_LOCKS, {"limit": _milliseconds(seconds)})
         digest = blake2b(name.encode(), digest_size=8).digest()
         number = int.from_bytes(digest, "big", signed=True)
@@ -378,7 +378,7 @@ def _milliseconds(seconds: float) -> str:
 def _limit_lock_waits(connection: Connection) -> None:
     """Limit waits for locks where less is left of them than statements wait by themselves."""
     usual = _USUAL_SHARE * LOCK_SECONDS
-    seconds = wait_limit.seconds_left(usual)
+    seconds = waits.seconds_left(usual)
     if seconds < usual:
         connection.execute(_LIMIT_LOCKS, {"limit": _milliseconds(seconds)})
 

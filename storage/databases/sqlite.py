@@ -38,7 +38,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from bandits import wait_limit
+from bandits import waits
 from bandits.errors import NoDatabase, Unavailable
 from storage.databases.database import (
     STATEMENTS_KEPT,
@@ -113,7 +113,7 @@ class Sqlite:
     @contextmanager
     def reading(self, *, consistent: bool = False) -> Iterator[Transaction]:  # noqa: ARG002 - always is
         """Open a transaction that only reads; in write-ahead mode it sees one moment."""
-        wait_limit.seconds_left(BUSY_SECONDS)
+        waits.seconds_left(BUSY_SECONDS)
         self._file.check()
         with translate_errors(self._lacks_tables), self.engine.begin() as connection:
             yield _SqliteTransaction(connection)
@@ -121,7 +121,7 @@ class Sqlite:
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """Open the one transaction that may write."""
-        if not self._turn.acquire(timeout=wait_limit.seconds_left(BUSY_SECONDS)):
+        if not self._turn.acquire(timeout=waits.seconds_left(BUSY_SECONDS)):
             raise Unavailable(_BUSY)
         try:
             self._file.check()
@@ -145,7 +145,7 @@ class Sqlite:
         self, statement: BulkInsert, values: Mapping[str, Any], rows: Sequence[Row]
     ) -> Row | None:
         """Insert a row and few that are numbered in it, past SQLAlchemy, or nothing."""
-        if not self._turn.acquire(timeout=wait_limit.seconds_left(BUSY_SECONDS)):
+        if not self._turn.acquire(timeout=waits.seconds_left(BUSY_SECONDS)):
             raise Unavailable(_BUSY)
         driver = None
         try:
@@ -389,7 +389,7 @@ def _begin_writing(connection: Connection) -> None:
     SQLite's own waiting asks ten times a second in the end: among processes that write without a
     pause, such as a server beside the learner, one may miss every gap between the others.
     """
-    until = time.monotonic() + wait_limit.seconds_left(BUSY_SECONDS)
+    until = time.monotonic() + waits.seconds_left(BUSY_SECONDS)
     while True:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")

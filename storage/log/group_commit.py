@@ -11,7 +11,7 @@ from functools import partial
 from operator import methodcaller
 from typing import Any, Protocol, TypeVar
 
-from bandits.batching_queue import BatchingQueue, NotCombinable
+from bandits.waits import BatchingQueue, NotCombinable
 from storage.databases import Database, SerializationConflict, Transaction
 
 MOST_ROWS = 200  # a call of more is a group of its own

@@ -17,10 +17,10 @@ from measuring import Row, compare
 from msgspec import convert
 from serving import KEY, SPRING
 
-from bandits.batching_queue import BatchingQueue
 from bandits.engine import Engine
 from bandits.experiment import Experiment
 from bandits.schemas import Request
+from bandits.waits import BatchingQueue
 from storage import open_store, upgrade
 from tests.patience import join
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from bandits import batching_queue, registry
+from bandits import registry, waits
 from bandits.engine import Engine
 from bandits.errors import Unavailable
 from bandits.policy import Parameters
@@ -56,7 +56,7 @@ def test_slow_policy_holds_up_no_other_reads_and_writes(store, sender, monkeypat
 
 
 def test_group_commit_refuses_calls_beyond_its_queue(store, sender, monkeypatch):
-    monkeypatch.setattr(batching_queue, "MOST_WAITING", 3)
+    monkeypatch.setattr(waits, "MOST_WAITING", 3)
     record = sender.start()
     committing, go_on = Signal(), Signal()
     append = store.database.append

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 CHOOSE_CALLS = 70
-CHOOSE_FILES = 22
+CHOOSE_FILES = 20
 FOLD_CALLS = 900
 
 paths = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("paths.py"))))

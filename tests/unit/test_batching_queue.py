@@ -5,10 +5,9 @@ from threading import Event
 
 import pytest
 
-from bandits import batching_queue
-from bandits.batching_queue import BatchingQueue, NotCombinable
+from bandits import waits
 from bandits.errors import Unavailable
-from bandits.wait_limit import limit_waits
+from bandits.waits import BatchingQueue, NotCombinable, limit_waits
 from tests.patience import LIMIT_SECONDS, wait_until
 
 
@@ -84,8 +83,8 @@ def test_unavailable_reaches_every_caller_of_a_group():
 
 
 def test_long_queue_is_done_in_several_groups_and_a_longer_one_refuses(monkeypatch):
-    monkeypatch.setattr(batching_queue, "MOST_CALLS", 3)
-    monkeypatch.setattr(batching_queue, "MOST_WAITING", 7)
+    monkeypatch.setattr(waits, "MOST_CALLS", 3)
+    monkeypatch.setattr(waits, "MOST_WAITING", 7)
     doubling = Doubling()
     *answers, refused = doubling.ask(1, 2, 3, 4, 5, 6, 7, 8)
     assert answers == [2, 4, 6, 8, 10, 12, 14]

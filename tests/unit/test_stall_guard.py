@@ -6,11 +6,11 @@ from threading import Event
 import pytest
 
 from bandits.errors import Unavailable
-from bandits.wait_limit import seconds_left
+from bandits.waits import seconds_left
 from storage.databases import DatabaseProgress
 from tests.patience import LIMIT_SECONDS, wait_until
-from webapp import stall_guard
-from webapp.stall_guard import StallGuard
+from webapp import middleware
+from webapp.middleware import StallGuard
 
 
 class Application:
@@ -53,7 +53,7 @@ def ask(guard: StallGuard, path: str) -> float:
 
 
 def test_request_may_wait_for_so_long(guard) -> None:
-    assert 0 < ask(guard, "/") <= stall_guard.WAIT_SECONDS
+    assert 0 < ask(guard, "/") <= middleware.WAIT_SECONDS
 
 
 def test_request_behind_a_stalled_database_may_not_wait_and_health_is_answered(
@@ -64,7 +64,7 @@ def test_request_behind_a_stalled_database_may_not_wait_and_health_is_answered(
         try:
             wait_until(lambda: application.entered, "requests at work", lambda n: n == 2)
             assert ask(guard, "/") == 0.0
-            assert progress.stalled_seconds() >= stall_guard.STALLED_SECONDS
+            assert progress.stalled_seconds() >= middleware.STALLED_SECONDS
             assert ask(guard, "/healthz") == 1000.0, "no limit, and no place"
             assert ask(guard, "/t/token") == 1000.0
         finally:
@@ -77,7 +77,7 @@ def test_request_behind_a_stalled_database_may_not_wait_and_health_is_answered(
 def test_request_behind_a_database_that_goes_on_waits_for_its_place(
     guard, application, progress, monkeypatch
 ) -> None:
-    monkeypatch.setattr(stall_guard, "STALLED_SECONDS", LIMIT_SECONDS)  # also on a busy machine
+    monkeypatch.setattr(middleware, "STALLED_SECONDS", LIMIT_SECONDS)  # also on a busy machine
     with ThreadPoolExecutor(3) as pool:
         working = [pool.submit(ask, guard, "/work") for _ in range(2)]
         try:

@@ -6,7 +6,7 @@ from threading import Lock
 import pytest
 
 from bandits.errors import Unavailable
-from bandits.wait_limit import acquire, held, limit_waits, seconds_left
+from bandits.waits import acquire, held, limit_waits, seconds_left
 
 
 def test_seconds_left_without_a_limit_is_what_the_wait_may_take() -> None:

@@ -18,7 +18,6 @@ def init(app: Flask, settings: Settings) -> None:
         access,
         error_pages,
         formatting,
-        headers,
         layout,
     )
     from webapp.pages.admin import (  # noqa: F401, PLC0415
@@ -57,7 +56,7 @@ def init(app: Flask, settings: Settings) -> None:
     )
 
     access.init(app, sign_in.ask_to_sign_in)
-    for module in (throttle, headers, formatting, layout, error_pages, forecasts):
+    for module in (throttle, formatting, layout, error_pages, forecasts):
         module.init(app)
     uploads.init(app, settings)
     provider.init(app, settings)

@@ -3,9 +3,9 @@
 from flask import Response, abort, request
 from flask.typing import ResponseReturnValue
 
+from webapp.middleware import PREVIEW_POLICY
 from webapp.pages import pages
 from webapp.pages.access import needs
-from webapp.pages.headers import PREVIEW_POLICY
 from webapp.services import services
 
 

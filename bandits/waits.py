@@ -1,17 +1,23 @@
-"""Batching queue: calls of several threads at about the same time are done as one.
+"""Waits of threads for each other: within a limit, and in a queue that does many calls as one.
 
-A caller that comes while another's call is being done waits; then one of those that wait, the
-leader, does the calls of all of them ("flat combining": D. Hendler and others, "Flat combining and
-the synchronization-parallelism tradeoff", 2010). Where a group cannot be done as one, each of its
-calls is done alone, by its own thread, so that no caller fails for the call of a neighbour.
+The work of one request may wait in a queue, for a connection and for a lock, one after the other.
+Were each of these waits limited by itself, their limits would add up.
+
+In the queue, a caller that comes while another's call is being done waits; then one of those that
+wait, the leader, does the calls of all of them ("flat combining": D. Hendler and others, "Flat
+combining and the synchronization-parallelism tradeoff", 2010). Where a group cannot be done as one,
+each of its calls is done alone, by its own thread, so that no caller fails for the call of a
+neighbour.
 """
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from threading import Lock
 from typing import Generic, TypeVar
 
-from bandits import wait_limit
 from bandits.errors import Unavailable
 
 C = TypeVar("C")
@@ -19,6 +25,59 @@ R = TypeVar("R")
 
 MOST_CALLS = 200  # in one group, so that none waits long for the others
 MOST_WAITING = 2_000  # behind the group that is being done; callers beyond are to come again
+_ENDS: ContextVar[float | None] = ContextVar("wait_limit", default=None)
+
+
+@contextmanager
+def limit_waits(seconds: float) -> Iterator[None]:
+    """Limit what this thread waits for others from now on; with 0 it never waits."""
+    token = _ENDS.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ENDS.reset(token)
+
+
+def seconds_left(at_most: float) -> float:
+    """Return for how long a wait may last: `at_most`, or less where a limit ends sooner.
+
+    Raises:
+        Unavailable: nothing is left of the limit.
+    """
+    ends = _ENDS.get()
+    if ends is None:
+        return at_most
+    left = ends - time.monotonic()
+    if left <= 0:
+        raise Unavailable("others have kept the database busy for too long")
+    return min(at_most, left)
+
+
+@contextmanager
+def held(lock: Lock, busy: str) -> Iterator[None]:
+    """Hold a lock that others may hold while they wait for the database.
+
+    Args:
+        lock: of this process.
+        busy: the reason of the error.
+
+    Raises:
+        Unavailable: it is not free within the limit; without a limit it is waited for.
+    """
+    if not acquire(lock):
+        raise Unavailable(busy)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def acquire(lock: Lock) -> bool:
+    """Acquire a lock; return False where it is not free within the limit, if there is one."""
+    ends = _ENDS.get()
+    if ends is None:
+        return lock.acquire()
+    return lock.acquire(timeout=max(ends - time.monotonic(), 0.0))
 
 
 class NotCombinable(Exception):
@@ -90,7 +149,7 @@ class BatchingQueue(Generic[C, R]):
 
     def _wait(self, queued: _QueuedCall[C, R]) -> R:
         # Its leader, or the one before it, releases it.
-        if not wait_limit.acquire(queued.woken):
+        if not acquire(queued.woken):
             self._withdraw(queued)
             queued.woken.acquire()
         if queued.leads:
