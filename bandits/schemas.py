@@ -392,6 +392,8 @@ class VoidedExperiment(Struct, frozen=True):
         events: events of these decisions, or reported by the actor.
         activated: decisions of others that the actor had reported as sent.
         cancelled: decisions of others that the actor had cancelled: they count again.
+        cancelled_before: decisions that the actor had asked for and that were cancelled: they
+            count for nothing already, and give their ids and eligible sets back.
         held_out: how many of `decisions` are in the control group.
         arms: decisions and events by arm, without the control group.
         void: by which it is restored; null where nothing was done.
@@ -403,6 +405,7 @@ class VoidedExperiment(Struct, frozen=True):
     events: int = 0
     activated: int = 0
     cancelled: int = 0
+    cancelled_before: int = 0
     held_out: int = 0
     arms: list[VoidedArm] = []
     void: int | None = None

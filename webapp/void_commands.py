@@ -138,6 +138,8 @@ def _rows(part: VoidedExperiment) -> list[list[str]]:
         rows.append([key, "not reported as sent any more", f"{part.activated:,}", ""])
     if part.cancelled:
         rows.append([key, "cancelled no more", f"{part.cancelled:,}", ""])
+    if part.cancelled_before:
+        rows.append([key, "cancelled before; ids become free", f"{part.cancelled_before:,}", ""])
     return rows
 
 

@@ -650,12 +650,20 @@ class DeedCounts(Struct, frozen=True, eq=False):
         events: (K + 1,) int, events that leave: of these decisions, or reported by the actor.
         activated: decisions that the actor reported as sent, and are not among `decisions`.
         cancelled: decisions that the actor cancelled, and are not among `decisions`.
+        cancelled_before: decisions that it asked for and that are cancelled: they count for
+            nothing already, and hold their ids, subjects and eligible sets.
+        batches: batches that it wrote and that are not void already.
+        sets: eligible sets that it introduced, also by requests that were refused, and that are
+            not void already.
     """
 
     decisions: IntArray
     events: IntArray
     activated: int
     cancelled: int
+    cancelled_before: int
+    batches: int
+    sets: int
 
 
 class ActorCounts(Struct, frozen=True):
