@@ -262,12 +262,14 @@ class LogPort(Protocol):
     ) -> dict[str, Attribution]:
         """Note where events of a source go, each once, in one transaction, durable on return.
 
+        A note of a decision that is void or cancelled gives way.
+
         Args:
             source: who reports them.
             credited: numbers of decisions, by event id.
 
         Returns:
-            Where those of them go that were noted before, as `attributions`.
+            Where those of them go that were noted before and stay so, as `attributions`.
 
         Raises:
             StaleRead: a decision was erased since; nothing was noted.

@@ -385,10 +385,12 @@ class Attribution(Struct, frozen=True):
     Attributes:
         match_key: the hash that its subject is matched by.
         credits: number and id of each decision that it is credited to.
+        lapsed: those of decisions that are void or cancelled by now, where it counts for nothing.
     """
 
     match_key: bytes
     credits: Sequence[Credit]
+    lapsed: Sequence[Credit] = ()
 
 
 class DecisionRefs(Struct, frozen=True, eq=False):

@@ -216,7 +216,7 @@ def test_void_gives_squatted_ids_back(api, clock, honest, stolen, problem) -> No
 
 
 def test_void_gives_back_what_was_chosen_and_cancelled(api, clock, honest, stolen) -> None:
-    """Before: a thief that cancelled what it chose "did nothing", and kept ids and sets for good."""
+    """Before: who cancelled what it chose "did nothing", and kept ids and sets for good."""
     variants = "abcdefghi"
     api.start(**DECLARED, slots=[{"key": "s", "variants": [{"key": v} for v in variants]}])
     sets = [list(s) for size in range(1, 10) for s in combinations(variants, size)]
@@ -246,7 +246,7 @@ def test_void_gives_back_what_was_chosen_and_cancelled(api, clock, honest, stole
 
 
 def test_void_gives_back_sets_of_refused_requests(api, clock, honest, stolen) -> None:
-    """Before: requests that were refused for their ids took 200 sets for good: no row was theirs."""
+    """Before: requests that were refused for their ids took 200 sets for good."""
     variants = "abcdefghi"
     api.start(**DECLARED, slots=[{"key": "s", "variants": [{"key": v} for v in variants]}])
     sets = [list(s) for size in range(1, 10) for s in combinations(variants, size)]
