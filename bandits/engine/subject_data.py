@@ -70,4 +70,5 @@ def erase_subject(store: Store, subject_id: str, *, now: float, by: str) -> Eras
         with store.subjects.erase(key, ids, now=now, by=by) as folding:
             take_in(folding, now)
     signals += store.subjects.erase_signals(subject_id, every_id)
+    store.subjects.purge()
     return ErasureReceipt(len(every_id), sorted(ids_by_experiment), signals)

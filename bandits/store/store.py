@@ -597,6 +597,10 @@ class SubjectPort(Protocol):
         """
         ...
 
+    def purge(self) -> None:
+        """Remove what was erased from files beside the tables as well, now or a little later."""
+        ...
+
 
 class VoidPort(Protocol):
     """What actors did, and what of it is void."""

@@ -8,12 +8,14 @@ A subject's decisions are found by scanning the log beside its writers. An index
 quick and every decision four times as dear: docs/adr/0014-erasing.md.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy import delete, func, insert, select, update
 
+from bandits.errors import Unavailable
 from bandits.store.values import ExperimentRecord, StoredSignal, SubjectPage
 from storage.accounts.idempotency_keys import drop_answers
 from storage.audit_log import record_change
@@ -49,6 +51,7 @@ from storage.store_context import StoreContext
 from storage.tracked_links import TrackedLinkStore
 
 _AT_ONCE = 10_000  # decisions in one statement
+_log = logging.getLogger(__name__)
 
 
 class SubjectStore:
@@ -111,6 +114,15 @@ class SubjectStore:
         waiting = self._spool.erase([subject_id, *ids])  # first: it may be on its way to the others
         self._tracked_links.erase_of_decisions(ids)
         return waiting + self._connections.erase_of_subject(subject_id, ids)
+
+    def purge(self) -> None:
+        """Remove what was erased from the database's files as well."""
+        try:
+            done = self._database.purge()
+        except Unavailable:  # it is erased all the same
+            done = False
+        if not done:
+            _log.warning("what was erased is overwritten in the database's files a little later")
 
     def _hash(self, subject_id: str) -> bytes:
         return self._context.hash_subjects([subject_id])[0]
