@@ -357,11 +357,15 @@ class SubjectDecisions(Struct, frozen=True):
 
     Attributes:
         signals: events from connections that no decision has; on the first page alone.
+        other_spellings: number of decisions that are not listed here, of subjects whose ids
+            attribution takes for this one: in another case, with spaces around them, or in another
+            form of Unicode.
     """
 
     decisions: list[SubjectDecision]
     next: int | None
     signals: list[SubjectSignal] = []
+    other_spellings: int = 0
 
 
 class ErasureReceipt(Struct, frozen=True):
@@ -369,11 +373,14 @@ class ErasureReceipt(Struct, frozen=True):
 
     Attributes:
         signals: number of events from connections that no decision had.
+        other_spellings: number of decisions that are left, of subjects whose ids attribution takes
+            for this one: in another case, with spaces around them, or in another form of Unicode.
     """
 
     decisions: int
     experiments: list[str]
     signals: int = 0
+    other_spellings: int = 0
 
 
 class VoidedArm(Struct, frozen=True):

@@ -553,14 +553,25 @@ class SnapshotPort(Protocol):
 class SubjectPort(Protocol):
     """Reading and erasing what is stored of one subject."""
 
-    def subject(self, subject_id: str, *, after: int = 0, limit: int) -> SubjectPage:
+    def subject(
+        self, subject_id: str, *, after: int = 0, limit: int, any_spelling: bool = False
+    ) -> SubjectPage:
         """Read a subject's decisions in every experiment, at most `limit` after a place.
 
-        This may go through the whole log.
+        This may go through the whole log. With `any_spelling`, those of `other_spellings` as well.
         """
         ...
 
-    def subject_decisions(self, subject_id: str) -> dict[str, list[str]]:
+    def other_spellings(self, subject_id: str) -> int:
+        """Count the decisions of subjects that attribution takes for this one.
+
+        They have its id in another case, with spaces around it, or in another form of Unicode.
+        """
+        ...
+
+    def subject_decisions(
+        self, subject_id: str, *, any_spelling: bool = False
+    ) -> dict[str, list[str]]:
         """Find the ids of a subject's decisions, by experiment; this may go through the log."""
         ...
 
