@@ -391,11 +391,15 @@ class SubjectDecisions(Struct, frozen=True):
 
     Attributes:
         signals: events from connections that no decision has; on the first page alone.
+        other_spellings: number of decisions that are not listed here, of subjects whose ids
+            attribution takes for this one: in another case, with spaces around them, or in another
+            form of Unicode.
     """
 
     decisions: list[SubjectDecision]
     next: int | None
     signals: list[SubjectSignal] = []
+    other_spellings: int = 0
 
 
 class ErasureReceipt(Struct, frozen=True):
@@ -403,11 +407,14 @@ class ErasureReceipt(Struct, frozen=True):
 
     Attributes:
         signals: number of events from connections that no decision had.
+        other_spellings: number of decisions that are left, of subjects whose ids attribution takes
+            for this one: in another case, with spaces around them, or in another form of Unicode.
     """
 
     decisions: int
     experiments: list[str]
     signals: int = 0
+    other_spellings: int = 0
 
 
 class VoidedArm(Struct, frozen=True):
@@ -426,6 +433,8 @@ class VoidedExperiment(Struct, frozen=True):
         events: events of these decisions, or reported by the actor.
         activated: decisions of others that the actor had reported as sent.
         cancelled: decisions of others that the actor had cancelled: they count again.
+        cancelled_before: decisions that the actor had asked for and that were cancelled: they
+            count for nothing already, and give their ids and eligible sets back.
         held_out: how many of `decisions` are in the control group.
         arms: decisions and events by arm, without the control group.
         void: by which it is restored; null where nothing was done.
@@ -438,6 +447,7 @@ class VoidedExperiment(Struct, frozen=True):
     events: int = 0
     activated: int = 0
     cancelled: int = 0
+    cancelled_before: int = 0
     held_out: int = 0
     arms: list[VoidedArm] = []
     void: int | None = None

@@ -10,11 +10,11 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 BYTES_A_SECOND = 10_000.0  # the pace that a long body has to keep
+BODY_SECONDS = "bandits.body_seconds"  # in a request's environment: fewer seconds than others have
 SWEEP_SECONDS = 1.0
 _STALLED = BYTES_A_SECOND / 4  # a connection at this pace, or below, is the slow one
 _FOLDER = Path("/proc/self/fd")
@@ -50,10 +51,20 @@ class BodyReads:
         self._count = 0
 
     @contextmanager
-    def noted(self, address: str, length: int) -> Iterator[None]:
-        """Note a read of `length` bytes while it lasts."""
-        started = self.clock()
-        reading = Reading(address, started, started + self._seconds + length / BYTES_A_SECOND)
+    def noted(
+        self, address: str, length: int, started: float | None = None, seconds: float | None = None
+    ) -> Iterator[None]:
+        """Note a read while it lasts.
+
+        Args:
+            address: of the sender.
+            length: of the body up to where this read ends, in bytes.
+            started: when the body was begun to be read; now unless given.
+            seconds: fewer than others have, where it is not to have these.
+        """
+        started = self.clock() if started is None else started
+        patience = self._seconds if seconds is None else min(seconds, self._seconds)
+        reading = Reading(address, started, started + patience + length / BYTES_A_SECOND)
         with self._lock:
             self._count = number = self._count + 1
             self._reads[number] = reading
@@ -71,31 +82,51 @@ class BodyReads:
 
 
 class NotedBody:
-    """The input of one request, whose reads are noted."""
+    """The input of one request, whose reads are noted.
 
-    def __init__(self, body: Any, reads: BodyReads, address: str, length: int) -> None:
-        """Read from `body`, which `address` sends in `length` bytes."""
-        self._body = body
+    A body is read in portions. Each is due by itself, so that who declares a long one and sends no
+    more than its beginning is not given the time of all of it.
+    """
+
+    def __init__(self, environ: "WSGIEnvironment", reads: BodyReads) -> None:
+        """Read the body of the request of `environ`."""
+        self._body = environ["wsgi.input"]
+        self._environ = environ
+        self._address = environ.get("REMOTE_ADDR", "")  # a proxy's, before the client's is put in
         self._reads = reads
-        self._address = address
-        self._length = length
+        length = environ.get("CONTENT_LENGTH", "")
+        self._length = int(length) if length.isascii() and length.isdigit() else 0
+        self._received = 0
+        self._started: float | None = None
+
+    def _noted(self, size: Sequence[int]) -> AbstractContextManager[None]:
+        if self._started is None:
+            self._started = self._reads.clock()
+        end = self._length
+        if size and 0 <= size[0] < end - self._received:
+            end = self._received + size[0]
+        seconds = self._environ.get(BODY_SECONDS)
+        return self._reads.noted(self._address, end, self._started, seconds)
 
     def read(self, *size: int) -> bytes:
         """Read so many bytes, or all."""
-        with self._reads.noted(self._address, self._length):
+        with self._noted(size):
             data: bytes = self._body.read(*size)
+        self._received += len(data)
         return data
 
     def readline(self, *size: int) -> bytes:
         """Read a line."""
-        with self._reads.noted(self._address, self._length):
+        with self._noted(size):
             line: bytes = self._body.readline(*size)
+        self._received += len(line)
         return line
 
     def readlines(self, *hint: int) -> list[bytes]:
         """Read all lines."""
-        with self._reads.noted(self._address, self._length):
+        with self._noted(()):
             lines: list[bytes] = self._body.readlines(*hint)
+        self._received += sum(map(len, lines))
         return lines
 
     def __iter__(self) -> Iterator[bytes]:
@@ -115,13 +146,7 @@ class SlowBodies:
     ) -> Iterable[bytes]:
         """Answer a request as the inner application does."""
         if environ["REQUEST_METHOD"] not in {"GET", "HEAD"}:
-            length = environ.get("CONTENT_LENGTH", "")
-            environ["wsgi.input"] = NotedBody(
-                environ["wsgi.input"],
-                self._reads,
-                environ.get("REMOTE_ADDR", ""),
-                int(length) if length.isascii() and length.isdigit() else 0,
-            )
+            environ["wsgi.input"] = NotedBody(environ, self._reads)
         return self._inner(environ, start_response)
 
 

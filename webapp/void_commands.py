@@ -140,6 +140,8 @@ def _rows(part: VoidedExperiment) -> list[list[str]]:
         rows.append([key, "cancelled no more", f"{part.cancelled:,}", ""])
     if part.withdrawn:
         rows.append([key, "withdrawn no more", "", f"{part.withdrawn:,}"])
+    if part.cancelled_before:
+        rows.append([key, "cancelled before; ids become free", f"{part.cancelled_before:,}", ""])
     return rows
 
 

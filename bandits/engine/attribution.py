@@ -3,7 +3,8 @@
 An order is often known by its customer alone. It is credited to the newest decision of theirs that
 was made at or before it and whose reward window was open, see docs/adr/0058-matching.md. Where an
 event went is noted before it is recorded, by its source and id: sent again it goes there again,
-whatever was decided or cancelled since.
+whatever was decided since. Only where that decision is void or cancelled by now, so that the event
+counts for nothing, is it credited anew.
 """
 
 from bisect import bisect_left
@@ -169,27 +170,25 @@ class _SubjectEvents:
         ids = {e.event_id for e in events}
         ids |= {e.original_event_id for e in events if e.original_event_id is not None}
         went = self._store.log.attributions(self._source, list(ids))
-        credited = self._credit_new([e for e in events if e.event_id not in went], keys, went)
+        _refuse_other_subjects(events, keys, went)
+        new = [e for e in events if e.event_id not in went or went[e.event_id].lapsed]
+        credited = self._credit_new(new, keys, went)
         if credited:
             numbers = {i: [number for number, _ in a.credits] for i, a in credited.items()}
             went |= credited
             if note:
                 went |= self._store.log.attribute(self._source, numbers)
-        places = [
-            place
-            for place, e in enumerate(events)
-            if e.event_id in went
-            and e.original_event_id is None  # else it may be of a customer who has another id now
-            and went[e.event_id].match_key != keys[str(e.subject_id)]
-        ]
-        if places:
-            raise IdReused("event", events[places[0]].event_id, places)
+        _refuse_other_subjects(events, keys, went)
         return [went[e.event_id].credits if e.event_id in went else () for e in events]
 
     def _credit_new(
         self, events: Sequence[Reward], keys: Mapping[str, bytes], went: Mapping[str, Attribution]
     ) -> dict[str, Attribution]:
-        """Return where events go that came never before, the first of each id, if anywhere."""
+        """Return where events go that came never before, the first of each id, if anywhere.
+
+        So do those that came, and were credited to what is void or cancelled by now. Where others
+        of their decisions still count, these stay.
+        """
         if not events:
             return {}
         names = list(keys)
@@ -202,15 +201,24 @@ class _SubjectEvents:
                 continue
             subject = str(event.subject_id)
             original = event.original_event_id or ""
-            order = went.get(original) or credited.get(original)
-            if order is None:
-                best = self._best(event, candidates[subject])
-                goes_to: Sequence[Credit] = [(c.number, c.decision_id) for c in best]
+            order = credited.get(original) or went.get(original)
+            kept = went[event.event_id].credits if event.event_id in went else ()
+            if order is None or not order.credits:
+                goes_to = [*kept, *self._best_beside(event, candidates[subject], kept)]
             else:
-                goes_to = order.credits
+                goes_to = list(order.credits)
             if goes_to:
                 credited[event.event_id] = Attribution(keys[subject], goes_to)
         return credited
+
+    def _best_beside(
+        self, event: Reward, candidates: Sequence[Candidate], kept: Sequence[Credit]
+    ) -> list[Credit]:
+        """Return the best decisions but those of experiments in which one is kept."""
+        numbers = {number for number, _ in kept}
+        experiments = {c.experiment for c in candidates if c.number in numbers}
+        best = self._best(event, candidates)
+        return [(c.number, c.decision_id) for c in best if c.experiment not in experiments]
 
     def _best(self, event: Reward, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Return the decisions that an event is credited to by its subject and time."""
@@ -236,6 +244,25 @@ class _SubjectEvents:
 
     def _takes_all(self, key: str) -> bool:
         return self._open[key].configuration.experiment.attribution == "all"
+
+
+def _refuse_other_subjects(
+    events: Sequence[Reward], keys: Mapping[str, bytes], went: Mapping[str, Attribution]
+) -> None:
+    """Refuse events whose id came before with another subject.
+
+    Raises:
+        IdReused: in the places that it names.
+    """
+    places = [
+        place
+        for place, e in enumerate(events)
+        if e.event_id in went
+        and e.original_event_id is None  # else it may be of a customer who has another id now
+        and went[e.event_id].match_key != keys[str(e.subject_id)]
+    ]
+    if places:
+        raise IdReused("event", events[places[0]].event_id, places)
 
 
 def _newest(

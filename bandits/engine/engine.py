@@ -419,13 +419,26 @@ class Engine:
 
     # Subjects
 
-    def subject(self, subject_id: str, *, after: int = 0, limit: int = 1000) -> SubjectDecisions:
-        """Read all that is stored of a subject in every experiment, page by page."""
-        return subject_data.read_subject(self.store, subject_id, after=after, limit=limit)
+    def subject(
+        self, subject_id: str, *, after: int = 0, limit: int = 1000, any_spelling: bool = False
+    ) -> SubjectDecisions:
+        """Read all that is stored of a subject in every experiment, page by page.
 
-    def erase(self, subject_id: str, *, by: str) -> ErasureReceipt:
-        """Erase a subject: no row is left, and every sum is as if it had never been."""
-        return subject_data.erase_subject(self.store, subject_id, now=self.clock(), by=by)
+        With `any_spelling`, also of subjects whose ids attribution takes for the same.
+        """
+        return subject_data.read_subject(
+            self.store, subject_id, after=after, limit=limit, any_spelling=any_spelling
+        )
+
+    def erase(self, subject_id: str, *, by: str, any_spelling: bool = False) -> ErasureReceipt:
+        """Erase a subject: no row is left, and every sum is as if it had never been.
+
+        With `any_spelling`, also subjects whose ids attribution takes for the same.
+        """
+        now = self.clock()
+        return subject_data.erase_subject(
+            self.store, subject_id, now=now, by=by, any_spelling=any_spelling
+        )
 
     # Voids
 

@@ -9,7 +9,6 @@ of others keep their propensities and receipts.
 from collections.abc import Iterator
 from typing import get_args
 
-import numpy as np
 from msgspec.structs import replace
 
 from bandits.actors import Actor, ActorKind, split_actor
@@ -32,14 +31,16 @@ def void(  # noqa: PLR0913 - what becomes void, by whom and when
     deeds = replace(deeds, since=max(deeds.since, 0.0))  # there is nothing before 1970
     if experiment is not None:
         counts = store.voids.count(experiment, deeds, now=now)
-        if not _any(counts):
-            raise InvalidInput.at("/actor", f"did nothing in {experiment!r} then that still counts")
+        if _is_nothing(counts):
+            raise InvalidInput.at(
+                "/actor", f"did nothing in {experiment!r} then, or it is void already"
+            )
         number = None if dry_run else _void_one(store, experiment, deeds, now, by)
         experiments = [_describe(store, experiment, counts, number)]
     else:
         experiments = list(_void_everywhere(store, deeds, now=now, by=by, dry_run=dry_run))
         if not experiments:
-            raise InvalidInput.at("/actor", "did nothing then that still counts")
+            raise InvalidInput.at("/actor", "did nothing then, or it is void already")
     since, until = moment(deeds.since), moment(deeds.until)
     return VoidReceipt(deeds.actor, since, until, dry_run, experiments)
 
@@ -57,7 +58,7 @@ def _void_everywhere(
             if _acted(store, record.key, deeds):
                 yield VoidedExperiment(record.key, refused=error.reason)
             continue
-        if _any(counts):
+        if not _is_nothing(counts):
             number = None if dry_run else _void_one(store, record.key, deeds, now, by)
             yield _describe(store, record.key, counts, number)
 
@@ -111,14 +112,12 @@ def _acted(store: Store, key: str, deeds: Deeds) -> bool:
     )
 
 
-def _any(counts: DeedCounts) -> bool:
-    return bool(
-        np.any(counts.decisions)
-        or np.any(counts.events)
-        or counts.activated
-        or counts.cancelled
-        or counts.withdrawn
-    )
+def _is_nothing(counts: DeedCounts) -> bool:
+    """Return true where an actor wrote nothing that is not void.
+
+    Rows that count for nothing, as cancelled ones, are something: they hold ids and eligible sets.
+    """
+    return not counts.batches and not counts.sets
 
 
 def _describe(store: Store, key: str, counts: DeedCounts, number: int | None) -> VoidedExperiment:
@@ -138,6 +137,7 @@ def _describe(store: Store, key: str, counts: DeedCounts, number: int | None) ->
         int(counts.events.sum()),
         counts.activated,
         counts.cancelled,
+        counts.cancelled_before,
         int(counts.decisions[-1]),
         arms,
         number,

@@ -270,12 +270,14 @@ class LogPort(Protocol):
     ) -> dict[str, Attribution]:
         """Note where events of a source go, each once, in one transaction, durable on return.
 
+        A note of a decision that is void or cancelled gives way.
+
         Args:
             source: who reports them.
             credited: numbers of decisions, by event id.
 
         Returns:
-            Where those of them go that were noted before, as `attributions`.
+            Where those of them go that were noted before and stay so, as `attributions`.
 
         Raises:
             StaleRead: a decision was erased since; nothing was noted.
@@ -641,14 +643,25 @@ class SnapshotPort(Protocol):
 class SubjectPort(Protocol):
     """Reading and erasing what is stored of one subject."""
 
-    def subject(self, subject_id: str, *, after: int = 0, limit: int) -> SubjectPage:
+    def subject(
+        self, subject_id: str, *, after: int = 0, limit: int, any_spelling: bool = False
+    ) -> SubjectPage:
         """Read a subject's decisions in every experiment, at most `limit` after a place.
 
-        This may go through the whole log.
+        This may go through the whole log. With `any_spelling`, those of `other_spellings` as well.
         """
         ...
 
-    def subject_decisions(self, subject_id: str) -> dict[str, list[str]]:
+    def other_spellings(self, subject_id: str) -> int:
+        """Count the decisions of subjects that attribution takes for this one.
+
+        They have its id in another case, with spaces around it, or in another form of Unicode.
+        """
+        ...
+
+    def subject_decisions(
+        self, subject_id: str, *, any_spelling: bool = False
+    ) -> dict[str, list[str]]:
         """Find the ids of a subject's decisions, by experiment; this may go through the log."""
         ...
 
@@ -683,6 +696,10 @@ class SubjectPort(Protocol):
         Raises:
             NotFound: there is none of this key.
         """
+        ...
+
+    def purge(self) -> None:
+        """Remove what was erased from files beside the tables as well, now or a little later."""
         ...
 
 

@@ -389,10 +389,12 @@ class Attribution(Struct, frozen=True):
     Attributes:
         match_key: the hash that its subject is matched by.
         credits: number and id of each decision that it is credited to.
+        lapsed: those of decisions that are void or cancelled by now, where it counts for nothing.
     """
 
     match_key: bytes
     credits: Sequence[Credit]
+    lapsed: Sequence[Credit] = ()
 
 
 class DecisionRefs(Struct, frozen=True, eq=False):
@@ -713,13 +715,21 @@ class DeedCounts(Struct, frozen=True, eq=False):
         activated: decisions that the actor reported as sent, and are not among `decisions`.
         cancelled: decisions that the actor cancelled, and are not among `decisions`.
         withdrawn: events that the actor withdrew, of decisions that are not among `decisions`.
+        cancelled_before: decisions that it asked for and that are cancelled: they count for
+            nothing already, and hold their ids, subjects and eligible sets.
+        batches: batches that it wrote and that are not void already.
+        sets: eligible sets that it introduced, also by requests that were refused, and that are
+            not void already.
     """
 
     decisions: IntArray
     events: IntArray
     activated: int
     cancelled: int
-    withdrawn: int = 0
+    withdrawn: int
+    cancelled_before: int
+    batches: int
+    sets: int
 
 
 class ActorCounts(Struct, frozen=True):

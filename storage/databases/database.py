@@ -280,6 +280,14 @@ class Database(Protocol):
         """
         ...
 
+    def purge(self) -> bool:
+        """Remove what was deleted from the database's files as well, as far as we write these.
+
+        Returns:
+            True where that is done; False where others are in the way, so that it is done later.
+        """
+        ...
+
 
 def write_again(database: Database, work: Callable[[Transaction], T]) -> T:
     """Do work in a transaction that writes, again where another transaction came between.

@@ -216,6 +216,10 @@ class Postgresql:
             return None
         return row
 
+    def purge(self) -> bool:
+        """Do nothing: the server itself vacuums its files, and others may need its log."""
+        return True
+
     def _appender(self) -> Any:
         """Return the driver's connection that `append` uses, each of its statements committed."""
         if self._append_connection is None:

@@ -7,7 +7,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -54,6 +54,8 @@ from storage.schema import metadata
 
 BUSY_SECONDS = 5.0  # to wait for another writer
 _PAUSE_SECONDS = 0.002
+_PURGE_SECONDS = 2.0  # to wait for those who read an older state
+_PURGE_PAUSE_SECONDS = 0.05
 _PRIMARY = 0xFF  # of an error's code; the rest names its cause more closely
 _AT_ONCE = 200  # rows in one statement; for each number of rows the driver keeps one prepared
 _BUSY = "the database is busy writing"
@@ -127,6 +129,34 @@ class Sqlite:
             self._file.check()
             with translate_errors(self._lacks_tables), self.writer.begin() as connection:
                 yield _SqliteTransaction(connection)
+        finally:
+            self._turn.release()
+
+    def purge(self) -> bool:
+        """Empty the write-ahead log, whose older pages still hold what was deleted since.
+
+        That takes a moment in which nobody reads an older state; it is waited for, and nobody else
+        waits meanwhile.
+        """
+        until = time.monotonic() + _PURGE_SECONDS
+        while True:
+            with translate_errors(self._lacks_tables):
+                if self._empty_log():
+                    return True
+            if time.monotonic() > until:
+                return False
+            time.sleep(_PURGE_PAUSE_SECONDS)
+
+    def _empty_log(self) -> bool:
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise Unavailable(_BUSY)
+        try:
+            self._file.check()
+            with closing(self.writer.raw_connection()) as connection:
+                cursor = connection.cursor()
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                (row,) = cursor.fetchall()
+                return bool(row[0] == 0)
         finally:
             self._turn.release()
 
@@ -349,6 +379,7 @@ def _prepare(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
     _write_ahead(cursor)
     cursor.execute("PRAGMA synchronous = FULL")
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA secure_delete = ON")  # what is erased is overwritten, not only unlinked
     cursor.execute("PRAGMA cache_size = -16384")
     cursor.execute("PRAGMA temp_store = MEMORY")
     cursor.close()

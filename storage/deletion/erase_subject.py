@@ -8,14 +8,16 @@ A subject's decisions are found by scanning the log beside its writers. An index
 quick and every decision four times as dear: docs/adr/0014-erasing.md.
 """
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, or_, select, update
 
+from bandits.errors import Unavailable
 from bandits.store.values import ExperimentRecord, StoredSignal, SubjectPage
 from storage.accounts.idempotency_keys import drop_answers
 from storage.audit_log import record_change
@@ -23,8 +25,9 @@ from storage.connections import ConnectionStore
 from storage.databases import Transaction
 from storage.log import waiting_events
 from storage.log.batches import REFERENCES, open_batch
+from storage.log.candidates import match_keys
 from storage.log.queries import read_numbered
-from storage.log.subject_index import forget_decisions
+from storage.log.subject_index import MATCH_KEY, find_subjects, forget_decisions
 from storage.schema import (
     activations,
     attributions,
@@ -53,6 +56,7 @@ from storage.store_context import StoreContext
 from storage.tracked_links import TrackedLinkStore
 
 _AT_ONCE = 10_000  # decisions in one statement
+_log = logging.getLogger(__name__)
 
 
 class SubjectStore:
@@ -72,32 +76,44 @@ class SubjectStore:
         self._tracked_links = tracked_links
         self._spool = spool
 
-    def subject(self, subject_id: str, *, after: int = 0, limit: int) -> SubjectPage:
+    def subject(
+        self, subject_id: str, *, after: int = 0, limit: int, any_spelling: bool = False
+    ) -> SubjectPage:
         """Read a subject's decisions in every experiment; this scans the log."""
-        query = (
-            select(decisions.c.serial)
-            .where(decisions.c.subject == self._hash(subject_id), decisions.c.serial > after)
-            .order_by(decisions.c.serial)
-            .limit(limit + 1)
-        )
         with self._database.reading(consistent=True) as transaction:
+            query = (
+                select(decisions.c.serial)
+                .where(
+                    self._is_of(transaction, subject_id, any_spelling=any_spelling),
+                    decisions.c.serial > after,
+                )
+                .order_by(decisions.c.serial)
+                .limit(limit + 1)
+            )
             serials = list(transaction.execute(query).scalars())
             page = serials[:limit]
             following = page[-1] if len(serials) > limit else None
             return SubjectPage(read_numbered(transaction, page), following)
 
-    def subject_decisions(self, subject_id: str) -> dict[str, list[str]]:
+    def other_spellings(self, subject_id: str) -> int:
+        """Count the decisions of subjects that attribution takes for this one."""
+        with self._database.reading(consistent=True) as transaction:
+            return len(self._spelled_otherwise(transaction, subject_id))
+
+    def subject_decisions(
+        self, subject_id: str, *, any_spelling: bool = False
+    ) -> dict[str, list[str]]:
         """Find the ids of a subject's decisions, by experiment; this scans the log."""
-        query = (
-            select(experiments.c.key, decisions.c.id)
-            .select_from(decisions)
-            .join(batches, batches.c.id == batch_of)
-            .join(experiments, experiments.c.id == batches.c.experiment_id)
-            .where(decisions.c.subject == self._hash(subject_id))
-            .order_by(decisions.c.serial)
-        )
         ids = defaultdict(list)
-        with self._database.reading() as transaction:
+        with self._database.reading(consistent=True) as transaction:
+            query = (
+                select(experiments.c.key, decisions.c.id)
+                .select_from(decisions)
+                .join(batches, batches.c.id == batch_of)
+                .join(experiments, experiments.c.id == batches.c.experiment_id)
+                .where(self._is_of(transaction, subject_id, any_spelling=any_spelling))
+                .order_by(decisions.c.serial)
+            )
             for key, decision_id in transaction.execute(query):
                 ids[key].append(decision_id)
         return dict(ids)
@@ -125,8 +141,49 @@ class SubjectStore:
             waiting += self._context.write(partial(waiting_events.erase_of_decisions, ids=portion))
         return waiting + self._connections.erase_of_subject(subject_id, ids)
 
+    def purge(self) -> None:
+        """Remove what was erased from the database's files as well."""
+        try:
+            done = self._database.purge()
+        except Unavailable:  # it is erased all the same
+            done = False
+        if not done:
+            _log.warning("what was erased is overwritten in the database's files a little later")
+
     def _hash(self, subject_id: str) -> bytes:
         return self._context.hash_subjects([subject_id])[0]
+
+    def _is_of(
+        self, transaction: Transaction, subject_id: str, *, any_spelling: bool
+    ) -> ColumnElement[bool]:
+        """Return the condition that a decision is of a subject, if asked in any spelling."""
+        own = decisions.c.subject == self._hash(subject_id)
+        if not any_spelling:
+            return own
+        others = self._spelled_otherwise(transaction, subject_id)
+        return or_(own, transaction.is_any(decisions.c.serial, others))
+
+    def _spelled_otherwise(self, transaction: Transaction, subject_id: str) -> list[int]:
+        """Find the decisions of subjects that are matched as this one, but spelled in another way.
+
+        They are in the index of subjects, and where there is none are found in the form by which
+        they are matched.
+        """
+        own = self._hash(subject_id)
+        (key,) = match_keys(self._context.hash_subjects, [subject_id])
+        numbers = list(transaction.execute(select(experiments.c.id)).scalars())
+        serials = set(find_subjects(transaction, numbers, [key]))
+        if key != own:
+            query = select(decisions.c.serial).where(decisions.c.subject == key)
+            serials.update(transaction.execute(query).scalars())
+        ordered = sorted(serials)
+        others: list[int] = []
+        for start in range(0, len(ordered), _AT_ONCE):
+            portion = transaction.is_any(decisions.c.serial, ordered[start : start + _AT_ONCE])
+            query = select(decisions.c.serial).where(portion, MATCH_KEY.in_([key]))
+            query = query.where(decisions.c.subject != own)
+            others += transaction.execute(query).scalars()
+        return others
 
     @contextmanager
     def erase(self, key: str, ids: Sequence[str], *, now: float, by: str) -> Iterator[SqlFold]:

@@ -6,11 +6,11 @@ and without case. The second finds a shop's `Ann@Shop.example` again that a mail
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, delete, select
 
 from bandits.actors import Actor
 from bandits.store import StaleRead
@@ -28,7 +28,8 @@ from storage.schema import (
     of_batch,
     subjects,
 )
-from storage.snapshots.voids import Voids, read_voids
+from storage.snapshots.voids import VoidLookup, Voids, read_voids
+from storage.store_context import FoldLockNeeded
 
 _AT_ONCE = 10_000  # rows in one statement
 _CANDIDATES = with_marks(
@@ -188,27 +189,88 @@ def read_attributions(
         rows = transaction.execute_any(_WENT, attributions.c.event_id, portion, of_source)
         for event_id, key, *credited in rows:
             went[event_id].append((key, tuple(credited)))
-    return {i: Attribution(parts[0][0], [c for _, c in parts]) for i, parts in went.items()}
+    numbers = sorted({number for parts in went.values() for _, (number, _) in parts})
+    lapsed = _read_lapsed(transaction, numbers)
+    return {
+        event_id: Attribution(
+            parts[0][0],
+            [credit for _, credit in parts if credit[0] not in lapsed],
+            [credit for _, credit in parts if credit[0] in lapsed],
+        )
+        for event_id, parts in went.items()
+    }
+
+
+def _read_lapsed(transaction: Transaction, serials: Sequence[int]) -> dict[int, int]:
+    """Read which of these decisions are void or cancelled, with their experiments' numbers."""
+    voids = VoidLookup(transaction)
+    lapsed: dict[int, int] = {}
+    for start in range(0, len(serials), _AT_ONCE):
+        portion = serials[start : start + _AT_ONCE]
+        for row in transaction.execute_any(_CANDIDATES, decisions.c.serial, portion):
+            of = row.experiment_id
+            is_void = voids.row(of, row.actor, row.created_at) is not None
+            is_cancelled = (
+                row.cancelled_at is not None
+                and voids.row(of, row.cancelled_by, row.cancelled_at) is None
+            )
+            if is_void or is_cancelled:
+                lapsed[row.serial] = of
+    return lapsed
 
 
 def attribute(
-    transaction: Transaction, source: str, credited: Mapping[str, Sequence[int]]
+    transaction: Transaction,
+    source: str,
+    credited: Mapping[str, Sequence[int]],
+    *,
+    locked: Collection[int] = (),
 ) -> dict[str, Attribution]:
     """Note where events of a source go, each once; return where those go that were noted before.
 
+    The notes of an event of which one is of a void or cancelled decision give way to its new ones.
+
     Raises:
+        FoldLockNeeded: some do in an experiment that is not among the `locked` ones, where they
+            could count again meanwhile.
         StaleRead: a decision was erased since its number was read.
     """
     transaction.lock(REFERENCES, shared=True)
     transaction.lock(f"attributions of {source}")
-    earlier = read_attributions(transaction, source, list(credited))
+    noted = read_attributions(transaction, source, list(credited))
+    earlier = {event_id: a for event_id, a in noted.items() if not a.lapsed}
     new = {event_id: serials for event_id, serials in credited.items() if event_id not in earlier}
     numbers = sorted(set(chain.from_iterable(new.values())))
     if transaction.count(decisions.c.serial, numbers) < len(numbers):
         raise StaleRead
+    giving_way = {event_id: a for event_id, a in noted.items() if a.lapsed}
+    if giving_way:
+        _remove_notes(transaction, source, giving_way, locked)
     rows = sorted((source, event_id, serial) for event_id in new for serial in new[event_id])
     transaction.insert(attributions, ("source", "event_id", "decision"), rows)
     return earlier
+
+
+def _remove_notes(
+    transaction: Transaction,
+    source: str,
+    notes: Mapping[str, Attribution],
+    locked: Collection[int],
+) -> None:
+    """Remove the notes of events of a source, under the locks of the folds that they concern.
+
+    Raises:
+        FoldLockNeeded: of an experiment that is not among the `locked` ones.
+    """
+    numbers = sorted({number for a in notes.values() for number, _ in a.lapsed})
+    needed = set(_read_lapsed(transaction, numbers).values())
+    if not needed.issubset(locked):
+        raise FoldLockNeeded(needed)
+    event_ids = sorted(notes)
+    for start in range(0, len(event_ids), _AT_ONCE):
+        portion = transaction.is_any(attributions.c.event_id, event_ids[start : start + _AT_ONCE])
+        removed = delete(attributions).where(attributions.c.source == source, portion)
+        transaction.execute(removed)
 
 
 def has_message_ids(transaction: Transaction) -> bool:

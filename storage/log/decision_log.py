@@ -247,7 +247,11 @@ class DecisionLog:
         self, source: str, credited: Mapping[str, Sequence[int]]
     ) -> dict[str, Attribution]:
         """Note where events of a source go, each once, in one transaction, durable on return."""
-        return self._context.write(lambda c: candidates.attribute(c, source, credited))
+        return self._context.replace(
+            lambda transaction, locked: candidates.attribute(
+                transaction, source, credited, locked=locked
+            )
+        )
 
     def index_subjects(self, key: str) -> bool:
         """Index some of an experiment's new decisions by subject; return True if more are left."""

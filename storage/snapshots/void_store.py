@@ -21,6 +21,7 @@ from storage.schema import (
     batches,
     cancellations,
     decisions,
+    eligible_set_uses,
     events,
     experiments,
     former_ids,
@@ -259,8 +260,11 @@ class _Counter:
         self, transaction: Transaction, record: ExperimentRecord, deeds: Deeds, revision: Revision
     ) -> None:
         self._transaction = transaction
+        self._record = record
+        self._deeds = deeds
         self._groups = len(record.configuration.arms) + 1
-        self._new = read_voids(transaction, record).left(revision.batches)
+        self._voids = read_voids(transaction, record)
+        self._new = self._voids.left(revision.batches)
         self._outside = Voids((deeds,)).outside(batches)
 
     def counts(self) -> DeedCounts:
@@ -275,7 +279,20 @@ class _Counter:
             self._of_others("activate", activations),
             self._of_others("cancel", cancellations),
             self._of_others("reward", withdrawals),
+            int(self._of_chosen(select(_GROUP).where(of_batch(batches.c.id), cancelled)).sum()),
+            len(self._new),
+            self._introduced(),
         )
+
+    def _introduced(self) -> int:
+        """Count eligible sets that the actor introduced."""
+        used_at = eligible_set_uses.c.used_at.label("created_at")
+        query = select(eligible_set_uses.c.actor, used_at).where(
+            eligible_set_uses.c.experiment_id == self._record.id,
+            eligible_set_uses.c.actor == self._deeds.actor,
+        )
+        rows = self._voids.left(self._transaction.execute(query).all())
+        return sum(Voids((self._deeds,)).cover(row) for row in rows)
 
     def _of_chosen(self, rows: Select[Any]) -> IntArray:
         """Count rows of the chosen decisions by group."""

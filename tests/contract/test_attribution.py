@@ -158,14 +158,114 @@ def test_retry_credits_nothing_new_though_another_email_came_between(shop, now):
     order = shop.order(at=now[0] - 600.0)
     assert shop.report(order).accepted == 1
     summer = shop.send("summer")
-    shop.engine.cancel([spring])
     now[0] += 60.0
     again = shop.report(order, shop.order("o-1"))  # also with a later time
     assert (again.accepted, again.repeated) == (0, 2)
     assert shop.earned(spring, summer) == [10.0, 0.0]
-    assert shop.report(order, actor="key:2").accepted == 0  # of another sender, found anew: nobody
     assert shop.report(shop.order("o-2")).accepted == 1
     assert shop.earned(spring, summer) == [10.0, 10.0]
+
+
+def test_order_of_a_void_email_is_credited_anew_when_it_is_sent_again(shop, now):
+    """A thief's email was the newest: before, the order stayed with it once it was void."""
+    shop.start("spring")
+    spring, other = shop.send("spring"), shop.send("spring", "bob")
+    shop.engine.choose("spring", [Request("ann", decision_id="stolen")], actor="key:9")
+    now[0] += 60.0
+    orders = [
+        shop.order(),
+        shop.order("r-1", -4.0, original_event_id="o-1"),
+        shop.order("o-2", 3.0, subject="bob"),
+    ]
+    assert shop.report(*orders).accepted == 3
+    shop.agrees("spring")
+    deeds = Deeds("key:9", 0.0, now[0])
+    void = shop.engine.void(deeds, by="anna").experiments[0].void
+    again = shop.report(*orders)
+    assert (again.accepted, again.repeated) == (2, 1)
+    assert shop.report(*orders).repeated == 3
+    assert shop.earned(spring, other) == [6.0, 3.0]
+    with pytest.raises(IdReused):
+        shop.report(shop.order(subject="bob"))
+    shop.agrees("spring")
+    shop.engine.restore(void, by="anna")
+    assert shop.report(*orders).repeated == 3
+    shop.agrees("spring")
+
+
+def test_order_stays_where_it_counts_when_another_campaigns_email_is_void(shop, now):
+    for key in ("spring", "summer", "autumn"):
+        shop.start(key, attribution="all")
+    spring, summer = shop.send("spring"), shop.send("summer")
+    shop.engine.choose("summer", [Request("ann", decision_id="stolen")], actor="key:9")
+    now[0] += 60.0
+    order = shop.order()
+    assert shop.report(order).accepted == 2
+    assert shop.earned(spring, summer, "stolen") == [10.0, 0.0, 10.0]
+    shop.engine.void(Deeds("key:9", 0.0, now[0]), by="anna")
+    newer = shop.send("spring", after=0.0)  # at the very time of the order
+    again = shop.report(order)
+    assert (again.accepted, again.repeated) == (1, 1)
+    assert shop.earned(spring, newer, summer) == [10.0, 0.0, 10.0]
+
+
+def test_order_of_a_cancelled_email_is_credited_anew_when_it_is_sent_again(shop, now):
+    shop.start("spring")
+    first, second = shop.send("spring"), shop.send("spring")
+    order = shop.order()
+    assert shop.report(order).accepted == 1
+    shop.engine.cancel([second])
+    assert shop.report(order).accepted == 1
+    assert shop.report(order).repeated == 1
+    assert shop.earned(first) == [10.0]
+    shop.agrees("spring")
+    shop.engine.cancel([first])  # nothing is left to credit it to
+    receipt = shop.report(order)
+    assert (receipt.accepted, receipt.repeated, receipt.unattributed) == (0, 0, ["o-1"])
+
+
+def test_order_of_a_void_email_is_credited_once_though_two_send_it_again_at_once(shop, now):
+    """The second sees the void, and then that the first has credited the order meanwhile."""
+    shop.start("spring")
+    spring = shop.send("spring")
+    shop.engine.choose("spring", [Request("ann", decision_id="stolen")], actor="key:9")
+    now[0] += 60.0
+    order = shop.order()
+    shop.report(order)
+    shop.engine.void(Deeds("key:9", 0.0, now[0]), by="anna")
+    attribute = shop.store.log.attribute
+    other = Engine(shop.store, shop.engine.clock)  # of another process
+    receipts = []
+
+    def between(source, credited):
+        if not receipts:
+            receipts.append(None)
+            receipts.append(other.reward([order]))
+        return attribute(source, credited)
+
+    shop.store.log.attribute = between
+    assert shop.report(order).repeated == 1
+    assert receipts[1].accepted == 1
+    assert shop.earned(spring) == [10.0]
+
+
+def test_order_of_a_void_email_stays_there_where_the_void_is_restored_meanwhile(shop, now):
+    shop.start("spring")
+    spring = shop.send("spring")
+    shop.engine.choose("spring", [Request("ann", decision_id="stolen")], actor="key:9")
+    now[0] += 60.0
+    order = shop.order()
+    shop.report(order)
+    void = shop.engine.void(Deeds("key:9", 0.0, now[0]), by="anna").experiments[0].void
+    attribute = shop.store.log.attribute
+
+    def between(source, credited):
+        shop.engine.restore(void, by="anna")
+        return attribute(source, credited)
+
+    shop.store.log.attribute = between
+    assert shop.report(order).repeated == 1
+    assert shop.earned(spring, "stolen") == [0.0, 10.0]
 
 
 def test_retry_with_another_value_is_refused(shop):

@@ -23,9 +23,10 @@ from tests.senders import (
     Web,
     values,
 )
+from webapp.signals.connection_kind import ProofContext
 from webapp.signals.delivery import MAX_BODY_BYTES, Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.kind_registry import connection_kinds
-from webapp.signals.receive import receive
+from webapp.signals.receive import check_head, receive
 from webapp.signals.signal_event import SignalBatch, SignalEvent, UnreadableEvent
 
 NOW = SENT_AT + timedelta(seconds=20)
@@ -180,6 +181,30 @@ def test_missing_signature_is_refused(name: str) -> None:
         assert len(headers) == len(delivery.headers) - 1
         bare = Delivery("POST", headers, delivery.body)
         assert refusal_of(name, bare) is RefusalCause.SIGNATURE_MISSING
+
+
+@every_kind
+def test_delivery_is_refused_by_its_head_where_that_shows_that_nothing_proves_it(name: str) -> None:
+    """16 bodies that nothing proved, half-sent, shut every other delivery out."""
+
+    def cause(delivery):
+        head = msgspec.structs.replace(delivery, body=b"")
+        fields = values(SENDERS[name].key(CURRENT))
+        try:
+            check_head(KINDS[name], head, fields, ProofContext(NOW, Web().certificates()))
+        except DeliveryRefused as error:
+            return error.cause
+        return None
+
+    delivery = deliver(name)
+    assert cause(delivery) is None
+    other = {**delivery.headers, "content-type": "image/png"}
+    assert cause(Delivery("POST", other, b"")) is RefusalCause.MEDIA_TYPE
+    bare = Delivery("POST", {"content-type": delivery.headers["content-type"]}, b"")
+    missing = None if name in IN_THE_BODY else RefusalCause.SIGNATURE_MISSING
+    assert cause(bare) is missing
+    stranger = RefusalCause.SIGNATURE_WRONG if name in BY_PASSWORD else None
+    assert cause(deliver(name, key=STRANGER)) is stranger
 
 
 @pytest.mark.parametrize("name", sorted(IN_THE_BODY))

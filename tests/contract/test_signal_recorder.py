@@ -11,7 +11,7 @@ from bandits.engine import record_rewards
 from bandits.engine.record_signals import REUSED
 from bandits.errors import InvalidInput, Unavailable
 from bandits.schemas import Request, Reward
-from bandits.store.values import Event
+from bandits.store.values import Deeds, Event
 from storage.connections import DeliveryOutcome, NewUnmatchedEvent, connections
 from storage.connections import unmatched_events as connection_rows
 from tests.patience import join, wait_until
@@ -379,6 +379,20 @@ def test_emails_of_nobody_leave_room_for_those_that_are_ours(shop, monkeypatch):
     shop.deliver(*(event(None, f"e-{i}", message_id=f"mail-{i}") for i in range(1, 4)))
     assert shop.state.counts.refused == 0
     assert (shop.state.unmatched, shop.state.counts.without_decision) == (1, 2)
+
+
+def test_event_of_a_void_email_is_credited_anew_when_its_delivery_comes_again(shop, sender, now):
+    rule = {"metrics": {"buy": {"count": "sum", "high": 50.0}}, "window_seconds": 100 * HOUR}
+    sender.start("found", reward=rule, attribution="last")
+    shop.engine.choose("found", [Request("ann", decision_id="own")])
+    shop.engine.choose("found", [Request("ann", decision_id="stolen")], actor="key:9")
+    now[0] += HOUR
+    order = event(None, "o-1", name="order", value=9.5, subject_id="ann", occurred_at=at(now[0]))
+    assert shop.deliver(order).recorded == 1
+    shop.engine.void(Deeds("key:9", 0.0, now[0]), by="anna")
+    assert shop.deliver(order).recorded == 1
+    assert shop.deliver(order).repeated == 1
+    assert [e.value for e in shop.events("own").values()] == [9.5]
 
 
 def test_event_finds_its_decision_by_subject_and_time(shop, sender, now):

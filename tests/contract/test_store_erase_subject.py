@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -375,3 +376,47 @@ def test_subject_history_is_read_page_by_page(engine, store, sender):
     assert [d.experiment for d in told] == ["spring", "autumn"] * 3
     assert [e["event_id"] for e in told[0].events] == ["e"]
     assert engine.subject("nobody").decisions == []
+
+
+def test_erased_subject_is_in_no_file_of_the_database(store, engine, sender):
+    """Before: the id stayed in the write-ahead log, until another write or the server's end."""
+    path = store.database.engine.url.database
+    if store.database.engine.dialect.name != "sqlite":
+        return
+    name = b"zoe.victim+77"
+    sender.start()
+    engine.choose("spring", [Request("zoe", decision_id=f"{name.decode()}-{i}") for i in range(50)])
+
+    def files_with_name():
+        return [
+            p.name for p in Path(path).parent.iterdir() if p.is_file() and name in p.read_bytes()
+        ]
+
+    assert files_with_name() != []
+    with store.database.reading() as reader:  # an older state, which is let go at once
+        reader.execute(select(batches.c.id)).all()
+    assert erase(engine, "zoe").decisions == 50
+    assert files_with_name() == []
+
+
+def test_erasing_beside_a_long_read_warns_and_is_done(store, engine, sender, monkeypatch, caplog):
+    if store.database.engine.dialect.name != "sqlite":
+        return
+    monkeypatch.setattr("storage.databases.sqlite._PURGE_SECONDS", 0.0)
+    sender.start()
+    engine.choose("spring", [Request("zoe")])
+    with store.database.reading() as reader:
+        reader.execute(select(batches.c.id)).all()
+        assert erase(engine, "zoe").decisions == 1
+    assert "a little later" in caplog.text
+    caplog.clear()
+    assert erase(engine, "zoe").decisions == 0
+    assert caplog.text == ""
+
+
+def test_deleted_rows_are_overwritten_whatever_sqlite_was_made_with(store):
+    if store.database.engine.dialect.name != "sqlite":
+        return
+    for engine in (store.database.engine, store.database.writer):
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 1

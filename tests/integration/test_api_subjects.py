@@ -37,7 +37,7 @@ def test_subject_is_told_everything_that_is_stored(api) -> None:
     assert decision["eligible"] == eligible
     assert [e["metric"] for e in decision["events"]] == ["click"]
     nobody = api.post("/subjects/read", {"subject_id": "nobody"})
-    assert nobody.json == {"decisions": [], "next": None, "signals": []}
+    assert nobody.json == {"decisions": [], "next": None, "signals": [], "other_spellings": 0}
 
 
 def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
@@ -50,7 +50,8 @@ def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
         api.engine.learn(key)
     decisions_of_subject = read(api, "u-1")
     erased = api.post("/subjects/erase", {"subject_id": "u-1"})
-    assert erased.json == {"decisions": 2, "experiments": ["autumn", "spring"], "signals": 0}
+    counts = {"signals": 0, "other_spellings": 0}
+    assert erased.json == {"decisions": 2, "experiments": ["autumn", "spring"]} | counts
     for decision in decisions_of_subject:
         problem(api.get(f"/decisions/{decision['decision_id']}"), 404, "not-found")
     for key in ("spring", "autumn"):
@@ -58,7 +59,38 @@ def test_an_erased_subject_is_gone_everywhere(api, clock, problem) -> None:
         assert sum(arm["sent"] for arm in results["arms"]) == 1
     assert api.get(f"/decisions/{chosen['decision_id']}").status_code == 200
     again = api.post("/subjects/erase", {"subject_id": "u-1"})
-    assert again.json == {"decisions": 0, "experiments": [], "signals": 0}
+    assert again.json == {"decisions": 0, "experiments": []} | counts
+
+
+@pytest.mark.parametrize("attribution", ["last", None])
+@pytest.mark.parametrize("indexed", [True, False])
+def test_other_spellings_of_a_subject_are_told_and_erased_where_asked(
+    api, attribution, indexed
+) -> None:
+    """Before: an order by P1@SHOP found p1@shop, and erasing P1@SHOP found nothing, and said no
+    more.
+    """
+    api.start(attribution=attribution)
+    names = ["p1@shop", "p1@shop", "p2@shop"] + ["P1@shop "] * (attribution is not None)
+    for name in names:
+        api.choose(name)
+    if indexed:
+        api.engine.index_subjects()
+    others = len(names) - 1
+    page = api.post("/subjects/read", {"subject_id": "P1@SHOP"}).json
+    assert (page["decisions"], page["other_spellings"]) == ([], others)
+    every = {"subject_id": "P1@SHOP", "any_spelling": True, "limit": 1}
+    page = api.post("/subjects/read", every).json
+    assert (len(page["decisions"]), page["other_spellings"]) == (1, 0)
+    rest = api.post("/subjects/read", every | {"after": page["next"], "limit": 9}).json
+    assert len(rest["decisions"]) == others - 1
+    erased = api.post("/subjects/erase", {"subject_id": "P1@SHOP"}).json
+    assert (erased["decisions"], erased["other_spellings"]) == (0, others)
+    one = api.post("/subjects/erase", {"subject_id": "p1@shop"}).json
+    assert (one["decisions"], one["other_spellings"]) == (2, others - 2)
+    erased = api.post("/subjects/erase", {"subject_id": "P1@SHOP", "any_spelling": True}).json
+    assert (erased["decisions"], erased["other_spellings"]) == (others - 2, 0)
+    assert len(read(api, "p2@shop")) == 1
 
 
 @pytest.mark.parametrize("name", STRANGE)

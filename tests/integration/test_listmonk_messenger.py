@@ -122,6 +122,48 @@ def test_message_with_other_attributes_is_the_same_message(desk):
     assert desk.mail()["Subject"] == SUBJECTS[before["subject_line"]]
 
 
+def squat(desk, number: int, experiment: str = "spring", **body) -> None:
+    """Use a message's id first, by another key: it stands in every link of the email."""
+    request = {"decision_id": f"{CAMPAIGN}.{subscriber_uuid(number)}"} | body
+    path = f"/experiments/{experiment}/choose"
+    answer = desk.api.post(path, request, token=desk.api.key("choose"))
+    assert answer.status_code == 201
+
+
+@pytest.mark.parametrize("experiment", ["spring", "autumn"])
+def test_message_whose_id_another_key_used_first_gets_the_control(desk, experiment, caplog):
+    """Before: who used the id first decided what was sent, and the email counted for it."""
+    desk.api.start("autumn")
+    limit = {"subject_line": ["s2"]} if experiment == "spring" else {}
+    squat(desk, 1, experiment, subject_id="evil", eligible=limit)
+    assert desk.post().status_code == 200
+    assert control_is_sent(desk)
+    assert "control" in caplog.text
+    assert desk.decision().started_at is None or experiment == "autumn"
+    assert desk.post(2).status_code == 200
+    assert desk.decision(2).actor == "connection:lists"
+
+
+def test_message_whose_very_body_another_key_used_first_gets_the_control(desk):
+    """Before: the email was sent and counted as that key's, which could cancel it."""
+    for number in range(8):
+        squat(desk, number, subject_id=subscriber_uuid(number))
+        assert desk.post(number).status_code == 200
+        assert control_is_sent(desk, number)
+        assert desk.decision(number).started_at is None
+
+
+def test_message_whose_id_was_void_is_chosen_for(desk):
+    squat(desk, 1, subject_id="evil")
+    actor = desk.decision().actor
+    desk.api.clock.now += 1.0
+    body = {"actor": actor, "since": "2020-01-01T00:00:00Z"}
+    assert desk.api.post("/voids", body).status_code == 200
+    assert desk.post().status_code == 200
+    assert desk.decision().actor == "connection:lists"
+    assert desk.mail()["Subject"] == SUBJECTS[chosen(desk.decision())["subject_line"]]
+
+
 @pytest.mark.parametrize(("answer", "status"), [("451 later", 503), ("554 never", 422)])
 def test_mail_that_the_server_refuses_is_no_success_and_may_come_again(desk, answer, status):
     desk.server.answer = answer

@@ -8,6 +8,7 @@ from threading import Event
 import pytest
 from click.testing import CliRunner
 
+from bandits.errors import InvalidInput
 from bandits.schemas import Request
 from storage import open_store
 from tests.integration.conftest import NOW, Api, Clock
@@ -16,7 +17,11 @@ from webapp.egress import EgressGuard
 from webapp.listmonk.commands import listmonk
 from webapp.listmonk.listmonk_api import ListmonkUnavailable
 from webapp.listmonk.pull_worker import OVERLAP_SECONDS, PullWorker
-from webapp.webhooks.connection_setup import add_connection, rotate_connection
+from webapp.webhooks.connection_setup import (
+    add_connection,
+    configure_connection,
+    rotate_connection,
+)
 
 LOCAL = "127.0.0.0/8"
 
@@ -161,3 +166,30 @@ def test_rotation_of_the_password_keeps_the_token(desk):
     _, secrets = desk.connections.open("lists", at=NOW)
     assert secrets.current["api_token"] == "a token"
     assert secrets.current["password"] == rotated.generated["password"] != PASSWORD
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "file:///etc/passwd",
+        "ftp://lists.example.com",
+        "lists.example.com",
+        "https://",
+        "https://user:word@lists.example.com",
+        "https://lists.example.com:99999",
+        "http://[::1",
+        "javascript:alert(1)",
+    ],
+)
+def test_address_that_is_no_servers_is_refused_when_it_is_typed_in(api, problem, address):
+    """Before: it was taken with 201, and refused at each pull alone."""
+    body = {"key": "lists", "kind": "listmonk", "values": {"password": PASSWORD}}
+    values = {"api_url": address, "api_user": "bandits", "api_token": "a token"}
+    refused = api.post("/connections", body | {"values": body["values"] | values})
+    (fault,) = problem(refused, 422, "invalid")["errors"]
+    assert fault["pointer"] == "/values/api_url"
+    assert "https://lists.example.com" in fault["detail"]
+    assert api.post("/connections", body).status_code == 201
+    store = api.app.extensions["bandits"].connections
+    with pytest.raises(InvalidInput):
+        configure_connection(store, "lists", {"api_url": address}, metrics={}, at=NOW, by="test")

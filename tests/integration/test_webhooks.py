@@ -1,8 +1,10 @@
 """Webhooks as senders meet them: proved, counted once, and answered as each sender expects."""
 
+from io import BytesIO
 from threading import Event
 
 import pytest
+from flask import request
 
 from bandits.errors import Unavailable
 from storage.connections import Cipher
@@ -12,6 +14,8 @@ from tests.webhook_senders import Mailer, Shop, sendgrid_event
 from webapp.signals.delivery import MAX_BODY_BYTES
 from webapp.signals.kind_registry import connection_kinds
 from webapp.signals.kinds.sendgrid import SIGNATURE, TIMESTAMP
+from webapp.signals.signal_event import SignalBatch
+from webapp.slow_bodies import BODY_SECONDS
 from webapp.spool_worker import SpoolWorker
 from webapp.webhooks.connection_setup import add_connection
 from webapp.webhooks.receiver import receiver
@@ -173,8 +177,8 @@ def test_methods_are_answered_as_each_kind_expects(hooks):
 
 
 def test_body_that_is_too_large_is_refused(hooks):
-    request = (b"[" + b" " * MAX_BODY_BYTES + b"]", {"Content-Type": "application/json"})
-    assert hooks.post(SENDGRID, request).status_code == 413
+    _, headers = hooks.signed()
+    assert hooks.post(SENDGRID, (b"[" + b" " * MAX_BODY_BYTES + b"]", headers)).status_code == 413
 
 
 def test_paused_connection_asks_its_sender_to_come_again(hooks):
@@ -259,9 +263,64 @@ def test_secret_under_another_key_asks_the_sender_to_come_again(hooks):
     assert hooks.post(SENDGRID, hooks.signed()).status_code == 503
 
 
+class UnreadBody(BytesIO):
+    """Body of a request that nobody may read."""
+
+    def read(self, *_):
+        raise AssertionError("the body was read")
+
+    readinto = read
+
+
+def test_body_of_a_delivery_that_nothing_proves_is_not_read(hooks):
+    hooks.add("postmark", "letters", {"password": "p" * 20})
+    paths = [SENDGRID, SHOP, "/webhooks/postmark/letters"]
+    for path in paths:
+        answer = hooks.api.client.post(
+            path,
+            input_stream=UnreadBody(b"{"),
+            content_length=3_000_000,
+            content_type="application/json",
+        )
+        assert answer.status_code == 401, path
+    counts = [hooks.state(path.rpartition("/")[2]).counts.rejected for path in paths]
+    assert counts == [1, 1, 1]
+
+
+def test_body_that_is_not_proved_yet_has_little_time(hooks, monkeypatch):
+    seconds = []
+
+    def watch(kind, *_, **__):
+        seconds.append(request.environ.get(BODY_SECONDS))
+        return SignalBatch()
+
+    monkeypatch.setattr("webapp.webhooks.receiver.receive", watch)
+    password = "p" * 20
+    hooks.add("postmark", "letters", {"password": password})
+    assert hooks.post(SENDGRID, hooks.signed()).status_code == 200
+    path, proof = "/webhooks/postmark/letters", ("bandits", password)
+    assert hooks.api.client.post(path, json={}, auth=proof).status_code == 200
+    assert seconds == [5.0, None]
+
+
+def test_places_for_bodies_of_one_connection_leave_some_to_others(hooks):
+    """Before: bodies to one connection filled all places, and every other was answered 503."""
+    places = receiver_of(hooks)._places
+    held = [places.taken(f"10.0.0.{i}", "shop") for i in range(places.of_one_receiver)]
+    for place in held:
+        place.__enter__()
+    try:
+        assert hooks.post(SENDGRID, hooks.signed()).status_code == 200
+        assert hooks.post(SHOP, hooks.order("o-1", "d-1", 1.0)).status_code == 503
+    finally:
+        for place in held:
+            place.__exit__(None, None, None)
+    assert hooks.post(SHOP, hooks.order("o-1", "d-1", 1.0)).status_code == 200
+
+
 def test_places_for_bodies_of_strangers_are_few(hooks):
     places = receiver_of(hooks)._places
-    held = [places.taken(f"10.0.0.{i}") for i in range(places.at_once)]
+    held = [places.taken(f"10.0.0.{i}", f"c-{i}") for i in range(places.at_once)]
     for place in held:
         place.__enter__()
     try:

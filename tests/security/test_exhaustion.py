@@ -21,7 +21,7 @@ from webapp import passwords
 from webapp.files.table_files import open_table
 from webapp.pages import anonymous_forms
 from webapp.readiness import Readiness
-from webapp.slow_bodies import BodyReads
+from webapp.slow_bodies import BODY_SECONDS, BodyReads, NotedBody
 
 LONG = "&a=" * 2_600_000
 
@@ -148,6 +148,43 @@ def test_connections_that_stop_half_way_are_ended(impatient) -> None:
         with connection:
             while connection.recv(4096):
                 pass
+
+
+class StoppingSender:
+    """Body whose first portion comes at once, and whose second takes a while.
+
+    Attributes:
+        overdue: the addresses whose reads were overdue shortly before its end, and after it.
+    """
+
+    def __init__(self, now: list[float], reads: BodyReads, due: float) -> None:
+        self._now, self._reads, self._due = now, reads, due
+        self._portions = 0
+        self.overdue: list[list[str]] = []
+
+    def read(self, size: int) -> bytes:
+        self._portions += 1
+        if self._portions == 2:
+            for at in (self._due - 0.1, self._due + 0.1):
+                self._now[0] = at
+                self.overdue.append([reading.address for reading in self._reads.overdue()])
+        return b"x" * size
+
+
+@pytest.mark.parametrize(("seconds", "due"), [(None, 30.0), (5.0, 15.0)])
+def test_body_that_stops_half_way_is_overdue_soon(seconds, due) -> None:
+    """A beginning of a declared 3 MB: before it had 320 s; half as long where nothing proves it."""
+    now = [0.0]
+    reads = BodyReads(20.0, lambda: now[0])
+    sender = StoppingSender(now, reads, due)
+    environ = {"wsgi.input": sender, "CONTENT_LENGTH": "3000000", "REMOTE_ADDR": "10.0.0.1"}
+    body = NotedBody(environ, reads)
+    environ["REMOTE_ADDR"] = "192.0.2.1"  # as a proxy names it, which no socket has
+    if seconds is not None:
+        environ[BODY_SECONDS] = seconds
+    for _ in range(2):
+        assert len(body.read(50_000)) == 50_000
+    assert sender.overdue == [[], ["10.0.0.1"]]
 
 
 def test_body_reads_are_overdue_by_their_length() -> None:

@@ -215,6 +215,53 @@ def test_void_gives_squatted_ids_back(api, clock, honest, stolen, problem) -> No
     assert api.get("/decisions/spring-u-0").json["actor"] == "key:2"
 
 
+def test_void_gives_back_what_was_chosen_and_cancelled(api, clock, honest, stolen) -> None:
+    """Before: who cancelled what it chose "did nothing", and kept ids and sets for good."""
+    variants = "abcdefghi"
+    api.start(**DECLARED, slots=[{"key": "s", "variants": [{"key": v} for v in variants]}])
+    sets = [list(s) for size in range(1, 10) for s in combinations(variants, size)]
+    squats = [
+        {"subject_id": "x", "decision_id": f"spring-u-{i}", "eligible": {"s": sets[i]}}
+        for i in range(200)
+    ]
+    ids = {"decision_ids": [r["decision_id"] for r in squats]}
+    choose_batch(api, stolen, squats)
+    assert api.post("/decisions/cancel", ids, token=stolen).json["accepted"] == 200
+    learn(api, clock)
+    body = {"actor": "key:3", "since": "2020-01-01T00:00:00Z", "dry_run": True}
+    (part,) = api.post("/voids", body).json["experiments"]
+    counts = (part["decisions"], part["events"], part["cancelled"], part["cancelled_before"])
+    assert counts == (0, 0, 0, 200)
+    number = void(api, clock)
+    requests = [
+        {"subject_id": f"u-{i}", "decision_id": f"spring-u-{i}", "eligible": {"s": sets[200 + i]}}
+        for i in range(256)
+    ]
+    assert choose_batch(api, honest, requests).status_code == 201
+    learn(api, clock)
+    arms = api.get("/experiments/spring/results").json["arms"]
+    assert sum(a["sent"] for a in arms) == 256
+    assert api.post("/voids", body).status_code == 422  # there is no more of it
+    assert api.post(f"/voids/{number}/restore").json["given_on"] == 200
+
+
+def test_void_gives_back_sets_of_refused_requests(api, clock, honest, stolen) -> None:
+    """Before: requests that were refused for their ids took 200 sets for good."""
+    variants = "abcdefghi"
+    api.start(**DECLARED, slots=[{"key": "s", "variants": [{"key": v} for v in variants]}])
+    sets = [list(s) for size in range(1, 10) for s in combinations(variants, size)]
+    choose_batch(api, honest, [{"subject_id": "u", "decision_id": "spring-u"}])
+    squats = [
+        {"subject_id": "x", "decision_id": "spring-u", "eligible": {"s": s}} for s in sets[:200]
+    ]
+    assert {choose_batch(api, stolen, [r]).status_code for r in squats} == {409}
+    void(api, clock)
+    requests = [{"subject_id": "u", "eligible": {"s": s}} for s in sets[200:456]]
+    assert choose_batch(api, honest, requests).status_code == 201
+    body = {"actor": "key:3", "since": "2020-01-01T00:00:00Z"}
+    assert api.post("/voids", body).status_code == 422
+
+
 def test_void_gives_event_ids_back(api, clock, honest) -> None:
     """Before: a mailer's event that a thief reported first was lost, also once that was void."""
     api.start(**DECLARED)

@@ -19,6 +19,10 @@ _NO_STORE_HEADER = {"Cache-Control": "no-store: it is about a person"}
 Place = Annotated[int, Meta(ge=0, le=_LAST, description="`next` of the page before")]
 PageSize = Annotated[int, Meta(ge=1, le=1000, description="how many at most")]
 
+AnySpelling = Annotated[
+    bool, Meta(description="ids that attribution takes for the same as well, as `ANN@shop.example`")
+]
+
 
 class SubjectQuery(Struct, frozen=True, forbid_unknown_fields=True):
     """Page of a subject's decisions."""
@@ -33,12 +37,14 @@ class SubjectPageRequest(Struct, frozen=True, forbid_unknown_fields=True):
     subject_id: SubjectId
     after: Place = 0
     limit: PageSize = 1000
+    any_spelling: AnySpelling = False
 
 
 class SubjectErasureRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A subject to erase."""
 
     subject_id: SubjectId
+    any_spelling: AnySpelling = False
 
 
 @operations(
@@ -54,7 +60,9 @@ def read_subject_data(services: Services, body: SubjectPageRequest) -> Operation
 
     This scans the log, which may take seconds where there are millions of decisions.
     """
-    page = services.engine.subject(body.subject_id, after=body.after, limit=body.limit)
+    page = services.engine.subject(
+        body.subject_id, after=body.after, limit=body.limit, any_spelling=body.any_spelling
+    )
     return OperationResponse(page, headers=_NO_STORE)
 
 
@@ -71,7 +79,8 @@ def erase_subject_data(services: Services, body: SubjectErasureRequest) -> Opera
     A second time changes nothing. From then on, receipts of decisions that were learned from these
     rows are not derivable.
     """
-    return OperationResponse(services.engine.erase(body.subject_id, by=caller()))
+    receipt = services.engine.erase(body.subject_id, by=caller(), any_spelling=body.any_spelling)
+    return OperationResponse(receipt)
 
 
 @operations(

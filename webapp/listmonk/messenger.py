@@ -19,7 +19,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from bandits.actors import Actor, actor_of
 from bandits.errors import BanditsError, IdReused, NotFound, Unavailable
 from bandits.experiment import Experiment
-from bandits.schemas import Request
+from bandits.schemas import Request, SlotChoice
 from storage.connections import Connection, ConnectionSecrets
 from webapp.listmonk.blocks import BlockTemplate
 from webapp.listmonk.mail import Unsendable, make_mail
@@ -183,15 +183,12 @@ class Messenger:
         )
         actor = actor_of("connection", connection.key)
         try:
-            (decision,) = services.engine.choose(experiment.key, [request], actor=actor)
-            chosen = {name: choice["variant"] for name, choice in decision.slots.items()}
-        except IdReused:  # it came before with another body or attributes: it stays what it was
-            slots = services.engine.receipt(decision_id).slots
-            chosen = {name: choice["variant"] for name, choice in slots.items()}
-            chosen = {n: v if v in able[n] else control[n] for n, v in chosen.items()}
+            slots = _decide(services, experiment.key, decision_id, request, actor)
         except BanditsError as error:
             _log.warning("messenger %s sends the control: %s", connection.key, error)
             return _filled(experiment, control, slot, postback, template)
+        chosen = {name: choice["variant"] for name, choice in slots.items()}
+        chosen = {n: v if v in able[n] else control[n] for n, v in chosen.items()}
         filled = _filled(experiment, chosen, slot, postback, template)
         waits = experiment.await_activation
         return Choice(filled.subject, filled.body, decision_id, activate=waits)
@@ -282,6 +279,30 @@ class Messenger:
                 except Unavailable:
                     self._unactivated.put((decision_id, actor))
                     return
+
+
+def _decide(
+    services: Services, experiment: str, decision_id: str, request: Request, actor: Actor
+) -> Mapping[str, SlotChoice]:
+    """Choose for a message; one that came before stays what it was, whatever its body says now.
+
+    Raises:
+        IdReused: the id is of another actor's decision, or of one in another experiment. Whoever
+            sees a link of the email knows the id, and may have used it first.
+    """
+    engine = services.engine
+    try:
+        (decision,) = engine.choose(experiment, [request], actor=actor)
+    except IdReused:
+        slots = None
+    else:
+        if not decision.repeat:
+            return decision.slots
+        slots = decision.slots
+    earlier = engine.store.log.decisions([decision_id]).get(decision_id)
+    if earlier is not None and (earlier.experiment, earlier.actor) != (experiment, actor):
+        raise IdReused("decision", decision_id)
+    return engine.receipt(decision_id).slots if slots is None else slots
 
 
 def _able(

@@ -110,6 +110,8 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
         statuses: by cause, where the sender expects another status than most do.
         retry_after_seconds: told with "come again".
         password: deliveries are proved by a user name and password (RFC 7617).
+        proof_headers: in lower case; a delivery with none of them is not signed. Empty where the
+            signature is in the body.
         messenger: it hands over whole messages, to ``/messengers/{name}/{connection}``.
     """
 
@@ -132,6 +134,7 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
     statuses: Mapping[RefusalCause, int] = {}
     retry_after_seconds: int = 60
     password: bool = False
+    proof_headers: tuple[str, ...] = ()
     messenger: bool = False
 
     def steps_at(self, address: str) -> list[str]:

@@ -42,6 +42,27 @@ def receive(
     return batch
 
 
+def check_head(
+    kind: ConnectionKind, head: Delivery, values: FieldValues, context: ProofContext
+) -> None:
+    """Refuse a delivery by its headers alone, before its body is read.
+
+    Args:
+        kind: of the connection that it was sent to.
+        head: without the body.
+        values: of the connection's fields.
+        context: of the proof.
+
+    Raises:
+        DeliveryRefused: its type is none of the kind's, a password is wrong, or what signs the body
+            is missing.
+    """
+    _check_type(kind, head)
+    unsigned = kind.proof_headers and not any(map(head.headers.get, kind.proof_headers))
+    if kind.password or unsigned:
+        kind.verify(head, values, context)
+
+
 def _check_body(kind: ConnectionKind, delivery: Delivery) -> None:
     """Refuse a body that is too large, or not of the kind's types."""
     size = len(delivery.body)
@@ -49,6 +70,11 @@ def _check_body(kind: ConnectionKind, delivery: Delivery) -> None:
         raise DeliveryRefused(
             RefusalCause.TOO_LARGE, f"{size:,} bytes; at most {kind.max_body_bytes:,} are taken"
         )
+    _check_type(kind, delivery)
+
+
+def _check_type(kind: ConnectionKind, delivery: Delivery) -> None:
+    """Refuse a body that is not of the kind's types."""
     if delivery.media_type not in kind.media_types:
         expected = " or ".join(kind.media_types)
         actual = delivery.media_type[:100] or "none"

@@ -18,6 +18,7 @@ SECRET_PREFIX = "whsec_"  # noqa: S105 - begins every secret, and is none
 TOLERANCE = timedelta(minutes=5)
 _SHORTEST = 16  # bytes
 _BRANDS = ("webhook", "svix")
+SIGNATURE_HEADERS = tuple(f"{brand}-signature" for brand in _BRANDS)
 PROOF = (
     "The sender signs the delivery's id, its time and the raw body (HMAC, Standard Webhooks). A"
     " signature older than five minutes is refused, because each retry has a new one."

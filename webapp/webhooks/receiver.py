@@ -20,19 +20,22 @@ from webapp.body_places import BodyPlaces
 from webapp.services import Services, services
 from webapp.settings import Settings
 from webapp.signals.certificates import CertificateCache
-from webapp.signals.connection_kind import ConnectionKind, FieldValues
+from webapp.signals.connection_kind import ConnectionKind, FieldValues, ProofContext
 from webapp.signals.delivery import MAX_BODY_BYTES, Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.kind_registry import connection_kind
-from webapp.signals.receive import receive
+from webapp.signals.receive import check_head, receive
 from webapp.signals.signal_event import SignalBatch
+from webapp.slow_bodies import BODY_SECONDS
 from webapp.webhooks.certificate_fetcher import fetch
 from webapp.webhooks.connection_setup import field_values
 from webapp.webhooks.signal_recorder import SignalRecorder
 from webapp.webhooks.spooled_delivery import spool_record
 
 PATH = "/webhooks/<kind>/<connection>"
-AT_ONCE = 16  # of the places for requests that a worker has
+AT_ONCE = 32  # half the places for requests that a worker has
 _OF_ONE_ADDRESS = 8
+_OF_ONE_CONNECTION = 12  # so that who knows one address fills the places of no other
+_UNPROVED_SECONDS = 5.0  # for a body whose sender is proved by it alone; a long one has more
 _NOTED_SECONDS = 10.0  # rejections of one connection are written at most this often
 _RECEIVER = "bandits.webhooks"
 _log = logging.getLogger(__name__)
@@ -74,7 +77,7 @@ class WebhookReceiver:
         """Receive at `public_url`, where the settings name one."""
         self.public_url = public_url
         self.certificates = CertificateCache(fetch)
-        self._places = BodyPlaces(AT_ONCE, _OF_ONE_ADDRESS)
+        self._places = BodyPlaces(AT_ONCE, _OF_ONE_ADDRESS, _OF_ONE_CONNECTION)
         self.rejections = RejectionLog()
 
     def answer(self, services: Services, kind: ConnectionKind, key: str) -> Response:
@@ -125,15 +128,21 @@ class WebhookReceiver:
         if request.method == "POST" and connection.paused:
             raise DeliveryRefused(RefusalCause.UNAVAILABLE, "the connection is paused")
         request.max_content_length = MAX_BODY_BYTES
+        values = self.values(kind, connection, secrets)
+        context = ProofContext(datetime.fromtimestamp(at, UTC), self.certificates)
+        if request.method == "POST":
+            check_head(kind, Delivery.of("POST", request.headers, b""), values, context)
+            if not kind.password:
+                request.environ[BODY_SECONDS] = _UNPROVED_SECONDS
         try:
-            with self._places.taken(request.remote_addr or ""):
+            with self._places.taken(request.remote_addr or "", connection.key):
                 body = request.get_data(cache=False) if request.method == "POST" else b""
                 delivery = Delivery.of(request.method, request.headers, body)
                 batch = receive(
                     kind,
                     delivery,
-                    self.values(kind, connection, secrets),
-                    now=datetime.fromtimestamp(at, UTC),
+                    values,
+                    now=context.now,
                     certificates=self.certificates,
                 )
                 return delivery, batch

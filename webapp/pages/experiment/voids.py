@@ -86,7 +86,7 @@ def preview_void(key: str) -> ResponseReturnValue:
     try:
         receipt = engine.void(deeds, by=person().email, experiment=key, dry_run=True)
     except InvalidInput:
-        errors = {"actor": "nothing that still counts was done then"}
+        errors = {"actor": "nothing was done then, or it is void already"}
         return _page(record, engine.actors(key), typed, errors), 422
     except WrongState as error:
         return _page(record, engine.actors(key), typed, {"since": error.reason}), 422

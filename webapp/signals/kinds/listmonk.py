@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from bandits.schemas import misfits
 from webapp.signals.connection_kind import ConnectionField, ConnectionKind
@@ -15,6 +16,18 @@ from webapp.signals.signal_event import EventUnreadable, SignalBatch, SignalEven
 CSV = "text/csv"
 _REQUIRED = ("campaign_uuid", "subscriber_uuid", "created_at")
 _TOLD = 40  # characters of a value in a reason
+
+
+def _address_fault(text: str) -> str | None:
+    try:
+        parts = urlsplit(text)
+        is_server = parts.scheme in {"http", "https"} and bool(parts.hostname)
+        is_server = is_server and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        is_server = False
+    if is_server:
+        return None
+    return "must be an http or https address without a password, as in https://lists.example.com"
 
 
 def _parse(delivery: Delivery) -> SignalBatch:
@@ -86,6 +99,7 @@ KIND = ConnectionKind(
             help="Such as https://lists.example.com. Clicks and views are fetched from there.",
             secret=False,
             optional=True,
+            fault=_address_fault,
         ),
         ConnectionField(
             name="api_user",

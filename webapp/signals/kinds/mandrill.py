@@ -178,6 +178,7 @@ KIND = ConnectionKind(
     limits="Machine opens are not marked.",
     names={**_NAMES, **dict.fromkeys(sorted(_IGNORED), "")},
     verify=_verify,
+    proof_headers=(SIGNATURE,),
     parse=_parse,
     media_types=(FORM,),
     probes=("HEAD",),

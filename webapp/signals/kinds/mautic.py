@@ -204,5 +204,6 @@ KIND = ConnectionKind(
         **dict.fromkeys(sorted(_IGNORED), ""),
     },
     verify=_verify,
+    proof_headers=(SIGNATURE,),
     parse=_parse,
 )

@@ -26,6 +26,7 @@ from webapp.signals.signal_event import (
 )
 from webapp.signals.standard_signature import (
     PROOF,
+    SIGNATURE_HEADERS,
     TOLERANCE,
     read_alone,
     secret_fault,
@@ -175,6 +176,7 @@ KIND = ConnectionKind(
         **dict.fromkeys(sorted(_IGNORED), ""),
     },
     verify=verify_standard_signature,
+    proof_headers=SIGNATURE_HEADERS,
     parse=_parse,
     oldest=TOLERANCE,
 )

@@ -192,5 +192,6 @@ KIND = ConnectionKind(
         "bounce of the type `blocked`": "",
     },
     verify=_verify,
+    proof_headers=(SIGNATURE,),
     parse=_parse,
 )

@@ -24,6 +24,7 @@ from webapp.signals.signal_event import EventUnreadable, SignalBatch, SignalEven
 from webapp.signals.standard_signature import (
     PROOF,
     SECRET_PREFIX,
+    SIGNATURE_HEADERS,
     TOLERANCE,
     read_alone,
     secret_fault,
@@ -118,6 +119,7 @@ KIND = ConnectionKind(
     ),
     names={**{name: name for name in LISTED_EVENTS}, "a metric of the campaign": "that metric"},
     verify=verify_standard_signature,
+    proof_headers=SIGNATURE_HEADERS,
     parse=_parse,
     oldest=TOLERANCE,
 )
