@@ -8,6 +8,7 @@ from threading import Event
 
 from msgspec.structs import replace
 
+from bandits.actors import Actor
 from bandits.engine import Engine
 from bandits.errors import Unavailable
 from bandits.event_ids import connection_event_id
@@ -86,14 +87,16 @@ class SpoolWorker:
         for record in records:
             if record.topic == tracked_hit.TOPIC:
                 hit = hit_of(record)
-                hits[hit.key_id].append((record.received_at, hit))
+                hits[hit.key_id, hit.signer].append((record.received_at, hit))
             else:
                 spooled_delivery.record_delivery(record, self._recorder, self._store.connections)
         waiting: list[SpoolRecord] = []
         counts: dict[str, TrackingCounts] = {}
         unsubscribed: dict[str, float] = {}
-        for key_id, hits_of_key in hits.items():
-            counts[key_id], ahead = self._record_hits(key_id, hits_of_key, unsubscribed)
+        for (key_id, signer), hits_of_key in hits.items():
+            actor = tracking_actor(key_id, signer)
+            counted, ahead = self._record_hits(actor, hits_of_key, unsubscribed)
+            counts[key_id] = counts.get(key_id, TrackingCounts()) + counted
             waiting += ahead
         if counts:
             at = max(at for hits_of_key in hits.values() for at, _ in hits_of_key)
@@ -102,14 +105,14 @@ class SpoolWorker:
 
     def _record_hits(
         self,
-        key_id: str,
+        actor: Actor,
         hits: Sequence[tuple[float, TrackedHit]],
         unsubscribed: dict[str, float],
     ) -> tuple[TrackingCounts, list[SpoolRecord]]:
-        """Record hits of one key's links, each with its time.
+        """Record hits of links that one actor signed, each with its time.
 
         Args:
-            key_id: of the key.
+            actor: in whose name they are recorded.
             hits: in the order that they came.
             unsubscribed: gets the decisions of those who unsubscribed.
 
@@ -118,7 +121,6 @@ class SpoolWorker:
         """
         counted = [(at, hit) for at, hit in hits if not hit.is_machine]
         events = tuple(hit.event(at) for at, hit in counted)
-        actor = tracking_actor(key_id)
         outcome = self._recorder.record_as(actor, {}, SignalBatch(events))
         for reason in sorted({refusal.reason for refusal in outcome.refused}):
             _log.warning("events of tracked links do not fit: %s", reason)

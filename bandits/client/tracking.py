@@ -121,7 +121,29 @@ def rewrite(  # noqa: PLR0913 - options, by keyword
     ids = tuple(d.decision_id for d in (decision, *others) if d.decision_id is not None)
     if not ids:
         return TrackedEmail(html, {}, None, 0)
-    signer = LinkSigner(tracking, ids)
+    signer = LinkSigner.of(tracking, ids)
+    return track_links(
+        html,
+        signer,
+        personalize=personalize,
+        opted_out=opted_out,
+        unsubscribe_mailto=unsubscribe_mailto,
+    )
+
+
+def track_links(
+    html: str,
+    signer: "LinkSigner",
+    *,
+    personalize: bool,
+    opted_out: bool,
+    unsubscribe_mailto: str | None,
+) -> TrackedEmail:
+    """Track the links of an email as `rewrite` does, which makes the signer.
+
+    Raises:
+        InvalidInput: the email has too many links, or `unsubscribe_mailto` is no address.
+    """
     unsubscribe_url = signer.unsubscribe_url()
     ways = [f"<{unsubscribe_url}>"]
     if unsubscribe_mailto is not None:
@@ -177,23 +199,39 @@ def _ascii_address(address: str) -> str:
 class LinkSigner:
     """Addresses of the server for one email."""
 
-    def __init__(self, tracking: LinkTracking, decision_ids: tuple[str, ...]) -> None:
-        """Sign for the email of `decision_ids`.
+    def __init__(
+        self,
+        key: TrackingKey,
+        public_url: str,
+        hosts: Sequence[str],
+        decision_ids: tuple[str, ...],
+    ) -> None:
+        """Sign with `key` for the email of `decision_ids`; the rest is as in `LinkTracking`.
+
+        Raises:
+            InvalidInput: the address or a host is wrong.
+        """
+        self._key = key
+        self._root = public_url.rstrip("/")
+        if host_of(self._root) is None:
+            raise InvalidInput.at("/public_url", "must be the http(s) address of the server")
+        self._hosts = frozenset(host.lower() for host in hosts)
+        if wrong := sorted(host for host in self._hosts if not is_host_rule(host)):
+            raise InvalidInput.at("/hosts", f"{wrong[0]!r} is no host")
+        self._ids = decision_ids
+
+    @classmethod
+    def of(cls, tracking: LinkTracking, decision_ids: tuple[str, ...]) -> "LinkSigner":
+        """Sign with the key in a text.
 
         Raises:
             InvalidInput: the key, the address or a host is wrong.
         """
         try:
-            self._key = TrackingKey.parse(tracking.key)
+            key = TrackingKey.parse(tracking.key)
         except InvalidInput as error:
             raise error.under("/key") from None
-        self._root = tracking.public_url.rstrip("/")
-        if host_of(self._root) is None:
-            raise InvalidInput.at("/public_url", "must be the http(s) address of the server")
-        self._hosts = frozenset(host.lower() for host in tracking.hosts)
-        if wrong := sorted(host for host in self._hosts if not is_host_rule(host)):
-            raise InvalidInput.at("/hosts", f"{wrong[0]!r} is no host")
-        self._ids = decision_ids
+        return cls(key, tracking.public_url, tracking.hosts, decision_ids)
 
     def click_url(self, address: str) -> str | None:
         """Return the tracked link to an address; None where that is to be left alone."""

@@ -94,6 +94,14 @@ class DecisionLog:
         """Start the clocks of decisions."""
         return self._mark(MarkCall(self._context, "activate", ids, actor, own_only, at, messages))
 
+    def check_sender(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False
+    ) -> MarkResult:
+        """Say which decisions an actor may act for, as `activate` would, and change nothing."""
+        call = MarkCall(self._context, "activate", ids, actor, own_only, at=0.0)
+        with self._database.reading(consistent=True) as transaction:
+            return call.check(transaction)
+
     def cancel(
         self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
     ) -> MarkResult:

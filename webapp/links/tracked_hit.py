@@ -34,6 +34,7 @@ class TrackedHit(Struct, frozen=True, omit_defaults=True):
         agent: the user agent.
         network_address: that the request came from.
         head: the request was for the head alone: no browser follows a link so.
+        signer: number of the API key that the link was signed for here; 0 where there is none.
     """
 
     key_id: str
@@ -44,6 +45,7 @@ class TrackedHit(Struct, frozen=True, omit_defaults=True):
     agent: str = ""
     network_address: str = ""
     head: bool = False
+    signer: int = 0
 
     @property
     def is_machine(self) -> bool:
@@ -114,6 +116,7 @@ def tracked_hit(  # noqa: PLR0913 - the parts of a request
         agent,
         network_address,
         head,
+        token.signer,
     )
 
 
