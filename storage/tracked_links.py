@@ -37,7 +37,8 @@ class TrackingCounts(Struct, frozen=True):
         without_decision: of a decision that is erased or unknown,
         expired: whose decision was not activated within a day,
         refused: that do not fit the campaign,
-        machine: and that no person can have caused: requests for a head alone, hidden links.
+        machine: and that no person can have caused, and no campaign judges: requests for a head
+            alone, hidden links, more than a hundred of one email in an hour.
     """
 
     recorded: int = 0

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from threading import Event
 
@@ -28,6 +28,9 @@ _LOOK_SECONDS = 0.5
 _AGAIN_SECONDS = 30.0  # between looks at events whose decision waits for its activation
 _PRUNE_SECONDS = 3600.0
 _LONGEST_WAIT_SECONDS = 30.0  # after failures
+_HOUR_SECONDS = 3600.0
+MOST_EVENTS_AN_HOUR = 100  # opens and clicks of one email: a reader makes a few, a scanner some ten
+_TimedHit = tuple[float, TrackedHit]
 _log = logging.getLogger(__name__)
 
 
@@ -106,7 +109,7 @@ class SpoolWorker:
     def _record_hits(
         self,
         actor: Actor,
-        hits: Sequence[tuple[float, TrackedHit]],
+        hits: Sequence[_TimedHit],
         unsubscribed: dict[str, float],
     ) -> tuple[TrackingCounts, list[SpoolRecord]]:
         """Record hits of links that one actor signed, each with its time.
@@ -119,16 +122,17 @@ class SpoolWorker:
         Returns:
             What became of them, and those that wait for an activation.
         """
-        counted = [(at, hit) for at, hit in hits if not hit.is_machine]
-        events = tuple(hit.event(at) for at, hit in counted)
-        outcome = self._recorder.record_as(actor, {}, SignalBatch(events))
+        secret = self._store.log.trace_key()
+        left = self._recordable(hits, secret)
+        events = [hit.event(at, secret) for at, hit in left]
+        outcome = self._recorder.record_as(actor, {}, SignalBatch(tuple(events)))
         for reason in sorted({refusal.reason for refusal in outcome.refused}):
             _log.warning("events of tracked links do not fit: %s", reason)
         unknown = self._unknown(outcome.unmatched)
         waiting, expired = [], 0
         ahead = {(e.decision_id, e.event_id) for e in outcome.unmatched} - unknown
-        for at, hit in counted:
-            event_id = connection_event_id(actor, hit.event_id)
+        for (at, hit), event in zip(left, events, strict=True):
+            event_id = connection_event_id(actor, event.event_id)
             ids = tuple(i for i in hit.decision_ids if (i, event_id) in ahead)
             if ids and self._engine.clock() - at >= WAIT_SECONDS:
                 expired += len(ids)
@@ -144,9 +148,59 @@ class SpoolWorker:
             outcome.without_decision + len(unknown),
             expired,
             len(outcome.refused),
-            len(hits) - len(counted),
+            len(hits) - len(left),
         )
         return counts, waiting
+
+    def _recordable(self, hits: Sequence[_TimedHit], secret: bytes) -> list[_TimedHit]:
+        """Leave out hits that no person can have made, and those of an email that has too many.
+
+        Where a campaign judges opens and clicks, a machine's are recorded with their signs, since
+        the other events of the email are judged by them. Where it does not, they would count.
+        """
+        ids = sorted({i for _, hit in hits for i in hit.decision_ids})
+        judging = self._judging(ids) if any(hit.is_machine for _, hit in hits) else frozenset()
+        counts = self._counts_by_hour(ids, hits)
+        seen: set[tuple[str, str]] = set()
+        left = []
+        for at, hit in hits:
+            if hit.kind is TokenKind.UNSUBSCRIBE:
+                left.append((at, hit))
+                continue
+            event_id, own = hit.event_id(at, secret), []
+            for decision_id in hit.decision_ids:
+                if hit.is_machine and decision_id not in judging:
+                    continue
+                place = decision_id, int(at // _HOUR_SECONDS)
+                if (decision_id, event_id) not in seen:
+                    counts[place] += 1
+                    seen.add((decision_id, event_id))
+                if counts[place] <= MOST_EVENTS_AN_HOUR:
+                    own.append(decision_id)
+            if own:
+                left.append((at, replace(hit, decision_ids=tuple(own))))
+        return left
+
+    def _judging(self, ids: Sequence[str]) -> frozenset[str]:
+        """Find the decisions whose campaigns judge opens and clicks."""
+        refs = self._store.log.targets(ids).refs
+        keys = {ref.experiment for ref in refs if ref is not None}
+        recent = self._store.experiments.recent
+        judging = {k for k in keys if recent(k).configuration.experiment.machine_rules is not None}
+        return frozenset(
+            i
+            for i, ref in zip(ids, refs, strict=True)
+            if ref is not None and ref.experiment in judging
+        )
+
+    def _counts_by_hour(
+        self, ids: Sequence[str], hits: Sequence[_TimedHit]
+    ) -> Counter[tuple[str, int]]:
+        """Count the events of links that are recorded, by decision, in the hours of these hits."""
+        hours = [int(at // _HOUR_SECONDS) for at, _ in hits]
+        since, until = min(hours) * _HOUR_SECONDS, (max(hours) + 1) * _HOUR_SECONDS
+        times = self._store.log.times_of_links(ids, since=since, until=until)
+        return Counter((i, int(at // _HOUR_SECONDS)) for i, at in times)
 
     def _unknown(self, events: Sequence[NewUnmatchedEvent]) -> set[tuple[str, str]]:
         """Find the events whose decision does not exist: of an erased subject, say."""

@@ -240,6 +240,19 @@ class DecisionLog:
             by_number |= Observations(transaction, record).reasons(sorted(numbers))
         return {i: by_number.get(n, {}) for i, n in zip(ids, targets.numbers, strict=True)}
 
+    def times_of_links(
+        self, ids: Sequence[str], *, since: float, until: float
+    ) -> list[tuple[str, float]]:
+        """Read the times of events that tracked links reported of decisions, each with its id.
+
+        Args:
+            ids: distinct ids of decisions.
+            since: events from then on, seconds since 1970,
+            until: and before then.
+        """
+        with self._database.reading() as transaction:
+            return queries.read_times(transaction, ids, "tracking", since, until)
+
     def targets(self, ids: Sequence[str]) -> DecisionRefs:
         """Find the decisions of ids, to append events to them."""
         with self._database.reading() as transaction:

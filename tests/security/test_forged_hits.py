@@ -12,6 +12,7 @@ from webapp.links.link_views import PUBLIC_URL
 from webapp.spool_worker import SpoolWorker
 
 FIRST = "2000-01-01T00:00:00Z"
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 ROOT = "https://links.shop.example"
 HTML = "<a href='https://shop.example/buy'>x</a></body>"
 RULE = {"metrics": {"click": {}}, "window_seconds": 86_400.0, "maturity_seconds": 60.0}
@@ -111,3 +112,26 @@ def test_links_that_were_signed_for_one_key_are_voided_alone(api, shop):
     assert reward() == 1.0
     void(first)
     assert reward() == 0.0
+
+
+def test_clicks_that_false_ones_set_aside_count_again_once_these_are_void(api, shop, clock):
+    """Not prevented: who has links of their own reports hidden ones so. It is taken back whole."""
+    api.start("judged", reward=RULE, machine_rules=1)
+    thief = api.key("reward")
+    api.choose(key="judged", decision_id="d")
+    clock.now += 3600.0
+    click = {"decision_id": "d", "metric": "click", "tracking": {"user_agent": BROWSER}}
+    api.post("/rewards", {"rewards": [click | {"event_id": "honest"}]})
+    false = click | {"event_id": "false", "value": 0, "tracking": {"honeypot": True}}
+    assert api.post("/rewards", {"rewards": [false]}, token=thief).json["accepted"] == 1
+
+    def reward() -> float:
+        clock.now += 3600.0
+        api.engine.learn("judged")
+        return api.get("/decisions/d").json["reward"]
+
+    assert reward() == 0.0
+    key = api.accounts.keys.find(thief, at=api.clock())
+    answer = api.post("/voids", {"experiment": "judged", "actor": key.actor, "since": FIRST})
+    assert answer.status_code == 200, answer.text
+    assert reward() == 1.0

@@ -55,14 +55,11 @@ class LinkReader:
             return
         if not key.counts and token.kind is not TokenKind.UNSUBSCRIBE:
             return
-        at = self._clock()
         hit = tracked_hit(
             signed.key_id,
-            key.secret,
             token,
             agent=environ.get("HTTP_USER_AGENT", ""),
             network_address=environ.get("REMOTE_ADDR", ""),
             head=environ["REQUEST_METHOD"] == "HEAD",
-            at=at,
         )
-        self._spool.append(hit.record(at))
+        self._spool.append(hit.record(self._clock()))
