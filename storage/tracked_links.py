@@ -13,17 +13,26 @@ from sqlalchemy import delete, insert, select, update
 from bandits.actors import Actor, actor_of
 from bandits.errors import Conflict, InvalidInput, NotFound
 from bandits.identifiers import pointer
+from bandits.sampling import keyed_digests
 from bandits.tracking_tokens import TrackingKey, is_host_rule
 from storage.audit_log import record_change
 from storage.connections.encryption import Cipher, NoEncryptionKey, is_encrypted
 from storage.databases import NamedRow, Transaction
-from storage.schema import TRACKING_COUNTS, link_hosts, tracking_keys, unsubscribes
+from storage.schema import (
+    TRACKING_COUNTS,
+    erased_decisions,
+    link_hosts,
+    tracking_keys,
+    unsubscribes,
+)
 from storage.store_context import StoreContext
 
 MOST_HOSTS = 100
 UNSUBSCRIBE_SECONDS = 400 * 86_400.0
 _AT_ONCE = 1000
 _SIGNED_HERE = "links signed for API keys"
+_ERASED = "erased decisions"
+_MARK_BYTES = 16
 _ALL = "all"  # hosts are one list
 
 
@@ -375,6 +384,30 @@ class TrackedLinkStore:
                 transaction.execute(delete(unsubscribes).where(condition))
 
         self._context.write(work)
+
+    def marks(self, ids: Sequence[str]) -> list[bytes]:
+        """Hash ids of decisions as those of erased ones are kept."""
+        return keyed_digests(self._erasure_secret, ids, size=_MARK_BYTES)
+
+    def note_erased(self, transaction: Transaction, marks: Sequence[bytes]) -> None:
+        """Keep that decisions with these marks are erased; links report nothing of them."""
+        rows = [(mark,) for mark in sorted(marks)]
+        transaction.insert(erased_decisions, ("mark",), rows)
+
+    def erased(self, ids: Sequence[str]) -> set[str]:
+        """Find those ids under which a decision was erased, whatever has them now."""
+        by_mark = dict(zip(self.marks(ids), ids, strict=True))
+        erased: set[str] = set()
+        with self._database.reading() as transaction:
+            for start in range(0, len(ids), _AT_ONCE):
+                marks = list(by_mark)[start : start + _AT_ONCE]
+                query = select(erased_decisions.c.mark).where(erased_decisions.c.mark.in_(marks))
+                erased.update(by_mark[bytes(m)] for m in transaction.execute(query).scalars())
+        return erased
+
+    @cached_property
+    def _erasure_secret(self) -> bytes:
+        return self._context.secret(_ERASED)
 
     def remove_expired(self, *, at: float) -> None:
         """Remove unsubscribes that senders had 400 days to take over."""

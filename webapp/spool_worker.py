@@ -123,7 +123,12 @@ class SpoolWorker:
             What became of them, and those that wait for an activation.
         """
         secret = self._store.log.trace_key()
-        left = self._recordable(hits, secret)
+        for at, hit in hits:
+            if hit.kind is TokenKind.UNSUBSCRIBE:  # of an erased subject too: it is a new wish
+                for decision_id in hit.decision_ids:
+                    unsubscribed.setdefault(decision_id, at)
+        present, erased = self._without_erased(hits)
+        left = self._recordable(present, secret)
         events = [hit.event(at, secret) for at, hit in left]
         outcome = self._recorder.record_as(actor, {}, SignalBatch(tuple(events)))
         for reason in sorted({refusal.reason for refusal in outcome.refused}):
@@ -138,19 +143,27 @@ class SpoolWorker:
                 expired += len(ids)
             elif ids:
                 waiting.append(replace(hit, decision_ids=ids).record(at))
-            if hit.kind is TokenKind.UNSUBSCRIBE:  # of an erased subject too: it is a new wish
-                for decision_id in hit.decision_ids:
-                    unsubscribed.setdefault(decision_id, at)
         counts = TrackingCounts(
             outcome.recorded,
             outcome.repeated,
             outcome.late,
-            outcome.without_decision + len(unknown),
+            outcome.without_decision + len(unknown) + erased,
             expired,
             len(outcome.refused),
-            len(hits) - len(left),
+            len(present) - len(left),
         )
         return counts, waiting
+
+    def _without_erased(self, hits: Sequence[_TimedHit]) -> tuple[list[_TimedHit], int]:
+        """Leave erased decisions out of hits, also where a later one has the id; count them."""
+        erased = self._store.tracked_links.erased(_ids(hits))
+        present, count = [], 0
+        for at, hit in hits:
+            ids = tuple(i for i in hit.decision_ids if i not in erased)
+            count += len(hit.decision_ids) - len(ids)
+            if ids:
+                present.append((at, replace(hit, decision_ids=ids)))
+        return present, count
 
     def _recordable(self, hits: Sequence[_TimedHit], secret: bytes) -> list[_TimedHit]:
         """Leave out hits that no person can have made, and those of an email that has too many.
@@ -158,7 +171,7 @@ class SpoolWorker:
         Where a campaign judges opens and clicks, a machine's are recorded with their signs, since
         the other events of the email are judged by them. Where it does not, they would count.
         """
-        ids = sorted({i for _, hit in hits for i in hit.decision_ids})
+        ids = _ids(hits)
         judging = self._judging(ids) if any(hit.is_machine for _, hit in hits) else frozenset()
         counts = self._counts_by_hour(ids, hits)
         seen: set[tuple[str, str]] = set()
@@ -197,6 +210,8 @@ class SpoolWorker:
         self, ids: Sequence[str], hits: Sequence[_TimedHit]
     ) -> Counter[tuple[str, int]]:
         """Count the events of links that are recorded, by decision, in the hours of these hits."""
+        if not hits:
+            return Counter()
         hours = [int(at // _HOUR_SECONDS) for at, _ in hits]
         since, until = min(hours) * _HOUR_SECONDS, (max(hours) + 1) * _HOUR_SECONDS
         times = self._store.log.times_of_links(ids, since=since, until=until)
@@ -210,3 +225,7 @@ class SpoolWorker:
             for event, ref in zip(events, refs, strict=True)
             if ref is None
         }
+
+
+def _ids(hits: Sequence[_TimedHit]) -> list[str]:
+    return sorted({i for _, hit in hits for i in hit.decision_ids})

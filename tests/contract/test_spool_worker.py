@@ -189,6 +189,20 @@ def test_erased_subject_gets_no_event_from_its_links(links):
     assert links.store.tracked_links.unsubscribes(limit=9) == []
 
 
+def test_later_decision_under_an_erased_id_gets_nothing_of_the_old_links(links):
+    links.choose("d-1", "d-2")
+    links.engine.erase("subject of d-1", by="test")
+    links.engine.choose("spring", [Request("thief", decision_id="d-1")])
+    links.hit("d-1", "d-2")
+    links.hit("d-1", kind=TokenKind.UNSUBSCRIBE)
+    links.worker.look()
+    assert links.events("d-1") == []
+    assert links.events("d-2") == ["click"]
+    assert links.counts == {"recorded": 1, "without_decision": 2}
+    (row,) = links.store.tracked_links.unsubscribes(limit=9)
+    assert row.decision_id == "d-1"
+
+
 def test_erased_subject_who_unsubscribes_later_is_heard(links):
     links.choose("d-1")
     links.engine.erase("subject of d-1", by="test")
