@@ -4,6 +4,10 @@ A token is ``KEY.CONTENT.SIGNATURE``: the key's id, the content in base64 for ad
 first 16 bytes of its HMAC-SHA256 (RFC 2104) under the key's secret, in the same base64. The content
 is a text of parts between spaces: a letter for the kind, the address that the link leads to or
 ``-``, and the ids of one or more decisions.
+
+Where a server signs for somebody who has an API key, the key's number follows the letter, and the
+secret is derived from the tracking key's by one that only the server has. So nobody else can sign
+in the name of an API key, and what its links report can be told apart, and voided.
 """
 
 import hmac
@@ -27,6 +31,7 @@ MOST_DECISIONS = 5  # of one email
 _ID_BYTES = 4
 _SECRET_BYTES = 32
 _SIGNATURE_BYTES = 16
+_SIGNER_DIGITS = 18
 _NO_ADDRESS = "-"
 _KEY = re.compile(rf"{KEY_PREFIX}(?P<id>[0-9a-f]{{8}})_(?P<secret>[A-Za-z0-9_\-]{{43}})")
 _DECISION = re.compile(r"[\x21-\x7e]{1,128}")
@@ -60,10 +65,12 @@ class TrackingKey(Struct, frozen=True):
     Attributes:
         id: eight hexadecimal digits, which are in each token.
         secret: 256 random bits as text.
+        signer: number of the API key that a server signs for; 0 for a sender's own signatures.
     """
 
     id: str
     secret: str
+    signer: int = 0
 
     def __repr__(self) -> str:
         """Return the id alone: no log has the secret."""
@@ -86,6 +93,12 @@ class TrackingKey(Struct, frozen=True):
             raise InvalidInput.at("", f"is no tracking key; one begins with {KEY_PREFIX}")
         return cls(match["id"], match["secret"])
 
+    def of_signer(self, signer: int, server_secret: bytes) -> Self:
+        """Derive the key that a server signs with for an API key of this number."""
+        message = f"{self.secret} {signer}".encode()
+        digest = hmac.new(server_secret, message, sha256).digest()
+        return type(self)(self.id, _encode(digest), signer)
+
     @property
     def text(self) -> str:
         """The key as it is handed over: with its secret."""
@@ -97,13 +110,15 @@ class TrackingToken(Struct, frozen=True):
 
     Attributes:
         kind: what the link is for.
-        decision_ids: of the email, at least one.
+        decision_ids: of the email, at least one; none where a server signed for a test key.
         address: that the link leads to; empty where it leads nowhere.
+        signer: number of the API key that a server signed for; 0 where a sender signed by itself.
     """
 
     kind: TokenKind
     decision_ids: tuple[str, ...]
     address: str = ""
+    signer: int = 0
 
     def sign(self, key: TrackingKey) -> str:
         """Return the token, for an address of the server.
@@ -112,14 +127,16 @@ class TrackingToken(Struct, frozen=True):
             InvalidInput: a decision's id or the address cannot be in a token.
         """
         bad = [i for i in self.decision_ids if not _DECISION.fullmatch(i)]
-        if bad or not 0 < len(self.decision_ids) <= MOST_DECISIONS:
+        least = 0 if key.signer else 1
+        if bad or not least <= len(self.decision_ids) <= MOST_DECISIONS:
             raise InvalidInput.at(
                 "/decision_ids",
                 f"must be 1 to {MOST_DECISIONS} ids of decisions: printable ASCII without spaces",
             )
         if self.address and host_of(self.address) is None:
             raise InvalidInput.at("/address", "must be an http(s) address in ASCII")
-        parts = (self.kind.value, self.address or _NO_ADDRESS, *self.decision_ids)
+        kind = f"{self.kind.value}{key.signer or ''}"
+        parts = (kind, self.address or _NO_ADDRESS, *self.decision_ids)
         content = _encode(" ".join(parts).encode())
         return f"{key.id}.{content}.{_encode(_signature(key.secret, content))}"
 
@@ -143,8 +160,29 @@ class SignedToken(Struct, frozen=True):
             raise BadToken("a token has three parts")
         return cls(*parts)
 
+    @property
+    def signer(self) -> int:
+        """Number of the API key that a server signed for, as the token says; 0 if it names none.
+
+        Raises:
+            BadToken: its content is none of ours.
+        """
+        digits = self._parts()[0][1:]
+        is_number = digits.isascii() and digits.isdecimal() and len(digits) <= _SIGNER_DIGITS
+        if digits and not (is_number and digits == str(int(digits)) and int(digits)):
+            raise BadToken("the content is of another version")
+        return int(digits or 0)
+
+    def _parts(self) -> list[str]:
+        try:
+            return urlsafe_b64decode(_padded(self.content)).decode().split(" ")
+        except (Error, ValueError):
+            raise BadToken("the content is of another version") from None
+
     def verify(self, secret: str) -> TrackingToken:
         """Prove a token by the secret of its key, in constant time, and read it.
+
+        Where it has a `signer`, that is the secret of `TrackingKey.of_signer`.
 
         Raises:
             BadToken: it was not signed with that secret.
@@ -152,12 +190,12 @@ class SignedToken(Struct, frozen=True):
         expected = _encode(_signature(secret, self.content))
         if not hmac.compare_digest(expected, self.signature):
             raise BadToken("the signature is wrong")
+        signer = self.signer
         try:
-            kind, address, *ids = urlsafe_b64decode(_padded(self.content)).decode().split(" ")
-            return TrackingToken(
-                TokenKind(kind), tuple(ids), "" if address == _NO_ADDRESS else address
-            )
-        except (Error, ValueError):
+            kind, address, *ids = self._parts()
+            address = "" if address == _NO_ADDRESS else address
+            return TrackingToken(TokenKind(kind[:1]), tuple(ids), address, signer)
+        except ValueError:
             raise BadToken("the content is of another version") from None
 
 

@@ -5,6 +5,7 @@ kept for as long as the database, since people follow links of old emails.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from msgspec import Struct
 from sqlalchemy import delete, insert, select, update
@@ -12,16 +13,26 @@ from sqlalchemy import delete, insert, select, update
 from bandits.actors import Actor, actor_of
 from bandits.errors import Conflict, InvalidInput, NotFound
 from bandits.identifiers import pointer
+from bandits.sampling import keyed_digests
 from bandits.tracking_tokens import TrackingKey, is_host_rule
 from storage.audit_log import record_change
 from storage.connections.encryption import Cipher, NoEncryptionKey, is_encrypted
 from storage.databases import NamedRow, Transaction
-from storage.schema import TRACKING_COUNTS, link_hosts, tracking_keys, unsubscribes
+from storage.schema import (
+    TRACKING_COUNTS,
+    erased_decisions,
+    link_hosts,
+    tracking_keys,
+    unsubscribes,
+)
 from storage.store_context import StoreContext
 
 MOST_HOSTS = 100
 UNSUBSCRIBE_SECONDS = 400 * 86_400.0
 _AT_ONCE = 1000
+_SIGNED_HERE = "links signed for API keys"
+_ERASED = "erased decisions"
+_MARK_BYTES = 16
 _ALL = "all"  # hosts are one list
 
 
@@ -35,7 +46,8 @@ class TrackingCounts(Struct, frozen=True):
         without_decision: of a decision that is erased or unknown,
         expired: whose decision was not activated within a day,
         refused: that do not fit the campaign,
-        machine: and that no person can have caused: requests for a head alone, hidden links.
+        machine: and that no person can have caused, and no campaign judges: requests for a head
+            alone, hidden links, more than a hundred of one email in an hour.
     """
 
     recorded: int = 0
@@ -45,6 +57,11 @@ class TrackingCounts(Struct, frozen=True):
     expired: int = 0
     refused: int = 0
     machine: int = 0
+
+    def __add__(self, other: "TrackingCounts") -> "TrackingCounts":
+        """Add up, count by count."""
+        names = self.__struct_fields__
+        return TrackingCounts(*(getattr(self, n) + getattr(other, n) for n in names))
 
 
 class StoredTrackingKey(Struct, frozen=True):
@@ -102,11 +119,24 @@ class LinkRules(Struct, frozen=True):
         keys: by their ids.
         hosts: that links may lead to.
         unreadable: ids of keys that are encrypted under a key that is not here.
+        server_secret: by which links are signed for API keys.
     """
 
     keys: Mapping[str, KnownKey]
     hosts: frozenset[str]
     unreadable: frozenset[str] = frozenset()
+    server_secret: bytes = b""
+
+    def __repr__(self) -> str:
+        """Return what is not secret."""
+        return f"LinkRules({sorted(self.keys)})"
+
+    def secret(self, key_id: str, signer: int) -> str:
+        """Return the secret that proves tokens of a key, signed for an API key unless 0."""
+        secret = self.keys[key_id].secret
+        if not signer:
+            return secret
+        return TrackingKey(key_id, secret).of_signer(signer, self.server_secret).secret
 
 
 class Unsubscribe(Struct, frozen=True):
@@ -117,9 +147,13 @@ class Unsubscribe(Struct, frozen=True):
     at: float
 
 
-def tracking_actor(key_id: str) -> Actor:
-    """Name a tracking key as the log names who wrote rows."""
-    return actor_of("tracking", key_id)
+def tracking_actor(key_id: str, signer: int = 0) -> Actor:
+    """Name the links of a tracking key as the log names who wrote rows.
+
+    Those that the server signed for an API key are an actor of their own, so that a void can take
+    back what they reported, and leave the others.
+    """
+    return actor_of("tracking", f"{key_id}:{actor_of('key', signer)}" if signer else key_id)
 
 
 class TrackedLinkStore:
@@ -217,8 +251,16 @@ class TrackedLinkStore:
             query = select(tracking_keys).order_by(tracking_keys.c.id.desc())
             return [_key(row) for row in transaction.execute(query)]
 
-    def signing_key(self, key_id: str | None = None) -> TrackingKey:
+    @cached_property
+    def _server_secret(self) -> bytes:
+        return self._context.secret(_SIGNED_HERE)
+
+    def signing_key(self, key_id: str | None = None, *, signer: int = 0) -> TrackingKey:
         """Read a key with its secret, to sign links with: the newest unless one is named.
+
+        Args:
+            key_id: of the key.
+            signer: number of an API key to sign for, by the secret that is derived for it.
 
         Raises:
             NotFound: there is none of this id.
@@ -234,7 +276,8 @@ class TrackedLinkStore:
                 raise NotFound("tracking key", key_id)
         for row in rows:
             if row.replaced_at is None and row.revoked_at is None:
-                return TrackingKey(row.key_id, self._cipher.unseal(row.secret).decode())
+                key = TrackingKey(row.key_id, self._cipher.unseal(row.secret).decode())
+                return key.of_signer(signer, self._server_secret) if signer else key
         raise Conflict(
             "no tracking key signs links: make one under Settings → Tracked links, or by"
             " `bandits tracking create NAME`"
@@ -253,7 +296,7 @@ class TrackedLinkStore:
                 unreadable.add(row.key_id)
             else:
                 keys[row.key_id] = KnownKey(secret, row.revoked_at is None)
-        return LinkRules(keys, hosts, frozenset(unreadable))
+        return LinkRules(keys, hosts, frozenset(unreadable), self._server_secret)
 
     def hosts(self) -> list[str]:
         """Read the hosts that links may lead to, in alphabetical order."""
@@ -341,6 +384,30 @@ class TrackedLinkStore:
                 transaction.execute(delete(unsubscribes).where(condition))
 
         self._context.write(work)
+
+    def marks(self, ids: Sequence[str]) -> list[bytes]:
+        """Hash ids of decisions as those of erased ones are kept."""
+        return keyed_digests(self._erasure_secret, ids, size=_MARK_BYTES)
+
+    def note_erased(self, transaction: Transaction, marks: Sequence[bytes]) -> None:
+        """Keep that decisions with these marks are erased; links report nothing of them."""
+        rows = [(mark,) for mark in sorted(marks)]
+        transaction.insert(erased_decisions, ("mark",), rows)
+
+    def erased(self, ids: Sequence[str]) -> set[str]:
+        """Find those ids under which a decision was erased, whatever has them now."""
+        by_mark = dict(zip(self.marks(ids), ids, strict=True))
+        erased: set[str] = set()
+        with self._database.reading() as transaction:
+            for start in range(0, len(ids), _AT_ONCE):
+                marks = list(by_mark)[start : start + _AT_ONCE]
+                query = select(erased_decisions.c.mark).where(erased_decisions.c.mark.in_(marks))
+                erased.update(by_mark[bytes(m)] for m in transaction.execute(query).scalars())
+        return erased
+
+    @cached_property
+    def _erasure_secret(self) -> bytes:
+        return self._context.secret(_ERASED)
 
     def remove_expired(self, *, at: float) -> None:
         """Remove unsubscribes that senders had 400 days to take over."""

@@ -10,18 +10,17 @@
         message[name] = value
 
 Every link to one of the hosts becomes a link to the server, which notes the click and leads on.
-All else of the HTML stays as it is, to the byte: `html.parser` finds the places, and only the
-values of ``href`` are replaced.
+All else of the HTML stays as it is, to the byte: only the values of ``href`` are replaced.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from html import escape, unescape
-from html.parser import HTMLParser
 from urllib.parse import quote, urlsplit
 
 from msgspec import Struct
 
+from bandits.client.email_links import email_links
 from bandits.errors import InvalidInput
 from bandits.schemas import Decision
 from bandits.tracking_tokens import (
@@ -34,21 +33,14 @@ from bandits.tracking_tokens import (
     is_host_rule,
 )
 
+MOST_LINKS = 2_000  # of one email
 CLICK_PATH, OPEN_PATH, UNSUBSCRIBE_PATH = "/t/", "/o/", "/u/"
 ONE_CLICK = "List-Unsubscribe=One-Click"  # RFC 8058
 
-_LINKING = {"a", "area"}
-_LINKING_PREFIX = "v:"  # a button as Outlook draws it
-_COMMENT = "<!--"
-_CONDITIONAL = re.compile(r"\s*\[if\b")
-_TAG_NAME = re.compile(r"<[^\s/>]+")
-_ATTRIBUTE = re.compile(
-    r"[\s/]*(?P<name>[^\s/>=]+)"
-    r"(?:\s*=\s*(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<bare>[^\s>\"'][^\s>]*)))?"
-)
 # What mailers and template languages fill in later: a signature over it would be wrong then.
 _PLACEHOLDER = re.compile(r"\{\{|\}\}|\{%|%\}|%%|\*\||\|\*|\[\[|\]\]|<%|%>|\$\{|#\{|\[%|%[A-Z_]+%")
 _REMOVED = str.maketrans("", "", "\t\n\r")  # by browsers, from the middle of an address
+_LONGEST_HOST = 253 + len(":65535")  # to convert a longer one takes seconds
 _AS_IT_IS = "".join(map(chr, range(0x21, 0x7F)))
 _PIXEL = (
     '<img src="{address}" width="1" height="1" alt="" '
@@ -123,12 +115,35 @@ def rewrite(  # noqa: PLR0913 - options, by keyword
         unsubscribe_mailto: an address for mail programs that unsubscribe by email.
 
     Raises:
-        InvalidInput: the key, the address, a host or an id is wrong.
+        InvalidInput: the key, the address, a host or an id is wrong, or the email has more than
+            2,000 links.
     """
     ids = tuple(d.decision_id for d in (decision, *others) if d.decision_id is not None)
     if not ids:
         return TrackedEmail(html, {}, None, 0)
-    signer = LinkSigner(tracking, ids)
+    signer = LinkSigner.of(tracking, ids)
+    return track_links(
+        html,
+        signer,
+        personalize=personalize,
+        opted_out=opted_out,
+        unsubscribe_mailto=unsubscribe_mailto,
+    )
+
+
+def track_links(
+    html: str,
+    signer: "LinkSigner",
+    *,
+    personalize: bool,
+    opted_out: bool,
+    unsubscribe_mailto: str | None,
+) -> TrackedEmail:
+    """Track the links of an email as `rewrite` does, which makes the signer.
+
+    Raises:
+        InvalidInput: the email has too many links, or `unsubscribe_mailto` is no address.
+    """
     unsubscribe_url = signer.unsubscribe_url()
     ways = [f"<{unsubscribe_url}>"]
     if unsubscribe_mailto is not None:
@@ -136,7 +151,9 @@ def rewrite(  # noqa: PLR0913 - options, by keyword
     headers = {"List-Unsubscribe": ", ".join(ways), "List-Unsubscribe-Post": ONE_CLICK}
     if opted_out:
         return TrackedEmail(html, headers, unsubscribe_url, 0)
-    email = _EmailParser(html)
+    email = email_links(html)
+    if len(email.links) > MOST_LINKS:
+        raise InvalidInput.at("/html", f"must have at most {MOST_LINKS:,} links")
     edits, first_address = [], ""
     for link in email.links:
         address = clean_address(link.text)
@@ -170,6 +187,8 @@ def _ascii_address(address: str) -> str:
     """Write a host by IDNA; the rest is percent-encoded by `quote`."""
     try:
         parts = urlsplit(address)
+        if len(parts.netloc) > _LONGEST_HOST:
+            return ""
         if parts.netloc and not parts.netloc.isascii():
             parts = parts._replace(netloc=parts.netloc.encode("idna").decode())
         return parts.geturl()
@@ -180,23 +199,39 @@ def _ascii_address(address: str) -> str:
 class LinkSigner:
     """Addresses of the server for one email."""
 
-    def __init__(self, tracking: LinkTracking, decision_ids: tuple[str, ...]) -> None:
-        """Sign for the email of `decision_ids`.
+    def __init__(
+        self,
+        key: TrackingKey,
+        public_url: str,
+        hosts: Sequence[str],
+        decision_ids: tuple[str, ...],
+    ) -> None:
+        """Sign with `key` for the email of `decision_ids`; the rest is as in `LinkTracking`.
+
+        Raises:
+            InvalidInput: the address or a host is wrong.
+        """
+        self._key = key
+        self._root = public_url.rstrip("/")
+        if host_of(self._root) is None:
+            raise InvalidInput.at("/public_url", "must be the http(s) address of the server")
+        self._hosts = frozenset(host.lower() for host in hosts)
+        if wrong := sorted(host for host in self._hosts if not is_host_rule(host)):
+            raise InvalidInput.at("/hosts", f"{wrong[0]!r} is no host")
+        self._ids = decision_ids
+
+    @classmethod
+    def of(cls, tracking: LinkTracking, decision_ids: tuple[str, ...]) -> "LinkSigner":
+        """Sign with the key in a text.
 
         Raises:
             InvalidInput: the key, the address or a host is wrong.
         """
         try:
-            self._key = TrackingKey.parse(tracking.key)
+            key = TrackingKey.parse(tracking.key)
         except InvalidInput as error:
             raise error.under("/key") from None
-        self._root = tracking.public_url.rstrip("/")
-        if host_of(self._root) is None:
-            raise InvalidInput.at("/public_url", "must be the http(s) address of the server")
-        self._hosts = frozenset(host.lower() for host in tracking.hosts)
-        if wrong := sorted(host for host in self._hosts if not is_host_rule(host)):
-            raise InvalidInput.at("/hosts", f"{wrong[0]!r} is no host")
-        self._ids = decision_ids
+        return cls(key, tracking.public_url, tracking.hosts, decision_ids)
 
     def click_url(self, address: str) -> str | None:
         """Return the tracked link to an address; None where that is to be left alone."""
@@ -228,66 +263,6 @@ class LinkSigner:
 
     def _url(self, path: str, kind: TokenKind, address: str = "") -> str:
         return self._root + path + TrackingToken(kind, self._ids, address).sign(self._key)
-
-
-class _Link(Struct, frozen=True):
-    """Value of an ``href``: its place in the HTML, without quotes, and its text there."""
-
-    start: int
-    end: int
-    text: str
-    quoted: bool
-
-
-class _EmailParser(HTMLParser):
-    """Links of an email, and the place before its end."""
-
-    def __init__(self, html: str, start: int = 0) -> None:
-        """Read `html`, whose first character is at `start` of the email."""
-        super().__init__(convert_charrefs=False)
-        self.links: list[_Link] = []
-        self.end = start + len(html)
-        self._html = html
-        self._start = start
-        self._lines = [0]
-        self._lines += [match.end() for match in re.finditer("\n", html)]
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take a link's value."""
-        if tag not in _LINKING and not tag.startswith(_LINKING_PREFIX):
-            return
-        if any(name == "href" and value for name, value in attrs):
-            self.links += _links_in(self.get_starttag_text() or "", self._position())
-
-    def handle_endtag(self, tag: str) -> None:
-        """Note the last end of the body."""
-        if tag == "body":
-            self.end = self._position()
-
-    def handle_comment(self, data: str) -> None:
-        """Read what a conditional comment has for Outlook."""
-        start = self._position()
-        is_whole = self._html.startswith(_COMMENT, start - self._start)  # no odd declaration
-        if is_whole and _CONDITIONAL.match(data):
-            self.links += _EmailParser(data, start + len(_COMMENT)).links
-
-    def _position(self) -> int:
-        line, column = self.getpos()
-        return self._start + self._lines[line - 1] + column
-
-
-def _links_in(tag: str, start: int) -> Iterator[_Link]:
-    """Find the first ``href`` of a start tag."""
-    name = _TAG_NAME.match(tag)
-    for match in _ATTRIBUTE.finditer(tag, name.end() if name else 0):
-        if match["name"].lower() == "href":
-            group = match.lastgroup or ""
-            if group != "name":
-                places = start + match.start(group), start + match.end(group)
-                yield _Link(*places, match[group], quoted=group != "bare")
-            return
 
 
 def _edited(html: str, edits: Collection[tuple[int, int, str]]) -> str:

@@ -251,6 +251,16 @@ class Engine:
         )
         return _in_rows_of_call(marks, ids)
 
+    def check_sender(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False
+    ) -> MarkResult:
+        """Say which decisions an actor may act for, as `activate` would, and change nothing.
+
+        The arguments are those of `activate`.
+        """
+        marks = self.store.log.check_sender(_distinct(ids), actor=actor, own_only=own_only)
+        return _in_rows_of_call(marks, ids)
+
     def cancel(
         self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False
     ) -> MarkResult:

@@ -450,6 +450,15 @@ class LogPort(Protocol):
         """
         ...
 
+    def check_sender(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False
+    ) -> MarkResult:
+        """Say which decisions `activate` would refuse an actor, and change nothing.
+
+        The others are counted as accepted. The arguments are those of `activate`.
+        """
+        ...
+
     def cancel(
         self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
     ) -> MarkResult:

@@ -188,7 +188,9 @@ class SubjectStore:
     @contextmanager
     def erase(self, key: str, ids: Sequence[str], *, now: float, by: str) -> Iterator[SqlFold]:
         """Erase decisions with their events, activations and cancellations, in one transaction."""
+        marks = self._tracked_links.marks(ids)
         with self._context.folding(key) as (transaction, record):
+            self._tracked_links.note_erased(transaction, marks)
             history = SqlHistoryReader(transaction, record, self._context.experiments)
             erasure = SubjectErasure(transaction, record, history, ids, now)
             fold = erasure.fold()

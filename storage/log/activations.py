@@ -178,6 +178,26 @@ class MarkCall(Struct, frozen=True, eq=False):
         """
         mark = _activate if self.mark == "activate" else _cancel
         transaction.lock(REFERENCES, shared=True)
+        rows, records, reasons = self._judge(transaction, ids, at)
+        allowed = [row for row in rows if row.id not in reasons] if reasons else rows
+        replaced = {row.experiment_id for row in allowed if _replaced(row, self.mark)}
+        if needed := replaced.difference(locked):
+            raise FoldLockNeeded(needed)
+        accepted = mark(transaction, records, allowed, actor=self.actor, at=at)
+        if messages:
+            _insert_message_ids(transaction, allowed, messages)
+        return _result(ids, allowed, reasons, accepted)
+
+    def check(self, transaction: Transaction) -> MarkResult:
+        """Say what would be refused, and mark nothing; the others are counted as accepted."""
+        rows, _, reasons = self._judge(transaction, self.ids, self.at)
+        allowed = [row for row in rows if row.id not in reasons]
+        return _result(self.ids, allowed, reasons, len(allowed))
+
+    def _judge(
+        self, transaction: Transaction, ids: Sequence[str], at: float
+    ) -> tuple[_Targets, _Records, Mapping[str, tuple[RefusalReason, str]]]:
+        """Read decisions and their experiments, and why some of them may not be marked."""
         voids = VoidLookup(transaction)
         rows: list[_Target] = []
         for start in range(0, len(ids), _AT_ONCE):
@@ -193,19 +213,7 @@ class MarkCall(Struct, frozen=True, eq=False):
             if (reason := self._refusal(row, records[row.experiment_id], at)) is not None
             and row.serial not in answered
         }
-        allowed = [row for row in rows if row.id not in reasons] if reasons else rows
-        replaced = {row.experiment_id for row in allowed if _replaced(row, self.mark)}
-        if needed := replaced.difference(locked):
-            raise FoldLockNeeded(needed)
-        accepted = mark(transaction, records, allowed, actor=self.actor, at=at)
-        if messages:
-            _insert_message_ids(transaction, allowed, messages)
-        existing = {row.id for row in allowed}
-        unknown = tuple(i for i in dict.fromkeys(ids) if i not in existing and i not in reasons)
-        refused = tuple(
-            RefusedRow(row, i, *reasons[i]) for row, i in enumerate(ids) if i in reasons
-        )
-        return MarkResult(accepted, sum(i in existing for i in ids) - accepted, unknown, refused)
+        return rows, records, reasons
 
     def _answered(self, transaction: Transaction, rows: _Targets) -> set[int]:
         """Find those of other actors' decisions that this one was answered with, to activate."""
@@ -232,6 +240,19 @@ class MarkCall(Struct, frozen=True, eq=False):
         if started_at is not None and at > started_at + limit:
             return "too_late", _TOO_LATE.format(limit)
         return None
+
+
+def _result(
+    ids: Sequence[str],
+    allowed: _Targets,
+    reasons: Mapping[str, tuple[RefusalReason, str]],
+    accepted: int,
+) -> MarkResult:
+    """Sort the ids of a call into those accepted, repeated, unknown and refused."""
+    existing = {row.id for row in allowed}
+    unknown = tuple(i for i in dict.fromkeys(ids) if i not in existing and i not in reasons)
+    refused = tuple(RefusedRow(row, i, *reasons[i]) for row, i in enumerate(ids) if i in reasons)
+    return MarkResult(accepted, sum(i in existing for i in ids) - accepted, unknown, refused)
 
 
 def _activate(

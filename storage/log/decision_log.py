@@ -113,6 +113,14 @@ class DecisionLog:
         """Start the clocks of decisions."""
         return self._mark(MarkCall(self._context, "activate", ids, actor, own_only, at, messages))
 
+    def check_sender(
+        self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False
+    ) -> MarkResult:
+        """Say which decisions an actor may act for, as `activate` would, and change nothing."""
+        call = MarkCall(self._context, "activate", ids, actor, own_only, at=0.0)
+        with self._database.reading(consistent=True) as transaction:
+            return call.check(transaction)
+
     def cancel(
         self, ids: Sequence[str], *, actor: Actor = PROGRAM, own_only: bool = False, at: float
     ) -> MarkResult:
@@ -303,6 +311,19 @@ class DecisionLog:
             record = self._context.experiments.read(transaction, key)
             by_number |= Observations(transaction, record).reasons(sorted(numbers))
         return {i: by_number.get(n, {}) for i, n in zip(ids, targets.numbers, strict=True)}
+
+    def times_of_links(
+        self, ids: Sequence[str], *, since: float, until: float
+    ) -> list[tuple[str, float]]:
+        """Read the times of events that tracked links reported of decisions, each with its id.
+
+        Args:
+            ids: distinct ids of decisions.
+            since: events from then on, seconds since 1970,
+            until: and before then.
+        """
+        with self._database.reading() as transaction:
+            return queries.read_times(transaction, ids, "tracking", since, until)
 
     def targets(self, ids: Sequence[str]) -> DecisionRefs:
         """Find the decisions of ids, to append events to them."""

@@ -210,6 +210,22 @@ def read_events(transaction: Transaction, decision_id: str) -> list[Event]:
     return [_event(row, voids, withdrawn) for row in rows]
 
 
+def read_times(
+    transaction: Transaction, ids: Sequence[str], kind: str, since: float, until: float
+) -> list[tuple[str, float]]:
+    """Read the times of events whose ids are those of a kind of actor, each with its decision."""
+    numbers = transaction.find_numbers(decisions.c.serial, decisions.c.id, ids)
+    by_number = {number: i for i, number in zip(ids, numbers, strict=True) if number}
+    query = select(events.c.decision, events.c.occurred_at).where(
+        transaction.is_any(events.c.decision, sorted(by_number)),
+        events.c.event_id >= f"{kind}:",
+        events.c.event_id < f"{kind};",  # the character behind the colon
+        events.c.occurred_at >= since,
+        events.c.occurred_at < until,
+    )
+    return [(by_number[number], at) for number, at in transaction.execute(query)]
+
+
 def _event(row: NamedRow, voids: VoidLookup, withdrawn: Sequence[NamedRow]) -> Event:
     """Make an event of a row: its own columns, whether it is void, and its trace if it has one."""
     own = (row.id, row.event_id, row.metric, row.value, row.occurred_at, row.late)

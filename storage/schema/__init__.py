@@ -86,7 +86,13 @@ from storage.schema.snapshots import (
     snapshots,
     statements,
 )
-from storage.schema.tracked_links import TRACKING_COUNTS, link_hosts, tracking_keys, unsubscribes
+from storage.schema.tracked_links import (
+    TRACKING_COUNTS,
+    erased_decisions,
+    link_hosts,
+    tracking_keys,
+    unsubscribes,
+)
 
 __all__ = [
     "ALLOCATION_FORMAT",
@@ -119,6 +125,7 @@ __all__ = [
     "drafts",
     "eligible_set_uses",
     "eligible_sets",
+    "erased_decisions",
     "erasures",
     "events",
     "experiments",

@@ -38,6 +38,15 @@ link_hosts = Table(  # that tracked links may lead to
     Column("added_by", Text, nullable=False),
 )
 
+# Hashes of the ids of erased decisions, under a secret. No later decision under such an id gets
+# what the links of their emails report, and these are followed for years: they are kept for good.
+erased_decisions = Table(
+    "erased_decisions",
+    metadata,
+    Column("mark", LargeBinary, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
 unsubscribes = Table(  # for senders to take over
     "unsubscribes",
     metadata,

@@ -7,6 +7,8 @@ import pytest
 
 from bandits.engine import Engine
 from bandits.errors import Unavailable
+from bandits.machines.rules import VerdictReason
+from bandits.machines.tracked_events import EventSign
 from bandits.schemas import Request
 from bandits.tracking_tokens import TokenKind, TrackingKey, TrackingToken
 from storage import open_store
@@ -14,12 +16,13 @@ from storage.spool import SpoolRecord
 from tests.webhook_senders import Mailer, sendgrid_event
 from webapp.links.tracked_hit import tracked_hit
 from webapp.signals.delivery import Delivery
-from webapp.spool_worker import WAIT_SECONDS, SpoolWorker
+from webapp.spool_worker import MOST_EVENTS_AN_HOUR, WAIT_SECONDS, SpoolWorker
 from webapp.webhooks.connection_setup import add_connection
 from webapp.webhooks.spooled_delivery import spool_record
 
 START = 1_800_000_000.0
 HOUR = 3600.0
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 ADDRESS = "https://shop.example/"
 
 
@@ -43,9 +46,8 @@ class Links:
         address = ADDRESS if kind in {TokenKind.CLICK, TokenKind.HONEYPOT} else ""
         token = TrackingToken(kind, ids, address)
         parts = {"agent": "Mozilla/5.0", "network_address": "192.0.2.1"} | more
-        at = self.now[0]
-        hit = tracked_hit(self.key.id, self.key.secret, token, head=head, at=at, **parts)
-        self.store.spool.append(hit.record(at))
+        hit = tracked_hit(self.key.id, token, head=head, **parts)
+        self.store.spool.append(hit.record(self.now[0]))
 
     def events(self, decision_id: str) -> list[str]:
         return sorted(event.metric for event in self.store.log.events(decision_id))
@@ -105,13 +107,69 @@ def test_request_repeated_within_seconds_counts_once(links):
     assert links.counts == {"recorded": 3, "repeated": 4}
 
 
-def test_machine_that_shows_itself_is_counted_and_set_aside(links):
+def test_machine_that_shows_itself_is_left_out_where_no_rules_judge_it(links):
     links.choose("d-1")
     links.hit("d-1", head=True)
     links.hit("d-1", kind=TokenKind.HONEYPOT)
     links.worker.look()
     assert links.events("d-1") == []
     assert links.counts == {"machine": 2}
+
+
+def test_machine_that_shows_itself_judges_the_other_clicks_of_its_email(links, sender):
+    rule = {"metrics": {"click": {}}, "window_seconds": 10 * HOUR}
+    sender.start("judged", machine_rules=1, reward=rule)
+    links.choose("j-1", "j-2", experiment="judged")
+    links.choose("d-1")
+    links.now[0] += HOUR
+    links.hit("j-1", "d-1", agent=BROWSER)
+    links.hit("j-1", "d-1", kind=TokenKind.HONEYPOT, agent=BROWSER)
+    links.hit("j-2", agent=BROWSER)
+    links.now[0] += 30
+    links.hit("j-2", head=True, agent=BROWSER)
+    links.worker.look()
+    assert links.events("j-1") == links.events("j-2") == ["click", "click"]
+    assert links.events("d-1") == ["click"]
+    signs = {e.trace.signs for i in ("j-1", "j-2") for e in links.store.log.events(i)}
+    assert signs == {0, EventSign.HEAD, EventSign.HONEYPOT}
+    links.now[0] += HOUR
+    links.engine.learn("judged")
+    reasons = {
+        i: sorted(event.reason or 0 for event in links.store.log.events(i)) for i in ("j-1", "j-2")
+    }
+    assert reasons == {
+        "j-1": [VerdictReason.HONEYPOT, VerdictReason.HONEYPOT],
+        "j-2": [VerdictReason.NONE, VerdictReason.HEAD],
+    }
+    rewards = {i: links.engine.receipt(i).reward for i in ("j-1", "j-2")}
+    assert rewards == {"j-1": 0.0, "j-2": 1.0}
+
+
+def test_name_of_a_program_makes_no_further_event(links):
+    links.choose("d-1")
+    for version in range(50):
+        links.hit("d-1", agent=f"Mozilla/5.0 (X11; Linux x86_64) Chrome/126.0.{version}")
+    links.hit("d-1", agent="curl/8")
+    links.worker.look()
+    assert links.counts == {"recorded": 2, "repeated": 49}
+
+
+def test_email_has_a_hundred_events_of_links_in_an_hour(links):
+    links.choose("d-1", "d-2")
+    for portion in range(3):  # also where they come little by little
+        for number in range(80):
+            links.hit("d-1", network_address=f"192.0.{portion}.{number}")
+        links.worker.look()
+    links.hit("d-1", kind=TokenKind.UNSUBSCRIBE)
+    links.hit("d-2")
+    links.worker.look()
+    assert len(links.events("d-1")) == MOST_EVENTS_AN_HOUR + 1
+    assert links.events("d-2") == ["click"]
+    assert links.counts == {"recorded": 102, "machine": 140}
+    links.now[0] += HOUR
+    links.hit("d-1")
+    links.worker.look()
+    assert len(links.events("d-1")) == MOST_EVENTS_AN_HOUR + 2
 
 
 def test_erased_subject_gets_no_event_from_its_links(links):
@@ -129,6 +187,20 @@ def test_erased_subject_gets_no_event_from_its_links(links):
     links.worker.look()
     assert links.counts == {"recorded": 2, "without_decision": 2}
     assert links.store.tracked_links.unsubscribes(limit=9) == []
+
+
+def test_later_decision_under_an_erased_id_gets_nothing_of_the_old_links(links):
+    links.choose("d-1", "d-2")
+    links.engine.erase("subject of d-1", by="test")
+    links.engine.choose("spring", [Request("thief", decision_id="d-1")])
+    links.hit("d-1", "d-2")
+    links.hit("d-1", kind=TokenKind.UNSUBSCRIBE)
+    links.worker.look()
+    assert links.events("d-1") == []
+    assert links.events("d-2") == ["click"]
+    assert links.counts == {"recorded": 1, "without_decision": 2}
+    (row,) = links.store.tracked_links.unsubscribes(limit=9)
+    assert row.decision_id == "d-1"
 
 
 def test_erased_subject_who_unsubscribes_later_is_heard(links):

@@ -28,6 +28,7 @@ OF_NOBODY = {  # and why
     "drafts": "typed by people who work here",
     "eligible_set_uses": "of keys and people who work here",
     "eligible_sets": "restrictions, without whom they were for",
+    "erased_decisions": "hashes under a secret, of ids of decisions that are no more",
     "erasures": "ranges of snapshots",
     "experiments": "declared by people who work here",
     "identities": "of people who work here",

@@ -112,6 +112,7 @@ PLAIN_BYTES = {
     "eligible_set_uses.digest": "BLAKE2b of the set",
     "eligible_sets.digest": "BLAKE2b of the set",
     "experiments.salt": "random",
+    "erased_decisions.mark": "BLAKE2b under a secret",
     "idempotency_keys.digest": "BLAKE2b under a secret",
     "refusal_marks.mark": "BLAKE2b under a secret",
     "refusals.body": "JSON of a refused signal, sealed as secrets are",

@@ -1,5 +1,6 @@
 """Tracked links as recipients, scanners and strangers meet them, and the API around them."""
 
+import re
 from threading import Event
 
 import pytest
@@ -144,6 +145,8 @@ def test_host_that_is_removed_leads_nowhere_any_more(links):
 
 
 def test_host_header_changes_no_link(links):
+    links.api.start()
+    links.api.choose(decision_id="d-1")
     headers = {"Host": "evil.example", "X-Forwarded-Host": "evil.example"}
     answer = links.api.post("/tracking/rewrite", BODY, headers=headers)
     assert "evil" not in answer.text
@@ -259,6 +262,8 @@ def drain(links: Links) -> None:
 
 class TestApi:
     def test_email_of_the_server_is_that_of_the_client(self, links):
+        links.api.start()
+        links.api.choose(decision_id="d-1")
         answer = links.api.post("/tracking/rewrite", BODY)
         assert answer.status_code == 200, answer.text
         email = rewrite(
@@ -266,16 +271,46 @@ class TestApi:
             Decision("d-1", {}, 1.0, 0),
             LinkTracking(links.new.text, ROOT, ["shop.example"]),
         )
-        assert answer.json == {
-            "html": email.html,
-            "headers": email.headers,
-            "unsubscribe_url": email.unsubscribe_url,
-            "links": 1,
-        }
-        plain = links.api.post("/tracking/rewrite", BODY | {"personalize": False}).json
-        assert "<img" not in plain["html"]
+
+        def plain(text: str) -> str:
+            return re.sub(r"/([tou])/[\w.-]+", r"/\1/", text)
+
+        assert plain(answer.json["html"]) == plain(email.html)
+        assert answer.json["links"] == 1
+        assert (answer.json["unknown"], answer.json["refused"]) == ([], [])
+        unsubscribe = answer.json["unsubscribe_url"]
+        assert answer.json["headers"]["List-Unsubscribe"] == f"<{unsubscribe}>"
+        path = re.search(rf"{ROOT}(/t/[\w.-]+)", answer.json["html"])[1]
+        assert links.client.get(path).headers["Location"] == ADDRESS
+        links.client.post(unsubscribe.removeprefix(ROOT))
+        assert len(links.spooled()) == 2
+        unpersonal = links.api.post("/tracking/rewrite", BODY | {"personalize": False}).json
+        assert "<img" not in unpersonal["html"]
         out = links.api.post("/tracking/rewrite", BODY | {"opted_out": True}).json
         assert out["html"] == BODY["html"]
+
+    def test_decisions_that_are_unknown_are_named_and_the_others_are_signed(self, links):
+        links.api.start()
+        links.api.choose(decision_id="d-1")
+        body = BODY | {"decision_ids": ["d-9", "d-1", "d-9"]}
+        answer = links.api.post("/tracking/rewrite", body).json
+        assert (answer["unknown"], answer["links"]) == (["d-9"], 1)
+        links.client.post(answer["unsubscribe_url"].removeprefix(ROOT))
+        drain(links)
+        listed = links.api.get("/tracking/unsubscribes").json["unsubscribes"]
+        assert [row["decision_id"] for row in listed] == ["d-1"]
+        nothing = links.api.post("/tracking/rewrite", BODY | {"decision_ids": ["d-9"]}).json
+        assert (nothing["html"], nothing["headers"], nothing["links"]) == (BODY["html"], {}, 0)
+        assert nothing["unsubscribe_url"] is None
+
+    def test_email_counts_by_its_length(self, links, api):
+        def left(html: str) -> int:
+            answer = api.post("/tracking/rewrite", BODY | {"html": html}, token=token)
+            return int(re.search(r"r=(\d+)", answer.headers["RateLimit"])[1])
+
+        token = api.key("choose")
+        first = left("")
+        assert first - left("x" * 500_000) > 45
 
     def test_server_without_a_public_address_says_which_setting_it_needs(self, links, problem):
         links.api.app.config[PUBLIC_URL] = None

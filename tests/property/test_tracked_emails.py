@@ -1,10 +1,12 @@
 """Laws of emails with tracked links: what is put back is what came."""
 
 import re
+from html.parser import HTMLParser
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bandits.client.email_links import email_links
 from bandits.client.tracking import LinkTracking, rewrite
 from bandits.schemas import Decision
 from bandits.tracking_tokens import BadToken, SignedToken, TokenKind, TrackingKey
@@ -53,3 +55,46 @@ def test_no_text_but_a_signed_one_is_a_token(text):
     except BadToken:
         return
     raise AssertionError(text)
+
+
+class Reference(HTMLParser):
+    """Links as the standard library's parser finds them, in emails without conditional comments."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=False)
+        self.texts: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = [value for name, value in attrs if name == "href"]
+        if values and values[0] is not None and tag in {"a", "area", "v:rect"}:
+            self.texts.append(values[0])
+
+
+WORDS = st.text("ab/?.-", min_size=1, max_size=6)
+ATTRIBUTES = st.one_of(
+    st.builds('{} = "{}"'.format, st.sampled_from(["href", "HREF", "x"]), st.text("a b>'<")),
+    st.builds("{}='{}'".format, st.sampled_from(["href", "title"]), st.text('a b>"<')),
+    st.builds("{}={}".format, st.sampled_from(["href", "x"]), WORDS),
+    st.sampled_from(["href", "disabled"]),
+)
+TAGS = st.builds(
+    lambda name, attributes, end: f"<{' '.join([name, *attributes])}{end}",
+    st.sampled_from(["a", "A", "area", "v:rect", "p", "link"]),
+    st.lists(ATTRIBUTES, max_size=3),
+    st.sampled_from([">", " >", "\n/>"]),
+)
+ORDINARY = st.one_of(
+    TAGS,
+    TAGS.map("<!-- {} -->".format),
+    TAGS.map("<style>{}</style>".format),
+    st.sampled_from(["</a>", "</p >", "<br/>", "<!DOCTYPE html>", "a < b", "&amp;", "\n", "x"]),
+)
+
+
+@given(st.lists(ORDINARY, max_size=8).map(" ".join))
+def test_links_of_ordinary_emails_are_those_of_the_standard_library(html):
+    links = email_links(html).links
+    assert [link.text for link in links] == Reference(html).texts
+    assert all(html[link.start : link.end] == link.text for link in links)

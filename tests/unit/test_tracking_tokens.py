@@ -5,6 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from hashlib import sha256
 
 import pytest
+from msgspec.structs import replace
 
 from bandits.errors import InvalidInput
 from bandits.tracking_tokens import (
@@ -75,6 +76,30 @@ def test_signed_content_of_another_version_is_refused():
         signed = SignedToken(KEY.id, text, urlsafe_b64encode(signature).rstrip(b"=").decode())
         with pytest.raises(BadToken):
             signed.verify(KEY.secret)
+
+
+def test_token_for_an_api_key_is_proved_by_a_secret_of_the_server_alone():
+    token = TrackingToken(TokenKind.CLICK, ("d-1",), "https://shop.example/")
+    server = KEY.of_signer(12, b"s" * 32)
+    signed = SignedToken.parse(token.sign(server))
+    assert (signed.key_id, signed.signer) == (KEY.id, 12)
+    assert signed.verify(server.secret) == replace(token, signer=12)
+    others = [KEY, KEY.of_signer(13, b"s" * 32), KEY.of_signer(12, b"t" * 32)]
+    for other in others:
+        with pytest.raises(BadToken):
+            signed.verify(other.secret)
+    assert SignedToken.parse(token.sign(KEY)).signer == 0
+    empty = replace(token, decision_ids=(), signer=12)
+    assert SignedToken.parse(empty.sign(server)).verify(server.secret) == empty
+
+
+@pytest.mark.parametrize("kind", ["c0", "c05", "c+5", "c-5", "c٥", "c5x", "c" + "9" * 19])
+def test_token_that_names_no_api_key_is_refused(kind):
+    text = urlsafe_b64encode(f"{kind} https://shop.example/ d-1".encode()).rstrip(b"=").decode()
+    signature = hmac.digest(KEY.secret.encode(), text.encode(), "sha256")[:16]
+    signed = SignedToken(KEY.id, text, urlsafe_b64encode(signature).rstrip(b"=").decode())
+    with pytest.raises(BadToken):
+        signed.verify(KEY.secret)
 
 
 @pytest.mark.parametrize("ids", [(), ("with space",), ("ü",), ("x" * 129,), tuple("abcdef")])

@@ -111,6 +111,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         takes_caller: the handler takes the API key of the request as `caller`.
         gives: parts of other operations' paths that its responses hold, each with its place.
         rows: names of the lists in the body whose entries each count towards the caller's rate.
+        weigh: rows that a body counts as beyond its request, where no list of it tells that.
         fast: `FastPath` may answer it.
         idempotent: an ``Idempotency-Key`` is honoured: the same request again gets the same answer.
         repeatable: doing the same request twice changes nothing, since all has ids.
@@ -133,6 +134,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     gives: Mapping[str, str] = field(default_factory=dict)
     media_type: str = JSON
     rows: tuple[str, ...] = ()
+    weigh: Callable[[Any], int] | None = None
     least_role: Role | None = None
     fast: bool = False
     idempotent: bool = False
@@ -219,14 +221,20 @@ class Operation(Struct, frozen=True, kw_only=True):
                     rows = count_refused(text, self.rows, parsed=isinstance(error, InvalidInput))
                     count_rows(environ, services, max(rows - 1, 0))
                 raise
-        if self.rows and (rows := sum(len(getattr(parts["body"], n)) for n in self.rows)) > 1:
-            count_rows(environ, services, rows - 1)  # one was counted with the request
+            if further := self._further_rows(parts["body"]):
+                count_rows(environ, services, further)
         if self.idempotent and (key := environ.get(_IDEMPOTENCY_KEY)) is not None:
             _check_key(key)
             dry_run = getattr(parts.get("body"), "dry_run", False) or environ[CALLER].dry_run
             if not dry_run:  # which changes nothing
                 return self._handle_once(services, environ, key, parts)
         return self._handle(services, parts)
+
+    def _further_rows(self, body: Any) -> int:
+        """Count the rows of a body beyond the one that was counted with its request."""
+        if self.weigh is not None:
+            return self.weigh(body)
+        return max(sum(len(getattr(body, name)) for name in self.rows) - 1, 0)
 
     def _handle(self, services: Services, parts: dict[str, Any]) -> tuple[OperationResponse, bytes]:
         response = self.handler(services, **parts)

@@ -1,17 +1,19 @@
 """Tracked links: their keys and hosts, emails with such links, and those who unsubscribed."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
 from flask import current_app
 from msgspec import Meta, Struct
 
-from bandits.client.tracking import LinkTracking, rewrite
+from bandits.client.tracking import LinkSigner, TrackedEmail, track_links
 from bandits.engine.analysis.receipts import moment
 from bandits.errors import Conflict, NotFound
-from bandits.schemas import Decision, Id
+from bandits.schemas import Id, RefusedRow
+from bandits.store.values import MarkResult
 from bandits.tracking_tokens import MOST_DECISIONS
-from storage.accounts.api_keys import KeyName
+from storage.accounts.api_keys import ApiKey, KeyName
 from storage.tracked_links import (
     MOST_HOSTS,
     NewTrackingKey,
@@ -29,6 +31,7 @@ NO_PUBLIC_URL = (
     "the server does not know the address that recipients reach it at: set BANDITS_PUBLIC_URL and"
     " start it again"
 )
+_CHARACTERS_A_ROW = 10_000  # of HTML, which take about as long as a row of other calls
 _KEY = "/tracking/keys/<int(max=2147483647):key_number>"
 _LAST = 2**53  # the largest whole number that every JSON reader keeps
 _SECRET = {"Cache-Control": "no-store: the key is in the body"}
@@ -141,12 +144,17 @@ class EmailDocument(Struct, frozen=True):
         headers: to be added to the message.
         unsubscribe_url: for a link in the email's text.
         links: number of links that are tracked now.
+        unknown: ids of no decision. They, and those that are `refused`, are in no link; where
+            there is no other, the email is as it came.
+        refused: decisions of other keys.
     """
 
     html: str
     headers: dict[str, str]
     unsubscribe_url: str | None
     links: int
+    unknown: Sequence[str] = ()
+    refused: Sequence[RefusedRow] = ()
 
 
 class UnsubscribeDocument(Struct, frozen=True):
@@ -257,28 +265,49 @@ def revoke_tracking_key(services: Services, key_number: int) -> OperationRespons
     ),
     answers={200: EmailDocument},
     refusals=(NotFound, Conflict),
+    takes_caller=True,
+    weigh=lambda body: len(body.html) // _CHARACTERS_A_ROW,
 )
-def rewrite_email(services: Services, body: EmailRequest) -> OperationResponse:
+def rewrite_email(services: Services, body: EmailRequest, caller: ApiKey) -> OperationResponse:
     """Track the links of an HTML email, place the pixel, and make the headers to unsubscribe by.
 
-    Nothing is stored. The client does the same without a request: `bandits.client.tracking`.
+    It takes decisions that the key chose, or was answered with while they waited for their
+    activation; any decision where it has the scope `manage` as well. Links of a test key lead on
+    and count nothing. Each 10,000 characters of HTML count as a row. Nothing is stored. The client
+    does the same with a tracking key and without a request: `bandits.client.tracking`.
     """
     public_url = current_app.config[PUBLIC_URL]
     if public_url is None:
         raise Conflict(NO_PUBLIC_URL)
-    key = services.tracked_links.signing_key(body.key_id)
-    first, *others = [Decision(i, {}, 1.0, 0) for i in body.decision_ids]
-    email = rewrite(
+    links = services.tracked_links
+    key = links.signing_key(body.key_id, signer=caller.id)
+    marks = MarkResult(0, 0, ())
+    if not caller.dry_run:  # of which nobody knows the decisions; its links name none
+        own_only = "manage" not in caller.scopes
+        marks = services.engine.check_sender(
+            body.decision_ids, actor=caller.actor, own_only=own_only
+        )
+    refused = {*marks.unknown, *(row.id for row in marks.refused)}
+    ids = tuple(i for i in dict.fromkeys(body.decision_ids) if i not in refused)
+    ids = () if caller.dry_run else ids
+    email = track_links(
         body.html,
-        first,
-        LinkTracking(key.text, public_url, services.tracked_links.hosts()),
-        others=others,
+        LinkSigner(key, public_url, links.hosts(), ids),
         personalize=body.personalize,
         opted_out=body.opted_out,
         unsubscribe_mailto=body.unsubscribe_mailto,
     )
+    if not ids and not caller.dry_run:
+        email = TrackedEmail(body.html, {}, None, 0)
     return OperationResponse(
-        EmailDocument(email.html, email.headers, email.unsubscribe_url, email.links)
+        EmailDocument(
+            email.html,
+            email.headers,
+            email.unsubscribe_url,
+            email.links,
+            marks.unknown,
+            marks.refused,
+        )
     )
 
 

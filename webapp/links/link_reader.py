@@ -34,7 +34,7 @@ class LinkReader:
         """
         signed = SignedToken.parse(text)
         rules = self.ring.rules_for(signed.key_id)
-        token = signed.verify(rules.keys[signed.key_id].secret)
+        token = signed.verify(rules.secret(signed.key_id, signed.signer))
         if token.kind not in kinds:
             raise BadToken("it is of another kind")
         if token.address and not allows(rules.hosts, token.address):
@@ -44,22 +44,22 @@ class LinkReader:
     def record(self, signed: SignedToken, token: TrackingToken, environ: "WSGIEnvironment") -> None:
         """Write to the spool what a request did; it is durable then.
 
-        A revoked key's links count nothing, but that somebody unsubscribes is always taken.
+        A revoked key's links count nothing, but that somebody unsubscribes is always taken. Those
+        of no decision, signed for a test key, lead on and do nothing else.
 
         Raises:
             Unavailable: it cannot be written.
         """
         key = self.ring.rules_for(signed.key_id).keys[signed.key_id]
+        if not token.decision_ids:
+            return
         if not key.counts and token.kind is not TokenKind.UNSUBSCRIBE:
             return
-        at = self._clock()
         hit = tracked_hit(
             signed.key_id,
-            key.secret,
             token,
             agent=environ.get("HTTP_USER_AGENT", ""),
             network_address=environ.get("REMOTE_ADDR", ""),
             head=environ["REQUEST_METHOD"] == "HEAD",
-            at=at,
         )
-        self._spool.append(hit.record(at))
+        self._spool.append(hit.record(self._clock()))

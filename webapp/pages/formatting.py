@@ -37,7 +37,9 @@ def actor_name(actor: str | None) -> str:
         case "connection":
             return f"the connection “{name}”"
         case "tracking":
-            return f"tracked links of the key {name}"
+            key_id, _, signer = name.partition(":")
+            links = f"tracked links of the key {key_id}"
+            return f"{links}, signed for {author(signer)}" if signer else links
         case "person":
             return name
         case "program":
