@@ -40,8 +40,8 @@ def post(api: httpx.Client, path: str, body: object) -> dict:
     return answer.json()
 
 
-def send(api: httpx.Client, rows: list[dict[str, str]]) -> Counter[str]:
-    """Send one wave; return how often each arm was chosen."""
+def send(api: httpx.Client, rows: list[dict[str, str]]) -> tuple[Counter[str], int]:
+    """Send one wave; return how often each arm was chosen, and how many visits were reported."""
     requests = [{"subject_id": f"customer in line {row['line']}"} for row in rows]
     decisions = post(api, f"{KEY}/choose/batch", {"requests": requests})["decisions"]
     chosen = [d["slots"]["email"]["variant"] for d in decisions]
@@ -57,24 +57,26 @@ def send(api: httpx.Client, rows: list[dict[str, str]]) -> Counter[str]:
         others
     )
     assert post(api, "/api/v1/rewards", {"rewards": visits})["accepted"] == len(visits)
-    return Counter(chosen)
+    return Counter(chosen), len(visits)
 
 
-def wait_for_more_than(api: httpx.Client, seen: int) -> None:
-    wait_until(lambda: version(api), "fold", lambda newest: newest > seen)
+def rewards(api: httpx.Client) -> float:
+    return sum(arm["reward"] for arm in api.get(f"{KEY}/results").json()["arms"])
 
 
 @needs_hillstrom
 def test_campaign_over_http_finds_the_mens_email_and_verifies_needs_hillstrom_csv(server) -> None:
     with FILE.open(newline="", encoding="utf-8") as file:
         rows = [row | {"line": str(i)} for i, row in enumerate(csv.DictReader(file))]
-    shares = []
+    shares, visits = [], 0
     with server.client() as api:
         post(api, "/api/v1/experiments", EXPERIMENT)
         post(api, f"{KEY}/start", {})
         for start in range(0, len(rows), WAVE):
-            shares.append(send(api, rows[start : start + WAVE]))
-            wait_for_more_than(api, version(api))
+            chosen, new = send(api, rows[start : start + WAVE])
+            shares.append(chosen)
+            visits += new
+            wait_until(lambda: rewards(api), f"{visits} visits", visits.__eq__)
         results = api.get(f"{KEY}/results").json()
     last = sum(shares[-10:], Counter())
     # The server salts its draws anew in each run. Simulated with the file's rates, the share was
@@ -97,7 +99,7 @@ def test_verify_finds_a_statistic_that_was_tampered_with(start_server) -> None:
         post(api, f"{KEY}/start", {})
         requests = [{"subject_id": f"u-{i}"} for i in range(50)]
         decisions = post(api, f"{KEY}/choose/batch", {"requests": requests})["decisions"]
-        wait_for_more_than(api, 0)
+        wait_until(lambda: version(api), "fold")
     assert server.stop() == 0
     assert server.bandits("verify").returncode == 0
     connection = sqlite3.connect(server.database)

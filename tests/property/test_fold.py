@@ -36,7 +36,7 @@ METRICS = {
 FAMILIES = {make(name).statistic.family: name for name in reversed(policies())}
 INVERTIBLE = [f for f, name in FAMILIES.items() if make(name).statistic.invertible]
 REBUILT = [f for f in FAMILIES if f not in INVERTIBLE]
-some = settings(max_examples=2000 if os.environ.get("SOAK") == "1" else 30)
+some = settings(max_examples=300 if os.environ.get("SOAK") == "1" else 30)
 
 
 def configuration(family: str, forgetting: dict[str, float] | None) -> Configuration:

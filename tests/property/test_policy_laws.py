@@ -11,7 +11,7 @@ from bandits.problem import Problem
 from bandits.registry import make, policies
 from bandits.statistics import Moments
 
-few = settings(max_examples=2000 if os.environ.get("SOAK") == "1" else 25)
+few = settings(max_examples=500 if os.environ.get("SOAK") == "1" else 25)
 WITHOUT_CONTEXT = [n for n, p in policies().items() if p.statistic is Moments]
 NO_CONTEXTS = np.zeros((1, 0))
 # Not for values: a win also widens an arm's variance, and may so lower a sure winner's chance.

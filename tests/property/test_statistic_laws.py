@@ -12,7 +12,7 @@ from bandits.problem import Problem
 from bandits.registry import policies
 from bandits.statistics import dump, load
 
-few = settings(max_examples=2000 if os.environ.get("SOAK") == "1" else 25)
+few = settings(max_examples=500 if os.environ.get("SOAK") == "1" else 25)
 FAMILIES = sorted({p.statistic for p in policies().values()}, key=lambda s: s.family)
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda s: s.family)
 invertible = pytest.mark.parametrize(
