@@ -63,6 +63,10 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/health/senders: more",
     "/refused: more",
     "/void: more",
+    "/withdrawn: more",
+    "/waiting: more",
+    "/cancelled: more",
+    "/other_spellings: more",
     "/former_id: more",
     "/not_derivable: 'what personal had learned at version",  # names another reason besides
     "no email to this recipient that it can count for",  # was: no email was chosen for it

@@ -221,7 +221,7 @@ class Operation(Struct, frozen=True, kw_only=True):
                     rows = count_refused(text, self.rows, parsed=isinstance(error, InvalidInput))
                     count_rows(environ, services, max(rows - 1, 0))
                 raise
-            if further := self._further_rows(parts["body"]):
+            if (self.rows or self.weigh) and (further := self._further_rows(parts["body"])):
                 count_rows(environ, services, further)
         if self.idempotent and (key := environ.get(_IDEMPOTENCY_KEY)) is not None:
             _check_key(key)
