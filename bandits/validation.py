@@ -20,6 +20,7 @@ from bandits.errors import Fault, InvalidInput
 from bandits.identifiers import pointer
 
 _LARGEST = 2**1024  # what no double holds
+_LEAST_MILLISECONDS = 1e11  # of a time; so many seconds are in the year 5138
 _BARE: Mapping[type, Any] = {
     inspect.StrType: str,
     inspect.IntType: int,
@@ -267,3 +268,11 @@ def _expected(kind: inspect.Type) -> str:
             return "a list"
     bare = _BARE.get(type(kind))
     return _WORDS[NoneType if bare is None else bare]
+
+
+def seconds_of(time: float) -> float:
+    """Return a time in seconds since 1970 that is given so, or in milliseconds.
+
+    A number of 12 digits or more is in milliseconds: as seconds it were after the year 5000.
+    """
+    return time / 1000 if abs(time) >= _LEAST_MILLISECONDS else time

@@ -220,6 +220,13 @@ def test_an_export_with_a_column_for_each_metric_gives_an_event_for_each_that_ha
     assert len({(r.decision_id, r.event_id) for r in converted}) == 3
 
 
+@pytest.mark.parametrize("at", ["1800000000.5", "1800000000500", "2027-01-15T08:00:00.5Z"])
+def test_export_may_count_seconds_or_milliseconds(write, at) -> None:
+    columns = EventColumns(metrics={"click": "clicks"}, occurred_at="at")
+    (reward,) = rewards(write(f"decision_id,clicks,at\nd-1,1,{at}\n"), columns)
+    assert reward.occurred_at == datetime(2027, 1, 15, 8, 0, 0, 500_000, UTC)
+
+
 def test_an_export_with_a_row_for_each_event_keeps_the_mailers_ids(write) -> None:
     columns = EventColumns(metric="what", value="worth", event="id")
     table = write("decision_id,what,worth,id\nd-1,order,20,e-1\nd-1,click,,e-2\n")

@@ -272,6 +272,13 @@ def test_resend_click_happened_when_it_says() -> None:
     assert event.occurred_at == SENT_AT - timedelta(minutes=30, seconds=5)
 
 
+@pytest.mark.parametrize("by", [1, 1000, 1.0, 1000.0])
+def test_standard_event_may_count_seconds_or_milliseconds(by: float) -> None:
+    item = standard_item("order") | {"timestamp": SENT_AT.timestamp() * by}
+    (event,) = read("standard_webhooks", item).events
+    assert event.occurred_at == SENT_AT
+
+
 def test_standard_event_id_is_that_of_the_delivery() -> None:
     for own_id, expected in (
         ("order-17", "standard_webhooks:order-17"),

@@ -13,11 +13,12 @@ from bandits.event_ids import RESERVED, RESERVED_TOLD
 from bandits.experiment import Experiment
 from bandits.rewards import refuse_value
 from bandits.schemas import Id, Reward, RewardReceipt
+from bandits.validation import seconds_of
 from webapp.files.table_files import PORTION, Cell, Portion, Table
 
 _MOST_FAULTS = 20
 _MOST_NAMED = 1000  # unmatched rows
-_SECONDS = re.compile(r"\d{9,11}(\.\d*)?")  # 1970 and before are no times of an email
+_SECONDS = re.compile(r"\d{9,14}(\.\d*)?")  # 1970 and before are no times of an email
 _UNKNOWN = "no decision has this id, or none that is still kept"
 _EARLY = "before its email was decided, or activated"
 _NO = {"", "0", "false", "no", "n"}
@@ -35,8 +36,8 @@ class EventColumns(Struct, frozen=True):
     Attributes:
         decision: the column of decision ids.
         event: the column of the mailer's ids of events; without it, ids are built from the row.
-        occurred_at: the column of times, as RFC 3339 or seconds since 1970; without it, the time
-            of the report.
+        occurred_at: the column of times, as RFC 3339, or in seconds or milliseconds since 1970;
+            without it, the time of the report.
     """
 
     decision: str = "decision_id"
@@ -247,11 +248,11 @@ def _moment(column: str | None, cells: Mapping[str, Cell]) -> datetime | None:
 
 
 def read_moment(cell: Cell) -> datetime | None:
-    """Read a time, as RFC 3339 or in seconds since 1970; None where it is none."""
+    """Read a time, as RFC 3339, or in seconds or milliseconds since 1970; None where it is none."""
     content: Any = cell
     try:
         if not isinstance(content, str) or _SECONDS.fullmatch(content):
-            return datetime.fromtimestamp(float(content), UTC)
+            return datetime.fromtimestamp(seconds_of(float(content)), UTC)
         moment = datetime.fromisoformat(content)
     except (TypeError, ValueError, OverflowError, OSError):
         return None

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from bandits.schemas import ID_TOLD, misfits
+from bandits.validation import seconds_of
 from webapp.api.json_scan import Outline
 from webapp.signals.delivery import DeliveryRefused, RefusalCause
 from webapp.signals.signal_event import EventUnreadable
@@ -130,6 +131,18 @@ def unix_time_at(item: Any, *path: str, milliseconds: bool = False) -> datetime 
     if number is None:
         raise EventUnreadable(f"{'.'.join(path)} is not a time in seconds since 1970")
     return _sensible(number / 1000 if milliseconds else number, path)
+
+
+def any_time_at(item: Any, *path: str) -> datetime | None:
+    """Return the time at a path, in ISO 8601 with its offset, or as a number since 1970.
+
+    A number of 12 digits or more is in milliseconds. None if there is none.
+
+    Raises:
+        EventUnreadable: it is no such time.
+    """
+    number = number_of(part_at(item, *path))
+    return iso_time_at(item, *path) if number is None else _sensible(seconds_of(number), path)
 
 
 def iso_time_at(item: Any, *path: str) -> datetime | None:

@@ -10,8 +10,8 @@ from bandits.rewards import LISTED_EVENTS
 from webapp.signals.connection_kind import ConnectionField, ConnectionKind
 from webapp.signals.delivery import Delivery
 from webapp.signals.json_fields import (
+    any_time_at,
     event_id,
-    iso_time_at,
     loose_text,
     message_id_at,
     number_of,
@@ -53,16 +53,14 @@ def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
         raise EventUnreadable("data.value is not a number")
     subject_id, message_id = text_at(data, "subject_id"), message_id_at(data, "message_id")
     decision_ids = passed_ids(data)
-    identity = (
-        (own_id,)
-        if own_id
-        else (name, text_at(item, "timestamp"), subject_id, message_id, *decision_ids, value)
-    )
+    sent_time = part_at(item, "timestamp")
+    stamp = repr(sent_time) if isinstance(sent_time, float) else text_at(item, "timestamp")
+    identity = (own_id,) if own_id else (name, stamp, subject_id, message_id, *decision_ids, value)
     original_id = text_at(data, "original_id")
     yield SignalEvent(
         name=name,
         event_id=event_id(_NAME, *identity),
-        occurred_at=iso_time_at(item, "timestamp"),
+        occurred_at=any_time_at(item, "timestamp"),
         decision_ids=decision_ids,
         message_id=message_id,
         recipient=text_at(data, "email"),
@@ -98,6 +96,7 @@ KIND = ConnectionKind(
         (
             'Let it POST each event to `{address}`, as JSON: `{"type": "order", "timestamp":'
             ' "2027-03-01T09:30:00Z", "data": {"bandits_decision": "…", "value": 49.9}}`.'
+            " A `timestamp` may also be a number of seconds, or of milliseconds, since 1970."
         ),
         (
             "Sign it by a library of Standard Webhooks: headers `webhook-id`, the same whenever"
