@@ -4,6 +4,8 @@ import csv
 import os
 import sqlite3
 from collections import Counter
+from functools import partial
+from operator import eq
 from pathlib import Path
 
 import httpx
@@ -76,7 +78,7 @@ def test_campaign_over_http_finds_the_mens_email_and_verifies_needs_hillstrom_cs
             chosen, new = send(api, rows[start : start + WAVE])
             shares.append(chosen)
             visits += new
-            wait_until(lambda: rewards(api), f"{visits} visits", visits.__eq__)
+            wait_until(lambda: rewards(api), f"{visits} visits", partial(eq, visits))
         results = api.get(f"{KEY}/results").json()
     last = sum(shares[-10:], Counter())
     # The server salts its draws anew in each run. Simulated with the file's rates, the share was

@@ -422,7 +422,7 @@ def check(server, made: Sequence[Fate]) -> None:
     )
     assert max(people, key=people.__getitem__) == max(counted, key=counted.__getitem__) == "b"
     assert max(everything, key=everything.__getitem__) == "a"  # what machines would have chosen
-    assert max(arms, key=lambda arm: arm["mean"])["slots"]["subject_line"] == "b", arms
+    assert max(arms, key=lambda arm: arm["mean"])["variants"]["subject_line"] == "b", arms
 
 
 def rates_by_variant(made: Sequence[Fate], values: Sequence[float]) -> dict[str, float]:
@@ -436,7 +436,7 @@ def rates_by_variant(made: Sequence[Fate], values: Sequence[float]) -> dict[str,
 def click_in_browser(browser, emails: Sequence[tuple[Fate, EmailMessage]], shop: str) -> None:
     """Show emails as a mail program on the web does, and click in them."""
     for fate, email in emails:
-        context = browser.new_context()
+        context = browser.new_context(user_agent=BROWSER)  # its own tells that it is headless
         page = context.new_page()
         page.set_default_timeout(LIMIT_MS)
         with page.expect_response(lambda response: "/o/" in response.url):
