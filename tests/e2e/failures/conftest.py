@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -299,19 +300,26 @@ class Standby:
         self._run = partial(
             pgexec, bin_path=primary.bin_path, user=primary.system_user, timeout=LIMIT_SECONDS
         )
-        folder.mkdir()
-        folder.chmod(0o700)
-        if primary.system_user is not None:
-            shutil.chown(folder, primary.system_user)
-        self._run(
-            "pg_basebackup", ("-D", str(folder), "-R", "-X", "stream", "-d", primary.get_uri())
-        )
+        wait_until(lambda: self._copies(primary), "copy of the primary")
         for lock in folder.glob(".s.PGSQL.*"):  # the primary's, which stands in its folder
             lock.unlink()
         options = f'-h "" -k {folder}'
         self._run(
             "pg_ctl", ("-w", "-D", str(folder), "-o", options, "-l", f"{folder}/log", "start")
         )
+
+    def _copies(self, primary) -> bool:
+        """Copy the primary; return False where it cannot be copied yet."""
+        self.folder.mkdir(mode=0o700)
+        if primary.system_user is not None:
+            shutil.chown(self.folder, primary.system_user)
+        what = ("-D", str(self.folder), "-R", "-X", "stream", "-c", "fast")
+        try:
+            self._run("pg_basebackup", (*what, "-d", primary.get_uri()))
+        except subprocess.CalledProcessError:
+            shutil.rmtree(self.folder)
+            return False
+        return True
 
     @property
     def uri(self) -> str:
