@@ -3,7 +3,7 @@
 import pytest
 
 from bandits.actors import actor_of
-from bandits.schemas import Request, Reward
+from bandits.schemas import Request, Reward, Withdrawal
 from bandits.store.values import Deeds
 from tests.integration.pages.conftest import FormReader
 
@@ -107,6 +107,20 @@ def test_field_that_does_not_fit_has_its_message(site, admin, stolen, changes, m
     answer = admin.post("/experiments/sale/voids/preview", typed | changes)
     assert answer.status_code == 422
     assert message in answer.text
+
+
+def test_event_taken_back_is_told_on_receipts_and_counts_again_by_a_void(site, admin, stolen):
+    (own,) = site.engine.choose("sale", [Request("h-0", decision_id="h-0")])
+    site.engine.reward([Reward(own.decision_id, "e-1", "click")])
+    site.engine.withdraw([Withdrawal("h-0", "e-1")], actor=stolen)
+    assert "no: taken back" in admin.get("/decisions/h-0").text
+    site.clock.now += 60.0
+    typed = admin.form("/experiments/sale/voids?actor=key:1", "since")
+    page = admin.post("/experiments/sale/voids/preview", typed).text
+    assert "1 event of others that it took back counts again." in page
+    confirmed = FormReader(page, "until").fields
+    admin.post("/experiments/sale/voids", confirmed)
+    assert "no: taken back" not in admin.get("/decisions/h-0").text
 
 
 def test_void_of_a_final_result_is_refused_in_words(site, admin, stolen):
