@@ -75,7 +75,7 @@ def campaign(api, clock):
 
 
 @pytest.mark.parametrize(
-    ("limit", "taken", "share"), [(None, HOSTILE, (0.0, 0.5)), (AT_ONCE, AT_ONCE, (0.8, 1.0))]
+    ("limit", "taken", "share"), [(None, HOSTILE, (0.0, 0.5)), (AT_ONCE, AT_ONCE, (0.9, 1.0))]
 )
 @pytest.mark.usefixtures("ticks", "campaign")
 def test_unrewarded_calls_of_a_limited_key_do_not_move_the_winner(
@@ -83,6 +83,9 @@ def test_unrewarded_calls_of_a_limited_key_do_not_move_the_winner(
 ) -> None:
     """20,000 choices with one eligible set take the winner's share from .98 to .01, and 4,000 to
     about .2; of a key that may send 100 rows a minute, 100 are taken, and the share stays at .97.
+
+    Draws have no fixed seed. In 20 runs of the limited key the share was .967 to .980, once .949;
+    in four of the other .04 to .34.
     """
     key = api.accounts.keys.create(
         "stolen", ("choose",), at=clock.now, by="test", rows_per_minute=limit
