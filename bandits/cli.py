@@ -1,6 +1,7 @@
 """The command line: one group whose commands load when they are called."""
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from math import isnan
 from typing import Any
@@ -58,10 +59,14 @@ def group() -> None:
     """Choose the subject line, content and discount of every email, and learn from the answers."""
 
 
-def main() -> None:
-    """Run the command line: an error of ours is one line on standard error and exit status 2."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line: an error of ours is one line on standard error and exit status 2.
+
+    Args:
+        arguments: those of the program unless given.
+    """
     try:
-        group(prog_name="bandits")
+        group(arguments, prog_name="bandits")
     except InvalidInput as error:
         for fault in error.faults:
             click.echo(

@@ -7,7 +7,7 @@ from sqlalchemy import text, update
 from bandits.actors import actor_of
 from bandits.engine.fold import fold
 from bandits.engine.sums import load_sums
-from storage import migrate
+from storage import alembic_runner
 from storage.schema import inference_states, metadata
 from storage.snapshots.verify import compare
 from storage.stored_format import NewerFormat
@@ -88,11 +88,11 @@ def test_format_numbers_go_where_the_migration_is_taken_back(filled, makers):
     before = read_all(filled)
     for revision in ("0014", "head"):
         with filled.database.writing() as transaction:
-            configuration = migrate.config(transaction.connection)
+            configuration = alembic_runner.config(transaction.connection)
             if revision == "head":
-                migrate.command.upgrade(configuration, revision)
+                alembic_runner.command.upgrade(configuration, revision)
             else:
-                migrate.command.downgrade(configuration, revision)
+                alembic_runner.command.downgrade(configuration, revision)
         table, column = ("snapshots", "tally") if revision == "0014" else ("drafts", "body")
         for stored in run(filled, f"SELECT {column} FROM {table}"):  # noqa: S608
             assert not stored.startswith(b"\xc1" if revision == "0014" else '{"format"')

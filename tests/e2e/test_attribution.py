@@ -36,7 +36,7 @@ class Shopping:
         self.server, self.shop = server, Shop()
         (secret,) = self.shop.values.values()
         server.bandits(
-            "connection", "add", "standard_webhooks", "shop", "--secret-stdin", input=secret
+            "connection", "add", "standard_webhooks", "shop", "--secret-stdin", typed=secret
         )
         with server.client() as api:
             for key in ("spring", "summer"):

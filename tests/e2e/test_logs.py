@@ -91,7 +91,7 @@ def test_ids_tokens_and_passwords_reach_no_log_and_no_subject_or_token_the_datab
 ) -> None:
     server = start_server("--log-format", "json", "--access-log", "--log-level", "debug")
     add = ("user", "add", EMAIL, "--role", "admin", "--password-stdin")
-    server.bandits(*add, input=f"{PASSWORD}\n")
+    server.bandits(*add, typed=f"{PASSWORD}\n")
     with server.client() as api:
         used(api)
         cookies = signed_in(server.url)

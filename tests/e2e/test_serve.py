@@ -131,7 +131,7 @@ def test_a_killed_worker_is_replaced_and_none_outlives_the_launcher(start_server
 
 
 def test_a_second_server_on_one_sqlite_file_fails_and_names_the_holder(server) -> None:
-    second = server.bandits("serve", "--port", "0", check=False)
+    second = server.bandits_process("serve", "--port", "0", check=False)
     assert second.returncode == 1
     lines = second.stderr.strip().splitlines()
     assert lines == [f"Error: process {server.worker} already serves {server.database}"]
@@ -140,7 +140,7 @@ def test_a_second_server_on_one_sqlite_file_fails_and_names_the_holder(server) -
 def test_a_port_in_use_is_one_clear_line(server, tmp_path) -> None:
     port = server.url.rpartition(":")[2]
     other = f"sqlite:///{tmp_path}/other.db"
-    second = server.bandits("serve", "--port", port, "--database", other, check=False)
+    second = server.bandits_process("serve", "--port", port, "--database", other, check=False)
     assert second.returncode == 1
     assert second.stderr.strip() == f"Error: port {port} of 127.0.0.1 is in use"
 
@@ -157,13 +157,14 @@ def test_a_key_from_the_command_line_works_until_it_is_revoked(server) -> None:
         assert token not in listed
         assert "read, choose" in row
         server.bandits("key", "revoke", row.split()[0])
-        assert client.get("/api/v1/experiments").status_code == 401
+        answered = lambda: client.get("/api/v1/experiments").status_code  # noqa: E731
+        wait_until(answered, "refusal of the key", lambda status: status == 401)
 
 
 def test_a_person_is_added_with_a_hashed_password(server) -> None:
     command = ("user", "add", "Ann@Example.com", "--role", "manager", "--password-stdin")
     password = "four words in a row"
-    server.bandits(*command, input=f"{password}\n")
+    server.bandits(*command, typed=f"{password}\n")
     connection = sqlite3.connect(server.database)
     query = "SELECT password_hash, role FROM users WHERE email = 'ann@example.com'"
     hashed, role = connection.execute(query).fetchone()

@@ -41,7 +41,7 @@ class Mailing:
         self.sendgrid, self.shop = Mailer(), Shop()
         for sender, key in ((self.sendgrid, "mailer"), (self.shop, "shop")):
             (value,) = sender.values.values()
-            server.bandits("connection", "add", sender.kind, key, "--secret-stdin", input=value)
+            server.bandits("connection", "add", sender.kind, key, "--secret-stdin", typed=value)
         with server.client() as api:
             assert api.post("/api/v1/experiments", json=CAMPAIGN).status_code == 201
             assert api.post("/api/v1/experiments/spring/start").status_code == 200

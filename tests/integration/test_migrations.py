@@ -6,13 +6,14 @@ import sys
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from click.testing import CliRunner
 from msgspec.structs import asdict
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
 
 from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold, rebuild
-from storage import current, migrate, open_store, upgrade
+from storage import alembic_runner, current, migrate, open_store, upgrade
 from storage.commands import db
 from storage.databases import open_database
 from storage.schema import metadata
@@ -76,7 +77,9 @@ def test_a_migration_that_fails_leaves_nothing_behind(empty_url, monkeypatch):
     def fail(*_args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(migrate.command, "upgrade", after(migrate.command.upgrade, fail))
+    monkeypatch.setattr(
+        alembic_runner.command, "upgrade", after(alembic_runner.command.upgrade, fail)
+    )
     with pytest.raises(ZeroDivisionError):
         upgrade(empty_url)
     assert tables(empty_url) == set()
@@ -113,10 +116,10 @@ def test_the_log_keeps_its_meaning_through_every_migration(store, sender, databa
 
     before = read()  # but for the actors, whom the first tables do not know
     with store.database.writing() as transaction:
-        configuration = migrate.config(transaction.connection)
-        migrate.command.downgrade(configuration, "0001")
+        configuration = alembic_runner.config(transaction.connection)
+        alembic_runner.command.downgrade(configuration, "0001")
     with store.database.writing() as transaction:
-        migrate.command.upgrade(migrate.config(transaction.connection), "head")
+        alembic_runner.command.upgrade(alembic_runner.config(transaction.connection), "head")
     after = read()
     assert after == before
     fold(store, "spring", now=200.0)
@@ -131,11 +134,30 @@ def test_the_log_keeps_its_meaning_through_every_migration(store, sender, databa
     sender.choose(record, 2, at=300.0)
 
 
+def test_newest_is_what_alembic_takes_for_the_head():
+    script = ScriptDirectory.from_config(alembic_runner.config())
+    assert script.get_current_head() == migrate.newest()
+
+
+def test_upgrade_of_a_newer_database_is_refused_in_one_line(empty_url):
+    upgrade(empty_url)
+    target = open_database(empty_url)
+    with target.writing() as transaction:
+        transaction.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    target.close()
+    ran = CliRunner().invoke(db, ["upgrade"], env={"BANDITS_DATABASE_URL": empty_url})
+    assert str(ran.exception) == (
+        f"the database is at migration 9999, newer than this program, which knows"
+        f" {migrate.newest()}: install the version that wrote it, or a newer one"
+    )
+    assert current(empty_url) == "9999"
+
+
 def test_migrations_can_be_taken_back(empty_url):
     upgrade(empty_url)
     target = open_database(empty_url)
     with target.writing() as transaction:
-        migrate.command.downgrade(migrate.config(transaction.connection), "base")
+        alembic_runner.command.downgrade(alembic_runner.config(transaction.connection), "base")
     target.engine.dispose()
     assert tables(empty_url) == {"alembic_version"}
     assert current(empty_url) is None
@@ -150,7 +172,7 @@ def test_the_command_line_upgrades_and_tells_where_a_database_is(empty_url):
     assert run(db, ["current", "--database", empty_url]).output == f"{newest}\n"
     target = open_database(empty_url)
     with target.writing() as transaction:
-        migrate.command.downgrade(migrate.config(transaction.connection), "base")
+        alembic_runner.command.downgrade(alembic_runner.config(transaction.connection), "base")
     target.engine.dispose()
     told = run(db, ["current"], env=environment).output
     assert told == f"nothing; `bandits db upgrade` brings it to {newest}\n"

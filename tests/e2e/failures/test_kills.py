@@ -17,7 +17,7 @@ from tests.patience import LIMIT_SECONDS, wait_until
 from webapp.worker import FileLock
 
 SOAK = os.environ.get("SOAK") == "1"
-ROUNDS = 25 if SOAK else 5
+ROUNDS = 25 if SOAK else 3
 VICTIMS = ("worker", "launcher", "everything")
 
 

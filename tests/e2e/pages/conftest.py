@@ -34,7 +34,7 @@ def browser() -> Iterator[Browser]:
 def account(server) -> tuple[str, str]:
     """An admin's address and password."""
     server.bandits(
-        "user", "add", EMAIL, "--role", "admin", "--password-stdin", input=f"{PASSWORD}\n"
+        "user", "add", EMAIL, "--role", "admin", "--password-stdin", typed=f"{PASSWORD}\n"
     )
     return EMAIL, PASSWORD
 

@@ -316,7 +316,7 @@ class Deliveries:
 def start_campaign(server, mailer: Mailer) -> LinkTracking:
     """Start a campaign, connect its mailer, and make a key for the links of its emails."""
     (value,) = mailer.values.values()
-    server.bandits("connection", "add", "sendgrid", "mailer", "--secret-stdin", input=value)
+    server.bandits("connection", "add", "sendgrid", "mailer", "--secret-stdin", typed=value)
     with server.client() as api:
         assert api.post("/api/v1/experiments", json=CAMPAIGN).status_code == 201
         assert api.post("/api/v1/experiments/spring/start").status_code == 200
