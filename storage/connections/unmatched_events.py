@@ -39,6 +39,7 @@ _COLUMNS = (
     "mark",
     "message_id",
     "trace",
+    "as_of",
 )
 _SETTLED = or_(  # the clock runs, or never will
     batches.c.due_at.is_not(None),
@@ -74,6 +75,7 @@ class NewUnmatchedEvent(Struct, frozen=True):
         body: of the refusal that it becomes where there is no room for it.
         message_id: the mailer's id of the email, where it waits for that.
         trace: of the request behind an open or a click.
+        as_of: when its value became the current one, where that was told.
     """
 
     decision_id: str
@@ -85,6 +87,7 @@ class NewUnmatchedEvent(Struct, frozen=True):
     body: bytes
     message_id: str | None = None
     trace: EventTrace | None = None
+    as_of: float | None = None
 
 
 class UnmatchedEvent(Struct, frozen=True):
@@ -105,6 +108,7 @@ class UnmatchedEvent(Struct, frozen=True):
     received_at: float
     message_id: str | None = None
     trace: EventTrace | None = None
+    as_of: float | None = None
 
 
 def insert_unmatched(
@@ -119,7 +123,7 @@ def insert_unmatched(
     for e, mark in new:
         key = (connection_id, e.decision_id, e.event_id)
         values = (e.metric, e.value, e.occurred_at, at, mark, e.message_id, _pack(e.trace))
-        rows.append((*key, *values))
+        rows.append((*key, *values, e.as_of))
     rows.sort(key=lambda row: row[1:3])
     return transaction.insert(unmatched_events, _COLUMNS, rows)
 

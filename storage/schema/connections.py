@@ -91,6 +91,7 @@ unmatched_events = Table(  # whose decision does not exist yet, or waits for its
     Column("message_id", Identifier),
     # `bandits.machines.EventTrace`; null where the request behind it is not known.
     Column("trace", FormattedBlob("unmatched_events.trace", TRACE_FORMAT)),
+    Column("as_of", Double),
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
     info={SUBJECT_DATA: _UNMATCHED},
@@ -110,6 +111,7 @@ waiting_events = Table(
     Column("received_at", Double, nullable=False, index=True),
     # `bandits.machines.EventTrace`; null where the request behind it is not known.
     Column("trace", FormattedBlob("waiting_events.trace", TRACE_FORMAT)),
+    Column("as_of", Double),
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
     info={SUBJECT_DATA: _WAITING},

@@ -224,6 +224,29 @@ def test_times_as_numbers_leave_every_other_fault_at_its_place(api, problem) -> 
         assert [e["pointer"] for e in refusal["errors"]] == [pointer]
 
 
+def test_latest_value_by_as_of_counts_and_one_without_is_refused_by_its_row(api, problem) -> None:
+    metrics = {"click": {}, "margin": {"latest": True, "high": 90.0}}
+    api.start(policy={"name": "thompson_gaussian"}, reward={"metrics": metrics})
+    margin = {"decision_id": api.choose()["decision_id"], "event_id": "1", "metric": "margin"}
+    rewards = [
+        margin | {"value": 8, "as_of": 1_800_000_060},
+        margin | {"event_id": "2", "value": 5, "as_of": "2027-01-15T08:00:00Z"},
+        margin | {"event_id": "3", "value": 9},
+    ]
+    body = {"rewards": rewards, "time_unit": "seconds"}
+    refusal = problem(api.post("/rewards", body), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == ["/rewards/2/as_of"]
+    answer = api.post("/rewards", body | {"partial": True}).json
+    assert answer["accepted"] == 2
+    assert [(r["row"], r["reason"]) for r in answer["refused"]] == [(2, "invalid")]
+    receipt = api.get(f"/decisions/{margin['decision_id']}").json
+    assert receipt["reward"] == pytest.approx(8.0)
+    times = [datetime.fromisoformat(e["as_of"]).timestamp() for e in receipt["events"]]
+    assert sorted(times) == pytest.approx([1_800_000_000, 1_800_000_060])
+    without = problem(api.post("/rewards", {"rewards": rewards[:1]}), 422, "invalid")
+    assert [e["pointer"] for e in without["errors"]] == ["/rewards/0/as_of"]
+
+
 def test_an_event_id_with_another_value_is_refused_and_nothing_stored(api, problem) -> None:
     api.start()
     decision = api.choose()["decision_id"]

@@ -66,6 +66,7 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/withdrawn: more",
     "/waiting: more",
     "/cancelled: more",
+    "/latest: more",
     "/other_spellings: more",
     "/former_id: more",
     "/not_derivable: 'what personal had learned at version",  # names another reason besides

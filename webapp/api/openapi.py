@@ -33,7 +33,7 @@ _UNIONS: Mapping[str, Any] = {
 # Fields that are required though their struct has an empty text for them: see `Reward`.
 _REQUIRED: Mapping[str, Sequence[str]] = {"Reward": ("event_id", "metric")}
 # Times that may be numbers: `webapp.api.rewards` makes texts of them before they are decoded.
-_TIMES: Mapping[str, Sequence[str]] = {"Reward": ("occurred_at",)}
+_TIMES: Mapping[str, Sequence[str]] = {"Reward": ("occurred_at", "as_of")}
 _TIME: Json = {
     "title": "EventTime",
     "description": "a time as in RFC 3339, or a number in the `time_unit` of the request",

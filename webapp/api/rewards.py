@@ -46,7 +46,7 @@ class RewardBatch(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     time_unit: Literal["seconds", "milliseconds"] | None = None
 
 
-_TIMES = ("occurred_at",)  # of a reward
+_TIMES = ("occurred_at", "as_of")  # of a reward
 _UNITS = ("seconds", "milliseconds")
 _MOST_FAULTS = 100
 _NO_UNIT = "must be a time as in RFC 3339, or a number whose unit `time_unit` of the request gives"

@@ -216,6 +216,7 @@ class SignalRecorder:
                 occurred_at=occurred_at,
                 decision_ids=(event.decision_id,),
                 value=event.value,
+                as_of=None if event.as_of is None else datetime.fromtimestamp(event.as_of, UTC),
             )
             row = _row(others.actor, signal, event.decision_id, event.metric)
             rows.append(_Row(signal, replace(row.reward, tracking=None), event.trace))
@@ -292,7 +293,13 @@ def _row(actor: Actor, event: SignalEvent, decision_id: str, metric: str) -> _Ro
     event_id = connection_event_id(actor, event.event_id)
     tracking = _tracking(event) if event.name in _TRACKED else None
     reward = Reward(
-        decision_id, event_id, metric, event.value, event.occurred_at, tracking=tracking
+        decision_id,
+        event_id,
+        metric,
+        event.value,
+        event.occurred_at,
+        tracking=tracking,
+        as_of=event.as_of,
     )
     return _Row(event, reward)
 
@@ -343,6 +350,7 @@ def _unmatched(
         msgspec.json.encode(_alone(row)),
         message_id,
         trace,
+        None if reward.as_of is None else reward.as_of.timestamp(),
     )
 
 
