@@ -225,6 +225,18 @@ def test_bounce_that_waits_takes_its_decision_out_once_that_is_known(excluding, 
     assert cancelled(shop, *made) == [True, False]
 
 
+def test_bounce_that_is_refused_or_not_counted_yet_takes_nothing_out(excluding, now):
+    shop = excluding
+    made = [shop.choose("d-1"), shop.choose("d-2", "waits")]
+    outcome = shop.deliver(bounce("e-1", "d-1", value=2.0), bounce("e-2", "d-2"))
+    assert (len(outcome.refused), len(outcome.unmatched)) == (1, 1)
+    assert cancelled(shop, *made) == [False, False]
+    now[0] += 60.0
+    shop.engine.activate(["d-2"])
+    assert shop.match() == 1
+    assert cancelled(shop, *made) == [False, True]
+
+
 def test_bounce_by_the_id_of_the_email_or_the_subject_takes_its_decision_out(
     store, engine, sender, excluding, now
 ):
