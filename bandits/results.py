@@ -344,6 +344,8 @@ class Health(Struct, frozen=True):
         voided: decisions that are void, and so in none of the figures.
         senders: API keys whose emails are not what their draws, or the other keys, would make.
         eligible_sets: by who asked for them first; what one actor uses, others lack.
+        excluded_bounces: decisions that connections took out since their address bounced. Where the
+            content decides what bounces, comparisons are biased by it.
     """
 
     split: Split
@@ -369,6 +371,7 @@ class Health(Struct, frozen=True):
     senders: list[SenderAlarm] = []
     eligible_sets: list[EligibleSetCount] = []
     cancelled: int = 0
+    excluded_bounces: int = 0
 
 
 class HistoryPoint(Struct, frozen=True):

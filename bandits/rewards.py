@@ -24,12 +24,15 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
             at most `high`; both are the same in whatever order events arrive.
         low: the smallest value of an event.
         high: the largest value of an event, and of their sum.
+        latest: of a decision's events the value of the one with the largest (`as_of`, event id)
+            counts, and no other; each must tell its `as_of`. Not with ``sum``.
     """
 
     weight: Annotated[float, Meta(description="what one unit adds to the reward")] = 1.0
     count: Literal["once", "sum"] = "once"
     low: Annotated[float, Meta(description="the smallest value of an event")] = 0.0
     high: Annotated[float, Meta(description="the largest value of an event")] = 1.0
+    latest: bool = False
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -42,9 +45,26 @@ class Metric(Struct, frozen=True, forbid_unknown_fields=True):
         """True where it happens or not, like a click: it counts once, from 0 to 1."""
         return self.count == "once" and (self.low, self.high) == (0.0, 1.0)
 
+    def faults(self, place: str) -> list[Fault]:
+        """List what is wrong with the declaration, which stands at a place."""
+        faults = []
+        if not isfinite(self.weight) or self.weight == 0:
+            faults.append(Fault(f"{place}/weight", "must be a finite number other than 0"))
+        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+            faults.append(Fault(f"{place}/high", "must be a finite number above low"))
+        if self.latest and self.count == "sum":
+            faults.append(Fault(f"{place}/latest", "must not be true beside the count 'sum'"))
+        return faults
+
     def aggregate(self, rows: IntArray, values: FloatArray, n: int) -> FloatArray:
-        """Aggregate events, each of one of n decisions (`rows`), to (n,); 0 without an event."""
+        """Aggregate events, each of one of n decisions (`rows`), to (n,); 0 without an event.
+
+        Where the latest counts, they come in the order of (`as_of`, event id).
+        """
         out = np.zeros(n)
+        if self.latest:
+            out[rows] = values  # of a row that comes more than once, the last one stays
+            return out
         if self.count == "sum":
             np.add.at(out, rows, values)
             return np.clip(out, min(self.low, 0.0), max(self.high, 0.0))
@@ -138,6 +158,16 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         """
         return self.metrics.get(name) or LISTED_EVENTS[name]
 
+    def needs_as_of(self, name: str) -> bool:
+        """Return true for an event that must tell its `as_of`: the latest of its metric counts."""
+        metric = self.metrics.get(name)
+        return metric is not None and metric.latest
+
+    @property
+    def has_latest(self) -> bool:
+        """True where the latest value of some metric counts."""
+        return any(metric.latest for metric in self.metrics.values())
+
     def less_is_better(self, name: str) -> bool:
         """Return true for an event that is unwanted: by its weight where it is declared."""
         metric = self.metrics.get(name)
@@ -147,13 +177,9 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
 
     def faults(self) -> list[Fault]:
         """List what is wrong with the declaration."""
-        faults = []
+        faults: list[Fault] = []
         for name, metric in self.metrics.items():
-            place = pointer("metrics", name)
-            if not isfinite(metric.weight) or metric.weight == 0:
-                faults.append(Fault(f"{place}/weight", "must be a finite number other than 0"))
-            if not (isfinite(metric.low) and isfinite(metric.high) and metric.low < metric.high):
-                faults.append(Fault(f"{place}/high", "must be a finite number above low"))
+            faults += metric.faults(pointer("metrics", name))
         for slot, by_variant in self.costs.items():
             if not by_variant:
                 faults.append(Fault(pointer("costs", slot), "must name at least one variant"))
@@ -174,7 +200,8 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
         """Turn events into rewards.
 
         Args:
-            rows: (e,) which of the n decisions each event is of.
+            rows: (e,) which of the n decisions each event is of. Those of a metric of which the
+                latest counts come in the order of (`as_of`, event id).
             metrics: (e,) the position of its metric in `names`; listed events, whose positions
                 are behind these, earn nothing.
             values: (e,) its value.
@@ -191,6 +218,9 @@ class RewardRule(Struct, frozen=True, forbid_unknown_fields=True):
                 parts[i] = metric.aggregate(rows[of_metric], values[of_metric], n)
         weights = np.array([m.weight for m in declared])
         return weights @ parts, parts
+
+
+AS_OF_REQUIRED = "is required: of this metric the value of the latest as_of counts"
 
 
 def refuse_value(rule: RewardRule, metric: str, value: float) -> str | None:

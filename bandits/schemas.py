@@ -143,6 +143,8 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
         experiment: with `subject_id`: credit this experiment alone.
         original_event_id: with `subject_id`: the event that this one corrects, such as the order
             of a refund. It goes where that went.
+        as_of: when this value became the current one, by the sender's clock, with its offset.
+            Required where the metric counts the latest value; kept, and without effect, elsewhere.
         tracking: of an open or a click, the request behind it. Where the campaign leaves machines
             out, only events with it are judged; all others count.
     """
@@ -157,6 +159,7 @@ class Reward(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
     subject_id: SubjectId | None = None
     experiment: Key | None = None
     original_event_id: OneOfManyIds | None = None
+    as_of: Annotated[datetime, Meta(tz=True)] | None = None
 
 
 def missing_fields(rewards: Sequence[Reward]) -> list[tuple[int, str]]:

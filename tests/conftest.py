@@ -219,7 +219,9 @@ class Sender:
         found = self.store.log.targets([e.decision_id for e in events])
         _, event_ids, metrics, values, times, late, *_ = zip(*map(astuple, events), strict=True)
         lagging = [skewed] * len(events)
-        return Events(found.refs, found.numbers, event_ids, metrics, values, times, late, lagging)
+        as_of = [event.as_of for event in events]
+        columns = (event_ids, metrics, values, times, late, lagging)
+        return Events(found.refs, found.numbers, *columns, as_of=as_of)
 
 
 @pytest.fixture

@@ -807,7 +807,11 @@ STANDARD = Sender(
         "refund": Sample(standard_item("refund", value=20), "refund", {"value": 20.0}),
         "reply": Sample(standard_item("reply"), "reply"),
         "click": Sample(standard_item("click", url=LINK), "click", {"link": LINK}),
-        "metric": Sample(standard_item("margin-2", value=-3.5), "margin-2", {"value": -3.5}),
+        "metric": Sample(
+            standard_item("margin-2", value=-3.5, as_of="2027-03-01T08:00:00Z"),
+            "margin-2",
+            {"value": -3.5, "as_of": datetime(2027, 3, 1, 8, tzinfo=UTC)},
+        ),
     },
     broken=standard_item("order", value="49,90"),
 )

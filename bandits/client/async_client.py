@@ -108,7 +108,7 @@ class AsyncClient:
             ):
                 yield decision
 
-    async def reward(
+    async def reward(  # noqa: PLR0913 - the fields of a reward
         self,
         decision_id: str,
         metric: str,
@@ -116,10 +116,11 @@ class AsyncClient:
         *,
         event_id: str | None = None,
         occurred_at: datetime | None = None,
+        as_of: datetime | None = None,
     ) -> RewardReceipt:
         """Report an event: see `Client.reward`."""
         return await self._carry_out(
-            self._sender.reward(decision_id, metric, value, event_id, occurred_at)
+            self._sender.reward(decision_id, metric, value, event_id, occurred_at, as_of)
         )
 
     async def reward_many(

@@ -159,7 +159,7 @@ class Client:
                 self._sender.choose_portion(experiment, portions, portion, fallback)
             )
 
-    def reward(
+    def reward(  # noqa: PLR0913 - the fields of a reward
         self,
         decision_id: str,
         metric: str,
@@ -167,6 +167,7 @@ class Client:
         *,
         event_id: str | None = None,
         occurred_at: datetime | None = None,
+        as_of: datetime | None = None,
     ) -> RewardReceipt:
         """Report an event: something that a recipient did.
 
@@ -178,13 +179,15 @@ class Client:
             event_id: the mailer's own id of the event, so that a second report counts once; made
                 here unless given, so that retries of this call do.
             occurred_at: when it happened, with its time zone; now unless given.
+            as_of: when the value became the current one, with its time zone; needed where the
+                metric counts the latest value.
 
         Raises:
             ApiError: the server refused: an unknown metric, a value out of bounds.
             ConnectionFailed: no answer came in time.
         """
         return self._carry_out(
-            self._sender.reward(decision_id, metric, value, event_id, occurred_at)
+            self._sender.reward(decision_id, metric, value, event_id, occurred_at, as_of)
         )
 
     def reward_many(

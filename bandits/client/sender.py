@@ -136,17 +136,19 @@ class Sender:
             portions.split(portion)
             return []
 
-    def reward(
+    def reward(  # noqa: PLR0913, PLR0917 - the fields of a reward
         self,
         decision_id: str,
         metric: str,
         value: float,
         event_id: str | None,
         occurred_at: datetime | None,
+        as_of: datetime | None,
     ) -> Exchange[RewardReceipt]:
         """Report one event."""
         event_id = time_ordered_ids(1)[0] if event_id is None else event_id
-        body = {"rewards": [Reward(decision_id, event_id, metric, value, occurred_at)]}
+        reward = Reward(decision_id, event_id, metric, value, occurred_at, as_of=as_of)
+        body = {"rewards": [reward]}
         return self._call("/rewards", RewardReceipt, self._single, body=body)
 
     def reward_portion(

@@ -12,7 +12,7 @@ from bandits import lifecycle
 from bandits.actors import PROGRAM, Actor
 from bandits.engine import subject_data, voids
 from bandits.engine.active_policy import ActivePolicy, ActivePolicyCache
-from bandits.engine.analysis.health import check_senders
+from bandits.engine.analysis.health import check_senders, count_excluded_bounces
 from bandits.engine.analysis.preview import Preview, preview_choice
 from bandits.engine.analysis.receipts import explain_decision
 from bandits.engine.analysis.set_aside import describe_set_aside
@@ -635,6 +635,7 @@ class Engine:
             resummed=resummed,
             senders=check_senders(record, state.snapshot, state.actors),
             eligible_sets=eligible_set_counts(record.configuration, state.eligible_sets),
+            excluded_bounces=count_excluded_bounces(state.actors),
         )
         if resummed is None:
             self._results[key] = (_results_key(record), results)

@@ -18,7 +18,7 @@ from bandits.errors import Fault, IdReused, InvalidInput, Unavailable
 from bandits.event_ids import RESERVED_TOLD, foreign_rows, sent_event_ids
 from bandits.identifiers import pointer
 from bandits.machines import EventTrace, event_trace
-from bandits.rewards import refuse_value
+from bandits.rewards import AS_OF_REQUIRED, refuse_value
 from bandits.schemas import (
     ID_TOLD,
     RefusalReason,
@@ -34,7 +34,7 @@ from bandits.waits import BatchingQueue
 
 _MOST_FAULTS = 100
 _ATTEMPTS = 5
-_REUSED = "this event id was used before with another metric, value or subject"
+_REUSED = "this event id was used before with another metric, value, as_of or subject"
 _FEW = 50  # rewards of a call that is recorded together with others
 
 
@@ -344,7 +344,7 @@ def _place(  # noqa: PLR0913 - rewards, when, and how it is done
     targets = store.log.targets([reward.decision_id for reward in rewards])
     records: dict[str, ExperimentRecord] = {}
     # Clocks of the decisions, metrics and values that fit each other.
-    clocks: dict[tuple[DecisionRef, str, float], RewardClock] = {}
+    clocks: dict[tuple[DecisionRef, str, float, bool], RewardClock] = {}
     rows: list[int] = []
     refs: list[DecisionRef] = []
     placed: list[PlacedTime] = []
@@ -359,7 +359,7 @@ def _place(  # noqa: PLR0913 - rewards, when, and how it is done
             unknown.append(row)
             waiting.append(row)
             continue
-        key = (ref, reward.metric, reward.value)
+        key = (ref, reward.metric, reward.value, reward.as_of is None)
         clock = clocks.get(key)
         if clock is None:
             if ref.experiment not in records:
@@ -393,6 +393,7 @@ def _place(  # noqa: PLR0913 - rewards, when, and how it is done
         late,
         skewed,
         [traces[attributed.rows[row]] for row in rows] if traces else (),
+        as_of_seconds(kept),
     )
     if not wait:
         waiting = []
@@ -407,13 +408,26 @@ def _place(  # noqa: PLR0913 - rewards, when, and how it is done
 
 def _waiting_event(reward: Reward, trace: EventTrace | None, now: float) -> WaitingEvent:
     at = now if reward.occurred_at is None else min(reward.occurred_at.timestamp(), now)
-    return WaitingEvent(reward.decision_id, reward.event_id, reward.metric, reward.value, at, trace)
+    as_of = None if reward.as_of is None else reward.as_of.timestamp()
+    return WaitingEvent(
+        reward.decision_id, reward.event_id, reward.metric, reward.value, at, trace, as_of
+    )
+
+
+def as_of_seconds(rewards: Sequence[Reward]) -> Sequence[float | None]:
+    """Return the `as_of` of rewards, seconds since 1970; nothing where none has any."""
+    times = [reward.as_of for reward in rewards]
+    if times.count(None) == len(times):
+        return ()
+    return [None if time is None else time.timestamp() for time in times]
 
 
 def _fault(record: ExperimentRecord, row: int, reward: Reward) -> Fault | None:
     rule = record.configuration.experiment.reward
     detail = refuse_value(rule, reward.metric, reward.value)
     if detail is None:
+        if reward.as_of is None and rule.needs_as_of(reward.metric):
+            return Fault(pointer("rewards", row, "as_of"), AS_OF_REQUIRED)
         return None
     exists = reward.metric in rule.event_names
     return Fault(pointer("rewards", row, "value" if exists else "metric"), detail)

@@ -16,15 +16,16 @@ from msgspec import Struct
 from bandits.actors import Actor
 from bandits.engine.attribution import SKEW_SECONDS, AttributedRewards, attribute
 from bandits.engine.event_time import PlacedTime, RewardClock
+from bandits.engine.record_rewards import as_of_seconds
 from bandits.errors import IdReused, InvalidInput, Unavailable
 from bandits.machines import EventTrace
-from bandits.rewards import refuse_value
+from bandits.rewards import AS_OF_REQUIRED, refuse_value
 from bandits.schemas import Reward
 from bandits.store import StaleRead, Store
 from bandits.store.values import DecisionRef, Events, KeptEvent
 
 WAITING_SECONDS = 86_400.0  # that an event may come before its decision's clock runs
-REUSED = "this event came before with another metric or value; the first one counts"
+REUSED = "this event came before with another metric, value or as_of; the first one counts"
 TOO_EARLY = "it happened more than a day before its email was chosen or activated"
 _ATTEMPTS = 5
 
@@ -119,6 +120,7 @@ class SignalHandler:
                 event.metric,
                 event.value,
                 datetime.fromtimestamp(event.occurred_at, UTC),
+                as_of=None if event.as_of is None else datetime.fromtimestamp(event.as_of, UTC),
             )
             for event in events
         ]
@@ -212,7 +214,7 @@ def _place(
     """
     signals = attributed.rewards
     targets = store.log.targets([signal.decision_id for signal in signals])
-    clocks: dict[tuple[DecisionRef, str, float], RewardClock | str] = {}
+    clocks: dict[tuple[DecisionRef, str, float, bool], RewardClock | str] = {}
     places: list[int] = []
     refs: list[DecisionRef] = []
     times: list[PlacedTime] = []
@@ -227,7 +229,7 @@ def _place(
             else:
                 waiting.append(place)
             continue
-        key = (ref, signal.metric, signal.value)
+        key = (ref, signal.metric, signal.value, signal.as_of is None)
         clock = clocks.get(key)
         if clock is None:
             clock = clocks[key] = _clock(store, signal, ref, now)
@@ -256,6 +258,7 @@ def _place(
         late,
         skewed,
         traces,
+        as_of_seconds(kept),
     )
     return _PlacedSignals(places, events, waiting, refused, cancelled)
 
@@ -281,6 +284,8 @@ def _clock(store: Store, signal: Reward, ref: DecisionRef, now: float) -> Reward
     fault = refuse_value(rule, signal.metric, signal.value)
     if fault is not None:
         return f"campaign {ref.experiment}: {fault}"
+    if signal.as_of is None and rule.needs_as_of(signal.metric):
+        return f"campaign {ref.experiment}: as_of {AS_OF_REQUIRED}"
     return RewardClock(record, ref, now)
 
 

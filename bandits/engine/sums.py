@@ -143,6 +143,8 @@ def measure_events(rule: RewardRule, decisions: DecisionColumns) -> dict[str, Ev
         rows, values = decisions.event_rows[of_name], decisions.event_values[of_name]
         aggregated = metric.aggregate(rows, values, len(decisions))
         times = np.bincount(rows[values != 0], minlength=len(decisions)).astype(np.float64)
+        if metric.latest:
+            times = (aggregated != 0).astype(np.float64)
         measured[name] = EventValues(aggregated, times, valued=not metric.is_binary)
     return measured
 

@@ -423,6 +423,8 @@ class Events(Struct, frozen=True, eq=False):
         skewed: n, true where it came from the future; only their number is kept.
         traces: n, of the request behind an open or a click; None of others. None of all unless
             given.
+        as_of: n, when its value became the current one; None where that is not told. None of all
+            unless given.
     """
 
     targets: Sequence[DecisionRef]
@@ -434,10 +436,12 @@ class Events(Struct, frozen=True, eq=False):
     late: Sequence[bool]
     skewed: Sequence[bool]
     traces: Sequence[EventTrace | None] = ()
+    as_of: Sequence[float | None] = ()
 
     def __post_init__(self) -> None:
-        if not self.traces:
-            force_setattr(self, "traces", [None] * len(self.numbers))
+        for name in ("traces", "as_of"):
+            if not getattr(self, name):
+                force_setattr(self, name, [None] * len(self.numbers))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -460,6 +464,7 @@ class WaitingEvent(Struct, frozen=True):
     Attributes:
         occurred_at: seconds since 1970.
         trace: of the request behind an open or a click, where that was reported.
+        as_of: when its value became the current one, where that was told.
     """
 
     decision_id: str
@@ -468,6 +473,7 @@ class WaitingEvent(Struct, frozen=True):
     value: float
     occurred_at: float
     trace: EventTrace | None = None
+    as_of: float | None = None
 
 
 class WithdrawnEvent(Struct, frozen=True):
@@ -519,6 +525,7 @@ class Event(Struct, frozen=True, gc=False):
         trace: of the request behind an open or a click, where that was reported.
         reason: `bandits.machines.VerdictReason`; None where it was not judged.
         withdrawn: it was taken back, and does not count.
+        as_of: when its value became the current one, where that was told.
     """
 
     decision_id: str
@@ -531,6 +538,7 @@ class Event(Struct, frozen=True, gc=False):
     trace: EventTrace | None = None
     reason: int | None = None
     withdrawn: bool = False
+    as_of: float | None = None
 
     @property
     def set_aside(self) -> bool:
@@ -550,7 +558,8 @@ class DecisionColumns(Struct, frozen=True, eq=False):
         contexts: (n, d); all ones (n, 1) where the experiment declares no feature.
         holdout: (n,) bool.
         started_at: (n,) when each one's clocks started.
-        event_rows: (e,) int, which of the n decisions each event is of.
+        event_rows: (e,) int, which of the n decisions each event is of; in the order of (`as_of`,
+            event id) where the rule has a metric of which the latest counts.
         event_metrics: (e,) int, the position of its name in `RewardRule.event_names`.
         event_values: (e,) its value.
         event_times: (e,) when it was reported.

@@ -93,6 +93,7 @@ class Connection(Struct, frozen=True):
         fields: values that are not secret, by name.
         metrics: the metric that events of a name feed, where it is not the name itself.
         paused: its requests are refused, and come again as far as the sender repeats them.
+        excludes_bounces: emails that bounce for their address are taken out, as if cancelled.
         encrypted: its secrets are stored encrypted.
         previous_until: end of the secrets before the last rotation; None without any.
         delivered_at: time of the last verified request,
@@ -120,6 +121,7 @@ class Connection(Struct, frozen=True):
     unmatched: int
     refusal_bytes: int
     counts: ConnectionCounts
+    excludes_bounces: bool = False
 
 
 class ConnectionSecrets(Struct, frozen=True):
@@ -186,6 +188,7 @@ class ConnectionStore:
         metrics: Mapping[str, str],
         at: float,
         by: str,
+        excludes_bounces: bool = False,
     ) -> Connection:
         """Add a connection.
 
@@ -198,6 +201,7 @@ class ConnectionStore:
             "secrets": self._seal(secrets),
             "fields": _pack(fields),
             "metrics": _pack(metrics),
+            "excludes_bounces": excludes_bounces,
             "created_at": at,
             "created_by": by,
         }
@@ -207,7 +211,9 @@ class ConnectionStore:
                 transaction.execute(insert(connections).values(row))
             except IntegrityError:
                 raise AlreadyExists("connection", key) from None
-            after = {"kind": kind, "fields": fields, "metrics": metrics}
+            after: dict[str, object] = {"kind": kind, "fields": fields, "metrics": metrics}
+            if excludes_bounces:
+                after["excludes_bounces"] = True
             record_change(transaction, "add", f"connection:{key}", at=at, by=by, after=after)
 
         self._context.write(work)
@@ -286,7 +292,7 @@ class ConnectionStore:
 
         return self._change(key, work)
 
-    def configure(
+    def configure(  # noqa: PLR0913 - the parts that may change
         self,
         key: str,
         *,
@@ -294,6 +300,7 @@ class ConnectionStore:
         metrics: Mapping[str, str],
         at: float,
         by: str,
+        excludes_bounces: bool = False,
     ) -> Connection:
         """Change the values of a connection that are not secret.
 
@@ -304,11 +311,19 @@ class ConnectionStore:
         def work(transaction: Transaction) -> None:
             row = _read_to_change(transaction, key)
             old = _connection(row)
-            before = {"fields": old.fields, "metrics": old.metrics}
-            after = {"fields": fields, "metrics": metrics}
+            before: dict[str, object] = {"fields": old.fields, "metrics": old.metrics}
+            after: dict[str, object] = {"fields": fields, "metrics": metrics}
+            if excludes_bounces != old.excludes_bounces:
+                before["excludes_bounces"] = old.excludes_bounces
+                after["excludes_bounces"] = excludes_bounces
             if before == after:
                 return
-            _update(transaction, row.id, {"fields": _pack(fields), "metrics": _pack(metrics)})
+            values = {
+                "fields": _pack(fields),
+                "metrics": _pack(metrics),
+                "excludes_bounces": excludes_bounces,
+            }
+            _update(transaction, row.id, values)
             record_change(
                 transaction,
                 "configure",
@@ -701,6 +716,7 @@ def _connection(row: NamedRow) -> Connection:
         row.unmatched,
         row.refusal_bytes,
         ConnectionCounts(*(getattr(row, name) for name in CONNECTION_COUNTS)),
+        row.excludes_bounces,
     )
 
 

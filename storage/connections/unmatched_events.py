@@ -39,6 +39,8 @@ _COLUMNS = (
     "mark",
     "message_id",
     "trace",
+    "as_of",
+    "address_bounce",
 )
 _SETTLED = or_(  # the clock runs, or never will
     batches.c.due_at.is_not(None),
@@ -74,6 +76,8 @@ class NewUnmatchedEvent(Struct, frozen=True):
         body: of the refusal that it becomes where there is no room for it.
         message_id: the mailer's id of the email, where it waits for that.
         trace: of the request behind an open or a click.
+        as_of: when its value became the current one, where that was told.
+        address_bounce: it is a bounce for which the address is the reason.
     """
 
     decision_id: str
@@ -85,6 +89,8 @@ class NewUnmatchedEvent(Struct, frozen=True):
     body: bytes
     message_id: str | None = None
     trace: EventTrace | None = None
+    as_of: float | None = None
+    address_bounce: bool = False
 
 
 class UnmatchedEvent(Struct, frozen=True):
@@ -105,6 +111,8 @@ class UnmatchedEvent(Struct, frozen=True):
     received_at: float
     message_id: str | None = None
     trace: EventTrace | None = None
+    as_of: float | None = None
+    address_bounce: bool = False
 
 
 def insert_unmatched(
@@ -119,7 +127,7 @@ def insert_unmatched(
     for e, mark in new:
         key = (connection_id, e.decision_id, e.event_id)
         values = (e.metric, e.value, e.occurred_at, at, mark, e.message_id, _pack(e.trace))
-        rows.append((*key, *values))
+        rows.append((*key, *values, e.as_of, e.address_bounce))
     rows.sort(key=lambda row: row[1:3])
     return transaction.insert(unmatched_events, _COLUMNS, rows)
 

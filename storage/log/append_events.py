@@ -33,6 +33,7 @@ from storage.store_context import FoldLockNeeded, StoreContext
 
 _COLUMNS = ("decision", "event_id", "batch_id", "metric", "value", "occurred_at", "late")
 _TRACED = (*_COLUMNS, *EventTrace._fields)
+_REPLACED = (*_TRACED[2:], "as_of")
 _UNTRACED = (None,) * len(EventTrace._fields)
 
 _EventKey = tuple[int, str]  # decision's number, event id
@@ -43,6 +44,7 @@ _STORED = (
         events.c.event_id,
         events.c.metric,
         events.c.value,
+        events.c.as_of,
         batches.c.experiment_id,
         batches.c.actor,
         batches.c.created_at,
@@ -55,7 +57,7 @@ _STORED = (
 _REPLACE = (
     update(events)
     .where(events.c.decision == bindparam("of"), events.c.event_id == bindparam("named"))
-    .values({name: bindparam(f"new_{name}") for name in _TRACED[2:]})
+    .values({name: bindparam(f"new_{name}") for name in _REPLACED})
 )
 
 
@@ -213,7 +215,8 @@ def append_events(
 
     Raises:
         FoldLockNeeded: some do in an experiment that is not among the `locked` ones.
-        IdReused: an event was there before, or twice in `new`, with another metric or value.
+        IdReused: an event was there before, or twice in `new`, with another metric, value or
+            `as_of`.
         StaleRead: a decision was erased since its number was read.
     """
     transaction.lock(REFERENCES, shared=True)
@@ -292,21 +295,25 @@ def _rows(new: Events, batch: int) -> tuple[Sequence[str], list[Row]]:
     keys = (new.numbers, new.event_ids, repeat(batch))
     columns = (new.metrics, new.values, new.occurred_at, new.late)
     rows: list[Row] = list(zip(*keys, *columns, strict=False))
-    if not any(new.traces):
-        return _COLUMNS, sorted(rows)
-    traced = [(*row, *(t or _UNTRACED)) for row, t in zip(rows, new.traces, strict=True)]
-    return _TRACED, sorted(traced, key=itemgetter(0, 1))
+    names: Sequence[str] = _COLUMNS
+    if any(new.traces):
+        names = _TRACED
+        rows = [(*row, *(t or _UNTRACED)) for row, t in zip(rows, new.traces, strict=True)]
+    if new.as_of.count(None) < len(new):
+        names = (*names, "as_of")
+        rows = [(*row, as_of) for row, as_of in zip(rows, new.as_of, strict=True)]
+    return names, sorted(rows, key=itemgetter(0, 1))
 
 
 def _replace(transaction: Transaction, new: Events, batch: int) -> None:
     """Put events in the places of those of the same ids."""
-    _, rows = _rows(new, batch)
+    names, rows = _rows(new, batch)
     parameters = [
         {
             "of": decision,
             "named": event_id,
-            **dict.fromkeys((f"new_{name}" for name in _TRACED[2:]), None),
-            **{f"new_{name}": value for name, value in zip(_TRACED[2:], rest, strict=False)},
+            **dict.fromkeys((f"new_{name}" for name in _REPLACED), None),
+            **{f"new_{name}": value for name, value in zip(names[2:], rest, strict=True)},
         }
         for decision, event_id, *rest in rows
     ]
@@ -338,7 +345,7 @@ def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:
     """Leave out rows of events that came in an earlier row.
 
     Raises:
-        IdReused: one comes again with another metric or value.
+        IdReused: one comes again with another metric, value or `as_of`.
     """
     if len(set(new.take(rows).numbers)) == len(rows):
         return rows
@@ -346,7 +353,8 @@ def _distinct(new: Events, rows: Sequence[int]) -> Sequence[int]:
     others: list[int] = []
     for row in rows:
         earlier = first.setdefault((new.numbers[row], new.event_ids[row]), row)
-        if not _is_same(new, row, new.metrics[earlier], new.values[earlier]):
+        content = new.metrics[earlier], new.values[earlier], new.as_of[earlier]
+        if not _is_same(new, row, *content):
             others.append(row)
     _refuse(new, others)
     return list(first.values())
@@ -362,7 +370,7 @@ def _without_earlier(
         the last version of snapshots that knew of that, if any did.
 
     Raises:
-        IdReused: one was there, with another metric or value.
+        IdReused: one was there, with another metric, value or `as_of`.
     """
     left = {(new.numbers[row], new.event_ids[row]): row for row in rows}
     same_decisions = transaction.is_any(events.c.decision, list({number for number, _ in left}))
@@ -375,6 +383,7 @@ def _without_earlier(
         event_id,
         metric,
         value,
+        as_of,
         experiment_id,
         actor,
         at,
@@ -390,18 +399,20 @@ def _without_earlier(
             void[row] = (counted, covering.version - 1) if counts else None
             continue
         del left[number, event_id]
-        if not _is_same(new, row, metric, value):
+        if not _is_same(new, row, metric, value, as_of):
             others.append(row)
     _refuse(new, others)
     return list(left.values()), void
 
 
-def _is_same(new: Events, row: int, metric: str, value: float) -> bool:
-    return (new.metrics[row], new.values[row]) == (metric, value)
+def _is_same(new: Events, row: int, metric: str, value: float, as_of: float | None) -> bool:
+    """Return true for the same event; its `as_of` is compared where both reports tell it."""
+    same_time = as_of is None or new.as_of[row] in {as_of, None}
+    return same_time and (new.metrics[row], new.values[row]) == (metric, value)
 
 
 def _refuse(new: Events, rows: Sequence[int]) -> None:
-    """Refuse rows whose event came with another metric or value.
+    """Refuse rows whose event came with another metric, value or `as_of`.
 
     Raises:
         IdReused: there are any.

@@ -192,6 +192,7 @@ _EVENTS = (
         batches.c.actor,
         batches.c.created_at,
         experiments.c.voided,
+        events.c.as_of,
         *(events.c[name] for name in EventTrace._fields),
     )
     .join_from(events, decisions, decisions.c.serial == events.c.decision)
@@ -235,4 +236,5 @@ def _event(row: NamedRow, voids: VoidLookup, withdrawn: Sequence[NamedRow]) -> E
     )
     trace = EventTrace(*(getattr(row, name) for name in EventTrace._fields))
     taken_back = is_withdrawn(withdrawn, row.event_id, row.actor)
-    return Event(*own, void, None if row.kind is None else trace, withdrawn=taken_back)
+    trace_or_none = None if row.kind is None else trace
+    return Event(*own, void, trace_or_none, withdrawn=taken_back, as_of=row.as_of)

@@ -37,6 +37,7 @@ _COLUMNS = (
     "occurred_at",
     "received_at",
     "trace",
+    "as_of",
 )
 _READY = (
     select(waiting_events)
@@ -60,7 +61,8 @@ def keep_waiting(
     """Keep events of an actor, each once; return the positions for which there is no room.
 
     Raises:
-        IdReused: some wait already with another metric or value, in the rows that it names.
+        IdReused: some wait already with another metric, value or `as_of`, in the rows that it
+            names.
     """
     earlier = _waiting(transaction, list({event.decision_id for event in new}))
     rows = []
@@ -68,12 +70,14 @@ def keep_waiting(
     reused: list[int] = []
     for place, event in enumerate(new):
         key = event.decision_id, event.event_id
-        content = event.metric, event.value
+        content = event.metric, event.value, event.as_of
         if key not in earlier:
             earlier[key] = content
             fresh.append(place)
-            rows.append((actor, *key, *content, event.occurred_at, at, _pack(event.trace)))
-        elif earlier[key] != content:
+            packed = _pack(event.trace)
+            values = (event.metric, event.value, event.occurred_at, at, packed, event.as_of)
+            rows.append((actor, *key, *values))
+        elif not _is_same(earlier[key], content):
             reused.append(place)
     if reused:
         raise IdReused("event", new[reused[0]].event_id, reused)
@@ -83,17 +87,25 @@ def keep_waiting(
     return fresh[room:]
 
 
+def _is_same(
+    earlier: tuple[str, float, float | None], content: tuple[str, float, float | None]
+) -> bool:
+    """Return true for the same event; its `as_of` is compared where both reports tell it."""
+    return earlier[:2] == content[:2] and (earlier[2] is None or content[2] in {earlier[2], None})
+
+
 def _waiting(
     transaction: Transaction, ids: Sequence[str]
-) -> dict[tuple[str, str], tuple[str, float]]:
-    """Read metric and value of the events that wait for decisions, by decision and event id."""
+) -> dict[tuple[str, str], tuple[str, float, float | None]]:
+    """Read metric, value and `as_of` of the events that wait for decisions, by both their ids."""
     query = select(
         waiting_events.c.decision_id,
         waiting_events.c.event_id,
         waiting_events.c.metric,
         waiting_events.c.value,
+        waiting_events.c.as_of,
     ).where(transaction.is_any(waiting_events.c.decision_id, ids))
-    return {(row[0], row[1]): (row[2], row[3]) for row in transaction.execute(query)}
+    return {(row[0], row[1]): (row[2], row[3], row[4]) for row in transaction.execute(query)}
 
 
 def _count(transaction: Transaction, actor: Actor) -> int:
@@ -155,7 +167,7 @@ def _event(row: NamedRow) -> KeptEvent:
     if row.trace is not None:
         trace = msgspec.msgpack.decode(row.trace, type=EventTrace)
     event = WaitingEvent(
-        row.decision_id, row.event_id, row.metric, row.value, row.occurred_at, trace
+        row.decision_id, row.event_id, row.metric, row.value, row.occurred_at, trace, row.as_of
     )
     return KeptEvent(row.id, Actor(row.actor), row.received_at, event)
 

@@ -65,6 +65,7 @@ connections = Table(
     Column("fields", FormattedJson("connections.fields", 1), nullable=False),
     Column("metrics", FormattedJson("connections.metrics", 1), nullable=False),
     Column("paused", Boolean, nullable=False, server_default=false()),
+    Column("excludes_bounces", Boolean, nullable=False, server_default=false()),
     Column("created_at", Double, nullable=False),
     Column("created_by", Text, nullable=False),
     Column("delivered_at", Double),  # the last delivery that was verified,
@@ -91,6 +92,8 @@ unmatched_events = Table(  # whose decision does not exist yet, or waits for its
     Column("message_id", Identifier),
     # `bandits.machines.EventTrace`; null where the request behind it is not known.
     Column("trace", FormattedBlob("unmatched_events.trace", TRACE_FORMAT)),
+    Column("as_of", Double),
+    Column("address_bounce", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
     info={SUBJECT_DATA: _UNMATCHED},
@@ -110,6 +113,7 @@ waiting_events = Table(
     Column("received_at", Double, nullable=False, index=True),
     # `bandits.machines.EventTrace`; null where the request behind it is not known.
     Column("trace", FormattedBlob("waiting_events.trace", TRACE_FORMAT)),
+    Column("as_of", Double),
     UniqueConstraint("decision_id", "event_id"),
     sqlite_autoincrement=True,
     info={SUBJECT_DATA: _WAITING},

@@ -172,6 +172,7 @@ events = Table(
     Column("signs", SmallInteger),
     Column("mailbox", SmallInteger),
     Column("happened_at", Double),
+    Column("as_of", Double),  # null where it was not told
     sqlite_with_rowid=False,
     info=_OF_SUBJECTS,
 )

@@ -24,13 +24,14 @@ from sqlalchemy import (
     update,
 )
 
-from bandits.actors import Actor
+from bandits.actors import Actor, actor_of
 from bandits.inference.sender_checks import excuses
 from bandits.store.values import ActorCounts, Deeds, ExperimentRecord
 from storage.databases import STATEMENTS_KEPT, NamedRow, Transaction
 from storage.schema import actor_counts, batch_of, batches, cancellations, decisions, events
 from storage.snapshots.voids import Voids
 
+_cancelling = batches.alias("cancelling")
 # By the kind of a batch.
 _COLUMNS = {
     "choose": "chosen",
@@ -101,7 +102,9 @@ def count_answered(
 ) -> None:
     """Count decisions that batches cancel after an event of theirs, by who had asked for them.
 
-    An event that excuses it does not count: `bandits.inference.sender_checks.excuses`.
+    An event that excuses it does not count: `bandits.inference.sender_checks.excuses`. Neither does
+    a cancellation by a connection, which takes out what bounced for its address, whatever came of
+    it; health tells the number of these.
     """
     query = _answered_in_force(voids, excuses(record.configuration.experiment.reward))
     for actor, count in transaction.execute_any(query, cancellations.c.batch_id, cancels).all():
@@ -145,12 +148,14 @@ def _answered(excused: Sequence[str], *conditions: ColumnElement[bool]) -> Selec
         ~events.c.late,
         events.c.metric.not_in(excused),
     )
+    by_connection = func.coalesce(_cancelling.c.actor, "").startswith(actor_of("connection", ""))
     return (
         select(batches.c.actor, func.count())
         .select_from(cancellations)
         .join(decisions, decisions.c.serial == cancellations.c.decision)
         .join(batches, batches.c.id == batch_of)
-        .where(*conditions, event, batches.c.actor.is_not(None))
+        .join(_cancelling, _cancelling.c.id == cancellations.c.batch_id)
+        .where(*conditions, event, batches.c.actor.is_not(None), ~by_connection)
         .group_by(batches.c.actor)
     )
 

@@ -175,10 +175,13 @@ _TRACES = (
 
 
 @lru_cache(STATEMENTS_KEPT)
-def _events_query(voids: Voids, *, traced: bool, named: bool, withdrawn: bool) -> Select[Any]:
+def _events_query(
+    voids: Voids, *, traced: bool, named: bool, withdrawn: bool, ordered: bool
+) -> Select[Any]:
     query = _EVENTS.where(*voids.outside(_of_event))
     query = query.add_columns(*_TRACES) if traced else query
     query = query.add_columns(_withdrawn_version(voids)) if withdrawn else query
+    query = query.add_columns(func.coalesce(events.c.as_of, 0.0)) if ordered else query
     return query.add_columns(events.c.event_id) if named else query
 
 
@@ -205,8 +208,17 @@ def _withdrawn_version(voids: Voids) -> ColumnElement[int]:
     return func.coalesce(query.scalar_subquery(), _NEVER)
 
 
+def _in_order(columns: Sequence[list[Any]]) -> list[list[Any]]:
+    """Sort rows by their last two columns, which are left: `as_of`, which is dropped, and ids."""
+    *others, as_of, ids = columns
+    order = sorted(range(len(ids)), key=lambda row: (as_of[row], ids[row]))
+    return [[column[row] for row in order] for column in (*others, ids)]
+
+
 class _EventColumns(NamedTuple):
     """e events that count for n decisions, but for those that are not a person's.
+
+    They come in the order of (`as_of`, event id) where of some metric the latest value counts.
 
     Attributes:
         rows: (e,) int, which decision each is of.
@@ -635,13 +647,20 @@ class Observations:
         What counts before a version is not told in the statement: where PostgreSQL guesses that few
         batches are earlier, it reads all of their events, and compares each with every decision.
         """
+        ordered = self._record.configuration.experiment.reward.has_latest
         query = _events_query(
-            self.voids, traced=self._rules.any, named=named, withdrawn=self._withdraws
+            self.voids,
+            traced=self._rules.any,
+            named=named or ordered,
+            withdrawn=self._withdraws,
+            ordered=ordered,
         )
         parts = self._read(query, events.c.decision, serials.tolist(), PORTION)
         none: list[list[Any]] = [[] for _ in query.selected_columns]
         columns = list(map(list, map(chain.from_iterable, zip(*parts, strict=True)))) or none
-        ids = columns.pop() if named else ()
+        if ordered:
+            columns = _in_order(columns)
+        ids = columns.pop() if named or ordered else ()
         withdrawn = columns.pop() if self._withdraws else [_NEVER] * len(columns[0])
         event_serials, names, values, times, versions, *traces = columns
         order = np.argsort(serials)

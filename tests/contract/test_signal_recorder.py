@@ -14,6 +14,7 @@ from bandits.schemas import Request, Reward
 from bandits.store.values import Deeds, Event
 from storage.connections import DeliveryOutcome, NewUnmatchedEvent, connections
 from storage.connections import unmatched_events as connection_rows
+from storage.snapshots.verify import compare
 from tests.patience import join, wait_until
 from webapp.signals.delivery import Delivery
 from webapp.signals.signal_event import SignalBatch, SignalEvent, UnreadableEvent
@@ -162,6 +163,118 @@ def test_event_id_with_another_value_is_refused_alone(shop):
     outcome = shop.deliver(*changed, *(event(i, "e-2") for i in made))
     assert (outcome.recorded, outcome.repeated) == (9, 7)
     assert [r.reason for r in outcome.refused] == [REUSED] * 2
+
+
+def bounce(event_id: str, decision_id: str, bounced: str | None = "address", **more) -> SignalEvent:
+    content = {"decision_ids": (decision_id,) if decision_id else (), "bounce": bounced} | more
+    return SignalEvent(name="bounce", event_id=event_id, **content)
+
+
+@pytest.fixture
+def excluding(shop):
+    """The same, where the connection takes out what bounces for its address."""
+    shop.connection = shop.store.connections.configure(
+        "mailer", fields={}, metrics={}, at=NOW, by="test", excludes_bounces=True
+    )
+    return shop
+
+
+def cancelled(shop, *ids: str) -> list[bool]:
+    stored = shop.store.log.decisions(ids)
+    return [stored[i].cancelled_at is not None for i in ids]
+
+
+def test_bounce_stays_in_the_denominator_unless_the_connection_excludes_it(shop, now):
+    made = shop.choose("d-1")
+    shop.deliver(bounce("e-1", made))
+    assert cancelled(shop, made) == [False]
+    now[0] += HOUR
+    shop.engine.learn("spring")
+    assert sum(arm.sent for arm in shop.engine.results("spring").arms) == 1
+    assert shop.engine.results("spring").health.excluded_bounces == 0
+
+
+def test_bounce_of_an_address_takes_its_decision_out_where_the_connection_says_so(excluding, now):
+    shop = excluding
+    made = [shop.choose(f"d-{i}") for i in range(4)]
+    shop.deliver(bounce("e-0", "d-0"), bounce("e-1", "d-1", "content"), bounce("e-2", "d-2", None))
+    shop.deliver(bounce("e-0", "d-0"))  # again
+    assert cancelled(shop, *made) == [True, False, False, False]
+    now[0] += HOUR
+    shop.engine.learn("spring")
+    results = shop.engine.results("spring")
+    assert sum(arm.sent for arm in results.arms) == 3
+    assert results.health.excluded_bounces == 1
+    with shop.store.snapshots.audit("spring") as audit:
+        reports = compare(audit, lambda _: None)
+    assert [d for report in reports for d in report.differences()] == []
+
+
+def test_bounce_after_the_time_to_send_stays(excluding, now):
+    made = excluding.choose("d-1")
+    now[0] += 25 * HOUR
+    assert excluding.deliver(bounce("e-1", made)).recorded == 1
+    assert cancelled(excluding, made) == [False]
+
+
+def test_bounce_that_waits_takes_its_decision_out_once_that_is_known(excluding, now):
+    shop = excluding
+    shop.deliver(bounce("e-1", "d-1"), bounce("e-2", "d-2", "content"))
+    made = [shop.choose("d-1"), shop.choose("d-2")]
+    assert shop.match() == 2
+    assert cancelled(shop, *made) == [True, False]
+
+
+def test_bounce_that_is_refused_or_not_counted_yet_takes_nothing_out(excluding, now):
+    shop = excluding
+    made = [shop.choose("d-1"), shop.choose("d-2", "waits")]
+    outcome = shop.deliver(bounce("e-1", "d-1", value=2.0), bounce("e-2", "d-2"))
+    assert (len(outcome.refused), len(outcome.unmatched)) == (1, 1)
+    assert cancelled(shop, *made) == [False, False]
+    now[0] += 60.0
+    shop.engine.activate(["d-2"])
+    assert shop.match() == 1
+    assert cancelled(shop, *made) == [False, True]
+
+
+def test_bounce_by_the_id_of_the_email_or_the_subject_takes_its_decision_out(
+    store, engine, sender, excluding, now
+):
+    sender.start("shop", attribution="last", await_activation=True)
+    made = [excluding.choose(i, "shop") for i in ("d-1", "d-2", "d-3")]
+    engine.activate(made, messages=[("d-1", "m-1")])
+    now[0] += 60.0
+    at = datetime.fromtimestamp(now[0], UTC)
+    excluding.deliver(
+        bounce("e-1", "", message_id="m-1"),
+        bounce("e-2", "", subject_id="subject of d-2", occurred_at=at),
+    )
+    assert cancelled(excluding, *made) == [True, True, False]
+
+
+def test_bounces_that_a_connection_takes_out_raise_no_alarm_on_the_key_that_chose(excluding, now):
+    """Delivered at first, then bounced: the key that asked for these emails cancelled nothing."""
+    shop, key = excluding, actor_of("key", 1)
+    ids = [f"d-{i}" for i in range(60)]
+    requests = [Request(f"subject of {i}", decision_id=i) for i in ids]
+    shop.engine.choose("spring", requests, actor=key)
+    delivered = [
+        SignalEvent(name="delivered", event_id=f"of {i}".replace(" ", "-"), decision_ids=(i,))
+        for i in ids
+    ]
+    shop.deliver(*delivered)
+    shop.deliver(*(bounce(f"b-{i}", i) for i in ids[:30]))
+    now[0] += HOUR
+    shop.engine.learn("spring")
+    health = shop.engine.results("spring").health
+    assert [alarm.check for alarm in health.senders] == []
+    assert health.excluded_bounces == 30
+    shop.engine.cancel(ids[30:], actor=key)
+    shop.engine.learn("spring")
+    assert [a.check for a in shop.engine.results("spring").health.senders] == ["cancelled"]
+    shop.engine.void(Deeds(CONNECTION, NOW, now[0]), by="test")
+    assert cancelled(shop, "d-0") == [False]
+    assert shop.engine.results("spring").health.excluded_bounces == 0
 
 
 def test_event_waits_for_its_decision_and_is_counted_when_that_comes(shop, now):

@@ -14,10 +14,12 @@ from bandits.actors import PROGRAM
 from bandits.engine import Engine
 from bandits.engine.rescore import rescore
 from bandits.engine.sums import load_sums
-from bandits.schemas import Request, Reward, Tracking
+from bandits.schemas import Request, Reward, Tracking, Withdrawal
 from bandits.store.values import Deeds
+from storage import open_store
 from storage.schema import batches, metadata, network_counts
 from storage.snapshots.verify import compare
+from tests.conftest import Sender
 
 HOUR = 3600.0
 NOW = 1_800_000_000.0  # at the beginning of a minute
@@ -468,6 +470,51 @@ def test_earlier_versions_are_rebuilt_as_they_were_judged(mail):
 
 
 # Beside everything else that takes decisions out
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_withdrawn_clicks_and_hits_leave_what_a_log_without_them_has(  # noqa: PLR0913, PLR0917 - fixtures
+    mail, engine, now, makers, tmp_path, seed
+):
+    """A person's click, a hit of a scan, and so many hits that what is left is no scan."""
+    draws = np.random.default_rng(seed)
+    url = makers.upgraded()
+    other = open_store(url, spool_folder=tmp_path / "other")
+    try:
+        plain = Mail(Engine(other, engine.clock), Sender(other), now)
+        mail.start()
+        plain.start()
+        ids = [f"d-{i}" for i in range(12)]
+        requests = [Request(f"u-{i}", decision_id=i) for i in ids]
+        for log in (mail, plain):
+            log.engine.choose("spring", requests)
+        now[0] += 600.0
+        withdrawn: list[tuple[str, str]] = []
+        for place, decision_id in enumerate(ids):
+            ip = f"198.51.{place}.7"  # a network each, since counts of networks keep what they saw
+            links = 1 if place % 3 == 0 else 6
+            hits = [mail.report(decision_id, link, ip) for link in range(1, links + 1)]
+            taken_back = {0: draws.integers(0, 2), 1: 1, 2: 5}[place % 3]
+            withdrawn += [(decision_id, hit.event_id) for hit in hits[:taken_back]]
+            mail.click(*hits)
+            plain.click(*hits[taken_back:])
+        for place in draws.permutation(len(withdrawn)).tolist():
+            row = Withdrawal(*withdrawn[place])
+            mail.engine.withdraw([row], actor=PROGRAM, own_only=False, partial=False)
+            if draws.random() < 0.3:
+                mail.learn()
+        for after in (HOUR, 101 * HOUR):
+            for log in (mail, plain):
+                log.learn(after / 2)
+            now[0] += after
+        for log in (mail, plain):
+            log.learn()
+        agree(mail.sums(), plain.sums())
+        assert mail.reasons() == plain.reasons() == {"sweep": 20}
+        assert mail.clicked() == 8 - sum(1 for i, _ in withdrawn if int(i[2:]) % 3 == 0)
+    finally:
+        other.close()
+        makers.give_back(url)
 
 
 def test_erasure_and_voids_take_out_what_was_judged(mail):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bandits.engine.active_policy import load_statistic
 from bandits.engine.fold import fold
@@ -16,6 +17,8 @@ from storage.snapshots.verify import compare
 
 MATURITY, REWARD_WINDOW, WINDOW = 10.0, 25.0, 40.0
 EVENTS = {"e0": ("click", 1.0), "e1": ("click", 1.0), "e2": ("order", 7.5)}
+LATEST = {"e6": ("score", 3.0), "e7": ("score", 1.0), "e8": ("score", 2.0)}
+AS_OF = {"e6": 30.0, "e7": 20.0, "e8": 30.0}  # of events with one
 LISTED = {"e3": ("open", 1.0), "e4": ("refund", 2.5), "e5": ("refund", 4.0)}
 KINDS = ("choose", "reward", "activate", "cancel", "fold", "wait")
 
@@ -40,7 +43,9 @@ class Sent:
     def metrics(self):
         clicks = [v for m, v in self.events.values() if m == "click"]
         orders = [v for m, v in self.events.values() if m == "order"]
-        return max(clicks, default=0.0), min(sum(orders), 100.0)
+        scores = [(AS_OF[i], i, v) for i, (m, v) in self.events.items() if m == "score"]
+        score = max(scores, default=(0.0, "", 0.0))[2]
+        return max(clicks, default=0.0), min(sum(orders), 100.0), score
 
 
 class Model:
@@ -110,10 +115,11 @@ class Model:
         events, accepted, late_ones = [], 0, 0
         for _ in range(size):
             decision = self._some(rng, 1)[0]
-            event_id = f"e{rng.integers(6)}"
-            metric, value = (EVENTS | LISTED)[event_id]
+            event_id = f"e{rng.integers(9)}"
+            metric, value = (EVENTS | LISTED | LATEST)[event_id]
             late = bool(rng.random() < 0.2)
-            events.append(Event(decision.id, event_id, metric, value, self.now, late))
+            event = Event(decision.id, event_id, metric, value, self.now, late)
+            events.append(replace(event, as_of=AS_OF.get(event_id)))
             if (decision.id, event_id) in self.held:
                 continue
             self.held.add((decision.id, event_id))
@@ -201,16 +207,19 @@ class Model:
                 values = [v for m, v in d.events.values() if m == name]
                 if values:
                     total = max(values) if name in ("click", "open") else min(sum(values), 100.0)
+                    times = len(values)
+                    if name == "score":
+                        total, times = d.metrics[2], 1
                     group = 3 if d.holdout else d.arm
-                    so_far[:, group] += 1, len(values), total, total**2
-                    closed[:, group] += [c * d.closed for c in (1, len(values), total, total**2)]
+                    so_far[:, group] += 1, times, total, total**2
+                    closed[:, group] += [c * d.closed for c in (1, times, total, total**2)]
             np.testing.assert_allclose(grounds.events.so_far[e], so_far, err_msg=name)
             np.testing.assert_allclose(grounds.events.closed[e], closed, err_msg=name)
             rates = grounds.events.rate_sums([name], grounds.arms)
             np.testing.assert_allclose(rates.earned[0], closed[0, :3])
             np.testing.assert_allclose(rates.sends[0], grounds.arms.sends)
             values = grounds.events.value_sums([name], grounds.arms)
-            valued = name in ("order", "refund")
+            valued = name in ("order", "refund", "score")
             np.testing.assert_allclose(values.earned[0], closed[2, :3] * valued, atol=1e-9)
 
     def _counting(self):
@@ -283,7 +292,11 @@ def test_operation_sequences_end_where_the_model_does(store, sender, monkeypatch
             f"k{next(keys)}",
             policy={"name": "linucb"},
             reward={
-                "metrics": {"click": {}, "order": {"count": "sum", "high": 100.0}},
+                "metrics": {
+                    "click": {},
+                    "order": {"count": "sum", "high": 100.0},
+                    "score": {"latest": True, "high": 5.0},
+                },
                 "window_seconds": REWARD_WINDOW,
                 "maturity_seconds": MATURITY,
             },

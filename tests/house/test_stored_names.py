@@ -37,7 +37,7 @@ DOCUMENTS = {
     "configuration/experiment/slots/variants": "key payload name paused",
     "configuration/experiment/policy": "name params",
     "configuration/experiment/reward": "metrics window_seconds maturity_seconds goal costs",
-    "configuration/experiment/reward/metrics": "weight count low high",
+    "configuration/experiment/reward/metrics": "weight count low high latest",
     "configuration/experiment/forgetting": "half_life_seconds window_seconds",
     "configuration/experiment/context:number": "kind name low high default",
     "configuration/experiment/context:category": "kind name values default",
@@ -45,7 +45,7 @@ DOCUMENTS = {
     "refusal": "event delivery",
     "refusal/event": (
         "name event_id position occurred_at decision_ids message_id recipient subject_id value link"
-        " agent network_address machine head honeypot bounce original_event_id"
+        " agent network_address machine head honeypot bounce original_event_id as_of"
     ),
     "refusal/delivery": "method headers body",
     "draft": (
@@ -75,7 +75,7 @@ DOCUMENTS = {
         " version total done written faults accepted repeated late unmatched"
     ),
     "upload/columns": "subject context",
-    "upload/events": "decision metrics metric value event occurred_at",
+    "upload/events": "decision metrics metric value event occurred_at as_of",
     "statements": "at statements reset",
     "statements/statements": "at arm over_since over_until kind lift",
     "statements/statements/lift": "type low high estimate alpha promise family",

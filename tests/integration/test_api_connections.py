@@ -35,6 +35,20 @@ def test_connection_reads_back_without_its_secrets(api, mailer, sendgrid):
     assert sendgrid.values["verification_key"] not in api.get("/connections").text
 
 
+def test_connection_excludes_bounces_only_if_it_is_said_and_until_it_is_said_again(api, mailer):
+    assert mailer["excludes_bounces"] is False
+    for body, expected in (
+        ({"excludes_bounces": True}, True),
+        ({"metrics": {"order": "buy"}}, True),  # as before
+        ({"excludes_bounces": False}, False),
+    ):
+        changed = api.call("PUT", "/connections/mailer", body).json
+        assert changed["excludes_bounces"] is expected
+        assert api.get("/connections/mailer").json == changed
+    made = api.post("/connections", SHOP | {"excludes_bounces": True})
+    assert made.json["connection"]["excludes_bounces"] is True
+
+
 def test_missing_secret_is_made_and_shown_once(api):
     made = api.post("/connections", SHOP)
     assert made.headers["Cache-Control"] == "no-store"

@@ -166,6 +166,87 @@ def test_events_from_the_future_count_as_of_now_and_are_reported(api, clock) -> 
     assert api.get("/experiments/spring/results").json["health"]["skewed"] == 2
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("seconds", 1), ("milliseconds", 1000)])
+def test_times_as_numbers_are_read_in_the_unit_of_the_request(api, clock, unit, factor) -> None:
+    api.start()
+    event = {"decision_id": api.choose()["decision_id"], "event_id": "1", "metric": "click"}
+    at = round(clock.now) + 30
+    clock.now += 60.0
+    rewards = [
+        event | {"occurred_at": at * factor},
+        event | {"event_id": "2", "occurred_at": (at + 0.25) * factor},
+        event | {"event_id": "3", "occurred_at": datetime.fromtimestamp(at, UTC).isoformat()},
+        event | {"event_id": "4", "occurred_at": None},
+    ]
+    answer = api.post("/rewards", {"rewards": rewards, "time_unit": unit})
+    assert (answer.status_code, answer.json["accepted"]) == (200, 4)
+    stored = api.get(f"/decisions/{event['decision_id']}").json["events"]
+    times = {e["event_id"]: datetime.fromisoformat(e["occurred_at"]).timestamp() for e in stored}
+    expected = {"1": at, "2": at + 0.25, "3": at, "4": clock.now}
+    assert times == {key: pytest.approx(time, abs=1e-3) for key, time in expected.items()}
+
+
+@pytest.mark.parametrize(
+    ("unit", "time", "detail"),
+    [
+        (None, 1_800_000_000, "unit `time_unit`"),
+        (None, 1_800_000_000.5, "unit `time_unit`"),
+        ("seconds", 1_800_000_000_000, "must be seconds since 1970"),
+        ("milliseconds", 1_800_000_000, "must be milliseconds since 1970"),
+        ("milliseconds", 1e300, "must be milliseconds since 1970"),
+        ("seconds", -1, "must be seconds since 1970"),
+        ("seconds", True, "not true or false"),
+        ("seconds", 10**400, "must be seconds since 1970"),
+        ("seconds", "1800000000", "as in RFC 3339"),
+    ],
+)
+def test_time_that_is_none_in_its_unit_names_its_field(api, problem, unit, time, detail) -> None:
+    api.start()
+    event = {"decision_id": api.choose()["decision_id"], "event_id": "1", "metric": "click"}
+    rewards = [event, event | {"event_id": "2", "occurred_at": time}]
+    body = {"rewards": rewards} | ({} if unit is None else {"time_unit": unit})
+    refusal = problem(api.post("/rewards", body), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == ["/rewards/1/occurred_at"]
+    assert detail in refusal["errors"][0]["detail"]
+    assert api.get(f"/decisions/{event['decision_id']}").json["events"] == []
+
+
+def test_times_as_numbers_leave_every_other_fault_at_its_place(api, problem) -> None:
+    event = {"decision_id": "d", "event_id": "1", "metric": "click", "occurred_at": 1_800_000_000}
+    for change, pointer in (
+        ({"rewards": [event | {"value": "much"}]}, "/rewards/0/value"),
+        ({"rewards": [event | {"valeu": 1}]}, "/rewards/0/valeu"),
+        ({"rewards": [event], "time_unit": "hours"}, "/time_unit"),
+        ({"rewards": [], "time_unit": "hours"}, "/time_unit"),
+    ):
+        body = {"time_unit": "seconds"} | change
+        refusal = problem(api.post("/rewards", body), 422, "invalid")
+        assert [e["pointer"] for e in refusal["errors"]] == [pointer]
+
+
+def test_latest_value_by_as_of_counts_and_one_without_is_refused_by_its_row(api, problem) -> None:
+    metrics = {"click": {}, "margin": {"latest": True, "high": 90.0}}
+    api.start(policy={"name": "thompson_gaussian"}, reward={"metrics": metrics})
+    margin = {"decision_id": api.choose()["decision_id"], "event_id": "1", "metric": "margin"}
+    rewards = [
+        margin | {"value": 8, "as_of": 1_800_000_060},
+        margin | {"event_id": "2", "value": 5, "as_of": "2027-01-15T08:00:00Z"},
+        margin | {"event_id": "3", "value": 9},
+    ]
+    body = {"rewards": rewards, "time_unit": "seconds"}
+    refusal = problem(api.post("/rewards", body), 422, "invalid")
+    assert [e["pointer"] for e in refusal["errors"]] == ["/rewards/2/as_of"]
+    answer = api.post("/rewards", body | {"partial": True}).json
+    assert answer["accepted"] == 2
+    assert [(r["row"], r["reason"]) for r in answer["refused"]] == [(2, "invalid")]
+    receipt = api.get(f"/decisions/{margin['decision_id']}").json
+    assert receipt["reward"] == pytest.approx(8.0)
+    times = [datetime.fromisoformat(e["as_of"]).timestamp() for e in receipt["events"]]
+    assert sorted(times) == pytest.approx([1_800_000_000, 1_800_000_060])
+    without = problem(api.post("/rewards", {"rewards": rewards[:1]}), 422, "invalid")
+    assert [e["pointer"] for e in without["errors"]] == ["/rewards/0/as_of"]
+
+
 def test_an_event_id_with_another_value_is_refused_and_nothing_stored(api, problem) -> None:
     api.start()
     decision = api.choose()["decision_id"]

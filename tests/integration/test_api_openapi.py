@@ -123,7 +123,7 @@ def parts(node: Any) -> Iterator[dict[str, Any]]:
 
 def test_unions_have_names_and_are_of_nothing_else(api) -> None:
     schemas = document(api)["components"]["schemas"]
-    names = {"ContextValue", "DecisionOrNull", "Feature", "Finding", "PolicyChoice"}
+    names = {"ContextValue", "DecisionOrNull", "EventTime", "Feature", "Finding", "PolicyChoice"}
     php = (Path(__file__).parents[2] / "docs/clients/php.yaml").read_text()
     for name in names:
         assert schemas[name]["title"] == name

@@ -11,6 +11,7 @@ import pytest
 
 from bandits.errors import InvalidInput
 from bandits.experiment import Experiment
+from bandits.rewards import RewardRule
 from bandits.schemas import Decision, RewardReceipt
 from webapp.files.choices import ChoiceRows, check_output, write_table
 from webapp.files.recipients import RecipientColumns, RecipientFile, check_run, run_digest
@@ -290,6 +291,51 @@ def test_the_outcome_tells_what_matched_and_why_the_rest_did_not(write) -> None:
         (4, "d-3", "no decision has this id, or none that is still kept"),
         (5, "d-4", "before its email was decided, or activated"),
     ]
+
+
+MARGIN = msgspec.structs.replace(
+    SPRING,
+    reward=msgspec.convert(
+        {"metrics": {"click": {}, "margin": {"latest": True, "low": -50.0, "high": 50.0}}},
+        RewardRule,
+    ),
+)
+
+
+def test_an_export_of_latest_values_has_their_times_and_zeros(write) -> None:
+    text = (
+        "decision_id,margin,click,as_of\n"
+        "d-1,7.5,0,1800000000\n"
+        "d-1,7.5,0,1800000060000\n"
+        "d-1,0,1,2027-01-15T08:02:00Z\n"
+        "d-1,,1,\n"
+    )
+    columns = EventColumns(metrics={"margin": "margin", "click": "click"}, as_of="as_of")
+    (portion,) = RewardExport(write(text), MARGIN, columns).portions()
+    first = datetime(2027, 1, 15, 8, tzinfo=UTC)
+    assert [(r.metric, r.value, r.as_of) for r in portion.rewards] == [
+        ("margin", 7.5, first),
+        ("margin", 7.5, first.replace(minute=1)),
+        ("margin", 0.0, first.replace(minute=2)),
+        ("click", 1.0, first.replace(minute=2)),
+        ("click", 1.0, None),
+    ]
+    assert len({r.event_id for r in portion.rewards}) == 5
+
+
+@pytest.mark.parametrize(
+    ("columns", "place"),
+    [
+        (EventColumns(metrics={"margin": "margin"}), "margin: choose the column"),
+        (EventColumns(metrics={"margin": "margin"}, as_of="as_of"), "line 2, column 'as_of'"),
+        (EventColumns(metric="what", value="margin"), "line 2, column 'margin'"),
+    ],
+)
+def test_an_export_of_latest_values_without_their_times_is_refused(write, columns, place) -> None:
+    table = write("decision_id,what,margin,as_of\nd-1,margin,7.5,\n")
+    (detail,) = refusal(lambda: list(RewardExport(table, MARGIN, columns).portions()))
+    assert place in detail
+    assert "the latest one counts" in detail
 
 
 def test_an_export_names_its_columns_and_metrics_rightly(write) -> None:

@@ -68,6 +68,16 @@ def test_a_sum_is_held_to_its_bounds_only_when_it_is_complete() -> None:
     assert earned(rule, [("order", -30.0)] * 2)[0] == -30.0
 
 
+def test_metric_of_the_latest_value_takes_the_last_of_each_decision() -> None:
+    rule = RewardRule({"margin": Metric(low=-1.0, high=5.0, latest=True), "click": Metric()})
+    events = [("margin", 4.0), ("click", 1.0), ("margin", -1.0)]
+    assert earned(rule, events)[0] == pytest.approx(0.0)
+    assert earned(rule, [("margin", 4.0), ("margin", 0.0)])[0] == pytest.approx(0.0)
+    assert rule.needs_as_of("margin")
+    assert not rule.needs_as_of("click")
+    assert not rule.needs_as_of("open")
+
+
 def test_rewards_stay_with_their_decisions() -> None:
     rule = RewardRule({"click": Metric()})
     rows, metrics = np.array([2, 0, 2]), np.zeros(3, dtype=np.int64)
@@ -124,6 +134,7 @@ def test_maturity_is_the_window_unless_declared() -> None:
         (Metric(weight=1e300, high=1e300), "/metrics"),
         (Metric(weight=-1.0, high=1.1e50), "/metrics"),
         (Metric(high=1e-51), "/metrics"),
+        (Metric(count="sum", latest=True), "/metrics/click/latest"),
     ],
 )
 def test_a_rule_names_what_is_wrong_with_it(metric: Metric, place: str) -> None:

@@ -66,6 +66,9 @@ CHANGED = (  # places of answers that are other ones on purpose
     "/withdrawn: more",
     "/waiting: more",
     "/cancelled: more",
+    "/latest: more",
+    "/health/excluded_bounces: more",
+    "/excludes_bounces: more",
     "/other_spellings: more",
     "/former_id: more",
     "/not_derivable: 'what personal had learned at version",  # names another reason besides

@@ -1,7 +1,7 @@
 """Request bodies: strict JSON of a declared type, with every fault at its place."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -38,6 +38,7 @@ class Body(Generic[T]):
         *media_types: str,
         example: Mapping[str, Any] | None = None,
         optional: bool = False,
+        amend: Callable[[Any], Any] | None = None,
     ) -> None:
         """Take JSON that decodes to `content`, sent as one of `media_types`.
 
@@ -46,11 +47,14 @@ class Body(Generic[T]):
             media_types: ``application/json`` unless given.
             example: for the OpenAPI document.
             optional: an empty body is `content` with every field's default.
+            amend: rewrites a JSON value that is not of the type so that it may be; returns None
+                where it has nothing to rewrite, or raises `InvalidInput`.
         """
         self.content = content
         self.media_types = media_types or (JSON,)
         self.example = example
         self.optional = optional
+        self._amend = amend
         self._decoder = msgspec.json.Decoder(content)
         self._lean = is_lean(msgspec.inspect.type_info(content))
 
@@ -83,10 +87,23 @@ class Body(Generic[T]):
             decoded = self._decoder.decode(text)
         except (UnicodeDecodeError, msgspec.DecodeError):  # which one, differs by its release
             _refuse_malformed(text)
-            raise invalid_body(text, self.content) from None
+            decoded = self._amended(text)
         if len(text) > _SHORT or text.count(b":") != _count_names(msgspec.json.decode(text)):
             refuse_repeated_names(text, decoded if self._lean else None)
         return decoded
+
+    def _amended(self, text: bytes) -> T:
+        """Decode a valid JSON text that is not of the type, where it can be amended.
+
+        Raises:
+            InvalidInput: it cannot.
+        """
+        amended = None if self._amend is None else self._amend(_loads(text))
+        if amended is None:
+            raise invalid_body(text, self.content)
+        if (fault := misfit(amended, self.content)) is not None:
+            raise InvalidInput([fault])
+        return msgspec.convert(amended, self.content)
 
     def _check_type(self, request: Request) -> None:
         media_type = request.environ.get("CONTENT_TYPE")
@@ -118,10 +135,14 @@ def count_refused(text: bytes, rows: Sequence[str], *, parsed: bool) -> int:
 
 def invalid_body(text: bytes, kind: Any) -> InvalidInput:
     """Make the error for a valid JSON text that is not of a type."""
-    fault = misfit(json.loads(text.decode(), parse_int=_whole_number), kind)
+    fault = misfit(_loads(text), kind)
     if fault is None and (place := repeated_name(text)) is not None:  # of which one does not fit
         fault = Fault(place, "comes twice in one object")
     return InvalidInput([fault or Fault("", "is not as declared")])
+
+
+def _loads(text: bytes) -> Any:
+    return json.loads(text.decode(), parse_int=_whole_number)
 
 
 def _whole_number(digits: str) -> float:

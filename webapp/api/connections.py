@@ -42,19 +42,30 @@ FieldTexts = Annotated[
 
 
 class ConnectionRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """A new connection."""
+    """A new connection.
+
+    Attributes:
+        excludes_bounces: take out emails that bounce for their address, as if they were cancelled.
+            An email's content can decide whether it bounces; comparisons are biased then.
+    """
 
     kind: str
     key: str
     values: FieldTexts = {}
     metrics: EventMetrics = {}
+    excludes_bounces: bool = False
 
 
 class ConnectionSettings(Struct, frozen=True, forbid_unknown_fields=True):
-    """Values of a connection that are not secret, and the metrics that its events feed."""
+    """Values of a connection that are not secret, and the metrics that its events feed.
+
+    Attributes:
+        excludes_bounces: as of a new connection; it stays what it is unless given.
+    """
 
     values: FieldTexts = {}
     metrics: EventMetrics = {}
+    excludes_bounces: bool | None = None
 
 
 class ConnectionRotation(Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,6 +88,7 @@ class ConnectionDocument(Struct, frozen=True):
         rejected_at: and the last one that was not verified,
         rejection: for this reason.
         unmatched: events that wait for their decision now.
+        excludes_bounces: emails that bounce for their address are taken out.
     """
 
     key: str
@@ -95,6 +107,7 @@ class ConnectionDocument(Struct, frozen=True):
     rejection: str | None
     unmatched: int
     counts: ConnectionCounts
+    excludes_bounces: bool = False
 
     @classmethod
     def from_connection(cls, connection: Connection) -> "ConnectionDocument":
@@ -116,6 +129,7 @@ class ConnectionDocument(Struct, frozen=True):
             connection.rejection or None,
             connection.unmatched,
             connection.counts,
+            connection.excludes_bounces,
         )
 
 
@@ -209,6 +223,7 @@ def create_connection(services: Services, body: ConnectionRequest) -> OperationR
         body.key,
         body.values,
         metrics=body.metrics,
+        excludes_bounces=body.excludes_bounces,
         at=services.engine.clock(),
         by=caller(),
     )
@@ -241,11 +256,15 @@ def change_connection(
     services: Services, connection: str, body: ConnectionSettings
 ) -> OperationResponse:
     """Replace the values that are not secret, and the metrics that events feed."""
+    excludes_bounces = body.excludes_bounces
+    if excludes_bounces is None:
+        excludes_bounces = services.connections.find(connection).excludes_bounces
     changed = configure_connection(
         services.connections,
         connection,
         body.values,
         metrics=body.metrics,
+        excludes_bounces=excludes_bounces,
         at=services.engine.clock(),
         by=caller(),
     )

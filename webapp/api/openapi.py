@@ -32,6 +32,13 @@ _UNIONS: Mapping[str, Any] = {
 }
 # Fields that are required though their struct has an empty text for them: see `Reward`.
 _REQUIRED: Mapping[str, Sequence[str]] = {"Reward": ("event_id", "metric")}
+# Times that may be numbers: `webapp.api.rewards` makes texts of them before they are decoded.
+_TIMES: Mapping[str, Sequence[str]] = {"Reward": ("occurred_at", "as_of")}
+_TIME: Json = {
+    "title": "EventTime",
+    "description": "a time as in RFC 3339, or a number in the `time_unit` of the request",
+    "oneOf": [{"type": "string", "format": "date-time"}, {"type": "number"}],
+}
 
 
 def openapi(operations: Iterable[tuple[str, Operation]], *, server: str = "/") -> Json:
@@ -92,7 +99,10 @@ class _SchemaRegistry:
             _describe_properties(component)
         for name, required in _REQUIRED.items():
             _require(self.components[name], required)
+        for name, times in _TIMES.items():
+            _take_numbers(self.components[name], times)
         self.components |= {n: _exclusive(n, _portable(s)) for n, s in unions.items()}
+        self.components[_TIME["title"]] = _TIME
         self.components["PolicyChoice"] = self._policy_choice(self.components["PolicyChoice"])
 
     def schema(self, kind: Any) -> Json:
@@ -155,6 +165,17 @@ def _require(component: Json, names: Sequence[str]) -> None:
     for schema in component["properties"].values():
         if schema.get("default") == "":
             del schema["default"]
+
+
+def _take_numbers(component: Json, names: Sequence[str]) -> None:
+    """Declare that times which may be null may also be numbers."""
+    time = {"$ref": _REFERENCE.format(name=_TIME["title"])}
+    for name in names:
+        described = component["properties"][name]
+        component["properties"][name] = {
+            "anyOf": [time, {"type": "null"}],
+            "description": described["description"],
+        }
 
 
 def _named(schema: Any, unions: Mapping[str, Json]) -> Any:

@@ -21,6 +21,7 @@ _MOST_NAMED = 1000  # unmatched rows
 _SECONDS = re.compile(r"\d{9,14}(\.\d*)?")  # 1970 and before are no times of an email
 _UNKNOWN = "no decision has this id, or none that is still kept"
 _EARLY = "before its email was decided, or activated"
+_NEEDS_AS_OF = "choose the column of the times since when values hold; the latest one counts"
 _NO = {"", "0", "false", "no", "n"}
 _YES = {"1", "true", "yes", "y"}
 
@@ -38,6 +39,8 @@ class EventColumns(Struct, frozen=True):
         event: the column of the mailer's ids of events; without it, ids are built from the row.
         occurred_at: the column of times, as RFC 3339, or in seconds or milliseconds since 1970;
             without it, the time of the report.
+        as_of: the column of the times since when values hold, likewise; for metrics of which the
+            latest value counts, where 0 is a value, too.
     """
 
     decision: str = "decision_id"
@@ -46,6 +49,7 @@ class EventColumns(Struct, frozen=True):
     value: str | None = None
     event: str | None = None
     occurred_at: str | None = None
+    as_of: str | None = None
 
 
 class ReportedPortion(Struct, frozen=True, gc=False):
@@ -115,7 +119,15 @@ class RewardExport:
         for metric in columns.metrics:
             if metric not in self._rule.event_names:
                 raise InvalidInput.at("", refuse_value(self._rule, metric, 1.0) or "")
-        single = (columns.metric, columns.value, columns.event, columns.occurred_at)
+            if columns.as_of is None and self._rule.needs_as_of(metric):
+                raise InvalidInput.at("", f"{metric}: {_NEEDS_AS_OF}")
+        single = (
+            columns.metric,
+            columns.value,
+            columns.event,
+            columns.occurred_at,
+            columns.as_of,
+        )
         names = [columns.decision, *columns.metrics.values(), *filter(None, single)]
         self._used = list(dict.fromkeys(names))
         for name in self._used:
@@ -158,11 +170,13 @@ class RewardExport:
             cells = {name: values[row] for name, values in portion.cells.items()}
             try:
                 decision = self._decision_id(cells)
-                occurred_at = _moment(columns.occurred_at, cells)
+                times = _moment(columns.occurred_at, cells), _moment(columns.as_of, cells)
                 for metric, column, number in self._values(cells):
                     value = self._check_value(metric, column, number)
-                    event = self._event_id(metric, value, occurred_at, cells)
-                    yield line, Reward(decision, event, metric, value, occurred_at)
+                    self._check_as_of(metric, column, times[1])
+                    event = self._event_id(metric, value, times, cells)
+                    reward = Reward(decision, event, metric, value, times[0], as_of=times[1])
+                    yield line, reward
             except _CellError as error:
                 faults.append(f"{self._table.place(line, error.column)}: {error}")
 
@@ -188,18 +202,26 @@ class RewardExport:
             return
         for metric, column in columns.metrics.items():
             number = _number(column, cells[column])
-            if number:  # neither empty nor 0: there was an event
+            # Neither empty nor 0: there was an event. 0 may be the latest value of what was more.
+            if number or (number is not None and self._rule.needs_as_of(metric)):
                 yield metric, column, number
 
     def _event_id(
-        self, metric: str, value: float, occurred_at: datetime | None, cells: Mapping[str, Cell]
+        self,
+        metric: str,
+        value: float,
+        times: tuple[datetime | None, datetime | None],
+        cells: Mapping[str, Cell],
     ) -> str:
         """Return the event's id; without a column, it is the same whenever the row is reported."""
         column = self._columns.event
         cell = None if column is None else cells[column]
         if column is None or cell is None:
-            when = "" if occurred_at is None else f"@{occurred_at.astimezone(UTC).isoformat()}"
-            return f"{metric}={value:g}{when}"
+            return f"{metric}={value:g}" + "".join(
+                f"{sign}{time.astimezone(UTC).isoformat()}"
+                for sign, time in zip("@~", times, strict=True)
+                if time is not None
+            )
         try:
             event_id = msgspec.convert(str(cell), Id)
         except msgspec.ValidationError:
@@ -215,6 +237,10 @@ class RewardExport:
         if wrong := refuse_value(self._rule, metric, value):
             raise _CellError(column, wrong)
         return value
+
+    def _check_as_of(self, metric: str, column: str, as_of: datetime | None) -> None:
+        if as_of is None and self._rule.needs_as_of(metric):
+            raise _CellError(self._columns.as_of or column, f"{metric}: {_NEEDS_AS_OF}")
 
 
 class _CellError(Exception):

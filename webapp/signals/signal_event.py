@@ -37,6 +37,7 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
             of a refund.
         bounce: ``address`` where the address is the reason, ``content`` where the email is; None
             if it is no bounce, or the sender does not tell.
+        as_of: when the value became the current one, where the sender tells it.
         position: of the event in its delivery, from 0.
     """
 
@@ -57,6 +58,7 @@ class SignalEvent(Struct, frozen=True, kw_only=True, omit_defaults=True):
     honeypot: bool = False
     bounce: BounceClass | None = None
     original_event_id: str | None = None
+    as_of: datetime | None = None
 
 
 class UnreadableEvent(Struct, frozen=True):

@@ -37,6 +37,7 @@ def add_connection(  # noqa: PLR0913 - the parts of a connection
     values: Mapping[str, str],
     *,
     metrics: Mapping[str, str],
+    excludes_bounces: bool = False,
     at: float,
     by: str,
 ) -> NewConnection:
@@ -54,7 +55,14 @@ def add_connection(  # noqa: PLR0913 - the parts of a connection
         raise InvalidInput(faults)
     secret, open_values = _split(kind, complete)
     connection = store.add(
-        kind.name, key, secret, fields=open_values, metrics=metrics, at=at, by=by
+        kind.name,
+        key,
+        secret,
+        fields=open_values,
+        metrics=metrics,
+        at=at,
+        by=by,
+        excludes_bounces=excludes_bounces,
     )
     return NewConnection(connection, generated)
 
@@ -95,10 +103,11 @@ def configure_connection(  # noqa: PLR0913 - the parts that may change
     values: Mapping[str, str],
     *,
     metrics: Mapping[str, str],
+    excludes_bounces: bool,
     at: float,
     by: str,
 ) -> Connection:
-    """Change the values of a connection that are not secret, and which metric its events feed.
+    """Change what of a connection is not secret: values, metrics, and what bounces do.
 
     Raises:
         NotFound: there is no such connection.
@@ -109,7 +118,9 @@ def configure_connection(  # noqa: PLR0913 - the parts that may change
     complete, _ = _complete(fields, values)
     if faults := value_faults(fields, complete) + metric_faults(metrics):
         raise InvalidInput(faults)
-    return store.configure(key, fields=complete, metrics=metrics, at=at, by=by)
+    return store.configure(
+        key, fields=complete, metrics=metrics, at=at, by=by, excludes_bounces=excludes_bounces
+    )
 
 
 def field_values(

@@ -105,7 +105,8 @@ class SignalRecorder:
             Unavailable: the store cannot record; nothing was stored.
         """
         actor = actor_of("connection", connection.key)
-        return self.record_as(actor, connection.metrics, batch, keep=keep)
+        rows, others = self._rows(actor, connection.metrics, batch)
+        return self._record(rows, others, keep, excludes=connection.excludes_bounces)
 
     def record_as(
         self,
@@ -126,6 +127,13 @@ class SignalRecorder:
         Raises:
             Unavailable: as `record`.
         """
+        rows, others = self._rows(actor, metrics, batch)
+        return self._record(rows, others, keep)
+
+    def _rows(
+        self, actor: Actor, metrics: Mapping[str, str], batch: SignalBatch
+    ) -> tuple[list[_Row], _Unrecorded]:
+        """Match events, and return rows of well-formed ids and what is not among them."""
         others = _Unrecorded(actor)
         for unread in batch.unreadable:
             others.refused.append(_refusal(unread.reason, RefusedSignal(delivery=unread.delivery)))
@@ -138,7 +146,7 @@ class SignalRecorder:
                 unnamed.append((event, metric))
         if unnamed:
             rows += self._match(unnamed, others)
-        return self._record(_well_formed(rows, others), others, keep)
+        return _well_formed(rows, others), others
 
     def _match(
         self, events: Sequence[tuple[SignalEvent, str]], outcome: "_Unrecorded"
@@ -216,9 +224,13 @@ class SignalRecorder:
                 occurred_at=occurred_at,
                 decision_ids=(event.decision_id,),
                 value=event.value,
+                as_of=None if event.as_of is None else datetime.fromtimestamp(event.as_of, UTC),
+                bounce="address" if event.address_bounce else None,
             )
             row = _row(others.actor, signal, event.decision_id, event.metric)
             rows.append(_Row(signal, replace(row.reward, tracking=None), event.trace))
+        if connection.excludes_bounces:  # first: once settled, nobody tells of them again
+            self._exclude(others.actor, rows)
         keep = connections.settlement_writer(connection.id, events, at=at)
         return self._record(rows, others, keep, may_wait=False)
 
@@ -229,6 +241,7 @@ class SignalRecorder:
         keep: OutcomeWriter | None,
         *,
         may_wait: bool = True,
+        excludes: bool = False,
     ) -> DeliveryOutcome:
         """Record rows of well-formed ids; what waits no more is without a decision: it is erased.
 
@@ -237,11 +250,15 @@ class SignalRecorder:
             others: the events of the delivery that are not among them.
             keep: keeps what becomes of all of them, in one transaction.
             may_wait: those whose decision does not exist, or waits for its activation, wait.
+            excludes: take out the decisions of bounces for which the address is the reason. A
+                delivery that breaks off before that comes again.
         """
         traces = [self._trace(row) for row in rows]
         outcomes: list[DeliveryOutcome] = []
+        unrecorded: set[int] = set()
 
         def write(transaction: Transaction, signals: SignalOutcome) -> None:
+            unrecorded.update(signals.waiting, signals.refused)
             waiting = [row for row in signals.waiting if may_wait and rows[row].reward.decision_id]
             now = self._engine.clock()
             outcome = DeliveryOutcome(
@@ -265,7 +282,24 @@ class SignalRecorder:
 
         rewards = [row.reward for row in rows]
         self._engine.record_signals(rewards, actor=others.actor, traces=traces, keep=write)
+        if excludes:
+            recorded = [row for place, row in enumerate(rows) if place not in unrecorded]
+            self._exclude(others.actor, recorded)
         return outcomes[-1]
+
+    def _exclude(self, actor: Actor, rows: Sequence[_Row]) -> None:
+        """Cancel the decisions of those events that are bounces of an address.
+
+        Those that were sent too long ago stay, as for any cancellation.
+        """
+        bounced = [row.reward for row in rows if row.event.bounce == "address"]
+        by_subject = [reward.event_id for reward in bounced if not reward.decision_id]
+        ids = [reward.decision_id for reward in bounced if reward.decision_id]
+        if by_subject:
+            went = self._engine.store.log.attributions(actor, by_subject)
+            ids += [i for attribution in went.values() for _, i in attribution.credits]
+        if ids:
+            self._engine.cancel(ids, actor=actor)
 
     def _trace(self, row: _Row) -> EventTrace | None:
         """Return what is kept of the request behind an event."""
@@ -292,7 +326,13 @@ def _row(actor: Actor, event: SignalEvent, decision_id: str, metric: str) -> _Ro
     event_id = connection_event_id(actor, event.event_id)
     tracking = _tracking(event) if event.name in _TRACKED else None
     reward = Reward(
-        decision_id, event_id, metric, event.value, event.occurred_at, tracking=tracking
+        decision_id,
+        event_id,
+        metric,
+        event.value,
+        event.occurred_at,
+        tracking=tracking,
+        as_of=event.as_of,
     )
     return _Row(event, reward)
 
@@ -343,6 +383,8 @@ def _unmatched(
         msgspec.json.encode(_alone(row)),
         message_id,
         trace,
+        None if reward.as_of is None else reward.as_of.timestamp(),
+        row.event.bounce == "address",
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bandits.actors import key_number
+from bandits.actors import key_number, split_actor
 from bandits.engine.active_policy import ActivePolicy
 from bandits.inference import lift_periods, periods
 from bandits.inference.late_rewards import DIFFERS, LIMIT, LateRewardSums
@@ -28,6 +28,7 @@ def examine(  # noqa: PLR0913 - all that health is of
     lifts: Drift,
     senders: list[SenderAlarm],
     eligible_sets: Sequence[EligibleSetCount] = (),
+    excluded_bounces: int = 0,
 ) -> Health:
     """Check what could be wrong with an experiment's numbers; `resummed` as in `Health`.
 
@@ -60,7 +61,14 @@ def examine(  # noqa: PLR0913 - all that health is of
         senders,
         list(eligible_sets),
         data_quality.cancelled,
+        excluded_bounces,
     )
+
+
+def count_excluded_bounces(actors: Sequence[ActorCounts]) -> int:
+    """Count the decisions that connections cancelled, which they do for bounces alone."""
+    of_connections = [a for a in actors if split_actor(a.actor)[0] == "connection"]
+    return sum(actor.cancelled for actor in of_connections)
 
 
 def check_senders(

@@ -62,6 +62,7 @@ def explain_decision(
         for e, left_out in zip(events, uncounted, strict=True)
         if not left_out and e.metric in rule.metrics
     ]
+    counting.sort(key=lambda e: (e.as_of or 0.0, e.event_id))  # the last one of `latest` counts
     rewards, _ = rule.measure(
         np.zeros(len(counting), dtype=np.int64),
         np.array([rule.names.index(e.metric) for e in counting], dtype=np.int64),
@@ -148,6 +149,8 @@ def event_of(event: Event) -> dict[str, Any]:
         "void": event.void,
         "withdrawn": event.withdrawn,
     }
+    if event.as_of is not None:
+        written["as_of"] = moment(event.as_of)
     if event.trace is not None:
         written["tracking"] = _tracking(event.trace)
         words = VerdictReason(event.reason).words if event.reason else None

@@ -40,6 +40,7 @@ def summarise(  # noqa: PLR0913 - what results are made of, each from a source o
     resummed: float | None = None,
     senders: Sequence[SenderAlarm] = (),
     eligible_sets: Sequence[EligibleSetCount] = (),
+    excluded_bounces: int = 0,
 ) -> Results:
     """Assemble results of the newest sums, the shares, the findings and the history.
 
@@ -74,6 +75,7 @@ def summarise(  # noqa: PLR0913 - what results are made of, each from a source o
             lifts=analysis.lifts_drift,
             senders=list(senders),
             eligible_sets=eligible_sets,
+            excluded_bounces=excluded_bounces,
         ),
         guarantees(per_subject=active.experiment.assignment == "per_subject"),
         [_point(point, counts) for point, counts in history],

@@ -30,8 +30,14 @@ $person = new Model\Request(['subject_id' => 'php-1']);
 $batch = $api->chooseBatch('generated', new Model\ChooseBatch(['requests' => [$person]]), 'php');
 
 $id = $email->getDecisionId();
-$click = new Model\Reward(['decision_id' => $id, 'event_id' => 'click-1', 'metric' => 'click']);
-$receipt = $api->recordRewards(new Model\RewardBatch(['rewards' => [$click]]));
+$click = new Model\Reward(
+    ['decision_id' => $id, 'event_id' => 'click-1', 'metric' => 'click', 'occurred_at' => time()]
+);
+$receipt = $api->recordRewards(new Model\RewardBatch(['rewards' => [$click], 'time_unit' => 'seconds']));
+$click->setOccurredAt(new DateTime());
+if ($api->recordRewards(new Model\RewardBatch(['rewards' => [$click]]))->getRepeated() !== 1) {
+    throw new UnexpectedValueException('it came again, with its time as a text');
+}
 
 $experiment = (new ExperimentsApi($http, $settings))->readExperiment('generated');
 $erasure = new Model\SubjectErasureRequest(['subject_id' => 'php-1']);

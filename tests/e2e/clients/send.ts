@@ -20,8 +20,11 @@ async function send(): Promise<void> {
   const again = await api.chooseBatch({ key: "generated", chooseBatch: { requests: [person] }, idempotencyKey: "ts" });
 
   const id = email.decision_id ?? "";
-  const click: Reward = { decision_id: id, event_id: "click-1", metric: "click" };
-  const receipt = await api.recordRewards({ rewardBatch: { rewards: [click] } });
+  const click: Reward = { decision_id: id, event_id: "click-1", metric: "click", occurred_at: Date.now() };
+  const receipt = await api.recordRewards({ rewardBatch: { rewards: [click], time_unit: "milliseconds" } });
+  const later: Reward = { ...click, occurred_at: new Date().toISOString() };
+  // @ts-expect-error a time is a text or a number
+  const never: Reward = { ...click, occurred_at: true };
 
   const experiment = await new ExperimentsApi(settings).readExperiment({ key: "generated" });
   const policy = experiment.declaration.policy;

@@ -119,6 +119,26 @@ def test_pause_resume_and_settings(site, admin, mailer):
     assert (refused.status_code, "click visit" in refused.text) == (422, True)
 
 
+def test_page_warns_that_leaving_bounces_out_biases_and_changes_it(site, admin, mailer, typed):
+    page = admin.get(MAILER).text
+    assert "the comparison is biased" in page
+    assert "checked" not in page
+    admin.post(MAILER, {"metrics": "", "excludes_bounces": "on"})
+    assert site.store.connections.find("mailer").excludes_bounces
+    assert 'id="excludes_bounces"' in (page := admin.get(MAILER).text)
+    assert "checked" in page
+    refused = admin.post(MAILER, {"metrics": "click visit"})
+    assert "checked" not in refused.text, "as it was typed"
+    admin.post(MAILER, {"metrics": ""})
+    assert not site.store.connections.find("mailer").excludes_bounces
+    added = typed | {"key": "other", "excludes_bounces": "on"}
+    assert admin.post("/settings/connections/new/sendgrid", added).status_code == 200
+    assert site.store.connections.find("other").excludes_bounces
+    noted = [change.after for change in site.store.accounts.changes(subject="connection:mailer")]
+    values = [after["excludes_bounces"] for after in noted if "excludes_bounces" in after]
+    assert sorted(values) == [False, True]
+
+
 def test_rotation_needs_the_password_and_keeps_the_old_secret(site, admin, mailer, password):
     fresh = Mailer(number=STRANGER).values["verification_key"]
     sent = {"value-verification_key": fresh, "grace": "3600"}

@@ -234,6 +234,22 @@ def test_an_export_is_matched_by_recipient_and_time(site, desk, attribution):
     assert clicked == [1, 1, 0, 0, 0, 1]
 
 
+def test_an_export_of_latest_values_asks_for_their_times(site, desk):
+    metrics = {"click": {}, "margin": {"latest": True, "high": 90.0}}
+    site.make(policy={"name": "thompson_gaussian"}, reward={"metrics": metrics})
+    (decision,) = site.engine.choose("sale", [Request("a")])
+    site.clock.now += 5
+    one = decision.decision_id
+    text = f"decision_id,margin,as_of\n{one},9,1800000060\n{one},4,1800000000\n"
+    address = desk.upload(text, "results").location
+    fields = {**desk.visitor.form(address, "who"), "as_of": ""}
+    refused = desk.visitor.post(address, {k: v for k, v in fields.items() if v is not None})
+    assert (refused.status_code, "choose the column of the times" in refused.text) == (422, True)
+    _, page = desk.work(text, "results")
+    assert "2 events<" in page
+    assert site.engine.receipt(str(one)).reward == pytest.approx(9.0)
+
+
 def test_an_export_with_a_value_that_does_not_fit_reports_nothing(site, desk):
     site.make()
     (decision,) = site.engine.choose("sale", [Request("a")])

@@ -442,6 +442,7 @@ VARIED = [
             "metrics": {
                 "order": {"weight": 0.123456789, "count": "sum", "low": -10.0, "high": 5000.0},
                 "unsubscribe": {"weight": -5.0},
+                "margin": {"latest": True, "low": -20.0, "high": 90.0},
             },
             "window_seconds": 5400.0,
         },

@@ -76,7 +76,14 @@ def create_connection(kind: str) -> ResponseReturnValue:
             return _form(declared, {"password": NOT_YOURS}), 422
         at, by = services().engine.clock(), person().email
         new = add_connection(
-            services().connections, kind, key, values, metrics=metrics, at=at, by=by
+            services().connections,
+            kind,
+            key,
+            values,
+            metrics=metrics,
+            excludes_bounces="excludes_bounces" in request.form,
+            at=at,
+            by=by,
         )
     except InvalidInput as error:
         errors = _by_field(error.faults)
@@ -104,7 +111,15 @@ def change_connection(connection_key: str) -> ResponseReturnValue:
         metrics = _typed_metrics()
         values = _typed_values(connection_kind(connection.kind), secret=False)
         at, by = services().engine.clock(), person().email
-        configure_connection(store, connection_key, values, metrics=metrics, at=at, by=by)
+        configure_connection(
+            store,
+            connection_key,
+            values,
+            metrics=metrics,
+            excludes_bounces="excludes_bounces" in request.form,
+            at=at,
+            by=by,
+        )
     except InvalidInput as error:
         return _page(connection, errors=_by_field(error.faults)), 422
     flash("Saved.")

@@ -66,6 +66,7 @@ def health_checks(
         _resummed(health),
         _left_out(health),
         _voided(health),
+        _excluded_bounces(health),
         *(_sender(alarm, labels, measure) for alarm in health.senders),
         _eligible_sets(health),
     ]
@@ -96,6 +97,19 @@ def _left_out(health: Health) -> HealthCheck | None:
         f"{plural(health.left_out, 'email')} had been removed for their age before this version"
         " began to keep newer figures: events by name, the last seven days, the control group and"
         " what moved do not count them. Rates and comparisons of versions do.",
+    )
+
+
+def _excluded_bounces(health: Health) -> HealthCheck | None:
+    """Report emails that were taken out since their address bounced; None without any."""
+    if not health.excluded_bounces:
+        return None
+    return HealthCheck(
+        "watch",
+        f"{plural(health.excluded_bounces, 'email')} left out after bounces",
+        "A connection leaves out emails to addresses that do not exist. Mail servers also decide by"
+        " content what bounces. If versions bounce differently, the comparison is biased, and the"
+        " check of the split may warn. Turn it off under Settings, Connections.",
     )
 
 

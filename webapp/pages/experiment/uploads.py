@@ -37,7 +37,7 @@ class ColumnMapping(Struct, frozen=True):
         features: the column of each feature.
         in_rows: in a file of results, each row is an event that names its metric.
         metrics: the column of each declared metric and listed event.
-        extra: the columns `metric`, `value`, `event` and `occurred_at`.
+        extra: the columns `metric`, `value`, `event`, `occurred_at` and `as_of`.
         anew: decide again for subjects who have a decision.
         contents: write the payloads, besides the keys.
     """
@@ -229,7 +229,8 @@ def _guess_mapping(upload: Upload, columns: Sequence[str], experiment: Experimen
     by_decision = results and "decision_id" in columns_by_name
     id_column = next((columns_by_name[n] for n in _SUBJECT if n in columns_by_name), "")
     rule = experiment.reward
-    extra = {n: columns_by_name.get(n, "") for n in ("metric", "value", "event_id", "occurred_at")}
+    names = ("metric", "value", "event_id", "occurred_at", "as_of")
+    extra = {n: columns_by_name.get(n, "") for n in names}
     extra["event"] = extra.pop("event_id")
     return ColumnMapping(
         id_column=columns_by_name["decision_id"] if by_decision else id_column,
@@ -250,7 +251,7 @@ def _submitted_mapping(experiment: Experiment) -> ColumnMapping:
         features={f.name: form.get(f"feature:{f.name}", "") for f in experiment.context},
         in_rows=form.get("shape") == "rows",
         metrics={m: form.get(f"metric:{m}", "") for m in experiment.reward.event_names},
-        extra={n: form.get(n, "") for n in ("metric", "value", "event", "occurred_at")},
+        extra={n: form.get(n, "") for n in ("metric", "value", "event", "occurred_at", "as_of")},
         anew="anew" in form,
         contents="contents" in form,
     )
@@ -284,11 +285,11 @@ def _with_mapping(
 def _events(mapping: ColumnMapping) -> EventColumns:
     extra = {name: column or None for name, column in mapping.extra.items()}
     decision = FOUND if mapping.by_subject else mapping.id_column
-    at = extra["occurred_at"]
+    times = extra["occurred_at"], extra["as_of"]
     if not mapping.in_rows:
         chosen = {metric: column for metric, column in mapping.metrics.items() if column}
-        return EventColumns(decision, chosen, occurred_at=at)
-    return EventColumns(decision, {}, extra["metric"], extra["value"], extra["event"], at)
+        return EventColumns(decision, chosen, None, None, None, *times)
+    return EventColumns(decision, {}, extra["metric"], extra["value"], extra["event"], *times)
 
 
 def _fault_text(error: InvalidInput) -> str:

@@ -70,7 +70,7 @@ class TypedExclusion(Struct, frozen=True):
 
 
 class TypedMetric(Struct, frozen=True):
-    """One kind of event and what it is worth."""
+    """One kind of event and what it is worth; `count` is ``once``, ``sum`` or ``latest``."""
 
     name: str = ""
     weight: str = "1"

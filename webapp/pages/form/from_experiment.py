@@ -39,7 +39,13 @@ def fill_form(configuration: Configuration) -> TypedExperiment:
             for rule in experiment.exclude
         ),
         metrics=tuple(
-            TypedMetric(name, typed_text(m.weight), m.count, typed_text(m.low), typed_text(m.high))
+            TypedMetric(
+                name,
+                typed_text(m.weight),
+                "latest" if m.latest else m.count,
+                typed_text(m.low),
+                typed_text(m.high),
+            )
             for name, m in experiment.reward.metrics.items()
         ),
         window=_duration(experiment.reward.window_seconds),

@@ -229,6 +229,7 @@ def _metric(errors: FieldErrors, place: str, typed: TypedMetric) -> Metric:
         "sum" if typed.count == "sum" else "once",
         errors.required_number(f"{place}/low", typed.low),
         errors.required_number(f"{place}/high", typed.high),
+        typed.count == "latest",
     )
 
 

@@ -56,6 +56,9 @@ def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
     sent_time = part_at(item, "timestamp")
     stamp = repr(sent_time) if isinstance(sent_time, float) else text_at(item, "timestamp")
     identity = (own_id,) if own_id else (name, stamp, subject_id, message_id, *decision_ids, value)
+    as_of = any_time_at(data, "as_of")
+    if as_of is not None and not own_id:
+        identity = (*identity, as_of.isoformat())
     original_id = text_at(data, "original_id")
     yield SignalEvent(
         name=name,
@@ -68,6 +71,7 @@ def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
         value=value,
         link=loose_text(data, "url"),
         original_event_id=None if original_id is None else event_id(_NAME, original_id),
+        as_of=as_of,
     )
 
 
@@ -109,7 +113,8 @@ KIND = ConnectionKind(
         " refund, 1 if missing. `data.message_id`, `data.subject_id`, `data.email` and `data.url`"
         " are optional. Where your shop knows the customer alone, send `data.subject_id` and"
         " `timestamp`, and let a campaign count such orders. `data.original_id` of a refund is the"
-        " `webhook-id` of its order."
+        " `webhook-id` of its order. `data.as_of`, a time like `timestamp`, says since when"
+        " `data.value` holds; metrics that count their latest value need it."
     ),
     proof=PROOF,
     retries=(
