@@ -11,6 +11,7 @@ from webapp.signals.connection_kind import ConnectionField, ConnectionKind
 from webapp.signals.delivery import Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.json_fields import event_id, iso_time_at, loose_text, required_text, text_at
 from webapp.signals.password_proof import PASSWORD_FIELDS, PROOF, verify_password
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import EventUnreadable, SignalBatch, SignalEvent, read_batch
 
 CSV = "text/csv"
@@ -72,6 +73,13 @@ def _events(item: dict[str, Any]) -> Iterator[SignalEvent]:
         link=loose_text(item, "url"),
     )
 
+
+_SAMPLE = """\
+<h1>Spring is here</h1>
+<!--bandits slot=hero variant=h1--><p>The new boots</p><!--/bandits-->
+<!--bandits slot=hero variant=h2--><p>Everything for the garden</p><!--/bandits-->
+<a href="{{ UnsubscribeURL }}">Leave this list</a>
+"""
 
 KIND = ConnectionKind(
     name="listmonk",
@@ -136,6 +144,18 @@ KIND = ConnectionKind(
         "No `bandits_decision` is needed: the decision's id is the campaign's uuid and the"
         " subscriber's, joined by a dot. A message that comes again gets the same variants and is"
         " not sent twice."
+    ),
+    sample=SendSample(_SAMPLE, language="html"),
+    traps=(
+        (
+            "listmonk counts an answer other than 200 as an error, and pauses the campaign after"
+            " `max_send_errors`."
+        ),
+        (
+            "It hands over neither alternative text nor headers of its own. `List-Unsubscribe` is"
+            " made anew from the address in the body, so keep that there."
+        ),
+        "Without individual tracking (Settings, Privacy) its clicks and views name nobody.",
     ),
     proof=PROOF,
     retries=(

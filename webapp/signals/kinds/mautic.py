@@ -28,6 +28,7 @@ from webapp.signals.json_fields import (
     required_text,
     text_at,
 )
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     EventIgnored,
     EventUnreadable,
@@ -157,6 +158,14 @@ def _fields(contact: Any) -> Mapping[str, Any]:
     }
 
 
+_SAMPLE = """\
+httpx.patch(
+    "https://mautic.shop.example/api/contacts/26/edit",
+    auth=("api", os.environ["MAUTIC_PASSWORD"]),
+    json={"bandits_subject_line": subject, **passed},
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name="mautic",
     label="Mautic",
@@ -181,6 +190,18 @@ KIND = ConnectionKind(
         "Write the decision's id into a custom field of the contact with the alias"
         " `bandits_decision`. For several campaigns use `bandits_1`, `bandits_2` …. The field"
         " holds the newest decision, so a late click on an earlier email counts for the newest."
+    ),
+    sample=SendSample(_SAMPLE),
+    traps=(
+        (
+            "Mautic keeps no fields that it does not know, and says nothing. Add them to contacts"
+            " first; their aliases have 25 characters at most."
+        ),
+        (
+            "An error here loses events: Mautic does not send them again, and after 100 in a row"
+            " switches the webhook off."
+        ),
+        "Mautic's own A/B test of an email counts its own winners. Use one of the two.",
     ),
     proof=(
         "Mautic signs the raw body with the secret (HMAC). Old signatures are accepted, because"
