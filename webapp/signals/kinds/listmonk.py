@@ -4,9 +4,9 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from bandits.schemas import misfits
+from webapp.signals.api_fields import api_fields
 from webapp.signals.connection_kind import ConnectionField, ConnectionKind
 from webapp.signals.delivery import Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.json_fields import event_id, iso_time_at, loose_text, required_text, text_at
@@ -17,18 +17,6 @@ from webapp.signals.signal_event import EventUnreadable, SignalBatch, SignalEven
 CSV = "text/csv"
 _REQUIRED = ("campaign_uuid", "subscriber_uuid", "created_at")
 _TOLD = 40  # characters of a value in a reason
-
-
-def _address_fault(text: str) -> str | None:
-    try:
-        parts = urlsplit(text)
-        is_server = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        is_server = is_server and parts.port != 0 and "@" not in parts.netloc
-    except ValueError:
-        is_server = False
-    if is_server:
-        return None
-    return "must be an http or https address without a password, as in https://lists.example.com"
 
 
 def _parse(delivery: Delivery) -> SignalBatch:
@@ -101,26 +89,13 @@ KIND = ConnectionKind(
             secret=False,
             default="uuid",
         ),
-        ConnectionField(
-            name="api_url",
-            label="Address of listmonk",
-            help="Such as https://lists.example.com. Clicks and views are fetched from there.",
-            secret=False,
-            optional=True,
-            fault=_address_fault,
-        ),
-        ConnectionField(
-            name="api_user",
-            label="API user",
-            help="An API user of listmonk that may maintain settings.",
-            secret=False,
-            optional=True,
-        ),
-        ConnectionField(
-            name="api_token",
-            label="API token",
-            help="The token of that user.",
-            optional=True,
+        *api_fields(
+            "listmonk",
+            use="Clicks and views are fetched from there.",
+            user="API user",
+            user_help="An API user of listmonk that may maintain settings.",
+            proof="API token",
+            proof_help="The token of that user.",
         ),
     ),
     steps=(

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from webapp.signals.api_fields import api_fields
 from webapp.signals.comparison import is_one_of
 from webapp.signals.connection_kind import (
     ConnectionField,
@@ -42,7 +43,12 @@ _OPEN = "mautic.email_on_open"
 _HIT = "mautic.page_on_hit"
 _SUBSCRIPTION = "mautic.lead_channel_subscription_changed"
 _IGNORED = {"mautic.email_on_send"}
+_SIGN_INS = {"basic", "oauth2"}
 _STATUSES = {"manual": "unsubscribe", "unsubscribed": "unsubscribe", "bounced": "bounce"}
+
+
+def _sign_in_fault(text: str) -> str | None:
+    return None if text in _SIGN_INS else "must be basic or oauth2"
 
 
 def _verify(delivery: Delivery, values: FieldValues, _: ProofContext) -> None:
@@ -177,6 +183,22 @@ KIND = ConnectionKind(
             help="The secret of the webhook at Mautic; leave it empty to get a new one.",
             generated=True,
         ),
+        *api_fields(
+            "Mautic",
+            use="Choices are written there by `bandits mautic push`.",
+            user="API user",
+            user_help="A user of Mautic, or the client ID for OAuth 2.",
+            proof="API password",
+            proof_help="The password of that user, or the client secret for OAuth 2.",
+        ),
+        ConnectionField(
+            name="api_sign_in",
+            label="Sign-in of the API",
+            help="basic, or oauth2 for client credentials.",
+            secret=False,
+            default="basic",
+            fault=_sign_in_fault,
+        ),
     ),
     steps=(
         ("In Mautic, open Settings, Webhooks, and create a webhook with `{address}` as POST URL."),
@@ -190,6 +212,8 @@ KIND = ConnectionKind(
         "Write the decision's id into a custom field of the contact with the alias"
         " `bandits_decision`. For several campaigns use `bandits_1`, `bandits_2` …. The field"
         " holds the newest decision, so a late click on an earlier email counts for the newest."
+        " For one contact it is a call of Mautic's API, as here; for a whole segment,"
+        " [`bandits mautic push`](../list-tools/mautic.md) does it."
     ),
     sample=SendSample(_SAMPLE),
     traps=(
