@@ -43,6 +43,7 @@ def test_every_kind_has_a_form_with_its_fields(admin):
     for kind in connection_kinds().values():
         assert f"/settings/connections/new/{kind.name}" in listed
         form = admin.get(f"/settings/connections/new/{kind.name}").text
+        assert f"http://localhost/webhooks/{kind.name}/NAME" in form
         for field in kind.fields:
             assert f'name="value-{field.name}"' in form
             secret = re.search(rf'name="value-{field.name}" type="password"', form)
