@@ -71,7 +71,7 @@ class AlreadyExists(Conflict):
     def __init__(self, kind: str, key: str) -> None:
         self.kind = kind
         self.key = key
-        super().__init__(f"there is a {kind} {key!r} already")
+        super().__init__(f"the {kind} {key!r} exists already")
 
 
 class WrongState(Conflict):

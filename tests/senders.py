@@ -821,7 +821,14 @@ STANDARD = Sender(
 
 
 def mautic_key(number: int) -> Key:
-    return Key({"secret": f"mautic-secret-{number}"}, f"mautic-secret-{number}")
+    fields = {
+        "secret": f"mautic-secret-{number}",
+        "api_url": "https://mautic.example.com",
+        "api_user": "bandits",
+        "api_token": f"a password of the API, no. {number}",
+        "api_sign_in": "basic",
+    }
+    return Key(fields, f"mautic-secret-{number}")
 
 
 def mautic_deliver(items: Sequence[Any], key: Key, at: datetime, number: int) -> Delivery:

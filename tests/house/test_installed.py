@@ -99,6 +99,8 @@ def test_commands_load() -> None:
         "simulate",
         "replay",
         "listmonk",
+        "mautic",
+        "keila",
         "tracking",
         "void",
         "db",

@@ -14,8 +14,8 @@ from storage import open_store
 from tests.integration.conftest import NOW, Api, Clock
 from tests.listmonk_server import CAMPAIGN, PASSWORD, ListmonkServer, subscriber_uuid
 from webapp.egress import EgressGuard
-from webapp.listmonk.commands import listmonk
-from webapp.listmonk.listmonk_api import ListmonkUnavailable
+from webapp.list_tools.commands import listmonk
+from webapp.list_tools.tool_api import ToolUnavailable
 from webapp.listmonk.pull_worker import OVERLAP_SECONDS, PullWorker
 from webapp.webhooks.connection_setup import (
     add_connection,
@@ -137,7 +137,7 @@ def test_push_writes_choices_into_attributes_and_again_the_same(server, sqlite, 
     arguments += ["--campaign", CAMPAIGN, "spring"]
     answer = CliRunner().invoke(listmonk, arguments)
     assert answer.exit_code == 0, answer.output
-    assert "603 subscribers" in answer.output
+    assert "chose for 603 contacts" in answer.output
     first = {n: dict(a) for n, a in server.subscribers.items()}
     own = first[1]["bandits"]["spring"]
     assert own["decision"] == f"{CAMPAIGN}.{subscriber_uuid(1)}"
@@ -158,7 +158,7 @@ def test_push_tells_where_it_broke_off(server, sqlite, monkeypatch):
     answer = CliRunner().invoke(listmonk, [*arguments, "--campaign", CAMPAIGN, "spring"])
     assert answer.exit_code != 0
     assert "403" in str(answer.exception or answer.output)
-    assert not isinstance(answer.exception, ListmonkUnavailable)
+    assert not isinstance(answer.exception, ToolUnavailable)
 
 
 def test_rotation_of_the_password_keeps_the_token(desk):

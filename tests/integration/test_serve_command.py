@@ -106,7 +106,7 @@ def test_a_taken_address_is_refused_whatever_its_case(bandits) -> None:
     typed = "four words in a row\n"
     assert bandits("user", "add", "Ann@example.com", *person, typed=typed)[0] == 0
     status, _, err = bandits("user", "add", "ann@EXAMPLE.com", *person, typed=typed)
-    assert (status, err) == (2, "error: there is a user 'ann@example.com' already\n")
+    assert (status, err) == (2, "error: the user 'ann@example.com' exists already\n")
 
 
 def test_a_key_is_listed_by_the_name_it_was_given_whatever_brackets_it_has(bandits) -> None:

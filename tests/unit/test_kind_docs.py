@@ -23,6 +23,10 @@ def test_page_has_steps_fields_events_and_answers(name: str) -> None:
         assert f"| {sent_name} |" in text
     assert f"| database not available: send it again | {429 if name == 'brevo' else 503} |" in text
     assert "bandits_decision" in kind.passing
+    assert f"```{kind.sample.language}\n{kind.sample.text}```" in text
+    assert all(f"\n- {trap}\n" in text for trap in kind.traps)
+    assert len(kind.traps) >= 3
+    assert all(trap.endswith((".", ").")) for trap in kind.traps)
 
 
 def test_index_lists_every_kind() -> None:

@@ -7,21 +7,16 @@ from types import TracebackType
 from typing import Annotated, Any, Literal, Self
 
 import httpx
-import msgspec
 from msgspec import Meta, Struct
 
 from webapp.egress import EgressGuard
+from webapp.list_tools.tool_api import ToolApi, ToolUnavailable
 
 Export = Literal["clicks", "views"]
 
-_SECONDS = 60.0
 _ROWS_AT_ONCE = 5_000
 _LONGEST_LINE = 10_000
 _PAGE = 500
-
-
-class ListmonkUnavailable(Exception):
-    """listmonk cannot be reached, or refuses; the message says why."""
 
 
 class Subscriber(Struct, frozen=True):
@@ -37,7 +32,7 @@ class _Results(Struct, frozen=True):
     results: list[Subscriber]
 
 
-class _Page(Struct, frozen=True):
+class _SubscriberPage(Struct, frozen=True):
     data: _Results
 
 
@@ -50,8 +45,7 @@ class ListmonkApi:
         Raises:
             EgressRefused: it may not be called.
         """
-        self._http = guard.client(url.rstrip("/") + "/", seconds=_SECONDS)
-        self._http.auth = httpx.BasicAuth(user, token)
+        self._api = ToolApi(guard, url, httpx.BasicAuth(user, token))
 
     def __enter__(self) -> Self:
         """Use it."""
@@ -64,72 +58,55 @@ class ListmonkApi:
         trace: TracebackType | None,
     ) -> None:
         """End its connections."""
-        self._http.close()
+        self._api.__exit__(kind, error, trace)
 
     def export(self, name: Export, since: float) -> Iterator[bytes]:
         """Yield what happened since a time, in seconds since 1970: CSV files with the header each.
 
         Raises:
-            ListmonkUnavailable: it does not answer as it should.
+            ToolUnavailable: it does not answer as it should.
         """
         at = datetime.fromtimestamp(since, UTC).isoformat(timespec="seconds")
         path = f"api/maintenance/analytics/{name}/export"
-        try:
-            with self._http.stream("GET", path, params={"since": at}) as response:
-                _check(response)
-                with closing(_rows(response.iter_lines())) as parts:
-                    yield from parts
-        except httpx.HTTPError as error:
-            raise ListmonkUnavailable(f"no answer: {type(error).__name__}") from None
+        with (
+            self._api.stream(path, {"since": at}) as response,
+            closing(_rows(response.iter_lines())) as parts,
+        ):
+            yield from parts
 
-    def subscribers(self, list_id: int) -> Iterator[list[Subscriber]]:
-        """Yield the subscribers of a list, page by page.
+    def subscribers(
+        self, list_id: int, *, after: int = 0
+    ) -> Iterator[tuple[int, list[Subscriber]]]:
+        """Yield the subscribers of a list behind a page: the number of their page, and they.
 
         Raises:
-            ListmonkUnavailable: it does not answer as it should.
+            ToolUnavailable: it does not answer as it should.
         """
-        page = 1
+        number = after
         while True:
+            number += 1
             query: dict[str, str | int] = {
                 "list_id": list_id,
-                "page": page,
+                "page": number,
                 "per_page": _PAGE,
                 "order_by": "id",
                 "order": "asc",
             }
-            response = self._call("GET", "api/subscribers", params=query)
-            try:
-                subscribers = msgspec.json.decode(response.content, type=_Page).data.results
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                raise ListmonkUnavailable("its answer is no page of subscribers") from None
+            _, page = self._api.call("GET", "api/subscribers", _SubscriberPage, query=query)
+            subscribers = page.data.results if page is not None else []
             if subscribers:
-                yield subscribers
+                yield number, subscribers
             if len(subscribers) < _PAGE:
                 return
-            page += 1
 
-    def set_attributes(self, subscriber: Subscriber, attribs: dict[str, Any]) -> None:
+    def set_attributes(self, subscriber_id: int, attribs: dict[str, Any]) -> None:
         """Merge attributes into those of a subscriber.
 
         Raises:
-            ListmonkUnavailable: it does not answer as it should.
+            ToolUnavailable: it does not answer as it should.
         """
-        body = msgspec.json.encode({"attribs": attribs})
-        headers = {"Content-Type": "application/json"}
-        self._call("PATCH", f"api/subscribers/{subscriber.id}", content=body, headers=headers)
-
-    def _call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
-            response = self._http.request(method, path, **options)
-        except httpx.HTTPError as error:
-            raise ListmonkUnavailable(f"no answer: {type(error).__name__}") from None
-        _check(response)
-        return response
-
-
-def _check(response: httpx.Response) -> None:
-    if response.status_code != httpx.codes.OK:
-        raise ListmonkUnavailable(f"it answered {response.status_code}")
+        path = f"api/subscribers/{subscriber_id}"
+        self._api.call("PATCH", path, dict, body={"attribs": attribs})
 
 
 def _rows(lines: Iterator[str]) -> Generator[bytes, None, None]:
@@ -138,7 +115,7 @@ def _rows(lines: Iterator[str]) -> Generator[bytes, None, None]:
     rows: list[str] = []
     for line in lines:
         if len(line) > _LONGEST_LINE:
-            raise ListmonkUnavailable("a line of its answer is too long")
+            raise ToolUnavailable("a line of its answer is too long")
         rows.append(line)
         if len(rows) == _ROWS_AT_ONCE:
             yield "\n".join([header, *rows]).encode()

@@ -10,7 +10,8 @@ from threading import Event
 from bandits.engine import Engine
 from storage.connections import Connection, ConnectionStore, DeliveryOutcome
 from webapp.egress import EgressGuard
-from webapp.listmonk.listmonk_api import Export, ListmonkApi, ListmonkUnavailable
+from webapp.list_tools.tool_api import ToolUnavailable
+from webapp.listmonk.listmonk_api import Export, ListmonkApi
 from webapp.signals.delivery import Delivery, DeliveryRefused
 from webapp.signals.kind_registry import connection_kind
 from webapp.webhooks.signal_recorder import SignalRecorder
@@ -56,7 +57,7 @@ class PullWorker:
             self._due[connection.id] = time.monotonic() + PULL_SECONDS
             try:
                 recorded += self.pull(connection)
-            except (OSError, ListmonkUnavailable, DeliveryRefused) as error:
+            except (OSError, ToolUnavailable, DeliveryRefused) as error:
                 _log.warning("cannot pull events of %s: %s", connection.key, error)
                 at = self._engine.clock()
                 self._connections.note_rejections(connection.id, 1, f"pull: {error}", at=at)
@@ -67,7 +68,7 @@ class PullWorker:
 
         Raises:
             EgressRefused: its address may not be called.
-            ListmonkUnavailable: it does not answer as it should.
+            ToolUnavailable: it does not answer as it should.
             DeliveryRefused: its answer is no export.
         """
         at = self._engine.clock()

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from webapp.signals.certificates import CertificateCache
 from webapp.signals.delivery import JSON, MAX_BODY_BYTES, Delivery, RefusalCause
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import SignalBatch
 
 # By field, the values that hold: the newest, then those that a rotation leaves for a while.
@@ -96,6 +97,8 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
         steps: what to do at the sender, in Markdown; ``{address}`` is the connection's address,
             ``{messenger}`` the one for whole messages.
         passing: how a decision's id travels through the sender and comes back, in Markdown.
+        sample: the sender's own call, with the id in it.
+        traps: what goes wrong with this sender, a sentence or two each, in Markdown.
         retries: what the sender does when it is not answered as it expects.
         proof: how a delivery is proved.
         limits: what the sender does not tell, in Markdown; may be empty.
@@ -121,6 +124,8 @@ class ConnectionKind(Struct, frozen=True, kw_only=True):
     fields: tuple[ConnectionField, ...]
     steps: tuple[str, ...]
     passing: str
+    sample: SendSample
+    traps: tuple[str, ...]
     retries: str
     proof: str
     names: Mapping[str, str]

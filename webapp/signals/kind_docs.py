@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bandits.rewards import LISTED_EVENTS
-from webapp.signals.connection_kind import ConnectionKind
+from webapp.signals.connection_kind import ConnectionField, ConnectionKind
 from webapp.signals.delivery import RefusalCause
 from webapp.signals.kind_registry import connection_kinds
 from webapp.signals.signal_event import MAX_EVENTS
@@ -21,12 +21,22 @@ _ADDRESS = "https://YOUR-SERVER/webhooks/{name}/KEY"
 _HEAD = """\
 # Connections
 
+**You use SendGrid?** Three steps: choose with each email and pass the decision's id along, connect,
+see the first event. So it is with every mailer below. Each page has the code for its own call,
+which our tests run.
+
+| no mailer of these | |
+|---|---|
+| your own SMTP server | [three steps](../own-smtp.md) |
+| Keila | [three steps](../list-tools/keila.md) |
+
 A connection lets a mailer or a shop report events by itself: deliveries, opens, clicks, orders. You
 choose its key, and it gets an address of its own, `/webhooks/KIND/KEY`. Each delivery is verified
 before it is read, and each event counts once, however often it is sent. An event names its decision
 by the id that you sent along with the email.
 
-`make docs` makes these pages from the code.
+`make docs` makes these pages from the code. In samples, `https://bandits.example` is your server,
+and `TOKEN` an API key with the scope `choose`.
 
 | | kind | |
 |---|---|---|
@@ -53,11 +63,13 @@ def pages(kinds: Mapping[str, ConnectionKind]) -> dict[str, str]:
 
 
 def kind_page(kind: ConnectionKind) -> str:
-    """Write the page of one kind."""
+    """Write the page of one kind: its three steps, then what is good to know."""
     parts = [
         f"# {kind.label}\n\n{kind.purpose} The kind of connection is `{kind.name}`.",
-        f"## Setup\n\n{_steps(kind)}",
-        f"## The decision's id\n\n{kind.passing}",
+        f"## 1. Pass the decision's id along\n\n{kind.passing}\n\n{_sample(kind)}",
+        f"## 2. Connect\n\n{_steps(kind)}",
+        f"## 3. See the first event\n\n{_first_event(kind)}",
+        f"## Traps\n\n{_traps(kind)}",
         f"## Fields of the connection\n\n{_fields(kind)}",
         f"## Events\n\n{_names(kind)}",
         f"## Verification\n\n{kind.proof}",
@@ -66,14 +78,62 @@ def kind_page(kind: ConnectionKind) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _sample(kind: ConnectionKind) -> str:
+    return f"```{kind.sample.language}\n{kind.sample.text}```"
+
+
 def _steps(kind: ConnectionKind) -> str:
     """Number the steps; the connection comes first, since it has the address."""
     address = _ADDRESS.format(name=kind.name)
     steps = (
-        f"Add a connection of the kind {kind.label}, with a key of your choice.",
+        (
+            f"Add a connection of the kind {kind.label}, with a key of your choice, under Settings"
+            " → Connections, or as below."
+        ),
         *kind.steps_at(address),
     )
-    return "\n".join(f"{n}. {step}" for n, step in enumerate(steps, start=1))
+    numbered = "\n".join(f"{n}. {step}" for n, step in enumerate(steps, start=1))
+    return f"{numbered}\n\n```sh\n{_command(kind)}\n```{_secret_note(kind)}"
+
+
+def _command(kind: ConnectionKind) -> str:
+    """Write the command that adds a connection, with the key ``newsletter``."""
+    values = [f"--value {f.name}={f.name.upper()}" for f in kind.fields if _typed(f)]
+    secret = ["--secret-stdin"] if _has_typed_secret(kind) else []
+    return " ".join(["bandits connection add", kind.name, "newsletter", *values, *secret])
+
+
+def _typed(field: ConnectionField) -> bool:
+    return field.required and not field.secret
+
+
+def _has_typed_secret(kind: ConnectionKind) -> bool:
+    return any(field.required and field.secret for field in kind.fields)
+
+
+def _secret_note(kind: ConnectionKind) -> str:
+    """Describe where the secret comes from, where the command is used."""
+    if _has_typed_secret(kind):
+        return "\n\nType or paste the secret as a line of its own."
+    if any(field.generated for field in kind.fields):
+        return "\n\nIt prints the secret that it made, once."
+    return ""
+
+
+def _first_event(kind: ConnectionKind) -> str:
+    """Describe how a person sees that it works."""
+    act = "Send one email to yourself, open it and click a link."
+    if "order" in kind.names:
+        act = "Follow the link in an email to yourself, and place a small order."
+    return (
+        f"{act} Then open Settings → Connections → KEY → Test: it says whether a delivery was"
+        " verified, and whether an event named a decision. In a shell, `bandits connection list`"
+        " counts them. What did not fit is listed below the connection, with the reason."
+    )
+
+
+def _traps(kind: ConnectionKind) -> str:
+    return "\n".join(f"- {trap}" for trap in kind.traps)
 
 
 def _fields(kind: ConnectionKind) -> str:

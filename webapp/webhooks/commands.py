@@ -214,7 +214,7 @@ def _values(kind: ConnectionKind, secret: str | None, pairs: Sequence[str]) -> d
     values = _pairs(pairs, "--value")
     if secret is None:
         return values
-    names = [field.name for field in kind.fields if field.secret]
+    names = [field.name for field in kind.fields if field.secret and not field.optional]
     if len(names) != 1:
         listed = ", ".join(names) or "none"
         raise click.UsageError(

@@ -160,8 +160,12 @@ class WebhookReceiver:
 
     def address(self, connection: Connection) -> str:
         """Return the address that a sender sends a connection's events to."""
+        return self.address_of(connection.kind, connection.key)
+
+    def address_of(self, kind: str, key: str) -> str:
+        """Return the address that a connection of a kind has under a key."""
         root = self.public_url or request.url_root
-        return f"{root.rstrip('/')}/webhooks/{connection.kind}/{connection.key}"
+        return f"{root.rstrip('/')}/webhooks/{kind}/{key}"
 
 
 @webhooks.route(PATH, methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])

@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from markupsafe import escape
 
+from bandits.schemas import Request
 from tests.integration.pages.conftest import NOW
 from tests.senders import STRANGER
 from tests.webhook_senders import Mailer, sendgrid_event
@@ -41,6 +43,7 @@ def test_every_kind_has_a_form_with_its_fields(admin):
     for kind in connection_kinds().values():
         assert f"/settings/connections/new/{kind.name}" in listed
         form = admin.get(f"/settings/connections/new/{kind.name}").text
+        assert f"http://localhost/webhooks/{kind.name}/NAME" in form
         for field in kind.fields:
             assert f'name="value-{field.name}"' in form
             secret = re.search(rf'name="value-{field.name}" type="password"', form)
@@ -106,7 +109,31 @@ def test_test_page_tells_what_arrived(site, admin, mailer, sendgrid):
     page = admin.get(f"{MAILER}/test").text
     assert "No event has named a decision yet" in page
     deliver(site, sendgrid, sendgrid_event("d-1", "click", NOW))
-    assert "Events name decisions of ours" in admin.get(f"{MAILER}/test").text
+    page = admin.get(f"{MAILER}/test").text
+    assert "Events name decisions of ours" in page
+    assert "It works" not in page  # it waits for its decision
+
+
+def test_test_page_tells_that_the_first_event_counted(site, admin, mailer, sendgrid):
+    decision_id = site.engine.choose(site.make(), [Request("u-1")])[0].decision_id
+    deliver(site, sendgrid, sendgrid_event(decision_id, "click", site.clock()))
+    site.clock.now += 1
+    page = admin.get(f"{MAILER}/test").text
+    assert "It works" in page
+    assert "1 event counted" in page
+
+
+def test_connection_shows_its_steps_first_until_something_arrives(site, admin, mailer, sendgrid):
+    before = admin.get(MAILER).text
+    assert before.index("At SendGrid") < before.index("<h2>State</h2>")
+    deliver(site, sendgrid, sendgrid_event(None, "click", NOW))
+    site.clock.now += 2
+    after = admin.get(MAILER).text
+    assert after.index("At SendGrid") > after.index("<h2>State</h2>")
+
+
+def test_connection_shows_the_send_call_of_its_mailer(admin, mailer):
+    assert str(escape(connection_kinds()["sendgrid"].sample.text)) in admin.get(MAILER).text
 
 
 def test_pause_resume_and_settings(site, admin, mailer):

@@ -252,6 +252,7 @@ def _form(kind: ConnectionKind, errors: Mapping[str, str] | None = None) -> str:
         "admin/new_connection.html",
         kind=kind,
         purpose=_markup(kind.purpose),
+        steps=[_markup(s) for s in kind.steps_at(receiver().address_of(kind.name, "NAME"))],
         typed=request.form,
         errors=errors or {},
         encrypts=services().connections.encrypts,

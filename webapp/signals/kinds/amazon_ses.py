@@ -32,6 +32,7 @@ from webapp.signals.json_fields import (
     required_text,
     text_at,
 )
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     BounceClass,
     EventIgnored,
@@ -218,6 +219,16 @@ def _bounce_class(kind: str, particulars: Any, recipient: Any) -> BounceClass | 
     return bounce_class(part_at(recipient, "status"), part_at(recipient, "diagnosticCode"))
 
 
+_SAMPLE = """\
+boto3.client("sesv2").send_email(
+    FromEmailAddress="news@shop.example",
+    Destination={"ToAddresses": ["ida@shop.example"]},
+    Content={"Simple": {"Subject": {"Data": subject}, "Body": {"Html": {"Data": html}}}},
+    EmailTags=[{"Name": name, "Value": value} for name, value in passed.items()],
+    ConfigurationSetName="newsletter",
+)
+"""
+
 KIND = ConnectionKind(
     name="amazon_ses",
     label="Amazon SES",
@@ -248,6 +259,22 @@ KIND = ConnectionKind(
         ' "bandits_decision", "Value": "…"}]`, or the header `X-SES-MESSAGE-TAGS`. An email of'
         " several campaigns has `bandits_1`, `bandits_2` …. Amazon allows only letters, digits,"
         " `_` and `-` in a tag, so an id of your own must keep to them."
+    ),
+    sample=SendSample(_SAMPLE, imports="import os\n\nimport boto3\n"),
+    traps=(
+        (
+            "Tags come back by a configuration set alone. Notifications that are set on an"
+            " identity have none, so their events match nothing."
+        ),
+        "With raw message delivery on, nothing is signed, and every delivery is refused.",
+        (
+            "Amazon asks this server to confirm the subscription, which takes a call to Amazon. So"
+            " add the connection first, and let the server reach Amazon."
+        ),
+        (
+            "A complaint may list everybody at the recipient's domain. It counts for the decision"
+            " in the tag alone."
+        ),
     ),
     proof=(
         "Amazon signs each message with a certificate (RSA). This server fetches it from"

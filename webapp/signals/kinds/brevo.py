@@ -24,6 +24,7 @@ from webapp.signals.json_fields import (
     unix_time_at,
 )
 from webapp.signals.password_proof import PASSWORD_FIELDS, PROOF, verify_password
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     BounceClass,
     EventIgnored,
@@ -126,6 +127,20 @@ def _bounce_class(sent_name: str, item: Any) -> BounceClass | None:
     return bounce_class(part_at(item, "reason"))
 
 
+_SAMPLE = """\
+httpx.post(
+    "https://api.brevo.com/v3/smtp/email",
+    headers={"api-key": os.environ["BREVO_API_KEY"]},
+    json={
+        "sender": {"email": "news@shop.example"},
+        "to": [{"email": "ida@shop.example"}],
+        "subject": subject,
+        "htmlContent": html,
+        "headers": {"X-Mailin-custom": passed.get("bandits_decision", "")},
+    },
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name="brevo",
     label="Brevo",
@@ -149,6 +164,18 @@ KIND = ConnectionKind(
         "Send each email with the header `X-Mailin-custom`, and the decision's id as its value."
         " An email of several campaigns has `bandits_1:…|bandits_2:…` there. Write an id of your"
         " own as `bandits_decision:…`."
+    ),
+    sample=SendSample(_SAMPLE),
+    traps=(
+        (
+            "A wrong password loses events: Brevo drops an event for good after 401, as after any"
+            " error but 429."
+        ),
+        (
+            "Brevo's campaigns have webhooks of their own, which know no `X-Mailin-custom`. This"
+            " connection is for transactional emails."
+        ),
+        "Times by the account's clock may be off by hours, so only `ts_epoch` is read.",
     ),
     proof=PROOF,
     retries=(

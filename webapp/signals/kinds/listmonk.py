@@ -4,30 +4,19 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from bandits.schemas import misfits
+from webapp.signals.api_fields import api_fields
 from webapp.signals.connection_kind import ConnectionField, ConnectionKind
 from webapp.signals.delivery import Delivery, DeliveryRefused, RefusalCause
 from webapp.signals.json_fields import event_id, iso_time_at, loose_text, required_text, text_at
 from webapp.signals.password_proof import PASSWORD_FIELDS, PROOF, verify_password
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import EventUnreadable, SignalBatch, SignalEvent, read_batch
 
 CSV = "text/csv"
 _REQUIRED = ("campaign_uuid", "subscriber_uuid", "created_at")
 _TOLD = 40  # characters of a value in a reason
-
-
-def _address_fault(text: str) -> str | None:
-    try:
-        parts = urlsplit(text)
-        is_server = parts.scheme in {"http", "https"} and bool(parts.hostname)
-        is_server = is_server and parts.port != 0 and "@" not in parts.netloc
-    except ValueError:
-        is_server = False
-    if is_server:
-        return None
-    return "must be an http or https address without a password, as in https://lists.example.com"
 
 
 def _parse(delivery: Delivery) -> SignalBatch:
@@ -73,6 +62,13 @@ def _events(item: dict[str, Any]) -> Iterator[SignalEvent]:
     )
 
 
+_SAMPLE = """\
+<h1>Spring is here</h1>
+<!--bandits slot=hero variant=h1--><p>The new boots</p><!--/bandits-->
+<!--bandits slot=hero variant=h2--><p>Everything for the garden</p><!--/bandits-->
+<a href="{{ UnsubscribeURL }}">Leave this list</a>
+"""
+
 KIND = ConnectionKind(
     name="listmonk",
     label="listmonk",
@@ -93,26 +89,13 @@ KIND = ConnectionKind(
             secret=False,
             default="uuid",
         ),
-        ConnectionField(
-            name="api_url",
-            label="Address of listmonk",
-            help="Such as https://lists.example.com. Clicks and views are fetched from there.",
-            secret=False,
-            optional=True,
-            fault=_address_fault,
-        ),
-        ConnectionField(
-            name="api_user",
-            label="API user",
-            help="An API user of listmonk that may maintain settings.",
-            secret=False,
-            optional=True,
-        ),
-        ConnectionField(
-            name="api_token",
-            label="API token",
-            help="The token of that user.",
-            optional=True,
+        *api_fields(
+            "listmonk",
+            use="Clicks and views are fetched from there.",
+            user="API user",
+            user_help="An API user of listmonk that may maintain settings.",
+            proof="API token",
+            proof_help="The token of that user.",
         ),
     ),
     steps=(
@@ -136,6 +119,18 @@ KIND = ConnectionKind(
         "No `bandits_decision` is needed: the decision's id is the campaign's uuid and the"
         " subscriber's, joined by a dot. A message that comes again gets the same variants and is"
         " not sent twice."
+    ),
+    sample=SendSample(_SAMPLE, language="html"),
+    traps=(
+        (
+            "listmonk counts an answer other than 200 as an error, and pauses the campaign after"
+            " `max_send_errors`."
+        ),
+        (
+            "It hands over neither alternative text nor headers of its own. `List-Unsubscribe` is"
+            " made anew from the address in the body, so keep that there."
+        ),
+        "Without individual tracking (Settings, Privacy) its clicks and views name nobody.",
     ),
     proof=PROOF,
     retries=(

@@ -27,6 +27,7 @@ from webapp.signals.json_fields import (
     text_at,
     unix_time_at,
 )
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     BounceClass,
     EventIgnored,
@@ -114,6 +115,21 @@ def _bounce_class(item: Any) -> BounceClass | None:
     return bounce_class(part_at(status, "enhanced-code"), part_at(status, "message"))
 
 
+_SAMPLE = """\
+httpx.post(
+    "https://api.mailgun.net/v3/shop.example/messages",
+    auth=("api", os.environ["MAILGUN_API_KEY"]),
+    data={
+        "from": "news@shop.example",
+        "to": "ida@shop.example",
+        "subject": subject,
+        "html": html,
+        "o:tracking": "yes",
+        **{f"v:{name}": value for name, value in passed.items()},
+    },
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name="mailgun",
     label="Mailgun",
@@ -139,6 +155,18 @@ KIND = ConnectionKind(
     passing=(
         "Send each email with the variable `v:bandits_decision`. An email of several campaigns"
         " has `v:bandits_1`, `v:bandits_2` …."
+    ),
+    sample=SendSample(_SAMPLE),
+    traps=(
+        (
+            "The signing key is one for the whole account and is no API key. Whoever renews it at"
+            " Mailgun has to rotate the connection's at once."
+        ),
+        (
+            "Mailgun does not sign the event itself, only a token. Keep the connection's address"
+            " to yourself."
+        ),
+        "Accounts in the EU call `api.eu.mailgun.net`. Webhooks are set for each domain.",
     ),
     proof=(
         "Mailgun signs a timestamp and a token (HMAC), but not the event itself. So signatures"

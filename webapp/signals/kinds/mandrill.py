@@ -30,6 +30,7 @@ from webapp.signals.json_fields import (
     text_at,
     unix_time_at,
 )
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     BounceClass,
     EventIgnored,
@@ -130,6 +131,24 @@ def _bounce_class(item: Any) -> BounceClass | None:
     return bounce_class(part_at(item, "msg", "diag"))
 
 
+_SAMPLE = """\
+httpx.post(
+    "https://mandrillapp.com/api/1.0/messages/send",
+    json={
+        "key": os.environ["MANDRILL_API_KEY"],
+        "message": {
+            "from_email": "news@shop.example",
+            "to": [{"email": "ida@shop.example"}],
+            "subject": subject,
+            "html": html,
+            "track_opens": True,
+            "track_clicks": True,
+            "metadata": passed,
+        },
+    },
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name="mandrill",
     label="Mandrill (Mailchimp Transactional)",
@@ -166,6 +185,18 @@ KIND = ConnectionKind(
         'Send each email with the metadata `bandits_decision`: `"metadata": {"bandits_decision":'
         ' "…"}`, or `recipient_metadata` for a message to several recipients. An email of several'
         " campaigns has `bandits_1`, `bandits_2` …."
+    ),
+    sample=SendSample(_SAMPLE),
+    traps=(
+        (
+            "Mailchimp signs the address exactly as it was typed in there, with port and query. If"
+            " you type another one than above, give it to the connection as well."
+        ),
+        "Metadata has a limit of some 200 bytes in all. Our ids fit.",
+        (
+            "Mailchimp answers 200 also where it rejects an email. A rejection is then an event,"
+            " and counts as a bounce."
+        ),
     ),
     proof=(
         "Mailchimp signs the webhook's URL and the form (HMAC). Old signatures are accepted,"

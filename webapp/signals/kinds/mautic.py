@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from webapp.signals.api_fields import api_fields
 from webapp.signals.comparison import is_one_of
 from webapp.signals.connection_kind import (
     ConnectionField,
@@ -28,6 +29,7 @@ from webapp.signals.json_fields import (
     required_text,
     text_at,
 )
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     EventIgnored,
     EventUnreadable,
@@ -41,7 +43,12 @@ _OPEN = "mautic.email_on_open"
 _HIT = "mautic.page_on_hit"
 _SUBSCRIPTION = "mautic.lead_channel_subscription_changed"
 _IGNORED = {"mautic.email_on_send"}
+_SIGN_INS = {"basic", "oauth2"}
 _STATUSES = {"manual": "unsubscribe", "unsubscribed": "unsubscribe", "bounced": "bounce"}
+
+
+def _sign_in_fault(text: str) -> str | None:
+    return None if text in _SIGN_INS else "must be basic or oauth2"
 
 
 def _verify(delivery: Delivery, values: FieldValues, _: ProofContext) -> None:
@@ -157,6 +164,14 @@ def _fields(contact: Any) -> Mapping[str, Any]:
     }
 
 
+_SAMPLE = """\
+httpx.patch(
+    "https://mautic.shop.example/api/contacts/26/edit",
+    auth=("api", os.environ["MAUTIC_PASSWORD"]),
+    json={"bandits_subject_line": subject, **passed},
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name="mautic",
     label="Mautic",
@@ -167,6 +182,22 @@ KIND = ConnectionKind(
             label="Secret",
             help="The secret of the webhook at Mautic; leave it empty to get a new one.",
             generated=True,
+        ),
+        *api_fields(
+            "Mautic",
+            use="Choices are written there by `bandits mautic push`.",
+            user="API user",
+            user_help="A user of Mautic, or the client ID for OAuth 2.",
+            proof="API password",
+            proof_help="The password of that user, or the client secret for OAuth 2.",
+        ),
+        ConnectionField(
+            name="api_sign_in",
+            label="Sign-in of the API",
+            help="basic, or oauth2 for client credentials.",
+            secret=False,
+            default="basic",
+            fault=_sign_in_fault,
         ),
     ),
     steps=(
@@ -181,6 +212,20 @@ KIND = ConnectionKind(
         "Write the decision's id into a custom field of the contact with the alias"
         " `bandits_decision`. For several campaigns use `bandits_1`, `bandits_2` …. The field"
         " holds the newest decision, so a late click on an earlier email counts for the newest."
+        " For one contact it is a call of Mautic's API, as here; for a whole segment,"
+        " [`bandits mautic push`](../list-tools/mautic.md) does it."
+    ),
+    sample=SendSample(_SAMPLE),
+    traps=(
+        (
+            "Mautic keeps no fields that it does not know, and says nothing. Add them to contacts"
+            " first; their aliases have 25 characters at most."
+        ),
+        (
+            "An error here loses events: Mautic does not send them again, and after 100 in a row"
+            " switches the webhook off."
+        ),
+        "Mautic's own A/B test of an email counts its own winners. Use one of the two.",
     ),
     proof=(
         "Mautic signs the raw body with the secret (HMAC). Old signatures are accepted, because"

@@ -18,6 +18,7 @@ from webapp.signals.json_fields import (
     text_at,
 )
 from webapp.signals.password_proof import PASSWORD_FIELDS, PROOF, verify_password
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     BounceClass,
     EventIgnored,
@@ -126,6 +127,23 @@ def _bounce_class(item: Any) -> BounceClass | None:
     return _PERMANENT[kind]
 
 
+_SAMPLE = """\
+httpx.post(
+    "https://api.postmarkapp.com/email",
+    headers={"X-Postmark-Server-Token": os.environ["POSTMARK_TOKEN"]},
+    json={
+        "From": "news@shop.example",
+        "To": "ida@shop.example",
+        "Subject": subject,
+        "HtmlBody": html,
+        "MessageStream": "broadcast",
+        "TrackOpens": True,
+        "TrackLinks": "HtmlOnly",
+        "Metadata": passed,
+    },
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name="postmark",
     label="Postmark",
@@ -143,6 +161,18 @@ KIND = ConnectionKind(
         'Send each email with the metadata `bandits_decision`: `"Metadata": {"bandits_decision":'
         ' "…"}`. An email of several campaigns has `bandits_1`, `bandits_2` …. Postmark limits'
         " the length of values; our own ids (36 characters) fit."
+    ),
+    sample=SendSample(_SAMPLE),
+    traps=(
+        (
+            "Webhooks belong to a message stream. One that was added to `outbound` hears nothing"
+            " of `broadcast`."
+        ),
+        "Clicks are tracked where `TrackLinks` or the server's settings at Postmark say so.",
+        (
+            "A subscription change is also sent after a hard bounce and when somebody comes back."
+            " Only the recipient's own unsubscribing counts."
+        ),
     ),
     proof=PROOF,
     retries=(

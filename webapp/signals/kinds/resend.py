@@ -17,6 +17,7 @@ from webapp.signals.json_fields import (
     required_text,
     text_at,
 )
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     BounceClass,
     EventIgnored,
@@ -133,6 +134,20 @@ def _bounce_class(sent_name: str, data: Any) -> BounceClass | None:
     return bounce_class(part_at(data, "bounce", "message"))
 
 
+_SAMPLE = """\
+httpx.post(
+    "https://api.resend.com/emails",
+    headers={"Authorization": f"Bearer {os.environ['RESEND_API_KEY']}"},
+    json={
+        "from": "news@shop.example",
+        "to": ["ida@shop.example"],
+        "subject": subject,
+        "html": html,
+        "tags": [{"name": name, "value": value} for name, value in passed.items()],
+    },
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name="resend",
     label="Resend",
@@ -158,6 +173,15 @@ KIND = ConnectionKind(
         ' "value": "…"}]`. An email of several campaigns has `bandits_1`, `bandits_2` …. Resend'
         " allows only letters, digits, `_` and `-` in a tag, so an id of your own must keep to"
         " them."
+    ),
+    sample=SendSample(_SAMPLE),
+    traps=(
+        "Opens and clicks are tracked for domains where that is turned on. It is off at first.",
+        ("A signature older than five minutes is refused, so this server's clock has to be right."),
+        (
+            "An unsubscription is of a contact and names no email. It is matched by the recipient,"
+            " where a campaign counts such events."
+        ),
     ),
     proof=PROOF,
     retries=(

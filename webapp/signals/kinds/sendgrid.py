@@ -29,6 +29,7 @@ from webapp.signals.json_fields import (
     text_at,
     unix_time_at,
 )
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     BounceClass,
     EventIgnored,
@@ -152,6 +153,19 @@ def _bounce_class(item: Any) -> BounceClass | None:
     return bounce_class(part_at(item, "status"), reason)
 
 
+_SAMPLE = """\
+httpx.post(
+    "https://api.sendgrid.com/v3/mail/send",
+    headers={"Authorization": f"Bearer {os.environ['SENDGRID_API_KEY']}"},
+    json={
+        "personalizations": [{"to": [{"email": "ida@shop.example"}], "custom_args": passed}],
+        "from": {"email": "news@shop.example"},
+        "subject": subject,
+        "content": [{"type": "text/html", "value": html}],
+    },
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name="sendgrid",
     label="SendGrid",
@@ -179,6 +193,25 @@ KIND = ConnectionKind(
         'Send each email with the custom argument `bandits_decision`: `"custom_args":'
         ' {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`, `bandits_2`'
         " …."
+    ),
+    sample=SendSample(_SAMPLE),
+    traps=(
+        (
+            "SendGrid puts custom arguments beside its own fields, and its own win. So keep to the"
+            " names `bandits_decision` and `bandits_1` …."
+        ),
+        (
+            "One event id of SendGrid's may stand for two events of different names. Both count"
+            " here."
+        ),
+        (
+            "SendGrid sends its test event without a decision. It is verified and counts for"
+            " nothing."
+        ),
+        (
+            "`sg_machine_open` marks Apple's prefetched opens only. Scanners still click; [how"
+            " they are set aside](../machines.md)."
+        ),
     ),
     proof=(
         "SendGrid signs the timestamp and the raw body with its own key (ECDSA). Old signatures"

@@ -22,6 +22,7 @@ from webapp.signals.json_fields import (
     unix_time_at,
 )
 from webapp.signals.password_proof import PASSWORD_FIELDS, PROOF, verify_password
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import (
     BounceClass,
     EventIgnored,
@@ -132,6 +133,18 @@ def _bounce_class(sent_name: str, inner: Any) -> BounceClass | None:
     return _CLASSES.get(str(part_at(inner, "bounce_class")))
 
 
+_SAMPLE = """\
+httpx.post(
+    "https://api.sparkpost.com/api/v1/transmissions",
+    headers={"Authorization": os.environ["SPARKPOST_API_KEY"]},
+    json={
+        "recipients": [{"address": {"email": "ida@shop.example"}, "metadata": passed}],
+        "content": {"from": "news@shop.example", "subject": subject, "html": html},
+        "options": {"open_tracking": True, "click_tracking": True},
+    },
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name="sparkpost",
     label="SparkPost",
@@ -152,6 +165,18 @@ KIND = ConnectionKind(
         'Send each recipient with the metadata `bandits_decision`: `"metadata":'
         ' {"bandits_decision": "…"}`. An email of several campaigns has `bandits_1`, `bandits_2`'
         " …."
+    ),
+    sample=SendSample(_SAMPLE),
+    traps=(
+        (
+            "Metadata of the whole transmission reaches the event too, but is the same for"
+            " everybody: put the id at the recipient."
+        ),
+        "SparkPost delivers to the ports 80 and 443 only.",
+        (
+            "As it creates the webhook, SparkPost sends an empty test, which is answered 200 once"
+            " the password is right."
+        ),
     ),
     proof=PROOF,
     retries="SparkPost retries for 8 hours until it gets 200. It waits 10 seconds for each answer.",

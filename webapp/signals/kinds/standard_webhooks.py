@@ -20,6 +20,7 @@ from webapp.signals.json_fields import (
     required_text,
     text_at,
 )
+from webapp.signals.send_sample import SendSample
 from webapp.signals.signal_event import EventUnreadable, SignalBatch, SignalEvent
 from webapp.signals.standard_signature import (
     PROOF,
@@ -75,6 +76,41 @@ def _events(own_id: str | None, item: Any) -> Iterator[SignalEvent]:
     )
 
 
+_IMPORTS = """\
+import json
+import os
+import time
+from base64 import b64decode, b64encode
+from hashlib import sha256
+from hmac import digest
+
+import httpx
+"""
+_SAMPLE = """\
+decision_id = passed.get("bandits_decision", "")
+link = f"https://shop.example/?bandits_decision={decision_id}"  # in the email
+
+# In the shop, once the order is paid; it kept the id that came with the visit.
+event = {
+    "type": "order",
+    "timestamp": time.time(),
+    "data": {"bandits_decision": link.partition("bandits_decision=")[2], "value": 49.9},
+}
+body, own_id, at = json.dumps(event).encode(), "order-1001", str(int(time.time()))
+key = b64decode(os.environ["SHOP_SIGNING_SECRET"].removeprefix("whsec_"))
+signature = digest(key, f"{own_id}.{at}.".encode() + body, sha256)
+httpx.post(
+    "https://bandits.example/webhooks/standard_webhooks/newsletter",
+    content=body,
+    headers={
+        "Content-Type": "application/json",
+        "webhook-id": own_id,
+        "webhook-timestamp": at,
+        "webhook-signature": f"v1,{b64encode(signature).decode()}",
+    },
+).raise_for_status()
+"""
+
 KIND = ConnectionKind(
     name=_NAME,
     label="Shop or own system (Standard Webhooks)",
@@ -115,6 +151,18 @@ KIND = ConnectionKind(
         " `timestamp`, and let a campaign count such orders. `data.original_id` of a refund is the"
         " `webhook-id` of its order. `data.as_of`, a time like `timestamp`, says since when"
         " `data.value` holds; metrics that count their latest value need it."
+    ),
+    sample=SendSample(_SAMPLE, imports=_IMPORTS),
+    traps=(
+        (
+            "`webhook-id` names the event. A second order with the same id is taken for the first,"
+            " and does not count."
+        ),
+        (
+            "Sign the very bytes that you send. JSON that is written anew for the signature may"
+            " differ."
+        ),
+        "A signature older than five minutes is refused, so both clocks have to be right.",
     ),
     proof=PROOF,
     retries=(

@@ -1,0 +1,1 @@
+"""List tools: choices written into contacts of listmonk, Mautic and Keila before they send."""
