@@ -18,7 +18,7 @@ from bandits.registry import register
 from bandits.statistics.slot_ridge import SlotRidge
 
 
-@register("slots_thompson", label="Thompson sampling over slots", advised="parts")
+@register("slots_thompson", label="Thompson sampling over slots (personal)")
 class SlotsThompson(Parameters, frozen=True):
     """Learn what each subject line, block or discount adds, whatever it is combined with.
 

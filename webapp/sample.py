@@ -87,7 +87,7 @@ _DECLARATION: dict[str, Any] = {
             ],
         },
     ],
-    "policy": {"name": "thompson_gaussian"},
+    "policy": {"name": "parts_thompson"},
     "holdout": 0.05,
     "reward": {
         "metrics": {

@@ -14,8 +14,10 @@ from bandits.statistics import Moments
 few = settings(max_examples=500 if os.environ.get("SOAK") == "1" else 25)
 WITHOUT_CONTEXT = [n for n, p in policies().items() if p.statistic is Moments]
 NO_CONTEXTS = np.zeros((1, 0))
+# Shares of frozen draws hold the next two laws within the error of their number alone.
+INTEGRATED = [n for n in WITHOUT_CONTEXT if "draws" not in policies()[n].__struct_fields__]
 # Not for values: a win also widens an arm's variance, and may so lower a sure winner's chance.
-WINS_HELP = [n for n in WITHOUT_CONTEXT if n != "thompson_gaussian"]
+WINS_HELP = [n for n in INTEGRATED if n != "thompson_gaussian"]
 counts = st.integers(0, 2000)
 any_arms = st.integers(1, 6)
 two_arms = st.just(2)
@@ -52,7 +54,7 @@ def test_rows_sum_to_one(name, seen, upcoming):
     assert abs(actual.sum() - 1) < 1e-12
 
 
-@pytest.mark.parametrize("name", WITHOUT_CONTEXT)
+@pytest.mark.parametrize("name", INTEGRATED)
 @few
 @given(seen=rates(), seed=st.integers(0, 99), upcoming=st.sampled_from([1, 3, 1000]))
 def test_permuting_arms_permutes_shares(name, seen, seed, upcoming):

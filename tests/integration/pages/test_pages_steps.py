@@ -330,7 +330,7 @@ def test_features_and_many_slots_change_the_advice(site, manager, press, begun):
         names = "\n".join(f"Name {i}" for i in range(4))
         press(manager, f"{begun}/parts", f"paste slots/{n}", {f"slots/{n}/paste": names})
     press(manager, f"{begun}/learning", "advise", {"answers/differ": "no"})
-    assert draft(site).policy == "slots_thompson"
+    assert draft(site).policy == "parts_thompson"
 
 
 def test_metric_weights_are_shown_on_imaginable_emails(manager, press, begun):

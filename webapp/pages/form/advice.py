@@ -14,7 +14,7 @@ from bandits.registry import policies
 from webapp.pages.form.fields import parse_number
 from webapp.pages.form.form_model import TypedDraft, TypedMetric
 
-_MANY = 12  # number of arms from which slots are better learned by themselves
+_FEW = 4  # arms that are learned as fast one by one as by their parts
 
 
 class Advice(Struct, frozen=True):
@@ -72,10 +72,10 @@ def _situation(form: TypedDraft) -> tuple[str, str]:
             " them, and new people are still tried on everything."
         )
     versions = prod(max(1, sum(not v.blank for v in s.variants)) for s in form.slots)
-    if len(form.slots) > 1 and versions > _MANY:
+    if len(form.slots) > 1 and versions > _FEW:
         return "parts", (
-            f"{versions} versions are too many to learn one by one; this learns what each part"
-            " adds, whatever it is combined with."
+            f"{versions} versions share parts, so each teaches something about the others. This"
+            " learns what each part adds, and finds a version that is more than its parts."
         )
     rates = next((p for p in policies().values() if p.advised == "rates"), None)
     if rates is not None and covers(rates.support, _bounds(form)):

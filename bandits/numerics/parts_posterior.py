@@ -1,0 +1,210 @@
+"""Posterior of arm means whose parts add up, nearly, or not at all: how much is learned as well.
+
+The mean rewards of K arms are, before any data,
+
+    θ ~ N(m 1, s² (a² K_main + c² K_pair + d² I + .3² 1 1ᵀ)),
+
+where m is the mean reward of all arms and s the scale of rewards. K_main adds up the kernels of the
+slots, K_pair those of two slots at a time. The kernel of a slot with L variants is 1 where two arms
+show the same variant and −1 / (L − 1) elsewhere, so that variants of a slot are alike and their
+effects sum to 0; that of two slots is the product. So a is how much single variants matter, c how
+much pairs of them do beyond that, and d what no pair explains, as shares of s.
+
+How large a, c and d are is learned too: they lie on a grid, whose points are weighed by the
+likelihood that they give to the arms' observed means. Where parts add up, c and d shrink and arms
+learn from each other; where they do not, every arm is soon learned by itself.
+
+Source: variance components as in Searle, Casella and McCulloch (1992), "Variance Components";
+posterior draws by conditioning draws of the prior (Matheron's rule: Wilson, Borovitskiy, Terenin,
+Mostowsky and Deisenroth, 2020, "Efficiently sampling functions from Gaussian process posteriors",
+section 3.1).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import combinations, product
+
+import numpy as np
+from numpy.random import Generator
+
+from bandits.array_types import FloatArray, IntArray
+from bandits.policy import per_arm
+from bandits.problem import Problem
+from bandits.statistics import Moments
+from bandits.statistics.statistic import NOTHING
+
+MAIN = (0.05, 0.1, 0.2, 0.4)
+PAIRS = (0.0, 0.05, 0.1, 0.2)
+REST = (0.0, 0.05, 0.1)
+_COMMON = 0.3  # the standard deviation of the level of all arms, as a share of s
+_SHRINKAGE = 50.0  # sends that the variance of all arms counts for in that of each
+
+
+@dataclass(frozen=True, eq=False)
+class PartsPosterior:
+    """Frozen draws of the arms' means, one of which decides for each recipient.
+
+    Attributes:
+        statistic: sums by arm, fields (*lead, K).
+        problem: the arms.
+        rng: the generator of the draws, used once.
+        n_draws: M.
+    """
+
+    statistic: Moments
+    problem: Problem
+    rng: Generator
+    n_draws: int
+
+    @cached_property
+    def best(self) -> IntArray:
+        """The best arm under each draw, (*lead, M).
+
+        Draws are made in the order of the experiment's arms, so that each arm has the same ones
+        whatever the order here.
+        """
+        lead = self.statistic.count.shape[:-1]
+        out = np.empty((*lead, self.n_draws), np.int64)
+        order = np.argsort(self.problem.arms)
+        prior = _Prior.of(self.problem.slot_levels[order])
+        roots = np.sqrt(self._precision)[..., order]
+        residuals = (self.statistic.means - self.statistic.pooled_mean)[..., order] * roots
+        for at in np.ndindex(*lead):
+            draws = prior.draw(
+                residuals[at], roots[at], float(self._scale[at]), self.rng, self.n_draws
+            )
+            out[at] = order[draws.argmax(axis=-1)]
+        return out
+
+    @cached_property
+    def _scale(self) -> FloatArray:
+        """s, the scale of rewards, (*lead,).
+
+        The mean reward would vanish for margins of both signs; the mean square stays. One reward of
+        the largest size is taken for granted, so that it is above 0 before the first one.
+        """
+        statistic, largest = self.statistic, max(abs(self.problem.low), abs(self.problem.high))
+        total = np.abs(statistic.total.sum(axis=-1))
+        square = statistic.square.sum(axis=-1) / largest
+        return np.maximum(np.maximum(total, square), largest) / np.maximum(
+            statistic.count.sum(axis=-1), 1.0
+        )
+
+    @cached_property
+    def _precision(self) -> FloatArray:
+        """The precision of each arm's observed mean, n / v, (*lead, K); 0 for one without data.
+
+        v is drawn towards the variance around all arms' means as if that had come from
+        `_SHRINKAGE` more sends; a first guess of it, that of rewards at both ends of the range,
+        counts once.
+        """
+        statistic = self.statistic
+        around = np.maximum(statistic.square - statistic.count * statistic.means**2, 0)
+        common = (around.sum(axis=-1, keepdims=True) + (self.problem.span / 2) ** 2) / (
+            statistic.rounds + 1
+        )
+        variance = (around + _SHRINKAGE * common) / (statistic.count + _SHRINKAGE)
+        return np.where(statistic.count > NOTHING, statistic.count, 0.0) / variance
+
+    @cached_property
+    def chances(self) -> FloatArray:
+        """The share of draws in which each arm is the best, (*lead, K)."""
+        n_arms, best = self.problem.n_arms, self.best
+        cells = best + n_arms * np.arange(best[..., 0].size).reshape(*best.shape[:-1], 1)
+        counts = np.bincount(cells.ravel(), minlength=n_arms * best[..., 0].size)
+        return counts.reshape(*best.shape[:-1], n_arms) / self.n_draws
+
+    def draw(self, contexts: FloatArray, rng: Generator) -> IntArray:
+        """Draw one of the draws for each of contexts (*lead, *batch, d), and its best arm."""
+        shape = per_arm(self.statistic.count, contexts)[:-1]
+        lead = self.best.shape[:-1]
+        which = rng.integers(self.n_draws, size=(*lead, int(np.prod(shape[len(lead) :]))))
+        return np.take_along_axis(self.best, which, axis=-1).reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prior:
+    """The prior at the G points of the grid, in units of s.
+
+    Attributes:
+        main: features of single variants, (K, A): main · mainᵀ = K_main.
+        pair: features of pairs, (K, B).
+        shares: (G, 3), a, c and d.
+        covariance: (G, K, K).
+    """
+
+    main: FloatArray
+    pair: FloatArray
+    shares: FloatArray
+    covariance: FloatArray
+
+    @classmethod
+    def of(cls, slot_levels: IntArray) -> "_Prior":
+        """Return the prior of arms that show these variants, (K, n_slots)."""
+        return _prior(slot_levels.tobytes(), slot_levels.shape, slot_levels.dtype.str)
+
+    def draw(
+        self, residuals: FloatArray, root: FloatArray, scale: float, rng: Generator, n: int
+    ) -> FloatArray:
+        """Draw means from the posterior, less their common level m: (n, K).
+
+        Args:
+            residuals: (K,), (observed mean − m) / its standard error; 0 without data.
+            root: (K,), 1 / standard error; 0 without data.
+            scale: s.
+            rng: the generator of the draws.
+            n: how many.
+        """
+        covariance = self.covariance * scale**2
+        inverse, log_determinants = _inverse(covariance * root * root[:, None])
+        fit = residuals @ inverse @ residuals
+        weights = np.exp(-(log_determinants + fit - (log_determinants + fit).min()) / 2)
+        places = (np.arange(n) + rng.random()) / n
+        points = np.searchsorted(np.cumsum(weights / weights.sum())[:-1], places, side="right")
+        a, c, d = self.shares[points].T[..., None]
+        drawn = scale * (
+            a * (rng.standard_normal((n, self.main.shape[1])) @ self.main.T)
+            + c * (rng.standard_normal((n, self.pair.shape[1])) @ self.pair.T)
+            + d * rng.standard_normal((n, len(root)))
+            + _COMMON * rng.standard_normal((n, 1))
+        )
+        missed = residuals - drawn * root - rng.standard_normal((n, len(root)))
+        ends = np.searchsorted(points, np.arange(len(inverse)), side="right")  # points ascend
+        for point in np.unique(points):
+            rows = slice(ends[point - 1] if point else 0, ends[point])
+            gain = (inverse[point] * root) @ covariance[point]
+            drawn[rows] += missed[rows] @ gain
+        return drawn
+
+
+@lru_cache(maxsize=64)
+def _prior(levels: bytes, shape: tuple[int, int], dtype: str) -> _Prior:
+    slots = np.frombuffer(levels, dtype).reshape(shape)
+    single = [_variant_features(slot) for slot in slots.T]
+    main = np.concatenate([*single, np.zeros((len(slots), 0))], axis=1)
+    pairs = [
+        (one[:, :, None] * other[:, None, :]).reshape(len(slots), -1)
+        for one, other in combinations(single, 2)
+    ]
+    pair = np.concatenate([*pairs, np.zeros((len(slots), 0))], axis=1)
+    shares = np.array(list(product(MAIN, PAIRS, REST)))
+    a, c, d = (shares.T**2)[..., None, None]
+    covariance = a * (main @ main.T) + c * (pair @ pair.T) + d * np.eye(len(slots)) + _COMMON**2
+    return _Prior(main, pair, shares, covariance)
+
+
+def _variant_features(slot: IntArray) -> FloatArray:
+    """Lay out the variants (K,) of a slot so that products are its kernel: (K, L)."""
+    shown = (slot[:, None] == np.unique(slot)).astype(np.float64)
+    count = shown.shape[1]
+    if count == 1:
+        return np.zeros((len(slot), 0))
+    return (shown - 1 / count) * np.sqrt(count / (count - 1))
+
+
+def _inverse(scaled: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return (I + scaled)⁻¹ of (G, K, K) and log |I + scaled|, (G,); scaled ≥ 0."""
+    root = np.linalg.cholesky(scaled + np.eye(scaled.shape[-1]))
+    log_determinants = 2 * np.log(np.diagonal(root, axis1=-2, axis2=-1)).sum(axis=-1)
+    inverse_root = np.linalg.inv(root)
+    return inverse_root.swapaxes(-1, -2) @ inverse_root, log_determinants
