@@ -266,17 +266,18 @@ def test_shares_without_data_are_equal():
     assert np.abs(shares - 1 / 12).max() <= 0.005  # five standard errors
 
 
-def test_arms_without_pairs_learn_from_each_other():
-    """An arm that was never sent is judged by the arms that share its parts."""
+def test_arm_that_was_never_sent_is_judged_by_its_parts():
+    """Both of its parts do badly elsewhere; by itself it would get most of the next sends."""
     levels = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
     sent = np.array([3000.0, 3000, 3000, 0])
-    won = sent * np.array([0.10, 0.16, 0.16, 0.0])
-    problem = Problem(np.arange(4), levels)
-    policy = make("parts_thompson")
-    prepared = policy.prepare(
-        Moments(sent, won, won, np.zeros(4)), problem, 1, np.random.default_rng(3)
-    )
-    assert policy.propensities(prepared, np.zeros((1, 0)))[3] > 0.6
+    won = sent * np.array([0.16, 0.10, 0.10, 0.0])
+    problem, statistic = Problem(np.arange(4), levels), Moments(sent, won, won, np.zeros(4))
+    shares = {}
+    for name in ("parts_thompson", BY_VERSION):
+        prepared = make(name).prepare(statistic, problem, 1, np.random.default_rng(3))
+        shares[name] = make(name).propensities(prepared, np.zeros((1, 0)))[3]
+    assert shares["parts_thompson"] < 0.3
+    assert shares[BY_VERSION] > 0.5
 
 
 def test_crossing_pairs_are_learned():

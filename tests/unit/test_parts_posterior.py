@@ -90,7 +90,7 @@ def test_arms_are_drawn_with_their_chances():
     assert np.abs(shares - state.chances).max() <= 5 * np.sqrt(0.25 / 20_000)
 
 
-def test_one_currency_chooses_as_another():
+def test_chances_do_not_depend_on_the_currency():
     problem = Problem(np.arange(6), LEVELS, 0, 0.0, 1.0)
     cents = Problem(np.arange(6), LEVELS, 0, 0.0, 100.0)
     plain = PartsPosterior(
