@@ -9,15 +9,19 @@ COMPILE := .venv/lock/bin/uv pip compile --quiet --python .venv/lock/bin/python 
 	--universal --python-version 3.11 --fork-strategy fewest --generate-hashes --upgrade \
 	--annotation-style line --custom-compile-command 'make lock'
 
+# Python keeps what it has compiled, whatever the machine says: the tests start hundreds of programs.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := demo
 .PHONY: demo test check bench calibration soak audit lock canary docs clients wheel clean
 
 demo: .venv/installed
 	$(BIN)/bandits demo
 
-# Everything, in random order on two cores; then the installed wheel, from another folder.
+# Everything, in random order on two cores, of which a test that waits leaves one; then the installed wheel, from another folder.
 test: .venv/tested wheel
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest --collect-only -q > build/collected.txt
+	$(BIN)/pytest -n 3 --dist worksteal
 	cd build/wheel && bin/python -m pytest -c ../../pyproject.toml ../../tests/house/test_installed.py
 
 check: .venv/tested wheel
@@ -44,9 +48,9 @@ calibration: .venv/tested
 
 # The long forms of the tests; then all of them in bad weather, beside eight busy processes.
 soak: .venv/tested wheel
-	SOAK=1 $(BIN)/pytest -n 2 --durations 40
+	SOAK=1 $(BIN)/pytest -n 3 --dist worksteal -m soak --durations 40
 	$(BIN)/python tests/calibration/report.py
-	$(BIN)/python tests/busy.py 8 $(BIN)/pytest -n 2
+	$(BIN)/python tests/busy.py 8 $(BIN)/pytest -n 4 --dist worksteal
 
 # Asks PyPI what is known of the packages installed here; in a folder of its own, not to add to them.
 audit: .venv/tested

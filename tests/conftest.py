@@ -29,6 +29,13 @@ settings.register_profile("soak", deadline=None, max_examples=500)
 settings.load_profile("soak" if SOAK else "test")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that a soak runs in another size: of files that ask for SOAK, of Hypothesis."""
+    for item in items:
+        if hasattr(getattr(item, "module", None), "SOAK") or item.get_closest_marker("hypothesis"):
+            item.add_marker("soak")
+
+
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     """A new folder right below the temporary one: PostgreSQL's socket has a short name."""

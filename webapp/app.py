@@ -65,7 +65,7 @@ def create_app(services: Services, settings: Settings) -> Flask:
     messenger.init(app, settings)
     pages.init(app, settings)
     app.wsgi_app = SecurityHeaders(app.wsgi_app)  # type: ignore[method-assign]  # as its manual does
-    app.wsgi_app = StallGuard(app.wsgi_app, services.progress)  # type: ignore[method-assign]  # as its manual does
+    app.wsgi_app = StallGuard(app.wsgi_app, services.progress, settings.wait_seconds)  # type: ignore[method-assign]  # as its manual does
     networks = parse_networks(settings.trusted_proxies)
     if networks or settings.url_prefix:
         app.wsgi_app = TrustedProxies(app.wsgi_app, networks, settings.url_prefix)  # type: ignore[method-assign]  # as its manual does

@@ -49,7 +49,6 @@ PREVIEW_POLICY = "; ".join(  # noqa: FLY002 - one directive a line
 
 
 AT_ONCE = 64  # single choices wait for a commit that they share; waiting takes no core
-WAIT_SECONDS = 8.0  # that a request waits for others, all of its waits together
 STALLED_SECONDS = 0.25  # without an end of any work in the database
 _WITHOUT_DATABASE = ("/healthz", CLICK_PATH, OPEN_PATH)
 
@@ -102,17 +101,23 @@ class StallGuard:
     """WSGI middleware that limits what requests wait for the database, and how many do."""
 
     def __init__(
-        self, inner: "WSGIApplication", progress: DatabaseProgress, at_once: int = AT_ONCE
+        self,
+        inner: "WSGIApplication",
+        progress: DatabaseProgress,
+        wait_seconds: float,
+        at_once: int = AT_ONCE,
     ) -> None:
         """Wrap `inner`.
 
         Args:
             inner: the application.
             progress: of the work in the database.
+            wait_seconds: that a request waits for others, all of its waits together.
             at_once: requests that `inner` gets at once, but for those that need no database.
         """
         self._inner = inner
         self._progress = progress
+        self._wait_seconds = wait_seconds
         self._at_once = at_once
         self._changed = Condition()
         self._count = 0
@@ -123,7 +128,7 @@ class StallGuard:
         """Answer a request as `inner` does; it may not wait where the database is stalled."""
         if environ["PATH_INFO"].startswith(_WITHOUT_DATABASE):
             return self._inner(environ, start_response)
-        with limit_waits(WAIT_SECONDS):
+        with limit_waits(self._wait_seconds):
             if self._enter():
                 try:
                     return self._inner(environ, start_response)

@@ -42,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         url_prefix: begins the path of every address, where the server is reached below a path.
         session_hours: people sign in again after so long.
         request_seconds: a head that takes longer is ended; so is a slow body.
+        wait_seconds: a request that waits longer for the database is refused with 503.
         rows_per_minute: that an API key without a limit of its own may send to a web worker.
         public_url: address that people reach the server at, with `url_prefix`: tracked links and
             webhooks begin with it.
@@ -74,6 +75,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     url_prefix: Annotated[str, Meta(pattern=r"^((/[A-Za-z0-9_~\-][A-Za-z0-9_.~\-]*)+)?\Z")] = ""
     session_hours: Annotated[float, Meta(ge=0.1, le=720)] = 12.0
     request_seconds: Annotated[float, Meta(ge=1, le=3600)] = 20.0
+    wait_seconds: Annotated[float, Meta(ge=1, le=3600)] = 8.0
     rows_per_minute: Annotated[int, Meta(ge=1, le=2_147_483_647)] = DEFAULT_ROWS_PER_MINUTE
     public_url: Annotated[str, Meta(max_length=2000)] | None = None
     oidc_issuer: Annotated[str, Meta(max_length=2000)] | None = None

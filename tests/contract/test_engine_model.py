@@ -6,7 +6,6 @@ steps back. The model knows only what was answered and what the documents promis
 """
 
 import math
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,8 +31,8 @@ from bandits.registry import make, policies
 from bandits.schemas import Decision, Request, Reward
 from storage import open_store
 from storage.snapshots.verify import compare
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 KEY = "spring"
 WINDOW, MATURITY, SKEW, SEND_WITHIN = 1000.0, 100.0, 300.0, 900.0
 METRICS = {"click": {}, "order": {"weight": 0.5, "count": "sum", "high": 3.0}}
@@ -354,7 +353,6 @@ def live(life: type[Life], makers: Any, **how: Any) -> None:
     run_state_machine_as_test(here, settings=steps)
 
 
-@pytest.mark.soak
 def test_the_engine_does_what_the_model_says(makers) -> None:
     live(Life, makers, max_examples=400 if SOAK else 20)
 

@@ -1,7 +1,5 @@
 """Old decisions leave no row, and what was learned from them stays as it was, to the bit."""
 
-import os
-
 import msgspec
 import numpy as np
 import pytest
@@ -24,9 +22,10 @@ from storage.schema import (
 )
 from storage.snapshots import backlog
 from storage.snapshots.verify import compare
+from tests.conftest import SOAK
 
 DAY = 86_400.0
-DAYS = 14 if os.environ.get("SOAK") == "1" else 7
+DAYS = 14 if SOAK else 7
 RULE = {"metrics": {"click": {}}, "window_seconds": DAY, "maturity_seconds": 3600.0}
 CONTEXT = [{"kind": "number", "name": "recency", "low": 0.0, "high": 1.0}]
 PLAIN = {"policy": {"name": "thompson_gaussian"}}

@@ -34,7 +34,11 @@ class Server:
         self.database = folder / "bandits.db"
         self.database_url = database_url or f"sqlite:///{self.database}"
         self.log = folder / "server.log"
-        settings = {"BANDITS_SPOOL_FOLDER": str(folder / "spool"), **settings}
+        settings = {
+            "BANDITS_SPOOL_FOLDER": str(folder / "spool"),
+            "BANDITS_WAIT_SECONDS": str(LIMIT_SECONDS),  # on a busy machine
+            **settings,
+        }
         with self.log.open("ab") as log:
             start = log.tell()
             self.process = subprocess.Popen(

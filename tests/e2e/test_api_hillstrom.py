@@ -1,7 +1,6 @@
 """Real customers through the real API: the replay method, by choosing and cancelling."""
 
 import csv
-import os
 import sqlite3
 from collections import Counter
 from functools import partial
@@ -11,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conftest import SOAK
 from tests.patience import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -18,7 +18,6 @@ FILE = ROOT / "../shared/data/hillstrom.csv"
 needs_hillstrom = pytest.mark.skipif(
     not FILE.exists(), reason="sends to the real customers in ../shared/data/hillstrom.csv"
 )
-SOAK = os.environ.get("SOAK") == "1"
 
 WAVE = 1000
 KEY = "/api/v1/experiments/hillstrom"

@@ -1,6 +1,5 @@
 """The sender's client against a real server, over a line that loses, delays, refuses and resets."""
 
-import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -13,10 +12,10 @@ import httpx
 import pytest
 
 from bandits.client import Client, ConnectionFailed, Request, Reward
+from tests.conftest import SOAK
 from tests.patience import CLIENT_LIMITS, LIMIT_SECONDS
 from webapp.api.experiments import EXAMPLE
 
-SOAK = os.environ.get("SOAK") == "1"
 SPRING = EXAMPLE | {"reward": {"metrics": {"click": {}}, "maturity_seconds": 0}, "context": []}
 
 
@@ -221,7 +220,6 @@ def test_client_sends_the_fallback_at_once_while_the_server_is_down(clock) -> No
                 client.choose("lost", "w")
 
 
-@pytest.mark.soak
 def test_server_that_accepts_and_never_answers_costs_one_time_out(clock) -> None:
     plain = {"subject_line": "a"}
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -1,20 +1,17 @@
 """The served OpenAPI document against the server itself, by schemathesis, with all its checks."""
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
+from tests.conftest import SOAK
 from tests.patience import LIMIT_SECONDS, SOAK_SECONDS
 from webapp.api.experiments import EXAMPLE
 
 ROOT = Path(__file__).parents[2]
 SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 METHODS = {"get", "put", "post", "delete", "patch"}
-SOAK = os.environ.get("SOAK") == "1"
 
 # A run that revoked its own key, or stopped the experiment it works on, would test little else.
 AIMED = """
@@ -29,7 +26,6 @@ parameters = { "path.key_id" = 2 }
 """
 
 
-@pytest.mark.soak
 def test_schemathesis_finds_nothing_wrong(start_server, tmp_path) -> None:
     server = start_server()
     with server.client() as api:

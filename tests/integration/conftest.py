@@ -11,6 +11,7 @@ from werkzeug.test import TestResponse
 from bandits.engine import Engine
 from storage import SqlStore, open_store
 from storage.accounts.roles import Scope
+from tests.patience import LIMIT_SECONDS
 from webapp.app import create_app
 from webapp.services import Services
 from webapp.settings import Settings
@@ -51,7 +52,9 @@ class Api:
         self.clock = clock
         self.engine = Engine(store, clock)
         self.accounts = store.accounts
-        settings = Settings(secret_key="made up for a test, long enough")
+        settings = Settings(
+            wait_seconds=LIMIT_SECONDS, secret_key="made up for a test, long enough"
+        )
         self.app = create_app(
             Services(
                 self.engine,

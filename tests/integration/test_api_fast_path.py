@@ -10,6 +10,7 @@ import pytest
 from bandits.errors import Unavailable
 from policies.thompson_gaussian import ThompsonGaussian
 from storage.accounts.roles import Scope
+from tests.patience import LIMIT_SECONDS
 from webapp.api.experiments import EXAMPLE
 from webapp.api.operation import PART, FastPath
 from webapp.api.routes import every_operation
@@ -31,7 +32,9 @@ FAST = [operation for _, operation in every_operation() if operation.fast]
 @pytest.fixture
 def slow(api):
     """Ask the same application by Flask alone, as a server does that logs every request."""
-    settings = Settings(secret_key="made up for a test, long enough", access_log=True)
+    settings = Settings(
+        wait_seconds=LIMIT_SECONDS, secret_key="made up for a test, long enough", access_log=True
+    )
     services = replace(services_of(api.app), metrics=RequestMetrics())
     quick, app = api.app, create_app(services, settings)
 

@@ -1,6 +1,5 @@
 """Event sums add up in any order, and hold what the sums of each event's rewards would."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -12,11 +11,12 @@ from hypothesis import strategies as st
 from bandits.array_types import FloatArray
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.event_sums import EventSums, EventValues
+from tests.conftest import SOAK
 
 N_ARMS = 3
 NAMES = ("click", "open", "order")
 ELIGIBLE = np.array([[True, True, True], [True, True, False], [True, True, True]])
-some = settings(max_examples=1000 if os.environ.get("SOAK") == "1" else 50)
+some = settings(max_examples=1000 if SOAK else 50)
 
 # Powers of two, so that nothing is rounded and sums of parts are the very sums of all.
 decision = st.tuples(

@@ -4,7 +4,6 @@ A tiny model of the log decides what is due at each fold; what is under test is 
 arithmetic. That a real store finds the same things due is shown where stores are tested.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -24,6 +23,7 @@ from bandits.registry import make, policies
 from bandits.store.fold import LogAudit
 from bandits.store.values import DecisionColumns, ExperimentRecord, FoldIncrement, Snapshot
 from bandits.versions import Configuration
+from tests.conftest import SOAK
 
 MATURITY = 4.0
 WINDOW = 9.0  # that rewards count in
@@ -36,7 +36,7 @@ METRICS = {
 FAMILIES = {make(name).statistic.family: name for name in reversed(policies())}
 INVERTIBLE = [f for f, name in FAMILIES.items() if make(name).statistic.invertible]
 REBUILT = [f for f in FAMILIES if f not in INVERTIBLE]
-some = settings(max_examples=300 if os.environ.get("SOAK") == "1" else 30)
+some = settings(max_examples=300 if SOAK else 30)
 
 
 def configuration(family: str, forgetting: dict[str, float] | None) -> Configuration:

@@ -1,7 +1,5 @@
 """Laws of choosing that hold whatever has been seen."""
 
-import os
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,8 +8,9 @@ from hypothesis import strategies as st
 from bandits.problem import Problem
 from bandits.registry import make, policies
 from bandits.statistics import Moments
+from tests.conftest import SOAK
 
-few = settings(max_examples=500 if os.environ.get("SOAK") == "1" else 25)
+few = settings(max_examples=500 if SOAK else 25)
 WITHOUT_CONTEXT = [n for n, p in policies().items() if p.statistic is Moments]
 NO_CONTEXTS = np.zeros((1, 0))
 # Shares of frozen draws hold the next two laws within the error of their number alone.

@@ -1,7 +1,6 @@
 """Statistics are sums: the laws that merging, late rewards, erasing and windows rest on."""
 
 import dataclasses
-import os
 
 import numpy as np
 import pytest
@@ -11,8 +10,9 @@ from hypothesis import strategies as st
 from bandits.problem import Problem
 from bandits.registry import policies
 from bandits.statistics import dump, load
+from tests.conftest import SOAK
 
-few = settings(max_examples=500 if os.environ.get("SOAK") == "1" else 25)
+few = settings(max_examples=500 if SOAK else 25)
 FAMILIES = sorted({p.statistic for p in policies().values()}, key=lambda s: s.family)
 every_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda s: s.family)
 invertible = pytest.mark.parametrize(

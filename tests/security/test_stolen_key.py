@@ -3,7 +3,6 @@
 Each test names what the attack achieved before its defence, and what it achieves after.
 """
 
-import os
 import re
 from itertools import combinations
 from types import SimpleNamespace
@@ -13,9 +12,9 @@ import numpy as np
 import pytest
 
 from bandits.schemas import Request, Reward
+from tests.conftest import SOAK
 from webapp.api import operation
 
-SOAK = os.environ.get("SOAK") == "1"
 DAY = 86_400.0
 RATES = {"a": 0.02, "b": 0.12, "c": 0.02}
 RULE = {"metrics": {"click": {}}, "window_seconds": 7 * DAY, "maturity_seconds": 60.0}

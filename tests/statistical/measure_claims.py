@@ -6,13 +6,13 @@ campaigns, looks and recipients as `make soak` does. Given texts, it measures th
 world contains one of them.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 from bandits.allocation import AllocationRule
+from tests.conftest import SOAK
 from tests.contract import test_newcomers as newcomers
 from tests.statistical import test_alarms as alarms
 from tests.statistical import test_chances as chances
@@ -59,7 +59,7 @@ class Row:
     @property
     def command(self) -> str:
         """The command that measures this row."""
-        soak = "SOAK=1 " if os.environ.get("SOAK") == "1" else ""
+        soak = "SOAK=1 " if SOAK else ""
         return f'{soak}python -m tests.statistical.measure_claims "{self.world}"'
 
 

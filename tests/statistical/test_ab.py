@@ -5,16 +5,15 @@ error SE when they differ by at most 4·sqrt(SE² + sd²/R): a false alarm in 16
 comparison. Reduced, R is 150, and the bound is wider as it follows.
 """
 
-import os
-
 import numpy as np
 import pytest
 
 from simulations import ABTest, Result, simulate
 from simulations.environments import Bernoulli
+from tests.conftest import SOAK
 
 EMAIL5 = Bernoulli((0.20, 0.18, 0.21, 0.22, 0.24))  # the control first
-REPLICATIONS = 1000 if os.environ.get("SOAK") == "1" else 150
+REPLICATIONS = 1000 if SOAK else 150
 POWERED = 5 * 9249 / 100_000  # .20 v .22, α .0125, power .8: 9,249 an arm
 
 TEN_WAVES = [

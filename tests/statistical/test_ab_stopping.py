@@ -4,8 +4,6 @@ Shares of R replications agree with a planned one within four binomial standard 
 alarm in 16,000 for each comparison; guarantees ("at most") are checked on one side.
 """
 
-import os
-
 import numpy as np
 from scipy.stats import norm
 
@@ -18,9 +16,10 @@ from simulations.ab_tests.procedures import (
 )
 from simulations.environments import Bernoulli
 from simulations.running.delays import Feedback
+from tests.conftest import SOAK
 
-REPLICATIONS = 4000 if os.environ.get("SOAK") == "1" else 600
-SLOW = 60 if os.environ.get("SOAK") == "1" else 12  # of hourly folds, which take long
+REPLICATIONS = 4000 if SOAK else 600
+SLOW = 60 if SOAK else 12  # of hourly folds, which take long
 
 
 def four_deviations(share):

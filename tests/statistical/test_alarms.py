@@ -6,7 +6,6 @@ with probability at most 1e-4, and so with a true power of at least β, fewer th
 it. Negative controls are the rules that these ones replaced, which must fail the same bounds.
 """
 
-import os
 from functools import cache
 
 import numpy as np
@@ -24,8 +23,8 @@ from bandits.inference.periods import LEVEL as LEVELS_LEVEL
 from bandits.inference.periods import levels_evidence
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.numerics.quadrature import beta_chances
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 2000 if SOAK else 300
 FALSE_ALARM = 1e-4
 DAYS = 28

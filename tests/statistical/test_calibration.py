@@ -6,7 +6,6 @@ claimed at every look by an interval for one look, 1.96 standard errors: of 100 
 it is wrong in some of them in more than a third of campaigns, and the report has to mark it.
 """
 
-import os
 from io import StringIO
 
 import numpy as np
@@ -17,8 +16,8 @@ from bandits.inference import aipw, periods
 from tests.calibration.claims import Figures, drifting
 from tests.calibration.report import FALSE_ALARM, Row, measure, table_of
 from tests.calibration.worlds import Look, World, looks
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 200 if SOAK else 40
 ONE_LOOK = 1.96
 

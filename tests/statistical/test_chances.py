@@ -9,7 +9,6 @@ itself, by which pages judged before, must fail. Run as a program it prints all 
 whose name contains what it is given.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ from bandits.numerics.best_arm import WARNING
 from bandits.numerics.posterior import StudentPosterior
 from bandits.numerics.quadrature import beta_chances
 from bandits.statistics import Moments
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 5000 if SOAK else 900
 GROUP = 1000 if SOAK else 300
 FALSE_ALARM = 1e-4

@@ -7,7 +7,6 @@ that err exceeds `_most(R, α)` with probability at most 1e-4: that is each test
 The negative control is the variance of independent emails, which the same harness finds wanting.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -31,8 +30,8 @@ from bandits.inference.estimates import (
 from bandits.inference.intervals import Family
 from bandits.numerics.quadrature import beta_chances
 from tests.calibration.worlds import sum_clusters, sum_groups
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 600 if SOAK else 60
 HOLDOUT = 0.05
 LOOKS = 100

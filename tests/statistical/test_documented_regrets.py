@@ -6,16 +6,14 @@ comparison. Seeds are fixed and not those of the page; reduced, R is smaller and
 it follows.
 """
 
-import os
-
 import numpy as np
 import pytest
 
 from bandits.registry import policies
 from simulations.policy_docs import CAMPAIGNS, stored_regrets
 from simulations.simulate import simulate_run
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 QUICK = ("epsilon_greedy", "linucb", "thompson", "ucb_tuned", "uniform")
 NAMES = tuple(policies()) if SOAK else QUICK
 ROUNDING = 0.05  # of a stored number

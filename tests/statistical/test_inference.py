@@ -6,7 +6,6 @@ misses the truth. With R campaigns and a true error of at most α, the number th
 show that the same harness finds methods that do not keep the promise.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -26,8 +25,8 @@ from bandits.inference.confidence_sequences import lift_bounds, rate_bounds
 from bandits.inference.estimates import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
 from bandits.inference.sample_ratio import SampleRatio
 from bandits.numerics.quadrature import beta_chances
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 2000 if SOAK else 600
 LOOKS = 100
 LOOKS_A_DAY = 5

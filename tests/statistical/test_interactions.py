@@ -6,8 +6,6 @@ there is none. With R campaigns and a true error of at most α, the number that 
 with probability at most 1e-4, each test's false-alarm rate.
 """
 
-import os
-
 import numpy as np
 import pytest
 from scipy.stats import binom, norm
@@ -19,8 +17,8 @@ from bandits.inference import aipw
 from bandits.inference.aipw_sums import AipwSums
 from bandits.inference.estimates import BURN_IN_CONVERSIONS, BURN_IN_DECISIONS
 from bandits.numerics.quadrature import beta_chances
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 2000 if SOAK else 300
 LOOKS, WAVE, FLOOR, ALPHA, FALSE_ALARM = 40, 600, 0.05, 0.05, 1e-4
 LEVELS = np.array([(0, 0), (0, 1), (1, 0), (1, 1)])

@@ -7,7 +7,6 @@ often with probability at most 1e-4; with a true share of machines' clicks caugh
 a limit on time alone, fail one of the same bounds in every world.
 """
 
-import os
 from functools import cache
 
 import numpy as np
@@ -33,8 +32,8 @@ from simulations.mail import (
     run_mail_campaign,
     score,
 )
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 RECIPIENTS = 100_000 if SOAK else 40_000
 CLICK_RATE = 0.04
 FALSE_ALARM = 1e-4

@@ -10,7 +10,6 @@ Negative controls: where the parts' effects do not add up, learning by parts alo
 the form advised before) fails the same bounds; where they do, learning version by version does.
 """
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from itertools import combinations, product
@@ -26,8 +25,8 @@ from bandits.problem import Problem
 from bandits.registry import make
 from bandits.statistics import Moments
 from simulations.scenario import load
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 200 if SOAK else 40
 FLOOR = 0.001
 

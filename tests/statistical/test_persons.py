@@ -8,7 +8,6 @@ with a true share of people lost of 1 %, or of machines' clicks caught of 95 %, 
 with probability at most 1e-4. The negative control is the same campaign without rules.
 """
 
-import os
 from contextlib import closing
 from datetime import UTC, datetime
 from functools import cache
@@ -28,8 +27,8 @@ from bandits.schemas import Request, Reward, Tracking
 from simulations.mail import WORLDS, MailLog, draw_mail_log
 from storage import open_store, upgrade
 from storage.snapshots.verify import compare
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 WORLD = "business"
 RECIPIENTS = 12_000 if SOAK else 2_000  # of each wave
 WAVES = 6 if SOAK else 2

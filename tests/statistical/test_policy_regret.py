@@ -5,8 +5,6 @@ error SE when they differ by at most 4·sqrt(SE² + sd²/R): a false alarm in 16
 comparison. Seeds are fixed; reduced, R is smaller and the bound wider as it follows.
 """
 
-import os
-
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
@@ -14,8 +12,8 @@ from sklearn.datasets import load_digits
 from bandits.policy import sample_arms
 from bandits.problem import Problem
 from bandits.registry import make
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 TWO = np.array([0.9, 0.8])
 EMAIL5 = np.array([0.18, 0.20, 0.21, 0.22, 0.24])
 

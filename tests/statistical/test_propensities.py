@@ -4,8 +4,6 @@ Rates are drawn from the prior, so that Bayes' rule promises it. Seeds are fixed
 rate of each test is 1e-6, and overconfident chances are the negative control that must fail.
 """
 
-import os
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -13,9 +11,10 @@ from scipy import stats
 from bandits.problem import Problem
 from bandits.registry import make
 from bandits.statistics import Moments
+from tests.conftest import SOAK
 
 FALSE_ALARM = 1e-6
-WORLDS = 200_000 if os.environ.get("SOAK") == "1" else 8_000
+WORLDS = 200_000 if SOAK else 8_000
 K = 4
 NO_CONTEXTS = np.zeros((1, 0))
 

@@ -6,16 +6,14 @@ comparison. Thompson sampling's regret is heavy-tailed; reduced, R is smaller an
 the sample's own sd, is wider as it follows.
 """
 
-import os
-
 import numpy as np
 import pytest
 
 from simulations.environments import Bernoulli, DriftingRates
 from simulations.running.schedule import Run
 from simulations.simulate import simulate_run
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 TWO = Bernoulli((0.9, 0.8))
 EMAIL5 = Bernoulli((0.18, 0.20, 0.21, 0.22, 0.24))
 

@@ -5,7 +5,6 @@ probability at most 1e-4: the false-alarm rate of each test. Judged against rate
 true ones, the same campaigns must err.
 """
 
-import os
 import tempfile
 from collections.abc import Iterator
 from functools import cache
@@ -21,8 +20,9 @@ from bandits.inference.sample_ratio import ALARM
 from bandits.results import Results
 from bandits.schemas import Request, Reward
 from storage import open_store, upgrade
+from tests.conftest import SOAK
 
-CAMPAIGNS = 100 if os.environ.get("SOAK") == "1" else 8
+CAMPAIGNS = 100 if SOAK else 8
 WAVES, WAVE = 8, 600
 DIFFERENT, EQUAL = (0.10, 0.16, 0.28), (0.15, 0.15, 0.15)
 FALSE_ALARM = 1e-4

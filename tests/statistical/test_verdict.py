@@ -8,7 +8,6 @@ lose, after a week) is the negative control: in the same campaigns it errs. `mea
 counts both in all worlds.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +22,8 @@ from bandits.inference.estimates import EstimationContext, lifts, values
 from bandits.inference.intervals import ALPHA, Family, Finding
 from bandits.verdict import LITTLE
 from tests.calibration.worlds import Judged, Look, World, judge, looks, one_of
+from tests.conftest import SOAK
 
-SOAK = os.environ.get("SOAK") == "1"
 CAMPAIGNS = 300 if SOAK else 40
 FALLING_CAMPAIGNS = 500 if SOAK else 60
 FALSE_ALARM = 1e-4

@@ -1,6 +1,5 @@
 """Campaigns simulated by wave have the law of the same campaigns simulated email by email."""
 
-import os
 from functools import cache
 
 import numpy as np
@@ -13,9 +12,9 @@ from simulations.environments import Bernoulli
 from simulations.environments.gaussian import Gaussian
 from simulations.planning.forecast import ForecastAbandoned, forecast_plan
 from simulations.planning.wave_simulation import CampaignPlan, simulate_policy, simulate_test
+from tests.conftest import SOAK
 from tests.patience import LIMIT_SECONDS
 
-SOAK = os.environ.get("SOAK") == "1"
 N = 1000 if SOAK else 250
 FAR = 4.0  # standard errors: a true law strays further once in 16,000 comparisons
 SIZES = (1000,) * 6

@@ -198,6 +198,7 @@ class Installation:
         more = () if entropy is None else (entropy,)
         self._engine = Engine(self._store, clock, *more)
         settings = Settings(
+            wait_seconds=LIMIT_SECONDS,
             database_url=database_url,
             files_folder=str(files),
             secret_key=self._store.secret("sessions").hex(),

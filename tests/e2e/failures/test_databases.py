@@ -31,7 +31,9 @@ def check_refused(answer: httpx.Response) -> None:
 def test_a_restart_of_postgresql_is_waited_for_by_senders_and_by_the_server(
     restartable, start_server, start_load
 ) -> None:
-    server = start_server("--workers", "2", database_url=restartable.get_uri())
+    server = start_server(
+        "--workers", "2", database_url=restartable.get_uri(), BANDITS_WAIT_SECONDS="8"
+    )
     load = start_load(server)
     with server.client() as api:
         for _ in range(2):

@@ -18,9 +18,9 @@ import httpx
 import psycopg
 import pytest
 
+from tests.conftest import SOAK
 from tests.patience import join, wait_until
 
-SOAK = os.environ.get("SOAK") == "1"
 HELD_SECONDS = 60.0 if SOAK else 0.0  # at least; always until every caller was refused
 CALLERS = 80  # more than the threads of a web worker, all of which the database keeps
 PAUSE_SECONDS = 1.0  # of a caller between its calls
@@ -166,7 +166,7 @@ def test_postgresql_that_is_frozen_locked_or_read_only_refuses_soon_and_recovers
     restartable, start_server, start_load, start_callers
 ) -> None:
     database_url = restartable.get_uri()
-    server = start_server(database_url=database_url)
+    server = start_server(database_url=database_url, BANDITS_WAIT_SECONDS="8")
     load = start_load(server)
     callers = start_callers(server)
     states = {
@@ -229,7 +229,7 @@ def test_postgresql_standby_that_is_promoted_takes_over_by_itself(
         connection.execute("SELECT pg_reload_conf()")
     hosts = f"{parse_qs(urlsplit(primary_url).query)['host'][0]},{standby.folder}"
     both = f"postgresql://postgres@/postgres?host={hosts}&target_session_attrs=read-write"
-    server = start_server(database_url=both)
+    server = start_server(database_url=both, BANDITS_WAIT_SECONDS="8")
     load = start_load(server)
     with server.client() as api:
 

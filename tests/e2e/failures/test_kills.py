@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from bandits.errors import Unavailable
+from tests.conftest import SOAK
 from tests.patience import LIMIT_SECONDS, wait_until
 from webapp.worker import FileLock
 
-SOAK = os.environ.get("SOAK") == "1"
 ROUNDS = 25 if SOAK else 3
 VICTIMS = ("worker", "launcher", "everything")
 
@@ -72,7 +72,6 @@ class Supervised:
             return api.get("/api/v1/experiments/spring").json()["policy_version"]
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_kills_lose_nothing_acknowledged_and_count_nothing_twice(
     kind, start_server, start_load, request

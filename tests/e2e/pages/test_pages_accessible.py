@@ -3,7 +3,6 @@
 In full with SOAK=1; else the campaign page in both looks, and each other page in one of them.
 """
 
-import os
 import re
 import time
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from playwright.sync_api import Page
 
 from bandits.tracking_tokens import TokenKind, TrackingKey, TrackingToken
 from storage import upgrade
+from tests.conftest import SOAK
 from tests.patience import wait_until
 from tests.webhook_senders import Mailer
 from webapp.sample import KEY, sample_experiment
@@ -27,7 +27,6 @@ from webapp.worker import application
 OTHER = re.compile(r"\.(csv|json|js)$|/live$|/preview/")
 ABSENT = re.compile(r"/nothing-like|/sign-in/provider")  # there is no provider here
 GRAVE = {"serious", "critical"}
-SOAK = os.environ.get("SOAK") == "1"
 LOOKS = (("light", {"width": 1440, "height": 900}), ("dark", {"width": 390, "height": 800}))
 
 
@@ -152,7 +151,6 @@ def addresses(
     return every
 
 
-@pytest.mark.soak
 def test_axe_finds_nothing_grave_on_any_page(page, decision, refused, voided, tmp_path):
     every = addresses(page, decision, refused, voided, str(tmp_path))
     assert len(every) > 20

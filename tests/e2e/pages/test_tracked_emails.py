@@ -36,7 +36,7 @@ from tests.shifted_clock import ShiftedClock
 from tests.webhook_senders import Mailer, Request, sendgrid_event
 
 PEOPLE = 2000 if SOAK else 200
-IN_BROWSER = 10 if SOAK else 4
+IN_BROWSER = 10 if SOAK else 2
 KEY = "k" * 40
 HOUR = 3600.0
 BROWSER = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 Chrome/120.0 Safari/537.36"

@@ -17,6 +17,7 @@ from bandits.experiment import Experiment
 from bandits.schemas import Decision, Request, Reward
 from storage import SqlStore, open_store
 from storage.accounts import Role
+from tests.patience import LIMIT_SECONDS
 from webapp import passwords
 from webapp.app import create_app
 from webapp.jobs.uploads import Uploads
@@ -249,7 +250,9 @@ def app(sqlite) -> Iterator[Flask]:
     """One application, whose compiled templates all tests share; each gives it a database."""
     with closing(open_store(sqlite.upgraded())) as store:
         secret = "made up for a test, long enough"
-        settings = Settings(secret_key=secret, session_hours=720)  # tests move the clock by days
+        settings = Settings(
+            wait_seconds=LIMIT_SECONDS, secret_key=secret, session_hours=720
+        )  # tests move the clock by days
         yield create_app(
             Services(
                 Engine(store),
