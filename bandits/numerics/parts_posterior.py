@@ -1,14 +1,17 @@
 """Posterior of arm means whose parts add up, nearly, or not at all: how much is learned as well.
 
-The mean rewards of K arms are, before any data,
+The mean rewards of K arms are m exp(f) where rewards cannot be negative, and else m + s f, with,
+before any data,
 
-    θ ~ N(m 1, s² (a² K_main + c² K_pair + d² I + .3² 1 1ᵀ)),
+    f ~ N(0, a² K_main + c² K_pair + d² I + .3² 1 1ᵀ),
 
-where m is the mean reward of all arms and s the scale of rewards. K_main adds up the kernels of the
-slots, K_pair those of two slots at a time. The kernel of a slot with L variants is 1 where two arms
-show the same variant and −1 / (L − 1) elsewhere, so that variants of a slot are alike and their
-effects sum to 0; that of two slots is the product. So a is how much single variants matter, c how
-much pairs of them do beyond that, and d what no pair explains, as shares of s.
+where m is the mean reward of all arms and s the scale of rewards. A part that brings a fifth more
+does so at any rate, and of many arms a few may be several times as good as the others: so effects
+multiply where they can. K_main adds up the kernels of the slots, K_pair those of two slots at a
+time. The kernel of a slot with L variants is 1 where two arms show the same variant and −1 / (L −
+1) elsewhere, so that variants of a slot are alike and their effects sum to 0; that of two slots is
+the product. So a is how much single variants matter, c how much pairs of them do beyond that, and d
+what no pair explains, as shares of m or s.
 
 How large a, c and d are is learned too: they lie on a grid, whose points are weighed by the
 likelihood that they give to the arms' observed means. Where parts add up, c and d shrink and arms
@@ -33,11 +36,12 @@ from bandits.problem import Problem
 from bandits.statistics import Moments
 from bandits.statistics.statistic import NOTHING
 
-MAIN = (0.05, 0.1, 0.2, 0.4)
-PAIRS = (0.0, 0.05, 0.1, 0.2)
-REST = (0.0, 0.05, 0.1)
-_COMMON = 0.3  # the standard deviation of the level of all arms, as a share of s
+MAIN = (0.05, 0.12, 0.3)
+PAIRS = (0.0, 0.05, 0.1, 0.2, 0.4)
+REST = (0.0, 0.05, 0.15, 0.3)
+_COMMON = 0.3  # the standard deviation of the level of all arms
 _SHRINKAGE = 50.0  # sends that the variance of all arms counts for in that of each
+_EVENTS = 5.0  # independent rewards that m counts for where a logarithm is linearised
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,48 +67,57 @@ class PartsPosterior:
         Draws are made in the order of the experiment's arms, so that each arm has the same ones
         whatever the order here.
         """
-        lead = self.statistic.count.shape[:-1]
+        residuals, precision = self._observed()
+        *lead, _ = precision.shape
         out = np.empty((*lead, self.n_draws), np.int64)
         order = np.argsort(self.problem.arms)
         prior = _Prior.of(self.problem.slot_levels[order])
-        roots = np.sqrt(self._precision)[..., order]
-        residuals = (self.statistic.means - self.statistic.pooled_mean)[..., order] * roots
+        roots = np.sqrt(precision)[..., order]
+        scaled = residuals[..., order] * roots
         for at in np.ndindex(*lead):
-            draws = prior.draw(
-                residuals[at], roots[at], float(self._scale[at]), self.rng, self.n_draws
-            )
+            draws = prior.draw(scaled[at], roots[at], self.rng, self.n_draws)
             out[at] = order[draws.argmax(axis=-1)]
         return out
 
-    @cached_property
-    def _scale(self) -> FloatArray:
-        """s, the scale of rewards, (*lead,).
+    def _observed(self) -> tuple[FloatArray, FloatArray]:
+        """Return f as it was observed and the precision of that, (*lead, K) each.
 
-        The mean reward would vanish for margins of both signs; the mean square stays. One reward of
-        the largest size is taken for granted, so that it is above 0 before the first one.
+        A precision is 0 for an arm without data. The variance of an arm's rewards is drawn towards
+        that of all arms as if that had come from `_SHRINKAGE` more sends; a first guess of it, that
+        of rewards at both ends of the range, counts once.
+
+        Where effects multiply, f is linearised at θ, between the arm's mean and m: of few rewards
+        the logarithm would be anything, and an arm without one has none. The variance of all arms
+        is taken to be in proportion to θ, as that of counts is.
         """
-        statistic, largest = self.statistic, max(abs(self.problem.low), abs(self.problem.high))
-        total = np.abs(statistic.total.sum(axis=-1))
-        square = statistic.square.sum(axis=-1) / largest
-        return np.maximum(np.maximum(total, square), largest) / np.maximum(
-            statistic.count.sum(axis=-1), 1.0
-        )
-
-    @cached_property
-    def _precision(self) -> FloatArray:
-        """The precision of each arm's observed mean, n / v, (*lead, K); 0 for one without data.
-
-        v is drawn towards the variance around all arms' means as if that had come from
-        `_SHRINKAGE` more sends; a first guess of it, that of rewards at both ends of the range,
-        counts once.
-        """
-        statistic = self.statistic
-        around = np.maximum(statistic.square - statistic.count * statistic.means**2, 0)
+        statistic, sends = self.statistic, self.statistic.count
+        around = np.maximum(statistic.square - sends * statistic.means**2, 0)
         common = (around.sum(axis=-1, keepdims=True) + (self.problem.span / 2) ** 2) / (
             statistic.rounds + 1
         )
-        variance = (around + _SHRINKAGE * common) / (statistic.count + _SHRINKAGE)
-        return np.where(statistic.count > NOTHING, statistic.count, 0.0) / variance
+        level, scale = statistic.pooled_mean, self._scale[..., None]
+        if self.problem.low < 0:
+            variance = (around + _SHRINKAGE * common) / (sends + _SHRINKAGE)
+            return (statistic.means - level) / scale, _known(sends) * scale**2 / variance
+        weight = _EVENTS * common / scale**2  # in sends
+        theta = (statistic.total + weight * scale) / (sends + weight)
+        variance = (around + _SHRINKAGE * common * theta / scale) / (sends + _SHRINKAGE)
+        residuals = statistic.means / theta - 1 + np.log(theta / scale)
+        return residuals, _known(sends) * theta**2 / variance
+
+    @cached_property
+    def _scale(self) -> FloatArray:
+        """s, the scale of rewards, (*lead,); m where they cannot be negative.
+
+        The mean reward would vanish for margins of both signs; the mean square stays. One reward of
+        the largest size is taken for granted before the first one, so that it is above 0.
+        """
+        statistic, largest = self.statistic, max(abs(self.problem.low), abs(self.problem.high))
+        total = np.abs(statistic.total.sum(axis=-1))
+        if self.problem.low < 0:
+            total = np.maximum(total, statistic.square.sum(axis=-1) / largest)
+        sends = np.maximum(statistic.count.sum(axis=-1), 1.0)
+        return np.where(total > NOTHING, total, largest) / sends
 
     @cached_property
     def chances(self) -> FloatArray:
@@ -124,7 +137,7 @@ class PartsPosterior:
 
 @dataclass(frozen=True, eq=False)
 class _Prior:
-    """The prior at the G points of the grid, in units of s.
+    """The prior of f at the G points of the grid.
 
     Attributes:
         main: features of single variants, (K, A): main · mainᵀ = K_main.
@@ -143,26 +156,22 @@ class _Prior:
         """Return the prior of arms that show these variants, (K, n_slots)."""
         return _prior(slot_levels.tobytes(), slot_levels.shape, slot_levels.dtype.str)
 
-    def draw(
-        self, residuals: FloatArray, root: FloatArray, scale: float, rng: Generator, n: int
-    ) -> FloatArray:
-        """Draw means from the posterior, less their common level m: (n, K).
+    def draw(self, residuals: FloatArray, root: FloatArray, rng: Generator, n: int) -> FloatArray:
+        """Draw f from its posterior: (n, K).
 
         Args:
-            residuals: (K,), (observed mean − m) / its standard error; 0 without data.
+            residuals: (K,), f as observed, over its standard error; 0 without data.
             root: (K,), 1 / standard error; 0 without data.
-            scale: s.
             rng: the generator of the draws.
             n: how many.
         """
-        covariance = self.covariance * scale**2
-        inverse, log_determinants = _inverse(covariance * root * root[:, None])
+        inverse, log_determinants = _inverse(self.covariance * root * root[:, None])
         fit = residuals @ inverse @ residuals
         weights = np.exp(-(log_determinants + fit - (log_determinants + fit).min()) / 2)
         places = (np.arange(n) + rng.random()) / n
         points = np.searchsorted(np.cumsum(weights / weights.sum())[:-1], places, side="right")
         a, c, d = self.shares[points].T[..., None]
-        drawn = scale * (
+        drawn = (
             a * (rng.standard_normal((n, self.main.shape[1])) @ self.main.T)
             + c * (rng.standard_normal((n, self.pair.shape[1])) @ self.pair.T)
             + d * rng.standard_normal((n, len(root)))
@@ -172,9 +181,14 @@ class _Prior:
         ends = np.searchsorted(points, np.arange(len(inverse)), side="right")  # points ascend
         for point in np.unique(points):
             rows = slice(ends[point - 1] if point else 0, ends[point])
-            gain = (inverse[point] * root) @ covariance[point]
+            gain = (inverse[point] * root) @ self.covariance[point]
             drawn[rows] += missed[rows] @ gain
         return drawn
+
+
+def _known(sends: FloatArray) -> FloatArray:
+    """Return sends, and 0 where subtracting has left a little of them."""
+    return np.where(sends > NOTHING, sends, 0.0)
 
 
 @lru_cache(maxsize=64)

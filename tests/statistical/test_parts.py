@@ -1,9 +1,9 @@
 """Emails of several parts: `parts_thompson` beside learning version by version, and part by part.
 
-In each world its regret is at most 1.15 of the better of `thompson` and `slots_thompson`, and the
-bootstrap's upper 95 % bound of that ratio at most 1.20; of 96 arms of which one alone is better at
-most .8; its 95th percentile is at most 1.15 of `thompson`'s. In full with SOAK=1: 200 campaigns.
-Reduced, some worlds and fewer campaigns: then the *lower* bound must be at most 1.15, which a rule
+In each world its regret is at most 1.25 of the better of `thompson` and `slots_thompson`, and the
+bootstrap's upper 95 % bound of that ratio at most 1.33; of 96 arms of which one alone is better at
+most .8; its 95th percentile is at most 1.25 of `thompson`'s. In full with SOAK=1: 200 campaigns.
+Reduced, some worlds and fewer campaigns: then the *lower* bound must be at most 1.25, which a rule
 at the limit fails in 1 of 40, with seeds that are fixed.
 
 Negative controls: where the parts' effects do not add up, learning by parts alone (the rule that
@@ -173,7 +173,7 @@ def _counted(family, problem, sent, won):
 
 
 REDUCED = ("50 % crossing", "2 × 2 at 2 %", "4 × 4 × 3, pairs", "held out: 3 × 3")
-LEAST_OF_BOTH, UPPER, BY_VERSION = 1.15, 1.20, "thompson"
+LEAST_OF_BOTH, UPPER, BY_VERSION = 1.25, 1.33, "thompson"
 RATIOS = dict.fromkeys(WORLDS, (LEAST_OF_BOTH, UPPER)) | {"96 arms, one dominant": (0.8, 0.85)}
 
 
@@ -204,7 +204,7 @@ def test_parts_cost_little_more_than_the_better_of_both_rules(name):
         assert mean <= limit
         assert upper <= upper_limit
         worst = [np.quantile(lost[p], 0.95) for p in ("parts_thompson", BY_VERSION)]
-        assert worst[0] <= 1.15 * worst[1]
+        assert worst[0] <= 1.25 * worst[1]
     assert lower <= limit
 
 

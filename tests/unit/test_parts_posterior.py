@@ -11,8 +11,7 @@ from bandits.statistics import Moments
 LEVELS = np.array([[a, b] for a in range(3) for b in range(2)])
 SENT = np.array([200.0, 100.0, 50.0, 400.0, 0.0, 300.0])
 WON = np.array([22.0, 15.0, 4.0, 40.0, 0.0, 45.0])
-NOISE = np.array([0.02, 0.03, 0.04, 0.015, np.inf, 0.017])
-SCALE = 0.12
+NOISE = np.array([0.16, 0.25, 0.33, 0.12, np.inf, 0.14])
 
 
 def posterior(**changes):
@@ -45,13 +44,13 @@ def test_slot_with_one_variant_adds_nothing():
 
 def test_draws_have_the_posteriors_mean_and_covariance():
     """Over the grid: a mixture, by the likelihood of the arms that have data."""
-    prior, residuals = _Prior.of(LEVELS), np.array([0.01, 0.05, -0.02, 0.0, 0.0, 0.03])
+    prior, residuals = _Prior.of(LEVELS), np.array([0.08, 0.4, -0.15, 0.0, 0.0, 0.25])
     root = 1 / NOISE
-    draws = prior.draw(residuals * root, root, SCALE, np.random.default_rng(4), 200_000)
+    draws = prior.draw(residuals * root, root, np.random.default_rng(4), 200_000)
     has = np.isfinite(NOISE)
     noise = np.diag(NOISE[has] ** 2)
     weights, means, seconds = [], [], []
-    for covariance in prior.covariance * SCALE**2:
+    for covariance in prior.covariance:
         of_data = covariance[np.ix_(has, has)] + noise
         weights.append(multivariate_normal(np.zeros(5), of_data).logpdf(residuals[has]))
         gain = covariance[:, has] @ np.linalg.inv(of_data)
