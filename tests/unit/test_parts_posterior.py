@@ -75,6 +75,12 @@ def test_chances_follow_arms_in_any_order():
     assert posterior(arms=order).chances == pytest.approx(posterior().chances[order])
 
 
+def test_arm_without_data_has_no_precision():
+    precision = posterior()._observed()[1]
+    assert precision[4] == 0.0
+    assert (precision[SENT > 0] > 0).all()
+
+
 def test_chances_are_the_shares_of_draws():
     state = posterior()
     counts = np.bincount(state.best, minlength=6)
