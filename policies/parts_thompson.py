@@ -25,7 +25,9 @@ class PartsThompson(Parameters, frozen=True):
     A hierarchical normal model of the versions' mean rewards with variance components for single
     variants, for pairs and for the rest, weighed by their marginal likelihood; one of M frozen
     posterior draws decides for each recipient, so that probabilities are exact shares of draws.
-    It keeps the same sums as Thompson sampling, and can follow it in a running campaign.
+    It keeps the same sums as Thompson sampling, and can follow it in a running campaign. Source: of
+    our own (ADR 64), of variance components as in Searle, Casella and McCulloch (1992), "Variance
+    Components".
     """
 
     statistic: ClassVar[type[Moments]] = Moments

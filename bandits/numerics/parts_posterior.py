@@ -62,20 +62,24 @@ class PartsPosterior:
 
     @cached_property
     def best(self) -> IntArray:
-        """The best arm under each draw, (*lead, M).
+        """The best arm under each draw, (*lead, M)."""
+        return self._draw_best(self.rng, self.n_draws)
+
+    def _draw_best(self, rng: Generator, n: int) -> IntArray:
+        """Return the best arm under each of n draws, (*lead, n).
 
         Draws are made in the order of the experiment's arms, so that each arm has the same ones
         whatever the order here.
         """
         residuals, precision = self._observed()
         *lead, _ = precision.shape
-        out = np.empty((*lead, self.n_draws), np.int64)
+        out = np.empty((*lead, n), np.int64)
         order = np.argsort(self.problem.arms)
         prior = _Prior.of(self.problem.slot_levels[order])
         roots = np.sqrt(precision)[..., order]
         scaled = residuals[..., order] * roots
         for at in np.ndindex(*lead):
-            draws = prior.draw(scaled[at], roots[at], self.rng, self.n_draws)
+            draws = prior.draw(scaled[at], roots[at], rng, n)
             out[at] = order[draws.argmax(axis=-1)]
         return out
 
@@ -130,7 +134,9 @@ class PartsPosterior:
     def draw(self, contexts: FloatArray, rng: Generator) -> IntArray:
         """Draw one of the draws for each of contexts (*lead, *batch, d), and its best arm."""
         shape = per_arm(self.statistic.count, contexts)[:-1]
-        lead = self.best.shape[:-1]
+        lead = self.statistic.count.shape[:-1]
+        if len(shape) == len(lead):  # one recipient a state: their draw need not be frozen
+            return self._draw_best(rng, 1)[..., 0]
         which = rng.integers(self.n_draws, size=(*lead, int(np.prod(shape[len(lead) :]))))
         return np.take_along_axis(self.best, which, axis=-1).reshape(shape)
 

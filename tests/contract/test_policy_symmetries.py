@@ -16,8 +16,11 @@ DRAWING = [n for n in ALL if "draws" in policies()[n].__struct_fields__]
 SAMPLING_ERROR = 0.1  # more than six standard deviations of a share of 1,000 draws
 CONTEXTS = np.column_stack([np.ones(N), np.random.default_rng(1).random((N, D - 1))])
 # Their data is the arms' alone, so that where 0 lies and what a unit is called cannot matter.
+# But for effects of parts, which multiply what an email earns, as long as it earns nothing below 0.
 WITHOUT_UNITS = [
-    n for n, p in policies().items() if not p.statistic.contextual and p.support[0] == -np.inf
+    n
+    for n, p in policies().items()
+    if not p.statistic.contextual and p.support[0] == -np.inf and n != "parts_thompson"
 ]
 
 

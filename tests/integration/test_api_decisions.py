@@ -218,6 +218,8 @@ def test_times_as_numbers_leave_every_other_fault_at_its_place(api, problem) -> 
         ({"rewards": [event | {"valeu": 1}]}, "/rewards/0/valeu"),
         ({"rewards": [event], "time_unit": "hours"}, "/time_unit"),
         ({"rewards": [], "time_unit": "hours"}, "/time_unit"),
+        ({"rewards": [event], "time_unit": {}}, "/time_unit"),
+        ({"rewards": [event], "time_unit": []}, "/time_unit"),
     ):
         body = {"time_unit": "seconds"} | change
         refusal = problem(api.post("/rewards", body), 422, "invalid")

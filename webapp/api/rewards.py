@@ -62,7 +62,7 @@ def times_of_numbers(content: Any) -> Any:
         InvalidInput: a number is no time in the unit that the request gives, or it gives none.
     """
     unit = content.get("time_unit") if isinstance(content, dict) else None
-    if unit not in {None, *_UNITS}:
+    if unit not in (None, *_UNITS):  # of any type: a set takes no lists
         return None
     numbers = list(_numbers(content))
     faults = []

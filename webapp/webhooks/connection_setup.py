@@ -103,7 +103,7 @@ def configure_connection(  # noqa: PLR0913 - the parts that may change
     values: Mapping[str, str],
     *,
     metrics: Mapping[str, str],
-    excludes_bounces: bool,
+    excludes_bounces: bool = False,
     at: float,
     by: str,
 ) -> Connection:

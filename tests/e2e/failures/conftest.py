@@ -310,6 +310,7 @@ class Standby:
 
     def _copies(self, primary) -> bool:
         """Copy the primary; return False where it cannot be copied yet."""
+        (primary.pgdata / ".handle_pids.json").chmod(0o644)  # of the package, for root alone
         self.folder.mkdir(mode=0o700)
         if primary.system_user is not None:
             shutil.chown(self.folder, primary.system_user)
