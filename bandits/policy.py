@@ -247,3 +247,12 @@ Spread = Annotated[
         description="How uncertain to be of weights: 1 is as the model says, less is bolder.",
     ),
 ]
+PosteriorDraws = Annotated[
+    int,
+    Meta(
+        ge=1_000,
+        le=100_000,
+        title="Posterior draws",
+        description="M: how many draws are frozen at each update.",
+    ),
+]

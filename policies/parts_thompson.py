@@ -1,13 +1,12 @@
 """Thompson sampling for emails of several parts, whether or not their effects add up."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.numerics.parts_posterior import PartsPosterior
 from bandits.numerics.posterior import best_chances, sample_best
-from bandits.policy import Parameters
+from bandits.policy import Parameters, PosteriorDraws
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics import Moments
@@ -32,15 +31,7 @@ class PartsThompson(Parameters, frozen=True):
 
     statistic: ClassVar[type[Moments]] = Moments
 
-    draws: Annotated[
-        int,
-        Meta(
-            ge=1_000,
-            le=100_000,
-            title="Posterior draws",
-            description="M: how many draws are frozen at each update.",
-        ),
-    ] = 1_000
+    draws: PosteriorDraws = 1_000
 
     def prepare(
         self, statistic: Moments, problem: Problem, upcoming: int, rng: Generator

@@ -1,8 +1,7 @@
 """Thompson sampling for emails made of slots, whose variants learn from each other."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from msgspec import Meta
 from numpy.random import Generator
 
 from bandits.array_types import FloatArray
@@ -12,7 +11,7 @@ from bandits.numerics.linear_posterior_draws import (
     draws_means,
     draws_sample,
 )
-from bandits.policy import Parameters, RidgePenalty, Spread
+from bandits.policy import Parameters, PosteriorDraws, RidgePenalty, Spread
 from bandits.problem import Problem
 from bandits.registry import register
 from bandits.statistics.slot_ridge import SlotRidge
@@ -38,15 +37,7 @@ class SlotsThompson(Parameters, frozen=True):
 
     spread: Spread = 1.0
     ridge: RidgePenalty = 1.0
-    draws: Annotated[
-        int,
-        Meta(
-            ge=1_000,
-            le=100_000,
-            title="Posterior draws",
-            description="M: how many draws are frozen at each update.",
-        ),
-    ] = 1_000
+    draws: PosteriorDraws = 1_000
 
     def prepare(
         self, statistic: SlotRidge, problem: Problem, upcoming: int, rng: Generator
